@@ -1,0 +1,225 @@
+"""A network in memory: layers in execution order, blobs in single-assignment form, and the only edits of topology.
+
+Single assignment means that each blob name is written once. Caffe lets a layer write on its own bottom ("in place");
+at load every such write becomes a version of its own: the last one keeps the public name, an earlier one is called
+`public@writer`, and `Net.public` remembers which name of the file it stands for. Saving puts the public names back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from bnfold.caffe.caffe_pb2 import LayerParameter
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+@runtime_checkable
+class LazyArray(Protocol):
+    """A learned array that is computed when it is read, so that a net never holds two copies of its weights."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def array(self) -> Array:
+        """The values, shape `shape` and type `dtype`; the same at every call."""
+        ...
+
+
+class Blobs(Sequence[Array]):
+    """What a layer learned: a read-only sequence of arrays in their true shapes.
+
+    Indexing gives a read-only `numpy.ndarray`: a view on the mapped caffemodel where nothing changed, a freshly
+    computed array where the blob is a `LazyArray`. `stored` gives the items themselves, for those who stream them.
+    """
+
+    __slots__ = ("stored",)
+
+    def __init__(self, stored: Iterable[Array | LazyArray] = ()) -> None:
+        self.stored: tuple[Array | LazyArray, ...] = tuple(stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Blobs: ...
+    def __getitem__(self, index: int | slice) -> Array | Blobs:
+        if isinstance(index, slice):
+            return Blobs(self.stored[index])
+        return _read(self.stored[index])
+
+    def __iter__(self) -> Iterator[Array]:
+        return map(_read, self.stored)
+
+    def __repr__(self) -> str:
+        return f"Blobs({', '.join('x'.join(map(str, shape)) or 'scalar' for shape in self.shapes)})"
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shape of every blob, without computing any."""
+        return tuple(tuple(blob.shape) for blob in self.stored)
+
+
+def _read(blob: Array | LazyArray) -> Array:
+    array = blob if isinstance(blob, np.ndarray) else blob.array()
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Source:
+    """Where a layer came from, kept so that what did not change is written back as it was.
+
+    Attributes:
+        bottoms, tops: the names in the file (public names, in place where the file is).
+        param: the message as it was parsed; `layer.param is layer.source.param` means unchanged.
+        blobs: likewise for the weights.
+        text: the layer's own text in a V2 prototxt, from `layer` to its closing brace; None when it was upgraded.
+        record: the layer's bytes in the caffemodel, without tag and length; None when the caffemodel has none.
+        version: 2 when `record` is a `LayerParameter`, 1 a `V1LayerParameter`, 0 a `V0LayerParameter`.
+    """
+
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    param: LayerParameter
+    blobs: Blobs
+    text: str | None = None
+    record: memoryview | None = None
+    version: int = 2
+
+
+@dataclass(slots=True, eq=False)
+class Layer:
+    """One Caffe layer: what it reads, what it writes, what it learned.
+
+    `param` and `blobs` are values: an edit replaces them and never writes into them, so copies of a net share them.
+    """
+
+    name: str
+    type: str
+    bottoms: list[str]
+    tops: list[str]
+    blobs: Blobs
+    param: LayerParameter
+    source: Source | None = None
+
+    def __str__(self) -> str:
+        return f"layer '{self.name}' ({self.type})"
+
+    @property
+    def param_names(self) -> tuple[str, ...]:
+        """The share name of each learned blob (`param { name: ... }`), empty where it is the layer's own."""
+        named = [spec.name for spec in self.param.param[: len(self.blobs)]]
+        return tuple(named + [""] * (len(self.blobs) - len(named)))
+
+
+class Use(NamedTuple):
+    """One reading of a blob: `layer.bottoms[index]`. A layer that reads a blob twice is two uses."""
+
+    layer: Layer
+    index: int
+
+
+@dataclass(slots=True, eq=False)
+class Net:
+    """A network in single-assignment form: each blob name is written once. Layers are in execution order.
+
+    Attributes:
+        name: the network's own name.
+        inputs: input blob -> shape.
+        outputs: the blobs that nobody reads, in the order of their layers.
+        public: blob -> its name in the file, for the blobs whose name differs (in-place versions).
+        notes: sentences about assumptions made while reading, for the user.
+        file: the prototxt, for messages; empty when the net came from memory.
+    """
+
+    name: str
+    _layers: list[Layer]
+    inputs: dict[str, Shape]
+    outputs: list[str] = field(default_factory=list)
+    public: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    file: str = ""
+    _producers: dict[str, Layer] = field(default_factory=dict, repr=False)
+    _uses: dict[str, list[Use]] = field(default_factory=dict, repr=False)
+    _removed: set[int] = field(default_factory=set, repr=False)
+
+    def __post_init__(self) -> None:
+        for layer in self._layers:
+            for index, bottom in enumerate(layer.bottoms):
+                self._uses.setdefault(bottom, []).append(Use(layer, index))
+            for top in layer.tops:
+                assert top not in self._producers, f"blob '{top}' is written twice"
+                self._producers[top] = layer
+        if not self.outputs:
+            self.outputs = [top for layer in self._layers for top in layer.tops if top not in self._uses]
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in execution order."""
+        if self._removed:
+            self._layers = [layer for layer in self._layers if id(layer) not in self._removed]
+            self._removed.clear()
+        return self._layers
+
+    def producer(self, blob: str) -> Layer | None:
+        """The layer that writes `blob`, or None when nobody does."""
+        return self._producers.get(blob)
+
+    def uses(self, blob: str) -> Sequence[Use]:
+        """Every reading of `blob`, in no particular order."""
+        return self._uses.get(blob, ())
+
+    def public_name(self, blob: str) -> str:
+        """The name that `blob` has in a file."""
+        return self.public.get(blob, blob)
+
+    def remove(self, layer: Layer) -> None:
+        """Take `layer` out. Its tops have no producer afterwards: rename the blob that replaces them."""
+        for index, bottom in enumerate(layer.bottoms):
+            self._uses[bottom].remove(Use(layer, index))
+        for top in layer.tops:
+            del self._producers[top]
+        self._removed.add(id(layer))
+
+    def reconnect(self, use: Use, blob: str) -> None:
+        """Make one use read `blob` instead."""
+        self._uses[use.layer.bottoms[use.index]].remove(use)
+        use.layer.bottoms[use.index] = blob
+        self._uses.setdefault(blob, []).append(use)
+
+    def rename(self, blob: str, new: str, public: str | None = None) -> None:
+        """Call `blob` `new`, for its producer and all its readers; `public` is its name in a file, if another.
+
+        Readers of `new` (left over from a layer that was removed) become readers of the renamed blob.
+        """
+        if new != blob:
+            assert new not in self._producers, f"blob '{new}' is written twice"
+            layer = self._producers.pop(blob)
+            layer.tops[layer.tops.index(blob)] = new
+            self._producers[new] = layer
+            for use in self._uses.pop(blob, ()):
+                use.layer.bottoms[use.index] = new
+                self._uses.setdefault(new, []).append(use)
+            self.public.pop(blob, None)
+        if public is not None and public != new:
+            self.public[new] = public
+
+    def copy(self) -> Net:
+        """A net of its own that shares weights and parameters, which are values."""
+        layers = [replace(layer, bottoms=list(layer.bottoms), tops=list(layer.tops)) for layer in self.layers]
+        return Net(
+            self.name, layers, dict(self.inputs), list(self.outputs), dict(self.public), list(self.notes), self.file
+        )
