@@ -26,14 +26,18 @@ class LazyArray(Protocol):
     """A learned array that is computed when it is read, so that a net never holds two copies of its weights."""
 
     @property
-    def shape(self) -> Shape: ...
+    def shape(self) -> Shape:
+        """The true shape."""
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """The type that is stored."""
 
     def array(self) -> Array:
         """The values, shape `shape` and type `dtype`; the same at every call."""
-        ...
+
+    def chunks(self) -> Iterator[Array]:
+        """The same values as consecutive one-dimensional pieces in C order, none larger than a few megabytes."""
 
 
 class Blobs(Sequence[Array]):
@@ -170,6 +174,7 @@ class Net:
     def layers(self) -> list[Layer]:
         """The layers in execution order."""
         if self._removed:
+            # Removing one by one from a list would make folding quadratic.
             self._layers = [layer for layer in self._layers if id(layer) not in self._removed]
             self._removed.clear()
         return self._layers

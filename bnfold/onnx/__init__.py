@@ -1,0 +1,1 @@
+"""From a `bnfold.net.Net` to standard ONNX operators."""

@@ -1,0 +1,1 @@
+"""Renderings of the records that folding and comparing leave: terminal, JSON, Markdown, HTML."""
