@@ -1,0 +1,74 @@
+"""Running a model: values, the ports it shows, and the sentences it refuses with."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from onnx_models import classifier, model
+
+from bnfold.errors import ModelError, UsageError
+from bnfold.runtime import Session
+
+
+def test_a_model_runs_from_a_message_from_bytes_and_from_a_file(tmp_path):
+    made = classifier()
+    onnx.save(made, tmp_path / "net.onnx")
+    data = np.random.default_rng(1).normal(size=(2, 3, 8, 8))
+    first = Session(made).run({"data": data})["prob"]
+    assert first.shape == (2, 5)
+    np.testing.assert_allclose(first.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(first, Session(made.SerializeToString()).run({"data": data})["prob"])
+    np.testing.assert_array_equal(first, Session(tmp_path / "net.onnx").run({"data": data})["prob"])
+
+
+def test_the_ports_show_shapes_and_types_and_open_sizes():
+    session = Session(classifier(batch="N"))
+    assert session.inputs["data"].shape == (None, 3, 8, 8)
+    assert session.inputs["data"].dtype == np.float32
+    assert list(session.outputs) == ["prob"]
+
+
+def test_only_the_outputs_asked_for_come_back():
+    made = classifier()
+    made.graph.output.extend([helper.make_empty_tensor_value_info("conv1")])
+    assert list(Session(made).run({"data": np.zeros((2, 3, 8, 8))}, ["conv1"])) == ["conv1"]
+
+
+def test_optimisations_are_off_so_that_a_batch_normalisation_is_not_folded_for_us(tmp_path, monkeypatch):
+    weights = {"w": np.ones((2, 1, 1, 1), np.float32)} | {n: np.ones(2, np.float32) for n in "gbmv"}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "c"),
+        helper.make_node("BatchNormalization", ["c", *"gbmv"], ["y"], "bn"),
+    ]
+    made = model(nodes, {"x": (1, 1, 2, 2)}, ["y"], weights)
+    import onnxruntime
+
+    seen = []
+    genuine = onnxruntime.InferenceSession
+
+    def spy(source, options, providers):
+        options.optimized_model_filepath = str(tmp_path / "kept.onnx")
+        seen.append(options.graph_optimization_level)
+        return genuine(source, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    Session(made)
+    assert seen == [onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL]
+    kept = onnx.load(tmp_path / "kept.onnx")
+    assert [node.op_type for node in kept.graph.node] == ["Conv", "BatchNormalization"]
+
+
+def test_wrong_feeds_are_refused_all_at_once():
+    session = Session(classifier())
+    with pytest.raises(UsageError, match=r"'data' is not given; there is no input 'image'"):
+        session.run({"image": np.zeros((2, 3, 8, 8))})
+    with pytest.raises(UsageError, match=r"\(2, 3, 9, 9\) where the model takes \(2, 3, 8, 8\)"):
+        session.run({"data": np.zeros((2, 3, 9, 9))})
+
+
+def test_what_is_not_a_model_is_refused_in_one_sentence(tmp_path):
+    with pytest.raises(ModelError, match="onnxruntime cannot load the model"):
+        Session(b"not a model")
+    with pytest.raises(ModelError, match=r"cannot load '.*missing\.onnx'") as error:
+        Session(tmp_path / "missing.onnx")
+    assert "\n" not in str(error.value)
