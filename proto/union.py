@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 REFERENCE = "bvlc"  # the dialect whose numbers, labels and defaults win
 RENUMBERED_FROM = 10_000  # a field that loses its number n becomes 10000 + n, or 20000 + n, ...
 RESERVED = range(19_000, 20_000)  # protobuf keeps these field numbers for itself
-SCALARS = frozenset("bool bytes double float int32 int64 string uint32 uint64".split())
+SCALARS = {"bool", "bytes", "double", "float", "int32", "int64", "string", "uint32", "uint64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +97,14 @@ def read_union(schema: Path = HERE / "schema.tsv", enums: Path = HERE / "enums.t
 
     Raises ValueError when dialects disagree in a way that no table of this file decides.
     """
-    facts = [*read_facts(schema), *ADDED_FIELDS]
-    dialects = tuple(dict.fromkeys(dialect for fact in facts for dialect in fact.dialects))
+    rows = read_facts(schema)
+    dialects = dialects_of(rows)
+    facts = [*rows, *ADDED_FIELDS]
+    order = dialects_of(facts)
     by_message: dict[str, dict[str, list[Fact]]] = {}
     for fact in facts:
         by_message.setdefault(fact.message, {}).setdefault(fact.name, []).append(fact)
-    messages = {name: merge_message(name, fields, dialects) for name, fields in by_message.items()}
+    messages = {name: merge_message(name, fields, order) for name, fields in by_message.items()}
     merged_enums = merge_enums(enums)
     undefined = {fact.type for fact in facts} - SCALARS - messages.keys() - merged_enums.keys()
     if undefined != UNDEFINED.keys():
@@ -130,6 +132,11 @@ def read_facts(path: Path) -> list[Fact]:
         ]
 
 
+def dialects_of(facts: Iterable[Fact]) -> tuple[str, ...]:
+    """All dialects, in the order in which they appear."""
+    return tuple(dict.fromkeys(dialect for fact in facts for dialect in fact.dialects))
+
+
 def merge_message(name: str, facts: Mapping[str, list[Fact]], dialects: tuple[str, ...]) -> Message:
     """One message out of all dialects' messages of that name."""
     fields = [merge_field(rows, dialects) for rows in facts.values()]
@@ -147,7 +154,9 @@ def merge_field(rows: list[Fact], dialects: tuple[str, ...]) -> Field:
     elif (lead.message, lead.name) in DECIDED:
         label, type_, _ = DECIDED[lead.message, lead.name]
     else:
-        raise ValueError(f"{lead.message}.{lead.name}: dialects disagree ({labels} {types}) and DECIDED has no row for it")
+        raise ValueError(
+            f"{lead.message}.{lead.name}: dialects disagree ({labels} {types}) and DECIDED has no row for it"
+        )
     real = {dialect: row.number for row in rows for dialect in row.dialects}
     return Field(
         name=lead.name,
@@ -157,7 +166,9 @@ def merge_field(rows: list[Fact], dialects: tuple[str, ...]) -> Field:
         packed=any(row.packed for row in rows),
         default=lead.default if label == "optional" else "",
         types={dialect: row.type for row in rows for dialect in row.dialects if row.type != type_},
-        defaults={dialect: row.default or "none" for row in rows for dialect in row.dialects if row.default != lead.default},
+        defaults={
+            dialect: row.default or "none" for row in rows for dialect in row.dialects if row.default != lead.default
+        },
     )
 
 
@@ -165,7 +176,9 @@ def merge_enums(path: Path) -> dict[str, Enum]:
     """The enums by name, each the union of its values by name."""
     real: dict[str, dict[str, dict[str, int]]] = {name: {} for name in ADDED_ENUMS}
     with path.open(newline="") as file:
-        rows = [(row["enum"], row["values"], row["dialects"].split(",")) for row in csv.DictReader(file, delimiter="\t")]
+        rows = [
+            (row["enum"], row["values"], row["dialects"].split(",")) for row in csv.DictReader(file, delimiter="\t")
+        ]
     dialects = tuple(dict.fromkeys(dialect for _, _, some in rows for dialect in some))
     for name, values, some in [*rows, *((name, *row) for name, row in ADDED_ENUMS.items())]:
         for value in values.split():
@@ -197,8 +210,8 @@ def assign_numbers(members: Iterable[Numbered], dialects: tuple[str, ...]) -> No
                 member.number += RENUMBERED_FROM
 
 
-# (message, field): label, type, why. A `required` of some dialect needs no row: the union has no required field, since one
-# dialect's demand would refuse another's file; readers say themselves what they miss.
+# (message, field): label, type, why. A `required` of some dialect needs no row: the union has no required field, since
+# one dialect's demand would refuse another's file; readers say themselves what they miss.
 DECIDED = {
     ("LayerParameter", "relu6_param"): (
         "optional",
@@ -222,20 +235,25 @@ DECIDED = {
     ),
 }
 
-# Types that fields use but the facts do not define. They stay empty messages: their content is kept as unknown fields in
-# a binary, and is an error in a text.
+# Types that fields use but the facts do not define. They stay empty messages: their content is kept as unknown fields
+# in a binary, and is an error in a text.
 UNDEFINED = {
     "AxpyParameter": "Axpy has no parameters",
     "Datum": "a training sample, not a part of a net",
     "SolverBatchSizePair": "part of intel's training schedule",
 }
 
-# What the facts leave out and reading a net needs: a solver file may hold the net in net_param.
+# What the facts leave out and reading a net needs. The forks of DenseNet and SENet have ceil_mode from BVLC's pull
+# request 3057, where it is what round_mode became later; a solver file may hold the net in net_param.
 ADDED_FIELDS = (
+    Fact("PoolingParameter", "ceil_mode", 13, "optional", "bool", False, "true", ("pull3057",)),
     Fact("SolverParameter", "net_param", 25, "optional", "NetParameter", False, "", (REFERENCE,)),
 )
 
 # enum: (values, dialects), for enums that fields use but the facts do not define.
 ADDED_ENUMS = {
-    "AnnotatedDatum.AnnotationType": ("BBOX=0", "ssd,nvcaffe017,mobilenetyolo,intel,vitis,mace,x2paddle".split(",")),
+    "AnnotatedDatum.AnnotationType": (
+        "BBOX=0",
+        ["ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle"],
+    ),
 }
