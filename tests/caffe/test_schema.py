@@ -38,7 +38,7 @@ def field_of(row: Row) -> FieldDescriptor:
 def declared_label(row: Row) -> str:
     """The label in the descriptor's own message: newer protobufs have taken FieldDescriptor.label away."""
     message = descriptor_pb2.DescriptorProto()
-    field_of(row).containing_type.CopyToProto(message)
+    caffe_pb2.DESCRIPTOR.pool.FindMessageTypeByName(f"bnfold.caffe.{row['message']}").CopyToProto(message)
     label = next(field.label for field in message.field if field.name == row["field"])
     return descriptor_pb2.FieldDescriptorProto.Label.Name(label).removeprefix("LABEL_").lower()
 
