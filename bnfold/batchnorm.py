@@ -1,0 +1,363 @@
+"""Read what a BatchNorm of any Caffe dialect learned, as statistics of one form in float64.
+
+Every member of the family computes, per channel,
+
+    y = gamma * (x - k*mean) / sqrt(k*variance + eps) + beta        k = 0 if factor == 0 else 1/factor
+
+and they differ in which blobs they store, in what order, and whether `factor` is divided by. `LAYOUTS` names those
+orders. The layout is recognised from the type, the number and the sizes of the blobs and the fields that only one
+dialect has; where two readings stay possible, the user decides: nothing is guessed.
+
+    bvlc         mean, variance, factor                         BatchNorm of BVLC Caffe, CuDNNBatchNorm
+    intel        mean, variance, factor [, gamma [, beta]]      BatchNorm of Intel Caffe, which may fuse a ReLU
+    nvcaffe      mean, variance, 1 [, gamma, beta]              BatchNorm of NVCaffe 0.16 and 0.17; eps at least 1e-5
+    nvcaffe015   gamma, beta, mean, variance [, 0]              BatchNorm of NVCaffe 0.15, Vitis, Jacinto
+    pspnet       gamma, beta, mean, variance                    BN of PSPNet, ICNet
+    segnet       gamma, beta                                    BN of SegNet, ENet: INFERENCE is gamma*x + beta,
+                                                                LEARN follows the batch, eps 1e-9
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
+from bnfold.net import Layer
+
+Vector = npt.NDArray[np.float64]
+ZeroFactor = Literal["caffe", "one"]
+
+NVCAFFE_SMALLEST_EPS = 1e-5  # cuDNN's limit, which NVCaffe also keeps on the CPU
+SEGNET_EPS = 1e-9  # written into SegNet's source, no field sets it
+
+
+class AmbiguousError(ModelError):
+    """A BatchNorm can be read in more than one way, and only the user knows which is meant."""
+
+
+class AmbiguousLayout(AmbiguousError):  # noqa: N818 - the name says what it is
+    """Two orders of the blobs stay possible."""
+
+
+class AmbiguousZeroFactor(AmbiguousError):  # noqa: N818 - the name says what it is
+    """The factor is 0 beside statistics that are not: BVLC multiplies them away, NVCaffe's old format meant them."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Statistics:
+    """What a BatchNorm normalises by: `y = gamma * (x - mean) / sqrt(variance + eps) + beta`.
+
+    Attributes:
+        mean, variance: (C,), already divided by the factor.
+        eps: what is added to the variance.
+        gamma, beta: (C,), or None where the layer has none of its own.
+        factor: the moving average's stored weight, None in layouts without one.
+        batch_statistics: the layer normalises by each batch, so `mean` and `variance` do not count.
+        relu: a ReLU follows inside the layer.
+        layout: the row of `LAYOUTS` that was read.
+    """
+
+    mean: Vector
+    variance: Vector
+    eps: float
+    gamma: Vector | None = None
+    beta: Vector | None = None
+    factor: float | None = None
+    batch_statistics: bool = False
+    relu: bool = False
+    layout: str = "bvlc"
+
+    @property
+    def channels(self) -> int:
+        """How many channels the layer normalises."""
+        return len(self.mean)
+
+
+def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroFactor | None = None) -> Statistics:
+    """The statistics of a layer whose type is in `TYPES`.
+
+    Args:
+        layer: a BatchNorm, BN or CuDNNBatchNorm with its blobs.
+        layout: a key of `LAYOUTS`, for files that say too little; None recognises it. It holds for the types that
+            know it: `pspnet` says nothing about a BatchNorm beside a BN.
+        zero_factor: what factor 0 beside non-zero statistics means: "caffe" multiplies them by 0, as BVLC does,
+            "one" takes them as they are, None refuses to choose.
+
+    Raises:
+        AmbiguousLayout, AmbiguousZeroFactor: the user has to choose; the message names the option.
+        WeightsError: the blobs fit no layout, or a channel has no finite positive `variance + eps`.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise UsageError(f"--batchnorm-layout {layout}: there is no such layout; known are {', '.join(LAYOUTS)}")
+    _refuse_unknown_arithmetic(layer)
+    own = TYPES[layer.type]
+    name = layout if layout in own.layouts else own.recognise(layer)
+    statistics = LAYOUTS[name](layer, zero_factor)
+    _check(layer, statistics)
+    return statistics
+
+
+# Recognising the layout.
+
+
+def recognise_batchnorm(layer: Layer) -> str:
+    """By the place of the one-element blob, then by the fields and values that tell Intel from NVCaffe."""
+    sizes = _sizes(layer)
+    channels = sizes[0] if sizes else 0
+    if len(sizes) == 3 and sizes == [channels, channels, 1]:
+        return _by_fields(layer, alone="bvlc")
+    if sizes == [channels] * 4 and channels > 1:
+        return "nvcaffe015"
+    if len(sizes) == 4 and sizes == [channels, channels, 1, channels]:
+        return "intel" if channels > 1 else _ask_layout(layer, "nvcaffe015", "intel")
+    if len(sizes) == 5 and channels > 1:
+        if sizes == [channels, channels, 1, channels, channels]:
+            return _by_fields(layer, alone="intel")
+        if sizes == [channels] * 4 + [1]:
+            # Intel once wrote a factor there that it divided by; NVCaffe 0.15 leaves 0.
+            return "nvcaffe015" if _scalar(layer, 4) == 0 else _ask_layout(layer, "nvcaffe015")
+    if len(sizes) == 5 and sizes == [1] * 5:
+        return _one_channel(layer)
+    raise _misfit(layer)
+
+
+def recognise_bn(layer: Layer) -> str:
+    """Two blobs are SegNet's, four are PSPNet's; a `bn_mode` beside four blobs contradicts itself."""
+    sizes = _sizes(layer)
+    if len(sizes) == 2 and sizes[0] == sizes[1]:
+        return "segnet"
+    if len(sizes) == 4 and len(set(sizes)) == 1:
+        return _ask_layout(layer, "pspnet", "segnet") if layer.param.bn_param.HasField("bn_mode") else "pspnet"
+    raise _misfit(layer)
+
+
+def recognise_bvlc(layer: Layer) -> str:
+    """CuDNNBatchNorm was always written as BVLC's."""
+    sizes = _sizes(layer)
+    if len(sizes) == 3 and sizes == [sizes[0], sizes[0], 1]:
+        return "bvlc"
+    raise _misfit(layer)
+
+
+def _by_fields(layer: Layer, alone: str) -> str:
+    """BVLC and Intel divide by the third blob and NVCaffe does not: it matters unless that blob is 1."""
+    factor = _scalar(layer, 2)
+    nvcaffe, intel = _fields(layer, NVCAFFE_FIELDS), _fields(layer, INTEL_FIELDS)
+    promised = layer.param.batch_norm_param.scale_bias
+    if nvcaffe and not intel and factor in (0, 1) and promised <= (len(layer.blobs) == 5):
+        return "nvcaffe"
+    if nvcaffe:
+        return _ask_layout(layer, "nvcaffe", alone)
+    if alone == "intel" and not intel and factor == 0:
+        return _ask_layout(layer, "nvcaffe", "intel")
+    return "intel" if intel else alone
+
+
+def _one_channel(layer: Layer) -> str:
+    """Five blobs of one element: only their rank and the fields tell the orders apart."""
+    ranks = {len(shape) for shape in layer.blobs.shapes}
+    if ranks == {4} and _scalar(layer, 4) == 0 and not _fields(layer, (*NVCAFFE_FIELDS, *INTEL_FIELDS)):
+        return "nvcaffe015"
+    if ranks == {1}:
+        return _by_fields(layer, alone="intel")
+    return _ask_layout(layer, "nvcaffe015", "nvcaffe", "intel")
+
+
+# Both have a `bias_filler`, so it tells nothing.
+NVCAFFE_FIELDS = ("scale_bias", "scale_filler")
+INTEL_FIELDS = ("bias_term", "filler", "relu", "stats_batch_size", "use_weight_bias")
+
+
+# Reading one layout.
+
+
+def read_bvlc(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
+    """`(x - k*mean) / sqrt(k*variance + eps)`."""
+    return _divided(layer, zero_factor, "bvlc")
+
+
+def read_intel(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
+    """As BVLC, with gamma and beta behind where the file carries them, and perhaps a ReLU."""
+    return _divided(layer, zero_factor, "intel")
+
+
+def _divided(layer: Layer, zero_factor: ZeroFactor | None, layout: str) -> Statistics:
+    param = layer.param.batch_norm_param
+    mean, variance, factor = _vector(layer, 0), _vector(layer, 1), _scalar(layer, 2)
+    if not np.isfinite(factor):
+        raise WeightsError(f"{layer}: its scale factor is {factor}, not a finite number")
+    k = 0.0 if factor == 0 else 1.0 / factor
+    follows_batch = _follows_batch(layer)
+    if factor == 0 and (mean.any() or variance.any()) and not follows_batch:
+        k = 1.0 if zero_factor == "one" else 0.0
+        if zero_factor is None:
+            raise AmbiguousZeroFactor(
+                f"{layer}: its scale factor is 0 beside statistics that are not: Caffe computes with mean 0 and "
+                "variance 0, NVCaffe's old format meant them as they stand; "
+                "choose with --zero-scale-factor caffe or --zero-scale-factor one"
+            )
+    return Statistics(
+        mean=k * mean,
+        variance=k * variance,
+        eps=param.eps,
+        gamma=_vector(layer, 3) if len(layer.blobs) > 3 else None,
+        beta=_vector(layer, 4) if len(layer.blobs) > 4 else None,
+        factor=factor,
+        batch_statistics=follows_batch,
+        relu=param.relu,
+        layout=layout,
+    )
+
+
+def read_nvcaffe(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
+    """The stored statistics as they are, whatever `use_global_stats` says: in the TEST phase NVCaffe ignores it."""
+    del zero_factor
+    return Statistics(
+        mean=_vector(layer, 0),
+        variance=_vector(layer, 1),
+        eps=max(layer.param.batch_norm_param.eps, NVCAFFE_SMALLEST_EPS),
+        gamma=_vector(layer, 3) if len(layer.blobs) > 3 else None,
+        beta=_vector(layer, 4) if len(layer.blobs) > 4 else None,
+        factor=_scalar(layer, 2),
+        layout="nvcaffe",
+    )
+
+
+def read_nvcaffe015(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
+    """Gamma and beta come first, and there is no factor."""
+    del zero_factor
+    gamma, beta, mean, variance = (_vector(layer, index) for index in range(4))
+    return Statistics(
+        mean=mean,
+        variance=variance,
+        eps=max(layer.param.batch_norm_param.eps, NVCAFFE_SMALLEST_EPS),
+        gamma=gamma,
+        beta=beta,
+        batch_statistics=_follows_batch(layer),
+        layout="nvcaffe015",
+    )
+
+
+def read_pspnet(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
+    """`slope * (x - mean) / sqrt(variance + eps) + bias`, frozen or not."""
+    del zero_factor
+    gamma, beta, mean, variance = (_vector(layer, index) for index in range(4))
+    return Statistics(mean, variance, layer.param.bn_param.eps, gamma, beta, layout="pspnet")
+
+
+def read_segnet(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
+    """INFERENCE has the statistics multiplied in already: mean 0, variance 1, eps 0."""
+    del zero_factor
+    param = layer.param.bn_param
+    gamma, beta = _vector(layer, 0), _vector(layer, 1)
+    learns = param.bn_mode == param.LEARN
+    eps = SEGNET_EPS if learns else 0.0
+    mean, variance = np.zeros_like(gamma), np.ones_like(gamma)
+    return Statistics(mean, variance, eps, gamma, beta, batch_statistics=learns, layout="segnet")
+
+
+# Looking at the layer.
+
+
+def _vector(layer: Layer, index: int) -> Vector:
+    if index >= len(layer.blobs):
+        raise _misfit(layer)
+    return np.asarray(layer.blobs[index], dtype=np.float64).reshape(-1)
+
+
+def _scalar(layer: Layer, index: int) -> float:
+    vector = _vector(layer, index)
+    if len(vector) != 1:
+        raise _misfit(layer)
+    return float(vector[0])
+
+
+def _sizes(layer: Layer) -> list[int]:
+    return [int(np.prod(shape, dtype=np.int64)) for shape in layer.blobs.shapes]
+
+
+def _fields(layer: Layer, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if layer.param.batch_norm_param.HasField(name)]
+
+
+def _follows_batch(layer: Layer) -> bool:
+    param = layer.param.batch_norm_param
+    return param.HasField("use_global_stats") and not param.use_global_stats
+
+
+def _refuse_unknown_arithmetic(layer: Layer) -> None:
+    param: Any = layer.param.batch_norm_param
+    if "add_eps_before_sqrt" in param.DESCRIPTOR.fields_by_name and param.HasField("add_eps_before_sqrt"):
+        raise UnsupportedError(
+            f"{layer}: add_eps_before_sqrt moves eps to a place that is not known for sure; "
+            "remove the field if the layer computes (x - mean) / sqrt(variance + eps)"
+        )
+
+
+def _check(layer: Layer, statistics: Statistics) -> None:
+    """Every channel that is normalised by stored values needs a finite positive divisor."""
+    vectors = {"gamma": statistics.gamma, "beta": statistics.beta}
+    if not statistics.batch_statistics:
+        vectors |= {"mean": statistics.mean, "variance": statistics.variance}
+    for word, vector in vectors.items():
+        if vector is None:
+            continue
+        if len(vector) != statistics.channels:
+            raise _misfit(layer)
+        if not np.isfinite(vector).all():
+            channel = int(np.argmin(np.isfinite(vector)))
+            raise WeightsError(f"{layer}: {word} of channel {channel} is {vector[channel]}, not a finite number")
+    divisors = statistics.variance + statistics.eps
+    if not statistics.batch_statistics and not (divisors > 0).all():
+        channel = int(np.argmin(divisors > 0))
+        raise WeightsError(
+            f"{layer}: variance + eps of channel {channel} is {divisors[channel]:.6g}, and has no square root to "
+            f"divide by (variance {statistics.variance[channel]:.6g}, eps {statistics.eps:.6g})"
+        )
+
+
+def _seen(layer: Layer) -> str:
+    shapes = ", ".join("x".join(map(str, shape)) or "scalar" for shape in layer.blobs.shapes)
+    fields = _fields(layer, (*NVCAFFE_FIELDS, *INTEL_FIELDS)) if layer.type == "BatchNorm" else []
+    said = f" and the fields {', '.join(fields)}" if fields else ""
+    return f"{len(layer.blobs)} blobs ({shapes}){said}"
+
+
+def _ask_layout(layer: Layer, *candidates: str) -> str:
+    ways = " or ".join(f"--batchnorm-layout {name}" for name in candidates)
+    raise AmbiguousLayout(f"{layer}: {_seen(layer)} can be read in more than one way; choose with {ways}")
+
+
+def _misfit(layer: Layer) -> WeightsError:
+    return WeightsError(
+        f"{layer}: {_seen(layer) if len(layer.blobs) else 'no blobs'}, which is no known layout of its statistics; "
+        f"if one of {', '.join(TYPES[layer.type].layouts)} fits, say so with --batchnorm-layout"
+    )
+
+
+class Family(NamedTuple):
+    """The layouts that a layer type may have, and how to tell them apart."""
+
+    recognise: Callable[[Layer], str]
+    layouts: tuple[str, ...]
+
+
+LAYOUTS: dict[str, Callable[[Layer, ZeroFactor | None], Statistics]] = {
+    "bvlc": read_bvlc,
+    "intel": read_intel,
+    "nvcaffe": read_nvcaffe,
+    "nvcaffe015": read_nvcaffe015,
+    "pspnet": read_pspnet,
+    "segnet": read_segnet,
+}
+
+TYPES: dict[str, Family] = {
+    "BN": Family(recognise_bn, ("pspnet", "segnet")),
+    "BatchNorm": Family(recognise_batchnorm, ("bvlc", "intel", "nvcaffe", "nvcaffe015")),
+    "CuDNNBatchNorm": Family(recognise_bvlc, ("bvlc",)),
+}
