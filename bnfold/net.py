@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import LayerParameter
+    from bnfold.caffe.weights import Record, WeightsFile
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -91,8 +92,7 @@ class Source:
         param: the message as it was parsed; `layer.param is layer.source.param` means unchanged.
         blobs: likewise for the weights.
         text: the layer's own text in a V2 prototxt, from `layer` to its closing brace; None when it was upgraded.
-        record: the layer's bytes in the caffemodel, without tag and length; None when the caffemodel has none.
-        version: 2 when `record` is a `LayerParameter`, 1 a `V1LayerParameter`, 0 a `V0LayerParameter`.
+        record: where the layer stands in the caffemodel; None when the caffemodel has not got it.
     """
 
     bottoms: tuple[str, ...]
@@ -100,8 +100,23 @@ class Source:
     param: LayerParameter
     blobs: Blobs
     text: str | None = None
-    record: memoryview | None = None
-    version: int = 2
+    record: Record | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Origin:
+    """The files that a net came from, for what is written back as it was.
+
+    Attributes:
+        weights: the mapped caffemodels, in the order in which they were given.
+        layers: the names of the layers that were loaded; a record of a caffemodel that has none of them is not ours
+            to judge (a training layer) and is kept, while the record of one that was folded goes.
+        header: the text of a V2 prototxt before its first layer, with its comments, if `name` is all that it sets.
+    """
+
+    weights: tuple[WeightsFile, ...] = ()
+    layers: frozenset[str] = frozenset()
+    header: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +162,7 @@ class Net:
         public: blob -> its name in the file, for the blobs whose name differs (in-place versions).
         notes: sentences about assumptions made while reading, for the user.
         file: the prototxt, for messages; empty when the net came from memory.
+        origin: the files behind it, for saving; None when it came from memory.
     """
 
     name: str
@@ -156,6 +172,7 @@ class Net:
     public: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     file: str = ""
+    origin: Origin | None = None
     _producers: dict[str, Layer] = field(default_factory=dict, repr=False)
     _uses: dict[str, list[Use]] = field(default_factory=dict, repr=False)
     _removed: set[int] = field(default_factory=set, repr=False)
@@ -226,5 +243,12 @@ class Net:
         """A net of its own that shares weights and parameters, which are values."""
         layers = [replace(layer, bottoms=list(layer.bottoms), tops=list(layer.tops)) for layer in self.layers]
         return Net(
-            self.name, layers, dict(self.inputs), list(self.outputs), dict(self.public), list(self.notes), self.file
+            self.name,
+            layers,
+            dict(self.inputs),
+            list(self.outputs),
+            dict(self.public),
+            list(self.notes),
+            self.file,
+            self.origin,
         )

@@ -1,0 +1,207 @@
+"""Reading a caffemodel: one record per layer, its learned blobs as views on the mapped file.
+
+Only the name, the type and the blobs of each layer are looked at, since Caffe's forks disagree about the number of
+nearly every other field. The file is mapped, the walk touches headers only, and a packed blob is never copied:
+
+    NetParameter  layer  = 100  LayerParameter    name 1  type 2  blobs 7       (version 2)
+                  layers = 2    V1LayerParameter  name 4          blobs 6       (version 1)
+                                  layer = 1  V0LayerParameter  name 1  type 2  blobs 50   (version 0)
+
+A blob that makes no sense by itself (5 values for a shape of 6) is a `Record.problem` and no error, because Caffe does
+not look at layers that the net has not got either; bytes that are not protobuf are an error at once.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bnfold.caffe.blobs import read_blob
+from bnfold.caffe.wire import LENGTH, Field, WireError, fields
+from bnfold.errors import ParseError
+from bnfold.net import Array, Blobs, LazyArray
+
+# Each layer and each blob costs memory of ours whatever its size in the file, so a hostile file must meet an end:
+# at these limits the records take about 100 MB each. Published nets have below 3,000 layers.
+MAX_LAYERS = 250_000
+MAX_BLOBS = 500_000
+
+_NET_LAYER, _NET_LAYERS_V1 = 100, 2
+_V1_LAYER_V0 = 1
+
+# version -> field numbers of name, type (V1 has a number there, which is of no use without its table) and blobs
+_NUMBERS = {0: (1, 2, 50), 1: (4, None, 6), 2: (1, 2, 7)}
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """One layer of a caffemodel.
+
+    Attributes:
+        name: the layer's name, by which weights are matched to a prototxt.
+        type: the type's word as the file has it; None in V1 files, which store a number.
+        blobs: what it learned, in the shapes that the file says; read-only.
+        version: 2 for a `LayerParameter`, 1 for a `V1LayerParameter`, 0 for a `V0LayerParameter` in one.
+        file: the file that it is in.
+        begin, at, end: offsets in the file: the whole field begins with its tag at `begin`, its message at `at`.
+        problem: what is wrong with its blobs, a sentence for a `WeightsError`; empty when they are sound.
+    """
+
+    name: str
+    type: str | None
+    blobs: Blobs
+    version: int
+    file: WeightsFile = field(repr=False)
+    begin: int
+    at: int
+    end: int
+    problem: str = ""
+
+    @property
+    def raw(self) -> memoryview:
+        """The layer's message as it is in the file, without tag and length."""
+        return memoryview(self.file.buffer)[self.at : self.end]
+
+
+@dataclass(slots=True, eq=False)
+class WeightsFile:
+    """A mapped caffemodel: its records in the order of the file.
+
+    The map stays valid when the file is replaced by renaming another one over it (the old one lives on unseen).
+    """
+
+    path: Path
+    buffer: mmap.mmap = field(repr=False)
+    records: list[Record] = field(default_factory=list, repr=False)
+    _by_name: dict[str, Record] = field(default_factory=dict, repr=False)
+
+    def find(self, name: str) -> Record | None:
+        """The record of the layer `name`: the last that has blobs, since Caffe copies them in order; else the last."""
+        if not self._by_name:
+            for record in self.records:
+                if record.blobs or not (known := self._by_name.get(record.name)) or not known.blobs:
+                    self._by_name[record.name] = record
+        return self._by_name.get(name)
+
+    @property
+    def version(self) -> int:
+        """The oldest version among the records (a file has one version, unless somebody joined two)."""
+        return min((record.version for record in self.records), default=2)
+
+
+def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
+    """Map a caffemodel and find its layers.
+
+    Args:
+        path: a binary NetParameter of any version; of the forks' layouts, every one.
+
+    Raises:
+        ParseError: it cannot be read, is not a caffemodel, or is truncated or damaged (then with the byte).
+    """
+    path = Path(path)
+    file = WeightsFile(path, _map(path))
+    try:
+        _walk(file)
+    except WireError as error:
+        damage = "is damaged or cut short, or is not a caffemodel"
+        raise ParseError(_impostor(file.buffer) or f"{damage}: {error}", path) from None
+    except ParseError as error:
+        raise ParseError(str(error), path) from None
+    if not file.records:
+        raise ParseError(_impostor(file.buffer) or "holds no layers, so it is not a caffemodel", path)
+    return file
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ParseError("is not a regular file", path)
+            if status.st_size == 0:
+                raise ParseError("is empty", path)
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise ParseError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
+
+
+def _walk(file: WeightsFile) -> None:
+    """Fill `file.records`."""
+    blob_count = 0
+    for number, wire, begin, at, end in fields(file.buffer, 0, len(file.buffer)):
+        if wire != LENGTH or number not in (_NET_LAYER, _NET_LAYERS_V1):
+            continue
+        record = _record(file, 2 if number == _NET_LAYER else 1, begin, at, end)
+        file.records.append(record)
+        blob_count += len(record.blobs)
+        if len(file.records) > MAX_LAYERS or blob_count > MAX_BLOBS:
+            raise ParseError(f"has more than {MAX_LAYERS:,} layers or {MAX_BLOBS:,} blobs, which no network has")
+
+
+def _record(file: WeightsFile, version: int, begin: int, at: int, end: int) -> Record:
+    buffer = file.buffer
+    found = list(_known(buffer, version, at, end))
+    if version == 1:
+        inner = [field for field in found if field.number == _V1_LAYER_V0]
+        if inner:
+            # V0 keeps the connections outside and everything else inside; Caffe drops whatever else is outside.
+            version = 0
+            found = [known for layer in inner for known in _known(buffer, 0, layer.at, layer.end)]
+    name_number, type_number, _ = _NUMBERS[version]
+    name, word = "", None
+    blobs: list[Array | LazyArray] = []
+    problems: list[str] = []
+    for number, _, _, start, stop in found:
+        if number == name_number:
+            name = decode(buffer[start:stop])
+        elif number == type_number:
+            word = decode(buffer[start:stop])
+        else:
+            blob, problem = read_blob(buffer, start, stop)
+            if problem:
+                problems.append(f"blob {len(blobs)} {problem}")
+            blobs.append(blob)
+            if len(blobs) > MAX_BLOBS:
+                break
+    return Record(name, word, Blobs(blobs) if blobs else _NO_BLOBS, version, file, begin, at, end, "; ".join(problems))
+
+
+def _known(buffer: mmap.mmap, version: int, at: int, end: int) -> list[Field]:
+    """The fields of a layer that matter here: name, type, blobs and, in V1, the V0 layer inside."""
+    wanted: tuple[int | None, ...] = (*_NUMBERS[version], _V1_LAYER_V0 if version == 1 else None)
+    return [field for field in fields(buffer, at, end) if field[1] == LENGTH and field[0] in wanted]
+
+
+def decode(text: bytes) -> str:
+    """A name as text: UTF-8 where it is that, Latin-1 (which accepts every byte) otherwise."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _impostor(buffer: mmap.mmap) -> str:
+    """What a file is that calls itself a caffemodel and is none; empty when that cannot be told."""
+    head = bytes(buffer[:1024])
+    for magic, sentence in _MAGIC:
+        if head.startswith(magic):
+            return sentence
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:1] == b"<":
+        return "is a web page and not a caffemodel: the download failed"
+    if text and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text):
+        return "is text and not a caffemodel: was the prototxt given in its place?"
+    return ""
+
+
+_NO_BLOBS = Blobs()
+
+_MAGIC = (
+    (b"PK\x03\x04", "is a zip archive: unpack it and give the caffemodel inside"),
+    (b"\x1f\x8b", "is compressed with gzip: unpack it first"),
+    (b"\x89HDF\r\n\x1a\n", "is an HDF5 snapshot and not a binary caffemodel"),
+    (b"version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),
+)
