@@ -1,0 +1,1 @@
+"""Comparing two networks: blob by blob, sample by sample, answer by answer."""

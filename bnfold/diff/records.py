@@ -1,0 +1,348 @@
+"""What a comparison of two networks found, as values: text, JSON, Markdown and HTML are renderings of these.
+
+Letters, for a blob with reference values `r` and candidate values `c`: the error is `e = c - r`, and the blob's
+range is `max(r) - min(r)` over all samples (`max |r|` where that is 0, and 1 where that is 0 too).
+Sums run over the values that are finite on both sides; `docs/report.md` explains every figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bnfold.net import Array, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one value sits: the sample (its number and name), and the index inside the sample's array."""
+
+    sample: int
+    name: str
+    index: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many values have an error of which size.
+
+    Attributes:
+        zero: how many values agree bit for bit.
+        low: log10 of the lower edge of the first bin.
+        step: width of a bin in log10.
+        counts: values per bin; the last bin is the last that is not empty.
+    """
+
+    zero: int
+    low: float
+    step: float
+    counts: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """How many values were compared."""
+        return self.zero + sum(self.counts)
+
+    def quantile(self, share: float) -> float:
+        """The error that `share` of the values do not exceed, rounded up to the edge of its bin."""
+        seen = self.zero
+        if not self.total or seen >= share * self.total:
+            return 0.0
+        for index, count in enumerate(self.counts):
+            seen += count
+            if seen >= share * self.total:
+                return float(10.0 ** (self.low + (index + 1) * self.step))
+        return float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class BlobDiff:
+    """One blob of both networks, over all samples.
+
+    Attributes:
+        blob, partner: its name in the reference and in the candidate.
+        layer, type: the layer of the candidate that writes it; `reference_layer` the one of the reference.
+        depth: position of that layer in the candidate, 0 for the first.
+        shape: of one run, with the batch.
+        is_output: whether it is an output of the reference.
+        values: how many were compared.
+        max_abs, mean_abs: largest and mean `|e|`; `max_abs` is infinite where one side alone is not finite.
+        bias: mean of `e`.
+        max_rel: `max_abs / range`.
+        l2_rel: `sqrt(sum e^2 / sum r^2)`.
+        cosine: `sum r*c / sqrt(sum r^2 * sum c^2)`; 1 where both are all 0.
+        snr_db: `10*log10(sum r^2 / sum e^2)`; infinite where nothing differs.
+        above: the share of values with `|e| > tolerance * range of the blob in its own sample`.
+        low, high: the smallest and largest value of the reference; `partner_low`, `partner_high` of the candidate.
+        worst: where `max_abs` sits, None where nothing differs.
+        channel: the channel (axis 1) with the largest root mean square error, None without channels or errors.
+        channel_rel: that error divided by the root mean square of the whole reference blob.
+        nan, inf, partner_nan, partner_inf: counts on both sides.
+        histogram: of `|e|`.
+        exact, partner_exact: `l2_rel` of either side against the float64 run of the original; None when not asked.
+    """
+
+    blob: str
+    partner: str
+    layer: str
+    reference_layer: str
+    type: str
+    depth: int
+    shape: Shape
+    is_output: bool
+    values: int
+    max_abs: float
+    mean_abs: float
+    bias: float
+    max_rel: float
+    l2_rel: float
+    cosine: float
+    snr_db: float
+    above: float
+    low: float
+    high: float
+    partner_low: float
+    partner_high: float
+    worst: Place | None
+    channel: int | None
+    channel_rel: float
+    nan: int
+    inf: int
+    partner_nan: int
+    partner_inf: int
+    histogram: Histogram
+    exact: float | None = None
+    partner_exact: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDiff:
+    """One sample over all outputs: the figures of the output that differs most, relative to its own range."""
+
+    sample: int
+    name: str
+    blob: str
+    max_abs: float
+    max_rel: float
+    l2_rel: float
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one network says about one sample: the class and its score."""
+
+    label: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A sample whose answer differs between the two networks.
+
+    Attributes:
+        sample, name: which one.
+        label: its true class, None when unknown.
+        reference, candidate: the two answers.
+        reference_score_then: what the reference gave the candidate's answer, and the other way round.
+        picture: the sample as an RGB image (height, width, 3) of uint8, None where it is none.
+    """
+
+    sample: int
+    name: str
+    label: int | None
+    reference: Answer
+    candidate: Answer
+    reference_score_then: float
+    candidate_score_then: float
+    picture: Array | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierDiff:
+    """Whether both networks recognise the same.
+
+    Attributes:
+        blob: the output with one score per class.
+        samples: how many were classified.
+        agreement: the share of samples with the same first answer.
+        labelled: whether the true classes are known; the four accuracies are None otherwise.
+        flips: every sample whose first answer differs.
+        class_names: name of each class, empty when unknown.
+    """
+
+    blob: str
+    classes: int
+    samples: int
+    agreement: float
+    labelled: bool
+    reference_top1: float | None
+    reference_top5: float | None
+    candidate_top1: float | None
+    candidate_top5: float | None
+    flips: tuple[Flip, ...]
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def top1_drop(self) -> float | None:
+        """How much of the top-1 accuracy the candidate loses; negative where it gains."""
+        if self.reference_top1 is None or self.candidate_top1 is None:
+            return None
+        return self.reference_top1 - self.candidate_top1
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A detection: class, score, and the corners as the network gives them (usually shares of the image)."""
+
+    label: int
+    score: float
+    corners: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A box of one network without a partner in the other."""
+
+    sample: int
+    name: str
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorDiff:
+    """Whether both networks detect the same: boxes of one class are partners when they overlap enough.
+
+    Attributes:
+        blob: the output with rows image, label, score, xmin, ymin, xmax, ymax.
+        min_iou: the overlap (intersection over union) that partners need.
+        mean_iou: over the matched boxes; 1 when there are none.
+        max_score_diff: the largest difference of a matched pair's scores.
+        missed: boxes of the reference alone; `extra`: of the candidate alone.
+    """
+
+    blob: str
+    min_iou: float
+    reference_boxes: int
+    candidate_boxes: int
+    matched: int
+    mean_iou: float
+    max_score_diff: float
+    missed: tuple[Stray, ...]
+    extra: tuple[Stray, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """The first layer whose error grows out of line.
+
+    Attributes:
+        layer: of the candidate; the first that differs more than its inputs explain.
+        blob: its top, as the reference calls it.
+        channel: where the error is largest, None where all channels carry it or there are none.
+        before, after: relative error (`channel_rel`) of what the layer reads, at most, and of what it writes.
+        suspects: layers between the last blob that was in line and this one; one of these is at fault.
+    """
+
+    layer: str
+    blob: str
+    channel: int | None
+    before: float
+    after: float
+    suspects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRange:
+    """What per-tensor int8 makes of one weighted layer before and after.
+
+    Attributes:
+        layer: of the candidate.
+        ratio_before, ratio_after: largest / median over output channels of `max |weight|`; None where there is none.
+        activation_before, activation_after: range of the layer's own top; None where it was not observed.
+        worse: the ratio at least doubled: the median channel lost a bit or more of its int8 weights.
+    """
+
+    layer: str
+    ratio_before: float | None
+    ratio_after: float
+    activation_before: float | None
+    activation_after: float | None
+    worse: bool
+
+    @property
+    def bits_lost(self) -> float:
+        """log2 of the growth of the ratio: the bits that the median channel lost."""
+        if not self.ratio_before or not self.ratio_after:
+            return 0.0
+        return float(np.log2(self.ratio_after / self.ratio_before))
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition that the candidate has to meet: its name, what was allowed, what was found, the sentence."""
+
+    name: str
+    limit: float
+    value: float
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiffReport:
+    """Everything that a comparison found.
+
+    Attributes:
+        reference, candidate: what was compared, as the user called it.
+        data: what was fed, in a sentence: kind, count, distribution, seed.
+        samples: one record per sample.
+        blobs: the compared blobs in the candidate's order of execution.
+        unpaired: outputs and blobs of the reference without a partner; `extra` those of the candidate.
+        onset: None where no layer's error grows out of line.
+        notes: sentences about what could not be measured or was assumed.
+    """
+
+    reference: str
+    candidate: str
+    data: str
+    seed: int
+    tolerance: float
+    blobs: tuple[BlobDiff, ...]
+    samples: tuple[SampleDiff, ...]
+    unpaired: tuple[str, ...]
+    extra: tuple[str, ...]
+    classifier: ClassifierDiff | None
+    detector: DetectorDiff | None
+    onset: Onset | None
+    ranges: tuple[LayerRange, ...]
+    gates: tuple[Gate, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate is passed."""
+        return all(gate.passed for gate in self.gates)
+
+    @property
+    def outputs(self) -> Sequence[BlobDiff]:
+        """The compared blobs that are outputs of the reference."""
+        return [blob for blob in self.blobs if blob.is_output]
+
+    @property
+    def worst(self) -> BlobDiff | None:
+        """The blob that differs most relative to its range."""
+        return max(self.blobs, key=lambda blob: blob.max_rel, default=None)
+
+    @property
+    def verdict(self) -> str:
+        """The result as one sentence, with the reason where it is bad."""
+        failed = [gate.sentence for gate in self.gates if not gate.passed]
+        if failed:
+            place = f"; the error starts at layer '{self.onset.layer}'" if self.onset else ""
+            return f"The networks differ: {'; '.join(failed)}{place}."
+        if self.worst is None or self.worst.max_abs == 0:
+            return "The networks compute the same, bit for bit."
+        return f"The networks compute the same within {self.worst.max_rel:.1e} of the range."
