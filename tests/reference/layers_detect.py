@@ -1,0 +1,183 @@
+"""Layers of detectors: prior boxes, and the decoding of predictions into detections."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reference.binary import Array
+from reference.text import Message
+
+CODES = {1: "CORNER", 2: "CENTER_SIZE", 3: "CORNER_SIZE"}
+
+
+def prior_box(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """At each cell, per min_size m: a square m, a square sqrt(m*max), and m*sqrt(r) x m/sqrt(r) per ratio r."""
+    param = layer.sub("prior_box_param")
+    sizes: list[tuple[float, float]] = []
+    largest = param.numbers("max_size")
+    for i, smallest in enumerate(param.numbers("min_size")):
+        sizes.append((smallest, smallest))
+        if largest:
+            sizes.append(((smallest * largest[i]) ** 0.5,) * 2)
+        sizes += [(smallest * ratio**0.5, smallest / ratio**0.5) for ratio in aspect_ratios(param)]
+    return [priors(param, bottoms, sizes)]
+
+
+def aspect_ratios(param: Message) -> list[float]:
+    """The ratios other than 1, each once, each followed by its inverse with `flip`."""
+    ratios = [1.0]
+    for ratio in param.numbers("aspect_ratio"):
+        if all(abs(ratio - known) >= 1e-6 for known in ratios):
+            ratios += [ratio, 1 / ratio] if param.flag("flip", True) else [ratio]
+    return [ratio for ratio in ratios if abs(ratio - 1) >= 1e-6]
+
+
+def prior_box_clustered(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """At each cell one box per given width and height."""
+    param = layer.sub("prior_box_param")
+    return [priors(param, bottoms, list(zip(param.numbers("width"), param.numbers("height"), strict=True)))]
+
+
+def priors(param: Message, bottoms: list[Array], sizes: list[tuple[float, float]]) -> Array:
+    """(1, 2, H*W*boxes*4): boxes (xmin, ymin, xmax, ymax) relative to the image; then the variances."""
+    rows, columns = bottoms[0].shape[2:]
+    square = param.integer("img_size", 0)
+    image_h = param.integer("img_h", square) or bottoms[1].shape[2]
+    image_w = param.integer("img_w", square) or bottoms[1].shape[3]
+    step = param.number("step", 0)
+    step_h = param.number("step_h", step) or image_h / rows
+    step_w = param.number("step_w", step) or image_w / columns
+    offset = param.number("offset", 0.5)
+
+    width, height = np.array(sizes).T
+    x = ((np.arange(columns) + offset) * step_w).reshape(1, -1, 1)
+    y = ((np.arange(rows) + offset) * step_h).reshape(-1, 1, 1)
+    corners = [
+        (x - width / 2) / image_w,
+        (y - height / 2) / image_h,
+        (x + width / 2) / image_w,
+        (y + height / 2) / image_h,
+    ]
+    boxes = np.stack([np.broadcast_to(corner, (rows, columns, len(sizes))) for corner in corners], axis=-1)
+    if param.flag("clip", False):
+        boxes = boxes.clip(0, 1)
+    variance = param.numbers("variance") or [0.1]
+    variances = np.broadcast_to(variance, boxes.shape)
+    return np.stack([boxes.reshape(-1), variances.reshape(-1)])[np.newaxis].astype(bottoms[0].dtype)
+
+
+def detection_output(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """SSD: decode, suppress per class, keep the best keep_top_k of an image; rows in order of image, class, score."""
+    param = layer.sub("detection_output_param")
+    classes, background = param.integer("num_classes", 0), param.integer("background_label_id", 0)
+    prior, variance = bottoms[2].reshape(2, -1, 4)
+    batch, count = len(bottoms[0]), len(prior)
+    shared = param.flag("share_location", True)
+    locations = bottoms[0].reshape(batch, count, 1 if shared else classes, 4)
+    scores = bottoms[1].reshape(batch, count, classes)
+    keep_top_k = param.integer("keep_top_k", -1)
+
+    rows = []
+    for image in range(batch):
+        kept = []
+        for label in range(classes):
+            if label == background:
+                continue
+            boxes = decoded(locations[image, :, 0 if shared else label], prior, variance, param)
+            score = scores[image, :, label]
+            kept += [[image, label, score[i], *boxes[i]] for i in suppressed(boxes, score, param)]
+        if 0 <= keep_top_k < len(kept):
+            best = sorted(kept, key=lambda row: -row[2])[:keep_top_k]
+            kept = sorted(best, key=lambda row: row[1])  # stable: within a class still by score
+        rows += kept
+    return [detections(rows, batch, bottoms[0])]
+
+
+def detections(rows: list[list[float]], batch: int, like: Array) -> Array:
+    """(1, 1, rows, 7); when nothing at all was found, one row (image, -1, -1, -1, -1, -1, -1) per image."""
+    rows = rows or [[image, *[-1] * 6] for image in range(batch)]
+    return np.array(rows, like.dtype).reshape(1, 1, -1, 7)
+
+
+def decoded(location: Array, prior: Array, variance: Array, param: Message) -> Array:
+    """Boxes (xmin, ymin, xmax, ymax) from predictions relative to their priors."""
+    code = param.enum("code_type", "CORNER", CODES)
+    offset = location if param.flag("variance_encoded_in_target", False) else location * variance
+    size = prior[:, 2:] - prior[:, :2]
+    if code == "CORNER":
+        corners: Array = prior + offset
+        return corners
+    if code == "CORNER_SIZE":
+        corners = prior + offset * np.tile(size, 2)
+        return corners
+    centre = offset[:, :2] * size + (prior[:, :2] + prior[:, 2:]) / 2
+    half = np.exp(offset[:, 2:]) * size / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def suppressed(boxes: Array, score: Array, param: Message) -> list[int]:
+    """Greedy suppression: the boxes that stay, best first, of the top_k above confidence_threshold."""
+    nms = param.sub("nms_param")
+    threshold, eta, top_k = nms.number("nms_threshold", 0.3), nms.number("eta", 1), nms.integer("top_k", -1)
+    order = np.argsort(-score, kind="stable")
+    order = order[score[order] > param.number("confidence_threshold", LOWEST)]
+    kept: list[int] = []
+    for i in order[: top_k if top_k >= 0 else None]:
+        if not kept or overlap(boxes[i], boxes[kept]).max() <= threshold:
+            kept.append(int(i))
+            threshold *= eta if eta < 1 and threshold > 0.5 else 1
+    return kept
+
+
+def overlap(box: Array, others: Array) -> Array:
+    """Intersection over union; a box whose corners are swapped has no area."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    shared = (high - low).clip(0).prod(axis=1)
+    union = area(box) + area(others) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+
+
+def area(boxes: Array) -> Array:
+    size = boxes[..., 2:] - boxes[..., :2]
+    return np.where((size < 0).any(axis=-1), 0, size.prod(axis=-1))
+
+
+def yolo_detection_output(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """YOLO v2 on one image: channels (box, [x, y, w, h, object, classes...]); suppression across classes.
+
+    x = (column + sigmoid(x))/W, w = exp(w)*bias/W; score = sigmoid(object)*max softmax(classes), kept if >= threshold;
+    label is the class + 1.
+    """
+    (bottom,) = bottoms
+    param = layer.sub("yolo_detection_output_param")
+    boxes_per_cell, classes = param.integer("num_box", 5), param.integer("num_classes", 20)
+    side = bottom.shape[3]
+    cells = bottom[0].transpose(1, 2, 0).reshape(side, side, boxes_per_cell, -1)
+    biases = np.array(param.numbers("biases")).reshape(-1, 2)[:boxes_per_cell]
+    column, row = np.arange(side).reshape(1, -1, 1), np.arange(side).reshape(-1, 1, 1)
+    x = (column + sigmoid(cells[..., 0])) / side
+    y = (row + sigmoid(cells[..., 1])) / side
+    w, h = (np.exp(cells[..., 2:4]) * biases / side).transpose(3, 0, 1, 2)
+    powers = np.exp(cells[..., 5 : 5 + classes] - cells[..., 5 : 5 + classes].max(-1, keepdims=True))
+    score = sigmoid(cells[..., 4]) * (powers / powers.sum(-1, keepdims=True)).max(-1)
+    label = powers.argmax(-1) + 1
+    corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1).reshape(-1, 4)
+
+    rows: list[list[float]] = []
+    kept: list[int] = []
+    score = score.reshape(-1)
+    for i in np.argsort(-score, kind="stable"):
+        if score[i] < param.number("confidence_threshold", 0.01):
+            break
+        if not kept or overlap(corners[i], corners[kept]).max() < param.number("nms_threshold", 0.45):
+            kept.append(int(i))
+            rows.append([0, label.reshape(-1)[i], score[i], *corners[i]])
+    return [detections(rows, len(bottom), bottom)]
+
+
+def sigmoid(x: Array) -> Array:
+    top: Array = 1 / (1 + np.exp(-x))
+    return top
+
+
+LOWEST = -float(np.finfo(np.float32).max)

@@ -1,0 +1,121 @@
+"""Layers that treat every element alike: activations, powers, and sums or products of whole blobs."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+
+from reference.binary import Array
+from reference.text import Message
+
+
+def absval(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.abs(bottoms[0])]
+
+
+def axpy(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """a*x + y with a (N, C) or (N, C, 1, 1)."""
+    a, x, y = bottoms
+    return [a.reshape(*x.shape[:2], 1, 1) * x + y]
+
+
+def bnll(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """log(1 + e^x), written so that e^x cannot overflow."""
+    return [np.maximum(bottoms[0], 0) + np.log1p(np.exp(-np.abs(bottoms[0])))]
+
+
+def clip(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("clip_param")
+    return [np.minimum(np.maximum(bottoms[0], param.number("min", 0)), param.number("max", 0))]
+
+
+def dropout(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Nothing at TEST; a fork whose training does not scale (`scale_train: false`) scales here."""
+    param = layer.sub("dropout_param")
+    if param.flag("scale_train", True):
+        return [bottoms[0].copy()]
+    return [bottoms[0] * (1 - param.number("dropout_ratio", 0.5))]
+
+
+def eltwise(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """PROD, SUM with one coefficient per bottom, or MAX."""
+    param = layer.sub("eltwise_param")
+    operation = param.enum("operation", "SUM", {0: "PROD", 1: "SUM", 2: "MAX"})
+    if operation == "PROD":
+        return [reduce(np.multiply, bottoms)]
+    if operation == "MAX":
+        return [reduce(np.maximum, bottoms)]
+    coefficients = param.numbers("coeff") or [1.0] * len(bottoms)
+    return [reduce(np.add, [c * bottom for c, bottom in zip(coefficients, bottoms, strict=True)])]
+
+
+def elu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    alpha = layer.sub("elu_param").number("alpha", 1)
+    return [np.maximum(bottoms[0], 0) + alpha * np.expm1(np.minimum(bottoms[0], 0))]
+
+
+def exp(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """base^(scale*x + shift), where base -1 means e."""
+    param = layer.sub("exp_param")
+    base = param.number("base", -1)
+    exponent = param.number("scale", 1) * bottoms[0] + param.number("shift", 0)
+    return [np.exp(exponent if base == -1 else exponent * float(np.log(base)))]
+
+
+def log(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """log_base(scale*x + shift), where base -1 means e."""
+    param = layer.sub("log_param")
+    base = param.number("base", -1)
+    natural = np.log(param.number("scale", 1) * bottoms[0] + param.number("shift", 0))
+    return [natural if base == -1 else natural / float(np.log(base))]
+
+
+def power(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """(scale*x + shift)^power; power 0 gives 1 everywhere."""
+    param = layer.sub("power_param")
+    return [(param.number("scale", 1) * bottoms[0] + param.number("shift", 0)) ** param.number("power", 1)]
+
+
+def prelu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """max(x, 0) + slope*min(x, 0), with one slope per channel, or one for all."""
+    (bottom,) = bottoms
+    slope = blobs[0].reshape(-1, *[1] * (bottom.ndim - 2))
+    return [np.maximum(bottom, 0) + slope * np.minimum(bottom, 0)]
+
+
+def relu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    slope = layer.sub("relu_param").number("negative_slope", 0)
+    return [np.maximum(bottoms[0], 0) + slope * np.minimum(bottoms[0], 0)]
+
+
+def relu6(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    slope = layer.sub("relu6_param").number("negative_slope", 0)
+    return [np.clip(bottoms[0], 0, 6) + slope * np.minimum(bottoms[0], 0)]
+
+
+def selu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """lambda*x above zero, lambda*alpha*(e^x - 1) below it, with the constants of Klambauer et al. 2017."""
+    param = layer.sub("selu_param")
+    alpha, scale = param.number("alpha", 1.6732632423543772), param.number("lambda", 1.0507009873554805)
+    return [scale * (np.maximum(bottoms[0], 0) + alpha * np.expm1(np.minimum(bottoms[0], 0)))]
+
+
+def sigmoid(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [1 / (1 + np.exp(-bottoms[0]))]
+
+
+def swish(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """x*sigmoid(beta*x)."""
+    beta = layer.sub("swish_param").number("beta", 1)
+    return [bottoms[0] / (1 + np.exp(-beta * bottoms[0]))]
+
+
+def tanh(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.tanh(bottoms[0])]
+
+
+def threshold(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """1 above the threshold, 0 at it and below."""
+    limit = layer.sub("threshold_param").number("threshold", 0)
+    return [(bottoms[0] > limit).astype(bottoms[0].dtype)]
