@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +144,8 @@ class Layer:
         return tuple(named + [""] * (len(self.blobs) - len(named)))
 
 
-class Use(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Use:
     """One reading of a blob: `layer.bottoms[index]`. A layer that reads a blob twice is two uses."""
 
     layer: Layer
@@ -162,6 +163,8 @@ class Net:
         public: blob -> its name in the file, for the blobs whose name differs (in-place versions).
         notes: sentences about assumptions made while reading, for the user.
         file: the prototxt, for messages; empty when the net came from memory.
+        batchnorm_layout: how the user wants every BatchNorm read, None to recognise it (`bnfold.batchnorm`).
+        zero_factor: what scale_factor 0 beside statistics means to the user, None to refuse.
         origin: the files behind it, for saving; None when it came from memory.
     """
 
@@ -172,6 +175,8 @@ class Net:
     public: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     file: str = ""
+    batchnorm_layout: str | None = None
+    zero_factor: Literal["caffe", "one"] | None = None
     origin: Origin | None = None
     _producers: dict[str, Layer] = field(default_factory=dict, repr=False)
     _uses: dict[str, list[Use]] = field(default_factory=dict, repr=False)
@@ -243,12 +248,14 @@ class Net:
         """A net of its own that shares weights and parameters, which are values."""
         layers = [replace(layer, bottoms=list(layer.bottoms), tops=list(layer.tops)) for layer in self.layers]
         return Net(
-            self.name,
-            layers,
-            dict(self.inputs),
-            list(self.outputs),
-            dict(self.public),
-            list(self.notes),
-            self.file,
-            self.origin,
+            name=self.name,
+            _layers=layers,
+            inputs=dict(self.inputs),
+            outputs=list(self.outputs),
+            public=dict(self.public),
+            notes=list(self.notes),
+            file=self.file,
+            batchnorm_layout=self.batchnorm_layout,
+            zero_factor=self.zero_factor,
+            origin=self.origin,
         )

@@ -1,0 +1,304 @@
+"""The layers that let an affine pass, and what it becomes on the other side: the algebra as a table.
+
+With A an affine and L a layer, each row of `COMMUTE` states when `A(L(x)) = L(A'(x))` holds exactly.
+
+    moving back      Given:  b -> L -> t -> A          Result:  b -> A' -> L -> (A's top)
+    moving forward   Given:  A -> t -> L -> u          Result:  t' -> L -> A' -> u
+
+There are three kinds of row. A layer that *passes* an affine has the same one on both sides, if a predicate holds. A
+layer that *moves* data copies each input element to some places and computes nothing, so an affine passes when it
+treats alike all channels that the movement mixes. A layer that *joins* several bottoms has laws of its own.
+
+A row that does not hold raises `Blocked` with the reason. Nothing here looks at the graph: shapes and parameters only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.fold.affine import Affine
+from bnfold.fold.movement import Labels, crop, flatten, permute, reorg, reshape, shuffle_channel, slice_
+from bnfold.fold.records import Blocked
+from bnfold.net import Layer, Shape
+from bnfold.params import Concat, Eltwise, Interp, Pooling, canonical_axis
+
+Moved = Sequence[Affine | None]
+"""One entry for each bottom (moving back) or top (moving forward); None where nothing has to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A layer with the shapes around it: all that a law may look at.
+
+    A law that needs a shape which is not known (an opaque layer stands in front) raises `Blocked`.
+    """
+
+    layer: Layer
+    shapes: Mapping[str, Shape | None]
+
+    @property
+    def bottoms(self) -> tuple[Shape, ...]:
+        """The shapes of what the layer reads."""
+        return tuple(map(self._known, self.layer.bottoms))
+
+    @property
+    def tops(self) -> tuple[Shape, ...]:
+        """The shapes of what the layer writes."""
+        return tuple(map(self._known, self.layer.tops))
+
+    def _known(self, blob: str) -> Shape:
+        shape = self.shapes.get(blob)
+        if shape is None:
+            raise Blocked(f"the shape of '{blob}' is unknown")
+        return shape
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """One row of the table.
+
+    Attributes:
+        back: (place, affine, index of the top it stands on) -> alternatives, each an entry for every bottom; the
+            first alternative that can be carried out is taken.
+        forward: (place, the affine on each bottom or None) -> an entry for every top.
+    """
+
+    back: Callable[[Place, Affine, int], Iterable[Moved]]
+    forward: Callable[[Place, Moved], Moved]
+
+
+def require(holds: bool, reason: str) -> None:
+    """Block with `reason` unless the condition holds."""
+    if not holds:
+        raise Blocked(reason)
+
+
+# Layers that pass an affine unchanged, each as the condition for it.
+
+
+def rectifier(_: Place, affine: Affine) -> None:
+    """`max(x, 0) + slope*min(x, 0)` is linear on each side of its knee, which only a positive factor leaves in place."""
+    require(affine.keeps_zero, "a shift moves the knee")
+    require(affine.keeps_order, "a negative scale turns it over")
+
+
+def pooling(place: Place, affine: Affine) -> None:
+    """MAX needs order kept; a padded AVE counts zeros that it does not sum, so it needs zero kept."""
+    pool = Pooling.of(place.layer, place.bottoms[0])
+    require(pool.windows_never_empty, "a window of it lies outside the image, and what it gives then is no average")
+    if pool.method == "MAX":
+        require(affine.keeps_order, "MAX pooling needs every scale >= 0")
+        if len(place.tops) > 1:
+            require(affine.keeps_strict_order, "MAX pooling with a mask needs every scale > 0")
+    elif pool.method == "AVE":
+        counted = any(pool.pad) and pool.counts_padding
+        require(affine.keeps_zero or not counted, "padded AVE pooling needs every shift == 0")
+    else:
+        raise Blocked(f"{pool.method} pooling is no fixed function")
+
+
+def interpolation(place: Place, affine: Affine) -> None:
+    """Each output is a weighted mean of inputs, weights summing to 1; only a padding would bring in zeros."""
+    view = Interp.of(place.layer)
+    require((view.pad_beg <= 0 and view.pad_end <= 0) or affine.keeps_zero, "its padding needs every shift == 0")
+
+
+def upsample(place: Place, affine: Affine) -> None:
+    """Nearest repeats each pixel; by a pooling mask it writes zeros wherever the mask does not point."""
+    require(len(place.bottoms) == 1 or affine.keeps_zero, "upsampling by a mask writes zeros, so every shift must be 0")
+
+
+def passes(condition: Callable[[Place, Affine], None]) -> Law:
+    """The law of a layer with the same affine on its first bottom and on its first top."""
+
+    def back(place: Place, affine: Affine, top: int) -> Iterable[Moved]:
+        require(top == 0, "its other tops are no values of the channels")
+        condition(place, affine)
+        return [[affine, *[None] * (len(place.bottoms) - 1)]]
+
+    def forward(place: Place, affines: Moved) -> Moved:
+        first, *others = affines
+        require(first is not None and not any(others), "it reads this blob for something else than its values")
+        assert first is not None
+        condition(place, first)
+        return [first, *[None] * (len(place.tops) - 1)]
+
+    return Law(back, forward)
+
+
+# Layers that move data.
+
+
+def moves(movement: Callable[[Place, Labels], list[Labels]]) -> Law:
+    """The law of a layer that copies elements: channels that it mixes must be treated alike.
+
+    `movement` carries the channel numbers of one sample, shape `bottom[1:]`, to every top, which pairs each channel
+    of a top with the channels of the bottom that reach it.
+    """
+
+    def pairs(place: Place) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+        bottom = place.bottoms[0]
+        labels = np.broadcast_to(np.arange(bottom[1]).reshape(-1, *[1] * (len(bottom) - 2)), bottom[1:])
+        return [_distinct_pairs(moved) for moved in movement(place, labels)]
+
+    def back(place: Place, affine: Affine, top: int) -> Iterable[Moved]:
+        by_top = pairs(place)
+        source, target = by_top[top]
+        for index, (other, _) in enumerate(by_top):
+            require(index == top or not np.intersect1d(source, other).size, "another top shares its channels")
+        moved = _carried(affine, target, source, place.bottoms[0][1])
+        return [[moved, *[None] * (len(place.bottoms) - 1)]]
+
+    def forward(place: Place, affines: Moved) -> Moved:
+        first, *others = affines
+        require(first is not None and not any(others), "it reads this blob for its shape")
+        assert first is not None
+        return [
+            _carried(first, source, target, shape[1])
+            for (source, target), shape in zip(pairs(place), place.tops, strict=True)
+        ]
+
+    return Law(back, forward)
+
+
+def _distinct_pairs(moved: Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """(channel of the bottom, channel of the top) for every pair that the movement connects."""
+    require(moved.ndim >= 1, "its top has no channel axis")
+    channels = moved.shape[0]
+    rows = moved.reshape(channels, -1).astype(np.int64)
+    stride = int(rows.max(initial=0)) + 1
+    flat = np.unique(rows + stride * np.arange(channels)[:, None])
+    return (flat % stride).astype(np.intp), (flat // stride).astype(np.intp)
+
+
+def _carried(
+    affine: Affine, source: npt.NDArray[np.intp], target: npt.NDArray[np.intp], channels: int
+) -> Affine | None:
+    """The affine whose channel `target[i]` is channel `source[i]` of `affine`, identity where nothing arrives."""
+    scale, shift = np.ones(channels), np.zeros(channels)
+    scale[target], shift[target] = affine.scale[source], affine.shift[source]
+    alike = np.array_equal(scale[target], affine.scale[source]) and np.array_equal(shift[target], affine.shift[source])
+    require(alike, "it mixes channels that are scaled or shifted differently")
+    moved = Affine(scale, shift)
+    return None if moved.is_identity else moved
+
+
+# Layers that join several bottoms.
+
+
+def concat_back(place: Place, affine: Affine, _: int) -> Iterable[Moved]:
+    """On the channel axis each bottom gets its own channels; on another axis each gets all of it."""
+    if _concat_axis(place) != 1:
+        return [[affine] * len(place.bottoms)]
+    starts = np.cumsum([0, *(shape[1] for shape in place.bottoms)])
+    parts = [affine.take(slice(start, stop)) for start, stop in zip(starts, starts[1:], strict=False)]
+    return [[None if part.is_identity else part for part in parts]]
+
+
+def concat_forward(place: Place, affines: Moved) -> Moved:
+    """The inverse: bottoms without an affine count as the identity on the channel axis, and block on another one."""
+    if _concat_axis(place) != 1:
+        return [_same_on_all(affines)]
+    parts = [affine or Affine.identity(shape[1]) for affine, shape in zip(affines, place.bottoms, strict=True)]
+    return [Affine(np.concatenate([part.scale for part in parts]), np.concatenate([part.shift for part in parts]))]
+
+
+def _concat_axis(place: Place) -> int:
+    axis = canonical_axis(Concat.of(place.layer).axis, len(place.tops[0]))
+    require(axis != 0 or all(len(shape) > 1 for shape in place.bottoms), "its bottoms have no channel axis")
+    return axis
+
+
+def eltwise_back(place: Place, affine: Affine, _: int) -> Iterable[Moved]:
+    """SUM: scale to all, shift/c to one. PROD: scale to one. MAX: all of it to every bottom."""
+    view, count = Eltwise.of(place.layer, len(place.bottoms)), len(place.bottoms)
+    if view.operation == "SUM":
+        return _sum_back(affine, view.coeff)
+    if view.operation == "PROD":
+        require(affine.keeps_zero, "a product takes a scale, but no shift")
+        return ([affine if index == chosen else None for index in range(count)] for chosen in range(count))
+    require(affine.keeps_order, "a maximum needs every scale >= 0")
+    return [[affine] * count]
+
+
+def _sum_back(affine: Affine, coeff: Sequence[float]) -> Iterable[Moved]:
+    """`s*sum(c*x) + h = c1*(s*x1 + h/c1) + sum(c*(s*x))`; a bottom with c == 0 does not matter."""
+    scaled = affine.without_shift()
+    everyone: list[Affine | None] = [None if c == 0 or scaled.is_identity else scaled for c in coeff]
+    if affine.keeps_zero:
+        yield everyone
+        return
+    require(any(c != 0 for c in coeff), "a sum whose coefficients are all 0 takes no shift")
+    for chosen, c in enumerate(coeff):
+        if c != 0:
+            shifted = Affine(affine.scale, affine.shift / c)
+            yield [*everyone[:chosen], shifted, *everyone[chosen + 1 :]]
+
+
+def eltwise_forward(place: Place, affines: Moved) -> Moved:
+    """SUM: one scale on all bottoms and any shifts. PROD: scales multiply. MAX: the same on all."""
+    view = Eltwise.of(place.layer, len(place.bottoms))
+    channels = place.tops[0][1]
+    present = [affine or Affine.identity(channels) for affine in affines]
+    if view.operation == "SUM":
+        counted = [(affine, c) for affine, c in zip(present, view.coeff, strict=True) if c != 0]
+        if not counted:
+            return [None]
+        scale = counted[0][0].scale
+        alike = all(np.array_equal(scale, affine.scale) for affine, _ in counted)
+        require(alike, "a sum needs the same scale on all its bottoms")
+        return [Affine(scale, np.sum([c * affine.shift for affine, c in counted], axis=0))]
+    if view.operation == "PROD":
+        require(all(affine.keeps_zero for affine in present), "a product lets a scale pass, but no shift")
+        return [Affine(np.prod([affine.scale for affine in present], axis=0), np.zeros(channels))]
+    same = _same_on_all(affines)
+    require(same.keeps_order, "a maximum needs every scale >= 0")
+    return [same]
+
+
+def product_back(place: Place, affine: Affine, _: int) -> Iterable[Moved]:
+    """`x*g` with g a bottom: a factor can be taken by x. A learned bias behind it cannot be scaled here."""
+    require(len(place.bottoms) == 2 and not len(place.layer.blobs), "it adds a learned bias")
+    require(affine.keeps_zero, "a product takes a scale, but no shift")
+    return [[affine, None]]
+
+
+def product_forward(place: Place, affines: Moved) -> Moved:
+    """`(s*x)*g = s*(x*g)`."""
+    first, second = affines
+    require(first is not None and second is None, "its second bottom is not along the channels")
+    require(not len(place.layer.blobs), "it adds a learned bias")
+    assert first is not None
+    require(first.keeps_zero, "a product lets a scale pass, but no shift")
+    return [first]
+
+
+def _same_on_all(affines: Moved) -> Affine:
+    first, *others = affines
+    alike = first is not None and all(other is not None and first.equals(other) for other in others)
+    require(alike, "its other bottoms do not carry the same affine")
+    assert first is not None
+    return first
+
+
+COMMUTE: Mapping[str, Law] = {
+    "Concat": Law(concat_back, concat_forward),
+    "Crop": moves(crop),
+    "Eltwise": Law(eltwise_back, eltwise_forward),
+    "Flatten": moves(flatten),
+    "Interp": passes(interpolation),
+    "PReLU": passes(rectifier),
+    "Permute": moves(permute),
+    "Pooling": passes(pooling),
+    "ReLU": passes(rectifier),
+    "Reorg": moves(reorg),
+    "Reshape": moves(reshape),
+    "Scale": Law(product_back, product_forward),
+    "ShuffleChannel": moves(shuffle_channel),
+    "Slice": moves(slice_),
+    "Upsample": passes(upsample),
+}

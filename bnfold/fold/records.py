@@ -1,0 +1,108 @@
+"""What folding did and did not do, as records: text, JSON and HTML are renderings of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+class Blocked(Exception):
+    """An affine cannot go on; the message says where it stopped and why. A result, never an error for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """An affine layer is gone: linear layers do its work.
+
+    Attributes:
+        layer: the layer that was removed.
+        type: its type.
+        into: the layers whose weights took it.
+        through: the layers that it was moved through to get there.
+        forward: whether it went to the layers behind it rather than to those in front.
+    """
+
+    layer: str
+    type: str
+    into: tuple[str, ...]
+    through: tuple[str, ...] = ()
+    forward: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """An affine layer is gone: another affine layer, which stays for now, does both.
+
+    Attributes:
+        layers: the layers that were removed, in execution order.
+        type: the type of the first.
+        into: the affine layers that took them.
+        through: the layers that were crossed.
+    """
+
+    layers: tuple[str, ...]
+    type: str
+    into: tuple[str, ...]
+    through: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A layer that does nothing at inference (Dropout, Split, an identity) is gone."""
+
+    layer: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An affine layer stays.
+
+    Attributes:
+        layer: the layer.
+        type: its type in the original network.
+        reason: the sentence that says what stands in its way.
+        now: its type in the folded network; "Scale" where a BatchNorm or a whole run was rewritten as one.
+    """
+
+    layer: str
+    type: str
+    reason: str
+    now: str
+
+
+Record = Folded | Merged | Dropped | Kept
+
+
+@dataclass(slots=True)
+class FoldReport:
+    """The account of one `fold`.
+
+    Attributes:
+        records: what became of every affine layer, in execution order.
+        notes: sentences about what the user should know (assumptions made, weights no longer shared).
+        layers_before, layers_after: the number of layers.
+        parameters_before, parameters_after: the number of learned values.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    layers_before: int = 0
+    layers_after: int = 0
+    parameters_before: int = 0
+    parameters_after: int = 0
+
+    @property
+    def folded(self) -> Iterator[Folded]:
+        """The layers that linear layers absorbed."""
+        return (record for record in self.records if isinstance(record, Folded))
+
+    @property
+    def merged(self) -> Iterator[Merged]:
+        """The layers that other affines took over."""
+        return (record for record in self.records if isinstance(record, Merged))
+
+    @property
+    def kept(self) -> Iterator[Kept]:
+        """The affine layers that stay, each with its reason."""
+        return (record for record in self.records if isinstance(record, Kept))

@@ -1,0 +1,148 @@
+"""Weights times factors, computed when they are read.
+
+A folded weight is `factor * weight`, in float64 and rounded once to the stored type. Keeping the law instead of the
+result means that a folded net holds no second copy of its weights, and that a layer which absorbs several affines
+still rounds only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.net import Array, LazyArray, Shape
+
+Factor = npt.NDArray[np.float64]
+
+CHUNK_VALUES = 1 << 18
+"""How many values one chunk holds at most, unless a single row is longer: 1 MiB of float32, which stays in cache."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Scaled:
+    """`weight * factor[0] * factor[1] * ...`, each factor broadcast over `weight` seen as `view`.
+
+    Attributes:
+        weight: the stored values, any shape.
+        view: the shape in which the factors broadcast, of the same size as `weight`: [group, Cin/group, Cout/group, ...]
+            for a grouped deconvolution.
+        factors: float64 arrays of rank `len(view)`.
+    """
+
+    weight: Array
+    view: Shape
+    factors: tuple[Factor, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """The true shape of the blob."""
+        return self.weight.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that is stored."""
+        return self.weight.dtype
+
+    def array(self) -> Array:
+        """The product, rounded once to `dtype`."""
+        result = np.empty(self.weight.size, self.dtype)
+        start = 0
+        for chunk in self.chunks():
+            result[start : start + chunk.size] = chunk
+            start += chunk.size
+        return result.reshape(self.shape)
+
+    def chunks(self) -> Iterator[Array]:
+        """The product as flat pieces in C order: slabs of one axis, so that the factors broadcast over each."""
+        weight = self.weight.reshape(self.view)
+        for slab in _slabs(self.view, CHUNK_VALUES):
+            yield self._product(weight, slab)
+
+    def follows_the_law_of(self, other: Scaled) -> bool:
+        """Whether both multiply by the same factors in the same view."""
+        alike = self.view == other.view and len(self.factors) == len(other.factors)
+        return alike and all(map(np.array_equal, self.factors, other.factors))
+
+    def _product(self, weight: Array, slab: tuple[slice, ...]) -> Array:
+        first, *others = (_slab_of(factor, slab) for factor in self.factors)
+        for other in others:
+            first = first * other
+        piece = weight[slab]
+        result = np.empty(piece.shape, self.dtype)
+        # The loop runs in float64 whatever the stored type is; the cast at its end is the one rounding.
+        np.multiply(piece, first, out=result, dtype=np.float64, casting="same_kind")
+        return result.reshape(-1)
+
+
+def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
+    """`blob * factor`, with `factor` broadcast over `blob` seen as `view`; factors of one form are joined."""
+    if not isinstance(blob, Scaled):
+        weight = blob if isinstance(blob, np.ndarray) else blob.array()
+        return Scaled(weight, view, (factor,))
+    assert blob.view == view, f"a blob is folded as {blob.view} and as {view}"
+    factors = list(blob.factors)
+    for index, present in enumerate(factors):
+        if present.shape == factor.shape:
+            factors[index] = present * factor
+            return Scaled(blob.weight, view, tuple(factors))
+    return Scaled(blob.weight, view, (*factors, factor))
+
+
+def stays_finite(blob: Array | LazyArray) -> bool:
+    """Whether every value of `blob` is finite.
+
+    For a product the exact values are only computed where cheap bounds do not decide: with `a` the sum of squares of
+    the weights and `f` the largest factor, no product exceeds `sqrt(a) * f`.
+    """
+    if not isinstance(blob, Scaled):
+        return bool(np.all(np.isfinite(blob if isinstance(blob, np.ndarray) else blob.array())))
+    largest = np.prod([np.max(np.abs(factor), initial=0.0) for factor in blob.factors])
+    flat = blob.weight.reshape(-1)
+    with np.errstate(all="ignore"):
+        squares = sum(float(np.dot(part, part)) for part in np.array_split(flat, max(1, flat.size // (1 << 20))))
+    if np.isfinite(squares) and np.isfinite(largest) and np.sqrt(squares) * largest < np.finfo(blob.dtype).max / 2:
+        return True
+    with np.errstate(all="ignore"):
+        return all(bool(np.all(np.isfinite(chunk))) for chunk in blob.chunks())
+
+
+def same_values(one: Array | LazyArray, other: Array | LazyArray) -> bool:
+    """Whether two blobs hold the same values; products are compared by their laws first, which is cheap."""
+    if one is other:
+        return True
+    if tuple(one.shape) != tuple(other.shape) or one.dtype != other.dtype:
+        return False
+    if isinstance(one, Scaled) and isinstance(other, Scaled) and one.follows_the_law_of(other):
+        return np.array_equal(one.weight, other.weight, equal_nan=True)
+    left, right = (blob if isinstance(blob, np.ndarray) else blob.array() for blob in (one, other))
+    return np.array_equal(left, right, equal_nan=True)
+
+
+def _slab_of(factor: Factor, slab: tuple[slice, ...]) -> Factor:
+    """The part of a factor that belongs to a slab; an axis of length 1 broadcasts and is taken whole."""
+    return factor[tuple(part if size > 1 else slice(None) for part, size in zip(slab, factor.shape, strict=False))]
+
+
+def _slabs(view: Shape, limit: int) -> Iterator[tuple[slice, ...]]:
+    """Index tuples that cut `view` into consecutive pieces of at most `limit` values, in C order.
+
+    Leading axes are walked one index at a time until the rest is small enough to take several at once.
+    """
+    size = int(np.prod(view))
+    if size == 0:
+        return
+    axis = 0
+    rest = size
+    while axis < len(view) - 1 and rest // view[axis] > limit:
+        rest //= view[axis]
+        axis += 1
+    inner = rest // view[axis] if view else 1
+    step = max(1, limit // max(1, inner))
+    for outer in np.ndindex(*view[:axis]):
+        head = tuple(slice(index, index + 1) for index in outer)
+        for start in range(0, view[axis] if view else 1, step):
+            yield (*head, slice(start, start + step)) if view else ()
