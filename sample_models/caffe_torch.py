@@ -1,10 +1,10 @@
-"""Runs and trains a Caffe net in PyTorch, with Caffe's arithmetic, so that the sample models are what Caffe would have made.
+"""Runs and trains a Caffe net in PyTorch with Caffe's arithmetic, so the sample models are as Caffe would make them.
 
 The prototxt is the only description of a net: this module reads the layers from it and keeps their learned blobs in
 Caffe's shapes. Only the layers that the sample models use are here. Two places differ from what PyTorch offers:
 
-- BatchNorm keeps *sums*: in each training pass ``blob = fraction*blob + batch statistic`` and ``factor = fraction*factor + 1``,
-  with the variance corrected by m/(m-1), so the statistics mean something only after division by the factor.
+- BatchNorm keeps *sums*: each training pass does ``blob = fraction*blob + batch statistic`` and
+  ``factor = fraction*factor + 1``, with the variance corrected by m/(m-1). The statistics are the sums over the factor.
 - Pooling rounds the number of windows up, and clips the last window to the image.
 """
 
@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from bnfold.caffe import caffe_pb2
 from torch import Tensor
+
+from bnfold.caffe import caffe_pb2
 
 Blobs = dict[str, Tensor]
 
@@ -51,7 +52,8 @@ class CaffeNet:
                 continue
             bottoms = [blobs[name] for name in layer.bottom if name in blobs]
             if len(bottoms) == len(layer.bottom):  # without labels there is no loss and no accuracy
-                blobs[layer.top[0]] = FORWARD[layer.type](self, layer, bottoms)
+                simple = PLAIN.get(layer.type)
+                blobs[layer.top[0]] = simple(*bottoms) if simple else FORWARD[layer.type](self, layer, bottoms)
         return blobs
 
     def blobs_of(self, layer: Any, *shapes: tuple[tuple[int, ...], Any]) -> list[Tensor]:
@@ -93,29 +95,25 @@ class CaffeNet:
 
 def with_splits(layers: list[Any]) -> list[Any]:
     """Copies of `layers` with a Split after each blob that several bottoms read, named as Caffe names them."""
-    version: dict[str, tuple[str, int, int]] = {}  # blob -> layer that wrote it last, which of its tops, how many writes
-    uses: Counter[tuple[str, int, int, str]] = Counter()
-    for layer in layers:
-        for bottom in layer.bottom:
-            uses[(*version[bottom], bottom)] += 1
-        for position, top in enumerate(layer.top):
-            version[top] = (layer.name, position, version[top][2] + 1 if top in version else 0)
+    writes: list[list[tuple[int, int]]] = []  # for each bottom of each layer: which layer wrote it last, as which top
+    last: dict[str, tuple[int, int]] = {}
+    for index, layer in enumerate(layers):
+        writes.append([last[bottom] for bottom in layer.bottom])
+        last.update((top, (index, position)) for position, top in enumerate(layer.top))
+    readers = Counter(write for bottoms in writes for write in bottoms)
 
-    version.clear()
     copies: list[Any] = []
-    readers: Counter[tuple[str, int, int, str]] = Counter()
-    for layer in layers:
+    served: Counter[tuple[int, int]] = Counter()
+    for index, layer in enumerate(layers):
         copy = caffe_pb2.LayerParameter()
         copy.CopyFrom(layer)
         copies.append(copy)
-        for position, bottom in enumerate(layer.bottom):
-            key = (*version[bottom], bottom)
-            if uses[key] > 1:
-                copy.bottom[position] = f"{bottom}_{key[0]}_{key[1]}_split_{readers[key]}"
-                readers[key] += 1
+        for place, write in enumerate(writes[index]):
+            if readers[write] > 1:
+                copy.bottom[place] += f"_{layers[write[0]].name}_{write[1]}_split_{served[write]}"
+                served[write] += 1
         for position, top in enumerate(layer.top):
-            version[top] = (layer.name, position, version[top][2] + 1 if top in version else 0)
-            count = uses[(*version[top], top)]
+            count = readers[index, position]
             if count > 1:
                 name = f"{top}_{layer.name}_{position}_split"
                 tops = [f"{name}_{reader}" for reader in range(count)]
@@ -176,8 +174,9 @@ def _convolution(net: CaffeNet, layer: Any, bottoms: list[Tensor]) -> Tensor:
 def _inner_product(net: CaffeNet, layer: Any, bottoms: list[Tensor]) -> Tensor:
     product = layer.inner_product_param
     rows = bottoms[0].flatten(1)
-    shapes = [((product.num_output, rows.shape[1]), product.weight_filler), ((product.num_output,), product.bias_filler)]
-    return functional.linear(rows, *net.blobs_of(layer, *shapes))
+    weight = ((product.num_output, rows.shape[1]), product.weight_filler)
+    bias = ((product.num_output,), product.bias_filler)
+    return functional.linear(rows, *net.blobs_of(layer, weight, bias))
 
 
 def _batch_norm(net: CaffeNet, layer: Any, bottoms: list[Tensor]) -> Tensor:
@@ -208,7 +207,7 @@ def _scale(net: CaffeNet, layer: Any, bottoms: list[Tensor]) -> Tensor:
     return bottoms[0] * gamma.view(1, -1, 1, 1) + beta.view(1, -1, 1, 1)
 
 
-def _pooling(net: CaffeNet, layer: Any, bottoms: list[Tensor]) -> Tensor:
+def _pooling(_net: CaffeNet, layer: Any, bottoms: list[Tensor]) -> Tensor:
     """Windows rounded up and clipped; none of the sample models pads here, so the average divides by what it summed."""
     pool = layer.pooling_param
     if pool.global_pooling:
@@ -222,26 +221,25 @@ def _dropout(net: CaffeNet, layer: Any, bottoms: list[Tensor]) -> Tensor:
     return functional.dropout(bottoms[0], layer.dropout_param.dropout_ratio, net.training)
 
 
-def _loss(net: CaffeNet, layer: Any, bottoms: list[Tensor]) -> Tensor:
-    return functional.cross_entropy(bottoms[0], bottoms[1])
-
-
-def _accuracy(net: CaffeNet, layer: Any, bottoms: list[Tensor]) -> Tensor:
-    return (bottoms[0].argmax(1) == bottoms[1]).float().mean()
+def _accuracy(score: Tensor, label: Tensor) -> Tensor:
+    return (score.argmax(1) == label).float().mean()
 
 
 SOURCES = {"Data", "Input"}
-FORWARD: dict[str, Callable[[CaffeNet, Any, list[Tensor]], Tensor]] = {
+# Layers that are a function of their bottoms alone.
+PLAIN: dict[str, Callable[..., Tensor]] = {
     "Accuracy": _accuracy,
+    "Eltwise": torch.add,
+    "ReLU": functional.relu,
+    "Sigmoid": torch.sigmoid,
+    "Softmax": lambda score: functional.softmax(score, 1),
+    "SoftmaxWithLoss": functional.cross_entropy,
+}
+FORWARD: dict[str, Callable[[CaffeNet, Any, list[Tensor]], Tensor]] = {
     "BatchNorm": _batch_norm,
     "Convolution": _convolution,
     "Dropout": _dropout,
-    "Eltwise": lambda net, layer, bottoms: bottoms[0] + bottoms[1],
     "InnerProduct": _inner_product,
     "Pooling": _pooling,
-    "ReLU": lambda net, layer, bottoms: functional.relu(bottoms[0]),
     "Scale": _scale,
-    "Sigmoid": lambda net, layer, bottoms: torch.sigmoid(bottoms[0]),
-    "Softmax": lambda net, layer, bottoms: functional.softmax(bottoms[0], 1),
-    "SoftmaxWithLoss": _loss,
 }
