@@ -1,8 +1,8 @@
 """Makes the sample models: trains three small Caffe nets on scikit-learn's digits and writes them as Caffe does.
 
-    python -m venv /tmp/torchenv && /tmp/torchenv/bin/pip install torch==2.13.0 scikit-learn pillow numpy protobuf
-    PYTHONPATH=. /tmp/torchenv/bin/python sample_models/make.py            # all; or name some: digits_resnet ...
-    PYTHONPATH=. /tmp/torchenv/bin/python sample_models/make.py --data     # the held-out digits alone
+    python -m venv ../torchenv && ../torchenv/bin/pip install torch==2.13.0 scikit-learn pillow numpy protobuf
+    PYTHONPATH=. ../torchenv/bin/python sample_models/make.py            # all; or name some: digits_resnet ...
+    PYTHONPATH=. ../torchenv/bin/python sample_models/make.py --data     # the held-out digits alone
 
 The nets are defined by the prototxts beside this file, which this script reads and never writes. It writes
 NAME.caffemodel, and with `--data` (or no name at all) digits_test.npz, digits_test.txt and digits/. All randomness is
