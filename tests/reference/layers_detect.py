@@ -102,13 +102,10 @@ def detections(rows: list[list[float]], batch: int, like: Array) -> Array:
 def decoded(location: Array, prior: Array, variance: Array, param: Message) -> Array:
     """Boxes (xmin, ymin, xmax, ymax) from predictions relative to their priors."""
     code = param.enum("code_type", "CORNER", CODES)
-    offset = location if param.flag("variance_encoded_in_target", False) else location * variance
+    offset: Array = location if param.flag("variance_encoded_in_target", False) else location * variance
     size = prior[:, 2:] - prior[:, :2]
-    if code == "CORNER":
-        corners: Array = prior + offset
-        return corners
-    if code == "CORNER_SIZE":
-        corners = prior + offset * np.tile(size, 2)
+    if code in ("CORNER", "CORNER_SIZE"):
+        corners: Array = prior + (offset if code == "CORNER" else offset * np.tile(size, 2))
         return corners
     centre = offset[:, :2] * size + (prior[:, :2] + prior[:, 2:]) / 2
     half = np.exp(offset[:, 2:]) * size / 2
@@ -134,7 +131,8 @@ def overlap(box: Array, others: Array) -> Array:
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     shared = (high - low).clip(0).prod(axis=1)
     union = area(box) + area(others) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+    ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+    return ratio
 
 
 def area(boxes: Array) -> Array:

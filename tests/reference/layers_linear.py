@@ -31,13 +31,13 @@ def convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> lis
 def convolve(bottom: Array, blobs: list[Array], param: Message, group: int) -> Array:
     kernel, stride, pad, dilation = window(param, bottom.ndim - 2)
     batch, channels = bottom.shape[:2]
-    weight = blobs[0].reshape(group, -1, channels // group, *kernel)
+    weight = by_tap(blobs[0].reshape(group, -1, channels // group, *kernel))
     padded = np.pad(bottom, [(0, 0), (0, 0), *((p, p) for p in pad)])
     sizes = out_sizes(bottom.shape[2:], kernel, stride, pad, dilation)
-    top = np.zeros((batch, group, weight.shape[1], prod(sizes)), bottom.dtype)
+    top = np.zeros((batch, group, weight.shape[-2], prod(sizes)), bottom.dtype)
     for tap, place in taps(kernel, sizes, stride, dilation):
         columns = padded[place].reshape(batch, group, channels // group, -1)
-        factor = weight[..., *tap]
+        factor = weight[tap]
         top += factor @ columns if channels > group else factor * columns
     return with_bias(top.reshape(batch, -1, *sizes), blobs, param)
 
@@ -53,12 +53,12 @@ def deconvolve(bottom: Array, blobs: list[Array], param: Message) -> Array:
     group = param.integer("group", 1)
     batch, channels = bottom.shape[:2]
     sizes = bottom.shape[2:]
-    weight = blobs[0].reshape(group, channels // group, -1, *kernel)
+    weight = by_tap(blobs[0].reshape(group, channels // group, -1, *kernel))
     full = [s * (n - 1) + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)]
-    top = np.zeros((batch, group * weight.shape[2], *full), bottom.dtype)
+    top = np.zeros((batch, group * weight.shape[-1], *full), bottom.dtype)
     columns = bottom.reshape(batch, group, channels // group, -1)
     for tap, place in taps(kernel, sizes, stride, dilation):
-        factor = weight[..., *tap].swapaxes(1, 2)
+        factor = weight[tap].swapaxes(1, 2)
         share = factor @ columns if channels > group else factor * columns
         top[place] += share.reshape(batch, -1, *sizes)
     inside = tuple(slice(p, n - p) for p, n in zip(pad, full, strict=True))
@@ -109,6 +109,11 @@ def taps(kernel: Axes, sizes: Axes, stride: Axes, dilation: Axes) -> Iterator[tu
             slice(t * d, t * d + s * (n - 1) + 1, s) for t, n, s, d in zip(tap, sizes, stride, dilation, strict=True)
         )
         yield tap, (slice(None), slice(None), *places)
+
+
+def by_tap(weight: Array) -> Array:
+    """A weight (group, a, b, k...) as (k..., group, a, b): one stack of matrices per tap."""
+    return np.moveaxis(weight, (0, 1, 2), (-3, -2, -1))
 
 
 def with_bias(top: Array, blobs: list[Array], param: Message) -> Array:

@@ -17,7 +17,7 @@ from reference.text import Message
 from reference.upgrade import Shape, Source
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class ReferenceLayer:
     """One layer; its bottoms and tops are keys: the blob's name, or `blob@layer` where a later layer overwrites it."""
 
@@ -29,7 +29,7 @@ class ReferenceLayer:
     blobs: list[Array] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class ReferenceNet:
     """A network in which every blob is written once."""
 
@@ -151,7 +151,7 @@ def unread(net: ReferenceNet) -> list[str]:
 def without_losses(
     net: ReferenceNet, inputs: list[Source], losses: list[ReferenceLayer]
 ) -> tuple[ReferenceNet, list[Source]]:
-    """A training net for inference: SoftmaxWithLoss becomes Softmax, other losses and accuracies go, and what only they needed.
+    """A training net for inference: SoftmaxWithLoss becomes Softmax; other losses go, and what only they need.
 
     A loss needs its predictions, so these stay; they are its first bottom, or all but the labels of a MultiBoxLoss.
     What leads to nothing but a loss's further bottoms is a label, and goes with its data top.
