@@ -230,18 +230,18 @@ class BlobError:
         return self.channels.total() if self.channels is not None else Sums(*np.zeros((4, 1))).total()
 
     @property
-    def worst_channel(self) -> tuple[int | None, float]:
-        """The channel with the largest root mean square error, and that error over the blob's root mean square."""
+    def worst_channel(self) -> tuple[int | None, float, float]:
+        """The channel with the largest mean square error; its root over the blob's root mean square; its share."""
         if self.channels is None:
-            return None, 0.0
+            return None, 0.0, 0.0
         errors: Float64 = np.atleast_1d(self.channels.squared_error)
-        place = int(errors.argmax())
-        whole = float(self.sums.squared_reference) / errors.size
-        error = relative(math.sqrt(errors[place]), math.sqrt(whole))
-        if math.isinf(self.max_abs):
-            error = math.inf
-            place = self.worst.index[0] if self.worst is not None and self.worst.index else 0
-        return (place if errors.size > 1 and error > 0 else None), error
+        place, error, share = int(errors.argmax()), 0.0, 0.0
+        if errors[place] > 0:
+            error = relative(math.sqrt(errors[place]), math.sqrt(self.sums.squared_reference / errors.size))
+            share = float(errors[place] / errors.sum())
+        if math.isinf(self.max_abs) and self.worst is not None:
+            place, error, share = self.worst.index[0], math.inf, 1.0
+        return (place if errors.size > 1 and error > 0 else None), error, share
 
     def histogram(self) -> Histogram:
         """The histogram of the absolute error, without its empty ends."""

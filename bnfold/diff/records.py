@@ -79,6 +79,7 @@ class BlobDiff:
         worst: where `max_abs` sits, None where nothing differs.
         channel: the channel (axis 1) with the largest root mean square error, None without channels or errors.
         channel_rel: that error divided by the root mean square of the whole reference blob.
+        channel_share: the share of `sum e^2` that this channel carries; near 1 where it differs alone.
         nan, inf, partner_nan, partner_inf: counts on both sides.
         histogram: of `|e|`.
         exact, partner_exact: `l2_rel` of either side against the float64 run of the original; None when not asked.
@@ -108,6 +109,7 @@ class BlobDiff:
     worst: Place | None
     channel: int | None
     channel_rel: float
+    channel_share: float
     nan: int
     inf: int
     partner_nan: int

@@ -83,7 +83,7 @@ def test_equal_blobs_have_no_error_and_infinite_signal_to_noise():
     assert error.sums.snr_db == math.inf
     assert error.sums.cosine == pytest.approx(1, rel=1e-15)
     assert error.histogram().zero == reference.size
-    assert error.worst_channel == (None, 0.0)
+    assert error.worst_channel == (None, 0.0, 0.0)
     assert samples[0].sums.cosine == pytest.approx(1)
 
 
@@ -104,7 +104,7 @@ def test_values_that_are_not_finite_on_one_side_alone_are_an_infinite_error():
     assert error.max_abs == math.inf
     assert (error.worst.sample, error.worst.index) == (2, (1, 0, 0))
     assert (error.nan, error.partner_nan) == (0, 1)
-    assert error.worst_channel == (1, math.inf)
+    assert error.worst_channel == (1, math.inf, 1.0)
     assert samples[2].max_abs == math.inf > samples[1].max_abs
     assert math.isfinite(error.sums.l2_rel)
 

@@ -1,0 +1,97 @@
+"""Comparing two networks in one pass over the data, a batch at a time: the entry of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnfold.diff.batches import choose_samples, layout, match_inputs
+from bnfold.diff.exact import open_exact
+from bnfold.diff.measure import Measurement, Progress
+from bnfold.diff.models import Model, open_model
+from bnfold.diff.pairing import pair
+from bnfold.diff.records import DiffReport
+from bnfold.errors import UsageError
+from bnfold.net import Array, Shape
+
+if TYPE_CHECKING:
+    from bnfold.diff.models import Source
+
+
+def compare(
+    reference: Source,
+    candidate: Source,
+    samples: Any = None,
+    *,
+    tolerance: float = 1e-4,
+    layers: bool = True,
+    map: Mapping[str, str] | None = None,  # noqa: A002 - the word of the command line
+    labels: Sequence[int] | Array | None = None,
+    min_agreement: float | None = None,
+    max_top1_drop: float | None = None,
+    exact: bool = False,
+    progress: Progress | None = None,
+    seed: int = 0,
+    batch: int | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    threads: int = 0,
+) -> DiffReport:
+    """Run two networks on the same data and measure how far they differ.
+
+    Args:
+        reference, candidate: each a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (weights beside it)
+            or `NET.prototxt:WEIGHTS.caffemodel`.
+        samples: `bnfold.samples.Samples`, an array of the single input, {input: array} with the sample as first axis,
+            the path of a data set, or None for seeded, signed noise.
+        tolerance: the largest error allowed, relative to the range of the blob it is in.
+        layers: compare every blob that both have and not the outputs alone.
+        map: blobs of the reference -> blobs of the candidate, where the names differ.
+        labels: the true class of each sample, -1 where unknown.
+        min_agreement: the least share of samples on which both must give the same answer.
+        max_top1_drop: the most top-1 accuracy that the candidate may lose, as a share.
+        exact: also measure both against a float64 run of the reference, which must be a Caffe network; slow.
+        progress: called with (samples done, samples in all).
+        seed: of the noise.
+        batch: samples per run; by default what the networks say.
+        input_shapes: input -> shape, for a prototxt that does not say it.
+        threads: per operator, 0 for onnxruntime's own choice.
+
+    Returns:
+        The record of everything found; `report.passed` and `report.verdict` say it shortly.
+
+    Raises:
+        UsageError: inputs, blobs or samples do not fit together, or a gate needs what is not there.
+        ModelError: a network cannot be read or run.
+        UnsupportedError: a Caffe layer cannot be run.
+
+    Example:
+        >>> report = bnfold.compare("net.prototxt", "folded.onnx", images)      # doctest: +SKIP
+        >>> report.passed, report.worst.blob                                    # doctest: +SKIP
+        (True, 'res4b')
+    """
+    if not tolerance >= 0:
+        raise UsageError(f"the tolerance is {tolerance}; it must be 0 or more")
+    ours = open_model(reference, "reference", batch=batch, input_shapes=input_shapes)
+    theirs = open_model(candidate, "candidate", batch=batch, input_shapes=input_shapes)
+    named = dict(map or {})
+    inputs = match_inputs(ours.feeds, theirs.feeds, named)
+    shape = layout(ours.feeds, theirs.feeds, inputs)
+    data = choose_samples(samples, None if labels is None else np.asarray(labels), shape, seed)
+    blobs = {ours_blob: theirs_blob for ours_blob, theirs_blob in named.items() if ours_blob not in ours.feeds}
+    pairs = pair(ours.writers, theirs.writers, blobs, kin=_kin(ours, theirs))
+    true = data.labels if labels is None else np.asarray(labels)
+    notes: list[str] = []
+    truth = open_exact(ours, notes) if exact else None
+    measurement = Measurement(ours, theirs, pairs, shape, data, true, tolerance, layers, truth, notes)
+    measurement.run(inputs, progress, threads)
+    return measurement.report(seed, min_agreement, max_top1_drop)
+
+
+def _kin(ours: Model, theirs: Model) -> bool:
+    """Whether one net was made from the other in memory: copies share what their layers came from."""
+    if ours.net is None or theirs.net is None:
+        return False
+    sources = {id(layer.source) for layer in ours.net.layers if layer.source is not None}
+    return any(id(layer.source) in sources for layer in theirs.net.layers)

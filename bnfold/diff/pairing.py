@@ -1,0 +1,63 @@
+"""Which blob of the candidate is the partner of which blob of the reference: by name, with care for in-place names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from bnfold.errors import UsageError
+
+
+def pair(reference: Iterable[str], candidate: Iterable[str], named: Mapping[str, str], *, kin: bool) -> dict[str, str]:
+    """Reference blob -> candidate blob, in the reference's order.
+
+    Args:
+        reference, candidate: blob names in order of execution.
+        named: the user's own pairs, which go first.
+        kin: whether the candidate was folded from this very reference in memory, where an equal name is an equal blob.
+
+    An in-place version is called `public@writer`. Two files may use one such name for two things: in
+    `conv, bn, relu` on one blob `c`, `c@conv` comes before the normalisation, and in the folded `conv, relu` after
+    it. So versions are partners only if the same writers come after them in place.
+
+    Raises:
+        UsageError: a pair of the user names a blob that is not there.
+    """
+    left, right = list(reference), list(candidate)
+    unknown = [f"the reference has no blob '{name}'" for name in named if name not in set(left)]
+    unknown += [f"the candidate has no blob '{name}'" for name in named.values() if name not in set(right)]
+    if unknown:
+        raise UsageError("; ".join(unknown))
+    taken = set(named.values())
+    after, after_right = later_writers(left), later_writers(right)
+    pairs = {}
+    for name in left:
+        if name in named:
+            pairs[name] = named[name]
+        elif name in after_right and name not in taken and (kin or after[name] == after_right[name]):
+            pairs[name] = name
+    return pairs
+
+
+def later_writers(blobs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Blob -> the suffixes of the in-place versions after it, and `""` for the last version.
+
+    Example:
+        >>> later_writers(["c@conv", "c@bn", "c", "d"])
+        {'c@conv': ('bn', ''), 'c@bn': ('',), 'c': (), 'd': ()}
+    """
+    names = list(blobs)
+    known = set(names)
+    versions: dict[str, list[str]] = {}
+    for name in names:
+        versions.setdefault(_public(name, known)[0], []).append(name)
+    after = {}
+    for name in names:
+        chain = versions[_public(name, known)[0]]
+        after[name] = tuple(_public(later, known)[1] for later in chain[chain.index(name) + 1 :])
+    return after
+
+
+def _public(name: str, known: set[str]) -> tuple[str, str]:
+    """The public name and the writer's suffix; a name with an @ of its own has no shorter name beside it."""
+    public, at, writer = name.rpartition("@")
+    return (public, writer) if at and public in known else (name, "")

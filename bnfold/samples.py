@@ -1,0 +1,183 @@
+"""Where the data of a comparison comes from: seeded noise, arrays, or images prepared as Caffe users prepare them.
+
+A sample is a dictionary from input blob to array, without the batch axis. Samples are made one at a time and on
+demand, so that a folder of any size can be compared without being held in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from bnfold.errors import UsageError
+from bnfold.net import Array, Shape
+
+SCALES = (1.0, 8.0, 64.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What one input of a network takes.
+
+    Attributes:
+        shape: with the batch axis; None where the model leaves the size open.
+        dtype: of the values.
+        limit: for an index or a flag, the values are whole numbers in [0, limit); None for real values.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+    limit: int | None = None
+
+
+class Samples(Protocol):
+    """A finite source of samples, each of which can be asked for at any time."""
+
+    @property
+    def description(self) -> str:
+        """What the data is, in a sentence for the report."""
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+
+    @property
+    def labels(self) -> Array | None:
+        """The true class of each sample, -1 where unknown; None when there are none."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Name of each class; empty when unknown."""
+
+    def sample(self, number: int) -> dict[str, Array]:
+        """Input blob -> values of one sample, without the batch axis."""
+
+    def name(self, number: int) -> str:
+        """What to call a sample in a report."""
+
+    def picture(self, number: int) -> Array | None:
+        """The sample for the eye: RGB, (height, width, 3), uint8; None where it is not an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Signed Gaussian noise; every sample depends on the seed and its own number alone.
+
+    Sample i is drawn from N(0, s^2) with s = 1, 8, 64 in turn, since some networks expect values around 1 and others
+    pixels around 100. Inputs that are indices or flags get whole numbers, each as likely as the other.
+    """
+
+    feeds: Mapping[str, tuple[Shape, int | None]]
+    count: int
+    seed: int = 0
+
+    @property
+    def description(self) -> str:
+        """The distribution."""
+        return f"{self.count} samples of seeded noise, N(0, s^2) with s = 1, 8, 64 in turn, seed {self.seed}"
+
+    @property
+    def labels(self) -> Array | None:
+        """Noise has no class."""
+        return None
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Nor names for it."""
+        return ()
+
+    def sample(self, number: int) -> dict[str, Array]:
+        """Draw one."""
+        drawn = {}
+        for place, (blob, (shape, limit)) in enumerate(self.feeds.items()):
+            random = np.random.default_rng([self.seed, number, place])
+            if limit is not None:
+                drawn[blob] = random.integers(0, limit, shape).astype(np.float32)
+            else:
+                noise = random.standard_normal(shape, np.float32)
+                drawn[blob] = noise * np.float32(SCALES[number % len(SCALES)])
+        return drawn
+
+    def name(self, number: int) -> str:
+        """The number and the scale."""
+        return f"noise {number} (s = {SCALES[number % len(SCALES)]:g})"
+
+    def picture(self, number: int) -> Array | None:  # noqa: ARG002 - noise is nothing for the eye
+        """None."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """Samples that are there already, as arrays whose first axis is the sample.
+
+    Args:
+        arrays: input blob -> values.
+        labels: the true class of each sample.
+        class_names: name of each class.
+        source: the file, for the description.
+
+    Raises:
+        UsageError: there is nothing, or the arrays do not have equally many samples.
+    """
+
+    arrays: Mapping[str, Array]
+    labels: Array | None = None
+    class_names: Sequence[str] = ()
+    source: str = "given arrays"
+
+    def __post_init__(self) -> None:
+        counts = {blob: len(array) if array.ndim else 0 for blob, array in self.arrays.items()}
+        if self.labels is not None:
+            counts["the labels"] = len(self.labels)
+        if not self.arrays or 0 in counts.values():
+            raise UsageError(f"{self.source}: there are no samples")
+        if len(set(counts.values())) > 1:
+            raise UsageError(f"{self.source}: unequal numbers of samples: {counts}")
+
+    @property
+    def description(self) -> str:
+        """Count and file."""
+        return f"{self.count} samples of {self.source}"
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.arrays.values())))
+
+    def sample(self, number: int) -> dict[str, Array]:
+        """One row of each array."""
+        return {blob: array[number] for blob, array in self.arrays.items()}
+
+    def name(self, number: int) -> str:
+        """The number."""
+        return str(number)
+
+    def picture(self, number: int) -> Array | None:
+        """The first input, if it has one or three planes, with its values stretched over black to white."""
+        return picture_of(next(iter(self.arrays.values()))[number])
+
+
+def picture_of(planes: Array) -> Array | None:
+    """An input as a picture: planes in Caffe's order blue, green, red, stretched over the whole scale.
+
+    Args:
+        planes: (1, height, width) or (3, height, width), of any range.
+    """
+    if planes.ndim != 3 or planes.shape[0] not in (1, 3) or min(planes.shape[1:]) < 2:
+        return None
+    values = np.asarray(planes, np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        return None
+    stretched = np.rint((values - low) / ((high - low) or 1.0) * 255).astype(np.uint8)
+    rgb = np.broadcast_to(stretched, (3, *stretched.shape[1:]))[::-1]
+    return np.ascontiguousarray(rgb.transpose(1, 2, 0))
+
+
+def open_samples(path: Any, feeds: Mapping[str, Feed]) -> Samples:
+    """Placeholder."""
+    raise UsageError(f"{path}: not yet")
