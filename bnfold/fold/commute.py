@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -195,7 +196,7 @@ def concat_back(place: Place, affine: Affine, _: int) -> Iterable[Moved]:
     if _concat_axis(place) != 1:
         return [[affine] * len(place.bottoms)]
     starts = np.cumsum([0, *(shape[1] for shape in place.bottoms)])
-    parts = [affine.take(slice(start, stop)) for start, stop in zip(starts, starts[1:], strict=False)]
+    parts = [affine.take(slice(start, stop)) for start, stop in pairwise(starts)]
     return [[None if part.is_identity else part for part in parts]]
 
 

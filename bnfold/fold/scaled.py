@@ -28,8 +28,8 @@ class Scaled:
 
     Attributes:
         weight: the stored values, any shape.
-        view: the shape in which the factors broadcast, of the same size as `weight`: [group, Cin/group, Cout/group, ...]
-            for a grouped deconvolution.
+        view: the shape in which the factors broadcast, of the same size as `weight`; [group, Cin/group, Cout/group,
+            kernel] for a grouped deconvolution.
         factors: float64 arrays of rank `len(view)`.
     """
 

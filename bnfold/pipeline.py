@@ -1,0 +1,267 @@
+"""The golden path: load -> fold -> save -> verify. Read this first; everything else is one of these words.
+
+`run` does what `bnfold fold` does. The functions below it are the other commands; each takes a record of what is
+wanted and gives a record of what was done, and none prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bnfold.errors import UsageError
+from bnfold.net import Net, Shape
+
+if TYPE_CHECKING:
+    from bnfold.advice import Finding
+    from bnfold.diff.records import DiffReport
+    from bnfold.fold.records import FoldReport
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Which model to read, and how.
+
+    Attributes:
+        prototxt: the network; or a caffemodel, which carries its network.
+        caffemodel: its weights, several joined by commas as Caffe has it; None for a network without.
+        input_shapes: input -> shape, where the file does not say it or says another.
+        batch: first dimension of every input.
+        ignore_unknown_fields: go on where a field of no dialect is set, and say so.
+        batchnorm_layout, zero_factor: how to read BatchNorms that can be read in two ways (`bnfold.batchnorm`).
+    """
+
+    prototxt: Path
+    caffemodel: str | None = None
+    input_shapes: Mapping[str, Shape] = field(default_factory=dict)
+    batch: int | None = None
+    ignore_unknown_fields: bool = False
+    batchnorm_layout: str | None = None
+    zero_factor: Literal["caffe", "one"] | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that is read."""
+        return [self.prototxt, *(Path(part) for part in (self.caffemodel or "").split(",") if part)]
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Where the result goes, and in what form.
+
+    Attributes:
+        paths: the suffix chooses the format: .prototxt (with the .caffemodel of the same stem) or .onnx.
+        strip: leave out what means nothing at inference.
+        in_place: allow writing onto an input.
+        onnx: options of `bnfold.onnx.save_onnx`.
+    """
+
+    paths: tuple[Path, ...] = ()
+    strip: bool = False
+    in_place: bool = False
+    onnx: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of `bnfold fold`.
+
+    Attributes:
+        keep, exclude, assume_global_stats: as in `bnfold.fold`.
+        verify: prove that what was written computes what was read.
+        comparing: options of `bnfold.compare`.
+    """
+
+    reading: Reading
+    writing: Writing = field(default_factory=Writing)
+    keep: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    assume_global_stats: bool = False
+    verify: bool = True
+    comparing: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one run did and found.
+
+    Attributes:
+        original: the net as it was read.
+        folded: the net that was written; None when nothing was folded (`convert`, `export`).
+        fold: what folded into what, and what stayed and why.
+        written: the files.
+        proofs: one comparison with the original for every output.
+        notes: assumptions made while reading.
+    """
+
+    original: Net
+    folded: Net | None = None
+    fold: FoldReport | None = None
+    written: tuple[Path, ...] = ()
+    proofs: tuple[DiffReport, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison passed its gates."""
+        return all(proof.passed for proof in self.proofs)
+
+
+def run(job: Job, progress: Progress | None = None) -> Report:
+    """Fold one model, write it, and prove that what was written still computes the same.
+
+    Raises:
+        BnfoldError: with a sentence; nothing is left half-written.
+    """
+    from bnfold.fold import fold
+
+    original = load(job.reading)
+    result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
+    written = save(result.net, job.writing, job.reading.files, [record.layer for record in result.report.folded])
+    proofs = prove(original, result.net, job, progress) if job.verify else ()
+    return Report(original, result.net, result.report, written, proofs, tuple(original.notes))
+
+
+def load(reading: Reading) -> Net:
+    """Read a model as `reading` says."""
+    from bnfold.caffe.read import load as load_caffe
+
+    net = load_caffe(
+        reading.prototxt,
+        reading.caffemodel,
+        input_shapes=reading.input_shapes or None,
+        batch=reading.batch,
+        ignore_unknown_fields=reading.ignore_unknown_fields,
+    )
+    net.batchnorm_layout, net.zero_factor = reading.batchnorm_layout, reading.zero_factor
+    return net
+
+
+def save(net: Net, writing: Writing, inputs: list[Path], folded: list[str]) -> tuple[Path, ...]:
+    """Write a net to every path, all of them or none."""
+    from bnfold.files import OutputSet
+
+    written: list[Path] = []
+    with OutputSet(inputs=inputs, in_place=writing.in_place) as outputs:
+        for path in writing.paths:
+            written += FORMATS[format_of(path)](net, path, outputs, writing, inputs, folded)
+    return tuple(written)
+
+
+def prove(original: Net, folded: Net, job: Job, progress: Progress | None = None) -> tuple[DiffReport, ...]:
+    """Compare the original with every file that was written, or with the folded net where none was."""
+    from bnfold.diff import compare
+
+    proofs = []
+    for candidate in job.writing.paths or (folded,):
+        report: Callable[[int, int], None] | None = None
+        if progress is not None:
+            say, name = progress, str(candidate) if isinstance(candidate, Path) else "the folded net"
+
+            def report(done: int, total: int, say: Progress = say, name: str = name) -> None:
+                say(f"comparing with {name}", done, total)
+
+        source = load_written(candidate, original) if isinstance(candidate, Path) else candidate
+        proofs.append(compare(original, source, progress=report, **job.comparing))
+    return tuple(proofs)
+
+
+def load_written(path: Path, original: Net) -> Any:
+    """What was written, read back; a Caffe net gets the shapes that the original was read with."""
+    if format_of(path) == "onnx":
+        return path
+    from bnfold.caffe.read import load as load_caffe
+
+    net = load_caffe(path, path.with_suffix(".caffemodel"), input_shapes=original.inputs)
+    net.batchnorm_layout, net.zero_factor = original.batchnorm_layout, original.zero_factor
+    return net
+
+
+def export(reading: Reading, writing: Writing) -> Report:
+    """Write a model as it is, without folding: to ONNX (`export`) or upgraded to today's Caffe (`convert`)."""
+    net = load(reading)
+    written = save(net, writing, reading.files, [])
+    return Report(net, written=written, notes=tuple(net.notes))
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What folding would do, and what is to be said about the prototxt.
+
+    Attributes:
+        net: the net as it was read.
+        fold: what would fold, what would stay and why.
+        findings: advice, in the order of the file.
+        has_weights: False when stand-ins took the place of the weights, so that the plan is the cautious one.
+    """
+
+    net: Net
+    fold: FoldReport
+    findings: tuple[Finding, ...]
+    has_weights: bool
+
+
+def inspect(
+    reading: Reading, keep: tuple[str, ...] = (), exclude: tuple[str, ...] = (), assume_global_stats: bool = False
+) -> Inspection:
+    """Plan without writing, with or without weights."""
+    from bnfold.advice import advise
+    from bnfold.caffe.read import load as load_caffe
+    from bnfold.fold import fold
+    from bnfold.placeholder import with_placeholder_weights
+
+    net = load_caffe(
+        reading.prototxt,
+        reading.caffemodel,
+        input_shapes=reading.input_shapes or None,
+        batch=reading.batch,
+        ignore_unknown_fields=reading.ignore_unknown_fields,
+        guess_shapes=True,
+    )
+    net.batchnorm_layout, net.zero_factor = reading.batchnorm_layout, reading.zero_factor
+    has_weights = net.origin is not None and bool(net.origin.weights)
+    findings = advise(reading.prototxt, net if has_weights else None)
+    planned = net if has_weights else with_placeholder_weights(net)
+    result = fold(planned, keep=keep, exclude=exclude, assume_global_stats=assume_global_stats)
+    return Inspection(net, result.report, tuple(findings), has_weights)
+
+
+def format_of(path: Path) -> str:
+    """The format that a path's suffix chooses.
+
+    Raises:
+        UsageError: it chooses none.
+    """
+    if path.suffix.lstrip(".") not in FORMATS:
+        raise UsageError(f"{path}: the suffix chooses the format, and must be one of .{', .'.join(FORMATS)}")
+    return path.suffix.lstrip(".")
+
+
+def _to_caffe(
+    net: Net, path: Path, outputs: Any, writing: Writing, inputs: list[Path], folded: list[str]
+) -> list[Path]:
+    from bnfold.caffe.write import write_caffe
+
+    del inputs, folded
+    weights = path.with_suffix(".caffemodel")
+    write_caffe(net, path, weights, outputs, strip=writing.strip)
+    return [path, weights]
+
+
+def _to_onnx(
+    net: Net, path: Path, outputs: Any, writing: Writing, inputs: list[Path], folded: list[str]
+) -> list[Path]:
+    from bnfold.onnx import write_onnx
+
+    return write_onnx(net, path, outputs, sources=inputs, folded=folded, **writing.onnx)
+
+
+FORMATS: Mapping[str, Callable[[Net, Path, Any, Writing, list[Path], list[str]], list[Path]]] = {
+    "onnx": _to_onnx,
+    "prototxt": _to_caffe,
+}
