@@ -1,0 +1,177 @@
+"""From a net to an ONNX model: the table of all layers, and the one pass that builds the graph.
+
+The families' tables are joined here. What cannot be said in ONNX is collected over the whole net and refused at once,
+before anything is written; with `allow_custom_ops` it becomes nodes of domain `caffe` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, helper
+
+from bnfold.batchnorm import ZeroFactor
+from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.net import Layer, Net, Shape
+from bnfold.onnx import activation, arrange, convolution, normalisation, pooling, reduction
+from bnfold.onnx.builder import ONNX_TYPES, Block, Graph, LayerFunction, Options, Refused, UnknownShape
+from bnfold.onnx.custom import DOMAIN, custom
+from bnfold.shapes import infer_shapes
+
+OPSETS = range(11, 22)
+BATCH = "N"
+SOURCES = frozenset({"Input"})
+"""Layers that become graph inputs."""
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    **activation.FUNCTIONS,
+    **arrange.FUNCTIONS,
+    **convolution.FUNCTIONS,
+    **normalisation.FUNCTIONS,
+    **pooling.FUNCTIONS,
+    **reduction.FUNCTIONS,
+}
+"""Caffe's layer type -> the function that writes its nodes."""
+
+
+def build(
+    net: Net,
+    *,
+    opset: int = 17,
+    outputs: Sequence[str] | None = None,
+    dtype: npt.DTypeLike = np.float32,
+    dynamic_batch: bool = False,
+    allow_custom_ops: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    batchnorm_layout: str | None = None,
+    zero_factor: ZeroFactor | None = None,
+) -> tuple[ModelProto, Graph]:
+    """The model without its initialisers, and the graph that holds them; see `to_onnx` for the arguments."""
+    if opset not in OPSETS:
+        raise UsageError(f"opset {opset}: known are {OPSETS.start} to {OPSETS.stop - 1}")
+    number = np.dtype(dtype)
+    if number not in (np.float32, np.float64):
+        raise UsageError(f"dtype {number}: a model is written in float32 or float64")
+    names = list(net.outputs if outputs is None else outputs)
+    known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
+    graph = Graph(
+        net,
+        infer_shapes(net),
+        Options(opset, number, batchnorm_layout, zero_factor),
+        _batched(net) if dynamic_batch else frozenset(),
+    )
+    _write_layers(graph, allow_custom_ops)
+    return _model(graph, names, metadata or {}), graph
+
+
+def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
+    """Every layer's nodes, or one error that names all layers that have none."""
+    refusals: list[str] = []
+    consequences: list[str] = []
+    for layer in graph.net.layers:
+        if layer.type in SOURCES:
+            continue
+        mark = graph.mark()
+        try:
+            write_layer(graph, layer)
+        except (Refused, UnsupportedError) as refusal:
+            graph.reset(mark)
+            if allow_custom_ops:
+                custom(graph, layer)
+            else:
+                cases = consequences if isinstance(refusal, UnknownShape) else refusals
+                cases.append(f"{layer}: {str(refusal).removeprefix(f'{layer}: ')}")
+    # A shape that is not known is the fault of an unknown layer in front, which is then named itself.
+    if refusals := refusals or consequences:
+        raise UnsupportedError(
+            f"{len(refusals)} layer{'s' * (len(refusals) > 1)} cannot be written as ONNX "
+            "(--allow-custom-ops writes them as nodes of the domain 'caffe'):",
+            refusals,
+        )
+
+
+def write_layer(graph: Graph, layer: Layer) -> None:
+    """Add one layer's nodes.
+
+    Raises:
+        Refused: ONNX has no words for it.
+        ModelError: its parameters do not fit its bottoms.
+    """
+    function = FUNCTIONS.get(layer.type)
+    if function is None:
+        raise Refused("ONNX has no form of it")
+    block = Block(graph, layer)
+    block.close(function(block))
+
+
+def _batched(net: Net) -> frozenset[str]:
+    """The blobs whose first dimension follows the batch: those that change when the inputs' first dimension does."""
+    grown = net.copy()
+    now = infer_shapes(net)
+    grown.inputs = {name: (shape[0] + 1, *shape[1:]) if shape else shape for name, shape in net.inputs.items()}
+    try:
+        then = infer_shapes(grown)
+    except ModelError as error:
+        raise UnsupportedError(
+            f"--dynamic-batch: with another batch size the net does not fit together: {error}"
+        ) from error
+    batched, fixed = set(), []
+    for blob, shape in now.items():
+        other = then[blob]
+        if shape is None or other is None or shape == other:
+            continue
+        if shape[1:] == other[1:] and len(shape) == len(other):
+            batched.add(blob)
+        else:
+            fixed.append(f"blob '{blob}' has shape {shape}, and {other} with one more item in the batch")
+    if fixed:
+        raise UnsupportedError("--dynamic-batch: the batch does not stay in front:", fixed)
+    return frozenset(batched)
+
+
+def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) -> ModelProto:
+    net, options = graph.net, graph.options
+    used = {node.domain for node in graph.nodes} - {""}
+    opsets = [helper.make_opsetid("", options.opset)] + [helper.make_opsetid(domain, 1) for domain in sorted(used)]
+    blobs = [top for layer in net.layers if layer.type not in SOURCES for top in layer.tops if top not in outputs]
+    made = helper.make_graph(
+        graph.nodes,
+        net.name or "net",
+        [_value(graph, name) for name in net.inputs],
+        [_value(graph, name) for name in outputs],
+        value_info=[_value(graph, blob) for blob in blobs if graph.shapes.get(blob) is not None],
+    )
+    model = helper.make_model(
+        made,
+        opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets[:1]),
+        producer_name="bnfold",
+        producer_version=_version(),
+    )
+    assert used <= {DOMAIN}
+    helper.set_model_props(model, dict(sorted(metadata.items())))
+    return model
+
+
+def _value(graph: Graph, blob: str) -> Any:
+    shape: Shape | None = graph.shapes.get(blob)
+    kind = ONNX_TYPES[graph.options.dtype.name]
+    if shape is None:
+        return helper.make_tensor_value_info(blob, kind, None)
+    sizes: list[int | str | None] = [None if size < 0 else size for size in shape]
+    if blob in graph.batched:
+        sizes[0] = BATCH
+    return helper.make_tensor_value_info(blob, kind, sizes)
+
+
+def _version() -> str:
+    try:
+        return version("bnfold")
+    except PackageNotFoundError:
+        return ""
