@@ -40,11 +40,11 @@ class AmbiguousError(ModelError):
     """A BatchNorm can be read in more than one way, and only the user knows which is meant."""
 
 
-class AmbiguousLayout(AmbiguousError):  # noqa: N818 - the name says what it is
+class AmbiguousLayout(AmbiguousError):
     """Two orders of the blobs stay possible."""
 
 
-class AmbiguousZeroFactor(AmbiguousError):  # noqa: N818 - the name says what it is
+class AmbiguousZeroFactor(AmbiguousError):
     """The factor is 0 beside statistics that are not: BVLC multiplies them away, NVCaffe's old format meant them."""
 
 

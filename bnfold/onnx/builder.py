@@ -26,7 +26,7 @@ from bnfold.net import Array, Layer, LazyArray, Net, Shape
 ONNX_TYPES = {"bool": 9, "float16": 10, "float32": 1, "float64": 11, "int32": 6, "int64": 7}
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, which the export collects
+class Refused(Exception):
     """This layer cannot be said in ONNX as it is; the message says why, without naming the layer."""
 
 
@@ -238,6 +238,11 @@ class Block:
     def floats(self, values: npt.ArrayLike, step: str) -> str:
         """A constant of the model's float type."""
         array = np.asarray(values, dtype=self.dtype)
+        return self.graph.add_weight(f"{self.layer.name}/{step}", array, array.shape, array.dtype)
+
+    def floats32(self, values: npt.ArrayLike, step: str) -> str:
+        """A constant that is float32 whatever the model's type is, as some inputs must be (Resize's scales)."""
+        array = np.asarray(values, dtype=np.float32)
         return self.graph.add_weight(f"{self.layer.name}/{step}", array, array.shape, array.dtype)
 
     def integers(self, values: npt.ArrayLike, step: str) -> str:

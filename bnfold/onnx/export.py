@@ -17,7 +17,7 @@ from onnx import ModelProto, helper
 from bnfold.batchnorm import ZeroFactor
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Layer, Net, Shape
-from bnfold.onnx import activation, arrange, convolution, normalisation, pooling, reduction
+from bnfold.onnx import activation, arrange, convolution, normalisation, pooling, recurrent, reduction, resample
 from bnfold.onnx.builder import ONNX_TYPES, Block, Graph, LayerFunction, Options, Refused, UnknownShape
 from bnfold.onnx.custom import DOMAIN, custom
 from bnfold.shapes import infer_shapes
@@ -33,7 +33,9 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     **convolution.FUNCTIONS,
     **normalisation.FUNCTIONS,
     **pooling.FUNCTIONS,
+    **recurrent.FUNCTIONS,
     **reduction.FUNCTIONS,
+    **resample.FUNCTIONS,
 }
 """Caffe's layer type -> the function that writes its nodes."""
 
