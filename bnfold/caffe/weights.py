@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bnfold.caffe.blobs import read_blob
-from bnfold.caffe.wire import LENGTH, Field, WireError, fields
+from bnfold.caffe.wire import LENGTH, VARINT, Field, WireError, fields, varint
 from bnfold.errors import ParseError
 from bnfold.net import Array, Blobs, LazyArray
 
@@ -30,7 +30,7 @@ MAX_LAYERS = 250_000
 MAX_BLOBS = 500_000
 
 _NET_LAYER, _NET_LAYERS_V1 = 100, 2
-_V1_LAYER_V0 = 1
+_V1_LAYER_V0, _V1_TYPE = 1, 5
 
 # version -> field numbers of name, type (V1 has a number there, which is of no use without its table) and blobs
 _NUMBERS = {0: (1, 2, 50), 1: (4, None, 6), 2: (1, 2, 7)}
@@ -65,6 +65,29 @@ class Record:
         """The layer's message as it is in the file, without tag and length."""
         return memoryview(self.file.buffer)[self.at : self.end]
 
+    @property
+    def name_bytes(self) -> bytes:
+        """The name as it is in the file, in whatever encoding."""
+        if self.name.isascii():
+            return self.name.encode()
+        number = _NUMBERS[self.version][0]
+        names = [field for field in self._fields() if field.number == number]
+        return bytes(self.file.buffer[names[-1].at : names[-1].end])
+
+    @property
+    def type_number(self) -> int:
+        """The number that V1 has for a type, 0 (NONE) where there is none."""
+        types = [field for field in fields(self.file.buffer, self.at, self.end) if field[:2] == (_V1_TYPE, VARINT)]
+        return varint(self.file.buffer, types[-1].at, types[-1].end)[0] if self.version == 1 and types else 0
+
+    def blob_fields(self) -> list[Field]:
+        """Where each of `blobs` is in the file."""
+        number = _NUMBERS[self.version][2]
+        return [field for field in self._fields() if field.number == number]
+
+    def _fields(self) -> list[Field]:
+        return _known(self.file.buffer, self.version, self.at, self.end)
+
 
 @dataclass(slots=True, eq=False)
 class WeightsFile:
@@ -85,6 +108,11 @@ class WeightsFile:
                 if record.blobs or not (known := self._by_name.get(record.name)) or not known.blobs:
                     self._by_name[record.name] = record
         return self._by_name.get(name)
+
+    def forget(self) -> None:
+        """Give back the memory of the pages read so far; they are mapped again when they are touched."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.buffer.madvise(mmap.MADV_DONTNEED)
 
     @property
     def version(self) -> int:
@@ -143,13 +171,9 @@ def _walk(file: WeightsFile) -> None:
 
 def _record(file: WeightsFile, version: int, begin: int, at: int, end: int) -> Record:
     buffer = file.buffer
-    found = list(_known(buffer, version, at, end))
-    if version == 1:
-        inner = [field for field in found if field.number == _V1_LAYER_V0]
-        if inner:
-            # V0 keeps the connections outside and everything else inside; Caffe drops whatever else is outside.
-            version = 0
-            found = [known for layer in inner for known in _known(buffer, 0, layer.at, layer.end)]
+    if version == 1 and any(field.number == _V1_LAYER_V0 for field in fields(buffer, at, end)):
+        version = 0
+    found = _known(buffer, version, at, end)
     name_number, type_number, _ = _NUMBERS[version]
     name, word = "", None
     blobs: list[Array | LazyArray] = []
@@ -170,9 +194,14 @@ def _record(file: WeightsFile, version: int, begin: int, at: int, end: int) -> R
 
 
 def _known(buffer: mmap.mmap, version: int, at: int, end: int) -> list[Field]:
-    """The fields of a layer that matter here: name, type, blobs and, in V1, the V0 layer inside."""
-    wanted: tuple[int | None, ...] = (*_NUMBERS[version], _V1_LAYER_V0 if version == 1 else None)
-    return [field for field in fields(buffer, at, end) if field[1] == LENGTH and field[0] in wanted]
+    """The fields of a layer that matter here: name, type and blobs."""
+    if version == 0:
+        # V0 keeps the connections outside and everything else inside; Caffe drops whatever else is outside.
+        spans = [(layer.at, layer.end) for layer in fields(buffer, at, end) if layer[:2] == (_V1_LAYER_V0, LENGTH)]
+    else:
+        spans = [(at, end)]
+    numbers = _NUMBERS[version]
+    return [known for span in spans for known in fields(buffer, *span) if known[1] == LENGTH and known[0] in numbers]
 
 
 def decode(text: bytes) -> str:

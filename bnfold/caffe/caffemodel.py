@@ -1,0 +1,356 @@
+"""Writing a caffemodel: the source's records in their order, byte for byte where nothing changed.
+
+    Given:   conv1 | bn1 | scale1 | relu1 | loss          (conv1 absorbed bn1 and scale1; the prototxt has no loss)
+    Result:  conv1'                | relu1 | loss
+
+A record is dropped when its layer was folded away, patched (see `patch`) when its layer changed, copied otherwise, and
+so are the fields between records. Layers of V1 and V0 files become V2 layers; their blobs keep their bytes. All sizes
+follow from shapes, so lengths are known before a value is computed, and values are streamed from where they are: the
+file is written while the source is walked, and mapped pages that are done with are given back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from bnfold.caffe import upgrade, upgrade_v0
+from bnfold.caffe.blobs import DATA, DOUBLE_DATA, SHAPE
+from bnfold.caffe.patch import Part, encode, parts_of, patch_parts, replace_part
+from bnfold.caffe.strip import strip_blob, strip_parts, stripped
+from bnfold.caffe.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint
+from bnfold.errors import ParseError
+from bnfold.files import Output
+from bnfold.net import Array, Blobs, Layer, LazyArray, Net
+
+if TYPE_CHECKING:
+    from bnfold.caffe.weights import Record, WeightsFile
+
+# LayerParameter and NetParameter.
+NAME, TYPE, BOTTOM, TOP, BLOBS = 1, 2, 3, 4, 7
+NET_NAME, NET_LAYER = 1, 100
+
+_PATCHED_APART = frozenset({"blobs", "bottom", "name", "top", "type"})
+_STEP = 1 << 22  # bytes handed on at once
+_FORGET = 1 << 24  # bytes between two looks at what need not stay mapped
+_AFTER_ALL = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes of a source file."""
+
+    file: WeightsFile
+    begin: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes."""
+        return self.end - self.begin
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values of a blob, float32 or float64, little endian."""
+
+    blob: Array | LazyArray
+
+    @property
+    def dtype(self) -> np.dtype[np.float32] | np.dtype[np.float64]:
+        """What the values are stored as: half precision goes out as float32."""
+        return np.dtype("<f8") if self.blob.dtype.itemsize == 8 else np.dtype("<f4")
+
+    @property
+    def size(self) -> int:
+        """How many bytes."""
+        return prod(self.blob.shape) * self.dtype.itemsize
+
+
+Piece: TypeAlias = bytes | Span | Values
+
+
+@dataclass(slots=True)
+class Body:
+    """A message to be written: pieces in order."""
+
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """How many bytes."""
+        return sum(len(piece) if isinstance(piece, bytes) else piece.size for piece in self.pieces)
+
+    def wrapped(self, number: int) -> list[Piece]:
+        """The message as a field: tag, length, pieces."""
+        return [encode_tag(number, LENGTH) + encode_varint(self.size), *self.pieces]
+
+
+def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, strip: bool = False) -> None:
+    """Write the weights of `net`.
+
+    Args:
+        net: with weights.
+        names: blob -> its name in the file, for the blobs where that differs.
+        output: where to.
+        strip: leave out what only training needs.
+
+    Raises:
+        ParseError: a layer that changed is damaged in the source.
+        WriteError: the file cannot be written.
+    """
+    writing = _Writing(net, names, strip)
+    unforgotten = 0
+    for piece in _merged(writing.pieces()):
+        for data in _bytes_of(piece):
+            unforgotten += output.write(data)
+            if unforgotten > _FORGET:
+                unforgotten = 0
+                for file in writing.files:
+                    file.forget()
+
+
+def connections(layer: Layer, names: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The bottoms and tops of a layer by their names in the file."""
+    bottoms = tuple([names.get(blob, blob) for blob in layer.bottoms])
+    return bottoms, tuple([names.get(blob, blob) for blob in layer.tops])
+
+
+def says_the_same(layer: Layer) -> bool:
+    """Whether name, type and parameters of a layer are those of its source."""
+    source = layer.source
+    if source is None or layer.name != source.param.name or layer.type != source.param.type:
+        return False
+    return layer.param is source.param or layer.param == source.param
+
+
+def has_same_blobs(layer: Layer) -> bool:
+    """Whether a layer still has the very blobs of its source."""
+    if layer.source is None or len(layer.blobs) != len(layer.source.blobs):
+        return False
+    return all(map(operator.is_, layer.blobs.stored, layer.source.blobs.stored))
+
+
+class _Writing:
+    """One caffemodel in the making."""
+
+    def __init__(self, net: Net, names: Mapping[str, str], strip: bool) -> None:
+        self.net, self.names, self.strip = net, names, strip
+        origin = net.origin
+        self.files = origin.weights if origin else ()
+        self.loaded = origin.layers if origin else frozenset()
+        # Caffe ignores V2 layers beside V1 ones: a file is one or the other.
+        self.copies = all(file.version == 2 for file in self.files)
+        self.present = {layer.source.param.name if layer.source else layer.name: layer for layer in net.layers}
+        self.by_record: dict[int, Layer] = {}
+        self.new_after: dict[int, list[Layer]] = {}
+        anchor = 0
+        for layer in net.layers:
+            if layer.source and layer.source.record:
+                anchor = id(layer.source.record)
+                self.by_record[anchor] = layer
+            elif layer.blobs or not self.files:
+                self.new_after.setdefault(anchor, []).append(layer)
+
+    def pieces(self) -> Iterator[Piece]:
+        """The whole file."""
+        if not self.files:
+            yield encode_field(NET_NAME, self.net.name.encode())
+        yield from self._new_after(0)
+        for file in self.files:
+            at = 0
+            for record in file.records:
+                # The fields between layers are those of the net: name, inputs. They are needed once.
+                if file is self.files[0] and at < record.begin:
+                    yield Span(file, at, record.begin)
+                at = record.end
+                with _naming(file):
+                    yield from self._record(record)
+                yield from self._new_after(id(record))
+            if file is self.files[0]:
+                yield Span(file, at, len(file.buffer))
+
+    def _new_after(self, anchor: int) -> Iterator[Piece]:
+        for layer in self.new_after.get(anchor, ()):
+            yield from self._fresh(layer, None).wrapped(NET_LAYER)
+
+    def _record(self, record: Record) -> Iterable[Piece]:
+        layer = self.by_record.get(id(record))
+        if layer is None:
+            return self._unmatched(record)
+        if self.copies and not self.strip and self._is_unchanged(layer) and record.name_bytes == layer.name.encode():
+            return (Span(record.file, record.begin, record.end),)
+        if record.version == 2 and layer.source and layer.type == layer.source.param.type:
+            return self._patched(layer, record).wrapped(NET_LAYER)
+        return self._fresh(layer, record).wrapped(NET_LAYER)
+
+    def _unmatched(self, record: Record) -> Iterable[Piece]:
+        """A record that no layer took its weights from."""
+        if record.name in self.loaded:
+            layer = self.present.get(record.name)
+            if layer is None or (layer.source and layer.source.record and not self._is_unchanged(layer)):
+                return ()  # folded away; or a second record of a layer that is no longer what this one says
+        elif self.strip:
+            return ()
+        if self.copies and not self.strip:
+            return (Span(record.file, record.begin, record.end),)
+        if record.version == 2:
+            parts = self._stripped(parts_of(record.file.buffer, record.at, record.end), record.file.buffer)
+            return self._body(parts, record.file, self._blobs(record, record.blobs, record.blobs)).wrapped(NET_LAYER)
+        return self._upgraded(record).wrapped(NET_LAYER)
+
+    def _is_unchanged(self, layer: Layer) -> bool:
+        source = layer.source
+        return (
+            source is not None
+            and has_same_blobs(layer)
+            and says_the_same(layer)
+            and connections(layer, self.names) == (source.bottoms, source.tops)
+        )
+
+    def _patched(self, layer: Layer, record: Record) -> Body:
+        """The record with what changed about the layer, and nothing else."""
+        source = layer.source
+        assert source is not None
+        buffer = record.file.buffer
+        parts = parts_of(buffer, record.at, record.end)
+        bottoms, tops = connections(layer, self.names)
+        if layer.name.encode() != record.name_bytes:  # also when only the encoding was another
+            replace_part(parts, NAME, encode_field(NAME, layer.name.encode()))
+        if bottoms != source.bottoms:
+            replace_part(parts, BOTTOM, b"".join(encode_field(BOTTOM, name.encode()) for name in bottoms))
+        if tops != source.tops:
+            replace_part(parts, TOP, b"".join(encode_field(TOP, name.encode()) for name in tops))
+        patch_parts(parts, buffer, source.param, layer.param, skip=_PATCHED_APART)
+        return self._body(self._stripped(parts, buffer), record.file, self._blobs(record, layer.blobs, source.blobs))
+
+    def _fresh(self, layer: Layer, record: Record | None) -> Body:
+        """A `LayerParameter` made of the layer as it is."""
+        message = type(layer.param)()
+        message.CopyFrom(layer.param)
+        message.name, message.type = layer.name, layer.type
+        bottoms, tops = connections(layer, self.names)
+        message.bottom[:], message.top[:] = bottoms, tops
+        del message.blobs[:]
+        encoded = encode(stripped(message, fillers=len(layer.blobs) > 0) if self.strip else message)
+        before = layer.source.blobs if layer.source else layer.blobs
+        return self._body(parts_of(encoded, 0, len(encoded)), encoded, self._blobs(record, layer.blobs, before))
+
+    def _upgraded(self, record: Record) -> Body:
+        """A V1 or V0 layer that the net has not got, as the V2 layer that keeps its name, type and weights."""
+        word = encode_field(TYPE, _upgraded_type(record).encode())
+        parts = [Part(NAME, new=encode_field(NAME, record.name.encode())), Part(TYPE, new=word)]
+        return self._body(parts, b"", self._blobs(record, record.blobs, record.blobs))
+
+    def _stripped(self, parts: list[Part], buffer: Buffer) -> list[Part]:
+        if self.strip:
+            strip_parts(parts, buffer)
+        return parts
+
+    def _body(self, parts: list[Part], source: WeightsFile | bytes, blobs: list[Piece]) -> Body:
+        """The fields of a layer, with `blobs` in the place of its blobs."""
+        body = Body()
+        for part in [*parts, Part(_AFTER_ALL)]:
+            if part.number >= BLOBS and blobs:
+                body.pieces += blobs
+                blobs = []
+            if part.number in (BLOBS, _AFTER_ALL):
+                continue
+            if part.new is not None:
+                body.pieces.append(part.new)
+            elif isinstance(source, bytes):
+                body.pieces.append(source[part.begin : part.end])
+            else:
+                body.pieces.append(Span(source, part.begin, part.end))
+        return body
+
+    def _blobs(self, record: Record | None, blobs: Blobs, before: Blobs) -> list[Piece]:
+        """The blobs of a layer as fields: the source's bytes for those that are still the same."""
+        places = record.blob_fields() if record else []
+        unchanged = {id(blob): place for blob, place in zip(before.stored, places, strict=False)}
+        pieces: list[Piece] = []
+        for blob in blobs.stored:
+            place = unchanged.get(id(blob))
+            if place is None or record is None:
+                body = _new_blob(blob)
+            elif self.strip:
+                spans = strip_blob(record.file.buffer, place.at, place.end)
+                body = Body([Span(record.file, begin, end) for begin, end in spans])
+            elif place.number == BLOBS:
+                pieces.append(Span(record.file, place.begin, place.end))
+                continue
+            else:
+                body = Body([Span(record.file, place.at, place.end)])
+            pieces += body.wrapped(BLOBS)
+        return pieces
+
+
+def _upgraded_type(record: Record) -> str:
+    """The V2 word for the type of a record of any version, empty where there is none."""
+    if record.version == 2:
+        return record.type or ""
+    number = record.type_number if record.version == 1 else upgrade_v0.TYPES.get(record.type or "", 0)
+    return {int(old): word for old, word in upgrade.TYPES.items()}.get(int(number), "")
+
+
+def _new_blob(blob: Array | LazyArray) -> Body:
+    """A BlobProto: values, then the shape, in the order of their numbers."""
+    values = Values(blob)
+    shape = encode_field(SHAPE, encode_field(1, b"".join(map(encode_varint, blob.shape))) if blob.shape else b"")
+    if not values.size:
+        return Body([shape])
+    number = DOUBLE_DATA if values.dtype.itemsize == 8 else DATA
+    pieces: list[Piece] = [*Body([values]).wrapped(number), shape]
+    return Body(pieces if number < SHAPE else [shape, *pieces[:-1]])
+
+
+def _merged(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The same pieces with spans that follow each other in a file made one."""
+    last: Span | None = None
+    for piece in pieces:
+        if last is not None:
+            if isinstance(piece, Span) and piece.file is last.file and piece.begin == last.end:
+                last = Span(last.file, last.begin, piece.end)
+                continue
+            yield last
+        last = piece if isinstance(piece, Span) else None
+        if last is None:
+            yield piece
+    if last is not None:
+        yield last
+
+
+def _bytes_of(piece: Piece) -> Iterator[memoryview | bytes]:
+    """What a piece has to write, a few megabytes at a time."""
+    if isinstance(piece, bytes):
+        yield piece
+    elif isinstance(piece, Span):
+        view = memoryview(piece.file.buffer)
+        for begin in range(piece.begin, piece.end, _STEP):
+            yield view[begin : min(begin + _STEP, piece.end)]
+    else:
+        for chunk in _chunks(piece.blob):
+            if chunk.size:
+                yield np.ascontiguousarray(chunk, piece.dtype).data.cast("B")
+
+
+def _chunks(blob: Array | LazyArray) -> Iterator[Array]:
+    if not isinstance(blob, np.ndarray):
+        return blob.chunks()
+    flat = blob.reshape(-1)
+    return (flat[begin : begin + _STEP // 4] for begin in range(0, flat.size, _STEP // 4))
+
+
+@contextlib.contextmanager
+def _naming(file: WeightsFile) -> Iterator[None]:
+    """Say in which file the bytes of a layer turned out to be damaged."""
+    try:
+        yield
+    except WireError as error:
+        raise ParseError(f"is damaged: {error}", file.path) from None

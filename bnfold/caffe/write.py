@@ -1,0 +1,140 @@
+"""Writing a net as Caffe files: a prototxt that looks like the one that was read, and its caffemodel.
+
+    from bnfold.caffe.write import save_caffe
+    save_caffe(net, "out.prototxt")           # and out.caffemodel beside it
+
+A layer that did not change keeps its text with the comments around it; where only blob names changed, they are changed
+in that text; any other layer is printed in the indentation of its source. Both files appear together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bnfold.caffe import kinds
+from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.caffemodel import connections, says_the_same, write_caffemodel
+from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
+from bnfold.caffe.scan import Prototxt
+from bnfold.caffe.strip import stripped
+from bnfold.caffe.versions import file_names
+from bnfold.errors import UsageError
+from bnfold.files import OutputSet, StrPath
+from bnfold.net import Layer, Net
+
+
+def save_caffe(
+    net: Net,
+    prototxt: StrPath,
+    caffemodel: StrPath | None = None,
+    *,
+    strip: bool = False,
+    in_place: bool = False,
+    outputs: OutputSet | None = None,
+) -> None:
+    """Write a net as a prototxt and a caffemodel that a stock Caffe loads.
+
+    Args:
+        net: not changed. Without weights only the prototxt is written.
+        prototxt: where to.
+        caffemodel: where to; beside the prototxt under the same stem if None.
+        strip: leave out what only training needs: gradients, learning rates, fillers, rules of phase.
+        in_place: allow to write onto the files that the net was read from.
+        outputs: a set of files to add these to, which then decides what may be replaced; a set of their own if None.
+
+    Raises:
+        UsageError: an output is one of the inputs, or `caffemodel` is given for a net that has no weights.
+        WriteError: a file cannot be written; the old ones are as they were.
+
+    Example:
+        save_caffe(bnfold.fold(net).net, "folded.prototxt")
+    """
+    has_weights = bool(net.origin and net.origin.weights) or any(layer.blobs for layer in net.layers)
+    if caffemodel is not None and not has_weights:
+        raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
+    if outputs is None:
+        with OutputSet(input_files(net), in_place=in_place) as own:
+            save_caffe(net, prototxt, caffemodel, strip=strip, outputs=own)
+        return
+    names = file_names(net)
+    weights = outputs.open(caffemodel or Path(prototxt).with_suffix(".caffemodel")) if has_weights else None
+    outputs.write_text(prototxt, prototxt_text(net, strip=strip, names=names))
+    if weights:
+        write_caffemodel(net, names, weights, strip=strip)
+
+
+def input_files(net: Net) -> list[Path]:
+    """The files that a net was read from."""
+    files = [file.path for file in net.origin.weights] if net.origin else []
+    return [Path(net.file), *files] if net.file else files
+
+
+def prototxt_text(net: Net, *, strip: bool = False, names: Mapping[str, str] | None = None) -> str:
+    """The prototxt of a net.
+
+    Args:
+        net: not changed.
+        strip: leave out what only training needs.
+        names: blob -> its name in the file; found out if None.
+    """
+    names = file_names(net) if names is None else names
+    indent = indentation_of(layer.source.text for layer in net.layers if layer.source and layer.source.text)
+    head = [f"name: {quote(net.name)}"] if net.name else []
+    layers = [_text_of(layer, names, strip, indent) for layer in net.layers]
+    return "\n".join([*head, *_missing_inputs(net, indent), *layers, ""])
+
+
+def _missing_inputs(net: Net, indent: str) -> Iterator[str]:
+    """An Input layer for each input that no layer makes."""
+    for blob, shape in net.inputs.items():
+        if net.producer(blob) is None:
+            param = LayerParameter()
+            param.input_param.shape.add().dim.extend(shape)
+            yield print_layer(blob, "Input", [], [net.public_name(blob)], param, indent)
+
+
+def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -> str:
+    text = layer.source.text if layer.source else None
+    bottoms, tops = connections(layer, names)
+    # What an unknown type holds may be in its text alone, so nothing can be taken out of it.
+    param = stripped(layer.param, fillers=len(layer.blobs) > 0) if strip and kinds.is_known(layer.type) else layer.param
+    if layer.source and text and param is layer.param and says_the_same(layer):
+        if (bottoms, tops) == (layer.source.bottoms, layer.source.tops):
+            return text
+        if renamed := _renamed(text, bottoms, tops):
+            return renamed
+    if text is None:
+        return print_layer(layer.name, layer.type, bottoms, tops, param, indent)
+    before, after = _around(text)
+    margin = before.rpartition("\n")[2]
+    own = indentation_of([text.removeprefix(before)]).removeprefix(margin) or DEFAULT_INDENT
+    return before + print_layer(layer.name, layer.type, bottoms, tops, param, own).replace("\n", f"\n{margin}") + after
+
+
+def _around(text: str) -> tuple[str, str]:
+    """What stands before and after a layer in its text: comments, and the margin in front of `layer`."""
+    whole = list(Prototxt(text).fields())
+    if not whole or whole[0].name != "layer":
+        return "", ""
+    return text[: whole[0].begin], text[whole[-1].end :]
+
+
+def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...]) -> str:
+    """The text of a layer with other blobs; empty when they are not written one by one."""
+    wanted = {"bottom": bottoms, "top": tops}
+    found: dict[str, list[tuple[int, int]]] = {"bottom": [], "top": []}
+    scanned = Prototxt(text)
+    for whole in scanned.fields():
+        for field in scanned.fields(whole.at, whole.stop) if whole.opener == "{" else ():
+            if field.name in found:
+                if field.opener:
+                    return ""
+                found[field.name].append((field.at, field.stop))
+    if any(len(found[name]) != len(wanted[name]) for name in found):
+        return ""
+    pieces, at = [], 0
+    for (begin, end), name in sorted(zip(found["bottom"] + found["top"], bottoms + tops, strict=True)):
+        pieces += [text[at:begin], quote(name)]
+        at = end
+    return "".join([*pieces, text[at:]])
