@@ -1,0 +1,93 @@
+"""The report as data: a dictionary of plain values, and JSON of it. The schema is in docs/report.md.
+
+A change of the schema that could break a reader raises `VERSION`; a new key does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnfold.diff.records import ClassifierDiff, DiffReport, Flip, Histogram, LayerRange
+from bnfold.fold.records import Dropped, Folded, FoldReport, Kept, Merged
+from bnfold.report.account import Account, verdict
+
+SCHEMA, VERSION = "bnfold-report", 1
+
+
+def as_data(account: Account) -> dict[str, Any]:
+    """The account as dictionaries, lists, strings, numbers, booleans and None.
+
+    A number that is not finite (an error against nothing, the signal-to-noise ratio of equal blobs) becomes None,
+    which JSON can say.
+    """
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "bnfold": installed_version(),
+        "passed": account.passed,
+        "verdict": verdict(account),
+        "fold": None if account.fold is None else fold_data(account.fold),
+        "comparisons": [plain(proof) for proof in account.proofs],
+        "written": [str(path) for path in account.written],
+        "notes": list(account.notes),
+    }
+
+
+def as_json(account: Account) -> str:
+    """The same as text, with a line break at the end."""
+    return json.dumps(as_data(account), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def fold_data(report: FoldReport) -> dict[str, Any]:
+    """What folding did; each record says its `kind`."""
+    data: dict[str, Any] = {
+        field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name != "records"
+    }
+    data["records"] = [{"kind": KINDS[type(record)], **plain(record)} for record in report.records]
+    return data
+
+
+def plain(value: Any) -> Any:
+    """Any record as plain values; properties that a reader would compute again are written out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        left_out = LEFT_OUT.get(type(value), ())
+        data = {
+            field.name: plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.name not in left_out
+        }
+        return data | {name: plain(getattr(value, name)) for name in ADDED.get(type(value), ())}
+    if isinstance(value, bool | str) or value is None:
+        return value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return [plain(item) for item in value]
+
+
+def installed_version() -> str:
+    """Of bnfold; empty when it runs from a folder that was never installed."""
+    try:
+        return version("bnfold")
+    except PackageNotFoundError:
+        return ""
+
+
+ADDED: dict[type, tuple[str, ...]] = {
+    ClassifierDiff: ("top1_drop",),
+    DiffReport: ("passed", "verdict"),
+    Histogram: ("total",),
+    LayerRange: ("bits_lost",),
+}
+KINDS: dict[type, str] = {Dropped: "dropped", Folded: "folded", Kept: "kept", Merged: "merged"}
+LEFT_OUT: dict[type, tuple[str, ...]] = {Flip: ("picture",)}

@@ -1,0 +1,95 @@
+"""Numbers as people read them; every rendering for people writes them alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def small(value: float | None) -> str:
+    """An error: two figures and an exponent.
+
+    Example:
+        >>> small(0.000123), small(0.0), small(None)
+        ('1.2e-04', '0', '')
+    """
+    if value is None:
+        return ""
+    if value == 0:
+        return "0"
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "-∞" if value < 0 else "NaN"
+    return f"{value:.1e}"
+
+
+def ordinary(value: float | None) -> str:
+    """A value of everyday size: up to four figures.
+
+    Example:
+        >>> ordinary(12.3456), ordinary(-0.5), ordinary(123456.0)
+        ('12.35', '-0.5', '1.235e+05')
+    """
+    return "" if value is None else f"{value:.4g}"
+
+
+def percent(share: float | None) -> str:
+    """A share.
+
+    Example:
+        >>> percent(0.99444), percent(1.0), percent(None)
+        ('99.44 %', '100 %', '')
+    """
+    return "" if share is None else f"{share * 100:.4g} %"
+
+
+def decibels(value: float) -> str:
+    """A ratio in decibels.
+
+    Example:
+        >>> decibels(118.234), decibels(math.inf)
+        ('118.2', '∞')
+    """
+    return f"{value:.1f}" if math.isfinite(value) else small(value)
+
+
+def near_one(value: float) -> str:
+    """A cosine: its distance from 1 is what matters.
+
+    Example:
+        >>> near_one(1.0), near_one(0.99999988), near_one(0.5)
+        ('1', '1 - 1.2e-07', '0.5')
+    """
+    if value >= 1:
+        return "1"
+    return f"1 - {1 - value:.1e}" if value > 0.99 else f"{value:.4g}"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> count(1, "layer"), count(1200, "layer"), count(2, "box", "boxes")
+        ('1 layer', '1,200 layers', '2 boxes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def dims(shape: Sequence[int]) -> str:
+    """A shape.
+
+    Example:
+        >>> dims((1, 3, 224, 224)), dims(())
+        ('1x3x224x224', 'scalar')
+    """
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def names(words: Sequence[str], most: int = 6) -> str:
+    """A list that stops in time.
+
+    Example:
+        >>> names(["a", "b"]), names(list("abcdefgh"), 3)
+        ('a, b', 'a, b, c and 5 more')
+    """
+    shown = ", ".join(words[:most])
+    return f"{shown} and {len(words) - most:,} more" if len(words) > most else shown

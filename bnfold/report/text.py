@@ -1,0 +1,188 @@
+"""The report for a terminal, with rich.
+
+Names come from files and may hold anything, so every one of them goes in as `Text`, which knows no markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bnfold.diff.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport
+from bnfold.fold.records import Dropped, Folded, FoldReport, Kept, Merged
+from bnfold.report.account import Account
+from bnfold.report.figures import count, decibels, near_one, ordinary, percent, small
+from bnfold.report.figures import names as listed
+
+ROWS = 12  # of a table, before it refers to the other renderings
+GOOD, BAD, QUIET = "bold green", "bold red", "dim"
+
+
+def as_text(account: Account, *, rows: int = ROWS) -> RenderableType:
+    """The whole account as one renderable, for `rich.console.Console.print`.
+
+    Args:
+        account: what a run did and found.
+        rows: how many folded layers and blobs to list at most.
+    """
+    parts: list[RenderableType] = []
+    if account.fold is not None:
+        parts += fold_text(account.fold, rows)
+    for proof in account.proofs:
+        parts += diff_text(proof, rows)
+    parts += [Text(f"note: {note}", style="yellow") for note in account.notes]
+    parts += [Text(f"wrote {path}") for path in account.written]
+    return Group(*parts)
+
+
+def fold_text(report: FoldReport, rows: int = ROWS) -> Iterator[RenderableType]:
+    """What folded into what, what stayed and why, and what that saves."""
+    gone: list[tuple[str, str, str]] = []
+    for record in report.records:
+        if isinstance(record, Folded):
+            gone.append((record.layer, record.type, _into(record)))
+        elif isinstance(record, Merged):
+            gone.append((listed(record.layers), record.type, f"merged into {listed(record.into)}"))
+        elif isinstance(record, Dropped):
+            gone.append((record.layer, record.type, "dropped: it does nothing at inference"))
+    if gone:
+        table = _table("layer", "type", "went into")
+        for row in gone[:rows]:
+            table.add_row(*map(Text, row))
+        yield table
+    if len(gone) > rows:
+        yield Text(f"... and {len(gone) - rows:,} more", style=QUIET)
+    kept = [record for record in report.records if isinstance(record, Kept)]
+    if kept:
+        table = _table("kept", "type", "why")
+        for record in kept:
+            kind = record.type if record.now == record.type else f"{record.type}, now {record.now}"
+            table.add_row(Text(record.layer), Text(kind), Text(record.reason))
+        yield table
+    yield Text(
+        f"{report.layers_before:,} -> {count(report.layers_after, 'layer')}, "
+        f"{report.parameters_before:,} -> {count(report.parameters_after, 'parameter')}"
+    )
+    yield from (Text(f"note: {note}", style="yellow") for note in report.notes)
+
+
+def _into(record: Folded) -> str:
+    through = f" through {listed(record.through)}" if record.through else ""
+    return f"{listed(record.into)}{through}{' (forward)' if record.forward else ''}"
+
+
+def diff_text(report: DiffReport, rows: int = ROWS) -> Iterator[RenderableType]:
+    """One comparison: the outputs, the blobs that differ most, the answers, and the verdict last."""
+    yield Text(f"{report.reference} against {report.candidate}: {report.data}", style=QUIET)
+    yield _blob_table(report, rows)
+    if report.classifier is not None:
+        yield from _classifier(report.classifier, rows)
+    if report.detector is not None:
+        yield from _detector(report.detector, rows)
+    if report.onset is not None:
+        onset = report.onset
+        channel = f", channel {onset.channel}" if onset.channel is not None else ""
+        yield Text(
+            f"first out of line: layer '{onset.layer}'{channel} (blob '{onset.blob}'): relative error "
+            f"{small(onset.before)} -> {small(onset.after)}",
+            style="yellow",
+        )
+    worse = [entry for entry in report.ranges if entry.worse]
+    if worse:
+        names = listed([f"{entry.layer} (-{entry.bits_lost:.1f} bits)" for entry in worse])
+        yield Text(f"per-tensor int8 got worse in {count(len(worse), 'layer')}: {names}", style="yellow")
+    yield from (Text(f"note: {note}", style="yellow") for note in report.notes)
+    for gate in report.gates:
+        yield Text(
+            f"{'ok  ' if gate.passed else 'FAIL'} {gate.name}: {gate.sentence}", style="" if gate.passed else BAD
+        )
+    yield Text(report.verdict, style=GOOD if report.passed else BAD)
+
+
+def _blob_table(report: DiffReport, rows: int) -> Table:
+    worst = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.max_rel)
+    shown: Sequence[BlobDiff] = [*report.outputs, *worst[:rows]]
+    exact = any(blob.exact is not None for blob in shown)
+    truth = ("exact/ref", "exact/cand") if exact else ()
+    table = _table("blob", "layer", "max abs", "of range", "rel. L2", "cosine", "SNR dB", *truth, "worst at", left=2)
+    for blob in shown:
+        figures = [small(blob.max_abs), small(blob.max_rel), small(blob.l2_rel), near_one(blob.cosine)]
+        figures += [decibels(blob.snr_db)]
+        if exact:
+            figures += [small(blob.exact), small(blob.partner_exact)]
+        place = "" if blob.worst is None else f"#{blob.worst.sample} {list(blob.worst.index)}"
+        table.add_row(
+            Text(blob.blob, style="bold" if blob.is_output else ""),
+            Text(blob.layer),
+            *map(Text, figures),
+            Text(place),
+            style="red" if blob.max_rel > report.tolerance else "",
+        )
+    hidden = len(worst) - rows
+    if hidden > 0:
+        table.caption = f"and {hidden:,} more blobs that differ less; --json and --html have all"
+    return table
+
+
+def _classifier(found: ClassifierDiff, rows: int) -> Iterator[RenderableType]:
+    table = _table(f"'{found.blob}'", "reference", "candidate")
+    if found.labelled:
+        table.add_row("top-1", percent(found.reference_top1), percent(found.candidate_top1))
+        table.add_row("top-5", percent(found.reference_top5), percent(found.candidate_top5))
+    same = round(found.agreement * found.samples)
+    table.add_row("same answer", f"{percent(found.agreement)}", f"{same:,} of {found.samples:,}")
+    yield table
+    if found.flips:
+        table = _table("flipped sample", "label", "reference", "candidate")
+        for flip in found.flips[:rows]:
+            answers = [
+                f"{_class(answer.label, found.class_names)} ({ordinary(answer.score)})"
+                for answer in (flip.reference, flip.candidate)
+            ]
+            label = "" if flip.label is None else _class(flip.label, found.class_names)
+            table.add_row(Text(flip.name), Text(label), *map(Text, answers))
+        yield table
+    if len(found.flips) > rows:
+        yield Text(f"... and {len(found.flips) - rows:,} more flipped", style=QUIET)
+
+
+def _class(label: int, names: Sequence[str]) -> str:
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
+def _detector(found: DetectorDiff, rows: int) -> Iterator[RenderableType]:
+    yield Text(
+        f"'{found.blob}': {found.matched:,} of {count(found.reference_boxes, 'box', 'boxes')} matched (IoU >= "
+        f"{found.min_iou:g}, mean {found.mean_iou:.4f}), {len(found.missed):,} missed, {len(found.extra):,} extra, "
+        f"largest difference of scores {small(found.max_score_diff)}"
+    )
+    strays = [*(("missed", stray) for stray in found.missed), *(("extra", stray) for stray in found.extra)]
+    if strays:
+        table = _table("box", "sample", "class", "score", "corners")
+        for kind, stray in strays[:rows]:
+            corners = ", ".join(ordinary(corner) for corner in stray.box.corners)
+            table.add_row(kind, Text(stray.name), str(stray.box.label), ordinary(stray.box.score), corners)
+        yield table
+
+
+def _table(*columns: str, left: int = 9) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", caption_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if place < left else "right", overflow="fold")
+    return table
+
+
+def plain(renderables: Iterable[RenderableType], width: int = 120) -> str:
+    """As a string without colours, for files and tests."""
+    import io
+
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, no_color=True, highlight=False, markup=False)
+    for renderable in renderables:
+        console.print(renderable)
+    return stream.getvalue()
