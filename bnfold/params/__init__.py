@@ -18,6 +18,7 @@ from bnfold.params.arrange import (
     Tile,
 )
 from bnfold.params.axes import UNKNOWN, canonical_axis, sizes
+from bnfold.params.detection import DetectionOutput, PriorBox, PriorBoxClustered, Proposal, YoloDetectionOutput
 from bnfold.params.linear import (
     CONVOLUTIONS,
     DECONVOLUTIONS,
@@ -61,6 +62,7 @@ __all__ = [
     "Concat",
     "Convolution",
     "Crop",
+    "DetectionOutput",
     "Dropout",
     "Eltwise",
     "Embed",
@@ -76,6 +78,9 @@ __all__ = [
     "Permute",
     "Pooling",
     "Power",
+    "PriorBox",
+    "PriorBoxClustered",
+    "Proposal",
     "ROIPooling",
     "ReLU",
     "ReLU6",
@@ -91,6 +96,7 @@ __all__ = [
     "Threshold",
     "Tile",
     "Upsample",
+    "YoloDetectionOutput",
     "canonical_axis",
     "sizes",
 ]

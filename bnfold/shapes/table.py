@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from bnfold.net import Layer, Shape
-from bnfold.shapes import arrange, linear, source
+from bnfold.shapes import arrange, detection, linear, source
 from bnfold.shapes.rules import Rule
 
 BlobFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
@@ -28,6 +28,7 @@ SHAPES: Mapping[str, Rule] = {
     "Deconvolution": Rule(linear.deconvolution, most=None),
     "DepthwiseConvolution": Rule(linear.convolution, most=None),
     "DepthwiseDeconvolution": Rule(linear.deconvolution, most=None),
+    "DetectionOutput": Rule(detection.detection_output, least=3, most=None, rank=1),
     "Dropout": Rule(arrange.same),
     "DummyData": Rule(source.dummy_data, least=0, most=0),
     "ELU": Rule(arrange.same),
@@ -48,11 +49,17 @@ SHAPES: Mapping[str, Rule] = {
     "Mish": Rule(arrange.same),
     "Normalize": Rule(arrange.same, rank=2),
     "PReLU": Rule(arrange.same, rank=2),
+    "PSROIPooling": Rule(detection.psroi_pooling, least=2, most=2),
     "Parameter": Rule(linear.parameter, least=0, most=0),
     "Permute": Rule(arrange.permute),
     "Pooling": Rule(arrange.pooling, rank=3),
     "Power": Rule(arrange.same),
+    "PriorBox": Rule(detection.prior_box, least=2, most=2),
+    "PriorBoxClustered": Rule(detection.prior_box_clustered, least=2, most=2),
+    "Proposal": Rule(detection.proposal, least=2, most=3),
     "RNN": Rule(linear.recurrent, least=2, most=None, rank=2),
+    "ROIAlign": Rule(detection.roi_pooling, least=2, most=2),
+    "ROIPooling": Rule(detection.roi_pooling, least=2, most=2),
     "ReLU": Rule(arrange.same),
     "ReLU6": Rule(arrange.same),
     "Reduction": Rule(arrange.reduction),
@@ -67,12 +74,15 @@ SHAPES: Mapping[str, Rule] = {
     "Silence": Rule(arrange.silence, most=None),
     "Slice": Rule(arrange.slice_),
     "Softmax": Rule(arrange.softmax),
+    "SpatialDropout": Rule(arrange.same),
     "Split": Rule(arrange.split),
     "Swish": Rule(arrange.same),
     "TanH": Rule(arrange.same),
     "Threshold": Rule(arrange.same),
     "Tile": Rule(arrange.tile),
     "Upsample": Rule(arrange.upsample, most=2),
+    "YoloDetectionOutput": Rule(detection.yolo_detection_output),
+    "Yolov3DetectionOutput": Rule(detection.yolo_detection_output, most=None),
 }
 
 BLOB_SHAPES: Mapping[str, BlobFunction] = {

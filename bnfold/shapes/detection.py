@@ -1,0 +1,89 @@
+"""Shapes of the detectors' layers: prior boxes, regions of interest, and the boxes found, whose number is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Shape
+from bnfold.params import (
+    UNKNOWN,
+    DetectionOutput,
+    PriorBox,
+    PriorBoxClustered,
+    Proposal,
+    PSROIPooling,
+    ROIPooling,
+    YoloDetectionOutput,
+    sizes,
+)
+from bnfold.shapes.arrange import four_axes
+from bnfold.shapes.rules import count
+
+BOX_ROW = 7
+"""Image, label, score and four corners."""
+
+
+def detection_output(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(1, 1, K, 7), where K depends on the data."""
+    location, confidence, priors = (count(bottom[1:]) for bottom in bottoms[:3])
+    view = DetectionOutput.of(layer)
+    if UNKNOWN not in (location, confidence, priors):
+        boxes = priors // 8
+        located = boxes * 4 * (1 if view.share_location else view.num_classes)
+        if (location, confidence) != (located, boxes * view.num_classes):
+            raise ModelError(
+                f"{layer}: {boxes} priors of {view.num_classes} classes need {located} locations and "
+                f"{boxes * view.num_classes} confidences, but there are {location} and {confidence}"
+            )
+    return [(1, 1, UNKNOWN, BOX_ROW)]
+
+
+def prior_box(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(1, 2, H*W*boxes*4): corners, then variances."""
+    return [_priors(layer, bottoms[0], PriorBox.of(layer).per_cell)]
+
+
+def prior_box_clustered(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(1, 2, H*W*boxes*4): corners, then variances."""
+    return [_priors(layer, bottoms[0], PriorBoxClustered.of(layer).per_cell)]
+
+
+def _priors(layer: Layer, feature: Shape, per_cell: int) -> Shape:
+    return (1, 2, count((*four_axes(layer, feature)[2:], per_cell, 4)))
+
+
+def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
+    """(K, 5) regions, and their K scores where a second top asks for them."""
+    Proposal.of(layer)
+    regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN,)]
+    return regions[: max(len(layer.tops), 1)]
+
+
+def psroi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(R, output_dim, group_size, group_size)."""
+    view = PSROIPooling.of(layer)
+    channels = four_axes(layer, bottoms[0])[1]
+    if channels not in (UNKNOWN, view.output_dim * view.group_size**2):
+        raise ModelError(
+            f"{layer}: output_dim {view.output_dim} and group_size {view.group_size} need "
+            f"{view.output_dim * view.group_size**2} channels, not {channels}"
+        )
+    return [(_regions(layer, bottoms[1]), view.output_dim, view.group_size, view.group_size)]
+
+
+def roi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(R, C, pooled_h, pooled_w)."""
+    return [(_regions(layer, bottoms[1]), four_axes(layer, bottoms[0])[1], *ROIPooling.of(layer).pooled)]
+
+
+def _regions(layer: Layer, regions: Shape) -> int:
+    if count(regions[1:]) not in (5, UNKNOWN):
+        raise ModelError(f"{layer}: its regions have shape {sizes(regions)}, but must be (R, 5)")
+    return regions[0] if regions else 1
+
+
+def yolo_detection_output(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
+    """(1, 1, K, 7), where K depends on the data."""
+    YoloDetectionOutput.of(layer)
+    return [(1, 1, UNKNOWN, BOX_ROW)]
