@@ -1,1 +1,59 @@
 """Fold the per-channel affines of a trained Caffe network into its weights, and prove that it computes the same."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnfold.caffe.read import load
+    from bnfold.caffe.write import save_caffe
+    from bnfold.diff import compare
+    from bnfold.diff.records import DiffReport
+    from bnfold.errors import BnfoldError
+    from bnfold.fold import FoldReport, FoldResult, fold
+    from bnfold.net import Layer, Net
+    from bnfold.onnx import save_onnx, to_onnx
+
+__all__ = [
+    "BnfoldError",
+    "DiffReport",
+    "FoldReport",
+    "FoldResult",
+    "Layer",
+    "Net",
+    "compare",
+    "fold",
+    "load",
+    "save_caffe",
+    "save_onnx",
+    "to_onnx",
+]
+
+# Where each name lives. They are imported when they are first used, so that `bnfold --help` waits for none of them.
+_HOMES = {
+    "BnfoldError": "bnfold.errors",
+    "DiffReport": "bnfold.diff.records",
+    "FoldReport": "bnfold.fold",
+    "FoldResult": "bnfold.fold",
+    "Layer": "bnfold.net",
+    "Net": "bnfold.net",
+    "compare": "bnfold.diff",
+    "fold": "bnfold.fold",
+    "load": "bnfold.caffe.read",
+    "save_caffe": "bnfold.caffe.write",
+    "save_onnx": "bnfold.onnx",
+    "to_onnx": "bnfold.onnx",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bnfold' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

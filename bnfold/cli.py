@@ -1,0 +1,222 @@
+"""The command line: options in, exit code out. The only file that prints; what it prints is rendered elsewhere.
+
+Exit codes: 0 done and equal, 1 the networks differ beyond the tolerance (or, with --strict, there are findings),
+2 wrong usage or unreadable input, 130 interrupted.
+
+Imports that cost time stand inside the functions, so that `bnfold --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from bnfold.errors import BnfoldError, UsageError
+
+if TYPE_CHECKING:
+    from bnfold.pipeline import Reading, Writing
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DIFFERENT, UNUSABLE, INTERRUPTED = 1, 2, 130
+
+
+class Shaped(click.ParamType):
+    """`data=1,3,224,224`: an input and its shape."""
+
+    name = "BLOB=N,C,H,W"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """Split into the input's name and its shape."""
+        blob, equals, sizes = str(value).rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
+        except ValueError:
+            shape = ()
+        if not equals or not blob or not shape or min(shape) < 1:
+            self.fail(f"'{value}' is no shape like data=1,3,224,224", param, ctx)
+        return blob, shape
+
+
+class Pair(click.ParamType):
+    """`a=b`: two names."""
+
+    name = "A=B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split at the first equals sign."""
+        one, equals, other = str(value).partition("=")
+        if not one or not equals or not other:
+            self.fail(f"'{value}' is no pair like conv1=conv1_relu", param, ctx)
+        return one, other
+
+
+class Numbers(click.ParamType):
+    """`104,117,123`: a number or several."""
+
+    name = "A[,B,...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Split at the commas."""
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"'{value}' is no number or list like 104,117,123", param, ctx)
+
+
+PATH = click.Path(path_type=Path)
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator."""
+    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(decorators), command)
+
+
+model_options = options(
+    click.argument("prototxt", type=PATH, metavar="NET.prototxt"),
+    click.argument("caffemodel", required=False, metavar="[NET.caffemodel[,MORE.caffemodel]]"),
+)
+shape_options = options(
+    click.option(
+        "--input-shape", "input_shapes", type=Shaped(), multiple=True, help="Shape of an input; may be repeated."
+    ),
+    click.option("--batch", type=click.IntRange(min=1), help="First dimension of every input."),
+)
+reading_options = options(
+    shape_options,
+    click.option(
+        "--ignore-unknown-fields", is_flag=True, help="Go on where the prototxt sets a field that no Caffe has."
+    ),
+    click.option("--batchnorm-layout", metavar="NAME", help="How to read BatchNorms that can be read in two ways."),
+    click.option(
+        "--zero-scale-factor",
+        "zero_factor",
+        type=click.Choice(["caffe", "one"]),
+        help="What scale_factor 0 beside statistics means: 0 as in Caffe, or 1 as NVCaffe once wrote it.",
+    ),
+)
+folding_options = options(
+    click.option("--keep", multiple=True, metavar="BLOB", help="A blob that must survive; may be repeated."),
+    click.option(
+        "--exclude", multiple=True, metavar="LAYER", help="A layer (or pattern) to leave as it is; may be repeated."
+    ),
+    click.option(
+        "--assume-global-stats", is_flag=True, help="Fold BatchNorms that follow their batch by their stored values."
+    ),
+)
+writing_options = options(
+    click.option(
+        "-o",
+        "--output",
+        "paths",
+        type=PATH,
+        multiple=True,
+        required=True,
+        help="OUT.prototxt (writes OUT.caffemodel beside it) or OUT.onnx; may be repeated.",
+    ),
+    click.option("--in-place", is_flag=True, help="Allow writing onto the input."),
+)
+onnx_options = options(
+    click.option("--opset", type=click.IntRange(11, 21), default=17, show_default=True, help="ONNX opset."),
+    click.option("--dynamic-batch", is_flag=True, help="Leave the first dimension open in ONNX."),
+    click.option("--external-data", is_flag=True, help="Write ONNX weights beside the model."),
+    click.option(
+        "--allow-custom-ops", is_flag=True, help="Write what ONNX cannot say as nodes of domain 'caffe'."
+    ),
+)
+strip_option = click.option("--strip", is_flag=True, help="Leave out what means nothing at inference.")
+comparing_options = options(
+    click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Largest error, of a blob's range."),
+    click.option("--data", metavar="PATH", help="A folder of images, a list `path label`, .npz or .npy; else noise."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise."),
+    click.option("--exact", is_flag=True, help="Measure both against a float64 run of the original too (slow)."),
+    click.option("--min-agreement", type=click.FloatRange(0, 1), help="Least share of samples with the same answer."),
+    click.option("--max-top1-drop", type=click.FloatRange(0, 1), help="Most top-1 accuracy that may be lost."),
+    click.option("--mean", metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
+    click.option("--scale", type=float, help="Factor after the mean."),
+    click.option("--swap-channels", is_flag=True, help="Feed RGB instead of Caffe's BGR."),
+    click.option("--resize", metavar="H,W", help="Resize images first."),
+    click.option("--crop", metavar="H,W", help="Cut the middle out of images."),
+)
+report_options = options(
+    click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data."),
+    click.option("--html", "html_path", type=PATH, metavar="FILE", help="Write the report as a page."),
+    click.option("--markdown", "markdown_path", type=PATH, metavar="FILE", help="Write the report for a pull request."),
+)
+
+
+class Commands(click.Group):
+    """The commands, in the order of use; the one place where an exception becomes a message and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Not sorted: in the order in which they are written below."""
+        del ctx
+        return list(self.commands)
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run, and leave with the exit code that the result asks for."""
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except click.exceptions.Exit as stop:
+            sys.exit(stop.exit_code)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(UNUSABLE)
+        except BnfoldError as error:
+            click.echo(f"bnfold: {error}", err=True)
+            sys.exit(UNUSABLE)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("bnfold: interrupted; nothing was left half-written", err=True)
+            sys.exit(INTERRUPTED)
+        except MemoryError:
+            click.echo("bnfold: out of memory; nothing was left half-written", err=True)
+            sys.exit(UNUSABLE)
+        except BrokenPipeError:
+            # The reader of our output has gone; flushing at exit would only complain once more.
+            sys.stdout = None  # type: ignore[assignment]
+            sys.exit(UNUSABLE)
+        sys.exit(code or 0)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bnfold", prog_name="bnfold")
+def main() -> None:
+    """Fold BatchNorm and Scale into the weights of a trained Caffe network, and prove that nothing changed."""
+
+
+@main.command()
+@model_options
+@writing_options
+@reading_options
+@folding_options
+@strip_option
+@onnx_options
+@click.option("--no-verify", "verify", is_flag=True, flag_value=False, default=True, help="Do not compare.")
+@click.option("--layers", is_flag=True, help="Compare every surviving blob and not the outputs alone.")
+@comparing_options
+@report_options
+def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> int:
+    """Fold a network, write it as Caffe or ONNX, and compare it with the original."""
+    from bnfold.pipeline import Job, run
+
+    reading = _reading(prototxt, caffemodel, given)
+    writing = _writing(given)
+    job = Job(
+        reading=reading,
+        writing=writing,
+        keep=given["keep"],
+        exclude=given["exclude"],
+        assume_global_stats=given["assume_global_stats"],
+        verify=verify,
+        comparing=_comparing(given, given["layers"]) if verify else {},
+    )
+    with _progress() as progress:
+        report = run(job, progress)
+    _render(given, run=report)
+    return 0 if report.passed else DIFFERENT
