@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, helper
+from onnx import NodeProto, helper, numpy_helper
 
 from bnfold.net import Array, Layer, LazyArray, Net, Shape
 
@@ -249,6 +249,10 @@ class Block:
         """A constant of type int64: shapes, axes, indices."""
         array = np.asarray(values, dtype=np.int64)
         return self.graph.add_weight(f"{self.layer.name}/{step}", array, array.shape, array.dtype)
+
+    def constant(self, values: npt.ArrayLike) -> str:
+        """A node that gives a value of the model's float type: for tops that do not depend on any input."""
+        return self("Constant", value=numpy_helper.from_array(np.asarray(values, dtype=self.dtype)))
 
     def learned(self, index: int, word: str, shape: Shape | None = None) -> str:
         """The initialiser of the layer's blob `index`, seen in `shape`."""

@@ -17,7 +17,17 @@ from onnx import ModelProto, helper
 from bnfold.batchnorm import ZeroFactor
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Layer, Net, Shape
-from bnfold.onnx import activation, arrange, convolution, normalisation, pooling, recurrent, reduction, resample
+from bnfold.onnx import (
+    activation,
+    arrange,
+    convolution,
+    detection,
+    normalisation,
+    pooling,
+    recurrent,
+    reduction,
+    resample,
+)
 from bnfold.onnx.builder import ONNX_TYPES, Block, Graph, LayerFunction, Options, Refused, UnknownShape
 from bnfold.onnx.custom import DOMAIN, custom
 from bnfold.shapes import infer_shapes
@@ -31,6 +41,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     **activation.FUNCTIONS,
     **arrange.FUNCTIONS,
     **convolution.FUNCTIONS,
+    **detection.FUNCTIONS,
     **normalisation.FUNCTIONS,
     **pooling.FUNCTIONS,
     **recurrent.FUNCTIONS,
