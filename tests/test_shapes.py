@@ -97,6 +97,8 @@ def test_promised_blob_shapes_are_those_of_the_golden_weights(case: str) -> None
     [
         ("kernel_size: 3 stride: 2", (1, 4, 8, 8), (1, 4, 4, 4)),  # ceil
         ("kernel_size: 3 stride: 2 round_mode: FLOOR", (1, 4, 8, 8), (1, 4, 3, 3)),
+        ("kernel_size: 3 stride: 2 ceil_mode: false", (1, 4, 8, 8), (1, 4, 3, 3)),
+        ("kernel_size: 3 stride: 2 ceil_mode: true", (1, 4, 8, 8), (1, 4, 4, 4)),
         ("kernel_size: 3 stride: 2 torch_pooling: true", (1, 4, 8, 8), (1, 4, 3, 3)),
         ("kernel_size: 2 stride: 2 pad: 1", (1, 4, 5, 5), (1, 4, 3, 3)),  # 4 windows, the last outside: taken back
         ("kernel_size: 1 stride: 2", (1, 4, 6, 6), (1, 4, 4, 4)),  # outside too, but nothing is taken back without pad

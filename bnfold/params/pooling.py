@@ -65,7 +65,7 @@ class Pooling:
             raise ModelError(f"{layer}: pooling method {param.pool} is none of Caffe's")
         spatial = len(image)
         pad = _values(layer, "pad", param, spatial)
-        ceil = param.round_mode == param.CEIL and not param.torch_pooling
+        ceil = _rounds_up(layer, param)
         if param.global_pooling:
             if any(pad):
                 raise ModelError(f"{layer}: global pooling takes no pad, but pad is {sizes(pad)}")
@@ -129,6 +129,18 @@ def pooled(
             raise ModelError(f"{layer}: kernel {sizes(kernel)} does not fit a plane of {sizes(image)}")
         output.append(out)
     return tuple(output)
+
+
+def _rounds_up(layer: Layer, param: PoolingParameter) -> bool:
+    """Three dialects have a word of their own for rounding down: round_mode, ceil_mode and torch_pooling.
+
+    Raises:
+        ModelError: two of them contradict each other.
+    """
+    if param.HasField("round_mode") and param.HasField("ceil_mode"):
+        if (param.round_mode == param.CEIL) != param.ceil_mode:
+            raise ModelError(f"{layer}: round_mode and ceil_mode contradict each other; keep one")
+    return param.round_mode == param.CEIL and param.ceil_mode and not param.torch_pooling
 
 
 def _values(layer: Layer, word: str, param: PoolingParameter, spatial: int) -> tuple[int, ...]:
