@@ -85,7 +85,8 @@ class Output:
         if self._name is None:
             linked = name.with_name(_hidden(name, NEW_SUFFIX))
             linked.unlink(missing_ok=True)
-            os.link(f"/proc/self/fd/{self._fd}", linked, follow_symlinks=True)
+            # Without a folder's descriptor Python calls link(2), which never follows; the path is absolute all the same.
+            os.link(f"/proc/self/fd/{self._fd}", linked, src_dir_fd=self._fd, follow_symlinks=True)
             self._name = linked
         os.replace(self._name, name)
         self._name = None

@@ -52,7 +52,8 @@ def recognise(layer: Layer, bottom: Shape | None, reading: Reading) -> Affine | 
         reading: how to read doubtful layers.
 
     Returns:
-        None when the type is not one of `AFFINES`, or the layer takes its factor from a second bottom.
+        None when the type is not one of `AFFINES`, or the layer is no affine (it takes its factor from a second
+        bottom, it has a power).
 
     Raises:
         Blocked: the type is an affine's, but this layer is none along the channels.
@@ -67,7 +68,7 @@ def recognise(layer: Layer, bottom: Shape | None, reading: Reading) -> Affine | 
         raise Blocked(f"'{layer.bottoms[0]}' has no channel axis, its shape is {bottom}")
     with np.errstate(all="ignore"):
         affine = read(layer, bottom, reading)
-    if not affine.is_finite:
+    if affine is not None and not affine.is_finite:
         raise Blocked("its scale or shift is not finite")
     return affine
 
@@ -112,11 +113,11 @@ def dropout(layer: Layer, bottom: Shape, _: Reading) -> Affine:
     return Affine.of(view.test_scale, 0.0, bottom[1])
 
 
-def power(layer: Layer, bottom: Shape, _: Reading) -> Affine:
-    """`y = scale*x + shift` when the power is 1."""
+def power(layer: Layer, bottom: Shape, _: Reading) -> Affine | None:
+    """`y = scale*x + shift` when the power is 1; with another power it is no affine."""
     view = Power.of(layer)
     if view.power != 1.0:
-        raise Blocked(f"its power is {view.power:g}")
+        return None
     return Affine.of(view.scale, view.shift, bottom[1])
 
 
@@ -149,7 +150,7 @@ def along_channels(learned: Array, axis: int, bottom: Shape) -> Array:
     return values[:, 0].astype(np.float64)
 
 
-Read = Callable[[Layer, Shape, Reading], Affine]
+Read = Callable[[Layer, Shape, Reading], Affine | None]
 
 AFFINES: Mapping[str, Read] = {
     **dict.fromkeys(BATCHNORMS, batch_norm),
