@@ -221,7 +221,7 @@ def _impostor(buffer: mmap.mmap) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] == b"<":
         return "is a web page and not a caffemodel: the download failed"
-    if text and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text):
+    if b"{" in text and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text):
         return "is text and not a caffemodel: was the prototxt given in its place?"
     return ""
 
