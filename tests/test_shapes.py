@@ -216,6 +216,11 @@ def test_a_detector_checks_its_counts_and_leaves_the_number_of_boxes_open() -> N
         tops_of(text, (1, 40), (1, 20), (1, 2, 40))
 
 
+def test_clustered_priors_that_the_schema_could_not_read_are_unknown() -> None:
+    layer = layer_of('type: "PriorBoxClustered"', bottoms=2)
+    assert output_shapes(layer, [(1, 4, 2, 3), (1, 3, 9, 9)]) is None
+
+
 # What does not fit is a sentence.
 
 

@@ -137,9 +137,9 @@ def _rounds_up(layer: Layer, param: PoolingParameter) -> bool:
     Raises:
         ModelError: two of them contradict each other.
     """
-    if param.HasField("round_mode") and param.HasField("ceil_mode"):
-        if (param.round_mode == param.CEIL) != param.ceil_mode:
-            raise ModelError(f"{layer}: round_mode and ceil_mode contradict each other; keep one")
+    both = param.HasField("round_mode") and param.HasField("ceil_mode")
+    if both and (param.round_mode == param.CEIL) != param.ceil_mode:
+        raise ModelError(f"{layer}: round_mode and ceil_mode contradict each other; keep one")
     return param.round_mode == param.CEIL and param.ceil_mode and not param.torch_pooling
 
 

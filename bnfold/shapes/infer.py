@@ -19,7 +19,7 @@ def output_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
         bottoms: the shape of each bottom; -1 is a size that depends on the data.
 
     Returns:
-        One shape per top, None when the layer's type is unknown.
+        One shape per top, None when the layer's type is unknown or its parameters could not be read.
 
     Raises:
         ModelError: the sizes do not fit; the sentence names the layer, what is wrong and the sizes.
@@ -29,7 +29,8 @@ def output_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
         return None
     check_bottoms(layer, rule, bottoms)
     tops = rule.shapes(layer, bottoms)
-    check_tops(layer, tops)
+    if tops is not None:
+        check_tops(layer, tops)
     return tops
 
 

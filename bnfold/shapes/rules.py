@@ -16,14 +16,14 @@ from bnfold.params.axes import LARGEST, UNKNOWN, sizes
 MOST_AXES = 32
 """Caffe's limit for a blob (`kMaxBlobAxes`)."""
 
-ShapeFunction = Callable[[Layer, Sequence[Shape]], list[Shape]]
+ShapeFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
 
 
 class Rule(NamedTuple):
     """How one layer type makes the shapes of its tops.
 
     Attributes:
-        shapes: layer and shapes of its bottoms -> shapes of its tops.
+        shapes: layer and shapes of its bottoms -> shapes of its tops, None where they cannot be known.
         least, most: how many bottoms it reads; None is no limit.
         rank: how many axes its first bottom must have at least.
     """
