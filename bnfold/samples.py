@@ -176,8 +176,3 @@ def picture_of(planes: Array) -> Array | None:
     stretched = np.rint((values - low) / ((high - low) or 1.0) * 255).astype(np.uint8)
     rgb = np.broadcast_to(stretched, (3, *stretched.shape[1:]))[::-1]
     return np.ascontiguousarray(rgb.transpose(1, 2, 0))
-
-
-def open_samples(path: Any, feeds: Mapping[str, Feed]) -> Samples:
-    """Placeholder."""
-    raise UsageError(f"{path}: not yet")

@@ -10,7 +10,8 @@ import numpy as np
 
 from bnfold.errors import UsageError
 from bnfold.net import Array
-from bnfold.samples import Arrays, Feed, Noise, Samples, open_samples
+from bnfold.preparation import Preparation
+from bnfold.samples import Arrays, Feed, Noise, Samples
 
 DEFAULT_BATCH = 8  # where both models leave the batch open
 LEAST_NOISE = 3  # one sample of each scale
@@ -86,12 +87,17 @@ def match_inputs(
     return inputs
 
 
-def choose_samples(given: Any, labels: Array | None, shape: Layout, seed: int) -> Samples:
+def choose_samples(
+    given: Any, labels: Array | None, shape: Layout, seed: int, preparation: Preparation | None
+) -> Samples:
     """The samples that the caller means.
 
     Args:
         given: None for noise, `Samples`, an array (for one input), a dictionary of arrays, or a path.
         labels: true classes, which go before those that the samples bring.
+        shape: what the networks take.
+        seed: of noise.
+        preparation: of images.
 
     Raises:
         UsageError: they do not fit the inputs.
@@ -110,7 +116,9 @@ def choose_samples(given: Any, labels: Array | None, shape: Layout, seed: int) -
     if hasattr(given, "sample"):
         samples: Samples = given
         return samples
-    return open_samples(given, shape.feeds)
+    from bnfold.datasets import open_samples
+
+    return open_samples(given, shape.feeds, preparation, labels)
 
 
 def runs(samples: Samples, shape: Layout) -> Iterator[Run]:

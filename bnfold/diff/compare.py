@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from bnfold.diff.pairing import pair
 from bnfold.diff.records import DiffReport
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
+from bnfold.preparation import Preparation, from_prototxt
 
 if TYPE_CHECKING:
     from bnfold.diff.models import Source
@@ -25,6 +27,7 @@ def compare(
     candidate: Source,
     samples: Any = None,
     *,
+    preparation: Preparation | None = None,
     tolerance: float = 1e-4,
     layers: bool = True,
     map: Mapping[str, str] | None = None,  # noqa: A002 - the word of the command line
@@ -45,6 +48,7 @@ def compare(
             or `NET.prototxt:WEIGHTS.caffemodel`.
         samples: `bnfold.samples.Samples`, an array of the single input, {input: array} with the sample as first axis,
             the path of a data set, or None for seeded, signed noise.
+        preparation: how image files become inputs; by default as the reference's prototxt says in `transform_param`.
         tolerance: the largest error allowed, relative to the range of the blob it is in.
         layers: compare every blob that both have and not the outputs alone.
         map: blobs of the reference -> blobs of the candidate, where the names differ.
@@ -75,18 +79,28 @@ def compare(
         raise UsageError(f"the tolerance is {tolerance}; it must be 0 or more")
     ours = open_model(reference, "reference", batch=batch, input_shapes=input_shapes)
     theirs = open_model(candidate, "candidate", batch=batch, input_shapes=input_shapes)
+    kin = _kin(ours, theirs)
+    if ours.name == theirs.name:
+        theirs.name += ", folded" if kin else ", candidate"
     named = dict(map or {})
     inputs = match_inputs(ours.feeds, theirs.feeds, named)
     shape = layout(ours.feeds, theirs.feeds, inputs)
-    data = choose_samples(samples, None if labels is None else np.asarray(labels), shape, seed)
+    true = None if labels is None else np.asarray(labels)
+    data = choose_samples(samples, true, shape, seed, preparation or _said_by(ours))
     blobs = {ours_blob: theirs_blob for ours_blob, theirs_blob in named.items() if ours_blob not in ours.feeds}
-    pairs = pair(ours.writers, theirs.writers, blobs, kin=_kin(ours, theirs))
-    true = data.labels if labels is None else np.asarray(labels)
+    pairs = pair(ours.writers, theirs.writers, blobs, kin=kin)
+    true = data.labels if true is None else true
     notes: list[str] = []
     truth = open_exact(ours, notes) if exact else None
     measurement = Measurement(ours, theirs, pairs, shape, data, true, tolerance, layers, truth, notes)
     measurement.run(inputs, progress, threads)
     return measurement.report(seed, min_agreement, max_top1_drop)
+
+
+def _said_by(reference: Model) -> Preparation | None:
+    """What the reference's own prototxt says about images."""
+    path = Path(reference.net.file) if reference.net is not None and reference.net.file else None
+    return from_prototxt(path, ignore_unknown_fields=True) if path is not None and path.is_file() else None
 
 
 def _kin(ours: Model, theirs: Model) -> bool:
