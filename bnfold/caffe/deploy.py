@@ -1,0 +1,195 @@
+"""From a net that is trained to one that infers: data layers become inputs; labels, losses and metrics go.
+
+    Given:   data (Data) -> data, label;  conv1 -> fc1;  loss (SoftmaxWithLoss): fc1, label;  accuracy: fc1, label
+    Result:  data (Input) -> data;        conv1 -> fc1;  loss (Softmax): fc1
+
+A blob is a *label* when all that reads it is losses and metrics, at the places where they read labels, or layers that
+make nothing but labels. Whatever reads the top of a loss or metric goes too. A net with none of these is not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from bnfold.caffe import kinds
+from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.net import Layer, Source
+
+
+class Deployed(NamedTuple):
+    """The layers that infer, sentences on what was assumed, and the data layer behind each input that one made."""
+
+    layers: list[Layer]
+    notes: list[str]
+    data: dict[str, LayerParameter]
+
+
+def deploy(layers: Sequence[Layer]) -> Deployed:
+    """Make an inference net of the layers of a TEST net, in single assignment; the given layers stay as they are."""
+    if not any(_is_data(layer) or _judges(layer) for layer in layers):
+        return Deployed(list(layers), [], {})
+    labels = _labels(layers)
+    gone, dropped = _gone(layers, labels)
+    read = {bottom for layer in layers if id(layer) not in dropped for bottom in layer.bottoms[: _read_by(layer)]}
+    blobs = {top for layer in layers for top in layer.tops}
+    kept: list[Layer] = []
+    data: dict[str, LayerParameter] = {}
+    for layer in layers:
+        if id(layer) in dropped:
+            continue
+        loss = kinds.loss(layer.type)
+        if _is_data(layer):
+            # What nobody reads here is a label for the other phase.
+            places = [place for place, top in enumerate(layer.tops) if top in read]
+            if not places:
+                continue
+            data.update((layer.tops[place], layer.param) for place in places)
+            kept.append(_source(layer, places))
+        elif layer.type == "Input" and not gone.isdisjoint(layer.tops):
+            kept.append(_source(layer, [place for place, top in enumerate(layer.tops) if top not in gone]))
+        elif layer.type == "Silence" and not gone.isdisjoint(layer.bottoms):
+            kept.append(_silence(layer, [place for place, bottom in enumerate(layer.bottoms) if bottom not in gone]))
+        elif loss is not None and loss.becomes:
+            kept.append(_prediction(layer, loss.becomes, blobs))
+        else:
+            kept.append(layer)
+    return Deployed(kept, _notes(layers, kept), data)
+
+
+def _is_data(layer: Layer) -> bool:
+    return kinds.is_data(layer.type, len(layer.bottoms), len(layer.tops))
+
+
+def _judges(layer: Layer) -> bool:
+    return bool(layer.bottoms) and (kinds.loss(layer.type) is not None or kinds.is_metric(layer.type))
+
+
+def _read_by(layer: Layer) -> int:
+    """How many of a layer's bottoms are read at inference: of a loss, only the prediction."""
+    return 1 if kinds.loss(layer.type) else len(layer.bottoms)
+
+
+def _labels(layers: Sequence[Layer]) -> set[str]:
+    """The blobs that are labels.
+
+    From the back: a blob is a candidate if it is read where labels are read, or by layers that make only candidates.
+    Then candidates are given up until all agrees: a known layer makes labels only of labels (so the `ArgMax` of the
+    scores in front of a metric makes none), and what is read by a layer that stays is no label.
+    """
+    uses: dict[str, list[tuple[Layer, int]]] = {}
+    for layer in layers:
+        for position, bottom in enumerate(layer.bottoms):
+            uses.setdefault(bottom, []).append((layer, position))
+    labels: set[str] = set()
+    for layer in reversed(layers):
+        if _judges(layer) or layer.type in kinds.LEARNED:
+            continue
+        for position, top in enumerate(layer.tops):
+            wishes = [_wants_label(reader, place, labels) for reader, place in uses.get(top, ())]
+            second = position > 0 and _is_data(layer)
+            if False not in wishes and (True in wishes or second):
+                labels.add(top)
+        if layer.bottoms and not labels.isdisjoint(layer.tops):
+            labels.update(top for top in layer.tops if top not in uses)
+    while given_up := {blob for layer in layers for blob in _no_labels(layer, labels)}:
+        labels -= given_up
+    return labels
+
+
+def _wants_label(reader: Layer, position: int, labels: set[str]) -> bool | None:
+    """Whether `reader`, whose tops have been looked at, reads a label at `position`; None if it does not care."""
+    if (loss := kinds.loss(reader.type)) is not None:
+        return position >= loss.predictions
+    if reader.type in kinds.SINKS:
+        return None
+    if kinds.is_metric(reader.type):
+        return position > 0
+    return bool(reader.tops) and labels.issuperset(reader.tops)
+
+
+def _no_labels(layer: Layer, labels: set[str]) -> set[str]:
+    """The candidates that cannot be labels because of what `layer` is."""
+    if not layer.bottoms or _judges(layer) or layer.type in kinds.SINKS:
+        return set()
+    # What is not known may compute labels of anything, like the target layers of region proposal networks.
+    makes = labels.issuperset(layer.tops) and (not kinds.is_known(layer.type) or labels.issuperset(layer.bottoms))
+    return set() if makes and layer.tops else labels.intersection([*layer.bottoms, *layer.tops])
+
+
+def _gone(layers: Sequence[Layer], labels: set[str]) -> tuple[set[str], set[int]]:
+    """The blobs that go (labels, tops of losses and metrics, all that is made of them) and the layers, by id."""
+    gone, dropped = set(labels), set()
+    for layer in layers:
+        loss = kinds.loss(layer.type) if layer.bottoms else None
+        if loss is not None and loss.becomes and layer.bottoms[0] not in gone:
+            gone.update(layer.tops[:1])
+            continue
+        if not layer.bottoms or layer.type in kinds.SINKS:
+            goes = gone.issuperset([*layer.bottoms, *layer.tops]) or layer.type in kinds.METRICS
+        else:
+            goes = loss is not None or _judges(layer) or not gone.isdisjoint([*layer.bottoms, *layer.tops])
+        if goes:
+            gone.update(layer.tops)
+            dropped.add(id(layer))
+    return gone, dropped
+
+
+def _source(layer: Layer, places: list[int]) -> Layer:
+    """An `Input` layer with some of the tops of a data or `Input` layer; a data layer's shape comes later."""
+    param = LayerParameter(name=layer.name, type="Input")
+    shapes = layer.param.input_param.shape
+    if len(shapes) == len(layer.tops):
+        param.input_param.shape.extend(shapes[place] for place in places)
+    elif shapes:
+        param.input_param.CopyFrom(layer.param.input_param)
+    return _rewritten(layer, param, [], places)
+
+
+def _silence(layer: Layer, places: list[int]) -> Layer:
+    return _rewritten(layer, LayerParameter(name=layer.name, type="Silence"), places, [])
+
+
+def _prediction(layer: Layer, kind: str, blobs: set[str]) -> Layer:
+    """A loss as the function inside it. Its second top, where it has one, is that function's value already."""
+    param = LayerParameter(name=layer.name, type=kind)
+    for field in ("softmax_param", "sigmoid_param"):
+        if layer.param.HasField(field):
+            getattr(param, field).CopyFrom(getattr(layer.param, field))
+    param.include.extend(layer.param.include)
+    param.exclude.extend(layer.param.exclude)
+    if layer.tops:
+        return _rewritten(layer, param, [0], [min(1, len(layer.tops) - 1)])
+    # Old nets let Caffe name the top of a loss.
+    top = layer.name
+    while top in blobs:
+        top += "_prob"
+    return _rewritten(replace(layer, tops=[top]), param, [0], [0], new_top=top)
+
+
+def _rewritten(layer: Layer, param: LayerParameter, bottoms: list[int], tops: list[int], new_top: str = "") -> Layer:
+    """`layer` with another message and some of its bottoms and tops, given by their places."""
+    assert layer.source is not None, "a layer that is read has a source"
+    file_tops = (new_top,) if new_top else layer.source.tops
+    param.bottom.extend(layer.source.bottoms[place] for place in bottoms)
+    param.top.extend(file_tops[place] for place in tops)
+    return replace(
+        layer,
+        type=param.type,
+        bottoms=[layer.bottoms[place] for place in bottoms],
+        tops=[layer.tops[place] for place in tops],
+        param=param,
+        source=Source(tuple(param.bottom), tuple(param.top), param, layer.blobs),
+    )
+
+
+def _notes(before: Sequence[Layer], after: Sequence[Layer]) -> list[str]:
+    """What went and what changed its type, as one sentence."""
+    left = {layer.name: layer.type for layer in after}
+    changes = []
+    for layer in before:
+        now = left.get(layer.name)
+        if now != layer.type:
+            changes.append(f"'{layer.name}' ({layer.type}) {f'became {now}' if now else 'went'}")
+    return [f"made a net for inference: {', '.join(changes)}"] if changes else []

@@ -1,0 +1,184 @@
+"""The shape of every input: from the caller, from the file, or from what a data layer did to its samples.
+
+The caller's shape wins. Then what a file states (`input_param`, MemoryData, DummyData) is taken as it is; what can be
+concluded (a crop or a resize of a data layer, three channels) is taken and said aloud. What remains is an error that
+names all inputs concerned, unless the caller is content with a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
+from bnfold.errors import ModelError, UsageError
+from bnfold.net import Layer, Shape
+
+GUESS: Shape = (1, 3, 224, 224)
+COLOURS = 3
+
+Channels = Callable[[str], int | None]
+"""How many channels the weights of a blob's readers want, None if they do not say."""
+
+
+class Sample(NamedTuple):
+    """What a data layer says about a sample: a shape, and how it came about if that was concluded."""
+
+    shape: Shape
+    reason: str = ""
+
+
+class Inputs(NamedTuple):
+    """The layers with every input's shape set, the shapes by input, and sentences on what was assumed."""
+
+    layers: list[Layer]
+    shapes: dict[str, Shape]
+    notes: list[str]
+
+
+def give_shapes(
+    layers: Sequence[Layer],
+    data: Mapping[str, LayerParameter],
+    given: Mapping[str, Sequence[int]],
+    batch: int | None = None,
+    *,
+    guess: bool = False,
+    channels: Channels = lambda _: None,
+) -> Inputs:
+    """Find the shape of every input and write it into its `Input` layer.
+
+    Args:
+        layers: of an inference net; its inputs are the tops of its `Input` layers.
+        data: for inputs that a data layer brought, that layer.
+        given: shapes that override all others.
+        batch: the first dimension of every input, where it is given.
+        guess: take 1x3x224x224 where nothing says a shape.
+        channels: asked where a data layer says the size but not the channels.
+
+    Raises:
+        UsageError: `given` names a blob that is no input, or a size is not positive.
+        ModelError: inputs without a shape; it names all of them.
+    """
+    inputs = [top for layer in layers if layer.type == "Input" for top in layer.tops]
+    _check(given, batch, inputs)
+    shapes: dict[str, Shape] = {}
+    notes: list[str] = []
+    unknown: list[str] = []
+    shaped: list[Layer] = []
+    for layer in layers:
+        if layer.type != "Input":
+            shaped.append(layer)
+            continue
+        stated = _stated(layer)
+        for place, top in enumerate(layer.tops):
+            sample = Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, channels)
+            if sample is None:
+                unknown.append(top)
+                sample = Sample(GUESS, "nothing says its shape")
+            shape = sample.shape
+            if batch is not None and shape:
+                shape = (batch, *shape[1:])
+            if sample.reason:
+                notes.append(f"input '{top}' is taken as {_sizes(shape)}: {sample.reason}; --input-shape says another")
+            shapes[top] = shape
+        shaped.append(_with_shapes(layer, [shapes[top] for top in layer.tops]))
+    if unknown and not guess:
+        names = ", ".join(f"'{top}'" for top in unknown)
+        options = " ".join(f"--input-shape {top}=1,3,224,224" for top in unknown)
+        raise ModelError(
+            f"nothing says the shape of {'input' if len(unknown) == 1 else 'inputs'} {names}: "
+            f"give it, for example {options}"
+        )
+    return Inputs(shaped, shapes, notes)
+
+
+def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequence[str]) -> None:
+    there = ", ".join(f"'{name}'" for name in inputs) or "none"
+    if strangers := [f"'{name}'" for name in given if name not in inputs]:
+        raise UsageError(f"there is no input {', '.join(strangers)}; the inputs are {there}")
+    for name, shape in given.items():
+        if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+            raise UsageError(f"input '{name}' cannot have the shape {_sizes(shape)}: sizes are positive numbers")
+    if batch is not None and batch < 1:
+        raise UsageError(f"a batch of {batch} holds nothing")
+
+
+def _stated(layer: Layer) -> list[Sample | None]:
+    """The shape that an `Input` layer states for each top; one shape is for all, a size of 0 or less is none."""
+    shapes = [tuple(shape.dim) for shape in layer.param.input_param.shape]
+    if len(shapes) == 1:
+        shapes *= len(layer.tops)
+    if shapes and len(shapes) != len(layer.tops):
+        raise ModelError(f"{layer}: {len(shapes)} shapes for {len(layer.tops)} tops")
+    if not shapes:
+        return [None] * len(layer.tops)
+    return [Sample(shape) if all(size > 0 for size in shape) else None for shape in shapes]
+
+
+def _concluded(top: str, data: Mapping[str, LayerParameter], channels: Channels) -> Sample | None:
+    layer = data.get(top)
+    if layer is None:
+        return None
+    place = list(layer.top).index(top) if top in layer.top else 0
+    if layer.type == "DummyData":
+        return _dummy(layer, place)
+    if place > 0:
+        return None
+    if layer.type == "MemoryData":
+        memory = layer.memory_data_param
+        return Sample((memory.batch_size, memory.channels, memory.height, memory.width))
+    for size, word in _planes(layer):
+        if all(size):
+            wanted = channels(top)
+            source = f"the weights of its reader ask for {wanted}" if wanted else f"{COLOURS} are assumed"
+            count = wanted or (1 if _is_grey(layer) else COLOURS)
+            if not wanted and count == 1:
+                source = "the data layer makes it grey"
+            return Sample((1, count, *size), f"'{layer.name}' ({layer.type}) has {word}, and of channels {source}")
+    return None
+
+
+def _dummy(layer: LayerParameter, place: int) -> Sample | None:
+    """DummyData's shapes, new or old; the last one is for all tops that follow."""
+    dummy = layer.dummy_data_param
+    shapes = [tuple(shape.dim) for shape in dummy.shape]
+    if not shapes:
+        shapes = list(zip(dummy.num, dummy.channels, dummy.height, dummy.width, strict=False))
+    return Sample(shapes[min(place, len(shapes) - 1)]) if shapes else None
+
+
+def _planes(layer: LayerParameter) -> list[tuple[Shape, str]]:
+    """Height and width of a sample, and where they are said; the last thing that is done to it comes first."""
+    transform = layer.transform_param
+    resize = transform.resize_param[0] if transform.resize_param else None
+    image, dense = layer.image_data_param, layer.dense_image_data_param
+    crop = transform.crop_size
+    return [
+        ((crop, crop), f"crop_size {crop}"),
+        ((transform.crop_h, transform.crop_w), "crop_h and crop_w"),
+        ((transform.crop_height, transform.crop_width), "crop_height and crop_width"),
+        ((dense.crop_height, dense.crop_width), "crop_height and crop_width"),
+        ((resize.height, resize.width) if resize else (0, 0), "a resize_param"),
+        ((image.new_height, image.new_width), "new_height and new_width"),
+        ((dense.new_height, dense.new_width), "new_height and new_width"),
+    ]
+
+
+def _is_grey(layer: LayerParameter) -> bool:
+    return layer.transform_param.force_gray or not layer.image_data_param.is_color
+
+
+def _with_shapes(layer: Layer, shapes: list[Shape]) -> Layer:
+    """`layer` stating these shapes; itself if it states them already."""
+    parameter = InputParameter(shape=[BlobShape(dim=shape) for shape in shapes])
+    if layer.param.input_param == parameter or [sample and sample.shape for sample in _stated(layer)] == shapes:
+        return layer
+    param = LayerParameter()
+    param.CopyFrom(layer.param)
+    param.input_param.CopyFrom(parameter)
+    return replace(layer, param=param)
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"

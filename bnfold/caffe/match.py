@@ -1,0 +1,164 @@
+"""Giving layers their weights: records of caffemodels matched by name, and held to the shapes that parameters promise.
+
+Old files store every blob with four dimensions (a bias is 1x1x1xC, a statistic 1xCx1x1). Where that differs from the
+true shape by ones only, the blob gets its true shape, which is another view and no copy. All that does not fit is
+reported at once: one wrong layer is a typo, a hundred are the caffemodel of another net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bnfold.caffe import kinds
+from bnfold.caffe.blobs import Half
+from bnfold.caffe.weights import Record, WeightsFile
+from bnfold.errors import ModelError, WeightsError
+from bnfold.net import Array, Blobs, Layer, LazyArray, Shape
+from bnfold.shapes import blob_shapes
+
+_SHOWN = 20
+
+
+def give_weights(
+    layers: Sequence[Layer], files: Sequence[WeightsFile], shapes: Mapping[str, Shape | None]
+) -> list[Layer]:
+    """The layers with what they learned.
+
+    Args:
+        layers: of the net that is loaded.
+        files: caffemodels; what a later one has replaces what an earlier one has.
+        shapes: the shape of each blob, None or missing where it is not known; weights are then taken as stored.
+
+    Raises:
+        WeightsError: weights are missing, damaged or misshapen; it names every layer concerned.
+    """
+    records = _by_name(layers, files)
+    owners = _owners(layers, records)
+    faults: list[str] = []
+    given: list[Layer] = []
+    for layer in layers:
+        record = records.get(layer.name)
+        blobs = record.blobs if record else owners.get(id(layer), NO_BLOBS)
+        try:
+            expected = _expected(replace(layer, blobs=blobs), shapes)
+            blobs = _fitted(layer, blobs, expected, record)
+        except WeightsError as error:
+            faults.append(str(error))
+            continue
+        source = replace(layer.source, blobs=blobs, record=record) if layer.source else None
+        given.append(replace(layer, blobs=blobs, source=source))
+    if faults:
+        raise WeightsError(_sentence(faults, layers, files))
+    return given
+
+
+def channels_wanted(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> int | None:
+    """How many channels a convolution that reads `blob` has weights for."""
+    for layer in layers:
+        if blob not in layer.bottoms or layer.type != "Convolution":
+            continue
+        for file in reversed(files):
+            if (record := file.find(layer.name)) and record.blobs and len(record.blobs.shapes[0]) > 2:
+                return record.blobs.shapes[0][1] * layer.param.convolution_param.group
+    return None
+
+
+def _by_name(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> dict[str, Record]:
+    """The record of each layer that has one: the last file's, and rather one with blobs."""
+    records: dict[str, Record] = {}
+    for file in files:
+        for layer in layers:
+            if (record := file.find(layer.name)) and (record.blobs or layer.name not in records):
+                records[layer.name] = record
+    return records
+
+
+def _owners(layers: Sequence[Layer], records: Mapping[str, Record]) -> dict[int, Blobs]:
+    """For layers without a record, the blobs that they share by name with layers that have one."""
+    shared: dict[str, Array | LazyArray] = {}
+    for layer in layers:
+        if layer.name in records:
+            for spec, blob in zip(layer.param.param, records[layer.name].blobs.stored, strict=False):
+                if spec.name:
+                    shared.setdefault(spec.name, blob)
+    owners = {}
+    for layer in layers:
+        names = [spec.name for spec in layer.param.param]
+        if layer.name not in records and names and all(name in shared for name in names):
+            owners[id(layer)] = Blobs(shared[name] for name in names)
+    return owners
+
+
+def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] | None:
+    bottoms = [shapes.get(bottom) for bottom in layer.bottoms]
+    known = [shape for shape in bottoms if shape is not None]
+    if len(known) == len(bottoms):
+        try:
+            return blob_shapes(layer, known)
+        except ModelError as error:
+            raise WeightsError(str(error)) from None
+    return None
+
+
+def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, record: Record | None) -> Blobs:
+    """The blobs in the shapes that are expected, or in plain ones where nothing is known. Raises WeightsError."""
+    if record and record.problem:
+        raise WeightsError(f"{layer}: {record.problem}")
+    if expected is None:
+        plain = [_plain(layer, index, shape) for index, shape in enumerate(blobs.shapes)]
+        return blobs if plain == list(blobs.shapes) else _reshaped(blobs, plain)
+    if list(blobs.shapes) == expected:
+        return blobs
+    if not blobs:
+        raise WeightsError(f"{layer}: has no weights there, and needs {_listed(expected)}")
+    if [_without_ones(shape) for shape in blobs.shapes] != [_without_ones(shape) for shape in expected]:
+        needs = f"needs {_listed(expected)}" if expected else "learns nothing"
+        raise WeightsError(f"{layer}: has {_listed(blobs.shapes)}, and {needs}")
+    return _reshaped(blobs, expected)
+
+
+def _plain(layer: Layer, index: int, shape: Shape) -> Shape:
+    """A legacy shape without its ones, for what is a vector or a matrix in every layer of the type."""
+    if len(shape) != 4 or layer.type not in kinds.LEARNED:
+        return shape
+    if layer.type == "InnerProduct" and index == 0 and shape[:2] == (1, 1):
+        return shape[2:]
+    is_kernel = index == 0 and layer.type in kinds.KERNELS
+    return shape if is_kernel or np.prod(shape) != max(shape) else (max(shape),)
+
+
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def _reshaped(blobs: Blobs, shapes: Sequence[Shape]) -> Blobs:
+    return Blobs(_view(blob, shape) for blob, shape in zip(blobs.stored, shapes, strict=True))
+
+
+def _view(blob: Array | LazyArray, shape: Shape) -> Array | LazyArray:
+    if blob.shape == shape:
+        return blob
+    if isinstance(blob, Half):
+        return Half(blob.stored.reshape(shape))
+    assert isinstance(blob, np.ndarray), "a caffemodel has arrays and halves"
+    return blob.reshape(shape)
+
+
+def _sentence(faults: Sequence[str], layers: Sequence[Layer], files: Sequence[WeightsFile]) -> str:
+    names = ", ".join(str(file.path) for file in files)
+    count = len(faults)
+    introduction = f"{names}: the weights of {count} {'layer does' if count == 1 else 'layers do'} not fit the network"
+    if not any(file.find(layer.name) for file in files for layer in layers):
+        introduction += ", and no layer of it is there by name: is it the caffemodel of another network?"
+    shown = [*faults[:_SHOWN], *([f"and {count - _SHOWN} more"] if count > _SHOWN else [])]
+    return "\n  ".join([introduction, *shown])
+
+
+def _listed(shapes: Sequence[Shape]) -> str:
+    return " and ".join("x".join(map(str, shape)) or "a scalar" for shape in shapes)
+
+
+NO_BLOBS = Blobs()

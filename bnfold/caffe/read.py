@@ -1,0 +1,183 @@
+"""Reading a Caffe network: `load`, the one way from files to a `Net`.
+
+prototxt -> messages (text) -> V2 (upgrade) -> the TEST net (phases) -> single assignment (versions)
+         -> an inference net (deploy) -> shapes of inputs (inputs) -> weights (match)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from bnfold.caffe import kinds
+from bnfold.caffe.deploy import deploy
+from bnfold.caffe.inputs import give_shapes
+from bnfold.caffe.match import channels_wanted, give_weights
+from bnfold.caffe.phases import runs
+from bnfold.caffe.text import Document, parse_prototxt, read_prototxt
+from bnfold.caffe.upgrade import Upgraded, upgrade
+from bnfold.caffe.versions import single_assignment
+from bnfold.caffe.weights import WeightsFile, read_weights
+from bnfold.errors import ModelError
+from bnfold.net import Net, Origin, Shape
+from bnfold.shapes import infer_shapes
+
+PathLike = str | os.PathLike[str]
+
+
+def load(
+    prototxt: PathLike,
+    caffemodel: PathLike | Sequence[PathLike] | None = None,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
+    ignore_unknown_fields: bool = False,
+    guess_shapes: bool = False,
+    stages: Iterable[str] = (),
+    level: int = 0,
+    batchnorm_layout: str | None = None,
+    zero_scale_factor: Literal["caffe", "one"] | None = None,
+) -> Net:
+    """Read a Caffe network of any dialect as it is at TEST.
+
+    Args:
+        prototxt: the network: V2, V1 or V0, for deployment or training, or a solver that holds it.
+        caffemodel: its weights; several files, as a list or joined by commas, where later ones replace earlier ones;
+            None for a network without weights.
+        input_shapes: input -> shape, where the file does not say it or says another.
+        batch: the first dimension of every input.
+        ignore_unknown_fields: go on where a field of no dialect is set, and say so in `Net.notes`.
+        guess_shapes: take 1x3x224x224 for an input whose shape nothing says, and say so in `Net.notes`.
+        stages, level: of the net's state, for the rules of layers that ask for them.
+        batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.batchnorm.LAYOUTS`.
+        zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
+            as they are, None leaves it open, so that folding or exporting such a layer is refused.
+
+    Raises:
+        ParseError: a file cannot be read, or says what no Caffe understands; with the place.
+        ModelError: it is not a network: a bottom that nobody makes, two makers of a blob, an input without a shape.
+        WeightsError: the weights do not fit; it names every layer concerned.
+        UsageError: `input_shapes` names a blob that is no input.
+
+    Example:
+        net = load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 3, 224, 224)})
+    """
+    document = read_prototxt(Path(prototxt), ignore_unknown_fields=ignore_unknown_fields)
+    files = tuple(read_weights(path) for path in _paths(caffemodel))
+    net = build(
+        document,
+        files,
+        input_shapes=input_shapes,
+        batch=batch,
+        guess_shapes=guess_shapes,
+        stages=stages,
+        level=level,
+    )
+    net.batchnorm_layout, net.zero_factor = batchnorm_layout, zero_scale_factor
+    return net
+
+
+def build(
+    document: Document,
+    files: Sequence[WeightsFile] = (),
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
+    guess_shapes: bool = False,
+    stages: Iterable[str] = (),
+    level: int = 0,
+) -> Net:
+    """Make a `Net` of a prototxt that was read and caffemodels that were mapped; see `load`."""
+    state = document.net.state
+    wanted = frozenset([*state.stage, *stages])
+    everything = upgrade(document)
+    present, absent, borrowed = _at_test(everything, level, wanted)
+    if not present:
+        raise ModelError(f"{document.file or 'the net'}: no layer is in the TEST net")
+    layers, public = single_assignment(present, document.file, absent)
+    deployed = deploy(layers)
+    inputs = give_shapes(
+        deployed.layers,
+        deployed.data,
+        input_shapes or {},
+        batch,
+        guess=guess_shapes,
+        channels=partial(channels_wanted, deployed.layers, files),
+    )
+    written = {top for layer in inputs.layers for top in layer.tops}
+    net = Net(
+        document.net.name,
+        inputs.layers,
+        inputs.shapes,
+        public={blob: name for blob, name in public.items() if blob in written},
+        notes=[*document.notes, *borrowed, *deployed.notes, *inputs.notes],
+        file=str(document.file or ""),
+        origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.header),
+    )
+    if files:
+        net = _with_weights(net, files, guess_shapes)
+    return net
+
+
+def _at_test(
+    layers: Sequence[Upgraded], level: int, stages: frozenset[str]
+) -> tuple[list[Upgraded], list[Upgraded], list[str]]:
+    """The layers of the TEST net, the others, and sentences on exceptions.
+
+    A file for training alone has its data layer in TRAIN; it shows where the input is, so it is taken all the same.
+    """
+    present = {index for index, layer in enumerate(layers) if runs(layer.param, level, stages)}
+    made = {top for index in present for top in layers[index].param.top}
+    missing = {bottom for index in present for bottom in layers[index].param.bottom} - made
+    notes = []
+    for index, (param, _) in enumerate(layers):
+        wanted = index not in present and not missing.isdisjoint(param.top) and made.isdisjoint(param.top)
+        if wanted and kinds.is_data(param.type, len(param.bottom), len(param.top)):
+            present.add(index)
+            missing.difference_update(param.top)
+            notes.append(f"layer '{param.name}' ({param.type}) is not in the TEST net, and stands for its input")
+    return (
+        [layer for index, layer in enumerate(layers) if index in present],
+        [layer for index, layer in enumerate(layers) if index not in present],
+        notes,
+    )
+
+
+def read_text(text: str, **options: object) -> Net:
+    """A net from the text of a prototxt, without weights; options as in `load`."""
+    return build(parse_prototxt(text), **options)  # type: ignore[arg-type]
+
+
+def _with_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> Net:
+    shapes: Mapping[str, Shape | None] = {}
+    try:
+        shapes = infer_shapes(net)
+    except ModelError:
+        # A guessed input need not fit; the weights are then taken as they are stored.
+        if not guessed:
+            raise
+    return Net(
+        net.name,
+        give_weights(net.layers, files, shapes),
+        net.inputs,
+        net.outputs,
+        net.public,
+        net.notes,
+        net.file,
+        origin=net.origin,
+    )
+
+
+def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
+    """Caffe joins several files by commas; a file may also have one in its name."""
+    if caffemodel is None:
+        return []
+    if isinstance(caffemodel, str | os.PathLike):
+        text = os.fspath(caffemodel)
+        if "," not in text or os.path.exists(text):
+            return [Path(text)]
+        return [Path(part.strip()) for part in text.split(",") if part.strip()]
+    return [path for one in caffemodel for path in _paths(one)]

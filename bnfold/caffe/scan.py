@@ -1,0 +1,131 @@
+"""Cutting prototxt text into its fields without knowing a schema, so that each keeps its place and its comments.
+
+protobuf's own parser gives messages but neither places nor comments, and it knows only what the schema knows. This
+scanner knows the grammar of fields alone: a name, a colon or not, and a scalar, a string, a `[list]` or a `{message}`.
+
+Never done here: knowing what a field means, recursion (a hostile file nests as deep as it likes), changing the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bnfold.errors import ParseError
+
+# A network nests 5 deep. protobuf's parser recurses, so what goes deeper must never reach it.
+MAX_DEPTH = 64
+
+CLOSERS = {"{": "}", "<": ">", "[": "]"}
+
+_STRING = r""""[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'"""
+_BLANK = re.compile(r"(?:\s++|#[^\n]*+)*+")
+_NAME = re.compile(r"[A-Za-z_]\w*+|\[[\w./\s]*+\]")
+_SCALAR = re.compile(
+    rf"""(?:{_STRING})(?:(?:\s++|#[^\n]*+)*+(?:{_STRING}))*+|-?\s*+[^\s{{}}<>\[\],;:#"'-][^\s{{}}<>\[\],;:#"']*+"""
+)
+_STRUCTURE = re.compile(rf"""{_STRING}|#[^\n]*+|[{{}}<>\[\]"']""")
+
+
+class Field(NamedTuple):
+    """One field of a text: `text[begin:end]` is all of it, `text[at:stop]` the inside of its value.
+
+    `opener` is the bracket that opens the value, empty for a scalar or a string; `at` and `stop` lie inside it.
+    """
+
+    name: str
+    begin: int
+    at: int
+    stop: int
+    end: int
+    opener: str
+
+
+class Prototxt:
+    """A text and the file it came from, which turns an offset into a place.
+
+    Args:
+        text: the whole file, decoded.
+        file: for messages; None when the text came from memory.
+    """
+
+    __slots__ = ("file", "text")
+
+    def __init__(self, text: str, file: Path | None = None) -> None:
+        self.text, self.file = text, file
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """The 1-based line and column of an offset."""
+        return self.text.count("\n", 0, offset) + 1, offset - self.text.rfind("\n", 0, offset)
+
+    def error(self, message: str, offset: int) -> ParseError:
+        """An error that says where `offset` is."""
+        return ParseError(message, self.file, *self.place(offset))
+
+    def fields(self, at: int = 0, end: int | None = None) -> Iterator[Field]:
+        """The fields of the message in `text[at:end]`, in order. Raises ParseError where the grammar breaks."""
+        text = self.text
+        if end is None:
+            end = len(text)
+        at = _past_blank(text, at, end)
+        while at < end:
+            name = _NAME.match(text, at, end)
+            if name is None:
+                raise self.error(f"expected the name of a field and found {_excerpt(text, at)}", at)
+            field = self._field(name.group(), at, name.end(), end)
+            yield field
+            at = _past_blank(text, field.end, end)
+            if at < end and text[at] in ",;":
+                at = _past_blank(text, at + 1, end)
+
+    def _field(self, name: str, begin: int, at: int, end: int) -> Field:
+        text = self.text
+        at = _past_blank(text, at, end)
+        colon = at < end and text[at] == ":"
+        if colon:
+            at = _past_blank(text, at + 1, end)
+        if at < end and text[at] in CLOSERS:
+            stop = self._closing(at, end, name)
+            return Field(name, begin, at + 1, stop, stop + 1, text[at])
+        value = _SCALAR.match(text, at, end) if colon else None
+        if value is None:
+            wanted = "a value" if colon else "':' or '{'"
+            found = _excerpt(text, at) if at < end else "the end"
+            raise self.error(f"expected {wanted} after '{name}' and found {found}", min(at, end))
+        return Field(name, begin, at, value.end(), value.end(), "")
+
+    def _closing(self, at: int, end: int, name: str) -> int:
+        """Where the bracket at `at` closes."""
+        open_brackets: list[tuple[str, int]] = []
+        for token in _STRUCTURE.finditer(self.text, at, end):
+            mark = token.group()
+            if mark in CLOSERS:
+                open_brackets.append((CLOSERS[mark], token.start()))
+                if len(open_brackets) > MAX_DEPTH:
+                    raise self.error(f"brackets are nested more than {MAX_DEPTH} deep, as in no network", token.start())
+            elif mark in ("}", ">", "]"):
+                wanted, opened = open_brackets.pop()
+                if mark != wanted:
+                    line, column = self.place(opened)
+                    raise self.error(
+                        f"found '{mark}' where '{wanted}' should close line {line}, column {column}", token.start()
+                    )
+                if not open_brackets:
+                    return token.start()
+            elif mark in ('"', "'"):
+                raise self.error("a string is not closed on its line", token.start())
+        raise self.error(f"the '{self.text[at]}' of '{name}' is never closed", at)
+
+
+def _past_blank(text: str, at: int, end: int) -> int:
+    """The first place from `at` on that is neither white space nor comment."""
+    match = _BLANK.match(text, at, end)
+    assert match is not None, "the pattern matches the empty string"
+    return match.end()
+
+
+def _excerpt(text: str, at: int) -> str:
+    word = re.compile(r"\w+|.", re.DOTALL).match(text, at)
+    return repr(word.group()[:40]) if word else "the end of the file"

@@ -1,0 +1,355 @@
+"""Reading prototxt text: the file's bytes, the message they spell, and the text that each layer has for itself.
+
+The message is made by protobuf's text parser against the union schema of all dialects. When it refuses, the text is
+looked at field by field to find out what is meant: fields that no dialect has, words that no enum has, fields given
+twice. Caffe stops at each; so do we, with place and guess, except that
+
+- a layer of an unknown *type* may have whatever it likes: it stays opaque and is written back as it was;
+- a singular field given twice counts as given last (protobuf's own rule for merging), and a note says so;
+- `ignore_unknown_fields` drops unknown fields, and a note says so.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from google.protobuf import text_format
+
+from bnfold.caffe import caffe_pb2
+from bnfold.caffe.descriptors import is_repeated
+from bnfold.caffe.kinds import is_known
+from bnfold.caffe.scan import Field, Prototxt
+from bnfold.errors import ParseError
+
+# protobuf has a descriptor class for each of its implementations.
+Descriptor: TypeAlias = Any
+
+NET: Descriptor = caffe_pb2.NetParameter.DESCRIPTOR
+INPUT_FIELDS = frozenset({"input", "input_dim", "input_shape"})
+HEADER_FIELDS = frozenset({"name"})
+# Fields of a solver, by which a file is known to be one.
+SOLVER_NETS = ("net_param", "test_net_param", "train_net_param")
+SOLVER_FILES = ("net", "test_net", "train_net")
+MAX_BYTES = 1 << 30
+_SHOWN = 5
+
+
+class LayerText(NamedTuple):
+    """Where one layer stands: its text with the comments in front of it, and the line where it begins."""
+
+    text: str
+    line: int
+
+
+@dataclass(slots=True)
+class Document:
+    """A prototxt as it was read, before any upgrade.
+
+    Attributes:
+        net: the message.
+        layers: for each `net.layer`, its own text; empty when the layers are not V2 or not written one by one.
+        inputs: the text of the legacy `input`, `input_dim` and `input_shape` fields.
+        header: what stands before the first layer or input, if `name` is all that it sets; None otherwise.
+        notes: sentences on what was read with leniency.
+        file: the prototxt, None when it came from memory.
+    """
+
+    net: caffe_pb2.NetParameter
+    layers: list[LayerText] = field(default_factory=list)
+    inputs: str = ""
+    header: str | None = None
+    notes: list[str] = field(default_factory=list)
+    file: Path | None = None
+
+
+def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Document:
+    """Read a prototxt file; see `parse_prototxt`. Raises ParseError also when the file cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ParseError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
+    if len(content) > MAX_BYTES:
+        raise ParseError("has more than 1 GiB, as no prototxt has", path)
+    return parse_prototxt(decode(content, path), path, ignore_unknown_fields=ignore_unknown_fields)
+
+
+def parse_prototxt(text: str, file: Path | None = None, *, ignore_unknown_fields: bool = False) -> Document:
+    """Parse the text of a net of any version, or of a solver that holds one in `net_param`.
+
+    Args:
+        text: what `decode` made of the file.
+        file: for messages.
+        ignore_unknown_fields: drop fields that no dialect has, with a note, instead of stopping there.
+
+    Raises:
+        ParseError: with line and column.
+    """
+    prototxt = Prototxt(text, file)
+    at, end = _net_span(prototxt)
+    fields = list(prototxt.fields(at, end))
+    _refuse_two_versions(prototxt, fields)
+    document = Document(caffe_pb2.NetParameter(), file=file)
+    body = text if (at, end) == (0, len(text)) else _blank(text, [(0, at), (end, len(text))])
+    try:
+        text_format.Parse(body, document.net)
+    except (text_format.ParseError, RecursionError, ValueError):
+        reader = _Diagnosis(prototxt, fields, ignore_unknown_fields)
+        document.net, document.notes = reader.parse(body)
+    _keep_texts(document, prototxt, fields, at, end)
+    return document
+
+
+def decode(content: bytes, path: Path | None = None) -> str:
+    """The text of a prototxt in whatever encoding: only comments and names can differ, so nothing may be lost there.
+
+    UTF-8 (or UTF-16 if marked); bytes that are not stay in comments as surrogate escapes, so that writing with the same
+    error handler gives them back, and in strings they are read as Latin-1, as in a caffemodel's names.
+    Raises ParseError for a file that is no text.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", "replace")
+    else:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    if "\0" in text:
+        raise ParseError("is binary and not a prototxt: was a caffemodel given in its place?", path)
+    text = text.replace("\r\n", "\n")
+    if _ESCAPED.search(text):
+        text = _TOKEN.sub(_latin1_string, text)
+    return text
+
+
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_TOKEN = re.compile(r"""#[^\n]*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'""")
+
+
+def _latin1_string(token: re.Match[str]) -> str:
+    word = token.group()
+    if word[0] == "#" or not _ESCAPED.search(word):
+        return word
+    return word.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _net_span(prototxt: Prototxt) -> tuple[int, int]:
+    """Where the net's own fields are: the whole text, or the inside of a solver's `net_param`."""
+    fields: dict[str, Field] = {}
+    for found in prototxt.fields():
+        if found.name in ("layer", "layers"):
+            return 0, len(prototxt.text)
+        fields.setdefault(found.name, found)
+    for name in SOLVER_NETS:
+        if name in fields and fields[name].opener:
+            return fields[name].at, fields[name].stop
+    for name in SOLVER_FILES:
+        if name in fields:
+            value = fields[name]
+            net = prototxt.text[value.at : value.stop]
+            raise prototxt.error(f"this is a solver, and its net is in another file: give {net} instead", value.begin)
+    if not fields:
+        raise ParseError("is empty", prototxt.file)
+    if fields.keys() <= NET.fields_by_name.keys():
+        raise ParseError("has no layers, so it is not a network", prototxt.file)
+    return 0, len(prototxt.text)
+
+
+def _refuse_two_versions(prototxt: Prototxt, fields: list[Field]) -> None:
+    """Caffe reads `layers` (V1) or `layer` (V2), and never both."""
+    old = [found for found in fields if found.name == "layers"]
+    new = [found for found in fields if found.name == "layer"]
+    if old and new:
+        odd, others = (old, new) if len(old) <= len(new) else (new, old)
+        line, _ = prototxt.place(others[0].begin)
+        raise prototxt.error(
+            f"`{odd[0].name}` (V{2 - (odd is old)}) in a file with {len(others)} `{others[0].name}` "
+            f"(V{2 - (odd is new)}, the first at line {line}): Caffe reads only one kind; write them all as `layer`",
+            odd[0].begin,
+        )
+
+
+def _keep_texts(document: Document, prototxt: Prototxt, fields: list[Field], at: int, end: int) -> None:
+    """Give each layer its text. Comments before other fields go to the next layer, those at the end to the last."""
+    text, line, counted = prototxt.text, 1, 0
+    first = next((index for index, found in enumerate(fields) if found.name not in HEADER_FIELDS), 0)
+    whole_file = at == 0 and first < len(fields)
+    has_header = whole_file and fields[first].name in INPUT_FIELDS | {"layer"}
+    if has_header:
+        document.header = text[: fields[first].begin].rstrip(" \t")
+    carried, inputs = "", [index for index, found in enumerate(fields) if found.name in INPUT_FIELDS]
+    layers: list[LayerText] = []
+    for index, found in enumerate(fields):
+        line, counted = line + text.count("\n", counted, found.begin), found.begin
+        in_header = has_header and index <= first
+        leading = "" if in_header else _leading(text[fields[index - 1].end if index else at : found.begin], index == 0)
+        if found.name == "layer":
+            last = index + 1 == len(fields)
+            rest = text[found.end : end if last else fields[index + 1].begin]
+            trailing = rest if last else rest.partition("\n")[0]
+            trailing = trailing.rstrip().lstrip(",;") if "#" in trailing else ""
+            layers.append(LayerText(carried + leading + text[found.begin : found.end] + trailing, line))
+            carried = ""
+        elif "#" in leading and index not in inputs[1:]:
+            carried += leading.rpartition("\n")[0] + "\n"
+    if inputs and inputs[-1] - inputs[0] == len(inputs) - 1:
+        document.inputs = text[fields[inputs[0]].begin : fields[inputs[-1]].end]
+    else:
+        document.inputs = "\n".join(text[fields[index].begin : fields[index].end] for index in inputs)
+    if len(layers) == len(document.net.layer):
+        document.layers = layers
+
+
+def _leading(gap: str, first: bool) -> str:
+    """The part of the text between two fields that belongs to the second: whole lines from the first comment on.
+
+    What stands on the first field's own line is the first one's.
+    """
+    if not first:
+        gap = gap.partition("\n")[2]
+    lines = gap.split("\n")
+    while len(lines) > 1 and not lines[0].strip():
+        del lines[0]
+    return "\n".join(lines) if not lines[-1].strip() else ""
+
+
+@dataclass(slots=True)
+class _Finding:
+    """Something that protobuf's parser would stop at."""
+
+    found: Field
+    layer: str
+    problem: str
+    ignorable: bool = False
+
+
+class _Diagnosis:
+    """Finds out why a text does not parse, and parses it with what may be dropped taken out."""
+
+    def __init__(self, prototxt: Prototxt, fields: list[Field], ignore_unknown_fields: bool) -> None:
+        self.prototxt, self.fields, self.ignore = prototxt, fields, ignore_unknown_fields
+        self.notes: list[str] = []
+        self.dropped: list[tuple[int, int]] = []
+
+    def parse(self, body: str) -> tuple[caffe_pb2.NetParameter, list[str]]:
+        """The message and the notes. Raises ParseError."""
+        findings: list[_Finding] = []
+        for found in self.fields:
+            if found.name in ("layer", "layers"):
+                findings += self._in_layer(found)
+            else:
+                findings += self._in_field(found, NET, "the net")
+        fatal = [finding for finding in findings if not (self.ignore and finding.ignorable)]
+        if fatal:
+            raise self._error(fatal)
+        for finding in findings:
+            line, column = self.prototxt.place(finding.found.begin)
+            self.notes.append(f"line {line}, column {column}: ignored {finding.problem} in {finding.layer}")
+            self.dropped.append((finding.found.begin, finding.found.end))
+        net = caffe_pb2.NetParameter()
+        try:
+            # Merge differs from Parse in one thing: a singular field may come twice.
+            text_format.Merge(_blank(body, self.dropped), net)
+        except text_format.ParseError as error:
+            message = re.sub(r"^[\d:]+ *:? *", "", str(error))
+            message = message.replace("bnfold.caffe.", "")
+            raise ParseError(message, self.prototxt.file, error.GetLine(), error.GetColumn()) from None
+        except (RecursionError, ValueError) as error:
+            raise ParseError(f"cannot be read: {error}", self.prototxt.file) from None
+        return net, self.notes
+
+    def _in_layer(self, layer: Field) -> Iterator[_Finding]:
+        if layer.opener == "[":
+            return
+        fields = list(self.prototxt.fields(layer.at, layer.stop)) if layer.opener else []
+        values = {found.name: self.prototxt.text[found.at : found.stop].strip("\"'") for found in fields}
+        name, kind = values.get("name", ""), values.get("type", "")
+        who = f"layer '{name}' ({kind})"
+        old = layer.name == "layers"
+        message: Descriptor = (caffe_pb2.V1LayerParameter if old else caffe_pb2.LayerParameter).DESCRIPTOR
+        opaque = not old and not is_known(kind)
+        seen: dict[str, Field] = {}
+        for found in fields:
+            findings = list(self._in_field(found, message, who))
+            if findings and opaque and found.name not in COMMON_FIELDS:
+                self.dropped.append((found.begin, found.end))
+            else:
+                yield from findings
+            self._note_repetition(found, seen, message, who)
+
+    def _in_field(self, found: Field, message: Descriptor, who: str) -> Iterator[_Finding]:
+        """What is wrong with one field of `message`, and in the fields below it."""
+        known = message.fields_by_name.get(found.name)
+        if known is None:
+            names = list(message.fields_by_name)
+            hint = f" ({FOREIGN[found.name]})" if found.name in FOREIGN else _guess(found.name, names)
+            problem = f"unknown field '{found.name}' of {message.name}{hint}"
+            yield _Finding(found, who, problem, ignorable=True)
+        elif known.enum_type is not None and not found.opener:
+            word = self.prototxt.text[found.at : found.stop]
+            numbers, words = known.enum_type.values_by_number, list(known.enum_type.values_by_name)
+            if word not in words and not (word.lstrip("-").isdigit() and int(word) in numbers):
+                yield _Finding(
+                    found, who, f"{found.name} is {word}, a value that no dialect knows{_guess(word, words)}"
+                )
+        elif known.message_type is not None and found.opener in ("{", "<"):
+            seen: dict[str, Field] = {}
+            for inner in self.prototxt.fields(found.at, found.stop):
+                yield from self._in_field(inner, known.message_type, who)
+                self._note_repetition(inner, seen, known.message_type, who)
+
+    def _note_repetition(self, found: Field, seen: dict[str, Field], message: Descriptor, who: str) -> None:
+        known = message.fields_by_name.get(found.name)
+        if known is None or is_repeated(known):
+            return
+        if found.name in seen and known.message_type is None:
+            line, column = self.prototxt.place(found.begin)
+            self.notes.append(
+                f"line {line}, column {column}: '{found.name}' is given twice in {who}; the last one counts"
+            )
+        seen[found.name] = found
+
+    def _error(self, findings: list[_Finding]) -> ParseError:
+        first, *others = findings
+        message = f"{first.problem}, in {first.layer}"
+        if others:
+            words = list(dict.fromkeys(f"'{other.found.name}'" for other in others))
+            more = ", ..." if len(words) > _SHOWN else ""
+            line, _ = self.prototxt.place(others[0].found.begin)
+            message += f"; and {len(others)} more from line {line} on: {', '.join(words[:_SHOWN])}{more}"
+        if all(finding.ignorable for finding in findings):
+            message += "; it may change what the network computes, and --ignore-unknown-fields reads on without it"
+        return self.prototxt.error(message, first.found.begin)
+
+
+def _guess(word: str, words: list[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _blank(text: str, spans: list[tuple[int, int]]) -> str:
+    """The text with spans overwritten by spaces, so that everything else keeps its place."""
+    pieces, at = [], 0
+    for begin, end in sorted(spans):
+        pieces += [text[at:begin], re.sub(r"[^\n]", " ", text[begin:end])]
+        at = end
+    return "".join([*pieces, text[at:]])
+
+
+# What every layer has whatever its type, so that a fault there is a fault of the net.
+COMMON_FIELDS = frozenset(
+    {"bottom", "exclude", "include", "loss_weight", "name", "param", "phase", "propagate_down", "top", "type"}
+)
+
+# Fields of dialects that nobody has published, seen in the field, and what they seem to be.
+FOREIGN = {
+    "add_eps_before_sqrt": "Synopsys' Caffe has it, and it changes where eps is added",
+    "pad_b": "Synopsys' Caffe has it: the padding below alone",
+    "pad_l": "Synopsys' Caffe has it: the padding on the left alone",
+    "pad_r": "Synopsys' Caffe has it: the padding on the right alone",
+    "pad_t": "Synopsys' Caffe has it: the padding on top alone",
+    "relu6": "Synopsys' Caffe has it, and it makes a ReLU clip at 6",
+}

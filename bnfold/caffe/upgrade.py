@@ -1,0 +1,186 @@
+"""Every upgrade that Caffe makes when it loads a net, so that the rest of this package sees one kind: V2 layers.
+
+In Caffe's order: V0 to V1 (upgrade_v0.py); parameters of the data transform into `transform_param`; V1 to V2 (type
+words; `blobs_lr`, `weight_decay`, `param` and `blob_share_mode` into `param {}`); `input` fields into an `Input`
+layer; the three `param {}` of a BatchNorm dropped, which old files used to freeze its statistics.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bnfold.caffe.caffe_pb2 import (
+    BlobShape,
+    InputParameter,
+    LayerParameter,
+    NetParameter,
+    ParamSpec,
+    TransformationParameter,
+    V1LayerParameter,
+)
+from bnfold.caffe.text import Document
+from bnfold.caffe.upgrade_v0 import upgrade_v0
+from bnfold.errors import ModelError
+
+BATCH_NORM_PARAMS = 3
+DIMS_OF_AN_INPUT = 4
+
+
+class Upgraded(NamedTuple):
+    """A V2 layer, and its own text where a V2 file has one; the text of legacy input fields is an Input layer's."""
+
+    param: LayerParameter
+    text: str | None
+
+
+def upgrade(document: Document) -> list[Upgraded]:
+    """All layers of a document as V2, in order, of all phases.
+
+    Raises:
+        ModelError: a layer that has no V2 form, or `input` fields that do not fit each other.
+    """
+    net = document.net
+    inputs = _input_layer(net, document.inputs)
+    if net.layers:
+        return inputs + [Upgraded(_upgrade_v1(layer), None) for layer in upgrade_v0(net.layers)]
+    texts: list[str | None] = [text.text for text in document.layers]
+    for layer in net.layer:
+        _move_transform(layer)
+        # Shares nothing, as in Caffe: the names go with the learning rates.
+        if layer.type == "BatchNorm" and len(layer.param) == BATCH_NORM_PARAMS:
+            layer.ClearField("param")
+    texts = texts or [None] * len(net.layer)
+    return inputs + [Upgraded(layer, text) for layer, text in zip(net.layer, texts, strict=True)]
+
+
+def _input_layer(net: NetParameter, text: str) -> list[Upgraded]:
+    """The legacy `input` fields as Caffe's `Input` layer, called `input`; none if there are no such fields."""
+    inputs = list(net.input)
+    shapes = []
+    if net.input_shape:
+        if len(net.input_shape) != len(inputs):
+            raise ModelError(f"the net has {len(inputs)} `input`s and {len(net.input_shape)} `input_shape`s")
+        shapes = list(net.input_shape)
+    elif net.input_dim:
+        dims = list(net.input_dim)
+        size = DIMS_OF_AN_INPUT if len(inputs) != 1 else len(dims)
+        if len(dims) != size * len(inputs):
+            raise ModelError(f"the net has {len(inputs)} `input`s and {len(dims)} `input_dim`s, not 4 for each")
+        shapes = [BlobShape(dim=dims[start : start + size]) for start in range(0, len(dims), size)]
+    else:
+        # Caffe passes over inputs without a shape, and some files name again what their Input layer brings.
+        brought = {top for layer in net.layer if not layer.bottom for top in layer.top}
+        inputs = [name for name in inputs if name not in brought]
+    if not inputs:
+        return []
+    layer = LayerParameter(name="input", type="Input", top=inputs)
+    if shapes:
+        layer.input_param.CopyFrom(InputParameter(shape=shapes))
+    return [Upgraded(layer, text or None)]
+
+
+def _upgrade_v1(old: V1LayerParameter) -> LayerParameter:
+    if old.type not in TYPES:
+        word = V1LayerParameter.LayerType.Name(old.type)
+        what = "has no type" if word == "NONE" else f"is of type {word}, which has no V2 name"
+        raise ModelError(f"layer '{old.name}' (V1) {what}")
+    new = LayerParameter(type=TYPES[old.type])
+    for descriptor, value in old.ListFields():
+        if descriptor.name in V1_ONLY:
+            continue
+        name = RENAMED.get(descriptor.name, descriptor.name)
+        if name not in LayerParameter.DESCRIPTOR.fields_by_name:
+            raise ModelError(f"layer '{old.name}' ({new.type}): '{name}' of V1 has no place in a V2 layer")
+        slot = getattr(new, name)
+        if hasattr(slot, "extend"):
+            slot.extend(value)
+        elif hasattr(slot, "CopyFrom"):
+            slot.CopyFrom(value)
+        else:
+            setattr(new, name, value)
+    _upgrade_params(old, new)
+    _move_transform(new)
+    return new
+
+
+def _upgrade_params(old: V1LayerParameter, new: LayerParameter) -> None:
+    """Four parallel lists become one list of `param {}`."""
+    count = max(len(old.param), len(old.blob_share_mode), len(old.blobs_lr), len(old.weight_decay))
+    new.param.extend(ParamSpec() for _ in range(count))
+    for spec, name in zip(new.param, old.param, strict=False):
+        spec.name = name
+    for spec, mode in zip(new.param, old.blob_share_mode, strict=False):
+        spec.share_mode = ParamSpec.PERMISSIVE if mode == V1LayerParameter.PERMISSIVE else ParamSpec.STRICT
+    for spec, rate in zip(new.param, old.blobs_lr, strict=False):
+        spec.lr_mult = rate
+    for spec, decay in zip(new.param, old.weight_decay, strict=False):
+        spec.decay_mult = decay
+
+
+def _move_transform(layer: LayerParameter) -> None:
+    """`scale`, `mean_file`, `crop_size` and `mirror` of a data layer go to `transform_param`."""
+    field = TRANSFORMED.get(layer.type)
+    if field is None or not layer.HasField(field):
+        return
+    source = getattr(layer, field)
+    for name in ("scale", "mean_file", "crop_size", "mirror"):
+        if source.HasField(name):
+            transform: TransformationParameter = layer.transform_param
+            setattr(transform, name, getattr(source, name))
+            source.ClearField(name)
+
+
+RENAMED = {"DepthwiseConvolution_parameter": "DepthwiseConvolution_param"}
+
+TRANSFORMED = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
+
+V1_ONLY = frozenset({"blob_share_mode", "blobs_lr", "layer", "param", "type", "weight_decay"})
+
+TYPES = {
+    V1LayerParameter.ABSVAL: "AbsVal",
+    V1LayerParameter.ACCURACY: "Accuracy",
+    V1LayerParameter.ARGMAX: "ArgMax",
+    V1LayerParameter.BNLL: "BNLL",
+    V1LayerParameter.CLIP: "Clip",
+    V1LayerParameter.CONCAT: "Concat",
+    V1LayerParameter.CONTRASTIVE_LOSS: "ContrastiveLoss",
+    V1LayerParameter.CONVOLUTION: "Convolution",
+    V1LayerParameter.DATA: "Data",
+    V1LayerParameter.DECONVOLUTION: "Deconvolution",
+    V1LayerParameter.DEPTHWISECONVOLUTION: "DepthwiseConvolution",
+    V1LayerParameter.DETECTIONOUTPUT: "DetectionOutput",
+    V1LayerParameter.DROPOUT: "Dropout",
+    V1LayerParameter.DUMMY_DATA: "DummyData",
+    V1LayerParameter.ELTWISE: "Eltwise",
+    V1LayerParameter.EUCLIDEAN_LOSS: "EuclideanLoss",
+    V1LayerParameter.EXP: "Exp",
+    V1LayerParameter.FLATTEN: "Flatten",
+    V1LayerParameter.HDF5_DATA: "HDF5Data",
+    V1LayerParameter.HDF5_OUTPUT: "HDF5Output",
+    V1LayerParameter.HINGE_LOSS: "HingeLoss",
+    V1LayerParameter.IM2COL: "Im2col",
+    V1LayerParameter.IMAGE_DATA: "ImageData",
+    V1LayerParameter.INFOGAIN_LOSS: "InfogainLoss",
+    V1LayerParameter.INNER_PRODUCT: "InnerProduct",
+    V1LayerParameter.LRN: "LRN",
+    V1LayerParameter.MEMORY_DATA: "MemoryData",
+    V1LayerParameter.MULTINOMIAL_LOGISTIC_LOSS: "MultinomialLogisticLoss",
+    V1LayerParameter.MVN: "MVN",
+    V1LayerParameter.POOLING: "Pooling",
+    V1LayerParameter.POWER: "Power",
+    V1LayerParameter.PRIORBOX: "PriorBox",
+    V1LayerParameter.RELU: "ReLU",
+    V1LayerParameter.RELU6: "ReLU6",
+    V1LayerParameter.ROIPOOLING: "ROIPooling",
+    V1LayerParameter.SIGMOID: "Sigmoid",
+    V1LayerParameter.SIGMOID_CROSS_ENTROPY_LOSS: "SigmoidCrossEntropyLoss",
+    V1LayerParameter.SILENCE: "Silence",
+    V1LayerParameter.SLICE: "Slice",
+    V1LayerParameter.SOFTMAX: "Softmax",
+    V1LayerParameter.SOFTMAX_LOSS: "SoftmaxWithLoss",
+    V1LayerParameter.SPLIT: "Split",
+    V1LayerParameter.TANH: "TanH",
+    V1LayerParameter.THRESHOLD: "Threshold",
+    V1LayerParameter.UPSAMPLE: "Upsample",
+    V1LayerParameter.WINDOW_DATA: "WindowData",
+}

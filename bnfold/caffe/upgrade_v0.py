@@ -1,0 +1,164 @@
+"""The oldest prototxts, V0 (`layers { layer { type: "conv" ... } }`), made into V1 as Caffe does at load.
+
+V0 keeps the connections outside and one flat list of parameters, for all types, inside. Each goes to the message of
+its type, and padding, which was a layer of its own, into the layer that reads it:
+
+    Given:   data -> pad1 (padding, pad: 2) -> conv1        Result:  data -> conv1 (convolution_param { pad: 2 })
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bnfold.caffe.caffe_pb2 import V1LayerParameter
+from bnfold.errors import ModelError
+
+
+def upgrade_v0(layers: Sequence[V1LayerParameter]) -> list[V1LayerParameter]:
+    """V1 layers for V0 ones; layers that are V1 already stay as they are.
+
+    Raises:
+        ModelError: an unknown type, or a parameter or a padding layer where its type has no place for it.
+    """
+    return [_upgrade(layer) for layer in _merge_padding(layers)]
+
+
+def _merge_padding(layers: Sequence[V1LayerParameter]) -> list[V1LayerParameter]:
+    producer: dict[str, V1LayerParameter] = {}
+    merged = []
+    for original in layers:
+        layer = V1LayerParameter()
+        layer.CopyFrom(original)
+        for index, bottom in enumerate(layer.bottom):
+            source = producer.get(bottom)
+            if source is None or source.layer.type != "padding":
+                continue
+            if layer.layer.type not in ("conv", "pool"):
+                raise ModelError(f"{_who(layer)}: reads the padding layer '{source.layer.name}', but cannot pad")
+            layer.layer.pad = source.layer.pad
+            layer.bottom[index] = source.bottom[0]
+        for top in layer.top:
+            producer[top] = layer
+        if layer.layer.type != "padding":
+            merged.append(layer)
+        elif len(layer.bottom) != 1 or len(layer.top) != 1:
+            raise ModelError(f"{_who(layer)}: a padding layer has one bottom and one top")
+    return merged
+
+
+def _upgrade(old: V1LayerParameter) -> V1LayerParameter:
+    if not old.HasField("layer"):
+        return old
+    flat = old.layer
+    if flat.type not in TYPES:
+        raise ModelError(f"{_who(old)}: no V0 network has a layer of this type")
+    new = V1LayerParameter(name=flat.name, bottom=old.bottom, top=old.top, type=TYPES[flat.type])
+    new.include.extend(old.include)
+    new.exclude.extend(old.exclude)
+    for descriptor, value in flat.ListFields():
+        name = descriptor.name
+        if name in ("name", "type"):
+            continue
+        if name in ("blobs", "blobs_lr", "weight_decay"):
+            getattr(new, name).extend(value)
+            continue
+        place = PLACES[name].get(flat.type) or PLACES[name].get("")
+        if place is None:
+            raise ModelError(f"{_who(old)}: has '{name}', which this type has no place for")
+        _put(new, place, value)
+    return new
+
+
+def _put(layer: V1LayerParameter, place: str, value: object) -> None:
+    """Set `place`, a dotted path; a repeated field gets its one value."""
+    message: object = layer
+    *path, name = place.split(".")
+    for step in path:
+        message = getattr(message, step)
+    slot = getattr(message, name)
+    if hasattr(slot, "append"):
+        slot.append(value)
+    elif hasattr(slot, "CopyFrom"):
+        slot.CopyFrom(value)
+    else:
+        setattr(message, name, value)
+
+
+def _who(layer: V1LayerParameter) -> str:
+    return f"layer '{layer.layer.name}' (V0 type {layer.layer.type!r})"
+
+
+TYPES = {
+    "accuracy": V1LayerParameter.ACCURACY,
+    "bnll": V1LayerParameter.BNLL,
+    "concat": V1LayerParameter.CONCAT,
+    "conv": V1LayerParameter.CONVOLUTION,
+    "data": V1LayerParameter.DATA,
+    "dropout": V1LayerParameter.DROPOUT,
+    "euclidean_loss": V1LayerParameter.EUCLIDEAN_LOSS,
+    "flatten": V1LayerParameter.FLATTEN,
+    "hdf5_data": V1LayerParameter.HDF5_DATA,
+    "hdf5_output": V1LayerParameter.HDF5_OUTPUT,
+    "im2col": V1LayerParameter.IM2COL,
+    "images": V1LayerParameter.IMAGE_DATA,
+    "infogain_loss": V1LayerParameter.INFOGAIN_LOSS,
+    "innerproduct": V1LayerParameter.INNER_PRODUCT,
+    "lrn": V1LayerParameter.LRN,
+    "multinomial_logistic_loss": V1LayerParameter.MULTINOMIAL_LOGISTIC_LOSS,
+    "pool": V1LayerParameter.POOLING,
+    "relu": V1LayerParameter.RELU,
+    "sigmoid": V1LayerParameter.SIGMOID,
+    "softmax": V1LayerParameter.SOFTMAX,
+    "softmax_loss": V1LayerParameter.SOFTMAX_LOSS,
+    "split": V1LayerParameter.SPLIT,
+    "tanh": V1LayerParameter.TANH,
+    "window_data": V1LayerParameter.WINDOW_DATA,
+}
+
+# Where a flat parameter goes in V1, by V0 type; "" stands for every type.
+PLACES: dict[str, dict[str, str]] = {
+    "alpha": {"lrn": "lrn_param.alpha"},
+    "batchsize": {
+        "data": "data_param.batch_size",
+        "hdf5_data": "hdf5_data_param.batch_size",
+        "images": "image_data_param.batch_size",
+        "window_data": "window_data_param.batch_size",
+    },
+    "beta": {"lrn": "lrn_param.beta"},
+    "bias_filler": {"conv": "convolution_param.bias_filler", "innerproduct": "inner_product_param.bias_filler"},
+    "biasterm": {"conv": "convolution_param.bias_term", "innerproduct": "inner_product_param.bias_term"},
+    "concat_dim": {"concat": "concat_param.concat_dim"},
+    "cropsize": {"": "transform_param.crop_size"},
+    "det_bg_threshold": {"window_data": "window_data_param.bg_threshold"},
+    "det_context_pad": {"window_data": "window_data_param.context_pad"},
+    "det_crop_mode": {"window_data": "window_data_param.crop_mode"},
+    "det_fg_fraction": {"window_data": "window_data_param.fg_fraction"},
+    "det_fg_threshold": {"window_data": "window_data_param.fg_threshold"},
+    "dropout_ratio": {"dropout": "dropout_param.dropout_ratio"},
+    "group": {"conv": "convolution_param.group"},
+    "hdf5_output_param": {"hdf5_output": "hdf5_output_param"},
+    "k": {"lrn": "lrn_param.k"},
+    "kernelsize": {"conv": "convolution_param.kernel_size", "pool": "pooling_param.kernel_size"},
+    "local_size": {"lrn": "lrn_param.local_size"},
+    "meanfile": {"": "transform_param.mean_file"},
+    "mirror": {"": "transform_param.mirror"},
+    "new_channels": {},
+    "new_height": {"images": "image_data_param.new_height"},
+    "new_num": {},
+    "new_width": {"images": "image_data_param.new_width"},
+    "num_output": {"conv": "convolution_param.num_output", "innerproduct": "inner_product_param.num_output"},
+    "pad": {"conv": "convolution_param.pad", "pool": "pooling_param.pad"},
+    "pool": {"pool": "pooling_param.pool"},
+    "rand_skip": {"data": "data_param.rand_skip", "images": "image_data_param.rand_skip"},
+    "scale": {"": "transform_param.scale"},
+    "shuffle_images": {"images": "image_data_param.shuffle"},
+    "source": {
+        "data": "data_param.source",
+        "hdf5_data": "hdf5_data_param.source",
+        "images": "image_data_param.source",
+        "infogain_loss": "infogain_loss_param.source",
+        "window_data": "window_data_param.source",
+    },
+    "stride": {"conv": "convolution_param.stride", "pool": "pooling_param.stride"},
+    "weight_filler": {"conv": "convolution_param.weight_filler", "innerproduct": "inner_product_param.weight_filler"},
+}

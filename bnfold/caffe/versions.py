@@ -1,0 +1,139 @@
+"""Single assignment at load, undone at save: each write of a blob gets a name of its own, and back.
+
+A top may reuse the name of the bottom at the same position ("in place"); Caffe knows no other second writing. Each
+write is a version; the last one keeps the public name, another one is called `public@writer`:
+
+    In a file:   conv1 -> conv1, bn1: conv1 -> conv1, relu1: conv1 -> conv1
+    In memory:   conv1 -> conv1@conv1, bn1: conv1@conv1 -> conv1@bn1, relu1: conv1@bn1 -> conv1
+
+Only an input keeps the public name always, since whoever runs the net calls it that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnfold.caffe.upgrade import Upgraded
+from bnfold.errors import ModelError
+from bnfold.net import Blobs, Layer, Net, Source
+
+
+def single_assignment(
+    upgraded: Sequence[Upgraded], file: Path | None = None, absent: Sequence[Upgraded] = ()
+) -> tuple[list[Layer], dict[str, str]]:
+    """Layers that write each blob once, and the public name of every blob whose name is another.
+
+    Args:
+        upgraded: the layers of one phase, in order.
+        file: for messages.
+        absent: layers of the file that are not in this net, for messages.
+
+    Raises:
+        ModelError: a bottom that no earlier layer makes, or a blob with two makers; it lists all of them.
+    """
+    last_writer: dict[str, int] = {}
+    holder: dict[str, int] = {}
+    for index, (param, _) in enumerate(upgraded):
+        last_writer.update(dict.fromkeys(param.top, index))
+        if not param.bottom:
+            holder.update(dict.fromkeys(param.top, index))
+    holder = last_writer | holder
+    taken = set(last_writer)
+    current: dict[str, str] = {}
+    maker: dict[str, str] = {}
+    public: dict[str, str] = {}
+    layers, faults = [], []
+    for index, (param, text) in enumerate(upgraded):
+        bottoms, tops = list(param.bottom), list(param.top)
+        who = f"layer '{param.name}' ({param.type})"
+        for bottom in dict.fromkeys(bottoms):
+            if bottom not in current:
+                faults.append(f"{who} reads '{bottom}', which {_why_missing(bottom, upgraded, absent)}")
+                current[bottom] = bottom
+        versions = [current[bottom] for bottom in bottoms]
+        written = []
+        for position, top in enumerate(tops):
+            in_place = position < len(bottoms) and bottoms[position] == top
+            if top in tops[:position] or (top in maker and not in_place):
+                first = maker.get(top, f"'{param.name}'")
+                faults.append(f"{who} writes '{top}', which layer {first} has written already")
+                continue
+            version = top if holder[top] == index else _unique(f"{top}@{param.name}", taken)
+            if version != top:
+                public[version] = top
+            maker[top] = f"'{param.name}'"
+            current[top] = version
+            written.append(version)
+        source = Source(tuple(bottoms), tuple(tops), param, NO_BLOBS, text)
+        layers.append(Layer(param.name, param.type, versions, written, NO_BLOBS, param, source))
+    if faults:
+        raise ModelError(f"{file}: {'; '.join(faults)}" if file else "; ".join(faults))
+    return layers, public
+
+
+def file_names(net: Net) -> dict[str, str]:
+    """The name of every blob in a file: versions of one blob share its name again wherever Caffe would take that.
+
+    A version can share the next one's name if the layer that writes the next reads it at the same position, and if
+    nobody else reads it: Caffe gives each reader of a blob its own copy, and after that the layer is in place no more.
+    (Readers in front of that layer are let through when the file that was read had it so.) Any other version is called
+    as in memory, which is unique.
+    """
+    order = {id(layer): index for index, layer in enumerate(net.layers)}
+    versions: dict[str, list[str]] = {}
+    for layer in net.layers:
+        for top in layer.tops:
+            versions.setdefault(net.public_name(top), []).append(top)
+    names: dict[str, str] = {}
+    for public, blobs in versions.items():
+        # The versions that share one name are a chain; the one with the public name in it gets that.
+        last_of: dict[str, str] = {}
+        for blob in reversed(blobs):
+            last_of[blob] = last_of.get(_overwritten_by(net, blob, public, order), blob)
+        holder = last_of[public if public in last_of else blobs[-1]]
+        names.update((blob, public if last == holder else last) for blob, last in last_of.items())
+    return names
+
+
+def _overwritten_by(net: Net, blob: str, public: str, order: dict[int, int]) -> str:
+    """The version that is written in the place of `blob`, empty if none can be."""
+    for use in net.uses(blob):
+        layer, position = use.layer, use.index
+        if position >= len(layer.tops) or net.public_name(layer.tops[position]) != public:
+            continue
+        others = [other for other in net.uses(blob) if other != use]
+        if not others or (
+            _was_in_place(layer, position, public) and all(order[id(use.layer)] < order[id(layer)] for use in others)
+        ):
+            return layer.tops[position]
+    return ""
+
+
+def _was_in_place(layer: Layer, position: int, public: str) -> bool:
+    source = layer.source
+    if source is None or position >= min(len(source.bottoms), len(source.tops)):
+        return False
+    return source.bottoms[position] == source.tops[position] == public
+
+
+def _why_missing(bottom: str, layers: Sequence[Upgraded], absent: Sequence[Upgraded]) -> str:
+    for param, _ in layers:
+        if bottom in param.top:
+            return f"is made only later, by layer '{param.name}'"
+    for param, _ in absent:
+        if bottom in param.top:
+            return f"only layer '{param.name}' makes, and that one is not in the TEST net"
+    return "no layer makes"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    unique, number = name, 1
+    while unique in taken:
+        number += 1
+        unique = f"{name}#{number}"
+    taken.add(unique)
+    return unique
+
+
+NO_BLOBS = Blobs()
