@@ -186,7 +186,10 @@ class _Writing:
             return self._unmatched(record)
         if self.copies and not self.strip and self._is_unchanged(layer) and record.name_bytes == layer.name.encode():
             return (Span(record.file, record.begin, record.end),)
-        if record.version == 2 and layer.source and layer.type == layer.source.param.type:
+        if record.version == 2 and layer.source and record.type != layer.source.param.type and not layer.blobs:
+            # A training net's data or loss layer of that name, which became an input or a softmax in the prototxt.
+            return () if self.strip else self._copied(record)
+        if record.version == 2 and layer.source and record.type == layer.type == layer.source.param.type:
             return self._patched(layer, record).wrapped(NET_LAYER)
         return self._fresh(layer, record).wrapped(NET_LAYER)
 
@@ -198,6 +201,9 @@ class _Writing:
                 return ()  # folded away; or a second record of a layer that is no longer what this one says
         elif self.strip:
             return ()
+        return self._copied(record)
+
+    def _copied(self, record: Record) -> Iterable[Piece]:
         if self.copies and not self.strip:
             return (Span(record.file, record.begin, record.end),)
         if record.version == 2:

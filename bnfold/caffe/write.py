@@ -80,9 +80,11 @@ def prototxt_text(net: Net, *, strip: bool = False, names: Mapping[str, str] | N
     """
     names = file_names(net) if names is None else names
     indent = indentation_of(layer.source.text for layer in net.layers if layer.source and layer.source.text)
-    head = [f"name: {quote(net.name)}"] if net.name else []
+    header = net.origin.header if net.origin else None
+    if header is None:
+        header = f"name: {quote(net.name)}\n" if net.name else ""
     layers = [_text_of(layer, names, strip, indent) for layer in net.layers]
-    return "\n".join([*head, *_missing_inputs(net, indent), *layers, ""])
+    return header + "\n".join([*_missing_inputs(net, indent), *layers, ""])
 
 
 def _missing_inputs(net: Net, indent: str) -> Iterator[str]:
