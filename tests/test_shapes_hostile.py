@@ -90,7 +90,7 @@ def hostile_layers(draw: st.DrawFn) -> tuple[Layer, list[Shape]]:
     return Layer("x", param.type, bottoms, tops, Blobs(), param), shapes
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(hostile_layers())
 def test_arbitrary_parameters_raise_nothing_but_a_model_error(case: tuple[Layer, list[Shape]]) -> None:
     layer, bottoms = case
