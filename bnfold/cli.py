@@ -8,8 +8,10 @@ Imports that cost time stand inside the functions, so that `bnfold --help` answe
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -19,7 +21,9 @@ import click
 from bnfold.errors import BnfoldError, UsageError
 
 if TYPE_CHECKING:
-    from bnfold.pipeline import Reading, Writing
+    from bnfold.pipeline import Inspection, Progress, Reading, Writing
+    from bnfold.preparation import Preparation
+    from bnfold.report.account import Account
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,17 +60,20 @@ class Pair(click.ParamType):
         return one, other
 
 
-class Numbers(click.ParamType):
-    """`104,117,123`: a number or several."""
+class Size(click.ParamType):
+    """`256,256`: a height and a width; one number is both."""
 
-    name = "A[,B,...]"
+    name = "H,W"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Split at the commas."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Split at the comma."""
         try:
-            return tuple(float(part) for part in str(value).split(","))
+            sizes = [int(part) for part in str(value).replace("x", ",").split(",")]
         except ValueError:
-            self.fail(f"'{value}' is no number or list like 104,117,123", param, ctx)
+            sizes = []
+        if len(sizes) not in (1, 2) or min(sizes) < 1:
+            self.fail(f"'{value}' is no size like 256,256", param, ctx)
+        return sizes[0], sizes[-1]
 
 
 PATH = click.Path(path_type=Path)
@@ -125,9 +132,7 @@ onnx_options = options(
     click.option("--opset", type=click.IntRange(11, 21), default=17, show_default=True, help="ONNX opset."),
     click.option("--dynamic-batch", is_flag=True, help="Leave the first dimension open in ONNX."),
     click.option("--external-data", is_flag=True, help="Write ONNX weights beside the model."),
-    click.option(
-        "--allow-custom-ops", is_flag=True, help="Write what ONNX cannot say as nodes of domain 'caffe'."
-    ),
+    click.option("--allow-custom-ops", is_flag=True, help="Write what ONNX cannot say as nodes of domain 'caffe'."),
 )
 strip_option = click.option("--strip", is_flag=True, help="Leave out what means nothing at inference.")
 comparing_options = options(
@@ -140,8 +145,8 @@ comparing_options = options(
     click.option("--mean", metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
     click.option("--scale", type=float, help="Factor after the mean."),
     click.option("--swap-channels", is_flag=True, help="Feed RGB instead of Caffe's BGR."),
-    click.option("--resize", metavar="H,W", help="Resize images first."),
-    click.option("--crop", metavar="H,W", help="Cut the middle out of images."),
+    click.option("--resize", type=Size(), help="Resize images first."),
+    click.option("--crop", type=Size(), help="Cut the middle out of images."),
 )
 report_options = options(
     click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data."),
@@ -179,7 +184,7 @@ class Commands(click.Group):
             sys.exit(UNUSABLE)
         except BrokenPipeError:
             # The reader of our output has gone; flushing at exit would only complain once more.
-            sys.stdout = None  # type: ignore[assignment]
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(UNUSABLE)
         sys.exit(code or 0)
 
@@ -220,3 +225,198 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
         report = run(job, progress)
     _render(given, run=report)
     return 0 if report.passed else DIFFERENT
+
+
+@main.command()
+@model_options
+@writing_options
+@reading_options
+@onnx_options
+def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
+    """Write a network as ONNX without folding it."""
+    from bnfold.pipeline import export as write_unfolded
+
+    writing = _writing(given)
+    if wrong := [str(path) for path in writing.paths if path.suffix != ".onnx"]:
+        raise UsageError(f"{', '.join(wrong)}: export writes .onnx; to write Caffe there is 'bnfold convert'")
+    _render(given, run=write_unfolded(_reading(prototxt, caffemodel, given), writing))
+    return 0
+
+
+@main.command()
+@model_options
+@writing_options
+@reading_options
+@strip_option
+def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
+    """Write a network of any age or dialect as today's Caffe, as it is at TEST, without folding it."""
+    from bnfold.pipeline import export as write_unfolded
+
+    writing = _writing(given)
+    if wrong := [str(path) for path in writing.paths if path.suffix != ".prototxt"]:
+        raise UsageError(f"{', '.join(wrong)}: convert writes .prototxt; to write ONNX there is 'bnfold export'")
+    _render(given, run=write_unfolded(_reading(prototxt, caffemodel, given), writing))
+    return 0
+
+
+@main.command()
+@model_options
+@reading_options
+@folding_options
+@click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write plan and findings as data; - prints them.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when there are findings.")
+def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) -> int:
+    """Show what would fold, what would stay and why, and what the prototxt should say instead."""
+    from bnfold.pipeline import inspect as plan
+
+    inspection = plan(
+        _reading(prototxt, caffemodel, given), given["keep"], given["exclude"], given["assume_global_stats"]
+    )
+    _render(given, inspection=inspection)
+    return DIFFERENT if strict and inspection.findings else 0
+
+
+@main.command()
+@click.argument("reference")
+@click.argument("candidate")
+@shape_options
+@click.option("--map", "pairs", type=Pair(), multiple=True, help="Blobs to pair whose names differ; may be repeated.")
+@click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob.")
+@comparing_options
+@report_options
+def diff(reference: str, candidate: str, **given: Any) -> int:
+    """Compare two models: each an .onnx, a .prototxt beside its .caffemodel, or NET.prototxt:WEIGHTS.caffemodel."""
+    from bnfold.diff import compare
+    from bnfold.report.account import Comparison
+
+    with _progress() as progress:
+        found = compare(
+            reference,
+            candidate,
+            map=dict(given["pairs"]),
+            batch=given["batch"],
+            input_shapes=dict(given["input_shapes"]) or None,
+            progress=progress and (lambda done, total: progress("comparing", done, total)),
+            **_comparing(given, not given["outputs_only"]),
+        )
+    report = Comparison.of(found)
+    _render(given, run=report)
+    return 0 if report.passed else DIFFERENT
+
+
+# From options to records.
+
+
+def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> Reading:
+    from bnfold.pipeline import Reading
+
+    return Reading(
+        prototxt,
+        caffemodel,
+        input_shapes=dict(given["input_shapes"]),
+        batch=given["batch"],
+        ignore_unknown_fields=given["ignore_unknown_fields"],
+        batchnorm_layout=given["batchnorm_layout"],
+        zero_factor=given["zero_factor"],
+    )
+
+
+def _writing(given: dict[str, Any]) -> Writing:
+    from bnfold.pipeline import Writing, format_of
+
+    for path in given["paths"]:
+        format_of(path)
+    onnx: dict[str, Any] = {
+        name: given[name] for name in ("opset", "dynamic_batch", "external_data", "allow_custom_ops") if name in given
+    }
+    return Writing(given["paths"], given.get("strip", False), given["in_place"], onnx)
+
+
+def _comparing(given: dict[str, Any], layers: bool) -> dict[str, Any]:
+    names = ("tolerance", "seed", "exact", "min_agreement", "max_top1_drop")
+    return {
+        "samples": given["data"],
+        "preparation": _preparation(given),
+        "layers": layers,
+        **{name: given[name] for name in names},
+    }
+
+
+def _preparation(given: dict[str, Any]) -> Preparation | None:
+    """How images become inputs; None where no option says it, so that the prototxt's `transform_param` counts."""
+    if not any(given[name] for name in ("mean", "scale", "swap_channels", "resize", "crop")):
+        return None
+    from bnfold.preparation import Preparation, read_mean
+
+    return Preparation(
+        mean=read_mean(given["mean"]) if given["mean"] else None,
+        scale=1.0 if given["scale"] is None else given["scale"],
+        swap_channels=given["swap_channels"],
+        resize=given["resize"],
+        crop=given["crop"],
+        origin="the command line",
+    )
+
+
+# From records to what the user sees.
+
+
+def _render(given: dict[str, Any], run: Account | None = None, inspection: Inspection | None = None) -> None:
+    """Print the report, and write it to the files that were asked for, all of them or none."""
+    from rich.console import Console
+
+    from bnfold.files import OutputSet
+
+    renderings = _renderings(run, inspection)
+    with OutputSet() as outputs:
+        for name in ("json", "html", "markdown"):
+            path = given.get(f"{name}_path")
+            if path is not None and str(path) != "-":
+                outputs.write_text(path, renderings[name]())
+    if str(given.get("json_path")) == "-":
+        click.echo(renderings["json"](), nl=False)
+    else:
+        Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(renderings["text"]())
+
+
+def _renderings(run: Account | None, inspection: Inspection | None) -> dict[str, Callable[[], Any]]:
+    """What each rendering is called, made only when it is wanted."""
+    if inspection is not None:
+        from bnfold.report import plan
+
+        return {"text": lambda: plan.as_text(inspection), "json": lambda: plan.as_json(inspection)}
+    assert run is not None
+    from bnfold.report import data, text
+
+    def html() -> str:
+        from bnfold.report.html import as_html
+
+        return as_html(run)
+
+    def markdown() -> str:
+        from bnfold.report.markdown import as_markdown
+
+        return as_markdown(run)
+
+    return {"text": lambda: text.as_text(run), "json": lambda: data.as_json(run), "html": html, "markdown": markdown}
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A bar with the time left on a terminal; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield progress

@@ -6,7 +6,8 @@ wanted and gives a record of what was done, and none prints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,7 @@ from bnfold.net import Net, Shape
 if TYPE_CHECKING:
     from bnfold.advice import Finding
     from bnfold.diff.records import DiffReport
+    from bnfold.files import OutputSet
     from bnfold.fold.records import FoldReport
 
 Progress = Callable[[str, int, int], None]
@@ -122,34 +124,54 @@ def run(job: Job, progress: Progress | None = None) -> Report:
 
     original = load(job.reading)
     result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
-    written = save(result.net, job.writing, job.reading.files, [record.layer for record in result.report.folded])
+    source = Source(job.reading.files, [record.layer for record in result.report.folded])
+    written = save(result.net, job.writing, source)
     proofs = prove(original, result.net, job, progress) if job.verify else ()
     return Report(original, result.net, result.report, written, proofs, tuple(original.notes))
 
 
-def load(reading: Reading) -> Net:
-    """Read a model as `reading` says."""
+def load(reading: Reading, **options: Any) -> Net:
+    """Read a model as `reading` says; more options as in `bnfold.load`."""
     from bnfold.caffe.read import load as load_caffe
 
-    net = load_caffe(
+    return load_caffe(
         reading.prototxt,
         reading.caffemodel,
         input_shapes=reading.input_shapes or None,
         batch=reading.batch,
         ignore_unknown_fields=reading.ignore_unknown_fields,
+        batchnorm_layout=reading.batchnorm_layout,
+        zero_scale_factor=reading.zero_factor,
+        **options,
     )
-    net.batchnorm_layout, net.zero_factor = reading.batchnorm_layout, reading.zero_factor
-    return net
 
 
-def save(net: Net, writing: Writing, inputs: list[Path], folded: list[str]) -> tuple[Path, ...]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What an output was made from: the files, and the layers that were folded on the way."""
+
+    files: Sequence[Path]
+    folded: Sequence[str] = ()
+
+    def metadata(self) -> dict[str, str]:
+        """The same as the key-value pairs that an ONNX model carries."""
+        hashes = {f"source:{path.name}": f"sha256:{_sha256(path)}" for path in self.files}
+        return hashes | ({"folded": ",".join(self.folded)} if self.folded else {})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(net: Net, writing: Writing, source: Source) -> tuple[Path, ...]:
     """Write a net to every path, all of them or none."""
     from bnfold.files import OutputSet
 
     written: list[Path] = []
-    with OutputSet(inputs=inputs, in_place=writing.in_place) as outputs:
+    with OutputSet(inputs=source.files, in_place=writing.in_place) as outputs:
         for path in writing.paths:
-            written += FORMATS[format_of(path)](net, path, outputs, writing, inputs, folded)
+            written += FORMATS[format_of(path)](net, path, outputs, writing, source)
     return tuple(written)
 
 
@@ -177,15 +199,19 @@ def load_written(path: Path, original: Net) -> Any:
         return path
     from bnfold.caffe.read import load as load_caffe
 
-    net = load_caffe(path, path.with_suffix(".caffemodel"), input_shapes=original.inputs)
-    net.batchnorm_layout, net.zero_factor = original.batchnorm_layout, original.zero_factor
-    return net
+    return load_caffe(
+        path,
+        path.with_suffix(".caffemodel"),
+        input_shapes=original.inputs,
+        batchnorm_layout=original.batchnorm_layout,
+        zero_scale_factor=original.zero_factor,
+    )
 
 
 def export(reading: Reading, writing: Writing) -> Report:
     """Write a model as it is, without folding: to ONNX (`export`) or upgraded to today's Caffe (`convert`)."""
     net = load(reading)
-    written = save(net, writing, reading.files, [])
+    written = save(net, writing, Source(reading.files))
     return Report(net, written=written, notes=tuple(net.notes))
 
 
@@ -211,19 +237,10 @@ def inspect(
 ) -> Inspection:
     """Plan without writing, with or without weights."""
     from bnfold.advice import advise
-    from bnfold.caffe.read import load as load_caffe
     from bnfold.fold import fold
     from bnfold.placeholder import with_placeholder_weights
 
-    net = load_caffe(
-        reading.prototxt,
-        reading.caffemodel,
-        input_shapes=reading.input_shapes or None,
-        batch=reading.batch,
-        ignore_unknown_fields=reading.ignore_unknown_fields,
-        guess_shapes=True,
-    )
-    net.batchnorm_layout, net.zero_factor = reading.batchnorm_layout, reading.zero_factor
+    net = load(reading, guess_shapes=True)
     has_weights = net.origin is not None and bool(net.origin.weights)
     findings = advise(reading.prototxt, net if has_weights else None)
     planned = net if has_weights else with_placeholder_weights(net)
@@ -242,26 +259,21 @@ def format_of(path: Path) -> str:
     return path.suffix.lstrip(".")
 
 
-def _to_caffe(
-    net: Net, path: Path, outputs: Any, writing: Writing, inputs: list[Path], folded: list[str]
-) -> list[Path]:
-    from bnfold.caffe.write import write_caffe
+def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Source) -> list[Path]:
+    from bnfold.caffe.write import save_caffe
 
-    del inputs, folded
-    weights = path.with_suffix(".caffemodel")
-    write_caffe(net, path, weights, outputs, strip=writing.strip)
-    return [path, weights]
+    del source
+    save_caffe(net, path, outputs=outputs, strip=writing.strip)
+    return [path, path.with_suffix(".caffemodel")]
 
 
-def _to_onnx(
-    net: Net, path: Path, outputs: Any, writing: Writing, inputs: list[Path], folded: list[str]
-) -> list[Path]:
-    from bnfold.onnx import write_onnx
+def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Source) -> list[Path]:
+    from bnfold.onnx import add_onnx
 
-    return write_onnx(net, path, outputs, sources=inputs, folded=folded, **writing.onnx)
+    return add_onnx(net, path, outputs, metadata=source.metadata(), **writing.onnx)
 
 
-FORMATS: Mapping[str, Callable[[Net, Path, Any, Writing, list[Path], list[str]], list[Path]]] = {
+FORMATS: Mapping[str, Callable[[Net, Path, OutputSet, Writing, Source], list[Path]]] = {
     "onnx": _to_onnx,
     "prototxt": _to_caffe,
 }

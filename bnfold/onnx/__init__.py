@@ -1,5 +1,5 @@
 """Writing networks as ONNX."""
 
-from bnfold.onnx.api import save_onnx, to_onnx
+from bnfold.onnx.api import add_onnx, save_onnx, to_onnx
 
-__all__ = ["save_onnx", "to_onnx"]
+__all__ = ["add_onnx", "save_onnx", "to_onnx"]

@@ -76,18 +76,26 @@ def save_onnx(net: Net, file: StrPath | Sink, *, external_data: bool = False, **
         UnsupportedError, UsageError: as `to_onnx`; or `file` is no path where a second file must be written.
         WriteError: the file cannot be written.
     """
+    if isinstance(file, str | os.PathLike):
+        with OutputSet() as own:
+            add_onnx(net, Path(file), own, external_data=external_data, **options)
+        return
     model, graph = build(net, **options)
     weights = graph.weights.values()
-    external = external_data or size_of(model, weights) > LARGEST_MESSAGE
-    if not isinstance(file, str | os.PathLike):
-        if external:
-            raise UsageError("external data is a second file, so give the path of the model and not an open file")
-        write_model(file, model, weights)
-        return
-    path = Path(file)
-    with OutputSet() as outputs:
-        if external:
-            location = f"{path.name}.data"
-            write_external(outputs.open(path), outputs.open(path.with_name(location)), location, model, weights)
-        else:
-            write_model(outputs.open(path), model, weights)
+    if external_data or size_of(model, weights) > LARGEST_MESSAGE:
+        raise UsageError("external data is a second file, so give the path of the model and not an open file")
+    write_model(file, model, weights)
+
+
+def add_onnx(
+    net: Net, path: Path, files: OutputSet, *, external_data: bool = False, **options: Unpack[ExportOptions]
+) -> list[Path]:
+    """Write the net as one of a set of files; returns the paths that were opened. Raises as `save_onnx`."""
+    model, graph = build(net, **options)
+    weights = graph.weights.values()
+    if not external_data and size_of(model, weights) <= LARGEST_MESSAGE:
+        write_model(files.open(path), model, weights)
+        return [path]
+    data = path.with_name(f"{path.name}.data")
+    write_external(files.open(path), files.open(data), data.name, model, weights)
+    return [path, data]

@@ -76,7 +76,7 @@ def build(
     graph = Graph(
         net,
         infer_shapes(net),
-        Options(opset, number, batchnorm_layout, zero_factor),
+        Options(opset, number, batchnorm_layout or net.batchnorm_layout, zero_factor or net.zero_factor),
         _batched(net) if dynamic_batch else frozenset(),
     )
     _write_layers(graph, allow_custom_ops)
