@@ -114,6 +114,27 @@ def area(boxes: Array) -> Array:
     return np.asarray(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1))
 
 
+def detector_reads(model: Model) -> list[str]:
+    """What the network's DetectionOutput layers read: scores, places and priors."""
+    return [
+        bottom
+        for blob in model.outputs
+        if blob in model.writers and model.writers[blob].type == "DetectionOutput"
+        for bottom in model.reads[blob]
+    ]
+
+
+def same_detector(ours: Model, theirs: Model, blob: str, partner: str) -> bool:
+    """Whether the boxes come from a DetectionOutput layer that both have, with equal thresholds as far as one can see."""
+    layers = [model.net.producer(name) if model.net else None for model, name in ((ours, blob), (theirs, partner))]
+    mine, other = layers
+    if mine is None or mine.type != "DetectionOutput":
+        return False
+    if other is None:  # an ONNX model, which holds the layer as operators
+        return True
+    return bool(mine.param.detection_output_param == other.param.detection_output_param)
+
+
 def find_detections(reference: Model, pairs: Mapping[str, str], shapes: Mapping[str, Shape]) -> str | None:
     """The output of a DetectionOutput layer, or an output with rows of seven of an ONNX file, or None."""
     for name in reference.outputs:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.diff.batches import Layout, Run, runs
 from bnfold.diff.classify import Classification, find_scores
-from bnfold.diff.detect import Detection, find_detections
+from bnfold.diff.detect import Detection, detector_reads, find_detections, same_detector
 from bnfold.diff.exact import Exact
 from bnfold.diff.gates import agreement_gate, boxes_gate, outputs_gate, tolerance_gate, top1_gate
 from bnfold.diff.metrics import BlobError, SampleError, relative, span
@@ -17,6 +17,7 @@ from bnfold.diff.models import Model
 from bnfold.diff.onset import find_onset
 from bnfold.diff.ranges import layer_ranges, own_tops, weight_ratios
 from bnfold.diff.records import BlobDiff, DiffReport, Gate, LayerRange, SampleDiff
+from bnfold.diff.ties import scores_behind, settle_ties
 from bnfold.net import Array, Shape
 from bnfold.samples import Samples
 
@@ -36,6 +37,7 @@ class Measurement:
         layout, data, labels: what is fed.
         truth: the float64 run of the reference, if wanted.
         notes: sentences for the report.
+        scores, ties: index blob -> the scores behind it, and how often it differed on equal ones.
         spans: layer -> smallest and largest value of its own top, for either side.
     """
 
@@ -53,14 +55,18 @@ class Measurement:
     samples: list[SampleDiff] = field(default_factory=list)
     classification: Classification | None = None
     detection: Detection | None = None
+    scores: dict[str, str] = field(default_factory=dict)
+    ties: dict[str, int] = field(default_factory=dict)
     spans: tuple[Spans, Spans] = field(default_factory=lambda: ({}, {}))
 
     def run(self, inputs: Mapping[str, str], progress: Progress | None, threads: int) -> None:
         """Feed all samples to both networks; `inputs` pairs theirs."""
         if not self.layers:
-            self.pairs = {name: partner for name, partner in self.pairs.items() if name in self.ours.outputs}
+            wanted = {*self.ours.outputs, *detector_reads(self.ours)}
+            self.pairs = {name: partner for name, partner in self.pairs.items() if name in wanted}
         watched = self._watched()
-        ours = self.ours.session([*self.pairs, *watched[0].values()], threads)
+        self.scores = {name: scores for name in self.pairs if (scores := scores_behind(self.ours, name)) is not None}
+        ours = self.ours.session([*self.pairs, *watched[0].values(), *self.scores.values()], threads)
         theirs = self.theirs.session([*self.pairs.values(), *watched[1].values()], threads)
         for run in runs(self.data, self.layout):
             first = ours.run(run.feeds)
@@ -107,9 +113,12 @@ class Measurement:
             r, c = first[name], second[partner]
             boxes = self.detection is not None and name == self.detection.blob
             if self.detection is not None and boxes:
-                r, c = self.detection.add(r, c, run.numbers, names)
+                r, c = (rows.T for rows in self.detection.add(r, c, run.numbers, names))
             by_sample = not boxes and self.layout.batched and r.ndim > 0 and r.shape[0] == self.layout.batch
             rows = slice(count) if by_sample else ...
+            if name in self.scores:
+                c, tied = settle_ties(r, c.reshape(r.shape), first[self.scores[name]][rows], self.tolerance)
+                self.ties[name] = self.ties.get(name, 0) + tied
             r, c = r[rows], c.reshape(r.shape)[rows]
             found = self.errors[name].add(r, c, run.numbers.start, names, by_sample=by_sample)
             if self.truth is not None and name in exact and not boxes:
@@ -132,13 +141,23 @@ class Measurement:
         classifier = self.classification.result(self.data.class_names) if self.classification else None
         detector = self.detection.result() if self.detection else None
         lost = [name for name in self.ours.outputs if name not in self.pairs and name in self.ours.writers]
-        gates: list[Gate] = [outputs_gate(lost), tolerance_gate(blobs, self.tolerance)]
-        if detector is not None:
-            gates.append(boxes_gate(detector))
+        gates: list[Gate] = [outputs_gate(lost)]
+        if detector is None:
+            gates.append(tolerance_gate(blobs, self.tolerance))
+        else:
+            read = {blob.blob: blob.max_rel for blob in blobs if blob.blob in self.ours.reads[detector.blob]}
+            alike = same_detector(self.ours, self.theirs, detector.blob, self.pairs[detector.blob])
+            steady = alike and bool(read) and max(read.values()) <= self.tolerance
+            gates.append(tolerance_gate([b for b in blobs if not steady or b.blob != detector.blob], self.tolerance))
+            gates.append(boxes_gate(detector, steady))
         if min_agreement is not None:
             gates.append(agreement_gate(classifier, min_agreement))
         if max_top1_drop is not None:
             gates.append(top1_gate(classifier, max_top1_drop))
+        for name, tied in self.ties.items():
+            if tied:
+                values = self.errors[name].values
+                self.notes.append(f"blob '{name}': {tied:,} of {values:,} indices differ on equal scores, not counted")
         alone = [name for name in self.ours.writers if name not in self.pairs]
         paired = set(self.pairs.values())
         extra = [name for name in self.theirs.writers if name not in paired]

@@ -190,7 +190,12 @@ class BlobError:
             error[broken] = math.inf
         self._remember_worst(error, whole[1:], first, names)
         channels = Sums(*(part.sum(axis=0) for part in _parts(sums)))
-        self.channels = channels if self.channels is None else self.channels + channels
+        if self.channels is None:
+            self.channels = channels
+        elif self.channels.product.shape == channels.product.shape:
+            self.channels += channels
+        else:  # as many channels as there were boxes in the batch
+            self.channels = self.channels.total() + channels.total()
         peaks = error.max(axis=(1, 2))
         return [
             SampleError(float(peak), relative(float(peak), float(size)), sums[index].total())
