@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from bnfold.preparation import Preparation
     from bnfold.report.account import Account
 
+    Option = click.ParamType[Any]
+else:
+    Option = click.ParamType  # only newer clicks let it be subscripted
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DIFFERENT, UNUSABLE, INTERRUPTED = 1, 2, 130
 
 
-class Shaped(click.ParamType):
+class Shaped(Option):
     """`data=1,3,224,224`: an input and its shape."""
 
     name = "BLOB=N,C,H,W"
@@ -47,7 +51,7 @@ class Shaped(click.ParamType):
         return blob, shape
 
 
-class Pair(click.ParamType):
+class Pair(Option):
     """`a=b`: two names."""
 
     name = "A=B"
@@ -60,7 +64,7 @@ class Pair(click.ParamType):
         return one, other
 
 
-class Size(click.ParamType):
+class Size(Option):
     """`256,256`: a height and a width; one number is both."""
 
     name = "H,W"
