@@ -125,7 +125,7 @@ def detector_reads(model: Model) -> list[str]:
 
 
 def same_detector(ours: Model, theirs: Model, blob: str, partner: str) -> bool:
-    """Whether the boxes come from a DetectionOutput layer that both have, with equal thresholds as far as one can see."""
+    """Whether the boxes come from one DetectionOutput layer in both, with equal thresholds as far as one can see."""
     layers = [model.net.producer(name) if model.net else None for model, name in ((ours, blob), (theirs, partner))]
     mine, other = layers
     if mine is None or mine.type != "DetectionOutput":
