@@ -75,7 +75,7 @@ def give_shapes(
             sample = Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, channels)
             if sample is None:
                 unknown.append(top)
-                sample = Sample(GUESS, "nothing says its shape")
+                sample = Sample((GUESS[0], channels(top) or GUESS[1], *GUESS[2:]), "nothing says its shape")
             shape = sample.shape
             if batch is not None and shape:
                 shape = (batch, *shape[1:])

@@ -115,7 +115,7 @@ def build(
         public={blob: name for blob, name in public.items() if blob in written},
         notes=[*document.notes, *borrowed, *deployed.notes, *inputs.notes],
         file=str(document.file or ""),
-        origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.header),
+        origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.layout.header),
     )
     if files:
         net = _with_weights(net, files, guess_shapes)

@@ -93,7 +93,7 @@ class Prototxt:
         if value is None:
             wanted = "a value" if colon else "':' or '{'"
             found = _excerpt(text, at) if at < end else "the end"
-            raise self.error(f"expected {wanted} after '{name}' and found {found}", min(at, end))
+            raise self.error(f"expected {wanted} after '{name[:40]}' and found {found}", min(at, end))
         return Field(name, begin, at, value.end(), value.end(), "")
 
     def _closing(self, at: int, end: int, name: str) -> int:

@@ -17,13 +17,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from google.protobuf import text_format
 
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.kinds import is_known
+from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.scan import Field, Prototxt
 from bnfold.errors import ParseError
 
@@ -31,20 +32,12 @@ from bnfold.errors import ParseError
 Descriptor: TypeAlias = Any
 
 NET: Descriptor = caffe_pb2.NetParameter.DESCRIPTOR
-INPUT_FIELDS = frozenset({"input", "input_dim", "input_shape"})
-HEADER_FIELDS = frozenset({"name"})
 # Fields of a solver, by which a file is known to be one.
 SOLVER_NETS = ("net_param", "test_net_param", "train_net_param")
 SOLVER_FILES = ("net", "test_net", "train_net")
 MAX_BYTES = 1 << 30
+MAX_QUOTED = 200
 _SHOWN = 5
-
-
-class LayerText(NamedTuple):
-    """Where one layer stands: its text with the comments in front of it, and the line where it begins."""
-
-    text: str
-    line: int
 
 
 @dataclass(slots=True)
@@ -53,17 +46,13 @@ class Document:
 
     Attributes:
         net: the message.
-        layers: for each `net.layer`, its own text; empty when the layers are not V2 or not written one by one.
-        inputs: the text of the legacy `input`, `input_dim` and `input_shape` fields.
-        header: what stands before the first layer or input, if `name` is all that it sets; None otherwise.
+        layout: the text behind the message.
         notes: sentences on what was read with leniency.
         file: the prototxt, None when it came from memory.
     """
 
     net: caffe_pb2.NetParameter
-    layers: list[LayerText] = field(default_factory=list)
-    inputs: str = ""
-    header: str | None = None
+    layout: Layout = field(default_factory=Layout)
     notes: list[str] = field(default_factory=list)
     file: Path | None = None
 
@@ -102,7 +91,7 @@ def parse_prototxt(text: str, file: Path | None = None, *, ignore_unknown_fields
     except (text_format.ParseError, RecursionError, ValueError):
         reader = _Diagnosis(prototxt, fields, ignore_unknown_fields)
         document.net, document.notes = reader.parse(body)
-    _keep_texts(document, prototxt, fields, at, end)
+    document.layout = read_layout(prototxt, fields, at, end)
     return document
 
 
@@ -153,7 +142,7 @@ def _net_span(prototxt: Prototxt) -> tuple[int, int]:
             raise prototxt.error(f"this is a solver, and its net is in another file: give {net} instead", value.begin)
     if not fields:
         raise ParseError("is empty", prototxt.file)
-    if fields.keys() <= NET.fields_by_name.keys():
+    if all(name in NET.fields_by_name for name in fields):
         raise ParseError("has no layers, so it is not a network", prototxt.file)
     return 0, len(prototxt.text)
 
@@ -170,50 +159,6 @@ def _refuse_two_versions(prototxt: Prototxt, fields: list[Field]) -> None:
             f"(V{2 - (odd is new)}, the first at line {line}): Caffe reads only one kind; write them all as `layer`",
             odd[0].begin,
         )
-
-
-def _keep_texts(document: Document, prototxt: Prototxt, fields: list[Field], at: int, end: int) -> None:
-    """Give each layer its text. Comments before other fields go to the next layer, those at the end to the last."""
-    text, line, counted = prototxt.text, 1, 0
-    first = next((index for index, found in enumerate(fields) if found.name not in HEADER_FIELDS), 0)
-    whole_file = at == 0 and first < len(fields)
-    has_header = whole_file and fields[first].name in INPUT_FIELDS | {"layer"}
-    if has_header:
-        document.header = text[: fields[first].begin].rstrip(" \t")
-    carried, inputs = "", [index for index, found in enumerate(fields) if found.name in INPUT_FIELDS]
-    layers: list[LayerText] = []
-    for index, found in enumerate(fields):
-        line, counted = line + text.count("\n", counted, found.begin), found.begin
-        in_header = has_header and index <= first
-        leading = "" if in_header else _leading(text[fields[index - 1].end if index else at : found.begin], index == 0)
-        if found.name == "layer":
-            last = index + 1 == len(fields)
-            rest = text[found.end : end if last else fields[index + 1].begin]
-            trailing = rest if last else rest.partition("\n")[0]
-            trailing = trailing.rstrip().lstrip(",;") if "#" in trailing else ""
-            layers.append(LayerText(carried + leading + text[found.begin : found.end] + trailing, line))
-            carried = ""
-        elif "#" in leading and index not in inputs[1:]:
-            carried += leading.rpartition("\n")[0] + "\n"
-    if inputs and inputs[-1] - inputs[0] == len(inputs) - 1:
-        document.inputs = text[fields[inputs[0]].begin : fields[inputs[-1]].end]
-    else:
-        document.inputs = "\n".join(text[fields[index].begin : fields[index].end] for index in inputs)
-    if len(layers) == len(document.net.layer):
-        document.layers = layers
-
-
-def _leading(gap: str, first: bool) -> str:
-    """The part of the text between two fields that belongs to the second: whole lines from the first comment on.
-
-    What stands on the first field's own line is the first one's.
-    """
-    if not first:
-        gap = gap.partition("\n")[2]
-    lines = gap.split("\n")
-    while len(lines) > 1 and not lines[0].strip():
-        del lines[0]
-    return "\n".join(lines) if not lines[-1].strip() else ""
 
 
 @dataclass(slots=True)
@@ -254,8 +199,8 @@ class _Diagnosis:
             # Merge differs from Parse in one thing: a singular field may come twice.
             text_format.Merge(_blank(body, self.dropped), net)
         except text_format.ParseError as error:
-            message = re.sub(r"^[\d:]+ *:? *", "", str(error))
-            message = message.replace("bnfold.caffe.", "")
+            # It may quote a line of any length, and it begins with the place.
+            message = re.sub(r"^[\d:]+ *:? *", "", str(error))[:MAX_QUOTED].replace("bnfold.caffe.", "")
             raise ParseError(message, self.prototxt.file, error.GetLine(), error.GetColumn()) from None
         except (RecursionError, ValueError) as error:
             raise ParseError(f"cannot be read: {error}", self.prototxt.file) from None

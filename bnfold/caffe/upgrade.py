@@ -40,16 +40,15 @@ def upgrade(document: Document) -> list[Upgraded]:
         ModelError: a layer that has no V2 form, or `input` fields that do not fit each other.
     """
     net = document.net
-    inputs = _input_layer(net, document.inputs)
+    inputs = _input_layer(net, document.layout.inputs)
     if net.layers:
         return inputs + [Upgraded(_upgrade_v1(layer), None) for layer in upgrade_v0(net.layers)]
-    texts: list[str | None] = [text.text for text in document.layers]
     for layer in net.layer:
         _move_transform(layer)
         # Shares nothing, as in Caffe: the names go with the learning rates.
         if layer.type == "BatchNorm" and len(layer.param) == BATCH_NORM_PARAMS:
             layer.ClearField("param")
-    texts = texts or [None] * len(net.layer)
+    texts = document.layout.layers or [None] * len(net.layer)
     return inputs + [Upgraded(layer, text) for layer, text in zip(net.layer, texts, strict=True)]
 
 

@@ -1,0 +1,76 @@
+"""Which part of a prototxt's text belongs to which layer, so that layers that do not change keep their words.
+
+Everything finds a place: comments and blank lines before a layer are the layer's, the rest of its last line too;
+comments before other fields go to the next layer, and what stands at the end to the last one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bnfold.caffe.scan import Field, Prototxt
+
+INPUTS = frozenset({"input", "input_dim", "input_shape"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The text of a prototxt, in parts.
+
+    Attributes:
+        layers: for each `layer`, its own text; empty when they are not written one by one.
+        lines: the line of each layer of any version.
+        inputs: the text of the legacy `input`, `input_dim` and `input_shape` fields.
+        header: what stands before the first layer or input, if `name` is all that it sets; None otherwise.
+    """
+
+    layers: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
+    inputs: str = ""
+    header: str | None = None
+
+
+def read_layout(prototxt: Prototxt, fields: Sequence[Field], at: int, end: int) -> Layout:
+    """Cut the text of a net, `prototxt.text[at:end]`, which has these fields."""
+    text = prototxt.text
+    ends = [_end_of_line(text, fields, index, end) for index in range(len(fields))]
+    first = next((index for index, found in enumerate(fields) if found.name != "name"), len(fields))
+    has_header = at == 0 and first < len(fields) and fields[first].name in INPUTS | {"layer"}
+    inputs = [index for index, found in enumerate(fields) if found.name in INPUTS]
+    layers: list[str] = []
+    lines: list[int] = []
+    line, counted, carried = 1, 0, ""
+    for index, found in enumerate(fields):
+        line, counted = line + text.count("\n", counted, found.begin), found.begin
+        if found.name in ("layer", "layers"):
+            lines.append(line)
+        gap = text[ends[index - 1] if index else at : found.begin]
+        leading = "" if has_header and index <= first else _SEPARATOR.sub("", gap.removeprefix("\n"))
+        if found.name == "layer":
+            layers.append(carried + leading + text[found.begin : ends[index]])
+            carried = ""
+        elif "#" in leading and index not in inputs[1:]:
+            carried += leading.rpartition("\n")[0] + "\n"
+    pieces = [(fields[index].begin, ends[index]) for index in inputs]
+    if inputs and inputs[-1] - inputs[0] == len(inputs) - 1:
+        pieces = [(pieces[0][0], pieces[-1][1])]
+    return Layout(
+        () if any(found.name == "layer" and found.opener == "[" for found in fields) else tuple(layers),
+        tuple(lines),
+        "\n".join(text[begin:stop] for begin, stop in pieces),
+        text[: fields[first].begin].rstrip(" \t") if has_header else None,
+    )
+
+
+def _end_of_line(text: str, fields: Sequence[Field], index: int, end: int) -> int:
+    """Where the text of a field ends: behind a comment on its line, and for the last one behind all comments."""
+    stop = fields[index].end
+    last = index + 1 == len(fields)
+    rest = text[stop : end if last else fields[index + 1].begin]
+    rest = rest if last else rest.partition("\n")[0]
+    return stop + len(rest.rstrip()) if "#" in rest else stop + len(rest) - len(rest.lstrip(" \t"))
+
+
+_SEPARATOR = re.compile(r"(?<=^)\s*[,;]")
