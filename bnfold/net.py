@@ -221,6 +221,15 @@ class Net:
             del self._producers[top]
         self._removed.add(id(layer))
 
+    def insert(self, layer: Layer, after: Layer) -> None:
+        """Put a layer whose tops nobody makes yet right behind another one."""
+        self._layers.insert(self.layers.index(after) + 1, layer)
+        for index, bottom in enumerate(layer.bottoms):
+            self._uses.setdefault(bottom, []).append(Use(layer, index))
+        for top in layer.tops:
+            assert top not in self._producers, f"blob '{top}' is written twice"
+            self._producers[top] = layer
+
     def reconnect(self, use: Use, blob: str) -> None:
         """Make one use read `blob` instead."""
         self._uses[use.layer.bottoms[use.index]].remove(use)

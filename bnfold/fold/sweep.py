@@ -23,6 +23,7 @@ from bnfold.fold.plan import Plan, Scene, plan_backward, plan_forward
 from bnfold.fold.recognise import AFFINES, Reading, recognise
 from bnfold.fold.records import Blocked, Dropped, Folded, FoldReport, Kept, Merged, Record
 from bnfold.fold.scaled import same_values
+from bnfold.fold.unfuse import unfuse_relus
 from bnfold.net import Layer, Net, Shape
 from bnfold.shapes import infer_shapes
 
@@ -81,8 +82,9 @@ class _Sweep:
 
     def run(self) -> None:
         """Sweep once; what is merged into on the way is looked at again."""
+        self.report.layers_before, self.report.parameters_before = _size(self.net.layers)
+        unfuse_relus(self.net)
         layers = list(self.net.layers)
-        self.report.layers_before, self.report.parameters_before = _size(layers)
         self.shapes = dict(infer_shapes(self.net))
         self.names = set(self.shapes) | set(self.net.public.values())
         scene = self._scene(layers)
