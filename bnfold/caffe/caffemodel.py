@@ -155,7 +155,8 @@ class _Writing:
             if layer.source and layer.source.record:
                 anchor = id(layer.source.record)
                 self.by_record[anchor] = layer
-            elif layer.blobs or not self.files:
+            elif not self.files or (layer.blobs and not (has_same_blobs(layer) and says_the_same(layer))):
+                # Else it has its blobs from a layer that shares them by name, and the source has no record of it.
                 self.new_after.setdefault(anchor, []).append(layer)
 
     def pieces(self) -> Iterator[Piece]:
@@ -197,8 +198,10 @@ class _Writing:
         """A record that no layer took its weights from."""
         if record.name in self.loaded:
             layer = self.present.get(record.name)
-            if layer is None or (layer.source and layer.source.record and not self._is_unchanged(layer)):
-                return ()  # folded away; or a second record of a layer that is no longer what this one says
+            if layer is None:
+                return ()  # folded away
+            if layer.source and layer.source.record and (len(self.files) > 1 or not self._is_unchanged(layer)):
+                return ()  # a record that another one replaces, and that may no longer fit
         elif self.strip:
             return ()
         return self._copied(record)
