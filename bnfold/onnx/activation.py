@@ -45,6 +45,16 @@ def exponential(block: Block) -> str:
     return scaled(block, block("Exp", inner), math.exp(view.log_base * view.shift), "outer")
 
 
+def hard_sigmoid(block: Block) -> str:
+    """`min(max(0.2*x + 0.5, 0), 1)`, as in MobileNet-YOLO and Theano."""
+    return block("HardSigmoid", block.bottom, alpha=0.2, beta=0.5)
+
+
+def hard_swish(block: Block) -> str:
+    """`x * min(max(x + 3, 0), 6)/6`, from MobileNetV3: the operator came with opset 14, its parts are older."""
+    return block("Mul", block.bottom, block("HardSigmoid", block.bottom, alpha=1 / 6, beta=0.5))
+
+
 def logarithm(block: Block) -> str:
     """Log: `log_base(scale*x + shift)`: `Log(scale*x + shift) * 1/ln(base)`."""
     view = Log.of(block.layer)
@@ -123,6 +133,8 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Clip": bounded,
     "ELU": elu,
     "Exp": exponential,
+    "HardSigmoid": hard_sigmoid,
+    "HardSwish": hard_swish,
     "Log": logarithm,
     "Mish": mish,
     "PReLU": prelu,

@@ -250,6 +250,10 @@ class Block:
         array = np.asarray(values, dtype=np.int64)
         return self.graph.add_weight(f"{self.layer.name}/{step}", array, array.shape, array.dtype)
 
+    def as_float32(self, x: str, step: str) -> str:
+        """`x` as float32, for operators that take nothing else."""
+        return x if self.dtype == np.float32 else self("Cast", x, to=ONNX_TYPES["float32"], step=step)
+
     def constant(self, values: npt.ArrayLike) -> str:
         """A node that gives a value of the model's float type: for tops that do not depend on any input."""
         return self("Constant", value=numpy_helper.from_array(np.asarray(values, dtype=self.dtype)))

@@ -86,7 +86,10 @@ def im2col(block: Block) -> str:
 
 
 def inner_product(block: Block) -> str:
-    """`y = x w' + b` over all axes from `axis` on: Flatten, Gemm, and the axes in front put back."""
+    """`y = x w' + b` over all axes from `axis` on: Flatten, Gemm, and the axes in front put back.
+
+    With two bottoms the second is the weight, and only the bias is learned.
+    """
     view = InnerProduct.of(block.layer)
     axis = canonical_axis(view.axis, block.rank, block.layer)
     size = math.prod(block.shape[axis:])
@@ -94,9 +97,14 @@ def inner_product(block: Block) -> str:
     if (block.rank, axis) != (2, 1):
         x = block("Flatten", x, axis=axis)
     shape = (size, view.num_output) if view.transpose else (view.num_output, size)
-    weights = [block.learned(0, "weight", shape)]
+    if len(block.bottoms) == 1:
+        weights = [block.learned(0, "weight", shape)]
+    elif block.shapes[1] == shape:
+        weights = [block.bottoms[1]]
+    else:
+        weights = [reshape(block, block.bottoms[1], shape, "weight")]
     if view.bias:
-        weights.append(block.learned(1, "bias", (view.num_output,)))
+        weights.append(block.learned(2 - len(block.bottoms), "bias", (view.num_output,)))
     y = block("Gemm", x, *weights, transB=int(not view.transpose))
     if axis != 1:
         leading = block.shape[1:axis]

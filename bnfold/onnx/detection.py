@@ -158,8 +158,8 @@ def suppressed(
     flat_scores = reshape(block, scores, (-1, 1, priors), "nms_scores") if own else scores
     selected = block(
         "NonMaxSuppression",
-        flat_boxes,
-        flat_scores,
+        block.as_float32(flat_boxes, "nms_boxes32"),
+        block.as_float32(flat_scores, "nms_scores32"),
         block.integers([priors], "most"),
         block.floats32([min(overlap, 1.0)], "overlap"),
         block.floats32([threshold], "threshold"),

@@ -26,7 +26,9 @@ from bnfold.onnx import (
     pooling,
     recurrent,
     reduction,
+    region,
     resample,
+    yolo,
 )
 from bnfold.onnx.builder import ONNX_TYPES, Block, Graph, LayerFunction, Options, Refused, UnknownShape
 from bnfold.onnx.custom import DOMAIN, custom
@@ -46,9 +48,18 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     **pooling.FUNCTIONS,
     **recurrent.FUNCTIONS,
     **reduction.FUNCTIONS,
+    **region.FUNCTIONS,
     **resample.FUNCTIONS,
+    **yolo.FUNCTIONS,
 }
 """Caffe's layer type -> the function that writes its nodes."""
+
+REASONS: Mapping[str, str] = {
+    "DenseCRF": "it infers by iterations over all pairs of pixels, which ONNX has no operator for",
+    "Python": "what it computes is Python code outside the network",
+    "ROIAlign": "its forks sample the bins differently, and the file does not say how",
+}
+"""Why layers that are known have no function."""
 
 
 def build(
@@ -118,9 +129,15 @@ def write_layer(graph: Graph, layer: Layer) -> None:
     """
     function = FUNCTIONS.get(layer.type)
     if function is None:
-        raise Refused("ONNX has no form of it")
+        raise Refused(REASONS.get(layer.type, _unknown(layer)))
     block = Block(graph, layer)
     block.close(function(block))
+
+
+def _unknown(layer: Layer) -> str:
+    if layer.type.endswith("Data"):
+        return "it reads samples from outside; give the net an input in its place"
+    return "what layers of this type compute is not known here"
 
 
 def _batched(net: Net) -> frozenset[str]:

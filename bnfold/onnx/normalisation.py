@@ -178,4 +178,5 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Normalize": normalize,
     "Scale": scale,
     "Softmax": softmax_layer,
+    "SpatialDropout": dropout,
 }
