@@ -39,8 +39,11 @@ def give_weights(
     owners = _owners(layers, records)
     faults: list[str] = []
     given: list[Layer] = []
+    named: set[str] = set()
     for layer in layers:
-        record = records.get(layer.name)
+        # Caffe gives a record to the first layer of its name.
+        record = records.get(layer.name) if layer.name not in named else None
+        named.add(layer.name)
         blobs = record.blobs if record else owners.get(id(layer), NO_BLOBS)
         try:
             expected = _expected(replace(layer, blobs=blobs), shapes)

@@ -17,11 +17,11 @@ from bnfold.caffe.deploy import deploy
 from bnfold.caffe.inputs import give_shapes
 from bnfold.caffe.match import channels_wanted, give_weights
 from bnfold.caffe.phases import runs
-from bnfold.caffe.text import Document, parse_prototxt, read_prototxt
+from bnfold.caffe.text import Document, read_prototxt
 from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Net, Origin, Shape
 from bnfold.shapes import infer_shapes
 
@@ -59,6 +59,7 @@ def load(
     Raises:
         ParseError: a file cannot be read, or says what no Caffe understands; with the place.
         ModelError: it is not a network: a bottom that nobody makes, two makers of a blob, an input without a shape.
+        UnsupportedError: it computes in integers.
         WeightsError: the weights do not fit; it names every layer concerned.
         UsageError: `input_shapes` names a blob that is no input.
 
@@ -97,6 +98,7 @@ def build(
     present, absent, borrowed = _at_test(everything, level, wanted)
     if not present:
         raise ModelError(f"{document.file or 'the net'}: no layer is in the TEST net")
+    _refuse_integers(present, document.file)
     layers, public = single_assignment(present, document.file, absent)
     deployed = deploy(layers)
     inputs = give_shapes(
@@ -146,9 +148,14 @@ def _at_test(
     )
 
 
-def read_text(text: str, **options: object) -> Net:
-    """A net from the text of a prototxt, without weights; options as in `load`."""
-    return build(parse_prototxt(text), **options)  # type: ignore[arg-type]
+def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
+    quantised = [param for param, _ in layers if param.HasField("quantization_param")]
+    if quantised:
+        first = quantised[0]
+        raise UnsupportedError(
+            f"{file or 'the net'}: {len(quantised)} layers, the first of them '{first.name}' ({first.type}), have a "
+            "`quantization_param`, by which Intel's Caffe computes in integers; give the network as it was before"
+        )
 
 
 def _with_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> Net:
