@@ -185,7 +185,7 @@ def _changed(layer: Layer, weight: Scaled, bias: npt.ArrayLike, needs_bias: bool
 
 
 def _with_bias(layer: Layer) -> LayerParameter:
-    """The parameters of a layer that has a bias: the flag, and a `param {}` for it where there is one for the weight."""
+    """The parameters of a layer that has a bias: the flag, and a `param {}` for it where the weight has one."""
     param: Any = getattr(layer.param, BIAS_FIELD[layer.type])
     if len(layer.blobs) > 1 or (param.bias_term and len(layer.param.param) != 1):
         return layer.param

@@ -25,7 +25,7 @@ from bnfold.fold.affine import Affine
 from bnfold.fold.movement import Labels, crop, flatten, permute, reorg, reshape, shuffle_channel, slice_
 from bnfold.fold.records import Blocked
 from bnfold.net import Layer, Shape
-from bnfold.params import Concat, Eltwise, Interp, Pooling, canonical_axis
+from bnfold.params import UNKNOWN, Concat, Eltwise, Interp, Pooling, canonical_axis, sizes
 
 Moved = Sequence[Affine | None]
 """One entry for each bottom (moving back) or top (moving forward); None where nothing has to be done."""
@@ -82,7 +82,7 @@ def require(holds: bool, reason: str) -> None:
 
 
 def rectifier(_: Place, affine: Affine) -> None:
-    """`max(x, 0) + slope*min(x, 0)` is linear on each side of its knee, which only a positive factor leaves in place."""
+    """`max(x, 0) + slope*min(x, 0)` is linear on each side of its knee, which a positive factor leaves in place."""
     require(affine.keeps_zero, "a shift moves the knee")
     require(affine.keeps_order, "a negative scale turns it over")
 
@@ -143,6 +143,9 @@ def moves(movement: Callable[[Place, Labels], list[Labels]]) -> Law:
 
     def pairs(place: Place) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
         bottom = place.bottoms[0]
+        require(len(bottom) >= 2, "its bottom has no channel axis")
+        for shape in (bottom, *place.tops):
+            require(UNKNOWN not in shape[1:], f"how it moves data depends on a size that is unknown, {sizes(shape)}")
         labels = np.broadcast_to(np.arange(bottom[1]).reshape(-1, *[1] * (len(bottom) - 2)), bottom[1:])
         return [_distinct_pairs(moved) for moved in movement(place, labels)]
 
@@ -155,9 +158,10 @@ def moves(movement: Callable[[Place, Labels], list[Labels]]) -> Law:
         return [[moved, *[None] * (len(place.bottoms) - 1)]]
 
     def forward(place: Place, affines: Moved) -> Moved:
-        first, *others = affines
-        require(first is not None and not any(others), "it reads this blob for its shape")
-        assert first is not None
+        first = affines[0]
+        if first is None:
+            # A further bottom is read for its shape alone.
+            return [None] * len(place.tops)
         return [
             _carried(first, source, target, shape[1])
             for (source, target), shape in zip(pairs(place), place.tops, strict=True)
@@ -169,11 +173,14 @@ def moves(movement: Callable[[Place, Labels], list[Labels]]) -> Law:
 def _distinct_pairs(moved: Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """(channel of the bottom, channel of the top) for every pair that the movement connects."""
     require(moved.ndim >= 1, "its top has no channel axis")
-    channels = moved.shape[0]
-    rows = moved.reshape(channels, -1).astype(np.int64)
-    stride = int(rows.max(initial=0)) + 1
-    flat = np.unique(rows + stride * np.arange(channels)[:, None])
-    return (flat % stride).astype(np.intp), (flat // stride).astype(np.intp)
+    targets = np.arange(len(moved))
+    rows = moved.reshape(len(moved), -1)
+    if (rows == rows[:, :1]).all():
+        # The usual case: each channel of the top comes from one of the bottom, and there is no need to sort.
+        return rows[:, 0], targets
+    stride = int(rows.max()) + 1
+    flat = np.unique(rows + stride * targets[:, None])
+    return flat % stride, flat // stride
 
 
 def _carried(

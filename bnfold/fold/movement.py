@@ -6,13 +6,13 @@ Which channels a layer mixes is then read off instead of derived anew for each l
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from bnfold.fold.records import Blocked
-from bnfold.net import Shape
 from bnfold.params import Crop, Flatten, Permute, Reorg, Reshape, ShuffleChannel, Slice, canonical_axis
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ def crop(place: Place, labels: Labels) -> list[Labels]:
     """The window that starts at the offsets; its size is the second bottom's from `axis` on."""
     top = place.tops[0]
     starts = Crop.of(place.layer).offsets(place.layer, len(top))
-    if starts[0] != 0 or top[0] != place.bottoms[0][0]:
-        raise Blocked("it crops samples")
     window = tuple(slice(start, start + size) for start, size in zip(starts[1:], top[1:], strict=True))
     return [labels[window]]
 
@@ -85,19 +83,17 @@ def shuffle_channel(place: Place, labels: Labels) -> list[Labels]:
 
 
 def slice_(place: Place, labels: Labels) -> list[Labels]:
-    """Consecutive parts along `axis`."""
+    """Consecutive parts along `axis`; all channels of some samples along axis 0."""
     axis = canonical_axis(Slice.of(place.layer).axis, len(place.bottoms[0]))
     if axis == 0:
-        _mixes_samples()
+        return [labels] * len(place.tops)
     stops = np.cumsum([top[axis] for top in place.tops])
     return list(np.split(labels, stops[:-1], axis=axis - 1))
 
 
 def _reshaped(place: Place, labels: Labels) -> list[Labels]:
-    top: Shape = place.tops[0]
-    if len(top) < 2 or top[0] != place.bottoms[0][0]:
-        _mixes_samples()
-    return [labels.reshape(top[1:])]
+    top = place.tops[0]
+    return [labels.reshape(top[1:])] if prod(top[1:]) == labels.size else _mixes_samples()
 
 
 def _mixes_samples() -> list[Labels]:
