@@ -10,7 +10,6 @@ from typing import TypedDict, Unpack
 import numpy.typing as npt
 from onnx import ModelProto
 
-from bnfold.batchnorm import ZeroFactor
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.files import OutputSet, StrPath
 from bnfold.net import Net
@@ -27,7 +26,6 @@ class ExportOptions(TypedDict, total=False):
     dynamic_batch: leave the first dimension open, as `N`, where the net allows it.
     allow_custom_ops: write layers that ONNX has no words for as nodes of the domain `caffe`.
     metadata: key-value pairs that the model carries.
-    batchnorm_layout, zero_factor: see `bnfold.batchnorm.read_batchnorm`.
     """
 
     opset: int
@@ -36,8 +34,6 @@ class ExportOptions(TypedDict, total=False):
     dynamic_batch: bool
     allow_custom_ops: bool
     metadata: Mapping[str, str] | None
-    batchnorm_layout: str | None
-    zero_factor: ZeroFactor | None
 
 
 def to_onnx(net: Net, **options: Unpack[ExportOptions]) -> ModelProto:

@@ -41,13 +41,10 @@ class Options:
     Attributes:
         opset: version of the standard operators.
         dtype: type of every float in the model.
-        batchnorm_layout, zero_factor: see `bnfold.batchnorm.read_batchnorm`.
     """
 
     opset: int = 17
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
-    batchnorm_layout: str | None = None
-    zero_factor: Any = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, helper
 
-from bnfold.batchnorm import ZeroFactor
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Layer, Net, Shape
 from bnfold.onnx import (
@@ -71,8 +70,6 @@ def build(
     dynamic_batch: bool = False,
     allow_custom_ops: bool = False,
     metadata: Mapping[str, str] | None = None,
-    batchnorm_layout: str | None = None,
-    zero_factor: ZeroFactor | None = None,
 ) -> tuple[ModelProto, Graph]:
     """The model without its initialisers, and the graph that holds them; see `to_onnx` for the arguments."""
     if opset not in OPSETS:
@@ -87,7 +84,7 @@ def build(
     graph = Graph(
         net,
         infer_shapes(net),
-        Options(opset, number, batchnorm_layout or net.batchnorm_layout, zero_factor or net.zero_factor),
+        Options(opset, number),
         _batched(net) if dynamic_batch else frozenset(),
     )
     _write_layers(graph, allow_custom_ops)

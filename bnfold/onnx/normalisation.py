@@ -27,7 +27,7 @@ def batch_norm(block: Block) -> str:
 
     Statistics of the batch are ReduceMeans. Where mean is 0 and variance + eps is 1 it is a Mul and an Add.
     """
-    statistics = read_batchnorm(block.layer, block.options.batchnorm_layout, block.options.zero_factor)
+    statistics = read_batchnorm(block.layer, block.graph.net.batchnorm_layout, block.graph.net.zero_factor)
     if statistics.batch_statistics:
         block.fixes_batch("its statistics follow each batch")
         y = _learned_affine(block, _standardised(block, statistics.eps), statistics)
