@@ -1,0 +1,55 @@
+"""What advice is made of: a finding for the user, a remark of a rule, and the row that a rule has in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from bnfold.advice.draft import Draft, Written
+
+# error: Caffe stops there, or the net computes something else than its author meant. warning: it works, and differs
+# from what BatchNorm promises. note: there is a simpler or a safer way to write it.
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One piece of advice on one layer of a prototxt.
+
+    Attributes:
+        rule: the rule's name, a key of `RULES`.
+        layer: the name of the layer.
+        severity: "error", "warning" or "note".
+        message: what was found, a clause about the layer.
+        why: what it does to training or to inference.
+        instead: what to write.
+        line: the 1-based line where the layer begins, None where the file does not tell.
+    """
+
+    rule: str
+    layer: str
+    severity: Severity
+    message: str
+    why: str
+    instead: str
+    line: int | None = None
+
+
+class Remark(NamedTuple):
+    """What a rule has to say of one layer; what it leaves empty is said by the rule's row."""
+
+    about: Written
+    message: str
+    instead: str = ""
+    severity: Severity | None = None
+
+
+class Rule(NamedTuple):
+    """A row of the table of rules; the docstring of `check` says what it looks for."""
+
+    check: Callable[[Draft], Iterator[Remark]]
+    severity: Severity
+    why: str
+    instead: str

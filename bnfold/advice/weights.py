@@ -1,0 +1,68 @@
+"""Rules about what a BatchNorm has learned, for a prototxt that came with its caffemodel.
+
+Each rule gives remarks on a draft, and its docstring says what it looks for; `bnfold.advice.rules` has the table.
+Statistics that make no sense at all are not advice but an error, and reading the net for folding raises it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bnfold.advice.draft import Draft, Written
+from bnfold.advice.records import Remark
+from bnfold.batchnorm import TYPES as BATCHNORMS
+from bnfold.batchnorm import AmbiguousZeroFactor, Statistics, read_batchnorm
+from bnfold.errors import BnfoldError
+from bnfold.net import Layer
+
+# NVCaffe stores a third blob too, and never divides by it.
+DIVIDED = frozenset({"bvlc", "intel"})
+
+
+def untrained_statistics(draft: Draft) -> Iterator[Remark]:
+    """A BatchNorm whose means all are 0 and whose variances all are 0, or all 1, in the caffemodel."""
+    for written, _, statistics in _measured(draft):
+        if statistics is None or statistics.layout == "segnet" or _is_zero_factor(statistics):
+            continue
+        first = statistics.variance[:1]
+        if not statistics.mean.any() and first in (0, 1) and (statistics.variance == first).all():
+            yield Remark(written, f"every mean is 0 and every variance is {first[0]:g}")
+
+
+def zero_scale_factor(draft: Draft) -> Iterator[Remark]:
+    """A BatchNorm whose third blob, the scale factor, is 0 in the caffemodel."""
+    for written, layer, statistics in _measured(draft):
+        if statistics is None:
+            instead = (
+                "use a caffemodel that was trained with this layer; if an old NVCaffe wrote this one, whose statistics "
+                "are meant as they stand, choose --zero-scale-factor one"
+            )
+            yield Remark(written, "its scale factor is 0 beside statistics that are not", instead)
+        elif _is_zero_factor(statistics):
+            with np.errstate(divide="ignore"):
+                factor = 1 / np.sqrt(layer.param.batch_norm_param.eps)
+            yield Remark(written, f"its scale factor is 0, so it multiplies by {factor:.0f} and subtracts nothing")
+
+
+def _measured(draft: Draft) -> Iterator[tuple[Written, Layer, Statistics | None]]:
+    """Every BatchNorm with weights, and its statistics; None if its factor of 0 leaves open what they are."""
+    net = draft.net
+    for layer in net.layers if net is not None else ():
+        written = draft.find(layer.name)
+        if net is None or written is None or layer.type not in BATCHNORMS or not len(layer.blobs):
+            continue
+        try:
+            statistics = read_batchnorm(layer, net.batchnorm_layout, net.zero_factor)
+        except AmbiguousZeroFactor:
+            yield written, layer, None
+        except BnfoldError:
+            continue
+        else:
+            if not statistics.batch_statistics:
+                yield written, layer, statistics
+
+
+def _is_zero_factor(statistics: Statistics) -> bool:
+    return statistics.factor == 0 and statistics.layout in DIVIDED
