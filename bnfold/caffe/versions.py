@@ -87,12 +87,15 @@ def file_names(net: Net) -> dict[str, str]:
             versions.setdefault(net.public_name(top), []).append(top)
     names: dict[str, str] = {}
     for public, blobs in versions.items():
-        # The versions that share one name are a chain; the one with the public name in it gets that.
+        # The versions that share one name are a chain; the one with the public name in it gets that. Where that version
+        # is gone (its affine went forward), no other may take its name, since none has its value; but for an input.
         last_of: dict[str, str] = {}
         for blob in reversed(blobs):
             last_of[blob] = last_of.get(_overwritten_by(net, blob, public, order), blob)
-        holder = last_of[public if public in last_of else blobs[-1]]
+        holder = last_of.get(public)
         names.update((blob, public if last == holder else last) for blob, last in last_of.items())
+        if holder is None:
+            names.update((blob, public) for blob in blobs if blob in net.inputs)
     return names
 
 

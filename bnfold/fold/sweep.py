@@ -173,7 +173,8 @@ class _Sweep:
         net, bottom = self.net, layer.bottoms[0]
         in_place = net.public_name(bottom) == net.public_name(layer.tops[0])
         readers_follow = not any(top in scene.protected for top in layer.tops)
-        maker_follows = len(layer.tops) == 1 and bottom not in scene.protected and len(net.uses(bottom)) == 1
+        maker_follows = len(layer.tops) == 1 and bottom not in scene.protected
+        maker_follows = maker_follows and (in_place or len(net.uses(bottom)) == 1)
         if maker_follows and (in_place or not readers_follow) and net.producer(bottom) is not None:
             top = layer.tops[0]
             self._remove(layer)
