@@ -32,7 +32,9 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
         return Deployed(list(layers), [], {})
     labels = _labels(layers)
     gone, dropped = _gone(layers, labels)
-    read = {bottom for layer in layers if id(layer) not in dropped for bottom in layer.bottoms[: _read_by(layer)]}
+    read = {
+        bottom for layer in layers if id(layer) not in dropped for bottom in layer.bottoms[: _read_by(layer)]
+    } - gone
     blobs = {top for layer in layers for top in layer.tops}
     kept: list[Layer] = []
     data: dict[str, LayerParameter] = {}
@@ -86,13 +88,15 @@ def _labels(layers: Sequence[Layer]) -> set[str]:
     for layer in reversed(layers):
         if _judges(layer) or layer.type in kinds.LEARNED:
             continue
+        open_tops = []
         for position, top in enumerate(layer.tops):
-            wishes = [_wants_label(reader, place, labels) for reader, place in uses.get(top, ())]
-            second = position > 0 and _is_data(layer)
-            if False not in wishes and (True in wishes or second):
+            wishes = {_wants_label(reader, place, labels) for reader, place in uses.get(top, ())}
+            if wishes <= {None} and not (position > 0 and _is_data(layer)):
+                open_tops.append(top)
+            elif False not in wishes:
                 labels.add(top)
         if layer.bottoms and not labels.isdisjoint(layer.tops):
-            labels.update(top for top in layer.tops if top not in uses)
+            labels.update(open_tops)
     while given_up := {blob for layer in layers for blob in _no_labels(layer, labels)}:
         labels -= given_up
     return labels

@@ -42,9 +42,7 @@ def upgrade(document: Document) -> list[Upgraded]:
     net = document.net
     for layer in net.layer:
         if layer.blobs:
-            raise ModelError(
-                f"layer '{layer.name}' ({layer.type}): has its weights in the text; give a caffemodel instead"
-            )
+            raise ModelError(f"layer '{layer.name}' ({layer.type}): has weights in the text; give a caffemodel instead")
     inputs = _input_layer(net, document.layout.inputs)
     if net.layers:
         return inputs + [Upgraded(_upgrade_v1(layer), None) for layer in upgrade_v0(net.layers)]

@@ -1,0 +1,227 @@
+"""Training nets become inference nets, and deploy nets stay as they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from bnfold.caffe.read import build
+from bnfold.caffe.text import parse_prototxt
+from bnfold.errors import ModelError, UsageError
+from bnfold.net import Net
+
+DATA = """
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN } data_param { source: "train" } }
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST } transform_param { crop_size: 24 } }
+"""
+FC = 'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 4 } }'
+LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }'
+ACCURACY = 'layer { name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy" }'
+
+
+def read(*layers: str, **options: object) -> Net:
+    return build(parse_prototxt("\n".join(layers)), **options)
+
+
+def lines(net: Net) -> list[str]:
+    return [f"{layer.type} {layer.name}: {' '.join(layer.bottoms)} -> {' '.join(layer.tops)}" for layer in net.layers]
+
+
+def layer(kind: str, name: str, bottoms: str = "", tops: str = "", rest: str = "") -> str:
+    blobs = [f'bottom: "{blob}"' for blob in bottoms.split()] + [f'top: "{blob}"' for blob in tops.split()]
+    return f'layer {{ name: "{name}" type: "{kind}" {" ".join(blobs)} {rest} }}'
+
+
+def test_a_training_net_becomes_an_inference_net():
+    net = read(DATA, FC, LOSS, ACCURACY)
+    assert lines(net) == ["Input data:  -> data", "InnerProduct fc: data -> fc", "Softmax loss: fc -> loss"]
+    assert net.inputs == {"data": (1, 3, 24, 24)}
+    assert net.outputs == ["loss"]
+    assert net.notes == [
+        "made a net for inference: 'data' (Data) became Input, 'loss' (SoftmaxWithLoss) became Softmax, "
+        "'accuracy' (Accuracy) went",
+        "input 'data' is taken as 1x3x24x24: 'data' (Data) has crop_size 24, and of channels 3 are assumed; "
+        "--input-shape says another",
+    ]
+
+
+def test_a_deploy_net_is_not_touched():
+    text = 'input: "data" input_shape { dim: [2, 3, 4, 4] }\n' + FC + "\n" + layer("Softmax", "prob", "fc", "prob")
+    net = read(text)
+    assert net.notes == []
+    for read_layer in net.layers:
+        assert read_layer.source is not None
+        assert read_layer.param is read_layer.source.param
+        assert read_layer.source.text in text
+
+
+def test_the_softmax_keeps_axis_and_name_and_drops_what_only_losses_have():
+    loss = layer("SoftmaxWithLoss", "l", "fc label", "l", "softmax_param { axis: 2 } loss_weight: 2 loss_param {}")
+    (softmax,) = [one for one in read(DATA, FC, loss).layers if one.name == "l"]
+    assert (
+        str(softmax.param).split()
+        == str(
+            parse_prototxt(
+                'layer { name: "l" type: "Softmax" bottom: "fc" top: "l" softmax_param { axis: 2 } }'
+            ).net.layer[0]
+        ).split()
+    )
+
+
+def test_a_second_top_of_a_loss_is_the_prediction():
+    loss = layer("SoftmaxWithLoss", "l", "fc label", "l prob")
+    assert lines(read(DATA, FC, loss, layer("Power", "weighted", "l", "w")))[2:] == ["Softmax l: fc -> prob"]
+
+
+def test_a_loss_without_a_top_gets_one():
+    assert read(DATA, FC, LOSS.replace('top: "loss"', "")).outputs == ["loss"]
+    assert read(DATA, FC, LOSS.replace('top: "loss"', "").replace('name: "loss"', 'name: "fc"')).outputs == ["fc_prob"]
+
+
+def test_a_cross_entropy_becomes_a_sigmoid_and_other_losses_leave_the_prediction():
+    assert lines(read(DATA, FC, LOSS.replace("SoftmaxWithLoss", "SigmoidCrossEntropyLoss")))[2] == (
+        "Sigmoid loss: fc -> loss"
+    )
+    for kind in ("EuclideanLoss", "HingeLoss", "SmoothL1Loss", "SomebodysLoss"):
+        net = read(DATA, FC, LOSS.replace("SoftmaxWithLoss", kind))
+        assert lines(net) == ["Input data:  -> data", "InnerProduct fc: data -> fc"]
+        assert net.outputs == ["fc"]
+
+
+def test_what_only_feeds_labels_goes_and_what_computes_the_prediction_stays():
+    net = read(
+        DATA,
+        layer("Slice", "slice", "label", "one two"),
+        layer("Silence", "silence", "two"),
+        FC,
+        layer("ArgMax", "best", "fc", "best"),
+        layer("EuclideanLoss", "loss", "fc one", "loss"),
+        layer("Accuracy", "accuracy", "best one", "accuracy"),
+    )
+    assert lines(net)[1:] == ["InnerProduct fc: data -> fc", "ArgMax best: fc -> best"]
+
+
+def test_the_targets_of_an_autoencoder_stay():
+    net = read(
+        layer("Data", "data", "", "data", "transform_param { crop_size: 4 }"),
+        layer("Flatten", "flat", "data", "flat"),
+        layer("InnerProduct", "code", "flat", "code", "inner_product_param { num_output: 4 }"),
+        layer("EuclideanLoss", "loss", "code flat", "loss"),
+    )
+    assert lines(net)[1:] == ["Flatten flat: data -> flat", "InnerProduct code: flat -> code"]
+
+
+def test_a_label_from_a_data_layer_of_its_own_goes():
+    net = read(
+        layer("HDF5Data", "d", "", "data"), layer("HDF5Data", "l", "", "label"), FC, LOSS, input_shapes={"data": (1, 8)}
+    )
+    assert lines(net) == ["Input d:  -> data", "InnerProduct fc: data -> fc", "Softmax loss: fc -> loss"]
+
+
+def test_a_label_among_the_inputs_goes_with_its_shape():
+    text = 'input: "data" input: "label" input_shape { dim: [1, 3] } input_shape { dim: 1 }'
+    net = read(text, FC, LOSS)
+    assert net.inputs == {"data": (1, 3)}
+    assert [tuple(shape.dim) for shape in net.layers[0].param.input_param.shape] == [(1, 3)]
+
+
+def test_a_target_layer_of_an_unknown_type_goes_with_the_labels_it_makes():
+    net = read(
+        layer("Python", "input", "", "data im_info gt_boxes"),
+        FC,
+        layer("Python", "targets", "fc gt_boxes im_info", "labels weights"),
+        layer("SmoothL1Loss", "loss", "fc labels weights", "loss"),
+        input_shapes={"data": (1, 3)},
+    )
+    assert lines(net) == ["Input input:  -> data", "InnerProduct fc: data -> fc"]
+
+
+def test_a_net_that_ends_in_a_sink_is_no_label():
+    net = read(DATA, FC, layer("Silence", "hush", "fc label"))
+    assert lines(net) == ["Input data:  -> data", "InnerProduct fc: data -> fc", "Silence hush: fc -> "]
+    net = read(DATA, FC, layer("HDF5Output", "file", "fc label"))
+    assert net.outputs == ["fc"]
+
+
+def test_a_loss_in_place_of_another_layer_takes_what_reads_it_along():
+    net = read(DATA, FC, LOSS.replace("SoftmaxWithLoss", "HingeLoss"), layer("Power", "scaled", "loss", "scaled"))
+    assert net.outputs == ["fc"]
+
+
+def test_in_place_layers_in_front_of_a_loss_keep_the_names_of_the_file():
+    relu = layer("ReLU", "relu", "fc", "fc")
+    net = read(DATA, FC, relu, layer("SoftmaxWithLoss", "loss", "fc label", "loss"))
+    assert list(net.layers[-1].param.bottom) == ["fc"]
+    assert net.layers[-1].source.bottoms == ("fc",)
+
+
+def test_a_net_for_training_alone_shows_its_input_too():
+    net = read(
+        layer("Data", "d", "", "data label", "include { phase: TRAIN } transform_param { crop_size: 8 }"), FC, LOSS
+    )
+    assert net.inputs == {"data": (1, 3, 8, 8)}
+    assert net.notes[0] == "layer 'd' (Data) is not in the TEST net, and stands for its input"
+
+
+@pytest.mark.parametrize(
+    ("kind", "rest", "shape"),
+    [
+        ("MemoryData", "memory_data_param { batch_size: 2 channels: 3 height: 4 width: 5 }", (2, 3, 4, 5)),
+        ("DummyData", "dummy_data_param { shape { dim: [2, 7] } }", (2, 7)),
+        ("DummyData", "dummy_data_param { num: 1 channels: 2 height: 3 width: 4 }", (1, 2, 3, 4)),
+        ("ImageData", "image_data_param { new_height: 5 new_width: 6 is_color: false }", (1, 1, 5, 6)),
+        ("ImageData", "transform_param { crop_size: 4 } image_data_param { new_height: 5 new_width: 6 }", (1, 3, 4, 4)),
+        ("AnnotatedData", "transform_param { resize_param { height: 5 width: 6 } }", (1, 3, 5, 6)),
+        ("WindowData", "window_data_param { crop_size: 9 }", (1, 3, 9, 9)),
+        ("DenseImageData", "dense_image_data_param { crop_height: 5 crop_width: 6 }", (1, 3, 5, 6)),
+        ("Data", "transform_param { crop_size: 4 force_gray: true }", (1, 1, 4, 4)),
+        ("Input", "input_param { shape { dim: [1, 2] } }", (1, 2)),
+    ],
+)
+def test_the_shape_comes_from_what_the_data_layer_says(kind, rest, shape):
+    assert read(layer(kind, "d", "", "data", rest), FC).inputs == {"data": shape}
+
+
+def test_a_given_shape_wins_and_the_batch_comes_on_top():
+    assert read(DATA, FC, input_shapes={"data": [7, 1, 2, 2]}).inputs == {"data": (7, 1, 2, 2)}
+    assert read(DATA, FC, batch=5).inputs == {"data": (5, 3, 24, 24)}
+    net = read(
+        layer("Input", "d", "", "data", "input_param { shape { dim: [1, 2] } }"), FC, input_shapes={"data": (3, 4)}
+    )
+    (shape,) = net.layers[0].param.input_param.shape
+    assert tuple(shape.dim) == (3, 4)
+
+
+INPUTS = [layer("Input", "i", "", "data more"), FC, layer("ReLU", "r", "more", "r")]
+
+
+def test_inputs_without_a_shape_are_all_named_with_the_way_out():
+    with pytest.raises(ModelError) as caught:
+        read(*INPUTS)
+    assert str(caught.value) == (
+        "nothing says the shape of inputs 'data', 'more': give it, for example "
+        "--input-shape data=1,3,224,224 --input-shape more=1,3,224,224"
+    )
+
+
+def test_a_guess_is_said_aloud():
+    net = read(*INPUTS, input_shapes={"more": (1, 2)}, guess_shapes=True)
+    assert net.inputs == {"data": (1, 3, 224, 224), "more": (1, 2)}
+    assert net.notes == [
+        "input 'data' is taken as 1x3x224x224: nothing says its shape; --input-shape says another",
+    ]
+
+
+def test_a_shape_for_no_input_lists_the_inputs():
+    with pytest.raises(UsageError, match="there is no input 'label'; the inputs are 'data'"):
+        read(DATA, FC, LOSS, input_shapes={"label": (1,)})
+
+
+@pytest.mark.parametrize("shape", [(), (1, 0), (1, -1), (1.5, 2), ("a",)])
+def test_a_shape_that_is_none_is_refused(shape):
+    with pytest.raises(UsageError, match="cannot have the shape"):
+        read(DATA, FC, input_shapes={"data": shape})
+
+
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(UsageError, match="a batch of 0"):
+        read(DATA, FC, batch=0)

@@ -1,0 +1,228 @@
+"""Prototxt text: what is read, what is refused and where, and which words stay with which layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bnfold.caffe.read import load
+from bnfold.caffe.text import decode, parse_prototxt
+from bnfold.errors import ParseError
+
+CONV = """\
+name: "n"
+input: "data"
+input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer {
+  name: "conv1"
+  type: "Convolution"
+  bottom: "data"
+  top: "conv1"
+  convolution_param {
+    num_output: 4
+    kernel_size: 3
+  }
+}
+"""
+
+
+def refusal(text: str, **options: bool) -> ParseError:
+    with pytest.raises(ParseError) as caught:
+        parse_prototxt(text, Path("net.prototxt"), **options)
+    return caught.value
+
+
+def test_an_unknown_field_is_refused_with_its_place_and_a_guess():
+    error = refusal(CONV.replace("kernel_size", "kernal_size"))
+    assert (error.line, error.column) == (11, 5)
+    assert str(error).startswith("net.prototxt:11:5: unknown field 'kernal_size' of ConvolutionParameter")
+    assert "did you mean 'kernel_size'?" in str(error)
+    assert "layer 'conv1' (Convolution)" in str(error)
+    assert "--ignore-unknown-fields" in str(error)
+
+
+def test_all_unknown_fields_are_named_at_once():
+    error = refusal(CONV.replace("num_output", "outputs").replace("kernel_size", "kernal_size"))
+    assert "'outputs'" in str(error)
+    assert "1 more from line 11 on: 'kernal_size'" in str(error)
+
+
+def test_an_unknown_field_of_the_net_itself_is_refused():
+    error = refusal('nam: "n"\n' + CONV)
+    assert error.line == 1
+    assert "did you mean 'name'?" in str(error)
+
+
+def test_ignored_unknown_fields_are_noted_and_the_rest_is_read():
+    document = parse_prototxt(CONV.replace("kernel_size: 3", "kernal_size: 3 stride: 2"), ignore_unknown_fields=True)
+    assert document.net.layer[0].convolution_param.stride == [2]
+    assert document.notes == [
+        "line 11, column 5: ignored unknown field 'kernal_size' of ConvolutionParameter (did you mean 'kernel_size'?) "
+        "in layer 'conv1' (Convolution)"
+    ]
+
+
+def test_an_unknown_enum_value_is_refused_even_if_unknown_fields_are_ignored():
+    pool = 'layer { name: "p" type: "Pooling" pooling_param {\n pool: AVG } }'
+    error = refusal(pool, ignore_unknown_fields=True)
+    assert "pool is AVG" in str(error)
+    assert "did you mean 'AVE'?" in str(error)
+    assert error.line == 2
+
+
+def test_an_unknown_layer_type_may_hold_what_it_likes():
+    foreign = 'layer { name: "f" type: "Foreign" bottom: "conv1" top: "f" foreign_param { deep { er: 1 } } extra: "x" }'
+    document = parse_prototxt(CONV + foreign)
+    layer = document.net.layer[1]
+    assert (layer.name, layer.type, list(layer.bottom), list(layer.top)) == ("f", "Foreign", ["conv1"], ["f"])
+    assert document.layout.layers[1] == foreign
+    assert document.notes == []
+
+
+def test_an_unknown_layer_type_keeps_the_known_fields_of_its_parameters():
+    text = 'layer { name: "f" type: "Foreign" param { lr_mult: 0 } pooling_param { pool: MAX } other_param { a: 1 } }'
+    layer = parse_prototxt(text).net.layer[0]
+    assert layer.param[0].lr_mult == 0
+    assert layer.HasField("pooling_param")
+
+
+def test_an_unknown_rule_in_an_unknown_layer_type_is_refused():
+    error = refusal('layer { name: "f" type: "Foreign" include { phaze: TRAIN } }')
+    assert "did you mean 'phase'?" in str(error)
+
+
+def test_a_singular_field_given_twice_counts_as_given_last_and_is_noted():
+    document = parse_prototxt(CONV.replace("num_output: 4", "num_output: 4 num_output: 6"))
+    assert document.net.layer[0].convolution_param.num_output == 6
+    (note,) = document.notes
+    assert "line 10" in note
+    assert "'num_output' is given twice" in note
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CONV.replace("\n", "\r\n"),
+        "\ufeff" + CONV,
+        CONV.replace('"', "'"),
+        CONV.replace("{", ": {").replace("name", "name "),
+        CONV.replace("{", "<").replace("}", ">"),
+        CONV.replace("\n}", "\n};"),
+        CONV.replace('"data"\n', '"da" # half of it\n "ta"\n'),
+        CONV.replace("kernel_size: 3", "kernel_size: [3]"),
+        f"base_lr: 0.1 solver_mode: GPU net_param {{ {CONV} }} display: 20",
+    ],
+    ids=["CRLF", "BOM", "quotes", "colons", "angles", "semicolons", "joined strings", "list", "solver"],
+)
+def test_every_spelling_of_a_net_is_the_same_net(text, tmp_path):
+    (tmp_path / "net.prototxt").write_text(text, encoding="utf-8", newline="")
+    (tmp_path / "plain.prototxt").write_text(CONV)
+    plain, spelled = load(tmp_path / "plain.prototxt"), load(tmp_path / "net.prototxt")
+    assert [layer.param for layer in spelled.layers] == [layer.param for layer in plain.layers]
+    assert spelled.inputs == {"data": (1, 3, 8, 8)}
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "latin-1", "utf-8", "utf-16"])
+def test_comments_may_be_in_any_encoding(encoding, tmp_path):
+    comment = "été" if encoding == "latin-1" else "卷积层"
+    (tmp_path / "net.prototxt").write_bytes(
+        CONV.replace("layer {", f"# {comment}\nlayer {{ # {comment}").encode(encoding)
+    )
+    assert [layer.name for layer in load(tmp_path / "net.prototxt").layers] == ["input", "conv1"]
+
+
+def test_the_bytes_of_a_foreign_comment_survive():
+    content = CONV.replace("layer {", "layer { # 卷积").encode("gbk")
+    (text,) = parse_prototxt(decode(content)).layout.layers
+    assert "卷积".encode("gbk") in text.encode("utf-8", "surrogateescape")
+
+
+def test_a_name_that_is_no_utf8_is_read_as_latin1_as_in_caffemodels():
+    document = parse_prototxt(decode(CONV.replace('"conv1"', '"cönv"').encode("latin-1")))
+    assert document.net.layer[0].name == "cönv"
+
+
+def test_each_layer_keeps_its_comments_and_blank_lines():
+    text = CONV + '\n# the second\nlayer { name: "a" } # its end\n\n\nlayer { name: "b" }\n# the end\n'
+    layout = parse_prototxt(text).layout
+    assert layout.header == 'name: "n"\n'
+    assert layout.inputs == 'input: "data"\ninput_shape { dim: 1 dim: 3 dim: 8 dim: 8 }'
+    assert layout.layers[1:] == (
+        '\n# the second\nlayer { name: "a" } # its end',
+        '\n\nlayer { name: "b" }\n# the end',
+    )
+    assert layout.lines == (4, 16, 19)
+
+
+def test_text_is_put_together_again_as_it_was():
+    text = "# head\n" + CONV + '# a\nlayer { name: "a" } # its end\n\nlayer { name: "b" }\n# the end\n'
+    layout = parse_prototxt(text).layout
+    assert layout.header + "\n".join([layout.inputs, *layout.layers, ""]) == text
+
+
+def test_brackets_and_hashes_in_strings_are_no_structure():
+    text = 'layer { name: "a } # {" type: \'b " {\' } # } {\nlayer { name: "c\\"}" }'
+    document = parse_prototxt(text)
+    assert [layer.name for layer in document.net.layer] == ["a } # {", 'c"}']
+    assert document.layout.layers[1] == 'layer { name: "c\\"}" }'
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "place"),
+    [
+        ("", "is empty", (None, None)),
+        ("# only a comment", "is empty", (None, None)),
+        ('name: "n"', "has no layers", (None, None)),
+        ("layer {", "the '{' of 'layer' is never closed", (1, 7)),
+        ('layer {\n  name: "a\n}', "a string is not closed on its line", (2, 9)),
+        ('layer {\n  name: "a" >\n}', "found '>' where '}' should close line 1, column 7", (2, 13)),
+        ('layer { name: "a" }\n}', "expected the name of a field and found '}'", (2, 1)),
+        ('layer {\n  name "a" }', "expected ':' or '{' after 'name'", (2, 8)),
+        ("layer { name: }", "expected a value after 'name'", (1, 15)),
+        ('layer { name: "a"\n  type: Convolution }', "", (2, 9)),
+        ('layer { name: "a"\n  phase: "x" }', "phase is", (2, 3)),
+        ('layer { type: "Pooling" pooling_param {\n pad: -1 } }', "", (2, 7)),
+        ('net: "train_val.prototxt"\nbase_lr: 0.1', 'its net is in another file: give "train_val.prototxt"', (1, 1)),
+        ('layer { name: "a" }\nlayers { name: "b" }', "`layers` (V1) in a file with 1 `layer` (V2", None),
+        ("\0\0\1", "is binary", None),
+        ("<html><body>", "expected the name of a field", (1, 1)),
+    ],
+)
+def test_what_does_not_parse_is_refused_where_it_is(text, words, place, tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    with pytest.raises(ParseError) as caught:
+        load(path)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    if place is not None:
+        assert (caught.value.line, caught.value.column) == place
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "layer {" * 10_000,
+        "layer {" * 10_000 + "}" * 10_000,
+        'layer { type: "Foreign" a ' + "{ a " * 10_000 + "}" * 10_000,
+        "layer: [" * 10_000,
+        'layer: "' + "\\" * 100_000,
+        "a" * 1_000_000,
+        "#" * 1_000_000,
+        " " * 1_000_000 + "{",
+        "layer: " + '"a" ' * 100_000,
+        "a: -" * 100_000,
+    ],
+)
+def test_hostile_text_is_refused_in_few_words(text):
+    error = refusal(text)
+    assert len(str(error)) < 500
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(ParseError, match="cannot be read: No such file or directory"):
+        load(tmp_path / "net.prototxt")
+    with pytest.raises(ParseError, match="cannot be read: Is a directory"):
+        load(tmp_path)

@@ -1,0 +1,147 @@
+"""V0, V1 and legacy inputs become what Caffe makes of them at load."""
+
+from __future__ import annotations
+
+import pytest
+
+from bnfold.caffe.caffe_pb2 import LayerParameter, ParamSpec
+from bnfold.caffe.text import parse_prototxt
+from bnfold.caffe.upgrade import upgrade
+from bnfold.errors import ModelError
+
+
+def upgraded(text: str) -> list[LayerParameter]:
+    return [layer.param for layer in upgrade(parse_prototxt(text))]
+
+
+def parsed(text: str) -> list[LayerParameter]:
+    return list(parse_prototxt(text).net.layer)
+
+
+V0 = """
+layers { layer { name: "data" type: "data" source: "db" meanfile: "m" batchsize: 64 scale: 0.5 cropsize: 227
+  mirror: true } top: "data" top: "label" }
+layers { layer { name: "pad1" type: "padding" pad: 2 } bottom: "data" top: "pad1" }
+layers {
+  layer {
+    name: "conv1" type: "conv" num_output: 96 kernelsize: 11 stride: 4 group: 2 biasterm: false
+    weight_filler { type: "gaussian" std: 0.01 } blobs_lr: 1. blobs_lr: 2. weight_decay: 1. weight_decay: 0.
+  }
+  bottom: "pad1" top: "conv1"
+}
+layers { layer { name: "pool1" type: "pool" pool: AVE kernelsize: 3 stride: 2 } bottom: "conv1" top: "pool1" }
+layers { layer { name: "norm1" type: "lrn" local_size: 3 alpha: 0.1 beta: 0.5 } bottom: "pool1" top: "norm1" }
+layers { layer { name: "fc1" type: "innerproduct" num_output: 10 } bottom: "norm1" top: "fc1" }
+layers { layer { name: "drop1" type: "dropout" dropout_ratio: 0.2 } bottom: "fc1" top: "fc1" }
+layers { layer { name: "loss" type: "softmax_loss" } bottom: "fc1" bottom: "label" }
+"""
+
+V0_AS_V2 = """
+layer { name: "data" type: "Data" top: "data" top: "label" data_param { source: "db" batch_size: 64 }
+  transform_param { mean_file: "m" scale: 0.5 crop_size: 227 mirror: true } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+  param { lr_mult: 1 decay_mult: 1 } param { lr_mult: 2 decay_mult: 0 }
+  convolution_param { num_output: 96 kernel_size: 11 stride: 4 group: 2 bias_term: false pad: 2
+    weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1"
+  pooling_param { pool: AVE kernel_size: 3 stride: 2 } }
+layer { name: "norm1" type: "LRN" bottom: "pool1" top: "norm1" lrn_param { local_size: 3 alpha: 0.1 beta: 0.5 } }
+layer { name: "fc1" type: "InnerProduct" bottom: "norm1" top: "fc1" inner_product_param { num_output: 10 } }
+layer { name: "drop1" type: "Dropout" bottom: "fc1" top: "fc1" dropout_param { dropout_ratio: 0.2 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc1" bottom: "label" }
+"""
+
+
+def test_v0_becomes_v2_and_its_padding_layers_go_into_their_readers():
+    assert upgraded(V0) == parsed(V0_AS_V2)
+
+
+def test_v1_becomes_v2_with_its_rates_shares_and_rules():
+    old = """
+        layers { name: "c" type: CONVOLUTION bottom: "x" top: "c" blobs_lr: 1 blobs_lr: 2 weight_decay: 3
+          param: "w" param: "b" blob_share_mode: STRICT blob_share_mode: PERMISSIVE
+          include { phase: TEST stage: "s" } convolution_param { num_output: 4 kernel_size: 3 } loss_weight: 0.5 }
+        layers { name: "r" type: RELU bottom: "c" top: "c" relu_param { negative_slope: 0.1 } }
+        layers { name: "i" type: IM2COL } layers { name: "e" type: EUCLIDEAN_LOSS } layers { name: "m" type: MVN }
+    """
+    new = """
+        layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+          param { lr_mult: 1 decay_mult: 3 name: "w" share_mode: STRICT }
+          param { lr_mult: 2 name: "b" share_mode: PERMISSIVE }
+          include { phase: TEST stage: "s" } convolution_param { num_output: 4 kernel_size: 3 } loss_weight: 0.5 }
+        layer { name: "r" type: "ReLU" bottom: "c" top: "c" relu_param { negative_slope: 0.1 } }
+        layer { name: "i" type: "Im2col" } layer { name: "e" type: "EuclideanLoss" } layer { name: "m" type: "MVN" }
+    """
+    assert upgraded(old) == parsed(new)
+
+
+@pytest.mark.parametrize(("word", "kind"), [("RELU6", "ReLU6"), ("PRIORBOX", "PriorBox"), ("CLIP", "Clip")])
+def test_v1_words_of_forks_are_known(word, kind):
+    assert upgraded(f'layers {{ name: "x" type: {word} }}')[0].type == kind
+
+
+def test_the_transform_of_an_old_data_layer_moves():
+    old = 'layers { name: "d" type: DATA data_param { source: "s" crop_size: 9 mirror: true scale: 2 mean_file: "m" } }'
+    new = """layer { name: "d" type: "Data" data_param { source: "s" }
+        transform_param { crop_size: 9 mirror: true scale: 2 mean_file: "m" } }"""
+    assert upgraded(old) == parsed(new)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        "input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4 input_dim: 5 input_dim: 6 input_dim: 7 input_dim: 8",
+        "input_shape { dim: [1, 2, 3, 4] } input_shape { dim: [5, 6, 7, 8] }",
+    ],
+)
+def test_input_fields_become_an_input_layer_in_front(sizes):
+    layers = upgraded(f'input: "a" input: "b" {sizes} layer {{ name: "x" type: "ReLU" }}')
+    assert (
+        layers[0]
+        == parsed(
+            'layer { name: "input" type: "Input" top: "a" top: "b" '
+            "input_param { shape { dim: [1, 2, 3, 4] } shape { dim: [5, 6, 7, 8] } } }"
+        )[0]
+    )
+    assert layers[1].name == "x"
+
+
+def test_an_input_field_that_an_input_layer_repeats_is_passed_over():
+    text = 'input: "data" layer { name: "in" type: "Input" top: "data" } layer { name: "x" type: "ReLU" }'
+    assert [layer.name for layer in upgraded(text)] == ["in", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('input: "a" input: "b" input_dim: 1 layer {}', "2 `input`s and 1 `input_dim`s, not 4 for each"),
+        ('input: "a" input_shape {} input_shape {} layer {}', "1 `input`s and 2 `input_shape`s"),
+        ('layers { name: "x" }', "layer 'x' (V1) has no type"),
+        ('layers { name: "x" type: NONE }', "layer 'x' (V1) has no type"),
+        ('layers { layer { name: "x" type: "convolution" } }', "no V0 network has a layer of this type"),
+        ('layers { layer { name: "x" type: "relu" num_output: 3 } }', "has 'num_output', which this type has no place"),
+        (
+            'layers { layer { name: "p" type: "padding" } bottom: "a" top: "p" } '
+            'layers { layer { name: "r" type: "relu" } bottom: "p" top: "r" }',
+            "layer 'r' (V0 type 'relu'): reads the padding layer 'p', but cannot pad",
+        ),
+        ('layers { layer { name: "p" type: "padding" } }', "a padding layer has one bottom and one top"),
+        ('layer { name: "x" type: "ReLU" blobs { data: 1 } }', "has weights in the text"),
+    ],
+)
+def test_what_has_no_upgrade_is_refused(text, words):
+    with pytest.raises(ModelError) as caught:
+        upgraded(text)
+    assert words in str(caught.value)
+
+
+def test_the_frozen_rates_of_a_batch_norm_go_and_its_text_stays():
+    frozen = 'layer { name: "b" type: "BatchNorm" param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 } }'
+    (layer,) = upgrade(parse_prototxt(frozen))
+    assert list(layer.param.param) == []
+    assert layer.text == frozen
+
+
+def test_other_rates_of_a_batch_norm_stay():
+    text = 'layer { name: "b" type: "BatchNorm" param { lr_mult: 0 } param { lr_mult: 0 } }'
+    assert list(upgraded(text)[0].param) == [ParamSpec(lr_mult=0)] * 2
