@@ -1,0 +1,213 @@
+"""Loading: weights matched by name and held to their shapes, and the nets of the goldens and the zoo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnfold.caffe.caffe_pb2 import NetParameter
+from bnfold.caffe.read import load
+from bnfold.errors import BnfoldError, ModelError, UnsupportedError, WeightsError
+from bnfold.net import Net
+
+TESTS = Path(__file__).parent.parent
+ZOO = TESTS.parent.parent / "shared" / "zoo"
+FOLDERS = sorted(path.parent for path in (TESTS / "golden").glob("*/net.prototxt"))
+TRAINED = sorted(path.parent for path in ZOO.glob("*/*/net.prototxt"))
+PROTOTXTS = sorted((ZOO / "prototxt").glob("*.prototxt"))
+
+NET = """
+input: "data" input_shape { dim: [1, 3, 8, 8] }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "fc" type: "InnerProduct" bottom: "conv" top: "fc" inner_product_param { num_output: 5 } }
+"""
+SHAPES = {"conv": [(4, 3, 3, 3), (4,)], "bn": [(4,), (4,), (1,)], "fc": [(5, 144), (5,)]}
+
+
+def write_weights(path: Path, shapes: dict[str, list[tuple[int, ...]]], legacy: bool = False, first: float = 0) -> Path:
+    """A caffemodel whose values count up from `first`."""
+    net = NetParameter()
+    for name, blobs in shapes.items():
+        layer = net.layer.add(name=name, type="Any")
+        for shape in blobs:
+            blob = layer.blobs.add(data=first + np.arange(np.prod(shape)))
+            if legacy:
+                blob.num, blob.channels, blob.height, blob.width = (1,) * (4 - len(shape)) + shape
+            else:
+                blob.shape.dim.extend(shape)
+    path.write_bytes(net.SerializeToString())
+    return path
+
+
+def read(folder: Path, shapes: dict[str, list[tuple[int, ...]]], text: str = NET, **options: bool) -> Net:
+    (folder / "net.prototxt").write_text(text)
+    return load(folder / "net.prototxt", write_weights(folder / "net.caffemodel", shapes, **options))
+
+
+def refusal(folder: Path, shapes: dict[str, list[tuple[int, ...]]], text: str = NET) -> str:
+    with pytest.raises(WeightsError) as caught:
+        read(folder, shapes, text)
+    return str(caught.value)
+
+
+def test_weights_are_matched_by_name_and_only_viewed(tmp_path):
+    net = read(tmp_path, dict(reversed(SHAPES.items())))
+    assert {layer.name: list(layer.blobs.shapes) for layer in net.layers if layer.blobs} == SHAPES
+    weight = net.layers[1].blobs[0]
+    assert not weight.flags.writeable
+    assert not weight.flags.owndata
+    assert net.layers[1].source.blobs is net.layers[1].blobs
+    assert net.layers[1].source.record.name == "conv"
+
+
+def test_legacy_shapes_become_true_ones(tmp_path):
+    net = read(tmp_path, SHAPES, legacy=True)
+    assert {layer.name: list(layer.blobs.shapes) for layer in net.layers if layer.blobs} == SHAPES
+
+
+def test_legacy_shapes_become_plain_ones_behind_an_unknown_layer(tmp_path):
+    text = NET.replace('top: "conv" convolution', 'top: "c" convolution').replace(
+        'layer { name: "bn"', 'layer { name: "f" type: "Foreign" bottom: "c" top: "conv" } layer { name: "bn"'
+    )
+    net = read(tmp_path, SHAPES, text, legacy=True)
+    assert {layer.name: list(layer.blobs.shapes) for layer in net.layers if layer.blobs} == SHAPES
+
+
+def test_all_faults_of_the_weights_are_named_at_once(tmp_path):
+    message = refusal(tmp_path, {"conv": [(3, 4, 3, 3), (4,)], "fc": [(5, 144)]})
+    assert message == (
+        f"{tmp_path / 'net.caffemodel'}: the weights of 3 layers do not fit the network\n"
+        "  layer 'conv' (Convolution): has 3x4x3x3 and 4, and needs 4x3x3x3 and 4\n"
+        "  layer 'bn' (BatchNorm): has no weights there, and needs 4 and 4 and 1\n"
+        "  layer 'fc' (InnerProduct): has 5x144, and needs 5x144 and 5"
+    )
+
+
+def test_equal_counts_of_another_order_are_no_fit(tmp_path):
+    assert "has 144x5 and 5" in refusal(tmp_path, SHAPES | {"fc": [(144, 5), (5,)]})
+
+
+def test_the_weights_of_another_network_are_said_to_be_that(tmp_path):
+    assert "is it the caffemodel of another network?" in refusal(tmp_path, {"a": [(1,)]})
+
+
+def test_weights_where_nothing_is_learned_are_no_fit(tmp_path):
+    text = NET + 'layer { name: "relu" type: "ReLU" bottom: "fc" top: "relu" }'
+    assert "layer 'relu' (ReLU): has 7, and learns nothing" in refusal(tmp_path, SHAPES | {"relu": [(7,)]}, text)
+
+
+def test_a_damaged_blob_matters_only_where_it_is_used(tmp_path):
+    write_weights(tmp_path / "net.caffemodel", SHAPES | {"other": [(3,)]})
+    net = NetParameter.FromString((tmp_path / "net.caffemodel").read_bytes())
+    net.layer[3].blobs[0].data.append(1)
+    (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
+    (tmp_path / "net.prototxt").write_text(NET)
+    load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    net.layer[0].blobs[0].data.append(1)
+    (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
+    with pytest.raises(WeightsError, match=r"layer 'conv' \(Convolution\): blob 0"):
+        load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+
+
+def test_an_unknown_layer_keeps_its_blobs_as_they_are(tmp_path):
+    text = NET + 'layer { name: "f" type: "Foreign" bottom: "fc" top: "f" }'
+    assert read(tmp_path, SHAPES | {"f": [(1, 2, 1)]}, text).layers[-1].blobs.shapes == ((1, 2, 1),)
+
+
+def test_a_layer_without_a_record_takes_what_it_shares(tmp_path):
+    conv = NET.splitlines()[2].replace("convolution_param", 'param { name: "w" } param { name: "b" } convolution_param')
+    text = "\n".join([*NET.splitlines()[:2], conv, conv.replace('"conv"', '"twin"')])
+    net = read(tmp_path, {"conv": SHAPES["conv"]}, text)
+    first, second = net.layers[1:]
+    assert [a is b for a, b in zip(first.blobs.stored, second.blobs.stored, strict=True)] == [True, True]
+
+
+def test_a_second_layer_of_a_name_gets_no_weights_as_in_caffe(tmp_path):
+    text = NET + 'layer { name: "fc" type: "InnerProduct" bottom: "fc" top: "g" inner_product_param { num_output: 5 } }'
+    assert "has no weights there, and needs 5x5 and 5" in refusal(tmp_path, SHAPES, text)
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_later_caffemodels_replace_what_earlier_ones_have(joined, tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+    first = write_weights(tmp_path / "a.caffemodel", {"conv": SHAPES["conv"], "bn": SHAPES["bn"]})
+    second = write_weights(tmp_path / "b.caffemodel", {"bn": SHAPES["bn"], "fc": SHAPES["fc"]}, first=100)
+    net = load(tmp_path / "net.prototxt", f"{first},{second}" if joined else [first, second])
+    assert [layer.blobs[0].flat[0] for layer in net.layers[1:]] == [0, 100, 100]
+
+
+def test_the_channels_of_a_guess_come_from_the_weights(tmp_path):
+    text = 'layer { name: "d" type: "Data" top: "data" transform_param { crop_size: 8 } }' + NET.partition("\n")[2][48:]
+    net = read(tmp_path, {**SHAPES, "conv": [(4, 1, 3, 3), (4,)]}, text)
+    assert net.inputs == {"data": (1, 1, 8, 8)}
+    assert "the weights of its reader ask for 1" in net.notes[-1]
+
+
+def test_sizes_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="layer 'conv'"):
+        read(tmp_path, SHAPES, NET.replace("8, 8", "2, 2"))
+
+
+def test_a_network_in_integers_is_refused(tmp_path):
+    text = NET.replace("convolution_param", "quantization_param { bw_params: 8 } convolution_param")
+    with pytest.raises(UnsupportedError, match=r"1 layers, the first of them 'conv' \(Convolution\).*integers"):
+        read(tmp_path, SHAPES, text)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_every_golden_has_the_inputs_and_outputs_that_caffe_had(folder):
+    check(folder)
+
+
+@pytest.mark.skipif(not TRAINED, reason="../shared is not here")
+def test_every_net_of_the_zoo_has_the_inputs_and_outputs_that_caffe_had():
+    for folder in TRAINED:
+        check(folder)
+
+
+def check(folder: Path) -> None:
+    shapes = folder / "input_shapes.json"
+    given = json.loads(shapes.read_text()) if shapes.exists() else None
+    net = load(folder / "net.prototxt", folder / "net.caffemodel", input_shapes=given)
+    for names, file in ((net.inputs, "inputs.npz"), (map(net.public_name, net.outputs), "outputs.npz")):
+        if (folder / file).exists():
+            with np.load(folder / file) as arrays:
+                assert set(names) == set(arrays.files), folder.name
+
+
+# What is in no dialect that anybody published, and other reasons to stop.
+REFUSED = {
+    "caffenet_bn_after_relu": "unknown field 'center_object' of ResizeParameter",
+    "caffenet_bn_before_ea": "unknown field 'center_object' of ResizeParameter",
+    "enet_train_encoder": "unknown field 'label_divide_factor' of DenseImageDataParameter",
+    "googlenet_bn_lim0606_deploy": "3102:1: `layers` (V1) in a file with 300 `layer` (V2",
+    "icnet_bnnomerge_snps": "unknown field 'icnet' of BNParameter",
+    "intel_resnet50_int8": "computes in integers",
+    "pvanet_train": "reads 'rois', which only layer 'roi-data' makes, and that one is not in the TEST net",
+    "snps_DAN_convert": "unknown field 'pad_l' of ConvolutionParameter",
+    "snps_deeplabv3_mnv2": "unknown field 'pad_l' of ConvolutionParameter",
+    "snps_inception_v3_convert": "unknown field 'pad_l' of ConvolutionParameter",
+    "snps_mobilenet_v1_025_128": "unknown field 'pad_l' of ConvolutionParameter",
+    "snps_retinanet_scale_bias": "unknown field 'pad_l' of ConvolutionParameter",
+    "snps_yolov3_tiny_eps": "unknown field 'add_eps_before_sqrt' of BatchNormParameter",
+    "v1_caffenet_BN_liu2bao": "type is BN, a value that no dialect knows",
+    "v1_lenet_BN_chenglong": "type is BN, a value that no dialect knows",
+}
+
+
+@pytest.mark.skipif(not PROTOTXTS, reason="../shared is not here")
+def test_every_published_prototxt_is_read_or_refused_for_a_known_reason():
+    refused = {}
+    for path in PROTOTXTS:
+        try:
+            net = load(path, guess_shapes=True)
+            assert net.inputs
+            assert net.outputs
+        except BnfoldError as error:
+            refused[path.stem] = str(error)
+    assert refused.keys() == REFUSED.keys()
+    assert {name: REFUSED[name] for name, message in refused.items() if REFUSED[name] not in message} == {}
