@@ -1,0 +1,23 @@
+"""Coverage-guided fuzzing of load, fold, save and export: each input is a small net with its weights.
+
+    python tests/fuzz/fuzz_fold.py -max_total_time=600 CORPUS_FOLDER [MORE SEEDS ...]
+
+Needs `pip install atheris`; see docs/robustness.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+with atheris.instrument_imports(include=["bnfold"]):
+    from fuzz.harness import pair, limit_memory, limited
+
+if __name__ == "__main__":
+    limit_memory()
+    atheris.Setup(sys.argv, limited(pair))
+    atheris.Fuzz()

@@ -1,0 +1,148 @@
+"""What the fuzzers call, and what they hold it to: nothing but a `BnfoldError` escapes, in little time and memory.
+
+Each target takes the bytes of one input and returns nothing; an exception that escapes is a finding. The fuzzers
+(`fuzz_*.py`) drive the targets under atheris, `test_corpus.py` and `test_mutations.py` without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from fuzz.grammar import model
+
+from bnfold.caffe.read import build, load
+from bnfold.caffe.text import Document, decode, parse_prototxt
+from bnfold.caffe.weights import read_weights
+from bnfold.caffe.write import prototxt_text, save_caffe
+from bnfold.errors import BnfoldError
+from bnfold.fold import fold
+from bnfold.net import Net
+from bnfold.onnx import to_onnx
+from bnfold.placeholder import with_placeholder_weights
+from bnfold.shapes import infer_shapes
+
+Target = Callable[[bytes], None]
+
+CORPUS = Path(__file__).parent / "corpus"
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+SECONDS = 1.0
+SECONDS_PER_BYTE = 20e-6
+"""Of processor time, so that a busy machine is no finding. Without atheris' tracing it is a twentieth of that."""
+
+ADDRESS_SPACE = 1 << 30
+"""What an input may make the process grow by; the largest input of a fuzzer has 64 KiB."""
+
+MOST_VALUES = 1 << 20
+"""Stand-in weights beyond this are not exported: their size is what the text says, and no file backs it."""
+
+
+class TooSlow(Exception):
+    """An input took longer than its size allows."""
+
+
+def limited(target: Target) -> Target:
+    """The target with the time limit checked after every input."""
+
+    def run(data: bytes) -> None:
+        before = time.process_time()
+        target(data)
+        seconds = time.process_time() - before
+        if seconds > SECONDS + SECONDS_PER_BYTE * len(data):
+            raise TooSlow(f"{seconds:.2f} s for {len(data)} bytes")
+
+    return run
+
+
+def limit_memory(more: int = ADDRESS_SPACE) -> None:
+    """Let this process's address space grow by `more` bytes and no further: beyond, allocating fails."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
+
+
+def wire(data: bytes) -> None:
+    """Walk a caffemodel and read all that a `Record` has."""
+    with _folder() as folder, contextlib.suppress(BnfoldError):
+        (folder / "net.caffemodel").write_bytes(data)
+        held = 0
+        for record in read_weights(folder / "net.caffemodel").records:
+            _ = record.name_bytes, record.type_number
+            assert len(record.blob_fields()) == len(record.blobs.shapes)
+            for shape, blob in zip(record.blobs.shapes, record.blobs, strict=True):
+                assert blob.shape == shape
+                held += blob.nbytes
+        # float16 becomes float32, and no byte of a file belongs to two blobs.
+        assert held <= 2 * len(data)
+
+
+def text(data: bytes) -> None:
+    """Read a prototxt, plan its folding from stand-ins, write it, and read it again."""
+    with contextlib.suppress(BnfoldError):
+        content = decode(data)
+        for net in _nets(content):
+            infer_shapes(net)
+            written = prototxt_text(net)
+            filled = with_placeholder_weights(net)
+            folded = fold(filled).net
+            _read_again(written)
+            _read_again(prototxt_text(folded))
+            for one in (filled, folded):
+                if sum(int(np.prod(shape)) for layer in one.layers for shape in layer.blobs.shapes) < MOST_VALUES:
+                    with contextlib.suppress(BnfoldError):
+                        to_onnx(one)
+
+
+def pair(data: bytes) -> None:
+    """Load a net that the grammar makes of the bytes with its weights, fold it, save it, and load what was saved."""
+    prototxt, caffemodel = model(data)
+    with _folder() as folder, contextlib.suppress(BnfoldError):
+        (folder / "net.prototxt").write_text(prototxt)
+        (folder / "net.caffemodel").write_bytes(caffemodel)
+        net = load(folder / "net.prototxt", folder / "net.caffemodel")
+        result = fold(net)
+        save_caffe(result.net, folder / "out.prototxt")
+        with _no_refusal("what was saved does not load"):
+            load(folder / "out.prototxt", folder / "out.caffemodel", input_shapes=net.inputs)
+        for one in (net, result.net):
+            with contextlib.suppress(BnfoldError):
+                to_onnx(one)
+
+
+TARGETS: dict[str, Target] = {"pair": pair, "text": text, "wire": wire}
+
+
+def _nets(content: str) -> Iterator[Net]:
+    for ignore in (False, True):
+        with contextlib.suppress(BnfoldError):
+            yield _built(parse_prototxt(content, ignore_unknown_fields=ignore))
+            return
+
+
+def _built(document: Document) -> Net:
+    return build(document, guess_shapes=True)
+
+
+def _read_again(written: str) -> None:
+    with _no_refusal(f"what was written cannot be read:\n{written}"):
+        _built(parse_prototxt(decode(written.encode("utf-8", "surrogateescape"))))
+
+
+@contextlib.contextmanager
+def _no_refusal(what: str) -> Iterator[None]:
+    """Where a `BnfoldError` is a finding too."""
+    try:
+        yield
+    except BnfoldError as error:
+        raise AssertionError(what) from error
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bnfold-fuzz-") as name:
+        yield Path(name)
