@@ -59,7 +59,7 @@ def seeded(kind: str, shapes: Sequence[Shape], seed: int = 0, name: str = "") ->
     if kind == "BN" and len(shapes) == 4:
         gamma, beta, mean, variance = (_vector(rng, shape) for shape in shapes)
         return [array.astype(np.float32) for array in (gamma, beta, mean, abs(variance))]
-    return [_blob(rng, shape, kind, index).astype(np.float32) for index, shape in enumerate(shapes)]
+    return [np.asarray(_blob(rng, shape, kind, index), np.float32) for index, shape in enumerate(shapes)]
 
 
 def _batch_norm(rng: np.random.Generator, shapes: Sequence[Shape]) -> list[Array]:

@@ -267,6 +267,11 @@ class Block:
         return ONNX_TYPES[self.dtype.name]
 
     @property
+    def is_double(self) -> bool:
+        """Whether the model is float64, which only onnx's own evaluator runs: forms that it gets wrong are avoided."""
+        return self.dtype == np.float64
+
+    @property
     def int_type(self) -> int:
         """ONNX's number of int64, for Cast."""
         return ONNX_TYPES["int64"]

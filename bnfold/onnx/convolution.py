@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.net import Shape
 from bnfold.onnx.builder import Block, LayerFunction, Refused
-from bnfold.onnx.forms import rectified, reshape
+from bnfold.onnx.forms import rectified, reshape, split
 from bnfold.params import Convolution, Embed, InnerProduct, Parameter, canonical_axis
 
 
@@ -40,21 +40,34 @@ def _windowed(block: Block, index: int, operator: str) -> str:
     if axis != 1:
         # Caffe takes everything in front of the channel axis as the batch.
         x = reshape(block, x, (-1, *shape[axis:]), "batch")
-    y = block(
-        operator,
-        x,
-        *weights,
-        kernel_shape=list(view.kernel),
-        strides=list(view.stride),
-        pads=[*view.pad, *view.pad],
-        dilations=list(view.dilation),
-        group=view.group,
-    )
+    y = _multiplied(block, operator, x, weights, view, channels)
     if axis != 1:
         if axis != 0:
             block.fixes_batch("its axes in front of the channels are written out")
         y = reshape(block, y, block.tops[index], "unbatch")
     return y if view.relu is None else rectified(block, y, view.relu)
+
+
+def _multiplied(block: Block, operator: str, x: str, weights: list[str], view: Convolution, channels: int) -> str:
+    """The operator itself, `weights` being weight and perhaps bias."""
+    window = {
+        "kernel_shape": list(view.kernel),
+        "strides": list(view.stride),
+        "pads": [*view.pad, *view.pad],
+        "dilations": list(view.dilation),
+    }
+    if not (block.is_double and operator == "ConvTranspose" and view.group > 1):
+        return block(operator, x, *weights, group=view.group, **window)
+    # onnx's evaluator cannot run grouped ConvTranspose.
+    parts = zip(
+        split(block, x, [channels // view.group] * view.group, 1, "groups"),
+        split(block, weights[0], [channels // view.group] * view.group, 0, "group_weights"),
+        strict=True,
+    )
+    y = block("Concat", *[block(operator, part, weight, **window) for part, weight in parts], axis=1)
+    if not view.bias:
+        return y
+    return block("Add", y, reshape(block, weights[1], (-1,) + (1,) * len(view.kernel), "bias"))
 
 
 def embed(block: Block) -> str:

@@ -75,6 +75,7 @@ def detection_output(block: Block) -> str:
     if view.nms_eta != 1:
         raise Refused(f"eta {view.nms_eta:g} changes the threshold while suppressing, which NonMaxSuppression cannot")
     priors = math.prod(block.shapes[2][1:]) // 8
+    _check_counts(block, view, priors)
     labels = [label for label in range(view.num_classes) if label != view.background]
     boxes = _decoded(block, view, priors, labels)
     scores = reshape(block, block.bottoms[1], (0, priors, view.num_classes), "conf")
@@ -87,6 +88,17 @@ def detection_output(block: Block) -> str:
     total = len(labels) * priors
     kept = min(view.keep_top_k, total) if view.keep_top_k > -1 else total
     return _rows(block, boxes, survivors, priors, labels, kept)
+
+
+def _check_counts(block: Block, view: DetectionOutput, priors: int) -> None:
+    """A fork that lays its priors by a rule of its own is one whose boxes we do not know."""
+    locations, confidences = (math.prod(shape[1:]) for shape in block.shapes[:2])
+    located = priors * 4 * (1 if view.share_location else view.num_classes)
+    if (locations, confidences) != (located, priors * view.num_classes):
+        raise Refused(
+            f"{priors} priors of {view.num_classes} classes need {located} locations and "
+            f"{priors * view.num_classes} confidences, but there are {locations} and {confidences}"
+        )
 
 
 def _decoded(block: Block, view: DetectionOutput, priors: int, labels: list[int]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from bnfold.batchnorm import Statistics, read_batchnorm
 from bnfold.net import Shape
 from bnfold.onnx.builder import Block, LayerFunction
-from bnfold.onnx.forms import pad, reduce, reshape, scaled, shifted, softmax
+from bnfold.onnx.forms import cut, pad, reduce, reshape, scaled, shifted, softmax
 from bnfold.params import LRN, MVN, Bias, Dropout, Normalize, Scale, Softmax, canonical_axis
 
 
@@ -119,6 +119,8 @@ def dropout(block: Block) -> str:
 def lrn(block: Block) -> str:
     """`x / (k + alpha/size * sum x^2)^beta` across channels: LRN; in the plane `x * (1 + alpha*AVE(x^2))^-beta`."""
     view = LRN.of(block.layer)
+    if view.across_channels and block.is_double:
+        return _lrn_by_parts(block, view)
     if view.across_channels:
         return block(
             "LRN",
@@ -136,6 +138,18 @@ def lrn(block: Block) -> str:
         square = pad(block, square, around, around)
     average = block("AveragePool", square, kernel_shape=[view.local_size] * 2, strides=[1, 1])
     base = shifted(block, scaled(block, average, view.alpha), 1.0)
+    return block("Mul", block.bottom, block("Pow", base, block.floats(-view.beta, "exponent")))
+
+
+def _lrn_by_parts(block: Block, view: LRN) -> str:
+    """LRN across channels without the operator, which onnx's evaluator computes wrongly."""
+    reach = (view.local_size - 1) // 2
+    square = block("Mul", block.bottom, block.bottom, step="square")
+    padded = pad(block, square, [0, reach, 0, 0], [0, reach, 0, 0])
+    total = cut(block, padded, [1], [0], [block.shape[1]], step="first")
+    for start in range(1, view.local_size):
+        total = block("Add", total, cut(block, padded, [1], [start], [start + block.shape[1]]))
+    base = shifted(block, scaled(block, total, view.alpha / view.local_size), view.k)
     return block("Mul", block.bottom, block("Pow", base, block.floats(-view.beta, "exponent")))
 
 

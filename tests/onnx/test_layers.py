@@ -1,0 +1,204 @@
+"""Single layers in forms that no golden has, against the oracle, at the oldest and the newest opset."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from single_layer import assert_close, by_oracle, exported, exported_double, layer_net, noise
+
+from bnfold.net import Shape
+
+IMAGE = (2, 6, 7, 8)
+
+
+def conv(kind: str, text: str) -> str:
+    return f'type: "{kind}" convolution_param {{ {text} }}'
+
+
+# name: (layer, shapes of its bottoms, number of tops)
+CASES: dict[str, tuple[str, list[Shape], int]] = {
+    "bias along the last two axes": ('type: "Bias" bias_param { axis: 2 num_axes: 2 }', [IMAGE], 1),
+    "bias of two bottoms on axis 0": ('type: "Bias" bias_param { axis: 0 }', [IMAGE, (2, 6)], 1),
+    "concat of one bottom": ('type: "Concat"', [IMAGE], 1),
+    "convolution in one dimension": (conv("Convolution", "num_output: 4 kernel_size: 3 pad: 1"), [(2, 3, 9)], 1),
+    "convolution of three bottoms": (conv("Convolution", "num_output: 4 kernel_size: 3 stride: 2"), [IMAGE] * 3, 3),
+    "crop with an offset per axis": (
+        'type: "Crop" crop_param { axis: 1 offset: 2 offset: 0 offset: 3 }',
+        [IMAGE, (2, 3, 7, 4)],
+        1,
+    ),
+    "deconvolution with groups, stride and pad": (
+        conv("Deconvolution", "num_output: 4 group: 2 kernel_h: 4 kernel_w: 3 stride: 2 pad: 1 dilation: 2"),
+        [IMAGE],
+        1,
+    ),
+    "depthwise convolution of a fork": (
+        conv("ConvolutionDepthwise", "num_output: 6 kernel_size: 3 pad: 1"),
+        [IMAGE],
+        1,
+    ),
+    "dropout": ('type: "Dropout" dropout_param { dropout_ratio: 0.4 }', [IMAGE], 1),
+    "eltwise maximum of three": ('type: "Eltwise" eltwise_param { operation: MAX }', [IMAGE] * 3, 1),
+    "eltwise sum with a negative and a zero coefficient": (
+        'type: "Eltwise" eltwise_param { operation: SUM coeff: -1.5 coeff: 0 coeff: 2 }',
+        [IMAGE] * 3,
+        1,
+    ),
+    "elu": ('type: "ELU" elu_param { alpha: 0.3 }', [IMAGE], 1),
+    "flatten of the middle": ('type: "Flatten" flatten_param { axis: 1 end_axis: 2 }', [IMAGE], 1),
+    "flatten of everything": ('type: "Flatten" flatten_param { axis: 0 }', [IMAGE], 1),
+    "im2col with stride and dilation": (
+        conv("Im2col", "kernel_h: 3 kernel_w: 2 stride: 2 pad: 1 dilation: 2"),
+        [IMAGE],
+        1,
+    ),
+    "inner product on axis 0": ('type: "InnerProduct" inner_product_param { num_output: 5 axis: 0 }', [(3, 4)], 1),
+    "inner product on the last axis, transposed": (
+        'type: "InnerProduct" inner_product_param { num_output: 5 axis: -1 transpose: true bias_term: false }',
+        [(2, 3, 4)],
+        1,
+    ),
+    "interp to one pixel": ('type: "Interp" interp_param { height: 1 width: 5 }', [IMAGE], 1),
+    "lrn across 3": ('type: "LRN" lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 }', [IMAGE], 1),
+    "lrn within 1": (
+        'type: "LRN" lrn_param { local_size: 1 alpha: 0.5 beta: 0.6 norm_region: WITHIN_CHANNEL }',
+        [IMAGE],
+        1,
+    ),
+    "lrn within 5": (
+        'type: "LRN" lrn_param { local_size: 5 alpha: 0.5 beta: 0.6 norm_region: WITHIN_CHANNEL }',
+        [IMAGE],
+        1,
+    ),
+    "mvn without variance": ('type: "MVN" mvn_param { normalize_variance: false }', [IMAGE], 1),
+    "mvn with a large eps": ('type: "MVN" mvn_param { eps: 0.5 across_channels: true }', [IMAGE], 1),
+    "normalize per channel over the plane": (
+        'type: "Normalize" norm_param { across_spatial: true channel_shared: false eps: 0.1 }',
+        [IMAGE],
+        1,
+    ),
+    "permute of three axes": ('type: "Permute" permute_param { order: 2 order: 0 }', [(2, 3, 4)], 1),
+    "power of a shift alone": ('type: "Power" power_param { scale: 0 shift: 2 power: 3 }', [IMAGE], 1),
+    "power of whole numbers": ('type: "Power" power_param { scale: 2 shift: 0.5 power: 3 }', [IMAGE], 1),
+    "prelu in five dimensions": ('type: "PReLU"', [(2, 3, 2, 3, 4)], 1),
+    "reduction of the last axis": (
+        'type: "Reduction" reduction_param { axis: -1 operation: ASUM coeff: 2 }',
+        [IMAGE],
+        1,
+    ),
+    "relu6": ('type: "ReLU6"', [IMAGE], 1),
+    "reorg backwards": ('type: "Reorg" reorg_param { stride: 2 reverse: true }', [(2, 8, 3, 5)], 1),
+    "reshape that appends an axis": (
+        'type: "Reshape" reshape_param { shape { dim: 1 } axis: -1 num_axes: 0 }',
+        [(2, 3, 4)],
+        1,
+    ),
+    "scale of all axes": ('type: "Scale" scale_param { axis: 0 num_axes: -1 bias_term: true }', [(2, 3, 4)], 1),
+    "scale of one number": ('type: "Scale" scale_param { num_axes: 0 bias_term: true }', [IMAGE], 1),
+    "scale of two bottoms with a bias": ('type: "Scale" scale_param { axis: 1 bias_term: true }', [IMAGE, (6, 7)], 1),
+    "selu": ('type: "SELU"', [IMAGE], 1),
+    "shuffle of three groups": ('type: "ShuffleChannel" shuffle_channel_param { group: 3 }', [IMAGE], 1),
+    "shuffle without a plane": ('type: "ShuffleChannel" shuffle_channel_param { group: 2 }', [(2, 6)], 1),
+    "slice of the batch": ('type: "Slice" slice_param { axis: 0 slice_point: 1 }', [(3, 4)], 2),
+    "slice into one": ('type: "Slice"', [IMAGE], 1),
+    "softmax in the middle": ('type: "Softmax" softmax_param { axis: 2 }', [IMAGE], 1),
+    "softmax of the batch": ('type: "Softmax" softmax_param { axis: 0 }', [(3, 4)], 1),
+    "softmax without a plane": ('type: "Softmax"', [(3, 4)], 1),
+    "split": ('type: "Split"', [IMAGE], 3),
+    "spp of one level": ('type: "SPP" spp_param { pyramid_height: 1 }', [IMAGE], 1),
+    "spp of averages": ('type: "SPP" spp_param { pyramid_height: 3 pool: AVE }', [(2, 3, 9, 11)], 1),
+    "swish": ('type: "Swish" swish_param { beta: 1.7 }', [IMAGE], 1),
+    "tile of the batch": ('type: "Tile" tile_param { axis: 0 tiles: 3 }', [(2, 3)], 1),
+    "upsample by three": ('type: "Upsample" upsample_param { scale: 3 }', [IMAGE], 1),
+}
+
+
+@pytest.mark.parametrize("opset", [11, 21])
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_gives_what_the_oracle_gives(name: str, opset: int):
+    text, shapes, tops = CASES[name]
+    net, inputs = layer_net(text, shapes, tops), noise(shapes)
+    assert_close(exported(net, inputs, opset=opset), by_oracle(text, net, inputs, tops))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_in_float64_gives_what_the_oracle_gives(name: str):
+    text, shapes, tops = CASES[name]
+    net, inputs = layer_net(text, shapes, tops), noise(shapes)
+    assert_close(exported_double(net, inputs), by_oracle(text, net, inputs, tops), 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_a_channel_axis_further_back_makes_the_axes_in_front_the_batch(kind: str):
+    window = "num_output: 5 kernel_size: 3 pad: 1"
+    net = layer_net(conv(kind, f"axis: 2 {window}"), [(2, 3, 4, 6, 7)])
+    (x,) = noise([(2, 3, 4, 6, 7)])
+    (flat,) = by_oracle(conv(kind, window), net, [x.reshape(6, 4, 6, 7)])
+    assert_close(exported(net, [x]), [flat.reshape(2, 3, *flat.shape[1:])])
+
+
+def test_a_channel_axis_of_zero_makes_one_image():
+    window = "num_output: 5 kernel_size: 3"
+    net = layer_net(conv("Convolution", f"axis: 0 {window}"), [(4, 7)])
+    (x,) = noise([(4, 7)])
+    (flat,) = by_oracle(conv("Convolution", window), net, [x[None]])
+    assert_close(exported(net, [x]), [flat[0]])
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("exposed", [False, True])
+def test_a_recurrent_layer_gives_what_the_oracle_gives(kind: str, static: bool, exposed: bool):
+    states = {"LSTM": 2, "RNN": 1}[kind] if exposed else 0
+    text = f'type: "{kind}" recurrent_param {{ num_output: 4 expose_hidden: {str(exposed).lower()} }}'
+    shapes: list[Shape] = [(5, 3, 2, 2), (5, 3), *[(3, 7)] * static, *[(1, 3, 4)] * states]
+    net, inputs = layer_net(text, shapes, 1 + states), noise(shapes)
+    inputs[1] = np.array([[0, 0, 1], [1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0]], np.float32)
+    assert_close(exported(net, inputs), by_oracle(text, net, inputs, 1 + states))
+
+
+@pytest.mark.parametrize("axis", ["", "axis: 1", "axis: -1"])
+@pytest.mark.parametrize("values", ["", "out_max_val: true"])
+def test_argmax_names_the_larger_of_two_equal_indices_first(axis: str, values: str):
+    text = f'type: "ArgMax" argmax_param {{ top_k: 3 {axis} {values} }}'
+    tied = np.tile(np.array([1, 3, 2, 3, 0, 3], np.float32), (2, 4, 1)).transpose(0, 2, 1)
+    for x in (tied, tied.transpose(0, 2, 1)):
+        net = layer_net(text, [x.shape])
+        assert_close(exported(net, [x]), by_oracle(text, net, [x]), 0)
+
+
+def test_a_hard_sigmoid_is_a_clipped_line():
+    x = np.linspace(-4, 4, 33, dtype=np.float32).reshape(1, 3, 11)
+    assert_close(exported(layer_net('type: "HardSigmoid"', [x.shape]), [x]), [np.clip(0.2 * x + 0.5, 0, 1)])
+
+
+def test_a_hard_swish_is_x_times_a_clipped_line():
+    x = np.linspace(-4, 4, 33, dtype=np.float32).reshape(1, 3, 11)
+    assert_close(exported(layer_net('type: "HardSwish"', [x.shape]), [x]), [x * np.clip(x + 3, 0, 6) / 6])
+
+
+def test_mish_is_x_times_the_tanh_of_softplus():
+    x = np.linspace(-4, 4, 33, dtype=np.float32).reshape(1, 3, 11)
+    assert_close(exported(layer_net('type: "Mish"', [x.shape]), [x]), [x * np.tanh(np.log1p(np.exp(x)))])
+
+
+def test_power_zero_is_one_even_of_infinity():
+    x = np.array([[np.inf, -np.inf, np.nan, 0]], np.float32)
+    (y,) = exported(layer_net('type: "Power" power_param { power: 0 }', [x.shape]), [x])
+    np.testing.assert_array_equal(y, np.ones_like(x))
+
+
+def test_an_inner_product_of_two_bottoms_takes_the_second_as_weight():
+    text = 'type: "InnerProduct" inner_product_param { num_output: 5 }'
+    shapes: list[Shape] = [(3, 2, 2), (5, 4)]
+    bias = np.arange(5, dtype=np.float32)
+    x, weight = noise(shapes)
+    assert_close(exported(layer_net(text, shapes, blobs=[bias]), [x, weight]), [x.reshape(3, 4) @ weight.T + bias])
+
+
+def test_the_mask_of_an_overlapping_pool_scatters_the_last_value():
+    text = 'type: "Upsample" upsample_param { scale: 2 }'
+    mask = np.array([[[[5, 5], [0, 12]]]], np.float32)
+    x = np.array([[[[1, 2], [3, 4]]]], np.float32)
+    net = layer_net(text, [x.shape, mask.shape])
+    assert_close(exported(net, [x, mask]), by_oracle(text, net, [x, mask]), 0)
