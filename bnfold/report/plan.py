@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Group, RenderableType
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA, VERSION = "bnfold-inspection", 1
 ROWS = 40
+LAYERS = 8  # that are listed under one rule
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -49,19 +50,29 @@ def as_text(inspection: Inspected) -> RenderableType:
     if not inspection.has_weights:
         parts.append(Text("note: no weights were given, so the plan assumes scales of both signs", style="yellow"))
     parts += fold_text(inspection.fold, ROWS)
-    parts.append(Text(count(len(inspection.findings), "finding") if inspection.findings else "no findings"))
-    for finding in inspection.findings:
-        place = f"line {finding.line}: " if finding.line else ""
-        parts.append(
-            Text.assemble(
-                (f"{finding.severity}: ", STYLES[finding.severity]),
-                (finding.rule, "bold"),
-                f" {place}{finding.message}",
-            )
-        )
-        parts.append(Text(f"    why: {finding.why}", style="dim"))
-        parts.append(Text(f"    instead: {finding.instead}", style="dim"))
+    parts += _findings(inspection.findings)
     return Group(*parts)
+
+
+def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
+    """By rule, in the order in which the rules first speak: the reason once, then the layers."""
+    yield Text(f"\n{count(len(findings), 'finding')}" if findings else "\nno findings", style="bold")
+    rules: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        rules.setdefault((finding.rule, finding.severity), []).append(finding)
+    for (rule, severity), group in rules.items():
+        yield Text.assemble((f"\n{severity}: ", STYLES[severity]), (rule, "bold"))
+        yield Text(f"  why: {group[0].why}", style="dim")
+        same = {finding.instead for finding in group}
+        if len(same) == 1:
+            yield Text(f"  instead: {group[0].instead}", style="dim")
+        for finding in group[:LAYERS]:
+            place = f"line {finding.line}, " if finding.line else ""
+            yield Text(f"  - {place}'{finding.layer}': {finding.message}")
+            if len(same) > 1:
+                yield Text(f"      instead: {finding.instead}", style="dim")
+        if len(group) > LAYERS:
+            yield Text(f"  - and {count(len(group) - LAYERS, 'more layer')}; --json has all", style="dim")
 
 
 def as_json(inspection: Inspected) -> str:
