@@ -143,7 +143,7 @@ class _Writing:
     def __init__(self, net: Net, names: Mapping[str, str], strip: bool) -> None:
         self.net, self.names, self.strip = net, names, strip
         origin = net.origin
-        self.files = origin.weights if origin else ()
+        self.files = [file for file in origin.weights if file.is_binary] if origin else []
         self.loaded = origin.layers if origin else frozenset()
         # Caffe ignores V2 layers beside V1 ones: a file is one or the other.
         self.copies = all(file.version == 2 for file in self.files)
@@ -152,10 +152,11 @@ class _Writing:
         self.new_after: dict[int, list[Layer]] = {}
         anchor = 0
         for layer in net.layers:
-            if layer.source and layer.source.record:
-                anchor = id(layer.source.record)
+            record = layer.source.record if layer.source else None
+            if record and record.file.is_binary:
+                anchor = id(record)
                 self.by_record[anchor] = layer
-            elif not self.files or (layer.blobs and not (has_same_blobs(layer) and says_the_same(layer))):
+            elif record or not self.files or (layer.blobs and not (has_same_blobs(layer) and says_the_same(layer))):
                 # Else it has its blobs from a layer that shares them by name, and the source has no record of it.
                 self.new_after.setdefault(anchor, []).append(layer)
 

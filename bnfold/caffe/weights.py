@@ -16,11 +16,12 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bnfold.caffe.blobs import read_blob
-from bnfold.caffe.wire import LENGTH, VARINT, Field, WireError, fields, varint
+from bnfold.caffe.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.errors import ParseError
 from bnfold.net import Array, Blobs, LazyArray
 
@@ -85,7 +86,7 @@ class Record:
         number = _NUMBERS[self.version][2]
         return [field for field in self._fields() if field.number == number]
 
-    def _fields(self) -> list[Field]:
+    def _fields(self) -> Iterator[Field]:
         return _known(self.file.buffer, self.version, self.at, self.end)
 
 
@@ -93,11 +94,13 @@ class Record:
 class WeightsFile:
     """A mapped caffemodel: its records in the order of the file.
 
-    The map stays valid when the file is replaced by renaming another one over it (the old one lives on unseen).
+    An HDF5 snapshot has records too, but none whose bytes could be written back: then `is_binary` is False. The map
+    stays valid when the file is replaced by renaming another one over it (the old one lives on unseen).
     """
 
     path: Path
     buffer: mmap.mmap = field(repr=False)
+    is_binary: bool = True
     records: list[Record] = field(default_factory=list, repr=False)
     _by_name: dict[str, Record] = field(default_factory=dict, repr=False)
 
@@ -124,7 +127,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     """Map a caffemodel and find its layers.
 
     Args:
-        path: a binary NetParameter of any version; of the forks' layouts, every one.
+        path: a binary NetParameter of any version and of every fork, or an HDF5 snapshot (`.caffemodel.h5`).
 
     Raises:
         ParseError: it cannot be read, is not a caffemodel, or is truncated or damaged (then with the byte).
@@ -132,7 +135,10 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     path = Path(path)
     file = WeightsFile(path, _map(path))
     try:
-        _walk(file)
+        if file.buffer[: len(HDF5_MAGIC)] == HDF5_MAGIC:
+            _read_hdf5(file)
+        else:
+            _walk(file)
     except WireError as error:
         damage = "is damaged or cut short, or is not a caffemodel"
         raise ParseError(_impostor(file.buffer) or f"{damage}: {error}", path) from None
@@ -169,16 +175,23 @@ def _walk(file: WeightsFile) -> None:
             raise ParseError(f"has more than {MAX_LAYERS:,} layers or {MAX_BLOBS:,} blobs, which no network has")
 
 
+def _read_hdf5(file: WeightsFile) -> None:
+    from bnfold.caffe.hdf5 import read_layers  # h5py is an extra, and slow to import
+
+    file.is_binary = False
+    for name, blobs, problem in read_layers(file.path, file.buffer):
+        file.records.append(Record(name, None, blobs, 2, file, 0, 0, 0, problem))
+
+
 def _record(file: WeightsFile, version: int, begin: int, at: int, end: int) -> Record:
     buffer = file.buffer
     if version == 1 and any(field.number == _V1_LAYER_V0 for field in fields(buffer, at, end)):
         version = 0
-    found = _known(buffer, version, at, end)
     name_number, type_number, _ = _NUMBERS[version]
     name, word = "", None
     blobs: list[Array | LazyArray] = []
     problems: list[str] = []
-    for number, _, _, start, stop in found:
+    for number, _, _, start, stop in _known(buffer, version, at, end):
         if number == name_number:
             name = decode(buffer[start:stop])
         elif number == type_number:
@@ -193,15 +206,17 @@ def _record(file: WeightsFile, version: int, begin: int, at: int, end: int) -> R
     return Record(name, word, Blobs(blobs) if blobs else _NO_BLOBS, version, file, begin, at, end, "; ".join(problems))
 
 
-def _known(buffer: mmap.mmap, version: int, at: int, end: int) -> list[Field]:
+def _known(buffer: Buffer, version: int, at: int, end: int) -> Iterator[Field]:
     """The fields of a layer that matter here: name, type and blobs."""
+    numbers = _NUMBERS[version]
+    found: Iterator[Field]
     if version == 0:
         # V0 keeps the connections outside and everything else inside; Caffe drops whatever else is outside.
-        spans = [(layer.at, layer.end) for layer in fields(buffer, at, end) if layer[:2] == (_V1_LAYER_V0, LENGTH)]
+        inner = (layer for layer in fields(buffer, at, end) if layer[:2] == (_V1_LAYER_V0, LENGTH))
+        found = (known for layer in inner for known in fields(buffer, layer.at, layer.end))
     else:
-        spans = [(at, end)]
-    numbers = _NUMBERS[version]
-    return [known for span in spans for known in fields(buffer, *span) if known[1] == LENGTH and known[0] in numbers]
+        found = fields(buffer, at, end)
+    return (known for known in found if known[1] == LENGTH and known[0] in numbers)
 
 
 def decode(text: bytes) -> str:
@@ -228,9 +243,10 @@ def _impostor(buffer: mmap.mmap) -> str:
 
 _NO_BLOBS = Blobs()
 
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
 _MAGIC = (
     (b"PK\x03\x04", "is a zip archive: unpack it and give the caffemodel inside"),
     (b"\x1f\x8b", "is compressed with gzip: unpack it first"),
-    (b"\x89HDF\r\n\x1a\n", "is an HDF5 snapshot and not a binary caffemodel"),
     (b"version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),
 )

@@ -276,7 +276,7 @@ def test_raw_data_that_makes_no_sense_is_a_problem(read, message: bytes, problem
         (b"\xef\xbb\xbflayer { }", "is text and not a caffemodel"),
         (b"PK\x03\x04\0\0\0\0", "is a zip archive"),
         (b"\x1f\x8b\x08\0\0\0\0", "compressed with gzip"),
-        (b"\x89HDF\r\n\x1a\n\0\0\0", "is an HDF5 snapshot"),
+        (b"\x89HDF\r\n\x1a\n\0\0\0", "is a damaged HDF5 file"),
         (length(1, "net"), "holds no layers"),
         (b"\x80" * 50, "is damaged or cut short, or is not a caffemodel"),
         (layer("a", "ReLU")[:-1], "is damaged or cut short"),

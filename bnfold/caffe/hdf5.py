@@ -1,0 +1,82 @@
+"""Reading Caffe's HDF5 snapshots: the blobs of a layer are the datasets `/data/LAYER/0`, `/data/LAYER/1`, ...
+
+A layer's name may hold slashes, which HDF5 takes for groups. A blob that a layer shares with an earlier one is not
+stored. h5py finds the datasets; the values of those that lie in one piece are views on the mapped file all the same.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnfold.errors import ParseError
+from bnfold.net import Array, Blobs
+
+MAX_GROUPS = 250_000
+
+
+def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, Blobs, str]]:
+    """Name, blobs and what is wrong with them (empty when nothing is) of each layer that learned something.
+
+    Raises:
+        ParseError: h5py is not installed, or the file is damaged or no snapshot of Caffe's.
+    """
+    try:
+        h5py: Any = import_module("h5py")
+    except ImportError:
+        raise ParseError("is an HDF5 snapshot, which needs h5py: pip install 'bnfold[hdf5]'", path) from None
+    try:
+        with h5py.File(path, "r") as file:
+            data = file.get("data", getclass=True)
+            if data is not h5py.Group:
+                raise ParseError("is an HDF5 file and no snapshot of Caffe's, which has a group 'data'", path)
+            return [_layer(h5py, name, group, buffer) for name, group in _groups(h5py, file["data"])]
+    except ParseError:
+        raise
+    except Exception as error:  # the HDF5 library has one for everything
+        raise ParseError(f"is a damaged HDF5 file: {' '.join(str(error).split())}", path) from None
+
+
+def _groups(h5py: Any, data: Any) -> Iterator[tuple[str, Any]]:
+    """The groups that hold datasets, with their paths. Links out of the file or to other groups are not followed."""
+    waiting = [("", data)]
+    seen = 0
+    while waiting:
+        path, group = waiting.pop()
+        links = [name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)]
+        kinds = {name: group.get(name, getclass=True) for name in links}
+        if path and h5py.Dataset in kinds.values():
+            yield path, group
+        inner = [f"{path}/{name}".lstrip("/") for name in links if kinds[name] is h5py.Group]
+        seen += len(inner)
+        if seen > MAX_GROUPS or any(name.count("/") > 100 for name in inner):
+            raise ValueError(f"more than {MAX_GROUPS:,} groups, or groups nested more than 100 deep")
+        waiting += [(name, data[name]) for name in reversed(inner)]
+
+
+def _layer(h5py: Any, name: str, group: Any, buffer: mmap.mmap) -> tuple[str, Blobs, str]:
+    stored = {int(key): group[key] for key in group if key.isdigit() and group.get(key, getclass=True) is h5py.Dataset}
+    if sorted(stored) != list(range(len(stored))):
+        problem = f"has blobs {', '.join(map(str, sorted(stored)))} only; the others are shared with other layers"
+        return name, Blobs(), problem
+    for index, dataset in stored.items():
+        if dataset.dtype not in (np.float32, np.float64):
+            return name, Blobs(), f"blob {index} holds {dataset.dtype}, which is no floating-point type of Caffe's"
+    return name, Blobs(_values(stored[index], buffer) for index in range(len(stored))), ""
+
+
+def _values(dataset: Any, buffer: mmap.mmap) -> Array:
+    offset = dataset.id.get_offset()
+    in_one_piece = offset is not None and dataset.chunks is None and dataset.external is None
+    if in_one_piece and dataset.dtype.isnative and offset + dataset.nbytes <= len(buffer):
+        return np.ndarray(dataset.shape, dataset.dtype, buffer, offset)
+    if dataset.nbytes > 64 * len(buffer):
+        raise ValueError(f"{dataset.name} declares {dataset.nbytes:,} bytes")
+    values = np.asarray(dataset[()])
+    values.flags.writeable = False
+    return values
