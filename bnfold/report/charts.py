@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from bnfold.diff.records import BlobDiff, DiffReport, Histogram
+from bnfold.report import figures
 from bnfold.report.figures import small
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -36,7 +37,13 @@ def depth_chart(report: DiffReport, name: str) -> str:
         ]
 
     chart = _chart(
-        "Line", name, logarithmic=True, dots_size=2.5, show_x_labels=False, y_labels=_decades(floor, ceiling)
+        "Line",
+        name,
+        logarithmic=True,
+        dots_size=2.5,
+        show_x_labels=False,
+        margin_top=4,
+        y_labels=_decades(floor, ceiling),
     )
     chart.x_title = "blobs in order of execution"
     chart.range = floor, ceiling
@@ -48,11 +55,14 @@ def depth_chart(report: DiffReport, name: str) -> str:
 
 def histogram_chart(blob: BlobDiff, name: str) -> str:
     """How many values have an error of which size, one bar per half a decade."""
-    chart = _chart("Bar", name, height=220, show_legend=False, margin=8)
+    chart = _chart("Bar", name, width=480, height=240, show_legend=False, margin=8, max_scale=4)
     bars = halves(blob.histogram)
-    chart.x_labels = [label for label, _ in bars]
+    # Where bars are narrow, only whole decades and the zeros are labelled, so that labels do not touch.
+    chart.x_labels = [label if len(bars) <= 9 or label[0] != "3" else "" for label, _ in bars]
     chart.x_title = "|e|"
-    chart.add("values", [{"value": count, "label": f"{label}: {count:,} values"} for label, count in bars])
+    chart.add(
+        "values", [{"value": number, "label": f"{label}: {figures.count(number, 'value')}"} for label, number in bars]
+    )
     return _svg(chart)
 
 

@@ -52,6 +52,16 @@ def decibels(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else small(value)
 
 
+def bits(number: float) -> str:
+    """A number of bits, without a sign on what rounds to nothing.
+
+    Example:
+        >>> bits(2.04), bits(-0.04)
+        ('2.0', '0.0')
+    """
+    return f"{round(number, 1) + 0.0:.1f}"
+
+
 def near_one(value: float) -> str:
     """A cosine: its distance from 1 is what matters.
 

@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from bnfold.diff.records import BlobDiff, DiffReport, SampleDiff
 from bnfold.errors import UsageError
+from bnfold.fold.records import Dropped
 from bnfold.report import figures
 from bnfold.report.account import Account, verdict
 from bnfold.report.data import installed_version
@@ -65,10 +66,13 @@ def as_html(account: Account, title: str = "bnfold report") -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= FILTERS
     script = _asset("page.js")
-    drawn = _pictures(account)
+    drawn, hidden = _pictures(account)
+    records = account.fold.records if account.fold is not None else []
     return environment.from_string(_asset("page.html")).render(
         account=account,
         drawn=drawn,
+        dropped=[record.layer for record in records if isinstance(record, Dropped)],
+        hidden=hidden,
         legend=legend(drawn),
         proofs=[_proof(report, place) for place, report in enumerate(account.proofs)],
         script=script,
@@ -84,9 +88,9 @@ def _asset(name: str) -> str:
     return (files("bnfold.report") / name).read_text(encoding="utf-8")
 
 
-def _pictures(account: Account) -> list[Change]:
+def _pictures(account: Account) -> tuple[list[Change], int]:
     if account.fold is None or account.original is None or account.folded is None:
-        return []
+        return [], 0
     return changes(account.original, account.folded, account.fold)
 
 
@@ -107,6 +111,7 @@ def sort_key(value: float | None) -> str:
 
 
 FILTERS = {
+    "bits": figures.bits,
     "count": figures.count,
     "data_uri": data_uri,
     "decibels": figures.decibels,

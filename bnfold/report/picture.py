@@ -46,8 +46,8 @@ class Change:
     twins: tuple[str, ...]
 
 
-def changes(original: Net, folded: Net, report: FoldReport) -> list[Change]:
-    """What to draw.
+def changes(original: Net, folded: Net, report: FoldReport) -> tuple[list[Change], int]:
+    """What to draw, the most frequent kinds of change first, and how many kinds are left out.
 
     Args:
         original, folded: the networks.
@@ -56,16 +56,17 @@ def changes(original: Net, folded: Net, report: FoldReport) -> list[Change]:
     roles = _roles(report.records)
     if len(original.layers) <= WHOLE:
         names = {layer.name for layer in original.layers} | {layer.name for layer in folded.layers}
-        return [Change(_draw(original, names, roles), _draw(folded, names, roles), ())]
+        return [Change(_draw(original, names, roles), _draw(folded, names, roles), ())], 0
     patterns: dict[object, list[set[str]]] = {}
     for group in _groups(report.records):
         names = _with_neighbours(original, group) | _with_neighbours(folded, group)
         patterns.setdefault(_pattern(original, names, roles), []).append(names)
     drawn = []
-    for same in sorted(patterns.values(), key=len, reverse=True)[:PATTERNS]:
+    kinds = sorted(patterns.values(), key=len, reverse=True)
+    for same in kinds[:PATTERNS]:
         twins = tuple(_title(original, names, roles) for names in same[1:])
         drawn.append(Change(_draw(original, same[0], roles), _draw(folded, same[0], roles), twins))
-    return drawn
+    return drawn, len(kinds) - len(drawn)
 
 
 def _roles(records: Iterable[Record]) -> dict[str, str]:

@@ -1,0 +1,125 @@
+"""The report for a pull request: the verdict, the gates, and short tables in GitHub's Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from bnfold.diff.records import ClassifierDiff, DiffReport
+from bnfold.fold.records import FoldReport
+from bnfold.report.account import Account, verdict
+from bnfold.report.figures import bits, count, decibels, near_one, ordinary, percent, small
+from bnfold.report.figures import names as listed
+
+ROWS = 10
+SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#!|~&@$])")
+
+
+def as_markdown(account: Account, *, rows: int = ROWS) -> str:
+    """The whole account, short.
+
+    Args:
+        account: what a run did and found.
+        rows: of each table at most.
+    """
+    mark = "✅" if account.passed else "❌"
+    lines = [f"### {mark} bnfold: {escape(verdict(account))}" if account.proofs else "### bnfold", ""]
+    if account.fold is not None:
+        lines += fold_markdown(account.fold, rows)
+    for proof in account.proofs:
+        lines += diff_markdown(proof, rows)
+    lines += [f"> {escape(note)}\n" for note in account.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def fold_markdown(report: FoldReport, rows: int = ROWS) -> Iterator[str]:
+    """What folding saved, and what it left and why."""
+    folded, merged = len(list(report.folded)), sum(len(record.layers) for record in report.merged)
+    yield (
+        f"**{report.layers_before:,} → {count(report.layers_after, 'layer')}**, {report.parameters_before:,} → "
+        f"{count(report.parameters_after, 'parameter')}; {folded:,} folded, {merged:,} merged.\n"
+    )
+    kept = list(report.kept)
+    if kept:
+        yield from _table(("kept", "type", "why"), [(k.layer, k.type, k.reason) for k in kept[:rows]], left=3)
+        yield from _more(len(kept) - rows)
+
+
+def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
+    """One comparison."""
+    yield f"`{_code(report.reference)}` against `{_code(report.candidate)}`: {escape(report.data)}.\n"
+    for gate in report.gates:
+        yield f"- {'✅' if gate.passed else '❌'} **{gate.name}**: {escape(gate.sentence)}"
+    yield ""
+    if report.onset is not None:
+        onset = report.onset
+        channel = f", channel {onset.channel}" if onset.channel is not None else ""
+        yield f"First out of line: layer **{escape(onset.layer)}**{channel} ({small(onset.before)} → {small(onset.after)}).\n"
+    if report.classifier is not None:
+        yield from _classifier(report.classifier, rows)
+    if report.detector is not None:
+        found = report.detector
+        yield (
+            f"Boxes: {found.matched:,} of {found.reference_boxes:,} matched, {len(found.missed):,} missed, "
+            f"{len(found.extra):,} extra.\n"
+        )
+    others = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.max_rel)
+    shown = [*report.outputs, *others[: max(rows - len(report.outputs), 0)]]
+    head = ("blob", "layer", "max abs", "of range", "rel. L2", "cosine", "SNR dB")
+    cells = [
+        (b.blob, b.layer, small(b.max_abs), small(b.max_rel), small(b.l2_rel), near_one(b.cosine), decibels(b.snr_db))
+        for b in shown
+    ]
+    yield from _table(head, cells, left=2)
+    yield from _more(len(report.blobs) - len(shown))
+    worse = [entry for entry in report.ranges if entry.worse]
+    if worse:
+        names = listed([f"{entry.layer} (-{bits(entry.bits_lost)} bits)" for entry in worse])
+        yield f"⚠️ Per-tensor int8 got worse in {count(len(worse), 'layer')}: {escape(names)}.\n"
+    yield from (f"> {escape(note)}\n" for note in report.notes)
+
+
+def _classifier(found: ClassifierDiff, rows: int) -> Iterator[str]:
+    cells = [("same answer", percent(found.agreement), f"of {found.samples:,}")]
+    if found.labelled:
+        cells.insert(0, ("top-1", percent(found.reference_top1), percent(found.candidate_top1)))
+        cells.insert(1, ("top-5", percent(found.reference_top5), percent(found.candidate_top5)))
+    yield from _table((found.blob, "reference", "candidate"), cells, left=1)
+    if found.flips:
+        flips = [
+            (
+                flip.name,
+                "" if flip.label is None else str(flip.label),
+                f"{flip.reference.label} ({ordinary(flip.reference.score)})",
+                f"{flip.candidate.label} ({ordinary(flip.candidate.score)})",
+            )
+            for flip in found.flips[:rows]
+        ]
+        yield from _table(("flipped sample", "true", "reference", "candidate"), flips, left=4)
+        yield from _more(len(found.flips) - rows)
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line, and that mentions nobody.
+
+    Example:
+        >>> escape("a_b <c> |d|")
+        'a\\\\_b \\\\<c\\\\> \\\\|d\\\\|'
+    """
+    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    return " ".join(text.split()).replace("`", "'")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Iterator[str]:
+    yield f"| {' | '.join(map(escape, head))} |"
+    yield f"|{'|'.join(':--' if place < left else '--:' for place in range(len(head)))}|"
+    yield from (f"| {' | '.join(map(escape, row))} |" for row in rows)
+    yield ""
+
+
+def _more(number: int) -> Iterator[str]:
+    if number > 0:
+        yield f"... and {number:,} more.\n"

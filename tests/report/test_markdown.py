@@ -1,0 +1,44 @@
+"""The rendering for a pull request: short, complete in what matters, and names are never markup."""
+
+import re
+
+from onnx_models import classifier
+from report.accounts import NASTY, account, failed, folding, renamed
+
+from bnfold.diff import compare
+from bnfold.report.markdown import as_markdown, escape
+
+
+def test_the_verdict_is_the_headline():
+    assert as_markdown(account(failed())).startswith("### ❌ bnfold: The networks differ")
+    assert as_markdown(account(compare(classifier(), classifier()))).startswith("### ✅ bnfold: The networks compute")
+
+
+def test_gates_fault_answers_and_folding_are_told():
+    said = as_markdown(account(failed(), fold=folding()))
+    assert "- ❌ **min-agreement**" in said
+    assert "First out of line: layer **conv1**, channel 4" in said
+    assert "| top-1 |" in said
+    assert "flipped sample" in said
+    assert "12 → 8 layers" in said
+
+
+def test_every_row_of_a_table_has_as_many_cells_as_its_head():
+    for report in (failed(), renamed()):
+        width = 0
+        for line in as_markdown(account(report, fold=folding())).splitlines():
+            cells = len(re.findall(r"(?<!\\)\|", line))
+            width = 0 if not line.startswith("|") else width or cells
+            assert cells == width
+
+
+def test_names_are_escaped_and_mention_nobody():
+    said = as_markdown(account(renamed()))
+    assert escape(NASTY) in said
+    assert "<script>" not in said
+    assert escape("@octocat #12 a`b") == "\\@octocat \\#12 a\\`b"
+
+
+def test_rows_are_limited_and_the_rest_is_counted():
+    said = as_markdown(account(failed()), rows=3)
+    assert "... and 4 more." in said
