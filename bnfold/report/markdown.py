@@ -12,7 +12,8 @@ from bnfold.report.figures import bits, count, decibels, near_one, ordinary, per
 from bnfold.report.figures import names as listed
 
 ROWS = 10
-SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#!|~&@$])")
+SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#!|~&$])")
+MENTION = re.compile(r"(?<!\w)@(?=\w)")
 
 
 def as_markdown(account: Account, *, rows: int = ROWS) -> str:
@@ -54,7 +55,8 @@ def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
     if report.onset is not None:
         onset = report.onset
         channel = f", channel {onset.channel}" if onset.channel is not None else ""
-        yield f"First out of line: layer **{escape(onset.layer)}**{channel} ({small(onset.before)} → {small(onset.after)}).\n"
+        growth = f"{small(onset.before)} → {small(onset.after)}"
+        yield f"First out of line: layer **{escape(onset.layer)}**{channel} ({growth}).\n"
     if report.classifier is not None:
         yield from _classifier(report.classifier, rows)
     if report.detector is not None:
@@ -106,7 +108,8 @@ def escape(text: str) -> str:
         >>> escape("a_b <c> |d|")
         'a\\\\_b \\\\<c\\\\> \\\\|d\\\\|'
     """
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    # GitHub looks for mentions after unescaping, so only an invisible space between @ and the name helps.
+    return MENTION.sub("@\u200b", SPECIAL.sub(r"\\\1", " ".join(text.split())))
 
 
 def _code(text: str) -> str:

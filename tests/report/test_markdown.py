@@ -36,7 +36,8 @@ def test_names_are_escaped_and_mention_nobody():
     said = as_markdown(account(renamed()))
     assert escape(NASTY) in said
     assert "<script>" not in said
-    assert escape("@octocat #12 a`b") == "\\@octocat \\#12 a\\`b"
+    assert escape("conv1@bn1") == "conv1@bn1"
+    assert escape("@octocat #12 a`b") == "@\u200boctocat \\#12 a\\`b"
 
 
 def test_rows_are_limited_and_the_rest_is_counted():
