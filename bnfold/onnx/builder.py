@@ -13,6 +13,7 @@ keep their names as tensors. Learned arrays stay what they are, views or lazy, u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,15 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
+from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Layer, LazyArray, Net, Shape
+from bnfold.params.axes import sizes
+
+# What a text of 100 bytes can ask for (a box for each pixel of a plane of 2^31) must meet an end. Published models stay
+# below a thousandth of either.
+MOST_NUMBERS = 1 << 26
+"""How many numbers all constants of a model may have that are computed here and not read from a caffemodel."""
+MOST_NODES = 2_000_000
 
 ONNX_TYPES = {"bool": 9, "float16": 10, "float32": 1, "float64": 11, "int32": 6, "int64": 7}
 
@@ -71,7 +80,12 @@ class Weight:
         else:
             chunks = self.stored.chunks()
         for chunk in chunks:
-            yield np.ascontiguousarray(chunk, target).tobytes()
+            with np.errstate(over="raise"):
+                try:
+                    piece = np.ascontiguousarray(chunk, target).tobytes()
+                except FloatingPointError:
+                    raise UnsupportedError(f"'{self.name}' holds a number beyond what {self.dtype} can") from None
+            yield piece
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -102,6 +116,7 @@ class Graph:
     batched: frozenset[str] = frozenset()
     nodes: list[NodeProto] = field(default_factory=list)
     weights: dict[str, Weight] = field(default_factory=dict)
+    computed: int = 0  # numbers in constants of our own
     _tensor_names: set[str] = field(default_factory=set)
     _node_names: set[str] = field(default_factory=set)
     _given: list[tuple[set[str], str]] = field(default_factory=list)
@@ -218,6 +233,8 @@ class Block:
     def several(self, operator: str, *inputs: str, outputs: int, step: str = "", **attributes: Any) -> list[str]:
         """Add a node with several outputs and return those tensors."""
         name = f"{self.layer.name}/{step or operator.lower()}"
+        if len(self.graph.nodes) + len(self.nodes) >= MOST_NODES:
+            raise Refused(f"the model would have more than {MOST_NODES:,} nodes")
         numbered = [name] if outputs == 1 else [f"{name}.{index}" for index in range(outputs)]
         tensors = [self.graph.fresh_tensor(tensor) for tensor in numbered]
         node = helper.make_node(
@@ -234,18 +251,38 @@ class Block:
 
     def floats(self, values: npt.ArrayLike, step: str) -> str:
         """A constant of the model's float type."""
-        array = np.asarray(values, dtype=self.dtype)
-        return self.graph.add_weight(f"{self.layer.name}/{step}", array, array.shape, array.dtype)
+        return self._constant(np.asarray(values, dtype=self.dtype), step)
 
     def floats32(self, values: npt.ArrayLike, step: str) -> str:
         """A constant that is float32 whatever the model's type is, as some inputs must be (Resize's scales)."""
-        array = np.asarray(values, dtype=np.float32)
-        return self.graph.add_weight(f"{self.layer.name}/{step}", array, array.shape, array.dtype)
+        return self._constant(np.asarray(values, dtype=np.float32), step)
 
     def integers(self, values: npt.ArrayLike, step: str) -> str:
         """A constant of type int64: shapes, axes, indices."""
-        array = np.asarray(values, dtype=np.int64)
+        return self._constant(np.asarray(values, dtype=np.int64), step)
+
+    def _constant(self, array: Array, step: str) -> str:
+        self.affords(array.size)
+        self.graph.computed += array.size
         return self.graph.add_weight(f"{self.layer.name}/{step}", array, array.shape, array.dtype)
+
+    def affords(self, count: int) -> None:
+        """Refuse constants of `count` numbers where no model has so many; asked before they are computed."""
+        if self.graph.computed + count > MOST_NUMBERS:
+            raise Refused(f"it would take constants of {count:,} numbers, and a model may have {MOST_NUMBERS:,} in all")
+
+    def images(self, index: int = 0) -> tuple[int, int, int, int]:
+        """The shape of a bottom of images, (N, C, H, W)."""
+        shape = self.shapes[index]
+        if len(shape) != 4:
+            raise Refused(f"a bottom has {len(shape)} axes, and it takes images, of 4")
+        return shape[0], shape[1], shape[2], shape[3]
+
+    def stored_shape(self, index: int, word: str) -> Shape:
+        """The shape of the layer's blob `index` as it was loaded."""
+        if index >= len(self.layer.blobs):
+            raise Refused(f"it has no learned {word}: load the net with its caffemodel")
+        return tuple(self.layer.blobs.shapes[index])
 
     def as_float32(self, x: str, step: str) -> str:
         """`x` as float32, for operators that take nothing else."""
@@ -253,12 +290,16 @@ class Block:
 
     def constant(self, values: npt.ArrayLike) -> str:
         """A node that gives a value of the model's float type: for tops that do not depend on any input."""
-        return self("Constant", value=numpy_helper.from_array(np.asarray(values, dtype=self.dtype)))
+        array = np.asarray(values, dtype=self.dtype)
+        self.affords(array.size)
+        self.graph.computed += array.size
+        return self("Constant", value=numpy_helper.from_array(array))
 
     def learned(self, index: int, word: str, shape: Shape | None = None) -> str:
         """The initialiser of the layer's blob `index`, seen in `shape`."""
-        if index >= len(self.layer.blobs):
-            raise Refused(f"it has no learned {word}: load the net with its caffemodel")
+        stored = self.stored_shape(index, word)
+        if shape is not None and math.prod(shape) != math.prod(stored):
+            raise Refused(f"its {word} has the shape {sizes(stored)}, and {sizes(shape)} is needed")
         return self.graph.learned(self.layer, index, word, shape)
 
     @property
@@ -294,7 +335,8 @@ class Block:
     def close(self, results: str | Sequence[str]) -> None:
         """Give the tensors that the layer function returned the names of the tops, and add the nodes to the graph."""
         returned = [results] if isinstance(results, str) else list(results)
-        assert len(returned) == len(self.layer.tops), f"{self.layer}: {len(returned)} results"
+        if len(returned) != len(self.layer.tops):
+            raise Refused(f"it has {len(self.layer.tops)} tops, and layers of this type make {len(returned)}")
         made = {tensor for node in self.nodes for tensor in node.output}
         names: dict[str, str] = {}
         for tensor, top in zip(returned, self.layer.tops, strict=True):

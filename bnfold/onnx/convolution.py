@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,8 @@ def _windowed(block: Block, index: int, operator: str) -> str:
     shape = block.shapes[index]
     axis = canonical_axis(block.layer.param.convolution_param.axis, len(shape), block.layer)
     view = Convolution.of(block.layer, len(shape) - axis - 1)
+    if not view.kernel:
+        raise Refused("it has no spatial axes, and ONNX's convolutions need one")
     channels = shape[axis]
     weight_shape: Shape
     if operator == "Conv":
@@ -50,7 +53,7 @@ def _windowed(block: Block, index: int, operator: str) -> str:
 
 def _multiplied(block: Block, operator: str, x: str, weights: list[str], view: Convolution, channels: int) -> str:
     """The operator itself, `weights` being weight and perhaps bias."""
-    window = {
+    window: dict[str, Any] = {
         "kernel_shape": list(view.kernel),
         "strides": list(view.stride),
         "pads": [*view.pad, *view.pad],
@@ -85,6 +88,7 @@ def im2col(block: Block) -> str:
         raise Refused(f"its channel axis is {axis} and not 1")
     view = Convolution.of(block.layer, block.rank - 2)
     pixels = math.prod(view.kernel)
+    block.affords(pixels * pixels * block.shape[1])
     kernels = np.tile(np.eye(pixels).reshape(pixels, 1, *view.kernel), (block.shape[1],) + (1,) * (block.rank - 1))
     return block(
         "Conv",

@@ -51,7 +51,9 @@ def prior_box_clustered(block: Block) -> str:
 
 
 def _priors(block: Block, view: PriorBox | PriorBoxClustered, sizes: Array) -> str:
-    cells = np.array(block.shape[2:])
+    _, _, height, width = block.images()
+    block.affords(8 * len(sizes) * height * width)
+    cells = np.array([height, width])
     image = np.array(view.image or block.shapes[1][2:], dtype=np.float64)
     step = np.array(view.step) if view.step else image / cells
     y, x = np.meshgrid(
@@ -76,6 +78,7 @@ def detection_output(block: Block) -> str:
         raise Refused(f"eta {view.nms_eta:g} changes the threshold while suppressing, which NonMaxSuppression cannot")
     priors = math.prod(block.shapes[2][1:]) // 8
     _check_counts(block, view, priors)
+    block.affords(view.num_classes)
     labels = [label for label in range(view.num_classes) if label != view.background]
     boxes = _decoded(block, view, priors, labels)
     scores = reshape(block, block.bottoms[1], (0, priors, view.num_classes), "conf")
@@ -202,7 +205,7 @@ def _rows(block: Block, boxes: str, survivors: str, priors: int, labels: list[in
     alive = block("Greater", scores, block.floats(LOWEST, "none"), step="is_alive")
     label_or_last = block("Where", alive, label, block.integers(len(labels), "last"), step="label_or_last")
     key = block("Mul", label_or_last, block.integers(kept, "keys"), step="label_key")
-    key = block("Add", key, block.integers(np.arange(kept), "places_key"), step="key")
+    key = block("Add", key, block.integers(_numbers(block, kept), "places_key"), step="key")
     _, order = block.several("TopK", key, count, outputs=2, axis=1, largest=0, step="order")
     ordered = [
         block("GatherElements", tensor, order, axis=1, step=f"ordered_{name}")
@@ -223,6 +226,13 @@ def _rows(block: Block, boxes: str, survivors: str, priors: int, labels: list[in
     return reshape(block, or_nothing(block, rows), (1, 1, -1, ROW), "blob")
 
 
+def _numbers(block: Block, count: int) -> Array:
+    """0, 1, 2, ... in a constant that may be refused."""
+    block.affords(count)
+    numbers: Array = np.arange(count)
+    return numbers
+
+
 def or_nothing(block: Block, rows: str) -> str:
     """(K, 7) rows, or where K is 0 one row (image, -1, ...) for each image."""
     if block.batched:
@@ -231,7 +241,7 @@ def or_nothing(block: Block, rows: str) -> str:
         images = block("Cast", transpose(block, images, (1, 0), "images_column"), to=block.float_type, step="numbers")
     else:
         batch = block.integers([block.shape[0]], "images")
-        images = block.floats(np.arange(block.shape[0])[:, None], "numbers")
+        images = block.floats(_numbers(block, block.shape[0])[:, None], "numbers")
     nothing = block(
         "Pad", images, block.integers([0, 0, 0, ROW - 1], "pads"), block.floats(-1.0, "minus"), mode="constant"
     )

@@ -128,7 +128,12 @@ def write_layer(graph: Graph, layer: Layer) -> None:
     if function is None:
         raise Refused(REASONS.get(layer.type, _unknown(layer)))
     block = Block(graph, layer)
-    block.close(function(block))
+    # Constants are computed from parameters, which may be any numbers.
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        try:
+            block.close(function(block))
+        except ArithmeticError:
+            raise Refused(f"a constant made of its parameters is beyond what {block.dtype} holds") from None
 
 
 def _unknown(layer: Layer) -> str:

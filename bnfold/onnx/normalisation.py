@@ -93,7 +93,7 @@ def scale(block: Block) -> str:
 def _aligned(block: Block, index: int, axis: int, word: str) -> str:
     """The learned blob or the second bottom with trailing axes of 1, so that it broadcasts where Caffe puts it."""
     if len(block.bottoms) == 1:
-        return block.learned(index, word, _spread(block, tuple(block.layer.blobs.shapes[index]), axis))
+        return block.learned(index, word, _spread(block, block.stored_shape(index, word), axis))
     shape = block.shapes[1]
     spread = _spread(block, shape, axis)
     if spread == shape:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -44,9 +45,13 @@ def maximum(block: Block, view: Pooling, *, mask: bool = False, step: str = "") 
     if view.is_global and not mask:
         return block("GlobalMaxPool", block.bottom, step=step)
     inside = _inside(view)
-    outputs = block.several(
-        "MaxPool", block.bottom, outputs=2 if mask else 1, step=step, **_window(inside, _overhang(inside, view.pad))
-    )
+    x, window = block.bottom, _window(inside, _overhang(inside, view.pad))
+    if block.is_double and not mask and any(window["pads"]):
+        # onnx's evaluator mixes up pads that differ between axes.
+        spatial = len(view.kernel)
+        x = pad(block, x, [0, 0, *window["pads"][:spatial]], [0, 0, *window["pads"][spatial:]], -FLT_MAX, "around")
+        window["pads"] = [0] * (2 * spatial)
+    outputs = block.several("MaxPool", x, outputs=2 if mask else 1, step=step, **window)
     outputs[0] = _filled(block, outputs[0], view, inside, -FLT_MAX, "empty")
     if mask:
         # ONNX counts through the whole tensor, Caffe through one plane.
@@ -123,7 +128,7 @@ def _overhang(view: Pooling, padding: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
-def _window(view: Pooling, after: tuple[int, ...]) -> dict[str, list[int]]:
+def _window(view: Pooling, after: tuple[int, ...]) -> dict[str, Any]:
     return {"kernel_shape": list(view.kernel), "strides": list(view.stride), "pads": [*view.pad, *after]}
 
 

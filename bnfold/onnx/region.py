@@ -39,7 +39,7 @@ def psroi_pooling(block: Block) -> str:
     """
     view = PSROIPooling.of(block.layer)
     group, channels = view.group_size, view.output_dim
-    batch, _, height, width = block.shape
+    batch, _, height, width = block.images()
     block.fixes_batch("its regions index the images")
     regions = _regions(block)
     rows = _inside(block, regions, view, 2, height, "y")
@@ -113,15 +113,16 @@ def proposal(block: Block) -> list[str]:
     view = Proposal.of(block.layer)
     if len(block.bottoms) < 3:
         raise Refused("without its third bottom the size of the image is not known")
-    if block.shape[0] != 1:
+    images, channels, height, width = block.images()
+    if images != 1:
         raise Refused("it takes one image")
     block.fixes_batch("it takes one image")
     anchors = _anchors(view)
     count = len(anchors)
-    _, channels, height, width = block.shape
     if channels != 2 * count:
         raise Refused(f"its {channels} channels are not a background and a foreground score for {count} anchors")
     total = count * height * width
+    block.affords(4 * total)
     size = reshape(block, block.bottoms[2], (-1,), "image")
     score = cut(block, block.bottom, [1], [count], [2 * count], step="foreground")
     score = reshape(block, transpose(block, score, (0, 2, 3, 1), "scores_last"), (total,), "scores")

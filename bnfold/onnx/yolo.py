@@ -30,7 +30,8 @@ def yolo_v2(block: Block) -> str:
     if view.coords != 4:
         raise Refused(f"coords {view.coords}: only boxes of 4 numbers are known")
     parts = []
-    for index, (_, _, height, width) in enumerate(block.shapes):
+    for index in range(len(block.bottoms)):
+        _, _, height, width = block.images(index)
         anchors = np.array(view.biases[: 2 * view.num_box]).reshape(-1, 2) / width
         parts.append(_Scale(block, index, view, anchors, (height, width)).decoded(exclusive=True))
     return _rows(block, parts, float(np.nextafter(np.float32(view.confidence_threshold), -np.inf)), view.nms_threshold)
@@ -46,7 +47,8 @@ def yolo_v3(block: Block) -> str:
         raise Refused(f"{len(view.masks)} groups of masks and {len(view.anchors_scale)} scales for {bottoms} bottoms")
     biases = np.array(view.biases).reshape(-1, 2)
     parts = []
-    for index, (_, _, height, width) in enumerate(block.shapes):
+    for index in range(len(block.bottoms)):
+        _, _, height, width = block.images(index)
         anchors = biases[list(view.masks[index][: view.num_box])] / (width * view.anchors_scale[index])
         parts.append(_Scale(block, index, view, anchors, (height, width)).decoded(exclusive=False))
     return _rows(block, parts, view.confidence_threshold, view.nms_threshold)
