@@ -1,0 +1,186 @@
+"""Detections in standard operators: values, order of rows, the empty answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from single_layer import assert_close, by_oracle, exported, exported_double, layer_net
+
+from bnfold.errors import UnsupportedError
+from bnfold.net import Array, Shape
+from bnfold.onnx import to_onnx
+
+PRIORS, CLASSES = 40, 5
+
+
+def detector(rng: np.random.Generator, images: int, located: int = 1) -> list[Array]:
+    """Locations, confidences and priors for a DetectionOutput."""
+    loc = rng.normal(0, 0.5, (images, PRIORS * located * 4))
+    scores = rng.random((images, PRIORS, CLASSES))
+    scores /= scores.sum(2, keepdims=True)
+    corner = rng.random((PRIORS, 2)) * 0.7
+    boxes = np.concatenate([corner, corner + 0.1 + 0.2 * rng.random((PRIORS, 2))], axis=1)
+    variances = np.tile([0.1, 0.1, 0.2, 0.2], (PRIORS, 1))
+    priors = np.stack([boxes.reshape(-1), variances.reshape(-1)])[None]
+    return [np.asarray(array, np.float32) for array in (loc, scores.reshape(images, -1), priors)]
+
+
+def output(**fields: object) -> str:
+    defaults: dict[str, object] = {
+        "num_classes": CLASSES,
+        "code_type": "CENTER_SIZE",
+        "keep_top_k": 12,
+        "confidence_threshold": 0.2,
+        "nms_param": "{ nms_threshold: 0.4 top_k: 15 }",
+    }
+    words = " ".join(
+        f"{name} {value}" if name == "nms_param" else f"{name}: {value}" for name, value in (defaults | fields).items()
+    )
+    return f'type: "DetectionOutput" detection_output_param {{ {words} }}'
+
+
+@pytest.mark.parametrize("opset", [11, 17, 21])
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"code_type": "CORNER"},
+        {"code_type": "CORNER_SIZE"},
+        {"variance_encoded_in_target": "true"},
+        {"background_label_id": 2},
+        {"background_label_id": -1},
+        {"keep_top_k": -1, "nms_param": "{ nms_threshold: 0.4 }"},
+        {"keep_top_k": 1},
+        {"share_location": "false"},
+        {"nms_param": "{ nms_threshold: 0.4 top_k: 3 }"},
+        {"nms_param": "{ nms_threshold: 1.5 top_k: 100 }"},
+    ],
+    ids=lambda fields: " ".join(fields) or "plain",
+)
+def test_detections_are_those_of_caffe_in_its_order(fields: dict[str, object], images: int, opset: int):
+    rng = np.random.default_rng(images)
+    inputs = detector(rng, images, CLASSES if "share_location" in fields else 1)
+    text = output(**fields)
+    net = layer_net(text, [x.shape for x in inputs])
+    expected = by_oracle(text, net, inputs)
+    assert expected[0].shape[2] >= images
+    assert_close(exported(net, inputs, opset=opset), expected)
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_no_detection_at_all_gives_one_row_for_each_image(images: int):
+    inputs = detector(np.random.default_rng(0), images)
+    net = layer_net(output(confidence_threshold=0.999), [x.shape for x in inputs])
+    (rows,) = exported(net, inputs)
+    np.testing.assert_array_equal(rows, [[[[image, -1, -1, -1, -1, -1, -1] for image in range(images)]]])
+
+
+def test_an_image_without_detections_has_no_row_when_another_has():
+    loc, scores, priors = detector(np.random.default_rng(0), 2)
+    scores[0] = 0
+    net = layer_net(output(), [loc.shape, scores.shape, priors.shape])
+    (rows,) = exported(net, [loc, scores, priors])
+    assert (rows[0, 0, :, 0] == 1).all()
+
+
+def test_a_batch_that_stays_open_gives_the_same_rows():
+    inputs = detector(np.random.default_rng(0), 3)
+    text = output()
+    fixed = layer_net(text, [x.shape for x in inputs])
+    opened = layer_net(text, [(1, *x.shape[1:]) for x in inputs])
+    model_inputs = [*inputs[:2], inputs[2]]
+    assert_close(exported(opened, model_inputs, dynamic_batch=True), exported(fixed, inputs))
+
+
+def test_a_threshold_that_changes_while_suppressing_is_refused():
+    inputs = detector(np.random.default_rng(0), 1)
+    net = layer_net(output(nms_param="{ nms_threshold: 0.6 eta: 0.5 }"), [x.shape for x in inputs])
+    with pytest.raises(UnsupportedError, match=r"layer 'l' \(DetectionOutput\): eta 0.5 changes the threshold"):
+        to_onnx(net)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "min_size: 10 min_size: 20 max_size: 15 max_size: 40 aspect_ratio: 2 aspect_ratio: 0.3 clip: true step: 8",
+        "min_size: 7 aspect_ratio: 3 flip: false variance: 0.3 offset: 0.25 img_size: 90",
+        "min_size: 7 img_h: 50 img_w: 70 step_h: 9 step_w: 11 variance: 0.1 variance: 0.2 variance: 0.3 variance: 0.4",
+    ],
+)
+def test_prior_boxes_only_depend_on_shapes(text: str):
+    text = f'type: "PriorBox" prior_box_param {{ {text} }}'
+    shapes: list[Shape] = [(2, 3, 4, 5), (2, 3, 60, 80)]
+    inputs = [np.zeros(shape, np.float32) for shape in shapes]
+    net = layer_net(text, shapes)
+    assert_close(exported(net, inputs), by_oracle(text, net, inputs), 1e-7)
+    assert_close(exported_double(net, inputs), by_oracle(text, net, inputs), 1e-7)
+
+
+def yolo(threshold: float) -> str:
+    return (
+        'type: "YoloDetectionOutput" yolo_detection_output_param { num_classes: 3 num_box: 2 '
+        f"biases: 1.5 biases: 2 biases: 3 biases: 1 confidence_threshold: {threshold} nms_threshold: 0.3 }}"
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.9999])
+def test_yolo_v2_gives_its_rows_best_first(threshold: float):
+    x = np.random.default_rng(5).normal(0, 1.5, (1, 16, 6, 6)).astype(np.float32)
+    net = layer_net(yolo(threshold), [x.shape])
+    assert_close(exported(net, [x], opset=11), by_oracle(yolo(threshold), net, [x]))
+    assert_close(exported(net, [x]), by_oracle(yolo(threshold), net, [x]))
+
+
+def test_yolo_takes_one_image():
+    with pytest.raises(UnsupportedError, match="it takes one image"):
+        to_onnx(layer_net(yolo(0.1), [(2, 16, 6, 6)]))
+
+
+def sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def yolo_v3_rows(bottoms: list[Array], threshold: float, overlap: float) -> list[list[float]]:
+    """YOLO v3 by its loops: two boxes per cell, three classes, anchors 1..4 in pixels, planes of stride 8 and 16."""
+    biases = [[10, 14], [23, 27], [37, 58], [81, 82]]
+    masks = [[2, 3], [0, 1]]
+    found: list[list[float]] = []
+    for x, mask, stride in zip(bottoms, masks, (16, 8), strict=True):
+        side = x.shape[3]
+        cells = x.reshape(2, 8, side, side).astype(np.float64)
+        for row, column, box in np.ndindex(side, side, 2):
+            t = cells[box, :, row, column]
+            centre = (np.array([column, row]) + sigmoid(t[:2])) / side
+            half = np.exp(t[2:4]) * biases[mask[box]] / (side * stride) / 2
+            for label, score in enumerate(sigmoid(t[5:]) * sigmoid(t[4])):
+                if score > threshold:
+                    found.append([0, label + 1, score, *(centre - half), *(centre + half)])
+    found.sort(key=lambda row: -row[2])
+    kept: list[list[float]] = []
+    for row in found:
+        if all(intersection_over_union(row[3:], other[3:]) < overlap for other in kept):
+            kept.append(row)
+    return kept
+
+
+def intersection_over_union(one: list[float], other: list[float]) -> float:
+    sides = [min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1)]
+    inside = max(sides[0], 0) * max(sides[1], 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return inside / (areas[0] + areas[1] - inside)
+
+
+def test_yolo_v3_gives_its_rows_best_first():
+    text = (
+        'type: "Yolov3DetectionOutput" yolov3_detection_output_param { num_classes: 3 num_box: 2 mask_group_num: 2 '
+        "biases: 10 biases: 14 biases: 23 biases: 27 biases: 37 biases: 58 biases: 81 biases: 82 "
+        "mask: 2 mask: 3 mask: 0 mask: 1 anchors_scale: 16 anchors_scale: 8 "
+        "confidence_threshold: 0.3 nms_threshold: 0.3 }"
+    )
+    rng = np.random.default_rng(2)
+    bottoms = [rng.normal(0, 1.2, (1, 16, side, side)).astype(np.float32) for side in (3, 6)]
+    net = layer_net(text, [x.shape for x in bottoms])
+    expected = np.array(yolo_v3_rows(bottoms, 0.3, 0.3)).reshape(1, 1, -1, 7)
+    assert expected.shape[2] > 5
+    assert_close(exported(net, bottoms), [expected])

@@ -1,0 +1,92 @@
+"""Pooling of regions against the oracle, and proposals against a plain loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from single_layer import assert_close, by_oracle, exported, layer_net
+
+from bnfold.errors import UnsupportedError
+from bnfold.net import Array
+from bnfold.onnx import to_onnx
+
+
+def regions(rng: np.random.Generator, count: int, images: int) -> Array:
+    """Regions of an image of 100 x 80 pixels, some beyond its edge, some of no size."""
+    start = rng.uniform(-10, 90, (count, 2))
+    size = rng.uniform(0, 60, (count, 2)) * rng.integers(0, 2, (count, 1))
+    image = rng.integers(0, images, (count, 1))
+    return np.concatenate([image, start, start + size], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_roi_pooling_gives_what_the_oracle_gives(opset: int):
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(0, 1, (2, 3, 10, 13)).astype(np.float32), regions(rng, 30, 2)]
+    text = 'type: "ROIPooling" roi_pooling_param { pooled_h: 3 pooled_w: 4 spatial_scale: 0.125 }'
+    net = layer_net(text, [x.shape for x in inputs])
+    assert_close(exported(net, inputs, opset=opset), by_oracle(text, net, inputs))
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_psroi_pooling_gives_what_the_oracle_gives(opset: int, images: int):
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(0, 1, (images, 18, 10, 13)).astype(np.float32), regions(rng, 30, images)]
+    text = 'type: "PSROIPooling" psroi_pooling_param { output_dim: 2 group_size: 3 spatial_scale: 0.125 }'
+    net = layer_net(text, [x.shape for x in inputs])
+    assert_close(exported(net, inputs, opset=opset), by_oracle(text, net, inputs))
+
+
+def proposals(scores: Array, deltas: Array, image: Array, least: float, first: int, most: int) -> tuple[Array, Array]:
+    """mini-caffe's Proposal by its loops: stride 16, base 16, ratios 0.5 and 1, scale 2, overlap 0.5."""
+    anchors = []
+    for ratio in (0.5, 1.0):
+        width = round(float(np.sqrt(256 / ratio)))
+        height = np.floor(width * ratio + 0.5)
+        half = 0.5 * (np.array([width, height]) * 2 - 1)
+        anchors.append(np.concatenate([7.5 - half, 7.5 + half]))
+    boxes, values = [], []
+    for row, column, k in np.ndindex(scores.shape[2], scores.shape[3], 2):
+        box = anchors[k] + 16 * np.array([column, row, column, row])
+        size = box[2:] - box[:2] + 1
+        centre = box[:2] + size / 2
+        move = deltas[0, 4 * k : 4 * k + 4, row, column]
+        centre, half = centre + move[:2] * size, np.exp(move[2:]) * size / 2
+        limit = np.array([image[1], image[0]] * 2) - 1
+        box = np.clip(np.concatenate([centre - half, centre + half]), 0, limit)
+        large = (box[2:] - box[:2] + 1 >= least * image[2]).all()
+        boxes.append(box)
+        values.append(scores[0, 2 + k, row, column] * large)
+    kept: list[int] = []
+    for i in sorted(range(len(values)), key=lambda i: -values[i])[:first]:
+        if len(kept) < most and all(overlap(boxes[i], boxes[j]) <= 0.5 for j in kept):
+            kept.append(i)
+    return np.array([[0, *boxes[i]] for i in kept]), np.array([values[i] for i in kept])
+
+
+def overlap(one: Array, other: Array) -> float:
+    sides = np.maximum(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]) + 1, 0)
+    areas = [np.prod(box[2:] - box[:2] + 1) for box in (one, other)]
+    return float(np.prod(sides) / (areas[0] + areas[1] - np.prod(sides)))
+
+
+@pytest.mark.parametrize(("first", "most"), [(6000, 300), (20, 5)])
+def test_proposals_are_those_of_mini_caffe(first: int, most: int):
+    rng = np.random.default_rng(3)
+    scores = rng.random((1, 4, 5, 6)).astype(np.float32)
+    deltas = rng.normal(0, 0.4, (1, 8, 5, 6)).astype(np.float32)
+    image = np.array([[70, 90, 1.5]], np.float32)
+    text = (
+        'type: "Proposal" proposal_param { feat_stride: 16 base_size: 16 min_size: 16 ratio: 0.5 ratio: 1 scale: 2 '
+        f"pre_nms_topn: {first} post_nms_topn: {most} nms_thresh: 0.5 }}"
+    )
+    inputs = [scores, deltas, image]
+    net = layer_net(text, [x.shape for x in inputs], 2)
+    assert_close(exported(net, inputs), proposals(scores, deltas, image[0], 16, first, most))
+
+
+def test_an_align_of_unknown_sampling_is_refused():
+    text = 'type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 }'
+    with pytest.raises(UnsupportedError, match="sample the bins differently"):
+        to_onnx(layer_net(text, [(1, 3, 8, 8), (4, 5)]))
