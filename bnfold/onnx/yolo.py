@@ -46,6 +46,8 @@ def yolo_v3(block: Block) -> str:
     if len(view.masks) != bottoms or len(view.anchors_scale) != bottoms:
         raise Refused(f"{len(view.masks)} groups of masks and {len(view.anchors_scale)} scales for {bottoms} bottoms")
     biases = np.array(view.biases).reshape(-1, 2)
+    if any(number >= len(biases) for mask in view.masks for number in mask):
+        raise Refused(f"its masks {view.masks} name more anchors than the {len(biases)} there are")
     parts = []
     for index in range(len(block.bottoms)):
         _, _, height, width = block.images(index)

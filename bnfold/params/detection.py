@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -244,7 +246,8 @@ class Proposal:
         """Read a Proposal.
 
         Raises:
-            ModelError: the layer is written in Vitis' words, whose arithmetic is another, or keeps no box.
+            ModelError: the layer is written in Vitis' words, whose arithmetic is another; it keeps no box; a ratio
+                makes no anchor.
         """
         param = layer.param.proposal_param
         if param.anchor or param.HasField("nms_iou_th"):
@@ -255,11 +258,14 @@ class Proposal:
             (param.feat_stride, param.base_size, param.post_nms_topn),
             1,
         )
+        ratios = tuple(param.ratio) or (0.5, 1.0, 2.0)
+        if not all(0 < ratio < math.inf for ratio in ratios):
+            raise ModelError(f"{layer}: ratio {ratios} must name numbers above 0")
         return cls(
             param.feat_stride,
             param.base_size,
             param.min_size,
-            tuple(param.ratio) or (0.5, 1.0, 2.0),
+            ratios,
             tuple(param.scale) or (8.0, 16.0, 32.0),
             param.pre_nms_topn,
             param.post_nms_topn,
@@ -303,6 +309,7 @@ class YoloDetectionOutput:
             return cls._v3(layer)
         param = layer.param.yolo_detection_output_param
         at_least(layer, "num_classes and num_box", (param.num_classes, param.num_box), 1)
+        _check_pairs(layer, param.biases)
         return cls(
             param.num_classes,
             param.num_box,
@@ -322,6 +329,7 @@ class YoloDetectionOutput:
             1,
         )
         masks, groups = tuple(param.mask), param.mask_group_num
+        _check_pairs(layer, param.biases)
         if len(masks) % groups:
             raise ModelError(f"{layer}: {len(masks)} masks do not divide among {groups} groups")
         each = max(len(masks) // groups, 1)
@@ -336,3 +344,8 @@ class YoloDetectionOutput:
             tuple(param.anchors_scale),
             param.gaussian_box,
         )
+
+
+def _check_pairs(layer: Layer, biases: Sequence[float]) -> None:
+    if len(biases) % 2:
+        raise ModelError(f"{layer}: biases are pairs of width and height, and there are {len(biases)}")

@@ -15,7 +15,7 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["bnfold"]):
-    from fuzz.harness import pair, limit_memory, limited
+    from fuzz.harness import limit_memory, limited, pair
 
 if __name__ == "__main__":
     limit_memory()

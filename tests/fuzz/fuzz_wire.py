@@ -15,7 +15,7 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["bnfold"]):
-    from fuzz.harness import wire, limit_memory, limited
+    from fuzz.harness import limit_memory, limited, wire
 
 if __name__ == "__main__":
     limit_memory()

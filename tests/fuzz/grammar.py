@@ -24,8 +24,9 @@ MOST_LAYERS = 12
 MOST_VALUES = 4096
 
 # Linear layers and affines are what folding is about, so they come up more often.
-_FOLDING = ["Convolution", "BatchNorm", "Scale", "InnerProduct", "Deconvolution", "ReLU", "Pooling", "Eltwise", "Concat"]
-TYPES = sorted(SHAPES) + _FOLDING * 5 + ["Unknown", "SoftmaxWithLoss", "Accuracy", "Data"]
+_FOLDING = ["BatchNorm", "Concat", "Convolution", "Deconvolution", "Eltwise", "InnerProduct", "Pooling", "ReLU"]
+_ODD = ["Accuracy", "Data", "SoftmaxWithLoss", "Unknown"]
+TYPES = sorted(SHAPES) + [*_FOLDING, "Scale"] * 5 + _ODD
 NUMBERS = (0, 1, 2, 3, 1, 2, 4, -1, -2, 5, 8, 64, 255, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, -(2**63))
 VALUES = (1.0, -1.0, 0.5, 2.0, -0.25, 0.0, 1e-3, 7e-46, 1e38, -3e38, math.inf, math.nan, 1e-20, 3.0, -0.0, 1e20)
 
@@ -101,7 +102,8 @@ def _layer(choose: Chooser, index: int, made: Sequence[str]) -> LayerParameter:
     more = choose.below(3) if rule is None or rule.most is None or rule.most > least else 0
     for _ in range(least + more):
         # Mostly the newest blob, so that layers form chains.
-        layer.bottom.append(made[-1] if not choose.sometimes() else str(choose.of(made if not choose.rarely() else ["nobody"])))
+        known = made if not choose.rarely() else ["nobody"]
+        layer.bottom.append(str(choose.of(known)) if choose.sometimes() else made[-1])
     several = kind in ("Slice", "Split", "Pooling", "LSTM") or choose.rarely()
     for top in range(1 + (choose.below(3) if several else 0)):
         in_place = top < len(layer.bottom) and choose.sometimes()
