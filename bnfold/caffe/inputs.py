@@ -98,7 +98,7 @@ def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequen
     if strangers := [f"'{name}'" for name in given if name not in inputs]:
         raise UsageError(f"there is no input {', '.join(strangers)}; the inputs are {there}")
     for name, shape in given.items():
-        if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        if not all(isinstance(size, int) and size > 0 for size in shape):
             raise UsageError(f"input '{name}' cannot have the shape {_sizes(shape)}: sizes are positive numbers")
     if batch is not None and batch < 1:
         raise UsageError(f"a batch of {batch} holds nothing")
