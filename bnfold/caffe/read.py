@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from bnfold.caffe import kinds
+from bnfold.caffe.binary import read_net
 from bnfold.caffe.deploy import deploy
 from bnfold.caffe.inputs import give_shapes
 from bnfold.caffe.match import channels_wanted, give_weights
@@ -44,9 +45,10 @@ def load(
     """Read a Caffe network of any dialect as it is at TEST.
 
     Args:
-        prototxt: the network: V2, V1 or V0, for deployment or training, or a solver that holds it.
+        prototxt: the network: V2, V1 or V0, for deployment or training, or a solver that holds it; or a caffemodel,
+            which carries its network.
         caffemodel: its weights; several files, as a list or joined by commas, where later ones replace earlier ones;
-            None for a network without weights.
+            None for a network without weights. HDF5 snapshots (`.caffemodel.h5`) need the extra `hdf5`.
         input_shapes: input -> shape, where the file does not say it or says another.
         batch: the first dimension of every input.
         ignore_unknown_fields: go on where a field of no dialect is set, and say so in `Net.notes`.
@@ -66,8 +68,13 @@ def load(
     Example:
         net = load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 3, 224, 224)})
     """
-    document = read_prototxt(Path(prototxt), ignore_unknown_fields=ignore_unknown_fields)
-    files = tuple(read_weights(path) for path in _paths(caffemodel))
+    path = Path(prototxt)
+    if path.suffix == ".caffemodel":
+        document = read_net(carrier := read_weights(path))
+        files = [read_weights(one) for one in _paths(caffemodel)] or [carrier]
+    else:
+        document = read_prototxt(path, ignore_unknown_fields=ignore_unknown_fields)
+        files = [read_weights(one) for one in _paths(caffemodel)]
     net = build(
         document,
         files,

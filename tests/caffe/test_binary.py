@@ -1,0 +1,150 @@
+"""A caffemodel alone: the net that it carries, in whatever numbers its dialect has."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
+from bnfold.caffe.read import load
+from bnfold.caffe.wire import FIXED32, LENGTH, VARINT, encode_field, encode_tag, encode_varint
+from bnfold.errors import BnfoldError, ParseError
+from bnfold.net import Layer, Net
+
+TESTS = Path(__file__).parent.parent
+FOLDERS = sorted(path.parent for path in (TESTS / "golden").glob("*/net.prototxt"))
+TRAINING = ("include", "exclude", "phase", "loss_weight", "propagate_down")
+# What a net with data layers took its input's shape from, and what PSPNet's Caffe does not store.
+SHAPELESS = ("psp_",)
+
+
+def described(layer: Layer) -> tuple[object, ...]:
+    """All about a layer that means something at inference. The name of an input's layer does not."""
+    param = LayerParameter()
+    param.CopyFrom(layer.param)
+    for field in TRAINING:
+        param.ClearField(field)
+    if layer.type == "Input":
+        param.ClearField("name")
+    if layer.type == "BN":
+        # PSPNet's Caffe freezes these by rates that it adds itself.
+        param.ClearField("param")
+    return str(param), layer.bottoms, layer.tops
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_golden_is_the_same_net_from_its_caffemodel_alone(folder):
+    whole = load(folder / "net.prototxt", folder / "net.caffemodel")
+    shapes = whole.inputs if folder.name.startswith(SHAPELESS) else None
+    alone = load(folder / "net.caffemodel", input_shapes=shapes)
+    assert list(map(described, alone.layers)) == list(map(described, whole.layers))
+    assert [layer.blobs.shapes for layer in alone.layers] == [layer.blobs.shapes for layer in whole.layers]
+    assert alone.inputs == whole.inputs
+
+
+def message(**fields: str) -> bytes:
+    """A LayerParameter without parameters."""
+    return LayerParameter(**fields).SerializeToString()
+
+
+def read(folder: Path, *layers: bytes) -> Net:
+    path = folder / "net.caffemodel"
+    data = LayerParameter(name="data", type="Input", top=["data"])
+    data.input_param.shape.add(dim=[1, 4, 6, 6])
+    path.write_bytes(b"".join(encode_field(100, layer) for layer in (data.SerializeToString(), *layers)))
+    return load(path)
+
+
+def varint_field(number: int, value: int) -> bytes:
+    return encode_tag(number, VARINT) + encode_varint(value)
+
+
+def test_a_number_of_two_meanings_means_what_the_type_needs(tmp_path):
+    # 147 is upsample_param in SegNet, and reorg_param, swish_param and more elsewhere.
+    upsample = message(name="u", type="Upsample", bottom=["data"], top=["u"]) + encode_field(147, varint_field(1, 2))
+    layer = read(tmp_path, upsample).layers[1]
+    assert layer.param.upsample_param.scale == 2
+    reorg = message(name="r", type="Reorg", bottom=["data"], top=["r"]) + encode_field(147, varint_field(1, 2))
+    assert read(tmp_path, reorg).layers[1].param.reorg_param.stride == 2
+
+
+def test_a_number_that_means_nothing_for_the_type_is_left_out(tmp_path):
+    relu = message(name="r", type="ReLU", bottom=["data"], top=["r"]) + encode_field(147, b"")
+    assert read(tmp_path, relu).layers[1].param == LayerParameter(name="r", type="ReLU", bottom=["data"], top=["r"])
+
+
+def test_one_layer_tells_the_dialect_of_the_next(tmp_path):
+    # Field 8 of BatchNormParameter is bias_filler in Intel's Caffe; RegionLoss has 209 there alone.
+    assert LayerParameter(type="BN").DESCRIPTOR.fields_by_name["bn_param"].number == 45
+    segnet = encode_field(45, encode_field(1, b""))
+    bn = message(name="b", type="BN", bottom=["data"], top=["b"]) + segnet + encode_field(45, varint_field(3, 1))
+    layer = read(tmp_path, bn).layers[1]
+    assert layer.param.bn_param.HasField("scale_filler")
+    assert layer.param.bn_param.bn_mode == 1
+
+
+def test_split_layers_that_caffe_put_in_are_taken_out(tmp_path):
+    split = "data_input_0_split"
+    net = read(
+        tmp_path,
+        message(name=split, type="Split", bottom=["data"], top=[f"{split}_0", f"{split}_1"]),
+        message(name="a", type="ReLU", bottom=[f"{split}_0"], top=["a"]),
+        message(name="b", type="ReLU", bottom=[f"{split}_1"], top=["b"]),
+        message(name="mine", type="Split", bottom=["a"], top=["x", "y"]),
+    )
+    assert [(layer.name, layer.bottoms) for layer in net.layers[1:]] == [
+        ("a", ["data"]),
+        ("b", ["data"]),
+        ("mine", ["a"]),
+    ]
+
+
+def test_the_phase_of_training_goes(tmp_path):
+    layer = read(tmp_path, message(name="b", type="ReLU", bottom=["data"], top=["b"], phase="TRAIN")).layers[1]
+    assert not layer.param.HasField("phase")
+
+
+def test_a_rounding_that_may_be_either_is_said_aloud(tmp_path):
+    pool = message(name="p", type="Pooling", bottom=["data"], top=["p"])
+    kernel = varint_field(2, 2) + varint_field(13, 0)
+    (note,) = read(tmp_path, pool + encode_field(121, kernel)).notes
+    assert "`round_mode: CEIL`, or `ceil_mode: false`" in note
+
+
+def test_v1_and_v0_files_carry_nets_too(tmp_path):
+    path = tmp_path / "net.caffemodel"
+    net = NetParameter(input=["data"], input_dim=[1, 2, 3, 4])
+    net.layers.add(name="r", type="RELU", bottom=["data"], top=["r"])
+    path.write_bytes(net.SerializeToString())
+    assert [layer.type for layer in load(path).layers] == ["Input", "ReLU"]
+    net.layers[0].Clear()
+    net.layers[0].layer.name, net.layers[0].layer.type = "t", "tanh"
+    net.layers[0].bottom.append("data")
+    net.layers[0].top.append("t")
+    path.write_bytes(net.SerializeToString())
+    assert [layer.type for layer in load(path).layers] == ["Input", "TanH"]
+
+
+def test_weights_without_a_net_are_refused(tmp_path):
+    net = NetParameter()
+    net.layer.add(name="conv", type="Convolution")
+    (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
+    with pytest.raises(ParseError, match="has weights and no network that connects them; give the prototxt too"):
+        load(tmp_path / "net.caffemodel")
+
+
+def test_damage_inside_parameters_is_refused_or_harmless(tmp_path):
+    """Every single changed byte of a small file gives a net or one sentence."""
+    pool = message(name="p", type="Pooling", bottom=["data"], top=["p"])
+    rest = encode_field(121, varint_field(1, 1) + varint_field(2, 3)) + encode_field(107, encode_field(1, b"source"))
+    intact = read(tmp_path, pool + rest + encode_tag(5, FIXED32) + b"\0\0\x80\x3f")
+    assert len(intact.layers) == 2
+    path = tmp_path / "net.caffemodel"
+    content = path.read_bytes()
+    for index in range(len(content)):
+        for value in (0, 0x7F, 0xFF, content[index] ^ 1 << LENGTH):
+            path.write_bytes(content[:index] + bytes([value]) + content[index + 1 :])
+            with contextlib.suppress(BnfoldError):
+                load(path, guess_shapes=True)
