@@ -105,7 +105,7 @@ class Graph:
         net: what is exported.
         shapes: blob -> shape; None where it is unknown, -1 where a size is only known at run time.
         options: what the caller chose.
-        batched: the blobs whose first dimension is symbolic.
+        batched: the blobs whose first dimension is left open, with its name.
         nodes: in execution order.
         weights: initialisers by name, in order of first use.
     """
@@ -113,7 +113,7 @@ class Graph:
     net: Net
     shapes: Mapping[str, Shape | None]
     options: Options
-    batched: frozenset[str] = frozenset()
+    batched: Mapping[str, str] = field(default_factory=dict)
     nodes: list[NodeProto] = field(default_factory=list)
     weights: dict[str, Weight] = field(default_factory=dict)
     computed: int = 0  # numbers in constants of our own

@@ -31,6 +31,7 @@ from bnfold.onnx import (
 )
 from bnfold.onnx.builder import ONNX_TYPES, Block, Graph, LayerFunction, Options, Refused, UnknownShape
 from bnfold.onnx.custom import DOMAIN, custom
+from bnfold.params import sizes
 from bnfold.shapes import infer_shapes
 
 OPSETS = range(11, 22)
@@ -85,7 +86,7 @@ def build(
         net,
         infer_shapes(net),
         Options(opset, number),
-        _batched(net) if dynamic_batch else frozenset(),
+        _batched(net) if dynamic_batch else {},
     )
     _write_layers(graph, allow_custom_ops)
     return _model(graph, names, metadata or {}), graph
@@ -142,29 +143,45 @@ def _unknown(layer: Layer) -> str:
     return "what layers of this type compute is not known here"
 
 
-def _batched(net: Net) -> frozenset[str]:
-    """The blobs whose first dimension follows the batch: those that change when the inputs' first dimension does."""
+def _batched(net: Net) -> dict[str, str]:
+    """The blobs whose first dimension follows the batch, with a name for it: those that grow when the inputs do.
+
+    The batch is the first dimension of the first input, and of every input that has as many items.
+    """
+    if not net.inputs or not next(iter(net.inputs.values())):
+        raise UnsupportedError("--dynamic-batch: the net has no input with a batch")
+    batch = next(iter(net.inputs.values()))[0]
     grown = net.copy()
+    grown.inputs = {name: _grown(shape, batch) for name, shape in net.inputs.items()}
     now = infer_shapes(net)
-    grown.inputs = {name: (shape[0] + 1, *shape[1:]) if shape else shape for name, shape in net.inputs.items()}
     try:
         then = infer_shapes(grown)
     except ModelError as error:
-        raise UnsupportedError(
-            f"--dynamic-batch: with another batch size the net does not fit together: {error}"
-        ) from error
-    batched, fixed = set(), []
+        raise UnsupportedError(f"--dynamic-batch: with one more item the net does not fit together: {error}") from error
+    batched: dict[str, str] = {}
+    astray = []
     for blob, shape in now.items():
         other = then[blob]
         if shape is None or other is None or shape == other:
             continue
-        if shape[1:] == other[1:] and len(shape) == len(other):
-            batched.add(blob)
+        if shape[1:] != other[1:]:
+            astray.append(f"blob '{blob}' has shape {sizes(shape)}, and {sizes(other)} with one more item")
         else:
-            fixed.append(f"blob '{blob}' has shape {shape}, and {other} with one more item in the batch")
-    if fixed:
-        raise UnsupportedError("--dynamic-batch: the batch does not stay in front:", fixed)
-    return frozenset(batched)
+            batched[blob] = _multiple(shape[0], other[0] - shape[0], batch)
+    if astray:
+        raise UnsupportedError("--dynamic-batch: the batch does not stay in front:", astray)
+    return batched
+
+
+def _grown(shape: Shape, batch: int) -> Shape:
+    return (batch + 1, *shape[1:]) if shape and shape[0] == batch else shape
+
+
+def _multiple(size: int, growth: int, batch: int) -> str:
+    """What to call a size that grows by `growth` with the batch; empty when it is no multiple of it."""
+    if size != growth * batch:
+        return ""
+    return BATCH if growth == 1 else f"{growth}*{BATCH}"
 
 
 def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) -> ModelProto:
@@ -196,10 +213,10 @@ def _value(graph: Graph, blob: str) -> Any:
     kind = ONNX_TYPES[graph.options.dtype.name]
     if shape is None:
         return helper.make_tensor_value_info(blob, kind, None)
-    sizes: list[int | str | None] = [None if size < 0 else size for size in shape]
+    dims: list[int | str | None] = [None if size < 0 else size for size in shape]
     if blob in graph.batched:
-        sizes[0] = BATCH
-    return helper.make_tensor_value_info(blob, kind, sizes)
+        dims[0] = graph.batched[blob] or None
+    return helper.make_tensor_value_info(blob, kind, dims)
 
 
 def _version() -> str:

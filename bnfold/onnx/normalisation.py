@@ -95,18 +95,20 @@ def _aligned(block: Block, index: int, axis: int, word: str) -> str:
     if len(block.bottoms) == 1:
         return block.learned(index, word, _spread(block, block.stored_shape(index, word), axis))
     shape = block.shapes[1]
-    spread = _spread(block, shape, axis)
+    spread = _spread(block, shape, axis, learned=False)
     if spread == shape:
         return block.bottoms[1]
     # 0 copies: what is in front of the added axes may be an open batch.
     return reshape(block, block.bottoms[1], (0,) * len(shape) + spread[len(shape) :] if shape else spread, word)
 
 
-def _spread(block: Block, shape: Shape, axis: int) -> Shape:
+def _spread(block: Block, shape: Shape, axis: int, *, learned: bool = True) -> Shape:
     """`shape` laid on the bottom's axes from `axis` on; the axes in front broadcast by themselves."""
     if math.prod(shape) == 1 and len(shape) <= 1:
         return (1,) * max(len(shape), 1)
     start = canonical_axis(axis, block.rank, block.layer)
+    if start == 0 and learned:
+        block.fixes_batch("its learned values lie along the batch")
     return shape + (1,) * (block.rank - start - len(shape))
 
 
