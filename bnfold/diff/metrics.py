@@ -163,7 +163,7 @@ class BlobError:
         """
         if reference.shape != candidate.shape:
             raise ValueError(f"shape {reference.shape} against {candidate.shape}")
-        self.shape = reference.shape
+        self.shape = self.shape or reference.shape  # the last batch may be smaller
         if reference.size == 0:
             return []
         whole = reference.shape if by_sample and reference.ndim else (1, *reference.shape)
