@@ -1,0 +1,194 @@
+"""The model around the nodes: names, shapes, shared weights, metadata, versions, determinism."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import onnx
+import pytest
+from cases import golden, goldens
+from onnx import numpy_helper
+from single_layer import layer_net
+
+from bnfold.errors import UnsupportedError, UsageError
+from bnfold.net import Net
+from bnfold.onnx import to_onnx
+from bnfold.runtime import Session
+
+RESIDUAL = """
+name: "residual"
+input: "data" input_shape { dim: 1 dim: 4 dim: 6 dim: 6 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
+layer { name: "sum" type: "Eltwise" bottom: "conv" bottom: "data" top: "sum" }
+layer { name: "drop" type: "Dropout" bottom: "sum" top: "sum" }
+layer { name: "prob" type: "Softmax" bottom: "sum" top: "prob" }
+"""
+
+
+def residual() -> Net:
+    return nets.net(RESIDUAL)
+
+
+def test_layer_names_are_node_names_and_blob_names_tensor_names():
+    nodes = {node.name: list(node.output) for node in to_onnx(residual()).graph.node}
+    assert nodes == {
+        "conv": ["conv@conv"],
+        "bn": ["conv@bn"],
+        "scale/mul": ["scale/mul"],
+        "scale": ["conv"],
+        "sum": ["sum@sum"],
+        "drop": ["sum"],
+        "prob": ["prob"],
+    }
+
+
+def test_every_node_says_which_layer_it_comes_from():
+    for node in to_onnx(residual()).graph.node:
+        assert node.doc_string.startswith(f"layer '{node.name.split('/')[0]}' (")
+
+
+def test_every_blob_has_its_shape():
+    graph = to_onnx(residual()).graph
+    shapes = {info.name: [dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in graph.value_info}
+    assert shapes == {blob: [1, 4, 6, 6] for blob in ("conv@conv", "conv@bn", "conv", "sum@sum", "sum")}
+
+
+def test_outputs_are_what_the_net_gives_or_what_is_asked_for():
+    assert [value.name for value in to_onnx(residual()).graph.output] == ["prob"]
+    asked = to_onnx(residual(), outputs=["conv@bn", "prob", "data"])
+    assert [value.name for value in asked.graph.output] == ["conv@bn", "prob", "data"]
+    x = np.ones((1, 4, 6, 6), np.float32)
+    np.testing.assert_array_equal(Session(asked).run({"data": x})["data"], x)
+
+
+def test_an_output_that_the_net_does_not_have_is_a_usage_error():
+    with pytest.raises(UsageError, match="the net has no blob 'porb'"):
+        to_onnx(residual(), outputs=["porb"])
+
+
+@pytest.mark.parametrize("opset", [10, 22])
+def test_an_opset_that_is_not_known_is_a_usage_error(opset: int):
+    with pytest.raises(UsageError, match=f"opset {opset}: known are 11 to 21"):
+        to_onnx(residual(), opset=opset)
+
+
+def test_half_precision_is_a_usage_error():
+    with pytest.raises(UsageError, match="float16"):
+        to_onnx(residual(), dtype=np.float16)
+
+
+@pytest.mark.parametrize(("opset", "version"), [(11, 6), (13, 7), (17, 8), (19, 9), (21, 10)])
+def test_the_format_is_no_newer_than_the_opset_needs(opset: int, version: int):
+    model = to_onnx(residual(), opset=opset)
+    assert model.ir_version == version
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+
+
+def test_metadata_is_carried_in_a_fixed_order():
+    model = to_onnx(residual(), metadata={"weights": "b", "net": "a"})
+    assert [(entry.key, entry.value) for entry in model.metadata_props] == [("net", "a"), ("weights", "b")]
+    assert model.producer_name == "bnfold"
+    assert model.graph.name == "residual"
+
+
+@pytest.mark.parametrize("name", goldens())
+def test_the_same_net_gives_the_same_bytes(name: str):
+    once, again = (to_onnx(golden(name).load()).SerializeToString() for _ in range(2))
+    assert once == again
+
+
+@pytest.mark.parametrize("name", goldens())
+def test_every_node_and_tensor_has_a_name_of_its_own(name: str):
+    graph = to_onnx(golden(name).load()).graph
+    nodes = [node.name for node in graph.node]
+    tensors = [tensor for node in graph.node for tensor in node.output]
+    tensors += [value.name for value in graph.input] + [weight.name for weight in graph.initializer]
+    assert len(nodes) == len(set(nodes))
+    assert len(tensors) == len(set(tensors))
+    assert "" not in nodes + tensors
+
+
+def test_a_step_steps_aside_for_a_blob_of_its_name():
+    layer = 'name: "p" type: "Power" bottom: "x" top: "p/scale" power_param { scale: 2 shift: 1 }'
+    net = nets.net(f'input: "x" input_shape {{ dim: 1 dim: 2 }} layer {{ {layer} }}')
+    session = Session(to_onnx(net))
+    np.testing.assert_array_equal(session.run({"x": np.ones((1, 2), np.float32)})["p/scale"], [[3, 3]])
+
+
+def test_weights_that_are_shared_by_name_are_one_initialiser():
+    model = to_onnx(golden("shared_everything").load())
+    readers: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            readers[node.input[1]] = readers.get(node.input[1], 0) + 1
+    assert sorted(readers.values()) == [2]
+
+
+def test_weights_that_are_shared_by_name_but_differ_stay_apart():
+    text = """
+    input: "x" input_shape { dim: 1 dim: 2 dim: 3 dim: 3 }
+    layer { name: "a" type: "Convolution" bottom: "x" top: "a" param { name: "w" }
+            convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }
+    layer { name: "b" type: "Convolution" bottom: "a" top: "b" param { name: "w" }
+            convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }
+    """
+    one, other = np.ones((2, 2, 1, 1)), 2 * np.ones((2, 2, 1, 1))
+    weights = [
+        numpy_helper.to_array(weight) for weight in to_onnx(nets.net(text, a=[one], b=[other])).graph.initializer
+    ]
+    assert sorted(float(weight.flat[0]) for weight in weights) == [1, 2]
+
+
+def test_everything_unsupported_is_named_at_once_and_nothing_else():
+    text = """
+    input: "x" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
+    layer { name: "a" type: "Python" bottom: "x" top: "a" python_param { module: "m" layer: "L" } }
+    layer { name: "r" type: "ReLU" bottom: "a" top: "r" }
+    layer { name: "p" type: "Pooling" bottom: "r" top: "p" pooling_param { kernel_size: 2 } }
+    layer { name: "o" type: "Oracle" bottom: "x" top: "o" }
+    """
+    with pytest.raises(UnsupportedError) as refused:
+        to_onnx(nets.net(text))
+    assert refused.value.cases == (
+        "layer 'a' (Python): what it computes is Python code outside the network",
+        "layer 'o' (Oracle): what layers of this type compute is not known here",
+    )
+    assert str(refused.value).startswith("2 layers cannot be written as ONNX (--allow-custom-ops ")
+
+
+def test_a_custom_node_carries_its_parameters_and_weights():
+    text = """
+    input: "x" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
+    layer { name: "a" type: "Python" bottom: "x" top: "a" top: "b"
+            python_param { module: "m" layer: "L" share_in_parallel: true } }
+    layer { name: "r" type: "ReLU" bottom: "a" top: "r" }
+    layer { name: "p" type: "Pooling" bottom: "r" top: "p" pooling_param { kernel_size: 2 pool: AVE } }
+    """
+    model = to_onnx(nets.net(text, a=[np.ones((2, 3))]), allow_custom_ops=True)
+    custom, relu, pool = model.graph.node
+    assert (custom.domain, custom.op_type) == ("caffe", "Python")
+    assert list(custom.input) == ["x", "a/blob0"]
+    assert list(custom.output) == ["a", "b"]
+    values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in custom.attribute}
+    assert values == {
+        "python_param_module": b"m",
+        "python_param_layer": b"L",
+        "python_param_share_in_parallel": 1,
+    }
+    assert (relu.domain, relu.op_type) == ("", "Relu")
+    assert (pool.domain, pool.op_type) == ("caffe", "Pooling")
+    assert onnx.helper.get_attribute_value(pool.attribute[1]) in (2, b"AVE")
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17), ("caffe", 1)]
+
+
+def test_without_leave_no_custom_node_is_written():
+    with pytest.raises(UnsupportedError, match="ROIAlign"):
+        to_onnx(layer_net('type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 }', [(1, 3, 8, 8), (4, 5)]))
+
+
+def test_a_learned_layer_without_its_weights_is_refused():
+    with pytest.raises(UnsupportedError, match=r"layer 'l' \(PReLU\): it has no learned slope"):
+        to_onnx(layer_net('type: "PReLU"', [(1, 3, 4, 4)], blobs=[]))
