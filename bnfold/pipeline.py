@@ -202,7 +202,7 @@ def load_written(path: Path, original: Net) -> Any:
     return load_caffe(
         path,
         path.with_suffix(".caffemodel"),
-        input_shapes=original.inputs,
+        input_shapes={name: shape for name, shape in original.inputs.items() if shape},
         batchnorm_layout=original.batchnorm_layout,
         zero_scale_factor=original.zero_factor,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
@@ -98,7 +99,7 @@ def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequen
     if strangers := [f"'{name}'" for name in given if name not in inputs]:
         raise UsageError(f"there is no input {', '.join(strangers)}; the inputs are {there}")
     for name, shape in given.items():
-        if not all(isinstance(size, int) and size > 0 for size in shape):
+        if not all(isinstance(size, Integral) and size > 0 for size in shape):
             raise UsageError(f"input '{name}' cannot have the shape {_sizes(shape)}: sizes are positive numbers")
     if batch is not None and batch < 1:
         raise UsageError(f"a batch of {batch} holds nothing")

@@ -23,7 +23,9 @@ def reshape(block: Block, x: str, shape: Sequence[int], step: str = "reshape") -
 
 
 def transpose(block: Block, x: str, order: Sequence[int], step: str = "transpose") -> str:
-    """`x` with its axes in another order."""
+    """`x` with its axes in another order; a scalar has none."""
+    if not order:
+        return x
     return block("Transpose", x, perm=list(order), step=step)
 
 

@@ -174,7 +174,8 @@ def _promised(text: str) -> dict[str, list[Shape]]:
         found = {}
         for layer in net.layers:
             bottoms = [shape for bottom in layer.bottoms if (shape := shapes[bottom]) is not None]
-            found[layer.name] = blob_shapes(layer, bottoms) or []
+            if len(bottoms) == len(layer.bottoms):
+                found[layer.name] = blob_shapes(layer, bottoms) or []
     except BnfoldError:
         return {}
     return found

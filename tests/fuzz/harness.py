@@ -22,7 +22,7 @@ from bnfold.caffe.weights import read_weights
 from bnfold.caffe.write import prototxt_text, save_caffe
 from bnfold.errors import BnfoldError
 from bnfold.fold import fold
-from bnfold.net import Net
+from bnfold.net import Net, Shape
 from bnfold.onnx import to_onnx
 from bnfold.placeholder import with_placeholder_weights
 from bnfold.shapes import infer_shapes
@@ -108,13 +108,17 @@ def pair(data: bytes) -> None:
         result = fold(net)
         save_caffe(result.net, folder / "out.prototxt")
         with _no_refusal("what was saved does not load"):
-            load(folder / "out.prototxt", folder / "out.caffemodel", input_shapes=net.inputs)
+            load(folder / "out.prototxt", folder / "out.caffemodel", input_shapes=_given(net))
         for one in (net, result.net):
             with contextlib.suppress(BnfoldError):
                 to_onnx(one)
 
 
 TARGETS: dict[str, Target] = {"pair": pair, "text": text, "wire": wire}
+
+
+def _given(net: Net) -> dict[str, Shape]:
+    return {name: shape for name, shape in net.inputs.items() if shape}
 
 
 def _nets(content: str) -> Iterator[Net]:
