@@ -38,7 +38,10 @@ class LazyArray(Protocol):
         """The values, shape `shape` and type `dtype`; the same at every call."""
 
     def chunks(self) -> Iterator[Array]:
-        """The same values as consecutive one-dimensional pieces in C order, none larger than a few megabytes."""
+        """The same values as consecutive one-dimensional pieces in C order, none larger than a few megabytes.
+
+        A piece is valid until the next one is taken: write it or copy it.
+        """
 
 
 class Blobs(Sequence[Array]):

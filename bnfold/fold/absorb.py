@@ -246,13 +246,12 @@ BIAS_FIELD: Mapping[str, str] = {
 }
 
 
-def rewritten_as_scale(layer: Layer, affine: Affine) -> Change:
-    """A Scale layer that computes `affine`, with a bias only where there is a shift.
+def rewritten_as_scale(layer: Layer, affine: Affine, dtype: np.dtype[Any]) -> Change:
+    """A Scale layer that computes `affine`, stored as `dtype`, with a bias only where there is a shift.
 
     Raises:
-        Blocked: a value would not be finite in the type that the layer's values are stored in.
+        Blocked: a value would not be finite as `dtype`.
     """
-    dtype = layer.blobs.stored[0].dtype if len(layer.blobs) else np.dtype(np.float32)
     with np.errstate(over="ignore"):
         values = [affine.scale.astype(dtype), affine.shift.astype(dtype)]
     if not all(np.all(np.isfinite(value)) for value in values):

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bnfold.fold.absorb import LINEAR, Change, absorb_backward, absorb_forward
 from bnfold.fold.affine import Affine
@@ -61,6 +62,14 @@ class Scene:
         return Place(layer, self.shapes)
 
 
+class _Taken(NamedTuple):
+    """A layer that absorbs an affine, and what becomes of it; None for a layer that is an affine itself."""
+
+    layer: Layer
+    affine: Affine
+    change: Change | None
+
+
 @dataclass(slots=True)
 class _Journal:
     """What a search has decided so far; a failed alternative is taken back by cutting the lists."""
@@ -68,7 +77,7 @@ class _Journal:
     scene: Scene
     change: Callable[[Place, Affine], Change]
     compose: Callable[[Affine, Affine], Affine]
-    absorbed: list[tuple[Layer, Affine]] = field(default_factory=list)
+    absorbed: list[_Taken] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
 
@@ -84,32 +93,38 @@ class _Journal:
         Raises:
             Blocked: it is of such a kind, but cannot take this one.
         """
+        change: Change | None = None
         with _naming(layer):
             if layer.type in LINEAR:
-                self.change(self.scene.place(layer), affine)
+                change = self.change(self.scene.place(layer), affine)
             elif (own := self.scene.affine(layer)) is not None:
                 require(self.compose(own, affine).is_finite, "the composition would not be finite")
             else:
                 return False
-        self.absorbed.append((layer, affine))
+        self.absorbed.append(_Taken(layer, affine, change))
         return True
 
     def plan(self) -> Plan:
         """All decisions as changes; a layer that was reached on two ways absorbs the composition."""
-        totals: dict[int, tuple[Layer, Affine]] = {}
-        for layer, affine in self.absorbed:
-            before = totals.get(id(layer))
-            totals[id(layer)] = (layer, before[1].then(affine) if before else affine)
+        totals: dict[int, _Taken] = {}
+        for taken in self.absorbed:
+            before = totals.get(id(taken.layer))
+            totals[id(taken.layer)] = self._joined(before, taken) if before else taken
         plan = Plan(
             through=list({id(layer): layer for layer in self.through}.values()), moved=list(dict.fromkeys(self.moved))
         )
-        for layer, affine in totals.values():
-            with _naming(layer):
-                if layer.type in LINEAR:
-                    plan.changes.append((layer, self.change(self.scene.place(layer), affine)))
-                elif (own := self.scene.affine(layer)) is not None:
-                    plan.merged.append((layer, self.compose(own, affine)))
+        for layer, affine, change in totals.values():
+            if change is not None:
+                plan.changes.append((layer, change))
+            elif (own := self.scene.affine(layer)) is not None:
+                plan.merged.append((layer, self.compose(own, affine)))
         return plan
+
+    def _joined(self, before: _Taken, after: _Taken) -> _Taken:
+        layer, affine = before.layer, before.affine.then(after.affine)
+        with _naming(layer):
+            change = None if before.change is None else self.change(self.scene.place(layer), affine)
+        return _Taken(layer, affine, change)
 
 
 # Going back.

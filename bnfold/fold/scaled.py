@@ -18,8 +18,8 @@ from bnfold.net import Array, LazyArray, Shape
 
 Factor = npt.NDArray[np.float64]
 
-CHUNK_VALUES = 1 << 18
-"""How many values one chunk holds at most, unless a single row is longer: 1 MiB of float32, which stays in cache."""
+CHUNK_VALUES = 1 << 16
+"""How many values one chunk holds at most, unless a single row is longer: 256 KiB of float32, which stays in cache."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -31,11 +31,13 @@ class Scaled:
         view: the shape in which the factors broadcast, of the same size as `weight`; [group, Cin/group, Cout/group,
             kernel] for a grouped deconvolution.
         factors: float64 arrays of rank `len(view)`.
+        largest: the largest `|weight|`, NaN or infinite if some value is.
     """
 
     weight: Array
     view: Shape
     factors: tuple[Factor, ...]
+    largest: float
 
     @property
     def shape(self) -> Shape:
@@ -57,56 +59,58 @@ class Scaled:
         return result.reshape(self.shape)
 
     def chunks(self) -> Iterator[Array]:
-        """The product as flat pieces in C order: slabs of one axis, so that the factors broadcast over each."""
+        """The product as flat pieces in C order, each valid until the next one is taken.
+
+        A piece is a slab of one axis, so that the factors broadcast over it. The buffers are used again and again:
+        fresh memory for every piece would cost more than the arithmetic.
+        """
         weight = self.weight.reshape(self.view)
+        exact, rounded = np.empty(0), np.empty(0, self.dtype)
         for slab in _slabs(self.view, CHUNK_VALUES):
-            yield self._product(weight, slab)
+            piece = weight[slab]
+            if exact.size < piece.size:
+                exact, rounded = np.empty(piece.size), np.empty(piece.size, self.dtype)
+            product = exact[: piece.size].reshape(piece.shape)
+            product[...] = piece
+            for factor in self.factors:
+                product *= _slab_of(factor, slab)
+            rounded[: piece.size] = product.reshape(-1)
+            yield rounded[: piece.size]
 
     def follows_the_law_of(self, other: Scaled) -> bool:
         """Whether both multiply by the same factors in the same view."""
         alike = self.view == other.view and len(self.factors) == len(other.factors)
         return alike and all(map(np.array_equal, self.factors, other.factors))
 
-    def _product(self, weight: Array, slab: tuple[slice, ...]) -> Array:
-        first, *others = (_slab_of(factor, slab) for factor in self.factors)
-        for other in others:
-            first = first * other
-        piece = weight[slab]
-        result = np.empty(piece.shape, self.dtype)
-        # The loop runs in float64 whatever the stored type is; the cast at its end is the one rounding.
-        np.multiply(piece, first, out=result, dtype=np.float64, casting="same_kind")
-        return result.reshape(-1)
-
 
 def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
     """`blob * factor`, with `factor` broadcast over `blob` seen as `view`; factors of one form are joined."""
     if not isinstance(blob, Scaled):
         weight = blob if isinstance(blob, np.ndarray) else blob.array()
-        return Scaled(weight, view, (factor,))
+        return Scaled(weight, view, (factor,), _largest(weight))
     assert blob.view == view, f"a blob is folded as {blob.view} and as {view}"
     factors = list(blob.factors)
     for index, present in enumerate(factors):
         if present.shape == factor.shape:
             factors[index] = present * factor
-            return Scaled(blob.weight, view, tuple(factors))
-    return Scaled(blob.weight, view, (*factors, factor))
+            return Scaled(blob.weight, view, tuple(factors), blob.largest)
+    return Scaled(blob.weight, view, (*factors, factor), blob.largest)
 
 
-def stays_finite(blob: Array | LazyArray) -> bool:
-    """Whether every value of `blob` is finite.
+def _largest(weight: Array) -> float:
+    """The largest absolute value; pieces that stay in cache are searched twice, for the maximum and the minimum."""
+    flat = weight.reshape(-1)
+    pieces = [flat[start : start + CHUNK_VALUES] for start in range(0, flat.size, CHUNK_VALUES)]
+    extremes = [float(extreme(piece)) for piece in pieces for extreme in (np.max, np.min)]
+    return float(np.max(np.abs(extremes))) if extremes else 0.0
 
-    For a product the exact values are only computed where cheap bounds do not decide: with `a` the sum of squares of
-    the weights and `f` the largest factor, no product exceeds `sqrt(a) * f`.
-    """
-    if not isinstance(blob, Scaled):
-        return bool(np.all(np.isfinite(blob if isinstance(blob, np.ndarray) else blob.array())))
-    largest = np.prod([np.max(np.abs(factor), initial=0.0) for factor in blob.factors])
-    flat = blob.weight.reshape(-1)
+
+def stays_finite(blob: Scaled) -> bool:
+    """Whether every product is finite in its stored type; all are computed only where their bound does not decide."""
     with np.errstate(all="ignore"):
-        squares = sum(float(np.dot(part, part)) for part in np.array_split(flat, max(1, flat.size // (1 << 20))))
-    if np.isfinite(squares) and np.isfinite(largest) and np.sqrt(squares) * largest < np.finfo(blob.dtype).max / 2:
-        return True
-    with np.errstate(all="ignore"):
+        bound = np.prod([blob.largest, *(np.max(np.abs(factor), initial=0.0) for factor in blob.factors)])
+        if bound < np.finfo(blob.dtype).max / 2:
+            return True
         return all(bool(np.all(np.isfinite(chunk))) for chunk in blob.chunks())
 
 

@@ -14,6 +14,9 @@ import fnmatch
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from bnfold.batchnorm import TYPES as BATCHNORMS
 from bnfold.errors import ModelError, UsageError
@@ -75,6 +78,7 @@ class _Sweep:
     report: FoldReport = field(default_factory=FoldReport)
     shapes: dict[str, Shape | None] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    stored: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     records: dict[int, Record] = field(default_factory=dict)
     affines: dict[int, Affine | Blocked | None] = field(default_factory=dict)
     composed: set[int] = field(default_factory=set)
@@ -85,6 +89,7 @@ class _Sweep:
         self.report.layers_before, self.report.parameters_before = _size(self.net.layers)
         unfuse_relus(self.net)
         layers = list(self.net.layers)
+        self.stored = np.result_type(np.float32, *{blob.dtype for layer in layers for blob in layer.blobs.stored})
         self.shapes = dict(infer_shapes(self.net))
         self.names = set(self.shapes) | set(self.net.public.values())
         scene = self._scene(layers)
@@ -146,7 +151,9 @@ class _Sweep:
             return []
         if affine is None:
             return []
-        if affine.is_identity and self._drop(scene, layer):
+        if affine.is_identity:
+            if not self._drop(scene, layer):
+                self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
             return []
         try:
             plan = plan_backward(scene, layer, affine)
@@ -277,7 +284,7 @@ class _Sweep:
             if record.reason == EXCLUDED or (layer.type not in BATCHNORMS and id(layer) not in self.composed):
                 continue
             try:
-                change = rewritten_as_scale(layer, affine)
+                change = rewritten_as_scale(layer, affine, self.stored)
             except Blocked as blocked:
                 raise ModelError(f"{layer}: {blocked}") from None
             layer.type, layer.blobs, layer.param = "Scale", change.blobs, change.param
