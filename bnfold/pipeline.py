@@ -188,12 +188,12 @@ def prove(original: Net, folded: Net, job: Job, progress: Progress | None = None
             def report(done: int, total: int, say: Progress = say, name: str = name) -> None:
                 say(f"comparing with {name}", done, total)
 
-        source = load_written(candidate, original) if isinstance(candidate, Path) else candidate
+        source = load_written(candidate, original, job.reading) if isinstance(candidate, Path) else candidate
         proofs.append(compare(original, source, progress=report, **job.comparing))
     return tuple(proofs)
 
 
-def load_written(path: Path, original: Net) -> Any:
+def load_written(path: Path, original: Net, reading: Reading) -> Any:
     """What was written, read back; a Caffe net gets the shapes that the original was read with."""
     if format_of(path) == "onnx":
         return path
@@ -203,6 +203,8 @@ def load_written(path: Path, original: Net) -> Any:
         path,
         path.with_suffix(".caffemodel"),
         input_shapes={name: shape for name, shape in original.inputs.items() if shape},
+        # A layer that did not change was written as it stood, with what was ignored in it.
+        ignore_unknown_fields=reading.ignore_unknown_fields,
         batchnorm_layout=original.batchnorm_layout,
         zero_scale_factor=original.zero_factor,
     )

@@ -85,13 +85,13 @@ def text(data: bytes) -> None:
     """Read a prototxt, plan its folding from stand-ins, write it, and read it again."""
     with contextlib.suppress(BnfoldError):
         content = decode(data)
-        for net in _nets(content):
+        for net, ignore in _nets(content):
             infer_shapes(net)
             written = prototxt_text(net)
             filled = with_placeholder_weights(net)
             folded = fold(filled).net
-            _read_again(written)
-            _read_again(prototxt_text(folded))
+            _read_again(written, ignore)
+            _read_again(prototxt_text(folded), ignore)
             for one in (filled, folded):
                 if sum(int(np.prod(shape)) for layer in one.layers for shape in layer.blobs.shapes) < MOST_VALUES:
                     with contextlib.suppress(BnfoldError):
@@ -121,10 +121,10 @@ def _given(net: Net) -> dict[str, Shape]:
     return {name: shape for name, shape in net.inputs.items() if shape}
 
 
-def _nets(content: str) -> Iterator[Net]:
+def _nets(content: str) -> Iterator[tuple[Net, bool]]:
     for ignore in (False, True):
         with contextlib.suppress(BnfoldError):
-            yield _built(parse_prototxt(content, ignore_unknown_fields=ignore))
+            yield _built(parse_prototxt(content, ignore_unknown_fields=ignore)), ignore
             return
 
 
@@ -132,9 +132,10 @@ def _built(document: Document) -> Net:
     return build(document, guess_shapes=True)
 
 
-def _read_again(written: str) -> None:
+def _read_again(written: str, ignore: bool) -> None:
     with _no_refusal(f"what was written cannot be read:\n{written}"):
-        _built(parse_prototxt(decode(written.encode("utf-8", "surrogateescape"))))
+        # A layer that did not change is written as it was, unknown fields included.
+        _built(parse_prototxt(decode(written.encode("utf-8", "surrogateescape")), ignore_unknown_fields=ignore))
 
 
 @contextlib.contextmanager
