@@ -83,6 +83,8 @@ class Session:
         options.log_severity_level = ERROR
         if folder is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        # Packed copies of the weights make runs no faster here, and a mapped file would be read into memory for them.
+        options.add_session_config_entry("session.disable_prepacking", "1")
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else model
         if not isinstance(source, str | bytes):
             source = source.SerializeToString()

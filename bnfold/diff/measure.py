@@ -66,18 +66,20 @@ class Measurement:
             self.pairs = {name: partner for name, partner in self.pairs.items() if name in wanted}
         watched = self._watched()
         self.scores = {name: scores for name in self.pairs if (scores := scores_behind(self.ours, name)) is not None}
-        ours = self.ours.session([*self.pairs, *watched[0].values(), *self.scores.values()], threads)
-        theirs = self.theirs.session([*self.pairs.values(), *watched[1].values()], threads)
-        for run in runs(self.data, self.layout):
-            first = ours.run(run.feeds)
-            second = theirs.run({inputs[name]: values for name, values in run.feeds.items()})
-            if not self.errors:
-                self._settle(first, second)
-            self._measure(run, first, second)
-            for spans, layers, values in zip(self.spans, watched, (first, second), strict=True):
-                _stretch(spans, layers, values)
-            if progress is not None:
-                progress(run.numbers.stop, self.data.count)
+        with (
+            self.ours.session([*self.pairs, *watched[0].values(), *self.scores.values()], threads) as ours,
+            self.theirs.session([*self.pairs.values(), *watched[1].values()], threads) as theirs,
+        ):
+            for run in runs(self.data, self.layout):
+                first = ours.run(run.feeds)
+                second = theirs.run({inputs[name]: values for name, values in run.feeds.items()})
+                if not self.errors:
+                    self._settle(first, second)
+                self._measure(run, first, second)
+                for spans, layers, values in zip(self.spans, watched, (first, second), strict=True):
+                    _stretch(spans, layers, values)
+                if progress is not None:
+                    progress(run.numbers.stop, self.data.count)
 
     def _watched(self) -> tuple[dict[str, str], dict[str, str]]:
         """Layer -> own top, of the weighted layers whose activation range is reported; none if only outputs count."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from bnfold.samples import Feed
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from bnfold.onnx.builder import Weight
 
     Source = Net | ModelProto | str | os.PathLike[str]
 
@@ -36,7 +40,8 @@ class Model:
 
     Attributes:
         name: what the user called it.
-        proto: the network as ONNX.
+        proto: the network as ONNX; without its weights where it was a Caffe network.
+        weights: these weights, read when they are asked for.
         net: the network as Caffe; None when it came as ONNX.
         folder: where external weights of `proto` lie.
         writers: blob -> who writes it, in order of execution.
@@ -47,6 +52,7 @@ class Model:
 
     name: str
     proto: ModelProto
+    weights: tuple[Weight, ...]
     net: Net | None
     folder: Path | None
     writers: dict[str, Writer]
@@ -59,11 +65,17 @@ class Model:
         """The layers that write something, in order of execution."""
         return list(dict.fromkeys(writer.layer for writer in self.writers.values()))
 
-    def session(self, blobs: Iterable[str], threads: int = 0) -> Session:
-        """Something that computes `blobs` besides the outputs."""
-        from bnfold.onnx.graph import exposed
+    @contextmanager
+    def session(self, blobs: Iterable[str], threads: int = 0) -> Iterator[Session]:
+        """Something that computes `blobs` besides the outputs, as long as it is needed."""
+        from bnfold.onnx.graph import exposed, exposed_with
 
-        return Session(exposed(self.proto, blobs), threads=threads, folder=self.folder)
+        if self.net is None:
+            yield Session(exposed(self.proto, blobs), threads=threads, folder=self.folder)
+            return
+        # What is mapped cannot be deleted everywhere; what is left then is the system's to clean.
+        with TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True) as folder:
+            yield Session(exposed_with(self.proto, blobs, self.weights, Path(folder)), threads=threads)
 
 
 def open_model(
@@ -126,12 +138,12 @@ def split_pair(path: str) -> tuple[Path, Path]:
 
 
 def _from_net(net: Net, name: str, batch: int | None) -> Model:
-    from bnfold.onnx import to_onnx
+    from bnfold.onnx.graph import exported
 
     if batch is not None:
         net = net.copy()
         net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
-    proto = to_onnx(net)
+    proto, weights = exported(net)
     tensors = {name for node in proto.graph.node for name in node.output}
     writers, reads = {}, {}
     for layer in net.layers:
@@ -144,7 +156,7 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
         limit = _limit(net, blob)
         if limit is not None:
             feeds[blob] = replace(feed, limit=limit)
-    return Model(name, proto, net, None, writers, reads, feeds, [out.name for out in proto.graph.output])
+    return Model(name, proto, weights, net, None, writers, reads, feeds, [out.name for out in proto.graph.output])
 
 
 def _from_onnx(proto: ModelProto, name: str) -> Model:
@@ -155,7 +167,7 @@ def _from_onnx(proto: ModelProto, name: str) -> Model:
         for output in filter(None, node.output):
             writers[output] = Writer(node.name or output, node.op_type, weighted)
             reads[output] = tuple(name for name in node.input if name and name not in stored)
-    return Model(name, proto, None, None, writers, reads, _feeds(proto), [out.name for out in proto.graph.output])
+    return Model(name, proto, (), None, None, writers, reads, _feeds(proto), [out.name for out in proto.graph.output])
 
 
 def _feeds(proto: ModelProto) -> dict[str, Feed]:

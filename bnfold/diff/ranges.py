@@ -28,7 +28,7 @@ def weight_ratios(model: Model) -> dict[str, float]:
     """Weighted layer -> ratio of its weight ranges."""
     from bnfold.onnx.graph import channel_ranges
 
-    return {layer: ratio(ranges) for layer, ranges in channel_ranges(model.proto, model.folder)}
+    return {layer: ratio(ranges) for layer, ranges in channel_ranges(model.proto, model.weights, model.folder)}
 
 
 def own_tops(model: Model, layers: Iterable[str]) -> dict[str, str]:

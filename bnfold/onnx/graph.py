@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,13 @@ from onnx.reference import ReferenceEvaluator
 
 from bnfold.errors import ParseError
 from bnfold.net import Array, Net
+from bnfold.onnx.api import to_onnx
+from bnfold.onnx.builder import Weight
+from bnfold.onnx.export import build
+from bnfold.onnx.save import write_external, write_model
 
+IN_MEMORY = 1 << 26
+"""Bytes of weights up to which a model is run from memory; more go through a file."""
 WEIGHTED = {"Conv": "weight", "ConvTranspose": "transposed", "Gemm": "gemm", "MatMul": "columns"}
 
 
@@ -33,27 +40,74 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
+def exported(net: Net) -> tuple[onnx.ModelProto, tuple[Weight, ...]]:
+    """A Caffe network as a model without its initialisers, and these, which read their values when they are asked.
+
+    Raises:
+        UnsupportedError: layers that ONNX has no form for.
+    """
+    model, graph = build(net)
+    return model, tuple(graph.weights.values())
+
+
 def exposed(model: onnx.ModelProto, tensors: Iterable[str]) -> bytes:
     """The serialised model, with `tensors` as outputs besides its own.
 
     Concatenated protobuf messages merge, so the weights are not copied in order to add names to a list.
     """
+    return bytes(model.SerializeToString() + _outputs(model, tensors).SerializeToString())
+
+
+def exposed_with(
+    model: onnx.ModelProto, tensors: Iterable[str], weights: Sequence[Weight], folder: Path
+) -> Path | bytes:
+    """The same for an exported network: its bytes if it is small, else a file in `folder` that a runtime can map.
+
+    Memory then holds neither a message nor a copy of the weights, and 2 GiB are no limit.
+    """
+    complete = onnx.ModelProto()
+    complete.CopyFrom(model)
+    complete.MergeFrom(_outputs(model, tensors))
+    if sum(weight.nbytes for weight in weights) <= IN_MEMORY:
+        stream = BytesIO()
+        write_model(stream, complete, weights)
+        return stream.getvalue()
+    path = folder / "model.onnx"
+    with path.open("wb") as file, (folder / "weights").open("wb") as data:
+        write_external(file, data, "weights", complete, weights)
+    return path
+
+
+def _outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """A message with nothing but the further outputs; the runtime infers their types."""
     extra = onnx.ModelProto()
     have = {output.name for output in model.graph.output}
-    extra.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in have)
-    return bytes(model.SerializeToString() + extra.SerializeToString())
+    wanted = [name for name in dict.fromkeys(tensors) if name not in have]
+    extra.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    return extra
 
 
-def channel_ranges(model: onnx.ModelProto, folder: Path | None = None) -> Iterator[tuple[str, Array]]:
+def channel_ranges(
+    model: onnx.ModelProto, weights: Sequence[Weight] = (), folder: Path | None = None
+) -> Iterator[tuple[str, Array]]:
     """Each weighted node's name, and for each of its output channels the largest magnitude of the weights."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    inside = {tensor.name: tensor for tensor in model.graph.initializer}
+    beside = {weight.name: weight for weight in weights}
     for node in model.graph.node:
         kind = WEIGHTED.get(node.op_type)
-        if kind is not None and len(node.input) > 1 and node.input[1] in stored:
-            weight = numpy_helper.to_array(stored[node.input[1]], str(folder or ""))
-            attributes = {attribute.name: attribute.i for attribute in node.attribute}
-            if weight.size:
-                yield node.name or node.output[0], _ranges(weight, kind, attributes)
+        if kind is None or len(node.input) < 2:
+            continue
+        name = node.input[1]
+        if name in beside:
+            stored = beside[name]
+            weight = np.frombuffer(b"".join(stored.pieces()), stored.dtype).reshape(stored.shape)
+        elif name in inside:
+            weight = numpy_helper.to_array(inside[name], str(folder or ""))
+        else:
+            continue
+        attributes = {attribute.name: attribute.i for attribute in node.attribute}
+        if weight.size:
+            yield node.name or node.output[0], _ranges(weight, kind, attributes)
 
 
 def _ranges(weight: Array, kind: str, attributes: dict[str, int]) -> Array:
@@ -80,8 +134,6 @@ class Evaluator:
     """
 
     def __init__(self, net: Net, blobs: Sequence[str]) -> None:
-        from bnfold.onnx import to_onnx
-
         model = onnx.ModelProto.FromString(exposed(to_onnx(net, dtype=np.float64), blobs))
         self._evaluator = ReferenceEvaluator(model)
         self._names = [output.name for output in model.graph.output]
