@@ -22,7 +22,7 @@ from bnfold.caffe.text import Document, read_prototxt
 from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
-from bnfold.errors import ModelError, UnsupportedError
+from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Net, Origin, Shape
 from bnfold.shapes import infer_shapes
 
@@ -191,7 +191,10 @@ def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
         return []
     if isinstance(caffemodel, str | os.PathLike):
         text = os.fspath(caffemodel)
-        if "," not in text or os.path.exists(text):
+        if text and ("," not in text or os.path.exists(text)):
             return [Path(text)]
-        return [Path(part.strip()) for part in text.split(",") if part.strip()]
+        paths = [Path(part.strip()) for part in text.split(",") if part.strip()]
+        if not paths:
+            raise UsageError(f"'{text}' names no caffemodel")
+        return paths
     return [path for one in caffemodel for path in _paths(one)]

@@ -86,6 +86,10 @@ def parse_prototxt(text: str, file: Path | None = None, *, ignore_unknown_fields
     _refuse_two_versions(prototxt, fields)
     document = Document(caffe_pb2.NetParameter(), file=file)
     body = text if (at, end) == (0, len(text)) else _blank(text, [(0, at), (end, len(text))])
+    if _ESCAPED.search(body):
+        body = _TOKEN.sub(_without_escapes, body)
+        if stray := _ESCAPED.search(body):
+            raise prototxt.error("a byte that is no text stands outside comments and strings", stray.start())
     try:
         text_format.Parse(body, document.net)
     except (text_format.ParseError, RecursionError, ValueError):
@@ -123,6 +127,10 @@ def _latin1_string(token: re.Match[str]) -> str:
     if word[0] == "#" or not _ESCAPED.search(word):
         return word
     return word.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _without_escapes(token: re.Match[str]) -> str:
+    return _ESCAPED.sub("?", token.group())
 
 
 def _net_span(prototxt: Prototxt) -> tuple[int, int]:

@@ -216,7 +216,7 @@ def test_a_shape_for_no_input_lists_the_inputs():
         read(DATA, FC, LOSS, input_shapes={"label": (1,)})
 
 
-@pytest.mark.parametrize("shape", [(), (1, 0), (1, -1), (1.5, 2), ("a",)])
+@pytest.mark.parametrize("shape", [(1, 0), (1, -1), (1.5, 2), ("a",)])
 def test_a_shape_that_is_none_is_refused(shape):
     with pytest.raises(UsageError, match="cannot have the shape"):
         read(DATA, FC, input_shapes={"data": shape})

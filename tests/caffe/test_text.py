@@ -187,11 +187,12 @@ def test_brackets_and_hashes_in_strings_are_no_structure():
         ('layer { name: "a" }\nlayers { name: "b" }', "`layers` (V1) in a file with 1 `layer` (V2", None),
         ("\0\0\1", "is binary", None),
         ("<html><body>", "expected the name of a field", (1, 1)),
+        (b"layer { phase: \xae }", "a byte that is no text stands outside comments and strings", (1, 16)),
     ],
 )
 def test_what_does_not_parse_is_refused_where_it_is(text, words, place, tmp_path):
     path = tmp_path / "net.prototxt"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ParseError) as caught:
         load(path)
     assert words in str(caught.value)
