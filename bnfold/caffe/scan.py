@@ -9,6 +9,7 @@ Never done here: knowing what a field means, recursion (a hostile file nests as 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -51,14 +52,18 @@ class Prototxt:
         file: for messages; None when the text came from memory.
     """
 
-    __slots__ = ("file", "text")
+    __slots__ = ("_line_starts", "file", "text")
 
     def __init__(self, text: str, file: Path | None = None) -> None:
         self.text, self.file = text, file
+        self._line_starts: list[int] = []
 
     def place(self, offset: int) -> tuple[int, int]:
         """The 1-based line and column of an offset."""
-        return self.text.count("\n", 0, offset) + 1, offset - self.text.rfind("\n", 0, offset)
+        if not self._line_starts:
+            self._line_starts = [0, *(found.end() for found in re.finditer("\n", self.text))]
+        line = bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
 
     def error(self, message: str, offset: int) -> ParseError:
         """An error that says where `offset` is."""
