@@ -95,6 +95,8 @@ def parse_prototxt(text: str, file: Path | None = None, *, ignore_unknown_fields
     except (text_format.ParseError, RecursionError, ValueError):
         reader = _Diagnosis(prototxt, fields, ignore_unknown_fields)
         document.net, document.notes = reader.parse(body)
+        if not document.net.layer and not document.net.layers:
+            raise ParseError("has no layers left without what was ignored, so it is not a network", file)
     document.layout = read_layout(prototxt, fields, at, end)
     return document
 

@@ -49,7 +49,7 @@ def infer_shapes(net: Net) -> dict[str, Shape | None]:
             raise ModelError(f"input '{blob}': a shape of {sizes(shape)} holds nothing")
         shapes[blob] = shape
     for layer in net.layers:
-        if not layer.bottoms and all(top in net.inputs for top in layer.tops):
+        if not layer.bottoms and layer.tops and all(top in net.inputs for top in layer.tops):
             continue
         bottoms = []
         for bottom in layer.bottoms:
