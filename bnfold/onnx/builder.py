@@ -70,7 +70,7 @@ class Weight:
         """Bytes in the model."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
-    def pieces(self) -> Iterable[bytes]:
+    def pieces(self) -> Iterable[memoryview]:
         """The little-endian bytes, in pieces that are small where the values are lazy or of another type."""
         target = self.dtype.newbyteorder("<")
         if isinstance(self.stored, np.ndarray):
@@ -82,7 +82,7 @@ class Weight:
         for chunk in chunks:
             with np.errstate(over="raise"):
                 try:
-                    piece = np.ascontiguousarray(chunk, target).tobytes()
+                    piece = np.ascontiguousarray(chunk, target).data.cast("B")
                 except FloatingPointError:
                     raise UnsupportedError(f"'{self.name}' holds a number beyond what {self.dtype} can") from None
             yield piece

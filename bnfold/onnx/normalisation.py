@@ -51,10 +51,16 @@ def batch_norm(block: Block) -> str:
 
 def _standardised(block: Block, eps: float) -> str:
     """`(x - E x)/sqrt(E (x - E x)^2 + eps)` over all axes but the channels."""
-    axes = [axis for axis in range(block.rank) if axis != 1]
-    centred = block("Sub", block.bottom, reduce(block, "ReduceMean", block.bottom, axes, step="mean"))
-    variance = reduce(block, "ReduceMean", block("Mul", centred, centred, step="square"), axes, step="variance")
+    centred = block("Sub", block.bottom, _mean_of_batch(block, block.bottom, "mean"))
+    variance = _mean_of_batch(block, block("Mul", centred, centred, step="square"), "variance")
     return block("Div", centred, block("Sqrt", shifted(block, variance, eps, "eps")))
+
+
+def _mean_of_batch(block: Block, x: str, step: str) -> str:
+    """The mean over all axes but the channels: first over the plane, since OpenCV 5 gets axes 0, 2, 3 at once wrong."""
+    plane = list(range(2, block.rank))
+    inner = reduce(block, "ReduceMean", x, plane, step=f"{step}_plane") if plane else x
+    return reduce(block, "ReduceMean", inner, [0], step=step)
 
 
 def _learned_affine(block: Block, x: str, statistics: Statistics) -> str:

@@ -9,8 +9,6 @@ from bnfold.onnx.builder import Block, LayerFunction
 from bnfold.onnx.forms import cut, reduce, reshape, scaled
 from bnfold.params import ArgMax, Reduction, canonical_axis
 
-OPERATORS = {"ASUM": "ReduceL1", "MEAN": "ReduceMean", "SUM": "ReduceSum", "SUMSQ": "ReduceSumSquare"}
-
 
 def argmax(block: Block) -> str:
     """Where the `top_k` largest values are, as float: TopK.
@@ -38,11 +36,20 @@ def argmax(block: Block) -> str:
 
 
 def reduction(block: Block) -> str:
-    """SUM, ASUM, SUMSQ or MEAN over `axis` and all axes behind it, times `coeff`."""
+    """SUM, ASUM, SUMSQ or MEAN over `axis` and all axes behind it, times `coeff`: ReduceSum or ReduceMean.
+
+    Not ReduceL1: OpenVINO takes its axes for all of them.
+    """
     view = Reduction.of(block.layer)
     axis = canonical_axis(view.axis, block.rank, block.layer)
     axes = list(range(axis, block.rank))
-    return scaled(block, reduce(block, OPERATORS[view.operation], block.bottom, axes, keep=False), view.coeff)
+    x = block.bottom
+    if view.operation == "ASUM":
+        x = block("Abs", x)
+    elif view.operation == "SUMSQ":
+        x = block("Mul", x, x, step="square")
+    operator = "ReduceMean" if view.operation == "MEAN" else "ReduceSum"
+    return scaled(block, reduce(block, operator, x, axes, keep=False), view.coeff)
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {

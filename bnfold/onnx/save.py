@@ -32,7 +32,7 @@ LENGTH_DELIMITED = 2
 class Sink(Protocol):
     """Anything that bytes can be written to."""
 
-    def write(self, data: bytes, /) -> object:
+    def write(self, data: bytes | memoryview, /) -> object:
         """Append `data`."""
 
 
@@ -108,7 +108,7 @@ def _header(weight: Weight) -> TensorProto:
     return TensorProto(dims=weight.shape, data_type=ONNX_TYPES[weight.dtype.name], name=weight.name)
 
 
-def _tensor_head(weight: Weight) -> tuple[bytes, Iterator[bytes]]:
+def _tensor_head(weight: Weight) -> tuple[bytes, Iterator[memoryview]]:
     """What stands in front of the raw data, and the raw data."""
     head = _header(weight).SerializeToString(deterministic=True) + _tag(TensorProto, "raw_data", weight.nbytes)
     return head, iter(weight.pieces())
