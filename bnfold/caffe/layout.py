@@ -41,11 +41,10 @@ def read_layout(prototxt: Prototxt, fields: Sequence[Field], at: int, end: int) 
     inputs = [index for index, found in enumerate(fields) if found.name in INPUTS]
     layers: list[str] = []
     lines: list[int] = []
-    line, counted, carried = 1, 0, ""
+    carried = ""
     for index, found in enumerate(fields):
-        line, counted = line + text.count("\n", counted, found.begin), found.begin
         if found.name in ("layer", "layers"):
-            lines.append(line)
+            lines.append(prototxt.place(found.begin)[0])
         gap = text[ends[index - 1] if index else at : found.begin]
         leading = "" if has_header and index <= first else _SEPARATOR.sub("", gap.removeprefix("\n"))
         if found.name == "layer":

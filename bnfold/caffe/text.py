@@ -32,6 +32,7 @@ from bnfold.errors import ParseError
 Descriptor: TypeAlias = Any
 
 NET: Descriptor = caffe_pb2.NetParameter.DESCRIPTOR
+V1: Descriptor = caffe_pb2.V1LayerParameter.DESCRIPTOR
 # Fields of a solver, by which a file is known to be one.
 SOLVER_NETS = ("net_param", "test_net_param", "train_net_param")
 SOLVER_FILES = ("net", "test_net", "train_net")
@@ -96,7 +97,7 @@ def parse_prototxt(text: str, file: Path | None = None, *, ignore_unknown_fields
         reader = _Diagnosis(prototxt, fields, ignore_unknown_fields)
         document.net, document.notes = reader.parse(body)
         if not document.net.layer and not document.net.layers:
-            raise ParseError("has no layers left without what was ignored, so it is not a network", file)
+            raise ParseError("has no layers left without what was ignored, so it is not a network", file) from None
     document.layout = read_layout(prototxt, fields, at, end)
     return document
 
@@ -224,7 +225,7 @@ class _Diagnosis:
         name, kind = values.get("name", ""), values.get("type", "")
         who = f"layer '{name}' ({kind})"
         old = layer.name == "layers"
-        message: Descriptor = (caffe_pb2.V1LayerParameter if old else caffe_pb2.LayerParameter).DESCRIPTOR
+        message: Descriptor = V1 if old else caffe_pb2.LayerParameter.DESCRIPTOR
         opaque = not old and not is_known(kind)
         seen: dict[str, Field] = {}
         for found in fields:
@@ -247,9 +248,13 @@ class _Diagnosis:
             word = self.prototxt.text[found.at : found.stop]
             numbers, words = known.enum_type.values_by_number, list(known.enum_type.values_by_name)
             if word not in words and not (word.lstrip("-").isdigit() and int(word) in numbers):
-                yield _Finding(
-                    found, who, f"{found.name} is {word}, a value that no dialect knows{_guess(word, words)}"
-                )
+                problem = f"{found.name} is {word}, a value that no dialect knows{_guess(word, words)}"
+                if message is V1:
+                    problem = (
+                        f"{found.name} is {word}, which V1 has in no dialect; have the Caffe that it was written for "
+                        "upgrade the file to V2 (upgrade_net_proto_text)"
+                    )
+                yield _Finding(found, who, problem)
         elif known.message_type is not None and found.opener in ("{", "<"):
             seen: dict[str, Field] = {}
             for inner in self.prototxt.fields(found.at, found.stop):

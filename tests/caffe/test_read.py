@@ -194,8 +194,8 @@ REFUSED = {
     "snps_mobilenet_v1_025_128": "unknown field 'pad_l' of ConvolutionParameter",
     "snps_retinanet_scale_bias": "unknown field 'pad_l' of ConvolutionParameter",
     "snps_yolov3_tiny_eps": "unknown field 'add_eps_before_sqrt' of BatchNormParameter",
-    "v1_caffenet_BN_liu2bao": "type is BN, a value that no dialect knows",
-    "v1_lenet_BN_chenglong": "type is BN, a value that no dialect knows",
+    "v1_caffenet_BN_liu2bao": "type is BN, which V1 has in no dialect",
+    "v1_lenet_BN_chenglong": "type is BN, which V1 has in no dialect",
 }
 
 
