@@ -63,6 +63,10 @@ def test_ignored_unknown_fields_are_noted_and_the_rest_is_read():
     ]
 
 
+def test_a_text_of_ignored_fields_alone_is_no_network():
+    assert "has no layers left" in str(refusal("layr { }", ignore_unknown_fields=True))
+
+
 def test_an_unknown_enum_value_is_refused_even_if_unknown_fields_are_ignored():
     pool = 'layer { name: "p" type: "Pooling" pooling_param {\n pool: AVG } }'
     error = refusal(pool, ignore_unknown_fields=True)
