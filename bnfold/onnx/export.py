@@ -128,6 +128,8 @@ def write_layer(graph: Graph, layer: Layer) -> None:
     function = FUNCTIONS.get(layer.type)
     if function is None:
         raise Refused(REASONS.get(layer.type, _unknown(layer)))
+    if not layer.tops and layer.type != "Silence":
+        raise Refused("it has no top")
     block = Block(graph, layer)
     # Constants are computed from parameters, which may be any numbers.
     with np.errstate(over="raise", divide="raise", invalid="raise"):

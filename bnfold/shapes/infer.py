@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
 from bnfold.params.axes import UNKNOWN, sizes
-from bnfold.shapes.rules import check_bottoms, check_tops
+from bnfold.shapes.rules import check_bottoms, check_count, check_tops
 from bnfold.shapes.table import BLOB_SHAPES, SHAPES
 
 
@@ -58,7 +58,11 @@ def infer_shapes(net: Net) -> dict[str, Shape | None]:
             shape_or_none = shapes[bottom]
             if shape_or_none is not None:
                 bottoms.append(shape_or_none)
-        tops = output_shapes(layer, bottoms) if len(bottoms) == len(layer.bottoms) else None
+        tops = None
+        if len(bottoms) == len(layer.bottoms):
+            tops = output_shapes(layer, bottoms)
+        elif (rule := SHAPES.get(layer.type)) is not None:
+            check_count(layer, rule, len(layer.bottoms))
         for index, top in enumerate(layer.tops):
             shapes[top] = None if tops is None else tops[index]
     return shapes

@@ -52,15 +52,24 @@ def merged(layer: Layer, first: Shape, second: Shape) -> Shape:
     raise ModelError(f"{layer}: bottoms of {sizes(first)} and {sizes(second)} must have the same shape")
 
 
+def check_count(layer: Layer, rule: Rule, bottoms: int) -> None:
+    """Refuse a wrong number of bottoms.
+
+    Raises:
+        ModelError: the layer reads more or fewer.
+    """
+    if bottoms < rule.least or (rule.most is not None and bottoms > rule.most):
+        wanted = f"{rule.least}" if rule.most == rule.least else f"{rule.least} to {rule.most or 'any number of'}"
+        raise ModelError(f"{layer}: it has {bottoms} bottoms, but reads {wanted}")
+
+
 def check_bottoms(layer: Layer, rule: Rule, bottoms: Sequence[Shape]) -> None:
     """Refuse a wrong number of bottoms, and shapes that no blob has.
 
     Raises:
         ModelError: the layer cannot read these bottoms.
     """
-    if len(bottoms) < rule.least or (rule.most is not None and len(bottoms) > rule.most):
-        wanted = f"{rule.least}" if rule.most == rule.least else f"{rule.least} to {rule.most or 'any number of'}"
-        raise ModelError(f"{layer}: it has {len(bottoms)} bottoms, but reads {wanted}")
+    check_count(layer, rule, len(bottoms))
     for bottom in bottoms:
         if bottom and (0 in bottom or min(bottom) < UNKNOWN):
             raise ModelError(f"{layer}: a bottom of shape {sizes(bottom)} holds nothing")
