@@ -7,7 +7,8 @@ from nets import FACTOR, net, seeded
 
 NET = """
     input: "data" input_shape { dim: [1, 3, 8, 8] }
-    layer { name: "conv" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 8 kernel_size: 3 } }
+    layer { name: "conv" type: "Convolution" bottom: "data" top: "c"
+      convolution_param { num_output: 8 kernel_size: 3 } }
     layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }
     layer { name: "scale" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
 """
