@@ -1,0 +1,229 @@
+"""Measure bnfold against what a user would run instead, as ratios taken in one session on one machine.
+
+    python benchmarks/run.py [--folder DIR] [--rounds N] [--only NAME ...] [--markdown FILE]
+
+Every measure is a whole process, page cache warm, the median of N rounds in which all commands of a table take turns,
+so that a busy machine is busy for all of them. What is not installed is left out, and the table says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import models
+
+PYTHON = sys.executable
+BNFOLD = [PYTHON, "-m", "bnfold"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The median of some runs of one command: wall-clock seconds, processor seconds, largest resident size in bytes."""
+
+    seconds: float
+    processor: float
+    resident: int
+
+
+def once(command: Sequence[str]) -> Measure:
+    """Run a command to its end; it must succeed."""
+    began = time.perf_counter()
+    pid = os.posix_spawn(
+        shutil.which(command[0]) or command[0],
+        list(command),
+        ENVIRONMENT,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0), (os.POSIX_SPAWN_DUP2, 1, 2)],
+    )
+    _, status, usage = os.wait4(pid, 0)
+    seconds = time.perf_counter() - began
+    if status:
+        raise SystemExit(f"{' '.join(command)}: exit status {os.waitstatus_to_exitcode(status)}")
+    return Measure(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def in_turns(commands: dict[str, Sequence[str]], rounds: int) -> dict[str, Measure]:
+    """The median measure of each command, after one run of each that does not count."""
+    runs: dict[str, list[Measure]] = {name: [] for name in commands}
+    for number in range(rounds + 1):
+        for name, command in commands.items():
+            measured = once(command)
+            if number:
+                runs[name].append(measured)
+    return {
+        name: Measure(
+            statistics.median(run.seconds for run in measured),
+            statistics.median(run.processor for run in measured),
+            max(run.resident for run in measured),
+        )
+        for name, measured in runs.items()
+    }
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [f"**{title}**", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
+def speed(folder: Path, rounds: int) -> str:
+    """Folding a file, against copying it and against merely loading it elsewhere."""
+    parts = []
+    for name in ("resnet152", "vgg16_bn"):
+        net = models.make(name, folder)
+        weights = net.with_suffix(".caffemodel")
+        size = weights.stat().st_size
+        out = folder / "out"
+        commands: dict[str, Sequence[str]] = {
+            "numpy": [PYTHON, "-c", "import numpy"],
+            "cp": ["cp", str(weights), str(folder / "copy.bin")],
+            "cp, flushed to the disk": ["dd", f"if={weights}", f"of={folder / 'copy.bin'}", "bs=4M", "conv=fsync"],
+            "bnfold fold, Caffe to Caffe": [*fold(net), "-o", f"{out}.prototxt", "--no-verify"],
+            "bnfold fold, Caffe to ONNX": [*fold(net), "-o", f"{out}.onnx", "--no-verify"],
+            "bnfold fold, Caffe to Caffe, verified": [*fold(net), "-o", f"{out}.prototxt"],
+        }
+        if find_spec("cv2"):
+            read = f"import cv2; cv2.dnn.readNetFromCaffe({str(net)!r}, {str(weights)!r})"
+            commands["OpenCV 4 readNetFromCaffe, only loading"] = [PYTHON, "-c", read]
+        found = in_turns(commands, rounds)
+        start, copy = found["numpy"].seconds, found["cp"].seconds
+        rows = [
+            [
+                command,
+                f"{measure.seconds:.2f}",
+                f"{(measure.seconds - start if command not in ('cp', 'numpy') else measure.seconds) / copy:.1f}",
+                f"{measure.processor:.2f}",
+                f"{measure.resident / size:.2f}",
+            ]
+            for command, measure in found.items()
+        ]
+        head = ("command", "seconds", "x cp, without start-up", "processor seconds", "peak memory, x file")
+        parts.append(table(f"{name}, {size / 1e6:.0f} MB", head, rows))
+    return "\n".join(parts)
+
+
+def start_up(folder: Path, rounds: int) -> str:
+    """How soon the command line answers."""
+    sample = Path(__file__).parent.parent / "sample_models" / "digits_cifar10.prototxt"
+    del folder
+    found = in_turns(
+        {
+            "python -c 'import numpy'": [PYTHON, "-c", "import numpy"],
+            "bnfold --help": [*BNFOLD, "--help"],
+            "bnfold inspect NET.prototxt": [*BNFOLD, "inspect", str(sample)],
+        },
+        rounds * 2,
+    )
+    numpy = found["python -c 'import numpy'"].seconds
+    rows = [[name, f"{measure.seconds:.3f}", f"{measure.seconds / numpy:.2f}"] for name, measure in found.items()]
+    return table("Start-up", ("command", "seconds", "x numpy"), rows)
+
+
+def depth(folder: Path, rounds: int) -> str:
+    """Time per layer, from 2,000 layers to 20,000."""
+    chains = {count: models.make(f"chain-{count}", folder) for count in (2_000, 20_000)}
+    commands = {
+        f"{count}": [*fold(net), "-o", f"{folder}/out.prototxt", "--no-verify"] for count, net in chains.items()
+    }
+    found = in_turns({"nothing": [*BNFOLD, "inspect", "--help"], **commands}, rounds)
+    start = found.pop("nothing").processor
+    rows = [
+        [f"{int(count):,}", f"{run.processor:.2f}", f"{(run.processor - start) / int(count) * 1e6:.0f}"]
+        for count, run in found.items()
+    ]
+    return table("Depth", ("layers", "processor seconds", "microseconds per layer"), rows)
+
+
+def folding_onnx(folder: Path, rounds: int) -> str:
+    """Folding here, against folding the unfolded export with other tools; and how fast each result runs."""
+    net = models.make("resnet152", folder)
+    plain, ours = folder / "unfolded.onnx", folder / "folded.onnx"
+    subprocess.run([*BNFOLD, "export", *fold(net)[4:], "-o", str(plain)], check=True, stdout=subprocess.DEVNULL)
+    made = {"unfolded export": plain, "bnfold fold": ours}
+    commands: dict[str, Sequence[str]] = {"bnfold fold": [*fold(net), "-o", str(ours), "--no-verify"]}
+    for tool, script in TOOLS.items():
+        if find_spec(tool):
+            made[tool] = folder / f"{tool}.onnx"
+            commands[tool] = [PYTHON, "-c", script, str(plain), str(made[tool])]
+    found = in_turns(commands, max(1, rounds // 2))
+    level = {"all off": "ORT_DISABLE_ALL", "as by default": "ORT_ENABLE_ALL"}
+    times = {name: latencies(list(made.values()), option, rounds) for name, option in level.items()}
+    rows = []
+    for number, (name, path) in enumerate(made.items()):
+        took = f"{found[name].seconds:.2f}" if name in found else ""
+        each = [f"{times[option][0] / times[option][number]:.2f}" for option in level]
+        rows.append([name, took, f"{path.stat().st_size / 1e6:.0f}", *each])
+    head = ["made by", "seconds", "MB", *(f"speed in onnxruntime, optimisations {option}" for option in level)]
+    missing = [tool for tool in TOOLS if not find_spec(tool)]
+    note = f"\nNot installed here: {', '.join(missing)}.\n" if missing else ""
+    return table("Folding an ONNX of resnet152; speed relative to the unfolded export", head, rows) + note
+
+
+def latencies(paths: Sequence[Path], level: str, rounds: int) -> list[float]:
+    """The median seconds of one run of each model, the models taking turns."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.log_severity_level = 3
+    sessions = [onnxruntime.InferenceSession(str(path), options) for path in paths]
+    image = np.random.default_rng(0).standard_normal((1, 3, 224, 224), np.float32)
+    runs: list[list[float]] = [[] for _ in paths]
+    for number in range(2 * rounds + 1):
+        for session, times in zip(sessions, runs, strict=True):
+            began = time.perf_counter()
+            session.run(None, {session.get_inputs()[0].name: image})
+            if number:
+                times.append(time.perf_counter() - began)
+    return [statistics.median(times) for times in runs]
+
+
+def fold(net: Path) -> list[str]:
+    """`bnfold fold` of a model."""
+    return [*BNFOLD, "fold", str(net), str(net.with_suffix(".caffemodel"))]
+
+
+TOOLS = {
+    "onnxoptimizer": "import onnx, onnxoptimizer, sys; onnx.save(onnxoptimizer.optimize(onnx.load(sys.argv[1]),"
+    " ['fuse_bn_into_conv', 'fuse_add_bias_into_conv']), sys.argv[2])",
+    "onnxsim": "import onnx, onnxsim, sys; onnx.save(onnxsim.simplify(sys.argv[1])[0], sys.argv[2])",
+    "onnxslim": "import onnxslim, sys; onnxslim.slim(sys.argv[1], sys.argv[2])",
+}
+
+TABLES = {"speed": speed, "start_up": start_up, "depth": depth, "folding_onnx": folding_onnx}
+
+
+def main() -> None:
+    """Print the tables that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="where the models are made and kept; a temporary one by default")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--markdown", type=Path, help="write the tables here too")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.folder or Path(temporary)
+        parts = []
+        for name in given.only:
+            parts.append(TABLES[name](folder, given.rounds))
+            print(parts[-1], flush=True)
+    if given.markdown:
+        given.markdown.write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
