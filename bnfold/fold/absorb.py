@@ -27,9 +27,9 @@ import numpy.typing as npt
 from bnfold.fold.affine import Affine, Vector
 from bnfold.fold.commute import Place, require
 from bnfold.fold.records import Blocked
-from bnfold.fold.scaled import Scaled, scaled, stays_finite
+from bnfold.fold.scaled import Rounded, Scaled, exact_values, scaled, stays_finite
 from bnfold.net import Array, Blobs, Layer, LazyArray, Shape
-from bnfold.params import Convolution, InnerProduct, canonical_axis
+from bnfold.params import UNKNOWN, Convolution, InnerProduct, canonical_axis
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -100,12 +100,12 @@ def _require_plain(view: Convolution) -> None:
 
 def inner_product(place: Place) -> Linear:
     """(N, K) with K = C*spatial, or (K, N) with `transpose`."""
-    require(len(place.bottoms) == 1, "its weight is a blob of the network")
     view = InnerProduct.of(place.layer)
     require(view.relu is None, "a ReLU is fused into it")
     rank = len(place.bottoms[0])
     axis = canonical_axis(view.axis, rank)
     require(axis == 1, f"it works from axis {axis} on, so its channels are not the affine's")
+    require(UNKNOWN not in place.bottoms[0][1:], "it flattens a size that is unknown")
     channels = place.bottoms[0][1] if rank > 1 else 1
     spatial = int(np.prod(place.bottoms[0][2:]))
     if view.transpose:
@@ -133,7 +133,7 @@ def absorb_backward(place: Place, affine: Affine) -> Change:
     weight = scaled(layer.blobs.stored[0], linear.view, _shaped(affine.scale, linear.outputs))
     bias = affine.shift
     if len(layer.blobs) > 1:
-        bias = affine.scale * layer.blobs[1].reshape(-1).astype(np.float64) + affine.shift
+        bias = affine.scale * exact_values(layer.blobs.stored[1]).reshape(-1) + affine.shift
     return _changed(layer, weight, bias, needs_bias=len(layer.blobs) > 1 or not affine.keeps_zero)
 
 
@@ -149,13 +149,14 @@ def absorb_forward(place: Place, affine: Affine) -> Change:
     linear = _linear(place)
     gain = _weighted_sum(layer.blobs.stored[0], linear, affine.shift) if not affine.keeps_zero else 0.0
     weight = scaled(layer.blobs.stored[0], linear.view, _shaped(affine.scale, linear.inputs))
-    bias = gain + (layer.blobs[1].reshape(-1).astype(np.float64) if len(layer.blobs) > 1 else 0.0)
+    bias = gain + (exact_values(layer.blobs.stored[1]).reshape(-1) if len(layer.blobs) > 1 else 0.0)
     return _changed(layer, weight, bias, needs_bias=len(layer.blobs) > 1 or not affine.keeps_zero)
 
 
 def _linear(place: Place) -> Linear:
     layer = place.layer
     require(len(layer.blobs) > 0, "it has no learned weight")
+    require(len(layer.bottoms) == len(layer.tops) == 1, "it works on several blobs with one weight")
     return LINEAR[layer.type](place)
 
 
@@ -166,9 +167,11 @@ def _shaped(vector: Vector, shape: Shape) -> npt.NDArray[np.float64]:
 def _weighted_sum(blob: Array | LazyArray, linear: Linear, shift: Vector) -> Vector:
     """`sum of W[o, i]*h[i]` over inputs and kernel, shape (Cout,), accumulated in float64."""
     product = scaled(blob, linear.view, _shaped(shift, linear.inputs))
-    exact = np.asarray(product.weight.reshape(linear.view), np.float64)
+    # No factor differs along the kernel, so that is summed first: what is left is small.
+    kernel = tuple(axis for axis in linear.summed if all(factor.shape[axis] == 1 for factor in product.factors))
+    exact = product.weight.reshape(linear.view).sum(axis=kernel, dtype=np.float64, keepdims=True)
     for factor in product.factors:
-        exact = exact * factor
+        exact *= factor
     total: Vector = exact.sum(axis=linear.summed).reshape(-1)
     return total
 
@@ -178,25 +181,32 @@ def _changed(layer: Layer, weight: Scaled, bias: npt.ArrayLike, needs_bias: bool
     if not needs_bias:
         return Change(Blobs((weight, *layer.blobs.stored[1:])), layer.param)
     stored = layer.blobs.shapes[1] if len(layer.blobs) > 1 else (-1,)
+    rounded = Rounded(np.asarray(bias, np.float64).reshape(stored), weight.dtype)
     with np.errstate(over="ignore"):
-        rounded = np.asarray(bias, np.float64).reshape(stored).astype(weight.dtype)
-    require(bool(np.all(np.isfinite(rounded))), "a folded bias would not be finite")
+        require(bool(np.all(np.isfinite(rounded.array()))), "a folded bias would not be finite")
     return Change(Blobs((weight, rounded, *layer.blobs.stored[2:])), _with_bias(layer))
 
 
 def _with_bias(layer: Layer) -> LayerParameter:
     """The parameters of a layer that has a bias: the flag, and a `param {}` for it where the weight has one."""
-    param: Any = getattr(layer.param, BIAS_FIELD[layer.type])
+    field = _bias_field(layer)
+    param: Any = getattr(layer.param, field)
     if len(layer.blobs) > 1 or (param.bias_term and len(layer.param.param) != 1):
         return layer.param
     changed = type(layer.param)()
     changed.CopyFrom(layer.param)
-    flags: Any = getattr(changed, BIAS_FIELD[layer.type])
+    flags: Any = getattr(changed, field)
     flags.bias_term = True
     if len(changed.param) == 1:
         changed.param.add().CopyFrom(changed.param[0])
         changed.param[1].ClearField("name")
     return changed
+
+
+def _bias_field(layer: Layer) -> str:
+    """The field that holds `bias_term`; Tengine has one of its own for a depthwise convolution."""
+    is_tengine = layer.param.HasField("DepthwiseConvolution_param") and not layer.param.HasField("convolution_param")
+    return "DepthwiseConvolution_param" if is_tengine else BIAS_FIELD[layer.type]
 
 
 # What a layer asks of an affine in front of it.

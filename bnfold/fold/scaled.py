@@ -2,7 +2,7 @@
 
 A folded weight is `factor * weight`, in float64 and rounded once to the stored type. Keeping the law instead of the
 result means that a folded net holds no second copy of its weights, and that a layer which absorbs several affines
-still rounds only once.
+still rounds only once. A bias is small, so it is kept as it is in float64, for the same reason.
 """
 
 from __future__ import annotations
@@ -81,6 +81,39 @@ class Scaled:
         """Whether both multiply by the same factors in the same view."""
         alike = self.view == other.view and len(self.factors) == len(other.factors)
         return alike and all(map(np.array_equal, self.factors, other.factors))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rounded:
+    """Values that are known in float64 and stored as another type.
+
+    Attributes:
+        exact: the values.
+        dtype: the type that is stored.
+    """
+
+    exact: Factor
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> Shape:
+        """The true shape of the blob."""
+        return self.exact.shape
+
+    def array(self) -> Array:
+        """The values, rounded once to `dtype`."""
+        return self.exact.astype(self.dtype)
+
+    def chunks(self) -> Iterator[Array]:
+        """All of them as one flat piece."""
+        yield self.array().reshape(-1)
+
+
+def exact_values(blob: Array | LazyArray) -> Factor:
+    """The values of a blob in float64, as exactly as they are known."""
+    if isinstance(blob, Rounded):
+        return blob.exact
+    return np.asarray(blob if isinstance(blob, np.ndarray) else blob.array(), np.float64)
 
 
 def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:

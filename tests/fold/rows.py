@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ Kind = Callable[[Rng, int], Affine]
 """Makes an affine of so many channels."""
 
 
-def layer_of(text: str, bottoms: int = 1, tops: int = 1, blobs: Sequence[Array] = ()) -> Layer:
+def layer_of(text: str, bottoms: int = 1, tops: int = 1, blobs: Sequence[npt.NDArray[Any]] = ()) -> Layer:
     """The inside of a `layer { ... }` as a layer 'x' that reads b0, b1, ... and writes t0, t1, ..."""
     param = text_format.Parse(text, LayerParameter())
     return Layer(
