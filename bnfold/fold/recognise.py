@@ -19,11 +19,11 @@ import numpy as np
 
 from bnfold.batchnorm import TYPES as BATCHNORMS
 from bnfold.batchnorm import ZeroFactor, read_batchnorm
-from bnfold.errors import UnsupportedError
+from bnfold.errors import ModelError, UnsupportedError
 from bnfold.fold.affine import Affine
 from bnfold.fold.records import Blocked
 from bnfold.net import Array, Layer, Shape
-from bnfold.params import Bias, Dropout, Power, Scale, canonical_axis
+from bnfold.params import UNKNOWN, Bias, Dropout, Power, Scale, canonical_axis
 
 
 @dataclass(slots=True)
@@ -66,6 +66,8 @@ def recognise(layer: Layer, bottom: Shape | None, reading: Reading) -> Affine | 
         raise Blocked(f"the shape of '{layer.bottoms[0]}' is unknown")
     if len(bottom) < 2:
         raise Blocked(f"'{layer.bottoms[0]}' has no channel axis, its shape is {bottom}")
+    if bottom[1] == UNKNOWN:
+        raise Blocked(f"how many channels '{layer.bottoms[0]}' has is unknown")
     with np.errstate(all="ignore"):
         affine = read(layer, bottom, reading)
     if affine is not None and not affine.is_finite:
@@ -79,6 +81,10 @@ def batch_norm(layer: Layer, bottom: Shape, reading: Reading) -> Affine:
         statistics = read_batchnorm(layer, reading.layout, reading.zero_factor)
     except UnsupportedError as error:
         raise Blocked(str(error).removeprefix(f"{layer}: ")) from error
+    if statistics.channels != bottom[1]:
+        raise ModelError(
+            f"{layer}: its statistics are of {statistics.channels} channels, and its bottom has {bottom[1]}"
+        )
     if statistics.relu:
         raise Blocked("a ReLU is fused into it")
     if statistics.batch_statistics and statistics.layout == "segnet":
@@ -104,7 +110,7 @@ def batch_norm(layer: Layer, bottom: Shape, reading: Reading) -> Affine:
 def bias(layer: Layer, bottom: Shape, _: Reading) -> Affine:
     """`y = x + bias`."""
     view = Bias.of(layer)
-    return Affine.of(1.0, along_channels(layer.blobs[0], view.axis, bottom), bottom[1])
+    return Affine.of(1.0, along_channels(layer, 0, view.axis, bottom), bottom[1])
 
 
 def dropout(layer: Layer, bottom: Shape, _: Reading) -> Affine:
@@ -124,28 +130,32 @@ def power(layer: Layer, bottom: Shape, _: Reading) -> Affine | None:
 def scale(layer: Layer, bottom: Shape, _: Reading) -> Affine:
     """`y = gamma*x + beta`."""
     view = Scale.of(layer)
-    gamma = along_channels(layer.blobs[0], view.axis, bottom)
-    beta = along_channels(layer.blobs[1], view.axis, bottom) if len(layer.blobs) > 1 else 0.0
+    gamma = along_channels(layer, 0, view.axis, bottom)
+    beta = along_channels(layer, 1, view.axis, bottom) if len(layer.blobs) > 1 else 0.0
     return Affine.of(gamma, beta, bottom[1])
 
 
-def along_channels(learned: Array, axis: int, bottom: Shape) -> Array:
+def along_channels(layer: Layer, index: int, axis: int, bottom: Shape) -> Array:
     """The values of a learned blob per channel, shape (C,) or (1,), when it differs along the channels only.
 
     Args:
-        learned: the blob, which covers the axes of the bottom from `axis` on.
+        layer: whose blob it is.
+        index: which of its blobs; it covers the axes of the bottom from `axis` on.
         axis: the first axis that it covers.
         bottom: shape of what it is applied to.
 
     Raises:
-        Blocked: the values differ along another axis.
+        Blocked: the values differ along another axis, or there are none.
     """
+    if index >= len(layer.blobs):
+        raise Blocked("it has no learned values")
+    learned = layer.blobs[index]
     if learned.size == 1:
         return learned.reshape(1).astype(np.float64)
     start = canonical_axis(axis, len(bottom))
     shape = (1,) * start + learned.shape + (1,) * (len(bottom) - start - learned.ndim)
     values = np.moveaxis(learned.reshape(shape), 1, 0).reshape(shape[1], -1)
-    if not np.array_equal(values, np.broadcast_to(values[:, :1], values.shape)):
+    if not np.array_equal(values, np.broadcast_to(values[:, :1], values.shape), equal_nan=True):
         raise Blocked("its learned values differ along an axis that is not the channel axis")
     return values[:, 0].astype(np.float64)
 

@@ -60,8 +60,7 @@ def difference(one: Sequence[Array], other: Sequence[Array]) -> float:
 
 def signed(rng: Rng, shape: Shape) -> Array:
     """Values of both signs around 1, all distinct."""
-    values: Array = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
-    return values
+    return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape))
 
 
 def distinct(rng: Rng, count: int) -> Array:
