@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Images:
 def open_samples(
     path: str | os.PathLike[str],
     feeds: Mapping[str, Feed],
-    preparation: Preparation | None = None,
+    preparation: Preparation | Callable[[], Preparation | None] | None = None,
     labels: Array | None = None,
 ) -> Samples:
     """The samples at a path.
@@ -95,7 +95,7 @@ def open_samples(
             as Caffe's ImageData layer reads it (paths from the list's folder; the label may be left out); an `.npz`
             with an array for each input and perhaps `label`; an `.npy` for the single input.
         feeds: the inputs.
-        preparation: of images; nothing by default but the size.
+        preparation: of images, or what finds it; nothing by default but the size.
         labels: the true classes, which go before those found at the path.
 
     Raises:
@@ -117,7 +117,8 @@ def open_samples(
     if true is not None and len(true) != len(files):
         raise UsageError(f"{len(true)} labels for {len(files)} images of {place}")
     root = place if place.is_dir() else place.parent
-    return Images(blob, channels, size, files, preparation or Preparation(), true, names, str(place), root)
+    found_there = preparation() if callable(preparation) else preparation
+    return Images(blob, channels, size, files, found_there or Preparation(), true, names, str(place), root)
 
 
 def _open_arrays(path: Path, feeds: Mapping[str, Feed], labels: Array | None) -> Arrays:

@@ -19,7 +19,6 @@ from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
 
 Size = tuple[int, int]
-DATA_TOPS = 1  # the image is the first top of a data layer
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -177,6 +176,7 @@ def from_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Prepara
 
     Raises:
         ParseError: the prototxt or its mean file cannot be read.
+        UsageError: the mean file is not there.
     """
     from bnfold.caffe.phases import runs
     from bnfold.caffe.text import read_prototxt
@@ -193,7 +193,10 @@ def _from_layer(layer: Any, path: Path) -> Preparation:
     mean: Array | None = np.array(transform.mean_value, np.float32) if transform.mean_value else None
     if transform.mean_file:
         places = [Path(transform.mean_file), path.parent / transform.mean_file]
-        mean = read_mean_file(next((place for place in places if place.exists()), places[1]))
+        found = next((place for place in places if place.exists()), None)
+        if found is None:
+            raise UsageError(f"{path}: the mean file '{transform.mean_file}' is not there; give the mean with --mean")
+        mean = read_mean_file(found)
     crop = (transform.crop_h, transform.crop_w) if transform.crop_h else (transform.crop_size,) * 2
     resize = (image.new_height, image.new_width)
     for wanted in transform.resize_param:

@@ -118,5 +118,5 @@ def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path):
     assert from_prototxt(prototxt(tmp_path, "", "top: 'label'")).scale == 1
     (tmp_path / "none.prototxt").write_text('layer { name: "relu" type: "ReLU" }')
     assert from_prototxt(tmp_path / "none.prototxt") is None
-    with pytest.raises(ParseError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"'missing\.npy' is not there; give the mean"):
         from_prototxt(prototxt(tmp_path, 'mean_file: "missing.npy"'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,11 @@ def match_inputs(
 
 
 def choose_samples(
-    given: Any, labels: Array | None, shape: Layout, seed: int, preparation: Preparation | None
+    given: Any,
+    labels: Array | None,
+    shape: Layout,
+    seed: int,
+    preparation: Preparation | Callable[[], Preparation | None],
 ) -> Samples:
     """The samples that the caller means.
 
@@ -97,7 +101,7 @@ def choose_samples(
         labels: true classes, which go before those that the samples bring.
         shape: what the networks take.
         seed: of noise.
-        preparation: of images.
+        preparation: of images; or what finds it, when there are images.
 
     Raises:
         UsageError: they do not fit the inputs.

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnfold.diff.batches import choose_samples, layout, match_inputs
+from bnfold.diff.batches import choose_samples, layout, match_inputs, runs
+from bnfold.diff.classify import find_scores
 from bnfold.diff.exact import open_exact
+from bnfold.diff.gates import NO_CLASSIFIER, NO_LABELS
 from bnfold.diff.measure import Measurement, Progress
 from bnfold.diff.models import Model, open_model
 from bnfold.diff.pairing import pair
 from bnfold.diff.records import DiffReport
 from bnfold.errors import UsageError
-from bnfold.net import Array, Shape
+from bnfold.net import Array, Net, Shape
 from bnfold.preparation import Preparation, from_prototxt
+from bnfold.shapes import infer_shapes
 
 if TYPE_CHECKING:
     from bnfold.diff.models import Source
@@ -75,8 +79,7 @@ def compare(
         >>> report.passed, report.worst.blob                                    # doctest: +SKIP
         (True, 'res4b')
     """
-    if not tolerance >= 0:
-        raise UsageError(f"the tolerance is {tolerance}; it must be 0 or more")
+    _require_tolerance(tolerance)
     ours = open_model(reference, "reference", batch=batch, input_shapes=input_shapes)
     theirs = open_model(candidate, "candidate", batch=batch, input_shapes=input_shapes)
     kin = _kin(ours, theirs)
@@ -86,7 +89,7 @@ def compare(
     inputs = match_inputs(ours.feeds, theirs.feeds, named)
     shape = layout(ours.feeds, theirs.feeds, inputs)
     true = None if labels is None else np.asarray(labels)
-    data = choose_samples(samples, true, shape, seed, preparation or _said_by(ours))
+    data = choose_samples(samples, true, shape, seed, preparation or partial(_said_by, ours))
     blobs = {ours_blob: theirs_blob for ours_blob, theirs_blob in named.items() if ours_blob not in ours.feeds}
     pairs = pair(ours.writers, theirs.writers, blobs, kin=kin)
     true = data.labels if true is None else true
@@ -97,10 +100,45 @@ def compare(
     return measurement.report(seed, min_agreement, max_top1_drop)
 
 
+def check(
+    reference: Net,
+    samples: Any = None,
+    *,
+    preparation: Preparation | None = None,
+    tolerance: float = 1e-4,
+    min_agreement: float | None = None,
+    max_top1_drop: float | None = None,
+    seed: int = 0,
+    **_: Any,
+) -> None:
+    """Raise now what `compare` would raise later about the reference, the data or a gate; the network is not run.
+
+    For those who write files before they compare them. Arguments and exceptions are those of `compare`.
+    """
+    _require_tolerance(tolerance)
+    ours = open_model(reference, "reference")
+    shape = layout(ours.feeds, ours.feeds, {name: name for name in ours.feeds})
+    data = choose_samples(samples, None, shape, seed, preparation or partial(_said_by, ours))
+    next(runs(data, shape), None)
+    known = {name: size for name, size in infer_shapes(reference).items() if size is not None}
+    scores = find_scores(ours, {name: name for name in ours.outputs}, known, data.labels)
+    if min_agreement is not None and scores is None:
+        raise UsageError(NO_CLASSIFIER)
+    if max_top1_drop is not None and (scores is None or data.labels is None):
+        raise UsageError(NO_LABELS)
+
+
+def _require_tolerance(tolerance: float) -> None:
+    if not tolerance >= 0:
+        raise UsageError(f"the tolerance is {tolerance:g}; it must be 0 or more")
+
+
 def _said_by(reference: Model) -> Preparation | None:
-    """What the reference's own prototxt says about images."""
+    """What the reference's own prototxt says about images; a caffemodel that carries its network says nothing."""
     path = Path(reference.net.file) if reference.net is not None and reference.net.file else None
-    return from_prototxt(path, ignore_unknown_fields=True) if path is not None and path.is_file() else None
+    if path is None or path.suffix == ".caffemodel" or not path.is_file():
+        return None
+    return from_prototxt(path, ignore_unknown_fields=True)
 
 
 def _kin(ours: Model, theirs: Model) -> bool:

@@ -12,6 +12,7 @@ from bnfold.diff.records import Box, DetectorDiff, Stray
 from bnfold.net import Array, Shape
 
 MIN_IOU = 0.5
+KIND = "DetectionOutput"  # also the end of YoloDetectionOutput
 ROW = 7  # image, label, score, xmin, ymin, xmax, ymax: SSD's DetectionOutput
 
 
@@ -103,10 +104,12 @@ def iou(ours: Array, theirs: Array) -> Array:
     """Intersection over union of every pair; (K, 4) and (L, 4) corners give (K, L). Two equal points overlap fully."""
     low = np.maximum(ours[:, None, :2], theirs[None, :, :2])
     high = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    whole = area(ours)[:, None] + area(theirs)[None] - shared
+    with np.errstate(over="ignore", invalid="ignore"):  # YOLO takes exponentials, so a box may have no end
+        shared = np.clip(high - low, 0, None).prod(axis=2)
+        whole = area(ours)[:, None] + area(theirs)[None] - shared
+        found = np.nan_to_num(shared / np.where(whole > 0, whole, 1.0), nan=0.0)
     equal = (ours[:, None] == theirs[None]).all(axis=2)
-    return np.where(equal, 1.0, shared / np.where(whole > 0, whole, 1.0))
+    return np.where(equal, 1.0, found)
 
 
 def area(boxes: Array) -> Array:
@@ -119,20 +122,24 @@ def detector_reads(model: Model) -> list[str]:
     return [
         bottom
         for blob in model.outputs
-        if blob in model.writers and model.writers[blob].type == "DetectionOutput"
+        if blob in model.writers and model.writers[blob].type.endswith(KIND)
         for bottom in model.reads[blob]
     ]
 
 
 def same_detector(ours: Model, theirs: Model, blob: str, partner: str) -> bool:
-    """Whether the boxes come from one DetectionOutput layer in both, with equal thresholds as far as one can see."""
+    """Whether the boxes come from one layer in both, with equal thresholds as far as one can see."""
     layers = [model.net.producer(name) if model.net else None for model, name in ((ours, blob), (theirs, partner))]
     mine, other = layers
-    if mine is None or mine.type != "DetectionOutput":
+    if mine is None or not mine.type.endswith(KIND):
         return False
     if other is None:  # an ONNX model, which holds the layer as operators
         return True
-    return bool(mine.param.detection_output_param == other.param.detection_output_param)
+    settings, others = (
+        {field.name: value for field, value in layer.param.ListFields() if field.name.endswith("_param")}
+        for layer in (mine, other)
+    )
+    return bool(mine.type == other.type and settings == others)
 
 
 def find_detections(reference: Model, pairs: Mapping[str, str], shapes: Mapping[str, Shape]) -> str | None:
@@ -140,6 +147,6 @@ def find_detections(reference: Model, pairs: Mapping[str, str], shapes: Mapping[
     for name in reference.outputs:
         shape = shapes.get(name, ())
         rows = len(shape) == 4 and shape[:2] == (1, 1) and shape[3] == ROW
-        if name in pairs and rows and (reference.net is None or reference.writers[name].type == "DetectionOutput"):
+        if name in pairs and rows and (reference.net is None or reference.writers[name].type.endswith(KIND)):
             return name
     return None

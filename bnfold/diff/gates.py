@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from bnfold.diff.records import BlobDiff, ClassifierDiff, DetectorDiff, Gate
 from bnfold.errors import UsageError
 
+NO_CLASSIFIER = "a least agreement needs a classifier: a Softmax output, or labels"
+NO_LABELS = "a largest loss of accuracy needs a classifier and labels"
+
 
 def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
     """Every compared blob within `tolerance` of its range."""
@@ -55,7 +58,7 @@ def agreement_gate(classifier: ClassifierDiff | None, least: float) -> Gate:
         UsageError: nothing was classified.
     """
     if classifier is None:
-        raise UsageError("a least agreement needs a classifier: a Softmax output, or labels")
+        raise UsageError(NO_CLASSIFIER)
     value = classifier.agreement
     sentence = f"the answers agree for {value:.2%} of {classifier.samples} samples, {least:.2%} needed"
     return Gate("min-agreement", least, value, value >= least, sentence)
@@ -69,7 +72,7 @@ def top1_gate(classifier: ClassifierDiff | None, most: float) -> Gate:
     """
     drop = classifier.top1_drop if classifier is not None else None
     if drop is None:
-        raise UsageError("a largest loss of accuracy needs a classifier and labels")
+        raise UsageError(NO_LABELS)
     # Shares of counts: 1e-12 is below one sample in any data set and above the rounding of a difference.
     return Gate(
         "max-top1-drop", most, drop, drop <= most + 1e-12, f"top-1 accuracy drops by {drop:.2%}, {most:.2%} allowed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,6 +78,7 @@ class Measurement:
                 self._measure(run, first, second)
                 for spans, layers, values in zip(self.spans, watched, (first, second), strict=True):
                     _stretch(spans, layers, values)
+                del first, second  # or the next run would stand beside them in memory
                 if progress is not None:
                     progress(run.numbers.stop, self.data.count)
 
@@ -143,14 +144,10 @@ class Measurement:
         classifier = self.classification.result(self.data.class_names) if self.classification else None
         detector = self.detection.result() if self.detection else None
         lost = [name for name in self.ours.outputs if name not in self.pairs and name in self.ours.writers]
-        gates: list[Gate] = [outputs_gate(lost)]
-        if detector is None:
-            gates.append(tolerance_gate(blobs, self.tolerance))
-        else:
-            read = {blob.blob: blob.max_rel for blob in blobs if blob.blob in self.ours.reads[detector.blob]}
-            alike = same_detector(self.ours, self.theirs, detector.blob, self.pairs[detector.blob])
-            steady = alike and bool(read) and max(read.values()) <= self.tolerance
-            gates.append(tolerance_gate([b for b in blobs if not steady or b.blob != detector.blob], self.tolerance))
+        steady = detector is not None and self._steady(detector.blob, blobs)
+        judged = [blob for blob in blobs if not (steady and detector is not None and blob.blob == detector.blob)]
+        gates: list[Gate] = [outputs_gate(lost), tolerance_gate(judged, self.tolerance)]
+        if detector is not None:
             gates.append(boxes_gate(detector, steady))
         if min_agreement is not None:
             gates.append(agreement_gate(classifier, min_agreement))
@@ -175,11 +172,17 @@ class Measurement:
             tuple(extra if self.layers else ()),
             classifier,
             detector,
-            find_onset(blobs, self.theirs.writers, self.theirs.reads) if self.layers else None,
+            find_onset(judged, self.theirs.writers, self.theirs.reads) if self.layers else None,
             self._ranges(),
             tuple(gates),
             tuple(self.notes),
         )
+
+    def _steady(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
+        """Whether all that the boxes are made of is within the tolerance, by equal layers."""
+        read = [blob.max_rel for blob in blobs if blob.blob in self.ours.reads[boxes]]
+        alike = same_detector(self.ours, self.theirs, boxes, self.pairs[boxes])
+        return alike and bool(read) and max(read) <= self.tolerance
 
     def _blob(self, name: str) -> BlobDiff:
         error, partner = self.errors[name], self.pairs[name]

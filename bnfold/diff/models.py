@@ -137,6 +137,11 @@ def split_pair(path: str) -> tuple[Path, Path]:
     return Path(path), Path(path).with_suffix(".caffemodel")
 
 
+def files_of(path: str) -> list[Path]:
+    """The files that a model argument means."""
+    return [Path(path)] if path.endswith(".onnx") else list(split_pair(path))
+
+
 def _from_net(net: Net, name: str, batch: int | None) -> Model:
     from bnfold.onnx.graph import exported
 

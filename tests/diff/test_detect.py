@@ -77,3 +77,9 @@ def test_detectors_with_different_numbers_of_boxes_are_compared_by_their_boxes()
     assert not report.passed
     assert len(report.detector.missed) == 3  # one in each of three samples of noise
     assert "3 boxes missed and 0 extra of 9" in report.verdict
+
+
+def test_boxes_without_an_end_are_partners_only_of_themselves():
+    endless = np.array([[0, 1, 0.9, -np.inf, 0, np.inf, 1.0]])
+    assert match(endless, endless, 0.5)[0] == [(0, 0)]
+    assert match(endless, ROWS[:1], 0.5)[0] == []
