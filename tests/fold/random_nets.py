@@ -6,16 +6,15 @@ powers of two, so that the oracle, which reads them in float64, and protobuf, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-import nets
 import numpy as np
 from fold.rows import layer_of
 from hypothesis import strategies as st
 
 from bnfold.errors import ModelError
-from bnfold.net import Blobs, Layer, Net, Shape
+from bnfold.net import Shape
 from bnfold.shapes import output_shapes
 
 BATCH = 2
@@ -325,28 +324,3 @@ def prototxt(number: Callable[[int, int], int], most: int = 12) -> str:
     for _ in range(w.number(1, most)):
         STEPS[w.number(0, len(STEPS) - 1)](w)
     return "\n".join(w.lines)
-
-
-def net_of(text: str, seed: int = 0) -> Net:
-    """The net with seeded weights in float64; sharers share them, and layers called `pos_...` scale by no negative."""
-    seeded = nets.net(text, seed)
-    shared: dict[str, np.ndarray] = {}
-    layers = [replace(layer, blobs=doubles(layer, shared)) for layer in seeded.layers]
-    return Net(seeded.name, layers, seeded.inputs, seeded.outputs, seeded.public, origin=seeded.origin)
-
-
-def doubles(layer: Layer, shared: dict[str, np.ndarray]) -> Blobs:
-    arrays: list[np.ndarray] = []
-    for name, blob in zip(layer.param_names, layer.blobs, strict=True):
-        array = np.asarray(blob, np.float64)
-        if layer.name.startswith("pos_scale") and not arrays:
-            array = np.asarray(np.abs(array))
-        arrays.append(shared.setdefault(name, array) if name else array)
-    return Blobs(arrays)
-
-
-def samples(net: Net, seed: int = 0) -> Mapping[str, np.ndarray]:
-    """Signed noise for each input, or indices."""
-    rng = np.random.default_rng(seed)
-    noise = {blob: rng.standard_normal(shape) for blob, shape in net.inputs.items() if blob != "index"}
-    return noise | {"index": rng.integers(0, 4, BATCH).astype(np.float64)} if "index" in net.inputs else noise

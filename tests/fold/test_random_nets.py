@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
-import reference
-from fold.random_nets import net_of, prototxts, samples
+from fold.random_nets import prototxts
+from fold.running import assert_same, net_of, run, run_versions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bnfold.caffe.write import prototxt_text
 from bnfold.fold import Kept, fold
-from bnfold.net import Net
-
-Values = dict[str, npt.NDArray[np.float64]]
 
 many = settings(
     max_examples=300,
@@ -21,26 +17,6 @@ many = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-
-
-def run(net: Net, names: dict[str, str] | None = None) -> Values:
-    """A net in memory by the oracle, under the names that a file would have, or others."""
-    weights = {layer.name: list(layer.blobs) for layer in net.layers if layer.blobs}
-    return reference.load(prototxt_text(net, names=names), weights=weights).run(samples(net))
-
-
-def run_versions(net: Net) -> Values:
-    """Every version of every blob, under its name in memory."""
-    return run(net, {blob: blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)})
-
-
-def assert_same(before: Values, after: Values) -> None:
-    """Every blob of one name has one value."""
-    for blob in before.keys() & after.keys():
-        assert before[blob].shape == after[blob].shape, blob
-        largest = float(np.abs(before[blob]).max(initial=0.0))
-        worst = float(np.abs(before[blob] - after[blob]).max(initial=0.0))
-        assert worst <= 1e-9 * largest, f"{blob}: {worst:.3g} of {largest:.3g}"
 
 
 @many
