@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ V1: Descriptor = caffe_pb2.V1LayerParameter.DESCRIPTOR
 SOLVER_NETS = ("net_param", "test_net_param", "train_net_param")
 SOLVER_FILES = ("net", "test_net", "train_net")
 MAX_BYTES = 1 << 30
+_PIECE = 1 << 20
 MAX_QUOTED = 200
 _SHOWN = 5
 
@@ -62,7 +64,8 @@ def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Documen
     """Read a prototxt file; see `parse_prototxt`. Raises ParseError also when the file cannot be read."""
     try:
         with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+            # In pieces: asked for all at once, Python takes the memory for all of it before it reads.
+            content = b"".join(itertools.islice(iter(lambda: stream.read(_PIECE), b""), MAX_BYTES // _PIECE + 1))
     except (OSError, ValueError) as error:
         raise ParseError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
     if len(content) > MAX_BYTES:
