@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -21,9 +20,8 @@ import click
 from bnfold.errors import BnfoldError, UsageError
 
 if TYPE_CHECKING:
-    from bnfold.pipeline import Inspection, Progress, Reading, Writing
-    from bnfold.preparation import Preparation
-    from bnfold.report.account import Account
+    from bnfold.pipeline import Reading, Writing
+    from bnfold.report.renderings import Renderings
 
     Option = click.ParamType[Any]
 else:
@@ -32,6 +30,8 @@ else:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DIFFERENT, UNUSABLE, INTERRUPTED = 1, 2, 130
+PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
+PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
 
 
 class Shaped(Option):
@@ -174,8 +174,10 @@ class Commands(click.Group):
             code = super().main(*args, **kwargs)
         except click.exceptions.Exit as stop:
             sys.exit(stop.exit_code)
-        except click.ClickException as error:
-            error.show()
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx is not None else "bnfold"
+            message = error.format_message().rstrip(".").replace("\n", " ")
+            click.echo(f"bnfold: {message} ('{command} --help' lists what there is)", err=True)
             sys.exit(UNUSABLE)
         except BnfoldError as error:
             click.echo(f"bnfold: {error}", err=True)
@@ -193,10 +195,13 @@ class Commands(click.Group):
         sys.exit(code or 0)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="bnfold", prog_name="bnfold")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Fold BatchNorm and Scale into the weights of a trained Caffe network, and prove that nothing changed."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @main.command()
@@ -212,10 +217,13 @@ def main() -> None:
 @report_options
 def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> int:
     """Fold a network, write it as Caffe or ONNX, and compare it with the original."""
-    from bnfold.pipeline import Job, run
+    from bnfold.pipeline import Job, require_paths, run
+    from bnfold.report.progress import progress_bar
+    from bnfold.report.renderings import of_account
 
     reading = _reading(prototxt, caffemodel, given)
     writing = _writing(given)
+    require_paths(reading, writing, list(_reports(given).values()))
     job = Job(
         reading=reading,
         writing=writing,
@@ -225,9 +233,9 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
         verify=verify,
         comparing=_comparing(given, given["layers"]) if verify else {},
     )
-    with _progress() as progress:
+    with progress_bar() as progress:
         report = run(job, progress)
-    _render(given, run=report)
+    _render(given, of_account(report))
     return 0 if report.passed else DIFFERENT
 
 
@@ -239,11 +247,12 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
 def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     """Write a network as ONNX without folding it."""
     from bnfold.pipeline import export as write_unfolded
+    from bnfold.report.renderings import of_account
 
     writing = _writing(given)
     if wrong := [str(path) for path in writing.paths if path.suffix != ".onnx"]:
         raise UsageError(f"{', '.join(wrong)}: export writes .onnx; to write Caffe there is 'bnfold convert'")
-    _render(given, run=write_unfolded(_reading(prototxt, caffemodel, given), writing))
+    _render(given, of_account(write_unfolded(_reading(prototxt, caffemodel, given), writing)))
     return 0
 
 
@@ -255,11 +264,12 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     """Write a network of any age or dialect as today's Caffe, as it is at TEST, without folding it."""
     from bnfold.pipeline import export as write_unfolded
+    from bnfold.report.renderings import of_account
 
     writing = _writing(given)
     if wrong := [str(path) for path in writing.paths if path.suffix != ".prototxt"]:
         raise UsageError(f"{', '.join(wrong)}: convert writes .prototxt; to write ONNX there is 'bnfold export'")
-    _render(given, run=write_unfolded(_reading(prototxt, caffemodel, given), writing))
+    _render(given, of_account(write_unfolded(_reading(prototxt, caffemodel, given), writing)))
     return 0
 
 
@@ -271,12 +281,14 @@ def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 @click.option("--strict", is_flag=True, help="Exit with 1 when there are findings.")
 def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) -> int:
     """Show what would fold, what would stay and why, and what the prototxt should say instead."""
+    from bnfold.files import require_writable
     from bnfold.pipeline import inspect as plan
+    from bnfold.report.renderings import of_inspection
 
-    inspection = plan(
-        _reading(prototxt, caffemodel, given), given["keep"], given["exclude"], given["assume_global_stats"]
-    )
-    _render(given, inspection=inspection)
+    reading = _reading(prototxt, caffemodel, given)
+    require_writable(_reports(given).values(), reading.files)
+    inspection = plan(reading, given["keep"], given["exclude"], given["assume_global_stats"])
+    _render(given, of_inspection(inspection))
     return DIFFERENT if strict and inspection.findings else 0
 
 
@@ -291,9 +303,14 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 def diff(reference: str, candidate: str, **given: Any) -> int:
     """Compare two models: each an .onnx, a .prototxt beside its .caffemodel, or NET.prototxt:WEIGHTS.caffemodel."""
     from bnfold.diff import compare
+    from bnfold.diff.models import files_of
+    from bnfold.files import require_writable
     from bnfold.report.account import Comparison
+    from bnfold.report.progress import progress_bar
+    from bnfold.report.renderings import of_account
 
-    with _progress() as progress:
+    require_writable(_reports(given).values(), [*files_of(reference), *files_of(candidate)])
+    with progress_bar() as progress:
         found = compare(
             reference,
             candidate,
@@ -304,7 +321,7 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
             **_comparing(given, not given["outputs_only"]),
         )
     report = Comparison.of(found)
-    _render(given, run=report)
+    _render(given, of_account(report))
     return 0 if report.passed else DIFFERENT
 
 
@@ -338,89 +355,37 @@ def _writing(given: dict[str, Any]) -> Writing:
 
 def _comparing(given: dict[str, Any], layers: bool) -> dict[str, Any]:
     names = ("tolerance", "seed", "exact", "min_agreement", "max_top1_drop")
+    from bnfold.preparation import from_words
+
     return {
         "samples": given["data"],
-        "preparation": _preparation(given),
+        "preparation": from_words(**{name: given[name] for name in PREPARING}),
         "layers": layers,
         **{name: given[name] for name in names},
     }
 
 
-def _preparation(given: dict[str, Any]) -> Preparation | None:
-    """How images become inputs; None where no option says it, so that the prototxt's `transform_param` counts."""
-    if not any(given[name] for name in ("mean", "scale", "swap_channels", "resize", "crop")):
-        return None
-    from bnfold.preparation import Preparation, read_mean
-
-    return Preparation(
-        mean=read_mean(given["mean"]) if given["mean"] else None,
-        scale=1.0 if given["scale"] is None else given["scale"],
-        swap_channels=given["swap_channels"],
-        resize=given["resize"],
-        crop=given["crop"],
-        origin="the command line",
-    )
-
-
 # From records to what the user sees.
 
 
-def _render(given: dict[str, Any], run: Account | None = None, inspection: Inspection | None = None) -> None:
+def _reports(given: dict[str, Any]) -> dict[str, Path]:
+    """Rendering -> the file that is to hold it."""
+    paths = {name: given.get(f"{name}_path") for name in ("json", "html", "markdown")}
+    return {name: path for name, path in paths.items() if path is not None and str(path) != "-"}
+
+
+def _render(given: dict[str, Any], renderings: Renderings) -> None:
     """Print the report, and write it to the files that were asked for, all of them or none."""
     from rich.console import Console
 
     from bnfold.files import OutputSet
 
-    renderings = _renderings(run, inspection)
     with OutputSet() as outputs:
-        for name in ("json", "html", "markdown"):
-            path = given.get(f"{name}_path")
-            if path is not None and str(path) != "-":
-                outputs.write_text(path, renderings[name]())
+        for name, path in _reports(given).items():
+            outputs.write_text(path, renderings[name]())
     if str(given.get("json_path")) == "-":
         click.echo(renderings["json"](), nl=False)
     else:
-        Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(renderings["text"]())
-
-
-def _renderings(run: Account | None, inspection: Inspection | None) -> dict[str, Callable[[], Any]]:
-    """What each rendering is called, made only when it is wanted."""
-    if inspection is not None:
-        from bnfold.report import plan
-
-        return {"text": lambda: plan.as_text(inspection), "json": lambda: plan.as_json(inspection)}
-    assert run is not None
-    from bnfold.report import data, text
-
-    def html() -> str:
-        from bnfold.report.html import as_html
-
-        return as_html(run)
-
-    def markdown() -> str:
-        from bnfold.report.markdown import as_markdown
-
-        return as_markdown(run)
-
-    return {"text": lambda: text.as_text(run), "json": lambda: data.as_json(run), "html": html, "markdown": markdown}
-
-
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """A bar with the time left on a terminal; nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield progress
+        piped = not sys.stdout.isatty()
+        console = Console(highlight=False, soft_wrap=piped, width=PIPE_WIDTH if piped else None)
+        console.print(renderings["text"]())

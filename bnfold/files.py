@@ -85,7 +85,7 @@ class Output:
         if self._name is None:
             linked = name.with_name(_hidden(name, NEW_SUFFIX))
             linked.unlink(missing_ok=True)
-            # Without a folder's descriptor Python calls link(2), which never follows; the path is absolute all the same.
+            # Without a folder's descriptor Python calls link(2), which never follows; the path is absolute anyway.
             os.link(f"/proc/self/fd/{self._fd}", linked, src_dir_fd=self._fd, follow_symlinks=True)
             self._name = linked
         os.replace(self._name, name)
@@ -162,8 +162,12 @@ class OutputSet:
             if error is None:
                 self._commit()
         finally:
-            for output in self._outputs.values():
-                output.close()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Give up what has not got its name; does nothing after the end of the `with` block."""
+        for output in self._outputs.values():
+            output.close()
 
     def _check_replaceable(self, path: Path, target: Path) -> None:
         if any(source.exists() and source.samefile(target) for source in self._inputs):
@@ -186,6 +190,16 @@ class OutputSet:
                 _sync_folders(outputs)
             elif outputs:
                 _replace_together(outputs)
+
+
+def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath] = (), *, in_place: bool = False) -> None:
+    """Raise now what writing onto `paths` as one set would raise later; see `OutputSet`."""
+    outputs = OutputSet(inputs, in_place=in_place)
+    try:
+        for path in paths:
+            outputs.open(path)
+    finally:
+        outputs.abandon()
 
 
 def _replace_together(outputs: list[Output]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bnfold.errors import UsageError
+from bnfold.errors import UnsupportedError, UsageError, WeightsError
 from bnfold.net import Net, Shape
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class Reading:
     @property
     def files(self) -> list[Path]:
         """Every file that is read."""
-        return [self.prototxt, *(Path(part) for part in (self.caffemodel or "").split(",") if part)]
+        text = self.caffemodel or ""
+        parts = [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
+        return [self.prototxt, *(Path(part) for part in parts if part)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +125,13 @@ def run(job: Job, progress: Progress | None = None) -> Report:
     from bnfold.fold import fold
 
     original = load(job.reading)
+    require_weights(original)
     result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
+    if job.verify:
+        require_comparable(original, job.comparing)
     source = Source(job.reading.files, [record.layer for record in result.report.folded])
     written = save(result.net, job.writing, source)
-    proofs = prove(original, result.net, job, progress) if job.verify else ()
+    proofs = prove(original, result.net, written, job, progress) if job.verify else ()
     return Report(original, result.net, result.report, written, proofs, tuple(original.notes))
 
 
@@ -144,6 +149,44 @@ def load(reading: Reading, **options: Any) -> Net:
         zero_scale_factor=reading.zero_factor,
         **options,
     )
+
+
+def require_weights(net: Net) -> None:
+    """Stop where layers need weights and no caffemodel was given.
+
+    Raises:
+        WeightsError: with the number of such layers, and the first.
+    """
+    if net.origin is not None and net.origin.weights:
+        return
+    from bnfold.shapes import blob_shapes, infer_shapes
+
+    shapes = infer_shapes(net)
+    bare = []
+    for layer in net.layers:
+        bottoms = [shape for bottom in layer.bottoms if (shape := shapes[bottom]) is not None]
+        if not layer.blobs and len(bottoms) == len(layer.bottoms) and blob_shapes(layer, bottoms):
+            bare.append(layer)
+    if bare:
+        raise WeightsError(
+            f"{net.file}: no caffemodel was given, and {len(bare)} of its layers need weights, the first of them "
+            f"{bare[0]}; name it behind the prototxt"
+        )
+
+
+def require_comparable(original: Net, comparing: Mapping[str, Any]) -> None:
+    """Stop before anything is written where the comparison could not be made afterwards.
+
+    Raises:
+        BnfoldError: the data, a gate or a layer is in its way.
+    """
+    from bnfold.diff.compare import check
+
+    try:
+        check(original, **comparing)
+    except UnsupportedError as error:
+        sentence = "the network cannot be run to compare it; --no-verify does without:"
+        raise UnsupportedError(sentence, error.cases) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +218,9 @@ def save(net: Net, writing: Writing, source: Source) -> tuple[Path, ...]:
     return tuple(written)
 
 
-def prove(original: Net, folded: Net, job: Job, progress: Progress | None = None) -> tuple[DiffReport, ...]:
+def prove(
+    original: Net, folded: Net, written: Sequence[Path], job: Job, progress: Progress | None = None
+) -> tuple[DiffReport, ...]:
     """Compare the original with every file that was written, or with the folded net where none was."""
     from bnfold.diff import compare
 
@@ -188,20 +233,21 @@ def prove(original: Net, folded: Net, job: Job, progress: Progress | None = None
             def report(done: int, total: int, say: Progress = say, name: str = name) -> None:
                 say(f"comparing with {name}", done, total)
 
-        source = load_written(candidate, original, job.reading) if isinstance(candidate, Path) else candidate
+        source = load_written(candidate, written, original, job.reading) if isinstance(candidate, Path) else candidate
         proofs.append(compare(original, source, progress=report, **job.comparing))
     return tuple(proofs)
 
 
-def load_written(path: Path, original: Net, reading: Reading) -> Any:
+def load_written(path: Path, written: Sequence[Path], original: Net, reading: Reading) -> Any:
     """What was written, read back; a Caffe net gets the shapes that the original was read with."""
     if format_of(path) == "onnx":
         return path
     from bnfold.caffe.read import load as load_caffe
 
+    caffemodel = path.with_suffix(".caffemodel")
     return load_caffe(
         path,
-        path.with_suffix(".caffemodel"),
+        caffemodel if caffemodel in written else None,
         input_shapes={name: shape for name, shape in original.inputs.items() if shape},
         # A layer that did not change was written as it stood, with what was ignored in it.
         ignore_unknown_fields=reading.ignore_unknown_fields,
@@ -213,6 +259,8 @@ def load_written(path: Path, original: Net, reading: Reading) -> Any:
 def export(reading: Reading, writing: Writing) -> Report:
     """Write a model as it is, without folding: to ONNX (`export`) or upgraded to today's Caffe (`convert`)."""
     net = load(reading)
+    if any(format_of(path) == "onnx" for path in writing.paths):
+        require_weights(net)
     written = save(net, writing, Source(reading.files))
     return Report(net, written=written, notes=tuple(net.notes))
 
@@ -250,6 +298,21 @@ def inspect(
     return Inspection(net, result.report, tuple(findings), has_weights)
 
 
+def require_paths(reading: Reading, writing: Writing, reports: Sequence[Path]) -> None:
+    """Stop before any work where a file could not be written at its end.
+
+    Raises:
+        UsageError: a path is an input, comes twice, or has an unknown suffix.
+        WriteError: there cannot be such a file.
+    """
+    from bnfold.files import require_writable
+
+    paths = [*writing.paths, *reports]
+    paths += [path.with_suffix(".caffemodel") for path in writing.paths if format_of(path) == "prototxt"]
+    require_writable(paths, reading.files, in_place=writing.in_place)
+    require_writable(reports, reading.files)
+
+
 def format_of(path: Path) -> str:
     """The format that a path's suffix chooses.
 
@@ -265,8 +328,7 @@ def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source
     from bnfold.caffe.write import save_caffe
 
     del source
-    save_caffe(net, path, outputs=outputs, strip=writing.strip)
-    return [path, path.with_suffix(".caffemodel")]
+    return save_caffe(net, path, outputs=outputs, strip=writing.strip)
 
 
 def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Source) -> list[Path]:

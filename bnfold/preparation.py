@@ -171,6 +171,30 @@ def read_mean_file(path: Path) -> Array:
     return np.asarray(values, np.float32)
 
 
+def from_words(
+    mean: str | None = None,
+    scale: float | None = None,
+    swap_channels: bool = False,
+    resize: Size | None = None,
+    crop: Size | None = None,
+) -> Preparation | None:
+    """What a command line says; None where it says nothing, so that the prototxt's `transform_param` counts.
+
+    Raises:
+        UsageError, ParseError: `mean` is no mean, see `read_mean`.
+    """
+    if not (mean or scale is not None or swap_channels or resize or crop):
+        return None
+    return Preparation(
+        mean=read_mean(mean) if mean else None,
+        scale=1.0 if scale is None else scale,
+        swap_channels=swap_channels,
+        resize=resize,
+        crop=crop,
+        origin="the command line",
+    )
+
+
 def from_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Preparation | None:
     """The settings of the TEST data layer's `transform_param`; None where the file has none.
 

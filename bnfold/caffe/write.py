@@ -32,7 +32,7 @@ def save_caffe(
     strip: bool = False,
     in_place: bool = False,
     outputs: OutputSet | None = None,
-) -> None:
+) -> list[Path]:
     """Write a net as a prototxt and a caffemodel that a stock Caffe loads.
 
     Args:
@@ -42,6 +42,9 @@ def save_caffe(
         strip: leave out what only training needs: gradients, learning rates, fillers, rules of phase.
         in_place: allow to write onto the files that the net was read from.
         outputs: a set of files to add these to, which then decides what may be replaced; a set of their own if None.
+
+    Returns:
+        The files.
 
     Raises:
         UsageError: an output is one of the inputs, or `caffemodel` is given for a net that has no weights.
@@ -55,13 +58,14 @@ def save_caffe(
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
     if outputs is None:
         with OutputSet(input_files(net), in_place=in_place) as own:
-            save_caffe(net, prototxt, caffemodel, strip=strip, outputs=own)
-        return
+            return save_caffe(net, prototxt, caffemodel, strip=strip, outputs=own)
     names = file_names(net)
-    weights = outputs.open(caffemodel or Path(prototxt).with_suffix(".caffemodel")) if has_weights else None
     outputs.write_text(prototxt, prototxt_text(net, strip=strip, names=names))
-    if weights:
-        write_caffemodel(net, names, weights, strip=strip)
+    if not has_weights:
+        return [Path(prototxt)]
+    caffemodel = Path(caffemodel or Path(prototxt).with_suffix(".caffemodel"))
+    write_caffemodel(net, names, outputs.open(caffemodel), strip=strip)
+    return [Path(prototxt), caffemodel]
 
 
 def input_files(net: Net) -> list[Path]:
