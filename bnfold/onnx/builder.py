@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
-from bnfold.errors import UnsupportedError
+from bnfold.errors import UnsupportedError, WeightsError
 from bnfold.net import Array, Layer, LazyArray, Net, Shape
 from bnfold.params.axes import sizes
 
@@ -37,6 +37,10 @@ ONNX_TYPES = {"bool": 9, "float16": 10, "float32": 1, "float64": 11, "int32": 6,
 
 class Refused(Exception):
     """This layer cannot be said in ONNX as it is; the message says why, without naming the layer."""
+
+
+class FixedBatch(Refused):
+    """The layer writes the batch size into the model, where the user wants it open."""
 
 
 class UnknownShape(Refused):
@@ -281,7 +285,7 @@ class Block:
     def stored_shape(self, index: int, word: str) -> Shape:
         """The shape of the layer's blob `index` as it was loaded."""
         if index >= len(self.layer.blobs):
-            raise Refused(f"it has no learned {word}: load the net with its caffemodel")
+            raise WeightsError(f"{self.layer}: it has no learned {word}; load the net with its caffemodel")
         return tuple(self.layer.blobs.shapes[index])
 
     def as_float32(self, x: str, step: str) -> str:
@@ -325,12 +329,7 @@ class Block:
     def fixes_batch(self, reason: str) -> None:
         """Say that what follows writes the batch size into the model."""
         if any(bottom in self.graph.batched for bottom in self.bottoms):
-            raise Refused(f"{reason}, so the batch size cannot stay open")
-
-    def requires_opset(self, opset: int, why: str) -> None:
-        """Refuse a model that is too old for an operator."""
-        if self.opset < opset:
-            raise Refused(f"{why} needs opset {opset} or newer, not {self.opset}")
+            raise FixedBatch(f"{reason}, so the batch size cannot stay open")
 
     def close(self, results: str | Sequence[str]) -> None:
         """Give the tensors that the layer function returned the names of the tops, and add the nodes to the graph."""

@@ -29,7 +29,7 @@ from bnfold.onnx import (
     resample,
     yolo,
 )
-from bnfold.onnx.builder import ONNX_TYPES, Block, Graph, LayerFunction, Options, Refused, UnknownShape
+from bnfold.onnx.builder import ONNX_TYPES, Block, FixedBatch, Graph, LayerFunction, Options, Refused, UnknownShape
 from bnfold.onnx.custom import DOMAIN, custom
 from bnfold.params import sizes
 from bnfold.shapes import infer_shapes
@@ -96,6 +96,7 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
     """Every layer's nodes, or one error that names all layers that have none."""
     refusals: list[str] = []
     consequences: list[str] = []
+    mistakes: list[ModelError] = []
     for layer in graph.net.layers:
         if layer.type in SOURCES:
             continue
@@ -104,12 +105,16 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
             write_layer(graph, layer)
         except (Refused, UnsupportedError) as refusal:
             graph.reset(mark)
-            if allow_custom_ops:
+            if allow_custom_ops and not isinstance(refusal, FixedBatch):
                 custom(graph, layer)
             else:
                 cases = consequences if isinstance(refusal, UnknownShape) else refusals
                 cases.append(f"{layer}: {str(refusal).removeprefix(f'{layer}: ')}")
-    # A shape that is not known is the fault of an unknown layer in front, which is then named itself.
+        except ModelError as mistake:
+            mistakes.append(mistake)
+    # A shape or weights that are not known are the fault of an unknown layer in front, which is then named itself.
+    if mistakes and not refusals:
+        raise mistakes[0]
     if refusals := refusals or consequences:
         raise UnsupportedError(
             f"{len(refusals)} layer{'s' * (len(refusals) > 1)} cannot be written as ONNX "

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.batchnorm import Statistics, read_batchnorm
+from bnfold.errors import WeightsError
 from bnfold.net import Shape
 from bnfold.onnx.builder import Block, LayerFunction
 from bnfold.onnx.forms import cut, pad, reduce, reshape, scaled, shifted, softmax
@@ -27,6 +28,8 @@ def batch_norm(block: Block) -> str:
 
     Statistics of the batch are ReduceMeans. Where mean is 0 and variance + eps is 1 it is a Mul and an Add.
     """
+    if not len(block.layer.blobs):
+        raise WeightsError(f"{block.layer}: it has no learned statistics; load the net with its caffemodel")
     statistics = read_batchnorm(block.layer, block.graph.net.batchnorm_layout, block.graph.net.zero_factor)
     if statistics.batch_statistics:
         block.fixes_batch("its statistics follow each batch")

@@ -10,7 +10,7 @@ from cases import golden, goldens
 from onnx import numpy_helper
 from single_layer import layer_net
 
-from bnfold.errors import UnsupportedError, UsageError
+from bnfold.errors import UnsupportedError, UsageError, WeightsError
 from bnfold.net import Net
 from bnfold.onnx import to_onnx
 from bnfold.runtime import Session
@@ -189,6 +189,18 @@ def test_without_leave_no_custom_node_is_written():
         to_onnx(layer_net('type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 }', [(1, 3, 8, 8), (4, 5)]))
 
 
-def test_a_learned_layer_without_its_weights_is_refused():
-    with pytest.raises(UnsupportedError, match=r"layer 'l' \(PReLU\): it has no learned slope"):
-        to_onnx(layer_net('type: "PReLU"', [(1, 3, 4, 4)], blobs=[]))
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_learned_layer_without_its_weights_is_an_error_and_no_custom_node(allowed: bool):
+    with pytest.raises(WeightsError, match=r"layer 'l' \(PReLU\): it has no learned slope"):
+        to_onnx(layer_net('type: "PReLU"', [(1, 3, 4, 4)], blobs=[]), allow_custom_ops=allowed)
+
+
+def test_a_batchnorm_without_its_weights_is_an_error():
+    with pytest.raises(WeightsError, match="it has no learned statistics"):
+        to_onnx(layer_net('type: "BatchNorm"', [(1, 3, 4, 4)], blobs=[]))
+
+
+def test_what_fixes_the_batch_does_not_become_a_custom_node():
+    net = layer_net('type: "Slice" slice_param { axis: 0 }', [(2, 3, 4)])
+    with pytest.raises(UnsupportedError, match="it cuts the batch"):
+        to_onnx(net, dynamic_batch=True, allow_custom_ops=True)
