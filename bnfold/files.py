@@ -37,10 +37,10 @@ _WRITEBACK = 1 << 24
 
 def interrupted(path: StrPath) -> str:
     """A sentence for somebody who does not find `path` because a run was killed while it replaced it, or ""."""
-    aside = Path(f"{os.path.realpath(path)}{OLD_SUFFIX}")
-    if os.path.exists(path) or not aside.exists():
+    if os.path.exists(path) or "\0" in str(path):
         return ""
-    return f"a run was killed while it replaced {path}; the old file is {aside}: repeat that run, or rename it back"
+    aside = Path(f"{os.path.realpath(path)}{OLD_SUFFIX}")
+    return f"a run was killed while it replaced this file; the old one is {aside}: rename it" if aside.exists() else ""
 
 
 class Output:

@@ -28,6 +28,7 @@ from bnfold.caffe.kinds import is_known
 from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.scan import Field, Prototxt
 from bnfold.errors import ParseError
+from bnfold.files import interrupted
 
 # protobuf has a descriptor class for each of its implementations.
 Descriptor: TypeAlias = Any
@@ -67,7 +68,8 @@ def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Documen
             # In pieces: asked for all at once, Python takes the memory for all of it before it reads.
             content = b"".join(itertools.islice(iter(lambda: stream.read(_PIECE), b""), MAX_BYTES // _PIECE + 1))
     except (OSError, ValueError) as error:
-        raise ParseError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
+        reason = interrupted(path) or getattr(error, "strerror", None) or error
+        raise ParseError(f"cannot be read: {reason}", path) from None
     if len(content) > MAX_BYTES:
         raise ParseError("has more than 1 GiB, as no prototxt has", path)
     return parse_prototxt(decode(content, path), path, ignore_unknown_fields=ignore_unknown_fields)

@@ -23,6 +23,7 @@ from pathlib import Path
 from bnfold.caffe.blobs import read_blob
 from bnfold.caffe.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.errors import ParseError
+from bnfold.files import interrupted
 from bnfold.net import Array, Blobs, LazyArray
 
 # Each layer and each blob costs memory of ours whatever its size in the file, so a hostile file must meet an end:
@@ -159,7 +160,8 @@ def _map(path: Path) -> mmap.mmap:
                 raise ParseError("is empty", path)
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
-        raise ParseError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
+        reason = interrupted(path) or getattr(error, "strerror", None) or error
+        raise ParseError(f"cannot be read: {reason}", path) from None
 
 
 def _walk(file: WeightsFile) -> None:

@@ -46,6 +46,9 @@ def save_caffe(
     Returns:
         The files.
 
+    Returns:
+        The files, the prototxt first.
+
     Raises:
         UsageError: an output is one of the inputs, or `caffemodel` is given for a net that has no weights.
         WriteError: a file cannot be written; the old ones are as they were.

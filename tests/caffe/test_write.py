@@ -518,6 +518,22 @@ def test_writing_onto_the_input_is_refused_and_in_place_is_safe(load, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
 
 
+def test_saving_tells_what_it_wrote(load, tmp_path: Path) -> None:
+    written = bnfold.save_caffe(load(), tmp_path / "out.prototxt")
+    assert written == [tmp_path / "out.prototxt", tmp_path / "out.caffemodel"]
+
+
+def test_a_net_whose_replacement_was_killed_says_where_it_is(load, tmp_path: Path) -> None:
+    load()
+    (tmp_path / "net.prototxt").rename(tmp_path / "net.prototxt.bnfold-old")
+    with pytest.raises(ParseError, match=r"a run was killed .*net\.prototxt\.bnfold-old"):
+        bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    (tmp_path / "net.prototxt.bnfold-old").rename(tmp_path / "net.prototxt")
+    (tmp_path / "net.caffemodel").rename(tmp_path / "net.caffemodel.bnfold-old")
+    with pytest.raises(ParseError, match=r"a run was killed .*net\.caffemodel\.bnfold-old"):
+        bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+
+
 def test_the_same_net_gives_the_same_bytes(load, saved) -> None:
     net = with_bias(load(), np.float32([7, 8, 9]))
     assert saved(net) == saved(net)
