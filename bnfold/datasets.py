@@ -75,7 +75,8 @@ class Images:
 
         path = self.files[number]
         try:
-            with Image.open(path) as image:
+            # Pillow leaves a file open that it cannot identify, so the file is ours.
+            with path.open("rb") as stream, Image.open(stream) as image:
                 image.load()
                 return image
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -8,6 +8,7 @@ its comments (which carry the date) and its `desc` elements are taken out; the l
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -88,8 +89,23 @@ def _decades(floor: float, ceiling: float) -> list[float]:
     return [10.0**exponent for exponent in range(low, high + 1, step)]
 
 
-def _chart(kind: str, name: str, **settings: Any) -> Any:
+def load_pygal() -> Any:
+    """The module, without the import hook that it leaves behind.
+
+    The hook looks for maps, which are not drawn here, and lacks `find_spec`: Python 3.11 warns of it at every later
+    import of something that is not installed, as Pillow tries with its optional formats.
+
+    Raises:
+        ImportError: pygal is not installed.
+    """
     import pygal  # type: ignore[import-untyped]
+
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+    return pygal
+
+
+def _chart(kind: str, name: str, **settings: Any) -> Any:
+    pygal = load_pygal()
     from pygal.style import Style  # type: ignore[import-untyped]
 
     style = Style(

@@ -59,8 +59,11 @@ def as_html(account: Account, title: str = "bnfold report") -> str:
         UsageError: jinja2 or pygal (the extra `html`) is not installed.
     """
     try:
-        import pygal  # type: ignore[import-untyped] # noqa: F401 - charts.py uses it
         from jinja2 import Environment, StrictUndefined
+
+        from bnfold.report.charts import load_pygal
+
+        load_pygal()
     except ImportError:
         raise UsageError("an HTML report needs jinja2 and pygal: pip install 'bnfold[html]'") from None
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
