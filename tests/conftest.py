@@ -1,0 +1,27 @@
+"""Fixtures that several test files use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import MODEL, TEXT, Outcome, Run
+
+from bnfold.cli import main
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in a folder that holds net.prototxt and net.caffemodel."""
+    (tmp_path / "net.prototxt").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "net.caffemodel").write_bytes(MODEL)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> Outcome:
+        with pytest.raises(SystemExit) as stop:
+            main(args=list(args), prog_name="bnfold")
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Outcome(stop.value.code, captured.out, captured.err)
+
+    return run
