@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from wire_encoder import (
     blob,
     doubles,
@@ -23,24 +19,12 @@ from wire_encoder import (
     number,
     shape,
     tag,
-    varint,
 )
 
-from bnfold.caffe import blobs, weights
-from bnfold.caffe.weights import WeightsFile, read_weights
-from bnfold.errors import BnfoldError, ParseError
+from bnfold.caffe import blobs
+from bnfold.caffe.weights import read_weights
 
 ZOO = Path(__file__).resolve().parents[3] / "shared" / "zoo"
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read(*content: bytes) -> WeightsFile:
-        path = tmp_path / "net.caffemodel"
-        path.write_bytes(b"".join(content))
-        return read_weights(path)
-
-    return read
 
 
 def values(array: object) -> list[float]:
@@ -260,121 +244,6 @@ def test_a_shape_that_does_not_fit_is_a_problem_of_the_layer_and_no_crash(read, 
 )
 def test_raw_data_that_makes_no_sense_is_a_problem(read, message: bytes, problem: str) -> None:
     assert read(layer("a", "Scale", message)).records[0].problem.startswith(problem)
-
-
-# Files that are no caffemodels
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"", "is empty"),
-        (b"<!DOCTYPE html><html><body>404", "is a web page"),
-        (b"\n\n<html>", "is a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "run `git lfs pull`"),
-        (b'name: "net"\nlayer {\n  name: "a"\n}\n', "is text and not a caffemodel"),
-        (b"\xef\xbb\xbflayer { }", "is text and not a caffemodel"),
-        (b"PK\x03\x04\0\0\0\0", "is a zip archive"),
-        (b"\x1f\x8b\x08\0\0\0\0", "compressed with gzip"),
-        (b"\x89HDF\r\n\x1a\n\0\0\0", "is a damaged HDF5 file"),
-        (length(1, "net"), "holds no layers"),
-        (b"\x80" * 50, "is damaged or cut short, or is not a caffemodel"),
-        (layer("a", "ReLU")[:-1], "is damaged or cut short"),
-        (layer("a", "Scale", length(5, b"12345")), "take 5 bytes, no multiple of 4 at byte"),
-    ],
-)
-def test_what_is_no_caffemodel_is_named(read, content: bytes, sentence: str) -> None:
-    with pytest.raises(ParseError) as caught:
-        read(content)
-    assert sentence in str(caught.value)
-    assert "net.caffemodel: " in str(caught.value)
-    assert caught.value.file is not None
-
-
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    for path, sentence in [
-        (tmp_path / "missing.caffemodel", "No such file"),
-        (tmp_path, "Is a directory"),
-        (Path("/dev/zero"), "is not a regular file"),
-        (Path("a\0b"), "null"),
-    ]:
-        with pytest.raises(ParseError) as caught:
-            read_weights(path)
-        assert sentence in str(caught.value)
-
-
-def every_layout() -> bytes:
-    return b"".join(
-        [
-            length(1, "net"),
-            layer(
-                "a", "Scale", blob(FOUR, 2, 2), length(5, floats([1])) + length(5, floats([2])) + length(6, floats([3]))
-            ),
-            layer("b", "Scale", number(10, 2) + length(12, halves(FOUR)), length(8, doubles([1])) + number(2, 1)),
-            layer_v1("c", 4, tag(5, 5) + floats([1])),
-            layer_v0("d", "conv", blob([1, 2], 2)),
-            tag(7, 3) + number(1, 1) + tag(7, 4),
-        ]
-    )
-
-
-def test_a_file_cut_anywhere_is_read_or_refused_with_a_sentence(tmp_path: Path) -> None:
-    whole = every_layout()
-    path = tmp_path / "net.caffemodel"
-    whole_layers = []
-    refused = 0
-    for end in range(len(whole) + 1):
-        path.write_bytes(whole[:end])
-        try:
-            whole_layers.append(len(read_weights(path).records))
-        except BnfoldError as error:
-            refused += str(error).startswith(f"{path}: ")
-    assert sorted(set(whole_layers)) == [1, 2, 3, 4]
-    assert refused == len(whole) + 1 - len(whole_layers)
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_a_file_with_any_bytes_changed_is_read_or_refused_with_a_sentence(
-    data: st.DataObject, tmp_path_factory
-) -> None:
-    content = bytearray(every_layout())
-    for _ in range(data.draw(st.integers(1, 6))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.getbasetemp() / "changed.caffemodel"
-    path.write_bytes(content)
-    with contextlib.suppress(BnfoldError):
-        for record in read_weights(path).records:
-            assert all(array.size <= len(content) for array in record.blobs)
-
-
-def test_a_million_layers_are_refused_without_taking_the_memory(read) -> None:
-    with pytest.raises(ParseError, match=f"more than {weights.MAX_LAYERS:,} layers"):
-        read(length(100) * 1_000_000)
-
-
-def test_a_million_blobs_are_refused(read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "MAX_BLOBS", 10_000)
-    with pytest.raises(ParseError, match="blobs, which no network has"):
-        read(length(100, length(7) * 20_000))
-
-
-def test_memory_follows_the_layers_and_not_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "large.caffemodel"
-    with path.open("wb") as stream:
-        size = 64 << 20
-        values_field = tag(5, 2) + varint(size)
-        stream.write(tag(100, 2) + varint(size + len(values_field) + 3 + 5) + length(1, "a"))
-        stream.write(tag(7, 2) + varint(size + len(values_field)) + values_field)
-        stream.truncate(stream.tell() + size)
-    tracemalloc.start()
-    try:
-        file = read_weights(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert file.records[0].blobs.shapes == ((size // 4,),)
-    assert peak < 1 << 20
 
 
 @pytest.mark.skipif(not ZOO.is_dir(), reason="../shared is not here")
