@@ -28,6 +28,7 @@ from bnfold.fold.records import Blocked, Dropped, Folded, FoldReport, Kept, Merg
 from bnfold.fold.scaled import same_values
 from bnfold.fold.unfuse import unfuse_relus
 from bnfold.net import Layer, Net, Shape
+from bnfold.params import Dropout
 from bnfold.shapes import infer_shapes
 
 
@@ -78,6 +79,7 @@ class _Sweep:
     report: FoldReport = field(default_factory=FoldReport)
     shapes: dict[str, Shape | None] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    bases: dict[str, str] = field(default_factory=dict)
     stored: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     records: dict[int, Record] = field(default_factory=dict)
     affines: dict[int, Affine | Blocked | None] = field(default_factory=dict)
@@ -87,20 +89,20 @@ class _Sweep:
     def run(self) -> None:
         """Sweep once; what is merged into on the way is looked at again."""
         self.report.layers_before, self.report.parameters_before = _size(self.net.layers)
-        unfuse_relus(self.net)
+        excluded = self._excluded()
+        unfuse_relus(self.net, excluded)
         layers = list(self.net.layers)
         self.stored = np.result_type(np.float32, *{blob.dtype for layer in layers for blob in layer.blobs.stored})
         self.shapes = dict(infer_shapes(self.net))
         self.names = set(self.shapes) | set(self.net.public.values())
-        scene = self._scene(layers)
+        scene = self._scene(layers, excluded)
         for layer in layers:
-            if layer.type in ALIASES and id(layer) not in scene.excluded:
+            if _is_alias(layer) and id(layer) not in excluded:
                 self._drop(scene, layer)
         waiting = deque(layer for layer in layers if layer.type in AFFINES and id(layer) not in self.gone)
         while waiting:
             layer = waiting.popleft()
             if id(layer) not in self.gone:
-                # An affine that just took another one in may now be able to move.
                 waiting.extendleft(self._settle(scene, layer))
         self._rewrite_kept()
         self._unshare()
@@ -108,19 +110,23 @@ class _Sweep:
         self.report.notes = list(dict.fromkeys(self.reading.notes + self.report.notes))
         self.report.layers_after, self.report.parameters_after = _size(self.net.layers)
 
-    def _scene(self, layers: Sequence[Layer]) -> Scene:
+    def _excluded(self) -> set[int]:
+        """The layers that are left alone, by identity."""
+        excluded: set[int] = set()
+        for pattern in self.exclude:
+            matching = {id(layer) for layer in self.net.layers if _is_called(layer, pattern)}
+            if not matching:
+                raise UsageError(f"--exclude {pattern}: the network has no layer of that name")
+            excluded |= matching
+        return excluded
+
+    def _scene(self, layers: Sequence[Layer], excluded: Collection[int]) -> Scene:
         protected = {blob: f"'{blob}' is an output of the network" for blob in self.net.outputs}
         protected |= {blob: f"'{blob}' is an input of the network" for blob in self.net.inputs}
         for blob in self.keep:
             if self.net.producer(blob) is None:
                 raise UsageError(f"--keep {blob}: the network has no blob of that name")
             protected.setdefault(blob, f"'{blob}' is kept, as --keep asks")
-        excluded: set[int] = set()
-        for pattern in self.exclude:
-            matching = {id(layer) for layer in layers if fnmatch.fnmatchcase(layer.name, pattern)}
-            if not matching:
-                raise UsageError(f"--exclude {pattern}: the network has no layer of that name")
-            excluded |= matching
         order = {id(layer): position for position, layer in enumerate(layers)}
         return Scene(self.net, self.shapes, order, protected, excluded, self._affine)
 
@@ -140,7 +146,11 @@ class _Sweep:
     # One affine.
 
     def _settle(self, scene: Scene, layer: Layer) -> list[Layer]:
-        """Move one affine, or keep it with the reason; returns the affines that took it in and stand before it."""
+        """Move one affine, or keep it with the reason.
+
+        Returns:
+            The affines that were settled before and took it in: what they are now may be able to move.
+        """
         if id(layer) in scene.excluded:
             self._keep(layer, EXCLUDED)
             return []
@@ -161,22 +171,24 @@ class _Sweep:
             behind = str(blocked)
         else:
             self._commit_backward(layer, plan)
-            return [merged for merged, _ in plan.merged]
+            return self._settled(plan)
         try:
             plan = plan_forward(scene, layer, affine)
         except Blocked as blocked:
             self._keep(layer, f"backward: {behind}; forward: {blocked}")
         else:
             self._commit_forward(layer, plan)
+            return self._settled(plan)
         return []
+
+    def _settled(self, plan: Plan) -> list[Layer]:
+        return [layer for layer, _ in plan.merged if id(layer) in self.records]
 
     def _keep(self, layer: Layer, reason: str) -> None:
         self.records[id(layer)] = Kept(layer.name, layer.type, reason, layer.type)
 
     def _drop(self, scene: Scene, layer: Layer) -> bool:
         """Take out a layer that changes nothing; False when both its names have to stay."""
-        if layer.type != "Split" and not self._is_identity(layer):
-            return False
         net, bottom = self.net, layer.bottoms[0]
         in_place = net.public_name(bottom) == net.public_name(layer.tops[0])
         readers_follow = not any(top in scene.protected for top in layer.tops)
@@ -193,13 +205,6 @@ class _Sweep:
             return False
         self.records[id(layer)] = Dropped(layer.name, layer.type)
         return True
-
-    def _is_identity(self, layer: Layer) -> bool:
-        try:
-            affine = self._affine(layer)
-        except Blocked:
-            return False
-        return affine is not None and affine.is_identity
 
     # Committing a plan: the only part that changes the net.
 
@@ -249,23 +254,26 @@ class _Sweep:
         renames: dict[str, tuple[str, str]] = {}
         for blob in moved:
             if self.net.public_name(blob) == blob:
-                name = self._fresh(f"{blob}/{layer.name}")
+                name = self._fresh(blob, layer)
                 renames[blob] = decided.get(blob, (name, name))
                 retired[blob] = renames[blob][1]
         for blob in moved:
             if blob not in renames:
                 public = self.net.public_name(blob)
-                name = self._fresh(f"{blob}/{layer.name}")
+                name = self._fresh(blob, layer)
                 renames[blob] = decided.get(blob, (name, retired.get(public, public)))
         for blob, (name, public) in renames.items():
             self._rename(blob, name, public)
 
-    def _fresh(self, name: str) -> str:
-        count, fresh = 1, name
+    def _fresh(self, blob: str, layer: Layer) -> str:
+        """`conv1/bn1` for the blob conv1 that an affine bn1 moved through; `conv1/scale1` when scale1 follows."""
+        base = self.bases.get(blob, blob)
+        count, fresh = 1, f"{base}/{layer.name}"
         while fresh in self.names:
             count += 1
-            fresh = f"{name}_{count}"
+            fresh = f"{base}/{layer.name}_{count}"
         self.names.add(fresh)
+        self.bases[fresh] = base
         return fresh
 
     def _rename(self, blob: str, name: str, public: str) -> None:
@@ -286,6 +294,8 @@ class _Sweep:
             try:
                 change = rewritten_as_scale(layer, affine, self.stored)
             except Blocked as blocked:
+                if id(layer) not in self.composed:
+                    continue
                 raise ModelError(f"{layer}: {blocked}") from None
             layer.type, layer.blobs, layer.param = "Scale", change.blobs, change.param
             self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
@@ -311,6 +321,16 @@ class _Sweep:
             self.report.notes.append(f"'{name}' is no longer shared: {users} came out different")
 
 
+def _is_alias(layer: Layer) -> bool:
+    """Whether a layer gives what it reads, whatever its shape is."""
+    return layer.type == "Split" or (layer.type == "Dropout" and Dropout.of(layer).test_scale == 1.0)
+
+
+def _is_called(layer: Layer, pattern: str) -> bool:
+    """Whether a layer has this name, or one that the pattern matches; some names look like patterns themselves."""
+    return layer.name == pattern or fnmatch.fnmatchcase(layer.name, pattern)
+
+
 def _size(layers: Sequence[Layer]) -> tuple[int, int]:
     """(layers, learned values)."""
     count = 0
@@ -323,5 +343,4 @@ def _size(layers: Sequence[Layer]) -> tuple[int, int]:
     return len(layers), count
 
 
-ALIASES = frozenset({"Dropout", "Split"})
 EXCLUDED = "it is left alone, as --exclude asks"

@@ -8,13 +8,17 @@ top's name, so every name keeps its value.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from bnfold.batchnorm import TYPES as BATCHNORMS
 from bnfold.net import Blobs, Layer, Net
 
 
-def unfuse_relus(net: Net) -> None:
-    """Split every BatchNorm with a fused ReLU in two."""
+def unfuse_relus(net: Net, excluded: Collection[int] = ()) -> None:
+    """Split every BatchNorm with a fused ReLU in two, but for those that are left alone (by identity)."""
     for layer in list(net.layers):
+        if id(layer) in excluded:
+            continue
         if layer.type in BATCHNORMS and layer.param.batch_norm_param.relu and len(layer.tops) == 1:
             _split(net, layer)
 

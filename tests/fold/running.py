@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import nets
@@ -17,11 +17,19 @@ from bnfold.net import Blobs, Layer, Net
 Values = dict[str, npt.NDArray[np.float64]]
 
 
-def net_of(text: str, seed: int = 0) -> Net:
-    """The net with seeded weights in float64; sharers share them, and layers called `pos_...` scale by no negative."""
+def net_of(text: str, seed: int = 0, **weights: Sequence[npt.ArrayLike]) -> Net:
+    """The net with seeded weights in float64; sharers share them, and layers called `pos_...` scale by no negative.
+
+    `weights` gives single layers other blobs.
+    """
     seeded = nets.net(text, seed)
     shared: dict[str, np.ndarray] = {}
-    layers = [replace(layer, blobs=doubles(layer, shared)) for layer in seeded.layers]
+    layers = [
+        replace(layer, blobs=Blobs([np.asarray(blob, np.float64) for blob in weights[layer.name]]))
+        if layer.name in weights
+        else replace(layer, blobs=doubles(layer, shared))
+        for layer in seeded.layers
+    ]
     return Net(seeded.name, layers, seeded.inputs, seeded.outputs, seeded.public, origin=seeded.origin)
 
 
