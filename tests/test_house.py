@@ -62,6 +62,7 @@ def test_fold_is_the_function_and_never_the_package_of_that_name() -> None:
     python("from bnfold.fold.affine import Affine\nfrom bnfold import fold\nassert callable(fold)")
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_first() -> None:
     modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py"]
     names = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in modules)

@@ -1,0 +1,220 @@
+"""The golden path: records in, a record out, and the steps in an order that leaves nothing half-done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cases import by_onnxruntime, distance, golden
+
+import bnfold
+from bnfold import pipeline
+from bnfold.caffe.write import prototxt_text
+from bnfold.errors import BnfoldError, UnsupportedError, UsageError, WeightsError, WriteError
+from bnfold.fold.records import Folded
+from bnfold.pipeline import Job, Reading, Report, Writing
+
+CASE = golden("seed_resnet_bn_scale")
+
+
+def job(*outputs: Path, name: str = CASE.name, writing: dict[str, object] | None = None, **options: object) -> Job:
+    case = golden(name)
+    return Job(
+        Reading(case.prototxt, str(case.caffemodel)),
+        Writing(outputs, **(writing or {})),  # type: ignore[arg-type]
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_a_run_tells_what_was_read_folded_written_and_proven(tmp_path: Path) -> None:
+    report = pipeline.run(job(tmp_path / "a.prototxt", tmp_path / "b.onnx"))
+    assert len(report.original.layers) == 13
+    assert report.folded is not None
+    assert report.fold is not None
+    assert len(report.folded.layers) == 7
+    assert all(isinstance(record, Folded) for record in report.fold.records)
+    assert report.written == (tmp_path / "a.prototxt", tmp_path / "a.caffemodel", tmp_path / "b.onnx")
+    assert [proof.candidate for proof in report.proofs] == [str(tmp_path / "a.prototxt"), str(tmp_path / "b.onnx")]
+    assert report.passed
+
+
+def test_a_run_without_outputs_proves_the_net_in_memory() -> None:
+    report = pipeline.run(job())
+    assert report.written == ()
+    assert len(report.proofs) == 1
+    assert report.passed
+
+
+def test_progress_is_told_for_every_output(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    pipeline.run(job(tmp_path / "a.prototxt", tmp_path / "b.onnx"), lambda *step: told.append(step))
+    assert {what for what, _, _ in told} == {f"comparing with {tmp_path / name}" for name in ("a.prototxt", "b.onnx")}
+    for what in {what for what, _, _ in told}:
+        steps = [(done, total) for name, done, total in told if name == what]
+        assert steps == sorted(steps)
+        assert steps[-1][0] == steps[-1][1]
+
+
+def test_a_proof_sees_a_fault_in_the_file_and_not_in_memory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is compared is what was written: a writer that loses a weight is found out."""
+
+    def broken(net: bnfold.Net, *args: object, **options: object) -> object:
+        wrong = net.copy()
+        layer = next(layer for layer in wrong.layers if layer.type == "Convolution")
+        weight, *rest = (np.array(blob) for blob in layer.blobs)
+        weight[2] *= 1.01
+        layer.blobs = type(layer.blobs)([weight, *rest])
+        return save_caffe(wrong, *args, **options)  # type: ignore[arg-type]
+
+    from bnfold.caffe.write import save_caffe
+
+    monkeypatch.setattr("bnfold.caffe.write.save_caffe", broken)
+    report = pipeline.run(job(tmp_path / "a.prototxt"))
+    assert not report.passed
+    assert "differ" in report.proofs[0].verdict
+
+
+def test_every_option_of_a_comparison_reaches_it(tmp_path: Path) -> None:
+    data = np.random.default_rng(5).normal(size=(7, 3, 16, 16)).astype(np.float32)
+    report = pipeline.run(job(tmp_path / "a.onnx", comparing={"samples": data, "tolerance": 0.0, "layers": False}))
+    (proof,) = report.proofs
+    assert not proof.passed
+    assert len(proof.samples) == 7
+    assert [blob.blob for blob in proof.blobs] == ["res2a"]
+
+
+def test_an_onnx_file_tells_its_sources_and_what_was_folded(tmp_path: Path) -> None:
+    pipeline.run(job(tmp_path / "a.onnx"))
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert metadata["source:net.caffemodel"].startswith("sha256:")
+    assert metadata["folded"].split(",")[0] == "bn2a_branch1"
+
+
+def test_both_ways_of_writing_hold_the_same_network(tmp_path: Path) -> None:
+    report = pipeline.run(job(tmp_path / "a.prototxt", tmp_path / "a.onnx"))
+    read = CASE.load(tmp_path / "a.prototxt", tmp_path / "a.caffemodel")
+    from bnfold.runtime import Session
+
+    (ours,) = by_onnxruntime(read, CASE.inputs).values()
+    (theirs,) = Session(tmp_path / "a.onnx").run(CASE.inputs).values()
+    assert distance(ours, theirs) == 0
+    assert report.passed
+
+
+def test_the_loaded_net_is_what_it_was(tmp_path: Path) -> None:
+    before = CASE.load()
+    report = pipeline.run(job(tmp_path / "a.prototxt"))
+    assert prototxt_text(report.original) == prototxt_text(before)
+    for ours, theirs in zip(report.original.layers, before.layers, strict=True):
+        for blob, other in zip(ours.blobs, theirs.blobs, strict=True):
+            assert blob.tobytes() == other.tobytes()
+
+
+def test_folding_the_folded_files_again_changes_no_byte(tmp_path: Path) -> None:
+    pipeline.run(job(tmp_path / "a.prototxt"))
+    reading = Reading(tmp_path / "a.prototxt", str(tmp_path / "a.caffemodel"))
+    report = pipeline.run(Job(reading, Writing((tmp_path / "b.prototxt",))))
+    assert report.fold is not None
+    assert report.fold.records == []
+    assert (tmp_path / "a.prototxt").read_bytes() == (tmp_path / "b.prototxt").read_bytes()
+    assert (tmp_path / "a.caffemodel").read_bytes() == (tmp_path / "b.caffemodel").read_bytes()
+
+
+def test_converting_keeps_every_byte_of_a_net_that_needs_no_change(tmp_path: Path) -> None:
+    report = pipeline.export(Reading(CASE.prototxt, str(CASE.caffemodel)), Writing((tmp_path / "a.prototxt",)))
+    assert isinstance(report, Report)
+    assert report.fold is None
+    assert report.passed
+    assert (tmp_path / "a.caffemodel").read_bytes() == CASE.caffemodel.read_bytes()
+    assert (tmp_path / "a.prototxt").read_text().strip() == CASE.prototxt.read_text().strip()
+
+
+def test_a_net_without_weights_needs_no_caffemodel(tmp_path: Path) -> None:
+    case = golden("op_sigmoid")
+    report = pipeline.run(Job(Reading(case.prototxt), Writing((tmp_path / "a.prototxt", tmp_path / "a.onnx"))))
+    assert report.passed
+    assert report.written == (tmp_path / "a.prototxt", tmp_path / "a.onnx")
+
+
+def test_a_caffemodel_of_the_same_stem_that_was_not_written_is_not_read_back(tmp_path: Path) -> None:
+    case = golden("op_sigmoid")
+    (tmp_path / "a.caffemodel").write_bytes(b"of something else")
+    assert pipeline.run(Job(Reading(case.prototxt), Writing((tmp_path / "a.prototxt",)))).passed
+
+
+def test_a_zero_scale_factor_is_read_back_as_it_was_read(tmp_path: Path) -> None:
+    case = golden("bn_scale_factor_zero")
+    reading = Reading(case.prototxt, str(case.caffemodel), zero_factor="caffe")
+    assert pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt",)), exclude=("b",))).passed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"comparing": {"tolerance": -1.0}}, UsageError),
+        ({"comparing": {"samples": "nix.npz"}}, BnfoldError),
+        ({"comparing": {"samples": {"data": np.zeros((2, 3, 16, 17), np.float32)}}}, UsageError),
+        ({"comparing": {"samples": {"other": np.zeros((2, 3, 16, 16), np.float32)}}}, UsageError),
+        ({"comparing": {"max_top1_drop": 0.1}}, UsageError),
+        ({"keep": ("nix",)}, UsageError),
+        ({"exclude": ("nix",)}, UsageError),
+        ({"writing": {"onnx": {"opset": 3}}}, UsageError),
+    ],
+    ids=["tolerance", "no data", "other sizes", "other input", "no labels", "keep", "exclude", "opset"],
+)
+def test_what_cannot_be_done_stops_before_anything_is_written(
+    tmp_path: Path, wrong: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        pipeline.run(job(tmp_path / "a.prototxt", tmp_path / "a.onnx", **wrong))  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_that_cannot_be_run_stops_a_proof_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(
+        CASE.prototxt.read_text() + 'layer { name: "odd" type: "Odd" bottom: "res2a" top: "odd" }'
+    )
+    reading = Reading(tmp_path / "net.prototxt", str(CASE.caffemodel))
+    writing = Writing((tmp_path / "a.prototxt",))
+    with pytest.raises(UnsupportedError, match="--no-verify"):
+        pipeline.run(Job(reading, writing))
+    assert [path.name for path in tmp_path.iterdir()] == ["net.prototxt"]
+    report = pipeline.run(Job(reading, writing, verify=False))
+    assert report.proofs == ()
+    assert "Odd" in (tmp_path / "a.prototxt").read_text()
+
+
+def test_one_output_that_cannot_be_written_leaves_none(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="there is no folder"):
+        pipeline.run(job(tmp_path / "a.prototxt", tmp_path / "nix" / "a.onnx"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_weights_are_an_error_for_folding_and_none_for_inspecting(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no caffemodel was given, and 9 of its layers need weights"):
+        pipeline.run(Job(Reading(CASE.prototxt), Writing((tmp_path / "a.prototxt",))))
+    inspection = pipeline.inspect(Reading(CASE.prototxt))
+    assert not inspection.has_weights
+    assert inspection.fold.layers_after == 7
+
+
+def test_inspecting_plans_what_folding_does() -> None:
+    reading = Reading(CASE.prototxt, str(CASE.caffemodel))
+    report = pipeline.run(Job(reading, verify=False))
+    assert report.fold is not None
+    assert pipeline.inspect(reading).fold == report.fold
+
+
+def test_several_caffemodels_are_joined_by_commas(tmp_path: Path) -> None:
+    first, second = tmp_path / "one.caffemodel", tmp_path / "two,three.caffemodel"
+    shutil.copy(CASE.caffemodel, first)
+    shutil.copy(CASE.caffemodel, second)
+    assert Reading(CASE.prototxt, str(second)).files == [CASE.prototxt, second]
+    both = Reading(CASE.prototxt, f"{first}, {CASE.caffemodel}")
+    assert both.files == [CASE.prototxt, first, CASE.caffemodel]
+    assert pipeline.run(Job(both)).passed
