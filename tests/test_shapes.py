@@ -220,9 +220,9 @@ def test_a_detector_whose_counts_do_not_fit_by_ssds_rule_is_still_read() -> None
     assert tops_of(text, (1, 40), (1, 20), (1, 2, 40)) == [(1, 1, -1, 7)]
 
 
-def test_clustered_priors_that_the_schema_could_not_read_are_unknown() -> None:
-    layer = layer_of('type: "PriorBoxClustered"', bottoms=2)
-    assert output_shapes(layer, [(1, 4, 2, 3), (1, 3, 9, 9)]) is None
+def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
+    text = 'type: "PriorBoxClustered" prior_box_param { width: 3 width: 5 height: 4 height: 6 }'
+    assert tops_of(text, (1, 4, 2, 3), (1, 3, 9, 9)) == [(1, 2, 2 * 3 * 2 * 4)]
 
 
 # What does not fit is a sentence.
@@ -247,6 +247,17 @@ def test_clustered_priors_that_the_schema_could_not_read_are_unknown() -> None:
             'type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 dilation: 4 }',
             [(1, 2, 6, 6)],
             "kernel 3x3 spans 9x9, which does not fit a plane of 6x6 with pad 0x0",
+        ),
+        # One pixel too few by two would be -1, which means "unknown".
+        (
+            'type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 }',
+            [(1, 2, 6, 1)],
+            "does not fit a plane of 6x1",
+        ),
+        (
+            'type: "Deconvolution" convolution_param { num_output: 4 kernel_size: 1 pad: 1 }',
+            [(1, 2, 6, 1)],
+            "pad 1x1 leaves nothing of a plane of 6x1",
         ),
         (
             'type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 group: 3 }',

@@ -82,19 +82,19 @@ class Convolution:
         return tuple([d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True)])
 
     def convolved(self, image: Shape) -> Shape:
-        """Spatial sizes of a convolution's top: `floor((H + 2p - (d*(k-1)+1))/s) + 1`; below 1 where nothing fits."""
+        """Spatial sizes of a convolution's top: `floor((H + 2p - (d*(k-1)+1))/s) + 1`; 0 where nothing fits."""
         return tuple(
             [
-                UNKNOWN if size == UNKNOWN else (size + 2 * p - d * (k - 1) - 1) // s + 1
+                UNKNOWN if size == UNKNOWN else max(0, (size + 2 * p - d * (k - 1) - 1) // s + 1)
                 for size, k, s, p, d in zip(image, self.kernel, self.stride, self.pad, self.dilation, strict=True)
             ]
         )
 
     def deconvolved(self, image: Shape) -> Shape:
-        """Spatial sizes of a deconvolution's top: `s*(H-1) + d*(k-1)+1 - 2p`."""
+        """Spatial sizes of a deconvolution's top: `s*(H-1) + d*(k-1)+1 - 2p`; 0 where nothing is left."""
         return tuple(
             [
-                UNKNOWN if size == UNKNOWN else s * (size - 1) + d * (k - 1) + 1 - 2 * p
+                UNKNOWN if size == UNKNOWN else max(0, s * (size - 1) + d * (k - 1) + 1 - 2 * p)
                 for size, k, s, p, d in zip(image, self.kernel, self.stride, self.pad, self.dilation, strict=True)
             ]
         )
