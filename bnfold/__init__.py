@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnfold.caffe.read import load
     from bnfold.caffe.write import save_caffe
-    from bnfold.diff import compare
+    from bnfold.diff.compare import compare
     from bnfold.diff.records import DiffReport
     from bnfold.errors import BnfoldError
     from bnfold.fold import FoldReport, FoldResult, fold
@@ -38,7 +38,7 @@ _HOMES = {
     "FoldResult": "bnfold.fold",
     "Layer": "bnfold.net",
     "Net": "bnfold.net",
-    "compare": "bnfold.diff",
+    "compare": "bnfold.diff.compare",
     "fold": "bnfold.fold",
     "load": "bnfold.caffe.read",
     "save_caffe": "bnfold.caffe.write",

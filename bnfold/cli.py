@@ -302,7 +302,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @report_options
 def diff(reference: str, candidate: str, **given: Any) -> int:
     """Compare two models: each an .onnx, a .prototxt beside its .caffemodel, or NET.prototxt:WEIGHTS.caffemodel."""
-    from bnfold.diff import compare
+    from bnfold.diff.compare import compare
     from bnfold.diff.models import files_of
     from bnfold.files import require_writable
     from bnfold.report.account import Comparison

@@ -222,7 +222,7 @@ def prove(
     original: Net, folded: Net, written: Sequence[Path], job: Job, progress: Progress | None = None
 ) -> tuple[DiffReport, ...]:
     """Compare the original with every file that was written, or with the folded net where none was."""
-    from bnfold.diff import compare
+    from bnfold.diff.compare import compare
 
     proofs = []
     for candidate in job.writing.paths or (folded,):

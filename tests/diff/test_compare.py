@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 from onnx_models import change, classifier, model
 
-from bnfold.diff import compare
+from bnfold.diff.compare import compare
 from bnfold.errors import ModelError, UsageError
 
 

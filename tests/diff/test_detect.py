@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 from onnx_models import model
 
-from bnfold.diff import compare
+from bnfold.diff.compare import compare
 from bnfold.diff.detect import Detection, iou, match, real_rows
 
 ROWS = np.array(

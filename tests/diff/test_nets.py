@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bnfold
-from bnfold.diff import compare
+from bnfold.diff.compare import compare
 from bnfold.errors import UsageError
 from bnfold.net import Blobs
 

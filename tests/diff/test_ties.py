@@ -4,7 +4,7 @@ import numpy as np
 from onnx import helper
 from onnx_models import change, model
 
-from bnfold.diff import compare
+from bnfold.diff.compare import compare
 from bnfold.diff.ties import settle_ties
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx_models import change, classifier
 
-from bnfold.diff import DiffReport, compare
+from bnfold.diff.compare import compare
+from bnfold.diff.records import DiffReport
 from bnfold.fold.records import Dropped, Folded, FoldReport, Kept, Merged
 from bnfold.report.account import Comparison
 
