@@ -218,3 +218,18 @@ def test_several_caffemodels_are_joined_by_commas(tmp_path: Path) -> None:
     both = Reading(CASE.prototxt, f"{first}, {CASE.caffemodel}")
     assert both.files == [CASE.prototxt, first, CASE.caffemodel]
     assert pipeline.run(Job(both)).passed
+
+
+def test_inspecting_guesses_a_size_that_fits(tmp_path: Path) -> None:
+    """A decoder that states its sizes fits one usual input alone."""
+    (tmp_path / "net.prototxt").write_text("""
+        layer { name: "data" type: "Data" top: "data" }
+        layer { name: "half" type: "Pooling" bottom: "data" top: "half" top: "mask"
+                pooling_param { kernel_size: 2 stride: 2 } }
+        layer { name: "up" type: "Upsample" bottom: "half" bottom: "mask" top: "up"
+                upsample_param { scale: 2 upsample_h: 360 upsample_w: 480 } }
+        layer { name: "sum" type: "Eltwise" bottom: "up" bottom: "data" top: "sum" }
+    """)
+    inspection = pipeline.inspect(Reading(tmp_path / "net.prototxt"))
+    assert inspection.net.inputs == {"data": (1, 3, 360, 480)}
+    assert any("nothing says its shape" in note for note in inspection.net.notes)

@@ -16,6 +16,8 @@ import reference
 from cases import DEEP_TOLERANCE, TOLERANCE, ZOO, Array, Case, assert_answers, by_onnxruntime, distance
 
 import bnfold
+from bnfold import pipeline
+from bnfold.errors import BnfoldError
 from bnfold.net import Net
 
 pytestmark = pytest.mark.skipif(not ZOO.is_dir(), reason="needs the zoo in ../shared")
@@ -207,3 +209,43 @@ def test_assumed_global_statistics_fold_to_what_caffe_computes_with_them(tmp_pat
     blobs = oracle.run(case.inputs, input_shapes=case.input_shapes)
     truth = {name: blobs[name] for name in oracle.outputs}
     assert_answers(by_onnxruntime(folded.net, case.inputs), truth, TOLERANCE)
+
+
+PROTOTXTS = sorted(path.stem for path in ZOO.glob("prototxt/*.prototxt"))
+
+REFUSED = {
+    "caffenet_bn_after_relu": "29:7: unknown field 'center_object' of ResizeParameter",
+    "caffenet_bn_before_ea": "29:7: unknown field 'center_object' of ResizeParameter",
+    "enet_train_encoder": "13:5: unknown field 'label_divide_factor' of DenseImageDataParameter",
+    "googlenet_bn_lim0606_deploy": "3102:1: `layers` \\(V1\\) in a file with 300 `layer`",
+    "icnet_bnnomerge_snps": "79:5: unknown field 'icnet' of BNParameter",
+    "intel_resnet50_int8": "computes in integers",
+    "pvanet_train": "reads 'rois', which only layer 'roi-data' makes, and that one is not in the TEST net",
+    "snps_DAN_convert": "27:5: unknown field 'pad_l'",
+    "snps_deeplabv3_mnv2": "27:5: unknown field 'pad_l'",
+    "snps_inception_v3_convert": "19:5: unknown field 'pad_l'",
+    "snps_mobilenet_v1_025_128": "29:5: unknown field 'pad_l'",
+    "snps_retinanet_scale_bias": "76:5: unknown field 'pad_l'",
+    "snps_yolov3_tiny_eps": "28:2: unknown field 'add_eps_before_sqrt'",
+    "v1_caffenet_BN_liu2bao": "63:3: type is BN, which V1 has in no dialect",
+    "v1_lenet_BN_chenglong": "52:3: type is BN, which V1 has in no dialect",
+}
+"""The published prototxts that are broken or beyond every dialect, and what is said of them."""
+
+
+@pytest.mark.parametrize("name", PROTOTXTS)
+def test_every_published_prototxt_is_planned_or_refused_in_a_sentence(name: str) -> None:
+    reading = pipeline.Reading(ZOO / "prototxt" / f"{name}.prototxt")
+    if name in REFUSED:
+        with pytest.raises(BnfoldError, match=REFUSED[name]):
+            pipeline.inspect(reading)
+        return
+    inspection = pipeline.inspect(reading)
+    assert not inspection.has_weights
+    assert inspection.fold.layers_before == len(inspection.net.layers)
+    assert all(record.reason for record in inspection.fold.kept)
+
+
+def test_every_published_prototxt_is_there() -> None:
+    assert len(PROTOTXTS) == 104
+    assert set(PROTOTXTS) >= REFUSED.keys()

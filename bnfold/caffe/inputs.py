@@ -16,7 +16,17 @@ from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import Layer, Shape
 
-GUESS: Shape = (1, 3, 224, 224)
+GUESSES: tuple[Shape, ...] = (
+    (224, 224),
+    (360, 480),
+    (227, 227),
+    (299, 299),
+    (300, 300),
+    (512, 512),
+    (32, 32),
+    (28, 28),
+)
+"""The usual heights and widths, the most usual first; 360x480 is SegNet's, whose decoders state their sizes."""
 COLOURS = 3
 
 Channels = Callable[[str], int | None]
@@ -44,7 +54,7 @@ def give_shapes(
     given: Mapping[str, Sequence[int]],
     batch: int | None = None,
     *,
-    guess: bool = False,
+    guess: Shape | None = None,
     channels: Channels = lambda _: None,
 ) -> Inputs:
     """Find the shape of every input and write it into its `Input` layer.
@@ -54,7 +64,7 @@ def give_shapes(
         data: for inputs that a data layer brought, that layer.
         given: shapes that override all others.
         batch: the first dimension of every input, where it is given.
-        guess: take 1x3x224x224 where nothing says a shape.
+        guess: height and width to take where nothing says a shape.
         channels: asked where a data layer says the size but not the channels.
 
     Raises:
@@ -76,7 +86,8 @@ def give_shapes(
             sample = Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, channels)
             if sample is None:
                 unknown.append(top)
-                sample = Sample((GUESS[0], channels(top) or GUESS[1], *GUESS[2:]), "nothing says its shape")
+                plane = guess or GUESSES[0]
+                sample = Sample((1, channels(top) or COLOURS, *plane), "nothing says its shape")
             shape = sample.shape
             if batch is not None and shape:
                 shape = (batch, *shape[1:])
@@ -84,7 +95,7 @@ def give_shapes(
                 notes.append(f"input '{top}' is taken as {_sizes(shape)}: {sample.reason}; --input-shape says another")
             shapes[top] = shape
         shaped.append(_with_shapes(layer, [shapes[top] for top in layer.tops]))
-    if unknown and not guess:
+    if unknown and guess is None:
         names = ", ".join(f"'{top}'" for top in unknown)
         options = " ".join(f"--input-shape {top}=1,3,224,224" for top in unknown)
         raise ModelError(

@@ -15,7 +15,7 @@ from typing import Literal
 from bnfold.caffe import kinds
 from bnfold.caffe.binary import read_net
 from bnfold.caffe.deploy import deploy
-from bnfold.caffe.inputs import give_shapes
+from bnfold.caffe.inputs import GUESSES, give_shapes
 from bnfold.caffe.match import channels_wanted, give_weights
 from bnfold.caffe.phases import runs
 from bnfold.caffe.text import Document, read_prototxt
@@ -52,7 +52,8 @@ def load(
         input_shapes: input -> shape, where the file does not say it or says another.
         batch: the first dimension of every input.
         ignore_unknown_fields: go on where a field of no dialect is set, and say so in `Net.notes`.
-        guess_shapes: take 1x3x224x224 for an input whose shape nothing says, and say so in `Net.notes`.
+        guess_shapes: take 1x3x224x224, or another usual size that fits, for an input whose shape nothing says, and
+            say so in `Net.notes`.
         stages, level: of the net's state, for the rules of layers that ask for them.
         batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.batchnorm.LAYOUTS`.
         zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
@@ -108,27 +109,42 @@ def build(
     _refuse_integers(present, document.file)
     layers, public = single_assignment(present, document.file, absent)
     deployed = deploy(layers)
-    inputs = give_shapes(
-        deployed.layers,
-        deployed.data,
-        input_shapes or {},
-        batch,
-        guess=guess_shapes,
-        channels=partial(channels_wanted, deployed.layers, files),
-    )
-    written = {top for layer in inputs.layers for top in layer.tops}
-    net = Net(
-        document.net.name,
-        inputs.layers,
-        inputs.shapes,
-        public={blob: name for blob, name in public.items() if blob in written},
-        notes=[*document.notes, *borrowed, *deployed.notes, *inputs.notes],
-        file=str(document.file or ""),
-        origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.layout.header),
-    )
+
+    def assembled(guess: Shape | None) -> Net:
+        inputs = give_shapes(
+            deployed.layers,
+            deployed.data,
+            input_shapes or {},
+            batch,
+            guess=guess,
+            channels=partial(channels_wanted, deployed.layers, files),
+        )
+        written = {top for layer in inputs.layers for top in layer.tops}
+        return Net(
+            document.net.name,
+            inputs.layers,
+            inputs.shapes,
+            public={blob: name for blob, name in public.items() if blob in written},
+            notes=[*document.notes, *borrowed, *deployed.notes, *inputs.notes],
+            file=str(document.file or ""),
+            origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.layout.header),
+        )
+
+    if guess_shapes:
+        net = next(filter(_fits, map(assembled, GUESSES)), None) or assembled(GUESSES[0])
+    else:
+        net = assembled(None)
     if files:
         net = _with_weights(net, files, guess_shapes)
     return net
+
+
+def _fits(net: Net) -> bool:
+    try:
+        infer_shapes(net)
+    except ModelError:
+        return False
+    return True
 
 
 def _at_test(
