@@ -25,7 +25,7 @@ from bnfold.fold.affine import Affine
 from bnfold.fold.movement import Labels, crop, flatten, permute, reorg, reshape, shuffle_channel, slice_
 from bnfold.fold.records import Blocked
 from bnfold.net import Layer, Shape
-from bnfold.params import UNKNOWN, Concat, Eltwise, Interp, Pooling, canonical_axis, sizes
+from bnfold.params import UNKNOWN, Concat, Eltwise, Pooling, Scale, canonical_axis, sizes
 
 Moved = Sequence[Affine | None]
 """One entry for each bottom (moving back) or top (moving forward); None where nothing has to be done."""
@@ -102,10 +102,9 @@ def pooling(place: Place, affine: Affine) -> None:
         raise Blocked(f"{pool.method} pooling is no fixed function")
 
 
-def interpolation(place: Place, affine: Affine) -> None:
-    """Each output is a weighted mean of inputs, weights summing to 1; only a padding would bring in zeros."""
-    view = Interp.of(place.layer)
-    require((view.pad_beg <= 0 and view.pad_end <= 0) or affine.keeps_zero, "its padding needs every shift == 0")
+def interpolation(_: Place, affine: Affine) -> None:
+    """Each output is a weighted mean of inputs, weights summing to 1; its pads only crop."""
+    del affine
 
 
 def upsample(place: Place, affine: Affine) -> None:
@@ -225,7 +224,7 @@ def eltwise_back(place: Place, affine: Affine, _: int) -> Iterable[Moved]:
     """SUM: scale to all, shift/c to one. PROD: scale to one. MAX: all of it to every bottom."""
     view, count = Eltwise.of(place.layer, len(place.bottoms)), len(place.bottoms)
     if view.operation == "SUM":
-        return _sum_back(affine, view.coeff)
+        return _sum_back(affine, place.layer.bottoms, view.coeff)
     if view.operation == "PROD":
         require(affine.keeps_zero, "a product takes a scale, but no shift")
         return ([affine if index == chosen else None for index in range(count)] for chosen in range(count))
@@ -233,18 +232,25 @@ def eltwise_back(place: Place, affine: Affine, _: int) -> Iterable[Moved]:
     return [[affine] * count]
 
 
-def _sum_back(affine: Affine, coeff: Sequence[float]) -> Iterable[Moved]:
-    """`s*sum(c*x) + h = c1*(s*x1 + h/c1) + sum(c*(s*x))`; a bottom with c == 0 does not matter."""
+def _sum_back(affine: Affine, bottoms: Sequence[str], coeff: Sequence[float]) -> Iterable[Moved]:
+    """`s*sum(c*x) + h = c1*(s*x1 + h/c1) + sum(c*(s*x))`; a blob whose every c is 0 does not matter.
+
+    A blob that is read several times has the sum of its coefficients as c1, and is changed for each of its readings.
+    """
     scaled = affine.without_shift()
-    everyone: list[Affine | None] = [None if c == 0 or scaled.is_identity else scaled for c in coeff]
+    totals = dict.fromkeys(bottoms, 0.0)
+    matters = {bottom for bottom, c in zip(bottoms, coeff, strict=True) if c != 0 and not scaled.is_identity}
+    everyone = [scaled if bottom in matters else None for bottom in bottoms]
     if affine.keeps_zero:
         yield everyone
         return
-    require(any(c != 0 for c in coeff), "a sum whose coefficients are all 0 takes no shift")
-    for chosen, c in enumerate(coeff):
-        if c != 0:
-            shifted = Affine(affine.scale, affine.shift / c)
-            yield [*everyone[:chosen], shifted, *everyone[chosen + 1 :]]
+    for bottom, c in zip(bottoms, coeff, strict=True):
+        totals[bottom] += c
+    require(any(totals.values()), "a sum whose coefficients cancel takes no shift")
+    for chosen, total in totals.items():
+        if total != 0:
+            shifted = Affine(affine.scale, affine.shift / total)
+            yield [shifted if bottom == chosen else part for bottom, part in zip(bottoms, everyone, strict=True)]
 
 
 def eltwise_forward(place: Place, affines: Moved) -> Moved:
@@ -269,20 +275,30 @@ def eltwise_forward(place: Place, affines: Moved) -> Moved:
 
 
 def product_back(place: Place, affine: Affine, _: int) -> Iterable[Moved]:
-    """`x*g` with g a bottom: a factor can be taken by x. A learned bias behind it cannot be scaled here."""
+    """`s*(x*g) = (s*x)*g = x*(s*g)`: one of them takes the factor. A learned bias behind it cannot be scaled here."""
     require(len(place.bottoms) == 2 and not len(place.layer.blobs), "it adds a learned bias")
     require(affine.keeps_zero, "a product takes a scale, but no shift")
-    return [[affine, None]]
+    return [[affine, None], [None, affine]] if _is_along_channels(place) else [[affine, None]]
 
 
 def product_forward(place: Place, affines: Moved) -> Moved:
-    """`(s*x)*g = s*(x*g)`."""
+    """`(s*x)*(u*g) = s*u*(x*g)`."""
     first, second = affines
-    require(first is not None and second is None, "its second bottom is not along the channels")
     require(not len(place.layer.blobs), "it adds a learned bias")
-    assert first is not None
-    require(first.keeps_zero, "a product lets a scale pass, but no shift")
-    return [first]
+    require(all(affine is None or affine.keeps_zero for affine in affines), "a product lets a scale pass, but no shift")
+    scale = np.ones(place.tops[0][1])
+    if first is not None:
+        scale = scale * first.scale
+    if second is not None:
+        require(_is_along_channels(place) or second.is_uniform, "the channels of its second bottom lie elsewhere")
+        scale = scale * (second.scale if _is_along_channels(place) else second.scale[:1])
+    return [Affine(scale, np.zeros_like(scale))]
+
+
+def _is_along_channels(place: Place) -> bool:
+    """Whether axis 1 of the second bottom is multiplied onto axis 1 of the first."""
+    first, second = place.bottoms
+    return len(second) > 1 and canonical_axis(Scale.of(place.layer).axis, len(first)) == 0
 
 
 def _same_on_all(affines: Moved) -> Affine:

@@ -191,6 +191,7 @@ PIXELS = Row(
     oracle='type: "PixelShuffle" pixel_shuffle_param { upscale_factor: 2 }',
 )
 GATE = Row("scale by a bottom", 'type: "Scale" scale_param { axis: 0 }', ((2, 4, 3, 3), (2, 4)))
+GATE_MID = Row("scale by rows", 'type: "Scale" scale_param { axis: 1 }', ((2, 4, 3, 3), (4, 3)))
 GATE_BIAS = Row("scale by a bottom with bias", 'type: "Scale" scale_param { axis: 0 bias_term: true }', TWO, (TWO[0],))
 
 
@@ -242,6 +243,11 @@ def first_source(row: Row) -> Callable[[Affines], Affines]:
 def taking(*channels: int) -> Callable[[Affines], Affines]:
     """The top gets the values of these channels of the first bottom."""
     return lambda affines: [affine.take(np.array(channels)) for affine in affines[:1] if affine]
+
+
+def taking_second(*channels: int) -> Callable[[Affines], Affines]:
+    """The top gets the values of these channels of the second bottom."""
+    return lambda affines: taking(*channels)(affines[1:])
 
 
 def on_all(count: int) -> Callable[[Affine], Affines]:
@@ -311,6 +317,7 @@ BACK = [
     Back(RESHAPE_MIX, movable(RESHAPE_MIX), (any_affine,), first_met(RESHAPE_MIX)),
     Back(RESHAPE_N, None, (any_affine,), lambda affine: [affine.take(np.array([0, 1, 0]))]),
     Back(GATE, keeps_zero, (any_affine,)),
+    Back(GATE_MID, keeps_zero, (any_affine,)),
     Back(GATE_BIAS, None, (keeps_zero, any_affine)),
     Back(SHUFFLE, any_affine),
     Back(SLICE, any_affine, top=0),
@@ -379,6 +386,10 @@ FORWARD = [
     Forward(RESHAPE_MIX, movable_forward(RESHAPE_MIX), (once(any_affine, channels=6),), first_source(RESHAPE_MIX)),
     Forward(RESHAPE_N, None, (once(any_affine, channels=3),), taking(0, 1)),
     Forward(GATE, once(keeps_zero, None), (once(any_affine, None),)),
+    Forward(GATE, once(keeps_zero, keeps_zero), (once(keeps_zero, any_affine),)),
+    Forward(GATE, once(None, keeps_zero), (once(None, any_affine),)),
+    Forward(GATE_MID, lambda rng: [keeps_zero(rng, 4), uniform(rng, 3).without_shift()]),
+    Forward(GATE_MID, None, (lambda rng: [None, keeps_zero(rng, 3)],), taking_second(0, 1, 2, 0)),
     Forward(GATE_BIAS, None, (once(keeps_zero, None), once(None, keeps_zero))),
     Forward(SHUFFLE, once(any_affine, channels=6)),
     Forward(SLICE, once(any_affine, channels=6)),

@@ -270,6 +270,8 @@ def gate(w: Writer) -> None:
     flat = w.add("Flatten", pooled)
     if w.chance(2):
         w.add("Sigmoid", flat, in_place=True)
+    if w.chance(2):
+        flat = w.add("Power", flat, "power_param { scale: -0.5 }", in_place=w.chance(2))
     w.add("Scale", [bottom, *flat], w.choose("scale_param { axis: 0 }", "scale_param { axis: 0 bias_term: true }"))
 
 

@@ -178,6 +178,35 @@ def test_an_eltwise_that_reads_a_blob_twice_wants_it_scaled_once() -> None:
     assert result.report.records == [Folded("s", "Scale", into=("c",), through=("e",))]
 
 
+def test_a_sum_of_a_blob_with_itself_takes_its_part_of_a_shift() -> None:
+    text = data() + conv("c", "data") + layer("e", "Eltwise", "c c", "", "eltwise_param { coeff: 0.5 coeff: 1 }")
+    assert checked(net_of(text + scale("s", "e"))).report.records == [
+        Folded("s", "Scale", into=("c",), through=("e",)),
+    ]
+    minus = text.replace("coeff: 0.5 coeff: 1", "coeff: 1 coeff: -1")
+    (kept,) = checked(net_of(minus + scale("s", "e"))).report.kept
+    assert "a sum whose coefficients cancel takes no shift" in kept.reason
+    assert list(checked(net_of(minus + layer("s", "Scale", "e"))).report.kept) == []
+
+
+def test_a_factor_of_a_gate_goes_through_the_product_into_what_reads_it() -> None:
+    # The hard sigmoid of MobileNetV3: relu6(x + 3) / 6, times another blob.
+    pooled = layer("p", "Pooling", "data", "", "pooling_param { pool: AVE global_pooling: true }") + layer(
+        "f", "Flatten", "p"
+    )
+    gate = power("q", "f", "", "shift: 3") + layer("r", "ReLU6", "q") + power("h", "r", "", "scale: 0.125")
+    text = (
+        data()
+        + pooled
+        + gate
+        + layer("g", "Scale", "data h", "", "scale_param { axis: 0 }")
+        + conv("c", "g", "", PADDED)
+    )
+    result = checked(net_of(text))
+    assert [kept.layer for kept in result.report.kept] == ["q"]
+    assert list(result.report.folded) == [Folded("h", "Power", into=("c",), through=("g",), forward=True)]
+
+
 def test_a_product_of_a_blob_with_itself_refuses_since_the_factor_would_be_squared() -> None:
     product = layer("e", "Eltwise", "c c", "", "eltwise_param { operation: PROD }")
     net = net_of(data() + conv("c", "data") + product + power("q", "e"))
