@@ -244,9 +244,13 @@ UNDEFINED = {
 }
 
 # What the facts leave out and reading a net needs. The forks of DenseNet and SENet have ceil_mode from BVLC's pull
-# request 3057, where it is what round_mode became later; a solver file may hold the net in net_param.
+# request 3057, where it is what round_mode became later; the Caffe that OpenVINO's detectors were trained with lists
+# the sizes of its prior boxes, whose numbers are those of mo_caffe.proto, by which OpenVINO's model optimizer reads; a
+# solver file may hold the net in net_param.
 ADDED_FIELDS = (
     Fact("PoolingParameter", "ceil_mode", 13, "optional", "bool", False, "true", ("pull3057",)),
+    Fact("PriorBoxParameter", "width", 14, "repeated", "float", False, "", ("openvino",)),
+    Fact("PriorBoxParameter", "height", 15, "repeated", "float", False, "", ("openvino",)),
     Fact("SolverParameter", "net_param", 25, "optional", "NetParameter", False, "", (REFERENCE,)),
 )
 

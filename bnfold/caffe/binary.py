@@ -39,6 +39,7 @@ from bnfold.caffe.wire import (
     varint,
 )
 from bnfold.errors import ParseError
+from bnfold.params import CONVOLUTIONS, DECONVOLUTIONS
 
 NET_LAYERS = {2: V1LayerParameter, 100: LayerParameter}
 
@@ -218,7 +219,10 @@ EVIDENCE = {45: frozenset({"segnet", "ncnn"})}
 
 # Types whose parameters are not called like them.
 PARAMETERS = {
+    "CuDNNBatchNorm": "batchnorm",
     "LSTM": "recurrent",
     "Normalize": "norm",
+    "PriorBoxClustered": "priorbox",
     "RNN": "recurrent",
+    **dict.fromkeys(CONVOLUTIONS | DECONVOLUTIONS | {"Im2col"}, "convolution"),
 }

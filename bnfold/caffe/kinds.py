@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bnfold.params import CONVOLUTIONS, DECONVOLUTIONS
 from bnfold.shapes import BLOB_SHAPES, SHAPES
 
 
@@ -69,10 +70,10 @@ METRICS = frozenset({"DetectionEvaluate", "EvalDetection", "HDF5Output", "MatWri
 SINKS = frozenset({"HDF5Output", "MatWrite", "Silence"})
 
 # Layers whose first blob is a kernel, with as many dimensions as it says.
-KERNELS = frozenset({"Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution"})
+KERNELS = CONVOLUTIONS | DECONVOLUTIONS
 
 # Layers that learn make predictions, never labels.
 LEARNED = frozenset(BLOB_SHAPES)
 
-# OpenVINO's PriorBoxClustered has fields that no published schema has, so it stays opaque.
-KNOWN = frozenset(SHAPES) - {"PriorBoxClustered"}
+# What a type makes of its parameters is known as soon as the shapes of its tops are.
+KNOWN = frozenset(SHAPES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -145,9 +145,7 @@ class PriorBoxClustered:
             ModelError: widths and heights are not pairs, or something is given twice or in part.
         """
         param = layer.param.prior_box_param
-        # No dialect of the schema has these two fields; a schema that has them gives them here.
-        fields: Any = param
-        widths, heights = tuple(getattr(fields, "width", ())), tuple(getattr(fields, "height", ()))
+        widths, heights = tuple(param.width), tuple(param.height)
         if not widths or len(widths) != len(heights) or not all(size > 0 for size in widths + heights):
             raise ModelError(f"{layer}: {len(widths)} widths and {len(heights)} heights must be pairs of sizes above 0")
         return cls(

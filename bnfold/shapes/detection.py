@@ -37,10 +37,8 @@ def prior_box(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [_priors(layer, bottoms[0], PriorBox.of(layer).per_cell)]
 
 
-def prior_box_clustered(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """(1, 2, H*W*boxes*4): corners, then variances. Unknown where the schema could not read its fields."""
-    if not layer.param.HasField("prior_box_param"):
-        return None
+def prior_box_clustered(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(1, 2, H*W*boxes*4): corners, then variances."""
     return [_priors(layer, bottoms[0], PriorBoxClustered.of(layer).per_cell)]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from pathlib import Path
 
 import pytest
 
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
+from bnfold.caffe.patch import encode
 from bnfold.caffe.read import load
 from bnfold.caffe.wire import FIXED32, LENGTH, VARINT, encode_field, encode_tag, encode_varint
 from bnfold.errors import BnfoldError, ParseError
@@ -148,3 +150,13 @@ def test_damage_inside_parameters_is_refused_or_harmless(tmp_path):
             path.write_bytes(content[:index] + bytes([value]) + content[index + 1 :])
             with contextlib.suppress(BnfoldError):
                 load(path, guess_shapes=True)
+
+
+def test_the_sizes_of_clustered_priors_have_openvinos_numbers_in_files(tmp_path):
+    given = LayerParameter(name="p", type="PriorBoxClustered", bottom=["data", "data"], top=["p"])
+    given.prior_box_param.width.extend([3.5, 7])
+    given.prior_box_param.height.extend([2, 4])
+    encoded = encode(given)
+    for number, size in [(14, 3.5), (14, 7.0), (15, 2.0), (15, 4.0)]:
+        assert encode_tag(number, FIXED32) + struct.pack("<f", size) in encoded
+    assert read(tmp_path, encoded).layers[1].param == given

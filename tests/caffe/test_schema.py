@@ -175,6 +175,7 @@ def test_schema_can_live_beside_pycaffes() -> None:
         'type: "Clip" clip_param { min: 0 max: 6 }',
         'type: "Data" transform_param { resize_param { prob: 1 } resize_param { prob: 0.5 } }',
         'type: "Axpy" axpy_param { }',
+        'type: "PriorBoxClustered" prior_box_param { width: 3.5 height: 2 width: 7 height: 4 }',
     ],
 )
 def test_text_of_every_dialect_reads(layer: str) -> None:
@@ -204,8 +205,6 @@ BEYOND_ALL_DIALECTS = {
     "enet_train_encoder": 'DenseImageDataParameter" has no field named "label_divide_factor"',
     "googlenet_bn_lim0606_deploy": 'LayerType" has no value named "Softmax"',  # `layer` and `layers` in one file
     "icnet_bnnomerge_snps": 'BNParameter" has no field named "icnet"',
-    "ov_action_recognition_inference": 'PriorBoxParameter" has no field named "height"',
-    "ov_crossroad_deploy": 'PriorBoxParameter" has no field named "width"',
     "snps_DAN_convert": 'ConvolutionParameter" has no field named "pad_l"',
     "snps_deeplabv3_mnv2": 'ConvolutionParameter" has no field named "pad_l"',
     "snps_inception_v3_convert": 'ConvolutionParameter" has no field named "pad_l"',

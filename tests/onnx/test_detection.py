@@ -117,6 +117,16 @@ def test_prior_boxes_only_depend_on_shapes(text: str):
     assert_close(exported_double(net, inputs), by_oracle(text, net, inputs), 1e-7)
 
 
+@pytest.mark.parametrize("text", ["", "clip: true step: 9 offset: 0.25", "img_h: 50 img_w: 70 step_h: 9 step_w: 11"])
+def test_clustered_priors_have_the_sizes_that_are_listed(text: str):
+    listed = "width: 15.5 height: 33 width: 37 height: 20.25 variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2"
+    text = f'type: "PriorBoxClustered" prior_box_param {{ {listed} {text} }}'
+    shapes: list[Shape] = [(2, 3, 4, 5), (2, 3, 60, 80)]
+    inputs = [np.zeros(shape, np.float32) for shape in shapes]
+    net = layer_net(text, shapes)
+    assert_close(exported(net, inputs), by_oracle(text, net, inputs), 1e-7)
+
+
 def yolo(threshold: float) -> str:
     return (
         'type: "YoloDetectionOutput" yolo_detection_output_param { num_classes: 3 num_box: 2 '
