@@ -62,9 +62,9 @@ def run_versions(net: Net) -> Values:
 
 
 def assert_same(before: Values, after: Values) -> None:
-    """Every blob of one name has one value."""
+    """Every blob of one name has one value, to 1e-9 of its largest; a sum that cancels may leave rounding errors."""
     for blob in before.keys() & after.keys():
         assert before[blob].shape == after[blob].shape, blob
         largest = float(np.abs(before[blob]).max(initial=0.0))
         worst = float(np.abs(before[blob] - after[blob]).max(initial=0.0))
-        assert worst <= 1e-9 * largest, f"{blob}: {worst:.3g} of {largest:.3g}"
+        assert worst <= 1e-9 * max(largest, 1e-3), f"{blob}: {worst:.3g} of {largest:.3g}"
