@@ -11,7 +11,7 @@ Only an input keeps the public name always, since whoever runs the net calls it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bnfold.caffe.upgrade import Upgraded
@@ -39,27 +39,30 @@ def single_assignment(
         if not param.bottom:
             holder.update(dict.fromkeys(param.top, index))
     holder = last_writer | holder
-    taken = set(last_writer)
+    names = _Names(last_writer)
     current: dict[str, str] = {}
     maker: dict[str, str] = {}
     public: dict[str, str] = {}
     layers, faults = [], []
+    why_missing = _WhyMissing(upgraded, absent)
     for index, (param, text) in enumerate(upgraded):
         bottoms, tops = list(param.bottom), list(param.top)
         who = f"layer '{param.name}' ({param.type})"
         for bottom in dict.fromkeys(bottoms):
             if bottom not in current:
-                faults.append(f"{who} reads '{bottom}', which {_why_missing(bottom, upgraded, absent)}")
+                faults.append(f"{who} reads '{bottom}', which {why_missing.of(bottom)}")
                 current[bottom] = bottom
         versions = [current[bottom] for bottom in bottoms]
         written = []
+        own: set[str] = set()
         for position, top in enumerate(tops):
             in_place = position < len(bottoms) and bottoms[position] == top
-            if top in tops[:position] or (top in maker and not in_place):
+            if top in own or (top in maker and not in_place):
                 first = maker.get(top, f"'{param.name}'")
                 faults.append(f"{who} writes '{top}', which layer {first} has written already")
                 continue
-            version = top if holder[top] == index else _unique(f"{top}@{param.name}", taken)
+            own.add(top)
+            version = top if holder[top] == index else names.new(f"{top}@{param.name}")
             if version != top:
                 public[version] = top
             maker[top] = f"'{param.name}'"
@@ -120,23 +123,50 @@ def _was_in_place(layer: Layer, position: int, public: str) -> bool:
     return source.bottoms[position] == source.tops[position] == public
 
 
-def _why_missing(bottom: str, layers: Sequence[Upgraded], absent: Sequence[Upgraded]) -> str:
+class _WhyMissing:
+    """Sentences on bottoms that nobody makes; what is looked up is gathered when the first one is missing."""
+
+    def __init__(self, layers: Sequence[Upgraded], absent: Sequence[Upgraded]) -> None:
+        self._layers, self._absent = layers, absent
+        self._makers: tuple[dict[str, str], dict[str, str]] | None = None
+
+    def of(self, bottom: str) -> str:
+        """The end of the sentence "it reads '...', which"."""
+        if self._makers is None:
+            self._makers = _makers(self._layers), _makers(self._absent)
+        later, elsewhere = (makers.get(bottom) for makers in self._makers)
+        if later is not None:
+            return f"is made only later, by layer '{later}'"
+        if elsewhere is not None:
+            return f"only layer '{elsewhere}' makes, and that one is not in the TEST net"
+        return "no layer makes"
+
+
+def _makers(layers: Sequence[Upgraded]) -> dict[str, str]:
+    """Blob -> the first layer that makes it."""
+    makers: dict[str, str] = {}
     for param, _ in layers:
-        if bottom in param.top:
-            return f"is made only later, by layer '{param.name}'"
-    for param, _ in absent:
-        if bottom in param.top:
-            return f"only layer '{param.name}' makes, and that one is not in the TEST net"
-    return "no layer makes"
+        for top in param.top:
+            makers.setdefault(top, param.name)
+    return makers
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    unique, number = name, 1
-    while unique in taken:
-        number += 1
-        unique = f"{name}#{number}"
-    taken.add(unique)
-    return unique
+class _Names:
+    """Names that are taken, and how often each was asked for: counting from the start each time would be quadratic."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+        self._asked: dict[str, int] = {}
+
+    def new(self, name: str) -> str:
+        """`name`, or the first of `name#2`, `name#3` ... that is free."""
+        unique, number = name, self._asked.get(name, 1)
+        while unique in self._taken:
+            number += 1
+            unique = f"{name}#{number}"
+        self._asked[name] = number
+        self._taken.add(unique)
+        return unique
 
 
 NO_BLOBS = Blobs()

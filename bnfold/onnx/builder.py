@@ -124,6 +124,7 @@ class Graph:
     _tensor_names: set[str] = field(default_factory=set)
     _node_names: set[str] = field(default_factory=set)
     _given: list[tuple[set[str], str]] = field(default_factory=list)
+    _asked: dict[tuple[int, str], int] = field(default_factory=dict)  # counting from 2 each time would be quadratic
     _shared: dict[tuple[int, Shape], str] = field(default_factory=dict)
     _named: dict[tuple[str, Shape], str] = field(default_factory=dict)
 
@@ -141,10 +142,11 @@ class Graph:
         return self._fresh(name, self._node_names)
 
     def _fresh(self, name: str, taken: set[str]) -> str:
-        candidate, count = name, 1
+        candidate, count = name, self._asked.get((id(taken), name), 1)
         while candidate in taken:
             count += 1
             candidate = f"{name}_{count}"
+        self._asked[id(taken), name] = count
         taken.add(candidate)
         self._given.append((taken, candidate))
         return candidate
