@@ -243,14 +243,21 @@ UNDEFINED = {
     "SolverBatchSizePair": "part of intel's training schedule",
 }
 
-# What the facts leave out and reading a net needs. The forks of DenseNet and SENet have ceil_mode from BVLC's pull
-# request 3057, where it is what round_mode became later; the Caffe that OpenVINO's detectors were trained with lists
-# the sizes of its prior boxes, whose numbers are those of mo_caffe.proto, by which OpenVINO's model optimizer reads; a
-# solver file may hold the net in net_param.
+# What the facts leave out and reading a net needs.
 ADDED_FIELDS = (
+    # soeaver's nets, by the notes beside them on how to extend BVLC's schema.
+    Fact("LayerParameter", "selu_param", 161, "optional", "SeLuParameter", False, "", ("soeaver",)),
+    Fact("SeLuParameter", "lambda", 1, "optional", "float", False, "1.050700987", ("soeaver",)),
+    Fact("SeLuParameter", "alpha", 2, "optional", "float", False, "1.67326324", ("soeaver",)),
+    # Several forks have the layer and agree about it; this number is the one of wj1tr0y's gait extractor.
+    Fact("LayerParameter", "pixel_shuffle_param", 888, "optional", "PixelShuffleParameter", False, "", ("gait",)),
+    Fact("PixelShuffleParameter", "upscale_factor", 1, "optional", "uint32", False, "", ("gait",)),
+    # The forks of DenseNet and SENet have it from BVLC's pull request 3057; later it became round_mode.
     Fact("PoolingParameter", "ceil_mode", 13, "optional", "bool", False, "true", ("pull3057",)),
+    # The Caffe that OpenVINO's detectors were trained with, by mo_caffe.proto of OpenVINO's model optimizer.
     Fact("PriorBoxParameter", "width", 14, "repeated", "float", False, "", ("openvino",)),
     Fact("PriorBoxParameter", "height", 15, "repeated", "float", False, "", ("openvino",)),
+    # A solver file may hold the net.
     Fact("SolverParameter", "net_param", 25, "optional", "NetParameter", False, "", (REFERENCE,)),
 )
 

@@ -9,8 +9,8 @@ a binary. Walk the wire format and the descriptor side by side, and for each mes
 - RETYPED names what is encoded in another way in D, and ENUM_VALUES the values of enums that have another number there;
 - go down into sub-messages with the same D.
 
-`pull3057` is no dialect but a pull request that several forks took, and of `openvino` only two fields are known. The
-real numbers of blobs, names and types of layers are the same everywhere, and the union has them.
+Dialects that `DIALECTS` lacks are known by a few fields only (union.py has them). The real numbers of blobs, names and
+types of layers are the same everywhere, and the union has them.
 """
 
 from __future__ import annotations

@@ -40,6 +40,11 @@ def is_metric(kind: str) -> bool:
     return kind in METRICS or kind.endswith("Accuracy")
 
 
+def is_in_text_alone(kind: str) -> bool:
+    """Whether a layer of this type may have parameters in its text that its message has not."""
+    return kind in TRAINING or not is_known(kind)
+
+
 def is_known(kind: str) -> bool:
     """Whether the parameters of a type have a meaning here."""
     return kind in KNOWN or kind in LOSSES or is_metric(kind) or kind.endswith("Data")
@@ -74,6 +79,10 @@ KERNELS = CONVOLUTIONS | DECONVOLUTIONS
 
 # Layers that learn make predictions, never labels.
 LEARNED = frozenset(BLOB_SHAPES)
+
+# Parameters of known types that no dialect of the schema has, and that inference can do without: they say how training
+# begins, and what the blobs show anyway. They stay where they are, in the layer's text.
+TRAINING = {"EltwiseAffine": frozenset({"eltwise_affine_param"}), "SeLuDropout": frozenset({"selu_dropout_param"})}
 
 # What a type makes of its parameters is known as soon as the shapes of its tops are.
 KNOWN = frozenset(SHAPES)

@@ -24,7 +24,7 @@ from google.protobuf import text_format
 
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
-from bnfold.caffe.kinds import is_known
+from bnfold.caffe.kinds import TRAINING, is_known
 from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.scan import Field, Prototxt
 from bnfold.errors import ParseError
@@ -232,10 +232,11 @@ class _Diagnosis:
         old = layer.name == "layers"
         message: Descriptor = V1 if old else caffe_pb2.LayerParameter.DESCRIPTOR
         opaque = not old and not is_known(kind)
+        idle = TRAINING.get(kind, frozenset())
         seen: dict[str, Field] = {}
         for found in fields:
             findings = list(self._in_field(found, message, who))
-            if findings and opaque and found.name not in COMMON_FIELDS:
+            if findings and ((opaque and found.name not in COMMON_FIELDS) or found.name in idle):
                 self.dropped.append((found.begin, found.end))
             else:
                 yield from findings

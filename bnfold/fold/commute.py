@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.fold.affine import Affine
-from bnfold.fold.movement import Labels, crop, flatten, permute, reorg, reshape, shuffle_channel, slice_
+from bnfold.fold.movement import Labels, crop, flatten, permute, pixel_shuffle, reorg, reshape, shuffle_channel, slice_
 from bnfold.fold.records import Blocked
 from bnfold.net import Layer, Shape
 from bnfold.params import UNKNOWN, Concat, Eltwise, Pooling, Scale, canonical_axis, sizes
@@ -173,10 +173,12 @@ def _distinct_pairs(moved: Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np
     """(channel of the bottom, channel of the top) for every pair that the movement connects."""
     require(moved.ndim >= 1, "its top has no channel axis")
     targets = np.arange(len(moved))
+    plane = tuple(range(1, moved.ndim))
+    first = moved.min(axis=plane)
+    if np.array_equal(first, moved.max(axis=plane)):
+        # The usual case: each channel of the top comes from one of the bottom, and nothing has to be copied or sorted.
+        return first, targets
     rows = moved.reshape(len(moved), -1)
-    if (rows == rows[:, :1]).all():
-        # The usual case: each channel of the top comes from one of the bottom, and there is no need to sort.
-        return rows[:, 0], targets
     stride = int(rows.max()) + 1
     flat = np.unique(rows + stride * targets[:, None])
     return flat % stride, flat // stride
@@ -317,6 +319,7 @@ COMMUTE: Mapping[str, Law] = {
     "Interp": passes(interpolation),
     "PReLU": passes(rectifier),
     "Permute": moves(permute),
+    "PixelShuffle": moves(pixel_shuffle),
     "Pooling": passes(pooling),
     "ReLU": passes(rectifier),
     "Reorg": moves(reorg),

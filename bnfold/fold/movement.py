@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.fold.records import Blocked
-from bnfold.params import Crop, Flatten, Permute, Reorg, Reshape, ShuffleChannel, Slice, canonical_axis
+from bnfold.params import Crop, Flatten, Permute, PixelShuffle, Reorg, Reshape, ShuffleChannel, Slice, canonical_axis
 
 if TYPE_CHECKING:
     from bnfold.fold.commute import Place
@@ -43,6 +43,11 @@ def permute(place: Place, labels: Labels) -> list[Labels]:
     return [labels.transpose([axis - 1 for axis in order[1:]])]
 
 
+def pixel_shuffle(place: Place, labels: Labels) -> list[Labels]:
+    """Channels (C, r, r) become blocks of r x r pixels."""
+    return _shuffled(place, labels, PixelShuffle.of(place.layer).upscale_factor)
+
+
 def reorg(place: Place, labels: Labels) -> list[Labels]:
     """Darknet's reorganisation: it reads the bottom as if it had the top's layout, whatever the sizes say.
 
@@ -64,16 +69,9 @@ def reorg(place: Place, labels: Labels) -> list[Labels]:
 
 
 def reshape(place: Place, labels: Labels) -> list[Labels]:
-    """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead.
-
-    With a factor r, channels (C, r, r) become blocks of r x r pixels.
-    """
+    """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead."""
     factor = Reshape.of(place.layer).pixel_shuffle
-    if factor == 1:
-        return _reshaped(place, labels)
-    channels, height, width = place.tops[0][1:]
-    blocks = labels.reshape(channels, factor, factor, height // factor, width // factor)
-    return [blocks.transpose(0, 3, 1, 4, 2).reshape(channels, height, width)]
+    return _reshaped(place, labels) if factor == 1 else _shuffled(place, labels, factor)
 
 
 def shuffle_channel(place: Place, labels: Labels) -> list[Labels]:
@@ -89,6 +87,12 @@ def slice_(place: Place, labels: Labels) -> list[Labels]:
         return [labels] * len(place.tops)
     stops = np.cumsum([top[axis] for top in place.tops])
     return list(np.split(labels, stops[:-1], axis=axis - 1))
+
+
+def _shuffled(place: Place, labels: Labels, factor: int) -> list[Labels]:
+    channels, height, width = place.tops[0][1:]
+    blocks = labels.reshape(channels, factor, factor, height // factor, width // factor)
+    return [blocks.transpose(0, 3, 1, 4, 2).reshape(channels, height, width)]
 
 
 def _reshaped(place: Place, labels: Labels) -> list[Labels]:

@@ -6,6 +6,8 @@
     Power       scale = scale                         shift = shift                 (power 1)
     Dropout     scale = 1, or 1 - ratio in the forks that scale at TEST
 
+EltwiseAffine is ducha-aiki's word for a Scale with a bias; SeLuDropout and SpatialDropout do nothing at TEST.
+
 mean and variance are already divided by the factor (`bnfold.batchnorm`). `AFFINES` is the table; a layer whose type is
 in it but which is no affine as it stands is `Blocked`, with the reason.
 """
@@ -119,6 +121,12 @@ def dropout(layer: Layer, bottom: Shape, _: Reading) -> Affine:
     return Affine.of(view.test_scale, 0.0, bottom[1])
 
 
+def eltwise_affine(layer: Layer, bottom: Shape, _: Reading) -> Affine:
+    """`y = slope*x + bias`."""
+    slope, bias = (along_channels(layer, index, 1, bottom) for index in range(2))
+    return Affine.of(slope, bias, bottom[1])
+
+
 def power(layer: Layer, bottom: Shape, _: Reading) -> Affine | None:
     """`y = scale*x + shift` when the power is 1; with another power it is no affine."""
     view = Power.of(layer)
@@ -166,6 +174,9 @@ AFFINES: Mapping[str, Read] = {
     **dict.fromkeys(BATCHNORMS, batch_norm),
     "Bias": bias,
     "Dropout": dropout,
+    "EltwiseAffine": eltwise_affine,
     "Power": power,
     "Scale": scale,
+    "SeLuDropout": dropout,
+    "SpatialDropout": dropout,
 }

@@ -297,6 +297,8 @@ class _Sweep:
                 if id(layer) not in self.composed:
                     continue
                 raise ModelError(f"{layer}: {blocked}") from None
+            if any(layer.param_names):
+                self.report.notes.append(f"{layer}: it shared its values by name, and has its own now")
             layer.type, layer.blobs, layer.param = "Scale", change.blobs, change.param
             self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
 
@@ -323,7 +325,7 @@ class _Sweep:
 
 def _is_alias(layer: Layer) -> bool:
     """Whether a layer gives what it reads, whatever its shape is."""
-    return layer.type == "Split" or (layer.type == "Dropout" and Dropout.of(layer).test_scale == 1.0)
+    return layer.type == "Split" or (layer.type in DROPOUTS and Dropout.of(layer).test_scale == 1.0)
 
 
 def _is_called(layer: Layer, pattern: str) -> bool:
@@ -342,5 +344,7 @@ def _size(layers: Sequence[Layer]) -> tuple[int, int]:
             count += values
     return len(layers), count
 
+
+DROPOUTS = frozenset({"Dropout", "SeLuDropout", "SpatialDropout"})
 
 EXCLUDED = "it is left alone, as --exclude asks"

@@ -10,10 +10,7 @@ from collections.abc import Mapping
 
 from bnfold.onnx.builder import Block, LayerFunction, Refused
 from bnfold.onnx.forms import clip, rectified, scaled, shifted
-from bnfold.params import ELU, Clip, Exp, Log, Power, PReLU, ReLU, ReLU6, Swish, Threshold
-
-SELU_ALPHA = 1.6732632423543772  # from the paper, and from the fork that calls the layer SeLu
-SELU_LAMBDA = 1.0507009873554805
+from bnfold.params import ELU, SELU, Clip, Exp, Log, Power, PReLU, ReLU, ReLU6, Swish, Threshold
 
 
 def absolute(block: Block) -> str:
@@ -102,7 +99,8 @@ def relu6(block: Block) -> str:
 
 def selu(block: Block) -> str:
     """`lambda*x` above 0, `lambda*alpha*(e^x - 1)` else."""
-    return block("Selu", block.bottom, alpha=SELU_ALPHA, gamma=SELU_LAMBDA)
+    view = SELU.of(block.layer)
+    return block("Selu", block.bottom, alpha=float(view.alpha), gamma=float(view.scale))
 
 
 def sigmoid(block: Block) -> str:

@@ -14,6 +14,7 @@ from bnfold.params import (
     Eltwise,
     Flatten,
     Permute,
+    PixelShuffle,
     Reorg,
     Reshape,
     ShuffleChannel,
@@ -87,7 +88,7 @@ def permute(block: Block) -> str:
 
 def pixel_shuffle(block: Block) -> str:
     """Channel `(c*r + i)*r + j` goes to row i, column j of each r x r block of pixels: DepthToSpace, CRD."""
-    return _shuffled(block, block.tops[0][2] // block.shape[2])
+    return _shuffled(block, PixelShuffle.of(block.layer).upscale_factor)
 
 
 def _shuffled(block: Block, factor: int) -> str:

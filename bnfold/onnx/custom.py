@@ -1,7 +1,7 @@
 """Nodes of the domain `caffe`, for layers that ONNX has no words for; only written when the user allows it.
 
 The node's operator is the layer's type, its inputs are the bottoms and then the learned blobs, and its attributes are
-the fields that the layer's parameters set (`bnfold.caffe.attributes`).
+the fields that the layer's parameters set (`bnfold.caffe.attributes`), those of unknown dialects included.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def custom(graph: Graph, layer: Layer) -> None:
             name=layer.name,
             doc_string=str(layer),
             domain=DOMAIN,
-            **attributes(layer.param),
+            **attributes(layer),
         )
     )

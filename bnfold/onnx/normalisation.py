@@ -127,6 +127,16 @@ def dropout(block: Block) -> str:
     return block("Identity", block.bottom) if factor == 1 else scaled(block, block.bottom, factor)
 
 
+def eltwise_affine(block: Block) -> str:
+    """`slope*x + bias` along the channels, or with one slope and one bias for all: Mul, Add."""
+    along = (1,) * (block.rank - 2)
+    slope, bias = (
+        block.learned(index, word, (math.prod(block.stored_shape(index, word)), *along))
+        for index, word in enumerate(("slope", "bias"))
+    )
+    return block("Add", block("Mul", block.bottom, slope), bias)
+
+
 def lrn(block: Block) -> str:
     """`x / (k + alpha/size * sum x^2)^beta` across channels: LRN; in the plane `x * (1 + alpha*AVE(x^2))^-beta`."""
     view = LRN.of(block.layer)
@@ -198,10 +208,12 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Bias": bias,
     "CuDNNBatchNorm": batch_norm,
     "Dropout": dropout,
+    "EltwiseAffine": eltwise_affine,
     "LRN": lrn,
     "MVN": mvn,
     "Normalize": normalize,
     "Scale": scale,
     "Softmax": softmax_layer,
+    "SeLuDropout": dropout,
     "SpatialDropout": dropout,
 }

@@ -32,6 +32,7 @@ from bnfold.params.pointwise import (
     ELU,
     LRN,
     MVN,
+    SELU,
     Clip,
     Exp,
     Log,
@@ -44,7 +45,7 @@ from bnfold.params.pointwise import (
     Threshold,
 )
 from bnfold.params.pooling import SPP, Pooling, PSROIPooling, ROIPooling
-from bnfold.params.resample import Interp, Reorg, ShuffleChannel, Upsample
+from bnfold.params.resample import Interp, PixelShuffle, Reorg, ShuffleChannel, Upsample
 
 __all__ = [
     "BN",
@@ -53,6 +54,7 @@ __all__ = [
     "ELU",
     "LRN",
     "MVN",
+    "SELU",
     "SPP",
     "UNKNOWN",
     "ArgMax",
@@ -76,6 +78,7 @@ __all__ = [
     "PSROIPooling",
     "Parameter",
     "Permute",
+    "PixelShuffle",
     "Pooling",
     "Power",
     "PriorBox",

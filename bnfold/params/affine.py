@@ -127,7 +127,7 @@ class Dropout:
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
-        """Read a Dropout."""
+        """Read a Dropout, or a SeLuDropout or SpatialDropout, which have no such word and do nothing at inference."""
         param = layer.param.dropout_param
         return cls(param.dropout_ratio, param.scale_train)
 

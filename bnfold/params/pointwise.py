@@ -36,6 +36,20 @@ class ReLU6:
 
 
 @dataclass(frozen=True, slots=True)
+class SELU:
+    """What a SELU says: `scale*x` above 0, else `scale*alpha*(e^x - 1)`; the paper's constants unless said."""
+
+    scale: float
+    alpha: float
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a SELU or SeLu; only soeaver's nets have parameters for it."""
+        param = layer.param.selu_param
+        return cls(getattr(param, "lambda"), param.alpha)
+
+
+@dataclass(frozen=True, slots=True)
 class PReLU:
     """What a PReLU says: `max(x, 0) + slope*min(x, 0)` with a learned slope per channel, or one for all."""
 

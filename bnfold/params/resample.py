@@ -1,4 +1,4 @@
-"""Views of the layers that change the resolution: Interp, Upsample, Reorg, ShuffleChannel."""
+"""Views of the layers that resize or move pixels or channels: Interp, Upsample, Reorg, PixelShuffle, ShuffleChannel."""
 
 from __future__ import annotations
 
@@ -149,6 +149,24 @@ class Reorg:
         plane = [size if size == UNKNOWN else size * grow // shrink for size in (height, width)]
         deep = channels if channels == UNKNOWN else channels // by if self.reverse else channels * s * s
         return (batch, deep, *plane)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelShuffle:
+    """What a PixelShuffle says: r*r channels become the r x r pixels that stand in the place of each pixel."""
+
+    upscale_factor: int
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a PixelShuffle.
+
+        Raises:
+            ModelError: `upscale_factor` is missing or 0.
+        """
+        factor = layer.param.pixel_shuffle_param.upscale_factor
+        at_least(layer, "upscale_factor", (factor,), 1)
+        return cls(factor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from bnfold.params import (
     Flatten,
     Interp,
     Permute,
+    PixelShuffle,
     Pooling,
     Reduction,
     Reorg,
@@ -121,6 +122,11 @@ def permute(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [tuple(bottoms[0][axis] for axis in Permute.of(layer).full_order(layer, len(bottoms[0])))]
 
 
+def pixel_shuffle(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Channels become pixels."""
+    return [_pixel_shuffled(layer, four_axes(layer, bottoms[0]), PixelShuffle.of(layer).upscale_factor)]
+
+
 def pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(N, C), then one size per window; a second top is the mask of a MAX pooling."""
     view = Pooling.of(layer, bottoms[0])
@@ -172,7 +178,7 @@ def _what_is_left(layer: Layer, bottom: Shape, rest: Shape) -> int:
 def _pixel_shuffled(layer: Layer, bottom: Shape, factor: int) -> Shape:
     batch, channels, height, width = bottom
     if factor < 1 or (channels != UNKNOWN and channels % factor**2):
-        raise ModelError(f"{layer}: pixelshuffler {factor} does not fit {channels} channels")
+        raise ModelError(f"{layer}: pixels cannot be shuffled by {factor} from {channels} channels")
     deep = channels if channels == UNKNOWN else channels // factor**2
     return (batch, deep, *(size if size == UNKNOWN else size * factor for size in (height, width)))
 

@@ -221,6 +221,12 @@ def inner_product_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] |
     return [weight, (view.num_output,)][: 2 if view.bias else 1]
 
 
+def eltwise_affine_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Slope and bias, one for each channel; where one for all channels is stored, that."""
+    shared = len(layer.blobs) > 0 and count(layer.blobs.shapes[0]) == 1
+    return [() if shared else (bottoms[0][1],)] * 2
+
+
 def normalize_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     """One factor for all channels, or one for each."""
     return [() if layer.param.norm_param.channel_shared else (bottoms[0][1],)]

@@ -5,85 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from fold.rows import (
-    Array,
-    Kind,
-    Rng,
-    any_affine,
-    keeps_both,
-    keeps_order,
-    keeps_strict_order,
-    keeps_zero,
-    layer_of,
-    run,
-    signed,
-    uniform,
+from fold.commute_kinds import (
+    Back,
+    Forward,
+    Row,
+    first_met,
+    first_source,
+    movable,
+    movable_forward,
+    on_all,
+    once,
+    one_scale,
+    rank,
+    taking,
+    taking_second,
+    the_same,
 )
+from fold.rows import Array, Rng, any_affine, keeps_both, keeps_order, keeps_strict_order, keeps_zero, signed, uniform
 
-from bnfold.fold.affine import Affine
 from bnfold.net import Shape
-
-Affines = Sequence[Affine | None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One mode of one layer.
-
-    Attributes:
-        name: what mode it is.
-        text: the layer.
-        bottoms: their shapes.
-        blobs: shapes of what it learned.
-        tops: how many.
-        oracle: the same layer in the oracle's words, where it knows it under another name.
-        inputs: makes the bottoms where they cannot be noise.
-    """
-
-    name: str
-    text: str
-    bottoms: tuple[Shape, ...]
-    blobs: tuple[Shape, ...] = ()
-    tops: int = 1
-    oracle: str = ""
-    inputs: Callable[[Rng], list[Array]] | None = None
-
-    @property
-    def type(self) -> str:
-        return str(layer_of(self.text).type)
-
-    def sample(self, rng: Rng) -> tuple[list[Array], list[Array]]:
-        """Bottoms and blobs, signed and different in every channel."""
-        bottoms = self.inputs(rng) if self.inputs else [signed(rng, shape) for shape in self.bottoms]
-        return bottoms, [signed(rng, shape) for shape in self.blobs]
-
-    def run(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
-        return run(self.oracle or self.text, bottoms, self.tops, blobs)
-
-
-@dataclass(frozen=True)
-class Back:
-    """A row moved back: what passes from top number `top`, what is refused, and what doing it anyway would mean."""
-
-    row: Row
-    passes: Kind | None = None
-    refuses: tuple[Kind, ...] = ()
-    anyway: Callable[[Affine], Affines] | None = None
-    top: int = 0
-
-
-@dataclass(frozen=True)
-class Forward:
-    """A row moved forward; `passes` and `refuses` make what stands on every bottom."""
-
-    row: Row
-    passes: Callable[[Rng], Affines] | None = None
-    refuses: tuple[Callable[[Rng], Affines], ...] = ()
-    anyway: Callable[[Affines], Affines] | None = None
 
 
 def pooling(param: str, tops: int = 1, shape: Shape = (2, 4, 5, 5)) -> Row:
@@ -94,21 +37,6 @@ def mask_and_values(rng: Rng) -> list[Array]:
     """A plane of 3x3 and distinct places for it in one of 6x6."""
     places = np.stack([np.sort(rng.permutation(36)[:9]).reshape(3, 3) for _ in range(8)])
     return [signed(rng, (2, 4, 3, 3)), places.reshape(2, 4, 3, 3).astype(np.float64)]
-
-
-def once(*kinds: Kind | None, channels: int = 4) -> Callable[[Rng], Affines]:
-    """An affine of each kind, one for each bottom."""
-    return lambda rng: [kind(rng, channels) if kind else None for kind in kinds]
-
-
-def the_same(kind: Kind, count: int, channels: int = 4) -> Callable[[Rng], Affines]:
-    return lambda rng: [kind(rng, channels)] * count
-
-
-def one_scale(rng: Rng) -> Affines:
-    """One scale of both signs, and shifts of their own."""
-    first, second = any_affine(rng, 4), any_affine(rng, 4)
-    return [first, Affine(first.scale, second.shift)]
 
 
 RELU = Row("relu", 'type: "ReLU"', ((2, 4, 5, 5),))
@@ -184,84 +112,13 @@ RESHAPE_AXIS = Row(
     "reshape of the plane", 'type: "Reshape" reshape_param { axis: 2 shape { dim: -1 } }', ((2, 3, 2, 4),)
 )
 RESHAPE_N = Row("reshape of samples", 'type: "Reshape" reshape_param { shape { dim: 3 dim: 2 } }', ((2, 3),))
-PIXELS = Row(
-    "pixel shuffle",
-    'type: "Reshape" reshape_param { pixelshuffler: 2 }',
-    ((2, 12, 2, 3),),
-    oracle='type: "PixelShuffle" pixel_shuffle_param { upscale_factor: 2 }',
+PIXELS = Row("pixel shuffle", 'type: "PixelShuffle" pixel_shuffle_param { upscale_factor: 2 }', ((2, 12, 2, 3),))
+PIXELS_INTEL = replace(
+    PIXELS, name="Intel's", text='type: "Reshape" reshape_param { pixelshuffler: 2 }', oracle=PIXELS.text
 )
 GATE = Row("scale by a bottom", 'type: "Scale" scale_param { axis: 0 }', ((2, 4, 3, 3), (2, 4)))
 GATE_MID = Row("scale by rows", 'type: "Scale" scale_param { axis: 1 }', ((2, 4, 3, 3), (4, 3)))
 GATE_BIAS = Row("scale by a bottom with bias", 'type: "Scale" scale_param { axis: 0 bias_term: true }', TWO, (TWO[0],))
-
-
-def channels_that_meet(row: Row) -> list[Array]:
-    """For each top, which channels of the bottom reach which channel of the top, by the oracle alone: (top, bottom)."""
-    (shape, *others) = row.bottoms
-    labels = np.broadcast_to(np.arange(float(shape[1])).reshape(-1, *[1] * (len(shape) - 2)), shape)
-    tops = row.run([labels, *(np.zeros(other) for other in others)], [])
-    return [
-        np.stack([np.isin(np.arange(shape[1]), top[:, channel]) for channel in range(top.shape[1])]) for top in tops
-    ]
-
-
-def alike(meets: Array) -> list[int]:
-    """For each row of a relation, the first row that is connected with it."""
-    connected = (meets @ meets.T.astype(np.int64)) > 0
-    for _ in range(len(connected)):
-        connected = (connected @ connected.astype(np.int64)) > 0
-    return [int(np.argmax(row)) for row in connected]
-
-
-def movable(row: Row, top: int = 0) -> Kind:
-    """Channels of a top that share a channel of the bottom get the same values, all others different ones."""
-    return lambda rng, channels: any_affine(rng, channels).take(np.array(alike(channels_that_meet(row)[top])))
-
-
-def movable_forward(row: Row) -> Callable[[Rng], Affines]:
-    """Channels of the bottom that meet in any top get the same values."""
-    groups = np.array(alike(np.concatenate(channels_that_meet(row)).T))
-    others: Affines = [None] * (len(row.bottoms) - 1)
-    return lambda rng: [any_affine(rng, len(groups)).take(groups), *others]
-
-
-def first_met(row: Row, top: int = 0) -> Callable[[Affine], Affines]:
-    """Each channel of the bottom gets the values of the first channel that it reaches."""
-    return lambda affine: [affine.take(channels_that_meet(row)[top].argmax(axis=0)), *[None] * (len(row.bottoms) - 1)]
-
-
-def first_source(row: Row) -> Callable[[Affines], Affines]:
-    """Each channel of a top gets the values of the first channel that reaches it."""
-
-    def anyway(affines: Affines) -> Affines:
-        assert affines[0] is not None
-        return [affines[0].take(meets.argmax(axis=1)) for meets in channels_that_meet(row)]
-
-    return anyway
-
-
-def taking(*channels: int) -> Callable[[Affines], Affines]:
-    """The top gets the values of these channels of the first bottom."""
-    return lambda affines: [affine.take(np.array(channels)) for affine in affines[:1] if affine]
-
-
-def taking_second(*channels: int) -> Callable[[Affines], Affines]:
-    """The top gets the values of these channels of the second bottom."""
-    return lambda affines: taking(*channels)(affines[1:])
-
-
-def on_all(count: int) -> Callable[[Affine], Affines]:
-    return lambda affine: [affine] * count
-
-
-def rank(kind: Kind) -> Kind:
-    """An affine with a scale of 0 in every channel but one: all that a window sees becomes equal."""
-
-    def made(rng: Rng, channels: int) -> Affine:
-        affine = kind(rng, channels)
-        return Affine(np.where(np.arange(channels) == 0, affine.scale, 0.0), affine.shift)
-
-    return made
 
 
 BACK = [
@@ -311,6 +168,7 @@ BACK = [
     Back(REORG, movable(REORG), (any_affine,), first_met(REORG)),
     Back(REORG_TALL, movable(REORG_TALL), (any_affine,), first_met(REORG_TALL)),
     Back(PIXELS, any_affine),
+    Back(PIXELS_INTEL, any_affine),
     Back(RESHAPE, movable(RESHAPE), (any_affine,), first_met(RESHAPE)),
     Back(RESHAPE_AXIS, any_affine),
     Back(RESHAPE_C, any_affine),
@@ -380,6 +238,7 @@ FORWARD = [
     Forward(REORG, once(any_affine, channels=8)),
     Forward(REORG_TALL, movable_forward(REORG_TALL), (once(any_affine, channels=16),), first_source(REORG_TALL)),
     Forward(PIXELS, movable_forward(PIXELS), (once(any_affine, channels=12),), first_source(PIXELS)),
+    Forward(PIXELS_INTEL, movable_forward(PIXELS), (once(any_affine, channels=12),), first_source(PIXELS)),
     Forward(RESHAPE, movable_forward(RESHAPE)),
     Forward(RESHAPE_AXIS, once(any_affine, channels=3)),
     Forward(RESHAPE_C, movable_forward(RESHAPE_C), (once(any_affine, channels=6),), first_source(RESHAPE_C)),

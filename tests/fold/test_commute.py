@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fold.commute_rows import BACK, CROP_C, FORWARD, POOL_MAX_MASK, Affines, Back, Forward, Row, pooling
+from fold.commute_kinds import Affines, Back, Forward, Row
+from fold.commute_rows import BACK, CROP_C, FORWARD, POOL_MAX_MASK, pooling
 from fold.rows import Array, applied, difference, layer_of, place_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,7 +118,7 @@ def test_every_row_of_the_table_has_its_properties() -> None:
 
 
 def test_every_row_with_a_condition_shows_what_it_refuses() -> None:
-    unconditional = {"Concat", "Crop", "Interp", "ShuffleChannel"}
+    unconditional = {"Concat", "Crop", "Interp", "PixelShuffle", "ShuffleChannel"}
     assert {case.row.type for case in BACK if case.refuses} == set(COMMUTE) - unconditional
 
 

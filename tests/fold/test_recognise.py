@@ -57,6 +57,8 @@ ROWS = [
     Row('type: "Bias" bias_param { num_axes: 0 }', FOUR, ((),)),
     Row('type: "Dropout"', FOUR),
     Row('type: "Dropout" dropout_param { dropout_ratio: 0.25 scale_train: false }', FOUR),
+    Row('type: "EltwiseAffine"', FOUR, ((4,), (4,))),
+    Row('type: "EltwiseAffine"', (2, 4), ((), ())),
     Row('type: "Power"', FOUR),
     Row('type: "Power" power_param { scale: -0.5 shift: 0.25 }', (2, 4)),
     Row('type: "Scale"', FOUR, ((4,),)),
@@ -67,6 +69,8 @@ ROWS = [
     Row('type: "Scale" scale_param { axis: 0 num_axes: 2 }', (1, 4, 3), ((1, 4),)),
     Row('type: "Scale" scale_param { axis: 0 num_axes: -1 bias_term: true }', (1, 4, 1), ((1, 4, 1), (1, 4, 1))),
     Row('type: "Scale" scale_param { axis: 2 bias_term: true }', (2, 4, 1), ((1,), (1,))),
+    Row('type: "SeLuDropout"', FOUR),
+    Row('type: "SpatialDropout"', FOUR),
 ]
 
 

@@ -184,6 +184,24 @@ def test_a_custom_node_carries_its_parameters_and_weights():
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17), ("caffe", 1)]
 
 
+def test_a_custom_node_carries_parameters_that_no_dialect_has():
+    text = """
+    input: "x" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
+    layer { name: "a" type: "Oracle" bottom: "x" top: "a"
+            oracle_param { words: "yes" words: 'n\\'t' size: 3 size: 4 # 5
+                           ratio: [1, 0.5] how: BOTH deep { sure: true } empty: [] } }
+    """
+    (node,) = to_onnx(nets.net(text), allow_custom_ops=True).graph.node
+    values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    assert values == {
+        "oracle_param_words": [b"yes", b"n't"],
+        "oracle_param_size": [3, 4],
+        "oracle_param_ratio": [1, 0.5],
+        "oracle_param_how": b"BOTH",
+        "oracle_param_deep_sure": 1,
+    }
+
+
 def test_without_leave_no_custom_node_is_written():
     with pytest.raises(UnsupportedError, match="ROIAlign"):
         to_onnx(layer_net('type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 }', [(1, 3, 8, 8), (4, 5)]))

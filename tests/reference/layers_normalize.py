@@ -97,6 +97,12 @@ def bias(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array
     return [bottoms[0] + summand]
 
 
+def eltwise_affine(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """ducha-aiki's: slope*x + bias with one of each for every channel, or one for all."""
+    slope, bias = (blob.reshape(-1, *[1] * (bottoms[0].ndim - 2)) for blob in blobs)
+    return [slope * bottoms[0] + bias]
+
+
 def second_operand(param: Message, bottoms: list[Array], blobs: list[Array]) -> tuple[Array, list[Array]]:
     """The scale (or bias) shaped to broadcast over the first bottom, and the blobs that are left."""
     shape = bottoms[0].shape
