@@ -137,3 +137,13 @@ def test_weights_that_come_out_different_are_shared_no_more_and_that_is_noted() 
 def test_only_the_blob_that_differs_is_shared_no_more() -> None:
     result = checked(net_of(sharing(layer("h", "Bias", "c"))))
     assert share_names(result.net) == [("w", ""), ("w", "")]
+
+
+def test_a_shared_scale_that_took_another_affine_in_has_its_own_values_and_that_is_noted() -> None:
+    named = 'param { name: "g" } param { name: "h" } scale_param { bias_term: true }'
+    text = data() + layer("t", "TanH", "data") + bn("n", "data") + layer("a", "Scale", "n", "", named)
+    text += layer("b", "Scale", "t", "", named) + layer("u", "TanH", "a") + layer("v", "TanH", "b")
+    result = checked(net_of(text))
+    assert [kept.layer for kept in result.report.kept] == ["a", "b"]
+    assert result.report.notes == ["layer 'a' (Scale): it shared its values by name, and has its own now"]
+    assert [layer.param_names for layer in result.net.layers if layer.type == "Scale"] == [("", ""), ("g", "h")]
