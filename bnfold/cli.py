@@ -1,7 +1,7 @@
 """The command line: options in, exit code out. The only file that prints; what it prints is rendered elsewhere.
 
 Exit codes: 0 done and equal, 1 the networks differ beyond the tolerance (or, with --strict, there are findings),
-2 wrong usage or unreadable input, 130 interrupted.
+2 wrong usage or unreadable input, 70 a fault of bnfold itself, 130 interrupted.
 
 Imports that cost time stand inside the functions, so that `bnfold --help` answers at once.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -29,7 +30,7 @@ else:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DIFFERENT, UNUSABLE, INTERRUPTED = 1, 2, 130
+DIFFERENT, UNUSABLE, FAULTY, INTERRUPTED = 1, 2, 70, 130
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
 PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
 
@@ -192,6 +193,11 @@ class Commands(click.Group):
             # The reader of our output has gone; flushing at exit would only complain once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(UNUSABLE)
+        except Exception:
+            # Python would leave with 1, which means here that two networks differ.
+            traceback.print_exc()
+            click.echo("bnfold: this is a fault of bnfold and not of your files; please report it", err=True)
+            sys.exit(FAULTY)
         sys.exit(code or 0)
 
 

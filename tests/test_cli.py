@@ -183,6 +183,17 @@ def test_without_a_command_it_shows_the_commands(run: Run) -> None:
     ]  # fmt: skip
 
 
+def test_a_fault_of_our_own_is_no_difference_between_networks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("bnfold.pipeline.save", fail)
+    outcome = run(*FOLD)
+    assert outcome.code == 70
+    assert "ZeroDivisionError: oops" in outcome.err
+    assert outcome.err.splitlines()[-1] == "bnfold: this is a fault of bnfold and not of your files; please report it"
+
+
 # As a process of its own.
 
 

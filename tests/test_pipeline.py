@@ -233,3 +233,14 @@ def test_inspecting_guesses_a_size_that_fits(tmp_path: Path) -> None:
     inspection = pipeline.inspect(Reading(tmp_path / "net.prototxt"))
     assert inspection.net.inputs == {"data": (1, 3, 360, 480)}
     assert any("nothing says its shape" in note for note in inspection.net.notes)
+
+
+def test_an_exact_run_that_fails_costs_its_column_and_not_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("cannot reshape")
+
+    monkeypatch.setattr("onnx.reference.ReferenceEvaluator.run", fail)
+    (proof,) = pipeline.run(job(comparing={"exact": True})).proofs
+    assert proof.passed
+    assert any("no exact column" in note and "cannot reshape" in note for note in proof.notes)
+    assert all(blob.exact is None for blob in proof.blobs)

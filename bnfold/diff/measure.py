@@ -18,6 +18,7 @@ from bnfold.diff.onset import find_onset
 from bnfold.diff.ranges import layer_ranges, own_tops, weight_ratios
 from bnfold.diff.records import BlobDiff, DiffReport, Gate, LayerRange, SampleDiff
 from bnfold.diff.ties import scores_behind, settle_ties
+from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Shape
 from bnfold.samples import Samples
 
@@ -107,10 +108,21 @@ class Measurement:
             self.classification = Classification(scores, self.labels)
         self.errors = {name: BlobError(self.tolerance) for name in self.pairs}
 
+    def _exactly(self, run: Run) -> Mapping[str, Array]:
+        """Every blob in float64; nothing, and a note, once the exact run has failed."""
+        if self.truth is None:
+            return {}
+        try:
+            return self.truth.run(run.feeds)
+        except UnsupportedError as error:
+            self.notes.append(f"no exact column: {error}")
+            self.truth = None
+            return {}
+
     def _measure(self, run: Run, first: Mapping[str, Array], second: Mapping[str, Array]) -> None:
         count = len(run.numbers)
         names = [self.data.name(number) for number in run.numbers]
-        exact = self.truth.run(run.feeds) if self.truth is not None else {}
+        exact = self._exactly(run)
         by_output: dict[str, list[SampleError]] = {}
         for name, partner in self.pairs.items():
             r, c = first[name], second[partner]

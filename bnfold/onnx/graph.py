@@ -11,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from bnfold.errors import ParseError
+from bnfold.errors import ParseError, UnsupportedError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.builder import Weight
@@ -139,7 +139,14 @@ class Evaluator:
         self._names = [output.name for output in model.graph.output]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Blob -> values, in float64."""
-        with np.errstate(all="ignore"):  # a network may be undefined in places; both runs show it as NaN
-            values = self._evaluator.run(self._names, dict(feeds))
+        """Blob -> values, in float64.
+
+        Raises:
+            UnsupportedError: the reference arithmetic fails.
+        """
+        try:
+            with np.errstate(all="ignore"):  # a network may be undefined in places; both runs show it as NaN
+                values = self._evaluator.run(self._names, dict(feeds))
+        except Exception as error:  # whatever numpy or onnx make of an operator that they implement in part
+            raise UnsupportedError(f"onnx's reference arithmetic cannot run the network ({error})") from error
         return {name: np.asarray(value) for name, value in zip(self._names, values, strict=True)}
