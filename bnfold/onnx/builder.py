@@ -123,6 +123,7 @@ class Graph:
     computed: int = 0  # numbers in constants of our own
     _tensor_names: set[str] = field(default_factory=set)
     _node_names: set[str] = field(default_factory=set)
+    _layer_names: set[str] = field(default_factory=set)  # that a node has already
     _given: list[tuple[set[str], str]] = field(default_factory=list)
     _asked: dict[tuple[int, str], int] = field(default_factory=dict)  # counting from 2 each time would be quadratic
     _shared: dict[tuple[int, Shape], str] = field(default_factory=dict)
@@ -140,6 +141,13 @@ class Graph:
     def fresh_node(self, name: str) -> str:
         """The same for nodes."""
         return self._fresh(name, self._node_names)
+
+    def node_of(self, layer: Layer) -> str:
+        """The name of a layer's main node: the layer's, numbered where a layer in front of it has the same one."""
+        if layer.name in self._layer_names:
+            return self.fresh_node(layer.name)
+        self._layer_names.add(layer.name)
+        return layer.name
 
     def _fresh(self, name: str, taken: set[str]) -> str:
         candidate, count = name, self._asked.get((id(taken), name), 1)
@@ -355,7 +363,7 @@ class Block:
                 tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
         for top in self.layer.tops[:1]:
             maker = next(node for node in self.nodes if top in node.output)
-            maker.name = self.layer.name
+            maker.name = self.graph.node_of(self.layer)
 
 
 LayerFunction = Callable[[Block], str | Sequence[str]]

@@ -23,7 +23,7 @@ def custom(graph: Graph, layer: Layer) -> None:
             layer.type,
             [*layer.bottoms, *learned],
             list(layer.tops),
-            name=layer.name,
+            name=graph.node_of(layer),
             doc_string=str(layer),
             domain=DOMAIN,
             **attributes(layer),

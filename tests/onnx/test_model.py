@@ -118,6 +118,13 @@ def test_a_step_steps_aside_for_a_blob_of_its_name():
     np.testing.assert_array_equal(session.run({"x": np.ones((1, 2), np.float32)})["p/scale"], [[3, 3]])
 
 
+def test_layers_of_one_name_make_nodes_of_two():
+    twins = RESIDUAL.replace('"drop"', '"sum"').replace('"prob" type', '"sum" type')
+    model = to_onnx(nets.net(twins))
+    assert [node.name for node in model.graph.node][-3:] == ["sum", "sum_2", "sum_3"]
+    Session(model)
+
+
 def test_weights_that_are_shared_by_name_are_one_initialiser():
     model = to_onnx(golden("shared_everything").load())
     readers: dict[str, int] = {}
