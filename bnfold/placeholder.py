@@ -11,6 +11,7 @@ Never done here: a guess at accuracy, or weights that anyone should run.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from zlib import crc32
 
 import numpy as np
@@ -23,6 +24,10 @@ from bnfold.shapes import blob_shapes, infer_shapes
 
 Values = npt.NDArray[np.float32]
 
+# A text says sizes that no file stands behind, so they meet an end here: in all, and for what does take memory.
+MOST_VALUES = 1 << 31
+MOST_CHANNELS = 1 << 20
+
 
 def with_placeholder_weights(net: Net) -> Net:
     """A copy of a net in which every layer that learns, and has learned nothing yet, has stand-ins.
@@ -32,31 +37,39 @@ def with_placeholder_weights(net: Net) -> Net:
 
     Returns:
         A net whose large weights take no memory: one number, seen in the weight's shape. A layer whose learned shapes
-        cannot be known (an unknown type, a bottom of unknown size) stays without blobs.
+        cannot be known (an unknown type, a bottom of unknown size), or are beyond any trained network's, stays without
+        blobs.
 
     Raises:
         ModelError: the sizes of the net do not fit each other.
     """
     shapes = infer_shapes(net)
     filled = net.copy()
+    left = MOST_VALUES
     for layer in filled.layers:
         bottoms = [shape for bottom in layer.bottoms if (shape := shapes.get(bottom)) is not None]
         if not len(layer.blobs) and len(bottoms) == len(layer.bottoms):
-            layer.blobs = Blobs(stand_ins(layer, bottoms, net.batchnorm_layout))
+            blobs = stand_ins(layer, bottoms, net.batchnorm_layout)
+            left -= sum(blob.size for blob in blobs)
+            if left < 0:
+                break
+            layer.blobs = Blobs(blobs)
     return filled
 
 
 def stand_ins(layer: Layer, bottoms: Sequence[Shape], layout: str | None = None) -> list[Array]:
-    """The blobs that a layer might have learned, [] where it learns none or nobody can know their shapes."""
+    """The blobs that a layer might have learned, [] where it learns none, has too many or nobody knows their shapes."""
     family = BATCHNORMS.get(layer.type)
     if family is not None:
         channels = bottoms[0][1] if bottoms and len(bottoms[0]) > 1 else 1
-        if channels == UNKNOWN:
+        if channels == UNKNOWN or channels > MOST_CHANNELS:
             return []
         known = layout if layout in family.layouts else None
         return _statistics(layer, channels, known or _suggested_layout(layer, channels))
     shapes = blob_shapes(layer, bottoms) or []
     make = LEARNED.get(layer.type, _weights)
+    if any(prod(shape) > (MOST_VALUES if make is _weights else MOST_CHANNELS) for shape in shapes):
+        return []
     return [make(layer, index, shape) for index, shape in enumerate(shapes)]
 
 
