@@ -80,11 +80,15 @@ class Affine:
 
     def then(self, outer: Affine) -> Affine:
         """`outer(self(x))`."""
+        if not any(vector.strides[0] for vector in (self.scale, self.shift, outer.scale, outer.shift)):
+            # One number for all channels needs no memory for each.
+            scale, shift = outer.scale[:1] * self.scale[:1], outer.scale[:1] * self.shift[:1] + outer.shift[:1]
+            return Affine.of(scale, shift, self.channels)
         return Affine(outer.scale * self.scale, outer.scale * self.shift + outer.shift)
 
     def without_shift(self) -> Affine:
         """The scale alone."""
-        return Affine(self.scale, np.zeros_like(self.shift))
+        return Affine(self.scale, np.broadcast_to(np.zeros(1), self.shift.shape))
 
     def take(self, channels: npt.NDArray[np.intp] | slice) -> Affine:
         """The affine of the chosen channels, in their order."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,10 @@ from bnfold.params import UNKNOWN, Concat, Eltwise, Pooling, Scale, canonical_ax
 
 Moved = Sequence[Affine | None]
 """One entry for each bottom (moving back) or top (moving forward); None where nothing has to be done."""
+
+
+MOST_MOVED = 1 << 24
+"""Elements of a sample that are followed through a layer, 8 bytes each; a text may claim 2^31."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +71,12 @@ class Law:
         back: (place, affine, index of the top it stands on) -> alternatives, each an entry for every bottom; the
             first alternative that can be carried out is taken.
         forward: (place, the affine on each bottom or None) -> an entry for every top.
+        says: the law in one line.
     """
 
     back: Callable[[Place, Affine, int], Iterable[Moved]]
     forward: Callable[[Place, Moved], Moved]
+    says: str
 
 
 def require(holds: bool, reason: str) -> None:
@@ -112,6 +119,10 @@ def upsample(place: Place, affine: Affine) -> None:
     require(len(place.bottoms) == 1 or affine.keeps_zero, "upsampling by a mask writes zeros, so every shift must be 0")
 
 
+def _first_line(function: Callable[..., object]) -> str:
+    return (function.__doc__ or "").partition("\n")[0]
+
+
 def passes(condition: Callable[[Place, Affine], None]) -> Law:
     """The law of a layer with the same affine on its first bottom and on its first top."""
 
@@ -127,7 +138,7 @@ def passes(condition: Callable[[Place, Affine], None]) -> Law:
         condition(place, first)
         return [first, *[None] * (len(place.tops) - 1)]
 
-    return Law(back, forward)
+    return Law(back, forward, _first_line(condition))
 
 
 # Layers that move data.
@@ -145,6 +156,7 @@ def moves(movement: Callable[[Place, Labels], list[Labels]]) -> Law:
         require(len(bottom) >= 2, "its bottom has no channel axis")
         for shape in (bottom, *place.tops):
             require(UNKNOWN not in shape[1:], f"how it moves data depends on a size that is unknown, {sizes(shape)}")
+            require(prod(shape[1:]) <= MOST_MOVED, f"its {sizes(shape)} elements are too many to follow one by one")
         labels = np.broadcast_to(np.arange(bottom[1]).reshape(-1, *[1] * (len(bottom) - 2)), bottom[1:])
         return [_distinct_pairs(moved) for moved in movement(place, labels)]
 
@@ -166,7 +178,7 @@ def moves(movement: Callable[[Place, Labels], list[Labels]]) -> Law:
             for (source, target), shape in zip(pairs(place), place.tops, strict=True)
         ]
 
-    return Law(back, forward)
+    return Law(back, forward, f"moves data: {_first_line(movement)}")
 
 
 def _distinct_pairs(moved: Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -197,6 +209,11 @@ def _carried(
 
 
 # Layers that join several bottoms.
+
+
+def joins(back: Callable[[Place, Affine, int], Iterable[Moved]], forward: Callable[[Place, Moved], Moved]) -> Law:
+    """The law of a layer with one for each direction."""
+    return Law(back, forward, _first_line(back))
 
 
 def concat_back(place: Place, affine: Affine, _: int) -> Iterable[Moved]:
@@ -312,9 +329,9 @@ def _same_on_all(affines: Moved) -> Affine:
 
 
 COMMUTE: Mapping[str, Law] = {
-    "Concat": Law(concat_back, concat_forward),
+    "Concat": joins(concat_back, concat_forward),
     "Crop": moves(crop),
-    "Eltwise": Law(eltwise_back, eltwise_forward),
+    "Eltwise": joins(eltwise_back, eltwise_forward),
     "Flatten": moves(flatten),
     "Interp": passes(interpolation),
     "PReLU": passes(rectifier),
@@ -324,7 +341,7 @@ COMMUTE: Mapping[str, Law] = {
     "ReLU": passes(rectifier),
     "Reorg": moves(reorg),
     "Reshape": moves(reshape),
-    "Scale": Law(product_back, product_forward),
+    "Scale": joins(product_back, product_forward),
     "ShuffleChannel": moves(shuffle_channel),
     "Slice": moves(slice_),
     "Upsample": passes(upsample),

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from bnfold.fold.absorb import LINEAR, Change, absorb_backward, absorb_forward
@@ -18,6 +19,24 @@ from bnfold.fold.affine import Affine
 from bnfold.fold.commute import COMMUTE, Moved, Place, require
 from bnfold.fold.records import Blocked
 from bnfold.net import Layer, Net, Shape
+
+MOST_ALTERNATIVES = 64
+"""A sum may be of thousands of blobs, each of which could take the shift."""
+
+
+class Budget:
+    """How many layers a fold may look at on its ways: else its time would grow with the square of a hostile net.
+
+    Published nets take 5 steps for each layer, and none at all where a BatchNorm stands behind its convolution.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.left = 100_000 + 100 * layers
+
+    def spend(self) -> None:
+        """One step. Raises Blocked when none is left."""
+        self.left -= 1
+        require(self.left >= 0, "this net's affines stand so far from linear layers that moving them takes too long")
 
 
 @dataclass(slots=True)
@@ -48,6 +67,7 @@ class Scene:
         protected: blob -> why it may neither change nor go.
         excluded: layers that may not be rewritten, by identity.
         affine: the affine that a layer computes, or None; raises `Blocked` for one that cannot be read.
+        budget: what all plans together may look at.
     """
 
     net: Net
@@ -56,6 +76,7 @@ class Scene:
     protected: Mapping[str, str]
     excluded: Collection[int]
     affine: Callable[[Layer], Affine | None]
+    budget: Budget
 
     def place(self, layer: Layer) -> Place:
         """The layer with the shapes around it."""
@@ -154,6 +175,7 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, uses: in
     if producer is None:
         raise Blocked(f"'{blob}' is made by no layer")
     require(id(producer) not in scene.excluded, f"{producer} is excluded")
+    scene.budget.spend()
     if journal.absorb(producer, affine):
         journal.moved.append(blob)
         return
@@ -161,7 +183,8 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, uses: in
     if law is None:
         raise Blocked(f"{producer} {_lets_nothing_pass(producer)}")
     with _naming(producer):
-        alternatives = list(law.back(scene.place(producer), affine, producer.tops.index(blob)))
+        laws = law.back(scene.place(producer), affine, producer.tops.index(blob))
+        alternatives = list(islice(laws, MOST_ALTERNATIVES))
     journal.through.append(producer)
     journal.moved.append(blob)
     mark, reason = journal.mark(), Blocked(f"{producer} has no bottom that could take it")
@@ -235,6 +258,7 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         # In execution order, so that all that reaches a layer has reached it when its turn comes.
         reader = seen[heapq.heappop(waiting)[1]]
         require(id(reader) not in scene.excluded, f"{reader} is excluded")
+        scene.budget.spend()
         arriving = [carried.get(bottom) for bottom in reader.bottoms]
         first, *others = arriving
         if not any(others) and first is not None and journal.absorb(reader, first):

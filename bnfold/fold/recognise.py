@@ -27,6 +27,9 @@ from bnfold.fold.records import Blocked
 from bnfold.net import Array, Layer, Shape
 from bnfold.params import UNKNOWN, Bias, Dropout, Power, Scale, canonical_axis
 
+MOST_CHANNELS = 1 << 20
+"""A text says sizes that no file stands behind, and each channel of an affine takes memory."""
+
 
 @dataclass(slots=True)
 class Reading:
@@ -70,6 +73,8 @@ def recognise(layer: Layer, bottom: Shape | None, reading: Reading) -> Affine | 
         raise Blocked(f"'{layer.bottoms[0]}' has no channel axis, its shape is {bottom}")
     if bottom[1] == UNKNOWN:
         raise Blocked(f"how many channels '{layer.bottoms[0]}' has is unknown")
+    if bottom[1] > MOST_CHANNELS:
+        raise Blocked(f"'{layer.bottoms[0]}' has {bottom[1]:,} channels, more than any trained network")
     with np.errstate(all="ignore"):
         affine = read(layer, bottom, reading)
     if affine is not None and not affine.is_finite:

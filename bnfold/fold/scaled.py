@@ -132,7 +132,8 @@ def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
 
 def _largest(weight: Array) -> float:
     """The largest absolute value; pieces that stay in cache are searched twice, for the maximum and the minimum."""
-    flat = weight.reshape(-1)
+    # A stand-in for a weight is one number, seen in the weight's shape.
+    flat = weight.reshape(-1) if any(weight.strides) else weight.reshape(-1)[:1]
     pieces = [flat[start : start + CHUNK_VALUES] for start in range(0, flat.size, CHUNK_VALUES)]
     extremes = [float(extreme(piece)) for piece in pieces for extreme in (np.max, np.min)]
     return float(np.max(np.abs(extremes))) if extremes else 0.0

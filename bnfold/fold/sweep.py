@@ -22,7 +22,7 @@ from bnfold.batchnorm import TYPES as BATCHNORMS
 from bnfold.errors import ModelError, UsageError
 from bnfold.fold.absorb import rewritten_as_scale
 from bnfold.fold.affine import Affine
-from bnfold.fold.plan import Plan, Scene, plan_backward, plan_forward
+from bnfold.fold.plan import Budget, Plan, Scene, plan_backward, plan_forward
 from bnfold.fold.recognise import AFFINES, Reading, recognise
 from bnfold.fold.records import Blocked, Dropped, Folded, FoldReport, Kept, Merged, Record
 from bnfold.fold.scaled import same_values
@@ -128,7 +128,7 @@ class _Sweep:
                 raise UsageError(f"--keep {blob}: the network has no blob of that name")
             protected.setdefault(blob, f"'{blob}' is kept, as --keep asks")
         order = {id(layer): position for position, layer in enumerate(layers)}
-        return Scene(self.net, self.shapes, order, protected, excluded, self._affine)
+        return Scene(self.net, self.shapes, order, protected, excluded, self._affine, Budget(len(layers)))
 
     def _affine(self, layer: Layer) -> Affine | None:
         """The affine that a layer computes by now, in float64; the stored values are rounded only once, at the end."""
