@@ -75,6 +75,7 @@ class _Scale:
                 f"its {block.shapes[index][1]} channels are not {view.num_box} boxes of {numbers} numbers, each with "
                 "an anchor"
             )
+        block.affords(4 * self.count)
         # Boxes in the order row, column, anchor: the order that breaks ties.
         cells = reshape(block, block.bottoms[index], (view.num_box, numbers, *plane), f"{self.name}/cells")
         cells = transpose(block, cells, (2, 3, 0, 1), f"{self.name}/boxes_last")
