@@ -166,7 +166,7 @@ def _prediction(layer: Layer, kind: str, blobs: set[str]) -> Layer:
     if layer.tops:
         return _rewritten(layer, param, [0], [min(1, len(layer.tops) - 1)])
     # Old nets let Caffe name the top of a loss.
-    top = layer.name
+    top = layer.name or "prob"
     while top in blobs:
         top += "_prob"
     return _rewritten(replace(layer, tops=[top]), param, [0], [0], new_top=top)

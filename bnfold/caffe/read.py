@@ -109,6 +109,8 @@ def build(
     _refuse_integers(present, document.file)
     layers, public = single_assignment(present, document.file, absent)
     deployed = deploy(layers)
+    if all(layer.type == "Input" for layer in deployed.layers):
+        raise ModelError(f"{document.file or 'the net'}: nothing but inputs is in the TEST net")
 
     def assembled(guess: Shape | None) -> Net:
         inputs = give_shapes(

@@ -9,6 +9,7 @@ Never done here: knowing what a field means, recursion (a hostile file nests as 
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,12 +57,13 @@ class Prototxt:
 
     def __init__(self, text: str, file: Path | None = None) -> None:
         self.text, self.file = text, file
-        self._line_starts: list[int] = []
+        self._line_starts = array("Q")  # a hostile file may be all line ends, and a list takes 40 bytes for each
 
     def place(self, offset: int) -> tuple[int, int]:
         """The 1-based line and column of an offset."""
         if not self._line_starts:
-            self._line_starts = [0, *(found.end() for found in re.finditer("\n", self.text))]
+            self._line_starts.append(0)
+            self._line_starts.extend(found.end() for found in re.finditer("\n", self.text))
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
 

@@ -41,6 +41,8 @@ SOLVER_FILES = ("net", "test_net", "train_net")
 MAX_BYTES = 1 << 30
 _PIECE = 1 << 20
 MAX_QUOTED = 200
+MOST_GUESSES = 20
+LONGEST_GUESSED = 60
 _SHOWN = 5
 
 
@@ -127,6 +129,7 @@ def decode(content: bytes, path: Path | None = None) -> str:
 
 
 _ESCAPED = re.compile("[\udc80-\udcff]")
+_NUMBER = re.compile(r"-?[0-9]{1,10}")
 _TOKEN = re.compile(r"""#[^\n]*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'""")
 
 
@@ -193,6 +196,7 @@ class _Diagnosis:
     def __init__(self, prototxt: Prototxt, fields: list[Field], ignore_unknown_fields: bool) -> None:
         self.prototxt, self.fields, self.ignore = prototxt, fields, ignore_unknown_fields
         self.notes: list[str] = []
+        self.guesses = 0
         self.dropped: list[tuple[int, int]] = []
 
     def parse(self, body: str) -> tuple[caffe_pb2.NetParameter, list[str]]:
@@ -247,14 +251,14 @@ class _Diagnosis:
         known = message.fields_by_name.get(found.name)
         if known is None:
             names = list(message.fields_by_name)
-            hint = f" ({FOREIGN[found.name]})" if found.name in FOREIGN else _guess(found.name, names)
+            hint = f" ({FOREIGN[found.name]})" if found.name in FOREIGN else self._guess(found.name, names)
             problem = f"unknown field '{found.name}' of {message.name}{hint}"
             yield _Finding(found, who, problem, ignorable=True)
         elif known.enum_type is not None and not found.opener:
             word = self.prototxt.text[found.at : found.stop]
             numbers, words = known.enum_type.values_by_number, list(known.enum_type.values_by_name)
-            if word not in words and not (word.lstrip("-").isdigit() and int(word) in numbers):
-                problem = f"{found.name} is {word}, a value that no dialect knows{_guess(word, words)}"
+            if word not in words and not (_NUMBER.fullmatch(word) and int(word) in numbers):
+                problem = f"{found.name} is {word}, a value that no dialect knows{self._guess(word, words)}"
                 if message is V1:
                     problem = (
                         f"{found.name} is {word}, which V1 has in no dialect; have the Caffe that it was written for "
@@ -278,6 +282,14 @@ class _Diagnosis:
             )
         seen[found.name] = found
 
+    def _guess(self, word: str, words: list[str]) -> str:
+        """What a word might have been meant to be. At a millisecond each, it is for typos and not for all words."""
+        self.guesses += 1
+        close = []
+        if self.guesses <= MOST_GUESSES and len(word) <= LONGEST_GUESSED:
+            close = difflib.get_close_matches(word, words, n=1)
+        return f" (did you mean '{close[0]}'?)" if close else ""
+
     def _error(self, findings: list[_Finding]) -> ParseError:
         first, *others = findings
         message = f"{first.problem}, in {first.layer}"
@@ -289,11 +301,6 @@ class _Diagnosis:
         if all(finding.ignorable for finding in findings):
             message += "; it may change what the network computes, and --ignore-unknown-fields reads on without it"
         return self.prototxt.error(message, first.found.begin)
-
-
-def _guess(word: str, words: list[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _blank(text: str, spans: list[tuple[int, int]]) -> str:
