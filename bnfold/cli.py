@@ -143,7 +143,7 @@ strip_option = click.option("--strip", is_flag=True, help="Leave out what means 
 comparing_options = options(
     click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Largest error, of a blob's range."),
     click.option("--data", metavar="PATH", help="A folder of images, a list `path label`, .npz or .npy; else noise."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
     click.option("--exact", is_flag=True, help="Measure both against a float64 run of the original too (slow)."),
     click.option("--min-agreement", type=click.FloatRange(0, 1), help="Least share of samples with the same answer."),
     click.option("--max-top1-drop", type=click.FloatRange(0, 1), help="Most top-1 accuracy that may be lost."),
@@ -360,9 +360,11 @@ def _writing(given: dict[str, Any]) -> Writing:
 
 
 def _comparing(given: dict[str, Any], layers: bool) -> dict[str, Any]:
-    names = ("tolerance", "seed", "exact", "min_agreement", "max_top1_drop")
     from bnfold.preparation import from_words
 
+    names = ("tolerance", "seed", "exact", "min_agreement", "max_top1_drop")
+    if not given["data"] and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
+        raise UsageError(f"{' and '.join(idle)} prepare images, and no --data names any")
     return {
         "samples": given["data"],
         "preparation": from_words(**{name: given[name] for name in PREPARING}),

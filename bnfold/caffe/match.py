@@ -153,7 +153,7 @@ def _view(blob: Array | LazyArray, shape: Shape) -> Array | LazyArray:
 def _sentence(faults: Sequence[str], layers: Sequence[Layer], files: Sequence[WeightsFile]) -> str:
     names = ", ".join(str(file.path) for file in files)
     count = len(faults)
-    introduction = f"{names}: the weights of {count} {'layer does' if count == 1 else 'layers do'} not fit the network"
+    introduction = f"{names}: the weights of {count} {'layer' if count == 1 else 'layers'} do not fit the network"
     if 2 * sum(any(file.find(layer.name) for file in files) for layer in layers) < count:
         introduction += ": is it the caffemodel of another network?"
     shown = [*faults[:_SHOWN], *([f"and {count - _SHOWN} more"] if count > _SHOWN else [])]
