@@ -116,7 +116,7 @@ def as_markdown(goldens: Path) -> str:
         goldens: the folder with a folder for each golden case.
     """
     cases = cases_of_types(goldens)
-    known = sorted(set(SHAPES), key=str.lower)
+    known = sorted(SHAPES, key=lambda kind: (kind.lower(), kind))
     table = ["| layer | dialects | fold | ONNX | opsets | notes | goldens |", "|---|---|---|---|---|---|---|"]
     for kind in known:
         opsets = f"{OPSETS.start} to {OPSETS.stop - 1}" if kind in FUNCTIONS else ""
