@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import LayerParameter
 
 
+SUMMED_AT_ONCE = 1 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What becomes of a layer that absorbs: new learned blobs and, where a bias was added, new parameters."""
@@ -169,10 +172,18 @@ def _weighted_sum(blob: Array | LazyArray, linear: Linear, shift: Vector) -> Vec
     product = scaled(blob, linear.view, _shaped(shift, linear.inputs))
     # No factor differs along the kernel, so that is summed first: what is left is small.
     kernel = tuple(axis for axis in linear.summed if all(factor.shape[axis] == 1 for factor in product.factors))
-    exact = product.weight.reshape(linear.view).sum(axis=kernel, dtype=np.float64, keepdims=True)
-    for factor in product.factors:
-        exact *= factor
-    total: Vector = exact.sum(axis=linear.summed).reshape(-1)
+    weight = product.weight.reshape(linear.view)
+    # Where there is no kernel nothing is small, so the outputs are taken in pieces: a second copy would double a file.
+    axis = max(set(range(weight.ndim)) - set(linear.summed), key=lambda axis: weight.shape[axis])
+    step = max(1, SUMMED_AT_ONCE * weight.shape[axis] // max(1, weight.size))
+    sums = []
+    for start in range(0, weight.shape[axis], step):
+        piece = (*[slice(None)] * axis, slice(start, start + step))
+        exact = weight[piece].sum(axis=kernel, dtype=np.float64, keepdims=True)
+        for factor in product.factors:
+            exact *= factor[piece] if factor.shape[axis] > 1 else factor
+        sums.append(exact.sum(axis=linear.summed, keepdims=True))
+    total: Vector = np.concatenate(sums, axis=axis).reshape(-1)
     return total
 
 

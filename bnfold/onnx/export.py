@@ -205,7 +205,8 @@ def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) ->
     net, options = graph.net, graph.options
     used = {node.domain for node in graph.nodes} - {""}
     opsets = [helper.make_opsetid("", options.opset)] + [helper.make_opsetid(domain, 1) for domain in sorted(used)]
-    blobs = [top for layer in net.layers if layer.type not in SOURCES for top in layer.tops if top not in outputs]
+    given = set(outputs)
+    blobs = [top for layer in net.layers if layer.type not in SOURCES for top in layer.tops if top not in given]
     made = helper.make_graph(
         graph.nodes,
         net.name or "net",
