@@ -100,7 +100,7 @@ def channel_ranges(
         name = node.input[1]
         if name in beside:
             stored = beside[name]
-            weight = np.frombuffer(b"".join(stored.pieces()), stored.dtype).reshape(stored.shape)
+            weight = np.frombuffer(b"".join(map(bytes, stored.pieces())), stored.dtype).reshape(stored.shape)
         elif name in inside:
             weight = numpy_helper.to_array(inside[name], str(folder or ""))
         else:

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from single_layer import layer_net
 
 from bnfold.errors import UnsupportedError, UsageError, WeightsError
+from bnfold.fold import fold
 from bnfold.net import Net
 from bnfold.onnx import to_onnx
 from bnfold.runtime import Session
@@ -123,6 +124,21 @@ def test_layers_of_one_name_make_nodes_of_two():
     model = to_onnx(nets.net(twins))
     assert [node.name for node in model.graph.node][-3:] == ["sum", "sum_2", "sum_3"]
     Session(model)
+
+
+def test_a_folded_weight_of_several_pieces_comes_whole():
+    """The pieces of a lazy weight share one buffer, so none of them may be kept for later."""
+    net = nets.net(
+        'input: "x" input_shape { dim: 1 dim: 400 }'
+        'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 500 } }'
+        'layer { name: "bn" type: "BatchNorm" bottom: "y" top: "y" }'
+    )
+    (layer,) = fold(net).net.layers[-1:]
+    weight = layer.blobs.stored[0]
+    assert not isinstance(weight, np.ndarray)
+    assert sum(1 for _ in weight.chunks()) > 1
+    (stored,) = [tensor for tensor in to_onnx(fold(net).net).graph.initializer if tensor.name == "ip/weight"]
+    np.testing.assert_array_equal(numpy_helper.to_array(stored), layer.blobs[0])
 
 
 def test_weights_that_are_shared_by_name_are_one_initialiser():
