@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from bnfold.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe import kinds
+from bnfold.caffe.binary import read_net
 from bnfold.caffe.caffe_pb2 import TEST, TRAIN, Phase
 from bnfold.caffe.phases import runs
 from bnfold.caffe.text import parse_prototxt, read_prototxt
 from bnfold.caffe.upgrade import upgrade
+from bnfold.caffe.weights import read_weights
 from bnfold.net import Blobs, Layer, Net
 from bnfold.params import BatchNorm
 
@@ -236,13 +238,15 @@ class Draft:
 
 
 def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
-    """Read a prototxt, or the text of one, for advice; fields that no dialect knows are passed over.
+    """Read a prototxt, the text of one, or the net in a caffemodel, for advice; unknown fields are passed over.
 
     Raises:
         ModelError: it cannot be read, or has no V2 form.
     """
     if isinstance(prototxt, str):
         document = parse_prototxt(prototxt, ignore_unknown_fields=True)
+    elif prototxt.suffix == ".caffemodel":
+        document = read_net(read_weights(prototxt))
     else:
         document = read_prototxt(prototxt, ignore_unknown_fields=True)
     specs = [_copies(layer.param) for layer in document.net.layer]
