@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from cases import TESTS, TOLERANCE, Array, distance, golden, goldens
 
 import bnfold
@@ -192,9 +193,9 @@ def judge(files: str, names: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             case, net = golden(name), golden(name).load()
             prototxt = case.prototxt
-            if files == "folded":
+            if files != "original":
                 net, prototxt = bnfold.fold(net).net, Path(folder) / "folded.prototxt"
-                bnfold.save_caffe(net, prototxt)
+                bnfold.save_caffe(net, prototxt, strip=files == "stripped")
             print(name, worst(prototxt, net, name), flush=True)
 
 
@@ -224,8 +225,9 @@ def right(verdicts: dict[str, float]) -> set[str]:
     return {name for name, distance in verdicts.items() if distance <= TOLERANCE}
 
 
-def test_opencv_reads_our_folded_files_as_caffe_would() -> None:
-    verdicts = judged("folded")
+@pytest.mark.parametrize("files", ["folded", "stripped"])
+def test_opencv_reads_our_folded_files_as_caffe_would(files: str) -> None:
+    verdicts = judged(files)
     assert verdicts.keys() == set(goldens())
     wrong = {name: verdicts[name] for name in (RIGHT | RIGHT_WHEN_FOLDED) - right(verdicts)}
     assert not wrong

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from nets import net as net_of
-from saving import CAFFEMODEL, PROTOTXT, WEIGHT, cases, fields_of, load_case, said, with_bias
+from saving import CAFFEMODEL, PROTOTXT, WEIGHT, fields_of, said, with_bias
 from wire_encoder import blob, doubles, floats, layer, length, number, tag
 
 import bnfold
@@ -17,7 +16,7 @@ from bnfold.caffe.strip import stripped
 from bnfold.caffe.weights import read_weights
 from bnfold.caffe.write import prototxt_text
 from bnfold.errors import ParseError, UsageError
-from bnfold.net import Array, Blobs, Layer, Net
+from bnfold.net import Blobs, Layer, Net
 
 # Several files, none, other encodings
 
@@ -190,53 +189,6 @@ def test_a_net_whose_replacement_was_killed_says_where_it_is(load, tmp_path: Pat
 def test_the_same_net_gives_the_same_bytes(load, saved) -> None:
     net = with_bias(load(), np.float32([7, 8, 9]))
     assert saved(net) == saved(net)
-
-
-# A reader that is not ours
-
-
-def run_opencv(prototxt: Path, caffemodel: Path, inputs: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
-    net = cv2.dnn.readNetFromCaffe(str(prototxt), str(caffemodel))
-    net.enableFusion(False)
-    net.enableWinograd(False)
-    for name, value in inputs.items():
-        net.setInput(value, name)
-    return dict(zip(outputs, net.forward(outputs), strict=True))
-
-
-def close(one: dict[str, Array], other: dict[str, Array]) -> bool:
-    return all(
-        one[name].shape == other[name].shape
-        and np.allclose(one[name], other[name], rtol=0, atol=2e-5 * max(1e-9, float(np.ptp(other[name]))))
-        for name in other
-    )
-
-
-@pytest.mark.parametrize("strip", [False, True])
-def test_opencv_computes_with_our_files_what_caffe_computed(tmp_path: Path, strip: bool) -> None:
-    compared, wrong = 0, []
-    for folder in cases():
-        if folder.name in NOT_FOR_OPENCV:
-            continue
-        inputs, outputs = (dict(np.load(folder / f"{kind}.npz")) for kind in ("inputs", "outputs"))
-        try:
-            theirs = run_opencv(folder / "net.prototxt", folder / "net.caffemodel", inputs, list(outputs))
-        except cv2.error:
-            continue
-        if not close(theirs, outputs):
-            continue
-        folded = bnfold.fold(load_case(folder)).net
-        bnfold.save_caffe(folded, tmp_path / "out.prototxt", strip=strip)
-        ours = run_opencv(tmp_path / "out.prototxt", tmp_path / "out.caffemodel", inputs, list(outputs))
-        compared += 1
-        if not close(ours, outputs):
-            wrong.append(folder.name)
-    assert not wrong
-    assert compared > 60
-
-
-# The file is refused on purpose: its scale factor of 0 has two meanings.
-NOT_FOR_OPENCV = frozenset({"bn_scale_factor_zero"})
 
 
 def test_our_reader_and_protobuf_agree_on_what_we_wrote(load, saved, tmp_path: Path) -> None:
