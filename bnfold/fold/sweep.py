@@ -193,7 +193,8 @@ class _Sweep:
         in_place = net.public_name(bottom) == net.public_name(layer.tops[0])
         readers_follow = not any(top in scene.protected for top in layer.tops)
         maker_follows = len(layer.tops) == 1 and bottom not in scene.protected
-        maker_follows = maker_follows and (in_place or len(net.uses(bottom)) == 1)
+        # An output that others read too would be none in a file, where outputs are what nobody reads.
+        maker_follows = maker_follows and (len(net.uses(bottom)) == 1 or (in_place and readers_follow))
         if maker_follows and (in_place or not readers_follow) and net.producer(bottom) is not None:
             top = layer.tops[0]
             self._remove(layer)

@@ -47,3 +47,10 @@ def test_a_name_whose_last_version_went_forward_goes_with_it(tmp_path: Path) -> 
 def test_an_in_place_dropout_leaves_its_name_to_its_bottom_even_if_others_read_that(tmp_path: Path) -> None:
     _, names = saved(DATA + CONV + RELU + POOL + DROPOUT + NEXT, tmp_path)
     assert names == {"data", "x", "pool", "y"}
+
+
+def test_an_output_of_an_in_place_dropout_stays_one_that_nobody_reads(tmp_path: Path) -> None:
+    _, names = saved(DATA + CONV + RELU + POOL + DROPOUT, tmp_path)
+    assert {"x", "pool"} <= names
+    for file in ("original", "folded"):
+        assert set(reference.load(tmp_path / f"{file}.prototxt").outputs) == {"x", "pool"}
