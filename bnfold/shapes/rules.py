@@ -53,11 +53,13 @@ def merged(layer: Layer, first: Shape, second: Shape) -> Shape:
 
 
 def check_count(layer: Layer, rule: Rule, bottoms: int) -> None:
-    """Refuse a wrong number of bottoms.
+    """Refuse a wrong number of bottoms, and a layer that makes nothing.
 
     Raises:
-        ModelError: the layer reads more or fewer.
+        ModelError: the layer reads more or fewer, or has no top.
     """
+    if not layer.tops and layer.type != "Silence":
+        raise ModelError(f"{layer}: it has no top")
     if bottoms < rule.least or (rule.most is not None and bottoms > rule.most):
         wanted = f"{rule.least}" if rule.most == rule.least else f"{rule.least} to {rule.most or 'any number of'}"
         raise ModelError(f"{layer}: it has {bottoms} bottoms, but reads {wanted}")
