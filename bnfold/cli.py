@@ -301,7 +301,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @main.command()
 @click.argument("reference")
 @click.argument("candidate")
-@shape_options
+@reading_options
 @click.option("--map", "pairs", type=Pair(), multiple=True, help="Blobs to pair whose names differ; may be repeated.")
 @click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob.")
 @comparing_options
@@ -323,6 +323,11 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
             map=dict(given["pairs"]),
             batch=given["batch"],
             input_shapes=dict(given["input_shapes"]) or None,
+            reading={
+                "ignore_unknown_fields": given["ignore_unknown_fields"],
+                "batchnorm_layout": given["batchnorm_layout"],
+                "zero_scale_factor": given["zero_factor"],
+            },
             progress=progress and (lambda done, total: progress("comparing", done, total)),
             **_comparing(given, not given["outputs_only"]),
         )

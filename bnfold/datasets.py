@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,8 +127,11 @@ def _open_arrays(path: Path, feeds: Mapping[str, Feed], labels: Array | None) ->
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise ParseError(f"is not in numpy's format: {error}", path) from None
+    except OSError as error:
+        raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        # What numpy says here is advice about pickles, which we would never open.
+        raise ParseError("is damaged, or is no array in numpy's format", path) from None
     if labels is None:
         labels = next((arrays[name].reshape(-1) for name in LABELS if name in arrays and name not in feeds), None)
     inputs = {name: array for name, array in arrays.items() if name in feeds}

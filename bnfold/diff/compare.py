@@ -43,6 +43,7 @@ def compare(
     seed: int = 0,
     batch: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
+    reading: Mapping[str, Any] | None = None,
     threads: int = 0,
 ) -> DiffReport:
     """Run two networks on the same data and measure how far they differ.
@@ -64,6 +65,7 @@ def compare(
         seed: of the noise.
         batch: samples per run; by default what the networks say.
         input_shapes: input -> shape, for a prototxt that does not say it.
+        reading: more options of `bnfold.load` for networks given by path, like `batchnorm_layout`.
         threads: per operator, 0 for onnxruntime's own choice.
 
     Returns:
@@ -80,8 +82,8 @@ def compare(
         (True, 'res4b')
     """
     _require_tolerance(tolerance)
-    ours = open_model(reference, "reference", batch=batch, input_shapes=input_shapes)
-    theirs = open_model(candidate, "candidate", batch=batch, input_shapes=input_shapes)
+    ours = open_model(reference, "reference", batch=batch, input_shapes=input_shapes, reading=reading)
+    theirs = open_model(candidate, "candidate", batch=batch, input_shapes=input_shapes, reading=reading)
     kin = _kin(ours, theirs)
     if ours.name == theirs.name:
         theirs.name += ", folded" if kin else ", candidate"

@@ -84,6 +84,7 @@ def open_model(
     *,
     batch: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> Model:
     """Make a network comparable.
 
@@ -93,19 +94,21 @@ def open_model(
         role: what to call it when it has no file.
         batch: samples per run, for a Caffe network; its own by default.
         input_shapes: likewise, for a prototxt that does not say them.
+        reading: more options of `bnfold.load`, for a network that is read from Caffe's files.
 
     Raises:
         UsageError: the path's ending says nothing.
         ModelError: the network cannot be read.
     """
     if isinstance(source, str | os.PathLike):
-        return _from_path(os.fspath(source), role, batch, input_shapes)
+        options = {"batch": batch, "input_shapes": dict(input_shapes) if input_shapes else None, **(reading or {})}
+        return _from_path(os.fspath(source), role, options)
     if isinstance(source, Net):
         return _from_net(source, source.file or role, batch)
     return _from_onnx(source, role)
 
 
-def _from_path(path: str, role: str, batch: int | None, input_shapes: Mapping[str, Shape] | None) -> Model:
+def _from_path(path: str, role: str, options: Mapping[str, Any]) -> Model:
     if path.endswith(".onnx"):
         from bnfold.onnx.graph import read_onnx
 
@@ -118,8 +121,7 @@ def _from_path(path: str, role: str, batch: int | None, input_shapes: Mapping[st
         )
     from bnfold.caffe.read import load
 
-    net = load(prototxt, weights, input_shapes=dict(input_shapes) if input_shapes else None, batch=batch)
-    return _from_net(net, path, None)
+    return _from_net(load(prototxt, weights, **options), path, None)
 
 
 def split_pair(path: str) -> tuple[Path, Path]:

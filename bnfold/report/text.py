@@ -55,18 +55,31 @@ def fold_text(report: FoldReport, rows: int = ROWS) -> Iterator[RenderableType]:
         yield table
     if len(gone) > rows:
         yield Text(f"... and {len(gone) - rows:,} more", style=QUIET)
-    kept = [record for record in report.records if isinstance(record, Kept)]
-    if kept:
-        table = _table("kept", "type", "why")
-        for record in kept:
-            kind = record.type if record.now == record.type else f"{record.type}, now {record.now}"
-            table.add_row(Text(record.layer), Text(kind), Text(record.reason))
-        yield table
+    yield from _kept(list(report.kept), rows)
+    if not report.records:
+        yield Text("there is no affine layer to fold")
     yield Text(
         f"{report.layers_before:,} -> {count(report.layers_after, 'layer')}, "
         f"{report.parameters_before:,} -> {count(report.parameters_after, 'parameter')}"
     )
     yield from (Text(f"note: {note}", style="yellow") for note in report.notes)
+
+
+def _kept(records: Sequence[Kept], rows: int) -> Iterator[RenderableType]:
+    """What stays, the layers with one reason in one row."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        kind = record.type if record.now == record.type else f"{record.type}, now {record.now}"
+        groups.setdefault((kind, record.reason), []).append(record.layer)
+    if not groups:
+        return
+    table = _table("kept", "type", "why")
+    for (kind, reason), layers in list(groups.items())[:rows]:
+        table.add_row(Text(listed(layers, 3)), Text(kind), Text(reason))
+    yield table
+    hidden = sum(len(layers) for layers in list(groups.values())[rows:])
+    if hidden:
+        yield Text(f"... and {hidden:,} more that stay; --json and --html have all", style=QUIET)
 
 
 def _into(record: Folded) -> str:

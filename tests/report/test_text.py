@@ -2,6 +2,7 @@
 
 from report.accounts import NASTY, account, failed, folding, renamed
 
+from bnfold.fold.records import FoldReport, Kept
 from bnfold.report.text import as_text, plain
 
 
@@ -44,3 +45,20 @@ def test_a_long_table_stops_and_says_so():
     report = failed()
     said = plain([as_text(account(report), rows=2)], 200)
     assert "and 4 more blobs that differ less" in said
+
+
+def test_layers_that_stay_for_one_reason_share_a_row():
+    reason = "use_global_stats is false, so its statistics follow each batch"
+    report = FoldReport([Kept(f"bn{number}", "BatchNorm", reason, "BatchNorm") for number in range(5)])
+    said = text(fold=report)
+    assert said.count(reason) == 1
+    assert "bn0, bn1, bn2 and 2 more" in said
+
+
+def test_reasons_without_end_stop_and_the_rest_is_counted():
+    report = FoldReport([Kept(f"s{number}", "Scale", f"reason {number}", "Scale") for number in range(30)])
+    assert "... and 18 more that stay" in text(fold=report)
+
+
+def test_a_net_without_affines_is_told_so():
+    assert "there is no affine layer to fold" in text(fold=FoldReport())
