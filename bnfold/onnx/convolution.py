@@ -87,6 +87,8 @@ def im2col(block: Block) -> str:
     if axis != 1:
         raise Refused(f"its channel axis is {axis} and not 1")
     view = Convolution.of(block.layer, block.rank - 2)
+    if not view.kernel:
+        raise Refused("it has no spatial axes, and ONNX's convolutions need one")
     pixels = math.prod(view.kernel)
     block.affords(pixels * pixels * block.shape[1])
     kernels = np.tile(np.eye(pixels).reshape(pixels, 1, *view.kernel), (block.shape[1],) + (1,) * (block.rank - 1))
