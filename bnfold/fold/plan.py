@@ -118,12 +118,19 @@ class _Journal:
         with _naming(layer):
             if layer.type in LINEAR:
                 change = self.change(self.scene.place(layer), affine)
-            elif (own := self.scene.affine(layer)) is not None:
+            elif (own := self._own(layer)) is not None:
                 require(self.compose(own, affine).is_finite, "the composition would not be finite")
             else:
                 return False
         self.absorbed.append(_Taken(layer, affine, change))
         return True
+
+    def _own(self, layer: Layer) -> Affine | None:
+        """What the layer computes; its own record says why it stays, so nobody else's need repeat it."""
+        try:
+            return self.scene.affine(layer)
+        except Blocked:
+            raise Blocked("it stays, and computes nothing that another affine could join") from None
 
     def plan(self) -> Plan:
         """All decisions as changes; a layer that was reached on two ways absorbs the composition."""
