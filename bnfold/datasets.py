@@ -126,7 +126,11 @@ def open_samples(
 def _open_arrays(path: Path, feeds: Mapping[str, Feed], labels: Array | None) -> Arrays:
     try:
         loaded = np.load(path, allow_pickle=False)
-        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        if isinstance(loaded, np.ndarray):
+            arrays = {"": loaded}
+        else:
+            with loaded:
+                arrays = dict(loaded)
     except OSError as error:
         raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile):

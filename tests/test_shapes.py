@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arrays import stored
 from google.protobuf import text_format
 
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, NetStateRule
@@ -45,7 +46,7 @@ def golden_net(folder: Path) -> tuple[Net, dict[str, str]]:
     written = text_format.Parse((folder / "net.prototxt").read_text(), NetParameter())
     stored = NetParameter.FromString((folder / "net.caffemodel").read_bytes())
     learned = {layer.name: Blobs(np.zeros(list(blob.shape.dim)) for blob in layer.blobs) for layer in stored.layer}
-    inputs = {name: array.shape for name, array in np.load(folder / "inputs.npz").items()}
+    inputs = {name: array.shape for name, array in stored(folder / "inputs.npz").items()}
     given_shapes = folder / "input_shapes.json"
     if given_shapes.exists():
         inputs |= {name: tuple(shape) for name, shape in json.loads(given_shapes.read_text()).items()}
@@ -68,9 +69,9 @@ def golden_net(folder: Path) -> tuple[Net, dict[str, str]]:
 def test_inferred_shapes_are_those_of_the_golden_outputs(case: str) -> None:
     net, version = golden_net(GOLDEN / case)
     shapes = infer_shapes(net)
-    outputs = np.load(GOLDEN / case / "outputs.npz")
-    assert outputs.files
-    for name in outputs.files:
+    outputs = stored(GOLDEN / case / "outputs.npz")
+    assert outputs
+    for name in outputs:
         inferred = shapes[version[name]]
         assert inferred is not None, name
         actual = outputs[name].shape

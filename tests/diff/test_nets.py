@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arrays import stored
 
 import bnfold
 from bnfold.diff.compare import compare
@@ -62,7 +63,7 @@ def test_images_of_a_sample_model_are_prepared_as_its_prototxt_says():
     net = load("digits_train_test")
     from_images = compare(net, net, SAMPLES / "digits_test.txt")
     assert "minus mean 73; times 0.00390625 (from transform_param of 'digits')" in from_images.data
-    arrays = np.load(SAMPLES / "digits_test.npz")
+    arrays = stored(SAMPLES / "digits_test.npz")
     rows = [int(Path(line.split()[0]).stem) for line in (SAMPLES / "digits_test.txt").read_text().splitlines()]
     from_arrays = compare(net, net, arrays["data"][rows], labels=arrays["label"][rows])
     assert from_images.classifier.reference_top1 == from_arrays.classifier.reference_top1 > 0.98

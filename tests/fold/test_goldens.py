@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import reference
+from arrays import stored
 from cases import GOLDEN, TOLERANCE, golden, goldens
 
 from bnfold.caffe.write import prototxt_text
@@ -77,8 +78,8 @@ def is_affine(layer: Layer) -> bool:
 def run(net: Net, folder: Path) -> dict[str, npt.NDArray[np.float64]]:
     """A net in memory by the oracle, in float64."""
     weights = {layer.name: list(layer.blobs) for layer in net.layers if layer.blobs}
-    inputs = np.load(folder / "inputs.npz")
-    return reference.load(prototxt_text(net), weights=weights).run(dict(inputs), input_shapes=net.inputs)
+    inputs = stored(folder / "inputs.npz")
+    return reference.load(prototxt_text(net), weights=weights).run(inputs, input_shapes=net.inputs)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -93,7 +94,7 @@ def test_no_affine_is_left_that_the_algebra_could_move(name: str, folded: dict[s
 def test_the_folded_net_gives_the_outputs_of_a_real_caffe(name: str, folded: dict[str, tuple[Net, FoldResult]]) -> None:
     _, result = load_and_fold(name, folded)
     blobs = run(result.net, GOLDEN / name)
-    expected = np.load(GOLDEN / name / "outputs.npz")
+    expected = stored(GOLDEN / name / "outputs.npz")
     assert result.net.outputs == list(expected) or set(result.net.outputs) >= set(expected)
     for output, values in expected.items():
         span = float(np.ptp(values)) or float(np.abs(values).max()) or 1.0
