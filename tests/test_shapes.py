@@ -44,8 +44,8 @@ def is_in_test_net(param: LayerParameter) -> bool:
 def golden_net(folder: Path) -> tuple[Net, dict[str, str]]:
     """The TEST net of a case and, for each name in the file, the blob that is its last version."""
     written = text_format.Parse((folder / "net.prototxt").read_text(), NetParameter())
-    stored = NetParameter.FromString((folder / "net.caffemodel").read_bytes())
-    learned = {layer.name: Blobs(np.zeros(list(blob.shape.dim)) for blob in layer.blobs) for layer in stored.layer}
+    binary = NetParameter.FromString((folder / "net.caffemodel").read_bytes())
+    learned = {layer.name: Blobs(np.zeros(list(blob.shape.dim)) for blob in layer.blobs) for layer in binary.layer}
     inputs = {name: array.shape for name, array in stored(folder / "inputs.npz").items()}
     given_shapes = folder / "input_shapes.json"
     if given_shapes.exists():
