@@ -255,10 +255,8 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     from bnfold.pipeline import export as write_unfolded
     from bnfold.report.renderings import of_account
 
-    writing = _writing(given)
-    if wrong := [str(path) for path in writing.paths if path.suffix != ".onnx"]:
-        raise UsageError(f"{', '.join(wrong)}: export writes .onnx; to write Caffe there is 'bnfold convert'")
-    _render(given, of_account(write_unfolded(_reading(prototxt, caffemodel, given), writing)))
+    report = write_unfolded(_reading(prototxt, caffemodel, given), _writing(given), "onnx")
+    _render(given, of_account(report))
     return 0
 
 
@@ -272,10 +270,8 @@ def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     from bnfold.pipeline import export as write_unfolded
     from bnfold.report.renderings import of_account
 
-    writing = _writing(given)
-    if wrong := [str(path) for path in writing.paths if path.suffix != ".prototxt"]:
-        raise UsageError(f"{', '.join(wrong)}: convert writes .prototxt; to write ONNX there is 'bnfold export'")
-    _render(given, of_account(write_unfolded(_reading(prototxt, caffemodel, given), writing)))
+    report = write_unfolded(_reading(prototxt, caffemodel, given), _writing(given), "prototxt")
+    _render(given, of_account(report))
     return 0
 
 

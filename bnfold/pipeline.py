@@ -256,10 +256,17 @@ def load_written(path: Path, written: Sequence[Path], original: Net, reading: Re
     )
 
 
-def export(reading: Reading, writing: Writing) -> Report:
-    """Write a model as it is, without folding: to ONNX (`export`) or upgraded to today's Caffe (`convert`)."""
+def export(reading: Reading, writing: Writing, only: str) -> Report:
+    """Write a model as it is, without folding, in the format `only`: to ONNX, or upgraded to today's Caffe.
+
+    Raises:
+        UsageError: a path asks for another format.
+    """
+    if wrong := [str(path) for path in writing.paths if format_of(path) != only]:
+        other = {"onnx": "convert", "prototxt": "export"}[only]
+        raise UsageError(f"{', '.join(wrong)}: this writes .{only}; for the other format there is 'bnfold {other}'")
     net = load(reading)
-    if any(format_of(path) == "onnx" for path in writing.paths):
+    if only == "onnx":
         require_weights(net)
     written = save(net, writing, Source(reading.files))
     return Report(net, written=written, notes=tuple(net.notes))

@@ -126,7 +126,9 @@ def test_folding_the_folded_files_again_changes_no_byte(tmp_path: Path) -> None:
 
 
 def test_converting_keeps_every_byte_of_a_net_that_needs_no_change(tmp_path: Path) -> None:
-    report = pipeline.export(Reading(CASE.prototxt, str(CASE.caffemodel)), Writing((tmp_path / "a.prototxt",)))
+    report = pipeline.export(
+        Reading(CASE.prototxt, str(CASE.caffemodel)), Writing((tmp_path / "a.prototxt",)), "prototxt"
+    )
     assert isinstance(report, Report)
     assert report.fold is None
     assert report.passed
