@@ -8,6 +8,7 @@ Imports that cost time stand inside the functions, so that `bnfold --help` answe
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from bnfold.errors import BnfoldError, UsageError
+from bnfold.report.words import visible
 
 if TYPE_CHECKING:
     from bnfold.pipeline import Reading, Writing
@@ -171,6 +173,10 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run, and leave with the exit code that the result asks for."""
         kwargs["standalone_mode"] = False
+        for stream in (sys.stdout, sys.stderr):
+            # A name may have letters that the terminal's encoding has not.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             code = super().main(*args, **kwargs)
         except click.exceptions.Exit as stop:
@@ -178,10 +184,10 @@ class Commands(click.Group):
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "bnfold"
             message = error.format_message().rstrip(".").replace("\n", " ")
-            click.echo(f"bnfold: {message} ('{command} --help' lists what there is)", err=True)
+            click.echo(f"bnfold: {visible(message)} ('{command} --help' lists what there is)", err=True)
             sys.exit(UNUSABLE)
         except BnfoldError as error:
-            click.echo(f"bnfold: {error}", err=True)
+            click.echo(f"bnfold: {visible(str(error))}", err=True)
             sys.exit(UNUSABLE)
         except (click.Abort, KeyboardInterrupt):
             click.echo("bnfold: interrupted; nothing was left half-written", err=True)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bnfold.report.data import fold_data, installed_version, plain
 from bnfold.report.figures import count
-from bnfold.report.text import fold_text
+from bnfold.report.text import fold_text, words
 
 if TYPE_CHECKING:
     from bnfold.advice import Finding
@@ -46,9 +46,9 @@ class Inspected(Protocol):
 
 def as_text(inspection: Inspected) -> RenderableType:
     """For `rich.console.Console.print`."""
-    parts: list[RenderableType] = [Text(f"note: {note}", style="yellow") for note in inspection.net.notes]
+    parts: list[RenderableType] = [words(f"note: {note}", style="yellow") for note in inspection.net.notes]
     if not inspection.has_weights:
-        parts.append(Text("note: no weights were given, so the plan assumes scales of both signs", style="yellow"))
+        parts.append(words("note: no weights were given, so the plan assumes scales of both signs", style="yellow"))
     parts += fold_text(inspection.fold, ROWS)
     parts += _findings(inspection.findings)
     return Group(*parts)
@@ -56,23 +56,23 @@ def as_text(inspection: Inspected) -> RenderableType:
 
 def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
     """By rule, in the order in which the rules first speak: the reason once, then the layers."""
-    yield Text(f"\n{count(len(findings), 'finding')}" if findings else "\nno findings", style="bold")
+    yield words(f"\n{count(len(findings), 'finding')}" if findings else "\nno findings", style="bold")
     rules: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         rules.setdefault((finding.rule, finding.severity), []).append(finding)
     for (rule, severity), group in rules.items():
         yield Text.assemble((f"\n{severity}: ", STYLES[severity]), (rule, "bold"))
-        yield Text(f"  why: {group[0].why}", style="dim")
+        yield words(f"  why: {group[0].why}", style="dim")
         same = {finding.instead for finding in group}
         if len(same) == 1:
-            yield Text(f"  instead: {group[0].instead}", style="dim")
+            yield words(f"  instead: {group[0].instead}", style="dim")
         for finding in group[:LAYERS]:
             place = f"line {finding.line}, " if finding.line else ""
-            yield Text(f"  - {place}'{finding.layer}': {finding.message}")
+            yield words(f"  - {place}'{finding.layer}': {finding.message}")
             if len(same) > 1:
-                yield Text(f"      instead: {finding.instead}", style="dim")
+                yield words(f"      instead: {finding.instead}", style="dim")
         if len(group) > LAYERS:
-            yield Text(f"  - and {count(len(group) - LAYERS, 'more layer')}; --json has all", style="dim")
+            yield words(f"  - and {count(len(group) - LAYERS, 'more layer')}; --json has all", style="dim")
 
 
 def as_json(inspection: Inspected) -> str:

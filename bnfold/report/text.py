@@ -1,6 +1,7 @@
 """The report for a terminal, with rich.
 
-Names come from files and may hold anything, so every one of them goes in as `Text`, which knows no markup.
+Names come from files and may hold anything, so every one of them goes in by `words`, as text that knows no markup and
+has nothing in it that a terminal would obey.
 """
 
 from __future__ import annotations
@@ -16,9 +17,20 @@ from bnfold.fold.records import Dropped, Folded, FoldReport, Kept, Merged
 from bnfold.report.account import Account
 from bnfold.report.figures import count, decibels, near_one, ordinary, percent, small
 from bnfold.report.figures import names as listed
+from bnfold.report.words import visible
 
 ROWS = 12  # of a table, before it refers to the other renderings
 GOOD, BAD, QUIET = "bold green", "bold red", "dim"
+
+
+def words(text: str, style: str = "") -> Text:
+    """Text in which what is not to be seen is written out."""
+    return Text(visible(text), style)
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Text of a table, in one line."""
+    return words(text.replace("\n", "\\n"), style)
 
 
 def as_text(account: Account, *, rows: int = ROWS) -> RenderableType:
@@ -33,8 +45,8 @@ def as_text(account: Account, *, rows: int = ROWS) -> RenderableType:
         parts += fold_text(account.fold, rows)
     for proof in account.proofs:
         parts += diff_text(proof, rows)
-    parts += [Text(f"note: {note}", style="yellow") for note in account.notes]
-    parts += [Text(f"wrote {path}") for path in account.written]
+    parts += [words(f"note: {note}", style="yellow") for note in account.notes]
+    parts += [words(f"wrote {path}") for path in account.written]
     return Group(*parts)
 
 
@@ -51,18 +63,18 @@ def fold_text(report: FoldReport, rows: int = ROWS) -> Iterator[RenderableType]:
     if gone:
         table = _table("layer", "type", "went into")
         for row in gone[:rows]:
-            table.add_row(*map(Text, row))
+            table.add_row(*map(cell, row))
         yield table
     if len(gone) > rows:
-        yield Text(f"... and {len(gone) - rows:,} more", style=QUIET)
+        yield words(f"... and {len(gone) - rows:,} more", style=QUIET)
     yield from _kept(list(report.kept), rows)
     if not report.records:
-        yield Text("there is no affine layer to fold")
-    yield Text(
+        yield words("there is no affine layer to fold")
+    yield words(
         f"{report.layers_before:,} -> {count(report.layers_after, 'layer')}, "
         f"{report.parameters_before:,} -> {count(report.parameters_after, 'parameter')}"
     )
-    yield from (Text(f"note: {note}", style="yellow") for note in report.notes)
+    yield from (words(f"note: {note}", style="yellow") for note in report.notes)
 
 
 def _kept(records: Sequence[Kept], rows: int) -> Iterator[RenderableType]:
@@ -75,11 +87,11 @@ def _kept(records: Sequence[Kept], rows: int) -> Iterator[RenderableType]:
         return
     table = _table("kept", "type", "why")
     for (kind, reason), layers in list(groups.items())[:rows]:
-        table.add_row(Text(listed(layers, 3)), Text(kind), Text(reason))
+        table.add_row(cell(listed(layers, 3)), cell(kind), cell(reason))
     yield table
     hidden = sum(len(layers) for layers in list(groups.values())[rows:])
     if hidden:
-        yield Text(f"... and {hidden:,} more that stay; --json and --html have all", style=QUIET)
+        yield words(f"... and {hidden:,} more that stay; --json and --html have all", style=QUIET)
 
 
 def _into(record: Folded) -> str:
@@ -89,7 +101,7 @@ def _into(record: Folded) -> str:
 
 def diff_text(report: DiffReport, rows: int = ROWS) -> Iterator[RenderableType]:
     """One comparison: the outputs, the blobs that differ most, the answers, and the verdict last."""
-    yield Text(f"{report.reference} against {report.candidate}: {report.data}", style=QUIET)
+    yield words(f"{report.reference} against {report.candidate}: {report.data}", style=QUIET)
     yield _blob_table(report, rows)
     if report.classifier is not None:
         yield from _classifier(report.classifier, rows)
@@ -98,7 +110,7 @@ def diff_text(report: DiffReport, rows: int = ROWS) -> Iterator[RenderableType]:
     if report.onset is not None:
         onset = report.onset
         channel = f", channel {onset.channel}" if onset.channel is not None else ""
-        yield Text(
+        yield words(
             f"first out of line: layer '{onset.layer}'{channel} (blob '{onset.blob}'): relative error "
             f"{small(onset.before)} -> {small(onset.after)}",
             style="yellow",
@@ -106,13 +118,13 @@ def diff_text(report: DiffReport, rows: int = ROWS) -> Iterator[RenderableType]:
     worse = [entry for entry in report.ranges if entry.worse]
     if worse:
         names = listed([f"{entry.layer} (-{entry.bits_lost:.1f} bits)" for entry in worse])
-        yield Text(f"per-tensor int8 got worse in {count(len(worse), 'layer')}: {names}", style="yellow")
-    yield from (Text(f"note: {note}", style="yellow") for note in report.notes)
+        yield words(f"per-tensor int8 got worse in {count(len(worse), 'layer')}: {names}", style="yellow")
+    yield from (words(f"note: {note}", style="yellow") for note in report.notes)
     for gate in report.gates:
-        yield Text(
+        yield words(
             f"{'ok  ' if gate.passed else 'FAIL'} {gate.name}: {gate.sentence}", style="" if gate.passed else BAD
         )
-    yield Text(report.verdict, style=GOOD if report.passed else BAD)
+    yield words(report.verdict, style=GOOD if report.passed else BAD)
 
 
 def _blob_table(report: DiffReport, rows: int) -> Table:
@@ -128,10 +140,10 @@ def _blob_table(report: DiffReport, rows: int) -> Table:
             figures += [small(blob.exact), small(blob.partner_exact)]
         place = "" if blob.worst is None else f"#{blob.worst.sample} {list(blob.worst.index)}"
         table.add_row(
-            Text(blob.blob, style="bold" if blob.is_output else ""),
-            Text(blob.layer),
-            *map(Text, figures),
-            Text(place),
+            cell(blob.blob, "bold" if blob.is_output else ""),
+            cell(blob.layer),
+            *map(words, figures),
+            words(place),
             style="red" if blob.max_rel > report.tolerance else "",
         )
     hidden = len(worst) - rows
@@ -156,10 +168,10 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[RenderableType]:
                 for answer in (flip.reference, flip.candidate)
             ]
             label = "" if flip.label is None else _class(flip.label, found.class_names)
-            table.add_row(Text(flip.name), Text(label), *map(Text, answers))
+            table.add_row(cell(flip.name), cell(label), *map(cell, answers))
         yield table
     if len(found.flips) > rows:
-        yield Text(f"... and {len(found.flips) - rows:,} more flipped", style=QUIET)
+        yield words(f"... and {len(found.flips) - rows:,} more flipped", style=QUIET)
 
 
 def _class(label: int, names: Sequence[str]) -> str:
@@ -167,7 +179,7 @@ def _class(label: int, names: Sequence[str]) -> str:
 
 
 def _detector(found: DetectorDiff, rows: int) -> Iterator[RenderableType]:
-    yield Text(
+    yield words(
         f"'{found.blob}': {found.matched:,} of {count(found.reference_boxes, 'box', 'boxes')} matched (IoU >= "
         f"{found.min_iou:g}, mean {found.mean_iou:.4f}), {len(found.missed):,} missed, {len(found.extra):,} extra, "
         f"largest difference of scores {small(found.max_score_diff)}"
@@ -177,14 +189,14 @@ def _detector(found: DetectorDiff, rows: int) -> Iterator[RenderableType]:
         table = _table("box", "sample", "class", "score", "corners")
         for kind, stray in strays[:rows]:
             corners = ", ".join(ordinary(corner) for corner in stray.box.corners)
-            table.add_row(kind, Text(stray.name), str(stray.box.label), ordinary(stray.box.score), corners)
+            table.add_row(kind, cell(stray.name), str(stray.box.label), ordinary(stray.box.score), corners)
         yield table
 
 
 def _table(*columns: str, left: int = 9) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", caption_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if place < left else "right", overflow="fold")
+        table.add_column(words(column), justify="left" if place < left else "right", overflow="fold")
     return table
 
 

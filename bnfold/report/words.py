@@ -1,0 +1,21 @@
+"""Words of a file as a terminal may see them: names hold what they like, and a terminal obeys some of it.
+
+No import of ours or of rich here, so that an error message costs nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Control characters, what turns the direction of writing, line and paragraph separators, bytes that were no text.
+_UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """`text` with all that would move a cursor, change a colour or hide something written out; line ends stay.
+
+    Example:
+        >>> print(visible("a\\x1b[2Jb"))
+        a\\x1b[2Jb
+    """
+    return _UNSEEN.sub(lambda found: found.group().encode("unicode-escape").decode("ascii"), text)
