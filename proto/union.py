@@ -257,6 +257,9 @@ ADDED_FIELDS = (
     # The Caffe that OpenVINO's detectors were trained with, by mo_caffe.proto of OpenVINO's model optimizer.
     Fact("PriorBoxParameter", "width", 14, "repeated", "float", False, "", ("openvino",)),
     Fact("PriorBoxParameter", "height", 15, "repeated", "float", False, "", ("openvino",)),
+    # ducha-aiki's Caffe, for the samples that it trains with.
+    Fact("ResizeParameter", "center_object", 8, "optional", "bool", False, "false", ("ducha-aiki",)),
+    Fact("ResizeParameter", "max_angle", 9, "optional", "float", False, "0", ("ducha-aiki",)),
     # A solver file may hold the net.
     Fact("SolverParameter", "net_param", 25, "optional", "NetParameter", False, "", (REFERENCE,)),
 )

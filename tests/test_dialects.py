@@ -230,5 +230,17 @@ def test_openvinos_detectors_have_shapes_for_all_their_blobs(name: str) -> None:
 
 
 @pytest.mark.skipif(not PROTOTXTS.is_dir(), reason="needs the zoo in ../shared")
+def test_ducha_aikis_network_keeps_no_affine_layer(run: Run) -> None:
+    outcome = run("inspect", str(PROTOTXTS / "caffenet_bn_before_ea.prototxt"), "--json", "plan.json")
+    assert outcome.code == 0
+    records = json.loads(Path("plan.json").read_text())["plan"]["records"]
+    assert {record["kind"] for record in records} <= {"folded", "dropped"}
+    assert [record["layer"] for record in records if record["type"] == "EltwiseAffine"] == [
+        f"ea_BN{i}" for i in range(1, 8)
+    ]
+    assert "batchnorm-without-scale" not in outcome.out
+
+
+@pytest.mark.skipif(not PROTOTXTS.is_dir(), reason="needs the zoo in ../shared")
 def test_a_selu_network_has_shapes_behind_its_dropout() -> None:
     assert None not in infer_shapes(bnfold.load(PROTOTXTS / "soeaver_psp_resnet101v2_selu.prototxt")).values()

@@ -214,8 +214,6 @@ def test_assumed_global_statistics_fold_to_what_caffe_computes_with_them(tmp_pat
 PROTOTXTS = sorted(path.stem for path in ZOO.glob("prototxt/*.prototxt"))
 
 REFUSED = {
-    "caffenet_bn_after_relu": "29:7: unknown field 'center_object' of ResizeParameter",
-    "caffenet_bn_before_ea": "29:7: unknown field 'center_object' of ResizeParameter",
     "enet_train_encoder": "13:5: unknown field 'label_divide_factor' of DenseImageDataParameter",
     "googlenet_bn_lim0606_deploy": "3102:1: `layers` \\(V1\\) in a file with 300 `layer`",
     "icnet_bnnomerge_snps": "79:5: unknown field 'icnet' of BNParameter",

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import ConvolutionParameter, DepthwiseConvolutionParameter, InnerProductParameter
 
 LINEAR = CONVOLUTIONS | DECONVOLUTIONS | {"InnerProduct"}
+SCALES = frozenset({"EltwiseAffine", "Scale"})
 # What passes a change of variance on to the BatchNorm behind it.
-PASSES_VARIANCE = LINEAR | {"Bias", "Flatten", "PReLU", "Pooling", "ReLU", "Reshape", "Scale"}
-OVERWRITES = frozenset(BATCHNORMS) | {"Bias", "Scale"}
+PASSES_VARIANCE = LINEAR | {"Bias", "Flatten", "PReLU", "Pooling", "ReLU", "Reshape", *SCALES}
+OVERWRITES = frozenset(BATCHNORMS) | {"Bias", *SCALES}
 # The backward pass of these computes from the values of the top: dy/dx = y*(1 - y) of a Sigmoid.
 BACKWARD_READS_TOP = frozenset({"ELU", "Exp", "LRN", "Sigmoid", "Softmax", "Swish", "TanH"})
 # In place, the bottom that these look at is their top.
@@ -114,7 +115,7 @@ def scale_without_bias(draft: Draft) -> Iterator[Remark]:
     """A Scale behind a BatchNorm without `bias_term: true`, and no Bias behind it."""
     for view in draft.views:
         for written in view.layers:
-            if not _is_learned_scale(written) or Scale.of(written.layer).bias:
+            if not _is_learned_scale(written) or written.type != "Scale" or Scale.of(written.layer).bias:
                 continue
             maker = view.maker(written)
             if maker is None or not maker.normalises or maker.learns_gamma:
@@ -124,7 +125,7 @@ def scale_without_bias(draft: Draft) -> Iterator[Remark]:
 
 
 def _is_learned_scale(written: Written) -> bool:
-    return written.type == "Scale" and len(written.layer.bottoms) == 1
+    return written.type in SCALES and len(written.layer.bottoms) == 1
 
 
 def _adds_bias(written: Written) -> bool:

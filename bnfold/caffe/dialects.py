@@ -260,6 +260,10 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
         "engine": {"tengine": 1},
         "index": {"tengine": 2},
     },
+    "ResizeParameter": {
+        "center_object": {"ducha-aiki": 8},
+        "max_angle": {"ducha-aiki": 9},
+    },
     "PriorBoxParameter": {"width": {"openvino": 14}},
     "BNParameter": {
         "scale_filler": {"segnet": 1, "ncnn": 1},

@@ -174,13 +174,14 @@ def _at_test(
 
 
 def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
-    quantised = [param for param, _ in layers if param.HasField("quantization_param")]
-    if quantised:
-        first = quantised[0]
-        raise UnsupportedError(
-            f"{file or 'the net'}: {len(quantised)} layers, the first of them '{first.name}' ({first.type}), have a "
-            "`quantization_param`, by which Intel's Caffe computes in integers; give the network as it was before"
-        )
+    for field, whose in (("quantization_param", "Intel's"), ("fixed_param", "Vitis'")):
+        quantised = [param for param, _ in layers if param.HasField(field) and kinds.is_known(param.type)]
+        if quantised:
+            first = quantised[0]
+            raise UnsupportedError(
+                f"{file or 'the net'}: {len(quantised)} layers, the first of them '{first.name}' ({first.type}), have "
+                f"a `{field}`, by which {whose} Caffe computes in integers; give the network as it was before"
+            )
 
 
 def _with_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> Net:

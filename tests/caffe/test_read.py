@@ -152,8 +152,9 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path):
         read(tmp_path, SHAPES, NET.replace("8, 8", "2, 2"))
 
 
-def test_a_network_in_integers_is_refused(tmp_path):
-    text = NET.replace("convolution_param", "quantization_param { bw_params: 8 } convolution_param")
+@pytest.mark.parametrize("param", ["quantization_param { bw_params: 8 }", "fixed_param { bit_width: 8 }"])
+def test_a_network_in_integers_is_refused(param, tmp_path):
+    text = NET.replace("convolution_param", f"{param} convolution_param")
     with pytest.raises(UnsupportedError, match=r"1 layers, the first of them 'conv' \(Convolution\).*integers"):
         read(tmp_path, SHAPES, text)
 
@@ -181,8 +182,6 @@ def check(folder: Path) -> None:
 
 # What is in no dialect that anybody published, and other reasons to stop.
 REFUSED = {
-    "caffenet_bn_after_relu": "unknown field 'center_object' of ResizeParameter",
-    "caffenet_bn_before_ea": "unknown field 'center_object' of ResizeParameter",
     "enet_train_encoder": "unknown field 'label_divide_factor' of DenseImageDataParameter",
     "googlenet_bn_lim0606_deploy": "3102:1: `layers` (V1) in a file with 300 `layer` (V2",
     "icnet_bnnomerge_snps": "unknown field 'icnet' of BNParameter",

@@ -200,8 +200,7 @@ def test_solver_file_gives_its_net() -> None:
 
 # Published files with something that no dialect has, and the first such thing.
 BEYOND_ALL_DIALECTS = {
-    "caffenet_bn_after_relu": 'ResizeParameter" has no field named "center_object"',
-    "caffenet_bn_before_ea": 'ResizeParameter" has no field named "center_object"',
+    "caffenet_bn_before_ea": 'LayerParameter" has no field named "eltwise_affine_param"',
     "enet_train_encoder": 'DenseImageDataParameter" has no field named "label_divide_factor"',
     "googlenet_bn_lim0606_deploy": 'LayerType" has no value named "Softmax"',  # `layer` and `layers` in one file
     "icnet_bnnomerge_snps": 'BNParameter" has no field named "icnet"',
