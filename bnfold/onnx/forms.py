@@ -31,6 +31,8 @@ def transpose(block: Block, x: str, order: Sequence[int], step: str = "transpose
 
 def reduce(block: Block, operator: str, x: str, axes: Sequence[int], *, keep: bool = True, step: str = "") -> str:
     """One of the Reduce operators over `axes`, which stay as size 1 when `keep`."""
+    if not axes and operator in ("ReduceMax", "ReduceMean", "ReduceSum"):
+        return x  # to ONNX no axes are all axes
     step = step or operator.lower()
     if block.opset >= (13 if operator == "ReduceSum" else 18):
         return block(operator, x, block.integers(axes, f"{step}/axes"), keepdims=int(keep), step=step)
