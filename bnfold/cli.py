@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -37,52 +37,42 @@ PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
 PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
 
 
-class Shaped(Option):
-    """`data=1,3,224,224`: an input and its shape."""
+class Word(Option):
+    """An option's value that a function reads from its text; a ValueError says that the text is `like` nothing."""
 
-    name = "BLOB=N,C,H,W"
+    def __init__(self, name: str, read: Callable[[str], Any], like: str) -> None:
+        self.name, self.read, self.like = name, read, like
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        """Split into the input's name and its shape."""
-        blob, equals, sizes = str(value).rpartition("=")
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What the text means."""
         try:
-            shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
+            return self.read(str(value))
         except ValueError:
-            shape = ()
-        if not equals or not blob or not shape or min(shape) < 1:
-            self.fail(f"'{value}' is no shape like data=1,3,224,224", param, ctx)
-        return blob, shape
+            self.fail(f"'{value}' is no {self.like}", param, ctx)
 
 
-class Pair(Option):
-    """`a=b`: two names."""
-
-    name = "A=B"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Split at the first equals sign."""
-        one, equals, other = str(value).partition("=")
-        if not one or not equals or not other:
-            self.fail(f"'{value}' is no pair like conv1=conv1_relu", param, ctx)
-        return one, other
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(size) for size in text.replace("x", ",").split(","))
+    if min(sizes) < 1:
+        raise ValueError
+    return sizes
 
 
-class Size(Option):
-    """`256,256`: a height and a width; one number is both."""
-
-    name = "H,W"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Split at the comma."""
-        try:
-            sizes = [int(part) for part in str(value).replace("x", ",").split(",")]
-        except ValueError:
-            sizes = []
-        if len(sizes) not in (1, 2) or min(sizes) < 1:
-            self.fail(f"'{value}' is no size like 256,256", param, ctx)
-        return sizes[0], sizes[-1]
+def _plane(text: str) -> tuple[int, int]:
+    height, width = (_sizes(text) * 2)[:2] if text.isdigit() else _sizes(text)
+    return height, width
 
 
+def _named(read: Callable[[str], Any], text: str) -> tuple[str, Any]:
+    name, _, rest = text.rpartition("=")
+    if not name or not rest:
+        raise ValueError
+    return name, read(rest)
+
+
+SHAPE = Word("BLOB=N,C,H,W", partial(_named, _sizes), "shape like data=1,3,224,224")
+PAIR = Word("A=B", partial(_named, str), "pair like conv1=conv1_relu")
+PLANE = Word("H,W", _plane, "size like 256,256")
 PATH = click.Path(path_type=Path)
 
 
@@ -97,7 +87,7 @@ model_options = options(
 )
 shape_options = options(
     click.option(
-        "--input-shape", "input_shapes", type=Shaped(), multiple=True, help="Shape of an input; may be repeated."
+        "--input-shape", "input_shapes", type=SHAPE, multiple=True, help="Shape of an input; may be repeated."
     ),
     click.option("--batch", type=click.IntRange(min=1), help="First dimension of every input."),
 )
@@ -152,8 +142,8 @@ comparing_options = options(
     click.option("--mean", metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
     click.option("--scale", type=float, help="Factor after the mean."),
     click.option("--swap-channels", is_flag=True, help="Feed RGB instead of Caffe's BGR."),
-    click.option("--resize", type=Size(), help="Resize images first."),
-    click.option("--crop", type=Size(), help="Cut the middle out of images."),
+    click.option("--resize", type=PLANE, help="Resize images first."),
+    click.option("--crop", type=PLANE, help="Cut the middle out of images."),
 )
 report_options = options(
     click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data."),
@@ -304,7 +294,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @click.argument("reference")
 @click.argument("candidate")
 @reading_options
-@click.option("--map", "pairs", type=Pair(), multiple=True, help="Blobs to pair whose names differ; may be repeated.")
+@click.option("--map", "pairs", type=PAIR, multiple=True, help="Blobs to pair whose names differ; may be repeated.")
 @click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob.")
 @comparing_options
 @report_options
