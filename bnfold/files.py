@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -265,7 +264,7 @@ def _create(target: Path) -> tuple[int, Path | None]:
             if os.path.exists(f"/proc/self/fd/{fd}"):
                 return fd, None
             os.close(fd)
-    name = target.with_name(_hidden(target, f".{secrets.token_hex(4)}{NEW_SUFFIX}"))
+    name = target.with_name(_hidden(target, f".{os.urandom(4).hex()}{NEW_SUFFIX}"))
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     return os.open(name, flags, 0o666), name
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 from bnfold.caffe import kinds
-from bnfold.caffe.binary import read_net
 from bnfold.caffe.deploy import deploy
 from bnfold.caffe.inputs import GUESSES, give_shapes
 from bnfold.caffe.match import channels_wanted, give_weights
@@ -71,6 +70,8 @@ def load(
     """
     path = Path(prototxt)
     if path.suffix == ".caffemodel":
+        from bnfold.caffe.binary import read_net  # rare, and its tables take their time
+
         document = read_net(carrier := read_weights(path))
         files = [read_weights(one) for one in _paths(caffemodel)] or [carrier]
     else:

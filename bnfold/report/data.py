@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +76,8 @@ def plain(value: Any) -> Any:
 
 def installed_version() -> str:
     """Of bnfold; empty when it runs from a folder that was never installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("bnfold")
     except PackageNotFoundError:

@@ -17,24 +17,28 @@ Renderings = dict[str, Callable[[], Any]]
 
 def of_account(account: Account) -> Renderings:
     """What a run did and found."""
-    from bnfold.report import data, text
 
     def html() -> str:
         from bnfold.report.html import as_html
 
         return as_html(account)
 
+    def json() -> str:
+        from bnfold.report.data import as_json
+
+        return as_json(account)
+
     def markdown() -> str:
         from bnfold.report.markdown import as_markdown
 
         return as_markdown(account)
 
-    return {
-        "html": html,
-        "json": lambda: data.as_json(account),
-        "markdown": markdown,
-        "text": lambda: text.as_text(account),
-    }
+    def text() -> Any:
+        from bnfold.report.text import as_text
+
+        return as_text(account)
+
+    return {"html": html, "json": json, "markdown": markdown, "text": text}
 
 
 def of_inspection(inspection: Inspected) -> Renderings:
