@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from bnfold.errors import BnfoldError, UsageError
-from bnfold.report.words import visible
+from bnfold.report.words import shortened, visible
 
 if TYPE_CHECKING:
     from bnfold.pipeline import Reading, Writing
@@ -177,7 +177,7 @@ class Commands(click.Group):
             click.echo(f"bnfold: {visible(message)} ('{command} --help' lists what there is)", err=True)
             sys.exit(UNUSABLE)
         except BnfoldError as error:
-            click.echo(f"bnfold: {visible(str(error))}", err=True)
+            click.echo(f"bnfold: {shortened(visible(str(error)))}", err=True)
             sys.exit(UNUSABLE)
         except (click.Abort, KeyboardInterrupt):
             click.echo("bnfold: interrupted; nothing was left half-written", err=True)

@@ -19,6 +19,8 @@ from bnfold.errors import ParseError
 
 # A network nests 5 deep. protobuf's parser recurses, so what goes deeper must never reach it.
 MAX_DEPTH = 64
+# protobuf's parser takes 150 bytes of memory for each character of a string that is all escapes.
+MAX_VALUE = 1 << 20
 
 CLOSERS = {"{": "}", "<": ">", "[": "]"}
 
@@ -101,7 +103,12 @@ class Prototxt:
             wanted = "a value" if colon else "':' or '{'"
             found = _excerpt(text, at) if at < end else "the end"
             raise self.error(f"expected {wanted} after '{name[:40]}' and found {found}", min(at, end))
+        self._check_length(at, value.end())
         return Field(name, begin, at, value.end(), value.end(), "")
+
+    def _check_length(self, at: int, end: int) -> None:
+        if end - at > MAX_VALUE:
+            raise self.error(f"a value of {end - at:,} characters, as in no network", at)
 
     def _closing(self, at: int, end: int, name: str) -> int:
         """Where the bracket at `at` closes."""
@@ -121,6 +128,8 @@ class Prototxt:
                     )
                 if not open_brackets:
                     return token.start()
+            elif len(mark) > MAX_VALUE:
+                self._check_length(token.start(), token.end() if mark[0] != "#" else token.start())
             elif mark in ('"', "'"):
                 raise self.error("a string is not closed on its line", token.start())
         raise self.error(f"the '{self.text[at]}' of '{name}' is never closed", at)

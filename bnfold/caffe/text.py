@@ -134,7 +134,7 @@ def decode(content: bytes, path: Path | None = None) -> str:
 
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _NUMBER = re.compile(r"-?[0-9]{1,10}")
-_TOKEN = re.compile(r"""#[^\n]*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'""")
+_TOKEN = re.compile(r"""#[^\n]*+|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'""")
 
 
 def _latin1_string(token: re.Match[str]) -> str:
