@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from fuzz.grammar import model
 
+from bnfold.caffe.binary import read_net
 from bnfold.caffe.read import build, load
 from bnfold.caffe.text import Document, decode, parse_prototxt
 from bnfold.caffe.weights import read_weights
@@ -67,11 +68,11 @@ def limit_memory(more: int = ADDRESS_SPACE) -> None:
 
 
 def wire(data: bytes) -> None:
-    """Walk a caffemodel and read all that a `Record` has."""
+    """Walk a caffemodel, read all that a `Record` has, and the net that the file carries."""
     with _folder() as folder, contextlib.suppress(BnfoldError):
         (folder / "net.caffemodel").write_bytes(data)
-        held = 0
-        for record in read_weights(folder / "net.caffemodel").records:
+        file, held = read_weights(folder / "net.caffemodel"), 0
+        for record in file.records:
             _ = record.name_bytes, record.type_number
             assert len(record.blob_fields()) == len(record.blobs.shapes)
             for shape, blob in zip(record.blobs.shapes, record.blobs, strict=True):
@@ -79,6 +80,7 @@ def wire(data: bytes) -> None:
                 held += blob.nbytes
         # float16 becomes float32, and no byte of a file belongs to two blobs.
         assert held <= 2 * len(data)
+        infer_shapes(build(read_net(file), (file,), guess_shapes=True))
 
 
 def text(data: bytes) -> None:
