@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -55,6 +56,16 @@ def stuck(count: int) -> Net:
 
 
 def seconds(net: Net) -> float:
+    """Processor time of one fold, the best of three, without Python's own search for cycles, which is not linear."""
+    gc.collect()
+    gc.disable()
+    try:
+        return min(_once(net) for _ in range(3))
+    finally:
+        gc.enable()
+
+
+def _once(net: Net) -> float:
     start = time.process_time()
     fold(net)
     return time.process_time() - start
@@ -74,7 +85,6 @@ def seconds(net: Net) -> float:
 )
 def test_ten_times_the_layers_take_about_ten_times_as_long(make: Callable[[int], Net], count: int) -> None:
     small, large = make(count), make(10 * count)
-    seconds(small)  # a warm-up
     assert seconds(large) < 25 * max(seconds(small), 0.01)
 
 
