@@ -31,7 +31,7 @@ class Budget:
     """
 
     def __init__(self, layers: int) -> None:
-        self.left = 50_000 + 20 * layers
+        self.left = 20_000 + 10 * layers
 
     def spend(self) -> None:
         """One step. Raises Blocked when none is left."""

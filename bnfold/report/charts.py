@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 from bnfold.diff.records import BlobDiff, DiffReport, Histogram
 from bnfold.report import figures
 from bnfold.report.figures import small
+from bnfold.report.words import visible
 
 SVG = "{http://www.w3.org/2000/svg}"
 FLOOR = 1e-12  # below, an error is drawn as nothing
@@ -138,7 +139,8 @@ def _chart(kind: str, name: str, **settings: Any) -> Any:
 
 
 def _svg(chart: Any) -> str:
-    root = ET.fromstring(chart.render())
+    # Names may hold characters that XML has not.
+    root = ET.fromstring(visible(chart.render()))
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag == f"{SVG}script":

@@ -7,30 +7,37 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The peak is the process's own (VmHWM): what wait4 reports includes the parent's, from before exec.
+# VmHWM is the process's own peak, and writing 5 to clear_refs starts it anew.
 _WRAPPER = """
-import atexit, json, re, resource, runpy, sys, time
-limit, report = int(sys.argv[1]), sys.argv[2]
-def account():
-    status = open("/proc/self/status").read()
-    peak = int(re.search(r"VmHWM:\\s+(\\d+)", status).group(1)) * 1024
-    with open(report, "w") as file:
-        json.dump({"peak": peak, "seconds": time.process_time()}, file)
-atexit.register(account)
+import contextlib, io, json, re, resource, sys, time
+from pathlib import Path
+limit, jobs, report = int(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()), Path(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-sys.argv[:] = ["bnfold", *sys.argv[3:]]
-runpy.run_module("bnfold", run_name="__main__")
+from bnfold.cli import main
+runs = []
+for job in jobs:
+    Path("/proc/self/clear_refs").write_text("5")
+    said, complained, code, before = io.StringIO(), io.StringIO(), 0, time.process_time()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+        try:
+            main(job)
+        except SystemExit as stop:
+            code = stop.code
+    peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)) * 1024
+    runs.append([code, said.getvalue(), complained.getvalue(), peak, time.process_time() - before])
+report.write_text(json.dumps(runs))
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a process said and took; memory in bytes, time in seconds of processor."""
+    """What a command said and took; memory in bytes, all of the process, time in seconds of processor."""
 
     code: int
     out: str
@@ -39,17 +46,22 @@ class Run:
     seconds: float
 
 
-def bnfold(*arguments: str | Path, address_space: int = 4 << 30, timeout: float = 300) -> Run:
-    """Run the command line. Fails when the process was killed or left no account."""
+def bnfold(*arguments: str | Path, address_space: int = 4 << 30) -> Run:
+    """Run one command."""
+    return several([arguments], address_space)[0]
+
+
+def several(jobs: Sequence[Sequence[str | Path]], address_space: int = 4 << 30, timeout: float = 300) -> list[Run]:
+    """Run commands one after the other in one process. Fails when that was killed."""
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
+        orders, report = Path(folder) / "orders.json", Path(folder) / "report.json"
+        orders.write_text(json.dumps([list(map(str, job)) for job in jobs]))
         done = subprocess.run(
-            [sys.executable, "-c", _WRAPPER, str(address_space), str(report), *map(str, arguments)],
-            capture_output=True,
+            [sys.executable, "-c", _WRAPPER, str(address_space), str(orders), str(report)],
+            stderr=subprocess.PIPE,
             timeout=timeout,
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
-        account = json.loads(report.read_text())
-    out, err = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
-    return Run(done.returncode, out, err, account["peak"], account["seconds"])
+        assert report.exists(), f"the process ended with {done.returncode}: {done.stderr.decode()[-2000:]}"
+        return [Run(*run) for run in json.loads(report.read_text())]
