@@ -1,0 +1,376 @@
+"""Hostile files by name: each is read or refused in a sentence, in time and memory that its size bounds.
+
+Every file goes through the command line in a process of its own, since a limit on memory holds for a process. The
+budgets are those of docs/robustness.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import wire_encoder as encode
+from fuzz.measured import Run, bnfold, several
+
+LARGEST = 2**31 - 1
+
+# docs/robustness.md: what any file may take, and what each byte of it may add.
+SECONDS, SECONDS_PER_BYTE = 2.0, 8e-6
+MEMORY, BYTES_PER_TEXT_BYTE, BYTES_PER_WIRE_BYTE = 300 << 20, 200, 20
+
+IMAGE = 'input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }\n'
+
+
+def layer(name: str, kind: str, bottoms: str, top: str, more: str = "") -> str:
+    listed = "".join(f'bottom: "{bottom}" ' for bottom in bottoms.split())
+    return f'layer {{ name: "{name}" type: "{kind}" {listed}top: "{top}" {more} }}\n'
+
+
+def image(*dims: int) -> str:
+    return f'input: "data" input_shape {{ {" ".join(f"dim: {dim}" for dim in dims)} }}\n'
+
+
+def within_budget(run: Run, size: int, per_byte: int) -> None:
+    assert run.seconds < SECONDS + SECONDS_PER_BYTE * size, f"{run.seconds:.1f} s for {size:,} bytes"
+    assert run.peak < MEMORY + per_byte * size, f"{run.peak:,} bytes of memory for {size:,} bytes"
+
+
+def answers(run: Run) -> None:
+    """Done, different or refused, and never a traceback or a flood of words."""
+    assert run.code in (0, 1, 2), run.err[-2000:]
+    assert "Traceback" not in run.err
+    assert len(run.err) < 100_000
+    if run.code == 2:
+        assert run.err.startswith("bnfold: ")
+
+
+RELU = layer("r", "ReLU", "data", "r")
+MANY = 100_000
+
+# Names say what is hostile. Callables, so that megabytes are not made at collection.
+TEXTS: dict[str, Callable[[], str]] = {
+    "a million layers": lambda: IMAGE + 'layer { name: "x" type: "ReLU" bottom: "data" top: "data" }\n' * 1_000_000,
+    "a token of 50 MB": lambda: "a" * 50_000_000,
+    "a string of 50 MB": lambda: IMAGE + f'layer {{ name: "{"a" * 50_000_000}" type: "ReLU" bottom: "data" top: "r" }}',
+    "a number of 50 MB": lambda: f"{IMAGE}{RELU}x: {'9' * 50_000_000}",
+    "a comment of 50 MB": lambda: f"#{'a' * 50_000_000}\n{IMAGE}{RELU}",
+    "an unknown field of 50 MB": lambda: f"{IMAGE}layer {{ {'a' * 50_000_000}: 1 }}",
+    "50 MB of line ends": lambda: "\n" * 50_000_000 + "x",
+    "50 MB of braces": lambda: "{" * 50_000_000,
+    "10 MB of escapes": lambda: f'name: "{chr(92)}x41{"" * 3}' * 2_500_000,
+    "braces 10,000 deep": lambda: "layer { " * 10_000 + "} " * 10_000,
+    "angles 10,000 deep": lambda: "layer " + "< a " * 10_000,
+    "lists 100,000 deep": lambda: "a: " + "[" * 100_000,
+    "net_param in net_param": lambda: "net_param { " * 10_000 + "} " * 10_000,
+    "net_param with a net_param": lambda: f"net_param {{ net_param {{ {IMAGE}{RELU} }} }}",
+    "200,000 input dims": lambda: 'input: "data" ' + "input_dim: 1 " * 200_000 + RELU,
+    "200,000 kernel sizes": lambda: (
+        IMAGE
+        + layer("c", "Convolution", "data", "c", f"convolution_param {{ num_output: 3 {'kernel_size: 1 ' * 200_000}}}")
+    ),
+    "100,000 slice points": lambda: (
+        IMAGE + layer("s", "Slice", "data", "s", f"slice_param {{ {'slice_point: 1 ' * 100_000}}}")
+    ),
+    "10,000 layers of one name": lambda: (
+        IMAGE + "".join(layer("x", "ReLU", "data" if i == 0 else f"b{i - 1}", f"b{i}") for i in range(10_000))
+    ),
+    "10,000 layers in place": lambda: IMAGE + layer("x", "ReLU", "data", "data") * 10_000,
+    "10,000 missing bottoms": lambda: IMAGE + "".join(layer(f"x{i}", "ReLU", f"no{i}", f"b{i}") for i in range(10_000)),
+    "10,000 unknown fields": lambda: f"{IMAGE}{RELU}" + "".join(f"foo{i}: 1\n" for i in range(10_000)),
+    "10,000 unknown types": lambda: IMAGE + "".join(layer(f"x{i}", "Nope", "data", f"b{i}") for i in range(10_000)),
+    "50,000 bottoms": lambda: IMAGE + layer("x", "Eltwise", "data " * 50_000, "x") + layer("b", "BatchNorm", "x", "b"),
+    "50,000 tops": lambda: (
+        IMAGE
+        + 'layer { name: "x" type: "Split" bottom: "data" '
+        + "".join(f'top: "t{i}" ' for i in range(50_000))
+        + "}"
+    ),
+    "2,000 affines behind 2,000 layers": lambda: (
+        IMAGE
+        + layer("c", "Convolution", "data", "p0", "convolution_param { num_output: 4 kernel_size: 3 }")
+        + "".join(
+            layer(f"p{i}", "Pooling", f"p{i}", f"p{i + 1}", "pooling_param { kernel_size: 1 }") for i in range(2000)
+        )
+        + "".join(layer(f"b{i}", "BatchNorm", f"p{2000 + i}", f"p{2001 + i}") for i in range(2000))
+    ),
+    "a tower of sums": lambda: (
+        IMAGE
+        + layer("c", "Convolution", "data", "e0", "convolution_param { num_output: 4 kernel_size: 3 }")
+        + "".join(layer(f"e{i}", "Eltwise", f"e{i} e{i}", f"e{i + 1}") for i in range(500))
+        + layer("b", "BatchNorm", "e500", "b")
+    ),
+    "a tower of concats": lambda: (
+        IMAGE
+        + layer("c", "Convolution", "data", "e0", "convolution_param { num_output: 1 kernel_size: 3 }")
+        + "".join(layer(f"e{i}", "Concat", f"e{i} e{i}", f"e{i + 1}") for i in range(40))
+        + layer("b", "BatchNorm", "e40", "b")
+    ),
+    "labels 3,000 layers long": lambda: (
+        'layer { name: "d" type: "Data" top: "data" top: "s0" }\n'
+        + "".join(layer(f"s{i}", "Split", f"s{i}", f"s{i + 1}") for i in range(3000))
+        + layer("loss", "SoftmaxWithLoss", "data s3000", "loss")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_hostile_prototxt_is_read_or_refused_within_its_budget(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(TEXTS[name]())
+    run = bnfold("inspect", path)
+    answers(run)
+    within_budget(run, path.stat().st_size, BYTES_PER_TEXT_BYTE)
+
+
+# Sizes that a hundred bytes may claim. `inspect` plans with stand-ins.
+
+CONVOLUTION = "convolution_param {{ num_output: 4 kernel_size: 3 {} }}"
+
+CLAIMS: dict[str, str] = {
+    **{
+        f"channels 2^31 in front of {kind}": image(1, LARGEST)
+        + layer("p", "Power", "data", "p", "power_param { scale: 2 shift: 1 }")
+        + layer("x", kind, "p", "x")
+        + layer("y", "BatchNorm", "x", "y")
+        for kind in ("ArgMax", "BatchNorm", "Bias", "Dropout", "Flatten", "PReLU", "Power", "ReLU", "Scale", "Slice")
+    },
+    **{
+        f"convolution with {what}": IMAGE + layer("c", "Convolution", "data", "c", CONVOLUTION.format(what))
+        for what in (
+            f"axis: {-(2**31)}",
+            f"axis: {LARGEST}",
+            f"dilation: {LARGEST}",
+            "dilation: 0",
+            f"group: {LARGEST}",
+            "group: 0",
+            f"pad: {LARGEST}",
+            "stride: 0",
+            f"stride: {2**32 - 1}",
+        )
+    },
+    **{
+        f"{kind} with num_output {count}": IMAGE
+        + layer(
+            "c", kind, "data", "c", f"{field} {{ num_output: {count} {'kernel_size: 1' if 'conv' in field else ''} }}"
+        )
+        + layer("b", "BatchNorm", "c", "b")
+        + layer("s", "Scale", "b", "s", "scale_param { bias_term: true }")
+        for count in (0, 2**24, LARGEST, 2**32 - 1)
+        for kind, field, window in (
+            ("Convolution", "convolution_param", "kernel_size: 1"),
+            ("Deconvolution", "convolution_param", "kernel_size: 1"),
+            ("InnerProduct", "inner_product_param", ""),
+        )
+    },
+    "kernel 2^31": IMAGE
+    + layer(
+        "c", "Convolution", "data", "c", f"convolution_param {{ num_output: 4 kernel_size: {LARGEST} pad: {LARGEST} }}"
+    ),
+    "pooling with stride 0": IMAGE + layer("p", "Pooling", "data", "p", "pooling_param { kernel_size: 3 stride: 0 }"),
+    "pooling over 2^31": IMAGE + layer("p", "Pooling", "data", "p", f"pooling_param {{ kernel_size: {LARGEST} }}"),
+    "dims of zero": image(1, 0, 8, 8) + RELU,
+    "negative dims": image(1, -3, 8, 8) + RELU,
+    "dims that overflow": image(2**31, 2**31, 2**31) + RELU,
+    "a dim of 2^63": image(2**63 - 1) + RELU,
+    "a pyramid of height 2^31": IMAGE + layer("s", "SPP", "data", "s", f"spp_param {{ pyramid_height: {LARGEST} }}"),
+    "2^31 tiles": IMAGE + layer("t", "Tile", "data", "t", f"tile_param {{ tiles: {LARGEST} }}"),
+    "an affine in front of 2^31 pixels flattened": image(1, 1, 46340, 46340)
+    + layer("b", "BatchNorm", "data", "b")
+    + layer("f", "Flatten", "b", "f")
+    + layer("i", "InnerProduct", "f", "i", "inner_product_param { num_output: 1 }"),
+    "an affine behind 2^31 pixels flattened": image(1, 1, 46340, 46340)
+    + layer("f", "Flatten", "data", "f")
+    + layer("b", "BatchNorm", "f", "b"),
+    "an inner product of 2^30 weights": image(1, 512, 7, 7)
+    + layer("b", "BatchNorm", "data", "b")
+    + layer("i", "InnerProduct", "b", "i", "inner_product_param { num_output: 40960 }")
+    + layer("c", "BatchNorm", "i", "c"),
+}
+
+
+@pytest.fixture(scope="module")
+def inspected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """All claims in one process: starting one for each would take longer than all else."""
+    return batch(CLAIMS, tmp_path_factory.mktemp("claims"), lambda path: ["inspect", path])
+
+
+def batch(texts: dict[str, str], folder: Path, command: Callable[[Path], list[str | Path]]) -> dict[str, Run]:
+    jobs = []
+    for number, text in enumerate(texts.values()):
+        path = folder / f"{number}.prototxt"
+        path.write_text(text)
+        jobs.append(command(path))
+    return dict(zip(texts, several(jobs), strict=True))
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claimed_size_takes_no_memory_to_plan_with(name: str, inspected: dict[str, Run]) -> None:
+    answers(inspected[name])
+    within_budget(inspected[name], 0, 0)
+
+
+# Layers whose ONNX form is made of constants or of a node for each step.
+
+EXPORTS: dict[str, str] = {
+    "2^31 steps of an LSTM": 'input: "d" input_shape { dim: 500000000 dim: 1 dim: 3 } '
+    'input: "c" input_shape { dim: 500000000 dim: 1 }\n'
+    + layer("x", "LSTM", "d c", "x", "recurrent_param { num_output: 1 }"),
+    "an LRN over 2^31 channels": IMAGE + layer("x", "LRN", "data", "x", f"lrn_param {{ local_size: {LARGEST} }}"),
+    "boxes on 20,000 x 20,000 cells": image(1, 1, 20000, 20000)
+    + layer("x", "PriorBox", "data data", "x", "prior_box_param { min_size: 3 }"),
+    "columns of 1,500 x 1,500 windows": image(1, 1, 2000, 2000)
+    + layer("x", "Im2col", "data", "x", "convolution_param { kernel_size: 1500 }"),
+    "YOLO on 15,000 x 15,000 cells": image(1, 6, 15000, 15000)
+    + layer(
+        "x",
+        "YoloDetectionOutput",
+        "data",
+        "x",
+        "yolo_detection_output_param { num_classes: 1 num_box: 1 biases: 1 biases: 1 }",
+    ),
+    "2^31 classes": image(1, 4)
+    + layer("x", "DetectionOutput", "data data data", "x", f"detection_output_param {{ num_classes: {LARGEST} }}"),
+    "an exponent of 10,000": IMAGE + layer("x", "Exp", "data", "x", "exp_param { base: 10 shift: 10000 }"),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("exports")
+    runs = batch(EXPORTS, folder, lambda path: ["export", path, "-o", path.with_suffix(".onnx")])
+    assert len(list(folder.glob("*.onnx"))) == sum(run.code == 0 for run in runs.values())
+    return runs
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_claimed_size_takes_no_memory_to_export(name: str, exported: dict[str, Run]) -> None:
+    answers(exported[name])
+    within_budget(exported[name], 0, 0)
+
+
+# Caffemodels.
+
+
+def weights(*fields: bytes) -> bytes:
+    """A layer `c` of these fields."""
+    return encode.length(100, encode.length(1, "c"), *fields)
+
+
+SOUND = weights(encode.length(7, encode.blob([1, 2, 3, 4], 2, 2)))
+VALUE = encode.length(5, encode.floats([1.0]))
+NOTHING = encode.number(99, 1)
+
+MODELS: dict[str, Callable[[], bytes]] = {
+    "a million layers": lambda: encode.length(100) * 1_000_000 + SOUND,
+    "249,000 layers": lambda: b"".join(encode.layer(str(i), "ReLU") for i in range(249_000)) + SOUND,
+    "a million tiny fields": lambda: NOTHING * 1_000_000 + SOUND,
+    "a million tiny fields in a layer": lambda: weights(NOTHING * 1_000_000),
+    "a million tiny fields in a blob": lambda: weights(encode.length(7, NOTHING * 1_000_000)),
+    "a million blobs": lambda: weights(encode.length(7) * 1_000_000),
+    "499,000 blobs that are wrong": lambda: weights(encode.length(7, encode.blob([1.0], 2)) * 499_000),
+    "500,000 chunks of one value": lambda: weights(encode.length(7, VALUE * 500_000)),
+    "a million values without packing": lambda: weights(
+        encode.length(7, (encode.tag(5, 5) + encode.floats([1.0])) * 1_000_000)
+    ),
+    "a million dims": lambda: weights(encode.length(7, encode.length(7, encode.length(1, b"\1" * 1_000_000)))),
+    "500,000 names": lambda: weights(encode.length(1, "c") * 500_000),
+    "a name of 10 MB": lambda: encode.layer("x" * 10_000_000, "ReLU") + SOUND,
+    "groups 10,000 deep": lambda: encode.tag(9, 3) * 10_000 + encode.tag(9, 4) * 10_000 + SOUND,
+    "a million groups": lambda: (encode.tag(9, 3) + encode.tag(9, 4)) * 1_000_000 + SOUND,
+    "a varint without end": lambda: encode.tag(9, 0) + b"\xff" * 1_000_000,
+    "a length of 2^63": lambda: encode.tag(100, 2) + encode.varint(2**63) + SOUND,
+    "a length of 2^64 - 1 in a blob": lambda: weights(encode.length(7, encode.tag(5, 2) + encode.varint(2**64 - 1))),
+    "a shape of 2^31": lambda: weights(encode.length(7, encode.shape(2**31), VALUE)),
+    "a shape of 2^31 x 2^31 x 4": lambda: weights(encode.length(7, encode.shape(2**31, 2**31, 4), VALUE)),
+    "a shape whose count overflows to the values": lambda: weights(
+        encode.length(7, encode.shape(2**32, 2**32 + 1), VALUE)
+    ),
+    "a negative shape": lambda: weights(encode.length(7, encode.shape(-1, -1), VALUE)),
+    "a shape of zero": lambda: weights(encode.length(7, encode.shape(0, 2**31))),
+    "legacy dims of 2^31": lambda: weights(encode.length(7, *(encode.number(i, 2**31) for i in range(1, 5)), VALUE)),
+}
+
+USER = image(1, 2) + layer("c", "InnerProduct", "data", "c", "inner_product_param { num_output: 2 bias_term: false }")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_hostile_caffemodel_is_read_or_refused_within_its_budget(name: str, tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(USER)
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(MODELS[name]())
+    run = bnfold("convert", tmp_path / "net.prototxt", path, "-o", tmp_path / "out.prototxt")
+    answers(run)
+    within_budget(run, path.stat().st_size, BYTES_PER_WIRE_BYTE)
+    if run.code:
+        assert len(list(tmp_path.iterdir())) == 2
+
+
+# Names, as they are and as a prototxt writes them.
+
+NAMES = {
+    "NUL": (b"a\0b", rb"a\000b"),
+    "a line end": (b"a\nb", rb"a\nb"),
+    "markup": (b"<script>alert(1)</script>", b"<script>alert(1)</script>"),
+    "a path": (b"../../../etc/passwd", b"../../../etc/passwd"),
+    "quotes": (b"\"q'\\", rb"\"q\'\\"),
+    "an escape sequence": (b"\x1b[31mred\x1b]0;title\7", rb"\033[31mred\033]0;title\007"),
+    "rich markup": (b"[bold]b[/bold]", b"[bold]b[/bold]"),
+    "what turns the direction of writing": ("\u202eabc".encode(), "\u202eabc".encode()),
+    "5,000 letters": (b"a" * 5000, b"a" * 5000),
+    "a format": (b"%s{0}$(x)`y`", b"%s{0}$(x)`y`"),
+    "a byte that is no UTF-8": (b"\xff", b"\xff"),
+    "nothing": (b"", b""),
+}
+
+
+def named(name: bytes) -> bytes:
+    """A prototxt whose layers and blobs are called like that."""
+    return (
+        (
+            IMAGE
+            + layer("@", "Convolution", "data", "@t", "convolution_param { num_output: 3 kernel_size: 1 }")
+            + layer("@r", "ReLU", "@t", "@u")
+            + layer("@b", "BatchNorm", "@u", "@v")
+        )
+        .encode()
+        .replace(b"@", name)
+    )
+
+
+def their_weights(name: bytes) -> bytes:
+    weight = encode.blob([value - 4.0 for value in range(9)], 3, 3, 1, 1)
+    convolution = weights_of(name, weight, encode.blob([1.0, 2.0, 3.0], 3))
+    return convolution + weights_of(
+        name + b"b", encode.blob([1.0, 2.0, 3.0], 3), encode.blob([4.0, 5.0, 6.0], 3), encode.blob([1.0], 1)
+    )
+
+
+def weights_of(name: bytes, *blobs: bytes) -> bytes:
+    return encode.length(100, encode.length(1, name), *(encode.length(7, blob) for blob in blobs))
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_hostile_name_is_a_name_and_nothing_else(kind: str, tmp_path: Path) -> None:
+    stored, written = NAMES[kind]
+    (tmp_path / "net.prototxt").write_bytes(named(written))
+    (tmp_path / "net.caffemodel").write_bytes(their_weights(stored))
+    reports = {option: tmp_path / f"report.{option}" for option in ("html", "json", "markdown")}
+    run = bnfold(
+        "fold",
+        tmp_path / "net.prototxt",
+        tmp_path / "net.caffemodel",
+        *("-o", tmp_path / "out.prototxt", "-o", tmp_path / "out.onnx"),
+        *(part for option, path in reports.items() for part in (f"--{option}", path)),
+        address_space=16 << 30,  # onnxruntime reserves much and takes little
+    )
+    assert run.code == 0, run.err
+    assert not [letter for letter in run.out + run.err if (letter < " " and letter != "\n") or letter in "\x7f\u202e"]
+    assert "<script>alert" not in reports["html"].read_text() + reports["markdown"].read_text()
+    json.loads(reports["json"].read_text())
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"net.prototxt", "net.caffemodel", "out.prototxt", "out.caffemodel", "out.onnx"} | {
+        path.name for path in reports.values()
+    }
+    assert stored in (tmp_path / "out.caffemodel").read_bytes()
