@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
+from bnfold.caffe.caffe_pb2 import BlobProto, BlobShape, LayerParameter, NetParameter
 
 Layer = tuple[str, list[tuple[int, ...]]]
 """A layer's text, and the shapes of what it learned."""
@@ -113,6 +113,24 @@ def blob(kind: str, name: str, index: int, shape: tuple[int, ...]) -> np.ndarray
     return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan))
 
 
+LAYER, BLOBS, DATA = 100, 7, 5
+"""Numbers of NetParameter.layer, LayerParameter.blobs and BlobProto.data."""
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A length-delimited field; protobuf itself would make a Python float of every weight first."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    """Seven bits at a time, the lowest first."""
+    head = b""
+    while value > 127:
+        head += bytes([value & 127 | 128])
+        value >>= 7
+    return head + bytes([value])
+
+
 def make(name: str, folder: Path) -> Path:
     """Write a model, unless it is there already.
 
@@ -128,14 +146,13 @@ def make(name: str, folder: Path) -> Path:
     with prototxt.with_suffix(".caffemodel").open("wb") as weights:
         weights.write(NetParameter(name=name).SerializeToString())
         for text, shapes in layers:
-            record = LayerParameter()
-            record.name, record.type = (line.split('"')[1] for line in text.split("\n")[1:3])
+            own, kind = (line.split('"')[1] for line in text.split("\n")[1:3])
+            record = LayerParameter(name=own, type=kind).SerializeToString()
             for index, shape in enumerate(shapes):
-                stored = record.blobs.add()
-                stored.shape.dim.extend(shape)
-                stored.data.extend(blob(record.type, record.name, index, shape).ravel().tolist())
-            one = NetParameter(layer=[record])
-            weights.write(one.SerializeToString())
+                values = np.ascontiguousarray(blob(kind, own, index, shape), "<f4").tobytes()
+                stored = BlobProto(shape=BlobShape(dim=shape)).SerializeToString()
+                record += field(BLOBS, stored + field(DATA, values))
+            weights.write(field(LAYER, record))
     prototxt.write_text(f'name: "{name}"\n' + "".join(text for text, _ in layers))
     return prototxt
 
