@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bnfold.digests import Digests
 from bnfold.errors import UnsupportedError, UsageError, WeightsError
 from bnfold.net import Net, Shape
 
@@ -123,12 +124,13 @@ def run(job: Job, progress: Progress | None = None) -> Report:
     """
     from bnfold.fold import fold
 
+    digests = digests_for(job.reading, job.writing)
     original = load(job.reading)
     require_weights(original)
     result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
     if job.verify:
         require_comparable(original, job.comparing)
-    source = Source(job.reading.files, [record.layer for record in result.report.folded])
+    source = Source(job.reading.files, [record.layer for record in result.report.folded], digests)
     written = save(result.net, job.writing, source)
     proofs = prove(original, result.net, written, job, progress) if job.verify else ()
     return Report(original, result.net, result.report, written, proofs, tuple(original.notes))
@@ -188,24 +190,24 @@ def require_comparable(original: Net, comparing: Mapping[str, Any]) -> None:
         raise UnsupportedError(sentence, error.cases) from None
 
 
+def digests_for(reading: Reading, writing: Writing) -> Digests | None:
+    """The hashes that an ONNX output carries, begun now."""
+    return Digests(reading.files) if any(format_of(path) == "onnx" for path in writing.paths) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """What an output was made from: the files, and the layers that were folded on the way."""
 
     files: Sequence[Path]
     folded: Sequence[str] = ()
+    digests: Digests | None = None
 
     def metadata(self) -> dict[str, str]:
         """The same as the key-value pairs that an ONNX model carries."""
-        hashes = {f"source:{path.name}": f"sha256:{_sha256(path)}" for path in self.files}
+        digests = self.digests or Digests(self.files)
+        hashes = {f"source:{path.name}": digest for path, digest in digests.found().items()}
         return hashes | ({"folded": ",".join(self.folded)} if self.folded else {})
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save(net: Net, writing: Writing, source: Source) -> tuple[Path, ...]:
@@ -266,10 +268,11 @@ def export(reading: Reading, writing: Writing, only: str) -> Report:
     if wrong := [str(path) for path in writing.paths if format_of(path) != only]:
         other = {"onnx": "convert", "prototxt": "export"}[only]
         raise UsageError(f"{', '.join(wrong)}: this writes .{only}; for the other format there is 'bnfold {other}'")
+    digests = digests_for(reading, writing)
     net = load(reading)
     if only == "onnx":
         require_weights(net)
-    written = save(net, writing, Source(reading.files))
+    written = save(net, writing, Source(reading.files, digests=digests))
     return Report(net, written=written, notes=tuple(net.notes))
 
 
@@ -309,14 +312,18 @@ def inspect(
 def require_paths(reading: Reading, writing: Writing, reports: Sequence[Path]) -> None:
     """Stop before any work where a file could not be written at its end.
 
+    What is written in place is put back first where a run that did so was killed: it is the input again.
+
     Raises:
         UsageError: a path is an input, comes twice, or has an unknown suffix.
         WriteError: there cannot be such a file.
     """
-    from bnfold.files import require_writable
+    from bnfold.files import recover, require_writable
 
     paths = [*writing.paths, *reports]
     paths += [path.with_suffix(".caffemodel") for path in writing.paths if format_of(path) == "prototxt"]
+    if writing.in_place:
+        recover(paths)
     require_writable(paths, reading.files, in_place=writing.in_place)
     require_writable(reports, reading.files)
 

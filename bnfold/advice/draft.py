@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from bnfold.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe import kinds
-from bnfold.caffe.binary import read_net
 from bnfold.caffe.caffe_pb2 import TEST, TRAIN, Phase
 from bnfold.caffe.phases import runs
 from bnfold.caffe.text import parse_prototxt, read_prototxt
@@ -246,6 +245,8 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
     if isinstance(prototxt, str):
         document = parse_prototxt(prototxt, ignore_unknown_fields=True)
     elif prototxt.suffix == ".caffemodel":
+        from bnfold.caffe.binary import read_net  # rare, and its tables take their time
+
         document = read_net(read_weights(prototxt))
     else:
         document = read_prototxt(prototxt, ignore_unknown_fields=True)

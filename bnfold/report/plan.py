@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from bnfold.report.data import fold_data, installed_version, plain
 from bnfold.report.figures import count
 from bnfold.report.text import fold_text, words
 
@@ -77,6 +76,8 @@ def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
 
 def as_json(inspection: Inspected) -> str:
     """The same as data, with a line break at the end."""
+    from bnfold.report.data import fold_data, installed_version, plain
+
     data: dict[str, Any] = {
         "schema": SCHEMA,
         "version": VERSION,
