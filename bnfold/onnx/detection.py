@@ -211,19 +211,27 @@ def _rows(block: Block, boxes: str, survivors: str, priors: int, labels: list[in
         block("GatherElements", tensor, order, axis=1, step=f"ordered_{name}")
         for tensor, name in ((scores, "scores"), (places, "places"), (label, "labels"))
     ]
-    alive = block("Greater", ordered[0], block.floats(LOWEST, "none"), step="is_kept")
-    where = transpose(block, block("NonZero", alive), (1, 0), "where")
     score, place, label = (
-        reshape(block, block("GatherND", tensor, where, step=name), (-1, 1), f"{name}_column")
-        for tensor, name in zip(ordered, ("score", "place", "row_label"), strict=True)
+        reshape(block, tensor, (-1, 1), f"{name}_column")
+        for tensor, name in zip(ordered, ("score", "place", "label"), strict=True)
     )
-    image = cut(block, where, [1], [0], [1], step="image")
+    image = _images_of(block, ordered[0], kept)
     prior = block("Sub", place, block("Mul", label, priors_constant, step="label_start"), step="prior")
     own = label if _own_boxes(block) else block("Mul", label, block.integers(0, "shared"), step="no_label")
     box = block("GatherND", boxes, block("Concat", image, own, prior, axis=1, step="box_place"), step="box")
     named = block("Gather", block.floats(labels, "names"), label, step="name")
-    rows = block("Concat", block("Cast", image, to=block.float_type), named, score, box, axis=1, step="rows")
-    return reshape(block, or_nothing(block, rows), (1, 1, -1, ROW), "blob")
+    number = block("Cast", image, to=block.float_type, step="image_number")
+    rows = block("Concat", number, named, score, box, axis=1, step="rows")
+    return reshape(block, or_nothing(block, rows, ordered[0]), (1, 1, -1, ROW), "blob")
+
+
+def _images_of(block: Block, rows: str, length: int) -> str:
+    """The number of the image that each of (N, length) entries belongs to, as a column."""
+    if not block.batched:
+        return block.integers(np.repeat(_numbers(block, block.shape[0]), length)[:, None], "image")
+    ones = block("Expand", block.floats([1.0], "entry"), block("Shape", rows, step="entries"), step="all_entries")
+    places = transpose(block, block("NonZero", ones, step="entry_places"), (1, 0), "entry_rows")
+    return cut(block, places, [1], [0], [1], step="image")
 
 
 def _numbers(block: Block, count: int) -> Array:
@@ -233,8 +241,17 @@ def _numbers(block: Block, count: int) -> Array:
     return numbers
 
 
-def or_nothing(block: Block, rows: str) -> str:
-    """(K, 7) rows, or where K is 0 one row (image, -1, ...) for each image."""
+def or_nothing(block: Block, rows: str, scores: str) -> str:
+    """Those of (M, 7) rows whose scores, M in any shape, survived; if none did, one (image, -1, ...) for each image.
+
+    The rows of nothing stand behind the others from the start, and are chosen like them. So only what is chosen has a
+    size that is known at run time, and that size is never 0: OpenCV 5 dies of GatherND by no indices, and tract takes
+    for granted that there is a first row.
+    """
+    alive = block("Greater", reshape(block, scores, (-1,), "row_scores"), block.floats(LOWEST, "none"), step="is_kept")
+    alive = block("Cast", alive, to=block.float_type, step="kept_rows")
+    total = reduce(block, "ReduceSum", alive, [0], step="kept_count")
+    none = block("Cast", block("Equal", total, block.floats(0.0, "zero")), to=block.float_type, step="is_nothing")
     if block.batched:
         batch = size_of_batch(block, block.bottom)
         images = block("NonZero", block("Expand", block.floats([1.0], "one"), batch, step="ones"), step="images")
@@ -245,11 +262,10 @@ def or_nothing(block: Block, rows: str) -> str:
     nothing = block(
         "Pad", images, block.integers([0, 0, 0, ROW - 1], "pads"), block.floats(-1.0, "minus"), mode="constant"
     )
-    count = size_of_batch(block, rows, "count")
-    zero = block.integers([0], "zero")
-    shown = block("Where", block("Equal", count, zero), batch, count, step="shown")
+    none = block("Expand", none, batch, step="nothing_rows")
+    chosen = block("NonZero", block("Concat", alive, none, axis=0, step="chosen_rows"), step="chosen")
     both = block("Concat", rows, nothing, axis=0, step="rows_or_nothing")
-    return block("Slice", both, zero, shown, zero, step="given")
+    return block("Gather", both, reshape(block, chosen, (-1,), "chosen_places"), axis=0, step="given")
 
 
 def _own_boxes(block: Block) -> bool:

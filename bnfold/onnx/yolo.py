@@ -11,12 +11,13 @@ wholly, so only its best class can be left, and only that one is written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from bnfold.onnx.builder import Block, LayerFunction, Refused
-from bnfold.onnx.detection import ROW, or_nothing
+from bnfold.onnx.detection import ROW, or_nothing, suppressed
 from bnfold.onnx.forms import cut, reduce, reshape, softmax, transpose
 from bnfold.params import YoloDetectionOutput
 
@@ -34,7 +35,8 @@ def yolo_v2(block: Block) -> str:
         _, _, height, width = block.images(index)
         anchors = np.array(view.biases[: 2 * view.num_box]).reshape(-1, 2) / width
         parts.append(_Scale(block, index, view, anchors, (height, width)).decoded(exclusive=True))
-    return _rows(block, parts, float(np.nextafter(np.float32(view.confidence_threshold), -np.inf)), view.nms_threshold)
+    threshold = float(np.nextafter(np.float32(view.confidence_threshold), -np.inf))
+    return _rows(block, parts, _boxes(block, view), threshold, view.nms_threshold)
 
 
 def yolo_v3(block: Block) -> str:
@@ -53,7 +55,12 @@ def yolo_v3(block: Block) -> str:
         _, _, height, width = block.images(index)
         anchors = biases[list(view.masks[index][: view.num_box])] / (width * view.anchors_scale[index])
         parts.append(_Scale(block, index, view, anchors, (height, width)).decoded(exclusive=False))
-    return _rows(block, parts, view.confidence_threshold, view.nms_threshold)
+    return _rows(block, parts, _boxes(block, view), view.confidence_threshold, view.nms_threshold)
+
+
+def _boxes(block: Block, view: YoloDetectionOutput) -> int:
+    """How many boxes all planes have."""
+    return sum(view.num_box * math.prod(block.images(index)[2:]) for index in range(len(block.bottoms)))
 
 
 class _Scale:
@@ -120,23 +127,20 @@ class _Scale:
         return block("Concat", *corners, axis=2, step=f"{name}/corners")
 
 
-def _rows(block: Block, parts: Sequence[tuple[str, str, str]], threshold: float, overlap: float) -> str:
+def _rows(block: Block, parts: Sequence[tuple[str, str, str]], count: int, threshold: float, overlap: float) -> str:
+    """The survivors of all `count` boxes, best first."""
     boxes, scores, labels = (
         block("Concat", *tensors, axis=axis, step=f"all_{name}") if len(parts) > 1 else tensors[0]
         for tensors, axis, name in zip(zip(*parts, strict=True), (1, 2, 2), ("boxes", "scores", "labels"), strict=True)
     )
     # Caffe drops an overlap of exactly the threshold too, the operator only what is above it.
-    limit = float(np.nextafter(np.float32(min(overlap, 1.0)), np.float32(-1)))
-    selected = block(
-        "NonMaxSuppression",
-        block.as_float32(boxes, "nms_boxes"),
-        block.as_float32(scores, "nms_scores"),
-        block.integers([np.iinfo(np.int32).max], "most"),
-        block.floats32([max(limit, 0.0)], "overlap"),
-        block.floats32([threshold], "threshold"),
-        step="nms",
+    limit = max(float(np.nextafter(np.float32(min(overlap, 1.0)), np.float32(-1))), 0.0)
+    cells = reshape(block, boxes, (1, 1, count, 4), "all_cells")
+    survivors = suppressed(block, cells, scores, count, 1, threshold, limit)
+    ranked, places = block.several(
+        "TopK", survivors, block.integers([count], "every"), outputs=2, axis=1, step="best_first"
     )
-    where = reshape(block, cut(block, selected, [1], [2], [3], step="box_number"), (-1,), "places")
+    where = reshape(block, places, (-1,), "places_flat")
     score, label = (
         block("Gather", reshape(block, tensor, (-1, 1), f"{name}_column"), where, axis=0, step=f"chosen_{name}")
         for tensor, name in ((scores, "scores"), (labels, "labels"))
@@ -146,7 +150,7 @@ def _rows(block: Block, parts: Sequence[tuple[str, str, str]], threshold: float,
     number = block("Cast", number, to=block.float_type, step="label_float")
     image = block("Mul", score, block.floats(0.0, "image_zero"), step="image")
     rows = block("Concat", image, number, score, box, axis=1, step="rows")
-    return reshape(block, or_nothing(block, rows), (1, 1, -1, ROW), "blob")
+    return reshape(block, or_nothing(block, rows, ranked), (1, 1, -1, ROW), "blob")
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
