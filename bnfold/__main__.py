@@ -1,8 +1,16 @@
 """The command `bnfold`, and `python -m bnfold`."""
 
 import gc
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
 
-from bnfold.cli import main
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Answer Ctrl-C where nothing has begun or all is done: there is nothing to clear up, and no use in a traceback."""
+    del number, frame
+    os._exit(130)
 
 
 def run() -> None:
@@ -11,10 +19,15 @@ def run() -> None:
     Such a process is short and makes next to no cycles, so looking for them (an eighth of the time that folding
     ResNet-152 takes, `benchmarks/run.py`) would find nothing.
     """
+    signal.signal(signal.SIGINT, _leave)
+    from bnfold.cli import main
+
     gc.disable()
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
     finally:
+        signal.signal(signal.SIGINT, _leave)
         gc.freeze()
 
 

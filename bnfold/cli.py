@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from bnfold.errors import BnfoldError, UsageError
+from bnfold.interruption import interruptible
 from bnfold.report.words import shortened, visible
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ class Commands(click.Group):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            code = super().main(*args, **kwargs)
+            with interruptible():
+                code = super().main(*args, **kwargs)
         except click.exceptions.Exit as stop:
             sys.exit(stop.exit_code)
         except click.UsageError as error:

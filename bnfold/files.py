@@ -201,6 +201,17 @@ def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath] = (), *
         outputs.abandon()
 
 
+def recover(paths: Iterable[StrPath]) -> None:
+    """Clear up after a run that was killed while it replaced `paths`, one set, which are to be read now.
+
+    Raises:
+        WriteError: an old file cannot be put back.
+    """
+    targets = [Path(os.path.realpath(path)) for path in paths]
+    asides = [Path(f"{target}{OLD_SUFFIX}") for target in targets]
+    _finish_interrupted([pair for pair in zip(targets, asides, strict=True) if pair[1].exists()])
+
+
 def _replace_together(outputs: list[Output]) -> None:
     """Give all outputs their names, as the top of this file says; puts the old files back when that fails."""
     asides = {output: Path(f"{output.target}{OLD_SUFFIX}") for output in outputs}

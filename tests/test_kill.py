@@ -1,0 +1,124 @@
+"""`bnfold fold` killed anywhere leaves the old pair, or the new one, or a gap that is noticed and that a rerun closes.
+
+The lines are those of our own code in order of execution, so each run kills at the same places; `killing.py` does it.
+Ctrl-C comes at stepped delays into a process of its own, since there the answer of the process counts, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases import golden
+
+TESTS = Path(__file__).parent
+GOLDEN = golden("seed_resnet_bn_scale")
+POINTS = 200
+OLD, NEW = ".bnfold-old", ".bnfold-new"
+
+
+@pytest.fixture(scope="module", params=["beside", "in-place"])
+def account(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What 200 kills left, on a pair that stood there before: another's, or the input itself."""
+    folder = tmp_path_factory.mktemp(request.param)
+    for name in ("in", "old"):
+        shutil.copyfile(GOLDEN.prototxt, folder / f"{name}.prototxt")
+        shutil.copyfile(GOLDEN.caffemodel, folder / f"{name}.caffemodel")
+    script = [sys.executable, str(TESTS / "killing.py"), str(folder), str(POINTS), request.param]
+    subprocess.run(script, check=True, timeout=300)
+    found: dict[str, Any] = json.loads((folder / "account.json").read_text())
+    found["old"] = {f"out.{kind}": (folder / f"old.{kind}").read_bytes().hex() for kind in ("caffemodel", "prototxt")}
+    return found
+
+
+def test_every_point_killed_the_run(account: dict[str, Any]) -> None:
+    assert [point["signal"] for point in account["points"]] == [signal.SIGKILL] * POINTS
+    assert len({point["line"] for point in account["points"]}) == POINTS
+    assert account["lines after commit"] > POINTS
+
+
+def test_what_is_there_under_its_name_is_whole_and_of_one_run(account: dict[str, Any]) -> None:
+    for point in account["points"]:
+        named = {name: value for name, value in point["left"].items() if name in account["new"]}
+        of_one_run = any(named.items() <= run.items() for run in (account["old"], account["new"]))
+        # A new one beside a gap is noticed; the gap says what to do.
+        assert of_one_run, point["line"]
+        assert len(named) == 2 or "a run was killed while it replaced this file" in point["complaint"], point["line"]
+        assert len(named) < 2 or not point["complaint"], point["line"]
+
+
+def test_what_stands_aside_is_the_old_file(account: dict[str, Any]) -> None:
+    kinds = set()
+    for point in account["points"]:
+        for name, value in point["left"].items():
+            if name.endswith(OLD):
+                assert value == account["old"][name.removesuffix(OLD)]
+            elif name not in account["new"]:
+                assert name.startswith(".")
+                assert name.endswith(NEW)
+        kinds.add(tuple(point["left"]))
+    assert len(kinds) > 5, "the kills met too few states to mean anything"
+
+
+def test_a_rerun_closes_every_gap_and_leaves_nothing_else(account: dict[str, Any]) -> None:
+    for point in account["points"]:
+        assert (point["code"], point["repaired"]) == (0, account["new"]), point["line"]
+
+
+# A real process, by the clock.
+
+
+def process(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "bnfold", "fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt"]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    return subprocess.Popen(
+        [*command, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for kind, path in (("prototxt", GOLDEN.prototxt), ("caffemodel", GOLDEN.caffemodel)):
+        shutil.copyfile(path, tmp_path / f"net.{kind}")
+        shutil.copyfile(path, tmp_path / f"out.{kind}")
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verify", [True, False])
+def test_ctrl_c_at_any_moment_is_a_sentence_and_leaves_no_half(folder: Path, verify: bool) -> None:
+    before = contents(folder)
+    arguments = [] if verify else ["--no-verify"]
+    start = time.monotonic()
+    with process(folder, *arguments) as whole:
+        whole.communicate(timeout=60)
+        assert whole.returncode == 0
+    duration = time.monotonic() - start
+    after = contents(folder)
+    codes = []
+    for step in range(16):
+        for name, content in before.items():
+            (folder / name).write_bytes(content)
+        child = process(folder, *arguments)
+        time.sleep(duration * (step + 0.5) / 16)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=60)
+        codes.append(child.returncode)
+        assert contents(folder) in (before, after)
+        # Before its first line of ours runs, Python answers by itself; that is the first 20 ms.
+        if child.returncode != -signal.SIGINT and step > 0:
+            assert child.returncode in (0, 130), said.decode()
+            assert b"Traceback" not in said, said.decode()
+    assert 130 in codes
