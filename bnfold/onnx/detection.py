@@ -207,22 +207,20 @@ def _rows(block: Block, boxes: str, survivors: str, priors: int, labels: list[in
     key = block("Mul", label_or_last, block.integers(kept, "keys"), step="label_key")
     key = block("Add", key, block.integers(_numbers(block, kept), "places_key"), step="key")
     _, order = block.several("TopK", key, count, outputs=2, axis=1, largest=0, step="order")
-    ordered = [
-        block("GatherElements", tensor, order, axis=1, step=f"ordered_{name}")
-        for tensor, name in ((scores, "scores"), (places, "places"), (label, "labels"))
-    ]
+    image = _images_of(block, scores, kept)
+    row = block("Mul", image, block.integers(kept, "row_length"), step="row_start")
+    row = block("Add", row, reshape(block, order, (-1, 1), "order_column"), step="row")
     score, place, label = (
-        reshape(block, tensor, (-1, 1), f"{name}_column")
-        for tensor, name in zip(ordered, ("score", "place", "label"), strict=True)
+        block("Gather", reshape(block, tensor, (-1,), f"{name}s_flat"), row, axis=0, step=f"ordered_{name}")
+        for tensor, name in ((scores, "score"), (places, "place"), (label, "label"))
     )
-    image = _images_of(block, ordered[0], kept)
     prior = block("Sub", place, block("Mul", label, priors_constant, step="label_start"), step="prior")
     own = label if _own_boxes(block) else block("Mul", label, block.integers(0, "shared"), step="no_label")
     box = block("GatherND", boxes, block("Concat", image, own, prior, axis=1, step="box_place"), step="box")
     named = block("Gather", block.floats(labels, "names"), label, step="name")
     number = block("Cast", image, to=block.float_type, step="image_number")
     rows = block("Concat", number, named, score, box, axis=1, step="rows")
-    return reshape(block, or_nothing(block, rows, ordered[0]), (1, 1, -1, ROW), "blob")
+    return reshape(block, or_nothing(block, rows, score), (1, 1, -1, ROW), "blob")
 
 
 def _images_of(block: Block, rows: str, length: int) -> str:
