@@ -18,13 +18,15 @@ def argmax(block: Block) -> str:
     one with the smaller, so the axis is searched backwards.
     """
     view = ArgMax.of(block.layer)
-    if view.axis is None:
-        axis, size = 1, math.prod(block.shape[1:])
-        x = block("Flatten", block.bottom, axis=1) if block.rank != 2 else block.bottom
-    else:
-        axis = canonical_axis(view.axis, block.rank, block.layer)
-        size, x = block.shape[axis], block.bottom
-    backwards = cut(block, x, [axis], [-1], [-size - 1], [-1], step="backwards")
+    axis = 1 if view.axis is None else canonical_axis(view.axis, block.rank, block.layer)
+    searched = list(range(1, block.rank)) if view.axis is None else [axis]
+    size, ends = math.prod(block.shape[one] for one in searched), [-block.shape[one] - 1 for one in searched]
+    backwards, first = block.bottom, [-1] * len(searched)
+    if searched:
+        # Before Flatten: tract cannot take this Slice past one that stands in front of it.
+        backwards = cut(block, backwards, searched, first, ends, first, step="backwards")
+    if view.axis is None and block.rank != 2:
+        backwards = block("Flatten", backwards, axis=1)
     values, places = block.several("TopK", backwards, block.integers([view.top_k], "k"), outputs=2, axis=axis)
     indices = block("Cast", block("Sub", block.integers(size - 1, "last"), places), to=block.float_type)
     if view.axis is not None:
