@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as `typing` has it, whose import takes the 10 ms in which Ctrl-C is still Python's own
 if TYPE_CHECKING:
+    from typing import Any
+
     from bnfold.caffe.read import load
     from bnfold.caffe.write import save_caffe
     from bnfold.diff.compare import compare
@@ -50,6 +50,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'bnfold' has no attribute '{name}'")
+    from importlib import import_module
+
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

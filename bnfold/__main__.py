@@ -1,14 +1,19 @@
 """The command `bnfold`, and `python -m bnfold`."""
 
+from __future__ import annotations
+
 import gc
 import os
 import signal
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Answer Ctrl-C where nothing has begun or all is done: there is nothing to clear up, and no use in a traceback."""
+    """Answer Ctrl-C before anything has begun: there is nothing to clear up, and no use in a traceback."""
     del number, frame
     os._exit(130)
 
@@ -27,7 +32,8 @@ def run() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
     finally:
-        signal.signal(signal.SIGINT, _leave)
+        # What is left is Python's own leaving, with the answer that was given already.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.freeze()
 
 

@@ -117,8 +117,8 @@ def test_ctrl_c_at_any_moment_is_a_sentence_and_leaves_no_half(folder: Path, ver
         _, said = child.communicate(timeout=60)
         codes.append(child.returncode)
         assert contents(folder) in (before, after)
-        # Before its first line of ours runs, Python answers by itself; that is the first 20 ms.
-        if child.returncode != -signal.SIGINT and step > 0:
+        # Before our first line runs Python answers by itself, which takes a fortieth of the time.
+        if step > 0:
             assert child.returncode in (0, 130), said.decode()
             assert b"Traceback" not in said, said.decode()
     assert 130 in codes
