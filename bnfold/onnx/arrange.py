@@ -51,16 +51,17 @@ def crop(block: Block) -> str:
 
 
 def eltwise(block: Block) -> str:
-    """PROD, MAX, or SUM with a factor for each bottom: a chain of Mul, Max or Add, which broadcast nothing here."""
+    """PROD, MAX, or SUM with a factor for each bottom: a chain of Mul, Max or Add, which broadcast nothing here.
+
+    Max takes any number of inputs, and pnnx keeps two of them.
+    """
     view = Eltwise.of(block.layer, len(block.bottoms))
     if any(len(shape) != block.rank for shape in block.shapes):
         raise Refused("its bottoms differ in their number of axes")
     tensors = list(block.bottoms)
-    if view.operation == "MAX":
-        return block("Max", *tensors)
     if view.operation == "SUM":
         tensors = [scaled(block, x, c, f"scale{i}") for i, (x, c) in enumerate(zip(tensors, view.coeff, strict=True))]
-    operator = {"PROD": "Mul", "SUM": "Add"}.get(view.operation)
+    operator = {"MAX": "Max", "PROD": "Mul", "SUM": "Add"}.get(view.operation)
     if operator is None:
         raise Refused(f"operation {view.operation} is none of PROD, SUM, MAX")
     result = tensors[0]

@@ -3,7 +3,7 @@
 Along one axis of size H, with kernel k, stride s, pad p and `out` windows, window i covers `[i*s - p, i*s - p + k)`.
 
     MAX   the largest pixel of the window clipped to [0, H)
-          = MaxPool with pads p and max(0, (out-1)*s + k - H - p)
+          = MaxPool with pads p and max(0, (out-1)*s + k - H - p), or p again where that gives the same windows
     AVE   the sum over the window clipped to [0, H), divided by the size of the window clipped to [-p, H + p)
           = no overhang beyond H + p: AveragePool with these pads, which count
           = else: Pad with p real zeros, then AveragePool whose end pads, the overhang, do not count
@@ -45,7 +45,7 @@ def maximum(block: Block, view: Pooling, *, mask: bool = False, step: str = "") 
     if view.is_global and not mask:
         return block("GlobalMaxPool", block.bottom, step=step)
     inside = _inside(view)
-    x, window = block.bottom, _window(inside, _overhang(inside, view.pad))
+    x, window = block.bottom, _window(inside, _after(inside))
     if block.is_double and not mask and any(window["pads"]):
         # onnx's evaluator mixes up pads that differ between axes.
         spatial = len(view.kernel)
@@ -67,11 +67,11 @@ def average(block: Block, x: str, view: Pooling, step: str = "") -> str:
         return block("GlobalAveragePool", x, step=step)
     inside = _inside(view)
     if not view.counts_padding:
-        y = block("AveragePool", x, step=step, **_window(inside, _overhang(inside, view.pad)), count_include_pad=0)
+        y = block("AveragePool", x, step=step, **_window(inside, _after(inside)), count_include_pad=0)
         return _divided_empty(block, y, view, inside)
     beyond = _overhang(inside, tuple(2 * p for p in view.pad))
     if not any(beyond):
-        y = block("AveragePool", x, step=step, **_window(inside, _overhang(inside, view.pad)), count_include_pad=1)
+        y = block("AveragePool", x, step=step, **_window(inside, _after(inside)), count_include_pad=1)
     else:
         if any(view.pad):
             around = (0, 0, *view.pad)
@@ -126,6 +126,17 @@ def _overhang(view: Pooling, padding: tuple[int, ...]) -> tuple[int, ...]:
         max(0, (out - 1) * s + k - size - around)
         for out, size, k, s, around in zip(view.output, view.image, view.kernel, view.stride, padding, strict=True)
     )
+
+
+def _after(view: Pooling) -> tuple[int, ...]:
+    """The pads behind the image: as in front where that gives the same windows, which suits more runtimes; pnnx pads
+    twice where they differ. Else what the last window needs.
+    """
+    symmetric = all(
+        (size + 2 * p - k) // s + 1 == out
+        for out, size, k, s, p in zip(view.output, view.image, view.kernel, view.stride, view.pad, strict=True)
+    )
+    return view.pad if symmetric else _overhang(view, view.pad)
 
 
 def _window(view: Pooling, after: tuple[int, ...]) -> dict[str, Any]:

@@ -77,3 +77,10 @@ def test_an_unpadded_pooling_is_one_node():
     net = layer_net('type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 }', [(1, 2, 8, 8)])
     (node,) = to_onnx(net).graph.node
     assert node.name == "l"
+
+
+@pytest.mark.parametrize(("size", "pads"), [(112, [1, 1, 1, 1]), (113, [1, 1, 1, 1]), (8, [1, 1, 1, 1])])
+def test_pads_are_equal_on_both_sides_where_that_gives_the_same_windows(size: int, pads: list[int]):
+    text = 'type: "Pooling" pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR }'
+    (node,) = to_onnx(layer_net(text, [(1, 2, size, size)])).graph.node
+    assert next(list(attribute.ints) for attribute in node.attribute if attribute.name == "pads") == pads
