@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
+
+INTERRUPTED = 130
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     """Answer Ctrl-C before anything has begun: there is nothing to clear up, and no use in a traceback."""
     del number, frame
-    os._exit(130)
+    os._exit(INTERRUPTED)
 
 
 def run() -> None:
@@ -31,6 +34,13 @@ def run() -> None:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            # Python would die of the signal itself where Ctrl-C came in the middle of an `exec`.
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(INTERRUPTED)
+        raise
     finally:
         # What is left is Python's own leaving, with the answer that was given already.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
