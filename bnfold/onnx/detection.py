@@ -54,7 +54,7 @@ def _priors(block: Block, view: PriorBox | PriorBoxClustered, sizes: Array) -> s
     _, _, height, width = block.images()
     block.affords(8 * len(sizes) * height * width)
     cells = np.array([height, width])
-    image = np.array(view.image or block.shapes[1][2:], dtype=np.float64)
+    image = np.array(view.image or block.images(1)[2:], dtype=np.float64)
     step = np.array(view.step) if view.step else image / cells
     y, x = np.meshgrid(
         *[(np.arange(count) + view.offset) * s for count, s in zip(cells, step, strict=True)], indexing="ij"
