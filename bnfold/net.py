@@ -256,14 +256,28 @@ class Net:
         if public is not None and public != new:
             self.public[new] = public
 
+    def without(self, layers: Iterable[Layer]) -> Net:
+        """A net of its own without some layers and all that depends on them; its outputs are what nobody reads then."""
+        gone = {id(layer) for layer in layers}
+        missing: set[str] = set()
+        kept: list[Layer] = []
+        for layer in self.layers:
+            if id(layer) in gone or not missing.isdisjoint(layer.bottoms):
+                missing.update(layer.tops)
+            else:
+                kept.append(layer)
+        return self._with(kept, outputs=[])
+
     def copy(self) -> Net:
         """A net of its own that shares weights and parameters, which are values."""
-        layers = [replace(layer, bottoms=list(layer.bottoms), tops=list(layer.tops)) for layer in self.layers]
+        return self._with(self.layers, self.outputs)
+
+    def _with(self, layers: Sequence[Layer], outputs: Sequence[str]) -> Net:
         return Net(
             name=self.name,
-            _layers=layers,
+            _layers=[replace(layer, bottoms=list(layer.bottoms), tops=list(layer.tops)) for layer in layers],
             inputs=dict(self.inputs),
-            outputs=list(self.outputs),
+            outputs=list(outputs),
             public=dict(self.public),
             notes=list(self.notes),
             file=self.file,

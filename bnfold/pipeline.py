@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bnfold.digests import Digests
-from bnfold.errors import UnsupportedError, UsageError, WeightsError
+from bnfold.errors import UsageError, WeightsError
 from bnfold.net import Net, Shape
 
 if TYPE_CHECKING:
@@ -128,12 +128,13 @@ def run(job: Job, progress: Progress | None = None) -> Report:
     original = load(job.reading)
     require_weights(original)
     result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
+    notes = list(original.notes)
     if job.verify:
-        require_comparable(original, job.comparing)
+        notes += require_comparable(original, job.comparing)
     source = Source(job.reading.files, [record.layer for record in result.report.folded], digests)
     written = save(result.net, job.writing, source)
     proofs = prove(original, result.net, written, job, progress) if job.verify else ()
-    return Report(original, result.net, result.report, written, proofs, tuple(original.notes))
+    return Report(original, result.net, result.report, written, proofs, tuple(notes))
 
 
 def load(reading: Reading, **options: Any) -> Net:
@@ -175,19 +176,25 @@ def require_weights(net: Net) -> None:
         )
 
 
-def require_comparable(original: Net, comparing: Mapping[str, Any]) -> None:
+def require_comparable(original: Net, comparing: Mapping[str, Any]) -> list[str]:
     """Stop before anything is written where the comparison could not be made afterwards.
 
+    Returns:
+        What the user should know of the comparison: the layers that it cannot look at.
+
     Raises:
-        BnfoldError: the data, a gate or a layer is in its way.
+        BnfoldError: the data or a gate is in its way.
     """
     from bnfold.diff.compare import check
+    from bnfold.diff.partial import runnable
 
-    try:
-        check(original, **comparing)
-    except UnsupportedError as error:
-        sentence = "the network cannot be run to compare it; --no-verify does without:"
-        raise UnsupportedError(sentence, error.cases) from None
+    part, hidden = runnable(original)
+    if part.outputs:
+        check(part, **comparing)
+    if not hidden:
+        return []
+    said = f"{', '.join(hidden[:5])}{f' and {len(hidden) - 5} more' if len(hidden) > 5 else ''}"
+    return [f"not compared, since it cannot be run or stands behind what cannot: {said}"]
 
 
 def digests_for(reading: Reading, writing: Writing) -> Digests | None:
@@ -226,6 +233,7 @@ def prove(
 ) -> tuple[DiffReport, ...]:
     """Compare the original with every file that was written, or with the folded net where none was."""
     from bnfold.diff.compare import compare
+    from bnfold.diff.partial import common_part, runnable
 
     proofs = []
     for candidate in job.writing.paths or (folded,):
@@ -237,7 +245,12 @@ def prove(
                 say(f"comparing with {name}", done, total)
 
         source = load_written(candidate, written, original, job.reading) if isinstance(candidate, Path) else candidate
-        proofs.append(compare(original, source, progress=report, **job.comparing))
+        ours = original
+        if runnable(original)[1]:
+            # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
+            ours, source = common_part(original, source if isinstance(source, Net) else folded)
+        if ours.outputs:
+            proofs.append(compare(ours, source, progress=report, **job.comparing))
     return tuple(proofs)
 
 

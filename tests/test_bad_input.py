@@ -78,11 +78,6 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
     "a folder as output": ((*FOLD[:-1], "x.prototxt"), {"x.prototxt": None}, "x.prototxt: is a folder"),
     "a gate without what it needs": ((*FOLD, "--max-top1-drop", "0.1"), {}, "needs a classifier and labels"),
     "a gate without a classifier": ((*FOLD, "--min-agreement", "0.1"), {}, "needs a classifier"),
-    "a layer that cannot be run": (
-        FOLD,
-        {"net.prototxt": TEXT + ODD},
-        r"cannot be run to compare it; --no-verify does without:\n  layer 'odd' \(Odd\)",
-    ),
     "a layer that cannot be exported": (
         ("export", *NET, "-o", "out.onnx"),
         {"net.prototxt": TEXT + ODD},

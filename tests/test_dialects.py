@@ -76,7 +76,7 @@ def test_a_layer_of_an_unknown_type_is_written_back_and_nothing_moves_through_it
         message("bn", "BatchNorm", "o", "y", stored),
     )
     source = {record.name: bytes(record.raw) for record in read_weights(Path("net.caffemodel")).records}
-    outcome = run("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt", "--no-verify")
+    outcome = run("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt")
     assert outcome.code == 0, outcome
     assert UNKNOWN in Path("out.prototxt").read_text()
     written = {record.name: bytes(record.raw) for record in read_weights(Path("out.caffemodel")).records}
@@ -94,7 +94,7 @@ def test_a_type_that_sounds_like_a_known_one_is_read_as_nothing_else(run: Run, k
         f'layer {{ name: "odd" type: "{kind}" bottom: "c" top: "y" }}',
         message("odd", kind, "c", "y", [MEAN, VARIANCE, ONE]),
     )
-    outcome = run("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt", "--no-verify")
+    outcome = run("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt")
     assert outcome.code == 0
     assert types() == ["Input", "Convolution", kind]
     assert Path("out.caffemodel").read_bytes() == Path("net.caffemodel").read_bytes()

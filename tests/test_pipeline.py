@@ -13,8 +13,12 @@ from cases import by_onnxruntime, distance, golden
 import bnfold
 from bnfold import pipeline
 from bnfold.caffe.write import prototxt_text
-from bnfold.errors import BnfoldError, UnsupportedError, UsageError, WeightsError, WriteError
+from bnfold.diff.compare import compare
+from bnfold.diff.partial import common_part
+from bnfold.errors import BnfoldError, UsageError, WeightsError, WriteError
+from bnfold.fold import fold
 from bnfold.fold.records import Folded
+from bnfold.net import Blobs
 from bnfold.pipeline import Job, Reading, Report, Writing
 
 CASE = golden("seed_resnet_bn_scale")
@@ -177,18 +181,43 @@ def test_what_cannot_be_done_stops_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_layer_that_cannot_be_run_stops_a_proof_before_anything_is_written(tmp_path: Path) -> None:
-    (tmp_path / "net.prototxt").write_text(
-        CASE.prototxt.read_text() + 'layer { name: "odd" type: "Odd" bottom: "res2a" top: "odd" }'
-    )
+ODD = 'layer { name: "odd" type: "Odd" bottom: "res2a" top: "odd" }'
+BEHIND = 'layer { name: "behind" type: "ReLU" bottom: "odd" top: "odd" }'
+
+
+def with_an_unknown_layer(tmp_path: Path) -> Reading:
+    (tmp_path / "net.prototxt").write_text(CASE.prototxt.read_text() + ODD + BEHIND)
+    return Reading(tmp_path / "net.prototxt", str(CASE.caffemodel))
+
+
+def test_a_layer_that_cannot_be_run_leaves_the_rest_to_be_proved(tmp_path: Path) -> None:
+    reading = with_an_unknown_layer(tmp_path)
+    report = pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt",)), comparing={"layers": True}))
+    (proof,) = report.proofs
+    assert proof.passed
+    assert "res2a" in [blob.blob for blob in proof.blobs]
+    assert any("layer 'odd' (Odd), layer 'behind' (ReLU)" in note for note in report.notes)
+    assert ODD in (tmp_path / "a.prototxt").read_text()
+
+
+def test_a_fault_in_front_of_a_layer_that_cannot_be_run_is_found(tmp_path: Path) -> None:
+    original = pipeline.load(with_an_unknown_layer(tmp_path))
+    faulty = fold(original).net
+    layer = next(layer for layer in faulty.layers if layer.type == "Convolution")
+    layer.blobs = Blobs([layer.blobs[0] * 1.5, *layer.blobs.stored[1:]])
+    ours, theirs = common_part(original, faulty)
+    assert not compare(ours, theirs).passed
+    assert compare(*common_part(original, fold(original).net)).passed
+
+
+def test_a_net_of_which_nothing_runs_is_folded_and_says_so(tmp_path: Path) -> None:
+    text = 'layer { name: "odd" type: "Odd" bottom: "data" top: "odd" }'
+    text = 'input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 } ' + text
+    (tmp_path / "net.prototxt").write_text(text)
     reading = Reading(tmp_path / "net.prototxt", str(CASE.caffemodel))
-    writing = Writing((tmp_path / "a.prototxt",))
-    with pytest.raises(UnsupportedError, match="--no-verify"):
-        pipeline.run(Job(reading, writing))
-    assert [path.name for path in tmp_path.iterdir()] == ["net.prototxt"]
-    report = pipeline.run(Job(reading, writing, verify=False))
+    report = pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt",))))
     assert report.proofs == ()
-    assert "Odd" in (tmp_path / "a.prototxt").read_text()
+    assert any("layer 'odd' (Odd)" in note for note in report.notes)
 
 
 def test_one_output_that_cannot_be_written_leaves_none(tmp_path: Path) -> None:

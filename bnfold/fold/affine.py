@@ -58,6 +58,11 @@ class Affine:
         """Whether no scale or shift is NaN or infinite."""
         return bool(np.all(np.isfinite(self.scale)) and np.all(np.isfinite(self.shift)))
 
+    def fits(self, dtype: npt.DTypeLike) -> bool:
+        """Whether every scale and shift is finite as a stored value, too."""
+        largest = np.finfo(dtype).max
+        return bool(np.all(np.abs(self.scale) <= largest) and np.all(np.abs(self.shift) <= largest))
+
     @property
     def is_uniform(self) -> bool:
         """Whether all channels are treated alike, so that mixing them changes nothing."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
+import numpy.typing as npt
+
 from bnfold.fold.absorb import LINEAR, Change, absorb_backward, absorb_forward
 from bnfold.fold.affine import Affine
 from bnfold.fold.commute import COMMUTE, Moved, Place, require
@@ -68,6 +70,7 @@ class Scene:
         excluded: layers that may not be rewritten, by identity.
         affine: the affine that a layer computes, or None; raises `Blocked` for one that cannot be read.
         budget: what all plans together may look at.
+        stored: the type of the net's learned values.
     """
 
     net: Net
@@ -77,6 +80,7 @@ class Scene:
     excluded: Collection[int]
     affine: Callable[[Layer], Affine | None]
     budget: Budget
+    stored: npt.DTypeLike
 
     def place(self, layer: Layer) -> Place:
         """The layer with the shapes around it."""
@@ -119,7 +123,7 @@ class _Journal:
             if layer.type in LINEAR:
                 change = self.change(self.scene.place(layer), affine)
             elif (own := self._own(layer)) is not None:
-                require(self.compose(own, affine).is_finite, "the composition would not be finite")
+                self._composed(own, affine)
             else:
                 return False
         self.absorbed.append(_Taken(layer, affine, change))
@@ -145,8 +149,14 @@ class _Journal:
             if change is not None:
                 plan.changes.append((layer, change))
             elif (own := self.scene.affine(layer)) is not None:
-                plan.merged.append((layer, self.compose(own, affine)))
+                with _naming(layer):
+                    plan.merged.append((layer, self._composed(own, affine)))
         return plan
+
+    def _composed(self, own: Affine, affine: Affine) -> Affine:
+        composition = self.compose(own, affine)
+        require(composition.fits(self.scene.stored), "the composition would not be finite as a stored value")
+        return composition
 
     def _joined(self, before: _Taken, after: _Taken) -> _Taken:
         layer, affine = before.layer, before.affine.then(after.affine)

@@ -128,7 +128,7 @@ class _Sweep:
                 raise UsageError(f"--keep {blob}: the network has no blob of that name")
             protected.setdefault(blob, f"'{blob}' is kept, as --keep asks")
         order = {id(layer): position for position, layer in enumerate(layers)}
-        return Scene(self.net, self.shapes, order, protected, excluded, self._affine, Budget(len(layers)))
+        return Scene(self.net, self.shapes, order, protected, excluded, self._affine, Budget(len(layers)), self.stored)
 
     def _affine(self, layer: Layer) -> Affine | None:
         """The affine that a layer computes by now, in float64; the stored values are rounded only once, at the end."""

@@ -133,6 +133,21 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
         )
 
 
+def refused_layers(net: Net) -> list[Layer]:
+    """The layers that ONNX has no form for, or whose shapes such a layer in front hides."""
+    graph = Graph(net, infer_shapes(net), Options(OPSETS.stop - 1, np.dtype(np.float32)), {})
+    refused = []
+    for layer in net.layers:
+        if layer.type not in SOURCES:
+            mark = graph.mark()
+            try:
+                write_layer(graph, layer)
+            except (Refused, ModelError, UnsupportedError):
+                graph.reset(mark)
+                refused.append(layer)
+    return refused
+
+
 def write_layer(graph: Graph, layer: Layer) -> None:
     """Add one layer's nodes.
 
