@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, cast
@@ -27,6 +27,10 @@ PATIENCE = 300
 """Seconds for one model."""
 WORDS = 200
 FORMS = ("as it is", "folded")
+ROW = 7
+"""Numbers of a detection: image, label, score and four corners."""
+SAME_SCORE = 1e-6
+"""Ten roundings of a float32 near 1."""
 EMPTY_WINDOW = np.finfo(np.float32).min
 
 # Answers that are indices: a rounding may decide between two equal scores, so the scores behind them are compared.
@@ -44,7 +48,7 @@ class Verdict:
     Attributes:
         kind: equal; differs (it ran, and gave something else); refused (it did not run).
         distance: the largest difference from Caffe's output relative to the range, where one can be taken.
-        words: how it differs where no number says it, or the runtime's words.
+        words: what a number does not say, or the runtime's words.
     """
 
     kind: Kind
@@ -53,14 +57,16 @@ class Verdict:
 
     def __str__(self) -> str:
         distance = "" if self.distance is None else f"{self.distance:.1e}"
-        return f"{self.kind} {distance}{self.words}".strip()
+        return " ".join(part for part in (self.kind, distance, self.words) if part)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """What str() gave."""
         kind, _, rest = text.partition(" ")
-        distance = float(rest) if NUMBER.fullmatch(rest) else None
-        return cls(cast(Kind, kind), distance, "" if distance is not None else rest)
+        number, _, words = rest.partition(" ")
+        if NUMBER.fullmatch(number):
+            return cls(cast(Kind, kind), float(number), words)
+        return cls(cast(Kind, kind), None, rest)
 
 
 def zoo() -> list[str]:
@@ -175,10 +181,17 @@ def judge(case: Case, net: Net, given: Mapping[str, Array]) -> Verdict:
     verdicts = []
     for name, answer in case.answers.items():
         ours = given[next(blob for blob in net.outputs if net.public_name(blob) == name)]
+        words = ""
         if case.name in SCORES:
             ours, answer = (scores_of(case, indices) for indices in (ours, answer))
-        verdicts.append(compare(ours, answer, tolerance))
-    return max(verdicts, key=lambda verdict: (verdict.kind == "differs", bool(verdict.words), verdict.distance or 0))
+        elif answer.shape[-1:] == (ROW,) and answer.shape == ours.shape:
+            ours, moved = in_order(ours, answer)
+            words = f"({moved} rows of equal score in another order)" if moved else ""
+        verdict = compare(ours, answer, tolerance)
+        verdicts.append(replace(verdict, words=words) if verdict.kind == "equal" else verdict)
+    return max(
+        verdicts, key=lambda verdict: (verdict.kind == "differs", verdict.distance is None, verdict.distance or 0)
+    )
 
 
 def compare(ours: Array, answer: Array, tolerance: float) -> Verdict:
@@ -195,6 +208,27 @@ def compare(ours: Array, answer: Array, tolerance: float) -> Verdict:
     extent = max(float(np.ptp(answer)), float(np.abs(answer).max())) or 1.0
     distance = float(np.abs(ours - answer).max()) / extent
     return Verdict("equal" if distance <= tolerance else "differs", distance)
+
+
+def in_order(ours: Array, answer: Array) -> tuple[Array, int]:
+    """Detections in the order of Caffe's, where a rounding may decide between two of one score; how many had moved.
+
+    Rows are (image, label, score, box). Only rows of one image and label are paired anew, and only where Caffe's scores
+    of them are as good as equal.
+    """
+    rows, wanted = ours.reshape(-1, ROW), answer.reshape(-1, ROW)
+    order = np.arange(len(rows))
+    begin = 0
+    for end in range(1, len(wanted) + 1):
+        here, before = wanted[min(end, len(wanted) - 1)], wanted[end - 1]
+        if end < len(wanted) and (here[:2] == before[:2]).all() and abs(here[2] - before[2]) <= SAME_SCORE:
+            continue
+        left = list(range(begin, end))
+        for index in range(begin, end):
+            order[index] = min(left, key=lambda other: float(np.abs(rows[other] - wanted[index]).sum()))
+            left.remove(order[index])
+        begin = end
+    return rows[order].reshape(ours.shape), int((order != np.arange(len(rows))).sum())
 
 
 def scores_of(case: Case, indices: Array) -> Array:

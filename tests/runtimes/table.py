@@ -107,7 +107,7 @@ def _cell(entry: Entry, case: str, notes: Notes) -> str:
 def _said(verdict: Verdict, notes: Notes) -> str:
     if verdict.kind == "refused":
         return f"**refused** ({notes.setdefault(verdict.words, len(notes) + 1)})"
-    measure = verdict.words if verdict.distance is None else f"{verdict.distance:.1g}"
+    measure = verdict.words if verdict.distance is None else f"{verdict.distance:.1g} {verdict.words}".strip()
     return f"**differs**: {measure}" if verdict.kind == "differs" else f"equal {measure}".strip()
 
 

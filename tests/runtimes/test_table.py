@@ -12,7 +12,7 @@ import pytest
 from cases import ZOO, golden, goldens
 from runtimes import record
 from runtimes.environments import PYPROJECT, RUNTIMES, requirements
-from runtimes.harness import Refusal, Verdict, Worker, compare, judge_case, said, zoo
+from runtimes.harness import Refusal, Verdict, Worker, compare, in_order, judge_case, said, zoo
 from runtimes.table import PAGE, render
 
 ANSWER = np.array([[0.0, 1.0, -1.0, 2.0]], np.float32)
@@ -88,12 +88,26 @@ def test_an_empty_pooling_window_is_no_part_of_the_range_and_has_to_be_empty() -
     assert compare(np.array([-np.inf, 1.0]), answer, 2e-5).kind == "differs"
 
 
+def test_detections_of_one_score_may_change_places_and_others_may_not() -> None:
+    answer = np.array([[0, 1, 0.9, 1, 1, 2, 2], [0, 1, 0.5, 3, 3, 4, 4], [0, 1, 0.5 - 1e-7, 5, 5, 6, 6]])
+    moved, count = in_order(answer[[0, 2, 1]], answer)
+    assert count == 2
+    assert compare(moved, answer, 2e-5).kind == "equal"
+    better_first, _ = in_order(answer[[1, 0, 2]], answer)
+    assert compare(better_first, answer, 2e-5).kind == "differs"
+
+
 def test_a_scalar_may_come_as_one_element() -> None:
     assert compare(np.ones(1), np.ones(()), 2e-5).kind == "equal"
 
 
 def test_a_verdict_is_read_as_it_was_written() -> None:
-    for verdict in (Verdict("equal"), Verdict("equal", 2.5e-6), Verdict("differs", words="not finite")):
+    for verdict in (
+        Verdict("equal"),
+        Verdict("equal", 2.5e-6),
+        Verdict("equal", 2.5e-6, "(2 rows)"),
+        Verdict("differs", words="not finite"),
+    ):
         assert Verdict.parse(str(verdict)) == verdict
 
 
