@@ -166,14 +166,16 @@ class _Sweep:
                 self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
             return []
         try:
-            plan = plan_backward(scene, layer, affine)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with the layer's name
+                plan = plan_backward(scene, layer, affine)
         except Blocked as blocked:
             behind = str(blocked)
         else:
             self._commit_backward(layer, plan)
             return self._settled(plan)
         try:
-            plan = plan_forward(scene, layer, affine)
+            with np.errstate(over="ignore", invalid="ignore"):
+                plan = plan_forward(scene, layer, affine)
         except Blocked as blocked:
             self._keep(layer, f"backward: {behind}; forward: {blocked}")
         else:

@@ -1,0 +1,171 @@
+"""Weights at the ends of float32: a layer that cannot be folded says why by its name, and numpy is never heard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import golden
+from nets import net
+
+import bnfold
+from bnfold.fold import fold
+from bnfold.net import Net
+
+ROOT = Path(__file__).resolve().parents[1]
+
+DATA = 'input: "data" input_shape { dim: 1 dim: 2 dim: 4 dim: 4 }\n'
+CONV = (
+    'layer { name: "c" type: "Convolution" bottom: "%s" top: "c" convolution_param { num_output: 2 kernel_size: 1 } }\n'
+)
+NORM = 'layer { name: "b" type: "BatchNorm" bottom: "%s" top: "b" }\n'
+SCALE = 'layer { name: "s" type: "Scale" bottom: "%s" top: "s" scale_param { bias_term: true } }\n'
+POWER = 'layer { name: "%s" type: "Power" bottom: "%s" top: "%s" power_param { scale: %s shift: %s } }\n'
+
+
+@pytest.fixture(autouse=True)
+def numpy_is_strict() -> object:
+    """Whatever numpy would warn of is an error here, unless the code says that it expects it."""
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        yield
+
+
+def conv(weight: float, bias: float = 1.0) -> list[np.ndarray]:
+    return [np.full((2, 2, 1, 1), weight), np.array([bias, 1.0])]
+
+
+def norm(mean: float, variance: float, factor: float = 1.0) -> list[np.ndarray]:
+    return [np.array([mean, 1.0]), np.array([variance, 1.0]), np.array([factor])]
+
+
+def scale(gamma: float, beta: float) -> list[np.ndarray]:
+    return [np.array([gamma, 1.0]), np.array([beta, 0.0])]
+
+
+def made(text: str, weights: dict[str, Sequence[np.ndarray]]) -> Net:
+    with np.errstate(over="ignore"):
+        return net(DATA + text, **weights)
+
+
+FOLDED = {
+    "gamma 1e38 on a weight of 1": (CONV % "data" + SCALE % "c", {"c": conv(1.0), "s": scale(1e38, 0.0)}),
+    "gamma below the smallest normal number": (CONV % "data" + SCALE % "c", {"c": conv(1e-38), "s": scale(1e-45, 0.0)}),
+    "variance 7e-46": (CONV % "data" + NORM % "c", {"c": conv(1.0), "b": norm(1.0, 7e-46)}),
+    "variance -7e-44": (CONV % "data" + NORM % "c", {"c": conv(1.0), "b": norm(1.0, -7e-44)}),
+    "variance 7e5": (CONV % "data" + NORM % "c", {"c": conv(1.0), "b": norm(1.0, 7e5)}),
+    "factor 1e-45": (CONV % "data" + NORM % "c", {"c": conv(1.0), "b": norm(1e-45, 1e-45, 1e-45)}),
+    "a shift of 3e38 summed in front": (SCALE % "data" + CONV % "s", {"s": scale(1.0, 3e38), "c": conv(0.25)}),
+}
+
+
+@pytest.mark.parametrize("what", FOLDED)
+def test_extreme_values_that_fit_are_folded_to_finite_ones(what: str) -> None:
+    result = fold(made(*FOLDED[what]))
+    assert not list(result.report.kept)
+    for layer in result.net.layers:
+        assert all(np.isfinite(blob).all() for blob in layer.blobs)
+
+
+KEPT = {
+    "gamma 1e38 on a weight of 1000": (
+        CONV % "data" + SCALE % "c",
+        {"c": conv(1e3), "s": scale(1e38, 0.0)},
+        "layer 'c' (Convolution): a folded weight would not be finite",
+    ),
+    "two biases of 3e38": (
+        CONV % "data" + SCALE % "c",
+        {"c": conv(1.0, 3e38), "s": scale(1.0, 3e38)},
+        "layer 'c' (Convolution): a folded bias would not be finite",
+    ),
+    "a mean of 3e38 over a factor of 1e-38": (
+        CONV % "data" + NORM % "c",
+        {"c": conv(1.0), "b": norm(3e38, 1.0, 1e-38)},
+        "layer 'c' (Convolution): a folded bias would not be finite",
+    ),
+    "a weight that is no number": (
+        CONV % "data" + NORM % "c",
+        {"c": conv(np.nan), "b": norm(1.0, 1.0)},
+        "layer 'c' (Convolution): a folded weight would not be finite",
+    ),
+    "an infinite weight times 0": (
+        CONV % "data" + SCALE % "c",
+        {"c": conv(np.inf), "s": scale(0.0, 0.0)},
+        "layer 'c' (Convolution): a folded weight would not be finite",
+    ),
+    "a gamma that is no number": (
+        CONV % "data" + SCALE % "c",
+        {"c": conv(1.0), "s": scale(np.nan, 0.0)},
+        "its scale or shift is not finite",
+    ),
+    "a factor in front of a weight of 3e38": (
+        SCALE % "data" + CONV % "s",
+        {"s": scale(1e30, 0.0), "c": conv(3e38)},
+        "layer 'c' (Convolution): a folded weight would not be finite",
+    ),
+    "two factors of 1e38": (
+        POWER % ("p", "data", "p", "1e38", "0") + POWER % ("q", "p", "q", "1e38", "0"),
+        {},
+        "layer 'q' (Power): the composition would not be finite as a stored value",
+    ),
+    "a BatchNorm in front of a gamma of 3e38": (
+        NORM % "data" + SCALE % "b",
+        {"b": norm(1.0, 1e-12), "s": scale(3e38, 3e38)},
+        "layer 's' (Scale): the composition would not be finite as a stored value",
+    ),
+    "a dozen factors of 3e38, beyond float64": (
+        "".join(POWER % (f"p{i}", f"p{i - 1}" if i else "data", f"p{i}", "3e38", "1") for i in range(12)),
+        {},
+        "layer 'p1' (Power): the composition would not be finite as a stored value",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_what_would_overflow_is_kept_with_the_name_of_the_layer(what: str, tmp_path: Path) -> None:
+    text, weights, reason = KEPT[what]
+    result = fold(made(text, weights))
+    assert any(reason in kept.reason for kept in result.report.kept)
+    bnfold.save_caffe(result.net, tmp_path / "out.prototxt")
+
+
+REFUSED = {
+    "variance 0 without eps": (0.0, 1.0, "variance + eps of channel 0 is 0"),
+    "variance -1": (-1.0, 1.0, "variance + eps of channel 0 is -0.99999"),
+    "variance NaN": (np.nan, 1.0, "variance of channel 0 is nan"),
+    "variance infinite": (np.inf, 1.0, "variance of channel 0 is inf"),
+    "factor NaN": (1.0, np.nan, "its scale factor is nan"),
+    "factor infinite": (1.0, np.inf, "its scale factor is inf"),
+    "factor -1": (1.0, -1.0, "variance + eps of channel 0 is -0.99999"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_statistics_that_make_no_sense_name_layer_and_channel(what: str) -> None:
+    variance, factor, sentence = REFUSED[what]
+    layer = NORM % "c" if variance else NORM.replace("top", "batch_norm_param { eps: 0 } top") % "c"
+    with pytest.raises(bnfold.BnfoldError, match=r"^layer 'b' \(BatchNorm\): ") as caught:
+        fold(made(CONV % "data" + layer, {"c": conv(1.0), "b": norm(1.0, variance, factor)}))
+    assert sentence in str(caught.value)
+
+
+def test_the_command_is_clean_under_dev_mode_with_warnings_as_errors(tmp_path: Path) -> None:
+    case = golden("seed_resnet_bn_scale")
+    for path in (case.prototxt, case.caffemodel):
+        shutil.copyfile(path, tmp_path / path.name)
+    run = subprocess.run(
+        [
+            sys.executable,
+            *"-X dev -W error -m bnfold fold net.prototxt net.caffemodel -o out.prototxt -o out.onnx".split(),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
