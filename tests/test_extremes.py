@@ -158,11 +158,19 @@ def test_the_command_is_clean_under_dev_mode_with_warnings_as_errors(tmp_path: P
     case = golden("seed_resnet_bn_scale")
     for path in (case.prototxt, case.caffemodel):
         shutil.copyfile(path, tmp_path / path.name)
+    command = [
+        "fold",
+        "net.prototxt",
+        "net.caffemodel",
+        "-o",
+        "out.prototxt",
+        "-o",
+        "out.onnx",
+        "--html",
+        "report.html",
+    ]
     run = subprocess.run(
-        [
-            sys.executable,
-            *"-X dev -W error -m bnfold fold net.prototxt net.caffemodel -o out.prototxt -o out.onnx".split(),
-        ],
+        [sys.executable, "-X", "dev", "-W", "error", "-m", "bnfold", *command],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
