@@ -20,7 +20,7 @@ from bnfold.net import Array
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ERROR = 3  # onnxruntime's severity: its warnings are about optimisations that we do not want
+FATAL = 4  # onnxruntime's severity: its errors come as exceptions, too, and its warnings are about optimisations
 
 DTYPES = {
     "tensor(bool)": np.bool_,
@@ -80,7 +80,7 @@ class Session:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.use_deterministic_compute = True
         options.intra_op_num_threads = threads
-        options.log_severity_level = ERROR
+        options.log_severity_level = FATAL
         if folder is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         # Packed copies of the weights make runs no faster here, and a mapped file would be read into memory for them.

@@ -17,6 +17,7 @@ from bnfold.diff.measure import Measurement, Progress
 from bnfold.diff.models import Model, open_model
 from bnfold.diff.pairing import pair
 from bnfold.diff.records import DiffReport
+from bnfold.diff.room import require_room
 from bnfold.errors import UsageError
 from bnfold.net import Array, Net, Shape
 from bnfold.preparation import Preparation, from_prototxt
@@ -84,6 +85,9 @@ def compare(
     _require_tolerance(tolerance)
     ours = open_model(reference, "reference", batch=batch, input_shapes=input_shapes, reading=reading)
     theirs = open_model(candidate, "candidate", batch=batch, input_shapes=input_shapes, reading=reading)
+    for model in (ours, theirs):
+        if model.net is not None:
+            require_room(model.net, layers)
     kin = _kin(ours, theirs)
     if ours.name == theirs.name:
         theirs.name += ", folded" if kin else ", candidate"
@@ -110,6 +114,7 @@ def check(
     tolerance: float = 1e-4,
     min_agreement: float | None = None,
     max_top1_drop: float | None = None,
+    layers: bool = True,
     seed: int = 0,
     **_: Any,
 ) -> None:
@@ -118,6 +123,7 @@ def check(
     For those who write files before they compare them. Arguments and exceptions are those of `compare`.
     """
     _require_tolerance(tolerance)
+    require_room(reference, layers)
     ours = open_model(reference, "reference")
     shape = layout(ours.feeds, ours.feeds, {name: name for name in ours.feeds})
     data = choose_samples(samples, None, shape, seed, preparation or partial(_said_by, ours))

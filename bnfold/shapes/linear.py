@@ -103,9 +103,12 @@ def _columns(layer: Layer, bottom: Shape) -> Shape:
 
 
 def inner_product(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The axes in front of `axis`, then num_output."""
+    """The axes in front of `axis`, then num_output; a second bottom is the weight."""
     view = InnerProduct.of(layer)
     axis = canonical_axis(view.axis, len(bottoms[0]), layer)
+    needed = [count(bottoms[0][axis:]) * view.num_output, *map(count, bottoms[1:])]
+    if min(needed) > 0 and len(set(needed)) > 1:
+        raise ModelError(f"{layer}: its weight, the second bottom, has {needed[1]} values, and {needed[0]} are needed")
     return [(*bottoms[0][:axis], view.num_output)]
 
 
