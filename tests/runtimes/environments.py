@@ -4,7 +4,8 @@
 
 makes FOLDER/NAME for every runtime, or those that are named, from the optional-dependency groups `runtime-NAME` of
 pyproject.toml. They cannot share one: OpenCV 5 and the OpenCV 4 of our other tests have the same module, and each pins
-what it likes.
+what it likes. MNN is not among them: importing its converter runs pip in whatever Python comes first on the path, so no
+environment holds it.
 """
 
 from __future__ import annotations

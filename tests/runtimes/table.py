@@ -20,7 +20,7 @@ from cases import DEEP_TOLERANCE, TOLERANCE
 from runtimes import record
 from runtimes.environments import RUNTIMES, installed, python_of
 from runtimes.harness import FORMS, Verdict, names
-from runtimes.reasons import REASONS
+from runtimes.reasons import FORMS_CHANGED, REFUSALS
 from runtimes.record import Entry
 
 PAGE = Path(__file__).parents[2] / "docs" / "runtimes.md"
@@ -48,6 +48,16 @@ BNFOLD_RUNTIMES=FOLDER pytest tests/runtimes -m opencv5   # or: hold them to wha
 Cases that are equal, both as they are and folded.
 """
 
+KNOWN = "\n".join(
+    [
+        "## What is known about the others\n",
+        *(f"- {runtime}: {reason}" for runtime, reason in REFUSALS),
+        "\nForms that were chosen because one runtime needs them and no other loses by them:\n",
+        *(f"- {form}" for form in FORMS_CHANGED),
+        "\nSo one form serves onnxruntime, OpenCV 5, OpenVINO and tract alike, and `bnfold export` has no `--target`.",
+    ]
+)
+
 
 def render(recorded: Mapping[str, Entry]) -> str:
     """The page."""
@@ -59,7 +69,7 @@ def render(recorded: Mapping[str, Entry]) -> str:
     parts = [
         OPENING,
         _summary(recorded, goldens, nets),
-        "\n".join(REASONS_HEAD + [f"- {reason}" for reason in REASONS]),
+        KNOWN,
         "## Networks of the zoo\n\nThe number is the largest difference from Caffe, relative to the range.\n",
         _table(recorded, nets, notes),
         f"## Goldens\n\nEqual everywhere are {len(goldens) - len(uneven)}: {everywhere}.\n\nThe others:\n",
@@ -68,9 +78,6 @@ def render(recorded: Mapping[str, Entry]) -> str:
         "\n".join(f"{number}. {words}" for words, number in notes.items()),
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
-
-
-REASONS_HEAD = ["## What is known about the others", ""]
 
 
 def _summary(recorded: Mapping[str, Entry], goldens: Sequence[str], nets: Sequence[str]) -> str:
