@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from fuzz.grammar import model
 
+from bnfold.advice import advise
 from bnfold.caffe.binary import read_net
 from bnfold.caffe.read import build, load
 from bnfold.caffe.text import Document, decode, parse_prototxt
@@ -84,7 +85,7 @@ def wire(data: bytes) -> None:
 
 
 def text(data: bytes) -> None:
-    """Read a prototxt, plan its folding from stand-ins, write it, and read it again."""
+    """Read a prototxt, plan its folding from stand-ins, write it, read it again, and ask for advice."""
     with contextlib.suppress(BnfoldError):
         content = decode(data)
         for net, ignore in _nets(content):
@@ -98,6 +99,10 @@ def text(data: bytes) -> None:
                 if sum(int(np.prod(shape)) for layer in one.layers for shape in layer.blobs.shapes) < MOST_VALUES:
                     with contextlib.suppress(BnfoldError):
                         to_onnx(one)
+
+    with _folder() as folder, contextlib.suppress(BnfoldError):
+        (folder / "net.prototxt").write_bytes(data)
+        advise(folder / "net.prototxt")
 
 
 def pair(data: bytes) -> None:
