@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import zipfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.arrays import read_arrays
 from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
 from bnfold.preparation import Preparation, Size
@@ -77,10 +78,14 @@ class Images:
         path = self.files[number]
         try:
             # Pillow leaves a file open that it cannot identify, so the file is ours.
-            with path.open("rb") as stream, Image.open(stream) as image:
-                image.load()
-                return image
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            with path.open("rb") as stream, warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(stream) as image:
+                    image.load()
+                    return image
+        except MemoryError:
+            raise
+        except Exception as error:  # each format of Pillow's has its own
             raise ParseError(f"cannot be read as an image: {error}", path) from None
 
 
@@ -124,18 +129,7 @@ def open_samples(
 
 
 def _open_arrays(path: Path, feeds: Mapping[str, Feed], labels: Array | None) -> Arrays:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = {"": loaded}
-        else:
-            with loaded:
-                arrays = dict(loaded)
-    except OSError as error:
-        raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        # What numpy says here is advice about pickles, which we would never open.
-        raise ParseError("is damaged, or is no array in numpy's format", path) from None
+    arrays = read_arrays(path)
     if labels is None:
         labels = next((arrays[name].reshape(-1) for name in LABELS if name in arrays and name not in feeds), None)
     inputs = {name: array for name, array in arrays.items() if name in feeds}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.arrays import read_arrays
 from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
 
@@ -119,7 +120,8 @@ def _mean_for(mean: Array, channels: int, size: Size) -> Array:
     values = np.asarray(mean, np.float32)
     if values.size in (1, channels) and values.ndim <= 1:
         return values.reshape(-1, 1, 1)
-    values = values.reshape(values.shape[-3:]) if values.ndim > 3 else values
+    if values.ndim > 3 and set(values.shape[:-3]) == {1}:
+        values = values.reshape(values.shape[-3:])
     if values.ndim == 3 and values.shape[0] == channels and min(np.subtract(values.shape[1:], size)) >= 0:
         return _middle(values, size)
     raise UsageError(f"the mean has shape {values.shape}, and the input is {channels}x{_size(size)}")
@@ -151,14 +153,12 @@ def read_mean_file(path: Path) -> Array:
     """
     if path.suffix not in {".binaryproto", ".npy"}:
         raise UsageError(f"the mean '{path}' is neither numbers (104,117,123) nor a .binaryproto or .npy")
+    if path.suffix == ".npy":
+        return np.asarray(read_arrays(path).get("", ()), np.float32)
     try:
-        if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False), np.float32)
         content = path.read_bytes()
     except OSError as error:
         raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
-    except ValueError:
-        raise ParseError("is not an array in numpy's format", path) from None
     from bnfold.caffe.blobs import read_blob
 
     try:
