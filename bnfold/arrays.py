@@ -19,12 +19,10 @@ def read_arrays(path: Path) -> dict[str, Array]:
         ParseError: the file cannot be read, is damaged, or holds something else than real numbers.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = {"": loaded}
-        else:
-            with loaded:
-                arrays = dict(loaded)
+        # numpy leaves a file open that it cannot read, so the file is ours.
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except OSError as error:
         raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
     except MemoryError:
