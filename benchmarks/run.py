@@ -27,7 +27,8 @@ import models
 
 PYTHON = sys.executable
 BNFOLD = [PYTHON, "-m", "bnfold"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
+# pip compiles what it installs; a checkout has to be let keep what it compiled, or every start would compile it again.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(frozen=True)

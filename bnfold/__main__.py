@@ -25,9 +25,11 @@ def run() -> None:
     """Run the command line as a process of its own.
 
     Such a process is short and makes next to no cycles, so looking for them (an eighth of the time that folding
-    ResNet-152 takes, `benchmarks/run.py`) would find nothing.
+    ResNet-152 takes, `benchmarks/run.py`) would find nothing. No more is there for OpenBLAS to do, whose threads would
+    spin beside ours; and what is in memory at the end need not be taken apart piece by piece.
     """
     signal.signal(signal.SIGINT, _leave)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from bnfold.cli import main
 
     gc.disable()
@@ -35,16 +37,14 @@ def run() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            # Python would die of the signal itself where Ctrl-C came in the middle of an `exec`.
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-            os._exit(INTERRUPTED)
-        raise
+        code = stop.code if isinstance(stop.code, int) else 0
     finally:
         # What is left is Python's own leaving, with the answer that was given already.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        gc.freeze()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

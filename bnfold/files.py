@@ -19,19 +19,19 @@ import signal
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 from typing import TypeAlias
 
 from bnfold.errors import UsageError, WriteError
+from bnfold.streaming import LARGE, Stream
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 OLD_SUFFIX = ".bnfold-old"
 NEW_SUFFIX = ".bnfold-new"
-
-_SMALL = 1 << 16
-_WRITEBACK = 1 << 24
+_LONG_TO_FREE = 1 << 24
 
 
 def interrupted(path: StrPath) -> str:
@@ -49,19 +49,22 @@ class Output:
         self.path = path
         self.target = target
         self._pending = bytearray()
-        self._size = 0
-        self._flushed = 0
         self._fd, self._name = _create(target)
+        self._stream = Stream(self._fd)
         with contextlib.suppress(OSError):
             # The file that is replaced may be readable by its group, or by its owner alone.
             os.fchmod(self._fd, stat.S_IMODE(target.stat().st_mode))
 
-    def write(self, data: Bytes | memoryview) -> int:
-        """Append `data`, anything with a contiguous buffer. Raises WriteError."""
+    def write(self, data: Bytes) -> int:
+        """Append `data`, with a contiguous buffer, which nobody may change before `finish`.
+
+        Raises:
+            WriteError: of this or of an earlier write.
+        """
         view = memoryview(data)
-        if view.nbytes < _SMALL:
+        if view.nbytes < LARGE:
             self._pending += view
-            if len(self._pending) >= _SMALL:
+            if len(self._pending) >= LARGE:
                 self.flush()
         else:
             self.flush()
@@ -69,7 +72,7 @@ class Output:
         return view.nbytes
 
     def flush(self) -> None:
-        """Hand what was written so far to the system. Raises WriteError."""
+        """Hand on what was written so far. Raises WriteError."""
         pending, self._pending = self._pending, bytearray()
         self._write(memoryview(pending))
 
@@ -77,6 +80,7 @@ class Output:
         """Flush to the disk; the file is complete and has no name yet. Raises WriteError."""
         self.flush()
         with _sentences(self.path):
+            self._stream.drain()
             os.fsync(self._fd)
 
     def place(self, name: Path) -> None:
@@ -87,12 +91,14 @@ class Output:
             # Without a folder's descriptor Python calls link(2), which never follows; the path is absolute anyway.
             os.link(f"/proc/self/fd/{self._fd}", linked, src_dir_fd=self._fd, follow_symlinks=True)
             self._name = linked
-        os.replace(self._name, name)
+        with _freed_beside(name):
+            os.replace(self._name, name)
         self._name = None
         self.close()
 
     def close(self) -> None:
         """Give the file up, unless it was placed. Does nothing the second time."""
+        self._stream.stop()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -103,14 +109,7 @@ class Output:
 
     def _write(self, view: memoryview) -> None:
         with _sentences(self.path):
-            while view:
-                written = os.write(self._fd, view[:_WRITEBACK])
-                view = view[written:]
-                self._size += written
-        if self._size - self._flushed >= _WRITEBACK and hasattr(os, "posix_fadvise"):
-            # Linux answers this by starting to write, in the background: fsync has less to wait for at the end.
-            os.posix_fadvise(self._fd, self._flushed, self._size - self._flushed, os.POSIX_FADV_DONTNEED)
-            self._flushed = self._size
+            self._stream.write(view)
 
 
 class OutputSet:
@@ -239,7 +238,7 @@ def _replace_together(outputs: list[Output]) -> None:
     _sync_folders(outputs)
     if moved:
         for aside in asides.values():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), _freed_beside(aside):
                 aside.unlink(missing_ok=True)
 
 
@@ -302,6 +301,25 @@ def _sentences(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise WriteError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+
+
+@contextlib.contextmanager
+def _freed_beside(path: Path) -> Iterator[None]:
+    """Let the file `path` lose its name in the body, and its pages and blocks beside whatever comes next.
+
+    The system frees a file when its last descriptor is closed, and takes as long as for writing a third of it.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) if os.name == "posix" else -1
+    except OSError:
+        fd = -1
+    try:
+        yield
+    finally:
+        if fd >= 0 and os.fstat(fd).st_size >= _LONG_TO_FREE:
+            Thread(target=os.close, args=(fd,)).start()
+        elif fd >= 0:
+            os.close(fd)
 
 
 @contextlib.contextmanager

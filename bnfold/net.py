@@ -40,7 +40,7 @@ class LazyArray(Protocol):
     def chunks(self) -> Iterator[Array]:
         """The same values as consecutive one-dimensional pieces in C order, none larger than a few megabytes.
 
-        A piece is valid until the next one is taken: write it or copy it.
+        Nobody changes a piece afterwards, so that it can be written while the next one is made.
         """
 
 

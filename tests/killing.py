@@ -114,8 +114,8 @@ def killed(folder: Path, in_place: bool, line: int) -> dict[str, Any]:
 
 
 def points(counter: Counter, count: int) -> list[int]:
-    """A quarter spread over all lines, the rest over those from the commit on, which is where it matters."""
-    early = [1 + counter.lines * i // (count // 4) for i in range(count // 4)]
+    """A quarter spread over the lines up to the commit, the rest over those from there on, where it matters."""
+    early = [1 + counter.writing * i // (count // 4) for i in range(count // 4)]
     late = count - len(early)
     span = counter.lines - counter.writing
     return sorted(early + [counter.writing + 1 + span * i // late for i in range(late)])

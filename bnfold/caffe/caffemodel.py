@@ -16,7 +16,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -42,8 +42,7 @@ _FORGET = 1 << 24  # bytes between two looks at what need not stay mapped
 _AFTER_ALL = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Bytes of a source file."""
 
     file: WeightsFile
@@ -56,8 +55,7 @@ class Span:
         return self.end - self.begin
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+class Values(NamedTuple):
     """The values of a blob, float32 or float64, little endian."""
 
     blob: Array | LazyArray

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bnfold.caffe.scan import Field, Prototxt
 
 INPUTS = frozenset({"input", "input_dim", "input_shape"})
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The text of a prototxt, in parts.
 
     Attributes:

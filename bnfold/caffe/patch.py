@@ -13,8 +13,7 @@ Numbers of the union that no dialect uses are turned into real ones on the way (
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -24,8 +23,7 @@ from bnfold.caffe.dialects import REAL_NUMBERS
 from bnfold.caffe.wire import LENGTH, Buffer, encode_field, encode_tag, fields
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One field of a message: new bytes, tag included, or (`new` is None) `buffer[begin:end]` as it is."""
 
     number: int

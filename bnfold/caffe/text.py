@@ -26,6 +26,7 @@ from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.kinds import TRAINING, is_known
 from bnfold.caffe.layout import Layout, read_layout
+from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Field, Prototxt
 from bnfold.errors import ParseError
 from bnfold.files import interrupted
@@ -103,7 +104,7 @@ def parse_prototxt(text: str, file: Path | None = None, *, ignore_unknown_fields
         if stray := _ESCAPED.search(body):
             raise prototxt.error("a byte that is no text stands outside comments and strings", stray.start())
     try:
-        text_format.Parse(body, document.net)
+        document.net = parse_net(body, fields)
     except (text_format.ParseError, RecursionError, ValueError):
         reader = _Diagnosis(prototxt, fields, ignore_unknown_fields)
         document.net, document.notes = reader.parse(body)

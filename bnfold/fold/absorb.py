@@ -18,8 +18,7 @@ Nothing here looks at the graph; a row that cannot take the affine raises `Block
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,16 +37,14 @@ if TYPE_CHECKING:
 SUMMED_AT_ONCE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What becomes of a layer that absorbs: new learned blobs and, where a bias was added, new parameters."""
 
     blobs: Blobs
     param: LayerParameter
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(NamedTuple):
     """The weight of a linear layer, seen so that outputs and inputs are axes.
 
     Attributes:

@@ -15,9 +15,9 @@ A row that does not hold raises `Blocked` with the reason. Nothing here looks at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,7 @@ MOST_MOVED = 1 << 24
 """Elements of a sample that are followed through a layer, 8 bytes each; a text may claim 2^31."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A layer with the shapes around it: all that a law may look at.
 
     A law that needs a shape which is not known (an opaque layer stands in front) raises `Blocked`.
@@ -63,8 +62,7 @@ class Place:
         return shape
 
 
-@dataclass(frozen=True, slots=True)
-class Law:
+class Law(NamedTuple):
     """One row of the table.
 
     Attributes:

@@ -58,8 +58,7 @@ class Plan:
     moved: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(NamedTuple):
     """The net as a planner sees it.
 
     Attributes:

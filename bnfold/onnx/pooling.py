@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +75,7 @@ def average(block: Block, x: str, view: Pooling, step: str = "") -> str:
         if any(view.pad):
             around = (0, 0, *view.pad)
             x = pad(block, x, around, around, step="zeros")
-        unpadded = replace(inside, pad=(0,) * len(view.pad))
+        unpadded = inside._replace(pad=(0,) * len(view.pad))
         y = block("AveragePool", x, step=step, **_window(unpadded, beyond), count_include_pad=0)
     return _divided_empty(block, y, view, inside)
 
@@ -117,7 +116,7 @@ def _inside(view: Pooling) -> Pooling:
         min(out, -(-(size + p) // s))
         for out, size, s, p in zip(view.output, view.image, view.stride, view.pad, strict=True)
     )
-    return replace(view, output=output)
+    return view._replace(output=output)
 
 
 def _overhang(view: Pooling, padding: tuple[int, ...]) -> tuple[int, ...]:

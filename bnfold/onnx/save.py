@@ -41,7 +41,7 @@ def fill(model: ModelProto, weights: Iterable[Weight]) -> ModelProto:
     for weight in weights:
         tensor = model.graph.initializer.add()
         tensor.CopyFrom(_header(weight))
-        tensor.raw_data = b"".join(map(bytes, weight.pieces()))  # a piece lasts until the next one
+        tensor.raw_data = b"".join(weight.pieces())
     return model
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from bnfold.net import Layer
 
 
-@dataclass(frozen=True, slots=True)
-class BatchNorm:
+class BatchNorm(NamedTuple):
     """What a BatchNorm or CuDNNBatchNorm says, in the words of all dialects.
 
     Attributes:
@@ -41,8 +39,7 @@ class BatchNorm:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BN:
+class BN(NamedTuple):
     """What a BN of PSPNet (4 blobs) or SegNet (2 blobs) says.
 
     Attributes:
@@ -63,8 +60,7 @@ class BN:
         return cls(param.eps, param.frozen, mode)
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(NamedTuple):
     """What a Scale says.
 
     Attributes:
@@ -84,8 +80,7 @@ class Scale:
         return cls(param.axis, param.num_axes, param.bias_term)
 
 
-@dataclass(frozen=True, slots=True)
-class Bias:
+class Bias(NamedTuple):
     """What a Bias says; `axis` and `num_axes` as in `Scale`."""
 
     axis: int
@@ -98,8 +93,7 @@ class Bias:
         return cls(param.axis, param.num_axes)
 
 
-@dataclass(frozen=True, slots=True)
-class Power:
+class Power(NamedTuple):
     """What a Power says: `(scale*x + shift)^power`."""
 
     power: float
@@ -113,8 +107,7 @@ class Power:
         return cls(param.power, param.scale, param.shift)
 
 
-@dataclass(frozen=True, slots=True)
-class Dropout:
+class Dropout(NamedTuple):
     """What a Dropout says.
 
     Attributes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -13,8 +12,7 @@ from bnfold.params.axes import at_least, canonical_axis
 OPERATIONS = ("PROD", "SUM", "MAX")
 
 
-@dataclass(frozen=True, slots=True)
-class ArgMax:
+class ArgMax(NamedTuple):
     """What an ArgMax says.
 
     Attributes:
@@ -39,8 +37,7 @@ class ArgMax:
         return cls(param.axis if param.HasField("axis") else None, param.top_k, param.out_max_val)
 
 
-@dataclass(frozen=True, slots=True)
-class Concat:
+class Concat(NamedTuple):
     """What a Concat says: the axis along which it joins, as written; `concat_dim` is its old name."""
 
     axis: int
@@ -60,8 +57,7 @@ class Concat:
         return cls(param.concat_dim)
 
 
-@dataclass(frozen=True, slots=True)
-class Crop:
+class Crop(NamedTuple):
     """What a Crop says: from `axis` on, as written, the first bottom is cut to the sizes of the second."""
 
     axis: int
@@ -87,8 +83,7 @@ class Crop:
         return (0,) * axis + listed
 
 
-@dataclass(frozen=True, slots=True)
-class Eltwise:
+class Eltwise(NamedTuple):
     """What an Eltwise says.
 
     Attributes:
@@ -116,8 +111,7 @@ class Eltwise:
         return cls(operation, coeff or (1.0,) * bottoms)
 
 
-@dataclass(frozen=True, slots=True)
-class Flatten:
+class Flatten(NamedTuple):
     """What a Flatten says: the axes from `axis` to `end_axis`, both included and as written, become one."""
 
     axis: int
@@ -130,8 +124,7 @@ class Flatten:
         return cls(param.axis, param.end_axis)
 
 
-@dataclass(frozen=True, slots=True)
-class Permute:
+class Permute(NamedTuple):
     """What a Permute says: the axes that come first; those not named follow in order."""
 
     order: tuple[int, ...]
@@ -152,8 +145,7 @@ class Permute:
         return self.order + tuple(axis for axis in range(rank) if axis not in self.order)
 
 
-@dataclass(frozen=True, slots=True)
-class Reduction:
+class Reduction(NamedTuple):
     """What a Reduction says: all axes from `axis` on become one number, times `coeff`.
 
     Attributes:
@@ -180,8 +172,7 @@ class Reduction:
         return cls(names[param.operation], param.axis, param.coeff)
 
 
-@dataclass(frozen=True, slots=True)
-class Reshape:
+class Reshape(NamedTuple):
     """What a Reshape says.
 
     Attributes:
@@ -214,8 +205,7 @@ class Reshape:
         return start, stop
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """What a Slice says.
 
     Attributes:
@@ -257,8 +247,7 @@ class Slice:
         return tuple(b - a for a, b in pairwise(edges))
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """What a Tile says: how often it repeats the bottom along `axis`, as written."""
 
     axis: int

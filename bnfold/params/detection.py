@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -20,8 +19,7 @@ ALIKE = 1e-6
 """SSD takes two aspect ratios that differ by less for one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PriorBox:
+class PriorBox(NamedTuple):
     """What an SSD PriorBox says.
 
     Attributes:
@@ -120,8 +118,7 @@ def _step(layer: Layer, param: PriorBoxParameter) -> tuple[float, float] | None:
     return step
 
 
-@dataclass(frozen=True, slots=True)
-class PriorBoxClustered:
+class PriorBoxClustered(NamedTuple):
     """What OpenVINO's PriorBoxClustered says: boxes whose sizes are written one by one.
 
     Attributes:
@@ -164,8 +161,7 @@ class PriorBoxClustered:
         return len(self.widths)
 
 
-@dataclass(frozen=True, slots=True)
-class DetectionOutput:
+class DetectionOutput(NamedTuple):
     """What an SSD DetectionOutput says.
 
     Attributes:
@@ -217,8 +213,7 @@ class DetectionOutput:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """What a Proposal of the Faster R-CNN forks in C++ says.
 
     Attributes:
@@ -271,8 +266,7 @@ class Proposal:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class YoloDetectionOutput:
+class YoloDetectionOutput(NamedTuple):
     """What a YoloDetectionOutput (YOLO v2, one bottom) or Yolov3DetectionOutput (one bottom per scale) says.
 
     Attributes:

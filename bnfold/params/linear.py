@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -18,8 +17,7 @@ ALWAYS_DEPTHWISE = frozenset({"ConvolutionDepthwise"})
 DEPTHWISE_UNLESS_SAID = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
 
 
-@dataclass(frozen=True, slots=True)
-class Convolution:
+class Convolution(NamedTuple):
     """What a Convolution, Deconvolution or depthwise convolution says, one value per spatial axis in order h, w.
 
     Attributes:
@@ -118,8 +116,7 @@ def _pair(param: ConvolutionParameter | DepthwiseConvolutionParameter, word: str
     return height, param.pad_w if param.HasField("pad_w") else None
 
 
-@dataclass(frozen=True, slots=True)
-class InnerProduct:
+class InnerProduct(NamedTuple):
     """What an InnerProduct says.
 
     Attributes:
@@ -149,8 +146,7 @@ class InnerProduct:
         return cls(param.num_output, param.bias_term, param.axis, param.transpose, slope)
 
 
-@dataclass(frozen=True, slots=True)
-class Embed:
+class Embed(NamedTuple):
     """What an Embed says: a table of `input_dim` rows of `num_output` values, and whether a bias is added."""
 
     num_output: int
@@ -170,8 +166,7 @@ class Embed:
         return cls(param.num_output, param.input_dim, param.bias_term)
 
 
-@dataclass(frozen=True, slots=True)
-class Recurrent:
+class Recurrent(NamedTuple):
     """What an LSTM or RNN says, with the meaning of its bottoms.
 
     Attributes:
@@ -204,8 +199,7 @@ class Recurrent:
         return cls(param.num_output, param.expose_hidden, 2 if extra else None, states, gates)
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """What a Parameter layer says: the shape of the blob that it learned and gives."""
 
     shape: Shape

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from bnfold.errors import ModelError
 from bnfold.net import Layer
 
 
-@dataclass(frozen=True, slots=True)
-class ReLU:
+class ReLU(NamedTuple):
     """What a ReLU says: `max(x, 0) + negative_slope*min(x, 0)`."""
 
     negative_slope: float
@@ -22,8 +20,7 @@ class ReLU:
         return cls(layer.param.relu_param.negative_slope)
 
 
-@dataclass(frozen=True, slots=True)
-class ReLU6:
+class ReLU6(NamedTuple):
     """What a ReLU6 says: `min(max(x, 0), 6) + negative_slope*min(x, 0)`."""
 
     negative_slope: float
@@ -35,8 +32,7 @@ class ReLU6:
         return cls(param.negative_slope)
 
 
-@dataclass(frozen=True, slots=True)
-class SELU:
+class SELU(NamedTuple):
     """What a SELU says: `scale*x` above 0, else `scale*alpha*(e^x - 1)`; the paper's constants unless said."""
 
     scale: float
@@ -49,8 +45,7 @@ class SELU:
         return cls(getattr(param, "lambda"), param.alpha)
 
 
-@dataclass(frozen=True, slots=True)
-class PReLU:
+class PReLU(NamedTuple):
     """What a PReLU says: `max(x, 0) + slope*min(x, 0)` with a learned slope per channel, or one for all."""
 
     channel_shared: bool
@@ -61,8 +56,7 @@ class PReLU:
         return cls(layer.param.prelu_param.channel_shared)
 
 
-@dataclass(frozen=True, slots=True)
-class ELU:
+class ELU(NamedTuple):
     """What an ELU says: `x` above 0, else `alpha*(e^x - 1)`, all times `scale` (Tengine's lambda; 1 elsewhere)."""
 
     alpha: float
@@ -75,8 +69,7 @@ class ELU:
         return cls(param.alpha, getattr(param, "lambda"))
 
 
-@dataclass(frozen=True, slots=True)
-class Exp:
+class Exp(NamedTuple):
     """What an Exp says: `base^(scale*x + shift)`.
 
     Attributes:
@@ -104,8 +97,7 @@ class Exp:
         return 1.0 if self.base is None else math.log(self.base)
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """What a Log says: `log_base(scale*x + shift)`; `base` as in `Exp`."""
 
     base: float | None
@@ -138,8 +130,7 @@ def _base(layer: Layer, base: float) -> float | None:
     return base
 
 
-@dataclass(frozen=True, slots=True)
-class Clip:
+class Clip(NamedTuple):
     """What a Clip says: `min(max(x, minimum), maximum)`."""
 
     minimum: float
@@ -158,8 +149,7 @@ class Clip:
         return cls(param.min, param.max)
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(NamedTuple):
     """What a Threshold says: 1 where `x > threshold`, else 0."""
 
     threshold: float
@@ -170,8 +160,7 @@ class Threshold:
         return cls(layer.param.threshold_param.threshold)
 
 
-@dataclass(frozen=True, slots=True)
-class Swish:
+class Swish(NamedTuple):
     """What a Swish says: `x*sigmoid(beta*x)`."""
 
     beta: float
@@ -182,8 +171,7 @@ class Swish:
         return cls(layer.param.swish_param.beta)
 
 
-@dataclass(frozen=True, slots=True)
-class LRN:
+class LRN(NamedTuple):
     """What an LRN says.
 
     Attributes:
@@ -212,8 +200,7 @@ class LRN:
         return cls(param.local_size, param.alpha, param.beta, param.k, across)
 
 
-@dataclass(frozen=True, slots=True)
-class MVN:
+class MVN(NamedTuple):
     """What an MVN says: `(x - mean)/(std + eps)`, or only the difference; over the plane, or over channels too."""
 
     normalize_variance: bool
@@ -227,8 +214,7 @@ class MVN:
         return cls(param.normalize_variance, param.across_channels, param.eps)
 
 
-@dataclass(frozen=True, slots=True)
-class Normalize:
+class Normalize(NamedTuple):
     """What SSD's Normalize says: `x/sqrt(sum x^2 + eps) * scale`.
 
     Attributes:
@@ -248,8 +234,7 @@ class Normalize:
         return cls(param.across_spatial, param.channel_shared, param.eps)
 
 
-@dataclass(frozen=True, slots=True)
-class Softmax:
+class Softmax(NamedTuple):
     """What a Softmax says: the axis along which it sums to 1, as written."""
 
     axis: int

@@ -9,8 +9,7 @@ Caffe rounds the number of windows up, and may then take one back:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 METHODS = ("MAX", "AVE", "STOCHASTIC")
 
 
-@dataclass(frozen=True, slots=True)
-class Pooling:
+class Pooling(NamedTuple):
     """What a Pooling says about one bottom, one value per spatial axis in order h, w.
 
     Attributes:
@@ -161,8 +159,7 @@ def _values(layer: Layer, word: str, param: PoolingParameter, spatial: int) -> t
     return per_axis(layer, word, listed, (height, width), spatial, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class SPP:
+class SPP(NamedTuple):
     """What an SPP says: level i of the pyramid pools the plane into about 2^i x 2^i windows.
 
     Attributes:
@@ -196,8 +193,7 @@ def _level(layer: Layer, method: str, image: Shape, bins: int) -> Pooling:
     return Pooling(method, kernel, kernel, pad, True, False, image, output)
 
 
-@dataclass(frozen=True, slots=True)
-class ROIPooling:
+class ROIPooling(NamedTuple):
     """What a ROIPooling or ROIAlign says.
 
     Attributes:
@@ -229,8 +225,7 @@ class ROIPooling:
         return cls((height, width), scale)
 
 
-@dataclass(frozen=True, slots=True)
-class PSROIPooling:
+class PSROIPooling(NamedTuple):
     """What a PSROIPooling says: (R, output_dim, group_size, group_size) from group_size^2 * output_dim channels."""
 
     spatial_scale: float

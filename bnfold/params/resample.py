@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 from bnfold.params.axes import UNKNOWN, at_least, sizes
 
 
-@dataclass(frozen=True, slots=True)
-class Interp:
+class Interp(NamedTuple):
     """What PSPNet's Interp says: bilinear with aligned corners, after cropping by the pads.
 
     Attributes:
@@ -73,8 +71,7 @@ class Interp:
         return size
 
 
-@dataclass(frozen=True, slots=True)
-class Upsample:
+class Upsample(NamedTuple):
     """What an Upsample says: YOLO's repeats each pixel, SegNet's puts it where a pooling mask points.
 
     Attributes:
@@ -115,8 +112,7 @@ class Upsample:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Reorg:
+class Reorg(NamedTuple):
     """What YOLO's Reorg says: blocks of stride x stride pixels become channels, or back with `reverse`."""
 
     stride: int
@@ -151,8 +147,7 @@ class Reorg:
         return (batch, deep, *plane)
 
 
-@dataclass(frozen=True, slots=True)
-class PixelShuffle:
+class PixelShuffle(NamedTuple):
     """What a PixelShuffle says: r*r channels become the r x r pixels that stand in the place of each pixel."""
 
     upscale_factor: int
@@ -169,8 +164,7 @@ class PixelShuffle:
         return cls(factor)
 
 
-@dataclass(frozen=True, slots=True)
-class ShuffleChannel:
+class ShuffleChannel(NamedTuple):
     """What a ShuffleChannel says: channels seen as (group, C/group) are transposed."""
 
     group: int

@@ -7,17 +7,20 @@ has nothing in it that a terminal would obey.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bnfold.diff.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport
 from bnfold.fold.records import Dropped, Folded, FoldReport, Kept, Merged
-from bnfold.report.account import Account
 from bnfold.report.figures import count, decibels, near_one, ordinary, percent, small
 from bnfold.report.figures import names as listed
 from bnfold.report.words import visible
+
+if TYPE_CHECKING:
+    from bnfold.diff.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport
+    from bnfold.report.account import Account
 
 ROWS = 12  # of a table, before it refers to the other renderings
 GOOD, BAD, QUIET = "bold green", "bold red", "dim"

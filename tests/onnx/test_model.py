@@ -127,10 +127,10 @@ def test_layers_of_one_name_make_nodes_of_two():
 
 
 def test_a_folded_weight_of_several_pieces_comes_whole():
-    """The pieces of a lazy weight share one buffer, so none of them may be kept for later."""
+    """The pieces of a lazy weight are joined, each in its place."""
     net = nets.net(
         'input: "x" input_shape { dim: 1 dim: 400 }'
-        'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 500 } }'
+        'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 1500 } }'
         'layer { name: "bn" type: "BatchNorm" bottom: "y" top: "y" }'
     )
     (layer,) = fold(net).net.layers[-1:]
