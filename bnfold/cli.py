@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from functools import partial, reduce
 from pathlib import Path
@@ -193,6 +192,8 @@ class Commands(click.Group):
             sys.exit(UNUSABLE)
         except Exception:
             # Python would leave with 1, which means here that two networks differ.
+            import traceback
+
             traceback.print_exc()
             click.echo("bnfold: this is a fault of bnfold and not of your files; please report it", err=True)
             sys.exit(FAULTY)

@@ -16,6 +16,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
+from mmap import PAGESIZE
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -38,7 +39,8 @@ NET_NAME, NET_LAYER = 1, 100
 
 _PATCHED_APART = frozenset({"blobs", "bottom", "name", "top", "type"})
 _STEP = 1 << 22  # bytes handed on at once
-_FORGET = 1 << 24  # bytes between two looks at what need not stay mapped
+_FORGOTTEN_AT_ONCE = 1 << 24
+_STILL_READ = 1 << 25  # bytes that may be on their way into the output
 _AFTER_ALL = 1 << 30
 
 
@@ -103,15 +105,21 @@ def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, stri
         ParseError: a layer that changed is damaged in the source.
         WriteError: the file cannot be written.
     """
-    writing = _Writing(net, names, strip)
-    unforgotten = 0
-    for piece in _merged(writing.pieces()):
+    forgotten: dict[int, int] = {}
+    for piece in _merged(_Writing(net, names, strip).pieces()):
+        at = piece.begin if isinstance(piece, Span) else 0
         for data in _bytes_of(piece):
-            unforgotten += output.write(data)
-            if unforgotten > _FORGET:
-                unforgotten = 0
-                for file in writing.files:
-                    file.forget()
+            at += output.write(data)
+            if isinstance(piece, Span):
+                _forget(piece.file, at - _STILL_READ, forgotten)
+
+
+def _forget(file: WeightsFile, end: int, forgotten: dict[int, int]) -> None:
+    """Give back what is mapped in front of `end`: a file is walked once, from its beginning to its end."""
+    begin, end = forgotten.setdefault(id(file), 0), end - end % PAGESIZE
+    if end - begin >= _FORGOTTEN_AT_ONCE:
+        file.forget(begin, end)
+        forgotten[id(file)] = end
 
 
 def connections(layer: Layer, names: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -113,10 +113,14 @@ class WeightsFile:
                     self._by_name[record.name] = record
         return self._by_name.get(name)
 
-    def forget(self) -> None:
-        """Give back the memory of the pages read so far; they are mapped again when they are touched."""
+    def forget(self, begin: int, end: int) -> None:
+        """Give back the memory of pages that were read; they are mapped again when they are touched.
+
+        Args:
+            begin, end: a span of the file, `begin` at the start of a page.
+        """
         if hasattr(mmap, "MADV_DONTNEED"):
-            self.buffer.madvise(mmap.MADV_DONTNEED)
+            self.buffer.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
     @property
     def version(self) -> int:

@@ -33,10 +33,7 @@ class Affine:
     @classmethod
     def of(cls, scale: npt.ArrayLike, shift: npt.ArrayLike, channels: int) -> Affine:
         """An affine over `channels` channels from values that broadcast to shape (C,)."""
-        return cls(
-            np.broadcast_to(np.asarray(scale, np.float64), (channels,)),
-            np.broadcast_to(np.asarray(shift, np.float64), (channels,)),
-        )
+        return cls(_along(scale, channels), _along(shift, channels))
 
     @classmethod
     def identity(cls, channels: int) -> Affine:
@@ -51,37 +48,37 @@ class Affine:
     @property
     def is_identity(self) -> bool:
         """Whether every scale is 1 and every shift 0."""
-        return bool(np.all(self.scale == 1.0) and np.all(self.shift == 0.0))
+        return bool((self.scale == 1.0).all() and (self.shift == 0.0).all())
 
     @property
     def is_finite(self) -> bool:
         """Whether no scale or shift is NaN or infinite."""
-        return bool(np.all(np.isfinite(self.scale)) and np.all(np.isfinite(self.shift)))
+        return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
 
     def fits(self, dtype: npt.DTypeLike) -> bool:
         """Whether every scale and shift is finite as a stored value, too."""
         largest = np.finfo(dtype).max
-        return bool(np.all(np.abs(self.scale) <= largest) and np.all(np.abs(self.shift) <= largest))
+        return bool((np.abs(self.scale) <= largest).all() and (np.abs(self.shift) <= largest).all())
 
     @property
     def is_uniform(self) -> bool:
         """Whether all channels are treated alike, so that mixing them changes nothing."""
-        return bool(np.all(self.scale == self.scale[:1]) and np.all(self.shift == self.shift[:1]))
+        return bool((self.scale == self.scale[:1]).all() and (self.shift == self.shift[:1]).all())
 
     @property
     def keeps_zero(self) -> bool:
         """Whether 0 stays 0 in every channel: zeros that enter from outside (padding, a knee) need no care."""
-        return bool(np.all(self.shift == 0.0))
+        return bool((self.shift == 0.0).all())
 
     @property
     def keeps_order(self) -> bool:
         """Whether a maximum stays the maximum in every channel."""
-        return bool(np.all(self.scale >= 0.0))
+        return bool((self.scale >= 0.0).all())
 
     @property
     def keeps_strict_order(self) -> bool:
         """Whether a maximum also stays where it is: no scale is 0, so no two values become equal."""
-        return bool(np.all(self.scale > 0.0))
+        return bool((self.scale > 0.0).all())
 
     def then(self, outer: Affine) -> Affine:
         """`outer(self(x))`."""
@@ -113,3 +110,9 @@ class Affine:
     def equals(self, other: Affine) -> bool:
         """Whether both have the same scale and shift, exactly."""
         return np.array_equal(self.scale, other.scale) and np.array_equal(self.shift, other.shift)
+
+
+def _along(values: npt.ArrayLike, channels: int) -> Vector:
+    """The values as float64, shape (C,); those that are one for all take no memory for each."""
+    exact = np.asarray(values, np.float64)
+    return exact if exact.shape == (channels,) else np.broadcast_to(exact, (channels,))

@@ -166,6 +166,8 @@ def along_channels(layer: Layer, index: int, axis: int, bottom: Shape) -> Array:
     if learned.size == 1:
         return learned.reshape(1).astype(np.float64)
     start = canonical_axis(axis, len(bottom))
+    if start == 1 and learned.ndim == 1:
+        return learned.astype(np.float64)
     shape = (1,) * start + learned.shape + (1,) * (len(bottom) - start - learned.ndim)
     values = np.moveaxis(learned.reshape(shape), 1, 0).reshape(shape[1], -1)
     if not np.array_equal(values, np.broadcast_to(values[:, :1], values.shape), equal_nan=True):

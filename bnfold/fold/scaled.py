@@ -7,6 +7,7 @@ still rounds only once. A bias is small, so it is kept as it is in float64, for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -138,14 +139,14 @@ def _largest(weight: Array) -> float:
         piece = flat[start : start + SEARCHED_AT_ONCE]
         # In a caffemodel values lie where they fall. numpy searches those that are not aligned at half its speed.
         piece = piece if piece.flags.aligned else piece.copy()
-        extremes += [float(np.max(piece)), float(np.min(piece))]
-    return float(np.max(np.abs(extremes))) if extremes else 0.0
+        extremes += [piece.max(), piece.min()]
+    return float(np.abs(extremes).max()) if extremes else 0.0
 
 
 def stays_finite(blob: Scaled) -> bool:
     """Whether every product is finite in its stored type; all are computed only where their bound does not decide."""
     with np.errstate(all="ignore"):
-        bound = np.prod([blob.largest, *(np.max(np.abs(factor), initial=0.0) for factor in blob.factors)])
+        bound = blob.largest * math.prod(float(np.abs(factor).max(initial=0.0)) for factor in blob.factors)
         if bound < np.finfo(blob.dtype).max / 2:
             return True
         return all(bool(np.all(np.isfinite(chunk))) for chunk in blob.chunks())
