@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import models
 
 PYTHON = sys.executable
-BNFOLD = [PYTHON, "-m", "bnfold"]
+BNFOLD = [str(Path(PYTHON).with_name("bnfold"))]
 # pip compiles what it installs; a checkout has to be let keep what it compiled, or every start would compile it again.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONDONTWRITEBYTECODE": ""}
 

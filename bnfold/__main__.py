@@ -29,10 +29,10 @@ def run() -> None:
     spin beside ours; and what is in memory at the end need not be taken apart piece by piece.
     """
     signal.signal(signal.SIGINT, _leave)
+    gc.disable()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from bnfold.cli import main
 
-    gc.disable()
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         main()

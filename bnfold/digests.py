@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Thread
 
+PIECE = 1 << 24
+
 
 class Digests:
     """SHA-256 of some files, begun at once in a thread of its own and waited for when they are asked for.
@@ -28,9 +30,14 @@ class Digests:
     def _hash(self, files: Iterable[Path]) -> None:
         import hashlib
 
+        # Each piece needs Python's lock once, and may wait for it; `hashlib.file_digest` takes 60 times as many.
+        buffer = memoryview(bytearray(PIECE))
         for path in files:
+            digest = hashlib.sha256()
             try:
-                with path.open("rb") as file:
-                    self._found[path] = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                with path.open("rb", buffering=0) as file:
+                    while size := file.readinto(buffer):
+                        digest.update(buffer[:size])
             except OSError:
                 continue
+            self._found[path] = f"sha256:{digest.hexdigest()}"

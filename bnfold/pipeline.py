@@ -7,9 +7,9 @@ wanted and gives a record of what was done, and none prints.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bnfold.digests import Digests
 from bnfold.errors import UsageError, WeightsError
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from bnfold.files import OutputSet
     from bnfold.fold.records import FoldReport
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Which model to read, and how.
 
     Attributes:
@@ -40,7 +41,7 @@ class Reading:
 
     prototxt: Path
     caffemodel: str | None = None
-    input_shapes: Mapping[str, Shape] = field(default_factory=dict)
+    input_shapes: Mapping[str, Shape] = NOTHING
     batch: int | None = None
     ignore_unknown_fields: bool = False
     batchnorm_layout: str | None = None
@@ -54,8 +55,7 @@ class Reading:
         return [self.prototxt, *(Path(part) for part in parts if part)]
 
 
-@dataclass(frozen=True, slots=True)
-class Writing:
+class Writing(NamedTuple):
     """Where the result goes, and in what form.
 
     Attributes:
@@ -68,11 +68,10 @@ class Writing:
     paths: tuple[Path, ...] = ()
     strip: bool = False
     in_place: bool = False
-    onnx: Mapping[str, Any] = field(default_factory=dict)
+    onnx: Mapping[str, Any] = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One run of `bnfold fold`.
 
     Attributes:
@@ -82,16 +81,15 @@ class Job:
     """
 
     reading: Reading
-    writing: Writing = field(default_factory=Writing)
+    writing: Writing = Writing()
     keep: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     assume_global_stats: bool = False
     verify: bool = True
-    comparing: Mapping[str, Any] = field(default_factory=dict)
+    comparing: Mapping[str, Any] = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What one run did and found.
 
     Attributes:
@@ -202,8 +200,7 @@ def digests_for(reading: Reading, writing: Writing) -> Digests | None:
     return Digests(reading.files) if any(format_of(path) == "onnx" for path in writing.paths) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """What an output was made from: the files, and the layers that were folded on the way."""
 
     files: Sequence[Path]
@@ -289,8 +286,7 @@ def export(reading: Reading, writing: Writing, only: str) -> Report:
     return Report(net, written=written, notes=tuple(net.notes))
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(NamedTuple):
     """What folding would do, and what is to be said about the prototxt.
 
     Attributes:

@@ -35,19 +35,22 @@ def test_small_and_large_pieces_arrive_in_order_and_nothing_else(descriptor: int
 def test_what_the_system_refuses_is_raised_by_a_later_call(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     fd = os.open(tmp_path / "file", os.O_RDONLY)
-    stream = Stream(fd)
+    stream, other = Stream(fd), Stream(fd)
     try:
         with pytest.raises(OSError, match="descriptor"):
-            for _ in range(100):
-                stream.write(memoryview(bytes(LARGE)))
-        stream.stop()
-        stream = Stream(fd)
-        stream.write(memoryview(bytes(LARGE)))
+            write_often(stream)
+        other.write(memoryview(bytes(LARGE)))
         with pytest.raises(OSError, match="descriptor"):
-            stream.drain()
+            other.drain()
     finally:
         stream.stop()
+        other.stop()
         os.close(fd)
+
+
+def write_often(stream: Stream) -> None:
+    for _ in range(100):
+        stream.write(memoryview(bytes(LARGE)))
 
 
 def test_stopping_twice_and_before_anything_was_written_does_nothing(descriptor: int) -> None:
