@@ -113,14 +113,14 @@ class WeightsFile:
                     self._by_name[record.name] = record
         return self._by_name.get(name)
 
-    def forget(self, begin: int, end: int) -> None:
+    def forget(self, begin: int = 0, end: int | None = None) -> None:
         """Give back the memory of pages that were read; they are mapped again when they are touched.
 
         Args:
-            begin, end: a span of the file, `begin` at the start of a page.
+            begin, end: a span of the file, `begin` at the start of a page; all of it by default.
         """
         if hasattr(mmap, "MADV_DONTNEED"):
-            self.buffer.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+            self.buffer.madvise(mmap.MADV_DONTNEED, begin, (len(self.buffer) if end is None else end) - begin)
 
     @property
     def version(self) -> int:

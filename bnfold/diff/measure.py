@@ -62,15 +62,18 @@ class Measurement:
 
     def run(self, inputs: Mapping[str, str], progress: Progress | None, threads: int) -> None:
         """Feed all samples to both networks; `inputs` pairs theirs."""
+        from bnfold.onnx.graph import Shelf
+
         if not self.layers:
             wanted = {*self.ours.outputs, *detector_reads(self.ours)}
             self.pairs = {name: partner for name, partner in self.pairs.items() if name in wanted}
         watched = self._watched()
         self.scores = {name: scores for name in self.pairs if (scores := scores_behind(self.ours, name)) is not None}
-        with (
-            self.ours.session([*self.pairs, *watched[0].values(), *self.scores.values()], threads) as ours,
-            self.theirs.session([*self.pairs.values(), *watched[1].values()], threads) as theirs,
-        ):
+        with Shelf() as shelf:
+            ours = self.ours.session([*self.pairs, *watched[0].values(), *self.scores.values()], shelf, threads)
+            theirs = self.theirs.session([*self.pairs.values(), *watched[1].values()], shelf, threads)
+            self.ours.forget()
+            self.theirs.forget()
             for run in runs(self.data, self.layout):
                 first = ours.run(run.feeds)
                 second = theirs.run({inputs[name]: values for name, values in run.feeds.items()})

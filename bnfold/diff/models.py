@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bnfold.onnx.builder import Weight
+    from bnfold.onnx.graph import Shelf
 
     Source = Net | ModelProto | str | os.PathLike[str]
 
@@ -65,17 +64,18 @@ class Model:
         """The layers that write something, in order of execution."""
         return list(dict.fromkeys(writer.layer for writer in self.writers.values()))
 
-    @contextmanager
-    def session(self, blobs: Iterable[str], threads: int = 0) -> Iterator[Session]:
-        """Something that computes `blobs` besides the outputs, as long as it is needed."""
-        from bnfold.onnx.graph import exposed, exposed_with
+    def session(self, blobs: Iterable[str], shelf: Shelf, threads: int = 0) -> Session:
+        """Something that computes `blobs` besides the outputs, as long as the shelf lasts that has its weights."""
+        from bnfold.onnx.graph import exposed
 
         if self.net is None:
-            yield Session(exposed(self.proto, blobs), threads=threads, folder=self.folder)
-            return
-        # What is mapped cannot be deleted everywhere; what is left then is the system's to clean.
-        with TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True) as folder:
-            yield Session(exposed_with(self.proto, blobs, self.weights, Path(folder)), threads=threads)
+            return Session(exposed(self.proto, blobs), threads=threads, folder=self.folder)
+        return Session(shelf.put(self.proto, blobs, self.weights), threads=threads)
+
+    def forget(self) -> None:
+        """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
+        for file in self.net.origin.weights if self.net is not None and self.net.origin is not None else ():
+            file.forget()
 
 
 def open_model(

@@ -14,7 +14,7 @@ from bnfold.errors import UnsupportedError, UsageError
 from bnfold.files import OutputSet, StrPath
 from bnfold.net import Net
 from bnfold.onnx.export import build
-from bnfold.onnx.save import LARGEST_MESSAGE, Sink, fill, size_of, write_external, write_model
+from bnfold.onnx.save import LARGEST_MESSAGE, DataFile, Sink, fill, size_of, write_external, write_model
 
 
 class ExportOptions(TypedDict, total=False):
@@ -93,5 +93,5 @@ def add_onnx(
         write_model(files.open(path), model, weights)
         return [path]
     data = path.with_name(f"{path.name}.data")
-    write_external(files.open(path), files.open(data), data.name, model, weights)
+    write_external(files.open(path), DataFile(files.open(data), data.name), model, weights)
     return [path, data]

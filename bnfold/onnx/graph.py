@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -16,7 +18,7 @@ from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.builder import Weight
 from bnfold.onnx.export import build
-from bnfold.onnx.save import write_external, write_model
+from bnfold.onnx.save import DataFile, write_external, write_model
 
 IN_MEMORY = 1 << 26
 """Bytes of weights up to which a model is run from memory; more go through a file."""
@@ -58,24 +60,45 @@ def exposed(model: onnx.ModelProto, tensors: Iterable[str]) -> bytes:
     return bytes(model.SerializeToString() + _outputs(model, tensors).SerializeToString())
 
 
-def exposed_with(
-    model: onnx.ModelProto, tensors: Iterable[str], weights: Sequence[Weight], folder: Path
-) -> Path | bytes:
-    """The same for an exported network: its bytes if it is small, else a file in `folder` that a runtime can map.
+class Shelf:
+    """Where networks that are run side by side have their weights, in one file that a runtime can map: equal ones once.
 
-    Memory then holds neither a message nor a copy of the weights, and 2 GiB are no limit.
+    Memory then holds neither messages nor copies of weights, and 2 GiB are no limit.
     """
-    complete = onnx.ModelProto()
-    complete.CopyFrom(model)
-    complete.MergeFrom(_outputs(model, tensors))
-    if sum(weight.nbytes for weight in weights) <= IN_MEMORY:
-        stream = BytesIO()
-        write_model(stream, complete, weights)
-        return stream.getvalue()
-    path = folder / "model.onnx"
-    with path.open("wb") as file, (folder / "weights").open("wb") as data:
-        write_external(file, data, "weights", complete, weights)
-    return path
+
+    def __init__(self) -> None:
+        # What is mapped cannot be deleted everywhere; what is left then is the system's to clean.
+        self._folder = TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True)
+        self._file: BinaryIO = (Path(self._folder.name) / "weights").open("wb")
+        self._data = DataFile(self._file, "weights")
+        self._models = 0
+
+    def __enter__(self) -> Shelf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._folder.cleanup()
+
+    def put(self, model: onnx.ModelProto, tensors: Iterable[str], weights: Sequence[Weight]) -> Path | bytes:
+        """An exported network as a runtime takes it, with `tensors` as outputs besides its own.
+
+        Returns:
+            Its bytes if it is small, else its file, which lasts as long as the shelf.
+        """
+        complete = onnx.ModelProto()
+        complete.CopyFrom(model)
+        complete.MergeFrom(_outputs(model, tensors))
+        if sum(weight.nbytes for weight in weights) <= IN_MEMORY:
+            stream = BytesIO()
+            write_model(stream, complete, weights)
+            return stream.getvalue()
+        self._models += 1
+        path = Path(self._folder.name) / f"model{self._models}.onnx"
+        with path.open("wb") as file:
+            write_external(file, self._data, complete, weights)
+        self._file.flush()
+        return path
 
 
 def _outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+import numpy as np
 from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto
 
 from bnfold.onnx.builder import ONNX_TYPES, Weight
@@ -65,27 +66,54 @@ def write_model(sink: Sink, model: ModelProto, weights: Iterable[Weight]) -> Non
             sink.write(piece)
 
 
-def write_external(sink: Sink, data: Sink, location: str, model: ModelProto, weights: Iterable[Weight]) -> None:
-    """Write the model to `sink` and its large weights to `data`, a file called `location` in the same folder."""
+class DataFile:
+    """The file that holds the weights of a model beside it, or of several: each aligned, equal ones once.
+
+    Args:
+        sink: the file, empty.
+        location: what the models call it: its name in their folder.
+    """
+
+    def __init__(self, sink: Sink, location: str) -> None:
+        self._sink, self.location = sink, location
+        self._end = 0
+        self._placed: dict[tuple[str, tuple[int, ...], str], tuple[Weight, int]] = {}
+
+    def place(self, weight: Weight) -> int:
+        """Write a weight, unless one of its name has the same values; returns its offset."""
+        key = (weight.name, weight.shape, weight.dtype.str)
+        if key in self._placed and _same_bytes(self._placed[key][0], weight):
+            return self._placed[key][1]
+        gap = -self._end % PAGE
+        self._sink.write(bytes(gap))
+        offset = self._end + gap
+        for piece in weight.pieces():
+            self._sink.write(piece)
+        self._end = offset + weight.nbytes
+        self._placed[key] = weight, offset
+        return offset
+
+
+def write_external(sink: Sink, data: DataFile, model: ModelProto, weights: Iterable[Weight]) -> None:
+    """Write the model to `sink` and its large weights to `data`."""
     complete = ModelProto()
     complete.CopyFrom(model)
-    offset = 0
     for weight in weights:
         if weight.nbytes < EXTERNAL_FROM:
             fill(complete, [weight])
             continue
-        gap = -offset % PAGE
-        data.write(bytes(gap))
-        offset += gap
         tensor = complete.graph.initializer.add()
         tensor.CopyFrom(_header(weight))
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", str(offset)), ("length", str(weight.nbytes))):
-            tensor.external_data.append(StringStringEntryProto(key=key, value=value))
-        for piece in weight.pieces():
-            data.write(piece)
-        offset += weight.nbytes
+        place = {"location": data.location, "offset": str(data.place(weight)), "length": str(weight.nbytes)}
+        tensor.external_data.extend(StringStringEntryProto(key=key, value=value) for key, value in place.items())
     sink.write(complete.SerializeToString(deterministic=True))
+
+
+def _same_bytes(one: Weight, other: Weight) -> bool:
+    """Whether two weights of one shape and type are the same to the bit; most that differ do so in the first piece."""
+    pieces = zip(one.pieces(), other.pieces(), strict=False)
+    return all(np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)) for a, b in pieces)
 
 
 def _shell(model: ModelProto) -> bytes:
