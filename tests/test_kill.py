@@ -79,6 +79,8 @@ def test_a_rerun_closes_every_gap_and_leaves_nothing_else(account: dict[str, Any
 def process(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "bnfold", "fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    # In its development mode Python itself complains of the file that Ctrl-C had it leave open while importing.
+    environment |= {"PYTHONDEVMODE": "", "PYTHONWARNINGS": ""}
     return subprocess.Popen(
         [*command, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class Model:
 
     Attributes:
         name: what the user called it.
-        proto: the network as ONNX; without its weights where it was a Caffe network.
+        proto: the network as ONNX, without its weights where it comes from a file or was a Caffe network.
         weights: these weights, read when they are asked for.
         net: the network as Caffe; None when it came as ONNX.
         folder: where external weights of `proto` lie.
@@ -47,6 +48,7 @@ class Model:
         reads: blob -> the blobs that its writer reads.
         feeds: input -> what it takes.
         outputs: the network's own outputs.
+        mapped: the ONNX file that its weights lie in.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Model:
     reads: dict[str, tuple[str, ...]]
     feeds: dict[str, Feed]
     outputs: list[str]
+    mapped: mmap.mmap | None = None
 
     @property
     def layers(self) -> list[str]:
@@ -68,7 +71,7 @@ class Model:
         """Something that computes `blobs` besides the outputs, as long as the shelf lasts that has its weights."""
         from bnfold.onnx.graph import exposed
 
-        if self.net is None:
+        if not self.weights:
             return Session(exposed(self.proto, blobs), threads=threads, folder=self.folder)
         return Session(shelf.put(self.proto, blobs, self.weights), threads=threads)
 
@@ -76,6 +79,8 @@ class Model:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
         for file in self.net.origin.weights if self.net is not None and self.net.origin is not None else ():
             file.forget()
+        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_model(
@@ -110,9 +115,11 @@ def open_model(
 
 def _from_path(path: str, role: str, options: Mapping[str, Any]) -> Model:
     if path.endswith(".onnx"):
-        from bnfold.onnx.graph import read_onnx
+        from bnfold.onnx.file import read_onnx
 
-        return replace(_from_onnx(read_onnx(Path(path)), path), folder=Path(path).resolve().parent)
+        file = read_onnx(Path(path))
+        model = _from_onnx(file.model, path, file.weights)
+        return replace(model, folder=Path(path).resolve().parent, mapped=file.buffer)
     prototxt, weights = split_pair(path)
     if not prototxt.name.endswith((".prototxt", ".pbtxt", ".txt")):
         raise UsageError(
@@ -166,19 +173,20 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
     return Model(name, proto, weights, net, None, writers, reads, feeds, [out.name for out in proto.graph.output])
 
 
-def _from_onnx(proto: ModelProto, name: str) -> Model:
-    stored = {tensor.name for tensor in proto.graph.initializer}
+def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:
+    stored = {tensor.name for tensor in proto.graph.initializer} | {weight.name for weight in weights}
     writers, reads = {}, {}
     for node in proto.graph.node:
         weighted = any(name in stored for name in node.input)
         for output in filter(None, node.output):
             writers[output] = Writer(node.name or output, node.op_type, weighted)
             reads[output] = tuple(name for name in node.input if name and name not in stored)
-    return Model(name, proto, (), None, None, writers, reads, _feeds(proto), [out.name for out in proto.graph.output])
+    outputs = [out.name for out in proto.graph.output]
+    return Model(name, proto, weights, None, None, writers, reads, _feeds(proto, stored), outputs)
 
 
-def _feeds(proto: ModelProto) -> dict[str, Feed]:
-    stored = {tensor.name for tensor in proto.graph.initializer}
+def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
+    """What each input takes; old models list what is stored among their inputs."""
     feeds = {}
     for port in proto.graph.input:
         if port.name not in stored:

@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from bnfold.errors import ParseError, UnsupportedError
+from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.builder import Weight
@@ -23,23 +23,6 @@ from bnfold.onnx.save import DataFile, write_external, write_model
 IN_MEMORY = 1 << 26
 """Bytes of weights up to which a model is run from memory; more go through a file."""
 WEIGHTED = {"Conv": "weight", "ConvTranspose": "transposed", "Gemm": "gemm", "MatMul": "columns"}
-
-
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model in a file; weights that lie in files of their own stay there.
-
-    Raises:
-        ParseError: the file cannot be read or is not an ONNX model.
-    """
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except OSError as error:
-        raise ParseError(f"cannot be read: {error.strerror or error}", path) from error
-    except Exception as error:  # protobuf's DecodeError, which only bnfold.caffe may import
-        raise ParseError("is not an ONNX model", path) from error
-    if not model.graph.node:
-        raise ParseError("is not an ONNX model, or one without any node", path)
-    return model
 
 
 def exported(net: Net) -> tuple[onnx.ModelProto, tuple[Weight, ...]]:

@@ -1,0 +1,115 @@
+"""An ONNX file is read without its weights, and with them it is what onnx itself reads."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cases import golden, goldens
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from bnfold import compare
+from bnfold.errors import ParseError
+from bnfold.onnx import save_onnx
+from bnfold.onnx.builder import Weight
+from bnfold.onnx.file import read_onnx
+from bnfold.onnx.graph import Shelf
+from bnfold.onnx.save import EXTERNAL_FROM, DataFile, fill
+
+
+def sorted_initialisers(model: ModelProto) -> dict[str, bytes]:
+    return {tensor.name: tensor.SerializeToString() for tensor in model.graph.initializer}
+
+
+@pytest.mark.parametrize("name", goldens())
+def test_model_and_weights_together_are_the_file(name: str, tmp_path: Path) -> None:
+    save_onnx(golden(name).load(), tmp_path / "net.onnx")
+    whole = onnx.load(tmp_path / "net.onnx")
+    file = read_onnx(tmp_path / "net.onnx")
+    assert all(weight.nbytes >= EXTERNAL_FROM - 64 for weight in file.weights)
+    joined = fill(file.model, file.weights)
+    assert sorted_initialisers(joined) == sorted_initialisers(whole)
+    del joined.graph.initializer[:], whole.graph.initializer[:]
+    assert joined == whole
+
+
+def model(*tensors: TensorProto) -> ModelProto:
+    """A model that adds its first initialiser to its input; the others lie unused."""
+    node = helper.make_node("Add", ["x", tensors[0].name], ["y"], name="add")
+    ports = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1000])] for name in "xy"]
+    graph = helper.make_graph([node], "net", *ports, initializer=list(tensors))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+VALUES = np.linspace(-2, 3, 1000, dtype=np.float32)
+
+
+def test_weights_that_are_stored_otherwise_stay_in_the_message(tmp_path: Path) -> None:
+    listed = TensorProto(name="listed", dims=[1000], data_type=TensorProto.FLOAT, float_data=VALUES.tolist())
+    short = TensorProto(name="short", dims=[999], data_type=TensorProto.FLOAT, raw_data=VALUES.tobytes())
+    negative = TensorProto(name="negative", dims=[-1000, -1], data_type=TensorProto.FLOAT, raw_data=VALUES.tobytes())
+    odd = TensorProto(name="odd", dims=[4000], data_type=TensorProto.INT8, raw_data=VALUES.tobytes())
+    onnx.save(model(listed, short, negative, odd, numpy_helper.from_array(VALUES, "raw")), tmp_path / "net.onnx")
+    file = read_onnx(tmp_path / "net.onnx")
+    assert [weight.name for weight in file.weights] == ["raw"]
+    assert [tensor.name for tensor in file.model.graph.initializer] == ["listed", "short", "negative", "odd"]
+    np.testing.assert_array_equal(file.weights[0].stored, VALUES)
+
+
+def test_weights_beside_the_file_stay_there(tmp_path: Path) -> None:
+    beside = model(numpy_helper.from_array(VALUES, "weight"))
+    onnx.save(beside, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    file = read_onnx(tmp_path / "net.onnx")
+    assert file.weights == ()
+    assert compare(str(tmp_path / "net.onnx"), model(numpy_helper.from_array(VALUES, "weight"))).passed
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_file_runs_from_the_shelf_as_a_message_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    monkeypatch.setattr("bnfold.onnx.graph.IN_MEMORY", 0)
+    onnx.save(model(numpy_helper.from_array(VALUES, "weight")), tmp_path / "net.onnx")
+    other = VALUES + np.float32(0.5 if changed else 0)
+    onnx.save(model(numpy_helper.from_array(other, "weight")), tmp_path / "other.onnx")
+    report = compare(str(tmp_path / "net.onnx"), str(tmp_path / "other.onnx"))
+    assert report.passed is not changed
+    assert compare(str(tmp_path / "other.onnx"), model(numpy_helper.from_array(other, "weight"))).worst.max_abs == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x08", b"\x3a\xff\xff\xff\x07\x0a", b"name: 'net'", bytes(2000)])
+def test_what_is_no_model_is_a_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "net.onnx").write_bytes(content)
+    with pytest.raises(ParseError, match=r"net\.onnx"):
+        read_onnx(tmp_path / "net.onnx")
+
+
+def weight(name: str, values: np.ndarray) -> Weight:
+    return Weight(name, values, values.shape, values.dtype)
+
+
+def test_equal_weights_of_one_name_lie_in_a_file_once() -> None:
+    sink = io.BytesIO()
+    data = DataFile(sink, "weights")
+    first = data.place(weight("w", VALUES))
+    changed = VALUES.copy()
+    changed[-1] += 1
+    second = data.place(weight("w", changed))
+    assert data.place(weight("w", changed.copy())) == second != first
+    assert data.place(weight("v", VALUES)) not in (first, second)
+    for offset, values in ((first, VALUES), (second, changed)):
+        np.testing.assert_array_equal(np.frombuffer(sink.getvalue(), np.float32, 1000, offset), values)
+
+
+def test_a_shelf_keeps_two_models_apart_and_goes_with_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bnfold.onnx.graph.IN_MEMORY", 0)
+    bare = model(numpy_helper.from_array(VALUES, "weight"))
+    del bare.graph.initializer[:]
+    with Shelf() as shelf:
+        paths = [shelf.put(bare, [], [weight("weight", VALUES * sign)]) for sign in (np.float32(1), np.float32(-1))]
+        read = [numpy_helper.to_array(onnx.load(path).graph.initializer[0]) for path in paths]  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read, [VALUES, -VALUES])
+    assert not any(Path(str(path)).exists() for path in paths)
