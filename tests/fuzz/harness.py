@@ -22,6 +22,7 @@ from bnfold.caffe.read import build, load
 from bnfold.caffe.text import Document, decode, parse_prototxt
 from bnfold.caffe.weights import read_weights
 from bnfold.caffe.write import prototxt_text, save_caffe
+from bnfold.diff.models import open_model
 from bnfold.errors import BnfoldError
 from bnfold.fold import fold
 from bnfold.net import Net, Shape
@@ -121,7 +122,17 @@ def pair(data: bytes) -> None:
                 to_onnx(one)
 
 
-TARGETS: dict[str, Target] = {"pair": pair, "text": text, "wire": wire}
+def onnx(data: bytes) -> None:
+    """Map an ONNX file, and look at everything that a comparison looks at before the model is run."""
+    with _folder() as folder, contextlib.suppress(BnfoldError):
+        (folder / "net.onnx").write_bytes(data)
+        opened = open_model(str(folder / "net.onnx"), "candidate")
+        held = sum(len(piece) for weight in opened.weights for piece in weight.pieces())
+        assert held == sum(weight.nbytes for weight in opened.weights) <= len(data)
+        opened.forget()
+
+
+TARGETS: dict[str, Target] = {"onnx": onnx, "pair": pair, "text": text, "wire": wire}
 
 
 def _given(net: Net) -> dict[str, Shape]:
