@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Thread
 
-PIECE = 1 << 24
+PIECE = 1 << 22
 
 
 class Digests:
@@ -30,7 +30,7 @@ class Digests:
     def _hash(self, files: Iterable[Path]) -> None:
         import hashlib
 
-        # Each piece needs Python's lock once, and may wait for it; `hashlib.file_digest` takes 60 times as many.
+        # Each piece needs Python's lock once, and may wait for it; `hashlib.file_digest` takes 16 times as many.
         buffer = memoryview(bytearray(PIECE))
         for path in files:
             digest = hashlib.sha256()

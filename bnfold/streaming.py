@@ -17,7 +17,7 @@ from threading import Thread
 LARGE = 1 << 16
 """Bytes from which a buffer is handed over; below that a thread costs more than it saves."""
 
-_AHEAD = 8
+_AHEAD = 4
 _STEP = 1 << 24
 _RESERVED = 1 << 26
 
@@ -33,7 +33,7 @@ class Stream:
         self._descriptor = descriptor
         self._size = self._reserved = self._begun = 0
         self._given: SimpleQueue[memoryview | None] = SimpleQueue()
-        self._answers: SimpleQueue[OSError | None] = SimpleQueue()
+        self._answers: SimpleQueue[Exception | None] = SimpleQueue()
         self._waiting = 0
         self._stopped = False
         self._thread: Thread | None = None
@@ -81,7 +81,7 @@ class Stream:
         while (view := self._given.get()) is not None and not self._stopped:
             try:
                 self._append(view)
-            except OSError as error:
+            except Exception as error:  # else nobody would answer, and the other side wait for ever
                 self._answers.put(error)
             else:
                 self._answers.put(None)

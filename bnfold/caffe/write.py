@@ -44,9 +44,6 @@ def save_caffe(
         outputs: a set of files to add these to, which then decides what may be replaced; a set of their own if None.
 
     Returns:
-        The files.
-
-    Returns:
         The files, the prototxt first.
 
     Raises:

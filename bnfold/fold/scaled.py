@@ -21,9 +21,12 @@ Factor = npt.NDArray[np.float64]
 
 CHUNK_VALUES = 1 << 18
 """How many values one chunk holds at most, unless a single row is longer: 1 MiB of float32."""
-KEPT_BYTES = 1 << 24
 SEARCHED_AT_ONCE = 1 << 16
 """How many values are searched for extremes at once: 256 KiB of float32, which stay in cache for the second search."""
+
+# glibc hands every large array back to the system, which must find and clear its pages again for the next one, at more
+# than the cost of the arithmetic; until one of this size was freed: from then on it keeps what is smaller.
+np.empty(1 << 24, np.uint8)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,9 +70,6 @@ class Scaled:
 
         A piece is a slab of one axis, so that the factors broadcast over it.
         """
-        # glibc hands every large array back to the system, which must find and clear its pages again for the next one,
-        # at more than the cost of the arithmetic; until one of this size was freed: then it keeps what is smaller.
-        np.empty(KEPT_BYTES, np.uint8)
         weight = self.weight.reshape(self.view)
         for slab in _slabs(self.view, CHUNK_VALUES):
             product = weight[slab].astype(np.float64)
