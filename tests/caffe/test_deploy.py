@@ -77,6 +77,11 @@ def test_a_loss_without_a_top_gets_one():
     assert read(DATA, FC, LOSS.replace('top: "loss"', "").replace('name: "loss"', 'name: "fc"')).outputs == ["fc_prob"]
 
 
+def test_losses_without_names_for_their_tops_get_one_each():
+    nameless = LOSS.replace('top: "loss"', "").replace('name: "loss"', "")
+    assert read(DATA, FC, nameless, nameless, nameless).outputs == ["prob", "prob_prob", "prob_prob2"]
+
+
 def test_a_cross_entropy_becomes_a_sigmoid_and_other_losses_leave_the_prediction():
     assert lines(read(DATA, FC, LOSS.replace("SoftmaxWithLoss", "SigmoidCrossEntropyLoss")))[2] == (
         "Sigmoid loss: fc -> loss"
