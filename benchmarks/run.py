@@ -152,7 +152,7 @@ def folding_onnx(folder: Path, rounds: int) -> str:
     """Folding here, against folding the unfolded export with other tools; and how fast each result runs."""
     net = models.make("resnet152", folder)
     plain, ours = folder / "unfolded.onnx", folder / "folded.onnx"
-    subprocess.run([*BNFOLD, "export", *fold(net)[4:], "-o", str(plain)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*BNFOLD, "export", *files(net), "-o", str(plain)], check=True, stdout=subprocess.DEVNULL)
     made = {"unfolded export": plain, "bnfold fold": ours}
     commands: dict[str, Sequence[str]] = {"bnfold fold": [*fold(net), "-o", str(ours), "--no-verify"]}
     for tool, script in TOOLS.items():
@@ -195,7 +195,12 @@ def latencies(paths: Sequence[Path], level: str, rounds: int) -> list[float]:
 
 def fold(net: Path) -> list[str]:
     """`bnfold fold` of a model."""
-    return [*BNFOLD, "fold", str(net), str(net.with_suffix(".caffemodel"))]
+    return [*BNFOLD, "fold", *files(net)]
+
+
+def files(net: Path) -> list[str]:
+    """A model as the arguments of a command."""
+    return [str(net), str(net.with_suffix(".caffemodel"))]
 
 
 TOOLS = {
