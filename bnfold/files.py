@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from bnfold.errors import UsageError, WriteError
+from bnfold.interruption import held_back
 from bnfold.streaming import LARGE, Stream
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -181,7 +181,7 @@ class OutputSet:
         outputs = list(self._outputs.values())
         for output in outputs:
             output.finish()
-        with _uninterrupted():
+        with held_back():
             if len(outputs) == 1:
                 with _sentences(outputs[0].path):
                     outputs[0].place(outputs[0].target)
@@ -320,20 +320,3 @@ def _freed_beside(path: Path) -> Iterator[None]:
             Thread(target=os.close, args=(fd,)).start()
         elif fd >= 0:
             os.close(fd)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back for the few renames: it arrives when they are done."""
-    arrived: list[int] = []
-    try:
-        before = signal.signal(signal.SIGINT, lambda number, _: arrived.append(number))
-    except ValueError:  # not the main thread, to which alone Python gives signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if arrived:
-            signal.raise_signal(signal.SIGINT)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.errors import ModelError, UsageError
+from bnfold.interruption import held_back
 from bnfold.net import Array
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Session:
     def __init__(
         self, model: ModelProto | bytes | str | os.PathLike[str], *, threads: int = 0, folder: Path | None = None
     ) -> None:
-        import onnxruntime  # type: ignore[import-untyped]
+        with held_back():
+            import onnxruntime  # type: ignore[import-untyped]
 
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
