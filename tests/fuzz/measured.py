@@ -53,6 +53,8 @@ def bnfold(*arguments: str | Path, address_space: int = 4 << 30) -> Run:
 
 def several(jobs: Sequence[Sequence[str | Path]], address_space: int = 4 << 30, timeout: float = 300) -> list[Run]:
     """Run commands one after the other in one process. Fails when that was killed."""
+    # The budgets are those of a user's Python, whose development mode checks every allocation.
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDEVMODE": ""}
     with tempfile.TemporaryDirectory() as folder:
         orders, report = Path(folder) / "orders.json", Path(folder) / "report.json"
         orders.write_text(json.dumps([list(map(str, job)) for job in jobs]))
@@ -61,7 +63,7 @@ def several(jobs: Sequence[Sequence[str | Path]], address_space: int = 4 << 30, 
             stderr=subprocess.PIPE,
             timeout=timeout,
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, **environment},
         )
         assert report.exists(), f"the process ended with {done.returncode}: {done.stderr.decode()[-2000:]}"
         return [Run(*run) for run in json.loads(report.read_text())]
