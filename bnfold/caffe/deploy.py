@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from bnfold.caffe import kinds
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.names import Names
 from bnfold.net import Layer, Source
 
 
@@ -35,7 +36,7 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
     read = {
         bottom for layer in layers if id(layer) not in dropped for bottom in layer.bottoms[: _read_by(layer)]
     } - gone
-    names = _Names({top for layer in layers for top in layer.tops})
+    names = Names((top for layer in layers for top in layer.tops), "")
     kept: list[Layer] = []
     data: dict[str, LayerParameter] = {}
     for layer in layers:
@@ -155,28 +156,7 @@ def _silence(layer: Layer, places: list[int]) -> Layer:
     return _rewritten(layer, LayerParameter(name=layer.name, type="Silence"), places, [])
 
 
-class _Names:
-    """Names for the tops of losses that have none: Caffe names them itself. Each is given once.
-
-    Args:
-        taken: the names of all blobs.
-    """
-
-    def __init__(self, taken: set[str]) -> None:
-        self._taken, self._asked = taken, dict[str, int]()
-
-    def fresh(self, name: str) -> str:
-        """`name`, else `name_prob`, else `name_prob2` and so on; counted on, since a text may ask 100,000 times."""
-        top, number = name, self._asked.get(name, 0)
-        while top in self._taken:
-            number += 1
-            top = f"{name}_prob{number if number > 1 else ''}"
-        self._asked[name] = number
-        self._taken.add(top)
-        return top
-
-
-def _prediction(layer: Layer, kind: str, names: _Names) -> Layer:
+def _prediction(layer: Layer, kind: str, names: Names) -> Layer:
     """A loss as the function inside it. Its second top, where it has one, is that function's value already."""
     param = LayerParameter(name=layer.name, type=kind)
     for field in ("softmax_param", "sigmoid_param"):
@@ -186,7 +166,9 @@ def _prediction(layer: Layer, kind: str, names: _Names) -> Layer:
     param.exclude.extend(layer.param.exclude)
     if layer.tops:
         return _rewritten(layer, param, [0], [min(1, len(layer.tops) - 1)])
-    top = names.fresh(layer.name or "prob")
+    # Old nets let Caffe name the top of a loss.
+    top = layer.name or "prob"
+    top = names.new(f"{top}_prob" if top in names else top)
     return _rewritten(replace(layer, tops=[top]), param, [0], [0], new_top=top)
 
 

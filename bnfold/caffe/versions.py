@@ -11,11 +11,12 @@ Only an input keeps the public name always, since whoever runs the net calls it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError
+from bnfold.names import Names
 from bnfold.net import Blobs, Layer, Net, Source
 
 
@@ -39,7 +40,7 @@ def single_assignment(
         if not param.bottom:
             holder.update(dict.fromkeys(param.top, index))
     holder = last_writer | holder
-    names = _Names(last_writer)
+    names = Names(last_writer, "#")
     current: dict[str, str] = {}
     maker: dict[str, str] = {}
     public: dict[str, str] = {}
@@ -149,24 +150,6 @@ def _makers(layers: Sequence[Upgraded]) -> dict[str, str]:
         for top in param.top:
             makers.setdefault(top, param.name)
     return makers
-
-
-class _Names:
-    """Names that are taken, and how often each was asked for: counting from the start each time would be quadratic."""
-
-    def __init__(self, taken: Iterable[str]) -> None:
-        self._taken = set(taken)
-        self._asked: dict[str, int] = {}
-
-    def new(self, name: str) -> str:
-        """`name`, or the first of `name#2`, `name#3` ... that is free."""
-        unique, number = name, self._asked.get(name, 1)
-        while unique in self._taken:
-            number += 1
-            unique = f"{name}#{number}"
-        self._asked[name] = number
-        self._taken.add(unique)
-        return unique
 
 
 NO_BLOBS = Blobs()

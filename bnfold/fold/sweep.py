@@ -27,6 +27,7 @@ from bnfold.fold.recognise import AFFINES, Reading, recognise
 from bnfold.fold.records import Blocked, Dropped, Folded, FoldReport, Kept, Merged, Record
 from bnfold.fold.scaled import same_values
 from bnfold.fold.unfuse import unfuse_relus
+from bnfold.names import Names
 from bnfold.net import Layer, Net, Shape
 from bnfold.params import Dropout
 from bnfold.shapes import infer_shapes
@@ -78,7 +79,7 @@ class _Sweep:
     reading: Reading
     report: FoldReport = field(default_factory=FoldReport)
     shapes: dict[str, Shape | None] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
+    names: Names = field(default_factory=lambda: Names((), "_"))
     bases: dict[str, str] = field(default_factory=dict)
     stored: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     records: dict[int, Record] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class _Sweep:
         layers = list(self.net.layers)
         self.stored = np.result_type(np.float32, *{blob.dtype for layer in layers for blob in layer.blobs.stored})
         self.shapes = dict(infer_shapes(self.net))
-        self.names = set(self.shapes) | set(self.net.public.values())
+        self.names = Names((*self.shapes, *self.net.public.values()), "_")
         scene = self._scene(layers, excluded)
         for layer in layers:
             if _is_alias(layer) and id(layer) not in excluded:
@@ -271,11 +272,7 @@ class _Sweep:
     def _fresh(self, blob: str, layer: Layer) -> str:
         """`conv1/bn1` for the blob conv1 that an affine bn1 moved through; `conv1/scale1` when scale1 follows."""
         base = self.bases.get(blob, blob)
-        count, fresh = 1, f"{base}/{layer.name}"
-        while fresh in self.names:
-            count += 1
-            fresh = f"{base}/{layer.name}_{count}"
-        self.names.add(fresh)
+        fresh = self.names.new(f"{base}/{layer.name}")
         self.bases[fresh] = base
         return fresh
 
