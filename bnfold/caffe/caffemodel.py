@@ -28,6 +28,7 @@ from bnfold.caffe.strip import strip_blob, strip_parts, stripped
 from bnfold.caffe.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint
 from bnfold.errors import ParseError
 from bnfold.files import Output
+from bnfold.mapping import forget
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net
 
 if TYPE_CHECKING:
@@ -111,14 +112,14 @@ def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, stri
         for data in _bytes_of(piece):
             at += output.write(data)
             if isinstance(piece, Span):
-                _forget(piece.file, at - _STILL_READ, forgotten)
+                _forget_behind(piece.file, at - _STILL_READ, forgotten)
 
 
-def _forget(file: WeightsFile, end: int, forgotten: dict[int, int]) -> None:
+def _forget_behind(file: WeightsFile, end: int, forgotten: dict[int, int]) -> None:
     """Give back what is mapped in front of `end`: a file is walked once, from its beginning to its end."""
     begin, end = forgotten.setdefault(id(file), 0), end - end % PAGESIZE
     if end - begin >= _FORGOTTEN_AT_ONCE:
-        file.forget(begin, end)
+        forget(file.buffer, begin, end)
         forgotten[id(file)] = end
 
 

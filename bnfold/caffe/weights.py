@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from pathlib import Path
 from bnfold.caffe.blobs import read_blob
 from bnfold.caffe.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.errors import ParseError
-from bnfold.files import interrupted
+from bnfold.mapping import map_file
 from bnfold.net import Array, Blobs, LazyArray
 
 # Each layer and each blob costs memory of ours whatever its size in the file, so a hostile file must meet an end:
@@ -113,15 +112,6 @@ class WeightsFile:
                     self._by_name[record.name] = record
         return self._by_name.get(name)
 
-    def forget(self, begin: int = 0, end: int | None = None) -> None:
-        """Give back the memory of pages that were read; they are mapped again when they are touched.
-
-        Args:
-            begin, end: a span of the file, `begin` at the start of a page; all of it by default.
-        """
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.buffer.madvise(mmap.MADV_DONTNEED, begin, (len(self.buffer) if end is None else end) - begin)
-
     @property
     def version(self) -> int:
         """The oldest version among the records (a file has one version, unless somebody joined two)."""
@@ -138,7 +128,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
         ParseError: it cannot be read, is not a caffemodel, or is truncated or damaged (then with the byte).
     """
     path = Path(path)
-    file = WeightsFile(path, _map(path))
+    file = WeightsFile(path, map_file(path))
     try:
         if file.buffer[: len(HDF5_MAGIC)] == HDF5_MAGIC:
             _read_hdf5(file)
@@ -152,20 +142,6 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     if not file.records:
         raise ParseError(_impostor(file.buffer) or "holds no layers, so it is not a caffemodel", path)
     return file
-
-
-def _map(path: Path) -> mmap.mmap:
-    try:
-        with path.open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ParseError("is not a regular file", path)
-            if status.st_size == 0:
-                raise ParseError("is empty", path)
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        reason = interrupted(path) or getattr(error, "strerror", None) or error
-        raise ParseError(f"cannot be read: {reason}", path) from None
 
 
 def _walk(file: WeightsFile) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.errors import UsageError
+from bnfold.mapping import forget
 from bnfold.net import Net, Shape
 from bnfold.runtime import Session
 from bnfold.samples import Feed
@@ -48,7 +49,7 @@ class Model:
         reads: blob -> the blobs that its writer reads.
         feeds: input -> what it takes.
         outputs: the network's own outputs.
-        mapped: the ONNX file that its weights lie in.
+        mapped: the files that its weights lie in.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Model:
     reads: dict[str, tuple[str, ...]]
     feeds: dict[str, Feed]
     outputs: list[str]
-    mapped: mmap.mmap | None = None
+    mapped: tuple[mmap.mmap, ...] = ()
 
     @property
     def layers(self) -> list[str]:
@@ -77,10 +78,8 @@ class Model:
 
     def forget(self) -> None:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
-        for file in self.net.origin.weights if self.net is not None and self.net.origin is not None else ():
-            file.forget()
-        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self.mapped.madvise(mmap.MADV_DONTNEED)
+        for buffer in self.mapped:
+            forget(buffer)
 
 
 def open_model(
@@ -119,7 +118,7 @@ def _from_path(path: str, role: str, options: Mapping[str, Any]) -> Model:
 
         file = read_onnx(Path(path))
         model = _from_onnx(file.model, path, file.weights)
-        return replace(model, folder=Path(path).resolve().parent, mapped=file.buffer)
+        return replace(model, folder=Path(path).resolve().parent, mapped=(file.buffer,))
     prototxt, weights = split_pair(path)
     if not prototxt.name.endswith((".prototxt", ".pbtxt", ".txt")):
         raise UsageError(
@@ -170,7 +169,9 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
         limit = _limit(net, blob)
         if limit is not None:
             feeds[blob] = replace(feed, limit=limit)
-    return Model(name, proto, weights, net, None, writers, reads, feeds, [out.name for out in proto.graph.output])
+    outputs = [out.name for out in proto.graph.output]
+    mapped = tuple(file.buffer for file in net.origin.weights) if net.origin is not None else ()
+    return Model(name, proto, weights, net, None, writers, reads, feeds, outputs, mapped)
 
 
 def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:

@@ -17,6 +17,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from bnfold.caffe.wire import LENGTH, Field, WireError, encode_field, fields
 from bnfold.errors import ParseError
+from bnfold.mapping import map_file
 from bnfold.onnx.builder import ONNX_TYPES, Weight
 from bnfold.onnx.save import EXTERNAL_FROM
 
@@ -43,11 +44,7 @@ def read_onnx(path: Path) -> OnnxFile:
     Raises:
         ParseError: the file cannot be read or is not an ONNX model.
     """
-    try:
-        with path.open("rb") as file:
-            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: it is empty, or has a NUL in its name
-        raise ParseError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from error
+    buffer = map_file(path)
     weights: list[Weight] = []
     try:
         model = ModelProto.FromString(b"".join(_without_weights(buffer, weights)))
