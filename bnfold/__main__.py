@@ -21,6 +21,13 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
     os._exit(INTERRUPTED)
 
 
+def _open_what_is_closed() -> None:
+    """Give a process that was started without a standard stream an empty one, or the next file would take its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode))  # noqa: SIM115 - as long as the process
+
+
 def run() -> None:
     """Run the command line as a process of its own.
 
@@ -29,6 +36,7 @@ def run() -> None:
     spin beside ours; and what is in memory at the end need not be taken apart piece by piece.
     """
     signal.signal(signal.SIGINT, _leave)
+    _open_what_is_closed()
     gc.disable()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from bnfold.cli import main
@@ -41,9 +49,7 @@ def run() -> None:
     finally:
         # What is left is Python's own leaving, with the answer that was given already.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    # The command has flushed what it said, or has said why it could not.
     os._exit(code)
 
 

@@ -12,6 +12,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -170,34 +171,36 @@ class Commands(click.Group):
         try:
             with interruptible():
                 code = super().main(*args, **kwargs)
+                sys.stdout.flush()
         except click.exceptions.Exit as stop:
             sys.exit(stop.exit_code)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "bnfold"
             message = error.format_message().rstrip(".").replace("\n", " ")
-            click.echo(f"bnfold: {visible(message)} ('{command} --help' lists what there is)", err=True)
-            sys.exit(UNUSABLE)
+            _stop(f"{visible(message)} ('{command} --help' lists what there is)", UNUSABLE)
         except BnfoldError as error:
-            click.echo(f"bnfold: {shortened(visible(str(error)))}", err=True)
-            sys.exit(UNUSABLE)
+            _stop(shortened(visible(str(error))), UNUSABLE)
         except (click.Abort, KeyboardInterrupt):
-            click.echo("bnfold: interrupted; nothing was left half-written", err=True)
-            sys.exit(INTERRUPTED)
+            _stop("interrupted; nothing was left half-written", INTERRUPTED)
         except MemoryError:
-            click.echo("bnfold: out of memory; nothing was left half-written", err=True)
-            sys.exit(UNUSABLE)
-        except BrokenPipeError:
-            # The reader of our output has gone; flushing at exit would only complain once more.
+            _stop("out of memory; nothing was left half-written", UNUSABLE)
+        except OSError as error:
+            # Files have their own sentences: this is the report, whose reader has gone or whose disk is full.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(UNUSABLE)
+            _stop(f"the report cannot be written: {error}", UNUSABLE, quiet=isinstance(error, BrokenPipeError))
         except Exception:
             # Python would leave with 1, which means here that two networks differ.
             import traceback
 
             traceback.print_exc()
-            click.echo("bnfold: this is a fault of bnfold and not of your files; please report it", err=True)
-            sys.exit(FAULTY)
+            _stop("this is a fault of bnfold and not of your files; please report it", FAULTY)
         sys.exit(code or 0)
+
+
+def _stop(message: str, code: int, quiet: bool = False) -> NoReturn:
+    with suppress(OSError):  # the code is an answer, too
+        click.echo("" if quiet else f"bnfold: {message}", err=True, nl=not quiet)
+    sys.exit(code)
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -251,12 +254,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
 @onnx_options
 def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     """Write a network as ONNX without folding it."""
-    from bnfold.pipeline import export as write_unfolded
-    from bnfold.report.renderings import of_account
-
-    report = write_unfolded(_reading(prototxt, caffemodel, given), _writing(given), "onnx")
-    _render(given, of_account(report))
-    return 0
+    return _write_unfolded(prototxt, caffemodel, given, "onnx")
 
 
 @main.command()
@@ -266,11 +264,14 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 @strip_option
 def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     """Write a network of any age or dialect as today's Caffe, as it is at TEST, without folding it."""
-    from bnfold.pipeline import export as write_unfolded
+    return _write_unfolded(prototxt, caffemodel, given, "prototxt")
+
+
+def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any], only: str) -> int:
+    from bnfold.pipeline import export
     from bnfold.report.renderings import of_account
 
-    report = write_unfolded(_reading(prototxt, caffemodel, given), _writing(given), "prototxt")
-    _render(given, of_account(report))
+    _render(given, of_account(export(_reading(prototxt, caffemodel, given), _writing(given), only)))
     return 0
 
 

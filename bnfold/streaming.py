@@ -20,6 +20,7 @@ LARGE = 1 << 16
 _AHEAD = 4
 _STEP = 1 << 24
 _RESERVED = 1 << 26
+UNLIMITED = 1 << 62
 
 
 class Stream:
@@ -106,8 +107,7 @@ class Stream:
         try:
             os.posix_fallocate(self._descriptor, self._reserved, wanted)
         except OSError:
-            self._reserved = (
-                1 << 62
-            )  # a full disk may have room for the rest; one that cannot reserve need not be asked
+            # A full disk may have room for the rest; where nothing can be reserved there is no use in asking again.
+            self._reserved = UNLIMITED
         else:
             self._reserved += wanted

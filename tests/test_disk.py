@@ -95,3 +95,53 @@ def test_links_are_written_through_and_stay_links(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert all((tmp_path / name).is_symlink() for name in ("out.prototxt", "out.caffemodel"))
     assert sorted(contents(tmp_path / "far")) == ["out.caffemodel", "out.prototxt"]
+
+
+# What is printed.
+
+
+def say(shell: str, *arguments: str, buffered: bool = True) -> subprocess.CompletedProcess[str]:
+    """bnfold as a shell starts it, with the redirections of `shell`."""
+    command = ["sh", "-c", f'exec "$@" {shell}', "sh", sys.executable, "-m", "bnfold", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "" if buffered else "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("arguments", [("--help",), ("inspect", str(GOLDEN.prototxt))])
+def test_a_report_that_finds_no_room_is_a_sentence(arguments: tuple[str, ...], buffered: bool) -> None:
+    is_refused(say(">/dev/full", *arguments, buffered=buffered), "the report cannot be written", "No space left")
+
+
+@pytest.mark.parametrize("shell", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_streams_that_are_closed_or_full_change_no_exit_code(shell: str) -> None:
+    assert say(shell, "inspect", str(GOLDEN.prototxt)).returncode == 0
+    assert say(shell, "inspect", "nothing.prototxt").returncode == 2
+
+
+def test_a_file_never_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    arguments = ["fold", str(GOLDEN.prototxt), str(GOLDEN.caffemodel), "--no-verify", "-o"]
+    assert say("<&- >&- 2>&-", *arguments, str(tmp_path / "closed.prototxt")).returncode == 0
+    assert say("", *arguments, str(tmp_path / "open.prototxt")).returncode == 0
+    for suffix in (".prototxt", ".caffemodel"):
+        closed, opened = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("closed", "open"))
+        assert closed == opened
+
+
+def test_a_reader_that_has_gone_is_no_matter_for_words() -> None:
+    run = say("| true", "inspect", str(GOLDEN.prototxt))
+    assert run.stderr == ""
+
+
+def test_weights_that_find_no_room_while_they_are_compared_are_a_sentence(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bnfold
+
+    monkeypatch.setattr("bnfold.onnx.graph.IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(disk))
+    net = golden("seed_resnet_bn_scale").load()
+    (disk / "filler").write_bytes(bytes(8000))
+    with pytest.raises(bnfold.BnfoldError, match="while they are compared, and cannot be written: No space left"):
+        bnfold.compare(net, net)
+    assert sorted(path.name for path in disk.iterdir()) == ["filler"]

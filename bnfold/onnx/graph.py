@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from tempfile import TemporaryDirectory, gettempdir
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from bnfold.errors import UnsupportedError
+from bnfold.errors import UnsupportedError, WriteError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.builder import Weight
@@ -46,28 +47,29 @@ def exposed(model: onnx.ModelProto, tensors: Iterable[str]) -> bytes:
 class Shelf:
     """Where networks that are run side by side have their weights, in one file that a runtime can map: equal ones once.
 
-    Memory then holds neither messages nor copies of weights, and 2 GiB are no limit.
+    Memory then holds neither messages nor copies of weights, and 2 GiB are no limit. Small networks need none of that.
     """
 
     def __init__(self) -> None:
-        # What is mapped cannot be deleted everywhere; what is left then is the system's to clean.
-        self._folder = TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True)
-        self._file: BinaryIO = (Path(self._folder.name) / "weights").open("wb")
-        self._data = DataFile(self._file, "weights")
+        self._kept = ExitStack()
+        self._board: _Board | None = None
         self._models = 0
 
     def __enter__(self) -> Shelf:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._folder.cleanup()
+        with suppress(OSError):  # what a full disk did not take was said when it was put
+            self._kept.close()
 
     def put(self, model: onnx.ModelProto, tensors: Iterable[str], weights: Sequence[Weight]) -> Path | bytes:
         """An exported network as a runtime takes it, with `tensors` as outputs besides its own.
 
         Returns:
             Its bytes if it is small, else its file, which lasts as long as the shelf.
+
+        Raises:
+            WriteError: there is no room for it where temporary files lie.
         """
         complete = onnx.ModelProto()
         complete.CopyFrom(model)
@@ -76,12 +78,36 @@ class Shelf:
             stream = BytesIO()
             write_model(stream, complete, weights)
             return stream.getvalue()
+        try:
+            return self._write(complete, weights)
+        except OSError as error:
+            raise WriteError(
+                f"{gettempdir()}: the weights of large networks lie there while they are compared, and cannot be "
+                f"written: {error.strerror or error}; name a folder with more room in TMPDIR, or give --no-verify"
+            ) from None
+
+    def _write(self, model: onnx.ModelProto, weights: Sequence[Weight]) -> Path:
+        board = self._board = self._board or self._opened()
         self._models += 1
-        path = Path(self._folder.name) / f"model{self._models}.onnx"
+        path = board.folder / f"model{self._models}.onnx"
         with path.open("wb") as file:
-            write_external(file, self._data, complete, weights)
-        self._file.flush()
+            write_external(file, board.data, model, weights)
+        board.file.flush()
         return path
+
+    def _opened(self) -> _Board:
+        # What is mapped cannot be deleted everywhere; what is left then is the system's to clean.
+        folder = Path(self._kept.enter_context(TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True)))
+        file = self._kept.enter_context((folder / "weights").open("wb"))
+        return _Board(folder, file, DataFile(file, "weights"))
+
+
+class _Board(NamedTuple):
+    """The folder of a shelf, and the file in it that has all weights."""
+
+    folder: Path
+    file: BinaryIO
+    data: DataFile
 
 
 def _outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
