@@ -21,10 +21,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import models
-
 PYTHON = sys.executable
 BNFOLD = [str(Path(PYTHON).with_name("bnfold"))]
 # pip compiles what it installs; a checkout has to be let keep what it compiled, or every start would compile it again.
@@ -74,6 +70,17 @@ def in_turns(commands: dict[str, Sequence[str]], rounds: int) -> dict[str, Measu
     }
 
 
+def model(name: str, folder: Path) -> Path:
+    """A model of `models.py`, made in a process of its own and on the disk before anything is measured.
+
+    A process that is started has the largest size of the one that started it, and what is still to be written to the
+    disk would be written beside what is measured.
+    """
+    subprocess.run([PYTHON, str(Path(__file__).with_name("models.py")), str(folder), name], check=True, stdout=subprocess.DEVNULL)
+    os.sync()
+    return folder / f"{name}.prototxt"
+
+
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [f"**{title}**", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
@@ -84,7 +91,7 @@ def speed(folder: Path, rounds: int) -> str:
     """Folding a file, against copying it and against merely loading it elsewhere."""
     parts = []
     for name in ("resnet152", "vgg16_bn"):
-        net = models.make(name, folder)
+        net = model(name, folder)
         weights = net.with_suffix(".caffemodel")
         size = weights.stat().st_size
         out = folder / "out"
@@ -116,6 +123,55 @@ def speed(folder: Path, rounds: int) -> str:
     return "\n".join(parts)
 
 
+STAGES = """
+import os, sys, time
+started = float(sys.argv.pop(1))
+marks = [("starting Python", time.time())]
+mark = lambda what: marks.append((what, time.time()))
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from bnfold.cli import main
+mark("importing click and the command line")
+import numpy
+mark("importing numpy")
+import bnfold.caffe.read, bnfold.caffe.write, bnfold.fold, bnfold.pipeline as pipeline
+mark("importing protobuf and bnfold")
+def timed(module, name, what):
+    function = getattr(module, name)
+    def run(*given, **named):
+        result = function(*given, **named)
+        mark(what)
+        return result
+    setattr(module, name, run)
+timed(pipeline, "load", "loading")
+timed(bnfold.fold, "fold", "folding")
+timed(pipeline, "save", "saving")
+try:
+    main()
+except SystemExit:
+    mark("reporting, with the import of rich")
+for (what, at), (_, before) in zip(marks, [("", started), *marks]):
+    print(f"{what}: {at - before:.6f}", file=sys.stderr)
+"""
+"""`bnfold fold` with a clock at each of its stages."""
+
+
+def stages(folder: Path, rounds: int) -> str:
+    """Where the time of folding goes."""
+    net = model("resnet152", folder)
+    command = [*files(net), "-o", str(folder / "out.prototxt"), "--no-verify"]
+    found: dict[str, list[float]] = {}
+    for number in range(rounds + 1):
+        given = [PYTHON, "-c", STAGES, str(time.time()), "fold", *command]
+        said = subprocess.run(given, env=ENVIRONMENT, check=True, capture_output=True, text=True).stderr
+        for line in said.splitlines() if number else ():
+            what, _, seconds = line.partition(": ")
+            found.setdefault(what, []).append(float(seconds))
+    medians = {what: statistics.median(seconds) for what, seconds in found.items()}
+    whole = sum(medians.values())
+    rows = [[what, f"{seconds * 1e3:.0f}", f"{seconds / whole:.0%}"] for what, seconds in medians.items()]
+    return table("Stages of folding resnet152, Caffe to Caffe", ("stage", "milliseconds", "share"), rows)
+
+
 def start_up(folder: Path, rounds: int) -> str:
     """How soon the command line answers."""
     sample = Path(__file__).parent.parent / "sample_models" / "digits_cifar10.prototxt"
@@ -135,7 +191,7 @@ def start_up(folder: Path, rounds: int) -> str:
 
 def depth(folder: Path, rounds: int) -> str:
     """Time per layer, from 2,000 layers to 20,000."""
-    chains = {count: models.make(f"chain-{count}", folder) for count in (2_000, 20_000)}
+    chains = {count: model(f"chain-{count}", folder) for count in (2_000, 20_000)}
     commands = {
         f"{count}": [*fold(net), "-o", f"{folder}/out.prototxt", "--no-verify"] for count, net in chains.items()
     }
@@ -150,7 +206,7 @@ def depth(folder: Path, rounds: int) -> str:
 
 def folding_onnx(folder: Path, rounds: int) -> str:
     """Folding here, against folding the unfolded export with other tools; and how fast each result runs."""
-    net = models.make("resnet152", folder)
+    net = model("resnet152", folder)
     plain, ours = folder / "unfolded.onnx", folder / "folded.onnx"
     subprocess.run([*BNFOLD, "export", *files(net), "-o", str(plain)], check=True, stdout=subprocess.DEVNULL)
     made = {"unfolded export": plain, "bnfold fold": ours}
@@ -210,7 +266,7 @@ TOOLS = {
     "onnxslim": "import onnxslim, sys; onnxslim.slim(sys.argv[1], sys.argv[2])",
 }
 
-TABLES = {"speed": speed, "start_up": start_up, "depth": depth, "folding_onnx": folding_onnx}
+TABLES = {"speed": speed, "stages": stages, "start_up": start_up, "depth": depth, "folding_onnx": folding_onnx}
 
 
 def main() -> None:

@@ -307,7 +307,7 @@ def _sentences(path: Path) -> Iterator[None]:
 def _freed_beside(path: Path) -> Iterator[None]:
     """Let the file `path` lose its name in the body, and its pages and blocks beside whatever comes next.
 
-    The system frees a file when its last descriptor is closed, and takes as long as for writing a third of it.
+    The system frees a file when its last descriptor is closed, and takes its time for a large one.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) if os.name == "posix" else -1

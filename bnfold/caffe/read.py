@@ -14,6 +14,7 @@ from typing import Literal
 
 from bnfold.caffe import kinds
 from bnfold.caffe.deploy import deploy
+from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, give_shapes
 from bnfold.caffe.match import channels_wanted, give_weights
 from bnfold.caffe.phases import runs
@@ -108,6 +109,7 @@ def build(
     if not present:
         raise ModelError(f"{document.file or 'the net'}: no layer is in the TEST net")
     _refuse_integers(present, document.file)
+    misspelt = _misspelt(present)
     layers, public = single_assignment(present, document.file, absent)
     deployed = deploy(layers)
     if all(layer.type == "Input" for layer in deployed.layers):
@@ -128,7 +130,7 @@ def build(
             inputs.layers,
             inputs.shapes,
             public={blob: name for blob, name in public.items() if blob in written},
-            notes=[*document.notes, *borrowed, *deployed.notes, *inputs.notes],
+            notes=[*document.notes, *misspelt, *borrowed, *deployed.notes, *inputs.notes],
             file=str(document.file or ""),
             origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.layout.header),
         )
@@ -172,6 +174,20 @@ def _at_test(
         [layer for index, layer in enumerate(layers) if index not in present],
         notes,
     )
+
+
+def _misspelt(layers: Sequence[Upgraded]) -> list[str]:
+    """A sentence for each type that nobody knows and that is close to one that is known."""
+    unknown: dict[str, list[str]] = {}
+    for param, _ in layers:
+        if not kinds.is_known(param.type):
+            unknown.setdefault(param.type, []).append(param.name)
+    guesses, notes = Guesses(), []
+    for kind, names in unknown.items():
+        if guess := guesses.at(kind, kinds.KNOWN):
+            more = f" and {len(names) - 1:,} more stay" if len(names) > 1 else " stays"
+            notes.append(f"no dialect has a layer of type '{kind}'{guess}: '{names[0]}'{more} as written")
+    return notes
 
 
 def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:

@@ -5,7 +5,7 @@ Layers differ in their names and repeat the rest, so each is cut in two:
     layer { name: "res2a" type: "Scale" bottom: "res2a" top: "res2a"      the head: plain strings, read here
             scale_param { bias_term: true } }                             the body: parsed once for all that say it
 
-That parser is written in Python, and of the 671 layers of a ResNet-152 it need see 22 bodies.
+That parser is written in Python, and a network of hundreds of layers has a few dozen bodies.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ twice. Caffe stops at each; so do we, with place and guess, except that
 from __future__ import annotations
 
 import codecs
-import difflib
 import itertools
 import re
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from google.protobuf import text_format
 
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
+from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.kinds import TRAINING, is_known
 from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.repetition import parse_net
@@ -44,8 +44,6 @@ _PIECE = 1 << 20
 # Each layer costs 6 kB of memory and 0.1 ms. Published nets have below 3,000.
 MAX_LAYERS = 100_000
 MAX_QUOTED = 200
-MOST_GUESSES = 20
-LONGEST_GUESSED = 60
 _SHOWN = 5
 
 
@@ -201,7 +199,7 @@ class _Diagnosis:
     def __init__(self, prototxt: Prototxt, fields: list[Field], ignore_unknown_fields: bool) -> None:
         self.prototxt, self.fields, self.ignore = prototxt, fields, ignore_unknown_fields
         self.notes: list[str] = []
-        self.guesses = 0
+        self.guesses = Guesses()
         self.dropped: list[tuple[int, int]] = []
 
     def parse(self, body: str) -> tuple[caffe_pb2.NetParameter, list[str]]:
@@ -256,14 +254,14 @@ class _Diagnosis:
         known = message.fields_by_name.get(found.name)
         if known is None:
             names = list(message.fields_by_name)
-            hint = f" ({FOREIGN[found.name]})" if found.name in FOREIGN else self._guess(found.name, names)
+            hint = f" ({FOREIGN[found.name]})" if found.name in FOREIGN else self.guesses.at(found.name, names)
             problem = f"unknown field '{found.name[:MAX_QUOTED]}' of {message.name}{hint}"
             yield _Finding(found, who, problem, ignorable=True)
         elif known.enum_type is not None and not found.opener:
             word = self.prototxt.text[found.at : found.stop]
             numbers, words = known.enum_type.values_by_number, list(known.enum_type.values_by_name)
             if word not in words and not (_NUMBER.fullmatch(word) and int(word) in numbers):
-                problem = f"{found.name} is {word}, a value that no dialect knows{self._guess(word, words)}"
+                problem = f"{found.name} is {word}, a value that no dialect knows{self.guesses.at(word, words)}"
                 if message is V1:
                     problem = (
                         f"{found.name} is {word}, which V1 has in no dialect; have the Caffe that it was written for "
@@ -286,14 +284,6 @@ class _Diagnosis:
                 f"line {line}, column {column}: '{found.name}' is given twice in {who}; the last one counts"
             )
         seen[found.name] = found
-
-    def _guess(self, word: str, words: list[str]) -> str:
-        """What a word might have been meant to be. At a millisecond each, it is for typos and not for all words."""
-        self.guesses += 1
-        close = []
-        if self.guesses <= MOST_GUESSES and len(word) <= LONGEST_GUESSED:
-            close = difflib.get_close_matches(word, words, n=1)
-        return f" (did you mean '{close[0]}'?)" if close else ""
 
     def _error(self, findings: list[_Finding]) -> ParseError:
         first, *others = findings

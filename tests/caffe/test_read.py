@@ -210,3 +210,13 @@ def test_every_published_prototxt_is_read_or_refused_for_a_known_reason():
             refused[path.stem] = str(error)
     assert refused.keys() == REFUSED.keys()
     assert {name: REFUSED[name] for name, message in refused.items() if REFUSED[name] not in message} == {}
+
+
+def test_a_type_that_looks_misspelt_is_kept_and_pointed_out_once(tmp_path):
+    twice = NET.replace("BatchNorm", "BatchNrom") + 'layer { name: "bn2" type: "BatchNrom" bottom: "fc" top: "fc" }'
+    (tmp_path / "net.prototxt").write_text(twice + 'layer { name: "x" type: "Whatever" bottom: "fc" top: "x" }')
+    net = load(tmp_path / "net.prototxt")
+    assert [layer.type for layer in net.layers].count("BatchNrom") == 2
+    assert net.notes == [
+        "no dialect has a layer of type 'BatchNrom' (did you mean 'BatchNorm'?): 'bn' and 1 more stay as written"
+    ]
