@@ -76,7 +76,9 @@ def model(name: str, folder: Path) -> Path:
     A process that is started has the largest size of the one that started it, and what is still to be written to the
     disk would be written beside what is measured.
     """
-    subprocess.run([PYTHON, str(Path(__file__).with_name("models.py")), str(folder), name], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [PYTHON, str(Path(__file__).with_name("models.py")), str(folder), name], check=True, stdout=subprocess.DEVNULL
+    )
     os.sync()
     return folder / f"{name}.prototxt"
 

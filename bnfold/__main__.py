@@ -31,9 +31,9 @@ def _open_what_is_closed() -> None:
 def run() -> None:
     """Run the command line as a process of its own.
 
-    Such a process is short and makes next to no cycles, so looking for them (an eighth of the time that folding
-    ResNet-152 takes, `benchmarks/run.py`) would find nothing. No more is there for OpenBLAS to do, whose threads would
-    spin beside ours; and what is in memory at the end need not be taken apart piece by piece.
+    Such a process is short and makes next to no cycles, so looking for them would take its time and find nothing. No
+    more is there for OpenBLAS to do, whose threads would spin beside ours; and what is in memory at the end need not be
+    taken apart piece by piece.
     """
     signal.signal(signal.SIGINT, _leave)
     _open_what_is_closed()
