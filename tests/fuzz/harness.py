@@ -1,7 +1,7 @@
 """What the fuzzers call, and what they hold it to: nothing but a `BnfoldError` escapes, in little time and memory.
 
-Each target takes the bytes of one input and returns nothing; an exception that escapes is a finding. The fuzzers
-(`fuzz_*.py`) drive the targets under atheris, `test_corpus.py` and `test_mutations.py` without it.
+Each target takes the bytes of one input and returns nothing; an exception that escapes is a finding. The fuzzer
+(`guided.py`) drives the targets under atheris, `test_corpus.py` and `test_mutations.py` without it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Coverage-guided fuzzing of the other wire walk: an ONNX file of any bytes.
+"""Coverage-guided fuzzing of one target of `harness.py`.
 
-    python tests/fuzz/fuzz_onnx.py -max_total_time=600 CORPUS_FOLDER [MORE SEEDS ...]
+    python tests/fuzz/guided.py TARGET -max_total_time=600 CORPUS_FOLDER [MORE SEEDS ...]
 
 Needs `pip install atheris`; see docs/robustness.md.
 """
@@ -15,9 +15,10 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["bnfold"]):
-    from fuzz.harness import limit_memory, limited, onnx
+    from fuzz.harness import TARGETS, limit_memory, limited
 
 if __name__ == "__main__":
+    target = TARGETS[sys.argv.pop(1)]
     limit_memory()
-    atheris.Setup(sys.argv, limited(onnx))
+    atheris.Setup(sys.argv, limited(target))
     atheris.Fuzz()
