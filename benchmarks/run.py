@@ -135,7 +135,7 @@ from bnfold.cli import main
 mark("importing click and the command line")
 import numpy
 mark("importing numpy")
-import bnfold.caffe.read, bnfold.caffe.write, bnfold.fold, bnfold.pipeline as pipeline
+import bnfold.caffe.read, bnfold.caffe.write, bnfold.algebra, bnfold.pipeline as pipeline
 mark("importing protobuf and bnfold")
 def timed(module, name, what):
     function = getattr(module, name)
@@ -145,7 +145,7 @@ def timed(module, name, what):
         return result
     setattr(module, name, run)
 timed(pipeline, "load", "loading")
-timed(bnfold.fold, "fold", "folding")
+timed(bnfold.algebra, "fold", "folding")
 timed(pipeline, "save", "saving")
 try:
     main()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+# Packages named as the function that one calls: what is imported here cannot take the function's place later.
+import bnfold.compare  # noqa: F401
+
+del compare  # noqa: F821
+
 TYPE_CHECKING = False  # as `typing` has it, whose import takes the 10 ms in which Ctrl-C is still Python's own
 if TYPE_CHECKING:
     from typing import Any
 
+    from bnfold.algebra import FoldReport, FoldResult, fold
     from bnfold.caffe.read import load
     from bnfold.caffe.write import save_caffe
-    from bnfold.diff.compare import compare
-    from bnfold.diff.records import DiffReport
+    from bnfold.compare.comparison import compare
+    from bnfold.compare.records import DiffReport
     from bnfold.errors import BnfoldError
-    from bnfold.fold import FoldReport, FoldResult, fold
     from bnfold.net import Layer, Net
     from bnfold.onnx import save_onnx, to_onnx
 
@@ -33,13 +38,13 @@ __all__ = [
 # Where each name lives. They are imported when they are first used, so that `bnfold --help` waits for none of them.
 _HOMES = {
     "BnfoldError": "bnfold.errors",
-    "DiffReport": "bnfold.diff.records",
-    "FoldReport": "bnfold.fold",
-    "FoldResult": "bnfold.fold",
+    "DiffReport": "bnfold.compare.records",
+    "FoldReport": "bnfold.algebra",
+    "FoldResult": "bnfold.algebra",
     "Layer": "bnfold.net",
     "Net": "bnfold.net",
-    "compare": "bnfold.diff.compare",
-    "fold": "bnfold.fold",
+    "compare": "bnfold.compare.comparison",
+    "fold": "bnfold.algebra",
     "load": "bnfold.caffe.read",
     "save_caffe": "bnfold.caffe.write",
     "save_onnx": "bnfold.onnx",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from bnfold.errors import BnfoldError, UsageError
-from bnfold.interruption import interruptible
+from bnfold.io.interruption import interruptible
 from bnfold.report.words import shortened, visible
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
 @click.option("--strict", is_flag=True, help="Exit with 1 when there are findings.")
 def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) -> int:
     """Show what would fold, what would stay and why, and what the prototxt should say instead."""
-    from bnfold.files import require_writable
+    from bnfold.io.files import require_writable
     from bnfold.pipeline import inspect as plan
     from bnfold.report.renderings import of_inspection
 
@@ -304,9 +304,9 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @report_options
 def diff(reference: str, candidate: str, **given: Any) -> int:
     """Compare two models: each an .onnx, a .prototxt beside its .caffemodel, or NET.prototxt:WEIGHTS.caffemodel."""
-    from bnfold.diff.compare import compare
-    from bnfold.diff.models import files_of
-    from bnfold.files import require_writable
+    from bnfold.compare.comparison import compare
+    from bnfold.compare.models import files_of
+    from bnfold.io.files import require_writable
     from bnfold.report.account import Comparison
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_account
@@ -361,7 +361,7 @@ def _writing(given: dict[str, Any]) -> Writing:
 
 
 def _comparing(given: dict[str, Any], layers: bool) -> dict[str, Any]:
-    from bnfold.preparation import from_words
+    from bnfold.data.preparation import from_words
 
     names = ("tolerance", "seed", "exact", "min_agreement", "max_top1_drop")
     if not given["data"] and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
@@ -387,7 +387,7 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
     """Print the report, and write it to the files that were asked for, all of them or none."""
     from rich.console import Console
 
-    from bnfold.files import OutputSet
+    from bnfold.io.files import OutputSet
 
     with OutputSet() as outputs:
         for name, path in _reports(given).items():

@@ -11,15 +11,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bnfold.digests import Digests
 from bnfold.errors import UsageError, WeightsError
+from bnfold.io.digests import Digests
 from bnfold.net import Net, Shape
 
 if TYPE_CHECKING:
     from bnfold.advice import Finding
-    from bnfold.diff.records import DiffReport
-    from bnfold.files import OutputSet
-    from bnfold.fold.records import FoldReport
+    from bnfold.algebra.records import FoldReport
+    from bnfold.compare.records import DiffReport
+    from bnfold.io.files import OutputSet
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -36,7 +36,7 @@ class Reading(NamedTuple):
         input_shapes: input -> shape, where the file does not say it or says another.
         batch: first dimension of every input.
         ignore_unknown_fields: go on where a field of no dialect is set, and say so.
-        batchnorm_layout, zero_factor: how to read BatchNorms that can be read in two ways (`bnfold.batchnorm`).
+        batchnorm_layout, zero_factor: how to read BatchNorms that can be read in two ways (`bnfold.caffe.batchnorm`).
     """
 
     prototxt: Path
@@ -120,7 +120,7 @@ def run(job: Job, progress: Progress | None = None) -> Report:
     Raises:
         BnfoldError: with a sentence; nothing is left half-written.
     """
-    from bnfold.fold import fold
+    from bnfold.algebra import fold
 
     digests = digests_for(job.reading, job.writing)
     original = load(job.reading)
@@ -159,7 +159,7 @@ def require_weights(net: Net) -> None:
     """
     if net.origin is not None and net.origin.weights:
         return
-    from bnfold.shapes import blob_shapes, infer_shapes
+    from bnfold.caffe.shapes import blob_shapes, infer_shapes
 
     shapes = infer_shapes(net)
     bare = []
@@ -183,8 +183,8 @@ def require_comparable(original: Net, comparing: Mapping[str, Any]) -> list[str]
     Raises:
         BnfoldError: the data or a gate is in its way.
     """
-    from bnfold.diff.compare import check
-    from bnfold.diff.partial import runnable
+    from bnfold.compare.comparison import check
+    from bnfold.compare.partial import runnable
 
     part, hidden = runnable(original)
     if part.outputs:
@@ -216,7 +216,7 @@ class Source(NamedTuple):
 
 def save(net: Net, writing: Writing, source: Source) -> tuple[Path, ...]:
     """Write a net to every path, all of them or none."""
-    from bnfold.files import OutputSet
+    from bnfold.io.files import OutputSet
 
     written: list[Path] = []
     with OutputSet(inputs=source.files, in_place=writing.in_place) as outputs:
@@ -229,8 +229,8 @@ def prove(
     original: Net, folded: Net, written: Sequence[Path], job: Job, progress: Progress | None = None
 ) -> tuple[DiffReport, ...]:
     """Compare the original with every file that was written, or with the folded net where none was."""
-    from bnfold.diff.compare import compare
-    from bnfold.diff.partial import common_part, runnable
+    from bnfold.compare.comparison import compare
+    from bnfold.compare.partial import common_part, runnable
 
     proofs = []
     for candidate in job.writing.paths or (folded,):
@@ -307,8 +307,8 @@ def inspect(
 ) -> Inspection:
     """Plan without writing, with or without weights."""
     from bnfold.advice import advise
-    from bnfold.fold import fold
-    from bnfold.placeholder import with_placeholder_weights
+    from bnfold.algebra import fold
+    from bnfold.caffe.placeholder import with_placeholder_weights
 
     net = load(reading, guess_shapes=True)
     has_weights = net.origin is not None and bool(net.origin.weights)
@@ -327,7 +327,7 @@ def require_paths(reading: Reading, writing: Writing, reports: Sequence[Path]) -
         UsageError: a path is an input, comes twice, or has an unknown suffix.
         WriteError: there cannot be such a file.
     """
-    from bnfold.files import recover, require_writable
+    from bnfold.io.files import recover, require_writable
 
     paths = [*writing.paths, *reports]
     paths += [path.with_suffix(".caffemodel") for path in writing.paths if format_of(path) == "prototxt"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.errors import ModelError, UsageError
-from bnfold.interruption import held_back
+from bnfold.io.interruption import held_back
 from bnfold.net import Array
 
 if TYPE_CHECKING:

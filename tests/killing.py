@@ -25,10 +25,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bnfold
-from bnfold import files
+from bnfold.algebra import fold  # noqa: F401
 from bnfold.caffe import weights, write  # noqa: F401  (imported before forking, so that each child is quick)
 from bnfold.cli import main
-from bnfold.fold import fold  # noqa: F401
+from bnfold.io import files
 
 PACKAGE = str(Path(bnfold.__file__).parent)
 PAIR = ("out.prototxt", "out.caffemodel")

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from bnfold.caffe.read import build
+from bnfold.caffe.shapes import blob_shapes, infer_shapes
 from bnfold.caffe.text import parse_prototxt
 from bnfold.net import Array, Blobs, Layer, Net, Shape
-from bnfold.shapes import blob_shapes, infer_shapes
 
 FACTOR = 999.98  # what Caffe's moving average converges to
 

@@ -10,7 +10,7 @@ from wire_encoder import blob, layer, length, number
 
 import bnfold
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.wire import fields
+from bnfold.io.wire import fields
 from bnfold.net import Array, Blobs, Net
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from cases import golden
 from nets import net
 
 import bnfold
-from bnfold.fold import fold
+from bnfold.algebra import fold
 from bnfold.net import Net
 
 ROOT = Path(__file__).resolve().parents[1]

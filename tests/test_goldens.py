@@ -11,7 +11,7 @@ import reference
 from cases import TOLERANCE, Case, assert_answers, by_onnxruntime, distance, golden, goldens
 
 import bnfold
-from bnfold.batchnorm import AmbiguousZeroFactor
+from bnfold.caffe.batchnorm import AmbiguousZeroFactor
 from bnfold.net import Net
 
 

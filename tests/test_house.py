@@ -55,11 +55,11 @@ def test_fold_is_the_function_and_never_the_package_of_that_name() -> None:
     python(
         "import bnfold\n"
         "assert callable(bnfold.fold)\n"
-        "import bnfold.fold.affine, bnfold.fold.sweep, bnfold.diff.compare, bnfold.onnx\n"
+        "import bnfold.algebra.affine, bnfold.algebra.sweep, bnfold.compare.comparison, bnfold.onnx\n"
         "assert callable(bnfold.fold) and callable(bnfold.compare)\n"
     )
-    python("import bnfold.fold.sweep\nimport bnfold\nassert callable(bnfold.fold)")
-    python("from bnfold.fold.affine import Affine\nfrom bnfold import fold\nassert callable(fold)")
+    python("import bnfold.algebra.sweep\nimport bnfold\nassert callable(bnfold.fold)")
+    python("from bnfold.algebra.affine import Affine\nfrom bnfold import fold\nassert callable(fold)")
 
 
 @pytest.mark.slow

@@ -12,12 +12,12 @@ from cases import by_onnxruntime, distance, golden
 
 import bnfold
 from bnfold import pipeline
+from bnfold.algebra import fold
+from bnfold.algebra.records import Folded
 from bnfold.caffe.write import prototxt_text
-from bnfold.diff.compare import compare
-from bnfold.diff.partial import common_part
+from bnfold.compare.comparison import compare
+from bnfold.compare.partial import common_part
 from bnfold.errors import BnfoldError, UsageError, WeightsError, WriteError
-from bnfold.fold import fold
-from bnfold.fold.records import Folded
 from bnfold.net import Blobs
 from bnfold.pipeline import Job, Reading, Report, Writing
 

@@ -13,15 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnfold.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe import kinds
+from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.caffe_pb2 import TEST, TRAIN, Phase
+from bnfold.caffe.params import BatchNorm
 from bnfold.caffe.phases import runs
 from bnfold.caffe.text import parse_prototxt, read_prototxt
 from bnfold.caffe.upgrade import upgrade
 from bnfold.caffe.weights import read_weights
 from bnfold.net import Blobs, Layer, Net
-from bnfold.params import BatchNorm
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import ParamSpec

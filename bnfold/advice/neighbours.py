@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from bnfold.advice.draft import STATISTICS, Draft, View, Written
 from bnfold.advice.records import Remark
-from bnfold.batchnorm import TYPES as BATCHNORMS
-from bnfold.params import CONVOLUTIONS, DECONVOLUTIONS, Scale
+from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.params import CONVOLUTIONS, DECONVOLUTIONS, Scale
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import ConvolutionParameter, DepthwiseConvolutionParameter, InnerProductParameter

@@ -12,8 +12,8 @@ import numpy as np
 
 from bnfold.advice.draft import Draft, Written
 from bnfold.advice.records import Remark
-from bnfold.batchnorm import TYPES as BATCHNORMS
-from bnfold.batchnorm import AmbiguousZeroFactor, Statistics, read_batchnorm
+from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.batchnorm import AmbiguousZeroFactor, Statistics, read_batchnorm
 from bnfold.errors import BnfoldError
 from bnfold.net import Layer
 

@@ -23,9 +23,11 @@ from google.protobuf.message import DecodeError
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, V1LayerParameter
 from bnfold.caffe.descriptors import is_message, is_repeated
 from bnfold.caffe.dialects import ALL, COLLISIONS, ELSEWHERE, RENUMBERED
+from bnfold.caffe.params import CONVOLUTIONS, DECONVOLUTIONS
 from bnfold.caffe.text import Document
 from bnfold.caffe.weights import WeightsFile, decode
-from bnfold.caffe.wire import (
+from bnfold.errors import ParseError
+from bnfold.io.wire import (
     FIXED32,
     FIXED64,
     LENGTH,
@@ -38,8 +40,6 @@ from bnfold.caffe.wire import (
     signed,
     varint,
 )
-from bnfold.errors import ParseError
-from bnfold.params import CONVOLUTIONS, DECONVOLUTIONS
 
 NET_LAYERS = {2: V1LayerParameter, 100: LayerParameter}
 

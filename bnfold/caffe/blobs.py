@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from bnfold.caffe.wire import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
+from bnfold.io.wire import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
 from bnfold.net import Array, LazyArray, Shape
 
 LEGACY_DIMS = (1, 2, 3, 4)

@@ -25,10 +25,10 @@ from bnfold.caffe import upgrade, upgrade_v0
 from bnfold.caffe.blobs import DATA, DOUBLE_DATA, SHAPE
 from bnfold.caffe.patch import Part, encode, parts_of, patch_parts, replace_part
 from bnfold.caffe.strip import strip_blob, strip_parts, stripped
-from bnfold.caffe.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint
 from bnfold.errors import ParseError
-from bnfold.files import Output
-from bnfold.mapping import forget
+from bnfold.io.files import Output
+from bnfold.io.mapping import forget
+from bnfold.io.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net
 
 if TYPE_CHECKING:

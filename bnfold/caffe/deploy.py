@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from bnfold.caffe import kinds
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.names import Names
-from bnfold.net import Layer, Source
+from bnfold.net import Layer, Names, Source
 
 
 class Deployed(NamedTuple):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bnfold.params import CONVOLUTIONS, DECONVOLUTIONS
-from bnfold.shapes import BLOB_SHAPES, SHAPES
+from bnfold.caffe.params import CONVOLUTIONS, DECONVOLUTIONS
+from bnfold.caffe.shapes import BLOB_SHAPES, SHAPES
 
 
 class Loss(NamedTuple):

@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 
 from bnfold.caffe.descriptors import is_message, is_repeated
 from bnfold.caffe.dialects import REAL_NUMBERS
-from bnfold.caffe.wire import LENGTH, Buffer, encode_field, encode_tag, fields
+from bnfold.io.wire import LENGTH, Buffer, encode_field, encode_tag, fields
 
 
 class Part(NamedTuple):

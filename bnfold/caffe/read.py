@@ -18,13 +18,13 @@ from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, give_shapes
 from bnfold.caffe.match import channels_wanted, give_weights
 from bnfold.caffe.phases import runs
+from bnfold.caffe.shapes import infer_shapes
 from bnfold.caffe.text import Document, read_prototxt
 from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Net, Origin, Shape
-from bnfold.shapes import infer_shapes
 
 PathLike = str | os.PathLike[str]
 
@@ -55,7 +55,7 @@ def load(
         guess_shapes: take 1x3x224x224, or another usual size that fits, for an input whose shape nothing says, and
             say so in `Net.notes`.
         stages, level: of the net's state, for the rules of layers that ask for them.
-        batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.batchnorm.LAYOUTS`.
+        batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.caffe.batchnorm.LAYOUTS`.
         zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
             as they are, None leaves it open, so that folding or exporting such a layer is refused.
 

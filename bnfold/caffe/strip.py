@@ -15,7 +15,7 @@ from typing import Any
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.blobs import DIFF, DOUBLE_DIFF
 from bnfold.caffe.patch import Part, joined, parts_of, replace_part
-from bnfold.caffe.wire import LENGTH, VARINT, Buffer, encode_field, fields
+from bnfold.io.wire import LENGTH, VARINT, Buffer, encode_field, fields
 
 PARAM, INCLUDE, EXCLUDE, PHASE = 6, 8, 9, 10
 _SPEC_NAME, _SPEC_SHARE_MODE = 1, 2

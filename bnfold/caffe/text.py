@@ -29,7 +29,7 @@ from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Field, Prototxt
 from bnfold.errors import ParseError
-from bnfold.files import interrupted
+from bnfold.io.files import interrupted
 
 # protobuf has a descriptor class for each of its implementations.
 Descriptor: TypeAlias = Any

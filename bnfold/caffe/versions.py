@@ -16,8 +16,7 @@ from pathlib import Path
 
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError
-from bnfold.names import Names
-from bnfold.net import Blobs, Layer, Net, Source
+from bnfold.net import Blobs, Layer, Names, Net, Source
 
 
 def single_assignment(

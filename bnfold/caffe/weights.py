@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bnfold.caffe.blobs import read_blob
-from bnfold.caffe.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.errors import ParseError
-from bnfold.mapping import map_file
+from bnfold.io.mapping import map_file
+from bnfold.io.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.net import Array, Blobs, LazyArray
 
 # Each layer and each blob costs memory of ours whatever its size in the file, so a hostile file must meet an end:

@@ -20,7 +20,7 @@ from bnfold.caffe.scan import Prototxt
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names
 from bnfold.errors import UsageError
-from bnfold.files import OutputSet, StrPath
+from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Layer, Net
 
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from onnx import ModelProto
 
 from bnfold.errors import UnsupportedError, UsageError
-from bnfold.files import OutputSet, StrPath
+from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Net
-from bnfold.onnx.export import build
+from bnfold.onnx.export.network import build
 from bnfold.onnx.save import LARGEST_MESSAGE, DataFile, Sink, fill, size_of, write_external, write_model
 
 

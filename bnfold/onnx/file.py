@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from bnfold.caffe.wire import LENGTH, Field, WireError, encode_field, fields
 from bnfold.errors import ParseError
-from bnfold.mapping import map_file
-from bnfold.onnx.builder import ONNX_TYPES, Weight
+from bnfold.io.mapping import map_file
+from bnfold.io.wire import LENGTH, Field, WireError, encode_field, fields
+from bnfold.onnx.export.builder import ONNX_TYPES, Weight
 from bnfold.onnx.save import EXTERNAL_FROM
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9

@@ -17,8 +17,8 @@ from onnx.reference import ReferenceEvaluator
 from bnfold.errors import UnsupportedError, WriteError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
-from bnfold.onnx.builder import Weight
-from bnfold.onnx.export import build
+from bnfold.onnx.export.builder import Weight
+from bnfold.onnx.export.network import build
 from bnfold.onnx.save import DataFile, write_external, write_model
 
 IN_MEMORY = 1 << 26

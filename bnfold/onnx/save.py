@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto
 
-from bnfold.onnx.builder import ONNX_TYPES, Weight
+from bnfold.onnx.export.builder import ONNX_TYPES, Weight
 
 LARGEST_MESSAGE = 2**31 - 1
 EXTERNAL_FROM = 1024

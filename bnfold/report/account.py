@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from bnfold.diff.records import DiffReport
-    from bnfold.fold.records import FoldReport
+    from bnfold.algebra.records import FoldReport
+    from bnfold.compare.records import DiffReport
     from bnfold.net import Net
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from bnfold.diff.records import BlobDiff, DiffReport, Histogram
+from bnfold.compare.records import BlobDiff, DiffReport, Histogram
 from bnfold.report import figures
 from bnfold.report.figures import small
 from bnfold.report.words import visible

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.diff.records import ClassifierDiff, DiffReport, Flip, Histogram, LayerRange
-from bnfold.fold.records import Dropped, Folded, FoldReport, Kept, Merged
+from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged
+from bnfold.compare.records import ClassifierDiff, DiffReport, Flip, Histogram, LayerRange
 from bnfold.report.account import Account, verdict
 
 SCHEMA, VERSION = "bnfold-report", 1

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from bnfold.diff.records import BlobDiff, DiffReport, SampleDiff
+from bnfold.algebra.records import Dropped
+from bnfold.compare.records import BlobDiff, DiffReport, SampleDiff
 from bnfold.errors import UsageError
-from bnfold.fold.records import Dropped
 from bnfold.report import figures
 from bnfold.report.account import Account, verdict
 from bnfold.report.data import installed_version

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bnfold.diff.records import ClassifierDiff, DiffReport
-from bnfold.fold.records import FoldReport
+from bnfold.algebra.records import FoldReport
+from bnfold.compare.records import ClassifierDiff, DiffReport
 from bnfold.report.account import Account, verdict
 from bnfold.report.figures import bits, count, decibels, near_one, ordinary, percent, small
 from bnfold.report.figures import names as listed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bnfold.fold.records import Dropped, Folded, FoldReport, Kept, Merged, Record
+from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged, Record
 from bnfold.net import Net
 from bnfold.report.layout import Layout, place
 

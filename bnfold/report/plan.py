@@ -14,7 +14,7 @@ from bnfold.report.text import fold_text, words
 
 if TYPE_CHECKING:
     from bnfold.advice import Finding
-    from bnfold.fold.records import FoldReport
+    from bnfold.algebra.records import FoldReport
     from bnfold.net import Net
 
 SCHEMA, VERSION = "bnfold-inspection", 1

@@ -13,13 +13,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bnfold.fold.records import Dropped, Folded, FoldReport, Kept, Merged
+from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged
 from bnfold.report.figures import count, decibels, near_one, ordinary, percent, small
 from bnfold.report.figures import names as listed
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
-    from bnfold.diff.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport
+    from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport
     from bnfold.report.account import Account
 
 ROWS = 12  # of a table, before it refers to the other renderings

@@ -11,8 +11,8 @@ import pytest
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
 from bnfold.caffe.patch import encode
 from bnfold.caffe.read import load
-from bnfold.caffe.wire import FIXED32, LENGTH, VARINT, encode_field, encode_tag, encode_varint
 from bnfold.errors import BnfoldError, ParseError
+from bnfold.io.wire import FIXED32, LENGTH, VARINT, encode_field, encode_tag, encode_varint
 from bnfold.net import Layer, Net
 
 TESTS = Path(__file__).parent.parent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bnfold.caffe import kinds
-from bnfold.shapes import BLOB_SHAPES, SHAPES
+from bnfold.caffe.shapes import BLOB_SHAPES, SHAPES
 
 
 def test_a_type_with_shapes_has_parameters_that_mean_something() -> None:

@@ -15,10 +15,10 @@ from google.protobuf.message import Message
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.read import build
+from bnfold.caffe.shapes import SHAPES, blob_shapes, infer_shapes, output_shapes
 from bnfold.caffe.text import parse_prototxt
 from bnfold.errors import BnfoldError
 from bnfold.net import Blobs, Layer, Shape
-from bnfold.shapes import SHAPES, blob_shapes, infer_shapes, output_shapes
 
 MOST_LAYERS = 12
 MOST_VALUES = 4096

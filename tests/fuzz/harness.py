@@ -17,18 +17,18 @@ import numpy as np
 from fuzz.grammar import model
 
 from bnfold.advice import advise
+from bnfold.algebra import fold
 from bnfold.caffe.binary import read_net
+from bnfold.caffe.placeholder import with_placeholder_weights
 from bnfold.caffe.read import build, load
+from bnfold.caffe.shapes import infer_shapes
 from bnfold.caffe.text import Document, decode, parse_prototxt
 from bnfold.caffe.weights import read_weights
 from bnfold.caffe.write import prototxt_text, save_caffe
-from bnfold.diff.models import open_model
+from bnfold.compare.models import open_model
 from bnfold.errors import BnfoldError
-from bnfold.fold import fold
 from bnfold.net import Net, Shape
 from bnfold.onnx import to_onnx
-from bnfold.placeholder import with_placeholder_weights
-from bnfold.shapes import infer_shapes
 
 Target = Callable[[bytes], None]
 

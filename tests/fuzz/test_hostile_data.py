@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnfold.arrays import read_arrays
-from bnfold.datasets import Images
+from bnfold.data.arrays import read_arrays
+from bnfold.data.datasets import Images
+from bnfold.data.preparation import Preparation, read_mean_file
 from bnfold.errors import BnfoldError, ParseError
-from bnfold.preparation import Preparation, read_mean_file
 
 
 def npy(shape: str, data: bytes = b"", dtype: str = "'<f4'") -> bytes:

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from bnfold import compare
 from bnfold.errors import ParseError
 from bnfold.onnx import save_onnx
-from bnfold.onnx.builder import Weight
+from bnfold.onnx.export.builder import Weight
 from bnfold.onnx.file import read_onnx
 from bnfold.onnx.graph import Shelf
 from bnfold.onnx.save import EXTERNAL_FROM, DataFile, fill

@@ -10,8 +10,8 @@ from cases import golden, goldens
 from onnx import numpy_helper
 from single_layer import layer_net
 
+from bnfold.algebra import fold
 from bnfold.errors import UnsupportedError, UsageError, WeightsError
-from bnfold.fold import fold
 from bnfold.net import Net
 from bnfold.onnx import to_onnx
 from bnfold.runtime import Session

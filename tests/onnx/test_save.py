@@ -96,7 +96,7 @@ def test_the_size_is_known_before_writing():
 
 
 def save_and_graph(net: Any) -> Any:
-    from bnfold.onnx.export import build
+    from bnfold.onnx.export.network import build
 
     model, graph = build(net)
     return model, graph.weights.values()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from onnx_models import change, classifier
 
-from bnfold.diff.compare import compare
-from bnfold.diff.records import DiffReport
-from bnfold.fold.records import Dropped, Folded, FoldReport, Kept, Merged
+from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged
+from bnfold.compare.comparison import compare
+from bnfold.compare.records import DiffReport
 from bnfold.report.account import Comparison
 
 NASTY = "<script>alert('x')</script> [red]&amp;| \N{GREEK SMALL LETTER BETA}"

@@ -9,8 +9,8 @@ import pytest
 from onnx_models import change, classifier
 from report.accounts import NASTY, account, failed, folding, renamed
 
-from bnfold.diff import records
-from bnfold.diff.compare import compare
+from bnfold.compare import records
+from bnfold.compare.comparison import compare
 from bnfold.report.data import as_data, as_json
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "report.md"

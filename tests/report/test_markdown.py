@@ -5,7 +5,7 @@ import re
 from onnx_models import classifier
 from report.accounts import NASTY, account, failed, folding, renamed
 
-from bnfold.diff.compare import compare
+from bnfold.compare.comparison import compare
 from bnfold.report.markdown import as_markdown, escape
 
 

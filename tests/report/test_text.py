@@ -2,7 +2,7 @@
 
 from report.accounts import NASTY, account, failed, folding, renamed
 
-from bnfold.fold.records import FoldReport, Kept
+from bnfold.algebra.records import FoldReport, Kept
 from bnfold.report.text import as_text, plain
 
 

@@ -1,0 +1,8 @@
+"""The algebra: per-channel affines, the layers that let them pass, the layers that absorb them."""
+
+from __future__ import annotations
+
+from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Kept, Merged, Record
+from bnfold.algebra.sweep import FoldResult, fold
+
+__all__ = ["Blocked", "Dropped", "FoldReport", "FoldResult", "Folded", "Kept", "Merged", "Record", "fold"]

@@ -1,0 +1,307 @@
+"""Where an affine can go: a plan is made whole, without touching the net, or not at all.
+
+Going back, the demand "this blob shall carry A" starts at the affine's bottom and moves from layer to layer until
+every branch of it has met a layer that absorbs. Going forward, the affine is taken off its blob and every use of that
+blob must accept it. Both stop with `Blocked` and a sentence at the first thing in the way.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+import numpy.typing as npt
+
+from bnfold.algebra.absorb import LINEAR, Change, absorb_backward, absorb_forward
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.commute import COMMUTE, Moved, Place, require
+from bnfold.algebra.records import Blocked
+from bnfold.net import Layer, Net, Shape
+
+MOST_ALTERNATIVES = 64
+"""A sum may be of thousands of blobs, each of which could take the shift."""
+
+
+class Budget:
+    """How many layers a fold may look at on its ways: else its time would grow with the square of a hostile net.
+
+    Of the published nets that we know, none takes more steps than it has layers.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.left = 20_000 + 10 * layers
+
+    def spend(self) -> None:
+        """One step. Raises Blocked when none is left."""
+        self.left -= 1
+        require(self.left >= 0, "this net's affines stand so far from linear layers that moving them takes too long")
+
+
+@dataclass(slots=True)
+class Plan:
+    """What moving one affine does to the net.
+
+    Attributes:
+        changes: the linear layers that absorb it, each with its new weights.
+        merged: the affine layers that absorb it, each with the affine that it computes from now on.
+        through: the layers that it moves through, each once, in the order they were crossed.
+        moved: the blobs whose value changes on the way, each once.
+    """
+
+    changes: list[tuple[Layer, Change]] = field(default_factory=list)
+    merged: list[tuple[Layer, Affine]] = field(default_factory=list)
+    through: list[Layer] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+
+
+class Scene(NamedTuple):
+    """The net as a planner sees it.
+
+    Attributes:
+        net: never changed here.
+        shapes: shape of every blob, None where it is unknown.
+        order: position of each layer, by identity.
+        protected: blob -> why it may neither change nor go.
+        excluded: layers that may not be rewritten, by identity.
+        affine: the affine that a layer computes, or None; raises `Blocked` for one that cannot be read.
+        budget: what all plans together may look at.
+        stored: the type of the net's learned values.
+    """
+
+    net: Net
+    shapes: Mapping[str, Shape | None]
+    order: Mapping[int, int]
+    protected: Mapping[str, str]
+    excluded: Collection[int]
+    affine: Callable[[Layer], Affine | None]
+    budget: Budget
+    stored: npt.DTypeLike
+
+    def place(self, layer: Layer) -> Place:
+        """The layer with the shapes around it."""
+        return Place(layer, self.shapes)
+
+
+class _Taken(NamedTuple):
+    """A layer that absorbs an affine, and what becomes of it; None for a layer that is an affine itself."""
+
+    layer: Layer
+    affine: Affine
+    change: Change | None
+
+
+@dataclass(slots=True)
+class _Journal:
+    """What a search has decided so far; a failed alternative is taken back by cutting the lists."""
+
+    scene: Scene
+    change: Callable[[Place, Affine], Change]
+    compose: Callable[[Affine, Affine], Affine]
+    absorbed: list[_Taken] = field(default_factory=list)
+    through: list[Layer] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+
+    def mark(self) -> tuple[int, int, int]:
+        return len(self.absorbed), len(self.through), len(self.moved)
+
+    def cut(self, mark: tuple[int, int, int]) -> None:
+        del self.absorbed[mark[0] :], self.through[mark[1] :], self.moved[mark[2] :]
+
+    def absorb(self, layer: Layer, affine: Affine) -> bool:
+        """Note that `layer` takes the affine, if it is of a kind that absorbs; False if it is of no such kind.
+
+        Raises:
+            Blocked: it is of such a kind, but cannot take this one.
+        """
+        change: Change | None = None
+        with _naming(layer):
+            if layer.type in LINEAR:
+                change = self.change(self.scene.place(layer), affine)
+            elif (own := self._own(layer)) is not None:
+                self._composed(own, affine)
+            else:
+                return False
+        self.absorbed.append(_Taken(layer, affine, change))
+        return True
+
+    def _own(self, layer: Layer) -> Affine | None:
+        """What the layer computes; its own record says why it stays, so nobody else's need repeat it."""
+        try:
+            return self.scene.affine(layer)
+        except Blocked:
+            raise Blocked("it stays, and computes nothing that another affine could join") from None
+
+    def plan(self) -> Plan:
+        """All decisions as changes; a layer that was reached on two ways absorbs the composition."""
+        totals: dict[int, _Taken] = {}
+        for taken in self.absorbed:
+            before = totals.get(id(taken.layer))
+            totals[id(taken.layer)] = self._joined(before, taken) if before else taken
+        plan = Plan(
+            through=list({id(layer): layer for layer in self.through}.values()), moved=list(dict.fromkeys(self.moved))
+        )
+        for layer, affine, change in totals.values():
+            if change is not None:
+                plan.changes.append((layer, change))
+            elif (own := self.scene.affine(layer)) is not None:
+                with _naming(layer):
+                    plan.merged.append((layer, self._composed(own, affine)))
+        return plan
+
+    def _composed(self, own: Affine, affine: Affine) -> Affine:
+        composition = self.compose(own, affine)
+        require(composition.fits(self.scene.stored), "the composition would not be finite as a stored value")
+        return composition
+
+    def _joined(self, before: _Taken, after: _Taken) -> _Taken:
+        layer, affine = before.layer, before.affine.then(after.affine)
+        with _naming(layer):
+            change = None if before.change is None else self.change(self.scene.place(layer), affine)
+        return _Taken(layer, affine, change)
+
+
+# Going back.
+
+Search = Generator["Search", None, None]
+
+
+def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
+    """Move the affine of `layer` into the layers that make its bottom.
+
+    Raises:
+        Blocked: some layer on the way neither absorbs it nor lets it pass.
+    """
+    journal = _Journal(scene, absorb_backward, lambda own, arriving: own.then(arriving))
+    _run(_demand(scene, journal, layer.bottoms[0], affine, uses=1))
+    return journal.plan()
+
+
+def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, uses: int) -> Search:
+    """Have `blob` carry `affine`; `uses` of its readings want it so."""
+    if affine.is_identity:
+        return
+    require(blob not in scene.protected, f"{scene.protected.get(blob)}")
+    readings = len(scene.net.uses(blob))
+    require(readings == uses, f"'{blob}' is read {readings} times, and not every reader wants the changed values")
+    producer = scene.net.producer(blob)
+    if producer is None:
+        raise Blocked(f"'{blob}' is made by no layer")
+    require(id(producer) not in scene.excluded, f"{producer} is excluded")
+    scene.budget.spend()
+    if journal.absorb(producer, affine):
+        journal.moved.append(blob)
+        return
+    law = COMMUTE.get(producer.type)
+    if law is None:
+        raise Blocked(f"{producer} {_lets_nothing_pass(producer)}")
+    with _naming(producer):
+        laws = law.back(scene.place(producer), affine, producer.tops.index(blob))
+        alternatives = list(islice(laws, MOST_ALTERNATIVES))
+    journal.through.append(producer)
+    journal.moved.append(blob)
+    mark, reason = journal.mark(), Blocked(f"{producer} has no bottom that could take it")
+    for index, moved in enumerate(alternatives):
+        try:
+            for bottom, (part, wanted) in _by_bottom(producer, moved).items():
+                yield _demand(scene, journal, bottom, part, wanted)
+        except Blocked as blocked:
+            journal.cut(mark)
+            reason = blocked if index == 0 else reason
+        else:
+            return
+    raise reason
+
+
+def _by_bottom(producer: Layer, moved: Moved) -> dict[str, tuple[Affine, int]]:
+    """The demand on each distinct bottom; a layer that reads a blob twice must want the same of it twice."""
+    demands: dict[str, tuple[Affine, int]] = {}
+    for bottom, affine in zip(producer.bottoms, moved, strict=True):
+        if affine is None:
+            continue
+        present, uses = demands.get(bottom, (affine, 0))
+        require(present.equals(affine), f"{producer} reads '{bottom}' twice and wants two different things of it")
+        demands[bottom] = (affine, uses + 1)
+    return demands
+
+
+def _run(root: Search) -> None:
+    """Run a search that yields the searches it depends on; a stack of our own, so depth is no matter of recursion."""
+    stack, error = [root], None
+    while stack:
+        try:
+            stack.append(next(stack[-1]) if error is None else stack[-1].throw(error))
+            error = None
+        except StopIteration:
+            stack.pop()
+            error = None
+        except Blocked as blocked:
+            stack.pop()
+            error = blocked.with_traceback(None)
+    if error is not None:
+        raise error
+
+
+# Going forward.
+
+
+def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
+    """Move the affine of `layer` into all the layers that read its top.
+
+    Raises:
+        Blocked: its top must survive, or some use neither absorbs the affine nor lets it pass.
+    """
+    journal = _Journal(scene, absorb_forward, lambda own, arriving: arriving.then(own))
+    carried: dict[str, Affine] = {}
+    waiting: list[tuple[int, int]] = []
+    seen: dict[int, Layer] = {}
+
+    def carry(blob: str, moved: Affine) -> None:
+        require(blob not in scene.protected, f"{scene.protected.get(blob)}")
+        uses = scene.net.uses(blob)
+        require(len(uses) > 0, f"nobody reads '{blob}'")
+        carried[blob] = moved
+        for use in uses:
+            if id(use.layer) not in seen:
+                seen[id(use.layer)] = use.layer
+                heapq.heappush(waiting, (scene.order[id(use.layer)], id(use.layer)))
+
+    carry(layer.tops[0], affine)
+    while waiting:
+        # In execution order, so that all that reaches a layer has reached it when its turn comes.
+        reader = seen[heapq.heappop(waiting)[1]]
+        require(id(reader) not in scene.excluded, f"{reader} is excluded")
+        scene.budget.spend()
+        arriving = [carried.get(bottom) for bottom in reader.bottoms]
+        first, *others = arriving
+        if not any(others) and first is not None and journal.absorb(reader, first):
+            continue
+        law = COMMUTE.get(reader.type)
+        if law is None:
+            raise Blocked(f"{reader} {_lets_nothing_pass(reader)}")
+        with _naming(reader):
+            leaving = law.forward(scene.place(reader), arriving)
+        journal.through.append(reader)
+        for top, moved in zip(reader.tops, leaving, strict=True):
+            if moved is not None and not moved.is_identity:
+                journal.moved.append(top)
+                carry(top, moved)
+    return journal.plan()
+
+
+def _lets_nothing_pass(layer: Layer) -> str:
+    if layer.type == "Input":
+        return "is an input of the network"
+    return "neither absorbs an affine nor lets one pass"
+
+
+@contextmanager
+def _naming(layer: Layer) -> Iterator[None]:
+    """Say which layer a reason speaks of."""
+    try:
+        yield
+    except Blocked as blocked:
+        raise Blocked(f"{layer}: {blocked}") from None

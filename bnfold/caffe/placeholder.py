@@ -1,0 +1,154 @@
+"""Stand-in weights for a net that came without any, so that a plan can be made from the prototxt alone.
+
+A plan asks the weights for little: signs, zeros, and whether two layers that share a weight still agree. The stand-ins
+answer so that a plan never promises a move that only some weights allow: every learned factor has both signs, no
+learned shift is 0, and no two layers learned the same unless they share it. What follows from the arithmetic holds for
+stand-ins too: a BatchNorm that learned no gamma divides by a deviation, which is positive.
+
+Never done here: a guess at accuracy, or weights that anyone should run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.params import UNKNOWN, BatchNorm
+from bnfold.caffe.shapes import blob_shapes, infer_shapes
+from bnfold.net import Array, Blobs, Layer, Net, Shape
+
+Values = npt.NDArray[np.float32]
+
+# A text says sizes that no file stands behind, so they meet an end here: in all, and for what does take memory.
+MOST_VALUES = 1 << 31
+MOST_CHANNELS = 1 << 20
+
+
+def with_placeholder_weights(net: Net) -> Net:
+    """A copy of a net in which every layer that learns, and has learned nothing yet, has stand-ins.
+
+    Args:
+        net: any net; it is not changed. Layers that have blobs keep them.
+
+    Returns:
+        A net whose large weights take no memory: one number, seen in the weight's shape. A layer whose learned shapes
+        cannot be known (an unknown type, a bottom of unknown size), or are beyond any trained network's, stays without
+        blobs.
+
+    Raises:
+        ModelError: the sizes of the net do not fit each other.
+    """
+    shapes = infer_shapes(net)
+    filled = net.copy()
+    left = MOST_VALUES
+    for layer in filled.layers:
+        bottoms = [shape for bottom in layer.bottoms if (shape := shapes.get(bottom)) is not None]
+        if not len(layer.blobs) and len(bottoms) == len(layer.bottoms):
+            blobs = stand_ins(layer, bottoms, net.batchnorm_layout)
+            left -= sum(blob.size for blob in blobs)
+            if left < 0:
+                break
+            layer.blobs = Blobs(blobs)
+    return filled
+
+
+def stand_ins(layer: Layer, bottoms: Sequence[Shape], layout: str | None = None) -> list[Array]:
+    """The blobs that a layer might have learned, [] where it learns none, has too many or nobody knows their shapes."""
+    family = BATCHNORMS.get(layer.type)
+    if family is not None:
+        channels = bottoms[0][1] if bottoms and len(bottoms[0]) > 1 else 1
+        if channels == UNKNOWN or channels > MOST_CHANNELS:
+            return []
+        known = layout if layout in family.layouts else None
+        return _statistics(layer, channels, known or _suggested_layout(layer, channels))
+    shapes = blob_shapes(layer, bottoms) or []
+    make = LEARNED.get(layer.type, _weights)
+    if any(prod(shape) > (MOST_VALUES if make is _weights else MOST_CHANNELS) for shape in shapes):
+        return []
+    return [make(layer, index, shape) for index, shape in enumerate(shapes)]
+
+
+# BatchNorm: how many blobs there are, and in which order, is for the prototxt to suggest.
+
+
+def _suggested_layout(layer: Layer, channels: int) -> str:
+    """A row of `bnfold.caffe.batchnorm.LAYOUTS` that the fields of the layer do not contradict."""
+    if layer.type == "BN":
+        param = layer.param.bn_param
+        segnet = any(param.HasField(name) for name in ("bn_mode", "scale_filler", "shift_filler"))
+        return "segnet" if segnet else "pspnet"
+    view = BatchNorm.of(layer)
+    if view.scale_bias:
+        return "nvcaffe"
+    if view.use_weight_bias:
+        return "intel"
+    # Two `param {}` that learn and two that do not: gamma, beta, mean, variance.
+    return "nvcaffe015" if len(layer.param.param) > 3 and channels > 1 else "bvlc"
+
+
+def _statistics(layer: Layer, channels: int, layout: str) -> list[Array]:
+    """mean, variance, gamma and beta in the order of a layout."""
+    mean, variance = _shift(layer, 0, (channels,)), _positive(layer, 1, (channels,))
+    gamma, beta = _factor(layer, 2, (channels,)), _shift(layer, 3, (channels,))
+    one = np.ones(1, dtype=np.float32)
+    if layout == "intel":
+        view = BatchNorm.of(layer)
+        own = [] if not view.use_weight_bias else [gamma, beta] if view.bias_term is not False else [gamma]
+        return [mean, variance, one, *own]
+    if layout == "nvcaffe":
+        return [mean, variance, one, gamma, beta] if BatchNorm.of(layer).scale_bias else [mean, variance, one]
+    if layout in ("nvcaffe015", "pspnet"):
+        return [gamma, beta, mean, variance]
+    return [gamma, beta] if layout == "segnet" else [mean, variance, one]
+
+
+# Values. All are exact in float32 and float16, and none is 0.
+
+
+def _weights(layer: Layer, index: int, shape: Shape) -> Array:
+    """One number of the layer's own in the shape of a weight, without the weight's memory."""
+    return np.broadcast_to(_positive(layer, index, (1,)).reshape(()), shape)
+
+
+def _positive(layer: Layer, index: int, shape: Shape) -> Values:
+    """Numbers from 1/2 to 2, different in neighbouring channels and in other layers."""
+    count = int(np.prod(shape, dtype=np.int64))
+    steps = (_seed(layer, index) + 37 * np.arange(count)) % 97
+    return (0.5 + steps / 64).astype(np.float32).reshape(shape)
+
+
+def _factor(layer: Layer, index: int, shape: Shape) -> Values:
+    """Numbers of both signs; a single one is negative."""
+    values = _positive(layer, index, shape)
+    values.reshape(-1)[::2] *= -1
+    return values
+
+
+def _shift(layer: Layer, index: int, shape: Shape) -> Values:
+    """Numbers of both signs, the other way round than `_factor`'s, so that the two do not cancel."""
+    return np.negative(_factor(layer, index, shape), out=np.empty(shape, dtype=np.float32))
+
+
+def _scale(layer: Layer, index: int, shape: Shape) -> Values:
+    """Gamma, then beta; with two bottoms the factor is a bottom, and beta is all that is learned."""
+    return _factor(layer, index, shape) if index == 0 and len(layer.bottoms) == 1 else _shift(layer, index, shape)
+
+
+def _seed(layer: Layer, index: int) -> int:
+    """The same for the same layer in every run, and for all blobs that share a name."""
+    specs = layer.param.param
+    shared = specs[index].name if index < len(specs) else ""
+    return crc32(f"{shared or layer.name}\n{'' if shared else index}".encode())
+
+
+LEARNED: dict[str, Callable[[Layer, int, Shape], Array]] = {
+    "Bias": _shift,
+    "Normalize": _positive,
+    "PReLU": _positive,
+    "Scale": _scale,
+}

@@ -1,0 +1,93 @@
+"""Infer the shape of every blob of a net, and of every blob that its layers learn, from the shapes of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bnfold.caffe.params.axes import UNKNOWN, sizes
+from bnfold.caffe.shapes.rules import check_bottoms, check_count, check_tops
+from bnfold.caffe.shapes.table import BLOB_SHAPES, SHAPES
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Net, Shape
+
+
+def output_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """The shape of each top.
+
+    Args:
+        layer: any layer.
+        bottoms: the shape of each bottom; -1 is a size that depends on the data.
+
+    Returns:
+        One shape per top, None when the layer's type is unknown or its parameters could not be read.
+
+    Raises:
+        ModelError: the sizes do not fit; the sentence names the layer, what is wrong and the sizes.
+    """
+    rule = SHAPES.get(layer.type)
+    if rule is None:
+        return None
+    check_bottoms(layer, rule, bottoms)
+    tops = rule.shapes(layer, bottoms)
+    if tops is not None:
+        check_tops(layer, tops)
+    return tops
+
+
+def infer_shapes(net: Net) -> dict[str, Shape | None]:
+    """The shape of every blob, in execution order, in time linear in the layers.
+
+    Returns:
+        None for what an unknown layer type makes, and for everything that depends on it.
+
+    Raises:
+        ModelError: sizes do not fit, or a layer reads a blob that nobody makes.
+    """
+    shapes: dict[str, Shape | None] = {}
+    for blob, shape in net.inputs.items():
+        if any(size < 1 and size != UNKNOWN for size in shape):
+            raise ModelError(f"input '{blob}': a shape of {sizes(shape)} holds nothing")
+        shapes[blob] = shape
+    for layer in net.layers:
+        if not layer.bottoms and layer.tops and all(top in net.inputs for top in layer.tops):
+            continue
+        bottoms = []
+        for bottom in layer.bottoms:
+            if bottom not in shapes:
+                raise ModelError(f"{layer}: nobody makes its bottom '{bottom}'")
+            shape_or_none = shapes[bottom]
+            if shape_or_none is not None:
+                bottoms.append(shape_or_none)
+        tops = None
+        if len(bottoms) == len(layer.bottoms):
+            tops = output_shapes(layer, bottoms)
+        elif (rule := SHAPES.get(layer.type)) is not None:
+            check_count(layer, rule, len(layer.bottoms))
+        for index, top in enumerate(layer.tops):
+            shapes[top] = None if tops is None else tops[index]
+    return shapes
+
+
+def blob_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """The true shapes of what the layer learned, as its parameters promise them.
+
+    Args:
+        layer: any layer; where dialects differ, the number of its blobs tells which one it is.
+        bottoms: the shape of each bottom.
+
+    Returns:
+        One shape per blob, [] for a known type that learns nothing, None for an unknown type or where only the file
+        knows.
+
+    Raises:
+        ModelError: the parameters do not fit the bottoms.
+    """
+    rule = SHAPES.get(layer.type)
+    if rule is None:
+        return None
+    check_bottoms(layer, rule, bottoms)
+    promised = BLOB_SHAPES.get(layer.type)
+    if promised is None:
+        return []
+    shapes = promised(layer, bottoms)
+    return None if shapes is None or any(UNKNOWN in shape for shape in shapes) else shapes

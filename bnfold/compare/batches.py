@@ -1,0 +1,175 @@
+"""From samples to what a run takes: batches of the size that both networks share, the last one filled up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bnfold.data.preparation import Preparation
+from bnfold.data.samples import Arrays, Feed, Noise, Samples
+from bnfold.errors import UsageError
+from bnfold.net import Array
+
+DEFAULT_BATCH = 8  # where both models leave the batch open
+LEAST_NOISE = 3  # one sample of each scale
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How samples make up a run.
+
+    Attributes:
+        feeds: input of the reference -> what it takes, sizes known wherever either network knows them.
+        batch: samples per run; 1 where the inputs share no first axis, and a sample is then a whole run.
+        batched: whether the first axis of every input is the sample.
+    """
+
+    feeds: Mapping[str, Feed]
+    batch: int
+    batched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: the numbers of its samples, and the input values, padded by repeating the last sample."""
+
+    numbers: range
+    feeds: dict[str, Array]
+
+
+def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> Layout:
+    """What both networks take.
+
+    Args:
+        reference, candidate: their inputs.
+        inputs: input of the reference -> input of the candidate.
+
+    Raises:
+        UsageError: the two want different shapes.
+    """
+    feeds = {}
+    for name, partner in inputs.items():
+        ours, theirs = reference[name], candidate[partner]
+        if len(ours.shape) != len(theirs.shape) or any(
+            None not in sizes and sizes[0] != sizes[1] for sizes in zip(ours.shape, theirs.shape, strict=True)
+        ):
+            raise UsageError(
+                f"input '{name}' has shape {_text(ours)} in the reference and {_text(theirs)} in the candidate"
+            )
+        shape = tuple(a if a is not None else b for a, b in zip(ours.shape, theirs.shape, strict=True))
+        limit = ours.limit if ours.limit is not None else theirs.limit
+        feeds[name] = Feed(shape, ours.dtype, limit)
+    first = {feed.shape[0] if feed.shape else 0 for feed in feeds.values()}
+    known = first - {None}
+    batched = len(known) <= 1 and 0 not in first
+    batch = next(iter(known), None) or DEFAULT_BATCH if batched else 1
+    return Layout(feeds, batch, batched)
+
+
+def match_inputs(
+    reference: Mapping[str, Feed], candidate: Mapping[str, Feed], named: Mapping[str, str]
+) -> dict[str, str]:
+    """Input of the reference -> input of the candidate: by name, or because there is only one.
+
+    Raises:
+        UsageError: an input has no partner.
+    """
+    if len(reference) == len(candidate) == 1:
+        return dict(zip(reference, candidate, strict=True))
+    inputs = {name: named.get(name, name) for name in reference}
+    alone = [name for name, partner in inputs.items() if partner not in candidate]
+    alone += [name for name in candidate if name not in inputs.values()]
+    if alone:
+        raise UsageError(f"inputs without a partner in the other network: {', '.join(alone)}; pair them with --map a=b")
+    return inputs
+
+
+def choose_samples(
+    given: Any,
+    labels: Array | None,
+    shape: Layout,
+    seed: int,
+    preparation: Preparation | Callable[[], Preparation | None],
+) -> Samples:
+    """The samples that the caller means.
+
+    Args:
+        given: None for noise, `Samples`, an array (for one input), a dictionary of arrays, or a path.
+        labels: true classes, which go before those that the samples bring.
+        shape: what the networks take.
+        seed: of noise.
+        preparation: of images; or what finds it, when there are images.
+
+    Raises:
+        UsageError: they do not fit the inputs.
+    """
+    if given is None:
+        runs = -(-LEAST_NOISE // shape.batch)
+        feeds = {name: (_sample_shape(name, feed, shape), feed.limit) for name, feed in shape.feeds.items()}
+        return Noise(feeds, runs * shape.batch, seed)
+    if isinstance(given, np.ndarray):
+        given = {next(iter(shape.feeds)): given}
+    if isinstance(given, Mapping):
+        arrays = {name: np.asarray(array) for name, array in given.items()}
+        if not shape.batched:
+            arrays = {name: _as_runs(array, shape.feeds[name]) for name, array in arrays.items() if name in shape.feeds}
+        return Arrays(arrays, None if labels is None else np.asarray(labels))
+    if hasattr(given, "sample"):
+        samples: Samples = given
+        return samples
+    from bnfold.data.datasets import open_samples
+
+    return open_samples(given, shape.feeds, preparation, labels)
+
+
+def runs(samples: Samples, shape: Layout) -> Iterator[Run]:
+    """The samples, a batch at a time.
+
+    Raises:
+        UsageError: a sample does not fit an input.
+    """
+    for start in range(0, samples.count, shape.batch):
+        numbers = range(start, min(start + shape.batch, samples.count))
+        rows = [samples.sample(number) for number in numbers]
+        rows += [rows[-1]] * (shape.batch - len(rows))
+        feeds = {}
+        for name, feed in shape.feeds.items():
+            if name not in rows[0]:
+                raise UsageError(
+                    f"{samples.description}: there is nothing for input '{name}' (it has {_names(rows[0])})"
+                )
+            stacked = np.stack([row[name] for row in rows]) if shape.batched else np.asarray(rows[0][name])
+            feeds[name] = _fitted(stacked, feed, name)
+        yield Run(numbers, feeds)
+
+
+def _fitted(values: Array, feed: Feed, name: str) -> Array:
+    """The values in the input's shape; axes of size 1 may differ, since a list of vectors is (N,C) or (N,C,1,1)."""
+    wanted = feed.shape
+    if len(values.shape) == len(wanted) and all(w in (None, h) for h, w in zip(values.shape, wanted, strict=True)):
+        return values
+    if None not in wanted and [n for n in values.shape if n != 1] == [n for n in wanted if n != 1]:
+        return values.reshape([int(n or 0) for n in wanted])
+    raise UsageError(f"input '{name}' takes {_text(feed)}, and the data is {values.shape}")
+
+
+def _sample_shape(name: str, feed: Feed, shape: Layout) -> tuple[int, ...]:
+    sizes = feed.shape[1:] if shape.batched else feed.shape
+    if any(size is None for size in sizes):
+        raise UsageError(f"input '{name}' has shape {_text(feed)}; noise needs every size, so give data")
+    return tuple(int(size or 0) for size in sizes)
+
+
+def _as_runs(array: Array, feed: Feed) -> Array:
+    return array[None] if array.ndim == len(feed.shape) else array
+
+
+def _names(sample: Mapping[str, Array]) -> str:
+    return ", ".join(f"'{name}'" for name in sample)
+
+
+def _text(feed: Feed) -> str:
+    return "x".join("?" if size is None else str(size) for size in feed.shape) or "scalar"

@@ -1,0 +1,119 @@
+"""Whether two classifiers recognise the same: accuracy, agreement, and every answer that flips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bnfold.compare.models import Model
+from bnfold.compare.records import Answer, ClassifierDiff, Flip
+from bnfold.data.samples import Samples
+from bnfold.net import Array, Shape
+
+PICTURES = 100  # flipped samples that are shown; all are listed
+
+
+@dataclass(slots=True)
+class Classification:
+    """The running account of one pair of score blobs.
+
+    Args:
+        blob: the output, as the reference calls it.
+        labels: the true class of every sample, None when unknown.
+
+    Ties go to the lower class, as Caffe's ArgMax and Accuracy do with equal scores.
+    """
+
+    blob: str
+    labels: Array | None
+    samples: int = 0
+    agreeing: int = 0
+    classes: int = 0
+    known: int = 0
+    hits: Array = field(default_factory=lambda: np.zeros((2, 2), np.int64))  # [reference, candidate] x [top 1, top 5]
+    flips: list[Flip] = field(default_factory=list)
+
+    def add(self, reference: Array, candidate: Array, numbers: range, samples: Samples) -> None:
+        """Count one batch; both are (samples, classes) up to axes of size 1."""
+        r, c = (np.asarray(scores).reshape(len(numbers), -1) for scores in (reference, candidate))
+        self.classes = r.shape[1]
+        self.samples += len(numbers)
+        first, second = r.argmax(axis=1), c.argmax(axis=1)
+        self.agreeing += int((first == second).sum())
+        labels = np.full(len(numbers), -1) if self.labels is None else self.labels[numbers.start : numbers.stop]
+        for side, scores in enumerate((r, c)):
+            self.hits[side] += np.array([in_top(scores, labels, top).sum() for top in (1, 5)])
+        self.known += int((labels >= 0).sum())
+        for row in np.flatnonzero(first != second).tolist():
+            number = numbers[row]
+            ours, theirs = int(first[row]), int(second[row])
+            self.flips.append(
+                Flip(
+                    number,
+                    samples.name(number),
+                    int(labels[row]) if labels[row] >= 0 else None,
+                    Answer(ours, float(r[row, ours])),
+                    Answer(theirs, float(c[row, theirs])),
+                    float(r[row, theirs]),
+                    float(c[row, ours]),
+                    samples.picture(number) if len(self.flips) < PICTURES else None,
+                )
+            )
+
+    def result(self, class_names: Sequence[str] = ()) -> ClassifierDiff:
+        """The account as a record."""
+        (ours1, ours5), (theirs1, theirs5) = (self.hits / self.known).tolist() if self.known else [[None] * 2] * 2
+        return ClassifierDiff(
+            blob=self.blob,
+            classes=self.classes,
+            samples=self.samples,
+            agreement=self.agreeing / self.samples if self.samples else 1.0,
+            labelled=self.known > 0,
+            reference_top1=ours1,
+            reference_top5=ours5,
+            candidate_top1=theirs1,
+            candidate_top5=theirs5,
+            flips=tuple(self.flips),
+            class_names=tuple(class_names),
+        )
+
+
+def in_top(scores: Array, labels: Array, top: int) -> Array:
+    """Whether each sample's true class is among its `top` best; unknown classes (-1) are not.
+
+    A class is among the best when fewer than `top` others score higher, or as high with a lower number.
+    """
+    known = (labels >= 0) & (labels < scores.shape[1])
+    place = np.where(known, labels, 0).astype(np.int64)[:, None]
+    own = np.take_along_axis(scores, place, axis=1)
+    earlier = np.arange(scores.shape[1])[None] < place
+    better = (scores > own) | ((scores == own) & earlier)
+    return np.asarray(known & (better.sum(axis=1) < top))
+
+
+def find_scores(
+    reference: Model, pairs: Mapping[str, str], shapes: Mapping[str, Shape], labels: Array | None
+) -> str | None:
+    """The output with one score per class, or None.
+
+    A Softmax output is one. Without Softmax, labels say that the network classifies, and the first output with
+    enough classes is taken: a landmark regressor has the same shape, so shape alone says nothing.
+    """
+    outputs = [name for name in reference.outputs if name in pairs and _is_row(shapes.get(name, ()))]
+    for name in outputs:
+        if reference.writers[name].type.startswith("Softmax"):
+            return name
+    if labels is not None:
+        most = int(labels.max(initial=0))
+        return next((name for name in outputs if _classes(shapes[name]) > most), None)
+    return None
+
+
+def _is_row(shape: Shape) -> bool:
+    return len(shape) >= 2 and shape[1] >= 2 and all(size == 1 for size in shape[2:])
+
+
+def _classes(shape: Shape) -> int:
+    return shape[1]

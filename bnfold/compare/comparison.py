@@ -1,0 +1,157 @@
+"""Comparing two networks in one pass over the data, a batch at a time: the entry of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnfold.caffe.shapes import infer_shapes
+from bnfold.compare.batches import choose_samples, layout, match_inputs, runs
+from bnfold.compare.classify import find_scores
+from bnfold.compare.exact import open_exact
+from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS
+from bnfold.compare.measure import Measurement, Progress
+from bnfold.compare.models import Model, open_model
+from bnfold.compare.pairing import pair
+from bnfold.compare.records import DiffReport
+from bnfold.compare.room import require_room
+from bnfold.data.preparation import Preparation, from_prototxt
+from bnfold.errors import UsageError
+from bnfold.net import Array, Net, Shape
+
+if TYPE_CHECKING:
+    from bnfold.compare.models import Source
+
+
+def compare(
+    reference: Source,
+    candidate: Source,
+    samples: Any = None,
+    *,
+    preparation: Preparation | None = None,
+    tolerance: float = 1e-4,
+    layers: bool = True,
+    map: Mapping[str, str] | None = None,  # noqa: A002 - the word of the command line
+    labels: Sequence[int] | Array | None = None,
+    min_agreement: float | None = None,
+    max_top1_drop: float | None = None,
+    exact: bool = False,
+    progress: Progress | None = None,
+    seed: int = 0,
+    batch: int | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    reading: Mapping[str, Any] | None = None,
+    threads: int = 0,
+) -> DiffReport:
+    """Run two networks on the same data and measure how far they differ.
+
+    Args:
+        reference, candidate: each a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (weights beside it)
+            or `NET.prototxt:WEIGHTS.caffemodel`.
+        samples: `bnfold.data.samples.Samples`, an array of the single input, {input: array} with the sample as first
+            axis, the path of a data set, or None for seeded, signed noise.
+        preparation: how image files become inputs; by default as the reference's prototxt says in `transform_param`.
+        tolerance: the largest error allowed, relative to the range of the blob it is in.
+        layers: compare every blob that both have and not the outputs alone.
+        map: blobs of the reference -> blobs of the candidate, where the names differ.
+        labels: the true class of each sample, -1 where unknown.
+        min_agreement: the least share of samples on which both must give the same answer.
+        max_top1_drop: the most top-1 accuracy that the candidate may lose, as a share.
+        exact: also measure both against a float64 run of the reference, which must be a Caffe network; slow.
+        progress: called with (samples done, samples in all).
+        seed: of the noise.
+        batch: samples per run; by default what the networks say.
+        input_shapes: input -> shape, for a prototxt that does not say it.
+        reading: more options of `bnfold.load` for networks given by path, like `batchnorm_layout`.
+        threads: per operator, 0 for onnxruntime's own choice.
+
+    Returns:
+        The record of everything found; `report.passed` and `report.verdict` say it shortly.
+
+    Raises:
+        UsageError: inputs, blobs or samples do not fit together, or a gate needs what is not there.
+        ModelError: a network cannot be read or run.
+        UnsupportedError: a Caffe layer cannot be run.
+
+    Example:
+        >>> report = bnfold.compare("net.prototxt", "folded.onnx", images)      # doctest: +SKIP
+        >>> report.passed, report.worst.blob                                    # doctest: +SKIP
+        (True, 'res4b')
+    """
+    _require_tolerance(tolerance)
+    ours = open_model(reference, "reference", batch=batch, input_shapes=input_shapes, reading=reading)
+    theirs = open_model(candidate, "candidate", batch=batch, input_shapes=input_shapes, reading=reading)
+    for model in (ours, theirs):
+        if model.net is not None:
+            require_room(model.net, layers)
+    kin = _kin(ours, theirs)
+    if ours.name == theirs.name:
+        theirs.name += ", folded" if kin else ", candidate"
+    named = dict(map or {})
+    inputs = match_inputs(ours.feeds, theirs.feeds, named)
+    shape = layout(ours.feeds, theirs.feeds, inputs)
+    true = None if labels is None else np.asarray(labels)
+    data = choose_samples(samples, true, shape, seed, preparation or partial(_said_by, ours))
+    blobs = {ours_blob: theirs_blob for ours_blob, theirs_blob in named.items() if ours_blob not in ours.feeds}
+    pairs = pair(ours.writers, theirs.writers, blobs, kin=kin)
+    true = data.labels if true is None else true
+    notes: list[str] = []
+    truth = open_exact(ours, notes) if exact else None
+    measurement = Measurement(ours, theirs, pairs, shape, data, true, tolerance, layers, truth, notes)
+    measurement.run(inputs, progress, threads)
+    return measurement.report(seed, min_agreement, max_top1_drop)
+
+
+def check(
+    reference: Net,
+    samples: Any = None,
+    *,
+    preparation: Preparation | None = None,
+    tolerance: float = 1e-4,
+    min_agreement: float | None = None,
+    max_top1_drop: float | None = None,
+    layers: bool = True,
+    seed: int = 0,
+    **_: Any,
+) -> None:
+    """Raise now what `compare` would raise later about the reference, the data or a gate; the network is not run.
+
+    For those who write files before they compare them. Arguments and exceptions are those of `compare`.
+    """
+    _require_tolerance(tolerance)
+    require_room(reference, layers)
+    ours = open_model(reference, "reference")
+    shape = layout(ours.feeds, ours.feeds, {name: name for name in ours.feeds})
+    data = choose_samples(samples, None, shape, seed, preparation or partial(_said_by, ours))
+    next(runs(data, shape), None)
+    known = {name: size for name, size in infer_shapes(reference).items() if size is not None}
+    scores = find_scores(ours, {name: name for name in ours.outputs}, known, data.labels)
+    if min_agreement is not None and scores is None:
+        raise UsageError(NO_CLASSIFIER)
+    if max_top1_drop is not None and (scores is None or data.labels is None):
+        raise UsageError(NO_LABELS)
+
+
+def _require_tolerance(tolerance: float) -> None:
+    if not tolerance >= 0:
+        raise UsageError(f"the tolerance is {tolerance:g}; it must be 0 or more")
+
+
+def _said_by(reference: Model) -> Preparation | None:
+    """What the reference's own prototxt says about images; a caffemodel that carries its network says nothing."""
+    path = Path(reference.net.file) if reference.net is not None and reference.net.file else None
+    if path is None or path.suffix == ".caffemodel" or not path.is_file():
+        return None
+    return from_prototxt(path, ignore_unknown_fields=True)
+
+
+def _kin(ours: Model, theirs: Model) -> bool:
+    """Whether one net was made from the other in memory: copies share what their layers came from."""
+    if ours.net is None or theirs.net is None:
+        return False
+    sources = {id(layer.source) for layer in ours.net.layers if layer.source is not None}
+    return any(id(layer.source) in sources for layer in theirs.net.layers)

@@ -1,0 +1,152 @@
+"""Whether two detectors find the same boxes: partners by class and overlap, and those without a partner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bnfold.compare.models import Model
+from bnfold.compare.records import Box, DetectorDiff, Stray
+from bnfold.net import Array, Shape
+
+MIN_IOU = 0.5
+KIND = "DetectionOutput"  # also the end of YoloDetectionOutput
+ROW = 7  # image, label, score, xmin, ymin, xmax, ymax: SSD's DetectionOutput
+
+
+@dataclass(slots=True)
+class Detection:
+    """The running account of one pair of detection blobs, shape (1, 1, K, 7) with K as the boxes come.
+
+    Args:
+        blob: the output, as the reference calls it.
+        min_iou: the overlap that partners need.
+    """
+
+    blob: str
+    min_iou: float = MIN_IOU
+    counts: Array = field(default_factory=lambda: np.zeros(2, np.int64))
+    matched: int = 0
+    sum_iou: float = 0.0
+    max_score_diff: float = 0.0
+    missed: list[Stray] = field(default_factory=list)
+    extra: list[Stray] = field(default_factory=list)
+
+    def add(self, reference: Array, candidate: Array, numbers: range, names: Sequence[str]) -> tuple[Array, Array]:
+        """Match one batch.
+
+        Returns:
+            The rows of the reference that have a partner, and the partners, both (matched, 7), for `BlobError`.
+        """
+        sides = real_rows(reference, len(numbers)), real_rows(candidate, len(numbers))
+        self.counts += [len(side) for side in sides]
+        pairs, overlaps = match(sides[0], sides[1], self.min_iou)
+        self.matched += len(pairs)
+        self.sum_iou += sum(overlaps)
+        left, right = ([pair[side] for pair in pairs] for side in (0, 1))
+        ours, theirs = sides[0][left], sides[1][right]
+        if pairs:
+            self.max_score_diff = max(self.max_score_diff, float(np.abs(ours[:, 2] - theirs[:, 2]).max()))
+        for rows, used, strays in ((sides[0], left, self.missed), (sides[1], right, self.extra)):
+            for place in sorted(set(range(len(rows))) - set(used)):
+                row = rows[place]
+                sample = int(row[0])
+                strays.append(Stray(numbers[sample], names[sample], box(row)))
+        return ours, theirs
+
+    def result(self) -> DetectorDiff:
+        """The account as a record."""
+        mean = self.sum_iou / self.matched if self.matched else 1.0
+        ours, theirs = self.counts.tolist()
+        missed, extra = tuple(self.missed), tuple(self.extra)
+        return DetectorDiff(
+            self.blob, self.min_iou, ours, theirs, self.matched, mean, self.max_score_diff, missed, extra
+        )
+
+
+def real_rows(blob: Array, images: int) -> Array:
+    """The detections of the first `images` images, (K, 7); the row of -1 or 0 that stands for "nothing" is none."""
+    rows = np.asarray(blob, np.float64).reshape(-1, ROW)
+    real = (rows[:, 0] >= 0) & (rows[:, 0] < images) & (rows[:, 1:3] != 0).any(axis=1) & (rows[:, 1] >= 0)
+    return np.asarray(rows[real])
+
+
+def box(row: Array) -> Box:
+    """One row as a record."""
+    return Box(int(row[1]), float(row[2]), (float(row[3]), float(row[4]), float(row[5]), float(row[6])))
+
+
+def match(ours: Array, theirs: Array, min_iou: float) -> tuple[list[tuple[int, int]], list[float]]:
+    """Partners, greedily by overlap: the pair that overlaps most goes first, each box has one partner.
+
+    Args:
+        ours, theirs: (K, 7) rows; partners are of one image and one class.
+    """
+    overlap = np.asarray(iou(ours[:, 3:], theirs[:, 3:]))
+    overlap[(ours[:, None, :2] != theirs[None, :, :2]).any(axis=2)] = -1
+    pairs, overlaps = [], []
+    free_rows, free_columns = set(range(len(ours))), set(range(len(theirs)))
+    for place in np.argsort(-overlap, axis=None, kind="stable").tolist():
+        row, column = divmod(place, len(theirs))
+        if overlap[row, column] < min_iou:
+            break
+        if row in free_rows and column in free_columns:
+            pairs.append((row, column))
+            overlaps.append(float(overlap[row, column]))
+            free_rows.remove(row)
+            free_columns.remove(column)
+    return pairs, overlaps
+
+
+def iou(ours: Array, theirs: Array) -> Array:
+    """Intersection over union of every pair; (K, 4) and (L, 4) corners give (K, L). Two equal points overlap fully."""
+    low = np.maximum(ours[:, None, :2], theirs[None, :, :2])
+    high = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
+    with np.errstate(over="ignore", invalid="ignore"):  # YOLO takes exponentials, so a box may have no end
+        shared = np.clip(high - low, 0, None).prod(axis=2)
+        whole = area(ours)[:, None] + area(theirs)[None] - shared
+        found = np.nan_to_num(shared / np.where(whole > 0, whole, 1.0), nan=0.0)
+    equal = (ours[:, None] == theirs[None]).all(axis=2)
+    return np.where(equal, 1.0, found)
+
+
+def area(boxes: Array) -> Array:
+    """Of each box, 0 for one that is turned inside out."""
+    return np.asarray(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1))
+
+
+def detector_reads(model: Model) -> list[str]:
+    """What the network's DetectionOutput layers read: scores, places and priors."""
+    return [
+        bottom
+        for blob in model.outputs
+        if blob in model.writers and model.writers[blob].type.endswith(KIND)
+        for bottom in model.reads[blob]
+    ]
+
+
+def same_detector(ours: Model, theirs: Model, blob: str, partner: str) -> bool:
+    """Whether the boxes come from one layer in both, with equal thresholds as far as one can see."""
+    layers = [model.net.producer(name) if model.net else None for model, name in ((ours, blob), (theirs, partner))]
+    mine, other = layers
+    if mine is None or not mine.type.endswith(KIND):
+        return False
+    if other is None:  # an ONNX model, which holds the layer as operators
+        return True
+    settings, others = (
+        {field.name: value for field, value in layer.param.ListFields() if field.name.endswith("_param")}
+        for layer in (mine, other)
+    )
+    return bool(mine.type == other.type and settings == others)
+
+
+def find_detections(reference: Model, pairs: Mapping[str, str], shapes: Mapping[str, Shape]) -> str | None:
+    """The output of a DetectionOutput layer, or an output with rows of seven of an ONNX file, or None."""
+    for name in reference.outputs:
+        shape = shapes.get(name, ())
+        rows = len(shape) == 4 and shape[:2] == (1, 1) and shape[3] == ROW
+        if name in pairs and rows and (reference.net is None or reference.writers[name].type.endswith(KIND)):
+            return name
+    return None

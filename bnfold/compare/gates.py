@@ -1,0 +1,79 @@
+"""The conditions that a candidate has to meet, each as a record with its sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, Gate
+from bnfold.errors import UsageError
+
+NO_CLASSIFIER = "a least agreement needs a classifier: a Softmax output, or labels"
+NO_LABELS = "a largest loss of accuracy needs a classifier and labels"
+
+
+def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
+    """Every compared blob within `tolerance` of its range."""
+    worst = max(blobs, key=lambda blob: blob.max_rel, default=None)
+    value = worst.max_rel if worst is not None else 0.0
+    passed = value <= tolerance
+    if worst is None:
+        sentence = "no blob was compared"
+    elif math.isinf(value):
+        sentence = f"blob '{worst.blob}' is not finite in one of the networks"
+    else:
+        sentence = (
+            f"blob '{worst.blob}' differs by {value:.2e} of its range, "
+            f"{'within' if passed else 'beyond'} the tolerance {tolerance:g}"
+        )
+    return Gate("tolerance", tolerance, value, passed, sentence)
+
+
+def outputs_gate(lost: Sequence[str]) -> Gate:
+    """Every output of the reference has a partner."""
+    names = ", ".join(f"'{name}'" for name in lost)
+    sentence = f"no partner of the same shape for output {names}" if lost else "every output has its partner"
+    return Gate("outputs", 0, len(lost), not lost, sentence)
+
+
+def boxes_gate(detector: DetectorDiff, steady: bool) -> Gate:
+    """No box without a partner, unless a rounding decides.
+
+    Args:
+        detector: the boxes.
+        steady: everything that the detector reads is within the tolerance. A stray then is a score at the threshold,
+            an overlap at that of the suppression, or the last of equals: a jump of the layer, not of the networks.
+    """
+    strays = len(detector.missed) + len(detector.extra)
+    sentence = f"{len(detector.missed)} boxes missed and {len(detector.extra)} extra of {detector.reference_boxes}"
+    if strays and steady:
+        sentence += ", all at a threshold, since the scores and places behind them are within the tolerance"
+    return Gate("boxes", 0, strays, steady or strays == 0, sentence)
+
+
+def agreement_gate(classifier: ClassifierDiff | None, least: float) -> Gate:
+    """At least a share `least` of the samples with the same answer.
+
+    Raises:
+        UsageError: nothing was classified.
+    """
+    if classifier is None:
+        raise UsageError(NO_CLASSIFIER)
+    value = classifier.agreement
+    sentence = f"the answers agree for {value:.2%} of {classifier.samples} samples, {least:.2%} needed"
+    return Gate("min-agreement", least, value, value >= least, sentence)
+
+
+def top1_gate(classifier: ClassifierDiff | None, most: float) -> Gate:
+    """A loss of top-1 accuracy of at most `most`, as a share.
+
+    Raises:
+        UsageError: nothing was classified, or there are no labels.
+    """
+    drop = classifier.top1_drop if classifier is not None else None
+    if drop is None:
+        raise UsageError(NO_LABELS)
+    # Shares of counts: 1e-12 is below one sample in any data set and above the rounding of a difference.
+    return Gate(
+        "max-top1-drop", most, drop, drop <= most + 1e-12, f"top-1 accuracy drops by {drop:.2%}, {most:.2%} allowed"
+    )

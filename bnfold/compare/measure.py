@@ -1,0 +1,268 @@
+"""One pass over the data: both networks run, every pair of blobs is measured, and the report is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bnfold.compare.batches import Layout, Run, runs
+from bnfold.compare.classify import Classification, find_scores
+from bnfold.compare.detect import Detection, detector_reads, find_detections, same_detector
+from bnfold.compare.exact import Exact
+from bnfold.compare.gates import agreement_gate, boxes_gate, outputs_gate, tolerance_gate, top1_gate
+from bnfold.compare.metrics import BlobError, SampleError, relative, span
+from bnfold.compare.models import Model
+from bnfold.compare.onset import find_onset
+from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
+from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, SampleDiff
+from bnfold.compare.ties import scores_behind, settle_ties
+from bnfold.data.samples import Samples
+from bnfold.errors import UnsupportedError
+from bnfold.net import Array, Shape
+
+Progress = Callable[[int, int], None]
+"""Called with the samples done and the samples in all; the library itself prints nothing."""
+
+Spans = dict[str, tuple[float, float]]
+
+
+@dataclass(slots=True)
+class Measurement:
+    """The running measures of a comparison.
+
+    Attributes:
+        ours, theirs: the reference and the candidate.
+        pairs: blob of the reference -> blob of the candidate.
+        layout, data, labels: what is fed.
+        truth: the float64 run of the reference, if wanted.
+        notes: sentences for the report.
+        scores, ties: index blob -> the scores behind it, and how often it differed on equal ones.
+        spans: layer -> smallest and largest value of its own top, for either side.
+    """
+
+    ours: Model
+    theirs: Model
+    pairs: dict[str, str]
+    layout: Layout
+    data: Samples
+    labels: Array | None
+    tolerance: float
+    layers: bool
+    truth: Exact | None
+    notes: list[str]
+    errors: dict[str, BlobError] = field(default_factory=dict)
+    samples: list[SampleDiff] = field(default_factory=list)
+    classification: Classification | None = None
+    detection: Detection | None = None
+    scores: dict[str, str] = field(default_factory=dict)
+    ties: dict[str, int] = field(default_factory=dict)
+    spans: tuple[Spans, Spans] = field(default_factory=lambda: ({}, {}))
+
+    def run(self, inputs: Mapping[str, str], progress: Progress | None, threads: int) -> None:
+        """Feed all samples to both networks; `inputs` pairs theirs."""
+        from bnfold.onnx.graph import Shelf
+
+        if not self.layers:
+            wanted = {*self.ours.outputs, *detector_reads(self.ours)}
+            self.pairs = {name: partner for name, partner in self.pairs.items() if name in wanted}
+        watched = self._watched()
+        self.scores = {name: scores for name in self.pairs if (scores := scores_behind(self.ours, name)) is not None}
+        with Shelf() as shelf:
+            ours = self.ours.session([*self.pairs, *watched[0].values(), *self.scores.values()], shelf, threads)
+            theirs = self.theirs.session([*self.pairs.values(), *watched[1].values()], shelf, threads)
+            self.ours.forget()
+            self.theirs.forget()
+            for run in runs(self.data, self.layout):
+                first = ours.run(run.feeds)
+                second = theirs.run({inputs[name]: values for name, values in run.feeds.items()})
+                if not self.errors:
+                    self._settle(first, second)
+                self._measure(run, first, second)
+                for spans, layers, values in zip(self.spans, watched, (first, second), strict=True):
+                    _stretch(spans, layers, values)
+                del first, second  # or the next run would stand beside them in memory
+                if progress is not None:
+                    progress(run.numbers.stop, self.data.count)
+
+    def _watched(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Layer -> own top, of the weighted layers whose activation range is reported; none if only outputs count."""
+        if not self.layers:
+            return {}, {}
+        weighted = {writer.layer for writer in self.theirs.writers.values() if writer.weighted}
+        return own_tops(self.ours, weighted), own_tops(self.theirs, weighted)
+
+    def _settle(self, first: Mapping[str, Array], second: Mapping[str, Array]) -> None:
+        """Decide, now that all shapes are known, what is scores, what is boxes, and what cannot be compared."""
+        shapes = {name: first[name].shape for name in self.pairs}
+        boxes = find_detections(self.ours, self.pairs, shapes)
+        if boxes is not None:
+            self.detection = Detection(boxes)
+        for name, partner in list(self.pairs.items()):
+            if name != boxes and _squeezed(first[name].shape) != _squeezed(second[partner].shape):
+                self.notes.append(
+                    f"blob '{name}' was not compared: its shape is {first[name].shape} in the reference and "
+                    f"{second[partner].shape} in the candidate"
+                )
+                del self.pairs[name]
+        scores = find_scores(self.ours, self.pairs, shapes, self.labels)
+        if scores is not None and self.layout.batched:
+            self.classification = Classification(scores, self.labels)
+        self.errors = {name: BlobError(self.tolerance) for name in self.pairs}
+
+    def _exactly(self, run: Run) -> Mapping[str, Array]:
+        """Every blob in float64; nothing, and a note, once the exact run has failed."""
+        if self.truth is None:
+            return {}
+        try:
+            return self.truth.run(run.feeds)
+        except UnsupportedError as error:
+            self.notes.append(f"no exact column: {error}")
+            self.truth = None
+            return {}
+
+    def _measure(self, run: Run, first: Mapping[str, Array], second: Mapping[str, Array]) -> None:
+        count = len(run.numbers)
+        names = [self.data.name(number) for number in run.numbers]
+        exact = self._exactly(run)
+        by_output: dict[str, list[SampleError]] = {}
+        for name, partner in self.pairs.items():
+            r, c = first[name], second[partner]
+            boxes = self.detection is not None and name == self.detection.blob
+            if self.detection is not None and boxes:
+                r, c = (rows.T for rows in self.detection.add(r, c, run.numbers, names))
+            by_sample = not boxes and self.layout.batched and r.ndim > 0 and r.shape[0] == self.layout.batch
+            rows = slice(count) if by_sample else ...
+            if name in self.scores:
+                c, tied = settle_ties(r, c.reshape(r.shape), first[self.scores[name]][rows], self.tolerance)
+                self.ties[name] = self.ties.get(name, 0) + tied
+            r, c = r[rows], c.reshape(r.shape)[rows]
+            found = self.errors[name].add(r, c, run.numbers.start, names, by_sample=by_sample)
+            if self.truth is not None and name in exact and not boxes:
+                self.truth.add(name, exact[name].reshape(first[name].shape)[rows], r, c)
+            if name in self.ours.outputs and found:
+                by_output[name] = found if by_sample else found * count
+        if by_output:
+            self.samples += [
+                _worst_output(number, sample, {name: errors[place] for name, errors in by_output.items()})
+                for place, (number, sample) in enumerate(zip(run.numbers, names, strict=True))
+            ]
+        if self.classification is not None:
+            name = self.classification.blob
+            self.classification.add(first[name][:count], second[self.pairs[name]][:count], run.numbers, self.data)
+
+    def report(self, seed: int, min_agreement: float | None, max_top1_drop: float | None) -> DiffReport:
+        """Everything found, with the gates."""
+        order = {blob: place for place, blob in enumerate(self.theirs.writers)}
+        blobs = sorted((self._blob(name) for name in self.errors), key=lambda blob: order[blob.partner])
+        classifier = self.classification.result(self.data.class_names) if self.classification else None
+        detector = self.detection.result() if self.detection else None
+        lost = [name for name in self.ours.outputs if name not in self.pairs and name in self.ours.writers]
+        steady = detector is not None and self._steady(detector.blob, blobs)
+        judged = [blob for blob in blobs if not (steady and detector is not None and blob.blob == detector.blob)]
+        gates: list[Gate] = [outputs_gate(lost), tolerance_gate(judged, self.tolerance)]
+        if detector is not None:
+            gates.append(boxes_gate(detector, steady))
+        if min_agreement is not None:
+            gates.append(agreement_gate(classifier, min_agreement))
+        if max_top1_drop is not None:
+            gates.append(top1_gate(classifier, max_top1_drop))
+        for name, tied in self.ties.items():
+            if tied:
+                values = self.errors[name].values
+                self.notes.append(f"blob '{name}': {tied:,} of {values:,} indices differ on equal scores, not counted")
+        alone = [name for name in self.ours.writers if name not in self.pairs]
+        paired = set(self.pairs.values())
+        extra = [name for name in self.theirs.writers if name not in paired]
+        return DiffReport(
+            self.ours.name,
+            self.theirs.name,
+            self.data.description,
+            seed,
+            self.tolerance,
+            tuple(blobs),
+            tuple(self.samples),
+            tuple(alone if self.layers else lost),
+            tuple(extra if self.layers else ()),
+            classifier,
+            detector,
+            find_onset(judged, self.theirs.writers, self.theirs.reads) if self.layers else None,
+            self._ranges(),
+            tuple(gates),
+            tuple(self.notes),
+        )
+
+    def _steady(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
+        """Whether all that the boxes are made of is within the tolerance, by equal layers."""
+        read = [blob.max_rel for blob in blobs if blob.blob in self.ours.reads[boxes]]
+        alike = same_detector(self.ours, self.theirs, boxes, self.pairs[boxes])
+        return alike and bool(read) and max(read) <= self.tolerance
+
+    def _blob(self, name: str) -> BlobDiff:
+        error, partner = self.errors[name], self.pairs[name]
+        writer = self.theirs.writers[partner]
+        places = {layer: place for place, layer in enumerate(self.theirs.layers)}
+        sums = error.sums
+        channel, channel_rel, channel_share = error.worst_channel
+        exact = self.truth.result(name) if self.truth is not None else (None, None)
+        seen = error.low <= error.high
+        return BlobDiff(
+            blob=name,
+            partner=partner,
+            layer=writer.layer,
+            reference_layer=self.ours.writers[name].layer,
+            type=writer.type,
+            depth=places[writer.layer],
+            shape=error.shape,
+            is_output=name in self.ours.outputs,
+            values=error.values,
+            max_abs=error.max_abs,
+            mean_abs=error.sum_abs / max(error.compared, 1),
+            bias=error.sum_error / max(error.compared, 1),
+            max_rel=relative(error.max_abs, error.range),
+            l2_rel=sums.l2_rel,
+            cosine=sums.cosine,
+            snr_db=sums.snr_db,
+            above=error.above / max(error.values, 1),
+            low=error.low if seen else 0.0,
+            high=error.high if seen else 0.0,
+            partner_low=error.partner_low if seen else 0.0,
+            partner_high=error.partner_high if seen else 0.0,
+            worst=error.worst,
+            channel=channel,
+            channel_rel=channel_rel,
+            channel_share=channel_share,
+            nan=error.nan,
+            inf=error.inf,
+            partner_nan=error.partner_nan,
+            partner_inf=error.partner_inf,
+            histogram=error.histogram(),
+            exact=exact[0],
+            partner_exact=exact[1],
+        )
+
+    def _ranges(self) -> tuple[LayerRange, ...]:
+        if not self.layers:
+            return ()
+        before, after = ({layer: span(*ends) for layer, ends in spans.items()} for spans in self.spans)
+        return tuple(layer_ranges(weight_ratios(self.ours), weight_ratios(self.theirs), before, after))
+
+
+def _squeezed(shape: Shape) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
+def _worst_output(number: int, sample: str, outputs: Mapping[str, SampleError]) -> SampleDiff:
+    """The record of one sample: of the output that differs most."""
+    name, error = max(outputs.items(), key=lambda item: item[1].max_rel)
+    return SampleDiff(number, sample, name, error.max_abs, error.max_rel, error.sums.l2_rel, error.sums.cosine)
+
+
+def _stretch(spans: Spans, layers: Mapping[str, str], values: Mapping[str, Array]) -> None:
+    """Widen each layer's range by what its top holds now."""
+    for layer, blob in layers.items():
+        finite = values[blob][np.isfinite(values[blob])]
+        if finite.size:
+            low, high = spans.get(layer, (np.inf, -np.inf))
+            spans[layer] = min(low, float(finite.min())), max(high, float(finite.max()))

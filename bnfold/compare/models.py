@@ -1,0 +1,226 @@
+"""A network as comparing sees it: something that runs, and knows which layer writes which blob."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnfold.data.samples import Feed
+from bnfold.errors import UsageError
+from bnfold.io.mapping import forget
+from bnfold.net import Net, Shape
+from bnfold.runtime import Session
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from bnfold.onnx.export.builder import Weight
+    from bnfold.onnx.graph import Shelf
+
+    Source = Net | ModelProto | str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """The layer (or ONNX node) that writes a blob: name, type, and whether it learned anything."""
+
+    layer: str
+    type: str
+    weighted: bool
+
+
+@dataclass(slots=True)
+class Model:
+    """One side of a comparison.
+
+    Attributes:
+        name: what the user called it.
+        proto: the network as ONNX, without its weights where it comes from a file or was a Caffe network.
+        weights: these weights, read when they are asked for.
+        net: the network as Caffe; None when it came as ONNX.
+        folder: where external weights of `proto` lie.
+        writers: blob -> who writes it, in order of execution.
+        reads: blob -> the blobs that its writer reads.
+        feeds: input -> what it takes.
+        outputs: the network's own outputs.
+        mapped: the files that its weights lie in.
+    """
+
+    name: str
+    proto: ModelProto
+    weights: tuple[Weight, ...]
+    net: Net | None
+    folder: Path | None
+    writers: dict[str, Writer]
+    reads: dict[str, tuple[str, ...]]
+    feeds: dict[str, Feed]
+    outputs: list[str]
+    mapped: tuple[mmap.mmap, ...] = ()
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers that write something, in order of execution."""
+        return list(dict.fromkeys(writer.layer for writer in self.writers.values()))
+
+    def session(self, blobs: Iterable[str], shelf: Shelf, threads: int = 0) -> Session:
+        """Something that computes `blobs` besides the outputs, as long as the shelf lasts that has its weights."""
+        from bnfold.onnx.graph import exposed
+
+        if not self.weights:
+            return Session(exposed(self.proto, blobs), threads=threads, folder=self.folder)
+        return Session(shelf.put(self.proto, blobs, self.weights), threads=threads)
+
+    def forget(self) -> None:
+        """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
+        for buffer in self.mapped:
+            forget(buffer)
+
+
+def open_model(
+    source: Source,
+    role: str,
+    *,
+    batch: int | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Model:
+    """Make a network comparable.
+
+    Args:
+        source: a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (its weights are the `.caffemodel` of
+            the same stem) or `NET.prototxt:WEIGHTS.caffemodel`.
+        role: what to call it when it has no file.
+        batch: samples per run, for a Caffe network; its own by default.
+        input_shapes: likewise, for a prototxt that does not say them.
+        reading: more options of `bnfold.load`, for a network that is read from Caffe's files.
+
+    Raises:
+        UsageError: the path's ending says nothing.
+        ModelError: the network cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        options = {"batch": batch, "input_shapes": dict(input_shapes) if input_shapes else None, **(reading or {})}
+        return _from_path(os.fspath(source), role, options)
+    if isinstance(source, Net):
+        return _from_net(source, source.file or role, batch)
+    return _from_onnx(source, role)
+
+
+def _from_path(path: str, role: str, options: Mapping[str, Any]) -> Model:
+    if path.endswith(".onnx"):
+        from bnfold.onnx.file import read_onnx
+
+        file = read_onnx(Path(path))
+        model = _from_onnx(file.model, path, file.weights)
+        return replace(model, folder=Path(path).resolve().parent, mapped=(file.buffer,))
+    prototxt, weights = split_pair(path)
+    if not prototxt.name.endswith((".prototxt", ".pbtxt", ".txt")):
+        raise UsageError(
+            f"the {role} '{path}' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem, "
+            "nor NET.prototxt:WEIGHTS.caffemodel"
+        )
+    from bnfold.caffe.read import load
+
+    return _from_net(load(prototxt, weights, **options), path, None)
+
+
+def split_pair(path: str) -> tuple[Path, Path]:
+    """The prototxt and the caffemodel that a model argument means.
+
+    Example:
+        >>> [part.name for part in split_pair("a/net.prototxt")]
+        ['net.prototxt', 'net.caffemodel']
+        >>> [part.name for part in split_pair("net.prototxt:other.caffemodel")]
+        ['net.prototxt', 'other.caffemodel']
+    """
+    text, colon, weights = path.rpartition(":")
+    if colon and text.endswith((".prototxt", ".pbtxt", ".txt")):
+        return Path(text), Path(weights)
+    return Path(path), Path(path).with_suffix(".caffemodel")
+
+
+def files_of(path: str) -> list[Path]:
+    """The files that a model argument means."""
+    return [Path(path)] if path.endswith(".onnx") else list(split_pair(path))
+
+
+def _from_net(net: Net, name: str, batch: int | None) -> Model:
+    from bnfold.onnx.graph import exported
+
+    if batch is not None:
+        net = net.copy()
+        net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
+    proto, weights = exported(net)
+    tensors = {name for node in proto.graph.node for name in node.output}
+    writers, reads = {}, {}
+    for layer in net.layers:
+        for top in layer.tops:
+            if top in tensors:
+                writers[top] = Writer(layer.name, layer.type, bool(layer.blobs))
+                reads[top] = tuple(layer.bottoms)
+    feeds = _feeds(proto)
+    for blob, feed in feeds.items():
+        limit = _limit(net, blob)
+        if limit is not None:
+            feeds[blob] = replace(feed, limit=limit)
+    outputs = [out.name for out in proto.graph.output]
+    mapped = tuple(file.buffer for file in net.origin.weights) if net.origin is not None else ()
+    return Model(name, proto, weights, net, None, writers, reads, feeds, outputs, mapped)
+
+
+def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:
+    stored = {tensor.name for tensor in proto.graph.initializer} | {weight.name for weight in weights}
+    writers, reads = {}, {}
+    for node in proto.graph.node:
+        weighted = any(name in stored for name in node.input)
+        for output in filter(None, node.output):
+            writers[output] = Writer(node.name or output, node.op_type, weighted)
+            reads[output] = tuple(name for name in node.input if name and name not in stored)
+    outputs = [out.name for out in proto.graph.output]
+    return Model(name, proto, weights, None, None, writers, reads, _feeds(proto, stored), outputs)
+
+
+def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
+    """What each input takes; old models list what is stored among their inputs."""
+    feeds = {}
+    for port in proto.graph.input:
+        if port.name not in stored:
+            kind = port.type.tensor_type
+            shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim)
+            dtype = np.dtype(ELEMENTS.get(kind.elem_type, np.float32))
+            feeds[port.name] = Feed(shape, dtype, None if dtype.kind == "f" else 2)
+    return feeds
+
+
+def _limit(net: Net, blob: str) -> int | None:
+    """How many whole numbers an input chooses from, where a layer takes it as an index or a flag."""
+    for use in net.uses(blob):
+        layer, index = use.layer, use.index
+        if layer.type == "Embed":
+            return int(layer.param.embed_param.input_dim)
+        if layer.type == "BatchReindex" and index == 1:
+            return int(net.inputs[layer.bottoms[0]][0]) if layer.bottoms[0] in net.inputs else 1
+        if layer.type in {"LSTM", "RNN"} and index == 1:
+            return 2
+    return None
+
+
+# onnx.TensorProto's element types; the module itself is imported in bnfold.onnx alone.
+ELEMENTS: dict[int, Any] = {
+    1: np.float32,
+    2: np.uint8,
+    3: np.int8,
+    4: np.uint16,
+    5: np.int16,
+    6: np.int32,
+    7: np.int64,
+    9: np.bool_,
+    10: np.float16,
+    11: np.float64,
+}

@@ -1,0 +1,1 @@
+"""Samples: arrays, images, data sets, and how an image becomes an input."""

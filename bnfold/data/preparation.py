@@ -1,0 +1,234 @@
+"""From an image file to a network's input, as Caffe's data layers do it.
+
+    read (8 bits, 0..255) -> resize -> crop the middle -> minus mean -> times scale
+
+Planes come in Caffe's order blue, green, red (OpenCV's, in which Caffe reads images), or as one grey plane where the
+input has one; the layout is channels, height, width. The mean is taken before the scale, and a mean image larger than
+the crop is cropped in its middle as the image is (`DataTransformer` in BVLC Caffe).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnfold.data.arrays import read_arrays
+from bnfold.errors import ParseError, UsageError
+from bnfold.net import Array
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Preparation:
+    """How images become inputs.
+
+    Attributes:
+        mean: one value, one per channel, or an image (channels, height, width); in the order of the input's channels.
+        scale: factor after the mean.
+        swap_channels: feed red, green, blue instead of Caffe's blue, green, red.
+        resize: (height, width) before cropping; by default what the input (or the crop's origin) needs.
+        crop: (height, width) of the middle that is kept; by default nothing is cut.
+        grey: read as grey even if the input has three planes, which are then equal.
+        origin: where these settings come from, for the report.
+    """
+
+    mean: Array | None = None
+    scale: float = 1.0
+    swap_channels: bool = False
+    resize: Size | None = None
+    crop: Size | None = None
+    grey: bool = False
+    origin: str = ""
+
+    def __str__(self) -> str:
+        """The settings as a sentence's end."""
+        steps = []
+        if self.resize is not None:
+            steps.append(f"resized to {_size(self.resize)}")
+        if self.crop is not None:
+            steps.append(f"middle {_size(self.crop)}")
+        if self.mean is not None:
+            flat = np.asarray(self.mean).reshape(-1)
+            values = ", ".join(f"{value:g}" for value in flat.tolist()) if flat.size <= 4 else "image"
+            steps.append(f"minus mean {values}")
+        if self.scale != 1:
+            steps.append(f"times {self.scale:.9g}")
+        if self.swap_channels:
+            steps.append("RGB")
+        return ("; ".join(steps) or "pixels as they are, 0..255") + (f" (from {self.origin})" if self.origin else "")
+
+    def planes(self, image: Any, channels: int, size: Size) -> Array:
+        """One input.
+
+        Args:
+            image: a `PIL.Image.Image`.
+            channels: of the input, 1 or 3.
+            size: (height, width) of the input.
+
+        Returns:
+            float32 (channels, height, width).
+
+        Raises:
+            UsageError: the settings do not lead to that size.
+        """
+        kept = self.crop or size
+        if kept != size:
+            raise UsageError(f"the crop leaves {_size(kept)}, and the input takes {_size(size)}")
+        if self.resize is not None or (self.crop is None and (image.height, image.width) != size):
+            image = resized(image, self.resize or size)
+        pixels = _pixels(image, channels, self.grey)
+        if not self.swap_channels:
+            pixels = pixels[::-1]
+        if min(pixels.shape[1] - size[0], pixels.shape[2] - size[1]) < 0 or (
+            self.crop is None and pixels.shape[1:] != size
+        ):
+            raise UsageError(f"the image is {_size((image.height, image.width))}, and the input takes {_size(size)}")
+        values = _middle(pixels, size).astype(np.float32)
+        if self.mean is not None:
+            values = values - _mean_for(self.mean, channels, size)
+        return np.ascontiguousarray(values * np.float32(self.scale))
+
+
+def resized(image: Any, size: Size) -> Any:
+    """Bilinear, to (height, width)."""
+    from PIL import Image
+
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+
+
+def _pixels(image: Any, channels: int, grey: bool) -> Array:
+    """(channels, height, width) in the order red, green, blue; grey by ITU-R 601, as OpenCV has it."""
+    if channels == 1 or grey:
+        plane = np.asarray(image.convert("L"))
+        return np.broadcast_to(plane, (channels, *plane.shape))
+    if channels != 3:
+        raise UsageError(f"the input has {channels} channels, and an image has 1 or 3")
+    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+
+def _middle(planes: Array, size: Size) -> Array:
+    top, left = (planes.shape[1] - size[0]) // 2, (planes.shape[2] - size[1]) // 2
+    return planes[:, top : top + size[0], left : left + size[1]]
+
+
+def _mean_for(mean: Array, channels: int, size: Size) -> Array:
+    """The mean in a shape that goes with (channels, height, width)."""
+    values = np.asarray(mean, np.float32)
+    if values.size in (1, channels) and values.ndim <= 1:
+        return values.reshape(-1, 1, 1)
+    if values.ndim > 3 and set(values.shape[:-3]) == {1}:
+        values = values.reshape(values.shape[-3:])
+    if values.ndim == 3 and values.shape[0] == channels and min(np.subtract(values.shape[1:], size)) >= 0:
+        return _middle(values, size)
+    raise UsageError(f"the mean has shape {values.shape}, and the input is {channels}x{_size(size)}")
+
+
+def read_mean(text: str) -> Array:
+    """What `--mean` says: numbers joined by commas, or the path of a `.binaryproto` or `.npy`.
+
+    Raises:
+        UsageError: neither.
+        ParseError: the file is damaged.
+
+    Example:
+        >>> read_mean("104,117,123").tolist()
+        [104.0, 117.0, 123.0]
+    """
+    try:
+        return np.array([float(part) for part in text.split(",")], np.float32)
+    except ValueError:
+        return read_mean_file(Path(text))
+
+
+def read_mean_file(path: Path) -> Array:
+    """A mean image: a `BlobProto` in a file, or numpy's format.
+
+    Raises:
+        ParseError: the file cannot be read or is damaged.
+        UsageError: its ending says nothing.
+    """
+    if path.suffix not in {".binaryproto", ".npy"}:
+        raise UsageError(f"the mean '{path}' is neither numbers (104,117,123) nor a .binaryproto or .npy")
+    if path.suffix == ".npy":
+        return np.asarray(read_arrays(path).get("", ()), np.float32)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
+    from bnfold.caffe.blobs import read_blob
+
+    try:
+        blob, problem = read_blob(content, 0, len(content))
+    except ParseError as error:
+        raise ParseError(f"is not a BlobProto: {error}", path) from None
+    values = blob if isinstance(blob, np.ndarray) else blob.array()
+    if problem or not values.size:
+        raise ParseError(f"is not a mean image: {problem or 'it has no values'}", path)
+    return np.asarray(values, np.float32)
+
+
+def from_words(
+    mean: str | None = None,
+    scale: float | None = None,
+    swap_channels: bool = False,
+    resize: Size | None = None,
+    crop: Size | None = None,
+) -> Preparation | None:
+    """What a command line says; None where it says nothing, so that the prototxt's `transform_param` counts.
+
+    Raises:
+        UsageError, ParseError: `mean` is no mean, see `read_mean`.
+    """
+    if not (mean or scale is not None or swap_channels or resize or crop):
+        return None
+    return Preparation(
+        mean=read_mean(mean) if mean else None,
+        scale=1.0 if scale is None else scale,
+        swap_channels=swap_channels,
+        resize=resize,
+        crop=crop,
+        origin="the command line",
+    )
+
+
+def from_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Preparation | None:
+    """The settings of the TEST data layer's `transform_param`; None where the file has none.
+
+    Raises:
+        ParseError: the prototxt or its mean file cannot be read.
+        UsageError: the mean file is not there.
+    """
+    from bnfold.caffe.phases import runs
+    from bnfold.caffe.text import read_prototxt
+
+    net = read_prototxt(path, ignore_unknown_fields=ignore_unknown_fields).net
+    for layer in net.layer:
+        if layer.HasField("transform_param") and not layer.bottom and runs(layer):
+            return _from_layer(layer, path)
+    return None
+
+
+def _from_layer(layer: Any, path: Path) -> Preparation:
+    transform, image = layer.transform_param, layer.image_data_param
+    mean: Array | None = np.array(transform.mean_value, np.float32) if transform.mean_value else None
+    if transform.mean_file:
+        places = [Path(transform.mean_file), path.parent / transform.mean_file]
+        found = next((place for place in places if place.exists()), None)
+        if found is None:
+            raise UsageError(f"{path}: the mean file '{transform.mean_file}' is not there; give the mean with --mean")
+        mean = read_mean_file(found)
+    crop = (transform.crop_h, transform.crop_w) if transform.crop_h else (transform.crop_size,) * 2
+    resize = (image.new_height, image.new_width)
+    for wanted in transform.resize_param:
+        resize = (wanted.height, wanted.width)
+    settings = Preparation(mean, transform.scale, crop=crop if crop[0] else None, resize=resize if resize[0] else None)
+    grey = transform.force_gray or not image.is_color
+    return replace(settings, grey=grey, origin=f"transform_param of '{layer.name}'")
+
+
+def _size(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,148 @@
+"""Layers that treat every element alike.
+
+Each function states Caffe's formula and, where it is not the operator of that name, the ONNX form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from bnfold.caffe.params import ELU, SELU, Clip, Exp, Log, Power, PReLU, ReLU, ReLU6, Swish, Threshold
+from bnfold.onnx.export.builder import Block, LayerFunction, Refused
+from bnfold.onnx.export.forms import clip, rectified, scaled, shifted
+
+
+def absolute(block: Block) -> str:
+    """`|x|`."""
+    return block("Abs", block.bottom)
+
+
+def bnll(block: Block) -> str:
+    """`ln(1 + e^x)`: Softplus."""
+    return block("Softplus", block.bottom)
+
+
+def bounded(block: Block) -> str:
+    """Clip: `min(max(x, min), max)`."""
+    view = Clip.of(block.layer)
+    return clip(block, block.bottom, view.minimum, view.maximum)
+
+
+def elu(block: Block) -> str:
+    """`x` above 0, `alpha*(e^x - 1)` else; Tengine's lambda multiplies all."""
+    view = ELU.of(block.layer)
+    return scaled(block, block("Elu", block.bottom, alpha=float(view.alpha)), view.scale)
+
+
+def exponential(block: Block) -> str:
+    """Exp: `base^(scale*x + shift)`: `Exp(ln(base)*scale*x) * base^shift`."""
+    view = Exp.of(block.layer)
+    inner = scaled(block, block.bottom, view.log_base * view.scale)
+    return scaled(block, block("Exp", inner), math.exp(view.log_base * view.shift), "outer")
+
+
+def hard_sigmoid(block: Block) -> str:
+    """`min(max(0.2*x + 0.5, 0), 1)`, as in MobileNet-YOLO and Theano."""
+    return block("HardSigmoid", block.bottom, alpha=0.2, beta=0.5)
+
+
+def hard_swish(block: Block) -> str:
+    """`x * min(max(x + 3, 0), 6)/6`, from MobileNetV3: the operator came with opset 14, its parts are older."""
+    return block("Mul", block.bottom, block("HardSigmoid", block.bottom, alpha=1 / 6, beta=0.5))
+
+
+def logarithm(block: Block) -> str:
+    """Log: `log_base(scale*x + shift)`: `Log(scale*x + shift) * 1/ln(base)`."""
+    view = Log.of(block.layer)
+    inner = shifted(block, scaled(block, block.bottom, view.scale), view.shift)
+    return scaled(block, block("Log", inner), 1 / view.log_base, "outer")
+
+
+def mish(block: Block) -> str:
+    """`x * tanh(ln(1 + e^x))`: the operator came with opset 18, its parts are older."""
+    return block("Mul", block.bottom, block("Tanh", block("Softplus", block.bottom)))
+
+
+def power(block: Block) -> str:
+    """`(scale*x + shift)^power`; where x has no say Caffe fills in the constant without looking at x."""
+    view = Power.of(block.layer)
+    if view.power * view.scale == 0:
+        constant = 1.0 if view.power == 0 else view.shift**view.power
+        # Not x*0 + constant: an infinite x would make it NaN, and Caffe does not read x here.
+        filled = block.floats([constant], "value")
+        return block("Expand", filled, block("Shape", block.bottom))
+    x = shifted(block, scaled(block, block.bottom, view.scale), view.shift)
+    return x if view.power == 1 else block("Pow", x, block.floats(view.power, "exponent"))
+
+
+def prelu(block: Block) -> str:
+    """`max(x, 0) + slope*min(x, 0)`: PRelu, whose slope must line up with the channel axis from the right."""
+    count = 1 if PReLU.of(block.layer).channel_shared else block.shape[1]
+    return block("PRelu", block.bottom, block.learned(0, "slope", (count,) + (1,) * (block.rank - 2)))
+
+
+def relu(block: Block) -> str:
+    """`max(x, 0) + negative_slope*min(x, 0)`: Relu or LeakyRelu."""
+    return rectified(block, block.bottom, ReLU.of(block.layer).negative_slope)
+
+
+def relu6(block: Block) -> str:
+    """`min(max(x, 0), 6) + negative_slope*min(x, 0)`: Clip(x, 0, 6), or Min(LeakyRelu(x), 6)."""
+    slope = ReLU6.of(block.layer).negative_slope
+    if slope == 0:
+        return clip(block, block.bottom, 0.0, 6.0)
+    if slope < 0:
+        raise Refused(f"negative_slope {slope:g} is below 0, and no dialect says which bound comes first")
+    return block("Min", rectified(block, block.bottom, slope), block.floats(6.0, "bound"))
+
+
+def selu(block: Block) -> str:
+    """`lambda*x` above 0, `lambda*alpha*(e^x - 1)` else."""
+    view = SELU.of(block.layer)
+    return block("Selu", block.bottom, alpha=float(view.alpha), gamma=float(view.scale))
+
+
+def sigmoid(block: Block) -> str:
+    """`1/(1 + e^-x)`."""
+    return block("Sigmoid", block.bottom)
+
+
+def swish(block: Block) -> str:
+    """`x * sigmoid(beta*x)`."""
+    gate = block("Sigmoid", scaled(block, block.bottom, Swish.of(block.layer).beta))
+    return block("Mul", block.bottom, gate)
+
+
+def tanh(block: Block) -> str:
+    """`tanh x`."""
+    return block("Tanh", block.bottom)
+
+
+def threshold(block: Block) -> str:
+    """1 where `x > threshold`, 0 else: Greater, and a Cast back to float."""
+    above = block("Greater", block.bottom, block.floats(Threshold.of(block.layer).threshold, "threshold"))
+    return block("Cast", above, to=block.float_type)
+
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    "AbsVal": absolute,
+    "BNLL": bnll,
+    "Clip": bounded,
+    "ELU": elu,
+    "Exp": exponential,
+    "HardSigmoid": hard_sigmoid,
+    "HardSwish": hard_swish,
+    "Log": logarithm,
+    "Mish": mish,
+    "PReLU": prelu,
+    "Power": power,
+    "ReLU": relu,
+    "ReLU6": relu6,
+    "SELU": selu,
+    "SeLu": selu,
+    "Sigmoid": sigmoid,
+    "Swish": swish,
+    "TanH": tanh,
+    "Threshold": threshold,
+}

@@ -1,0 +1,380 @@
+"""Collect an ONNX graph layer by layer: nodes, initialisers, names.
+
+`Graph` is the whole, `Block` the nodes that one Caffe layer becomes. A layer function reads `block.bottoms`, adds
+nodes, and returns the tensors that are its tops; closing the block gives those tensors the tops' names:
+
+    def power(block):                       Given:   layer 'p' (Power), bottom x, top y
+        y = block("Mul", x, scale)          Result:  p/mul: Mul(x, p/scale) -> p/mul
+        return block("Add", y, shift)                p:     Add(p/mul, p/shift) -> y
+
+Names are deterministic: the node that makes the first top has the layer's name, every other one `layer/step`; blobs
+keep their names as tensors. Learned arrays stay what they are, views or lazy, until the model is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import NodeProto, helper, numpy_helper
+
+from bnfold.caffe.params.axes import sizes
+from bnfold.errors import UnsupportedError, WeightsError
+from bnfold.net import Array, Layer, LazyArray, Net, Shape
+
+# What a text of 100 bytes can ask for (a box for each pixel of a plane of 2^31) must meet an end. Published models stay
+# below a thousandth of either.
+MOST_NUMBERS = 1 << 26
+"""How many numbers all constants of a model may have that are computed here and not read from a caffemodel."""
+MOST_NODES = 2_000_000
+
+ONNX_TYPES = {"bool": 9, "float16": 10, "float32": 1, "float64": 11, "int32": 6, "int64": 7}
+
+
+class Refused(Exception):
+    """This layer cannot be said in ONNX as it is; the message says why, without naming the layer."""
+
+
+class FixedBatch(Refused):
+    """The layer writes the batch size into the model, where the user wants it open."""
+
+
+class UnknownShape(Refused):
+    """What the layer reads has no known shape, because a layer before it has no known form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller chose.
+
+    Attributes:
+        opset: version of the standard operators.
+        dtype: type of every float in the model.
+    """
+
+    opset: int = 17
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Weight:
+    """An initialiser: the values as they are stored, and the shape and type that the model gives them."""
+
+    name: str
+    stored: Array | LazyArray
+    shape: Shape
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the model."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def pieces(self) -> Iterable[memoryview]:
+        """The little-endian bytes, in pieces that are small where the values are lazy or of another type."""
+        target = self.dtype.newbyteorder("<")
+        if isinstance(self.stored, np.ndarray):
+            flat = np.ascontiguousarray(self.stored).reshape(-1)
+            step = 1 << 20
+            chunks: Iterable[Array] = (flat[start : start + step] for start in range(0, len(flat), step))
+        else:
+            chunks = self.stored.chunks()
+        for chunk in chunks:
+            with np.errstate(over="raise"):
+                try:
+                    piece = np.ascontiguousarray(chunk, target).data.cast("B")
+                except FloatingPointError:
+                    raise UnsupportedError(f"'{self.name}' holds a number beyond what {self.dtype} can") from None
+            yield piece
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Mark:
+    """A state of a graph to go back to."""
+
+    nodes: int
+    weights: int
+    names: int
+
+
+@dataclass(slots=True, eq=False)
+class Graph:
+    """The nodes and initialisers of one network.
+
+    Attributes:
+        net: what is exported.
+        shapes: blob -> shape; None where it is unknown, -1 where a size is only known at run time.
+        options: what the caller chose.
+        batched: the blobs whose first dimension is left open, with its name.
+        nodes: in execution order.
+        weights: initialisers by name, in order of first use.
+    """
+
+    net: Net
+    shapes: Mapping[str, Shape | None]
+    options: Options
+    batched: Mapping[str, str] = field(default_factory=dict)
+    nodes: list[NodeProto] = field(default_factory=list)
+    weights: dict[str, Weight] = field(default_factory=dict)
+    computed: int = 0  # numbers in constants of our own
+    _tensor_names: set[str] = field(default_factory=set)
+    _node_names: set[str] = field(default_factory=set)
+    _layer_names: set[str] = field(default_factory=set)  # that a node has already
+    _given: list[tuple[set[str], str]] = field(default_factory=list)
+    _asked: dict[tuple[int, str], int] = field(default_factory=dict)  # counting from 2 each time would be quadratic
+    _shared: dict[tuple[int, Shape], str] = field(default_factory=dict)
+    _named: dict[tuple[str, Shape], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._tensor_names |= set(self.net.inputs)
+        self._tensor_names |= {blob for layer in self.net.layers for blob in (*layer.bottoms, *layer.tops)}
+        self._node_names |= {layer.name for layer in self.net.layers}
+
+    def fresh_tensor(self, name: str) -> str:
+        """`name`, or `name_2` and so on where a blob or another tensor has it."""
+        return self._fresh(name, self._tensor_names)
+
+    def fresh_node(self, name: str) -> str:
+        """The same for nodes."""
+        return self._fresh(name, self._node_names)
+
+    def node_of(self, layer: Layer) -> str:
+        """The name of a layer's main node: the layer's, numbered where a layer in front of it has the same one."""
+        if layer.name in self._layer_names:
+            return self.fresh_node(layer.name)
+        self._layer_names.add(layer.name)
+        return layer.name
+
+    def _fresh(self, name: str, taken: set[str]) -> str:
+        candidate, count = name, self._asked.get((id(taken), name), 1)
+        while candidate in taken:
+            count += 1
+            candidate = f"{name}_{count}"
+        self._asked[id(taken), name] = count
+        taken.add(candidate)
+        self._given.append((taken, candidate))
+        return candidate
+
+    def add_weight(self, name: str, stored: Array | LazyArray, shape: Shape, dtype: np.dtype[Any]) -> str:
+        """A new initialiser; its final name is returned."""
+        name = self.fresh_tensor(name)
+        self.weights[name] = Weight(name, stored, shape, dtype)
+        return name
+
+    def mark(self) -> Mark:
+        """Where the graph stands, for `reset`."""
+        return Mark(len(self.nodes), len(self.weights), len(self._given))
+
+    def reset(self, mark: Mark) -> None:
+        """Take back everything since `mark`."""
+        del self.nodes[mark.nodes :]
+        while len(self.weights) > mark.weights:
+            self.weights.popitem()
+        for taken, name in self._given[mark.names :]:
+            taken.discard(name)
+        del self._given[mark.names :]
+        self._shared = {key: name for key, name in self._shared.items() if name in self.weights}
+        self._named = {key: name for key, name in self._named.items() if name in self.weights}
+
+    def learned(self, layer: Layer, index: int, word: str, shape: Shape | None = None) -> str:
+        """The initialiser of a learned blob; blobs that are one array, or shared by name and equal, are one."""
+        stored = layer.blobs.stored[index]
+        shape = tuple(stored.shape) if shape is None else shape
+        share = layer.param_names[index]
+        if found := self._shared.get((id(stored), shape)):
+            return found
+        if share and (found := self._named.get((share, shape))) and _equal(self.weights[found].stored, stored):
+            return found
+        name = self.add_weight(f"{layer.name}/{word}", stored, shape, self.options.dtype)
+        self._shared[id(stored), shape] = name
+        if share:
+            self._named.setdefault((share, shape), name)
+        return name
+
+
+class Block:
+    """The nodes that one layer becomes.
+
+    Attributes:
+        layer: the Caffe layer.
+        bottoms: the tensors it reads.
+        shapes: their shapes; `shape` is the first.
+        tops: the shapes of its tops.
+        opset, dtype: of the model.
+    """
+
+    __slots__ = ("bottoms", "dtype", "graph", "layer", "nodes", "opset", "options")
+
+    def __init__(self, graph: Graph, layer: Layer) -> None:
+        self.graph, self.layer, self.options = graph, layer, graph.options
+        self.bottoms = list(layer.bottoms)
+        self.opset, self.dtype = graph.options.opset, graph.options.dtype
+        self.nodes: list[NodeProto] = []
+
+    @property
+    def bottom(self) -> str:
+        """The first tensor that the layer reads."""
+        return self.bottoms[0]
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """The shapes of the bottoms, -1 where a size is only known at run time. Raises UnknownShape."""
+        return [_known(self.graph, blob) for blob in self.layer.bottoms]
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the first bottom. Raises UnknownShape."""
+        return _known(self.graph, self.layer.bottoms[0])
+
+    @property
+    def tops(self) -> list[Shape]:
+        """The shapes of the tops. Raises UnknownShape."""
+        return [_known(self.graph, blob) for blob in self.layer.tops]
+
+    @property
+    def rank(self) -> int:
+        """The number of axes of the first bottom."""
+        return len(self.shape)
+
+    def __call__(self, operator: str, *inputs: str, step: str = "", **attributes: Any) -> str:
+        """Add a node with one output and return that tensor."""
+        return self.several(operator, *inputs, outputs=1, step=step, **attributes)[0]
+
+    def several(self, operator: str, *inputs: str, outputs: int, step: str = "", **attributes: Any) -> list[str]:
+        """Add a node with several outputs and return those tensors."""
+        name = f"{self.layer.name}/{step or operator.lower()}"
+        if len(self.graph.nodes) + len(self.nodes) >= MOST_NODES:
+            raise Refused(f"the model would have more than {MOST_NODES:,} nodes")
+        numbered = [name] if outputs == 1 else [f"{name}.{index}" for index in range(outputs)]
+        tensors = [self.graph.fresh_tensor(tensor) for tensor in numbered]
+        node = helper.make_node(
+            operator,
+            list(inputs),
+            tensors,
+            name=self.graph.fresh_node(name),
+            doc_string=str(self.layer),
+            domain=attributes.pop("domain", None),
+            **attributes,
+        )
+        self.nodes.append(node)
+        return tensors
+
+    def floats(self, values: npt.ArrayLike, step: str) -> str:
+        """A constant of the model's float type."""
+        return self._constant(np.asarray(values, dtype=self.dtype), step)
+
+    def floats32(self, values: npt.ArrayLike, step: str) -> str:
+        """A constant that is float32 whatever the model's type is, as some inputs must be (Resize's scales)."""
+        return self._constant(np.asarray(values, dtype=np.float32), step)
+
+    def integers(self, values: npt.ArrayLike, step: str) -> str:
+        """A constant of type int64: shapes, axes, indices."""
+        return self._constant(np.asarray(values, dtype=np.int64), step)
+
+    def _constant(self, array: Array, step: str) -> str:
+        self.affords(array.size)
+        self.graph.computed += array.size
+        return self.graph.add_weight(f"{self.layer.name}/{step}", array, array.shape, array.dtype)
+
+    def affords(self, count: int) -> None:
+        """Refuse constants of `count` numbers where no model has so many; asked before they are computed."""
+        if self.graph.computed + count > MOST_NUMBERS:
+            raise Refused(f"it would take constants of {count:,} numbers, and a model may have {MOST_NUMBERS:,} in all")
+
+    def images(self, index: int = 0) -> tuple[int, int, int, int]:
+        """The shape of a bottom of images, (N, C, H, W)."""
+        shape = self.shapes[index]
+        if len(shape) != 4:
+            raise Refused(f"a bottom has {len(shape)} axes, and it takes images, of 4")
+        return shape[0], shape[1], shape[2], shape[3]
+
+    def stored_shape(self, index: int, word: str) -> Shape:
+        """The shape of the layer's blob `index` as it was loaded."""
+        if index >= len(self.layer.blobs):
+            raise WeightsError(f"{self.layer}: it has no learned {word}; load the net with its caffemodel")
+        return tuple(self.layer.blobs.shapes[index])
+
+    def as_float32(self, x: str, step: str) -> str:
+        """`x` as float32, for operators that take nothing else."""
+        return x if self.dtype == np.float32 else self("Cast", x, to=ONNX_TYPES["float32"], step=step)
+
+    def constant(self, values: npt.ArrayLike) -> str:
+        """A node that gives a value of the model's float type: for tops that do not depend on any input."""
+        array = np.asarray(values, dtype=self.dtype)
+        self.affords(array.size)
+        self.graph.computed += array.size
+        return self("Constant", value=numpy_helper.from_array(array))
+
+    def learned(self, index: int, word: str, shape: Shape | None = None) -> str:
+        """The initialiser of the layer's blob `index`, seen in `shape`."""
+        stored = self.stored_shape(index, word)
+        if shape is not None and math.prod(shape) != math.prod(stored):
+            raise Refused(f"its {word} has the shape {sizes(stored)}, and {sizes(shape)} is needed")
+        return self.graph.learned(self.layer, index, word, shape)
+
+    @property
+    def float_type(self) -> int:
+        """ONNX's number of the model's float type, for Cast."""
+        return ONNX_TYPES[self.dtype.name]
+
+    @property
+    def is_double(self) -> bool:
+        """Whether the model is float64, which only onnx's own evaluator runs: forms that it gets wrong are avoided."""
+        return self.dtype == np.float64
+
+    @property
+    def int_type(self) -> int:
+        """ONNX's number of int64, for Cast."""
+        return ONNX_TYPES["int64"]
+
+    @property
+    def batched(self) -> bool:
+        """Whether the first bottom's first dimension is symbolic."""
+        return self.bottom in self.graph.batched
+
+    def fixes_batch(self, reason: str) -> None:
+        """Say that what follows writes the batch size into the model."""
+        if any(bottom in self.graph.batched for bottom in self.bottoms):
+            raise FixedBatch(f"{reason}, so the batch size cannot stay open")
+
+    def close(self, results: str | Sequence[str]) -> None:
+        """Give the tensors that the layer function returned the names of the tops, and add the nodes to the graph."""
+        returned = [results] if isinstance(results, str) else list(results)
+        if len(returned) != len(self.layer.tops):
+            raise Refused(f"it has {len(self.layer.tops)} tops, and layers of this type make {len(returned)}")
+        made = {tensor for node in self.nodes for tensor in node.output}
+        names: dict[str, str] = {}
+        for tensor, top in zip(returned, self.layer.tops, strict=True):
+            if tensor in made and tensor not in names:
+                names[tensor] = top
+            else:
+                alias = self("Identity", names.get(tensor, tensor))
+                names[alias] = top
+        self._rename(names)
+        self.graph.nodes.extend(self.nodes)
+
+    def _rename(self, names: Mapping[str, str]) -> None:
+        for node in self.nodes:
+            for tensors in (node.input, node.output):
+                tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
+        for top in self.layer.tops[:1]:
+            maker = next(node for node in self.nodes if top in node.output)
+            maker.name = self.graph.node_of(self.layer)
+
+
+LayerFunction = Callable[[Block], str | Sequence[str]]
+
+
+def _known(graph: Graph, blob: str) -> Shape:
+    shape = graph.shapes.get(blob)
+    if shape is None:
+        raise UnknownShape(f"the shape of blob '{blob}' is not known")
+    return shape
+
+
+def _equal(one: Array | LazyArray, other: Array | LazyArray) -> bool:
+    return isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and bool(np.array_equal(one, other))

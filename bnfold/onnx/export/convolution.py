@@ -1,0 +1,149 @@
+"""Layers that multiply by learned weights: convolutions of every kind, InnerProduct, Embed, Parameter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bnfold.caffe.params import Convolution, Embed, InnerProduct, Parameter, canonical_axis
+from bnfold.net import Shape
+from bnfold.onnx.export.builder import Block, LayerFunction, Refused
+from bnfold.onnx.export.forms import rectified, reshape, split
+
+
+def convolution(block: Block) -> list[str]:
+    """`y = w (*) x + b` with weight (Cout, Cin/group, k...): Conv; further bottoms go through the same weights."""
+    return [_windowed(block, index, "Conv") for index in range(len(block.bottoms))]
+
+
+def deconvolution(block: Block) -> list[str]:
+    """The transpose of a convolution with weight (Cin, Cout/group, k...): ConvTranspose, whose layout is the same."""
+    return [_windowed(block, index, "ConvTranspose") for index in range(len(block.bottoms))]
+
+
+def _windowed(block: Block, index: int, operator: str) -> str:
+    shape = block.shapes[index]
+    axis = canonical_axis(block.layer.param.convolution_param.axis, len(shape), block.layer)
+    view = Convolution.of(block.layer, len(shape) - axis - 1)
+    if not view.kernel:
+        raise Refused("it has no spatial axes, and ONNX's convolutions need one")
+    channels = shape[axis]
+    weight_shape: Shape
+    if operator == "Conv":
+        weight_shape = (view.num_output, channels // view.group, *view.kernel)
+    else:
+        weight_shape = (channels, view.num_output // view.group, *view.kernel)
+    weights = [block.learned(0, "weight", weight_shape)]
+    if view.bias:
+        weights.append(block.learned(1, "bias", (view.num_output,)))
+    x = block.bottoms[index]
+    if axis != 1:
+        # Caffe takes everything in front of the channel axis as the batch.
+        x = reshape(block, x, (-1, *shape[axis:]), "batch")
+    y = _multiplied(block, operator, x, weights, view, channels)
+    if axis != 1:
+        if axis != 0:
+            block.fixes_batch("its axes in front of the channels are written out")
+        y = reshape(block, y, block.tops[index], "unbatch")
+    return y if view.relu is None else rectified(block, y, view.relu)
+
+
+def _multiplied(block: Block, operator: str, x: str, weights: list[str], view: Convolution, channels: int) -> str:
+    """The operator itself, `weights` being weight and perhaps bias."""
+    window: dict[str, Any] = {
+        "kernel_shape": list(view.kernel),
+        "strides": list(view.stride),
+        "pads": [*view.pad, *view.pad],
+        "dilations": list(view.dilation),
+    }
+    if not (block.is_double and operator == "ConvTranspose" and view.group > 1):
+        return block(operator, x, *weights, group=view.group, **window)
+    # onnx's evaluator cannot run grouped ConvTranspose.
+    parts = zip(
+        split(block, x, [channels // view.group] * view.group, 1, "groups"),
+        split(block, weights[0], [channels // view.group] * view.group, 0, "group_weights"),
+        strict=True,
+    )
+    y = block("Concat", *[block(operator, part, weight, **window) for part, weight in parts], axis=1)
+    if not view.bias:
+        return y
+    return block("Add", y, reshape(block, weights[1], (-1,) + (1,) * len(view.kernel), "bias"))
+
+
+def embed(block: Block) -> str:
+    """`y[..., :] = weight[x] + b`: Gather of rows by the bottom cast to integers."""
+    view = Embed.of(block.layer)
+    indices = block("Cast", block.bottom, to=block.int_type)
+    y = block("Gather", block.learned(0, "weight", (view.input_dim, view.num_output)), indices, axis=0)
+    return block("Add", y, block.learned(1, "bias", (view.num_output,))) if view.bias else y
+
+
+def im2col(block: Block) -> str:
+    """Each window of k x k pixels becomes C*k*k channels, channel `(c*kh + i)*kw + j`: Conv with one-hot kernels."""
+    axis = canonical_axis(block.layer.param.convolution_param.axis, block.rank, block.layer)
+    if axis != 1:
+        raise Refused(f"its channel axis is {axis} and not 1")
+    view = Convolution.of(block.layer, block.rank - 2)
+    if not view.kernel:
+        raise Refused("it has no spatial axes, and ONNX's convolutions need one")
+    pixels = math.prod(view.kernel)
+    block.affords(pixels * pixels * block.shape[1])
+    kernels = np.tile(np.eye(pixels).reshape(pixels, 1, *view.kernel), (block.shape[1],) + (1,) * (block.rank - 1))
+    return block(
+        "Conv",
+        block.bottom,
+        block.floats(kernels, "pick"),
+        kernel_shape=list(view.kernel),
+        strides=list(view.stride),
+        pads=[*view.pad, *view.pad],
+        dilations=list(view.dilation),
+        group=block.shape[1],
+    )
+
+
+def inner_product(block: Block) -> str:
+    """`y = x w' + b` over all axes from `axis` on: Flatten, Gemm, and the axes in front put back.
+
+    With two bottoms the second is the weight, and only the bias is learned.
+    """
+    view = InnerProduct.of(block.layer)
+    axis = canonical_axis(view.axis, block.rank, block.layer)
+    size = math.prod(block.shape[axis:])
+    x = block.bottom
+    if (block.rank, axis) != (2, 1):
+        x = block("Flatten", x, axis=axis)
+    shape = (size, view.num_output) if view.transpose else (view.num_output, size)
+    if len(block.bottoms) == 1:
+        weights = [block.learned(0, "weight", shape)]
+    elif block.shapes[1] == shape:
+        weights = [block.bottoms[1]]
+    else:
+        weights = [reshape(block, block.bottoms[1], shape, "weight")]
+    if view.bias:
+        weights.append(block.learned(2 - len(block.bottoms), "bias", (view.num_output,)))
+    y = block("Gemm", x, *weights, transB=int(not view.transpose))
+    if axis != 1:
+        leading = block.shape[1:axis]
+        y = reshape(block, y, (-1, *leading, view.num_output) if axis else (view.num_output,), "axes")
+    return y if view.relu is None else rectified(block, y, view.relu)
+
+
+def parameter(block: Block) -> str:
+    """The learned blob itself."""
+    return block("Identity", block.learned(0, "value", Parameter.of(block.layer).shape))
+
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    "Convolution": convolution,
+    "ConvolutionDepthwise": convolution,
+    "Deconvolution": deconvolution,
+    "DepthwiseConvolution": convolution,
+    "DepthwiseDeconvolution": deconvolution,
+    "Embed": embed,
+    "Im2col": im2col,
+    "InnerProduct": inner_product,
+    "Parameter": parameter,
+}

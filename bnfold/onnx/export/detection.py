@@ -1,0 +1,277 @@
+"""SSD's layers in standard operators: prior boxes as constants, and the decoding of detections.
+
+DetectionOutput in Caffe, per image: decode a box for every prior; per class but the background take the scores above
+the threshold, the best `top_k` of them, and suppress greedily; keep the best `keep_top_k` of all classes; give rows
+(image, label, score, box), ordered by label, then by score. Nothing in the whole batch gives one row
+(image, -1, -1, -1, -1, -1, -1) per image.
+
+Here TopK and ScatterElements hide all scores but the `top_k`, NonMaxSuppression suppresses, a second TopK over the
+survivors of all classes keeps `keep_top_k`, and a third, over `label*k + place`, brings them in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from bnfold.caffe.params import DetectionOutput, PriorBox, PriorBoxClustered
+from bnfold.net import Array
+from bnfold.onnx.export.builder import Block, LayerFunction, Refused
+from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch, transpose
+
+LOWEST = float(np.finfo(np.float32).min)
+ROW = 7
+"""Image, label, score and four corners."""
+
+
+def prior_box(block: Block) -> str:
+    """The boxes of every cell of the feature map, which only depend on shapes: a Constant.
+
+    Cell (h, w) is centred at `((w + offset)*step_w, (h + offset)*step_h)`. For each min_size m there come m x m, then
+    sqrt(m*max) squared, then `m*sqrt(r) x m/sqrt(r)` for every other ratio r. The second row is the variances.
+    """
+    view = PriorBox.of(block.layer)
+    sizes: list[tuple[float, float]] = []
+    for number, smallest in enumerate(view.min_sizes):
+        sizes.append((smallest, smallest))
+        if view.max_sizes:
+            side = math.sqrt(smallest * view.max_sizes[number])
+            sizes.append((side, side))
+        roots = [math.sqrt(ratio) for ratio in view.aspect_ratios[1:]]
+        sizes += [(smallest * root, smallest / root) for root in roots]
+    return _priors(block, view, np.array(sizes))
+
+
+def prior_box_clustered(block: Block) -> str:
+    """The same with boxes whose widths and heights are listed."""
+    view = PriorBoxClustered.of(block.layer)
+    return _priors(block, view, np.array([view.widths, view.heights]).T)
+
+
+def _priors(block: Block, view: PriorBox | PriorBoxClustered, sizes: Array) -> str:
+    _, _, height, width = block.images()
+    block.affords(8 * len(sizes) * height * width)
+    cells = np.array([height, width])
+    image = np.array(view.image or block.images(1)[2:], dtype=np.float64)
+    step = np.array(view.step) if view.step else image / cells
+    y, x = np.meshgrid(
+        *[(np.arange(count) + view.offset) * s for count, s in zip(cells, step, strict=True)], indexing="ij"
+    )
+    centres = np.stack([x, y], axis=-1)[:, :, None, :]
+    size = image[::-1]
+    boxes = np.concatenate([(centres - sizes / 2) / size, (centres + sizes / 2) / size], axis=-1)
+    if view.clip:
+        boxes = boxes.clip(0, 1)
+    variances = np.broadcast_to(np.array(view.variances), boxes.shape)
+    values = np.stack([boxes.reshape(-1), variances.reshape(-1)])[None]
+    return block.constant(values)
+
+
+def detection_output(block: Block) -> str:
+    """Decoded, suppressed and ordered detections, (1, 1, K, 7)."""
+    if len(block.bottoms) > 3:
+        raise Refused(f"it has {len(block.bottoms)} bottoms, and only the meaning of the first three is known")
+    view = DetectionOutput.of(block.layer)
+    if view.nms_eta != 1:
+        raise Refused(f"eta {view.nms_eta:g} changes the threshold while suppressing, which NonMaxSuppression cannot")
+    priors = math.prod(block.shapes[2][1:]) // 8
+    _check_counts(block, view, priors)
+    block.affords(view.num_classes)
+    labels = [label for label in range(view.num_classes) if label != view.background]
+    boxes = _decoded(block, view, priors, labels)
+    scores = reshape(block, block.bottoms[1], (0, priors, view.num_classes), "conf")
+    scores = transpose(block, scores, (0, 2, 1), "scores")
+    if len(labels) < view.num_classes:
+        scores = block("Gather", scores, block.integers(labels, "labels"), axis=1, step="foreground")
+    candidates = best(block, scores, view.nms_top_k, priors)
+    threshold = LOWEST if view.confidence_threshold is None else view.confidence_threshold
+    survivors = suppressed(block, boxes, candidates, priors, len(labels), threshold, view.nms_threshold)
+    total = len(labels) * priors
+    kept = min(view.keep_top_k, total) if view.keep_top_k > -1 else total
+    return _rows(block, boxes, survivors, priors, labels, kept)
+
+
+def _check_counts(block: Block, view: DetectionOutput, priors: int) -> None:
+    """A fork that lays its priors by a rule of its own is one whose boxes we do not know."""
+    locations, confidences = (math.prod(shape[1:]) for shape in block.shapes[:2])
+    located = priors * 4 * (1 if view.share_location else view.num_classes)
+    if (locations, confidences) != (located, priors * view.num_classes):
+        raise Refused(
+            f"{priors} priors of {view.num_classes} classes need {located} locations and "
+            f"{priors * view.num_classes} confidences, but there are {locations} and {confidences}"
+        )
+
+
+def _decoded(block: Block, view: DetectionOutput, priors: int, labels: list[int]) -> str:
+    """The box of every prior: (N, 1, P, 4), or (N, labels, P, 4) where each label has its own."""
+    if view.code_type not in ("CORNER", "CENTER_SIZE", "CORNER_SIZE"):
+        raise Refused(f"code_type {view.code_type} is none of CORNER, CENTER_SIZE, CORNER_SIZE")
+    if block.shapes[2][0] != 1:
+        raise Refused("its prior boxes differ between images")
+    classes = 1 if view.share_location else view.num_classes
+    loc = reshape(block, block.bottoms[0], (0, priors, classes, 4), "loc")
+    loc = transpose(block, loc, (0, 2, 1, 3), "per_class")
+    if not view.share_location and len(labels) < classes:
+        loc = block("Gather", loc, block.integers(labels, "located"), axis=1, step="loc_foreground")
+    rows = [reshape(block, part, (1, 1, priors, 4), name) for part, name in _prior_rows(block)]
+    if not view.variance_encoded_in_target:
+        loc = block("Mul", loc, rows[1], step="varied")
+    if view.code_type == "CORNER":
+        return block("Add", rows[0], loc, step="boxes")
+    low, high = halves(block, rows[0], "prior")
+    size = block("Sub", high, low, step="prior_size")
+    if view.code_type == "CORNER_SIZE":
+        sizes = block("Concat", size, size, axis=3, step="sizes")
+        return block("Add", rows[0], block("Mul", loc, sizes, step="sized"), step="boxes")
+    shift, growth = halves(block, loc, "loc")
+    middle = scaled(block, block("Add", low, high, step="prior_sum"), 0.5, "prior_centre")
+    centre = block("Add", block("Mul", shift, size, step="shift"), middle, step="centre")
+    half = scaled(block, block("Mul", block("Exp", growth), size, step="size"), 0.5, "half")
+    corners = [block("Sub", centre, half, step="low"), block("Add", centre, half, step="high")]
+    return block("Concat", *corners, axis=3, step="boxes")
+
+
+def _prior_rows(block: Block) -> list[tuple[str, str]]:
+    return [
+        (cut(block, block.bottoms[2], [1], [row], [row + 1], step=f"{name}_row"), name)
+        for row, name in enumerate(("priors", "variances"))
+    ]
+
+
+def halves(block: Block, boxes: str, name: str) -> tuple[str, str]:
+    """The first two and the last two of four coordinates on axis 3."""
+    return (
+        cut(block, boxes, [3], [0], [2], step=f"{name}_low"),
+        cut(block, boxes, [3], [2], [4], step=f"{name}_high"),
+    )
+
+
+def best(block: Block, scores: str, top_k: int, boxes: int) -> str:
+    """(N, C, P) scores with all but the `top_k` best of each class pushed below every threshold."""
+    if not 0 <= top_k < boxes:
+        return scores
+    values, places = block.several("TopK", scores, block.integers([top_k], "top_k"), outputs=2, axis=2, step="best")
+    lowest = block("Expand", block.floats([LOWEST], "lowest"), block("Shape", scores, step="scores_shape"))
+    return block("ScatterElements", lowest, places, values, axis=2, step="candidates")
+
+
+def suppressed(
+    block: Block, boxes: str, scores: str, priors: int, classes: int, threshold: float, overlap: float
+) -> str:
+    """(N, classes*P) scores with those that do not survive at the lowest float.
+
+    Boxes are (N, 1, P, 4) or (N, classes, P, 4). NonMaxSuppression wants one set of boxes for all classes, so boxes
+    per class become images of their own.
+    """
+    # Caffe gives a box with swapped corners no area; the operator would swap them back.
+    low, high = halves(block, boxes, "box")
+    proper = block("Concat", low, block("Max", low, high, step="not_swapped"), axis=3, step="proper")
+    own = _own_boxes(block)
+    flat_boxes = reshape(block, proper, (-1, priors, 4), "nms_boxes")
+    flat_scores = reshape(block, scores, (-1, 1, priors), "nms_scores") if own else scores
+    selected = block(
+        "NonMaxSuppression",
+        block.as_float32(flat_boxes, "nms_boxes32"),
+        block.as_float32(flat_scores, "nms_scores32"),
+        block.integers([priors], "most"),
+        block.floats32([min(overlap, 1.0)], "overlap"),
+        block.floats32([threshold], "threshold"),
+        center_point_box=0,
+        step="nms",
+    )
+    # (image, class, box) as one number into the flat scores.
+    weights = [priors, priors, 1] if own else [classes * priors, priors, 1]
+    weighted = block("Mul", selected, block.integers(weights, "strides"), step="offsets")
+    places = reduce(block, "ReduceSum", weighted, [1], keep=False, step="places")
+    flat = reshape(block, scores, (-1,), "flat_scores")
+    values = block("Gather", flat, places, axis=0, step="survivors")
+    lowest = block("Expand", block.floats([LOWEST], "gone"), block("Shape", flat, step="flat_shape"))
+    return reshape(
+        block,
+        block("ScatterElements", lowest, places, values, axis=0, step="alive"),
+        (-1, classes * priors),
+        "alive_rows",
+    )
+
+
+def _rows(block: Block, boxes: str, survivors: str, priors: int, labels: list[int], kept: int) -> str:
+    """The `kept` best of (N, labels*P) survivors as rows, by image, label, score."""
+    count = block.integers([kept], "keep")
+    scores, places = block.several("TopK", survivors, count, outputs=2, axis=1, step="kept")
+    priors_constant = block.integers(priors, "priors_count")
+    label = block("Div", places, priors_constant, step="label")
+    alive = block("Greater", scores, block.floats(LOWEST, "none"), step="is_alive")
+    label_or_last = block("Where", alive, label, block.integers(len(labels), "last"), step="label_or_last")
+    key = block("Mul", label_or_last, block.integers(kept, "keys"), step="label_key")
+    key = block("Add", key, block.integers(_numbers(block, kept), "places_key"), step="key")
+    _, order = block.several("TopK", key, count, outputs=2, axis=1, largest=0, step="order")
+    image = _images_of(block, scores, kept)
+    row = block("Mul", image, block.integers(kept, "row_length"), step="row_start")
+    row = block("Add", row, reshape(block, order, (-1, 1), "order_column"), step="row")
+    score, place, label = (
+        block("Gather", reshape(block, tensor, (-1,), f"{name}s_flat"), row, axis=0, step=f"ordered_{name}")
+        for tensor, name in ((scores, "score"), (places, "place"), (label, "label"))
+    )
+    prior = block("Sub", place, block("Mul", label, priors_constant, step="label_start"), step="prior")
+    own = label if _own_boxes(block) else block("Mul", label, block.integers(0, "shared"), step="no_label")
+    box = block("GatherND", boxes, block("Concat", image, own, prior, axis=1, step="box_place"), step="box")
+    named = block("Gather", block.floats(labels, "names"), label, step="name")
+    number = block("Cast", image, to=block.float_type, step="image_number")
+    rows = block("Concat", number, named, score, box, axis=1, step="rows")
+    return reshape(block, or_nothing(block, rows, score), (1, 1, -1, ROW), "blob")
+
+
+def _images_of(block: Block, rows: str, length: int) -> str:
+    """The number of the image that each of (N, length) entries belongs to, as a column."""
+    if not block.batched:
+        return block.integers(np.repeat(_numbers(block, block.shape[0]), length)[:, None], "image")
+    ones = block("Expand", block.floats([1.0], "entry"), block("Shape", rows, step="entries"), step="all_entries")
+    places = transpose(block, block("NonZero", ones, step="entry_places"), (1, 0), "entry_rows")
+    return cut(block, places, [1], [0], [1], step="image")
+
+
+def _numbers(block: Block, count: int) -> Array:
+    """0, 1, 2, ... in a constant that may be refused."""
+    block.affords(count)
+    numbers: Array = np.arange(count)
+    return numbers
+
+
+def or_nothing(block: Block, rows: str, scores: str) -> str:
+    """Those of (M, 7) rows whose scores, M in any shape, survived; if none did, one (image, -1, ...) for each image.
+
+    The rows of nothing stand behind the others from the start, and are chosen like them. So only what is chosen has a
+    size that is known at run time, and that size is never 0: OpenCV 5 dies of GatherND by no indices, and tract takes
+    for granted that there is a first row.
+    """
+    alive = block("Greater", reshape(block, scores, (-1,), "row_scores"), block.floats(LOWEST, "none"), step="is_kept")
+    alive = block("Cast", alive, to=block.float_type, step="kept_rows")
+    total = reduce(block, "ReduceSum", alive, [0], step="kept_count")
+    none = block("Cast", block("Equal", total, block.floats(0.0, "zero")), to=block.float_type, step="is_nothing")
+    if block.batched:
+        batch = size_of_batch(block, block.bottom)
+        images = block("NonZero", block("Expand", block.floats([1.0], "one"), batch, step="ones"), step="images")
+        images = block("Cast", transpose(block, images, (1, 0), "images_column"), to=block.float_type, step="numbers")
+    else:
+        batch = block.integers([block.shape[0]], "images")
+        images = block.floats(_numbers(block, block.shape[0])[:, None], "numbers")
+    nothing = block(
+        "Pad", images, block.integers([0, 0, 0, ROW - 1], "pads"), block.floats(-1.0, "minus"), mode="constant"
+    )
+    none = block("Expand", none, batch, step="nothing_rows")
+    chosen = block("NonZero", block("Concat", alive, none, axis=0, step="chosen_rows"), step="chosen")
+    both = block("Concat", rows, nothing, axis=0, step="rows_or_nothing")
+    return block("Gather", both, reshape(block, chosen, (-1,), "chosen_places"), axis=0, step="given")
+
+
+def _own_boxes(block: Block) -> bool:
+    return block.layer.type == "DetectionOutput" and not DetectionOutput.of(block.layer).share_location
+
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    "DetectionOutput": detection_output,
+    "PriorBox": prior_box,
+    "PriorBoxClustered": prior_box_clustered,
+}

@@ -1,0 +1,268 @@
+"""From a net to an ONNX model: the table of all layers, and the one pass that builds the graph.
+
+The families' tables are joined here. What cannot be said in ONNX is collected over the whole net and refused at once,
+before anything is written; with `allow_custom_ops` it becomes nodes of domain `caffe` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, helper
+
+from bnfold.caffe.params import sizes
+from bnfold.caffe.shapes import infer_shapes
+from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.net import Layer, Net, Shape
+from bnfold.onnx.export import (
+    activation,
+    arrange,
+    convolution,
+    detection,
+    normalisation,
+    pooling,
+    recurrent,
+    reduction,
+    region,
+    resample,
+    yolo,
+)
+from bnfold.onnx.export.builder import (
+    ONNX_TYPES,
+    Block,
+    FixedBatch,
+    Graph,
+    LayerFunction,
+    Options,
+    Refused,
+    UnknownShape,
+)
+from bnfold.onnx.export.custom import DOMAIN, custom
+
+OPSETS = range(11, 22)
+BATCH = "N"
+SOURCES = frozenset({"Input"})
+"""Layers that become graph inputs."""
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    **activation.FUNCTIONS,
+    **arrange.FUNCTIONS,
+    **convolution.FUNCTIONS,
+    **detection.FUNCTIONS,
+    **normalisation.FUNCTIONS,
+    **pooling.FUNCTIONS,
+    **recurrent.FUNCTIONS,
+    **reduction.FUNCTIONS,
+    **region.FUNCTIONS,
+    **resample.FUNCTIONS,
+    **yolo.FUNCTIONS,
+}
+"""Caffe's layer type -> the function that writes its nodes."""
+
+SYNOPSYS = "it is from Synopsys' Caffe, and no dialect that is known here has its parameters"
+
+REASONS: Mapping[str, str] = {
+    "Add": SYNOPSYS,
+    "DenseCRF": "it infers by iterations over all pairs of pixels, which ONNX has no operator for",
+    "Padding": "forks disagree about which sides it pads, and with what",
+    "Python": "what it computes is Python code outside the network",
+    "ROIAlign": "its forks sample the bins differently, and the file does not say how",
+    "Resample": "FlowNet's filters depend on the sizes, and on the GPU that ran them",
+    "Resize": "forks disagree about where the pixels of the smaller plane lie in the larger one",
+    "ResizeBilinear": SYNOPSYS,
+    "ResizeNearestNeighbor": SYNOPSYS,
+    "Squeeze": SYNOPSYS,
+    "UpsampleDarknet": SYNOPSYS,
+}
+"""Why layers that nets are seen to have, or that are known, have no function."""
+
+
+def build(
+    net: Net,
+    *,
+    opset: int = 17,
+    outputs: Sequence[str] | None = None,
+    dtype: npt.DTypeLike = np.float32,
+    dynamic_batch: bool = False,
+    allow_custom_ops: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> tuple[ModelProto, Graph]:
+    """The model without its initialisers, and the graph that holds them; see `to_onnx` for the arguments."""
+    if opset not in OPSETS:
+        raise UsageError(f"opset {opset}: known are {OPSETS.start} to {OPSETS.stop - 1}")
+    number = np.dtype(dtype)
+    if number not in (np.float32, np.float64):
+        raise UsageError(f"dtype {number}: a model is written in float32 or float64")
+    names = list(net.outputs if outputs is None else outputs)
+    known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
+    graph = Graph(
+        net,
+        infer_shapes(net),
+        Options(opset, number),
+        _batched(net) if dynamic_batch else {},
+    )
+    _write_layers(graph, allow_custom_ops)
+    return _model(graph, names, metadata or {}), graph
+
+
+def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
+    """Every layer's nodes, or one error that names all layers that have none."""
+    refusals: list[str] = []
+    consequences: list[str] = []
+    mistakes: list[ModelError] = []
+    for layer in graph.net.layers:
+        if layer.type in SOURCES:
+            continue
+        mark = graph.mark()
+        try:
+            write_layer(graph, layer)
+        except (Refused, UnsupportedError) as refusal:
+            graph.reset(mark)
+            if allow_custom_ops and not isinstance(refusal, FixedBatch):
+                custom(graph, layer)
+            else:
+                cases = consequences if isinstance(refusal, UnknownShape) else refusals
+                cases.append(f"{layer}: {str(refusal).removeprefix(f'{layer}: ')}")
+        except ModelError as mistake:
+            mistakes.append(mistake)
+    # A shape or weights that are not known are the fault of an unknown layer in front, which is then named itself.
+    if mistakes and not refusals:
+        raise mistakes[0]
+    if refusals := refusals or consequences:
+        raise UnsupportedError(
+            f"{len(refusals)} layer{'s' * (len(refusals) > 1)} cannot be written as ONNX "
+            "(--allow-custom-ops writes them as nodes of the domain 'caffe'):",
+            refusals,
+        )
+
+
+def refused_layers(net: Net) -> list[Layer]:
+    """The layers that ONNX has no form for, or whose shapes such a layer in front hides."""
+    graph = Graph(net, infer_shapes(net), Options(OPSETS.stop - 1, np.dtype(np.float32)), {})
+    refused = []
+    for layer in net.layers:
+        if layer.type not in SOURCES:
+            mark = graph.mark()
+            try:
+                write_layer(graph, layer)
+            except (Refused, ModelError, UnsupportedError):
+                graph.reset(mark)
+                refused.append(layer)
+    return refused
+
+
+def write_layer(graph: Graph, layer: Layer) -> None:
+    """Add one layer's nodes.
+
+    Raises:
+        Refused: ONNX has no words for it.
+        ModelError: its parameters do not fit its bottoms.
+    """
+    function = FUNCTIONS.get(layer.type)
+    if function is None:
+        raise Refused(REASONS.get(layer.type, _unknown(layer)))
+    if not layer.tops and layer.type != "Silence":
+        raise Refused("it has no top")
+    block = Block(graph, layer)
+    # Constants are computed from parameters, which may be any numbers.
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        try:
+            block.close(function(block))
+        except ArithmeticError:
+            raise Refused(f"a constant made of its parameters is beyond what {block.dtype} holds") from None
+
+
+def _unknown(layer: Layer) -> str:
+    if layer.type.endswith("Data"):
+        return "it reads samples from outside; give the net an input in its place"
+    return "what layers of this type compute is not known here"
+
+
+def _batched(net: Net) -> dict[str, str]:
+    """The blobs whose first dimension follows the batch, with a name for it: those that grow when the inputs do.
+
+    The batch is the first dimension of the first input, and of every input that has as many items.
+    """
+    if not net.inputs or not next(iter(net.inputs.values())):
+        raise UnsupportedError("--dynamic-batch: the net has no input with a batch")
+    batch = next(iter(net.inputs.values()))[0]
+    grown = net.copy()
+    grown.inputs = {name: _grown(shape, batch) for name, shape in net.inputs.items()}
+    now = infer_shapes(net)
+    try:
+        then = infer_shapes(grown)
+    except ModelError as error:
+        raise UnsupportedError(f"--dynamic-batch: with one more item the net does not fit together: {error}") from error
+    batched: dict[str, str] = {}
+    astray = []
+    for blob, shape in now.items():
+        other = then[blob]
+        if shape is None or other is None or shape == other:
+            continue
+        if shape[1:] != other[1:]:
+            astray.append(f"blob '{blob}' has shape {sizes(shape)}, and {sizes(other)} with one more item")
+        else:
+            batched[blob] = _multiple(shape[0], other[0] - shape[0], batch)
+    if astray:
+        raise UnsupportedError("--dynamic-batch: the batch does not stay in front:", astray)
+    return batched
+
+
+def _grown(shape: Shape, batch: int) -> Shape:
+    return (batch + 1, *shape[1:]) if shape and shape[0] == batch else shape
+
+
+def _multiple(size: int, growth: int, batch: int) -> str:
+    """What to call a size that grows by `growth` with the batch; empty when it is no multiple of it."""
+    if size != growth * batch:
+        return ""
+    return BATCH if growth == 1 else f"{growth}*{BATCH}"
+
+
+def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) -> ModelProto:
+    net, options = graph.net, graph.options
+    used = {node.domain for node in graph.nodes} - {""}
+    opsets = [helper.make_opsetid("", options.opset)] + [helper.make_opsetid(domain, 1) for domain in sorted(used)]
+    given = set(outputs)
+    blobs = [top for layer in net.layers if layer.type not in SOURCES for top in layer.tops if top not in given]
+    made = helper.make_graph(
+        graph.nodes,
+        net.name or "net",
+        [_value(graph, name) for name in net.inputs],
+        [_value(graph, name) for name in outputs],
+        value_info=[_value(graph, blob) for blob in blobs if graph.shapes.get(blob) is not None],
+    )
+    model = helper.make_model(
+        made,
+        opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets[:1]),
+        producer_name="bnfold",
+        producer_version=_version(),
+    )
+    assert used <= {DOMAIN}
+    helper.set_model_props(model, dict(sorted(metadata.items())))
+    return model
+
+
+def _value(graph: Graph, blob: str) -> Any:
+    shape: Shape | None = graph.shapes.get(blob)
+    kind = ONNX_TYPES[graph.options.dtype.name]
+    if shape is None:
+        return helper.make_tensor_value_info(blob, kind, None)
+    dims: list[int | str | None] = [None if size < 0 else size for size in shape]
+    if blob in graph.batched:
+        dims[0] = graph.batched[blob] or None
+    return helper.make_tensor_value_info(blob, kind, dims)
+
+
+def _version() -> str:
+    try:
+        return version("bnfold")
+    except PackageNotFoundError:
+        return ""

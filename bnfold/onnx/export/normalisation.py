@@ -1,0 +1,219 @@
+"""Layers that normalise by statistics or by what they read, and the learned affines that follow them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from bnfold.caffe.batchnorm import Statistics, read_batchnorm
+from bnfold.caffe.params import LRN, MVN, Bias, Dropout, Normalize, Scale, Softmax, canonical_axis
+from bnfold.errors import WeightsError
+from bnfold.net import Shape
+from bnfold.onnx.export.builder import Block, LayerFunction
+from bnfold.onnx.export.forms import cut, pad, reduce, reshape, scaled, shifted, softmax
+
+
+def axpy(block: Block) -> str:
+    """`a*x + y` with a of shape (N, C[, 1, 1]): the product broadcasts over the plane."""
+    a, x, y = block.bottoms
+    if len(block.shapes[0]) != len(block.shapes[1]):
+        a = reshape(block, a, (0, 0) + (1,) * (len(block.shapes[1]) - 2), "scale")
+    return block("Add", block("Mul", x, a), y)
+
+
+def batch_norm(block: Block) -> str:
+    """`gamma*(x - mean)/sqrt(variance + eps) + beta`: BatchNormalization, with mean and variance already corrected.
+
+    Statistics of the batch are ReduceMeans. Where mean is 0 and variance + eps is 1 it is a Mul and an Add.
+    """
+    if not len(block.layer.blobs):
+        raise WeightsError(f"{block.layer}: it has no learned statistics; load the net with its caffemodel")
+    statistics = read_batchnorm(block.layer, block.graph.net.batchnorm_layout, block.graph.net.zero_factor)
+    if statistics.batch_statistics:
+        block.fixes_batch("its statistics follow each batch")
+        y = _learned_affine(block, _standardised(block, statistics.eps), statistics)
+    elif block.rank < 2 or statistics.layout == "segnet":
+        y = _learned_affine(block, block.bottom, statistics)
+    else:
+        channels = statistics.channels
+        gamma = np.ones(channels) if statistics.gamma is None else statistics.gamma
+        beta = np.zeros(channels) if statistics.beta is None else statistics.beta
+        y = block(
+            "BatchNormalization",
+            block.bottom,
+            block.floats(gamma, "gamma"),
+            block.floats(beta, "beta"),
+            block.floats(statistics.mean, "mean"),
+            block.floats(statistics.variance, "variance"),
+            epsilon=float(statistics.eps),
+        )
+    return block("Relu", y) if statistics.relu else y
+
+
+def _standardised(block: Block, eps: float) -> str:
+    """`(x - E x)/sqrt(E (x - E x)^2 + eps)` over all axes but the channels."""
+    centred = block("Sub", block.bottom, _mean_of_batch(block, block.bottom, "mean"))
+    variance = _mean_of_batch(block, block("Mul", centred, centred, step="square"), "variance")
+    return block("Div", centred, block("Sqrt", shifted(block, variance, eps, "eps")))
+
+
+def _mean_of_batch(block: Block, x: str, step: str) -> str:
+    """The mean over all axes but the channels: first over the plane, since OpenCV 5 gets axes 0, 2, 3 at once wrong."""
+    plane = list(range(2, block.rank))
+    inner = reduce(block, "ReduceMean", x, plane, step=f"{step}_plane") if plane else x
+    return reduce(block, "ReduceMean", inner, [0], step=step)
+
+
+def _learned_affine(block: Block, x: str, statistics: Statistics) -> str:
+    """`gamma*x + beta`, with stored statistics multiplied in where they count."""
+    scale = np.ones(statistics.channels)
+    shift = np.zeros(statistics.channels)
+    if not statistics.batch_statistics:
+        scale = 1 / np.sqrt(statistics.variance + statistics.eps)
+        shift = -statistics.mean * scale
+    if statistics.gamma is not None:
+        scale, shift = scale * statistics.gamma, shift * statistics.gamma
+    if statistics.beta is not None:
+        shift = shift + statistics.beta
+    along = (-1,) + (1,) * (block.rank - 2)
+    y = block("Mul", x, block.floats(scale.reshape(along), "scale")) if (scale != 1).any() else x
+    return block("Add", y, block.floats(shift.reshape(along), "shift")) if shift.any() else y
+
+
+def bias(block: Block) -> str:
+    """`x + bias`, the bias lying along `axis` and the axes behind it: learned, or the second bottom."""
+    return block("Add", block.bottom, _aligned(block, 0, Bias.of(block.layer).axis, "bias"))
+
+
+def scale(block: Block) -> str:
+    """`scale*x + bias`, both lying along `axis` and the axes behind it; with two bottoms the scale is the second."""
+    view = Scale.of(block.layer)
+    y = block("Mul", block.bottom, _aligned(block, 0, view.axis, "scale"))
+    if not view.bias:
+        return y
+    if len(block.bottoms) == 1:
+        return block("Add", y, _aligned(block, 1, view.axis, "bias"))
+    learned = block.learned(0, "bias", _spread(block, block.shapes[1], view.axis))
+    return block("Add", y, learned)
+
+
+def _aligned(block: Block, index: int, axis: int, word: str) -> str:
+    """The learned blob or the second bottom with trailing axes of 1, so that it broadcasts where Caffe puts it."""
+    if len(block.bottoms) == 1:
+        return block.learned(index, word, _spread(block, block.stored_shape(index, word), axis))
+    shape = block.shapes[1]
+    spread = _spread(block, shape, axis, learned=False)
+    if spread == shape:
+        return block.bottoms[1]
+    # 0 copies: what is in front of the added axes may be an open batch.
+    return reshape(block, block.bottoms[1], (0,) * len(shape) + spread[len(shape) :] if shape else spread, word)
+
+
+def _spread(block: Block, shape: Shape, axis: int, *, learned: bool = True) -> Shape:
+    """`shape` laid on the bottom's axes from `axis` on; the axes in front broadcast by themselves."""
+    if math.prod(shape) == 1 and len(shape) <= 1:
+        return (1,) * max(len(shape), 1)
+    start = canonical_axis(axis, block.rank, block.layer)
+    if start == 0 and learned:
+        block.fixes_batch("its learned values lie along the batch")
+    return shape + (1,) * (block.rank - start - len(shape))
+
+
+def dropout(block: Block) -> str:
+    """`x`; in forks that scale at TEST, `(1 - ratio)*x`."""
+    factor = Dropout.of(block.layer).test_scale
+    return block("Identity", block.bottom) if factor == 1 else scaled(block, block.bottom, factor)
+
+
+def eltwise_affine(block: Block) -> str:
+    """`slope*x + bias` along the channels, or with one slope and one bias for all: Mul, Add."""
+    along = (1,) * (block.rank - 2)
+    slope, bias = (
+        block.learned(index, word, (math.prod(block.stored_shape(index, word)), *along))
+        for index, word in enumerate(("slope", "bias"))
+    )
+    return block("Add", block("Mul", block.bottom, slope), bias)
+
+
+def lrn(block: Block) -> str:
+    """`x / (k + alpha/size * sum x^2)^beta` across channels: LRN; in the plane `x * (1 + alpha*AVE(x^2))^-beta`."""
+    view = LRN.of(block.layer)
+    if view.across_channels and block.is_double:
+        return _lrn_by_parts(block, view)
+    if view.across_channels:
+        return block(
+            "LRN",
+            block.bottom,
+            size=view.local_size,
+            alpha=float(view.alpha),
+            beta=float(view.beta),
+            bias=float(view.k),
+        )
+    reach = (view.local_size - 1) // 2
+    square = block("Mul", block.bottom, block.bottom, step="square")
+    if reach:
+        # The padding counts in the divisor, as real zeros do in every runtime.
+        around = [0, 0, reach, reach]
+        square = pad(block, square, around, around)
+    average = block("AveragePool", square, kernel_shape=[view.local_size] * 2, strides=[1, 1])
+    base = shifted(block, scaled(block, average, view.alpha), 1.0)
+    return block("Mul", block.bottom, block("Pow", base, block.floats(-view.beta, "exponent")))
+
+
+def _lrn_by_parts(block: Block, view: LRN) -> str:
+    """LRN across channels without the operator, which onnx's evaluator computes wrongly."""
+    reach = (view.local_size - 1) // 2
+    square = block("Mul", block.bottom, block.bottom, step="square")
+    padded = pad(block, square, [0, reach, 0, 0], [0, reach, 0, 0])
+    total = cut(block, padded, [1], [0], [block.shape[1]], step="first")
+    for start in range(1, view.local_size):
+        total = block("Add", total, cut(block, padded, [1], [start], [start + block.shape[1]]))
+    base = shifted(block, scaled(block, total, view.alpha / view.local_size), view.k)
+    return block("Mul", block.bottom, block("Pow", base, block.floats(-view.beta, "exponent")))
+
+
+def mvn(block: Block) -> str:
+    """`(x - mean)/(sqrt(E (x - mean)^2) + eps)` over the plane, or over channels and plane."""
+    view = MVN.of(block.layer)
+    axes = list(range(1 if view.across_channels else 2, block.rank))
+    centred = block("Sub", block.bottom, reduce(block, "ReduceMean", block.bottom, axes, step="mean"))
+    if not view.normalize_variance:
+        return centred
+    variance = reduce(block, "ReduceMean", block("Mul", centred, centred, step="square"), axes, step="variance")
+    return block("Div", centred, shifted(block, block("Sqrt", variance), view.eps, "eps"))
+
+
+def normalize(block: Block) -> str:
+    """`x / sqrt(sum x^2 + eps) * scale` over channels, or over channels and plane."""
+    view = Normalize.of(block.layer)
+    axes = list(range(1, block.rank)) if view.across_spatial else [1]
+    total = reduce(block, "ReduceSum", block("Mul", block.bottom, block.bottom, step="square"), axes, step="sum")
+    y = block("Div", block.bottom, block("Sqrt", shifted(block, total, view.eps, "eps")))
+    count = 1 if view.channel_shared else block.shape[1]
+    return block("Mul", y, block.learned(0, "scale", (count,) + (1,) * (block.rank - 2)))
+
+
+def softmax_layer(block: Block) -> str:
+    """`e^x / sum e^x` along `axis`."""
+    axis = canonical_axis(Softmax.of(block.layer).axis, block.rank, block.layer)
+    return softmax(block, block.bottom, axis, block.rank)
+
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    "Axpy": axpy,
+    "BN": batch_norm,
+    "BatchNorm": batch_norm,
+    "Bias": bias,
+    "CuDNNBatchNorm": batch_norm,
+    "Dropout": dropout,
+    "EltwiseAffine": eltwise_affine,
+    "LRN": lrn,
+    "MVN": mvn,
+    "Normalize": normalize,
+    "Scale": scale,
+    "Softmax": softmax_layer,
+    "SeLuDropout": dropout,
+    "SpatialDropout": dropout,
+}

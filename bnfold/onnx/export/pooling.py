@@ -1,0 +1,172 @@
+"""Pooling in all of Caffe's forms, without `ceil_mode`: every pad and every divisor is written out.
+
+Along one axis of size H, with kernel k, stride s, pad p and `out` windows, window i covers `[i*s - p, i*s - p + k)`.
+
+    MAX   the largest pixel of the window clipped to [0, H)
+          = MaxPool with pads p and max(0, (out-1)*s + k - H - p), or p again where that gives the same windows
+    AVE   the sum over the window clipped to [0, H), divided by the size of the window clipped to [-p, H + p)
+          = no overhang beyond H + p: AveragePool with these pads, which count
+          = else: Pad with p real zeros, then AveragePool whose end pads, the overhang, do not count
+
+A window may lie outside the image where s > k and p = 0. Caffe then gives -FLT_MAX and mask -1 for MAX, and for AVE
+0 divided by the (then not positive) size of the clipped window: zero, or NaN if that is zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bnfold.caffe.params import SPP, Pooling
+from bnfold.onnx.export.builder import Block, LayerFunction, Refused
+from bnfold.onnx.export.forms import pad
+
+FLT_MAX = float(np.finfo(np.float32).max)
+
+
+def pooling(block: Block) -> str | list[str]:
+    """MAX, with the mask as a second top, AVE, or STOCHASTIC, which at TEST weighs each pixel by itself."""
+    view = Pooling.of(block.layer, block.shape)
+    if view.method == "MAX":
+        return maximum(block, view, mask=len(block.layer.tops) > 1)
+    if len(block.layer.tops) > 1:
+        raise Refused(f"only MAX pooling has a mask, not {view.method}")
+    if view.method == "AVE":
+        return average(block, block.bottom, view)
+    return stochastic(block, view)
+
+
+def maximum(block: Block, view: Pooling, *, mask: bool = False, step: str = "") -> str | list[str]:
+    """The largest pixel of each window, and where it is: the index in the plane, as float."""
+    if view.is_global and not mask:
+        return block("GlobalMaxPool", block.bottom, step=step)
+    inside = _inside(view)
+    x, window = block.bottom, _window(inside, _after(inside))
+    if block.is_double and not mask and any(window["pads"]):
+        # onnx's evaluator mixes up pads that differ between axes.
+        spatial = len(view.kernel)
+        x = pad(block, x, [0, 0, *window["pads"][:spatial]], [0, 0, *window["pads"][spatial:]], -FLT_MAX, "around")
+        window["pads"] = [0] * (2 * spatial)
+    outputs = block.several("MaxPool", x, outputs=2 if mask else 1, step=step, **window)
+    outputs[0] = _filled(block, outputs[0], view, inside, -FLT_MAX, "empty")
+    if mask:
+        # ONNX counts through the whole tensor, Caffe through one plane.
+        plane = block("Mod", outputs[1], block.integers(math.prod(view.image), "plane"))
+        where = block("Cast", plane, to=block.float_type, step="mask")
+        outputs[1] = _filled(block, where, view, inside, -1.0, "nowhere")
+    return outputs if mask else outputs[0]
+
+
+def average(block: Block, x: str, view: Pooling, step: str = "") -> str:
+    """The mean of each window by Caffe's divisor."""
+    if view.is_global:
+        return block("GlobalAveragePool", x, step=step)
+    inside = _inside(view)
+    if not view.counts_padding:
+        y = block("AveragePool", x, step=step, **_window(inside, _after(inside)), count_include_pad=0)
+        return _divided_empty(block, y, view, inside)
+    beyond = _overhang(inside, tuple(2 * p for p in view.pad))
+    if not any(beyond):
+        y = block("AveragePool", x, step=step, **_window(inside, _after(inside)), count_include_pad=1)
+    else:
+        if any(view.pad):
+            around = (0, 0, *view.pad)
+            x = pad(block, x, around, around, step="zeros")
+        unpadded = inside._replace(pad=(0,) * len(view.pad))
+        y = block("AveragePool", x, step=step, **_window(unpadded, beyond), count_include_pad=0)
+    return _divided_empty(block, y, view, inside)
+
+
+def stochastic(block: Block, view: Pooling) -> str:
+    """`sum x^2 / sum x` over each window, as Caffe's GPU code does at TEST."""
+    if any(view.pad):
+        raise Refused("STOCHASTIC pooling knows no pad")
+    if not view.windows_never_empty:
+        raise Refused("STOCHASTIC pooling with windows that hold no pixel divides by zero")
+    square = average(block, block("Mul", block.bottom, block.bottom, step="square"), view, "squares")
+    return block("Div", square, average(block, block.bottom, view, "sum"))
+
+
+def spp(block: Block) -> str:
+    """Pooled at several resolutions, each flattened, side by side."""
+    levels = SPP.of(block.layer, block.shape).levels
+    pooled = [_level(block, view, f"level{number}") for number, view in enumerate(levels)]
+    if len(levels) == 1:
+        return pooled[0]
+    flat = [block("Flatten", y, axis=1, step=f"flat{number}") for number, y in enumerate(pooled)]
+    return block("Concat", *flat, axis=1)
+
+
+def _level(block: Block, view: Pooling, step: str) -> str:
+    if view.method == "MAX":
+        y = maximum(block, view, step=step)
+        assert isinstance(y, str)
+        return y
+    if view.method == "AVE":
+        return average(block, block.bottom, view, step)
+    raise Refused("STOCHASTIC pooling in a pyramid")
+
+
+def _inside(view: Pooling) -> Pooling:
+    """The windows that begin before the image ends."""
+    output = tuple(
+        min(out, -(-(size + p) // s))
+        for out, size, s, p in zip(view.output, view.image, view.stride, view.pad, strict=True)
+    )
+    return view._replace(output=output)
+
+
+def _overhang(view: Pooling, padding: tuple[int, ...]) -> tuple[int, ...]:
+    """How far the last window reaches beyond the image and `padding` (in front and behind together, or in front)."""
+    return tuple(
+        max(0, (out - 1) * s + k - size - around)
+        for out, size, k, s, around in zip(view.output, view.image, view.kernel, view.stride, padding, strict=True)
+    )
+
+
+def _after(view: Pooling) -> tuple[int, ...]:
+    """The pads behind the image: as in front where that gives the same windows, which suits more runtimes; pnnx pads
+    twice where they differ. Else what the last window needs.
+    """
+    symmetric = all(
+        (size + 2 * p - k) // s + 1 == out
+        for out, size, k, s, p in zip(view.output, view.image, view.kernel, view.stride, view.pad, strict=True)
+    )
+    return view.pad if symmetric else _overhang(view, view.pad)
+
+
+def _window(view: Pooling, after: tuple[int, ...]) -> dict[str, Any]:
+    return {"kernel_shape": list(view.kernel), "strides": list(view.stride), "pads": [*view.pad, *after]}
+
+
+def _filled(block: Block, y: str, view: Pooling, inside: Pooling, value: float, step: str) -> str:
+    """`y` with the windows that lie outside the image."""
+    missing = [out - have for out, have in zip(view.output, inside.output, strict=True)]
+    return pad(block, y, [0] * (2 + len(missing)), [0, 0, *missing], value, step) if any(missing) else y
+
+
+def _divided_empty(block: Block, y: str, view: Pooling, inside: Pooling) -> str:
+    """The empty windows of an average: 0 divided by the size of the window clipped to the padded image."""
+    if inside.output == view.output:
+        return y
+    y = _filled(block, y, view, inside, 0.0, "empty")
+    divisors = np.ones((1,) * (2 + len(view.output)))
+    for axis, (out, size, k, s, p) in enumerate(
+        zip(view.output, view.image, view.kernel, view.stride, view.pad, strict=True), start=2
+    ):
+        starts = np.arange(out) * s - p
+        along = [1] * divisors.ndim
+        along[axis] = out
+        divisors = divisors * (np.minimum(starts + k, size + p) - starts).reshape(along)
+    if (divisors == 0).any():
+        y = block("Add", y, block.floats(np.where(divisors == 0, np.nan, 0.0), "undefined"))
+    return y
+
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    "Pooling": pooling,
+    "SPP": spp,
+}

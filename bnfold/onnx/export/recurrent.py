@@ -1,0 +1,134 @@
+"""LSTM and RNN, unrolled over time, because no ONNX operator clears its state where `cont` says so.
+
+    LSTM   [i f o g] = W_x x_t + b + W_s s + W_h (cont_t * h)        i, f, o through sigmoid, g through tanh
+           c = cont_t * f * c + i * g          h = o * tanh(c)       top: h
+    RNN    h = tanh(W_x x_t + b_h + W_s s + W_h (cont_t * h))        top: tanh(W_o h + b_o)
+
+x is (T, N, ...), cont (T, N); s is the input that is the same at every step, where there is one. States are 0 in
+front of the first step, or bottoms when they are exposed, and then the last ones are tops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from bnfold.caffe.params import Recurrent
+from bnfold.net import Shape
+from bnfold.onnx.export.builder import Block, LayerFunction, Refused
+from bnfold.onnx.export.forms import cut, reshape, split
+
+MOST_STEPS = 4096
+"""Steps become a dozen nodes each, and a text of 100 bytes may ask for 2^31."""
+
+
+def lstm(block: Block) -> list[str]:
+    """The unrolled LSTM; what does not depend on the state is one Gemm for all steps."""
+    view = Recurrent.of(block.layer)
+    steps, size = block.shape[0], view.num_output
+    inputs, weight = _inputs(block, view, 4 * size), _hidden_weight(block, view, 4 * size)
+    states = _first_states(block, view)
+    h, c = states if states else ("", "")
+    outputs: list[str] = []
+    for t in range(steps):
+        gates = _step(block, inputs, t)
+        if h:
+            kept = block("Mul", h, _cont(block, t), step=f"{t}/kept")
+            gates = block("Add", gates, block("Gemm", kept, weight, transB=1, step=f"{t}/hidden"), step=f"{t}/gates")
+        i, f, o, g = split(block, gates, [size] * 4, 1, f"{t}/split")
+        fresh = block("Mul", block("Sigmoid", i, step=f"{t}/i"), block("Tanh", g, step=f"{t}/g"), step=f"{t}/fresh")
+        if c:
+            forget = block("Mul", block("Sigmoid", f, step=f"{t}/f"), _cont(block, t), step=f"{t}/forget")
+            c = block("Add", block("Mul", forget, c, step=f"{t}/old"), fresh, step=f"{t}/c")
+        else:
+            c = fresh
+        h = block("Mul", block("Sigmoid", o, step=f"{t}/o"), block("Tanh", c, step=f"{t}/squashed"), step=f"{t}/h")
+        outputs.append(h)
+    return _tops(block, view, outputs, [h, c])
+
+
+def rnn(block: Block) -> list[str]:
+    """The unrolled RNN; its output layer is one Gemm for all steps."""
+    view = Recurrent.of(block.layer)
+    steps, size = block.shape[0], view.num_output
+    inputs, weight = _inputs(block, view, size), _hidden_weight(block, view, size)
+    states = _first_states(block, view)
+    h = states[0] if states else ""
+    hidden: list[str] = []
+    for t in range(steps):
+        z = _step(block, inputs, t)
+        if h:
+            kept = block("Mul", h, _cont(block, t), step=f"{t}/kept")
+            z = block("Add", z, block("Gemm", kept, weight, transB=1, step=f"{t}/hidden"), step=f"{t}/sum")
+        h = block("Tanh", z, step=f"{t}/h")
+        hidden.append(h)
+    last = len(block.layer.blobs) - 1
+    weights = [block.learned(last - 1, "output_weight", (size, size)), block.learned(last, "output_bias", (size,))]
+    every = block("Concat", *hidden, axis=0, step="hidden") if steps > 1 else h
+    y = block("Tanh", block("Gemm", every, *weights, transB=1, step="output"))
+    return [reshape(block, y, (steps, -1, size), "steps"), *_last_states(block, view, [h])]
+
+
+def _inputs(block: Block, view: Recurrent, rows: int) -> str:
+    """`W_x x_t + b [+ W_s s]` for all steps at once, shape (T, N, rows)."""
+    steps = block.shape[0]
+    if steps > MOST_STEPS:
+        raise Refused(f"its {steps:,} steps would be written out one by one, and more than {MOST_STEPS:,} are too many")
+    if block.batched:
+        block.fixes_batch("its first axis is time, and each step is written out")
+    x = reshape(block, block.bottom, (-1, math.prod(block.shape[2:])), "flat")
+    shape: Shape = (rows, math.prod(block.shape[2:]))
+    weights = [block.learned(0, "input_weight", shape), block.learned(1, "bias", (rows,))]
+    y = reshape(block, block("Gemm", x, *weights, transB=1, step="input"), (steps, -1, rows), "inputs")
+    if view.static is None:
+        return y
+    size = math.prod(block.shapes[view.static][1:])
+    static = reshape(block, block.bottoms[view.static], (-1, size), "static_flat")
+    constant = block("Gemm", static, block.learned(2, "static_weight", (rows, size)), transB=1, step="static")
+    return block("Add", y, constant, step="inputs_static")
+
+
+def _hidden_weight(block: Block, view: Recurrent, rows: int) -> str:
+    """The weight of the state, the next one after those of the inputs; shape (rows, D)."""
+    return block.learned(2 if view.static is None else 3, "hidden_weight", (rows, view.num_output))
+
+
+def _step(block: Block, inputs: str, t: int) -> str:
+    """(N, rows) of one step."""
+    step = cut(block, inputs, [0], [t], [t + 1], step=f"{t}/step")
+    return reshape(block, step, (-1, _rows(block)), f"{t}/input")
+
+
+def _rows(block: Block) -> int:
+    return Recurrent.of(block.layer).num_output * (4 if block.layer.type == "LSTM" else 1)
+
+
+def _cont(block: Block, t: int) -> str:
+    """cont of one step as (N, 1)."""
+    return reshape(block, cut(block, block.bottoms[1], [0], [t], [t + 1], step=f"{t}/cut"), (-1, 1), f"{t}/cont")
+
+
+def _first_states(block: Block, view: Recurrent) -> list[str]:
+    """The exposed states as (N, D); none when they start at 0."""
+    if not view.expose_hidden:
+        return []
+    bottoms = block.bottoms[-view.states :]
+    return [reshape(block, x, (-1, view.num_output), f"state{i}") for i, x in enumerate(bottoms)]
+
+
+def _last_states(block: Block, view: Recurrent, states: list[str]) -> list[str]:
+    if not view.expose_hidden:
+        return []
+    return [reshape(block, x, (1, -1, view.num_output), f"last{i}") for i, x in enumerate(states)]
+
+
+def _tops(block: Block, view: Recurrent, outputs: list[str], states: list[str]) -> list[str]:
+    every = block("Concat", *outputs, axis=0, step="hidden") if len(outputs) > 1 else outputs[0]
+    y = reshape(block, every, (len(outputs), -1, view.num_output), "steps")
+    return [y, *_last_states(block, view, states)]
+
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    "LSTM": lstm,
+    "RNN": rnn,
+}

@@ -1,0 +1,60 @@
+"""Layers that reduce axes: Reduction and ArgMax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from bnfold.caffe.params import ArgMax, Reduction, canonical_axis
+from bnfold.onnx.export.builder import Block, LayerFunction
+from bnfold.onnx.export.forms import cut, reduce, reshape, scaled
+
+
+def argmax(block: Block) -> str:
+    """Where the `top_k` largest values are, as float: TopK.
+
+    Without an axis everything behind the first axis is searched, and `out_max_val` adds the values as a second row;
+    with one it gives the values instead. Of equal values Caffe names the one with the larger index first and ONNX the
+    one with the smaller, so the axis is searched backwards.
+    """
+    view = ArgMax.of(block.layer)
+    axis = 1 if view.axis is None else canonical_axis(view.axis, block.rank, block.layer)
+    searched = list(range(1, block.rank)) if view.axis is None else [axis]
+    size, ends = math.prod(block.shape[one] for one in searched), [-block.shape[one] - 1 for one in searched]
+    backwards, first = block.bottom, [-1] * len(searched)
+    if searched:
+        # Before Flatten: tract cannot take this Slice past one that stands in front of it.
+        backwards = cut(block, backwards, searched, first, ends, first, step="backwards")
+    if view.axis is None and block.rank != 2:
+        backwards = block("Flatten", backwards, axis=1)
+    values, places = block.several("TopK", backwards, block.integers([view.top_k], "k"), outputs=2, axis=axis)
+    indices = block("Cast", block("Sub", block.integers(size - 1, "last"), places), to=block.float_type)
+    if view.axis is not None:
+        return values if view.out_max_val else indices
+    shape = (-1, *block.tops[0][1:])
+    if not view.out_max_val:
+        return reshape(block, indices, shape)
+    return reshape(block, block("Concat", indices, values, axis=1), shape)
+
+
+def reduction(block: Block) -> str:
+    """SUM, ASUM, SUMSQ or MEAN over `axis` and all axes behind it, times `coeff`: ReduceSum or ReduceMean.
+
+    Not ReduceL1: OpenVINO takes its axes for all of them.
+    """
+    view = Reduction.of(block.layer)
+    axis = canonical_axis(view.axis, block.rank, block.layer)
+    axes = list(range(axis, block.rank))
+    x = block.bottom
+    if view.operation == "ASUM":
+        x = block("Abs", x)
+    elif view.operation == "SUMSQ":
+        x = block("Mul", x, x, step="square")
+    operator = "ReduceMean" if view.operation == "MEAN" else "ReduceSum"
+    return scaled(block, reduce(block, operator, x, axes, keep=False), view.coeff)
+
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    "ArgMax": argmax,
+    "Reduction": reduction,
+}

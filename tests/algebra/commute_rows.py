@@ -1,0 +1,271 @@
+"""The rows of the commuting table, in every mode of their layers: what passes, what is refused, and what that would be.
+
+`BACK` and `FORWARD` at the foot are the tables; `test_commute` holds the laws to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from algebra.commute_kinds import (
+    Back,
+    Forward,
+    Row,
+    first_met,
+    first_source,
+    movable,
+    movable_forward,
+    on_all,
+    once,
+    one_scale,
+    rank,
+    taking,
+    taking_second,
+    the_same,
+)
+from algebra.rows import (
+    Array,
+    Rng,
+    any_affine,
+    keeps_both,
+    keeps_order,
+    keeps_strict_order,
+    keeps_zero,
+    signed,
+    uniform,
+)
+
+from bnfold.net import Shape
+
+
+def pooling(param: str, tops: int = 1, shape: Shape = (2, 4, 5, 5)) -> Row:
+    return Row(f"pooling {param}", f'type: "Pooling" pooling_param {{ {param} }}', (shape,), tops=tops)
+
+
+def mask_and_values(rng: Rng) -> list[Array]:
+    """A plane of 3x3 and distinct places for it in one of 6x6."""
+    places = np.stack([np.sort(rng.permutation(36)[:9]).reshape(3, 3) for _ in range(8)])
+    return [signed(rng, (2, 4, 3, 3)), places.reshape(2, 4, 3, 3).astype(np.float64)]
+
+
+RELU = Row("relu", 'type: "ReLU"', ((2, 4, 5, 5),))
+LEAKY = Row("leaky relu", 'type: "ReLU" relu_param { negative_slope: 0.25 }', ((2, 4, 5),))
+PRELU = Row("prelu", 'type: "PReLU"', ((2, 4, 3, 3),), ((4,),))
+PRELU_2D = Row("prelu of two axes", 'type: "PReLU"', ((3, 4),), ((4,),))
+PRELU_SHARED = Row("prelu shared", 'type: "PReLU" prelu_param { channel_shared: true }', ((2, 4, 3),), ((),))
+POOL_MAX = pooling("pool: MAX kernel_size: 2 stride: 2")
+POOL_MAX_PAD = pooling("pool: MAX kernel_size: 3 stride: 2 pad: 1")
+POOL_MAX_FLOOR = pooling("pool: MAX kernel_size: 3 stride: 2 round_mode: FLOOR", shape=(1, 4, 6, 6))
+POOL_MAX_GLOBAL = pooling("pool: MAX global_pooling: true")
+POOL_MAX_MASK = pooling("pool: MAX kernel_size: 2 stride: 2", tops=2)
+POOL_MAX_EMPTY = pooling("pool: MAX kernel_size: 1 stride: 3")
+POOL_AVE = pooling("pool: AVE kernel_size: 3 stride: 1")
+POOL_AVE_CEIL = pooling("pool: AVE kernel_size: 2 stride: 2")
+POOL_AVE_GLOBAL = pooling("pool: AVE global_pooling: true")
+POOL_AVE_PAD = pooling("pool: AVE kernel_size: 3 stride: 2 pad: 1")
+POOL_AVE_PAD_H = pooling("pool: AVE kernel_h: 3 kernel_w: 2 stride: 2 pad_h: 1 pad_w: 0")
+POOL_AVE_EMPTY = pooling("pool: AVE kernel_size: 1 stride: 3", shape=(2, 4, 6, 6))
+CONCAT = Row("concat of channels", 'type: "Concat"', ((2, 3, 4), (2, 1, 4), (2, 2, 4)))
+CONCAT_OLD = Row("concat by concat_dim", 'type: "Concat" concat_param { concat_dim: 1 }', ((2, 3), (2, 2)))
+CONCAT_BACK_AXIS = Row("concat on axis -3", 'type: "Concat" concat_param { axis: -3 }', ((2, 3, 4, 2), (2, 2, 4, 2)))
+CONCAT_H = Row("concat of rows", 'type: "Concat" concat_param { axis: 2 }', ((2, 4, 3, 2), (2, 4, 2, 2)))
+CONCAT_N = Row("concat of samples", 'type: "Concat" concat_param { axis: 0 }', ((2, 4, 3), (1, 4, 3)))
+SLICE = Row("slice even", 'type: "Slice"', ((2, 6, 3),), tops=3)
+SLICE_POINTS = Row(
+    "slice at points", 'type: "Slice" slice_param { slice_point: 1 slice_point: 4 }', ((2, 6, 3, 2),), tops=3
+)
+SLICE_H = Row("slice of rows", 'type: "Slice" slice_param { axis: 2 }', ((2, 4, 6),), tops=2)
+SLICE_H_ONE = Row("slice into one", 'type: "Slice" slice_param { axis: -1 }', ((2, 4, 6),))
+SLICE_N = Row("slice of samples", 'type: "Slice" slice_param { axis: 0 }', ((2, 4, 6),), tops=2)
+TWO = ((2, 4, 3, 3), (2, 4, 3, 3))
+SUM = Row("eltwise sum", 'type: "Eltwise"', TWO)
+SUM_COEFF = Row("eltwise sum coeff", 'type: "Eltwise" eltwise_param { coeff: 0.5 coeff: -2 }', TWO)
+SUM_ZERO = Row("eltwise sum coeff 0", 'type: "Eltwise" eltwise_param { coeff: 0 coeff: -2 }', TWO)
+SUM_NOTHING = Row("eltwise sum all coeff 0", 'type: "Eltwise" eltwise_param { coeff: 0 coeff: 0 }', TWO)
+PROD = Row("eltwise prod", 'type: "Eltwise" eltwise_param { operation: PROD }', TWO)
+MAX = Row("eltwise max", 'type: "Eltwise" eltwise_param { operation: MAX }', TWO)
+INTERP_ZOOM = Row("interp zoom", 'type: "Interp" interp_param { zoom_factor: 2 }', ((2, 4, 3, 4),))
+INTERP_SHRINK = Row("interp shrink", 'type: "Interp" interp_param { shrink_factor: 2 }', ((2, 4, 5, 6),))
+INTERP_CROP = Row(
+    "interp crop", 'type: "Interp" interp_param { pad_beg: -1 pad_end: -1 height: 7 width: 4 }', ((1, 4, 5, 6),)
+)
+UPSAMPLE = Row("upsample nearest", 'type: "Upsample" upsample_param { scale: 2 }', ((2, 4, 2, 3),))
+UPSAMPLE_MASK = Row("upsample by mask", 'type: "Upsample"', ((2, 4, 3, 3), (2, 4, 3, 3)), inputs=mask_and_values)
+CROP = Row("crop of the plane", 'type: "Crop" crop_param { offset: 1 offset: 2 }', ((2, 4, 5, 6), (1, 1, 3, 2)))
+CROP_C = Row("crop of channels", 'type: "Crop" crop_param { axis: 1 offset: 2 }', ((2, 5, 4, 4), (2, 2, 2, 2)))
+CROP_N = Row("crop of samples", 'type: "Crop" crop_param { axis: 0 offset: 1 }', ((3, 5, 4, 4), (2, 4, 2, 3)))
+SHUFFLE = Row("shuffle of channels", 'type: "ShuffleChannel" shuffle_channel_param { group: 3 }', ((2, 6, 2, 2),))
+REORG = Row("reorg", 'type: "Reorg" reorg_param { stride: 2 }', ((2, 8, 4, 4),))
+REORG_TALL = Row("reorg of a tall plane", 'type: "Reorg" reorg_param { stride: 2 }', ((1, 16, 6, 2),))
+PERMUTE = Row(
+    "permute of the plane", 'type: "Permute" permute_param { order: 0 order: 1 order: 3 order: 2 }', ((2, 4, 2, 3),)
+)
+PERMUTE_C = Row(
+    "permute of channels", 'type: "Permute" permute_param { order: 0 order: 2 order: 3 order: 1 }', ((2, 4, 2, 3),)
+)
+PERMUTE_C_1 = Row("permute of a plane of one row", 'type: "Permute" permute_param { order: 0 order: 2 }', ((2, 1, 3),))
+PERMUTE_N = Row("permute of samples", 'type: "Permute" permute_param { order: 1 }', ((4, 4, 2),))
+FLATTEN = Row("flatten", 'type: "Flatten"', ((2, 3, 2, 2),))
+FLATTEN_1 = Row("flatten of planes of one pixel", 'type: "Flatten"', ((2, 3, 1, 1),))
+FLATTEN_MID = Row("flatten of rows alone", 'type: "Flatten" flatten_param { axis: 2 }', ((2, 3, 2, 2),))
+FLATTEN_END = Row("flatten but columns", 'type: "Flatten" flatten_param { end_axis: 2 }', ((2, 3, 2, 2),))
+FLATTEN_N = Row("flatten of samples", 'type: "Flatten" flatten_param { axis: 0 end_axis: 1 }', ((2, 3, 4),))
+RESHAPE = Row("reshape to two axes", 'type: "Reshape" reshape_param { shape { dim: 0 dim: -1 } }', ((2, 3, 2, 2),))
+RESHAPE_C = Row(
+    "reshape cutting channels", 'type: "Reshape" reshape_param { shape { dim: 0 dim: 2 dim: -1 } }', ((2, 6, 2),)
+)
+RESHAPE_MIX = Row(
+    "reshape across channels", 'type: "Reshape" reshape_param { shape { dim: 0 dim: 4 dim: -1 } }', ((2, 6, 2),)
+)
+RESHAPE_AXIS = Row(
+    "reshape of the plane", 'type: "Reshape" reshape_param { axis: 2 shape { dim: -1 } }', ((2, 3, 2, 4),)
+)
+RESHAPE_N = Row("reshape of samples", 'type: "Reshape" reshape_param { shape { dim: 3 dim: 2 } }', ((2, 3),))
+PIXELS = Row("pixel shuffle", 'type: "PixelShuffle" pixel_shuffle_param { upscale_factor: 2 }', ((2, 12, 2, 3),))
+PIXELS_INTEL = replace(
+    PIXELS, name="Intel's", text='type: "Reshape" reshape_param { pixelshuffler: 2 }', oracle=PIXELS.text
+)
+GATE = Row("scale by a bottom", 'type: "Scale" scale_param { axis: 0 }', ((2, 4, 3, 3), (2, 4)))
+GATE_MID = Row("scale by rows", 'type: "Scale" scale_param { axis: 1 }', ((2, 4, 3, 3), (4, 3)))
+GATE_BIAS = Row("scale by a bottom with bias", 'type: "Scale" scale_param { axis: 0 bias_term: true }', TWO, (TWO[0],))
+
+
+BACK = [
+    Back(CONCAT, any_affine),
+    Back(CONCAT_OLD, any_affine),
+    Back(CONCAT_BACK_AXIS, any_affine),
+    Back(CONCAT_H, any_affine),
+    Back(CONCAT_N, any_affine),
+    Back(CROP, any_affine),
+    Back(CROP_C, any_affine),
+    Back(CROP_N, any_affine),
+    Back(MAX, keeps_order, (any_affine,), on_all(2)),
+    Back(PROD, keeps_zero, (any_affine, keeps_strict_order)),
+    Back(SUM, any_affine),
+    Back(SUM_COEFF, any_affine),
+    Back(SUM_NOTHING, keeps_zero, (any_affine,)),
+    Back(SUM_ZERO, any_affine),
+    Back(FLATTEN, movable(FLATTEN), (any_affine,), first_met(FLATTEN)),
+    Back(FLATTEN_1, any_affine),
+    Back(FLATTEN_END, movable(FLATTEN_END), (any_affine,), first_met(FLATTEN_END)),
+    Back(FLATTEN_MID, any_affine),
+    Back(FLATTEN_N, None, (any_affine,), lambda affine: [affine.take(np.resize(np.arange(affine.channels), 3))]),
+    Back(INTERP_CROP, any_affine),
+    Back(INTERP_SHRINK, any_affine),
+    Back(INTERP_ZOOM, any_affine),
+    Back(PRELU, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(PRELU_2D, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(PRELU_SHARED, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(PERMUTE, any_affine),
+    Back(PERMUTE_C, uniform, (any_affine,), lambda affine: [affine.take(np.array([0, 1, 0, 1]))]),
+    Back(PERMUTE_C_1, uniform, (any_affine,), lambda affine: [affine.take(slice(1))]),
+    Back(PERMUTE_N, None, (any_affine,)),
+    Back(POOL_AVE, any_affine),
+    Back(POOL_AVE_CEIL, any_affine),
+    Back(POOL_AVE_EMPTY, None, (keeps_strict_order,)),
+    Back(POOL_AVE_GLOBAL, any_affine),
+    Back(POOL_AVE_PAD, keeps_zero, (any_affine, keeps_strict_order)),
+    Back(POOL_AVE_PAD_H, keeps_zero, (any_affine, keeps_strict_order)),
+    Back(POOL_MAX, keeps_order, (any_affine, keeps_zero)),
+    Back(POOL_MAX_EMPTY, None, (keeps_strict_order,)),
+    Back(POOL_MAX_FLOOR, keeps_order, (any_affine,)),
+    Back(POOL_MAX_GLOBAL, keeps_order, (any_affine,)),
+    Back(POOL_MAX_MASK, keeps_strict_order, (any_affine, rank(keeps_order))),
+    Back(POOL_MAX_PAD, keeps_order, (any_affine,)),
+    Back(RELU, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(LEAKY, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(REORG, movable(REORG), (any_affine,), first_met(REORG)),
+    Back(REORG_TALL, movable(REORG_TALL), (any_affine,), first_met(REORG_TALL)),
+    Back(PIXELS, any_affine),
+    Back(PIXELS_INTEL, any_affine),
+    Back(RESHAPE, movable(RESHAPE), (any_affine,), first_met(RESHAPE)),
+    Back(RESHAPE_AXIS, any_affine),
+    Back(RESHAPE_C, any_affine),
+    Back(RESHAPE_MIX, movable(RESHAPE_MIX), (any_affine,), first_met(RESHAPE_MIX)),
+    Back(RESHAPE_N, None, (any_affine,), lambda affine: [affine.take(np.array([0, 1, 0]))]),
+    Back(GATE, keeps_zero, (any_affine,)),
+    Back(GATE_MID, keeps_zero, (any_affine,)),
+    Back(GATE_BIAS, None, (keeps_zero, any_affine)),
+    Back(SHUFFLE, any_affine),
+    Back(SLICE, any_affine, top=0),
+    Back(SLICE, any_affine, top=2),
+    Back(SLICE_H, None, (any_affine,), on_all(1), top=1),
+    Back(SLICE_H_ONE, any_affine),
+    Back(SLICE_N, None, (any_affine,), on_all(1)),
+    Back(SLICE_POINTS, any_affine, top=1),
+    Back(UPSAMPLE, any_affine),
+    Back(UPSAMPLE_MASK, keeps_zero, (any_affine,)),
+]
+
+FORWARD = [
+    Forward(CONCAT, lambda rng: [any_affine(rng, 3), None, any_affine(rng, 2)]),
+    Forward(CONCAT_OLD, lambda rng: [None, any_affine(rng, 2)]),
+    Forward(CONCAT_BACK_AXIS, lambda rng: [any_affine(rng, 3), any_affine(rng, 2)]),
+    Forward(CONCAT_H, the_same(any_affine, 2), (once(any_affine, None), once(any_affine, any_affine))),
+    Forward(CONCAT_N, the_same(any_affine, 2), (once(any_affine, None), once(None, any_affine))),
+    Forward(CROP, once(any_affine, None)),
+    Forward(CROP, lambda rng: [None, any_affine(rng, 1)]),
+    Forward(CROP_C, once(any_affine, None, channels=5)),
+    Forward(CROP_N, once(any_affine, None, channels=5)),
+    Forward(MAX, the_same(keeps_order, 2), (the_same(any_affine, 2), once(keeps_order, None), once(None, keeps_order))),
+    Forward(PROD, once(keeps_zero, None), (once(any_affine, None),)),
+    Forward(PROD, once(keeps_zero, keeps_zero), (once(keeps_zero, any_affine),)),
+    Forward(SUM, one_scale, (once(any_affine, any_affine), once(any_affine, None), once(None, any_affine))),
+    Forward(SUM_COEFF, one_scale, (once(any_affine, any_affine),)),
+    Forward(SUM_NOTHING, once(any_affine, None)),
+    Forward(SUM_ZERO, once(any_affine, any_affine)),
+    Forward(SUM_ZERO, once(any_affine, None)),
+    Forward(FLATTEN, movable_forward(FLATTEN)),
+    Forward(FLATTEN_1, once(any_affine, channels=3)),
+    Forward(FLATTEN_END, movable_forward(FLATTEN_END)),
+    Forward(FLATTEN_MID, once(any_affine, channels=3)),
+    Forward(FLATTEN_N, None, (once(any_affine, channels=3),), taking(0, 1, 2, 0)),
+    Forward(INTERP_CROP, once(any_affine)),
+    Forward(INTERP_SHRINK, once(any_affine)),
+    Forward(INTERP_ZOOM, once(any_affine)),
+    Forward(PRELU, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
+    Forward(PRELU_2D, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
+    Forward(PRELU_SHARED, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
+    Forward(PERMUTE, once(any_affine)),
+    Forward(PERMUTE_C, once(uniform), (once(any_affine),), taking(0, 1)),
+    Forward(PERMUTE_C_1, once(any_affine, channels=1)),
+    Forward(PERMUTE_N, None, (once(any_affine),)),
+    Forward(POOL_AVE, once(any_affine)),
+    Forward(POOL_AVE_CEIL, once(any_affine)),
+    Forward(POOL_AVE_EMPTY, None, (once(keeps_strict_order),)),
+    Forward(POOL_AVE_GLOBAL, once(any_affine)),
+    Forward(POOL_AVE_PAD, once(keeps_zero), (once(any_affine), once(keeps_strict_order))),
+    Forward(POOL_AVE_PAD_H, once(keeps_zero), (once(any_affine), once(keeps_strict_order))),
+    Forward(POOL_MAX, once(keeps_order), (once(any_affine), once(keeps_zero))),
+    Forward(POOL_MAX_EMPTY, None, (once(keeps_strict_order),)),
+    Forward(POOL_MAX_FLOOR, once(keeps_order), (once(any_affine),)),
+    Forward(POOL_MAX_GLOBAL, once(keeps_order), (once(any_affine),)),
+    Forward(POOL_MAX_MASK, once(keeps_strict_order), (once(any_affine), once(rank(keeps_order)))),
+    Forward(POOL_MAX_PAD, once(keeps_order), (once(any_affine),)),
+    Forward(RELU, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
+    Forward(LEAKY, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
+    Forward(REORG, once(any_affine, channels=8)),
+    Forward(REORG_TALL, movable_forward(REORG_TALL), (once(any_affine, channels=16),), first_source(REORG_TALL)),
+    Forward(PIXELS, movable_forward(PIXELS), (once(any_affine, channels=12),), first_source(PIXELS)),
+    Forward(PIXELS_INTEL, movable_forward(PIXELS), (once(any_affine, channels=12),), first_source(PIXELS)),
+    Forward(RESHAPE, movable_forward(RESHAPE)),
+    Forward(RESHAPE_AXIS, once(any_affine, channels=3)),
+    Forward(RESHAPE_C, movable_forward(RESHAPE_C), (once(any_affine, channels=6),), first_source(RESHAPE_C)),
+    Forward(RESHAPE_MIX, movable_forward(RESHAPE_MIX), (once(any_affine, channels=6),), first_source(RESHAPE_MIX)),
+    Forward(RESHAPE_N, None, (once(any_affine, channels=3),), taking(0, 1)),
+    Forward(GATE, once(keeps_zero, None), (once(any_affine, None),)),
+    Forward(GATE, once(keeps_zero, keeps_zero), (once(keeps_zero, any_affine),)),
+    Forward(GATE, once(None, keeps_zero), (once(None, any_affine),)),
+    Forward(GATE_MID, lambda rng: [keeps_zero(rng, 4), uniform(rng, 3).without_shift()]),
+    Forward(GATE_MID, None, (lambda rng: [None, keeps_zero(rng, 3)],), taking_second(0, 1, 2, 0)),
+    Forward(GATE_BIAS, None, (once(keeps_zero, None), once(None, keeps_zero))),
+    Forward(SHUFFLE, once(any_affine, channels=6)),
+    Forward(SLICE, once(any_affine, channels=6)),
+    Forward(SLICE_H, once(any_affine)),
+    Forward(SLICE_H_ONE, once(any_affine)),
+    Forward(SLICE_N, once(any_affine)),
+    Forward(SLICE_POINTS, once(any_affine, channels=6)),
+    Forward(UPSAMPLE, once(any_affine)),
+    Forward(UPSAMPLE_MASK, once(keeps_zero, None), (once(any_affine, None), once(None, uniform))),
+]

@@ -1,0 +1,374 @@
+"""Linear layers take an affine from either side exactly: by the oracle in float64, and to half a unit of float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from algebra.rows import Array, Kind, any_affine, applied, difference, keeps_zero, layer_of, place_of, run, signed
+from google.protobuf import text_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnfold.algebra.absorb import (
+    BIAS_FIELD,
+    FORWARD,
+    LINEAR,
+    Change,
+    absorb_backward,
+    absorb_forward,
+    rewritten_as_scale,
+)
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.commute import Place
+from bnfold.algebra.records import Blocked
+from bnfold.net import Blobs, Layer, Shape
+
+
+@dataclass(frozen=True)
+class Row:
+    """A linear layer: what it is, what it says, what it reads, its weight, and what it takes from in front."""
+
+    name: str
+    type: str
+    param: str
+    bottom: Shape
+    weight: Shape
+    forward: Kind | None = any_affine
+
+    def text(self, bias: bool) -> str:
+        field = BIAS_FIELD[self.type]
+        return f'type: "{self.type}" {field} {{ {self.param} bias_term: {"true" if bias else "false"} }}'
+
+    def outputs(self) -> int:
+        return int(self.param.split("num_output: ")[1].split()[0])
+
+    def place(self, blobs: list[Array], bias: bool) -> Place:
+        return place_of(layer_of(self.text(bias), blobs=blobs), [self.bottom])
+
+    def sample(self, rng: np.random.Generator, bias: bool) -> tuple[Array, list[Array]]:
+        blobs = [signed(rng, self.weight), signed(rng, (self.outputs(),))]
+        if self.type == "Embed":
+            return rng.integers(0, self.weight[0], self.bottom).astype(np.float64), blobs[: 1 + bias]
+        return signed(rng, self.bottom), blobs[: 1 + bias]
+
+
+ROWS = [
+    Row("plain", "Convolution", "num_output: 5 kernel_size: 3", (2, 4, 6, 6), (5, 4, 3, 3)),
+    Row("strided", "Convolution", "num_output: 5 kernel_size: 3 stride: 2", (2, 4, 6, 6), (5, 4, 3, 3)),
+    Row("padded", "Convolution", "num_output: 5 kernel_size: 3 pad: 1", (2, 4, 6, 6), (5, 4, 3, 3), keeps_zero),
+    Row(
+        "padded one way",
+        "Convolution",
+        "num_output: 5 kernel_h: 1 kernel_w: 3 pad_h: 0 pad_w: 1",
+        (2, 4, 6, 6),
+        (5, 4, 1, 3),
+        keeps_zero,
+    ),
+    Row("rectangular", "Convolution", "num_output: 3 kernel_h: 1 kernel_w: 3", (2, 4, 6, 6), (3, 4, 1, 3)),
+    Row("grouped", "Convolution", "num_output: 6 kernel_size: 2 group: 2", (2, 4, 5, 5), (6, 2, 2, 2)),
+    Row("depthwise", "Convolution", "num_output: 4 kernel_size: 2 group: 4", (2, 4, 5, 5), (4, 1, 2, 2)),
+    Row("depthwise times 2", "Convolution", "num_output: 8 kernel_size: 2 group: 4", (2, 4, 5, 5), (8, 1, 2, 2)),
+    Row("dilated", "Convolution", "num_output: 3 kernel_size: 2 dilation: 2", (2, 4, 6, 6), (3, 4, 2, 2)),
+    Row("one axis", "Convolution", "num_output: 3 kernel_size: 2", (2, 4, 6), (3, 4, 2)),
+    Row("three axes", "Convolution", "num_output: 3 kernel_size: 2", (1, 4, 3, 4, 3), (3, 4, 2, 2, 2)),
+    Row("tengine", "DepthwiseConvolution", "num_output: 4 kernel_size: 2 group: 4", (2, 4, 5, 5), (4, 1, 2, 2)),
+    Row("without group", "ConvolutionDepthwise", "num_output: 4 kernel_size: 2", (2, 4, 5, 5), (4, 1, 2, 2)),
+    Row("up", "Deconvolution", "num_output: 3 kernel_size: 3 stride: 2 pad: 1", (2, 4, 3, 3), (4, 3, 3, 3), keeps_zero),
+    Row(
+        "up grouped",
+        "Deconvolution",
+        "num_output: 6 kernel_size: 2 stride: 2 group: 2",
+        (2, 4, 3, 3),
+        (4, 3, 2, 2),
+        keeps_zero,
+    ),
+    Row(
+        "up depthwise", "Deconvolution", "num_output: 4 kernel_size: 2 group: 4", (2, 4, 3, 3), (4, 1, 2, 2), keeps_zero
+    ),
+    Row(
+        "up widening", "Deconvolution", "num_output: 12 kernel_size: 2 group: 4", (2, 4, 3, 3), (4, 3, 2, 2), keeps_zero
+    ),
+    Row("up pointwise", "Deconvolution", "num_output: 6 kernel_size: 1 group: 2", (2, 4, 3, 3), (4, 3, 1, 1)),
+    Row("plane", "InnerProduct", "num_output: 5", (2, 4, 2, 3), (5, 24)),
+    Row("vector", "InnerProduct", "num_output: 5", (2, 4), (5, 4)),
+    Row("axis -1 of two", "InnerProduct", "num_output: 5 axis: -1", (2, 4), (5, 4)),
+    Row("transposed", "InnerProduct", "num_output: 5 transpose: true", (2, 4, 2, 3), (24, 5)),
+    Row("table", "Embed", "num_output: 5 input_dim: 3", (7,), (3, 5), None),
+]
+
+
+def run_change(row: Row, change: Change, bottom: Array) -> Array:
+    """The layer as it is after absorbing, by the oracle from its own parameters."""
+    return run(text_format.MessageToString(change.param), [bottom], blobs=list(change.blobs))[0]
+
+
+seeds = given(st.integers(0, 2**32 - 1), st.booleans())
+few = settings(max_examples=6, derandomize=True, deadline=None)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.type} {row.name}")
+@few
+@seeds
+def test_an_affine_behind_a_linear_layer_goes_into_it(row: Row, seed: int, bias: bool) -> None:
+    rng = np.random.default_rng(seed)
+    bottom, blobs = row.sample(rng, bias)
+    affine = any_affine(rng, row.outputs())
+    change = absorb_backward(row.place(blobs, bias), affine)
+    wanted = applied(affine, run(row.text(bias), [bottom], blobs=blobs)[0])
+    assert difference([wanted], [run_change(row, change, bottom)]) <= 1e-12
+    assert change.blobs.shapes == (row.weight, (row.outputs(),))
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.forward], ids=lambda row: f"{row.type} {row.name}")
+@few
+@seeds
+def test_an_affine_in_front_of_a_linear_layer_goes_into_it(row: Row, seed: int, bias: bool) -> None:
+    rng = np.random.default_rng(seed)
+    bottom, blobs = row.sample(rng, bias)
+    assert row.forward is not None
+    affine = row.forward(rng, row.bottom[1])
+    change = absorb_forward(row.place(blobs, bias), affine)
+    wanted = run(row.text(bias), [applied(affine, bottom)], blobs=blobs)[0]
+    assert difference([wanted], [run_change(row, change, bottom)]) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.forward is keeps_zero], ids=lambda row: f"{row.type} {row.name}"
+)
+def test_a_shift_in_front_of_zeros_refuses_since_it_would_be_wrong_at_the_border(row: Row) -> None:
+    rng = np.random.default_rng(0)
+    bottom, blobs = row.sample(rng, bias=True)
+    affine = any_affine(rng, row.bottom[1])
+    with pytest.raises(Blocked, match="a shift in front of"):
+        absorb_forward(row.place(blobs, bias=True), affine)
+    # Doing it anyway: scale the weight, and let the bias take what the shifts sum to where nothing is missing.
+    scaled = absorb_forward(row.place(blobs, bias=True), affine.without_shift())
+    inside = run_change(row, Change(Blobs([blobs[0], 0 * blobs[1]]), scaled.param), applied(affine, 0 * bottom))
+    middle = tuple(size // 2 for size in inside.shape[2:])
+    anyway = Change(Blobs([scaled.blobs[0], blobs[1] + inside[(0, slice(None), *middle)]]), scaled.param)
+    wanted = run(row.text(bias=True), [applied(affine, bottom)], blobs=blobs)[0]
+    assert difference([wanted], [run_change(row, anyway, bottom)]) > 1e-3
+
+
+def test_every_row_of_the_tables_has_its_properties() -> None:
+    assert {row.type for row in ROWS} == set(LINEAR) == set(BIAS_FIELD)
+    assert {row.type for row in ROWS if row.forward} == set(FORWARD)
+
+
+# The bias that is added.
+
+
+def with_params(count: int, name: str = "") -> Layer:
+    """A convolution without bias that has `count` times `param {}`."""
+    named = f'name: "{name}" ' if name else ""
+    params = f"param {{ {named}lr_mult: 2 decay_mult: 0.5 }} " * count
+    text = f'type: "Convolution" {params} convolution_param {{ num_output: 2 kernel_size: 1 bias_term: false }}'
+    return layer_of(text, blobs=[signed(np.random.default_rng(1), (2, 3, 1, 1))])
+
+
+def test_a_shift_gives_a_bias_and_says_so() -> None:
+    layer = with_params(0)
+    change = absorb_backward(place_of(layer, [(1, 3, 4, 4)]), Affine.of(2.0, [0.5, -1.0], 2))
+    assert change.param.convolution_param.bias_term
+    assert len(change.param.param) == 0
+    np.testing.assert_array_equal(change.blobs[1], [0.5, -1.0])
+    assert not layer.param.convolution_param.bias_term, "the old parameters are a value, and must not change"
+
+
+def test_a_scale_alone_gives_no_bias() -> None:
+    layer = with_params(1)
+    change = absorb_backward(place_of(layer, [(1, 3, 4, 4)]), Affine.of([2.0, -1.0], 0.0, 2))
+    assert change.param is layer.param
+    assert len(change.blobs) == 1
+
+
+def test_an_added_bias_gets_a_param_of_its_own_where_the_weight_has_one() -> None:
+    layer = with_params(1, name="shared")
+    change = absorb_forward(place_of(layer, [(1, 3, 4, 4)]), Affine.of(2.0, 0.5, 3))
+    weight, bias = change.param.param
+    assert (weight.name, weight.lr_mult) == ("shared", 2)
+    assert (bias.name, bias.lr_mult, bias.decay_mult) == ("", 2, 0.5)
+    assert len(layer.param.param) == 1
+
+
+def test_an_added_bias_takes_a_param_that_is_there_already() -> None:
+    change = absorb_backward(place_of(with_params(2), [(1, 3, 4, 4)]), Affine.of(2.0, 0.5, 2))
+    assert len(change.param.param) == 2
+
+
+def test_an_added_bias_is_said_where_tengine_keeps_a_depthwise_convolution() -> None:
+    said = "num_output: 4 kernel_size: 2 stride: 2 bias_term: false"
+    text = f'type: "DepthwiseConvolution" DepthwiseConvolution_param {{ {said} }}'
+    place = place_of(layer_of(text, blobs=[signed(np.random.default_rng(1), (4, 1, 2, 2))]), [(1, 4, 4, 4)])
+    param = absorb_backward(place, Affine.of(2.0, 0.5, 4)).param
+    assert not param.HasField("convolution_param"), "it would hide the other one"
+    assert param.DepthwiseConvolution_param.bias_term
+    assert param.DepthwiseConvolution_param.stride[:] == [2]
+
+
+# Refusals.
+
+
+def refuses(text: str, bottoms: list[Shape], blobs: list[Array], match: str, tops: int = 1, channels: int = 3) -> None:
+    """Neither way lets an affine in."""
+    place = place_of(layer_of(text, len(bottoms), tops, blobs), bottoms)
+    for absorb in (absorb_backward, absorb_forward):
+        with pytest.raises(Blocked, match=match):
+            absorb(place, Affine.of(2.0, 0.0, channels))
+
+
+def test_a_layer_that_works_on_several_blobs_refuses_since_the_others_would_change() -> None:
+    blobs = [signed(np.random.default_rng(0), (3, 3, 1, 1))]
+    text = 'type: "Convolution" convolution_param { num_output: 3 kernel_size: 1 bias_term: false }'
+    refuses(text, [(1, 3, 2, 2)] * 2, blobs, "several blobs", tops=2)
+
+
+def test_a_weight_that_is_a_blob_of_the_net_refuses_since_nothing_is_learned() -> None:
+    refuses(
+        'type: "InnerProduct" inner_product_param { num_output: 3 bias_term: false }', [(1, 3), (3, 3)], [], "weight"
+    )
+
+
+def test_an_inner_product_along_another_axis_refuses_since_its_rows_are_no_channels() -> None:
+    rng = np.random.default_rng(0)
+    text = 'type: "InnerProduct" inner_product_param { num_output: 3 axis: 2 bias_term: false }'
+    bottom, weight, affine = signed(rng, (2, 3, 4)), signed(rng, (3, 4)), keeps_zero(rng, 3)
+    refuses(text, [(2, 3, 4)], [weight], "axis 2")
+    wanted = applied(affine, run(text, [bottom], blobs=[weight])[0])
+    anyway = run(text, [bottom], blobs=[affine.scale.reshape(-1, 1) * weight])[0]
+    assert difference([wanted], [anyway]) > 1e-3
+
+
+def test_an_embed_of_more_than_a_list_refuses_since_its_channels_are_another_axis() -> None:
+    rng = np.random.default_rng(0)
+    text = 'type: "Embed" embed_param { num_output: 3 input_dim: 4 bias_term: false }'
+    index, weight, affine = np.arange(6.0).reshape(2, 3) % 4, signed(rng, (4, 3)), keeps_zero(rng, 3)
+    with pytest.raises(Blocked, match="its channels are not the affine's"):
+        absorb_backward(place_of(layer_of(text, blobs=[weight]), [(2, 3)]), affine)
+    wanted = applied(affine, run(text, [index], blobs=[weight])[0])
+    assert difference([wanted], [run(text, [index], blobs=[affine.scale * weight])[0]]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "bottom", "weight"),
+    [
+        (
+            'type: "Convolution" convolution_param { num_output: 3 kernel_size: 1 relu: true }',
+            (1, 3, 2, 2),
+            (3, 3, 1, 1),
+        ),
+        ('type: "InnerProduct" inner_product_param { num_output: 3 relu: true }', (1, 3), (3, 3)),
+    ],
+)
+def test_a_fused_relu_refuses_since_the_affine_stands_behind_it(text: str, bottom: Shape, weight: Shape) -> None:
+    rng = np.random.default_rng(0)
+    blobs = [signed(rng, weight), signed(rng, (3,))]
+    refuses(text, [bottom], blobs, "a ReLU is fused into it")
+    plain = text.replace("relu: true", "")
+    top = run(plain, [signed(rng, bottom)], blobs=blobs)[0]
+    affine = keeps_zero(rng, 3)
+    assert difference([applied(affine, np.maximum(top, 0))], [np.maximum(applied(affine, top), 0)]) > 1e-3
+
+
+def test_a_convolution_along_another_axis_refuses() -> None:
+    blobs = [signed(np.random.default_rng(0), (3, 4, 1, 1))]
+    text = 'type: "Convolution" convolution_param { num_output: 3 kernel_size: 1 axis: 2 bias_term: false }'
+    refuses(text, [(1, 3, 4, 2, 2)], blobs, "its channel axis is 2")
+
+
+def test_a_plane_of_unknown_size_stops_an_inner_product_alone() -> None:
+    rng = np.random.default_rng(0)
+    layer = layer_of('type: "InnerProduct" inner_product_param { num_output: 2 }', blobs=[signed(rng, (2, 12))])
+    place = Place(layer, {"b0": (-1, 3, -1, -1), "t0": (-1, 2)})
+    with pytest.raises(Blocked, match="unknown"):
+        absorb_forward(place, Affine.of(2.0, 0.0, 3))
+
+
+# One rounding, and nothing that is not finite.
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_folded_value_is_rounded_once_however_many_affines_came(times: int) -> None:
+    rng = np.random.default_rng(times)
+    weight, bias = (signed(rng, shape).astype(np.float32) for shape in ((2, 3, 1, 2), (2,)))
+    text = 'type: "Convolution" convolution_param { num_output: 2 kernel_h: 1 kernel_w: 2 }'
+    layer = layer_of(text, blobs=[weight, bias])
+    exact_weight = np.vectorize(Fraction)(weight.astype(np.float64))
+    exact_bias = np.vectorize(Fraction)(bias.astype(np.float64))
+    for _ in range(times):
+        behind, front = any_affine(rng, 2), any_affine(rng, 3)
+        for absorb, affine in ((absorb_backward, behind), (absorb_forward, front)):
+            change = absorb(place_of(layer, [(1, 3, 4, 4)]), affine)
+            layer.blobs, layer.param = change.blobs, change.param
+        s, h = (np.vectorize(Fraction)(vector).reshape(-1, 1, 1, 1) for vector in (behind.scale, behind.shift))
+        exact_weight, exact_bias = s * exact_weight, s.ravel() * exact_bias + h.ravel()
+        s, h = (np.vectorize(Fraction)(vector).reshape(1, -1, 1, 1) for vector in (front.scale, front.shift))
+        exact_bias = exact_bias + (exact_weight * h).sum(axis=(1, 2, 3))
+        exact_weight = exact_weight * s
+    for blob, exact in zip(layer.blobs, (exact_weight, exact_bias), strict=True):
+        assert blob.dtype == np.float32
+        for value, wanted in zip(blob.ravel(), exact.ravel(), strict=True):
+            assert abs(Fraction(float(value)) - wanted) <= Fraction(51, 100) * Fraction(float(np.spacing(abs(value))))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_stored_type_is_kept(dtype: type) -> None:
+    weight: npt.NDArray[Any] = signed(np.random.default_rng(0), (2, 3)).astype(dtype)
+    layer = layer_of('type: "InnerProduct" inner_product_param { num_output: 2 bias_term: false }', blobs=[weight])
+    change = absorb_backward(place_of(layer, [(1, 3)]), Affine.of(2.0, 1.0, 2))
+    assert [blob.dtype for blob in change.blobs.stored] == [dtype, dtype]
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "affine"),
+    [
+        (1e30, 1.0, Affine.of([1e9, 1.0], 0.0, 2)),
+        (1.0, 1e30, Affine.of([1e9, 1.0], 0.0, 2)),
+        (1.0, 1.0, Affine.of(1.0, [0.0, 1e39], 2)),
+        (np.nan, 1.0, Affine.of(2.0, 0.0, 2)),
+        (np.inf, 1.0, Affine.of(2.0, 0.0, 2)),
+        (1.0, np.inf, Affine.of(2.0, 0.0, 2)),
+    ],
+)
+def test_a_value_that_would_not_be_finite_refuses(weight: float, bias: float, affine: Affine) -> None:
+    blobs = [np.full((2, 3), weight, np.float32), np.full(2, bias, np.float32)]
+    layer = layer_of('type: "InnerProduct" inner_product_param { num_output: 2 }', blobs=blobs)
+    with pytest.raises(Blocked, match="would not be finite"):
+        absorb_backward(place_of(layer, [(1, 3)]), affine)
+
+
+def test_a_large_factor_of_small_weights_is_no_overflow() -> None:
+    blobs = [np.array([[1e-30, 1e30]], np.float32)]
+    layer = layer_of('type: "InnerProduct" inner_product_param { num_output: 1 bias_term: false }', blobs=blobs)
+    change = absorb_forward(place_of(layer, [(1, 2)]), Affine.of([1e30, 1e-30], 0.0, 2))
+    np.testing.assert_allclose(change.blobs[0], [[1.0, 1.0]], rtol=1e-6)
+
+
+def test_an_affine_as_a_scale_layer_has_a_bias_only_where_there_is_a_shift() -> None:
+    layer = layer_of(
+        'name: "bn" type: "BatchNorm" bottom: "x" top: "y" param { lr_mult: 0 } batch_norm_param { eps: 1 }'
+    )
+    change = rewritten_as_scale(layer, Affine.of([2.0, 3.0], 0.0, 2), np.dtype(np.float32))
+    assert text_format.MessageToString(change.param, as_one_line=True) == (
+        'name: "bn" type: "Scale" bottom: "x" top: "y" scale_param { }'
+    )
+    assert change.blobs.shapes == ((2,),)
+    change = rewritten_as_scale(layer, Affine.of([2.0, 3.0], [0.0, 1.0], 2), np.dtype(np.float32))
+    assert change.param.scale_param.bias_term
+    assert change.blobs.shapes == ((2,), (2,))
+    with pytest.raises(Blocked):
+        rewritten_as_scale(layer, Affine.of(1e39, 0.0, 2), np.dtype(np.float32))
+
+
+def test_the_sizes_of_these_rows_are_those_that_bnfold_promises() -> None:
+    for row in ROWS:
+        if row.type != "Embed":
+            place = row.place([np.zeros(row.weight)], bias=False)
+            linear = LINEAR[row.type](place)
+            assert abs(prod(linear.view)) == prod(row.weight), row.name

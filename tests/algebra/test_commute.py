@@ -1,0 +1,180 @@
+"""Every row of the commuting table in every mode of its layer: the law holds, and what it refuses would be wrong.
+
+Back is `A(L(x)) == L(A'(x))`, forward `L(A(x)) == A'(L(x))`, in float64 by the oracle, to 1e-12 of the largest value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from algebra.commute_kinds import Affines, Back, Forward, Row
+from algebra.commute_rows import BACK, CROP_C, FORWARD, POOL_MAX_MASK, pooling
+from algebra.rows import Array, applied, difference, layer_of, place_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.commute import COMMUTE, Moved
+from bnfold.algebra.records import Blocked
+from bnfold.net import Shape
+
+
+def moved_back(case: Back, affine: Affine, blobs: Sequence[Array]) -> list[Moved]:
+    layer = layer_of(case.row.text, len(case.row.bottoms), case.row.tops, blobs)
+    return list(COMMUTE[case.row.type].back(place_of(layer, case.row.bottoms), affine, case.top))
+
+
+def moved_forward(row: Row, affines: Affines, blobs: Sequence[Array]) -> Moved:
+    layer = layer_of(row.text, len(row.bottoms), row.tops, blobs)
+    return COMMUTE[row.type].forward(place_of(layer, row.bottoms), affines)
+
+
+def two_ways_back(case: Back, affine: Affine, moved: Affines, bottoms: list[Array], blobs: list[Array]) -> float:
+    """How much `L(A'(x))` differs from `A(L(x))`; the tops without an affine must not change."""
+    wanted = case.row.run(bottoms, blobs)
+    wanted[case.top] = applied(affine, wanted[case.top])
+    return difference(wanted, case.row.run([applied(a, b) for a, b in zip(moved, bottoms, strict=True)], blobs))
+
+
+def two_ways_forward(row: Row, affines: Affines, moved: Affines, bottoms: list[Array], blobs: list[Array]) -> float:
+    """How much `A'(L(x))` differs from `L(A(x))`."""
+    wanted = row.run([applied(a, b) for a, b in zip(affines, bottoms, strict=True)], blobs)
+    return difference(wanted, [applied(a, t) for a, t in zip(moved, row.run(bottoms, blobs), strict=True)])
+
+
+def back_id(case: Back) -> str:
+    return f"{case.row.name}, top {case.top}" if case.row.tops > 1 else case.row.name
+
+
+seeds = given(st.integers(0, 2**32 - 1))
+few = settings(max_examples=8, derandomize=True, deadline=None)
+
+
+@pytest.mark.parametrize("case", [case for case in BACK if case.passes], ids=back_id)
+@few
+@seeds
+def test_an_affine_moved_back_gives_the_same_tops(case: Back, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bottoms, blobs = case.row.sample(rng)
+    assert case.passes is not None
+    affine = case.passes(rng, case.row.run(bottoms, blobs)[case.top].shape[1])
+    alternatives = moved_back(case, affine, blobs)
+    assert alternatives
+    for moved in alternatives:
+        assert two_ways_back(case, affine, moved, bottoms, blobs) <= 1e-12
+
+
+@pytest.mark.parametrize("case", [case for case in FORWARD if case.passes], ids=lambda case: case.row.name)
+@few
+@seeds
+def test_an_affine_moved_forward_gives_the_same_tops(case: Forward, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bottoms, blobs = case.row.sample(rng)
+    assert case.passes is not None
+    affines = case.passes(rng)
+    moved = moved_forward(case.row, affines, blobs)
+    assert two_ways_forward(case.row, affines, moved, bottoms, blobs) <= 1e-12
+
+
+@pytest.mark.parametrize("case", [case for case in BACK if case.refuses], ids=back_id)
+@few
+@seeds
+def test_what_may_not_move_back_would_give_other_tops(case: Back, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bottoms, blobs = case.row.sample(rng)
+    for refused in case.refuses:
+        affine = refused(rng, case.row.run(bottoms, blobs)[case.top].shape[1])
+        with pytest.raises(Blocked):
+            moved_back(case, affine, blobs)
+        moved = case.anyway(affine) if case.anyway else [affine, *[None] * (len(bottoms) - 1)]
+        assert not two_ways_back(case, affine, moved, bottoms, blobs) < 1e-3
+
+
+@pytest.mark.parametrize("case", [case for case in FORWARD if case.refuses], ids=lambda case: case.row.name)
+@few
+@seeds
+def test_what_may_not_move_forward_would_give_other_tops(case: Forward, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bottoms, blobs = case.row.sample(rng)
+    for refused in case.refuses:
+        affines = refused(rng)
+        with pytest.raises(Blocked):
+            moved_forward(case.row, affines, blobs)
+        assert not two_ways_forward(case.row, affines, anyway_forward(case, affines), bottoms, blobs) < 1e-3
+
+
+def anyway_forward(case: Forward, affines: Affines) -> Affines:
+    if case.anyway:
+        return case.anyway(affines)
+    arriving = next(affine for affine in affines if affine is not None)
+    return [arriving, *[None] * (case.row.tops - 1)]
+
+
+def test_every_row_of_the_table_has_its_properties() -> None:
+    assert {case.row.type for case in BACK if case.passes} == set(COMMUTE)
+    assert {case.row.type for case in FORWARD if case.passes} == set(COMMUTE)
+
+
+def test_every_row_with_a_condition_shows_what_it_refuses() -> None:
+    unconditional = {"Concat", "Crop", "Interp", "PixelShuffle", "ShuffleChannel"}
+    assert {case.row.type for case in BACK if case.refuses} == set(COMMUTE) - unconditional
+
+
+def test_stochastic_pooling_refuses_since_its_weights_are_its_values() -> None:
+    row = pooling("pool: STOCHASTIC kernel_size: 2 stride: 2", shape=(1, 1, 2, 2))
+    affine = Affine.of(1.0, 3.0, 1)
+    with pytest.raises(Blocked, match="STOCHASTIC pooling is no fixed function"):
+        moved_back(Back(row), affine, [])
+    window = np.array([1.0, 2.0, 3.0, 4.0])
+    # At TEST it gives the mean of the window weighted by itself.
+    pooled, pooled_after = ((values**2).sum() / values.sum() for values in (window, window + 3.0))
+    assert abs(pooled_after - (pooled + 3.0)) > 1e-3
+
+
+def test_the_reverse_of_reorg_refuses_since_no_two_forks_agree_on_it() -> None:
+    row = Row("reorg", 'type: "Reorg" reorg_param { stride: 2 reverse: true }', ((1, 4, 2, 2),))
+    with pytest.raises(Blocked, match="reverse"):
+        moved_back(Back(row), Affine.of(2.0, 1.0, 1), [])
+
+
+def test_an_affine_of_a_mask_cannot_move() -> None:
+    with pytest.raises(Blocked, match="no values of the channels"):
+        moved_back(Back(POOL_MAX_MASK, top=1), Affine.of(2.0, 0.0, 4), [])
+
+
+def test_a_reshape_of_a_vector_has_no_channels_to_give_an_affine_to() -> None:
+    row = Row("reshape", 'type: "Reshape" reshape_param { shape { dim: 2 dim: 3 } }', ((6,),))
+    with pytest.raises(Blocked):
+        moved_back(Back(row), Affine.of(2.0, 0.0, 3), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ('type: "Flatten"', (2, 3, -1, 4)),
+        ('type: "Crop"', (2, 3, -1, 4)),
+        ('type: "ShuffleChannel" shuffle_channel_param { group: 3 }', (2, 3, -1, -1)),
+        ('type: "Reshape" reshape_param { shape { dim: -1 dim: 6 } }', (-1, 3)),
+    ],
+)
+def test_sizes_that_depend_on_the_data_stop_what_needs_them(text: str, shape: Shape) -> None:
+    bottoms = (shape, shape) if "Crop" in text else (shape,)
+    row = Row("unknown sizes", text, bottoms)
+    with pytest.raises(Blocked):
+        moved_back(Back(row), Affine.of(2.0, 0.0, 6 if "6" in text else 3), [])
+
+
+@pytest.mark.parametrize("text", ['type: "ReLU"', 'type: "Pooling" pooling_param { global_pooling: true }'])
+def test_sizes_that_depend_on_the_data_do_not_stop_what_does_not_need_them(text: str) -> None:
+    row = Row("unknown sizes", text, ((-1, 3, -1, -1),))
+    (moved,) = moved_back(Back(row), Affine.of(2.0, 0.0, 3), [])
+    assert moved[0] is not None
+
+
+def test_a_channel_that_is_cropped_away_gets_the_identity() -> None:
+    (moved,) = moved_back(Back(CROP_C), Affine.of(3.0, 1.0, 2), [])
+    assert moved[0] is not None
+    np.testing.assert_array_equal(moved[0].scale, [1, 1, 3, 3, 1])
+    np.testing.assert_array_equal(moved[0].shift, [0, 0, 1, 1, 0])

@@ -1,0 +1,224 @@
+"""Which layers are per-channel affines: each agrees with the oracle, and what is none along the channels is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from algebra.rows import Array, applied, difference, layer_of, run, signed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.recognise import AFFINES, Reading, recognise
+from bnfold.algebra.records import Blocked
+from bnfold.errors import ModelError
+from bnfold.net import Shape
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer that is an affine: what it says, what it reads, the shapes of what it learned."""
+
+    text: str
+    bottom: Shape
+    blobs: tuple[Shape, ...] = ()
+    factor: float = 1.0
+
+    def sample(self, rng: np.random.Generator) -> tuple[Array, list[Array]]:
+        """Noise; a blob where the factor of a BatchNorm stands holds that, and what may be a variance is positive."""
+        blobs = [signed(rng, shape) for shape in self.blobs]
+        if "BatchNorm" in self.text or len(blobs) == 4:
+            blobs = [np.abs(blob) if index in (1, 3) else blob for index, blob in enumerate(blobs)]
+        return signed(rng, self.bottom), [
+            np.full(shape, self.factor) if shape == (1,) and self.bottom[1] > 1 else blob
+            for shape, blob in zip(self.blobs, blobs, strict=True)
+        ]
+
+
+EPS = "eps: 0.0009765625"
+BVLC = ((4,), (4,), (1,))
+V015 = ((1, 4, 1, 1),) * 4
+FOUR = (2, 4, 3, 3)
+
+ROWS = [
+    Row(f'type: "BatchNorm" batch_norm_param {{ {EPS} }}', FOUR, BVLC),
+    Row(f'type: "BatchNorm" batch_norm_param {{ {EPS} use_global_stats: true }}', FOUR, BVLC, factor=999.5),
+    Row(f'type: "BatchNorm" batch_norm_param {{ {EPS} }}', (2, 4), BVLC, factor=0.25),
+    Row(f'type: "BatchNorm" batch_norm_param {{ {EPS} scale_bias: true }}', FOUR, (*BVLC, (4,), (4,))),
+    Row(f'type: "BatchNorm" batch_norm_param {{ {EPS} }}', FOUR, V015),
+    Row(f'type: "CuDNNBatchNorm" batch_norm_param {{ {EPS} }}', FOUR, BVLC, factor=3.0),
+    Row(f'type: "BN" bn_param {{ {EPS} }}', FOUR, V015),
+    Row(f'type: "BN" bn_param {{ {EPS} frozen: true }}', FOUR, V015),
+    Row('type: "BN" bn_param { bn_mode: INFERENCE }', FOUR, ((1, 4, 1, 1), (1, 4, 1, 1))),
+    Row('type: "Bias"', FOUR, ((4,),)),
+    Row('type: "Bias" bias_param { axis: -2 }', (2, 4, 3), ((4,),)),
+    Row('type: "Bias" bias_param { num_axes: 0 }', FOUR, ((),)),
+    Row('type: "Dropout"', FOUR),
+    Row('type: "Dropout" dropout_param { dropout_ratio: 0.25 scale_train: false }', FOUR),
+    Row('type: "EltwiseAffine"', FOUR, ((4,), (4,))),
+    Row('type: "EltwiseAffine"', (2, 4), ((), ())),
+    Row('type: "Power"', FOUR),
+    Row('type: "Power" power_param { scale: -0.5 shift: 0.25 }', (2, 4)),
+    Row('type: "Scale"', FOUR, ((4,),)),
+    Row('type: "Scale" scale_param { bias_term: true }', (2, 4), ((4,), (4,))),
+    Row('type: "Scale" scale_param { axis: -3 bias_term: true }', FOUR, ((4,), (4,))),
+    Row('type: "Scale" scale_param { num_axes: 0 bias_term: true }', FOUR, ((), ())),
+    Row('type: "Scale" scale_param { num_axes: -1 }', (2, 4, 1, 1), ((4, 1, 1),)),
+    Row('type: "Scale" scale_param { axis: 0 num_axes: 2 }', (1, 4, 3), ((1, 4),)),
+    Row('type: "Scale" scale_param { axis: 0 num_axes: -1 bias_term: true }', (1, 4, 1), ((1, 4, 1), (1, 4, 1))),
+    Row('type: "Scale" scale_param { axis: 2 bias_term: true }', (2, 4, 1), ((1,), (1,))),
+    Row('type: "SeLuDropout"', FOUR),
+    Row('type: "SpatialDropout"', FOUR),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.text)
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_affine_of_a_layer_is_what_the_oracle_computes(row: Row, seed: int) -> None:
+    bottom, blobs = row.sample(np.random.default_rng(seed))
+    affine = recognise(layer_of(row.text, blobs=blobs), row.bottom, Reading())
+    assert affine is not None
+    assert affine.channels == row.bottom[1]
+    assert difference(run(row.text, [bottom], blobs=blobs), [applied(affine, bottom)]) <= 1e-12
+
+
+def test_every_row_of_the_table_has_its_properties() -> None:
+    assert {layer_of(row.text).type for row in ROWS} == set(AFFINES)
+
+
+def read(text: str, bottom: Shape | None = FOUR, blobs: list[Array] | None = None, bottoms: int = 1) -> Affine | None:
+    return recognise(layer_of(text, bottoms, blobs=blobs or []), bottom, Reading())
+
+
+def batch_norm(param: str = "") -> tuple[str, list[Array]]:
+    rng = np.random.default_rng(0)
+    blobs = [signed(rng, (4,)), np.abs(signed(rng, (4,))), np.array([1.0])]
+    return f'type: "BatchNorm" batch_norm_param {{ {EPS} {param} }}', blobs
+
+
+# What is none.
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ('type: "Scale" scale_param { axis: 2 }', (3,)),
+        ('type: "Scale" scale_param { axis: 1 num_axes: -1 }', (4, 3, 3)),
+        ('type: "Scale" scale_param { axis: 0 }', (2,)),
+        ('type: "Bias" bias_param { axis: 2 num_axes: 2 }', (3, 3)),
+    ],
+)
+def test_values_that_differ_along_another_axis_are_refused_since_no_channel_has_one(text: str, shape: Shape) -> None:
+    rng = np.random.default_rng(0)
+    bottom, learned = signed(rng, FOUR), signed(rng, shape)
+    with pytest.raises(Blocked, match="differ along an axis that is not the channel axis"):
+        read(text, blobs=[learned])
+    # The best that one value per channel could do: the mean of what each channel sees.
+    top = run(text, [bottom], blobs=[learned])[0]
+    scaled = "Scale" in text
+    seen = (top / bottom if scaled else top - bottom).mean(axis=(0, 2, 3))
+    guess = Affine(seen, np.zeros(4)) if scaled else Affine(np.ones(4), seen)
+    assert difference([top], [applied(guess, bottom)]) > 1e-3
+
+
+def test_values_that_are_equal_along_another_axis_are_one_affine() -> None:
+    affine = read('type: "Scale" scale_param { axis: 1 num_axes: 3 }', blobs=[np.full((4, 3, 3), 2.5)])
+    assert affine is not None
+    np.testing.assert_array_equal(affine.scale, np.full(4, 2.5))
+
+
+def test_statistics_of_the_batch_are_refused_since_another_batch_gives_another_affine() -> None:
+    text, blobs = batch_norm("use_global_stats: false")
+    with pytest.raises(Blocked, match="use_global_stats is false, so its statistics follow each batch"):
+        read(text, blobs=blobs)
+    rng = np.random.default_rng(0)
+    first, second = signed(rng, FOUR), signed(rng, FOUR)
+    alone = run(text, [first], blobs=blobs)[0]
+    together = run(text, [np.concatenate([first, second])], blobs=blobs)[0][:2]
+    assert difference([alone], [together]) > 1e-3
+
+
+def test_statistics_of_the_batch_are_taken_as_stored_when_the_user_says_so_and_that_is_noted() -> None:
+    text, blobs = batch_norm("use_global_stats: false")
+    reading = Reading(assume_global_stats=True)
+    affine = recognise(layer_of(text, blobs=blobs), FOUR, reading)
+    assert affine is not None
+    stored = read(text.replace("false", "true"), blobs=blobs)
+    assert stored is not None
+    assert affine.equals(stored)
+    assert reading.notes == ["layer 'x' (BatchNorm): taken as use_global_stats: true, as --assume-global-stats asks"]
+
+
+def test_the_learn_mode_of_segnet_is_refused_since_it_follows_the_batch() -> None:
+    rng = np.random.default_rng(0)
+    blobs = [signed(rng, (1, 4, 1, 1)), signed(rng, (1, 4, 1, 1))]
+    with pytest.raises(Blocked, match="bn_mode is LEARN"):
+        read('type: "BN" bn_param { bn_mode: LEARN }', blobs=blobs)
+    bottom = signed(rng, FOUR)
+    learning, inference = (
+        run(f'type: "BN" bn_param {{ bn_mode: {mode} }}', [bottom], blobs=blobs) for mode in ("LEARN", "INFERENCE")
+    )
+    assert difference(learning, inference) > 1e-3
+
+
+@pytest.mark.parametrize("power", ["2", "0.5", "0"])
+def test_a_power_that_is_not_1_is_no_affine(power: str) -> None:
+    assert read(f'type: "Power" power_param {{ power: {power} scale: 2 }}') is None
+
+
+def test_an_unknown_layer_is_no_affine() -> None:
+    assert read('type: "ReLU"') is None
+
+
+def test_a_factor_that_is_a_blob_of_the_net_is_no_affine() -> None:
+    assert read('type: "Scale"', bottoms=2) is None
+    assert read('type: "Bias"', bottoms=2) is None
+
+
+@pytest.mark.parametrize(
+    ("bottom", "reason"),
+    [(None, "the shape of 'b0' is unknown"), ((4,), "no channel axis"), ((2, -1, 3), "unknown")],
+)
+def test_a_bottom_without_channels_is_refused(bottom: Shape | None, reason: str) -> None:
+    with pytest.raises(Blocked, match=reason):
+        read('type: "Power" power_param { scale: 2 }', bottom)
+
+
+@pytest.mark.parametrize("text", ['type: "Scale"', 'type: "Bias"'])
+def test_a_layer_without_its_values_is_refused(text: str) -> None:
+    with pytest.raises(Blocked, match="it has no learned values"):
+        read(text)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(Blocked, match="not finite"):
+        read('type: "Scale"', blobs=[np.array([1.0, value, 1.0, 1.0])])
+
+
+def test_statistics_of_another_number_of_channels_are_an_error() -> None:
+    text, blobs = batch_norm()
+    with pytest.raises(ModelError, match=r"layer 'x' \(BatchNorm\).* 4 .* 6"):
+        read(text, (2, 6, 3, 3), blobs)
+
+
+def test_a_factor_of_0_beside_no_statistics_is_noted_as_never_trained() -> None:
+    text, _ = batch_norm()
+    reading = Reading()
+    affine = recognise(layer_of(text, blobs=[np.zeros(4), np.zeros(4), np.zeros(1)]), FOUR, reading)
+    assert affine is not None
+    np.testing.assert_allclose(affine.scale, 32.0)
+    assert reading.notes == ["layer 'x' (BatchNorm): its scale_factor is 0, so it was never trained"]
+
+
+def test_arithmetic_stays_in_float64_whatever_is_stored() -> None:
+    text, blobs = batch_norm()
+    wide = read(text, blobs=[blob.astype(np.float32).astype(np.float64) for blob in blobs])
+    narrow = read(text, blobs=[blob.astype(np.float32) for blob in blobs])
+    assert wide is not None
+    assert narrow is not None
+    assert narrow.scale.dtype == np.float64
+    assert narrow.equals(wide)

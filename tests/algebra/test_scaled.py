@@ -1,0 +1,90 @@
+"""Weights times factors: what is streamed is what is computed, in pieces of bounded size."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnfold.algebra import scaled as module
+from bnfold.algebra.scaled import Scaled, same_values, scaled, stays_finite
+
+views = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)
+
+
+@st.composite
+def products(draw: st.DrawFn) -> tuple[Scaled, np.ndarray]:
+    """A product of up to three factors that broadcast along any axes, and the same computed at once."""
+    view = draw(views)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weight = rng.standard_normal(view).astype(draw(st.sampled_from([np.float32, np.float64])))
+    exact = weight.astype(np.float64)
+    shape = draw(st.sampled_from([(weight.size,), view]))
+    blob: Any = weight.reshape(shape)
+    for _ in range(draw(st.integers(1, 3))):
+        factor = rng.standard_normal([size if draw(st.booleans()) else 1 for size in view])
+        blob = scaled(blob, view, factor)
+        exact = exact * factor
+    return blob, exact.reshape(shape)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(products(), st.integers(1, 40))
+def test_the_chunks_are_the_array_in_pieces_of_bounded_size(product: tuple[Scaled, np.ndarray], limit: int) -> None:
+    blob, exact = product
+    with mock.patch.object(module, "CHUNK_VALUES", limit):
+        pieces = list(blob.chunks())
+        array = blob.array()
+    assert all(piece.ndim == 1 and piece.size <= limit and piece.dtype == blob.dtype for piece in pieces)
+    np.testing.assert_array_equal(np.concatenate(pieces).reshape(blob.shape), array)
+    assert array.shape == exact.shape
+    np.testing.assert_allclose(array, exact, rtol=1e-15 if blob.dtype == np.float64 else 6e-8)
+
+
+def test_an_empty_weight_has_no_chunks() -> None:
+    blob = scaled(np.zeros((0, 3), np.float32), (0, 3), np.ones((1, 3)))
+    assert list(blob.chunks()) == []
+    assert blob.array().shape == (0, 3)
+    assert stays_finite(blob)
+
+
+def test_a_large_weight_is_never_copied_whole_while_it_is_streamed() -> None:
+    weight = np.broadcast_to(np.float32(0.5), (64, 1 << 14))
+    blob = scaled(np.ascontiguousarray(weight), weight.shape, np.full((64, 1), 2.0))
+    assert max(chunk.size for chunk in blob.chunks()) <= module.CHUNK_VALUES
+    assert sum(chunk.size for chunk in blob.chunks()) == weight.size
+
+
+def test_factors_of_one_form_are_joined_so_that_many_affines_cost_no_more() -> None:
+    blob: Any = np.ones((4, 3), np.float32)
+    for _ in range(100):
+        blob = scaled(blob, (4, 3), np.full((4, 1), 1.01))
+        blob = scaled(blob, (4, 3), np.full((1, 3), 0.99))
+    assert isinstance(blob, Scaled)
+    assert len(blob.factors) == 2
+
+
+def test_what_is_finite_is_decided_by_the_products_and_not_by_their_bound() -> None:
+    weight = np.array([[1e-30, 1e30]], np.float32)
+    assert stays_finite(scaled(weight, (1, 2), np.array([[1e30, 1e-30]])))
+    assert not stays_finite(scaled(weight, (1, 2), np.array([[1e-30, 1e30]])))
+    assert not stays_finite(scaled(weight, (1, 2), np.array([[np.nan, 1.0]])))
+    assert not stays_finite(scaled(np.array([[np.nan, 0.0]], np.float32), (1, 2), np.zeros((1, 2))))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_same_values_are_the_same_however_they_are_stored(swap: bool) -> None:
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+    twice = scaled(weight, (2, 3), np.full((2, 1), 2.0))
+    again = scaled(weight.copy(), (2, 3), np.full((2, 1), 2.0))
+    other_law = scaled(scaled(weight, (2, 3), np.full((2, 1), 4.0)), (2, 3), np.full((1, 3), 0.5))
+    one, *equal = (2 * weight, twice, again, other_law)
+    for blob in equal:
+        assert same_values(blob, one) if swap else same_values(one, blob)
+    assert not same_values(twice, weight)
+    assert not same_values(twice, twice.array().astype(np.float64))
+    assert not same_values(twice, twice.array().reshape(3, 2))

@@ -1,0 +1,103 @@
+"""Folding takes time in proportion to the layers, and depth is no matter of recursion."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+
+import pytest
+from algebra.running import net_of
+from algebra.texts import bn, conv, data, layer, power, scale
+
+from bnfold.algebra import fold
+from bnfold.net import Net
+
+# Time and depth.
+
+
+def chain(count: int) -> Net:
+    """As many times: convolution, batch norm, scale, relu."""
+    text = data(2)
+    previous = "data"
+    one = "convolution_param { num_output: 2 kernel_size: 1 }"
+    for i in range(count // 4):
+        text += conv(f"c{i}", previous, "", one) + bn(f"b{i}", f"c{i}", f"c{i}") + scale(f"s{i}", f"c{i}", f"c{i}")
+        text += layer(f"r{i}", "ReLU", f"c{i}", f"c{i}")
+        previous = f"c{i}"
+    return net_of(text)
+
+
+def relus(count: int, end: str) -> Net:
+    """One affine behind as many ReLUs."""
+    text, previous = data(2) + conv("c", "data", "", "convolution_param { num_output: 2 kernel_size: 1 }"), "c"
+    for i in range(count):
+        text += layer(f"r{i}", "ReLU", previous, f"r{i}")
+        previous = f"r{i}"
+    return net_of(text + power("p", previous, "", end))
+
+
+def scales(count: int) -> Net:
+    """As many affines behind one ReLU, all of which go through it."""
+    text, previous = data(2) + conv("c", "data") + layer("r", "ReLU", "c"), "r"
+    for i in range(count):
+        text += power(f"p{i}", previous, f"p{i}", "scale: 2" if i % 2 else "scale: 0.5")
+        previous = f"p{i}"
+    return net_of(text)
+
+
+def stuck(count: int) -> Net:
+    """Affines that can go nowhere, one in front of each of many layers that let nothing pass."""
+    text, previous = data(2), "data"
+    for i in range(count // 2):
+        text += power(f"p{i}", previous) + layer(f"t{i}", "TanH", f"p{i}")
+        previous = f"t{i}"
+    return net_of(text)
+
+
+def seconds(net: Net) -> float:
+    """Processor time of one fold, the best of three, without Python's own search for cycles, which is not linear."""
+    gc.collect()
+    gc.disable()
+    try:
+        return min(_once(net) for _ in range(3))
+    finally:
+        gc.enable()
+
+
+def _once(net: Net) -> float:
+    start = time.process_time()
+    fold(net)
+    return time.process_time() - start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (chain, 2000),
+        (lambda n: relus(n, "scale: 2"), 500),
+        (lambda n: relus(n, "scale: 0"), 500),
+        (scales, 500),
+        (stuck, 500),
+    ],
+    ids=["chain", "relus", "zero", "scales", "stuck"],
+)
+def test_ten_times_the_layers_take_about_ten_times_as_long(make: Callable[[int], Net], count: int) -> None:
+    small, large = make(count), make(10 * count)
+    assert seconds(large) < 25 * max(seconds(small), 0.01)
+
+
+def test_an_affine_crosses_thousands_of_layers_without_recursion() -> None:
+    result = fold(relus(5000, "scale: 2"))
+    (folded,) = result.report.folded
+    assert len(folded.through) == 5000
+
+
+def test_an_affine_is_refused_behind_thousands_of_layers_without_recursion() -> None:
+    text, previous = data(2), "data"
+    for i in range(5000):
+        text += layer(f"r{i}", "ReLU", previous, f"r{i}")
+        previous = f"r{i}"
+    (kept,) = fold(net_of(text + power("p", previous))).report.kept
+    assert "'data' is an input of the network" in kept.reason

@@ -1,0 +1,399 @@
+"""Shapes: every golden's outputs, the traps of Caffe's arithmetic, and refusals of whatever does not fit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arrays import stored
+from google.protobuf import text_format
+
+from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, NetStateRule
+from bnfold.caffe.shapes import BLOB_SHAPES, SHAPES, blob_shapes, infer_shapes, output_shapes
+from bnfold.errors import ModelError
+from bnfold.net import Blobs, Layer, Net, Shape
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+
+
+def layer_of(text: str, *, bottoms: int = 1, tops: int = 1, blobs: Sequence[Shape] = ()) -> Layer:
+    """`type: "Pooling" pooling_param {...}` as a layer 'x' with so many bottoms and tops."""
+    param = text_format.Parse(text, LayerParameter())
+    learned = Blobs(np.zeros(shape, np.float32) for shape in blobs)
+    return Layer("x", param.type, [f"b{i}" for i in range(bottoms)], [f"t{i}" for i in range(tops)], learned, param)
+
+
+def tops_of(text: str, *bottoms: Shape, tops: int = 1) -> list[Shape]:
+    shapes = output_shapes(layer_of(text, bottoms=len(bottoms), tops=tops), bottoms)
+    assert shapes is not None
+    return shapes
+
+
+def is_in_test_net(param: LayerParameter) -> bool:
+    def matches(rule: NetStateRule) -> bool:
+        return not rule.HasField("phase") or rule.phase == 1
+
+    return any(map(matches, param.include)) if param.include else not any(map(matches, param.exclude))
+
+
+def golden_net(folder: Path) -> tuple[Net, dict[str, str]]:
+    """The TEST net of a case and, for each name in the file, the blob that is its last version."""
+    written = text_format.Parse((folder / "net.prototxt").read_text(), NetParameter())
+    binary = NetParameter.FromString((folder / "net.caffemodel").read_bytes())
+    learned = {layer.name: Blobs(np.zeros(list(blob.shape.dim)) for blob in layer.blobs) for layer in binary.layer}
+    inputs = {name: array.shape for name, array in stored(folder / "inputs.npz").items()}
+    given_shapes = folder / "input_shapes.json"
+    if given_shapes.exists():
+        inputs |= {name: tuple(shape) for name, shape in json.loads(given_shapes.read_text()).items()}
+    version = {name: name for name in inputs}
+    layers = []
+    for param in filter(is_in_test_net, written.layer):
+        if not param.bottom and all(top in inputs or top == "label" for top in param.top):
+            continue
+        if "label" in param.bottom:
+            continue
+        bottoms = [version[bottom] for bottom in param.bottom]
+        for top in param.top:
+            version[top] = f"{top}@{param.name}" if top in version else top
+        tops = [version[top] for top in param.top]
+        layers.append(Layer(param.name, param.type, bottoms, tops, learned.get(param.name, Blobs()), param))
+    return Net(folder.name, layers, inputs), version
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_inferred_shapes_are_those_of_the_golden_outputs(case: str) -> None:
+    net, version = golden_net(GOLDEN / case)
+    shapes = infer_shapes(net)
+    outputs = stored(GOLDEN / case / "outputs.npz")
+    assert outputs
+    for name in outputs:
+        inferred = shapes[version[name]]
+        assert inferred is not None, name
+        actual = outputs[name].shape
+        assert len(inferred) == len(actual), (name, inferred, actual)
+        assert all(a in (-1, b) for a, b in zip(inferred, actual, strict=True)), (name, inferred, actual)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_promised_blob_shapes_are_those_of_the_golden_weights(case: str) -> None:
+    net, _ = golden_net(GOLDEN / case)
+    shapes = infer_shapes(net)
+    for layer in net.layers:
+        bottoms = [shapes[bottom] or () for bottom in layer.bottoms]
+        promised = blob_shapes(layer, bottoms)
+        if promised is not None:
+            assert tuple(promised) == layer.blobs.shapes, layer
+
+
+# Traps of Caffe's arithmetic.
+
+
+@pytest.mark.parametrize(
+    ("text", "bottom", "top"),
+    [
+        ("kernel_size: 3 stride: 2", (1, 4, 8, 8), (1, 4, 4, 4)),  # ceil
+        ("kernel_size: 3 stride: 2 round_mode: FLOOR", (1, 4, 8, 8), (1, 4, 3, 3)),
+        ("kernel_size: 3 stride: 2 ceil_mode: false", (1, 4, 8, 8), (1, 4, 3, 3)),
+        ("kernel_size: 3 stride: 2 ceil_mode: true", (1, 4, 8, 8), (1, 4, 4, 4)),
+        ("kernel_size: 3 stride: 2 torch_pooling: true", (1, 4, 8, 8), (1, 4, 3, 3)),
+        ("kernel_size: 2 stride: 2 pad: 1", (1, 4, 5, 5), (1, 4, 3, 3)),  # 4 windows, the last outside: taken back
+        ("kernel_size: 1 stride: 2", (1, 4, 6, 6), (1, 4, 4, 4)),  # outside too, but nothing is taken back without pad
+        ("kernel_h: 3 kernel_w: 1 stride_h: 2 stride_w: 1", (1, 4, 7, 7), (1, 4, 3, 7)),
+        ("kernel_size: 3 pad_h: 1 pad_w: 0 stride: 2", (1, 4, 7, 7), (1, 4, 4, 3)),
+        ("kernel_size: 5 stride: 3", (1, 4, 3, 3), (1, 4, 1, 1)),  # a window larger than the image, clipped to it
+        ("global_pooling: true", (1, 4, 7, 9), (1, 4, 1, 1)),
+        ("kernel_size_3d: 1 kernel_size_3d: 2 kernel_size_3d: 3", (1, 4, 3, 4, 5), (1, 4, 3, 3, 3)),
+        ("kernel_size: 2 stride: 2", (-1, 4, -1, 8), (-1, 4, -1, 4)),
+    ],
+)
+def test_pooling_rounds_and_clips_as_caffe_does(text: str, bottom: Shape, top: Shape) -> None:
+    assert tops_of(f'type: "Pooling" pooling_param {{ {text} }}', bottom) == [top]
+
+
+@pytest.mark.parametrize(
+    ("text", "bottom", "top"),
+    [
+        ("kernel_size: 3 dilation: 2", (1, 3, 7, 7), (1, 8, 3, 3)),
+        ("kernel_size: 3 kernel_size: 5 pad: 1 pad: 2 stride: 2 stride: 1", (1, 3, 7, 7), (1, 8, 4, 7)),
+        ("kernel_h: 1 kernel_w: 3 pad_w: 1", (1, 3, 7, 7), (1, 8, 7, 7)),
+        ("kernel_size: 3", (2, 3, 4, 5, 6), (2, 8, 2, 3, 4)),
+        ("kernel_size: 3 axis: 2", (2, 3, 4, 9), (2, 3, 8, 7)),
+        ("kernel_size: 3 axis: -2", (2, 3, 4, 9), (2, 3, 8, 7)),
+        ("kernel_size: 3 stride: 2", (-1, 3, 224, -1), (-1, 8, 111, -1)),
+    ],
+)
+def test_convolution_sizes_are_given_once_or_per_axis(text: str, bottom: Shape, top: Shape) -> None:
+    assert tops_of(f'type: "Convolution" convolution_param {{ num_output: 8 {text} }}', bottom) == [top]
+
+
+def test_deconvolution_inverts_the_convolution() -> None:
+    text = 'type: "Deconvolution" convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad: 1 dilation: 2 }'
+    assert tops_of(text, (1, 3, 5, 6)) == [(1, 6, 11, 13)]
+
+
+def test_several_bottoms_of_a_convolution_make_several_tops() -> None:
+    text = 'type: "Convolution" convolution_param { num_output: 2 kernel_size: 1 }'
+    assert tops_of(text, (1, 3, 5, 5), (1, 3, 5, 5), tops=2) == [(1, 2, 5, 5)] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "bottoms", "tops"),
+    [
+        ('type: "Concat"', [(2, 3, 4), (2, 5, 4)], [(2, 8, 4)]),
+        ('type: "Concat" concat_param { axis: -1 }', [(2, 3, 4), (2, 3, 1)], [(2, 3, 5)]),
+        ('type: "Concat" concat_param { concat_dim: 0 }', [(2, 3), (5, 3)], [(7, 3)]),
+        ('type: "Concat" concat_param { axis: 0 }', [(-1, 3), (5, 3)], [(-1, 3)]),
+        ('type: "Concat"', [(2, 3, -1), (2, 3, 7)], [(2, 6, 7)]),
+        ('type: "Slice"', [(2, 6, 4)], [(2, 3, 4), (2, 3, 4)]),
+        (
+            'type: "Slice" slice_param { slice_dim: 0 slice_point: 1 slice_point: 3 }',
+            [(6, 2)],
+            [(1, 2), (2, 2), (3, 2)],
+        ),
+        ('type: "Slice" slice_param { axis: -1 slice_point: 1 }', [(2, 6)], [(2, 1), (2, 5)]),
+        ('type: "Flatten"', [(2, 3, 4, 5)], [(2, 60)]),
+        ('type: "Flatten" flatten_param { axis: -3 end_axis: -2 }', [(2, 3, 4, 5)], [(2, 12, 5)]),
+        ('type: "Flatten"', [(-1, 3, 4, 5)], [(-1, 60)]),
+        ('type: "Reshape" reshape_param { shape { dim: 0 dim: -1 dim: 2 } }', [(2, 3, 4)], [(2, 6, 2)]),
+        ('type: "Reshape" reshape_param { shape { dim: -1 } axis: 1 num_axes: 2 }', [(2, 3, 4, 5)], [(2, 12, 5)]),
+        ('type: "Reshape" reshape_param { shape { dim: 1 } axis: -1 num_axes: 0 }', [(2, 3)], [(2, 3, 1)]),
+        ('type: "Reshape" reshape_param { shape { dim: 0 dim: 4 dim: -1 } }', [(-1, 8, 3)], [(-1, 4, 6)]),
+        ('type: "Reshape" reshape_param { shape { dim: -1 dim: 4 } }', [(-1, 8)], [(-1, 4)]),
+        ('type: "Permute" permute_param { order: 2 }', [(2, 3, 4, 5)], [(4, 2, 3, 5)]),
+        ('type: "InnerProduct" inner_product_param { num_output: 7 axis: -1 }', [(2, 3, 4)], [(2, 3, 7)]),
+        ('type: "InnerProduct" inner_product_param { num_output: 7 axis: 0 }', [(2, 3, 4)], [(7,)]),
+        ('type: "ArgMax"', [(2, 5, 4, 3)], [(2, 1, 1, 1)]),
+        ('type: "ArgMax" argmax_param { out_max_val: true top_k: 4 }', [(2, 5)], [(2, 2, 4)]),
+        ('type: "ArgMax" argmax_param { axis: -2 top_k: 2 }', [(2, 5, 4, 3)], [(2, 5, 2, 3)]),
+        ('type: "Reduction" reduction_param { axis: -1 operation: MEAN }', [(2, 5, 4)], [(2, 5)]),
+        ('type: "Reduction"', [(2, 5, 4)], [()]),
+        ('type: "Tile" tile_param { axis: -1 tiles: 3 }', [(2, 5)], [(2, 15)]),
+        ('type: "Crop" crop_param { axis: -1 offset: 2 }', [(2, 5, 9), (9, 9, 4)], [(2, 5, 4)]),
+        ('type: "Eltwise"', [(2, -1), (-1, 3)], [(2, 3)]),
+        ('type: "Scale" scale_param { axis: 0 }', [(2, 3, 4), (2, 3)], [(2, 3, 4)]),
+        ('type: "Scale"', [(2, 3, 4), ()], [(2, 3, 4)]),
+        ('type: "Interp" interp_param { zoom_factor: 3 pad_beg: -1 }', [(1, 2, 5, 6)], [(1, 2, 10, 13)]),
+        ('type: "Upsample" upsample_param { scale: 3 }', [(1, 2, 5, 6)], [(1, 2, 15, 18)]),
+        ('type: "Upsample" upsample_param { pad_out_h: true }', [(1, 2, 5, 6), (1, 2, 5, 6)], [(1, 2, 9, 12)]),
+        ('type: "Reorg" reorg_param { stride: 2 }', [(1, 2, 4, 6)], [(1, 8, 2, 3)]),
+        ('type: "Reorg" reorg_param { stride: 2 reverse: true }', [(1, 8, 2, 3)], [(1, 2, 4, 6)]),
+        ('type: "SPP" spp_param { pyramid_height: 1 }', [(1, 2, 5, 5)], [(1, 2, 1, 1)]),
+        ('type: "SPP" spp_param { pyramid_height: 2 }', [(1, 2, 5, 5)], [(1, 10)]),
+        ('type: "Im2col" convolution_param { kernel_size: 3 }', [(1, 2, 5, 6)], [(1, 18, 3, 4)]),
+        (
+            'type: "PriorBox" prior_box_param { min_size: 3 aspect_ratio: 2 }',
+            [(1, 4, 2, 3), (1, 3, 9, 9)],
+            [(1, 2, 72)],
+        ),
+        ('type: "ROIPooling" roi_pooling_param { pooled_h: 3 pooled_w: 2 }', [(1, 4, 9, 9), (-1, 5)], [(-1, 4, 3, 2)]),
+        (
+            'type: "PSROIPooling" psroi_pooling_param { output_dim: 2 group_size: 3 }',
+            [(1, 18, 9, 9), (4, 5)],
+            [(4, 2, 3, 3)],
+        ),
+        ('type: "DummyData" dummy_data_param { num: 1 channels: 2 height: 3 width: 4 }', [], [(1, 2, 3, 4)]),
+        ('type: "Input" input_param { shape { dim: 1 dim: 2 } }', [], [(1, 2), (1, 2)]),
+        ('type: "LSTM" recurrent_param { num_output: 7 }', [(4, 2, 5), (4, 2), (2, 3)], [(4, 2, 7)]),
+        (
+            'type: "LSTM" recurrent_param { num_output: 7 expose_hidden: true }',
+            [(4, 2, 5), (4, 2), (1, 2, 7), (1, 2, 7)],
+            [(4, 2, 7), (1, 2, 7), (1, 2, 7)],
+        ),
+    ],
+)
+def test_tops_have_caffes_shapes(text: str, bottoms: list[Shape], tops: list[Shape]) -> None:
+    assert tops_of(text, *bottoms, tops=len(tops)) == tops
+
+
+def test_a_detector_leaves_the_number_of_boxes_open() -> None:
+    text = 'type: "DetectionOutput" detection_output_param { num_classes: 3 }'
+    assert tops_of(text, (1, 40), (1, 30), (1, 2, 40)) == [(1, 1, -1, 7)]
+
+
+def test_a_detector_whose_counts_do_not_fit_by_ssds_rule_is_still_read() -> None:
+    # FaceBoxes lays more priors per cell than SSD; folding has nothing to do with it, and the exporter asks again.
+    text = 'type: "DetectionOutput" detection_output_param { num_classes: 3 }'
+    assert tops_of(text, (1, 40), (1, 20), (1, 2, 40)) == [(1, 1, -1, 7)]
+
+
+def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
+    text = 'type: "PriorBoxClustered" prior_box_param { width: 3 width: 5 height: 4 height: 6 }'
+    assert tops_of(text, (1, 4, 2, 3), (1, 3, 9, 9)) == [(1, 2, 2 * 3 * 2 * 4)]
+
+
+# What does not fit is a sentence.
+
+
+@pytest.mark.parametrize(
+    ("text", "bottoms", "sentence"),
+    [
+        ('type: "Pooling" pooling_param { kernel_size: 2 stride: 0 }', [(1, 2, 8, 8)], "stride 0x0 must be at least 1"),
+        ('type: "Pooling" pooling_param { kernel_size: 7 }', [(1, 2, 6, 6)], "kernel 7x7 does not fit a plane of 6x6"),
+        ('type: "Pooling" pooling_param { kernel_size: 2 pad: 2 }', [(1, 2, 6, 6)], "pad 2x2 must be smaller"),
+        ('type: "Pooling" pooling_param { }', [(1, 2, 6, 6)], "kernel_size is not given"),
+        ('type: "Pooling" pooling_param { kernel_size: 2 kernel_h: 2 }', [(1, 2, 6, 6)], "given both"),
+        (
+            'type: "Pooling" pooling_param { global_pooling: true pad: 1 }',
+            [(1, 2, 6, 6)],
+            "global pooling takes no pad",
+        ),
+        ('type: "Convolution" convolution_param { kernel_size: 3 }', [(1, 2, 6, 6)], "num_output 0 must be"),
+        ('type: "Convolution" convolution_param { num_output: 4 kernel_h: 3 }', [(1, 2, 6, 6)], "kernel_size 3x0"),
+        (
+            'type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 dilation: 4 }',
+            [(1, 2, 6, 6)],
+            "kernel 3x3 spans 9x9, which does not fit a plane of 6x6 with pad 0x0",
+        ),
+        # One pixel too few by two would be -1, which means "unknown".
+        (
+            'type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 }',
+            [(1, 2, 6, 1)],
+            "does not fit a plane of 6x1",
+        ),
+        (
+            'type: "Deconvolution" convolution_param { num_output: 4 kernel_size: 1 pad: 1 }',
+            [(1, 2, 6, 1)],
+            "pad 1x1 leaves nothing of a plane of 6x1",
+        ),
+        (
+            'type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 group: 3 }',
+            [(1, 2, 6, 6)],
+            "group 3 does not divide 2 input and 4 output channels",
+        ),
+        (
+            'type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 kernel_size: 1 kernel_size: 1 }',
+            [(1, 2, 6, 6)],
+            "kernel_size has 3 values for 2 spatial axes",
+        ),
+        (
+            'type: "Deconvolution" convolution_param { num_output: 4 kernel_size: 1 stride: 4000000000 }',
+            [(1, 2, 6, 6)],
+            "more than Caffe can hold",
+        ),
+        ('type: "Concat" concat_param { axis: 4 }', [(1, 2), (1, 2)], "axis 4 is outside a blob of 2 axes"),
+        ('type: "Concat" concat_param { axis: 1 concat_dim: 1 }', [(1, 2)], "axis and concat_dim are the same"),
+        ('type: "Concat"', [(1, 2, 3), (1, 2, 4)], "must have the same shape"),
+        ('type: "Eltwise"', [(1, 2), (1, 3)], "bottoms of 1x2 and 1x3 must have the same shape"),
+        ('type: "Eltwise" eltwise_param { coeff: 1 }', [(1, 2), (1, 2)], "1 values of coeff for 2 bottoms"),
+        ('type: "ReLU"', [], "it has 0 bottoms, but reads 1"),
+        ('type: "Reshape" reshape_param { shape { dim: -1 dim: -1 } }', [(1, 2)], "at most one -1"),
+        ('type: "Reshape" reshape_param { shape { dim: 5 } }', [(1, 2)], "1x2 cannot become 5"),
+        ('type: "Reshape" reshape_param { shape { dim: -1 dim: 4 } }', [(3, 2)], "3x2 does not divide by 4"),
+        ('type: "Slice" slice_param { slice_point: 9 }', [(1, 4)], r"slice points \(9,\) do not cut 4 into 1 parts"),
+        ('type: "SPP" spp_param { pyramid_height: 4000000000 }', [(1, 4, 8, 8)], "is not between 1 and 16"),
+        ('type: "Scale" scale_param { num_axes: 9 }', [(1, 4, 8, 8)], "reach beyond a bottom of 1x4x8x8"),
+        ('type: "Tile" tile_param { tiles: 2147483647 }', [(1, 4)], "more than Caffe can hold"),
+        ('type: "LRN" lrn_param { local_size: 4 }', [(1, 4, 8, 8)], "local_size 4 must be odd"),
+        ('type: "Permute" permute_param { order: 1 order: 1 }', [(1, 4)], "names no distinct axes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_sentence(text: str, bottoms: list[Shape], sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence) as caught:
+        tops_of(text, *bottoms)
+    assert str(caught.value).startswith("layer 'x' (")
+
+
+def test_a_layer_with_too_many_tops_is_refused() -> None:
+    with pytest.raises(ModelError, match="it has 2 tops, but makes 1"):
+        tops_of('type: "ReLU"', (1, 2), tops=2)
+
+
+def test_an_unknown_type_leaves_its_tops_and_what_follows_unknown() -> None:
+    layers = [
+        Layer("p", "Python", ["data"], ["p"], Blobs(), LayerParameter()),
+        Layer("r", "ReLU", ["p"], ["r"], Blobs(), LayerParameter()),
+        Layer("s", "ReLU", ["data"], ["s"], Blobs(), LayerParameter()),
+    ]
+    shapes = infer_shapes(Net("n", layers, {"data": (1, 2)}))
+    assert shapes == {"data": (1, 2), "p": None, "r": None, "s": (1, 2)}
+
+
+def test_a_bottom_that_nobody_makes_is_named() -> None:
+    net = Net("n", [Layer("r", "ReLU", ["ghost"], ["r"], Blobs(), LayerParameter())], {})
+    with pytest.raises(ModelError, match=r"layer 'r' \(ReLU\): nobody makes its bottom 'ghost'"):
+        infer_shapes(net)
+
+
+def test_an_input_that_holds_nothing_is_refused() -> None:
+    with pytest.raises(ModelError, match="input 'data': a shape of 0x3"):
+        infer_shapes(Net("n", [], {"data": (0, 3)}))
+
+
+# The learned blobs.
+
+
+@pytest.mark.parametrize(
+    ("text", "bottoms", "blobs"),
+    [
+        (
+            'type: "Convolution" convolution_param { num_output: 8 kernel_size: 3 group: 2 bias_term: false }',
+            [(1, 6, 9, 9)],
+            [(8, 3, 3, 3)],
+        ),
+        (
+            'type: "Deconvolution" convolution_param { num_output: 8 kernel_size: 3 group: 2 }',
+            [(1, 6, 9, 9)],
+            [(6, 4, 3, 3), (8,)],
+        ),
+        (
+            'type: "DepthwiseConvolution" convolution_param { num_output: 6 kernel_size: 3 }',
+            [(1, 6, 9, 9)],
+            [(6, 1, 3, 3), (6,)],
+        ),
+        (
+            'type: "ConvolutionDepthwise" convolution_param { num_output: 6 kernel_size: 3 group: 1 bias_term: false }',
+            [(1, 6, 9, 9)],
+            [(6, 1, 3, 3)],
+        ),
+        ('type: "InnerProduct" inner_product_param { num_output: 7 }', [(2, 3, 4)], [(7, 12), (7,)]),
+        ('type: "InnerProduct" inner_product_param { num_output: 7 transpose: true }', [(2, 12)], [(12, 7), (7,)]),
+        ('type: "Scale" scale_param { axis: 1 num_axes: -1 bias_term: true }', [(2, 3, 4)], [(3, 4), (3, 4)]),
+        ('type: "Scale" scale_param { num_axes: 0 }', [(2, 3, 4)], [()]),
+        ('type: "Scale" scale_param { axis: 0 bias_term: true }', [(2, 3, 4), (2, 3)], [(2, 3)]),
+        ('type: "Bias" bias_param { axis: -1 }', [(2, 3, 4)], [(4,)]),
+        ('type: "BatchNorm"', [(2, 3, 4)], [(3,), (3,), (1,)]),
+        ('type: "LSTM" recurrent_param { num_output: 2 }', [(4, 2, 5), (4, 2), (2, 3)], [(8, 5), (8,), (8, 3), (8, 2)]),
+        ('type: "ReLU"', [(2, 3, 4)], []),
+    ],
+)
+def test_parameters_promise_the_shapes_of_the_learned_blobs(
+    text: str, bottoms: list[Shape], blobs: list[Shape]
+) -> None:
+    assert blob_shapes(layer_of(text, bottoms=len(bottoms)), bottoms) == blobs
+
+
+def test_what_only_the_file_knows_is_not_promised() -> None:
+    five = layer_of('type: "BatchNorm"', blobs=[(3,), (3,), (1,), (3,), (3,)])
+    assert blob_shapes(five, [(1, 3, 4, 4)]) is None
+    assert blob_shapes(layer_of('type: "BatchNorm" batch_norm_param { scale_bias: true }'), [(1, 3, 4, 4)]) is None
+    dynamic = layer_of('type: "InnerProduct" inner_product_param { num_output: 7 }')
+    assert blob_shapes(dynamic, [(1, -1)]) is None
+    assert blob_shapes(layer_of('type: "Python"'), [(1, 3)]) is None
+
+
+# The tables as a whole.
+
+
+def test_tables_are_sorted_and_belong_together() -> None:
+    assert list(SHAPES) == sorted(SHAPES)
+    assert list(BLOB_SHAPES) == sorted(BLOB_SHAPES)
+    assert set(BLOB_SHAPES) <= set(SHAPES)
+
+
+def test_a_chain_of_twenty_thousand_layers_takes_a_moment() -> None:
+    convolution = layer_of('type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 pad: 1 }').param
+    relu = layer_of('type: "ReLU"').param
+    layers = [
+        Layer(f"l{i}", param.type, [f"l{i - 1}"], [f"l{i}"], Blobs(), param)
+        for i, param in enumerate([convolution, relu] * 10_000)
+    ]
+    net = Net("n", layers, {"l-1": (1, 4, 8, 8)})
+    start = time.perf_counter()
+    shapes = infer_shapes(net)
+    assert shapes["l19999"] == (1, 4, 8, 8)
+    assert time.perf_counter() - start < 5

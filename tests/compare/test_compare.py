@@ -1,0 +1,204 @@
+"""Comparing whole networks: planted faults must be named, harmless differences must pass."""
+
+import math
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from onnx_models import change, classifier, model
+
+from bnfold.compare.comparison import compare
+from bnfold.errors import ModelError, UsageError
+
+
+def test_a_model_equals_itself_bit_for_bit():
+    report = compare(classifier(), classifier())
+    assert report.passed
+    assert report.verdict == "The networks compute the same, bit for bit."
+    assert [blob.blob for blob in report.blobs] == ["conv1", "relu1", "conv2", "pool", "flat", "fc", "prob"]
+    assert all(blob.max_abs == 0 and blob.snr_db == math.inf for blob in report.blobs)
+    assert report.onset is None
+    assert "N(0, s^2)" in report.data
+
+
+@pytest.mark.parametrize(
+    ("weight", "index", "layer", "channel"),
+    [
+        ("conv1_w", (4, 1, 0, 2), "conv1", 4),
+        ("conv2_w", (7, 3, 1, 1), "conv2", 7),
+        ("conv2_b", (2,), "conv2", 2),
+        ("fc_w", (3, 5), "fc", 3),
+        ("fc_b", (0,), "fc", 0),
+    ],
+)
+def test_one_changed_weight_is_traced_to_its_layer_and_channel(weight, index, layer, channel):
+    report = compare(classifier(), change(classifier(), weight, index, 0.05), tolerance=1e-5)
+    assert not report.passed
+    assert (report.onset.layer, report.onset.channel) == (layer, channel)
+    assert report.onset.before == 0
+    assert f"the error starts at layer '{layer}'" in report.verdict
+
+
+def test_the_change_of_a_bias_is_measured_exactly():
+    report = compare(classifier(), change(classifier(), "conv2_b", (2,), 0.25))
+    blob = next(blob for blob in report.blobs if blob.blob == "conv2")
+    assert blob.max_abs == pytest.approx(0.25, rel=1e-4)
+    assert blob.mean_abs == pytest.approx(0.25 / 8, rel=1e-4)
+    assert blob.bias == pytest.approx(0.25 / 8, rel=1e-4)
+    assert blob.channel == 2
+    assert blob.channel_share == pytest.approx(1)
+    assert blob.worst.index[0] == 2
+
+
+def test_only_outputs_are_compared_when_layers_are_not_wanted():
+    report = compare(classifier(), change(classifier(), "conv1_b", (0,), 1.0), layers=False)
+    assert [blob.blob for blob in report.blobs] == ["prob"]
+    assert report.onset is None
+    assert not report.passed
+
+
+def test_blobs_of_other_names_are_paired_by_the_map():
+    renamed = classifier()
+    for node in renamed.graph.node:
+        node.input[:] = ["score" if name == "prob" else name for name in node.input]
+        node.output[:] = ["score" if name == "prob" else name for name in node.output]
+    renamed.graph.output[0].name = "score"
+    report = compare(classifier(), renamed)
+    assert not report.passed
+    assert "no partner of the same shape for output 'prob'" in report.verdict
+    assert report.unpaired == ("prob",)
+    assert report.extra == ("score",)
+    assert compare(classifier(), renamed, map={"prob": "score"}).passed
+    with pytest.raises(UsageError, match="the candidate has no blob 'nobody'"):
+        compare(classifier(), renamed, map={"prob": "nobody"})
+
+
+def test_swapped_classes_flip_every_answer_between_them():
+    swapped = classifier()
+    first = classifier()
+    for initializer in swapped.graph.initializer:
+        if initializer.name in ("fc_w", "fc_b"):
+            array = onnx.numpy_helper.to_array(initializer)[[1, 0, 2, 3, 4]]
+            initializer.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array), initializer.name))
+    data = np.random.default_rng(3).normal(0, 8, (37, 3, 8, 8)).astype(np.float32)
+    from bnfold.runtime import Session
+
+    answers = np.concatenate(
+        [Session(first).run({"data": data[[i, min(i + 1, 36)]]})["prob"][:1] for i in range(37)]
+    ).argmax(axis=1)
+    report = compare(first, swapped, data, labels=answers)
+    found = report.classifier
+    flipped = np.flatnonzero(answers < 2)
+    assert 0 < len(flipped) < 37
+    assert [flip.sample for flip in found.flips] == flipped.tolist()
+    assert all({flip.reference.label, flip.candidate.label} == {0, 1} for flip in found.flips)
+    assert all(flip.reference.score == flip.candidate.score for flip in found.flips)
+    assert found.agreement == 1 - len(flipped) / 37
+    assert (found.reference_top1, found.reference_top5) == (1, 1)
+    assert found.candidate_top1 == found.agreement
+    assert found.flips[0].picture.shape == (8, 8, 3)
+    assert report.onset.layer == "fc"
+
+
+def test_gates_fail_with_a_sentence_that_says_which():
+    changed = change(classifier(), "fc_b", (0,), 5.0)
+    data = np.random.default_rng(3).normal(0, 8, (20, 3, 8, 8)).astype(np.float32)
+    report = compare(classifier(), changed, data, tolerance=1, min_agreement=0.99)
+    assert [gate.name for gate in report.gates if not gate.passed] == ["min-agreement"]
+    assert "99.00% needed" in report.verdict
+    labels = np.full(20, 1)
+    report = compare(classifier(), changed, data, tolerance=1, labels=labels, max_top1_drop=0)
+    gate = report.gates[-1]
+    assert gate.name == "max-top1-drop"
+    assert gate.value == report.classifier.top1_drop
+    with pytest.raises(UsageError, match="labels"):
+        compare(classifier(), changed, data, max_top1_drop=0)
+
+
+@pytest.mark.parametrize("batch", [1, 4, "N"])
+def test_the_size_of_the_batch_changes_nothing(batch):
+    data = np.random.default_rng(3).normal(size=(5, 3, 8, 8)).astype(np.float32)
+    changed = change(classifier(batch=batch), "conv2_w", (7, 3, 1, 1), 0.05)
+    report = compare(classifier(batch=batch), changed, data)
+    blob = next(blob for blob in report.blobs if blob.blob == "conv2")
+    again = compare(classifier(batch=2), change(classifier(batch=2), "conv2_w", (7, 3, 1, 1), 0.05), data)
+    other = next(blob for blob in again.blobs if blob.blob == "conv2")
+    assert blob.values == other.values == 5 * 8 * 36
+    assert blob.worst == other.worst
+    assert blob.max_abs == pytest.approx(other.max_abs, rel=1e-4)
+    assert len(report.samples) == 5
+
+
+def test_a_candidate_that_is_not_a_number_anywhere_fails():
+    report = compare(classifier(), change(classifier(), "conv1_b", (3,), math.nan))
+    assert not report.passed
+    assert report.onset.layer == "conv1"
+    assert report.onset.channel == 3
+    assert "not finite" in report.verdict
+
+
+def test_a_blob_of_another_shape_is_named_and_fails_if_it_is_an_output():
+    report = compare(classifier(classes=5), classifier(classes=4))
+    assert not report.passed
+    assert any("'prob' was not compared" in note for note in report.notes)
+    assert "no partner of the same shape for output 'prob'" in report.verdict
+
+
+def test_inputs_that_do_not_fit_are_refused():
+    other = model([helper.make_node("Relu", ["data"], ["prob"], "r")], {"data": (2, 3, 9, 9)}, ["prob"])
+    with pytest.raises(UsageError, match=r"2x3x8x8 in the reference and 2x3x9x9 in the candidate"):
+        compare(classifier(), other)
+    with pytest.raises(UsageError, match=r"input 'data' takes 2x3x8x8, and the data is \(2, 3, 4, 4\)"):
+        compare(classifier(), classifier(), np.zeros((2, 3, 4, 4)))
+    with pytest.raises(UsageError, match="nothing for input 'data'"):
+        compare(classifier(), classifier(), {"image": np.zeros((2, 3, 8, 8))})
+    with pytest.raises(UsageError, match="no samples"):
+        compare(classifier(), classifier(), np.zeros((0, 3, 8, 8)))
+    with pytest.raises(UsageError, match="tolerance"):
+        compare(classifier(), classifier(), tolerance=-1)
+
+
+def test_models_are_read_from_files_and_others_are_refused(tmp_path):
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    assert compare(tmp_path / "a.onnx", str(tmp_path / "a.onnx")).passed
+    (tmp_path / "b.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match="is not an ONNX model"):
+        compare(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    with pytest.raises(ModelError, match="cannot be read"):
+        compare(tmp_path / "missing.onnx", tmp_path / "a.onnx")
+    with pytest.raises(UsageError, match=r"neither an \.onnx"):
+        compare(tmp_path / "a.onnx", tmp_path / "a.tflite")
+
+
+def test_weights_in_a_file_of_their_own_are_found(tmp_path):
+    onnx.save_model(classifier(), tmp_path / "a.onnx", save_as_external_data=True, location="a.bin", size_threshold=0)
+    report = compare(tmp_path / "a.onnx", classifier())
+    assert report.passed
+    assert len(report.ranges) == 3
+
+
+def test_progress_is_called_with_samples_done_and_in_all():
+    calls = []
+    compare(
+        classifier(), classifier(), np.zeros((5, 3, 8, 8)), progress=lambda done, total: calls.append((done, total))
+    )
+    assert calls == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_the_range_check_warns_where_one_channel_outgrows_the_others():
+    weights = next(w for w in classifier().graph.initializer if w.name == "conv2_w")
+    array = onnx.numpy_helper.to_array(weights).copy()
+    array[3] *= 50
+    grown = classifier()
+    next(w for w in grown.graph.initializer if w.name == "conv2_w").CopyFrom(
+        onnx.numpy_helper.from_array(array, "conv2_w")
+    )
+    report = compare(classifier(), grown)
+    ranges = {entry.layer: entry for entry in report.ranges}
+    per_channel = np.abs(array).reshape(8, -1).max(axis=1)
+    assert ranges["conv2"].ratio_after == pytest.approx(per_channel.max() / np.median(per_channel))
+    assert ranges["conv2"].worse
+    assert ranges["conv2"].bits_lost > 4
+    assert not ranges["conv1"].worse
+    assert ranges["conv2"].activation_after > 10 * ranges["conv2"].activation_before

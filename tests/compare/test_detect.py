@@ -1,0 +1,85 @@
+"""Boxes: partners by class and overlap, strays, and the row that stands for nothing."""
+
+import numpy as np
+import pytest
+from onnx import helper
+from onnx_models import model
+
+from bnfold.compare.comparison import compare
+from bnfold.compare.detect import Detection, iou, match, real_rows
+
+ROWS = np.array(
+    [
+        [0, 1, 0.9, 0.1, 0.1, 0.5, 0.5],
+        [0, 2, 0.8, 0.1, 0.1, 0.5, 0.5],
+        [1, 1, 0.7, 0.2, 0.2, 0.6, 0.6],
+    ]
+)
+
+
+def test_overlap_is_intersection_over_union():
+    ours = np.array([[0, 0, 2, 2], [0, 0, 1, 1.0]])
+    theirs = np.array([[1, 1, 3, 3], [0, 0, 1, 1], [5, 5, 6, 6.0]])
+    np.testing.assert_allclose(iou(ours, theirs), [[1 / 7, 1 / 4, 0], [0, 1, 0]])
+
+
+def test_boxes_of_another_class_or_image_are_no_partners():
+    shuffled = ROWS[[2, 1, 0]]
+    assert match(ROWS, shuffled, 0.5)[0] == [(0, 2), (1, 1), (2, 0)]
+    assert match(ROWS[:1], ROWS[1:2], 0.5)[0] == []
+    assert match(ROWS[:1], np.array([[1, *ROWS[0, 1:]]]), 0.5)[0] == []
+
+
+def test_each_box_has_one_partner_and_the_best_goes_first():
+    ours = np.array([[0, 1, 0.9, 0, 0, 10, 10], [0, 1, 0.8, 0, 0, 9, 10.0]])
+    theirs = np.array([[0, 1, 0.9, 0, 0, 9, 10.0]])
+    pairs, overlaps = match(ours, theirs, 0.5)
+    assert pairs == [(1, 0)]
+    assert overlaps == [1.0]
+
+
+@pytest.mark.parametrize("nothing", [[-1] * 7, [0] * 7, [-1, 0, 0, 0, 0, 0, 0]])
+def test_the_row_of_an_empty_result_is_no_box(nothing):
+    assert len(real_rows(np.array([[[nothing]]]), 1)) == 0
+
+
+def test_missed_and_extra_boxes_carry_their_sample():
+    detection = Detection("detections")
+    moved = ROWS.copy()
+    moved[2, 3:] += 0.35
+    moved[0, 2] = 0.6
+    ours, theirs = detection.add(ROWS[None, None], moved[None, None], range(10, 12), ["a.jpg", "b.jpg"])
+    found = detection.result()
+    assert (found.reference_boxes, found.candidate_boxes, found.matched) == (3, 3, 2)
+    assert found.max_score_diff == pytest.approx(0.3)
+    assert found.mean_iou == 1
+    assert [(stray.sample, stray.name, stray.box.label) for stray in found.missed] == [(11, "b.jpg", 1)]
+    assert found.extra[0].box.corners == pytest.approx((0.55, 0.55, 0.95, 0.95))
+    assert ours.shape == theirs.shape == (2, 7)
+
+
+def test_detectors_with_different_numbers_of_boxes_are_compared_by_their_boxes():
+    weights = {"zero": np.zeros((1, 1, 1, 1), np.float32)}
+
+    def detector(rows):
+        nodes = [
+            helper.make_node("ReduceMean", ["data"], ["mean"], "mean", keepdims=1),
+            helper.make_node("Mul", ["mean", "zero"], ["nothing"], "mul"),
+            helper.make_node("Add", ["nothing", "rows"], ["boxes"], "boxes"),
+        ]
+        found = weights | {"rows": rows[None, None].astype(np.float32)}
+        return model(nodes, {"data": (1, 1, 2, 2)}, ["boxes"], found)
+
+    rows = ROWS.copy()
+    rows[:, 0] = 0
+    assert compare(detector(rows), detector(rows[[1, 2, 0]])).passed
+    report = compare(detector(rows), detector(rows[:2]))
+    assert not report.passed
+    assert len(report.detector.missed) == 3  # one in each of three samples of noise
+    assert "3 boxes missed and 0 extra of 9" in report.verdict
+
+
+def test_boxes_without_an_end_are_partners_only_of_themselves():
+    endless = np.array([[0, 1, 0.9, -np.inf, 0, np.inf, 1.0]])
+    assert match(endless, endless, 0.5)[0] == [(0, 0)]
+    assert match(endless, ROWS[:1], 0.5)[0] == []

@@ -1,0 +1,156 @@
+"""The measures, against scipy, scikit-learn and numpy, and the rules for what is not finite."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cosine
+from sklearn.metrics import max_error, mean_absolute_error, mean_squared_error
+
+from bnfold.compare.metrics import BlobError, span
+
+
+def pair(seed=0, shape=(7, 5, 4, 3), noise=1e-3):
+    random = np.random.default_rng(seed)
+    reference = random.normal(size=shape).astype(np.float32)
+    return reference, (reference + noise * random.normal(size=shape)).astype(np.float32)
+
+
+def measure(reference, candidate, batch=3, tolerance=1e-3):
+    error = BlobError(tolerance)
+    samples = []
+    for first in range(0, len(reference), batch):
+        samples += error.add(reference[first : first + batch], candidate[first : first + batch], first)
+    return error, samples
+
+
+def test_the_figures_agree_with_scipy_and_scikit_learn():
+    reference, candidate = pair()
+    error, _ = measure(reference, candidate)
+    r, c = reference.ravel().astype(float), candidate.ravel().astype(float)
+    assert error.max_abs == pytest.approx(max_error(r, c), rel=1e-12)
+    assert error.sum_abs / error.compared == pytest.approx(mean_absolute_error(r, c), rel=1e-12)
+    assert error.sums.squared_error / r.size == pytest.approx(mean_squared_error(r, c), rel=1e-12)
+    assert error.sums.cosine == pytest.approx(1 - cosine(r, c), rel=1e-12)
+    assert error.sums.l2_rel == pytest.approx(np.linalg.norm(c - r) / np.linalg.norm(r), rel=1e-12)
+    assert error.sums.snr_db == pytest.approx(10 * np.log10(r.var() / mean_squared_error(r, c)), rel=1e-2)
+    assert error.sums.snr_db == pytest.approx(-20 * math.log10(error.sums.l2_rel), rel=1e-12)
+    assert error.range == pytest.approx(np.ptp(r))
+    assert error.sum_error / error.compared == pytest.approx((c - r).mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+def test_the_figures_do_not_depend_on_the_size_of_the_batch(batch):
+    whole, samples = measure(*pair(), batch=7)
+    parts, same = measure(*pair(), batch=batch)
+    assert (parts.max_abs, parts.worst, parts.above, parts.range) == (
+        whole.max_abs,
+        whole.worst,
+        whole.above,
+        whole.range,
+    )
+    assert parts.sums.cosine == pytest.approx(whole.sums.cosine, rel=1e-14)
+    assert parts.histogram() == whole.histogram()
+    assert [sample.max_abs for sample in same] == [sample.max_abs for sample in samples]
+
+
+def test_the_share_above_the_tolerance_is_counted_against_each_samples_own_range():
+    reference, candidate = pair()
+    reference[3] *= 100  # its errors are now 100 times smaller against its range
+    candidate[3] = reference[3] + (pair()[1] - pair()[0])[3]
+    error, _ = measure(reference, candidate, tolerance=5e-4)
+    e = np.abs(candidate.astype(float) - reference)
+    limits = 5e-4 * np.array([np.ptp(sample.astype(float)) for sample in reference])
+    assert error.above == np.count_nonzero(e > limits[:, None, None, None]) > 0
+
+
+def test_the_largest_error_is_found_with_sample_channel_and_index():
+    reference, candidate = pair(noise=1e-6)
+    candidate[4, 2, 3, 1] += 0.5
+    error, samples = measure(reference, candidate)
+    assert (error.worst.sample, error.worst.index) == (4, (2, 3, 1))
+    assert error.worst_channel[0] == 2
+    assert max(range(7), key=lambda index: samples[index].max_rel) == 4
+    expected = np.sqrt(np.square(candidate.astype(float) - reference).sum(axis=(0, 2, 3))[2] / (7 * 12))
+    rms = np.sqrt(np.square(reference.astype(float)).mean())
+    assert error.worst_channel[1] == pytest.approx(expected / rms, rel=1e-9)
+
+
+def test_equal_blobs_have_no_error_and_infinite_signal_to_noise():
+    reference, _ = pair()
+    error, samples = measure(reference, reference.copy())
+    assert (error.max_abs, error.sums.l2_rel, error.above, error.worst) == (0, 0, 0, None)
+    assert error.sums.snr_db == math.inf
+    assert error.sums.cosine == pytest.approx(1, rel=1e-15)
+    assert error.histogram().zero == reference.size
+    assert error.worst_channel == (None, 0.0, 0.0)
+    assert samples[0].sums.cosine == pytest.approx(1)
+
+
+def test_all_zeros_are_alike_and_unlike_anything_else():
+    zeros, ones = np.zeros((2, 3)), np.ones((2, 3))
+    assert measure(zeros, zeros)[0].sums.cosine == 1
+    error, _ = measure(zeros, ones)
+    assert error.sums.cosine == 0
+    assert error.sums.l2_rel == math.inf
+    assert error.sums.snr_db == -math.inf
+    assert error.max_abs / error.range == 1
+
+
+def test_values_that_are_not_finite_on_one_side_alone_are_an_infinite_error():
+    reference, candidate = pair()
+    candidate[2, 1, 0, 0] = np.nan
+    error, samples = measure(reference, candidate)
+    assert error.max_abs == math.inf
+    assert (error.worst.sample, error.worst.index) == (2, (1, 0, 0))
+    assert (error.nan, error.partner_nan) == (0, 1)
+    assert error.worst_channel == (1, math.inf, 1.0)
+    assert samples[2].max_abs == math.inf > samples[1].max_abs
+    assert math.isfinite(error.sums.l2_rel)
+
+
+def test_the_same_infinity_or_nan_on_both_sides_is_agreement():
+    reference, candidate = pair()
+    reference[0, 0, 0, 0] = candidate[0, 0, 0, 0] = np.nan
+    reference[0, 0, 0, 1] = candidate[0, 0, 0, 1] = -np.inf
+    error, _ = measure(reference, candidate)
+    assert error.max_abs < 0.01
+    assert (error.nan, error.partner_nan, error.inf, error.partner_inf) == (1, 1, 1, 1)
+    candidate[0, 0, 0, 1] = np.inf
+    assert measure(reference, candidate)[0].max_abs == math.inf
+
+
+def test_the_range_leaves_out_what_is_not_finite():
+    reference = np.array([[5.0, 9.0, np.nan]])
+    error, _ = measure(reference, np.array([[5.0, 9.0, np.nan]]))
+    assert error.range == 4
+
+
+def test_the_histogram_counts_every_value_once_and_gives_quantiles():
+    reference = np.zeros((1, 1000))
+    candidate = np.concatenate([np.zeros(500), np.full(400, 1.1e-6), np.full(100, 2e-3)])[None]
+    histogram = measure(reference, candidate)[0].histogram()
+    assert histogram.zero == 500
+    assert histogram.total == 1000
+    assert histogram.counts[0] == 400
+    assert histogram.counts[-1] == 100
+    assert histogram.quantile(0.5) == 0
+    assert 1.1e-6 <= histogram.quantile(0.9) <= 1.1e-6 * 10**0.125
+    assert 2e-3 <= histogram.quantile(0.99) <= 2e-3 * 10**0.125
+
+
+def test_a_blob_without_a_sample_axis_counts_as_one():
+    error = BlobError(1e-4)
+    assert len(error.add(np.ones((4, 2)), np.ones((4, 2)), by_sample=False)) == 1
+    assert BlobError(1e-4).add(np.float32(1.0).reshape(()), np.float32(2.0).reshape(()))[0].max_abs == 1
+
+
+def test_blobs_of_two_shapes_are_not_compared():
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) against \(3, 2\)"):
+        BlobError(1e-4).add(np.ones((2, 3)), np.ones((3, 2)))
+
+
+def test_a_range_falls_back_to_the_magnitude_and_then_to_one():
+    assert span(-1, 3) == 4
+    assert span(-2, -2) == 2
+    assert span(0, 0) == 1

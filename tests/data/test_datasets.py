@@ -1,0 +1,141 @@
+"""What `--data` may name: folders, lists, arrays; and what it may not."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bnfold.data.datasets import open_samples
+from bnfold.data.preparation import Preparation
+from bnfold.data.samples import Arrays, Feed, Noise, picture_of
+from bnfold.errors import ParseError, UsageError
+
+FEEDS = {"data": Feed((2, 3, 4, 5), np.dtype(np.float32))}
+
+
+def save(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 10, 3), np.uint8)).save(path)
+
+
+def test_a_folder_of_images_has_no_classes(tmp_path):
+    for name in ("b.png", "a.jpg", "c.BMP"):
+        save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not an image")
+    samples = open_samples(tmp_path, FEEDS)
+    assert samples.count == 3
+    assert samples.labels is None
+    assert [samples.name(number) for number in range(3)] == ["a.jpg", "b.png", "c.BMP"]
+    assert samples.sample(0)["data"].shape == (3, 4, 5)
+    assert samples.picture(0).shape == (8, 10, 3)
+    assert "3 images" in samples.description
+    assert "as they are, 0..255" in samples.description
+
+
+def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path):
+    for place, name in enumerate(("dog/x.png", "cat/y.png", "cat/deep/z.png")):
+        save(tmp_path / name, place)
+    samples = open_samples(tmp_path, FEEDS, Preparation(scale=2))
+    assert list(samples.class_names) == ["cat", "dog"]
+    assert samples.labels.tolist() == [0, 0, 1]
+    assert [samples.name(number) for number in range(3)] == ["cat/deep/z.png", "cat/y.png", "dog/x.png"]
+    assert "times 2" in samples.description
+
+
+def test_numbered_sub_folders_are_the_labels_themselves(tmp_path):
+    for name in ("10/a.png", "9/b.png", "2/c.png"):
+        save(tmp_path / name)
+    samples = open_samples(tmp_path, FEEDS)
+    assert samples.labels.tolist() == [2, 9, 10]
+    assert list(samples.class_names) == []
+
+
+def test_a_list_has_paths_from_its_own_folder_and_labels_after_the_last_space(tmp_path):
+    save(tmp_path / "some images" / "a b.png")
+    save(tmp_path / "c.png")
+    (tmp_path / "list.txt").write_text("some images/a b.png 3\n\nc.png 1\n")
+    samples = open_samples(tmp_path / "list.txt", FEEDS)
+    assert samples.labels.tolist() == [3, 1]
+    assert samples.name(0) == "some images/a b.png"
+    (tmp_path / "plain.txt").write_text("c.png\n")
+    assert open_samples(tmp_path / "plain.txt", FEEDS).labels is None
+    (tmp_path / "broken.txt").write_text("c.png 1\nmissing.png 2\n")
+    with pytest.raises(ParseError, match=r"broken\.txt:2: there is no file 'missing\.png'"):
+        open_samples(tmp_path / "broken.txt", FEEDS)
+
+
+def test_arrays_are_found_by_the_inputs_name_or_because_there_is_one(tmp_path):
+    data = np.zeros((5, 3, 4, 5), np.float32)
+    np.savez(tmp_path / "a.npz", data=data, label=np.arange(5))
+    np.savez(tmp_path / "b.npz", images=data, labels=np.arange(5)[:, None])
+    np.save(tmp_path / "c.npy", data)
+    for name in ("a.npz", "b.npz", "c.npy"):
+        samples = open_samples(tmp_path / name, FEEDS)
+        assert samples.count == 5
+        assert list(samples.sample(0)) == ["data"]
+    assert open_samples(tmp_path / "b.npz", FEEDS).labels.tolist() == [0, 1, 2, 3, 4]
+    assert open_samples(tmp_path / "a.npz", FEEDS, labels=np.ones(5)).labels.tolist() == [1] * 5
+
+
+def test_data_that_does_not_fit_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        open_samples(tmp_path / "nowhere", FEEDS)
+    with pytest.raises(UsageError, match="no image"):
+        open_samples(tmp_path, FEEDS)
+    (tmp_path / "bytes.bin").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="neither a folder"):
+        open_samples(tmp_path / "bytes.bin", FEEDS)
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(UsageError, match="is empty"):
+        open_samples(tmp_path / "empty.txt", FEEDS)
+    (tmp_path / "bad.npz").write_bytes(b"PK no")
+    with pytest.raises(ParseError, match=r"bad\.npz"):
+        open_samples(tmp_path / "bad.npz", FEEDS)
+    np.savez(tmp_path / "other.npz", x=np.ones(2), y2=np.ones(2))
+    with pytest.raises(UsageError, match="nothing for input data; it has x, y2"):
+        open_samples(tmp_path / "other.npz", FEEDS)
+    np.savez(tmp_path / "uneven.npz", data=np.ones((4, 3, 4, 5)), label=np.ones(3))
+    with pytest.raises(UsageError, match="unequal numbers"):
+        open_samples(tmp_path / "uneven.npz", FEEDS)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG nothing")
+    with pytest.raises(ParseError, match=r"bad\.png: cannot be read as an image"):
+        open_samples(tmp_path, FEEDS).sample(0)
+    save(tmp_path / "bad.png")
+    small = {"data": Feed((1, 3, 4, 5), np.dtype(np.float32))}
+    with pytest.raises(UsageError, match=r"bad\.png: the crop leaves"):
+        open_samples(tmp_path, small, Preparation(crop=(9, 9))).sample(0)
+
+
+def test_images_need_one_input_with_planes(tmp_path):
+    save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="one input"):
+        open_samples(tmp_path, FEEDS | {"info": Feed((1, 3), np.dtype(np.float32))})
+    with pytest.raises(UsageError, match="none of images"):
+        open_samples(tmp_path, {"data": Feed((1, 7), np.dtype(np.float32))})
+
+
+def test_noise_is_signed_seeded_and_the_same_for_every_batch_size():
+    noise = Noise({"data": ((3, 40, 50), None), "index": ((6,), 4)}, 6, seed=5)
+    first = noise.sample(2)
+    np.testing.assert_array_equal(first["data"], noise.sample(2)["data"])
+    assert not np.array_equal(first["data"], noise.sample(5)["data"])
+    assert not np.array_equal(first["data"], Noise(noise.feeds, 6, seed=6).sample(2)["data"])
+    for number, scale in ((0, 1), (1, 8), (2, 64), (3, 1)):
+        values = noise.sample(number)["data"]
+        assert values.std() == pytest.approx(scale, rel=0.05)
+        assert abs(values.mean()) < 0.05 * scale
+    assert set(np.concatenate([noise.sample(n)["index"] for n in range(6)])) <= {0, 1, 2, 3}
+
+
+def test_a_picture_is_red_green_blue_and_stretched():
+    planes = np.zeros((3, 2, 2), np.float32)
+    planes[2] = 50  # red in Caffe's order
+    planes[0] = -50
+    picture = picture_of(planes)
+    assert picture[0, 0].tolist() == [255, 128, 0]
+    assert picture_of(np.zeros((1, 2, 2))).shape == (2, 2, 3)
+    assert picture_of(np.zeros((2, 2, 2))) is None
+    assert picture_of(np.full((1, 2, 2), np.nan)) is None
+    assert Arrays({"data": planes[None]}).picture(0).shape == (2, 2, 3)

@@ -1,0 +1,122 @@
+"""From an image to an input: the order of the steps and of the planes, as Caffe's data layers have them."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bnfold.data.preparation import Preparation, from_prototxt, read_mean, read_mean_file
+from bnfold.errors import ParseError, UsageError
+
+
+def image(height=4, width=6, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def test_planes_are_blue_green_red_in_0_to_255():
+    pixels = np.asarray(image())
+    planes = Preparation().planes(image(), 3, (4, 6))
+    assert planes.dtype == np.float32
+    np.testing.assert_array_equal(planes, pixels[:, :, ::-1].transpose(2, 0, 1))
+    swapped = Preparation(swap_channels=True).planes(image(), 3, (4, 6))
+    np.testing.assert_array_equal(swapped, pixels.transpose(2, 0, 1))
+
+
+def test_it_agrees_with_opencv_which_caffe_reads_images_with(tmp_path):
+    import cv2
+
+    image(20, 30).save(tmp_path / "a.png")
+    theirs = cv2.imread(str(tmp_path / "a.png"))
+    np.testing.assert_array_equal(Preparation().planes(image(20, 30), 3, (20, 30)), theirs.transpose(2, 0, 1))
+    grey = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_GRAYSCALE)
+    ours = Preparation().planes(image(20, 30), 1, (20, 30))[0]
+    assert np.abs(ours - grey).max() <= 1  # both round 0.299 R + 0.587 G + 0.114 B, in different fixed point
+
+
+def test_the_mean_goes_before_the_scale():
+    planes = Preparation(mean=np.array([104, 117, 123.0]), scale=0.5).planes(image(), 3, (4, 6))
+    pixels = np.asarray(image())[:, :, ::-1].transpose(2, 0, 1).astype(float)
+    np.testing.assert_allclose(planes, (pixels - np.array([104, 117, 123.0])[:, None, None]) * 0.5)
+
+
+def test_the_middle_is_cropped_of_the_image_and_of_the_mean_alike():
+    mean = np.random.default_rng(1).normal(size=(3, 7, 9)).astype(np.float32)
+    planes = Preparation(mean=mean, crop=(4, 4)).planes(image(7, 9), 3, (4, 4))
+    pixels = np.asarray(image(7, 9))[:, :, ::-1].transpose(2, 0, 1)[:, 1:5, 2:6]
+    np.testing.assert_allclose(planes, pixels - mean[:, 1:5, 2:6], rtol=1e-6)
+
+
+def test_an_image_is_resized_to_what_the_input_takes():
+    assert Preparation().planes(image(30, 40), 3, (5, 7)).shape == (3, 5, 7)
+    assert Preparation(resize=(10, 10), crop=(8, 8)).planes(image(30, 40), 3, (8, 8)).shape == (3, 8, 8)
+
+
+def test_a_grey_input_gets_one_plane_and_forced_grey_equal_ones():
+    assert Preparation().planes(image(), 1, (4, 6)).shape == (1, 4, 6)
+    planes = Preparation(grey=True).planes(image(), 3, (4, 6))
+    np.testing.assert_array_equal(planes[0], planes[2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (Preparation(crop=(3, 3)), "the crop leaves 3x3, and the input takes 4x6"),
+        (Preparation(mean=np.ones(4)), r"the mean has shape \(4,\)"),
+        (Preparation(mean=np.ones((3, 2, 2))), r"the mean has shape \(3, 2, 2\)"),
+        (Preparation(resize=(8, 8)), "the input takes 4x6"),
+    ],
+)
+def test_settings_that_do_not_lead_to_the_input_are_refused(settings, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        settings.planes(image(), 3, (4, 6))
+
+
+def test_a_mean_is_numbers_or_a_file(tmp_path):
+    assert read_mean("104, 117,123").tolist() == [104, 117, 123]
+    mean = np.random.default_rng(0).normal(size=(3, 2, 2)).astype(np.float32)
+    np.save(tmp_path / "mean.npy", mean)
+    np.testing.assert_array_equal(read_mean(str(tmp_path / "mean.npy")), mean)
+    shape = b"".join(bytes([number << 3, value]) for number, value in ((1, 1), (2, 3), (3, 2), (4, 2)))
+    (tmp_path / "mean.binaryproto").write_bytes(shape + bytes([5 << 3 | 2, 48]) + struct.pack("<12f", *mean.ravel()))
+    np.testing.assert_array_equal(read_mean_file(tmp_path / "mean.binaryproto").reshape(3, 2, 2), mean)
+    assert Preparation(mean=read_mean_file(tmp_path / "mean.binaryproto")).planes(image(), 3, (2, 2)).shape == (3, 2, 2)
+
+
+def test_a_mean_that_is_neither_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="neither numbers"):
+        read_mean("a,b,c")
+    (tmp_path / "bad.binaryproto").write_bytes(b"\xff" * 9)
+    (tmp_path / "bad.npy").write_bytes(b"no array")
+    for name in ("bad.binaryproto", "bad.npy", "missing.npy"):
+        with pytest.raises(ParseError, match=name.replace(".", r"\.")):
+            read_mean_file(tmp_path / name)
+
+
+def prototxt(folder: Path, transform: str, extra: str = "") -> Path:
+    path = folder / "net.prototxt"
+    path.write_text(
+        'layer { name: "train" type: "Data" top: "data" include { phase: TRAIN } transform_param { scale: 9 } }\n'
+        f'layer {{ name: "test" type: "ImageData" top: "data" include {{ phase: TEST }} {extra}\n'
+        f"  transform_param {{ {transform} }} }}\n"
+    )
+    return path
+
+
+def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path):
+    path = prototxt(tmp_path, "mean_value: 104 mean_value: 117 mean_value: 123 scale: 0.5 crop_size: 2 mirror: true")
+    found = from_prototxt(path)
+    assert (found.scale, found.crop, found.mean.tolist()) == (0.5, (2, 2), [104, 117, 123])
+    assert str(found) == "middle 2x2; minus mean 104, 117, 123; times 0.5 (from transform_param of 'test')"
+    np.save(tmp_path / "mean.npy", np.ones((3, 2, 2)))
+    path = prototxt(
+        tmp_path, 'mean_file: "mean.npy"', "image_data_param { new_height: 5 new_width: 6 is_color: false }"
+    )
+    found = from_prototxt(path)
+    assert (found.mean.shape, found.resize, found.grey) == ((3, 2, 2), (5, 6), True)
+    assert from_prototxt(prototxt(tmp_path, "", "top: 'label'")).scale == 1
+    (tmp_path / "none.prototxt").write_text('layer { name: "relu" type: "ReLU" }')
+    assert from_prototxt(tmp_path / "none.prototxt") is None
+    with pytest.raises(UsageError, match=r"'missing\.npy' is not there; give the mean"):
+        from_prototxt(prototxt(tmp_path, 'mean_file: "missing.npy"'))

@@ -1,0 +1,303 @@
+"""Files appear whole, together, or not at all: checked by failing, interrupting and killing at every step."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from bnfold.errors import UsageError, WriteError
+from bnfold.io import files
+from bnfold.io.files import Output, OutputSet, interrupted
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(params=["without a name", "under a hidden name"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, on a system that has O_TMPFILE and on one that has not."""
+    if request.param == "under a hidden name":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    return tmp_path
+
+
+def write_pair(folder: Path, what: bytes) -> None:
+    with OutputSet() as outputs:
+        outputs.open(folder / "net.caffemodel").write(what)
+        outputs.open(folder / "net.prototxt").write(what)
+
+
+# What is there afterwards
+
+
+def test_a_file_is_there_when_the_block_ends_and_not_before(folder: Path) -> None:
+    with OutputSet() as outputs:
+        output = outputs.open(folder / "a")
+        output.write(b"one")
+        output.write(memoryview(bytes(range(256)) * 4096))
+        output.write(b"")
+        assert not (folder / "a").exists()
+    assert contents(folder) == {"a": b"one" + bytes(range(256)) * 4096}
+
+
+def test_text_is_written_as_utf8_with_what_was_not_text_given_back(folder: Path) -> None:
+    with OutputSet() as outputs:
+        outputs.write_text(folder / "a", "é\udcff\n")
+    assert contents(folder) == {"a": "é".encode() + b"\xff\n"}
+
+
+def test_a_pair_replaces_a_pair_and_leaves_nothing_else(folder: Path) -> None:
+    for what in (b"old", b"new"):
+        write_pair(folder, what)
+        assert contents(folder) == {"net.caffemodel": what, "net.prototxt": what}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_exception_leaves_everything_as_it_was(folder: Path, error: type[BaseException]) -> None:
+    (folder / "a").write_bytes(b"old")
+
+    def write_and_fail() -> None:
+        with OutputSet() as outputs:
+            outputs.open(folder / "a").write(b"new" * 100_000)
+            outputs.open(folder / "b").write(b"new")
+            raise error
+
+    with pytest.raises(error):
+        write_and_fail()
+    assert contents(folder) == {"a": b"old"}
+
+
+def test_nothing_to_write_is_nothing_done() -> None:
+    with OutputSet():
+        pass
+
+
+def test_the_old_file_keeps_its_mode_and_a_new_one_follows_the_umask(folder: Path) -> None:
+    (folder / "old").write_bytes(b"")
+    (folder / "old").chmod(0o640)
+    before = os.umask(0o027)
+    try:
+        with OutputSet() as outputs:
+            outputs.open(folder / "old").write(b"x")
+            outputs.open(folder / "new").write(b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((folder / "old").stat().st_mode) == 0o640
+    assert stat.S_IMODE((folder / "new").stat().st_mode) == 0o640
+
+
+def test_a_very_long_name_can_be_written(folder: Path) -> None:
+    name = "ü" * 120 + ".caffemodel"
+    with OutputSet() as outputs:
+        outputs.open(folder / name).write(b"x")
+    assert contents(folder) == {name: b"x"}
+
+
+# What is refused
+
+
+def test_writing_onto_an_input_is_refused_unless_in_place(folder: Path) -> None:
+    source = folder / "a"
+    source.write_bytes(b"old")
+    (folder / "link").symlink_to(source)
+    for path in (source, folder / "." / "a", folder / "link"):
+        with pytest.raises(UsageError, match="--in-place"), OutputSet([source]) as outputs:
+            outputs.open(path)
+    with OutputSet([source], in_place=True) as outputs:
+        outputs.open(source).write(b"new")
+    assert source.read_bytes() == b"new"
+
+
+def test_one_file_cannot_be_two_outputs(folder: Path) -> None:
+    with pytest.raises(UsageError, match="two outputs"), OutputSet() as outputs:
+        _ = [outputs.open(path) for path in (folder / "a", folder / "." / "a")]
+    assert contents(folder) == {}
+
+
+def test_a_target_that_cannot_be_a_file_is_refused_with_a_sentence(folder: Path) -> None:
+    (folder / "folder").mkdir()
+    (folder / "loop").symlink_to(folder / "loop")
+    os.mkfifo(folder / "pipe")
+    for name, sentence in [
+        ("folder", "is a folder"),
+        ("loop", "symbolic link"),
+        ("pipe", "is not a regular file"),
+        ("missing/a", "there is no folder"),
+        ("a\0b", "cannot be written"),
+        ("x" * 300, "cannot be written: File name too long"),
+    ]:
+        path = folder / name
+        with pytest.raises(WriteError, match=sentence) as caught, OutputSet() as outputs:
+            outputs.open(path).write(b"x")
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_read_only_file_and_a_read_only_folder_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The tests may run as root, for whom nothing is read-only.
+    (folder / "a").write_bytes(b"old")
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+    with pytest.raises(WriteError, match="a: is read-only"), OutputSet() as outputs:
+        outputs.open(folder / "a")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(files.os, "open", refuse)
+    with pytest.raises(WriteError, match="b: cannot be written: Permission denied"), OutputSet() as outputs:
+        outputs.open(folder / "b")
+
+
+def test_a_symbolic_link_is_written_through_even_if_it_leads_nowhere(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "old").write_bytes(b"old")
+    (folder / "link").symlink_to("old")
+    (folder / "dangling").symlink_to("sub/new")
+    with OutputSet() as outputs:
+        outputs.open(folder / "link").write(b"1")
+        outputs.open(folder / "dangling").write(b"2")
+    assert (folder / "link").is_symlink()
+    assert (folder / "dangling").is_symlink()
+    assert (folder / "old").read_bytes() == b"1"
+    assert (folder / "sub" / "new").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_full_disk_is_a_sentence_and_the_old_file_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    (folder / "a").write_bytes(b"old")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, call, full)
+    with pytest.raises(WriteError, match="a: cannot be written: No space left on device"), OutputSet() as outputs:
+        outputs.open(folder / "a").write(b"new" * 100_000)
+    monkeypatch.undo()
+    assert contents(folder) == {"a": b"old"}
+
+
+# Failing and being killed between the steps of a replacement
+
+
+def steps(monkeypatch: pytest.MonkeyPatch, fail_at: int, error: BaseException) -> list[str]:
+    """Make the n-th change of a folder fail."""
+    done: list[str] = []
+
+    def failing(name: str) -> None:
+        original = getattr(os, name)
+
+        def call(*arguments: object, **options: object) -> object:
+            done.append(name)
+            if len(done) == fail_at:
+                raise error
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(files.os, name, call)
+
+    for name in ("replace", "link"):
+        failing(name)
+    return done
+
+
+@pytest.mark.parametrize("fail_at", range(1, 7))
+def test_a_failure_at_any_step_leaves_the_old_pair(folder: Path, monkeypatch: pytest.MonkeyPatch, fail_at: int) -> None:
+    write_pair(folder, b"old")
+    with monkeypatch.context() as patch:
+        done = steps(patch, fail_at, OSError(errno.EIO, "Input/output error"))
+        if fail_at <= (6 if hasattr(os, "O_TMPFILE") else 4):
+            with pytest.raises(WriteError, match="Input/output error"):
+                write_pair(folder, b"new")
+            assert contents(folder) == {"net.caffemodel": b"old", "net.prototxt": b"old"}
+        else:
+            write_pair(folder, b"new")
+            assert len(done) == 4
+
+
+def test_a_failure_leaves_no_new_file_where_there_was_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps(monkeypatch, 2, OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(WriteError):
+        write_pair(folder, b"new")
+    monkeypatch.undo()
+    assert contents(folder) == {}
+
+
+class Killed(BaseException):
+    """Stands for `kill -9`: nothing is put back."""
+
+
+@pytest.mark.parametrize("step", range(1, 5))
+def test_a_crash_at_any_step_is_noticed_and_the_next_run_repairs_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    write_pair(folder, b"old")
+    pair = {"net.caffemodel", "net.prototxt"}
+    with monkeypatch.context() as patch:
+        real = os.replace
+        calls = 0
+
+        def replace(source: str, target: str) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == step:
+                patch.setattr(files._Restore, "__call__", lambda _: None)
+                patch.setattr(Path, "unlink", lambda *_, **__: None)
+                raise Killed
+            real(source, target)
+
+        patch.setattr(files.os, "replace", replace)
+        with pytest.raises(Killed):
+            write_pair(folder, b"new")
+    found = {name: what for name, what in contents(folder).items() if name in pair}
+    assert len(found) < 2 or set(found.values()) == {b"old"}
+    for name in pair - set(found):
+        assert f"{name}.bnfold-old" in interrupted(folder / name)
+        assert (folder / f"{name}.bnfold-old").read_bytes() == b"old"
+    write_pair(folder, b"newer")
+    left = {name: what for name, what in contents(folder).items() if not name.endswith(files.NEW_SUFFIX)}
+    assert left == {"net.caffemodel": b"newer", "net.prototxt": b"newer"}
+
+
+def test_a_leftover_of_a_crash_is_put_back_when_the_next_run_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pair(folder, b"new")
+    (folder / "net.prototxt").unlink()
+    for name in ("net.prototxt", "net.caffemodel"):
+        (folder / f"{name}.bnfold-old").write_bytes(b"old")
+    steps(monkeypatch, 3, OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(WriteError):
+        write_pair(folder, b"newer")
+    monkeypatch.undo()
+    assert contents(folder) == {"net.caffemodel": b"old", "net.prototxt": b"old"}
+
+
+def test_a_file_that_is_there_was_not_interrupted(folder: Path) -> None:
+    assert interrupted(folder / "a") == ""
+    (folder / "a.bnfold-old").write_bytes(b"")
+    assert "a run was killed" in interrupted(folder / "a")
+    (folder / "a").write_bytes(b"")
+    assert interrupted(folder / "a") == ""
+
+
+def test_ctrl_c_during_the_renames_waits_for_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pair(folder, b"old")
+    place = Output.place
+
+    def interrupted_place(output: Output, name: Path) -> None:
+        signal.raise_signal(signal.SIGINT)
+        place(output, name)
+
+    monkeypatch.setattr(Output, "place", interrupted_place)
+    with pytest.raises(KeyboardInterrupt):
+        write_pair(folder, b"new")
+    assert contents(folder) == {"net.caffemodel": b"new", "net.prototxt": b"new"}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,90 @@
+"""The page of supported layers says what the tables say, about every layer."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bnfold.caffe.binary import PARAMETERS
+from bnfold.caffe.shapes import SHAPES
+from bnfold.onnx.export.network import FUNCTIONS, REASONS, SOURCES
+from bnfold.report import support
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "layers.md"
+GOLDENS = ROOT / "tests" / "golden"
+
+# What the facts call the dialects that the page names.
+SPELLED = {
+    "bvlc": "BVLC",
+    "ssd": "SSD",
+    "nvcaffe017": "NVCaffe 0.17",
+    "nvcaffe015": "NVCaffe 0.15",
+    "pspnet": "PSPNet",
+    "segnet": "SegNet",
+    "mobilenetyolo": "MobileNet-YOLO",
+    "intel": "Intel",
+    "vitis": "Vitis",
+    "ncnn": "ncnn",
+    "tengine": "Tengine",
+    "mace": "MACE",
+    "x2paddle": "X2Paddle",
+    "ti": "TI",
+    "minicaffe": "minicaffe",
+}
+
+
+def dialects_of_parameters() -> dict[str, set[str]]:
+    """Which dialects have a `*_param` in a layer, by its name without underscores."""
+    found: dict[str, set[str]] = {}
+    with (ROOT / "proto" / "schema.tsv").open(newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if row["message"] == "LayerParameter" and row["field"].endswith("_param"):
+                name = row["field"].removesuffix("_param").replace("_", "").lower()
+                found.setdefault(name, set()).update(SPELLED[dialect] for dialect in row["dialects"].split(","))
+    return found
+
+
+def test_the_page_is_what_the_tables_give() -> None:
+    assert PAGE.read_text() == support.as_markdown(GOLDENS), "run python -m bnfold.report.support > docs/layers.md"
+
+
+def test_the_module_prints_the_page() -> None:
+    command = [sys.executable, "-m", "bnfold.report.support"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode() == PAGE.read_text()
+
+
+@pytest.mark.parametrize("kind", sorted(SHAPES))
+def test_the_dialects_of_a_layer_are_those_of_the_facts(kind: str) -> None:
+    own = dialects_of_parameters().get(PARAMETERS.get(kind, kind.lower()))
+    named = support.DIALECTS.get(kind)
+    if named is None:
+        assert own is None or "BVLC" in own or kind == "Split"  # Intel's parameters of it do nothing at inference
+    elif own is not None and kind != "PriorBoxClustered" and "BVLC" not in own:
+        # SENet's schema is not among the facts, and its Axpy has no parameters.
+        assert set(named.split(", ")) - {"SENet"} == own
+
+
+def test_every_layer_has_a_form_or_a_reason() -> None:
+    assert set(SHAPES) <= set(FUNCTIONS) | set(REASONS) | SOURCES | {"DummyData"}
+    assert not set(FUNCTIONS) & set(REASONS)
+
+
+def test_no_words_are_left_about_layers_that_are_gone() -> None:
+    assert (set(support.DIALECTS) | set(support.NOTES) | set(support.CALLED)) <= set(SHAPES)
+
+
+def test_every_golden_named_is_there() -> None:
+    for cases in support.cases_of_types(GOLDENS).values():
+        assert all((GOLDENS / case).is_dir() for case in cases)
+
+
+def test_a_layer_without_a_golden_is_held_to_the_reference() -> None:
+    reference = (ROOT / "tests" / "reference" / "layers.py").read_text()
+    tested_alone = {"DepthwiseDeconvolution", "HardSigmoid", "HardSwish", "Mish", "Proposal", "Yolov3DetectionOutput"}
+    for kind in set(FUNCTIONS) - set(support.cases_of_types(GOLDENS)):
+        assert f'"{kind}":' in reference or kind in tested_alone, kind
