@@ -75,6 +75,7 @@ def read_net(file: WeightsFile) -> Document:
     for layer in net.layer:
         # Caffe takes a phase that a layer states over the net's own, so a BatchNorm would train.
         layer.ClearField("phase")
+        _decide(layer)
     _undo_splits(net)
     if not any(layer.bottom for layer in net.layer) and not any(layer.bottom for layer in net.layers):
         raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
@@ -97,6 +98,17 @@ def _doubts(net: NetParameter) -> Iterator[str]:
                 f"layer '{layer.name}' (Pooling): the caffemodel says `round_mode: CEIL`, or `ceil_mode: false` if a "
                 "fork with that field wrote it; the first is taken, and the prototxt would tell"
             )
+
+
+def _decide(layer: LayerParameter) -> None:
+    """Leave of a layer's rules what they say of the phase: the layer was in the net, so its stages and levels held."""
+    for rule in layer.include:
+        for name in ("min_level", "max_level", "stage", "not_stage"):
+            rule.ClearField(name)
+    phased = [rule for rule in layer.exclude if [field.name for field, _ in rule.ListFields()] == ["phase"]]
+    kept = LayerParameter(exclude=phased)
+    del layer.exclude[:]
+    layer.exclude.extend(kept.exclude)
 
 
 def _undo_splits(net: NetParameter) -> None:

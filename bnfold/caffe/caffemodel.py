@@ -24,11 +24,11 @@ import numpy as np
 from bnfold.caffe import upgrade, upgrade_v0
 from bnfold.caffe.blobs import DATA, DOUBLE_DATA, SHAPE
 from bnfold.caffe.patch import Part, encode, parts_of, patch_parts, replace_part
-from bnfold.caffe.strip import strip_blob, strip_parts, stripped
+from bnfold.caffe.strip import EXCLUDE, INCLUDE, strip_blob, strip_parts, stripped
 from bnfold.errors import ParseError
 from bnfold.io.files import Output
 from bnfold.io.mapping import forget
-from bnfold.io.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint
+from bnfold.io.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint, fields
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # LayerParameter and NetParameter.
 NAME, TYPE, BOTTOM, TOP, BLOBS = 1, 2, 3, 4, 7
 NET_NAME, NET_LAYER = 1, 100
+RULE_PHASE = 1
 
 _PATCHED_APART = frozenset({"blobs", "bottom", "name", "top", "type"})
 _STEP = 1 << 22  # bytes handed on at once
@@ -193,7 +194,8 @@ class _Writing:
         layer = self.by_record.get(id(record))
         if layer is None:
             return self._unmatched(record)
-        if self.copies and not self.strip and self._is_unchanged(layer) and record.name_bytes == layer.name.encode():
+        unchanged = self.copies and self._is_unchanged(layer) and record.name_bytes == layer.name.encode()
+        if unchanged and not self.strip and not _has_rules(record):
             return (Span(record.file, record.begin, record.end),)
         if record.version == 2 and layer.source and record.type != layer.source.param.type and not layer.blobs:
             # A training net's data or loss layer of that name, which became an input or a softmax in the prototxt.
@@ -244,6 +246,9 @@ class _Writing:
             replace_part(parts, BOTTOM, b"".join(encode_field(BOTTOM, name.encode()) for name in bottoms))
         if tops != source.tops:
             replace_part(parts, TOP, b"".join(encode_field(TOP, name.encode()) for name in tops))
+        if _has_rules(record):
+            for number in (INCLUDE, EXCLUDE):  # decided when the net was read
+                replace_part(parts, number, b"")
         patch_parts(parts, buffer, source.param, layer.param, skip=_PATCHED_APART)
         return self._body(self._stripped(parts, buffer), record.file, self._blobs(record, layer.blobs, source.blobs))
 
@@ -314,6 +319,15 @@ def _upgraded_type(record: Record) -> str:
         return record.type or ""
     number = record.type_number if record.version == 1 else upgrade_v0.TYPES.get(record.type or "", 0)
     return {int(old): word for old, word in upgrade.TYPES.items()}.get(int(number), "")
+
+
+def _has_rules(record: Record) -> bool:
+    """Whether a record has rules that another state would decide otherwise; the phase is TEST for every reader."""
+    buffer = record.file.buffer
+    rules = (
+        rule for rule in fields(buffer, record.at, record.end) if rule[:2] in ((INCLUDE, LENGTH), (EXCLUDE, LENGTH))
+    )
+    return any(inner.number != RULE_PHASE for rule in rules for inner in fields(buffer, rule.at, rule.end))
 
 
 def _new_blob(blob: Array | LazyArray) -> Body:

@@ -161,8 +161,6 @@ def _prediction(layer: Layer, kind: str, names: Names) -> Layer:
     for field in ("softmax_param", "sigmoid_param"):
         if layer.param.HasField(field):
             getattr(param, field).CopyFrom(getattr(layer.param, field))
-    param.include.extend(layer.param.include)
-    param.exclude.extend(layer.param.exclude)
     if layer.tops:
         return _rewritten(layer, param, [0], [min(1, len(layer.tops) - 1)])
     # Old nets let Caffe name the top of a loss.

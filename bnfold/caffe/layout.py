@@ -7,7 +7,7 @@ comments before other fields go to the next layer, and what stands at the end to
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from bnfold.caffe.scan import Field, Prototxt
@@ -71,4 +71,32 @@ def _end_of_line(text: str, fields: Sequence[Field], index: int, end: int) -> in
     return stop + len(rest.rstrip()) if "#" in rest else stop + len(rest) - len(rest.lstrip(" \t"))
 
 
+def without_fields(text: str, names: Collection[str]) -> str:
+    """The text of one layer without some of its own fields; a line that held nothing else goes with them."""
+    scanned = Prototxt(text)
+    pieces, at = [], 0
+    for whole in scanned.fields():
+        for inner in scanned.fields(whole.at, whole.stop) if whole.opener in ("{", "<") else ():
+            if inner.name in names:
+                begin, end = _with_line(text, inner.begin, inner.end)
+                pieces.append(text[at:begin])
+                at = end
+    return "".join([*pieces, text[at:]])
+
+
+def _with_line(text: str, begin: int, end: int) -> tuple[int, int]:
+    """A span, widened by the separator behind it, and to the whole lines that hold nothing else."""
+    separator = _NEXT_SEPARATOR.match(text, end)
+    end = separator.end() if separator else end
+    start = text.rfind("\n", 0, begin) + 1
+    stop = text.find("\n", end)
+    if stop >= 0 and not text[start:begin].strip() and not text[end:stop].strip():
+        return start, stop + 1
+    # Within a line: one blank is left between its neighbours.
+    while text[end : end + 1] in (" ", "\t"):
+        end += 1
+    return begin, end
+
+
+_NEXT_SEPARATOR = re.compile(r"\s*[,;]")
 _SEPARATOR = re.compile(r"(?<=^)\s*[,;]")

@@ -2,13 +2,19 @@
 
 A layer is in if any `include` rule matches or, without `include`, if no `exclude` rule does. A rule matches if
 everything that it names does: the phase, the level's limits, all of its stages, none of its `not_stage`s.
+
+Rules that have been decided go (`decided`): the state that decided them is no part of what is written, so the next
+reader would decide them anew, and otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 
+from bnfold.caffe import kinds
 from bnfold.caffe.caffe_pb2 import TEST, LayerParameter, NetStateRule, Phase
+from bnfold.caffe.layout import without_fields
+from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError
 
 
@@ -33,3 +39,52 @@ def _matches(rule: NetStateRule, level: int, stages: Set[str], phase: Phase) -> 
         and all(stage in stages for stage in rule.stage)
         and not any(stage in stages for stage in rule.not_stage)
     )
+
+
+RULES = ("include", "exclude")
+MOST_STATES = 10  # that are tried and named
+
+
+def decided(layer: Upgraded) -> Upgraded:
+    """A layer that is in, without its rules: in its message and in its text."""
+    param, text = layer
+    if not param.include and not param.exclude:
+        return layer
+    ruleless = LayerParameter()
+    ruleless.CopyFrom(param)
+    for name in RULES:
+        ruleless.ClearField(name)
+    return Upgraded(ruleless, without_fields(text, RULES) if text else text)
+
+
+def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> Iterator[str]:
+    """Sentences on layers that a stage or a level would take in, and that mean something at inference.
+
+    Args:
+        absent: the layers that are not in the net.
+        level, stages: of the net.
+    """
+    rules = [rule for layer in absent for rule in (*layer.include, *layer.exclude)]
+    named = dict.fromkeys(stage for rule in rules for stage in rule.stage if stage not in stages)
+    limits = [getattr(rule, name) for rule in rules for name in ("min_level", "max_level") if rule.HasField(name)]
+    states = [(f"--stage {stage}", level, stages | {stage}) for stage in named]
+    states += [(f"--level {other}", other, stages) for other in dict.fromkeys(limits) if other != level]
+    for option, other_level, other_stages in states[:MOST_STATES]:
+        missed = [layer for layer in absent if _infers(layer) and runs(layer, other_level, other_stages)]
+        if missed:
+            who = _listed([f"'{layer.name}' ({layer.type})" for layer in missed])
+            verb = "is left out, and {} takes it in" if len(missed) == 1 else "are left out, and {} takes them in"
+            yield f"{who} {verb.format(option)}"
+
+
+def _infers(layer: LayerParameter) -> bool:
+    """Whether a layer computes something that inference can want."""
+    judges = bool(layer.bottom) and (kinds.loss(layer.type) is not None or kinds.is_metric(layer.type))
+    return not judges and not kinds.is_data(layer.type, len(layer.bottom), len(layer.top))
+
+
+def _listed(words: Sequence[str], most: int = 5) -> str:
+    shown, more = list(words[:most]), len(words) - most
+    if more > 0:
+        shown.append(f"{more} more")
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]

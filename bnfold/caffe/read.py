@@ -17,7 +17,7 @@ from bnfold.caffe.deploy import deploy
 from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, give_shapes
 from bnfold.caffe.match import channels_wanted, give_weights
-from bnfold.caffe.phases import runs
+from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.shapes import infer_shapes
 from bnfold.caffe.text import Document, read_prototxt
 from bnfold.caffe.upgrade import Upgraded, upgrade
@@ -38,7 +38,7 @@ def load(
     ignore_unknown_fields: bool = False,
     guess_shapes: bool = False,
     stages: Iterable[str] = (),
-    level: int = 0,
+    level: int | None = None,
     batchnorm_layout: str | None = None,
     zero_scale_factor: Literal["caffe", "one"] | None = None,
 ) -> Net:
@@ -54,7 +54,8 @@ def load(
         ignore_unknown_fields: go on where a field of no dialect is set, and say so in `Net.notes`.
         guess_shapes: take 1x3x224x224, or another usual size that fits, for an input whose shape nothing says, and
             say so in `Net.notes`.
-        stages, level: of the net's state, for the rules of layers that ask for them.
+        stages: of the net's state, beside those that the file names, for the rules of layers that ask for them.
+        level: likewise; the file's own, or 0, if None.
         batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.caffe.batchnorm.LAYOUTS`.
         zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
             as they are, None leaves it open, so that folding or exporting such a layer is refused.
@@ -99,13 +100,16 @@ def build(
     batch: int | None = None,
     guess_shapes: bool = False,
     stages: Iterable[str] = (),
-    level: int = 0,
+    level: int | None = None,
 ) -> Net:
     """Make a `Net` of a prototxt that was read and caffemodels that were mapped; see `load`."""
     state = document.net.state
     wanted = frozenset([*state.stage, *stages])
+    if level is None:
+        level = state.level
     everything = upgrade(document)
     present, absent, borrowed = _at_test(everything, level, wanted)
+    borrowed += left_out([layer.param for layer in absent], level, wanted)
     if not present:
         raise ModelError(f"{document.file or 'the net'}: no layer is in the TEST net")
     _refuse_integers(present, document.file)
@@ -170,7 +174,7 @@ def _at_test(
             missing.difference_update(param.top)
             notes.append(f"layer '{param.name}' ({param.type}) is not in the TEST net, and stands for its input")
     return (
-        [layer for index, layer in enumerate(layers) if index in present],
+        [decided(layer) for index, layer in enumerate(layers) if index in present],
         [layer for index, layer in enumerate(layers) if index not in present],
         notes,
     )

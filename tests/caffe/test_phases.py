@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from cases import TOLERANCE, Case, assert_answers, by_onnxruntime, distance
+from wire_encoder import layer, length
+
+import bnfold
+from bnfold.caffe.layout import without_fields
 from bnfold.caffe.read import load
 from bnfold.errors import ModelError
 
@@ -77,3 +83,78 @@ def test_a_net_without_layers_at_test_is_refused(tmp_path):
     (tmp_path / "net.prototxt").write_text('layer { name: "a" type: "Data" top: "a" include { phase: TRAIN } }')
     with pytest.raises(ModelError, match=r"net\.prototxt: no layer is in the TEST net"):
         load(tmp_path / "net.prototxt")
+
+
+FAULTS = Path(__file__).parent.parent / "faults"
+
+
+def test_what_a_stage_decided_is_the_net_that_the_next_reader_sees(tmp_path):
+    case = Case(FAULTS / "stage_in_state")
+    for name, net in (("as_it_is", case.load()), ("folded", bnfold.fold(case.load()).net)):
+        paths = tmp_path / f"{name}.prototxt", tmp_path / f"{name}.caffemodel"
+        bnfold.save_caffe(net, *paths)
+        assert not [word for word in ("include", "exclude", "state") if word in paths[0].read_text()]
+        assert_answers(by_onnxruntime(case.load(*paths), case.inputs), case.answers, TOLERANCE)
+
+
+def test_without_its_relu_that_net_would_answer_otherwise():
+    case = Case(FAULTS / "stage_in_state")
+    net = case.load()
+    net.reconnect(net.uses("c")[0], "c@bn")
+    net.remove(next(layer for layer in net.layers if layer.name == "relu"))
+    net.outputs = ["ip"]
+    assert distance(by_onnxruntime(net, case.inputs)["ip"], case.answers["ip"]) > 0.01
+
+
+def test_a_layer_of_another_stage_is_named_and_its_stage_takes_it_in():
+    path = FAULTS / "stage_deploy_dropped" / "net.prototxt"
+    shapes = {"data": (1, 3, 8, 8)}
+    without, deployed = load(path, input_shapes=shapes), load(path, input_shapes=shapes, stages=["deploy"])
+    assert "'softmax' (Softmax) is left out, and --stage deploy takes it in" in without.notes
+    assert deployed.outputs == ["prob"]
+    assert not [note for note in deployed.notes if "--stage" in note]
+
+
+def test_data_losses_and_metrics_of_another_stage_are_not_missed():
+    net = load(FAULTS / "stage_deploy_dropped" / "net.prototxt", input_shapes={"data": (1, 3, 8, 8)})
+    assert not [note for note in net.notes if "--stage val" in note or "--stage train" in note]
+
+
+def test_a_layer_of_another_level_is_named(tmp_path):
+    assert not kept("include { min_level: 2 }", tmp_path)
+    net = load(tmp_path / "net.prototxt")
+    assert net.notes == ["'ruled' (ReLU) is left out, and --level 2 takes it in"]
+    assert kept("include { min_level: 2 }", tmp_path, level=2)
+
+
+def test_the_level_of_the_file_counts_where_none_is_given(tmp_path):
+    assert kept("include { min_level: 2 } } state { level: 2", tmp_path)
+    assert not kept("include { min_level: 2 } } state { level: 2", tmp_path, level=0)
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        ("layer { name: 'a' include { phase: TEST } top: 'b' }", "layer { name: 'a' top: 'b' }"),
+        ("layer { include: { phase: TEST }, name: 'a' }", "layer { name: 'a' }"),
+        (
+            "layer {\n  name: 'a'\n  include {\n    phase: TEST\n  }\n  top: 'b' # b\n}",
+            "layer {\n  name: 'a'\n  top: 'b' # b\n}",
+        ),
+        ("layer {\n  exclude { stage: 'x' } # why\n  exclude { stage: 'y' }\n}", "layer {\n  # why\n}"),
+        ("layer { p { include { } } }", "layer { p { include { } } }"),
+    ],
+)
+def test_rules_go_from_the_text_of_a_layer_and_nothing_else(written, left):
+    assert without_fields(written, ("include", "exclude")) == left
+
+
+def test_a_net_from_a_caffemodel_alone_has_the_layers_of_its_stage(tmp_path):
+    rules = length(8, length(4, "deploy")), length(8, length(5, "other")), length(9, length(4, "train"))
+    layers = [
+        layer(f"act{index}", "ReLU", extra=length(3, "data") + length(4, f"a{index}") + rule)
+        for index, rule in enumerate(rules)
+    ]
+    (tmp_path / "net.caffemodel").write_bytes(b"".join([length(3, "data"), *layers]))
+    net = load(tmp_path / "net.caffemodel", input_shapes={"data": (1, 2)})
+    assert [each.name for each in net.layers] == ["input", "act0", "act1", "act2"]
