@@ -224,7 +224,7 @@ class _Sweep:
         self._absorb(layer, plan, forward=True)
         self._remove(layer)
         self._reconnect(layer)
-        self._rename_moved(layer, plan.moved, {})
+        self._rename_moved(layer, plan.moved, {}, forward=True)
 
     def _absorb(self, layer: Layer, plan: Plan, forward: bool) -> None:
         for linear, change in plan.changes:
@@ -251,15 +251,23 @@ class _Sweep:
                 self.net.reconnect(use, layer.bottoms[0])
             self.net.public.pop(top, None)
 
-    def _rename_moved(self, layer: Layer, moved: Sequence[str], decided: dict[str, tuple[str, str]]) -> None:
-        """Give each blob whose value changed a new name; in-place versions stay in place under their new one."""
+    def _rename_moved(
+        self, layer: Layer, moved: Sequence[str], decided: dict[str, tuple[str, str]], forward: bool = False
+    ) -> None:
+        """Give each blob whose value changed a new name; in-place versions stay in place under their new one.
+
+        A version in front of the last keeps its public name where the affine itself wrote on that blob and is gone,
+        since the file then shows fewer writers behind it. An affine that went forward leaves no such trace, and in a
+        file the version would be taken for the one that it was.
+        """
         retired: dict[str, str] = {}
         renames: dict[str, tuple[str, str]] = {}
-        for blob in moved:
-            if self.net.public_name(blob) == blob:
+        for blob in reversed(moved) if forward else moved:
+            public = self.net.public_name(blob)
+            if public == blob or (forward and public not in retired):
                 name = self._fresh(blob, layer)
                 renames[blob] = decided.get(blob, (name, name))
-                retired[blob] = renames[blob][1]
+                retired[public] = renames[blob][1]
         for blob in moved:
             if blob not in renames:
                 public = self.net.public_name(blob)
