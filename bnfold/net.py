@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from bnfold.algebra.frontend import FrontEnd
     from bnfold.caffe.caffe_pb2 import LayerParameter
     from bnfold.caffe.weights import Record, WeightsFile
 
@@ -124,9 +125,16 @@ class Origin:
 
 @dataclass(slots=True, eq=False)
 class Layer:
-    """One Caffe layer: what it reads, what it writes, what it learned.
+    """One layer: what it reads, what it writes, what it learned.
 
     `param` and `blobs` are values: an edit replaces them and never writes into them, so copies of a net share them.
+
+    Attributes:
+        bottoms: the blobs that it reads as data.
+        tops: the blobs that it writes.
+        blobs: what it learned; in ONNX the constants among its inputs.
+        param: how its language describes it, opaque to the algebra: a `LayerParameter` in Caffe.
+        source: where it came from, for its writer.
     """
 
     name: str
@@ -134,8 +142,8 @@ class Layer:
     bottoms: list[str]
     tops: list[str]
     blobs: Blobs
-    param: LayerParameter
-    source: Source | None = None
+    param: Any
+    source: Any = None
 
     def __str__(self) -> str:
         return f"layer '{self.name}' ({self.type})"
@@ -162,13 +170,14 @@ class Net:
     Attributes:
         name: the network's own name.
         inputs: input blob -> shape.
-        outputs: the blobs that nobody reads, in the order of their layers.
+        outputs: in Caffe the blobs that nobody reads, in the order of their layers; in ONNX they may have readers.
         public: blob -> its name in the file, for the blobs whose name differs (in-place versions).
         notes: sentences about assumptions made while reading, for the user.
         file: the prototxt, for messages; empty when the net came from memory.
         batchnorm_layout: how the user wants every BatchNorm read, None to recognise it (`bnfold.caffe.batchnorm`).
         zero_factor: what scale_factor 0 beside statistics means to the user, None to refuse.
-        origin: the files behind it, for saving; None when it came from memory.
+        origin: the files behind it, for its writer; None when it came from memory.
+        front: the language that it is written in, for folding.
     """
 
     name: str
@@ -180,7 +189,8 @@ class Net:
     file: str = ""
     batchnorm_layout: str | None = None
     zero_factor: Literal["caffe", "one"] | None = None
-    origin: Origin | None = None
+    origin: Any = None
+    front: FrontEnd | None = None
     _producers: dict[str, Layer] = field(default_factory=dict, repr=False)
     _uses: dict[str, list[Use]] = field(default_factory=dict, repr=False)
     _removed: set[int] = field(default_factory=set, repr=False)
@@ -284,6 +294,7 @@ class Net:
             batchnorm_layout=self.batchnorm_layout,
             zero_factor=self.zero_factor,
             origin=self.origin,
+            front=self.front,
         )
 
 

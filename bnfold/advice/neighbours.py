@@ -14,7 +14,12 @@ from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.params import CONVOLUTIONS, DECONVOLUTIONS, Scale
 
 if TYPE_CHECKING:
-    from bnfold.caffe.caffe_pb2 import ConvolutionParameter, DepthwiseConvolutionParameter, InnerProductParameter
+    from bnfold.caffe.caffe_pb2 import (
+        ConvolutionParameter,
+        DepthwiseConvolutionParameter,
+        InnerProductParameter,
+        LayerParameter,
+    )
 
 LINEAR = CONVOLUTIONS | DECONVOLUTIONS | {"InnerProduct"}
 SCALES = frozenset({"EltwiseAffine", "Scale"})
@@ -138,7 +143,7 @@ def _adds_bias(written: Written) -> bool:
 def _linear_param(
     written: Written,
 ) -> ConvolutionParameter | DepthwiseConvolutionParameter | InnerProductParameter:
-    param = written.layer.param
+    param: LayerParameter = written.layer.param
     if written.type == "InnerProduct":
         return param.inner_product_param
     if param.HasField("DepthwiseConvolution_param") and not param.HasField("convolution_param"):

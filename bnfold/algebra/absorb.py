@@ -198,10 +198,11 @@ def _changed(layer: Layer, weight: Scaled, bias: npt.ArrayLike, needs_bias: bool
 def _with_bias(layer: Layer) -> LayerParameter:
     """The parameters of a layer that has a bias: the flag, and a `param {}` for it where the weight has one."""
     field = _bias_field(layer)
-    param: Any = getattr(layer.param, field)
-    if len(layer.blobs) > 1 or (param.bias_term and len(layer.param.param) != 1):
-        return layer.param
-    changed = type(layer.param)()
+    present: LayerParameter = layer.param
+    param: Any = getattr(present, field)
+    if len(layer.blobs) > 1 or (param.bias_term and len(present.param) != 1):
+        return present
+    changed = type(present)()
     changed.CopyFrom(layer.param)
     flags: Any = getattr(changed, field)
     flags.bias_term = True

@@ -65,7 +65,8 @@ def channels_wanted(layers: Sequence[Layer], files: Sequence[WeightsFile], blob:
             continue
         for file in reversed(files):
             if (record := file.find(layer.name)) and record.blobs and len(record.blobs.shapes[0]) > 2:
-                return record.blobs.shapes[0][1] * layer.param.convolution_param.group
+                group: int = layer.param.convolution_param.group
+                return record.blobs.shapes[0][1] * group
     return None
 
 

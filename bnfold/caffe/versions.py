@@ -117,7 +117,7 @@ def _overwritten_by(net: Net, blob: str, public: str, order: dict[int, int]) -> 
 
 
 def _was_in_place(layer: Layer, position: int, public: str) -> bool:
-    source = layer.source
+    source: Source | None = layer.source
     if source is None or position >= min(len(source.bottoms), len(source.tops)):
         return False
     return source.bottoms[position] == source.tops[position] == public

@@ -101,7 +101,7 @@ def _missing_inputs(net: Net, indent: str) -> Iterator[str]:
 
 
 def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -> str:
-    text = layer.source.text if layer.source else None
+    text: str | None = layer.source.text if layer.source else None
     bottoms, tops = connections(layer, names)
     # What is in the text alone would be lost with the text, so nothing is taken out of it.
     strip = strip and not kinds.is_in_text_alone(layer.type)

@@ -9,7 +9,7 @@ from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
 if TYPE_CHECKING:
-    from bnfold.caffe.caffe_pb2 import ConvolutionParameter, DepthwiseConvolutionParameter
+    from bnfold.caffe.caffe_pb2 import ConvolutionParameter, DepthwiseConvolutionParameter, LayerParameter
 
 CONVOLUTIONS = frozenset({"Convolution", "ConvolutionDepthwise", "DepthwiseConvolution"})
 DECONVOLUTIONS = frozenset({"Deconvolution", "DepthwiseDeconvolution"})
@@ -100,9 +100,10 @@ class Convolution(NamedTuple):
 
 def _convolution_param(layer: Layer) -> ConvolutionParameter | DepthwiseConvolutionParameter:
     """Tengine writes a depthwise convolution's parameters under a name of their own, with the same fields."""
-    if layer.param.HasField("DepthwiseConvolution_param") and not layer.param.HasField("convolution_param"):
-        return layer.param.DepthwiseConvolution_param
-    return layer.param.convolution_param
+    param: LayerParameter = layer.param
+    if param.HasField("DepthwiseConvolution_param") and not param.HasField("convolution_param"):
+        return param.DepthwiseConvolution_param
+    return param.convolution_param
 
 
 def _pair(param: ConvolutionParameter | DepthwiseConvolutionParameter, word: str) -> tuple[int | None, int | None]:

@@ -1,0 +1,118 @@
+"""What the laws ask of a language: Caffe is one front end (`bnfold.caffe.operators`), ONNX the other.
+
+A front end says which operator a layer is and carries out what was decided; it decides nothing itself. The sweep
+
+    1. lets it take apart what is one layer in the language and several in the algebra (`prepare`), and may fuse too;
+    2. asks once for shapes, protected blobs and taken names;
+    3. asks for the operator of a layer whenever a law needs it, so the answer is made of what the layer is by then;
+    4. hands weights and kept affines back (`absorb`, `rewrite`), after a plan is whole, so these cannot refuse;
+    5. lets it put together again and share again (`finish`).
+
+What the sweep does itself, on `bnfold.net`: it removes layers, renames blobs and connects readers anew. So for every
+layer of the net, `layer.bottoms` are exactly the blobs that it reads as data (constants are none of them, and what a
+body of If or Loop captures is one more bottom each), and the writer takes all names from `bottoms` and `tops`.
+`layer.param`, `layer.source` and `net.origin` are the front end's own and are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.operators import Operator
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from bnfold.net import Layer, LazyArray, Net, Shape
+
+
+@dataclass(slots=True, eq=False)
+class FoldContext:
+    """A net that is being folded, and how its user wants doubtful layers to be read.
+
+    Attributes:
+        net: the net; edited between calls.
+        shapes: blob -> shape, None where even the rank is unknown, with -1 for a size that is; kept up to date under
+            the names of now.
+        assume_global_stats: take a normalisation that follows its batch as if it used its stored statistics.
+        excluded: layers that must stay exactly as they are, by identity.
+        notes: sentences for the user, to be appended to.
+    """
+
+    net: Net
+    shapes: Mapping[str, Shape | None] = field(default_factory=dict)
+    assume_global_stats: bool = False
+    excluded: Collection[int] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+class FrontEnd(Protocol):
+    """The language of a net: `net.front`. It keeps no state of its own; a fold's state is the context."""
+
+    def prepare(self, context: FoldContext) -> None:
+        """Take apart what is a normalisation, then an affine, and fuse what is one linear layer written as two.
+
+        A BatchNorm with a fused ReLU becomes two layers, a LayerNormalization with scale and bias a core and an
+        affine behind it; a MatMul and the Add behind it become one layer with a bias. Edits `context.net` by
+        `insert`, `remove`, `rename` and `reconnect`; every blob that keeps its name must keep its value. The layers
+        in `context.excluded` must stay as they are. `context.shapes` is not known yet.
+        """
+
+    def shapes(self, net: Net) -> Mapping[str, Shape | None]:
+        """The shape of every blob, as far as it is known, in time linear in the layers.
+
+        Raises:
+            ModelError: sizes do not fit.
+        """
+
+    def protected(self, net: Net) -> Mapping[str, str]:
+        """Blobs that may neither change nor go, besides inputs, outputs and what the user keeps, each with why.
+
+        What bodies of control flow capture, for example: `{"x": "'x' is read in a body of layer 'loop1' (Loop)"}`.
+        """
+
+    def taken_names(self, net: Net) -> Iterable[str]:
+        """Names that no new blob may have, besides those of blobs (initialisers, names within bodies)."""
+
+    def stored_type(self, net: Net) -> npt.DTypeLike:
+        """The type that a kept affine's values are stored in; a composition must be finite in it."""
+
+    def operator(self, layer: Layer, context: FoldContext) -> Operator:
+        """What a layer is to the laws; asked often, so it should cost no more than reading parameters.
+
+        An affine is read once, and what it becomes by compositions is the sweep's to remember.
+
+        Raises:
+            Blocked: it is an affine's type (a BatchNormalization, say, or an Add with a constant) that is no affine
+                as it stands. It is then reported as kept, with the reason. Everything else that lets nothing pass is
+                `Opaque`, with a reason where there is one.
+            ModelError: what it learned makes no sense.
+        """
+
+    def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: LazyArray | None) -> None:
+        """Give a `Linear` layer new values, computed when they are read.
+
+        Args:
+            net: the net, for a language in which a bias needs a layer of its own.
+            layer: the layer.
+            weight: has the shape and the type of the operator's weight.
+            bias: float64 behind it, rounded to the weight's type, shaped like the operator's bias; where there was
+                none it is new, with one axis for each of `outputs`. None where there is none, as before.
+        """
+
+    def rewrite(self, layer: Layer, affine: Affine, context: FoldContext, *, composed: bool) -> None:
+        """Write an affine that stays as the language's plain layer for one: Scale in Caffe, one node in ONNX.
+
+        Args:
+            layer: an affine that stays; its `type` is what the report says that it is now.
+            affine: what it computes by now.
+            context: shapes, and notes if sharing ends.
+            composed: it took others in, so it must be rewritten; otherwise it may, where that is plainer (a
+                BatchNorm's five values per channel become two), or stay as it is written.
+        """
+
+    def finish(self, context: FoldContext) -> None:
+        """After the last edit: put together what was taken apart and stayed, settle which weights are still shared."""

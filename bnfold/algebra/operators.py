@@ -1,0 +1,269 @@
+"""What the laws know of a layer: small frozen records, free of the language that the layer was written in.
+
+    Affine      y = scale*x + shift                                  (`bnfold.algebra.affine`)
+    Alias       y = x
+    Pass        A(L(x)) = L(A(x)) for every A that keeps zero, keeps order, or is constant along some axes
+    Move        each element of a top is a copy of one element of the bottom
+    Join        bottoms one behind the other along an axis
+    Sum         sum of c_i*x_i
+    Product     product of x_i
+    Extreme     the largest (or smallest) of x_i
+    Linear      y = sum of W*x, plus b
+    Opaque      nothing passes
+
+A front end (`bnfold.algebra.frontend`) says which of them a layer is; what is said of bottoms and tops is said in the
+order of `layer.bottoms` and `layer.tops`. Axes are counted from 0, the batch axis among them, and are never negative.
+A condition that a layer makes is a sentence, said to the user where it does not hold; an empty one is no condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.algebra.affine import Affine
+
+if TYPE_CHECKING:
+    from bnfold.net import Array, LazyArray, Shape
+
+UNKNOWN_SIZE = -1
+"""A size that depends on the data. A law that needs it says so; the others go on."""
+
+PLANE = range(2, 32)
+"""Every axis behind batch and channels, whatever the rank."""
+
+
+# How elements get from one blob to another. A movement is some of these steps, one after the other.
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The axes in another order, some of size 1 left out, some of size 1 added: Transpose, Squeeze and Unsqueeze.
+
+    Attributes:
+        order: for each axis of the result the axis that it was; None for one that is new and has size 1. An axis that
+            is not named must have size 1.
+    """
+
+    order: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Take:
+    """Elements `indices` along one axis, in their order: Slice, Split, Crop, Gather, a tile, a padding by mode.
+
+    Attributes:
+        axis: the axis.
+        indices: which index of the axis each index of the result is, shape (size of the result,); a slice where the
+            elements follow each other, with no more than a start where the end is unknown.
+        size: how long the axis was; `UNKNOWN_SIZE` where it is unknown.
+    """
+
+    axis: int
+    indices: npt.NDArray[np.intp] | slice
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """An axis of size 1 repeated to any size: broadcasting, Expand.
+
+    Attributes:
+        axis: the axis.
+    """
+
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Regroup:
+    """The same elements in C order under another shape: Reshape, Flatten.
+
+    Attributes:
+        before: the shape; sizes may be unknown where they are the same before and after (the batch, say).
+        after: the shape of the result.
+    """
+
+    before: Shape
+    after: Shape
+
+
+Step = Axes | Take | Spread | Regroup
+Steps = tuple[Step, ...]
+"""() is the identity."""
+
+
+# The operators.
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """The first top is the first bottom, whatever its shape is; it is dropped where its names allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A layer whose first bottom and first top may carry the same affine, if the affine fulfils the conditions.
+
+    Attributes:
+        zero: why every shift must be 0 ("a shift would move ReLU's threshold away from 0").
+        order: why every scale must be >= 0.
+        strict: why every scale must even be > 0 (where a maximum is, not only what it is).
+        plane: the axes of the bottom along which the affine must be constant, since the layer mixes them; axes that
+            the blob does not have do not matter.
+        steps: what becomes of the axes, where the top has others than the bottom (a mean without keepdims).
+    """
+
+    zero: str = ""
+    order: str = ""
+    strict: str = ""
+    plane: Collection[int] = ()
+    steps: Steps = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A layer that copies elements of its first bottom to its tops and computes nothing; other bottoms give shapes.
+
+    Attributes:
+        tops: for each top how its elements come from the bottom.
+    """
+
+    tops: tuple[Steps, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The bottoms one behind the other along an axis: Concat.
+
+    Attributes:
+        axis: the axis.
+        sizes: how long each bottom is along it; `UNKNOWN_SIZE` where that is unknown.
+    """
+
+    axis: int
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """`sum of c_i*x_i`: Eltwise SUM, Add, Sub (coefficients 1 and -1).
+
+    Attributes:
+        coefficients: c, one for each bottom.
+        laid: how each bottom is laid over the top (`Axes` and `Spread`); () where all have the top's shape. A bottom
+            that is spread along an axis takes only what is constant along it.
+    """
+
+    coefficients: tuple[float, ...]
+    laid: tuple[Steps, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """`x_1*x_2*...`: Eltwise PROD, Mul, a Scale with two bottoms; Div, if the divisor takes nothing.
+
+    Attributes:
+        laid: as in `Sum`; None for a bottom that takes no factor. () where all have the top's shape.
+    """
+
+    laid: tuple[Steps | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme:
+    """The largest or the smallest of the bottoms: Eltwise MAX, Max, Min.
+
+    Attributes:
+        laid: as in `Sum`.
+    """
+
+    laid: tuple[Steps, ...] = ()
+
+
+class Port(NamedTuple):
+    """An axis of a blob, and where it is in the view of the weight.
+
+    Attributes:
+        axis: the axis of the blob.
+        places: the axes of the view that it is made of, in C order; (0, 1) for the channels of a grouped convolution
+            whose weight is seen as [group, o, i, kernel].
+    """
+
+    axis: int
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a convolution slides, by spatial axis: what two of them must share to be one.
+
+    Attributes:
+        stride: steps.
+        dilation: distances between taps.
+        pads: zeros before and behind.
+        group: number of groups.
+    """
+
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    group: int = 1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Linear:
+    """`y = sum of W*x, plus b`, with a learned W: it absorbs.
+
+    With o the axes that outputs name and i those that inputs name, of W seen as `view`:
+
+        backward, A(L(x)):   W'[o, i] = s[o]*W[o, i]        b'[o] = s[o]*b[o] + h[o]
+        forward,  L(A(x)):   W'[o, i] = W[o, i]*s[i]        b'[o] = b[o] + sum over `summed` of W[o, i]*h[i]
+
+    Along every axis of the top that `outputs` does not name, an affine must be constant to be absorbed; likewise for
+    the bottom and `inputs`.
+
+    Attributes:
+        weight: W as it is stored, any shape. Where the layer multiplies it by a number (Gemm's alpha), hand in
+            `scaled(W, view, alpha)` and drop the number when the weight comes back.
+        bias: b as it is stored (times Gemm's beta), of as many values as the outputs have; None where there is none.
+        view: the shape in which outputs and inputs are axes of W, of the same number of values.
+        outputs: the axes of the top that W knows.
+        inputs: the axes of the bottom that W knows.
+        summed: the axes of the view that a sum over inputs and kernel runs over.
+        padded: why no shift can come from in front ("a shift in front of its padding would be wrong at the border").
+        backward: why no affine can come from behind (a fused ReLU).
+        forward: why no affine can come from in front (it reads indices; a size that is unknown).
+        unbiased: why no bias can be added where there is none.
+        window: how a convolution slides, where branches may be joined; None for everything else.
+    """
+
+    weight: Array | LazyArray
+    bias: Array | LazyArray | None
+    view: Shape
+    outputs: tuple[Port, ...]
+    inputs: tuple[Port, ...] = ()
+    summed: tuple[int, ...] = ()
+    padded: str = ""
+    backward: str = ""
+    forward: str = ""
+    unbiased: str = ""
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A layer that nothing passes; what it reads is used.
+
+    Attributes:
+        reason: why ("it puts 3 out where nothing arrives"); empty for a layer type that has no law.
+    """
+
+    reason: str = field(default="")
+
+
+Operator = Affine | Alias | Pass | Move | Join | Sum | Product | Extreme | Linear | Opaque
