@@ -220,7 +220,8 @@ def main(ctx: click.Context) -> None:
 @strip_option
 @onnx_options
 @click.option("--no-verify", "verify", is_flag=True, flag_value=False, default=True, help="Do not compare.")
-@click.option("--layers", is_flag=True, help="Compare every surviving blob and not the outputs alone.")
+@click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every surviving blob.")
+@click.option("--layers", is_flag=True, hidden=True, help="Compare every surviving blob, as is done anyhow.")
 @comparing_options
 @report_options
 def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> int:
@@ -229,8 +230,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_account
 
-    reading = _reading(prototxt, caffemodel, given)
-    writing = _writing(given)
+    reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
     require_paths(reading, writing, list(_reports(given).values()))
     job = Job(
         reading=reading,
@@ -239,7 +239,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
         exclude=given["exclude"],
         assume_global_stats=given["assume_global_stats"],
         verify=verify,
-        comparing=_comparing(given, given["layers"]) if verify else {},
+        comparing=_comparing(given, given["layers"] or not given["outputs_only"]) if verify else {},
     )
     with progress_bar() as progress:
         report = run(job, progress)

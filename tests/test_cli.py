@@ -129,12 +129,18 @@ def test_json_to_a_dash_is_all_that_is_printed(run: Run) -> None:
     assert json.loads(outcome.out)["passed"]
 
 
-def test_layers_compares_every_surviving_blob(run: Run) -> None:
-    run(*FOLD, "--json", "few.json")
-    run("fold", *NET, "-o", "more.prototxt", "--layers", "--json", "many.json")
-    few, many = (json.loads(Path(name).read_text())["comparisons"][0]["blobs"] for name in ("few.json", "many.json"))
-    assert [blob["blob"] for blob in few] == ["res2a"]
-    assert {"res2a", "res2a_branch1", "res2a_branch2a"} <= {blob["blob"] for blob in many}
+def test_every_surviving_blob_is_compared_unless_outputs_alone_are_wanted(run: Run) -> None:
+    run(*FOLD, "--json", "many.json")
+    run("fold", *NET, "-o", "more.prototxt", "--layers", "--json", "more.json")
+    run("fold", *NET, "-o", "less.prototxt", "--outputs-only", "--json", "few.json")
+    many, more, few = (
+        [blob["blob"] for blob in json.loads(Path(name).read_text())["comparisons"][0]["blobs"]]
+        for name in ("many.json", "more.json", "few.json")
+    )
+    assert few == ["res2a"]
+    assert {"res2a", "res2a_branch1", "res2a_branch2a"} <= set(many)
+    assert more == many
+    assert "--layers" not in run("fold", "--help").out
 
 
 def test_input_shape_and_batch_say_what_the_file_does_not(run: Run) -> None:

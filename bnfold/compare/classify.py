@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from bnfold.compare.models import Model
 from bnfold.compare.records import Answer, ClassifierDiff, Flip
 from bnfold.data.samples import Samples
+from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
 
 PICTURES = 100  # flipped samples that are shown; all are listed
@@ -71,6 +73,7 @@ class Classification:
             samples=self.samples,
             agreement=self.agreeing / self.samples if self.samples else 1.0,
             labelled=self.known > 0,
+            known=self.known,
             reference_top1=ours1,
             reference_top5=ours5,
             candidate_top1=theirs1,
@@ -109,6 +112,49 @@ def find_scores(
         most = int(labels.max(initial=0))
         return next((name for name in outputs if _classes(shapes[name]) > most), None)
     return None
+
+
+def require_labels(labels: Array | None, classes: int, named: Callable[[int], str]) -> None:
+    """Stop where a label is none of the classes; -1 says that it is not known.
+
+    Args:
+        labels: one per sample.
+        classes: how many the network has.
+        named: the name of a sample.
+
+    Raises:
+        UsageError: with the first such label and its sample.
+    """
+    if labels is None:
+        return
+    wrong = np.flatnonzero((labels < -1) | (labels >= classes) | (labels != np.rint(labels)))
+    if wrong.size:
+        first = int(wrong[0])
+        raise UsageError(
+            f"label {labels[first]:g} of sample {named(first)}: the network has {classes} classes, 0 to {classes - 1} "
+            "(and -1 means that the class is not known)"
+        )
+
+
+def near_chance(found: ClassifierDiff) -> str | None:
+    """A note where the reference itself recognises no more than chance would; None where it does.
+
+    With K classes and n labelled samples chance gives `p = 1/K`, and the standard deviation of a share is
+    `sqrt(p*(1 - p)/n)`. Near chance is within three of them, and two below the half-way point `(1 + p)/2`, so that a
+    handful of samples says nothing.
+    """
+    share, chance, count = found.reference_top1, 1 / max(found.classes, 1), found.known
+    if share is None or not count:
+        return None
+    middle = (1 + chance) / 2
+    by_chance = chance + 3 * math.sqrt(chance * (1 - chance) / count)
+    if share > by_chance or share > middle - 2 * math.sqrt(middle * (1 - middle) / count):
+        return None
+    return (
+        f"the reference itself is right for {share:.1%} of {count} labelled samples, and chance for {chance:.1%}: do "
+        "the labels count as the network does, and is the data prepared as it was in training (--mean, --scale, "
+        "--swap-channels, --resize, --crop)?"
+    )
 
 
 def _is_row(shape: Shape) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 
 from bnfold.caffe.shapes import infer_shapes
 from bnfold.compare.batches import choose_samples, layout, match_inputs, runs
-from bnfold.compare.classify import find_scores
+from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.exact import open_exact
-from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS
+from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.pairing import pair
@@ -83,6 +83,8 @@ def compare(
         (True, 'res4b')
     """
     _require_tolerance(tolerance)
+    if labels is not None and samples is None:
+        raise UsageError(NO_SAMPLES)
     ours = open_model(reference, "reference", batch=batch, input_shapes=input_shapes, reading=reading)
     theirs = open_model(candidate, "candidate", batch=batch, input_shapes=input_shapes, reading=reading)
     for model in (ours, theirs):
@@ -96,6 +98,8 @@ def compare(
     shape = layout(ours.feeds, theirs.feeds, inputs)
     true = None if labels is None else np.asarray(labels)
     data = choose_samples(samples, true, shape, seed, preparation or partial(_said_by, ours))
+    if true is not None and true.shape != (data.count,):
+        raise UsageError(f"{data.description}, and the labels have shape {true.shape}; give one label per sample")
     blobs = {ours_blob: theirs_blob for ours_blob, theirs_blob in named.items() if ours_blob not in ours.feeds}
     pairs = pair(ours.writers, theirs.writers, blobs, kin=kin)
     true = data.labels if true is None else true
@@ -130,6 +134,8 @@ def check(
     next(runs(data, shape), None)
     known = {name: size for name, size in infer_shapes(reference).items() if size is not None}
     scores = find_scores(ours, {name: name for name in ours.outputs}, known, data.labels)
+    if scores is not None:
+        require_labels(data.labels, known[scores][1], data.name)
     if min_agreement is not None and scores is None:
         raise UsageError(NO_CLASSIFIER)
     if max_top1_drop is not None and (scores is None or data.labels is None):

@@ -5,11 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, Gate
+from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
 from bnfold.errors import UsageError
 
 NO_CLASSIFIER = "a least agreement needs a classifier: a Softmax output, or labels"
+NO_SAMPLES = "labels say what the samples are, and no samples are given: noise has no classes"
 NO_LABELS = "a largest loss of accuracy needs a classifier and labels"
+
+
+def compared_gate(outputs: Sequence[BlobDiff], uncompared: Sequence[Uncompared], detector: DetectorDiff | None) -> Gate:
+    """Every compared output has values that are finite in both networks, and at least one output was compared.
+
+    The boxes of a detector may be none at all: what they are made of is compared.
+    """
+    empty = [blob.blob for blob in outputs if not blob.finite and (detector is None or blob.blob != detector.blob)]
+    said = len(outputs) - len(empty)
+    if empty:
+        names = ", ".join(f"'{name}'" for name in empty)
+        sentence = f"output {names} has no finite value in common; give inputs that the network means by --data"
+    elif not outputs:
+        sentence = "no output was compared"
+        sentence += "" if uncompared else ", since the reference has none"
+    else:
+        sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
+    return Gate("compared", 1, said, bool(outputs) and not empty, sentence)
 
 
 def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:

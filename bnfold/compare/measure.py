@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bnfold.compare.batches import Layout, Run, runs
-from bnfold.compare.classify import Classification, find_scores
+from bnfold.compare.classify import Classification, find_scores, near_chance, require_labels
 from bnfold.compare.detect import Detection, detector_reads, find_detections, same_detector
 from bnfold.compare.exact import Exact
-from bnfold.compare.gates import agreement_gate, boxes_gate, outputs_gate, tolerance_gate, top1_gate
+from bnfold.compare.gates import agreement_gate, boxes_gate, compared_gate, outputs_gate, tolerance_gate, top1_gate
 from bnfold.compare.metrics import BlobError, SampleError, relative, span
 from bnfold.compare.models import Model
 from bnfold.compare.onset import find_onset
 from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
-from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, SampleDiff
+from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, SampleDiff, Uncompared
 from bnfold.compare.ties import scores_behind, settle_ties
 from bnfold.data.samples import Samples
 from bnfold.errors import UnsupportedError
@@ -24,6 +24,8 @@ from bnfold.net import Array, Shape
 
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all; the library itself prints nothing."""
+
+NO_PARTNER = "without a partner of the same shape"
 
 Spans = dict[str, tuple[float, float]]
 
@@ -38,6 +40,7 @@ class Measurement:
         layout, data, labels: what is fed.
         truth: the float64 run of the reference, if wanted.
         notes: sentences for the report.
+        uncompared: outputs that are no part of `ours`, since a layer in front of them cannot be run.
         scores, ties: index blob -> the scores behind it, and how often it differed on equal ones.
         spans: layer -> smallest and largest value of its own top, for either side.
     """
@@ -52,6 +55,7 @@ class Measurement:
     layers: bool
     truth: Exact | None
     notes: list[str]
+    uncompared: tuple[Uncompared, ...] = ()
     errors: dict[str, BlobError] = field(default_factory=dict)
     samples: list[SampleDiff] = field(default_factory=list)
     classification: Classification | None = None
@@ -107,6 +111,10 @@ class Measurement:
                 )
                 del self.pairs[name]
         scores = find_scores(self.ours, self.pairs, shapes, self.labels)
+        if scores is not None:
+            require_labels(self.labels, shapes[scores][1], self.data.name)
+        elif self.labels is not None:
+            self.notes.append("the labels say nothing here: no output has one score for each of so many classes")
         if scores is not None and self.layout.batched:
             self.classification = Classification(scores, self.labels)
         self.errors = {name: BlobError(self.tolerance) for name in self.pairs}
@@ -161,13 +169,22 @@ class Measurement:
         lost = [name for name in self.ours.outputs if name not in self.pairs and name in self.ours.writers]
         steady = detector is not None and self._steady(detector.blob, blobs)
         judged = [blob for blob in blobs if not (steady and detector is not None and blob.blob == detector.blob)]
-        gates: list[Gate] = [outputs_gate(lost), tolerance_gate(judged, self.tolerance)]
+        outputs = [blob for blob in blobs if blob.is_output]
+        uncompared = (*self.uncompared, *(Uncompared(name, NO_PARTNER) for name in lost))
+        gates: list[Gate] = [compared_gate(outputs, uncompared, detector), outputs_gate(lost)]
+        gates.append(tolerance_gate(judged, self.tolerance))
         if detector is not None:
             gates.append(boxes_gate(detector, steady))
         if min_agreement is not None:
             gates.append(agreement_gate(classifier, min_agreement))
         if max_top1_drop is not None:
             gates.append(top1_gate(classifier, max_top1_drop))
+        if classifier is not None and (doubt := near_chance(classifier)) is not None:
+            self.notes.append(doubt)
+        for blob in outputs:
+            if 0 < blob.finite < blob.values:
+                share = 1 - blob.finite / blob.values
+                self.notes.append(f"output '{blob.blob}': {share:.2%} of its values are not finite, and say nothing")
         for name, tied in self.ties.items():
             if tied:
                 values = self.errors[name].values
@@ -191,6 +208,7 @@ class Measurement:
             self._ranges(),
             tuple(gates),
             tuple(self.notes),
+            uncompared,
         )
 
     def _steady(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
@@ -217,6 +235,7 @@ class Measurement:
             shape=error.shape,
             is_output=name in self.ours.outputs,
             values=error.values,
+            finite=error.finite,
             max_abs=error.max_abs,
             mean_abs=error.sum_abs / max(error.compared, 1),
             bias=error.sum_error / max(error.compared, 1),

@@ -130,6 +130,7 @@ class BlobError:
     sum_abs: float = 0.0
     sum_error: float = 0.0
     compared: int = 0
+    finite: int = 0
     above: int = 0
     low: float = math.inf
     high: float = -math.inf
@@ -182,6 +183,7 @@ class BlobError:
         lost = 0 if broken is None else int(np.count_nonzero(broken))
         self.values += r.size
         self.compared += r.size - lost
+        self.finite += r.size if isinstance(sound, bool) else int(np.count_nonzero(sound))
         self.sum_abs += float(error.sum())
         self.sum_error += float((c - r).sum())
         self.above += int(np.count_nonzero(error > self.tolerance * scale[:, None, None])) + lost

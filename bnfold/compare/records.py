@@ -67,7 +67,8 @@ class BlobDiff:
         depth: position of that layer in the candidate, 0 for the first.
         shape: of one run, with the batch.
         is_output: whether it is an output of the reference.
-        values: how many were compared.
+        values: how many there were.
+        finite: how many of them are finite in both networks; only these say anything.
         max_abs, mean_abs: largest and mean `|e|`; `max_abs` is infinite where one side alone is not finite.
         bias: mean of `e`.
         max_rel: `max_abs / range`.
@@ -94,6 +95,7 @@ class BlobDiff:
     shape: Shape
     is_output: bool
     values: int
+    finite: int
     max_abs: float
     mean_abs: float
     bias: float
@@ -171,6 +173,7 @@ class ClassifierDiff:
         samples: how many were classified.
         agreement: the share of samples with the same first answer.
         labelled: whether the true classes are known; the four accuracies are None otherwise.
+        known: for how many samples they are.
         flips: every sample whose first answer differs.
         class_names: name of each class, empty when unknown.
     """
@@ -180,6 +183,7 @@ class ClassifierDiff:
     samples: int
     agreement: float
     labelled: bool
+    known: int
     reference_top1: float | None
     reference_top5: float | None
     candidate_top1: float | None
@@ -294,6 +298,14 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncompared:
+    """An output of the reference that was not compared, and why: a clause like `stands behind layer 'x'`."""
+
+    blob: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DiffReport:
     """Everything that a comparison found.
 
@@ -303,6 +315,7 @@ class DiffReport:
         samples: one record per sample.
         blobs: the compared blobs in the candidate's order of execution.
         unpaired: outputs and blobs of the reference without a partner; `extra` those of the candidate.
+        uncompared: the outputs of the reference that could not be compared.
         onset: None where no layer's error grows out of line.
         notes: sentences about what could not be measured or was assumed.
     """
@@ -322,6 +335,7 @@ class DiffReport:
     ranges: tuple[LayerRange, ...]
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
+    uncompared: tuple[Uncompared, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -339,13 +353,29 @@ class DiffReport:
         return max(self.blobs, key=lambda blob: blob.max_rel, default=None)
 
     @property
+    def coverage(self) -> str:
+        """How many outputs were compared, and why the others were not; empty where all were."""
+        if not self.uncompared:
+            return ""
+        compared = len(self.outputs)
+        reasons: dict[str, int] = {}
+        for output in self.uncompared:
+            reasons[output.reason] = reasons.get(output.reason, 0) + 1
+        said = "; ".join(f"{count} {reason}" for reason, count in reasons.items())
+        return f"{compared} of {compared + len(self.uncompared)} outputs compared; {said}"
+
+    @property
     def verdict(self) -> str:
-        """The result as one sentence, with the reason where it is bad."""
-        failed = [gate.sentence for gate in self.gates if not gate.passed]
+        """The result as one sentence, with the reason where it is bad and with what was not compared."""
+        covered = f" ({self.coverage})" if self.coverage else ""
+        failed = [gate for gate in self.gates if not gate.passed]
         if failed:
+            sentences = "; ".join(gate.sentence for gate in failed)
+            if all(gate.name == "compared" for gate in failed):
+                return f"Nothing is proved: {sentences}{covered}."
             place = f"; the error starts at layer '{self.onset.layer}'" if self.onset else ""
-            return f"The networks differ: {'; '.join(failed)}{place}."
+            return f"The networks differ: {sentences}{place}{covered}."
         judged = max((gate.value for gate in self.gates if gate.name == "tolerance"), default=0.0)
         if all(blob.max_abs == 0 for blob in self.blobs):
-            return "The networks compute the same, bit for bit."
-        return f"The networks compute the same within {judged:.1e} of the range."
+            return f"The networks compute the same, bit for bit{covered}."
+        return f"The networks compute the same within {judged:.1e} of the range{covered}."

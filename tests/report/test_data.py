@@ -25,6 +25,7 @@ def test_the_report_survives_json():
     assert comparison["onset"]["layer"] == "conv1"
     assert comparison["onset"]["channel"] == 4
     assert {gate["name"]: gate["passed"] for gate in comparison["gates"]} == {
+        "compared": True,
         "outputs": True,
         "tolerance": False,
         "min-agreement": False,

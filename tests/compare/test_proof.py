@@ -1,0 +1,85 @@
+"""What a proof may not pass over: values that say nothing, outputs that nothing reaches, labels that fit nothing."""
+
+import math
+
+import numpy as np
+import pytest
+from onnx_models import change, classifier
+
+from bnfold.compare.comparison import compare
+from bnfold.errors import UsageError
+
+IMAGES = np.random.default_rng(3).normal(0, 8, (40, 3, 8, 8)).astype(np.float32)
+
+
+def gates(report):
+    return {gate.name: gate.passed for gate in report.gates}
+
+
+def test_values_that_are_nan_on_both_sides_prove_nothing():
+    wrong = change(classifier(), "conv2_w", (7, 3, 1, 1), 5.0)
+    report = compare(classifier(), wrong, np.full((2, 3, 8, 8), math.nan, np.float32))
+    assert not report.passed
+    assert gates(report)["compared"] is False
+    assert gates(report)["tolerance"] is True  # nothing differs where nothing is finite
+    assert report.verdict.startswith("Nothing is proved: output 'prob' has no finite value in common")
+    assert "--data" in report.verdict
+    assert report.outputs[0].finite == 0
+
+
+def test_the_share_that_is_not_finite_is_in_the_report():
+    images = IMAGES[:4].copy()
+    images[3] = math.nan
+    report = compare(classifier(), classifier(), images)
+    assert report.passed
+    assert (report.outputs[0].finite, report.outputs[0].values) == (15, 20)
+    assert any("output 'prob': 25.00% of its values are not finite" in note for note in report.notes)
+
+
+def test_an_output_that_is_finite_in_one_network_alone_proves_nothing_and_differs():
+    report = compare(classifier(), change(classifier(), "fc_b", (0,), math.inf))
+    assert gates(report) == {"compared": False, "outputs": True, "tolerance": False}
+    assert report.verdict.startswith("The networks differ: ")
+
+
+def test_no_output_in_common_proves_nothing():
+    report = compare(classifier(classes=5), classifier(classes=4))
+    assert gates(report)["compared"] is False
+    assert "0 of 1 outputs compared; 1 without a partner of the same shape" in report.verdict
+
+
+def test_labels_without_samples_are_refused():
+    with pytest.raises(UsageError, match="no samples are given: noise has no classes"):
+        compare(classifier(), classifier(), labels=[1])
+
+
+@pytest.mark.parametrize("label", [5, 30, -2, 1.5])
+def test_a_label_that_is_no_class_is_refused(label):
+    labels = [0, 1, label, 2]
+    with pytest.raises(UsageError, match=f"label {label:g} of sample 2: the network has 5 classes, 0 to 4"):
+        compare(classifier(), classifier(), IMAGES[:4], labels=labels)
+    assert compare(classifier(), classifier(), IMAGES[:4], labels=[0, 1, -1, 4]).passed
+
+
+def test_there_is_one_label_for_each_sample():
+    with pytest.raises(UsageError, match="labels"):
+        compare(classifier(), classifier(), IMAGES[:4], labels=[0, 1])
+
+
+def test_a_reference_no_better_than_chance_gets_a_note():
+    answers = compare(classifier(), classifier(), IMAGES, labels=np.zeros(40, int)).classifier
+    assert answers.known == 40
+    labels = np.random.default_rng(0).integers(0, 5, 40)
+    doubtful = compare(classifier(), classifier(), IMAGES, labels=labels)
+    assert any("chance for 20.0%" in note and "--mean" in note for note in doubtful.notes)
+
+
+def test_a_reference_that_recognises_and_a_handful_of_samples_get_no_note():
+    from bnfold.runtime import Session
+
+    session = Session(classifier())
+    answers = np.concatenate([session.run({"data": IMAGES[i : i + 2]})["prob"] for i in range(0, 40, 2)]).argmax(axis=1)
+    assert not any("chance" in note for note in compare(classifier(), classifier(), IMAGES, labels=answers).notes)
+    few = compare(classifier(), classifier(), IMAGES[:2], labels=(answers[:2] + 1) % 5)
+    assert few.classifier.reference_top1 == 0
+    assert not any("chance" in note for note in few.notes)
