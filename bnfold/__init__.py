@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from bnfold.errors import BnfoldError
     from bnfold.net import Layer, Net
     from bnfold.onnx import save_onnx, to_onnx
+    from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
 
 __all__ = [
     "BnfoldError",
+    "CompareOptions",
     "DiffReport",
     "FoldReport",
     "FoldResult",
     "Layer",
     "Net",
+    "OnnxOptions",
+    "ReadOptions",
     "compare",
     "fold",
     "load",
@@ -38,11 +42,14 @@ __all__ = [
 # Where each name lives. They are imported when they are first used, so that `bnfold --help` waits for none of them.
 _HOMES = {
     "BnfoldError": "bnfold.errors",
+    "CompareOptions": "bnfold.options",
     "DiffReport": "bnfold.compare.records",
     "FoldReport": "bnfold.algebra",
     "FoldResult": "bnfold.algebra",
     "Layer": "bnfold.net",
     "Net": "bnfold.net",
+    "OnnxOptions": "bnfold.options",
+    "ReadOptions": "bnfold.options",
     "compare": "bnfold.compare.comparison",
     "fold": "bnfold.algebra",
     "load": "bnfold.caffe.read",

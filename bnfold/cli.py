@@ -24,6 +24,7 @@ from bnfold.io.interruption import interruptible
 from bnfold.report.words import shortened, visible
 
 if TYPE_CHECKING:
+    from bnfold.options import CompareOptions, ReadOptions
     from bnfold.pipeline import Reading, Writing
     from bnfold.report.renderings import Renderings
 
@@ -239,7 +240,8 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
         exclude=given["exclude"],
         assume_global_stats=given["assume_global_stats"],
         verify=verify,
-        comparing=_comparing(given, given["layers"] or not given["outputs_only"]) if verify else {},
+        samples=given["data"],
+        comparing=_comparing(given, given["layers"] or not given["outputs_only"]),
     )
     with progress_bar() as progress:
         report = run(job, progress)
@@ -304,6 +306,8 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @report_options
 def diff(reference: str, candidate: str, **given: Any) -> int:
     """Compare two models: each an .onnx, a .prototxt beside its .caffemodel, or NET.prototxt:WEIGHTS.caffemodel."""
+    from dataclasses import replace
+
     from bnfold.compare.comparison import compare
     from bnfold.compare.models import files_of
     from bnfold.io.files import require_writable
@@ -316,16 +320,15 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
         found = compare(
             reference,
             candidate,
-            map=dict(given["pairs"]),
-            batch=given["batch"],
-            input_shapes=dict(given["input_shapes"]) or None,
-            reading={
-                "ignore_unknown_fields": given["ignore_unknown_fields"],
-                "batchnorm_layout": given["batchnorm_layout"],
-                "zero_scale_factor": given["zero_factor"],
-            },
+            given["data"],
+            options=replace(
+                _comparing(given, not given["outputs_only"]),
+                map=dict(given["pairs"]),
+                batch=given["batch"],
+                input_shapes=dict(given["input_shapes"]) or None,
+                reading=_read_options(given),
+            ),
             progress=progress and (lambda done, total: progress("comparing", done, total)),
-            **_comparing(given, not given["outputs_only"]),
         )
     report = Comparison.of(found)
     _render(given, of_account(report))
@@ -338,18 +341,23 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
 def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> Reading:
     from bnfold.pipeline import Reading
 
-    return Reading(
-        prototxt,
-        caffemodel,
-        input_shapes=dict(given["input_shapes"]),
+    return Reading(prototxt, caffemodel, _read_options(given))
+
+
+def _read_options(given: dict[str, Any]) -> ReadOptions:
+    from bnfold.options import ReadOptions
+
+    return ReadOptions(
+        input_shapes=dict(given["input_shapes"]) or None,
         batch=given["batch"],
         ignore_unknown_fields=given["ignore_unknown_fields"],
         batchnorm_layout=given["batchnorm_layout"],
-        zero_factor=given["zero_factor"],
+        zero_scale_factor=given["zero_factor"],
     )
 
 
 def _writing(given: dict[str, Any]) -> Writing:
+    from bnfold.options import OnnxOptions
     from bnfold.pipeline import Writing, format_of
 
     for path in given["paths"]:
@@ -357,21 +365,24 @@ def _writing(given: dict[str, Any]) -> Writing:
     onnx: dict[str, Any] = {
         name: given[name] for name in ("opset", "dynamic_batch", "external_data", "allow_custom_ops") if name in given
     }
-    return Writing(given["paths"], given.get("strip", False), given["in_place"], onnx)
+    return Writing(given["paths"], given.get("strip", False), given["in_place"], OnnxOptions(**onnx))
 
 
-def _comparing(given: dict[str, Any], layers: bool) -> dict[str, Any]:
+def _comparing(given: dict[str, Any], layers: bool) -> CompareOptions:
     from bnfold.data.preparation import from_words
+    from bnfold.options import CompareOptions
 
-    names = ("tolerance", "seed", "exact", "min_agreement", "max_top1_drop")
     if not given["data"] and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
         raise UsageError(f"{' and '.join(idle)} prepare images, and no --data names any")
-    return {
-        "samples": given["data"],
-        "preparation": from_words(**{name: given[name] for name in PREPARING}),
-        "layers": layers,
-        **{name: given[name] for name in names},
-    }
+    return CompareOptions(
+        preparation=from_words(**{name: given[name] for name in PREPARING}),
+        layers=layers,
+        tolerance=given["tolerance"],
+        seed=given["seed"],
+        exact=given["exact"],
+        min_agreement=given["min_agreement"],
+        max_top1_drop=given["max_top1_drop"],
+    )
 
 
 # From records to what the user sees.

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bnfold.errors import UsageError, WeightsError
 from bnfold.io.digests import Digests
-from bnfold.net import Net, Shape
+from bnfold.net import Net
+from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
 
 if TYPE_CHECKING:
     from bnfold.advice import Finding
     from bnfold.algebra.records import FoldReport
     from bnfold.compare.records import DiffReport
     from bnfold.io.files import OutputSet
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -33,19 +31,12 @@ class Reading(NamedTuple):
     Attributes:
         prototxt: the network; or a caffemodel, which carries its network.
         caffemodel: its weights, several joined by commas as Caffe has it; None for a network without.
-        input_shapes: input -> shape, where the file does not say it or says another.
-        batch: first dimension of every input.
-        ignore_unknown_fields: go on where a field of no dialect is set, and say so.
-        batchnorm_layout, zero_factor: how to read BatchNorms that can be read in two ways (`bnfold.caffe.batchnorm`).
+        options: how its files are read.
     """
 
     prototxt: Path
     caffemodel: str | None = None
-    input_shapes: Mapping[str, Shape] = NOTHING
-    batch: int | None = None
-    ignore_unknown_fields: bool = False
-    batchnorm_layout: str | None = None
-    zero_factor: Literal["caffe", "one"] | None = None
+    options: ReadOptions = ReadOptions()
 
     @property
     def files(self) -> list[Path]:
@@ -62,13 +53,13 @@ class Writing(NamedTuple):
         paths: the suffix chooses the format: .prototxt (with the .caffemodel of the same stem) or .onnx.
         strip: leave out what means nothing at inference.
         in_place: allow writing onto an input.
-        onnx: options of `bnfold.onnx.save_onnx`.
+        onnx: how an ONNX file is made.
     """
 
     paths: tuple[Path, ...] = ()
     strip: bool = False
     in_place: bool = False
-    onnx: Mapping[str, Any] = NOTHING
+    onnx: OnnxOptions = OnnxOptions()
 
 
 class Job(NamedTuple):
@@ -77,7 +68,8 @@ class Job(NamedTuple):
     Attributes:
         keep, exclude, assume_global_stats: as in `bnfold.fold`.
         verify: prove that what was written computes what was read.
-        comparing: options of `bnfold.compare`.
+        samples: the data of that comparison, as in `bnfold.compare`; None for noise.
+        comparing: how the two are compared.
     """
 
     reading: Reading
@@ -86,7 +78,8 @@ class Job(NamedTuple):
     exclude: tuple[str, ...] = ()
     assume_global_stats: bool = False
     verify: bool = True
-    comparing: Mapping[str, Any] = NOTHING
+    samples: Any = None
+    comparing: CompareOptions = CompareOptions()
 
 
 class Report(NamedTuple):
@@ -128,27 +121,18 @@ def run(job: Job, progress: Progress | None = None) -> Report:
     result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
     notes = list(original.notes)
     if job.verify:
-        notes += require_comparable(original, job.comparing)
+        notes += require_comparable(original, job)
     source = Source(job.reading.files, [record.layer for record in result.report.folded], digests)
     written = save(result.net, job.writing, source)
     proofs = prove(original, result.net, written, job, progress) if job.verify else ()
     return Report(original, result.net, result.report, written, proofs, tuple(notes))
 
 
-def load(reading: Reading, **options: Any) -> Net:
-    """Read a model as `reading` says; more options as in `bnfold.load`."""
+def load(reading: Reading, **changes: object) -> Net:
+    """Read a model as `reading` says; `changes` replace its options."""
     from bnfold.caffe.read import load as load_caffe
 
-    return load_caffe(
-        reading.prototxt,
-        reading.caffemodel,
-        input_shapes=reading.input_shapes or None,
-        batch=reading.batch,
-        ignore_unknown_fields=reading.ignore_unknown_fields,
-        batchnorm_layout=reading.batchnorm_layout,
-        zero_scale_factor=reading.zero_factor,
-        **options,
-    )
+    return load_caffe(reading.prototxt, reading.caffemodel, options=reading.options, **changes)
 
 
 def require_weights(net: Net) -> None:
@@ -174,7 +158,7 @@ def require_weights(net: Net) -> None:
         )
 
 
-def require_comparable(original: Net, comparing: Mapping[str, Any]) -> list[str]:
+def require_comparable(original: Net, job: Job) -> list[str]:
     """Stop before anything is written where the comparison could not be made afterwards.
 
     Returns:
@@ -188,7 +172,7 @@ def require_comparable(original: Net, comparing: Mapping[str, Any]) -> list[str]
 
     part, hidden = runnable(original)
     if part.outputs:
-        check(part, **comparing)
+        check(part, job.samples, job.comparing)
     if not hidden:
         return []
     said = f"{', '.join(hidden[:5])}{f' and {len(hidden) - 5} more' if len(hidden) > 5 else ''}"
@@ -247,7 +231,7 @@ def prove(
             # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
             ours, source = common_part(original, source if isinstance(source, Net) else folded)
         if ours.outputs:
-            proofs.append(compare(ours, source, progress=report, **job.comparing))
+            proofs.append(compare(ours, source, job.samples, options=job.comparing, progress=report))
     return tuple(proofs)
 
 
@@ -263,7 +247,7 @@ def load_written(path: Path, written: Sequence[Path], original: Net, reading: Re
         caffemodel if caffemodel in written else None,
         input_shapes={name: shape for name, shape in original.inputs.items() if shape},
         # A layer that did not change was written as it stood, with what was ignored in it.
-        ignore_unknown_fields=reading.ignore_unknown_fields,
+        ignore_unknown_fields=reading.options.ignore_unknown_fields,
         batchnorm_layout=original.batchnorm_layout,
         zero_scale_factor=original.zero_factor,
     )
@@ -358,7 +342,7 @@ def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source
 def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Source) -> list[Path]:
     from bnfold.onnx import add_onnx
 
-    return add_onnx(net, path, outputs, metadata=source.metadata(), **writing.onnx)
+    return add_onnx(net, path, outputs, changed(writing.onnx, {"metadata": source.metadata()}))
 
 
 FORMATS: Mapping[str, Callable[[Net, Path, OutputSet, Writing, Source], list[Path]]] = {

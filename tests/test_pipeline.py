@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from bnfold.caffe.write import prototxt_text
 from bnfold.compare.comparison import compare
 from bnfold.compare.partial import common_part
 from bnfold.errors import BnfoldError, UsageError, WeightsError, WriteError
-from bnfold.net import Blobs
+from bnfold.net import Blobs, Net
+from bnfold.onnx import to_onnx
+from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
 from bnfold.pipeline import Job, Reading, Report, Writing
 
 CASE = golden("seed_resnet_bn_scale")
@@ -85,7 +88,7 @@ def test_a_proof_sees_a_fault_in_the_file_and_not_in_memory_alone(
 
 def test_every_option_of_a_comparison_reaches_it(tmp_path: Path) -> None:
     data = np.random.default_rng(5).normal(size=(7, 3, 16, 16)).astype(np.float32)
-    report = pipeline.run(job(tmp_path / "a.onnx", comparing={"samples": data, "tolerance": 0.0, "layers": False}))
+    report = pipeline.run(job(tmp_path / "a.onnx", samples=data, comparing=CompareOptions(tolerance=0.0, layers=False)))
     (proof,) = report.proofs
     assert not proof.passed
     assert len(proof.samples) == 7
@@ -155,21 +158,21 @@ def test_a_caffemodel_of_the_same_stem_that_was_not_written_is_not_read_back(tmp
 
 def test_a_zero_scale_factor_is_read_back_as_it_was_read(tmp_path: Path) -> None:
     case = golden("bn_scale_factor_zero")
-    reading = Reading(case.prototxt, str(case.caffemodel), zero_factor="caffe")
+    reading = Reading(case.prototxt, str(case.caffemodel), ReadOptions(zero_scale_factor="caffe"))
     assert pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt",)), exclude=("b",))).passed
 
 
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
-        ({"comparing": {"tolerance": -1.0}}, UsageError),
-        ({"comparing": {"samples": "nix.npz"}}, BnfoldError),
-        ({"comparing": {"samples": {"data": np.zeros((2, 3, 16, 17), np.float32)}}}, UsageError),
-        ({"comparing": {"samples": {"other": np.zeros((2, 3, 16, 16), np.float32)}}}, UsageError),
-        ({"comparing": {"max_top1_drop": 0.1}}, UsageError),
+        ({"comparing": CompareOptions(tolerance=-1.0)}, UsageError),
+        ({"samples": "nix.npz"}, BnfoldError),
+        ({"samples": {"data": np.zeros((2, 3, 16, 17), np.float32)}}, UsageError),
+        ({"samples": {"other": np.zeros((2, 3, 16, 16), np.float32)}}, UsageError),
+        ({"comparing": CompareOptions(max_top1_drop=0.1)}, UsageError),
         ({"keep": ("nix",)}, UsageError),
         ({"exclude": ("nix",)}, UsageError),
-        ({"writing": {"onnx": {"opset": 3}}}, UsageError),
+        ({"writing": {"onnx": OnnxOptions(opset=3)}}, UsageError),
     ],
     ids=["tolerance", "no data", "other sizes", "other input", "no labels", "keep", "exclude", "opset"],
 )
@@ -192,7 +195,7 @@ def with_an_unknown_layer(tmp_path: Path) -> Reading:
 
 def test_a_layer_that_cannot_be_run_leaves_the_rest_to_be_proved(tmp_path: Path) -> None:
     reading = with_an_unknown_layer(tmp_path)
-    report = pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt",)), comparing={"layers": True}))
+    report = pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt",)), comparing=CompareOptions(layers=True)))
     (proof,) = report.proofs
     assert proof.passed
     assert "res2a" in [blob.blob for blob in proof.blobs]
@@ -271,7 +274,19 @@ def test_an_exact_run_that_fails_costs_its_column_and_not_the_proof(monkeypatch:
         raise ValueError("cannot reshape")
 
     monkeypatch.setattr("onnx.reference.ReferenceEvaluator.run", fail)
-    (proof,) = pipeline.run(job(comparing={"exact": True})).proofs
+    (proof,) = pipeline.run(job(comparing=CompareOptions(exact=True))).proofs
     assert proof.passed
     assert any("no exact column" in note and "cannot reshape" in note for note in proof.notes)
     assert all(blob.exact is None for blob in proof.blobs)
+
+
+@pytest.mark.parametrize("call", [lambda net: compare(net, net, tolerence=1e-3), lambda net: to_onnx(net, opzet=17)])
+def test_an_option_that_does_not_exist_is_a_sentence(call: Callable[[Net], object]) -> None:
+    with pytest.raises(UsageError, match=r"there is no option '\w+'; there are "):
+        call(pipeline.load(Reading(CASE.prototxt, str(CASE.caffemodel))))
+
+
+def test_keywords_replace_fields_of_the_options_record() -> None:
+    net = pipeline.load(Reading(CASE.prototxt, str(CASE.caffemodel), ReadOptions(batch=3)), batch=5)
+    assert {shape[0] for shape in net.inputs.values()} == {5}
+    assert to_onnx(net, options=OnnxOptions(opset=11), opset=13).opset_import[0].version == 13

@@ -7,10 +7,9 @@ prototxt -> messages (text) -> V2 (upgrade) -> the TEST net (phases) -> single a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from bnfold.caffe import kinds
 from bnfold.caffe.deploy import deploy
@@ -25,6 +24,7 @@ from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Net, Origin, Shape
+from bnfold.options import ReadOptions, changed
 
 PathLike = str | os.PathLike[str]
 
@@ -33,14 +33,8 @@ def load(
     prototxt: PathLike,
     caffemodel: PathLike | Sequence[PathLike] | None = None,
     *,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    ignore_unknown_fields: bool = False,
-    guess_shapes: bool = False,
-    stages: Iterable[str] = (),
-    level: int | None = None,
-    batchnorm_layout: str | None = None,
-    zero_scale_factor: Literal["caffe", "one"] | None = None,
+    options: ReadOptions = ReadOptions(),
+    **changes: object,
 ) -> Net:
     """Read a Caffe network of any dialect as it is at TEST.
 
@@ -49,27 +43,20 @@ def load(
             which carries its network.
         caffemodel: its weights; several files, as a list or joined by commas, where later ones replace earlier ones;
             None for a network without weights. HDF5 snapshots (`.caffemodel.h5`) need the extra `hdf5`.
-        input_shapes: input -> shape, where the file does not say it or says another.
-        batch: the first dimension of every input.
-        ignore_unknown_fields: go on where a field of no dialect is set, and say so in `Net.notes`.
-        guess_shapes: take 1x3x224x224, or another usual size that fits, for an input whose shape nothing says, and
-            say so in `Net.notes`.
-        stages: of the net's state, beside those that the file names, for the rules of layers that ask for them.
-        level: likewise; the file's own, or 0, if None.
-        batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.caffe.batchnorm.LAYOUTS`.
-        zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
-            as they are, None leaves it open, so that folding or exporting such a layer is refused.
+        options: how to read them.
+        changes: fields of `ReadOptions` that replace those of `options`.
 
     Raises:
         ParseError: a file cannot be read, or says what no Caffe understands; with the place.
         ModelError: it is not a network: a bottom that nobody makes, two makers of a blob, an input without a shape.
         UnsupportedError: it computes in integers.
         WeightsError: the weights do not fit; it names every layer concerned.
-        UsageError: `input_shapes` names a blob that is no input.
+        UsageError: `input_shapes` names a blob that is no input, or there is no option of a name that was given.
 
     Example:
         net = load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 3, 224, 224)})
     """
+    options = changed(options, changes)
     path = Path(prototxt)
     if path.suffix == ".caffemodel":
         from bnfold.caffe.binary import read_net  # rare, and its tables take their time
@@ -77,37 +64,24 @@ def load(
         document = read_net(carrier := read_weights(path))
         files = [read_weights(one) for one in _paths(caffemodel)] or [carrier]
     else:
-        document = read_prototxt(path, ignore_unknown_fields=ignore_unknown_fields)
+        document = read_prototxt(path, ignore_unknown_fields=options.ignore_unknown_fields)
         files = [read_weights(one) for one in _paths(caffemodel)]
-    net = build(
-        document,
-        files,
-        input_shapes=input_shapes,
-        batch=batch,
-        guess_shapes=guess_shapes,
-        stages=stages,
-        level=level,
-    )
-    net.batchnorm_layout, net.zero_factor = batchnorm_layout, zero_scale_factor
-    return net
+    return build(document, files, options=options)
 
 
 def build(
     document: Document,
     files: Sequence[WeightsFile] = (),
     *,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch: int | None = None,
-    guess_shapes: bool = False,
-    stages: Iterable[str] = (),
-    level: int | None = None,
+    options: ReadOptions = ReadOptions(),
+    **changes: object,
 ) -> Net:
     """Make a `Net` of a prototxt that was read and caffemodels that were mapped; see `load`."""
+    options = changed(options, changes)
     state = document.net.state
-    wanted = frozenset([*state.stage, *stages])
-    if level is None:
-        level = state.level
+    wanted = frozenset([*state.stage, *options.stages])
     everything = upgrade(document)
+    level = state.level if options.level is None else options.level
     present, absent, borrowed = _at_test(everything, level, wanted)
     borrowed += left_out([layer.param for layer in absent], level, wanted)
     if not present:
@@ -123,8 +97,8 @@ def build(
         inputs = give_shapes(
             deployed.layers,
             deployed.data,
-            input_shapes or {},
-            batch,
+            options.input_shapes or {},
+            options.batch,
             guess=guess,
             channels=partial(channels_wanted, deployed.layers, files),
         )
@@ -139,12 +113,13 @@ def build(
             origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.layout.header),
         )
 
-    if guess_shapes:
+    if options.guess_shapes:
         net = next(filter(_fits, map(assembled, GUESSES)), None) or assembled(GUESSES[0])
     else:
         net = assembled(None)
     if files:
-        net = _with_weights(net, files, guess_shapes)
+        net = _with_weights(net, files, options.guess_shapes)
+    net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
     return net
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ from bnfold.compare.records import DiffReport
 from bnfold.compare.room import require_room
 from bnfold.data.preparation import Preparation, from_prototxt
 from bnfold.errors import UsageError
-from bnfold.net import Array, Net, Shape
+from bnfold.net import Array, Net
+from bnfold.options import CompareOptions, changed
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Source
@@ -31,21 +32,11 @@ def compare(
     reference: Source,
     candidate: Source,
     samples: Any = None,
+    options: CompareOptions = CompareOptions(),
     *,
-    preparation: Preparation | None = None,
-    tolerance: float = 1e-4,
-    layers: bool = True,
-    map: Mapping[str, str] | None = None,  # noqa: A002 - the word of the command line
     labels: Sequence[int] | Array | None = None,
-    min_agreement: float | None = None,
-    max_top1_drop: float | None = None,
-    exact: bool = False,
     progress: Progress | None = None,
-    seed: int = 0,
-    batch: int | None = None,
-    input_shapes: Mapping[str, Shape] | None = None,
-    reading: Mapping[str, Any] | None = None,
-    threads: int = 0,
+    **changes: object,
 ) -> DiffReport:
     """Run two networks on the same data and measure how far they differ.
 
@@ -54,26 +45,17 @@ def compare(
             or `NET.prototxt:WEIGHTS.caffemodel`.
         samples: `bnfold.data.samples.Samples`, an array of the single input, {input: array} with the sample as first
             axis, the path of a data set, or None for seeded, signed noise.
-        preparation: how image files become inputs; by default as the reference's prototxt says in `transform_param`.
-        tolerance: the largest error allowed, relative to the range of the blob it is in.
-        layers: compare every blob that both have and not the outputs alone.
-        map: blobs of the reference -> blobs of the candidate, where the names differ.
+        options: what is compared, how, and what may differ.
         labels: the true class of each sample, -1 where unknown.
-        min_agreement: the least share of samples on which both must give the same answer.
-        max_top1_drop: the most top-1 accuracy that the candidate may lose, as a share.
-        exact: also measure both against a float64 run of the reference, which must be a Caffe network; slow.
         progress: called with (samples done, samples in all).
-        seed: of the noise.
-        batch: samples per run; by default what the networks say.
-        input_shapes: input -> shape, for a prototxt that does not say it.
-        reading: more options of `bnfold.load` for networks given by path, like `batchnorm_layout`.
-        threads: per operator, 0 for onnxruntime's own choice.
+        changes: fields of `CompareOptions` that replace those of `options`.
 
     Returns:
         The record of everything found; `report.passed` and `report.verdict` say it shortly.
 
     Raises:
-        UsageError: inputs, blobs or samples do not fit together, or a gate needs what is not there.
+        UsageError: inputs, blobs or samples do not fit together, a gate needs what is not there, or there is no such
+            option.
         ModelError: a network cannot be read or run.
         UnsupportedError: a Caffe layer cannot be run.
 
@@ -82,63 +64,53 @@ def compare(
         >>> report.passed, report.worst.blob                                    # doctest: +SKIP
         (True, 'res4b')
     """
-    _require_tolerance(tolerance)
+    options = changed(options, changes)
+    _require_tolerance(options.tolerance)
     if labels is not None and samples is None:
         raise UsageError(NO_SAMPLES)
-    ours = open_model(reference, "reference", batch=batch, input_shapes=input_shapes, reading=reading)
-    theirs = open_model(candidate, "candidate", batch=batch, input_shapes=input_shapes, reading=reading)
+    ours = open_model(reference, "reference", options)
+    theirs = open_model(candidate, "candidate", options)
     for model in (ours, theirs):
         if model.net is not None:
-            require_room(model.net, layers)
+            require_room(model.net, options.layers)
     kin = _kin(ours, theirs)
     if ours.name == theirs.name:
         theirs.name += ", folded" if kin else ", candidate"
-    named = dict(map or {})
+    named = dict(options.map)
     inputs = match_inputs(ours.feeds, theirs.feeds, named)
     shape = layout(ours.feeds, theirs.feeds, inputs)
     true = None if labels is None else np.asarray(labels)
-    data = choose_samples(samples, true, shape, seed, preparation or partial(_said_by, ours))
+    data = choose_samples(samples, true, shape, options.seed, options.preparation or partial(_said_by, ours))
     if true is not None and true.shape != (data.count,):
         raise UsageError(f"{data.description}, and the labels have shape {true.shape}; give one label per sample")
     blobs = {ours_blob: theirs_blob for ours_blob, theirs_blob in named.items() if ours_blob not in ours.feeds}
     pairs = pair(ours.writers, theirs.writers, blobs, kin=kin)
     true = data.labels if true is None else true
     notes: list[str] = []
-    truth = open_exact(ours, notes) if exact else None
-    measurement = Measurement(ours, theirs, pairs, shape, data, true, tolerance, layers, truth, notes)
-    measurement.run(inputs, progress, threads)
-    return measurement.report(seed, min_agreement, max_top1_drop)
+    truth = open_exact(ours, notes) if options.exact else None
+    measurement = Measurement(ours, theirs, pairs, shape, data, true, options.tolerance, options.layers, truth, notes)
+    measurement.run(inputs, progress, options.threads)
+    return measurement.report(options.seed, options.min_agreement, options.max_top1_drop)
 
 
-def check(
-    reference: Net,
-    samples: Any = None,
-    *,
-    preparation: Preparation | None = None,
-    tolerance: float = 1e-4,
-    min_agreement: float | None = None,
-    max_top1_drop: float | None = None,
-    layers: bool = True,
-    seed: int = 0,
-    **_: Any,
-) -> None:
+def check(reference: Net, samples: Any = None, options: CompareOptions = CompareOptions()) -> None:
     """Raise now what `compare` would raise later about the reference, the data or a gate; the network is not run.
 
     For those who write files before they compare them. Arguments and exceptions are those of `compare`.
     """
-    _require_tolerance(tolerance)
-    require_room(reference, layers)
+    _require_tolerance(options.tolerance)
+    require_room(reference, options.layers)
     ours = open_model(reference, "reference")
     shape = layout(ours.feeds, ours.feeds, {name: name for name in ours.feeds})
-    data = choose_samples(samples, None, shape, seed, preparation or partial(_said_by, ours))
+    data = choose_samples(samples, None, shape, options.seed, options.preparation or partial(_said_by, ours))
     next(runs(data, shape), None)
     known = {name: size for name, size in infer_shapes(reference).items() if size is not None}
     scores = find_scores(ours, {name: name for name in ours.outputs}, known, data.labels)
     if scores is not None:
         require_labels(data.labels, known[scores][1], data.name)
-    if min_agreement is not None and scores is None:
+    if options.min_agreement is not None and scores is None:
         raise UsageError(NO_CLASSIFIER)
-    if max_top1_drop is not None and (scores is None or data.labels is None):
+    if options.max_top1_drop is not None and (scores is None or data.labels is None):
         raise UsageError(NO_LABELS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ import numpy as np
 from bnfold.data.samples import Feed
 from bnfold.errors import UsageError
 from bnfold.io.mapping import forget
-from bnfold.net import Net, Shape
+from bnfold.net import Net
+from bnfold.options import CompareOptions
 from bnfold.runtime import Session
 
 if TYPE_CHECKING:
@@ -82,37 +83,27 @@ class Model:
             forget(buffer)
 
 
-def open_model(
-    source: Source,
-    role: str,
-    *,
-    batch: int | None = None,
-    input_shapes: Mapping[str, Shape] | None = None,
-    reading: Mapping[str, Any] | None = None,
-) -> Model:
+def open_model(source: Source, role: str, options: CompareOptions = CompareOptions()) -> Model:
     """Make a network comparable.
 
     Args:
         source: a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (its weights are the `.caffemodel` of
             the same stem) or `NET.prototxt:WEIGHTS.caffemodel`.
         role: what to call it when it has no file.
-        batch: samples per run, for a Caffe network; its own by default.
-        input_shapes: likewise, for a prototxt that does not say them.
-        reading: more options of `bnfold.load`, for a network that is read from Caffe's files.
+        options: `batch`, `input_shapes` and `reading` say how a Caffe network is read.
 
     Raises:
         UsageError: the path's ending says nothing.
         ModelError: the network cannot be read.
     """
     if isinstance(source, str | os.PathLike):
-        options = {"batch": batch, "input_shapes": dict(input_shapes) if input_shapes else None, **(reading or {})}
         return _from_path(os.fspath(source), role, options)
     if isinstance(source, Net):
-        return _from_net(source, source.file or role, batch)
+        return _from_net(source, source.file or role, options.batch)
     return _from_onnx(source, role)
 
 
-def _from_path(path: str, role: str, options: Mapping[str, Any]) -> Model:
+def _from_path(path: str, role: str, options: CompareOptions) -> Model:
     if path.endswith(".onnx"):
         from bnfold.onnx.file import read_onnx
 
@@ -127,7 +118,8 @@ def _from_path(path: str, role: str, options: Mapping[str, Any]) -> Model:
         )
     from bnfold.caffe.read import load
 
-    return _from_net(load(prototxt, weights, **options), path, None)
+    net = load(prototxt, weights, options=options.reading, batch=options.batch, input_shapes=options.input_shapes)
+    return _from_net(net, path, None)
 
 
 def split_pair(path: str) -> tuple[Path, Path]:

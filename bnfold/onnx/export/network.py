@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import ModelProto, helper
 
 from bnfold.caffe.params import sizes
@@ -42,6 +41,7 @@ from bnfold.onnx.export.builder import (
     UnknownShape,
 )
 from bnfold.onnx.export.custom import DOMAIN, custom
+from bnfold.options import OnnxOptions
 
 OPSETS = range(11, 22)
 BATCH = "N"
@@ -81,34 +81,30 @@ REASONS: Mapping[str, str] = {
 """Why layers that nets are seen to have, or that are known, have no function."""
 
 
-def build(
-    net: Net,
-    *,
-    opset: int = 17,
-    outputs: Sequence[str] | None = None,
-    dtype: npt.DTypeLike = np.float32,
-    dynamic_batch: bool = False,
-    allow_custom_ops: bool = False,
-    metadata: Mapping[str, str] | None = None,
-) -> tuple[ModelProto, Graph]:
-    """The model without its initialisers, and the graph that holds them; see `to_onnx` for the arguments."""
-    if opset not in OPSETS:
-        raise UsageError(f"opset {opset}: known are {OPSETS.start} to {OPSETS.stop - 1}")
-    number = np.dtype(dtype)
+def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, Graph]:
+    """The model without its initialisers, and the graph that holds them.
+
+    Raises:
+        UsageError: an unknown opset, dtype or output.
+        UnsupportedError: layers that ONNX has no form for, all named at once.
+    """
+    if options.opset not in OPSETS:
+        raise UsageError(f"opset {options.opset}: known are {OPSETS.start} to {OPSETS.stop - 1}")
+    number = np.dtype(options.dtype)
     if number not in (np.float32, np.float64):
         raise UsageError(f"dtype {number}: a model is written in float32 or float64")
-    names = list(net.outputs if outputs is None else outputs)
+    names = list(net.outputs if options.outputs is None else options.outputs)
     known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
     graph = Graph(
         net,
         infer_shapes(net),
-        Options(opset, number),
-        _batched(net) if dynamic_batch else {},
+        Options(options.opset, number),
+        _batched(net) if options.dynamic_batch else {},
     )
-    _write_layers(graph, allow_custom_ops)
-    return _model(graph, names, metadata or {}), graph
+    _write_layers(graph, options.allow_custom_ops)
+    return _model(graph, names, options.metadata or {}), graph
 
 
 def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:

@@ -1,0 +1,120 @@
+"""What a caller may choose: one record for reading, one for ONNX, one for comparing. The command line fills the same.
+
+Each is a frozen dataclass. A function that takes one also takes its fields as keywords, which win over the record's:
+
+    bnfold.load("net.prototxt", "net.caffemodel", batch=8)
+    bnfold.load("net.prototxt", "net.caffemodel", options=ReadOptions(batch=8))      # the same
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from bnfold.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from bnfold.data.preparation import Preparation
+
+ZeroScaleFactor = Literal["caffe", "one"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How to read a Caffe network.
+
+    Attributes:
+        input_shapes: input -> shape, where the file does not say it or says another.
+        batch: the first dimension of every input.
+        ignore_unknown_fields: go on where a field of no dialect is set, and say so in `Net.notes`.
+        guess_shapes: take 1x3x224x224, or another usual size that fits, for an input whose shape nothing says, and
+            say so in `Net.notes`.
+        stages: of the net's state, beside those that the file names, for the rules of layers that ask for them.
+        level: likewise; the file's own, or 0, if None.
+        batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.caffe.batchnorm.LAYOUTS`.
+        zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
+            as they are, None leaves it open, so that folding or exporting such a layer is refused.
+    """
+
+    input_shapes: Mapping[str, Sequence[int]] | None = None
+    batch: int | None = None
+    ignore_unknown_fields: bool = False
+    guess_shapes: bool = False
+    stages: Iterable[str] = ()
+    level: int | None = None
+    batchnorm_layout: str | None = None
+    zero_scale_factor: ZeroScaleFactor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxOptions:
+    """How a Caffe network becomes ONNX.
+
+    Attributes:
+        opset: version of the standard operators, 11 to 21.
+        outputs: the blobs that the model gives, `net.outputs` by default; any blob of the net may be named.
+        dtype: float32 or float64, for weights and blobs alike.
+        dynamic_batch: leave the first dimension open, as `N`, where the net allows it.
+        allow_custom_ops: write layers that ONNX has no words for as nodes of the domain `caffe`.
+        external_data: write the weights to `NAME.data` beside the model; always so when it passes 2 GiB.
+        metadata: key-value pairs that the model carries.
+    """
+
+    opset: int = 17
+    outputs: Sequence[str] | None = None
+    dtype: npt.DTypeLike = "float32"
+    dynamic_batch: bool = False
+    allow_custom_ops: bool = False
+    external_data: bool = False
+    metadata: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOptions:
+    """How two networks are compared.
+
+    Attributes:
+        preparation: how image files become inputs; by default as the reference's prototxt says in `transform_param`.
+        tolerance: the largest error allowed, relative to the range of the blob it is in.
+        layers: compare every blob that both have and not the outputs alone.
+        map: blobs of the reference -> blobs of the candidate, where the names differ.
+        min_agreement: the least share of samples on which both must give the same answer.
+        max_top1_drop: the most top-1 accuracy that the candidate may lose, as a share.
+        exact: also measure both against a float64 run of the reference, which must be a Caffe network; slow.
+        seed: of the noise that is drawn where no samples are given.
+        batch: samples per run; by default what the networks say.
+        input_shapes: input -> shape, for a prototxt that does not say it.
+        reading: how networks that are given by path are read.
+        threads: per operator, 0 for onnxruntime's own choice.
+    """
+
+    preparation: Preparation | None = None
+    tolerance: float = 1e-4
+    layers: bool = True
+    map: Mapping[str, str] = field(default_factory=dict)
+    min_agreement: float | None = None
+    max_top1_drop: float | None = None
+    exact: bool = False
+    seed: int = 0
+    batch: int | None = None
+    input_shapes: Mapping[str, Sequence[int]] | None = None
+    reading: ReadOptions = ReadOptions()
+    threads: int = 0
+
+
+Options = TypeVar("Options", ReadOptions, OnnxOptions, CompareOptions)
+
+
+def changed(options: Options, changes: Mapping[str, Any]) -> Options:
+    """The options with some fields replaced.
+
+    Raises:
+        UsageError: there is no such option.
+    """
+    known = [known.name for known in fields(options)]
+    if unknown := [name for name in changes if name not in known]:
+        raise UsageError(f"there is no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+    return replace(options, **changes)
