@@ -98,6 +98,8 @@ reading_options = options(
     click.option(
         "--ignore-unknown-fields", is_flag=True, help="Go on where the prototxt sets a field that no Caffe has."
     ),
+    click.option("--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; may be repeated."),
+    click.option("--level", type=int, help="Level of the net's state."),
     click.option("--batchnorm-layout", metavar="NAME", help="How to read BatchNorms that can be read in two ways."),
     click.option(
         "--zero-scale-factor",
@@ -351,6 +353,8 @@ def _read_options(given: dict[str, Any]) -> ReadOptions:
         input_shapes=dict(given["input_shapes"]) or None,
         batch=given["batch"],
         ignore_unknown_fields=given["ignore_unknown_fields"],
+        stages=given["stages"],
+        level=given["level"],
         batchnorm_layout=given["batchnorm_layout"],
         zero_scale_factor=given["zero_factor"],
     )

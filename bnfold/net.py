@@ -176,6 +176,7 @@ class Net:
         file: the prototxt, for messages; empty when the net came from memory.
         batchnorm_layout: how the user wants every BatchNorm read, None to recognise it (`bnfold.caffe.batchnorm`).
         zero_factor: what scale_factor 0 beside statistics means to the user, None to refuse.
+        preparation: input -> what the file's data layer did to its samples, which whoever runs the net has to do.
         origin: the files behind it, for its writer; None when it came from memory.
         front: the language that it is written in, for folding.
     """
@@ -189,6 +190,7 @@ class Net:
     file: str = ""
     batchnorm_layout: str | None = None
     zero_factor: Literal["caffe", "one"] | None = None
+    preparation: dict[str, str] = field(default_factory=dict)
     origin: Any = None
     front: FrontEnd | None = None
     _producers: dict[str, Layer] = field(default_factory=dict, repr=False)
@@ -278,6 +280,10 @@ class Net:
                 kept.append(layer)
         return self._with(kept, outputs=[])
 
+    def in_order(self, layers: Sequence[Layer]) -> Net:
+        """A net of its own with its layers in another order that is one of execution, too."""
+        return self._with(layers, self.outputs)
+
     def copy(self) -> Net:
         """A net of its own that shares weights and parameters, which are values."""
         return self._with(self.layers, self.outputs)
@@ -293,6 +299,7 @@ class Net:
             file=self.file,
             batchnorm_layout=self.batchnorm_layout,
             zero_factor=self.zero_factor,
+            preparation=self.preparation,
             origin=self.origin,
             front=self.front,
         )

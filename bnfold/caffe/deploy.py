@@ -60,6 +60,25 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
     return Deployed(kept, _notes(layers, kept), data)
 
 
+def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
+    """The layers without Silence where that swallows all that the net computes, and a sentence that says so.
+
+    Caffe's authors wrote it to keep blobs off the screen: the answer is read from the silenced blob.
+    """
+    read = {bottom for layer in layers for bottom in layer.bottoms}
+    if any(top not in read for layer in layers if layer.bottoms for top in layer.tops):
+        return list(layers), []
+    made = {top for layer in layers if layer.bottoms for top in layer.tops}
+    silent = {id(layer) for layer in layers if layer.type == "Silence" and not made.isdisjoint(layer.bottoms)}
+    heard = {bottom for layer in layers if id(layer) not in silent for bottom in layer.bottoms}
+    outputs = [f"'{top}'" for layer in layers if layer.bottoms for top in layer.tops if top not in heard]
+    if not outputs:
+        return list(layers), []
+    names = ", ".join(f"'{layer.name}'" for layer in layers if id(layer) in silent)
+    note = f"{names} (Silence) swallowed all that the net computes: {', '.join(outputs)} became its output"
+    return [layer for layer in layers if id(layer) not in silent], [f"{note}s" if len(outputs) > 1 else note]
+
+
 def _is_data(layer: Layer) -> bool:
     return kinds.is_data(layer.type, len(layer.bottoms), len(layer.tops))
 

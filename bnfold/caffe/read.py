@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from bnfold.caffe import kinds
-from bnfold.caffe.deploy import deploy
+from bnfold.caffe.deploy import deploy, without_last_silence
 from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, give_shapes
 from bnfold.caffe.match import channels_wanted, give_weights
 from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.shapes import infer_shapes
 from bnfold.caffe.text import Document, read_prototxt
+from bnfold.caffe.preparation import prepared, said
 from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
@@ -90,6 +91,8 @@ def build(
     misspelt = _misspelt(present)
     layers, public = single_assignment(present, document.file, absent)
     deployed = deploy(layers)
+    heard, unsilenced = without_last_silence(deployed.layers)
+    deployed = deployed._replace(layers=heard, notes=[*deployed.notes, *unsilenced])
     if all(layer.type == "Input" for layer in deployed.layers):
         raise ModelError(f"{document.file or 'the net'}: nothing but inputs is in the TEST net")
 
@@ -103,13 +106,15 @@ def build(
             channels=partial(channels_wanted, deployed.layers, files),
         )
         written = {top for layer in inputs.layers for top in layer.tops}
+        preparation = {top: words for top, data in deployed.data.items() if (words := prepared(data))}
         return Net(
             document.net.name,
             inputs.layers,
             inputs.shapes,
             public={blob: name for blob, name in public.items() if blob in written},
-            notes=[*document.notes, *misspelt, *borrowed, *deployed.notes, *inputs.notes],
+            notes=[*document.notes, *misspelt, *borrowed, *deployed.notes, *inputs.notes, *said(preparation, deployed.data)],
             file=str(document.file or ""),
+            preparation=preparation,
             origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.layout.header),
         )
 
@@ -196,6 +201,7 @@ def _with_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> Net:
         net.public,
         net.notes,
         net.file,
+        preparation=net.preparation,
         origin=net.origin,
     )
 

@@ -11,7 +11,7 @@ Only an input keeps the public name always, since whoever runs the net calls it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from bnfold.caffe.upgrade import Upgraded
@@ -73,6 +73,42 @@ def single_assignment(
     if faults:
         raise ModelError(f"{file}: {'; '.join(faults)}" if file else "; ".join(faults))
     return layers, public
+
+
+def in_file_order(net: Net) -> Net:
+    """The net with its layers in an order in which an input that is overwritten and put out can be so again.
+
+    Any other blob's last version has the public name; here the input has it, too. Folding can leave a layer that reads an old version of a blob behind the one that overwrites it:
+
+        Given:   relu: data -> data (put out), scale: data -> b            (data is an input)
+        Result:  scale: data -> b, relu: data -> data
+    """
+    for output in net.outputs:
+        blob, public = output, net.public_name(output)
+        while public in net.inputs and blob != public and (layer := net.producer(blob)) is not None:
+            position = layer.tops.index(blob)
+            if position >= len(layer.bottoms) or not _was_in_place(layer, position, public):
+                break
+            blob = layer.bottoms[position]
+            net = _behind(net, layer, {id(use.layer) for use in net.uses(blob)} - {id(layer)}) or net
+    return net
+
+
+def _behind(net: Net, layer: Layer, readers: Set[int]) -> Net | None:
+    """The net with a layer, and all that depends on it, behind the last of the readers; None if it is, or cannot be."""
+    layers = net.layers
+    start = layers.index(layer)
+    stop = max((index for index, other in enumerate(layers) if id(other) in readers), default=0) + 1
+    made: set[str] = set()
+    first, then = [], []
+    for other in layers[start:stop]:
+        depends = other is layer or not made.isdisjoint(other.bottoms)
+        if depends:
+            made.update(other.tops)
+        if depends and id(other) in readers:
+            return None
+        (then if depends else first).append(other)
+    return net.in_order([*layers[:start], *first, *then, *layers[stop:]]) if stop > start else None
 
 
 def file_names(net: Net) -> dict[str, str]:

@@ -18,7 +18,7 @@ from bnfold.caffe.caffemodel import connections, says_the_same, write_caffemodel
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
 from bnfold.caffe.scan import Prototxt
 from bnfold.caffe.strip import stripped
-from bnfold.caffe.versions import file_names
+from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UsageError
 from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Layer, Net
@@ -59,6 +59,7 @@ def save_caffe(
     if outputs is None:
         with OutputSet(input_files(net), in_place=in_place) as own:
             return save_caffe(net, prototxt, caffemodel, strip=strip, outputs=own)
+    net = in_file_order(net)
     names = file_names(net)
     outputs.write_text(prototxt, prototxt_text(net, strip=strip, names=names))
     if not has_weights:
@@ -82,7 +83,9 @@ def prototxt_text(net: Net, *, strip: bool = False, names: Mapping[str, str] | N
         strip: leave out what only training needs.
         names: blob -> its name in the file; found out if None.
     """
-    names = file_names(net) if names is None else names
+    if names is None:
+        net = in_file_order(net)
+        names = file_names(net)
     indent = indentation_of(layer.source.text for layer in net.layers if layer.source and layer.source.text)
     header = net.origin.header if net.origin else None
     if header is None:

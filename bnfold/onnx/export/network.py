@@ -104,7 +104,8 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, G
         _batched(net) if options.dynamic_batch else {},
     )
     _write_layers(graph, options.allow_custom_ops)
-    return _model(graph, names, options.metadata or {}), graph
+    preparation = {f"preprocessing:{blob}": words for blob, words in net.preparation.items()}
+    return _model(graph, names, preparation | dict(options.metadata or {})), graph
 
 
 def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
