@@ -98,7 +98,9 @@ reading_options = options(
     click.option(
         "--ignore-unknown-fields", is_flag=True, help="Go on where the prototxt sets a field that no Caffe has."
     ),
-    click.option("--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; may be repeated."),
+    click.option(
+        "--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; may be repeated."
+    ),
     click.option("--level", type=int, help="Level of the net's state."),
     click.option("--batchnorm-layout", metavar="NAME", help="How to read BatchNorms that can be read in two ways."),
     click.option(

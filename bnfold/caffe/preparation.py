@@ -1,6 +1,6 @@
 """What a data layer does to its samples, in words: at inference it is gone, and whoever runs the net has to do it.
 
-    pixels = (crop(sample) - mean) * scale        data_transformer.cpp; mirroring and other chance belong to training
+pixels = (crop(sample) - mean) * scale        data_transformer.cpp; mirroring and other chance belong to training
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, give_shapes
 from bnfold.caffe.match import channels_wanted, give_weights
 from bnfold.caffe.phases import decided, left_out, runs
+from bnfold.caffe.preparation import prepared, said
 from bnfold.caffe.shapes import infer_shapes
 from bnfold.caffe.text import Document, read_prototxt
-from bnfold.caffe.preparation import prepared, said
 from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
@@ -112,7 +112,14 @@ def build(
             inputs.layers,
             inputs.shapes,
             public={blob: name for blob, name in public.items() if blob in written},
-            notes=[*document.notes, *misspelt, *borrowed, *deployed.notes, *inputs.notes, *said(preparation, deployed.data)],
+            notes=[
+                *document.notes,
+                *misspelt,
+                *borrowed,
+                *deployed.notes,
+                *inputs.notes,
+                *said(preparation, deployed.data),
+            ],
             file=str(document.file or ""),
             preparation=preparation,
             origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.layout.header),

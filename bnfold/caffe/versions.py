@@ -78,7 +78,8 @@ def single_assignment(
 def in_file_order(net: Net) -> Net:
     """The net with its layers in an order in which an input that is overwritten and put out can be so again.
 
-    Any other blob's last version has the public name; here the input has it, too. Folding can leave a layer that reads an old version of a blob behind the one that overwrites it:
+    Any other blob's last version has the public name; here the input has it, too. Folding can leave a layer that reads
+    an old version of a blob behind the one that overwrites it:
 
         Given:   relu: data -> data (put out), scale: data -> b            (data is an input)
         Result:  scale: data -> b, relu: data -> data
@@ -100,7 +101,8 @@ def _behind(net: Net, layer: Layer, readers: Set[int]) -> Net | None:
     start = layers.index(layer)
     stop = max((index for index, other in enumerate(layers) if id(other) in readers), default=0) + 1
     made: set[str] = set()
-    first, then = [], []
+    first: list[Layer] = []
+    then: list[Layer] = []
     for other in layers[start:stop]:
         depends = other is layer or not made.isdisjoint(other.bottoms)
         if depends:
