@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,11 +61,12 @@ def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs:
                 f"input '{name}' has shape {_text(ours)} in the reference and {_text(theirs)} in the candidate"
             )
         shape = tuple(a if a is not None else b for a, b in zip(ours.shape, theirs.shape, strict=True))
-        limit = ours.limit if ours.limit is not None else theirs.limit
-        feeds[name] = Feed(shape, ours.dtype, limit)
+        meaning = ours.meaning if ours.meaning is not None else theirs.meaning
+        feeds[name] = Feed(shape, ours.dtype, meaning)
     first = {feed.shape[0] if feed.shape else 0 for feed in feeds.values()}
     known = first - {None}
-    batched = len(known) <= 1 and 0 not in first
+    joint = known != {1} and any(feed.meaning is not None and feed.meaning.joint for feed in feeds.values())
+    batched = len(known) <= 1 and 0 not in first and not joint
     batch = next(iter(known), None) or DEFAULT_BATCH if batched else 1
     return Layout(feeds, batch, batched)
 
@@ -108,20 +110,24 @@ def choose_samples(
     """
     if given is None:
         runs = -(-LEAST_NOISE // shape.batch)
-        feeds = {name: (_sample_shape(name, feed, shape), feed.limit) for name, feed in shape.feeds.items()}
+        feeds = {name: (_sample_shape(name, feed, shape), feed.meaning) for name, feed in shape.feeds.items()}
         return Noise(feeds, runs * shape.batch, seed)
+    from bnfold.data.datasets import is_arrays, needed, open_samples, read_inputs
+
     if isinstance(given, np.ndarray):
-        given = {next(iter(shape.feeds)): given}
+        given = {next(iter(needed(shape.feeds) or shape.feeds)): given}
+    if hasattr(given, "sample"):
+        samples: Samples = given
+        return samples
+    source = "given arrays"
+    if not isinstance(given, Mapping) and is_arrays(given) and Path(given).exists():
+        source = str(given)
+        given, labels = read_inputs(Path(given), shape.feeds, labels)
     if isinstance(given, Mapping):
         arrays = {name: np.asarray(array) for name, array in given.items()}
         if not shape.batched:
             arrays = {name: _as_runs(array, shape.feeds[name]) for name, array in arrays.items() if name in shape.feeds}
-        return Arrays(arrays, None if labels is None else np.asarray(labels))
-    if hasattr(given, "sample"):
-        samples: Samples = given
-        return samples
-    from bnfold.data.datasets import open_samples
-
+        return Arrays(arrays, None if labels is None else np.asarray(labels), source=source)
     return open_samples(given, shape.feeds, preparation, labels)
 
 
@@ -137,6 +143,9 @@ def runs(samples: Samples, shape: Layout) -> Iterator[Run]:
         rows += [rows[-1]] * (shape.batch - len(rows))
         feeds = {}
         for name, feed in shape.feeds.items():
+            if name not in rows[0] and feed.meaning is not None and feed.meaning.fixed:
+                sizes = _sample_shape(name, feed, shape)
+                rows = [row | {name: feed.meaning.draw(np.random.default_rng(0), sizes)} for row in rows]
             if name not in rows[0]:
                 raise UsageError(
                     f"{samples.description}: there is nothing for input '{name}' (it has {_names(rows[0])})"
@@ -164,7 +173,11 @@ def _sample_shape(name: str, feed: Feed, shape: Layout) -> tuple[int, ...]:
 
 
 def _as_runs(array: Array, feed: Feed) -> Array:
-    return array[None] if array.ndim == len(feed.shape) else array
+    """Whole runs along a first axis of their own; they may lie one behind the other along the input's own."""
+    if array.ndim != len(feed.shape) or array.ndim == 0:
+        return array if array.ndim else array[None]
+    rows = feed.shape[0] or len(array)
+    return array.reshape(-1, rows, *array.shape[1:]) if len(array) and len(array) % rows == 0 else array[None]
 
 
 def _names(sample: Mapping[str, Array]) -> str:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnfold.compare.standins import stand_ins
 from bnfold.data.samples import Feed
+from bnfold.data.standins import Indices
 from bnfold.errors import UsageError
 from bnfold.io.mapping import forget
 from bnfold.net import Net
@@ -49,7 +51,7 @@ class Model:
         writers: blob -> who writes it, in order of execution.
         reads: blob -> the blobs that its writer reads.
         feeds: input -> what it takes.
-        outputs: the network's own outputs.
+        outputs: the network's own outputs; an input that nobody reads is one in Caffe, and computes nothing.
         mapped: the files that its weights lie in.
     """
 
@@ -156,12 +158,9 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
             if top in tensors:
                 writers[top] = Writer(layer.name, layer.type, bool(layer.blobs))
                 reads[top] = tuple(layer.bottoms)
-    feeds = _feeds(proto)
-    for blob, feed in feeds.items():
-        limit = _limit(net, blob)
-        if limit is not None:
-            feeds[blob] = replace(feed, limit=limit)
-    outputs = [out.name for out in proto.graph.output]
+    meanings = stand_ins(net)
+    feeds = {blob: replace(feed, meaning=meanings.get(blob, feed.meaning)) for blob, feed in _feeds(proto).items()}
+    outputs = [out.name for out in proto.graph.output if out.name in writers]
     mapped = tuple(file.buffer for file in net.origin.weights) if net.origin is not None else ()
     return Model(name, proto, weights, net, None, writers, reads, feeds, outputs, mapped)
 
@@ -174,7 +173,7 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
         for output in filter(None, node.output):
             writers[output] = Writer(node.name or output, node.op_type, weighted)
             reads[output] = tuple(name for name in node.input if name and name not in stored)
-    outputs = [out.name for out in proto.graph.output]
+    outputs = [out.name for out in proto.graph.output if out.name in writers]
     return Model(name, proto, weights, None, None, writers, reads, _feeds(proto, stored), outputs)
 
 
@@ -186,21 +185,8 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
             kind = port.type.tensor_type
             shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim)
             dtype = np.dtype(ELEMENTS.get(kind.elem_type, np.float32))
-            feeds[port.name] = Feed(shape, dtype, None if dtype.kind == "f" else 2)
+            feeds[port.name] = Feed(shape, dtype, None if dtype.kind == "f" else Indices(2))
     return feeds
-
-
-def _limit(net: Net, blob: str) -> int | None:
-    """How many whole numbers an input chooses from, where a layer takes it as an index or a flag."""
-    for use in net.uses(blob):
-        layer, index = use.layer, use.index
-        if layer.type == "Embed":
-            return int(layer.param.embed_param.input_dim)
-        if layer.type == "BatchReindex" and index == 1:
-            return int(net.inputs[layer.bottoms[0]][0]) if layer.bottoms[0] in net.inputs else 1
-        if layer.type in {"LSTM", "RNN"} and index == 1:
-            return 2
-    return None
 
 
 # onnx.TensorProto's element types; the module itself is imported in bnfold.onnx alone.

@@ -112,13 +112,14 @@ def open_samples(
     place = Path(path)
     if not place.exists():
         raise UsageError(f"the data '{place}' does not exist")
-    if place.suffix in {".npy", ".npz"}:
-        return _open_arrays(place, feeds, labels)
-    if len(feeds) != 1:
+    if is_arrays(place):
+        inputs, labels = read_inputs(place, feeds, labels)
+        return Arrays(inputs, labels, source=str(place))
+    if len(needed(feeds)) != 1:
         raise UsageError(f"images fit a network with one input, and this one has {', '.join(feeds)}; give an .npz")
     _need_pillow()
     files, found, names = _folder(place) if place.is_dir() else _list(place)
-    blob, feed = next(iter(feeds.items()))
+    blob, feed = next(iter(needed(feeds).items()))
     channels, size = _image_input(blob, feed)
     true = found if labels is None else labels
     if true is not None and len(true) != len(files):
@@ -128,18 +129,36 @@ def open_samples(
     return Images(blob, channels, size, files, found_there or Preparation(), true, names, str(place), root)
 
 
-def _open_arrays(path: Path, feeds: Mapping[str, Feed], labels: Array | None) -> Arrays:
+def needed(feeds: Mapping[str, Feed]) -> dict[str, Feed]:
+    """The inputs that data must bring: all but those whose values follow from the network."""
+    return {name: feed for name, feed in feeds.items() if feed.meaning is None or not feed.meaning.fixed}
+
+
+def is_arrays(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names arrays in numpy's format."""
+    return Path(path).suffix in {".npy", ".npz"}
+
+
+def read_inputs(
+    path: Path, feeds: Mapping[str, Feed], labels: Array | None = None
+) -> tuple[dict[str, Array], Array | None]:
+    """The arrays of a file by input, and its labels; those that are given go first.
+
+    Raises:
+        UsageError: it has nothing for an input.
+        ParseError: the file is damaged.
+    """
     arrays = read_arrays(path)
     if labels is None:
         labels = next((arrays[name].reshape(-1) for name in LABELS if name in arrays and name not in feeds), None)
     inputs = {name: array for name, array in arrays.items() if name in feeds}
     others = [name for name in arrays if name not in feeds and name not in LABELS]
-    if not inputs and len(feeds) == len(others) == 1:
-        inputs = {next(iter(feeds)): arrays[others[0]]}
-    missing = [name for name in feeds if name not in inputs]
+    if not inputs and len(needed(feeds)) == len(others) == 1:
+        inputs = {next(iter(needed(feeds))): arrays[others[0]]}
+    missing = [name for name in needed(feeds) if name not in inputs]
     if missing:
         raise UsageError(f"{path}: there is nothing for input {', '.join(missing)}; it has {', '.join(arrays)}")
-    return Arrays(inputs, labels, source=str(path))
+    return inputs, labels
 
 
 def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bnfold.data.standins import StandIn
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
 
@@ -25,12 +26,12 @@ class Feed:
     Attributes:
         shape: with the batch axis; None where the model leaves the size open.
         dtype: of the values.
-        limit: for an index or a flag, the values are whole numbers in [0, limit); None for real values.
+        meaning: what else than real values it takes (indices, regions ..), and values that mean it; None for these.
     """
 
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
-    limit: int | None = None
+    meaning: StandIn | None = None
 
 
 class Samples(Protocol):
@@ -67,17 +68,24 @@ class Noise:
     """Signed Gaussian noise; every sample depends on the seed and its own number alone.
 
     Sample i is drawn from N(0, s^2) with s = 1, 8, 64 in turn, since some networks expect values around 1 and others
-    pixels around 100. Inputs that are indices or flags get whole numbers, each as likely as the other.
+    pixels around 100. Inputs that are no real values (indices, regions ..) get such as a network can mean.
+
+    Args:
+        feeds: input -> shape of one sample, and what else than real values it takes.
+        count: of samples.
+        seed: another one gives other values.
     """
 
-    feeds: Mapping[str, tuple[Shape, int | None]]
+    feeds: Mapping[str, tuple[Shape, StandIn | None]]
     count: int
     seed: int = 0
 
     @property
     def description(self) -> str:
-        """The distribution."""
-        return f"{self.count} samples of seeded noise, N(0, s^2) with s = 1, 8, 64 in turn, seed {self.seed}"
+        """The distribution, and what goes into the inputs that are no images."""
+        meant = [f"; '{blob}': {meaning}" for blob, (_, meaning) in self.feeds.items() if meaning is not None]
+        noise = "seeded noise, N(0, s^2) with s = 1, 8, 64 in turn" if len(meant) < len(self.feeds) else "seeded values"
+        return f"{self.count} samples of {noise}, seed {self.seed}{''.join(meant)}"
 
     @property
     def labels(self) -> Array | None:
@@ -92,10 +100,10 @@ class Noise:
     def sample(self, number: int) -> dict[str, Array]:
         """Draw one."""
         drawn = {}
-        for place, (blob, (shape, limit)) in enumerate(self.feeds.items()):
+        for place, (blob, (shape, meaning)) in enumerate(self.feeds.items()):
             random = np.random.default_rng([self.seed, number, place])
-            if limit is not None:
-                drawn[blob] = random.integers(0, limit, shape).astype(np.float32)
+            if meaning is not None:
+                drawn[blob] = meaning.draw(random, shape)
             else:
                 noise = random.standard_normal(shape, np.float32)
                 drawn[blob] = noise * np.float32(SCALES[number % len(SCALES)])
@@ -115,7 +123,7 @@ class Arrays:
     """Samples that are there already, as arrays whose first axis is the sample.
 
     Args:
-        arrays: input blob -> values.
+        arrays: input blob -> values; an array of one sample goes with all samples of the others.
         labels: the true class of each sample.
         class_names: name of each class.
         source: the file, for the description.
@@ -131,26 +139,29 @@ class Arrays:
 
     def __post_init__(self) -> None:
         counts = {blob: len(array) if array.ndim else 0 for blob, array in self.arrays.items()}
-        if self.labels is not None:
-            counts["the labels"] = len(self.labels)
         if not self.arrays or 0 in counts.values():
             raise UsageError(f"{self.source}: there are no samples")
-        if len(set(counts.values())) > 1:
-            raise UsageError(f"{self.source}: unequal numbers of samples: {counts}")
+        if len(several := {count for count in counts.values() if count > 1}) > 1:
+            said = ", ".join(f"{count} for '{blob}'" for blob, count in counts.items())
+            raise UsageError(f"{self.source}: unequal numbers of samples: {said}")
+        count = max(several, default=1)
+        if self.labels is not None and len(self.labels) != count:
+            raise UsageError(f"{self.source}: unequal numbers of samples: {count}, and {len(self.labels)} labels")
 
     @property
     def description(self) -> str:
-        """Count and file."""
-        return f"{self.count} samples of {self.source}"
+        """Count and file, and what is the same in all samples."""
+        alone = [f"'{blob}'" for blob, array in self.arrays.items() if len(array) == 1 < self.count]
+        return f"{self.count} samples of {self.source}" + (f", {', '.join(alone)} the same for all" if alone else "")
 
     @property
     def count(self) -> int:
         """How many samples there are."""
-        return len(next(iter(self.arrays.values())))
+        return max(len(array) for array in self.arrays.values())
 
     def sample(self, number: int) -> dict[str, Array]:
         """One row of each array."""
-        return {blob: array[number] for blob, array in self.arrays.items()}
+        return {blob: array[number if len(array) > 1 else 0] for blob, array in self.arrays.items()}
 
     def name(self, number: int) -> str:
         """The number."""
@@ -158,7 +169,7 @@ class Arrays:
 
     def picture(self, number: int) -> Array | None:
         """The first input, if it has one or three planes, with its values stretched over black to white."""
-        return picture_of(next(iter(self.arrays.values()))[number])
+        return picture_of(next(iter(self.sample(number).values())))
 
 
 def picture_of(planes: Array) -> Array | None:

@@ -7,6 +7,7 @@ from PIL import Image
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, picture_of
+from bnfold.data.standins import Indices
 from bnfold.errors import ParseError, UsageError
 
 FEEDS = {"data": Feed((2, 3, 4, 5), np.dtype(np.float32))}
@@ -117,7 +118,7 @@ def test_images_need_one_input_with_planes(tmp_path):
 
 
 def test_noise_is_signed_seeded_and_the_same_for_every_batch_size():
-    noise = Noise({"data": ((3, 40, 50), None), "index": ((6,), 4)}, 6, seed=5)
+    noise = Noise({"data": ((3, 40, 50), None), "index": ((6,), Indices(4))}, 6, seed=5)
     first = noise.sample(2)
     np.testing.assert_array_equal(first["data"], noise.sample(2)["data"])
     assert not np.array_equal(first["data"], noise.sample(5)["data"])

@@ -1,0 +1,174 @@
+"""Random values that a network can mean, for inputs that are no images: regions, indices, flags, an image's size.
+
+Noise as a region lies outside of every image, and as an image's size makes it vanish: the layers behind would then
+compute nothing, or the runtime would stop, and a comparison would prove nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from bnfold.net import Array, Shape
+
+LEAST_VARIANCE, MOST_VARIANCE = 0.1, 0.2  # of prior boxes: SSD's own
+
+
+class StandIn(Protocol):
+    """What an input means, and values that mean it.
+
+    Attributes:
+        joint: whether the rows along the first axis belong together (regions of one image, steps of one sentence), so
+            that several rows are one sample.
+        fixed: whether they follow from the network alone, so that data need not bring them.
+    """
+
+    @property
+    def joint(self) -> bool:
+        """See above."""
+
+    @property
+    def fixed(self) -> bool:
+        """See above."""
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """float32 values of `shape`."""
+
+    def __str__(self) -> str:
+        """What they are, in few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Indices:
+    """Whole numbers in [0, limit), each as likely as the other."""
+
+    limit: int
+    joint: bool = False
+    fixed: bool = False
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """Draw them one by one."""
+        return random.integers(0, self.limit, shape).astype(np.float32)
+
+    def __str__(self) -> str:
+        return f"whole numbers below {self.limit:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """LSTM's and RNN's `cont`: a sequence begins at step 0 and goes on until the last of `steps`."""
+
+    steps: int
+    joint: bool = True
+    fixed: bool = True
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """Row 0 is 0, all others are 1, as Caffe's users feed it (`lstm_layer.hpp`)."""
+        del random
+        values = np.ones((self.steps, math.prod(shape) // self.steps), np.float32)
+        values[0] = 0
+        return values.reshape(shape)
+
+    def __str__(self) -> str:
+        return "sequences that begin at step 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Rows (image, x1, y1, x2, y2), or without the first: boxes inside image 0, in its pixels.
+
+    Attributes:
+        height, width: of the image.
+        values: per row, 5 or 4.
+    """
+
+    height: float
+    width: float
+    values: int = 5
+    joint: bool = True
+    fixed: bool = False
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """Two corners each, the lower one first."""
+        rows = np.zeros((math.prod(shape) // self.values, self.values))
+        ends = np.sort(random.random((len(rows), 2, 2)), axis=1) * [max(self.width - 1, 0), max(self.height - 1, 0)]
+        rows[:, -4:] = ends.reshape(-1, 4)
+        return rows.astype(np.float32).reshape(shape)
+
+    def __str__(self) -> str:
+        return f"regions inside {self.height:g}x{self.width:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """Rows (height, width, scale ...) of the image that is fed, not scaled."""
+
+    height: int
+    width: int
+    joint: bool = False
+    fixed: bool = True
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """The same row for every image; PVANet's has two scales."""
+        del random
+        values = np.ones((1, 3) if math.prod(shape) % 3 == 0 else (1, 4), np.float32)
+        values[0, :2] = self.height, self.width
+        return np.resize(values, math.prod(shape)).reshape(shape)
+
+    def __str__(self) -> str:
+        return f"an image of {self.height}x{self.width}, scale 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A pooling mask: for each value of a plane another place in the plane of `limit` values that it came from."""
+
+    limit: int
+    joint: bool = False
+    fixed: bool = False
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """Places of one plane differ while there are enough of them, since one of two equal ones would be lost."""
+        size = math.prod(shape[-2:])
+        planes = [np.resize(random.permutation(self.limit), size) for _ in range(math.prod(shape) // max(size, 1))]
+        return np.asarray(planes, np.float32).reshape(shape)
+
+    def __str__(self) -> str:
+        return f"places in a plane of {self.limit:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Priors:
+    """SSD's prior boxes: a row of corners in [0, 1], and a row of variances."""
+
+    joint: bool = False
+    fixed: bool = False
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """(.., 2, 4*K)."""
+        boxes = math.prod(shape) // 8
+        corners = np.sort(random.random((boxes, 2, 2)), axis=1)
+        variances = np.resize([LEAST_VARIANCE, LEAST_VARIANCE, MOST_VARIANCE, MOST_VARIANCE], 4 * boxes)
+        return np.concatenate([corners.reshape(-1), variances]).astype(np.float32).reshape(shape)
+
+    def __str__(self) -> str:
+        return "prior boxes inside the image"
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An input that no layer reads: zeros are as good as anything."""
+
+    joint: bool = False
+    fixed: bool = True
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """Zeros."""
+        del random
+        return np.zeros(shape, np.float32)
+
+    def __str__(self) -> str:
+        return "zeros, since nobody reads it"

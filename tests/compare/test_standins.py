@@ -1,0 +1,151 @@
+"""Inputs that are no images get values that a network can mean; data may leave out what follows from the network."""
+
+import nets
+import numpy as np
+import pytest
+
+import bnfold
+from bnfold.compare.comparison import compare
+from bnfold.compare.standins import stand_ins
+from bnfold.data.standins import Continuation, ImageInfo, Indices, Places, Priors, Regions, Unread
+from bnfold.errors import UsageError
+
+AFFINES = """
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+  convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "bn1" type: "BatchNorm" bottom: "conv1" top: "conv1" }
+layer { name: "sc1" type: "Scale" bottom: "conv1" top: "conv1" scale_param { bias_term: true } }
+"""
+ROIS = f"""
+input: "data" input_shape {{ dim: 1 dim: 3 dim: 24 dim: 24 }}
+input: "rois" input_shape {{ dim: 4 dim: 5 }}
+{AFFINES}
+layer {{ name: "pool" type: "ROIPooling" bottom: "conv1" bottom: "rois" top: "pool"
+  roi_pooling_param {{ pooled_w: 2 pooled_h: 2 spatial_scale: 0.5 }} }}
+layer {{ name: "fc" type: "InnerProduct" bottom: "pool" top: "fc" inner_product_param {{ num_output: 3 }} }}
+"""
+CAPTION = """
+input: "cont" input_shape { dim: 3 dim: 2 }
+input: "words" input_shape { dim: 3 dim: 2 }
+input: "features" input_shape { dim: 2 dim: 6 }
+layer { name: "embedding" type: "Embed" bottom: "words" top: "embedded" embed_param { input_dim: 12 num_output: 5 } }
+layer { name: "lstm" type: "LSTM" bottom: "embedded" bottom: "cont" bottom: "features" top: "lstm"
+  recurrent_param { num_output: 4 } }
+layer { name: "predict" type: "InnerProduct" bottom: "lstm" top: "predict"
+  inner_product_param { num_output: 7 axis: 2 } }
+layer { name: "sc" type: "Scale" bottom: "predict" top: "predict" scale_param { axis: 2 bias_term: true } }
+"""
+UNREAD = 'input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 } input: "%s" input_shape { dim: 1 dim: 3 }' + AFFINES
+
+
+def random():
+    return np.random.default_rng(0)
+
+
+def test_the_reader_of_an_input_says_what_it_means():
+    text = """
+    input: "data" input_shape { dim: 1 dim: 4 dim: 6 dim: 8 }
+    input: "im_info" input_shape { dim: 1 dim: 3 }
+    input: "moves" input_shape { dim: 1 dim: 8 dim: 3 dim: 4 }
+    input: "mask" input_shape { dim: 1 dim: 4 dim: 6 dim: 8 }
+    input: "order" input_shape { dim: 2 }
+    layer { name: "up" type: "Upsample" bottom: "data" bottom: "mask" top: "up" upsample_param { scale: 2 } }
+    layer { name: "ordered" type: "BatchReindex" bottom: "data" bottom: "order" top: "ordered" }
+    layer { name: "pooled" type: "Pooling" bottom: "data" top: "pooled" pooling_param { kernel_size: 2 stride: 2 } }
+    layer { name: "said" type: "Reshape" bottom: "im_info" top: "said" reshape_param { shape { dim: 1 dim: 3 } } }
+    layer { name: "proposal" type: "Proposal" bottom: "pooled" bottom: "moves" bottom: "said" top: "rois" }
+    """
+    assert stand_ins(nets.net(text)) == {
+        "im_info": ImageInfo(6, 8),
+        "mask": Places(12 * 16),
+        "order": Indices(1),
+    }
+    assert stand_ins(nets.net(CAPTION)) == {"cont": Continuation(3), "words": Indices(12)}
+    assert stand_ins(nets.net(ROIS)) == {"rois": Regions(44, 44)}
+    assert stand_ins(nets.net(UNREAD % "im_info")) == {"im_info": Unread()}
+
+
+def test_stand_ins_are_what_they_say():
+    rows = Regions(20, 30).draw(random(), (50, 5))
+    assert (rows[:, 0] == 0).all()
+    assert (rows[:, 1:3] <= rows[:, 3:]).all()
+    assert rows.min() >= 0
+    assert (rows[:, [2, 4]].max(), rows[:, [1, 3]].max()) <= (19, 29)
+    assert ImageInfo(600, 800).draw(random(), (2, 3)).tolist() == [[600, 800, 1]] * 2
+    assert ImageInfo(600, 800).draw(random(), (1, 4)).tolist() == [[600, 800, 1, 1]]
+    assert Continuation(3).draw(random(), (3, 2)).tolist() == [[0, 0], [1, 1], [1, 1]]
+    assert Continuation(1).draw(random(), (2,)).tolist() == [0, 0]
+    assert set(Indices(4).draw(random(), (200,))) == {0, 1, 2, 3}
+    mask = Places(16).draw(random(), (2, 3, 2, 2))
+    assert all(len(set(plane)) == 4 for plane in mask.reshape(6, 4).tolist())
+    assert 0 <= mask.min() < mask.max() < 16
+    priors = Priors().draw(random(), (1, 2, 12))
+    corners = priors[0, 0].reshape(3, 4)
+    assert (corners[:, :2] <= corners[:, 2:]).all()
+    assert set(priors[0, 1].tolist()) == {np.float32(0.1), np.float32(0.2)}
+
+
+@pytest.mark.parametrize("text", [ROIS, CAPTION, UNREAD % "im_info", UNREAD % "prev_pose"])
+def test_nets_with_inputs_that_are_no_images_are_proved_on_values_they_can_mean(text):
+    net = nets.net(text)
+    report = compare(net, bnfold.fold(net).net)
+    assert report.passed, report.verdict
+    assert all(blob.finite == blob.values for blob in report.outputs)
+    head = report.outputs[0]
+    assert head.high > head.low
+
+
+def test_the_report_says_what_such_inputs_were_fed():
+    net = nets.net(ROIS)
+    assert compare(net, net).data.endswith("seed 0; 'rois': regions inside 44x44")
+
+
+def test_regions_of_one_image_are_one_sample_even_where_their_number_is_the_batch():
+    net = nets.net(ROIS.replace("dim: 1 dim: 3", "dim: 4 dim: 3", 1))
+    report = compare(net, net)
+    assert len(report.samples) == 3
+    assert report.outputs[0].shape == (4, 3)
+
+
+def test_arrays_may_have_first_axes_of_their_own():
+    net = nets.net(CAPTION)
+    arrays = {
+        "cont": np.array([[0, 0], [1, 1], [1, 1]], np.float32),
+        "words": np.arange(6, dtype=np.float32).reshape(3, 2),
+        "features": random().standard_normal((2, 6), np.float32),
+    }
+    report = compare(net, net, arrays)
+    assert len(report.samples) == 1
+    twice = {name: np.concatenate([array, array]) for name, array in arrays.items()}
+    assert len(compare(net, net, twice).samples) == 2
+    apart = {name: np.stack([array, array]) for name, array in arrays.items()}
+    assert len(compare(net, net, apart).samples) == 2
+
+
+def test_arrays_of_a_file_may_have_first_axes_of_their_own(tmp_path):
+    net = nets.net(ROIS)
+    rois = Regions(44, 44).draw(random(), (4, 5))
+    np.savez(tmp_path / "d.npz", data=random().standard_normal((1, 3, 24, 24), np.float32), rois=rois)
+    report = compare(net, bnfold.fold(net).net, tmp_path / "d.npz")
+    assert report.passed
+    assert report.data == f"1 samples of {tmp_path / 'd.npz'}"
+
+
+def test_one_row_of_an_input_goes_with_all_samples_of_the_others():
+    net = nets.net(
+        'input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 } input: "shift" input_shape { dim: 1 dim: 3 }'
+        'layer { name: "bias" type: "Bias" bottom: "data" bottom: "shift" top: "out" bias_param { axis: 0 } }'
+    )
+    arrays = {"data": random().standard_normal((5, 3, 2, 2), np.float32), "shift": np.ones((1, 3), np.float32)}
+    report = compare(net, net, arrays)
+    assert len(report.samples) == 5
+    assert report.data == "5 samples of given arrays, 'shift' the same for all"
+    with pytest.raises(UsageError, match="unequal numbers of samples: 5 for 'data', 2 for 'shift'"):
+        compare(net, net, arrays | {"shift": np.ones((2, 3), np.float32)})
+
+
+def test_data_may_leave_out_what_follows_from_the_network():
+    net = nets.net(UNREAD % "im_info")
+    images = random().standard_normal((2, 3, 8, 8), np.float32)
+    assert compare(net, net, images).passed
+    assert compare(net, net, {"data": images}).passed
