@@ -1,71 +1,179 @@
-"""The plots of the page: drawn by pygal, then stripped of what a page that asks nobody must not hold.
+"""The two charts of the page, as geometry: where axes, ticks, lines and bars lie. `charts.html` draws them as SVG.
 
-pygal was chosen because it is small, pure Python, and draws with classes and a style sheet, so that a plot takes
-its colours from the page's custom properties and follows light, dark and print. Its scripts (loaded from the net),
-its comments (which carry the date) and its `desc` elements are taken out; the latter become native tooltips.
+Both have a logarithmic axis of errors. An error of 0 (equal bit for bit) has no logarithm and lies in a band of its own
+below the axis, one that is not finite in a band above it; neither is drawn as if it were the smallest decade.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Sequence
-from typing import Any
-from xml.etree import ElementTree as ET
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bnfold.compare.records import BlobDiff, DiffReport, Histogram
 from bnfold.report import figures
 from bnfold.report.figures import small
-from bnfold.report.words import visible
 
-SVG = "{http://www.w3.org/2000/svg}"
-FLOOR = 1e-12  # below, an error is drawn as nothing
-WIDTH, HEIGHT = 960, 340
+WIDTH, HEIGHT = 960, 360
+LEFT, RIGHT, TOP, BOTTOM = 72, 16, 14, 44
+BAND = 26  # height of the band for errors of 0, and of the one for errors that are not finite
+BAR_WIDTH, BAR_HEIGHT = 480, 240
+LABELS = 12  # ticks of the horizontal axis of the depth chart, at most
 
 
-def depth_chart(report: DiffReport, name: str) -> str:
-    """The error of every blob through the depth of the net, with the tolerance as a line."""
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A labelled place on an axis, in pixels."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One blob's error; `row` is the number of its row in the table, `text` what is shown when one points at it."""
+
+    x: float
+    y: float
+    row: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One error of all blobs; `style` is its CSS class."""
+
+    name: str
+    style: str
+    path: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DepthChart:
+    """The errors through the depth of the net, in pixels of a picture of `WIDTH` x `HEIGHT`."""
+
+    lines: tuple[Line, ...]
+    columns: tuple[Tick, ...]
+    decades: tuple[Tick, ...]
+    tolerance: Tick
+    zero: float | None
+    infinite: float | None
+    left: float = LEFT
+    right: float = WIDTH - RIGHT
+    bottom: float = HEIGHT - BOTTOM
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Values with errors of one size, in pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    text: str
+    zero: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramChart:
+    """How many values have an error of which size, in pixels of a picture of `BAR_WIDTH` x `BAR_HEIGHT`."""
+
+    bars: tuple[Bar, ...]
+    columns: tuple[Tick, ...]
+    counts: tuple[Tick, ...]
+    left: float = LEFT
+    right: float = BAR_WIDTH - RIGHT
+    bottom: float = BAR_HEIGHT - BOTTOM
+    width: int = BAR_WIDTH
+    height: int = BAR_HEIGHT
+
+
+def depth_chart(report: DiffReport) -> DepthChart:
+    """The largest and the relative L2 error of every blob, in order of execution, with the tolerance as a line."""
     blobs = report.blobs
-    errors = [blob.max_rel for blob in blobs]
-    finite = [error for error in [*errors, *(blob.l2_rel for blob in blobs)] if FLOOR < error < math.inf]
-    low = min([*finite, report.tolerance or 1.0])
-    high = max([*finite, report.tolerance])
-    floor, ceiling = 10.0 ** (math.floor(math.log10(low)) - 1), 10.0 ** math.ceil(math.log10(high) + 0.1)
-
-    def points(values: Sequence[float]) -> list[dict[str, Any]]:
-        return [
-            {"value": min(max(value, floor), ceiling), "label": f"{blob.blob}: {small(value)}"}
-            for blob, value in zip(blobs, values, strict=True)
-        ]
-
-    chart = _chart(
-        "Line",
-        name,
-        logarithmic=True,
-        dots_size=2.5,
-        show_x_labels=False,
-        margin_top=4,
-        y_labels=_decades(floor, ceiling),
+    drawn = (
+        ("largest error, of the blob's range", "largest", [blob.max_rel for blob in blobs]),
+        ("relative L2 error", "l2", [blob.l2_rel for blob in blobs]),
     )
-    chart.x_title = "blobs in order of execution"
-    chart.range = floor, ceiling
-    chart.add("max |e| / range", points(errors))
-    chart.add("relative L2", points([blob.l2_rel for blob in blobs]))
-    chart.add("tolerance", [max(report.tolerance, floor)] * len(blobs), show_dots=False)
-    return _svg(chart)
+    errors = [error for _, _, values in drawn for error in values]
+    finite = [error for error in [*errors, report.tolerance] if 0 < error < math.inf] or [1.0]
+    low, high = math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite)))
+    high += high == low
+    zero = HEIGHT - BOTTOM - BAND / 2 if any(error == 0 for error in errors) or report.tolerance == 0 else None
+    infinite = TOP + BAND / 2 if any(not math.isfinite(error) for error in errors) else None
+    top = TOP + (BAND if infinite is not None else 0)
+    bottom = HEIGHT - BOTTOM - (BAND if zero is not None else 0)
+
+    def height_of(error: float) -> float:
+        if error == 0 and zero is not None:
+            return zero
+        if not math.isfinite(error) and infinite is not None:
+            return infinite
+        return round(bottom - (math.log10(error) - low) / (high - low) * (bottom - top), 1)
+
+    step = (WIDTH - RIGHT - LEFT) / max(len(blobs), 1)
+    places = [round(LEFT + (index + 0.5) * step, 1) for index in range(len(blobs))]
+    return DepthChart(
+        lines=tuple(_line(name, style, values, blobs, places, height_of) for name, style, values in drawn),
+        columns=tuple(Tick(places[index], str(blobs[index].depth)) for index in _spread(len(blobs), LABELS)),
+        decades=tuple(Tick(height_of(10.0**decade), f"1e{decade}") for decade in range(low, high + 1, 2)),
+        tolerance=Tick(height_of(report.tolerance), f"tolerance {report.tolerance:g}"),
+        zero=zero,
+        infinite=infinite,
+    )
 
 
-def histogram_chart(blob: BlobDiff, name: str) -> str:
-    """How many values have an error of which size, one bar per half a decade."""
-    chart = _chart("Bar", name, width=480, height=240, show_legend=False, margin=8, max_scale=4)
+def _line(
+    name: str,
+    style: str,
+    values: Sequence[float],
+    blobs: Sequence[BlobDiff],
+    places: Sequence[float],
+    height_of: Callable[[float], float],
+) -> Line:
+    points = tuple(
+        Point(x, height_of(value), row, f"{blob.blob}: {name} {small(value)}")
+        for row, (x, value, blob) in enumerate(zip(places, values, blobs, strict=True))
+    )
+    return Line(name, style, "M" + "L".join(f"{point.x} {point.y}" for point in points) if points else "", points)
+
+
+def _spread(count: int, most: int) -> range:
+    """At most `most` numbers below `count`, equally far apart."""
+    return range(0, count, max(1, math.ceil(count / most)))
+
+
+def histogram_chart(blob: BlobDiff) -> HistogramChart:
+    """How many values have an error of which size, one bar for half a decade; the exact zeros stand apart."""
     bars = halves(blob.histogram)
-    # Where bars are narrow, only whole decades and the zeros are labelled, so that labels do not touch.
-    chart.x_labels = [label if len(bars) <= 9 or label[0] != "3" else "" for label, _ in bars]
-    chart.x_title = "|e|"
-    chart.add(
-        "values", [{"value": number, "label": f"{label}: {figures.count(number, 'value')}"} for label, number in bars]
+    largest = max((number for _, number in bars), default=0) or 1
+    bottom, slot = BAR_HEIGHT - BOTTOM, (BAR_WIDTH - RIGHT - LEFT) / (len(bars) + 0.5)
+
+    def left_of(place: int) -> float:
+        return round(LEFT + slot * (place + (0.5 if place else 0)), 1)
+
+    drawn = []
+    for place, (label, number) in enumerate(bars):
+        size = round(number / largest * (bottom - TOP), 1)
+        text = f"{_size(label)}: {figures.count(number, 'value')}"
+        drawn.append(Bar(left_of(place), bottom - size, round(slot * 0.86, 1), size, text, label == "0"))
+    # Whole decades alone are labelled, every second one where there are many; half of one is written beside no other.
+    whole = [place for place, (label, _) in enumerate(bars) if place and label[0] == "1"]
+    labelled = [0, *(whole or range(1, len(bars)))[:: 2 if len(whole) > 6 else 1]]
+    ticks = (0.5, 1.0) if largest > 1 else (1.0,)
+    return HistogramChart(
+        bars=tuple(drawn),
+        columns=tuple(Tick(round(left_of(place) + slot * 0.43, 1), bars[place][0]) for place in labelled),
+        counts=tuple(Tick(round(bottom - share * (bottom - TOP), 1), f"{round(share * largest):,}") for share in ticks),
     )
-    return _svg(chart)
+
+
+def _size(label: str) -> str:
+    return "equal bit for bit" if label == "0" else f"|e| from {label}"
 
 
 def halves(histogram: Histogram) -> list[tuple[str, int]]:
@@ -82,74 +190,3 @@ def halves(histogram: Histogram) -> list[tuple[str, int]]:
     shown = range(min(bars), max(bars) + 1) if bars else range(0)
     labels = [(f"{1 if half % 2 == 0 else 3}e{half // 2}", bars.get(half, 0)) for half in shown]
     return [("0", histogram.zero), *labels]
-
-
-def _decades(floor: float, ceiling: float) -> list[float]:
-    low, high = round(math.log10(floor)), round(math.log10(ceiling))
-    step = 1 if high - low <= 10 else 2
-    return [10.0**exponent for exponent in range(low, high + 1, step)]
-
-
-def load_pygal() -> Any:
-    """The module, without the import hook that it leaves behind.
-
-    The hook looks for maps, which are not drawn here, and lacks `find_spec`: Python 3.11 warns of it at every later
-    import of something that is not installed, as Pillow tries with its optional formats.
-
-    Raises:
-        ImportError: pygal is not installed.
-    """
-    import pygal  # type: ignore[import-untyped]
-
-    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
-    return pygal
-
-
-def _chart(kind: str, name: str, **settings: Any) -> Any:
-    pygal = load_pygal()
-    from pygal.style import Style  # type: ignore[import-untyped]
-
-    style = Style(
-        background="transparent",
-        plot_background="transparent",
-        foreground="var(--ink)",
-        foreground_strong="var(--ink)",
-        foreground_subtle="var(--quiet)",
-        colors=("var(--plot-1)", "var(--plot-2)", "var(--bad)"),
-        font_family="inherit",
-        label_font_size=13,
-        major_label_font_size=13,
-        legend_font_size=14,
-        title_font_size=14,
-    )
-    chart = getattr(pygal, kind)(
-        **{
-            "disable_xml_declaration": True,
-            "height": HEIGHT,
-            "js": [],
-            "legend_at_bottom": True,
-            "style": style,
-            "value_formatter": lambda value: f"{value:.0e}" if settings.get("logarithmic") else f"{value:,.0f}",
-            "width": WIDTH,
-        }
-        | settings
-    )
-    chart.uuid = name  # random by default; equal reports shall be equal files
-    return chart
-
-
-def _svg(chart: Any) -> str:
-    # Names may hold characters that XML has not.
-    root = ET.fromstring(visible(chart.render()))
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag == f"{SVG}script":
-                parent.remove(child)
-            elif child.tag == f"{SVG}desc":
-                parent.remove(child)
-                if "label" in child.get("class", "").split() or child.get("class") is None:
-                    ET.SubElement(parent, f"{SVG}title").text = child.text
-    root.set("role", "img")
-    ET.register_namespace("", SVG[1:-1])
-    ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    return ET.tostring(root, encoding="unicode")

@@ -1,4 +1,4 @@
-"""The report as one page that asks nobody: style, script, plots and pictures are inside, and a policy forbids the rest.
+"""The report as one page that asks nobody: style, script, charts and pictures are inside; a policy forbids the rest.
 
 jinja2 escapes every name; the one script is allowed by its hash, so that a name that smuggles another in cannot run it.
 """
@@ -17,6 +17,7 @@ from bnfold.compare.records import BlobDiff, DiffReport, SampleDiff
 from bnfold.errors import UsageError
 from bnfold.report import figures
 from bnfold.report.account import Account, verdict
+from bnfold.report.charts import DepthChart, HistogramChart, depth_chart, histogram_chart
 from bnfold.report.data import installed_version
 from bnfold.report.picture import Change, changes, legend
 from bnfold.report.png import data_uri
@@ -30,7 +31,7 @@ class Histogrammed:
     """A blob with the picture of its errors."""
 
     blob: BlobDiff
-    chart: str
+    chart: HistogramChart
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Proof:
     """One comparison with what the page draws of it."""
 
     report: DiffReport
-    depth: str
+    depth: DepthChart | None
     histograms: Sequence[Histogrammed]
     samples: Sequence[SampleDiff]
 
@@ -56,28 +57,26 @@ def as_html(account: Account, title: str = "bnfold report") -> str:
         title: of the page.
 
     Raises:
-        UsageError: jinja2 or pygal (the extra `html`) is not installed.
+        UsageError: jinja2 (the extra `html`) is not installed.
     """
     try:
-        from jinja2 import Environment, StrictUndefined
-
-        from bnfold.report.charts import load_pygal
-
-        load_pygal()
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ImportError:
-        raise UsageError("an HTML report needs jinja2 and pygal: pip install 'bnfold[html]'") from None
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        raise UsageError("an HTML report needs jinja2: pip install 'bnfold[html]'") from None
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_asset)
+    )
     environment.filters |= FILTERS
     script = _asset("page.js")
     drawn, hidden = _pictures(account)
     records = account.fold.records if account.fold is not None else []
-    return environment.from_string(_asset("page.html")).render(
+    return environment.get_template("page.html").render(
         account=account,
         drawn=drawn,
         dropped=[record.layer for record in records if isinstance(record, Dropped)],
         hidden=hidden,
         legend=legend(drawn),
-        proofs=[_proof(report, place) for place, report in enumerate(account.proofs)],
+        proofs=[_proof(report) for report in account.proofs],
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=_asset("page.css"),
@@ -97,13 +96,11 @@ def _pictures(account: Account) -> tuple[list[Change], int]:
     return changes(account.original, account.folded, account.fold)
 
 
-def _proof(report: DiffReport, place: int) -> Proof:
-    from bnfold.report.charts import depth_chart, histogram_chart
-
+def _proof(report: DiffReport) -> Proof:
     worst = sorted(report.blobs, key=lambda blob: (not blob.is_output, -blob.max_rel))[:HISTOGRAMS]
-    charts = [Histogrammed(blob, histogram_chart(blob, f"h{place}-{index}")) for index, blob in enumerate(worst)]
+    charts = [Histogrammed(blob, histogram_chart(blob)) for blob in worst]
     samples = sorted(report.samples, key=lambda sample: -sample.max_rel)[:SAMPLES]
-    return Proof(report, depth_chart(report, f"d{place}") if report.blobs else "", charts, samples)
+    return Proof(report, depth_chart(report) if report.blobs else None, charts, samples)
 
 
 def sort_key(value: float | None) -> str:

@@ -1,6 +1,5 @@
 """The pictures of the plan: every layer has a place, edges go down, and kinds of change are drawn once."""
 
-import sys
 import zlib
 from io import BytesIO
 from itertools import pairwise
@@ -90,10 +89,3 @@ def test_a_png_holds_the_pixels():
     np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(png(picture)))), picture)
     assert data_uri(None) == ""
     assert zlib.crc32(png(picture)) == zlib.crc32(png(picture.copy()))
-
-
-def test_drawing_leaves_no_import_hook_behind():
-    from bnfold.report.charts import load_pygal
-
-    load_pygal()
-    assert not [finder for finder in sys.meta_path if type(finder).__module__ == "pygal"]
