@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -97,7 +97,7 @@ def read_union(schema: Path = HERE / "schema.tsv", enums: Path = HERE / "enums.t
 
     Raises ValueError when dialects disagree in a way that no table of this file decides.
     """
-    rows = read_facts(schema)
+    rows = with_bases(read_facts(schema))
     dialects = dialects_of(rows)
     facts = [*rows, *ADDED_FIELDS]
     order = dialects_of(facts)
@@ -130,6 +130,30 @@ def read_facts(path: Path) -> list[Fact]:
             )
             for row in csv.DictReader(file, delimiter="\t")
         ]
+
+
+def with_bases(facts: list[Fact]) -> list[Fact]:
+    """The same rows, where the dialects that the facts know only by what they added have their base's fields too.
+
+    A base's field that such a dialect declares otherwise, or whose number it gave away, is left out.
+    """
+    own: dict[str, set[tuple[str, str]]] = {dialect: set() for dialect in BASES}
+    numbers: dict[str, set[tuple[str, int]]] = {dialect: set() for dialect in BASES}
+    for fact in facts:
+        for dialect in BASES.keys() & set(fact.dialects):
+            own[dialect].add((fact.message, fact.name))
+            numbers[dialect].add((fact.message, fact.number))
+    rows = []
+    for fact in facts:
+        heirs = [
+            dialect
+            for dialect, base in BASES.items()
+            if base in fact.dialects
+            and (fact.message, fact.name) not in own[dialect]
+            and (fact.message, fact.number) not in numbers[dialect]
+        ]
+        rows.append(replace(fact, dialects=(*fact.dialects, *heirs)))
+    return rows
 
 
 def dialects_of(facts: Iterable[Fact]) -> tuple[str, ...]:
@@ -179,8 +203,9 @@ def merge_enums(path: Path) -> dict[str, Enum]:
         rows = [
             (row["enum"], row["values"], row["dialects"].split(",")) for row in csv.DictReader(file, delimiter="\t")
         ]
+    rows += [(name, *row) for name, row in ADDED_ENUMS.items()]
     dialects = tuple(dict.fromkeys(dialect for _, _, some in rows for dialect in some))
-    for name, values, some in [*rows, *((name, *row) for name, row in ADDED_ENUMS.items())]:
+    for name, values, some in rows:
         for value in values.split():
             value_name, number = value.split("=")
             real.setdefault(name, {}).setdefault(value_name, {}).update(dict.fromkeys(some, int(number)))
@@ -210,6 +235,9 @@ def assign_numbers(members: Iterable[Numbered], dialects: tuple[str, ...]) -> No
                 member.number += RENUMBERED_FROM
 
 
+# Dialects that the facts list with what they added alone, and the Caffe that each of them forked.
+BASES = {"soeaver": "bvlc", "synopsys": "ssd", "flownet2": "bvlc", "ducha": "bvlc", "openvino": "ssd"}
+
 # (message, field): label, type, why. A `required` of some dialect needs no row: the union has no required field, since
 # one dialect's demand would refuse another's file; readers say themselves what they miss.
 DECIDED = {
@@ -217,6 +245,16 @@ DECIDED = {
         "optional",
         "ReLUParameter",
         "three messages for one layer; ReLUParameter has the fields of all three (negative_slope, engine)",
+    ),
+    ("LayerParameter", "selu_dropout_param"): (
+        "optional",
+        "SeLuDropoutParameter",
+        "two messages with the same fields",
+    ),
+    ("LayerParameter", "selu_param"): (
+        "optional",
+        "SeLuParameter",
+        "two messages with the same fields and defaults",
     ),
     ("TransformationParameter", "resize_param"): (
         "repeated",
@@ -239,27 +277,93 @@ DECIDED = {
 # in a binary, and is an error in a text.
 UNDEFINED = {
     "AxpyParameter": "Axpy has no parameters",
-    "Datum": "a training sample, not a part of a net",
+    "BatchToSpaceNDParameter": "synopsys' layer is not among the facts",
     "SolverBatchSizePair": "part of intel's training schedule",
+    "SpaceToBatchNDParameter": "synopsys' layer is not among the facts",
+    "SparseToDenseParameter": "synopsys' layer is not among the facts",
+    "SpatialBatchingPoolingParameter": "synopsys' layer is not among the facts",
 }
 
-# What the facts leave out and reading a net needs.
+# What the facts leave out and reading a net needs. Numbers from 30000 on are ours: the layer is known by texts alone.
 ADDED_FIELDS = (
-    # soeaver's nets, by the notes beside them on how to extend BVLC's schema.
-    Fact("LayerParameter", "selu_param", 161, "optional", "SeLuParameter", False, "", ("soeaver",)),
-    Fact("SeLuParameter", "lambda", 1, "optional", "float", False, "1.050700987", ("soeaver",)),
-    Fact("SeLuParameter", "alpha", 2, "optional", "float", False, "1.67326324", ("soeaver",)),
-    # Several forks have the layer and agree about it; this number is the one of wj1tr0y's gait extractor.
+    # Several forks have the layer and agree about it; this number is the one of wj1tr0y's gait extractor. The others
+    # call the same factor by other names; `scale` is its square.
     Fact("LayerParameter", "pixel_shuffle_param", 888, "optional", "PixelShuffleParameter", False, "", ("gait",)),
     Fact("PixelShuffleParameter", "upscale_factor", 1, "optional", "uint32", False, "", ("gait",)),
+    Fact("PixelShuffleParameter", "sigma", 30001, "optional", "uint32", False, "", ("texts",)),
+    Fact("PixelShuffleParameter", "scale", 30002, "optional", "uint32", False, "", ("texts",)),
+    Fact("LayerParameter", "pixelshuffle_param", 30001, "optional", "PixelShuffleParameter", False, "", ("texts",)),
     # The forks of DenseNet and SENet have it from BVLC's pull request 3057; later it became round_mode.
     Fact("PoolingParameter", "ceil_mode", 13, "optional", "bool", False, "true", ("pull3057",)),
-    # The Caffe that OpenVINO's detectors were trained with, by mo_caffe.proto of OpenVINO's model optimizer.
-    Fact("PriorBoxParameter", "width", 14, "repeated", "float", False, "", ("openvino",)),
-    Fact("PriorBoxParameter", "height", 15, "repeated", "float", False, "", ("openvino",)),
-    # ducha-aiki's Caffe, for the samples that it trains with.
-    Fact("ResizeParameter", "center_object", 8, "optional", "bool", False, "false", ("ducha-aiki",)),
-    Fact("ResizeParameter", "max_angle", 9, "optional", "float", False, "0", ("ducha-aiki",)),
+    # Synopsys' BatchNorm, whose place for eps the facts name without the field; the number is that of its own files.
+    Fact("BatchNormParameter", "add_eps_before_sqrt", 4, "optional", "bool", False, "true", ("synopsys",)),
+    # liu2bao's BN, which is ducha-aiki's.
+    Fact("BNParameter", "decay_exma", 30001, "optional", "float", False, "0", ("texts",)),
+    # hujie-frank's GENet, whose BatchNorm on the GPU is a layer of its own.
+    Fact("LayerParameter", "cudnn_batch_norm_param", 200, "optional", "CuDNNBatchNormParameter", False, "", ("genet",)),
+    Fact("CuDNNBatchNormParameter", "frozen", 1, "optional", "bool", False, "false", ("genet",)),
+    Fact("CuDNNBatchNormParameter", "momentum", 2, "optional", "float", False, "0.999", ("genet",)),
+    Fact("CuDNNBatchNormParameter", "eps", 3, "optional", "float", False, "1e-05", ("genet",)),
+    Fact("CuDNNBatchNormParameter", "scale_filler", 4, "optional", "FillerParameter", False, "", ("genet",)),
+    Fact("CuDNNBatchNormParameter", "bias_filler", 5, "optional", "FillerParameter", False, "", ("genet",)),
+    # C3D's Convolution3D and Pooling3D: a depth beside the plane, in fields of their own.
+    Fact("LayerParameter", "convolution3d_param", 30003, "optional", "ConvolutionParameter", False, "", ("c3d",)),
+    *(
+        Fact(message, name, 30000 + number, "optional", "uint32", False, default, ("c3d",))
+        for message in ("ConvolutionParameter", "PoolingParameter", "Pooling3DParameter")
+        for number, (name, default) in enumerate(
+            (("kernel_depth", ""), ("temporal_stride", "1"), ("temporal_pad", "0")), start=1
+        )
+    ),
+    # CRNN's layers for sequences.
+    Fact("LayerParameter", "transpose_param", 30004, "optional", "TransposeParameter", False, "", ("texts",)),
+    Fact("TransposeParameter", "dim", 1, "repeated", "int32", False, "", ("texts",)),
+    Fact(
+        "LayerParameter",
+        "continuation_indicator_param",
+        30005,
+        "optional",
+        "ContinuationIndicatorParameter",
+        False,
+        "",
+        ("texts",),
+    ),
+    Fact("ContinuationIndicatorParameter", "time_step", 1, "optional", "uint32", False, "0", ("texts",)),
+    Fact("ContinuationIndicatorParameter", "batch_size", 2, "optional", "uint32", False, "0", ("texts",)),
+    # Four layers of one name, told apart by their fields.
+    Fact("LayerParameter", "padding_param", 30006, "optional", "PaddingParameter", False, "", ("texts",)),
+    *(
+        Fact("PaddingParameter", name, 30000 + number, "optional", "uint32", False, "0", ("texts",))
+        for number, name in enumerate(
+            (
+                "pad",
+                "pad_h",
+                "pad_w",
+                "pad_h_top",
+                "pad_h_bottom",
+                "pad_w_left",
+                "pad_w_right",
+                "pad_t",
+                "pad_l",
+                "pad_b",
+                "pad_r",
+                "pad_up",
+                "pad_down",
+                "pad_left",
+                "pad_right",
+            ),
+            start=1,
+        )
+    ),
+    Fact("PaddingParameter", "pad_to_power_of_2", 30016, "optional", "bool", False, "false", ("texts",)),
+    Fact("PaddingParameter", "pad_value", 30017, "optional", "float", False, "0", ("texts",)),
+    Fact("PaddingParameter", "pad_method", 30018, "optional", "PaddingParameter.Method", False, "", ("texts",)),
+    Fact("PaddingParameter", "type", 30019, "optional", "PaddingParameter.Method", False, "", ("texts",)),
+    # SSD's forks with cells that are not square.
+    Fact("PriorBoxParameter", "offset_h", 30001, "optional", "float", False, "0.5", ("texts",)),
+    Fact("PriorBoxParameter", "offset_w", 30002, "optional", "float", False, "0.5", ("texts",)),
+    # V1 nets with a BN; the layer itself is ducha-aiki's or PSPNet's.
+    Fact("V1LayerParameter", "bn_param", 30001, "optional", "BNParameter", False, "", ("texts",)),
     # A solver file may hold the net.
     Fact("SolverParameter", "net_param", 25, "optional", "NetParameter", False, "", (REFERENCE,)),
 )
@@ -270,4 +374,7 @@ ADDED_ENUMS = {
         "BBOX=0",
         ["ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle"],
     ),
+    "PaddingParameter.Method": ("CONSTANT=0 MIRROR=1", ["texts"]),
+    # Layers that were added to a V1 Caffe; the numbers are ours.
+    "V1LayerParameter.LayerType": ("BN=30001 CONVOLUTION3D=30002 POOLING3D=30003", ["texts"]),
 }

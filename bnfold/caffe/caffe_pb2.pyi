@@ -224,7 +224,7 @@ class ParamSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., share_mode: _Optional[_Union[ParamSpec.DimCheckMode, str]] = ..., lr_mult: _Optional[float] = ..., decay_mult: _Optional[float] = ..., compression: _Optional[_Union[ParamSpec.Compression, str]] = ...) -> None: ...
 
 class LayerParameter(_message.Message):
-    __slots__ = ("name", "type", "bottom", "top", "loss_weight", "param", "blobs", "include", "exclude", "phase", "propagate_down", "bn_param", "dense_image_data_param", "transform_param", "loss_param", "accuracy_param", "argmax_param", "concat_param", "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "memory_data_param", "mvn_param", "pooling_param", "power_param", "relu_param", "sigmoid_param", "softmax_param", "slice_param", "tanh_param", "threshold_param", "window_data_param", "python_param", "prelu_param", "spp_param", "reshape_param", "log_param", "flatten_param", "reduction_param", "embed_param", "tile_param", "batch_norm_param", "elu_param", "bias_param", "scale_param", "input_param", "crop_param", "parameter_param", "recurrent_param", "swish_param", "clip_param", "debug", "cudnn_math_override", "mat_read_param", "trt_param", "psroi_pooling_param", "spatial_dropout_param", "mn_grad_compress_param", "quantization_param", "selu_param", "shuffle_channel_param", "annotated_data_param", "multibox_loss_param", "permute_param", "prior_box_param", "detection_output_param", "detection_evaluate_param", "norm_param", "video_data_param", "split_param", "matmul_param", "group_norm_param", "eval_detection_param", "DepthwiseConvolution_param", "region_loss_param", "yolo_detection_output_param", "yolov3_detection_output_param", "yolov3_param", "yolo_seg_param", "segmentation_evaluate_param", "pixel_shuffle_param", "fixed_param", "proposal_param", "resize1_param", "detectnet_groundtruth_param", "detectnet_augmentation_param", "interp_param", "seg_accuracy_param", "forward_type", "backward_type", "reorg_param", "smooth_l1_loss_param", "bias_channel_param", "unique_label_param", "mn_activation_param", "box_annotator_ohem_param", "rpn_param", "region_param", "l2normalization_param", "axpy_param", "mat_write_param", "dense_crf_param", "forward_math", "backward_math", "engine", "multinode", "domain_transform_param", "adaptive_bias_channel_param", "upsample_param", "roi_align_param", "tiling_param", "relu6_param", "roi_pooling_param")
+    __slots__ = ("name", "type", "bottom", "top", "loss_weight", "param", "blobs", "include", "exclude", "phase", "propagate_down", "bn_param", "dense_image_data_param", "transform_param", "loss_param", "accuracy_param", "argmax_param", "concat_param", "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "memory_data_param", "mvn_param", "pooling_param", "power_param", "relu_param", "sigmoid_param", "softmax_param", "slice_param", "tanh_param", "threshold_param", "window_data_param", "python_param", "prelu_param", "spp_param", "reshape_param", "log_param", "flatten_param", "reduction_param", "embed_param", "tile_param", "batch_norm_param", "elu_param", "bias_param", "scale_param", "input_param", "crop_param", "parameter_param", "recurrent_param", "swish_param", "clip_param", "debug", "correlation_param", "mat_read_param", "trt_param", "psroi_pooling_param", "resample_param", "downsample_param", "reshape_every_iter", "quantization_param", "flow_warp_param", "accum_param", "shuffle_channel_param", "squeeze_convolution_param", "squeeze_inner_product_param", "annotated_data_param", "multibox_loss_param", "permute_param", "prior_box_param", "detection_output_param", "detection_evaluate_param", "norm_param", "video_data_param", "split_param", "matmul_param", "group_norm_param", "gather_param", "topk_gather_param", "nms_param", "nms_gather_param", "gather_nd_param", "crop_and_resize_param", "pyramid_roi_align_param", "space_to_depth_param", "pad_param", "stack_param", "resize_bilinear_param", "reduce_sum_param", "reduce_max_param", "reduce_min_param", "reduce_prod_param", "unstack_param", "batch_to_space_nd_param", "space_to_batch_nd_param", "xlu_param", "mirror_pad_param", "tile_nd_param", "expand_dims_nd_param", "squeeze_param", "broadcast_to_param", "strided_slice_param", "piece_param", "range_param", "sparse_to_dense_param", "gemm_param", "reduce_l1_param", "reduce_l2_param", "reduce_logsumexp_param", "reduce_all_param", "reduce_any_param", "reverse_sequence_param", "hard_sigmoid_param", "thresholded_relu_param", "one_hot_param", "reverse_param", "lp_normalization_param", "gather_v2_param", "scaled_tanh_param", "pooling3d_param", "log_softmax_param", "non_max_suppression_param", "rnn_v2_param", "count_nonzero_param", "not_equal_param", "scatter_nd_param", "layer_norm_param", "mul_param", "spatial_batching_pooling_param", "tensor2box_param", "corr1d_param", "eval_detection_param", "DepthwiseConvolution_param", "region_loss_param", "yolo_detection_output_param", "yolov3_detection_output_param", "yolov3_param", "yolo_seg_param", "segmentation_evaluate_param", "pixel_shuffle_param", "deformable_convolution_param", "selu_param", "selu_dropout_param", "fixed_param", "proposal_param", "resize1_param", "detectnet_groundtruth_param", "detectnet_augmentation_param", "interp_param", "seg_accuracy_param", "forward_type", "backward_type", "reorg_param", "smooth_l1_loss_param", "bias_channel_param", "cudnn_math_override", "mn_activation_param", "box_annotator_ohem_param", "spatial_dropout_param", "mn_grad_compress_param", "rpn_param", "cudnn_batch_norm_param", "rrelu_param", "region_param", "l2normalization_param", "upsample_darknet_param", "axpy_param", "scale_filter_param", "eltwise_affine_param", "roi_warping_param", "mask_resize_param", "largemargin_inner_product_param", "deformable_psroi_pooling_param", "margin_inner_product_param", "mat_write_param", "dense_crf_param", "forward_math", "backward_math", "engine", "unique_label_param", "relux_param", "depth_to_space_param", "resize_nearest_neighbor_param", "pixelshuffle_param", "convolution3d_param", "transpose_param", "continuation_indicator_param", "padding_param", "domain_transform_param", "adaptive_bias_channel_param", "inner_product_blob_param", "multinode", "grn_param", "frcnn_proposal_param", "roi_mask_align_param", "boxes_obj_param", "upsample_param", "roi_align_param", "tiling_param", "relu6_param", "roi_pooling_param", "roi_mask_pooling_param")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     BOTTOM_FIELD_NUMBER: _ClassVar[int]
@@ -288,15 +288,19 @@ class LayerParameter(_message.Message):
     SWISH_PARAM_FIELD_NUMBER: _ClassVar[int]
     CLIP_PARAM_FIELD_NUMBER: _ClassVar[int]
     DEBUG_FIELD_NUMBER: _ClassVar[int]
-    CUDNN_MATH_OVERRIDE_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_PARAM_FIELD_NUMBER: _ClassVar[int]
     MAT_READ_PARAM_FIELD_NUMBER: _ClassVar[int]
     TRT_PARAM_FIELD_NUMBER: _ClassVar[int]
     PSROI_POOLING_PARAM_FIELD_NUMBER: _ClassVar[int]
-    SPATIAL_DROPOUT_PARAM_FIELD_NUMBER: _ClassVar[int]
-    MN_GRAD_COMPRESS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RESAMPLE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    DOWNSAMPLE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RESHAPE_EVERY_ITER_FIELD_NUMBER: _ClassVar[int]
     QUANTIZATION_PARAM_FIELD_NUMBER: _ClassVar[int]
-    SELU_PARAM_FIELD_NUMBER: _ClassVar[int]
+    FLOW_WARP_PARAM_FIELD_NUMBER: _ClassVar[int]
+    ACCUM_PARAM_FIELD_NUMBER: _ClassVar[int]
     SHUFFLE_CHANNEL_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SQUEEZE_CONVOLUTION_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SQUEEZE_INNER_PRODUCT_PARAM_FIELD_NUMBER: _ClassVar[int]
     ANNOTATED_DATA_PARAM_FIELD_NUMBER: _ClassVar[int]
     MULTIBOX_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
     PERMUTE_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +312,60 @@ class LayerParameter(_message.Message):
     SPLIT_PARAM_FIELD_NUMBER: _ClassVar[int]
     MATMUL_PARAM_FIELD_NUMBER: _ClassVar[int]
     GROUP_NORM_PARAM_FIELD_NUMBER: _ClassVar[int]
+    GATHER_PARAM_FIELD_NUMBER: _ClassVar[int]
+    TOPK_GATHER_PARAM_FIELD_NUMBER: _ClassVar[int]
+    NMS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    NMS_GATHER_PARAM_FIELD_NUMBER: _ClassVar[int]
+    GATHER_ND_PARAM_FIELD_NUMBER: _ClassVar[int]
+    CROP_AND_RESIZE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    PYRAMID_ROI_ALIGN_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SPACE_TO_DEPTH_PARAM_FIELD_NUMBER: _ClassVar[int]
+    PAD_PARAM_FIELD_NUMBER: _ClassVar[int]
+    STACK_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_BILINEAR_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_SUM_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_MAX_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_MIN_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_PROD_PARAM_FIELD_NUMBER: _ClassVar[int]
+    UNSTACK_PARAM_FIELD_NUMBER: _ClassVar[int]
+    BATCH_TO_SPACE_ND_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SPACE_TO_BATCH_ND_PARAM_FIELD_NUMBER: _ClassVar[int]
+    XLU_PARAM_FIELD_NUMBER: _ClassVar[int]
+    MIRROR_PAD_PARAM_FIELD_NUMBER: _ClassVar[int]
+    TILE_ND_PARAM_FIELD_NUMBER: _ClassVar[int]
+    EXPAND_DIMS_ND_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SQUEEZE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    BROADCAST_TO_PARAM_FIELD_NUMBER: _ClassVar[int]
+    STRIDED_SLICE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    PIECE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RANGE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SPARSE_TO_DENSE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    GEMM_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_L1_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_L2_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_LOGSUMEXP_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_ALL_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_ANY_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REVERSE_SEQUENCE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    HARD_SIGMOID_PARAM_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLDED_RELU_PARAM_FIELD_NUMBER: _ClassVar[int]
+    ONE_HOT_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REVERSE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    LP_NORMALIZATION_PARAM_FIELD_NUMBER: _ClassVar[int]
+    GATHER_V2_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SCALED_TANH_PARAM_FIELD_NUMBER: _ClassVar[int]
+    POOLING3D_PARAM_FIELD_NUMBER: _ClassVar[int]
+    LOG_SOFTMAX_PARAM_FIELD_NUMBER: _ClassVar[int]
+    NON_MAX_SUPPRESSION_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RNN_V2_PARAM_FIELD_NUMBER: _ClassVar[int]
+    COUNT_NONZERO_PARAM_FIELD_NUMBER: _ClassVar[int]
+    NOT_EQUAL_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SCATTER_ND_PARAM_FIELD_NUMBER: _ClassVar[int]
+    LAYER_NORM_PARAM_FIELD_NUMBER: _ClassVar[int]
+    MUL_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SPATIAL_BATCHING_POOLING_PARAM_FIELD_NUMBER: _ClassVar[int]
+    TENSOR2BOX_PARAM_FIELD_NUMBER: _ClassVar[int]
+    CORR1D_PARAM_FIELD_NUMBER: _ClassVar[int]
     EVAL_DETECTION_PARAM_FIELD_NUMBER: _ClassVar[int]
     DEPTHWISECONVOLUTION_PARAM_FIELD_NUMBER: _ClassVar[int]
     REGION_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -317,6 +375,9 @@ class LayerParameter(_message.Message):
     YOLO_SEG_PARAM_FIELD_NUMBER: _ClassVar[int]
     SEGMENTATION_EVALUATE_PARAM_FIELD_NUMBER: _ClassVar[int]
     PIXEL_SHUFFLE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    DEFORMABLE_CONVOLUTION_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SELU_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SELU_DROPOUT_PARAM_FIELD_NUMBER: _ClassVar[int]
     FIXED_PARAM_FIELD_NUMBER: _ClassVar[int]
     PROPOSAL_PARAM_FIELD_NUMBER: _ClassVar[int]
     RESIZE1_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -329,26 +390,53 @@ class LayerParameter(_message.Message):
     REORG_PARAM_FIELD_NUMBER: _ClassVar[int]
     SMOOTH_L1_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
     BIAS_CHANNEL_PARAM_FIELD_NUMBER: _ClassVar[int]
-    UNIQUE_LABEL_PARAM_FIELD_NUMBER: _ClassVar[int]
+    CUDNN_MATH_OVERRIDE_FIELD_NUMBER: _ClassVar[int]
     MN_ACTIVATION_PARAM_FIELD_NUMBER: _ClassVar[int]
     BOX_ANNOTATOR_OHEM_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SPATIAL_DROPOUT_PARAM_FIELD_NUMBER: _ClassVar[int]
+    MN_GRAD_COMPRESS_PARAM_FIELD_NUMBER: _ClassVar[int]
     RPN_PARAM_FIELD_NUMBER: _ClassVar[int]
+    CUDNN_BATCH_NORM_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RRELU_PARAM_FIELD_NUMBER: _ClassVar[int]
     REGION_PARAM_FIELD_NUMBER: _ClassVar[int]
     L2NORMALIZATION_PARAM_FIELD_NUMBER: _ClassVar[int]
+    UPSAMPLE_DARKNET_PARAM_FIELD_NUMBER: _ClassVar[int]
     AXPY_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FILTER_PARAM_FIELD_NUMBER: _ClassVar[int]
+    ELTWISE_AFFINE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    ROI_WARPING_PARAM_FIELD_NUMBER: _ClassVar[int]
+    MASK_RESIZE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    LARGEMARGIN_INNER_PRODUCT_PARAM_FIELD_NUMBER: _ClassVar[int]
+    DEFORMABLE_PSROI_POOLING_PARAM_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_INNER_PRODUCT_PARAM_FIELD_NUMBER: _ClassVar[int]
     MAT_WRITE_PARAM_FIELD_NUMBER: _ClassVar[int]
     DENSE_CRF_PARAM_FIELD_NUMBER: _ClassVar[int]
     FORWARD_MATH_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_MATH_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
-    MULTINODE_FIELD_NUMBER: _ClassVar[int]
+    UNIQUE_LABEL_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RELUX_PARAM_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_TO_SPACE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_NEAREST_NEIGHBOR_PARAM_FIELD_NUMBER: _ClassVar[int]
+    PIXELSHUFFLE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    CONVOLUTION3D_PARAM_FIELD_NUMBER: _ClassVar[int]
+    TRANSPOSE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    CONTINUATION_INDICATOR_PARAM_FIELD_NUMBER: _ClassVar[int]
+    PADDING_PARAM_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_TRANSFORM_PARAM_FIELD_NUMBER: _ClassVar[int]
     ADAPTIVE_BIAS_CHANNEL_PARAM_FIELD_NUMBER: _ClassVar[int]
+    INNER_PRODUCT_BLOB_PARAM_FIELD_NUMBER: _ClassVar[int]
+    MULTINODE_FIELD_NUMBER: _ClassVar[int]
+    GRN_PARAM_FIELD_NUMBER: _ClassVar[int]
+    FRCNN_PROPOSAL_PARAM_FIELD_NUMBER: _ClassVar[int]
+    ROI_MASK_ALIGN_PARAM_FIELD_NUMBER: _ClassVar[int]
+    BOXES_OBJ_PARAM_FIELD_NUMBER: _ClassVar[int]
     UPSAMPLE_PARAM_FIELD_NUMBER: _ClassVar[int]
     ROI_ALIGN_PARAM_FIELD_NUMBER: _ClassVar[int]
     TILING_PARAM_FIELD_NUMBER: _ClassVar[int]
     RELU6_PARAM_FIELD_NUMBER: _ClassVar[int]
     ROI_POOLING_PARAM_FIELD_NUMBER: _ClassVar[int]
+    ROI_MASK_POOLING_PARAM_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: str
     bottom: _containers.RepeatedScalarFieldContainer[str]
@@ -412,15 +500,19 @@ class LayerParameter(_message.Message):
     swish_param: SwishParameter
     clip_param: ClipParameter
     debug: bool
-    cudnn_math_override: int
+    correlation_param: CorrelationParameter
     mat_read_param: MatReadParameter
     trt_param: TRTParameter
     psroi_pooling_param: PSROIPoolingParameter
-    spatial_dropout_param: SpatialDropoutParameter
-    mn_grad_compress_param: MnParamGradCompressParameter
+    resample_param: ResampleParameter
+    downsample_param: DownsampleParameter
+    reshape_every_iter: bool
     quantization_param: QuantizationParameter
-    selu_param: SeLuParameter
+    flow_warp_param: FlowWarpParameter
+    accum_param: AccumParameter
     shuffle_channel_param: ShuffleChannelParameter
+    squeeze_convolution_param: SqueezeConvolutionParameter
+    squeeze_inner_product_param: SqueezeInnerProductParameter
     annotated_data_param: AnnotatedDataParameter
     multibox_loss_param: MultiBoxLossParameter
     permute_param: PermuteParameter
@@ -432,6 +524,60 @@ class LayerParameter(_message.Message):
     split_param: SplitParameter
     matmul_param: MatMulParameter
     group_norm_param: GroupNormParameter
+    gather_param: GatherParameter
+    topk_gather_param: TopkGatherParameter
+    nms_param: NMSParameter
+    nms_gather_param: NMSGatherParameter
+    gather_nd_param: GatherNDParameter
+    crop_and_resize_param: CropAndResizeParameter
+    pyramid_roi_align_param: PyramidROIAlignParameter
+    space_to_depth_param: SpaceToDepthParameter
+    pad_param: PadParameter
+    stack_param: StackParameter
+    resize_bilinear_param: ResizeBilinearParameter
+    reduce_sum_param: ReduceSumParameter
+    reduce_max_param: ReduceMaxParameter
+    reduce_min_param: ReduceMinParameter
+    reduce_prod_param: ReduceProdParameter
+    unstack_param: UnstackParameter
+    batch_to_space_nd_param: BatchToSpaceNDParameter
+    space_to_batch_nd_param: SpaceToBatchNDParameter
+    xlu_param: XLUParameter
+    mirror_pad_param: MirrorPadParameter
+    tile_nd_param: TileNDParameter
+    expand_dims_nd_param: ExpandDimsNDParameter
+    squeeze_param: SqueezeParameter
+    broadcast_to_param: BroadcastToParameter
+    strided_slice_param: StridedSliceParameter
+    piece_param: PieceParameter
+    range_param: RangeParameter
+    sparse_to_dense_param: SparseToDenseParameter
+    gemm_param: GemmParameter
+    reduce_l1_param: ReduceL1Parameter
+    reduce_l2_param: ReduceL2Parameter
+    reduce_logsumexp_param: ReduceLogSumExpParameter
+    reduce_all_param: ReduceAllParameter
+    reduce_any_param: ReduceAnyParameter
+    reverse_sequence_param: ReverseSequenceParameter
+    hard_sigmoid_param: HardSigmoidParameter
+    thresholded_relu_param: ThresholdedReLUParameter
+    one_hot_param: OneHotParameter
+    reverse_param: ReverseParameter
+    lp_normalization_param: LpNormalizationParameter
+    gather_v2_param: GatherV2Parameter
+    scaled_tanh_param: ScaledTanHParameter
+    pooling3d_param: Pooling3DParameter
+    log_softmax_param: LogSoftmaxParameter
+    non_max_suppression_param: NonMaxSuppressionParameter
+    rnn_v2_param: RNNv2Parameter
+    count_nonzero_param: CountNonzeroParameter
+    not_equal_param: NotEqualParameter
+    scatter_nd_param: ScatterNDParameter
+    layer_norm_param: LayerNormParameter
+    mul_param: MulParameter
+    spatial_batching_pooling_param: SpatialBatchingPoolingParameter
+    tensor2box_param: Tensor2BoxParameter
+    corr1d_param: Corr1dParameter
     eval_detection_param: EvalDetectionParameter
     DepthwiseConvolution_param: DepthwiseConvolutionParameter
     region_loss_param: RegionLossParameter
@@ -441,6 +587,9 @@ class LayerParameter(_message.Message):
     yolo_seg_param: YoloSegParameter
     segmentation_evaluate_param: SegmentationEvaluateParameter
     pixel_shuffle_param: PixelShuffleParameter
+    deformable_convolution_param: DeformableConvolutionParameter
+    selu_param: SeLuParameter
+    selu_dropout_param: SeLuDropoutParameter
     fixed_param: FixedParameter
     proposal_param: ProposalParameter
     resize1_param: Resize1_Parameter
@@ -453,27 +602,54 @@ class LayerParameter(_message.Message):
     reorg_param: ReorgParameter
     smooth_l1_loss_param: SmoothL1LossParameter
     bias_channel_param: BiasChannelParameter
-    unique_label_param: UniqueLabelParameter
+    cudnn_math_override: int
     mn_activation_param: MnActivationParameter
     box_annotator_ohem_param: BoxAnnotatorOHEMParameter
+    spatial_dropout_param: SpatialDropoutParameter
+    mn_grad_compress_param: MnParamGradCompressParameter
     rpn_param: RPNParameter
+    cudnn_batch_norm_param: CuDNNBatchNormParameter
+    rrelu_param: RReLUParameter
     region_param: RegionParameter
     l2normalization_param: L2NormalizationParameter
+    upsample_darknet_param: UpsampleDarknetParameter
     axpy_param: AxpyParameter
+    scale_filter_param: ScaleFilterParameter
+    eltwise_affine_param: EltwiseAffineParameter
+    roi_warping_param: ROIWarpingParameter
+    mask_resize_param: MaskResizeParameter
+    largemargin_inner_product_param: LargeMarginInnerProductParameter
+    deformable_psroi_pooling_param: DeformablePSROIPoolingParameter
+    margin_inner_product_param: MarginInnerProductParameter
     mat_write_param: MatWriteParameter
     dense_crf_param: DenseCRFParameter
     forward_math: Type
     backward_math: Type
     engine: str
-    multinode: MultinodeLayerParameter
+    unique_label_param: UniqueLabelParameter
+    relux_param: ReLUXParameter
+    depth_to_space_param: DepthToSpaceParameter
+    resize_nearest_neighbor_param: ResizeNearestNeighborParameter
+    pixelshuffle_param: PixelShuffleParameter
+    convolution3d_param: ConvolutionParameter
+    transpose_param: TransposeParameter
+    continuation_indicator_param: ContinuationIndicatorParameter
+    padding_param: PaddingParameter
     domain_transform_param: DomainTransformParameter
     adaptive_bias_channel_param: AdaptiveBiasChannelParameter
+    inner_product_blob_param: InnerProductBlobParameter
+    multinode: MultinodeLayerParameter
+    grn_param: GRNParameter
+    frcnn_proposal_param: FrcnnProposalParameter
+    roi_mask_align_param: ROIMaskAlignParameter
+    boxes_obj_param: BoxesObjParameter
     upsample_param: UpsampleParameter
     roi_align_param: ROIAlignParameter
     tiling_param: TilingParameter
     relu6_param: ReLUParameter
     roi_pooling_param: ROIPoolingParameter
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., bn_param: _Optional[_Union[BNParameter, _Mapping]] = ..., dense_image_data_param: _Optional[_Union[DenseImageDataParameter, _Mapping]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., debug: bool = ..., cudnn_math_override: _Optional[int] = ..., mat_read_param: _Optional[_Union[MatReadParameter, _Mapping]] = ..., trt_param: _Optional[_Union[TRTParameter, _Mapping]] = ..., psroi_pooling_param: _Optional[_Union[PSROIPoolingParameter, _Mapping]] = ..., spatial_dropout_param: _Optional[_Union[SpatialDropoutParameter, _Mapping]] = ..., mn_grad_compress_param: _Optional[_Union[MnParamGradCompressParameter, _Mapping]] = ..., quantization_param: _Optional[_Union[QuantizationParameter, _Mapping]] = ..., selu_param: _Optional[_Union[SeLuParameter, _Mapping]] = ..., shuffle_channel_param: _Optional[_Union[ShuffleChannelParameter, _Mapping]] = ..., annotated_data_param: _Optional[_Union[AnnotatedDataParameter, _Mapping]] = ..., multibox_loss_param: _Optional[_Union[MultiBoxLossParameter, _Mapping]] = ..., permute_param: _Optional[_Union[PermuteParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., detection_evaluate_param: _Optional[_Union[DetectionEvaluateParameter, _Mapping]] = ..., norm_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., video_data_param: _Optional[_Union[VideoDataParameter, _Mapping]] = ..., split_param: _Optional[_Union[SplitParameter, _Mapping]] = ..., matmul_param: _Optional[_Union[MatMulParameter, _Mapping]] = ..., group_norm_param: _Optional[_Union[GroupNormParameter, _Mapping]] = ..., eval_detection_param: _Optional[_Union[EvalDetectionParameter, _Mapping]] = ..., DepthwiseConvolution_param: _Optional[_Union[DepthwiseConvolutionParameter, _Mapping]] = ..., region_loss_param: _Optional[_Union[RegionLossParameter, _Mapping]] = ..., yolo_detection_output_param: _Optional[_Union[YoloDetectionOutputParameter, _Mapping]] = ..., yolov3_detection_output_param: _Optional[_Union[Yolov3DetectionOutputParameter, _Mapping]] = ..., yolov3_param: _Optional[_Union[Yolov3Parameter, _Mapping]] = ..., yolo_seg_param: _Optional[_Union[YoloSegParameter, _Mapping]] = ..., segmentation_evaluate_param: _Optional[_Union[SegmentationEvaluateParameter, _Mapping]] = ..., pixel_shuffle_param: _Optional[_Union[PixelShuffleParameter, _Mapping]] = ..., fixed_param: _Optional[_Union[FixedParameter, _Mapping]] = ..., proposal_param: _Optional[_Union[ProposalParameter, _Mapping]] = ..., resize1_param: _Optional[_Union[Resize1_Parameter, _Mapping]] = ..., detectnet_groundtruth_param: _Optional[_Union[DetectNetGroundTruthParameter, _Mapping]] = ..., detectnet_augmentation_param: _Optional[_Union[DetectNetAugmentationParameter, _Mapping]] = ..., interp_param: _Optional[_Union[InterpParameter, _Mapping]] = ..., seg_accuracy_param: _Optional[_Union[SegAccuracyParameter, _Mapping]] = ..., forward_type: _Optional[_Union[Type, str]] = ..., backward_type: _Optional[_Union[Type, str]] = ..., reorg_param: _Optional[_Union[ReorgParameter, _Mapping]] = ..., smooth_l1_loss_param: _Optional[_Union[SmoothL1LossParameter, _Mapping]] = ..., bias_channel_param: _Optional[_Union[BiasChannelParameter, _Mapping]] = ..., unique_label_param: _Optional[_Union[UniqueLabelParameter, _Mapping]] = ..., mn_activation_param: _Optional[_Union[MnActivationParameter, _Mapping]] = ..., box_annotator_ohem_param: _Optional[_Union[BoxAnnotatorOHEMParameter, _Mapping]] = ..., rpn_param: _Optional[_Union[RPNParameter, _Mapping]] = ..., region_param: _Optional[_Union[RegionParameter, _Mapping]] = ..., l2normalization_param: _Optional[_Union[L2NormalizationParameter, _Mapping]] = ..., axpy_param: _Optional[_Union[AxpyParameter, _Mapping]] = ..., mat_write_param: _Optional[_Union[MatWriteParameter, _Mapping]] = ..., dense_crf_param: _Optional[_Union[DenseCRFParameter, _Mapping]] = ..., forward_math: _Optional[_Union[Type, str]] = ..., backward_math: _Optional[_Union[Type, str]] = ..., engine: _Optional[str] = ..., multinode: _Optional[_Union[MultinodeLayerParameter, _Mapping]] = ..., domain_transform_param: _Optional[_Union[DomainTransformParameter, _Mapping]] = ..., adaptive_bias_channel_param: _Optional[_Union[AdaptiveBiasChannelParameter, _Mapping]] = ..., upsample_param: _Optional[_Union[UpsampleParameter, _Mapping]] = ..., roi_align_param: _Optional[_Union[ROIAlignParameter, _Mapping]] = ..., tiling_param: _Optional[_Union[TilingParameter, _Mapping]] = ..., relu6_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., roi_pooling_param: _Optional[_Union[ROIPoolingParameter, _Mapping]] = ...) -> None: ...
+    roi_mask_pooling_param: ROIMaskPoolingParameter
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., bn_param: _Optional[_Union[BNParameter, _Mapping]] = ..., dense_image_data_param: _Optional[_Union[DenseImageDataParameter, _Mapping]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., debug: bool = ..., correlation_param: _Optional[_Union[CorrelationParameter, _Mapping]] = ..., mat_read_param: _Optional[_Union[MatReadParameter, _Mapping]] = ..., trt_param: _Optional[_Union[TRTParameter, _Mapping]] = ..., psroi_pooling_param: _Optional[_Union[PSROIPoolingParameter, _Mapping]] = ..., resample_param: _Optional[_Union[ResampleParameter, _Mapping]] = ..., downsample_param: _Optional[_Union[DownsampleParameter, _Mapping]] = ..., reshape_every_iter: bool = ..., quantization_param: _Optional[_Union[QuantizationParameter, _Mapping]] = ..., flow_warp_param: _Optional[_Union[FlowWarpParameter, _Mapping]] = ..., accum_param: _Optional[_Union[AccumParameter, _Mapping]] = ..., shuffle_channel_param: _Optional[_Union[ShuffleChannelParameter, _Mapping]] = ..., squeeze_convolution_param: _Optional[_Union[SqueezeConvolutionParameter, _Mapping]] = ..., squeeze_inner_product_param: _Optional[_Union[SqueezeInnerProductParameter, _Mapping]] = ..., annotated_data_param: _Optional[_Union[AnnotatedDataParameter, _Mapping]] = ..., multibox_loss_param: _Optional[_Union[MultiBoxLossParameter, _Mapping]] = ..., permute_param: _Optional[_Union[PermuteParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., detection_evaluate_param: _Optional[_Union[DetectionEvaluateParameter, _Mapping]] = ..., norm_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., video_data_param: _Optional[_Union[VideoDataParameter, _Mapping]] = ..., split_param: _Optional[_Union[SplitParameter, _Mapping]] = ..., matmul_param: _Optional[_Union[MatMulParameter, _Mapping]] = ..., group_norm_param: _Optional[_Union[GroupNormParameter, _Mapping]] = ..., gather_param: _Optional[_Union[GatherParameter, _Mapping]] = ..., topk_gather_param: _Optional[_Union[TopkGatherParameter, _Mapping]] = ..., nms_param: _Optional[_Union[NMSParameter, _Mapping]] = ..., nms_gather_param: _Optional[_Union[NMSGatherParameter, _Mapping]] = ..., gather_nd_param: _Optional[_Union[GatherNDParameter, _Mapping]] = ..., crop_and_resize_param: _Optional[_Union[CropAndResizeParameter, _Mapping]] = ..., pyramid_roi_align_param: _Optional[_Union[PyramidROIAlignParameter, _Mapping]] = ..., space_to_depth_param: _Optional[_Union[SpaceToDepthParameter, _Mapping]] = ..., pad_param: _Optional[_Union[PadParameter, _Mapping]] = ..., stack_param: _Optional[_Union[StackParameter, _Mapping]] = ..., resize_bilinear_param: _Optional[_Union[ResizeBilinearParameter, _Mapping]] = ..., reduce_sum_param: _Optional[_Union[ReduceSumParameter, _Mapping]] = ..., reduce_max_param: _Optional[_Union[ReduceMaxParameter, _Mapping]] = ..., reduce_min_param: _Optional[_Union[ReduceMinParameter, _Mapping]] = ..., reduce_prod_param: _Optional[_Union[ReduceProdParameter, _Mapping]] = ..., unstack_param: _Optional[_Union[UnstackParameter, _Mapping]] = ..., batch_to_space_nd_param: _Optional[_Union[BatchToSpaceNDParameter, _Mapping]] = ..., space_to_batch_nd_param: _Optional[_Union[SpaceToBatchNDParameter, _Mapping]] = ..., xlu_param: _Optional[_Union[XLUParameter, _Mapping]] = ..., mirror_pad_param: _Optional[_Union[MirrorPadParameter, _Mapping]] = ..., tile_nd_param: _Optional[_Union[TileNDParameter, _Mapping]] = ..., expand_dims_nd_param: _Optional[_Union[ExpandDimsNDParameter, _Mapping]] = ..., squeeze_param: _Optional[_Union[SqueezeParameter, _Mapping]] = ..., broadcast_to_param: _Optional[_Union[BroadcastToParameter, _Mapping]] = ..., strided_slice_param: _Optional[_Union[StridedSliceParameter, _Mapping]] = ..., piece_param: _Optional[_Union[PieceParameter, _Mapping]] = ..., range_param: _Optional[_Union[RangeParameter, _Mapping]] = ..., sparse_to_dense_param: _Optional[_Union[SparseToDenseParameter, _Mapping]] = ..., gemm_param: _Optional[_Union[GemmParameter, _Mapping]] = ..., reduce_l1_param: _Optional[_Union[ReduceL1Parameter, _Mapping]] = ..., reduce_l2_param: _Optional[_Union[ReduceL2Parameter, _Mapping]] = ..., reduce_logsumexp_param: _Optional[_Union[ReduceLogSumExpParameter, _Mapping]] = ..., reduce_all_param: _Optional[_Union[ReduceAllParameter, _Mapping]] = ..., reduce_any_param: _Optional[_Union[ReduceAnyParameter, _Mapping]] = ..., reverse_sequence_param: _Optional[_Union[ReverseSequenceParameter, _Mapping]] = ..., hard_sigmoid_param: _Optional[_Union[HardSigmoidParameter, _Mapping]] = ..., thresholded_relu_param: _Optional[_Union[ThresholdedReLUParameter, _Mapping]] = ..., one_hot_param: _Optional[_Union[OneHotParameter, _Mapping]] = ..., reverse_param: _Optional[_Union[ReverseParameter, _Mapping]] = ..., lp_normalization_param: _Optional[_Union[LpNormalizationParameter, _Mapping]] = ..., gather_v2_param: _Optional[_Union[GatherV2Parameter, _Mapping]] = ..., scaled_tanh_param: _Optional[_Union[ScaledTanHParameter, _Mapping]] = ..., pooling3d_param: _Optional[_Union[Pooling3DParameter, _Mapping]] = ..., log_softmax_param: _Optional[_Union[LogSoftmaxParameter, _Mapping]] = ..., non_max_suppression_param: _Optional[_Union[NonMaxSuppressionParameter, _Mapping]] = ..., rnn_v2_param: _Optional[_Union[RNNv2Parameter, _Mapping]] = ..., count_nonzero_param: _Optional[_Union[CountNonzeroParameter, _Mapping]] = ..., not_equal_param: _Optional[_Union[NotEqualParameter, _Mapping]] = ..., scatter_nd_param: _Optional[_Union[ScatterNDParameter, _Mapping]] = ..., layer_norm_param: _Optional[_Union[LayerNormParameter, _Mapping]] = ..., mul_param: _Optional[_Union[MulParameter, _Mapping]] = ..., spatial_batching_pooling_param: _Optional[_Union[SpatialBatchingPoolingParameter, _Mapping]] = ..., tensor2box_param: _Optional[_Union[Tensor2BoxParameter, _Mapping]] = ..., corr1d_param: _Optional[_Union[Corr1dParameter, _Mapping]] = ..., eval_detection_param: _Optional[_Union[EvalDetectionParameter, _Mapping]] = ..., DepthwiseConvolution_param: _Optional[_Union[DepthwiseConvolutionParameter, _Mapping]] = ..., region_loss_param: _Optional[_Union[RegionLossParameter, _Mapping]] = ..., yolo_detection_output_param: _Optional[_Union[YoloDetectionOutputParameter, _Mapping]] = ..., yolov3_detection_output_param: _Optional[_Union[Yolov3DetectionOutputParameter, _Mapping]] = ..., yolov3_param: _Optional[_Union[Yolov3Parameter, _Mapping]] = ..., yolo_seg_param: _Optional[_Union[YoloSegParameter, _Mapping]] = ..., segmentation_evaluate_param: _Optional[_Union[SegmentationEvaluateParameter, _Mapping]] = ..., pixel_shuffle_param: _Optional[_Union[PixelShuffleParameter, _Mapping]] = ..., deformable_convolution_param: _Optional[_Union[DeformableConvolutionParameter, _Mapping]] = ..., selu_param: _Optional[_Union[SeLuParameter, _Mapping]] = ..., selu_dropout_param: _Optional[_Union[SeLuDropoutParameter, _Mapping]] = ..., fixed_param: _Optional[_Union[FixedParameter, _Mapping]] = ..., proposal_param: _Optional[_Union[ProposalParameter, _Mapping]] = ..., resize1_param: _Optional[_Union[Resize1_Parameter, _Mapping]] = ..., detectnet_groundtruth_param: _Optional[_Union[DetectNetGroundTruthParameter, _Mapping]] = ..., detectnet_augmentation_param: _Optional[_Union[DetectNetAugmentationParameter, _Mapping]] = ..., interp_param: _Optional[_Union[InterpParameter, _Mapping]] = ..., seg_accuracy_param: _Optional[_Union[SegAccuracyParameter, _Mapping]] = ..., forward_type: _Optional[_Union[Type, str]] = ..., backward_type: _Optional[_Union[Type, str]] = ..., reorg_param: _Optional[_Union[ReorgParameter, _Mapping]] = ..., smooth_l1_loss_param: _Optional[_Union[SmoothL1LossParameter, _Mapping]] = ..., bias_channel_param: _Optional[_Union[BiasChannelParameter, _Mapping]] = ..., cudnn_math_override: _Optional[int] = ..., mn_activation_param: _Optional[_Union[MnActivationParameter, _Mapping]] = ..., box_annotator_ohem_param: _Optional[_Union[BoxAnnotatorOHEMParameter, _Mapping]] = ..., spatial_dropout_param: _Optional[_Union[SpatialDropoutParameter, _Mapping]] = ..., mn_grad_compress_param: _Optional[_Union[MnParamGradCompressParameter, _Mapping]] = ..., rpn_param: _Optional[_Union[RPNParameter, _Mapping]] = ..., cudnn_batch_norm_param: _Optional[_Union[CuDNNBatchNormParameter, _Mapping]] = ..., rrelu_param: _Optional[_Union[RReLUParameter, _Mapping]] = ..., region_param: _Optional[_Union[RegionParameter, _Mapping]] = ..., l2normalization_param: _Optional[_Union[L2NormalizationParameter, _Mapping]] = ..., upsample_darknet_param: _Optional[_Union[UpsampleDarknetParameter, _Mapping]] = ..., axpy_param: _Optional[_Union[AxpyParameter, _Mapping]] = ..., scale_filter_param: _Optional[_Union[ScaleFilterParameter, _Mapping]] = ..., eltwise_affine_param: _Optional[_Union[EltwiseAffineParameter, _Mapping]] = ..., roi_warping_param: _Optional[_Union[ROIWarpingParameter, _Mapping]] = ..., mask_resize_param: _Optional[_Union[MaskResizeParameter, _Mapping]] = ..., largemargin_inner_product_param: _Optional[_Union[LargeMarginInnerProductParameter, _Mapping]] = ..., deformable_psroi_pooling_param: _Optional[_Union[DeformablePSROIPoolingParameter, _Mapping]] = ..., margin_inner_product_param: _Optional[_Union[MarginInnerProductParameter, _Mapping]] = ..., mat_write_param: _Optional[_Union[MatWriteParameter, _Mapping]] = ..., dense_crf_param: _Optional[_Union[DenseCRFParameter, _Mapping]] = ..., forward_math: _Optional[_Union[Type, str]] = ..., backward_math: _Optional[_Union[Type, str]] = ..., engine: _Optional[str] = ..., unique_label_param: _Optional[_Union[UniqueLabelParameter, _Mapping]] = ..., relux_param: _Optional[_Union[ReLUXParameter, _Mapping]] = ..., depth_to_space_param: _Optional[_Union[DepthToSpaceParameter, _Mapping]] = ..., resize_nearest_neighbor_param: _Optional[_Union[ResizeNearestNeighborParameter, _Mapping]] = ..., pixelshuffle_param: _Optional[_Union[PixelShuffleParameter, _Mapping]] = ..., convolution3d_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., transpose_param: _Optional[_Union[TransposeParameter, _Mapping]] = ..., continuation_indicator_param: _Optional[_Union[ContinuationIndicatorParameter, _Mapping]] = ..., padding_param: _Optional[_Union[PaddingParameter, _Mapping]] = ..., domain_transform_param: _Optional[_Union[DomainTransformParameter, _Mapping]] = ..., adaptive_bias_channel_param: _Optional[_Union[AdaptiveBiasChannelParameter, _Mapping]] = ..., inner_product_blob_param: _Optional[_Union[InnerProductBlobParameter, _Mapping]] = ..., multinode: _Optional[_Union[MultinodeLayerParameter, _Mapping]] = ..., grn_param: _Optional[_Union[GRNParameter, _Mapping]] = ..., frcnn_proposal_param: _Optional[_Union[FrcnnProposalParameter, _Mapping]] = ..., roi_mask_align_param: _Optional[_Union[ROIMaskAlignParameter, _Mapping]] = ..., boxes_obj_param: _Optional[_Union[BoxesObjParameter, _Mapping]] = ..., upsample_param: _Optional[_Union[UpsampleParameter, _Mapping]] = ..., roi_align_param: _Optional[_Union[ROIAlignParameter, _Mapping]] = ..., tiling_param: _Optional[_Union[TilingParameter, _Mapping]] = ..., relu6_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., roi_pooling_param: _Optional[_Union[ROIPoolingParameter, _Mapping]] = ..., roi_mask_pooling_param: _Optional[_Union[ROIMaskPoolingParameter, _Mapping]] = ...) -> None: ...
 
 class TransformationParameter(_message.Message):
     __slots__ = ("scale", "mirror", "crop_size", "mean_file", "mean_value", "force_color", "force_gray", "resize_param", "noise_param", "emit_constraint", "crop_h", "crop_w", "distort_param", "expand_param", "vertical_stretch_upper", "horizontal_stretch_lower", "horizontal_stretch_upper", "interpolation_algo_down", "interpolation_algo_up", "allow_upscale", "forward_packing", "display", "num_labels", "max_smooth", "max_color_shift", "min_side_min", "min_side_max", "min_side", "apply_probability", "debug_params", "cvt_bgr2rgb", "use_gpu_transform", "random_seed", "img_rand_resize_lower", "img_rand_resize_upper", "rand_resize_ratio_lower", "rand_resize_ratio_upper", "vertical_stretch_lower", "enable_classf_aug", "min_scaling_factor", "max_scaling_factor", "max_rotation_angle", "contrast_brightness_adjustment", "smooth_filtering", "min_contrast", "max_contrast", "max_brightness_shift", "scale_factors", "crop_width", "crop_height", "random_resize_param", "random_aspect_ratio_param", "flow", "bgr2rgb", "pad", "rotate")
@@ -642,14 +818,20 @@ class AccuracyParameter(_message.Message):
     def __init__(self, top_k: _Optional[int] = ..., axis: _Optional[int] = ..., ignore_label: _Optional[int] = ...) -> None: ...
 
 class ArgMaxParameter(_message.Message):
-    __slots__ = ("out_max_val", "top_k", "axis")
+    __slots__ = ("out_max_val", "top_k", "axis", "min_first", "ignore_id", "use_ignore_ids")
     OUT_MAX_VAL_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     AXIS_FIELD_NUMBER: _ClassVar[int]
+    MIN_FIRST_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_ID_FIELD_NUMBER: _ClassVar[int]
+    USE_IGNORE_IDS_FIELD_NUMBER: _ClassVar[int]
     out_max_val: bool
     top_k: int
     axis: int
-    def __init__(self, out_max_val: bool = ..., top_k: _Optional[int] = ..., axis: _Optional[int] = ...) -> None: ...
+    min_first: bool
+    ignore_id: _containers.RepeatedScalarFieldContainer[int]
+    use_ignore_ids: bool
+    def __init__(self, out_max_val: bool = ..., top_k: _Optional[int] = ..., axis: _Optional[int] = ..., min_first: bool = ..., ignore_id: _Optional[_Iterable[int]] = ..., use_ignore_ids: bool = ...) -> None: ...
 
 class ClipParameter(_message.Message):
     __slots__ = ("min", "max", "engine")
@@ -670,7 +852,7 @@ class ClipParameter(_message.Message):
     def __init__(self, min: _Optional[float] = ..., max: _Optional[float] = ..., engine: _Optional[_Union[ClipParameter.Engine, str]] = ...) -> None: ...
 
 class ConcatParameter(_message.Message):
-    __slots__ = ("concat_dim", "axis", "engine", "per_fla_fuse")
+    __slots__ = ("concat_dim", "axis", "engine", "per_fla_fuse", "input_zero_point", "output_zero_point", "saturate", "quantize_method", "input_scale", "output_scale")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[ConcatParameter.Engine]
@@ -681,18 +863,48 @@ class ConcatParameter(_message.Message):
     CAFFE: ConcatParameter.Engine
     MKL2017: ConcatParameter.Engine
     MKLDNN: ConcatParameter.Engine
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[ConcatParameter.SaturateMethod]
+        Unsigned: _ClassVar[ConcatParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[ConcatParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[ConcatParameter.SaturateMethod]
+    Signed: ConcatParameter.SaturateMethod
+    Unsigned: ConcatParameter.SaturateMethod
+    Signed_8bit: ConcatParameter.SaturateMethod
+    Unsigned_8bit: ConcatParameter.SaturateMethod
+    class QuantizeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        tflite: _ClassVar[ConcatParameter.QuantizeMethod]
+        ONNX: _ClassVar[ConcatParameter.QuantizeMethod]
+        Caffe2: _ClassVar[ConcatParameter.QuantizeMethod]
+    tflite: ConcatParameter.QuantizeMethod
+    ONNX: ConcatParameter.QuantizeMethod
+    Caffe2: ConcatParameter.QuantizeMethod
     CONCAT_DIM_FIELD_NUMBER: _ClassVar[int]
     AXIS_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     PER_FLA_FUSE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
     concat_dim: int
     axis: int
     engine: ConcatParameter.Engine
     per_fla_fuse: bool
-    def __init__(self, concat_dim: _Optional[int] = ..., axis: _Optional[int] = ..., engine: _Optional[_Union[ConcatParameter.Engine, str]] = ..., per_fla_fuse: bool = ...) -> None: ...
+    input_zero_point: _containers.RepeatedScalarFieldContainer[int]
+    output_zero_point: int
+    saturate: ConcatParameter.SaturateMethod
+    quantize_method: ConcatParameter.QuantizeMethod
+    input_scale: _containers.RepeatedScalarFieldContainer[float]
+    output_scale: float
+    def __init__(self, concat_dim: _Optional[int] = ..., axis: _Optional[int] = ..., engine: _Optional[_Union[ConcatParameter.Engine, str]] = ..., per_fla_fuse: bool = ..., input_zero_point: _Optional[_Iterable[int]] = ..., output_zero_point: _Optional[int] = ..., saturate: _Optional[_Union[ConcatParameter.SaturateMethod, str]] = ..., quantize_method: _Optional[_Union[ConcatParameter.QuantizeMethod, str]] = ..., input_scale: _Optional[_Iterable[float]] = ..., output_scale: _Optional[float] = ...) -> None: ...
 
 class BatchNormParameter(_message.Message):
-    __slots__ = ("use_global_stats", "moving_average_fraction", "eps", "update_global_stats", "scale_filler", "bias_filler", "scale_bias", "stats_batch_size", "relu", "engine", "use_weight_bias", "bias_term", "filler")
+    __slots__ = ("use_global_stats", "moving_average_fraction", "eps", "update_global_stats", "scale_filler", "bias_filler", "scale_bias", "stats_batch_size", "relu", "engine", "add_eps_before_sqrt", "use_weight_bias", "bias_term", "filler")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[BatchNormParameter.Engine]
@@ -715,6 +927,7 @@ class BatchNormParameter(_message.Message):
     STATS_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     RELU_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    ADD_EPS_BEFORE_SQRT_FIELD_NUMBER: _ClassVar[int]
     USE_WEIGHT_BIAS_FIELD_NUMBER: _ClassVar[int]
     BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
     FILLER_FIELD_NUMBER: _ClassVar[int]
@@ -728,20 +941,55 @@ class BatchNormParameter(_message.Message):
     stats_batch_size: int
     relu: bool
     engine: BatchNormParameter.Engine
+    add_eps_before_sqrt: bool
     use_weight_bias: bool
     bias_term: bool
     filler: FillerParameter
-    def __init__(self, use_global_stats: bool = ..., moving_average_fraction: _Optional[float] = ..., eps: _Optional[float] = ..., update_global_stats: bool = ..., scale_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., scale_bias: bool = ..., stats_batch_size: _Optional[int] = ..., relu: bool = ..., engine: _Optional[_Union[BatchNormParameter.Engine, str]] = ..., use_weight_bias: bool = ..., bias_term: bool = ..., filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
+    def __init__(self, use_global_stats: bool = ..., moving_average_fraction: _Optional[float] = ..., eps: _Optional[float] = ..., update_global_stats: bool = ..., scale_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., scale_bias: bool = ..., stats_batch_size: _Optional[int] = ..., relu: bool = ..., engine: _Optional[_Union[BatchNormParameter.Engine, str]] = ..., add_eps_before_sqrt: bool = ..., use_weight_bias: bool = ..., bias_term: bool = ..., filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
 
 class BiasParameter(_message.Message):
-    __slots__ = ("axis", "num_axes", "filler")
+    __slots__ = ("axis", "num_axes", "filler", "input_scale", "output_scale", "bias_scale", "input_zero_point", "output_zero_point", "bias_zero_point", "saturate", "quantize_method")
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[BiasParameter.SaturateMethod]
+        Unsigned: _ClassVar[BiasParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[BiasParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[BiasParameter.SaturateMethod]
+    Signed: BiasParameter.SaturateMethod
+    Unsigned: BiasParameter.SaturateMethod
+    Signed_8bit: BiasParameter.SaturateMethod
+    Unsigned_8bit: BiasParameter.SaturateMethod
+    class QuantizeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        tflite: _ClassVar[BiasParameter.QuantizeMethod]
+        ONNX: _ClassVar[BiasParameter.QuantizeMethod]
+        Caffe2: _ClassVar[BiasParameter.QuantizeMethod]
+    tflite: BiasParameter.QuantizeMethod
+    ONNX: BiasParameter.QuantizeMethod
+    Caffe2: BiasParameter.QuantizeMethod
     AXIS_FIELD_NUMBER: _ClassVar[int]
     NUM_AXES_FIELD_NUMBER: _ClassVar[int]
     FILLER_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    BIAS_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    BIAS_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_METHOD_FIELD_NUMBER: _ClassVar[int]
     axis: int
     num_axes: int
     filler: FillerParameter
-    def __init__(self, axis: _Optional[int] = ..., num_axes: _Optional[int] = ..., filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
+    input_scale: float
+    output_scale: float
+    bias_scale: float
+    input_zero_point: int
+    output_zero_point: int
+    bias_zero_point: int
+    saturate: BiasParameter.SaturateMethod
+    quantize_method: BiasParameter.QuantizeMethod
+    def __init__(self, axis: _Optional[int] = ..., num_axes: _Optional[int] = ..., filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ..., bias_scale: _Optional[float] = ..., input_zero_point: _Optional[int] = ..., output_zero_point: _Optional[int] = ..., bias_zero_point: _Optional[int] = ..., saturate: _Optional[_Union[BiasParameter.SaturateMethod, str]] = ..., quantize_method: _Optional[_Union[BiasParameter.QuantizeMethod, str]] = ...) -> None: ...
 
 class ContrastiveLossParameter(_message.Message):
     __slots__ = ("margin", "legacy_version")
@@ -752,7 +1000,7 @@ class ContrastiveLossParameter(_message.Message):
     def __init__(self, margin: _Optional[float] = ..., legacy_version: bool = ...) -> None: ...
 
 class ConvolutionParameter(_message.Message):
-    __slots__ = ("num_output", "bias_term", "pad", "kernel_size", "group", "stride", "weight_filler", "bias_filler", "pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "engine", "axis", "force_nd_im2col", "dilation", "cudnn_convolution_algo_seeker", "conv_algos_override", "conv_algorithm", "coeff", "fusion_type", "relu", "negative_slope")
+    __slots__ = ("num_output", "bias_term", "pad", "kernel_size", "group", "stride", "weight_filler", "bias_filler", "pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "engine", "axis", "force_nd_im2col", "dilation", "cudnn_convolution_algo_seeker", "conv_algos_override", "conv_algorithm", "shape_offset", "coeff", "fusion_type", "pad_l", "pad_r", "pad_t", "pad_b", "input_scale", "output_scale", "saturate", "weight_scale", "input_zero_point", "output_zero_point", "weight_zero_point", "per_channel_scale_weight", "quantize_method", "per_channel_scale_output", "submanifold_sparse", "relu", "negative_slope", "gen_mode", "weight_fixed", "pad_type", "dis_mode", "kernel_depth", "temporal_stride", "temporal_pad")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[ConvolutionParameter.Engine]
@@ -777,6 +1025,24 @@ class ConvolutionParameter(_message.Message):
         SUM_FUSION: _ClassVar[ConvolutionParameter.FusionType]
     NONE_FUSION: ConvolutionParameter.FusionType
     SUM_FUSION: ConvolutionParameter.FusionType
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[ConvolutionParameter.SaturateMethod]
+        Unsigned: _ClassVar[ConvolutionParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[ConvolutionParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[ConvolutionParameter.SaturateMethod]
+    Signed: ConvolutionParameter.SaturateMethod
+    Unsigned: ConvolutionParameter.SaturateMethod
+    Signed_8bit: ConvolutionParameter.SaturateMethod
+    Unsigned_8bit: ConvolutionParameter.SaturateMethod
+    class QuantizeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        tflite: _ClassVar[ConvolutionParameter.QuantizeMethod]
+        ONNX: _ClassVar[ConvolutionParameter.QuantizeMethod]
+        Caffe2: _ClassVar[ConvolutionParameter.QuantizeMethod]
+    tflite: ConvolutionParameter.QuantizeMethod
+    ONNX: ConvolutionParameter.QuantizeMethod
+    Caffe2: ConvolutionParameter.QuantizeMethod
     NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
     PAD_FIELD_NUMBER: _ClassVar[int]
@@ -798,10 +1064,33 @@ class ConvolutionParameter(_message.Message):
     CUDNN_CONVOLUTION_ALGO_SEEKER_FIELD_NUMBER: _ClassVar[int]
     CONV_ALGOS_OVERRIDE_FIELD_NUMBER: _ClassVar[int]
     CONV_ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_OFFSET_FIELD_NUMBER: _ClassVar[int]
     COEFF_FIELD_NUMBER: _ClassVar[int]
     FUSION_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PAD_L_FIELD_NUMBER: _ClassVar[int]
+    PAD_R_FIELD_NUMBER: _ClassVar[int]
+    PAD_T_FIELD_NUMBER: _ClassVar[int]
+    PAD_B_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    PER_CHANNEL_SCALE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    PER_CHANNEL_SCALE_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    SUBMANIFOLD_SPARSE_FIELD_NUMBER: _ClassVar[int]
     RELU_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_SLOPE_FIELD_NUMBER: _ClassVar[int]
+    GEN_MODE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIXED_FIELD_NUMBER: _ClassVar[int]
+    PAD_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DIS_MODE_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    TEMPORAL_STRIDE_FIELD_NUMBER: _ClassVar[int]
+    TEMPORAL_PAD_FIELD_NUMBER: _ClassVar[int]
     num_output: int
     bias_term: bool
     pad: _containers.RepeatedScalarFieldContainer[int]
@@ -823,11 +1112,34 @@ class ConvolutionParameter(_message.Message):
     cudnn_convolution_algo_seeker: ConvolutionParameter.CuDNNConvolutionAlgorithmSeeker
     conv_algos_override: str
     conv_algorithm: str
+    shape_offset: _containers.RepeatedScalarFieldContainer[int]
     coeff: _containers.RepeatedScalarFieldContainer[float]
     fusion_type: ConvolutionParameter.FusionType
+    pad_l: int
+    pad_r: int
+    pad_t: int
+    pad_b: int
+    input_scale: float
+    output_scale: float
+    saturate: ConvolutionParameter.SaturateMethod
+    weight_scale: float
+    input_zero_point: int
+    output_zero_point: int
+    weight_zero_point: int
+    per_channel_scale_weight: bool
+    quantize_method: ConvolutionParameter.QuantizeMethod
+    per_channel_scale_output: bool
+    submanifold_sparse: bool
     relu: bool
     negative_slope: float
-    def __init__(self, num_output: _Optional[int] = ..., bias_term: bool = ..., pad: _Optional[_Iterable[int]] = ..., kernel_size: _Optional[_Iterable[int]] = ..., group: _Optional[int] = ..., stride: _Optional[_Iterable[int]] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., engine: _Optional[_Union[ConvolutionParameter.Engine, str]] = ..., axis: _Optional[int] = ..., force_nd_im2col: bool = ..., dilation: _Optional[_Iterable[int]] = ..., cudnn_convolution_algo_seeker: _Optional[_Union[ConvolutionParameter.CuDNNConvolutionAlgorithmSeeker, str]] = ..., conv_algos_override: _Optional[str] = ..., conv_algorithm: _Optional[str] = ..., coeff: _Optional[_Iterable[float]] = ..., fusion_type: _Optional[_Union[ConvolutionParameter.FusionType, str]] = ..., relu: bool = ..., negative_slope: _Optional[float] = ...) -> None: ...
+    gen_mode: bool
+    weight_fixed: bool
+    pad_type: int
+    dis_mode: bool
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    def __init__(self, num_output: _Optional[int] = ..., bias_term: bool = ..., pad: _Optional[_Iterable[int]] = ..., kernel_size: _Optional[_Iterable[int]] = ..., group: _Optional[int] = ..., stride: _Optional[_Iterable[int]] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., engine: _Optional[_Union[ConvolutionParameter.Engine, str]] = ..., axis: _Optional[int] = ..., force_nd_im2col: bool = ..., dilation: _Optional[_Iterable[int]] = ..., cudnn_convolution_algo_seeker: _Optional[_Union[ConvolutionParameter.CuDNNConvolutionAlgorithmSeeker, str]] = ..., conv_algos_override: _Optional[str] = ..., conv_algorithm: _Optional[str] = ..., shape_offset: _Optional[_Iterable[int]] = ..., coeff: _Optional[_Iterable[float]] = ..., fusion_type: _Optional[_Union[ConvolutionParameter.FusionType, str]] = ..., pad_l: _Optional[int] = ..., pad_r: _Optional[int] = ..., pad_t: _Optional[int] = ..., pad_b: _Optional[int] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ..., saturate: _Optional[_Union[ConvolutionParameter.SaturateMethod, str]] = ..., weight_scale: _Optional[float] = ..., input_zero_point: _Optional[int] = ..., output_zero_point: _Optional[int] = ..., weight_zero_point: _Optional[int] = ..., per_channel_scale_weight: bool = ..., quantize_method: _Optional[_Union[ConvolutionParameter.QuantizeMethod, str]] = ..., per_channel_scale_output: bool = ..., submanifold_sparse: bool = ..., relu: bool = ..., negative_slope: _Optional[float] = ..., gen_mode: bool = ..., weight_fixed: bool = ..., pad_type: _Optional[int] = ..., dis_mode: bool = ..., kernel_depth: _Optional[int] = ..., temporal_stride: _Optional[int] = ..., temporal_pad: _Optional[int] = ...) -> None: ...
 
 class CropParameter(_message.Message):
     __slots__ = ("axis", "offset", "offset_w", "crop_h", "crop_w", "center_crop", "offset_c", "num_args", "offset_h")
@@ -934,15 +1246,19 @@ class DummyDataParameter(_message.Message):
     def __init__(self, data_filler: _Optional[_Iterable[_Union[FillerParameter, _Mapping]]] = ..., num: _Optional[_Iterable[int]] = ..., channels: _Optional[_Iterable[int]] = ..., height: _Optional[_Iterable[int]] = ..., width: _Optional[_Iterable[int]] = ..., shape: _Optional[_Iterable[_Union[BlobShape, _Mapping]]] = ...) -> None: ...
 
 class EltwiseParameter(_message.Message):
-    __slots__ = ("operation", "coeff", "stable_prod_grad", "engine", "scale", "shift", "power")
+    __slots__ = ("operation", "coeff", "stable_prod_grad", "engine", "scale", "shift", "input_scale", "output_scale", "input_zero_point", "output_zero_point", "quantize_method", "power", "saturate", "axis")
     class EltwiseOp(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PROD: _ClassVar[EltwiseParameter.EltwiseOp]
         SUM: _ClassVar[EltwiseParameter.EltwiseOp]
         MAX: _ClassVar[EltwiseParameter.EltwiseOp]
+        DIV: _ClassVar[EltwiseParameter.EltwiseOp]
+        MIN: _ClassVar[EltwiseParameter.EltwiseOp]
     PROD: EltwiseParameter.EltwiseOp
     SUM: EltwiseParameter.EltwiseOp
     MAX: EltwiseParameter.EltwiseOp
+    DIV: EltwiseParameter.EltwiseOp
+    MIN: EltwiseParameter.EltwiseOp
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[EltwiseParameter.Engine]
@@ -953,28 +1269,62 @@ class EltwiseParameter(_message.Message):
     CAFFE: EltwiseParameter.Engine
     MKL2017: EltwiseParameter.Engine
     MKLDNN: EltwiseParameter.Engine
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[EltwiseParameter.SaturateMethod]
+        Unsigned: _ClassVar[EltwiseParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[EltwiseParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[EltwiseParameter.SaturateMethod]
+    Signed: EltwiseParameter.SaturateMethod
+    Unsigned: EltwiseParameter.SaturateMethod
+    Signed_8bit: EltwiseParameter.SaturateMethod
+    Unsigned_8bit: EltwiseParameter.SaturateMethod
+    class QuantizeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        tflite: _ClassVar[EltwiseParameter.QuantizeMethod]
+        ONNX: _ClassVar[EltwiseParameter.QuantizeMethod]
+        Caffe2: _ClassVar[EltwiseParameter.QuantizeMethod]
+    tflite: EltwiseParameter.QuantizeMethod
+    ONNX: EltwiseParameter.QuantizeMethod
+    Caffe2: EltwiseParameter.QuantizeMethod
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     COEFF_FIELD_NUMBER: _ClassVar[int]
     STABLE_PROD_GRAD_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_METHOD_FIELD_NUMBER: _ClassVar[int]
     POWER_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
     operation: EltwiseParameter.EltwiseOp
     coeff: _containers.RepeatedScalarFieldContainer[float]
     stable_prod_grad: bool
     engine: EltwiseParameter.Engine
     scale: float
     shift: float
+    input_scale: _containers.RepeatedScalarFieldContainer[float]
+    output_scale: float
+    input_zero_point: _containers.RepeatedScalarFieldContainer[int]
+    output_zero_point: int
+    quantize_method: EltwiseParameter.QuantizeMethod
     power: float
-    def __init__(self, operation: _Optional[_Union[EltwiseParameter.EltwiseOp, str]] = ..., coeff: _Optional[_Iterable[float]] = ..., stable_prod_grad: bool = ..., engine: _Optional[_Union[EltwiseParameter.Engine, str]] = ..., scale: _Optional[float] = ..., shift: _Optional[float] = ..., power: _Optional[float] = ...) -> None: ...
+    saturate: EltwiseParameter.SaturateMethod
+    axis: int
+    def __init__(self, operation: _Optional[_Union[EltwiseParameter.EltwiseOp, str]] = ..., coeff: _Optional[_Iterable[float]] = ..., stable_prod_grad: bool = ..., engine: _Optional[_Union[EltwiseParameter.Engine, str]] = ..., scale: _Optional[float] = ..., shift: _Optional[float] = ..., input_scale: _Optional[_Iterable[float]] = ..., output_scale: _Optional[float] = ..., input_zero_point: _Optional[_Iterable[int]] = ..., output_zero_point: _Optional[int] = ..., quantize_method: _Optional[_Union[EltwiseParameter.QuantizeMethod, str]] = ..., power: _Optional[float] = ..., saturate: _Optional[_Union[EltwiseParameter.SaturateMethod, str]] = ..., axis: _Optional[int] = ...) -> None: ...
 
 class ELUParameter(_message.Message):
-    __slots__ = ("alpha",)
+    __slots__ = ("alpha", "symmetric_mode")
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    SYMMETRIC_MODE_FIELD_NUMBER: _ClassVar[int]
     alpha: float
-    def __init__(self, alpha: _Optional[float] = ..., **kwargs) -> None: ...
+    symmetric_mode: bool
+    def __init__(self, alpha: _Optional[float] = ..., symmetric_mode: bool = ..., **kwargs) -> None: ...
 
 class EmbedParameter(_message.Message):
     __slots__ = ("num_output", "input_dim", "bias_term", "weight_filler", "bias_filler", "weight_data_size")
@@ -1103,7 +1453,7 @@ class InfogainLossParameter(_message.Message):
     def __init__(self, source: _Optional[str] = ..., axis: _Optional[int] = ...) -> None: ...
 
 class InnerProductParameter(_message.Message):
-    __slots__ = ("num_output", "bias_term", "weight_filler", "bias_filler", "axis", "transpose", "engine", "relu", "negative_slope")
+    __slots__ = ("num_output", "bias_term", "weight_filler", "bias_filler", "axis", "transpose", "engine", "relu", "negative_slope", "input_scale", "output_scale", "weight_scale", "input_zero_point", "output_zero_point", "weight_zero_point", "saturate", "quantize_method", "weight_fixed", "dis_mode", "gen_mode", "normalize")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[InnerProductParameter.Engine]
@@ -1114,6 +1464,24 @@ class InnerProductParameter(_message.Message):
     CAFFE: InnerProductParameter.Engine
     CUDNN: InnerProductParameter.Engine
     MKLDNN: InnerProductParameter.Engine
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[InnerProductParameter.SaturateMethod]
+        Unsigned: _ClassVar[InnerProductParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[InnerProductParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[InnerProductParameter.SaturateMethod]
+    Signed: InnerProductParameter.SaturateMethod
+    Unsigned: InnerProductParameter.SaturateMethod
+    Signed_8bit: InnerProductParameter.SaturateMethod
+    Unsigned_8bit: InnerProductParameter.SaturateMethod
+    class QuantizeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        tflite: _ClassVar[InnerProductParameter.QuantizeMethod]
+        ONNX: _ClassVar[InnerProductParameter.QuantizeMethod]
+        Caffe2: _ClassVar[InnerProductParameter.QuantizeMethod]
+    tflite: InnerProductParameter.QuantizeMethod
+    ONNX: InnerProductParameter.QuantizeMethod
+    Caffe2: InnerProductParameter.QuantizeMethod
     NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
@@ -1123,6 +1491,18 @@ class InnerProductParameter(_message.Message):
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     RELU_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_SLOPE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIXED_FIELD_NUMBER: _ClassVar[int]
+    DIS_MODE_FIELD_NUMBER: _ClassVar[int]
+    GEN_MODE_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZE_FIELD_NUMBER: _ClassVar[int]
     num_output: int
     bias_term: bool
     weight_filler: FillerParameter
@@ -1132,13 +1512,29 @@ class InnerProductParameter(_message.Message):
     engine: InnerProductParameter.Engine
     relu: bool
     negative_slope: float
-    def __init__(self, num_output: _Optional[int] = ..., bias_term: bool = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., axis: _Optional[int] = ..., transpose: bool = ..., engine: _Optional[_Union[InnerProductParameter.Engine, str]] = ..., relu: bool = ..., negative_slope: _Optional[float] = ...) -> None: ...
+    input_scale: float
+    output_scale: float
+    weight_scale: float
+    input_zero_point: int
+    output_zero_point: int
+    weight_zero_point: int
+    saturate: InnerProductParameter.SaturateMethod
+    quantize_method: InnerProductParameter.QuantizeMethod
+    weight_fixed: bool
+    dis_mode: bool
+    gen_mode: bool
+    normalize: bool
+    def __init__(self, num_output: _Optional[int] = ..., bias_term: bool = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., axis: _Optional[int] = ..., transpose: bool = ..., engine: _Optional[_Union[InnerProductParameter.Engine, str]] = ..., relu: bool = ..., negative_slope: _Optional[float] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ..., weight_scale: _Optional[float] = ..., input_zero_point: _Optional[int] = ..., output_zero_point: _Optional[int] = ..., weight_zero_point: _Optional[int] = ..., saturate: _Optional[_Union[InnerProductParameter.SaturateMethod, str]] = ..., quantize_method: _Optional[_Union[InnerProductParameter.QuantizeMethod, str]] = ..., weight_fixed: bool = ..., dis_mode: bool = ..., gen_mode: bool = ..., normalize: bool = ...) -> None: ...
 
 class InputParameter(_message.Message):
-    __slots__ = ("shape",)
+    __slots__ = ("shape", "output_scale", "output_zero_point")
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
     shape: _containers.RepeatedCompositeFieldContainer[BlobShape]
-    def __init__(self, shape: _Optional[_Iterable[_Union[BlobShape, _Mapping]]] = ...) -> None: ...
+    output_scale: float
+    output_zero_point: int
+    def __init__(self, shape: _Optional[_Iterable[_Union[BlobShape, _Mapping]]] = ..., output_scale: _Optional[float] = ..., output_zero_point: _Optional[int] = ...) -> None: ...
 
 class LogParameter(_message.Message):
     __slots__ = ("base", "scale", "shift")
@@ -1151,7 +1547,7 @@ class LogParameter(_message.Message):
     def __init__(self, base: _Optional[float] = ..., scale: _Optional[float] = ..., shift: _Optional[float] = ...) -> None: ...
 
 class LRNParameter(_message.Message):
-    __slots__ = ("local_size", "alpha", "beta", "norm_region", "k", "engine")
+    __slots__ = ("local_size", "alpha", "beta", "norm_region", "k", "engine", "input_scale", "output_scale")
     class NormRegion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ACROSS_CHANNELS: _ClassVar[LRNParameter.NormRegion]
@@ -1176,13 +1572,17 @@ class LRNParameter(_message.Message):
     NORM_REGION_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
     local_size: int
     alpha: float
     beta: float
     norm_region: LRNParameter.NormRegion
     k: float
     engine: LRNParameter.Engine
-    def __init__(self, local_size: _Optional[int] = ..., alpha: _Optional[float] = ..., beta: _Optional[float] = ..., norm_region: _Optional[_Union[LRNParameter.NormRegion, str]] = ..., k: _Optional[float] = ..., engine: _Optional[_Union[LRNParameter.Engine, str]] = ...) -> None: ...
+    input_scale: float
+    output_scale: float
+    def __init__(self, local_size: _Optional[int] = ..., alpha: _Optional[float] = ..., beta: _Optional[float] = ..., norm_region: _Optional[_Union[LRNParameter.NormRegion, str]] = ..., k: _Optional[float] = ..., engine: _Optional[_Union[LRNParameter.Engine, str]] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ...) -> None: ...
 
 class MemoryDataParameter(_message.Message):
     __slots__ = ("batch_size", "channels", "height", "width")
@@ -1197,31 +1597,43 @@ class MemoryDataParameter(_message.Message):
     def __init__(self, batch_size: _Optional[int] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class MVNParameter(_message.Message):
-    __slots__ = ("normalize_variance", "across_channels", "eps")
+    __slots__ = ("normalize_variance", "across_channels", "eps", "add_eps_before_sqrt")
     NORMALIZE_VARIANCE_FIELD_NUMBER: _ClassVar[int]
     ACROSS_CHANNELS_FIELD_NUMBER: _ClassVar[int]
     EPS_FIELD_NUMBER: _ClassVar[int]
+    ADD_EPS_BEFORE_SQRT_FIELD_NUMBER: _ClassVar[int]
     normalize_variance: bool
     across_channels: bool
     eps: float
-    def __init__(self, normalize_variance: bool = ..., across_channels: bool = ..., eps: _Optional[float] = ...) -> None: ...
+    add_eps_before_sqrt: bool
+    def __init__(self, normalize_variance: bool = ..., across_channels: bool = ..., eps: _Optional[float] = ..., add_eps_before_sqrt: bool = ...) -> None: ...
 
 class ParameterParameter(_message.Message):
-    __slots__ = ("shape",)
+    __slots__ = ("shape", "filler", "norm_axis")
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    FILLER_FIELD_NUMBER: _ClassVar[int]
+    NORM_AXIS_FIELD_NUMBER: _ClassVar[int]
     shape: BlobShape
-    def __init__(self, shape: _Optional[_Union[BlobShape, _Mapping]] = ...) -> None: ...
+    filler: FillerParameter
+    norm_axis: int
+    def __init__(self, shape: _Optional[_Union[BlobShape, _Mapping]] = ..., filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., norm_axis: _Optional[int] = ...) -> None: ...
 
 class PoolingParameter(_message.Message):
-    __slots__ = ("pool", "kernel_size", "stride", "pad", "kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w", "engine", "global_pooling", "round_mode", "axis", "pad_3d", "kernel_size_3d", "stride_3d", "torch_pooling", "avg_include_pad", "ceil_mode")
+    __slots__ = ("pool", "kernel_size", "stride", "pad", "kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w", "engine", "global_pooling", "round_mode", "axis", "pad_3d", "kernel_size_3d", "stride_3d", "pad_t", "pad_b", "output_shift_instead_division", "saturate", "input_scale", "output_scale", "input_zero_point", "output_zero_point", "quantize_method", "torch_pooling", "ceil_mode", "pad_l", "pad_r", "avg_include_pad", "kernel_depth", "temporal_stride", "temporal_pad", "pad_type", "dilation")
     class PoolMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         MAX: _ClassVar[PoolingParameter.PoolMethod]
         AVE: _ClassVar[PoolingParameter.PoolMethod]
         STOCHASTIC: _ClassVar[PoolingParameter.PoolMethod]
+        AVE_EXC_PAD: _ClassVar[PoolingParameter.PoolMethod]
+        AVE_TF: _ClassVar[PoolingParameter.PoolMethod]
+        MDS: _ClassVar[PoolingParameter.PoolMethod]
     MAX: PoolingParameter.PoolMethod
     AVE: PoolingParameter.PoolMethod
     STOCHASTIC: PoolingParameter.PoolMethod
+    AVE_EXC_PAD: PoolingParameter.PoolMethod
+    AVE_TF: PoolingParameter.PoolMethod
+    MDS: PoolingParameter.PoolMethod
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[PoolingParameter.Engine]
@@ -1240,6 +1652,24 @@ class PoolingParameter(_message.Message):
         FLOOR: _ClassVar[PoolingParameter.RoundMode]
     CEIL: PoolingParameter.RoundMode
     FLOOR: PoolingParameter.RoundMode
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[PoolingParameter.SaturateMethod]
+        Unsigned: _ClassVar[PoolingParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[PoolingParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[PoolingParameter.SaturateMethod]
+    Signed: PoolingParameter.SaturateMethod
+    Unsigned: PoolingParameter.SaturateMethod
+    Signed_8bit: PoolingParameter.SaturateMethod
+    Unsigned_8bit: PoolingParameter.SaturateMethod
+    class QuantizeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        tflite: _ClassVar[PoolingParameter.QuantizeMethod]
+        ONNX: _ClassVar[PoolingParameter.QuantizeMethod]
+        Caffe2: _ClassVar[PoolingParameter.QuantizeMethod]
+    tflite: PoolingParameter.QuantizeMethod
+    ONNX: PoolingParameter.QuantizeMethod
+    Caffe2: PoolingParameter.QuantizeMethod
     POOL_FIELD_NUMBER: _ClassVar[int]
     KERNEL_SIZE_FIELD_NUMBER: _ClassVar[int]
     STRIDE_FIELD_NUMBER: _ClassVar[int]
@@ -1257,9 +1687,25 @@ class PoolingParameter(_message.Message):
     PAD_3D_FIELD_NUMBER: _ClassVar[int]
     KERNEL_SIZE_3D_FIELD_NUMBER: _ClassVar[int]
     STRIDE_3D_FIELD_NUMBER: _ClassVar[int]
+    PAD_T_FIELD_NUMBER: _ClassVar[int]
+    PAD_B_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SHIFT_INSTEAD_DIVISION_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_METHOD_FIELD_NUMBER: _ClassVar[int]
     TORCH_POOLING_FIELD_NUMBER: _ClassVar[int]
-    AVG_INCLUDE_PAD_FIELD_NUMBER: _ClassVar[int]
     CEIL_MODE_FIELD_NUMBER: _ClassVar[int]
+    PAD_L_FIELD_NUMBER: _ClassVar[int]
+    PAD_R_FIELD_NUMBER: _ClassVar[int]
+    AVG_INCLUDE_PAD_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    TEMPORAL_STRIDE_FIELD_NUMBER: _ClassVar[int]
+    TEMPORAL_PAD_FIELD_NUMBER: _ClassVar[int]
+    PAD_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DILATION_FIELD_NUMBER: _ClassVar[int]
     pool: PoolingParameter.PoolMethod
     kernel_size: int
     stride: int
@@ -1277,20 +1723,58 @@ class PoolingParameter(_message.Message):
     pad_3d: _containers.RepeatedScalarFieldContainer[int]
     kernel_size_3d: _containers.RepeatedScalarFieldContainer[int]
     stride_3d: _containers.RepeatedScalarFieldContainer[int]
+    pad_t: int
+    pad_b: int
+    output_shift_instead_division: int
+    saturate: PoolingParameter.SaturateMethod
+    input_scale: float
+    output_scale: float
+    input_zero_point: int
+    output_zero_point: int
+    quantize_method: PoolingParameter.QuantizeMethod
     torch_pooling: bool
-    avg_include_pad: bool
     ceil_mode: bool
-    def __init__(self, pool: _Optional[_Union[PoolingParameter.PoolMethod, str]] = ..., kernel_size: _Optional[int] = ..., stride: _Optional[int] = ..., pad: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., engine: _Optional[_Union[PoolingParameter.Engine, str]] = ..., global_pooling: bool = ..., round_mode: _Optional[_Union[PoolingParameter.RoundMode, str]] = ..., axis: _Optional[int] = ..., pad_3d: _Optional[_Iterable[int]] = ..., kernel_size_3d: _Optional[_Iterable[int]] = ..., stride_3d: _Optional[_Iterable[int]] = ..., torch_pooling: bool = ..., avg_include_pad: bool = ..., ceil_mode: bool = ...) -> None: ...
+    pad_l: int
+    pad_r: int
+    avg_include_pad: bool
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    pad_type: int
+    dilation: int
+    def __init__(self, pool: _Optional[_Union[PoolingParameter.PoolMethod, str]] = ..., kernel_size: _Optional[int] = ..., stride: _Optional[int] = ..., pad: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., engine: _Optional[_Union[PoolingParameter.Engine, str]] = ..., global_pooling: bool = ..., round_mode: _Optional[_Union[PoolingParameter.RoundMode, str]] = ..., axis: _Optional[int] = ..., pad_3d: _Optional[_Iterable[int]] = ..., kernel_size_3d: _Optional[_Iterable[int]] = ..., stride_3d: _Optional[_Iterable[int]] = ..., pad_t: _Optional[int] = ..., pad_b: _Optional[int] = ..., output_shift_instead_division: _Optional[int] = ..., saturate: _Optional[_Union[PoolingParameter.SaturateMethod, str]] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ..., input_zero_point: _Optional[int] = ..., output_zero_point: _Optional[int] = ..., quantize_method: _Optional[_Union[PoolingParameter.QuantizeMethod, str]] = ..., torch_pooling: bool = ..., ceil_mode: bool = ..., pad_l: _Optional[int] = ..., pad_r: _Optional[int] = ..., avg_include_pad: bool = ..., kernel_depth: _Optional[int] = ..., temporal_stride: _Optional[int] = ..., temporal_pad: _Optional[int] = ..., pad_type: _Optional[int] = ..., dilation: _Optional[int] = ...) -> None: ...
 
 class PowerParameter(_message.Message):
-    __slots__ = ("power", "scale", "shift")
+    __slots__ = ("power", "scale", "shift", "saturate", "quantize_method")
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[PowerParameter.SaturateMethod]
+        Unsigned: _ClassVar[PowerParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[PowerParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[PowerParameter.SaturateMethod]
+    Signed: PowerParameter.SaturateMethod
+    Unsigned: PowerParameter.SaturateMethod
+    Signed_8bit: PowerParameter.SaturateMethod
+    Unsigned_8bit: PowerParameter.SaturateMethod
+    class QuantizeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        tflite: _ClassVar[PowerParameter.QuantizeMethod]
+        ONNX: _ClassVar[PowerParameter.QuantizeMethod]
+        Caffe2: _ClassVar[PowerParameter.QuantizeMethod]
+    tflite: PowerParameter.QuantizeMethod
+    ONNX: PowerParameter.QuantizeMethod
+    Caffe2: PowerParameter.QuantizeMethod
     POWER_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_METHOD_FIELD_NUMBER: _ClassVar[int]
     power: float
     scale: float
     shift: float
-    def __init__(self, power: _Optional[float] = ..., scale: _Optional[float] = ..., shift: _Optional[float] = ...) -> None: ...
+    saturate: PowerParameter.SaturateMethod
+    quantize_method: PowerParameter.QuantizeMethod
+    def __init__(self, power: _Optional[float] = ..., scale: _Optional[float] = ..., shift: _Optional[float] = ..., saturate: _Optional[_Union[PowerParameter.SaturateMethod, str]] = ..., quantize_method: _Optional[_Union[PowerParameter.QuantizeMethod, str]] = ...) -> None: ...
 
 class PythonParameter(_message.Message):
     __slots__ = ("module", "layer", "param_str", "share_in_parallel")
@@ -1305,18 +1789,34 @@ class PythonParameter(_message.Message):
     def __init__(self, module: _Optional[str] = ..., layer: _Optional[str] = ..., param_str: _Optional[str] = ..., share_in_parallel: bool = ...) -> None: ...
 
 class RecurrentParameter(_message.Message):
-    __slots__ = ("num_output", "weight_filler", "bias_filler", "debug_info", "expose_hidden")
+    __slots__ = ("num_output", "weight_filler", "bias_filler", "debug_info", "expose_hidden", "tf_rnn", "linear_before_reset", "direction", "activation_alpha", "activation_beta", "activations", "default_initial", "continue_recur")
     NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
     BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
     DEBUG_INFO_FIELD_NUMBER: _ClassVar[int]
     EXPOSE_HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    TF_RNN_FIELD_NUMBER: _ClassVar[int]
+    LINEAR_BEFORE_RESET_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_ALPHA_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_BETA_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_INITIAL_FIELD_NUMBER: _ClassVar[int]
+    CONTINUE_RECUR_FIELD_NUMBER: _ClassVar[int]
     num_output: int
     weight_filler: FillerParameter
     bias_filler: FillerParameter
     debug_info: bool
     expose_hidden: bool
-    def __init__(self, num_output: _Optional[int] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., debug_info: bool = ..., expose_hidden: bool = ...) -> None: ...
+    tf_rnn: bool
+    linear_before_reset: int
+    direction: str
+    activation_alpha: _containers.RepeatedScalarFieldContainer[float]
+    activation_beta: _containers.RepeatedScalarFieldContainer[float]
+    activations: _containers.RepeatedScalarFieldContainer[str]
+    default_initial: bool
+    continue_recur: bool
+    def __init__(self, num_output: _Optional[int] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., debug_info: bool = ..., expose_hidden: bool = ..., tf_rnn: bool = ..., linear_before_reset: _Optional[int] = ..., direction: _Optional[str] = ..., activation_alpha: _Optional[_Iterable[float]] = ..., activation_beta: _Optional[_Iterable[float]] = ..., activations: _Optional[_Iterable[str]] = ..., default_initial: bool = ..., continue_recur: bool = ...) -> None: ...
 
 class ReductionParameter(_message.Message):
     __slots__ = ("operation", "axis", "coeff", "dim_0", "dim_1", "dim_2", "dim_3", "keepdim")
@@ -1363,7 +1863,7 @@ class ReductionParameter(_message.Message):
     def __init__(self, operation: _Optional[_Union[ReductionParameter.ReductionOp, str]] = ..., axis: _Optional[int] = ..., coeff: _Optional[float] = ..., dim_0: _Optional[int] = ..., dim_1: _Optional[int] = ..., dim_2: _Optional[int] = ..., dim_3: _Optional[int] = ..., keepdim: _Optional[int] = ...) -> None: ...
 
 class ReLUParameter(_message.Message):
-    __slots__ = ("negative_slope", "engine", "fuse")
+    __slots__ = ("negative_slope", "engine", "fuse", "saturate", "maximum", "minimum", "input_scale", "output_scale", "input_zero_point", "output_zero_point", "relu6")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[ReLUParameter.Engine]
@@ -1376,13 +1876,39 @@ class ReLUParameter(_message.Message):
     CUDNN: ReLUParameter.Engine
     MKL2017: ReLUParameter.Engine
     MKLDNN: ReLUParameter.Engine
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[ReLUParameter.SaturateMethod]
+        Unsigned: _ClassVar[ReLUParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[ReLUParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[ReLUParameter.SaturateMethod]
+    Signed: ReLUParameter.SaturateMethod
+    Unsigned: ReLUParameter.SaturateMethod
+    Signed_8bit: ReLUParameter.SaturateMethod
+    Unsigned_8bit: ReLUParameter.SaturateMethod
     NEGATIVE_SLOPE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     FUSE_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    RELU6_FIELD_NUMBER: _ClassVar[int]
     negative_slope: float
     engine: ReLUParameter.Engine
     fuse: bool
-    def __init__(self, negative_slope: _Optional[float] = ..., engine: _Optional[_Union[ReLUParameter.Engine, str]] = ..., fuse: bool = ...) -> None: ...
+    saturate: ReLUParameter.SaturateMethod
+    maximum: float
+    minimum: float
+    input_scale: float
+    output_scale: float
+    input_zero_point: int
+    output_zero_point: int
+    relu6: bool
+    def __init__(self, negative_slope: _Optional[float] = ..., engine: _Optional[_Union[ReLUParameter.Engine, str]] = ..., fuse: bool = ..., saturate: _Optional[_Union[ReLUParameter.SaturateMethod, str]] = ..., maximum: _Optional[float] = ..., minimum: _Optional[float] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ..., input_zero_point: _Optional[int] = ..., output_zero_point: _Optional[int] = ..., relu6: bool = ...) -> None: ...
 
 class ReshapeParameter(_message.Message):
     __slots__ = ("shape", "axis", "num_axes", "pixelshuffler")
@@ -1397,21 +1923,25 @@ class ReshapeParameter(_message.Message):
     def __init__(self, shape: _Optional[_Union[BlobShape, _Mapping]] = ..., axis: _Optional[int] = ..., num_axes: _Optional[int] = ..., pixelshuffler: _Optional[int] = ...) -> None: ...
 
 class ScaleParameter(_message.Message):
-    __slots__ = ("axis", "num_axes", "filler", "bias_term", "bias_filler")
+    __slots__ = ("axis", "num_axes", "filler", "bias_term", "bias_filler", "dis_mode", "gen_mode")
     AXIS_FIELD_NUMBER: _ClassVar[int]
     NUM_AXES_FIELD_NUMBER: _ClassVar[int]
     FILLER_FIELD_NUMBER: _ClassVar[int]
     BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
     BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    DIS_MODE_FIELD_NUMBER: _ClassVar[int]
+    GEN_MODE_FIELD_NUMBER: _ClassVar[int]
     axis: int
     num_axes: int
     filler: FillerParameter
     bias_term: bool
     bias_filler: FillerParameter
-    def __init__(self, axis: _Optional[int] = ..., num_axes: _Optional[int] = ..., filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_term: bool = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
+    dis_mode: bool
+    gen_mode: bool
+    def __init__(self, axis: _Optional[int] = ..., num_axes: _Optional[int] = ..., filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_term: bool = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., dis_mode: bool = ..., gen_mode: bool = ...) -> None: ...
 
 class SigmoidParameter(_message.Message):
-    __slots__ = ("engine",)
+    __slots__ = ("engine", "input_scale", "output_scale", "input_zero_point", "output_zero_point", "saturate")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[SigmoidParameter.Engine]
@@ -1420,9 +1950,29 @@ class SigmoidParameter(_message.Message):
     DEFAULT: SigmoidParameter.Engine
     CAFFE: SigmoidParameter.Engine
     CUDNN: SigmoidParameter.Engine
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[SigmoidParameter.SaturateMethod]
+        Unsigned: _ClassVar[SigmoidParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[SigmoidParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[SigmoidParameter.SaturateMethod]
+    Signed: SigmoidParameter.SaturateMethod
+    Unsigned: SigmoidParameter.SaturateMethod
+    Signed_8bit: SigmoidParameter.SaturateMethod
+    Unsigned_8bit: SigmoidParameter.SaturateMethod
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
     engine: SigmoidParameter.Engine
-    def __init__(self, engine: _Optional[_Union[SigmoidParameter.Engine, str]] = ...) -> None: ...
+    input_scale: float
+    output_scale: float
+    input_zero_point: int
+    output_zero_point: int
+    saturate: SigmoidParameter.SaturateMethod
+    def __init__(self, engine: _Optional[_Union[SigmoidParameter.Engine, str]] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ..., input_zero_point: _Optional[int] = ..., output_zero_point: _Optional[int] = ..., saturate: _Optional[_Union[SigmoidParameter.SaturateMethod, str]] = ...) -> None: ...
 
 class SliceParameter(_message.Message):
     __slots__ = ("slice_dim", "slice_point", "axis")
@@ -1435,7 +1985,7 @@ class SliceParameter(_message.Message):
     def __init__(self, slice_dim: _Optional[int] = ..., slice_point: _Optional[_Iterable[int]] = ..., axis: _Optional[int] = ...) -> None: ...
 
 class SoftmaxParameter(_message.Message):
-    __slots__ = ("engine", "axis")
+    __slots__ = ("engine", "axis", "input_scale", "output_scale", "input_zero_point", "output_zero_point", "saturate")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[SoftmaxParameter.Engine]
@@ -1444,11 +1994,31 @@ class SoftmaxParameter(_message.Message):
     DEFAULT: SoftmaxParameter.Engine
     CAFFE: SoftmaxParameter.Engine
     CUDNN: SoftmaxParameter.Engine
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[SoftmaxParameter.SaturateMethod]
+        Unsigned: _ClassVar[SoftmaxParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[SoftmaxParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[SoftmaxParameter.SaturateMethod]
+    Signed: SoftmaxParameter.SaturateMethod
+    Unsigned: SoftmaxParameter.SaturateMethod
+    Signed_8bit: SoftmaxParameter.SaturateMethod
+    Unsigned_8bit: SoftmaxParameter.SaturateMethod
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     AXIS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
     engine: SoftmaxParameter.Engine
     axis: int
-    def __init__(self, engine: _Optional[_Union[SoftmaxParameter.Engine, str]] = ..., axis: _Optional[int] = ...) -> None: ...
+    input_scale: float
+    output_scale: float
+    input_zero_point: int
+    output_zero_point: int
+    saturate: SoftmaxParameter.SaturateMethod
+    def __init__(self, engine: _Optional[_Union[SoftmaxParameter.Engine, str]] = ..., axis: _Optional[int] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ..., input_zero_point: _Optional[int] = ..., output_zero_point: _Optional[int] = ..., saturate: _Optional[_Union[SoftmaxParameter.SaturateMethod, str]] = ...) -> None: ...
 
 class SwishParameter(_message.Message):
     __slots__ = ("beta",)
@@ -1533,9 +2103,13 @@ class SPPParameter(_message.Message):
         MAX: _ClassVar[SPPParameter.PoolMethod]
         AVE: _ClassVar[SPPParameter.PoolMethod]
         STOCHASTIC: _ClassVar[SPPParameter.PoolMethod]
+        AVE_EXC_PAD: _ClassVar[SPPParameter.PoolMethod]
+        AVE_TF: _ClassVar[SPPParameter.PoolMethod]
     MAX: SPPParameter.PoolMethod
     AVE: SPPParameter.PoolMethod
     STOCHASTIC: SPPParameter.PoolMethod
+    AVE_EXC_PAD: SPPParameter.PoolMethod
+    AVE_TF: SPPParameter.PoolMethod
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[SPPParameter.Engine]
@@ -1553,7 +2127,7 @@ class SPPParameter(_message.Message):
     def __init__(self, pyramid_height: _Optional[int] = ..., pool: _Optional[_Union[SPPParameter.PoolMethod, str]] = ..., engine: _Optional[_Union[SPPParameter.Engine, str]] = ...) -> None: ...
 
 class V1LayerParameter(_message.Message):
-    __slots__ = ("layer", "bottom", "top", "name", "type", "blobs", "blobs_lr", "weight_decay", "concat_param", "convolution_param", "data_param", "dropout_param", "hdf5_data_param", "hdf5_output_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "pooling_param", "window_data_param", "power_param", "memory_data_param", "argmax_param", "eltwise_param", "threshold_param", "dummy_data_param", "accuracy_param", "hinge_loss_param", "relu_param", "slice_param", "include", "exclude", "mvn_param", "loss_weight", "transform_param", "tanh_param", "sigmoid_param", "softmax_param", "contrastive_loss_param", "exp_param", "loss_param", "upsample_param", "DepthwiseConvolution_parameter", "clip_param", "tile_param", "roi_pooling_param", "prior_box_param", "detection_output_param", "relu6_param", "reduction_param", "resize_nearest_param", "group_norm_param", "embed_param", "bias_param", "param", "blob_share_mode")
+    __slots__ = ("layer", "bottom", "top", "name", "type", "blobs", "blobs_lr", "weight_decay", "concat_param", "convolution_param", "data_param", "dropout_param", "hdf5_data_param", "hdf5_output_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "pooling_param", "window_data_param", "power_param", "memory_data_param", "argmax_param", "eltwise_param", "threshold_param", "dummy_data_param", "accuracy_param", "hinge_loss_param", "relu_param", "slice_param", "include", "exclude", "mvn_param", "loss_weight", "transform_param", "tanh_param", "sigmoid_param", "softmax_param", "contrastive_loss_param", "exp_param", "loss_param", "upsample_param", "DepthwiseConvolution_parameter", "clip_param", "tile_param", "roi_pooling_param", "prior_box_param", "detection_output_param", "relu6_param", "reduction_param", "resize_nearest_param", "group_norm_param", "embed_param", "bias_param", "param", "blob_share_mode", "bn_param")
     class LayerType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         NONE: _ClassVar[V1LayerParameter.LayerType]
@@ -1603,6 +2177,9 @@ class V1LayerParameter(_message.Message):
         CLIP: _ClassVar[V1LayerParameter.LayerType]
         DETECTIONOUTPUT: _ClassVar[V1LayerParameter.LayerType]
         UPSAMPLE: _ClassVar[V1LayerParameter.LayerType]
+        BN: _ClassVar[V1LayerParameter.LayerType]
+        CONVOLUTION3D: _ClassVar[V1LayerParameter.LayerType]
+        POOLING3D: _ClassVar[V1LayerParameter.LayerType]
     NONE: V1LayerParameter.LayerType
     ABSVAL: V1LayerParameter.LayerType
     ACCURACY: V1LayerParameter.LayerType
@@ -1650,6 +2227,9 @@ class V1LayerParameter(_message.Message):
     CLIP: V1LayerParameter.LayerType
     DETECTIONOUTPUT: V1LayerParameter.LayerType
     UPSAMPLE: V1LayerParameter.LayerType
+    BN: V1LayerParameter.LayerType
+    CONVOLUTION3D: V1LayerParameter.LayerType
+    POOLING3D: V1LayerParameter.LayerType
     class DimCheckMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STRICT: _ClassVar[V1LayerParameter.DimCheckMode]
@@ -1712,6 +2292,7 @@ class V1LayerParameter(_message.Message):
     BIAS_PARAM_FIELD_NUMBER: _ClassVar[int]
     PARAM_FIELD_NUMBER: _ClassVar[int]
     BLOB_SHARE_MODE_FIELD_NUMBER: _ClassVar[int]
+    BN_PARAM_FIELD_NUMBER: _ClassVar[int]
     layer: V0LayerParameter
     bottom: _containers.RepeatedScalarFieldContainer[str]
     top: _containers.RepeatedScalarFieldContainer[str]
@@ -1768,7 +2349,8 @@ class V1LayerParameter(_message.Message):
     bias_param: BiasParameter
     param: _containers.RepeatedScalarFieldContainer[str]
     blob_share_mode: _containers.RepeatedScalarFieldContainer[V1LayerParameter.DimCheckMode]
-    def __init__(self, layer: _Optional[_Union[V0LayerParameter, _Mapping]] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., name: _Optional[str] = ..., type: _Optional[_Union[V1LayerParameter.LayerType, str]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., blobs_lr: _Optional[_Iterable[float]] = ..., weight_decay: _Optional[_Iterable[float]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., upsample_param: _Optional[_Union[UpsampleParameter, _Mapping]] = ..., DepthwiseConvolution_parameter: _Optional[_Union[DepthwiseConvolutionParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., roi_pooling_param: _Optional[_Union[ROIPoolingParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., relu6_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., resize_nearest_param: _Optional[_Union[ResizeNearestParameter, _Mapping]] = ..., group_norm_param: _Optional[_Union[GroupNormParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., param: _Optional[_Iterable[str]] = ..., blob_share_mode: _Optional[_Iterable[_Union[V1LayerParameter.DimCheckMode, str]]] = ...) -> None: ...
+    bn_param: BNParameter
+    def __init__(self, layer: _Optional[_Union[V0LayerParameter, _Mapping]] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., name: _Optional[str] = ..., type: _Optional[_Union[V1LayerParameter.LayerType, str]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., blobs_lr: _Optional[_Iterable[float]] = ..., weight_decay: _Optional[_Iterable[float]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., upsample_param: _Optional[_Union[UpsampleParameter, _Mapping]] = ..., DepthwiseConvolution_parameter: _Optional[_Union[DepthwiseConvolutionParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., roi_pooling_param: _Optional[_Union[ROIPoolingParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., relu6_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., resize_nearest_param: _Optional[_Union[ResizeNearestParameter, _Mapping]] = ..., group_norm_param: _Optional[_Union[GroupNormParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., param: _Optional[_Iterable[str]] = ..., blob_share_mode: _Optional[_Iterable[_Union[V1LayerParameter.DimCheckMode, str]]] = ..., bn_param: _Optional[_Union[BNParameter, _Mapping]] = ...) -> None: ...
 
 class V0LayerParameter(_message.Message):
     __slots__ = ("name", "type", "num_output", "biasterm", "weight_filler", "bias_filler", "pad", "kernelsize", "group", "stride", "pool", "dropout_ratio", "local_size", "alpha", "beta", "source", "scale", "meanfile", "batchsize", "cropsize", "mirror", "k", "blobs", "blobs_lr", "weight_decay", "rand_skip", "det_fg_threshold", "det_bg_threshold", "det_fg_fraction", "det_context_pad", "det_crop_mode", "new_num", "new_channels", "new_height", "new_width", "shuffle_images", "concat_dim", "hdf5_output_param")
@@ -1777,9 +2359,13 @@ class V0LayerParameter(_message.Message):
         MAX: _ClassVar[V0LayerParameter.PoolMethod]
         AVE: _ClassVar[V0LayerParameter.PoolMethod]
         STOCHASTIC: _ClassVar[V0LayerParameter.PoolMethod]
+        AVE_EXC_PAD: _ClassVar[V0LayerParameter.PoolMethod]
+        AVE_TF: _ClassVar[V0LayerParameter.PoolMethod]
     MAX: V0LayerParameter.PoolMethod
     AVE: V0LayerParameter.PoolMethod
     STOCHASTIC: V0LayerParameter.PoolMethod
+    AVE_EXC_PAD: V0LayerParameter.PoolMethod
+    AVE_TF: V0LayerParameter.PoolMethod
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
@@ -1977,7 +2563,7 @@ class AnnotationGroup(_message.Message):
     def __init__(self, group_label: _Optional[int] = ..., annotation: _Optional[_Iterable[_Union[Annotation, _Mapping]]] = ...) -> None: ...
 
 class ResizeParameter(_message.Message):
-    __slots__ = ("prob", "resize_mode", "height", "width", "pad_mode", "pad_value", "interp_mode", "height_scale", "width_scale", "center_object", "max_angle")
+    __slots__ = ("prob", "resize_mode", "height", "width", "pad_mode", "pad_value", "interp_mode", "height_scale", "width_scale", "jitter", "center_object", "max_angle")
     class Resize_mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         WARP: _ClassVar[ResizeParameter.Resize_mode]
@@ -2015,6 +2601,7 @@ class ResizeParameter(_message.Message):
     INTERP_MODE_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_SCALE_FIELD_NUMBER: _ClassVar[int]
     WIDTH_SCALE_FIELD_NUMBER: _ClassVar[int]
+    JITTER_FIELD_NUMBER: _ClassVar[int]
     CENTER_OBJECT_FIELD_NUMBER: _ClassVar[int]
     MAX_ANGLE_FIELD_NUMBER: _ClassVar[int]
     prob: float
@@ -2026,9 +2613,10 @@ class ResizeParameter(_message.Message):
     interp_mode: _containers.RepeatedScalarFieldContainer[ResizeParameter.Interp_mode]
     height_scale: int
     width_scale: int
+    jitter: float
     center_object: bool
     max_angle: float
-    def __init__(self, prob: _Optional[float] = ..., resize_mode: _Optional[_Union[ResizeParameter.Resize_mode, str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., pad_mode: _Optional[_Union[ResizeParameter.Pad_mode, str]] = ..., pad_value: _Optional[_Iterable[float]] = ..., interp_mode: _Optional[_Iterable[_Union[ResizeParameter.Interp_mode, str]]] = ..., height_scale: _Optional[int] = ..., width_scale: _Optional[int] = ..., center_object: bool = ..., max_angle: _Optional[float] = ...) -> None: ...
+    def __init__(self, prob: _Optional[float] = ..., resize_mode: _Optional[_Union[ResizeParameter.Resize_mode, str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., pad_mode: _Optional[_Union[ResizeParameter.Pad_mode, str]] = ..., pad_value: _Optional[_Iterable[float]] = ..., interp_mode: _Optional[_Iterable[_Union[ResizeParameter.Interp_mode, str]]] = ..., height_scale: _Optional[int] = ..., width_scale: _Optional[int] = ..., jitter: _Optional[float] = ..., center_object: bool = ..., max_angle: _Optional[float] = ...) -> None: ...
 
 class SaltPepperParameter(_message.Message):
     __slots__ = ("fraction", "value")
@@ -2173,7 +2761,7 @@ class SaveOutputParameter(_message.Message):
     def __init__(self, output_directory: _Optional[str] = ..., output_name_prefix: _Optional[str] = ..., output_format: _Optional[str] = ..., label_map_file: _Optional[str] = ..., name_size_file: _Optional[str] = ..., num_test_image: _Optional[int] = ..., resize_param: _Optional[_Union[ResizeParameter, _Mapping]] = ...) -> None: ...
 
 class DetectionOutputParameter(_message.Message):
-    __slots__ = ("num_classes", "share_location", "background_label_id", "nms_param", "save_output_param", "code_type", "keep_top_k", "variance_encoded_in_target", "confidence_threshold", "visualize", "visualize_threshold", "save_file", "engine")
+    __slots__ = ("num_classes", "share_location", "background_label_id", "nms_param", "save_output_param", "code_type", "keep_top_k", "variance_encoded_in_target", "confidence_threshold", "visualize", "visualize_threshold", "save_file", "engine", "objectness_score", "ratio_permute", "ratio0", "ratio1", "ratio2", "ratio3", "ratio4", "ratio5", "no_permute", "nbottom", "tflite_detection", "tflite_use_regular_nms", "max_classes_per_detection", "scale_xywh", "arm_conf_no_concat", "arm_loc_no_concat")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[DetectionOutputParameter.Engine]
@@ -2195,6 +2783,22 @@ class DetectionOutputParameter(_message.Message):
     VISUALIZE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     SAVE_FILE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    OBJECTNESS_SCORE_FIELD_NUMBER: _ClassVar[int]
+    RATIO_PERMUTE_FIELD_NUMBER: _ClassVar[int]
+    RATIO0_FIELD_NUMBER: _ClassVar[int]
+    RATIO1_FIELD_NUMBER: _ClassVar[int]
+    RATIO2_FIELD_NUMBER: _ClassVar[int]
+    RATIO3_FIELD_NUMBER: _ClassVar[int]
+    RATIO4_FIELD_NUMBER: _ClassVar[int]
+    RATIO5_FIELD_NUMBER: _ClassVar[int]
+    NO_PERMUTE_FIELD_NUMBER: _ClassVar[int]
+    NBOTTOM_FIELD_NUMBER: _ClassVar[int]
+    TFLITE_DETECTION_FIELD_NUMBER: _ClassVar[int]
+    TFLITE_USE_REGULAR_NMS_FIELD_NUMBER: _ClassVar[int]
+    MAX_CLASSES_PER_DETECTION_FIELD_NUMBER: _ClassVar[int]
+    SCALE_XYWH_FIELD_NUMBER: _ClassVar[int]
+    ARM_CONF_NO_CONCAT_FIELD_NUMBER: _ClassVar[int]
+    ARM_LOC_NO_CONCAT_FIELD_NUMBER: _ClassVar[int]
     num_classes: int
     share_location: bool
     background_label_id: int
@@ -2208,7 +2812,23 @@ class DetectionOutputParameter(_message.Message):
     visualize_threshold: float
     save_file: str
     engine: DetectionOutputParameter.Engine
-    def __init__(self, num_classes: _Optional[int] = ..., share_location: bool = ..., background_label_id: _Optional[int] = ..., nms_param: _Optional[_Union[NonMaximumSuppressionParameter, _Mapping]] = ..., save_output_param: _Optional[_Union[SaveOutputParameter, _Mapping]] = ..., code_type: _Optional[_Union[PriorBoxParameter.CodeType, str]] = ..., keep_top_k: _Optional[int] = ..., variance_encoded_in_target: bool = ..., confidence_threshold: _Optional[float] = ..., visualize: bool = ..., visualize_threshold: _Optional[float] = ..., save_file: _Optional[str] = ..., engine: _Optional[_Union[DetectionOutputParameter.Engine, str]] = ...) -> None: ...
+    objectness_score: float
+    ratio_permute: bool
+    ratio0: int
+    ratio1: int
+    ratio2: int
+    ratio3: int
+    ratio4: int
+    ratio5: int
+    no_permute: bool
+    nbottom: int
+    tflite_detection: bool
+    tflite_use_regular_nms: bool
+    max_classes_per_detection: int
+    scale_xywh: _containers.RepeatedScalarFieldContainer[float]
+    arm_conf_no_concat: bool
+    arm_loc_no_concat: bool
+    def __init__(self, num_classes: _Optional[int] = ..., share_location: bool = ..., background_label_id: _Optional[int] = ..., nms_param: _Optional[_Union[NonMaximumSuppressionParameter, _Mapping]] = ..., save_output_param: _Optional[_Union[SaveOutputParameter, _Mapping]] = ..., code_type: _Optional[_Union[PriorBoxParameter.CodeType, str]] = ..., keep_top_k: _Optional[int] = ..., variance_encoded_in_target: bool = ..., confidence_threshold: _Optional[float] = ..., visualize: bool = ..., visualize_threshold: _Optional[float] = ..., save_file: _Optional[str] = ..., engine: _Optional[_Union[DetectionOutputParameter.Engine, str]] = ..., objectness_score: _Optional[float] = ..., ratio_permute: bool = ..., ratio0: _Optional[int] = ..., ratio1: _Optional[int] = ..., ratio2: _Optional[int] = ..., ratio3: _Optional[int] = ..., ratio4: _Optional[int] = ..., ratio5: _Optional[int] = ..., no_permute: bool = ..., nbottom: _Optional[int] = ..., tflite_detection: bool = ..., tflite_use_regular_nms: bool = ..., max_classes_per_detection: _Optional[int] = ..., scale_xywh: _Optional[_Iterable[float]] = ..., arm_conf_no_concat: bool = ..., arm_loc_no_concat: bool = ...) -> None: ...
 
 class MultiBoxLossParameter(_message.Message):
     __slots__ = ("loc_loss_type", "conf_loss_type", "loc_weight", "num_classes", "share_location", "match_type", "overlap_threshold", "use_prior_for_matching", "background_label_id", "use_difficult_gt", "do_neg_mining", "neg_pos_ratio", "neg_overlap", "code_type", "encode_variance_in_target", "map_object_to_agnostic", "ignore_cross_boundary_bbox", "bp_inside", "mining_type", "nms_param", "sample_size", "use_prior_for_nms", "ignore_difficult_gt")
@@ -2287,16 +2907,18 @@ class MultiBoxLossParameter(_message.Message):
     def __init__(self, loc_loss_type: _Optional[_Union[MultiBoxLossParameter.LocLossType, str]] = ..., conf_loss_type: _Optional[_Union[MultiBoxLossParameter.ConfLossType, str]] = ..., loc_weight: _Optional[float] = ..., num_classes: _Optional[int] = ..., share_location: bool = ..., match_type: _Optional[_Union[MultiBoxLossParameter.MatchType, str]] = ..., overlap_threshold: _Optional[float] = ..., use_prior_for_matching: bool = ..., background_label_id: _Optional[int] = ..., use_difficult_gt: bool = ..., do_neg_mining: bool = ..., neg_pos_ratio: _Optional[float] = ..., neg_overlap: _Optional[float] = ..., code_type: _Optional[_Union[PriorBoxParameter.CodeType, str]] = ..., encode_variance_in_target: bool = ..., map_object_to_agnostic: bool = ..., ignore_cross_boundary_bbox: bool = ..., bp_inside: bool = ..., mining_type: _Optional[_Union[MultiBoxLossParameter.MiningType, str]] = ..., nms_param: _Optional[_Union[NonMaximumSuppressionParameter, _Mapping]] = ..., sample_size: _Optional[int] = ..., use_prior_for_nms: bool = ..., ignore_difficult_gt: bool = ...) -> None: ...
 
 class NormalizeParameter(_message.Message):
-    __slots__ = ("across_spatial", "scale_filler", "channel_shared", "eps")
+    __slots__ = ("across_spatial", "scale_filler", "channel_shared", "eps", "add_eps_before_sqrt")
     ACROSS_SPATIAL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FILLER_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_SHARED_FIELD_NUMBER: _ClassVar[int]
     EPS_FIELD_NUMBER: _ClassVar[int]
+    ADD_EPS_BEFORE_SQRT_FIELD_NUMBER: _ClassVar[int]
     across_spatial: bool
     scale_filler: FillerParameter
     channel_shared: bool
     eps: float
-    def __init__(self, across_spatial: bool = ..., scale_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., channel_shared: bool = ..., eps: _Optional[float] = ...) -> None: ...
+    add_eps_before_sqrt: bool
+    def __init__(self, across_spatial: bool = ..., scale_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., channel_shared: bool = ..., eps: _Optional[float] = ..., add_eps_before_sqrt: bool = ...) -> None: ...
 
 class PermuteParameter(_message.Message):
     __slots__ = ("order",)
@@ -2305,7 +2927,7 @@ class PermuteParameter(_message.Message):
     def __init__(self, order: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PriorBoxParameter(_message.Message):
-    __slots__ = ("min_size", "max_size", "aspect_ratio", "flip", "clip", "variance", "img_size", "img_h", "img_w", "step", "step_h", "step_w", "offset", "engine", "height", "width")
+    __slots__ = ("min_size", "max_size", "aspect_ratio", "flip", "clip", "variance", "img_size", "img_h", "img_w", "step", "step_h", "step_w", "offset", "engine", "box_width", "box_height", "tf", "yx_order", "keras", "faceboxes", "height", "width", "offset_h", "offset_w")
     class CodeType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         CORNER: _ClassVar[PriorBoxParameter.CodeType]
@@ -2336,8 +2958,16 @@ class PriorBoxParameter(_message.Message):
     STEP_W_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    BOX_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    BOX_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TF_FIELD_NUMBER: _ClassVar[int]
+    YX_ORDER_FIELD_NUMBER: _ClassVar[int]
+    KERAS_FIELD_NUMBER: _ClassVar[int]
+    FACEBOXES_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_H_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_W_FIELD_NUMBER: _ClassVar[int]
     min_size: _containers.RepeatedScalarFieldContainer[float]
     max_size: _containers.RepeatedScalarFieldContainer[float]
     aspect_ratio: _containers.RepeatedScalarFieldContainer[float]
@@ -2352,9 +2982,17 @@ class PriorBoxParameter(_message.Message):
     step_w: float
     offset: float
     engine: PriorBoxParameter.Engine
+    box_width: _containers.RepeatedScalarFieldContainer[float]
+    box_height: _containers.RepeatedScalarFieldContainer[float]
+    tf: bool
+    yx_order: bool
+    keras: bool
+    faceboxes: bool
     height: _containers.RepeatedScalarFieldContainer[float]
     width: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, min_size: _Optional[_Iterable[float]] = ..., max_size: _Optional[_Iterable[float]] = ..., aspect_ratio: _Optional[_Iterable[float]] = ..., flip: bool = ..., clip: bool = ..., variance: _Optional[_Iterable[float]] = ..., img_size: _Optional[int] = ..., img_h: _Optional[int] = ..., img_w: _Optional[int] = ..., step: _Optional[float] = ..., step_h: _Optional[float] = ..., step_w: _Optional[float] = ..., offset: _Optional[float] = ..., engine: _Optional[_Union[PriorBoxParameter.Engine, str]] = ..., height: _Optional[_Iterable[float]] = ..., width: _Optional[_Iterable[float]] = ...) -> None: ...
+    offset_h: float
+    offset_w: float
+    def __init__(self, min_size: _Optional[_Iterable[float]] = ..., max_size: _Optional[_Iterable[float]] = ..., aspect_ratio: _Optional[_Iterable[float]] = ..., flip: bool = ..., clip: bool = ..., variance: _Optional[_Iterable[float]] = ..., img_size: _Optional[int] = ..., img_h: _Optional[int] = ..., img_w: _Optional[int] = ..., step: _Optional[float] = ..., step_h: _Optional[float] = ..., step_w: _Optional[float] = ..., offset: _Optional[float] = ..., engine: _Optional[_Union[PriorBoxParameter.Engine, str]] = ..., box_width: _Optional[_Iterable[float]] = ..., box_height: _Optional[_Iterable[float]] = ..., tf: bool = ..., yx_order: bool = ..., keras: bool = ..., faceboxes: bool = ..., height: _Optional[_Iterable[float]] = ..., width: _Optional[_Iterable[float]] = ..., offset_h: _Optional[float] = ..., offset_w: _Optional[float] = ...) -> None: ...
 
 class VideoDataParameter(_message.Message):
     __slots__ = ("video_type", "device_id", "video_file", "skip_frames")
@@ -2572,7 +3210,7 @@ class BiasChannelParameter(_message.Message):
     def __init__(self, bg_bias: _Optional[float] = ..., fg_bias: _Optional[float] = ..., ignore_label: _Optional[_Iterable[int]] = ..., label_type: _Optional[_Union[BiasChannelParameter.LabelType, str]] = ..., background_label: _Optional[int] = ...) -> None: ...
 
 class BNParameter(_message.Message):
-    __slots__ = ("slope_filler", "bias_filler", "momentum", "eps", "frozen", "engine", "scale_filler", "shift_filler", "bn_mode")
+    __slots__ = ("slope_filler", "bias_filler", "momentum", "eps", "frozen", "engine", "icnet", "scale_filler", "shift_filler", "bn_mode", "moving_average", "decay", "var_eps", "decay_exma")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[BNParameter.Engine]
@@ -2593,19 +3231,29 @@ class BNParameter(_message.Message):
     EPS_FIELD_NUMBER: _ClassVar[int]
     FROZEN_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    ICNET_FIELD_NUMBER: _ClassVar[int]
     SCALE_FILLER_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FILLER_FIELD_NUMBER: _ClassVar[int]
     BN_MODE_FIELD_NUMBER: _ClassVar[int]
+    MOVING_AVERAGE_FIELD_NUMBER: _ClassVar[int]
+    DECAY_FIELD_NUMBER: _ClassVar[int]
+    VAR_EPS_FIELD_NUMBER: _ClassVar[int]
+    DECAY_EXMA_FIELD_NUMBER: _ClassVar[int]
     slope_filler: FillerParameter
     bias_filler: FillerParameter
     momentum: float
     eps: float
     frozen: bool
     engine: BNParameter.Engine
+    icnet: bool
     scale_filler: FillerParameter
     shift_filler: FillerParameter
     bn_mode: BNParameter.BNMode
-    def __init__(self, slope_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., momentum: _Optional[float] = ..., eps: _Optional[float] = ..., frozen: bool = ..., engine: _Optional[_Union[BNParameter.Engine, str]] = ..., scale_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., shift_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bn_mode: _Optional[_Union[BNParameter.BNMode, str]] = ...) -> None: ...
+    moving_average: bool
+    decay: float
+    var_eps: float
+    decay_exma: float
+    def __init__(self, slope_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., momentum: _Optional[float] = ..., eps: _Optional[float] = ..., frozen: bool = ..., engine: _Optional[_Union[BNParameter.Engine, str]] = ..., icnet: bool = ..., scale_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., shift_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bn_mode: _Optional[_Union[BNParameter.BNMode, str]] = ..., moving_average: bool = ..., decay: _Optional[float] = ..., var_eps: _Optional[float] = ..., decay_exma: _Optional[float] = ...) -> None: ...
 
 class DenseCRFParameter(_message.Message):
     __slots__ = ("max_iter", "pos_xy_std", "pos_w", "bi_xy_std", "bi_rgb_std", "bi_w", "output_probability")
@@ -2638,20 +3286,24 @@ class DomainTransformParameter(_message.Message):
     def __init__(self, num_iter: _Optional[int] = ..., spatial_sigma: _Optional[float] = ..., range_sigma: _Optional[float] = ..., min_weight: _Optional[float] = ...) -> None: ...
 
 class InterpParameter(_message.Message):
-    __slots__ = ("height", "width", "zoom_factor", "shrink_factor", "pad_beg", "pad_end")
+    __slots__ = ("height", "width", "zoom_factor", "shrink_factor", "pad_beg", "pad_end", "use_blob_size", "full_zoom_factor")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     ZOOM_FACTOR_FIELD_NUMBER: _ClassVar[int]
     SHRINK_FACTOR_FIELD_NUMBER: _ClassVar[int]
     PAD_BEG_FIELD_NUMBER: _ClassVar[int]
     PAD_END_FIELD_NUMBER: _ClassVar[int]
+    USE_BLOB_SIZE_FIELD_NUMBER: _ClassVar[int]
+    FULL_ZOOM_FACTOR_FIELD_NUMBER: _ClassVar[int]
     height: int
     width: int
     zoom_factor: int
     shrink_factor: int
     pad_beg: int
     pad_end: int
-    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., zoom_factor: _Optional[int] = ..., shrink_factor: _Optional[int] = ..., pad_beg: _Optional[int] = ..., pad_end: _Optional[int] = ...) -> None: ...
+    use_blob_size: bool
+    full_zoom_factor: int
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., zoom_factor: _Optional[int] = ..., shrink_factor: _Optional[int] = ..., pad_beg: _Optional[int] = ..., pad_end: _Optional[int] = ..., use_blob_size: bool = ..., full_zoom_factor: _Optional[int] = ...) -> None: ...
 
 class MatReadParameter(_message.Message):
     __slots__ = ("prefix", "source", "strip", "batch_size")
@@ -3256,7 +3908,7 @@ class FixedParameter(_message.Message):
     def __init__(self, enable: bool = ..., fixed_method: _Optional[_Union[FixedParameter.FixedMethod, str]] = ..., bit_width: _Optional[int] = ..., moving_average_fraction: _Optional[float] = ..., fix_info: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ProposalParameter(_message.Message):
-    __slots__ = ("nms_input_num", "nms_output_num", "stride_h", "stride_w", "nms_iou_th", "min_width", "min_height", "anchor", "feat_stride", "base_size", "min_size", "ratio", "scale", "pre_nms_topn", "post_nms_topn", "nms_thresh")
+    __slots__ = ("nms_input_num", "nms_output_num", "stride_h", "stride_w", "nms_iou_th", "min_width", "min_height", "anchor", "feat_stride", "base_size", "min_size", "ratio", "scale", "pre_nms_topn", "post_nms_topn", "nms_thresh", "anchor_base_size", "anchor_scale", "anchor_ratio", "max_rois", "rpn_min_size", "rpn_nms_thresh")
     class Anchor(_message.Message):
         __slots__ = ("left", "top", "right", "bottom")
         LEFT_FIELD_NUMBER: _ClassVar[int]
@@ -3284,6 +3936,12 @@ class ProposalParameter(_message.Message):
     PRE_NMS_TOPN_FIELD_NUMBER: _ClassVar[int]
     POST_NMS_TOPN_FIELD_NUMBER: _ClassVar[int]
     NMS_THRESH_FIELD_NUMBER: _ClassVar[int]
+    ANCHOR_BASE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ANCHOR_SCALE_FIELD_NUMBER: _ClassVar[int]
+    ANCHOR_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROIS_FIELD_NUMBER: _ClassVar[int]
+    RPN_MIN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    RPN_NMS_THRESH_FIELD_NUMBER: _ClassVar[int]
     nms_input_num: int
     nms_output_num: int
     stride_h: int
@@ -3300,7 +3958,13 @@ class ProposalParameter(_message.Message):
     pre_nms_topn: int
     post_nms_topn: int
     nms_thresh: float
-    def __init__(self, nms_input_num: _Optional[int] = ..., nms_output_num: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., nms_iou_th: _Optional[float] = ..., min_width: _Optional[float] = ..., min_height: _Optional[float] = ..., anchor: _Optional[_Iterable[_Union[ProposalParameter.Anchor, _Mapping]]] = ..., feat_stride: _Optional[int] = ..., base_size: _Optional[int] = ..., min_size: _Optional[int] = ..., ratio: _Optional[_Iterable[float]] = ..., scale: _Optional[_Iterable[float]] = ..., pre_nms_topn: _Optional[int] = ..., post_nms_topn: _Optional[int] = ..., nms_thresh: _Optional[float] = ...) -> None: ...
+    anchor_base_size: int
+    anchor_scale: int
+    anchor_ratio: int
+    max_rois: int
+    rpn_min_size: float
+    rpn_nms_thresh: float
+    def __init__(self, nms_input_num: _Optional[int] = ..., nms_output_num: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., nms_iou_th: _Optional[float] = ..., min_width: _Optional[float] = ..., min_height: _Optional[float] = ..., anchor: _Optional[_Iterable[_Union[ProposalParameter.Anchor, _Mapping]]] = ..., feat_stride: _Optional[int] = ..., base_size: _Optional[int] = ..., min_size: _Optional[int] = ..., ratio: _Optional[_Iterable[float]] = ..., scale: _Optional[_Iterable[float]] = ..., pre_nms_topn: _Optional[int] = ..., post_nms_topn: _Optional[int] = ..., nms_thresh: _Optional[float] = ..., anchor_base_size: _Optional[int] = ..., anchor_scale: _Optional[int] = ..., anchor_ratio: _Optional[int] = ..., max_rois: _Optional[int] = ..., rpn_min_size: _Optional[float] = ..., rpn_nms_thresh: _Optional[float] = ...) -> None: ...
 
 class TilingParameter(_message.Message):
     __slots__ = ("tile_dim",)
@@ -3467,12 +4131,869 @@ class ResizeNearestParameter(_message.Message):
     def __init__(self, height_scale: _Optional[float] = ..., width_scale: _Optional[float] = ...) -> None: ...
 
 class MatMulParameter(_message.Message):
-    __slots__ = ("transpose_a", "transpose_b")
+    __slots__ = ("transpose_a", "transpose_b", "blob_shape")
     TRANSPOSE_A_FIELD_NUMBER: _ClassVar[int]
     TRANSPOSE_B_FIELD_NUMBER: _ClassVar[int]
+    BLOB_SHAPE_FIELD_NUMBER: _ClassVar[int]
     transpose_a: bool
     transpose_b: bool
-    def __init__(self, transpose_a: bool = ..., transpose_b: bool = ...) -> None: ...
+    blob_shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, transpose_a: bool = ..., transpose_b: bool = ..., blob_shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class AccumParameter(_message.Message):
+    __slots__ = ("top_height", "top_width", "size_divisible_by", "have_reference")
+    TOP_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TOP_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    SIZE_DIVISIBLE_BY_FIELD_NUMBER: _ClassVar[int]
+    HAVE_REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    top_height: int
+    top_width: int
+    size_divisible_by: int
+    have_reference: bool
+    def __init__(self, top_height: _Optional[int] = ..., top_width: _Optional[int] = ..., size_divisible_by: _Optional[int] = ..., have_reference: bool = ...) -> None: ...
+
+class BoxesObjParameter(_message.Message):
+    __slots__ = ("cls_thresh", "nms", "box_vote", "cls_indexes")
+    CLS_THRESH_FIELD_NUMBER: _ClassVar[int]
+    NMS_FIELD_NUMBER: _ClassVar[int]
+    BOX_VOTE_FIELD_NUMBER: _ClassVar[int]
+    CLS_INDEXES_FIELD_NUMBER: _ClassVar[int]
+    cls_thresh: float
+    nms: float
+    box_vote: bool
+    cls_indexes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, cls_thresh: _Optional[float] = ..., nms: _Optional[float] = ..., box_vote: bool = ..., cls_indexes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class BroadcastToParameter(_message.Message):
+    __slots__ = ("shape",)
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Corr1dParameter(_message.Message):
+    __slots__ = ("stride", "num_of_shifts")
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    NUM_OF_SHIFTS_FIELD_NUMBER: _ClassVar[int]
+    stride: int
+    num_of_shifts: int
+    def __init__(self, stride: _Optional[int] = ..., num_of_shifts: _Optional[int] = ...) -> None: ...
+
+class CorrelationParameter(_message.Message):
+    __slots__ = ("pad", "kernel_size", "max_displacement", "stride_1", "stride_2", "do_abs", "single_direction", "correlation_type")
+    class CorrelationType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MULTIPLY: _ClassVar[CorrelationParameter.CorrelationType]
+        SUBTRACT: _ClassVar[CorrelationParameter.CorrelationType]
+    MULTIPLY: CorrelationParameter.CorrelationType
+    SUBTRACT: CorrelationParameter.CorrelationType
+    PAD_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_DISPLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_1_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_2_FIELD_NUMBER: _ClassVar[int]
+    DO_ABS_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_TYPE_FIELD_NUMBER: _ClassVar[int]
+    pad: int
+    kernel_size: int
+    max_displacement: int
+    stride_1: int
+    stride_2: int
+    do_abs: bool
+    single_direction: int
+    correlation_type: CorrelationParameter.CorrelationType
+    def __init__(self, pad: _Optional[int] = ..., kernel_size: _Optional[int] = ..., max_displacement: _Optional[int] = ..., stride_1: _Optional[int] = ..., stride_2: _Optional[int] = ..., do_abs: bool = ..., single_direction: _Optional[int] = ..., correlation_type: _Optional[_Union[CorrelationParameter.CorrelationType, str]] = ...) -> None: ...
+
+class CountNonzeroParameter(_message.Message):
+    __slots__ = ("axis", "keepdims")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
+class CropAndResizeParameter(_message.Message):
+    __slots__ = ("crop_h", "crop_w", "extrapolation_value", "data_format")
+    CROP_H_FIELD_NUMBER: _ClassVar[int]
+    CROP_W_FIELD_NUMBER: _ClassVar[int]
+    EXTRAPOLATION_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    crop_h: int
+    crop_w: int
+    extrapolation_value: float
+    data_format: str
+    def __init__(self, crop_h: _Optional[int] = ..., crop_w: _Optional[int] = ..., extrapolation_value: _Optional[float] = ..., data_format: _Optional[str] = ...) -> None: ...
+
+class DeformableConvolutionParameter(_message.Message):
+    __slots__ = ("num_output", "bias_term", "pad", "kernel_size", "group", "stride", "weight_filler", "bias_filler", "pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "engine", "axis", "force_nd_im2col", "dilation", "deformable_group")
+    class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DEFAULT: _ClassVar[DeformableConvolutionParameter.Engine]
+        CAFFE: _ClassVar[DeformableConvolutionParameter.Engine]
+        CUDNN: _ClassVar[DeformableConvolutionParameter.Engine]
+    DEFAULT: DeformableConvolutionParameter.Engine
+    CAFFE: DeformableConvolutionParameter.Engine
+    CUDNN: DeformableConvolutionParameter.Engine
+    NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
+    PAD_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    PAD_H_FIELD_NUMBER: _ClassVar[int]
+    PAD_W_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_H_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_W_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_H_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_W_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    FORCE_ND_IM2COL_FIELD_NUMBER: _ClassVar[int]
+    DILATION_FIELD_NUMBER: _ClassVar[int]
+    DEFORMABLE_GROUP_FIELD_NUMBER: _ClassVar[int]
+    num_output: int
+    bias_term: bool
+    pad: _containers.RepeatedScalarFieldContainer[int]
+    kernel_size: _containers.RepeatedScalarFieldContainer[int]
+    group: int
+    stride: _containers.RepeatedScalarFieldContainer[int]
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    pad_h: int
+    pad_w: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    engine: DeformableConvolutionParameter.Engine
+    axis: int
+    force_nd_im2col: bool
+    dilation: _containers.RepeatedScalarFieldContainer[int]
+    deformable_group: int
+    def __init__(self, num_output: _Optional[int] = ..., bias_term: bool = ..., pad: _Optional[_Iterable[int]] = ..., kernel_size: _Optional[_Iterable[int]] = ..., group: _Optional[int] = ..., stride: _Optional[_Iterable[int]] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., engine: _Optional[_Union[DeformableConvolutionParameter.Engine, str]] = ..., axis: _Optional[int] = ..., force_nd_im2col: bool = ..., dilation: _Optional[_Iterable[int]] = ..., deformable_group: _Optional[int] = ...) -> None: ...
+
+class DeformablePSROIPoolingParameter(_message.Message):
+    __slots__ = ("spatial_scale", "output_dim", "group_size", "pooled_size", "part_size", "sample_per_part", "trans_std", "no_trans")
+    SPATIAL_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_DIM_FIELD_NUMBER: _ClassVar[int]
+    GROUP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    POOLED_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PART_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_PER_PART_FIELD_NUMBER: _ClassVar[int]
+    TRANS_STD_FIELD_NUMBER: _ClassVar[int]
+    NO_TRANS_FIELD_NUMBER: _ClassVar[int]
+    spatial_scale: float
+    output_dim: int
+    group_size: int
+    pooled_size: int
+    part_size: int
+    sample_per_part: int
+    trans_std: float
+    no_trans: bool
+    def __init__(self, spatial_scale: _Optional[float] = ..., output_dim: _Optional[int] = ..., group_size: _Optional[int] = ..., pooled_size: _Optional[int] = ..., part_size: _Optional[int] = ..., sample_per_part: _Optional[int] = ..., trans_std: _Optional[float] = ..., no_trans: bool = ...) -> None: ...
+
+class DepthToSpaceParameter(_message.Message):
+    __slots__ = ("block_size", "data_format")
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    block_size: int
+    data_format: str
+    def __init__(self, block_size: _Optional[int] = ..., data_format: _Optional[str] = ...) -> None: ...
+
+class DownsampleParameter(_message.Message):
+    __slots__ = ("top_height", "top_width")
+    TOP_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TOP_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    top_height: int
+    top_width: int
+    def __init__(self, top_height: _Optional[int] = ..., top_width: _Optional[int] = ...) -> None: ...
+
+class EltwiseAffineParameter(_message.Message):
+    __slots__ = ("slope_filler", "bias_filler", "channel_shared")
+    SLOPE_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_SHARED_FIELD_NUMBER: _ClassVar[int]
+    slope_filler: FillerParameter
+    bias_filler: FillerParameter
+    channel_shared: bool
+    def __init__(self, slope_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., channel_shared: bool = ...) -> None: ...
+
+class ExpandDimsNDParameter(_message.Message):
+    __slots__ = ("axis",)
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, axis: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class FlowWarpParameter(_message.Message):
+    __slots__ = ("fill_value",)
+    class FillParameter(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ZERO: _ClassVar[FlowWarpParameter.FillParameter]
+        NOT_A_NUMBER: _ClassVar[FlowWarpParameter.FillParameter]
+    ZERO: FlowWarpParameter.FillParameter
+    NOT_A_NUMBER: FlowWarpParameter.FillParameter
+    FILL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    fill_value: FlowWarpParameter.FillParameter
+    def __init__(self, fill_value: _Optional[_Union[FlowWarpParameter.FillParameter, str]] = ...) -> None: ...
+
+class FrcnnProposalParameter(_message.Message):
+    __slots__ = ("feat_stride", "config")
+    FEAT_STRIDE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    feat_stride: int
+    config: str
+    def __init__(self, feat_stride: _Optional[int] = ..., config: _Optional[str] = ...) -> None: ...
+
+class GRNParameter(_message.Message):
+    __slots__ = ("bias", "dummy_backward")
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    DUMMY_BACKWARD_FIELD_NUMBER: _ClassVar[int]
+    bias: float
+    dummy_backward: bool
+    def __init__(self, bias: _Optional[float] = ..., dummy_backward: bool = ...) -> None: ...
+
+class GatherNDParameter(_message.Message):
+    __slots__ = ("indices", "indices_shape")
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    INDICES_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    indices_shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, indices: _Optional[_Iterable[int]] = ..., indices_shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class GatherParameter(_message.Message):
+    __slots__ = ("indices", "shape", "axis")
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    axis: int
+    def __init__(self, indices: _Optional[_Iterable[int]] = ..., shape: _Optional[_Iterable[int]] = ..., axis: _Optional[int] = ...) -> None: ...
+
+class GatherV2Parameter(_message.Message):
+    __slots__ = ("axis", "batch_flag")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FLAG_FIELD_NUMBER: _ClassVar[int]
+    axis: int
+    batch_flag: bool
+    def __init__(self, axis: _Optional[int] = ..., batch_flag: bool = ...) -> None: ...
+
+class GemmParameter(_message.Message):
+    __slots__ = ("alpha", "beta", "transA", "transB")
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    TRANSA_FIELD_NUMBER: _ClassVar[int]
+    TRANSB_FIELD_NUMBER: _ClassVar[int]
+    alpha: float
+    beta: float
+    transA: int
+    transB: int
+    def __init__(self, alpha: _Optional[float] = ..., beta: _Optional[float] = ..., transA: _Optional[int] = ..., transB: _Optional[int] = ...) -> None: ...
+
+class HardSigmoidParameter(_message.Message):
+    __slots__ = ("alpha", "beta")
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    alpha: float
+    beta: float
+    def __init__(self, alpha: _Optional[float] = ..., beta: _Optional[float] = ...) -> None: ...
+
+class InnerProductBlobParameter(_message.Message):
+    __slots__ = ("transpose",)
+    TRANSPOSE_FIELD_NUMBER: _ClassVar[int]
+    transpose: bool
+    def __init__(self, transpose: bool = ...) -> None: ...
+
+class LargeMarginInnerProductParameter(_message.Message):
+    __slots__ = ("num_output", "type", "weight_filler", "axis", "base", "gamma", "power", "iteration", "lambda_min")
+    class LargeMarginType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SINGLE: _ClassVar[LargeMarginInnerProductParameter.LargeMarginType]
+        DOUBLE: _ClassVar[LargeMarginInnerProductParameter.LargeMarginType]
+        TRIPLE: _ClassVar[LargeMarginInnerProductParameter.LargeMarginType]
+        QUADRUPLE: _ClassVar[LargeMarginInnerProductParameter.LargeMarginType]
+    SINGLE: LargeMarginInnerProductParameter.LargeMarginType
+    DOUBLE: LargeMarginInnerProductParameter.LargeMarginType
+    TRIPLE: LargeMarginInnerProductParameter.LargeMarginType
+    QUADRUPLE: LargeMarginInnerProductParameter.LargeMarginType
+    NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    ITERATION_FIELD_NUMBER: _ClassVar[int]
+    LAMBDA_MIN_FIELD_NUMBER: _ClassVar[int]
+    num_output: int
+    type: LargeMarginInnerProductParameter.LargeMarginType
+    weight_filler: FillerParameter
+    axis: int
+    base: float
+    gamma: float
+    power: float
+    iteration: int
+    lambda_min: float
+    def __init__(self, num_output: _Optional[int] = ..., type: _Optional[_Union[LargeMarginInnerProductParameter.LargeMarginType, str]] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., axis: _Optional[int] = ..., base: _Optional[float] = ..., gamma: _Optional[float] = ..., power: _Optional[float] = ..., iteration: _Optional[int] = ..., lambda_min: _Optional[float] = ...) -> None: ...
+
+class LayerNormParameter(_message.Message):
+    __slots__ = ("eps", "elementwise_affine")
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    ELEMENTWISE_AFFINE_FIELD_NUMBER: _ClassVar[int]
+    eps: float
+    elementwise_affine: bool
+    def __init__(self, eps: _Optional[float] = ..., elementwise_affine: bool = ...) -> None: ...
+
+class LogSoftmaxParameter(_message.Message):
+    __slots__ = ("axis",)
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    axis: int
+    def __init__(self, axis: _Optional[int] = ...) -> None: ...
+
+class LpNormalizationParameter(_message.Message):
+    __slots__ = ("axis", "p")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    P_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    p: int
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., p: _Optional[int] = ...) -> None: ...
+
+class MarginInnerProductParameter(_message.Message):
+    __slots__ = ("num_output", "type", "weight_filler", "axis", "base", "gamma", "power", "iteration", "lambda_min")
+    class MarginType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SINGLE: _ClassVar[MarginInnerProductParameter.MarginType]
+        DOUBLE: _ClassVar[MarginInnerProductParameter.MarginType]
+        TRIPLE: _ClassVar[MarginInnerProductParameter.MarginType]
+        QUADRUPLE: _ClassVar[MarginInnerProductParameter.MarginType]
+    SINGLE: MarginInnerProductParameter.MarginType
+    DOUBLE: MarginInnerProductParameter.MarginType
+    TRIPLE: MarginInnerProductParameter.MarginType
+    QUADRUPLE: MarginInnerProductParameter.MarginType
+    NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    ITERATION_FIELD_NUMBER: _ClassVar[int]
+    LAMBDA_MIN_FIELD_NUMBER: _ClassVar[int]
+    num_output: int
+    type: MarginInnerProductParameter.MarginType
+    weight_filler: FillerParameter
+    axis: int
+    base: float
+    gamma: float
+    power: float
+    iteration: int
+    lambda_min: float
+    def __init__(self, num_output: _Optional[int] = ..., type: _Optional[_Union[MarginInnerProductParameter.MarginType, str]] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., axis: _Optional[int] = ..., base: _Optional[float] = ..., gamma: _Optional[float] = ..., power: _Optional[float] = ..., iteration: _Optional[int] = ..., lambda_min: _Optional[float] = ...) -> None: ...
+
+class MaskResizeParameter(_message.Message):
+    __slots__ = ("output_height", "output_width")
+    OUTPUT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    output_height: int
+    output_width: int
+    def __init__(self, output_height: _Optional[int] = ..., output_width: _Optional[int] = ...) -> None: ...
+
+class MirrorPadParameter(_message.Message):
+    __slots__ = ("paddings", "constant_values", "mode")
+    PADDINGS_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT_VALUES_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    paddings: _containers.RepeatedScalarFieldContainer[int]
+    constant_values: float
+    mode: str
+    def __init__(self, paddings: _Optional[_Iterable[int]] = ..., constant_values: _Optional[float] = ..., mode: _Optional[str] = ...) -> None: ...
+
+class MulParameter(_message.Message):
+    __slots__ = ("mul_shape",)
+    MUL_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    mul_shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, mul_shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class NMSGatherParameter(_message.Message):
+    __slots__ = ("top_k", "axis", "iou_threshold")
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    IOU_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    top_k: int
+    axis: int
+    iou_threshold: float
+    def __init__(self, top_k: _Optional[int] = ..., axis: _Optional[int] = ..., iou_threshold: _Optional[float] = ...) -> None: ...
+
+class NMSParameter(_message.Message):
+    __slots__ = ("top_k", "axis", "iou_threshold")
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    IOU_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    top_k: int
+    axis: int
+    iou_threshold: float
+    def __init__(self, top_k: _Optional[int] = ..., axis: _Optional[int] = ..., iou_threshold: _Optional[float] = ...) -> None: ...
+
+class NonMaxSuppressionParameter(_message.Message):
+    __slots__ = ("max_output_boxes_per_class", "iou_threshold", "score_threshold", "center_point_box")
+    MAX_OUTPUT_BOXES_PER_CLASS_FIELD_NUMBER: _ClassVar[int]
+    IOU_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    CENTER_POINT_BOX_FIELD_NUMBER: _ClassVar[int]
+    max_output_boxes_per_class: int
+    iou_threshold: float
+    score_threshold: float
+    center_point_box: int
+    def __init__(self, max_output_boxes_per_class: _Optional[int] = ..., iou_threshold: _Optional[float] = ..., score_threshold: _Optional[float] = ..., center_point_box: _Optional[int] = ...) -> None: ...
+
+class NotEqualParameter(_message.Message):
+    __slots__ = ("comparand",)
+    COMPARAND_FIELD_NUMBER: _ClassVar[int]
+    comparand: float
+    def __init__(self, comparand: _Optional[float] = ...) -> None: ...
+
+class OneHotParameter(_message.Message):
+    __slots__ = ("depth", "on_value", "off_value", "axis")
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    ON_VALUE_FIELD_NUMBER: _ClassVar[int]
+    OFF_VALUE_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    depth: int
+    on_value: float
+    off_value: float
+    axis: int
+    def __init__(self, depth: _Optional[int] = ..., on_value: _Optional[float] = ..., off_value: _Optional[float] = ..., axis: _Optional[int] = ...) -> None: ...
+
+class PadParameter(_message.Message):
+    __slots__ = ("paddings", "constant_values")
+    PADDINGS_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT_VALUES_FIELD_NUMBER: _ClassVar[int]
+    paddings: _containers.RepeatedScalarFieldContainer[int]
+    constant_values: float
+    def __init__(self, paddings: _Optional[_Iterable[int]] = ..., constant_values: _Optional[float] = ...) -> None: ...
+
+class PieceParameter(_message.Message):
+    __slots__ = ("begin", "size")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    begin: _containers.RepeatedScalarFieldContainer[int]
+    size: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, begin: _Optional[_Iterable[int]] = ..., size: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Pooling3DParameter(_message.Message):
+    __slots__ = ("pool", "pad", "kernel_size", "stride", "pad_h0", "pad_h1", "pad_w0", "pad_w1", "pad_d0", "pad_d1", "kernel_h", "kernel_w", "kernel_d", "stride_h", "stride_w", "stride_d", "global_pooling", "ceil_mode", "kernel_depth", "temporal_stride", "temporal_pad")
+    class PoolMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MAX: _ClassVar[Pooling3DParameter.PoolMethod]
+        AVE: _ClassVar[Pooling3DParameter.PoolMethod]
+        AVE_EXC_PAD: _ClassVar[Pooling3DParameter.PoolMethod]
+    MAX: Pooling3DParameter.PoolMethod
+    AVE: Pooling3DParameter.PoolMethod
+    AVE_EXC_PAD: Pooling3DParameter.PoolMethod
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    PAD_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    PAD_H0_FIELD_NUMBER: _ClassVar[int]
+    PAD_H1_FIELD_NUMBER: _ClassVar[int]
+    PAD_W0_FIELD_NUMBER: _ClassVar[int]
+    PAD_W1_FIELD_NUMBER: _ClassVar[int]
+    PAD_D0_FIELD_NUMBER: _ClassVar[int]
+    PAD_D1_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_H_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_W_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_D_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_H_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_W_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_D_FIELD_NUMBER: _ClassVar[int]
+    GLOBAL_POOLING_FIELD_NUMBER: _ClassVar[int]
+    CEIL_MODE_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    TEMPORAL_STRIDE_FIELD_NUMBER: _ClassVar[int]
+    TEMPORAL_PAD_FIELD_NUMBER: _ClassVar[int]
+    pool: Pooling3DParameter.PoolMethod
+    pad: int
+    kernel_size: int
+    stride: int
+    pad_h0: int
+    pad_h1: int
+    pad_w0: int
+    pad_w1: int
+    pad_d0: int
+    pad_d1: int
+    kernel_h: int
+    kernel_w: int
+    kernel_d: int
+    stride_h: int
+    stride_w: int
+    stride_d: int
+    global_pooling: bool
+    ceil_mode: bool
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    def __init__(self, pool: _Optional[_Union[Pooling3DParameter.PoolMethod, str]] = ..., pad: _Optional[int] = ..., kernel_size: _Optional[int] = ..., stride: _Optional[int] = ..., pad_h0: _Optional[int] = ..., pad_h1: _Optional[int] = ..., pad_w0: _Optional[int] = ..., pad_w1: _Optional[int] = ..., pad_d0: _Optional[int] = ..., pad_d1: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., kernel_d: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., stride_d: _Optional[int] = ..., global_pooling: bool = ..., ceil_mode: bool = ..., kernel_depth: _Optional[int] = ..., temporal_stride: _Optional[int] = ..., temporal_pad: _Optional[int] = ...) -> None: ...
+
+class PyramidROIAlignParameter(_message.Message):
+    __slots__ = ("crop_height", "crop_width", "extrapolation_value", "data_format")
+    CROP_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    CROP_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    EXTRAPOLATION_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    crop_height: int
+    crop_width: int
+    extrapolation_value: float
+    data_format: str
+    def __init__(self, crop_height: _Optional[int] = ..., crop_width: _Optional[int] = ..., extrapolation_value: _Optional[float] = ..., data_format: _Optional[str] = ...) -> None: ...
+
+class RNNv2Parameter(_message.Message):
+    __slots__ = ("num_layers", "hidden_size", "op", "direction", "activations", "activation_alpha", "activation_beta", "merge_mode", "linear_before_reset", "default_initial", "continue_recur")
+    NUM_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    OP_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_ALPHA_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_BETA_FIELD_NUMBER: _ClassVar[int]
+    MERGE_MODE_FIELD_NUMBER: _ClassVar[int]
+    LINEAR_BEFORE_RESET_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_INITIAL_FIELD_NUMBER: _ClassVar[int]
+    CONTINUE_RECUR_FIELD_NUMBER: _ClassVar[int]
+    num_layers: int
+    hidden_size: int
+    op: str
+    direction: str
+    activations: _containers.RepeatedScalarFieldContainer[str]
+    activation_alpha: _containers.RepeatedScalarFieldContainer[float]
+    activation_beta: _containers.RepeatedScalarFieldContainer[float]
+    merge_mode: str
+    linear_before_reset: int
+    default_initial: bool
+    continue_recur: bool
+    def __init__(self, num_layers: _Optional[int] = ..., hidden_size: _Optional[int] = ..., op: _Optional[str] = ..., direction: _Optional[str] = ..., activations: _Optional[_Iterable[str]] = ..., activation_alpha: _Optional[_Iterable[float]] = ..., activation_beta: _Optional[_Iterable[float]] = ..., merge_mode: _Optional[str] = ..., linear_before_reset: _Optional[int] = ..., default_initial: bool = ..., continue_recur: bool = ...) -> None: ...
+
+class ROIMaskAlignParameter(_message.Message):
+    __slots__ = ("pooled_h", "pooled_w", "spatial_scale", "half_part", "roi_scale", "mask_scale", "spatial_shift")
+    POOLED_H_FIELD_NUMBER: _ClassVar[int]
+    POOLED_W_FIELD_NUMBER: _ClassVar[int]
+    SPATIAL_SCALE_FIELD_NUMBER: _ClassVar[int]
+    HALF_PART_FIELD_NUMBER: _ClassVar[int]
+    ROI_SCALE_FIELD_NUMBER: _ClassVar[int]
+    MASK_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SPATIAL_SHIFT_FIELD_NUMBER: _ClassVar[int]
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    half_part: int
+    roi_scale: float
+    mask_scale: float
+    spatial_shift: float
+    def __init__(self, pooled_h: _Optional[int] = ..., pooled_w: _Optional[int] = ..., spatial_scale: _Optional[float] = ..., half_part: _Optional[int] = ..., roi_scale: _Optional[float] = ..., mask_scale: _Optional[float] = ..., spatial_shift: _Optional[float] = ...) -> None: ...
+
+class ROIMaskPoolingParameter(_message.Message):
+    __slots__ = ("pooled_h", "pooled_w", "spatial_scale", "half_part", "roi_scale", "mask_scale", "spatial_shift")
+    POOLED_H_FIELD_NUMBER: _ClassVar[int]
+    POOLED_W_FIELD_NUMBER: _ClassVar[int]
+    SPATIAL_SCALE_FIELD_NUMBER: _ClassVar[int]
+    HALF_PART_FIELD_NUMBER: _ClassVar[int]
+    ROI_SCALE_FIELD_NUMBER: _ClassVar[int]
+    MASK_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SPATIAL_SHIFT_FIELD_NUMBER: _ClassVar[int]
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    half_part: int
+    roi_scale: float
+    mask_scale: float
+    spatial_shift: float
+    def __init__(self, pooled_h: _Optional[int] = ..., pooled_w: _Optional[int] = ..., spatial_scale: _Optional[float] = ..., half_part: _Optional[int] = ..., roi_scale: _Optional[float] = ..., mask_scale: _Optional[float] = ..., spatial_shift: _Optional[float] = ...) -> None: ...
+
+class ROIWarpingParameter(_message.Message):
+    __slots__ = ("pooled_h", "pooled_w", "spatial_scale")
+    POOLED_H_FIELD_NUMBER: _ClassVar[int]
+    POOLED_W_FIELD_NUMBER: _ClassVar[int]
+    SPATIAL_SCALE_FIELD_NUMBER: _ClassVar[int]
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    def __init__(self, pooled_h: _Optional[int] = ..., pooled_w: _Optional[int] = ..., spatial_scale: _Optional[float] = ...) -> None: ...
+
+class ROIWarpingTestParameter(_message.Message):
+    __slots__ = ("pooled_h", "pooled_w", "spatial_scale")
+    POOLED_H_FIELD_NUMBER: _ClassVar[int]
+    POOLED_W_FIELD_NUMBER: _ClassVar[int]
+    SPATIAL_SCALE_FIELD_NUMBER: _ClassVar[int]
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    def __init__(self, pooled_h: _Optional[int] = ..., pooled_w: _Optional[int] = ..., spatial_scale: _Optional[float] = ...) -> None: ...
+
+class RReLUParameter(_message.Message):
+    __slots__ = ("lb", "ub")
+    LB_FIELD_NUMBER: _ClassVar[int]
+    UB_FIELD_NUMBER: _ClassVar[int]
+    lb: float
+    ub: float
+    def __init__(self, lb: _Optional[float] = ..., ub: _Optional[float] = ...) -> None: ...
+
+class RangeParameter(_message.Message):
+    __slots__ = ("start", "limit", "delta")
+    START_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    start: float
+    limit: float
+    delta: float
+    def __init__(self, start: _Optional[float] = ..., limit: _Optional[float] = ..., delta: _Optional[float] = ...) -> None: ...
+
+class ReLUXParameter(_message.Message):
+    __slots__ = ("negative_slope", "maximal_value")
+    NEGATIVE_SLOPE_FIELD_NUMBER: _ClassVar[int]
+    MAXIMAL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    negative_slope: float
+    maximal_value: float
+    def __init__(self, negative_slope: _Optional[float] = ..., maximal_value: _Optional[float] = ...) -> None: ...
+
+class ReduceAllParameter(_message.Message):
+    __slots__ = ("axis", "keepdims")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
+class ReduceAnyParameter(_message.Message):
+    __slots__ = ("axis", "keepdims")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
+class ReduceL1Parameter(_message.Message):
+    __slots__ = ("axes", "keepdims")
+    AXES_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axes: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: int
+    def __init__(self, axes: _Optional[_Iterable[int]] = ..., keepdims: _Optional[int] = ...) -> None: ...
+
+class ReduceL2Parameter(_message.Message):
+    __slots__ = ("axes", "keepdims")
+    AXES_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axes: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: int
+    def __init__(self, axes: _Optional[_Iterable[int]] = ..., keepdims: _Optional[int] = ...) -> None: ...
+
+class ReduceLogSumExpParameter(_message.Message):
+    __slots__ = ("axis", "keepdims")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
+class ReduceMaxParameter(_message.Message):
+    __slots__ = ("axis", "keepdims")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
+class ReduceMinParameter(_message.Message):
+    __slots__ = ("axis", "keepdims")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
+class ReduceProdParameter(_message.Message):
+    __slots__ = ("axis", "keepdims")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
+class ReduceSumParameter(_message.Message):
+    __slots__ = ("axis", "keepdims")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
+class ResampleParameter(_message.Message):
+    __slots__ = ("width", "height", "type", "antialias", "factor")
+    class ResampleType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NEAREST: _ClassVar[ResampleParameter.ResampleType]
+        LINEAR: _ClassVar[ResampleParameter.ResampleType]
+        CUBIC: _ClassVar[ResampleParameter.ResampleType]
+        AREA: _ClassVar[ResampleParameter.ResampleType]
+    NEAREST: ResampleParameter.ResampleType
+    LINEAR: ResampleParameter.ResampleType
+    CUBIC: ResampleParameter.ResampleType
+    AREA: ResampleParameter.ResampleType
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    ANTIALIAS_FIELD_NUMBER: _ClassVar[int]
+    FACTOR_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    height: int
+    type: ResampleParameter.ResampleType
+    antialias: bool
+    factor: float
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., type: _Optional[_Union[ResampleParameter.ResampleType, str]] = ..., antialias: bool = ..., factor: _Optional[float] = ...) -> None: ...
+
+class ResizeBilinearParameter(_message.Message):
+    __slots__ = ("align_corners", "output_height", "output_width", "data_format", "scale_height", "scale_width", "half_pixel_centers", "pytorch_half_pixel", "output_depth", "scale_depth", "input_scale", "output_scale", "input_zero_point", "output_zero_point", "saturate", "quantize_method")
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[ResizeBilinearParameter.SaturateMethod]
+        Unsigned: _ClassVar[ResizeBilinearParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[ResizeBilinearParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[ResizeBilinearParameter.SaturateMethod]
+    Signed: ResizeBilinearParameter.SaturateMethod
+    Unsigned: ResizeBilinearParameter.SaturateMethod
+    Signed_8bit: ResizeBilinearParameter.SaturateMethod
+    Unsigned_8bit: ResizeBilinearParameter.SaturateMethod
+    class QuantizeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        tflite: _ClassVar[ResizeBilinearParameter.QuantizeMethod]
+        ONNX: _ClassVar[ResizeBilinearParameter.QuantizeMethod]
+        Caffe2: _ClassVar[ResizeBilinearParameter.QuantizeMethod]
+    tflite: ResizeBilinearParameter.QuantizeMethod
+    ONNX: ResizeBilinearParameter.QuantizeMethod
+    Caffe2: ResizeBilinearParameter.QuantizeMethod
+    ALIGN_CORNERS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HALF_PIXEL_CENTERS_FIELD_NUMBER: _ClassVar[int]
+    PYTORCH_HALF_PIXEL_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    SCALE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    align_corners: bool
+    output_height: int
+    output_width: int
+    data_format: str
+    scale_height: float
+    scale_width: float
+    half_pixel_centers: bool
+    pytorch_half_pixel: bool
+    output_depth: int
+    scale_depth: float
+    input_scale: float
+    output_scale: float
+    input_zero_point: int
+    output_zero_point: int
+    saturate: ResizeBilinearParameter.SaturateMethod
+    quantize_method: ResizeBilinearParameter.QuantizeMethod
+    def __init__(self, align_corners: bool = ..., output_height: _Optional[int] = ..., output_width: _Optional[int] = ..., data_format: _Optional[str] = ..., scale_height: _Optional[float] = ..., scale_width: _Optional[float] = ..., half_pixel_centers: bool = ..., pytorch_half_pixel: bool = ..., output_depth: _Optional[int] = ..., scale_depth: _Optional[float] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ..., input_zero_point: _Optional[int] = ..., output_zero_point: _Optional[int] = ..., saturate: _Optional[_Union[ResizeBilinearParameter.SaturateMethod, str]] = ..., quantize_method: _Optional[_Union[ResizeBilinearParameter.QuantizeMethod, str]] = ...) -> None: ...
+
+class ResizeNearestNeighborParameter(_message.Message):
+    __slots__ = ("align_corners", "output_height", "output_width", "data_format", "scale_height", "scale_width", "half_pixel_centers", "half_pixel_onnx")
+    ALIGN_CORNERS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HALF_PIXEL_CENTERS_FIELD_NUMBER: _ClassVar[int]
+    HALF_PIXEL_ONNX_FIELD_NUMBER: _ClassVar[int]
+    align_corners: bool
+    output_height: int
+    output_width: int
+    data_format: str
+    scale_height: float
+    scale_width: float
+    half_pixel_centers: bool
+    half_pixel_onnx: bool
+    def __init__(self, align_corners: bool = ..., output_height: _Optional[int] = ..., output_width: _Optional[int] = ..., data_format: _Optional[str] = ..., scale_height: _Optional[float] = ..., scale_width: _Optional[float] = ..., half_pixel_centers: bool = ..., half_pixel_onnx: bool = ...) -> None: ...
+
+class ReverseParameter(_message.Message):
+    __slots__ = ("axis",)
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, axis: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ReverseSequenceParameter(_message.Message):
+    __slots__ = ("seq_axis", "batch_axis")
+    SEQ_AXIS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_AXIS_FIELD_NUMBER: _ClassVar[int]
+    seq_axis: int
+    batch_axis: int
+    def __init__(self, seq_axis: _Optional[int] = ..., batch_axis: _Optional[int] = ...) -> None: ...
+
+class ScaleFilterParameter(_message.Message):
+    __slots__ = ("min_scale", "max_scale")
+    MIN_SCALE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SCALE_FIELD_NUMBER: _ClassVar[int]
+    min_scale: float
+    max_scale: float
+    def __init__(self, min_scale: _Optional[float] = ..., max_scale: _Optional[float] = ...) -> None: ...
+
+class ScaledTanHParameter(_message.Message):
+    __slots__ = ("alpha", "beta")
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    alpha: float
+    beta: float
+    def __init__(self, alpha: _Optional[float] = ..., beta: _Optional[float] = ...) -> None: ...
+
+class ScatterNDParameter(_message.Message):
+    __slots__ = ("is_data_param", "is_indices_param", "is_updates_param", "data_shape", "indices_shape", "updates_shape")
+    IS_DATA_PARAM_FIELD_NUMBER: _ClassVar[int]
+    IS_INDICES_PARAM_FIELD_NUMBER: _ClassVar[int]
+    IS_UPDATES_PARAM_FIELD_NUMBER: _ClassVar[int]
+    DATA_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    INDICES_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    is_data_param: bool
+    is_indices_param: bool
+    is_updates_param: bool
+    data_shape: _containers.RepeatedScalarFieldContainer[int]
+    indices_shape: _containers.RepeatedScalarFieldContainer[int]
+    updates_shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, is_data_param: bool = ..., is_indices_param: bool = ..., is_updates_param: bool = ..., data_shape: _Optional[_Iterable[int]] = ..., indices_shape: _Optional[_Iterable[int]] = ..., updates_shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SeLUDropoutParameter(_message.Message):
+    __slots__ = ("dropout_ratio", "alpha")
+    DROPOUT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    dropout_ratio: float
+    alpha: float
+    def __init__(self, dropout_ratio: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
+
+class SeLUParameter(_message.Message):
+    __slots__ = ("alpha",)
+    LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    alpha: float
+    def __init__(self, alpha: _Optional[float] = ..., **kwargs) -> None: ...
+
+class SeLuDropoutParameter(_message.Message):
+    __slots__ = ("dropout_ratio", "alpha")
+    DROPOUT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    dropout_ratio: float
+    alpha: float
+    def __init__(self, dropout_ratio: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class SeLuParameter(_message.Message):
     __slots__ = ("alpha",)
@@ -3481,11 +5002,379 @@ class SeLuParameter(_message.Message):
     alpha: float
     def __init__(self, alpha: _Optional[float] = ..., **kwargs) -> None: ...
 
+class SpaceToDepthParameter(_message.Message):
+    __slots__ = ("block_size", "data_format")
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    block_size: int
+    data_format: str
+    def __init__(self, block_size: _Optional[int] = ..., data_format: _Optional[str] = ...) -> None: ...
+
+class SqueezeConvolutionParameter(_message.Message):
+    __slots__ = ("num_output", "bias_term", "pad", "kernel_size", "group", "stride", "weight_filler", "bias_filler", "pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "engine", "axis", "force_nd_im2col", "gamma", "power", "iter_stop", "c_rate", "weight_mask_filler", "bias_mask_filler", "dilation", "dynamicsplicing", "splicing_rate", "pad_type", "pad_l", "pad_r", "pad_t", "pad_b", "input_scale", "output_scale", "saturate", "weight_scale", "input_zero_point", "output_zero_point", "weight_zero_point", "per_channel_scale_weight", "quantize_method", "per_channel_scale_output", "submanifold_sparse")
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[SqueezeConvolutionParameter.SaturateMethod]
+        Unsigned: _ClassVar[SqueezeConvolutionParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[SqueezeConvolutionParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[SqueezeConvolutionParameter.SaturateMethod]
+    Signed: SqueezeConvolutionParameter.SaturateMethod
+    Unsigned: SqueezeConvolutionParameter.SaturateMethod
+    Signed_8bit: SqueezeConvolutionParameter.SaturateMethod
+    Unsigned_8bit: SqueezeConvolutionParameter.SaturateMethod
+    class QuantizeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        tflite: _ClassVar[SqueezeConvolutionParameter.QuantizeMethod]
+        ONNX: _ClassVar[SqueezeConvolutionParameter.QuantizeMethod]
+        Caffe2: _ClassVar[SqueezeConvolutionParameter.QuantizeMethod]
+    tflite: SqueezeConvolutionParameter.QuantizeMethod
+    ONNX: SqueezeConvolutionParameter.QuantizeMethod
+    Caffe2: SqueezeConvolutionParameter.QuantizeMethod
+    class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DEFAULT: _ClassVar[SqueezeConvolutionParameter.Engine]
+        CAFFE: _ClassVar[SqueezeConvolutionParameter.Engine]
+        CUDNN: _ClassVar[SqueezeConvolutionParameter.Engine]
+    DEFAULT: SqueezeConvolutionParameter.Engine
+    CAFFE: SqueezeConvolutionParameter.Engine
+    CUDNN: SqueezeConvolutionParameter.Engine
+    NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
+    PAD_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    PAD_H_FIELD_NUMBER: _ClassVar[int]
+    PAD_W_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_H_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_W_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_H_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_W_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    FORCE_ND_IM2COL_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    ITER_STOP_FIELD_NUMBER: _ClassVar[int]
+    C_RATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_MASK_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_MASK_FILLER_FIELD_NUMBER: _ClassVar[int]
+    DILATION_FIELD_NUMBER: _ClassVar[int]
+    DYNAMICSPLICING_FIELD_NUMBER: _ClassVar[int]
+    SPLICING_RATE_FIELD_NUMBER: _ClassVar[int]
+    PAD_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PAD_L_FIELD_NUMBER: _ClassVar[int]
+    PAD_R_FIELD_NUMBER: _ClassVar[int]
+    PAD_T_FIELD_NUMBER: _ClassVar[int]
+    PAD_B_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    PER_CHANNEL_SCALE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZE_METHOD_FIELD_NUMBER: _ClassVar[int]
+    PER_CHANNEL_SCALE_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    SUBMANIFOLD_SPARSE_FIELD_NUMBER: _ClassVar[int]
+    num_output: int
+    bias_term: bool
+    pad: _containers.RepeatedScalarFieldContainer[int]
+    kernel_size: _containers.RepeatedScalarFieldContainer[int]
+    group: int
+    stride: _containers.RepeatedScalarFieldContainer[int]
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    pad_h: int
+    pad_w: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    engine: SqueezeConvolutionParameter.Engine
+    axis: int
+    force_nd_im2col: bool
+    gamma: float
+    power: float
+    iter_stop: float
+    c_rate: float
+    weight_mask_filler: FillerParameter
+    bias_mask_filler: FillerParameter
+    dilation: _containers.RepeatedScalarFieldContainer[int]
+    dynamicsplicing: bool
+    splicing_rate: float
+    pad_type: int
+    pad_l: int
+    pad_r: int
+    pad_t: int
+    pad_b: int
+    input_scale: float
+    output_scale: float
+    saturate: SqueezeConvolutionParameter.SaturateMethod
+    weight_scale: float
+    input_zero_point: int
+    output_zero_point: int
+    weight_zero_point: int
+    per_channel_scale_weight: bool
+    quantize_method: SqueezeConvolutionParameter.QuantizeMethod
+    per_channel_scale_output: bool
+    submanifold_sparse: bool
+    def __init__(self, num_output: _Optional[int] = ..., bias_term: bool = ..., pad: _Optional[_Iterable[int]] = ..., kernel_size: _Optional[_Iterable[int]] = ..., group: _Optional[int] = ..., stride: _Optional[_Iterable[int]] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., engine: _Optional[_Union[SqueezeConvolutionParameter.Engine, str]] = ..., axis: _Optional[int] = ..., force_nd_im2col: bool = ..., gamma: _Optional[float] = ..., power: _Optional[float] = ..., iter_stop: _Optional[float] = ..., c_rate: _Optional[float] = ..., weight_mask_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_mask_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., dilation: _Optional[_Iterable[int]] = ..., dynamicsplicing: bool = ..., splicing_rate: _Optional[float] = ..., pad_type: _Optional[int] = ..., pad_l: _Optional[int] = ..., pad_r: _Optional[int] = ..., pad_t: _Optional[int] = ..., pad_b: _Optional[int] = ..., input_scale: _Optional[float] = ..., output_scale: _Optional[float] = ..., saturate: _Optional[_Union[SqueezeConvolutionParameter.SaturateMethod, str]] = ..., weight_scale: _Optional[float] = ..., input_zero_point: _Optional[int] = ..., output_zero_point: _Optional[int] = ..., weight_zero_point: _Optional[int] = ..., per_channel_scale_weight: bool = ..., quantize_method: _Optional[_Union[SqueezeConvolutionParameter.QuantizeMethod, str]] = ..., per_channel_scale_output: bool = ..., submanifold_sparse: bool = ...) -> None: ...
+
+class SqueezeInnerProductParameter(_message.Message):
+    __slots__ = ("num_output", "bias_term", "weight_filler", "bias_filler", "axis", "transpose", "gamma", "power", "iter_stop", "c_rate", "weight_mask_filler", "bias_mask_filler", "dynamicsplicing", "splicing_rate")
+    NUM_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    BIAS_TERM_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    TRANSPOSE_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    ITER_STOP_FIELD_NUMBER: _ClassVar[int]
+    C_RATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_MASK_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_MASK_FILLER_FIELD_NUMBER: _ClassVar[int]
+    DYNAMICSPLICING_FIELD_NUMBER: _ClassVar[int]
+    SPLICING_RATE_FIELD_NUMBER: _ClassVar[int]
+    num_output: int
+    bias_term: bool
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    axis: int
+    transpose: bool
+    gamma: float
+    power: float
+    iter_stop: float
+    c_rate: float
+    weight_mask_filler: FillerParameter
+    bias_mask_filler: FillerParameter
+    dynamicsplicing: bool
+    splicing_rate: float
+    def __init__(self, num_output: _Optional[int] = ..., bias_term: bool = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., axis: _Optional[int] = ..., transpose: bool = ..., gamma: _Optional[float] = ..., power: _Optional[float] = ..., iter_stop: _Optional[float] = ..., c_rate: _Optional[float] = ..., weight_mask_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_mask_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., dynamicsplicing: bool = ..., splicing_rate: _Optional[float] = ...) -> None: ...
+
+class SqueezeParameter(_message.Message):
+    __slots__ = ("axis",)
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, axis: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class StackParameter(_message.Message):
+    __slots__ = ("axis",)
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    axis: int
+    def __init__(self, axis: _Optional[int] = ...) -> None: ...
+
+class StridedSliceParameter(_message.Message):
+    __slots__ = ("begin", "end", "strides", "axes", "begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    STRIDES_FIELD_NUMBER: _ClassVar[int]
+    AXES_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_MASK_FIELD_NUMBER: _ClassVar[int]
+    END_MASK_FIELD_NUMBER: _ClassVar[int]
+    ELLIPSIS_MASK_FIELD_NUMBER: _ClassVar[int]
+    NEW_AXIS_MASK_FIELD_NUMBER: _ClassVar[int]
+    SHRINK_AXIS_MASK_FIELD_NUMBER: _ClassVar[int]
+    begin: _containers.RepeatedScalarFieldContainer[int]
+    end: _containers.RepeatedScalarFieldContainer[int]
+    strides: _containers.RepeatedScalarFieldContainer[int]
+    axes: _containers.RepeatedScalarFieldContainer[int]
+    begin_mask: int
+    end_mask: int
+    ellipsis_mask: int
+    new_axis_mask: int
+    shrink_axis_mask: int
+    def __init__(self, begin: _Optional[_Iterable[int]] = ..., end: _Optional[_Iterable[int]] = ..., strides: _Optional[_Iterable[int]] = ..., axes: _Optional[_Iterable[int]] = ..., begin_mask: _Optional[int] = ..., end_mask: _Optional[int] = ..., ellipsis_mask: _Optional[int] = ..., new_axis_mask: _Optional[int] = ..., shrink_axis_mask: _Optional[int] = ...) -> None: ...
+
+class Tensor2BoxParameter(_message.Message):
+    __slots__ = ("num_classes", "img_dim_h", "img_dim_w", "anchors_x", "anchors_y")
+    NUM_CLASSES_FIELD_NUMBER: _ClassVar[int]
+    IMG_DIM_H_FIELD_NUMBER: _ClassVar[int]
+    IMG_DIM_W_FIELD_NUMBER: _ClassVar[int]
+    ANCHORS_X_FIELD_NUMBER: _ClassVar[int]
+    ANCHORS_Y_FIELD_NUMBER: _ClassVar[int]
+    num_classes: int
+    img_dim_h: int
+    img_dim_w: int
+    anchors_x: _containers.RepeatedScalarFieldContainer[int]
+    anchors_y: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, num_classes: _Optional[int] = ..., img_dim_h: _Optional[int] = ..., img_dim_w: _Optional[int] = ..., anchors_x: _Optional[_Iterable[int]] = ..., anchors_y: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ThresholdedReLUParameter(_message.Message):
+    __slots__ = ("alpha",)
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    alpha: float
+    def __init__(self, alpha: _Optional[float] = ...) -> None: ...
+
+class TileNDParameter(_message.Message):
+    __slots__ = ("multiples",)
+    MULTIPLES_FIELD_NUMBER: _ClassVar[int]
+    multiples: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, multiples: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class TopkGatherParameter(_message.Message):
+    __slots__ = ("top_k", "axis")
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    top_k: int
+    axis: int
+    def __init__(self, top_k: _Optional[int] = ..., axis: _Optional[int] = ...) -> None: ...
+
+class UnstackParameter(_message.Message):
+    __slots__ = ("num", "axis")
+    NUM_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    num: int
+    axis: int
+    def __init__(self, num: _Optional[int] = ..., axis: _Optional[int] = ...) -> None: ...
+
+class UpsampleDarknetParameter(_message.Message):
+    __slots__ = ("stride",)
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    stride: int
+    def __init__(self, stride: _Optional[int] = ...) -> None: ...
+
+class XLUParameter(_message.Message):
+    __slots__ = ("negative_slope", "engine", "relu6", "saturate", "maximum", "minimum")
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[XLUParameter.SaturateMethod]
+        Unsigned: _ClassVar[XLUParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[XLUParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[XLUParameter.SaturateMethod]
+    Signed: XLUParameter.SaturateMethod
+    Unsigned: XLUParameter.SaturateMethod
+    Signed_8bit: XLUParameter.SaturateMethod
+    Unsigned_8bit: XLUParameter.SaturateMethod
+    class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DEFAULT: _ClassVar[XLUParameter.Engine]
+        CAFFE: _ClassVar[XLUParameter.Engine]
+        CUDNN: _ClassVar[XLUParameter.Engine]
+    DEFAULT: XLUParameter.Engine
+    CAFFE: XLUParameter.Engine
+    CUDNN: XLUParameter.Engine
+    NEGATIVE_SLOPE_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    RELU6_FIELD_NUMBER: _ClassVar[int]
+    SATURATE_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_FIELD_NUMBER: _ClassVar[int]
+    negative_slope: float
+    engine: XLUParameter.Engine
+    relu6: bool
+    saturate: XLUParameter.SaturateMethod
+    maximum: float
+    minimum: float
+    def __init__(self, negative_slope: _Optional[float] = ..., engine: _Optional[_Union[XLUParameter.Engine, str]] = ..., relu6: bool = ..., saturate: _Optional[_Union[XLUParameter.SaturateMethod, str]] = ..., maximum: _Optional[float] = ..., minimum: _Optional[float] = ...) -> None: ...
+
+class Datum(_message.Message):
+    __slots__ = ("channels", "height", "width", "data", "label", "float_data", "encoded")
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    FLOAT_DATA_FIELD_NUMBER: _ClassVar[int]
+    ENCODED_FIELD_NUMBER: _ClassVar[int]
+    channels: int
+    height: int
+    width: int
+    data: bytes
+    label: int
+    float_data: _containers.RepeatedScalarFieldContainer[float]
+    encoded: bool
+    def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., data: _Optional[bytes] = ..., label: _Optional[int] = ..., float_data: _Optional[_Iterable[float]] = ..., encoded: bool = ...) -> None: ...
+
 class PixelShuffleParameter(_message.Message):
-    __slots__ = ("upscale_factor",)
+    __slots__ = ("upscale_factor", "sigma", "scale")
     UPSCALE_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    SIGMA_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
     upscale_factor: int
-    def __init__(self, upscale_factor: _Optional[int] = ...) -> None: ...
+    sigma: int
+    scale: int
+    def __init__(self, upscale_factor: _Optional[int] = ..., sigma: _Optional[int] = ..., scale: _Optional[int] = ...) -> None: ...
+
+class CuDNNBatchNormParameter(_message.Message):
+    __slots__ = ("frozen", "momentum", "eps", "scale_filler", "bias_filler")
+    FROZEN_FIELD_NUMBER: _ClassVar[int]
+    MOMENTUM_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    frozen: bool
+    momentum: float
+    eps: float
+    scale_filler: FillerParameter
+    bias_filler: FillerParameter
+    def __init__(self, frozen: bool = ..., momentum: _Optional[float] = ..., eps: _Optional[float] = ..., scale_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
+
+class TransposeParameter(_message.Message):
+    __slots__ = ("dim",)
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    dim: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, dim: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ContinuationIndicatorParameter(_message.Message):
+    __slots__ = ("time_step", "batch_size")
+    TIME_STEP_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    time_step: int
+    batch_size: int
+    def __init__(self, time_step: _Optional[int] = ..., batch_size: _Optional[int] = ...) -> None: ...
+
+class PaddingParameter(_message.Message):
+    __slots__ = ("pad", "pad_h", "pad_w", "pad_h_top", "pad_h_bottom", "pad_w_left", "pad_w_right", "pad_t", "pad_l", "pad_b", "pad_r", "pad_up", "pad_down", "pad_left", "pad_right", "pad_to_power_of_2", "pad_value", "pad_method", "type")
+    class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CONSTANT: _ClassVar[PaddingParameter.Method]
+        MIRROR: _ClassVar[PaddingParameter.Method]
+    CONSTANT: PaddingParameter.Method
+    MIRROR: PaddingParameter.Method
+    PAD_FIELD_NUMBER: _ClassVar[int]
+    PAD_H_FIELD_NUMBER: _ClassVar[int]
+    PAD_W_FIELD_NUMBER: _ClassVar[int]
+    PAD_H_TOP_FIELD_NUMBER: _ClassVar[int]
+    PAD_H_BOTTOM_FIELD_NUMBER: _ClassVar[int]
+    PAD_W_LEFT_FIELD_NUMBER: _ClassVar[int]
+    PAD_W_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    PAD_T_FIELD_NUMBER: _ClassVar[int]
+    PAD_L_FIELD_NUMBER: _ClassVar[int]
+    PAD_B_FIELD_NUMBER: _ClassVar[int]
+    PAD_R_FIELD_NUMBER: _ClassVar[int]
+    PAD_UP_FIELD_NUMBER: _ClassVar[int]
+    PAD_DOWN_FIELD_NUMBER: _ClassVar[int]
+    PAD_LEFT_FIELD_NUMBER: _ClassVar[int]
+    PAD_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    PAD_TO_POWER_OF_2_FIELD_NUMBER: _ClassVar[int]
+    PAD_VALUE_FIELD_NUMBER: _ClassVar[int]
+    PAD_METHOD_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    pad: int
+    pad_h: int
+    pad_w: int
+    pad_h_top: int
+    pad_h_bottom: int
+    pad_w_left: int
+    pad_w_right: int
+    pad_t: int
+    pad_l: int
+    pad_b: int
+    pad_r: int
+    pad_up: int
+    pad_down: int
+    pad_left: int
+    pad_right: int
+    pad_to_power_of_2: bool
+    pad_value: float
+    pad_method: PaddingParameter.Method
+    type: PaddingParameter.Method
+    def __init__(self, pad: _Optional[int] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., pad_h_top: _Optional[int] = ..., pad_h_bottom: _Optional[int] = ..., pad_w_left: _Optional[int] = ..., pad_w_right: _Optional[int] = ..., pad_t: _Optional[int] = ..., pad_l: _Optional[int] = ..., pad_b: _Optional[int] = ..., pad_r: _Optional[int] = ..., pad_up: _Optional[int] = ..., pad_down: _Optional[int] = ..., pad_left: _Optional[int] = ..., pad_right: _Optional[int] = ..., pad_to_power_of_2: bool = ..., pad_value: _Optional[float] = ..., pad_method: _Optional[_Union[PaddingParameter.Method, str]] = ..., type: _Optional[_Union[PaddingParameter.Method, str]] = ...) -> None: ...
 
 class SolverParameter(_message.Message):
     __slots__ = ("net_param",)
@@ -3497,12 +5386,50 @@ class AxpyParameter(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class Datum(_message.Message):
+class BatchToSpaceNDParameter(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class SolverBatchSizePair(_message.Message):
     __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SpaceToBatchNDParameter(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SparseToDenseParameter(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SpatialBatchingPoolingParameter(_message.Message):
+    __slots__ = ()
+    class PoolMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MAX: _ClassVar[SpatialBatchingPoolingParameter.PoolMethod]
+        AVE: _ClassVar[SpatialBatchingPoolingParameter.PoolMethod]
+        STOCHASTIC: _ClassVar[SpatialBatchingPoolingParameter.PoolMethod]
+    MAX: SpatialBatchingPoolingParameter.PoolMethod
+    AVE: SpatialBatchingPoolingParameter.PoolMethod
+    STOCHASTIC: SpatialBatchingPoolingParameter.PoolMethod
+    class SaturateMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        Signed: _ClassVar[SpatialBatchingPoolingParameter.SaturateMethod]
+        Unsigned: _ClassVar[SpatialBatchingPoolingParameter.SaturateMethod]
+        Signed_8bit: _ClassVar[SpatialBatchingPoolingParameter.SaturateMethod]
+        Unsigned_8bit: _ClassVar[SpatialBatchingPoolingParameter.SaturateMethod]
+    Signed: SpatialBatchingPoolingParameter.SaturateMethod
+    Unsigned: SpatialBatchingPoolingParameter.SaturateMethod
+    Signed_8bit: SpatialBatchingPoolingParameter.SaturateMethod
+    Unsigned_8bit: SpatialBatchingPoolingParameter.SaturateMethod
+    class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DEFAULT: _ClassVar[SpatialBatchingPoolingParameter.Engine]
+        CAFFE: _ClassVar[SpatialBatchingPoolingParameter.Engine]
+        CUDNN: _ClassVar[SpatialBatchingPoolingParameter.Engine]
+    DEFAULT: SpatialBatchingPoolingParameter.Engine
+    CAFFE: SpatialBatchingPoolingParameter.Engine
+    CUDNN: SpatialBatchingPoolingParameter.Engine
     def __init__(self) -> None: ...
 
 class AnnotatedDatum(_message.Message):
