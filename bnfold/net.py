@@ -135,6 +135,8 @@ class Layer:
         blobs: what it learned; in ONNX the constants among its inputs.
         param: how its language describes it, opaque to the algebra: a `LayerParameter` in Caffe.
         source: where it came from, for its writer.
+        opaque: why its parameters are not understood, so that nothing passes it and it is written as it was; empty
+            where they are.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Layer:
     blobs: Blobs
     param: Any
     source: Any = None
+    opaque: str = ""
 
     def __str__(self) -> str:
         return f"layer '{self.name}' ({self.type})"

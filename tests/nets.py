@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from bnfold.caffe.layers import blob_shapes, infer_shapes
 from bnfold.caffe.read import build
-from bnfold.caffe.shapes import blob_shapes, infer_shapes
 from bnfold.caffe.text import parse_prototxt
 from bnfold.net import Array, Blobs, Layer, Net, Shape
 

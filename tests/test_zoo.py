@@ -216,17 +216,8 @@ PROTOTXTS = sorted(path.stem for path in ZOO.glob("prototxt/*.prototxt"))
 REFUSED = {
     "enet_train_encoder": "13:5: unknown field 'label_divide_factor' of DenseImageDataParameter",
     "googlenet_bn_lim0606_deploy": "3102:1: `layers` \\(V1\\) in a file with 300 `layer`",
-    "icnet_bnnomerge_snps": "79:5: unknown field 'icnet' of BNParameter",
     "intel_resnet50_int8": "computes in integers",
     "pvanet_train": "reads 'rois', which only layer 'roi-data' makes, and that one is not in the TEST net",
-    "snps_DAN_convert": "27:5: unknown field 'pad_l'",
-    "snps_deeplabv3_mnv2": "27:5: unknown field 'pad_l'",
-    "snps_inception_v3_convert": "19:5: unknown field 'pad_l'",
-    "snps_mobilenet_v1_025_128": "29:5: unknown field 'pad_l'",
-    "snps_retinanet_scale_bias": "76:5: unknown field 'pad_l'",
-    "snps_yolov3_tiny_eps": "28:2: unknown field 'add_eps_before_sqrt'",
-    "v1_caffenet_BN_liu2bao": "63:3: type is BN, which V1 has in no dialect",
-    "v1_lenet_BN_chenglong": "52:3: type is BN, which V1 has in no dialect",
 }
 """The published prototxts that are broken or beyond every dialect, and what is said of them."""
 

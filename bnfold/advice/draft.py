@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bnfold.caffe import kinds
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.caffe_pb2 import TEST, TRAIN, Phase
-from bnfold.caffe.params import BatchNorm
+from bnfold.caffe.layers import BatchNorm
 from bnfold.caffe.phases import runs
 from bnfold.caffe.text import parse_prototxt, read_prototxt
 from bnfold.caffe.upgrade import upgrade

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bnfold.advice.draft import STATISTICS, Draft, View, Written
 from bnfold.advice.records import Remark
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.params import CONVOLUTIONS, DECONVOLUTIONS, Scale
+from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS, Scale
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import (

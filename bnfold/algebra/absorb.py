@@ -27,7 +27,7 @@ from bnfold.algebra.affine import Affine, Vector
 from bnfold.algebra.commute import Place, require
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, Scaled, exact_values, scaled, stays_finite
-from bnfold.caffe.params import UNKNOWN, Convolution, InnerProduct, canonical_axis
+from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct, canonical_axis
 from bnfold.net import Array, Blobs, Layer, LazyArray, Shape
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from bnfold.algebra.movement import (
     slice_,
 )
 from bnfold.algebra.records import Blocked
-from bnfold.caffe.params import UNKNOWN, Concat, Eltwise, Pooling, Scale, canonical_axis, sizes
+from bnfold.caffe.layers import UNKNOWN, Concat, Eltwise, Pooling, Scale, canonical_axis, sizes
 from bnfold.net import Layer, Shape
 
 Moved = Sequence[Affine | None]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.algebra.records import Blocked
-from bnfold.caffe.params import (
+from bnfold.caffe.layers import (
     Crop,
     Flatten,
     Permute,

@@ -119,6 +119,8 @@ class _Journal:
         """
         change: Change | None = None
         with _naming(layer):
+            if layer.opaque:
+                raise Blocked(layer.opaque)
             if layer.type in LINEAR:
                 change = self.change(self.scene.place(layer), affine)
             elif (own := self._own(layer)) is not None:
@@ -196,7 +198,7 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, uses: in
         journal.moved.append(blob)
         return
     law = COMMUTE.get(producer.type)
-    if law is None:
+    if law is None or producer.opaque:
         raise Blocked(f"{producer} {_lets_nothing_pass(producer)}")
     with _naming(producer):
         laws = law.back(scene.place(producer), affine, producer.tops.index(blob))
@@ -280,7 +282,7 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         if not any(others) and first is not None and journal.absorb(reader, first):
             continue
         law = COMMUTE.get(reader.type)
-        if law is None:
+        if law is None or reader.opaque:
             raise Blocked(f"{reader} {_lets_nothing_pass(reader)}")
         with _naming(reader):
             leaving = law.forward(scene.place(reader), arriving)

@@ -23,7 +23,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import ZeroFactor, read_batchnorm
-from bnfold.caffe.params import UNKNOWN, Bias, Dropout, Power, Scale, canonical_axis
+from bnfold.caffe.layers import UNKNOWN, Bias, Dropout, Power, Scale, canonical_axis
 from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Array, Layer, Shape
 
@@ -67,6 +67,8 @@ def recognise(layer: Layer, bottom: Shape | None, reading: Reading) -> Affine | 
     read = AFFINES.get(layer.type)
     if read is None or len(layer.bottoms) != 1 or len(layer.tops) != 1:
         return None
+    if layer.opaque:
+        raise Blocked(layer.opaque)
     if bottom is None:
         raise Blocked(f"the shape of '{layer.bottoms[0]}' is unknown")
     if len(bottom) < 2:
@@ -94,6 +96,8 @@ def batch_norm(layer: Layer, bottom: Shape, reading: Reading) -> Affine:
         )
     if statistics.relu:
         raise Blocked("a ReLU is fused into it")
+    if statistics.batch_statistics and statistics.layout == "ducha":
+        raise Blocked("moving_average is false, so its statistics follow each batch")
     if statistics.batch_statistics and statistics.layout == "segnet":
         raise Blocked("bn_mode is LEARN, so its statistics follow each batch and none are stored")
     if statistics.batch_statistics:

@@ -26,8 +26,7 @@ from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Kept, M
 from bnfold.algebra.scaled import same_values
 from bnfold.algebra.unfuse import unfuse_relus
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.params import Dropout
-from bnfold.caffe.shapes import infer_shapes
+from bnfold.caffe.layers import Dropout, infer_shapes
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import Layer, Names, Net, Shape
 
@@ -332,7 +331,9 @@ class _Sweep:
 
 def _is_alias(layer: Layer) -> bool:
     """Whether a layer gives what it reads, whatever its shape is."""
-    return layer.type == "Split" or (layer.type in DROPOUTS and Dropout.of(layer).test_scale == 1.0)
+    return not layer.opaque and (
+        layer.type == "Split" or (layer.type in DROPOUTS and Dropout.of(layer).test_scale == 1.0)
+    )
 
 
 def _is_called(layer: Layer, pattern: str) -> bool:

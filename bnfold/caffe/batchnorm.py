@@ -8,20 +8,23 @@ and they differ in which blobs they store, in what order, and whether `factor` i
 orders. The layout is recognised from the type, the number and the sizes of the blobs and the fields that only one
 dialect has; where two readings stay possible, the user decides: nothing is guessed.
 
-    bvlc         mean, variance, factor                         BatchNorm of BVLC Caffe, CuDNNBatchNorm
+    bvlc         mean, variance, factor                         BatchNorm of BVLC Caffe, and Synopsys
     intel        mean, variance, factor [, gamma [, beta]]      BatchNorm of Intel Caffe, which may fuse a ReLU
     nvcaffe      mean, variance, 1 [, gamma, beta]              BatchNorm of NVCaffe 0.16 and 0.17; eps at least 1e-5
     nvcaffe015   gamma, beta, mean, variance [, 0]              BatchNorm of NVCaffe 0.15, Vitis, Jacinto
     pspnet       gamma, beta, mean, variance                    BN of PSPNet, ICNet
     segnet       gamma, beta                                    BN of SegNet, ENet: INFERENCE is gamma*x + beta,
                                                                 LEARN follows the batch, eps 1e-9
+    ducha        gamma, beta, mean, variance                    BN of ducha-aiki's, CTPN's and happynear's Caffe: eps is
+                                                                `var_eps`, 1e-10
+    cudnn        gamma, beta, [unused,] mean, variance          CuDNNBatchNorm of GENet; eps at least 1e-5
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -94,9 +97,12 @@ def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroFac
     """
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"--batchnorm-layout {layout}: there is no such layout; known are {', '.join(LAYOUTS)}")
-    _refuse_unknown_arithmetic(layer)
     own = TYPES[layer.type]
     name = layout if layout in own.layouts else own.recognise(layer)
+    if not layer.param.batch_norm_param.add_eps_before_sqrt and name not in ("bvlc", "intel"):
+        raise UnsupportedError(
+            f"{layer}: add_eps_before_sqrt is Synopsys' field, and its blobs are laid out as {name}'s"
+        )
     statistics = LAYOUTS[name](layer, zero_factor)
     _check(layer, statistics)
     return statistics
@@ -127,20 +133,30 @@ def recognise_batchnorm(layer: Layer) -> str:
 
 
 def recognise_bn(layer: Layer) -> str:
-    """Two blobs are SegNet's, four are PSPNet's; a `bn_mode` beside four blobs contradicts itself."""
-    sizes = _sizes(layer)
+    """Two blobs are SegNet's; four are PSPNet's or ducha-aiki's, as their fields say; `bn_mode` contradicts four."""
+    sizes, param = _sizes(layer), layer.param.bn_param
     if len(sizes) == 2 and sizes[0] == sizes[1]:
         return "segnet"
     if len(sizes) == 4 and len(set(sizes)) == 1:
-        return _ask_layout(layer, "pspnet", "segnet") if layer.param.bn_param.HasField("bn_mode") else "pspnet"
+        if param.HasField("bn_mode"):
+            return _ask_layout(layer, "pspnet", "ducha", "segnet")
+        ducha, pspnet = ([name for name in names if param.HasField(name)] for names in (DUCHA_FIELDS, PSPNET_FIELDS))
+        if ducha and pspnet:
+            return _ask_layout(layer, "ducha", "pspnet")
+        return "ducha" if ducha else "pspnet"
     raise _misfit(layer)
 
 
-def recognise_bvlc(layer: Layer) -> str:
-    """CuDNNBatchNorm was always written as BVLC's."""
+def recognise_cudnn(layer: Layer) -> str:
+    """Forks registered the name for layers of their own: BVLC's blobs, GENet's four, NVCaffe's five, or gamma first."""
     sizes = _sizes(layer)
-    if len(sizes) == 3 and sizes == [sizes[0], sizes[0], 1]:
+    channels = sizes[0] if sizes else 0
+    if len(sizes) == 3 and sizes == [channels, channels, 1]:
         return "bvlc"
+    if len(sizes) in (4, 5) and len(set(sizes)) == 1 and (len(sizes) == 4 or channels > 1):
+        return "cudnn"
+    if len(sizes) == 5 and sizes == [channels, channels, 1, channels, channels]:
+        return "nvcaffe" if channels > 1 else _ask_layout(layer, "nvcaffe", "cudnn")
     raise _misfit(layer)
 
 
@@ -173,6 +189,10 @@ NVCAFFE_FIELDS = ("scale_bias", "scale_filler")
 INTEL_FIELDS = ("bias_term", "filler", "relu", "stats_batch_size", "use_weight_bias")
 
 
+DUCHA_FIELDS = ("scale_filler", "shift_filler", "var_eps", "moving_average", "decay", "decay_exma")
+PSPNET_FIELDS = ("slope_filler", "bias_filler", "eps", "frozen", "momentum", "icnet")
+
+
 # Reading one layout.
 
 
@@ -201,10 +221,19 @@ def _divided(layer: Layer, zero_factor: ZeroFactor | None, layout: str) -> Stati
                 "variance 0, NVCaffe's old format meant them as they stand; "
                 "choose with --zero-scale-factor caffe or --zero-scale-factor one"
             )
+    variance, eps = k * variance, param.eps
+    if not param.add_eps_before_sqrt:
+        if follows_batch:
+            raise UnsupportedError(
+                f"{layer}: add_eps_before_sqrt: false beside use_global_stats: false, which no network is known to use"
+            )
+        if (variance >= 0).all():
+            # sqrt(variance) + eps, as the root of a variance.
+            variance, eps = (np.sqrt(variance) + eps) ** 2, 0.0
     return Statistics(
         mean=k * mean,
-        variance=k * variance,
-        eps=param.eps,
+        variance=variance,
+        eps=eps,
         gamma=_vector(layer, 3) if len(layer.blobs) > 3 else None,
         beta=_vector(layer, 4) if len(layer.blobs) > 4 else None,
         factor=factor,
@@ -250,6 +279,25 @@ def read_pspnet(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
     return Statistics(mean, variance, layer.param.bn_param.eps, gamma, beta, layout="pspnet")
 
 
+def read_ducha(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
+    """`scale * (x - mean) / sqrt(variance + var_eps) + shift`; without a moving average of each batch's statistics."""
+    del zero_factor
+    param = layer.param.bn_param
+    gamma, beta, mean, variance = (_vector(layer, index) for index in range(4))
+    follows_batch = not param.moving_average
+    return Statistics(mean, variance, param.var_eps, gamma, beta, batch_statistics=follows_batch, layout="ducha")
+
+
+def read_cudnn(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
+    """`scale * (x - mean) / sqrt(variance + eps) + bias`; five blobs have one in the middle that counts for nothing."""
+    del zero_factor
+    param = layer.param
+    eps = param.cudnn_batch_norm_param.eps if param.HasField("cudnn_batch_norm_param") else param.batch_norm_param.eps
+    last = len(layer.blobs) - 1
+    gamma, beta, mean, variance = (_vector(layer, index) for index in (0, 1, last - 1, last))
+    return Statistics(mean, variance, max(eps, NVCAFFE_SMALLEST_EPS), gamma, beta, layout="cudnn")
+
+
 def read_segnet(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
     """INFERENCE has the statistics multiplied in already: mean 0, variance 1, eps 0."""
     del zero_factor
@@ -288,15 +336,6 @@ def _fields(layer: Layer, names: tuple[str, ...]) -> list[str]:
 def _follows_batch(layer: Layer) -> bool:
     param = layer.param.batch_norm_param
     return param.HasField("use_global_stats") and not param.use_global_stats
-
-
-def _refuse_unknown_arithmetic(layer: Layer) -> None:
-    param: Any = layer.param.batch_norm_param
-    if "add_eps_before_sqrt" in param.DESCRIPTOR.fields_by_name and param.HasField("add_eps_before_sqrt"):
-        raise UnsupportedError(
-            f"{layer}: add_eps_before_sqrt moves eps to a place that is not known for sure; "
-            "remove the field if the layer computes (x - mean) / sqrt(variance + eps)"
-        )
 
 
 def _check(layer: Layer, statistics: Statistics) -> None:
@@ -349,6 +388,8 @@ class Family(NamedTuple):
 
 LAYOUTS: dict[str, Callable[[Layer, ZeroFactor | None], Statistics]] = {
     "bvlc": read_bvlc,
+    "cudnn": read_cudnn,
+    "ducha": read_ducha,
     "intel": read_intel,
     "nvcaffe": read_nvcaffe,
     "nvcaffe015": read_nvcaffe015,
@@ -357,7 +398,7 @@ LAYOUTS: dict[str, Callable[[Layer, ZeroFactor | None], Statistics]] = {
 }
 
 TYPES: dict[str, Family] = {
-    "BN": Family(recognise_bn, ("pspnet", "segnet")),
+    "BN": Family(recognise_bn, ("ducha", "pspnet", "segnet")),
     "BatchNorm": Family(recognise_batchnorm, ("bvlc", "intel", "nvcaffe", "nvcaffe015")),
-    "CuDNNBatchNorm": Family(recognise_bvlc, ("bvlc",)),
+    "CuDNNBatchNorm": Family(recognise_cudnn, ("bvlc", "cudnn", "nvcaffe")),
 }

@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, V1LayerParameter
 from bnfold.caffe.descriptors import is_message, is_repeated
 from bnfold.caffe.dialects import ALL, COLLISIONS, ELSEWHERE, RENUMBERED
-from bnfold.caffe.params import CONVOLUTIONS, DECONVOLUTIONS
+from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.text import Document
 from bnfold.caffe.weights import WeightsFile, decode
 from bnfold.errors import ParseError
@@ -145,14 +145,17 @@ class _Reader:
                     if _belongs(meaning.field.name, kind) and self.dialects & meaning.dialects:
                         self.dialects &= meaning.dialects
 
-    def translated(self, message: Any, found: Iterable[Field]) -> bytes:
-        """The same message in the numbers of the union; weights and what has no meaning are left out."""
+    def translated(self, message: Any, found: Iterable[Field], reads: frozenset[str] = frozenset()) -> bytes:
+        """The same message in the numbers of the union; weights and what has no meaning are left out.
+
+        Where a number has two meanings, that of `reads` counts, the fields that the layer's type reads.
+        """
         found = list(found)
         meanings = _meanings(message)
         kind = self._kind(found) if message is LayerParameter.DESCRIPTOR else ""
         pieces = []
         for number, wire, _, at, end in found:
-            field = self._choose(meanings.get(number, ()), wire, kind)
+            field = self._choose(meanings.get(number, ()), wire, kind, reads)
             if field is None:
                 continue
             payload = self.buffer[at:end] if not is_message(field) else b""
@@ -163,7 +166,8 @@ class _Reader:
             elif wire != LENGTH:
                 pieces.append(encode_tag(field.number, wire) + payload)
             elif is_message(field):
-                inner = self.translated(field.message_type, fields(self.buffer, at, end))
+                own = row.reads.get(field.name, "") if (row := LAYERS.get(kind)) else ""
+                inner = self.translated(field.message_type, fields(self.buffer, at, end), frozenset(own.split()))
                 pieces.append(encode_field(field.number, inner))
             else:
                 text = field.type == FieldDescriptor.TYPE_STRING
@@ -174,11 +178,15 @@ class _Reader:
         words = [self.buffer[field.at : field.end] for field in layer if field.number == 2 and field.wire == LENGTH]
         return decode(words[-1]) if words else ""
 
-    def _choose(self, meanings: Iterable[Meaning], wire: int, kind: str) -> FieldDescriptor | None:
+    def _choose(
+        self, meanings: Iterable[Meaning], wire: int, kind: str, reads: frozenset[str]
+    ) -> FieldDescriptor | None:
         fitting = [meaning for meaning in meanings if _fits(meaning.field, wire)]
         if len(fitting) > 1 and kind:
             fitting = [meaning for meaning in fitting if _belongs(meaning.field.name, kind)] or fitting
         ours = [meaning for meaning in fitting if meaning.dialects & self.dialects]
+        if len(ours) > 1 and reads:
+            ours = [meaning for meaning in ours if meaning.field.name in reads] or ours
         if len(ours) > 1 and kind:
             return None  # a parameter of another type: it means nothing here, whichever it is
         return (ours or fitting)[0].field if fitting else None
@@ -223,18 +231,10 @@ def _fits(field: FieldDescriptor, wire: int) -> bool:
 
 def _belongs(name: str, kind: str) -> bool:
     """Whether a layer of type `kind` has its parameters in the field `name`."""
-    return PARAMETERS.get(kind, kind.lower()) == name.removesuffix("_param").replace("_", "").lower()
+    if (row := LAYERS.get(kind)) and row.reads:
+        return name in row.reads
+    return kind.lower() == name.removesuffix("_param").replace("_", "").lower()
 
 
 # Numbers of LayerParameter with one meaning that tell the dialect all the same, by what that message means in each.
 EVIDENCE = {45: frozenset({"segnet", "ncnn"})}
-
-# Types whose parameters are not called like them.
-PARAMETERS = {
-    "CuDNNBatchNorm": "batchnorm",
-    "LSTM": "recurrent",
-    "Normalize": "norm",
-    "PriorBoxClustered": "priorbox",
-    "RNN": "recurrent",
-    **dict.fromkeys(CONVOLUTIONS | DECONVOLUTIONS | {"Im2col"}, "convolution"),
-}

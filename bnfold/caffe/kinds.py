@@ -6,21 +6,22 @@ other types are opaque: they are kept as they are, whatever they hold.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from bnfold.caffe.layers import LAYERS
+from bnfold.caffe.layers.training import LOSSES, METRICS, SINKS, Loss
 
-from bnfold.caffe.params import CONVOLUTIONS, DECONVOLUTIONS
-from bnfold.caffe.shapes import BLOB_SHAPES, SHAPES
-
-
-class Loss(NamedTuple):
-    """How a loss reads its bottoms, and what remains of it at inference.
-
-    `becomes` is the type that gives the prediction itself, None when the prediction is the bottom as it is; bottoms
-    before `predictions` are predictions, the others labels and weights.
-    """
-
-    becomes: str | None = None
-    predictions: int = 1
+__all__ = [
+    "KERNELS",
+    "KNOWN",
+    "LEARNED",
+    "LOSSES",
+    "METRICS",
+    "SINKS",
+    "Loss",
+    "is_data",
+    "is_known",
+    "is_metric",
+    "loss",
+]
 
 
 def is_data(kind: str, bottoms: int, tops: int) -> bool:
@@ -40,49 +41,16 @@ def is_metric(kind: str) -> bool:
     return kind in METRICS or kind.endswith("Accuracy")
 
 
-def is_in_text_alone(kind: str) -> bool:
-    """Whether a layer of this type may have parameters in its text that its message has not."""
-    return kind in TRAINING or not is_known(kind)
-
-
 def is_known(kind: str) -> bool:
     """Whether the parameters of a type have a meaning here."""
     return kind in KNOWN or kind in LOSSES or is_metric(kind) or kind.endswith("Data")
 
 
-LOSSES = {
-    "ContrastiveLoss": Loss(predictions=2),
-    "EuclideanLoss": Loss(),
-    "HingeLoss": Loss(),
-    "InfogainLoss": Loss(),
-    "L1Loss": Loss(),
-    "MultiBoxLoss": Loss(predictions=3),
-    "MultinomialLogisticLoss": Loss(),
-    "RegionLoss": Loss(),
-    "SigmoidCrossEntropyLoss": Loss("Sigmoid"),
-    "SmoothL1Loss": Loss(),
-    "SmoothL1LossOHEM": Loss(),
-    "SoftmaxWithLoss": Loss("Softmax"),
-    "SoftmaxWithLossOHEM": Loss("Softmax"),
-    "TripletLoss": Loss(predictions=3),
-    "YoloSeg": Loss(),
-    "Yolov3": Loss(),
-}
+KERNELS = frozenset(kind for kind, row in LAYERS.items() if row.kernel)
+"""Types whose first blob is a kernel, with as many dimensions as it says."""
 
-METRICS = frozenset({"DetectionEvaluate", "EvalDetection", "HDF5Output", "MatWrite", "SegmentationEvaluate"})
+LEARNED = frozenset(kind for kind, row in LAYERS.items() if row.blobs)
+"""Layers that learn make predictions, never labels."""
 
-# Layers that swallow what they read, whatever it is.
-SINKS = frozenset({"HDF5Output", "MatWrite", "Silence"})
-
-# Layers whose first blob is a kernel, with as many dimensions as it says.
-KERNELS = CONVOLUTIONS | DECONVOLUTIONS
-
-# Layers that learn make predictions, never labels.
-LEARNED = frozenset(BLOB_SHAPES)
-
-# Parameters of known types that no dialect of the schema has, and that inference can do without: they say how training
-# begins, and what the blobs show anyway. They stay where they are, in the layer's text.
-TRAINING = {"EltwiseAffine": frozenset({"eltwise_affine_param"}), "SeLuDropout": frozenset({"selu_dropout_param"})}
-
-# What a type makes of its parameters is known as soon as the shapes of its tops are.
-KNOWN = frozenset(SHAPES)
+KNOWN = frozenset(LAYERS)
+"""What a type makes of its parameters is known as soon as the shapes of its tops are."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from bnfold.caffe import kinds
 from bnfold.caffe.blobs import Half
-from bnfold.caffe.shapes import blob_shapes
+from bnfold.caffe.layers import blob_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError
 from bnfold.net import Array, Blobs, Layer, LazyArray, Shape

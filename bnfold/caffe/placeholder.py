@@ -17,9 +17,9 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from bnfold.caffe.batchnorm import DUCHA_FIELDS
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.params import UNKNOWN, BatchNorm
-from bnfold.caffe.shapes import blob_shapes, infer_shapes
+from bnfold.caffe.layers import UNKNOWN, BatchNorm, blob_shapes, infer_shapes, row_of
 from bnfold.net import Array, Blobs, Layer, Net, Shape
 
 Values = npt.NDArray[np.float32]
@@ -67,7 +67,8 @@ def stand_ins(layer: Layer, bottoms: Sequence[Shape], layout: str | None = None)
         known = layout if layout in family.layouts else None
         return _statistics(layer, channels, known or _suggested_layout(layer, channels))
     shapes = blob_shapes(layer, bottoms) or []
-    make = LEARNED.get(layer.type, _weights)
+    row = row_of(layer)
+    make = VALUES[row.stand_in] if row else _weights
     if any(prod(shape) > (MOST_VALUES if make is _weights else MOST_CHANNELS) for shape in shapes):
         return []
     return [make(layer, index, shape) for index, shape in enumerate(shapes)]
@@ -80,8 +81,12 @@ def _suggested_layout(layer: Layer, channels: int) -> str:
     """A row of `bnfold.caffe.batchnorm.LAYOUTS` that the fields of the layer do not contradict."""
     if layer.type == "BN":
         param = layer.param.bn_param
+        if len(layer.param.param) > 3 or any(param.HasField(name) for name in ("var_eps", "moving_average")):
+            return "ducha" if any(param.HasField(name) for name in DUCHA_FIELDS) else "pspnet"
         segnet = any(param.HasField(name) for name in ("bn_mode", "scale_filler", "shift_filler"))
         return "segnet" if segnet else "pspnet"
+    if layer.param.HasField("cudnn_batch_norm_param"):
+        return "cudnn"
     view = BatchNorm.of(layer)
     if view.scale_bias:
         return "nvcaffe"
@@ -102,7 +107,7 @@ def _statistics(layer: Layer, channels: int, layout: str) -> list[Array]:
         return [mean, variance, one, *own]
     if layout == "nvcaffe":
         return [mean, variance, one, gamma, beta] if BatchNorm.of(layer).scale_bias else [mean, variance, one]
-    if layout in ("nvcaffe015", "pspnet"):
+    if layout in ("cudnn", "ducha", "nvcaffe015", "pspnet"):
         return [gamma, beta, mean, variance]
     return [gamma, beta] if layout == "segnet" else [mean, variance, one]
 
@@ -146,9 +151,10 @@ def _seed(layer: Layer, index: int) -> int:
     return crc32(f"{shared or layer.name}\n{'' if shared else index}".encode())
 
 
-LEARNED: dict[str, Callable[[Layer, int, Shape], Array]] = {
-    "Bias": _shift,
-    "Normalize": _positive,
-    "PReLU": _positive,
-    "Scale": _scale,
+VALUES: dict[str, Callable[[Layer, int, Shape], Array]] = {
+    "positive": _positive,
+    "scale": _scale,
+    "shift": _shift,
+    "weight": _weights,
 }
+"""What `LayerType.stand_in` names."""

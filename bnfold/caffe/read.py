@@ -15,16 +15,16 @@ from bnfold.caffe import kinds
 from bnfold.caffe.deploy import deploy, without_last_silence
 from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, give_shapes
+from bnfold.caffe.layers import infer_shapes, unread_fields
 from bnfold.caffe.match import channels_wanted, give_weights
 from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.preparation import prepared, said
-from bnfold.caffe.shapes import infer_shapes
 from bnfold.caffe.text import Document, read_prototxt
 from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
 from bnfold.errors import ModelError, UnsupportedError, UsageError
-from bnfold.net import Net, Origin, Shape
+from bnfold.net import Layer, Net, Origin, Shape
 from bnfold.options import ReadOptions, changed
 
 PathLike = str | os.PathLike[str]
@@ -96,6 +96,8 @@ def build(
     if all(layer.type == "Input" for layer in deployed.layers):
         raise ModelError(f"{document.file or 'the net'}: nothing but inputs is in the TEST net")
 
+    misunderstood = _mark_opaque(deployed.layers)
+
     def assembled(guess: Shape | None) -> Net:
         inputs = give_shapes(
             deployed.layers,
@@ -117,6 +119,7 @@ def build(
                 *misspelt,
                 *borrowed,
                 *deployed.notes,
+                *misunderstood,
                 *inputs.notes,
                 *said(preparation, deployed.data),
             ],
@@ -178,6 +181,18 @@ def _misspelt(layers: Sequence[Upgraded]) -> list[str]:
         if guess := guesses.at(kind, kinds.KNOWN):
             more = f" and {len(names) - 1:,} more stay" if len(names) > 1 else " stays"
             notes.append(f"no dialect has a layer of type '{kind}'{guess}: '{names[0]}'{more} as written")
+    return notes
+
+
+def _mark_opaque(layers: Sequence[Layer]) -> list[str]:
+    """Note in each layer why its parameters are not understood, and say it."""
+    notes = []
+    for layer in layers:
+        layer.opaque = layer.opaque or unread_fields(layer)
+        if layer.opaque:
+            notes.append(
+                f"{layer}: {layer.opaque}; it is left as it is, nothing folds through it, and ONNX has no form"
+            )
     return notes
 
 

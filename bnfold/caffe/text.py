@@ -12,6 +12,7 @@ twice. Caffe stops at each; so do we, with place and guess, except that
 from __future__ import annotations
 
 import codecs
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,12 +24,12 @@ from google.protobuf import text_format
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.guesses import Guesses
-from bnfold.caffe.kinds import TRAINING, is_known
+from bnfold.caffe.kinds import is_known
 from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Field, Prototxt
 from bnfold.errors import ParseError
-from bnfold.io.mapping import read_file
+from bnfold.io.files import interrupted
 
 # protobuf has a descriptor class for each of its implementations.
 Descriptor: TypeAlias = Any
@@ -39,6 +40,7 @@ V1: Descriptor = caffe_pb2.V1LayerParameter.DESCRIPTOR
 SOLVER_NETS = ("net_param", "test_net_param", "train_net_param")
 SOLVER_FILES = ("net", "test_net", "train_net")
 MAX_BYTES = 1 << 30
+_PIECE = 1 << 20
 # Each layer costs 6 kB of memory and 0.1 ms. Published nets have below 3,000.
 MAX_LAYERS = 100_000
 MAX_QUOTED = 200
@@ -64,7 +66,13 @@ class Document:
 
 def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Document:
     """Read a prototxt file; see `parse_prototxt`. Raises ParseError also when the file cannot be read."""
-    content = read_file(path, MAX_BYTES + 1)
+    try:
+        with path.open("rb") as stream:
+            # In pieces: asked for all at once, Python takes the memory for all of it before it reads.
+            content = b"".join(itertools.islice(iter(lambda: stream.read(_PIECE), b""), MAX_BYTES // _PIECE + 1))
+    except (OSError, ValueError) as error:
+        reason = interrupted(path) or getattr(error, "strerror", None) or error
+        raise ParseError(f"cannot be read: {reason}", path) from None
     if len(content) > MAX_BYTES:
         raise ParseError("has more than 1 GiB, as no prototxt has", path)
     return parse_prototxt(decode(content, path), path, ignore_unknown_fields=ignore_unknown_fields)
@@ -231,11 +239,10 @@ class _Diagnosis:
         old = layer.name == "layers"
         message: Descriptor = V1 if old else caffe_pb2.LayerParameter.DESCRIPTOR
         opaque = not old and not is_known(kind)
-        idle = TRAINING.get(kind, frozenset())
         seen: dict[str, Field] = {}
         for found in fields:
             findings = list(self._in_field(found, message, who))
-            if findings and ((opaque and found.name not in COMMON_FIELDS) or found.name in idle):
+            if findings and opaque and found.name not in COMMON_FIELDS:
                 self.dropped.append((found.begin, found.end))
             else:
                 yield from findings
@@ -246,7 +253,7 @@ class _Diagnosis:
         known = message.fields_by_name.get(found.name)
         if known is None:
             names = list(message.fields_by_name)
-            hint = f" ({FOREIGN[found.name]})" if found.name in FOREIGN else self.guesses.at(found.name, names)
+            hint = self.guesses.at(found.name, names)
             problem = f"unknown field '{found.name[:MAX_QUOTED]}' of {message.name}{hint}"
             yield _Finding(found, who, problem, ignorable=True)
         elif known.enum_type is not None and not found.opener:
@@ -303,13 +310,3 @@ def _blank(text: str, spans: list[tuple[int, int]]) -> str:
 COMMON_FIELDS = frozenset(
     {"bottom", "exclude", "include", "loss_weight", "name", "param", "phase", "propagate_down", "top", "type"}
 )
-
-# Fields of dialects that nobody has published, seen in the field, and what they seem to be.
-FOREIGN = {
-    "add_eps_before_sqrt": "Synopsys' Caffe has it, and it changes where eps is added",
-    "pad_b": "Synopsys' Caffe has it: the padding below alone",
-    "pad_l": "Synopsys' Caffe has it: the padding on the left alone",
-    "pad_r": "Synopsys' Caffe has it: the padding on the right alone",
-    "pad_t": "Synopsys' Caffe has it: the padding on top alone",
-    "relu6": "Synopsys' Caffe has it, and it makes a ReLU clip at 6",
-}

@@ -142,6 +142,7 @@ TYPES = {
     V1LayerParameter.ABSVAL: "AbsVal",
     V1LayerParameter.ACCURACY: "Accuracy",
     V1LayerParameter.ARGMAX: "ArgMax",
+    V1LayerParameter.BN: "BN",
     V1LayerParameter.BNLL: "BNLL",
     V1LayerParameter.CLIP: "Clip",
     V1LayerParameter.CONCAT: "Concat",

@@ -107,7 +107,7 @@ def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -
     text: str | None = layer.source.text if layer.source else None
     bottoms, tops = connections(layer, names)
     # What is in the text alone would be lost with the text, so nothing is taken out of it.
-    strip = strip and not kinds.is_in_text_alone(layer.type)
+    strip = strip and bool(kinds.is_known(layer.type))
     param = stripped(layer.param, fillers=len(layer.blobs) > 0) if strip else layer.param
     if layer.source and text and param is layer.param and says_the_same(layer):
         if (bottoms, tops) == (layer.source.bottoms, layer.source.tops):

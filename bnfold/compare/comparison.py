@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnfold.caffe.shapes import infer_shapes
+from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.batches import choose_samples, layout, match_inputs, runs
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.exact import open_exact

@@ -6,7 +6,7 @@ import os
 from math import prod
 from pathlib import Path
 
-from bnfold.caffe.shapes import infer_shapes
+from bnfold.caffe.layers import infer_shapes
 from bnfold.errors import UsageError
 from bnfold.net import Net
 

@@ -9,8 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from bnfold.caffe.params import PSROIPooling, ROIPooling, Upsample
-from bnfold.caffe.shapes import infer_shapes
+from bnfold.caffe.layers import PSROIPooling, ROIPooling, Upsample, infer_shapes
 from bnfold.data.standins import Continuation, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.net import Layer, Net, Shape
 

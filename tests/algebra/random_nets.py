@@ -13,7 +13,7 @@ import numpy as np
 from algebra.rows import layer_of
 from hypothesis import strategies as st
 
-from bnfold.caffe.shapes import output_shapes
+from bnfold.caffe.layers import output_shapes
 from bnfold.errors import ModelError
 from bnfold.net import Shape
 

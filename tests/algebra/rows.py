@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Place
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.shapes import output_shapes
+from bnfold.caffe.layers import output_shapes
 from bnfold.net import Blobs, Layer, Shape
 
 Array = npt.NDArray[np.float64]

@@ -223,7 +223,7 @@ def test_a_factor_that_is_not_finite_is_refused():
 
 
 def test_an_unknown_layout_is_a_usage_error_that_lists_the_known():
-    with pytest.raises(UsageError, match="bvlc, intel, nvcaffe, nvcaffe015, pspnet, segnet"):
+    with pytest.raises(UsageError, match="bvlc, cudnn, ducha, intel, nvcaffe, nvcaffe015, pspnet, segnet"):
         read_batchnorm(layer(MEAN, VARIANCE, scalar(1)), layout="torch")
 
 

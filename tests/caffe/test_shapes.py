@@ -13,7 +13,7 @@ from arrays import stored
 from google.protobuf import text_format
 
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, NetStateRule
-from bnfold.caffe.shapes import BLOB_SHAPES, SHAPES, blob_shapes, infer_shapes, output_shapes
+from bnfold.caffe.layers import blob_shapes, infer_shapes, output_shapes
 from bnfold.errors import ModelError
 from bnfold.net import Blobs, Layer, Net, Shape
 
@@ -374,15 +374,6 @@ def test_what_only_the_file_knows_is_not_promised() -> None:
     dynamic = layer_of('type: "InnerProduct" inner_product_param { num_output: 7 }')
     assert blob_shapes(dynamic, [(1, -1)]) is None
     assert blob_shapes(layer_of('type: "Python"'), [(1, 3)]) is None
-
-
-# The tables as a whole.
-
-
-def test_tables_are_sorted_and_belong_together() -> None:
-    assert list(SHAPES) == sorted(SHAPES)
-    assert list(BLOB_SHAPES) == sorted(BLOB_SHAPES)
-    assert set(BLOB_SHAPES) <= set(SHAPES)
 
 
 def test_a_chain_of_twenty_thousand_layers_takes_a_moment() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.shapes import SHAPES, blob_shapes, output_shapes
+from bnfold.caffe.layers import LAYERS, blob_shapes, output_shapes
 from bnfold.errors import ModelError
 from bnfold.net import Blobs, Layer, Shape
 
@@ -68,7 +68,7 @@ def read_fields() -> dict[str, list[list[str]]]:
         "ReLU6": ["relu6_param", "relu_param"],
     }
     found = {}
-    for kind in SHAPES:
+    for kind in LAYERS:
         squeezed = kind.lower()
         matching = [name for name in names if name.replace("_", "").removesuffix("param").lower() == squeezed]
         if "onvolution" in kind:
@@ -82,7 +82,7 @@ FIELDS = read_fields()
 
 @st.composite
 def hostile_layers(draw: st.DrawFn) -> tuple[Layer, list[Shape]]:
-    param = LayerParameter(type=draw(st.sampled_from(sorted(SHAPES))))
+    param = LayerParameter(type=draw(st.sampled_from(sorted(LAYERS))))
     fuzzed(param, draw)
     dims = st.one_of(st.integers(-1, 9), st.sampled_from([64, 2**31 - 1, -5]))
     shapes = draw(st.lists(st.lists(dims, max_size=5).map(tuple), max_size=4))

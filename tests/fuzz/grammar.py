@@ -14,8 +14,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.layers import LAYERS, blob_shapes, infer_shapes, output_shapes
 from bnfold.caffe.read import build
-from bnfold.caffe.shapes import SHAPES, blob_shapes, infer_shapes, output_shapes
 from bnfold.caffe.text import parse_prototxt
 from bnfold.errors import BnfoldError
 from bnfold.net import Blobs, Layer, Shape
@@ -26,7 +26,7 @@ MOST_VALUES = 4096
 # Linear layers and affines are what folding is about, so they come up more often.
 _FOLDING = ["BatchNorm", "Concat", "Convolution", "Deconvolution", "Eltwise", "InnerProduct", "Pooling", "ReLU"]
 _ODD = ["Accuracy", "Data", "SoftmaxWithLoss", "Unknown"]
-TYPES = sorted(SHAPES) + [*_FOLDING, "Scale"] * 5 + _ODD
+TYPES = sorted(LAYERS) + [*_FOLDING, "Scale"] * 5 + _ODD
 NUMBERS = (0, 1, 2, 3, 1, 2, 4, -1, -2, 5, 8, 64, 255, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, -(2**63))
 VALUES = (1.0, -1.0, 0.5, 2.0, -0.25, 0.0, 1e-3, 7e-46, 1e38, -3e38, math.inf, math.nan, 1e-20, 3.0, -0.0, 1e20)
 
@@ -97,7 +97,7 @@ def _input(choose: Chooser) -> LayerParameter:
 def _layer(choose: Chooser, index: int, made: Sequence[str]) -> LayerParameter:
     kind = str(choose.of(TYPES))
     layer = LayerParameter(name=f"l{index}", type=kind)
-    rule = SHAPES.get(kind)
+    rule = LAYERS.get(kind)
     least = rule.least if rule else 1
     more = choose.below(3) if rule is None or rule.most is None or rule.most > least else 0
     for _ in range(least + more):

@@ -19,9 +19,9 @@ from fuzz.grammar import model
 from bnfold.advice import advise
 from bnfold.algebra import fold
 from bnfold.caffe.binary import read_net
+from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.placeholder import with_placeholder_weights
 from bnfold.caffe.read import build, load
-from bnfold.caffe.shapes import infer_shapes
 from bnfold.caffe.text import Document, decode, parse_prototxt
 from bnfold.caffe.weights import read_weights
 from bnfold.caffe.write import prototxt_text, save_caffe
@@ -129,7 +129,7 @@ def onnx(data: bytes) -> None:
         opened = open_model(str(folder / "net.onnx"), "candidate")
         held = sum(len(piece) for weight in opened.weights for piece in weight.pieces())
         assert held == sum(weight.nbytes for weight in opened.weights) <= len(data)
-        opened.release_pages()
+        opened.forget()
 
 
 TARGETS: dict[str, Target] = {"onnx": onnx, "pair": pair, "text": text, "wire": wire}

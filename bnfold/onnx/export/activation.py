@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.params import ELU, SELU, Clip, Exp, Log, Power, PReLU, ReLU, ReLU6, Swish, Threshold
+from bnfold.caffe.layers import Clip, Exp, Log, Power, ReLU, ReLU6
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, scaled, shifted
 
@@ -31,8 +31,8 @@ def bounded(block: Block) -> str:
 
 def elu(block: Block) -> str:
     """`x` above 0, `alpha*(e^x - 1)` else; Tengine's lambda multiplies all."""
-    view = ELU.of(block.layer)
-    return scaled(block, block("Elu", block.bottom, alpha=float(view.alpha)), view.scale)
+    param = block.layer.param.elu_param
+    return scaled(block, block("Elu", block.bottom, alpha=float(param.alpha)), getattr(param, "lambda"))
 
 
 def exponential(block: Block) -> str:
@@ -78,7 +78,7 @@ def power(block: Block) -> str:
 
 def prelu(block: Block) -> str:
     """`max(x, 0) + slope*min(x, 0)`: PRelu, whose slope must line up with the channel axis from the right."""
-    count = 1 if PReLU.of(block.layer).channel_shared else block.shape[1]
+    count = 1 if block.layer.param.prelu_param.channel_shared else block.shape[1]
     return block("PRelu", block.bottom, block.learned(0, "slope", (count,) + (1,) * (block.rank - 2)))
 
 
@@ -99,8 +99,8 @@ def relu6(block: Block) -> str:
 
 def selu(block: Block) -> str:
     """`lambda*x` above 0, `lambda*alpha*(e^x - 1)` else."""
-    view = SELU.of(block.layer)
-    return block("Selu", block.bottom, alpha=float(view.alpha), gamma=float(view.scale))
+    param = block.layer.param.selu_param
+    return block("Selu", block.bottom, alpha=float(param.alpha), gamma=float(getattr(param, "lambda")))
 
 
 def sigmoid(block: Block) -> str:
@@ -110,7 +110,7 @@ def sigmoid(block: Block) -> str:
 
 def swish(block: Block) -> str:
     """`x * sigmoid(beta*x)`."""
-    gate = block("Sigmoid", scaled(block, block.bottom, Swish.of(block.layer).beta))
+    gate = block("Sigmoid", scaled(block, block.bottom, block.layer.param.swish_param.beta))
     return block("Mul", block.bottom, gate)
 
 
@@ -121,7 +121,7 @@ def tanh(block: Block) -> str:
 
 def threshold(block: Block) -> str:
     """1 where `x > threshold`, 0 else: Greater, and a Cast back to float."""
-    above = block("Greater", block.bottom, block.floats(Threshold.of(block.layer).threshold, "threshold"))
+    above = block("Greater", block.bottom, block.floats(block.layer.param.threshold_param.threshold, "threshold"))
     return block("Cast", above, to=block.float_type)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.params import (
+from bnfold.caffe.layers import (
     Concat,
     Crop,
     Eltwise,

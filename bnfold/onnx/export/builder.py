@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
-from bnfold.caffe.params.axes import sizes
+from bnfold.caffe.layers.axes import sizes
 from bnfold.errors import UnsupportedError, WeightsError
 from bnfold.net import Array, Layer, LazyArray, Net, Shape
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.caffe.params import Convolution, Embed, InnerProduct, Parameter, canonical_axis
+from bnfold.caffe.layers import Convolution, Embed, InnerProduct, Parameter, canonical_axis
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import rectified, reshape, split

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnfold.caffe.params import DetectionOutput, PriorBox, PriorBoxClustered
+from bnfold.caffe.layers import DetectionOutput, PriorBox, PriorBoxClustered
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch, transpose

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, helper
 
-from bnfold.caffe.params import sizes
-from bnfold.caffe.shapes import infer_shapes
+from bnfold.caffe.layers import infer_shapes, sizes
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Layer, Net, Shape
 from bnfold.onnx.export import (
@@ -161,6 +160,8 @@ def write_layer(graph: Graph, layer: Layer) -> None:
         Refused: ONNX has no words for it.
         ModelError: its parameters do not fit its bottoms.
     """
+    if layer.opaque:
+        raise Refused(layer.opaque)
     function = FUNCTIONS.get(layer.type)
     if function is None:
         raise Refused(REASONS.get(layer.type, _unknown(layer)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
-from bnfold.caffe.params import LRN, MVN, Bias, Dropout, Normalize, Scale, Softmax, canonical_axis
+from bnfold.caffe.layers import LRN, Bias, Dropout, Scale, canonical_axis
 from bnfold.errors import WeightsError
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction
@@ -176,7 +176,7 @@ def _lrn_by_parts(block: Block, view: LRN) -> str:
 
 def mvn(block: Block) -> str:
     """`(x - mean)/(sqrt(E (x - mean)^2) + eps)` over the plane, or over channels and plane."""
-    view = MVN.of(block.layer)
+    view = block.layer.param.mvn_param
     axes = list(range(1 if view.across_channels else 2, block.rank))
     centred = block("Sub", block.bottom, reduce(block, "ReduceMean", block.bottom, axes, step="mean"))
     if not view.normalize_variance:
@@ -187,7 +187,7 @@ def mvn(block: Block) -> str:
 
 def normalize(block: Block) -> str:
     """`x / sqrt(sum x^2 + eps) * scale` over channels, or over channels and plane."""
-    view = Normalize.of(block.layer)
+    view = block.layer.param.norm_param
     axes = list(range(1, block.rank)) if view.across_spatial else [1]
     total = reduce(block, "ReduceSum", block("Mul", block.bottom, block.bottom, step="square"), axes, step="sum")
     y = block("Div", block.bottom, block("Sqrt", shifted(block, total, view.eps, "eps")))
@@ -197,7 +197,7 @@ def normalize(block: Block) -> str:
 
 def softmax_layer(block: Block) -> str:
     """`e^x / sum e^x` along `axis`."""
-    axis = canonical_axis(Softmax.of(block.layer).axis, block.rank, block.layer)
+    axis = canonical_axis(block.layer.param.softmax_param.axis, block.rank, block.layer)
     return softmax(block, block.bottom, axis, block.rank)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.caffe.params import SPP, Pooling
+from bnfold.caffe.layers import SPP, Pooling
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import pad
 

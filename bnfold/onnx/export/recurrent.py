@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.params import Recurrent
+from bnfold.caffe.layers import Recurrent
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reshape, split

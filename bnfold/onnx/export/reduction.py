@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.params import ArgMax, Reduction, canonical_axis
+from bnfold.caffe.layers import ArgMax, Reduction, canonical_axis
 from bnfold.onnx.export.builder import Block, LayerFunction
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled
 

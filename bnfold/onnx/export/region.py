@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnfold.caffe.params import Proposal, PSROIPooling, ROIPooling
+from bnfold.caffe.layers import Proposal, PSROIPooling, ROIPooling
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.detection import LOWEST

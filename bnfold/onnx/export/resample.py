@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.params import Interp, Upsample
+from bnfold.caffe.layers import Interp, Upsample
 from bnfold.onnx.export.builder import Block, LayerFunction
 from bnfold.onnx.export.forms import cut, reshape, size_of_batch
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bnfold.caffe.params import YoloDetectionOutput
+from bnfold.caffe.layers import YoloDetectionOutput
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.detection import ROW, or_nothing, suppressed
 from bnfold.onnx.export.forms import cut, reduce, reshape, softmax, transpose

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnfold.caffe.params.axes import UNKNOWN, sizes
-from bnfold.caffe.shapes.rules import check_bottoms, check_count, check_tops
-from bnfold.caffe.shapes.table import BLOB_SHAPES, SHAPES
+from bnfold.caffe.layers.axes import UNKNOWN, sizes
+from bnfold.caffe.layers.row import LayerType, check_bottoms, check_count, check_tops
+from bnfold.caffe.layers.table import LAYERS
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
+
+
+def row_of(layer: Layer) -> LayerType | None:
+    """What is known of a layer, None where its type or a field of its parameters has no meaning here."""
+    return None if layer.opaque else LAYERS.get(layer.type)
 
 
 def output_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
@@ -24,11 +29,11 @@ def output_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     Raises:
         ModelError: the sizes do not fit; the sentence names the layer, what is wrong and the sizes.
     """
-    rule = SHAPES.get(layer.type)
-    if rule is None:
+    row = row_of(layer)
+    if row is None:
         return None
-    check_bottoms(layer, rule, bottoms)
-    tops = rule.shapes(layer, bottoms)
+    check_bottoms(layer, row, bottoms)
+    tops = row.shapes(layer, bottoms)
     if tops is not None:
         check_tops(layer, tops)
     return tops
@@ -61,8 +66,8 @@ def infer_shapes(net: Net) -> dict[str, Shape | None]:
         tops = None
         if len(bottoms) == len(layer.bottoms):
             tops = output_shapes(layer, bottoms)
-        elif (rule := SHAPES.get(layer.type)) is not None:
-            check_count(layer, rule, len(layer.bottoms))
+        elif (row := row_of(layer)) is not None:
+            check_count(layer, row, len(layer.bottoms))
         for index, top in enumerate(layer.tops):
             shapes[top] = None if tops is None else tops[index]
     return shapes
@@ -82,12 +87,11 @@ def blob_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     Raises:
         ModelError: the parameters do not fit the bottoms.
     """
-    rule = SHAPES.get(layer.type)
-    if rule is None:
+    row = row_of(layer)
+    if row is None:
         return None
-    check_bottoms(layer, rule, bottoms)
-    promised = BLOB_SHAPES.get(layer.type)
-    if promised is None:
+    check_bottoms(layer, row, bottoms)
+    if row.blobs is None:
         return []
-    shapes = promised(layer, bottoms)
+    shapes = row.blobs(layer, bottoms)
     return None if shapes is None or any(UNKNOWN in shape for shape in shapes) else shapes

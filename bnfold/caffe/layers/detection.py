@@ -1,19 +1,23 @@
-"""Views of the detectors' layers: prior boxes, SSD's and YOLO's decoding, region proposals."""
+"""SSD's layers: prior boxes, and the decoding of detections, whose number is unknown."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from bnfold.caffe.params.axes import at_least
+from bnfold.caffe.layers.axes import UNKNOWN, at_least
+from bnfold.caffe.layers.row import DETECTORS, LayerType, count, four_axes
 from bnfold.errors import ModelError
-from bnfold.net import Layer
+from bnfold.net import Layer, Shape
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import PriorBoxParameter
+
+BOX_ROW = 7
+"""Image, label, score and four corners."""
+
 
 ALIKE = 1e-6
 """SSD takes two aspect ratios that differ by less for one."""
@@ -213,131 +217,56 @@ class DetectionOutput(NamedTuple):
         )
 
 
-class Proposal(NamedTuple):
-    """What a Proposal of the Faster R-CNN forks in C++ says.
+def detection_output(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(1, 1, K, 7), where K depends on the data.
 
-    Attributes:
-        feat_stride: pixels of the image per cell.
-        base_size: side of the anchor that ratios and scales start from.
-        min_size: smaller boxes are dropped, in pixels of the unscaled image.
-        ratios, scales: an anchor for each pair; 0.5, 1, 2 and 8, 16, 32 unless given.
-        pre_nms_topn, post_nms_topn: boxes before and after suppression.
-        nms_threshold: overlap that suppresses.
+    Whether locations, confidences and priors fit is not asked here: forks lay their priors by rules of their own.
     """
-
-    feat_stride: int
-    base_size: int
-    min_size: int
-    ratios: tuple[float, ...]
-    scales: tuple[float, ...]
-    pre_nms_topn: int
-    post_nms_topn: int
-    nms_threshold: float
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Proposal.
-
-        Raises:
-            ModelError: the layer is written in Vitis' words, whose arithmetic is another; it keeps no box; a ratio
-                makes no anchor.
-        """
-        param = layer.param.proposal_param
-        if param.anchor or param.HasField("nms_iou_th"):
-            raise ModelError(f"{layer}: it lists its anchors as Vitis does; how Vitis decodes them is not known here")
-        at_least(
-            layer,
-            "feat_stride, base_size and post_nms_topn",
-            (param.feat_stride, param.base_size, param.post_nms_topn),
-            1,
-        )
-        ratios = tuple(param.ratio) or (0.5, 1.0, 2.0)
-        if not all(0 < ratio < math.inf for ratio in ratios):
-            raise ModelError(f"{layer}: ratio {ratios} must name numbers above 0")
-        return cls(
-            param.feat_stride,
-            param.base_size,
-            param.min_size,
-            ratios,
-            tuple(param.scale) or (8.0, 16.0, 32.0),
-            param.pre_nms_topn,
-            param.post_nms_topn,
-            param.nms_thresh,
-        )
+    del layer, bottoms
+    return [(1, 1, UNKNOWN, BOX_ROW)]
 
 
-class YoloDetectionOutput(NamedTuple):
-    """What a YoloDetectionOutput (YOLO v2, one bottom) or Yolov3DetectionOutput (one bottom per scale) says.
-
-    Attributes:
-        num_classes: classes of each box.
-        num_box: boxes per cell.
-        coords: numbers per box in v2 (4).
-        confidence_threshold, nms_threshold: as in `DetectionOutput`.
-        biases: width and height of each anchor, in cells (v2) or pixels (v3).
-        masks: v3: for each bottom the anchors that it uses; () in v2.
-        anchors_scale: v3: pixels per cell for each bottom; () in v2.
-        gaussian_box: v3: each coordinate comes with an uncertainty.
-    """
-
-    num_classes: int
-    num_box: int
-    coords: int
-    confidence_threshold: float
-    nms_threshold: float
-    biases: tuple[float, ...]
-    masks: tuple[tuple[int, ...], ...] = ()
-    anchors_scale: tuple[int, ...] = ()
-    gaussian_box: bool = False
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read either layer.
-
-        Raises:
-            ModelError: classes or boxes are 0, or the masks do not divide among the groups.
-        """
-        if layer.type == "Yolov3DetectionOutput":
-            return cls._v3(layer)
-        param = layer.param.yolo_detection_output_param
-        at_least(layer, "num_classes and num_box", (param.num_classes, param.num_box), 1)
-        _check_pairs(layer, param.biases)
-        return cls(
-            param.num_classes,
-            param.num_box,
-            param.coords,
-            param.confidence_threshold,
-            param.nms_threshold,
-            tuple(param.biases),
-        )
-
-    @classmethod
-    def _v3(cls, layer: Layer) -> Self:
-        param = layer.param.yolov3_detection_output_param
-        at_least(
-            layer,
-            "num_classes, num_box and mask_group_num",
-            (param.num_classes, param.num_box, param.mask_group_num),
-            1,
-        )
-        masks, groups = tuple(param.mask), param.mask_group_num
-        _check_pairs(layer, param.biases)
-        if len(masks) % groups:
-            raise ModelError(f"{layer}: {len(masks)} masks do not divide among {groups} groups")
-        each = max(len(masks) // groups, 1)
-        return cls(
-            param.num_classes,
-            param.num_box,
-            4,
-            param.confidence_threshold,
-            param.nms_threshold,
-            tuple(param.biases),
-            tuple(masks[i : i + each] for i in range(0, len(masks), each)),
-            tuple(param.anchors_scale),
-            param.gaussian_box,
-        )
+def prior_box(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(1, 2, H*W*boxes*4): corners, then variances."""
+    return [_priors(layer, bottoms[0], PriorBox.of(layer).per_cell)]
 
 
-def _check_pairs(layer: Layer, biases: Sequence[float]) -> None:
-    if len(biases) % 2:
-        raise ModelError(f"{layer}: biases are pairs of width and height, and there are {len(biases)}")
+def prior_box_clustered(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(1, 2, H*W*boxes*4): corners, then variances."""
+    return [_priors(layer, bottoms[0], PriorBoxClustered.of(layer).per_cell)]
+
+
+def _priors(layer: Layer, feature: Shape, per_cell: int) -> Shape:
+    return (1, 2, count((*four_axes(layer, feature)[2:], per_cell, 4)))
+
+
+PRIORS = "clip variance img_size img_h img_w step step_h step_w offset"
+
+ROWS: Mapping[str, LayerType] = {
+    "DetectionOutput": LayerType(
+        shapes=detection_output,
+        least=3,
+        most=None,
+        rank=1,
+        reads={
+            "detection_output_param": "num_classes share_location background_label_id nms_param code_type keep_top_k "
+            "variance_encoded_in_target confidence_threshold"
+        },
+        dialects=DETECTORS,
+        note="its rows, their order and its empty answer are Caffe's; `eta` other than 1 is refused",
+    ),
+    "PriorBox": LayerType(
+        shapes=prior_box,
+        least=2,
+        most=2,
+        reads={"prior_box_param": f"min_size max_size aspect_ratio flip {PRIORS}"},
+        dialects=DETECTORS,
+    ),
+    "PriorBoxClustered": LayerType(
+        shapes=prior_box_clustered,
+        least=2,
+        most=2,
+        reads={"prior_box_param": f"width height flip {PRIORS}"},
+        dialects="OpenVINO's training Caffe",
+    ),
+}

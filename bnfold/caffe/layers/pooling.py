@@ -1,4 +1,4 @@
-"""Views of the layers that pool: Pooling, SPP, and the pooling of regions of interest.
+"""Layers that pool the plane: Pooling, SPP.
 
 Caffe rounds the number of windows up, and may then take one back:
 
@@ -8,15 +8,18 @@ Caffe rounds the number of windows up, and may then take one back:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from bnfold.caffe.params.axes import UNKNOWN, at_least, per_axis, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis, sizes
+from bnfold.caffe.layers.row import LayerType
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import PoolingParameter
+
 
 METHODS = ("MAX", "AVE", "STOCHASTIC")
 
@@ -193,53 +196,32 @@ def _level(layer: Layer, method: str, image: Shape, bins: int) -> Pooling:
     return Pooling(method, kernel, kernel, pad, True, False, image, output)
 
 
-class ROIPooling(NamedTuple):
-    """What a ROIPooling or ROIAlign says.
-
-    Attributes:
-        pooled: (h, w) of each region's top.
-        spatial_scale: pixels of the feature map per pixel of the image.
-    """
-
-    pooled: tuple[int, int]
-    spatial_scale: float
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a ROIPooling or ROIAlign.
-
-        Raises:
-            ModelError: a size of the top is missing or 0.
-        """
-        if layer.type == "ROIAlign":
-            align = layer.param.roi_align_param
-            height, width, scale = align.pooled_h, align.pooled_w, align.spatial_scale
-        else:
-            param = layer.param.roi_pooling_param
-            scale = param.spatial_scale
-            listed = tuple(param.pooled_size) or (param.pooled_h, param.pooled_w)
-            if len(listed) > 2:
-                raise ModelError(f"{layer}: pooled_size has {len(listed)} values for 2 spatial axes")
-            height, width = listed[0], listed[-1]
-        at_least(layer, "pooled_h and pooled_w", (height, width), 1)
-        return cls((height, width), scale)
+def pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(N, C), then one size per window; a second top is the mask of a MAX pooling."""
+    view = Pooling.of(layer, bottoms[0])
+    top = (*bottoms[0][:2], *view.output)
+    return [top, top] if len(layer.tops) == 2 and view.method == "MAX" else [top]
 
 
-class PSROIPooling(NamedTuple):
-    """What a PSROIPooling says: (R, output_dim, group_size, group_size) from group_size^2 * output_dim channels."""
+def spp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(N, C, 1, 1) for one level; for more, every level flattened, one behind the other."""
+    levels = SPP.of(layer, bottoms[0]).levels
+    batch, channels = bottoms[0][:2]
+    if len(levels) == 1:
+        return [(batch, channels, *levels[0].output)]
+    windows = sum(prod(level.output) for level in levels)
+    return [(batch, channels if channels == UNKNOWN else channels * windows)]
 
-    spatial_scale: float
-    output_dim: int
-    group_size: int
 
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a PSROIPooling.
-
-        Raises:
-            ModelError: `output_dim` or `group_size` is missing or below 1.
-        """
-        param = layer.param.psroi_pooling_param
-        at_least(layer, "output_dim", (param.output_dim,), 1)
-        at_least(layer, "group_size", (param.group_size,), 1)
-        return cls(param.spatial_scale, param.output_dim, param.group_size)
+ROWS: Mapping[str, LayerType] = {
+    "Pooling": LayerType(
+        shapes=pooling,
+        rank=3,
+        reads={
+            "pooling_param": "pool kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w "
+            "global_pooling round_mode ceil_mode torch_pooling avg_include_pad kernel_size_3d stride_3d pad_3d"
+        },
+        note="`ceil_mode` (DenseNet, SENet) and `round_mode` (BVLC) are the same; never ONNX's `ceil_mode`",
+    ),
+    "SPP": LayerType(shapes=spp, reads={"spp_param": "pyramid_height pool"}),
+}

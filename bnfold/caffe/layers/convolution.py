@@ -1,19 +1,23 @@
-"""Views of the layers that multiply by learned weights: convolutions, InnerProduct, Embed, LSTM, RNN, Parameter."""
+"""Convolutions of every kind, Deconvolution, and Im2col, which has their windows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from bnfold.caffe.params.axes import LARGEST, UNKNOWN, at_least, per_axis
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, per_axis, sizes
+from bnfold.caffe.layers.row import OTHERS, LayerType
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import ConvolutionParameter, DepthwiseConvolutionParameter, LayerParameter
 
-CONVOLUTIONS = frozenset({"Convolution", "ConvolutionDepthwise", "DepthwiseConvolution"})
-DECONVOLUTIONS = frozenset({"Deconvolution", "DepthwiseDeconvolution"})
+
 ALWAYS_DEPTHWISE = frozenset({"ConvolutionDepthwise"})
+
+
 DEPTHWISE_UNLESS_SAID = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
 
 
@@ -117,102 +121,112 @@ def _pair(param: ConvolutionParameter | DepthwiseConvolutionParameter, word: str
     return height, param.pad_w if param.HasField("pad_w") else None
 
 
-class InnerProduct(NamedTuple):
-    """What an InnerProduct says.
+def convolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Each bottom makes a top: (..., num_output, spatial...)."""
+    return [_convolved(layer, bottom) for bottom in bottoms]
 
-    Attributes:
-        num_output: size of the top's last axis.
-        bias: a bias is learned.
-        axis: the first axis that is flattened away, as written (1; may count from the end).
-        transpose: the weight is stored (K, N) and not (N, K).
-        relu: slope of a ReLU that Intel Caffe fuses into the layer, None where it fuses none.
+
+def _convolved(layer: Layer, bottom: Shape) -> Shape:
+    axis, view = convolution_view(layer, bottom)
+    top = view.convolved(bottom[axis + 1 :])
+    if any(size < 1 and size != UNKNOWN for size in top):
+        raise ModelError(
+            f"{layer}: kernel {sizes(view.kernel)} spans {sizes(view.extent)}, "
+            f"which does not fit a plane of {sizes(bottom[axis + 1 :])} with pad {sizes(view.pad)}"
+        )
+    return (*bottom[:axis], view.num_output, *top)
+
+
+def convolution_view(layer: Layer, bottom: Shape) -> tuple[int, Convolution]:
+    """The channel axis and the parameters, which must fit the bottom's channels.
+
+    Raises:
+        ModelError: they do not.
     """
-
-    num_output: int
-    bias: bool
-    axis: int
-    transpose: bool
-    relu: float | None = None
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read an InnerProduct.
-
-        Raises:
-            ModelError: `num_output` is missing or 0.
-        """
-        param = layer.param.inner_product_param
-        at_least(layer, "num_output", (param.num_output,), 1)
-        slope = param.negative_slope if param.relu else None
-        return cls(param.num_output, param.bias_term, param.axis, param.transpose, slope)
+    axis = canonical_axis(layer.param.convolution_param.axis, len(bottom), layer)
+    view = Convolution.of(layer, len(bottom) - axis - 1)
+    channels = bottom[axis]
+    if (channels != UNKNOWN and channels % view.group) or view.num_output % view.group:
+        raise ModelError(
+            f"{layer}: group {view.group} does not divide {sizes((channels,))} input and "
+            f"{view.num_output} output channels"
+        )
+    return axis, view
 
 
-class Embed(NamedTuple):
-    """What an Embed says: a table of `input_dim` rows of `num_output` values, and whether a bias is added."""
-
-    num_output: int
-    input_dim: int
-    bias: bool
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read an Embed.
-
-        Raises:
-            ModelError: `num_output` or `input_dim` is missing or 0.
-        """
-        param = layer.param.embed_param
-        at_least(layer, "num_output", (param.num_output,), 1)
-        at_least(layer, "input_dim", (param.input_dim,), 1)
-        return cls(param.num_output, param.input_dim, param.bias_term)
+def deconvolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Each bottom makes a top: (..., num_output, spatial...)."""
+    return [_deconvolved(layer, bottom) for bottom in bottoms]
 
 
-class Recurrent(NamedTuple):
-    """What an LSTM or RNN says, with the meaning of its bottoms.
-
-    Attributes:
-        num_output: size D of the hidden state.
-        expose_hidden: first states are bottoms and last states are tops.
-        static: index of the input that is the same at every step, None where there is none.
-        states: how many hidden blobs the type carries (LSTM: h and c; RNN: h).
-        gates: rows of the input weight per hidden unit (LSTM: i, f, o, g; RNN: 1).
-    """
-
-    num_output: int
-    expose_hidden: bool
-    static: int | None
-    states: int
-    gates: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read an LSTM or RNN; the number of its bottoms tells whether one is static.
-
-        Raises:
-            ModelError: `num_output` is missing or 0, or the number of bottoms fits no form of the layer.
-        """
-        param = layer.param.recurrent_param
-        at_least(layer, "num_output", (param.num_output,), 1)
-        states, gates = (2, 4) if layer.type == "LSTM" else (1, 1)
-        extra = len(layer.bottoms) - 2 - (states if param.expose_hidden else 0)
-        if extra not in (0, 1):
-            raise ModelError(f"{layer}: {len(layer.bottoms)} bottoms fit neither with nor without a static input")
-        return cls(param.num_output, param.expose_hidden, 2 if extra else None, states, gates)
+def _deconvolved(layer: Layer, bottom: Shape) -> Shape:
+    axis, view = convolution_view(layer, bottom)
+    top = view.deconvolved(bottom[axis + 1 :])
+    if any(size < 1 and size != UNKNOWN for size in top):
+        raise ModelError(f"{layer}: pad {sizes(view.pad)} leaves nothing of a plane of {sizes(bottom[axis + 1 :])}")
+    return (*bottom[:axis], view.num_output, *top)
 
 
-class Parameter(NamedTuple):
-    """What a Parameter layer says: the shape of the blob that it learned and gives."""
+def im2col(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """A convolution's windows laid out along the channel axis."""
+    return [_columns(layer, bottom) for bottom in bottoms]
 
-    shape: Shape
 
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Parameter.
+def _columns(layer: Layer, bottom: Shape) -> Shape:
+    axis = canonical_axis(layer.param.convolution_param.axis, len(bottom), layer)
+    view = Convolution.of(layer, len(bottom) - axis - 1)
+    channels = bottom[axis] if bottom[axis] == UNKNOWN else bottom[axis] * prod(view.kernel)
+    return (*bottom[:axis], channels, *view.convolved(bottom[axis + 1 :]))
 
-        Raises:
-            ModelError: a dimension is negative or beyond what a blob can hold.
-        """
-        shape = tuple(layer.param.parameter_param.shape.dim)
-        if any(not 0 <= size <= LARGEST for size in shape):
-            raise ModelError(f"{layer}: shape {shape} is none of a blob")
-        return cls(shape)
+
+def convolution_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Weight (Cout, Cin/group, kernel...), bias (Cout)."""
+    axis, view = convolution_view(layer, bottoms[0])
+    weight = (view.num_output, bottoms[0][axis] // view.group, *view.kernel)
+    return [weight, (view.num_output,)][: 2 if view.bias else 1]
+
+
+def deconvolution_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Weight (Cin, Cout/group, kernel...), bias (Cout)."""
+    axis, view = convolution_view(layer, bottoms[0])
+    weight = (bottoms[0][axis], view.num_output // view.group, *view.kernel)
+    return [weight, (view.num_output,)][: 2 if view.bias else 1]
+
+
+WINDOW = "kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w dilation axis"
+FIELDS = f"num_output bias_term group relu negative_slope {WINDOW}"
+
+
+def _convolution(dialects: str = "", note: str = "", **reads: str) -> LayerType:
+    return LayerType(
+        shapes=convolution,
+        most=None,
+        blobs=convolution_blobs,
+        kernel=True,
+        reads={"convolution_param": FIELDS, **reads},
+        dialects=dialects,
+        note=note,
+    )
+
+
+def _deconvolution(dialects: str = "") -> LayerType:
+    return LayerType(
+        shapes=deconvolution,
+        most=None,
+        blobs=deconvolution_blobs,
+        kernel=True,
+        reads={"convolution_param": FIELDS},
+        dialects=dialects,
+    )
+
+
+ROWS: Mapping[str, LayerType] = {
+    "Convolution": _convolution(),
+    "ConvolutionDepthwise": _convolution(OTHERS, "as many groups as channels, whatever is said"),
+    "Deconvolution": _deconvolution(),
+    "DepthwiseConvolution": _convolution("MobileNet-YOLO, Tengine", DepthwiseConvolution_param=FIELDS),
+    "DepthwiseDeconvolution": _deconvolution(OTHERS),
+    "Im2col": LayerType(shapes=im2col, most=None, reads={"convolution_param": WINDOW}),
+}
+CONVOLUTIONS = frozenset(kind for kind, row in ROWS.items() if row.shapes is convolution)
+DECONVOLUTIONS = frozenset(kind for kind, row in ROWS.items() if row.shapes is deconvolution)

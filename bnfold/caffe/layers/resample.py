@@ -1,10 +1,12 @@
-"""Views of the layers that resize or move pixels or channels: Interp, Upsample, Reorg, PixelShuffle, ShuffleChannel."""
+"""Layers that change the resolution: Interp, Upsample."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.params.axes import UNKNOWN, at_least, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least
+from bnfold.caffe.layers.row import LayerType, four_axes, merged
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
@@ -112,70 +114,31 @@ class Upsample(NamedTuple):
         )
 
 
-class Reorg(NamedTuple):
-    """What YOLO's Reorg says: blocks of stride x stride pixels become channels, or back with `reverse`."""
-
-    stride: int
-    reverse: bool
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Reorg.
-
-        Raises:
-            ModelError: `stride` is missing or 0.
-        """
-        param = layer.param.reorg_param
-        at_least(layer, "stride", (param.stride,), 1)
-        return cls(param.stride, param.reverse)
-
-    def rearranged(self, layer: Layer, bottom: Shape) -> Shape:
-        """(N, C*s*s, H/s, W/s), or (N, C/(s*s), H*s, W*s).
-
-        Raises:
-            ModelError: the sizes do not divide.
-        """
-        batch, channels, height, width = bottom
-        s = self.stride
-        divided = (channels,) if self.reverse else (height, width)
-        by = s * s if self.reverse else s
-        if any(size != UNKNOWN and size % by for size in divided):
-            raise ModelError(f"{layer}: {sizes(divided)} does not divide by {by}")
-        grow, shrink = (s, 1) if self.reverse else (1, s)
-        plane = [size if size == UNKNOWN else size * grow // shrink for size in (height, width)]
-        deep = channels if channels == UNKNOWN else channels // by if self.reverse else channels * s * s
-        return (batch, deep, *plane)
+def interp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(N, C), then the plane that the factors or sizes say."""
+    bottom = four_axes(layer, bottoms[0])
+    return [(*bottom[:2], *Interp.of(layer).resized(layer, bottom[2:]))]
 
 
-class PixelShuffle(NamedTuple):
-    """What a PixelShuffle says: r*r channels become the r x r pixels that stand in the place of each pixel."""
-
-    upscale_factor: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a PixelShuffle.
-
-        Raises:
-            ModelError: `upscale_factor` is missing or 0.
-        """
-        factor = layer.param.pixel_shuffle_param.upscale_factor
-        at_least(layer, "upscale_factor", (factor,), 1)
-        return cls(factor)
+def upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(N, C), then the larger plane; a mask must have the bottom's shape."""
+    bottom = four_axes(layer, bottoms[0])
+    if len(bottoms) == 2:
+        merged(layer, bottom, bottoms[1])
+    return [(*bottom[:2], *Upsample.of(layer).resized(bottom[2:]))]
 
 
-class ShuffleChannel(NamedTuple):
-    """What a ShuffleChannel says: channels seen as (group, C/group) are transposed."""
-
-    group: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a ShuffleChannel.
-
-        Raises:
-            ModelError: `group` is 0.
-        """
-        group = layer.param.shuffle_channel_param.group
-        at_least(layer, "group", (group,), 1)
-        return cls(group)
+ROWS: Mapping[str, LayerType] = {
+    "Interp": LayerType(
+        shapes=interp,
+        reads={"interp_param": "height width zoom_factor shrink_factor pad_beg pad_end"},
+        dialects="PSPNet, ncnn, Tengine, MACE, TI",
+    ),
+    "Upsample": LayerType(
+        shapes=upsample,
+        most=2,
+        reads={"upsample_param": "scale scale_h scale_w pad_out_h pad_out_w upsample_h upsample_w"},
+        dialects="SegNet, MobileNet-YOLO, Tengine, X2Paddle, TI",
+        note="by factors (YOLO), or by a pooling's mask (SegNet)",
+    ),
+}

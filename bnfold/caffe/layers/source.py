@@ -1,9 +1,10 @@
-"""Shapes of the layers without bottoms that say the shape themselves: Input and DummyData."""
+"""Layers without bottoms that say the shape of their tops: Input and DummyData."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from bnfold.caffe.layers.row import LayerType
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
@@ -30,3 +31,15 @@ def _for_each_top(layer: Layer, shapes: list[Shape]) -> list[Shape]:
     if len(shapes) != len(layer.tops):
         raise ModelError(f"{layer}: {len(shapes)} shapes for {len(layer.tops)} tops")
     return shapes
+
+
+ROWS: Mapping[str, LayerType] = {
+    "DummyData": LayerType(
+        shapes=dummy_data,
+        least=0,
+        most=0,
+        reads={"dummy_data_param": "shape num channels height width"},
+        note="an input of the network",
+    ),
+    "Input": LayerType(shapes=input_, least=0, most=0, reads={"input_param": "shape"}, note="an input of the network"),
+}

@@ -1,0 +1,95 @@
+"""Caffe's layer types: one record for each, in a module per family.
+
+A record says what a type makes of its bottoms' shapes, what it learns, which fields of its parameters count, who has
+it and what a user should know (`row.LayerType`); `LAYERS` has all of them. Beside the records stand the views, which
+read a `*_param` message where that takes a decision: Caffe's defaults and its ways of writing sizes are there alone.
+Axes are kept as written (`canonical_axis` counts them from the front): only a shape says what a negative one means.
+
+`infer_shapes` walks a net, `output_shapes` and `blob_shapes` answer for one layer.
+"""
+
+from bnfold.caffe.layers.activation import Clip, Exp, Log, ReLU, ReLU6
+from bnfold.caffe.layers.affine import BatchNorm, Bias, Dropout, Power, Scale
+from bnfold.caffe.layers.arrange import (
+    Concat,
+    Crop,
+    Eltwise,
+    Flatten,
+    Permute,
+    PixelShuffle,
+    Reorg,
+    Reshape,
+    ShuffleChannel,
+    Slice,
+    Tile,
+)
+from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, sizes
+from bnfold.caffe.layers.convolution import CONVOLUTIONS, DECONVOLUTIONS, Convolution
+from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered
+from bnfold.caffe.layers.fields import unread_fields
+from bnfold.caffe.layers.infer import blob_shapes, infer_shapes, output_shapes, row_of
+from bnfold.caffe.layers.linear import Embed, InnerProduct, Parameter
+from bnfold.caffe.layers.normalisation import LRN
+from bnfold.caffe.layers.pooling import SPP, Pooling
+from bnfold.caffe.layers.recurrent import Recurrent
+from bnfold.caffe.layers.reduction import ArgMax, Reduction
+from bnfold.caffe.layers.region import Proposal, PSROIPooling, ROIPooling
+from bnfold.caffe.layers.resample import Interp, Upsample
+from bnfold.caffe.layers.row import LayerType
+from bnfold.caffe.layers.table import LAYERS
+from bnfold.caffe.layers.yolo import YoloDetectionOutput
+
+__all__ = [
+    "CONVOLUTIONS",
+    "DECONVOLUTIONS",
+    "LAYERS",
+    "LRN",
+    "SPP",
+    "UNKNOWN",
+    "ArgMax",
+    "BatchNorm",
+    "Bias",
+    "Clip",
+    "Concat",
+    "Convolution",
+    "Crop",
+    "DetectionOutput",
+    "Dropout",
+    "Eltwise",
+    "Embed",
+    "Exp",
+    "Flatten",
+    "InnerProduct",
+    "Interp",
+    "LayerType",
+    "Log",
+    "PSROIPooling",
+    "Parameter",
+    "Permute",
+    "PixelShuffle",
+    "Pooling",
+    "Power",
+    "PriorBox",
+    "PriorBoxClustered",
+    "Proposal",
+    "ROIPooling",
+    "ReLU",
+    "ReLU6",
+    "Recurrent",
+    "Reduction",
+    "Reorg",
+    "Reshape",
+    "Scale",
+    "ShuffleChannel",
+    "Slice",
+    "Tile",
+    "Upsample",
+    "YoloDetectionOutput",
+    "blob_shapes",
+    "canonical_axis",
+    "infer_shapes",
+    "output_shapes",
+    "row_of",
+    "sizes",
+    "unread_fields",
+]

@@ -1,0 +1,146 @@
+"""Layers that treat every element alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+from bnfold.caffe.layers.row import OTHERS, LayerType, per_channel, same
+from bnfold.errors import ModelError
+from bnfold.net import Layer
+
+
+class ReLU(NamedTuple):
+    """What a ReLU says: `max(x, 0) + negative_slope*min(x, 0)`."""
+
+    negative_slope: float
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a ReLU."""
+        return cls(layer.param.relu_param.negative_slope)
+
+
+class ReLU6(NamedTuple):
+    """What a ReLU6 says: `min(max(x, 0), 6) + negative_slope*min(x, 0)`."""
+
+    negative_slope: float
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a ReLU6; the forks keep its slope in `relu6_param` or in `relu_param`."""
+        param = layer.param.relu6_param if layer.param.HasField("relu6_param") else layer.param.relu_param
+        return cls(param.negative_slope)
+
+
+class Exp(NamedTuple):
+    """What an Exp says: `base^(scale*x + shift)`.
+
+    Attributes:
+        base: above 0; None is e.
+        scale, shift: applied before the power.
+    """
+
+    base: float | None
+    scale: float
+    shift: float
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read an Exp.
+
+        Raises:
+            ModelError: the base is neither -1 (which stands for e) nor above 0.
+        """
+        param = layer.param.exp_param
+        return cls(_base(layer, param.base), param.scale, param.shift)
+
+    @property
+    def log_base(self) -> float:
+        """`ln(base)`, with which `base^z = e^(log_base*z)`."""
+        return 1.0 if self.base is None else math.log(self.base)
+
+
+class Log(NamedTuple):
+    """What a Log says: `log_base(scale*x + shift)`; `base` as in `Exp`."""
+
+    base: float | None
+    scale: float
+    shift: float
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Log.
+
+        Raises:
+            ModelError: the base is neither -1 (which stands for e) nor above 0, or it is 1.
+        """
+        param = layer.param.log_param
+        if param.base == 1:
+            raise ModelError(f"{layer}: there is no logarithm of base 1")
+        return cls(_base(layer, param.base), param.scale, param.shift)
+
+    @property
+    def log_base(self) -> float:
+        """`ln(base)`, with which `log_base(z) = ln(z)/log_base`."""
+        return 1.0 if self.base is None else math.log(self.base)
+
+
+def _base(layer: Layer, base: float) -> float | None:
+    if base == -1:
+        return None
+    if not base > 0 or math.isinf(base):
+        raise ModelError(f"{layer}: base {base} must be above 0, or -1 for e")
+    return base
+
+
+class Clip(NamedTuple):
+    """What a Clip says: `min(max(x, minimum), maximum)`."""
+
+    minimum: float
+    maximum: float
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Clip.
+
+        Raises:
+            ModelError: a bound is not given; Caffe has no default for either.
+        """
+        param = layer.param.clip_param
+        if not (param.HasField("min") and param.HasField("max")):
+            raise ModelError(f"{layer}: min and max must both be given")
+        return cls(param.min, param.max)
+
+
+ROWS: Mapping[str, LayerType] = {
+    "AbsVal": LayerType(shapes=same),
+    "BNLL": LayerType(shapes=same),
+    "Clip": LayerType(shapes=same, reads={"clip_param": "min max"}),
+    "ELU": LayerType(shapes=same, reads={"elu_param": "alpha lambda"}),
+    "Exp": LayerType(shapes=same, reads={"exp_param": "base scale shift"}),
+    "HardSigmoid": LayerType(shapes=same, reads={"hard_sigmoid_param": ""}, dialects="Synopsys", note="slope 0.2"),
+    "HardSwish": LayerType(shapes=same, dialects="Synopsys"),
+    "Log": LayerType(shapes=same, reads={"log_param": "base scale shift"}),
+    "Mish": LayerType(shapes=same, dialects="Synopsys"),
+    "PReLU": LayerType(
+        shapes=same,
+        rank=2,
+        blobs=per_channel(shared="prelu_param.channel_shared"),
+        stand_in="positive",
+        reads={"prelu_param": "channel_shared"},
+    ),
+    "ReLU": LayerType(shapes=same, reads={"relu_param": "negative_slope"}),
+    "ReLU6": LayerType(
+        shapes=same,
+        reads={"relu6_param": "negative_slope", "relu_param": "negative_slope"},
+        dialects="MobileNet-YOLO, Vitis, Tengine, TI",
+    ),
+    "SELU": LayerType(shapes=same, reads={"selu_param": "lambda alpha"}, dialects=f"soeaver's, Synopsys, {OTHERS}"),
+    "SeLu": LayerType(shapes=same, reads={"selu_param": "lambda alpha"}, dialects="soeaver's, Synopsys"),
+    "Sigmoid": LayerType(shapes=same, reads={"sigmoid_param": ""}),
+    "Swish": LayerType(shapes=same, reads={"swish_param": "beta"}),
+    "TanH": LayerType(shapes=same, reads={"tanh_param": ""}),
+    "Threshold": LayerType(shapes=same, reads={"threshold_param": "threshold"}),
+}

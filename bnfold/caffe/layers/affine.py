@@ -1,0 +1,257 @@
+"""Layers that scale and shift: the BatchNorm family, Scale, Bias, Power, Dropout, Axpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, sizes
+from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged, same
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Shape
+
+
+class BatchNorm(NamedTuple):
+    """What a BatchNorm or CuDNNBatchNorm says, in the words of all dialects.
+
+    Attributes:
+        eps: added to the variance before the root.
+        use_global_stats: None when not written; Caffe then takes the stored statistics at TEST.
+        scale_bias: NVCaffe learns gamma and beta too (`scale_bias`, or a filler for either).
+        use_weight_bias, bias_term: Intel Caffe's flags for gamma and for beta, None when not written.
+        relu: Intel Caffe fuses a ReLU into the layer.
+    """
+
+    eps: float
+    use_global_stats: bool | None
+    scale_bias: bool
+    use_weight_bias: bool | None
+    bias_term: bool | None
+    relu: bool
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a BatchNorm."""
+        param = layer.param.batch_norm_param
+        return cls(
+            eps=param.eps,
+            use_global_stats=param.use_global_stats if param.HasField("use_global_stats") else None,
+            scale_bias=param.scale_bias or param.HasField("scale_filler") or param.HasField("bias_filler"),
+            use_weight_bias=param.use_weight_bias if param.HasField("use_weight_bias") else None,
+            bias_term=param.bias_term if param.HasField("bias_term") else None,
+            relu=param.relu,
+        )
+
+
+class Scale(NamedTuple):
+    """What a Scale says.
+
+    Attributes:
+        axis: the first axis that the scale lies along, as written (1; may count from the end).
+        num_axes: how many axes it lies along; 0 is one number, -1 is all to the end. Unused with two bottoms.
+        bias: a bias of the same shape is learned.
+    """
+
+    axis: int
+    num_axes: int
+    bias: bool
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Scale."""
+        param = layer.param.scale_param
+        return cls(param.axis, param.num_axes, param.bias_term)
+
+
+class Bias(NamedTuple):
+    """What a Bias says; `axis` and `num_axes` as in `Scale`."""
+
+    axis: int
+    num_axes: int
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Bias."""
+        param = layer.param.bias_param
+        return cls(param.axis, param.num_axes)
+
+
+class Power(NamedTuple):
+    """What a Power says: `(scale*x + shift)^power`."""
+
+    power: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Power."""
+        param = layer.param.power_param
+        return cls(param.power, param.scale, param.shift)
+
+
+class Dropout(NamedTuple):
+    """What a Dropout says.
+
+    Attributes:
+        ratio: the share that training drops.
+        scale_train: training scales what it keeps (all of Caffe but one fork), so inference has nothing to do.
+    """
+
+    ratio: float
+    scale_train: bool
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Dropout, or a SeLuDropout or SpatialDropout, which have no such word and do nothing at inference."""
+        param = layer.param.dropout_param
+        return cls(param.dropout_ratio, param.scale_train)
+
+    @property
+    def test_scale(self) -> float:
+        """What the layer multiplies by at TEST: 1, or `1 - ratio` where training does not scale."""
+        return 1.0 if self.scale_train else 1.0 - self.ratio
+
+
+def axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """`a*x + y` with a of (N, C) or (N, C, 1, 1)."""
+    factor, first, second = bottoms
+    top = merged(layer, first, second)
+    merged(layer, factor[:2], top[:2])
+    if any(size not in (1, UNKNOWN) for size in factor[2:]):
+        raise ModelError(f"{layer}: its first bottom has shape {sizes(factor)}, but must be one number per channel")
+    return [top]
+
+
+def bias(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The first bottom's."""
+    view = Bias.of(layer)
+    _span(layer, view.axis, view.num_axes, bottoms)
+    return [bottoms[0]]
+
+
+def scale(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The first bottom's."""
+    view = Scale.of(layer)
+    _span(layer, view.axis, view.num_axes, bottoms)
+    return [bottoms[0]]
+
+
+def _span(layer: Layer, axis: int, num_axes: int, bottoms: Sequence[Shape]) -> Shape:
+    """The part of the first bottom's shape that the factors lie along.
+
+    Raises:
+        ModelError: they reach beyond it, or a second bottom has another shape.
+    """
+    bottom = bottoms[0]
+    if len(bottoms) == 2:
+        if not bottoms[1]:
+            return ()
+        first = canonical_axis(axis, len(bottom), layer)
+        part = bottom[first : first + len(bottoms[1])]
+        if len(part) < len(bottoms[1]):
+            raise ModelError(
+                f"{layer}: {sizes(bottoms[1])} from axis {first} on reaches beyond a bottom of {sizes(bottom)}"
+            )
+        return merged(layer, part, bottoms[1])
+    if num_axes == 0:
+        return ()
+    first = canonical_axis(axis, len(bottom), layer)
+    if num_axes == -1:
+        return bottom[first:]
+    if num_axes < -1 or first + num_axes > len(bottom):
+        raise ModelError(f"{layer}: axis {axis} and num_axes {num_axes} reach beyond a bottom of {sizes(bottom)}")
+    return bottom[first : first + num_axes]
+
+
+def batch_norm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Mean, variance and factor where there are three; the other dialects tell themselves apart by their shapes."""
+    if len(layer.blobs) not in (0, 3) or (not layer.blobs and _has_own_scale(layer)):
+        return None
+    channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
+    return [(channels,), (channels,), (1,)]
+
+
+def _has_own_scale(layer: Layer) -> bool:
+    param = layer.param.batch_norm_param
+    fields = ("scale_bias", "scale_filler", "bias_filler", "use_weight_bias", "bias_term")
+    return any(param.HasField(name) for name in fields)
+
+
+def bn_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Four of (1, C, 1, 1) in PSPNet, two in SegNet."""
+    if len(layer.blobs) not in (2, 4) or len(bottoms[0]) < 2:
+        return None
+    return [(1, bottoms[0][1], 1, 1)] * len(layer.blobs)
+
+
+def bias_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Nothing with two bottoms."""
+    view = Bias.of(layer)
+    part = _span(layer, view.axis, view.num_axes, bottoms)
+    return [] if len(bottoms) == 2 else [part]
+
+
+def eltwise_affine_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Slope and bias, one for each channel; where one for all channels is stored, that."""
+    shared = len(layer.blobs) > 0 and count(layer.blobs.shapes[0]) == 1
+    return [() if shared else (bottoms[0][1],)] * 2
+
+
+def scale_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Factors unless they are a bottom, then the bias, of one shape."""
+    view = Scale.of(layer)
+    part = _span(layer, view.axis, view.num_axes, bottoms)
+    return [part] * ((len(bottoms) == 1) + view.bias)
+
+
+ROWS: Mapping[str, LayerType] = {
+    "Axpy": LayerType(shapes=axpy, least=3, most=3, reads={"axpy_param": ""}, dialects="SENet, X2Paddle, TI"),
+    "BN": LayerType(
+        shapes=same,
+        blobs=bn_blobs,
+        reads={"bn_param": "bn_mode eps var_eps moving_average"},
+        dialects="PSPNet, SegNet, ncnn, minicaffe, ducha-aiki's, Synopsys",
+        note="SegNet's LEARN follows each batch and is kept; INFERENCE folds; ducha-aiki's has its own eps, `var_eps`",
+    ),
+    "BatchNorm": LayerType(
+        shapes=same,
+        blobs=batch_norm_blobs,
+        reads={
+            "batch_norm_param": "eps use_global_stats scale_bias use_weight_bias bias_term relu add_eps_before_sqrt"
+        },
+        note="layouts are recognised, else `--batchnorm-layout` decides; Intel's fused ReLU is taken apart",
+    ),
+    "Bias": LayerType(shapes=bias, most=2, blobs=bias_blobs, stand_in="shift", reads={"bias_param": "axis num_axes"}),
+    "CuDNNBatchNorm": LayerType(
+        shapes=same,
+        blobs=batch_norm_blobs,
+        reads={"cudnn_batch_norm_param": "eps", "batch_norm_param": "eps use_global_stats"},
+        dialects=OTHERS,
+    ),
+    "Dropout": LayerType(
+        shapes=same,
+        reads={"dropout_param": "dropout_ratio scale_train"},
+        note="`scale_train: false` (SegNet, ncnn) multiplies by `1 - ratio`",
+    ),
+    "EltwiseAffine": LayerType(
+        shapes=same,
+        rank=2,
+        blobs=eltwise_affine_blobs,
+        reads={"eltwise_affine_param": "channel_shared"},
+        dialects="ducha-aiki's",
+    ),
+    "Power": LayerType(shapes=same, reads={"power_param": "power scale shift"}),
+    "Scale": LayerType(
+        shapes=scale,
+        most=2,
+        blobs=scale_blobs,
+        stand_in="scale",
+        reads={"scale_param": "axis num_axes bias_term"},
+        note="with two bottoms it is no affine, and lets one pass",
+    ),
+    "SeLuDropout": LayerType(
+        shapes=same, reads={"selu_dropout_param": "dropout_ratio alpha"}, dialects="soeaver's, Synopsys"
+    ),
+    "SpatialDropout": LayerType(shapes=same, reads={"spatial_dropout_param": "dropout_ratio"}, dialects="Intel"),
+}

@@ -1,0 +1,133 @@
+"""Fields of a layer's parameters that mean nothing at inference, and those that nobody here knows a meaning of.
+
+A row of the table of layers names what it reads. What else is set must be in `IDLE`, or be what it is by default;
+otherwise the layer computes something that is not known here, and is left as it is: nothing folds through it, and it
+has no ONNX form. A field is never dropped silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from bnfold.caffe.descriptors import is_repeated
+from bnfold.caffe.layers.table import LAYERS
+from bnfold.net import Layer
+
+LIBRARY = "says which library computes, or how it is asked to"
+STARTS = "says how training begins"
+TRAINS = "is about training alone"
+WRITES = "is about files that are written besides"
+PRECISION = "says in which type a GPU computes"
+UNREAD = "is read by nothing in the Caffe that has it"
+
+IDLE: Mapping[str, str] = {
+    "bias_filler": STARTS,
+    "bias_mask_filler": STARTS,
+    "c_rate": TRAINS,
+    "conv_algorithm": LIBRARY,
+    "conv_algos_override": LIBRARY,
+    "cudnn_convolution_algo_seeker": LIBRARY,
+    "data_filler": "fills an input, which the user gives",
+    "debug_info": WRITES,
+    "decay": TRAINS,
+    "decay_exma": TRAINS,
+    "dis_mode": TRAINS,
+    "dummy_backward": TRAINS,
+    "dynamicsplicing": TRAINS,
+    "engine": LIBRARY,
+    "filler": STARTS,
+    "force_nd_im2col": LIBRARY,
+    "frozen": TRAINS,
+    "gen_mode": TRAINS,
+    "icnet": "says which of two layers called BN it is, which the number of its blobs says too",
+    "ignore_id": UNREAD,
+    "iter_stop": TRAINS,
+    "label_map_file": WRITES,
+    "momentum": TRAINS,
+    "moving_average_fraction": TRAINS,
+    "quantize_method": "says how to round to integers, where scales and zero points ask for it",
+    "random_seed": TRAINS,
+    "save_file": WRITES,
+    "save_output_param": WRITES,
+    "scale_filler": STARTS,
+    "shift_filler": STARTS,
+    "side": UNREAD,
+    "slope_filler": STARTS,
+    "splicing_rate": TRAINS,
+    "stable_prod_grad": TRAINS,
+    "stats_batch_size": TRAINS,
+    "update_global_stats": TRAINS,
+    "use_ignore_ids": UNREAD,
+    "visualize": WRITES,
+    "visualize_threshold": WRITES,
+    "weight_filler": STARTS,
+    "weight_fixed": TRAINS,
+    "weight_mask_filler": STARTS,
+}
+"""Fields of any `*_param` that change nothing at inference, and why."""
+
+IDLE_OF_LAYER: Mapping[str, str] = {
+    "backward_math": PRECISION,
+    "backward_type": PRECISION,
+    "bottom": "connects",
+    "cudnn_math_override": PRECISION,
+    "debug": WRITES,
+    "engine": LIBRARY,
+    "forward_math": PRECISION,
+    "forward_type": PRECISION,
+    "loss_weight": TRAINS,
+    "name": "names",
+    "phase": "chooses the network",
+    "propagate_down": TRAINS,
+    "reshape_every_iter": LIBRARY,
+    "top": "connects",
+    "type": "chooses the row",
+}
+"""Fields of a layer itself, outside its `*_param`, that change nothing of what it computes."""
+
+IDENTITY: Mapping[str, float] = {
+    "bias_scale": 1,
+    "bias_zero_point": 0,
+    "input_scale": 1,
+    "input_zero_point": 0,
+    "output_scale": 1,
+    "output_zero_point": 0,
+    "weight_scale": 1,
+    "weight_zero_point": 0,
+}
+"""Fields by which Synopsys' Caffe rounds to integers, and the value at which it does not."""
+
+
+def unread_fields(layer: Layer) -> str:
+    """Why the parameters of a layer are not understood; empty where they are, or where the type is unknown anyhow."""
+    row = LAYERS.get(layer.type)
+    if row is None:
+        return ""
+    for message, names in row.reads.items():
+        own = getattr(layer.param, message)
+        if layer.param.HasField(message) and (problem := _unread(own, frozenset(names.split()), message)):
+            return problem
+    for field, value in layer.param.ListFields():
+        if field.message_type is None and field.name not in IDLE_OF_LAYER and value != field.default_value:
+            return f"its `{field.name}` has no meaning that is known here"
+    return ""
+
+
+def _unread(param: Message, reads: frozenset[str], message: str) -> str:
+    for field, value in param.ListFields():
+        if field.name in reads or field.name in IDLE or _is_default(field, value):
+            continue
+        if field.name in IDENTITY:
+            if all(number == IDENTITY[field.name] for number in (value if is_repeated(field) else [value])):
+                continue
+            return f"`{field.name}` of its {message} is not {IDENTITY[field.name]:g}, so it computes in integers"
+        return f"`{field.name}` of its {message} has no meaning that is known here for this type"
+    return ""
+
+
+def _is_default(field: FieldDescriptor, value: Any) -> bool:
+    return field.has_default_value and field.message_type is None and value == field.default_value

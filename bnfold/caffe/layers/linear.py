@@ -1,0 +1,134 @@
+"""Layers that multiply by learned weights without windows: InnerProduct, Embed; and Parameter, which is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+from bnfold.caffe.layers.axes import LARGEST, at_least, canonical_axis
+from bnfold.caffe.layers.row import LayerType, count
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Shape
+
+
+class InnerProduct(NamedTuple):
+    """What an InnerProduct says.
+
+    Attributes:
+        num_output: size of the top's last axis.
+        bias: a bias is learned.
+        axis: the first axis that is flattened away, as written (1; may count from the end).
+        transpose: the weight is stored (K, N) and not (N, K).
+        relu: slope of a ReLU that Intel Caffe fuses into the layer, None where it fuses none.
+    """
+
+    num_output: int
+    bias: bool
+    axis: int
+    transpose: bool
+    relu: float | None = None
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read an InnerProduct.
+
+        Raises:
+            ModelError: `num_output` is missing or 0.
+        """
+        param = layer.param.inner_product_param
+        at_least(layer, "num_output", (param.num_output,), 1)
+        slope = param.negative_slope if param.relu else None
+        return cls(param.num_output, param.bias_term, param.axis, param.transpose, slope)
+
+
+class Embed(NamedTuple):
+    """What an Embed says: a table of `input_dim` rows of `num_output` values, and whether a bias is added."""
+
+    num_output: int
+    input_dim: int
+    bias: bool
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read an Embed.
+
+        Raises:
+            ModelError: `num_output` or `input_dim` is missing or 0.
+        """
+        param = layer.param.embed_param
+        at_least(layer, "num_output", (param.num_output,), 1)
+        at_least(layer, "input_dim", (param.input_dim,), 1)
+        return cls(param.num_output, param.input_dim, param.bias_term)
+
+
+class Parameter(NamedTuple):
+    """What a Parameter layer says: the shape of the blob that it learned and gives."""
+
+    shape: Shape
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Parameter.
+
+        Raises:
+            ModelError: a dimension is negative or beyond what a blob can hold.
+        """
+        shape = tuple(layer.param.parameter_param.shape.dim)
+        if any(not 0 <= size <= LARGEST for size in shape):
+            raise ModelError(f"{layer}: shape {shape} is none of a blob")
+        return cls(shape)
+
+
+def embed(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """One more axis of num_output."""
+    return [(*bottoms[0], Embed.of(layer).num_output)]
+
+
+def inner_product(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The axes in front of `axis`, then num_output; a second bottom is the weight."""
+    view = InnerProduct.of(layer)
+    axis = canonical_axis(view.axis, len(bottoms[0]), layer)
+    needed = [count(bottoms[0][axis:]) * view.num_output, *map(count, bottoms[1:])]
+    if min(needed) > 0 and len(set(needed)) > 1:
+        raise ModelError(f"{layer}: its weight, the second bottom, has {needed[1]} values, and {needed[0]} are needed")
+    return [(*bottoms[0][:axis], view.num_output)]
+
+
+def parameter(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
+    """The shape that it says."""
+    return [Parameter.of(layer).shape]
+
+
+def embed_blobs(layer: Layer, _: Sequence[Shape]) -> list[Shape] | None:
+    """Weight (input_dim, N), bias (N)."""
+    view = Embed.of(layer)
+    return [(view.input_dim, view.num_output), (view.num_output,)][: 2 if view.bias else 1]
+
+
+def inner_product_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Weight (N, K) or, transposed, (K, N), bias (N); as stored where the weight is a bottom."""
+    if len(bottoms) > 1:
+        return None
+    view = InnerProduct.of(layer)
+    flat = count(bottoms[0][canonical_axis(view.axis, len(bottoms[0]), layer) :])
+    weight = (flat, view.num_output) if view.transpose else (view.num_output, flat)
+    return [weight, (view.num_output,)][: 2 if view.bias else 1]
+
+
+def parameter_blobs(layer: Layer, _: Sequence[Shape]) -> list[Shape] | None:
+    """What it gives is what it learned."""
+    return [Parameter.of(layer).shape]
+
+
+ROWS: Mapping[str, LayerType] = {
+    "Embed": LayerType(shapes=embed, blobs=embed_blobs, reads={"embed_param": "num_output input_dim bias_term"}),
+    "InnerProduct": LayerType(
+        shapes=inner_product,
+        most=2,
+        blobs=inner_product_blobs,
+        reads={"inner_product_param": "num_output bias_term axis transpose relu negative_slope"},
+    ),
+    "Parameter": LayerType(
+        shapes=parameter, least=0, most=0, blobs=parameter_blobs, reads={"parameter_param": "shape"}
+    ),
+}

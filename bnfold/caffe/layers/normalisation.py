@@ -1,0 +1,67 @@
+"""Layers that normalise by what they read: LRN, MVN, Normalize, Softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+from bnfold.caffe.layers.axes import canonical_axis
+from bnfold.caffe.layers.row import DETECTORS, LayerType, four_axes, per_channel, same
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Shape
+
+
+class LRN(NamedTuple):
+    """What an LRN says.
+
+    Attributes:
+        local_size: window, odd: channels centred on each, or pixels each way within a channel.
+        alpha, beta, k: see caffe/SEMANTICS; `k` is not used within a channel.
+        across_channels: the window lies across channels and not in the plane.
+    """
+
+    local_size: int
+    alpha: float
+    beta: float
+    k: float
+    across_channels: bool
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read an LRN.
+
+        Raises:
+            ModelError: `local_size` is even.
+        """
+        param = layer.param.lrn_param
+        if param.local_size % 2 == 0:
+            raise ModelError(f"{layer}: local_size {param.local_size} must be odd")
+        across = param.norm_region == param.ACROSS_CHANNELS
+        return cls(param.local_size, param.alpha, param.beta, param.k, across)
+
+
+def lrn(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's."""
+    LRN.of(layer)
+    return [four_axes(layer, bottoms[0])]
+
+
+def softmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's."""
+    canonical_axis(layer.param.softmax_param.axis, len(bottoms[0]), layer)
+    return [bottoms[0]]
+
+
+ROWS: Mapping[str, LayerType] = {
+    "LRN": LayerType(shapes=lrn, reads={"lrn_param": "local_size alpha beta norm_region k"}),
+    "MVN": LayerType(shapes=same, rank=2, reads={"mvn_param": "normalize_variance across_channels eps"}),
+    "Normalize": LayerType(
+        shapes=same,
+        rank=2,
+        blobs=per_channel(shared="norm_param.channel_shared"),
+        stand_in="positive",
+        reads={"norm_param": "across_spatial channel_shared eps"},
+        dialects=DETECTORS,
+    ),
+    "Softmax": LayerType(shapes=softmax, reads={"softmax_param": "axis"}),
+}

@@ -1,0 +1,82 @@
+"""LSTM and RNN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+from bnfold.caffe.layers.axes import at_least, sizes
+from bnfold.caffe.layers.row import LayerType, count, merged
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Shape
+
+
+class Recurrent(NamedTuple):
+    """What an LSTM or RNN says, with the meaning of its bottoms.
+
+    Attributes:
+        num_output: size D of the hidden state.
+        expose_hidden: first states are bottoms and last states are tops.
+        static: index of the input that is the same at every step, None where there is none.
+        states: how many hidden blobs the type carries (LSTM: h and c; RNN: h).
+        gates: rows of the input weight per hidden unit (LSTM: i, f, o, g; RNN: 1).
+    """
+
+    num_output: int
+    expose_hidden: bool
+    static: int | None
+    states: int
+    gates: int
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read an LSTM or RNN; the number of its bottoms tells whether one is static.
+
+        Raises:
+            ModelError: `num_output` is missing or 0, or the number of bottoms fits no form of the layer.
+        """
+        param = layer.param.recurrent_param
+        at_least(layer, "num_output", (param.num_output,), 1)
+        states, gates = (2, 4) if layer.type == "LSTM" else (1, 1)
+        extra = len(layer.bottoms) - 2 - (states if param.expose_hidden else 0)
+        if extra not in (0, 1):
+            raise ModelError(f"{layer}: {len(layer.bottoms)} bottoms fit neither with nor without a static input")
+        return cls(param.num_output, param.expose_hidden, 2 if extra else None, states, gates)
+
+
+def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(T, N, D), then (1, N, D) for each exposed state."""
+    view = Recurrent.of(layer)
+    if len(bottoms) != len(layer.bottoms):
+        raise ModelError(f"{layer}: {len(bottoms)} shapes for {len(layer.bottoms)} bottoms")
+    if len(bottoms[1]) != 2:
+        raise ModelError(f"{layer}: its second bottom has shape {sizes(bottoms[1])}, but must be (T, N)")
+    time, batch = merged(layer, bottoms[0][:2], bottoms[1])
+    exposed = view.states if view.expose_hidden else 0
+    return [(time, batch, view.num_output), *[(1, batch, view.num_output)] * exposed]
+
+
+def recurrent_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """In the order of Caffe's unrolled net: W_x, b, [W_static,] W_h; the RNN's output W_o, b_o follow."""
+    view = Recurrent.of(layer)
+    rows, hidden = view.gates * view.num_output, view.num_output
+    shapes: list[Shape] = [(rows, count(bottoms[0][2:])), (rows,)]
+    if view.static is not None:
+        shapes.append((rows, count(bottoms[view.static][1:])))
+    shapes.append((rows, hidden))
+    return shapes if layer.type == "LSTM" else [*shapes, (hidden, hidden), (hidden,)]
+
+
+def _recurrent() -> LayerType:
+    return LayerType(
+        shapes=recurrent,
+        least=2,
+        most=None,
+        rank=2,
+        blobs=recurrent_blobs,
+        reads={"recurrent_param": "num_output expose_hidden"},
+        note="unrolled; `cont`, a static input and `expose_hidden` too",
+    )
+
+
+ROWS: Mapping[str, LayerType] = {"LSTM": _recurrent(), "RNN": _recurrent()}

@@ -1,0 +1,183 @@
+"""Layers that pool regions of interest, and the one that proposes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, sizes
+from bnfold.caffe.layers.row import LayerType, count, four_axes
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Shape
+
+
+class Proposal(NamedTuple):
+    """What a Proposal of the Faster R-CNN forks in C++ says.
+
+    Attributes:
+        feat_stride: pixels of the image per cell.
+        base_size: side of the anchor that ratios and scales start from.
+        min_size: smaller boxes are dropped, in pixels of the unscaled image.
+        ratios, scales: an anchor for each pair; 0.5, 1, 2 and 8, 16, 32 unless given.
+        pre_nms_topn, post_nms_topn: boxes before and after suppression.
+        nms_threshold: overlap that suppresses.
+    """
+
+    feat_stride: int
+    base_size: int
+    min_size: int
+    ratios: tuple[float, ...]
+    scales: tuple[float, ...]
+    pre_nms_topn: int
+    post_nms_topn: int
+    nms_threshold: float
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Proposal.
+
+        Raises:
+            ModelError: the layer is written in Vitis' words, whose arithmetic is another; it keeps no box; a ratio
+                makes no anchor.
+        """
+        param = layer.param.proposal_param
+        if param.anchor or param.HasField("nms_iou_th"):
+            raise ModelError(f"{layer}: it lists its anchors as Vitis does; how Vitis decodes them is not known here")
+        at_least(
+            layer,
+            "feat_stride, base_size and post_nms_topn",
+            (param.feat_stride, param.base_size, param.post_nms_topn),
+            1,
+        )
+        ratios = tuple(param.ratio) or (0.5, 1.0, 2.0)
+        if not all(0 < ratio < math.inf for ratio in ratios):
+            raise ModelError(f"{layer}: ratio {ratios} must name numbers above 0")
+        return cls(
+            param.feat_stride,
+            param.base_size,
+            param.min_size,
+            ratios,
+            tuple(param.scale) or (8.0, 16.0, 32.0),
+            param.pre_nms_topn,
+            param.post_nms_topn,
+            param.nms_thresh,
+        )
+
+
+class ROIPooling(NamedTuple):
+    """What a ROIPooling or ROIAlign says.
+
+    Attributes:
+        pooled: (h, w) of each region's top.
+        spatial_scale: pixels of the feature map per pixel of the image.
+    """
+
+    pooled: tuple[int, int]
+    spatial_scale: float
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a ROIPooling or ROIAlign.
+
+        Raises:
+            ModelError: a size of the top is missing or 0.
+        """
+        if layer.type == "ROIAlign":
+            align = layer.param.roi_align_param
+            height, width, scale = align.pooled_h, align.pooled_w, align.spatial_scale
+        else:
+            param = layer.param.roi_pooling_param
+            scale = param.spatial_scale
+            listed = tuple(param.pooled_size) or (param.pooled_h, param.pooled_w)
+            if len(listed) > 2:
+                raise ModelError(f"{layer}: pooled_size has {len(listed)} values for 2 spatial axes")
+            height, width = listed[0], listed[-1]
+        at_least(layer, "pooled_h and pooled_w", (height, width), 1)
+        return cls((height, width), scale)
+
+
+class PSROIPooling(NamedTuple):
+    """What a PSROIPooling says: (R, output_dim, group_size, group_size) from group_size^2 * output_dim channels."""
+
+    spatial_scale: float
+    output_dim: int
+    group_size: int
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a PSROIPooling.
+
+        Raises:
+            ModelError: `output_dim` or `group_size` is missing or below 1.
+        """
+        param = layer.param.psroi_pooling_param
+        at_least(layer, "output_dim", (param.output_dim,), 1)
+        at_least(layer, "group_size", (param.group_size,), 1)
+        return cls(param.spatial_scale, param.output_dim, param.group_size)
+
+
+def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
+    """(K, 5) regions, and their K scores where a second top asks for them."""
+    Proposal.of(layer)
+    regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN,)]
+    return regions[: max(len(layer.tops), 1)]
+
+
+def psroi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(R, output_dim, group_size, group_size)."""
+    view = PSROIPooling.of(layer)
+    channels = four_axes(layer, bottoms[0])[1]
+    if channels not in (UNKNOWN, view.output_dim * view.group_size**2):
+        raise ModelError(
+            f"{layer}: output_dim {view.output_dim} and group_size {view.group_size} need "
+            f"{view.output_dim * view.group_size**2} channels, not {channels}"
+        )
+    return [(_regions(layer, bottoms[1]), view.output_dim, view.group_size, view.group_size)]
+
+
+def roi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(R, C, pooled_h, pooled_w)."""
+    return [(_regions(layer, bottoms[1]), four_axes(layer, bottoms[0])[1], *ROIPooling.of(layer).pooled)]
+
+
+def _regions(layer: Layer, regions: Shape) -> int:
+    if count(regions[1:]) not in (5, UNKNOWN):
+        raise ModelError(f"{layer}: its regions have shape {sizes(regions)}, but must be (R, 5)")
+    return regions[0] if regions else 1
+
+
+ROWS: Mapping[str, LayerType] = {
+    "PSROIPooling": LayerType(
+        shapes=psroi_pooling,
+        least=2,
+        most=2,
+        reads={"psroi_pooling_param": "spatial_scale output_dim group_size"},
+        dialects="Intel, ncnn, minicaffe",
+    ),
+    "Proposal": LayerType(
+        shapes=proposal,
+        least=2,
+        most=3,
+        reads={
+            "proposal_param": "feat_stride base_size min_size ratio scale pre_nms_topn post_nms_topn nms_thresh anchor "
+            "nms_iou_th"
+        },
+        dialects="Vitis, minicaffe",
+        note="in the words of Faster R-CNN; Vitis' are refused; one image",
+    ),
+    "ROIAlign": LayerType(
+        shapes=roi_pooling,
+        least=2,
+        most=2,
+        reads={"roi_align_param": "pooled_h pooled_w spatial_scale"},
+        dialects="ncnn",
+    ),
+    "ROIPooling": LayerType(
+        shapes=roi_pooling,
+        least=2,
+        most=2,
+        reads={"roi_pooling_param": "pooled_h pooled_w pooled_size spatial_scale"},
+        dialects="Intel, Vitis, ncnn, Tengine, X2Paddle, minicaffe",
+    ),
+}

@@ -1,0 +1,144 @@
+"""The record of a layer type, and what every shape function needs: unknown sizes, and refusals that name the layer.
+
+A size of -1 depends on the data. It is equal to any size, and a product with it is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal
+
+from bnfold.caffe.layers.axes import LARGEST, UNKNOWN, sizes
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Shape
+
+MAX_AXES = 32
+"""Caffe's limit for a blob (`kMaxBlobAxes`)."""
+
+ShapeFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
+BlobFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerType:
+    """All that reading, shapes, stand-in weights and the page of layers know of one Caffe layer type.
+
+    Attributes:
+        shapes: layer and shapes of its bottoms -> shapes of its tops, None where they cannot be known.
+        least, most: how many bottoms it reads; None is no limit.
+        rank: how many axes its first bottom must have at least.
+        blobs: layer and shapes of its bottoms -> the true shapes of what it learned, None where only the file knows;
+            None for a type that learns nothing.
+        kernel: its first blob has as many axes as the kernel and two more.
+        stand_in: what values a net without weights gets: numbers of one sign or of both, see `placeholder.VALUES`.
+        reads: `*_param` -> the fields of it that have a meaning here, separated by spaces. A field that is set and is
+            neither here nor in `fields.IDLE` makes the layer opaque.
+        dialects: who has the type, empty for BVLC and the forks with it.
+        note: what a user should know besides.
+    """
+
+    shapes: ShapeFunction
+    least: int = 1
+    most: int | None = 1
+    rank: int = 0
+    blobs: BlobFunction | None = None
+    kernel: bool = False
+    stand_in: Literal["positive", "scale", "shift", "weight"] = "weight"
+    reads: Mapping[str, str] = field(default_factory=dict)
+    dialects: str = ""
+    note: str = ""
+
+
+DETECTORS = "SSD, NVCaffe 0.17, MobileNet-YOLO, Intel, Vitis, ncnn, Tengine, MACE, X2Paddle, TI, minicaffe"
+OTHERS = "forks whose schema is not known here"
+
+
+def same(_: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's."""
+    return [bottoms[0]]
+
+
+def four_axes(layer: Layer, bottom: Shape) -> Shape:
+    """The bottom itself.
+
+    Raises:
+        ModelError: it is not (N, C, H, W).
+    """
+    if len(bottom) != 4:
+        raise ModelError(f"{layer}: a bottom of shape {sizes(bottom)} is not (N, C, H, W)")
+    return bottom
+
+
+def per_channel(*, shared: str = "") -> BlobFunction:
+    """One learned value for each channel, or one for all where the field `shared` (`message.field`) is set."""
+    message, _, name = shared.partition(".")
+
+    def blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+        is_shared = bool(name) and getattr(getattr(layer.param, message), name)
+        return [() if is_shared else (bottoms[0][1],)]
+
+    return blobs
+
+
+def count(shape: Sequence[int]) -> int:
+    """How many elements, or UNKNOWN."""
+    return UNKNOWN if UNKNOWN in shape else prod(shape)
+
+
+def merged(layer: Layer, first: Shape, second: Shape) -> Shape:
+    """The shape of two blobs that must have the same one; where one size is unknown, the other's.
+
+    Raises:
+        ModelError: they differ.
+    """
+    if first == second:
+        return first
+    if len(first) == len(second) and all(a == b or UNKNOWN in (a, b) for a, b in zip(first, second, strict=True)):
+        return tuple(max(a, b) for a, b in zip(first, second, strict=True))
+    raise ModelError(f"{layer}: bottoms of {sizes(first)} and {sizes(second)} must have the same shape")
+
+
+def check_count(layer: Layer, row: LayerType, bottoms: int) -> None:
+    """Refuse a wrong number of bottoms, and a layer that makes nothing.
+
+    Raises:
+        ModelError: the layer reads more or fewer, or has no top.
+    """
+    if not layer.tops and layer.type != "Silence":
+        raise ModelError(f"{layer}: it has no top")
+    if bottoms < row.least or (row.most is not None and bottoms > row.most):
+        wanted = f"{row.least}" if row.most == row.least else f"{row.least} to {row.most or 'any number of'}"
+        raise ModelError(f"{layer}: it has {bottoms} bottoms, but reads {wanted}")
+
+
+def check_bottoms(layer: Layer, row: LayerType, bottoms: Sequence[Shape]) -> None:
+    """Refuse a wrong number of bottoms, and shapes that no blob has.
+
+    Raises:
+        ModelError: the layer cannot read these bottoms.
+    """
+    check_count(layer, row, len(bottoms))
+    for bottom in bottoms:
+        if bottom and (0 in bottom or min(bottom) < UNKNOWN):
+            raise ModelError(f"{layer}: a bottom of shape {sizes(bottom)} holds nothing")
+    if row.rank and len(bottoms[0]) < row.rank:
+        raise ModelError(f"{layer}: a bottom of shape {sizes(bottoms[0])} has fewer than {row.rank} axes")
+
+
+def check_tops(layer: Layer, tops: Sequence[Shape]) -> None:
+    """Refuse tops that Caffe could not make, and a layer that lists another number of them.
+
+    Raises:
+        ModelError: a top would be empty or too large.
+    """
+    if len(tops) != len(layer.tops):
+        raise ModelError(f"{layer}: it has {len(layer.tops)} tops, but makes {len(tops)}")
+    for top in tops:
+        if len(top) > MAX_AXES:
+            raise ModelError(f"{layer}: its top would have {len(top)} axes, and Caffe allows {MAX_AXES}")
+        if top and (0 in top or min(top) < UNKNOWN):
+            raise ModelError(f"{layer}: its top would have shape {sizes(top)}, which holds nothing")
+        if abs(prod(top)) > LARGEST:
+            raise ModelError(f"{layer}: its top would have shape {sizes(top)}, more than Caffe can hold")

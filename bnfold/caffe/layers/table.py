@@ -1,0 +1,45 @@
+"""All layer types that are known here: the families' rows, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bnfold.caffe.layers import (
+    activation,
+    affine,
+    arrange,
+    convolution,
+    detection,
+    linear,
+    normalisation,
+    pooling,
+    recurrent,
+    reduction,
+    region,
+    resample,
+    source,
+    yolo,
+)
+from bnfold.caffe.layers.row import LayerType
+
+LAYERS: Mapping[str, LayerType] = {
+    kind: row
+    for family in (
+        activation,
+        affine,
+        arrange,
+        convolution,
+        detection,
+        linear,
+        normalisation,
+        pooling,
+        recurrent,
+        reduction,
+        region,
+        resample,
+        source,
+        yolo,
+    )
+    for kind, row in family.ROWS.items()
+}
+"""Caffe's layer type -> what is known of it."""
