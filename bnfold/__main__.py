@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
-
-INTERRUPTED = 130
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
+arrived: list[int] = []
+"""The signals that asked this process to stop."""
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Answer Ctrl-C before anything has begun: there is nothing to clear up, and no use in a traceback."""
-    del number, frame
-    os._exit(INTERRUPTED)
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, SIGTERM or SIGHUP.
+
+    CPython marks a KeyboardInterrupt that leaves an `exec` of text, by which dataclasses are made, and kills the
+    process at its end whoever has caught it; not so a subclass.
+    """
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Answer Ctrl-C, SIGTERM and SIGHUP alike: what is half done is cleared up on the way out."""
+    del frame
+    arrived.append(number)
+    raise Stopped
 
 
 def _open_what_is_closed() -> None:
@@ -29,28 +38,23 @@ def _open_what_is_closed() -> None:
 
 
 def run() -> None:
-    """Run the command line as a process of its own.
-
-    Such a process is short and makes next to no cycles, so looking for them would take its time and find nothing. No
-    more is there for OpenBLAS to do, whose threads would spin beside ours; and what is in memory at the end need not be
-    taken apart piece by piece.
-    """
-    signal.signal(signal.SIGINT, _leave)
+    """Run the command line as a process of its own, whose signals are its own to answer."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # `nohup` and shells without job control have a process ignore some, and mean it.
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, _stop)
     _open_what_is_closed()
-    gc.disable()
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from bnfold.cli import main
-
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0
+        from bnfold.cli import main
+
+        main(stopped_by=arrived)
+    except Stopped:
+        sys.exit(128 + arrived[0])
     finally:
         # What is left is Python's own leaving, with the answer that was given already.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The command has flushed what it said, or has said why it could not.
-    os._exit(code)
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,15 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
-from bnfold.errors import BnfoldError, UsageError
-from bnfold.io.interruption import interruptible
+from bnfold.errors import BnfoldError, UsageError, WriteError
 from bnfold.report.words import shortened, visible
 
 if TYPE_CHECKING:
@@ -152,9 +151,15 @@ comparing_options = options(
     click.option("--crop", type=PLANE, help="Cut the middle out of images."),
 )
 report_options = options(
-    click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data."),
-    click.option("--html", "html_path", type=PATH, metavar="FILE", help="Write the report as a page."),
-    click.option("--markdown", "markdown_path", type=PATH, metavar="FILE", help="Write the report for a pull request."),
+    click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data; - prints it."),
+    click.option("--html", "html_path", type=PATH, metavar="FILE", help="Write the report as a page; - prints it."),
+    click.option(
+        "--markdown",
+        "markdown_path",
+        type=PATH,
+        metavar="FILE",
+        help="Write the report for a pull request; - prints.",
+    ),
 )
 
 
@@ -166,15 +171,20 @@ class Commands(click.Group):
         del ctx
         return list(self.commands)
 
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Run, and leave with the exit code that the result asks for."""
+    def main(self, *args: Any, stopped_by: Sequence[int] = (), **kwargs: Any) -> NoReturn:
+        """Run, and leave with the exit code that the result asks for.
+
+        Args:
+            args, kwargs: as click has them.
+            stopped_by: the signals that have asked the process to stop, by whoever answers them.
+        """
         kwargs["standalone_mode"] = False
         for stream in (sys.stdout, sys.stderr):
             # A name may have letters that the terminal's encoding has not.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with interruptible():
+            with redirect_stdout(_Printed(sys.stdout)):
                 code = super().main(*args, **kwargs)
                 sys.stdout.flush()
         except click.exceptions.Exit as stop:
@@ -183,29 +193,92 @@ class Commands(click.Group):
             command = error.ctx.command_path if error.ctx is not None else "bnfold"
             message = error.format_message().rstrip(".").replace("\n", " ")
             _stop(f"{visible(message)} ('{command} --help' lists what there is)", UNUSABLE)
-        except BnfoldError as error:
-            _stop(shortened(visible(str(error))), UNUSABLE)
-        except (click.Abort, KeyboardInterrupt):
-            _stop("interrupted; nothing was left half-written", INTERRUPTED)
-        except MemoryError:
-            _stop("out of memory; nothing was left half-written", UNUSABLE)
-        except OSError as error:
-            # Files have their own sentences: this is the report, whose reader has gone or whose disk is full.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            _stop(f"the report cannot be written: {error}", UNUSABLE, quiet=isinstance(error, BrokenPipeError))
-        except Exception:
-            # Python would leave with 1, which means here that two networks differ.
-            import traceback
-
-            traceback.print_exc()
-            _stop("this is a fault of bnfold and not of your files; please report it", FAULTY)
+        except _ReportLost as lost:
+            _forget(sys.stdout)
+            _stop(str(lost), UNUSABLE, quiet=lost.reader_has_gone)
+        except (click.Abort, KeyboardInterrupt) as abort:
+            # click has its own exception for Ctrl-C, and the notes are on Python's.
+            code = 128 + stopped_by[0] if stopped_by else INTERRUPTED
+            _stop(_with_notes("interrupted", abort.__cause__ or abort, "nothing was left half-written"), code)
+        except Exception as error:
+            if stopped_by:  # a library in C has made something of its own of the signal
+                _stop(_with_notes("interrupted", error, "nothing was left half-written"), 128 + stopped_by[0])
+            _stop(*_answer(error))
         sys.exit(code or 0)
 
 
+class _ReportLost(WriteError):
+    """What a command says cannot be printed: its reader has gone, or the disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"the report cannot be written: {error}")
+        self.reader_has_gone = isinstance(error, BrokenPipeError)
+
+
+class _Printed:
+    """Standard output, whose faults are thereby known from those of files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As a stream has it."""
+        with _losing():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """As a stream has it."""
+        with _losing():
+            self._stream.flush()
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _ReportLost(error) from None
+
+
+def _answer(error: Exception) -> tuple[str, int]:
+    """What is said of an exception, and the exit code."""
+    if isinstance(error, BnfoldError):
+        return _with_notes(shortened(visible(str(error))), error), UNUSABLE
+    if isinstance(error, MemoryError):
+        return _with_notes("out of memory", error, "nothing was left half-written"), UNUSABLE
+    if isinstance(error, OSError):
+        # Files that are read or written have their own sentences; this is what the system refuses otherwise.
+        name = f"{visible(str(error.filename))}: " if error.filename is not None else ""
+        return _with_notes(f"the system refuses: {name}{error.strerror or error}", error), UNUSABLE
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return _with_notes("the system refuses another thread (see `ulimit -u`)", error), UNUSABLE
+    # Python would leave with 1, which means here that two networks differ.
+    import traceback
+
+    with suppress(OSError):
+        traceback.print_exception(error)
+    return "this is a fault of bnfold and not of your files; please report it", FAULTY
+
+
+def _with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
+    """A message with what became of the files, as it was noted on the exception."""
+    return "; ".join([message, *map(visible, getattr(error, "__notes__", [otherwise] if otherwise else []))])
+
+
 def _stop(message: str, code: int, quiet: bool = False) -> NoReturn:
-    with suppress(OSError):  # the code is an answer, too
+    try:
         click.echo("" if quiet else f"bnfold: {message}", err=True, nl=not quiet)
+    except OSError:  # the code is an answer, too
+        _forget(sys.stderr)
     sys.exit(code)
+
+
+def _forget(stream: TextIO) -> None:
+    """Have what a stream could not write go nowhere, or Python would complain of it once more, by a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -225,6 +298,7 @@ def main(ctx: click.Context) -> None:
 @strip_option
 @onnx_options
 @click.option("--no-verify", "verify", is_flag=True, flag_value=False, default=True, help="Do not compare.")
+@click.option("--keep-failed", is_flag=True, help="Leave outputs whose proof failed as NAME.failed.")
 @click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every surviving blob.")
 @click.option("--layers", is_flag=True, hidden=True, help="Compare every surviving blob, as is done anyhow.")
 @comparing_options
@@ -236,7 +310,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     from bnfold.report.renderings import of_account
 
     reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
-    require_paths(reading, writing, list(_reports(given).values()))
+    require_paths(reading.files, writing, _reports(given), _data(given))
     job = Job(
         reading=reading,
         writing=writing,
@@ -244,6 +318,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
         exclude=given["exclude"],
         assume_global_stats=given["assume_global_stats"],
         verify=verify,
+        keep_failed=given["keep_failed"],
         samples=given["data"],
         comparing=_comparing(given, given["layers"] or not given["outputs_only"]),
     )
@@ -274,10 +349,12 @@ def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 
 
 def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any], only: str) -> int:
-    from bnfold.pipeline import export
+    from bnfold.pipeline import export, require_paths
     from bnfold.report.renderings import of_account
 
-    _render(given, of_account(export(_reading(prototxt, caffemodel, given), _writing(given), only)))
+    reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
+    require_paths(reading.files, writing)
+    _render(given, of_account(export(reading, writing, only)))
     return 0
 
 
@@ -289,12 +366,12 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
 @click.option("--strict", is_flag=True, help="Exit with 1 when there are findings.")
 def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) -> int:
     """Show what would fold, what would stay and why, and what the prototxt should say instead."""
-    from bnfold.io.files import require_writable
     from bnfold.pipeline import inspect as plan
+    from bnfold.pipeline import require_paths
     from bnfold.report.renderings import of_inspection
 
     reading = _reading(prototxt, caffemodel, given)
-    require_writable(_reports(given).values(), reading.files)
+    require_paths(reading.files, reports=_reports(given))
     inspection = plan(reading, given["keep"], given["exclude"], given["assume_global_stats"])
     _render(given, of_inspection(inspection))
     return DIFFERENT if strict and inspection.findings else 0
@@ -314,12 +391,12 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
 
     from bnfold.compare.comparison import compare
     from bnfold.compare.models import files_of
-    from bnfold.io.files import require_writable
+    from bnfold.pipeline import require_paths
     from bnfold.report.account import Comparison
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_account
 
-    require_writable(_reports(given).values(), [*files_of(reference), *files_of(candidate)])
+    require_paths([*files_of(reference), *files_of(candidate)], reports=_reports(given), data=_data(given))
     with progress_bar() as progress:
         found = compare(
             reference,
@@ -394,10 +471,33 @@ def _comparing(given: dict[str, Any], layers: bool) -> CompareOptions:
 # From records to what the user sees.
 
 
-def _reports(given: dict[str, Any]) -> dict[str, Path]:
-    """Rendering -> the file that is to hold it."""
+def _reports(given: dict[str, Any]) -> list[Path]:
+    """The files that are to hold renderings of the report.
+
+    Raises:
+        UsageError: one cannot be made, or two are to be printed.
+    """
+    from bnfold.report.renderings import require_extras
+
+    wanted = _renderings(given)
+    require_extras(wanted)
+    if len(printed := [f"--{name} -" for name, path in wanted.items() if str(path) == "-"]) > 1:
+        raise UsageError(f"{' and '.join(printed)}: only one of them can be printed")
+    return [path for path in wanted.values() if str(path) != "-"]
+
+
+def _renderings(given: dict[str, Any]) -> dict[str, Path]:
+    """Rendering -> the file that is to hold it, or -."""
     paths = {name: given.get(f"{name}_path") for name in ("json", "html", "markdown")}
-    return {name: path for name, path in paths.items() if path is not None and str(path) != "-"}
+    return {name: path for name, path in paths.items() if path is not None}
+
+
+def _data(given: dict[str, Any]) -> list[Path]:
+    """The files that a comparison reads besides the models."""
+    from bnfold.data.datasets import files_of
+
+    mean = [Path(given["mean"])] if given["mean"] else []
+    return [*mean, *(files_of(given["data"]) if given["data"] else ())]
 
 
 def _render(given: dict[str, Any], renderings: Renderings) -> None:
@@ -406,12 +506,15 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
 
     from bnfold.io.files import OutputSet
 
+    wanted = _renderings(given)
     with OutputSet() as outputs:
-        for name, path in _reports(given).items():
-            outputs.write_text(path, renderings[name]())
-    if str(given.get("json_path")) == "-":
-        click.echo(renderings["json"](), nl=False)
-    else:
-        piped = not sys.stdout.isatty()
-        console = Console(highlight=False, soft_wrap=piped, width=PIPE_WIDTH if piped else None)
-        console.print(renderings["text"]())
+        for name, path in wanted.items():
+            if str(path) != "-":
+                outputs.write_text(path, renderings[name]())
+    for name, path in wanted.items():
+        if str(path) == "-":
+            click.echo(renderings[name](), nl=False)
+            return
+    piped = not sys.stdout.isatty()
+    console = Console(highlight=False, soft_wrap=piped, width=PIPE_WIDTH if piped else None)
+    console.print(renderings["text"]())

@@ -6,12 +6,14 @@ wanted and gives a record of what was done, and none prints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bnfold.errors import UsageError, WeightsError
-from bnfold.io.digests import Digests
 from bnfold.net import Net
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
 
@@ -67,7 +69,8 @@ class Job(NamedTuple):
 
     Attributes:
         keep, exclude, assume_global_stats: as in `bnfold.fold`.
-        verify: prove that what was written computes what was read.
+        verify: prove that what was written computes what was read; a file gets its name when it has passed.
+        keep_failed: leave outputs that did not pass as NAME.failed.
         samples: the data of that comparison, as in `bnfold.compare`; None for noise.
         comparing: how the two are compared.
     """
@@ -78,6 +81,7 @@ class Job(NamedTuple):
     exclude: tuple[str, ...] = ()
     assume_global_stats: bool = False
     verify: bool = True
+    keep_failed: bool = False
     samples: Any = None
     comparing: CompareOptions = CompareOptions()
 
@@ -90,6 +94,7 @@ class Report(NamedTuple):
         folded: the net that was written; None when nothing was folded (`convert`, `export`).
         fold: what folded into what, and what stayed and why.
         written: the files.
+        rejected: the files that were not written, since their proof failed.
         proofs: one comparison with the original for every output.
         notes: assumptions made while reading.
     """
@@ -98,6 +103,7 @@ class Report(NamedTuple):
     folded: Net | None = None
     fold: FoldReport | None = None
     written: tuple[Path, ...] = ()
+    rejected: tuple[Path, ...] = ()
     proofs: tuple[DiffReport, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -114,18 +120,53 @@ def run(job: Job, progress: Progress | None = None) -> Report:
         BnfoldError: with a sentence; nothing is left half-written.
     """
     from bnfold.algebra import fold
+    from bnfold.io.files import OutputSet
 
-    digests = digests_for(job.reading, job.writing)
     original = load(job.reading)
     require_weights(original)
     result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
     notes = list(original.notes)
     if job.verify:
         notes += require_comparable(original, job)
-    source = Source(job.reading.files, [record.layer for record in result.report.folded], digests)
-    written = save(result.net, job.writing, source)
-    proofs = prove(original, result.net, written, job, progress) if job.verify else ()
-    return Report(original, result.net, result.report, written, proofs, tuple(notes))
+    source = Source(job.reading.files, [record.layer for record in result.report.folded])
+    with OutputSet(job.reading.files, in_place=job.writing.in_place) as outputs:
+        written = save(result.net, job.writing, source, outputs)
+        report = Report(original, result.net, result.report, written, notes=tuple(notes))
+        if not job.verify:
+            return report
+        with _unwritten_unless_proved(written):
+            outputs.finish()
+            report = report._replace(proofs=prove(original, result.net, written, job, outputs, progress))
+        return report if report.passed else _rejected(report, outputs, job.keep_failed)
+
+
+@contextmanager
+def _unwritten_unless_proved(written: Sequence[Path]) -> Iterator[None]:
+    """Have whatever ends a proof say what became of the files."""
+    try:
+        yield
+    except BaseException as error:
+        if written:
+            error.add_note(f"{listed(written)} not written, since the proof did not end")
+        raise
+
+
+def _rejected(report: Report, outputs: OutputSet, keep: bool) -> Report:
+    """The report of a run whose proof failed: no file gets its name."""
+    if not report.written:
+        return report
+    note = f"{listed(report.written)} not written, since the proof failed"
+    if keep:
+        note += f"; see {', '.join(map(str, outputs.keep_failed()))}"
+    else:
+        outputs.discard()
+        note += "; --keep-failed leaves what failed as NAME.failed"
+    return report._replace(written=(), rejected=report.written, notes=(*report.notes, note))
+
+
+def listed(paths: Sequence[Path]) -> str:
+    """Some files as the beginning of a sentence on what became of them."""
+    return f"{', '.join(map(str, paths))} {'was' if len(paths) == 1 else 'were'}"
 
 
 def load(reading: Reading, **changes: object) -> Net:
@@ -179,40 +220,39 @@ def require_comparable(original: Net, job: Job) -> list[str]:
     return [f"not compared, since it cannot be run or stands behind what cannot: {said}"]
 
 
-def digests_for(reading: Reading, writing: Writing) -> Digests | None:
-    """The hashes that an ONNX output carries, begun now."""
-    return Digests(reading.files) if any(format_of(path) == "onnx" for path in writing.paths) else None
-
-
 class Source(NamedTuple):
     """What an output was made from: the files, and the layers that were folded on the way."""
 
     files: Sequence[Path]
     folded: Sequence[str] = ()
-    digests: Digests | None = None
 
     def metadata(self) -> dict[str, str]:
         """The same as the key-value pairs that an ONNX model carries."""
-        digests = self.digests or Digests(self.files)
-        hashes = {f"source:{path.name}": digest for path, digest in digests.found().items()}
+        from bnfold.io.digests import digest
+
+        # Names of files are bytes, and protobuf's strings are UTF-8.
+        names = {path: os.fsencode(path.name).decode(errors="backslashreplace") for path in self.files}
+        hashes = {f"source:{name}": digest(path) for path, name in names.items()}
         return hashes | ({"folded": ",".join(self.folded)} if self.folded else {})
 
 
-def save(net: Net, writing: Writing, source: Source) -> tuple[Path, ...]:
-    """Write a net to every path, all of them or none."""
-    from bnfold.io.files import OutputSet
-
+def save(net: Net, writing: Writing, source: Source, outputs: OutputSet) -> tuple[Path, ...]:
+    """Write a net to every path, as files of one set."""
     written: list[Path] = []
-    with OutputSet(inputs=source.files, in_place=writing.in_place) as outputs:
-        for path in writing.paths:
-            written += FORMATS[format_of(path)](net, path, outputs, writing, source)
+    for path in writing.paths:
+        written += FORMATS[format_of(path)](net, path, outputs, writing, source)
     return tuple(written)
 
 
 def prove(
-    original: Net, folded: Net, written: Sequence[Path], job: Job, progress: Progress | None = None
+    original: Net,
+    folded: Net,
+    written: Sequence[Path],
+    job: Job,
+    outputs: OutputSet,
+    progress: Progress | None = None,
 ) -> tuple[DiffReport, ...]:
-    """Compare the original with every file that was written, or with the folded net where none was."""
+    """Compare the original with every file that was written, where it lies, or with the folded net where none was."""
     from bnfold.compare.comparison import compare
     from bnfold.compare.partial import common_part, runnable
 
@@ -225,26 +265,31 @@ def prove(
             def report(done: int, total: int, say: Progress = say, name: str = name) -> None:
                 say(f"comparing with {name}", done, total)
 
-        source = load_written(candidate, written, original, job.reading) if isinstance(candidate, Path) else candidate
+        source: Any = candidate
+        if isinstance(candidate, Path):
+            source = load_written(candidate, written, original, job.reading, outputs)
         ours = original
         if runnable(original)[1]:
             # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
             ours, source = common_part(original, source if isinstance(source, Net) else folded)
         if ours.outputs:
-            proofs.append(compare(ours, source, job.samples, options=job.comparing, progress=report))
+            proof = compare(ours, source, job.samples, options=job.comparing, progress=report)
+            proofs.append(replace(proof, candidate=str(candidate)) if isinstance(candidate, Path) else proof)
     return tuple(proofs)
 
 
-def load_written(path: Path, written: Sequence[Path], original: Net, reading: Reading) -> Any:
-    """What was written, read back; a Caffe net gets the shapes that the original was read with."""
+def load_written(
+    path: Path, written: Sequence[Path], original: Net, reading: Reading, outputs: OutputSet
+) -> Net | Path:
+    """What was written, read back from where it lies; a Caffe net gets the shapes that the original was read with."""
     if format_of(path) == "onnx":
-        return path
+        return outputs.staged(path)
     from bnfold.caffe.read import load as load_caffe
 
     caffemodel = path.with_suffix(".caffemodel")
     return load_caffe(
-        path,
-        caffemodel if caffemodel in written else None,
+        outputs.staged(path),
+        outputs.staged(caffemodel) if caffemodel in written else None,
         input_shapes={name: shape for name, shape in original.inputs.items() if shape},
         # A layer that did not change was written as it stood, with what was ignored in it.
         ignore_unknown_fields=reading.options.ignore_unknown_fields,
@@ -262,11 +307,13 @@ def export(reading: Reading, writing: Writing, only: str) -> Report:
     if wrong := [str(path) for path in writing.paths if format_of(path) != only]:
         other = {"onnx": "convert", "prototxt": "export"}[only]
         raise UsageError(f"{', '.join(wrong)}: this writes .{only}; for the other format there is 'bnfold {other}'")
-    digests = digests_for(reading, writing)
+    from bnfold.io.files import OutputSet
+
     net = load(reading)
     if only == "onnx":
         require_weights(net)
-    written = save(net, writing, Source(reading.files, digests=digests))
+    with OutputSet(reading.files, in_place=writing.in_place) as outputs:
+        written = save(net, writing, Source(reading.files), outputs)
     return Report(net, written=written, notes=tuple(net.notes))
 
 
@@ -302,23 +349,44 @@ def inspect(
     return Inspection(net, result.report, tuple(findings), has_weights)
 
 
-def require_paths(reading: Reading, writing: Writing, reports: Sequence[Path]) -> None:
-    """Stop before any work where a file could not be written at its end.
+def require_paths(
+    models: Sequence[Path],
+    writing: Writing | None = None,
+    reports: Sequence[Path] = (),
+    data: Sequence[Path] = (),
+) -> None:
+    """Stop before any work where a file could not be written at its end, or is read or written twice.
 
     What is written in place is put back first where a run that did so was killed: it is the input again.
+
+    Args:
+        models, data: what is read; `data` also as folders.
+        writing, reports: what is written.
 
     Raises:
         UsageError: a path is an input, comes twice, or has an unknown suffix.
         WriteError: there cannot be such a file.
     """
-    from bnfold.io.files import recover, require_writable
+    from bnfold.io.files import recover, require_unread, require_writable
 
-    paths = [*writing.paths, *reports]
-    paths += [path.with_suffix(".caffemodel") for path in writing.paths if format_of(path) == "prototxt"]
-    if writing.in_place:
-        recover(paths)
-    require_writable(paths, reading.files, in_place=writing.in_place)
-    require_writable(reports, reading.files)
+    outputs = [file for path in writing.paths for file in files_of(path, writing)] if writing else []
+    in_place = writing is not None and writing.in_place
+    if in_place:
+        recover(outputs)
+    require_writable([*outputs, *reports], models, in_place=in_place)
+    require_unread(reports, models)
+    require_unread([*outputs, *reports], data)
+    taken = set(map(os.path.realpath, [*models, *data, *outputs, *reports]))
+    for path in writing.paths if writing and not writing.onnx.external_data else ():
+        if format_of(path) == "onnx" and os.path.realpath(data_file(path)) in taken:
+            raise UsageError(f"{data_file(path)}: is where the weights of {path} lie if they are large; rename one")
+
+
+def files_of(path: Path, writing: Writing) -> list[Path]:
+    """The files that an output consists of."""
+    if format_of(path) == "prototxt":
+        return [path, path.with_suffix(".caffemodel")]
+    return [path, data_file(path)] if writing.onnx.external_data else [path]
 
 
 def format_of(path: Path) -> str:
@@ -337,6 +405,11 @@ def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source
 
     del source
     return save_caffe(net, path, outputs=outputs, strip=writing.strip)
+
+
+def data_file(path: Path) -> Path:
+    """Where an ONNX model has its weights if they are not in it."""
+    return path.with_name(f"{path.name}.data")
 
 
 def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Source) -> list[Path]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.errors import ModelError, UsageError
-from bnfold.io.interruption import held_back
 from bnfold.net import Array
 
 if TYPE_CHECKING:
@@ -52,6 +51,19 @@ class Port:
     dtype: np.dtype[Any]
 
 
+def engine() -> Any:
+    """onnxruntime itself, which tells nobody anything.
+
+    From 1.32 on it would write a device id and the names of models below the home folder, and look a host up; it
+    looks for this variable when it is loaded, and is asked again in case the program has loaded it before.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime  # type: ignore[import-untyped]
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 class Session:
     """One network, ready to run on the CPU with the same result every time.
 
@@ -74,9 +86,7 @@ class Session:
     def __init__(
         self, model: ModelProto | bytes | str | os.PathLike[str], *, threads: int = 0, folder: Path | None = None
     ) -> None:
-        with held_back():
-            import onnxruntime  # type: ignore[import-untyped]
-
+        onnxruntime = engine()
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL

@@ -80,15 +80,19 @@ def prepare(folder: Path) -> None:
     """The old pair and nothing else."""
     for path in folder.iterdir():
         if path.name not in ("in.prototxt", "in.caffemodel", "old.prototxt", "old.caffemodel", "account.json"):
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in pair(folder):
         shutil.copyfile(folder / f"old{path.suffix}", path)
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """What stands there besides inputs, as hexadecimal."""
+    """What stands there besides inputs, as hexadecimal; "" for a folder."""
     kept = ("in.", "old.", "account.")
-    return {path.name: path.read_bytes().hex() for path in sorted(folder.iterdir()) if not path.name.startswith(kept)}
+    return {
+        path.name: path.read_bytes().hex() if path.is_file() else ""
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(kept)
+    }
 
 
 def complaint(folder: Path) -> str:

@@ -103,7 +103,8 @@ def test_a_difference_beyond_the_tolerance_is_exit_code_1(run: Run) -> None:
     assert outcome.code == 1
     assert "The networks differ" in outcome.out
     assert not json.loads(Path("report.json").read_text())["passed"]
-    assert Path("out.caffemodel").exists()
+    assert set(files()) == {*NET, "report.json"}
+    run(*FOLD)
     assert run("diff", "net.prototxt", "out.prototxt", "--tolerance", "0").code == 1
 
 

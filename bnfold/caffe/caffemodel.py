@@ -6,7 +6,7 @@
 A record is dropped when its layer was folded away, patched (see `patch`) when its layer changed, copied otherwise, and
 so are the fields between records. Layers of V1 and V0 files become V2 layers; their blobs keep their bytes. All sizes
 follow from shapes, so lengths are known before a value is computed, and values are streamed from where they are: the
-file is written while the source is walked, and mapped pages that are done with are given back.
+file is written while the source is walked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from mmap import PAGESIZE
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -27,7 +26,6 @@ from bnfold.caffe.patch import Part, encode, parts_of, patch_parts, replace_part
 from bnfold.caffe.strip import EXCLUDE, INCLUDE, strip_blob, strip_parts, stripped
 from bnfold.errors import ParseError
 from bnfold.io.files import Output
-from bnfold.io.mapping import forget
 from bnfold.io.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint, fields
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net
 
@@ -41,8 +39,6 @@ RULE_PHASE = 1
 
 _PATCHED_APART = frozenset({"blobs", "bottom", "name", "top", "type"})
 _STEP = 1 << 22  # bytes handed on at once
-_FORGOTTEN_AT_ONCE = 1 << 24
-_STILL_READ = 1 << 25  # bytes that may be on their way into the output
 _AFTER_ALL = 1 << 30
 
 
@@ -107,21 +103,9 @@ def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, stri
         ParseError: a layer that changed is damaged in the source.
         WriteError: the file cannot be written.
     """
-    forgotten: dict[int, int] = {}
     for piece in _merged(_Writing(net, names, strip).pieces()):
-        at = piece.begin if isinstance(piece, Span) else 0
         for data in _bytes_of(piece):
-            at += output.write(data)
-            if isinstance(piece, Span):
-                _forget_behind(piece.file, at - _STILL_READ, forgotten)
-
-
-def _forget_behind(file: WeightsFile, end: int, forgotten: dict[int, int]) -> None:
-    """Give back what is mapped in front of `end`: a file is walked once, from its beginning to its end."""
-    begin, end = forgotten.setdefault(id(file), 0), end - end % PAGESIZE
-    if end - begin >= _FORGOTTEN_AT_ONCE:
-        forget(file.buffer, begin, end)
-        forgotten[id(file)] = end
+            output.write(data)
 
 
 def connections(layer: Layer, names: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

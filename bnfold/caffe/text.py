@@ -12,7 +12,6 @@ twice. Caffe stops at each; so do we, with place and guess, except that
 from __future__ import annotations
 
 import codecs
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Field, Prototxt
 from bnfold.errors import ParseError
-from bnfold.io.files import interrupted
+from bnfold.io.mapping import read_file
 
 # protobuf has a descriptor class for each of its implementations.
 Descriptor: TypeAlias = Any
@@ -40,7 +39,6 @@ V1: Descriptor = caffe_pb2.V1LayerParameter.DESCRIPTOR
 SOLVER_NETS = ("net_param", "test_net_param", "train_net_param")
 SOLVER_FILES = ("net", "test_net", "train_net")
 MAX_BYTES = 1 << 30
-_PIECE = 1 << 20
 # Each layer costs 6 kB of memory and 0.1 ms. Published nets have below 3,000.
 MAX_LAYERS = 100_000
 MAX_QUOTED = 200
@@ -66,13 +64,7 @@ class Document:
 
 def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Document:
     """Read a prototxt file; see `parse_prototxt`. Raises ParseError also when the file cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            # In pieces: asked for all at once, Python takes the memory for all of it before it reads.
-            content = b"".join(itertools.islice(iter(lambda: stream.read(_PIECE), b""), MAX_BYTES // _PIECE + 1))
-    except (OSError, ValueError) as error:
-        reason = interrupted(path) or getattr(error, "strerror", None) or error
-        raise ParseError(f"cannot be read: {reason}", path) from None
+    content = read_file(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ParseError("has more than 1 GiB, as no prototxt has", path)
     return parse_prototxt(decode(content, path), path, ignore_unknown_fields=ignore_unknown_fields)

@@ -76,8 +76,8 @@ class Measurement:
         with Shelf() as shelf:
             ours = self.ours.session([*self.pairs, *watched[0].values(), *self.scores.values()], shelf, threads)
             theirs = self.theirs.session([*self.pairs.values(), *watched[1].values()], shelf, threads)
-            self.ours.forget()
-            self.theirs.forget()
+            self.ours.release_pages()
+            self.theirs.release_pages()
             for run in runs(self.data, self.layout):
                 first = ours.run(run.feeds)
                 second = theirs.run({inputs[name]: values for name, values in run.feeds.items()})

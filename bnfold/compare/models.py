@@ -15,7 +15,7 @@ from bnfold.compare.standins import stand_ins
 from bnfold.data.samples import Feed
 from bnfold.data.standins import Indices
 from bnfold.errors import UsageError
-from bnfold.io.mapping import forget
+from bnfold.io.mapping import release_pages
 from bnfold.net import Net
 from bnfold.options import CompareOptions
 from bnfold.runtime import Session
@@ -79,10 +79,10 @@ class Model:
             return Session(exposed(self.proto, blobs), threads=threads, folder=self.folder)
         return Session(shelf.put(self.proto, blobs, self.weights), threads=threads)
 
-    def forget(self) -> None:
+    def release_pages(self) -> None:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
         for buffer in self.mapped:
-            forget(buffer)
+            release_pages(buffer)
 
 
 def open_model(source: Source, role: str, options: CompareOptions = CompareOptions()) -> Model:

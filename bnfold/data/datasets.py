@@ -14,7 +14,7 @@ import numpy as np
 from bnfold.data.arrays import read_arrays
 from bnfold.data.preparation import Preparation, Size
 from bnfold.data.samples import Arrays, Feed, Samples
-from bnfold.errors import ParseError, UsageError
+from bnfold.errors import BnfoldError, ParseError, UsageError
 from bnfold.net import Array
 
 ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -127,6 +127,17 @@ def open_samples(
     root = place if place.is_dir() else place.parent
     found_there = preparation() if callable(preparation) else preparation
     return Images(blob, channels, size, files, found_there or Preparation(), true, names, str(place), root)
+
+
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
+    """What a data set reads: the file or folder itself, and the images that a list names."""
+    place = Path(path)
+    if place.is_dir() or is_arrays(place):
+        return [place]
+    try:
+        return [place, *_list(place)[0]]
+    except BnfoldError:  # for `open_samples` to say
+        return [place]
 
 
 def needed(feeds: Mapping[str, Feed]) -> dict[str, Feed]:

@@ -2,114 +2,135 @@
 
     with OutputSet(inputs=[source]) as outputs:
         outputs.open(path).write(...)          # any number of files
+        outputs.finish()                       # optional: all are complete, and lie where `outputs.staged` says
                                                # here all of them appear; on any exception none does
 
-Each file is written without a name, or under one that nobody looks for, in the folder of its target, and flushed to
-the disk. One file then replaces its target by a rename, which is atomic. Several cannot: so first *all* old ones are
-moved aside to NAME.bnfold-old, then all new ones get their names, then the old ones are deleted. A crash in between
-leaves at least one name missing (and so cannot be overlooked) and the old files beside it; the next run onto the same
-names puts them back first, and `interrupted` tells a reader what happened.
+Each file is written under its own name in a hidden folder of its own beside its target, and flushed to the disk. One
+file then replaces its target by a rename, which is atomic. Several cannot: so first *all* old ones are moved aside to
+NAME.bnfold-old, then all new ones get their names, then the old ones are deleted. A crash in between leaves at least
+one name missing (and so cannot be overlooked) and the old files beside it; the next run onto the same names puts them
+back first, and `interrupted` tells a reader what happened. Two runs do so one after the other, and the second, which
+finds another file than the one that it set out to replace, says so and replaces nothing. A run holds a lock on its
+hidden folder, so that the next one can tell what a killed run left, and removes it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from threading import Thread
 from types import TracebackType
 from typing import TypeAlias
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing below is locked
+    fcntl = None  # type: ignore[assignment]
+
 from bnfold.errors import UsageError, WriteError
-from bnfold.io.interruption import held_back
-from bnfold.io.streaming import LARGE, Stream
+from bnfold.io.signals import defer_signals
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 OLD_SUFFIX = ".bnfold-old"
-NEW_SUFFIX = ".bnfold-new"
-_LONG_TO_FREE = 1 << 24
+FAILED_SUFFIX = ".failed"
+STAGING_PREFIX = ".bnfold-"
+MAX_NAME = 255
+"""Bytes that a name may have, on every file system that we know of."""
+STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+MAX_LINKS = 40
+BUFFER = 1 << 16
+"""Bytes that are collected before they are written; what is larger is written at once."""
 
 
 def interrupted(path: StrPath) -> str:
     """A sentence for somebody who does not find `path` because a run was killed while it replaced it, or ""."""
     if os.path.exists(path) or "\0" in str(path):
         return ""
-    aside = Path(f"{os.path.realpath(path)}{OLD_SUFFIX}")
+    aside = _beside(Path(os.path.realpath(path)), OLD_SUFFIX)
     return f"a run was killed while it replaced this file; the old one is {aside}: rename it" if aside.exists() else ""
 
 
-class Output:
-    """One file in the making; everything that can be written to a binary file can be written here."""
+def descriptor_of(path: StrPath) -> int | None:
+    """The open descriptor that a name like `/dev/stdout` or `/dev/fd/63` stands for; None for any other name."""
+    text = os.path.abspath(path)
+    for _ in range(MAX_LINKS):
+        if text in STREAMS:
+            return STREAMS[text]
+        if found := re.fullmatch(r"/(?:dev|proc/(?:self|\d+))/fd/(\d+)", text):
+            return int(found[1])
+        if not os.path.islink(text):
+            return None
+        text = os.path.abspath(os.path.join(os.path.dirname(text), os.readlink(text)))
+    return None
 
-    def __init__(self, path: Path, target: Path) -> None:
-        self.path = path
-        self.target = target
-        self._pending = bytearray()
-        self._fd, self._name = _create(target)
-        self._stream = Stream(self._fd)
+
+def is_stream(path: StrPath) -> bool:
+    """Whether `path` is something that is open already, or a device, so that writing to it replaces nothing."""
+    if descriptor_of(path) is not None:
+        return True
+    try:
+        return stat.S_ISCHR(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+class Output:
+    """One file in the making; everything that can be written to a binary file can be written here.
+
+    Attributes:
+        path: what the user called it.
+        target: the file that will have this name, behind any symbolic link.
+        staged: where it lies until then.
+    """
+
+    def __init__(self, path: Path, target: Path, staged: Path) -> None:
+        self.path, self.target, self.staged = path, target, staged
+        self._replaced = _identity(target)
+        self._file = staged.open("xb", buffering=BUFFER)
         with contextlib.suppress(OSError):
             # The file that is replaced may be readable by its group, or by its owner alone.
-            os.fchmod(self._fd, stat.S_IMODE(target.stat().st_mode))
+            staged.chmod(stat.S_IMODE(target.stat().st_mode))
 
     def write(self, data: Bytes) -> int:
-        """Append `data`, with a contiguous buffer, which nobody may change before `finish`.
-
-        Raises:
-            WriteError: of this or of an earlier write.
-        """
-        view = memoryview(data)
-        if view.nbytes < LARGE:
-            self._pending += view
-            if len(self._pending) >= LARGE:
-                self.flush()
-        else:
-            self.flush()
-            self._write(view.cast("B"))
-        return view.nbytes
-
-    def flush(self) -> None:
-        """Hand on what was written so far. Raises WriteError."""
-        pending, self._pending = self._pending, bytearray()
-        self._write(memoryview(pending))
+        """Append `data`, a contiguous buffer, which may be used again at once. Raises WriteError."""
+        with _sentences(self.path):
+            return self._file.write(data)
 
     def finish(self) -> None:
-        """Flush to the disk; the file is complete and has no name yet. Raises WriteError."""
-        self.flush()
+        """Flush to the disk; the file is complete. Does nothing the second time. Raises WriteError."""
         with _sentences(self.path):
-            self._stream.drain()
-            os.fsync(self._fd)
+            if not self._file.closed:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+
+    def check_target(self) -> None:
+        """Stop where somebody else has written or removed the target since this file was begun.
+
+        Raises:
+            WriteError: with what to do.
+        """
+        if _identity(self.target) != self._replaced:
+            raise WriteError(
+                f"{self.path}: another run wrote it meanwhile, and what it wrote stays; nothing was replaced, so run "
+                "again if this result is wanted"
+            )
 
     def place(self, name: Path) -> None:
         """Call the finished file `name`, in place of a file of that name. Raises OSError."""
-        if self._name is None:
-            linked = name.with_name(_hidden(name, NEW_SUFFIX))
-            linked.unlink(missing_ok=True)
-            # Without a folder's descriptor Python calls link(2), which never follows; the path is absolute anyway.
-            os.link(f"/proc/self/fd/{self._fd}", linked, src_dir_fd=self._fd, follow_symlinks=True)
-            self._name = linked
-        with _freed_beside(name):
-            os.replace(self._name, name)
-        self._name = None
-        self.close()
+        os.replace(self.staged, name)
 
-    def close(self) -> None:
+    def discard(self) -> None:
         """Give the file up, unless it was placed. Does nothing the second time."""
-        self._stream.stop()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if self._name is not None:
-            with contextlib.suppress(OSError):
-                self._name.unlink(missing_ok=True)
-            self._name = None
-
-    def _write(self, view: memoryview) -> None:
-        with _sentences(self.path):
-            self._stream.write(view)
+        with contextlib.suppress(OSError):  # a full disk cannot take what is still to be written
+            self._file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.staged)
 
 
 class OutputSet:
@@ -124,6 +145,7 @@ class OutputSet:
     def __init__(self, inputs: Iterable[StrPath] = (), *, in_place: bool = False) -> None:
         self._inputs = [] if in_place else [Path(path) for path in inputs]
         self._outputs: dict[Path, Output] = {}
+        self._staging: dict[Path, tuple[Path, int]] = {}  # folder of a target -> hidden folder in it, its descriptor
 
     def open(self, path: StrPath) -> Output:
         """Begin a file. A symbolic link is written through.
@@ -143,12 +165,48 @@ class OutputSet:
                 raise WriteError(f"{path}: is a symbolic link that leads back to itself")
             if not target.parent.is_dir():
                 raise WriteError(f"{path}: there is no folder {target.parent}")
-            output = self._outputs[target] = Output(path, target)
+            output = self._outputs[target] = Output(path, target, self._staged(path, target))
         return output
 
     def write_text(self, path: StrPath, text: str) -> None:
-        """Make a text file of `text`, in UTF-8. Raises as `open`."""
-        self.open(path).write(text.encode("utf-8", "surrogateescape"))
+        """Make a text file of `text`, in UTF-8, or write it to a stream like `/dev/stdout`. Raises as `open`."""
+        content = text.encode("utf-8", "surrogateescape")
+        if is_stream(path):
+            _write_stream(Path(path), content)
+        else:
+            self.open(path).write(content)
+
+    def staged(self, path: StrPath) -> Path:
+        """Where the file that was opened as `path` lies until it has its name; it has the suffix of `path`."""
+        return self._outputs[Path(os.path.realpath(path))].staged
+
+    def finish(self) -> None:
+        """Complete all files, which can then be read where they lie. Raises WriteError."""
+        for output in self._outputs.values():
+            output.finish()
+
+    def keep_failed(self) -> list[Path]:
+        """Leave each finished file as NAME.failed, and its target as it is; returns these names. Raises WriteError."""
+        kept = []
+        for output in self._outputs.values():
+            with _sentences(output.path):
+                kept.append(_beside(output.path, FAILED_SUFFIX))
+                output.place(_beside(output.target, FAILED_SUFFIX))
+        self.discard()
+        return kept
+
+    def discard(self) -> None:
+        """Give up what has not got its name; does nothing after the end of the `with` block."""
+        with defer_signals():
+            for output in self._outputs.values():
+                output.discard()
+            self._outputs.clear()
+            for folder, lock in self._staging.values():
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+                if lock >= 0:
+                    os.close(lock)
+            self._staging.clear()
 
     def __enter__(self) -> OutputSet:
         return self
@@ -160,12 +218,19 @@ class OutputSet:
             if error is None:
                 self._commit()
         finally:
-            self.abandon()
+            self.discard()
 
-    def abandon(self) -> None:
-        """Give up what has not got its name; does nothing after the end of the `with` block."""
-        for output in self._outputs.values():
-            output.close()
+    def _staged(self, path: Path, target: Path) -> Path:
+        """Where `target` lies until it has its name: a hidden folder keeps names whole, however long they are."""
+        if target.parent not in self._staging:
+            with _locked([target.parent]):
+                _clear_abandoned(target.parent)
+                folder = target.parent / f"{STAGING_PREFIX}{os.urandom(8).hex()}"
+                folder.mkdir(0o700)
+                self._staging[target.parent] = folder, _lock(folder)
+        # A link may lead to a name without the suffix by which the file is known.
+        name = target.name if target.suffix == path.suffix else target.name + path.suffix
+        return self._staging[target.parent][0] / name
 
     def _check_replaceable(self, path: Path, target: Path) -> None:
         if any(source.exists() and source.samefile(target) for source in self._inputs):
@@ -178,14 +243,15 @@ class OutputSet:
             raise WriteError(f"{path}: is read-only")
 
     def _commit(self) -> None:
+        self.finish()
         outputs = list(self._outputs.values())
-        for output in outputs:
-            output.finish()
-        with held_back():
+        with _locked(self._staging), defer_signals():
+            for output in outputs:
+                output.check_target()
             if len(outputs) == 1:
                 with _sentences(outputs[0].path):
                     outputs[0].place(outputs[0].target)
-                _sync_folders(outputs)
+                _sync(self._staging)
             elif outputs:
                 _replace_together(outputs)
 
@@ -195,9 +261,31 @@ def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath] = (), *
     outputs = OutputSet(inputs, in_place=in_place)
     try:
         for path in paths:
-            outputs.open(path)
+            if not is_stream(path):
+                outputs.open(path)
     finally:
-        outputs.abandon()
+        outputs.discard()
+
+
+def require_unread(paths: Iterable[StrPath], reads: Iterable[StrPath]) -> None:
+    """Stop where a file that is to be written is one of those that are read.
+
+    Args:
+        paths: what is to be written.
+        reads: files, and folders with all that is in them.
+
+    Raises:
+        UsageError: with the first one.
+    """
+    there = {path: os.path.realpath(path) for path in paths if os.path.isfile(path) and not is_stream(path)}
+    if not there:
+        return
+    for read in reads:
+        place = os.path.realpath(read)
+        for path, target in there.items():
+            is_inside = os.path.isdir(place) and os.path.commonpath([place, target]) == place
+            if is_inside or (os.path.exists(place) and os.path.samefile(place, target)):
+                raise UsageError(f"{path}: is read by this run, so it cannot be written as well; give another name")
 
 
 def recover(paths: Iterable[StrPath]) -> None:
@@ -206,16 +294,25 @@ def recover(paths: Iterable[StrPath]) -> None:
     Raises:
         WriteError: an old file cannot be put back.
     """
-    targets = [Path(os.path.realpath(path)) for path in paths]
-    asides = [Path(f"{target}{OLD_SUFFIX}") for target in targets]
-    _finish_interrupted([pair for pair in zip(targets, asides, strict=True) if pair[1].exists()])
+    pairs = [(target, _beside(target, OLD_SUFFIX)) for target in map(Path, map(os.path.realpath, paths))]
+    if any(aside.exists() for _, aside in pairs):
+        with _locked({target.parent for target, _ in pairs}):  # not of a run that is about to end
+            _finish_interrupted(pairs)
+
+
+def _write_stream(path: Path, content: bytes) -> None:
+    """Append to what is open already: opened once more, a file would be written from its beginning."""
+    with _sentences(path):
+        descriptor = descriptor_of(path)
+        with os.fdopen(os.dup(descriptor), "wb") if descriptor is not None else path.open("wb") as stream:
+            stream.write(content)
 
 
 def _replace_together(outputs: list[Output]) -> None:
     """Give all outputs their names, as the top of this file says; puts the old files back when that fails."""
-    asides = {output: Path(f"{output.target}{OLD_SUFFIX}") for output in outputs}
-    old = [output for output in outputs if asides[output].exists()]
-    _finish_interrupted([(output.target, asides[output]) for output in old])
+    asides = {output: _beside(output.target, OLD_SUFFIX) for output in outputs}
+    folders = {output.target.parent for output in outputs}
+    _finish_interrupted([(output.target, asides[output]) for output in outputs])
     undo: list[Callable[[], None]] = []
     try:
         for output in outputs:
@@ -224,7 +321,7 @@ def _replace_together(outputs: list[Output]) -> None:
                     os.replace(output.target, asides[output])
                     undo.append(_Restore(asides[output], output.target))
         if undo:
-            _sync_folders(outputs)
+            _sync(folders)
         moved = list(undo)
         for output in outputs:
             with _sentences(output.path):
@@ -235,10 +332,10 @@ def _replace_together(outputs: list[Output]) -> None:
             with contextlib.suppress(OSError):
                 step()
         raise
-    _sync_folders(outputs)
+    _sync(folders)
     if moved:
         for aside in asides.values():
-            with contextlib.suppress(OSError), _freed_beside(aside):
+            with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
 
 
@@ -252,10 +349,11 @@ class _Restore:
         os.replace(self._aside, self._target)
 
 
-def _finish_interrupted(pairs: list[tuple[Path, Path]]) -> None:
-    """Clear up after a run that was killed while it replaced these files: (target, where the old one is)."""
-    was_complete = all(target.exists() for target, _ in pairs)
-    for target, aside in pairs:
+def _finish_interrupted(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Clear up after a run that was killed while it replaced some files: (target, where the old one is, if it is)."""
+    left = [(target, aside) for target, aside in pairs if aside.exists()]
+    was_complete = all(target.exists() for target, _ in left)
+    for target, aside in left:
         with _sentences(target):
             if was_complete:
                 aside.unlink()
@@ -263,29 +361,73 @@ def _finish_interrupted(pairs: list[tuple[Path, Path]]) -> None:
                 os.replace(aside, target)
 
 
-def _create(target: Path) -> tuple[int, Path | None]:
-    """A new file in the folder of `target`: its descriptor and its name, None where the system can do without.
+def _beside(target: Path, suffix: str) -> Path:
+    """NAME and the suffix; where that is too long, the name cut and told from its like by a hash of the whole."""
+    name = os.fsencode(target.name)
+    if len(name) + len(suffix) <= MAX_NAME:
+        return target.with_name(target.name + suffix)
+    from hashlib import sha256
 
-    A file without a name vanishes with the process, so that not even `kill -9` leaves it behind.
+    told_apart = f"~{sha256(name).hexdigest()[:16]}{suffix}"
+    return target.with_name(name[: MAX_NAME - len(told_apart)].decode(errors="ignore") + told_apart)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from another one of its name, and from itself before it was written; None where none is."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _locked(folders: Iterable[Path]) -> Iterator[None]:
+    """Let no other run rename in these folders, where the system can lock a folder."""
+    # In one order, or two runs could wait for each other.
+    locks = [_lock(folder) for folder in sorted(folders)]
+    try:
+        yield
+    finally:
+        for lock in locks:
+            if lock >= 0:
+                os.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool = True) -> int:
+    """Lock a folder until the descriptor that this returns is closed, or the process ends however it does.
+
+    Returns:
+        The descriptor, or -1 where somebody else has the lock (if not to `wait`) or the system knows no such locks.
     """
-    if hasattr(os, "O_TMPFILE"):
-        with contextlib.suppress(OSError):
-            fd = os.open(target.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
-            if os.path.exists(f"/proc/self/fd/{fd}"):
-                return fd, None
+    if fcntl is None:
+        return -1
+    fd = -1
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # some network file systems cannot
+        if fd >= 0:
             os.close(fd)
-    name = target.with_name(_hidden(target, f".{os.urandom(4).hex()}{NEW_SUFFIX}"))
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    return os.open(name, flags, 0o666), name
+        return -1
+    return fd
 
 
-def _hidden(target: Path, suffix: str) -> str:
-    return f".{target.name[:60]}{suffix}"  # a name may have 255 bytes, and a character four
+def _clear_abandoned(folder: Path) -> None:
+    """Remove what runs that were killed have left in `folder`: hidden folders of ours that nobody holds."""
+    for left in folder.glob(f"{STAGING_PREFIX}{'[0-9a-f]' * 16}"):
+        lock = _lock(left, wait=False)
+        if lock >= 0:
+            with contextlib.suppress(OSError):
+                for file in left.iterdir():
+                    file.unlink()
+                left.rmdir()
+            os.close(lock)
 
 
-def _sync_folders(outputs: list[Output]) -> None:
+def _sync(folders: Iterable[Path]) -> None:
     """Make renames survive a power cut, where the system lets a folder be flushed."""
-    for folder in {output.target.parent for output in outputs}:
+    for folder in folders:
         with contextlib.suppress(OSError):
             fd = os.open(folder, os.O_RDONLY)
             try:
@@ -301,22 +443,3 @@ def _sentences(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise WriteError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
-
-
-@contextlib.contextmanager
-def _freed_beside(path: Path) -> Iterator[None]:
-    """Let the file `path` lose its name in the body, and its pages and blocks beside whatever comes next.
-
-    The system frees a file when its last descriptor is closed, and takes its time for a large one.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) if os.name == "posix" else -1
-    except OSError:
-        fd = -1
-    try:
-        yield
-    finally:
-        if fd >= 0 and os.fstat(fd).st_size >= _LONG_TO_FREE:
-            Thread(target=os.close, args=(fd,)).start()
-        elif fd >= 0:
-            os.close(fd)

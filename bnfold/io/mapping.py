@@ -1,4 +1,8 @@
-"""Reading files without reading them: mapped into memory, page by page as they are touched."""
+"""Reading files: mapped into memory, page by page as they are touched, or whole; never one that could wait for ever.
+
+Only regular files are opened, but for what the shell has opened already: `/dev/stdin`, and the `/dev/fd/63` that
+stands for `<(cat net.prototxt)`. Such a stream gives its contents once, so they are kept for whoever asks again.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,96 @@ import mmap
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from bnfold.errors import ParseError
-from bnfold.io.files import interrupted
+from bnfold.io.files import descriptor_of, interrupted
+
+_PIECE = 1 << 20
+_streams: dict[tuple[int, int], mmap.mmap] = {}
+"""(device, inode) of a stream that was read to its end -> its contents."""
 
 
 def map_file(path: Path) -> mmap.mmap:
     """The contents of a file; they stay valid when another file is renamed over it. Raises ParseError."""
-    try:
-        with path.open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ParseError("is not a regular file", path)
-            if status.st_size == 0:
+    descriptor = _stream(path)
+    if descriptor is not None:
+        return _drained(path, descriptor)
+    with open_regular(path) as file:
+        try:
+            if os.fstat(file.fileno()).st_size == 0:
                 raise ParseError("is empty", path)
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise ParseError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a file. Raises ParseError."""
+    descriptor = _stream(path)
+    if descriptor is not None:
+        return _drained(path, descriptor)[:most]
+    with open_regular(path) as file:
+        try:
+            # In pieces: asked for all at once, Python takes the memory for all of it before it reads.
+            pieces = []
+            while most > 0 and (piece := file.read(min(_PIECE, most))):
+                pieces.append(piece)
+                most -= len(piece)
+            return b"".join(pieces)
+        except OSError as error:
+            raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, unless it is a pipe, a device or a folder: some of them wait for ever.
+
+    Raises:
+        ParseError: it is none, or cannot be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ParseError("is not a regular file", path)
+            return os.fdopen(fd, "rb")
+        except BaseException:
+            os.close(fd)
+            raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = interrupted(path) or getattr(error, "strerror", None) or error
         raise ParseError(f"cannot be read: {reason}", path) from None
 
 
-def forget(buffer: mmap.mmap, begin: int = 0, end: int | None = None) -> None:
-    """Give back the memory of pages that were read; they are mapped again when they are touched.
-
-    Args:
-        buffer: a mapped file.
-        begin, end: a span of it, `begin` at the start of a page; all of it by default.
-    """
+def release_pages(buffer: mmap.mmap) -> None:
+    """Give back the memory of a mapped file's pages that were read; they are read again when they are touched."""
     if hasattr(mmap, "MADV_DONTNEED"):
-        buffer.madvise(mmap.MADV_DONTNEED, begin, (len(buffer) if end is None else end) - begin)
+        buffer.madvise(mmap.MADV_DONTNEED)
+
+
+def _stream(path: Path) -> int | None:
+    """The descriptor that `path` stands for, if it is open and no regular file."""
+    descriptor = descriptor_of(path)
+    if descriptor is None:
+        return None
+    try:
+        return None if stat.S_ISREG(os.fstat(descriptor).st_mode) else descriptor
+    except OSError:
+        return None
+
+
+def _drained(path: Path, descriptor: int) -> mmap.mmap:
+    """What a stream holds, read to its end the first time."""
+    status = os.fstat(descriptor)
+    key = status.st_dev, status.st_ino
+    if key not in _streams:
+        try:
+            with os.fdopen(os.dup(descriptor), "rb") as stream:
+                content = stream.read()
+        except OSError as error:
+            raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
+        if not content:
+            raise ParseError("is empty", path)
+        _streams[key] = mmap.mmap(-1, len(content))
+        _streams[key].write(content)
+    return _streams[key]

@@ -5,14 +5,29 @@ They are made when they are asked for, since a page takes longer than a table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import UsageError
 
 if TYPE_CHECKING:
     from bnfold.report.account import Account
     from bnfold.report.plan import Inspected
 
 Renderings = dict[str, Callable[[], Any]]
+EXTRAS = {"html": ("jinja2",)}
+
+
+def require_extras(names: Iterable[str]) -> None:
+    """Stop before any work where a rendering could not be made at its end.
+
+    Raises:
+        UsageError: with what to install.
+    """
+    for name in names:
+        if missing := [package for package in EXTRAS.get(name, ()) if find_spec(package) is None]:
+            raise UsageError(f"--{name} needs {' and '.join(missing)}: pip install 'bnfold[{name}]'")
 
 
 def of_account(account: Account) -> Renderings:

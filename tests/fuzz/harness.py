@@ -129,7 +129,7 @@ def onnx(data: bytes) -> None:
         opened = open_model(str(folder / "net.onnx"), "candidate")
         held = sum(len(piece) for weight in opened.weights for piece in weight.pieces())
         assert held == sum(weight.nbytes for weight in opened.weights) <= len(data)
-        opened.forget()
+        opened.release_pages()
 
 
 TARGETS: dict[str, Target] = {"onnx": onnx, "pair": pair, "text": text, "wire": wire}
