@@ -7,7 +7,7 @@ at load every such write becomes a version of its own: the last one keeps the pu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
 
@@ -286,6 +286,18 @@ class Net:
     def in_order(self, layers: Sequence[Layer]) -> Net:
         """A net of its own with its layers in another order that is one of execution, too."""
         return self._with(layers, self.outputs)
+
+    def called(self, names: Mapping[str, str]) -> Net:
+        """A net of its own whose blobs have other names; those that `names` does not have keep theirs."""
+
+        def new(blobs: Iterable[str]) -> list[str]:
+            return [names.get(blob, blob) for blob in blobs]
+
+        layers = [replace(layer, bottoms=new(layer.bottoms), tops=new(layer.tops)) for layer in self.layers]
+        net = self._with(layers, new(self.outputs))
+        net.inputs = dict(zip(new(self.inputs), self.inputs.values(), strict=True))
+        net.public = dict(zip(new(self.public), self.public.values(), strict=True))
+        return net
 
     def copy(self) -> Net:
         """A net of its own that shares weights and parameters, which are values."""

@@ -216,14 +216,14 @@ class _Sweep:
         public = self.net.public_name(top)
         self._absorb(layer, plan, forward=False)
         self._remove(layer)
-        self._rename_moved(layer, plan.moved, {bottom: (top, public)})
+        self._rename_moved(layer, plan.moved, {bottom: (top, public)}, written=public)
 
     def _commit_forward(self, layer: Layer, plan: Plan) -> None:
         """Given: A -> t -> .. -> u -> L.  Result: .. -> u/A -> L', where t's readers read A's bottom."""
         self._absorb(layer, plan, forward=True)
         self._remove(layer)
         self._reconnect(layer)
-        self._rename_moved(layer, plan.moved, {}, forward=True)
+        self._rename_moved(layer, plan.moved[::-1], {})
 
     def _absorb(self, layer: Layer, plan: Plan, forward: bool) -> None:
         for linear, change in plan.changes:
@@ -251,29 +251,24 @@ class _Sweep:
             self.net.public.pop(top, None)
 
     def _rename_moved(
-        self, layer: Layer, moved: Sequence[str], decided: dict[str, tuple[str, str]], forward: bool = False
+        self, layer: Layer, moved: Sequence[str], decided: dict[str, tuple[str, str]], written: str = ""
     ) -> None:
         """Give each blob whose value changed a new name; in-place versions stay in place under their new one.
 
-        A version in front of the last keeps its public name where the affine itself wrote on that blob and is gone,
-        since the file then shows fewer writers behind it. An affine that went forward leaves no such trace, and in a
-        file the version would be taken for the one that it was.
+        Args:
+            layer: the affine that moved, and is gone.
+            moved: the blobs, the last of the net first.
+            decided: new name and public name, where they are settled.
+            written: the public name of what the affine wrote, if it went back. Versions of that blob keep it, since the
+                file shows one writer less behind them. Without such a trace a version would be taken for what it was.
         """
-        retired: dict[str, str] = {}
-        renames: dict[str, tuple[str, str]] = {}
-        for blob in reversed(moved) if forward else moved:
-            public = self.net.public_name(blob)
-            if public == blob or (forward and public not in retired):
-                name = self._fresh(blob, layer)
-                renames[blob] = decided.get(blob, (name, name))
-                retired[public] = renames[blob][1]
+        heirs: dict[str, str] = {}
         for blob in moved:
-            if blob not in renames:
-                public = self.net.public_name(blob)
-                name = self._fresh(blob, layer)
-                renames[blob] = decided.get(blob, (name, retired.get(public, public)))
-        for blob, (name, public) in renames.items():
-            self._rename(blob, name, public)
+            public, name = self.net.public_name(blob), self._fresh(blob, layer)
+            heir = public if public == written else heirs.get(public, name)
+            new, heir = decided.get(blob, (name, heir))
+            heirs.setdefault(public, heir)
+            self._rename(blob, new, heir)
 
     def _fresh(self, blob: str, layer: Layer) -> str:
         """`conv1/bn1` for the blob conv1 that an affine bn1 moved through; `conv1/scale1` when scale1 follows."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from bnfold.errors import UsageError
+from bnfold.net import Net
 
 
 def pair(reference: Iterable[str], candidate: Iterable[str], named: Mapping[str, str], *, kin: bool) -> dict[str, str]:
@@ -36,6 +38,26 @@ def pair(reference: Iterable[str], candidate: Iterable[str], named: Mapping[str,
         elif name in after_right and name not in taken and (kin or after[name] == after_right[name]):
             pairs[name] = name
     return pairs
+
+
+def named_as(read: Net, written: Net) -> Net:
+    """A net that was read back, with its blobs called as in the net that was written, which knows them better.
+
+    In a file, in-place versions share one name: `conv, bn, relu` folded to `conv, relu` calls what the normalisation
+    made as it called the convolution's own top before. The net in memory calls each value as the original does, so that
+    with its names every value has its partner.
+
+    Args:
+        read: what was read; the same where its layers are not those that were written.
+        written: the net in memory.
+    """
+    known = {layer.name: layer for layer in written.layers}
+    if Counter(layer.name for layer in read.layers) != Counter(known.keys()) or any(
+        len(layer.tops) != len(known[layer.name].tops) for layer in read.layers
+    ):
+        return read
+    names = {top: name for layer in read.layers for top, name in zip(layer.tops, known[layer.name].tops, strict=True)}
+    return read.called(names)
 
 
 def later_writers(blobs: Iterable[str]) -> dict[str, tuple[str, ...]]:

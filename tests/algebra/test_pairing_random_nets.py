@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bnfold.algebra import fold
 from bnfold.caffe.write import prototxt_text
-from bnfold.compare.pairing import pair
+from bnfold.compare.pairing import named_as, pair
 from bnfold.net import Net
 
 CRELU = """
@@ -22,6 +22,13 @@ layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim:
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
 layer { name: "negated" type: "Power" bottom: "conv" top: "negated" power_param { scale: -1 } }
 layer { name: "joined" type: "Concat" bottom: "conv" bottom: "negated" top: "c" }
+layer { name: "scale" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
+layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
+"""
+IN_PLACE = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 4 dim: 6 dim: 6 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }
 layer { name: "scale" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
 layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
 """
@@ -39,25 +46,34 @@ def as_read(net: Net) -> Net:
     return Net(read.name, layers, read.inputs, read.outputs, read.public)
 
 
-def assert_partners_are_equal(net: Net, folded: Net) -> None:
-    written = as_read(folded)
+def assert_partners_are_equal(net: Net, folded: Net, named: bool) -> dict[str, str]:
+    written = named_as(as_read(folded), folded) if named else as_read(folded)
     before, after = run_versions(net), run_versions(written)
-    for blob, partner in pair(blobs(net), blobs(written), {}, kin=False).items():
+    pairs = pair(blobs(net), blobs(written), {}, kin=False)
+    for blob, partner in pairs.items():
         largest = max(float(np.abs(before[blob]).max(initial=0.0)), 1e-3)
         assert before[blob].shape == after[partner].shape, (blob, partner)
         assert np.abs(before[blob] - after[partner]).max(initial=0.0) <= 1e-9 * largest, (blob, partner)
+    return pairs
 
 
 @many
-@given(prototxts(), st.integers(0, 3))
-def test_partners_of_a_net_and_its_folded_file_are_equal(text: str, seed: int) -> None:
+@given(prototxts(), st.integers(0, 3), st.booleans())
+def test_partners_of_a_net_and_its_folded_file_are_equal(text: str, seed: int, named: bool) -> None:
     net = net_of(text, seed)
-    assert_partners_are_equal(net, fold(net).net)
+    assert_partners_are_equal(net, fold(net).net, named)
 
 
 def test_a_version_that_an_affine_moved_through_is_called_otherwise_in_the_file() -> None:
     net = net_of(CRELU)
     folded = fold(net).net
-    assert_partners_are_equal(net, folded)
+    assert {"c", "c@scale"} <= assert_partners_are_equal(net, folded, named=False).keys()
     assert "c@joined" not in blobs(as_read(folded))
-    assert {"c", "c@scale"} <= {*pair(blobs(net), blobs(as_read(folded)), {}, kin=False)}
+
+
+def test_versions_in_front_of_the_last_are_compared_where_the_net_in_memory_tells_what_they_are() -> None:
+    net = net_of(IN_PLACE)
+    folded = fold(net).net
+    assert [layer.type for layer in folded.layers] == ["Input", "Convolution", "ReLU"]
+    assert assert_partners_are_equal(net, folded, named=False).keys() == {"data", "c"}
+    assert assert_partners_are_equal(net, folded, named=True).keys() == {"data", "c", "c@scale"}
