@@ -254,6 +254,7 @@ def prove(
 ) -> tuple[DiffReport, ...]:
     """Compare the original with every file that was written, where it lies, or with the folded net where none was."""
     from bnfold.compare.comparison import compare
+    from bnfold.compare.pairing import named_as
     from bnfold.compare.partial import common_part, runnable
 
     proofs = []
@@ -268,6 +269,7 @@ def prove(
         source: Any = candidate
         if isinstance(candidate, Path):
             source = load_written(candidate, written, original, job.reading, outputs)
+            source = named_as(source, folded) if isinstance(source, Net) else source
         ours = original
         if runnable(original)[1]:
             # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
