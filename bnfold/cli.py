@@ -307,7 +307,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     """Fold a network, write it as Caffe or ONNX, and compare it with the original."""
     from bnfold.pipeline import Job, require_paths, run
     from bnfold.report.progress import progress_bar
-    from bnfold.report.renderings import of_account
+    from bnfold.report.renderings import of_run
 
     reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
     require_paths(reading.files, writing, _reports(given), _data(given))
@@ -324,7 +324,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     )
     with progress_bar() as progress:
         report = run(job, progress)
-    _render(given, of_account(report))
+    _render(given, of_run(report))
     return 0 if report.passed else DIFFERENT
 
 
@@ -350,11 +350,11 @@ def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 
 def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any], only: str) -> int:
     from bnfold.pipeline import export, require_paths
-    from bnfold.report.renderings import of_account
+    from bnfold.report.renderings import of_run
 
     reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
     require_paths(reading.files, writing)
-    _render(given, of_account(export(reading, writing, only)))
+    _render(given, of_run(export(reading, writing, only)))
     return 0
 
 
@@ -391,10 +391,10 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
 
     from bnfold.compare.comparison import compare
     from bnfold.compare.models import files_of
+    from bnfold.compare.records import RunReport
     from bnfold.pipeline import require_paths
-    from bnfold.report.account import Comparison
     from bnfold.report.progress import progress_bar
-    from bnfold.report.renderings import of_account
+    from bnfold.report.renderings import of_run
 
     require_paths([*files_of(reference), *files_of(candidate)], reports=_reports(given), data=_data(given))
     with progress_bar() as progress:
@@ -411,8 +411,8 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
             ),
             progress=progress and (lambda done, total: progress("comparing", done, total)),
         )
-    report = Comparison.of(found)
-    _render(given, of_account(report))
+    report = RunReport(proofs=(found,))
+    _render(given, of_run(report))
     return 0 if report.passed else DIFFERENT
 
 

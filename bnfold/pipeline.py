@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bnfold.compare.records import RunReport
 from bnfold.errors import UsageError, WeightsError
 from bnfold.net import Net
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
 
 if TYPE_CHECKING:
-    from bnfold.advice import Finding
-    from bnfold.algebra.records import FoldReport
+    from bnfold.advice.records import Inspection
     from bnfold.compare.records import DiffReport
     from bnfold.io.files import OutputSet
 
@@ -86,34 +86,7 @@ class Job(NamedTuple):
     comparing: CompareOptions = CompareOptions()
 
 
-class Report(NamedTuple):
-    """What one run did and found.
-
-    Attributes:
-        original: the net as it was read.
-        folded: the net that was written; None when nothing was folded (`convert`, `export`).
-        fold: what folded into what, and what stayed and why.
-        written: the files.
-        rejected: the files that were not written, since their proof failed.
-        proofs: one comparison with the original for every output.
-        notes: assumptions made while reading.
-    """
-
-    original: Net
-    folded: Net | None = None
-    fold: FoldReport | None = None
-    written: tuple[Path, ...] = ()
-    rejected: tuple[Path, ...] = ()
-    proofs: tuple[DiffReport, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether every comparison passed its gates."""
-        return all(proof.passed for proof in self.proofs)
-
-
-def run(job: Job, progress: Progress | None = None) -> Report:
+def run(job: Job, progress: Progress | None = None) -> RunReport:
     """Fold one model, write it, and prove that what was written still computes the same.
 
     Raises:
@@ -131,12 +104,12 @@ def run(job: Job, progress: Progress | None = None) -> Report:
     source = Source(job.reading.files, [record.layer for record in result.report.folded])
     with OutputSet(job.reading.files, in_place=job.writing.in_place) as outputs:
         written = save(result.net, job.writing, source, outputs)
-        report = Report(original, result.net, result.report, written, notes=tuple(notes))
+        report = RunReport(original, result.net, result.report, written, notes=tuple(notes))
         if not job.verify:
             return report
         with _unwritten_unless_proved(written):
             outputs.finish()
-            report = report._replace(proofs=prove(original, result.net, written, job, outputs, progress))
+            report = replace(report, proofs=prove(original, result.net, written, job, outputs, progress))
         return report if report.passed else _rejected(report, outputs, job.keep_failed)
 
 
@@ -151,7 +124,7 @@ def _unwritten_unless_proved(written: Sequence[Path]) -> Iterator[None]:
         raise
 
 
-def _rejected(report: Report, outputs: OutputSet, keep: bool) -> Report:
+def _rejected(report: RunReport, outputs: OutputSet, keep: bool) -> RunReport:
     """The report of a run whose proof failed: no file gets its name."""
     if not report.written:
         return report
@@ -161,7 +134,7 @@ def _rejected(report: Report, outputs: OutputSet, keep: bool) -> Report:
     else:
         outputs.discard()
         note += "; --keep-failed leaves what failed as NAME.failed"
-    return report._replace(written=(), rejected=report.written, notes=(*report.notes, note))
+    return replace(report, written=(), rejected=report.written, notes=(*report.notes, note))
 
 
 def listed(paths: Sequence[Path]) -> str:
@@ -300,7 +273,7 @@ def load_written(
     )
 
 
-def export(reading: Reading, writing: Writing, only: str) -> Report:
+def export(reading: Reading, writing: Writing, only: str) -> RunReport:
     """Write a model as it is, without folding, in the format `only`: to ONNX, or upgraded to today's Caffe.
 
     Raises:
@@ -316,23 +289,7 @@ def export(reading: Reading, writing: Writing, only: str) -> Report:
         require_weights(net)
     with OutputSet(reading.files, in_place=writing.in_place) as outputs:
         written = save(net, writing, Source(reading.files), outputs)
-    return Report(net, written=written, notes=tuple(net.notes))
-
-
-class Inspection(NamedTuple):
-    """What folding would do, and what is to be said about the prototxt.
-
-    Attributes:
-        net: the net as it was read.
-        fold: what would fold, what would stay and why.
-        findings: advice, in the order of the file.
-        has_weights: False when stand-ins took the place of the weights, so that the plan is the cautious one.
-    """
-
-    net: Net
-    fold: FoldReport
-    findings: tuple[Finding, ...]
-    has_weights: bool
+    return RunReport(net, written=written, notes=tuple(net.notes))
 
 
 def inspect(
@@ -340,6 +297,7 @@ def inspect(
 ) -> Inspection:
     """Plan without writing, with or without weights."""
     from bnfold.advice import advise
+    from bnfold.advice.records import Inspection
     from bnfold.algebra import fold
     from bnfold.caffe.placeholder import with_placeholder_weights
 

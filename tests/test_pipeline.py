@@ -18,11 +18,12 @@ from bnfold.algebra.records import Folded
 from bnfold.caffe.write import prototxt_text
 from bnfold.compare.comparison import compare
 from bnfold.compare.partial import common_part
+from bnfold.compare.records import RunReport
 from bnfold.errors import BnfoldError, UsageError, WeightsError, WriteError
 from bnfold.net import Blobs, Net
 from bnfold.onnx import to_onnx
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
-from bnfold.pipeline import Job, Reading, Report, Writing
+from bnfold.pipeline import Job, Reading, Writing
 
 CASE = golden("seed_resnet_bn_scale")
 
@@ -136,7 +137,7 @@ def test_converting_keeps_every_byte_of_a_net_that_needs_no_change(tmp_path: Pat
     report = pipeline.export(
         Reading(CASE.prototxt, str(CASE.caffemodel)), Writing((tmp_path / "a.prototxt",)), "prototxt"
     )
-    assert isinstance(report, Report)
+    assert isinstance(report, RunReport)
     assert report.fold is None
     assert report.passed
     assert (tmp_path / "a.caffemodel").read_bytes() == CASE.caffemodel.read_bytes()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from bnfold.advice.draft import Draft, Written
+    from bnfold.algebra.records import FoldReport
+    from bnfold.net import Net
 
 # error: Caffe stops there, or the net computes something else than its author meant. warning: it works, and differs
 # from what BatchNorm promises. note: there is a simpler or a safer way to write it.
@@ -53,3 +55,20 @@ class Rule(NamedTuple):
     severity: Severity
     why: str
     instead: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What folding would do, and what is to be said about the prototxt.
+
+    Attributes:
+        net: the net as it was read.
+        fold: what would fold, what would stay and why.
+        findings: advice, in the order of the file.
+        has_weights: False when placeholders took the place of the weights, so that the plan is the cautious one.
+    """
+
+    net: Net
+    fold: FoldReport
+    findings: tuple[Finding, ...]
+    has_weights: bool

@@ -15,10 +15,10 @@ from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.exact import open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress
+from bnfold.compare.memory import check_memory
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.pairing import pair
 from bnfold.compare.records import DiffReport
-from bnfold.compare.room import require_room
 from bnfold.data.preparation import Preparation, from_prototxt
 from bnfold.errors import UsageError
 from bnfold.net import Array, Net
@@ -72,7 +72,7 @@ def compare(
     theirs = open_model(candidate, "candidate", options)
     for model in (ours, theirs):
         if model.net is not None:
-            require_room(model.net, options.layers)
+            check_memory(model.net, options.layers)
     kin = _kin(ours, theirs)
     if ours.name == theirs.name:
         theirs.name += ", folded" if kin else ", candidate"
@@ -99,7 +99,7 @@ def check(reference: Net, samples: Any = None, options: CompareOptions = Compare
     For those who write files before they compare them. Arguments and exceptions are those of `compare`.
     """
     _require_tolerance(options.tolerance)
-    require_room(reference, options.layers)
+    check_memory(reference, options.layers)
     ours = open_model(reference, "reference")
     shape = layout(ours.feeds, ours.feeds, {name: name for name in ours.feeds})
     data = choose_samples(samples, None, shape, options.seed, options.preparation or partial(_said_by, ours))

@@ -10,11 +10,12 @@ import numpy as np
 from bnfold.compare.batches import Layout, Run, runs
 from bnfold.compare.classify import Classification, find_scores, near_chance, require_labels
 from bnfold.compare.detect import Detection, detector_reads, find_detections, same_detector
+from bnfold.compare.divergence import first_divergent_layer
 from bnfold.compare.exact import Exact
 from bnfold.compare.gates import agreement_gate, boxes_gate, compared_gate, outputs_gate, tolerance_gate, top1_gate
-from bnfold.compare.metrics import BlobError, SampleError, relative, span
+from bnfold.compare.kernels import span
+from bnfold.compare.metrics import BlobError, SampleError, figures
 from bnfold.compare.models import Model
-from bnfold.compare.onset import find_onset
 from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
 from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, SampleDiff, Uncompared
 from bnfold.compare.ties import scores_behind, settle_ties
@@ -148,7 +149,7 @@ class Measurement:
             r, c = r[rows], c.reshape(r.shape)[rows]
             found = self.errors[name].add(r, c, run.numbers.start, names, by_sample=by_sample)
             if self.truth is not None and name in exact and not boxes:
-                self.truth.add(name, exact[name].reshape(first[name].shape)[rows], r, c)
+                self.errors[name].add_exact(exact[name].reshape(first[name].shape)[rows], r, c)
             if name in self.ours.outputs and found:
                 by_output[name] = found if by_sample else found * count
         if by_output:
@@ -204,7 +205,7 @@ class Measurement:
             tuple(extra if self.layers else ()),
             classifier,
             detector,
-            find_onset(judged, self.theirs.writers, self.theirs.reads) if self.layers else None,
+            first_divergent_layer(judged, self.theirs.writers, self.theirs.reads) if self.layers else None,
             self._ranges(),
             tuple(gates),
             tuple(self.notes),
@@ -221,10 +222,6 @@ class Measurement:
         error, partner = self.errors[name], self.pairs[name]
         writer = self.theirs.writers[partner]
         places = {layer: place for place, layer in enumerate(self.theirs.layers)}
-        sums = error.sums
-        channel, channel_rel, channel_share = error.worst_channel
-        exact = self.truth.result(name) if self.truth is not None else (None, None)
-        seen = error.low <= error.high
         return BlobDiff(
             blob=name,
             partner=partner,
@@ -234,31 +231,7 @@ class Measurement:
             depth=places[writer.layer],
             shape=error.shape,
             is_output=name in self.ours.outputs,
-            values=error.values,
-            finite=error.finite,
-            max_abs=error.max_abs,
-            mean_abs=error.sum_abs / max(error.compared, 1),
-            bias=error.sum_error / max(error.compared, 1),
-            max_rel=relative(error.max_abs, error.range),
-            l2_rel=sums.l2_rel,
-            cosine=sums.cosine,
-            snr_db=sums.snr_db,
-            above=error.above / max(error.values, 1),
-            low=error.low if seen else 0.0,
-            high=error.high if seen else 0.0,
-            partner_low=error.partner_low if seen else 0.0,
-            partner_high=error.partner_high if seen else 0.0,
-            worst=error.worst,
-            channel=channel,
-            channel_rel=channel_rel,
-            channel_share=channel_share,
-            nan=error.nan,
-            inf=error.inf,
-            partner_nan=error.partner_nan,
-            partner_inf=error.partner_inf,
-            histogram=error.histogram(),
-            exact=exact[0],
-            partner_exact=exact[1],
+            figures=figures(error),
         )
 
     def _ranges(self) -> tuple[LayerRange, ...]:
@@ -275,7 +248,7 @@ def _squeezed(shape: Shape) -> list[int]:
 def _worst_output(number: int, sample: str, outputs: Mapping[str, SampleError]) -> SampleDiff:
     """The record of one sample: of the output that differs most."""
     name, error = max(outputs.items(), key=lambda item: item[1].max_rel)
-    return SampleDiff(number, sample, name, error.max_abs, error.max_rel, error.sums.l2_rel, error.sums.cosine)
+    return SampleDiff(number, sample, name, error.max_abs, error.max_rel, error.l2_rel, error.cosine)
 
 
 def _stretch(spans: Spans, layers: Mapping[str, str], values: Mapping[str, Array]) -> None:

@@ -1,88 +1,46 @@
-"""How far two blobs are apart, measured batch by batch in float64, holding sums and never the values."""
+"""How far two blobs are apart: the measure of a pair, which merges, and the one table of what is said of it.
+
+A metric is a row of `METRICS`: its name (in Python and JSON), its heading, its formula, how it is computed from the
+running measure and how it is written. Terminal, Markdown, page, JSON and the table of `docs/report.md` read it there.
+How it merges is said by the fields of `BlobError` that it is computed from.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bnfold.compare.kernels import BINS, Float64, Int64, Passed, bin_edge, measure, span
+from bnfold.compare.merging import BY_MAX, BY_MIN, BY_SUM, FIRST, rule
 from bnfold.compare.records import Histogram, Place
 from bnfold.net import Array, Shape
 
-Float64 = npt.NDArray[np.float64]
 
-LOW, HIGH, STEP = -14.0, 8.0, 0.125  # log10 of the histogram's edges, and the width of its bins
-BINS = round((HIGH - LOW) / STEP)
+def l2_rel(squared_error: float, squared_reference: float) -> float:
+    """`sqrt(sum e^2 / sum r^2)`: 0 where nothing differs, infinite where the reference is all 0."""
+    return relative(math.sqrt(squared_error), math.sqrt(squared_reference))
 
 
-@dataclass(slots=True)
-class Sums:
-    """The sums behind relative L2, cosine and signal-to-noise, of any set of value pairs."""
+def cosine(squared_reference: float, squared_candidate: float, product: float) -> float:
+    """`sum r*c / (|r| |c|)`: 1 where both are all 0, 0 where one of them is."""
+    norm = math.sqrt(squared_reference) * math.sqrt(squared_candidate)
+    if norm > 0:
+        # Rounding may step over 1, which acos would refuse.
+        return min(1.0, max(-1.0, float(product) / norm))
+    return float(squared_reference == squared_candidate)
 
-    squared_error: Float64
-    squared_reference: Float64
-    squared_candidate: Float64
-    product: Float64
 
-    @classmethod
-    def of(cls, reference: Float64, candidate: Float64, axes: tuple[int, ...]) -> Sums:
-        """Over `axes` of two equally shaped arrays."""
-        error = candidate - reference
-        return cls(
-            np.square(error).sum(axis=axes),
-            np.square(reference).sum(axis=axes),
-            np.square(candidate).sum(axis=axes),
-            (reference * candidate).sum(axis=axes),
-        )
-
-    def total(self) -> Sums:
-        """All sets together."""
-        return Sums(
-            self.squared_error.sum(), self.squared_reference.sum(), self.squared_candidate.sum(), self.product.sum()
-        )
-
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(
-            self.squared_error + other.squared_error,
-            self.squared_reference + other.squared_reference,
-            self.squared_candidate + other.squared_candidate,
-            self.product + other.product,
-        )
-
-    def __getitem__(self, index: int) -> Sums:
-        return Sums(
-            self.squared_error[index],
-            self.squared_reference[index],
-            self.squared_candidate[index],
-            self.product[index],
-        )
-
-    @property
-    def l2_rel(self) -> float:
-        """`sqrt(sum e^2 / sum r^2)`: 0 where nothing differs, infinite where the reference is all 0."""
-        return relative(math.sqrt(self.squared_error), math.sqrt(self.squared_reference))
-
-    @property
-    def cosine(self) -> float:
-        """`sum r*c / (|r| |c|)`: 1 where both are all 0, 0 where one of them is."""
-        norm = math.sqrt(self.squared_reference) * math.sqrt(self.squared_candidate)
-        if norm > 0:
-            # Rounding may step over 1, which acos would refuse.
-            return min(1.0, max(-1.0, float(self.product) / norm))
-        return float(self.squared_reference == self.squared_candidate)
-
-    @property
-    def snr_db(self) -> float:
-        """`10*log10(sum r^2 / sum e^2)`, in decibels."""
-        if self.squared_error == 0:
-            return math.inf
-        if self.squared_reference == 0:
-            return -math.inf
-        return 10 * (math.log10(self.squared_reference) - math.log10(self.squared_error))
+def snr_db(squared_error: float, squared_reference: float) -> float:
+    """`10*log10(sum r^2 / sum e^2)`, in decibels."""
+    if squared_error == 0:
+        return math.inf
+    if squared_reference == 0:
+        return -math.inf
+    return 10 * (math.log10(squared_reference) - math.log10(squared_error))
 
 
 def relative(error: float, size: float) -> float:
@@ -92,25 +50,37 @@ def relative(error: float, size: float) -> float:
     return float(error / size) if size > 0 else math.inf
 
 
-def span(low: float, high: float) -> float:
-    """The range that errors are held against: `high - low`, else the largest magnitude, else 1.
-
-    Example:
-        >>> span(-1.0, 3.0), span(2.0, 2.0), span(0.0, 0.0)
-        (4.0, 2.0, 1.0)
-    """
-    if low > high:  # no value at all
-        return 1.0
-    return float(high - low) or float(max(abs(low), abs(high))) or 1.0
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SampleError:
     """The errors of one blob in one sample, for the record of the sample."""
 
     max_abs: float
     max_rel: float
-    sums: Sums
+    l2_rel: float
+    cosine: float
+
+
+Worst = tuple[float, int, tuple[int, ...], str]
+"""An error with the sample, the index in it, and the sample's name."""
+
+
+def worse(first: Worst | None, second: Worst | None) -> Worst | None:
+    """The larger error; of equal ones that of the lower sample, then of the lower index."""
+    if first is None or second is None:
+        return first or second
+    return min(first, second, key=lambda worst: (-worst[0], *worst[1:3]))
+
+
+def by_channel(first: Float64 | None, second: Float64 | None) -> Float64 | None:
+    """The sums of each channel; of all together where there are as many channels as there were boxes."""
+    if first is None or second is None:
+        return second if first is None else first
+    if first.shape != second.shape:
+        return np.asarray([first.sum() + second.sum()])
+    return np.asarray(first + second)
+
+
+BY_WORSE, BY_CHANNEL = rule(worse), rule(by_channel)
 
 
 @dataclass(slots=True)
@@ -120,38 +90,44 @@ class BlobError:
     Args:
         tolerance: relative to the range; what `above` counts against.
 
-    `add` takes a batch at a time; what is kept does not grow with the number of samples.
+    `add` takes a batch at a time, `merge` another measure; what is kept does not grow with the number of samples.
+    The fields are those of `kernels.Passed`, and the sums of both networks' squares against an exact run.
     """
 
     tolerance: float
-    shape: Shape = ()
-    values: int = 0
-    max_abs: float = 0.0
-    sum_abs: float = 0.0
-    sum_error: float = 0.0
-    compared: int = 0
-    finite: int = 0
-    above: int = 0
-    low: float = math.inf
-    high: float = -math.inf
-    partner_low: float = math.inf
-    partner_high: float = -math.inf
-    worst: Place | None = None
-    nan: int = 0
-    inf: int = 0
-    partner_nan: int = 0
-    partner_inf: int = 0
-    zero: int = 0
-    bins: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    channels: Sums | None = None
+    shape: Shape = field(default=(), metadata=FIRST)
+    values: int = field(default=0, metadata=BY_SUM)
+    zero: int = field(default=0, metadata=BY_SUM)
+    lost: int = field(default=0, metadata=BY_SUM)
+    undefined: int = field(default=0, metadata=BY_SUM)
+    above: int = field(default=0, metadata=BY_SUM)
+    nan: int = field(default=0, metadata=BY_SUM)
+    inf: int = field(default=0, metadata=BY_SUM)
+    partner_nan: int = field(default=0, metadata=BY_SUM)
+    partner_inf: int = field(default=0, metadata=BY_SUM)
+    sum_abs: float = field(default=0.0, metadata=BY_SUM)
+    sum_error: float = field(default=0.0, metadata=BY_SUM)
+    squared_error: float = field(default=0.0, metadata=BY_SUM)
+    squared_reference: float = field(default=0.0, metadata=BY_SUM)
+    squared_candidate: float = field(default=0.0, metadata=BY_SUM)
+    product: float = field(default=0.0, metadata=BY_SUM)
+    low: float = field(default=math.inf, metadata=BY_MIN)
+    high: float = field(default=-math.inf, metadata=BY_MAX)
+    partner_low: float = field(default=math.inf, metadata=BY_MIN)
+    partner_high: float = field(default=-math.inf, metadata=BY_MAX)
+    largest: Worst | None = field(default=None, metadata=BY_WORSE)
+    channels: Float64 | None = field(default=None, metadata=BY_CHANNEL)
+    bins: Int64 = field(default_factory=lambda: np.zeros(BINS, np.int64), metadata=BY_SUM)
+    exact_sums: Float64 | None = field(default=None, metadata=BY_CHANNEL)
 
     def add(
-        self, reference: Array, candidate: Array, first: int = 0, names: Sequence[str] = (), *, by_sample: bool = True
+        self, reference: Any, candidate: Any, first: int = 0, names: Sequence[str] = (), *, by_sample: bool = True
     ) -> list[SampleError]:
         """Measure one batch.
 
         Args:
-            reference, candidate: equally shaped; axis 0 is the sample (if `by_sample`) and axis 1 the channel.
+            reference, candidate: equally shaped arrays of numpy, or of one library of the array API on one device;
+                axis 0 is the sample (if `by_sample`) and axis 1 the channel.
             first: number of the first sample of the batch.
             names: the samples' names, numbers when there are none.
             by_sample: False for a blob that belongs to the whole batch, which then counts as its first sample.
@@ -162,69 +138,63 @@ class BlobError:
         Raises:
             ValueError: the shapes differ.
         """
-        if reference.shape != candidate.shape:
-            raise ValueError(f"shape {reference.shape} against {candidate.shape}")
-        self.shape = self.shape or reference.shape  # the last batch may be smaller
-        if reference.size == 0:
+        shape = tuple(reference.shape)
+        if shape != tuple(candidate.shape):
+            raise ValueError(f"shape {shape} against {tuple(candidate.shape)}")
+        self.shape = self.shape or shape  # the last batch may be smaller
+        if 0 in shape:
             return []
-        whole = reference.shape if by_sample and reference.ndim else (1, *reference.shape)
-        view = (whole[0], whole[1] if len(whole) > 1 else 1, -1)
-        r, c = (np.asarray(array, np.float64).reshape(view) for array in (reference, candidate))
-        self._count_strange(r, c)
-        r, c, sound, broken = _finite(r, c)
-        lows, highs = _extremes(r, sound)
-        self.low, self.high = min(self.low, *lows), max(self.high, *highs)
-        partner_lows, partner_highs = _extremes(c, sound)
-        self.partner_low = min(self.partner_low, *partner_lows)
-        self.partner_high = max(self.partner_high, *partner_highs)
-        error = np.abs(c - r)
-        sums = Sums.of(r, c, axes=(2,))
-        scale = np.array([span(*pair) for pair in zip(lows, highs, strict=True)])
-        lost = 0 if broken is None else int(np.count_nonzero(broken))
-        self.values += r.size
-        self.compared += r.size - lost
-        self.finite += r.size if isinstance(sound, bool) else int(np.count_nonzero(sound))
-        self.sum_abs += float(error.sum())
-        self.sum_error += float((c - r).sum())
-        self.above += int(np.count_nonzero(error > self.tolerance * scale[:, None, None])) + lost
-        self._sort_into_bins(error, lost)
-        if broken is not None:
-            error[broken] = math.inf
-        self._remember_worst(error, whole[1:], first, names)
-        channels = Sums(*(part.sum(axis=0) for part in _parts(sums)))
-        if self.channels is None:
-            self.channels = channels
-        elif self.channels.product.shape == channels.product.shape:
-            self.channels += channels
-        else:  # as many channels as there were boxes in the batch
-            self.channels = self.channels.total() + channels.total()
-        peaks = error.max(axis=(1, 2))
-        return [
-            SampleError(float(peak), relative(float(peak), float(size)), sums[index].total())
-            for index, (peak, size) in enumerate(zip(peaks, scale, strict=True))
-        ]
+        whole = shape if by_sample and shape else (1, *shape)
+        view = (whole[0], whole[1] if len(whole) > 1 else 1, math.prod(whole[2:]))
+        passed = measure(reference, candidate, view, self.tolerance)
+        self.values += math.prod(shape)
+        self._take_in(passed, first, names, whole[1:])
+        return _by_sample(passed)
 
-    def _count_strange(self, r: Float64, c: Float64) -> None:
-        self.nan += int(np.isnan(r).sum())
-        self.inf += int(np.isinf(r).sum())
-        self.partner_nan += int(np.isnan(c).sum())
-        self.partner_inf += int(np.isinf(c).sum())
-
-    def _sort_into_bins(self, error: Float64, lost: int) -> None:
-        differing = error[error > 0]
-        self.zero += error.size - differing.size - lost
-        place = np.clip((np.log10(differing) - LOW) / STEP, 0, BINS - 1).astype(np.int64)
-        self.bins += np.bincount(place, minlength=BINS)
-
-    def _remember_worst(self, error: Float64, shape: Shape, first: int, names: Sequence[str]) -> None:
-        place = int(error.argmax())
-        largest = float(error.reshape(-1)[place])
-        if largest > self.max_abs:
-            self.max_abs = largest
-            sample, inside = divmod(place, error[0].size)
+    def _take_in(self, passed: Passed, first: int, names: Sequence[str], inner: Shape) -> None:
+        for name in ("zero", "lost", "undefined", "above", "nan", "inf", "partner_nan", "partner_inf", "bins"):
+            setattr(self, name, getattr(self, name) + getattr(passed, name))
+        for name in ("sum_abs", "sum_error", "squared_error", "squared_reference", "squared_candidate", "product"):
+            setattr(self, name, getattr(self, name) + float(getattr(passed, name).sum()))
+        self.low, self.high = min(self.low, float(passed.low.min())), max(self.high, float(passed.high.max()))
+        self.partner_low = min(self.partner_low, float(passed.partner_low.min()))
+        self.partner_high = max(self.partner_high, float(passed.partner_high.max()))
+        self.channels = by_channel(self.channels, passed.channel_error)
+        sample = int(passed.peak.argmax())
+        if passed.peak[sample] > 0:
+            index = tuple(int(part) for part in np.unravel_index(int(passed.place[sample]), inner or (1,)))
             name = names[sample] if sample < len(names) else str(first + sample)
-            index = tuple(int(part) for part in np.unravel_index(inside, shape or (1,)))
-            self.worst = Place(first + sample, name, index)
+            self.largest = worse(self.largest, (float(passed.peak[sample]), first + sample, index, name))
+
+    def add_exact(self, exact: Array, reference: Array, candidate: Array) -> None:
+        """Measure one batch of both networks against the float64 run of the reference."""
+        truth = np.asarray(exact, np.float64).reshape(-1)
+        sums = []
+        for values in (reference, candidate):
+            found = np.asarray(values, np.float64).reshape(-1)
+            sound = np.isfinite(truth) & np.isfinite(found)
+            sums += [np.square((found - truth)[sound]).sum(), np.square(truth[sound]).sum()]
+        self.exact_sums = by_channel(self.exact_sums, np.array(sums))
+
+    @property
+    def compared(self) -> int:
+        """How many values are in the sums."""
+        return self.values - self.lost
+
+    @property
+    def finite(self) -> int:
+        """How many values are finite on both sides."""
+        return self.values - self.undefined
+
+    @property
+    def max_abs(self) -> float:
+        """The largest error."""
+        return self.largest[0] if self.largest is not None else 0.0
+
+    @property
+    def worst(self) -> Place | None:
+        """Where it is."""
+        return Place(self.largest[1], self.largest[3], self.largest[2]) if self.largest is not None else None
 
     @property
     def range(self) -> float:
@@ -232,53 +202,221 @@ class BlobError:
         return span(self.low, self.high) if self.values else 1.0
 
     @property
-    def sums(self) -> Sums:
-        """Of all values together."""
-        return self.channels.total() if self.channels is not None else Sums(*np.zeros((4, 1))).total()
-
-    @property
     def worst_channel(self) -> tuple[int | None, float, float]:
         """The channel with the largest mean square error; its root over the blob's root mean square; its share."""
         if self.channels is None:
             return None, 0.0, 0.0
-        errors: Float64 = np.atleast_1d(self.channels.squared_error)
+        errors = self.channels
         place, error, share = int(errors.argmax()), 0.0, 0.0
         if errors[place] > 0:
-            error = relative(math.sqrt(errors[place]), math.sqrt(self.sums.squared_reference / errors.size))
+            error = relative(math.sqrt(errors[place]), math.sqrt(self.squared_reference / errors.size))
             share = float(errors[place] / errors.sum())
-        if math.isinf(self.max_abs) and self.worst is not None:
-            place, error, share = self.worst.index[0], math.inf, 1.0
+        if math.isinf(self.max_abs) and self.largest is not None:
+            place, error, share = self.largest[2][0], math.inf, 1.0
         return (place if errors.size > 1 and error > 0 else None), error, share
 
     def histogram(self) -> Histogram:
         """The histogram of the absolute error, without its empty ends."""
         used = np.flatnonzero(self.bins)
         if not used.size:
-            return Histogram(self.zero, LOW, STEP, ())
+            return Histogram(self.zero, (), ())
         low, high = int(used[0]), int(used[-1]) + 1
-        return Histogram(self.zero, LOW + low * STEP, STEP, tuple(int(count) for count in self.bins[low:high]))
+        edges = tuple(bin_edge(index) for index in range(low, high + 1))
+        return Histogram(self.zero, edges, tuple(int(count) for count in self.bins[low:high]))
+
+    def exact(self, side: int) -> float | None:
+        """`l2_rel` of the reference (0) or the candidate (1) against the exact run; None where there was none."""
+        if self.exact_sums is None:
+            return None
+        error, squared = self.exact_sums[2 * side : 2 * side + 2]
+        return l2_rel(float(error), float(squared))
 
 
-def _parts(sums: Sums) -> tuple[Float64, Float64, Float64, Float64]:
-    return sums.squared_error, sums.squared_reference, sums.squared_candidate, sums.product
+def _by_sample(passed: Passed) -> list[SampleError]:
+    return [
+        SampleError(
+            float(passed.peak[index]),
+            relative(float(passed.peak[index]), span(float(passed.low[index]), float(passed.high[index]))),
+            l2_rel(float(passed.squared_error[index]), float(passed.squared_reference[index])),
+            cosine(
+                float(passed.squared_reference[index]),
+                float(passed.squared_candidate[index]),
+                float(passed.product[index]),
+            ),
+        )
+        for index in range(len(passed.peak))
+    ]
 
 
-def _finite(
-    r: Float64, c: Float64
-) -> tuple[Float64, Float64, npt.NDArray[np.bool_] | bool, npt.NDArray[np.bool_] | None]:
-    """Both sides with 0 where either is not finite; where both are finite; and where they do not agree about that.
+TERMINAL, MARKDOWN, PAGE = "terminal", "markdown", "page"
 
-    The same infinity, or NaN, on both sides is agreement: a network may be undefined there in both forms.
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table.
+
+    Attributes:
+        name: of the attribute of a `BlobDiff`, and of the key in JSON.
+        heading: of the column; empty where no table has it.
+        formula: what it is, as `docs/report.md` says it.
+        value: of a measure.
+        written: how people read it, by the name of a function of `bnfold.report.figures`.
+        shown: which renderings have it in their table of blobs.
+        seldom: leave the column out where it says nothing of any blob.
     """
-    strange = ~(np.isfinite(r) & np.isfinite(c))
-    if not strange.any():
-        return r, c, True, None
-    agreed: Any = (r == c) | (np.isnan(r) & np.isnan(c))
-    return np.where(strange, 0.0, r), np.where(strange, 0.0, c), ~strange, strange & ~agreed
+
+    name: str
+    heading: str
+    formula: str
+    value: Callable[[BlobError], Any]
+    written: str = ""
+    shown: tuple[str, ...] = ()
+    seldom: bool = False
 
 
-def _extremes(values: Float64, sound: npt.NDArray[np.bool_] | bool) -> tuple[list[float], list[float]]:
-    """The smallest and largest sound value of each sample."""
-    lows = values.min(axis=(1, 2), where=sound, initial=math.inf)
-    highs = values.max(axis=(1, 2), where=sound, initial=-math.inf)
-    return lows.tolist(), highs.tolist()
+def _seen(name: str) -> Callable[[BlobError], float]:
+    """An extreme, 0 where no value was finite on both sides."""
+    return lambda error: getattr(error, name) if error.low <= error.high else 0.0
+
+
+EVERYWHERE = (TERMINAL, MARKDOWN, PAGE)
+METRICS: tuple[Metric, ...] = (
+    Metric("values", "", "how many values there were", lambda e: e.values),
+    Metric("finite", "", "how many of them are finite on both sides; only these say anything", lambda e: e.finite),
+    Metric(
+        "max_abs",
+        "max abs",
+        "`max |e|`; infinite where a value is finite on one side alone",
+        lambda e: e.max_abs,
+        "small",
+        EVERYWHERE,
+    ),
+    Metric(
+        "max_rel",
+        "of range",
+        "`max |e| / (max r - min r)`; if the range is 0 then by `max |r|`, and if that is 0 by 1. The tolerance is "
+        "held against this",
+        lambda e: relative(e.max_abs, e.range),
+        "small",
+        EVERYWHERE,
+    ),
+    Metric("mean_abs", "mean abs", "`sum |e| / n`", lambda e: e.sum_abs / max(e.compared, 1), "small", (PAGE,)),
+    Metric(
+        "bias",
+        "bias",
+        "`sum e / n`: far from 0 beside `mean_abs` means a shift, not noise",
+        lambda e: e.sum_error / max(e.compared, 1),
+        "small",
+        (PAGE,),
+    ),
+    Metric(
+        "l2_rel",
+        "rel. L2",
+        "`sqrt(sum e^2 / sum r^2)`",
+        lambda e: l2_rel(e.squared_error, e.squared_reference),
+        "small",
+        EVERYWHERE,
+    ),
+    Metric(
+        "cosine",
+        "cosine",
+        "`sum r*c / sqrt(sum r^2 * sum c^2)`; 1 if both are all 0",
+        lambda e: cosine(e.squared_reference, e.squared_candidate, e.product),
+        "near_one",
+        EVERYWHERE,
+    ),
+    Metric(
+        "snr_db",
+        "SNR dB",
+        "`10 * log10(sum r^2 / sum e^2) = -20 * log10(l2_rel)`; infinite if nothing differs. float32 rounding alone "
+        "gives 120 to 140",
+        lambda e: snr_db(e.squared_error, e.squared_reference),
+        "decibels",
+        EVERYWHERE,
+    ),
+    Metric(
+        "above",
+        "above tol.",
+        "the share of values with `|e| > tolerance * range of the blob in its own sample`",
+        lambda e: e.above / max(e.values, 1),
+        "percent",
+        (PAGE,),
+    ),
+    Metric(
+        "channel",
+        "channel",
+        "the channel (axis 1) with the largest mean square error",
+        lambda e: e.worst_channel[0],
+        "number",
+        (PAGE,),
+    ),
+    Metric(
+        "channel_rel",
+        "",
+        "`sqrt(mean e^2 of that channel) / sqrt(mean r^2 of the blob)`",
+        lambda e: e.worst_channel[1],
+    ),
+    Metric(
+        "channel_share",
+        "its share",
+        "the part of `sum e^2` in that channel; near 100 % means that it differs alone",
+        lambda e: e.worst_channel[2],
+        "percent",
+        (PAGE,),
+    ),
+    Metric(
+        "exact",
+        "exact/ref",
+        "`l2_rel` of the reference against a float64 run of the reference (`--exact`)",
+        lambda e: e.exact(0),
+        "small",
+        (TERMINAL, PAGE),
+        seldom=True,
+    ),
+    Metric(
+        "partner_exact",
+        "exact/cand",
+        "`l2_rel` of the candidate against the same",
+        lambda e: e.exact(1),
+        "small",
+        (TERMINAL, PAGE),
+        seldom=True,
+    ),
+    Metric("low", "min", "`min r`, of the values that are finite on both sides", _seen("low"), "ordinary", (PAGE,)),
+    Metric("high", "max", "`max r`, likewise", _seen("high"), "ordinary", (PAGE,)),
+    Metric("partner_low", "", "`min c`, likewise", _seen("partner_low")),
+    Metric("partner_high", "", "`max c`, likewise", _seen("partner_high")),
+    Metric(
+        "nan",
+        "NaN ref",
+        "how many are NaN in the reference. The same on both sides is agreement and is left out of all sums",
+        lambda e: e.nan,
+        "number",
+        (PAGE,),
+        seldom=True,
+    ),
+    Metric("partner_nan", "NaN cand", "in the candidate", lambda e: e.partner_nan, "number", (PAGE,), seldom=True),
+    Metric("inf", "inf ref", "how many are infinite in the reference", lambda e: e.inf, "number", (PAGE,), seldom=True),
+    Metric("partner_inf", "inf cand", "in the candidate", lambda e: e.partner_inf, "number", (PAGE,), seldom=True),
+    Metric(
+        "worst",
+        "worst at",
+        "where `max_abs` is: `sample` (number), `name`, and `index` inside the sample",
+        lambda e: e.worst,
+        "place",
+        (TERMINAL, PAGE),
+    ),
+    Metric(
+        "histogram",
+        "",
+        "of `|e|`: `zero` values agree bit for bit; `counts` has for each bin i how many lie between `edges` i and "
+        "i + 1; `total` is all of them. The edges are the float's own leading bits, `2^E * (1, 1.25, 1.5, 1.75)`; the "
+        "first bin has all that is below 7e-14, the last all above 1e6",
+        lambda e: e.histogram(),
+    ),
+)
+
+
+def figures(error: BlobError) -> dict[str, Any]:
+    """Every metric of one measure, by name."""
+    return {metric.name: metric.value(error) for metric in METRICS}

@@ -7,12 +7,18 @@ Sums run over the values that are finite on both sides; `docs/report.md` explain
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnfold.net import Array, Shape
+from bnfold.net import Array, Net, Shape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnfold.algebra.records import FoldReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +36,12 @@ class Histogram:
 
     Attributes:
         zero: how many values agree bit for bit.
-        low: log10 of the lower edge of the first bin.
-        step: width of a bin in log10.
-        counts: values per bin; the last bin is the last that is not empty.
+        edges: of the bins, rising, one more than there are bins.
+        counts: values per bin, neither the first nor the last of which is empty.
     """
 
     zero: int
-    low: float
-    step: float
+    edges: tuple[float, ...]
     counts: tuple[int, ...]
 
     @property
@@ -50,10 +54,10 @@ class Histogram:
         seen = self.zero
         if not self.total or seen >= share * self.total:
             return 0.0
-        for index, count in enumerate(self.counts):
+        for edge, count in zip(self.edges[1:], self.counts, strict=True):
             seen += count
             if seen >= share * self.total:
-                return float(10.0 ** (self.low + (index + 1) * self.step))
+                return edge
         return float("inf")
 
 
@@ -67,23 +71,8 @@ class BlobDiff:
         depth: position of that layer in the candidate, 0 for the first.
         shape: of one run, with the batch.
         is_output: whether it is an output of the reference.
-        values: how many there were.
-        finite: how many of them are finite in both networks; only these say anything.
-        max_abs, mean_abs: largest and mean `|e|`; `max_abs` is infinite where one side alone is not finite.
-        bias: mean of `e`.
-        max_rel: `max_abs / range`.
-        l2_rel: `sqrt(sum e^2 / sum r^2)`.
-        cosine: `sum r*c / sqrt(sum r^2 * sum c^2)`; 1 where both are all 0.
-        snr_db: `10*log10(sum r^2 / sum e^2)`; infinite where nothing differs.
-        above: the share of values with `|e| > tolerance * range of the blob in its own sample`.
-        low, high: the smallest and largest value of the reference; `partner_low`, `partner_high` of the candidate.
-        worst: where `max_abs` sits, None where nothing differs.
-        channel: the channel (axis 1) with the largest root mean square error, None without channels or errors.
-        channel_rel: that error divided by the root mean square of the whole reference blob.
-        channel_share: the share of `sum e^2` that this channel carries; near 1 where it differs alone.
-        nan, inf, partner_nan, partner_inf: counts on both sides.
-        histogram: of `|e|`.
-        exact, partner_exact: `l2_rel` of either side against the float64 run of the original; None when not asked.
+        figures: the metrics by name, which are attributes, too: `blob.max_rel`. `bnfold.compare.metrics.METRICS` says
+            what there is, and what each of them is.
     """
 
     blob: str
@@ -94,31 +83,14 @@ class BlobDiff:
     depth: int
     shape: Shape
     is_output: bool
-    values: int
-    finite: int
-    max_abs: float
-    mean_abs: float
-    bias: float
-    max_rel: float
-    l2_rel: float
-    cosine: float
-    snr_db: float
-    above: float
-    low: float
-    high: float
-    partner_low: float
-    partner_high: float
-    worst: Place | None
-    channel: int | None
-    channel_rel: float
-    channel_share: float
-    nan: int
-    inf: int
-    partner_nan: int
-    partner_inf: int
-    histogram: Histogram
-    exact: float | None = None
-    partner_exact: float | None = None
+    figures: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        """A metric by its name."""
+        # Copying and unpickling ask for attributes before there are any.
+        if name.startswith("__") or name == "figures" or name not in self.figures:
+            raise AttributeError(f"a compared blob has no '{name}'")
+        return self.figures[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +213,7 @@ class DetectorDiff:
 
 
 @dataclass(frozen=True, slots=True)
-class Onset:
+class FirstDivergent:
     """The first layer whose error grows out of line.
 
     Attributes:
@@ -316,7 +288,7 @@ class DiffReport:
         blobs: the compared blobs in the candidate's order of execution.
         unpaired: outputs and blobs of the reference without a partner; `extra` those of the candidate.
         uncompared: the outputs of the reference that could not be compared.
-        onset: None where no layer's error grows out of line.
+        first_divergent: None where no layer's error grows out of line.
         notes: sentences about what could not be measured or was assumed.
     """
 
@@ -331,7 +303,7 @@ class DiffReport:
     extra: tuple[str, ...]
     classifier: ClassifierDiff | None
     detector: DetectorDiff | None
-    onset: Onset | None
+    first_divergent: FirstDivergent | None
     ranges: tuple[LayerRange, ...]
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
@@ -373,9 +345,46 @@ class DiffReport:
             sentences = "; ".join(gate.sentence for gate in failed)
             if all(gate.name == "compared" for gate in failed):
                 return f"Nothing is proved: {sentences}{covered}."
-            place = f"; the error starts at layer '{self.onset.layer}'" if self.onset else ""
+            place = f"; the error starts at layer '{self.first_divergent.layer}'" if self.first_divergent else ""
             return f"The networks differ: {sentences}{place}{covered}."
         judged = max((gate.value for gate in self.gates if gate.name == "tolerance"), default=0.0)
         if all(blob.max_abs == 0 for blob in self.blobs):
             return f"The networks compute the same, bit for bit{covered}."
         return f"The networks compute the same within {judged:.1e} of the range{covered}."
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What one run did and found: what every rendering renders.
+
+    Attributes:
+        original: the net as it was read; None where only two models were compared.
+        folded: the net that was written; None when nothing was folded.
+        fold: what folded into what, and what stayed and why.
+        written: the files.
+        rejected: the files that were not written, since their proof failed.
+        proofs: one comparison with the original for each output, or the one that was asked for.
+        notes: assumptions made while reading.
+    """
+
+    original: Net | None = None
+    folded: Net | None = None
+    fold: FoldReport | None = None
+    written: tuple[Path, ...] = ()
+    rejected: tuple[Path, ...] = ()
+    proofs: tuple[DiffReport, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison passed its gates."""
+        return all(proof.passed for proof in self.proofs)
+
+    @property
+    def verdict(self) -> str:
+        """The result in a sentence or two: that of each comparison, the failed ones first."""
+        if not self.proofs:
+            return "Nothing was compared."
+        several = len(self.proofs) > 1
+        ordered = sorted(self.proofs, key=lambda proof: proof.passed)
+        return " ".join(f"{proof.candidate}: {proof.verdict}" if several else proof.verdict for proof in ordered)

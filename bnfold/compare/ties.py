@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnfold.compare.metrics import span
+from bnfold.compare.kernels import span
 from bnfold.compare.models import Model
 from bnfold.net import Array
 

@@ -180,12 +180,12 @@ def halves(histogram: Histogram) -> list[tuple[str, int]]:
     """The histogram's bins put together to half decades, the exact zeros first; label and count.
 
     Example:
-        >>> halves(Histogram(5, -7.0, 0.125, (1, 2, 3, 4, 5)))
-        [('0', 5), ('1e-7', 10), ('3e-7', 5)]
+        >>> halves(Histogram(5, (1.9e-7, 2.4e-7, 3.6e-7, 4.8e-7), (1, 2, 3)))
+        [('0', 5), ('1e-7', 3), ('3e-7', 3)]
     """
     bars: dict[int, int] = {}
-    for index, count in enumerate(histogram.counts):
-        half = math.floor((histogram.low + index * histogram.step) * 2 + 1e-9)
+    for edge, count in zip(histogram.edges, histogram.counts, strict=False):
+        half = math.floor(math.log10(edge) * 2 + 1e-9)
         bars[half] = bars.get(half, 0) + count
     shown = range(min(bars), max(bars) + 1) if bars else range(0)
     labels = [(f"{1 if half % 2 == 0 else 3}e{half // 2}", bars.get(half, 0)) for half in shown]

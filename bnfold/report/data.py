@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged
-from bnfold.compare.records import ClassifierDiff, DiffReport, Flip, Histogram, LayerRange
-from bnfold.report.account import Account, verdict
+from bnfold.compare.records import BlobDiff, ClassifierDiff, DiffReport, Flip, Histogram, LayerRange, RunReport
 
-SCHEMA, VERSION = "bnfold-report", 1
+SCHEMA, VERSION = "bnfold-report", 2
 
 
-def as_data(account: Account) -> dict[str, Any]:
-    """The account as dictionaries, lists, strings, numbers, booleans and None.
+def as_data(run: RunReport) -> dict[str, Any]:
+    """A run as dictionaries, lists, strings, numbers, booleans and None.
 
     A number that is not finite (an error against nothing, the signal-to-noise ratio of equal blobs) becomes None,
     which JSON can say.
@@ -30,18 +29,18 @@ def as_data(account: Account) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": VERSION,
         "bnfold": installed_version(),
-        "passed": account.passed,
-        "verdict": verdict(account),
-        "fold": None if account.fold is None else fold_data(account.fold),
-        "comparisons": [plain(proof) for proof in account.proofs],
-        "written": [str(path) for path in account.written],
-        "notes": list(account.notes),
+        "passed": run.passed,
+        "verdict": run.verdict,
+        "fold": None if run.fold is None else fold_data(run.fold),
+        "comparisons": [plain(proof) for proof in run.proofs],
+        "written": [str(path) for path in run.written],
+        "notes": list(run.notes),
     }
 
 
-def as_json(account: Account) -> str:
+def as_json(run: RunReport) -> str:
     """The same as text, with a line break at the end."""
-    return json.dumps(as_data(account), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(as_data(run), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def fold_data(report: FoldReport) -> dict[str, Any]:
@@ -62,6 +61,8 @@ def plain(value: Any) -> Any:
             for field in dataclasses.fields(value)
             if field.name not in left_out
         }
+        if isinstance(value, BlobDiff):  # its metrics stand beside what it is
+            data |= {name: plain(figure) for name, figure in value.figures.items()}
         return data | {name: plain(getattr(value, name)) for name in ADDED.get(type(value), ())}
     if isinstance(value, bool | str) or value is None:
         return value
@@ -91,4 +92,4 @@ ADDED: dict[type, tuple[str, ...]] = {
     LayerRange: ("bits_lost",),
 }
 KINDS: dict[type, str] = {Dropped: "dropped", Folded: "folded", Kept: "kept", Merged: "merged"}
-LEFT_OUT: dict[type, tuple[str, ...]] = {Flip: ("picture",)}
+LEFT_OUT: dict[type, tuple[str, ...]] = {BlobDiff: ("figures",), Flip: ("picture",)}

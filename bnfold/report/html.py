@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from bnfold.algebra.records import Dropped
-from bnfold.compare.records import BlobDiff, DiffReport, SampleDiff
+from bnfold.compare.metrics import PAGE, Metric
+from bnfold.compare.records import BlobDiff, DiffReport, RunReport, SampleDiff
 from bnfold.errors import UsageError
 from bnfold.report import figures
-from bnfold.report.account import Account, verdict
 from bnfold.report.charts import DepthChart, HistogramChart, depth_chart, histogram_chart
+from bnfold.report.columns import cell, columns
 from bnfold.report.data import installed_version
 from bnfold.report.picture import Change, changes, legend
 from bnfold.report.png import data_uri
@@ -44,16 +45,16 @@ class Proof:
     samples: Sequence[SampleDiff]
 
     @property
-    def exact(self) -> bool:
-        """Whether there is a float64 run to hold both against."""
-        return any(blob.exact is not None for blob in self.report.blobs)
+    def columns(self) -> Sequence[Metric]:
+        """The metrics that the table of blobs shows."""
+        return columns(PAGE, self.report.blobs)
 
 
-def as_html(account: Account, title: str = "bnfold report") -> str:
-    """The whole account as a page.
+def as_html(run: RunReport, title: str = "bnfold report") -> str:
+    """The whole run as a page.
 
     Args:
-        account: what a run did and found.
+        run: what a run did and found.
         title: of the page.
 
     Raises:
@@ -68,20 +69,20 @@ def as_html(account: Account, title: str = "bnfold report") -> str:
     )
     environment.filters |= FILTERS
     script = _asset("page.js")
-    drawn, hidden = _pictures(account)
-    records = account.fold.records if account.fold is not None else []
+    drawn, hidden = _pictures(run)
+    records = run.fold.records if run.fold is not None else []
     return environment.get_template("page.html").render(
-        account=account,
+        run=run,
         drawn=drawn,
         dropped=[record.layer for record in records if isinstance(record, Dropped)],
         hidden=hidden,
         legend=legend(drawn),
-        proofs=[_proof(report) for report in account.proofs],
+        proofs=[_proof(report) for report in run.proofs],
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=_asset("page.css"),
         title=title,
-        verdict=verdict(account),
+        verdict=run.verdict,
         version=installed_version(),
     )
 
@@ -90,10 +91,10 @@ def _asset(name: str) -> str:
     return (files("bnfold.report") / name).read_text(encoding="utf-8")
 
 
-def _pictures(account: Account) -> tuple[list[Change], int]:
-    if account.fold is None or account.original is None or account.folded is None:
+def _pictures(run: RunReport) -> tuple[list[Change], int]:
+    if run.fold is None or run.original is None or run.folded is None:
         return [], 0
-    return changes(account.original, account.folded, account.fold)
+    return changes(run.original, run.folded, run.fold)
 
 
 def _proof(report: DiffReport) -> Proof:
@@ -103,15 +104,16 @@ def _proof(report: DiffReport) -> Proof:
     return Proof(report, depth_chart(report) if report.blobs else None, charts, samples)
 
 
-def sort_key(value: float | None) -> str:
+def sort_key(value: object) -> str:
     """A number as JavaScript's `Number` reads it; what is none sorts last."""
-    if value is None or math.isnan(value):
+    if not isinstance(value, int | float) or math.isnan(value):
         return "-Infinity"
     return repr(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 FILTERS = {
     "bits": figures.bits,
+    "cell": cell,
     "count": figures.count,
     "data_uri": data_uri,
     "decibels": figures.decibels,

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bnfold.algebra.records import FoldReport
-from bnfold.compare.records import ClassifierDiff, DiffReport
-from bnfold.report.account import Account, verdict
-from bnfold.report.figures import bits, count, decibels, near_one, ordinary, percent, small
+from bnfold.compare.metrics import MARKDOWN
+from bnfold.compare.records import ClassifierDiff, DiffReport, RunReport
+from bnfold.report.columns import cell, columns
+from bnfold.report.figures import bits, count, ordinary, percent, small
 from bnfold.report.figures import names as listed
 
 ROWS = 10
@@ -16,20 +17,20 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#!|~&$])")
 MENTION = re.compile(r"(?<!\w)@(?=\w)")
 
 
-def as_markdown(account: Account, *, rows: int = ROWS) -> str:
-    """The whole account, short.
+def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
+    """The whole run, short.
 
     Args:
-        account: what a run did and found.
+        run: what a run did and found.
         rows: of each table at most.
     """
-    mark = "✅" if account.passed else "❌"
-    lines = [f"### {mark} bnfold: {escape(verdict(account))}" if account.proofs else "### bnfold", ""]
-    if account.fold is not None:
-        lines += fold_markdown(account.fold, rows)
-    for proof in account.proofs:
+    mark = "✅" if run.passed else "❌"
+    lines = [f"### {mark} bnfold: {escape(run.verdict)}" if run.proofs else "### bnfold", ""]
+    if run.fold is not None:
+        lines += fold_markdown(run.fold, rows)
+    for proof in run.proofs:
         lines += diff_markdown(proof, rows)
-    lines += [f"> {escape(note)}\n" for note in account.notes]
+    lines += [f"> {escape(note)}\n" for note in run.notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -52,11 +53,11 @@ def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
     for gate in report.gates:
         yield f"- {'✅' if gate.passed else '❌'} **{gate.name}**: {escape(gate.sentence)}"
     yield ""
-    if report.onset is not None:
-        onset = report.onset
-        channel = f", channel {onset.channel}" if onset.channel is not None else ""
-        growth = f"{small(onset.before)} → {small(onset.after)}"
-        yield f"First out of line: layer **{escape(onset.layer)}**{channel} ({growth}).\n"
+    if report.first_divergent is not None:
+        first = report.first_divergent
+        channel = f", channel {first.channel}" if first.channel is not None else ""
+        growth = f"{small(first.before)} → {small(first.after)}"
+        yield f"First out of line: layer **{escape(first.layer)}**{channel} ({growth}).\n"
     if report.classifier is not None:
         yield from _classifier(report.classifier, rows)
     if report.detector is not None:
@@ -67,11 +68,9 @@ def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
         )
     others = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.max_rel)
     shown = [*report.outputs, *others[: max(rows - len(report.outputs), 0)]]
-    head = ("blob", "layer", "max abs", "of range", "rel. L2", "cosine", "SNR dB")
-    cells = [
-        (b.blob, b.layer, small(b.max_abs), small(b.max_rel), small(b.l2_rel), near_one(b.cosine), decibels(b.snr_db))
-        for b in shown
-    ]
+    metrics = columns(MARKDOWN, shown)
+    head = ("blob", "layer", *(metric.heading for metric in metrics))
+    cells = [(blob.blob, blob.layer, *(cell(metric, blob) for metric in metrics)) for blob in shown]
     yield from _table(head, cells, left=2)
     yield from _more(len(report.blobs) - len(shown))
     worse = [entry for entry in report.ranges if entry.worse]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -13,9 +13,7 @@ from bnfold.report.figures import count
 from bnfold.report.text import fold_text, words
 
 if TYPE_CHECKING:
-    from bnfold.advice import Finding
-    from bnfold.algebra.records import FoldReport
-    from bnfold.net import Net
+    from bnfold.advice.records import Finding, Inspection
 
 SCHEMA, VERSION = "bnfold-inspection", 1
 ROWS = 40
@@ -23,27 +21,7 @@ LAYERS = 8  # that are listed under one rule
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-class Inspected(Protocol):
-    """What is rendered; `bnfold.pipeline.Inspection` is one."""
-
-    @property
-    def net(self) -> Net:
-        """The network as it was read."""
-
-    @property
-    def fold(self) -> FoldReport:
-        """What folding would do."""
-
-    @property
-    def findings(self) -> Sequence[Finding]:
-        """The advice."""
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether the plan was made with the network's own weights."""
-
-
-def as_text(inspection: Inspected) -> RenderableType:
+def as_text(inspection: Inspection) -> RenderableType:
     """For `rich.console.Console.print`."""
     parts: list[RenderableType] = [words(f"note: {note}", style="yellow") for note in inspection.net.notes]
     if not inspection.has_weights:
@@ -74,7 +52,7 @@ def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
             yield words(f"  - and {count(len(group) - LAYERS, 'more layer')}; --json has all", style="dim")
 
 
-def as_json(inspection: Inspected) -> str:
+def as_json(inspection: Inspection) -> str:
     """The same as data, with a line break at the end."""
     from bnfold.report.data import fold_data, installed_version, plain
 

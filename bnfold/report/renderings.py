@@ -1,4 +1,4 @@
-"""Every rendering of an account or of an inspection, by the name that the command line has for it.
+"""Every rendering of a run or of an inspection, by the name that the command line has for it.
 
 They are made when they are asked for, since a page takes longer than a table.
 """
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bnfold.errors import UsageError
 
 if TYPE_CHECKING:
-    from bnfold.report.account import Account
-    from bnfold.report.plan import Inspected
+    from bnfold.advice.records import Inspection
+    from bnfold.compare.records import RunReport
 
 Renderings = dict[str, Callable[[], Any]]
 EXTRAS = {"html": ("jinja2",)}
@@ -30,33 +30,33 @@ def require_extras(names: Iterable[str]) -> None:
             raise UsageError(f"--{name} needs {' and '.join(missing)}: pip install 'bnfold[{name}]'")
 
 
-def of_account(account: Account) -> Renderings:
+def of_run(run: RunReport) -> Renderings:
     """What a run did and found."""
 
     def html() -> str:
         from bnfold.report.html import as_html
 
-        return as_html(account)
+        return as_html(run)
 
     def json() -> str:
         from bnfold.report.data import as_json
 
-        return as_json(account)
+        return as_json(run)
 
     def markdown() -> str:
         from bnfold.report.markdown import as_markdown
 
-        return as_markdown(account)
+        return as_markdown(run)
 
     def text() -> Any:
         from bnfold.report.text import as_text
 
-        return as_text(account)
+        return as_text(run)
 
     return {"html": html, "json": json, "markdown": markdown, "text": text}
 
 
-def of_inspection(inspection: Inspected) -> Renderings:
+def of_inspection(inspection: Inspection) -> Renderings:
     """What folding would do."""
     from bnfold.report import plan
 

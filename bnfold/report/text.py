@@ -14,13 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged
-from bnfold.report.figures import count, decibels, near_one, ordinary, percent, small
+from bnfold.compare.metrics import TERMINAL
+from bnfold.report.columns import cell as written
+from bnfold.report.columns import columns
+from bnfold.report.figures import count, ordinary, percent, small
 from bnfold.report.figures import names as listed
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
-    from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport
-    from bnfold.report.account import Account
+    from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport, RunReport
 
 ROWS = 12  # of a table, before it refers to the other renderings
 GOOD, BAD, QUIET = "bold green", "bold red", "dim"
@@ -36,20 +38,20 @@ def cell(text: str, style: str = "") -> Text:
     return words(text.replace("\n", "\\n"), style)
 
 
-def as_text(account: Account, *, rows: int = ROWS) -> RenderableType:
-    """The whole account as one renderable, for `rich.console.Console.print`.
+def as_text(run: RunReport, *, rows: int = ROWS) -> RenderableType:
+    """The whole run as one renderable, for `rich.console.Console.print`.
 
     Args:
-        account: what a run did and found.
+        run: what a run did and found.
         rows: how many folded layers and blobs to list at most.
     """
     parts: list[RenderableType] = []
-    if account.fold is not None:
-        parts += fold_text(account.fold, rows)
-    for proof in account.proofs:
+    if run.fold is not None:
+        parts += fold_text(run.fold, rows)
+    for proof in run.proofs:
         parts += diff_text(proof, rows)
-    parts += [words(f"note: {note}", style="yellow") for note in account.notes]
-    parts += [words(f"wrote {path}") for path in account.written]
+    parts += [words(f"note: {note}", style="yellow") for note in run.notes]
+    parts += [words(f"wrote {path}") for path in run.written]
     return Group(*parts)
 
 
@@ -110,12 +112,12 @@ def diff_text(report: DiffReport, rows: int = ROWS) -> Iterator[RenderableType]:
         yield from _classifier(report.classifier, rows)
     if report.detector is not None:
         yield from _detector(report.detector, rows)
-    if report.onset is not None:
-        onset = report.onset
-        channel = f", channel {onset.channel}" if onset.channel is not None else ""
+    if report.first_divergent is not None:
+        found = report.first_divergent
+        channel = f", channel {found.channel}" if found.channel is not None else ""
         yield words(
-            f"first out of line: layer '{onset.layer}'{channel} (blob '{onset.blob}'): relative error "
-            f"{small(onset.before)} -> {small(onset.after)}",
+            f"first out of line: layer '{found.layer}'{channel} (blob '{found.blob}'): relative error "
+            f"{small(found.before)} -> {small(found.after)}",
             style="yellow",
         )
     worse = [entry for entry in report.ranges if entry.worse]
@@ -133,20 +135,13 @@ def diff_text(report: DiffReport, rows: int = ROWS) -> Iterator[RenderableType]:
 def _blob_table(report: DiffReport, rows: int) -> Table:
     worst = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.max_rel)
     shown: Sequence[BlobDiff] = [*report.outputs, *worst[:rows]]
-    exact = any(blob.exact is not None for blob in shown)
-    truth = ("exact/ref", "exact/cand") if exact else ()
-    table = _table("blob", "layer", "max abs", "of range", "rel. L2", "cosine", "SNR dB", *truth, "worst at", left=2)
+    metrics = columns(TERMINAL, shown)
+    table = _table("blob", "layer", *(metric.heading for metric in metrics), left=2)
     for blob in shown:
-        figures = [small(blob.max_abs), small(blob.max_rel), small(blob.l2_rel), near_one(blob.cosine)]
-        figures += [decibels(blob.snr_db)]
-        if exact:
-            figures += [small(blob.exact), small(blob.partner_exact)]
-        place = "" if blob.worst is None else f"#{blob.worst.sample} {list(blob.worst.index)}"
         table.add_row(
             cell(blob.blob, "bold" if blob.is_output else ""),
             cell(blob.layer),
-            *map(words, figures),
-            words(place),
+            *(cell(written(metric, blob)) for metric in metrics),
             style="red" if blob.max_rel > report.tolerance else "",
         )
     hidden = len(worst) - rows

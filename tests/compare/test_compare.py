@@ -18,7 +18,7 @@ def test_a_model_equals_itself_bit_for_bit():
     assert report.verdict == "The networks compute the same, bit for bit."
     assert [blob.blob for blob in report.blobs] == ["conv1", "relu1", "conv2", "pool", "flat", "fc", "prob"]
     assert all(blob.max_abs == 0 and blob.snr_db == math.inf for blob in report.blobs)
-    assert report.onset is None
+    assert report.first_divergent is None
     assert "N(0, s^2)" in report.data
 
 
@@ -35,8 +35,8 @@ def test_a_model_equals_itself_bit_for_bit():
 def test_one_changed_weight_is_traced_to_its_layer_and_channel(weight, index, layer, channel):
     report = compare(classifier(), change(classifier(), weight, index, 0.05), tolerance=1e-5)
     assert not report.passed
-    assert (report.onset.layer, report.onset.channel) == (layer, channel)
-    assert report.onset.before == 0
+    assert (report.first_divergent.layer, report.first_divergent.channel) == (layer, channel)
+    assert report.first_divergent.before == 0
     assert f"the error starts at layer '{layer}'" in report.verdict
 
 
@@ -54,7 +54,7 @@ def test_the_change_of_a_bias_is_measured_exactly():
 def test_only_outputs_are_compared_when_layers_are_not_wanted():
     report = compare(classifier(), change(classifier(), "conv1_b", (0,), 1.0), layers=False)
     assert [blob.blob for blob in report.blobs] == ["prob"]
-    assert report.onset is None
+    assert report.first_divergent is None
     assert not report.passed
 
 
@@ -98,7 +98,7 @@ def test_swapped_classes_flip_every_answer_between_them():
     assert (found.reference_top1, found.reference_top5) == (1, 1)
     assert found.candidate_top1 == found.agreement
     assert found.flips[0].picture.shape == (8, 8, 3)
-    assert report.onset.layer == "fc"
+    assert report.first_divergent.layer == "fc"
 
 
 def test_gates_fail_with_a_sentence_that_says_which():
@@ -133,8 +133,8 @@ def test_the_size_of_the_batch_changes_nothing(batch):
 def test_a_candidate_that_is_not_a_number_anywhere_fails():
     report = compare(classifier(), change(classifier(), "conv1_b", (3,), math.nan))
     assert not report.passed
-    assert report.onset.layer == "conv1"
-    assert report.onset.channel == 3
+    assert report.first_divergent.layer == "conv1"
+    assert report.first_divergent.channel == 3
     assert "not finite" in report.verdict
 
 

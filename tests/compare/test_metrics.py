@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cosine
 from sklearn.metrics import max_error, mean_absolute_error, mean_squared_error
 
-from bnfold.compare.metrics import BlobError, span
+from bnfold.compare.metrics import BlobError, figures, span
 
 
 def pair(seed=0, shape=(7, 5, 4, 3), noise=1e-3):
@@ -30,11 +30,11 @@ def test_the_figures_agree_with_scipy_and_scikit_learn():
     r, c = reference.ravel().astype(float), candidate.ravel().astype(float)
     assert error.max_abs == pytest.approx(max_error(r, c), rel=1e-12)
     assert error.sum_abs / error.compared == pytest.approx(mean_absolute_error(r, c), rel=1e-12)
-    assert error.sums.squared_error / r.size == pytest.approx(mean_squared_error(r, c), rel=1e-12)
-    assert error.sums.cosine == pytest.approx(1 - cosine(r, c), rel=1e-12)
-    assert error.sums.l2_rel == pytest.approx(np.linalg.norm(c - r) / np.linalg.norm(r), rel=1e-12)
-    assert error.sums.snr_db == pytest.approx(10 * np.log10(r.var() / mean_squared_error(r, c)), rel=1e-2)
-    assert error.sums.snr_db == pytest.approx(-20 * math.log10(error.sums.l2_rel), rel=1e-12)
+    assert error.squared_error / r.size == pytest.approx(mean_squared_error(r, c), rel=1e-12)
+    assert figures(error)["cosine"] == pytest.approx(1 - cosine(r, c), rel=1e-12)
+    assert figures(error)["l2_rel"] == pytest.approx(np.linalg.norm(c - r) / np.linalg.norm(r), rel=1e-12)
+    assert figures(error)["snr_db"] == pytest.approx(10 * np.log10(r.var() / mean_squared_error(r, c)), rel=1e-2)
+    assert figures(error)["snr_db"] == pytest.approx(-20 * math.log10(figures(error)["l2_rel"]), rel=1e-12)
     assert error.range == pytest.approx(np.ptp(r))
     assert error.sum_error / error.compared == pytest.approx((c - r).mean(), rel=1e-9)
 
@@ -49,7 +49,7 @@ def test_the_figures_do_not_depend_on_the_size_of_the_batch(batch):
         whole.above,
         whole.range,
     )
-    assert parts.sums.cosine == pytest.approx(whole.sums.cosine, rel=1e-14)
+    assert figures(parts)["cosine"] == pytest.approx(figures(whole)["cosine"], rel=1e-14)
     assert parts.histogram() == whole.histogram()
     assert [sample.max_abs for sample in same] == [sample.max_abs for sample in samples]
 
@@ -79,21 +79,21 @@ def test_the_largest_error_is_found_with_sample_channel_and_index():
 def test_equal_blobs_have_no_error_and_infinite_signal_to_noise():
     reference, _ = pair()
     error, samples = measure(reference, reference.copy())
-    assert (error.max_abs, error.sums.l2_rel, error.above, error.worst) == (0, 0, 0, None)
-    assert error.sums.snr_db == math.inf
-    assert error.sums.cosine == pytest.approx(1, rel=1e-15)
+    assert (error.max_abs, figures(error)["l2_rel"], error.above, error.worst) == (0, 0, 0, None)
+    assert figures(error)["snr_db"] == math.inf
+    assert figures(error)["cosine"] == pytest.approx(1, rel=1e-15)
     assert error.histogram().zero == reference.size
     assert error.worst_channel == (None, 0.0, 0.0)
-    assert samples[0].sums.cosine == pytest.approx(1)
+    assert samples[0].cosine == pytest.approx(1)
 
 
 def test_all_zeros_are_alike_and_unlike_anything_else():
     zeros, ones = np.zeros((2, 3)), np.ones((2, 3))
-    assert measure(zeros, zeros)[0].sums.cosine == 1
+    assert figures(measure(zeros, zeros)[0])["cosine"] == 1
     error, _ = measure(zeros, ones)
-    assert error.sums.cosine == 0
-    assert error.sums.l2_rel == math.inf
-    assert error.sums.snr_db == -math.inf
+    assert figures(error)["cosine"] == 0
+    assert figures(error)["l2_rel"] == math.inf
+    assert figures(error)["snr_db"] == -math.inf
     assert error.max_abs / error.range == 1
 
 
@@ -106,7 +106,7 @@ def test_values_that_are_not_finite_on_one_side_alone_are_an_infinite_error():
     assert (error.nan, error.partner_nan) == (0, 1)
     assert error.worst_channel == (1, math.inf, 1.0)
     assert samples[2].max_abs == math.inf > samples[1].max_abs
-    assert math.isfinite(error.sums.l2_rel)
+    assert math.isfinite(figures(error)["l2_rel"])
 
 
 def test_the_same_infinity_or_nan_on_both_sides_is_agreement():
@@ -135,8 +135,8 @@ def test_the_histogram_counts_every_value_once_and_gives_quantiles():
     assert histogram.counts[0] == 400
     assert histogram.counts[-1] == 100
     assert histogram.quantile(0.5) == 0
-    assert 1.1e-6 <= histogram.quantile(0.9) <= 1.1e-6 * 10**0.125
-    assert 2e-3 <= histogram.quantile(0.99) <= 2e-3 * 10**0.125
+    assert 1.1e-6 <= histogram.quantile(0.9) <= 1.1e-6 * 1.25
+    assert 2e-3 <= histogram.quantile(0.99) <= 2e-3 * 1.25
 
 
 def test_a_blob_without_a_sample_axis_counts_as_one():

@@ -42,7 +42,7 @@ def test_folding_a_sample_model_changes_no_answer(name):
     assert report.classifier.samples == 360
     assert report.classifier.reference_top1 == report.classifier.candidate_top1 > 0.99
     assert report.classifier.flips == ()
-    assert report.onset is None
+    assert report.first_divergent is None
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -55,8 +55,8 @@ def test_a_fault_in_any_layer_is_named_with_its_channel(name):
             # The middle of a kernel, since a corner of it may see nothing but padding.
             index = (int(random.integers(array.shape[0])), *(size // 2 for size in array.shape[1:]))
             report = compare(net, faulty(folded, layer.name, blob, index, 0.2))
-            assert report.onset is not None, (layer.name, blob)
-            assert (report.onset.layer, report.onset.channel) == (layer.name, index[0])
+            assert report.first_divergent is not None, (layer.name, blob)
+            assert (report.first_divergent.layer, report.first_divergent.channel) == (layer.name, index[0])
 
 
 def test_images_of_a_sample_model_are_prepared_as_its_prototxt_says():

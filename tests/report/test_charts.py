@@ -6,15 +6,19 @@ import math
 from dataclasses import replace
 
 import pytest
-from report.accounts import failed
+from report.runs import failed
 
-from bnfold.compare.records import DiffReport, Histogram
+from bnfold.compare.records import BlobDiff, DiffReport, Histogram
 from bnfold.report.charts import BAND, DepthChart, depth_chart, histogram_chart
+
+
+def changed(blob: BlobDiff, **figures: object) -> BlobDiff:
+    return replace(blob, figures={**blob.figures, **figures})
 
 
 def with_errors(*errors: float, tolerance: float = 1e-4) -> DiffReport:
     report = failed()
-    blobs = tuple(replace(report.blobs[0], max_rel=error, l2_rel=error / 2) for error in errors)
+    blobs = tuple(changed(report.blobs[0], max_rel=error, l2_rel=error / 2) for error in errors)
     return replace(report, blobs=blobs, tolerance=tolerance)
 
 
@@ -65,7 +69,8 @@ def test_a_point_says_its_blob_and_error_and_leads_to_its_row() -> None:
 
 
 def test_bars_are_as_high_as_their_counts_and_the_zeros_stand_apart() -> None:
-    blob = replace(failed().blobs[0], histogram=Histogram(30, -7.0, 0.5, (10, 0, 20)))
+    histogram = Histogram(30, (1.1e-7, 3.3e-7, 1.1e-6, 3.1e-6), (10, 0, 20))
+    blob = changed(failed().blobs[0], histogram=histogram)
     chart = histogram_chart(blob)
     assert [bar.zero for bar in chart.bars] == [True, False, False, False]
     tallest = chart.bars[0].height

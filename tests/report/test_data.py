@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from onnx_models import change, classifier
-from report.accounts import NASTY, account, failed, folding, renamed
+from report.runs import NASTY, failed, folding, renamed, run_report
 
 from bnfold.compare import records
 from bnfold.compare.comparison import compare
@@ -17,13 +17,13 @@ DOCUMENTATION = Path(__file__).parents[2] / "docs" / "report.md"
 
 
 def test_the_report_survives_json():
-    data = as_data(account(failed(), fold=folding()))
-    assert json.loads(as_json(account(failed(), fold=folding()))) == data
-    assert (data["schema"], data["version"]) == ("bnfold-report", 1)
+    data = as_data(run_report(failed(), fold=folding()))
+    assert json.loads(as_json(run_report(failed(), fold=folding()))) == data
+    assert (data["schema"], data["version"]) == ("bnfold-report", 2)
     assert data["passed"] is False
     comparison = data["comparisons"][0]
-    assert comparison["onset"]["layer"] == "conv1"
-    assert comparison["onset"]["channel"] == 4
+    assert comparison["first_divergent"]["layer"] == "conv1"
+    assert comparison["first_divergent"]["channel"] == 4
     assert {gate["name"]: gate["passed"] for gate in comparison["gates"]} == {
         "compared": True,
         "outputs": True,
@@ -37,7 +37,7 @@ def test_the_report_survives_json():
 
 def test_figures_are_those_of_the_records():
     report = failed()
-    comparison = as_data(account(report))["comparisons"][0]
+    comparison = as_data(run_report(report))["comparisons"][0]
     for blob, data in zip(report.blobs, comparison["blobs"], strict=True):
         assert data["max_abs"] == blob.max_abs
         assert data["histogram"]["zero"] + sum(data["histogram"]["counts"]) == blob.values
@@ -45,24 +45,31 @@ def test_figures_are_those_of_the_records():
 
 
 def test_what_is_not_finite_is_null():
-    data = as_data(account(compare(classifier(), change(classifier(), "conv1_b", (0,), math.nan))))
+    data = as_data(run_report(compare(classifier(), change(classifier(), "conv1_b", (0,), math.nan))))
     assert data["comparisons"][0]["blobs"][0]["max_abs"] is None
     assert data["comparisons"][0]["blobs"][0]["partner_nan"] > 0
-    equal = as_data(account(compare(classifier(), classifier())))
+    equal = as_data(run_report(compare(classifier(), classifier())))
     assert equal["comparisons"][0]["blobs"][0]["snr_db"] is None
     json.dumps(data, allow_nan=False)
 
 
 def test_names_are_kept_as_they_are():
-    data = as_data(account(renamed()))
+    data = as_data(run_report(renamed()))
     assert NASTY in [blob["blob"] for blob in data["comparisons"][0]["blobs"]]
 
 
 @pytest.mark.skipif(not DOCUMENTATION.exists(), reason="the documentation is not beside the tests")
 def test_every_key_is_documented():
     words = DOCUMENTATION.read_text()
-    keys = set(_keys(as_data(account(failed(), fold=folding()))))
-    shapes = [records.DetectorDiff, records.Stray, records.Box, records.Onset, records.LayerRange, records.Flip]
+    keys = set(_keys(as_data(run_report(failed(), fold=folding()))))
+    shapes = [
+        records.DetectorDiff,
+        records.Stray,
+        records.Box,
+        records.FirstDivergent,
+        records.LayerRange,
+        records.Flip,
+    ]
     keys |= {field.name for shape in shapes for field in dataclasses.fields(shape)} - {"picture"}
     assert {key for key in keys if f"`{key}`" not in words} == set()
 

@@ -3,19 +3,21 @@
 import re
 
 from onnx_models import classifier
-from report.accounts import NASTY, account, failed, folding, renamed
+from report.runs import NASTY, failed, folding, renamed, run_report
 
 from bnfold.compare.comparison import compare
 from bnfold.report.markdown import as_markdown, escape
 
 
 def test_the_verdict_is_the_headline():
-    assert as_markdown(account(failed())).startswith("### ❌ bnfold: The networks differ")
-    assert as_markdown(account(compare(classifier(), classifier()))).startswith("### ✅ bnfold: The networks compute")
+    assert as_markdown(run_report(failed())).startswith("### ❌ bnfold: The networks differ")
+    assert as_markdown(run_report(compare(classifier(), classifier()))).startswith(
+        "### ✅ bnfold: The networks compute"
+    )
 
 
 def test_gates_fault_answers_and_folding_are_told():
-    said = as_markdown(account(failed(), fold=folding()))
+    said = as_markdown(run_report(failed(), fold=folding()))
     assert "- ❌ **min-agreement**" in said
     assert "First out of line: layer **conv1**, channel 4" in said
     assert "| top-1 |" in said
@@ -26,14 +28,14 @@ def test_gates_fault_answers_and_folding_are_told():
 def test_every_row_of_a_table_has_as_many_cells_as_its_head():
     for report in (failed(), renamed()):
         width = 0
-        for line in as_markdown(account(report, fold=folding())).splitlines():
+        for line in as_markdown(run_report(report, fold=folding())).splitlines():
             cells = len(re.findall(r"(?<!\\)\|", line))
             width = 0 if not line.startswith("|") else width or cells
             assert cells == width
 
 
 def test_names_are_escaped_and_mention_nobody():
-    said = as_markdown(account(renamed()))
+    said = as_markdown(run_report(renamed()))
     assert escape(NASTY) in said
     assert "<script>" not in said
     assert escape("conv1@bn1") == "conv1@bn1"
@@ -41,5 +43,5 @@ def test_names_are_escaped_and_mention_nobody():
 
 
 def test_rows_are_limited_and_the_rest_is_counted():
-    said = as_markdown(account(failed()), rows=3)
+    said = as_markdown(run_report(failed()), rows=3)
     assert "... and 4 more." in said

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from report.accounts import NASTY, account, failed, folding, renamed
 from report.chromium import browser
+from report.runs import NASTY, failed, folding, renamed, run_report
 
 from bnfold.report.html import as_html
 
@@ -20,7 +20,7 @@ def chromium():
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(as_html(account(failed(), renamed(), fold=folding())), encoding="utf-8")
+    path.write_text(as_html(run_report(failed(), renamed(), fold=folding())), encoding="utf-8")
     return path
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import bnfold
-from bnfold.report.account import Comparison
+from bnfold.compare.records import RunReport
 from bnfold.report.html import as_html
 from bnfold.report.layout import place
 from bnfold.report.picture import changes, legend
@@ -71,7 +71,7 @@ def test_a_larger_network_shows_each_kind_of_change_once():
 
 def test_the_pictures_are_in_the_page():
     net, result = folded("digits_train_test")
-    page = as_html(Comparison((bnfold.compare(net, result.net),), net, result.net, result.report))
+    page = as_html(RunReport(net, result.net, result.report, (), (), (bnfold.compare(net, result.net),)))
     assert page.count('class="node gone"') == len(net.layers) - len(result.net.layers) + 1  # one in the legend
     assert "<title>bn1 (BatchNorm)</title>" in page
 
@@ -80,7 +80,7 @@ def test_equal_reports_are_equal_pages():
     pages = []
     for _ in range(2):
         net, result = folded("digits_train_test")
-        pages.append(as_html(Comparison((bnfold.compare(net, result.net),), net, result.net, result.report)))
+        pages.append(as_html(RunReport(net, result.net, result.report, (), (), (bnfold.compare(net, result.net),))))
     assert pages[0] == pages[1]
 
 

@@ -1,13 +1,13 @@
 """The terminal rendering: what it must say, and that names are never markup."""
 
-from report.accounts import NASTY, account, failed, folding, renamed
+from report.runs import NASTY, failed, folding, renamed, run_report
 
 from bnfold.algebra.records import FoldReport, Kept
 from bnfold.report.text import as_text, plain
 
 
 def text(*proofs, fold=None, width=200):
-    return plain([as_text(account(*proofs, fold=fold))], width)
+    return plain([as_text(run_report(*proofs, fold=fold))], width)
 
 
 def test_a_fault_is_shown_with_layer_channel_gates_and_verdict():
@@ -43,7 +43,7 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is():
 
 def test_a_long_table_stops_and_says_so():
     report = failed()
-    said = plain([as_text(account(report), rows=2)], 200)
+    said = plain([as_text(run_report(report), rows=2)], 200)
     assert "and 4 more blobs that differ less" in said
 
 

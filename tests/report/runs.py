@@ -1,4 +1,4 @@
-"""Accounts that the tests of the renderings share."""
+"""Runs that the tests of the renderings share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from onnx_models import change, classifier
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged
 from bnfold.compare.comparison import compare
-from bnfold.compare.records import DiffReport
-from bnfold.report.account import Comparison
+from bnfold.compare.records import DiffReport, RunReport
 
 NASTY = "<script>alert('x')</script> [red]&amp;| \N{GREEK SMALL LETTER BETA}"
 
@@ -50,5 +49,5 @@ def folding() -> FoldReport:
     )
 
 
-def account(*proofs: DiffReport, fold: FoldReport | None = None) -> Comparison:
-    return Comparison(proofs or (failed(),), fold=fold)
+def run_report(*proofs: DiffReport, fold: FoldReport | None = None) -> RunReport:
+    return RunReport(proofs=proofs or (failed(),), fold=fold)

@@ -14,7 +14,7 @@ VALUE = 4  # bytes
 LIVE = 3  # blobs of the largest size that are in memory at once, where not all are kept
 
 
-def require_room(net: Net, layers: bool) -> None:
+def check_memory(net: Net, layers: bool) -> None:
     """Refuse a comparison whose blobs would not fit into the memory that is free.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from bnfold.compare.models import Writer
-from bnfold.compare.records import BlobDiff, Onset
+from bnfold.compare.records import BlobDiff, FirstDivergent
 
 FLOOR = 1e-6  # relative errors below are float32 rounding: 2^-23 = 1.2e-7, summed over a few hundred terms
 AMPLIFIED = 1e-4  # likewise behind a layer without weights: Softmax makes 1e-4 of one class out of 1e-6 of another
@@ -13,9 +13,9 @@ GROWTH = 10.0  # rounding grows by about the square root of the depth, never ten
 ALONE = 0.9  # share of the squared error that one channel must carry to be named
 
 
-def find_onset(
+def first_divergent_layer(
     blobs: Sequence[BlobDiff], writers: Mapping[str, Writer], reads: Mapping[str, Sequence[str]]
-) -> Onset | None:
+) -> FirstDivergent | None:
     """The first blob with `error > 10 * max(error of what its layer reads, 1e-6)`; 1e-4 behind layers without weights.
 
     Args:
@@ -39,7 +39,7 @@ def find_onset(
             weighted = [writers[tensor].layer for tensor in between if writers[tensor].weighted]
             layer = weighted[0] if weighted else writers[blob.partner].layer
             channel = blob.channel if blob.channel_share > ALONE else None
-            return Onset(layer, blob.blob, channel, before, blob.channel_rel, suspects)
+            return FirstDivergent(layer, blob.blob, channel, before, blob.channel_rel, suspects)
     return None
 
 

@@ -1,0 +1,47 @@
+"""How two parts of a measurement become one: each field of a record says its rule, and merging applies it.
+
+    nan: int = field(default=0, metadata=BY_SUM)
+    low: float = field(default=math.inf, metadata=BY_MIN)
+
+Merging is exact for counts, extremes and places, in any order. Sums of floats round, so whoever wants equal bytes
+merges equal parts in an equal order.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+Record = TypeVar("Record")
+Rule = Callable[[Any, Any], Any]
+
+
+def rule(merging: Rule) -> Mapping[str, Rule]:
+    """The metadata of a field whose values in two parts, the earlier one first, `merging` puts together."""
+    return {"merge": merging}
+
+
+def merge(first: Record, second: Record) -> Record:
+    """The first part with the second one taken in; fields without a rule stay as they are.
+
+    Args:
+        first: changed.
+        second: the later part; unchanged.
+    """
+    for known in fields(first):  # type: ignore[arg-type]
+        merging = known.metadata.get("merge")
+        if merging is not None:
+            setattr(first, known.name, merging(getattr(first, known.name), getattr(second, known.name)))
+    return first
+
+
+def by_name(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Records of one name are merged."""
+    return {**first, **{name: merge(first[name], part) if name in first else part for name, part in second.items()}}
+
+
+BY_SUM, BY_MIN, BY_MAX = rule(operator.add), rule(min), rule(max)
+BY_NAME = rule(by_name)
+FIRST = rule(lambda first, second: first or second)

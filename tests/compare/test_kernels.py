@@ -1,0 +1,128 @@
+"""The pass over a pair of blobs, against the dozen passes in float64 that it replaced, on hostile values, too."""
+
+import math
+
+import array_api_strict
+import numpy as np
+import pytest
+from compare import oracle
+
+from bnfold.compare import kernels
+from bnfold.compare.kernels import BINS, bin_edge
+from bnfold.compare.metrics import BlobError, figures
+
+SHAPES = [(3, 5, 4, 3), (2, 1, 1, 1), (2, 70, 7, 7), (1, 3, 130, 131), (4, 1000), (1, 40_000), (2, 2, 3), (5,), ()]
+SUMS = ("sum_abs", "sum_error", "squared_error", "squared_reference", "squared_candidate", "product")
+COUNTS = ("values", "compared", "above", "nan", "inf", "partner_nan", "partner_inf", "zero")
+ENDS = ("low", "high", "partner_low", "partner_high")
+
+
+def noise(random, shape, kind=np.float32):
+    reference = np.asarray(random.normal(size=shape) * 10.0 ** random.integers(-3, 4), kind)
+    return reference, np.asarray(reference + 10.0 ** -random.integers(2, 7) * random.normal(size=shape), kind)
+
+
+def rectified(random, shape, kind=np.float32):
+    reference, candidate = noise(random, shape, kind)
+    return np.maximum(reference, 0), np.maximum(candidate, 0)
+
+
+def hostile(random, shape, kind=np.float32):
+    """Everything that a float can be, anywhere, on either side."""
+    words = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-40, 1e-38, 3e38, -3e38, math.inf, -math.inf, math.nan, 1e-20, 7.0, 1e6]
+    sides = [np.asarray(random.choice(words, size=shape), kind) for _ in range(2)]
+    same = random.random(shape) < 0.5
+    return sides[0], np.asarray(np.where(same, sides[0], sides[1]), kind)
+
+
+def unlike(random, shape, kind=np.float32):
+    return np.asarray(random.normal(size=shape), kind), np.asarray(random.normal(size=shape), kind)
+
+
+def tiny(random, shape, kind=np.float32):
+    """Probabilities far below the smallest bin."""
+    reference = np.asarray(10.0 ** random.uniform(-40, 0, shape), kind)
+    return reference, np.asarray(reference * (1 + 1e-5 * random.normal(size=shape)), kind)
+
+
+def broken(random, shape, kind=np.float32):
+    """One value in a thousand is NaN on one side."""
+    reference, candidate = noise(random, shape, kind)
+    return reference, np.where(random.random(shape) < 1e-3, np.asarray(np.nan, kind), candidate)
+
+
+DATA = [noise, rectified, hostile, unlike, tiny, broken]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the oracle's own, where squares overflow
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("data", DATA, ids=lambda data: data.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_one_pass_finds_what_a_dozen_found(shape, data, kind):
+    random = np.random.default_rng([len(shape), math.prod(shape), DATA.index(data)])
+    ours, theirs = BlobError(1e-3), oracle.BlobError(1e-3)
+    for batch in range(2):
+        with np.errstate(all="ignore"):
+            pair = data(random, shape, kind)
+        mine, other = (error.add(*pair, batch * 10) for error in (ours, theirs))
+        assert [(one.max_abs, one.max_rel) for one in mine] == [(one.max_abs, one.max_rel) for one in other]
+        for one, two in zip(mine, other, strict=True):
+            assert one.l2_rel == pytest.approx(two.sums.l2_rel, rel=1e-12, nan_ok=True)
+            assert one.cosine == pytest.approx(two.sums.cosine, rel=1e-12, nan_ok=True)
+    assert {name: getattr(ours, name) for name in COUNTS} == {name: getattr(theirs, name) for name in COUNTS}
+    assert {name: getattr(ours, name) for name in ENDS} == {name: getattr(theirs, name) for name in ENDS}
+    assert (ours.max_abs, ours.worst) == (theirs.max_abs, theirs.worst)
+    assert ours.worst_channel[0] == theirs.worst_channel[0]
+    assert ours.worst_channel[1:] == pytest.approx(theirs.worst_channel[1:], rel=1e-12)
+    assert int(ours.bins.sum()) + ours.zero == ours.compared
+    assert ours.sum_abs == pytest.approx(theirs.sum_abs, rel=1e-12, nan_ok=True)
+    # A sum with both signs may cancel, and is as exact as what cancels.
+    assert ours.sum_error == pytest.approx(theirs.sum_error, rel=1e-12, abs=1e-15 * ours.sum_abs, nan_ok=True)
+    sums = theirs.sums
+    assert figures(ours)["l2_rel"] == pytest.approx(sums.l2_rel, rel=1e-12, nan_ok=True)
+    assert figures(ours)["cosine"] == pytest.approx(sums.cosine, rel=1e-12, nan_ok=True)
+    assert figures(ours)["snr_db"] == pytest.approx(sums.snr_db, rel=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_every_error_is_counted_in_the_bin_between_whose_edges_it_lies(kind):
+    random = np.random.default_rng(5)
+    errors = np.asarray(10.0 ** random.uniform(-20, 9, 100_001), kind)
+    error = BlobError(1.0)
+    error.add(np.zeros_like(errors), errors)
+    edges = [bin_edge(index) for index in range(BINS + 1)]
+    edges[0], edges[-1] = 0.0, math.inf
+    assert error.bins.tolist() == np.histogram(errors.astype(np.float32), edges)[0].tolist()
+
+
+def test_an_error_at_an_edge_is_in_the_bin_above():
+    edges = np.array([bin_edge(index) for index in range(BINS)], np.float32)[None]
+    error = BlobError(1.0)
+    error.add(np.zeros_like(edges), edges)
+    assert error.bins.tolist() == [1] * BINS
+
+
+@pytest.mark.parametrize("data", DATA, ids=lambda data: data.__name__)
+def test_another_library_of_the_array_api_finds_the_same(data):
+    random = np.random.default_rng(8)
+    with np.errstate(all="ignore"):
+        pair = data(random, (2, 6, 9, 5))
+        host, strict = BlobError(1e-3), BlobError(1e-3)
+        host.add(*pair)
+        strict.add(*(array_api_strict.asarray(side) for side in pair))
+    ours, theirs = figures(host), figures(strict)
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        if isinstance(value, float):
+            assert theirs[name] == pytest.approx(value, rel=1e-12, nan_ok=True), name
+        else:
+            assert theirs[name] == value, name
+
+
+def test_long_rows_are_cut_so_that_no_dot_product_is_shared_among_threads():
+    cuts = list(kernels._blocks(kernels.backend_of(np.zeros(1)), 2, 3, 50_000))
+    assert max(cut[2].stop - cut[2].start for cut in cuts) <= kernels.ROW
+    seen = np.zeros((2, 3, 50_000), np.int8)
+    for cut in cuts:
+        seen[cut] += 1
+    assert (seen == 1).all()

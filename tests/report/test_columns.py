@@ -1,0 +1,50 @@
+"""The one table of metrics, which every rendering and the documentation read."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from report.runs import failed, run_report
+
+from bnfold.compare import metrics
+from bnfold.compare.metrics import EVERYWHERE, METRICS, Metric
+from bnfold.report import columns, markdown, text
+from bnfold.report.data import as_data
+from bnfold.report.html import as_html
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "report.md"
+
+
+@pytest.mark.skipif(not DOCUMENTATION.exists(), reason="the documentation is not beside the tests")
+def test_the_documentation_has_the_table_as_it_is():
+    assert columns.documentation() in DOCUMENTATION.read_text(encoding="utf-8")
+
+
+def test_a_row_of_the_table_is_all_that_a_new_metric_needs(monkeypatch):
+    row = Metric("rms", "root of squares", "`sqrt(mean e^2)`", lambda e: e.squared_error**0.5, "small", EVERYWHERE)
+    monkeypatch.setattr(metrics, "METRICS", (*METRICS, row))
+    monkeypatch.setattr(columns, "METRICS", (*METRICS, row))
+    run = run_report(failed())
+    worst = max(run.proofs[0].outputs, key=lambda blob: blob.rms)
+    assert worst.rms > 0
+    said = f"{worst.rms:.1e}"
+    table = text.plain([text.as_text(run)], 300)
+    for shown in (markdown.as_markdown(run), table, as_html(run)):
+        assert "root of squares" in shown
+        assert said in shown
+    blobs = {blob["blob"]: blob for blob in as_data(run)["comparisons"][0]["blobs"]}
+    assert blobs[worst.blob]["rms"] == worst.rms
+    assert "| `rms` | root of squares | `sqrt(mean e^2)` |" in columns.documentation()
+
+
+def test_a_column_that_says_nothing_is_left_out():
+    (report,) = run_report(failed()).proofs
+    assert "NaN ref" not in [metric.heading for metric in columns.columns("page", report.blobs)]
+    strange = dataclasses.replace(report.blobs[0], figures={**report.blobs[0].figures, "nan": 3})
+    assert "NaN ref" in [metric.heading for metric in columns.columns("page", [strange])]
+
+
+def test_what_is_no_metric_is_no_attribute_of_a_blob():
+    blob = failed().blobs[0]
+    with pytest.raises(AttributeError, match="a compared blob has no 'max_abz'"):
+        _ = blob.max_abz
