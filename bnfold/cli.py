@@ -95,8 +95,9 @@ shape_options = options(
 reading_options = options(
     shape_options,
     click.option(
-        "--ignore-unknown-fields", is_flag=True, help="Go on where the prototxt sets a field that no Caffe has."
+        "--ignore-unknown-fields", is_flag=True, help="Go on without the fields that no Caffe has, whatever they mean."
     ),
+    click.option("--strict-fields", is_flag=True, help="Stop at every field that no Caffe has."),
     click.option(
         "--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; may be repeated."
     ),
@@ -432,6 +433,7 @@ def _read_options(given: dict[str, Any]) -> ReadOptions:
         input_shapes=dict(given["input_shapes"]) or None,
         batch=given["batch"],
         ignore_unknown_fields=given["ignore_unknown_fields"],
+        strict_fields=given["strict_fields"],
         stages=given["stages"],
         level=given["level"],
         batchnorm_layout=given["batchnorm_layout"],

@@ -97,6 +97,7 @@ class Source:
         blobs: likewise for the weights.
         text: the layer's own text in a V2 prototxt, from `layer` to its closing brace; None when it was upgraded.
         record: where the layer stands in the caffemodel; None when the caffemodel has not got it.
+        unsaid: the file says more of it than `param`: a field or a word that no dialect has.
     """
 
     bottoms: tuple[str, ...]
@@ -105,6 +106,7 @@ class Source:
     blobs: Blobs
     text: str | None = None
     record: Record | None = None
+    unsaid: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)

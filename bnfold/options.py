@@ -29,7 +29,9 @@ class ReadOptions:
     Attributes:
         input_shapes: input -> shape, where the file does not say it or says another.
         batch: the first dimension of every input.
-        ignore_unknown_fields: go on where a field of no dialect is set, and say so in `Net.notes`.
+        ignore_unknown_fields: go on without each field that no dialect has, and say so in `Net.notes`. Otherwise such
+            a field is passed over only where it means nothing at inference, and its layer is opaque elsewhere.
+        strict_fields: stop at each field that no dialect has.
         guess_shapes: take 1x3x224x224, or another usual size that fits, for an input whose shape nothing says, and
             say so in `Net.notes`.
         stages: of the net's state, beside those that the file names, for the rules of layers that ask for them.
@@ -42,6 +44,7 @@ class ReadOptions:
     input_shapes: Mapping[str, Sequence[int]] | None = None
     batch: int | None = None
     ignore_unknown_fields: bool = False
+    strict_fields: bool = False
     guess_shapes: bool = False
     stages: Iterable[str] = ()
     level: int | None = None

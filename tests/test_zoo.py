@@ -214,7 +214,6 @@ def test_assumed_global_statistics_fold_to_what_caffe_computes_with_them(tmp_pat
 PROTOTXTS = sorted(path.stem for path in ZOO.glob("prototxt/*.prototxt"))
 
 REFUSED = {
-    "enet_train_encoder": "13:5: unknown field 'label_divide_factor' of DenseImageDataParameter",
     "googlenet_bn_lim0606_deploy": "3102:1: `layers` \\(V1\\) in a file with 300 `layer`",
     "intel_resnet50_int8": "computes in integers",
     "pvanet_train": "reads 'rois', which only layer 'roi-data' makes, and that one is not in the TEST net",

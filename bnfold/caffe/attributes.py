@@ -70,7 +70,9 @@ def _in_text(layer: Layer) -> dict[str, Any]:
     values: dict[str, list[Any]] = {}
     for whole in text.fields():
         for field in text.fields(whole.at, whole.stop) if whole.opener == "{" else ():
-            if field.name.endswith("_param") and field.name not in known and field.opener in ("{", "<"):
+            # Of a layer with unknown fields they may stand among known ones.
+            foreign = field.name not in known or layer.opaque
+            if foreign and field.name.endswith("_param") and field.opener in ("{", "<"):
                 _collect(text, field, field.name, values)
     return {name: found[0] if len(found) == 1 else _of_one_kind(found) for name, found in values.items()}
 

@@ -49,6 +49,7 @@ def is_known(kind: str) -> bool:
 KERNELS = frozenset(kind for kind, row in LAYERS.items() if row.kernel)
 """Types whose first blob is a kernel, with as many dimensions as it says."""
 
+
 LEARNED = frozenset(kind for kind, row in LAYERS.items() if row.blobs)
 """Layers that learn make predictions, never labels."""
 

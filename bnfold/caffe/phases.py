@@ -47,14 +47,14 @@ MOST_STATES = 10  # that are tried and named
 
 def decided(layer: Upgraded) -> Upgraded:
     """A layer that is in, without its rules: in its message and in its text."""
-    param, text = layer
+    param, text, _ = layer
     if not param.include and not param.exclude:
         return layer
     ruleless = LayerParameter()
     ruleless.CopyFrom(param)
     for name in RULES:
         ruleless.ClearField(name)
-    return Upgraded(ruleless, without_fields(text, RULES) if text else text)
+    return layer._replace(param=ruleless, text=without_fields(text, RULES) if text else text)
 
 
 def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> Iterator[str]:

@@ -65,7 +65,9 @@ def load(
         document = read_net(carrier := read_weights(path))
         files = [read_weights(one) for one in _paths(caffemodel)] or [carrier]
     else:
-        document = read_prototxt(path, ignore_unknown_fields=options.ignore_unknown_fields)
+        document = read_prototxt(
+            path, ignore_unknown_fields=options.ignore_unknown_fields, strict_fields=options.strict_fields
+        )
         files = [read_weights(one) for one in _paths(caffemodel)]
     return build(document, files, options=options)
 
@@ -157,7 +159,7 @@ def _at_test(
     made = {top for index in present for top in layers[index].param.top}
     missing = {bottom for index in present for bottom in layers[index].param.bottom} - made
     notes = []
-    for index, (param, _) in enumerate(layers):
+    for index, (param, _, _) in enumerate(layers):
         wanted = index not in present and not missing.isdisjoint(param.top) and made.isdisjoint(param.top)
         if wanted and kinds.is_data(param.type, len(param.bottom), len(param.top)):
             present.add(index)
@@ -173,7 +175,7 @@ def _at_test(
 def _misspelt(layers: Sequence[Upgraded]) -> list[str]:
     """A sentence for each type that nobody knows and that is close to one that is known."""
     unknown: dict[str, list[str]] = {}
-    for param, _ in layers:
+    for param, _, _ in layers:
         if not kinds.is_known(param.type):
             unknown.setdefault(param.type, []).append(param.name)
     guesses, notes = Guesses(), []
@@ -185,20 +187,22 @@ def _misspelt(layers: Sequence[Upgraded]) -> list[str]:
 
 
 def _mark_opaque(layers: Sequence[Layer]) -> list[str]:
-    """Note in each layer why its parameters are not understood, and say it."""
-    notes = []
+    """Note in each layer why its parameters are not understood, and say each reason once."""
+    alike: dict[tuple[str, str], list[Layer]] = {}
     for layer in layers:
         layer.opaque = layer.opaque or unread_fields(layer)
         if layer.opaque:
-            notes.append(
-                f"{layer}: {layer.opaque}; it is left as it is, nothing folds through it, and ONNX has no form"
-            )
-    return notes
+            alike.setdefault((layer.type, layer.opaque), []).append(layer)
+    return [
+        f"{few[0]}{f' and {len(few) - 1:,} more' if len(few) > 1 else ''}: {why}; "
+        "left as it is: nothing folds through it, and it has no ONNX form"
+        for (_, why), few in alike.items()
+    ]
 
 
 def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
     for field, whose in (("quantization_param", "Intel's"), ("fixed_param", "Vitis'")):
-        quantised = [param for param, _ in layers if param.HasField(field) and kinds.is_known(param.type)]
+        quantised = [param for param, _, _ in layers if param.HasField(field) and kinds.is_known(param.type)]
         if quantised:
             first = quantised[0]
             raise UnsupportedError(

@@ -5,8 +5,14 @@ looked at field by field to find out what is meant: fields that no dialect has, 
 twice. Caffe stops at each; so do we, with place and guess, except that
 
 - a layer of an unknown *type* may have whatever it likes: it stays opaque and is written back as it was;
-- a singular field given twice counts as given last (protobuf's own rule for merging), and a note says so;
-- `ignore_unknown_fields` drops unknown fields, and a note says so.
+- an unknown field that means nothing at inference (in data layers, losses, metrics, fillers and `param {}`) is passed
+  over, and any other one makes its layer opaque, as an unknown type does: what it computes is not known;
+- but a slip of the pen (`kernal_size`) stops, with the guess; `strict_fields` stops at all of them;
+- a singular field given twice counts as given last (protobuf's own rule for merging);
+- `ignore_unknown_fields` drops unknown fields and reads on;
+- V1 layers of forks may have types and parameters that only V2 knows.
+
+Notes say each of these.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,7 +30,7 @@ from google.protobuf import text_format
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.guesses import Guesses
-from bnfold.caffe.kinds import is_known
+from bnfold.caffe.kinds import is_known, is_metric, loss
 from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Field, Prototxt
@@ -34,6 +41,7 @@ from bnfold.io.mapping import read_file
 Descriptor: TypeAlias = Any
 
 NET: Descriptor = caffe_pb2.NetParameter.DESCRIPTOR
+LAYER: Descriptor = caffe_pb2.LayerParameter.DESCRIPTOR
 V1: Descriptor = caffe_pb2.V1LayerParameter.DESCRIPTOR
 # Fields of a solver, by which a file is known to be one.
 SOLVER_NETS = ("net_param", "test_net_param", "train_net_param")
@@ -46,6 +54,21 @@ _SHOWN = 5
 
 
 @dataclass(slots=True)
+class Foreign:
+    """What a text says that no message can hold; layers are numbered as they stand in the text, of one version.
+
+    Attributes:
+        opaque: layer -> the field or word of it that no dialect has, where that may change what it computes.
+        types: V1 layer -> its type, where V1 has no such word.
+        params: V1 layer -> its parameters that only V2 has.
+    """
+
+    opaque: dict[int, str] = field(default_factory=dict)
+    types: dict[int, str] = field(default_factory=dict)
+    params: dict[int, caffe_pb2.LayerParameter] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Document:
     """A prototxt as it was read, before any upgrade.
 
@@ -54,29 +77,36 @@ class Document:
         layout: the text behind the message.
         notes: sentences on what was read with leniency.
         file: the prototxt, None when it came from memory.
+        foreign: what the message has no place for.
     """
 
     net: caffe_pb2.NetParameter
     layout: Layout = field(default_factory=Layout)
     notes: list[str] = field(default_factory=list)
     file: Path | None = None
+    foreign: Foreign = field(default_factory=Foreign)
 
 
-def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Document:
+def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False, strict_fields: bool = False) -> Document:
     """Read a prototxt file; see `parse_prototxt`. Raises ParseError also when the file cannot be read."""
     content = read_file(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ParseError("has more than 1 GiB, as no prototxt has", path)
-    return parse_prototxt(decode(content, path), path, ignore_unknown_fields=ignore_unknown_fields)
+    return parse_prototxt(
+        decode(content, path), path, ignore_unknown_fields=ignore_unknown_fields, strict_fields=strict_fields
+    )
 
 
-def parse_prototxt(text: str, file: Path | None = None, *, ignore_unknown_fields: bool = False) -> Document:
+def parse_prototxt(
+    text: str, file: Path | None = None, *, ignore_unknown_fields: bool = False, strict_fields: bool = False
+) -> Document:
     """Parse the text of a net of any version, or of a solver that holds one in `net_param`.
 
     Args:
         text: what `decode` made of the file.
         file: for messages.
-        ignore_unknown_fields: drop fields that no dialect has, with a note, instead of stopping there.
+        ignore_unknown_fields: drop fields that no dialect has, with a note, wherever they are.
+        strict_fields: stop at each of them.
 
     Raises:
         ParseError: with line and column.
@@ -96,8 +126,9 @@ def parse_prototxt(text: str, file: Path | None = None, *, ignore_unknown_fields
     try:
         document.net = parse_net(body, fields)
     except (text_format.ParseError, RecursionError, ValueError):
-        reader = _Diagnosis(prototxt, fields, ignore_unknown_fields)
+        reader = _Diagnosis(prototxt, fields, ignore_unknown_fields, strict_fields)
         document.net, document.notes = reader.parse(body)
+        document.foreign = reader.foreign
         if not document.net.layer and not document.net.layers:
             raise ParseError("has no layers left without what was ignored, so it is not a network", file) from None
     document.layout = read_layout(prototxt, fields, at, end)
@@ -175,6 +206,15 @@ def _refuse_two_versions(prototxt: Prototxt, fields: list[Field]) -> None:
         )
 
 
+class _Weight(Enum):
+    """What is to be done about a finding."""
+
+    IDLE = auto()  # it means nothing at inference: read on, and say so
+    OPAQUE = auto()  # nobody knows what its layer computes
+    STOP = auto()  # unless unknown fields are to be ignored
+    FATAL = auto()
+
+
 @dataclass(slots=True)
 class _Finding:
     """Something that protobuf's parser would stop at."""
@@ -182,37 +222,49 @@ class _Finding:
     found: Field
     layer: str
     problem: str
-    ignorable: bool = False
+    weight: _Weight
 
 
 class _Diagnosis:
     """Finds out why a text does not parse, and parses it with what may be dropped taken out."""
 
-    def __init__(self, prototxt: Prototxt, fields: list[Field], ignore_unknown_fields: bool) -> None:
-        self.prototxt, self.fields, self.ignore = prototxt, fields, ignore_unknown_fields
+    def __init__(self, prototxt: Prototxt, fields: list[Field], ignore_unknown_fields: bool, strict: bool) -> None:
+        self.prototxt, self.fields, self.ignore, self.strict = prototxt, fields, ignore_unknown_fields, strict
         self.notes: list[str] = []
         self.guesses = Guesses()
         self.dropped: list[tuple[int, int]] = []
+        self.foreign = Foreign()
+        self.moved: list[tuple[int, Field]] = []
+        # Layers in a list are not told apart here.
+        self.has_lists = any(found.opener == "[" for found in fields if found.name in ("layer", "layers"))
 
     def parse(self, body: str) -> tuple[caffe_pb2.NetParameter, list[str]]:
         """The message and the notes. Raises ParseError."""
         findings: list[_Finding] = []
+        number = 0
         for found in self.fields:
             if found.name in ("layer", "layers"):
-                findings += self._in_layer(found)
+                for finding in self._in_layer(found, number):
+                    findings.append(finding)
+                    if finding.weight is _Weight.OPAQUE:
+                        self.foreign.opaque.setdefault(number, finding.problem)
+                number += 1
             else:
-                findings += self._in_field(found, NET, "the net")
-        fatal = [finding for finding in findings if not (self.ignore and finding.ignorable)]
-        if fatal:
-            raise self._error(fatal)
-        for finding in findings:
-            line, column = self.prototxt.place(finding.found.begin)
-            self.notes.append(f"line {line}, column {column}: ignored {finding.problem} in {finding.layer}")
-            self.dropped.append((finding.found.begin, finding.found.end))
+                findings += self._in_field(found, NET, "the net", _Weight.STOP)
+        if any(self._stops(finding) for finding in findings):
+            raise self._error([finding for finding in findings if self.strict or finding.weight is not _Weight.IDLE])
+        if self.ignore:
+            self.foreign.opaque.clear()
+        self._note(findings)
+        self.dropped += [(finding.found.begin, finding.found.end) for finding in findings]
         net = caffe_pb2.NetParameter()
+        body = _blank(body, self.dropped)
         try:
+            for owner, found in self.moved:
+                param = self.foreign.params.setdefault(owner, caffe_pb2.LayerParameter())
+                text_format.Merge(body[found.begin : found.end], param)
             # Merge differs from Parse in one thing: a singular field may come twice.
-            text_format.Merge(_blank(body, self.dropped), net)
+            text_format.Merge(_blank(body, [(found.begin, found.end) for _, found in self.moved]), net)
         except text_format.ParseError as error:
             # It may quote a line of any length, and it begins with the place.
             message = re.sub(r"^[\d:]+ *:? *", "", str(error))[:MAX_QUOTED].replace("bnfold.caffe.", "")
@@ -221,7 +273,24 @@ class _Diagnosis:
             raise ParseError(f"cannot be read: {error}", self.prototxt.file) from None
         return net, self.notes
 
-    def _in_layer(self, layer: Field) -> Iterator[_Finding]:
+    def _stops(self, finding: _Finding) -> bool:
+        if finding.weight is _Weight.FATAL:
+            return True
+        return not self.ignore and (self.strict or finding.weight is _Weight.STOP)
+
+    def _note(self, findings: list[_Finding]) -> None:
+        """One sentence for each field that is passed over, with the layers that have it."""
+        said: dict[str, list[_Finding]] = {}
+        for finding in findings:
+            if self.ignore or finding.weight is _Weight.IDLE:
+                said.setdefault(finding.problem, []).append(finding)
+        for problem, alike in said.items():
+            line, column = self.prototxt.place(alike[0].found.begin)
+            more = f" and {len(alike) - 1:,} more" if len(alike) > 1 else ""
+            why = "" if self.ignore else ": it means nothing at inference"
+            self.notes.append(f"line {line}, column {column}: ignored {problem} in {alike[0].layer}{more}{why}")
+
+    def _in_layer(self, layer: Field, number: int) -> Iterator[_Finding]:
         if layer.opener == "[":
             return
         fields = list(self.prototxt.fields(layer.at, layer.stop)) if layer.opener else []
@@ -229,40 +298,69 @@ class _Diagnosis:
         name, kind = values.get("name", ""), values.get("type", "")
         who = f"layer '{name}' ({kind})"
         old = layer.name == "layers"
-        message: Descriptor = V1 if old else caffe_pb2.LayerParameter.DESCRIPTOR
-        opaque = not old and not is_known(kind)
+        message: Descriptor = V1 if old else LAYER
+        if old and kind:
+            kind = self._v1_type(kind, number, fields)
+        opaque = not is_known(kind)
+        trains = kind.endswith("Data") or loss(kind) is not None or is_metric(kind)
         seen: dict[str, Field] = {}
         for found in fields:
-            findings = list(self._in_field(found, message, who))
+            if old and found.name == "type" and number in self.foreign.types:
+                self.dropped.append((found.begin, found.end))
+                continue
+            stops = found.name in RULES or (trains and found.name in PREDICTING) or "layer" in values or self.has_lists
+            weight = _Weight.STOP if stops else _Weight.IDLE if trains else _Weight.OPAQUE
+            said = message
+            if old and found.name not in V1.fields_by_name and found.name in LAYER.fields_by_name:
+                said = LAYER
+                self.moved.append((number, found))
+            findings = list(self._in_field(found, said, who, weight))
             if findings and opaque and found.name not in COMMON_FIELDS:
                 self.dropped.append((found.begin, found.end))
+                if self.moved and self.moved[-1][1] is found:
+                    self.moved.pop()
             else:
                 yield from findings
-            self._note_repetition(found, seen, message, who)
+            self._note_repetition(found, seen, said, who)
 
-    def _in_field(self, found: Field, message: Descriptor, who: str) -> Iterator[_Finding]:
-        """What is wrong with one field of `message`, and in the fields below it."""
+    def _v1_type(self, word: str, number: int, fields: list[Field]) -> str:
+        """The V2 type of a V1 layer; a word that V1 has not is remembered."""
+        from bnfold.caffe.upgrade import v2_type  # which reads documents
+
+        known = v2_type(word)
+        quoted = any(found.name == "type" and self.prototxt.text[found.at] in "\"'" for found in fields)
+        if (quoted or word not in V1.enum_types_by_name["LayerType"].values_by_name) and not word.isdigit():
+            self.foreign.types[number] = known
+        return known
+
+    def _in_field(self, found: Field, message: Descriptor, who: str, weight: _Weight) -> Iterator[_Finding]:
+        """What is wrong with one field of `message`, and in the fields below it; `weight` is that of a foreign one."""
         known = message.fields_by_name.get(found.name)
+        if message.name in IDLE_MESSAGES:
+            weight = _Weight.IDLE
         if known is None:
             names = list(message.fields_by_name)
-            hint = self.guesses.at(found.name, names)
+            slip = self.guesses.slip(found.name, names, message.full_name)
+            hint = ""
+            if slip or weight is _Weight.STOP:
+                hint = f" (did you mean '{slip}'?)" if slip else self.guesses.at(found.name, names)
             problem = f"unknown field '{found.name[:MAX_QUOTED]}' of {message.name}{hint}"
-            yield _Finding(found, who, problem, ignorable=True)
+            yield _Finding(found, who, problem, _Weight.STOP if slip else weight)
         elif known.enum_type is not None and not found.opener:
             word = self.prototxt.text[found.at : found.stop]
             numbers, words = known.enum_type.values_by_number, list(known.enum_type.values_by_name)
             if word not in words and not (_NUMBER.fullmatch(word) and int(word) in numbers):
-                problem = f"{found.name} is {word}, a value that no dialect knows{self.guesses.at(word, words)}"
-                if message is V1:
-                    problem = (
-                        f"{found.name} is {word}, which V1 has in no dialect; have the Caffe that it was written for "
-                        "upgrade the file to V2 (upgrade_net_proto_text)"
-                    )
-                yield _Finding(found, who, problem)
+                slip = self.guesses.slip(word, words, known.enum_type.full_name)
+                wrong = slip or weight is _Weight.STOP or not word.isidentifier()
+                hint = (f" (did you mean '{slip}'?)" if slip else self.guesses.at(word, words)) if wrong else ""
+                problem = f"{found.name} is {word}, a value that no dialect knows{hint}"
+                if not wrong:
+                    problem = f"unknown value '{word[:MAX_QUOTED]}' of {message.name}'s {found.name}"
+                yield _Finding(found, who, problem, _Weight.FATAL if wrong else weight)
         elif known.message_type is not None and found.opener in ("{", "<"):
             seen: dict[str, Field] = {}
             for inner in self.prototxt.fields(found.at, found.stop):
-                yield from self._in_field(inner, known.message_type, who)
+                yield from self._in_field(inner, known.message_type, who, weight)
                 self._note_repetition(inner, seen, known.message_type, who)
 
     def _note_repetition(self, found: Field, seen: dict[str, Field], message: Descriptor, who: str) -> None:
@@ -277,14 +375,15 @@ class _Diagnosis:
         seen[found.name] = found
 
     def _error(self, findings: list[_Finding]) -> ParseError:
+        findings = sorted(findings, key=lambda finding: not self._stops(finding))
         first, *others = findings
         message = f"{first.problem}, in {first.layer}"
         if others:
             words = list(dict.fromkeys(f"'{other.found.name}'" for other in others))
             more = ", ..." if len(words) > _SHOWN else ""
-            line, _ = self.prototxt.place(others[0].found.begin)
+            line, _ = self.prototxt.place(min(other.found.begin for other in others))
             message += f"; and {len(others)} more from line {line} on: {', '.join(words[:_SHOWN])}{more}"
-        if all(finding.ignorable for finding in findings):
+        if all(finding.weight is not _Weight.FATAL for finding in findings):
             message += "; it may change what the network computes, and --ignore-unknown-fields reads on without it"
         return self.prototxt.error(message, first.found.begin)
 
@@ -302,3 +401,12 @@ def _blank(text: str, spans: list[tuple[int, int]]) -> str:
 COMMON_FIELDS = frozenset(
     {"bottom", "exclude", "include", "loss_weight", "name", "param", "phase", "propagate_down", "top", "type"}
 )
+
+# Rules decide which layers there are, whatever these compute.
+RULES = frozenset({"exclude", "include"})
+
+# What a loss does to its prediction, which stays at inference.
+PREDICTING = frozenset({"sigmoid_param", "softmax_param"})
+
+# Messages that only training reads.
+IDLE_MESSAGES = frozenset({"FillerParameter", "ParamSpec"})

@@ -7,8 +7,9 @@ layer; the three `param {}` of a BatchNorm dropped, which old files used to free
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from bnfold.caffe import kinds
 from bnfold.caffe.caffe_pb2 import (
     BlobShape,
     InputParameter,
@@ -18,19 +19,25 @@ from bnfold.caffe.caffe_pb2 import (
     TransformationParameter,
     V1LayerParameter,
 )
-from bnfold.caffe.text import Document
 from bnfold.caffe.upgrade_v0 import upgrade_v0
 from bnfold.errors import ModelError
+
+if TYPE_CHECKING:
+    from bnfold.caffe.text import Document, Foreign
 
 BATCH_NORM_PARAMS = 3
 DIMS_OF_AN_INPUT = 4
 
 
 class Upgraded(NamedTuple):
-    """A V2 layer, and its own text where a V2 file has one; the text of legacy input fields is an Input layer's."""
+    """A V2 layer, and its own text where a V2 file has one; the text of legacy input fields is an Input layer's.
+
+    `opaque` says which field or word of it no dialect has, so that nobody knows what the layer computes.
+    """
 
     param: LayerParameter
     text: str | None
+    opaque: str = ""
 
 
 def upgrade(document: Document) -> list[Upgraded]:
@@ -44,15 +51,22 @@ def upgrade(document: Document) -> list[Upgraded]:
         if layer.blobs:
             raise ModelError(f"layer '{layer.name}' ({layer.type}): has weights in the text; give a caffemodel instead")
     inputs = _input_layer(net, document.layout.inputs)
+    foreign = document.foreign
     if net.layers:
-        return inputs + [Upgraded(_upgrade_v1(layer), None) for layer in upgrade_v0(net.layers)]
+        return inputs + [
+            Upgraded(_upgrade_v1(layer, number, foreign), None, foreign.opaque.get(number, ""))
+            for number, layer in upgrade_v0(net.layers, foreign.types, v2_type)
+        ]
     for layer in net.layer:
         _move_transform(layer)
         # Shares nothing, as in Caffe: the names go with the learning rates.
         if layer.type == "BatchNorm" and len(layer.param) == BATCH_NORM_PARAMS:
             layer.ClearField("param")
     texts = document.layout.layers or [None] * len(net.layer)
-    return inputs + [Upgraded(layer, text) for layer, text in zip(net.layer, texts, strict=True)]
+    return inputs + [
+        Upgraded(layer, text, foreign.opaque.get(number, ""))
+        for number, (layer, text) in enumerate(zip(net.layer, texts, strict=True))
+    ]
 
 
 def _input_layer(net: NetParameter, text: str) -> list[Upgraded]:
@@ -81,12 +95,16 @@ def _input_layer(net: NetParameter, text: str) -> list[Upgraded]:
     return [Upgraded(layer, text or None)]
 
 
-def _upgrade_v1(old: V1LayerParameter) -> LayerParameter:
-    if old.type not in TYPES:
-        word = V1LayerParameter.LayerType.Name(old.type)
-        what = "has no type" if word == "NONE" else f"is of type {word}, which has no V2 name"
-        raise ModelError(f"layer '{old.name}' (V1) {what}")
-    new = LayerParameter(type=TYPES[old.type])
+def v2_type(word: str) -> str:
+    """The V2 type of a V1 word: BVLC's, or a fork's by its letters (`SMOOTH_L1_LOSS` is SmoothL1Loss), or the word."""
+    return _BY_WORD.get(word) or _BY_LETTERS.get(word.replace("_", "").lower(), word)
+
+
+def _upgrade_v1(old: V1LayerParameter, number: int, foreign: Foreign) -> LayerParameter:
+    word = foreign.types.get(number) or v2_type(V1LayerParameter.LayerType.Name(old.type))
+    if word == "NONE":
+        raise ModelError(f"layer '{old.name}' (V1) has no type")
+    new = LayerParameter(type=word)
     for descriptor, value in old.ListFields():
         if descriptor.name in V1_ONLY:
             continue
@@ -101,6 +119,8 @@ def _upgrade_v1(old: V1LayerParameter) -> LayerParameter:
         else:
             setattr(new, name, value)
     _upgrade_params(old, new)
+    if number in foreign.params:
+        new.MergeFrom(foreign.params[number])
     _move_transform(new)
     return new
 
@@ -187,3 +207,6 @@ TYPES = {
     V1LayerParameter.UPSAMPLE: "Upsample",
     V1LayerParameter.WINDOW_DATA: "WindowData",
 }
+
+_BY_WORD = {V1LayerParameter.LayerType.Name(number): kind for number, kind in TYPES.items()}
+_BY_LETTERS = {word.lower(): word for word in (*kinds.KNOWN, *kinds.LOSSES, *kinds.METRICS)}

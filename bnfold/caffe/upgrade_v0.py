@@ -8,25 +8,38 @@ its type, and padding, which was a layer of its own, into the layer that reads i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bnfold.caffe.caffe_pb2 import V1LayerParameter
 from bnfold.errors import ModelError
 
 
-def upgrade_v0(layers: Sequence[V1LayerParameter]) -> list[V1LayerParameter]:
-    """V1 layers for V0 ones; layers that are V1 already stay as they are.
+def upgrade_v0(
+    layers: Sequence[V1LayerParameter], types: dict[int, str], type_of: Callable[[str], str]
+) -> list[tuple[int, V1LayerParameter]]:
+    """V1 layers for V0 ones, with their places in the file; layers that are V1 already stay as they are.
+
+    Args:
+        layers: of any age.
+        types: gets the V2 type, by `type_of`, of each layer whose word V0 has not; by its place.
+        type_of: the V2 type for a word.
 
     Raises:
-        ModelError: an unknown type, or a parameter or a padding layer where its type has no place for it.
+        ModelError: a parameter or a padding layer where its type has no place for it.
     """
-    return [_upgrade(layer) for layer in _merge_padding(layers)]
+    merged = _merge_padding(layers)
+    types.update((number, type_of(layer.layer.type)) for number, layer in merged if _is_foreign(layer))
+    return [(number, _upgrade(layer)) for number, layer in merged]
 
 
-def _merge_padding(layers: Sequence[V1LayerParameter]) -> list[V1LayerParameter]:
+def _is_foreign(layer: V1LayerParameter) -> bool:
+    return layer.HasField("layer") and layer.layer.type not in TYPES and bool(layer.layer.type)
+
+
+def _merge_padding(layers: Sequence[V1LayerParameter]) -> list[tuple[int, V1LayerParameter]]:
     producer: dict[str, V1LayerParameter] = {}
     merged = []
-    for original in layers:
+    for number, original in enumerate(layers):
         layer = V1LayerParameter()
         layer.CopyFrom(original)
         for index, bottom in enumerate(layer.bottom):
@@ -40,7 +53,7 @@ def _merge_padding(layers: Sequence[V1LayerParameter]) -> list[V1LayerParameter]
         for top in layer.top:
             producer[top] = layer
         if layer.layer.type != "padding":
-            merged.append(layer)
+            merged.append((number, layer))
         elif len(layer.bottom) != 1 or len(layer.top) != 1:
             raise ModelError(f"{_who(layer)}: a padding layer has one bottom and one top")
     return merged
@@ -50,9 +63,8 @@ def _upgrade(old: V1LayerParameter) -> V1LayerParameter:
     if not old.HasField("layer"):
         return old
     flat = old.layer
-    if flat.type not in TYPES:
-        raise ModelError(f"{_who(old)}: no V0 network has a layer of this type")
-    new = V1LayerParameter(name=flat.name, bottom=old.bottom, top=old.top, type=TYPES[flat.type])
+    kind = TYPES.get(flat.type, V1LayerParameter.NONE)
+    new = V1LayerParameter(name=flat.name, bottom=old.bottom, top=old.top, type=kind)
     new.include.extend(old.include)
     new.exclude.extend(old.exclude)
     for descriptor, value in flat.ListFields():

@@ -34,7 +34,7 @@ def single_assignment(
     """
     last_writer: dict[str, int] = {}
     holder: dict[str, int] = {}
-    for index, (param, _) in enumerate(upgraded):
+    for index, (param, _, _) in enumerate(upgraded):
         last_writer.update(dict.fromkeys(param.top, index))
         if not param.bottom:
             holder.update(dict.fromkeys(param.top, index))
@@ -45,7 +45,7 @@ def single_assignment(
     public: dict[str, str] = {}
     layers, faults = [], []
     why_missing = _WhyMissing(upgraded, absent)
-    for index, (param, text) in enumerate(upgraded):
+    for index, (param, text, opaque) in enumerate(upgraded):
         bottoms, tops = list(param.bottom), list(param.top)
         who = f"layer '{param.name}' ({param.type})"
         for bottom in dict.fromkeys(bottoms):
@@ -68,8 +68,9 @@ def single_assignment(
             maker[top] = f"'{param.name}'"
             current[top] = version
             written.append(version)
-        source = Source(tuple(bottoms), tuple(tops), param, NO_BLOBS, text)
-        layers.append(Layer(param.name, param.type, versions, written, NO_BLOBS, param, source))
+        source = Source(tuple(bottoms), tuple(tops), param, NO_BLOBS, text, unsaid=bool(opaque))
+        why = f"it sets an {opaque}" if opaque else ""
+        layers.append(Layer(param.name, param.type, versions, written, NO_BLOBS, param, source, why))
     if faults:
         raise ModelError(f"{file}: {'; '.join(faults)}" if file else "; ".join(faults))
     return layers, public
@@ -183,7 +184,7 @@ class _WhyMissing:
 def _makers(layers: Sequence[Upgraded]) -> dict[str, str]:
     """Blob -> the first layer that makes it."""
     makers: dict[str, str] = {}
-    for param, _ in layers:
+    for param, _, _ in layers:
         for top in param.top:
             makers.setdefault(top, param.name)
     return makers

@@ -16,10 +16,10 @@ from bnfold.caffe import kinds
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.caffemodel import connections, says_the_same, write_caffemodel
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
-from bnfold.caffe.scan import Prototxt
+from bnfold.caffe.scan import Field, Prototxt
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
-from bnfold.errors import UsageError
+from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Layer, Net
 
@@ -107,7 +107,8 @@ def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -
     text: str | None = layer.source.text if layer.source else None
     bottoms, tops = connections(layer, names)
     # What is in the text alone would be lost with the text, so nothing is taken out of it.
-    strip = strip and bool(kinds.is_known(layer.type))
+    unsaid = bool(layer.source and layer.source.unsaid)
+    strip = strip and kinds.is_known(layer.type) and not unsaid
     param = stripped(layer.param, fillers=len(layer.blobs) > 0) if strip else layer.param
     if layer.source and text and param is layer.param and says_the_same(layer):
         if (bottoms, tops) == (layer.source.bottoms, layer.source.tops):
@@ -115,6 +116,11 @@ def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -
         if renamed := _renamed(text, bottoms, tops):
             return renamed
     if text is None:
+        if unsaid:
+            raise UnsupportedError(
+                f"{layer}: cannot be written as V2, since it stands in a file of V1 with fields that no dialect has; "
+                "--ignore-unknown-fields leaves them out"
+            )
         return print_layer(layer.name, layer.type, bottoms, tops, param, indent)
     before, after = _around(text)
     margin = before.rpartition("\n")[2]
@@ -131,20 +137,28 @@ def _around(text: str) -> tuple[str, str]:
 
 
 def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...]) -> str:
-    """The text of a layer with other blobs; empty when they are not written one by one."""
+    """The text of a layer with other blobs; empty when there is no layer of its own in it."""
     wanted = {"bottom": bottoms, "top": tops}
-    found: dict[str, list[tuple[int, int]]] = {"bottom": [], "top": []}
+    found: dict[str, list[Field]] = {"bottom": [], "top": []}
     scanned = Prototxt(text)
-    for whole in scanned.fields():
-        for field in scanned.fields(whole.at, whole.stop) if whole.opener == "{" else ():
-            if field.name in found:
-                if field.opener:
-                    return ""
-                found[field.name].append((field.at, field.stop))
-    if any(len(found[name]) != len(wanted[name]) for name in found):
+    wholes = list(scanned.fields())
+    if [whole.name for whole in wholes] != ["layer"] or wholes[0].opener not in ("{", "<"):
         return ""
+    for field in scanned.fields(wholes[0].at, wholes[0].stop):
+        if field.name in found:
+            found[field.name].append(field)
     pieces, at = [], 0
-    for (begin, end), name in sorted(zip(found["bottom"] + found["top"], bottoms + tops, strict=True)):
-        pieces += [text[at:begin], quote(name)]
+    for begin, end, new in sorted(edit for name in wanted for edit in _edits(name, found[name], wanted[name])):
+        pieces += [text[at:begin], new]
         at = end
     return "".join([*pieces, text[at:]])
+
+
+def _edits(name: str, fields: list[Field], blobs: tuple[str, ...]) -> list[tuple[int, int, str]]:
+    """What to write in the place of a layer's bottoms or tops: (begin, end, new text)."""
+    if len(fields) == len(blobs) and not any(field.opener for field in fields):
+        return [(field.at, field.stop, quote(blob)) for field, blob in zip(fields, blobs, strict=True)]
+    if not fields:
+        return []
+    together = " ".join(f"{name}: {quote(blob)}" for blob in blobs)
+    return [(fields[0].begin, fields[0].end, together), *((field.begin, field.end, "") for field in fields[1:])]

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from command_line import MODEL, TEXT, Run
+from command_line import MODEL, NET, TEXT, Run
 from dialect_nets import (
     BETA,
     GAMMA,
@@ -28,6 +29,7 @@ import bnfold
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.weights import read_weights
+from bnfold.caffe.write import prototxt_text
 
 # Layers of the forks.
 
@@ -98,6 +100,49 @@ def test_a_type_that_sounds_like_a_known_one_is_read_as_nothing_else(run: Run, k
     assert outcome.code == 0
     assert types() == ["Input", "Convolution", kind]
     assert Path("out.caffemodel").read_bytes() == Path("net.caffemodel").read_bytes()
+
+
+def test_a_layer_with_an_unknown_field_is_left_alone_like_one_of_an_unknown_type(run: Run) -> None:
+    odd = (
+        'layer {\n  name: "odd" # why\n  type: "Pooling" bottom: "c" top: ["c0"]\n'
+        "  pooling_param { wavelet: 2 kernel_size: 1 pool: MAX }\n}\n"
+    )
+    bn = 'layer { name: "bn" type: "BatchNorm" bottom: "c0" top: "y" }\n'
+    before = 'layer { name: "bn0" type: "BatchNorm" bottom: "c" top: "c" }\n'
+    stored = [MEAN, VARIANCE, ONE]
+    write(
+        before + odd + bn,
+        message("bn0", "BatchNorm", "c", "c", stored),
+        message("odd", "Pooling", "c", "c0", []),
+        message("bn", "BatchNorm", "c0", "y", stored),
+    )
+    outcome = run("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt", "--strip")
+    assert outcome.code == 0, outcome
+    assert odd in Path("out.prototxt").read_text()
+    assert types() == ["Input", "Convolution", "Pooling", "BatchNorm"]
+    assert NetParameter.FromString(Path("out.caffemodel").read_bytes()).layer[1].type == "Pooling"
+    outcome = run("export", "net.prototxt", "net.caffemodel", "-o", "out.onnx")
+    assert outcome.code == 2
+    assert "layer 'odd' (Pooling): it sets an unknown field 'wavelet' of PoolingParameter" in outcome.err
+    assert run("export", *NET, "-o", "out.onnx", "--allow-custom-ops").code == 0
+    node = next(node for node in onnx.load("out.onnx").graph.node if node.domain == "caffe")
+    assert node.op_type == "Pooling"
+    assert {attribute.name: attribute.i or attribute.s for attribute in node.attribute} == {
+        "pooling_param_wavelet": 2, "pooling_param_pool": b"MAX", "pooling_param_kernel_size": 1
+    }  # fmt: skip
+    assert run("export", *NET, "-o", "without.onnx", "--ignore-unknown-fields").code == 0
+    assert run("fold", *NET, "-o", "out.onnx", "--strict-fields").code == 2
+
+
+def test_a_list_of_bottoms_is_renamed_without_losing_what_is_in_the_text_alone(run: Run) -> None:
+    write(
+        'layer { name: "bn" type: "BatchNorm" bottom: "c" top: "b" }\n'
+        'layer { name: "odd" type: "Oracle" bottom: ["b", "c"] top: "y" oracle_param { riddle: 1 } }',
+        message("bn", "BatchNorm", "c", "b", [MEAN, VARIANCE, ONE]),
+    )
+    net = bnfold.load(*NET)
+    net.reconnect(net.uses("b")[0], "c")
+    assert 'bottom: "c" bottom: "c" top: "y" oracle_param { riddle: 1 }' in prototxt_text(net)
 
 
 # Files as people have them.

@@ -102,3 +102,15 @@ def test_an_input_that_is_overwritten_and_put_out_keeps_its_public_name(readers:
     assert {layer.name: layer.bottoms for layer in again.layers} == {
         layer.name: layer.bottoms for layer in folded.layers
     }
+
+
+# What need not be refused
+
+
+def test_unknown_fields_of_data_layers_losses_fillers_and_rates_are_passed_over() -> None:
+    read = load("unknown_field_in_data_layer")
+    said = " ".join(read.notes)
+    for field in ("my_fork_jitter", "my_fork_reader", "force_mult", "my_fork_seed", "my_fork_balance"):
+        assert f"ignored unknown field '{field}'" in said
+    assert not any(layer.opaque for layer in read.layers)
+    assert layers(bnfold.fold(read).net) == ["Input data", "Convolution conv1", "Softmax loss"]

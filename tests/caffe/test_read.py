@@ -182,7 +182,6 @@ def check(folder: Path) -> None:
 
 # What is in no dialect that anybody published, and other reasons to stop.
 REFUSED = {
-    "enet_train_encoder": "unknown field 'label_divide_factor' of DenseImageDataParameter",
     "googlenet_bn_lim0606_deploy": "3102:1: `layers` (V1) in a file with 300 `layer` (V2",
     "intel_resnet50_int8": "computes in integers",
     "pvanet_train": "reads 'rois', which only layer 'roi-data' makes, and that one is not in the TEST net",

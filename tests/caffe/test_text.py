@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bnfold.caffe.read import load
+from bnfold.caffe.read import build, load
 from bnfold.caffe.text import decode, parse_prototxt
-from bnfold.errors import ParseError
+from bnfold.caffe.write import prototxt_text
+from bnfold.errors import ParseError, UnsupportedError
 
 CONV = """\
 name: "n"
@@ -44,8 +45,8 @@ def test_an_unknown_field_is_refused_with_its_place_and_a_guess():
 
 def test_all_unknown_fields_are_named_at_once():
     error = refusal(CONV.replace("num_output", "outputs").replace("kernel_size", "kernal_size"))
-    assert "'outputs'" in str(error)
-    assert "1 more from line 11 on: 'kernal_size'" in str(error)
+    assert "'kernal_size'" in str(error)
+    assert "1 more from line 10 on: 'outputs'" in str(error)
 
 
 def test_an_unknown_field_of_the_net_itself_is_refused():
@@ -94,6 +95,85 @@ def test_an_unknown_layer_type_keeps_the_known_fields_of_its_parameters():
 def test_an_unknown_rule_in_an_unknown_layer_type_is_refused():
     error = refusal('layer { name: "f" type: "Foreign" include { phaze: TRAIN } }')
     assert "did you mean 'phase'?" in str(error)
+
+
+DATA = """\
+layer {
+  name: "data" type: "ImageData" top: "data" top: "label"
+  transform_param { crop_size: 16 my_fork_jitter: true }
+  image_data_param { my_fork_reader: "fast" }
+}
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  param { lr_mult: 1 force_mult: 0.1 }
+  convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "gaussian" my_fork_seed: 3 } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "conv" bottom: "label" loss_param { my_fork_balance: true } }
+layer { name: "top5" type: "Accuracy" bottom: "conv" bottom: "label" accuracy_param { confusion_matrix: "x" } }
+"""
+IDLE = ("my_fork_jitter", "my_fork_reader", "force_mult", "my_fork_seed", "my_fork_balance", "confusion_matrix")
+
+
+def test_an_unknown_field_that_means_nothing_at_inference_is_passed_over_and_noted():
+    document = parse_prototxt(DATA)
+    assert len(document.notes) == len(IDLE)
+    for field, note in zip(IDLE, document.notes, strict=True):
+        assert field in note
+        assert note.endswith("it means nothing at inference")
+    assert not document.foreign.opaque
+    assert document.net.layer[0].transform_param.crop_size == 16
+
+
+def test_strict_fields_stop_at_each_of_them():
+    error = refusal(DATA, strict_fields=True)
+    assert (error.line, error.column) == (3, 35)
+    assert "5 more from line 4 on" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [("Data", "crop_siz: 4"), ("Convolution", "bias_tern: true"), ("SoftmaxWithLoss", "normalise: true")],
+)
+def test_a_slip_of_the_pen_stops_wherever_it_is(kind, field):
+    param = {"Data": "transform_param", "Convolution": "convolution_param", "SoftmaxWithLoss": "loss_param"}[kind]
+    error = refusal(f'layer {{ name: "x" type: "{kind}" {param} {{ {field} }} }}')
+    assert "did you mean" in str(error)
+
+
+def test_what_a_loss_does_to_its_prediction_is_not_passed_over():
+    refusal('layer { name: "x" type: "SoftmaxWithLoss" bottom: "a" softmax_param { temperature: 3 } }')
+
+
+OPAQUE = CONV.replace("kernel_size: 3", "kernel_size: 3 wavelet: 2")
+
+
+def test_any_other_unknown_field_makes_its_layer_opaque():
+    net = build(parse_prototxt(OPAQUE))
+    assert net.layers[-1].opaque == "it sets an unknown field 'wavelet' of ConvolutionParameter"
+    assert net.notes == [
+        "layer 'conv1' (Convolution): it sets an unknown field 'wavelet' of ConvolutionParameter; "
+        "left as it is: nothing folds through it, and it has no ONNX form"
+    ]
+    assert not build(parse_prototxt(OPAQUE, ignore_unknown_fields=True)).layers[-1].opaque
+    refusal(OPAQUE, strict_fields=True)
+
+
+def test_an_unknown_value_makes_its_layer_opaque_too():
+    document = parse_prototxt('layer { name: "p" type: "Pooling" pooling_param {\n pool: LP } }')
+    assert document.foreign.opaque == {0: "unknown value 'LP' of PoolingParameter's pool"}
+
+
+def test_layers_with_the_same_unknown_field_share_a_note():
+    layer = 'layer {{ name: "p{0}" type: "Pooling" bottom: "data" top: "p{0}" pooling_param {{ wavelet: 1 }} }}'
+    (note,) = build(parse_prototxt(CONV + "".join(map(layer.format, range(9))))).notes
+    assert note.startswith("layer 'p0' (Pooling) and 8 more: it sets")
+
+
+def test_a_v1_layer_with_an_unknown_field_is_read_and_cannot_be_written_as_v2():
+    text = """input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+        layers { name: "p" type: POOLING bottom: "data" top: "p" pooling_param { wavelet: 1 } }"""
+    net = build(parse_prototxt(text))
+    assert net.layers[-1].opaque
+    with pytest.raises(UnsupportedError, match=r"layer 'p' .* cannot be written as V2"):
+        prototxt_text(net)
 
 
 def test_a_singular_field_given_twice_counts_as_given_last_and_is_noted():

@@ -75,9 +75,37 @@ def test_v1_becomes_v2_with_its_rates_shares_and_rules():
     assert upgraded(old) == parsed(new)
 
 
-@pytest.mark.parametrize(("word", "kind"), [("RELU6", "ReLU6"), ("PRIORBOX", "PriorBox"), ("CLIP", "Clip")])
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("RELU6", "ReLU6"),
+        ("PRIORBOX", "PriorBox"),
+        ("CLIP", "Clip"),
+        ("BN", "BN"),
+        ("BATCH_NORM", "BatchNorm"),
+        ("SMOOTH_L1_LOSS", "SmoothL1Loss"),
+        ("MY_OWN", "MY_OWN"),
+        ('"Convolution"', "Convolution"),
+    ],
+)
 def test_v1_words_of_forks_are_known(word, kind):
     assert upgraded(f'layers {{ name: "x" type: {word} }}')[0].type == kind
+    if '"' not in word:
+        assert upgraded(f'layers {{ layer {{ name: "x" type: "{word.lower()}" }} }}')[0].type in (kind, kind.lower())
+
+
+def test_v1_layers_of_forks_may_have_parameters_of_v2():
+    old = """
+        layers { name: "b" type: BN bottom: "x" top: "b" bn_param { slope_filler { type: "constant" } eps: 0.1 }
+          blobs_lr: 1 }
+        layers { name: "c" type: CONVOLUTION bottom: "b" top: "c" convolution_param { num_output: 3 } }
+    """
+    new = """
+        layer { name: "b" type: "BN" bottom: "x" top: "b" param { lr_mult: 1 }
+          bn_param { slope_filler { type: "constant" } eps: 0.1 } }
+        layer { name: "c" type: "Convolution" bottom: "b" top: "c" convolution_param { num_output: 3 } }
+    """
+    assert upgraded(old) == parsed(new)
 
 
 def test_the_transform_of_an_old_data_layer_moves():
@@ -118,7 +146,7 @@ def test_an_input_field_that_an_input_layer_repeats_is_passed_over():
         ('input: "a" input_shape {} input_shape {} layer {}', "1 `input`s and 2 `input_shape`s"),
         ('layers { name: "x" }', "layer 'x' (V1) has no type"),
         ('layers { name: "x" type: NONE }', "layer 'x' (V1) has no type"),
-        ('layers { layer { name: "x" type: "convolution" } }', "no V0 network has a layer of this type"),
+        ('layers { layer { name: "x" } }', "layer 'x' (V1) has no type"),
         ('layers { layer { name: "x" type: "relu" num_output: 3 } }', "has 'num_output', which this type has no place"),
         (
             'layers { layer { name: "p" type: "padding" } bottom: "a" top: "p" } '
