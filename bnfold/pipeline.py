@@ -20,6 +20,7 @@ from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
 
 if TYPE_CHECKING:
     from bnfold.advice.records import Inspection
+    from bnfold.compare.comparison import Comparison
     from bnfold.compare.records import DiffReport
     from bnfold.io.files import OutputSet
 
@@ -98,18 +99,18 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
     original = load(job.reading)
     require_weights(original)
     result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
-    notes = list(original.notes)
-    if job.verify:
-        notes += require_comparable(original, job)
+    comparison = open_comparison(original, job) if job.verify else None
+    notes = [*original.notes, *(comparison.notes if comparison is not None else ())]
     source = Source(job.reading.files, [record.layer for record in result.report.folded])
     with OutputSet(job.reading.files, in_place=job.writing.in_place) as outputs:
         written = save(result.net, job.writing, source, outputs)
         report = RunReport(original, result.net, result.report, written, notes=tuple(notes))
-        if not job.verify:
+        if comparison is None:
             return report
         with _unwritten_unless_proved(written):
             outputs.finish()
-            report = replace(report, proofs=prove(original, result.net, written, job, outputs, progress))
+            proofs = prove(comparison, original, result.net, written, job, outputs, progress)
+            report = replace(report, proofs=proofs)
         return report if report.passed else _rejected(report, outputs, job.keep_failed)
 
 
@@ -172,25 +173,15 @@ def require_weights(net: Net) -> None:
         )
 
 
-def require_comparable(original: Net, job: Job) -> list[str]:
-    """Stop before anything is written where the comparison could not be made afterwards.
-
-    Returns:
-        What the user should know of the comparison: the layers that it cannot look at.
+def open_comparison(original: Net, job: Job) -> Comparison:
+    """The reference of the proof, opened before anything is written: the data or a gate may be in its way.
 
     Raises:
-        BnfoldError: the data or a gate is in its way.
+        BnfoldError: the comparison could not be made.
     """
-    from bnfold.compare.comparison import check
-    from bnfold.compare.partial import runnable
+    from bnfold.compare.comparison import Comparison
 
-    part, hidden = runnable(original)
-    if part.outputs:
-        check(part, job.samples, job.comparing)
-    if not hidden:
-        return []
-    said = f"{', '.join(hidden[:5])}{f' and {len(hidden) - 5} more' if len(hidden) > 5 else ''}"
-    return [f"not compared, since it cannot be run or stands behind what cannot: {said}"]
+    return Comparison(original, job.samples, job.comparing)
 
 
 class Source(NamedTuple):
@@ -218,6 +209,7 @@ def save(net: Net, writing: Writing, source: Source, outputs: OutputSet) -> tupl
 
 
 def prove(
+    comparison: Comparison,
     original: Net,
     folded: Net,
     written: Sequence[Path],
@@ -226,31 +218,26 @@ def prove(
     progress: Progress | None = None,
 ) -> tuple[DiffReport, ...]:
     """Compare the original with every file that was written, where it lies, or with the folded net where none was."""
-    from bnfold.compare.comparison import compare
     from bnfold.compare.pairing import named_as
-    from bnfold.compare.partial import common_part, runnable
 
-    proofs = []
-    for candidate in job.writing.paths or (folded,):
-        report: Callable[[int, int], None] | None = None
-        if progress is not None:
-            say, name = progress, str(candidate) if isinstance(candidate, Path) else "the folded net"
+    paths = job.writing.paths
+    read = [load_written(path, written, original, job.reading, outputs) for path in paths]
+    candidates: list[Any] = [named_as(source, folded) if isinstance(source, Net) else source for source in read]
+    if comparison.reference.hidden.layers:
+        # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
+        candidates = [candidate if isinstance(candidate, Net) else folded for candidate in candidates]
+    report: Callable[[int, int], None] | None = None
+    if progress is not None:
+        say, names = progress, list(map(str, paths)) or ["the folded net"]
 
-            def report(done: int, total: int, say: Progress = say, name: str = name) -> None:
+        def report(done: int, total: int) -> None:
+            for name in names:
                 say(f"comparing with {name}", done, total)
 
-        source: Any = candidate
-        if isinstance(candidate, Path):
-            source = load_written(candidate, written, original, job.reading, outputs)
-            source = named_as(source, folded) if isinstance(source, Net) else source
-        ours = original
-        if runnable(original)[1]:
-            # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
-            ours, source = common_part(original, source if isinstance(source, Net) else folded)
-        if ours.outputs:
-            proof = compare(ours, source, job.samples, options=job.comparing, progress=report)
-            proofs.append(replace(proof, candidate=str(candidate)) if isinstance(candidate, Path) else proof)
-    return tuple(proofs)
+    proofs = comparison.against_all(candidates or [folded], report)
+    if not paths:
+        return tuple(proofs)
+    return tuple(replace(proof, candidate=str(path)) for proof, path in zip(proofs, paths, strict=True))
 
 
 def load_written(

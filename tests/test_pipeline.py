@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nets
 import numpy as np
 import onnx
 import pytest
@@ -17,7 +18,6 @@ from bnfold.algebra import fold
 from bnfold.algebra.records import Folded
 from bnfold.caffe.write import prototxt_text
 from bnfold.compare.comparison import compare
-from bnfold.compare.partial import common_part
 from bnfold.compare.records import RunReport
 from bnfold.errors import BnfoldError, UsageError, WeightsError, WriteError
 from bnfold.net import Blobs, Net
@@ -209,9 +209,40 @@ def test_a_fault_in_front_of_a_layer_that_cannot_be_run_is_found(tmp_path: Path)
     faulty = fold(original).net
     layer = next(layer for layer in faulty.layers if layer.type == "Convolution")
     layer.blobs = Blobs([layer.blobs[0] * 1.5, *layer.blobs.stored[1:]])
-    ours, theirs = common_part(original, faulty)
-    assert not compare(ours, theirs).passed
-    assert compare(*common_part(original, fold(original).net)).passed
+    assert not compare(original, faulty).passed
+    assert compare(original, fold(original).net).passed
+
+
+def test_what_stands_behind_a_layer_that_cannot_be_run_is_not_proved(tmp_path: Path) -> None:
+    """The layers behind it were folded, so it does not help that what stands in front is the same."""
+    net = nets.net(
+        """
+        input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+        layer { name: "a" type: "Convolution" bottom: "data" top: "a"
+                convolution_param { num_output: 4 kernel_size: 3 } }
+        layer { name: "drop" type: "Python" bottom: "a" top: "drop" python_param { module: "m" layer: "Drop" } }
+        layer { name: "bn" type: "Scale" bottom: "drop" top: "bn" }
+        layer { name: "bn2" type: "Scale" bottom: "bn" top: "bn2" }
+        layer { name: "side" type: "ReLU" bottom: "a" top: "side" }
+    """,
+        bn=[np.float32([2, 3, 4, 5])],
+        bn2=[np.float32([2, 3, 4, 5])],
+    )
+    same = compare(net, net.copy())
+    assert same.passed
+    changed = net.copy()
+    changed.layers[-2].blobs = Blobs([np.float32([9, 9, 9, 9])])
+    report = compare(net, changed)
+    assert report.passed  # 'side' was compared
+    assert report.verdict.endswith("(1 of 2 outputs compared; 1 stands behind layer 'drop', which cannot be run).")
+    alone = net.without([net.layers[-1]])
+    assert compare(alone, alone.copy()).passed
+    report = compare(alone, changed.without([changed.layers[-1]]))
+    assert not report.passed
+    assert report.verdict == (
+        "Nothing is proved: no output was compared "
+        "(0 of 1 outputs compared; 1 stands behind layer 'drop', which cannot be run)."
+    )
 
 
 def test_a_net_of_which_nothing_runs_is_folded_and_says_so(tmp_path: Path) -> None:
@@ -220,7 +251,10 @@ def test_a_net_of_which_nothing_runs_is_folded_and_says_so(tmp_path: Path) -> No
     (tmp_path / "net.prototxt").write_text(text)
     reading = Reading(tmp_path / "net.prototxt", str(CASE.caffemodel))
     report = pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt",))))
-    assert report.proofs == ()
+    (proof,) = report.proofs
+    assert proof.passed  # by the same layers in both
+    assert not proof.blobs
+    assert "1 stands behind layer 'odd', which cannot be run" in proof.verdict
     assert any("layer 'odd' (Odd)" in note for note in report.notes)
 
 

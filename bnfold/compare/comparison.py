@@ -1,8 +1,13 @@
-"""Comparing two networks in one pass over the data, a batch at a time: the entry of this package."""
+"""Comparing networks in one pass over the data, a batch at a time: the entry of this package.
+
+Comparison(reference, samples)      reads, checks and exports the reference, and looks at the data
+    .against(candidate)             runs both, measures, and reports; as often as wanted
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,22 +15,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
-from bnfold.compare.batches import choose_samples, layout, match_inputs, runs
+from bnfold.compare.batches import Layout, choose_samples, layout, match_inputs, runs
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.exact import open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.memory import check_memory
 from bnfold.compare.models import Model, open_model
+from bnfold.compare.noise import choose_noise, watched_blobs
 from bnfold.compare.pairing import pair
+from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
 from bnfold.data.preparation import Preparation, from_prototxt
+from bnfold.data.samples import Noise, Samples
 from bnfold.errors import UsageError
-from bnfold.net import Array, Net
+from bnfold.net import Array
 from bnfold.options import CompareOptions, changed
+from bnfold.runtime import Session
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Source
+    from bnfold.onnx.graph import Shelf
 
 
 def compare(
@@ -44,7 +54,7 @@ def compare(
         reference, candidate: each a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (weights beside it)
             or `NET.prototxt:WEIGHTS.caffemodel`.
         samples: `bnfold.data.samples.Samples`, an array of the single input, {input: array} with the sample as first
-            axis, the path of a data set, or None for seeded, signed noise.
+            axis, the path of a data set, or None for seeded noise.
         options: what is compared, how, and what may differ.
         labels: the true class of each sample, -1 where unknown.
         progress: called with (samples done, samples in all).
@@ -57,66 +67,187 @@ def compare(
         UsageError: inputs, blobs or samples do not fit together, a gate needs what is not there, or there is no such
             option.
         ModelError: a network cannot be read or run.
-        UnsupportedError: a Caffe layer cannot be run.
 
     Example:
         >>> report = bnfold.compare("net.prototxt", "folded.onnx", images)      # doctest: +SKIP
         >>> report.passed, report.worst.blob                                    # doctest: +SKIP
         (True, 'res4b')
     """
-    options = changed(options, changes)
-    _require_tolerance(options.tolerance)
-    if labels is not None and samples is None:
-        raise UsageError(NO_SAMPLES)
-    ours = open_model(reference, "reference", options)
-    theirs = open_model(candidate, "candidate", options)
-    for model in (ours, theirs):
-        if model.net is not None:
-            check_memory(model.net, options.layers)
-    kin = _kin(ours, theirs)
-    if ours.name == theirs.name:
-        theirs.name += ", folded" if kin else ", candidate"
-    named = dict(options.map)
-    inputs = match_inputs(ours.feeds, theirs.feeds, named)
-    shape = layout(ours.feeds, theirs.feeds, inputs)
-    true = None if labels is None else np.asarray(labels)
-    data = choose_samples(samples, true, shape, options.seed, options.preparation or partial(_said_by, ours))
-    if true is not None and true.shape != (data.count,):
-        raise UsageError(f"{data.description}, and the labels have shape {true.shape}; give one label per sample")
-    blobs = {ours_blob: theirs_blob for ours_blob, theirs_blob in named.items() if ours_blob not in ours.feeds}
-    pairs = pair(ours.writers, theirs.writers, blobs, kin=kin)
-    true = data.labels if true is None else true
-    notes: list[str] = []
-    truth = open_exact(ours, notes) if options.exact else None
-    measurement = Measurement(ours, theirs, pairs, shape, data, true, options.tolerance, options.layers, truth, notes)
-    measurement.run(inputs, progress, options.threads)
-    return measurement.report(options.seed, options.min_agreement, options.max_top1_drop)
+    return Comparison(reference, samples, changed(options, changes), labels=labels).against(candidate, progress)
 
 
-def check(reference: Net, samples: Any = None, options: CompareOptions = CompareOptions()) -> None:
-    """Raise now what `compare` would raise later about the reference, the data or a gate; the network is not run.
+class Comparison:
+    """A reference that is open for comparing: read, checked and exported once, with its data looked at.
 
-    For those who write files before they compare them. Arguments and exceptions are those of `compare`.
+    Args:
+        reference, samples, options, labels: as in `compare`.
+
+    Raises:
+        UsageError: the data does not fit the reference, or a gate needs what is not there.
+        ModelError: the reference cannot be read.
+
+    Example:
+        >>> opened = Comparison(net, "images/", CompareOptions(tolerance=1e-5))     # doctest: +SKIP
+        >>> opened.against(folded).passed, opened.against("folded.onnx").passed     # doctest: +SKIP
+        (True, True)
     """
-    _require_tolerance(options.tolerance)
-    check_memory(reference, options.layers)
-    ours = open_model(reference, "reference")
-    shape = layout(ours.feeds, ours.feeds, {name: name for name in ours.feeds})
-    data = choose_samples(samples, None, shape, options.seed, options.preparation or partial(_said_by, ours))
-    next(runs(data, shape), None)
-    known = {name: size for name, size in infer_shapes(reference).items() if size is not None}
-    scores = find_scores(ours, {name: name for name in ours.outputs}, known, data.labels)
-    if scores is not None:
-        require_labels(data.labels, known[scores][1], data.name)
-    if options.min_agreement is not None and scores is None:
-        raise UsageError(NO_CLASSIFIER)
-    if options.max_top1_drop is not None and (scores is None or data.labels is None):
-        raise UsageError(NO_LABELS)
 
+    def __init__(
+        self,
+        reference: Source,
+        samples: Any = None,
+        options: CompareOptions = CompareOptions(),
+        *,
+        labels: Sequence[int] | Array | None = None,
+    ) -> None:
+        if not options.tolerance >= 0:
+            raise UsageError(f"the tolerance is {options.tolerance:g}; it must be 0 or more")
+        if labels is not None and samples is None:
+            raise UsageError(NO_SAMPLES)
+        self.options = options
+        self._samples = samples
+        self._labels = None if labels is None else np.asarray(labels)
+        self._opened: tuple[Layout, Samples] | None = None
+        self._noise: Noise | None = None
+        self.reference = open_model(reference, "reference", options)
+        if self.reference.net is not None:
+            check_memory(self.reference.net, options.layers)
+            self._check(infer_shapes(self.reference.net))
+        elif samples is not None or not any(None in feed.shape for feed in self.reference.feeds.values()):
+            self._data(self._own_layout())
 
-def _require_tolerance(tolerance: float) -> None:
-    if not tolerance >= 0:
-        raise UsageError(f"the tolerance is {tolerance:g}; it must be 0 or more")
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know before anything is compared: the layers that cannot be looked at."""
+        hidden = self.reference.hidden.layers
+        if not hidden:
+            return []
+        said = ", ".join(map(str, hidden[:5])) + (f" and {len(hidden) - 5} more" if len(hidden) > 5 else "")
+        return [f"not compared, since it cannot be run or stands behind what cannot: {said}"]
+
+    def against(self, candidate: Source, progress: Progress | None = None) -> DiffReport:
+        """Compare one candidate; exceptions are those of `compare`."""
+        return self.against_all([candidate], progress)[0]
+
+    def against_all(self, candidates: Iterable[Source], progress: Progress | None = None) -> list[DiffReport]:
+        """Compare several candidates in one pass, for which the reference runs once; reports in their order."""
+        opened = [self._open(candidate) for candidate in candidates]
+        shapes = [shape for _, shape, _ in opened]
+        if any(shape != shapes[0] for shape in shapes[1:]):
+            return [self._run([one], progress)[0] for one in opened]
+        return self._run(opened, progress)
+
+    def _check(self, shapes: dict[str, Any]) -> None:
+        """Raise now, before anything is written or run, what the data or a gate would raise later."""
+        ours, options = self.reference, self.options
+        data = self._data(self._own_layout())
+        labels = data.labels if self._labels is None else self._labels
+        known = {name: shape for name, shape in shapes.items() if shape is not None}
+        scores = find_scores(ours, {name: name for name in ours.outputs}, known, labels)
+        if scores is not None:
+            require_labels(labels, known[scores][1], data.name)
+        if options.min_agreement is not None and scores is None:
+            raise UsageError(NO_CLASSIFIER)
+        if options.max_top1_drop is not None and (scores is None or labels is None):
+            raise UsageError(NO_LABELS)
+
+    def _own_layout(self) -> Layout:
+        feeds = self.reference.feeds
+        return layout(feeds, feeds, {name: name for name in feeds})
+
+    def _data(self, shape: Layout) -> Samples:
+        """The samples, opened once for every layout that candidates ask for; the first of them is looked at."""
+        if self._opened is not None and self._opened[0] == shape:
+            return self._opened[1]
+        preparation = self.options.preparation or partial(_said_by, self.reference)
+        data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation)
+        if self._labels is not None and self._labels.shape != (data.count,):
+            raise UsageError(
+                f"{data.description}, and the labels have shape {self._labels.shape}; give one label per sample"
+            )
+        next(runs(data, shape), None)
+        self._opened = shape, data
+        return data
+
+    def _open(self, candidate: Source) -> tuple[Measurement, Layout, dict[str, str]]:
+        """The measurement of one candidate, what a run takes, and input of the reference -> its input."""
+        ours, options = self.reference, self.options
+        theirs = open_model(candidate, "candidate", options)
+        if theirs.net is not None:
+            check_memory(theirs.net, options.layers)
+        kin = _kin(ours, theirs)
+        if ours.name == theirs.name:
+            theirs.name += ", folded" if kin else ", candidate"
+        inputs = match_inputs(ours.feeds, theirs.feeds, options.map)
+        shape = layout(ours.feeds, theirs.feeds, inputs)
+        data = self._data(shape)
+        blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
+        pairs = pair(ours.writers, theirs.writers, blobs, kin=kin)
+        notes: list[str] = []
+        measurement = Measurement(
+            ours,
+            theirs,
+            pairs,
+            shape,
+            data,
+            data.labels if self._labels is None else self._labels,
+            options.tolerance,
+            options.layers,
+            open_exact(ours, notes) if options.exact else None,
+            notes,
+            same_behind(ours.hidden, theirs.hidden, {*pairs, *ours.feeds}),
+        )
+        return measurement, shape, inputs
+
+    def _run(
+        self, opened: Sequence[tuple[Measurement, Layout, dict[str, str]]], progress: Progress | None
+    ) -> list[DiffReport]:
+        """One pass over the data for candidates that take the same runs."""
+        from bnfold.onnx.graph import Shelf
+
+        options = self.options
+        with Shelf() as shelf:
+            if any(measurement.pairs for measurement, _, _ in opened):
+                self._measure(opened, shelf, progress)
+        return [
+            measurement.report(options.seed, options.min_agreement, options.max_top1_drop)
+            for measurement, _, _ in opened
+        ]
+
+    def _measure(
+        self,
+        opened: Sequence[tuple[Measurement, Layout, dict[str, str]]],
+        shelf: Shelf,
+        progress: Progress | None,
+    ) -> None:
+        threads, shape = self.options.threads, opened[0][1]
+        wanted = [blob for measurement, _, _ in opened for blob in measurement.wanted[0]]
+        data = self._data(shape)
+        if isinstance(data, Noise):
+            wanted += watched_blobs(self.reference)
+        reference = self.reference.session(list(dict.fromkeys(wanted)), shelf, threads)
+        candidates = [measurement.theirs.session(measurement.wanted[1], shelf, threads) for measurement, _, _ in opened]
+        for model in (self.reference, *(measurement.theirs for measurement, _, _ in opened)):
+            model.release_pages()
+        if isinstance(data, Noise):
+            data = self._drawn(data, shape, reference)
+        for measurement, _, _ in opened:
+            measurement.data = data
+        for run in runs(data, shape):
+            first = reference.run(run.feeds)
+            for (measurement, _, inputs), session in zip(opened, candidates, strict=True):
+                second = session.run({inputs[name]: values for name, values in run.feeds.items()})
+                measurement.add(run, first, second)
+                del second  # or the next run would stand beside it in memory
+            del first
+            if progress is not None:
+                progress(run.numbers.stop, data.count)
+
+    def _drawn(self, data: Noise, shape: Layout, reference: Session) -> Noise:
+        """The noise with the scales that the reference needs, which are found once."""
+        if self._noise is None:
+            self._noise = choose_noise(data, shape, self.reference, reference)
+        return replace(data, scales=self._noise.scales, signed=self._noise.signed)
 
 
 def _said_by(reference: Model) -> Preparation | None:

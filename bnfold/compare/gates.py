@@ -13,10 +13,16 @@ NO_SAMPLES = "labels say what the samples are, and no samples are given: noise h
 NO_LABELS = "a largest loss of accuracy needs a classifier and labels"
 
 
-def compared_gate(outputs: Sequence[BlobDiff], uncompared: Sequence[Uncompared], detector: DetectorDiff | None) -> Gate:
+def compared_gate(
+    outputs: Sequence[BlobDiff], uncompared: Sequence[Uncompared], detector: DetectorDiff | None, same_behind: bool
+) -> Gate:
     """Every compared output has values that are finite in both networks, and at least one output was compared.
 
-    The boxes of a detector may be none at all: what they are made of is compared.
+    Args:
+        outputs: that were compared.
+        uncompared: the others.
+        detector: its boxes may be none at all, since what they are made of is compared.
+        same_behind: outputs behind layers that cannot be run follow from what was compared, by the same layers in both.
     """
     empty = [blob.blob for blob in outputs if not blob.finite and (detector is None or blob.blob != detector.blob)]
     said = len(outputs) - len(empty)
@@ -24,11 +30,11 @@ def compared_gate(outputs: Sequence[BlobDiff], uncompared: Sequence[Uncompared],
         names = ", ".join(f"'{name}'" for name in empty)
         sentence = f"output {names} has no finite value in common; give inputs that the network means by --data"
     elif not outputs:
-        sentence = "no output was compared"
-        sentence += "" if uncompared else ", since the reference has none"
+        sentence = "no output was compared" + ("" if uncompared else ", since the reference has none")
+        sentence += ", but the same layers make them of what was compared" if same_behind else ""
     else:
         sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
-    return Gate("compared", 1, said, bool(outputs) and not empty, sentence)
+    return Gate("compared", 1, said, (bool(outputs) or same_behind) and not empty, sentence)
 
 
 def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bnfold.compare.batches import Layout, Run, runs
+from bnfold.compare.batches import Layout, Run
 from bnfold.compare.classify import Classification, find_scores, near_chance, require_labels
 from bnfold.compare.detect import Detection, detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer
@@ -18,6 +18,7 @@ from bnfold.compare.metrics import BlobError, SampleError, figures
 from bnfold.compare.models import Model
 from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
 from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, SampleDiff, Uncompared
+from bnfold.compare.saturation import MOSTLY, Positions, Saturating, saturating
 from bnfold.compare.ties import scores_behind, settle_ties
 from bnfold.data.samples import Samples
 from bnfold.errors import UnsupportedError
@@ -26,7 +27,7 @@ from bnfold.net import Array, Shape
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all; the library itself prints nothing."""
 
-NO_PARTNER = "without a partner of the same shape"
+NO_PARTNER = "has no partner of the same shape"
 
 Spans = dict[str, tuple[float, float]]
 
@@ -41,7 +42,10 @@ class Measurement:
         layout, data, labels: what is fed.
         truth: the float64 run of the reference, if wanted.
         notes: sentences for the report.
-        uncompared: outputs that are no part of `ours`, since a layer in front of them cannot be run.
+        same_behind: what cannot be run is the same in both networks, and reads only what is compared.
+        saturating, positions: output -> what saturates it, and how many of its positions are saturated.
+        fronts: what is compared only in case the output behind it is saturated.
+        watched: layer -> own top, for either side.
         scores, ties: index blob -> the scores behind it, and how often it differed on equal ones.
         spans: layer -> smallest and largest value of its own top, for either side.
     """
@@ -56,40 +60,45 @@ class Measurement:
     layers: bool
     truth: Exact | None
     notes: list[str]
-    uncompared: tuple[Uncompared, ...] = ()
+    same_behind: bool = False
     errors: dict[str, BlobError] = field(default_factory=dict)
     samples: list[SampleDiff] = field(default_factory=list)
     classification: Classification | None = None
     detection: Detection | None = None
     scores: dict[str, str] = field(default_factory=dict)
     ties: dict[str, int] = field(default_factory=dict)
+    saturating: dict[str, Saturating] = field(default_factory=dict)
+    positions: dict[str, Positions] = field(default_factory=dict)
+    fronts: set[str] = field(default_factory=set)
+    watched: tuple[dict[str, str], dict[str, str]] = ({}, {})
     spans: tuple[Spans, Spans] = field(default_factory=lambda: ({}, {}))
 
-    def run(self, inputs: Mapping[str, str], progress: Progress | None, threads: int) -> None:
-        """Feed all samples to both networks; `inputs` pairs theirs."""
-        from bnfold.onnx.graph import Shelf
-
+    def __post_init__(self) -> None:
+        self.saturating = saturating(self.ours)
         if not self.layers:
-            wanted = {*self.ours.outputs, *detector_reads(self.ours)}
+            wanted = {*self.ours.outputs, *self.ours.hidden.reads, *detector_reads(self.ours)}
+            fronts = {front for output in self.saturating.values() for front in output.fronts} - wanted
+            wanted |= fronts
             self.pairs = {name: partner for name, partner in self.pairs.items() if name in wanted}
-        watched = self._watched()
+            self.fronts = fronts & self.pairs.keys()
         self.scores = {name: scores for name in self.pairs if (scores := scores_behind(self.ours, name)) is not None}
-        with Shelf() as shelf:
-            ours = self.ours.session([*self.pairs, *watched[0].values(), *self.scores.values()], shelf, threads)
-            theirs = self.theirs.session([*self.pairs.values(), *watched[1].values()], shelf, threads)
-            self.ours.release_pages()
-            self.theirs.release_pages()
-            for run in runs(self.data, self.layout):
-                first = ours.run(run.feeds)
-                second = theirs.run({inputs[name]: values for name, values in run.feeds.items()})
-                if not self.errors:
-                    self._settle(first, second)
-                self._measure(run, first, second)
-                for spans, layers, values in zip(self.spans, watched, (first, second), strict=True):
-                    _stretch(spans, layers, values)
-                del first, second  # or the next run would stand beside them in memory
-                if progress is not None:
-                    progress(run.numbers.stop, self.data.count)
+        self.watched = self._watched()
+
+    @property
+    def wanted(self) -> tuple[list[str], list[str]]:
+        """The blobs that either network has to give."""
+        return (
+            [*self.pairs, *self.watched[0].values(), *self.scores.values()],
+            [*self.pairs.values(), *self.watched[1].values()],
+        )
+
+    def add(self, run: Run, first: Mapping[str, Array], second: Mapping[str, Array]) -> None:
+        """Measure one run: what the reference gave, and what the candidate gave for the same inputs."""
+        if not self.errors:
+            self._settle(first, second)
+        self._measure(run, first, second)
+        for spans, layers, values in zip(self.spans, self.watched, (first, second), strict=True):
+            _stretch(spans, layers, values)
 
     def _watched(self) -> tuple[dict[str, str], dict[str, str]]:
         """Layer -> own top, of the weighted layers whose activation range is reported; none if only outputs count."""
@@ -147,6 +156,8 @@ class Measurement:
                 c, tied = settle_ties(r, c.reshape(r.shape), first[self.scores[name]][rows], self.tolerance)
                 self.ties[name] = self.ties.get(name, 0) + tied
             r, c = r[rows], c.reshape(r.shape)[rows]
+            if name in self.saturating:
+                self.positions.setdefault(name, Positions()).add(self.saturating[name].layer_type, r)
             found = self.errors[name].add(r, c, run.numbers.start, names, by_sample=by_sample)
             if self.truth is not None and name in exact and not boxes:
                 self.errors[name].add_exact(exact[name].reshape(first[name].shape)[rows], r, c)
@@ -164,15 +175,21 @@ class Measurement:
     def report(self, seed: int, min_agreement: float | None, max_top1_drop: float | None) -> DiffReport:
         """Everything found, with the gates."""
         order = {blob: place for place, blob in enumerate(self.theirs.writers)}
-        blobs = sorted((self._blob(name) for name in self.errors), key=lambda blob: order[blob.partner])
+        saturated = [name for name, positions in self.positions.items() if positions.share >= MOSTLY]
+        idle = self.fronts - {front for name in saturated for front in self.saturating[name].fronts}
+        measured = [name for name in self.errors if name not in idle]
+        blobs = sorted((self._blob(name) for name in measured), key=lambda blob: order[blob.partner])
         classifier = self.classification.result(self.data.class_names) if self.classification else None
         detector = self.detection.result() if self.detection else None
-        lost = [name for name in self.ours.outputs if name not in self.pairs and name in self.ours.writers]
+        hidden = {output.blob: output for output in self.theirs.hidden.outputs}
+        alone = [name for name in self.ours.outputs if name not in self.pairs]
+        lost = [name for name in alone if name not in hidden]
         steady = detector is not None and self._steady(detector.blob, blobs)
         judged = [blob for blob in blobs if not (steady and detector is not None and blob.blob == detector.blob)]
         outputs = [blob for blob in blobs if blob.is_output]
-        uncompared = (*self.uncompared, *(Uncompared(name, NO_PARTNER) for name in lost))
-        gates: list[Gate] = [compared_gate(outputs, uncompared, detector), outputs_gate(lost)]
+        uncompared = tuple(hidden.get(name) or Uncompared(name, NO_PARTNER) for name in alone)
+        uncompared = (*self.ours.hidden.outputs, *uncompared)
+        gates: list[Gate] = [compared_gate(outputs, uncompared, detector, self.same_behind), outputs_gate(lost)]
         gates.append(tolerance_gate(judged, self.tolerance))
         if detector is not None:
             gates.append(boxes_gate(detector, steady))
@@ -190,7 +207,8 @@ class Measurement:
             if tied:
                 values = self.errors[name].values
                 self.notes.append(f"blob '{name}': {tied:,} of {values:,} indices differ on equal scores, not counted")
-        alone = [name for name in self.ours.writers if name not in self.pairs]
+        self.notes += map(self._saturated, saturated)
+        unpaired = [name for name in self.ours.writers if name not in self.pairs]
         paired = set(self.pairs.values())
         extra = [name for name in self.theirs.writers if name not in paired]
         return DiffReport(
@@ -201,7 +219,7 @@ class Measurement:
             self.tolerance,
             tuple(blobs),
             tuple(self.samples),
-            tuple(alone if self.layers else lost),
+            tuple(unpaired if self.layers else lost),
             tuple(extra if self.layers else ()),
             classifier,
             detector,
@@ -211,6 +229,15 @@ class Measurement:
             tuple(self.notes),
             uncompared,
         )
+
+    def _saturated(self, name: str) -> str:
+        """The note on a saturated output, with what it is judged by."""
+        cause, share = self.saturating[name], self.positions[name].share
+        said = f"output '{name}' is saturated by {cause.layer_type} at {share:.0%} of its positions"
+        fronts = ", ".join(f"'{front}'" for front in cause.fronts if front in self.pairs)
+        if fronts:
+            return f"{said}, so it is judged by what stands in front of it: {fronts}"
+        return f"{said}, and nothing in front of it could be compared: it says little"
 
     def _steady(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
         """Whether all that the boxes are made of is within the tolerance, by equal layers."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable
 from bnfold.compare.standins import stand_ins
 from bnfold.data.samples import Feed
 from bnfold.data.standins import Indices
-from bnfold.errors import UsageError
+from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.mapping import release_pages
 from bnfold.net import Net
 from bnfold.options import CompareOptions
@@ -51,7 +52,9 @@ class Model:
         writers: blob -> who writes it, in order of execution.
         reads: blob -> the blobs that its writer reads.
         feeds: input -> what it takes.
-        outputs: the network's own outputs; an input that nobody reads is one in Caffe, and computes nothing.
+        outputs: the network's own outputs, as far as they can be run; an input that nobody reads is one in Caffe, and
+            computes nothing.
+        hidden: what of a Caffe network cannot be run; `net` is the rest.
         mapped: the files that its weights lie in.
     """
 
@@ -65,6 +68,7 @@ class Model:
     feeds: dict[str, Feed]
     outputs: list[str]
     mapped: tuple[mmap.mmap, ...] = ()
+    hidden: Hidden = NOTHING_HIDDEN
 
     @property
     def layers(self) -> list[str]:
@@ -150,7 +154,14 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
     if batch is not None:
         net = net.copy()
         net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
-    proto, weights = exported(net)
+    whole, hidden = net, NOTHING_HIDDEN
+    try:
+        proto, weights = exported(net)
+    except UnsupportedError:
+        net, hidden = runnable(whole)
+        if not hidden.layers:
+            raise
+        proto, weights = exported(net)
     tensors = {name for node in proto.graph.node for name in node.output}
     writers, reads = {}, {}
     for layer in net.layers:
@@ -158,11 +169,11 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
             if top in tensors:
                 writers[top] = Writer(layer.name, layer.type, bool(layer.blobs))
                 reads[top] = tuple(layer.bottoms)
-    meanings = stand_ins(net)
+    meanings = stand_ins(whole)
     feeds = {blob: replace(feed, meaning=meanings.get(blob, feed.meaning)) for blob, feed in _feeds(proto).items()}
-    outputs = [out.name for out in proto.graph.output if out.name in writers]
+    outputs = [blob for blob in whole.outputs if blob in writers]
     mapped = tuple(file.buffer for file in net.origin.weights) if net.origin is not None else ()
-    return Model(name, proto, weights, net, None, writers, reads, feeds, outputs, mapped)
+    return Model(name, proto, weights, net, None, writers, reads, feeds, outputs, mapped, hidden)
 
 
 def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:

@@ -271,7 +271,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Uncompared:
-    """An output of the reference that was not compared, and why: a clause like `stands behind layer 'x'`."""
+    """An output of the reference that was not compared, and why: a clause that begins with `stands` or `has`."""
 
     blob: str
     reason: str
@@ -333,8 +333,12 @@ class DiffReport:
         reasons: dict[str, int] = {}
         for output in self.uncompared:
             reasons[output.reason] = reasons.get(output.reason, 0) + 1
-        said = "; ".join(f"{count} {reason}" for reason, count in reasons.items())
-        return f"{compared} of {compared + len(self.uncompared)} outputs compared; {said}"
+        plural = {"stands": "stand", "has": "have"}
+        said = []
+        for reason, count in reasons.items():
+            verb, _, rest = reason.partition(" ")
+            said.append(f"{count} {plural.get(verb, verb) if count > 1 else verb} {rest}")
+        return f"{compared} of {compared + len(self.uncompared)} outputs compared; {'; '.join(said)}"
 
     @property
     def verdict(self) -> str:

@@ -67,24 +67,31 @@ class Samples(Protocol):
 class Noise:
     """Signed Gaussian noise; every sample depends on the seed and its own number alone.
 
-    Sample i is drawn from N(0, s^2) with s = 1, 8, 64 in turn, since some networks expect values around 1 and others
-    pixels around 100. Inputs that are no real values (indices, regions ..) get such as a network can mean.
+    Sample i is drawn from N(0, s^2) with the scales s in turn; 1, 8 and 64 by default, since some networks expect
+    values around 1 and others pixels around 100 (`bnfold.compare.noise` says when others are chosen). Inputs that are
+    no real values (indices, regions ..) get such as a network can mean.
 
     Args:
         feeds: input -> shape of one sample, and what else than real values it takes.
         count: of samples.
         seed: another one gives other values.
+        scales: the standard deviations, in turn.
+        signed: False for the magnitudes of such values, where a network takes no negative ones.
     """
 
     feeds: Mapping[str, tuple[Shape, StandIn | None]]
     count: int
     seed: int = 0
+    scales: tuple[float, ...] = SCALES
+    signed: bool = True
 
     @property
     def description(self) -> str:
         """The distribution, and what goes into the inputs that are no images."""
         meant = [f"; '{blob}': {meaning}" for blob, (_, meaning) in self.feeds.items() if meaning is not None]
-        noise = "seeded noise, N(0, s^2) with s = 1, 8, 64 in turn" if len(meant) < len(self.feeds) else "seeded values"
+        scales = ", ".join(f"{scale:g}" for scale in self.scales)
+        drawn = "N(0, s^2)" if self.signed else "|x| of x from N(0, s^2)"
+        noise = f"seeded noise, {drawn} with s = {scales} in turn" if len(meant) < len(self.feeds) else "seeded values"
         return f"{self.count} samples of {noise}, seed {self.seed}{''.join(meant)}"
 
     @property
@@ -106,12 +113,16 @@ class Noise:
                 drawn[blob] = meaning.draw(random, shape)
             else:
                 noise = random.standard_normal(shape, np.float32)
-                drawn[blob] = noise * np.float32(SCALES[number % len(SCALES)])
+                scaled = noise * np.float32(self._scale(number))
+                drawn[blob] = scaled if self.signed else np.abs(scaled)
         return drawn
 
     def name(self, number: int) -> str:
         """The number and the scale."""
-        return f"noise {number} (s = {SCALES[number % len(SCALES)]:g})"
+        return f"noise {number} (s = {self._scale(number):g})"
+
+    def _scale(self, number: int) -> float:
+        return self.scales[number % len(self.scales)]
 
     def picture(self, number: int) -> Array | None:  # noqa: ARG002 - noise is nothing for the eye
         """None."""

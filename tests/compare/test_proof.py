@@ -45,7 +45,7 @@ def test_an_output_that_is_finite_in_one_network_alone_proves_nothing_and_differ
 def test_no_output_in_common_proves_nothing():
     report = compare(classifier(classes=5), classifier(classes=4))
     assert gates(report)["compared"] is False
-    assert "0 of 1 outputs compared; 1 without a partner of the same shape" in report.verdict
+    assert "0 of 1 outputs compared; 1 has no partner of the same shape" in report.verdict
 
 
 def test_labels_without_samples_are_refused():

@@ -1,0 +1,95 @@
+"""Which noise a network is compared on: of a magnitude at which it still tells one value from another.
+
+The rule: of 64, 8, 1, 1/8 and 1/64 the first s is taken at which, for one sample drawn from N(0, s^2),
+
+    every output of the reference has a finite value, and
+    in each blob behind a Softmax, Sigmoid or TanH less than half of the positions are saturated (`saturation`);
+
+if there is none, the one with the fewest saturated positions. The samples are then drawn with s/64, s/8 and s in turn,
+which is 1, 8, 64 unless the network says otherwise. Where no s gives finite values everywhere, the same is tried with
+magnitudes |x| (a Log or a root in front). The reference alone decides, once, from the seed: neither the candidate nor
+the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from bnfold.compare.batches import Layout, runs
+from bnfold.compare.models import Model
+from bnfold.compare.saturation import COUNTS, MOSTLY, Positions
+from bnfold.data.samples import Noise
+from bnfold.errors import ModelError
+from bnfold.net import Array
+from bnfold.runtime import Session
+
+MAGNITUDES = (64.0, 8.0, 1.0, 1 / 8, 1 / 64)
+STEPS = (1 / 64, 1 / 8, 1.0)
+FLAGS = frozenset({"ArgMax", "Threshold"})  # saturated at any magnitude
+
+
+class _Trial(NamedTuple):
+    """What one magnitude gave; the larger is the better."""
+
+    finite: bool
+    alive: float
+
+
+def watched_blobs(reference: Model) -> dict[str, str]:
+    """Blob -> type of the layer that may saturate it, over the whole network."""
+    types = {blob: writer.type for blob, writer in reference.writers.items()}
+    return {blob: kind for blob, kind in types.items() if kind in COUNTS and kind not in FLAGS}
+
+
+def choose_noise(noise: Noise, layout: Layout, reference: Model, session: Session) -> Noise:
+    """The noise with scales and sign as the reference needs them.
+
+    Args:
+        noise: as it would be drawn.
+        layout: what a run takes.
+        reference: whose behaviour decides.
+        session: of the reference, which gives its `watched_blobs` too.
+    """
+    outputs, watched = reference.outputs, watched_blobs(reference)
+    if not outputs or all(meaning is not None for _, meaning in noise.feeds.values()):
+        return noise
+    found: dict[tuple[float, bool], _Trial] = {}
+    for signed in (True, False):
+        for magnitude in MAGNITUDES:
+            tried = replace(noise, count=1, scales=(magnitude,), signed=signed)
+            trial = _try(tried, layout, session, outputs, watched)
+            if trial.finite and trial.alive > 1 - MOSTLY:
+                return _drawn(noise, magnitude, signed)
+            found[magnitude, signed] = trial
+        if any(trial.finite for trial in found.values()):
+            break
+    # The first of equals, which is the largest magnitude; signed before unsigned.
+    magnitude, signed = max(found, key=lambda tried: found[tried])
+    return _drawn(noise, magnitude, signed)
+
+
+def _drawn(noise: Noise, magnitude: float, signed: bool) -> Noise:
+    return replace(noise, scales=tuple(magnitude * step for step in STEPS), signed=signed)
+
+
+def _try(noise: Noise, layout: Layout, session: Session, outputs: Sequence[str], watched: Mapping[str, str]) -> _Trial:
+    """Run one sample."""
+    run = next(runs(noise, layout))
+    try:
+        values = session.run(run.feeds, list(dict.fromkeys([*outputs, *watched])))
+    except ModelError:  # an operator that cannot take such values; if none can be taken, the comparison says so
+        return _Trial(False, 0.0)
+    alive = 1.0
+    for name, kind in watched.items():
+        positions = Positions()
+        positions.add(kind, values[name])
+        alive = min(alive, 1 - positions.share)
+    return _Trial(all(_some_finite(values[name]) for name in outputs), alive)
+
+
+def _some_finite(values: Array) -> bool:
+    return not values.size or bool(np.isfinite(values).any())
