@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial, reduce
@@ -23,9 +25,10 @@ from bnfold.errors import BnfoldError, UsageError, WriteError
 from bnfold.report.words import shortened, visible
 
 if TYPE_CHECKING:
+    from bnfold.io.environment import Environment
     from bnfold.options import CompareOptions, ReadOptions
     from bnfold.pipeline import Reading, Writing
-    from bnfold.report.renderings import Renderings
+    from bnfold.report.renderings import Facts, Renderings
 
     Option = click.ParamType[Any]
 else:
@@ -165,7 +168,15 @@ report_options = options(
 
 
 class Commands(click.Group):
-    """The commands, in the order of use; the one place where an exception becomes a message and an exit code."""
+    """The commands, in the order of use; the one place where an exception becomes a message and an exit code.
+
+    Attributes:
+        started: when the present run began, in seconds since the epoch.
+        command_line: what it was asked.
+    """
+
+    started: float = 0.0
+    command_line: str = ""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Not sorted: in the order in which they are written below."""
@@ -180,6 +191,8 @@ class Commands(click.Group):
             stopped_by: the signals that have asked the process to stop, by whoever answers them.
         """
         kwargs["standalone_mode"] = False
+        self.started = time.time()
+        self.command_line = shlex.join(["bnfold", *(kwargs.get("args") or sys.argv[1:])])
         for stream in (sys.stdout, sys.stderr):
             # A name may have letters that the terminal's encoding has not.
             if isinstance(stream, io.TextIOWrapper):
@@ -325,7 +338,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     )
     with progress_bar() as progress:
         report = run(job, progress)
-    _render(given, of_run(report))
+    _render(given, of_run(report, _facts(reading.files, report.written)))
     return 0 if report.passed else DIFFERENT
 
 
@@ -355,7 +368,8 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
 
     reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
     require_paths(reading.files, writing)
-    _render(given, of_run(export(reading, writing, only)))
+    report = export(reading, writing, only)
+    _render(given, of_run(report, _facts(reading.files, report.written)))
     return 0
 
 
@@ -413,7 +427,7 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
             progress=progress and (lambda done, total: progress("comparing", done, total)),
         )
     report = RunReport(proofs=(found,))
-    _render(given, of_run(report))
+    _render(given, of_run(report, _facts([*files_of(reference), *files_of(candidate)])))
     return 0 if report.passed else DIFFERENT
 
 
@@ -500,6 +514,17 @@ def _data(given: dict[str, Any]) -> list[Path]:
 
     mean = [Path(given["mean"])] if given["mean"] else []
     return [*mean, *(files_of(given["data"]) if given["data"] else ())]
+
+
+def _facts(read: Sequence[Path], written: Sequence[Path] = ()) -> Facts:
+    """How this run came about, told when a report is made that holds it; hashing the files takes time."""
+
+    def facts() -> Environment:
+        from bnfold.io.environment import environment
+
+        return environment(main.command_line, main.started, read, written)
+
+    return facts
 
 
 def _render(given: dict[str, Any], renderings: Renderings) -> None:

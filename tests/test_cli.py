@@ -111,7 +111,7 @@ def test_a_difference_beyond_the_tolerance_is_exit_code_1(run: Run) -> None:
 def test_the_json_report_holds_what_the_terminal_says(run: Run) -> None:
     run(*FOLD, "-o", "out.onnx", "--json", "report.json", "--html", "report.html", "--markdown", "report.md")
     report = json.loads(Path("report.json").read_text())
-    assert (report["schema"], report["version"], report["passed"]) == ("bnfold-report", 1, True)
+    assert (report["schema"], report["version"], report["passed"]) == ("bnfold-report", 2, True)
     assert report["written"] == ["out.prototxt", "out.caffemodel", "out.onnx"]
     assert [record["kind"] for record in report["fold"]["records"]] == ["folded"] * 6
     assert report["fold"]["layers_before"] == 13

@@ -16,10 +16,13 @@ from bnfold.report import figures
 def columns(rendering: str, blobs: Sequence[BlobDiff]) -> list[Metric]:
     """The metrics that a rendering shows of these blobs; one that is seldom needed only where it says something."""
     return [
-        metric
-        for metric in METRICS
-        if rendering in metric.shown and (not metric.seldom or any(blob.figures[metric.name] for blob in blobs))
+        metric for metric in offered(rendering) if not metric.seldom or any(blob.figures[metric.name] for blob in blobs)
     ]
+
+
+def offered(rendering: str) -> list[Metric]:
+    """The metrics that a rendering has columns for."""
+    return [metric for metric in METRICS if rendering in metric.shown]
 
 
 def cell(metric: Metric, blob: BlobDiff) -> str:

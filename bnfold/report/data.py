@@ -15,11 +15,12 @@ import numpy as np
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged
 from bnfold.compare.records import BlobDiff, ClassifierDiff, DiffReport, Flip, Histogram, LayerRange, RunReport
+from bnfold.io.environment import Environment, installed
 
 SCHEMA, VERSION = "bnfold-report", 2
 
 
-def as_data(run: RunReport) -> dict[str, Any]:
+def as_data(run: RunReport, environment: Environment | None = None) -> dict[str, Any]:
     """A run as dictionaries, lists, strings, numbers, booleans and None.
 
     A number that is not finite (an error against nothing, the signal-to-noise ratio of equal blobs) becomes None,
@@ -28,19 +29,25 @@ def as_data(run: RunReport) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "version": VERSION,
-        "bnfold": installed_version(),
+        "bnfold": installed("bnfold"),
         "passed": run.passed,
         "verdict": run.verdict,
         "fold": None if run.fold is None else fold_data(run.fold),
         "comparisons": [plain(proof) for proof in run.proofs],
         "written": [str(path) for path in run.written],
         "notes": list(run.notes),
+        "environment": None if environment is None else environment_data(environment),
     }
 
 
-def as_json(run: RunReport) -> str:
+def environment_data(environment: Environment) -> dict[str, Any]:
+    """How a report came about."""
+    return {**plain(environment), "versions": dict(environment.versions)}
+
+
+def as_json(run: RunReport, environment: Environment | None = None) -> str:
     """The same as text, with a line break at the end."""
-    return json.dumps(as_data(run), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(as_data(run, environment), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def fold_data(report: FoldReport) -> dict[str, Any]:
@@ -73,16 +80,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return [plain(item) for item in value]
-
-
-def installed_version() -> str:
-    """Of bnfold; empty when it runs from a folder that was never installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("bnfold")
-    except PackageNotFoundError:
-        return ""
 
 
 ADDED: dict[type, tuple[str, ...]] = {

@@ -103,3 +103,35 @@ def names(words: Sequence[str], most: int = 6) -> str:
     """
     shown = ", ".join(words[:most])
     return f"{shown} and {len(words) - most:,} more" if len(words) > most else shown
+
+
+def middle(name: str, most: int) -> str:
+    """A name of at most `most` letters; a longer one loses its middle, since both ends tell layers apart.
+
+    Example:
+        >>> middle("inception_4a/3x3_reduce/bn", 16), middle("conv1", 16)
+        ('inceptio…duce/bn', 'conv1')
+    """
+    if len(name) <= most:
+        return name
+    head = most // 2
+    return f"{name[:head]}…{name[head + 1 - most :]}"
+
+
+def class_name(label: int, names: Sequence[str]) -> str:
+    """What a class is called, or its number where nobody named it."""
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
+def size(number: int) -> str:
+    """A number of bytes.
+
+    Example:
+        >>> size(512), size(4200), size(241_000_000)
+        ('512 B', '4.2 kB', '241.0 MB')
+    """
+    power = min(max(len(str(number)) - 1, 0) // 3, len(UNITS) - 1)
+    return f"{number / 1000**power:.{1 if power else 0}f} {UNITS[power]}"
+
+
+UNITS = ("B", "kB", "MB", "GB", "TB")

@@ -1,30 +1,35 @@
 """The report as one page that asks nobody: style, script, charts and pictures are inside; a policy forbids the rest.
 
 jinja2 escapes every name; the one script is allowed by its hash, so that a name that smuggles another in cannot run it.
+The templates lie beside this file: `page.html` is the page, `proof.html` one comparison, `network.html` what was
+folded, `charts.html` the charts and `tables.html` every table.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bnfold.algebra.records import Dropped
-from bnfold.compare.metrics import PAGE, Metric
-from bnfold.compare.records import BlobDiff, DiffReport, RunReport, SampleDiff
+from bnfold.compare.records import BlobDiff, DiffReport, RunReport
 from bnfold.errors import UsageError
-from bnfold.report import figures
+from bnfold.io.environment import installed
+from bnfold.report import figures, tables
 from bnfold.report.charts import DepthChart, HistogramChart, depth_chart, histogram_chart
-from bnfold.report.columns import cell, columns
-from bnfold.report.data import installed_version
-from bnfold.report.picture import Change, changes, legend
+from bnfold.report.picture import Pictures, kept_by_cause, pictures
 from bnfold.report.png import data_uri
 
+if TYPE_CHECKING:
+    from bnfold.io.environment import Environment
+
 SAMPLES = 500  # rows of the table of samples; the JSON has all
+BOXES = 1000  # likewise, of boxes missed and of boxes extra
 HISTOGRAMS = 6
+SMALL = 48  # layers of a network whose picture is open from the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,91 +42,112 @@ class Histogrammed:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One comparison with what the page draws of it."""
+    """One comparison with what the page draws of it; `anchor` is the id of its section."""
 
     report: DiffReport
+    anchor: str
     depth: DepthChart | None
     histograms: Sequence[Histogrammed]
-    samples: Sequence[SampleDiff]
+    blobs: tables.Table
+    samples: tables.Table
+    flips: tables.Table | None
+    boxes: tables.Table | None
+    ranges: tables.Table | None
 
-    @property
-    def columns(self) -> Sequence[Metric]:
-        """The metrics that the table of blobs shows."""
-        return columns(PAGE, self.report.blobs)
 
-
-def as_html(run: RunReport, title: str = "bnfold report") -> str:
+def as_html(run: RunReport, environment: Environment | None = None) -> str:
     """The whole run as a page.
 
     Args:
         run: what a run did and found.
-        title: of the page.
+        environment: how it came about; left out where the same run has to give the same page.
 
     Raises:
         UsageError: jinja2 (the extra `html`) is not installed.
     """
     try:
-        from jinja2 import Environment, FunctionLoader, StrictUndefined
+        from jinja2 import Environment as Templates
+        from jinja2 import FunctionLoader, StrictUndefined
     except ImportError:
         raise UsageError("an HTML report needs jinja2: pip install 'bnfold[html]'") from None
-    environment = Environment(
+    templates = Templates(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_asset)
     )
-    environment.filters |= FILTERS
+    templates.filters |= FILTERS
     script = _asset("page.js")
-    drawn, hidden = _pictures(run)
-    records = run.fold.records if run.fold is not None else []
-    return environment.get_template("page.html").render(
+    drawn = _pictures(run)
+    nodes = {fate.name: f"#node-{fate.row}" for fate in drawn.fates} if drawn is not None else {}
+    proofs = [_proof(report, f"proof-{number}", nodes) for number, report in enumerate(run.proofs, start=1)]
+    return templates.get_template("page.html").render(
         run=run,
         drawn=drawn,
-        dropped=[record.layer for record in records if isinstance(record, Dropped)],
-        hidden=hidden,
-        legend=legend(drawn),
-        proofs=[_proof(report) for report in run.proofs],
+        environment=environment,
+        kept=kept_by_cause(list(run.fold.kept)) if run.fold is not None else [],
+        layers=tables.layer_table(drawn.fates, _errors(proofs)) if drawn is not None else None,
+        name=title_of(run),
+        open_picture=drawn is not None and len(drawn.before.nodes) <= SMALL,
+        proofs=proofs,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=_asset("page.css"),
-        title=title,
         verdict=run.verdict,
-        version=installed_version(),
+        version=installed("bnfold"),
     )
+
+
+def title_of(run: RunReport) -> str:
+    """What the network is called: its own name, or that of its file."""
+    if run.original is not None:
+        return run.original.name or Path(run.original.file).stem or "network"
+    return Path(run.proofs[0].reference).stem if run.proofs else "network"
 
 
 def _asset(name: str) -> str:
     return (files("bnfold.report") / name).read_text(encoding="utf-8")
 
 
-def _pictures(run: RunReport) -> tuple[list[Change], int]:
+def _pictures(run: RunReport) -> Pictures | None:
     if run.fold is None or run.original is None or run.folded is None:
-        return [], 0
-    return changes(run.original, run.folded, run.fold)
+        return None
+    return pictures(run.original, run.folded, run.fold)
 
 
-def _proof(report: DiffReport) -> Proof:
+def _proof(report: DiffReport, anchor: str, nodes: dict[str, str]) -> Proof:
     worst = sorted(report.blobs, key=lambda blob: (not blob.is_output, -blob.max_rel))[:HISTOGRAMS]
-    charts = [Histogrammed(blob, histogram_chart(blob)) for blob in worst]
     samples = sorted(report.samples, key=lambda sample: -sample.max_rel)[:SAMPLES]
-    return Proof(report, depth_chart(report) if report.blobs else None, charts, samples)
+    classifier, detector = report.classifier, report.detector
+    return Proof(
+        report,
+        anchor,
+        depth_chart(report) if report.blobs else None,
+        [Histogrammed(blob, histogram_chart(blob)) for blob in worst],
+        tables.blob_table(report, f"{anchor}-blob", nodes),
+        tables.sample_table(samples, f"{anchor}-samples"),
+        tables.flip_table(classifier, f"{anchor}-flips") if classifier is not None and classifier.flips else None,
+        tables.box_table(detector, f"{anchor}-boxes", BOXES)
+        if detector and (detector.missed or detector.extra)
+        else None,
+        tables.range_table(report.ranges, f"{anchor}-ranges") if report.ranges else None,
+    )
 
 
-def sort_key(value: object) -> str:
-    """A number as JavaScript's `Number` reads it; what is none sorts last."""
-    if not isinstance(value, int | float) or math.isnan(value):
-        return "-Infinity"
-    return repr(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
+def _errors(proofs: Sequence[Proof]) -> dict[str, tuple[float, str]]:
+    """Layer -> the largest error of what it writes in any comparison, and the row that tells of it."""
+    errors: dict[str, tuple[float, str]] = {}
+    for proof in proofs:
+        for place, blob in enumerate(proof.report.blobs):
+            if blob.max_rel >= errors.get(blob.layer, (-1.0, ""))[0]:
+                errors[blob.layer] = (blob.max_rel, f"#{proof.blobs.name}-{place}")
+    return errors
 
 
 FILTERS = {
-    "bits": figures.bits,
-    "cell": cell,
+    "bytes": figures.size,
+    "class_name": figures.class_name,
     "count": figures.count,
     "data_uri": data_uri,
-    "decibels": figures.decibels,
-    "dims": figures.dims,
     "names": figures.names,
-    "near_one": figures.near_one,
     "ordinary": figures.ordinary,
     "percent": figures.percent,
     "small": figures.small,
-    "sort_key": sort_key,
 }

@@ -1,4 +1,7 @@
-"""The fold plan as pictures: the network before and after, whole if it is small, else one of each kind of change."""
+"""The whole network as pictures, before and after, coloured by what became of each layer; and as a strip of all layers.
+
+Layers are known by their number, since names need not be unique in a file, and may be missing.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,25 @@ from dataclasses import dataclass
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged, Record
 from bnfold.net import Net
+from bnfold.report.figures import middle
 from bnfold.report.layout import Layout, place
 
-WHOLE = 48  # layers of a network that is drawn as one
-PATTERNS = 8  # kinds of change that are drawn of a larger one
 CELL_WIDTH, CELL_HEIGHT, NODE_WIDTH, NODE_HEIGHT = 190, 64, 170, 42
-LETTERS = 22  # of a name, in a node
+LETTERS = 23  # of a name, in a node
+
+ROLES = {
+    "gone": "folded away: others do its work",
+    "into": "took others into its weights",
+    "through": "crossed, unchanged",
+    "kept": "stays, with a reason",
+    "rest": "not concerned",
+}
+"""What became of a layer, as a CSS class and as a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A layer as it is drawn; `role` is its CSS class: gone, into, through, kept, rest."""
+    """A layer as it is drawn; `row` is its number in the original network, None for one that was added."""
 
     x: float
     y: float
@@ -25,6 +36,7 @@ class Node:
     short: str
     type: str
     role: str
+    row: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,35 +50,50 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A part of the network before and after; `twins` names the other places where the same happens."""
+class Fate:
+    """One row of the table of layers: a layer of the original network and what became of it.
+
+    Attributes:
+        row: its number in the original network.
+        role: one of `ROLES`.
+        into, through: for a layer that went, who took it, and what was crossed on the way.
+        reason: why it stays.
+    """
+
+    row: int
+    name: str
+    type: str
+    role: str
+    into: tuple[str, ...] = ()
+    through: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What the page draws of a fold."""
 
     before: Drawing
     after: Drawing
-    twins: tuple[str, ...]
+    fates: tuple[Fate, ...]
+
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """(role, what it means) for the roles that occur."""
+        seen = {fate.role for fate in self.fates}
+        return [(role, meaning) for role, meaning in ROLES.items() if role in seen]
 
 
-def changes(original: Net, folded: Net, report: FoldReport) -> tuple[list[Change], int]:
-    """What to draw, the most frequent kinds of change first, and how many kinds are left out.
+def pictures(original: Net, folded: Net, report: FoldReport) -> Pictures:
+    """Draw both networks whole.
 
     Args:
         original, folded: the networks.
         report: how the one became the other.
     """
     roles = _roles(report.records)
-    if len(original.layers) <= WHOLE:
-        names = {layer.name for layer in original.layers} | {layer.name for layer in folded.layers}
-        return [Change(_draw(original, names, roles), _draw(folded, names, roles), ())], 0
-    patterns: dict[object, list[set[str]]] = {}
-    for group in _groups(report.records):
-        names = _with_neighbours(original, group) | _with_neighbours(folded, group)
-        patterns.setdefault(_pattern(original, names, roles), []).append(names)
-    drawn = []
-    kinds = sorted(patterns.values(), key=len, reverse=True)
-    for same in kinds[:PATTERNS]:
-        twins = tuple(_title(original, names, roles) for names in same[1:])
-        drawn.append(Change(_draw(original, same[0], roles), _draw(folded, same[0], roles), twins))
-    return drawn, len(kinds) - len(drawn)
+    rows = {layer.name: row for row, layer in reversed(list(enumerate(original.layers)))}
+    return Pictures(_draw(original, roles, rows), _draw(folded, roles, rows), tuple(_fates(original, report, roles)))
 
 
 def _roles(records: Iterable[Record]) -> dict[str, str]:
@@ -87,65 +114,39 @@ def _roles(records: Iterable[Record]) -> dict[str, str]:
     return roles
 
 
-def _groups(records: Iterable[Record]) -> list[set[str]]:
-    """Layers that change together: records that share a layer are one group."""
-    groups: list[set[str]] = []
-    for record in records:
-        if isinstance(record, Folded):
-            names = {record.layer, *record.into, *record.through}
-        elif isinstance(record, Merged):
-            names = {*record.layers, *record.into, *record.through}
-        elif isinstance(record, Dropped | Kept):
-            names = {record.layer}
-        joined = [group for group in groups if group & names]
-        groups = [group for group in groups if not group & names]
-        groups.append(names.union(*joined))
-    return groups
+def _fates(original: Net, report: FoldReport, roles: Mapping[str, str]) -> Iterable[Fate]:
+    told: dict[str, Record] = {}
+    for record in report.records:
+        told |= dict.fromkeys(record.layers if isinstance(record, Merged) else (record.layer,), record)
+    for row, layer in enumerate(original.layers):
+        found = told.get(layer.name)
+        fate = Fate(row, layer.name, layer.type, roles.get(layer.name, "rest"))
+        if isinstance(found, Folded | Merged):
+            fate = Fate(row, layer.name, layer.type, "gone", found.into, found.through)
+        elif isinstance(found, Kept):
+            now = f"; now a {found.now}" if found.now != found.type else ""
+            fate = Fate(row, layer.name, layer.type, "kept", reason=found.reason + now)
+        elif isinstance(found, Dropped):
+            fate = Fate(row, layer.name, layer.type, "gone", reason="it does nothing at inference")
+        yield fate
 
 
-def _with_neighbours(net: Net, names: set[str]) -> set[str]:
-    """The layers and those next to them."""
-    near = set(names)
-    for source, target in _edges(net):
-        if source in names or target in names:
-            near |= {source, target}
-    return near
-
-
-def _edges(net: Net) -> list[tuple[str, str]]:
-    return [
-        (producer.name, layer.name)
-        for layer in net.layers
+def _draw(net: Net, roles: Mapping[str, str], rows: Mapping[str, int]) -> Drawing:
+    layers = net.layers
+    number = {id(layer): str(index) for index, layer in enumerate(layers)}
+    edges = [
+        (number[id(producer)], number[id(layer)])
+        for layer in layers
         for bottom in layer.bottoms
         if (producer := net.producer(bottom)) is not None
     ]
-
-
-def _pattern(net: Net, names: set[str], roles: Mapping[str, str]) -> object:
-    """Equal for parts of equal types, roles and connections."""
-    layers = [layer for layer in net.layers if layer.name in names]
-    number = {layer.name: index for index, layer in enumerate(layers)}
-    edges = sorted((number[a], number[b]) for a, b in _edges(net) if a in number and b in number)
-    return tuple((layer.type, roles.get(layer.name)) for layer in layers), tuple(edges)
-
-
-def _title(net: Net, names: set[str], roles: Mapping[str, str]) -> str:
-    """The layer that a part is about: the first that took something over, or that stayed."""
-    ordered = [layer.name for layer in net.layers if layer.name in names]
-    return next((name for name in ordered if roles.get(name) in ("into", "kept")), ordered[0])
-
-
-def _draw(net: Net, names: set[str], roles: Mapping[str, str]) -> Drawing:
-    layers = [layer for layer in net.layers if layer.name in names]
-    known = {layer.name for layer in layers}
-    edges = [(a, b) for a, b in _edges(net) if a in known and b in known]
-    layout = place([layer.name for layer in layers], edges)
+    layout = place(list(number.values()), edges)
     nodes = []
     for layer in layers:
-        column, row = layout.places[layer.name]
-        short = layer.name if len(layer.name) <= LETTERS else layer.name[: LETTERS - 1] + "…"
+        column, row = layout.places[number[id(layer)]]
         x, y = column * CELL_WIDTH + (CELL_WIDTH - NODE_WIDTH) / 2, row * CELL_HEIGHT
-        nodes.append(Node(round(x, 1), y, layer.name, short, layer.type, roles.get(layer.name, "rest")))
+        short, role = middle(layer.name, LETTERS), roles.get(layer.name, "rest")
+        nodes.append(Node(round(x, 1), y, layer.name, short, layer.type, role, rows.get(layer.name)))
     height = max(layout.rows * CELL_HEIGHT - (CELL_HEIGHT - NODE_HEIGHT), 0)
     return Drawing(tuple(nodes), tuple(_curves(layout)), round(layout.columns * CELL_WIDTH, 1), height)
 
@@ -157,24 +158,34 @@ def _curves(layout: Layout) -> Iterable[str]:
         (x, y), rest = points[0], points[1:]
         steps = [f"M{x} {y + NODE_HEIGHT}"]
         for index, (next_x, next_y) in enumerate(rest):
-            start, middle = y + NODE_HEIGHT, (y + NODE_HEIGHT + next_y) / 2
+            start, middle_y = y + NODE_HEIGHT, (y + NODE_HEIGHT + next_y) / 2
             if index:
                 steps.append(f"L{x} {start}")
-            steps.append(f"C{x} {middle} {next_x} {middle} {next_x} {next_y}")
+            steps.append(f"C{x} {middle_y} {next_x} {middle_y} {next_x} {next_y}")
             x, y = next_x, next_y
         yield "".join(steps)
 
 
-def legend(drawn: Sequence[Change]) -> list[tuple[str, str]]:
-    """(role, what it means) for the roles that occur."""
-    seen = {node.role for change in drawn for drawing in (change.before, change.after) for node in drawing.nodes}
-    return [(role, meaning) for role, meaning in ROLES.items() if role in seen]
+def kept_by_cause(records: Sequence[Kept]) -> list[tuple[str, list[Kept]]]:
+    """The layers that stay, grouped by the sentence that they share but for its names; the largest group first."""
+    groups: dict[str, list[Kept]] = {}
+    for record in records:
+        groups.setdefault(cause(record.reason), []).append(record)
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
-ROLES = {
-    "gone": "goes: others do its work",
-    "into": "takes it into its weights",
-    "through": "is crossed, unchanged",
-    "kept": "stays, with a reason",
-    "rest": "is not concerned",
-}
+def cause(reason: str) -> str:
+    """A reason without the names of this one place.
+
+    Example:
+        >>> cause("backward: 'a' has 2 uses; forward: layer 'relu1' (ReLU): no")
+        'backward: a blob has 2 uses; forward: a ReLU: no'
+    """
+    import re
+
+    general = re.sub(r"layer '[^']*' \((\w+)\)", lambda found: _with_article(found.group(1)), reason)
+    return re.sub(r"'[^']*'", "a blob", general)
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'AEIOUaeiou' else 'a'} {noun}"

@@ -54,12 +54,13 @@ def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
 
 def as_json(inspection: Inspection) -> str:
     """The same as data, with a line break at the end."""
-    from bnfold.report.data import fold_data, installed_version, plain
+    from bnfold.io.environment import installed
+    from bnfold.report.data import fold_data, plain
 
     data: dict[str, Any] = {
         "schema": SCHEMA,
         "version": VERSION,
-        "bnfold": installed_version(),
+        "bnfold": installed("bnfold"),
         "net": inspection.net.name,
         "has_weights": inspection.has_weights,
         "plan": fold_data(inspection.fold),

@@ -14,7 +14,9 @@ from bnfold.errors import UsageError
 if TYPE_CHECKING:
     from bnfold.advice.records import Inspection
     from bnfold.compare.records import RunReport
+    from bnfold.io.environment import Environment
 
+Facts = Callable[[], "Environment"]
 Renderings = dict[str, Callable[[], Any]]
 EXTRAS = {"html": ("jinja2",)}
 
@@ -30,18 +32,23 @@ def require_extras(names: Iterable[str]) -> None:
             raise UsageError(f"--{name} needs {' and '.join(missing)}: pip install 'bnfold[{name}]'")
 
 
-def of_run(run: RunReport) -> Renderings:
-    """What a run did and found."""
+def of_run(run: RunReport, facts: Facts | None = None) -> Renderings:
+    """What a run did and found.
+
+    Args:
+        run: the records.
+        facts: gives the environment, when a rendering is made that holds it.
+    """
 
     def html() -> str:
         from bnfold.report.html import as_html
 
-        return as_html(run)
+        return as_html(run, facts and facts())
 
     def json() -> str:
         from bnfold.report.data import as_json
 
-        return as_json(run)
+        return as_json(run, facts and facts())
 
     def markdown() -> str:
         from bnfold.report.markdown import as_markdown

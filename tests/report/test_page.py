@@ -1,11 +1,17 @@
 """The page in a real browser: no complaint, no request, readable in every scheme and width, and it works."""
 
+import base64
+import re
 from pathlib import Path
 
 import pytest
 from report.chromium import browser
 from report.runs import NASTY, failed, folding, renamed, run_report
+from report.test_picture import folded
 
+import bnfold
+from bnfold.compare.records import RunReport
+from bnfold.io.environment import environment
 from bnfold.report.html import as_html
 
 SIZES = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
@@ -63,13 +69,13 @@ def test_dark_and_light_differ_in_the_plots_too(chromium, page):
 
 def test_tables_sort_by_value_and_not_by_text(chromium, page):
     chromium.open(page)
-    column = "return [...document.querySelectorAll('table.blobs')[0].tBodies[0].rows].map(r => r.cells[6].dataset.v)"
-    click = "document.querySelectorAll('table.blobs')[0].tHead.rows[0].cells[6].querySelector('button').click()"
+    column = "return [...document.getElementById('proof-1-blob').tBodies[0].rows].map(r => r.cells[6].dataset.v)"
+    click = "document.getElementById('proof-1-blob').tHead.rows[0].cells[6].querySelector('button').click()"
     before = [float(value) for value in chromium.run(column)]
     chromium.run(click)
     assert [float(value) for value in chromium.run(column)] == sorted(before, reverse=True)
     assert (
-        chromium.run("return document.querySelectorAll('table.blobs th[aria-sort]')[0].getAttribute('aria-sort')")
+        chromium.run("return document.querySelector('#proof-1-blob th[aria-sort]').getAttribute('aria-sort')")
         == "descending"
     )
     chromium.run(click)
@@ -79,10 +85,10 @@ def test_tables_sort_by_value_and_not_by_text(chromium, page):
 def test_tables_are_filtered_while_typing(chromium, page):
     chromium.open(page)
     shown = chromium.run(
-        "const table = document.querySelector('table.samples');"
+        "const table = document.getElementById('proof-1-samples');"
         "const input = table.parentElement.previousElementSibling.querySelector('input');"
         "input.value = '17'; input.dispatchEvent(new Event('input'));"
-        "return [...table.tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[1].textContent)"
+        "return [...table.tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[0].textContent)"
     )
     assert shown
     assert "17" in shown
@@ -109,7 +115,7 @@ def test_plots_hold_a_point_for_each_blob_and_say_its_name(chromium, page):
 
 def test_a_name_that_is_a_script_is_text(chromium, page):
     chromium.open(page)
-    assert NASTY in chromium.run("return document.querySelectorAll('table.blobs')[1].textContent")
+    assert NASTY in chromium.run("return document.getElementById('proof-2-blob').textContent")
     assert chromium.run("return document.scripts.length") == 1
 
 
@@ -132,3 +138,125 @@ def test_it_prints_with_whole_tables_in_dark_ink(chromium, page):
     assert colour == "rgb(0, 0, 0)"
     assert set(heights) == {"none"}
     assert filters == "none"
+
+
+@pytest.fixture(scope="module")
+def fold_page(tmp_path_factory):
+    net, result = folded("digits_resnet")
+    path = tmp_path_factory.mktemp("fold") / "report.html"
+    found = environment("bnfold fold", 0.0, [path.parent / "missing.prototxt"], [])
+    page = as_html(RunReport(net, result.net, result.report, proofs=(bnfold.compare(net, result.net),)), found)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+OPEN_ALL = "document.querySelectorAll('details').forEach(part => { part.open = true; });"
+AXE = "const done = arguments[0]; axe.run(document).then(found => done(found.violations.map(one => one.id)))"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1024), ("dark", 390)])
+def test_axe_core_finds_nothing(chromium, page, fold_page, scheme, width):
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    for one in (page, fold_page):
+        chromium.open(one, width=width, scheme=scheme)
+        chromium.run(OPEN_ALL)
+        chromium.run(script)
+        assert chromium.driver.execute_async_script(AXE) == []
+
+
+def test_axe_core_would_find_a_fault(chromium, page, tmp_path):
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    faulty = tmp_path / "faulty.html"
+    faulty.write_text(page.read_text(encoding="utf-8").replace('lang="en"', ""), encoding="utf-8")
+    chromium.open(faulty)
+    chromium.run(script)
+    assert chromium.driver.execute_async_script(AXE) == ["html-has-lang"]
+
+
+def test_a_proof_is_folded_up_unless_it_failed(chromium, page, fold_page):
+    opened = "return [...document.querySelectorAll('h3[id^=proof] ~ details')].map(part => part.open)"
+    chromium.open(page)
+    assert chromium.run(opened) == [True, True]
+    chromium.open(fold_page)
+    assert chromium.run(opened) == [False]
+
+
+def test_every_link_leads_somewhere_and_opens_what_is_folded_up(chromium, fold_page):
+    chromium.open(fold_page)
+    dangling = chromium.run(
+        "return [...document.querySelectorAll('a')].map(a => a.getAttribute('href'))"
+        ".filter(href => !document.getElementById(href.slice(1)))"
+    )
+    assert dangling == []
+    chromium.run("document.querySelector('.depth a').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    target = "return document.querySelector(':target')"
+    assert chromium.run(f"{target}.closest('details').open")
+    said = chromium.run("return document.querySelector('.depth a title').textContent")
+    assert said.startswith(chromium.run(f"{target}.cells[0].textContent").strip() + ": ")
+
+
+def test_a_click_on_a_layer_of_the_picture_shows_its_row_and_the_row_leads_back(chromium, fold_page):
+    chromium.open(fold_page)
+    chromium.run(OPEN_ALL + "location.hash = document.querySelectorAll('.net a')[3].getAttribute('href')")
+    name = chromium.run("return document.querySelectorAll('.net a')[3].querySelector('title').textContent")
+    row = chromium.run("return document.querySelector('tr:target').cells[0].textContent").strip()
+    assert name.startswith(f"{row} (")
+    back = chromium.run("return document.querySelector('tr:target th a').getAttribute('href')")
+    assert chromium.run("return document.querySelectorAll('.net a')[3].id") == back[1:]
+
+
+def test_a_layer_is_found_by_name(chromium, fold_page):
+    chromium.open(fold_page)
+    chromium.run(
+        OPEN_ALL + "const box = document.querySelector('.tools input'); box.value = 'scale_conv1'; "
+        "box.dispatchEvent(new Event('input'))"
+    )
+    found = chromium.run("return [...document.querySelectorAll('.found title')].map(title => title.textContent)")
+    assert chromium.run("return document.querySelector('.tools output').textContent") == "1 found"
+    assert found == ["scale_conv1 (Scale)"]
+
+
+def test_the_picture_can_be_zoomed_and_fitted(chromium, fold_page):
+    chromium.open(fold_page)
+    width = "return Number(document.querySelector('.net').getAttribute('width'))"
+    click = "document.querySelector('.tools [aria-label=\"{}\"]').click(); "
+    chromium.run(OPEN_ALL)
+    real = chromium.run(width)
+    assert chromium.run(click.format("zoom in") + width) == pytest.approx(1.25 * real)
+    chromium.run(click.format("show the whole network"))
+    fits = "const f = document.querySelector('.frame'); return f.scrollHeight <= f.clientHeight + 1"
+    assert chromium.run(fits)
+
+
+def test_a_table_remembers_how_it_was_sorted(chromium, page):
+    chromium.open(page)
+    chromium.run("document.getElementById('proof-1-blob').tHead.rows[0].cells[6].querySelector('button').click()")
+    chromium.open(page)
+    sorted_by = "return document.querySelector('#proof-1-blob th[aria-sort]')?.textContent"
+    assert chromium.run(sorted_by) == "of range"
+    chromium.run("sessionStorage.clear()")
+
+
+def test_empty_columns_are_left_out_and_named(chromium, fold_page):
+    chromium.open(fold_page)
+    heads = chromium.run(
+        "return [...document.getElementById('proof-1-blob').tHead.rows[0].cells].map(head => head.textContent)"
+    )
+    assert "NaN ref" not in heads
+    assert "NaN ref" in chromium.run("return document.body.textContent")
+
+
+def test_a_passed_fold_prints_on_few_pages(chromium, fold_page):
+    chromium.open(fold_page)
+    printed = chromium.driver.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})
+    pdf = base64.b64decode(printed["data"])
+    assert 1 <= len(re.findall(rb"/Type\s*/Page[^s]", pdf)) <= 8
+
+
+def test_the_environment_says_how_the_report_came_about(fold_page):
+    text = fold_page.read_text(encoding="utf-8")
+    assert "<dd><code>bnfold fold</code></dd>" in text
+    assert "1970-01-01T00:00:00Z" in text
+    assert "missing.prototxt" in text

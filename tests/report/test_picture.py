@@ -1,5 +1,6 @@
 """The pictures of the plan: every layer has a place, edges go down, and kinds of change are drawn once."""
 
+import time
 import zlib
 from io import BytesIO
 from itertools import pairwise
@@ -10,10 +11,12 @@ import pytest
 from PIL import Image
 
 import bnfold
+from bnfold.caffe.read import build
+from bnfold.caffe.text import parse_prototxt
 from bnfold.compare.records import RunReport
 from bnfold.report.html import as_html
 from bnfold.report.layout import place
-from bnfold.report.picture import changes, legend
+from bnfold.report.picture import kept_by_cause, pictures
 from bnfold.report.png import data_uri, png
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
@@ -49,30 +52,76 @@ def test_an_empty_graph_has_no_size():
     assert place([], []).rows == 0
 
 
-def test_a_small_network_is_drawn_whole_with_its_roles():
+def test_a_network_is_drawn_whole_with_what_became_of_each_layer():
     net, result = folded("digits_cifar10")
-    drawn, hidden = changes(net, result.net, result.report)
-    assert len(drawn) == 1
-    assert hidden == 0
-    before = {node.name: node.role for node in drawn[0].before.nodes}
-    assert set(before) == {layer.name for layer in net.layers}
+    drawn = pictures(net, result.net, result.report)
+    before = {node.name: node.role for node in drawn.before.nodes}
+    assert list(before) == [layer.name for layer in net.layers]
     assert (before["bn1"], before["pool1"], before["conv1"]) == ("gone", "through", "into")
-    assert "bn1" not in {node.name for node in drawn[0].after.nodes}
-    assert {role for role, _ in legend(drawn)} == {"gone", "into", "through", "rest"}
+    assert [node.name for node in drawn.after.nodes] == [layer.name for layer in result.net.layers]
+    assert {role for role, _ in drawn.legend} == {"gone", "into", "through", "rest"}
+    fates = {fate.name: fate for fate in drawn.fates}
+    assert fates["bn1"].into == ("conv1",)
+    assert fates["bn1"].through == ("pool1",)
 
 
-def test_a_larger_network_shows_each_kind_of_change_once():
-    net, result = folded("digits_resnet")
-    drawn, hidden = changes(net, result.net, result.report)
-    assert hidden == 0
-    assert sum(1 + len(change.twins) for change in drawn) == 15  # convolutions that took a BatchNorm and a Scale
-    assert all(len(change.before.nodes) - len(change.after.nodes) == 2 for change in drawn)
+def test_layers_of_one_name_or_of_none_are_drawn_apart():
+    text = 'name: "twins" layer { name: "data" type: "Input" top: "a" input_param { shape { dim: [1, 2, 3, 3] } } }'
+    text += ' layer { name: "same" type: "ReLU" bottom: "a" top: "b" } layer { type: "Sigmoid" bottom: "b" top: "c" }'
+    text += ' layer { name: "same" type: "TanH" bottom: "c" top: "d" } layer { type: "AbsVal" bottom: "d" top: "e" }'
+    net = build(parse_prototxt(text))
+    result = bnfold.fold(net)
+    drawn = pictures(net, result.net, result.report)
+    assert [node.type for node in drawn.before.nodes] == [layer.type for layer in net.layers]
+    assert len({(node.x, node.y) for node in drawn.before.nodes}) == 5
+    assert "TanH" in as_html(RunReport(net, result.net, result.report))
+
+
+def test_a_long_edge_is_drawn_without_a_stand_in_on_each_row():
+    nodes = [f"n{index}" for index in range(300)]
+    layout = place(nodes, [*pairwise(nodes), ("n0", "n299")])
+    assert len(layout.paths[("n0", "n299")]) == 2
+
+
+@pytest.mark.slow
+def test_a_page_of_ten_times_the_layers_takes_ten_times_the_time():
+    def seconds(layers: int) -> float:
+        net = build(parse_prototxt(chain(layers)))
+        result = bnfold.fold(net)
+        took = []
+        for _ in range(3):
+            start = time.process_time()
+            as_html(RunReport(net, result.net, result.report))
+            took.append(time.process_time() - start)
+        return min(took)
+
+    seconds(40)  # imports and templates
+    assert seconds(4000) < 2 * 10 * seconds(400)
+
+
+def chain(layers: int) -> str:
+    """Affines that stay, each between two sigmoids."""
+    power = (
+        'layer {{ name: "p{0}" type: "Power" bottom: "x{0}" top: "y{0}" power_param {{ scale: 1.5 shift: 0.1 }} }}\n'
+    )
+    sigmoid = 'layer {{ name: "s{0}" type: "Sigmoid" bottom: "y{0}" top: "x{1}" }}\n'
+    text = 'name: "chain" layer { name: "data" type: "Input" top: "x0" input_param { shape { dim: [1, 2, 2, 2] } } }\n'
+    return text + "".join((power + sigmoid).format(index, index + 1) for index in range(layers // 2))
+
+
+def test_what_stays_is_grouped_by_its_cause():
+    net = build(parse_prototxt(chain(40)))
+    ((cause, records),) = kept_by_cause(list(bnfold.fold(net).report.kept)[1:-1])
+    assert len(records) == 18
+    assert "Sigmoid" in cause
+    assert "p3" not in cause
 
 
 def test_the_pictures_are_in_the_page():
     net, result = folded("digits_train_test")
-    page = as_html(RunReport(net, result.net, result.report, (), (), (bnfold.compare(net, result.net),)))
-    assert page.count('class="node gone"') == len(net.layers) - len(result.net.layers) + 1  # one in the legend
+    page = as_html(RunReport(net, result.net, result.report, proofs=(bnfold.compare(net, result.net),)))
+    gone = len(net.layers) - len(result.net.layers)
+    assert page.count('class="node gone"') == 2 * gone + 1  # in the picture and in the strip, and one in the legend
     assert "<title>bn1 (BatchNorm)</title>" in page
 
 
@@ -80,7 +129,7 @@ def test_equal_reports_are_equal_pages():
     pages = []
     for _ in range(2):
         net, result = folded("digits_train_test")
-        pages.append(as_html(RunReport(net, result.net, result.report, (), (), (bnfold.compare(net, result.net),))))
+        pages.append(as_html(RunReport(net, result.net, result.report, proofs=(bnfold.compare(net, result.net),))))
     assert pages[0] == pages[1]
 
 
