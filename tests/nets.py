@@ -32,7 +32,17 @@ def net(prototxt: str, seed: int = 0, **weights: Iterable[Array]) -> Net:
     unused = set(weights) - {layer.name for layer in bare.layers}
     assert not unused, f"no layer is called {unused}"
     layers = [_learned(layer, shapes, seed, weights.get(layer.name)) for layer in bare.layers]
-    return Net(bare.name, layers, bare.inputs, bare.outputs, bare.public, bare.notes, bare.file, origin=bare.origin)
+    return Net(
+        bare.name,
+        layers,
+        bare.inputs,
+        bare.outputs,
+        bare.public,
+        bare.notes,
+        bare.file,
+        origin=bare.origin,
+        front=bare.front,
+    )
 
 
 def _learned(layer: Layer, shapes: dict[str, Shape | None], seed: int, given: Iterable[Array] | None) -> Layer:

@@ -62,7 +62,7 @@ CAFFEMODEL = b"".join(
 def changed(net: Net, name: str, **changes: object) -> Net:
     """A copy of the net with one layer's attributes replaced."""
     layers = [replace(each, **changes) if each.name == name else each for each in net.layers]  # type: ignore[arg-type]
-    return Net(net.name, layers, net.inputs, net.outputs, net.public, file=net.file, origin=net.origin)
+    return Net(net.name, layers, net.inputs, net.outputs, net.public, file=net.file, origin=net.origin, front=net.front)
 
 
 def with_bias(net: Net, bias: Array) -> Net:

@@ -1,6 +1,9 @@
-"""The one thing that folding moves: a per-channel affine `y = scale*x + shift`.
+"""The one thing that folding moves: an affine `y = scale*x + shift`, constant along most axes of its blob.
 
-BatchNorm, Scale, Bias and Power with power 1 are all of this form at inference. Affines compose,
+BatchNorm, Scale, Bias, Power with power 1, Mul and Add with a constant are all of this form at inference. Scale and
+shift are arrays that broadcast over the blob, *aligned with its first axis*: a channel affine has shape (1, C) whatever
+the rank of its blob, and even if that is unknown; a factor behind a linear layer of rank 3 has (1, 1, K); one number
+has (). Affines compose,
 
     outer(inner(x)) = (outer.scale*inner.scale)*x + (outer.scale*inner.shift + outer.shift)
 
@@ -10,40 +13,60 @@ tolerance: a shift of 1e-30 in front of a zero padding is a different network.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-Vector = npt.NDArray[np.float64]
+from bnfold.algebra.records import require
+
+if TYPE_CHECKING:
+    from bnfold.net import Shape
+
+Values = npt.NDArray[np.float64]
+
+MOST_VALUES = 1 << 24
+"""Values of a scale or a shift; more would be a network in itself, and a text may claim 2^31."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Affine:
-    """Per-channel `y = scale*x + shift`, in float64, along axis 1 of a blob.
+    """`y = scale*x + shift` in float64, along any axes of a blob.
 
     Attributes:
-        scale: factor of each channel, shape (C,).
-        shift: what each channel gains, shape (C,).
+        scale: factors; size 1 along the axes along which they are constant, as are axes that it has not got.
+        shift: what is gained, likewise. Both have one rank, and no axis of size 1 at their end.
     """
 
-    scale: Vector
-    shift: Vector
+    scale: Values
+    shift: Values
+
+    def __post_init__(self) -> None:
+        scale, shift = aligned(np.asarray(self.scale, np.float64), np.asarray(self.shift, np.float64))
+        rank = scale.ndim
+        while rank and scale.shape[rank - 1] == shift.shape[rank - 1] == 1:
+            rank -= 1
+        object.__setattr__(self, "scale", scale.reshape(scale.shape[:rank]))
+        object.__setattr__(self, "shift", shift.reshape(shift.shape[:rank]))
 
     @classmethod
-    def of(cls, scale: npt.ArrayLike, shift: npt.ArrayLike, channels: int) -> Affine:
-        """An affine over `channels` channels from values that broadcast to shape (C,)."""
-        return cls(_along(scale, channels), _along(shift, channels))
+    def along(cls, axis: int, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:
+        """An affine along one axis, from vectors or numbers."""
+        vectors = (np.asarray(values, np.float64).reshape(-1) for values in (scale, shift))
+        return cls(*(vector.reshape(*[1] * axis, -1) for vector in vectors))
 
     @classmethod
-    def identity(cls, channels: int) -> Affine:
+    def identity(cls) -> Affine:
         """The affine that changes nothing."""
-        return cls.of(1.0, 0.0, channels)
+        return cls(np.ones(()), np.zeros(()))
 
     @property
-    def channels(self) -> int:
-        """C, the number of channels."""
-        return len(self.scale)
+    def shape(self) -> Shape:
+        """The shape that scale and shift have together."""
+        return np.broadcast_shapes(self.scale.shape, self.shift.shape)
 
     @property
     def is_identity(self) -> bool:
@@ -55,24 +78,14 @@ class Affine:
         """Whether no scale or shift is NaN or infinite."""
         return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
 
-    def fits(self, dtype: npt.DTypeLike) -> bool:
-        """Whether every scale and shift is finite as a stored value, too."""
-        largest = np.finfo(dtype).max
-        return bool((np.abs(self.scale) <= largest).all() and (np.abs(self.shift) <= largest).all())
-
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all channels are treated alike, so that mixing them changes nothing."""
-        return bool((self.scale == self.scale[:1]).all() and (self.shift == self.shift[:1]).all())
-
     @property
     def keeps_zero(self) -> bool:
-        """Whether 0 stays 0 in every channel: zeros that enter from outside (padding, a knee) need no care."""
+        """Whether 0 stays 0 everywhere: zeros that enter from outside (padding, a threshold) need no care."""
         return bool((self.shift == 0.0).all())
 
     @property
     def keeps_order(self) -> bool:
-        """Whether a maximum stays the maximum in every channel."""
+        """Whether a maximum stays the maximum everywhere."""
         return bool((self.scale >= 0.0).all())
 
     @property
@@ -81,38 +94,54 @@ class Affine:
         return bool((self.scale > 0.0).all())
 
     def then(self, outer: Affine) -> Affine:
-        """`outer(self(x))`."""
-        if not any(vector.strides[0] for vector in (self.scale, self.shift, outer.scale, outer.shift)):
-            # One number for all channels needs no memory for each.
-            scale, shift = outer.scale[:1] * self.scale[:1], outer.scale[:1] * self.shift[:1] + outer.shift[:1]
-            return Affine.of(scale, shift, self.channels)
-        return Affine(outer.scale * self.scale, outer.scale * self.shift + outer.shift)
+        """`outer(self(x))`.
+
+        Raises:
+            Blocked: it would have too many values.
+        """
+        scale, shift, outer_scale, outer_shift = aligned(self.scale, self.shift, outer.scale, outer.shift)
+        values = prod(np.broadcast_shapes(*(array.shape for array in (scale, shift, outer_scale, outer_shift))))
+        require(values <= MOST_VALUES, f"a composition of {values:,} values is too large")
+        return Affine(outer_scale * scale, outer_scale * shift + outer_shift)
 
     def without_shift(self) -> Affine:
         """The scale alone."""
-        return Affine(self.scale, np.broadcast_to(np.zeros(1), self.shift.shape))
+        return Affine(self.scale, np.zeros(()))
 
-    def take(self, channels: npt.NDArray[np.intp] | slice) -> Affine:
-        """The affine of the chosen channels, in their order."""
-        return Affine(self.scale[channels], self.shift[channels])
+    def constant_along(self, axes: Collection[int]) -> Affine:
+        """The same affine with size 1 along some axes.
 
-    def repeat(self, times: int) -> Affine:
-        """Each channel's values `times` times in a row: the affine of a blob flattened from axis 1."""
-        return Affine(np.repeat(self.scale, times), np.repeat(self.shift, times))
-
-    def embedded(self, start: int, channels: int) -> Affine:
-        """This affine on the channels from `start`, the identity on the rest of `channels`."""
-        scale, shift = np.ones(channels), np.zeros(channels)
-        scale[start : start + self.channels] = self.scale
-        shift[start : start + self.channels] = self.shift
-        return Affine(scale, shift)
+        Raises:
+            Blocked: it varies along one of them.
+        """
+        return Affine(constant_along(self.scale, axes), constant_along(self.shift, axes))
 
     def equals(self, other: Affine) -> bool:
-        """Whether both have the same scale and shift, exactly."""
-        return np.array_equal(self.scale, other.scale) and np.array_equal(self.shift, other.shift)
+        """Whether both have the same scale and shift everywhere, exactly."""
+        return _same(self.scale, other.scale) and _same(self.shift, other.shift)
 
 
-def _along(values: npt.ArrayLike, channels: int) -> Vector:
-    """The values as float64, shape (C,); those that are one for all take no memory for each."""
-    exact = np.asarray(values, np.float64)
-    return exact if exact.shape == (channels,) else np.broadcast_to(exact, (channels,))
+def aligned(*arrays: Values) -> tuple[Values, ...]:
+    """Arrays of one rank, which broadcast as if aligned with their first axes."""
+    rank = max(array.ndim for array in arrays)
+    return tuple(array.reshape(array.shape + (1,) * (rank - array.ndim)) for array in arrays)
+
+
+def constant_along(array: Values, axes: Collection[int]) -> Values:
+    """The array with size 1 along some axes; axes that it has not got do not matter.
+
+    Raises:
+        Blocked: its values differ along one of them.
+    """
+    for axis in range(array.ndim):
+        if axis in axes and array.shape[axis] > 1:
+            first = array[(*[slice(None)] * axis, slice(1))]
+            require(bool((array == first).all()), f"the affine varies along axis {axis}")
+            array = first
+    return array
+
+
+def _same(one: Values, other: Values) -> bool:
+    one, other = aligned(one, other)
+    pairs = zip(one.shape, other.shape, strict=True)
+    return all(a == b or 1 in (a, b) for a, b in pairs) and bool((one == other).all())

@@ -24,6 +24,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Operator
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from bnfold.net import Layer, LazyArray, Net, Shape
@@ -37,6 +38,7 @@ class FoldContext:
         net: the net; edited between calls.
         shapes: blob -> shape, None where even the rank is unknown, with -1 for a size that is; kept up to date under
             the names of now.
+        stored_type: the type that the values of a kept affine are stored in; the widest of the net's, at least float32.
         assume_global_stats: take a normalisation that follows its batch as if it used its stored statistics.
         excluded: layers that must stay exactly as they are, by identity.
         notes: sentences for the user, to be appended to.
@@ -45,6 +47,7 @@ class FoldContext:
     net: Net
     shapes: Mapping[str, Shape | None] = field(default_factory=dict)
     assume_global_stats: bool = False
+    stored_type: npt.DTypeLike = "float32"
     excluded: Collection[int] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -77,8 +80,8 @@ class FrontEnd(Protocol):
     def taken_names(self, net: Net) -> Iterable[str]:
         """Names that no new blob may have, besides those of blobs (initialisers, names within bodies)."""
 
-    def stored_type(self, net: Net) -> npt.DTypeLike:
-        """The type that a kept affine's values are stored in; a composition must be finite in it."""
+    def reads_values(self, layer: Layer, index: int) -> bool:
+        """Whether a layer reads the values of this bottom; False where it wants the shape alone, whatever they are."""
 
     def operator(self, layer: Layer, context: FoldContext) -> Operator:
         """What a layer is to the laws; asked often, so it should cost no more than reading parameters.
@@ -92,16 +95,19 @@ class FrontEnd(Protocol):
             ModelError: what it learned makes no sense.
         """
 
-    def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: LazyArray | None) -> None:
-        """Give a `Linear` layer new values, computed when they are read.
+    def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: npt.NDArray[np.float64] | None) -> None:
+        """Give a `Linear` or `Constant` layer new values.
 
         Args:
             net: the net, for a language in which a bias needs a layer of its own.
             layer: the layer.
-            weight: has the shape and the type of the operator's weight.
-            bias: float64 behind it, rounded to the weight's type, shaped like the operator's bias; where there was
-                none it is new, with one axis for each of `outputs`. None where there is none, as before.
+            weight: has the shape and the type of the operator's weight, and is computed when it is read.
+            bias: lies over the top like the operator's bias, and has full size along the axes that `outputs` names;
+                to be rounded once (`Rounded`). It is finite in the weight's type. None where there is none, as before.
         """
+
+    def refuses(self, layer: Layer, affine: Affine, context: FoldContext) -> str:
+        """Why a composed affine could not be written at `layer` (it is not finite as stored); empty if it can."""
 
     def rewrite(self, layer: Layer, affine: Affine, context: FoldContext, *, composed: bool) -> None:
         """Write an affine that stays as the language's plain layer for one: Scale in Caffe, one node in ONNX.

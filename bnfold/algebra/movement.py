@@ -1,114 +1,198 @@
-"""Where each channel goes in the layers that only move data.
+"""How an affine follows elements from blob to blob, step by step.
 
-Each function carries an array of channel numbers, shaped like one sample of the first bottom (C, ...), to every top.
-Which channels a layer mixes is then read off instead of derived anew for each layer: see `commute.moves`.
+Each step of `bnfold.algebra.operators` says where elements go; an affine that stands on them goes with them. Forward,
+each element takes its scale and shift along. Back, each element of the bottom gets those that stand on its copies,
+which must agree; where no copy is, it gets the identity.
+
+An axis along which the affine is constant is not followed at all, so its size may be large or unknown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from bnfold.algebra.records import Blocked
-from bnfold.caffe.layers import (
-    Crop,
-    Flatten,
-    Permute,
-    PixelShuffle,
-    Reorg,
-    Reshape,
-    ShuffleChannel,
-    Slice,
-    canonical_axis,
-)
+from bnfold.algebra.affine import MOST_VALUES, Affine, Values, constant_along
+from bnfold.algebra.operators import Axes, Regroup, Spread, Step, Steps, Take
+from bnfold.algebra.records import require
+from bnfold.net import Shape
 
-if TYPE_CHECKING:
-    from bnfold.algebra.commute import Place
-
-Labels = npt.NDArray[np.intp]
+MIXED = "it mixes values that are scaled or shifted differently"
 
 
-def crop(place: Place, labels: Labels) -> list[Labels]:
-    """The window that starts at the offsets; its size is the second bottom's from `axis` on."""
-    top = place.tops[0]
-    starts = Crop.of(place.layer).offsets(place.layer, len(top))
-    window = tuple(slice(start, start + size) for start, size in zip(starts[1:], top[1:], strict=True))
-    return [labels[window]]
+def forward(steps: Steps, affine: Affine) -> Affine:
+    """The affine on what the steps make: `L(A(x)) = A'(L(x))`.
 
-
-def flatten(place: Place, labels: Labels) -> list[Labels]:
-    """Rows in C order."""
-    axis = canonical_axis(Flatten.of(place.layer).axis, len(place.bottoms[0]))
-    return _reshaped(place, labels) if axis > 0 else _mixes_samples()
-
-
-def permute(place: Place, labels: Labels) -> list[Labels]:
-    """Axes in another order, the samples staying first."""
-    order = Permute.of(place.layer).full_order(place.layer, len(place.bottoms[0]))
-    if order[0] != 0:
-        _mixes_samples()
-    return [labels.transpose([axis - 1 for axis in order[1:]])]
-
-
-def pixel_shuffle(place: Place, labels: Labels) -> list[Labels]:
-    """Channels (C, r, r) become blocks of r x r pixels."""
-    return _shuffled(place, labels, PixelShuffle.of(place.layer).upscale_factor)
-
-
-def reorg(place: Place, labels: Labels) -> list[Labels]:
-    """Darknet's reorganisation: it reads the bottom as if it had the top's layout, whatever the sizes say.
-
-    With stride s and channels C, darknet's `reorg_cpu` copies bottom[c, h, w] of a blob that it indexes as
-    (C/s^2, H*s, W*s), from the place (c mod C/s^2, h*s + c / (C/s^2) / s, w*s + c / (C/s^2) mod s).
+    Raises:
+        Blocked: it depends on a size that is unknown or too large.
     """
-    view = Reorg.of(place.layer)
-    if view.reverse:
-        raise Blocked("its reverse form is not known exactly")
-    stride = view.stride
-    channels, height, width = labels.shape
-    inner = channels // stride**2
-    if inner == 0 or channels % stride**2:
-        raise Blocked(f"its {channels} channels are no multiple of {stride}x{stride}")
-    c, h, w = np.meshgrid(np.arange(channels), np.arange(height), np.arange(width), indexing="ij")
-    rows, columns = h * stride + c // inner // stride, w * stride + c // inner % stride
-    source = columns + width * stride * (rows + height * stride * (c % inner))
-    return [labels.reshape(-1)[source.reshape(-1)].reshape(place.tops[0][1:])]
+    scale, shift = affine.scale, affine.shift
+    for step in steps:
+        scale, shift = _carried(step, scale), _carried(step, shift)
+    return Affine(scale, shift)
 
 
-def reshape(place: Place, labels: Labels) -> list[Labels]:
-    """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead."""
-    factor = Reshape.of(place.layer).pixel_shuffle
-    return _reshaped(place, labels) if factor == 1 else _shuffled(place, labels, factor)
+def back(steps: Steps, affine: Affine, *, alone: bool = True) -> Affine:
+    """The affine in front of the steps: `A(L(x)) = L(A'(x))`.
+
+    Args:
+        steps: the movement from the bottom to one top.
+        affine: what stands on that top.
+        alone: nobody else reads what this top leaves out, which may then be changed or not.
+
+    Raises:
+        Blocked: copies of one element are scaled or shifted differently, or likewise.
+    """
+    scale, shift = affine.scale, affine.shift
+    for step in reversed(steps):
+        scale, shift = _brought(step, scale, 1.0, alone), _brought(step, shift, 0.0, alone)
+    return Affine(scale, shift)
 
 
-def shuffle_channel(place: Place, labels: Labels) -> list[Labels]:
-    """(group, C/group, ...) transposed to (C/group, group, ...)."""
-    group = ShuffleChannel.of(place.layer).group
-    return [labels.reshape(group, -1, *labels.shape[1:]).swapaxes(0, 1).reshape(labels.shape)]
+def _carried(step: Step, values: Values) -> Values:
+    match step:
+        case Axes(order):
+            values = _of_rank(values, 1 + max((axis for axis in order if axis is not None), default=-1))
+            gone = [axis for axis in range(values.ndim) if axis not in order]
+            values = np.squeeze(constant_along(values, gone), tuple(gone))
+            kept = sorted(axis for axis in order if axis is not None)
+            values = values.transpose([kept.index(axis) for axis in order if axis is not None])
+            return np.expand_dims(values, [place for place, axis in enumerate(order) if axis is None])
+        case Take(axis, indices, _):
+            if axis >= values.ndim or values.shape[axis] == 1:
+                return values
+            require(step.size >= 0, f"how long axis {axis} is, is unknown")
+            return values[(*[slice(None)] * axis, indices)]
+        case Spread():
+            return values
+        case Regroup(before, after):
+            return _regrouped(values, before, after)
 
 
-def slice_(place: Place, labels: Labels) -> list[Labels]:
-    """Consecutive parts along `axis`; all channels of some samples along axis 0."""
-    axis = canonical_axis(Slice.of(place.layer).axis, len(place.bottoms[0]))
-    if axis == 0:
-        return [labels] * len(place.tops)
-    stops = np.cumsum([top[axis] for top in place.tops])
-    return list(np.split(labels, stops[:-1], axis=axis - 1))
+def _brought(step: Step, values: Values, outside: float, alone: bool) -> Values:
+    match step:
+        case Axes(order):
+            values = _of_rank(values, len(order))
+            named = [(axis, place) for place, axis in enumerate(order) if axis is not None]
+            new = [place for place, axis in enumerate(order) if axis is None]
+            values = np.squeeze(constant_along(values, new), tuple(new))
+            present = [place for place in range(len(order)) if place not in new]
+            values = values.transpose([present.index(place) for _, place in sorted(named)])
+            axes = {axis for axis, _ in named}
+            return np.expand_dims(values, [axis for axis in range(max(axes, default=-1) + 1) if axis not in axes])
+        case Take():
+            return _scattered(step, values, outside, alone)
+        case Spread(axis):
+            return constant_along(values, (axis,))
+        case Regroup(before, after):
+            return _regrouped(values, after, before)
 
 
-def _shuffled(place: Place, labels: Labels, factor: int) -> list[Labels]:
-    channels, height, width = place.tops[0][1:]
-    blocks = labels.reshape(channels, factor, factor, height // factor, width // factor)
-    return [blocks.transpose(0, 3, 1, 4, 2).reshape(channels, height, width)]
+def _scattered(step: Take, values: Values, outside: float, alone: bool) -> Values:
+    """Each index of the axis gets what stands on its copies, the identity where there is none."""
+    axis, size = step.axis, step.size
+    is_constant = axis >= values.ndim or values.shape[axis] == 1
+    if is_constant and (alone or bool((values == outside).all())):
+        return values
+    require(size >= 0, f"how long axis {axis} is, is unknown")
+    require(size * values.size <= MOST_VALUES, f"an axis of {size:,} is too long to be followed")
+    values = np.moveaxis(_of_rank(values, axis + 1), axis, 0)
+    result = np.full((size, *values.shape[1:]), outside)
+    result[step.indices] = values
+    require(bool((result[step.indices] == values).all()), MIXED)
+    return np.moveaxis(result, 0, axis)
 
 
-def _reshaped(place: Place, labels: Labels) -> list[Labels]:
-    top = place.tops[0]
-    return [labels.reshape(top[1:])] if prod(top[1:]) == labels.size else _mixes_samples()
+def _of_rank(values: Values, rank: int) -> Values:
+    return values.reshape(values.shape + (1,) * (rank - values.ndim))
 
 
-def _mixes_samples() -> list[Labels]:
-    raise Blocked("it moves data between samples")
+def _regrouped(values: Values, before: Shape, after: Shape) -> Values:
+    """Values that broadcast over `before` as values that broadcast over `after`."""
+    same = _named(before) != _named(after) or -1 in before or -1 in after or _known(before) == _known(after)
+    require(same, f"{_written(before)} and {_written(after)} hold different elements")
+    values = _of_rank(values, len(before))
+    sizes: list[int] = []
+    result: list[int] = []
+    for old, new in _groups(before, after):
+        own = values.shape[old]
+        if all(size == 1 for size in own):
+            sizes += own
+            result += [1] * len(after[new])
+        elif len(own) == len(after[new]) == 1 and before[old] == after[new]:
+            sizes += own
+            result += own
+        else:
+            full = before[old]
+            unknown = min((*full, *after[new])) < 0
+            require(not unknown, f"how it moves data depends on a size that is unknown, {_written(before)}")
+            require(prod(full) == prod(after[new]), f"{_written(before)} and {_written(after)} hold different elements")
+            sizes += full
+            result += after[new]
+    require(prod(sizes) <= MOST_VALUES, f"its {_written(before)} elements are too many to follow one by one")
+    values = np.broadcast_to(values, sizes).reshape(result)
+    return _compact(values, after)
+
+
+def _compact(values: Values, shape: Shape) -> Values:
+    """Size 1 along each axis along which nothing varies."""
+    for axis in range(len(shape)):
+        first = values[(*[slice(None)] * axis, slice(1))]
+        if values.shape[axis] > 1 and bool((values == first).all()):
+            values = first
+    return values
+
+
+def _groups(before: Shape, after: Shape) -> Iterator[tuple[slice, slice]]:
+    """The axes that become each other: as many small groups as the sizes allow, in order.
+
+    A cut is allowed where as many elements lie in front of it on both sides. Behind a size of -1 nobody knows that
+    from the front, so the end is cut from the back.
+    """
+    cuts = {(0, 0), (len(before), len(after)), *_cuts(before, after)}
+    cuts |= {(len(before) - i, len(after) - j) for i, j in _cuts(before[::-1], after[::-1])}
+    start = (0, 0)
+    for cut in sorted(cuts):
+        if cut != start and cut[0] >= start[0] and cut[1] >= start[1]:
+            yield slice(start[0], cut[0]), slice(start[1], cut[1])
+            start = cut
+
+
+def _cuts(before: Shape, after: Shape) -> Iterator[tuple[int, int]]:
+    ends = [_prefixes(before), _prefixes(after)]
+    for product in ends[0].keys() & ends[1].keys():
+        (first, last), (other_first, other_last) = ends[0][product], ends[1][product]
+        yield first, other_first
+        yield last, other_last
+
+
+def _prefixes(shape: Shape) -> dict[tuple[int, ...], tuple[int, int]]:
+    """How many elements lie in front -> the first and the last cut with so many in front; named sizes as factors."""
+    product, names = 1, []
+    prefixes: dict[tuple[int, ...], tuple[int, int]] = {(1,): (0, 0)}
+    for position, size in enumerate(shape):
+        if size in (-1, 0):
+            break
+        if size < 0:
+            names.append(size)
+        else:
+            product *= size
+        key = (product, *sorted(names))
+        prefixes[key] = (prefixes.get(key, (position + 1, 0))[0], position + 1)
+    return prefixes
+
+
+def _named(shape: Shape) -> list[int]:
+    """The sizes that are unknown, sorted."""
+    return sorted(size for size in shape if size < 0)
+
+
+def _known(shape: Shape) -> int:
+    """The product of the sizes that are known."""
+    return prod(size for size in shape if size >= 0)
+
+
+def _written(shape: Sequence[int]) -> str:
+    return "x".join("?" if size < 0 else str(size) for size in shape)

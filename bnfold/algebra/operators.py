@@ -9,6 +9,7 @@
     Product     product of x_i
     Extreme     the largest (or smallest) of x_i
     Linear      y = sum of W*x, plus b
+    Constant    y is fixed: it absorbs, too
     Opaque      nothing passes
 
 A front end (`bnfold.algebra.frontend`) says which of them a layer is; what is said of bottoms and tops is said in the
@@ -83,8 +84,11 @@ class Spread:
 class Regroup:
     """The same elements in C order under another shape: Reshape, Flatten.
 
+    A negative size is unknown. -1 equals nothing; -2, -3 ... are names, and equal names are equal sizes, so that a
+    batch of any size may stay what it is.
+
     Attributes:
-        before: the shape; sizes may be unknown where they are the same before and after (the batch, say).
+        before: the shape.
         after: the shape of the result.
     """
 
@@ -230,7 +234,8 @@ class Linear:
     Attributes:
         weight: W as it is stored, any shape. Where the layer multiplies it by a number (Gemm's alpha), hand in
             `scaled(W, view, alpha)` and drop the number when the weight comes back.
-        bias: b as it is stored (times Gemm's beta), of as many values as the outputs have; None where there is none.
+        bias: b (times Gemm's beta) as it lies over the top, aligned with its first axis like an affine's shift: (1, C)
+            for a convolution, (M, 1) for one value for each row. None where there is none.
         view: the shape in which outputs and inputs are axes of W, of the same number of values.
         outputs: the axes of the top that W knows.
         inputs: the axes of the bottom that W knows.
@@ -243,7 +248,7 @@ class Linear:
     """
 
     weight: Array | LazyArray
-    bias: Array | LazyArray | None
+    bias: npt.NDArray[np.float64] | None
     view: Shape
     outputs: tuple[Port, ...]
     inputs: tuple[Port, ...] = ()
@@ -253,6 +258,17 @@ class Linear:
     forward: str = ""
     unbiased: str = ""
     window: Window | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Constant:
+    """A blob of fixed values, which take any affine that does not enlarge them.
+
+    Attributes:
+        value: the values as they are stored.
+    """
+
+    value: Array | LazyArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,4 +282,4 @@ class Opaque:
     reason: str = field(default="")
 
 
-Operator = Affine | Alias | Pass | Move | Join | Sum | Product | Extreme | Linear | Opaque
+Operator = Affine | Alias | Pass | Move | Join | Sum | Product | Extreme | Linear | Constant | Opaque

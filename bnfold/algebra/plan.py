@@ -8,19 +8,20 @@ blob must accept it. Both stop with `Blocked` and a sentence at the first thing 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from math import prod
 from typing import NamedTuple
 
-import numpy.typing as npt
-
-from bnfold.algebra.absorb import LINEAR, Change, absorb_backward, absorb_forward
+from bnfold.algebra import commute
+from bnfold.algebra.absorb import Change, absorb_backward, absorb_forward
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.commute import COMMUTE, Moved, Place, require
-from bnfold.algebra.records import Blocked
-from bnfold.net import Layer, Net, Shape
+from bnfold.algebra.commute import Commuting, Moved
+from bnfold.algebra.operators import Constant, Linear, Opaque, Operator
+from bnfold.algebra.records import Blocked, require
+from bnfold.net import Layer, Net, Use
 
 MOST_ALTERNATIVES = 64
 """A sum may be of thousands of blobs, each of which could take the shift."""
@@ -63,27 +64,28 @@ class Scene(NamedTuple):
 
     Attributes:
         net: never changed here.
-        shapes: shape of every blob, None where it is unknown.
+        operator: what a layer is by now, an alias being the identity; raises `Blocked` for an affine that is
+            none as it stands.
+        reads_values: whether a use reads the values of its blob, and not the shape alone.
+        refuses: why a composed affine could not be written at a layer; empty if it can.
         order: position of each layer, by identity.
         protected: blob -> why it may neither change nor go.
         excluded: layers that may not be rewritten, by identity.
-        affine: the affine that a layer computes, or None; raises `Blocked` for one that cannot be read.
         budget: what all plans together may look at.
-        stored: the type of the net's learned values.
     """
 
     net: Net
-    shapes: Mapping[str, Shape | None]
+    operator: Callable[[Layer], Operator]
+    reads_values: Callable[[Use], bool]
+    refuses: Callable[[Layer, Affine], str]
     order: Mapping[int, int]
     protected: Mapping[str, str]
     excluded: Collection[int]
-    affine: Callable[[Layer], Affine | None]
     budget: Budget
-    stored: npt.DTypeLike
 
-    def place(self, layer: Layer) -> Place:
-        """The layer with the shapes around it."""
-        return Place(layer, self.shapes)
+    def uses(self, blob: str) -> Sequence[Use]:
+        """Every reading of the values of `blob`."""
+        return [use for use in self.net.uses(blob) if self.reads_values(use)]
 
 
 class _Taken(NamedTuple):
@@ -99,7 +101,7 @@ class _Journal:
     """What a search has decided so far; a failed alternative is taken back by cutting the lists."""
 
     scene: Scene
-    change: Callable[[Place, Affine], Change]
+    change: Callable[[Linear | Constant, Affine], Change]
     compose: Callable[[Affine, Affine], Affine]
     absorbed: list[_Taken] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
@@ -111,29 +113,42 @@ class _Journal:
     def cut(self, mark: tuple[int, int, int]) -> None:
         del self.absorbed[mark[0] :], self.through[mark[1] :], self.moved[mark[2] :]
 
-    def absorb(self, layer: Layer, affine: Affine) -> bool:
-        """Note that `layer` takes the affine, if it is of a kind that absorbs; False if it is of no such kind.
+    def absorb(self, layer: Layer, affine: Affine) -> Commuting | None:
+        """Note that `layer` takes the affine, if it is of a kind that absorbs; else say what the affine must get past.
 
         Raises:
-            Blocked: it is of such a kind, but cannot take this one.
+            Blocked: it is of such a kind, but cannot take this one; or nothing passes it.
         """
         change: Change | None = None
         with _naming(layer):
-            if layer.opaque:
-                raise Blocked(layer.opaque)
-            if layer.type in LINEAR:
-                change = self.change(self.scene.place(layer), affine)
-            elif (own := self._own(layer)) is not None:
-                self._composed(own, affine)
+            operator = self._operator(layer)
+            if isinstance(operator, Linear | Constant):
+                change = self.change(operator, affine)
+            elif isinstance(operator, Affine):
+                self._composed(layer, operator, affine)
+            elif isinstance(operator, Commuting):
+                return operator
             else:
-                return False
+                raise Blocked(operator.reason if isinstance(operator, Opaque) else "")
         self.absorbed.append(_Taken(layer, affine, change))
-        return True
+        return None
 
-    def _own(self, layer: Layer) -> Affine | None:
-        """What the layer computes; its own record says why it stays, so nobody else's need repeat it."""
+    def passed(self, layer: Layer) -> Commuting:
+        """What affines on several bottoms must get past.
+
+        Raises:
+            Blocked: they cannot.
+        """
+        with _naming(layer):
+            operator = self._operator(layer)
+            if isinstance(operator, Commuting):
+                return operator
+            raise Blocked(operator.reason if isinstance(operator, Opaque) else "it takes one affine only")
+
+    def _operator(self, layer: Layer) -> Operator:
+        """What the layer is; the record of an affine that cannot be read says why it stays, so nobody else's need."""
         try:
-            return self.scene.affine(layer)
+            return self.scene.operator(layer)
         except Blocked:
             raise Blocked("it stays, and computes nothing that another affine could join") from None
 
@@ -149,20 +164,24 @@ class _Journal:
         for layer, affine, change in totals.values():
             if change is not None:
                 plan.changes.append((layer, change))
-            elif (own := self.scene.affine(layer)) is not None:
+            elif isinstance(own := self.scene.operator(layer), Affine):
                 with _naming(layer):
-                    plan.merged.append((layer, self._composed(own, affine)))
+                    plan.merged.append((layer, self._composed(layer, own, affine)))
         return plan
 
-    def _composed(self, own: Affine, affine: Affine) -> Affine:
+    def _composed(self, layer: Layer, own: Affine, affine: Affine) -> Affine:
         composition = self.compose(own, affine)
-        require(composition.fits(self.scene.stored), "the composition would not be finite as a stored value")
+        largest = max(prod(own.shape), prod(affine.shape))
+        require(prod(composition.shape) <= largest, "the composition would vary along the axes of both")
+        refused = self.scene.refuses(layer, composition)
+        require(not refused, refused)
         return composition
 
     def _joined(self, before: _Taken, after: _Taken) -> _Taken:
         layer, affine = before.layer, before.affine.then(after.affine)
         with _naming(layer):
-            change = None if before.change is None else self.change(self.scene.place(layer), affine)
+            operator = self.scene.operator(layer)
+            change = self.change(operator, affine) if isinstance(operator, Linear | Constant) else None
         return _Taken(layer, affine, change)
 
 
@@ -187,21 +206,19 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, uses: in
     if affine.is_identity:
         return
     require(blob not in scene.protected, f"{scene.protected.get(blob)}")
-    readings = len(scene.net.uses(blob))
+    readings = len(scene.uses(blob))
     require(readings == uses, f"'{blob}' is read {readings} times, and not every reader wants the changed values")
     producer = scene.net.producer(blob)
     if producer is None:
         raise Blocked(f"'{blob}' is made by no layer")
     require(id(producer) not in scene.excluded, f"{producer} is excluded")
     scene.budget.spend()
-    if journal.absorb(producer, affine):
+    operator = journal.absorb(producer, affine)
+    if operator is None:
         journal.moved.append(blob)
         return
-    law = COMMUTE.get(producer.type)
-    if law is None or producer.opaque:
-        raise Blocked(f"{producer} {_lets_nothing_pass(producer)}")
     with _naming(producer):
-        laws = law.back(scene.place(producer), affine, producer.tops.index(blob))
+        laws = commute.back(operator, affine, producer.tops.index(blob), producer.bottoms)
         alternatives = list(islice(laws, MOST_ALTERNATIVES))
     journal.through.append(producer)
     journal.moved.append(blob)
@@ -256,14 +273,14 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     Raises:
         Blocked: its top must survive, or some use neither absorbs the affine nor lets it pass.
     """
-    journal = _Journal(scene, absorb_forward, lambda own, arriving: arriving.then(own))
+    journal = _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own))
     carried: dict[str, Affine] = {}
     waiting: list[tuple[int, int]] = []
     seen: dict[int, Layer] = {}
 
     def carry(blob: str, moved: Affine) -> None:
         require(blob not in scene.protected, f"{scene.protected.get(blob)}")
-        uses = scene.net.uses(blob)
+        uses = scene.uses(blob)
         require(len(uses) > 0, f"nobody reads '{blob}'")
         carried[blob] = moved
         for use in uses:
@@ -279,13 +296,12 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         scene.budget.spend()
         arriving = [carried.get(bottom) for bottom in reader.bottoms]
         first, *others = arriving
-        if not any(others) and first is not None and journal.absorb(reader, first):
+        alone = first if not any(others) else None
+        operator = journal.absorb(reader, alone) if alone else journal.passed(reader)
+        if operator is None:
             continue
-        law = COMMUTE.get(reader.type)
-        if law is None or reader.opaque:
-            raise Blocked(f"{reader} {_lets_nothing_pass(reader)}")
         with _naming(reader):
-            leaving = law.forward(scene.place(reader), arriving)
+            leaving = commute.forward(operator, arriving, len(reader.tops))
         journal.through.append(reader)
         for top, moved in zip(reader.tops, leaving, strict=True):
             if moved is not None and not moved.is_identity:
@@ -294,10 +310,9 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     return journal.plan()
 
 
-def _lets_nothing_pass(layer: Layer) -> str:
-    if layer.type == "Input":
-        return "is an input of the network"
-    return "neither absorbs an affine nor lets one pass"
+def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:
+    assert isinstance(operator, Linear), "a constant reads nothing"
+    return absorb_forward(operator, affine)
 
 
 @contextmanager
@@ -306,4 +321,5 @@ def _naming(layer: Layer) -> Iterator[None]:
     try:
         yield
     except Blocked as blocked:
-        raise Blocked(f"{layer}: {blocked}") from None
+        reason = f": {blocked}" if str(blocked) else " neither absorbs an affine nor lets one pass"
+        raise Blocked(f"{layer}{reason}") from None

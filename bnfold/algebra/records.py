@@ -10,6 +10,12 @@ class Blocked(Exception):
     """An affine cannot go on; the message says where it stopped and why. A result, never an error for the user."""
 
 
+def require(holds: bool, reason: str) -> None:
+    """Block with `reason` unless the condition holds."""
+    if not holds:
+        raise Blocked(reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Folded:
     """An affine layer is gone: linear layers do its work.

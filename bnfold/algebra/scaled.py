@@ -75,7 +75,7 @@ class Scaled:
             product = weight[slab].astype(np.float64)
             for factor in self.factors:
                 product *= _slab_of(factor, slab)
-            yield product.reshape(-1).astype(self.dtype)
+            yield rounded(product.reshape(-1), self.dtype)
 
     def follows_the_law_of(self, other: Scaled) -> bool:
         """Whether both multiply by the same factors in the same view."""
@@ -102,11 +102,21 @@ class Rounded:
 
     def array(self) -> Array:
         """The values, rounded once to `dtype`."""
-        return self.exact.astype(self.dtype)
+        return rounded(self.exact, self.dtype)
 
     def chunks(self) -> Iterator[Array]:
         """All of them as one flat piece."""
         yield self.array().reshape(-1)
+
+
+def largest_of(dtype: npt.DTypeLike) -> float:
+    """The largest finite value of a floating type."""
+    return float(np.finfo(dtype).max)
+
+
+def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
+    """The values, rounded once to a floating type."""
+    return values.astype(dtype)
 
 
 def exact_values(blob: Array | LazyArray) -> Factor:
@@ -147,7 +157,7 @@ def stays_finite(blob: Scaled) -> bool:
     """Whether every product is finite in its stored type; all are computed only where their bound does not decide."""
     with np.errstate(all="ignore"):
         bound = blob.largest * math.prod(float(np.abs(factor).max(initial=0.0)) for factor in blob.factors)
-        if bound < np.finfo(blob.dtype).max / 2:
+        if bound < largest_of(blob.dtype) / 2:
             return True
         return all(bool(np.all(np.isfinite(chunk))) for chunk in blob.chunks())
 

@@ -14,20 +14,15 @@ import fnmatch
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from bnfold.algebra.absorb import rewritten_as_scale
 from bnfold.algebra.affine import Affine
+from bnfold.algebra.frontend import FoldContext, FrontEnd
+from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
-from bnfold.algebra.recognise import AFFINES, Reading, recognise
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Kept, Merged, Record
-from bnfold.algebra.scaled import same_values
-from bnfold.algebra.unfuse import unfuse_relus
-from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.layers import Dropout, infer_shapes
-from bnfold.errors import ModelError, UsageError
+from bnfold.errors import UsageError
 from bnfold.net import Layer, Names, Net, Shape
 
 
@@ -62,7 +57,11 @@ def fold(
         >>> [kept.reason for kept in result.report.kept]
         []
     """
-    sweep = _Sweep(net.copy(), keep, exclude, Reading(assume_global_stats, net.batchnorm_layout, net.zero_factor))
+    assert net.front is not None, "a net that is to be folded says which language it is written in"
+    own = net.copy()
+    shapes: dict[str, Shape | None] = {}
+    context = FoldContext(own, shapes, assume_global_stats)
+    sweep = _Sweep(own, net.front, context, shapes, keep, exclude)
     sweep.run()
     return FoldResult(sweep.net, sweep.report)
 
@@ -72,41 +71,44 @@ class _Sweep:
     """The state of one fold. Layers are keyed by identity: names need not be unique in Caffe."""
 
     net: Net
+    front: FrontEnd
+    context: FoldContext
+    shapes: dict[str, Shape | None]
     keep: Collection[str]
     exclude: Sequence[str]
-    reading: Reading
     report: FoldReport = field(default_factory=FoldReport)
-    shapes: dict[str, Shape | None] = field(default_factory=dict)
     names: Names = field(default_factory=lambda: Names((), "_"))
     bases: dict[str, str] = field(default_factory=dict)
-    stored: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     records: dict[int, Record] = field(default_factory=dict)
-    affines: dict[int, Affine | Blocked | None] = field(default_factory=dict)
+    operators: dict[int, Operator | Blocked] = field(default_factory=dict)
+    aliases: set[int] = field(default_factory=set)
     composed: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
 
     def run(self) -> None:
         """Sweep once; what is merged into on the way is looked at again."""
         self.report.layers_before, self.report.parameters_before = _size(self.net.layers)
-        excluded = self._excluded()
-        unfuse_relus(self.net, excluded)
+        self.context.excluded = self._excluded()
+        self.front.prepare(self.context)
         layers = list(self.net.layers)
-        self.stored = np.result_type(np.float32, *{blob.dtype for layer in layers for blob in layer.blobs.stored})
-        self.shapes = dict(infer_shapes(self.net))
-        self.names = Names((*self.shapes, *self.net.public.values()), "_")
-        scene = self._scene(layers, excluded)
+        stored = {blob.dtype for layer in layers for blob in layer.blobs.stored}
+        self.context.stored_type = np.result_type(np.float32, *stored)
+        self.shapes.update(self.front.shapes(self.net))
+        self.names = Names((*self.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")
+        scene = self._scene(layers)
+        movable = [layer for layer in layers if self._may_move(layer)]
         for layer in layers:
-            if _is_alias(layer) and id(layer) not in excluded:
+            if id(layer) in self.aliases and id(layer) not in scene.excluded:
                 self._drop(scene, layer)
-        waiting = deque(layer for layer in layers if layer.type in AFFINES and id(layer) not in self.gone)
+        waiting = deque(layer for layer in movable if id(layer) not in self.gone)
         while waiting:
             layer = waiting.popleft()
             if id(layer) not in self.gone:
                 waiting.extendleft(self._settle(scene, layer))
         self._rewrite_kept()
-        self._unshare()
+        self.front.finish(self.context)
         self.report.records = [self.records[id(layer)] for layer in layers if id(layer) in self.records]
-        self.report.notes = list(dict.fromkeys(self.reading.notes + self.report.notes))
+        self.report.notes = list(dict.fromkeys(self.context.notes))
         self.report.layers_after, self.report.parameters_after = _size(self.net.layers)
 
     def _excluded(self) -> set[int]:
@@ -119,28 +121,46 @@ class _Sweep:
             excluded |= matching
         return excluded
 
-    def _scene(self, layers: Sequence[Layer], excluded: Collection[int]) -> Scene:
+    def _scene(self, layers: Sequence[Layer]) -> Scene:
         protected = {blob: f"'{blob}' is an output of the network" for blob in self.net.outputs}
         protected |= {blob: f"'{blob}' is an input of the network" for blob in self.net.inputs}
         for blob in self.keep:
             if self.net.producer(blob) is None:
                 raise UsageError(f"--keep {blob}: the network has no blob of that name")
             protected.setdefault(blob, f"'{blob}' is kept, as --keep asks")
-        order = {id(layer): position for position, layer in enumerate(layers)}
-        return Scene(self.net, self.shapes, order, protected, excluded, self._affine, Budget(len(layers)), self.stored)
+        return Scene(
+            net=self.net,
+            operator=self._operator,
+            reads_values=lambda use: self.front.reads_values(use.layer, use.index),
+            refuses=lambda layer, affine: self.front.refuses(layer, affine, self.context),
+            order={id(layer): position for position, layer in enumerate(layers)},
+            protected={**self.front.protected(self.net), **protected},
+            excluded=self.context.excluded,
+            budget=Budget(len(layers)),
+        )
 
-    def _affine(self, layer: Layer) -> Affine | None:
-        """The affine that a layer computes by now, in float64; the stored values are rounded only once, at the end."""
-        if id(layer) not in self.affines:
+    def _operator(self, layer: Layer) -> Operator:
+        """What a layer is by now. An affine is read once, in float64; its values are rounded only at the end."""
+        found = self.operators.get(id(layer))
+        if found is None:
             try:
-                bottom = self.shapes.get(layer.bottoms[0]) if layer.bottoms else None
-                self.affines[id(layer)] = recognise(layer, bottom, self.reading)
+                found = self.front.operator(layer, self.context)
             except Blocked as blocked:
-                self.affines[id(layer)] = blocked
-        found = self.affines[id(layer)]
+                found = blocked
+            if isinstance(found, Alias):
+                self.aliases.add(id(layer))
+                found = Affine.identity() if len(layer.bottoms) == len(layer.tops) == 1 else Opaque()
+            self.operators[id(layer)] = found
         if isinstance(found, Blocked):
             raise Blocked(str(found))
         return found
+
+    def _may_move(self, layer: Layer) -> bool:
+        """Whether a layer is an affine, or of a kind that its user takes for one."""
+        try:
+            return isinstance(self._operator(layer), Affine)
+        except Blocked:
+            return True
 
     # One affine.
 
@@ -154,12 +174,11 @@ class _Sweep:
             self._keep(layer, EXCLUDED)
             return []
         try:
-            affine = self._affine(layer)
+            affine = self._operator(layer)
         except Blocked as blocked:
             self._keep(layer, str(blocked))
             return []
-        if affine is None:
-            return []
+        assert isinstance(affine, Affine)
         if affine.is_identity:
             if not self._drop(scene, layer):
                 self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
@@ -227,9 +246,10 @@ class _Sweep:
 
     def _absorb(self, layer: Layer, plan: Plan, forward: bool) -> None:
         for linear, change in plan.changes:
-            linear.blobs, linear.param = change.blobs, change.param
+            self.front.absorb(self.net, linear, change.weight, change.bias)
+            self.operators.pop(id(linear), None)
         for other, affine in plan.merged:
-            self.affines[id(other)] = affine
+            self.operators[id(other)] = affine
             self.composed.add(id(other))
         through = tuple(crossed.name for crossed in plan.through)
         if plan.merged and not plan.changes:
@@ -284,51 +304,13 @@ class _Sweep:
     # What stays.
 
     def _rewrite_kept(self) -> None:
-        """A BatchNorm that stays, and an affine that took others in, become a Scale."""
+        """An affine that took others in is written anew, and one that has a plainer form may be."""
         for layer in self.net.layers:
             record = self.records.get(id(layer))
-            affine = self.affines.get(id(layer))
-            if not isinstance(record, Kept) or not isinstance(affine, Affine):
-                continue
-            if record.reason == EXCLUDED or (layer.type not in BATCHNORMS and id(layer) not in self.composed):
-                continue
-            try:
-                change = rewritten_as_scale(layer, affine, self.stored)
-            except Blocked as blocked:
-                if id(layer) not in self.composed:
-                    continue
-                raise ModelError(f"{layer}: {blocked}") from None
-            if any(layer.param_names):
-                self.report.notes.append(f"{layer}: it shared its values by name, and has its own now")
-            layer.type, layer.blobs, layer.param = "Scale", change.blobs, change.param
-            self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
-
-    def _unshare(self) -> None:
-        """Weights shared by name stay shared where they came out equal; else each layer has its own from now on."""
-        sharers: dict[str, list[tuple[Layer, int]]] = {}
-        for layer in self.net.layers:
-            for index, name in enumerate(layer.param_names):
-                if name:
-                    sharers.setdefault(name, []).append((layer, index))
-        for name, members in sharers.items():
-            (first, slot), *others = members
-            if all(same_values(first.blobs.stored[slot], layer.blobs.stored[index]) for layer, index in others):
-                continue
-            for layer, index in members:
-                param = type(layer.param)()
-                param.CopyFrom(layer.param)
-                param.param[index].ClearField("name")
-                param.param[index].ClearField("share_mode")
-                layer.param = param
-            users = ", ".join(f"'{layer.name}'" for layer, _ in members)
-            self.report.notes.append(f"'{name}' is no longer shared: {users} came out different")
-
-
-def _is_alias(layer: Layer) -> bool:
-    """Whether a layer gives what it reads, whatever its shape is."""
-    return not layer.opaque and (
-        layer.type == "Split" or (layer.type in DROPOUTS and Dropout.of(layer).test_scale == 1.0)
-    )
+            affine = self.operators.get(id(layer))
+            if isinstance(record, Kept) and isinstance(affine, Affine) and id(layer) not in self.context.excluded:
+                self.front.rewrite(layer, affine, self.context, composed=id(layer) in self.composed)
+                self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
 
 
 def _is_called(layer: Layer, pattern: str) -> bool:
@@ -347,7 +329,5 @@ def _size(layers: Sequence[Layer]) -> tuple[int, int]:
             count += values
     return len(layers), count
 
-
-DROPOUTS = frozenset({"Dropout", "SeLuDropout", "SpatialDropout"})
 
 EXCLUDED = "it is left alone, as --exclude asks"

@@ -17,6 +17,7 @@ from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, give_shapes
 from bnfold.caffe.layers import infer_shapes, unread_fields
 from bnfold.caffe.match import channels_wanted, give_weights
+from bnfold.caffe.operators import CAFFE
 from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.preparation import prepared, said
 from bnfold.caffe.text import Document, read_prototxt
@@ -128,6 +129,7 @@ def build(
             file=str(document.file or ""),
             preparation=preparation,
             origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.layout.header),
+            front=CAFFE,
         )
 
     if options.guess_shapes:
@@ -229,6 +231,7 @@ def _with_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> Net:
         net.file,
         preparation=net.preparation,
         origin=net.origin,
+        front=net.front,
     )
 
 

@@ -12,11 +12,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bnfold.algebra.absorb import FORWARD, LINEAR
-from bnfold.algebra.commute import COMMUTE
-from bnfold.algebra.recognise import AFFINES
 from bnfold.caffe.kinds import LOSSES, METRICS
 from bnfold.caffe.layers import LAYERS
+from bnfold.caffe.operators import AFFINES, BACKWARD_ONLY, LINEAR, PASSING
 from bnfold.onnx.export.network import FUNCTIONS, OPSETS, REASONS, SOURCES
 
 SHOWN = 3
@@ -76,9 +74,10 @@ def fold(kind: str) -> str:
     """What a layer is to the algebra."""
     roles = ["affine"] * (kind in AFFINES)
     if kind in LINEAR:
-        roles.append(f"absorbs back{' and forward' * (kind in FORWARD)}")
-    if kind in COMMUTE:
-        roles.append(f"passes: {COMMUTE[kind].says.removesuffix('.')}")
+        roles.append(f"absorbs back{' and forward' * (kind not in BACKWARD_ONLY)}")
+    if kind in PASSING:
+        law = (PASSING[kind].__doc__ or "").partition("\n")[0]
+        roles.append(f"passes: {law.removesuffix('.')}")
     return _capital("; ".join(roles))
 
 

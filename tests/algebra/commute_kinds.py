@@ -14,6 +14,7 @@ from algebra.rows import (
     layer_of,
     run,
     signed,
+    take,
 )
 
 from bnfold.algebra.affine import Affine
@@ -113,19 +114,19 @@ def alike(meets: Array) -> list[int]:
 
 def movable(row: Row, top: int = 0) -> Kind:
     """Channels of a top that share a channel of the bottom get the same values, all others different ones."""
-    return lambda rng, channels: any_affine(rng, channels).take(np.array(alike(channels_that_meet(row)[top])))
+    return lambda rng, channels: take(any_affine(rng, channels), np.array(alike(channels_that_meet(row)[top])))
 
 
 def movable_forward(row: Row) -> Callable[[Rng], Affines]:
     """Channels of the bottom that meet in any top get the same values."""
     groups = np.array(alike(np.concatenate(channels_that_meet(row)).T))
     others: Affines = [None] * (len(row.bottoms) - 1)
-    return lambda rng: [any_affine(rng, len(groups)).take(groups), *others]
+    return lambda rng: [take(any_affine(rng, len(groups)), groups), *others]
 
 
 def first_met(row: Row, top: int = 0) -> Callable[[Affine], Affines]:
     """Each channel of the bottom gets the values of the first channel that it reaches."""
-    return lambda affine: [affine.take(channels_that_meet(row)[top].argmax(axis=0)), *[None] * (len(row.bottoms) - 1)]
+    return lambda affine: [take(affine, channels_that_meet(row)[top].argmax(axis=0)), *[None] * (len(row.bottoms) - 1)]
 
 
 def first_source(row: Row) -> Callable[[Affines], Affines]:
@@ -133,14 +134,14 @@ def first_source(row: Row) -> Callable[[Affines], Affines]:
 
     def anyway(affines: Affines) -> Affines:
         assert affines[0] is not None
-        return [affines[0].take(meets.argmax(axis=1)) for meets in channels_that_meet(row)]
+        return [take(affines[0], meets.argmax(axis=1)) for meets in channels_that_meet(row)]
 
     return anyway
 
 
 def taking(*channels: int) -> Callable[[Affines], Affines]:
     """The top gets the values of these channels of the first bottom."""
-    return lambda affines: [affine.take(np.array(channels)) for affine in affines[:1] if affine]
+    return lambda affines: [take(affine, np.array(channels)) for affine in affines[:1] if affine]
 
 
 def taking_second(*channels: int) -> Callable[[Affines], Affines]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,15 @@ import numpy.typing as npt
 import reference
 from google.protobuf import text_format
 
+from bnfold.algebra import absorb
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.commute import Place
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Linear, Opaque, Operator
+from bnfold.algebra.records import Blocked
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layers import output_shapes
-from bnfold.net import Blobs, Layer, Shape
+from bnfold.caffe.operators import CAFFE
+from bnfold.net import Blobs, Layer, Net, Shape
 
 Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
@@ -30,11 +35,43 @@ def layer_of(text: str, bottoms: int = 1, tops: int = 1, blobs: Sequence[npt.NDA
     )
 
 
-def place_of(layer: Layer, bottoms: Sequence[Shape]) -> Place:
-    """The layer between blobs of the shapes that bnfold infers."""
-    tops = output_shapes(layer, bottoms)
+def context_of(layer: Layer, bottoms: Sequence[Shape | None], **said: Any) -> FoldContext:
+    """The layer alone in a net, between blobs of the shapes that bnfold infers."""
+    known = [bottom for bottom in bottoms if bottom is not None]
+    tops = output_shapes(layer, known) if len(known) == len(bottoms) else [None] * len(layer.tops)
     assert tops is not None
-    return Place(layer, dict(zip(layer.bottoms, bottoms, strict=True)) | dict(zip(layer.tops, tops, strict=True)))
+    shapes = {**dict(zip(layer.bottoms, bottoms, strict=True)), **dict(zip(layer.tops, tops, strict=True))}
+    return FoldContext(Net("alone", [layer], {}), shapes, **said)
+
+
+def operator_of(layer: Layer, bottoms: Sequence[Shape | None]) -> Operator:
+    """What the layer is to the laws.
+
+    Raises:
+        Blocked: nothing passes it, with the reason.
+    """
+    operator = CAFFE.operator(layer, context_of(layer, bottoms))
+    if isinstance(operator, Opaque):
+        raise Blocked(operator.reason)
+    return operator
+
+
+def absorb_backward(layer: Layer, bottoms: Sequence[Shape | None], affine: Affine) -> Layer:
+    """The layer with an affine from behind in it."""
+    operator = operator_of(layer, bottoms)
+    assert isinstance(operator, Linear)
+    changed = replace(layer)
+    CAFFE.absorb(Net("alone", [changed], {}), changed, *absorb.absorb_backward(operator, affine))
+    return changed
+
+
+def absorb_forward(layer: Layer, bottoms: Sequence[Shape | None], affine: Affine) -> Layer:
+    """The layer with an affine from in front in it."""
+    operator = operator_of(layer, bottoms)
+    assert isinstance(operator, Linear)
+    changed = replace(layer)
+    CAFFE.absorb(Net("alone", [changed], {}), changed, *absorb.absorb_forward(operator, affine))
+    return changed
 
 
 def run(text: str, bottoms: Sequence[Array], tops: int = 1, blobs: Sequence[Array] = ()) -> list[Array]:
@@ -44,11 +81,28 @@ def run(text: str, bottoms: Sequence[Array], tops: int = 1, blobs: Sequence[Arra
 
 
 def applied(affine: Affine | None, blob: Array) -> Array:
-    """`scale*x + shift` along axis 1; None does nothing."""
+    """`scale*x + shift`, both aligned with the first axis of x; None does nothing."""
     if affine is None:
         return blob
-    column = (-1, *[1] * (blob.ndim - 2))
-    return affine.scale.reshape(column) * blob + affine.shift.reshape(column)
+    scale, shift = (
+        values.reshape(values.shape + (1,) * (blob.ndim - values.ndim)) for values in (affine.scale, affine.shift)
+    )
+    return np.asarray(scale * blob + shift)
+
+
+def channel_affine(scale: npt.ArrayLike, shift: npt.ArrayLike, channels: int) -> Affine:
+    """One value for each channel, from values that broadcast over them."""
+    return Affine.along(1, np.broadcast_to(scale, channels), np.broadcast_to(shift, channels))
+
+
+def take(affine: Affine, channels: npt.NDArray[np.intp] | slice) -> Affine:
+    """The affine of the chosen channels, in their order."""
+    return Affine.along(1, affine.scale.reshape(-1)[channels], affine.shift.reshape(-1)[channels])
+
+
+def channels_of(affine: Affine) -> int:
+    """How many channels an affine is of."""
+    return affine.shape[1] if len(affine.shape) > 1 else 1
 
 
 def difference(one: Sequence[Array], other: Sequence[Array]) -> float:
@@ -74,7 +128,7 @@ def distinct(rng: Rng, count: int) -> Array:
 def any_affine(rng: Rng, channels: int) -> Affine:
     """Both signs of scale, and shifts."""
     scale = distinct(rng, channels) * np.resize([-1.0, 1.0], channels)
-    return Affine(scale, distinct(rng, channels) * rng.choice([-1.0, 1.0], channels))
+    return Affine.along(1, scale, distinct(rng, channels) * rng.choice([-1.0, 1.0], channels))
 
 
 def keeps_zero(rng: Rng, channels: int) -> Affine:
@@ -85,7 +139,7 @@ def keeps_zero(rng: Rng, channels: int) -> Affine:
 def keeps_order(rng: Rng, channels: int) -> Affine:
     """No negative scale, one that is 0, and shifts."""
     affine = keeps_strict_order(rng, channels)
-    affine.scale[rng.integers(channels)] = 0.0
+    affine.scale.reshape(-1)[rng.integers(channels)] = 0.0
     return affine
 
 
@@ -102,4 +156,4 @@ def keeps_both(rng: Rng, channels: int) -> Affine:
 
 def uniform(rng: Rng, channels: int) -> Affine:
     """One negative scale and one shift for all channels."""
-    return any_affine(rng, 1).repeat(channels)
+    return take(any_affine(rng, 1), np.zeros(channels, np.intp))

@@ -30,7 +30,9 @@ def net_of(text: str, seed: int = 0, **weights: Sequence[npt.ArrayLike]) -> Net:
         else replace(layer, blobs=doubles(layer, shared))
         for layer in seeded.layers
     ]
-    return Net(seeded.name, layers, seeded.inputs, seeded.outputs, seeded.public, origin=seeded.origin)
+    return Net(
+        seeded.name, layers, seeded.inputs, seeded.outputs, seeded.public, origin=seeded.origin, front=seeded.front
+    )
 
 
 def doubles(layer: Layer, shared: dict[str, np.ndarray]) -> Blobs:

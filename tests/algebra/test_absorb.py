@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -10,23 +10,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from algebra.rows import Array, Kind, any_affine, applied, difference, keeps_zero, layer_of, place_of, run, signed
+from algebra.rows import (
+    Array,
+    Kind,
+    absorb_backward,
+    absorb_forward,
+    any_affine,
+    applied,
+    channel_affine,
+    context_of,
+    difference,
+    keeps_zero,
+    layer_of,
+    operator_of,
+    run,
+    signed,
+)
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnfold.algebra.absorb import (
-    BIAS_FIELD,
-    FORWARD,
-    LINEAR,
-    Change,
-    absorb_backward,
-    absorb_forward,
-    rewritten_as_scale,
-)
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.commute import Place
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Linear
 from bnfold.algebra.records import Blocked
+from bnfold.caffe.operators import BACKWARD_ONLY, CAFFE, LINEAR
+from bnfold.caffe.rewriting import BIAS_FIELD
 from bnfold.net import Blobs, Layer, Shape
 
 
@@ -42,14 +51,14 @@ class Row:
     forward: Kind | None = any_affine
 
     def text(self, bias: bool) -> str:
-        field = BIAS_FIELD[self.type]
+        field = BIAS_FIELD.get(self.type, "convolution_param")
         return f'type: "{self.type}" {field} {{ {self.param} bias_term: {"true" if bias else "false"} }}'
 
     def outputs(self) -> int:
         return int(self.param.split("num_output: ")[1].split()[0])
 
-    def place(self, blobs: list[Array], bias: bool) -> Place:
-        return place_of(layer_of(self.text(bias), blobs=blobs), [self.bottom])
+    def layer(self, blobs: list[Array], bias: bool) -> Layer:
+        return layer_of(self.text(bias), blobs=blobs)
 
     def sample(self, rng: np.random.Generator, bias: bool) -> tuple[Array, list[Array]]:
         blobs = [signed(rng, self.weight), signed(rng, (self.outputs(),))]
@@ -99,11 +108,19 @@ ROWS = [
     Row("vector", "InnerProduct", "num_output: 5", (2, 4), (5, 4)),
     Row("axis -1 of two", "InnerProduct", "num_output: 5 axis: -1", (2, 4), (5, 4)),
     Row("transposed", "InnerProduct", "num_output: 5 transpose: true", (2, 4, 2, 3), (24, 5)),
+    Row(
+        "up without group",
+        "DepthwiseDeconvolution",
+        "num_output: 4 kernel_size: 2",
+        (2, 4, 3, 3),
+        (4, 1, 2, 2),
+        keeps_zero,
+    ),
     Row("table", "Embed", "num_output: 5 input_dim: 3", (7,), (3, 5), None),
 ]
 
 
-def run_change(row: Row, change: Change, bottom: Array) -> Array:
+def run_change(row: Row, change: Layer, bottom: Array) -> Array:
     """The layer as it is after absorbing, by the oracle from its own parameters."""
     return run(text_format.MessageToString(change.param), [bottom], blobs=list(change.blobs))[0]
 
@@ -119,7 +136,7 @@ def test_an_affine_behind_a_linear_layer_goes_into_it(row: Row, seed: int, bias:
     rng = np.random.default_rng(seed)
     bottom, blobs = row.sample(rng, bias)
     affine = any_affine(rng, row.outputs())
-    change = absorb_backward(row.place(blobs, bias), affine)
+    change = absorb_backward(row.layer(blobs, bias), [row.bottom], affine)
     wanted = applied(affine, run(row.text(bias), [bottom], blobs=blobs)[0])
     assert difference([wanted], [run_change(row, change, bottom)]) <= 1e-12
     assert change.blobs.shapes == (row.weight, (row.outputs(),))
@@ -133,7 +150,7 @@ def test_an_affine_in_front_of_a_linear_layer_goes_into_it(row: Row, seed: int, 
     bottom, blobs = row.sample(rng, bias)
     assert row.forward is not None
     affine = row.forward(rng, row.bottom[1])
-    change = absorb_forward(row.place(blobs, bias), affine)
+    change = absorb_forward(row.layer(blobs, bias), [row.bottom], affine)
     wanted = run(row.text(bias), [applied(affine, bottom)], blobs=blobs)[0]
     assert difference([wanted], [run_change(row, change, bottom)]) <= 1e-12
 
@@ -146,19 +163,19 @@ def test_a_shift_in_front_of_zeros_refuses_since_it_would_be_wrong_at_the_border
     bottom, blobs = row.sample(rng, bias=True)
     affine = any_affine(rng, row.bottom[1])
     with pytest.raises(Blocked, match="a shift in front of"):
-        absorb_forward(row.place(blobs, bias=True), affine)
+        absorb_forward(row.layer(blobs, bias=True), [row.bottom], affine)
     # Doing it anyway: scale the weight, and let the bias take what the shifts sum to where nothing is missing.
-    scaled = absorb_forward(row.place(blobs, bias=True), affine.without_shift())
-    inside = run_change(row, Change(Blobs([blobs[0], 0 * blobs[1]]), scaled.param), applied(affine, 0 * bottom))
+    scaled = absorb_forward(row.layer(blobs, bias=True), [row.bottom], affine.without_shift())
+    inside = run_change(row, replace(scaled, blobs=Blobs([blobs[0], 0 * blobs[1]])), applied(affine, 0 * bottom))
     middle = tuple(size // 2 for size in inside.shape[2:])
-    anyway = Change(Blobs([scaled.blobs[0], blobs[1] + inside[(0, slice(None), *middle)]]), scaled.param)
+    anyway = replace(scaled, blobs=Blobs([scaled.blobs[0], blobs[1] + inside[(0, slice(None), *middle)]]))
     wanted = run(row.text(bias=True), [applied(affine, bottom)], blobs=blobs)[0]
     assert difference([wanted], [run_change(row, anyway, bottom)]) > 1e-3
 
 
 def test_every_row_of_the_tables_has_its_properties() -> None:
-    assert {row.type for row in ROWS} == set(LINEAR) == set(BIAS_FIELD)
-    assert {row.type for row in ROWS if row.forward} == set(FORWARD)
+    assert {row.type for row in ROWS} == set(LINEAR) - {"Normalize", "Parameter"}
+    assert {row.type for row in ROWS if row.forward} == set(LINEAR) - BACKWARD_ONLY
 
 
 # The bias that is added.
@@ -174,7 +191,7 @@ def with_params(count: int, name: str = "") -> Layer:
 
 def test_a_shift_gives_a_bias_and_says_so() -> None:
     layer = with_params(0)
-    change = absorb_backward(place_of(layer, [(1, 3, 4, 4)]), Affine.of(2.0, [0.5, -1.0], 2))
+    change = absorb_backward(layer, [(1, 3, 4, 4)], channel_affine(2.0, [0.5, -1.0], 2))
     assert change.param.convolution_param.bias_term
     assert len(change.param.param) == 0
     np.testing.assert_array_equal(change.blobs[1], [0.5, -1.0])
@@ -183,14 +200,14 @@ def test_a_shift_gives_a_bias_and_says_so() -> None:
 
 def test_a_scale_alone_gives_no_bias() -> None:
     layer = with_params(1)
-    change = absorb_backward(place_of(layer, [(1, 3, 4, 4)]), Affine.of([2.0, -1.0], 0.0, 2))
+    change = absorb_backward(layer, [(1, 3, 4, 4)], channel_affine([2.0, -1.0], 0.0, 2))
     assert change.param is layer.param
     assert len(change.blobs) == 1
 
 
 def test_an_added_bias_gets_a_param_of_its_own_where_the_weight_has_one() -> None:
     layer = with_params(1, name="shared")
-    change = absorb_forward(place_of(layer, [(1, 3, 4, 4)]), Affine.of(2.0, 0.5, 3))
+    change = absorb_forward(layer, [(1, 3, 4, 4)], channel_affine(2.0, 0.5, 3))
     weight, bias = change.param.param
     assert (weight.name, weight.lr_mult) == ("shared", 2)
     assert (bias.name, bias.lr_mult, bias.decay_mult) == ("", 2, 0.5)
@@ -198,15 +215,15 @@ def test_an_added_bias_gets_a_param_of_its_own_where_the_weight_has_one() -> Non
 
 
 def test_an_added_bias_takes_a_param_that_is_there_already() -> None:
-    change = absorb_backward(place_of(with_params(2), [(1, 3, 4, 4)]), Affine.of(2.0, 0.5, 2))
+    change = absorb_backward(with_params(2), [(1, 3, 4, 4)], channel_affine(2.0, 0.5, 2))
     assert len(change.param.param) == 2
 
 
 def test_an_added_bias_is_said_where_tengine_keeps_a_depthwise_convolution() -> None:
     said = "num_output: 4 kernel_size: 2 stride: 2 bias_term: false"
     text = f'type: "DepthwiseConvolution" DepthwiseConvolution_param {{ {said} }}'
-    place = place_of(layer_of(text, blobs=[signed(np.random.default_rng(1), (4, 1, 2, 2))]), [(1, 4, 4, 4)])
-    param = absorb_backward(place, Affine.of(2.0, 0.5, 4)).param
+    layer = layer_of(text, blobs=[signed(np.random.default_rng(1), (4, 1, 2, 2))])
+    param = absorb_backward(layer, [(1, 4, 4, 4)], channel_affine(2.0, 0.5, 4)).param
     assert not param.HasField("convolution_param"), "it would hide the other one"
     assert param.DepthwiseConvolution_param.bias_term
     assert param.DepthwiseConvolution_param.stride[:] == [2]
@@ -215,12 +232,19 @@ def test_an_added_bias_is_said_where_tengine_keeps_a_depthwise_convolution() -> 
 # Refusals.
 
 
-def refuses(text: str, bottoms: list[Shape], blobs: list[Array], match: str, tops: int = 1, channels: int = 3) -> None:
+def refuses(
+    text: str,
+    bottoms: list[Shape],
+    blobs: list[Array],
+    match: str,
+    tops: int = 1,
+    affine: Affine | None = None,
+) -> None:
     """Neither way lets an affine in."""
-    place = place_of(layer_of(text, len(bottoms), tops, blobs), bottoms)
+    layer = layer_of(text, len(bottoms), tops, blobs)
     for absorb in (absorb_backward, absorb_forward):
         with pytest.raises(Blocked, match=match):
-            absorb(place, Affine.of(2.0, 0.0, channels))
+            absorb(layer, bottoms, affine or channel_affine(2.0, 0.0, 3))
 
 
 def test_a_layer_that_works_on_several_blobs_refuses_since_the_others_would_change() -> None:
@@ -235,24 +259,38 @@ def test_a_weight_that_is_a_blob_of_the_net_refuses_since_nothing_is_learned() -
     )
 
 
-def test_an_inner_product_along_another_axis_refuses_since_its_rows_are_no_channels() -> None:
+def test_an_inner_product_along_another_axis_takes_what_lies_along_its_own_and_refuses_what_lies_elsewhere() -> None:
     rng = np.random.default_rng(0)
     text = 'type: "InnerProduct" inner_product_param { num_output: 3 axis: 2 bias_term: false }'
-    bottom, weight, affine = signed(rng, (2, 3, 4)), signed(rng, (3, 4)), keeps_zero(rng, 3)
-    refuses(text, [(2, 3, 4)], [weight], "axis 2")
-    wanted = applied(affine, run(text, [bottom], blobs=[weight])[0])
+    bottom, weight, affine = signed(rng, (2, 3, 4)), signed(rng, (3, 4)), any_affine(rng, 3)
+    refuses(text, [(2, 3, 4)], [weight], "varies along axis 1", affine=affine.without_shift())
+    top = run(text, [bottom], blobs=[weight])[0]
     anyway = run(text, [bottom], blobs=[affine.scale.reshape(-1, 1) * weight])[0]
-    assert difference([wanted], [anyway]) > 1e-3
+    assert difference([applied(affine.without_shift(), top)], [anyway]) > 1e-3
+    behind = Affine.along(2, affine.scale, affine.shift)
+    changed = absorb_backward(layer_of(text, blobs=[weight]), [(2, 3, 4)], behind)
+    inside = run(text_format.MessageToString(changed.param), [bottom], blobs=list(changed.blobs))[0]
+    assert difference([applied(behind, top)], [inside]) <= 1e-12
+    front = Affine.along(2, *(signed(rng, (4,)) for _ in range(2)))
+    changed = absorb_forward(layer_of(text, blobs=[weight]), [(2, 3, 4)], front)
+    wanted = run(text, [applied(front, bottom)], blobs=[weight])[0]
+    inside = run(text_format.MessageToString(changed.param), [bottom], blobs=list(changed.blobs))[0]
+    assert difference([wanted], [inside]) <= 1e-12
 
 
-def test_an_embed_of_more_than_a_list_refuses_since_its_channels_are_another_axis() -> None:
+def test_an_embed_of_more_than_a_list_takes_what_lies_along_its_last_axis_and_refuses_what_lies_elsewhere() -> None:
     rng = np.random.default_rng(0)
     text = 'type: "Embed" embed_param { num_output: 3 input_dim: 4 bias_term: false }'
-    index, weight, affine = np.arange(6.0).reshape(2, 3) % 4, signed(rng, (4, 3)), keeps_zero(rng, 3)
-    with pytest.raises(Blocked, match="its channels are not the affine's"):
-        absorb_backward(place_of(layer_of(text, blobs=[weight]), [(2, 3)]), affine)
-    wanted = applied(affine, run(text, [index], blobs=[weight])[0])
-    assert difference([wanted], [run(text, [index], blobs=[affine.scale * weight])[0]]) > 1e-3
+    index, weight, affine = np.arange(6.0).reshape(2, 3) % 4, signed(rng, (4, 3)), any_affine(rng, 3)
+    with pytest.raises(Blocked, match="varies along axis 1"):
+        absorb_backward(layer_of(text, blobs=[weight]), [(2, 3)], affine)
+    top = run(text, [index], blobs=[weight])[0]
+    anyway = run(text, [index], blobs=[affine.scale * weight])[0]
+    assert difference([applied(affine.without_shift(), top)], [anyway]) > 1e-3
+    behind = Affine.along(2, affine.scale, affine.shift)
+    changed = absorb_backward(layer_of(text, blobs=[weight]), [(2, 3)], behind)
+    inside = run(text_format.MessageToString(changed.param), [index], blobs=list(changed.blobs))[0]
+    assert difference([applied(behind, top)], [inside]) <= 1e-12
 
 
 @pytest.mark.parametrize(
@@ -269,11 +307,29 @@ def test_an_embed_of_more_than_a_list_refuses_since_its_channels_are_another_axi
 def test_a_fused_relu_refuses_since_the_affine_stands_behind_it(text: str, bottom: Shape, weight: Shape) -> None:
     rng = np.random.default_rng(0)
     blobs = [signed(rng, weight), signed(rng, (3,))]
-    refuses(text, [bottom], blobs, "a ReLU is fused into it")
+    with pytest.raises(Blocked, match="a ReLU is fused into it"):
+        absorb_backward(layer_of(text, blobs=blobs), [bottom], channel_affine(2.0, 0.0, 3))
     plain = text.replace("relu: true", "")
     top = run(plain, [signed(rng, bottom)], blobs=blobs)[0]
     affine = keeps_zero(rng, 3)
     assert difference([applied(affine, np.maximum(top, 0))], [np.maximum(applied(affine, top), 0)]) > 1e-3
+
+
+def test_a_fused_relu_takes_what_stands_in_front_of_the_convolution() -> None:
+    rng = np.random.default_rng(0)
+    text = 'type: "Convolution" convolution_param { num_output: 3 kernel_size: 1 relu: true }'
+    bottom, blobs, affine = (
+        signed(rng, (1, 3, 2, 2)),
+        [signed(rng, (3, 3, 1, 1)), signed(rng, (3,))],
+        any_affine(rng, 3),
+    )
+    changed = absorb_forward(layer_of(text, blobs=blobs), [bottom.shape], affine)
+    plain = text.replace("relu: true", "")
+    wanted, found = (
+        run(plain, [applied(affine, bottom)], blobs=blobs)[0],
+        run(plain, [bottom], blobs=list(changed.blobs))[0],
+    )
+    assert difference([np.maximum(wanted, 0)], [np.maximum(found, 0)]) <= 1e-12
 
 
 def test_a_convolution_along_another_axis_refuses() -> None:
@@ -285,9 +341,8 @@ def test_a_convolution_along_another_axis_refuses() -> None:
 def test_a_plane_of_unknown_size_stops_an_inner_product_alone() -> None:
     rng = np.random.default_rng(0)
     layer = layer_of('type: "InnerProduct" inner_product_param { num_output: 2 }', blobs=[signed(rng, (2, 12))])
-    place = Place(layer, {"b0": (-1, 3, -1, -1), "t0": (-1, 2)})
     with pytest.raises(Blocked, match="unknown"):
-        absorb_forward(place, Affine.of(2.0, 0.0, 3))
+        absorb_forward(layer, [(-1, 3, -1, -1)], channel_affine(2.0, 0.0, 3))
 
 
 # One rounding, and nothing that is not finite.
@@ -304,8 +359,7 @@ def test_a_folded_value_is_rounded_once_however_many_affines_came(times: int) ->
     for _ in range(times):
         behind, front = any_affine(rng, 2), any_affine(rng, 3)
         for absorb, affine in ((absorb_backward, behind), (absorb_forward, front)):
-            change = absorb(place_of(layer, [(1, 3, 4, 4)]), affine)
-            layer.blobs, layer.param = change.blobs, change.param
+            layer = absorb(layer, [(1, 3, 4, 4)], affine)
         s, h = (np.vectorize(Fraction)(vector).reshape(-1, 1, 1, 1) for vector in (behind.scale, behind.shift))
         exact_weight, exact_bias = s * exact_weight, s.ravel() * exact_bias + h.ravel()
         s, h = (np.vectorize(Fraction)(vector).reshape(1, -1, 1, 1) for vector in (front.scale, front.shift))
@@ -321,32 +375,32 @@ def test_a_folded_value_is_rounded_once_however_many_affines_came(times: int) ->
 def test_the_stored_type_is_kept(dtype: type) -> None:
     weight: npt.NDArray[Any] = signed(np.random.default_rng(0), (2, 3)).astype(dtype)
     layer = layer_of('type: "InnerProduct" inner_product_param { num_output: 2 bias_term: false }', blobs=[weight])
-    change = absorb_backward(place_of(layer, [(1, 3)]), Affine.of(2.0, 1.0, 2))
+    change = absorb_backward(layer, [(1, 3)], channel_affine(2.0, 1.0, 2))
     assert [blob.dtype for blob in change.blobs.stored] == [dtype, dtype]
 
 
 @pytest.mark.parametrize(
     ("weight", "bias", "affine"),
     [
-        (1e30, 1.0, Affine.of([1e9, 1.0], 0.0, 2)),
-        (1.0, 1e30, Affine.of([1e9, 1.0], 0.0, 2)),
-        (1.0, 1.0, Affine.of(1.0, [0.0, 1e39], 2)),
-        (np.nan, 1.0, Affine.of(2.0, 0.0, 2)),
-        (np.inf, 1.0, Affine.of(2.0, 0.0, 2)),
-        (1.0, np.inf, Affine.of(2.0, 0.0, 2)),
+        (1e30, 1.0, channel_affine([1e9, 1.0], 0.0, 2)),
+        (1.0, 1e30, channel_affine([1e9, 1.0], 0.0, 2)),
+        (1.0, 1.0, channel_affine(1.0, [0.0, 1e39], 2)),
+        (np.nan, 1.0, channel_affine(2.0, 0.0, 2)),
+        (np.inf, 1.0, channel_affine(2.0, 0.0, 2)),
+        (1.0, np.inf, channel_affine(2.0, 0.0, 2)),
     ],
 )
 def test_a_value_that_would_not_be_finite_refuses(weight: float, bias: float, affine: Affine) -> None:
     blobs = [np.full((2, 3), weight, np.float32), np.full(2, bias, np.float32)]
     layer = layer_of('type: "InnerProduct" inner_product_param { num_output: 2 }', blobs=blobs)
     with pytest.raises(Blocked, match="would not be finite"):
-        absorb_backward(place_of(layer, [(1, 3)]), affine)
+        absorb_backward(layer, [(1, 3)], affine)
 
 
 def test_a_large_factor_of_small_weights_is_no_overflow() -> None:
     blobs = [np.array([[1e-30, 1e30]], np.float32)]
     layer = layer_of('type: "InnerProduct" inner_product_param { num_output: 1 bias_term: false }', blobs=blobs)
-    change = absorb_forward(place_of(layer, [(1, 2)]), Affine.of([1e30, 1e-30], 0.0, 2))
+    change = absorb_forward(layer, [(1, 2)], channel_affine([1e30, 1e-30], 0.0, 2))
     np.testing.assert_allclose(change.blobs[0], [[1.0, 1.0]], rtol=1e-6)
 
 
@@ -354,21 +408,43 @@ def test_an_affine_as_a_scale_layer_has_a_bias_only_where_there_is_a_shift() -> 
     layer = layer_of(
         'name: "bn" type: "BatchNorm" bottom: "x" top: "y" param { lr_mult: 0 } batch_norm_param { eps: 1 }'
     )
-    change = rewritten_as_scale(layer, Affine.of([2.0, 3.0], 0.0, 2), np.dtype(np.float32))
+    context = context_of(layer, [(1, 2, 3, 3)])
+    change = as_scale(layer, channel_affine([2.0, 3.0], 0.0, 2), context)
     assert text_format.MessageToString(change.param, as_one_line=True) == (
         'name: "bn" type: "Scale" bottom: "x" top: "y" scale_param { }'
     )
     assert change.blobs.shapes == ((2,),)
-    change = rewritten_as_scale(layer, Affine.of([2.0, 3.0], [0.0, 1.0], 2), np.dtype(np.float32))
+    change = as_scale(layer, channel_affine([2.0, 3.0], [0.0, 1.0], 2), context)
     assert change.param.scale_param.bias_term
     assert change.blobs.shapes == ((2,), (2,))
-    with pytest.raises(Blocked):
-        rewritten_as_scale(layer, Affine.of(1e39, 0.0, 2), np.dtype(np.float32))
+    assert as_scale(layer, channel_affine(1e39, 0.0, 2), context).type == "BatchNorm"
+    assert "not be finite" in CAFFE.refuses(layer, channel_affine(1e39, 0.0, 2), context)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [((1, 4), ""), ((1, 1, 3), "axis: 2"), ((1, 4, 3), "num_axes: 2"), ((1, 4, 1, 5), "num_axes: 3")]
+)
+def test_an_affine_along_any_axes_is_one_scale_layer(shape: Shape, said: str) -> None:
+    rng = np.random.default_rng(0)
+    affine, bottom = Affine(signed(rng, shape), signed(rng, shape)), signed(rng, (2, 4, 3, 5))
+    layer = layer_of('type: "Power"')
+    change = as_scale(layer, affine, context_of(layer, [bottom.shape]), composed=True)
+    assert said in text_format.MessageToString(change.param)
+    found = run(
+        text_format.MessageToString(change.param), [bottom], blobs=[np.asarray(b, np.float64) for b in change.blobs]
+    )
+    assert difference([applied(affine, bottom)], found) <= 1e-6
+
+
+def as_scale(layer: Layer, affine: Affine, context: FoldContext, *, composed: bool = False) -> Layer:
+    changed = replace(layer)
+    CAFFE.rewrite(changed, affine, context, composed=composed)
+    return changed
 
 
 def test_the_sizes_of_these_rows_are_those_that_bnfold_promises() -> None:
     for row in ROWS:
         if row.type != "Embed":
-            place = row.place([np.zeros(row.weight)], bias=False)
-            linear = LINEAR[row.type](place)
+            linear = operator_of(row.layer([np.zeros(row.weight)], bias=False), [row.bottom])
+            assert isinstance(linear, Linear)
             assert abs(prod(linear.view)) == prod(row.weight), row.name

@@ -11,24 +11,33 @@ import numpy as np
 import pytest
 from algebra.commute_kinds import Affines, Back, Forward, Row
 from algebra.commute_rows import BACK, CROP_C, FORWARD, POOL_MAX_MASK, pooling
-from algebra.rows import Array, applied, difference, layer_of, place_of
+from algebra.rows import Array, any_affine, applied, channel_affine, difference, layer_of, operator_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bnfold.algebra import commute
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.commute import COMMUTE, Moved
+from bnfold.algebra.commute import Commuting, Moved
 from bnfold.algebra.records import Blocked
+from bnfold.caffe.operators import PASSING
 from bnfold.net import Shape
 
 
 def moved_back(case: Back, affine: Affine, blobs: Sequence[Array]) -> list[Moved]:
     layer = layer_of(case.row.text, len(case.row.bottoms), case.row.tops, blobs)
-    return list(COMMUTE[case.row.type].back(place_of(layer, case.row.bottoms), affine, case.top))
+    operator = operator_of(layer, case.row.bottoms)
+    assert isinstance(operator, Commuting)
+    moved = list(commute.back(operator, affine, case.top, layer.bottoms))
+    if not moved:
+        raise Blocked("no bottom could take it")
+    return moved
 
 
 def moved_forward(row: Row, affines: Affines, blobs: Sequence[Array]) -> Moved:
     layer = layer_of(row.text, len(row.bottoms), row.tops, blobs)
-    return COMMUTE[row.type].forward(place_of(layer, row.bottoms), affines)
+    operator = operator_of(layer, row.bottoms)
+    assert isinstance(operator, Commuting)
+    return commute.forward(operator, affines, row.tops)
 
 
 def two_ways_back(case: Back, affine: Affine, moved: Affines, bottoms: list[Array], blobs: list[Array]) -> float:
@@ -113,18 +122,18 @@ def anyway_forward(case: Forward, affines: Affines) -> Affines:
 
 
 def test_every_row_of_the_table_has_its_properties() -> None:
-    assert {case.row.type for case in BACK if case.passes} == set(COMMUTE)
-    assert {case.row.type for case in FORWARD if case.passes} == set(COMMUTE)
+    assert {case.row.type for case in BACK if case.passes} == set(PASSING)
+    assert {case.row.type for case in FORWARD if case.passes} == set(PASSING)
 
 
 def test_every_row_with_a_condition_shows_what_it_refuses() -> None:
-    unconditional = {"Concat", "Crop", "Interp", "PixelShuffle", "ShuffleChannel"}
-    assert {case.row.type for case in BACK if case.refuses} == set(COMMUTE) - unconditional
+    unconditional = {"Bias", "Concat", "Crop", "Interp", "Permute", "PixelShuffle", "Reorg", "ShuffleChannel"}
+    assert {case.row.type for case in BACK if case.refuses} == set(PASSING) - unconditional
 
 
 def test_stochastic_pooling_refuses_since_its_weights_are_its_values() -> None:
     row = pooling("pool: STOCHASTIC kernel_size: 2 stride: 2", shape=(1, 1, 2, 2))
-    affine = Affine.of(1.0, 3.0, 1)
+    affine = channel_affine(1.0, 3.0, 1)
     with pytest.raises(Blocked, match="STOCHASTIC pooling is no fixed function"):
         moved_back(Back(row), affine, [])
     window = np.array([1.0, 2.0, 3.0, 4.0])
@@ -136,45 +145,63 @@ def test_stochastic_pooling_refuses_since_its_weights_are_its_values() -> None:
 def test_the_reverse_of_reorg_refuses_since_no_two_forks_agree_on_it() -> None:
     row = Row("reorg", 'type: "Reorg" reorg_param { stride: 2 reverse: true }', ((1, 4, 2, 2),))
     with pytest.raises(Blocked, match="reverse"):
-        moved_back(Back(row), Affine.of(2.0, 1.0, 1), [])
+        moved_back(Back(row), channel_affine(2.0, 1.0, 1), [])
 
 
 def test_an_affine_of_a_mask_cannot_move() -> None:
     with pytest.raises(Blocked, match="no values of the channels"):
-        moved_back(Back(POOL_MAX_MASK, top=1), Affine.of(2.0, 0.0, 4), [])
+        moved_back(Back(POOL_MAX_MASK, top=1), channel_affine(2.0, 0.0, 4), [])
 
 
 def test_a_reshape_of_a_vector_has_no_channels_to_give_an_affine_to() -> None:
     row = Row("reshape", 'type: "Reshape" reshape_param { shape { dim: 2 dim: 3 } }', ((6,),))
     with pytest.raises(Blocked):
-        moved_back(Back(row), Affine.of(2.0, 0.0, 3), [])
+        moved_back(Back(row), channel_affine(2.0, 0.0, 3), [])
 
 
 @pytest.mark.parametrize(
-    ("text", "shape"),
+    ("text", "shape", "channels"),
     [
-        ('type: "Flatten"', (2, 3, -1, 4)),
-        ('type: "Crop"', (2, 3, -1, 4)),
-        ('type: "ShuffleChannel" shuffle_channel_param { group: 3 }', (2, 3, -1, -1)),
-        ('type: "Reshape" reshape_param { shape { dim: -1 dim: 6 } }', (-1, 3)),
+        ('type: "Flatten"', (2, 3, -1, 4), 3),
+        ('type: "Crop" crop_param { axis: 1 }', (2, -1, 4, 4), 3),
+        ('type: "ShuffleChannel" shuffle_channel_param { group: 3 }', (2, -1, 2, 2), 3),
+        ('type: "Reshape" reshape_param { shape { dim: -1 dim: 6 } }', (-1, 3), 6),
     ],
 )
-def test_sizes_that_depend_on_the_data_stop_what_needs_them(text: str, shape: Shape) -> None:
+def test_sizes_that_depend_on_the_data_stop_what_needs_them(text: str, shape: Shape, channels: int) -> None:
     bottoms = (shape, shape) if "Crop" in text else (shape,)
     row = Row("unknown sizes", text, bottoms)
+    affine = any_affine(np.random.default_rng(0), channels)
     with pytest.raises(Blocked):
-        moved_back(Back(row), Affine.of(2.0, 0.0, 6 if "6" in text else 3), [])
+        moved_back(Back(row), affine, [])
+    with pytest.raises(Blocked):
+        moved_forward(row, [affine, *[None] * (len(bottoms) - 1)], [])
 
 
-@pytest.mark.parametrize("text", ['type: "ReLU"', 'type: "Pooling" pooling_param { global_pooling: true }'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'type: "ReLU"',
+        'type: "Pooling" pooling_param { global_pooling: true }',
+        'type: "Crop"',
+        'type: "Flatten" flatten_param { axis: 2 }',
+        'type: "Permute" permute_param { order: 0 order: 1 order: 3 order: 2 }',
+        'type: "Reshape" reshape_param { shape { dim: 0 dim: 0 dim: -1 dim: 1 } }',
+        'type: "ShuffleChannel" shuffle_channel_param { group: 3 }',
+        'type: "Slice"',
+    ],
+)
 def test_sizes_that_depend_on_the_data_do_not_stop_what_does_not_need_them(text: str) -> None:
-    row = Row("unknown sizes", text, ((-1, 3, -1, -1),))
-    (moved,) = moved_back(Back(row), Affine.of(2.0, 0.0, 3), [])
+    shape = (2 if "Reshape" in text else -1, 3, -1, -1)
+    row = Row("unknown sizes", text, (shape, shape) if "Crop" in text else (shape,))
+    affine = channel_affine([0.5, 2.0, 3.0], 0.0, 3)
+    (moved,) = moved_back(Back(row), affine, [])
     assert moved[0] is not None
+    assert sorted(moved[0].scale.reshape(-1)) == sorted(affine.scale.reshape(-1))
 
 
 def test_a_channel_that_is_cropped_away_gets_the_identity() -> None:
-    (moved,) = moved_back(Back(CROP_C), Affine.of(3.0, 1.0, 2), [])
+    (moved,) = moved_back(Back(CROP_C), channel_affine(3.0, 1.0, 2), [])
     assert moved[0] is not None
-    np.testing.assert_array_equal(moved[0].scale, [1, 1, 3, 3, 1])
-    np.testing.assert_array_equal(moved[0].shift, [0, 0, 1, 1, 0])
+    np.testing.assert_array_equal(moved[0].scale, [[1, 1, 3, 3, 1]])
+    np.testing.assert_array_equal(moved[0].shift, [[0, 0, 1, 1, 0]])

@@ -1,4 +1,4 @@
-"""Which layers are per-channel affines: each agrees with the oracle, and what is none along the channels is refused."""
+"""Which Caffe layers are affines: each agrees with the oracle, and what is none is refused."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from algebra.rows import Array, applied, difference, layer_of, run, signed
+from algebra.rows import Array, applied, context_of, difference, layer_of, run, signed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.recognise import AFFINES, Reading, recognise
+from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked
+from bnfold.caffe.operators import AFFINES, CAFFE
 from bnfold.errors import ModelError
 from bnfold.net import Shape
 
@@ -79,9 +80,10 @@ ROWS = [
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_affine_of_a_layer_is_what_the_oracle_computes(row: Row, seed: int) -> None:
     bottom, blobs = row.sample(np.random.default_rng(seed))
-    affine = recognise(layer_of(row.text, blobs=blobs), row.bottom, Reading())
-    assert affine is not None
-    assert affine.channels == row.bottom[1]
+    affine = read(row.text, row.bottom, blobs)
+    if isinstance(affine, Alias):
+        affine = Affine.identity()
+    assert isinstance(affine, Affine)
     assert difference(run(row.text, [bottom], blobs=blobs), [applied(affine, bottom)]) <= 1e-12
 
 
@@ -89,8 +91,9 @@ def test_every_row_of_the_table_has_its_properties() -> None:
     assert {layer_of(row.text).type for row in ROWS} == set(AFFINES)
 
 
-def read(text: str, bottom: Shape | None = FOUR, blobs: list[Array] | None = None, bottoms: int = 1) -> Affine | None:
-    return recognise(layer_of(text, bottoms, blobs=blobs or []), bottom, Reading())
+def read(text: str, bottom: Shape | None = FOUR, blobs: list[Array] | None = None) -> Operator:
+    layer = layer_of(text, blobs=blobs or [])
+    return CAFFE.operator(layer, context_of(layer, [bottom]))
 
 
 def batch_norm(param: str = "") -> tuple[str, list[Array]]:
@@ -103,31 +106,30 @@ def batch_norm(param: str = "") -> tuple[str, list[Array]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "shape"),
+    ("text", "shape", "varies"),
     [
-        ('type: "Scale" scale_param { axis: 2 }', (3,)),
-        ('type: "Scale" scale_param { axis: 1 num_axes: -1 }', (4, 3, 3)),
-        ('type: "Scale" scale_param { axis: 0 }', (2,)),
-        ('type: "Bias" bias_param { axis: 2 num_axes: 2 }', (3, 3)),
+        ('type: "Scale" scale_param { axis: 2 }', (3,), (1, 1, 3)),
+        ('type: "Scale" scale_param { axis: 1 num_axes: -1 }', (4, 3, 3), (1, 4, 3, 3)),
+        ('type: "Scale" scale_param { axis: 0 }', (2,), (2,)),
+        ('type: "Bias" bias_param { axis: 2 num_axes: 2 }', (3, 3), (1, 1, 3, 3)),
     ],
 )
-def test_values_that_differ_along_another_axis_are_refused_since_no_channel_has_one(text: str, shape: Shape) -> None:
+def test_values_that_differ_along_another_axis_are_an_affine_along_that_axis(
+    text: str, shape: Shape, varies: Shape
+) -> None:
     rng = np.random.default_rng(0)
     bottom, learned = signed(rng, FOUR), signed(rng, shape)
-    with pytest.raises(Blocked, match="differ along an axis that is not the channel axis"):
-        read(text, blobs=[learned])
-    # The best that one value per channel could do: the mean of what each channel sees.
-    top = run(text, [bottom], blobs=[learned])[0]
-    scaled = "Scale" in text
-    seen = (top / bottom if scaled else top - bottom).mean(axis=(0, 2, 3))
-    guess = Affine(seen, np.zeros(4)) if scaled else Affine(np.ones(4), seen)
-    assert difference([top], [applied(guess, bottom)]) > 1e-3
+    affine = read(text, blobs=[learned])
+    assert isinstance(affine, Affine)
+    assert affine.shape == varies
+    assert difference(run(text, [bottom], blobs=[learned]), [applied(affine, bottom)]) <= 1e-12
 
 
 def test_values_that_are_equal_along_another_axis_are_one_affine() -> None:
     affine = read('type: "Scale" scale_param { axis: 1 num_axes: 3 }', blobs=[np.full((4, 3, 3), 2.5)])
-    assert affine is not None
-    np.testing.assert_array_equal(affine.scale, np.full(4, 2.5))
+    assert isinstance(affine, Affine)
+    np.testing.assert_array_equal(affine.scale, 2.5)
+    assert affine.shape == ()
 
 
 def test_statistics_of_the_batch_are_refused_since_another_batch_gives_another_affine() -> None:
@@ -143,13 +145,13 @@ def test_statistics_of_the_batch_are_refused_since_another_batch_gives_another_a
 
 def test_statistics_of_the_batch_are_taken_as_stored_when_the_user_says_so_and_that_is_noted() -> None:
     text, blobs = batch_norm("use_global_stats: false")
-    reading = Reading(assume_global_stats=True)
-    affine = recognise(layer_of(text, blobs=blobs), FOUR, reading)
-    assert affine is not None
-    stored = read(text.replace("false", "true"), blobs=blobs)
-    assert stored is not None
+    layer = layer_of(text, blobs=blobs)
+    context = context_of(layer, [FOUR], assume_global_stats=True)
+    affine, stored = CAFFE.operator(layer, context), read(text.replace("false", "true"), blobs=blobs)
+    assert isinstance(affine, Affine)
+    assert isinstance(stored, Affine)
     assert affine.equals(stored)
-    assert reading.notes == ["layer 'x' (BatchNorm): taken as use_global_stats: true, as --assume-global-stats asks"]
+    assert context.notes == ["layer 'x' (BatchNorm): taken as use_global_stats: true, as --assume-global-stats asks"]
 
 
 def test_the_learn_mode_of_segnet_is_refused_since_it_follows_the_batch() -> None:
@@ -166,25 +168,32 @@ def test_the_learn_mode_of_segnet_is_refused_since_it_follows_the_batch() -> Non
 
 @pytest.mark.parametrize("power", ["2", "0.5", "0"])
 def test_a_power_that_is_not_1_is_no_affine(power: str) -> None:
-    assert read(f'type: "Power" power_param {{ power: {power} scale: 2 }}') is None
+    assert read(f'type: "Power" power_param {{ power: {power} scale: 2 }}') == Opaque()
 
 
 def test_an_unknown_layer_is_no_affine() -> None:
-    assert read('type: "ReLU"') is None
+    assert CAFFE.operator(layer_of('type: "Nobody"'), context_of(layer_of('type: "ReLU"'), [FOUR])) == Opaque()
 
 
-def test_a_factor_that_is_a_blob_of_the_net_is_no_affine() -> None:
-    assert read('type: "Scale"', bottoms=2) is None
-    assert read('type: "Bias"', bottoms=2) is None
+def test_statistics_of_a_bottom_without_channels_are_refused() -> None:
+    text, blobs = batch_norm()
+    with pytest.raises(Blocked, match="no channel axis"):
+        read(text, (4,), blobs)
 
 
-@pytest.mark.parametrize(
-    ("bottom", "reason"),
-    [(None, "the shape of 'b0' is unknown"), ((4,), "no channel axis"), ((2, -1, 3), "unknown")],
-)
-def test_a_bottom_without_channels_is_refused(bottom: Shape | None, reason: str) -> None:
-    with pytest.raises(Blocked, match=reason):
-        read('type: "Power" power_param { scale: 2 }', bottom)
+@pytest.mark.parametrize("bottom", [None, (2, -1, 3)])
+@pytest.mark.parametrize("row", [ROWS[0], ROWS[9], ROWS[17], ROWS[18]], ids=lambda row: row.text)
+def test_weights_and_statistics_say_how_many_channels_there_are(row: Row, bottom: Shape | None) -> None:
+    _, blobs = row.sample(np.random.default_rng(0))
+    affine, known = read(row.text, bottom, blobs), read(row.text, row.bottom, blobs)
+    assert isinstance(affine, Affine)
+    assert isinstance(known, Affine)
+    assert affine.equals(known)
+
+
+def test_an_axis_that_counts_from_the_end_needs_the_rank() -> None:
+    with pytest.raises(Blocked, match="the shape of 'b0' is unknown"):
+        read('type: "Scale" scale_param { axis: -3 }', None, [np.array([2.0, 3.0])])
 
 
 @pytest.mark.parametrize("text", ['type: "Scale"', 'type: "Bias"'])
@@ -207,18 +216,19 @@ def test_statistics_of_another_number_of_channels_are_an_error() -> None:
 
 def test_a_factor_of_0_beside_no_statistics_is_noted_as_never_trained() -> None:
     text, _ = batch_norm()
-    reading = Reading()
-    affine = recognise(layer_of(text, blobs=[np.zeros(4), np.zeros(4), np.zeros(1)]), FOUR, reading)
-    assert affine is not None
+    layer = layer_of(text, blobs=[np.zeros(4), np.zeros(4), np.zeros(1)])
+    context = context_of(layer, [FOUR])
+    affine = CAFFE.operator(layer, context)
+    assert isinstance(affine, Affine)
     np.testing.assert_allclose(affine.scale, 32.0)
-    assert reading.notes == ["layer 'x' (BatchNorm): its scale_factor is 0, so it was never trained"]
+    assert context.notes == ["layer 'x' (BatchNorm): its scale_factor is 0, so it was never trained"]
 
 
 def test_arithmetic_stays_in_float64_whatever_is_stored() -> None:
     text, blobs = batch_norm()
     wide = read(text, blobs=[blob.astype(np.float32).astype(np.float64) for blob in blobs])
     narrow = read(text, blobs=[blob.astype(np.float32) for blob in blobs])
-    assert wide is not None
-    assert narrow is not None
+    assert isinstance(wide, Affine)
+    assert isinstance(narrow, Affine)
     assert narrow.scale.dtype == np.float64
     assert narrow.equals(wide)

@@ -1,0 +1,175 @@
+"""How Caffe layers take what folding decided: new weights, a bias that was not there, an affine as a Scale.
+
+A bias is three things in Caffe: `bias_term: true`, a second blob, and a second `param {}` where the weight has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.scaled import Rounded, largest_of, same_values
+from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
+
+
+def absorb(layer: Layer, weight: LazyArray, bias: Array | None) -> None:
+    """New blobs; where a bias is new, the flag and a `param {}` for it."""
+    if bias is None:
+        layer.blobs = Blobs((weight, *layer.blobs.stored[1:]))
+        return
+    layer.param = _with_bias(layer)
+    shape = layer.blobs.shapes[1] if len(layer.blobs) > 1 else (-1,)
+    rounded = Rounded(np.ascontiguousarray(bias).reshape(shape), weight.dtype)
+    layer.blobs = Blobs((weight, rounded, *layer.blobs.stored[2:]))
+
+
+def _with_bias(layer: Layer) -> LayerParameter:
+    """The parameters of a layer that has a bias."""
+    field = _bias_field(layer)
+    present: LayerParameter = layer.param
+    if len(layer.blobs) > 1 or (getattr(present, field).bias_term and len(present.param) != 1):
+        return present
+    changed = LayerParameter()
+    changed.CopyFrom(present)
+    getattr(changed, field).bias_term = True
+    if len(changed.param) == 1:
+        changed.param.add().CopyFrom(changed.param[0])
+        changed.param[1].ClearField("name")
+    return changed
+
+
+def _bias_field(layer: Layer) -> str:
+    """The field that holds `bias_term`; Tengine has one of its own for a depthwise convolution."""
+    is_tengine = layer.param.HasField("DepthwiseConvolution_param") and not layer.param.HasField("convolution_param")
+    return "DepthwiseConvolution_param" if is_tengine else BIAS_FIELD.get(layer.type, "convolution_param")
+
+
+# An affine as a Scale.
+
+
+def refuses(layer: Layer, affine: Affine, context: FoldContext) -> str:
+    """Why a Scale at a layer's place could not hold an affine; empty if it could."""
+    largest = largest_of(context.stored_type)
+    if not all(bool((np.abs(values) <= largest).all()) for values in (affine.scale, affine.shift)):
+        return "the composition would not be finite as a stored value"
+    if _laid(affine, context.shapes.get(layer.bottoms[0])) is None:
+        return "which axes the composition would lie along depends on a size that is unknown"
+    return ""
+
+
+def rewrite_as_scale(layer: Layer, affine: Affine, context: FoldContext, *, composed: bool) -> None:
+    """A Scale layer that computes `affine`, with a bias only where there is a shift."""
+    laid = _laid(affine, context.shapes.get(layer.bottoms[0]))
+    if laid is None or (not composed and refuses(layer, affine, context)):
+        return
+    axis, shape = laid
+    blobs = []
+    for values in (affine.scale, affine.shift) if not affine.keeps_zero else (affine.scale,):
+        aligned = values.reshape(values.shape[axis:] if shape else ())
+        aligned = aligned.reshape(aligned.shape + (1,) * (len(shape) - aligned.ndim))
+        blobs.append(np.broadcast_to(aligned, shape).astype(context.stored_type))
+    if any(layer.param_names):
+        context.notes.append(f"{layer}: it shared its values by name, and has its own now")
+    layer.param = _scale_param(layer.param, axis, shape, biased=len(blobs) > 1)
+    layer.type, layer.blobs = "Scale", Blobs(blobs)
+
+
+def _laid(affine: Affine, bottom: Shape | None) -> tuple[int, Shape] | None:
+    """(axis, shape) of the blobs of a Scale; one value for each channel where that says it, None where sizes lack."""
+    sizes = affine.shape
+    axes = [axis for axis, size in enumerate(sizes) if size > 1]
+    if not axes or axes == [1]:
+        channels = sizes[1] if axes else bottom[1] if bottom is not None and len(bottom) > 1 else -1
+        return (1, (channels,)) if channels > 0 else (0, ())
+    known = bottom or (-1,) * len(sizes)
+    shape = tuple(sizes[axis] if sizes[axis] > 1 else known[axis] for axis in range(axes[0], len(sizes)))
+    return (axes[0], shape) if min(shape) > 0 else None
+
+
+def _scale_param(present: LayerParameter, axis: int, shape: Shape, *, biased: bool) -> LayerParameter:
+    param = LayerParameter()
+    for descriptor, value in present.ListFields():
+        if descriptor.name in KEPT_IN_SCALE:
+            target: Any = getattr(param, descriptor.name)
+            if hasattr(target, "MergeFrom"):
+                target.MergeFrom(value)
+            else:
+                setattr(param, descriptor.name, value)
+    param.type = "Scale"
+    param.scale_param.SetInParent()
+    if axis != 1:
+        param.scale_param.axis = axis
+    if len(shape) != 1:
+        param.scale_param.num_axes = len(shape)
+    if biased:
+        param.scale_param.bias_term = True
+    return param
+
+
+# What stands before and after.
+
+
+def unfuse_relus(context: FoldContext) -> None:
+    """Take apart what Intel Caffe fuses: a BatchNorm with `relu: true` is a BatchNorm and a ReLU.
+
+        Given:   conv1 -> bn1 (relu: true)          Result:  conv1 -> bn1 -> bn1/relu
+
+    The first is an affine and can move; the second then stands where an exact law for it is known. The ReLU takes
+    over the top's name, so every name keeps its value.
+    """
+    for layer in list(context.net.layers):
+        fused = layer.type in BATCHNORMS and layer.param.batch_norm_param.relu and len(layer.tops) == 1
+        if fused and id(layer) not in context.excluded:
+            _split(context.net, layer)
+
+
+def _split(net: Net, layer: Layer) -> None:
+    top = layer.tops[0]
+    public = net.public_name(top)
+    inner = f"{top}@{layer.name}/norm"
+    plain = LayerParameter()
+    plain.CopyFrom(layer.param)
+    plain.batch_norm_param.ClearField("relu")
+    relu = LayerParameter(name=f"{layer.name}/relu", type="ReLU")
+    relu.relu_param.SetInParent()
+    # The old top is written by the new layer from now on, and its readers stay with it.
+    readers = list(net.uses(top))
+    net.rename(top, inner, public)
+    for use in readers:
+        net.reconnect(use, top)
+    layer.param = plain
+    net.insert(Layer(relu.name, relu.type, [inner], [top], Blobs(), relu), after=layer)
+    if public != top:
+        net.public[top] = public
+
+
+def unshare(context: FoldContext) -> None:
+    """Weights shared by name stay shared where they came out equal; else each layer has its own from now on."""
+    sharers: dict[str, list[tuple[Layer, int]]] = {}
+    for layer in context.net.layers:
+        for index, name in enumerate(layer.param_names):
+            if name:
+                sharers.setdefault(name, []).append((layer, index))
+    for name, members in sharers.items():
+        (first, slot), *others = members
+        if all(same_values(first.blobs.stored[slot], layer.blobs.stored[index]) for layer, index in others):
+            continue
+        for layer, index in members:
+            param = LayerParameter()
+            param.CopyFrom(layer.param)
+            param.param[index].ClearField("name")
+            param.param[index].ClearField("share_mode")
+            layer.param = param
+        users = ", ".join(f"'{layer.name}'" for layer, _ in members)
+        context.notes.append(f"'{name}' is no longer shared: {users} came out different")
+
+
+KEPT_IN_SCALE = frozenset({"bottom", "exclude", "include", "name", "phase", "top"})
+
+BIAS_FIELD: Mapping[str, str] = {"Embed": "embed_param", "InnerProduct": "inner_product_param"}
