@@ -30,9 +30,10 @@ from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bnfold.algebra import absorb as laws
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Linear
+from bnfold.algebra.operators import Constant, Linear
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.operators import BACKWARD_ONLY, CAFFE, LINEAR
 from bnfold.caffe.rewriting import BIAS_FIELD
@@ -176,6 +177,44 @@ def test_a_shift_in_front_of_zeros_refuses_since_it_would_be_wrong_at_the_border
 def test_every_row_of_the_tables_has_its_properties() -> None:
     assert {row.type for row in ROWS} == set(LINEAR) - {"Normalize", "Parameter"}
     assert {row.type for row in ROWS if row.forward} == set(LINEAR) - BACKWARD_ONLY
+
+
+def test_the_scale_of_a_normalize_takes_a_factor_and_no_shift() -> None:
+    rng = np.random.default_rng(0)
+    bottom, scale = signed(rng, (2, 4, 3, 3)), np.abs(signed(rng, (4,)))
+    text = 'type: "Normalize" norm_param { across_spatial: false channel_shared: false }'
+    layer, affine = layer_of(text, blobs=[scale]), any_affine(rng, 4)
+    wanted = applied(affine.without_shift(), run(text, [bottom], blobs=[scale])[0])
+    changed = absorb_backward(layer, [bottom.shape], affine.without_shift())
+    assert difference([wanted], run(text, [bottom], blobs=list(changed.blobs))) <= 1e-12
+    with pytest.raises(Blocked, match="it adds no bias"):
+        absorb_backward(layer, [bottom.shape], affine)
+
+
+def test_one_scale_for_all_channels_of_a_normalize_takes_one_factor() -> None:
+    rng = np.random.default_rng(0)
+    bottom, scale = signed(rng, (2, 4, 3, 3)), np.abs(signed(rng, (1,)))
+    text = 'type: "Normalize" norm_param { channel_shared: true }'
+    layer = layer_of(text, blobs=[scale])
+    factor = channel_affine(-2.5, 0.0, 4)
+    changed = absorb_backward(layer, [bottom.shape], factor)
+    wanted = applied(factor, run(text, [bottom], blobs=[scale])[0])
+    assert difference([wanted], run(text, [bottom], blobs=list(changed.blobs))) <= 1e-12
+    with pytest.raises(Blocked, match="varies along axis 1"):
+        absorb_backward(layer, [bottom.shape], keeps_zero(rng, 4))
+
+
+def test_a_parameter_takes_any_affine_that_does_not_enlarge_it() -> None:
+    rng = np.random.default_rng(0)
+    value = signed(rng, (2, 4, 1))
+    layer = layer_of('type: "Parameter" parameter_param { shape { dim: 2 dim: 4 dim: 1 } }', 0, blobs=[value])
+    constant, affine = operator_of(layer, []), any_affine(rng, 4)
+    assert isinstance(constant, Constant)
+    weight, bias = laws.absorb_backward(constant, affine)
+    assert bias is None
+    np.testing.assert_allclose(weight.array(), applied(affine, value), rtol=1e-15)
+    with pytest.raises(Blocked, match="an axis that the constant has not got"):
+        laws.absorb_backward(constant, Affine.along(2, [1.0, 2.0], 0.0))
 
 
 # The bias that is added.

@@ -51,6 +51,7 @@ FORWARD: dict[str, Forward] = {
     "CuDNNBatchNorm": layers_normalize.batch_norm,
     "Deconvolution": layers_linear.deconvolution,
     "DepthwiseConvolution": layers_linear.convolution,
+    "DepthwiseDeconvolution": layers_linear.deconvolution,
     "DetectionOutput": layers_detect.detection_output,
     "Dropout": layers_pointwise.dropout,
     "ELU": layers_pointwise.elu,

@@ -45,12 +45,13 @@ def convolve(bottom: Array, blobs: list[Array], param: Message, group: int) -> A
 def deconvolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Weight (Cin, Cout/group, k...); out = s*(H-1) + d*(k-1) + 1 - 2p."""
     param = layer.sub("convolution_param")
-    return [deconvolve(bottom, blobs, param) for bottom in bottoms]
+    is_depthwise = layer.word("type") == "DepthwiseDeconvolution"
+    groups = [bottom.shape[1] if is_depthwise else param.integer("group", 1) for bottom in bottoms]
+    return [deconvolve(bottom, blobs, param, group) for bottom, group in zip(bottoms, groups, strict=True)]
 
 
-def deconvolve(bottom: Array, blobs: list[Array], param: Message) -> Array:
+def deconvolve(bottom: Array, blobs: list[Array], param: Message, group: int) -> Array:
     kernel, stride, pad, dilation = window(param, bottom.ndim - 2)
-    group = param.integer("group", 1)
     batch, channels = bottom.shape[:2]
     sizes = bottom.shape[2:]
     weight = by_tap(blobs[0].reshape(group, channels // group, -1, *kernel))
