@@ -1,0 +1,128 @@
+"""The layers that scale and shift, as affines.
+
+BatchNorm   scale = gamma/sqrt(variance + eps)    shift = beta - mean*scale     (gamma 1, beta 0 where it has none)
+Scale       scale = blobs[0]                      shift = blobs[1] or 0
+Bias        scale = 1                             shift = blobs[0]
+Power       scale = scale                         shift = shift                 (power 1)
+Dropout     scale = 1, or 1 - ratio in the forks that scale at TEST
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.operators import Alias, Opaque, Operator
+from bnfold.algebra.records import Blocked, require
+from bnfold.caffe.batchnorm import read_batchnorm
+from bnfold.caffe.layers import UNKNOWN, Bias, Dropout, Power, Scale, canonical_axis
+from bnfold.caffe.operators.join import added, multiplied
+from bnfold.caffe.operators.place import Place
+from bnfold.errors import ModelError, UnsupportedError
+from bnfold.net import Array, Layer
+
+MOST_CHANNELS = 1 << 20
+"""A text says sizes that no file stands behind, and each channel of an affine takes memory."""
+
+
+def batch_norm(place: Place) -> Affine:
+    """`y = gamma*(x - mean)/sqrt(variance + eps) + beta` (batch_norm_layer.cpp)."""
+    layer, context = place.layer, place.context
+    bottom = place.shape(layer.bottoms[0])
+    require(bottom is None or len(bottom) > 1, f"'{layer.bottoms[0]}' has no channel axis, its shape is {bottom}")
+    try:
+        statistics = read_batchnorm(layer, context.net.batchnorm_layout, context.net.zero_factor)
+    except UnsupportedError as error:
+        raise Blocked(str(error).removeprefix(f"{layer}: ")) from error
+    if bottom is not None and bottom[1] not in (statistics.channels, UNKNOWN):
+        raise ModelError(
+            f"{layer}: its statistics are of {statistics.channels} channels, and its bottom has {bottom[1]}"
+        )
+    require(not statistics.relu, "a ReLU is fused into it")
+    require(statistics.channels <= MOST_CHANNELS, _too_many(layer, statistics.channels))
+    if statistics.batch_statistics:
+        learns = statistics.layout == "segnet"
+        require(statistics.layout != "ducha", "moving_average is false, so its statistics follow each batch")
+        require(not learns, "bn_mode is LEARN, so its statistics follow each batch and none are stored")
+        require(
+            context.assume_global_stats,
+            "use_global_stats is false, so its statistics follow each batch; "
+            "fold it with --assume-global-stats if the stored ones are meant",
+        )
+        context.notes.append(f"{layer}: taken as use_global_stats: true, as --assume-global-stats asks")
+    if statistics.factor == 0 and statistics.layout == "bvlc":
+        context.notes.append(f"{layer}: its scale_factor is 0, so it was never trained")
+    scale = 1.0 / np.sqrt(statistics.variance + statistics.eps)
+    if statistics.gamma is not None:
+        scale = statistics.gamma * scale
+    shift = -statistics.mean * scale
+    if statistics.beta is not None:
+        shift = shift + statistics.beta
+    return Affine.along(1, scale, shift)
+
+
+def bias(place: Place) -> Operator:
+    """`y = x + bias`; with two bottoms the second is the bias."""
+    if len(place.layer.bottoms) > 1:
+        return added(place)
+    return Affine(np.ones(()), learned(place, 0, Bias.of(place.layer).axis))
+
+
+def dropout(place: Place) -> Operator:
+    """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST."""
+    scale = Dropout.of(place.layer).test_scale
+    return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
+
+
+def eltwise_affine(place: Place) -> Affine:
+    """`y = slope*x + bias`."""
+    return Affine(learned(place, 0, 1), learned(place, 1, 1))
+
+
+def power(place: Place) -> Operator:
+    """`y = scale*x + shift` when the power is 1; with another power it is no affine."""
+    view = Power.of(place.layer)
+    if view.power != 1.0:
+        return Opaque()
+    return Affine(np.asarray(view.scale, np.float64), np.asarray(view.shift, np.float64))
+
+
+def scale(place: Place) -> Operator:
+    """`y = gamma*x + beta`; with two bottoms gamma is the second."""
+    layer, axis = place.layer, Scale.of(place.layer).axis
+    if len(layer.bottoms) > 1:
+        return multiplied(place)
+    return Affine(learned(place, 0, axis), learned(place, 1, axis) if len(layer.blobs) > 1 else np.zeros(()))
+
+
+def split(_: Place) -> Alias:
+    """Every top is the bottom."""
+    return Alias()
+
+
+def learned(place: Place, index: int, axis: int) -> Array:
+    """A learned blob as it lies over the bottom from `axis` on, with size 1 where nothing varies.
+
+    Raises:
+        Blocked: there is none, or where it lies depends on a shape that is unknown.
+    """
+    layer = place.layer
+    if index >= len(layer.blobs):
+        raise Blocked("it has no learned values")
+    values = layer.blobs[index]
+    if values.size == 1:
+        return values.reshape(()).astype(np.float64)
+    shape = place.shape(layer.bottoms[0])
+    start = axis if axis >= 0 else canonical_axis(axis, len(place.bottom))
+    require(shape is None or len(shape) > 1, f"'{layer.bottoms[0]}' has no channel axis, its shape is {shape}")
+    require(max(values.shape) <= MOST_CHANNELS, _too_many(layer, max(values.shape)))
+    laid = values.reshape((1,) * start + values.shape)
+    for along in range(start, laid.ndim) if values.ndim > 1 else ():
+        first = laid.take([0], along)
+        if np.array_equal(laid, np.broadcast_to(first, laid.shape), equal_nan=True):
+            laid = first
+    return laid.astype(np.float64)
+
+
+def _too_many(layer: Layer, channels: int) -> str:
+    return f"'{layer.bottoms[0]}' has {channels:,} channels, more than any trained network"

@@ -1,0 +1,130 @@
+"""The layers that absorb, each with how its weight is seen so that outputs and inputs are axes.
+
+Convolution     its weight is [group, Cout/group, Cin/group, kernel]
+Deconvolution   [group, Cin/group, Cout/group, kernel]     not [Cout, ...]: most merge scripts get this wrong
+InnerProduct    [N, C, ...], or [C, ..., N] with `transpose`
+Embed           [inputs, N]
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from bnfold.algebra.operators import Constant, Linear, Port, Window
+from bnfold.algebra.records import require
+from bnfold.algebra.scaled import exact_values
+from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct, canonical_axis
+from bnfold.caffe.operators.place import Place
+from bnfold.net import Array, Layer, Shape
+
+
+def convolution(place: Place) -> Linear:
+    """(Cout, Cin/group, *kernel)."""
+    layer, weight, view = _convolution(place)
+    group, kernel = view.group, weight[2:]
+    plane = tuple(range(3, 3 + len(kernel)))
+    return Linear(
+        weight=layer.blobs.stored[0],
+        bias=_bias(layer, 1),
+        view=(group, weight[0] // group, weight[1], *kernel),
+        outputs=(Port(1, (0, 1)),),
+        inputs=(Port(1, (0, 2)),),
+        summed=(2, *plane),
+        padded="a shift in front of its padding would be wrong at the border" if any(view.pad) else "",
+        backward="a ReLU is fused into it" if view.relu is not None else "",
+        window=Window(view.stride, view.dilation, tuple((pad, pad) for pad in view.pad), group),
+    )
+
+
+def deconvolution(place: Place) -> Linear:
+    """(Cin, Cout/group, *kernel). How many terms an output pixel sums differs from pixel to pixel, but for 1x1."""
+    layer, weight, view = _convolution(place)
+    group, kernel = view.group, weight[2:]
+    plane = tuple(range(3, 3 + len(kernel)))
+    pointwise = all(k == 1 for k in kernel) and all(s == 1 for s in view.stride) and not any(view.pad)
+    return Linear(
+        weight=layer.blobs.stored[0],
+        bias=_bias(layer, 1),
+        view=(group, weight[0] // group, weight[1], *kernel),
+        outputs=(Port(1, (0, 2)),),
+        inputs=(Port(1, (0, 1)),),
+        summed=(1, *plane),
+        padded="" if pointwise else "a shift in front of it reaches its outputs unevenly",
+        backward="a ReLU is fused into it" if view.relu is not None else "",
+    )
+
+
+def _convolution(place: Place) -> tuple[Layer, Shape, Convolution]:
+    layer = _with_weight(place)
+    weight = layer.blobs.shapes[0]
+    view = Convolution.of(layer, len(weight) - 2)
+    require(view.axis == 1, f"its channel axis is {view.axis}")
+    return layer, weight, view
+
+
+def inner_product(place: Place) -> Linear:
+    """(N, K) with K the sizes from `axis` on, or (K, N) with `transpose`."""
+    layer = _with_weight(place)
+    view = InnerProduct.of(layer)
+    bottom = place.shape(layer.bottoms[0])
+    require(bottom is not None or view.axis >= 0, f"the shape of '{layer.bottoms[0]}' is unknown")
+    axis = view.axis if bottom is None else canonical_axis(view.axis, len(bottom))
+    flattened = () if bottom is None else bottom[axis:]
+    forward = ""
+    if bottom is None or UNKNOWN in flattened:
+        forward = "it flattens a size that is unknown"
+        flattened = (prod(layer.blobs.shapes[0]) // view.num_output,)
+    first = 0 if view.transpose else 1
+    inputs = tuple(range(first, first + len(flattened)))
+    return Linear(
+        weight=layer.blobs.stored[0],
+        bias=_bias(layer, axis),
+        view=(*flattened, view.num_output) if view.transpose else (view.num_output, *flattened),
+        outputs=(Port(axis, (len(flattened) if view.transpose else 0,)),),
+        inputs=tuple(Port(axis + index, (place,)) for index, place in enumerate(inputs)),
+        summed=inputs,
+        forward=forward,
+        backward="a ReLU is fused into it" if view.relu is not None else "",
+    )
+
+
+def embed(place: Place) -> Linear:
+    """(inputs, N): a row for each index."""
+    layer = _with_weight(place)
+    axis = len(place.bottom)
+    outputs = (Port(axis, (1,)),)
+    return Linear(layer.blobs.stored[0], _bias(layer, axis), layer.blobs.shapes[0], outputs, forward="it reads indices")
+
+
+def normalize(place: Place) -> Linear:
+    """`x/norm(x)` times a learned scale, which takes a factor (normalize_layer.cpp)."""
+    layer = _with_weight(place)
+    shared = layer.param.norm_param.channel_shared
+    return Linear(
+        weight=layer.blobs.stored[0],
+        bias=None,
+        view=(prod(layer.blobs.shapes[0]),),
+        outputs=() if shared else (Port(1, (0,)),),
+        unbiased="it adds no bias",
+        forward="it divides by a norm",
+    )
+
+
+def parameter(place: Place) -> Constant:
+    """What it learned is its top."""
+    require(len(place.layer.blobs) > 0, "it has no learned value")
+    return Constant(place.layer.blobs.stored[0])
+
+
+def _with_weight(place: Place) -> Layer:
+    layer = place.layer
+    require(len(layer.blobs) > 0, "it has no learned weight")
+    require(len(layer.bottoms) == len(layer.tops) == 1, "it works on several blobs with one weight")
+    return layer
+
+
+def _bias(layer: Layer, axis: int) -> Array | None:
+    """The bias as it lies over the top, whose outputs are along `axis`; None where there is none."""
+    if len(layer.blobs) < 2:
+        return None
+    return exact_values(layer.blobs.stored[1]).reshape(*[1] * axis, -1)

@@ -1,0 +1,113 @@
+"""The layers that copy elements and compute nothing, as steps of a movement."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from bnfold.algebra.operators import Axes, Move, Regroup, Step, Take
+from bnfold.algebra.records import require
+from bnfold.caffe.layers import UNKNOWN, canonical_axis
+from bnfold.caffe.layers.arrange import Crop, Flatten, Permute, PixelShuffle, Reorg, Reshape, ShuffleChannel, Slice
+from bnfold.caffe.operators.place import Place
+from bnfold.net import Shape
+
+BATCH = -2
+"""The name of the batch's size, which every movement leaves alone."""
+
+MIXES_SAMPLES = "it moves data between samples"
+
+
+def crop(place: Place) -> Move:
+    """The window that starts at the offsets; its size is the second bottom's from `axis` on."""
+    bottom, top = place.bottom, place.tops[0]
+    view = Crop.of(place.layer)
+    axes = range(canonical_axis(view.axis, len(top)), len(top))
+    starts = view.offsets(place.layer, len(top))
+    known = [bottom[axis] if UNKNOWN not in (axis and bottom[axis], top[axis]) else UNKNOWN for axis in range(len(top))]
+    steps = [Take(axis, slice(starts[axis], starts[axis] + top[axis]), known[axis]) for axis in axes]
+    return Move((tuple(steps),))
+
+
+def flatten(place: Place) -> Move:
+    """Rows in C order."""
+    require(canonical_axis(Flatten.of(place.layer).axis, len(place.bottom)) > 0, MIXES_SAMPLES)
+    return Move(((_regrouped(place.bottom, place.tops[0]),),))
+
+
+def permute(place: Place) -> Move:
+    """Axes in another order."""
+    return Move(((Axes(Permute.of(place.layer).full_order(place.layer, len(place.bottom))),),))
+
+
+def pixel_shuffle(place: Place) -> Move:
+    """Channels (C, r, r) become blocks of r x r pixels."""
+    return _shuffled(place, PixelShuffle.of(place.layer).upscale_factor)
+
+
+def reorg(place: Place) -> Move:
+    """Darknet's reorganisation: it reads the bottom as if it had the top's layout, whatever the sizes say.
+
+    With stride s and channels C, darknet's `reorg_cpu` copies bottom[c, h, w] of a blob that it indexes as
+    (C/s^2, H*s, W*s), from the place (c mod C/s^2, h*s + c / (C/s^2) / s, w*s + c / (C/s^2) mod s).
+    """
+    view = Reorg.of(place.layer)
+    require(not view.reverse, "its reverse form is not known exactly")
+    stride, bottom = view.stride, place.bottom
+    require(UNKNOWN not in bottom[1:], "how it moves data depends on a size that is unknown")
+    _, channels, height, width = bottom
+    inner = channels // stride**2
+    require(inner > 0 and channels % stride**2 == 0, f"its {channels} channels are no multiple of {stride}x{stride}")
+    whole = (BATCH, channels, height, width)
+    parts = (BATCH, inner, height, stride, width, stride)
+    moved = (BATCH, stride, stride, inner, height, width)
+    steps = (Regroup(whole, parts), Axes((0, 3, 5, 1, 2, 4)), Regroup(moved, whole))
+    return Move(((*steps, Regroup(whole, (BATCH, *place.tops[0][1:]))),))
+
+
+def reshape(place: Place) -> Move:
+    """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead."""
+    factor = Reshape.of(place.layer).pixel_shuffle
+    if factor != 1:
+        return _shuffled(place, factor)
+    bottom, top = place.bottom, place.tops[0]
+    require(bool(bottom) and bool(top) and bottom[0] == top[0], MIXES_SAMPLES)
+    unknown = bottom[0] == UNKNOWN and UNKNOWN in (*bottom[1:], *top[1:])
+    require(not unknown, "how it moves data depends on a size that is unknown")
+    return Move(((_regrouped(bottom, top),),))
+
+
+def shuffle_channel(place: Place) -> Move:
+    """(group, C/group, ...) transposed to (C/group, group, ...)."""
+    group = ShuffleChannel.of(place.layer).group
+    channels, *plane = place.bottom[1:]
+    require(channels != UNKNOWN, "how it moves data depends on a size that is unknown")
+    named = tuple(range(BATCH - 1, BATCH - 1 - len(plane), -1))
+    whole = (BATCH, channels, *named)
+    order = (0, 2, 1, *range(3, 3 + len(plane)))
+    parts, swapped = (BATCH, group, channels // group, *named), (BATCH, channels // group, group, *named)
+    return Move(((Regroup(whole, parts), Axes(order), Regroup(swapped, whole)),))
+
+
+def slice_(place: Place) -> Move:
+    """Consecutive parts along `axis`."""
+    bottom, tops = place.bottom, place.tops
+    axis = canonical_axis(Slice.of(place.layer).axis, len(bottom))
+    stops = np.cumsum([0, *(top[axis] for top in tops)])
+    # A net takes batches of any size, so nothing may differ from sample to sample.
+    size = bottom[axis] if axis else UNKNOWN
+    return Move(tuple((Take(axis, slice(start, stop), size),) for start, stop in pairwise(stops)))
+
+
+def _regrouped(bottom: Shape, top: Shape) -> Step:
+    """The same elements of each sample under another shape."""
+    return Regroup((BATCH, *bottom[1:]), (BATCH, *top[1:]))
+
+
+def _shuffled(place: Place, factor: int) -> Move:
+    bottom, (_, channels, height, width) = place.bottom, place.tops[0]
+    named = (BATCH, channels, factor, factor, *bottom[2:])
+    moved = (BATCH, channels, bottom[2], factor, bottom[3], factor)
+    steps = (Regroup((BATCH, *bottom[1:]), named), Axes((0, 1, 4, 2, 5, 3)))
+    return Move(((*steps, Regroup(moved, (BATCH, channels, height, width))),))

@@ -1,0 +1,52 @@
+"""A layer with the shapes around it: all that a row of the tables may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Operator
+from bnfold.algebra.records import Blocked
+from bnfold.net import Layer, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A layer with the shapes around it: all that a row may look at."""
+
+    layer: Layer
+    context: FoldContext
+
+    @property
+    def bottom(self) -> Shape:
+        """The shape of the first bottom.
+
+        Raises:
+            Blocked: it is unknown (an opaque layer stands in front).
+        """
+        return self.known(self.layer.bottoms[0])
+
+    @property
+    def bottoms(self) -> tuple[Shape, ...]:
+        """The shapes of all bottoms. Raises likewise."""
+        return tuple(map(self.known, self.layer.bottoms))
+
+    @property
+    def tops(self) -> tuple[Shape, ...]:
+        """The shapes of all tops. Raises likewise."""
+        return tuple(map(self.known, self.layer.tops))
+
+    def shape(self, blob: str) -> Shape | None:
+        """The shape of a blob, None where it is unknown."""
+        return self.context.shapes.get(blob)
+
+    def known(self, blob: str) -> Shape:
+        """The shape of a blob. Raises `Blocked` where it is unknown."""
+        shape = self.shape(blob)
+        if shape is None:
+            raise Blocked(f"the shape of '{blob}' is unknown")
+        return shape
+
+
+Row = Callable[[Place], Operator]
