@@ -32,6 +32,12 @@ MOST_VALUES = 1 << 24
 """Values of a scale or a shift; more would be a network in itself, and a text may claim 2^31."""
 
 
+LEAST_FACTOR = 2.0**-60
+"""float32 ends at 2**-149, and values and weights are a few powers of two away from 1."""
+MOST_SHIFT = 2.0**9
+"""Values around 1 keep 14 of their 24 bits beside a shift that is so much larger."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Affine:
     """`y = scale*x + shift` in float64, along any axes of a blob.
@@ -90,8 +96,13 @@ class Affine:
 
     @property
     def keeps_strict_order(self) -> bool:
-        """Whether a maximum also stays where it is: no scale is 0, so no two values become equal."""
-        return bool((self.scale > 0.0).all())
+        """Whether a maximum also stays where it is, in float32 too: no two values become equal.
+
+        A scale of 0 makes all equal; a tiny one does where the products underflow, and a shift that is far larger than
+        the scale does where it swallows the values that it is added to.
+        """
+        kept = (self.scale >= LEAST_FACTOR) & (self.scale <= 1 / LEAST_FACTOR)
+        return bool((kept & (abs(self.shift) <= MOST_SHIFT * self.scale)).all())
 
     def then(self, outer: Affine) -> Affine:
         """`outer(self(x))`.

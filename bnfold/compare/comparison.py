@@ -236,7 +236,9 @@ class Comparison:
         for run in runs(data, shape):
             first = reference.run(run.feeds)
             for (measurement, _, inputs), session in zip(opened, candidates, strict=True):
-                second = session.run({inputs[name]: values for name, values in run.feeds.items()})
+                feeds = {inputs[name]: values for name, values in run.feeds.items()}
+                count = len(run.numbers) if shape.batched else None
+                second = measurement.ties.settle(first, session.run(feeds), feeds, shelf, count=count, threads=threads)
                 measurement.add(run, first, second)
                 del second  # or the next run would stand beside it in memory
             del first

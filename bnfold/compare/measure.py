@@ -19,7 +19,7 @@ from bnfold.compare.models import Model
 from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
 from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, SampleDiff, Uncompared
 from bnfold.compare.saturation import MOSTLY, Positions, Saturating, saturating
-from bnfold.compare.ties import scores_behind, settle_ties
+from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Shape
@@ -46,7 +46,7 @@ class Measurement:
         saturating, positions: output -> what saturates it, and how many of its positions are saturated.
         fronts: what is compared only in case the output behind it is saturated.
         watched: layer -> own top, for either side.
-        scores, ties: index blob -> the scores behind it, and how often it differed on equal ones.
+        ties: indices that differ because values are equal.
         spans: layer -> smallest and largest value of its own top, for either side.
     """
 
@@ -65,8 +65,7 @@ class Measurement:
     samples: list[SampleDiff] = field(default_factory=list)
     classification: Classification | None = None
     detection: Detection | None = None
-    scores: dict[str, str] = field(default_factory=dict)
-    ties: dict[str, int] = field(default_factory=dict)
+    ties: Ties = field(init=False)
     saturating: dict[str, Saturating] = field(default_factory=dict)
     positions: dict[str, Positions] = field(default_factory=dict)
     fronts: set[str] = field(default_factory=set)
@@ -75,21 +74,21 @@ class Measurement:
 
     def __post_init__(self) -> None:
         self.saturating = saturating(self.ours)
+        self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.tolerance)
         if not self.layers:
             wanted = {*self.ours.outputs, *self.ours.hidden.reads, *detector_reads(self.ours)}
             fronts = {front for output in self.saturating.values() for front in output.fronts} - wanted
             wanted |= fronts
             self.pairs = {name: partner for name, partner in self.pairs.items() if name in wanted}
             self.fronts = fronts & self.pairs.keys()
-        self.scores = {name: scores for name in self.pairs if (scores := scores_behind(self.ours, name)) is not None}
         self.watched = self._watched()
 
     @property
     def wanted(self) -> tuple[list[str], list[str]]:
         """The blobs that either network has to give."""
         return (
-            [*self.pairs, *self.watched[0].values(), *self.scores.values()],
-            [*self.pairs.values(), *self.watched[1].values()],
+            [*self.pairs, *self.watched[0].values(), *self.ties.wanted[0]],
+            [*self.pairs.values(), *self.watched[1].values(), *self.ties.wanted[1]],
         )
 
     def add(self, run: Run, first: Mapping[str, Array], second: Mapping[str, Array]) -> None:
@@ -152,9 +151,6 @@ class Measurement:
                 r, c = (rows.T for rows in self.detection.add(r, c, run.numbers, names))
             by_sample = not boxes and self.layout.batched and r.ndim > 0 and r.shape[0] == self.layout.batch
             rows = slice(count) if by_sample else ...
-            if name in self.scores:
-                c, tied = settle_ties(r, c.reshape(r.shape), first[self.scores[name]][rows], self.tolerance)
-                self.ties[name] = self.ties.get(name, 0) + tied
             r, c = r[rows], c.reshape(r.shape)[rows]
             if name in self.saturating:
                 self.positions.setdefault(name, Positions()).add(self.saturating[name].layer_type, r)
@@ -203,10 +199,7 @@ class Measurement:
             if 0 < blob.finite < blob.values:
                 share = 1 - blob.finite / blob.values
                 self.notes.append(f"output '{blob.blob}': {share:.2%} of its values are not finite, and say nothing")
-        for name, tied in self.ties.items():
-            if tied:
-                values = self.errors[name].values
-                self.notes.append(f"blob '{name}': {tied:,} of {values:,} indices differ on equal scores, not counted")
+        self.notes += self.ties.notes()
         self.notes += map(self._saturated, saturated)
         unpaired = [name for name in self.ours.writers if name not in self.pairs]
         paired = set(self.pairs.values())

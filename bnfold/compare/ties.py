@@ -1,44 +1,235 @@
-"""Indices that differ because two scores are equal: ArgMax on a near tie says nothing about the networks.
+"""Indices that differ because two values are equal: ArgMax or a pooling mask on a near tie.
 
-An index is no measure: one rounding can turn class 3 into class 300. So where two ArgMax layers differ, the scores
-that the reference's one reads decide. If they are equal within what the tolerance allows each of the two to move,
-`r[i] - r[j] <= 2 * tolerance * range`, the answer is a tie, and is not counted as a difference.
+An index is no measure: one rounding can turn class 3 into class 300, or send a pooled value to another pixel. So where
+the indices of the two networks differ, the values decide that the reference's layer chose from. If those at both places
+are equal within what the tolerance allows each of the two to move,
+
+    r[i] - r[j] <= 2 * tolerance * range of r in this sample,
+
+the answer is a tie: it is counted, and not as a difference. What stands behind such an index would differ all the same
+(an unpooling writes elsewhere), so the candidate runs once more with the reference's index in the place of its own, and
+what stands behind is compared as strictly as everything else.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bnfold.compare.kernels import span
 from bnfold.compare.models import Model
 from bnfold.net import Array
+from bnfold.runtime import Session
+
+if TYPE_CHECKING:
+    from bnfold.onnx.graph import Shelf
+
+Look = Callable[[Array, Array], Array | None]
+"""(values, indices) -> the values at the indices, in the shape of the indices; None where they cannot be read so."""
 
 
-def scores_behind(model: Model, blob: str) -> str | None:
-    """The blob whose largest value an ArgMax output points at; None for other blobs."""
+class Pointer(NamedTuple):
+    """A blob of indices: the blob that it points into, and how."""
+
+    values: str
+    look: Look
+
+
+@dataclass(slots=True)
+class Ties:
+    """The blobs of indices that both networks have, and the ties found so far.
+
+    Attributes:
+        candidate: the network that is run again.
+        pointers: index blob of the reference -> what it points into, in order of execution.
+        partners: index blob of the reference -> that of the candidate.
+        tolerance: relative to the range.
+        found, seen: index blob -> ties, and indices compared.
+    """
+
+    candidate: Model
+    pointers: dict[str, Pointer]
+    partners: dict[str, str]
+    tolerance: float
+    found: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    _again: Session | None = None
+
+    @classmethod
+    def of(cls, reference: Model, candidate: Model, pairs: Mapping[str, str], tolerance: float) -> Ties:
+        """What can be settled between two networks, given all blobs that are partners."""
+        pointers = {name: pointer for name in pairs if (pointer := pointer_of(reference, name)) is not None}
+        return cls(candidate, pointers, {name: pairs[name] for name in pointers}, tolerance)
+
+    @property
+    def wanted(self) -> tuple[list[str], list[str]]:
+        """The blobs that have to be computed of the reference and of the candidate."""
+        return [*self.pointers, *(pointer.values for pointer in self.pointers.values())], [*self.partners.values()]
+
+    def settle(
+        self,
+        first: Mapping[str, Array],
+        second: Mapping[str, Array],
+        feeds: Mapping[str, Array],
+        shelf: Shelf,
+        *,
+        count: int | None,
+        threads: int = 0,
+    ) -> Mapping[str, Array]:
+        """The candidate's blobs as they are with the reference's indices where both point at equal values.
+
+        Args:
+            first, second: blobs of the reference and of the candidate; what `wanted` says is among them.
+            feeds: what the candidate was fed.
+            shelf: where its weights lie.
+            count: how many samples of the batch are to be counted, the others being padding; None where all are one.
+            threads: per operator.
+        """
+        by_sample = count is not None
+        chosen = self._settled(first, second, by_sample)
+        indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
+        if any(tied.any() for _, tied in chosen.values()):
+            if any(read in indices for reads in self.candidate.reads.values() for read in reads):
+                second, chosen, indices = self._rerun(first, second, feeds, shelf, indices, by_sample, threads)
+            second = {**second, **indices}
+        for name, (values, tied) in chosen.items():
+            rows = slice(count) if by_sample else ...
+            self.found[name] = self.found.get(name, 0) + int(tied[rows].sum())
+            self.seen[name] = self.seen.get(name, 0) + values[rows].size
+        return second
+
+    def notes(self) -> list[str]:
+        """A sentence for every blob that had ties."""
+        read = {blob for reads in self.candidate.reads.values() for blob in reads}
+        return [
+            f"blob '{name}': {tied:,} of {self.seen[name]:,} indices differ on equal values, not counted"
+            + ("; what stands behind was compared with the reference's" if self.partners[name] in read else "")
+            for name, tied in self.found.items()
+            if tied
+        ]
+
+    def _settled(
+        self, first: Mapping[str, Array], second: Mapping[str, Array], by_sample: bool
+    ) -> dict[str, tuple[Array, Array]]:
+        """Index blob of the reference -> the candidate's indices with the reference's at ties, and where those are."""
+        chosen = {}
+        for name, pointer in self.pointers.items():
+            reference, candidate = first[name], second[self.partners[name]]
+            if reference.size != candidate.size:
+                continue
+            same = candidate.reshape(reference.shape)
+            scores = first[pointer.values]
+            indices, tied = settle_ties(reference, same, scores, self.tolerance, pointer.look, by_sample=by_sample)
+            chosen[name] = indices.reshape(candidate.shape).astype(candidate.dtype, copy=False), tied
+        return chosen
+
+    def _rerun(
+        self,
+        first: Mapping[str, Array],
+        second: Mapping[str, Array],
+        feeds: Mapping[str, Array],
+        shelf: Shelf,
+        indices: dict[str, Array],
+        by_sample: bool,
+        threads: int,
+    ) -> tuple[Mapping[str, Array], dict[str, tuple[Array, Array]], dict[str, Array]]:
+        """Run the candidate with indices given, until those behind the given ones are settled, too."""
+        from bnfold.onnx.graph import OWN, with_inputs
+
+        if self._again is None:
+            cut = with_inputs(
+                self.candidate.proto, {name: (value.dtype, value.ndim) for name, value in indices.items()}
+            )
+            blobs = [*(name for name in second if name not in indices), *(name + OWN for name in indices)]
+            self._again = replace(self.candidate, proto=cut).session(blobs, shelf, threads)
+        chosen: dict[str, tuple[Array, Array]] = {}
+        for _ in range(len(indices) + 1):  # each time one more blob of indices in a row is settled, at least
+            given = indices
+            second = self._again.run({**feeds, **given})
+            second = {name.removesuffix(OWN): value for name, value in second.items() if name not in given}
+            chosen = self._settled(first, second, by_sample)
+            indices = given | {self.partners[name]: value for name, (value, _) in chosen.items()}
+            if all(np.array_equal(indices[name], given[name]) for name in given):
+                break
+        return second, chosen, indices
+
+
+def pointer_of(model: Model, blob: str) -> Pointer | None:
+    """What a blob points into, if it holds indices: ArgMax, or the mask of a MAX pooling; None for other blobs."""
     writer = model.writers.get(blob)
-    if writer is None or writer.type != "ArgMax":
+    if writer is None or not model.reads[blob] or model.reads[blob][0] not in {*model.writers, *model.feeds}:
         return None
-    bottom = model.reads[blob][0]
-    return bottom if bottom in model.writers else None
+    values = model.reads[blob][0]
+    if writer.type == "ArgMax":
+        return Pointer(values, along_classes)
+    if writer.type == "Pooling" and model.net is not None:
+        layer = model.net.producer(blob)
+        return Pointer(values, in_plane) if layer is not None and layer.tops.index(blob) == 1 else None
+    if writer.type == "MaxPool":
+        second = any(node.op_type == "MaxPool" and blob in node.output[1:] for node in model.proto.graph.node)
+        return Pointer(values, in_tensor) if second else None
+    return None
 
 
-def settle_ties(reference: Array, candidate: Array, scores: Array, tolerance: float) -> tuple[Array, int]:
-    """The candidate's indices with the reference's where both point at equal scores, and how many those are.
+def settle_ties(
+    reference: Array, candidate: Array, values: Array, tolerance: float, look: Look, *, by_sample: bool = True
+) -> tuple[Array, Array]:
+    """The candidate's indices with the reference's where both point at equal values, and where that is so.
 
     Args:
-        reference, candidate: (N, 1, ...) indices of the largest value, one per sample or one per position.
-        scores: (N, classes, ...) of the reference. Other shapes (several best, values beside indices) are left alone.
+        reference, candidate: equally shaped indices.
+        values: of the reference; what the indices point into.
+        tolerance: relative to the range of the values, of each sample by itself if `by_sample`.
+        look: how the indices are read. Indices that cannot be read so are left alone.
     """
     differing = reference != candidate
-    if not differing.any() or reference.shape[:2] != (len(scores), 1):
-        return candidate, 0
-    rows = scores
-    if reference.shape[2:] != scores.shape[2:]:  # ArgMax without an axis, over everything behind N
-        rows = scores.reshape(len(scores), -1, *[1] * (reference.ndim - 2))
-        if reference.shape[2:] != rows.shape[2:]:
-            return candidate, 0
-    indices = [np.clip(side, 0, rows.shape[1] - 1).astype(np.int64) for side in (reference, candidate)]
-    ours, theirs = (np.take_along_axis(rows, index, axis=1).astype(np.float64) for index in indices)
-    tied = differing & (ours - theirs <= 2 * tolerance * span(float(scores.min()), float(scores.max())))
-    return np.where(tied, reference, candidate), int(tied.sum())
+    ours = look(values, reference) if differing.any() else None
+    theirs = look(values, candidate) if ours is not None else None
+    if ours is None or theirs is None:
+        return candidate, np.zeros(reference.shape, bool)
+    samples = values.reshape(len(values) if by_sample and values.ndim else 1, -1)
+    finite = np.isfinite(samples)
+    lows = samples.min(axis=1, where=finite, initial=np.inf)
+    highs = samples.max(axis=1, where=finite, initial=-np.inf)
+    ranges = np.array([span(float(low), float(high)) for low, high in zip(lows, highs, strict=True)])
+    allowed = 2 * tolerance * ranges
+    if len(allowed) not in (1, len(reference) if reference.ndim else 0):
+        return candidate, np.zeros(reference.shape, bool)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+    tied = differing & (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1)))
+    return np.where(tied, reference, candidate), tied
+
+
+def along_classes(values: Array, indices: Array) -> Array | None:
+    """ArgMax: (N, 1, ...) indices along axis 1; without an axis in Caffe, over everything behind N."""
+    if indices.shape[:2] != (len(values), 1):
+        return None  # several best, or values beside indices
+    rows = values
+    if indices.shape[2:] != values.shape[2:]:
+        rows = values.reshape(len(values), -1, *[1] * (indices.ndim - 2))
+        if indices.shape[2:] != rows.shape[2:]:
+            return None
+    return np.asarray(np.take_along_axis(rows, _inside(indices, rows.shape[1]), axis=1))
+
+
+def in_plane(values: Array, indices: Array) -> Array | None:
+    """Caffe's mask: the place in the plane of one channel (`pooling_layer.cpp`)."""
+    if indices.shape[:2] != values.shape[:2]:
+        return None
+    planes = values.reshape(*values.shape[:2], -1)
+    places = _inside(indices.reshape(*indices.shape[:2], -1), planes.shape[2])
+    return np.asarray(np.take_along_axis(planes, places, axis=2)).reshape(indices.shape)
+
+
+def in_tensor(values: Array, indices: Array) -> Array | None:
+    """ONNX's MaxPool: the place in the whole tensor."""
+    return np.asarray(values.reshape(-1)[_inside(indices, values.size)])
+
+
+def _inside(indices: Array, size: int) -> Array:
+    """As whole numbers; -1 stands for an empty window, and other strays for nothing that could be looked up."""
+    return np.asarray(np.clip(np.nan_to_num(indices), 0, max(size - 1, 0)), np.int64)

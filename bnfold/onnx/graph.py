@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import onnx
@@ -42,6 +42,29 @@ def exposed(model: onnx.ModelProto, tensors: Iterable[str]) -> bytes:
     Concatenated protobuf messages merge, so the weights are not copied in order to add names to a list.
     """
     return bytes(model.SerializeToString() + _outputs(model, tensors).SerializeToString())
+
+
+OWN = "@own"
+"""What a tensor that became an input adds to its name, so that what the network computes for it can be read, too."""
+
+
+def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[np.dtype[Any], int]]) -> onnx.ModelProto:
+    """The model with some of its tensors given from outside.
+
+    Args:
+        model: its own message is not changed.
+        tensors: name -> type and number of axes; the model computes `name@own`, which nobody reads.
+    """
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    for node in cut.graph.node:
+        for place, name in enumerate(node.output):
+            if name in tensors:
+                node.output[place] = name + OWN
+    for name, (dtype, axes) in tensors.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+        cut.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * axes))
+    return cut
 
 
 class Shelf:

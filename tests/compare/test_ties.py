@@ -1,18 +1,89 @@
-"""Indices on equal scores: not counted; indices on unequal ones: counted."""
+"""Indices on equal values: counted, and not as differences; indices on unequal ones: differences."""
 
+import nets
 import numpy as np
+import pytest
 from onnx import helper
 from onnx_models import change, model
 
 from bnfold.compare.comparison import compare
-from bnfold.compare.ties import settle_ties
+from bnfold.compare.ties import along_classes, in_plane, in_tensor, settle_ties
+
+UNPOOLING = """
+input: "data" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
+layer { name: "one" type: "Convolution" bottom: "data" top: "one" convolution_param { num_output: 3 kernel_size: 1 } }
+layer { name: "pool1" type: "Pooling" bottom: "one" top: "pool1" top: "mask1"
+  pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layer { name: "pool2" type: "Pooling" bottom: "pool1" top: "pool2" top: "mask2"
+  pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layer { name: "up2" type: "Upsample" bottom: "pool2" bottom: "mask2" top: "up2" upsample_param { scale: 2 } }
+layer { name: "up1" type: "Upsample" bottom: "up2" bottom: "mask1" top: "up1" upsample_param { scale: 2 } }
+layer { name: "two" type: "Convolution" bottom: "up1" top: "two"
+  convolution_param { num_output: 2 kernel_size: 3 pad: 1 } }
+layer { name: "pool3" type: "Pooling" bottom: "two" top: "pool3" top: "mask3"
+  pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layer { name: "up3" type: "Upsample" bottom: "pool3" bottom: "mask3" top: "up3" upsample_param { scale: 2 } }
+"""
+WEIGHTS = np.array([[1, 1], [-1, 1], [1, -1]], np.float32).reshape(3, 2, 1, 1)
+BIAS = np.zeros(3, np.float32)
+
+
+def unpooling(shift: float = 0.0, **weights):
+    """A net whose first convolution gives equal values for (1, 2) and (2, 1), unless one weight is `shift` off."""
+    moved = WEIGHTS.copy()
+    moved[0, 1] -= shift
+    return nets.net(UNPOOLING, one=[moved, BIAS], **weights)
+
+
+def images() -> np.ndarray:
+    data = np.random.default_rng(0).normal(0, 1, (2, 2, 8, 8)).astype(np.float32)
+    data[:, :, 2, 2], data[:, :, 2, 3] = (1, 9), (9, 1)  # a tie in one window of the first channel
+    return data
+
+
+def test_a_mask_on_equal_values_is_a_tie_and_what_stands_behind_is_compared():
+    report = compare(unpooling(), unpooling(1e-6), images())
+    assert report.passed, report.verdict
+    notes = [note for note in report.notes if "equal values" in note]
+    assert "blob 'mask1': 2 of 96 indices differ on equal values, not counted" in notes[0]
+    assert "what stands behind was compared with the reference's" in notes[0]
+    assert {blob.blob: blob.max_rel < 1e-5 for blob in report.blobs} == dict.fromkeys(
+        (b.blob for b in report.blobs), True
+    )
+
+
+def test_outputs_alone_are_compared_with_the_ties_settled_too():
+    assert compare(unpooling(), unpooling(1e-6), images(), layers=False).passed
+
+
+def test_a_fault_behind_a_tie_is_found():
+    weight, bias = unpooling().layers[-3].blobs
+    wrong = unpooling(1e-6, two=[weight, bias + np.array([0.0, 0.01], np.float32)])
+    report = compare(unpooling(), wrong, images())
+    assert not report.passed
+    assert report.onset is not None
+    assert report.onset.layer == "two"
+    assert not compare(unpooling(), unpooling(1e-6, two=[1.01 * weight, bias]), images(), layers=False).passed
+
+
+def test_a_mask_on_unequal_values_is_a_difference():
+    report = compare(unpooling(), unpooling(0.5), images())
+    assert not report.passed
+    assert next(blob for blob in report.blobs if blob.blob == "mask1").max_abs > 0
 
 
 def test_only_indices_of_equal_scores_are_settled():
     scores = np.array([[1.0, 1.0 - 1e-6, 0.0], [1.0, 0.5, 0.0]])
-    settled, tied = settle_ties(np.array([[0.0], [0.0]]), np.array([[1.0], [1.0]]), scores, 1e-4)
+    settled, tied = settle_ties(np.array([[0.0], [0.0]]), np.array([[1.0], [1.0]]), scores, 1e-4, along_classes)
     assert settled.tolist() == [[0.0], [1.0]]
-    assert tied == 1
+    assert tied.tolist() == [[True], [False]]
+
+
+@pytest.mark.parametrize("neighbour", [[0.0, 1.0, 0.5], [0.0, 100.0, 50.0]])
+def test_a_sample_is_judged_by_its_own_range_whatever_stands_beside_it(neighbour):
+    scores = np.array([[0.0, 1.0, 0.999], neighbour])
+    _, tied = settle_ties(np.array([[1.0], [1.0]]), np.array([[2.0], [1.0]]), scores, 1e-4, along_classes)
+    assert not tied.any()
 
 
 def test_indices_per_position_and_over_a_whole_sample_are_both_understood():
@@ -20,9 +91,24 @@ def test_indices_per_position_and_over_a_whole_sample_are_both_understood():
     scores[0, 0] = 1
     scores[0, 1, 1, 1] = 1
     per_position = np.zeros((1, 1, 2, 2))
-    assert settle_ties(per_position, np.ones((1, 1, 2, 2)), scores, 0)[1] == 1
-    assert settle_ties(np.array([[[3.0]]]), np.array([[[7.0]]]), scores, 0)[1] == 1
-    assert settle_ties(np.array([[[3.0]]]), np.array([[[6.0]]]), scores, 0)[1] == 0
+    assert settle_ties(per_position, np.ones((1, 1, 2, 2)), scores, 0, along_classes)[1].sum() == 1
+    assert settle_ties(np.array([[[3.0]]]), np.array([[[7.0]]]), scores, 0, along_classes)[1].sum() == 1
+    assert settle_ties(np.array([[[3.0]]]), np.array([[[6.0]]]), scores, 0, along_classes)[1].sum() == 0
+
+
+def test_masks_point_into_a_plane_in_caffe_and_into_the_whole_tensor_in_onnx():
+    values = np.arange(24.0).reshape(1, 2, 3, 4)
+    places = np.array([5.0, 11.0]).reshape(1, 2, 1, 1)
+    np.testing.assert_array_equal(in_plane(values, places), np.array([5.0, 23.0]).reshape(1, 2, 1, 1))
+    np.testing.assert_array_equal(
+        in_tensor(values, np.array([5.0, 23.0]).reshape(1, 2, 1, 1)), in_plane(values, places)
+    )
+
+
+def test_values_that_are_not_finite_do_not_stretch_the_range():
+    scores = np.array([[1.0, 0.9, np.inf], [np.nan, 1.0, 1.0]])
+    _, tied = settle_ties(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]]), scores, 1e-4, along_classes)
+    assert tied.tolist() == [[False], [True]]
 
 
 def segmenter():
@@ -39,7 +125,25 @@ def segmenter():
 def test_a_network_that_ends_in_argmax_is_judged_by_its_scores():
     report = compare(segmenter(), change(segmenter(), "b", (1,), 1e-6))
     assert report.passed
-    assert "indices differ on equal scores, not counted" in report.notes[0]
+    assert any("indices differ on equal values, not counted" in note for note in report.notes)
     report = compare(segmenter(), change(segmenter(), "b", (1,), 5.0))
     assert not report.passed
     assert compare(segmenter(), change(segmenter(), "b", (1,), 1e-6), layers=False).passed
+
+
+def unpooling_onnx():
+    weights = {"w": WEIGHTS, "b": BIAS, "v": np.random.default_rng(1).normal(size=(2, 3, 1, 1)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["data", "w", "b"], ["one"], "one"),
+        helper.make_node("MaxPool", ["one"], ["pool", "places"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("MaxUnpool", ["pool", "places"], ["up"], "up", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["up", "v"], ["two"], "two"),
+    ]
+    return model(nodes, {"data": (1, 2, 8, 8)}, ["two"], weights)
+
+
+def test_masks_of_onnx_models_are_settled_too():
+    report = compare(unpooling_onnx(), change(unpooling_onnx(), "w", (0, 1, 0, 0), -1e-6), images())
+    assert report.passed, report.verdict
+    assert any(note.startswith("blob 'places': 2 of 96 indices") for note in report.notes)
+    assert not compare(unpooling_onnx(), change(unpooling_onnx(), "w", (0, 1, 0, 0), -0.5), images()).passed

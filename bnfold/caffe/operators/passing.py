@@ -19,7 +19,11 @@ def pooling(place: Place) -> Operator:
     if not pool.windows_never_empty:
         return Opaque("a pooling window contains no input pixel, and what it gives then is no average")
     if pool.method == "MAX":
-        strict = "MAX pooling with a mask needs every scale > 0" if len(place.layer.tops) > 1 else ""
+        strict = (
+            "MAX pooling with a mask needs every scale > 0, and neither a tiny one nor a shift far beyond it"
+            if len(place.layer.tops) > 1
+            else ""
+        )
         return Pass(order="MAX pooling needs every scale >= 0", strict=strict, plane=PLANE)
     if pool.method == "AVE":
         counted = any(pool.pad) and pool.counts_padding
