@@ -61,8 +61,8 @@ def test_a_fault_behind_a_tie_is_found():
     wrong = unpooling(1e-6, two=[weight, bias + np.array([0.0, 0.01], np.float32)])
     report = compare(unpooling(), wrong, images())
     assert not report.passed
-    assert report.first_divergent_layer is not None
-    assert report.first_divergent_layer.layer == "two"
+    assert report.first_divergent is not None
+    assert report.first_divergent.layer == "two"
     assert not compare(unpooling(), unpooling(1e-6, two=[1.01 * weight, bias]), images(), layers=False).passed
 
 
