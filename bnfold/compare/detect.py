@@ -12,6 +12,8 @@ from bnfold.compare.records import Box, DetectorDiff, Stray
 from bnfold.net import Array, Shape
 
 MIN_IOU = 0.5
+SLACK = 1e-4
+"""Of the extent of all boxes: what corners may differ by where a box is so thin that areas are rounding errors."""
 KIND = "DetectionOutput"  # also the end of YoloDetectionOutput
 ROW = 7  # image, label, score, xmin, ymin, xmax, ymax: SSD's DetectionOutput
 
@@ -101,7 +103,34 @@ def match(ours: Array, theirs: Array, min_iou: float) -> tuple[list[tuple[int, i
 
 
 def iou(ours: Array, theirs: Array) -> Array:
-    """Intersection over union of every pair; (K, 4) and (L, 4) corners give (K, L). Two equal points overlap fully."""
+    """Intersection over union of every pair; (K, 4) and (L, 4) corners give (K, L).
+
+    A box without area (a decoder's `exp` underflows, or a border clips it) would overlap with nothing, not even with
+    itself one rounding away. So where both are thinner than `SLACK` of the extent of all boxes, each is taken as larger
+    by that much on every side, and one that is turned inside out is turned back.
+    """
+    found = _iou(ours, theirs)
+    corners = np.concatenate([ours, theirs]).reshape(-1)
+    finite = corners[np.isfinite(corners)]
+    slack = SLACK * float(np.ptp(finite)) if finite.size else 0.0
+    thin, partly = (_thinner(side, slack) for side in (ours, theirs))
+    if thin.any() and partly.any():
+        found[np.ix_(thin, partly)] = _iou(_grown(ours[thin], slack or 1.0), _grown(theirs[partly], slack or 1.0))
+    return found
+
+
+def _thinner(boxes: Array, slack: float) -> Array:
+    """Which boxes have a side of at most `slack`, or are turned inside out."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((boxes[:, 2:] - boxes[:, :2]).min(axis=1) <= slack)
+
+
+def _grown(boxes: Array, slack: float) -> Array:
+    low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
+    return np.concatenate([low - slack, high + slack], axis=1)
+
+
+def _iou(ours: Array, theirs: Array) -> Array:
     low = np.maximum(ours[:, None, :2], theirs[None, :, :2])
     high = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
     with np.errstate(over="ignore", invalid="ignore"):  # YOLO takes exponentials, so a box may have no end

@@ -23,6 +23,18 @@ def test_overlap_is_intersection_over_union():
     np.testing.assert_allclose(iou(ours, theirs), [[1 / 7, 1 / 4, 0], [0, 1, 0]])
 
 
+def test_boxes_without_area_overlap_where_they_are_one_rounding_apart():
+    points = np.array([[0.25, 0.5, 0.25, 0.5], [0.75, 0.5, 0.75, 0.5], [0.1, 0.1, 0.9, 0.1], [0, 0, 1, 1.0]])
+    moved = points * (1 + 1e-7)
+    found = iou(points, moved)
+    assert found.diagonal().min() > 0.99
+    assert (found - np.diag(found.diagonal()) < 0.01).all()
+    assert iou(points[:1], points[:1] + np.array([0.1, 0, 0.1, 0]))[0, 0] == 0
+    turned = np.array([[0.5, 0.5, 0.4, 0.6], [0, 0, 1, 1.0]])
+    assert iou(turned, turned + 1e-9)[0, 0] > 0.99
+    assert iou(points[:1], points[:1])[0, 0] == 1
+
+
 def test_boxes_of_another_class_or_image_are_no_partners():
     shuffled = ROWS[[2, 1, 0]]
     assert match(ROWS, shuffled, 0.5)[0] == [(0, 2), (1, 1), (2, 0)]
