@@ -105,6 +105,7 @@ reading_options = options(
         "--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; may be repeated."
     ),
     click.option("--level", type=int, help="Level of the net's state."),
+    click.option("--until", multiple=True, metavar="BLOB", help="End the network in a blob; may be repeated."),
     click.option("--batchnorm-layout", metavar="NAME", help="How to read BatchNorms that can be read in two ways."),
     click.option(
         "--zero-scale-factor",
@@ -450,6 +451,7 @@ def _read_options(given: dict[str, Any]) -> ReadOptions:
         strict_fields=given["strict_fields"],
         stages=given["stages"],
         level=given["level"],
+        until=given["until"],
         batchnorm_layout=given["batchnorm_layout"],
         zero_scale_factor=given["zero_factor"],
     )

@@ -285,10 +285,6 @@ class Net:
                 kept.append(layer)
         return self._with(kept, outputs=[])
 
-    def in_order(self, layers: Sequence[Layer]) -> Net:
-        """A net of its own with its layers in another order that is one of execution, too."""
-        return self._with(layers, self.outputs)
-
     def called(self, names: Mapping[str, str]) -> Net:
         """A net of its own whose blobs have other names; those that `names` does not have keep theirs."""
 
@@ -299,6 +295,12 @@ class Net:
         net = self._with(layers, new(self.outputs))
         net.inputs = dict(zip(new(self.inputs), self.inputs.values(), strict=True))
         net.public = dict(zip(new(self.public), self.public.values(), strict=True))
+        return net
+
+    def with_layers(self, layers: Sequence[Layer], notes: Sequence[str] = ()) -> Net:
+        """A net of its own with other layers and the same outputs, and perhaps more notes."""
+        net = self._with(layers, self.outputs)
+        net.notes += notes
         return net
 
     def copy(self) -> Net:

@@ -36,6 +36,7 @@ class ReadOptions:
             say so in `Net.notes`.
         stages: of the net's state, beside those that the file names, for the rules of layers that ask for them.
         level: likewise; the file's own, or 0, if None.
+        until: blobs that the network shall end in; what they do not depend on is left out. All of it if empty.
         batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.caffe.batchnorm.LAYOUTS`.
         zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
             as they are, None leaves it open, so that folding or exporting such a layer is refused.
@@ -48,6 +49,7 @@ class ReadOptions:
     guess_shapes: bool = False
     stages: Iterable[str] = ()
     level: int | None = None
+    until: Sequence[str] = ()
     batchnorm_layout: str | None = None
     zero_scale_factor: ZeroScaleFactor | None = None
 

@@ -255,6 +255,7 @@ def load_written(
         input_shapes={name: shape for name, shape in original.inputs.items() if shape},
         # A layer that did not change was written as it stood, with what was ignored in it.
         ignore_unknown_fields=reading.options.ignore_unknown_fields,
+        until=reading.options.until,
         batchnorm_layout=original.batchnorm_layout,
         zero_scale_factor=original.zero_factor,
     )

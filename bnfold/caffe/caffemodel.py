@@ -139,7 +139,7 @@ class _Writing:
         self.loaded = origin.layers if origin else frozenset()
         # Caffe ignores V2 layers beside V1 ones: a file is one or the other.
         self.copies = all(file.version == 2 for file in self.files)
-        self.present = {layer.source.param.name if layer.source else layer.name: layer for layer in net.layers}
+        self.present = {layer.name: layer for layer in net.layers}
         self.by_record: dict[int, Layer] = {}
         self.new_after: dict[int, list[Layer]] = {}
         anchor = 0

@@ -9,12 +9,15 @@ make nothing but labels. Whatever reads the top of a loss or metric goes too. A 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from bnfold.caffe import kinds
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.guesses import did_you_mean
+from bnfold.caffe.upgrade import Upgraded
+from bnfold.errors import UsageError
 from bnfold.net import Layer, Names, Source
 
 
@@ -41,7 +44,7 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
     for layer in layers:
         if id(layer) in dropped:
             continue
-        loss = kinds.loss(layer.type)
+        loss = kinds.loss_of(layer.param)
         if _is_data(layer):
             # What nobody reads here is a label for the other phase.
             places = [place for place, top in enumerate(layer.tops) if top in read]
@@ -58,6 +61,59 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
         else:
             kept.append(layer)
     return Deployed(kept, _notes(layers, kept), data)
+
+
+def without_missing_labels(layers: Sequence[Upgraded]) -> tuple[list[Upgraded], list[str]]:
+    """The layers without the labels that losses and metrics read and nobody makes, and sentences that say so.
+
+    A file for deployment may keep an Accuracy, which goes anyway, and have no layer left that brings its labels.
+    """
+    made = {top for layer in layers for top in layer.param.top}
+    kept, notes = [], []
+    for layer in layers:
+        param = layer.param
+        loss = kinds.loss_of(param)
+        predictions = loss.predictions if loss else 1 if kinds.is_metric(param.type) else len(param.bottom)
+        missing = [bottom for bottom in param.bottom[predictions:] if bottom not in made]
+        if missing:
+            notes.append(f"layer '{param.name}' ({param.type}) reads {_quoted(missing)}, which no layer makes: labels")
+            without = LayerParameter()
+            without.CopyFrom(param)
+            without.bottom[:] = [bottom for bottom in param.bottom if bottom not in missing]
+            layer = layer._replace(param=without, text=None)
+        kept.append(layer)
+    return kept, notes
+
+
+def ending_in(
+    layers: Sequence[Layer], public: Mapping[str, str], blobs: Iterable[str]
+) -> tuple[list[Layer], list[str], list[str]]:
+    """The layers that some blobs depend on, those blobs by their names in memory, and sentences on what is left out.
+
+    Raises:
+        UsageError: there is no such blob.
+    """
+    versions = {top: top for layer in layers for top in layer.tops}
+    versions |= {public[top]: top for layer in layers for top in layer.tops if top in public}
+    versions |= {top: top for layer in layers if layer.bottoms for top in layer.tops}
+    wanted = list(dict.fromkeys(blobs))
+    if unknown := [blob for blob in wanted if blob not in versions]:
+        said = ", ".join(f"'{blob}'{did_you_mean(blob, versions)}" for blob in unknown)
+        raise UsageError(f"--until: there is no blob {said}")
+    outputs = [versions[blob] for blob in wanted]
+    needed = set(outputs)
+    kept = []
+    for layer in reversed(layers):
+        if not needed.isdisjoint(layer.tops):
+            needed.update(layer.bottoms)
+            kept.append(layer)
+    left = len(layers) - len(kept)
+    notes = [f"the net ends in {_quoted(wanted)}: {left} layer{'s' * (left != 1)} left out"] if left else []
+    return kept[::-1], outputs, notes
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
@@ -84,12 +140,12 @@ def _is_data(layer: Layer) -> bool:
 
 
 def _judges(layer: Layer) -> bool:
-    return bool(layer.bottoms) and (kinds.loss(layer.type) is not None or kinds.is_metric(layer.type))
+    return bool(layer.bottoms) and (kinds.loss_of(layer.param) is not None or kinds.is_metric(layer.type))
 
 
 def _read_by(layer: Layer) -> int:
     """How many of a layer's bottoms are read at inference: of a loss, only the prediction."""
-    return 1 if kinds.loss(layer.type) else len(layer.bottoms)
+    return 1 if kinds.loss_of(layer.param) else len(layer.bottoms)
 
 
 def _labels(layers: Sequence[Layer]) -> set[str]:
@@ -123,7 +179,7 @@ def _labels(layers: Sequence[Layer]) -> set[str]:
 
 def _wants_label(reader: Layer, position: int, labels: set[str]) -> bool | None:
     """Whether `reader`, whose tops have been looked at, reads a label at `position`; None if it does not care."""
-    if (loss := kinds.loss(reader.type)) is not None:
+    if (loss := kinds.loss_of(reader.param)) is not None:
         return position >= loss.predictions
     if reader.type in kinds.SINKS:
         return None
@@ -145,7 +201,7 @@ def _gone(layers: Sequence[Layer], labels: set[str]) -> tuple[set[str], set[int]
     """The blobs that go (labels, tops of losses and metrics, all that is made of them) and the layers, by id."""
     gone, dropped = set(labels), set()
     for layer in layers:
-        loss = kinds.loss(layer.type) if layer.bottoms else None
+        loss = kinds.loss_of(layer.param)
         if loss is not None and loss.becomes and layer.bottoms[0] not in gone:
             gone.update(layer.tops[:1])
             continue
@@ -183,7 +239,7 @@ def _prediction(layer: Layer, kind: str, names: Names) -> Layer:
     if layer.tops:
         return _rewritten(layer, param, [0], [min(1, len(layer.tops) - 1)])
     # Old nets let Caffe name the top of a loss.
-    top = layer.name or "prob"
+    top = layer.param.name or "prob"
     top = names.new(f"{top}_prob" if top in names else top)
     return _rewritten(replace(layer, tops=[top]), param, [0], [0], new_top=top)
 

@@ -6,8 +6,14 @@ other types are opaque: they are kept as they are, whatever they hold.
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.training import LOSSES, METRICS, SINKS, Loss
+
+if TYPE_CHECKING:
+    from bnfold.caffe.caffe_pb2 import LayerParameter
 
 __all__ = [
     "KERNELS",
@@ -21,6 +27,7 @@ __all__ = [
     "is_known",
     "is_metric",
     "loss",
+    "loss_of",
 ]
 
 
@@ -36,6 +43,15 @@ def loss(kind: str) -> Loss | None:
     return Loss() if kind.endswith(("Loss", "LossOHEM")) else None
 
 
+def loss_of(param: LayerParameter) -> Loss | None:
+    """What is known of a layer as a loss: by its type, by its Python class, or by a weight that training gives it."""
+    if not param.bottom or (known := loss(param.type)) is not None:
+        return known if param.bottom else None
+    if param.type == "Python" and _LOSS_CLASS.search(param.python_param.layer):
+        return Loss()
+    return Loss() if not is_known(param.type) and any(param.loss_weight) else None
+
+
 def is_metric(kind: str) -> bool:
     """Whether a layer judges predictions, or writes blobs into a file, and computes nothing that inference needs."""
     return kind in METRICS or kind.endswith("Accuracy")
@@ -45,6 +61,8 @@ def is_known(kind: str) -> bool:
     """Whether the parameters of a type have a meaning here."""
     return kind in KNOWN or kind in LOSSES or is_metric(kind) or kind.endswith("Data")
 
+
+_LOSS_CLASS = re.compile(r"loss(_?layer)?$", re.IGNORECASE)
 
 KERNELS = frozenset(kind for kind, row in LAYERS.items() if row.kernel)
 """Types whose first blob is a kernel, with as many dimensions as it says."""

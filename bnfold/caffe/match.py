@@ -14,18 +14,20 @@ import numpy as np
 
 from bnfold.caffe import kinds
 from bnfold.caffe.blobs import Half
+from bnfold.caffe.fillers import filled
 from bnfold.caffe.layers import blob_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError
 from bnfold.net import Array, Blobs, Layer, LazyArray, Shape
 
 _SHOWN = 20
+_NAMED = 5
 
 
 def give_weights(
     layers: Sequence[Layer], files: Sequence[WeightsFile], shapes: Mapping[str, Shape | None]
-) -> list[Layer]:
-    """The layers with what they learned.
+) -> tuple[list[Layer], list[str]]:
+    """The layers with what they learned, and sentences on what is not in the files.
 
     Args:
         layers: of the net that is loaded.
@@ -39,14 +41,16 @@ def give_weights(
     owners = _owners(layers, records)
     faults: list[str] = []
     given: list[Layer] = []
-    named: set[str] = set()
+    by_filler: list[Layer] = []
     for layer in layers:
-        # Caffe gives a record to the first layer of its name.
-        record = records.get(layer.name) if layer.name not in named else None
-        named.add(layer.name)
+        record = records.get(layer.name)
         blobs = record.blobs if record else owners.get(id(layer), NO_BLOBS)
         try:
             expected = _expected(replace(layer, blobs=blobs), shapes)
+            if expected and not blobs and not (record and record.problem) and (values := filled(layer, expected)):
+                by_filler.append(layer)
+                given.append(replace(layer, blobs=values))
+                continue
             blobs = _fitted(layer, blobs, expected, record)
         except WeightsError as error:
             faults.append(str(error))
@@ -55,7 +59,15 @@ def give_weights(
         given.append(replace(layer, blobs=blobs, source=source))
     if faults:
         raise WeightsError(_sentence(faults, layers, files))
-    return given
+    return given, _filler_notes(by_filler)
+
+
+def _filler_notes(layers: Sequence[Layer]) -> list[str]:
+    if not layers:
+        return []
+    named = sorted(f"'{layer.name}' ({layer.type})" for layer in layers)
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return [f"no weights are stored for {', '.join(named[:_NAMED])}{more}: the values of the fillers, as in Caffe"]
 
 
 def channels_wanted(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> int | None:
@@ -117,7 +129,11 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, record: Re
     if list(blobs.shapes) == expected:
         return blobs
     if not blobs:
-        raise WeightsError(f"{layer}: has no weights there, and needs {_listed(expected)}")
+        called = layer.source.param.name if layer.source else layer.name
+        twice = f" (two layers are called '{called}', and Caffe gives what is stored to the first)"
+        raise WeightsError(
+            f"{layer}: has no weights there{twice if called != layer.name else ''}, and needs {_listed(expected)}"
+        )
     if [_without_ones(shape) for shape in blobs.shapes] != [_without_ones(shape) for shape in expected]:
         needs = f"needs {_listed(expected)}" if expected else "learns nothing"
         raise WeightsError(f"{layer}: has {_listed(blobs.shapes)}, and {needs}")

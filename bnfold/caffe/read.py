@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bnfold.caffe import kinds
-from bnfold.caffe.deploy import deploy, without_last_silence
+from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, give_shapes
 from bnfold.caffe.layers import infer_shapes, unread_fields
@@ -22,6 +22,7 @@ from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.preparation import prepared, said
 from bnfold.caffe.text import Document, read_prototxt
 from bnfold.caffe.upgrade import Upgraded, upgrade
+from bnfold.caffe.upgrade_shapes import with_four_axes
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
 from bnfold.errors import ModelError, UnsupportedError, UsageError
@@ -92,10 +93,16 @@ def build(
         raise ModelError(f"{document.file or 'the net'}: no layer is in the TEST net")
     _refuse_integers(present, document.file)
     misspelt = _misspelt(present)
-    layers, public = single_assignment(present, document.file, absent)
+    present, unlabelled = without_missing_labels(present)
+    layers, public, renamed = single_assignment(present, document.file, absent)
     deployed = deploy(layers)
     heard, unsilenced = without_last_silence(deployed.layers)
-    deployed = deployed._replace(layers=heard, notes=[*deployed.notes, *unsilenced])
+    names = frozenset(layer.name for layer in heard)
+    outputs: list[str] = []
+    cut: list[str] = []
+    if options.until:
+        heard, outputs, cut = ending_in(heard, public, options.until)
+    deployed = deployed._replace(layers=heard, notes=[*deployed.notes, *unsilenced, *cut])
     if all(layer.type == "Input" for layer in deployed.layers):
         raise ModelError(f"{document.file or 'the net'}: nothing but inputs is in the TEST net")
 
@@ -112,15 +119,18 @@ def build(
         )
         written = {top for layer in inputs.layers for top in layer.tops}
         preparation = {top: words for top, data in deployed.data.items() if (words := prepared(data))}
-        return Net(
+        net = Net(
             document.net.name,
             inputs.layers,
             inputs.shapes,
+            list(outputs),
             public={blob: name for blob, name in public.items() if blob in written},
             notes=[
                 *document.notes,
                 *misspelt,
                 *borrowed,
+                *unlabelled,
+                *renamed,
                 *deployed.notes,
                 *misunderstood,
                 *inputs.notes,
@@ -128,9 +138,10 @@ def build(
             ],
             file=str(document.file or ""),
             preparation=preparation,
-            origin=Origin(tuple(files), frozenset(layer.name for layer in inputs.layers), document.layout.header),
+            origin=Origin(tuple(files), names, document.layout.header),
             front=CAFFE,
         )
+        return with_four_axes(net) if document.net.layers else net
 
     if options.guess_shapes:
         net = next(filter(_fits, map(assembled, GUESSES)), None) or assembled(GUESSES[0])
@@ -158,14 +169,25 @@ def _at_test(
     A file for training alone has its data layer in TRAIN; it shows where the input is, so it is taken all the same.
     """
     present = {index for index, layer in enumerate(layers) if runs(layer.param, level, stages)}
-    made = {top for index in present for top in layers[index].param.top}
-    missing = {bottom for index in present for bottom in layers[index].param.bottom} - made
+    made: set[str] = set()
+    missing: set[str] = set()
+    for index in sorted(present):
+        missing.update(bottom for bottom in layers[index].param.bottom if bottom not in made)
+        made.update(layers[index].param.top)
+    # What a layer makes in place of what is missing is still missing.
+    made = {
+        top
+        for index in present
+        for place, top in enumerate(layers[index].param.top)
+        if top not in missing or top not in layers[index].param.bottom[place : place + 1]
+    }
     notes = []
     for index, (param, _, _) in enumerate(layers):
         wanted = index not in present and not missing.isdisjoint(param.top) and made.isdisjoint(param.top)
         if wanted and kinds.is_data(param.type, len(param.bottom), len(param.top)):
             present.add(index)
             missing.difference_update(param.top)
+            made.update(param.top)
             notes.append(f"layer '{param.name}' ({param.type}) is not in the TEST net, and stands for its input")
     return (
         [decided(layer) for index, layer in enumerate(layers) if index in present],
@@ -221,18 +243,7 @@ def _with_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> Net:
         # A guessed input need not fit; the weights are then taken as they are stored.
         if not guessed:
             raise
-    return Net(
-        net.name,
-        give_weights(net.layers, files, shapes),
-        net.inputs,
-        net.outputs,
-        net.public,
-        net.notes,
-        net.file,
-        preparation=net.preparation,
-        origin=net.origin,
-        front=net.front,
-    )
+    return net.with_layers(*give_weights(net.layers, files, shapes))
 
 
 def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:

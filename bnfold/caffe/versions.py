@@ -6,11 +6,13 @@ write is a version; the last one keeps the public name, another one is called `p
     In a file:   conv1 -> conv1, bn1: conv1 -> conv1, relu1: conv1 -> conv1
     In memory:   conv1 -> conv1@conv1, bn1: conv1@conv1 -> conv1@bn1, relu1: conv1@bn1 -> conv1
 
-Only an input keeps the public name always, since whoever runs the net calls it that.
+Only an input keeps the public name always, since whoever runs the net calls it that. A blob without a name gets one,
+and so does the second layer of a name: records, reports and nodes are found by it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence, Set
 from pathlib import Path
 
@@ -21,8 +23,8 @@ from bnfold.net import Blobs, Layer, Names, Net, Source
 
 def single_assignment(
     upgraded: Sequence[Upgraded], file: Path | None = None, absent: Sequence[Upgraded] = ()
-) -> tuple[list[Layer], dict[str, str]]:
-    """Layers that write each blob once, and the public name of every blob whose name is another.
+) -> tuple[list[Layer], dict[str, str], list[str]]:
+    """Layers that write each blob once, the public name of every blob whose name is another, and sentences on names.
 
     Args:
         upgraded: the layers of one phase, in order.
@@ -43,7 +45,10 @@ def single_assignment(
     current: dict[str, str] = {}
     maker: dict[str, str] = {}
     public: dict[str, str] = {}
-    layers, faults = [], []
+    layers, faults, notes = [], [], []
+    called: Counter[str] = Counter(param.name for param, _, _ in upgraded)
+    layer_names = Names(called, "#")
+    seen: set[str] = set()
     why_missing = _WhyMissing(upgraded, absent)
     for index, (param, text, opaque) in enumerate(upgraded):
         bottoms, tops = list(param.bottom), list(param.top)
@@ -63,17 +68,29 @@ def single_assignment(
                 continue
             own.add(top)
             version = top if holder[top] == index else names.new(f"{top}@{param.name}")
-            if version != top:
+            if not top:
+                version = names.new(param.name or param.type)
+                notes.append(f"{who} writes a blob without a name, which is called '{version}' here")
+            elif version != top:
                 public[version] = top
             maker[top] = f"'{param.name}'"
             current[top] = version
             written.append(version)
         source = Source(tuple(bottoms), tuple(tops), param, NO_BLOBS, text, unsaid=bool(opaque))
         why = f"it sets an {opaque}" if opaque else ""
-        layers.append(Layer(param.name, param.type, versions, written, NO_BLOBS, param, source, why))
+        name = layer_names.new(param.name) if param.name in seen else param.name
+        seen.add(param.name)
+        layers.append(Layer(name, param.type, versions, written, NO_BLOBS, param, source, why))
     if faults:
         raise ModelError(f"{file}: {'; '.join(faults)}" if file else "; ".join(faults))
-    return layers, public
+    twice = [name for name, count in called.items() if count > 1 and name]
+    if twice:
+        named = ", ".join(f"'{name}'" for name in twice[:_NAMED]) + (" ..." if len(twice) > _NAMED else "")
+        notes.append(
+            f"more than one layer is called {named}: what is stored goes to the first, and the others are numbered "
+            f"('{twice[0]}#2')"
+        )
+    return layers, public, notes
 
 
 def in_file_order(net: Net) -> Net:
@@ -111,7 +128,7 @@ def _behind(net: Net, layer: Layer, readers: Set[int]) -> Net | None:
         if depends and id(other) in readers:
             return None
         (then if depends else first).append(other)
-    return net.in_order([*layers[:start], *first, *then, *layers[stop:]]) if stop > start else None
+    return net.with_layers([*layers[:start], *first, *then, *layers[stop:]]) if stop > start else None
 
 
 def file_names(net: Net) -> dict[str, str]:
@@ -189,5 +206,7 @@ def _makers(layers: Sequence[Upgraded]) -> dict[str, str]:
             makers.setdefault(top, param.name)
     return makers
 
+
+_NAMED = 5
 
 NO_BLOBS = Blobs()

@@ -10,6 +10,7 @@ in that text; any other layer is printed in the indentation of its source. Both 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bnfold.caffe import kinds
@@ -110,10 +111,11 @@ def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -
     unsaid = bool(layer.source and layer.source.unsaid)
     strip = strip and kinds.is_known(layer.type) and not unsaid
     param = stripped(layer.param, fillers=len(layer.blobs) > 0) if strip else layer.param
-    if layer.source and text and param is layer.param and says_the_same(layer):
-        if (bottoms, tops) == (layer.source.bottoms, layer.source.tops):
+    if layer.source and text and param is layer.param and says_the_same(replace(layer, name=layer.source.param.name)):
+        same_name = layer.name == layer.source.param.name
+        if same_name and (bottoms, tops) == (layer.source.bottoms, layer.source.tops):
             return text
-        if renamed := _renamed(text, bottoms, tops):
+        if renamed := _renamed(text, bottoms, tops, "" if same_name else layer.name):
             return renamed
     if text is None:
         if unsaid:
@@ -136,10 +138,10 @@ def _around(text: str) -> tuple[str, str]:
     return text[: whole[0].begin], text[whole[-1].end :]
 
 
-def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...]) -> str:
-    """The text of a layer with other blobs; empty when there is no layer of its own in it."""
-    wanted = {"bottom": bottoms, "top": tops}
-    found: dict[str, list[Field]] = {"bottom": [], "top": []}
+def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...], name: str = "") -> str:
+    """The text of a layer with other blobs, and perhaps another name; empty when it is no layer of its own."""
+    wanted = {"bottom": bottoms, "top": tops} | ({"name": (name,)} if name else {})
+    found: dict[str, list[Field]] = {word: [] for word in wanted}
     scanned = Prototxt(text)
     wholes = list(scanned.fields())
     if [whole.name for whole in wholes] != ["layer"] or wholes[0].opener not in ("{", "<"):
@@ -148,7 +150,9 @@ def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...]) -> str:
         if field.name in found:
             found[field.name].append(field)
     pieces, at = [], 0
-    for begin, end, new in sorted(edit for name in wanted for edit in _edits(name, found[name], wanted[name])):
+    if name and not found["name"]:
+        return ""
+    for begin, end, new in sorted(edit for word in wanted for edit in _edits(word, found[word], wanted[word])):
         pieces += [text[at:begin], new]
         at = end
     return "".join([*pieces, text[at:]])

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import onnx
 import pytest
-from cases import TESTS
+from cases import TESTS, TOLERANCE, Case, assert_answers, by_onnxruntime
+from command_line import NET, TEXT, Run
 from nets import net
+from wire_encoder import layer as layer_record
 
 import bnfold
+from bnfold.caffe.caffe_pb2 import FillerParameter, NetParameter
+from bnfold.caffe.fillers import _values as filler_values
+from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.read import build
 from bnfold.caffe.text import parse_prototxt
 from bnfold.caffe.write import prototxt_text
+from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
 from bnfold.net import Net
 from bnfold.onnx import to_onnx
 
@@ -114,3 +124,203 @@ def test_unknown_fields_of_data_layers_losses_fillers_and_rates_are_passed_over(
         assert f"ignored unknown field '{field}'" in said
     assert not any(layer.opaque for layer in read.layers)
     assert layers(bnfold.fold(read).net) == ["Input data", "Convolution conv1", "Softmax loss"]
+
+
+def test_a_metric_whose_label_nobody_makes_goes() -> None:
+    read = load("metric_without_label")
+    assert read.outputs == ["prob"]
+    assert "layer 'accuracy' (Accuracy) reads 'label', which no layer makes: labels" in read.notes
+
+
+def test_a_loss_whose_label_nobody_makes_still_gives_its_prediction() -> None:
+    text = """
+        input: "data" input_shape { dim: 1 dim: 2 }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "data" bottom: "label" top: "loss" }
+    """
+    assert layers(build(parse_prototxt(text)))[1:] == ["Softmax loss"]
+
+
+def test_a_prediction_that_nobody_makes_is_still_an_error() -> None:
+    text = 'input: "data" input_shape { dim: 1 } layer { name: "a" type: "Accuracy" bottom: "x" bottom: "data" }'
+    with pytest.raises(ModelError, match="reads 'x', which no layer makes"):
+        build(parse_prototxt(text))
+
+
+def test_a_data_layer_of_training_stands_for_the_input_that_is_overwritten_in_place() -> None:
+    case = Case(FAULTS / "train_data_in_place")
+    read = case.load()
+    assert layers(read)[0] == "Input data"
+    for candidate in (read, bnfold.fold(read).net):
+        assert_answers(by_onnxruntime(candidate, case.inputs), case.answers, TOLERANCE)
+
+
+def test_a_python_layer_with_a_loss_weight_is_a_loss() -> None:
+    read = load("python_loss")
+    assert layers(read) == ["Input d", "Convolution conv1", "InnerProduct ip1"]
+    assert read.inputs == {"data": (1, 3, 12, 12)}
+
+
+@pytest.mark.parametrize(
+    ("said", "goes"),
+    [('layer: "SmoothLossLayer"', True), ('layer: "Loss"', True), ('layer: "LosslessLayer"', False)],
+)
+def test_a_python_layer_called_a_loss_is_one(said: str, goes: bool) -> None:
+    text = f"""
+        input: "data" input_shape {{ dim: 1 dim: 2 }} input: "label" input_shape {{ dim: 1 }}
+        layer {{ name: "a" type: "ReLU" bottom: "data" top: "a" }}
+        layer {{ name: "l" type: "Python" bottom: "a" bottom: "label" top: "l" python_param {{ {said} }} }}
+    """
+    assert ("Python l" not in layers(build(parse_prototxt(text)))) is goes
+
+
+def test_an_inner_product_of_2014_meets_a_blob_of_four_axes() -> None:
+    read = load("v1_eltwise_of_2014")
+    inputs = {name: np.random.default_rng(1).normal(size=shape).astype("f") for name, shape in read.inputs.items()}
+    ours = by_onnxruntime(bnfold.fold(read).net, inputs)["fq"]
+    weight, bias = next(layer.blobs for layer in read.layers if layer.name == "ip")
+    product = inputs["frames"].reshape(4, -1) @ weight.T + bias
+    np.testing.assert_allclose(ours, product.reshape(4, 6, 1, 1) * inputs["filter"], rtol=1e-4, atol=1e-4)
+    again = build(parse_prototxt(prototxt_text(read)))
+    assert layers(again) == layers(read)
+
+
+def test_bottoms_of_other_shapes_still_do_not_fit_in_v2() -> None:
+    text = (FAULTS / "v1_eltwise_of_2014" / "net.prototxt").read_text()
+    words = {"MEMORY_DATA": '"MemoryData"', "SILENCE": '"Silence"', "INNER_PRODUCT": '"InnerProduct"'}
+    for old, new in (words | {"ELTWISE": '"Eltwise"', "layers": "layer"}).items():
+        text = text.replace(old, new)
+    with pytest.raises(ModelError, match="must have the same shape"):
+        infer_shapes(build(parse_prototxt(text)))
+
+
+# Fillers
+
+
+def test_constant_and_bilinear_fillers_are_the_values_where_nothing_is_stored(tmp_path: Path) -> None:
+    read = load("constant_filler_without_weights")
+    assert (
+        "no weights are stored for 'temperature' (Scale), 'up' (Deconvolution): the values of the fillers, as in Caffe"
+    ) in read.notes
+    blobs = {layer.name: layer.blobs for layer in read.layers}
+    np.testing.assert_array_equal(blobs["temperature"][0], np.full(4, 2.606, "f"))
+    ramp = np.array([0.25, 0.75, 0.75, 0.25], "f")
+    np.testing.assert_array_equal(blobs["up"][0], np.broadcast_to(np.outer(ramp, ramp), (4, 1, 4, 4)))
+    bnfold.save_caffe(read, tmp_path / "out.prototxt")
+    again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
+    assert not [note for note in again.notes if "filler" in note]
+    np.testing.assert_array_equal(again.layers[-1].blobs[0], blobs["up"][0])
+
+
+def test_a_bilinear_filler_of_an_odd_kernel_is_caffes() -> None:
+    values = filler_values(FillerParameter(type="bilinear"), (1, 1, 3, 3))
+    assert values is not None
+    # f = 2, c = 0.75 by the lines of filler.hpp
+    expected = [[(1 - abs(x / 2 - 0.75)) * (1 - abs(y / 2 - 0.75)) for x in range(3)] for y in range(3)]
+    np.testing.assert_allclose(values[0, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "param",
+    [
+        'convolution_param { num_output: 2 kernel_size: 1 weight_filler { type: "xavier" } }',
+        "convolution_param { num_output: 2 kernel_size: 1 }",
+        'convolution_param { num_output: 2 kernel_size: 1 weight_filler { } bias_filler { type: "gaussian" } }',
+    ],
+)
+def test_random_fillers_and_none_are_no_values(param: str, tmp_path: Path) -> None:
+    text = f"""
+        input: "data" input_shape {{ dim: 1 dim: 3 dim: 2 dim: 2 }}
+        layer {{ name: "c" type: "Convolution" bottom: "data" top: "c" {param} }}
+        layer {{ name: "x" type: "ReLU" bottom: "c" top: "x" }}
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(layer_record("x", "ReLU"))
+    with pytest.raises(WeightsError, match="has no weights there"):
+        bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+
+
+# Names
+
+
+def test_what_is_stored_goes_to_the_first_layer_of_a_name_and_fillers_to_the_others() -> None:
+    case = Case(FAULTS / "duplicate_layer_names")
+    read = case.load()
+    assert layers(read)[1:3] == ["Convolution conv", "Convolution conv#2"]
+    for candidate in (read, bnfold.fold(read).net):
+        assert_answers(by_onnxruntime(candidate, case.inputs), case.answers, TOLERANCE)
+
+
+def test_a_layer_without_weights_says_that_its_name_is_there_twice(tmp_path: Path) -> None:
+    text = (FAULTS / "duplicate_layer_names" / "net.prototxt").read_text().replace("constant", "xavier")
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(WeightsError, match=r"layer 'conv#2' .* no weights there \(two layers are called 'conv'"):
+        bnfold.load(tmp_path / "net.prototxt", FAULTS / "duplicate_layer_names" / "net.caffemodel")
+
+
+@pytest.mark.parametrize(
+    "name", ["dup_name_record_kept", "dup_name_unreadable", "dup_name_wrong_weights", "duplicate_layer_names"]
+)
+def test_files_of_a_net_with_names_twice_are_read_back_as_they_were_meant(name: str, tmp_path: Path) -> None:
+    read = load(name)
+    inputs = {blob: np.random.default_rng(1).normal(size=shape).astype("f") for blob, shape in read.inputs.items()}
+    truth = by_onnxruntime(read, inputs)
+    for written in (read, bnfold.fold(read).net):
+        bnfold.save_caffe(written, tmp_path / "out.prototxt")
+        again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
+        assert not [note for note in again.notes if "more than one" in note]
+        assert_answers(by_onnxruntime(again, inputs), truth, TOLERANCE)
+
+
+def test_a_blob_without_a_name_gets_one() -> None:
+    read = load("empty_blob_name")
+    assert "layer '' (Concat) writes a blob without a name, which is called 'Concat' here" in read.notes
+    folded = bnfold.fold(read).net
+    model = to_onnx(folded)
+    onnx.checker.check_model(model, full_check=True)
+    assert all(all(node.output) for node in model.graph.node)
+    assert "" not in [top for layer in build(parse_prototxt(prototxt_text(folded))).layers for top in layer.tops]
+
+
+# --until
+
+CUT = """
+    input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 }
+    layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 1 } }
+    layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }
+    layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
+    layer { name: "odd" type: "Oracle" bottom: "c" top: "odd" }
+    layer { name: "side" type: "ReLU" bottom: "data" top: "side" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("until", "left", "outputs"),
+    [
+        (["c"], ["Convolution c", "BatchNorm bn", "ReLU relu"], ["c"]),
+        (["c@bn"], ["Convolution c", "BatchNorm bn"], ["c@bn"]),
+        (["side", "c"], ["Convolution c", "BatchNorm bn", "ReLU relu", "ReLU side"], ["side", "c"]),
+    ],
+)
+def test_a_net_ends_in_the_blobs_that_are_asked_for(until: list[str], left: list[str], outputs: list[str]) -> None:
+    cut = build(parse_prototxt(CUT), until=until)
+    assert layers(cut)[1:] == left
+    assert cut.outputs == outputs
+    assert any(note.startswith("the net ends in ") for note in cut.notes)
+
+
+def test_an_unknown_end_is_answered_with_a_guess() -> None:
+    with pytest.raises(UsageError, match=r"--until: there is no blob 'sid' \(did you mean 'side'\?\)"):
+        build(parse_prototxt(CUT), until=["sid"])
+
+
+def test_a_layer_that_onnx_has_no_form_for_is_named_with_the_end_in_front_of_it() -> None:
+    with pytest.raises(UnsupportedError, match="--until c ends the network in front of them"):
+        to_onnx(net(CUT))
+
+
+def test_what_is_cut_is_written_read_back_and_proved(run: Run) -> None:
+    Path("net.prototxt").write_text(TEXT)
+    outcome = run("fold", *NET, "-o", "out.prototxt", "-o", "out.onnx", "--until", "res2a")
+    assert outcome.code == 0, outcome
+    assert bnfold.load("out.prototxt", "out.caffemodel").outputs == ["res2a"]
+    assert set(NetParameter.FromString(Path("out.caffemodel").read_bytes()).layer[-1].top) == {"res2a"}

@@ -18,7 +18,7 @@ def read(*lines: str) -> Net:
         name, _, blobs = line.partition(":")
         bottoms, _, tops = blobs.partition("->")
         upgraded.append(Upgraded(LayerParameter(name=name, bottom=bottoms.split(), top=tops.split()), None))
-    layers, public = single_assignment(upgraded)
+    layers, public, _ = single_assignment(upgraded)
     return Net("", layers, {}, public=public)
 
 

@@ -110,6 +110,7 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, G
 def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
     """Every layer's nodes, or one error that names all layers that have none."""
     refusals: list[str] = []
+    refused: list[Layer] = []
     consequences: list[str] = []
     mistakes: list[ModelError] = []
     for layer in graph.net.layers:
@@ -123,6 +124,7 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
             if allow_custom_ops and not isinstance(refusal, FixedBatch):
                 custom(graph, layer)
             else:
+                refused.append(layer)
                 cases = consequences if isinstance(refusal, UnknownShape) else refusals
                 cases.append(f"{layer}: {str(refusal).removeprefix(f'{layer}: ')}")
         except ModelError as mistake:
@@ -133,9 +135,18 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
     if refusals := refusals or consequences:
         raise UnsupportedError(
             f"{len(refusals)} layer{'s' * (len(refusals) > 1)} cannot be written as ONNX "
-            "(--allow-custom-ops writes them as nodes of the domain 'caffe'):",
+            f"(--allow-custom-ops writes them as nodes of the domain 'caffe'{_until(graph.net, refused)}):",
             refusals,
         )
+
+
+def _until(net: Net, refused: Sequence[Layer]) -> str:
+    """How to end the network in front of the layers that have no ONNX form."""
+    made = {top for layer in refused for top in layer.tops}
+    ends = {net.public_name(blob) for layer in refused for blob in layer.bottoms if blob not in made | set(net.inputs)}
+    if not ends:
+        return ""
+    return f", {' '.join(f'--until {blob}' for blob in sorted(ends)[:3])} ends the network in front of them"
 
 
 def refused_layers(net: Net) -> list[Layer]:
