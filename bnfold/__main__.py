@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
+    from bnfold.cli import Commands
+
+UNUSABLE = 2
 arrived: list[int] = []
 """The signals that asked this process to stop."""
 
@@ -37,6 +40,16 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode))  # noqa: SIM115 - as long as the process
 
 
+def _command() -> Commands:
+    """The command line, or a sentence where the system does not let it be loaded (`ulimit -n 4`, `ulimit -v 20000`)."""
+    try:
+        from bnfold.cli import main
+    except (ImportError, MemoryError, OSError) as error:
+        sys.stderr.write(f"bnfold: cannot start: {error}\n")
+        sys.exit(UNUSABLE)
+    return main
+
+
 def run() -> None:
     """Run the command line as a process of its own, whose signals are its own to answer."""
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -45,10 +58,10 @@ def run() -> None:
     for number in numbers:
         signal.signal(number, _stop)
     _open_what_is_closed()
+    # Its threads would spin beside ours, and take memory that a limit may not leave: see docs/architecture.md.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        from bnfold.cli import main
-
-        main(stopped_by=arrived)
+        _command()(stopped_by=arrived)
     except Stopped:
         sys.exit(128 + arrived[0])
     finally:

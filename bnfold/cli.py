@@ -270,10 +270,14 @@ def _answer(error: Exception) -> tuple[str, int]:
         return _with_notes(f"the system refuses: {name}{error.strerror or error}", error), UNUSABLE
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return _with_notes("the system refuses another thread (see `ulimit -u`)", error), UNUSABLE
+    if isinstance(error, ImportError) and not (error.name or "").startswith("bnfold"):
+        # numpy says on several lines what the loader said on one.
+        said = visible(" ".join(str(error).strip().splitlines()[-1:]))
+        return _with_notes(f"a library cannot be loaded (no memory left for it?): {said}", error), UNUSABLE
     # Python would leave with 1, which means here that two networks differ.
-    import traceback
-
     with suppress(OSError):
+        import traceback
+
         traceback.print_exception(error)
     return "this is a fault of bnfold and not of your files; please report it", FAULTY
 

@@ -24,7 +24,7 @@ from bnfold.caffe import upgrade, upgrade_v0
 from bnfold.caffe.blobs import DATA, DOUBLE_DATA, SHAPE
 from bnfold.caffe.patch import Part, encode, parts_of, patch_parts, replace_part
 from bnfold.caffe.strip import EXCLUDE, INCLUDE, strip_blob, strip_parts, stripped
-from bnfold.errors import ParseError
+from bnfold.errors import ParseError, UnsupportedError
 from bnfold.io.files import Output
 from bnfold.io.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint, fields
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net
@@ -38,6 +38,8 @@ NET_NAME, NET_LAYER = 1, 100
 RULE_PHASE = 1
 
 _PATCHED_APART = frozenset({"blobs", "bottom", "name", "top", "type"})
+MAX_CAFFEMODEL = (1 << 31) - 1
+"""Bytes that Caffe lets protobuf read: `kProtoReadBytesLimit` in io.cpp is INT_MAX."""
 _STEP = 1 << 22  # bytes handed on at once
 _AFTER_ALL = 1 << 30
 
@@ -101,9 +103,16 @@ def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, stri
 
     Raises:
         ParseError: a layer that changed is damaged in the source.
+        UnsupportedError: the file would be larger than Caffe reads.
         WriteError: the file cannot be written.
     """
-    for piece in _merged(_Writing(net, names, strip).pieces()):
+    pieces = Body(list(_merged(_Writing(net, names, strip).pieces())))
+    if pieces.size > MAX_CAFFEMODEL:
+        raise UnsupportedError(
+            f"{output.path}: would have {pieces.size:,} bytes, and Caffe reads no caffemodel of 2 GiB or more; write "
+            "ONNX"
+        )
+    for piece in pieces.pieces:
         for data in _bytes_of(piece):
             output.write(data)
 

@@ -29,6 +29,7 @@ from bnfold.compare.records import DiffReport
 from bnfold.data.preparation import Preparation, from_prototxt
 from bnfold.data.samples import Noise, Samples
 from bnfold.errors import UsageError
+from bnfold.io.files import is_stream
 from bnfold.net import Array
 from bnfold.options import CompareOptions, changed
 from bnfold.runtime import Session
@@ -255,7 +256,7 @@ class Comparison:
 def _said_by(reference: Model) -> Preparation | None:
     """What the reference's own prototxt says about images; a caffemodel that carries its network says nothing."""
     path = Path(reference.net.file) if reference.net is not None and reference.net.file else None
-    if path is None or path.suffix == ".caffemodel" or not path.is_file():
+    if path is None or path.suffix == ".caffemodel" or not (path.is_file() or is_stream(path)):
         return None
     return from_prototxt(path, ignore_unknown_fields=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bnfold.errors import ParseError
+from bnfold.io.mapping import open_regular
 from bnfold.net import Array
 
 NUMBERS = "biuf"
@@ -20,11 +21,13 @@ def read_arrays(path: Path) -> dict[str, Array]:
     """
     try:
         # numpy leaves a file open that it cannot read, so the file is ours.
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             loaded = np.load(stream, allow_pickle=False)
             arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except OSError as error:
         raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
+    except ParseError:
+        raise
     except MemoryError:
         raise ParseError("says that it holds more than there is memory for", path) from None
     except Exception:

@@ -15,6 +15,7 @@ from bnfold.data.arrays import read_arrays
 from bnfold.data.preparation import Preparation, Size
 from bnfold.data.samples import Arrays, Feed, Samples
 from bnfold.errors import BnfoldError, ParseError, UsageError
+from bnfold.io.mapping import open_regular
 from bnfold.net import Array
 
 ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -78,12 +79,12 @@ class Images:
         path = self.files[number]
         try:
             # Pillow leaves a file open that it cannot identify, so the file is ours.
-            with path.open("rb") as stream, warnings.catch_warnings():
+            with open_regular(path) as stream, warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(stream) as image:
                     image.load()
                     return image
-        except MemoryError:
+        except (MemoryError, ParseError):
             raise
         except Exception as error:  # each format of Pillow's has its own
             raise ParseError(f"cannot be read as an image: {error}", path) from None
@@ -197,7 +198,8 @@ def _images(paths: Iterable[Path]) -> list[Path]:
 def _list(path: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
     """Files and labels of a list. As in Caffe the label is what follows the last space, so paths may have spaces."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open_regular(path) as stream:
+            lines = stream.read().decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UsageError(f"the data '{path}' is neither a folder, nor an .npz or .npy, nor a list of images") from None
     files, labels = [], []

@@ -17,9 +17,11 @@ import numpy as np
 
 from bnfold.data.arrays import read_arrays
 from bnfold.errors import ParseError, UsageError
+from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
 Size = tuple[int, int]
+MAX_MEAN_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -155,11 +157,9 @@ def read_mean_file(path: Path) -> Array:
         raise UsageError(f"the mean '{path}' is neither numbers (104,117,123) nor a .binaryproto or .npy")
     if path.suffix == ".npy":
         return np.asarray(read_arrays(path).get("", ()), np.float32)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ParseError(f"cannot be read: {error.strerror or error}", path) from None
     from bnfold.caffe.blobs import read_blob
+
+    content = read_file(path, MAX_MEAN_BYTES)
 
     try:
         blob, problem = read_blob(content, 0, len(content))
@@ -216,11 +216,7 @@ def _from_layer(layer: Any, path: Path) -> Preparation:
     transform, image = layer.transform_param, layer.image_data_param
     mean: Array | None = np.array(transform.mean_value, np.float32) if transform.mean_value else None
     if transform.mean_file:
-        places = [Path(transform.mean_file), path.parent / transform.mean_file]
-        found = next((place for place in places if place.exists()), None)
-        if found is None:
-            raise UsageError(f"{path}: the mean file '{transform.mean_file}' is not there; give the mean with --mean")
-        mean = read_mean_file(found)
+        mean = read_mean_file(_beside(path, transform.mean_file))
     crop = (transform.crop_h, transform.crop_w) if transform.crop_h else (transform.crop_size,) * 2
     resize = (image.new_height, image.new_width)
     for wanted in transform.resize_param:
@@ -228,6 +224,20 @@ def _from_layer(layer: Any, path: Path) -> Preparation:
     settings = Preparation(mean, transform.scale, crop=crop if crop[0] else None, resize=resize if resize[0] else None)
     grey = transform.force_gray or not image.is_color
     return replace(settings, grey=grey, origin=f"transform_param of '{layer.name}'")
+
+
+def _beside(prototxt: Path, name: str) -> Path:
+    """The mean file that a prototxt names, if it lies in the prototxt's folder: from the net comes any name.
+
+    Raises:
+        UsageError: it does not.
+    """
+    folder = prototxt.resolve().parent
+    places = [folder / name, folder / Path(name).name]
+    found = next((place for place in places if place.resolve().is_relative_to(folder) and place.exists()), None)
+    if found is None:
+        raise UsageError(f"{prototxt}: the mean file '{name}' is not beside it; give the mean with --mean")
+    return found
 
 
 def _size(size: Size) -> str:

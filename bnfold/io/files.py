@@ -159,13 +159,14 @@ class OutputSet:
             target = Path(os.path.realpath(path))
             if target in self._outputs:
                 raise UsageError(f"{path}: two outputs of one run cannot be the same file")
-            if target.exists():
-                self._check_replaceable(path, target)
-            elif target.is_symlink():
+            if target.is_symlink():
                 raise WriteError(f"{path}: is a symbolic link that leads back to itself")
             if not target.parent.is_dir():
                 raise WriteError(f"{path}: there is no folder {target.parent}")
-            output = self._outputs[target] = Output(path, target, self._staged(path, target))
+            with _locked([target.parent]):  # or a file could come and go while it is looked at
+                if target.exists():
+                    self._check_replaceable(path, target)
+                output = self._outputs[target] = Output(path, target, self._staged(path, target))
         return output
 
     def write_text(self, path: StrPath, text: str) -> None:
@@ -223,11 +224,10 @@ class OutputSet:
     def _staged(self, path: Path, target: Path) -> Path:
         """Where `target` lies until it has its name: a hidden folder keeps names whole, however long they are."""
         if target.parent not in self._staging:
-            with _locked([target.parent]):
-                _clear_abandoned(target.parent)
-                folder = target.parent / f"{STAGING_PREFIX}{os.urandom(8).hex()}"
-                folder.mkdir(0o700)
-                self._staging[target.parent] = folder, _lock(folder)
+            _clear_abandoned(target.parent)
+            folder = target.parent / f"{STAGING_PREFIX}{os.urandom(8).hex()}"
+            folder.mkdir(0o700)
+            self._staging[target.parent] = folder, _lock(folder)
         # A link may lead to a name without the suffix by which the file is known.
         name = target.name if target.suffix == path.suffix else target.name + path.suffix
         return self._staging[target.parent][0] / name

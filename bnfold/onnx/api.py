@@ -71,6 +71,11 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = Onnx
     if not options.external_data and size_of(model, weights) <= LARGEST_MESSAGE:
         write_model(files.open(path), model, weights)
         return [path]
-    data = path.with_name(f"{path.name}.data")
+    # Beside the file itself, where a link leads to it: that is where a runtime looks.
+    data = (Path(os.path.realpath(path)) if path.is_symlink() else path).with_name(f"{path.name}.data")
+    try:
+        data.name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{data}: a model names its weights' file in UTF-8, and this is none; rename it") from None
     write_external(files.open(path), DataFile(files.open(data), data.name), model, weights)
     return [path, data]
