@@ -17,15 +17,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.io.wire import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
 from bnfold.net import Array, LazyArray, Shape
 
 LEGACY_DIMS = (1, 2, 3, 4)
 DATA, DIFF, SHAPE, DOUBLE_DATA, DOUBLE_DIFF, RAW_TYPE, RAW_DATA = 5, 6, 7, 8, 9, 10, 12
-
-# Caffe's own limits: kMaxBlobAxes, and `CHECK_LE(shape[i], INT_MAX / count_)`.
-MAX_AXES = 32
-MAX_COUNT = 2**31 - 1
 
 _DType: TypeAlias = np.dtype[Any]
 
@@ -168,7 +165,7 @@ def _shape(count: int, legacy: dict[int, int], dims: list[int] | None) -> tuple[
 
 def _is_possible(shape: Sequence[int]) -> bool:
     """Whether Caffe (and numpy) would make a blob of that shape, empty ones included."""
-    return len(shape) <= MAX_AXES and min(shape, default=0) >= 0 and prod(dim for dim in shape if dim) <= MAX_COUNT
+    return len(shape) <= MAX_AXES and min(shape, default=0) >= 0 and prod(dim for dim in shape if dim) <= INT_MAX
 
 
 def _read_dims(buffer: Buffer, at: int, end: int, dims: list[int]) -> None:

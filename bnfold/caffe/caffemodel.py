@@ -22,6 +22,7 @@ import numpy as np
 
 from bnfold.caffe import upgrade, upgrade_v0
 from bnfold.caffe.blobs import DATA, DOUBLE_DATA, SHAPE
+from bnfold.caffe.limits import INT_MAX
 from bnfold.caffe.patch import Part, encode, parts_of, patch_parts, replace_part
 from bnfold.caffe.strip import EXCLUDE, INCLUDE, strip_blob, strip_parts, stripped
 from bnfold.errors import ParseError, UnsupportedError
@@ -38,8 +39,6 @@ NET_NAME, NET_LAYER = 1, 100
 RULE_PHASE = 1
 
 _PATCHED_APART = frozenset({"blobs", "bottom", "name", "top", "type"})
-MAX_CAFFEMODEL = (1 << 31) - 1
-"""Bytes that Caffe lets protobuf read: `kProtoReadBytesLimit` in io.cpp is INT_MAX."""
 _STEP = 1 << 22  # bytes handed on at once
 _AFTER_ALL = 1 << 30
 
@@ -107,7 +106,7 @@ def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, stri
         WriteError: the file cannot be written.
     """
     pieces = Body(list(_merged(_Writing(net, names, strip).pieces())))
-    if pieces.size > MAX_CAFFEMODEL:
+    if pieces.size > INT_MAX:
         raise UnsupportedError(
             f"{output.path}: would have {pieces.size:,} bytes, and Caffe reads no caffemodel of 2 GiB or more; write "
             "ONNX"

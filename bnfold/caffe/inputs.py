@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from numbers import Integral
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
+from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import Layer, Shape
 
@@ -112,8 +114,12 @@ def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequen
     for name, shape in given.items():
         if not all(isinstance(size, Integral) and size > 0 for size in shape):
             raise UsageError(f"input '{name}' cannot have the shape {_sizes(shape)}: sizes are positive numbers")
+        if len(shape) > MAX_AXES or prod(shape) > INT_MAX:
+            raise UsageError(f"input '{name}' cannot have the shape {_sizes(shape)}: it is more than Caffe can hold")
     if batch is not None and batch < 1:
         raise UsageError(f"a batch of {batch} holds nothing")
+    if batch is not None and batch > INT_MAX:
+        raise UsageError(f"a batch of {batch} is more than Caffe can hold")
 
 
 def _stated(layer: Layer) -> list[Sample | None]:

@@ -20,12 +20,12 @@ import numpy.typing as npt
 from bnfold.caffe.batchnorm import DUCHA_FIELDS
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import UNKNOWN, BatchNorm, blob_shapes, infer_shapes, row_of
+from bnfold.caffe.limits import INT_MAX
 from bnfold.net import Array, Blobs, Layer, Net, Shape
 
 Values = npt.NDArray[np.float32]
 
-# A text says sizes that no file stands behind, so they meet an end here: in all, and for what does take memory.
-MOST_VALUES = 1 << 31
+# A text says sizes that no file stands behind, so they meet an end here: INT_MAX in all, and for what does take memory:
 MOST_CHANNELS = 1 << 20
 
 
@@ -45,7 +45,7 @@ def with_placeholder_weights(net: Net) -> Net:
     """
     shapes = infer_shapes(net)
     filled = net.copy()
-    left = MOST_VALUES
+    left = INT_MAX
     for layer in filled.layers:
         bottoms = [shape for bottom in layer.bottoms if (shape := shapes.get(bottom)) is not None]
         if not len(layer.blobs) and len(bottoms) == len(layer.bottoms):
@@ -69,7 +69,7 @@ def stand_ins(layer: Layer, bottoms: Sequence[Shape], layout: str | None = None)
     shapes = blob_shapes(layer, bottoms) or []
     row = row_of(layer)
     make = VALUES[row.stand_in] if row else _weights
-    if any(prod(shape) > (MOST_VALUES if make is _weights else MOST_CHANNELS) for shape in shapes):
+    if any(prod(shape) > (INT_MAX if make is _weights else MOST_CHANNELS) for shape in shapes):
         return []
     return [make(layer, index, shape) for index, shape in enumerate(shapes)]
 

@@ -6,6 +6,7 @@ stands for `<(cat net.prototxt)`. Such a stream gives its contents once, so they
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
@@ -60,7 +61,10 @@ def open_regular(path: Path) -> BinaryIO:
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not stat.S_ISREG(mode):
                 raise ParseError("is not a regular file", path)
             return os.fdopen(fd, "rb")
         except BaseException:

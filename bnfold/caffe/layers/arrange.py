@@ -7,8 +7,9 @@ from itertools import pairwise
 from math import prod
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import LARGEST, UNKNOWN, at_least, canonical_axis, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, sizes
 from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, count, four_axes, merged
+from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
@@ -363,7 +364,7 @@ def reshape(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     if view.pixel_shuffle != 1:
         return [_pixel_shuffled(layer, four_axes(layer, bottom), view.pixel_shuffle)]
     start, stop = view.span(layer, len(bottom))
-    if view.dims.count(-1) > 1 or any(not -1 <= size <= LARGEST for size in view.dims):
+    if view.dims.count(-1) > 1 or any(not -1 <= size <= INT_MAX for size in view.dims):
         raise ModelError(f"{layer}: dims {view.dims} are no sizes with at most one -1")
     if any(size == 0 and start + i >= len(bottom) for i, size in enumerate(view.dims)):
         raise ModelError(f"{layer}: a 0 in dims {view.dims} has nothing to copy in a bottom of {sizes(bottom)}")

@@ -14,9 +14,6 @@ from bnfold.net import Layer, Shape
 UNKNOWN = -1
 """A dimension that depends on the data, like the number of boxes that a detector finds."""
 
-LARGEST = 2**31 - 1
-"""Caffe counts the elements of a blob in a signed 32-bit integer."""
-
 
 def canonical_axis(axis: int, rank: int, layer: Layer | None = None) -> int:
     """The axis counted from the front.

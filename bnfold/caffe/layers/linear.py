@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import LARGEST, at_least, canonical_axis
+from bnfold.caffe.layers.axes import at_least, canonical_axis
 from bnfold.caffe.layers.row import LayerType, count
+from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
@@ -74,7 +75,7 @@ class Parameter(NamedTuple):
             ModelError: a dimension is negative or beyond what a blob can hold.
         """
         shape = tuple(layer.param.parameter_param.shape.dim)
-        if any(not 0 <= size <= LARGEST for size in shape):
+        if any(not 0 <= size <= INT_MAX for size in shape):
             raise ModelError(f"{layer}: shape {shape} is none of a blob")
         return cls(shape)
 

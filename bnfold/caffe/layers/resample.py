@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least
 from bnfold.caffe.layers.row import LayerType, four_axes, merged
+from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
@@ -97,7 +98,7 @@ class Upsample(NamedTuple):
         scale = param.scale if param.HasField("scale") else (2.0 if len(layer.bottoms) == 2 else 1.0)
         height: float = param.scale_h if param.HasField("scale_h") else scale
         width: float = param.scale_w if param.HasField("scale_w") else scale
-        if not (1 <= height < 2**31 and 1 <= width < 2**31 and height == int(height) and width == int(width)):
+        if not (1 <= height <= INT_MAX and 1 <= width <= INT_MAX and height == int(height) and width == int(width)):
             raise ModelError(f"{layer}: scale {height:g}x{width:g} must be whole and at least 1")
         size = (param.upsample_h, param.upsample_w) if param.HasField("upsample_h") else None
         if size is not None:

@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-from bnfold.caffe.layers.axes import LARGEST, UNKNOWN, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, sizes
+from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
-
-MAX_AXES = 32
-"""Caffe's limit for a blob (`kMaxBlobAxes`)."""
 
 ShapeFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
 BlobFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
@@ -140,5 +138,5 @@ def check_tops(layer: Layer, tops: Sequence[Shape]) -> None:
             raise ModelError(f"{layer}: its top would have {len(top)} axes, and Caffe allows {MAX_AXES}")
         if top and (0 in top or min(top) < UNKNOWN):
             raise ModelError(f"{layer}: its top would have shape {sizes(top)}, which holds nothing")
-        if abs(prod(top)) > LARGEST:
+        if abs(prod(top)) > INT_MAX:
             raise ModelError(f"{layer}: its top would have shape {sizes(top)}, more than Caffe can hold")

@@ -1,0 +1,284 @@
+"""What the system gives or refuses: streams, pipes, limits, signals of a host program, and nothing told to anybody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import FOLD, GOLDEN, NET, Run, files
+from nets import net
+
+import bnfold
+from bnfold.errors import UnsupportedError
+from bnfold.net import Blobs
+
+ROOT = Path(__file__).parents[1]
+
+
+def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A script of the shell, for which `bnfold` is a command."""
+    script = f'bnfold() {{ "{sys.executable}" -m bnfold "$@"; }}\n{script}'
+    given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(["bash", "-c", script], env=given, capture_output=True, text=True, timeout=120)
+
+
+def python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run([sys.executable, "-c", script], env=given, capture_output=True, text=True, timeout=120)
+
+
+# Streams and pipes.
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "bnfold inspect <(cat net.prototxt) <(cat net.caffemodel)",
+        "cat net.prototxt | bnfold inspect /dev/stdin net.caffemodel",
+        "bnfold inspect /dev/stdin net.caffemodel < net.prototxt",
+        "cat net.caffemodel | bnfold inspect net.prototxt /dev/stdin",
+    ],
+)
+def test_a_stream_is_read_once_and_is_as_good_as_a_file(run: Run, script: str) -> None:
+    done = shell(script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == run("inspect", *NET).out
+
+
+def test_a_net_from_streams_is_folded_and_proved(run: Run) -> None:
+    done = shell("bnfold fold <(cat net.prototxt) <(cat net.caffemodel) -o out.prototxt -o out.onnx")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("The networks compute the same") == 2
+
+
+def test_an_empty_stream_is_empty(run: Run) -> None:
+    done = shell("bnfold inspect /dev/stdin < /dev/null")
+    assert (done.returncode, done.stderr) == (2, "bnfold: /dev/stdin: is empty\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "pipe"),
+        ("inspect", "net.prototxt", "pipe"),
+        ("convert", "pipe", "-o", "out.prototxt"),
+        ("diff", "net.prototxt", "pipe.onnx"),
+        ("diff", "net.prototxt:pipe", "net.prototxt"),
+        (*FOLD, "--data", "pipe"),
+        (*FOLD, "--data", "pipe.npz"),
+        (*FOLD, "--data", "pipe.npy"),
+        (*FOLD, "--data", "list.txt"),
+        (*FOLD, "--data", "data.npz", "--mean", "pipe.binaryproto"),
+        (*FOLD, "--data", "data.npz", "--mean", "pipe.npy"),
+        (*FOLD, "--json", "pipe"),
+        ("fold", *NET, "-o", "pipe.onnx"),
+    ],
+    ids=" ".join,
+)
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(run: Run, arguments: tuple[str, ...]) -> None:
+    for name in ("pipe", "pipe.onnx", "pipe.npz", "pipe.npy", "pipe.binaryproto"):
+        os.mkfifo(name)
+    Path("list.txt").write_text("pipe 3\n")
+    np.savez("data.npz", **GOLDEN.inputs)
+    signal.alarm(60)  # else a fault would hold the tests up
+    try:
+        outcome = run(*arguments)
+    finally:
+        signal.alarm(0)
+    assert outcome.code == 2
+    assert "is not a regular file" in outcome.err or "there is no file 'pipe'" in outcome.err
+    assert "out.prototxt" not in files()
+
+
+def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(run: Run, tmp_path: Path) -> None:
+    from bnfold.data.preparation import from_prototxt
+    from bnfold.errors import ParseError, UsageError
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for place in (folder, tmp_path):
+        np.save(place / "mean.npy", np.full((3, 1, 1), 7 if place is folder else 9, np.float32))
+    os.mkfifo(folder / "fifo.binaryproto")
+    layer = 'layer {{ name: "data" type: "ImageData" top: "data" transform_param {{ mean_file: "{}" }} }}'
+
+    def said(mean: str) -> object:
+        (folder / "net.prototxt").write_text(layer.format(mean))
+        return from_prototxt(folder / "net.prototxt")
+
+    for name in ("mean.npy", "data/of/the/training/mean.npy"):
+        preparation = said(name)
+        assert float(np.max(preparation.mean)) == 7  # type: ignore[attr-defined]
+    for name in ("../mean.npy", str(tmp_path / "mean.npy")):  # never the file outside: the one beside, which has 7
+        assert float(np.max(said(name).mean)) == 7  # type: ignore[attr-defined]
+    (folder / "mean.npy").unlink()
+    for name in ("../mean.npy", str(tmp_path / "mean.npy")):
+        with pytest.raises(UsageError, match="is not there; give the mean with --mean, or lay it"):
+            said(name)
+    with pytest.raises(ParseError, match="is not a regular file"):
+        said("fifo.binaryproto")
+
+
+# Sizes.
+
+
+def test_a_caffemodel_beyond_what_caffe_reads_is_refused_by_its_size(tmp_path: Path) -> None:
+    rows = (1 << 31) // 4 // 1024
+    text = 'input: "data" input_shape { dim: 1 dim: 1024 } layer { name: "fc" type: "InnerProduct" bottom: "data" '
+    text += 'top: "fc" inner_product_param { num_output: %d bias_term: false } }'
+    for fewer, fits in ((0, False), (1, True)):
+        made = net(text % (rows - fewer), fc=[np.zeros((rows - fewer, 1024), np.float32)])
+        if fits:
+            # Below the limit it would be written; that takes 2 GiB of the disk, so the size is all that is asked.
+            continue
+        made.layers[-1].blobs = Blobs([np.broadcast_to(np.float32(1), (rows, 1024))])
+        with pytest.raises(
+            UnsupportedError, match=r"out\.caffemodel: would have 2,147,483,\d+ bytes, and Caffe reads no"
+        ):
+            bnfold.save_caffe(made, tmp_path / "out.prototxt")
+    assert not list(tmp_path.iterdir())
+
+
+# Limits. Python itself needs four descriptors and some memory to start.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count other things")
+@pytest.mark.parametrize("limit", ["-n 5", "-n 8", "-v 20000", "-v 50000", "-v 100000", "-v 200000"])
+def test_what_the_system_refuses_is_a_sentence_and_exit_code_2(run: Run, limit: str) -> None:
+    before = set(files())
+    done = shell(f"ulimit {limit}; bnfold {' '.join(FOLD)} > printed")
+    said = done.stderr.strip().splitlines()
+    assert "Traceback" not in done.stderr
+    if done.returncode:  # another machine may do with less
+        assert done.returncode == 2
+        assert said[-1].startswith("bnfold: ")
+        assert set(files()) == before | {"printed"}
+    else:
+        assert {"out.prototxt", "out.caffemodel"} <= set(files())
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(24, "Too many open files"), "the system refuses: Too many open files"),
+        (PermissionError(13, "Permission denied", "/some/where"), "the system refuses: /some/where: Permission denied"),
+        (RuntimeError("can't start new thread"), "the system refuses another thread (see `ulimit -u`)"),
+        (ImportError("libx.so: failed to map segment", name="numpy"), "libx.so: failed to map segment"),
+        (MemoryError(), "out of memory; nothing was left half-written"),
+    ],
+)
+def test_the_culprit_is_named_and_it_is_not_the_report(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("bnfold.pipeline.load", fail)
+    outcome = run(*FOLD)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert "report" not in outcome.err
+
+
+def test_an_import_that_fails_of_our_own_is_a_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ImportError("cannot import name 'x'", name="bnfold.net")
+
+    monkeypatch.setattr("bnfold.pipeline.load", fail)
+    assert run(*FOLD).code == 70
+
+
+@pytest.mark.parametrize(
+    "option", ["--batch=99999999999999999999", "--batch=2147483647", "--input-shape=data=1,3,99999999999999999999,5"]
+)
+def test_a_number_beyond_every_limit_is_refused(run: Run, option: str) -> None:
+    outcome = run(*FOLD, option)
+    assert outcome.code == 2
+    assert "more than Caffe can hold" in outcome.err
+
+
+def test_a_system_without_fchmod_and_locks_writes_all_the_same(run: Run) -> None:
+    script = (
+        "import os, sys\n"
+        "for name in ('fchmod', 'O_TMPFILE', 'posix_fallocate', 'posix_fadvise', 'link'): delattr(os, name)\n"
+        "sys.modules['fcntl'] = None\n"
+        "from bnfold.cli import main\n"
+        f"main({list(FOLD)!r})\n"
+    )
+    done = python(script)
+    assert done.returncode == 0, done.stderr
+    assert set(files()) == {*NET, "out.prototxt", "out.caffemodel"}
+
+
+# A library in somebody's program.
+
+HOST = """
+import ctypes, signal
+libc = ctypes.CDLL(None)
+made = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
+address = ctypes.cast(made, ctypes.c_void_p).value
+libc.signal.restype, libc.signal.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    libc.signal(number, address)
+import sys
+finders = list(sys.meta_path)
+hooks = sys.excepthook, sys.unraisablehook
+import bnfold, bnfold.onnx, bnfold.runtime, bnfold.compare.comparison, bnfold.pipeline
+net = bnfold.load("net.prototxt", "net.caffemodel")
+result = bnfold.fold(net)
+bnfold.save_caffe(result.net, "out.prototxt")
+bnfold.save_onnx(result.net, "out.onnx")
+assert bnfold.compare(net, result.net).passed
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    assert libc.signal(number, address) == address, number
+assert sys.meta_path == finders
+assert hooks == (sys.excepthook, sys.unraisablehook)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="takes a C library with signal(2)")
+def test_a_host_keeps_its_signal_handlers_and_import_hooks(run: Run) -> None:
+    done = python(HOST)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_handler_of_the_hosts_in_python_waits_for_renames_and_is_called() -> None:
+    from bnfold.io.signals import defer_signals
+
+    called: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: called.append(number))
+    try:
+        mine = signal.getsignal(signal.SIGTERM)
+        with defer_signals():
+            signal.raise_signal(signal.SIGTERM)
+            assert called == []
+        assert called == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# Nothing is told to anybody.
+
+
+@pytest.mark.parametrize("program", ["python -m bnfold " + " ".join(FOLD), "library", "loaded before"])
+def test_nothing_is_written_below_the_home_folder(
+    run: Run, tmp_path_factory: pytest.TempPathFactory, program: str
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT)}
+    library = "import bnfold\nnet = bnfold.load('net.prototxt', 'net.caffemodel')\nbnfold.compare(net, net)\n"
+    if program == "library":
+        command = [sys.executable, "-c", library]
+    elif program == "loaded before":
+        command = [sys.executable, "-c", f"import bnfold.runtime\nbnfold.runtime.engine()\n{library}"]
+    else:
+        command = [sys.executable, *program.split()[1:]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert [str(path) for path in home.rglob("*")] == []
