@@ -154,12 +154,15 @@ def test_a_run_that_is_stopped_while_it_compares_leaves_the_originals_and_nothin
 # Reports.
 
 
-@pytest.mark.parametrize("kind", ["markdown", "html"])
-def test_a_dash_prints_a_rendering_and_nothing_else(run: Run, kind: str) -> None:
-    run(*FOLD, f"--{kind}", "report")
+@pytest.mark.parametrize(("kind", "begin"), [("markdown", "### "), ("html", "<!doctype html>"), ("json", "{\n")])
+def test_a_dash_prints_a_rendering_and_nothing_else(run: Run, kind: str, begin: str) -> None:
     printed = run(*FOLD, f"--{kind}", "-")
     assert printed.code == 0
-    assert printed.out == Path("report").read_text(encoding="utf-8")
+    assert printed.out.startswith(begin)
+    run(*FOLD, f"--{kind}", "report")
+    # A page tells when it was made, and by which command.
+    assert len(printed.out.splitlines()) == len(Path("report").read_text(encoding="utf-8").splitlines())
+    assert not printed.out.endswith("wrote out.caffemodel\n")
 
 
 def test_two_dashes_are_refused_before_any_work(run: Run) -> None:

@@ -117,7 +117,7 @@ def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(run: Run, tm
         assert float(np.max(said(name).mean)) == 7  # type: ignore[attr-defined]
     (folder / "mean.npy").unlink()
     for name in ("../mean.npy", str(tmp_path / "mean.npy")):
-        with pytest.raises(UsageError, match="is not there; give the mean with --mean, or lay it"):
+        with pytest.raises(UsageError, match="is not there; give the mean with --mean"):
             said(name)
     with pytest.raises(ParseError, match="is not a regular file"):
         said("fifo.binaryproto")

@@ -236,7 +236,7 @@ def _beside(prototxt: Path, name: str) -> Path:
     places = [folder / name, folder / Path(name).name]
     found = next((place for place in places if place.resolve().is_relative_to(folder) and place.exists()), None)
     if found is None:
-        raise UsageError(f"{prototxt}: the mean file '{name}' is not there; give the mean with --mean, or lay it beside")
+        raise UsageError(f"{prototxt}: beside it the mean file '{name}' is not there; give the mean with --mean")
     return found
 
 

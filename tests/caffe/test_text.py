@@ -309,5 +309,5 @@ def test_hostile_text_is_refused_in_few_words(text):
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
     with pytest.raises(ParseError, match="cannot be read: No such file or directory"):
         load(tmp_path / "net.prototxt")
-    with pytest.raises(ParseError, match=r"Is a directory|is not a regular file"):
+    with pytest.raises(ParseError, match="cannot be read: Is a directory"):
         load(tmp_path)
