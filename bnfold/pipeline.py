@@ -94,13 +94,15 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
         BnfoldError: with a sentence; nothing is left half-written.
     """
     from bnfold.algebra import fold
+    from bnfold.compare.conditioning import ill_conditioned
     from bnfold.io.files import OutputSet
 
     original = load(job.reading)
     require_weights(original)
     result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
-    comparison = open_comparison(original, job) if job.verify else None
+    comparison = open_comparison(original, result.net, job) if job.verify else None
     notes = [*original.notes, *(comparison.notes if comparison is not None else ())]
+    notes += ill_conditioned(original, result.report, job.comparing.tolerance)
     source = Source(job.reading.files, [record.layer for record in result.report.folded])
     with OutputSet(job.reading.files, in_place=job.writing.in_place) as outputs:
         written = save(result.net, job.writing, source, outputs)
@@ -173,15 +175,23 @@ def require_weights(net: Net) -> None:
         )
 
 
-def open_comparison(original: Net, job: Job) -> Comparison:
+def open_comparison(original: Net, folded: Net, job: Job) -> Comparison:
     """The reference of the proof, opened before anything is written: the data or a gate may be in its way.
+
+    With `assume_global_stats` the reference is the net as the user says it is: the BatchNorms that were folded by their
+    stored statistics have these.
 
     Raises:
         BnfoldError: the comparison could not be made.
     """
     from bnfold.compare.comparison import Comparison
 
-    return Comparison(original, job.samples, job.comparing)
+    reference = original
+    if job.assume_global_stats:
+        from bnfold.caffe.batchnorm import with_stored_statistics
+
+        reference = with_stored_statistics(original, folded)
+    return Comparison(reference, job.samples, job.comparing)
 
 
 class Source(NamedTuple):

@@ -29,8 +29,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
-from bnfold.net import Layer
+from bnfold.net import Layer, Net
 
 Vector = npt.NDArray[np.float64]
 ZeroFactor = Literal["caffe", "one"]
@@ -336,6 +337,24 @@ def _fields(layer: Layer, names: tuple[str, ...]) -> list[str]:
 def _follows_batch(layer: Layer) -> bool:
     param = layer.param.batch_norm_param
     return param.HasField("use_global_stats") and not param.use_global_stats
+
+
+def with_stored_statistics(net: Net, folded: Net) -> Net:
+    """The net with `use_global_stats: true` in those BatchNorms that were folded although they said false.
+
+    Args:
+        net: stays as it is.
+        folded: what it became; a BatchNorm that is still there was not folded.
+    """
+    said = net.copy()
+    kept = {layer.name for layer in folded.layers if layer.type in TYPES}
+    for layer in said.layers:
+        if layer.type in TYPES and layer.name not in kept and _follows_batch(layer):
+            param = LayerParameter()
+            param.CopyFrom(layer.param)
+            param.batch_norm_param.use_global_stats = True
+            layer.param = param
+    return said
 
 
 def _check(layer: Layer, statistics: Statistics) -> None:

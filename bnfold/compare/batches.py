@@ -138,21 +138,24 @@ def runs(samples: Samples, shape: Layout) -> Iterator[Run]:
         UsageError: a sample does not fit an input.
     """
     for start in range(0, samples.count, shape.batch):
-        numbers = range(start, min(start + shape.batch, samples.count))
-        rows = [samples.sample(number) for number in numbers]
-        rows += [rows[-1]] * (shape.batch - len(rows))
-        feeds = {}
-        for name, feed in shape.feeds.items():
-            if name not in rows[0] and feed.meaning is not None and feed.meaning.fixed:
-                sizes = _sample_shape(name, feed, shape)
-                rows = [row | {name: feed.meaning.draw(np.random.default_rng(0), sizes)} for row in rows]
-            if name not in rows[0]:
-                raise UsageError(
-                    f"{samples.description}: there is nothing for input '{name}' (it has {_names(rows[0])})"
-                )
-            stacked = np.stack([row[name] for row in rows]) if shape.batched else np.asarray(rows[0][name])
-            feeds[name] = _fitted(stacked, feed, name)
-        yield Run(numbers, feeds)
+        yield run_at(samples, shape, start)
+
+
+def run_at(samples: Samples, shape: Layout, start: int) -> Run:
+    """The run that begins with sample `start`; exceptions are those of `runs`."""
+    numbers = range(start, min(start + shape.batch, samples.count))
+    rows = [samples.sample(number) for number in numbers]
+    rows += [rows[-1]] * (shape.batch - len(rows))
+    feeds = {}
+    for name, feed in shape.feeds.items():
+        if name not in rows[0] and feed.meaning is not None and feed.meaning.fixed:
+            sizes = _sample_shape(name, feed, shape)
+            rows = [row | {name: feed.meaning.draw(np.random.default_rng(0), sizes)} for row in rows]
+        if name not in rows[0]:
+            raise UsageError(f"{samples.description}: there is nothing for input '{name}' (it has {_names(rows[0])})")
+        stacked = np.stack([row[name] for row in rows]) if shape.batched else np.asarray(rows[0][name])
+        feeds[name] = _fitted(stacked, feed, name)
+    return Run(numbers, feeds)
 
 
 def _fitted(values: Array, feed: Feed, name: str) -> Array:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
-from bnfold.compare.batches import Layout, choose_samples, layout, match_inputs, runs
+from bnfold.compare.batches import Layout, choose_samples, layout, match_inputs, run_at, runs
 from bnfold.compare.classify import find_scores, require_labels
-from bnfold.compare.exact import open_exact
+from bnfold.compare.exact import EVERY_SAMPLE, open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.memory import check_memory
@@ -28,7 +28,7 @@ from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
 from bnfold.data.preparation import Preparation, from_prototxt
 from bnfold.data.samples import Noise, Samples
-from bnfold.errors import UsageError
+from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import is_stream
 from bnfold.net import Array
 from bnfold.options import CompareOptions, changed
@@ -245,6 +245,30 @@ class Comparison:
             del first
             if progress is not None:
                 progress(run.numbers.stop, data.count)
+        for (measurement, _, inputs), session in zip(opened, candidates, strict=True):
+            if measurement.doubtful:
+                self._decide(measurement, inputs, reference, session)
+
+    def _decide(self, measurement: Measurement, inputs: dict[str, str], reference: Session, candidate: Session) -> None:
+        """Let a float64 run of the reference decide about blobs that rounding may have brought beyond the tolerance."""
+        truth = measurement.truth or open_exact(self.reference, measurement.notes)
+        if truth is None:
+            return
+        data, shape = measurement.data, measurement.layout
+        worst = [measurement.errors[name].worst for name in measurement.doubtful]
+        numbers = sorted({place.sample for place in worst if place is not None})
+        for start in dict.fromkeys(
+            number // shape.batch * shape.batch
+            for number in (range(data.count) if data.count <= EVERY_SAMPLE else numbers)
+        ):
+            run = run_at(data, shape, start)
+            try:
+                exact = truth.run(run.feeds)
+            except UnsupportedError as error:
+                measurement.notes.append(f"no float64 run decides about rounding: {error}")
+                return
+            second = candidate.run({inputs[name]: values for name, values in run.feeds.items()})
+            measurement.judge(run, exact, reference.run(run.feeds), second)
 
     def _drawn(self, data: Noise, shape: Layout, reference: Session) -> Noise:
         """The noise with the scales that the reference needs, which are found once."""

@@ -11,10 +11,10 @@ from bnfold.compare.batches import Layout, Run
 from bnfold.compare.classify import Classification, find_scores, near_chance, require_labels
 from bnfold.compare.detect import Detection, detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer
-from bnfold.compare.exact import Exact
+from bnfold.compare.exact import LEAST_TOLERANCE, ROUNDING, Distances, Exact, as_exact
 from bnfold.compare.gates import agreement_gate, boxes_gate, compared_gate, outputs_gate, tolerance_gate, top1_gate
 from bnfold.compare.kernels import span
-from bnfold.compare.metrics import BlobError, SampleError, figures
+from bnfold.compare.metrics import BlobError, SampleError, figures, relative
 from bnfold.compare.models import Model
 from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
 from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, SampleDiff, Uncompared
@@ -45,6 +45,7 @@ class Measurement:
         same_behind: what cannot be run is the same in both networks, and reads only what is compared.
         saturating, positions: output -> what saturates it, and how many of its positions are saturated.
         fronts: what is compared only in case the output behind it is saturated.
+        distances: doubtful blob -> how far either network is from a float64 run.
         watched: layer -> own top, for either side.
         ties: indices that differ because values are equal.
         spans: layer -> smallest and largest value of its own top, for either side.
@@ -69,6 +70,7 @@ class Measurement:
     saturating: dict[str, Saturating] = field(default_factory=dict)
     positions: dict[str, Positions] = field(default_factory=dict)
     fronts: set[str] = field(default_factory=set)
+    distances: dict[str, Distances] = field(default_factory=dict)
     watched: tuple[dict[str, str], dict[str, str]] = ({}, {})
     spans: tuple[Spans, Spans] = field(default_factory=lambda: ({}, {}))
 
@@ -186,7 +188,10 @@ class Measurement:
         uncompared = tuple(hidden.get(name) or Uncompared(name, NO_PARTNER) for name in alone)
         uncompared = (*self.ours.hidden.outputs, *uncompared)
         gates: list[Gate] = [compared_gate(outputs, uncompared, detector, self.same_behind), outputs_gate(lost)]
-        gates.append(tolerance_gate(judged, self.tolerance))
+        doubtful = [name for name in self.doubtful if name in self.distances]
+        exact = as_exact(self.ours, self.theirs, self.pairs, self.distances)
+        rounded = [name for name in doubtful if name in exact]
+        gates.append(tolerance_gate([blob for blob in judged if blob.blob not in rounded], self.tolerance))
         if detector is not None:
             gates.append(boxes_gate(detector, steady))
         if min_agreement is not None:
@@ -201,6 +206,7 @@ class Measurement:
                 self.notes.append(f"output '{blob.blob}': {share:.2%} of its values are not finite, and say nothing")
         self.notes += self.ties.notes()
         self.notes += map(self._saturated, saturated)
+        self.notes += [self._rounded(name, name in exact) for name in doubtful]
         unpaired = [name for name in self.ours.writers if name not in self.pairs]
         paired = set(self.pairs.values())
         extra = [name for name in self.theirs.writers if name not in paired]
@@ -221,7 +227,45 @@ class Measurement:
             tuple(gates),
             tuple(self.notes),
             uncompared,
+            tuple(rounded),
         )
+
+    @property
+    def doubtful(self) -> list[str]:
+        """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""
+        if self.ours.net is None or self.tolerance < LEAST_TOLERANCE:
+            return []
+        indices = {*self.ties.pointers, self.detection.blob if self.detection is not None else ""}
+        errors = {name: relative(error.max_abs, error.range) for name, error in self.errors.items()}
+        beyond = [name for name in self.ours.writers if errors.get(name, 0.0) > self.tolerance and name not in indices]
+        if not beyond or errors[beyond[0]] > ROUNDING * self.tolerance:
+            return []
+        return beyond
+
+    def judge(
+        self, run: Run, exact: Mapping[str, Array], first: Mapping[str, Array], second: Mapping[str, Array]
+    ) -> None:
+        """Hold one run against the float64 run; of each blob the sample counts that speaks most against it."""
+        for name, partner in self.pairs.items():
+            r, c, truth = first[name], second[partner], exact.get(name)
+            boxes = self.detection is not None and name == self.detection.blob
+            if truth is None or boxes or truth.size != r.size or c.size != r.size:
+                continue
+            by_sample = self.layout.batched and r.ndim > 0 and r.shape[0] == self.layout.batch
+            for row in range(len(run.numbers)) if by_sample else [...]:
+                true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
+                found = Distances.of(true, ours, theirs, self.errors[name].range)
+                if name not in self.distances or found.weight > self.distances[name].weight:
+                    self.distances[name] = found
+
+    def _rounded(self, name: str, exact: bool) -> str:
+        """The note on a blob beyond the tolerance of which a float64 run decided."""
+        found = self.distances[name]
+        said = f"rms {found.candidate:.1e} of its range from a float64 run, the reference {found.reference:.1e}"
+        if not exact:
+            return f"blob '{name}' is beyond the tolerance, and not by rounding: {said}"
+        by_read = "; what it is made of is as exact as the reference's" if found.excess > 0 else ""
+        return f"blob '{name}' is beyond the tolerance by rounding: {said}{by_read}"
 
     def _saturated(self, name: str) -> str:
         """The note on a saturated output, with what it is judged by."""

@@ -288,6 +288,7 @@ class DiffReport:
         blobs: the compared blobs in the candidate's order of execution.
         unpaired: outputs and blobs of the reference without a partner; `extra` those of the candidate.
         uncompared: the outputs of the reference that could not be compared.
+        as_exact: blobs beyond the tolerance that are no farther from a float64 run of the reference than the reference.
         first_divergent: None where no layer's error grows out of line.
         notes: sentences about what could not be measured or was assumed.
     """
@@ -308,6 +309,7 @@ class DiffReport:
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
     uncompared: tuple[Uncompared, ...] = ()
+    as_exact: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -354,7 +356,11 @@ class DiffReport:
         judged = max((gate.value for gate in self.gates if gate.name == "tolerance"), default=0.0)
         if all(blob.max_abs == 0 for blob in self.blobs):
             return f"The networks compute the same, bit for bit{covered}."
-        return f"The networks compute the same within {judged:.1e} of the range{covered}."
+        rounded = ""
+        if self.as_exact:
+            names = ", ".join(f"'{name}'" for name in self.as_exact)
+            rounded = f"; beyond the tolerance by rounding, and as near to a float64 run as the reference: {names}"
+        return f"The networks compute the same within {judged:.1e} of the range{rounded}{covered}."
 
 
 @dataclass(frozen=True, slots=True)

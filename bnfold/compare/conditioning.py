@@ -1,0 +1,57 @@
+"""Folds that are exact and ill conditioned: where float32 loses what the original keeps.
+
+A BatchNorm in front of a linear layer subtracts the mean first, `W*((x - mean)/std) + b`, and loses nothing. Folded
+forward it is `W'*x + b'` with `W' = W/std` and `b' = b - W'*mean`: two numbers of the size `|mean|/std` that cancel to
+one of size 1. Each is rounded to 24 bits, so about `2^-24 * |mean|/std` of the result is lost. (Folded backward, into
+the layer that makes x, nothing is lost: x itself was rounded at the size of its mean.) Noise does not show it, since it
+does not lie where the statistics are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bnfold.algebra.records import Folded, FoldReport, Merged
+from bnfold.caffe.batchnorm import TYPES, read_batchnorm
+from bnfold.errors import BnfoldError
+from bnfold.net import Layer, Net
+
+ROUNDING = 2.0**-24  # half a unit in the last place of float32, relative
+
+
+def ill_conditioned(original: Net, fold: FoldReport, tolerance: float) -> Iterator[str]:
+    """A warning for each normalisation that was folded forward at an expected loss beyond the tolerance.
+
+    Args:
+        original: the net before folding.
+        fold: what became of its layers.
+        tolerance: the loss that is worth a word, of the result's size.
+    """
+    forward = {record.layer: record.into for record in fold.records if isinstance(record, Folded) and record.forward}
+    # What was merged into an affine that went forward went the same way; the last merger is the nearest to it.
+    for record in reversed(fold.records):
+        if isinstance(record, Merged):
+            went = [forward[into] for into in record.into if into in forward]
+            forward.update({layer: went[0] for layer in record.layers if went})
+    for layer in original.layers:
+        if layer.name in forward and (far := _deviations(layer, original)) * ROUNDING > tolerance:
+            into = ", ".join(f"'{name}'" for name in forward[layer.name])
+            yield (
+                f"{layer} was folded into {into} behind it, and its mean lies {far:.1e} standard deviations from 0: "
+                f"in float32 about {far * ROUNDING:.0e} of the result is lost where the data has that mean, by "
+                f"cancellation; compare with --data, or keep it with --exclude {layer.name}"
+            )
+
+
+def _deviations(layer: Layer, net: Net) -> float:
+    """The largest `|mean|/sqrt(variance + eps)` over the channels of a normalisation; 0 for other layers."""
+    if layer.type not in TYPES:
+        return 0.0
+    try:
+        statistics = read_batchnorm(layer, net.batchnorm_layout, net.zero_factor)
+    except BnfoldError:  # it was not folded by its statistics then
+        return 0.0
+    far = np.abs(statistics.mean) / np.sqrt(statistics.variance + statistics.eps)
+    return float(np.max(far, initial=0.0, where=np.isfinite(far)))

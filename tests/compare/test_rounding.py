@@ -1,0 +1,168 @@
+"""Where rounding alone passes the tolerance a float64 run decides, and ill-conditioned folds are warned of."""
+
+import numpy as np
+import pytest
+from nets import FACTOR, net
+
+import bnfold
+from bnfold import pipeline
+from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.conditioning import ill_conditioned
+from bnfold.compare.exact import as_exact, same_function
+from bnfold.compare.models import open_model
+from bnfold.net import Blobs
+from bnfold.options import CompareOptions
+from bnfold.pipeline import Job, Reading, Writing
+
+LARGE_SCORES = """
+    input: "data" input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
+    layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+            convolution_param { num_output: 8 kernel_size: 5 } }
+    layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+    layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
+    layer { name: "score" type: "Convolution" bottom: "conv" top: "score"
+            convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "bn2" type: "BatchNorm" bottom: "score" top: "score" }
+    layer { name: "scale2" type: "Scale" bottom: "score" top: "score" scale_param { bias_term: true } }
+    layer { name: "prob" type: "Sigmoid" bottom: "score" top: "prob" }
+"""
+
+
+def images(scale):
+    return np.random.default_rng(0).normal(0, scale, (3, 3, 16, 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("scale", [100, 1000])
+def test_a_sigmoid_of_large_scores_is_judged_by_a_float64_run(scale, layers):
+    reference = net(LARGE_SCORES)
+    report = compare(reference, bnfold.fold(reference).net, images(scale), tolerance=1e-5, layers=layers)
+    prob = next(blob for blob in report.blobs if blob.blob == "prob")
+    assert prob.max_rel > 1e-5  # it would fail without
+    assert report.passed
+    assert report.as_exact == ("prob",)
+    assert "beyond the tolerance by rounding, and as near to a float64 run as the reference: 'prob'" in report.verdict
+    assert any("blob 'prob' is beyond the tolerance by rounding: rms" in note for note in report.notes)
+
+
+def test_a_fault_behind_which_a_sigmoid_saturates_is_no_rounding():
+    """The bias is off by less than the tolerance of the scores, and by more than their rounding."""
+    reference = net(LARGE_SCORES)
+    faulty = bnfold.fold(reference).net
+    layer = next(layer for layer in faulty.layers if layer.name == "score")
+    bias = layer.blobs[1].copy()
+    bias[0] += 2e-3
+    layer.blobs = Blobs([layer.blobs.stored[0], bias])
+    report = compare(reference, faulty, images(100), tolerance=1e-5)
+    assert not report.passed
+    assert report.as_exact == ()
+    assert any("beyond the tolerance, and not by rounding" in note for note in report.notes)
+
+
+def test_who_asks_for_less_than_float32_gives_is_taken_at_his_word():
+    reference = net(LARGE_SCORES)
+    report = compare(reference, bnfold.fold(reference).net, images(1), tolerance=1e-9)
+    assert not report.passed
+    assert not any("float64" in note for note in report.notes)
+
+
+def test_a_layer_is_the_same_function_only_with_the_same_settings():
+    text = LARGE_SCORES.replace('type: "Sigmoid"', 'type: "ReLU" relu_param { negative_slope: %s }')
+    models = [open_model(net(text % slope), "net") for slope in ("0.1", "0.1", "0.2")]
+    pairs = {name: name for name in models[0].writers}
+    assert same_function(models[0], models[1], "prob", "prob", pairs)
+    assert not same_function(models[0], models[2], "prob", "prob", pairs)
+    assert not same_function(models[0], models[1], "score", "score", pairs)  # it has weights
+    assert as_exact(models[0], models[1], pairs, {}) == set()
+
+
+FAR = """
+    input: "data" input_shape { dim: 1 dim: 64 }
+    layer { name: "bn" type: "BatchNorm" bottom: "data" top: "bn" }
+    layer { name: "fc" type: "InnerProduct" bottom: "bn" top: "fc" inner_product_param { num_output: 10 } }
+"""
+
+
+def far(deviations):
+    return net(FAR, bn=[mean_of(deviations) * FACTOR, np.ones(64) * FACTOR, np.float32([FACTOR])])
+
+
+def mean_of(deviations):
+    return deviations * (1 + 0.01 * np.random.default_rng(0).random(64))
+
+
+def test_a_fold_that_loses_by_cancellation_is_warned_of_with_the_expected_loss():
+    reference = far(1e4)
+    result = bnfold.fold(reference)
+    (warning,) = ill_conditioned(reference, result.report, 1e-4)
+    assert "layer 'bn' (BatchNorm) was folded into 'fc' behind it" in warning
+    assert "1.0e+04 standard deviations" in warning
+    assert "about 6e-04 of the result is lost" in warning
+    assert "--exclude bn" in warning
+    # Noise does not show it; data where the statistics are does, about as much as was said.
+    assert compare(reference, result.net).passed
+    data = np.random.default_rng(1).normal(mean_of(1e4), 1, (50, 64)).astype(np.float32)
+    loss = compare(reference, result.net, data).worst.l2_rel
+    assert 1e-4 < loss < 6e-3
+
+
+def test_a_usual_normalisation_is_not_warned_of_and_one_behind_its_layer_loses_nothing():
+    assert list(ill_conditioned(far(100), bnfold.fold(far(100)).report, 1e-4)) == []
+    behind = net(
+        """
+        input: "data" input_shape { dim: 1 dim: 64 }
+        layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 10 } }
+        layer { name: "bn" type: "BatchNorm" bottom: "fc" top: "bn" }
+    """,
+        bn=[np.full(10, 1e4) * FACTOR, np.ones(10) * FACTOR, np.float32([FACTOR])],
+    )
+    assert list(ill_conditioned(behind, bnfold.fold(behind).report, 1e-4)) == []
+
+
+def test_a_normalisation_that_went_forward_through_a_scale_is_warned_of():
+    text = FAR.replace('bottom: "bn" top: "fc"', 'bottom: "sc" top: "fc"')
+    text += 'layer { name: "sc" type: "Scale" bottom: "bn" top: "sc" scale_param { bias_term: true } }'
+    lines = [line for line in text.splitlines() if line.strip()]
+    lines.insert(2, lines.pop())
+    mean = np.full(64, 1e4)
+    reference = net("\n".join(lines), bn=[mean * FACTOR, np.ones(64) * FACTOR, np.float32([FACTOR])])
+    (warning,) = ill_conditioned(reference, bnfold.fold(reference).report, 1e-4)
+    assert "'bn' (BatchNorm) was folded into 'fc'" in warning
+
+
+BATCH_STATISTICS = """
+    input: "data" input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
+    layer { name: "a" type: "Convolution" bottom: "data" top: "a"
+            convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+    layer { name: "bn" type: "BatchNorm" bottom: "a" top: "a" batch_norm_param { use_global_stats: false } }
+    layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 2 kernel_size: 3 } }
+    layer { name: "bn2" type: "BatchNorm" bottom: "b" top: "b" batch_norm_param { use_global_stats: false } }
+    layer { name: "relu" type: "ReLU" bottom: "b" top: "b" }
+"""
+
+
+@pytest.mark.parametrize("exclude", [(), ("bn2",), ("bn",)])
+def test_what_the_user_said_of_statistics_is_part_of_the_reference(tmp_path, exclude):
+    made = net(BATCH_STATISTICS)
+    bnfold.save_caffe(made, tmp_path / "net.prototxt")
+    reading = Reading(tmp_path / "net.prototxt", str(tmp_path / "net.caffemodel"))
+    outputs = (tmp_path / "a.prototxt", tmp_path / "a.onnx")
+    report = pipeline.run(Job(reading, Writing(outputs), assume_global_stats=True, exclude=exclude))
+    assert report.passed
+    assert all(proof.blobs for proof in report.proofs)
+    # The net as it stands follows each batch, and is another one.
+    folded = bnfold.fold(made, assume_global_stats=True, exclude=exclude).net
+    assert not compare(made, folded).passed
+
+
+def test_a_wrong_fold_by_stored_statistics_is_still_found(tmp_path):
+    made = net(BATCH_STATISTICS)
+    wrong = bnfold.fold(made, assume_global_stats=True).net
+    layer = next(layer for layer in wrong.layers if layer.name == "b")
+    layer.blobs = Blobs([layer.blobs[0] * 1.01, *layer.blobs.stored[1:]])
+    job = Job(Reading(tmp_path / "net.prototxt"), assume_global_stats=True)
+    opened = pipeline.open_comparison(made, wrong, job)
+    assert isinstance(opened, Comparison)
+    assert not opened.against(wrong).passed
+    assert opened.against(bnfold.fold(made, assume_global_stats=True).net).passed
+    assert opened.options == CompareOptions()
