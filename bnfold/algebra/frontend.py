@@ -40,6 +40,8 @@ class FoldContext:
             the names of now.
         stored_type: the type that the values of a kept affine are stored in; the widest of the net's, at least float32.
         assume_global_stats: take a normalisation that follows its batch as if it used its stored statistics.
+        assumed: the layers for which that was done.
+        keep: blobs that the user keeps.
         excluded: layers that must stay exactly as they are, by identity.
         notes: sentences for the user, to be appended to.
     """
@@ -48,6 +50,8 @@ class FoldContext:
     shapes: Mapping[str, Shape | None] = field(default_factory=dict)
     assume_global_stats: bool = False
     stored_type: npt.DTypeLike = "float32"
+    assumed: list[Layer] = field(default_factory=list)
+    keep: Collection[str] = ()
     excluded: Collection[int] = ()
     notes: list[str] = field(default_factory=list)
 

@@ -60,8 +60,8 @@ def fold(
     assert net.front is not None, "a net that is to be folded says which language it is written in"
     own = net.copy()
     shapes: dict[str, Shape | None] = {}
-    context = FoldContext(own, shapes, assume_global_stats)
-    sweep = _Sweep(own, net.front, context, shapes, keep, exclude)
+    context = FoldContext(own, shapes, assume_global_stats, keep=keep)
+    sweep = _Sweep(own, net.front, context, shapes, exclude)
     sweep.run()
     return FoldResult(sweep.net, sweep.report)
 
@@ -74,7 +74,6 @@ class _Sweep:
     front: FrontEnd
     context: FoldContext
     shapes: dict[str, Shape | None]
-    keep: Collection[str]
     exclude: Sequence[str]
     report: FoldReport = field(default_factory=FoldReport)
     names: Names = field(default_factory=lambda: Names((), "_"))
@@ -124,7 +123,7 @@ class _Sweep:
     def _scene(self, layers: Sequence[Layer]) -> Scene:
         protected = {blob: f"'{blob}' is an output of the network" for blob in self.net.outputs}
         protected |= {blob: f"'{blob}' is an input of the network" for blob in self.net.inputs}
-        for blob in self.keep:
+        for blob in self.context.keep:
             if self.net.producer(blob) is None:
                 raise UsageError(f"--keep {blob}: the network has no blob of that name")
             protected.setdefault(blob, f"'{blob}' is kept, as --keep asks")

@@ -10,7 +10,8 @@ Never done here: a guess at accuracy, or weights that anyone should run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from zlib import crc32
 
@@ -19,8 +20,18 @@ import numpy.typing as npt
 
 from bnfold.caffe.batchnorm import DUCHA_FIELDS
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.layers import UNKNOWN, BatchNorm, blob_shapes, infer_shapes, row_of
+from bnfold.caffe.layers import (
+    CONVOLUTIONS,
+    DECONVOLUTIONS,
+    UNKNOWN,
+    BatchNorm,
+    blob_shapes,
+    infer_shapes,
+    output_shapes,
+    row_of,
+)
 from bnfold.caffe.limits import INT_MAX
+from bnfold.errors import ModelError
 from bnfold.net import Array, Blobs, Layer, Net, Shape
 
 Values = npt.NDArray[np.float32]
@@ -47,14 +58,39 @@ def with_placeholder_weights(net: Net) -> Net:
     filled = net.copy()
     left = INT_MAX
     for layer in filled.layers:
-        bottoms = [shape for bottom in layer.bottoms if (shape := shapes.get(bottom)) is not None]
-        if not len(layer.blobs) and len(bottoms) == len(layer.bottoms):
+        bottoms = _guessed_bottoms(layer, shapes)
+        if bottoms is not None and any(shapes[top] is None for top in layer.tops):
+            _guess_tops(layer, bottoms, shapes)
+        if not len(layer.blobs) and bottoms is not None:
             blobs = stand_ins(layer, bottoms, net.batchnorm_layout)
             left -= sum(blob.size for blob in blobs)
             if left < 0:
                 break
             layer.blobs = Blobs(blobs)
     return filled
+
+
+def _guessed_bottoms(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] | None:
+    """The shapes of the bottoms; behind a layer of unknown type a linear layer reads as little as it can."""
+    if layer.type in CONVOLUTIONS | DECONVOLUTIONS and len(layer.bottoms) == 1:
+        channels = layer.param.convolution_param.group
+        least: Shape | None = (UNKNOWN, channels, UNKNOWN, UNKNOWN)
+    else:
+        least = (UNKNOWN, 1) if layer.type == "InnerProduct" else None
+    bottoms = [shapes.get(bottom) or least for bottom in layer.bottoms]
+    known = [shape for shape in bottoms if shape is not None]
+    return known if len(known) == len(bottoms) else None
+
+
+def _guess_tops(layer: Layer, bottoms: Sequence[Shape], shapes: dict[str, Shape | None]) -> None:
+    """Shapes of tops that are unknown: an unknown type with one bottom is taken for a dropout written in Python."""
+    tops: Sequence[Shape] = ()
+    if row_of(layer):
+        with suppress(ModelError):
+            tops = output_shapes(layer, bottoms) or ()
+    elif len(bottoms) == 1:
+        tops = [bottoms[0]] * len(layer.tops)
+    shapes.update(zip(layer.tops, tops, strict=False))
 
 
 def stand_ins(layer: Layer, bottoms: Sequence[Shape], layout: str | None = None) -> list[Array]:

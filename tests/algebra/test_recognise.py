@@ -151,7 +151,13 @@ def test_statistics_of_the_batch_are_taken_as_stored_when_the_user_says_so_and_t
     assert isinstance(affine, Affine)
     assert isinstance(stored, Affine)
     assert affine.equals(stored)
-    assert context.notes == ["layer 'x' (BatchNorm): taken as use_global_stats: true, as --assume-global-stats asks"]
+    assert context.assumed == [layer]
+    CAFFE.finish(context)
+    said = "layer 'x' (BatchNorm): taken as use_global_stats: true, as --assume-global-stats asks"
+    assert context.notes == [said]
+    context.assumed.append(layer)
+    CAFFE.finish(context)
+    assert context.notes[1:] == [f"2 layers, the first of them {said}"]
 
 
 def test_the_learn_mode_of_segnet_is_refused_since_it_follows_the_batch() -> None:

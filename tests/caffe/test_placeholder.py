@@ -135,10 +135,28 @@ def test_the_same_net_gets_the_same_weights_in_every_run() -> None:
 
 def test_what_nobody_can_know_stays_without_blobs() -> None:
     text = """
-        layer { name: "odd" type: "Oddity" bottom: "data" top: "odd" }
+        layer { name: "odd" type: "Oddity" bottom: "data" bottom: "data" top: "odd" }
         layer { name: "bn" type: "BatchNorm" bottom: "odd" top: "bn" }
     """
     assert [len(layer.blobs) for layer in filled(text)] == [0, 0]
+
+
+def test_an_unknown_type_with_one_bottom_is_taken_for_a_dropout_so_that_what_stands_behind_it_can_be_planned() -> None:
+    text = """
+        layer { name: "odd" type: "Python" bottom: "data" top: "odd" }
+        layer { name: "bn" type: "BatchNorm" bottom: "odd" top: "bn" }
+    """
+    assert [layer.blobs.shapes for layer in filled(text)] == [(), ((6,), (6,), (1,))]
+
+
+def test_a_convolution_behind_what_nobody_knows_reads_as_little_as_it_can() -> None:
+    text = """
+        layer { name: "odd" type: "Oddity" bottom: "data" bottom: "data" top: "odd" }
+        layer { name: "conv" type: "Convolution" bottom: "odd" top: "conv"
+                convolution_param { num_output: 4 kernel_size: 3 group: 2 } }
+        layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" }
+    """
+    assert [layer.blobs.shapes for layer in filled(text)][1:] == [((4, 1, 3, 3), (4,)), ((4,), (4,), (1,))]
 
 
 def test_blobs_that_are_there_stay_and_the_net_is_not_changed() -> None:

@@ -13,9 +13,10 @@ from bnfold.algebra.operators import Opaque, Operator
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe import rewriting
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.operators.place import Place
+from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.caffe.operators.table import AFFINES, BACKWARD_ONLY, LINEAR, OPERATORS, PASSING, SHAPE_ONLY
+from bnfold.errors import ModelError
 from bnfold.net import Array, Layer, LazyArray, Net, Shape
 
 __all__ = ["AFFINES", "BACKWARD_ONLY", "CAFFE", "LINEAR", "OPERATORS", "PASSING", "Caffe", "Place"]
@@ -31,7 +32,7 @@ class Caffe:
 
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:
         """The shape of every blob."""
-        return infer_shapes(net)
+        return known_shapes(net)
 
     def protected(self, net: Net) -> Mapping[str, str]:
         """None: nothing captures a blob."""
@@ -67,6 +68,11 @@ class Caffe:
             if layer.type in AFFINES and len(layer.bottoms) == len(layer.tops) == 1:
                 raise
             return Opaque(str(blocked))
+        except ModelError as error:
+            # A layer of known shape was checked already; behind an opaque one it is not ours to judge.
+            if layer.type in AFFINES:
+                raise
+            return Opaque(str(error).removeprefix(f"{layer}: "))
         return operator
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:
@@ -84,8 +90,12 @@ class Caffe:
             rewriting.rewrite_as_scale(layer, affine, context, composed=composed)
 
     def finish(self, context: FoldContext) -> None:
-        """Blobs shared by name that came out different are no longer shared."""
+        """Blobs shared by name that came out different are no longer shared; what was assumed is said once."""
         rewriting.unshare(context)
+        if assumed := context.assumed:
+            several = f"{len(assumed)} layers, the first of them " if len(assumed) > 1 else ""
+            said = "taken as use_global_stats: true, as --assume-global-stats asks"
+            context.notes.append(f"{several}{assumed[0]}: {said}")
 
 
 CAFFE = Caffe()

@@ -30,6 +30,7 @@ def batch_norm(place: Place) -> Affine:
     layer, context = place.layer, place.context
     bottom = place.shape(layer.bottoms[0])
     require(bottom is None or len(bottom) > 1, f"'{layer.bottoms[0]}' has no channel axis, its shape is {bottom}")
+    require(len(layer.blobs) > 0, "it has no learned values")
     try:
         statistics = read_batchnorm(layer, context.net.batchnorm_layout, context.net.zero_factor)
     except UnsupportedError as error:
@@ -49,7 +50,7 @@ def batch_norm(place: Place) -> Affine:
             "use_global_stats is false, so its statistics follow each batch; "
             "fold it with --assume-global-stats if the stored ones are meant",
         )
-        context.notes.append(f"{layer}: taken as use_global_stats: true, as --assume-global-stats asks")
+        context.assumed.append(layer)
     if statistics.factor == 0 and statistics.layout == "bvlc":
         context.notes.append(f"{layer}: its scale_factor is 0, so it was never trained")
     scale = 1.0 / np.sqrt(statistics.variance + statistics.eps)
@@ -80,10 +81,11 @@ def eltwise_affine(place: Place) -> Affine:
 
 
 def power(place: Place) -> Operator:
-    """`y = scale*x + shift` when the power is 1; with another power it is no affine."""
+    """`y = scale*x + shift` when the power is 1; with another power, or scale 0, it is no affine (power_layer.cpp)."""
     view = Power.of(place.layer)
     if view.power != 1.0:
         return Opaque()
+    require(view.scale != 0.0, "its scale is 0, so it gives its shift whatever it reads, even what is not a number")
     return Affine(np.asarray(view.scale, np.float64), np.asarray(view.shift, np.float64))
 
 

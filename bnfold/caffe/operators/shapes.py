@@ -1,0 +1,88 @@
+"""What can be known of shapes behind a layer whose type is unknown: ranks and channels, which weights say.
+
+A convolution makes as many axes as its weight has and as many channels as it has rows, whatever it reads; and what it
+reads has the same rank, and the channels that its weight takes. A layer that works element by element hands that on,
+in both directions. Spatial sizes and the batch stay unknown; the laws hardly need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS, LAYERS, UNKNOWN, Convolution, infer_shapes, output_shapes
+from bnfold.caffe.layers.row import same
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Net, Shape
+
+Shapes = dict[str, Shape | None]
+
+
+def known_shapes(net: Net) -> Shapes:
+    """The shape of every blob; where it does not follow from the inputs, what the weights say of it.
+
+    Raises:
+        ModelError: sizes do not fit.
+    """
+    shapes = infer_shapes(net)
+    if None in shapes.values():
+        _forward(net.layers, shapes)
+        for layer in reversed(net.layers):
+            _back(layer, shapes)
+        _forward(net.layers, shapes)
+    return shapes
+
+
+def _forward(layers: Sequence[Layer], shapes: Shapes) -> None:
+    for layer in layers:
+        if all(shapes[top] is not None for top in layer.tops):
+            continue
+        known = [shape for bottom in layer.bottoms if (shape := shapes[bottom]) is not None]
+        tops = None
+        if len(known) == len(layer.bottoms):
+            tops = _output_shapes(layer, known)
+        elif len(layer.bottoms) == len(layer.tops) == 1 and (plane := _kernel_axes(layer)) is not None:
+            channels = Convolution.of(layer, plane).num_output
+            tops = [(UNKNOWN, channels, *(UNKNOWN,) * plane)]
+        for top, shape in zip(layer.tops, tops or (), strict=False):
+            shapes[top] = shape
+
+
+def _output_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    try:
+        return output_shapes(layer, bottoms)
+    except ModelError:
+        return None
+
+
+def _back(layer: Layer, shapes: Shapes) -> None:
+    top = shapes[layer.tops[0]] if layer.tops else None
+    row = LAYERS.get(layer.type)
+    bottoms = [bottom for bottom in layer.bottoms if shapes[bottom] is None]
+    shape: Shape | None = None
+    plane = _kernel_axes(layer)
+    if len(bottoms) != len(layer.bottoms) or layer.opaque or row is None:
+        return
+    if len(bottoms) == 1 and plane is not None:
+        weight, group = layer.blobs.shapes[0], Convolution.of(layer, plane).group
+        channels = weight[0] if layer.type in DECONVOLUTIONS else weight[1] * group
+        shape = (UNKNOWN, channels, *(UNKNOWN,) * plane)
+    elif top is not None and (layer.type == "Eltwise" or (row.shapes is same and len(bottoms) == 1)):
+        shape = top
+    elif top is not None and layer.type in KEEPS_CHANNELS and len(bottoms) == 1:
+        shape = (*top[:2], *(UNKNOWN,) * (len(top) - 2))
+    for bottom in bottoms:
+        shapes[bottom] = shape
+
+
+def _kernel_axes(layer: Layer) -> int | None:
+    """How many axes the kernel of a convolution along the channels has, None for every other layer."""
+    if layer.type not in CONVOLUTIONS | DECONVOLUTIONS or not len(layer.blobs) or layer.opaque:
+        return None
+    plane = len(layer.blobs.shapes[0]) - 2
+    try:
+        return plane if Convolution.of(layer, plane).axis == 1 else None
+    except ModelError:
+        return None
+
+
+KEEPS_CHANNELS = frozenset({"Interp", "Pooling"})

@@ -1,0 +1,134 @@
+"""Affines fold behind layers of unknown shape: weights and statistics say rank and channels."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import pytest
+
+from bnfold.algebra import fold
+from bnfold.net import Net
+
+HEAD = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer { name: "odd" type: "Python" bottom: "data" top: "odd" }
+layer { name: "other" type: "Python" bottom: "data" top: "other" }
+"""
+BN = 'layer {{ name: "bn" type: "BatchNorm" bottom: "{0}" top: "bn" }}'
+SCALE = 'layer { name: "scale" type: "Scale" bottom: "bn" top: "scale" scale_param { bias_term: true } }'
+CONV = """
+layer {{ name: "{0}" type: "Convolution" bottom: "{1}" top: "{0}" convolution_param {{ num_output: {2} {3} }} }}
+"""
+STATISTICS = [np.array([0.5, -1.0, 2.0, 0.25]), np.array([1.0, 2.0, 0.5, 3.0]), np.array([1.0])]
+FACTORS = [np.array([0.5, -2.0, 3.0, 1.5]), np.array([1.0, -0.5, 0.25, 2.0])]
+
+
+def net_of(text: str, **weights: list[np.ndarray]) -> Net:
+    return nets.net(HEAD + text, **weights)
+
+
+def weight(*shape: int) -> np.ndarray:
+    return np.asarray(np.random.default_rng(len(shape)).standard_normal(shape))
+
+
+def conv(name: str, bottom: str, outputs: int = 4, said: str = "kernel_size: 3 bias_term: false") -> str:
+    return CONV.format(name, bottom, outputs, said)
+
+
+def left(net: Net) -> list[str]:
+    return [layer.name for layer in fold(net).net.layers if layer.type in ("BatchNorm", "Scale")]
+
+
+def test_a_convolution_says_what_it_makes_whatever_it_reads() -> None:
+    relu = 'layer { name: "relu" type: "ReLU" bottom: "scale" top: "relu" }'
+    text = conv("conv", "odd") + BN.format("conv") + SCALE + relu
+    assert left(net_of(text, conv=[weight(4, 3, 3, 3)], bn=STATISTICS, scale=FACTORS)) == []
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        'layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { pool: AVE global_pooling: true } }',
+        'layer { name: "p" type: "Concat" bottom: "a" bottom: "b" top: "p" }',
+        'layer { name: "p" type: "Slice" bottom: "c" top: "p" top: "rest" slice_param { slice_point: 4 } }',
+        'layer { name: "p" type: "Permute" bottom: "d" top: "p" '
+        "permute_param { order: 0 order: 1 order: 3 order: 2 } }",
+        'layer { name: "p" type: "ShuffleChannel" bottom: "d" top: "p" shuffle_channel_param { group: 2 } }',
+        'layer { name: "p" type: "Eltwise" bottom: "d" bottom: "e" top: "p" }',
+    ],
+)
+def test_an_affine_passes_layers_whose_planes_are_unknown(between: str) -> None:
+    wide = 4 if '"Pooling"' in between else 6
+    convs = {"a": 1, "b": 3, "c": wide, "d": 4, "e": 4}
+    used = {name: size for name, size in convs.items() if f'bottom: "{name}"' in between}
+    text = "".join(conv(name, "odd", size) for name, size in used.items()) + between + BN.format("p") + SCALE
+    weights = {name: [weight(size, 3, 3, 3)] for name, size in used.items()}
+    assert left(net_of(text, bn=STATISTICS, scale=FACTORS, **weights)) == []
+
+
+def test_what_a_convolution_reads_has_the_channels_that_its_weight_takes() -> None:
+    text = f"""
+        layer {{ name: "cat" type: "Concat" bottom: "odd" bottom: "one" top: "cat" }}
+        {conv("taker", "odd", 2)} {conv("one", "other", 1)} {BN.format("cat")} {SCALE} {conv("last", "scale", 5)}
+    """
+    weights = {"taker": [weight(2, 3, 3, 3)], "one": [weight(1, 2, 3, 3)], "last": [weight(5, 4, 3, 3)]}
+    ordered = text.replace(conv("one", "other", 1), "").replace("\n        layer", conv("one", "other", 1) + "layer", 1)
+    assert left(net_of(ordered, bn=STATISTICS, scale=FACTORS, **weights)) == []
+
+
+def test_a_batchnorm_and_a_scale_that_both_stay_become_one_scale() -> None:
+    for tail in ("", 'layer { name: "tanh" type: "TanH" bottom: "scale" top: "tanh" }'):
+        result = fold(net_of(BN.format("odd") + SCALE + tail, bn=STATISTICS, scale=FACTORS))
+        (kept,) = [layer for layer in result.net.layers if layer.type in ("BatchNorm", "Scale")]
+        assert kept.type == "Scale"
+        mean, variance, _ = STATISTICS
+        factor = FACTORS[0] / np.sqrt(variance + 1e-5)
+        np.testing.assert_allclose(kept.blobs[0], factor, rtol=1e-6)
+        np.testing.assert_allclose(kept.blobs[1], FACTORS[1] - mean * factor, rtol=1e-6)
+
+
+def test_an_inner_product_behind_a_plane_of_unknown_size_takes_what_stands_behind_it() -> None:
+    text = 'layer { name: "ip" type: "InnerProduct" bottom: "odd" top: "ip" inner_product_param { num_output: 4 } }'
+    ip = [weight(4, 12), weight(4)]
+    assert left(net_of(text + BN.format("ip") + SCALE, ip=ip, bn=STATISTICS, scale=FACTORS)) == []
+
+
+def test_a_concat_with_a_bottom_of_unknown_length_is_kept_with_a_reason() -> None:
+    text = """
+        input: "loc" input: "conf" input: "prior" input: "x"
+        input_shape { dim: 1 dim: 8 } input_shape { dim: 1 dim: 4 }
+        input_shape { dim: 1 dim: 2 dim: 8 } input_shape { dim: 1 dim: 3 dim: 1 dim: 7 }
+        layer { name: "det" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" top: "det"
+          detection_output_param { num_classes: 2 nms_param { nms_threshold: 0.5 top_k: 2 } keep_top_k: 2 } }
+        layer { name: "perm" type: "Permute" bottom: "det" top: "p"
+                permute_param { order: 0 order: 2 order: 1 order: 3 } }
+        layer { name: "s" type: "Power" bottom: "x" top: "s" power_param { scale: 2 } }
+        layer { name: "join" type: "JOIN" bottom: "s" bottom: "p" top: "join" SAID }
+        layer { name: "relu" type: "ReLU" bottom: "join" top: "out" }
+    """
+    for kind, said in (("Concat", "concat_param { axis: 1 }"), ("Scale", "scale_param { axis: 0 }")):
+        (kept,) = fold(nets.net(text.replace("JOIN", kind).replace("SAID", said))).report.kept
+        assert kept.reason.startswith("backward: 'x' is an input of the network; forward: ")
+
+
+def test_a_slice_of_whole_channels_is_not_traced_element_by_element() -> None:
+    text = f"""
+        input: "data" input_shape {{ dim: 1 dim: 3 dim: 1024 dim: 1024 }}
+        {conv("conv", "data", 64, "kernel_size: 3 pad: 1")}
+        layer {{ name: "s" type: "Slice" bottom: "conv" top: "p" top: "rest" slice_param {{ slice_point: 4 }} }}
+        {BN.format("p")} {SCALE}
+    """
+    assert left(nets.net(text)) == []
+
+
+def test_a_power_of_scale_0_is_a_constant_and_no_affine() -> None:
+    text = """
+        input: "data" input_shape { dim: 1 dim: 2 dim: 6 dim: 6 }
+        layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
+                pooling_param { pool: AVE kernel_size: 1 stride: 2 } }
+        layer { name: "bias" type: "Bias" bottom: "pool" top: "bias" }
+        layer { name: "power" type: "Power" bottom: "bias" top: "power" power_param { scale: 0 shift: 2 } }
+    """
+    result = fold(nets.net(text))
+    assert [layer.type for layer in result.net.layers if layer.blobs or layer.type == "Power"] == ["Bias", "Power"]
+    assert "it gives its shift whatever it reads" in [kept.reason for kept in result.report.kept][-1]
