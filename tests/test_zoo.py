@@ -54,7 +54,7 @@ AFFINES_LEFT = {
     "trained/retinaface_mnet_deconv_0517": 0,
     "trained/ssrnet_aoru45": 0,
     "trained/vgg68_landmarks": 0,
-    "trained/wechat_qr_detect": 1,
+    "trained/wechat_qr_detect": 0,
     "trained/wechat_qr_sr": 0,
     "trained/yolo_mbv2_nano_voc": 0,
     "trained/yoloface100k": 0,
