@@ -1,93 +1,150 @@
-"""Opening what `--data` names: a folder of images, a text list, an `.npz` or an `.npy`."""
+"""Opening what `--data` names: images, lists, Caffe's own data sets (LMDB, HDF5), an `.npz` or an `.npy`."""
 
 from __future__ import annotations
 
 import os
-import warnings
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from bnfold.data.arrays import read_arrays
-from bnfold.data.preparation import Preparation, Size
+from bnfold.data.arrays import read_arrays, read_headers
+from bnfold.data.pixels import Kind, Size, kind_of
+from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Samples
 from bnfold.errors import BnfoldError, ParseError, UsageError
-from bnfold.io.mapping import open_regular
+from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
 ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+HDF5 = frozenset({".h5", ".hdf5"})
 LABELS = ("label", "labels", "y", "target", "targets")
+LOOKED_AT = 1000
+"""Images whose headers are read, to say what is done to them."""
+LONGEST_LIST = 1 << 30
 THUMBNAIL = 128  # pixels of the longer side of a picture in a report
+
+
+class Pictures(Protocol):
+    """Images by number, as a folder or a database has them."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def name(self, number: int) -> str:
+        """What to call one in a report."""
+
+    def where(self, number: int) -> str:
+        """The same for a message, which says the whole path."""
+
+    def kind(self, number: int) -> Kind:
+        """What one holds, without decoding it."""
+
+    def load(self, number: int) -> Any:
+        """A `PIL.Image.Image`, or pixels (height, width, channels) in the order blue, green, red.
+
+        Raises:
+            ParseError: it is damaged.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Image files as samples of one input, read when they are asked for.
+    """Images as samples of one input, read when they are asked for.
 
     Attributes:
         blob, channels, size: the input, its planes and its (height, width).
-        files: one per sample.
-        labels, class_names: the true classes, where known.
+        pictures: the images themselves.
         preparation: how an image becomes an input.
+        labels, class_names: the true classes, where known.
+        source: where they are, for the report.
+        kinds: what the first of them hold.
     """
 
     blob: str
     channels: int
     size: Size
-    files: Sequence[Path]
+    pictures: Pictures
     preparation: Preparation
     labels: Array | None = None
     class_names: Sequence[str] = ()
     source: str = ""
-    root: Path = field(default_factory=Path)
+    kinds: tuple[Kind, ...] = ()
 
     @property
     def description(self) -> str:
-        """Count, place and preparation."""
-        return f"{len(self.files)} images of {self.source}, {self.preparation}"
+        """Count, place, and what is done to them."""
+        done = self.preparation.done(self.kinds, self.channels, self.size)
+        seen = f" (of the first {len(self.kinds):,})" if len(self.kinds) < self.count and self.kinds else ""
+        return f"{self.count} images of {self.source}, {done}{seen}"
 
     @property
     def count(self) -> int:
         """How many images there are."""
-        return len(self.files)
+        return self.pictures.count
 
     def sample(self, number: int) -> dict[str, Array]:
         """Read one image and prepare it."""
         try:
-            planes = self.preparation.planes(self._image(number), self.channels, self.size)
+            planes = self.preparation.planes(self.pictures.load(number), self.channels, self.size)
         except UsageError as error:
-            raise UsageError(f"{self.files[number]}: {error}") from None
+            raise UsageError(f"{self.pictures.where(number)}: {error}") from None
         return {self.blob: planes}
 
     def name(self, number: int) -> str:
-        """The file, as seen from the folder or the list."""
-        path = self.files[number]
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        """The file, as seen from the folder or the list; the key in a database."""
+        return self.pictures.name(number)
 
     def picture(self, number: int) -> Array | None:
-        """A small version of the file itself."""
-        image = self._image(number).convert("RGB")
+        """A small version of the image itself."""
+        from PIL import Image
+
+        loaded = self.pictures.load(number)
+        if isinstance(loaded, np.ndarray):
+            if loaded.dtype != np.uint8 or (loaded.ndim == 3 and loaded.shape[2] not in (1, 3)):
+                return None
+            loaded = Image.fromarray(np.squeeze(loaded[..., ::-1]) if loaded.ndim == 3 else loaded)
+        image = loaded.convert("RGB")
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         return np.asarray(image)
 
-    def _image(self, number: int) -> Any:
-        from PIL import Image
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Image files; names are as seen from `root`."""
+
+    files: Sequence[Path]
+    root: Path
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.files)
+
+    def name(self, number: int) -> str:
+        """The path from the root, or the whole one."""
         path = self.files[number]
-        try:
-            # Pillow leaves a file open that it cannot identify, so the file is ours.
-            with open_regular(path) as stream, warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(stream) as image:
-                    image.load()
-                    return image
-        except (MemoryError, ParseError):
-            raise
-        except Exception as error:  # each format of Pillow's has its own
-            raise ParseError(f"cannot be read as an image: {error}", path) from None
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+    def where(self, number: int) -> str:
+        """The whole path."""
+        return str(self.files[number])
+
+    def kind(self, number: int) -> Kind:
+        """By its header."""
+        from bnfold.data.decoding import read_header
+
+        return kind_of(read_header(self.files[number]))
+
+    def load(self, number: int) -> Any:
+        """Decode one."""
+        from bnfold.data.decoding import read_image
+
+        return read_image(self.files[number])
 
 
 def open_samples(
@@ -99,9 +156,10 @@ def open_samples(
     """The samples at a path.
 
     Args:
-        path: a folder of images, with one sub-folder per class or without; a text list with a `path label` per line,
-            as Caffe's ImageData layer reads it (paths from the list's folder; the label may be left out); an `.npz`
-            with an array for each input and perhaps `label`; an `.npy` for the single input.
+        path: a folder of images, with one sub-folder per class or without; an LMDB of Caffe's; a text list with a
+            `path label` per line, as Caffe's ImageData layer reads it (paths from the list's folder; the label may be
+            left out), or with HDF5 files, as its HDF5Data layer does; an `.h5` file; an `.npz` with an array for each
+            input and perhaps `label`; an `.npy` for the single input.
         feeds: the inputs.
         preparation: of images, or what finds it; nothing by default but the size.
         labels: the true classes, which go before those found at the path.
@@ -116,27 +174,54 @@ def open_samples(
     if is_arrays(place):
         inputs, labels = read_inputs(place, feeds, labels)
         return Arrays(inputs, labels, source=str(place))
+    lines = None if place.is_dir() or is_database(place) or place.suffix in HDF5 else _lines(place)
+    if place.suffix in HDF5 or (lines and Path(lines[0][1]).suffix in HDF5):
+        from bnfold.data.tables import open_tables
+
+        files = [place] if lines is None else [_listed(place, *line) for line in lines]
+        return open_tables(files, str(place), needed(feeds), labels)
+    return _images_at(place, lines, feeds, preparation, labels)
+
+
+def _images_at(
+    place: Path,
+    lines: list[tuple[int, str]] | None,
+    feeds: Mapping[str, Feed],
+    preparation: Preparation | Callable[[], Preparation | None] | None,
+    labels: Array | None,
+) -> Images:
     if len(needed(feeds)) != 1:
         raise UsageError(f"images fit a network with one input, and this one has {', '.join(feeds)}; give an .npz")
-    _need_pillow()
-    files, found, names = _folder(place) if place.is_dir() else _list(place)
     blob, feed = next(iter(needed(feeds).items()))
     channels, size = _image_input(blob, feed)
+    pictures: Pictures
+    if is_database(place):
+        from bnfold.data.lmdb import open_database
+
+        pictures, found = open_database(place)
+        names: Sequence[str] = ()
+    else:
+        _need_pillow()
+        files, found, names = _listed_images(place, lines) if lines is not None else _folder(place)
+        pictures = Files(files, place if place.is_dir() else place.parent)
     true = found if labels is None else labels
-    if true is not None and len(true) != len(files):
-        raise UsageError(f"{len(true)} labels for {len(files)} images of {place}")
-    root = place if place.is_dir() else place.parent
-    found_there = preparation() if callable(preparation) else preparation
-    return Images(blob, channels, size, files, found_there or Preparation(), true, names, str(place), root)
+    if true is not None and len(true) != pictures.count:
+        raise UsageError(f"{len(true)} labels for {pictures.count} images of {place}")
+    said = preparation() if callable(preparation) else preparation
+    kinds = tuple(pictures.kind(number) for number in range(min(pictures.count, LOOKED_AT)))
+    return Images(blob, channels, size, pictures, said or Preparation(), true, names, str(place), kinds)
 
 
 def files_of(path: str | os.PathLike[str]) -> list[Path]:
-    """What a data set reads: the file or folder itself, and the images that a list names."""
+    """What a data set reads: the file or folder itself, and the files that a list names."""
     place = Path(path)
-    if place.is_dir() or is_arrays(place):
-        return [place]
     try:
-        return [place, *_list(place)[0]]
+        if place.is_dir() or is_arrays(place) or is_database(place) or place.suffix in HDF5:
+            return [place]
+        lines = _lines(place)
+        if Path(lines[0][1]).suffix in HDF5:
+            return [place, *(_listed(place, *line) for line in lines)]
+        return [place, *_listed_images(place, lines)[0]]
     except BnfoldError:  # for `open_samples` to say
         return [place]
 
@@ -151,26 +236,53 @@ def is_arrays(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix in {".npy", ".npz"}
 
 
+def is_database(path: Path) -> bool:
+    """Whether a path names an LMDB.
+
+    Raises:
+        UsageError: it is a LevelDB, which nothing reads any more.
+    """
+    if (path / "CURRENT").exists() and any(path.glob("MANIFEST-*")):
+        raise UsageError(f"'{path}' is a LevelDB; write it as LMDB (convert_imageset --backend lmdb), or give an .npz")
+    return path.suffix == ".mdb" or (path / "data.mdb").exists()
+
+
 def read_inputs(
     path: Path, feeds: Mapping[str, Feed], labels: Array | None = None
 ) -> tuple[dict[str, Array], Array | None]:
-    """The arrays of a file by input, and its labels; those that are given go first.
+    """The arrays of a file by input, and its labels; those that are given go first. No others are read.
 
     Raises:
         UsageError: it has nothing for an input.
         ParseError: the file is damaged.
     """
-    arrays = read_arrays(path)
-    if labels is None:
-        labels = next((arrays[name].reshape(-1) for name in LABELS if name in arrays and name not in feeds), None)
-    inputs = {name: array for name, array in arrays.items() if name in feeds}
-    others = [name for name in arrays if name not in feeds and name not in LABELS]
-    if not inputs and len(needed(feeds)) == len(others) == 1:
-        inputs = {next(iter(needed(feeds))): arrays[others[0]]}
-    missing = [name for name in needed(feeds) if name not in inputs]
+    there = read_headers(path)
+    names = {name: name for name in feeds if name in there}
+    others = [name for name in there if name not in feeds and name not in LABELS]
+    if not names and len(needed(feeds)) == len(others) == 1:
+        names = {next(iter(needed(feeds))): others[0]}
+    missing = [name for name in needed(feeds) if name not in names]
     if missing:
-        raise UsageError(f"{path}: there is nothing for input {', '.join(missing)}; it has {', '.join(arrays)}")
-    return inputs, labels
+        raise UsageError(f"{path}: there is nothing for input {', '.join(missing)}; it has {', '.join(there)}")
+    for name, source in names.items():
+        _require_axes(path, source, there[source].shape, feeds[name])
+    label = next((name for name in LABELS if name in there and name not in feeds), None) if labels is None else None
+    arrays = read_arrays(path, {*names.values(), *([label] if label is not None else [])})
+    if label is not None:
+        labels = arrays[label].reshape(-1)
+    return {name: arrays[source] for name, source in names.items()}, labels
+
+
+def _require_axes(path: Path, name: str, shape: Sequence[int], feed: Feed) -> None:
+    """Stop before the values of an array are read that cannot be meant, whatever they are."""
+    values = 1
+    for length in shape[1:]:
+        values *= length
+    wanted = 1
+    for size in feed.shape:
+        wanted *= size or 1
+    if None not in feed.shape and len(shape) > 1 and values > wanted:
+        raise UsageError(f"{path}: '{name}' has shape {tuple(shape)}, and the input takes {feed.shape}")
 
 
 def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
@@ -179,7 +291,7 @@ def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
     if direct:
         return direct, None, ()
     classes = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    numbered = bool(classes) and all(name.isdecimal() for name in classes)
+    numbered = bool(classes) and all(re.fullmatch(r"[0-9]{1,9}", name) for name in classes)
     classes.sort(key=lambda name: (int(name) if numbered else 0, name))
     files, labels = [], []
     for place, name in enumerate(classes):
@@ -195,26 +307,61 @@ def _images(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in ENDINGS and path.is_file())
 
 
-def _list(path: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
-    """Files and labels of a list. As in Caffe the label is what follows the last space, so paths may have spaces."""
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Number and text of the lines of a list that are not empty."""
+    content = read_file(path, LONGEST_LIST)
     try:
-        with open_regular(path) as stream:
-            lines = stream.read().decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"the data '{path}' is neither a folder, nor an .npz or .npy, nor a list of images") from None
-    files, labels = [], []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            name, _, label = line.strip().rpartition(" ")
-            if not name or not label.lstrip("-").isdecimal():
-                name, label = line.strip(), "-1"
-            if not (path.parent / name).is_file():
-                raise ParseError(f"there is no file '{name}'", path, number)
-            files.append(path.parent / name)
-            labels.append(int(label))
-    if not files:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise UsageError(f"the data '{path}' is neither a folder, nor an .npz or .npy, nor a list of images")
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if not lines:
         raise UsageError(f"the list '{path}' is empty")
+    return lines
+
+
+def _listed(path: Path, number: int, name: str) -> Path:
+    """The file that a line names.
+
+    Raises:
+        ParseError: there is none.
+    """
+    try:
+        there = (path.parent / name).is_file()
+    except (OSError, ValueError):  # a name that is too long for a file, or has a NUL
+        there = False
+    if not there:
+        raise ParseError(f"there is no file '{_shortened(name)}'", path, number)
+    return path.parent / name
+
+
+def _listed_images(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[Path], Array | None, Sequence[str]]:
+    """Files and labels of a list. As in Caffe the label is what follows the last space, so paths may have spaces."""
+    files, labels = [], []
+    for number, line in lines:
+        name, _, label = line.rpartition(" ")
+        if name and re.fullmatch(r"-?[0-9]{1,9}", label):
+            files.append(_listed(path, number, name.strip()))
+            labels.append(int(label))
+            continue
+        try:
+            files.append(_listed(path, number, line))
+            labels.append(-1)
+        except ParseError:
+            if name and (path.parent / name.strip()).is_file():
+                raise ParseError(
+                    f"the label '{_shortened(label)}' of '{name.strip()}' is no whole number below a billion",
+                    path,
+                    number,
+                ) from None
+            raise
     return files, np.array(labels) if max(labels) >= 0 else None, ()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:60]} .. ({len(text):,} letters)"
 
 
 def _image_input(blob: str, feed: Feed) -> tuple[int, Size]:

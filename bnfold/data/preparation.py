@@ -9,6 +9,7 @@ the crop is cropped in its middle as the image is (`DataTransformer` in BVLC Caf
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from bnfold.data.arrays import read_arrays
+from bnfold.data.pixels import Kind, Size, decoded, resized
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
-Size = tuple[int, int]
 MAX_MEAN_BYTES = 1 << 28
 
 
@@ -48,9 +49,22 @@ class Preparation:
 
     def __str__(self) -> str:
         """The settings as a sentence's end."""
-        steps = []
-        if self.resize is not None:
-            steps.append(f"resized to {_size(self.resize)}")
+        return self.done()
+
+    def done(self, kinds: Sequence[Kind] = (), channels: int = 3, size: Size | None = None) -> str:
+        """What is done to images, as a sentence's end.
+
+        Args:
+            kinds: of the images, as far as they are known.
+            channels, size: of the input.
+        """
+        steps = [*_values_said(kinds, channels == 1 or self.grey, channels)]
+        wanted = self.resize if size is None else self.size_before_crop(size)
+        sizes = sorted({kind.size for kind in kinds}, key=lambda each: (each[0] * each[1], each))
+        if sizes and wanted is not None and sizes != [wanted]:
+            steps.append(f"{' to '.join(dict.fromkeys(map(_size, (sizes[0], sizes[-1]))))} resized to {_size(wanted)}")
+        elif not sizes and wanted is not None:
+            steps.append(f"resized to {_size(wanted)}")
         if self.crop is not None:
             steps.append(f"middle {_size(self.crop)}")
         if self.mean is not None:
@@ -63,11 +77,16 @@ class Preparation:
             steps.append("RGB")
         return ("; ".join(steps) or "pixels as they are, 0..255") + (f" (from {self.origin})" if self.origin else "")
 
+    def size_before_crop(self, size: Size) -> Size | None:
+        """What an image is resized to for an input of `size`; None where it stays as large as it is."""
+        return self.resize or (size if self.crop is None else None)
+
     def planes(self, image: Any, channels: int, size: Size) -> Array:
         """One input.
 
         Args:
-            image: a `PIL.Image.Image`.
+            image: a `PIL.Image.Image`, or uint8 pixels (height, width, 3) in the order blue, green, red, or
+                (height, width).
             channels: of the input, 1 or 3.
             size: (height, width) of the input.
 
@@ -80,40 +99,32 @@ class Preparation:
         kept = self.crop or size
         if kept != size:
             raise UsageError(f"the crop leaves {_size(kept)}, and the input takes {_size(size)}")
-        if self.resize is not None or (self.crop is None and (image.height, image.width) != size):
-            image = resized(image, self.resize or size)
-        pixels = _pixels(image, channels, self.grey)
-        if not self.swap_channels:
-            pixels = pixels[::-1]
-        if min(pixels.shape[1] - size[0], pixels.shape[2] - size[1]) < 0 or (
-            self.crop is None and pixels.shape[1:] != size
-        ):
-            raise UsageError(f"the image is {_size((image.height, image.width))}, and the input takes {_size(size)}")
-        values = _middle(pixels, size).astype(np.float32)
+        pixels = image if isinstance(image, np.ndarray) else decoded(image, channels == 1 or self.grey)
+        wanted = self.size_before_crop(size)
+        if wanted is not None:
+            pixels = resized(pixels, wanted)
+        values = _middle(self._as_planes(pixels, channels), size)
+        if values.shape[1:] != size or (self.crop is None and pixels.shape[:2] != size):
+            raise UsageError(f"the image is {_size(pixels.shape)}, and the input takes {_size(size)}")
+        values = values.astype(np.float32)
         if self.mean is not None:
             values = values - _mean_for(self.mean, channels, size)
         return np.ascontiguousarray(values * np.float32(self.scale))
 
-
-def resized(image: Any, size: Size) -> Any:
-    """Bilinear, to (height, width)."""
-    from PIL import Image
-
-    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-
-
-def _pixels(image: Any, channels: int, grey: bool) -> Array:
-    """(channels, height, width) in the order red, green, blue; grey by ITU-R 601, as OpenCV has it."""
-    if channels == 1 or grey:
-        plane = np.asarray(image.convert("L"))
-        return np.broadcast_to(plane, (channels, *plane.shape))
-    if channels != 3:
-        raise UsageError(f"the input has {channels} channels, and an image has 1 or 3")
-    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    def _as_planes(self, pixels: Array, channels: int) -> Array:
+        """(channels, height, width) in the order of the input."""
+        if pixels.ndim == 2 and channels in (1, 3):
+            return np.broadcast_to(pixels, (channels, *pixels.shape))
+        if pixels.ndim == 2 or pixels.shape[2] != channels:
+            count = f"{pixels.shape[2]}" if pixels.ndim == 3 and pixels.shape[2] != 3 else "1 or 3"
+            raise UsageError(f"the input has {channels} channels, and an image has {count}")
+        planes = pixels.transpose(2, 0, 1)
+        return planes[::-1] if self.swap_channels else planes
 
 
 def _middle(planes: Array, size: Size) -> Array:
-    top, left = (planes.shape[1] - size[0]) // 2, (planes.shape[2] - size[1]) // 2
+    """The middle, or as much of it as there is."""
+    top, left = (max(have - want, 0) // 2 for have, want in zip(planes.shape[1:], size, strict=True))
     return planes[:, top : top + size[0], left : left + size[1]]
 
 
@@ -157,9 +168,8 @@ def read_mean_file(path: Path) -> Array:
         raise UsageError(f"the mean '{path}' is neither numbers (104,117,123) nor a .binaryproto or .npy")
     if path.suffix == ".npy":
         return np.asarray(read_arrays(path).get("", ()), np.float32)
-    from bnfold.caffe.blobs import read_blob
-
     content = read_file(path, MAX_MEAN_BYTES)
+    from bnfold.caffe.blobs import read_blob
 
     try:
         blob, problem = read_blob(content, 0, len(content))
@@ -240,5 +250,21 @@ def _beside(prototxt: Path, name: str) -> Path:
     return found
 
 
-def _size(size: Size) -> str:
+def _values_said(kinds: Sequence[Kind], grey: bool, channels: int) -> Iterator[str]:
+    """What happens to the values before anything else."""
+    deep = sum(kind.deep for kind in kinds)
+    if deep:
+        yield "16 bits scaled to 8" + _share(deep, kinds)
+    coloured = sum(kind.colour for kind in kinds)
+    if grey and coloured:
+        yield "colours made grey" + _share(coloured, kinds)
+    if channels == 3 and kinds and (grey or coloured < len(kinds)):
+        yield "grey in all planes" + ("" if grey else _share(len(kinds) - coloured, kinds))
+
+
+def _share(count: int, kinds: Sequence[Kind]) -> str:
+    return "" if count == len(kinds) else f" ({count} of {len(kinds)})"
+
+
+def _size(size: Sequence[int]) -> str:
     return f"{size[0]}x{size[1]}"

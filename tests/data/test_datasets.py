@@ -1,9 +1,14 @@
 """What `--data` may name: folders, lists, arrays; and what it may not."""
 
+import os
+import tracemalloc
+from zipfile import ZIP_DEFLATED, ZipFile
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, picture_of
@@ -29,7 +34,7 @@ def test_a_folder_of_images_has_no_classes(tmp_path):
     assert samples.sample(0)["data"].shape == (3, 4, 5)
     assert samples.picture(0).shape == (8, 10, 3)
     assert "3 images" in samples.description
-    assert "as they are, 0..255" in samples.description
+    assert samples.description == f"3 images of {tmp_path}, 8x10 resized to 4x5"
 
 
 def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path):
@@ -140,3 +145,80 @@ def test_a_picture_is_red_green_blue_and_stretched():
     assert picture_of(np.zeros((2, 2, 2))) is None
     assert picture_of(np.full((1, 2, 2), np.nan)) is None
     assert Arrays({"data": planes[None]}).picture(0).shape == (2, 2, 3)
+
+
+def test_the_data_line_says_what_is_done_to_the_pixels(tmp_path):
+    save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "b.png")
+    Image.fromarray(np.zeros((4, 5), np.uint16)).save(tmp_path / "c.png")
+    done = "16 bits scaled to 8 (1 of 3); grey in all planes (2 of 3); 4x5 to 20x30 resized to 4x5"
+    assert open_samples(tmp_path, FEEDS).description == f"3 images of {tmp_path}, {done}"
+    one = {"data": Feed((1, 1, 4, 5), np.dtype(np.float32))}
+    done = "16 bits scaled to 8 (1 of 3); colours made grey (1 of 3); 4x5 to 20x30 resized to 4x5"
+    assert open_samples(tmp_path, one).description == f"3 images of {tmp_path}, {done}"
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "b.png").unlink()
+    assert open_samples(tmp_path, one).description.endswith(", 16 bits scaled to 8")
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "c.png")
+    assert open_samples(tmp_path, one).description.endswith(", pixels as they are, 0..255")
+
+
+@pytest.mark.parametrize("label", ["--5", "9" * 5000, "5.0", "+5"])
+def test_a_label_that_is_no_number_of_usual_size_is_refused(tmp_path, label):
+    save(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text(f"a.png 1\na.png {label}\n")
+    with pytest.raises(ParseError, match=r"list\.txt:2: the label '.*' of 'a\.png' is no whole number") as caught:
+        open_samples(tmp_path / "list.txt", FEEDS)
+    assert len(str(caught.value)) < 400
+
+
+def test_only_regular_files_are_read(tmp_path):
+    for name in ("fifo", "fifo.npz", "fifo.txt", "fifo.mdb", "fifo.h5"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ParseError, match="is not a regular file"):
+            open_samples(tmp_path / name, FEEDS)
+    os.mkfifo(tmp_path / "fifo.png")
+    with pytest.raises(UsageError, match="no image"):
+        open_samples(tmp_path, FEEDS)
+    (tmp_path / "list.txt").write_text("fifo.png 1\n")
+    with pytest.raises(ParseError, match=r"there is no file 'fifo\.png'"):
+        open_samples(tmp_path / "list.txt", FEEDS)
+
+
+def test_arrays_that_no_input_takes_are_not_unpacked(tmp_path):
+    # 3 GB of zeros in 3 MB, written in pieces.
+    with ZipFile(tmp_path / "bomb.npz", "w", ZIP_DEFLATED) as archive:
+        for name, array in (("data", np.zeros((2, 3, 4, 5), np.float32)), ("label", np.arange(2))):
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, array)
+        with archive.open("other.npy", "w", force_zip64=True) as stream:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (750_000_000,)}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for _ in range(30):  # a hundredth of it: reading it would end in an error
+                stream.write(bytes(1_000_000))
+    tracemalloc.start()
+    samples = open_samples(tmp_path / "bomb.npz", FEEDS)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    assert (samples.count, samples.labels.tolist()) == (2, [0, 1])
+    with ZipFile(tmp_path / "big.npz", "w", ZIP_DEFLATED) as archive, archive.open("data.npy", "w") as stream:
+        np.lib.format.write_array_header_1_0(stream, header | {"shape": (2, 375_000_000)})
+    with pytest.raises(UsageError, match=r"'data' has shape \(2, 375000000\), and the input takes"):
+        open_samples(tmp_path / "big.npz", FEEDS)
+
+
+def test_arrays_come_back_as_they_were_saved(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "a": np.asfortranarray(rng.normal(size=(3, 4, 5))),
+        "b": rng.normal(size=(2, 2)).astype(">f4"),
+        "c": rng.integers(0, 2, 7).astype(bool),
+        "d": np.zeros((0, 3), np.float16),
+        "e": np.array(5),
+    }
+    np.savez(tmp_path / "x.npz", **arrays)
+    np.savez_compressed(tmp_path / "y.npz", **arrays)
+    for name in ("x.npz", "y.npz"):
+        for key, array in read_arrays(tmp_path / name).items():
+            np.testing.assert_array_equal(array, arrays[key], strict=True)
+        assert list(read_arrays(tmp_path / name, {"b"})) == ["b"]

@@ -1,5 +1,6 @@
 """From an image to an input: the order of the steps and of the planes, as Caffe's data layers have them."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -118,5 +119,30 @@ def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path):
     assert from_prototxt(prototxt(tmp_path, "", "top: 'label'")).scale == 1
     (tmp_path / "none.prototxt").write_text('layer { name: "relu" type: "ReLU" }')
     assert from_prototxt(tmp_path / "none.prototxt") is None
-    with pytest.raises(UsageError, match=r"'missing\.npy' is not there; give the mean"):
+    with pytest.raises(UsageError, match=r"beside it the mean file 'missing\.npy' is not there"):
         from_prototxt(prototxt(tmp_path, 'mean_file: "missing.npy"'))
+
+
+@pytest.mark.parametrize("name", ["../secret.npy", "/etc/secret.npy", "data/secret.npy", "secret.npy"])
+def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(tmp_path, name):
+    folder = tmp_path / "net"
+    (folder / "data").mkdir(parents=True)
+    np.save(tmp_path / "secret.npy", np.full((3, 2, 2), 7.0))
+    name = name.replace("/etc", str(tmp_path))
+    path = prototxt(folder, f'mean_file: "{name}"')
+    with pytest.raises(UsageError, match="beside it the mean file .* is not there"):
+        from_prototxt(path)
+    np.save(folder / "secret.npy", np.full((3, 2, 2), 5.0))
+    assert (from_prototxt(path).mean == 5).all()
+
+
+def test_a_mean_file_that_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo.binaryproto")
+    with pytest.raises(ParseError, match="is not a regular file"):
+        from_prototxt(prototxt(tmp_path, 'mean_file: "fifo.binaryproto"'))
+
+
+def test_a_prototxt_that_resizes_beyond_all_memory_is_refused(tmp_path):
+    path = prototxt(tmp_path, "crop_size: 4", "image_data_param { new_height: 30000 new_width: 30000 }")
+    with pytest.raises(UsageError, match="resizing to 30000x30000 makes more than"):
+        from_prototxt(path).planes(image(), 3, (4, 4))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bnfold.data.arrays import read_arrays
-from bnfold.data.datasets import Images
+from bnfold.data.datasets import Files, Images
 from bnfold.data.preparation import Preparation, read_mean_file
 from bnfold.errors import BnfoldError, ParseError
 
@@ -118,6 +118,6 @@ def picture(width: int, height: int) -> bytes:
 )
 def test_a_hostile_picture_is_refused_in_a_sentence(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    images = Images("data", 1, (8, 8), [tmp_path / name], Preparation())
+    images = Images("data", 1, (8, 8), Files([tmp_path / name], tmp_path), Preparation())
     with pytest.raises(BnfoldError, match="cannot be read as an image"):
         images.sample(0)

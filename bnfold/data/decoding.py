@@ -1,0 +1,45 @@
+"""Image files as Pillow decodes them: whole, of bounded size, from regular files only."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+from bnfold.errors import ParseError
+from bnfold.io.mapping import open_regular
+
+
+def read_image(path: Path) -> Any:
+    """The image of a file, as a `PIL.Image.Image`. Raises ParseError."""
+    with open_regular(path) as stream:
+        return _opened(stream, path, "", whole=True)
+
+
+def read_header(path: Path) -> Any:
+    """The same without its pixels."""
+    with open_regular(path) as stream:
+        return _opened(stream, path, "", whole=False)
+
+
+def decode(content: bytes, path: Path, record: str) -> Any:
+    """The image whose file is `content`, a record of `path`. Raises ParseError."""
+    return _opened(BytesIO(content), path, f"record '{record}' ", whole=True)
+
+
+def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool) -> Any:
+    from PIL import Image
+
+    try:
+        # Pillow leaves a file open that it cannot identify, so the file is ours.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(stream) as image:
+                if whole:
+                    image.load()
+                return image
+    except MemoryError:
+        raise
+    except Exception as error:  # each format of Pillow's has its own
+        raise ParseError(f"{who}cannot be read as an image: {error}", path) from None

@@ -1,0 +1,186 @@
+"""Caffe's LMDB: `key -> Datum` in key order, as `convert_imageset` writes it and the Data layer reads it.
+
+    Datum { channels 1, height 2, width 3, data 4 (uint8, planes), label 5, float_data 6, encoded 7 }   (caffe.proto)
+
+`data` are planes in the order blue, green, red, or the bytes of an image file where `encoded` is set. SSD's
+AnnotatedDatum holds a Datum in field 1, where a Datum has a number.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from bnfold.data.decoding import decode
+from bnfold.data.pixels import Kind, kind_of
+from bnfold.errors import ParseError, UsageError
+from bnfold.io.wire import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
+from bnfold.net import Array
+
+CHANNELS, HEIGHT, WIDTH, DATA, LABEL, FLOATS, ENCODED = range(1, 8)
+
+
+@dataclass(slots=True)
+class Datum:
+    """One record, parsed; `data` and `floats` are views on it."""
+
+    numbers: dict[int, int] = field(default_factory=dict)
+    data: memoryview | None = None
+    floats: list[bytes] = field(default_factory=list)
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the data are the bytes of an image file."""
+        return bool(self.numbers.get(ENCODED, 0))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = (self.numbers.get(number, 0) for number in (CHANNELS, HEIGHT, WIDTH))
+        return channels, height, width
+
+
+def parse(record: Buffer) -> Datum:
+    """A Datum, or that inside an AnnotatedDatum. Raises WireError."""
+    view = memoryview(record)
+    datum = Datum()
+    for found in fields(view, 0, len(view)):
+        if found.number == 1 and found.wire == LENGTH:
+            return parse(view[found.at : found.end])
+        if found.wire == VARINT:
+            datum.numbers[found.number] = signed(varint(view, found.at, found.end)[0])
+        elif found.number == DATA and found.wire == LENGTH:
+            datum.data = view[found.at : found.end]
+        elif found.number == FLOATS and found.wire in (LENGTH, FIXED32):
+            datum.floats.append(bytes(view[found.at : found.end]))
+    return datum
+
+
+@dataclass(slots=True)
+class Database:
+    """The records of an LMDB by number; whoever unpickles it opens the database again.
+
+    Attributes:
+        path: the folder with `data.mdb`, or a file.
+        keys: in their order.
+    """
+
+    path: Path
+    keys: list[bytes]
+    _environment: Any = None
+    _opening: Any = field(default_factory=Lock)
+
+    def __getstate__(self) -> tuple[Path, list[bytes]]:
+        return self.path, self.keys
+
+    def __setstate__(self, state: tuple[Path, list[bytes]]) -> None:
+        self.path, self.keys = state
+        self._environment, self._opening = None, Lock()
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+        return len(self.keys)
+
+    def name(self, number: int) -> str:
+        """The key: `convert_imageset` writes the sample's number in eight digits, and its path."""
+        return self.keys[number].decode(errors="backslashreplace")
+
+    def where(self, number: int) -> str:
+        """Database and key."""
+        return f"{self.path}: record '{self.name(number)}'"
+
+    def kind(self, number: int) -> Kind:
+        """What a record holds."""
+        datum = self._datum(number)
+        if datum.encoded:
+            return kind_of(self._decoded(number, datum))
+        channels, height, width = datum.shape
+        return Kind((height, width), channels == 3, False)
+
+    def load(self, number: int) -> Any:
+        """A decoded image, or pixels (height, width, channels)."""
+        datum = self._datum(number)
+        if datum.encoded:
+            return self._decoded(number, datum)
+        channels, height, width = shape = datum.shape
+        size = channels * height * width
+        raw, floats = datum.data or b"", b"".join(datum.floats)
+        if min(shape) < 1 or size not in (len(raw), len(floats) // 4):
+            said = f"{channels}x{height}x{width} and has {len(raw):,} bytes and {len(floats) // 4:,} floats"
+            raise ParseError(f"record '{self.name(number)}' is {said}", self.path)
+        values: Array = np.frombuffer(raw, np.uint8) if size == len(raw) else np.frombuffer(floats, "<f4")
+        return values.reshape(shape).transpose(1, 2, 0)
+
+    def labels(self) -> Array | None:
+        """Of all records; None where none says one."""
+        known, labels = False, np.full(self.count, -1, np.int64)
+        with self._opened().begin(buffers=True) as transaction:
+            for number, key in enumerate(self.keys):
+                datum = self._parsed(transaction.get(key), number)
+                known |= LABEL in datum.numbers
+                labels[number] = datum.numbers.get(LABEL, 0)
+        return labels if known else None
+
+    def _datum(self, number: int) -> Datum:
+        with self._opened().begin() as transaction:
+            return self._parsed(transaction.get(self.keys[number]), number)
+
+    def _parsed(self, record: Any, number: int) -> Datum:
+        try:
+            return parse(record)
+        except (WireError, struct.error, TypeError) as error:
+            raise ParseError(f"record '{self.name(number)}' is no Datum: {error}", self.path) from None
+
+    def _decoded(self, number: int, datum: Datum) -> Any:
+        return decode(bytes(datum.data or b""), self.path, self.name(number))
+
+    def _opened(self) -> Any:
+        with self._opening:
+            if self._environment is None:
+                self._environment = _environment(self.path)
+            return self._environment
+
+
+def open_database(path: Path) -> tuple[Database, Array | None]:
+    """The records at a path, and their labels.
+
+    Raises:
+        UsageError: the package `lmdb` is not installed, or nothing is in the database.
+        ParseError: it is damaged.
+    """
+    lmdb: Any = _package()
+    try:
+        environment = _environment(path)
+        with environment.begin(buffers=False) as transaction:
+            keys = list(transaction.cursor().iternext(keys=True, values=False))
+    except lmdb.Error as error:
+        raise ParseError(f"is a damaged LMDB: {error}", path) from None
+    if not keys:
+        raise UsageError(f"there is no record in '{path}'")
+    database = Database(path, keys, environment)
+    return database, database.labels()
+
+
+def _environment(path: Path) -> Any:
+    lmdb: Any = _package()
+    file = path / "data.mdb" if path.is_dir() else path
+    if not file.is_file():
+        raise ParseError("is not a regular file", file)
+    try:
+        return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False, readahead=False)
+    except lmdb.Error as error:
+        raise ParseError(f"is no LMDB, or a damaged one: {error}", path) from None
+
+
+def _package() -> Any:
+    try:
+        return import_module("lmdb")
+    except ImportError:
+        raise UsageError("reading an LMDB needs the package lmdb: pip install 'bnfold[lmdb]'") from None

@@ -1,0 +1,115 @@
+"""Pixels as Caffe's readers get them from OpenCV: 8 bits, blue, green, red or grey, resized without smoothing.
+
+cv::imread(file, color ? IMREAD_COLOR : IMREAD_GRAYSCALE), then cv::resize(.., INTER_LINEAR)        (io.cpp)
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bnfold.errors import UsageError
+from bnfold.net import Array
+
+Size = tuple[int, int]
+
+MOST_PIXELS = 1 << 26
+"""Of one image: 64 million, the most that Pillow decodes without a warning is 89 million."""
+DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+"""Pillow's modes for grey images of 16 bits; coloured ones it reads with their high bytes by itself."""
+BITS = 11  # of a coefficient, OpenCV's INTER_RESIZE_COEF_BITS
+
+
+class Kind(NamedTuple):
+    """What an image file holds: (height, width), whether it has colours, and whether its values have 16 bits."""
+
+    size: Size
+    colour: bool
+    deep: bool
+
+
+def kind_of(image: Any) -> Kind:
+    """The same of a `PIL.Image.Image`, from its header alone."""
+    return Kind((image.height, image.width), image.mode not in {"1", "L", "LA", "La", *DEEP, "F"}, image.mode in DEEP)
+
+
+def decoded(image: Any, grey: bool) -> Array:
+    """uint8, (height, width, 3) in the order blue, green, red, or (height, width) for grey.
+
+    Of 16 bits the high byte counts, as where libpng strips them; transparency is left out.
+
+    Args:
+        image: a `PIL.Image.Image`.
+        grey: make colours grey by ITU-R 601, as OpenCV does.
+
+    Raises:
+        UsageError: its values are no whole numbers of at most 16 bits.
+    """
+    if image.mode in DEEP:
+        values = np.asarray(image).astype(np.int64)
+        if values.size and not 0 <= int(values.min()) <= int(values.max()) < 1 << 16:
+            raise UsageError("its values have more than 16 bits; give an .npz")
+        plane = (values >> 8).astype(np.uint8)
+        return plane if grey else np.repeat(plane[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise UsageError("its values are no whole numbers; give an .npz")
+    if grey:
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB"))[:, :, ::-1]
+
+
+def resized(pixels: Array, size: Size) -> Array:
+    """Bilinear to (height, width), bit for bit as OpenCV's INTER_LINEAR on 8 bits (`resize.cpp`).
+
+    The source of pixel d is `(d + 1/2)*scale - 1/2`, cut to the image; coefficients have 11 bits. Where both sides are
+    halved, OpenCV takes the mean of four pixels instead.
+
+    Args:
+        pixels: uint8 (height, width) or (height, width, channels).
+
+    Raises:
+        UsageError: the result would be too large.
+    """
+    height, width = size
+    if height * width > MOST_PIXELS:
+        raise UsageError(f"resizing to {height}x{width} makes more than {MOST_PIXELS:,} pixels")
+    if pixels.shape[:2] == size:
+        return pixels
+    if pixels.dtype != np.uint8:
+        raise UsageError("values that are no pixels of 8 bits are not resized")
+    planes = pixels.reshape(*pixels.shape[:2], -1)
+    if planes.shape[:2] == (2 * height, 2 * width):
+        total = planes.reshape(height, 2, width, 2, -1).sum(axis=(1, 3), dtype=np.int32)
+        return np.asarray((total + 2 >> 2).astype(np.uint8)).reshape(*size, *pixels.shape[2:])
+    columns, by_column = _taps(planes.shape[1], width, cut=True)
+    rows, by_row = _taps(planes.shape[0], height, cut=False)
+    used, places = np.unique(rows, return_inverse=True)  # a small image reads few of a large one's rows
+    lines = planes[used]
+    across = _weighted(np.take(lines, columns[0], axis=1), by_column[0][:, None])
+    across += _weighted(np.take(lines, columns[1], axis=1), by_column[1][:, None])
+    across >>= 4
+    places = places.reshape(rows.shape)
+    upper, lower = (_weighted(across[places[side]], by_row[side][:, None, None]) for side in (0, 1))
+    upper >>= 16
+    lower >>= 16
+    upper += lower
+    upper += 2
+    upper >>= 2
+    return np.asarray(upper.astype(np.uint8)).reshape(*size, *pixels.shape[2:])
+
+
+def _weighted(values: Array, weights: Array) -> Array:
+    return np.asarray(np.multiply(values, weights, dtype=np.int32))
+
+
+def _taps(before: int, after: int, *, cut: bool) -> tuple[Array, Array]:
+    """The two sources of each place, (2, after), and their coefficients; at the border `cut` leaves one of them."""
+    scale = 1.0 / (after / before)
+    source = ((np.arange(after) + 0.5) * scale - 0.5).astype(np.float32)
+    first = np.floor(source).astype(np.int64)
+    share = source - first.astype(np.float32)
+    if cut:
+        share[(first < 0) | (first >= before - 1)] = 0
+    coefficients = np.rint(np.stack([1 - share, share]) * np.float32(1 << BITS)).astype(np.int32)
+    return np.clip(np.stack([first, first + 1]), 0, before - 1), coefficients

@@ -1,0 +1,128 @@
+"""HDF5 data as Caffe's HDF5Data layer reads it: in each file a data set per top, whose first axis is the sample.
+
+The values are taken as they are; that layer transforms nothing (`hdf5_data_layer.cpp`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from bnfold.data.samples import Feed, Samples, picture_of
+from bnfold.errors import ParseError, UsageError
+from bnfold.net import Array
+
+LABELS = ("label", "labels")
+NUMBERS = "biuf"
+
+_LIBRARY = Lock()  # the HDF5 library is not made for several threads
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Rows of HDF5 files, one behind the other, read when they are asked for.
+
+    Attributes:
+        files, starts: the files, and the number of the first row of each; one more entry for the end.
+        inputs: the inputs, which are names of data sets.
+        source: for the report.
+        labels: of all rows, None where there are none.
+    """
+
+    files: tuple[Path, ...]
+    starts: tuple[int, ...]
+    inputs: tuple[str, ...]
+    source: str
+    labels: Array | None = None
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """Count and place."""
+        many = f" in {len(self.files)} files" if len(self.files) > 1 else ""
+        return f"{self.count} samples of {self.source}{many}, values as they are"
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return self.starts[-1]
+
+    def sample(self, number: int) -> dict[str, Array]:
+        """One row of each data set."""
+        place = bisect_right(self.starts, number) - 1
+        row = number - self.starts[place]
+        with _LIBRARY, _opened(self.files[place]) as file:
+            return {name: np.asarray(_table(file, self.files[place], name)[row]) for name in self.inputs}
+
+    def name(self, number: int) -> str:
+        """The number, and the file where there are several."""
+        place = bisect_right(self.starts, number) - 1
+        return f"{self.files[place].name} {number - self.starts[place]}" if len(self.files) > 1 else str(number)
+
+    def picture(self, number: int) -> Array | None:
+        """The first input, if it has one or three planes."""
+        return picture_of(next(iter(self.sample(number).values())))
+
+
+def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], labels: Array | None) -> Samples:
+    """The rows of some files.
+
+    Args:
+        files: in their order.
+        source: what the user called them.
+        feeds: the inputs.
+        labels: the true classes, which go before those of the files.
+
+    Raises:
+        UsageError: h5py is not installed, an input has no data set, or rows are not equally many.
+        ParseError: a file is damaged.
+    """
+    starts, found = [0], []
+    for path in files:
+        with _opened(path) as file:
+            counts = {name: len(_table(file, path, name)) for name in feeds}
+            if len(set(counts.values())) != 1:
+                said = ", ".join(f"{count} for '{name}'" for name, count in counts.items())
+                raise UsageError(f"{path}: unequal numbers of samples: {said}")
+            label = next((name for name in LABELS if name in file and name not in feeds), None)
+            if label is not None:
+                found.append(np.asarray(_table(file, path, label)).reshape(-1))
+            starts.append(starts[-1] + next(iter(counts.values())))
+    true = np.concatenate(found) if found else None
+    true = true if labels is None else labels
+    if true is not None and len(true) != starts[-1]:
+        raise UsageError(f"{len(true)} labels for {starts[-1]} samples of {source}")
+    if not starts[-1]:
+        raise UsageError(f"{source}: there are no samples")
+    return Tables(tuple(files), tuple(starts), tuple(feeds), source, true)
+
+
+def _opened(path: Path) -> Any:
+    try:
+        h5py: Any = import_module("h5py")
+    except ImportError:
+        raise UsageError("reading HDF5 data needs h5py: pip install 'bnfold[hdf5]'") from None
+    if not path.is_file():
+        raise ParseError("is not a regular file", path)
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise ParseError(f"is a damaged HDF5 file: {' '.join(str(error).split())}", path) from None
+
+
+def _table(file: Any, path: Path, name: str) -> Any:
+    h5py: Any = import_module("h5py")
+    # Asked for its class alone, a link out of the file is not followed.
+    if file.get(name, getclass=True, getlink=True) is not h5py.HardLink or not isinstance(file[name], h5py.Dataset):
+        raise UsageError(f"{path}: there is no data set '{name}'; it has {', '.join(map(str, file)) or 'none'}")
+    table = file[name]
+    if table.dtype.kind not in NUMBERS or not table.shape or table.is_virtual or table.external:
+        raise ParseError(f"its data set '{name}' holds no rows of real numbers", path)
+    return table

@@ -1,0 +1,161 @@
+"""Caffe's LMDB, written here by an encoder that shares nothing with the reader (`convert_imageset.cpp`, `io.cpp`)."""
+
+import io
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import lmdb
+import numpy as np
+import pytest
+from PIL import Image
+
+from bnfold.data.datasets import open_samples
+from bnfold.data.preparation import Preparation
+from bnfold.data.samples import Feed
+from bnfold.errors import ParseError, UsageError
+
+FEEDS = {"data": Feed((1, 3, 4, 5), np.dtype(np.float32))}
+ONE = {"data": Feed((1, 1, 4, 5), np.dtype(np.float32))}
+
+
+def number(field, value):
+    out, rest = [field << 3], value & (1 << 64) - 1
+    while True:
+        byte, rest = rest & 0x7F, rest >> 7
+        out.append(byte | (0x80 if rest else 0))
+        if not rest:
+            return bytes(out)
+
+
+def text(field, content):
+    length = number(0, len(content))[1:]
+    return bytes([field << 3 | 2]) + length + content
+
+
+def datum(planes=None, label=None, encoded=None, floats=None):
+    record = b""
+    if planes is not None or floats is not None:
+        shape = (planes if planes is not None else floats).shape
+        record += b"".join(number(field, size) for field, size in zip((1, 2, 3), shape, strict=True))
+    if planes is not None:
+        record += text(4, planes.tobytes())
+    if encoded is not None:
+        record += text(4, encoded)
+    if label is not None:
+        record += number(5, label)
+    if floats is not None:
+        for value in floats.astype("<f4").ravel():
+            record += bytes([6 << 3 | 5]) + value.tobytes()
+    return record + (number(7, 1) if encoded is not None else b"")
+
+
+def write(folder, records, subdir=True):
+    with (
+        lmdb.open(str(folder), map_size=1 << 24, subdir=subdir) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for key, value in records.items():
+            transaction.put(key.encode(), value)
+    return folder
+
+
+def planes(count=3, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, channels, 4, 5), np.uint8)
+
+
+def test_raw_records_are_planes_in_key_order_with_labels(tmp_path):
+    images = planes(12)
+    records = {f"{i:08}_cat/{i}.jpg": datum(images[i], 100 - i) for i in reversed(range(12))}
+    samples = open_samples(write(tmp_path / "train_lmdb", records), FEEDS)
+    assert samples.count == 12
+    assert samples.labels.tolist() == [100 - i for i in range(12)]
+    assert samples.name(3) == "00000003_cat/3.jpg"
+    np.testing.assert_array_equal(samples.sample(7)["data"], images[7].astype(np.float32))
+    assert samples.description == f"12 images of {tmp_path / 'train_lmdb'}, pixels as they are, 0..255"
+    np.testing.assert_array_equal(samples.picture(2), images[2][::-1].transpose(1, 2, 0))
+
+
+def test_mean_crop_and_scale_are_taken_from_raw_records_as_from_files(tmp_path):
+    images = planes(1)
+    small = {"data": Feed((1, 3, 2, 3), np.dtype(np.float32))}
+    samples = open_samples(
+        write(tmp_path / "d", {"0": datum(images[0], 1)}),
+        small,
+        Preparation(mean=np.array([1, 2, 3.0]), scale=0.5, crop=(2, 3)),
+    )
+    want = (images[0][:, 1:3, 1:4].astype(np.float32) - np.array([1, 2, 3], np.float32)[:, None, None]) * 0.5
+    np.testing.assert_array_equal(samples.sample(0)["data"], want)
+
+
+def test_encoded_records_are_decoded_as_image_files(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 10, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    folder = write(tmp_path / "d", {"00000000_a.png": datum(encoded=stream.getvalue(), label=4)})
+    exact = {"data": Feed((1, 3, 8, 10), np.dtype(np.float32))}
+    np.testing.assert_array_equal(
+        open_samples(folder, exact).sample(0)["data"], pixels[:, :, ::-1].transpose(2, 0, 1).astype(np.float32)
+    )
+    assert open_samples(folder, FEEDS).description.endswith("8x10 resized to 4x5")
+    assert open_samples(folder, ONE).sample(0)["data"].shape == (1, 4, 5)
+
+
+def test_float_data_and_records_without_labels_are_read(tmp_path):
+    floats = np.random.default_rng(2).normal(size=(3, 4, 5)).astype(np.float32)
+    samples = open_samples(write(tmp_path / "d", {"0": datum(floats=floats)}), FEEDS)
+    np.testing.assert_array_equal(samples.sample(0)["data"], floats)
+    assert samples.labels is None
+    assert samples.picture(0) is None
+
+
+def test_annotated_datums_hold_a_datum(tmp_path):
+    images = planes(1)
+    record = text(1, datum(images[0], 9)) + number(2, 0) + text(3, number(1, 5))
+    samples = open_samples(write(tmp_path / "d", {"0": record}), FEEDS)
+    assert samples.labels.tolist() == [9]
+    np.testing.assert_array_equal(samples.sample(0)["data"], images[0].astype(np.float32))
+
+
+def test_a_database_may_be_one_file_and_is_read_by_several_threads(tmp_path):
+    images = planes(50)
+    path = write(tmp_path / "d.mdb", {f"{i:08}": datum(images[i], i) for i in range(50)}, subdir=False)
+    samples = pickle.loads(pickle.dumps(open_samples(path, FEEDS)))
+    with ThreadPoolExecutor(4) as pool:
+        for found, want in zip(pool.map(samples.sample, range(50)), images, strict=True):
+            np.testing.assert_array_equal(found["data"], want.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        (b"\xff\xff\xff", "is no Datum"),
+        (datum(planes(1)[0], 1)[:-9], "is no Datum"),
+        (number(1, 3) + number(2, 4) + number(3, 6) + text(4, bytes(60)), "is 3x4x6 and has 60 bytes and 0 floats"),
+        (number(1, 3), "is 3x0x0 and has 0 bytes"),
+        (number(1, -3) + number(2, 4) + number(3, 5) + text(4, bytes(60)), "is -3x4x5 and has"),
+        (datum(encoded=b"no image", label=1), "cannot be read as an image"),
+        (b"", "is 0x0x0"),
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path, record, sentence):
+    folder = write(tmp_path / "d", {"00000000_a.jpg": record})
+    with pytest.raises(ParseError, match=sentence) as caught:
+        open_samples(folder, FEEDS).sample(0)
+    assert "record '00000000_a.jpg'" in str(caught.value)
+
+
+def test_databases_that_cannot_be_read_are_refused_in_a_sentence(tmp_path):
+    (tmp_path / "level").mkdir()
+    (tmp_path / "level" / "CURRENT").write_text("MANIFEST-000002\n")
+    (tmp_path / "level" / "MANIFEST-000002").write_bytes(b"")
+    with pytest.raises(UsageError, match="is a LevelDB; write it as LMDB"):
+        open_samples(tmp_path / "level", FEEDS)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "data.mdb").write_bytes(bytes(8192))
+    with pytest.raises(ParseError, match="is no LMDB, or a damaged one"):
+        open_samples(tmp_path / "bad", FEEDS)
+    with pytest.raises(UsageError, match="there is no record"):
+        open_samples(write(tmp_path / "empty", {}), FEEDS)
+    folder = write(tmp_path / "grey", {"0": datum(planes(1, 1)[0], 1)})
+    with pytest.raises(UsageError, match="record '0': the input has 3 channels, and an image has 1"):
+        open_samples(folder, FEEDS).sample(0)

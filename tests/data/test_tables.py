@@ -1,0 +1,71 @@
+"""HDF5 data as Caffe's HDF5Data layer reads it."""
+
+import h5py
+import numpy as np
+import pytest
+
+from bnfold.data.datasets import files_of, open_samples
+from bnfold.data.samples import Feed
+from bnfold.errors import ParseError, UsageError
+
+FEEDS = {"data": Feed((1, 3, 4), np.dtype(np.float32)), "other": Feed((1, 2), np.dtype(np.float32))}
+
+
+def write(path, rows, seed=0, **more):
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "data": rng.normal(size=(rows, 3, 4)).astype(np.float32),
+        "other": rng.normal(size=(rows, 2)),
+        "label": np.arange(rows) + 10 * seed,
+    } | more
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            if array is not None:
+                file[name] = array
+    return arrays
+
+
+def test_a_list_of_files_is_one_data_set(tmp_path):
+    first, second = write(tmp_path / "a.h5", 3), write(tmp_path / "b.h5", 2, seed=1)
+    (tmp_path / "list.txt").write_text("a.h5\nb.h5\n")
+    samples = open_samples(tmp_path / "list.txt", FEEDS)
+    assert samples.count == 5
+    assert samples.labels.tolist() == [0, 1, 2, 10, 11]
+    for number, (arrays, row) in enumerate([(first, 0), (first, 1), (first, 2), (second, 0), (second, 1)]):
+        sample = samples.sample(number)
+        assert sample.keys() == {"data", "other"}
+        np.testing.assert_array_equal(sample["data"], arrays["data"][row])
+        np.testing.assert_array_equal(sample["other"], arrays["other"][row])
+    assert samples.name(3) == "b.h5 0"
+    assert samples.description == f"5 samples of {tmp_path / 'list.txt'} in 2 files, values as they are"
+    assert files_of(tmp_path / "list.txt") == [tmp_path / name for name in ("list.txt", "a.h5", "b.h5")]
+
+
+def test_one_file_may_be_named_by_itself(tmp_path):
+    arrays = write(tmp_path / "a.h5", 3, label=None)
+    samples = open_samples(tmp_path / "a.h5", FEEDS)
+    assert (samples.count, samples.labels, samples.name(1)) == (3, None, "1")
+    np.testing.assert_array_equal(samples.sample(2)["data"], arrays["data"][2])
+    assert open_samples(tmp_path / "a.h5", FEEDS, labels=np.ones(3)).labels.tolist() == [1, 1, 1]
+
+
+def test_files_that_do_not_fit_are_refused_in_a_sentence(tmp_path):
+    write(tmp_path / "a.h5", 3, other=None)
+    with pytest.raises(UsageError, match=r"a\.h5: there is no data set 'other'; it has data, label"):
+        open_samples(tmp_path / "a.h5", FEEDS)
+    write(tmp_path / "b.h5", 3, other=np.zeros((4, 2)))
+    with pytest.raises(UsageError, match=r"b\.h5: unequal numbers of samples: 3 for 'data', 4 for 'other'"):
+        open_samples(tmp_path / "b.h5", FEEDS)
+    write(tmp_path / "c.h5", 3, other=np.array([b"x"] * 3))
+    with pytest.raises(ParseError, match=r"c\.h5: its data set 'other' holds no rows of real numbers"):
+        open_samples(tmp_path / "c.h5", FEEDS)
+    (tmp_path / "d.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50))
+    with pytest.raises(ParseError, match=r"d\.h5: is a damaged HDF5 file"):
+        open_samples(tmp_path / "d.h5", FEEDS)
+    with h5py.File(tmp_path / "e.h5", "w") as file:
+        file["data"] = h5py.ExternalLink(str(tmp_path / "a.h5"), "data")
+    with pytest.raises(UsageError, match="there is no data set 'data'"):
+        open_samples(tmp_path / "e.h5", {"data": FEEDS["data"]})
+    (tmp_path / "list.txt").write_text("missing.h5\n")
+    with pytest.raises(ParseError, match=r"list\.txt:1: there is no file 'missing\.h5'"):
+        open_samples(tmp_path / "list.txt", FEEDS)
