@@ -130,7 +130,7 @@ def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(tmp_path, na
     np.save(tmp_path / "secret.npy", np.full((3, 2, 2), 7.0))
     name = name.replace("/etc", str(tmp_path))
     path = prototxt(folder, f'mean_file: "{name}"')
-    with pytest.raises(UsageError, match="beside it the mean file .* is not there"):
+    with pytest.raises(UsageError, match=r"beside it the mean file .* is not there"):
         from_prototxt(path)
     np.save(folder / "secret.npy", np.full((3, 2, 2), 5.0))
     assert (from_prototxt(path).mean == 5).all()
