@@ -8,6 +8,7 @@ Each is a frozen dataclass. A function that takes one also takes its fields as k
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -94,6 +95,13 @@ class CompareOptions:
         input_shapes: input -> shape, for a prototxt that does not say it.
         reading: how networks that are given by path are read.
         threads: per operator, 0 for onnxruntime's own choice.
+        provider: onnxruntime's execution provider for both networks, by its short name: `bnfold.runtime.PROVIDERS`.
+        reference_provider: another one for the reference.
+        tf32: let products have 10 bits of mantissa where the provider's device has such units.
+        memory: bytes that blobs may take; by default half of what is free. What does not fit is run in segments.
+        bisect: compare the outputs, and only where they differ seek the first blob that does, by halving.
+        checkpoint: a file in which the state is kept now and then, and from which the same comparison goes on.
+        cluster: a `distributed.Client`, the address of a Dask scheduler, or a number of local worker processes.
     """
 
     preparation: Preparation | None = None
@@ -108,6 +116,13 @@ class CompareOptions:
     input_shapes: Mapping[str, Sequence[int]] | None = None
     reading: ReadOptions = ReadOptions()
     threads: int = 0
+    provider: str = "cpu"
+    reference_provider: str | None = None
+    tf32: bool = False
+    memory: int | None = None
+    bisect: bool = False
+    checkpoint: str | os.PathLike[str] | None = None
+    cluster: Any = None
 
 
 Options = TypeVar("Options", ReadOptions, OnnxOptions, CompareOptions)

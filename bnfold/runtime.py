@@ -2,13 +2,19 @@
 
 Graph optimisations are off. onnxruntime fuses Convolution and BatchNormalization by itself; with them on, a
 verification would test its folding and not ours.
+
+An execution provider is a row of `PROVIDERS`. Where its values lie on a GPU they stay there, as arrays of CuPy or
+torch.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +26,7 @@ from bnfold.net import Array
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+BOOL = 9  # onnx.TensorProto's element type, which DLPack says as bytes
 FATAL = 4  # onnxruntime's severity: its errors come as exceptions, too, and its warnings are about optimisations
 
 DTYPES = {
@@ -64,16 +71,83 @@ def engine() -> Any:
     return onnxruntime
 
 
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One of onnxruntime's execution providers.
+
+    Attributes:
+        engine: onnxruntime's own name for it.
+        package: what has to be installed.
+        options: what makes it compute in float32.
+        tf32: the option by which it computes products with 10 bits, and its value; None where it has none.
+        device: where it leaves values that are not asked to the host, as onnxruntime calls it.
+        loads: modules whose import loads its libraries, where they are installed as packages.
+    """
+
+    engine: str
+    package: str = "onnxruntime"
+    options: Mapping[str, str] = field(default_factory=dict)
+    tf32: tuple[str, str] | None = None
+    device: str | None = None
+    loads: tuple[str, ...] = ()
+
+
+# The convolution of cuDNN that is searched for by timing differs from run to run.
+CUDA = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+PROVIDERS: dict[str, Provider] = {
+    "cann": Provider("CANNExecutionProvider", "onnxruntime-cann", {"precision_mode": "force_fp32"}),
+    "coreml": Provider("CoreMLExecutionProvider", "onnxruntime (on macOS)"),
+    "cpu": Provider("CPUExecutionProvider"),
+    "cuda": Provider("CUDAExecutionProvider", "onnxruntime-gpu", CUDA, ("use_tf32", "1"), "cuda"),
+    "dml": Provider("DmlExecutionProvider", "onnxruntime-directml"),
+    "migraphx": Provider("MIGraphXExecutionProvider", "onnxruntime-migraphx"),
+    "openvino": Provider(
+        "OpenVINOExecutionProvider", "onnxruntime-openvino", {"precision": "FP32"}, loads=("openvino",)
+    ),
+    "qnn": Provider("QNNExecutionProvider", "onnxruntime-qnn"),
+    "tensorrt": Provider(
+        "TensorrtExecutionProvider", "onnxruntime-gpu and tensorrt", {}, device="cuda", loads=("tensorrt",)
+    ),
+    "webgpu": Provider("WebGpuExecutionProvider", "onnxruntime-webgpu"),
+    "xnnpack": Provider("XnnpackExecutionProvider", "onnxruntime (on mobile systems)"),
+}
+TF32_OFF = "NVIDIA_TF32_OVERRIDE"  # what NVIDIA's libraries read when they start; TensorRT has no option of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Where and by what a network was run.
+
+    Attributes:
+        provider: the short name.
+        device: what the system calls it; empty where onnxruntime does not say.
+        versions: of onnxruntime, and of what it computes with.
+        tf32: whether products were allowed 10 bits.
+        fallback: the nodes that the provider left to the CPU, "type 'name'"; None where onnxruntime does not say.
+        values: where the values were measured: "host", or the library whose arrays they stayed in.
+    """
+
+    provider: str = "cpu"
+    device: str = ""
+    versions: str = ""
+    tf32: bool = False
+    fallback: tuple[str, ...] | None = ()
+    values: str = "host"
+
+
 class Session:
-    """One network, ready to run on the CPU with the same result every time.
+    """One network, ready to run with the same result every time.
 
     Args:
         model: an `onnx.ModelProto`, its serialised bytes, or the path of an ONNX file.
         threads: how many threads an operator may use; 0 leaves that to onnxruntime.
         folder: where the external data of a model that is given as message or bytes lies.
+        provider: a key of `PROVIDERS`, or onnxruntime's own name of one.
+        tf32: let products have 10 bits where the provider has such units.
 
     Raises:
         ModelError: onnxruntime does not accept the model.
+        UsageError: there is no such provider here.
 
     Example:
         >>> session = Session("net.onnx")                           # doctest: +SKIP
@@ -81,12 +155,19 @@ class Session:
         (16, 10)
     """
 
-    __slots__ = ("_session", "inputs", "outputs")
+    __slots__ = ("_library", "_provider", "_session", "execution", "inputs", "outputs")
 
     def __init__(
-        self, model: ModelProto | bytes | str | os.PathLike[str], *, threads: int = 0, folder: Path | None = None
+        self,
+        model: ModelProto | bytes | str | os.PathLike[str],
+        *,
+        threads: int = 0,
+        folder: Path | None = None,
+        provider: str = "cpu",
+        tf32: bool = False,
     ) -> None:
         onnxruntime = engine()
+        name, self._provider = require_provider(provider)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -97,16 +178,32 @@ class Session:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         # Packed copies of the weights make runs no faster here, and a mapped file would be read into memory for them.
         options.add_session_config_entry("session.disable_prepacking", "1")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else model
         if not isinstance(source, str | bytes):
             source = source.SerializeToString()
         try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            with _without_tf32(name == "tensorrt" and not tf32):
+                self._session = onnxruntime.InferenceSession(source, options, providers=_chain(self._provider, tf32))
         except Exception as error:  # its exceptions share no base but Exception
-            name = f"'{source}'" if isinstance(source, str) else "the model"
-            raise ModelError(f"onnxruntime cannot load {name}: {_sentence(error)}") from error
+            what = f"'{source}'" if isinstance(source, str) else "the model"
+            raise ModelError(f"onnxruntime cannot load {what}: {_sentence(error)}") from error
+        if self._provider.engine not in self._session.get_providers():
+            raise UsageError(
+                f"--provider {name}: onnxruntime has it and cannot start it here: there is no device for it, or its "
+                f"libraries are not installed ({self._provider.package} names them)"
+            )
+        self._library = _device_library() if self._provider.device is not None else None
         self.inputs = _ports(self._session.get_inputs())
         self.outputs = _ports(self._session.get_outputs())
+        self.execution = Execution(
+            name,
+            _device_name(self._provider.engine),
+            _versions(name),
+            tf32,
+            () if name == "cpu" else _on_cpu(self._session),
+            "host" if self._library is None else self._library.__name__,
+        )
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Compute the outputs.
@@ -116,7 +213,7 @@ class Session:
             outputs: the names wanted, all by default.
 
         Returns:
-            Output name -> values, in the order asked for.
+            Output name -> values, in the order asked for: numpy's arrays, or those of `execution.values` on a GPU.
 
         Raises:
             UsageError: an input is missing, unknown or has another shape than the model's.
@@ -125,10 +222,29 @@ class Session:
         names = list(self.outputs if outputs is None else outputs)
         given = self._checked(feeds)
         try:
+            if self._library is not None:
+                return self._run_there(self._library, given, names)
             values = self._session.run(names, given)
         except Exception as error:
             raise ModelError(f"onnxruntime cannot run the model: {_sentence(error)}") from error
         return dict(zip(names, (np.asarray(value) for value in values), strict=True))
+
+    def _run_there(self, library: Any, feeds: Mapping[str, Array], names: list[str]) -> dict[str, Any]:
+        """The outputs as arrays of the device's library, which share onnxruntime's memory."""
+        binding = self._session.io_binding()
+        for name, values in feeds.items():
+            binding.bind_cpu_input(name, values)
+        for name in names:
+            binding.bind_output(name, self._provider.device)
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        found = {}
+        for name, value in zip(names, binding.get_outputs(), strict=True):
+            if value.device_name() != self._provider.device or value.element_type() == BOOL:
+                found[name] = np.asarray(value.numpy())
+            else:
+                found[name] = library.from_dlpack(value._ortvalue)
+        return found
 
     def _checked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         wrong = [f"input '{name}' is not given" for name in self.inputs if name not in feeds]
@@ -159,3 +275,118 @@ def _ports(nodes: Iterable[Any]) -> dict[str, Port]:
 def _sentence(error: Exception) -> str:
     """The message without onnxruntime's code prefix and line breaks, since users read it in one line."""
     return " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+
+
+def require_provider(wanted: str) -> tuple[str, Provider]:
+    """The short name and the row of a provider that this onnxruntime has.
+
+    Raises:
+        UsageError: there is none of that name, or it takes another package.
+    """
+    name = next((name for name, row in PROVIDERS.items() if wanted.lower() in (name, row.engine.lower())), None)
+    available = engine().get_available_providers()
+    if name is None:
+        if wanted in available:
+            return wanted, Provider(wanted)
+        raise UsageError(f"--provider {wanted}: there is no such provider; there are {', '.join(PROVIDERS)}")
+    provider = PROVIDERS[name]
+    if provider.engine not in available:
+        have = [short for short, row in PROVIDERS.items() if row.engine in available]
+        raise UsageError(
+            f"--provider {name}: this onnxruntime has no {provider.engine}; install {provider.package} in its place "
+            f"(here is {', '.join(have)})"
+        )
+    return name, provider
+
+
+def to_host(values: Any) -> Array:
+    """An array of `Session.run` on the host."""
+    if isinstance(values, np.ndarray):
+        return values
+    return np.asarray(values.get() if hasattr(values, "get") else values.cpu().numpy())
+
+
+def _chain(provider: Provider, tf32: bool) -> list[Any]:
+    """The provider with its options, and behind it what takes the nodes that it has no kernels for."""
+    for module in provider.loads:
+        with suppress(ImportError):
+            import_module(module)
+    if provider.device == "cuda":
+        onnxruntime = engine()
+        if hasattr(onnxruntime, "preload_dlls"):
+            with suppress(Exception):  # what is missing shows when the session starts
+                onnxruntime.preload_dlls()
+    options = {**provider.options, **(dict([provider.tf32]) if tf32 and provider.tf32 is not None else {})}
+    chain: list[Any] = [(provider.engine, options)] if options else [provider.engine]
+    if provider is PROVIDERS["tensorrt"]:
+        cuda = PROVIDERS["cuda"]
+        chain.append((cuda.engine, {**cuda.options, **({"use_tf32": "1"} if tf32 else {})}))
+    return chain if provider.engine == PROVIDERS["cpu"].engine else [*chain, PROVIDERS["cpu"].engine]
+
+
+@contextmanager
+def _without_tf32(wanted: bool) -> Iterator[None]:
+    """Have the libraries of NVIDIA that start meanwhile compute in float32."""
+    before = os.environ.get(TF32_OFF)
+    if wanted:
+        os.environ[TF32_OFF] = "0"
+    try:
+        yield
+    finally:
+        if wanted:
+            if before is None:
+                del os.environ[TF32_OFF]
+            else:
+                os.environ[TF32_OFF] = before
+
+
+def _device_library() -> Any:
+    """CuPy or torch, if one of them sees the GPU; None otherwise, and the values go to the host."""
+    with suppress(Exception):  # an ImportError, or whatever it makes of a driver that it does not like
+        cupy = import_module("cupy")
+        if cupy.cuda.runtime.getDeviceCount():
+            return cupy
+    with suppress(Exception):
+        torch = import_module("torch")
+        if torch.cuda.is_available():
+            return torch
+    return None
+
+
+def _device_name(wanted: str) -> str:
+    """What onnxruntime, or the library that sees the GPU, says of the device."""
+    for device in engine().get_ep_devices() if hasattr(engine(), "get_ep_devices") else ():
+        if device.ep_name == wanted:
+            said = dict(device.device.metadata)
+            return str(said.get("Description") or device.device.vendor)
+    if PROVIDERS["cuda"].engine in engine().get_available_providers():
+        library = _device_library()
+        with suppress(Exception):
+            if library is not None and library.__name__ == "cupy":
+                return str(library.cuda.runtime.getDeviceProperties(0)["name"].decode())
+            if library is not None:
+                return str(library.cuda.get_device_name(0))
+    return ""
+
+
+def _versions(name: str) -> str:
+    onnxruntime = engine()
+    said = [f"onnxruntime {onnxruntime.__version__}"]
+    if name in ("cuda", "tensorrt") and str(getattr(onnxruntime, "cuda_version", None) or ""):
+        said.append(f"CUDA {onnxruntime.cuda_version}")
+    for package in PROVIDERS[name].loads if name in PROVIDERS else ():
+        with suppress(PackageNotFoundError):
+            said.append(f"{package} {version(package)}")
+    return ", ".join(said)
+
+
+def _on_cpu(session: Any) -> tuple[str, ...] | None:
+    """The nodes that no other provider took."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return None
+    return tuple(
+        f"{node.op_type} '{node.name}'"
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name == PROVIDERS["cpu"].engine
+        for node in part.get_nodes()
+    )

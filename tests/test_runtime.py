@@ -6,8 +6,9 @@ import pytest
 from onnx import helper
 from onnx_models import classifier, model
 
+from bnfold import runtime
 from bnfold.errors import ModelError, UsageError
-from bnfold.runtime import Session
+from bnfold.runtime import PROVIDERS, Session, to_host
 
 
 def test_a_model_runs_from_a_message_from_bytes_and_from_a_file(tmp_path):
@@ -72,3 +73,43 @@ def test_what_is_not_a_model_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(ModelError, match=r"cannot load '.*missing\.onnx'") as error:
         Session(tmp_path / "missing.onnx")
     assert "\n" not in str(error.value)
+
+
+def test_a_provider_that_onnxruntime_lacks_is_a_sentence_that_names_the_package():
+    with pytest.raises(
+        UsageError, match=r"no CUDAExecutionProvider; install onnxruntime-gpu in its place \(here is cpu"
+    ):
+        Session(classifier(), provider="cuda")
+
+
+def test_a_provider_that_nobody_knows_is_a_sentence_that_names_the_others():
+    with pytest.raises(UsageError, match=r"--provider cude: there is no such provider; there are cann, coreml, cpu"):
+        Session(classifier(), provider="cude")
+
+
+def test_a_session_says_where_it_runs():
+    execution = Session(classifier()).execution
+    assert (execution.provider, execution.values, execution.tf32, execution.fallback) == ("cpu", "host", False, ())
+    assert execution.versions.startswith("onnxruntime ")
+
+
+def test_tf32_is_off_unless_it_is_asked_for():
+    cuda = PROVIDERS["cuda"]
+    assert runtime._chain(cuda, False)[0][1]["use_tf32"] == "0"
+    assert runtime._chain(cuda, True)[0][1]["use_tf32"] == "1"
+    (first, second, last) = runtime._chain(PROVIDERS["tensorrt"], False)
+    assert (first, second[1]["use_tf32"], last) == ("TensorrtExecutionProvider", "0", "CPUExecutionProvider")
+
+
+def test_values_stay_where_they_lie_as_arrays_of_a_library_that_is_there(monkeypatch):
+    array_api_strict = pytest.importorskip("array_api_strict")
+    data = np.random.default_rng(1).normal(size=(2, 3, 8, 8))
+    expected = Session(classifier()).run({"data": data})["prob"]
+    monkeypatch.setattr(runtime, "_device_library", lambda: array_api_strict)
+    monkeypatch.setitem(runtime.PROVIDERS, "cpu", runtime.Provider("CPUExecutionProvider", device="cpu"))
+    session = Session(classifier())
+    found = session.run({"data": data})["prob"]
+    assert type(found) is type(array_api_strict.asarray(1.0))
+    assert session.execution.values == "array_api_strict"
+    np.testing.assert_array_equal(np.from_dlpack(found), expected)
+    assert to_host(expected) is expected

@@ -131,14 +131,19 @@ def choose_samples(
     return open_samples(given, shape.feeds, preparation, labels)
 
 
-def runs(samples: Samples, shape: Layout) -> Iterator[Run]:
+def runs(samples: Samples, shape: Layout, numbers: range | None = None) -> Iterator[Run]:
     """The samples, a batch at a time.
+
+    Args:
+        samples: the data.
+        shape: what a run takes.
+        numbers: which of the runs, all by default.
 
     Raises:
         UsageError: a sample does not fit an input.
     """
-    for start in range(0, samples.count, shape.batch):
-        yield run_at(samples, shape, start)
+    for number in range(-(-samples.count // shape.batch)) if numbers is None else numbers:
+        yield run_at(samples, shape, number * shape.batch)
 
 
 def run_at(samples: Samples, shape: Layout, start: int) -> Run:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from bnfold.compare.merging import BY_MAX, BY_SUM, keep_worst, rule
 from bnfold.compare.models import Model
 from bnfold.compare.records import Answer, ClassifierDiff, Flip
 from bnfold.data.samples import Samples
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
 
-PICTURES = 100  # flipped samples that are shown; all are listed
+FLIPS = 1000  # flipped samples that are listed: those of which the reference was surest; all are counted
+PICTURES = 100  # of these that are shown
+
+
+def _surest(first: list[Flip], second: list[Flip]) -> list[Flip]:
+    """The flips of which the reference was surest, with pictures of the first ones."""
+
+    def order(flip: Flip) -> tuple[float, int]:
+        margin = flip.reference.score - flip.reference_score_then
+        return (-margin if margin == margin else -math.inf, flip.sample)
+
+    kept = keep_worst(first, second, order, FLIPS)
+    return kept[:PICTURES] + [replace(flip, picture=None) for flip in kept[PICTURES:]]
 
 
 @dataclass(slots=True)
@@ -30,12 +43,13 @@ class Classification:
 
     blob: str
     labels: Array | None
-    samples: int = 0
-    agreeing: int = 0
-    classes: int = 0
-    known: int = 0
-    hits: Array = field(default_factory=lambda: np.zeros((2, 2), np.int64))  # [reference, candidate] x [top 1, top 5]
-    flips: list[Flip] = field(default_factory=list)
+    samples: int = field(default=0, metadata=BY_SUM)
+    agreeing: int = field(default=0, metadata=BY_SUM)
+    classes: int = field(default=0, metadata=BY_MAX)
+    known: int = field(default=0, metadata=BY_SUM)
+    # [reference, candidate] x [top 1, top 5]
+    hits: Array = field(default_factory=lambda: np.zeros((2, 2), np.int64), metadata=BY_SUM)
+    flips: list[Flip] = field(default_factory=list, metadata=rule(_surest))
 
     def add(self, reference: Array, candidate: Array, numbers: range, samples: Samples) -> None:
         """Count one batch; both are (samples, classes) up to axes of size 1."""
@@ -48,10 +62,11 @@ class Classification:
         for side, scores in enumerate((r, c)):
             self.hits[side] += np.array([in_top(scores, labels, top).sum() for top in (1, 5)])
         self.known += int((labels >= 0).sum())
+        found = []
         for row in np.flatnonzero(first != second).tolist():
             number = numbers[row]
             ours, theirs = int(first[row]), int(second[row])
-            self.flips.append(
+            found.append(
                 Flip(
                     number,
                     samples.name(number),
@@ -60,9 +75,15 @@ class Classification:
                     Answer(theirs, float(c[row, theirs])),
                     float(r[row, theirs]),
                     float(c[row, ours]),
-                    samples.picture(number) if len(self.flips) < PICTURES else None,
                 )
             )
+        before = {flip.sample for flip in self.flips}
+        self.flips = [
+            replace(flip, picture=samples.picture(flip.sample))
+            if place < PICTURES and flip.sample not in before
+            else flip
+            for place, flip in enumerate(_surest(self.flips, found))
+        ]
 
     def result(self, class_names: Sequence[str] = ()) -> ClassifierDiff:
         """The account as a record."""
@@ -78,7 +99,8 @@ class Classification:
             reference_top5=ours5,
             candidate_top1=theirs1,
             candidate_top5=theirs5,
-            flips=tuple(self.flips),
+            flipped=self.samples - self.agreeing,
+            flips=tuple(sorted(self.flips, key=lambda flip: flip.sample)),
             class_names=tuple(class_names),
         )
 

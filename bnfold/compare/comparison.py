@@ -17,12 +17,15 @@ import numpy as np
 from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.batches import Layout, choose_samples, layout, match_inputs, run_at, runs
 from bnfold.compare.classify import find_scores, require_labels
+from bnfold.compare.engine import Engine
 from bnfold.compare.exact import EVERY_SAMPLE, open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.memory import check_memory
+from bnfold.compare.merging import merge
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.noise import choose_noise, watched_blobs
+from bnfold.compare.opened import Opened
 from bnfold.compare.pairing import pair
 from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
@@ -36,7 +39,6 @@ from bnfold.runtime import Session
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Source
-    from bnfold.onnx.graph import Shelf
 
 
 def compare(
@@ -112,7 +114,7 @@ class Comparison:
         self._noise: Noise | None = None
         self.reference = open_model(reference, "reference", options)
         if self.reference.net is not None:
-            check_memory(self.reference.net, options.layers)
+            check_memory(self.reference.net)
             self._check(infer_shapes(self.reference.net))
         elif samples is not None or not any(None in feed.shape for feed in self.reference.feeds.values()):
             self._data(self._own_layout())
@@ -133,8 +135,7 @@ class Comparison:
     def against_all(self, candidates: Iterable[Source], progress: Progress | None = None) -> list[DiffReport]:
         """Compare several candidates in one pass, for which the reference runs once; reports in their order."""
         opened = [self._open(candidate) for candidate in candidates]
-        shapes = [shape for _, shape, _ in opened]
-        if any(shape != shapes[0] for shape in shapes[1:]):
+        if any(one.layout != opened[0].layout for one in opened[1:]):
             return [self._run([one], progress)[0] for one in opened]
         return self._run(opened, progress)
 
@@ -170,12 +171,12 @@ class Comparison:
         self._opened = shape, data
         return data
 
-    def _open(self, candidate: Source) -> tuple[Measurement, Layout, dict[str, str]]:
-        """The measurement of one candidate, what a run takes, and input of the reference -> its input."""
+    def _open(self, candidate: Source) -> Opened:
+        """One candidate beside the reference."""
         ours, options = self.reference, self.options
         theirs = open_model(candidate, "candidate", options)
         if theirs.net is not None:
-            check_memory(theirs.net, options.layers)
+            check_memory(theirs.net)
         kin = _kin(ours, theirs)
         if ours.name == theirs.name:
             theirs.name += ", folded" if kin else ", candidate"
@@ -185,78 +186,65 @@ class Comparison:
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
         pairs = pair(ours.writers, theirs.writers, blobs, kin=kin)
         notes: list[str] = []
-        measurement = Measurement(
+        return Opened(
             ours,
             theirs,
+            inputs,
             pairs,
             shape,
             data,
             data.labels if self._labels is None else self._labels,
-            options.tolerance,
-            options.layers,
+            options,
             open_exact(ours, notes) if options.exact else None,
             notes,
             same_behind(ours.hidden, theirs.hidden, {*pairs, *ours.feeds}),
         )
-        return measurement, shape, inputs
 
-    def _run(
-        self, opened: Sequence[tuple[Measurement, Layout, dict[str, str]]], progress: Progress | None
-    ) -> list[DiffReport]:
+    def _run(self, opened: Sequence[Opened], progress: Progress | None) -> list[DiffReport]:
         """One pass over the data for candidates that take the same runs."""
         from bnfold.onnx.graph import Shelf
 
-        options = self.options
+        if not any(one.pairs for one in opened):
+            return [one.report(Measurement(), (None, None)) for one in opened]
+        shape, data = opened[0].layout, self._data(opened[0].layout)
         with Shelf() as shelf:
-            if any(measurement.pairs for measurement, _, _ in opened):
-                self._measure(opened, shelf, progress)
+            further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
+            sides = [one.side() for one in opened]
+            with Engine(
+                self.reference, sides, shape, self.options, shelf, exact=opened[0].truth, further=further
+            ) as engine:
+                if isinstance(data, Noise):
+                    data = self._drawn(data, engine.layout, engine.session)
+                shapes = engine.shapes(data)
+                for one, side, second in zip(opened, sides, shapes[1:], strict=True):
+                    one.data, one.layout = data, engine.layout
+                    side.plan = one.decide(shapes[0], second)
+                found = self._pass_over(engine, data, progress)
+                for place, one in enumerate(opened):
+                    self._decide(engine, place, one, found[place])
+                ran = engine.executions
         return [
-            measurement.report(options.seed, options.min_agreement, options.max_top1_drop)
-            for measurement, _, _ in opened
+            one.report(measurement, (ran[0], execution))
+            for one, measurement, execution in zip(opened, found, ran[1:], strict=True)
         ]
 
-    def _measure(
-        self,
-        opened: Sequence[tuple[Measurement, Layout, dict[str, str]]],
-        shelf: Shelf,
-        progress: Progress | None,
-    ) -> None:
-        threads, shape = self.options.threads, opened[0][1]
-        wanted = [blob for measurement, _, _ in opened for blob in measurement.wanted[0]]
-        data = self._data(shape)
-        if isinstance(data, Noise):
-            wanted += watched_blobs(self.reference)
-        reference = self.reference.session(list(dict.fromkeys(wanted)), shelf, threads)
-        candidates = [measurement.theirs.session(measurement.wanted[1], shelf, threads) for measurement, _, _ in opened]
-        for model in (self.reference, *(measurement.theirs for measurement, _, _ in opened)):
-            model.release_pages()
-        if isinstance(data, Noise):
-            data = self._drawn(data, shape, reference)
-        for measurement, _, _ in opened:
-            measurement.data = data
-        for run in runs(data, shape):
-            first = reference.run(run.feeds)
-            for (measurement, _, inputs), session in zip(opened, candidates, strict=True):
-                feeds = {inputs[name]: values for name, values in run.feeds.items()}
-                count = len(run.numbers) if shape.batched else None
-                second = measurement.ties.settle(first, session.run(feeds), feeds, shelf, count=count, threads=threads)
-                measurement.add(run, first, second)
-                del second  # or the next run would stand beside it in memory
-            del first
-            if progress is not None:
-                progress(run.numbers.stop, data.count)
-        for (measurement, _, inputs), session in zip(opened, candidates, strict=True):
-            if measurement.doubtful:
-                self._decide(measurement, inputs, reference, session)
+    def _pass_over(self, engine: Engine, data: Samples, progress: Progress | None) -> list[Measurement]:
+        """Every piece of the data, merged in order."""
+        found: list[Measurement] = []
+        for piece in engine.pieces(data.count):
+            measured = engine.measure(data, piece, progress)
+            found = [merge(whole, part) for whole, part in zip(found, measured, strict=True)] if found else measured
+        return found
 
-    def _decide(self, measurement: Measurement, inputs: dict[str, str], reference: Session, candidate: Session) -> None:
+    def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement) -> None:
         """Let a float64 run of the reference decide about blobs that rounding may have brought beyond the tolerance."""
-        truth = measurement.truth or open_exact(self.reference, measurement.notes)
+        doubtful = one.doubtful(found)
+        truth = (one.truth or open_exact(self.reference, found.notes)) if doubtful else None
         if truth is None:
             return
-        data, shape = measurement.data, measurement.layout
-        worst = [measurement.errors[name].worst for name in measurement.doubtful]
-        numbers = sorted({place.sample for place in worst if place is not None})
+        data, shape = one.data, one.layout
+        worst = [found.errors[name].worst for name in doubtful]
+        numbers = sorted({at.sample for at in worst if at is not None})
         for start in dict.fromkeys(
             number // shape.batch * shape.batch
             for number in (range(data.count) if data.count <= EVERY_SAMPLE else numbers)
@@ -265,10 +253,10 @@ class Comparison:
             try:
                 exact = truth.run(run.feeds)
             except UnsupportedError as error:
-                measurement.notes.append(f"no float64 run decides about rounding: {error}")
+                found.notes.append(f"no float64 run decides about rounding: {error}")
                 return
-            second = candidate.run({inputs[name]: values for name, values in run.feeds.items()})
-            measurement.judge(run, exact, reference.run(run.feeds), second)
+            for given in engine.give(run):
+                one.judge(found, run, exact, given[0], given[1 + place])
 
     def _drawn(self, data: Noise, shape: Layout, reference: Session) -> Noise:
         """The noise with the scales that the reference needs, which are found once."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bnfold.compare.merging import BY_MAX, BY_SUM, keep_worst, rule
 from bnfold.compare.models import Model
 from bnfold.compare.records import Box, DetectorDiff, Stray
 from bnfold.net import Array, Shape
@@ -14,8 +15,23 @@ from bnfold.net import Array, Shape
 MIN_IOU = 0.5
 SLACK = 1e-4
 """Of the extent of all boxes: what corners may differ by where a box is so thin that areas are rounding errors."""
+STRAYS = 1000  # of either side that are listed: those with the highest scores; all are counted
 KIND = "DetectionOutput"  # also the end of YoloDetectionOutput
 ROW = 7  # image, label, score, xmin, ymin, xmax, ymax: SSD's DetectionOutput
+
+
+def _surest(first: list[Stray], second: list[Stray]) -> list[Stray]:
+    """The strays with the highest scores."""
+    return keep_worst(first, second, _order, STRAYS)
+
+
+def _order(stray: Stray) -> tuple[float, int, int, tuple[float, ...]]:
+    score = stray.box.score
+    return (-score if score == score else -np.inf, stray.sample, stray.box.label, stray.box.corners)
+
+
+def _place(stray: Stray) -> tuple[int, int, float, tuple[float, ...]]:
+    return stray.sample, stray.box.label, *_order(stray)[:1], stray.box.corners
 
 
 @dataclass(slots=True)
@@ -29,12 +45,12 @@ class Detection:
 
     blob: str
     min_iou: float = MIN_IOU
-    counts: Array = field(default_factory=lambda: np.zeros(2, np.int64))
-    matched: int = 0
-    sum_iou: float = 0.0
-    max_score_diff: float = 0.0
-    missed: list[Stray] = field(default_factory=list)
-    extra: list[Stray] = field(default_factory=list)
+    counts: Array = field(default_factory=lambda: np.zeros(2, np.int64), metadata=BY_SUM)
+    matched: int = field(default=0, metadata=BY_SUM)
+    sum_iou: float = field(default=0.0, metadata=BY_SUM)
+    max_score_diff: float = field(default=0.0, metadata=BY_MAX)
+    missed: list[Stray] = field(default_factory=list, metadata=rule(_surest))
+    extra: list[Stray] = field(default_factory=list, metadata=rule(_surest))
 
     def add(self, reference: Array, candidate: Array, numbers: range, names: Sequence[str]) -> tuple[Array, Array]:
         """Match one batch.
@@ -51,21 +67,24 @@ class Detection:
         ours, theirs = sides[0][left], sides[1][right]
         if pairs:
             self.max_score_diff = max(self.max_score_diff, float(np.abs(ours[:, 2] - theirs[:, 2]).max()))
-        for rows, used, strays in ((sides[0], left, self.missed), (sides[1], right, self.extra)):
-            for place in sorted(set(range(len(rows))) - set(used)):
-                row = rows[place]
-                sample = int(row[0])
-                strays.append(Stray(numbers[sample], names[sample], box(row)))
+        self.missed = _surest(self.missed, _strays(sides[0], left, numbers, names))
+        self.extra = _surest(self.extra, _strays(sides[1], right, numbers, names))
         return ours, theirs
 
     def result(self) -> DetectorDiff:
         """The account as a record."""
         mean = self.sum_iou / self.matched if self.matched else 1.0
         ours, theirs = self.counts.tolist()
-        missed, extra = tuple(self.missed), tuple(self.extra)
+        missed, extra = (tuple(sorted(strays, key=_place)) for strays in (self.missed, self.extra))
         return DetectorDiff(
             self.blob, self.min_iou, ours, theirs, self.matched, mean, self.max_score_diff, missed, extra
         )
+
+
+def _strays(rows: Array, used: Sequence[int], numbers: range, names: Sequence[str]) -> list[Stray]:
+    """The rows without a partner, as records."""
+    alone = [rows[place] for place in sorted(set(range(len(rows))) - set(used))]
+    return [Stray(numbers[int(row[0])], names[int(row[0])], box(row)) for row in alone]
 
 
 def real_rows(blob: Array, images: int) -> Array:

@@ -69,8 +69,8 @@ def boxes_gate(detector: DetectorDiff, steady: bool) -> Gate:
         steady: everything that the detector reads is within the tolerance. A stray then is a score at the threshold,
             an overlap at that of the suppression, or the last of equals: a jump of the layer, not of the networks.
     """
-    strays = len(detector.missed) + len(detector.extra)
-    sentence = f"{len(detector.missed)} boxes missed and {len(detector.extra)} extra of {detector.reference_boxes}"
+    strays = detector.missed_boxes + detector.extra_boxes
+    sentence = f"{detector.missed_boxes} boxes missed and {detector.extra_boxes} extra of {detector.reference_boxes}"
     if strays and steady:
         sentence += ", all at a threshold, since the scores and places behind them are within the tolerance"
     return Gate("boxes", 0, strays, steady or strays == 0, sentence)

@@ -1,4 +1,4 @@
-"""Whether there is room to run a network: the sizes of its blobs come from a text, which may say any."""
+"""How much memory a comparison may use, and whether a network can be run in it: a text says how large its blobs are."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from bnfold.caffe.layers import infer_shapes
 from bnfold.errors import UsageError
 from bnfold.net import Net
 
+SHARE = 0.5  # of the free memory, by default: the networks' own working memory and the page cache want some
 VALUE = 4  # bytes
 LIVE = 3  # blobs of the largest size that are in memory at once, where not all are kept
 
 
-def check_memory(net: Net, layers: bool) -> None:
-    """Refuse a comparison whose blobs would not fit into the memory that is free.
+def check_memory(net: Net) -> None:
+    """Refuse a comparison whose networks could not be run in the memory that is free, even if no blob is kept.
 
     Args:
         net: one of two nets of like size.
-        layers: every blob is kept for comparing, and not the outputs alone.
 
     Raises:
         UsageError: with both sizes, and what to do.
@@ -29,7 +29,7 @@ def check_memory(net: Net, layers: bool) -> None:
         return
     sizes = [prod(shape) for shape in infer_shapes(net).values() if shape is not None]
     inputs = sum(prod(shape) for shape in net.inputs.values())
-    values = sum(sizes) if layers else inputs + LIVE * max(sizes, default=0)
+    values = inputs + LIVE * max(sizes, default=0)
     needed = 2 * VALUE * values
     if needed > free:
         raise UsageError(
@@ -38,8 +38,21 @@ def check_memory(net: Net, layers: bool) -> None:
         )
 
 
+def budget_of(memory: int | None) -> int | None:
+    """Bytes that blobs may take: what was asked for, else a share of what is free; None where the system is silent."""
+    if memory is not None:
+        return memory
+    free = available_memory()
+    return None if free is None else int(SHARE * free)
+
+
 def available_memory() -> int | None:
-    """Bytes that can be had without driving out others; None where the system does not say."""
+    """Bytes that can be had without driving out others, here or in our control group; None where nothing says it."""
+    known = [free for free in (_free_in_machine(), *map(_free_in_group, GROUPS)) if free is not None]
+    return min(known, default=None)
+
+
+def _free_in_machine() -> int | None:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -47,6 +60,22 @@ def available_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def _free_in_group(files: tuple[str, str]) -> int | None:
+    """What a container may still take; what the system can take back at once counts as taken."""
+    try:
+        limit, used = (Path(file).read_text().strip() for file in files)
+        return max(0, int(limit) - int(used)) if limit.isdigit() else None
+    except (OSError, ValueError):
+        return None
+
+
+GROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""The limit and the use of a control group, in its second version and its first."""
 
 
 def _gib(size: int) -> str:

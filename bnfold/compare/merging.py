@@ -15,6 +15,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 Record = TypeVar("Record")
+Item = TypeVar("Item")
 Rule = Callable[[Any, Any], Any]
 
 
@@ -40,6 +41,16 @@ def merge(first: Record, second: Record) -> Record:
 def by_name(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Records of one name are merged."""
     return {**first, **{name: merge(first[name], part) if name in first else part for name, part in second.items()}}
+
+
+def keep_worst(first: list[Item], second: list[Item], key: Callable[[Item], Any], most: int) -> list[Item]:
+    """The `most` items of both with the lowest keys, in their order; the keys are a total order."""
+    return sorted([*first, *second], key=key)[:most]
+
+
+def optional() -> Mapping[str, Rule]:
+    """The rule of a record that may not be there."""
+    return rule(lambda first, second: merge(first, second) if first and second else first or second)
 
 
 BY_SUM, BY_MIN, BY_MAX = rule(operator.add), rule(min), rule(max)

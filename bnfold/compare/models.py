@@ -75,13 +75,16 @@ class Model:
         """The layers that write something, in order of execution."""
         return list(dict.fromkeys(writer.layer for writer in self.writers.values()))
 
-    def session(self, blobs: Iterable[str], shelf: Shelf, threads: int = 0) -> Session:
+    def session(
+        self, blobs: Iterable[str], shelf: Shelf, threads: int = 0, provider: str = "cpu", tf32: bool = False
+    ) -> Session:
         """Something that computes `blobs` besides the outputs, as long as the shelf lasts that has its weights."""
         from bnfold.onnx.graph import exposed
 
         if not self.weights:
-            return Session(exposed(self.proto, blobs), threads=threads, folder=self.folder)
-        return Session(shelf.put(self.proto, blobs, self.weights), threads=threads)
+            whole = exposed(self.proto, blobs)
+            return Session(whole, threads=threads, folder=self.folder, provider=provider, tf32=tf32)
+        return Session(shelf.put(self.proto, blobs, self.weights), threads=threads, provider=provider, tf32=tf32)
 
     def release_pages(self) -> None:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""

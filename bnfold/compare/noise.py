@@ -25,7 +25,7 @@ from bnfold.compare.saturation import COUNTS, MOSTLY, Positions
 from bnfold.data.samples import Noise
 from bnfold.errors import ModelError
 from bnfold.net import Array
-from bnfold.runtime import Session
+from bnfold.runtime import Session, to_host
 
 MAGNITUDES = (64.0, 8.0, 1.0, 1 / 8, 1 / 64)
 STEPS = (1 / 64, 1 / 8, 1.0)
@@ -80,7 +80,8 @@ def _try(noise: Noise, layout: Layout, session: Session, outputs: Sequence[str],
     """Run one sample."""
     run = next(runs(noise, layout))
     try:
-        values = session.run(run.feeds, list(dict.fromkeys([*outputs, *watched])))
+        given = session.run(run.feeds, list(dict.fromkeys([*outputs, *watched])))
+        values = {name: to_host(value) for name, value in given.items()}
     except ModelError:  # an operator that cannot take such values; if none can be taken, the comparison says so
         return _Trial(False, 0.0)
     alive = 1.0

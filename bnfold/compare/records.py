@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.net import Array, Net, Shape
+from bnfold.runtime import Execution
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,7 +147,8 @@ class ClassifierDiff:
         agreement: the share of samples with the same first answer.
         labelled: whether the true classes are known; the four accuracies are None otherwise.
         known: for how many samples they are.
-        flips: every sample whose first answer differs.
+        flipped: how many samples have another first answer.
+        flips: those among them of which the reference was surest, by the difference of its scores for both answers.
         class_names: name of each class, empty when unknown.
     """
 
@@ -160,6 +162,7 @@ class ClassifierDiff:
     reference_top5: float | None
     candidate_top1: float | None
     candidate_top5: float | None
+    flipped: int
     flips: tuple[Flip, ...]
     class_names: tuple[str, ...] = ()
 
@@ -198,7 +201,7 @@ class DetectorDiff:
         min_iou: the overlap (intersection over union) that partners need.
         mean_iou: over the matched boxes; 1 when there are none.
         max_score_diff: the largest difference of a matched pair's scores.
-        missed: boxes of the reference alone; `extra`: of the candidate alone.
+        missed: boxes of the reference alone, those with the highest scores; `extra`: of the candidate alone.
     """
 
     blob: str
@@ -210,6 +213,16 @@ class DetectorDiff:
     max_score_diff: float
     missed: tuple[Stray, ...]
     extra: tuple[Stray, ...]
+
+    @property
+    def missed_boxes(self) -> int:
+        """How many boxes the reference alone has."""
+        return self.reference_boxes - self.matched
+
+    @property
+    def extra_boxes(self) -> int:
+        """How many boxes the candidate alone has."""
+        return self.candidate_boxes - self.matched
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +290,20 @@ class Uncompared:
     reason: str
 
 
+def _said(execution: Execution) -> str:
+    """A provider with its device and versions, and what it left to the CPU."""
+    said = [part for part in (execution.device, execution.versions) if part]
+    said += ["with TF32"] if execution.tf32 else []
+    if execution.values != "host":
+        said.append(f"measured there by {execution.values}")
+    if execution.fallback is None:
+        said.append("this onnxruntime does not say which nodes fell back to the CPU")
+    elif execution.fallback:
+        shown = ", ".join(execution.fallback[:5]) + (" .." if len(execution.fallback) > 5 else "")
+        said.append(f"{len(execution.fallback)} nodes fell back to the CPU: {shown}")
+    return f"{execution.provider} ({'; '.join(said)})"
+
+
 @dataclass(frozen=True, slots=True)
 class DiffReport:
     """Everything that a comparison found.
@@ -284,13 +311,14 @@ class DiffReport:
     Attributes:
         reference, candidate: what was compared, as the user called it.
         data: what was fed, in a sentence: kind, count, distribution, seed.
-        samples: one record per sample.
+        samples: those that differ most of the `sample_count` that were compared, in the order of the data.
         blobs: the compared blobs in the candidate's order of execution.
         unpaired: outputs and blobs of the reference without a partner; `extra` those of the candidate.
         uncompared: the outputs of the reference that could not be compared.
         as_exact: blobs beyond the tolerance that are no farther from a float64 run of the reference than the reference.
         first_divergent: None where no layer's error grows out of line.
         notes: sentences about what could not be measured or was assumed.
+        reference_on, candidate_on: where either network was run, and by what; None where none was.
     """
 
     reference: str
@@ -310,11 +338,23 @@ class DiffReport:
     notes: tuple[str, ...] = ()
     uncompared: tuple[Uncompared, ...] = ()
     as_exact: tuple[str, ...] = ()
+    sample_count: int = 0
+    reference_on: Execution | None = None
+    candidate_on: Execution | None = None
 
     @property
     def passed(self) -> bool:
         """Whether every gate is passed."""
         return all(gate.passed for gate in self.gates)
+
+    @property
+    def ran(self) -> str:
+        """Where the networks were run, as a sentence; empty where none was."""
+        if self.reference_on is None or self.candidate_on is None:
+            return ""
+        if self.reference_on == self.candidate_on:
+            return f"Both networks ran on {_said(self.reference_on)}."
+        return f"The reference ran on {_said(self.reference_on)}, the candidate on {_said(self.candidate_on)}."
 
     @property
     def outputs(self) -> Sequence[BlobDiff]:

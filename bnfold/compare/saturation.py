@@ -8,11 +8,12 @@ The derivative of `y = sigmoid(x)` is `y*(1 - y)`, that of `y = softmax(x)` like
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.compare.merging import BY_SUM
 from bnfold.net import Array
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ MOVING = frozenset(
 class Positions:
     """A running count of positions: how many there are, and how many of them are saturated."""
 
-    saturated: float = 0.0
-    total: float = 0.0
+    saturated: float = field(default=0.0, metadata=BY_SUM)
+    total: float = field(default=0.0, metadata=BY_SUM)
 
     def add(self, layer_type: str, values: Array) -> None:
         """Count one array behind a layer of `layer_type`. What is not finite is no position."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -64,6 +64,8 @@ class Images:
         source: where they are, for the report.
         kinds: what the first of them hold.
     """
+
+    parallel: ClassVar[bool] = True
 
     blob: str
     channels: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -79,6 +79,8 @@ class Noise:
         signed: False for the magnitudes of such values, where a network takes no negative ones.
     """
 
+    parallel: ClassVar[bool] = True  # samples may be asked for by several threads at once
+
     feeds: Mapping[str, tuple[Shape, StandIn | None]]
     count: int
     seed: int = 0
@@ -142,6 +144,8 @@ class Arrays:
     Raises:
         UsageError: there is nothing, or the arrays do not have equally many samples.
     """
+
+    parallel: ClassVar[bool] = True
 
     arrays: Mapping[str, Array]
     labels: Array | None = None

@@ -49,7 +49,8 @@ def fold_markdown(report: FoldReport, rows: int = ROWS) -> Iterator[str]:
 
 def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
     """One comparison."""
-    yield f"`{_code(report.reference)}` against `{_code(report.candidate)}`: {escape(report.data)}.\n"
+    said = f"{escape(report.data)}. {escape(report.ran)}".rstrip()
+    yield f"`{_code(report.reference)}` against `{_code(report.candidate)}`: {said}\n"
     for gate in report.gates:
         yield f"- {'✅' if gate.passed else '❌'} **{gate.name}**: {escape(gate.sentence)}"
     yield ""
@@ -63,8 +64,8 @@ def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
     if report.detector is not None:
         found = report.detector
         yield (
-            f"Boxes: {found.matched:,} of {found.reference_boxes:,} matched, {len(found.missed):,} missed, "
-            f"{len(found.extra):,} extra.\n"
+            f"Boxes: {found.matched:,} of {found.reference_boxes:,} matched, {found.missed_boxes:,} missed, "
+            f"{found.extra_boxes:,} extra.\n"
         )
     others = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.max_rel)
     shown = [*report.outputs, *others[: max(rows - len(report.outputs), 0)]]
@@ -97,7 +98,7 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[str]:
             for flip in found.flips[:rows]
         ]
         yield from _table(("flipped sample", "true", "reference", "candidate"), flips, left=4)
-        yield from _more(len(found.flips) - rows)
+        yield from _more(found.flipped - min(rows, len(found.flips)))
 
 
 def escape(text: str) -> str:

@@ -107,6 +107,8 @@ def _into(record: Folded) -> str:
 def diff_text(report: DiffReport, rows: int = ROWS) -> Iterator[RenderableType]:
     """One comparison: the outputs, the blobs that differ most, the answers, and the verdict last."""
     yield words(f"{report.reference} against {report.candidate}: {report.data}", style=QUIET)
+    if report.ran:
+        yield words(report.ran, style=QUIET)
     yield _blob_table(report, rows)
     if report.classifier is not None:
         yield from _classifier(report.classifier, rows)
@@ -168,8 +170,8 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[RenderableType]:
             label = "" if flip.label is None else _class(flip.label, found.class_names)
             table.add_row(cell(flip.name), cell(label), *map(cell, answers))
         yield table
-    if len(found.flips) > rows:
-        yield words(f"... and {len(found.flips) - rows:,} more flipped", style=QUIET)
+    if found.flipped > rows:
+        yield words(f"... and {found.flipped - rows:,} more flipped", style=QUIET)
 
 
 def _class(label: int, names: Sequence[str]) -> str:
@@ -179,7 +181,7 @@ def _class(label: int, names: Sequence[str]) -> str:
 def _detector(found: DetectorDiff, rows: int) -> Iterator[RenderableType]:
     yield words(
         f"'{found.blob}': {found.matched:,} of {count(found.reference_boxes, 'box', 'boxes')} matched (IoU >= "
-        f"{found.min_iou:g}, mean {found.mean_iou:.4f}), {len(found.missed):,} missed, {len(found.extra):,} extra, "
+        f"{found.min_iou:g}, mean {found.mean_iou:.4f}), {found.missed_boxes:,} missed, {found.extra_boxes:,} extra, "
         f"largest difference of scores {small(found.max_score_diff)}"
     )
     strays = [*(("missed", stray) for stray in found.missed), *(("extra", stray) for stray in found.extra)]

@@ -1,0 +1,360 @@
+"""The pass over the data: samples are decoded ahead, both networks run, and what they gave is measured meanwhile.
+
+The runs are cut into pieces of equal size, which depend on the data and the batch alone. Each piece is measured by
+itself and the pieces merge in their order, so that it makes no difference to a bit of the report where they were
+measured, and in what order.
+
+What is in memory at once follows from a budget. Two runs, one that is computed and one that is measured, if they fit;
+else one; else the networks run in segments, in each of which some of the blobs are outputs and the others not held.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from bnfold.compare.batches import Layout, Run, runs
+from bnfold.compare.exact import Exact
+from bnfold.compare.measure import Measurement, Plan, Progress
+from bnfold.compare.memory import budget_of
+from bnfold.compare.merging import merge
+from bnfold.compare.models import Model
+from bnfold.compare.ties import Ties
+from bnfold.data.samples import Samples
+from bnfold.errors import UnsupportedError
+from bnfold.net import Array, Shape
+from bnfold.options import CompareOptions
+from bnfold.runtime import Execution, Port, Session, to_host
+
+if TYPE_CHECKING:
+    from bnfold.onnx.graph import Shelf
+
+PIECE = 16  # runs that are measured together, wherever that is
+AHEAD = 2  # runs whose samples are decoded ahead
+
+
+def processors() -> int:
+    """How many threads can run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(slots=True)
+class Side:
+    """A candidate as the pass needs it: the network, what it is fed, and what is compared of it.
+
+    Attributes:
+        model: the network.
+        inputs: input of the reference -> its input.
+        pairs: blob of the reference -> its blob.
+        watched: blobs of the reference, and of this network, of which only the range is wanted.
+        ties: the blobs of indices.
+        plan: None until the shapes are known.
+    """
+
+    model: Model
+    inputs: Mapping[str, str]
+    pairs: Mapping[str, str]
+    watched: tuple[tuple[str, ...], tuple[str, ...]]
+    ties: Ties
+    plan: Plan | None = None
+
+
+@dataclass(slots=True)
+class Segment:
+    """Some of the blobs, which are outputs of the networks at once.
+
+    Attributes:
+        names: blobs of the reference that are compared.
+        watched: for each candidate, what is watched, of the reference and of it.
+        sessions: the reference and the candidates, where they are open.
+        ties: for each candidate.
+    """
+
+    names: list[str] = field(default_factory=list)
+    watched: list[tuple[list[str], list[str]]] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    ties: list[Ties] = field(default_factory=list)
+
+
+class Engine:
+    """Networks that are open to be run and measured.
+
+    Args:
+        reference, sides: the networks.
+        layout, data: what is fed.
+        options: threads, providers, memory.
+        shelf: where the weights lie as long as this is used.
+        exact: the float64 run of the reference, if it is wanted.
+        further: more blobs that the reference has to be able to give.
+    """
+
+    def __init__(
+        self,
+        reference: Model,
+        sides: Sequence[Side],
+        layout: Layout,
+        options: CompareOptions,
+        shelf: Shelf,
+        *,
+        exact: Exact | None = None,
+        further: Sequence[str] = (),
+    ) -> None:
+        self.reference, self.sides, self.layout = reference, sides, layout
+        self._options, self._shelf, self._exact = options, shelf, exact
+        self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
+        whole = Segment(
+            list(dict.fromkeys(name for side in sides for name in side.pairs)),
+            [(list(side.watched[0]), list(side.watched[1])) for side in sides],
+        )
+        self._open(whole, further)
+        budget = budget_of(options.memory)
+        sizes = [
+            {name: _nbytes(port, layout.batch) for name, port in session.outputs.items()} for session in whole.sessions
+        ]
+        needed = sum(
+            sizes[place].get(name, 0) for place in range(len(sizes)) for name in set(self._fetched(whole, place))
+        )
+        if budget is not None and needed > budget and layout.batched and _is_open(layout):
+            self.layout = replace(layout, batch=max(1, layout.batch * budget // needed))
+            needed = needed * self.layout.batch // layout.batch
+        self.overlapping = budget is None or 2 * needed <= budget
+        self.segments = [whole]
+        if budget is not None and needed > budget:
+            self.segments = list(self._cut(whole, sizes, budget))
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Engine:
+        there = any(session.execution.values != "host" for session in self.segments[0].sessions)
+        self._pool = ThreadPoolExecutor(1 if there else processors(), "bnfold-measure")
+        self._decoders = ThreadPoolExecutor(processors(), "bnfold-decode")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in (self._pool, self._decoders):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+
+    @property
+    def session(self) -> Session:
+        """The reference, which gives all that was asked of it."""
+        return self.segments[0].sessions[0]
+
+    @property
+    def executions(self) -> list[Execution]:
+        """Where the reference and the candidates run."""
+        return [session.execution for session in self.segments[0].sessions]
+
+    def shapes(self, data: Samples) -> list[dict[str, Shape]]:
+        """Of each network, the reference first, the shapes of all that is compared; one run is made for it."""
+        run = next(self._runs(data, range(1)))
+        found: list[dict[str, Shape]] = [{} for _ in range(1 + len(self.sides))]
+        for segment in self.segments:
+            given = self._run(segment, run)
+            for shapes, values in zip(found, given, strict=True):
+                shapes |= {name: tuple(value.shape) for name, value in values.items()}
+            if len(self.segments) == 1:
+                self._first = run, given
+        return found
+
+    def give(self, run: Run) -> Iterator[list[Mapping[str, Any]]]:
+        """What each network gives for a run, the reference first: all at once, or a segment at a time."""
+        for segment in self.segments:
+            yield [_on_host(values, list(values)) for values in self._run(segment, run)]
+
+    def pieces(self, count: int) -> list[range]:
+        """The runs of each piece."""
+        number = -(-count // self.layout.batch)
+        return [range(start, min(start + PIECE, number)) for start in range(0, number, PIECE)]
+
+    def measure(self, data: Samples, piece: range, progress: Progress | None = None) -> list[Measurement]:
+        """Run and measure one piece; a measurement for each candidate."""
+        plans = [side.plan for side in self.sides if side.plan is not None]
+        found = [Measurement.begun(plan) for plan in plans]
+        for place, segment in enumerate(self.segments):
+            parts = [
+                plan.part(segment.names, (tuple(watched[0]), tuple(watched[1])))
+                for plan, watched in zip(plans, segment.watched, strict=True)
+            ]
+            measured = [Measurement.begun(part) for part in parts]
+            last = place == len(self.segments) - 1
+            self._measure(data, piece, segment, parts, measured, progress if last else None)
+            for whole, part, ties in zip(found, measured, segment.ties, strict=True):
+                if place:
+                    part.count = 0
+                else:
+                    part.ties = {name: (tied, ties.seen[name]) for name, tied in ties.found.items()}
+                    ties.found, ties.seen = {}, {}
+                merge(whole, part)
+            if len(self.segments) > 1:
+                segment.sessions = []
+        return found
+
+    def _measure(
+        self,
+        data: Samples,
+        piece: range,
+        segment: Segment,
+        parts: Sequence[Plan],
+        measured: Sequence[Measurement],
+        progress: Progress | None,
+    ) -> None:
+        assert self._pool is not None
+        waiting: list[Callable[[], None]] = []
+
+        def finish(stop: int) -> None:
+            for done in waiting:
+                done()
+            waiting.clear()
+            if progress is not None and stop:
+                progress(stop, data.count)
+
+        stop = 0
+        try:
+            for run in self._runs(data, piece):
+                if self._first is not None and self._first[0].numbers == run.numbers:
+                    (_, given), self._first = self._first, None
+                else:
+                    given = self._run(segment, run)
+                exact = self._exactly(run, measured)
+                finish(stop)
+                for place, (part, measurement) in enumerate(zip(parts, measured, strict=True)):
+                    waiting.append(measurement.add(part, run, given[0], given[1 + place], data, exact, self._pool))
+                del given, exact  # or the next run would stand beside it in memory
+                stop = run.numbers.stop
+                if not self.overlapping:
+                    finish(stop)
+        finally:
+            finish(stop)
+
+    def _runs(self, data: Samples, piece: range) -> Iterator[Run]:
+        ahead = Ahead(data, self._decoders, AHEAD * self.layout.batch) if getattr(data, "parallel", False) else data
+        return runs(ahead, self.layout, piece)
+
+    def _run(self, segment: Segment, run: Run) -> list[Mapping[str, Any]]:
+        """What each network gives for a run, the reference first."""
+        if not segment.sessions:
+            self._open(segment)
+        given: list[Mapping[str, Any]] = [segment.sessions[0].run(run.feeds, self._fetched(segment, 0))]
+        count = len(run.numbers) if self.layout.batched else None
+        for place, (side, ties) in enumerate(zip(self.sides, segment.ties, strict=True), start=1):
+            feeds = {side.inputs[name]: values for name, values in run.feeds.items()}
+            second: Mapping[str, Any] = segment.sessions[place].run(feeds, self._fetched(segment, place))
+            if ties.pointers:
+                first = _on_host(given[0], ties.wanted[0])
+                second = _on_host(second, ties.wanted[1])
+                second = ties.settle(first, second, feeds, self._shelf, count=count, threads=self._options.threads)
+            given.append(second)
+        return given
+
+    def _fetched(self, segment: Segment, place: int) -> list[str]:
+        """What a network has to give in a segment."""
+        if place:
+            side, watched = self.sides[place - 1], segment.watched[place - 1][1]
+            names = [side.pairs[name] for name in segment.names if name in side.pairs]
+            return list(dict.fromkeys([*names, *watched, *side.ties.wanted[1]]))
+        names = [*segment.names, *(name for watched in segment.watched for name in watched[0])]
+        return list(dict.fromkeys([*names, *(name for side in self.sides for name in side.ties.wanted[0])]))
+
+    def _open(self, segment: Segment, further: Sequence[str] = ()) -> None:
+        options, shelf = self._options, self._shelf
+        own = options.reference_provider or options.provider
+        segment.sessions = [
+            self.reference.session([*self._fetched(segment, 0), *further], shelf, options.threads, own, options.tf32)
+        ]
+        segment.ties = segment.ties or [
+            replace(side.ties, candidate=side.model, found={}, seen={}) for side in self.sides
+        ]
+        for place, side in enumerate(self.sides, start=1):
+            blobs = self._fetched(segment, place)
+            session = side.model.session(blobs, shelf, options.threads, options.provider, options.tf32)
+            segment.sessions.append(session)
+        for model in (self.reference, *(side.model for side in self.sides)):
+            model.release_pages()
+
+    def _cut(self, whole: Segment, sizes: Sequence[Mapping[str, int]], budget: int) -> Iterator[Segment]:
+        """Segments whose blobs fit, one blob each at least; the networks' outputs in the first, as all have them."""
+        outputs = [name for name in whole.names if name in self.reference.outputs]
+        names = [*outputs, *(name for name in whole.names if name not in outputs)]
+        segment, held = self._empty(), 0
+        for name in names:
+            size = sizes[0].get(name, 0)
+            size += sum(
+                sizes[place].get(side.pairs[name], 0)
+                for place, side in enumerate(self.sides, start=1)
+                if name in side.pairs
+            )
+            if segment.names and held + size > budget and name not in outputs:
+                yield segment
+                segment, held = self._empty(), 0
+            segment.names.append(name)
+            held += size
+        for place, watched in enumerate(whole.watched):
+            for side, blobs in enumerate(watched):
+                for blob in blobs:
+                    size = sizes[0 if side == 0 else place + 1].get(blob, 0)
+                    if held + size > budget and held:
+                        yield segment
+                        segment, held = self._empty(), 0
+                    segment.watched[place][side].append(blob)
+                    held += size
+        yield segment
+
+    def _empty(self) -> Segment:
+        return Segment(watched=[([], []) for _ in self.sides])
+
+    def _exactly(self, run: Run, measured: Sequence[Measurement]) -> Mapping[str, Array]:
+        """Every blob in float64; nothing, and a note, once the exact run has failed."""
+        if self._exact is None:
+            return {}
+        try:
+            return self._exact.run(run.feeds)
+        except UnsupportedError as error:
+            for measurement in measured:
+                measurement.notes.append(f"no exact column: {error}")
+            self._exact = None
+            return {}
+
+
+class Ahead:
+    """Samples of which those that come next are decoded ahead, by several threads.
+
+    Args:
+        data: whose samples may be asked for from any thread.
+        threads: that decode.
+        most: how many are decoded ahead.
+    """
+
+    def __init__(self, data: Samples, threads: ThreadPoolExecutor, most: int) -> None:
+        self._data, self._threads, self._most = data, threads, most
+        self._waiting: dict[int, Future[dict[str, Array]]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is that of the data."""
+        return getattr(self._data, name)
+
+    def sample(self, number: int) -> dict[str, Array]:
+        """One sample, and the next ones on their way."""
+        for later in range(number, min(number + 1 + self._most, self._data.count)):
+            if later not in self._waiting:
+                self._waiting[later] = self._threads.submit(self._data.sample, later)
+        return self._waiting.pop(number).result()
+
+
+def _on_host(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The values, those of some names on the host."""
+    return {**values, **{name: to_host(values[name]) for name in names}}
+
+
+def _is_open(layout: Layout) -> bool:
+    """Whether the networks take batches of any size."""
+    return all(feed.shape[0] is None for feed in layout.feeds.values())
+
+
+def _nbytes(port: Port, batch: int) -> int:
+    """The bytes of an output, where its shape is known before it runs."""
+    sizes = [batch if axis == 0 and size is None else size or 1 for axis, size in enumerate(port.shape)]
+    return int(prod(sizes)) * port.dtype.itemsize

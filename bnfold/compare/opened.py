@@ -1,0 +1,287 @@
+"""One candidate that is open beside its reference: what of the two is compared, and the report of what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bnfold.compare.batches import Layout, Run
+from bnfold.compare.classify import find_scores, near_chance, require_labels
+from bnfold.compare.detect import detector_reads, find_detections, same_detector
+from bnfold.compare.divergence import first_divergent_layer
+from bnfold.compare.engine import Side
+from bnfold.compare.exact import LEAST_TOLERANCE, ROUNDING, Distances, Exact, as_exact
+from bnfold.compare.gates import agreement_gate, boxes_gate, compared_gate, outputs_gate, tolerance_gate, top1_gate
+from bnfold.compare.kernels import span
+from bnfold.compare.measure import Measurement, Plan, Spans
+from bnfold.compare.metrics import BlobError, figures, relative
+from bnfold.compare.models import Model
+from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
+from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, Uncompared
+from bnfold.compare.saturation import MOSTLY, Saturating, saturating
+from bnfold.compare.ties import Ties
+from bnfold.data.samples import Samples
+from bnfold.net import Array, Shape
+from bnfold.options import CompareOptions
+from bnfold.runtime import Execution
+
+NO_PARTNER = "has no partner of the same shape"
+
+
+@dataclass(slots=True)
+class Opened:
+    """A candidate, and what is known before anything runs.
+
+    Attributes:
+        ours, theirs: the reference and the candidate.
+        inputs: input of the reference -> input of the candidate.
+        pairs: blob of the reference -> blob of the candidate; all that both have.
+        layout, data, labels: what is fed.
+        options: what is compared, and what may differ.
+        truth: the float64 run of the reference, if wanted.
+        notes: sentences for the report.
+        same_behind: what cannot be run is the same in both networks, and reads only what is compared.
+        saturating: output -> what saturates it.
+        fronts: what is compared only in case the output behind it is saturated.
+        tops: layer -> own top, of the weighted layers whose activation range is reported, in either network.
+        ties: the blobs of indices.
+    """
+
+    ours: Model
+    theirs: Model
+    inputs: dict[str, str]
+    pairs: dict[str, str]
+    layout: Layout
+    data: Samples
+    labels: Array | None
+    options: CompareOptions
+    truth: Exact | None
+    notes: list[str]
+    same_behind: bool = False
+    saturating: dict[str, Saturating] = field(default_factory=dict)
+    fronts: set[str] = field(default_factory=set)
+    tops: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    ties: Ties = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.saturating = saturating(self.ours)
+        self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.options.tolerance)
+        if self.options.layers:
+            weighted = {writer.layer for writer in self.theirs.writers.values() if writer.weighted}
+            self.tops = own_tops(self.ours, weighted), own_tops(self.theirs, weighted)
+        else:
+            wanted = {*self.ours.outputs, *self.ours.hidden.reads, *detector_reads(self.ours)}
+            fronts = {front for output in self.saturating.values() for front in output.fronts} - wanted
+            wanted |= fronts
+            self.pairs = {name: partner for name, partner in self.pairs.items() if name in wanted}
+            self.fronts = fronts & self.pairs.keys()
+
+    def side(self) -> Side:
+        """The candidate as the pass over the data needs it."""
+        return Side(self.theirs, self.inputs, self.pairs, self.watched, self.ties)
+
+    @property
+    def watched(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The own tops of either network that are compared with nothing."""
+        compared = (self.pairs.keys(), set(self.pairs.values()))
+        ours, theirs = (
+            tuple(blob for blob in tops.values() if blob not in known)
+            for tops, known in zip(self.tops, compared, strict=True)
+        )
+        return ours, theirs
+
+    def decide(self, first: Mapping[str, Shape], second: Mapping[str, Shape]) -> Plan:
+        """What is compared, now that the shapes of either network's blobs are known."""
+        boxes = find_detections(self.ours, self.pairs, first)
+        for name, partner in list(self.pairs.items()):
+            if name != boxes and _squeezed(first[name]) != _squeezed(second[partner]):
+                self.notes.append(
+                    f"blob '{name}' was not compared: its shape is {first[name]} in the reference and "
+                    f"{second[partner]} in the candidate"
+                )
+                del self.pairs[name]
+        scores = find_scores(self.ours, self.pairs, first, self.labels)
+        if scores is not None:
+            require_labels(self.labels, first[scores][1], self.data.name)
+        elif self.labels is not None:
+            self.notes.append("the labels say nothing here: no output has one score for each of so many classes")
+        return Plan(
+            self.pairs,
+            self.layout,
+            self.options.tolerance,
+            frozenset(name for name in self.ours.outputs if name in self.pairs),
+            boxes,
+            scores if self.layout.batched else None,
+            self.labels,
+            {name: cause.layer_type for name, cause in self.saturating.items() if name in self.pairs},
+            self.watched,
+        )
+
+    def report(self, found: Measurement, ran: tuple[Execution | None, Execution | None]) -> DiffReport:
+        """Everything found, with the gates.
+
+        Args:
+            found: in all samples.
+            ran: where either network was run.
+        """
+        options, notes = self.options, [*self.notes, *found.notes]
+        order = {blob: place for place, blob in enumerate(self.theirs.writers)}
+        saturated = [name for name, positions in found.positions.items() if positions.share >= MOSTLY]
+        idle = self.fronts - {front for name in saturated for front in self.saturating[name].fronts}
+        measured = [name for name in found.errors if name not in idle]
+        blobs = sorted(
+            (self._blob(name, found.errors[name]) for name in measured), key=lambda blob: order[blob.partner]
+        )
+        classifier = found.classification.result(self.data.class_names) if found.classification else None
+        detector = found.detection.result() if found.detection else None
+        hidden = {output.blob: output for output in self.theirs.hidden.outputs}
+        alone = [name for name in self.ours.outputs if name not in self.pairs]
+        lost = [name for name in alone if name not in hidden]
+        steady = detector is not None and self._steady(detector.blob, blobs)
+        judged = [blob for blob in blobs if not (steady and detector is not None and blob.blob == detector.blob)]
+        outputs = [blob for blob in blobs if blob.is_output]
+        uncompared = tuple(hidden.get(name) or Uncompared(name, NO_PARTNER) for name in alone)
+        uncompared = (*self.ours.hidden.outputs, *uncompared)
+        gates: list[Gate] = [compared_gate(outputs, uncompared, detector, self.same_behind), outputs_gate(lost)]
+        doubtful = [name for name in self.doubtful(found) if name in found.distances]
+        exact = as_exact(self.ours, self.theirs, self.pairs, found.distances)
+        rounded = [name for name in doubtful if name in exact]
+        gates.append(tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.tolerance))
+        if detector is not None:
+            gates.append(boxes_gate(detector, steady))
+        if options.min_agreement is not None:
+            gates.append(agreement_gate(classifier, options.min_agreement))
+        if options.max_top1_drop is not None:
+            gates.append(top1_gate(classifier, options.max_top1_drop))
+        if classifier is not None and (doubt := near_chance(classifier)) is not None:
+            notes.append(doubt)
+        for blob in outputs:
+            if 0 < blob.finite < blob.values:
+                share = 1 - blob.finite / blob.values
+                notes.append(f"output '{blob.blob}': {share:.2%} of its values are not finite, and say nothing")
+        notes += replace(self.ties, found=_counts(found.ties, 0), seen=_counts(found.ties, 1)).notes()
+        notes += [self._saturated(name, found.positions[name].share) for name in saturated]
+        notes += [_rounded(name, found.distances[name], name in exact) for name in doubtful]
+        unpaired = [name for name in self.ours.writers if name not in self.pairs]
+        paired = set(self.pairs.values())
+        extra = [name for name in self.theirs.writers if name not in paired]
+        return DiffReport(
+            self.ours.name,
+            self.theirs.name,
+            self.data.description,
+            options.seed,
+            options.tolerance,
+            tuple(blobs),
+            tuple(sorted(found.samples, key=lambda sample: sample.sample)),
+            tuple(unpaired if options.layers else lost),
+            tuple(extra if options.layers else ()),
+            classifier,
+            detector,
+            first_divergent_layer(judged, self.theirs.writers, self.theirs.reads) if options.layers else None,
+            self._ranges(found),
+            tuple(gates),
+            tuple(notes),
+            uncompared,
+            tuple(rounded),
+            found.count,
+            *ran,
+        )
+
+    def doubtful(self, found: Measurement) -> list[str]:
+        """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""
+        tolerance = self.options.tolerance
+        if self.ours.net is None or tolerance < LEAST_TOLERANCE:
+            return []
+        indices = {*self.ties.pointers, found.detection.blob if found.detection is not None else ""}
+        errors = {name: relative(error.max_abs, error.range) for name, error in found.errors.items()}
+        beyond = [name for name in self.ours.writers if errors.get(name, 0.0) > tolerance and name not in indices]
+        if not beyond or errors[beyond[0]] > ROUNDING * tolerance:
+            return []
+        return beyond
+
+    def judge(
+        self,
+        found: Measurement,
+        run: Run,
+        exact: Mapping[str, Array],
+        first: Mapping[str, Array],
+        second: Mapping[str, Array],
+    ) -> None:
+        """Hold one run against the float64 run; of each blob the sample counts that speaks most against it."""
+        for name, partner in self.pairs.items():
+            r, c, truth = first.get(name), second.get(partner), exact.get(name)
+            boxes = found.detection is not None and name == found.detection.blob
+            if r is None or c is None or truth is None or boxes or truth.size != r.size or c.size != r.size:
+                continue
+            by_sample = self.layout.batched and r.ndim > 0 and r.shape[0] == self.layout.batch
+            for row in range(len(run.numbers)) if by_sample else [...]:
+                true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
+                distances = Distances.of(true, ours, theirs, found.errors[name].range)
+                if name not in found.distances or distances.weight > found.distances[name].weight:
+                    found.distances[name] = distances
+
+    def _saturated(self, name: str, share: float) -> str:
+        """The note on a saturated output, with what it is judged by."""
+        cause = self.saturating[name]
+        said = f"output '{name}' is saturated by {cause.layer_type} at {share:.0%} of its positions"
+        fronts = ", ".join(f"'{front}'" for front in cause.fronts if front in self.pairs)
+        if fronts:
+            return f"{said}, so it is judged by what stands in front of it: {fronts}"
+        return f"{said}, and nothing in front of it could be compared: it says little"
+
+    def _steady(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
+        """Whether all that the boxes are made of is within the tolerance, by equal layers."""
+        read = [blob.max_rel for blob in blobs if blob.blob in self.ours.reads[boxes]]
+        alike = same_detector(self.ours, self.theirs, boxes, self.pairs[boxes])
+        return alike and bool(read) and max(read) <= self.options.tolerance
+
+    def _blob(self, name: str, error: BlobError) -> BlobDiff:
+        partner = self.pairs[name]
+        writer = self.theirs.writers[partner]
+        places = {layer: place for place, layer in enumerate(self.theirs.layers)}
+        return BlobDiff(
+            blob=name,
+            partner=partner,
+            layer=writer.layer,
+            reference_layer=self.ours.writers[name].layer,
+            type=writer.type,
+            depth=places[writer.layer],
+            shape=error.shape,
+            is_output=name in self.ours.outputs,
+            figures=figures(error),
+        )
+
+    def _ranges(self, found: Measurement) -> tuple[LayerRange, ...]:
+        if not self.options.layers:
+            return ()
+        ours, theirs = dict(found.reference_spans), dict(found.candidate_spans)
+        for name, error in found.errors.items():
+            if error.low <= error.high:
+                ours[name] = error.low, error.high
+                theirs[self.pairs[name]] = error.partner_low, error.partner_high
+        before, after = (_activations(tops, spans) for tops, spans in zip(self.tops, (ours, theirs), strict=True))
+        return tuple(layer_ranges(weight_ratios(self.ours), weight_ratios(self.theirs), before, after))
+
+
+def _rounded(name: str, found: Distances, exact: bool) -> str:
+    """The note on a blob beyond the tolerance of which a float64 run decided."""
+    said = f"rms {found.candidate:.1e} of its range from a float64 run, the reference {found.reference:.1e}"
+    if not exact:
+        return f"blob '{name}' is beyond the tolerance, and not by rounding: {said}"
+    by_read = "; what it is made of is as exact as the reference's" if found.excess > 0 else ""
+    return f"blob '{name}' is beyond the tolerance by rounding: {said}{by_read}"
+
+
+def _activations(tops: Mapping[str, str], spans: Spans) -> dict[str, float]:
+    """Layer -> range of its own top, where any value was seen."""
+    return {
+        layer: span(*spans[blob]) for layer, blob in tops.items() if blob in spans and spans[blob][0] <= spans[blob][1]
+    }
+
+
+def _counts(pairs: Mapping[str, tuple[int, int]], place: int) -> dict[str, int]:
+    return {name: pair[place] for name, pair in pairs.items()}
+
+
+def _squeezed(shape: Shape) -> list[int]:
+    return [size for size in shape if size != 1]
