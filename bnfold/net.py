@@ -213,6 +213,11 @@ class Net:
             self.outputs = [top for layer in self._layers for top in layer.tops if top not in self._uses]
 
     @property
+    def language(self) -> str:
+        """What it is written in: "Caffe" or "ONNX"."""
+        return "Caffe" if self.front is None else self.front.language
+
+    @property
     def layers(self) -> list[Layer]:
         """The layers in execution order."""
         if self._removed:
@@ -249,6 +254,20 @@ class Net:
         for top in layer.tops:
             assert top not in self._producers, f"blob '{top}' is written twice"
             self._producers[top] = layer
+
+    def insert_behind(self, pairs: Iterable[tuple[Layer, Layer]]) -> None:
+        """Put many layers in, each a pair (after, layer), in one walk; else as `insert`."""
+        new: dict[int, list[Layer]] = {}
+        for after, layer in pairs:
+            new.setdefault(id(after), []).append(layer)
+        if new:
+            self._layers = [one for layer in self.layers for one in (layer, *new.get(id(layer), ()))]
+        for layer in (layer for layers in new.values() for layer in layers):
+            for index, bottom in enumerate(layer.bottoms):
+                self._uses.setdefault(bottom, []).append(Use(layer, index))
+            for top in layer.tops:
+                assert top not in self._producers, f"blob '{top}' is written twice"
+                self._producers[top] = layer
 
     def reconnect(self, use: Use, blob: str) -> None:
         """Make one use read `blob` instead."""
@@ -296,6 +315,10 @@ class Net:
         net.inputs = dict(zip(new(self.inputs), self.inputs.values(), strict=True))
         net.public = dict(zip(new(self.public), self.public.values(), strict=True))
         return net
+
+    def copy(self) -> Net:
+        """A net of its own that shares weights and parameters, which are values."""
+        return self._with(self.layers, self.outputs)
 
     def with_layers(self, layers: Sequence[Layer], notes: Sequence[str] = ()) -> Net:
         """A net of its own with other layers and the same outputs, and perhaps more notes."""

@@ -57,7 +57,13 @@ class FoldContext:
 
 
 class FrontEnd(Protocol):
-    """The language of a net: `net.front`. It keeps no state of its own; a fold's state is the context."""
+    """The language of a net: `net.front`. It keeps no state of its own; a fold's state is the context.
+
+    Attributes:
+        language: what it is called, "Caffe" or "ONNX".
+    """
+
+    language: str
 
     def prepare(self, context: FoldContext) -> None:
         """Take apart what is a normalisation, then an affine, and fuse what is one linear layer written as two.

@@ -19,6 +19,8 @@ from bnfold.net import Array, LazyArray, Shape
 
 Factor = npt.NDArray[np.float64]
 
+BFLOAT16_LARGEST = (2 - 2**-7) * 2.0**127
+"""numpy's `finfo` does not know the type."""
 CHUNK_VALUES = 1 << 18
 """How many values one chunk holds at most, unless a single row is longer: 1 MiB of float32."""
 SEARCHED_AT_ONCE = 1 << 16
@@ -111,12 +113,21 @@ class Rounded:
 
 def largest_of(dtype: npt.DTypeLike) -> float:
     """The largest finite value of a floating type."""
-    return float(np.finfo(dtype).max)
+    return BFLOAT16_LARGEST if np.dtype(dtype).name == "bfloat16" else float(np.finfo(dtype).max)
 
 
 def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
     """The values, rounded once to a floating type."""
-    return values.astype(dtype)
+    if np.dtype(dtype).name != "bfloat16":
+        return values.astype(dtype)
+    # numpy would round to float32 first and so twice. Rounding to odd in between keeps what decides: it cuts off, and
+    # sets the last bit where anything was cut.
+    values = np.ascontiguousarray(values)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, as in other types
+        single = values.astype(np.float32)
+    single = np.where(np.abs(single.astype(np.float64)) > np.abs(values), np.nextafter(single, np.float32(0)), single)
+    bits = single.view(np.uint32) | (single.astype(np.float64) != values).astype(np.uint32)
+    return np.asarray(bits.view(np.float32).astype(dtype))
 
 
 def exact_values(blob: Array | LazyArray) -> Factor:

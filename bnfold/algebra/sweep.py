@@ -197,11 +197,16 @@ class _Sweep:
             self._keep(layer, f"backward: {behind}; forward: {blocked}")
         else:
             self._commit_forward(layer, plan)
-            return self._settled(plan)
+            return [*self._settled(plan), *self._in_front(layer)]
         return []
 
     def _settled(self, plan: Plan) -> list[Layer]:
         return [layer for layer, _ in plan.merged if id(layer) in self.records]
+
+    def _in_front(self, layer: Layer) -> list[Layer]:
+        """The affine in front of one that is gone, if it had to stay: what stood in its way may have been that one."""
+        producer = self.net.producer(layer.bottoms[0])
+        return [producer] if producer is not None and isinstance(self.records.get(id(producer)), Kept) else []
 
     def _keep(self, layer: Layer, reason: str) -> None:
         self.records[id(layer)] = Kept(layer.name, layer.type, reason, layer.type)

@@ -26,6 +26,8 @@ __all__ = ["AFFINES", "BACKWARD_ONLY", "CAFFE", "LINEAR", "OPERATORS", "PASSING"
 class Caffe:
     """Caffe as a front end of the algebra (`bnfold.algebra.frontend`)."""
 
+    language = "Caffe"
+
     def prepare(self, context: FoldContext) -> None:
         """Split every BatchNorm with a fused ReLU in two."""
         rewriting.unfuse_relus(context)
