@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bnfold.algebra import FoldReport, FoldResult, fold
-    from bnfold.caffe.read import load
     from bnfold.caffe.write import save_caffe
     from bnfold.compare.comparison import compare
     from bnfold.compare.records import DiffReport
     from bnfold.errors import BnfoldError
+    from bnfold.loading import load
     from bnfold.net import Layer, Net
     from bnfold.onnx import save_onnx, to_onnx
     from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
@@ -52,7 +52,7 @@ _HOMES = {
     "ReadOptions": "bnfold.options",
     "compare": "bnfold.compare.comparison",
     "fold": "bnfold.algebra",
-    "load": "bnfold.caffe.read",
+    "load": "bnfold.loading",
     "save_caffe": "bnfold.caffe.write",
     "save_onnx": "bnfold.onnx",
     "to_onnx": "bnfold.onnx",

@@ -86,7 +86,7 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 model_options = options(
-    click.argument("prototxt", type=PATH, metavar="NET.prototxt"),
+    click.argument("prototxt", type=PATH, metavar="NET.prototxt|MODEL.onnx"),
     click.argument("caffemodel", required=False, metavar="[NET.caffemodel[,MORE.caffemodel]]"),
 )
 shape_options = options(
@@ -105,13 +105,16 @@ reading_options = options(
         "--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; may be repeated."
     ),
     click.option("--level", type=int, help="Level of the net's state."),
-    click.option("--until", multiple=True, metavar="BLOB", help="End the network in a blob; may be repeated."),
     click.option("--batchnorm-layout", metavar="NAME", help="How to read BatchNorms that can be read in two ways."),
     click.option(
         "--zero-scale-factor",
         "zero_factor",
         type=click.Choice(["caffe", "one"]),
         help="What scale_factor 0 beside statistics means: 0 as in Caffe, or 1 as NVCaffe once wrote it.",
+    ),
+    click.option("--until", multiple=True, metavar="BLOB", help="End the network in a blob; may be repeated."),
+    click.option(
+        "--freeze-initializers", is_flag=True, help="Take ONNX initialisers that are inputs, too, as constants."
     ),
 )
 folding_options = options(
@@ -455,9 +458,10 @@ def _read_options(given: dict[str, Any]) -> ReadOptions:
         strict_fields=given["strict_fields"],
         stages=given["stages"],
         level=given["level"],
-        until=given["until"],
         batchnorm_layout=given["batchnorm_layout"],
         zero_scale_factor=given["zero_factor"],
+        until=given["until"],
+        freeze_initializers=given["freeze_initializers"],
     )
 
 

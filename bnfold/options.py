@@ -25,7 +25,7 @@ ZeroScaleFactor = Literal["caffe", "one"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How to read a Caffe network.
+    """How to read a network; of these, `input_shapes`, `batch` and `freeze_initializers` are for ONNX models, too.
 
     Attributes:
         input_shapes: input -> shape, where the file does not say it or says another.
@@ -37,8 +37,10 @@ class ReadOptions:
             say so in `Net.notes`.
         stages: of the net's state, beside those that the file names, for the rules of layers that ask for them.
         level: likewise; the file's own, or 0, if None.
-        until: blobs that the network shall end in; what they do not depend on is left out. All of it if empty.
         batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.caffe.batchnorm.LAYOUTS`.
+        until: blobs that the network shall end in; what they do not depend on is left out. All of it if empty.
+        freeze_initializers: take initialisers of an ONNX model that are listed as inputs, and so may be fed, as
+            constants.
         zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
             as they are, None leaves it open, so that folding or exporting such a layer is refused.
     """
@@ -50,9 +52,10 @@ class ReadOptions:
     guess_shapes: bool = False
     stages: Iterable[str] = ()
     level: int | None = None
-    until: Sequence[str] = ()
     batchnorm_layout: str | None = None
     zero_scale_factor: ZeroScaleFactor | None = None
+    until: Sequence[str] = ()
+    freeze_initializers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

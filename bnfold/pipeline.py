@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bnfold.compare.records import RunReport
 from bnfold.errors import UsageError, WeightsError
+from bnfold.loading import is_onnx
 from bnfold.net import Net
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
 
@@ -147,9 +148,9 @@ def listed(paths: Sequence[Path]) -> str:
 
 def load(reading: Reading, **changes: object) -> Net:
     """Read a model as `reading` says; `changes` replace its options."""
-    from bnfold.caffe.read import load as load_caffe
+    from bnfold.loading import load as load_any
 
-    return load_caffe(reading.prototxt, reading.caffemodel, options=reading.options, **changes)
+    return load_any(reading.prototxt, reading.caffemodel, options=reading.options, **changes)
 
 
 def require_weights(net: Net) -> None:
@@ -158,7 +159,7 @@ def require_weights(net: Net) -> None:
     Raises:
         WeightsError: with the number of such layers, and the first.
     """
-    if net.origin is not None and net.origin.weights:
+    if net.language == "ONNX" or (net.origin is not None and net.origin.weights):
         return
     from bnfold.caffe.layers import blob_shapes, infer_shapes
 
@@ -280,6 +281,8 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
     if wrong := [str(path) for path in writing.paths if format_of(path) != only]:
         other = {"onnx": "convert", "prototxt": "export"}[only]
         raise UsageError(f"{', '.join(wrong)}: this writes .{only}; for the other format there is 'bnfold {other}'")
+    if is_onnx(reading.prototxt):
+        raise UsageError(f"{reading.prototxt}: is an ONNX model already; 'bnfold fold' and 'bnfold inspect' take it")
     from bnfold.io.files import OutputSet
 
     net = load(reading)
@@ -300,6 +303,9 @@ def inspect(
     from bnfold.caffe.placeholder import with_placeholder_weights
 
     net = load(reading, guess_shapes=True)
+    if net.language == "ONNX":
+        result = fold(net, keep=keep, exclude=exclude, assume_global_stats=assume_global_stats)
+        return Inspection(net, result.report, (), has_weights=True)
     has_weights = net.origin is not None and bool(net.origin.weights)
     findings = advise(reading.prototxt, net if has_weights else None)
     planned = net if has_weights else with_placeholder_weights(net)
@@ -361,6 +367,10 @@ def format_of(path: Path) -> str:
 def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Source) -> list[Path]:
     from bnfold.caffe.write import save_caffe
 
+    if net.language == "ONNX":
+        raise UsageError(
+            f"{path}: {net.file} is an ONNX model, and Caffe has no words for its operators; name an .onnx"
+        )
     del source
     return save_caffe(net, path, outputs=outputs, strip=writing.strip)
 
@@ -373,6 +383,8 @@ def data_file(path: Path) -> Path:
 def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Source) -> list[Path]:
     from bnfold.onnx import add_onnx
 
+    if net.language == "ONNX":  # its metadata stay what they are
+        return add_onnx(net, path, outputs, writing.onnx)
     return add_onnx(net, path, outputs, changed(writing.onnx, {"metadata": source.metadata()}))
 
 

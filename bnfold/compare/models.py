@@ -108,6 +108,12 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
     if isinstance(source, str | os.PathLike):
         return _from_path(os.fspath(source), role, options)
     if isinstance(source, Net):
+        if source.language == "ONNX":
+            from bnfold.onnx.edition import message_of
+
+            proto, weights = message_of(source)
+            mapped = tuple(one for one in source.origin.buffers if isinstance(one, mmap.mmap))
+            return replace(_from_onnx(proto, source.file or role, weights), mapped=mapped)
         return _from_net(source, source.file or role, options.batch)
     return _from_onnx(source, role)
 

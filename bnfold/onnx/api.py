@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from onnx import ModelProto
@@ -10,19 +12,22 @@ from onnx import ModelProto
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Net
+from bnfold.onnx.edition import message_of
+from bnfold.onnx.export.builder import Weight
 from bnfold.onnx.export.network import build
 from bnfold.onnx.save import LARGEST_MESSAGE, DataFile, Sink, fill, size_of, write_external, write_model
+from bnfold.onnx.write import write_net, write_stream
 from bnfold.options import OnnxOptions, changed
 
 
 def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object) -> ModelProto:
-    """The net as an ONNX model that gives Caffe's numbers.
+    """The net as an ONNX model: of a Caffe net one that gives Caffe's numbers, of an ONNX net the model that it was.
 
-    Layer names become node names, blob names tensor names.
+    A Caffe net's layer names become node names, its blob names tensor names.
 
     Args:
         net: any net that was loaded, folded or not.
-        options: opset, types and form.
+        options: opset, types and form; an ONNX net keeps its own.
         changes: fields of `OnnxOptions` that replace those of `options`.
 
     Raises:
@@ -33,9 +38,13 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
     Example:
         >>> model = to_onnx(net, opset=17)                          # doctest: +SKIP
     """
-    model, graph = build(net, changed(options, changes))
+    options = changed(options, changes)
+    if net.language == "ONNX":
+        _require_own(net, options)
+        return _whole(*message_of(net))
+    model, graph = build(net, options)
     if size_of(model, graph.weights.values()) > LARGEST_MESSAGE:
-        raise UnsupportedError("the model passes 2 GiB, which no ONNX message can hold; save it with external data")
+        raise UnsupportedError(TOO_LARGE)
     return fill(model, graph.weights.values())
 
 
@@ -53,6 +62,12 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         WriteError: the file cannot be written.
     """
     options = changed(options, changes)
+    if net.language == "ONNX" and not isinstance(file, str | os.PathLike):
+        _require_own(net, options)
+        if options.external_data:
+            raise UsageError(ONE_FILE)
+        write_stream(net, file)
+        return
     if isinstance(file, str | os.PathLike):
         with OutputSet() as own:
             add_onnx(net, Path(file), own, options)
@@ -60,12 +75,15 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
     model, graph = build(net, options)
     weights = graph.weights.values()
     if options.external_data or size_of(model, weights) > LARGEST_MESSAGE:
-        raise UsageError("external data is a second file, so give the path of the model and not an open file")
+        raise UsageError(ONE_FILE)
     write_model(file, model, weights)
 
 
 def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = OnnxOptions()) -> list[Path]:
     """Write the net as one of a set of files; returns the paths that were opened. Raises as `save_onnx`."""
+    if net.language == "ONNX":
+        _require_own(net, options)
+        return write_net(net, path, files, external_data=options.external_data)
     model, graph = build(net, options)
     weights = graph.weights.values()
     if not options.external_data and size_of(model, weights) <= LARGEST_MESSAGE:
@@ -79,3 +97,22 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = Onnx
         raise UsageError(f"{data}: a model names its weights' file in UTF-8, and this is none; rename it") from None
     write_external(files.open(path), DataFile(files.open(data), data.name), model, weights)
     return [path, data]
+
+
+def _require_own(net: Net, options: OnnxOptions) -> None:
+    """Refuse options that say how a Caffe net becomes ONNX. Raises UsageError."""
+    plain = OnnxOptions(external_data=options.external_data)
+    other = [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
+    if other:
+        said = " and ".join(f"--{name.replace('_', '-')}" for name in other)
+        raise UsageError(f"{net.file}: {said} say how a Caffe network becomes ONNX; an ONNX model stays what it is")
+
+
+def _whole(model: ModelProto, weights: Sequence[Weight]) -> ModelProto:
+    if sum(weight.nbytes for weight in weights) + model.ByteSize() > LARGEST_MESSAGE:
+        raise UnsupportedError(TOO_LARGE)
+    return fill(model, weights)
+
+
+ONE_FILE = "external data is a second file, so give the path of the model and not an open file"
+TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"

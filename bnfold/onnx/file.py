@@ -1,27 +1,128 @@
 """Reading an ONNX file without its weights, which stay in it and are mapped:
 
-    ModelProto  graph = 7  GraphProto  initializer = 5  TensorProto  raw_data = 9
+    ModelProto  graph = 7  GraphProto  node = 1         NodeProto
+                                       initializer = 5  TensorProto  float_data = 4, raw_data = 9, double_data = 10
 
-The walk reads headers only, so a model of 2 GiB costs no more than its nodes until a weight is asked for.
+The walk reads headers only, so a model of 2 GiB costs no more than its nodes until a weight is asked for. It also notes
+where each field lies, so that `bnfold.onnx.write` can write back what did not change as it was.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
-from bnfold.errors import ParseError
+from bnfold.errors import ParseError, WeightsError
 from bnfold.io.mapping import map_file
-from bnfold.io.wire import LENGTH, Field, WireError, encode_field, fields
+from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, encode_tag, encode_varint, fields
+from bnfold.net import Array, Shape
 from bnfold.onnx.export.builder import ONNX_TYPES, Weight
 from bnfold.onnx.save import EXTERNAL_FROM
 
-_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+T = TypeVar("T")
+
+GRAPH = 7
+"""The field of ModelProto that has the graph."""
+NODE, INITIALIZER, INPUT, VALUE_INFO, SPARSE_INITIALIZER = 1, 5, 11, 13, 15
+"""Fields of GraphProto."""
+_ATTRIBUTE, _TENSOR = 5, 5
+_FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 9, 10
+_MAPPED = {
+    _RAW_DATA: None,
+    _FLOAT_DATA: TensorProto.FLOAT,
+    _DOUBLE_DATA: TensorProto.DOUBLE,
+}
+"""Payloads that are the little-endian values themselves, and the type that says so; raw data are of any type."""
+MOST_DENSE = 1 << 24
+"""Values that a sparse initialiser may have when it is written out."""
+_LARGE_NODE = 1 << 16
+
+
+def element_type(number: int) -> np.dtype[Any] | None:
+    """The numpy type of an ONNX element type; None for strings, complex numbers and those below a byte."""
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(number))
+    except (KeyError, TypeError, ValueError):
+        return None
+    if number == TensorProto.BFLOAT16 and dtype.itemsize != 2:
+        return None  # an onnx that has no such type
+    return dtype if dtype.kind in "biufV" and number not in _BELOW_A_BYTE else None
+
+
+_BELOW_A_BYTE = {
+    getattr(TensorProto, name)
+    for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
+    if hasattr(TensorProto, name)
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """A stored tensor.
+
+    Attributes:
+        header: its message, without the values where they are mapped.
+        shape: its sizes.
+        dtype: its type; None where numpy has none for it.
+        view: the values, where they are mapped.
+        external: whether they lie in a file of their own.
+    """
+
+    header: TensorProto
+    shape: Shape
+    dtype: np.dtype[Any] | None
+    view: Array | None = None
+    external: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the graph calls it."""
+        return self.header.name
+
+    def array(self) -> Array | None:
+        """The values, read-only; None where they cannot be read as an array."""
+        if self.view is not None or self.dtype is None:
+            return self.view
+        try:
+            array = np.asarray(numpy_helper.to_array(self.header))
+        except Exception:  # too few values for the shape, a type that this onnx does not know ...
+            return None
+        array.flags.writeable = False
+        return array if array.shape == self.shape else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    """An ONNX file: its message without the stored tensors, and where each field of it lies.
+
+    Attributes:
+        path: the file.
+        buffer: its bytes.
+        model: the message; no initialisers, and no values of large Constant nodes.
+        outer: the fields of the model.
+        inner: the fields of the graph.
+        tensors: the initialisers, in the order of the file.
+        sparse: likewise those that are stored as sparse tensors, written out.
+        constants: number of a Constant node -> its values, where they are large.
+        files: the files that hold tensors of their own, mapped.
+    """
+
+    path: Path
+    buffer: Buffer
+    model: ModelProto
+    outer: tuple[Field, ...]
+    inner: tuple[Field, ...]
+    tensors: tuple[Tensor, ...]
+    sparse: tuple[Tensor, ...] = ()
+    constants: dict[int, Tensor] = field(default_factory=dict)
+    files: tuple[mmap.mmap, ...] = ()
 
 
 class OnnxFile(NamedTuple):
@@ -45,53 +146,252 @@ def read_onnx(path: Path) -> OnnxFile:
         ParseError: the file cannot be read or is not an ONNX model.
     """
     buffer = map_file(path)
-    weights: list[Weight] = []
+    document = _sentences(path, lambda: _document(path, buffer, outside=False))
+    if any(tensor.external for tensor in document.tensors):
+        # Weights on a shelf and in a folder cannot both be beside the model.
+        return OnnxFile(_sentences(path, lambda: ModelProto.FromString(bytes(buffer[:]))), (), buffer)
+    weights = []
+    for tensor in document.tensors:
+        if tensor.view is not None and tensor.dtype is not None and tensor.dtype.name in ONNX_TYPES:
+            weights.append(Weight(tensor.name, tensor.view, tensor.shape, tensor.dtype))
+        else:
+            document.model.graph.initializer.append(whole(tensor))
+    nodes = document.model.graph.node
+    for number, constant in document.constants.items():
+        _fill(nodes[number], constant)
+    sparse = (part for part in document.inner if part[:2] == (SPARSE_INITIALIZER, LENGTH))
+    document.model.graph.sparse_initializer.extend(
+        SparseTensorProto.FromString(bytes(buffer[part.at : part.end])) for part in sparse
+    )
+    return OnnxFile(document.model, tuple(weights), buffer)
+
+
+def read_document(path: Path) -> Document:
+    """Map a model, and the files that hold its tensors.
+
+    Raises:
+        ParseError: a file cannot be read or is not an ONNX model.
+        WeightsError: a tensor is said to lie where it does not, or may not.
+    """
+    buffer = map_file(path)
+    return _sentences(path, lambda: _document(path, buffer))
+
+
+def document_of(data: bytes, path: Path) -> Document:
+    """The same for a model in memory; `path` is what messages call it, and beside what its tensors lie."""
+    return _sentences(path, lambda: _document(path, data))
+
+
+def _sentences(path: Path, read: Callable[[], T]) -> T:
     try:
-        model = ModelProto.FromString(b"".join(_without_weights(buffer, weights)))
-        if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
-            # Weights on a shelf and in a folder cannot both be beside the model.
-            model, weights = ModelProto.FromString(buffer[:]), []
+        return read()
     except WireError as error:
         raise ParseError(f"is not an ONNX model: {error}", path) from error
+    except (ParseError, WeightsError, MemoryError):
+        raise
     except Exception as error:  # protobuf's DecodeError, which only bnfold.caffe may import
         raise ParseError("is not an ONNX model", path) from error
+
+
+def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
+    outer = tuple(fields(buffer, 0, len(buffer)))
+    graphs = [part for part in outer if part[:2] == (GRAPH, LENGTH)]
+    if len(graphs) > 1:
+        # protobuf merges what comes twice; nobody writes such a file on purpose.
+        return _document(path, ModelProto.FromString(bytes(buffer[:])).SerializeToString(), outside)
+    if not graphs:
+        raise ParseError("is not an ONNX model, or one without any node", path)
+    (graph,) = graphs
+    inner = tuple(fields(buffer, graph.at, graph.end))
+    constants: dict[int, tuple[TensorProto, Field]] = {}
+    pieces, nodes = [], 0
+    for part in inner:
+        if part.number in (INITIALIZER, SPARSE_INITIALIZER):
+            continue
+        piece = bytes(buffer[part.begin : part.end])
+        if part.number == NODE:
+            if part.end - part.at >= _LARGE_NODE and (slim := _slim_constant(buffer, part)) is not None:
+                piece, constants[nodes] = slim
+            nodes += 1
+        pieces.append(piece)
+    around = b"".join(buffer[part.begin : part.end] for part in outer if part is not graph)
+    model = ModelProto.FromString(around + encode_field(GRAPH, b"".join(pieces)))
     if not model.graph.node:
         raise ParseError("is not an ONNX model, or one without any node", path)
-    return OnnxFile(model, tuple(weights), buffer)
+    beside = _Beside(path, outside)
+    tensors = tuple(_tensor(buffer, part, beside) for part in inner if part[:2] == (INITIALIZER, LENGTH))
+    sparse = [
+        SparseTensorProto.FromString(bytes(buffer[p.at : p.end]))
+        for p in inner
+        if p[:2] == (SPARSE_INITIALIZER, LENGTH)
+    ]
+    return Document(
+        path,
+        buffer,
+        model,
+        outer,
+        inner,
+        tensors,
+        tuple(_dense(tensor) for tensor in sparse),
+        {number: _mapped(header, buffer, place) for number, (header, place) in constants.items()},
+        beside.files,
+    )
 
 
-def _without_weights(buffer: mmap.mmap, weights: list[Weight]) -> Iterator[bytes]:
-    """The model's bytes without the weights that are put into `weights`."""
-    for field in fields(buffer, 0, len(buffer)):
-        if field[:2] == (_GRAPH, LENGTH):
-            graph = fields(buffer, field.at, field.end)
-            yield encode_field(_GRAPH, b"".join(_kept(buffer, inner, weights) for inner in graph))
+def _tensor(buffer: Buffer, part: Field, beside: _Beside) -> Tensor:
+    header, place = _header(buffer, part.at, part.end)
+    if place is not None:
+        return _mapped(header, buffer, place)
+    shape, dtype = tuple(header.dims), element_type(header.data_type)
+    if header.data_location != TensorProto.EXTERNAL:
+        return Tensor(header, shape, dtype)
+    return Tensor(header, shape, dtype, beside.view(header, shape, dtype), external=True)
+
+
+def _mapped(header: TensorProto, buffer: Buffer, place: Field) -> Tensor:
+    shape, dtype = tuple(header.dims), element_type(header.data_type)
+    assert dtype is not None
+    return Tensor(header, shape, dtype, _view(buffer, place.at, shape, dtype))
+
+
+def _view(buffer: Buffer, at: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    view: Array = np.ndarray(shape, dtype if dtype.kind == "V" else dtype.newbyteorder("<"), buffer, at)
+    view.flags.writeable = False
+    return view
+
+
+def _header(buffer: Buffer, at: int, end: int) -> tuple[TensorProto, Field | None]:
+    """A tensor's message; without the values, and where they are, if they are many and can be mapped."""
+    parts = list(fields(buffer, at, end))
+    large = [part for part in parts if part.number in _MAPPED and part.wire == LENGTH]
+    if len(large) != 1 or end - at < EXTERNAL_FROM:
+        return TensorProto.FromString(bytes(buffer[at:end])), None
+    (place,) = large
+    header = TensorProto.FromString(b"".join(buffer[part.begin : part.end] for part in parts if part is not place))
+    dtype, shape, wanted = element_type(header.data_type), tuple(header.dims), _MAPPED[place.number]
+    fits = dtype is not None and min(shape, default=0) >= 0 and prod(shape) * dtype.itemsize == place.end - place.at
+    if not fits or wanted not in (None, header.data_type) or header.data_location == TensorProto.EXTERNAL:
+        return TensorProto.FromString(bytes(buffer[at:end])), None
+    return header, place
+
+
+def _slim_constant(buffer: Buffer, part: Field) -> tuple[bytes, tuple[TensorProto, Field]] | None:
+    """A Constant node without the values of its tensor; None for every other node."""
+    kept, found = [], None
+    for inner in fields(buffer, part.at, part.end):
+        if inner[:2] == (_ATTRIBUTE, LENGTH) and inner.end - inner.at >= _LARGE_NODE:
+            attribute = list(fields(buffer, inner.at, inner.end))
+            tensors = [one for one in attribute if one[:2] == (_TENSOR, LENGTH)]
+            if len(tensors) != 1 or found is not None:
+                return None
+            header, place = _header(buffer, tensors[0].at, tensors[0].end)
+            if place is None:
+                return None
+            found = header, place
+            rest = b"".join(buffer[one.begin : one.end] for one in attribute if one is not tensors[0])
+            kept.append(encode_field(_ATTRIBUTE, rest + encode_field(_TENSOR, header.SerializeToString())))
         else:
-            yield buffer[field.begin : field.end]
-
-
-def _kept(buffer: mmap.mmap, field: Field, weights: list[Weight]) -> bytes:
-    """A field of the graph; nothing for an initialiser that becomes a weight."""
-    if field[:2] == (_INITIALIZER, LENGTH) and field.end - field.at >= EXTERNAL_FROM:
-        weight = _weight(buffer, field)
-        if weight is not None:
-            weights.append(weight)
-            return b""
-    return buffer[field.begin : field.end]
-
-
-def _weight(buffer: mmap.mmap, field: Field) -> Weight | None:
-    """An initialiser as a view; None where it is stored in another way, or in a type that has no array."""
-    parts = list(fields(buffer, field.at, field.end))
-    raw = [part for part in parts if part[:2] == (_RAW_DATA, LENGTH)]
-    if len(raw) != 1:
+            kept.append(bytes(buffer[inner.begin : inner.end]))
+    slim = b"".join(kept)
+    if found is None or NodeProto.FromString(slim).op_type != "Constant":
         return None
-    tensor = TensorProto.FromString(b"".join(buffer[part.begin : part.end] for part in parts if part is not raw[0]))
-    if tensor.data_type not in ONNX_TYPES.values() or tensor.data_location == TensorProto.EXTERNAL:
-        return None
-    dtype, shape = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)), tuple(tensor.dims)
-    (place,) = raw
-    if min(shape, default=0) < 0 or np.prod(shape, dtype=object) * dtype.itemsize != place.end - place.at:
-        return None
-    view = np.ndarray(shape, dtype.newbyteorder("<"), buffer, place.at)
-    return Weight(tensor.name, view, shape, dtype)
+    return encode_tag(NODE, LENGTH) + encode_varint(len(slim)) + slim, found
+
+
+def whole(tensor: Tensor) -> TensorProto:
+    """The message of a tensor with its values in it."""
+    if tensor.view is None:
+        return tensor.header
+    message = TensorProto()
+    message.CopyFrom(tensor.header)
+    message.ClearField("data_location")
+    message.ClearField("external_data")
+    message.raw_data = tensor.view.tobytes()
+    return message
+
+
+def _fill(node: NodeProto, constant: Tensor) -> None:
+    """Put the values back into a slim Constant."""
+    for attribute in node.attribute:
+        if attribute.HasField("t") and constant.view is not None:
+            attribute.t.raw_data = constant.view.tobytes()
+
+
+def _dense(sparse: SparseTensorProto) -> Tensor:
+    """A sparse tensor written out; without values where that is too much, or makes no sense."""
+    header = TensorProto(name=sparse.values.name, dims=sparse.dims, data_type=sparse.values.data_type)
+    shape, dtype = tuple(sparse.dims), element_type(sparse.values.data_type)
+    if dtype is None or min(shape, default=0) < 0 or prod(shape) > MOST_DENSE:
+        return Tensor(header, shape, None)
+    try:
+        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        dense = np.zeros(shape, dtype)
+        if indices.ndim == 2:
+            dense[tuple(indices.T)] = values
+        else:
+            dense.reshape(-1)[indices] = values
+    except Exception:  # indices outside, too few values ...
+        return Tensor(header, shape, None)
+    dense.flags.writeable = False
+    return Tensor(header, shape, dtype, dense)
+
+
+class _Beside:
+    """The files beside a model that hold its tensors, each mapped once.
+
+    Args:
+        path: the model.
+        outside: whether to map them at all.
+    """
+
+    def __init__(self, path: Path, outside: bool) -> None:
+        self._path, self._outside = path, outside
+        self._mapped: dict[str, mmap.mmap] = {}
+
+    @property
+    def files(self) -> tuple[mmap.mmap, ...]:
+        """The mapped files."""
+        return tuple(self._mapped.values())
+
+    def view(self, header: TensorProto, shape: Shape, dtype: np.dtype[Any] | None) -> Array | None:
+        """The values of a tensor that lies outside; None where numpy has no type for it."""
+        if not self._outside:
+            return None
+        place = {entry.key: entry.value for entry in header.external_data}
+        buffer = self._open(header.name, place.get("location", ""))
+        try:
+            offset, size = int(place.get("offset") or 0), int(place.get("length") or len(buffer))
+        except ValueError:
+            raise self._fault(header.name, "has an offset or a length that is no number") from None
+        if dtype is None:
+            return None
+        need = prod(shape) * dtype.itemsize if min(shape, default=0) >= 0 else -1
+        length = size if place.get("length") else need
+        if need < 0 or need != length:
+            raise self._fault(header.name, f"has {length} bytes outside, and its shape and type need {max(need, 0)}")
+        if offset < 0 or offset + need > len(buffer):
+            raise self._fault(
+                header.name,
+                f"lies at byte {offset} of '{place['location']}', which has {len(buffer)} and not {offset + need}",
+            )
+        return _view(buffer, offset, shape, dtype) if need else np.zeros(shape, dtype)
+
+    def _open(self, name: str, location: str) -> mmap.mmap:
+        if location in self._mapped:
+            return self._mapped[location]
+        folder = self._path.resolve().parent
+        try:
+            file = (folder / location).resolve()
+            inside = bool(location) and file.is_relative_to(folder) and file != folder
+        except (OSError, ValueError, RuntimeError):  # a NUL in the name, a circle of links ...
+            inside = False
+        if not inside:
+            raise self._fault(name, f"is said to lie in '{location}', which is no file in the folder of the model")
+        try:
+            self._mapped[location] = map_file(file)
+        except ParseError as error:
+            raise self._fault(name, f"lies outside: {error}") from None
+        return self._mapped[location]
+
+    def _fault(self, name: str, says: str) -> WeightsError:
+        return WeightsError(f"{self._path}: tensor '{name}' {says}")

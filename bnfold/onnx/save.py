@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
-from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto
+from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, helper
 
-from bnfold.onnx.export.builder import ONNX_TYPES, Weight
+from bnfold.onnx.export.builder import Weight
 
 LARGEST_MESSAGE = 2**31 - 1
 EXTERNAL_FROM = 1024
@@ -133,7 +133,9 @@ def _graph_size(graph: GraphProto, weights: list[Weight]) -> int:
 
 
 def _header(weight: Weight) -> TensorProto:
-    return TensorProto(dims=weight.shape, data_type=ONNX_TYPES[weight.dtype.name], name=weight.name)
+    return TensorProto(
+        dims=weight.shape, data_type=int(helper.np_dtype_to_tensor_dtype(weight.dtype)), name=weight.name
+    )
 
 
 def _tensor_head(weight: Weight) -> tuple[bytes, Iterator[memoryview]]:

@@ -76,7 +76,7 @@ class Weight:
 
     def pieces(self) -> Iterable[memoryview]:
         """The little-endian bytes, in pieces that are small where the values are lazy or of another type."""
-        target = self.dtype.newbyteorder("<")
+        target = self.dtype if self.dtype.kind == "V" else self.dtype.newbyteorder("<")
         if isinstance(self.stored, np.ndarray):
             flat = np.ascontiguousarray(self.stored).reshape(-1)
             step = 1 << 20
@@ -86,7 +86,7 @@ class Weight:
         for chunk in chunks:
             with np.errstate(over="raise"):
                 try:
-                    piece = np.ascontiguousarray(chunk, target).data.cast("B")
+                    piece = np.ascontiguousarray(chunk, target).reshape(-1).view(np.uint8).data
                 except FloatingPointError:
                     raise UnsupportedError(f"'{self.name}' holds a number beyond what {self.dtype} can") from None
             yield piece

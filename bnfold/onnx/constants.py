@@ -1,0 +1,326 @@
+"""What exporters write as small expressions, computed as the runtime would: in the stored type, by numpy.
+
+`Expand(CastLike(0, x), [8])` is a bias of eight zeros, `Unsqueeze(gamma, [1, 2])` a scale that broadcasts. bnfold folds
+no constants that no affine needs; the nodes stay as long as anybody reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
+
+from bnfold.net import Array, Shape
+from bnfold.onnx.file import element_type
+from bnfold.onnx.node import attribute_of
+
+MOST_COMPUTED = 1 << 24
+"""Values that all expressions of a model may have together: a text of 100 bytes may ask for 2^40."""
+
+
+class NotConstant(Exception):
+    """This expression is not computed here."""
+
+
+class Call:
+    """One node of an expression, with the values that it reads.
+
+    Args:
+        node: the node.
+        opset: the version of the standard operators.
+        inputs: the value at each place, None where nothing is given or it is no constant.
+        shapes: the shape at each place, None where it is unknown.
+        types: the element type at each place, None where it is unknown.
+    """
+
+    def __init__(
+        self,
+        node: NodeProto,
+        opset: int,
+        inputs: Sequence[Array | None],
+        shapes: Sequence[Shape | None] = (),
+        types: Sequence[np.dtype[Any] | None] = (),
+    ) -> None:
+        self.node, self.opset, self.inputs, self.shapes, self.types = node, opset, inputs, shapes, types
+        self._attributes = {attribute.name: attribute for attribute in node.attribute}
+
+    def attribute(self, name: str, default: Any) -> Any:
+        """An attribute of the node."""
+        return attribute_of(self._attributes.get(name), default)
+
+    def proto(self, name: str) -> AttributeProto | None:
+        """An attribute as it is written."""
+        return self._attributes.get(name)
+
+    def __getitem__(self, place: int) -> Array:
+        value = self.inputs[place] if place < len(self.inputs) else None
+        if value is None:
+            raise NotConstant
+        return value
+
+    def given(self, place: int) -> bool:
+        """Whether anything stands at a place."""
+        return place < len(self.node.input) and self.node.input[place] != ""
+
+    def numbers(self, place: int, attribute: str = "", default: Sequence[int] | None = None) -> list[int]:
+        """Whole numbers that newer operators take as an input and older ones as an attribute."""
+        if self.given(place):
+            return [int(value) for value in self[place].reshape(-1)]
+        written = self.attribute(attribute, ()) if attribute else ()
+        if not written and default is None:
+            raise NotConstant
+        return list(written or default or ())
+
+
+def compute(call: Call, allowed: int = MOST_COMPUTED) -> Array | None:
+    """The first output of a node; None where it is no expression that is computed here.
+
+    Args:
+        call: the node.
+        allowed: how many values it may have that are not a view of another constant's.
+    """
+    rule = RULES.get(call.node.op_type)
+    if rule is None or call.node.domain not in ("", "ai.onnx") or len(list(filter(None, call.node.output))) != 1:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            _require_small(call, allowed)
+            value = np.asarray(rule(call))
+    except (NotConstant, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError, MemoryError):
+        return None  # what numpy refuses, the runtime refuses, too
+    value.flags.writeable = False
+    return value
+
+
+def _require_small(call: Call, allowed: int) -> None:
+    """Stop before numpy makes what is too large."""
+    shape: Sequence[int] = ()
+    if call.node.op_type in ELEMENTWISE:
+        shape = np.broadcast_shapes(*(value.shape for value in call.inputs if value is not None))
+    elif call.node.op_type == "Expand":
+        shape = np.broadcast_shapes(call[0].shape, tuple(call.numbers(1)))
+    elif call.node.op_type == "ConstantOfShape":
+        shape = call.numbers(0)
+    elif call.node.op_type in {"Cast", "CastLike"}:
+        shape = call[0].shape
+    elif call.node.op_type == "Concat":
+        shape = (sum(value.size for value in call.inputs if value is not None),)
+    elif call.node.op_type == "Gather":
+        shape = (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)
+    elif call.node.op_type == "Range":
+        start, limit, delta = (float(call[place].reshape(())) for place in range(3))
+        shape = (max(0, int((limit - start) / delta) + 1),)
+    if prod(shape) > allowed:
+        raise NotConstant
+
+
+def _constant(call: Call) -> Array:
+    (attribute,) = call.node.attribute
+    kinds: Mapping[str, Callable[[AttributeProto], Any]] = {
+        "value_float": lambda found: np.float32(found.f),
+        "value_floats": lambda found: np.array(found.floats, np.float32),
+        "value_int": lambda found: np.int64(found.i),
+        "value_ints": lambda found: np.array(found.ints, np.int64),
+    }
+    if attribute.name in kinds:
+        return np.asarray(kinds[attribute.name](attribute))
+    if attribute.name != "value" or attribute.type != AttributeProto.TENSOR:
+        raise NotConstant
+    if element_type(attribute.t.data_type) is None or attribute.t.data_location == TensorProto.EXTERNAL:
+        raise NotConstant
+    return np.asarray(numpy_helper.to_array(attribute.t))
+
+
+def _cast(call: Call) -> Array:
+    target = element_type(call.attribute("to", 0))
+    return _as(call[0], target)
+
+
+def _cast_like(call: Call) -> Array:
+    return _as(call[0], call.types[1] if len(call.types) > 1 else None)
+
+
+def _as(value: Array, target: np.dtype[Any] | None) -> Array:
+    if target is None or value.dtype.kind not in "biuf" or target.kind not in "biuf":
+        if target is not None and target == value.dtype:
+            return value
+        raise NotConstant  # numbers of ml_dtypes are rounded twice by numpy
+    if target.kind in "iub" and value.dtype.kind == "f":
+        limits = np.iinfo(target) if target.kind != "b" else None
+        if limits is not None and not np.all((value >= limits.min) & (value <= limits.max)):
+            raise NotConstant  # undefined in C, and in ONNX
+    return value.astype(target, copy=False)
+
+
+def _axes(call: Call, rank: int, place: int = 1) -> list[int]:
+    axes = call.numbers(place, "axes")
+    if not all(-rank <= axis < rank for axis in axes):
+        raise NotConstant
+    return [axis % rank for axis in axes]
+
+
+def _unsqueeze(call: Call) -> Array:
+    count = len(call.numbers(1, "axes"))
+    axes = _axes(call, call[0].ndim + count)
+    return np.expand_dims(call[0], tuple(axes))
+
+
+def _squeeze(call: Call) -> Array:
+    if not call.given(1) and call.proto("axes") is None:
+        return call[0].squeeze()
+    return call[0].squeeze(tuple(_axes(call, call[0].ndim)))
+
+
+def _reshape(call: Call) -> Array:
+    wanted = call.numbers(1, "shape")
+    if not call.attribute("allowzero", 0):
+        wanted = [call[0].shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
+    return call[0].reshape(wanted)
+
+
+def _flatten(call: Call) -> Array:
+    axis = call.attribute("axis", 1)
+    return call[0].reshape(prod(call[0].shape[: axis % (call[0].ndim + 1) if axis < 0 else axis]), -1)
+
+
+def _transpose(call: Call) -> Array:
+    order = call.attribute("perm", ())
+    return call[0].transpose(order if call.proto("perm") is not None else None)
+
+
+def _concat(call: Call) -> Array:
+    parts = [call[place] for place in range(len(call.node.input))]
+    if len({part.dtype for part in parts}) != 1:
+        raise NotConstant
+    return np.concatenate(parts, axis=call.attribute("axis", 1 if call.opset < 4 else 0))
+
+
+def _gather(call: Call) -> Array:
+    axis = call.attribute("axis", 0)
+    size = call[0].shape[axis]
+    if not np.all((call[1] >= -size) & (call[1] < size)):
+        raise NotConstant
+    return np.take(call[0], call[1], axis=axis)
+
+
+def _slice(call: Call) -> Array:
+    starts, ends = call.numbers(1, "starts"), call.numbers(2, "ends")
+    axes = call.numbers(3, "axes", range(len(starts)))
+    steps = call.numbers(4, "", [1] * len(starts))
+    window = [slice(None)] * call[0].ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        window[axis] = slice_of(start, end, step, call[0].shape[axis])
+    return call[0][tuple(window)]
+
+
+def slice_of(start: int, end: int, step: int, size: int) -> slice:
+    """What ONNX's Slice takes of an axis: negative numbers count from the end, what lies outside is cut off."""
+    if step == 0:
+        raise ValueError
+    start, end = (value + size if value < 0 else value for value in (start, end))
+    if step > 0:
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    start, end = min(max(start, 0), size - 1), min(max(end, -1), size - 1)
+    return slice(start, None if end < 0 else end, step)
+
+
+def _shape(call: Call) -> Array:
+    shape = call.shapes[0]
+    if shape is None or any(size < 0 for size in shape):
+        raise NotConstant
+    start, end = call.attribute("start", 0), call.attribute("end", len(shape))
+    return np.array(shape[start:end], np.int64)
+
+
+def _size(call: Call) -> Array:
+    return np.asarray(prod(int(size) for size in _whole(call)), np.int64)
+
+
+def _whole(call: Call) -> Shape:
+    shape = call.shapes[0]
+    if shape is None or any(size < 0 for size in shape):
+        raise NotConstant
+    return shape
+
+
+def _constant_of_shape(call: Call) -> Array:
+    written = call.proto("value")
+    fill = numpy_helper.to_array(written.t).reshape(-1) if written is not None else np.zeros(1, np.float32)
+    shape = tuple(call.numbers(0))
+    if min(shape, default=0) < 0:
+        raise NotConstant
+    return np.full(shape, fill[0], fill.dtype)
+
+
+def _expand(call: Call) -> Array:
+    shape = np.broadcast_shapes(call[0].shape, tuple(call.numbers(1)))
+    return np.ascontiguousarray(np.broadcast_to(call[0], shape))
+
+
+def _range(call: Call) -> Array:
+    kind = call[0].dtype
+    if kind.kind not in "iu":
+        raise NotConstant
+    start, limit, delta = (int(call[place].reshape(())) for place in range(3))
+    return np.asarray(np.arange(start, limit, delta), kind)
+
+
+def _elementwise(function: Callable[..., Any]) -> Callable[[Call], Array]:
+    def rule(call: Call) -> Array:
+        values = [call[place] for place in range(len(call.node.input))]
+        if len({value.dtype for value in values}) != 1 or call.opset < 7:
+            raise NotConstant  # older ones broadcast by an attribute
+        return np.asarray(function(*values), values[0].dtype)
+
+    return rule
+
+
+def _divide(one: Array, other: Array) -> Array:
+    if one.dtype.kind not in "iu":
+        return np.asarray(one / other)
+    if np.any(other == 0):
+        raise NotConstant
+    return np.asarray(np.sign(one) * np.sign(other) * (np.abs(one) // np.abs(other)))  # C rounds to 0
+
+
+def _dropped(call: Call) -> Array:
+    return call[0]
+
+
+ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
+    "Abs": np.abs,
+    "Add": np.add,
+    "Div": _divide,
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "Reciprocal": lambda value: 1 / value,
+    "Sqrt": np.sqrt,
+    "Sub": np.subtract,
+}
+
+RULES: Mapping[str, Callable[[Call], Array]] = {
+    "Cast": _cast,
+    "CastLike": _cast_like,
+    "Concat": _concat,
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Identity": _dropped,
+    "Range": _range,
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Size": _size,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+    **{name: _elementwise(function) for name, function in ELEMENTWISE.items()},
+}
+
+SHAPE_ALONE: Mapping[str, int] = {"CastLike": 1, "Shape": 0, "Size": 0}
+"""Operator -> the place of the input of which it reads no value."""

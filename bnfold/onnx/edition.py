@@ -1,0 +1,287 @@
+"""What an ONNX net is as a file, decided and not written yet: which nodes changed or went, which initialisers did.
+
+An initialiser keeps its name where one node alone reads it. Where others do, new values get a name of their own; where
+nobody does any more, it goes, and so do the nodes that computed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
+
+from bnfold.algebra.scaled import same_values
+from bnfold.net import Array, Layer, LazyArray, Names, Net
+from bnfold.onnx.export.builder import Weight
+from bnfold.onnx.file import Tensor, whole
+from bnfold.onnx.node import Constant, Data, Node
+from bnfold.onnx.read import CONSTANTS_ARE_INPUTS, Origin, Written
+from bnfold.onnx.save import EXTERNAL_FROM
+from bnfold.onnx.shapes import Types, infer
+
+Stored = Array | LazyArray
+
+
+class Fresh(NamedTuple):
+    """An initialiser that is new, or has new values.
+
+    Attributes:
+        name: what the graph calls it.
+        stored: its values.
+        instead_of: the initialiser whose place in the file it takes, empty for none.
+    """
+
+    name: str
+    stored: Stored
+    instead_of: str = ""
+
+
+@dataclass(slots=True)
+class Edition:
+    """What a net is as a file, decided and not written yet.
+
+    Attributes:
+        nodes: the nodes in order: the number in the old file (-1 for a new one), and the message where it changed.
+        fresh: initialisers with new values, by name.
+        gone: initialisers that nobody reads any more.
+        values: blob of the old file -> its name now, where it has another one; None where it is gone.
+    """
+
+    nodes: list[tuple[int, NodeProto | None]] = field(default_factory=list)
+    fresh: dict[str, Fresh] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    values: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether anything changed at all."""
+        return bool(self.fresh or self.gone or any(node is not None for _, node in self.nodes))
+
+
+def edition(net: Net) -> Edition:
+    """How a net differs from the file that it came from."""
+    return _Editing(net).edit()
+
+
+class _Editing:
+    """The state of `edition`."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._origin: Origin = net.origin
+        blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
+        self._names = Names(self._origin.names | blobs, "_")
+        self._edition = Edition()
+        self._read: set[str] = set()
+        self._taken: dict[str, list[Fresh]] = {}
+
+    def edit(self) -> Edition:
+        nodes = self._origin.document.model.graph.node
+        messages = {id(layer): self._message(layer) for layer in self._net.layers}
+        alive = self._alive()
+        self._edition.nodes = list(self._ordered(messages, alive))
+        present = {number for number, _ in self._edition.nodes}
+        self._edition.gone = {
+            name
+            for name in self._origin.tensors
+            if name not in self._read and (self._origin.readings.get(name) or name in self._edition.fresh)
+        }
+        self._edition.gone -= self._edition.fresh.keys()
+        made = {name for number, node in self._edition.nodes for name in (node or nodes[number]).output}
+        for number, node in enumerate(nodes):
+            if number not in present:
+                self._edition.values.update({name: None for name in node.output if name and name not in made})
+        for layer in self._net.layers:
+            if isinstance(layer.source, Written):
+                for old, new in zip(layer.source.tops, layer.tops, strict=False):
+                    if old != new and old not in made:
+                        self._edition.values[old] = new
+        return self._edition
+
+    def _message(self, layer: Layer) -> NodeProto | None:
+        """The layer as a node; None where it is what it was. Notes what it reads."""
+        param: Node = layer.param
+        self._read.update(layer.bottoms, param.captures)
+        if _is_unchanged(layer):
+            self._read.update(slot.name for slot in param.slots if isinstance(slot, Constant))
+            return None
+        node = NodeProto()
+        node.CopyFrom(param.proto)
+        inputs = [self._input(layer, param, place) for place in range(len(param.slots))]
+        del node.input[:], node.output[:]
+        node.input.extend(inputs)
+        node.output.extend("" if place is None else layer.tops[place] for place in param.outputs)
+        return node
+
+    def _input(self, layer: Layer, param: Node, place: int) -> str:
+        slot = param.slots[place]
+        if slot is None:
+            return ""
+        if isinstance(slot, Data):
+            return layer.bottoms[slot.index]
+        stored = layer.blobs.stored[slot.blob] if slot.blob >= 0 else slot.value
+        if slot.name and stored is slot.value:
+            self._read.add(slot.name)
+            return slot.name
+        assert stored is not None
+        return self._named(layer, slot.name, stored, place)
+
+    def _named(self, layer: Layer, old: str, stored: Stored, place: int) -> str:
+        """The name of new values: the old one where nobody else reads it, that of equal values, or a new one."""
+        for fresh in self._taken.get(old, ()) if old else ():
+            if same_values(fresh.stored, stored):
+                return fresh.name
+        if old and self._origin.readings.get(old) == 1 and old not in self._origin.fed:
+            fresh = Fresh(old, stored, old)
+        else:
+            word = old or f"{layer.name}.{_WORDS.get((layer.type, place), 'value')}"
+            fresh = Fresh(self._names.new(f"{old}/{layer.name}" if old else word), stored)
+        self._edition.fresh[fresh.name] = fresh
+        self._taken.setdefault(old, []).append(fresh)
+        return fresh.name
+
+    def _alive(self) -> set[int]:
+        """The nodes that compute constants and are still needed: they are read, or nobody ever read them."""
+        nodes = self._origin.document.model.graph.node
+        self._read |= self._origin.pinned
+        alive: set[int] = set()
+        written = {layer.param.number: layer for layer in self._net.layers if layer.param.number >= 0}
+        for number in range(len(nodes) - 1, -1, -1):
+            expression = self._origin.expressions.get(number)
+            layer = written.get(number)
+            if expression is None and (layer is None or not _is_known(layer, self._origin)):
+                continue
+            outputs = [name for name in nodes[number].output if name]
+            needed = any(name in self._read and name not in self._edition.fresh for name in outputs)
+            if needed or not any(self._origin.readings.get(name) for name in outputs):
+                alive.add(number)
+                self._read.update(expression if expression is not None else ())
+        return alive
+
+    def _ordered(
+        self, messages: dict[int, NodeProto | None], alive: set[int]
+    ) -> Iterator[tuple[int, NodeProto | None]]:
+        """The nodes of the new file: layers in their order, expressions where they stood."""
+        waiting = sorted(self._origin.expressions)
+        position = 0
+        for layer in self._net.layers:
+            number = layer.param.number
+            while number >= 0 and position < len(waiting) and waiting[position] < number:
+                if waiting[position] in alive:
+                    yield waiting[position], None
+                position += 1
+            if number < 0 or not _is_known(layer, self._origin) or number in alive:
+                yield number, messages[id(layer)]
+        yield from ((number, None) for number in waiting[position:] if number in alive)
+
+
+def _is_known(layer: Layer, origin: Origin) -> bool:
+    """Whether what a layer computes is a constant all the same: it reads no more than a shape or a type."""
+    return bool(layer.tops) and all(top in origin.constants for top in layer.tops)
+
+
+def _is_unchanged(layer: Layer) -> bool:
+    source = layer.source
+    if not isinstance(source, Written) or layer.param is not source.param:
+        return False
+    if tuple(layer.bottoms) != source.bottoms or tuple(layer.tops) != source.tops:
+        return False
+    return len(layer.blobs) == len(source.blobs) and all(
+        one is other for one, other in zip(layer.blobs.stored, source.blobs.stored, strict=True)
+    )
+
+
+def types_of(net: Net) -> Types:
+    """The shapes and types of a net's blobs; found anew where it is not as it was read."""
+    origin: Origin = net.origin
+    as_read = len(net.layers) + len(origin.expressions) == len(origin.document.model.graph.node)
+    if as_read and all(map(_is_unchanged, net.layers)):
+        return origin.types
+    model, weights = message_of(net)
+    for weight in weights:
+        model.graph.input.append(helper.make_tensor_value_info(weight.name, element_number(weight.dtype), weight.shape))
+    return infer(model, ())
+
+
+# As a message.
+
+
+def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
+    """The net as a model without its large weights, and these, which read their values when they are asked."""
+    origin: Origin = net.origin
+    document, edited = origin.document, edition(net)
+    model = ModelProto()
+    model.CopyFrom(document.model)
+    graph = model.graph
+    nodes = [node if node is not None else document.model.graph.node[number] for number, node in edited.nodes]
+    del graph.node[:], graph.value_info[:], graph.input[:]
+    graph.node.extend(nodes)
+    for position, (number, node) in enumerate(edited.nodes):
+        if node is None and number in document.constants:
+            _fill_constant(graph.node[position], document.constants[number])
+    graph.value_info.extend(filter(None, (renamed(port, edited) for port in document.model.graph.value_info)))
+    graph.input.extend(port for port in document.model.graph.input if not leaves(port, edited, origin))
+    graph.input.extend(new_inputs(edited, origin))
+    weights = []
+    for tensor in (*document.tensors, *document.sparse):
+        if tensor.name in edited.gone or tensor.name in edited.fresh:
+            continue
+        if tensor.view is not None and tensor.dtype is not None and tensor.view.nbytes >= EXTERNAL_FROM:
+            weights.append(Weight(tensor.name, tensor.view, tensor.shape, tensor.dtype))
+        else:
+            graph.initializer.append(whole(tensor))
+    weights += [weight(fresh) for fresh in edited.fresh.values()]
+    return model, tuple(weights)
+
+
+def _fill_constant(node: NodeProto, constant: Tensor) -> None:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            attribute.t.CopyFrom(whole(constant))
+
+
+def weight(fresh: Fresh) -> Weight:
+    """New values as what is written."""
+    return Weight(fresh.name, fresh.stored, tuple(fresh.stored.shape), fresh.stored.dtype)
+
+
+def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
+    """What is said about a value, under its name of now; None where it is gone."""
+    if port.name not in edited.values:
+        return port
+    name = edited.values[port.name]
+    if name is None:
+        return None
+    renamed = ValueInfoProto()
+    renamed.CopyFrom(port)
+    renamed.name = name
+    return renamed
+
+
+def leaves(port: ValueInfoProto, edited: Edition, origin: Origin) -> bool:
+    """Whether an input is the listing of an initialiser that is gone, or has other values than one would feed."""
+    frozen = origin.freeze and origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS
+    return port.name in edited.gone or (frozen and port.name in edited.fresh)
+
+
+def new_inputs(edited: Edition, origin: Origin) -> list[ValueInfoProto]:
+    """Old models list every initialiser as an input."""
+    if origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS:
+        return []
+    listed = {port.name for port in origin.document.model.graph.input}
+    return [
+        helper.make_tensor_value_info(fresh.name, element_number(fresh.stored.dtype), fresh.stored.shape)
+        for fresh in edited.fresh.values()
+        if fresh.name not in listed
+    ]
+
+
+def element_number(dtype: np.dtype[Any]) -> int:
+    """The ONNX element type of a numpy type."""
+    return int(helper.np_dtype_to_tensor_dtype(dtype))
+
+
+_WORDS = {("Conv", 2): "bias", ("ConvTranspose", 2): "bias", ("Gemm", 2): "bias", ("Add", 1): "bias"}

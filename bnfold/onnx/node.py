@@ -1,0 +1,185 @@
+"""What a layer of an ONNX net is: a node, which of its inputs are data and which are constants.
+
+A node's inputs have places (`Conv(x, weight, bias)`), and an empty name where nothing is given. Of these, data are the
+layer's `bottoms`, constants of a float type its `blobs`, and the rest (axes, shapes ..) stays here. What bodies of If,
+Loop and Scan capture is a bottom, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from onnx import AttributeProto, GraphProto, NodeProto
+
+from bnfold.net import Array, Blobs, Layer
+
+T = TypeVar("T")
+
+FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
+"""The types whose constants are learned values; arithmetic on them is float64, rounded once."""
+
+BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """An input that is `layer.bottoms[index]`."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """An input that is known before the network runs.
+
+    Attributes:
+        name: what the node calls it; empty for one that is new.
+        value: its values; None where they are too many to compute, or of no type that numpy has.
+        blob: its place among `layer.blobs`, -1 where it is none of them.
+    """
+
+    name: str
+    value: Array | None
+    blob: int = -1
+
+
+Slot = Data | Constant | None
+"""What stands at one place of a node's inputs."""
+
+
+class Fused(NamedTuple):
+    """What became one layer: the MatMul's own record and constants, the blob between, and the layer of the Add."""
+
+    param: Node
+    blobs: Blobs
+    between: str
+    add: Layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """`layer.param` of an ONNX net: everything about a node but the names of its data and the values that it learned.
+
+    Attributes:
+        proto: the message, never written into; what it says of inputs and outputs is what the file said.
+        opset: the version of its domain's operators.
+        slots: what stands at each place of its inputs.
+        outputs: for each place of its outputs, which of `layer.tops` it is; None for an empty name.
+        captures: the constants that its bodies read, by name.
+        inner: how many of the bottoms, the last ones, are read by its bodies.
+        number: where it stands in the file, -1 for a node that is new.
+        attributes: what the message says, by name.
+        fused: what a MatMul and the Add behind it were before they became one layer, while a net is folded.
+    """
+
+    proto: NodeProto
+    opset: int
+    slots: tuple[Slot, ...]
+    outputs: tuple[int | None, ...]
+    captures: tuple[str, ...] = ()
+    inner: int = 0
+    number: int = -1
+    attributes: dict[str, AttributeProto] = field(default_factory=dict)
+    fused: Fused | None = None
+
+    def constant(self, place: int) -> Constant | None:
+        """The constant at a place, None where there is something else or nothing."""
+        slot = self.slots[place] if place < len(self.slots) else None
+        return slot if isinstance(slot, Constant) else None
+
+    def given(self, place: int) -> bool:
+        """Whether anything stands at a place."""
+        return place < len(self.slots) and self.slots[place] is not None
+
+    def integers(self, place: int) -> list[int] | None:
+        """The values of a constant of whole numbers; None where it is no constant, or absent."""
+        constant = self.constant(place)
+        if constant is None or constant.value is None or constant.value.dtype.kind not in "iub":
+            return None
+        return [int(value) for value in constant.value.reshape(-1)]
+
+    def attribute(self, name: str, default: T) -> T:
+        """An attribute's value, of the default's type."""
+        return attribute_of(self.attributes.get(name), default)
+
+    def ints(self, name: str) -> tuple[int, ...]:
+        """The whole numbers of an attribute; none where it is absent."""
+        found = self.attributes.get(name)
+        return tuple(found.ints) if found is not None and found.type == AttributeProto.INTS else ()
+
+    def floats(self, name: str) -> tuple[float, ...]:
+        """The numbers of an attribute; none where it is absent."""
+        found = self.attributes.get(name)
+        return tuple(found.floats) if found is not None and found.type == AttributeProto.FLOATS else ()
+
+    def has(self, name: str) -> bool:
+        """Whether the node sets an attribute."""
+        return name in self.attributes
+
+
+def attribute_of(found: AttributeProto | None, default: T) -> T:
+    """What an attribute says; the default where it is absent or says something of another type."""
+    if found is None:
+        return default
+    value: Any = default
+    if isinstance(default, bool | int) and found.type == AttributeProto.INT:
+        value = found.i
+    elif isinstance(default, float) and found.type == AttributeProto.FLOAT:
+        value = found.f
+    elif isinstance(default, str) and found.type == AttributeProto.STRING:
+        value = found.s.decode("utf-8", "replace")
+    elif isinstance(default, tuple) and found.type == AttributeProto.INTS:
+        value = tuple(found.ints)
+    elif isinstance(default, tuple) and found.type == AttributeProto.FLOATS:
+        value = tuple(found.floats)
+    return value  # type: ignore[no-any-return]
+
+
+def bodies(node: NodeProto) -> Iterator[GraphProto]:
+    """The graphs that a node carries."""
+    for attribute in node.attribute:
+        if attribute.type in BODIES:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
+
+
+def captured(node: NodeProto) -> list[str]:
+    """The names that the bodies of a node read from outside, each once, in the order in which they are met."""
+    found: dict[str, None] = {}
+    for body in bodies(node):
+        _captured(body, [], found)
+    return list(found)
+
+
+def _captured(graph: GraphProto, around: list[set[str]], found: dict[str, None]) -> None:
+    own = {port.name for port in graph.input}
+    own |= {tensor.name for tensor in graph.initializer} | {tensor.values.name for tensor in graph.sparse_initializer}
+    scopes = [*around, own]
+    for node in graph.node:
+        for name in node.input:
+            if name and not any(name in scope for scope in scopes):
+                found[name] = None
+        for body in bodies(node):  # protobuf reads messages no deeper than 100
+            _captured(body, scopes, found)
+        own.update(filter(None, node.output))
+    for port in graph.output:
+        if port.name and not any(port.name in scope for scope in scopes):
+            found[port.name] = None
+
+
+def names_in(graph: GraphProto) -> Iterator[str]:
+    """Every name of a value in a graph and its bodies."""
+    for port in (*graph.input, *graph.output, *graph.value_info):
+        yield port.name
+    for tensor in graph.initializer:
+        yield tensor.name
+    for sparse in graph.sparse_initializer:
+        yield sparse.values.name
+    for node in graph.node:
+        yield from node.input
+        yield from node.output
+        for body in bodies(node):
+            yield from names_in(body)

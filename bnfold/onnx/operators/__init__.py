@@ -1,0 +1,90 @@
+"""What an ONNX node is to the laws of `bnfold.algebra`: a table from operator types to functions.
+
+A function looks at one `Place`, the node with the shapes around it, and gives the record of `bnfold.algebra.operators`
+that says what the node does at inference, as the operator's specification has it. Attributes and inputs are those of
+opset 7 and newer; what older opsets say otherwise is opaque.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Opaque, Operator
+from bnfold.net import Layer
+from bnfold.onnx.operators import affine, join, linear, movement, passing
+from bnfold.onnx.operators.place import Place, Unfit
+
+OLDEST = 7
+"""The oldest opset whose operators are read; before it, broadcasting was an attribute."""
+
+
+def operator(layer: Layer, context: FoldContext) -> Operator:
+    """What a layer is to the laws.
+
+    Raises:
+        Blocked: it is an affine's type, and no affine as it stands.
+    """
+    rule = OPERATORS.get(layer.type)
+    if rule is None:
+        return Opaque()
+    if layer.param.opset < OLDEST:
+        return Opaque(f"opset {layer.param.opset} is older than {OLDEST}, the oldest that is read")
+    try:
+        return rule(Place(layer, context))
+    except Unfit as unfit:
+        return Opaque(str(unfit))
+
+
+OPERATORS: Mapping[str, Callable[[Place], Operator]] = {
+    "Abs": passing.magnitude,
+    "Add": affine.add,
+    "AveragePool": passing.average_pool,
+    "BatchNormalization": affine.batch_normalization,
+    "Concat": join.concat,
+    "Conv": linear.conv,
+    "ConvTranspose": linear.conv_transpose,
+    "DepthToSpace": movement.depth_to_space,
+    "Div": affine.divide,
+    "Dropout": affine.dropout,
+    "Expand": movement.expand,
+    "Flatten": movement.reshape,
+    "Gather": movement.gather,
+    "Gemm": linear.gemm,
+    "GlobalAveragePool": passing.global_pool,
+    "GlobalMaxPool": passing.global_max_pool,
+    "GroupNormalization": linear.group_normalization,
+    "Identity": affine.alias,
+    "InstanceNormalization": linear.instance_normalization,
+    "LayerNormalization": linear.layer_normalization,
+    "LeakyRelu": passing.rectifier,
+    "MatMul": linear.matmul,
+    "Max": join.extreme,
+    "MaxPool": passing.max_pool,
+    "Mean": join.mean,
+    "Min": join.extreme,
+    "Mul": affine.multiply,
+    "Neg": affine.negate,
+    "PRelu": passing.rectifier,
+    "Pad": passing.pad,
+    "RMSNormalization": linear.layer_normalization,
+    "ReduceL1": passing.reduce_norm,
+    "ReduceL2": passing.reduce_norm,
+    "ReduceMax": passing.reduce_extreme,
+    "ReduceMean": passing.reduce_mean,
+    "ReduceMin": passing.reduce_extreme,
+    "ReduceSum": passing.reduce_sum,
+    "Relu": passing.rectifier,
+    "Reshape": movement.reshape,
+    "Resize": passing.resize,
+    "Slice": movement.slice_,
+    "SpaceToDepth": movement.space_to_depth,
+    "Split": movement.split,
+    "Squeeze": movement.squeeze,
+    "Sub": affine.subtract,
+    "Sum": join.sum_,
+    "Tile": movement.tile,
+    "Transpose": movement.transpose,
+    "Unsqueeze": movement.unsqueeze,
+    "Upsample": passing.resize,
+}

@@ -1,0 +1,125 @@
+"""Affines and aliases: normalisation by stored statistics, arithmetic with a constant, what gives what it reads."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.operators import Alias, Operator, Product, Sum
+from bnfold.algebra.records import Blocked
+from bnfold.algebra.scaled import exact_values
+from bnfold.net import Array
+from bnfold.onnx.operators.join import laid, sum_
+from bnfold.onnx.operators.place import MOST_VALUES, Place, Unfit, has_constant, why_unknown
+
+
+def batch_normalization(place: Place) -> Operator:
+    """`gamma*(x - mean)/sqrt(variance + epsilon) + beta`."""
+    node = place.node
+    if len(place.layer.tops) > 1:
+        raise Blocked("it is in training mode and gives its statistics, which follow each batch")
+    if node.opset >= 14 and node.attribute("training_mode", 0) and not place.context.assume_global_stats:
+        raise Blocked("it is in training mode, so its statistics follow each batch; fold it with --assume-global-stats")
+    parameters = [place.learned(index) for index in range(1, 5)]
+    for index, word in enumerate(("scale", "bias", "mean", "variance"), 1):
+        if parameters[index - 1] is None:
+            raise Blocked(f"its {word} {why_unknown(place, index)}")
+    gamma, beta, mean, variance = (exact_values(one) for one in parameters if one is not None)
+    if node.opset < 9 and not node.attribute("spatial", 1):
+        alike = len({one.shape for one in (gamma, beta, mean, variance)}) == 1
+        if not alike:
+            raise Blocked("its parameters have different shapes")
+    elif not all(one.shape == (gamma.size,) for one in (gamma, beta, mean, variance)):
+        raise Blocked("its parameters are no vectors of one length")
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(variance + np.float64(np.float32(node.attribute("epsilon", 1e-5))))
+        shift = beta - mean * scale
+    return Affine(scale[None], shift[None])
+
+
+def negate(place: Place) -> Operator:
+    """`-x`."""
+    del place
+    return _affine(-1.0, 0.0)
+
+
+def add(place: Place) -> Operator:
+    """`x + c`, or a sum of data."""
+    return _shifted(place, 1.0) if has_constant(place) else sum_(place)
+
+
+def subtract(place: Place) -> Operator:
+    """`x - c`, `c - x`, or a difference of data."""
+    if not has_constant(place):
+        return Sum((1.0, -1.0), laid(place))
+    return _shifted(place, -1.0)
+
+
+def _shifted(place: Place, sign: float) -> Operator:
+    constant = _laid_constant(place)
+    if place.data(0) is None:  # c - x
+        return _affine(sign, constant)
+    return _affine(1.0, sign * constant)
+
+
+def multiply(place: Place) -> Operator:
+    """`c*x`, or a product of data."""
+    if not has_constant(place):
+        return Product(laid(place))
+    return _affine(_laid_constant(place), 0.0)
+
+
+def divide(place: Place) -> Operator:
+    """`x/c`, or a quotient of data, of which the divisor takes nothing."""
+    if not has_constant(place):
+        both = laid(place)
+        return Product((both[0] if both else (), None))
+    constant = _laid_constant(place)
+    if place.data(0) is None:
+        raise Unfit("it divides a constant by what it reads, which is no affine")
+    with np.errstate(all="ignore"):
+        return _affine(1 / constant, 0.0)
+
+
+def _affine(scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:
+    return Affine(np.asarray(scale, np.float64), np.asarray(shift, np.float64))
+
+
+def _laid_constant(place: Place) -> Array:
+    """The constant of a node with one, with its axes where those of the blob are."""
+    index = 0 if place.data(0) is None else 1
+    constant = place.learned(index)
+    if constant is None or not place.layer.bottoms:
+        raise Unfit(f"its constant {why_unknown(place, index)}")
+    shape = tuple(constant.shape)
+    if prod(shape) == 1 and len(shape) <= 1:
+        return exact_values(constant).reshape(())
+    if sum(size != 1 for size in shape) > 1 or prod(shape) > MOST_VALUES:
+        raise Unfit("its constant varies along more than one axis")
+    bottom = place.bottom()
+    if len(shape) > len(bottom):
+        raise Unfit("its constant gives what it reads more axes")
+    full = (1,) * (len(bottom) - len(shape)) + shape
+    for size, wanted in zip(bottom, full, strict=True):
+        if wanted != 1 and size != wanted:
+            raise Unfit("its constant enlarges what it reads" if size >= 0 else "the size of what it reads is unknown")
+    return exact_values(constant).reshape(full)
+
+
+def alias(_: Place) -> Operator:
+    """`x`."""
+    return Alias()
+
+
+def dropout(place: Place) -> Operator:
+    """`x` at inference."""
+    if len(place.layer.tops) > 1:
+        raise Unfit("its mask is read")
+    if place.node.given(2):
+        training = place.values(2)
+        if training is None or bool(np.any(training)):
+            raise Unfit("it may be in training mode")
+    return Alias()

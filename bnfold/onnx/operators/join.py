@@ -1,0 +1,59 @@
+"""What joins several blobs, and how one is broadcast over another."""
+
+from __future__ import annotations
+
+from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Spread, Step, Steps, Sum
+from bnfold.net import Shape
+from bnfold.onnx.operators.place import Place, Unfit, axis_of
+from bnfold.onnx.shapes import UNKNOWN
+
+
+def concat(place: Place) -> Operator:
+    """One behind the other along an axis."""
+    place.only_data()
+    shapes = [place.bottom(index) for index in range(len(place.layer.bottoms))]
+    axis = axis_of(place.node.attribute("axis", 1), len(shapes[0]))
+    return Join(axis, tuple(shape[axis] for shape in shapes))
+
+
+def sum_(place: Place) -> Operator:
+    """The sum of data."""
+    place.only_data()
+    return Sum((1.0,) * len(place.layer.bottoms), laid(place))
+
+
+def mean(place: Place) -> Operator:
+    """The mean of data."""
+    place.only_data()
+    count = len(place.layer.bottoms)
+    return Sum((1.0 / count,) * count, laid(place))
+
+
+def extreme(place: Place) -> Operator:
+    """The largest or the smallest of data."""
+    place.only_data()
+    return Extreme(laid(place))
+
+
+def laid(place: Place) -> tuple[Steps, ...]:
+    """How each bottom is broadcast over the top; nothing where all have its shape."""
+    shapes = [place.bottom(index) for index in range(len(place.layer.bottoms))]
+    top = place.top()
+    steps = tuple(lay(shape, top) for shape in shapes)
+    return steps if any(steps) else ()
+
+
+def lay(bottom: Shape, top: Shape) -> Steps:
+    """How a blob is broadcast to a shape: axes of size 1 in front, and what is 1 repeated.
+
+    Where it is not known whether two sizes are the same, the blob counts as repeated: what it takes is then constant
+    along that axis, which is right in either case.
+    """
+    missing = len(top) - len(bottom)
+    if missing < 0:
+        raise Unfit("its shapes do not fit")
+    steps: list[Step] = [Axes((*[None] * missing, *range(len(bottom))))] if missing else []
+    for axis, (size, wanted) in enumerate(zip((*[1] * missing, *bottom), top, strict=True)):
+        if size != wanted or size == UNKNOWN:
+            steps.append(Spread(axis))
+    return tuple(steps)

@@ -1,0 +1,219 @@
+"""Linear layers: how each sees its weight, and where its bias lies; normalisations, which end in an affine."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from bnfold.algebra.operators import Linear, Operator, Port, Window
+from bnfold.algebra.scaled import exact_values, scaled
+from bnfold.net import Array, LazyArray, Shape
+from bnfold.onnx.node import Node
+from bnfold.onnx.operators.place import MOST_VALUES, SAME, Place, Unfit, axis_of, why_unknown
+
+
+def conv(place: Place) -> Operator:
+    """Weight (Cout, Cin/group, *kernel)."""
+    node, weight = place.node, _weight(place, 1)
+    group, shape = node.attribute("group", 1), tuple(weight.shape)
+    if len(shape) < 3 or group < 1 or shape[0] % group:
+        raise Unfit("its weight does not fit its groups")
+    kernel, ones = shape[2:], len(shape) - 2
+    same = node.attribute("auto_pad", "NOTSET") in SAME and any(size > 1 for size in kernel)
+    padded = "a shift in front of its padding would be wrong at the border"
+    pads = node.ints("pads")
+    bias, fixed = _bias(place, 2, shape[0])
+    return Linear(
+        weight=weight,
+        bias=bias,
+        view=(group, shape[0] // group, shape[1], *kernel),
+        outputs=(Port(1, (0, 1)),),
+        inputs=(Port(1, (0, 2)),),
+        summed=tuple(range(2, 3 + ones)),
+        padded=fixed or (padded if any(pads) or same else ""),
+        backward=fixed,
+        unbiased=fixed,
+        window=_window(node, kernel, group),
+    )
+
+
+def _window(node: Node, kernel: Shape, group: int) -> Window | None:
+    count = len(kernel)
+    pads = node.ints("pads") or (0,) * (2 * count)
+    if node.attribute("auto_pad", "NOTSET") in SAME or len(pads) != 2 * count:
+        return None
+    if node.attribute("auto_pad", "NOTSET") == "VALID":
+        pads = (0,) * (2 * count)
+    return Window(
+        node.ints("strides") or (1,) * count,
+        node.ints("dilations") or (1,) * count,
+        tuple(zip(pads[:count], pads[count:], strict=True)),
+        group,
+    )
+
+
+def conv_transpose(place: Place) -> Operator:
+    """Weight (Cin, Cout/group, *kernel)."""
+    node, weight = place.node, _weight(place, 1)
+    group, shape = node.attribute("group", 1), tuple(weight.shape)
+    if len(shape) < 3 or group < 1 or shape[0] % group:
+        raise Unfit("its weight does not fit its groups")
+    kernel = shape[2:]
+    plain = all(size == 1 for size in kernel) and all(step == 1 for step in node.ints("strides"))
+    plain = plain and not any(node.ints("pads")) and not any(node.ints("output_padding"))
+    plain = plain and not node.has("output_shape") and node.attribute("auto_pad", "NOTSET") == "NOTSET"
+    bias, fixed = _bias(place, 2, shape[1] * group)
+    return Linear(
+        weight=weight,
+        bias=bias,
+        view=(group, shape[0] // group, shape[1], *kernel),
+        outputs=(Port(1, (0, 2)),),
+        inputs=(Port(1, (0, 1)),),
+        summed=(1, *range(3, 3 + len(kernel))),
+        padded=fixed or ("" if plain else "a shift in front of it reaches its outputs unevenly"),
+        backward=fixed,
+        unbiased=fixed,
+    )
+
+
+def gemm(place: Place) -> Operator:
+    """`alpha*A*B + beta*C`, A or B transposed or not; one of them is learned."""
+    node = place.node
+    left = place.data(0) is None
+    weight = _weight(place, 0 if left else 1)
+    shape = tuple(weight.shape)
+    if len(shape) != 2 or not place.layer.bottoms:
+        raise Unfit("its weight is no matrix")
+    turned = bool(node.attribute("transA" if left else "transB", 0))
+    other = bool(node.attribute("transB" if left else "transA", 0))
+    out = (1 if turned else 0) if left else (0 if turned else 1)
+    alpha = node.attribute("alpha", 1.0)
+    if alpha != 1.0:
+        weight = scaled(weight, shape, np.full((1, 1), alpha))
+    top_axis, bottom_axis = (0, 1 if other else 0) if left else (1, 0 if other else 1)
+    bias, fixed = _gemm_bias(place, top_axis, shape[out])
+    return Linear(
+        weight=weight,
+        bias=bias,
+        view=shape,
+        outputs=(Port(top_axis, (out,)),),
+        inputs=(Port(bottom_axis, (1 - out,)),),
+        summed=(1 - out,),
+        padded=fixed,
+        backward=fixed,
+        unbiased=fixed,
+    )
+
+
+def _gemm_bias(place: Place, axis: int, size: int) -> tuple[Array | None, str]:
+    """`beta*C` over the top, of full size along one axis; or why it is fixed."""
+    if not place.node.given(2):
+        return None, ""
+    stored = place.learned(2)
+    if stored is None:
+        return None, f"its bias {why_unknown(place, 2)}"
+    values = place.node.attribute("beta", 1.0) * exact_values(stored)
+    full = (1,) * (2 - values.ndim) + values.shape
+    if len(full) != 2 or full[axis] not in (1, size):
+        return None, f"its bias has the shape {'x'.join(map(str, stored.shape))}, which does not fit"
+    if full[1 - axis] * size > MOST_VALUES:
+        return None, "its bias has a value for each row, which are too many"
+    wanted = [full[1 - axis]] * 2
+    wanted[axis] = size
+    return np.broadcast_to(values.reshape(full), wanted), ""
+
+
+def matmul(place: Place) -> Operator:
+    """`x*W` or `W*x` over the last two axes; axes of W in front of them go with those of x."""
+    left = place.data(0) is None
+    weight = _weight(place, 0 if left else 1)
+    shape, bottom, top = tuple(weight.shape), place.bottom(), place.top()
+    count = len(shape)
+    if count < 2 or len(bottom) < 1:
+        raise Unfit("one of its sides is a vector")
+    if len(bottom) == 1:
+        top_axis, bottom_axis = len(top) - 1, 0
+    else:
+        top_axis, bottom_axis = (len(top) - 2, len(bottom) - 2) if left else (len(top) - 1, len(bottom) - 1)
+    out, summed = (count - 2, count - 1) if left else (count - 1, count - 2)
+    outputs, inputs = [Port(top_axis, (out,))], [Port(bottom_axis, (summed,))]
+    lost = 1 if len(bottom) == 1 else 0  # a vector has one axis less in the result
+    for axis in range(count - 2):
+        if shape[axis] == 1:
+            continue
+        outputs.append(Port(len(top) + lost - count + axis, (axis,)))
+        behind = len(bottom) - count + axis
+        if behind >= 0 and not lost and bottom[behind] == shape[axis]:
+            inputs.append(Port(behind, (axis,)))
+    bias = None
+    if (stored := place.learned(2)) is not None:
+        bias = exact_values(stored).reshape((1,) * top_axis + (-1,) + (1,) * (len(top) - 1 - top_axis))
+        bias = np.broadcast_to(bias, [shape[out] if axis == top_axis else 1 for axis in range(len(top))])
+    return Linear(
+        weight=weight,
+        bias=bias,
+        view=shape,
+        outputs=tuple(outputs),
+        inputs=tuple(inputs),
+        summed=(summed,),
+        unbiased="" if count == 2 else "its weight is a batch of matrices, to which no bias is added",
+    )
+
+
+def _weight(place: Place, index: int) -> Array | LazyArray:
+    """The weight at a place. Raises Unfit, with why it cannot change."""
+    weight = place.learned(index)
+    if weight is None:
+        raise Unfit(f"its weight {why_unknown(place, index)}")
+    return weight
+
+
+def _bias(place: Place, index: int, channels: int) -> tuple[Array | None, str]:
+    """The bias of a convolution, (1, C); or why it is fixed."""
+    if not place.node.given(index):
+        return None, ""
+    stored = place.learned(index)
+    if stored is None:
+        return None, f"its bias {why_unknown(place, index)}"
+    if tuple(stored.shape) != (channels,):
+        return None, f"its bias has {prod(stored.shape)} values for {channels} channels"
+    return exact_values(stored).reshape(1, -1), ""
+
+
+# Normalisations: what they compute, then an affine, which takes others from behind as a linear layer does.
+
+
+def instance_normalization(place: Place) -> Operator:
+    """`scale*(x - mean)/sqrt(variance + epsilon) + B` of each plane."""
+    return _normalization(place, 1)
+
+
+def group_normalization(place: Place) -> Operator:
+    """Likewise of groups of channels; scale and bias are per channel from opset 21 on."""
+    if place.node.opset < 21:
+        raise Unfit("its scale is one of each group (opset 18)")
+    return _normalization(place, 1)
+
+
+def layer_normalization(place: Place) -> Operator:
+    """Likewise of the last axes."""
+    rank = len(place.bottom())
+    if len(place.layer.tops) > 1 or axis_of(place.node.attribute("axis", -1), rank) != rank - 1:
+        raise Unfit("it normalises several axes at once")
+    return _normalization(place, rank - 1)
+
+
+def _normalization(place: Place, axis: int) -> Operator:
+    scale, stored = _weight(place, 1), place.learned(2)
+    if len(scale.shape) != 1 or (place.node.given(2) and (stored is None or stored.shape != scale.shape)):
+        raise Unfit("its scale and bias are no vectors of one length")
+    bias = None if stored is None else exact_values(stored).reshape((1,) * axis + (-1,))
+    return Linear(
+        weight=scale,
+        bias=bias,
+        view=tuple(scale.shape),
+        outputs=(Port(axis, (0,)),),
+        forward="it normalises what it reads",
+        unbiased="it has no bias" if place.layer.type == "RMSNormalization" else "",
+    )

@@ -1,0 +1,190 @@
+"""What moves data and computes nothing, as steps of `bnfold.algebra.operators`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bnfold.algebra.operators import Axes, Linear, Move, Operator, Port, Regroup, Step, Take
+from bnfold.onnx.constants import slice_of
+from bnfold.onnx.operators.join import lay
+from bnfold.onnx.operators.place import MOST_VALUES, Place, Unfit, axis_of
+
+
+def transpose(place: Place) -> Operator:
+    """Axes in another order."""
+    rank = len(place.bottom())
+    order = place.node.ints("perm") or tuple(reversed(range(rank)))
+    return Move(((Axes(tuple(order)),),))
+
+
+def reshape(place: Place) -> Operator:
+    """The same elements under another shape."""
+    return Move(((Regroup(place.bottom(), place.top()),),))
+
+
+def squeeze(place: Place) -> Operator:
+    """Axes of size 1 left out."""
+    shape = place.bottom()
+    axes = _written_axes(place, len(shape))
+    if axes is None:
+        if min(shape, default=0) < 0:
+            raise Unfit("which axes have size 1 is known only when it runs")
+        axes = [axis for axis, size in enumerate(shape) if size == 1]
+    return Move(((Axes(tuple(axis for axis in range(len(shape)) if axis not in axes)),),))
+
+
+def unsqueeze(place: Place) -> Operator:
+    """Axes of size 1 added."""
+    written = place.node.ints("axes") if place.node.opset < 13 else place.node.integers(1)
+    if written is None:
+        raise Unfit("its axes are known only when it runs")
+    rank = len(place.bottom()) + len(written)
+    new = {axis_of(axis, rank) for axis in written}
+    old = iter(range(rank))
+    return Move(((Axes(tuple(None if axis in new else next(old) for axis in range(rank))),),))
+
+
+def _written_axes(place: Place, rank: int) -> list[int] | None:
+    node = place.node
+    if node.opset < 13:
+        return [axis_of(axis, rank) for axis in node.ints("axes")] if node.has("axes") else None
+    if not node.given(1):
+        return None
+    written = node.integers(1)
+    if written is None:
+        raise Unfit("its axes are known only when it runs")
+    return [axis_of(axis, rank) for axis in written]
+
+
+def expand(place: Place) -> Operator:
+    """Repeated along axes of size 1."""
+    return Move((lay(place.bottom(), place.top()),))
+
+
+def tile(place: Place) -> Operator:
+    """Repeated as a whole along axes."""
+    repeats, shape = place.node.integers(1), place.bottom()
+    if repeats is None or len(repeats) != len(shape):
+        raise Unfit("how often it repeats is known only when it runs")
+    steps: list[Step] = []
+    for axis, times in enumerate(repeats):
+        if times != 1:
+            if shape[axis] < 0 or times * shape[axis] > MOST_VALUES:
+                raise Unfit(f"it repeats axis {axis}, whose size is unknown or too large")
+            steps.append(Take(axis, np.tile(np.arange(shape[axis]), times), shape[axis]))
+    return Move((tuple(steps),))
+
+
+def split(place: Place) -> Operator:
+    """Consecutive parts along an axis."""
+    shape = place.bottom()
+    axis = axis_of(place.node.attribute("axis", 0), len(shape))
+    sizes = [place.top(index)[axis] for index in range(len(place.layer.tops))]
+    if min(sizes) < 0 or len(place.layer.tops) != len(place.node.outputs):
+        raise Unfit("the sizes of its parts are unknown")
+    stops = np.cumsum(sizes).tolist()
+    starts = [0, *stops[:-1]]
+    return Move(tuple((Take(axis, slice(a, b), shape[axis]),) for a, b in zip(starts, stops, strict=True)))
+
+
+def slice_(place: Place) -> Operator:
+    """Some elements along some axes."""
+    node, shape = place.node, place.bottom()
+    parts: list[Sequence[int] | None]
+    if node.opset < 10:
+        starts, ends = node.ints("starts"), node.ints("ends")
+        parts = [starts, ends, node.ints("axes") or tuple(range(len(starts))), (1,) * len(starts)]
+    else:
+        parts = [node.integers(index) for index in range(1, 5)]
+        count = len(parts[0] or ())
+        parts[2] = parts[2] if node.given(3) else range(count)
+        parts[3] = parts[3] if node.given(4) else (1,) * count
+    if any(part is None for part in parts):
+        raise Unfit("what it takes is known only when it runs")
+    steps: list[Step] = []
+    for start, end, axis, step in zip(*(part for part in parts if part is not None), strict=True):
+        where = axis_of(axis, len(shape))
+        if shape[where] < 0:
+            raise Unfit(f"it takes a part of axis {where}, whose size is unknown")
+        taken = slice_of(start, end, step, shape[where])
+        if shape[where] > MOST_VALUES and step != 1:
+            raise Unfit(f"axis {where} is too long to follow")
+        indices = taken if step == 1 else np.arange(shape[where])[taken]
+        steps.append(Take(where, indices, shape[where]))
+    return Move((tuple(steps),))
+
+
+def gather(place: Place) -> Operator:
+    """Elements by their index along an axis; from a table, an embedding."""
+    axis = place.node.attribute("axis", 0)
+    if place.data(0) is None:
+        return _embedding(place, axis)
+    shape = place.bottom(place.data(0) or 0)
+    axis = axis_of(axis, len(shape))
+    indices = place.values(1)
+    if indices is None or indices.dtype.kind not in "iu":
+        raise Unfit("which elements it takes is known only when it runs")
+    if shape[axis] < 0:
+        raise Unfit(f"it takes elements of axis {axis}, whose size is unknown")
+    flat = indices.reshape(-1).astype(np.intp)
+    steps: list[Step] = [Take(axis, np.where(flat < 0, flat + shape[axis], flat), shape[axis])]
+    if indices.ndim == 0:
+        steps.append(Axes(tuple(one for one in range(len(shape)) if one != axis)))
+    elif indices.ndim > 1:
+        before = (*shape[:axis], flat.size, *shape[axis + 1 :])
+        steps.append(Regroup(before, (*shape[:axis], *indices.shape, *shape[axis + 1 :])))
+    return Move((tuple(steps),))
+
+
+def _embedding(place: Place, axis: int) -> Operator:
+    weight = place.learned(0)
+    if weight is None or axis != 0 or len(weight.shape) != 2:
+        raise Unfit("it takes from a constant")
+    rank = len(place.bottom())
+    return Linear(
+        weight,
+        None,
+        tuple(weight.shape),
+        (Port(rank, (1,)),),
+        forward="it reads indices",
+        unbiased="it looks up rows, and has no bias",
+    )
+
+
+def depth_to_space(place: Place) -> Operator:
+    """Channels become blocks of pixels."""
+    block = place.node.attribute("blocksize", 0)
+    n, c, h, w = _plane(place, block)
+    if c % block**2:
+        raise Unfit("its channels are no multiple of its blocks")
+    inner = c // block**2
+    if place.node.attribute("mode", "DCR") == "CRD":
+        first, order = (n, inner, block, block, h, w), (0, 1, 4, 2, 5, 3)
+    else:
+        first, order = (n, block, block, inner, h, w), (0, 3, 4, 1, 5, 2)
+    middle = (n, inner, h, block, w, block)
+    return Move(((Regroup((n, c, h, w), first), Axes(order), Regroup(middle, (n, inner, h * block, w * block))),))
+
+
+def space_to_depth(place: Place) -> Operator:
+    """Blocks of pixels become channels."""
+    block = place.node.attribute("blocksize", 0)
+    n, c, h, w = _plane(place, block)
+    if h % block or w % block:
+        raise Unfit("its plane is no multiple of its blocks")
+    first = (n, c, h // block, block, w // block, block)
+    last = (n, c * block**2, h // block, w // block)
+    middle = (n, block, block, c, h // block, w // block)
+    return Move(((Regroup((n, c, h, w), first), Axes((0, 3, 5, 1, 2, 4)), Regroup(middle, last)),))
+
+
+def _plane(place: Place, block: int) -> tuple[int, int, int, int]:
+    shape = place.bottom()
+    if len(shape) != 4 or block < 1:
+        raise Unfit("it works on blobs of four axes")
+    if min(shape[1:]) < 0:
+        raise Unfit("how it moves pixels depends on a size that is unknown")
+    n, c, h, w = shape
+    return n, c, h, w

@@ -1,0 +1,184 @@
+"""What lets an affine pass if it fulfils conditions: rectifiers, pools, reductions, resizing, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bnfold.algebra.operators import PLANE, Alias, Axes, Move, Operator, Pass, Step, Steps, Take
+from bnfold.net import Array
+from bnfold.onnx.operators.place import SAME, Place, Unfit, axis_of
+
+
+def rectifier(place: Place) -> Operator:
+    """`max(x, 0) + slope*min(x, 0)`: linear on each side of 0."""
+    del place
+    return Pass(zero="a shift moves the place of its knee", order="a negative scale turns it over")
+
+
+def magnitude(place: Place) -> Operator:
+    """`|x|`: `|s*x| = s*|x|` for s >= 0."""
+    del place
+    return Pass(zero="a shift moves the place of its knee", order="a negative scale turns it over")
+
+
+def max_pool(place: Place) -> Operator:
+    """The largest of each window; padding never wins."""
+    _require_filled(place)
+    order = "a maximum needs every scale >= 0"
+    strict = "where a maximum is needs every scale > 0" if len(place.layer.tops) > 1 else ""
+    return Pass(order=order, strict=strict, plane=PLANE)
+
+
+def average_pool(place: Place) -> Operator:
+    """The mean of each window; with count_include_pad, zeros are counted that are not there."""
+    node = place.node
+    _require_filled(place)
+    around = any(node.ints("pads")) or node.attribute("auto_pad", "NOTSET") in SAME
+    counted = node.attribute("count_include_pad", 0) and (around or node.attribute("ceil_mode", 0))
+    zero = "it counts its padding (count_include_pad), so a shift would be wrong at the border" if counted else ""
+    return Pass(zero=zero, plane=PLANE)
+
+
+def _require_filled(place: Place) -> None:
+    """Raises Unfit where a window may hold nothing but padding."""
+    node = place.node
+    kernel = node.ints("kernel_shape")
+    count = len(kernel)
+    pads = node.ints("pads") or (0,) * (2 * count)
+    strides = node.ints("strides") or (1,) * count
+    dilations = node.ints("dilations") or (1,) * count
+    if not count or not len(pads) == 2 * count == 2 * len(strides) == 2 * len(dilations):
+        raise Unfit("its kernel, strides and pads do not fit together")
+    reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    if any(dilation > 1 for dilation in dilations) and any(pads):
+        raise Unfit("a dilated window of it may hold nothing but padding")
+    if any(pad >= size for pad, size in zip(pads, reach * 2, strict=True)):
+        raise Unfit("a window of it may hold nothing but padding")
+    if node.attribute("ceil_mode", 0):
+        for size, before, after, reached, stride in zip(
+            place.bottom()[2:], pads[:count], pads[count:], reach, strides, strict=True
+        ):
+            if size < 0:
+                raise Unfit("whether its last window (ceil_mode) holds anything depends on a size that is unknown")
+            last = -(-(size + before + after - reached) // stride) * stride - before
+            if last >= size:
+                raise Unfit("its last window (ceil_mode) holds nothing but padding")
+
+
+def global_pool(place: Place) -> Operator:
+    """Mean over the plane."""
+    del place
+    return Pass(plane=PLANE)
+
+
+def global_max_pool(place: Place) -> Operator:
+    """Maximum over the plane."""
+    del place
+    return Pass(order="a maximum needs every scale >= 0", plane=PLANE)
+
+
+def reduce_mean(place: Place) -> Operator:
+    """Mean over some axes."""
+    return _reduction(place)
+
+
+def reduce_extreme(place: Place) -> Operator:
+    """Largest or smallest over some axes."""
+    return _reduction(place, order="an extreme needs every scale >= 0")
+
+
+def reduce_sum(place: Place) -> Operator:
+    """Sum over some axes."""
+    return _reduction(place, zero="a sum over axes takes a scale, but no shift")
+
+
+def reduce_norm(place: Place) -> Operator:
+    """Norm over some axes: `|s*x| = s*|x|` for s >= 0."""
+    return _reduction(
+        place, zero="a norm takes a scale, but no shift", order="a negative scale would come out of a norm as positive"
+    )
+
+
+def _reduction(place: Place, zero: str = "", order: str = "") -> Operator:
+    node, rank = place.node, len(place.bottom())
+    written: Sequence[int] | None = node.ints("axes") if node.has("axes") else None
+    if node.given(1):
+        written = node.integers(1)
+        if written is None:
+            raise Unfit("its axes are known only when it runs")
+    if not written:
+        if node.attribute("noop_with_empty_axes", 0):
+            return Alias()
+        written = range(rank)
+    axes = {axis_of(axis, rank) for axis in written}
+    kept = tuple(axis for axis in range(rank) if axis not in axes)
+    steps: Steps = () if node.attribute("keepdims", 1) else (Axes(kept),)
+    return Pass(zero=zero, order=order, plane=axes, steps=steps)
+
+
+def resize(place: Place) -> Operator:
+    """Weighted means of neighbours, the weights summing to 1, along the axes whose size changes."""
+    node = place.node
+    if node.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        raise Unfit("it puts a value of its own where its region ends (tf_crop_and_resize)")
+    rank = len(place.bottom())
+    return Pass(plane={axis for axis in range(rank) if not _stays(place, axis)})
+
+
+def _stays(place: Place, axis: int) -> bool:
+    """Whether Resize leaves an axis as it is."""
+    node = place.node
+    first = 2 if node.opset >= 11 and place.layer.type == "Resize" else 1
+    if place.layer.type == "Upsample" and node.has("scales"):
+        return node.floats("scales")[axis] == 1.0
+    if node.has("axes"):
+        rank = len(place.bottom())
+        return axis not in [axis_of(one, rank) for one in node.ints("axes")]
+    scales = place.values(first)
+    if scales is not None and scales.size:
+        return bool(scales.size > axis and scales.reshape(-1)[axis] == 1.0)
+    sizes = place.values(3) if first == 2 else None
+    return sizes is not None and sizes.size > axis and int(sizes.reshape(-1)[axis]) == place.bottom()[axis]
+
+
+def pad(place: Place) -> Operator:
+    """Zeros around, or copies of what is inside."""
+    node, shape = place.node, place.bottom()
+    rank, mode = len(shape), node.attribute("mode", "constant")
+    amounts = node.ints("pads") if node.opset < 11 else node.integers(1)
+    if amounts is None:
+        raise Unfit("how much it pads is known only when it runs")
+    axes: Sequence[int] = range(rank)
+    if node.given(3):
+        written = node.integers(3)
+        if written is None:
+            raise Unfit("which axes it pads is known only when it runs")
+        axes = [axis_of(axis, rank) for axis in written]
+    if len(amounts) != 2 * len(axes):
+        raise Unfit("its pads do not fit its axes")
+    sides = dict(zip(axes, zip(amounts[: len(axes)], amounts[len(axes) :], strict=True), strict=True))
+    around = {axis: both for axis, both in sides.items() if any(both)}
+    if mode == "constant":
+        value: Array | float | None = node.attribute("value", 0.0) if node.opset < 11 else 0.0
+        if node.given(2):
+            value = place.values(2)
+        if value is None or np.any(np.asarray(value, np.float64) != 0):
+            raise Unfit("it pads with a value of its own that is not 0")
+        return Pass(zero="it pads with zeros, and a shift would be missing there", plane=around.keys())
+    steps: list[Step] = []
+    for axis, (before, after) in around.items():
+        if shape[axis] < 0:
+            raise Unfit(f"what it copies depends on the size of axis {axis}, which is unknown")
+        if min(before, after) < 0 or mode not in PADDINGS:
+            raise Unfit(f"its mode '{mode}' with these pads has no law")
+        try:
+            indices = np.pad(np.arange(shape[axis]), (before, after), mode=PADDINGS[mode])  # type: ignore[call-overload]
+        except ValueError:
+            raise Unfit("its pads do not fit what it reads") from None
+        steps.append(Take(axis, indices, shape[axis]))
+    return Move((tuple(steps),))
+
+
+PADDINGS: Mapping[str, str] = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}

@@ -1,0 +1,106 @@
+"""What a function of these tables looks at: a node with what is known around it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bnfold.algebra.frontend import FoldContext
+from bnfold.net import Array, Layer, LazyArray, Shape
+from bnfold.onnx.node import Constant, Data, Node
+
+MOST_VALUES = 1 << 22
+"""Values of a constant that is read as an affine; more are a table of data."""
+
+
+class Unfit(Exception):
+    """The node is none of what the laws know; the message says why."""
+
+
+class Place(NamedTuple):
+    """A node with what is known around it."""
+
+    layer: Layer
+    context: FoldContext
+
+    @property
+    def node(self) -> Node:
+        """What the node says."""
+        node: Node = self.layer.param
+        return node
+
+    def bottom(self, index: int = 0) -> Shape:
+        """The shape of a bottom, some sizes of which may be unknown. Raises Unfit."""
+        return self._shape(self.layer.bottoms[index])
+
+    def top(self, index: int = 0) -> Shape:
+        """The shape of a top, likewise."""
+        return self._shape(self.layer.tops[index])
+
+    def _shape(self, blob: str) -> Shape:
+        shape = self.context.shapes.get(blob)
+        if shape is None:
+            raise Unfit(f"the shape of '{blob}' is unknown")
+        return shape
+
+    def data(self, place: int) -> int | None:
+        """Which bottom stands at a place of the inputs; None for a constant, or nothing."""
+        slot = self.node.slots[place] if place < len(self.node.slots) else None
+        return slot.index if isinstance(slot, Data) else None
+
+    def learned(self, place: int) -> Array | LazyArray | None:
+        """The stored values at a place, if they are a constant of a float type."""
+        constant = self.node.constant(place)
+        return self.layer.blobs.stored[constant.blob] if constant is not None and constant.blob >= 0 else None
+
+    def values(self, place: int) -> Array | None:
+        """The values of a constant of any type at a place."""
+        constant = self.node.constant(place)
+        if constant is None:
+            return None
+        return self.layer.blobs[constant.blob] if constant.blob >= 0 else constant.value
+
+    def only_data(self) -> None:
+        """Raises Unfit where a constant stands among the inputs."""
+        if any(isinstance(slot, Constant) for slot in self.node.slots):
+            raise Unfit("a constant stands among what it reads")
+
+
+def has_constant(place: Place) -> bool:
+    """Whether a constant stands among a node's inputs."""
+    return any(isinstance(slot, Constant) for slot in place.node.slots)
+
+
+def why_unknown(place: Place, index: int) -> str:
+    """Why there are no values at a place of a node's inputs."""
+    slot = place.node.slots[index] if index < len(place.node.slots) else None
+    if slot is None:
+        return "is missing"
+    if isinstance(slot, Constant):
+        return f"'{slot.name}' has no values that can be read here"
+    return _why_data(place, place.layer.bottoms[slot.index])
+
+
+def _why_data(place: Place, blob: str) -> str:
+    """Why something that one would expect to be constant is none."""
+    net = place.context.net
+    if blob in net.origin.fed:
+        return (
+            f"'{blob}' is an initialiser that is listed as an input, too, so it may be fed; "
+            "--freeze-initializers takes it as a constant"
+        )
+    maker = net.producer(blob)
+    if maker is None:
+        return f"'{blob}' is an input of the network"
+    if maker.type in {"DequantizeLinear", "QuantizeLinear"}:
+        return f"'{blob}' is quantised: it comes from {maker}"
+    return f"'{blob}' is computed by {maker}"
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """An axis counted from the front. Raises Unfit where there is no such axis."""
+    if not -rank <= axis < rank:
+        raise Unfit(f"it has an axis {axis}, and what it reads {rank} of them")
+    return axis % rank
+
+
+SAME = frozenset({"SAME_LOWER", "SAME_UPPER"})

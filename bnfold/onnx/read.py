@@ -1,0 +1,327 @@
+"""From an ONNX file to a net: nodes become layers, values that are known beforehand are none of its blobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from onnx import NodeProto, TensorProto
+
+from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError
+from bnfold.io.wire import Buffer
+from bnfold.net import Array, Blobs, Layer, Net
+from bnfold.onnx.constants import MOST_COMPUTED, SHAPE_ALONE, Call, compute
+from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
+from bnfold.onnx.frontend import ONNX
+from bnfold.onnx.node import FLOATS, Constant, Data, Node, Slot, bodies, captured, names_in
+from bnfold.onnx.shapes import UNKNOWN, Types, infer
+from bnfold.options import ReadOptions
+
+STANDARD = ("", "ai.onnx")
+"""The two names of the domain of the standard operators."""
+CONSTANTS_ARE_INPUTS = 4
+"""The first IR version in which an initialiser that is listed as an input may be fed."""
+_ROUNDS = 4
+"""How often shapes and constants are looked at again; each needs the other."""
+
+
+class Written(NamedTuple):
+    """`layer.source`: what a layer was in the file, so that what did not change is written back as it was."""
+
+    param: Node
+    blobs: Blobs
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """`net.origin`: the file behind an ONNX net.
+
+    Attributes:
+        document: the file.
+        types: the shapes and types of its values.
+        constants: name -> what is known beforehand; None where its values cannot be had.
+        expressions: number of a node that computes a constant -> the names that it reads.
+        fed: initialisers that whoever runs the model may replace, since they are listed as inputs, too.
+        readings: name -> how often something in the file reads it.
+        pinned: names that are read by something else than a node: outputs, annotations, what is for training.
+        names: every name in the file.
+        freeze: take initialisers that are listed as inputs as constants.
+    """
+
+    document: Document
+    types: Types
+    constants: Mapping[str, Array | None]
+    expressions: Mapping[int, tuple[str, ...]]
+    fed: frozenset[str]
+    readings: Mapping[str, int]
+    pinned: frozenset[str]
+    names: frozenset[str]
+    freeze: bool = False
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """What the weights are views on."""
+        return (self.document.buffer, *self.document.files)
+
+
+def load_onnx(file: str | os.PathLike[str], options: ReadOptions = ReadOptions()) -> Net:
+    """Read an ONNX model as a net. Weights are mapped, not read.
+
+    Args:
+        file: the model; what it keeps outside must lie in its folder.
+        options: `input_shapes` and `batch` where the model leaves sizes open, and `freeze_initializers`.
+
+    Raises:
+        ParseError: the file cannot be read, or is no ONNX model.
+        WeightsError: a tensor is said to lie where it does not, or may not.
+        ModelError: what it says is no network.
+        UnsupportedError: a node keeps values outside of the model.
+        UsageError: `input_shapes` names what is no input.
+
+    Example:
+        >>> net = load_onnx("model.onnx")                              # doctest: +SKIP
+    """
+    return net_of(read_document(Path(file)), options)
+
+
+def load_bytes(data: bytes, options: ReadOptions = ReadOptions(), file: str = "model.onnx") -> Net:
+    """The same for a model in memory; `file` is what messages call it."""
+    return net_of(document_of(data, Path(file)), options)
+
+
+def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
+    """The net that a file holds. Raises as `load_onnx`."""
+    model = document.model
+    _give_sizes(document, options.input_shapes or {}, options.batch)
+    tensors = {tensor.name: tensor for tensor in (*document.tensors, *document.sparse)}
+    fed: frozenset[str] = frozenset()
+    if model.ir_version >= CONSTANTS_ARE_INPUTS and not options.freeze_initializers:
+        fed = frozenset(port.name for port in model.graph.input if port.name in tensors)
+    _require_sense(document, tensors)
+    types, constants = _known(document, tensors, fed)
+    building = _Building(document, types, constants, {item.domain: item.version for item in model.opset_import})
+    layers = list(building.layers())
+    pinned = list(_other_reads(document))
+    readings: dict[str, int] = {}
+    for name in (*building.reads, *pinned):
+        readings[name] = readings.get(name, 0) + 1
+    origin = Origin(
+        document,
+        types,
+        constants,
+        building.expressions,
+        fed,
+        readings,
+        frozenset(pinned),
+        frozenset(names_in(model.graph)) | tensors.keys(),
+        options.freeze_initializers,
+        tensors,
+    )
+    inputs = {
+        port.name: tuple(max(size, UNKNOWN) for size in types.shapes.get(port.name, ()))
+        for port in model.graph.input
+        if port.name not in constants
+    }
+    return Net(
+        name=model.graph.name,
+        _layers=layers,
+        inputs=inputs,
+        outputs=[port.name for port in model.graph.output],
+        file=str(document.path),
+        origin=origin,
+        front=ONNX,
+    )
+
+
+def _give_sizes(document: Document, input_shapes: Mapping[str, Sequence[int]], batch: int | None) -> None:
+    """Write sizes that the user gives into the copy of the message that shapes are found from."""
+    ports = {port.name: port for port in document.model.graph.input}
+    for name, shape in input_shapes.items():
+        if name not in ports:
+            raise UsageError(f"{document.path}: it has no input '{name}' to give a shape; it has {_listed(ports)}")
+        kind = ports[name].type.tensor_type
+        del kind.shape.dim[:]
+        for size in shape:
+            kind.shape.dim.add(dim_value=size)
+    if batch is not None:
+        stored = {tensor.name for tensor in document.tensors}
+        for port in ports.values():
+            if port.name not in stored and port.type.tensor_type.shape.dim:
+                port.type.tensor_type.shape.dim[0].dim_value = batch
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def _require_sense(document: Document, tensors: Mapping[str, Tensor]) -> None:
+    """Stop at what is no graph: a value that is made twice, or read before it is made."""
+    graph, file = document.model.graph, document.path
+    if not any(item.domain in STANDARD for item in document.model.opset_import):
+        raise ParseError("does not say which version of the standard operators it uses (opset_import)", file)
+    made = set(tensors) | {port.name for port in graph.input}
+    later: set[str] = set()
+    for number, node in enumerate(graph.node):
+        for name in (*filter(None, node.input), *captured(node)):
+            if name not in made:
+                later = later or {name for other in graph.node for name in other.output}
+                why = "which is made only behind it" if name in later else "which nothing makes"
+                raise ModelError(f"{file}: {_called(node, number)} reads '{name}', {why}")
+        for name in filter(None, node.output):
+            if name in made:
+                raise ModelError(f"{file}: {_called(node, number)} makes '{name}', which is there already")
+            made.add(name)
+        if _keeps_outside(node):
+            raise UnsupportedError(
+                f"{file}: {_called(node, number)} keeps values of an attribute outside of the model; only initialisers "
+                "may lie there: load and save it with onnx's own functions first"
+            )
+    for port in graph.output:
+        if port.name not in made:
+            raise ModelError(f"{file}: nothing makes its output '{port.name}'")
+
+
+def _keeps_outside(node: NodeProto) -> bool:
+    for attribute in node.attribute:
+        if attribute.HasField("t") and attribute.t.data_location == TensorProto.EXTERNAL:
+            return True
+    return any(
+        any(tensor.data_location == TensorProto.EXTERNAL for tensor in body.initializer)
+        or any(_keeps_outside(inner) for inner in body.node)
+        for body in bodies(node)
+    )
+
+
+def _called(node: NodeProto, number: int) -> str:
+    return f"node '{node.name or next(iter(node.output), number)}' ({node.op_type})"
+
+
+def _known(
+    document: Document, tensors: Mapping[str, Tensor], fed: frozenset[str]
+) -> tuple[Types, dict[str, Array | None]]:
+    """Shapes and constants: each may need the other, so they are looked at in turns until nothing new is found."""
+    constants: dict[str, Array | None] = {}
+    for name, tensor in tensors.items():
+        if name not in fed:
+            constants[name] = tensor.array()
+    types = infer(document.model, tensors.values())
+    for _ in range(_ROUNDS):
+        before = len(constants)
+        _compute(document, types, constants)
+        found = {name: value for name, value in constants.items() if value is not None and name not in tensors}
+        if len(constants) == before or not _is_open(document, types, constants):
+            break
+        types = infer(document.model, tensors.values(), found)
+    return types, constants
+
+
+def _is_open(document: Document, types: Types, constants: Mapping[str, Array | None]) -> bool:
+    """Whether some value's shape is not known yet."""
+    for node in document.model.graph.node:
+        for name in node.output:
+            if name and name not in constants and min(types.shapes.get(name, (UNKNOWN,)), default=0) < 0:
+                return True
+    return False
+
+
+def _compute(document: Document, types: Types, constants: dict[str, Array | None]) -> None:
+    """Add what the nodes compute from constants alone."""
+    opset = next(item.version for item in document.model.opset_import if item.domain in STANDARD)
+    allowed = MOST_COMPUTED
+    for number, node in enumerate(document.model.graph.node):
+        name = node.output[0] if node.output else ""
+        if not name or name in constants or not _may_be_constant(node, constants):
+            continue
+        if (large := document.constants.get(number)) is not None:
+            constants[name] = large.array()
+            continue
+        shapes = [types.shapes.get(input_name) for input_name in node.input]
+        elements = [element_type(types.elements.get(input_name, 0)) for input_name in node.input]
+        value = compute(Call(node, opset, [constants.get(one) for one in node.input], shapes, elements), allowed)
+        if value is not None:
+            constants[name] = value
+            if value.base is None:
+                allowed -= value.size
+
+
+def _may_be_constant(node: NodeProto, constants: Mapping[str, Array | None]) -> bool:
+    spared = SHAPE_ALONE.get(node.op_type, -1)
+    return all(place == spared or not name or name in constants for place, name in enumerate(node.input))
+
+
+def _other_reads(document: Document) -> Iterator[str]:
+    """Every reading of a name by something that is no node: as an output, by annotations, by what is for training."""
+    graph = document.model.graph
+    yield from (port.name for port in graph.output)
+    for note in graph.quantization_annotation:
+        yield from (entry.value for entry in note.quant_parameter_tensor_names)
+    for training in document.model.training_info:
+        yield from {*names_in(training.algorithm), *names_in(training.initialization)}
+        for entry in (*training.initialization_binding, *training.update_binding):
+            yield entry.key
+            yield entry.value
+
+
+class _Building:
+    """Layers from nodes."""
+
+    def __init__(
+        self, document: Document, types: Types, constants: Mapping[str, Array | None], opsets: Mapping[str, int]
+    ) -> None:
+        self._document, self._types, self._constants, self._opsets = document, types, constants, opsets
+        self.expressions: dict[int, tuple[str, ...]] = {}
+        self.reads: list[str] = []
+
+    def layers(self) -> Iterator[Layer]:
+        """The layers in order; nodes that compute a constant from constants are noted as expressions."""
+        for number, node in enumerate(self._document.model.graph.node):
+            inner = captured(node)
+            reads = [name for name in (*node.input, *inner) if name]
+            self.reads += reads
+            outputs = [name for name in node.output if name]
+            constant = bool(outputs) and all(name in self._constants for name in outputs)
+            if constant and all(name in self._constants for name in reads):
+                self.expressions[number] = tuple(reads)
+                continue
+            yield self._layer(node, number, inner)
+
+    def _layer(self, node: NodeProto, number: int, inner: list[str]) -> Layer:
+        bottoms: list[str] = []
+        stored: list[Array] = []
+        slots: list[Slot] = []
+        for name in node.input:
+            if not name:
+                slots.append(None)
+            elif name in self._constants:
+                value = self._constants[name]
+                learned = value is not None and value.dtype.name in FLOATS
+                slots.append(Constant(name, value, len(stored) if learned else -1))
+                if value is not None and learned:
+                    stored.append(value)
+            else:
+                slots.append(Data(len(bottoms)))
+                bottoms.append(name)
+        bottoms += [name for name in inner if name not in self._constants]
+        tops = [name for name in node.output if name]
+        places = iter(range(len(tops)))
+        param = Node(
+            node,
+            self._opsets.get(node.domain, self._opsets.get("ai.onnx" if node.domain == "" else "", 0)),
+            tuple(slots),
+            tuple(next(places) if name else None for name in node.output),
+            tuple(name for name in inner if name in self._constants),
+            sum(name not in self._constants for name in inner),
+            number=number,
+            attributes={attribute.name: attribute for attribute in node.attribute},
+        )
+        blobs = Blobs(stored)
+        domain = "" if node.domain in STANDARD else f"{node.domain}."
+        name = node.name or (tops[0] if tops else f"{node.op_type}{number}")
+        source = Written(param, blobs, tuple(bottoms), tuple(tops))
+        return Layer(name, f"{domain}{node.op_type}", bottoms, tops, blobs, param, source)

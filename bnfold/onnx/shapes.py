@@ -1,0 +1,106 @@
+"""The shape and type of every value of a model, by onnx's own inference on a copy without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import ModelProto, TensorShapeProto, ValueInfoProto, helper, numpy_helper, shape_inference
+
+from bnfold.net import Array, Shape
+from bnfold.onnx.file import Tensor
+
+UNKNOWN = -1
+_SMALL = 1 << 10
+"""Bytes of a constant up to which its values, and not its shape alone, decide about shapes."""
+
+
+@dataclass(slots=True)
+class Types:
+    """What is known about values before the network runs.
+
+    Attributes:
+        shapes: name -> shape; names whose rank is unknown are missing. A size that is not known is negative: -1 equals
+            nothing, -2, -3 .. stand for sizes that the model names ("batch"), equal ones for equal sizes.
+        elements: name -> ONNX element type; values that are no tensors are missing.
+    """
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    elements: dict[str, int] = field(default_factory=dict)
+    _named: dict[str, int] = field(default_factory=dict)
+
+    def add(self, port: ValueInfoProto) -> None:
+        """Take over what a declaration says."""
+        if not port.type.HasField("tensor_type"):
+            return
+        kind = port.type.tensor_type
+        if kind.elem_type:
+            self.elements[port.name] = kind.elem_type
+        if kind.HasField("shape"):
+            self.shapes[port.name] = tuple(map(self._size, kind.shape.dim))
+
+    def _size(self, dim: TensorShapeProto.Dimension) -> int:
+        if dim.dim_param:
+            return self._named.setdefault(dim.dim_param, UNKNOWN - 1 - len(self._named))
+        return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else UNKNOWN
+
+
+def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Array] = {}) -> Types:
+    """What onnx finds out about a model, as far as it comes.
+
+    Args:
+        model: without initialisers.
+        tensors: the initialisers.
+        known: values that were computed from constants, by name.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph, types = copy.graph, Types()
+    listed = {port.name for port in graph.input}
+    for tensor in tensors:
+        types.shapes[tensor.name], types.elements[tensor.name] = tensor.shape, tensor.header.data_type
+        array = tensor.view
+        if array is None:
+            graph.initializer.append(tensor.header)
+        elif array.nbytes <= _SMALL and array.dtype.kind in "iub":
+            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
+        elif tensor.name not in listed:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.header.data_type, tensor.shape))
+    computed = {name: value for name, value in known.items() if value.dtype.kind in "iub" and value.nbytes <= _SMALL}
+    if computed:
+        _replace(copy, computed)
+    for port in (*graph.input, *graph.output, *graph.value_info):
+        types.add(port)
+    for port in _inferred(copy):
+        types.add(port)
+    return types
+
+
+def _replace(model: ModelProto, computed: Mapping[str, Array]) -> None:
+    """Put values in the place of the nodes that compute them."""
+    graph = model.graph
+    nodes = [node for node in graph.node if not _all_in(node.output, computed)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    made = {name for node in nodes for name in node.output}
+    graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(value), name)
+        for name, value in computed.items()
+        if name not in made
+    )
+
+
+def _all_in(names: Iterable[str], computed: Collection[str]) -> bool:
+    present = [name for name in names if name]
+    return bool(present) and all(name in computed for name in present)
+
+
+def _inferred(model: ModelProto) -> list[ValueInfoProto]:
+    for propagate in (True, False):
+        try:
+            graph = shape_inference.infer_shapes(model, data_prop=propagate).graph
+        except Exception:  # whatever onnx makes of an operator or a size that makes no sense
+            continue
+        return [*graph.value_info, *graph.output]
+    return []

@@ -1,0 +1,252 @@
+"""Writing an ONNX net back losslessly: what did not take part is what it was, byte for byte.
+
+The file is a row of fields (`bnfold.onnx.file`). Each field of the graph is written as it lies in the old file, unless
+its node changed or went, or its initialiser did. New nodes follow the node in front of them; new initialisers follow
+the last one. What did not change is never copied: it goes from the mapped file to the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from onnx import TensorProto
+
+from bnfold.errors import UsageError
+from bnfold.io.files import OutputSet
+from bnfold.io.wire import LENGTH, Field, encode_field, encode_tag, encode_varint
+from bnfold.net import Net
+from bnfold.onnx.edition import Edition, Fresh, edition, element_number, leaves, new_inputs, renamed, weight
+from bnfold.onnx.export.builder import Weight
+from bnfold.onnx.file import GRAPH, INITIALIZER, INPUT, NODE, SPARSE_INITIALIZER, VALUE_INFO, Document, Tensor
+from bnfold.onnx.read import Origin
+from bnfold.onnx.save import EXTERNAL_FROM, LARGEST_MESSAGE, DataFile, Sink
+
+_RAW_DATA = 9
+_QUANTIZATION = 14
+
+
+class _Values(NamedTuple):
+    """An initialiser whose values are written from an array: its message without them, and the values."""
+
+    header: TensorProto
+    weight: Weight
+    sparse: bool = False
+
+    def head(self) -> bytes:
+        """All in front of the values, from the field of the graph on."""
+        header = self.header.SerializeToString(deterministic=True)
+        header += encode_tag(_RAW_DATA, LENGTH) + encode_varint(self.weight.nbytes)
+        return encode_tag(INITIALIZER, LENGTH) + encode_varint(len(header) + self.weight.nbytes) + header
+
+
+_Piece = Field | bytes | _Values
+
+
+def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = False) -> list[Path]:
+    """Write an ONNX net as one of a set of files; returns the paths that were opened.
+
+    Args:
+        net: one that was read from ONNX.
+        path: the model.
+        files: the set.
+        external_data: write the weights to `NAME.data` beside the model; always so where the net's own were outside,
+            or the model passes 2 GiB.
+    """
+    origin: Origin = net.origin
+    document, edited = origin.document, edition(net)
+    pieces = list(_pieces(document, edited, origin))
+    outside = external_data or any(tensor.external for tensor in document.tensors)
+    sink = files.open(path)
+    if not outside and _size(pieces) + _around(document) <= LARGEST_MESSAGE:
+        _emit(sink, document, pieces)
+        return [path]
+    data_path = path.with_name(f"{path.name}.data")
+    data = DataFile(files.open(data_path), data_path.name)
+    _emit(sink, document, [_placed(piece, data) for piece in _pieces(document, edited, origin, split=True)])
+    return [path, data_path]
+
+
+def write_stream(net: Net, sink: Sink) -> None:
+    """Write an ONNX net to an open file, all weights inside.
+
+    Raises:
+        UsageError: the net's own weights lie outside, or it passes 2 GiB.
+    """
+    origin: Origin = net.origin
+    document = origin.document
+    if any(tensor.external for tensor in document.tensors):
+        raise UsageError("the weights of this model lie in a second file, so give a path and not an open file")
+    pieces = list(_pieces(document, edition(net), origin))
+    if _size(pieces) + _around(document) > LARGEST_MESSAGE:
+        raise UsageError("the model passes 2 GiB and needs a second file, so give a path and not an open file")
+    _emit(sink, document, pieces)
+
+
+def _around(document: Document) -> int:
+    return sum(part.end - part.begin for part in document.outer if part.number != GRAPH) + 16
+
+
+def _size(pieces: Iterable[_Piece]) -> int:
+    return sum(_length(piece) for piece in pieces)
+
+
+def _length(piece: _Piece) -> int:
+    if isinstance(piece, bytes):
+        return len(piece)
+    return piece.end - piece.begin if isinstance(piece, Field) else len(piece.head()) + piece.weight.nbytes
+
+
+def _emit(sink: Sink, document: Document, pieces: Sequence[_Piece]) -> None:
+    view = memoryview(document.buffer)
+    for part in document.outer:
+        if part[:2] != (GRAPH, LENGTH):
+            sink.write(view[part.begin : part.end])
+            continue
+        sink.write(encode_tag(GRAPH, LENGTH) + encode_varint(_size(pieces)))
+        for begin, end, piece in _joined(pieces):
+            if piece is None:
+                sink.write(view[begin:end])
+            elif isinstance(piece, bytes):
+                sink.write(piece)
+            else:
+                sink.write(piece.head())
+                for values in piece.weight.pieces():
+                    sink.write(values)
+
+
+def _joined(pieces: Sequence[_Piece]) -> Iterator[tuple[int, int, bytes | _Values | None]]:
+    """The pieces, neighbours of the old file as one."""
+    begin = end = 0
+    for piece in pieces:
+        if isinstance(piece, Field) and piece.begin == end:
+            end = piece.end
+            continue
+        if end > begin:
+            yield begin, end, None
+        begin = end = 0
+        if isinstance(piece, Field):
+            begin, end = piece.begin, piece.end
+        else:
+            yield 0, 0, piece
+    if end > begin:
+        yield begin, end, None
+
+
+def _pieces(document: Document, edited: Edition, origin: Origin, split: bool = False) -> Iterator[_Piece]:
+    """The fields of the graph as they are to be written.
+
+    Args:
+        document, edited, origin: the net.
+        split: give the values of every initialiser apart, so that they can be placed elsewhere.
+    """
+    nodes = _by_number(edited)
+    graph = document.model.graph
+    counts: dict[int, int] = {}
+    last = max((index for index, part in enumerate(document.inner) if part.number == INITIALIZER), default=None)
+    at_end = [fresh for fresh in edited.fresh.values() if not _takes_place(fresh, origin)]
+    inputs = new_inputs(edited, origin)
+    yield from filter(None, nodes.get(-1, ()))
+    for index, part in enumerate(document.inner):
+        position = counts.get(part.number, 0)
+        counts[part.number] = position + 1
+        if part.number == NODE:
+            for piece in nodes.get(position, ()):
+                yield part if piece is None else piece
+        elif part.number == INITIALIZER:
+            yield from _initialiser(document.tensors[position], part, edited, split)
+        elif part.number == SPARSE_INITIALIZER:
+            name = document.sparse[position].name
+            if name in edited.fresh:
+                yield _values(edited.fresh[name], document.sparse[position].header)
+            elif name not in edited.gone:
+                yield part
+        elif part.number == INPUT:
+            if not leaves(graph.input[position], edited, origin):
+                yield part
+        elif part.number == VALUE_INFO:
+            port = graph.value_info[position]
+            now = renamed(port, edited)
+            if now is port:
+                yield part
+            elif now is not None:
+                yield encode_field(VALUE_INFO, now.SerializeToString(deterministic=True))
+        elif part.number == _QUANTIZATION:
+            if graph.quantization_annotation[position].tensor_name not in edited.values:
+                yield part
+        else:
+            yield part
+        if index == last:
+            yield from map(_values, at_end)
+    if last is None:
+        yield from map(_values, at_end)
+    yield from (encode_field(INPUT, port.SerializeToString(deterministic=True)) for port in inputs)
+
+
+def _by_number(edited: Edition) -> dict[int, list[bytes | None]]:
+    """Number of a node of the old file -> what is written in its place: None is the node as it was."""
+    placed: dict[int, list[bytes | None]] = {}
+    place = -1
+    for number, node in edited.nodes:
+        place = number if number >= 0 else place
+        written = None if node is None else encode_field(NODE, node.SerializeToString(deterministic=True))
+        placed.setdefault(place, []).append(written)
+    return placed
+
+
+def _takes_place(fresh: Fresh, origin: Origin) -> bool:
+    return fresh.instead_of in origin.tensors
+
+
+def _initialiser(tensor: Tensor, part: Field, edited: Edition, split: bool) -> Iterator[_Piece]:
+    fresh = edited.fresh.get(tensor.name)
+    if fresh is not None:
+        yield _values(fresh, tensor.header)
+    elif tensor.name in edited.gone:
+        return
+    elif split and tensor.view is not None and tensor.dtype is not None:
+        yield _Values(_bare(tensor.header), Weight(tensor.name, tensor.view, tensor.shape, tensor.dtype))
+    else:
+        yield part
+
+
+def _values(fresh: Fresh, header: TensorProto | None = None) -> _Values:
+    """New values, under what the old header says of name, documentation and the like."""
+    bare = _bare(header) if header is not None else TensorProto(name=fresh.name)
+    del bare.dims[:]
+    bare.dims.extend(fresh.stored.shape)
+    bare.data_type = element_number(fresh.stored.dtype)
+    return _Values(bare, weight(fresh))
+
+
+def _bare(header: TensorProto) -> TensorProto:
+    bare = TensorProto()
+    bare.CopyFrom(header)
+    for name in (*_PAYLOADS, "data_location", "external_data"):
+        bare.ClearField(name)
+    return bare
+
+
+def _placed(piece: _Piece, data: DataFile) -> _Piece:
+    """An initialiser with its values in the other file, if they are many."""
+    if not isinstance(piece, _Values) or piece.weight.nbytes < EXTERNAL_FROM:
+        return piece
+    header = TensorProto()
+    header.CopyFrom(piece.header)
+    header.data_location = TensorProto.EXTERNAL
+    place = {"location": data.location, "offset": data.place(piece.weight), "length": piece.weight.nbytes}
+    for key, value in place.items():
+        header.external_data.add(key=key, value=str(value))
+    return encode_field(INITIALIZER, header.SerializeToString(deterministic=True))
+
+
+_PAYLOADS = (
+    "double_data",
+    "float_data",
+    "int32_data",
+    "int64_data",
+    "raw_data",
+    "string_data",
+    "uint64_data",
+)
