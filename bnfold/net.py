@@ -326,10 +326,6 @@ class Net:
         net.notes += notes
         return net
 
-    def copy(self) -> Net:
-        """A net of its own that shares weights and parameters, which are values."""
-        return self._with(self.layers, self.outputs)
-
     def _with(self, layers: Sequence[Layer], outputs: Sequence[str]) -> Net:
         return Net(
             name=self.name,
