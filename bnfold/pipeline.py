@@ -245,7 +245,7 @@ def prove(
             for name in names:
                 say(f"comparing with {name}", done, total)
 
-    proofs = comparison.against_all(candidates or [folded], report)
+    proofs = comparison.against_all(candidates or [folded], report, run_equal=False)
     if not paths:
         return tuple(proofs)
     return tuple(replace(proof, candidate=str(path)) for proof, path in zip(proofs, paths, strict=True))

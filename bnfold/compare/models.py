@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable
+from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable, same_layers
 from bnfold.compare.standins import stand_ins
 from bnfold.data.samples import Feed
 from bnfold.data.standins import Indices
@@ -86,10 +86,25 @@ class Model:
             return Session(whole, threads=threads, folder=self.folder, provider=provider, tf32=tf32)
         return Session(shelf.put(self.proto, blobs, self.weights), threads=threads, provider=provider, tf32=tf32)
 
+    def equals(self, other: Model) -> bool:
+        """Whether the other is the same network to the last weight, so that there is nothing to run."""
+        return (
+            self.proto.graph == other.proto.graph
+            and same_layers(self.hidden.layers, other.hidden.layers)
+            and len(self.weights) == len(other.weights)
+            and all(map(_equal, self.weights, other.weights))
+        )
+
     def release_pages(self) -> None:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
         for buffer in self.mapped:
             release_pages(buffer)
+
+
+def _equal(ours: Weight, theirs: Weight) -> bool:
+    if (ours.name, ours.shape, ours.dtype) != (theirs.name, theirs.shape, theirs.dtype):
+        return False
+    return ours.stored is theirs.stored or b"".join(ours.pieces()) == b"".join(theirs.pieces())
 
 
 def open_model(source: Source, role: str, options: CompareOptions = CompareOptions()) -> Model:
