@@ -144,7 +144,16 @@ onnx_options = options(
     click.option("--external-data", is_flag=True, help="Write ONNX weights beside the model."),
     click.option("--allow-custom-ops", is_flag=True, help="Write what ONNX cannot say as nodes of domain 'caffe'."),
 )
-strip_option = click.option("--strip", is_flag=True, help="Leave out what means nothing at inference.")
+caffe_options = options(
+    click.option("--strip", is_flag=True, help="Leave out what means nothing at inference."),
+    click.option(
+        "--dialect",
+        type=click.Choice(["bvlc", "keep"]),
+        default="bvlc",
+        show_default=True,
+        help="Write Caffe in the words of BVLC's, as far as it has words, or in the file's own.",
+    ),
+)
 comparing_options = options(
     click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Largest error, of a blob's range."),
     click.option("--data", metavar="PATH", help="A folder of images, a list `path label`, .npz or .npy; else noise."),
@@ -317,7 +326,7 @@ def main(ctx: click.Context) -> None:
 @writing_options
 @reading_options
 @folding_options
-@strip_option
+@caffe_options
 @onnx_options
 @click.option("--no-verify", "verify", is_flag=True, flag_value=False, default=True, help="Do not compare.")
 @click.option("--keep-failed", is_flag=True, help="Leave outputs whose proof failed as NAME.failed.")
@@ -364,7 +373,7 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 @model_options
 @writing_options
 @reading_options
-@strip_option
+@caffe_options
 def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     """Write a network of any age or dialect as today's Caffe, as it is at TEST, without folding it."""
     return _write_unfolded(prototxt, caffemodel, given, "prototxt")
@@ -474,7 +483,13 @@ def _writing(given: dict[str, Any]) -> Writing:
     onnx: dict[str, Any] = {
         name: given[name] for name in ("opset", "dynamic_batch", "external_data", "allow_custom_ops") if name in given
     }
-    return Writing(given["paths"], given.get("strip", False), given["in_place"], OnnxOptions(**onnx))
+    return Writing(
+        given["paths"],
+        given.get("strip", False),
+        given.get("dialect", "bvlc"),
+        given["in_place"],
+        OnnxOptions(**onnx),
+    )
 
 
 def _comparing(given: dict[str, Any], layers: bool) -> CompareOptions:
