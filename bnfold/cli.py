@@ -62,6 +62,14 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def _bytes(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "B")
+    size = int(float(number) * 2.0 ** (10 * "BKMGT".index(unit)))
+    if size < 1:
+        raise ValueError
+    return size
+
+
 def _plane(text: str) -> tuple[int, int]:
     height, width = (_sizes(text) * 2)[:2] if text.isdigit() else _sizes(text)
     return height, width
@@ -77,6 +85,7 @@ def _named(read: Callable[[str], Any], text: str) -> tuple[str, Any]:
 SHAPE = Word("BLOB=N,C,H,W", partial(_named, _sizes), "shape like data=1,3,224,224")
 PAIR = Word("A=B", partial(_named, str), "pair like conv1=conv1_relu")
 PLANE = Word("H,W", _plane, "size like 256,256")
+BYTES = Word("SIZE", _bytes, "size like 500M or 4G")
 PATH = click.Path(path_type=Path)
 
 
@@ -166,6 +175,10 @@ comparing_options = options(
     click.option("--swap-channels", is_flag=True, help="Feed RGB instead of Caffe's BGR."),
     click.option("--resize", type=PLANE, help="Resize images first."),
     click.option("--crop", type=PLANE, help="Cut the middle out of images."),
+    click.option("--provider", default="cpu", show_default=True, help="What runs the networks, like cuda."),
+    click.option("--reference-provider", metavar="NAME", help="What runs the reference, if it is another."),
+    click.option("--tf32", is_flag=True, help="Let GPUs multiply with 10 bits instead of 23."),
+    click.option("--memory", type=BYTES, help="What blobs may take, like 4G; by default half of what is free."),
 )
 report_options = options(
     click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data; - prints it."),
@@ -415,6 +428,9 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @reading_options
 @click.option("--map", "pairs", type=PAIR, multiple=True, help="Blobs to pair whose names differ; may be repeated.")
 @click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob.")
+@click.option("--bisect", is_flag=True, help="Compare the outputs, and seek the first blob that differs by halving.")
+@click.option("--checkpoint", type=PATH, metavar="FILE", help="Keep the state there, and go on from it.")
+@click.option("--cluster", metavar="ADDRESS|N", help="Measure on a Dask scheduler's workers, or on N of our own.")
 @comparing_options
 @report_options
 def diff(reference: str, candidate: str, **given: Any) -> int:
@@ -440,6 +456,9 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
                 batch=given["batch"],
                 input_shapes=dict(given["input_shapes"]) or None,
                 reading=_read_options(given),
+                bisect=given["bisect"],
+                checkpoint=given["checkpoint"],
+                cluster=given["cluster"],
             ),
             progress=progress and (lambda done, total: progress("comparing", done, total)),
         )
@@ -506,6 +525,10 @@ def _comparing(given: dict[str, Any], layers: bool) -> CompareOptions:
         exact=given["exact"],
         min_agreement=given["min_agreement"],
         max_top1_drop=given["max_top1_drop"],
+        provider=given["provider"],
+        reference_provider=given["reference_provider"],
+        tf32=given["tf32"],
+        memory=given["memory"],
     )
 
 

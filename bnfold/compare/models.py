@@ -56,6 +56,7 @@ class Model:
             computes nothing.
         hidden: what of a Caffe network cannot be run; `net` is the rest.
         mapped: the files that its weights lie in.
+        path: where it was read, as the user said it; None where it was given.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Model:
     outputs: list[str]
     mapped: tuple[mmap.mmap, ...] = ()
     hidden: Hidden = NOTHING_HIDDEN
+    path: str | None = None
 
     @property
     def layers(self) -> list[str]:
@@ -121,7 +123,7 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         ModelError: the network cannot be read.
     """
     if isinstance(source, str | os.PathLike):
-        return _from_path(os.fspath(source), role, options)
+        return replace(_from_path(os.fspath(source), role, options), path=os.path.abspath(os.fspath(source)))
     if isinstance(source, Net):
         if source.language == "ONNX":
             from bnfold.onnx.edition import message_of
