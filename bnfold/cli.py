@@ -134,6 +134,11 @@ folding_options = options(
     click.option(
         "--assume-global-stats", is_flag=True, help="Fold BatchNorms that follow their batch by their stored values."
     ),
+    click.option(
+        "--join/--no-join",
+        default=True,
+        help="Join parallel convolutions that are summed into one, where that costs no more.",
+    ),
 )
 writing_options = options(
     click.option(
@@ -361,6 +366,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
         keep=given["keep"],
         exclude=given["exclude"],
         assume_global_stats=given["assume_global_stats"],
+        join=given["join"],
         verify=verify,
         keep_failed=given["keep_failed"],
         samples=given["data"],
@@ -417,7 +423,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 
     reading = _reading(prototxt, caffemodel, given)
     require_paths(reading.files, reports=_reports(given))
-    inspection = plan(reading, given["keep"], given["exclude"], given["assume_global_stats"])
+    inspection = plan(reading, given["keep"], given["exclude"], given["assume_global_stats"], given["join"])
     _render(given, of_inspection(inspection))
     return DIFFERENT if strict and inspection.findings else 0
 

@@ -72,7 +72,7 @@ class Job(NamedTuple):
     """One run of `bnfold fold`.
 
     Attributes:
-        keep, exclude, assume_global_stats: as in `bnfold.fold`.
+        keep, exclude, assume_global_stats, join: as in `bnfold.fold`.
         verify: prove that what was written computes what was read; a file gets its name when it has passed.
         keep_failed: leave outputs that did not pass as NAME.failed.
         samples: the data of that comparison, as in `bnfold.compare`; None for noise.
@@ -84,6 +84,7 @@ class Job(NamedTuple):
     keep: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     assume_global_stats: bool = False
+    join: bool = True
     verify: bool = True
     keep_failed: bool = False
     samples: Any = None
@@ -102,7 +103,13 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
 
     original = load(job.reading)
     require_weights(original)
-    result = fold(original, keep=job.keep, exclude=job.exclude, assume_global_stats=job.assume_global_stats)
+    result = fold(
+        original,
+        keep=job.keep,
+        exclude=job.exclude,
+        assume_global_stats=job.assume_global_stats,
+        join=job.join,
+    )
     comparison = open_comparison(original, result.net, job) if job.verify else None
     notes = [*original.notes, *(comparison.notes if comparison is not None else ())]
     notes += not_said(result.net, job.writing)
@@ -305,7 +312,11 @@ def not_said(net: Net, writing: Writing) -> list[str]:
 
 
 def inspect(
-    reading: Reading, keep: tuple[str, ...] = (), exclude: tuple[str, ...] = (), assume_global_stats: bool = False
+    reading: Reading,
+    keep: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    assume_global_stats: bool = False,
+    join: bool = True,
 ) -> Inspection:
     """Plan without writing, with or without weights."""
     from bnfold.advice import advise
@@ -320,7 +331,7 @@ def inspect(
     has_weights = net.origin is not None and bool(net.origin.weights)
     findings = advise(reading.prototxt, net if has_weights else None)
     planned = net if has_weights else with_placeholder_weights(net)
-    result = fold(planned, keep=keep, exclude=exclude, assume_global_stats=assume_global_stats)
+    result = fold(planned, keep=keep, exclude=exclude, assume_global_stats=assume_global_stats, join=join)
     return Inspection(net, result.report, tuple(findings), has_weights)
 
 

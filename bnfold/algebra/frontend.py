@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.operators import Operator
+from bnfold.algebra.operators import Operator, Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +128,19 @@ class FrontEnd(Protocol):
             context: shapes, and notes if sharing ends.
             composed: it took others in, so it must be rewritten; otherwise it may, where that is plainer (a
                 BatchNorm's five values per channel become two), or stay as it is written.
+        """
+
+    def joins(self, layer: Layer, window: Window) -> bool:
+        """Whether a convolution can be written so that it slides like `window`, whatever its kernel is."""
+
+    def join(
+        self, net: Net, layer: Layer, weight: LazyArray, bias: npt.NDArray[np.float64] | None, window: Window
+    ) -> None:
+        """Give a convolution new values of another kernel, which is what the last axes of `weight` say.
+
+        Args:
+            net, layer, weight, bias: as in `absorb`.
+            window: how it slides from now on; `joins` has agreed.
         """
 
     def finish(self, context: FoldContext) -> None:

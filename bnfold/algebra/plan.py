@@ -19,7 +19,7 @@ from bnfold.algebra import commute
 from bnfold.algebra.absorb import Change, absorb_backward, absorb_forward
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
-from bnfold.algebra.operators import Constant, Linear, Opaque, Operator
+from bnfold.algebra.operators import Constant, Linear, Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Layer, Net, Use
 
@@ -68,6 +68,7 @@ class Scene(NamedTuple):
             none as it stands.
         reads_values: whether a use reads the values of its blob, and not the shape alone.
         refuses: why a composed affine could not be written at a layer; empty if it can.
+        joins: whether a convolution could be written that slides so.
         order: position of each layer, by identity.
         protected: blob -> why it may neither change nor go.
         excluded: layers that may not be rewritten, by identity.
@@ -78,6 +79,7 @@ class Scene(NamedTuple):
     operator: Callable[[Layer], Operator]
     reads_values: Callable[[Use], bool]
     refuses: Callable[[Layer, Affine], str]
+    joins: Callable[[Layer, Window], bool]
     order: Mapping[int, int]
     protected: Mapping[str, str]
     excluded: Collection[int]

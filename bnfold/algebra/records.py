@@ -77,7 +77,24 @@ class Kept:
     now: str
 
 
-Record = Folded | Merged | Dropped | Kept
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A sum of parallel branches is gone: one convolution does all of it.
+
+    Attributes:
+        layer: the layer that summed.
+        type: its type.
+        into: the convolution, a branch itself.
+        branches: the other branches' layers, which are gone too.
+    """
+
+    layer: str
+    type: str
+    into: tuple[str, ...]
+    branches: tuple[str, ...] = ()
+
+
+Record = Folded | Merged | Dropped | Kept | Joined
 
 
 @dataclass(slots=True)
@@ -107,6 +124,11 @@ class FoldReport:
     def merged(self) -> Iterator[Merged]:
         """The layers that other affines took over."""
         return (record for record in self.records if isinstance(record, Merged))
+
+    @property
+    def joined(self) -> Iterator[Joined]:
+        """The sums of branches that became one convolution."""
+        return (record for record in self.records if isinstance(record, Joined))
 
     @property
     def kept(self) -> Iterator[Kept]:

@@ -41,12 +41,14 @@ class Scaled:
             kernel] for a grouped deconvolution.
         factors: float64 arrays of rank `len(view)`.
         largest: the largest `|weight|`, NaN or infinite if some value is.
+        stored: the type that is stored, where the weight is known more exactly than that.
     """
 
     weight: Array
     view: Shape
     factors: tuple[Factor, ...]
     largest: float
+    stored: np.dtype[Any] | None = None
 
     @property
     def shape(self) -> Shape:
@@ -56,7 +58,7 @@ class Scaled:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type that is stored."""
-        return self.weight.dtype
+        return self.stored or self.weight.dtype
 
     def array(self) -> Array:
         """The product, rounded once to `dtype`."""
@@ -140,6 +142,8 @@ def exact_values(blob: Array | LazyArray) -> Factor:
 def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
     """`blob * factor`, with `factor` broadcast over `blob` seen as `view`; factors of one form are joined."""
     if not isinstance(blob, Scaled):
+        if isinstance(blob, Rounded):
+            return Scaled(blob.exact, view, (factor,), _largest(blob.exact), blob.dtype)
         weight = blob if isinstance(blob, np.ndarray) else blob.array()
         return Scaled(weight, view, (factor,), _largest(weight))
     assert blob.view == view, f"a blob is folded as {blob.view} and as {view}"
@@ -147,8 +151,8 @@ def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
     for index, present in enumerate(factors):
         if present.shape == factor.shape:
             factors[index] = present * factor
-            return Scaled(blob.weight, view, tuple(factors), blob.largest)
-    return Scaled(blob.weight, view, (*factors, factor), blob.largest)
+            return Scaled(blob.weight, view, tuple(factors), blob.largest, blob.stored)
+    return Scaled(blob.weight, view, (*factors, factor), blob.largest, blob.stored)
 
 
 def _largest(weight: Array) -> float:

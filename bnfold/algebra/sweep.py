@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import fnmatch
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from bnfold.algebra.affine import Affine
+from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.frontend import FoldContext, FrontEnd
 from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
-from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Kept, Merged, Record
+from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Record
 from bnfold.errors import UsageError
 from bnfold.net import Layer, Names, Net, Shape
 
@@ -35,7 +36,12 @@ class FoldResult:
 
 
 def fold(
-    net: Net, *, keep: Collection[str] = (), exclude: Sequence[str] = (), assume_global_stats: bool = False
+    net: Net,
+    *,
+    keep: Collection[str] = (),
+    exclude: Sequence[str] = (),
+    assume_global_stats: bool = False,
+    join: bool = True,
 ) -> FoldResult:
     """Fold every per-channel affine of a net into the weights around it.
 
@@ -44,6 +50,7 @@ def fold(
         keep: blobs that must survive with their values, besides the net's outputs.
         exclude: layer names, or patterns with `*` and `?`, that are left exactly as they are.
         assume_global_stats: fold a BatchNorm with `use_global_stats: false` as if it used its stored statistics.
+        join: make one convolution of parallel ones that are summed, where that costs no more (RepVGG, MobileOne).
 
     Returns:
         A net of its own, in which every blob that survives has its old value, and the report.
@@ -61,7 +68,7 @@ def fold(
     own = net.copy()
     shapes: dict[str, Shape | None] = {}
     context = FoldContext(own, shapes, assume_global_stats, keep=keep)
-    sweep = _Sweep(own, net.front, context, shapes, exclude)
+    sweep = _Sweep(own, net.front, context, shapes, exclude, join)
     sweep.run()
     return FoldResult(sweep.net, sweep.report)
 
@@ -75,6 +82,7 @@ class _Sweep:
     context: FoldContext
     shapes: dict[str, Shape | None]
     exclude: Sequence[str]
+    join: bool
     report: FoldReport = field(default_factory=FoldReport)
     names: Names = field(default_factory=lambda: Names((), "_"))
     bases: dict[str, str] = field(default_factory=dict)
@@ -100,10 +108,10 @@ class _Sweep:
             if id(layer) in self.aliases and id(layer) not in scene.excluded:
                 self._drop(scene, layer)
         waiting = deque(layer for layer in movable if id(layer) not in self.gone)
-        while waiting:
-            layer = waiting.popleft()
-            if id(layer) not in self.gone:
-                waiting.extendleft(self._settle(scene, layer))
+        self._move(scene, waiting)
+        while self.join and self._join_branches(scene, layers):
+            # A branch that is gone may have stood in the way of an affine.
+            self._move(scene, deque(self._kept()))
         self._rewrite_kept()
         self.front.finish(self.context)
         self.report.records = [self.records[id(layer)] for layer in layers if id(layer) in self.records]
@@ -132,6 +140,7 @@ class _Sweep:
             operator=self._operator,
             reads_values=lambda use: self.front.reads_values(use.layer, use.index),
             refuses=lambda layer, affine: self.front.refuses(layer, affine, self.context),
+            joins=lambda layer, window: self.front.joins(layer, window),
             order={id(layer): position for position, layer in enumerate(layers)},
             protected={**self.front.protected(self.net), **protected},
             excluded=self.context.excluded,
@@ -162,6 +171,16 @@ class _Sweep:
             return True
 
     # One affine.
+
+    def _move(self, scene: Scene, waiting: deque[Layer]) -> None:
+        while waiting:
+            layer = waiting.popleft()
+            if id(layer) not in self.gone:
+                waiting.extendleft(self._settle(scene, layer))
+
+    def _kept(self) -> Iterator[Layer]:
+        """The affines that stay so far."""
+        return (layer for layer in self.net.layers if isinstance(self.records.get(id(layer)), Kept))
 
     def _settle(self, scene: Scene, layer: Layer) -> list[Layer]:
         """Move one affine, or keep it with the reason.
@@ -304,6 +323,32 @@ class _Sweep:
     def _rename(self, blob: str, name: str, public: str) -> None:
         self.net.rename(blob, name, public)
         self.shapes[name] = self.shapes.get(blob)
+
+    # Parallel branches.
+
+    def _join_branches(self, scene: Scene, layers: Sequence[Layer]) -> bool:
+        """Make one convolution of each sum of branches that allows it; whether there was one."""
+        joined = False
+        for layer in layers:
+            if id(layer) not in self.gone and (junction := plan_junction(scene, layer)) is not None:
+                self._commit_junction(layer, junction)
+                joined = True
+        return joined
+
+    def _commit_junction(self, layer: Layer, junction: Junction) -> None:
+        """Given: x -> L -> a, x -> .. -> b, sum(a, b) -> y.  Result: x -> L' -> y."""
+        into, top = junction.into, layer.tops[0]
+        public = self.net.public_name(top)
+        self.front.join(self.net, into, junction.weight, junction.bias, junction.window)
+        self.operators.pop(id(into), None)
+        self._remove(layer)
+        for branch in junction.gone:
+            self._remove(branch)
+            if id(branch) in self.records:
+                self.records[id(branch)] = Folded(branch.name, branch.type, (into.name,), (layer.name,), True)
+        branches = tuple(branch.name for branch in junction.gone)
+        self.records[id(layer)] = Joined(layer.name, layer.type, (into.name,), branches)
+        self._rename(into.tops[0], top, public)
 
     # What stays.
 

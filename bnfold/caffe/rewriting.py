@@ -12,6 +12,7 @@ import numpy as np
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Window
 from bnfold.algebra.scaled import Rounded, largest_of, same_values
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -27,6 +28,31 @@ def absorb(layer: Layer, weight: LazyArray, bias: Array | None) -> None:
     shape = layer.blobs.shapes[1] if len(layer.blobs) > 1 else (-1,)
     rounded = Rounded(np.ascontiguousarray(bias).reshape(shape), weight.dtype)
     layer.blobs = Blobs((weight, rounded, *layer.blobs.stored[2:]))
+
+
+def joins(layer: Layer, window: Window) -> bool:
+    """Whether a convolution can slide like `window`: Caffe pads alike in front and behind."""
+    del layer
+    return all(before == behind for before, behind in window.pads)
+
+
+def join(layer: Layer, weight: LazyArray, bias: Array | None, window: Window) -> None:
+    """New blobs, and the sizes of the kernel and its padding."""
+    absorb(layer, weight, bias)
+    param = LayerParameter()
+    param.CopyFrom(layer.param)
+    said = getattr(param, _bias_field(layer))
+    for name in ("kernel_size", "kernel_h", "kernel_w", "pad", "pad_h", "pad_w", "dilation"):
+        said.ClearField(name)
+    for values, field in (
+        (weight.shape[-len(window.pads) :], said.kernel_size),
+        ([before for before, _ in window.pads], said.pad),
+        (window.dilation, said.dilation),
+    ):
+        default = 0 if field is said.pad else 1
+        if field is said.kernel_size or any(value != default for value in values):
+            field.extend(values if len(set(values)) > 1 else values[:1])
+    layer.param = param
 
 
 def _with_bias(layer: Layer) -> LayerParameter:

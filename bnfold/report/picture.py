@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged, Record
+from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Record
 from bnfold.net import Net
 from bnfold.report.figures import middle
 from bnfold.report.layout import Layout, place
@@ -102,13 +102,15 @@ def _roles(records: Iterable[Record]) -> dict[str, str]:
         if isinstance(record, Folded | Merged):
             roles |= dict.fromkeys(record.through, "through")
     for record in records:
-        if isinstance(record, Folded | Merged):
+        if isinstance(record, Folded | Merged | Joined):
             roles |= dict.fromkeys(record.into, "into")
     for record in records:
         if isinstance(record, Kept):
             roles[record.layer] = "kept"
         elif isinstance(record, Merged):
             roles |= dict.fromkeys(record.layers, "gone")
+        elif isinstance(record, Joined):
+            roles |= dict.fromkeys((record.layer, *record.branches), "gone")
         else:
             roles[record.layer] = "gone"
     return roles
@@ -117,12 +119,17 @@ def _roles(records: Iterable[Record]) -> dict[str, str]:
 def _fates(original: Net, report: FoldReport, roles: Mapping[str, str]) -> Iterable[Fate]:
     told: dict[str, Record] = {}
     for record in report.records:
-        told |= dict.fromkeys(record.layers if isinstance(record, Merged) else (record.layer,), record)
+        layers = record.layers if isinstance(record, Merged) else (record.layer,)
+        if isinstance(record, Joined):
+            layers = tuple(name for name in (record.layer, *record.branches) if name not in told)
+        told |= dict.fromkeys(layers, record)
     for row, layer in enumerate(original.layers):
         found = told.get(layer.name)
         fate = Fate(row, layer.name, layer.type, roles.get(layer.name, "rest"))
         if isinstance(found, Folded | Merged):
             fate = Fate(row, layer.name, layer.type, "gone", found.into, found.through)
+        elif isinstance(found, Joined):
+            fate = Fate(row, layer.name, layer.type, "gone", found.into, reason="parallel branches became one")
         elif isinstance(found, Kept):
             now = f"; now a {found.now}" if found.now != found.type else ""
             fate = Fate(row, layer.name, layer.type, "kept", reason=found.reason + now)

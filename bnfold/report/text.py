@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged
+from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged
 from bnfold.compare.metrics import TERMINAL
 from bnfold.report.columns import cell as written
 from bnfold.report.columns import columns
@@ -63,6 +63,9 @@ def fold_text(report: FoldReport, rows: int = ROWS) -> Iterator[RenderableType]:
             gone.append((record.layer, record.type, _into(record)))
         elif isinstance(record, Merged):
             gone.append((listed(record.layers), record.type, f"merged into {listed(record.into)}"))
+        elif isinstance(record, Joined):
+            branches = f" with {listed(record.branches)}" if record.branches else ""
+            gone.append((record.layer, record.type, f"joined into {listed(record.into)}{branches}"))
         elif isinstance(record, Dropped):
             gone.append((record.layer, record.type, "dropped: it does nothing at inference"))
     if gone:
@@ -73,6 +76,8 @@ def fold_text(report: FoldReport, rows: int = ROWS) -> Iterator[RenderableType]:
     if len(gone) > rows:
         yield words(f"... and {len(gone) - rows:,} more", style=QUIET)
     yield from _kept(list(report.kept), rows)
+    if joined := list(report.joined):
+        yield words(f"{count(len(joined), 'sum')} of parallel branches became one convolution each")
     if not report.records:
         yield words("there is no affine layer to fold")
     yield words(

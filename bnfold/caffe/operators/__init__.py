@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Opaque, Operator
+from bnfold.algebra.operators import Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe import rewriting
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
@@ -90,6 +90,15 @@ class Caffe:
         """As a Scale, if it took others in or is a BatchNorm."""
         if composed or layer.type in BATCHNORMS:
             rewriting.rewrite_as_scale(layer, affine, context, composed=composed)
+
+    def joins(self, layer: Layer, window: Window) -> bool:
+        """Whether Caffe's fields can say the padding."""
+        return rewriting.joins(layer, window)
+
+    def join(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None, window: Window) -> None:
+        """New blobs, and the sizes of the kernel and its padding."""
+        del net
+        rewriting.join(layer, weight, bias, window)
 
     def finish(self, context: FoldContext) -> None:
         """Blobs shared by name that came out different are no longer shared; what was assumed is said once."""
