@@ -13,7 +13,7 @@ from bnfold.options import ReadOptions, changed
 
 StrPath = str | os.PathLike[str]
 
-ONNX_TOO = frozenset({"batch", "freeze_initializers", "guess_shapes", "input_shapes"})
+ONNX_TOO = frozenset({"batch", "freeze_initializers", "guess_shapes", "input_shapes", "until"})
 """The fields of `ReadOptions` that mean something for an ONNX model."""
 
 

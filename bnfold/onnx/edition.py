@@ -48,12 +48,14 @@ class Edition:
         fresh: initialisers with new values, by name.
         gone: initialisers that nobody reads any more.
         values: blob of the old file -> its name now, where it has another one; None where it is gone.
+        outputs: the outputs, where they are others than in the old file.
     """
 
     nodes: list[tuple[int, NodeProto | None]] = field(default_factory=list)
     fresh: dict[str, Fresh] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     values: dict[str, str | None] = field(default_factory=dict)
+    outputs: list[ValueInfoProto] | None = None
 
     @property
     def is_new(self) -> bool:
@@ -79,7 +81,9 @@ class _Editing:
         self._taken: dict[str, list[Fresh]] = {}
 
     def edit(self) -> Edition:
-        nodes = self._origin.document.model.graph.node
+        graph, nodes = self._origin.document.model.graph, self._origin.document.model.graph.node
+        if self._net.outputs != [port.name for port in graph.output]:
+            self._edition.outputs = [_port(name, self._origin.types) for name in self._net.outputs]
         messages = {id(layer): self._message(layer) for layer in self._net.layers}
         alive = self._alive()
         self._edition.nodes = list(self._ordered(messages, alive))
@@ -146,7 +150,7 @@ class _Editing:
     def _alive(self) -> set[int]:
         """The nodes that compute constants and are still needed: they are read, or nobody ever read them."""
         nodes = self._origin.document.model.graph.node
-        self._read |= self._origin.pinned
+        self._read |= self._origin.pinned | set(self._net.outputs)
         alive: set[int] = set()
         written = {layer.param.number: layer for layer in self._net.layers if layer.param.number >= 0}
         for number in range(len(nodes) - 1, -1, -1):
@@ -176,6 +180,18 @@ class _Editing:
             if number < 0 or not _is_known(layer, self._origin) or number in alive:
                 yield number, messages[id(layer)]
         yield from ((number, None) for number in waiting[position:] if number in alive)
+
+
+def _port(name: str, types: Types) -> ValueInfoProto:
+    """What an output that was none before says of itself."""
+    port = ValueInfoProto(name=name)
+    kind = port.type.tensor_type
+    kind.elem_type = types.elements.get(name, 0)
+    if name in types.shapes:
+        kind.shape.SetInParent()
+        for size in types.shapes[name]:
+            kind.shape.dim.add(**({"dim_value": size} if size >= 0 else {}))
+    return port
 
 
 def _is_known(layer: Layer, origin: Origin) -> bool:
@@ -225,6 +241,9 @@ def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
     graph.value_info.extend(filter(None, (renamed(port, edited) for port in document.model.graph.value_info)))
     graph.input.extend(port for port in document.model.graph.input if not leaves(port, edited, origin))
     graph.input.extend(new_inputs(edited, origin))
+    if edited.outputs is not None:
+        del graph.output[:]
+        graph.output.extend(edited.outputs)
     weights = []
     for tensor in (*document.tensors, *document.sparse):
         if tensor.name in edited.gone or tensor.name in edited.fresh:

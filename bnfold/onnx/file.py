@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 GRAPH = 7
 """The field of ModelProto that has the graph."""
-NODE, INITIALIZER, INPUT, VALUE_INFO, SPARSE_INITIALIZER = 1, 5, 11, 13, 15
+NODE, INITIALIZER, INPUT, OUTPUT, VALUE_INFO, SPARSE_INITIALIZER = 1, 5, 11, 12, 13, 15
 """Fields of GraphProto."""
 _ATTRIBUTE, _TENSOR = 5, 5
 _FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 9, 10

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Operator
+from bnfold.algebra.operators import Operator, Window
 from bnfold.net import Layer, LazyArray, Net, Shape
 from bnfold.onnx import operators, rewriting
 from bnfold.onnx.constants import SHAPE_ALONE
@@ -76,9 +76,25 @@ class OnnxFrontEnd:
         if composed:
             rewriting.rewrite(layer, affine, context)
 
+    def joins(self, layer: Layer, window: Window) -> bool:
+        """Whether a node is a Conv, which can say every padding."""
+        del window
+        return layer.type == "Conv"
+
+    def join(
+        self, net: Net, layer: Layer, weight: LazyArray, bias: npt.NDArray[np.float64] | None, window: Window
+    ) -> None:
+        """New constants and attributes for a Conv."""
+        del net
+        rewriting.join(layer, weight, bias, window)
+
     def finish(self, context: FoldContext) -> None:
-        """What was one layer with a bias is two nodes again."""
+        """What was one layer with a bias is two nodes again; what was assumed is said once."""
         rewriting.part_biases(context)
+        if assumed := context.assumed:
+            several = f"{len(assumed)} layers, the first of them " if len(assumed) > 1 else ""
+            said = "taken by its stored statistics, as --assume-global-stats asks"
+            context.notes.append(f"{several}{assumed[0]}: {said}")
 
 
 ONNX = OnnxFrontEnd()

@@ -48,7 +48,8 @@ class Origin:
         expressions: number of a node that computes a constant -> the names that it reads.
         fed: initialisers that whoever runs the model may replace, since they are listed as inputs, too.
         readings: name -> how often something in the file reads it.
-        pinned: names that are read by something else than a node: outputs, annotations, what is for training.
+        pinned: names that are read by something else than a node or as an output: by annotations, by what is for
+            training.
         names: every name in the file.
         freeze: take initialisers that are listed as inputs as constants.
     """
@@ -109,7 +110,7 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     layers = list(building.layers())
     pinned = list(_other_reads(document))
     readings: dict[str, int] = {}
-    for name in (*building.reads, *pinned):
+    for name in (*building.reads, *pinned, *(port.name for port in model.graph.output)):
         readings[name] = readings.get(name, 0) + 1
     origin = Origin(
         document,
@@ -128,15 +129,32 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         for port in model.graph.input
         if port.name not in constants
     }
+    outputs = [port.name for port in model.graph.output]
+    if options.until:
+        outputs = list(dict.fromkeys(options.until))
+        layers = _ending_in(layers, outputs, str(document.path))
     return Net(
         name=model.graph.name,
         _layers=layers,
         inputs=inputs,
-        outputs=[port.name for port in model.graph.output],
+        outputs=outputs,
         file=str(document.path),
         origin=origin,
         front=ONNX,
     )
+
+
+def _ending_in(layers: list[Layer], blobs: Iterable[str], file: str) -> list[Layer]:
+    """The layers that some blobs depend on. Raises UsageError where there is no such blob."""
+    wanted = set(blobs)
+    if missing := wanted - {top for layer in layers for top in layer.tops}:
+        raise UsageError(f"--until {min(missing)}: {file} computes no value of that name")
+    kept = []
+    for layer in reversed(layers):
+        if not wanted.isdisjoint(layer.tops):
+            wanted.update(layer.bottoms)
+            kept.append(layer)
+    return kept[::-1]
 
 
 def _give_sizes(document: Document, input_shapes: Mapping[str, Sequence[int]], batch: int | None) -> None:
@@ -256,10 +274,8 @@ def _may_be_constant(node: NodeProto, constants: Mapping[str, Array | None]) -> 
 
 
 def _other_reads(document: Document) -> Iterator[str]:
-    """Every reading of a name by something that is no node: as an output, by annotations, by what is for training."""
-    graph = document.model.graph
-    yield from (port.name for port in graph.output)
-    for note in graph.quantization_annotation:
+    """Every reading of a name by what is no node and no output: by annotations, by what is for training."""
+    for note in document.model.graph.quantization_annotation:
         yield from (entry.value for entry in note.quant_parameter_tensor_names)
     for training in document.model.training_info:
         yield from {*names_in(training.algorithm), *names_in(training.initialization)}

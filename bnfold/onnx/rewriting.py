@@ -19,6 +19,7 @@ from onnx import NodeProto, helper
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Window
 from bnfold.algebra.scaled import Rounded, largest_of
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names
 from bnfold.onnx.file import element_type
@@ -60,6 +61,33 @@ def absorb(layer: Layer, weight: LazyArray, bias: Values | None) -> None:
         proto.attribute.extend(kept)
         attributes = {attribute.name: attribute for attribute in kept}
     layer.param = replace(node, proto=proto, slots=tuple(slots), attributes=attributes)
+
+
+def join(layer: Layer, weight: LazyArray, bias: Values | None, window: Window) -> None:
+    """Give a Conv values of another kernel, whose size the last axes of the weight say.
+
+    Args:
+        layer, weight, bias: as in `absorb`.
+        window: how it slides from now on.
+    """
+    absorb(layer, weight, bias)
+    node: Node = layer.param
+    kernel = weight.shape[2:]
+    proto = NodeProto()
+    proto.CopyFrom(node.proto)
+    written = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    kept = [attribute for attribute in proto.attribute if attribute.name not in written]
+    before, after = zip(*window.pads, strict=True)
+    kept += [
+        helper.make_attribute("dilations", window.dilation),
+        helper.make_attribute("group", window.group),
+        helper.make_attribute("kernel_shape", kernel),
+        helper.make_attribute("pads", (*before, *after)),
+        helper.make_attribute("strides", window.stride),
+    ]
+    del proto.attribute[:]
+    proto.attribute.extend(kept)
+    layer.param = replace(node, proto=proto, attributes={attribute.name: attribute for attribute in kept})
 
 
 def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values: LazyArray) -> None:

@@ -19,7 +19,7 @@ from bnfold.io.wire import LENGTH, Field, encode_field, encode_tag, encode_varin
 from bnfold.net import Net
 from bnfold.onnx.edition import Edition, Fresh, edition, element_number, leaves, new_inputs, renamed, weight
 from bnfold.onnx.export.builder import Weight
-from bnfold.onnx.file import GRAPH, INITIALIZER, INPUT, NODE, SPARSE_INITIALIZER, VALUE_INFO, Document, Tensor
+from bnfold.onnx.file import GRAPH, INITIALIZER, INPUT, NODE, OUTPUT, SPARSE_INITIALIZER, VALUE_INFO, Document, Tensor
 from bnfold.onnx.read import Origin
 from bnfold.onnx.save import EXTERNAL_FROM, LARGEST_MESSAGE, DataFile, Sink
 
@@ -165,6 +165,9 @@ def _pieces(document: Document, edited: Edition, origin: Origin, split: bool = F
         elif part.number == INPUT:
             if not leaves(graph.input[position], edited, origin):
                 yield part
+        elif part.number == OUTPUT and edited.outputs is not None:
+            for port in edited.outputs if position == 0 else ():
+                yield encode_field(OUTPUT, port.SerializeToString(deterministic=True))
         elif part.number == VALUE_INFO:
             port = graph.value_info[position]
             now = renamed(port, edited)

@@ -21,8 +21,10 @@ def batch_normalization(place: Place) -> Operator:
     node = place.node
     if len(place.layer.tops) > 1:
         raise Blocked("it is in training mode and gives its statistics, which follow each batch")
-    if node.opset >= 14 and node.attribute("training_mode", 0) and not place.context.assume_global_stats:
-        raise Blocked("it is in training mode, so its statistics follow each batch; fold it with --assume-global-stats")
+    if node.opset >= 14 and node.attribute("training_mode", 0):
+        if not place.context.assume_global_stats:
+            raise Blocked("it is in training mode, so its statistics follow each batch; --assume-global-stats folds it")
+        place.context.assumed.append(place.layer)
     parameters = [place.learned(index) for index in range(1, 5)]
     for index, word in enumerate(("scale", "bias", "mean", "variance"), 1):
         if parameters[index - 1] is None:

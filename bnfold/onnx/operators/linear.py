@@ -9,7 +9,6 @@ import numpy as np
 from bnfold.algebra.operators import Linear, Operator, Port, Window
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape
-from bnfold.onnx.node import Node
 from bnfold.onnx.operators.place import MOST_VALUES, SAME, Place, Unfit, axis_of, why_unknown
 
 
@@ -34,23 +33,32 @@ def conv(place: Place) -> Operator:
         padded=fixed or (padded if any(pads) or same else ""),
         backward=fixed,
         unbiased=fixed,
-        window=_window(node, kernel, group),
+        window=_window(place, kernel, group),
     )
 
 
-def _window(node: Node, kernel: Shape, group: int) -> Window | None:
-    count = len(kernel)
+def _window(place: Place, kernel: Shape, group: int) -> Window | None:
+    """How a convolution slides; None where that depends on a size that is unknown."""
+    node, count = place.node, len(kernel)
+    strides = node.ints("strides") or (1,) * count
+    dilations = node.ints("dilations") or (1,) * count
     pads = node.ints("pads") or (0,) * (2 * count)
-    if node.attribute("auto_pad", "NOTSET") in SAME or len(pads) != 2 * count:
+    mode = node.attribute("auto_pad", "NOTSET")
+    if not len(strides) == len(dilations) == len(pads) // 2 == count:
         return None
-    if node.attribute("auto_pad", "NOTSET") == "VALID":
-        pads = (0,) * (2 * count)
-    return Window(
-        node.ints("strides") or (1,) * count,
-        node.ints("dilations") or (1,) * count,
-        tuple(zip(pads[:count], pads[count:], strict=True)),
-        group,
-    )
+    both = list(zip(pads[:count], pads[count:], strict=True))
+    if mode == "VALID":
+        both = [(0, 0)] * count
+    elif mode in SAME:
+        plane = (place.context.shapes.get(place.layer.bottoms[0]) or ())[2:]
+        if len(plane) != count or min(plane) < 0:
+            return None
+        both = []
+        for size, reach, stride, dilation in zip(plane, kernel, strides, dilations, strict=True):
+            whole = max((-(-size // stride) - 1) * stride + (reach - 1) * dilation + 1 - size, 0)
+            less, more = whole // 2, whole - whole // 2
+            both.append((less, more) if mode == "SAME_UPPER" else (more, less))
+    return Window(strides, dilations, tuple(both), group)
 
 
 def conv_transpose(place: Place) -> Operator:
