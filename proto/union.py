@@ -297,6 +297,10 @@ ADDED_FIELDS = (
     Fact("PoolingParameter", "ceil_mode", 13, "optional", "bool", False, "true", ("pull3057",)),
     # Synopsys' BatchNorm, whose place for eps the facts name without the field; the number is that of its own files.
     Fact("BatchNormParameter", "add_eps_before_sqrt", 4, "optional", "bool", False, "true", ("synopsys",)),
+    # Likewise Synopsys' ReduceMean, which is declared as its other reductions are.
+    Fact("LayerParameter", "reduce_mean_param", 231, "optional", "ReduceMeanParameter", False, "", ("synopsys",)),
+    Fact("ReduceMeanParameter", "axis", 1, "repeated", "int32", False, "", ("synopsys",)),
+    Fact("ReduceMeanParameter", "keepdims", 2, "optional", "bool", False, "false", ("synopsys",)),
     # liu2bao's BN, which is ducha-aiki's.
     Fact("BNParameter", "decay_exma", 30001, "optional", "float", False, "0", ("texts",)),
     # hujie-frank's GENet, whose BatchNorm on the GPU is a layer of its own.

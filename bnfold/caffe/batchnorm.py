@@ -22,7 +22,7 @@ dialect has; where two readings stay possible, the user decides: nothing is gues
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -30,13 +30,16 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.weights import Record
 from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
+from bnfold.io.wire import fields
 from bnfold.net import Layer, Net
 
 Vector = npt.NDArray[np.float64]
 ZeroFactor = Literal["caffe", "one"]
 
 NVCAFFE_SMALLEST_EPS = 1e-5  # cuDNN's limit, which NVCaffe also keeps on the CPU
+PARAM = 6  # of LayerParameter, in every dialect
 SEGNET_EPS = 1e-9  # written into SegNet's source, no field sets it
 
 
@@ -144,7 +147,7 @@ def recognise_bn(layer: Layer) -> str:
         ducha, pspnet = ([name for name in names if param.HasField(name)] for names in (DUCHA_FIELDS, PSPNET_FIELDS))
         if ducha and pspnet:
             return _ask_layout(layer, "ducha", "pspnet")
-        return "ducha" if ducha else "pspnet"
+        return "ducha" if ducha or not (pspnet or _wrote_its_rates(layer)) else "pspnet"
     raise _misfit(layer)
 
 
@@ -192,6 +195,25 @@ INTEL_FIELDS = ("bias_term", "filler", "relu", "stats_batch_size", "use_weight_b
 
 DUCHA_FIELDS = ("scale_filler", "shift_filler", "var_eps", "moving_average", "decay", "decay_exma")
 PSPNET_FIELDS = ("slope_filler", "bias_filler", "eps", "frozen", "momentum", "icnet")
+
+
+def doubts(layers: Iterable[Layer]) -> list[str]:
+    """Sentences on layers that were read in one of two ways without a field that decides."""
+    return [
+        f"{layer}: its four blobs are read as ducha-aiki's, whose eps is 1e-10, since no field says whose they are; "
+        "PSPNet's would add 1e-5 (--batchnorm-layout pspnet)"
+        for layer in layers
+        if layer.type == "BN" and len(layer.blobs) == 4 and not layer.param.bn_param.ListFields()
+        if not _wrote_its_rates(layer)
+    ]
+
+
+def _wrote_its_rates(layer: Layer) -> bool:
+    """Whether the caffemodel has a `param {}` for each of four blobs: PSPNet's BN adds those that the text lacks."""
+    record: Record | None = layer.source.record if layer.source else None
+    if record is None or record.version != 2 or not record.file.is_binary:
+        return len(layer.param.param) == 4
+    return sum(field.number == PARAM for field in fields(record.file.buffer, record.at, record.end)) == 4
 
 
 # Reading one layout.

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bnfold.caffe import kinds
+from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, give_shapes
@@ -19,6 +20,7 @@ from bnfold.caffe.layers import infer_shapes, unread_fields
 from bnfold.caffe.match import channels_wanted, give_weights
 from bnfold.caffe.operators import CAFFE
 from bnfold.caffe.phases import decided, left_out, runs
+from bnfold.caffe.plain import make_plain
 from bnfold.caffe.preparation import prepared, said
 from bnfold.caffe.text import Document, read_prototxt
 from bnfold.caffe.upgrade import Upgraded, upgrade
@@ -149,6 +151,8 @@ def build(
         net = assembled(None)
     if files:
         net = _with_weights(net, files, options.guess_shapes)
+    net.notes += make_plain(net.layers)
+    net.notes += doubts(net.layers)
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
     return net
 

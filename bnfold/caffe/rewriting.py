@@ -16,6 +16,7 @@ from bnfold.algebra.operators import Window
 from bnfold.algebra.scaled import Rounded, largest_of, same_values
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.layers.convolution import convolution_field
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 
 
@@ -71,9 +72,8 @@ def _with_bias(layer: Layer) -> LayerParameter:
 
 
 def _bias_field(layer: Layer) -> str:
-    """The field that holds `bias_term`; Tengine has one of its own for a depthwise convolution."""
-    is_tengine = layer.param.HasField("DepthwiseConvolution_param") and not layer.param.HasField("convolution_param")
-    return "DepthwiseConvolution_param" if is_tengine else BIAS_FIELD.get(layer.type, "convolution_param")
+    """The field that holds `bias_term`."""
+    return BIAS_FIELD.get(layer.type) or convolution_field(layer)
 
 
 # An affine as a Scale.

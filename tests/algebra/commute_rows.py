@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from algebra import fork_rows
 from algebra.commute_kinds import (
     Back,
     Forward,
@@ -132,6 +133,7 @@ GATE_BIAS = Row("scale by a bottom with bias", 'type: "Scale" scale_param { axis
 
 
 BACK = [
+    *fork_rows.BACK,
     Back(CONCAT, any_affine),
     Back(CONCAT_OLD, any_affine),
     Back(CONCAT_BACK_AXIS, any_affine),
@@ -206,6 +208,7 @@ BACK = [
 ]
 
 FORWARD = [
+    *fork_rows.FORWARD,
     Forward(CONCAT, lambda rng: [any_affine(rng, 3), None, any_affine(rng, 2)]),
     Forward(CONCAT_OLD, lambda rng: [None, any_affine(rng, 2)]),
     Forward(CONCAT_BACK_AXIS, lambda rng: [any_affine(rng, 3), any_affine(rng, 2)]),

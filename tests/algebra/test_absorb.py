@@ -52,6 +52,10 @@ class Row:
     forward: Kind | None = any_affine
 
     def text(self, bias: bool) -> str:
+        if self.type == "Convolution3D":
+            return (
+                f'type: "{self.type}" convolution3d_param {{ {self.param} bias_term: {"true" if bias else "false"} }}'
+            )
         field = BIAS_FIELD.get(self.type, "convolution_param")
         return f'type: "{self.type}" {field} {{ {self.param} bias_term: {"true" if bias else "false"} }}'
 
@@ -88,6 +92,30 @@ ROWS = [
     Row("one axis", "Convolution", "num_output: 3 kernel_size: 2", (2, 4, 6), (3, 4, 2)),
     Row("three axes", "Convolution", "num_output: 3 kernel_size: 2", (1, 4, 3, 4, 3), (3, 4, 2, 2, 2)),
     Row("tengine", "DepthwiseConvolution", "num_output: 4 kernel_size: 2 group: 4", (2, 4, 5, 5), (4, 1, 2, 2)),
+    Row(
+        "three sides",
+        "Convolution",
+        "num_output: 5 kernel_size: 3 stride: 2 pad_l: 1 pad_t: 2 pad_b: 1",
+        (2, 4, 6, 6),
+        (5, 4, 3, 3),
+        keeps_zero,
+    ),
+    Row(
+        "same",
+        "Convolution",
+        "num_output: 5 kernel_size: 3 stride: 2 pad_type: 1",
+        (2, 4, 6, 6),
+        (5, 4, 3, 3),
+        keeps_zero,
+    ),
+    Row("a film", "Convolution3D", "num_output: 3 kernel_size: 2 kernel_depth: 1", (1, 4, 3, 4, 3), (3, 4, 1, 2, 2)),
+    Row(
+        "depthwise times 2, without group",
+        "ConvolutionDepthwise",
+        "num_output: 8 kernel_size: 2",
+        (2, 4, 5, 5),
+        (8, 1, 2, 2),
+    ),
     Row("without group", "ConvolutionDepthwise", "num_output: 4 kernel_size: 2", (2, 4, 5, 5), (4, 1, 2, 2)),
     Row("up", "Deconvolution", "num_output: 3 kernel_size: 3 stride: 2 pad: 1", (2, 4, 3, 3), (4, 3, 3, 3), keeps_zero),
     Row(
@@ -175,8 +203,19 @@ def test_a_shift_in_front_of_zeros_refuses_since_it_would_be_wrong_at_the_border
 
 
 def test_every_row_of_the_tables_has_its_properties() -> None:
-    assert {row.type for row in ROWS} == set(LINEAR) - {"Normalize", "Parameter"}
+    assert {row.type for row in ROWS} == set(LINEAR) - {"LayerNorm", "Normalize", "Parameter"}
     assert {row.type for row in ROWS if row.forward} == set(LINEAR) - BACKWARD_ONLY
+
+
+def test_the_scale_and_shift_of_a_layer_norm_take_an_affine() -> None:
+    rng = np.random.default_rng(0)
+    bottom, blobs = signed(rng, (2, 4, 3)), [signed(rng, (4, 3)), signed(rng, (4, 3))]
+    text = 'type: "LayerNorm"'
+    affine = any_affine(rng, 4)
+    wanted = applied(affine, run(text, [bottom], blobs=blobs)[0])
+    changed = absorb_backward(layer_of(text, blobs=blobs), [bottom.shape], affine)
+    assert difference([wanted], run(text, [bottom], blobs=list(changed.blobs))) <= 1e-12
+    assert changed.blobs.shapes == ((4, 3), (4, 3))
 
 
 def test_the_scale_of_a_normalize_takes_a_factor_and_no_shift() -> None:

@@ -72,6 +72,14 @@ ROWS = [
     Row('type: "Scale" scale_param { axis: 2 bias_term: true }', (2, 4, 1), ((1,), (1,))),
     Row('type: "SeLuDropout"', FOUR),
     Row('type: "SpatialDropout"', FOUR),
+    Row('type: "Add"', FOUR, ((4, 1, 1),)),
+    Row('type: "Add"', FOUR, ((1, 4, 1, 3),)),
+    Row('type: "Sub"', FOUR, ((4, 3, 1),)),
+    Row('type: "Mul"', FOUR, ((4, 1, 1),)),
+    Row('type: "Div"', FOUR, ((),)),
+    Row('type: "BN" bn_param { var_eps: 0.0009765625 }', FOUR, V015),
+    Row('type: "CuDNNBatchNorm" cudnn_batch_norm_param { eps: 0.0009765625 }', FOUR, V015),
+    Row(f'type: "BatchNorm" batch_norm_param {{ {EPS} add_eps_before_sqrt: false }}', FOUR, BVLC),
 ]
 
 

@@ -59,7 +59,7 @@ def test_sizes_are_written_as_people_write_them() -> None:
 
 def test_a_convolution_has_caffes_defaults() -> None:
     view = convolution("num_output: 4 kernel_size: 3")
-    assert view == params.Convolution(4, (3, 3), (1, 1), (0, 0), (1, 1), group=1, bias=True, axis=1, relu=None)
+    assert view == params.Convolution(4, (3, 3), (1, 1), (0, 0), (0, 0), (1, 1), group=1, bias=True, axis=1, relu=None)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_convolution_has_caffes_defaults() -> None:
 )
 def test_window_sizes_come_in_three_forms(text: str, spatial: int, kernel: Shape, pad: Shape) -> None:
     view = convolution("num_output: 4 " + text, spatial=spatial)
-    assert (view.kernel, view.pad) == (kernel, pad)
+    assert (view.kernel, view.before, view.after) == (kernel, pad, pad)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_windows_never_empty_agrees_with_counting_the_pixels() -> None:
 
 def test_global_pooling_takes_the_plane() -> None:
     view = pooling("pool: AVE global_pooling: true", (1, 2, 7, 9))
-    assert (view.method, view.kernel, view.stride, view.pad, view.output) == ("AVE", (7, 9), (1, 1), (0, 0), (1, 1))
+    assert (view.method, view.kernel, view.stride, view.before, view.output) == ("AVE", (7, 9), (1, 1), (0, 0), (1, 1))
     assert view.is_global
 
 
@@ -184,8 +184,8 @@ def test_contradicting_words_for_rounding_are_refused() -> None:
 
 def test_spp_levels_are_caffes() -> None:
     one, two = params.SPP.of(layer_of('type: "SPP" spp_param { pyramid_height: 2 pool: AVE }'), (1, 2, 5, 6)).levels
-    assert (one.kernel, one.pad, one.output) == ((5, 6), (0, 0), (1, 1))
-    assert (two.method, two.kernel, two.stride, two.pad, two.output) == ("AVE", (3, 3), (3, 3), (1, 0), (2, 2))
+    assert (one.kernel, one.before, one.output) == ((5, 6), (0, 0), (1, 1))
+    assert (two.method, two.kernel, two.stride, two.before, two.output) == ("AVE", (3, 3), (3, 3), (1, 0), (2, 2))
 
 
 # The others.

@@ -142,11 +142,6 @@ def test_yolo_v2_gives_its_rows_best_first(threshold: float):
     assert_close(exported(net, [x]), by_oracle(yolo(threshold), net, [x]))
 
 
-def test_yolo_takes_one_image():
-    with pytest.raises(UnsupportedError, match="it takes one image"):
-        to_onnx(layer_net(yolo(0.1), [(2, 16, 6, 6)]))
-
-
 def sigmoid(x: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-x)))
 

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from single_layer import assert_close, by_oracle, exported, layer_net
 
-from bnfold.errors import UnsupportedError
 from bnfold.net import Array
-from bnfold.onnx import to_onnx
 
 
 def regions(rng: np.random.Generator, count: int, images: int) -> Array:
@@ -84,9 +82,3 @@ def test_proposals_are_those_of_mini_caffe(first: int, most: int):
     inputs = [scores, deltas, image]
     net = layer_net(text, [x.shape for x in inputs], 2)
     assert_close(exported(net, inputs), proposals(scores, deltas, image[0], 16, first, most))
-
-
-def test_an_align_of_unknown_sampling_is_refused():
-    text = 'type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 }'
-    with pytest.raises(UnsupportedError, match="sample the bins differently"):
-        to_onnx(layer_net(text, [(1, 3, 8, 8), (4, 5)]))

@@ -38,6 +38,15 @@ def read_weights(content: bytes) -> dict[str, list[Array]]:
     return weights
 
 
+def param_counts(content: bytes) -> dict[str, int]:
+    """Layer name -> how many `param {}` its record has, which for a BN tells two Caffes apart."""
+    counts = {}
+    for number, wire, layer in fields(content):
+        if number == 100 and wire == BYTES:
+            counts[read_layer(layer)[0]] = sum(inner == 6 for inner, _, _ in fields(layer))
+    return counts
+
+
 def read_layer(content: bytes, name_number: int = 1, blobs_number: int = 7) -> tuple[str, list[Array]]:
     name, blobs = "", []
     for number, wire, value in fields(content):

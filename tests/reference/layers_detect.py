@@ -14,11 +14,18 @@ def prior_box(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
     """At each cell, per min_size m: a square m, a square sqrt(m*max), and m*sqrt(r) x m/sqrt(r) per ratio r."""
     param = layer.sub("prior_box_param")
     sizes: list[tuple[float, float]] = []
+    if param.flag("faceboxes", False):
+        moves = []
+        for size in map(int, param.numbers("min_size")):
+            step, numbers = {32: (8, range(-2, 2)), 64: (16, range(-1, 1))}.get(size, (0, range(1)))
+            moves += [(x * step, y * step) for y in numbers for x in numbers]
+            sizes += [(size - 1, size - 1)] * len(numbers) ** 2
+        return [priors(param, bottoms, sizes, moves)]
     largest = param.numbers("max_size")
-    for i, smallest in enumerate(param.numbers("min_size")):
+    for i, smallest in enumerate(map(int, param.numbers("min_size"))):
         sizes.append((smallest, smallest))
         if largest:
-            sizes.append(((smallest * largest[i]) ** 0.5,) * 2)
+            sizes.append(((smallest * int(largest[i])) ** 0.5,) * 2)
         sizes += [(smallest * ratio**0.5, smallest / ratio**0.5) for ratio in aspect_ratios(param)]
     return [priors(param, bottoms, sizes)]
 
@@ -38,8 +45,16 @@ def prior_box_clustered(layer: Message, bottoms: list[Array], blobs: list[Array]
     return [priors(param, bottoms, list(zip(param.numbers("width"), param.numbers("height"), strict=True)))]
 
 
-def priors(param: Message, bottoms: list[Array], sizes: list[tuple[float, float]]) -> Array:
-    """(1, 2, H*W*boxes*4): boxes (xmin, ymin, xmax, ymax) relative to the image; then the variances."""
+def priors(
+    param: Message,
+    bottoms: list[Array],
+    sizes: list[tuple[float, float]],
+    moves: list[tuple[float, float]] | None = None,
+) -> Array:
+    """(1, 2, H*W*boxes*4): boxes (xmin, ymin, xmax, ymax) relative to the image; then the variances.
+
+    Each box lies `moves` (x, y) away from its cell's centre.
+    """
     rows, columns = bottoms[0].shape[2:]
     square = param.integer("img_size", 0)
     image_h = param.integer("img_h", square) or bottoms[1].shape[2]
@@ -48,10 +63,12 @@ def priors(param: Message, bottoms: list[Array], sizes: list[tuple[float, float]
     step_h = param.number("step_h", step) or image_h / rows
     step_w = param.number("step_w", step) or image_w / columns
     offset = param.number("offset", 0.5)
+    offset_h, offset_w = param.number("offset_h", offset), param.number("offset_w", offset)
 
     width, height = np.array(sizes).T
-    x = ((np.arange(columns) + offset) * step_w).reshape(1, -1, 1)
-    y = ((np.arange(rows) + offset) * step_h).reshape(-1, 1, 1)
+    moves = np.array(moves or [(0, 0)]).T
+    x = ((np.arange(columns) + offset_w) * step_w).reshape(1, -1, 1) + moves[0]
+    y = ((np.arange(rows) + offset_h) * step_h).reshape(-1, 1, 1) + moves[1]
     corners = [
         (x - width / 2) / image_w,
         (y - height / 2) / image_h,
@@ -70,7 +87,7 @@ def detection_output(layer: Message, bottoms: list[Array], blobs: list[Array]) -
     """SSD: decode, suppress per class, keep the best keep_top_k of an image; rows in order of image, class, score."""
     param = layer.sub("detection_output_param")
     classes, background = param.integer("num_classes", 0), param.integer("background_label_id", 0)
-    prior, variance = bottoms[2].reshape(2, -1, 4)
+    prior, variance = bottoms[2][:1].reshape(2, -1, 4)  # the first image's, for all
     batch, count = len(bottoms[0]), len(prior)
     shared = param.flag("share_location", True)
     locations = bottoms[0].reshape(batch, count, 1 if shared else classes, 4)
@@ -141,36 +158,41 @@ def area(boxes: Array) -> Array:
 
 
 def yolo_detection_output(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """YOLO v2 on one image: channels (box, [x, y, w, h, object, classes...]); suppression across classes.
+    """YOLO v2: channels (box, [x, y, w, h, object, classes...]); suppression across classes, scales and images.
 
     x = (column + sigmoid(x))/W, w = exp(w)*bias/W; score = sigmoid(object)*max softmax(classes), kept if >= threshold;
-    label is the class + 1.
+    label is the class + 1. A second bottom has the same biases.
     """
-    (bottom,) = bottoms
     param = layer.sub("yolo_detection_output_param")
-    boxes_per_cell, classes = param.integer("num_box", 5), param.integer("num_classes", 20)
-    side = bottom.shape[3]
-    cells = bottom[0].transpose(1, 2, 0).reshape(side, side, boxes_per_cell, -1)
-    biases = np.array(param.numbers("biases")).reshape(-1, 2)[:boxes_per_cell]
-    column, row = np.arange(side).reshape(1, -1, 1), np.arange(side).reshape(-1, 1, 1)
-    x = (column + sigmoid(cells[..., 0])) / side
-    y = (row + sigmoid(cells[..., 1])) / side
-    w, h = (np.exp(cells[..., 2:4]) * biases / side).transpose(3, 0, 1, 2)
-    powers = np.exp(cells[..., 5 : 5 + classes] - cells[..., 5 : 5 + classes].max(-1, keepdims=True))
-    score = sigmoid(cells[..., 4]) * (powers / powers.sum(-1, keepdims=True)).max(-1)
-    label = powers.argmax(-1) + 1
-    corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1).reshape(-1, 4)
+    parts = [decoded_cells(bottom, param) for bottom in bottoms]
+    corners, score, label = (np.concatenate(part) for part in zip(*parts, strict=True))
 
     rows: list[list[float]] = []
     kept: list[int] = []
-    score = score.reshape(-1)
     for i in np.argsort(-score, kind="stable"):
         if score[i] < param.number("confidence_threshold", 0.01):
             break
         if not kept or overlap(corners[i], corners[kept]).max() < param.number("nms_threshold", 0.45):
             kept.append(int(i))
-            rows.append([0, label.reshape(-1)[i], score[i], *corners[i]])
-    return [detections(rows, len(bottom), bottom)]
+            rows.append([0, label[i], score[i], *corners[i]])
+    return [detections(rows, len(bottoms[0]), bottoms[0])]
+
+
+def decoded_cells(bottom: Array, param: Message) -> tuple[Array, Array, Array]:
+    """Corners, scores and labels of every box of a square plane, by image, row, column, box."""
+    boxes_per_cell, classes = param.integer("num_box", 5), param.integer("num_classes", 20)
+    side = bottom.shape[3]
+    cells = bottom.transpose(0, 2, 3, 1).reshape(len(bottom), side, side, boxes_per_cell, -1)
+    biases = np.array(param.numbers("biases")).reshape(-1, 2)[:boxes_per_cell]
+    column, row = np.arange(side).reshape(1, -1, 1), np.arange(side).reshape(-1, 1, 1)
+    x = (column + sigmoid(cells[..., 0])) / side
+    y = (row + sigmoid(cells[..., 1])) / side
+    w, h = np.moveaxis(np.exp(cells[..., 2:4]) * biases / side, -1, 0)
+    powers = np.exp(cells[..., 5 : 5 + classes] - cells[..., 5 : 5 + classes].max(-1, keepdims=True))
+    score = sigmoid(cells[..., 4]) * (powers / powers.sum(-1, keepdims=True)).max(-1)
+    label = powers.argmax(-1) + 1
+    corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1).reshape(-1, 4)
+    return corners, score.reshape(-1), label.reshape(-1)
 
 
 def sigmoid(x: Array) -> Array:

@@ -17,23 +17,52 @@ from reference.binary import Array
 from reference.text import Message
 
 Axes = tuple[int, ...]
+Pads = list[tuple[int, int]]
 
 
 def convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """Weight (Cout, Cin/group, k...); out = floor((H + 2p - (d*(k-1) + 1)) / s) + 1."""
+    """Weight (Cout, Cin/group, k...); out = floor((H + pads - (d*(k-1) + 1)) / s) + 1."""
     param = layer.sub("convolution_param")
+    if layer.word("type") == "Convolution3D":
+        param = with_depth(layer.sub("convolution3d_param") or param)
     group = param.integer("group", 1)
     if layer.word("type") == "ConvolutionDepthwise":
         group = bottoms[0].shape[1]
-    return [convolve(bottom, blobs, param, group) for bottom in bottoms]
+    axis = param.integer("axis", 1) % bottoms[0].ndim
+    tops = []
+    for bottom in bottoms:
+        batch = bottom.reshape(-1, *bottom.shape[axis:])
+        top = convolve(batch, blobs, param, group)
+        tops.append(top.reshape(*bottom.shape[:axis], *top.shape[1:]))
+    return tops
+
+
+def squeeze_convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Synopsys': blobs weight, bias, weight mask, bias mask, and two numbers of training."""
+    param = layer.sub("squeeze_convolution_param")
+    count = 2 if param.flag("bias_term", True) else 1
+    masked = [blob * mask.reshape(blob.shape) for blob, mask in zip(blobs[:count], blobs[count:], strict=False)]
+    return [convolve(bottom, masked, param, param.integer("group", 1)) for bottom in bottoms]
+
+
+def with_depth(param: Message) -> Message:
+    """C3D's fields for the depth, joined with those for the plane into one value per axis."""
+    joined = Message(param)
+    depths = (("kernel_size", "kernel_depth", 0), ("stride", "temporal_stride", 1), ("pad", "temporal_pad", 0))
+    for name, depth, default in depths:
+        plane = param.integer(name, default)
+        joined[name] = [param.integer(depth, default or plane), plane, plane]
+    return joined
 
 
 def convolve(bottom: Array, blobs: list[Array], param: Message, group: int) -> Array:
-    kernel, stride, pad, dilation = window(param, bottom.ndim - 2)
+    kernel, stride, pads, dilation = window(param, bottom.ndim - 2)
     batch, channels = bottom.shape[:2]
     weight = by_tap(blobs[0].reshape(group, -1, channels // group, *kernel))
-    padded = np.pad(bottom, [(0, 0), (0, 0), *((p, p) for p in pad)])
-    sizes = out_sizes(bottom.shape[2:], kernel, stride, pad, dilation)
+    sizes = out_sizes(bottom.shape[2:], kernel, stride, pads, dilation)
+    if param.integer("pad_type", 0) == 1:
+        pads, sizes = same(bottom.shape[2:], kernel, stride, dilation)
+    padded = np.pad(bottom, [(0, 0), (0, 0), *pads])
     top = np.zeros((batch, group, weight.shape[-2], prod(sizes)), bottom.dtype)
     for tap, place in taps(kernel, sizes, stride, dilation):
         columns = padded[place].reshape(batch, group, channels // group, -1)
@@ -43,7 +72,7 @@ def convolve(bottom: Array, blobs: list[Array], param: Message, group: int) -> A
 
 
 def deconvolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """Weight (Cin, Cout/group, k...); out = s*(H-1) + d*(k-1) + 1 - 2p."""
+    """Weight (Cin, Cout/group, k...); out = s*(H-1) + d*(k-1) + 1 - pads."""
     param = layer.sub("convolution_param")
     is_depthwise = layer.word("type") == "DepthwiseDeconvolution"
     groups = [bottom.shape[1] if is_depthwise else param.integer("group", 1) for bottom in bottoms]
@@ -51,7 +80,7 @@ def deconvolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> l
 
 
 def deconvolve(bottom: Array, blobs: list[Array], param: Message, group: int) -> Array:
-    kernel, stride, pad, dilation = window(param, bottom.ndim - 2)
+    kernel, stride, pads, dilation = window(param, bottom.ndim - 2)
     batch, channels = bottom.shape[:2]
     sizes = bottom.shape[2:]
     weight = by_tap(blobs[0].reshape(group, channels // group, -1, *kernel))
@@ -62,30 +91,46 @@ def deconvolve(bottom: Array, blobs: list[Array], param: Message, group: int) ->
         factor = weight[tap].swapaxes(1, 2)
         share = factor @ columns if channels > group else factor * columns
         top[place] += share.reshape(batch, -1, *sizes)
-    inside = tuple(slice(p, n - p) for p, n in zip(pad, full, strict=True))
+    inside = tuple(slice(before, n - after) for (before, after), n in zip(pads, full, strict=True))
     return with_bias(top[(slice(None), slice(None), *inside)], blobs, param)
 
 
 def im2col(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Top (N, C*k..., out...): the channel runs slowest, then the kernel's rows, then its columns."""
     (bottom,) = bottoms
-    kernel, stride, pad, dilation = window(layer.sub("convolution_param"), bottom.ndim - 2)
-    padded = np.pad(bottom, [(0, 0), (0, 0), *((p, p) for p in pad)])
-    sizes = out_sizes(bottom.shape[2:], kernel, stride, pad, dilation)
+    kernel, stride, pads, dilation = window(layer.sub("convolution_param"), bottom.ndim - 2)
+    padded = np.pad(bottom, [(0, 0), (0, 0), *pads])
+    sizes = out_sizes(bottom.shape[2:], kernel, stride, pads, dilation)
     columns = [padded[place] for _, place in taps(kernel, sizes, stride, dilation)]
     return [np.stack(columns, axis=2).reshape(bottom.shape[0], -1, *sizes)]
 
 
-def window(param: Message, axes: int) -> tuple[Axes, Axes, Axes, Axes]:
-    """Kernel, stride, pad and dilation, each per spatial axis."""
-    if param.integer("axis", 1) != 1:
-        raise ValueError("only channels on axis 1 are supported")
+def window(param: Message, axes: int) -> tuple[Axes, Axes, Pads, Axes]:
+    """Kernel, stride, pads and dilation, each per spatial axis."""
+    pads = [(p, p) for p in per_axis(param, axes, "pad", "pad_h", "pad_w", 0)]
     return (
         per_axis(param, axes, "kernel_size", "kernel_h", "kernel_w", 0),
         per_axis(param, axes, "stride", "stride_h", "stride_w", 1),
-        per_axis(param, axes, "pad", "pad_h", "pad_w", 0),
+        synopsys_pads(param) or pads,
         per_axis(param, axes, "dilation", "", "", 1),
     )
+
+
+def synopsys_pads(param: Message) -> Pads:
+    """Four pads, empty where none is above 0."""
+    top, bottom, left, right = (param.integer(f"pad_{side}", 0) for side in "tblr")
+    return [(top, bottom), (left, right)] if top or bottom or left or right else []
+
+
+def same(sizes: Axes, kernel: Axes, stride: Axes, dilation: Axes) -> tuple[Pads, Axes]:
+    """TensorFlow's SAME: ceil(H/s) windows; the dilation does not count in the padding, half of which is in front."""
+    pads, outs = [], []
+    for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True):
+        out = -(-n // s)
+        total = max(k - (s if n % s == 0 else n % s), 0)
+        pads.append((total // 2, max((out - 1) * s + d * (k - 1) + 1 - n - total // 2, 0)))
+        outs.append(out)
+    return pads, tuple(outs)
 
 
 def per_axis(param: Message, axes: int, name: str, name_h: str, name_w: str, default: int) -> Axes:
@@ -93,13 +138,15 @@ def per_axis(param: Message, axes: int, name: str, name_h: str, name_w: str, def
     if name_h in param or name_w in param:
         return param.integer(name_h, default), param.integer(name_w, default)
     values = param.integers(name) or [default]
+    if axes == 0:
+        return ()
     return tuple(values) if len(values) == axes else (values[0],) * axes
 
 
-def out_sizes(sizes: Axes, kernel: Axes, stride: Axes, pad: Axes, dilation: Axes) -> Axes:
+def out_sizes(sizes: Axes, kernel: Axes, stride: Axes, pads: Pads, dilation: Axes) -> Axes:
     return tuple(
-        (n + 2 * p - (d * (k - 1) + 1)) // s + 1
-        for n, k, s, p, d in zip(sizes, kernel, stride, pad, dilation, strict=True)
+        (n + before + after - (d * (k - 1) + 1)) // s + 1
+        for n, k, s, (before, after), d in zip(sizes, kernel, stride, pads, dilation, strict=True)
     )
 
 
@@ -134,6 +181,8 @@ def inner_product(layer: Message, bottoms: list[Array], blobs: list[Array]) -> l
     outputs = param.integer("num_output", 0)
     transposed = param.flag("transpose", False)
     weight = blobs[0].reshape(-1, outputs) if transposed else blobs[0].reshape(outputs, -1).T
+    if param.flag("normalize", False):
+        weight = weight / np.sqrt((weight**2).sum(axis=0) + 1e-6)
     top = flat @ weight
     return [top + blobs[1].reshape(-1) if param.flag("bias_term", True) else top]
 

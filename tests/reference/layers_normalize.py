@@ -22,14 +22,20 @@ class Statistics(NamedTuple):
 
 
 def batch_norm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """(x - mean)/sqrt(variance + eps) [*scale + bias]; with `use_global_stats: false` the batch's own statistics."""
+    """(x - mean)/sqrt(variance + eps) [*scale + bias]; with `use_global_stats: false` the batch's own statistics.
+
+    Synopsys' `add_eps_before_sqrt: false` divides by sqrt(variance) + eps.
+    """
     (bottom,) = bottoms
     param = layer.sub("batch_norm_param")
     channels = bottom.shape[1] if bottom.ndim > 1 else 1
     mean, variance, scale, bias, eps = batch_norm_statistics(param, [blob.reshape(-1) for blob in blobs], channels)
     if not param.flag("use_global_stats", True):
         mean, variance = of_batch(bottom)
-    top = (bottom - column(mean, bottom)) / np.sqrt(column(variance, bottom) + eps)
+    if param.flag("add_eps_before_sqrt", True):
+        top = (bottom - column(mean, bottom)) / np.sqrt(column(variance, bottom) + eps)
+    else:
+        top = (bottom - column(mean, bottom)) / (np.sqrt(column(variance, bottom)) + eps)
     if scale is not None and bias is not None:
         top = top * column(scale, bottom) + column(bias, bottom)
     return [np.maximum(top, 0) if param.flag("relu", False) else top]
@@ -58,18 +64,42 @@ def batch_norm_statistics(param: Message, blobs: list[Array], channels: int) -> 
 
 
 def bn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """PSPNet (4 blobs: slope, bias, mean, variance), or SegNet (2 blobs: scale, shift, with or without statistics)."""
+    """PSPNet, ducha-aiki (4 blobs: slope, bias, mean, variance), or SegNet (2: scale, shift, statistics or none).
+
+    The four-blob layers differ in eps: 1e-5, or `var_eps`, 1e-10. Where no field tells, PSPNet's caffemodel has four
+    `param {}` for the layer; this oracle sees no caffemodel here, and takes the text's word (see `is_psp`).
+    """
     (bottom,) = bottoms
     param = layer.sub("bn_param")
     flat = [column(blob.reshape(-1), bottom) for blob in blobs]
     if len(flat) == 4:
         slope, bias, mean, variance = flat
-        return [(bottom - mean) / np.sqrt(variance + param.number("eps", 1e-5)) * slope + bias]
+        if not param.flag("moving_average", True):
+            mean, variance = (column(statistic, bottom) for statistic in of_batch(bottom))
+        eps = param.number("eps", 1e-5) if is_psp(layer, param) else param.number("var_eps", 1e-10)
+        return [(bottom - mean) / np.sqrt(variance + eps) * slope + bias]
     scale, shift = flat
     if param.enum("bn_mode", "LEARN", {0: "LEARN", 1: "INFERENCE"}) == "INFERENCE":
         return [bottom * scale + shift]
     mean, variance = (column(statistic, bottom) for statistic in of_batch(bottom))
     return [(bottom - mean) / (np.sqrt(variance) + 1e-9) * scale + shift]
+
+
+def is_psp(layer: Message, param: Message) -> bool:
+    """Whether a BN of four blobs is PSPNet's; `params_in_file` is set by whoever read the caffemodel."""
+    if any(name in param for name in ("scale_filler", "shift_filler", "var_eps", "moving_average", "decay")):
+        return False
+    return bool(param) or len(layer.get("param", [])) == 4 or layer.integer("params_in_file", 0) == 4
+
+
+def cudnn_batch_norm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """GENet's: scale, bias, mean, variance, eps at least 1e-5; with three blobs it is BVLC's."""
+    if len(blobs) == 3:
+        return batch_norm(layer, bottoms, blobs)
+    (bottom,) = bottoms
+    scale, bias, mean, variance = (column(blob.reshape(-1), bottom) for blob in blobs)
+    eps = max(layer.sub("cudnn_batch_norm_param").number("eps", 1e-5), 1e-5)
+    return [(bottom - mean) / np.sqrt(variance + eps) * scale + bias]
 
 
 def of_batch(bottom: Array) -> tuple[Array, Array]:
@@ -125,7 +155,7 @@ def lrn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]
     region = param.enum("norm_region", "ACROSS_CHANNELS", {0: "ACROSS_CHANNELS", 1: "WITHIN_CHANNEL"})
     if region == "WITHIN_CHANNEL":
         side = (size, size)
-        mean, _ = pool(bottom**2, "AVE", kernel=side, stride=(1, 1), pad=((size - 1) // 2,) * 2)
+        mean, _ = pool(bottom**2, "AVE", kernel=side, stride=(1, 1), pads=[((size - 1) // 2,) * 2] * 2)
         return [bottom * (1 + alpha * mean) ** -beta]
     reach = (size - 1) // 2
     padded = np.pad(bottom**2, [(0, 0), (reach, size - 1 - reach), *[(0, 0)] * (bottom.ndim - 2)])
@@ -141,6 +171,8 @@ def mvn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]
     centred = bottom - bottom.mean(axes, keepdims=True)
     if not param.flag("normalize_variance", True):
         return [centred]
+    if param.flag("add_eps_before_sqrt", False):
+        return [centred / np.sqrt((centred**2).mean(axes, keepdims=True) + param.number("eps", 1e-9))]
     deviation = np.sqrt((centred**2).mean(axes, keepdims=True))
     return [centred / (deviation + param.number("eps", 1e-9))]
 
@@ -150,7 +182,10 @@ def normalize(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
     (bottom,) = bottoms
     param = layer.sub("norm_param")
     axes = (1, 2, 3) if param.flag("across_spatial", True) else (1,)
-    norm = np.sqrt((bottom**2).sum(axes, keepdims=True) + param.number("eps", 1e-10))
+    total, eps = (bottom**2).sum(axes, keepdims=True), param.number("eps", 1e-10)
+    norm = np.sqrt(total + eps)
+    if param.flag("across_spatial", True) and not param.flag("add_eps_before_sqrt", True):
+        norm = np.sqrt(total) + eps
     return [bottom / norm * column(blobs[0].reshape(-1), bottom)]
 
 

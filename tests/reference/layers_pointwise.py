@@ -39,9 +39,16 @@ def dropout(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
 
 
 def eltwise(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """PROD, SUM with one coefficient per bottom, or MAX."""
+    """PROD, SUM with one coefficient per bottom, MAX, MIN or DIV; Synopsys' second bottom may lie along `axis`."""
     param = layer.sub("eltwise_param")
-    operation = param.enum("operation", "SUM", {0: "PROD", 1: "SUM", 2: "MAX"})
+    operation = param.enum("operation", "SUM", {0: "PROD", 1: "SUM", 2: "MAX", 3: "DIV", 4: "MIN"})
+    if len(bottoms) > 1 and bottoms[1].ndim < bottoms[0].ndim:
+        behind = bottoms[0].ndim - param.integer("axis", 0) % bottoms[0].ndim - bottoms[1].ndim
+        bottoms[1] = bottoms[1].reshape(*bottoms[1].shape, *[1] * behind)
+    if operation == "DIV":
+        return [bottoms[0] / bottoms[1]]
+    if operation == "MIN":
+        return [reduce(np.minimum, bottoms)]
     if operation == "PROD":
         return [reduce(np.multiply, bottoms)]
     if operation == "MAX":
@@ -85,8 +92,16 @@ def prelu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Arra
 
 
 def relu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    slope = layer.sub("relu_param").number("negative_slope", 0)
-    return [np.maximum(bottoms[0], 0) + slope * np.minimum(bottoms[0], 0)]
+    """max(x, 0) + slope*min(x, 0); Synopsys' bounds follow: 6, a maximum above 0, a minimum that is not 0."""
+    param = layer.sub("relu_param")
+    top = np.maximum(bottoms[0], 0) + param.number("negative_slope", 0) * np.minimum(bottoms[0], 0)
+    if param.flag("relu6", False):
+        top = np.minimum(top, 6)
+    if param.number("maximum", 0) > 0:
+        top = np.minimum(top, param.number("maximum", 0))
+    if param.number("minimum", 0) != 0:
+        top = np.maximum(top, param.number("minimum", 0))
+    return [top]
 
 
 def relu6(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:

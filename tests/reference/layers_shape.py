@@ -23,7 +23,10 @@ def argmax(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Arr
     has_axis = "axis" in param
     axis = param.integer("axis", 1) % bottom.ndim
     values = bottom if has_axis else bottom.reshape(len(bottom), -1)
-    order = np.flip(np.argsort(values, axis, kind="stable"), axis).take(range(top_k), axis)
+    order = np.argsort(values, axis, kind="stable")  # Synopsys' min_first: the smallest, by the smaller index
+    if not param.flag("min_first", False):
+        order = np.flip(order, axis)
+    order = order.take(range(top_k), axis)
     best = np.take_along_axis(values, order, axis)
     indices = order.astype(bottom.dtype)
     if has_axis:
@@ -74,7 +77,8 @@ def permute(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
 
 def pixel_shuffle(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Channel (c*r + i)*r + j becomes pixel (i, j) of each r x r block of channel c."""
-    times = layer.sub("pixel_shuffle_param").integer("upscale_factor", 1)
+    param = layer.sub("pixel_shuffle_param") or layer.sub("pixelshuffle_param")
+    times = param.integer("upscale_factor", param.integer("sigma", round(param.integer("scale", 1) ** 0.5)))
     batch, channels, height, width = bottoms[0].shape
     blocks = bottoms[0].reshape(batch, channels // times**2, times, times, height, width)
     return [blocks.transpose(0, 1, 4, 2, 5, 3).reshape(batch, -1, height * times, width * times)]
@@ -118,6 +122,11 @@ def reshape(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
     """The span of `num_axes` axes from `axis` gets a new shape, in which 0 copies the axis it stands at, -1 infers."""
     (bottom,) = bottoms
     param = layer.sub("reshape_param")
+    times = param.integer("pixelshuffler", 1)
+    if times > 1:
+        batch, channels, height, width = bottom.shape
+        blocks = bottom.reshape(batch, channels // times**2, times, times, height, width)
+        return [blocks.transpose(0, 1, 4, 2, 5, 3).reshape(batch, -1, height * times, width * times)]
     axis, axes = param.integer("axis", 0), param.integer("num_axes", -1)
     start = axis if axis >= 0 else bottom.ndim + axis + 1
     end = bottom.ndim if axes == -1 else start + axes

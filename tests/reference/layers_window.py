@@ -7,11 +7,12 @@ from math import ceil, floor
 import numpy as np
 
 from reference.binary import Array
+from reference.layers_linear import same, synopsys_pads, with_depth
 from reference.text import Message
 
 Pair = tuple[int, int]
 
-METHODS = {0: "MAX", 1: "AVE", 2: "STOCHASTIC"}
+METHODS = {0: "MAX", 1: "AVE", 2: "STOCHASTIC", 3: "AVE_EXC_PAD"}
 LOWEST = -float(np.finfo(np.float32).max)  # -FLT_MAX: what Caffe's maximum starts from
 
 
@@ -19,14 +20,53 @@ def pooling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
     """MAX or AVE; a second top of MAX holds where in the plane each maximum lies."""
     (bottom,) = bottoms
     param = layer.sub("pooling_param")
+    method = param.enum("pool", "MAX", METHODS)
     kernel = pair(param, "kernel_size", "kernel_h", "kernel_w", 0)
+    stride, pad = pair(param, "stride", "stride_h", "stride_w", 1), pair(param, "pad", "pad_h", "pad_w", 0)
+    if method == "MDS":
+        return [position_sensitive(bottom, kernel, stride, pad, param.integer("dilation", 1))]
     if param.flag("global_pooling", False):
         kernel = (bottom.shape[2], bottom.shape[3])
     round_up = param.enum("round_mode", "CEIL", {0: "CEIL", 1: "FLOOR"}) == "CEIL" and param.flag("ceil_mode", True)
-    method = param.enum("pool", "MAX", METHODS)
-    stride, pad = pair(param, "stride", "stride_h", "stride_w", 1), pair(param, "pad", "pad_h", "pad_w", 0)
-    top, mask = pool(bottom, method, kernel, stride, pad, round_up)
+    pads = synopsys_pads(param) or [(pad[0], pad[0]), (pad[1], pad[1])]
+    sizes = None
+    if param.integer("pad_type", 0) == 1:
+        pads, (rows, columns) = same(bottom.shape[2:], kernel, stride, (1, 1))
+        sizes = rows, columns
+    top, mask = pool(bottom, method, kernel, stride, pads, round_up, sizes)
     return [top, mask] if len(layer.words("top")) > 1 else [top]
+
+
+def pooling3d(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """C3D's on the plane, then on the depth: a maximum of maxima, or an average of averages if nothing is padded."""
+    (bottom,) = bottoms
+    param = layer.sub("pooling3d_param") or layer.sub("pooling_param")
+    plane, method = with_depth(param), param.enum("pool", "MAX", METHODS)
+    kernel, stride, pad = (plane.integers(name) for name in ("kernel_size", "stride", "pad"))
+    batch, channels, depth, height, width = bottom.shape
+    flat = bottom.reshape(batch, channels * depth, height, width)
+    top, _ = pool(flat, method, (kernel[1], kernel[2]), (stride[1], stride[2]), [(pad[1],) * 2, (pad[2],) * 2])
+    rows, columns = top.shape[2:]
+    deep = top.reshape(batch, channels, depth, rows * columns)
+    top, _ = pool(deep, method, (kernel[0], 1), (stride[0], 1), [(pad[0],) * 2, (0, 0)])
+    return [top.reshape(batch, channels, -1, rows, columns)]
+
+
+def position_sensitive(bottom: Array, kernel: Pair, stride: Pair, pad: Pair, dilation: int) -> Array:
+    """MDS: the k*k groups of channels, one for each place of the window, each read at its place and summed."""
+    places = kernel[0] * kernel[1]
+    few = bottom.shape[1] // places
+    rows, columns = (
+        (n + 2 * p - (dilation * (k - 1) + 1)) // s + 1
+        for n, k, s, p in zip(bottom.shape[2:], kernel, stride, pad, strict=True)
+    )
+    padded = np.pad(bottom, [(0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2])
+    top = np.zeros((len(bottom), few, rows, columns), bottom.dtype)
+    for number, (i, j) in enumerate(np.ndindex(*kernel)):
+        down = slice(i * dilation, i * dilation + stride[0] * (rows - 1) + 1, stride[0])
+        along = slice(j * dilation, j * dilation + stride[1] * (columns - 1) + 1, stride[1])
+        top += padded[:, number * few : (number + 1) * few, down, along]
+    return top
 
 
 def pair(param: Message, name: str, name_h: str, name_w: str, default: int) -> Pair:
@@ -36,17 +76,26 @@ def pair(param: Message, name: str, name_h: str, name_w: str, default: int) -> P
 
 
 def pool(
-    bottom: Array, method: str, kernel: Pair, stride: Pair, pad: Pair, round_up: bool = True
+    bottom: Array,
+    method: str,
+    kernel: Pair,
+    stride: Pair,
+    pads: list[Pair],
+    round_up: bool = True,
+    sizes: Pair | None = None,
 ) -> tuple[Array, Array]:
-    """The pooled planes, and where each maximum lies (-1 for an empty window; zeros for AVE)."""
-    if method not in ("MAX", "AVE"):
+    """The pooled planes, and where each maximum lies (-1 for an empty window; zeros for AVE).
+
+    `pads` are before and after, of rows and columns; `sizes` how many windows there are, by Caffe's rule if None.
+    """
+    if method not in ("MAX", "AVE", "AVE_EXC_PAD", "AVE_TF"):
         raise ValueError(f"{method} pooling is not supported")
     height, width = bottom.shape[2:]
-    rows, columns = pooled_sizes((height, width), kernel, stride, pad, round_up)
+    rows, columns = sizes or pooled_sizes((height, width), kernel, stride, pads, round_up)
     # Every window lies inside the padded plane, whatever the overhang; what it meets there must not count.
-    over_h = max(0, (rows - 1) * stride[0] + kernel[0] - pad[0] - height)
-    over_w = max(0, (columns - 1) * stride[1] + kernel[1] - pad[1] - width)
-    around = [(0, 0), (0, 0), (pad[0], over_h), (pad[1], over_w)]
+    over_h = max(0, (rows - 1) * stride[0] + kernel[0] - pads[0][0] - height)
+    over_w = max(0, (columns - 1) * stride[1] + kernel[1] - pads[1][0] - width)
+    around = [(0, 0), (0, 0), (pads[0][0], over_h), (pads[1][0], over_w)]
     padded = np.pad(bottom, around, constant_values=-np.inf if method == "MAX" else 0)
     place = np.pad(np.arange(height * width).reshape(1, 1, height, width), around, constant_values=-1)
 
@@ -56,33 +105,39 @@ def pool(
         down = slice(i, i + stride[0] * (rows - 1) + 1, stride[0])
         along = slice(j, j + stride[1] * (columns - 1) + 1, stride[1])
         seen = padded[:, :, down, along]
-        if method == "AVE":
+        if method != "MAX":
             top += seen
             continue
         greater = seen > top  # strictly: of equal values the first one wins
         top = np.where(greater, seen, top)
         mask = np.where(greater, place[:, :, down, along].astype(bottom.dtype), mask)
-    if method == "AVE":
-        size_h = window_sizes(rows, height, kernel[0], stride[0], pad[0])
-        size_w = window_sizes(columns, width, kernel[1], stride[1], pad[1])
+    if method != "MAX":
+        outside = method == "AVE"
+        size_h = window_sizes(rows, height, kernel[0], stride[0], pads[0], outside)
+        size_w = window_sizes(columns, width, kernel[1], stride[1], pads[1], outside)
         top = top / np.outer(size_h, size_w).astype(bottom.dtype)
     return top, mask
 
 
-def pooled_sizes(sizes: Pair, kernel: Pair, stride: Pair, pad: Pair, round_up: bool) -> Pair:
-    """ceil((H + 2p - k)/s) + 1, less one where the last window would start beyond the image and its first padding."""
+def pooled_sizes(sizes: Pair, kernel: Pair, stride: Pair, pads: list[Pair], round_up: bool) -> Pair:
+    """ceil((H + pads - k)/s) + 1, less one where the last window would start beyond the image and its first padding."""
     rounding = ceil if round_up else floor
-    h, w = (rounding((n + 2 * p - k) / s) + 1 for n, k, s, p in zip(sizes, kernel, stride, pad, strict=True))
-    if any(pad):
-        h -= (h - 1) * stride[0] >= sizes[0] + pad[0]
-        w -= (w - 1) * stride[1] >= sizes[1] + pad[1]
+    h, w = (rounding((n + sum(p) - k) / s) + 1 for n, k, s, p in zip(sizes, kernel, stride, pads, strict=True))
+    if any(map(any, pads)):
+        h -= (h - 1) * stride[0] >= sizes[0] + pads[0][0]
+        w -= (w - 1) * stride[1] >= sizes[1] + pads[1][0]
     return h, w
 
 
-def window_sizes(count: int, size: int, kernel: int, stride: int, pad: int) -> Array:
-    """AVE's divisor along one axis: the part of each window in [-pad, size + pad), below 0 if it starts beyond."""
-    starts = np.arange(count) * stride - pad
-    return np.minimum(starts + kernel, size + pad) - starts
+def window_sizes(count: int, size: int, kernel: int, stride: int, pads: Pair, outside: bool) -> Array:
+    """AVE's divisor along one axis: the part of each window in the padded image, below 0 if it starts beyond.
+
+    Synopsys' AVE_EXC_PAD counts what lies inside the image alone (`outside` False).
+    """
+    starts = np.arange(count) * stride - pads[0]
+    if not outside:
+        return np.minimum(starts + kernel, size) - np.maximum(starts, 0)
+    return np.minimum(starts + kernel, size + pads[1]) - starts
 
 
 def spp(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
@@ -95,7 +150,8 @@ def spp(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]
         height, width = bottom.shape[2:]
         kernel = (ceil(height / bins), ceil(width / bins))
         pad = ((kernel[0] * bins - height + 1) // 2, (kernel[1] * bins - width + 1) // 2)
-        top, _ = pool(bottom, param.enum("pool", "MAX", METHODS), kernel, kernel, pad)
+        pads = [(pad[0], pad[0]), (pad[1], pad[1])]
+        top, _ = pool(bottom, param.enum("pool", "MAX", METHODS), kernel, kernel, pads)
         levels.append(top)
     if len(levels) == 1:
         return levels
@@ -178,13 +234,18 @@ def interp(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Arr
     begin, end = -param.integer("pad_beg", 0), -param.integer("pad_end", 0)
     height, width = bottoms[0].shape[2:]
     cropped = bottoms[0][:, :, begin : height - end, begin : width - end]
+    sizes = list(cropped.shape[2:])
     shrink, zoom = param.integer("shrink_factor", 1), param.integer("zoom_factor", 1)
-    sizes = [(n - 1) // shrink + 1 for n in cropped.shape[2:]]
-    sizes = [n + (n - 1) * (zoom - 1) for n in sizes]
+    one_factor = ("shrink_factor" in param) != ("zoom_factor" in param)
     if len(bottoms) == 2:
         sizes = list(bottoms[1].shape[2:])
-    elif "height" in param:
+    elif "height" in param and not one_factor:
         sizes = [param.integer("height", 0), param.integer("width", 0)]
+    elif "shrink_factor" in param or "zoom_factor" in param:
+        sizes = [(n - 1) // shrink + 1 for n in sizes]
+        sizes = [n + (n - 1) * (zoom - 1) for n in sizes]
+    else:
+        sizes = [n * param.integer("full_zoom_factor", 1) for n in sizes]
     return [stretched(stretched(cropped, 2, sizes[0]), 3, sizes[1])]
 
 

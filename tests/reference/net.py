@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reference import text, upgrade
-from reference.binary import Array, read_weights
+from reference.binary import Array, param_counts, read_weights
 from reference.layers import forward
 from reference.text import Message
 from reference.upgrade import Shape, Source
@@ -92,8 +92,10 @@ def load(
     net, losses = assign_once(layers, inputs)
     if losses or any(source.optional for source in inputs):
         net, inputs = without_losses(net, inputs, losses)
+    counts = param_counts(Path(caffemodel).read_bytes()) if caffemodel else {}
     for layer in net.layers:
         layer.blobs = list(learned.get(layer.name, []))
+        layer.param["params_in_file"] = [counts.get(layer.name, 0)]
     return net
 
 

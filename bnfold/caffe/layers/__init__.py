@@ -10,19 +10,7 @@ Axes are kept as written (`canonical_axis` counts them from the front): only a s
 
 from bnfold.caffe.layers.activation import Clip, Exp, Log, ReLU, ReLU6
 from bnfold.caffe.layers.affine import BatchNorm, Bias, Dropout, Power, Scale
-from bnfold.caffe.layers.arrange import (
-    Concat,
-    Crop,
-    Eltwise,
-    Flatten,
-    Permute,
-    PixelShuffle,
-    Reorg,
-    Reshape,
-    ShuffleChannel,
-    Slice,
-    Tile,
-)
+from bnfold.caffe.layers.arrange import Concat, Crop, Eltwise, Slice, Tile
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, sizes
 from bnfold.caffe.layers.convolution import CONVOLUTIONS, DECONVOLUTIONS, Convolution
 from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered
@@ -30,11 +18,13 @@ from bnfold.caffe.layers.fields import unread_fields
 from bnfold.caffe.layers.infer import blob_shapes, infer_shapes, output_shapes, row_of
 from bnfold.caffe.layers.linear import Embed, InnerProduct, Parameter
 from bnfold.caffe.layers.normalisation import LRN
+from bnfold.caffe.layers.padding import Pad
 from bnfold.caffe.layers.pooling import SPP, Pooling
 from bnfold.caffe.layers.recurrent import Recurrent
 from bnfold.caffe.layers.reduction import ArgMax, Reduction
 from bnfold.caffe.layers.region import Proposal, PSROIPooling, ROIPooling
-from bnfold.caffe.layers.resample import Interp, Upsample
+from bnfold.caffe.layers.reorder import DepthToSpace, Flatten, Permute, PixelShuffle, Reorg, Reshape, ShuffleChannel
+from bnfold.caffe.layers.resample import Interp, Resample, Resize, Upsample
 from bnfold.caffe.layers.row import LayerType
 from bnfold.caffe.layers.table import LAYERS
 from bnfold.caffe.layers.yolo import YoloDetectionOutput
@@ -53,6 +43,7 @@ __all__ = [
     "Concat",
     "Convolution",
     "Crop",
+    "DepthToSpace",
     "DetectionOutput",
     "Dropout",
     "Eltwise",
@@ -64,6 +55,7 @@ __all__ = [
     "LayerType",
     "Log",
     "PSROIPooling",
+    "Pad",
     "Parameter",
     "Permute",
     "PixelShuffle",
@@ -78,7 +70,9 @@ __all__ = [
     "Recurrent",
     "Reduction",
     "Reorg",
+    "Resample",
     "Reshape",
+    "Resize",
     "Scale",
     "ShuffleChannel",
     "Slice",

@@ -12,14 +12,42 @@ from bnfold.net import Layer
 
 
 class ReLU(NamedTuple):
-    """What a ReLU says: `max(x, 0) + negative_slope*min(x, 0)`."""
+    """What a ReLU says: `max(x, 0) + negative_slope*min(x, 0)`, then at most `high`, then at least `low`.
+
+    Attributes:
+        negative_slope: slope below 0.
+        high: the least of 6 (`relu6`) and `maximum`, both Synopsys'; None for no bound.
+        low: Synopsys' `minimum`; None for no bound.
+    """
 
     negative_slope: float
+    high: float | None = None
+    low: float | None = None
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
-        """Read a ReLU."""
-        return cls(layer.param.relu_param.negative_slope)
+        """Read a ReLU, or a type that is one in other words: ReLUX, RReLU.
+
+        Raises:
+            ModelError: RReLU's bounds are none.
+        """
+        if layer.type == "ReLUX":
+            return cls(layer.param.relux_param.negative_slope)
+        if layer.type == "RReLU":
+            param = layer.param.rrelu_param
+            if not 0 < param.lb <= param.ub:
+                raise ModelError(f"{layer}: lb {param.lb:g} and ub {param.ub:g} must be above 0 and in order")
+            # The mean of 1/a for a between lb and ub, as ducha-aiki's Caffe gives it at TEST.
+            width = param.ub - param.lb
+            return cls(math.log(param.ub / param.lb) / width if width else 1.0 / param.lb)
+        param = layer.param.relu_param
+        bounds = ([6.0] if param.relu6 else []) + ([param.maximum] if param.maximum > 0 else [])
+        return cls(param.negative_slope, min(bounds, default=None), param.minimum if param.minimum != 0 else None)
+
+    @property
+    def bounded(self) -> bool:
+        """It is more than a slope on either side of 0."""
+        return self.high is not None or self.low is not None
 
 
 class ReLU6(NamedTuple):
@@ -120,7 +148,10 @@ ROWS: Mapping[str, LayerType] = {
     "Clip": LayerType(shapes=same, reads={"clip_param": "min max"}),
     "ELU": LayerType(shapes=same, reads={"elu_param": "alpha lambda"}),
     "Exp": LayerType(shapes=same, reads={"exp_param": "base scale shift"}),
-    "HardSigmoid": LayerType(shapes=same, reads={"hard_sigmoid_param": ""}, dialects="Synopsys", note="slope 0.2"),
+    "HardSigmoid": LayerType(
+        shapes=same, reads={"hard_sigmoid_param": "alpha beta"}, dialects="Synopsys", note="slope 0.2 unless said"
+    ),
+    "HardTanH": LayerType(shapes=same, dialects="Synopsys"),
     "HardSwish": LayerType(shapes=same, dialects="Synopsys"),
     "Log": LayerType(shapes=same, reads={"log_param": "base scale shift"}),
     "Mish": LayerType(shapes=same, dialects="Synopsys"),
@@ -131,13 +162,25 @@ ROWS: Mapping[str, LayerType] = {
         stand_in="positive",
         reads={"prelu_param": "channel_shared"},
     ),
-    "ReLU": LayerType(shapes=same, reads={"relu_param": "negative_slope"}),
+    "RReLU": LayerType(
+        shapes=same,
+        reads={"rrelu_param": "lb ub"},
+        dialects="ducha-aiki's",
+        note="at inference a leaky ReLU of slope ln(ub/lb)/(ub - lb)",
+    ),
+    "ReLU": LayerType(
+        shapes=same,
+        reads={"relu_param": "negative_slope relu6 maximum minimum"},
+        note="Synopsys' `relu6`, `maximum` and `minimum` too",
+    ),
     "ReLU6": LayerType(
         shapes=same,
         reads={"relu6_param": "negative_slope", "relu_param": "negative_slope"},
         dialects="MobileNet-YOLO, Vitis, Tengine, TI",
     ),
+    "ReLUX": LayerType(shapes=same, reads={"relux_param": "negative_slope maximal_value"}, dialects="soeaver's"),
     "SELU": LayerType(shapes=same, reads={"selu_param": "lambda alpha"}, dialects=f"soeaver's, Synopsys, {OTHERS}"),
+    "SeLU": LayerType(shapes=same, reads={"selu_param": "lambda alpha"}, dialects="Synopsys"),
     "SeLu": LayerType(shapes=same, reads={"selu_param": "lambda alpha"}, dialects="soeaver's, Synopsys"),
     "Sigmoid": LayerType(shapes=same, reads={"sigmoid_param": ""}),
     "Swish": LayerType(shapes=same, reads={"swish_param": "beta"}),

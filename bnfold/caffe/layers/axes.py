@@ -59,6 +59,8 @@ def per_axis(
         if spatial != 2:
             raise ModelError(f"{layer}: {word} is given as _h and _w, but the spatial axes number {spatial}, not 2")
         return (height or 0, width or 0)
+    if spatial == 0 and len(listed) <= 1:
+        return ()
     if not listed:
         if default is None:
             raise ModelError(f"{layer}: {word} is not given")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, per_axis, sizes
-from bnfold.caffe.layers.row import OTHERS, LayerType
+from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
-if TYPE_CHECKING:
-    from bnfold.caffe.caffe_pb2 import ConvolutionParameter, DepthwiseConvolutionParameter, LayerParameter
-
-
 ALWAYS_DEPTHWISE = frozenset({"ConvolutionDepthwise"})
-
-
 DEPTHWISE_UNLESS_SAID = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
+SQUEEZED = frozenset({"SqueezeConvolution", "SqueezeDeconvolution"})
 
 
 class Convolution(NamedTuple):
@@ -26,49 +22,56 @@ class Convolution(NamedTuple):
 
     Attributes:
         num_output: channels of the top.
-        kernel, stride, pad, dilation: length `spatial`.
+        kernel, stride, dilation: length `spatial`.
+        before, after: zeros in front of the image and behind it.
         group: channels are cut into this many groups that do not see each other.
         bias: a bias is learned.
         axis: the channel axis, as written (1; may count from the end).
         relu: slope of a ReLU that Intel Caffe fuses into the layer, None where it fuses none.
+        same: TensorFlow's SAME, as Synopsys' Caffe computes it: the top has `ceil(H/s)` pixels, the padding follows.
     """
 
     num_output: int
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    pad: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
     dilation: tuple[int, ...]
     group: int
     bias: bool
     axis: int
     relu: float | None = None
+    same: bool = False
 
     @classmethod
-    def of(cls, layer: Layer, spatial: int = 2) -> Self:
+    def of(cls, layer: Layer, spatial: int = 2, bottom: Shape | None = None) -> Self:
         """Read a layer of a type in `CONVOLUTIONS`, `DECONVOLUTIONS` or Im2col.
 
         Args:
             layer: the layer.
             spatial: how many axes follow the channel axis.
+            bottom: the shape of what it reads; without it SAME is taken to pad wherever it may, and a
+                ConvolutionDepthwise to have as many groups as outputs.
 
         Raises:
             ModelError: a value is missing, too small, or given twice.
         """
         param = _convolution_param(layer)
-        group = param.group
-        if layer.type in ALWAYS_DEPTHWISE or (layer.type in DEPTHWISE_UNLESS_SAID and not param.HasField("group")):
-            group = param.num_output
-        fuses_relu = layer.param.convolution_param.relu
+        kernel = _values(layer, param, "kernel", param.kernel_size, spatial, None)
+        stride = _values(layer, param, "stride", param.stride, spatial, 1)
+        before, after, same = _padding(layer, param, spatial, kernel, stride, bottom)
         view = cls(
             num_output=param.num_output,
-            kernel=per_axis(layer, "kernel_size", param.kernel_size, _pair(param, "kernel"), spatial, None),
-            stride=per_axis(layer, "stride", param.stride, _pair(param, "stride"), spatial, 1),
-            pad=per_axis(layer, "pad", param.pad, _pair(param, "pad"), spatial, 0),
+            kernel=kernel,
+            stride=stride,
+            before=before,
+            after=after,
             dilation=per_axis(layer, "dilation", param.dilation, (None, None), spatial, 1),
-            group=group,
+            group=_group(layer, param, bottom),
             bias=param.bias_term,
             axis=param.axis,
-            relu=layer.param.convolution_param.negative_slope if fuses_relu else None,
+            relu=layer.param.convolution_param.negative_slope if layer.param.convolution_param.relu else None,
+            same=same,
         )
         at_least(layer, "kernel_size", view.kernel, 1)
         at_least(layer, "stride", view.stride, 1)
@@ -83,42 +86,140 @@ class Convolution(NamedTuple):
         """What a dilated kernel spans: `d*(k-1) + 1`."""
         return tuple([d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True)])
 
+    @property
+    def padded(self) -> bool:
+        """Zeros enter from outside."""
+        return any(self.before) or any(self.after)
+
     def convolved(self, image: Shape) -> Shape:
-        """Spatial sizes of a convolution's top: `floor((H + 2p - (d*(k-1)+1))/s) + 1`; 0 where nothing fits."""
+        """Spatial sizes of a convolution's top: `floor((H + pads - extent)/s) + 1`, or `ceil(H/s)`; 0 if none fits."""
+        if self.same:
+            return tuple(
+                [size if size == UNKNOWN else -(-size // s) for size, s in zip(image, self.stride, strict=True)]
+            )
         return tuple(
             [
-                UNKNOWN if size == UNKNOWN else max(0, (size + 2 * p - d * (k - 1) - 1) // s + 1)
-                for size, k, s, p, d in zip(image, self.kernel, self.stride, self.pad, self.dilation, strict=True)
+                UNKNOWN if size == UNKNOWN else max(0, (size + b + a - e) // s + 1)
+                for size, s, b, a, e in zip(image, self.stride, self.before, self.after, self.extent, strict=True)
             ]
         )
 
     def deconvolved(self, image: Shape) -> Shape:
-        """Spatial sizes of a deconvolution's top: `s*(H-1) + d*(k-1)+1 - 2p`; 0 where nothing is left."""
+        """Spatial sizes of a deconvolution's top: `s*(H-1) + extent - pads`; 0 where nothing is left."""
         return tuple(
             [
-                UNKNOWN if size == UNKNOWN else max(0, s * (size - 1) + d * (k - 1) + 1 - 2 * p)
-                for size, k, s, p, d in zip(image, self.kernel, self.stride, self.pad, self.dilation, strict=True)
+                UNKNOWN if size == UNKNOWN else max(0, s * (size - 1) + e - b - a)
+                for size, s, b, a, e in zip(image, self.stride, self.before, self.after, self.extent, strict=True)
             ]
         )
 
 
-def _convolution_param(layer: Layer) -> ConvolutionParameter | DepthwiseConvolutionParameter:
-    """Tengine writes a depthwise convolution's parameters under a name of their own, with the same fields."""
-    param: LayerParameter = layer.param
-    if param.HasField("DepthwiseConvolution_param") and not param.HasField("convolution_param"):
-        return param.DepthwiseConvolution_param
-    return param.convolution_param
+Param = Any
+"""ConvolutionParameter, or a message with the same names."""
 
 
-def _pair(param: ConvolutionParameter | DepthwiseConvolutionParameter, word: str) -> tuple[int | None, int | None]:
-    if word == "kernel":
-        height = param.kernel_h if param.HasField("kernel_h") else None
-        return height, param.kernel_w if param.HasField("kernel_w") else None
-    if word == "stride":
-        height = param.stride_h if param.HasField("stride_h") else None
-        return height, param.stride_w if param.HasField("stride_w") else None
-    height = param.pad_h if param.HasField("pad_h") else None
-    return height, param.pad_w if param.HasField("pad_w") else None
+def _convolution_param(layer: Layer) -> Param:
+    """Tengine, C3D and Synopsys have names of their own for parameters of some types; the fields are the same."""
+    return getattr(layer.param, convolution_field(layer))
+
+
+def convolution_field(layer: Layer) -> str:
+    """The field of a convolution's parameters."""
+    if not layer.param.HasField("convolution_param"):
+        for kinds, field in OWN_PARAM:
+            if layer.type in kinds and layer.param.HasField(field):
+                return field
+    return "convolution_param"
+
+
+def _values(
+    layer: Layer, param: Param, word: str, listed: Sequence[int], spatial: int, default: int | None
+) -> tuple[int, ...]:
+    """Kernel, stride or pad, one value per spatial axis; C3D names the depth apart."""
+    pair = tuple(getattr(param, f"{word}_{side}") if param.HasField(f"{word}_{side}") else None for side in "hw")
+    name = "kernel_size" if word == "kernel" else word
+    depth = DEPTH[word]
+    if layer.type in THREE_D and (param.HasField(depth) or len(listed) < spatial):
+        plane = per_axis(layer, name, listed, (pair[0], pair[1]), 2, default)
+        if not param.HasField(depth) and default is None:
+            raise ModelError(f"{layer}: {depth} is not given")
+        first: int = getattr(param, depth) if param.HasField(depth) else default or 0
+        return (first, *plane)
+    return per_axis(layer, name, listed, (pair[0], pair[1]), spatial, default)
+
+
+def _padding(
+    layer: Layer,
+    param: Param,
+    spatial: int,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    bottom: Shape | None,
+) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    """Zeros in front, zeros behind, and whether they follow from SAME."""
+    sides = synopsys_pads(layer, param, spatial)
+    if sides is not None:
+        return (*sides, False)
+    if not getattr(param, "pad_type", 0) or "Deconvolution" in layer.type:
+        both = _values(layer, param, "pad", param.pad, spatial, 0)
+        return both, both, False
+    if param.pad_type != 1:
+        raise ModelError(f"{layer}: pad_type {param.pad_type} is neither 0 nor 1")
+    if param.pad or param.HasField("pad_h") or param.HasField("pad_w"):
+        raise ModelError(f"{layer}: pad_type is given beside pad; keep one")
+    image = (UNKNOWN,) * spatial if bottom is None else bottom[len(bottom) - spatial :]
+    return (*same_pads(image, kernel, stride, param.dilation), True)
+
+
+def synopsys_pads(layer: Layer, param: Param, spatial: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Zeros in front and behind by `pad_t`, `pad_l`, `pad_b`, `pad_r`; None where all are 0.
+
+    Raises:
+        ModelError: the padding is given in another way too, or there is no plane.
+    """
+    top, left, bottom, right = (getattr(param, name, 0) for name in ("pad_t", "pad_l", "pad_b", "pad_r"))
+    if not (top or left or bottom or right):
+        return None
+    if spatial != 2:
+        raise ModelError(f"{layer}: pad_l, pad_r, pad_t, pad_b are for a plane, but the spatial axes number {spatial}")
+    listed = param.pad if hasattr(param.pad, "__len__") else param.HasField("pad")
+    if listed or param.HasField("pad_h") or param.HasField("pad_w") or param.pad_type:
+        raise ModelError(f"{layer}: pad_l, pad_r, pad_t, pad_b are given beside another padding; keep one")
+    if min(top, left, bottom, right) < 0:
+        raise ModelError(f"{layer}: pad_l {left}, pad_r {right}, pad_t {top}, pad_b {bottom} must be at least 0")
+    return (top, left), (bottom, right)
+
+
+def same_pads(
+    image: Shape, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int] = ()
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Zeros of SAME: `max(k - s, 0)` together where s divides H, else `max(k - H mod s, 0)`; half of them in front.
+
+    The dilation is not counted, so behind there are as many as the last of `ceil(H/s)` windows needs. Where H is
+    unknown, padding is assumed wherever there can be some.
+    """
+    before, after = [], []
+    dilations = tuple(dilation) * len(kernel) if len(dilation) == 1 else tuple(dilation) or (1,) * len(kernel)
+    for size, k, s, d in zip(image, kernel, stride, dilations, strict=True):
+        if size == UNKNOWN:
+            before.append(0)
+            after.append(k - 1)
+            continue
+        total = max(k - s, 0) if size % s == 0 else max(k - size % s, 0)
+        before.append(total // 2)
+        last = (-(-size // s) - 1) * s - total // 2 + d * (k - 1) + 1
+        after.append(max(last - size, 0))
+    return tuple(before), tuple(after)
+
+
+def _group(layer: Layer, param: Param, bottom: Shape | None) -> int:
+    """As it is said; a depthwise layer has a group for each channel that it reads."""
+    depthwise = layer.type in ALWAYS_DEPTHWISE or (layer.type in DEPTHWISE_UNLESS_SAID and not param.HasField("group"))
+    if not depthwise:
+        group: int = param.group
+        return group
+    channels = UNKNOWN if bottom is None or layer.type not in ALWAYS_DEPTHWISE else bottom[1]
+    return param.num_output if channels == UNKNOWN else channels
 
 
 def convolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -132,7 +233,7 @@ def _convolved(layer: Layer, bottom: Shape) -> Shape:
     if any(size < 1 and size != UNKNOWN for size in top):
         raise ModelError(
             f"{layer}: kernel {sizes(view.kernel)} spans {sizes(view.extent)}, "
-            f"which does not fit a plane of {sizes(bottom[axis + 1 :])} with pad {sizes(view.pad)}"
+            f"which does not fit a plane of {sizes(bottom[axis + 1 :])} with pad {sizes(view.before)}"
         )
     return (*bottom[:axis], view.num_output, *top)
 
@@ -143,8 +244,8 @@ def convolution_view(layer: Layer, bottom: Shape) -> tuple[int, Convolution]:
     Raises:
         ModelError: they do not.
     """
-    axis = canonical_axis(layer.param.convolution_param.axis, len(bottom), layer)
-    view = Convolution.of(layer, len(bottom) - axis - 1)
+    axis = canonical_axis(_convolution_param(layer).axis, len(bottom), layer)
+    view = Convolution.of(layer, len(bottom) - axis - 1, bottom)
     channels = bottom[axis]
     if (channels != UNKNOWN and channels % view.group) or view.num_output % view.group:
         raise ModelError(
@@ -163,7 +264,7 @@ def _deconvolved(layer: Layer, bottom: Shape) -> Shape:
     axis, view = convolution_view(layer, bottom)
     top = view.deconvolved(bottom[axis + 1 :])
     if any(size < 1 and size != UNKNOWN for size in top):
-        raise ModelError(f"{layer}: pad {sizes(view.pad)} leaves nothing of a plane of {sizes(bottom[axis + 1 :])}")
+        raise ModelError(f"{layer}: pad {sizes(view.before)} leaves nothing of a plane of {sizes(bottom[axis + 1 :])}")
     return (*bottom[:axis], view.num_output, *top)
 
 
@@ -174,7 +275,7 @@ def im2col(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 def _columns(layer: Layer, bottom: Shape) -> Shape:
     axis = canonical_axis(layer.param.convolution_param.axis, len(bottom), layer)
-    view = Convolution.of(layer, len(bottom) - axis - 1)
+    view = Convolution.of(layer, len(bottom) - axis - 1, bottom)
     channels = bottom[axis] if bottom[axis] == UNKNOWN else bottom[axis] * prod(view.kernel)
     return (*bottom[:axis], channels, *view.convolved(bottom[axis + 1 :]))
 
@@ -193,23 +294,53 @@ def deconvolution_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] |
     return [weight, (view.num_output,)][: 2 if view.bias else 1]
 
 
-WINDOW = "kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w dilation axis"
+def squeezed_blobs(weights: BlobFunction) -> BlobFunction:
+    """Weight and bias, then a mask for each, then two numbers of training, where the file has them."""
+
+    def blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+        plain = weights(layer, bottoms)
+        if plain is None or len(layer.blobs) not in (0, 2 * len(plain), 2 * len(plain) + 1):
+            return None
+        rest = [tuple(layer.blobs.shapes[-1])] if len(layer.blobs) % 2 else []
+        return [*plain, *plain, *rest]
+
+    return blobs
+
+
+WINDOW = (
+    "kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w dilation axis "
+    "pad_type pad_l pad_r pad_t pad_b"
+)
 FIELDS = f"num_output bias_term group relu negative_slope {WINDOW}"
+SQUEEZE_FIELDS = f"num_output bias_term group gamma power {WINDOW}"
+DEPTH = {"kernel": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
+THREE_D = frozenset({"Convolution3D"})
+OWN_PARAM = (
+    (frozenset({"DepthwiseConvolution"}), "DepthwiseConvolution_param"),
+    (THREE_D, "convolution3d_param"),
+    (SQUEEZED, "squeeze_convolution_param"),
+)
+SYNOPSYS_PADS = "Synopsys' four pads and `pad_type: 1` (SAME, its dilation not counted) too"
 
 
-def _convolution(dialects: str = "", note: str = "", **reads: str) -> LayerType:
+def _convolution(dialects: str = "", note: str = SYNOPSYS_PADS, **reads: str) -> LayerType:
     return LayerType(
         shapes=convolution,
         most=None,
         blobs=convolution_blobs,
         kernel=True,
-        reads={"convolution_param": FIELDS, **reads},
+        reads={
+            "convolution_param": f"{FIELDS} {' '.join(DEPTH.values())}" if "convolution3d_param" in reads else FIELDS,
+            **reads,
+        },
         dialects=dialects,
         note=note,
     )
 
 
-def _deconvolution(dialects: str = "") -> LayerType:
+def _deconvolution(
+    dialects: str = "", note: str = "Synopsys' four pads too; its `pad_type` means nothing"
+) -> LayerType:
     return LayerType(
         shapes=deconvolution,
         most=None,
@@ -217,16 +348,37 @@ def _deconvolution(dialects: str = "") -> LayerType:
         kernel=True,
         reads={"convolution_param": FIELDS},
         dialects=dialects,
+        note=note,
+    )
+
+
+def _squeezed(row: LayerType) -> LayerType:
+    assert row.blobs is not None
+    return replace(
+        row,
+        blobs=squeezed_blobs(row.blobs),
+        reads={"squeeze_convolution_param": SQUEEZE_FIELDS},
+        dialects="Synopsys",
+        note="read as the layer without masks, its weight times the mask",
     )
 
 
 ROWS: Mapping[str, LayerType] = {
     "Convolution": _convolution(),
-    "ConvolutionDepthwise": _convolution(OTHERS, "as many groups as channels, whatever is said"),
+    "Convolution3D": _convolution(
+        "C3D",
+        "a depth beside the plane: `kernel_depth`, `temporal_stride`, `temporal_pad`",
+        convolution3d_param=f"{FIELDS} {' '.join(DEPTH.values())}",
+    ),
+    "ConvolutionDepthwise": _convolution(
+        "soeaver's, Synopsys", "as many groups as channels come in, whatever is said; its outputs may be a multiple"
+    ),
     "Deconvolution": _deconvolution(),
-    "DepthwiseConvolution": _convolution("MobileNet-YOLO, Tengine", DepthwiseConvolution_param=FIELDS),
+    "DepthwiseConvolution": _convolution("MobileNet-YOLO, Tengine, soeaver's", DepthwiseConvolution_param=FIELDS),
     "DepthwiseDeconvolution": _deconvolution(OTHERS),
     "Im2col": LayerType(shapes=im2col, most=None, reads={"convolution_param": WINDOW}),
+    "SqueezeConvolution": _squeezed(_convolution()),
+    "SqueezeDeconvolution": _squeezed(_deconvolution()),
 }
 CONVOLUTIONS = frozenset(kind for kind, row in ROWS.items() if row.shapes is convolution)
 DECONVOLUTIONS = frozenset(kind for kind, row in ROWS.items() if row.shapes is deconvolution)

@@ -19,6 +19,9 @@ BOX_ROW = 7
 """Image, label, score and four corners."""
 
 
+LOWEST_FOR_ETA = 0.5
+"""Up to this threshold eta does nothing (`ApplyNMSFast` in bbox_util.cpp)."""
+
 ALIKE = 1e-6
 """SSD takes two aspect ratios that differ by less for one."""
 
@@ -27,24 +30,26 @@ class PriorBox(NamedTuple):
     """What an SSD PriorBox says.
 
     Attributes:
-        min_sizes: one box of each, in pixels of the image.
-        max_sizes: with each a box of `sqrt(min*max)` follows; empty, or one for each min_size.
+        min_sizes: one box of each, in whole pixels of the image: every Caffe that has the layer cuts off fractions.
+        max_sizes: with each a box of `sqrt(min*max)` follows, likewise whole; empty, or one for each min_size.
         aspect_ratios: 1 first, then those given, each with its inverse where `flip` is set, none twice; in float32.
         clip: boxes are cut to the image.
         variances: four, as written or repeated (0.1 unless given).
         image: (h, w) where written, None for that of the second bottom.
         step: (h, w) in pixels, None for image size / feature map size.
-        offset: where in its cell a box is centred.
+        offset: (h, w): where in its cell a box is centred.
+        faceboxes: Synopsys': sizes 32 and 64 make 16 and 4 boxes in each cell.
     """
 
-    min_sizes: tuple[float, ...]
-    max_sizes: tuple[float, ...]
+    min_sizes: tuple[int, ...]
+    max_sizes: tuple[int, ...]
     aspect_ratios: tuple[float, ...]
     clip: bool
     variances: tuple[float, float, float, float]
     image: tuple[int, int] | None
     step: tuple[float, float] | None
-    offset: float
+    offset: tuple[float, float]
+    faceboxes: bool = False
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -59,21 +64,32 @@ class PriorBox(NamedTuple):
             raise ModelError(f"{layer}: min_size {minima} must name sizes above 0")
         if maxima and (len(maxima) != len(minima) or any(a >= b for a, b in zip(minima, maxima, strict=True))):
             raise ModelError(f"{layer}: max_size {maxima} must give one larger size for each min_size {minima}")
+        if param.faceboxes and maxima:
+            raise ModelError(f"{layer}: faceboxes has no max_size")
         return cls(
-            min_sizes=minima,
-            max_sizes=maxima,
+            min_sizes=tuple(map(int, minima)),
+            max_sizes=tuple(map(int, maxima)),
             aspect_ratios=_aspect_ratios(layer, param),
             clip=param.clip,
             variances=_variances(layer, param),
             image=_image(layer, param),
             step=_step(layer, param),
-            offset=param.offset,
+            offset=_offset(layer, param),
+            faceboxes=param.faceboxes,
         )
 
     @property
     def per_cell(self) -> int:
         """How many boxes each cell of the feature map has."""
+        if self.faceboxes:
+            return sum(len(face_moves(size)) for size in self.min_sizes)
         return len(self.aspect_ratios) * len(self.min_sizes) + len(self.max_sizes)
+
+
+def face_moves(size: int) -> list[tuple[int, int]]:
+    """Where the boxes of a size lie around the cell's centre, (x, y) in pixels: FaceBoxes' densified anchors."""
+    step, numbers = {32: (8, range(-2, 2)), 64: (16, range(-1, 1))}.get(size, (0, range(1)))
+    return [(x * step, y * step) for y in numbers for x in numbers]
 
 
 def _aspect_ratios(layer: Layer, param: PriorBoxParameter) -> tuple[float, ...]:
@@ -122,6 +138,13 @@ def _step(layer: Layer, param: PriorBoxParameter) -> tuple[float, float] | None:
     return step
 
 
+def _offset(layer: Layer, param: PriorBoxParameter) -> tuple[float, float]:
+    apart = param.HasField("offset_h") or param.HasField("offset_w")
+    if apart and param.HasField("offset"):
+        raise ModelError(f"{layer}: offset is given beside offset_h and offset_w; keep one")
+    return (param.offset_h, param.offset_w) if apart else (param.offset, param.offset)
+
+
 class PriorBoxClustered(NamedTuple):
     """What OpenVINO's PriorBoxClustered says: boxes whose sizes are written one by one.
 
@@ -136,7 +159,7 @@ class PriorBoxClustered(NamedTuple):
     variances: tuple[float, float, float, float]
     image: tuple[int, int] | None
     step: tuple[float, float] | None
-    offset: float
+    offset: tuple[float, float]
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -156,7 +179,7 @@ class PriorBoxClustered(NamedTuple):
             _variances(layer, param),
             _image(layer, param),
             _step(layer, param),
-            param.offset,
+            _offset(layer, param),
         )
 
     @property
@@ -202,6 +225,8 @@ class DetectionOutput(NamedTuple):
         at_least(layer, "num_classes", (param.num_classes,), 1)
         if not (nms.nms_threshold >= 0 and 0 < nms.eta <= 1):
             raise ModelError(f"{layer}: nms_threshold {nms.nms_threshold} or eta {nms.eta} makes no sense")
+        # Caffe multiplies the threshold by eta after each box that it keeps, but only while it is above 0.5.
+        eta = nms.eta if nms.nms_threshold > LOWEST_FOR_ETA else 1.0
         codes = {1: "CORNER", 2: "CENTER_SIZE", 3: "CORNER_SIZE"}
         return cls(
             num_classes=param.num_classes,
@@ -209,7 +234,7 @@ class DetectionOutput(NamedTuple):
             background=param.background_label_id,
             nms_threshold=nms.nms_threshold,
             nms_top_k=nms.top_k if nms.HasField("top_k") else -1,
-            nms_eta=nms.eta,
+            nms_eta=eta,
             code_type=codes.get(param.code_type, str(param.code_type)),
             keep_top_k=param.keep_top_k,
             variance_encoded_in_target=param.variance_encoded_in_target,
@@ -240,7 +265,7 @@ def _priors(layer: Layer, feature: Shape, per_cell: int) -> Shape:
     return (1, 2, count((*four_axes(layer, feature)[2:], per_cell, 4)))
 
 
-PRIORS = "clip variance img_size img_h img_w step step_h step_w offset"
+PRIORS = "clip variance img_size img_h img_w step step_h step_w offset offset_h offset_w"
 
 ROWS: Mapping[str, LayerType] = {
     "DetectionOutput": LayerType(
@@ -253,13 +278,15 @@ ROWS: Mapping[str, LayerType] = {
             "variance_encoded_in_target confidence_threshold"
         },
         dialects=DETECTORS,
-        note="its rows, their order and its empty answer are Caffe's; `eta` other than 1 is refused",
+        note="its rows, their order and its empty answer are Caffe's; all images have the priors of the first; `eta` "
+        "is refused where it does something, with a threshold above 0.5",
     ),
     "PriorBox": LayerType(
         shapes=prior_box,
         least=2,
         most=2,
-        reads={"prior_box_param": f"min_size max_size aspect_ratio flip {PRIORS}"},
+        note="fractions of `min_size` and `max_size` are cut off, as every Caffe does; Synopsys' `faceboxes` too",
+        reads={"prior_box_param": f"min_size max_size aspect_ratio flip faceboxes {PRIORS}"},
         dialects=DETECTORS,
     ),
     "PriorBoxClustered": LayerType(

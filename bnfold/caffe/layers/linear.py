@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import at_least, canonical_axis
+from bnfold.caffe.layers.convolution import squeezed_blobs
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -37,6 +38,12 @@ class InnerProduct(NamedTuple):
             ModelError: `num_output` is missing or 0.
         """
         param = layer.param.inner_product_param
+        if layer.type == "SqueezeInnerProduct":
+            param = layer.param.squeeze_inner_product_param
+            at_least(layer, "num_output", (param.num_output,), 1)
+            return cls(param.num_output, param.bias_term, param.axis, param.transpose)
+        if param.normalize and len(layer.bottoms) > 1:
+            raise ModelError(f"{layer}: normalize beside a weight that is a bottom is not known here")
         at_least(layer, "num_output", (param.num_output,), 1)
         slope = param.negative_slope if param.relu else None
         return cls(param.num_output, param.bias_term, param.axis, param.transpose, slope)
@@ -121,13 +128,23 @@ def parameter_blobs(layer: Layer, _: Sequence[Shape]) -> list[Shape] | None:
     return [Parameter.of(layer).shape]
 
 
+PRODUCT = "num_output bias_term axis transpose"
+
 ROWS: Mapping[str, LayerType] = {
     "Embed": LayerType(shapes=embed, blobs=embed_blobs, reads={"embed_param": "num_output input_dim bias_term"}),
     "InnerProduct": LayerType(
         shapes=inner_product,
         most=2,
         blobs=inner_product_blobs,
-        reads={"inner_product_param": "num_output bias_term axis transpose relu negative_slope"},
+        reads={"inner_product_param": f"{PRODUCT} relu negative_slope normalize"},
+        note="with two bottoms the second is the weight; OpenVINO's `normalize` is done once",
+    ),
+    "SqueezeInnerProduct": LayerType(
+        shapes=inner_product,
+        blobs=squeezed_blobs(inner_product_blobs),
+        reads={"squeeze_inner_product_param": f"{PRODUCT} gamma power"},
+        dialects="Synopsys",
+        note="read as the layer without masks, its weight times the mask",
     ),
     "Parameter": LayerType(
         shapes=parameter, least=0, most=0, blobs=parameter_blobs, reads={"parameter_param": "shape"}

@@ -52,16 +52,49 @@ def softmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [bottoms[0]]
 
 
+def channel_norm(_: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """One channel."""
+    return [(bottoms[0][0], 1, *bottoms[0][2:])]
+
+
+def log_softmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's."""
+    canonical_axis(layer.param.log_softmax_param.axis, len(bottoms[0]), layer)
+    return [bottoms[0]]
+
+
+def layer_norm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """Scale and shift of a sample's shape, unless `elementwise_affine` is false."""
+    return [bottoms[0][1:]] * 2 if layer.param.layer_norm_param.elementwise_affine else []
+
+
 ROWS: Mapping[str, LayerType] = {
+    "ChannelNorm": LayerType(shapes=channel_norm, rank=2, dialects="Synopsys, FlowNet2"),
+    "GRN": LayerType(shapes=same, rank=2, reads={"grn_param": "bias"}, dialects="OpenVINO's training Caffe"),
     "LRN": LayerType(shapes=lrn, reads={"lrn_param": "local_size alpha beta norm_region k"}),
-    "MVN": LayerType(shapes=same, rank=2, reads={"mvn_param": "normalize_variance across_channels eps"}),
+    "LayerNorm": LayerType(
+        shapes=same,
+        rank=2,
+        blobs=layer_norm_blobs,
+        reads={"layer_norm_param": "eps elementwise_affine"},
+        dialects="Synopsys",
+        note="over all axes of a sample",
+    ),
+    "LogSoftmax": LayerType(shapes=log_softmax, reads={"log_softmax_param": "axis"}, dialects="Synopsys"),
+    "MVN": LayerType(
+        shapes=same,
+        rank=2,
+        reads={"mvn_param": "normalize_variance across_channels eps add_eps_before_sqrt"},
+        note="Synopsys' `add_eps_before_sqrt: true` puts eps under the root",
+    ),
     "Normalize": LayerType(
         shapes=same,
         rank=2,
         blobs=per_channel(shared="norm_param.channel_shared"),
         stand_in="positive",
-        reads={"norm_param": "across_spatial channel_shared eps"},
+        reads={"norm_param": "across_spatial channel_shared eps add_eps_before_sqrt"},
         dialects=DETECTORS,
+        note="Synopsys' `add_eps_before_sqrt: false` takes eps out of the root, with `across_spatial`",
     ),
     "Softmax": LayerType(shapes=softmax, reads={"softmax_param": "axis"}),
 }

@@ -2,54 +2,60 @@
 
 Caffe rounds the number of windows up, and may then take one back:
 
-    out = ceil((H + 2p - k)/s) + 1                          (floor by round_mode)
-    if any pad is not 0 and (out - 1)*s >= H + p: out -= 1  (the last window would start outside image and padding)
+    out = ceil((H + before + after - k)/s) + 1                   (floor by round_mode)
+    if any pad is not 0 and (out - 1)*s >= H + before: out -= 1  (the last window would start outside image and padding)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis, sizes
+from bnfold.caffe.layers.convolution import same_pads, synopsys_pads
 from bnfold.caffe.layers.row import LayerType
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
-if TYPE_CHECKING:
-    from bnfold.caffe.caffe_pb2 import PoolingParameter
+Param = Any
+"""PoolingParameter or Pooling3DParameter."""
 
 
 METHODS = ("MAX", "AVE", "STOCHASTIC")
 
 
 class Pooling(NamedTuple):
-    """What a Pooling says about one bottom, one value per spatial axis in order h, w.
+    """What a Pooling or Pooling3D says about one bottom, one value per spatial axis in order h, w.
 
     Attributes:
-        method: "MAX", "AVE" or "STOCHASTIC".
-        kernel, stride, pad: a global pooling has the plane as kernel, stride 1 and pad 0.
+        method: "MAX", "AVE", "STOCHASTIC", or OpenVINO's "MDS".
+        kernel, stride: a global pooling has the plane as kernel, stride 1 and no pad.
+        before, after: padding in front of the image and behind it.
         ceil: sizes are rounded up, so the last window may hang over.
         is_global: one window takes the whole plane.
         image: spatial sizes of the bottom.
         output: spatial sizes of the top.
-        counts_padding: AVE divides by the window clipped to image and padding; else to the image alone (Intel).
+        counts_padding: AVE divides by the window clipped to image and padding; else to the image alone (Intel's
+            `avg_include_pad: false`, Synopsys' AVE_EXC_PAD).
+        dilation: MDS: distance between the places of a window.
     """
 
     method: str
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    pad: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
     ceil: bool
     is_global: bool
     image: Shape
     output: Shape
     counts_padding: bool = True
+    dilation: int = 1
 
     @classmethod
     def of(cls, layer: Layer, bottom: Shape) -> Self:
-        """Read a Pooling.
+        """Read a Pooling or Pooling3D.
 
         Args:
             layer: the layer.
@@ -59,42 +65,62 @@ class Pooling(NamedTuple):
             ModelError: a size is missing, given twice or too small, or no window fits the bottom.
         """
         param = layer.param.pooling_param
+        if layer.type == "Pooling3D" and layer.param.HasField("pooling3d_param"):
+            param = layer.param.pooling3d_param
         image = tuple(bottom[2:])
         if not image:
             raise ModelError(f"{layer}: a bottom of shape {sizes(bottom)} has no plane to pool")
-        if param.pool not in (0, 1, 2):
-            raise ModelError(f"{layer}: pooling method {param.pool} is none of Caffe's")
         spatial = len(image)
-        pad = _values(layer, "pad", param, spatial)
+        method, counts = _method(layer, param)
         ceil = _rounds_up(layer, param)
-        if param.global_pooling:
-            if any(pad):
-                raise ModelError(f"{layer}: global pooling takes no pad, but pad is {sizes(pad)}")
-            kernel, stride = image, (1,) * spatial
-        else:
+        kernel, stride = image, (1,) * spatial
+        if not param.global_pooling:
             kernel = _values(layer, "kernel_size", param, spatial)
             stride = _values(layer, "stride", param, spatial)
-        return cls(
-            method=METHODS[param.pool],
-            kernel=kernel,
-            stride=stride,
-            pad=pad,
-            ceil=ceil,
-            is_global=param.global_pooling,
-            image=image,
-            output=(1,) * spatial if param.global_pooling else pooled(layer, image, kernel, stride, pad, ceil),
-            counts_padding=param.avg_include_pad,
+        before, after, same = _padding(layer, param, image, kernel, stride)
+        if param.global_pooling and (any(before) or any(after)):
+            raise ModelError(f"{layer}: global pooling takes no pad, but pad is {sizes(before)}")
+        if method == "MDS":
+            return cls._position_sensitive(layer, bottom, kernel, stride, before)
+        output = (1,) * spatial
+        if same:
+            output = tuple(size if size == UNKNOWN else -(-size // s) for size, s in zip(image, stride, strict=True))
+        elif not param.global_pooling:
+            output = pooled(layer, image, kernel, stride, before, after, ceil)
+        return cls(method, kernel, stride, before, after, ceil, param.global_pooling, image, output, counts)
+
+    @classmethod
+    def _position_sensitive(
+        cls, layer: Layer, bottom: Shape, kernel: tuple[int, ...], stride: tuple[int, ...], pad: tuple[int, ...]
+    ) -> Self:
+        image, dilation = tuple(bottom[2:]), layer.param.pooling_param.dilation
+        at_least(layer, "dilation", (dilation,), 1)
+        at_least(layer, "kernel_size", kernel, 1)
+        at_least(layer, "stride", stride, 1)
+        if len(kernel) != 2 or kernel[0] != kernel[1]:
+            raise ModelError(f"{layer}: MDS pooling takes a square kernel, not {sizes(kernel)}")
+        if bottom[1] != UNKNOWN and bottom[1] % prod(kernel):
+            raise ModelError(f"{layer}: {bottom[1]} channels are no multiple of its {prod(kernel)} places")
+        output = tuple(
+            size if size == UNKNOWN else (size + 2 * p - dilation * (k - 1) - 1) // s + 1
+            for size, k, s, p in zip(image, kernel, stride, pad, strict=True)
         )
+        return cls("MDS", kernel, stride, pad, pad, False, False, image, output, True, dilation)
+
+    @property
+    def padded(self) -> bool:
+        """Something may enter from outside."""
+        return any(self.before) or any(self.after)
 
     @property
     def windows_never_empty(self) -> bool:
         """Every window, clipped to the image, holds a pixel; False too where an unknown size leaves it open."""
         if self.is_global:
             return True
-        for size, out, k, s, p in zip(self.image, self.output, self.kernel, self.stride, self.pad, strict=True):
+        for size, out, k, s, p in zip(self.image, self.output, self.kernel, self.stride, self.before, strict=True):
             if k <= p:
                 return False
-            if (s > k or p) if size == UNKNOWN else (out - 1) * s - p >= size:
+            if (s > k or self.padded) if size == UNKNOWN else (out - 1) * s - p >= size:
                 return False
         return True
 
@@ -104,7 +130,8 @@ def pooled(
     image: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
-    pad: Sequence[int],
+    before: Sequence[int],
+    after: Sequence[int],
     ceil: bool,
 ) -> Shape:
     """How many windows Caffe lays along each spatial axis.
@@ -114,17 +141,18 @@ def pooled(
     """
     at_least(layer, "kernel_size", kernel, 1)
     at_least(layer, "stride", stride, 1)
-    if any(p >= k for p, k in zip(pad, kernel, strict=True) if p):
-        raise ModelError(f"{layer}: pad {sizes(pad)} must be smaller than the kernel {sizes(kernel)}")
-    clips = any(pad)
+    for pad in (before, after):
+        if any(p >= k for p, k in zip(pad, kernel, strict=True) if p):
+            raise ModelError(f"{layer}: pad {sizes(pad)} must be smaller than the kernel {sizes(kernel)}")
+    clips = any(before) or any(after)
     output = []
-    for size, k, s, p in zip(image, kernel, stride, pad, strict=True):
+    for size, k, s, b, a in zip(image, kernel, stride, before, after, strict=True):
         if size == UNKNOWN:
             output.append(UNKNOWN)
             continue
-        room = size + 2 * p - k
+        room = size + b + a - k
         out = (-(-room // s) if ceil else room // s) + 1
-        if clips and (out - 1) * s >= size + p:
+        if clips and (out - 1) * s >= size + b:
             out -= 1
         if out < 1:
             raise ModelError(f"{layer}: kernel {sizes(kernel)} does not fit a plane of {sizes(image)}")
@@ -132,34 +160,85 @@ def pooled(
     return tuple(output)
 
 
-def _rounds_up(layer: Layer, param: PoolingParameter) -> bool:
+def _method(layer: Layer, param: Param) -> tuple[str, bool]:
+    """The method, and whether AVE counts padding; the dialects have numbers of their own for what they added."""
+    name = param.DESCRIPTOR.fields_by_name["pool"].enum_type.values_by_number[param.pool].name
+    if name in ("AVE_EXC_PAD", "AVE_TF"):
+        return "AVE", False
+    if name != "MDS" and getattr(param, "dilation", 1) != 1:
+        raise ModelError(f"{layer}: dilation is for MDS, not for {name}")
+    if name not in (*METHODS, "MDS"):
+        raise ModelError(f"{layer}: pooling method {name} is none of Caffe's")
+    return name, getattr(param, "avg_include_pad", True)
+
+
+def _rounds_up(layer: Layer, param: Param) -> bool:
     """Three dialects have a word of their own for rounding down: round_mode, ceil_mode and torch_pooling.
 
     Raises:
         ModelError: two of them contradict each other.
     """
+    if param.DESCRIPTOR.name == "Pooling3DParameter":
+        # C3D rounds up; Synopsys has a word for it, and says no.
+        rounds_up: bool = param.ceil_mode if param.HasField("ceil_mode") or not _in_words_of_c3d(param) else True
+        return rounds_up
     both = param.HasField("round_mode") and param.HasField("ceil_mode")
     if both and (param.round_mode == param.CEIL) != param.ceil_mode:
         raise ModelError(f"{layer}: round_mode and ceil_mode contradict each other; keep one")
     return param.round_mode == param.CEIL and param.ceil_mode and not param.torch_pooling
 
 
-def _values(layer: Layer, word: str, param: PoolingParameter, spatial: int) -> tuple[int, ...]:
-    """Pooling's fields are single numbers; Intel Caffe lists those of 3-D pooling apart."""
-    if word == "kernel_size":
-        listed = param.kernel_size_3d or ([param.kernel_size] if param.HasField("kernel_size") else [])
-        height = param.kernel_h if param.HasField("kernel_h") else None
-        width = param.kernel_w if param.HasField("kernel_w") else None
-        return per_axis(layer, word, listed, (height, width), spatial, None)
-    if word == "stride":
-        listed = param.stride_3d or ([param.stride] if param.HasField("stride") else [])
-        height = param.stride_h if param.HasField("stride_h") else None
-        width = param.stride_w if param.HasField("stride_w") else None
-        return per_axis(layer, word, listed, (height, width), spatial, 1)
-    listed = param.pad_3d or ([param.pad] if param.HasField("pad") else [])
-    height = param.pad_h if param.HasField("pad_h") else None
-    width = param.pad_w if param.HasField("pad_w") else None
-    return per_axis(layer, word, listed, (height, width), spatial, 0)
+def _in_words_of_c3d(param: Param) -> bool:
+    return any(param.HasField(name) for name in ("kernel_depth", "temporal_stride", "temporal_pad"))
+
+
+def _values(layer: Layer, word: str, param: Param, spatial: int) -> tuple[int, ...]:
+    """Pooling's fields are single numbers; Intel Caffe lists those of 3-D pooling apart, C3D and Synopsys the depth."""
+    short = word.removesuffix("_size")
+    default = {"kernel_size": None, "stride": 1, "pad": 0}[word]
+    in_plane = [getattr(param, word)] if param.HasField(word) else []
+    if layer.type == "Pooling3D" and spatial == 3:
+        depth = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}[word]
+        plane = per_axis(layer, word, in_plane, _pair(param, short), 2, default)
+        if param.HasField(depth):
+            return (getattr(param, depth), *plane)
+        if word != "pad" and hasattr(param, f"{short}_d") and param.HasField(f"{short}_d"):
+            return (getattr(param, f"{short}_d"), *plane)
+        return (in_plane[0] if in_plane and not _in_words_of_c3d(param) else default or plane[0], *plane)
+    return per_axis(
+        layer, word, list(getattr(param, f"{word}_3d", ())) or in_plane, _pair(param, short), spatial, default
+    )
+
+
+def _pair(param: Param, short: str) -> tuple[int | None, int | None]:
+    height, width = (f"{short}_{side}" for side in "hw")
+    if not hasattr(param, height):
+        return None, None
+    return (
+        getattr(param, height) if param.HasField(height) else None,
+        getattr(param, width) if param.HasField(width) else None,
+    )
+
+
+def _padding(
+    layer: Layer, param: Param, image: Shape, kernel: tuple[int, ...], stride: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    """Padding in front, padding behind, and whether they follow from SAME."""
+    spatial = len(image)
+    if param.DESCRIPTOR.name == "Pooling3DParameter":
+        apart = [(getattr(param, f"pad_{axis}0"), getattr(param, f"pad_{axis}1")) for axis in "dhw"]
+        if spatial == 3 and any(map(any, apart)):
+            return tuple(first for first, _ in apart), tuple(last for _, last in apart), False
+    elif (sides := synopsys_pads(layer, param, spatial)) is not None:
+        return (*sides, False)
+    elif param.pad_type == 1 and not param.global_pooling:
+        if param.HasField("pad") or param.HasField("pad_h") or param.HasField("pad_w"):
+            raise ModelError(f"{layer}: pad_type is given beside pad; keep one")
+        return (*same_pads(image, kernel, stride), True)
+    elif param.pad_type > 1:
+        raise ModelError(f"{layer}: pad_type {param.pad_type} is neither 0 nor 1")
+    both = _values(layer, "pad", param, spatial)
+    return both, both, False
 
 
 class SPP(NamedTuple):
@@ -192,14 +271,17 @@ class SPP(NamedTuple):
 def _level(layer: Layer, method: str, image: Shape, bins: int) -> Pooling:
     kernel = tuple(-(-size // bins) for size in image)
     pad = tuple((k * bins - size + 1) // 2 for k, size in zip(kernel, image, strict=True))
-    output = pooled(layer, image, kernel, kernel, pad, ceil=True)
-    return Pooling(method, kernel, kernel, pad, True, False, image, output)
+    output = pooled(layer, image, kernel, kernel, pad, pad, ceil=True)
+    return Pooling(method, kernel, kernel, pad, pad, True, False, image, output)
 
 
 def pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(N, C), then one size per window; a second top is the mask of a MAX pooling."""
     view = Pooling.of(layer, bottoms[0])
-    top = (*bottoms[0][:2], *view.output)
+    channels = bottoms[0][1]
+    if view.method == "MDS" and channels != UNKNOWN:
+        channels //= prod(view.kernel)
+    top = (bottoms[0][0], channels, *view.output)
     return [top, top] if len(layer.tops) == 2 and view.method == "MAX" else [top]
 
 
@@ -213,15 +295,30 @@ def spp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(batch, channels if channels == UNKNOWN else channels * windows)]
 
 
+PADS = "pad pad_h pad_w"
+WINDOW = f"pool kernel_size kernel_h kernel_w stride stride_h stride_w {PADS} global_pooling ceil_mode"
+C3D = "kernel_depth temporal_stride temporal_pad"
+
 ROWS: Mapping[str, LayerType] = {
     "Pooling": LayerType(
         shapes=pooling,
         rank=3,
         reads={
-            "pooling_param": "pool kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w "
-            "global_pooling round_mode ceil_mode torch_pooling avg_include_pad kernel_size_3d stride_3d pad_3d"
+            "pooling_param": f"{WINDOW} round_mode torch_pooling avg_include_pad kernel_size_3d stride_3d pad_3d "
+            "pad_type pad_l pad_r pad_t pad_b dilation"
         },
-        note="`ceil_mode` (DenseNet, SENet) and `round_mode` (BVLC) are the same; never ONNX's `ceil_mode`",
+        note="`ceil_mode` (DenseNet, SENet) and `round_mode` (BVLC) are the same; never ONNX's `ceil_mode`; "
+        "Synopsys' pads and AVE_EXC_PAD, OpenVINO's MDS too",
+    ),
+    "Pooling3D": LayerType(
+        shapes=pooling,
+        rank=5,
+        reads={
+            "pooling_param": f"{WINDOW} round_mode {C3D}",
+            "pooling3d_param": f"{WINDOW} {C3D} kernel_d stride_d pad_d0 pad_d1 pad_h0 pad_h1 pad_w0 pad_w1",
+        },
+        dialects="C3D, Synopsys",
+        note="a depth beside the plane",
     ),
     "SPP": LayerType(shapes=spp, reads={"spp_param": "pyramid_height pool"}),
 }

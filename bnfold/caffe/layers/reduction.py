@@ -18,11 +18,13 @@ class ArgMax(NamedTuple):
         axis: the axis it searches, as written; None searches everything behind the first axis.
         top_k: how many of the largest it gives.
         out_max_val: give values: beside the indices without an axis, instead of them with one.
+        smallest: search the smallest instead of the largest (Synopsys' `min_first`).
     """
 
     axis: int | None
     top_k: int
     out_max_val: bool
+    smallest: bool = False
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -33,7 +35,7 @@ class ArgMax(NamedTuple):
         """
         param = layer.param.argmax_param
         at_least(layer, "top_k", (param.top_k,), 1)
-        return cls(param.axis if param.HasField("axis") else None, param.top_k, param.out_max_val)
+        return cls(param.axis if param.HasField("axis") else None, param.top_k, param.out_max_val, param.min_first)
 
 
 class Reduction(NamedTuple):
@@ -81,12 +83,37 @@ def reduction(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [bottoms[0][: canonical_axis(Reduction.of(layer).axis, len(bottoms[0]), layer)]]
 
 
+def reduced_axes(layer: Layer, rank: int) -> list[int]:
+    """The axes that a ReduceMean reduces, from the front and in order; all where it names none.
+
+    Raises:
+        ModelError: it names an axis twice, or one that the blob has not.
+    """
+    axes = sorted(canonical_axis(axis, rank, layer) for axis in layer.param.reduce_mean_param.axis)
+    if len(set(axes)) < len(axes):
+        raise ModelError(f"{layer}: axis names an axis twice")
+    return axes or list(range(rank))
+
+
+def reduce_mean(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The axes that stay, and 1 for the others where `keepdims` says so."""
+    bottom = bottoms[0]
+    axes = reduced_axes(layer, len(bottom))
+    keep = layer.param.reduce_mean_param.keepdims
+    return [tuple(1 if i in axes else size for i, size in enumerate(bottom) if keep or i not in axes)]
+
+
 ROWS: Mapping[str, LayerType] = {
     "ArgMax": LayerType(
         shapes=argmax,
         rank=1,
-        reads={"argmax_param": "out_max_val top_k axis"},
+        reads={"argmax_param": "out_max_val top_k axis min_first"},
         note="of equal values the larger index comes first, as in Caffe",
+    ),
+    "ReduceMean": LayerType(
+        shapes=reduce_mean,
+        reads={"reduce_mean_param": "axis keepdims"},
+        dialects="Synopsys",
     ),
     "Reduction": LayerType(shapes=reduction, reads={"reduction_param": "operation axis coeff"}),
 }

@@ -18,32 +18,37 @@ class Proposal(NamedTuple):
     Attributes:
         feat_stride: pixels of the image per cell.
         base_size: side of the anchor that ratios and scales start from.
-        min_size: smaller boxes are dropped, in pixels of the unscaled image.
+        min_size: smaller boxes do not count, in pixels of the unscaled image.
         ratios, scales: an anchor for each pair; 0.5, 1, 2 and 8, 16, 32 unless given.
         pre_nms_topn, post_nms_topn: boxes before and after suppression.
         nms_threshold: overlap that suppresses.
+        drops: Synopsys': boxes below the least size are dropped, where PVANet's Caffe gives them the score 0; boxes
+            go by anchor, row, column, and the image's size is cut to whole pixels.
     """
 
     feat_stride: int
     base_size: int
-    min_size: int
+    min_size: float
     ratios: tuple[float, ...]
     scales: tuple[float, ...]
     pre_nms_topn: int
     post_nms_topn: int
     nms_threshold: float
+    drops: bool = False
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
-        """Read a Proposal.
+        """Read a Proposal, in PVANet's words or in Synopsys'.
 
         Raises:
-            ModelError: the layer is written in Vitis' words, whose arithmetic is another; it keeps no box; a ratio
-                makes no anchor.
+            ModelError: the layer is written in Vitis' words, whose arithmetic is another, or in two forks' at once; it
+                keeps no box; a ratio makes no anchor.
         """
         param = layer.param.proposal_param
         if param.anchor or param.HasField("nms_iou_th"):
             raise ModelError(f"{layer}: it lists its anchors as Vitis does; how Vitis decodes them is not known here")
+        if any(param.HasField(name) for name in SYNOPSYS_PROPOSAL.split()):
+            return cls._synopsys(layer)
         at_least(
             layer,
             "feat_stride, base_size and post_nms_topn",
@@ -62,6 +67,26 @@ class Proposal(NamedTuple):
             param.pre_nms_topn,
             param.post_nms_topn,
             param.nms_thresh,
+        )
+
+    @classmethod
+    def _synopsys(cls, layer: Layer) -> Self:
+        param = layer.param.proposal_param
+        for name in ("base_size", "min_size", "ratio", "scale", "post_nms_topn", "nms_thresh"):
+            if any(field.name == name for field, _ in param.ListFields()):
+                raise ModelError(f"{layer}: {name} is PVANet's and beside it stands a field of Synopsys'; keep one's")
+        sizes_above_0 = (param.feat_stride, param.anchor_base_size, param.max_rois)
+        at_least(layer, "feat_stride, anchor_base_size and max_rois", sizes_above_0, 1)
+        return cls(
+            param.feat_stride,
+            param.anchor_base_size,
+            param.rpn_min_size,
+            (0.5, 1.0, 2.0) if param.anchor_ratio == 3 else (1.0,),
+            (8.0, 16.0, 32.0) if param.anchor_scale == 3 else (32.0,),
+            param.pre_nms_topn,
+            param.max_rois,
+            param.rpn_nms_thresh,
+            drops=True,
         )
 
 
@@ -118,9 +143,8 @@ class PSROIPooling(NamedTuple):
 
 
 def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """(K, 5) regions, and their K scores where a second top asks for them."""
-    Proposal.of(layer)
-    regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN,)]
+    """(K, 5) regions, and their K scores where a second top asks for them, (K, 1) in Synopsys' Caffe."""
+    regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN, 1) if Proposal.of(layer).drops else (UNKNOWN,)]
     return regions[: max(len(layer.tops), 1)]
 
 
@@ -147,6 +171,8 @@ def _regions(layer: Layer, regions: Shape) -> int:
     return regions[0] if regions else 1
 
 
+SYNOPSYS_PROPOSAL = "anchor_base_size anchor_scale anchor_ratio max_rois rpn_min_size rpn_nms_thresh"
+
 ROWS: Mapping[str, LayerType] = {
     "PSROIPooling": LayerType(
         shapes=psroi_pooling,
@@ -161,17 +187,18 @@ ROWS: Mapping[str, LayerType] = {
         most=3,
         reads={
             "proposal_param": "feat_stride base_size min_size ratio scale pre_nms_topn post_nms_topn nms_thresh anchor "
-            "nms_iou_th"
+            f"nms_iou_th {SYNOPSYS_PROPOSAL}"
         },
-        dialects="Vitis, minicaffe",
-        note="in the words of Faster R-CNN; Vitis' are refused; one image",
+        dialects="Vitis, minicaffe, PVANet, Synopsys",
+        note="in PVANet's words or Synopsys'; Vitis' are refused; one image",
     ),
     "ROIAlign": LayerType(
         shapes=roi_pooling,
         least=2,
         most=2,
         reads={"roi_align_param": "pooled_h pooled_w spatial_scale"},
-        dialects="ncnn",
+        dialects="ncnn, Synopsys",
+        note="as CaffeROIAlign and Synopsys' Caffe compute it, which is not Mask R-CNN's",
     ),
     "ROIPooling": LayerType(
         shapes=roi_pooling,

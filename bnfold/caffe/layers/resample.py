@@ -1,9 +1,13 @@
-"""Layers that change the resolution: Interp, Upsample."""
+"""Layers that change the resolution: Interp, Resample, the Resizes, the Upsamples."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least
 from bnfold.caffe.layers.row import LayerType, four_axes, merged
@@ -13,11 +17,12 @@ from bnfold.net import Layer, Shape
 
 
 class Interp(NamedTuple):
-    """What PSPNet's Interp says: bilinear with aligned corners, after cropping by the pads.
+    """What an Interp says: bilinear with aligned corners, after cropping by the pads.
 
     Attributes:
-        height, width: the size wanted, None unless both are given and no factor is.
+        height, width: the size wanted, None where factors or the second bottom say it.
         zoom_factor, shrink_factor: None where not given; shrinking comes first.
+        full_zoom_factor: Synopsys': the size is multiplied by it; None where something else says the size.
         pad_beg, pad_end: at most 0: rows and columns cut off at either end.
     """
 
@@ -25,38 +30,50 @@ class Interp(NamedTuple):
     width: int | None
     zoom_factor: int | None
     shrink_factor: int | None
+    full_zoom_factor: int | None
     pad_beg: int
     pad_end: int
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
-        """Read an Interp.
+        """Read an Interp: shrinking alone, zooming alone, a size, both factors, or a full zoom, the first that is said.
 
         Raises:
             ModelError: nothing says the size, a factor is below 1, or a pad is above 0.
         """
         param = layer.param.interp_param
-        zoom = param.zoom_factor if param.HasField("zoom_factor") else None
-        shrink = param.shrink_factor if param.HasField("shrink_factor") else None
-        explicit = zoom is None and shrink is None
-        if explicit and not (param.HasField("height") and param.HasField("width")):
-            raise ModelError(f"{layer}: neither height and width nor a zoom_factor or shrink_factor is given")
-        for word, factor in (("zoom_factor", zoom), ("shrink_factor", shrink)):
+        factors = {
+            word: getattr(param, word) if param.HasField(word) else None
+            for word in ("zoom_factor", "shrink_factor", "full_zoom_factor")
+        }
+        for word, factor in factors.items():
             if factor is not None:
                 at_least(layer, word, (factor,), 1)
-        if explicit:
-            at_least(layer, "height and width", (param.height, param.width), 1)
         if param.pad_beg > 0 or param.pad_end > 0:
             raise ModelError(f"{layer}: pad_beg and pad_end can only crop, so they must not be above 0")
-        height, width = (param.height, param.width) if explicit else (None, None)
-        return cls(height, width, zoom, shrink, param.pad_beg, param.pad_end)
+        zoom, shrink, full = factors.values()
+        height, width = None, None
+        if len(layer.bottoms) == 2 or param.use_blob_size:
+            if len(layer.bottoms) != 2:
+                raise ModelError(f"{layer}: use_blob_size takes the size of a second bottom, and there is none")
+            zoom, shrink, full = None, None, None
+        elif (zoom is None) == (shrink is None) and param.HasField("height") and param.HasField("width"):
+            height, width, zoom, shrink, full = param.height, param.width, None, None, None
+            at_least(layer, "height and width", (height, width), 1)
+        elif zoom is not None or shrink is not None:
+            full = None
+        elif full is None:
+            raise ModelError(f"{layer}: neither height and width nor a zoom_factor or shrink_factor is given")
+        return cls(height, width, zoom, shrink, full, param.pad_beg, param.pad_end)
 
-    def resized(self, layer: Layer, image: Shape) -> Shape:
-        """The plane of the top: `(H-1)/shrink + 1`, then `H + (H-1)*(zoom-1)`, or what is written.
+    def resized(self, layer: Layer, image: Shape, reference: Shape | None = None) -> Shape:
+        """The plane of the top: `(H-1)/shrink + 1`, then `H + (H-1)*(zoom-1)`, or what is written, or `reference`.
 
         Raises:
             ModelError: the pads crop everything away.
         """
+        if reference is not None:
+            return reference
         return (self._resized(layer, image[0], self.height), self._resized(layer, image[1], self.width))
 
     def _resized(self, layer: Layer, size: int, wanted: int | None) -> int:
@@ -67,11 +84,157 @@ class Interp(NamedTuple):
             raise ModelError(f"{layer}: pad_beg {self.pad_beg} and pad_end {self.pad_end} leave nothing of the bottom")
         if wanted is not None:
             return wanted
+        if self.full_zoom_factor is not None:
+            return size * self.full_zoom_factor
         if self.shrink_factor is not None:
             size = (size - 1) // self.shrink_factor + 1
         if self.zoom_factor is not None:
             size += (size - 1) * (self.zoom_factor - 1)
         return size
+
+
+class Resize(NamedTuple):
+    """What a ResizeBilinear or ResizeNearestNeighbor says about one bottom.
+
+    Attributes:
+        last: the channels are the last axis (NHWC, which is the default).
+        image: (H, W) of the bottom.
+        size: (H', W') of the top.
+        grid: where the pixels of the top lie: "plain", "align_corners", "half_pixel_centers", "pytorch_half_pixel" or
+            "half_pixel_onnx".
+    """
+
+    last: bool
+    image: tuple[int, int]
+    size: tuple[int, int]
+    grid: str
+
+    @classmethod
+    def of(cls, layer: Layer, bottom: Shape) -> Self:
+        """Read either layer.
+
+        Raises:
+            ModelError: the format is unknown, two grids are given, or no size.
+        """
+        linear = layer.type == "ResizeBilinear"
+        param = layer.param.resize_bilinear_param if linear else layer.param.resize_nearest_neighbor_param
+        if param.data_format not in ("NHWC", "NCHW"):
+            raise ModelError(f"{layer}: data_format {param.data_format!r} is neither NHWC nor NCHW")
+        grids = ("align_corners", "half_pixel_centers", "pytorch_half_pixel", "half_pixel_onnx")
+        given = [grid for grid in grids if getattr(param, grid, False)]
+        if len(given) > 1:
+            raise ModelError(f"{layer}: {' and '.join(given)} contradict each other; keep one")
+        last = param.data_format == "NHWC"
+        height, width = four_axes(layer, bottom)[1:3] if last else bottom[2:]
+        wanted = []
+        for size, name in ((height, "height"), (width, "width")):
+            if param.HasField(f"output_{name}"):
+                wanted.append(getattr(param, f"output_{name}"))
+            else:
+                factor = np.float32(getattr(param, f"scale_{name}"))
+                wanted.append(size if size == UNKNOWN else int(np.floor(np.float32(size) * factor)))
+            at_least(layer, f"output_{name}", [one for one in wanted if one != UNKNOWN], 1)
+        return cls(last, (height, width), (wanted[0], wanted[1]), given[0] if given else "plain")
+
+    def sources(self, axis: int) -> npt.NDArray[np.int64]:
+        """For each row (axis 0) or column of the top the one of the bottom that is nearest by the grid."""
+        size, wanted = self.image[axis], self.size[axis]
+        aligned = self.grid == "align_corners" and wanted > 1
+        step = np.float32(size - 1) / np.float32(wanted - 1) if aligned else np.float32(size) / np.float32(wanted)
+        places = np.arange(wanted, dtype=np.float32)
+        if aligned:
+            places = np.floor(places * step + np.float32(0.5))
+        elif self.grid == "half_pixel_centers":
+            places = np.floor((places + np.float32(0.5)) * step)
+        elif self.grid == "half_pixel_onnx":
+            places = np.floor((places + np.float32(0.5)) * step - np.float32(0.5))
+        else:
+            places = np.floor(places * step)
+        sources: npt.NDArray[np.int64] = places.clip(0, size - 1).astype(np.int64)
+        return sources
+
+
+class Resample(NamedTuple):
+    """What FlowNet's Resample says: a fixed matrix along each axis of the plane (resample_layer.cu).
+
+        source x = o*fx + fy/2 - 0.5, y = o*fy + fx/2 - 0.5        fx = W/W', fy = H/H' (they change places)
+        weight of a pixel at distance d: kernel(a*d), divided by the sum over the pixels inside the image
+
+    Attributes:
+        kind: "NEAREST", "LINEAR" or "CUBIC".
+        antialias: the kernel is stretched when the plane shrinks.
+        size: (H', W') of the top; None is the second bottom's.
+    """
+
+    kind: str
+    antialias: bool
+    size: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Resample.
+
+        Raises:
+            ModelError: it is AREA, which stops FlowNet's Caffe, or nothing says the size.
+        """
+        param = layer.param.resample_param
+        kind = param.ResampleType.Name(param.type)
+        if kind == "AREA":
+            raise ModelError(f"{layer}: type AREA is declared and not made in any Caffe")
+        if len(layer.bottoms) == 2:
+            return cls(kind, param.antialias, None)
+        at_least(layer, "height and width", (param.height, param.width), 1)
+        return cls(kind, param.antialias, (param.height, param.width))
+
+    def matrices(
+        self, layer: Layer, image: tuple[int, int], size: tuple[int, int]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """(H', H) and (W', W): `top = rows @ image @ columns.T`.
+
+        Raises:
+            ModelError: a pixel of the top lies outside the image, which FlowNet's Caffe reads all the same.
+        """
+        fy, fx = (old / new for old, new in zip(image, size, strict=True))
+        shrinks = fx > 1 or fy > 1
+        return (
+            self._matrix(layer, image[0], size[0], fy, fx, shrinks),
+            self._matrix(layer, image[1], size[1], fx, fy, shrinks),
+        )
+
+    def _matrix(self, layer: Layer, old: int, new: int, factor: float, other: float, shrinks: bool) -> npt.NDArray[Any]:
+        source = np.arange(new) * factor + other / 2 - 0.5
+        nearest = (np.sign(source) * np.floor(np.abs(source) + 0.5)).astype(np.int64)
+        pixels = np.arange(old)
+        if self.kind == "NEAREST":
+            if nearest.min() < 0 or nearest.max() >= old:
+                raise ModelError(f"{layer}: its pixels reach beyond the image of its bottom, where nothing is defined")
+            picks: npt.NDArray[Any] = (pixels == nearest[:, None]).astype(np.float64)
+            return picks
+        width = 2 if self.kind == "LINEAR" else 4
+        stretch = 1 / factor if self.antialias and shrinks else 1.0
+        radius = 2 if factor < 1 else math.ceil(width / stretch)
+        kernel = _triangle if self.kind == "LINEAR" else _catmull_rom
+        weights = kernel(stretch * (source[:, None] - pixels))
+        weights = np.where(np.abs(pixels - nearest[:, None]) <= radius, weights, 0.0)
+        totals = weights.sum(axis=1, keepdims=True)
+        if (totals == 0).any():
+            raise ModelError(f"{layer}: its pixels reach beyond the image of its bottom, where nothing is defined")
+        matrix: npt.NDArray[Any] = weights / totals
+        return matrix
+
+
+def _triangle(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    kernel: npt.NDArray[Any] = np.maximum(1 - np.abs(x), 0)
+    return kernel
+
+
+def _catmull_rom(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The cubic kernel with a = -0.5."""
+    d = np.abs(x)
+    near = 1.5 * d**3 - 2.5 * d**2 + 1
+    far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    kernel: npt.NDArray[Any] = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+    return kernel
 
 
 class Upsample(NamedTuple):
@@ -116,9 +279,31 @@ class Upsample(NamedTuple):
 
 
 def interp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, C), then the plane that the factors or sizes say."""
+    """(N, C), then the plane that the factors, sizes or second bottom say."""
     bottom = four_axes(layer, bottoms[0])
-    return [(*bottom[:2], *Interp.of(layer).resized(layer, bottom[2:]))]
+    reference = four_axes(layer, bottoms[1])[2:] if len(bottoms) == 2 else None
+    return [(*bottom[:2], *Interp.of(layer).resized(layer, bottom[2:], reference))]
+
+
+def resample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(N, C), then the plane that is said, or the second bottom's."""
+    bottom = four_axes(layer, bottoms[0])
+    size = Resample.of(layer).size
+    return [(*bottom[:2], *(four_axes(layer, bottoms[1])[2:] if size is None else size))]
+
+
+def resize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's, with another plane."""
+    bottom = four_axes(layer, bottoms[0])
+    view = Resize.of(layer, bottom)
+    return [(bottom[0], *view.size, bottom[3]) if view.last else (*bottom[:2], *view.size)]
+
+
+def upsample_darknet(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """`stride` times the plane."""
+    bottom, stride = four_axes(layer, bottoms[0]), layer.param.upsample_darknet_param.stride
+    at_least(layer, "stride", (stride,), 1)
+    return [(*bottom[:2], *(size if size == UNKNOWN else size * stride for size in bottom[2:]))]
 
 
 def upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -129,11 +314,34 @@ def upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(*bottom[:2], *Upsample.of(layer).resized(bottom[2:]))]
 
 
+RESIZE = "align_corners output_height output_width data_format scale_height scale_width half_pixel_centers"
+
 ROWS: Mapping[str, LayerType] = {
     "Interp": LayerType(
         shapes=interp,
-        reads={"interp_param": "height width zoom_factor shrink_factor pad_beg pad_end"},
-        dialects="PSPNet, ncnn, Tengine, MACE, TI",
+        most=2,
+        reads={"interp_param": "height width zoom_factor shrink_factor pad_beg pad_end full_zoom_factor use_blob_size"},
+        dialects="PSPNet, ncnn, Tengine, MACE, TI, soeaver's, Synopsys",
+        note="Synopsys' `full_zoom_factor` and soeaver's `use_blob_size` too",
+    ),
+    "Resample": LayerType(
+        shapes=resample,
+        most=2,
+        reads={"resample_param": "type width height antialias"},
+        dialects="Synopsys, FlowNet2",
+        note="as FlowNet's kernels weigh the pixels, which change the two factors' places in the half pixel",
+    ),
+    "ResizeBilinear": LayerType(
+        shapes=resize,
+        reads={"resize_bilinear_param": f"{RESIZE} pytorch_half_pixel"},
+        dialects="Synopsys",
+        note="NHWC unless `data_format` says NCHW",
+    ),
+    "ResizeNearestNeighbor": LayerType(
+        shapes=resize,
+        reads={"resize_nearest_neighbor_param": f"{RESIZE} half_pixel_onnx"},
+        dialects="Synopsys",
+        note="NHWC unless `data_format` says NCHW",
     ),
     "Upsample": LayerType(
         shapes=upsample,
@@ -141,5 +349,8 @@ ROWS: Mapping[str, LayerType] = {
         reads={"upsample_param": "scale scale_h scale_w pad_out_h pad_out_w upsample_h upsample_w"},
         dialects="SegNet, MobileNet-YOLO, Tengine, X2Paddle, TI",
         note="by factors (YOLO), or by a pooling's mask (SegNet)",
+    ),
+    "UpsampleDarknet": LayerType(
+        shapes=upsample_darknet, reads={"upsample_darknet_param": "stride"}, dialects="Synopsys"
     ),
 }

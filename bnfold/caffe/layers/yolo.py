@@ -13,7 +13,7 @@ from bnfold.net import Layer, Shape
 
 
 class YoloDetectionOutput(NamedTuple):
-    """What a YoloDetectionOutput (YOLO v2, one bottom) or Yolov3DetectionOutput (one bottom per scale) says.
+    """What a YoloDetectionOutput (YOLO v2, one bottom or two) or Yolov3DetectionOutput (one bottom per scale) says.
 
     Attributes:
         num_classes: classes of each box.
@@ -98,8 +98,10 @@ def yolo_detection_output(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
 ROWS: Mapping[str, LayerType] = {
     "YoloDetectionOutput": LayerType(
         shapes=yolo_detection_output,
+        most=2,
         reads={"yolo_detection_output_param": "num_classes num_box coords confidence_threshold nms_threshold biases"},
         dialects="MobileNet-YOLO, ncnn",
+        note="two bottoms have the same anchors; a plane that is not square is refused: the fork reads the wrong cells",
     ),
     "Yolov3DetectionOutput": LayerType(
         shapes=yolo_detection_output,
@@ -109,5 +111,6 @@ ROWS: Mapping[str, LayerType] = {
             "anchors_scale mask_group_num mask gaussian_box"
         },
         dialects="MobileNet-YOLO, ncnn",
+        note="the boxes of all images go into one list and say image 0, as in the fork",
     ),
 }

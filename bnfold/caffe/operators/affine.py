@@ -16,7 +16,7 @@ from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm
 from bnfold.caffe.layers import UNKNOWN, Bias, Dropout, Power, Scale, canonical_axis
-from bnfold.caffe.operators.join import added, multiplied
+from bnfold.caffe.operators.join import added, broadcast_product, broadcast_sum, multiplied
 from bnfold.caffe.operators.place import Place
 from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Array, Layer
@@ -95,6 +95,22 @@ def scale(place: Place) -> Operator:
     if len(layer.bottoms) > 1:
         return multiplied(place)
     return Affine(learned(place, 0, axis), learned(place, 1, axis) if len(layer.blobs) > 1 else np.zeros(()))
+
+
+def arithmetic(place: Place) -> Operator:
+    """`x + y`, `x - y`, `x*y` or `x/y`, where y was learned and does not enlarge x; with two bottoms no affine."""
+    layer = place.layer
+    if len(layer.bottoms) > 1:
+        return broadcast_sum(place) if layer.type in ("Add", "Sub") else broadcast_product(place)
+    require(len(layer.blobs) == 1, "it has no learned operand")
+    rank, learned_shape = len(place.bottom), layer.blobs.shapes[0]
+    require(place.tops[0] == place.bottom, "it enlarges its bottom")
+    require(max(learned_shape, default=1) <= MOST_CHANNELS, _too_many(layer, max(learned_shape, default=1)))
+    values = layer.blobs[0].astype(np.float64).reshape((1,) * (rank - len(learned_shape)) + learned_shape)
+    zero, one = np.zeros(()), np.ones(())
+    if layer.type in ("Add", "Sub"):
+        return Affine(one, values if layer.type == "Add" else -values)
+    return Affine(values if layer.type == "Mul" else 1.0 / values, zero)
 
 
 def split(_: Place) -> Alias:

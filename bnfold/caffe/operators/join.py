@@ -6,6 +6,7 @@ from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spr
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, Bias, Concat, Eltwise, Scale, canonical_axis
 from bnfold.caffe.operators.place import Place
+from bnfold.net import Shape
 
 
 def concat(place: Place) -> Join:
@@ -15,11 +16,49 @@ def concat(place: Place) -> Join:
 
 
 def eltwise(place: Place) -> Operator:
-    """SUM with its coefficients, PROD, MAX."""
+    """SUM with its coefficients, PROD, MAX, MIN; DIV takes a factor above the line alone."""
     view = Eltwise.of(place.layer, len(place.layer.bottoms))
+    shapes = [place.shape(bottom) for bottom in place.layer.bottoms]
+    laid: tuple[Steps, ...] = ()
+    if len(shapes) > 1 and shapes[0] is not None and shapes[1] is not None and len(shapes[1]) < len(shapes[0]):
+        laid = ((), _laid(place, view.axis), *[()] * (len(shapes) - 2))
     if view.operation == "SUM":
-        return Sum(view.coeff)
-    return Product() if view.operation == "PROD" else Extreme()
+        return Sum(view.coeff, laid)
+    if view.operation == "DIV":
+        return Product(((), None))
+    return Product(laid) if view.operation == "PROD" else Extreme(laid)
+
+
+def broadcast_sum(place: Place) -> Sum:
+    """`x + y` or `x - y`, both broadcasting."""
+    return Sum((1.0, -1.0 if place.layer.type == "Sub" else 1.0), _broadcast(place))
+
+
+def broadcast_product(place: Place) -> Product:
+    """`x*y`, or `x/y`, in which y takes no factor."""
+    first, second = _broadcast(place)
+    return Product((first, None if place.layer.type == "Div" else second))
+
+
+def broadcast_extreme(place: Place) -> Extreme:
+    """The larger or the smaller of two bottoms, both broadcasting."""
+    require(len(place.layer.bottoms) == 2, "what it is compared with was learned")
+    return Extreme(_broadcast(place))
+
+
+def _broadcast(place: Place) -> tuple[Steps, Steps]:
+    """How two bottoms lie over the top, aligned at its last axis as in NumPy."""
+    top = place.tops[0]
+    first, second = (_aligned(bottom, top) for bottom in place.bottoms)
+    return first, second
+
+
+def _aligned(bottom: Shape, top: Shape) -> Steps:
+    missing = len(top) - len(bottom)
+    laid = (1,) * missing + bottom
+    spread = [Spread(axis) for axis, (size, wanted) in enumerate(zip(laid, top, strict=True)) if size == 1 != wanted]
+    axes = [Axes((*[None] * missing, *range(len(bottom))))] if missing else []
+    return (*axes, *spread)
 
 
 def added(place: Place) -> Sum:
@@ -35,7 +74,7 @@ def multiplied(place: Place) -> Product:
 
 def _laid(place: Place, axis: int) -> Steps:
     """How a second bottom lies over the first from `axis` on."""
-    first, second = place.bottoms
+    first, second = place.bottoms[:2]
     start = canonical_axis(axis, len(first))
     covered = range(start, start + len(second))
     spread = [Spread(axis) for axis in range(len(first)) if axis not in covered]

@@ -30,9 +30,9 @@ def convolution(place: Place) -> Linear:
         outputs=(Port(1, (0, 1)),),
         inputs=(Port(1, (0, 2)),),
         summed=(2, *plane),
-        padded="a shift in front of its padding would be wrong at the border" if any(view.pad) else "",
+        padded="a shift in front of its padding would be wrong at the border" if view.padded else "",
         backward="a ReLU is fused into it" if view.relu is not None else "",
-        window=Window(view.stride, view.dilation, tuple((pad, pad) for pad in view.pad), group),
+        window=Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), group),
     )
 
 
@@ -41,7 +41,7 @@ def deconvolution(place: Place) -> Linear:
     layer, weight, view = _convolution(place)
     group, kernel = view.group, weight[2:]
     plane = tuple(range(3, 3 + len(kernel)))
-    pointwise = all(k == 1 for k in kernel) and all(s == 1 for s in view.stride) and not any(view.pad)
+    pointwise = all(k == 1 for k in kernel) and all(s == 1 for s in view.stride) and not view.padded
     return Linear(
         weight=layer.blobs.stored[0],
         bias=_bias(layer, 1),
@@ -57,7 +57,9 @@ def deconvolution(place: Place) -> Linear:
 def _convolution(place: Place) -> tuple[Layer, Shape, Convolution]:
     layer = _with_weight(place)
     weight = layer.blobs.shapes[0]
-    view = Convolution.of(layer, len(weight) - 2)
+    bottom = place.shape(layer.bottoms[0])
+    require(bottom is not None or layer.type != "ConvolutionDepthwise", f"the shape of '{layer.bottoms[0]}' is unknown")
+    view = Convolution.of(layer, len(weight) - 2, bottom)
     require(view.axis == 1, f"its channel axis is {view.axis}")
     return layer, weight, view
 
@@ -107,6 +109,20 @@ def normalize(place: Place) -> Linear:
         outputs=() if shared else (Port(1, (0,)),),
         unbiased="it adds no bias",
         forward="it divides by a norm",
+    )
+
+
+def layer_norm(place: Place) -> Linear:
+    """What is normalised times a learned scale plus a learned shift, one of each for every element of a sample."""
+    layer = _with_weight(place)
+    require(len(layer.blobs) == 2, "it has no learned scale and shift")
+    shape = tuple(layer.blobs.shapes[0])
+    return Linear(
+        weight=layer.blobs.stored[0],
+        bias=exact_values(layer.blobs.stored[1]).reshape(1, *shape),
+        view=shape,
+        outputs=tuple(Port(1 + axis, (axis,)) for axis in range(len(shape))),
+        forward="it normalises",
     )
 
 

@@ -6,10 +6,22 @@ from itertools import pairwise
 
 import numpy as np
 
-from bnfold.algebra.operators import Axes, Move, Regroup, Step, Take
+from bnfold.algebra.operators import Axes, Move, Regroup, Step, Steps, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, canonical_axis
-from bnfold.caffe.layers.arrange import Crop, Flatten, Permute, PixelShuffle, Reorg, Reshape, ShuffleChannel, Slice
+from bnfold.caffe.layers.arrange import Crop, Slice
+from bnfold.caffe.layers.reorder import (
+    DepthToSpace,
+    Flatten,
+    Permute,
+    PixelShuffle,
+    Reorg,
+    Reshape,
+    ShuffleChannel,
+    reversed_axes,
+    squeezed_axes,
+    transposition,
+)
 from bnfold.caffe.operators.place import Place
 from bnfold.net import Shape
 
@@ -53,7 +65,8 @@ def reorg(place: Place) -> Move:
     (C/s^2, H*s, W*s), from the place (c mod C/s^2, h*s + c / (C/s^2) / s, w*s + c / (C/s^2) mod s).
     """
     view = Reorg.of(place.layer)
-    require(not view.reverse, "its reverse form is not known exactly")
+    if view.reverse:
+        return _deepened(place, view.stride, "DCR")
     stride, bottom = view.stride, place.bottom
     require(UNKNOWN not in bottom[1:], "how it moves data depends on a size that is unknown")
     _, channels, height, width = bottom
@@ -98,6 +111,66 @@ def slice_(place: Place) -> Move:
     # A net takes batches of any size, so nothing may differ from sample to sample.
     size = bottom[axis] if axis else UNKNOWN
     return Move(tuple((Take(axis, slice(start, stop), size),) for start, stop in pairwise(stops)))
+
+
+def depth_to_space(place: Place) -> Move:
+    """Channels become pixels, or pixels channels, between two changes of axes where the channels are last."""
+    view, layer = DepthToSpace.of(place.layer), place.layer
+    bottom = place.bottom
+    require(UNKNOWN not in bottom[1:], "how it moves data depends on a size that is unknown")
+    first = (0, 3, 1, 2) if view.last else (0, 1, 2, 3)
+    shape = tuple(bottom[axis] for axis in first)
+    steps = _up(shape, view.block, view.mode) if layer.type == "DepthToSpace" else _down(shape, view.block, view.mode)
+    return Move(((Axes(first), *steps, Axes((0, 2, 3, 1))),)) if view.last else Move((steps,))
+
+
+def _deepened(place: Place, stride: int, mode: str) -> Move:
+    require(UNKNOWN not in place.bottom[1:], "how it moves data depends on a size that is unknown")
+    return Move((_up(place.bottom, stride, mode),))
+
+
+def _up(shape: Shape, r: int, mode: str) -> Steps:
+    """(N, C*r*r, H, W) to (N, C, H*r, W*r)."""
+    _, channels, height, width = shape
+    few = channels // (r * r)
+    parts, order = ((few, r, r), (0, 1, 4, 2, 5, 3)) if mode == "CRD" else ((r, r, few), (0, 3, 4, 1, 5, 2))
+    moved = (BATCH, few, height, r, width, r)
+    return (
+        Regroup((BATCH, *shape[1:]), (BATCH, *parts, height, width)),
+        Axes(order),
+        Regroup(moved, (BATCH, few, height * r, width * r)),
+    )
+
+
+def _down(shape: Shape, r: int, mode: str) -> Steps:
+    """(N, C, H*r, W*r) to (N, C*r*r, H, W)."""
+    _, channels, height, width = shape
+    cells = (BATCH, channels, height // r, r, width // r, r)
+    order = (0, 1, 3, 5, 2, 4) if mode == "CRD" else (0, 3, 5, 1, 2, 4)
+    moved = tuple(cells[axis] for axis in order)
+    top = (BATCH, channels * r * r, height // r, width // r)
+    return (Regroup((BATCH, *shape[1:]), cells), Axes(order), Regroup(moved, top))
+
+
+def reverse(place: Place) -> Move:
+    """Axes turned round."""
+    bottom = place.bottom
+    axes = reversed_axes(place.layer, len(bottom))
+    require(UNKNOWN not in [bottom[axis] for axis in axes], "how it moves data depends on a size that is unknown")
+    steps = [Take(axis, np.arange(bottom[axis])[::-1], bottom[axis] if axis else UNKNOWN) for axis in axes]
+    return Move((tuple(steps),))
+
+
+def squeeze(place: Place) -> Move:
+    """Axes of size 1 taken away."""
+    gone = squeezed_axes(place.layer, place.bottom)
+    require(0 not in gone, MIXES_SAMPLES)
+    return Move(((Axes(tuple(axis for axis in range(len(place.bottom)) if axis not in gone)),),))
+
+
+def transpose(place: Place) -> Move:
+    """Axes in another order, all of them named."""
+    return Move(((Axes(transposition(place.layer, len(place.bottom))),),))
 
 
 def _regrouped(bottom: Shape, top: Shape) -> Step:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from bnfold.algebra.operators import PLANE, Opaque, Operator, Pass
-from bnfold.caffe.layers import UNKNOWN, Pooling
+from typing import Literal
+
+import numpy as np
+
+from bnfold.algebra.operators import PLANE, Axes, Move, Opaque, Operator, Pass, Take
+from bnfold.algebra.records import require
+from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize
+from bnfold.caffe.layers.reduction import reduced_axes
 from bnfold.caffe.operators.place import Place
 
 
-def rectifier(_: Place) -> Pass:
+def rectifier(place: Place) -> Operator:
     """`max(x, 0) + slope*min(x, 0)` is linear on each side of 0, which a positive factor leaves in place."""
+    if place.layer.type == "ReLU" and ReLU.of(place.layer).bounded:
+        return Opaque("it cuts at a bound")
     return Pass(zero="a shift would move ReLU's threshold away from 0", order="a negative scale turns it over")
 
 
 def pooling(place: Place) -> Operator:
     """MAX needs order kept; a padded AVE counts zeros that it does not sum, so it needs zero kept."""
     shape = place.shape(place.layer.bottoms[0])
-    pool = Pooling.of(place.layer, shape or (UNKNOWN,) * 4)
+    rank = 5 if place.layer.type == "Pooling3D" else 4
+    pool = Pooling.of(place.layer, shape or (UNKNOWN,) * rank)
     if not pool.windows_never_empty:
         return Opaque("a pooling window contains no input pixel, and what it gives then is no average")
     if pool.method == "MAX":
@@ -26,7 +35,7 @@ def pooling(place: Place) -> Operator:
         )
         return Pass(order="MAX pooling needs every scale >= 0", strict=strict, plane=PLANE)
     if pool.method == "AVE":
-        counted = any(pool.pad) and pool.counts_padding
+        counted = pool.padded and pool.counts_padding
         return Pass(zero="padded AVE pooling needs every shift == 0" if counted else "", plane=PLANE)
     return Opaque(f"{pool.method} pooling is no fixed function")
 
@@ -34,6 +43,45 @@ def pooling(place: Place) -> Operator:
 def interpolation(_: Place) -> Pass:
     """Each output is a weighted mean of inputs, weights summing to 1; its pads only crop."""
     return Pass(plane=PLANE)
+
+
+def resize(place: Place) -> Pass:
+    """Each output is a copy or a weighted mean of pixels; the plane is axes 1 and 2 where the channels are last."""
+    return Pass(plane=(1, 2) if Resize.of(place.layer, place.bottom).last else PLANE)
+
+
+def mean(place: Place) -> Pass:
+    """A mean commutes with what is constant over the axes that it reduces."""
+    bottom = place.bottom
+    axes = reduced_axes(place.layer, len(bottom))
+    stays = Axes(tuple(axis for axis in range(len(bottom)) if axis not in axes))
+    return Pass(plane=axes, steps=() if place.layer.param.reduce_mean_param.keepdims else (stays,))
+
+
+def pad(place: Place) -> Operator:
+    """Zeros around need zero kept; an edge or a mirror copies elements."""
+    bottom = place.bottom
+    view = Pad.of(place.layer, bottom)
+    axes = [axis for axis, pads in enumerate(zip(view.before, view.after, strict=True)) if any(pads)]
+    if view.mode == "CONSTANT":
+        if view.value != 0:
+            return Opaque(f"it puts {view.value:g} around")
+        return Pass(zero="zeros are put around, so every shift must be 0", plane=axes)
+    require(UNKNOWN not in [bottom[axis] for axis in axes], "how it moves data depends on a size that is unknown")
+    modes: dict[str, Literal["edge", "reflect", "symmetric"]]
+    modes = {"EDGE": "edge", "REFLECT": "reflect", "SYMMETRIC": "symmetric"}
+    return Move(
+        (
+            tuple(
+                Take(
+                    axis,
+                    np.pad(np.arange(bottom[axis]), (view.before[axis], view.after[axis]), mode=modes[view.mode]),
+                    bottom[axis] if axis else UNKNOWN,
+                )
+                for axis in axes
+            ),
+        )
+    )
 
 
 def upsample(place: Place) -> Pass:

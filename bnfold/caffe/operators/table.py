@@ -15,53 +15,82 @@ from bnfold.caffe.operators.place import Row
 
 AFFINES: Mapping[str, Row] = {
     **dict.fromkeys(BATCHNORMS, affine.batch_norm),
+    "Add": affine.arithmetic,
     "Bias": affine.bias,
+    "Div": affine.arithmetic,
     "Dropout": affine.dropout,
     "EltwiseAffine": affine.eltwise_affine,
+    "Mul": affine.arithmetic,
     "Power": affine.power,
     "Scale": affine.scale,
     "SeLuDropout": affine.dropout,
     "SpatialDropout": affine.dropout,
+    "Sub": affine.arithmetic,
 }
 
 PASSING: Mapping[str, Row] = {
+    "Add": join.broadcast_sum,
     "Bias": join.added,
     "Concat": join.concat,
     "Crop": movement.crop,
+    "DepthToSpace": movement.depth_to_space,
+    "Div": join.broadcast_product,
     "Eltwise": join.eltwise,
     "Flatten": movement.flatten,
     "Interp": passing.interpolation,
+    "Maximum": join.broadcast_extreme,
+    "Minimum": join.broadcast_extreme,
+    "MirrorPad": passing.pad,
+    "Mul": join.broadcast_product,
     "PReLU": passing.rectifier,
+    "Pad": passing.pad,
+    "Padding": passing.pad,
     "Permute": movement.permute,
     "PixelShuffle": movement.pixel_shuffle,
     "Pooling": passing.pooling,
+    "Pooling3D": passing.pooling,
+    "RReLU": passing.rectifier,
     "ReLU": passing.rectifier,
+    "ReduceMean": passing.mean,
     "Reorg": movement.reorg,
+    "Resample": passing.interpolation,
     "Reshape": movement.reshape,
+    "ResizeBilinear": passing.resize,
+    "ResizeNearestNeighbor": passing.resize,
+    "Reverse": movement.reverse,
     "Scale": join.multiplied,
     "ShuffleChannel": movement.shuffle_channel,
     "Slice": movement.slice_,
+    "SpaceToDepth": movement.depth_to_space,
+    "Squeeze": movement.squeeze,
+    "Sub": join.broadcast_sum,
+    "Transpose": movement.transpose,
     "Upsample": passing.upsample,
+    "UpsampleDarknet": passing.interpolation,
 }
 
 LINEAR: Mapping[str, Row] = {
     "Convolution": linear.convolution,
+    "Convolution3D": linear.convolution,
     "ConvolutionDepthwise": linear.convolution,
     "Deconvolution": linear.deconvolution,
     "DepthwiseConvolution": linear.convolution,
     "DepthwiseDeconvolution": linear.deconvolution,
     "Embed": linear.embed,
     "InnerProduct": linear.inner_product,
+    "LayerNorm": linear.layer_norm,
     "Normalize": linear.normalize,
     "Parameter": linear.parameter,
 }
 
-BACKWARD_ONLY = frozenset({"Embed", "Normalize", "Parameter"})
+BACKWARD_ONLY = frozenset({"Embed", "LayerNorm", "Normalize", "Parameter"})
 
 OPERATORS: Mapping[str, Row] = {"Split": affine.split, **PASSING, **LINEAR, **AFFINES}
 
 SHAPE_ONLY: Mapping[str, Collection[int]] = {
     "Crop": (1,),
+    "Interp": (1,),
     "PriorBox": (0, 1),
     "PriorBoxClustered": (0, 1),
+    "Resample": (1,),
 }

@@ -43,8 +43,14 @@ def exponential(block: Block) -> str:
 
 
 def hard_sigmoid(block: Block) -> str:
-    """`min(max(0.2*x + 0.5, 0), 1)`, as in MobileNet-YOLO and Theano."""
-    return block("HardSigmoid", block.bottom, alpha=0.2, beta=0.5)
+    """`min(max(alpha*x + beta, 0), 1)`, 0.2 and 0.5 unless said."""
+    param = block.layer.param.hard_sigmoid_param
+    return block("HardSigmoid", block.bottom, alpha=float(param.alpha), beta=float(param.beta))
+
+
+def hard_tanh(block: Block) -> str:
+    """`min(max(x, -1), 1)`."""
+    return clip(block, block.bottom, -1.0, 1.0)
 
 
 def hard_swish(block: Block) -> str:
@@ -83,8 +89,25 @@ def prelu(block: Block) -> str:
 
 
 def relu(block: Block) -> str:
-    """`max(x, 0) + negative_slope*min(x, 0)`: Relu or LeakyRelu."""
-    return rectified(block, block.bottom, ReLU.of(block.layer).negative_slope)
+    """`max(x, 0) + negative_slope*min(x, 0)`: Relu or LeakyRelu; then Synopsys' bounds, as Clip, or Min and Max."""
+    view = ReLU.of(block.layer)
+    if view.negative_slope == 0 and view.high is not None and (view.low is None or 0 <= view.low <= view.high):
+        return clip(block, block.bottom, view.low or 0.0, view.high)
+    y = rectified(block, block.bottom, view.negative_slope)
+    if view.high is not None:
+        y = block("Min", y, block.floats(view.high, "high"))
+    return y if view.low is None else block("Max", y, block.floats(view.low, "low"))
+
+
+def relux(block: Block) -> str:
+    """`min(max(x, 0), maximal_value) + negative_slope*min(x, 0)`: Clip, or two of them where there is a slope."""
+    param = block.layer.param.relux_param
+    high = max(float(param.maximal_value), 0.0)
+    y = clip(block, block.bottom, 0.0, high, "above")
+    if param.negative_slope == 0:
+        return y
+    below = block("Min", block.bottom, block.floats(0.0, "zero"), step="below")
+    return block("Add", y, scaled(block, below, float(param.negative_slope), "slope"))
 
 
 def relu6(block: Block) -> str:
@@ -133,13 +156,17 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Exp": exponential,
     "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
+    "HardTanH": hard_tanh,
     "Log": logarithm,
     "Mish": mish,
     "PReLU": prelu,
     "Power": power,
+    "RReLU": relu,
     "ReLU": relu,
     "ReLU6": relu6,
+    "ReLUX": relux,
     "SELU": selu,
+    "SeLU": selu,
     "SeLu": selu,
     "Sigmoid": sigmoid,
     "Swish": swish,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from bnfold.caffe.layers import (
     Concat,
     Crop,
+    DepthToSpace,
     Eltwise,
     Flatten,
+    Pad,
     Permute,
     PixelShuffle,
     Reorg,
@@ -19,9 +23,10 @@ from bnfold.caffe.layers import (
     Tile,
     canonical_axis,
 )
+from bnfold.caffe.layers.reorder import reversed_axes, squeezed_axes, transposition
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import cut, reshape, scaled, split, transpose
+from bnfold.onnx.export.forms import cut, pad, reshape, scaled, split, transpose
 
 
 def batch_reindex(block: Block) -> str:
@@ -50,20 +55,45 @@ def crop(block: Block) -> str:
     return cut(block, block.bottom, axes, starts, ends)
 
 
-def eltwise(block: Block) -> str:
-    """PROD, MAX, or SUM with a factor for each bottom: a chain of Mul, Max or Add, which broadcast nothing here.
+def depth_to_space(block: Block) -> str:
+    """Channels become pixels: DepthToSpace, between two Transposes where the channels are last."""
+    view = DepthToSpace.of(block.layer)
+    x = transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if view.last else block.bottom
+    y = block("DepthToSpace", x, blocksize=view.block, mode=view.mode)
+    return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
 
-    Max takes any number of inputs, and pnnx keeps two of them.
+
+def space_to_depth(block: Block) -> str:
+    """Pixels become channels, the inverse of DepthToSpace: SpaceToDepth, or Reshape, Transpose, Reshape for CRD."""
+    view = DepthToSpace.of(block.layer)
+    x = transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if view.last else block.bottom
+    if view.mode == "CRD":
+        r = view.block
+        _, channels, height, width = block.shape
+        x = reshape(block, x, (-1, channels, height // r, r, width // r, r), "cells")
+        x = transpose(block, x, (0, 1, 3, 5, 2, 4), "channels")
+        return reshape(block, x, (-1, channels * r * r, height // r, width // r), "deep")
+    y = block("SpaceToDepth", x, blocksize=view.block)
+    return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
+
+
+def eltwise(block: Block) -> str:
+    """PROD, MAX, MIN, DIV, or SUM with a factor for each bottom: a chain of Mul, Max, Min, Div or Add.
+
+    Max takes any number of inputs, and pnnx keeps two of them. Only Synopsys' second bottom broadcasts.
     """
     view = Eltwise.of(block.layer, len(block.bottoms))
-    if any(len(shape) != block.rank for shape in block.shapes):
-        raise Refused("its bottoms differ in their number of axes")
     tensors = list(block.bottoms)
+    if len(tensors) > 1 and len(block.shapes[1]) < block.rank:
+        laid = view.laid(block.layer, block.shape, block.shapes[1])
+        if block.bottoms[1] in block.graph.batched:
+            laid = (-1, *laid[1:])
+        tensors[1] = reshape(block, tensors[1], laid, "laid")
+    if any(len(shape) != block.rank for shape in block.shapes[2:]):
+        raise Refused("its bottoms differ in their number of axes")
     if view.operation == "SUM":
         tensors = [scaled(block, x, c, f"scale{i}") for i, (x, c) in enumerate(zip(tensors, view.coeff, strict=True))]
-    operator = {"MAX": "Max", "PROD": "Mul", "SUM": "Add"}.get(view.operation)
-    if operator is None:
-        raise Refused(f"operation {view.operation} is none of PROD, SUM, MAX")
+    operator = {"DIV": "Div", "MAX": "Max", "MIN": "Min", "PROD": "Mul", "SUM": "Add"}[view.operation]
     result = tensors[0]
     for other in tensors[1:]:
         result = block(operator, result, other)
@@ -80,6 +110,49 @@ def flatten(block: Block) -> str:
     if start == 0:
         block.fixes_batch("it flattens the batch away")
     return reshape(block, block.bottom, (*(0,) * start, -1, *block.shape[end + 1 :]))
+
+
+def pad_layer(block: Block) -> str:
+    """A constant, the edge or a mirror around the blob: Pad; a mirror that repeats the edge: Gather on each axis."""
+    view = Pad.of(block.layer, block.shape)
+    pads = list(zip(view.before, view.after, strict=True))
+    if any(pads[0]):
+        block.fixes_batch("it pads the batch")
+    if view.mode == "SYMMETRIC":
+        x = block.bottom
+        for axis, (before, after) in enumerate(pads):
+            if before or after:
+                block.affords(block.shape[axis] + before + after)
+                places = np.pad(np.arange(block.shape[axis]), (before, after), mode="symmetric")
+                x = block("Gather", x, block.integers(places, f"places{axis}"), axis=axis)
+        return x
+    if view.mode == "CONSTANT":
+        return pad(block, block.bottom, view.before, view.after, view.value)
+    amounts = block.integers([*view.before, *view.after], "pads")
+    return block("Pad", block.bottom, amounts, mode=view.mode.lower())
+
+
+def reverse(block: Block) -> str:
+    """Axes turned round: Slice with step -1."""
+    axes = reversed_axes(block.layer, block.rank)
+    if 0 in axes:
+        block.fixes_batch("it turns the batch round")
+    back = [-1] * len(axes)
+    return cut(block, block.bottom, axes, back, [-block.shape[axis] - 1 for axis in axes], back)
+
+
+def squeeze(block: Block) -> str:
+    """Axes of size 1 taken away: Reshape, since the operator's axes moved with the opsets."""
+    gone = squeezed_axes(block.layer, block.shape)
+    if 0 in gone:
+        block.fixes_batch("it takes the batch axis away")
+    top = block.tops[0]
+    return reshape(block, block.bottom, (-1, *top[1:]) if top and 0 not in gone else top)
+
+
+def transpose_layer(block: Block) -> str:
+    """Axes in another order, all of them named: Transpose."""
+    return transpose(block, block.bottom, transposition(block.layer, block.rank))
 
 
 def permute(block: Block) -> str:
@@ -175,15 +248,23 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "BatchReindex": batch_reindex,
     "Concat": concat,
     "Crop": crop,
+    "DepthToSpace": depth_to_space,
     "Eltwise": eltwise,
     "Flatten": flatten,
+    "MirrorPad": pad_layer,
+    "Pad": pad_layer,
+    "Padding": pad_layer,
     "Permute": permute,
     "PixelShuffle": pixel_shuffle,
     "Reorg": reorg,
     "Reshape": reshape_layer,
+    "Reverse": reverse,
     "ShuffleChannel": shuffle_channel,
     "Silence": silence,
     "Slice": slices,
+    "SpaceToDepth": space_to_depth,
     "Split": alias,
+    "Squeeze": squeeze,
     "Tile": tile,
+    "Transpose": transpose_layer,
 }

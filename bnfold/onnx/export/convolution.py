@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bnfold.caffe.layers import Convolution, Embed, InnerProduct, Parameter, canonical_axis
+from bnfold.caffe.layers.convolution import convolution_view
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import rectified, reshape, split
@@ -26,11 +27,11 @@ def deconvolution(block: Block) -> list[str]:
 
 def _windowed(block: Block, index: int, operator: str) -> str:
     shape = block.shapes[index]
-    axis = canonical_axis(block.layer.param.convolution_param.axis, len(shape), block.layer)
-    view = Convolution.of(block.layer, len(shape) - axis - 1)
-    if not view.kernel:
-        raise Refused("it has no spatial axes, and ONNX's convolutions need one")
-    channels = shape[axis]
+    axis, view = convolution_view(block.layer, shape)
+    channels, flat = shape[axis], not view.kernel
+    if flat:
+        # Without spatial axes it is a matrix; ONNX's convolutions need an axis, and one of size 1 changes nothing.
+        view = view._replace(kernel=(1,), stride=(1,), before=(0,), after=(0,), dilation=(1,))
     weight_shape: Shape
     if operator == "Conv":
         weight_shape = (view.num_output, channels // view.group, *view.kernel)
@@ -40,14 +41,15 @@ def _windowed(block: Block, index: int, operator: str) -> str:
     if view.bias:
         weights.append(block.learned(1, "bias", (view.num_output,)))
     x = block.bottoms[index]
-    if axis != 1:
+    if axis != 1 or flat:
         # Caffe takes everything in front of the channel axis as the batch.
-        x = reshape(block, x, (-1, *shape[axis:]), "batch")
+        x = reshape(block, x, (-1, *shape[axis:], *(1,) * flat), "batch")
     y = _multiplied(block, operator, x, weights, view, channels)
-    if axis != 1:
-        if axis != 0:
+    if axis != 1 or flat:
+        if axis > 1:
             block.fixes_batch("its axes in front of the channels are written out")
-        y = reshape(block, y, block.tops[index], "unbatch")
+        top = block.tops[index]
+        y = reshape(block, y, (-1, *top[1:]) if axis == 1 else top, "unbatch")
     return y if view.relu is None else rectified(block, y, view.relu)
 
 
@@ -56,7 +58,7 @@ def _multiplied(block: Block, operator: str, x: str, weights: list[str], view: C
     window: dict[str, Any] = {
         "kernel_shape": list(view.kernel),
         "strides": list(view.stride),
-        "pads": [*view.pad, *view.pad],
+        "pads": [*view.before, *view.after],
         "dilations": list(view.dilation),
     }
     if not (block.is_double and operator == "ConvTranspose" and view.group > 1):
@@ -86,7 +88,7 @@ def im2col(block: Block) -> str:
     axis = canonical_axis(block.layer.param.convolution_param.axis, block.rank, block.layer)
     if axis != 1:
         raise Refused(f"its channel axis is {axis} and not 1")
-    view = Convolution.of(block.layer, block.rank - 2)
+    view = Convolution.of(block.layer, block.rank - 2, block.shape)
     if not view.kernel:
         raise Refused("it has no spatial axes, and ONNX's convolutions need one")
     pixels = math.prod(view.kernel)
@@ -98,7 +100,7 @@ def im2col(block: Block) -> str:
         block.floats(kernels, "pick"),
         kernel_shape=list(view.kernel),
         strides=list(view.stride),
-        pads=[*view.pad, *view.pad],
+        pads=[*view.before, *view.after],
         dilations=list(view.dilation),
         group=block.shape[1],
     )
@@ -138,6 +140,7 @@ def parameter(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "Convolution": convolution,
+    "Convolution3D": convolution,
     "ConvolutionDepthwise": convolution,
     "Deconvolution": deconvolution,
     "DepthwiseConvolution": convolution,

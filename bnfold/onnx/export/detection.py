@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.layers import DetectionOutput, PriorBox, PriorBoxClustered
+from bnfold.caffe.layers.detection import face_moves
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch, transpose
@@ -33,6 +34,10 @@ def prior_box(block: Block) -> str:
     sqrt(m*max) squared, then `m*sqrt(r) x m/sqrt(r)` for every other ratio r. The second row is the variances.
     """
     view = PriorBox.of(block.layer)
+    if view.faceboxes:
+        moves = [(size - 1, move) for size in view.min_sizes for move in face_moves(size)]
+        sides = np.array([[size, size] for size, _ in moves], dtype=np.float64)
+        return _priors(block, view, sides, np.array([move for _, move in moves], dtype=np.float64))
     sizes: list[tuple[float, float]] = []
     for number, smallest in enumerate(view.min_sizes):
         sizes.append((smallest, smallest))
@@ -50,16 +55,17 @@ def prior_box_clustered(block: Block) -> str:
     return _priors(block, view, np.array([view.widths, view.heights]).T)
 
 
-def _priors(block: Block, view: PriorBox | PriorBoxClustered, sizes: Array) -> str:
+def _priors(block: Block, view: PriorBox | PriorBoxClustered, sizes: Array, moves: Array | float = 0.0) -> str:
+    """Boxes of `sizes` (A, 2), width and height, around the centre of each cell, or `moves` (A, 2) away from it."""
     _, _, height, width = block.images()
     block.affords(8 * len(sizes) * height * width)
     cells = np.array([height, width])
     image = np.array(view.image or block.images(1)[2:], dtype=np.float64)
     step = np.array(view.step) if view.step else image / cells
     y, x = np.meshgrid(
-        *[(np.arange(count) + view.offset) * s for count, s in zip(cells, step, strict=True)], indexing="ij"
+        *[(np.arange(count) + o) * s for count, o, s in zip(cells, view.offset, step, strict=True)], indexing="ij"
     )
-    centres = np.stack([x, y], axis=-1)[:, :, None, :]
+    centres = np.stack([x, y], axis=-1)[:, :, None, :] + moves
     size = image[::-1]
     boxes = np.concatenate([(centres - sizes / 2) / size, (centres + sizes / 2) / size], axis=-1)
     if view.clip:
@@ -108,8 +114,6 @@ def _decoded(block: Block, view: DetectionOutput, priors: int, labels: list[int]
     """The box of every prior: (N, 1, P, 4), or (N, labels, P, 4) where each label has its own."""
     if view.code_type not in ("CORNER", "CENTER_SIZE", "CORNER_SIZE"):
         raise Refused(f"code_type {view.code_type} is none of CORNER, CENTER_SIZE, CORNER_SIZE")
-    if block.shapes[2][0] != 1:
-        raise Refused("its prior boxes differ between images")
     classes = 1 if view.share_location else view.num_classes
     loc = reshape(block, block.bottoms[0], (0, priors, classes, 4), "loc")
     loc = transpose(block, loc, (0, 2, 1, 3), "per_class")
@@ -134,8 +138,12 @@ def _decoded(block: Block, view: DetectionOutput, priors: int, labels: list[int]
 
 
 def _prior_rows(block: Block) -> list[tuple[str, str]]:
+    priors = block.bottoms[2]
+    if block.shapes[2][0] != 1:
+        # Caffe reads the priors of the first image for all.
+        priors = cut(block, priors, [0], [0], [1], step="first_priors")
     return [
-        (cut(block, block.bottoms[2], [1], [row], [row + 1], step=f"{name}_row"), name)
+        (cut(block, priors, [1], [row], [row + 1], step=f"{name}_row"), name)
         for row, name in enumerate(("priors", "variances"))
     ]
 

@@ -79,12 +79,12 @@ def pad(
     return block("Pad", x, *inputs, mode="constant", step=step)
 
 
-def softmax(block: Block, x: str, axis: int, rank: int) -> str:
-    """`e^x / sum e^x` along `axis` (from the front)."""
+def softmax(block: Block, x: str, axis: int, rank: int, operator: str = "Softmax") -> str:
+    """`e^x / sum e^x` along `axis` (from the front), or its logarithm."""
     if block.opset >= 13 or axis == rank - 1:
-        return block("Softmax", x, axis=axis)
+        return block(operator, x, axis=axis)
     order = [other for other in range(rank) if other != axis] + [axis]
-    y = block("Softmax", transpose(block, x, order, "last"), axis=rank - 1)
+    y = block(operator, transpose(block, x, order, "last"), axis=rank - 1)
     return transpose(block, y, np.argsort(order).tolist(), "back")
 
 

@@ -18,9 +18,11 @@ from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Layer, Net, Shape
 from bnfold.onnx.export import (
     activation,
+    arithmetic,
     arrange,
     convolution,
     detection,
+    flow,
     normalisation,
     pooling,
     recurrent,
@@ -49,9 +51,11 @@ SOURCES = frozenset({"Input"})
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     **activation.FUNCTIONS,
+    **arithmetic.FUNCTIONS,
     **arrange.FUNCTIONS,
     **convolution.FUNCTIONS,
     **detection.FUNCTIONS,
+    **flow.FUNCTIONS,
     **normalisation.FUNCTIONS,
     **pooling.FUNCTIONS,
     **recurrent.FUNCTIONS,
@@ -62,20 +66,13 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
 }
 """Caffe's layer type -> the function that writes its nodes."""
 
-SYNOPSYS = "it is from Synopsys' Caffe, and no dialect that is known here has its parameters"
-
 REASONS: Mapping[str, str] = {
-    "Add": SYNOPSYS,
     "DenseCRF": "it infers by iterations over all pairs of pixels, which ONNX has no operator for",
-    "Padding": "forks disagree about which sides it pads, and with what",
     "Python": "what it computes is Python code outside the network",
-    "ROIAlign": "its forks sample the bins differently, and the file does not say how",
-    "Resample": "FlowNet's filters depend on the sizes, and on the GPU that ran them",
     "Resize": "forks disagree about where the pixels of the smaller plane lie in the larger one",
-    "ResizeBilinear": SYNOPSYS,
-    "ResizeNearestNeighbor": SYNOPSYS,
-    "Squeeze": SYNOPSYS,
-    "UpsampleDarknet": SYNOPSYS,
+    "SqueezeConvolution": "without its masks nobody knows its weights; load the net with its caffemodel",
+    "SqueezeDeconvolution": "without its masks nobody knows its weights; load the net with its caffemodel",
+    "SqueezeInnerProduct": "without its masks nobody knows its weights; load the net with its caffemodel",
 }
 """Why layers that nets are seen to have, or that are known, have no function."""
 

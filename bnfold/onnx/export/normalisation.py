@@ -182,17 +182,58 @@ def mvn(block: Block) -> str:
     if not view.normalize_variance:
         return centred
     variance = reduce(block, "ReduceMean", block("Mul", centred, centred, step="square"), axes, step="variance")
+    if view.add_eps_before_sqrt:
+        return block("Div", centred, block("Sqrt", shifted(block, variance, view.eps, "eps")))
     return block("Div", centred, shifted(block, block("Sqrt", variance), view.eps, "eps"))
 
 
 def normalize(block: Block) -> str:
-    """`x / sqrt(sum x^2 + eps) * scale` over channels, or over channels and plane."""
+    """`x / sqrt(sum x^2 + eps) * scale` over channels, or over channels and plane; Synopsys may add eps to the root."""
     view = block.layer.param.norm_param
     axes = list(range(1, block.rank)) if view.across_spatial else [1]
-    total = reduce(block, "ReduceSum", block("Mul", block.bottom, block.bottom, step="square"), axes, step="sum")
-    y = block("Div", block.bottom, block("Sqrt", shifted(block, total, view.eps, "eps")))
+    total = _sum_of_squares(block, axes)
+    if view.across_spatial and not view.add_eps_before_sqrt:
+        norm = shifted(block, block("Sqrt", total), view.eps, "eps")
+    else:
+        norm = block("Sqrt", shifted(block, total, view.eps, "eps"))
+    y = block("Div", block.bottom, norm)
     count = 1 if view.channel_shared else block.shape[1]
     return block("Mul", y, block.learned(0, "scale", (count,) + (1,) * (block.rank - 2)))
+
+
+def _sum_of_squares(block: Block, axes: list[int]) -> str:
+    square = block("Mul", block.bottom, block.bottom, step="square")
+    return reduce(block, "ReduceSum", square, axes, step="sum")
+
+
+def channel_norm(block: Block) -> str:
+    """`sqrt(sum of x^2 over channels)`, one channel."""
+    return block("Sqrt", _sum_of_squares(block, [1]))
+
+
+def grn(block: Block) -> str:
+    """`x / sqrt(sum of x^2 over channels + bias)`."""
+    root = block("Sqrt", shifted(block, _sum_of_squares(block, [1]), block.layer.param.grn_param.bias, "bias"))
+    return block("Div", block.bottom, root)
+
+
+def layer_norm(block: Block) -> str:
+    """`(x - mean)/sqrt(variance + eps) * scale + shift` over all axes of a sample, by parts: opset 17 has it whole."""
+    param = block.layer.param.layer_norm_param
+    axes = list(range(1, block.rank))
+    centred = block("Sub", block.bottom, reduce(block, "ReduceMean", block.bottom, axes, step="mean"))
+    variance = reduce(block, "ReduceMean", block("Mul", centred, centred, step="square"), axes, step="variance")
+    y = block("Div", centred, block("Sqrt", shifted(block, variance, param.eps, "eps")))
+    if not param.elementwise_affine:
+        return y
+    y = block("Mul", y, block.learned(0, "scale", block.shape[1:]))
+    return block("Add", y, block.learned(1, "shift", block.shape[1:]))
+
+
+def log_softmax(block: Block) -> str:
+    """`x - ln(sum e^x)` along `axis`: LogSoftmax, which flattens before opset 13 unless the axis is the last."""
+    axis = canonical_axis(block.layer.param.log_softmax_param.axis, block.rank, block.layer)
+    return softmax(block, block.bottom, axis, block.rank, operator="LogSoftmax")
 
 
 def softmax_layer(block: Block) -> str:
@@ -206,10 +247,14 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "BN": batch_norm,
     "BatchNorm": batch_norm,
     "Bias": bias,
+    "ChannelNorm": channel_norm,
     "CuDNNBatchNorm": batch_norm,
     "Dropout": dropout,
     "EltwiseAffine": eltwise_affine,
+    "GRN": grn,
     "LRN": lrn,
+    "LayerNorm": layer_norm,
+    "LogSoftmax": log_softmax,
     "MVN": mvn,
     "Normalize": normalize,
     "Scale": scale,

@@ -1,12 +1,12 @@
 """Pooling in all of Caffe's forms, without `ceil_mode`: every pad and every divisor is written out.
 
-Along one axis of size H, with kernel k, stride s, pad p and `out` windows, window i covers `[i*s - p, i*s - p + k)`.
+Along one axis of size H, with kernel k, stride s, pads b and a and `out` windows, window i is `[i*s - b, i*s - b + k)`.
 
     MAX   the largest pixel of the window clipped to [0, H)
-          = MaxPool with pads p and max(0, (out-1)*s + k - H - p), or p again where that gives the same windows
-    AVE   the sum over the window clipped to [0, H), divided by the size of the window clipped to [-p, H + p)
-          = no overhang beyond H + p: AveragePool with these pads, which count
-          = else: Pad with p real zeros, then AveragePool whose end pads, the overhang, do not count
+          = MaxPool with pads b and max(0, (out-1)*s + k - H - b), or a where that gives the same windows
+    AVE   the sum over the window clipped to [0, H), divided by the size of the window clipped to [-b, H + a)
+          = no overhang beyond H + a: AveragePool with these pads, which count
+          = else: Pad with real zeros, then AveragePool whose end pads, the overhang, do not count
 
 A window may lie outside the image where s > k and p = 0. Caffe then gives -FLT_MAX and mask -1 for MAX, and for AVE
 0 divided by the (then not positive) size of the clipped window: zero, or NaN if that is zero.
@@ -22,7 +22,7 @@ import numpy as np
 
 from bnfold.caffe.layers import SPP, Pooling
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import pad
+from bnfold.onnx.export.forms import pad, reshape, transpose
 
 FLT_MAX = float(np.finfo(np.float32).max)
 
@@ -36,6 +36,8 @@ def pooling(block: Block) -> str | list[str]:
         raise Refused(f"only MAX pooling has a mask, not {view.method}")
     if view.method == "AVE":
         return average(block, block.bottom, view)
+    if view.method == "MDS":
+        return position_sensitive(block, view)
     return stochastic(block, view)
 
 
@@ -68,26 +70,48 @@ def average(block: Block, x: str, view: Pooling, step: str = "") -> str:
     if not view.counts_padding:
         y = block("AveragePool", x, step=step, **_window(inside, _after(inside)), count_include_pad=0)
         return _divided_empty(block, y, view, inside)
-    beyond = _overhang(inside, tuple(2 * p for p in view.pad))
+    beyond = _overhang(inside, tuple(b + a for b, a in zip(view.before, view.after, strict=True)))
     if not any(beyond):
         y = block("AveragePool", x, step=step, **_window(inside, _after(inside)), count_include_pad=1)
     else:
-        if any(view.pad):
-            around = (0, 0, *view.pad)
-            x = pad(block, x, around, around, step="zeros")
-        unpadded = inside._replace(pad=(0,) * len(view.pad))
+        if view.padded:
+            x = pad(block, x, (0, 0, *view.before), (0, 0, *view.after), step="zeros")
+        unpadded = inside._replace(before=(0,) * len(view.before))
         y = block("AveragePool", x, step=step, **_window(unpadded, beyond), count_include_pad=0)
     return _divided_empty(block, y, view, inside)
 
 
 def stochastic(block: Block, view: Pooling) -> str:
     """`sum x^2 / sum x` over each window, as Caffe's GPU code does at TEST."""
-    if any(view.pad):
+    if view.padded:
         raise Refused("STOCHASTIC pooling knows no pad")
     if not view.windows_never_empty:
         raise Refused("STOCHASTIC pooling with windows that hold no pixel divides by zero")
     square = average(block, block("Mul", block.bottom, block.bottom, step="square"), view, "squares")
     return block("Div", square, average(block, block.bottom, view, "sum"))
+
+
+def position_sensitive(block: Block, view: Pooling) -> str:
+    """MDS: `y[c] = sum over places p of x[p*C + c]` at that place, zeros outside: a convolution of one-hot kernels.
+
+    Seen as (N, C, places, H, W), each output channel is a group that reads its places through a kernel each.
+    """
+    channels, places = block.tops[0][1], math.prod(view.kernel)
+    x = reshape(block, block.bottom, (-1, places, channels, *view.image), "places")
+    x = transpose(block, x, (0, 2, 1, 3, 4), "places_last")
+    x = reshape(block, x, (-1, channels * places, *view.image), "groups")
+    block.affords(channels * places * places)
+    picks = np.tile(np.eye(places).reshape(1, places, *view.kernel), (channels, 1, 1, 1))
+    return block(
+        "Conv",
+        x,
+        block.floats(picks, "picks"),
+        kernel_shape=list(view.kernel),
+        strides=list(view.stride),
+        pads=[*view.before, *view.after],
+        dilations=[view.dilation] * 2,
+        group=channels,
+    )
 
 
 def spp(block: Block) -> str:
@@ -114,7 +138,7 @@ def _inside(view: Pooling) -> Pooling:
     """The windows that begin before the image ends."""
     output = tuple(
         min(out, -(-(size + p) // s))
-        for out, size, s, p in zip(view.output, view.image, view.stride, view.pad, strict=True)
+        for out, size, s, p in zip(view.output, view.image, view.stride, view.before, strict=True)
     )
     return view._replace(output=output)
 
@@ -128,18 +152,20 @@ def _overhang(view: Pooling, padding: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _after(view: Pooling) -> tuple[int, ...]:
-    """The pads behind the image: as in front where that gives the same windows, which suits more runtimes; pnnx pads
-    twice where they differ. Else what the last window needs.
+    """The pads behind the image: as they are said where that gives the same windows, which suits more runtimes; pnnx
+    pads twice where they differ. Else what the last window needs.
     """
-    symmetric = all(
-        (size + 2 * p - k) // s + 1 == out
-        for out, size, k, s, p in zip(view.output, view.image, view.kernel, view.stride, view.pad, strict=True)
+    same = all(
+        (size + b + a - k) // s + 1 == out
+        for out, size, k, s, b, a in zip(
+            view.output, view.image, view.kernel, view.stride, view.before, view.after, strict=True
+        )
     )
-    return view.pad if symmetric else _overhang(view, view.pad)
+    return view.after if same else _overhang(view, view.before)
 
 
 def _window(view: Pooling, after: tuple[int, ...]) -> dict[str, Any]:
-    return {"kernel_shape": list(view.kernel), "strides": list(view.stride), "pads": [*view.pad, *after]}
+    return {"kernel_shape": list(view.kernel), "strides": list(view.stride), "pads": [*view.before, *after]}
 
 
 def _filled(block: Block, y: str, view: Pooling, inside: Pooling, value: float, step: str) -> str:
@@ -154,13 +180,13 @@ def _divided_empty(block: Block, y: str, view: Pooling, inside: Pooling) -> str:
         return y
     y = _filled(block, y, view, inside, 0.0, "empty")
     divisors = np.ones((1,) * (2 + len(view.output)))
-    for axis, (out, size, k, s, p) in enumerate(
-        zip(view.output, view.image, view.kernel, view.stride, view.pad, strict=True), start=2
+    for axis, (out, size, k, s, b, a) in enumerate(
+        zip(view.output, view.image, view.kernel, view.stride, view.before, view.after, strict=True), start=2
     ):
-        starts = np.arange(out) * s - p
+        starts = np.arange(out) * s - b
         along = [1] * divisors.ndim
         along[axis] = out
-        divisors = divisors * (np.minimum(starts + k, size + p) - starts).reshape(along)
+        divisors = divisors * (np.minimum(starts + k, size + a) - starts).reshape(along)
     if (divisors == 0).any():
         y = block("Add", y, block.floats(np.where(divisors == 0, np.nan, 0.0), "undefined"))
     return y
@@ -168,5 +194,6 @@ def _divided_empty(block: Block, y: str, view: Pooling, inside: Pooling) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "Pooling": pooling,
+    "Pooling3D": pooling,
     "SPP": spp,
 }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from bnfold.caffe.layers import ArgMax, Reduction, canonical_axis
+from bnfold.caffe.layers.reduction import reduced_axes
 from bnfold.onnx.export.builder import Block, LayerFunction
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled
 
@@ -20,6 +21,8 @@ def argmax(block: Block) -> str:
     view = ArgMax.of(block.layer)
     axis = 1 if view.axis is None else canonical_axis(view.axis, block.rank, block.layer)
     searched = list(range(1, block.rank)) if view.axis is None else [axis]
+    if view.smallest:
+        return _least(block, view, axis)
     size, ends = math.prod(block.shape[one] for one in searched), [-block.shape[one] - 1 for one in searched]
     backwards, first = block.bottom, [-1] * len(searched)
     if searched:
@@ -35,6 +38,26 @@ def argmax(block: Block) -> str:
     if not view.out_max_val:
         return reshape(block, indices, shape)
     return reshape(block, block("Concat", indices, values, axis=1), shape)
+
+
+def _least(block: Block, view: ArgMax, axis: int) -> str:
+    """The smallest values; of equal ones Caffe names the one with the smaller index first, as ONNX does."""
+    x = block.bottom if view.axis is not None or block.rank == 2 else block("Flatten", block.bottom, axis=1)
+    count = block.integers([view.top_k], "k")
+    values, places = block.several("TopK", x, count, outputs=2, axis=axis, largest=0)
+    indices = block("Cast", places, to=block.float_type)
+    if view.axis is not None:
+        return values if view.out_max_val else indices
+    both = block("Concat", indices, values, axis=1) if view.out_max_val else indices
+    return reshape(block, both, (-1, *block.tops[0][1:]))
+
+
+def reduce_mean(block: Block) -> str:
+    """The mean over the axes that are named, kept as 1 or not: ReduceMean."""
+    axes = reduced_axes(block.layer, block.rank)
+    if 0 in axes:
+        block.fixes_batch("it takes the mean over the batch")
+    return reduce(block, "ReduceMean", block.bottom, axes, keep=block.layer.param.reduce_mean_param.keepdims)
 
 
 def reduction(block: Block) -> str:
@@ -56,5 +79,6 @@ def reduction(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "ArgMax": argmax,
+    "ReduceMean": reduce_mean,
     "Reduction": reduction,
 }

@@ -29,6 +29,108 @@ def _regions(block: Block) -> str:
     return block.bottoms[1] if len(block.shapes[1]) == 2 else reshape(block, block.bottoms[1], (-1, 5), "regions")
 
 
+def roi_align(block: Block) -> str:
+    """CaffeROIAlign's, which is not Mask R-CNN's: four samples of at most four pixels of each bin, the largest counts.
+
+    sides = max(x2 - x1 + 1, 1)      bin = sides/pooled, its edges clipped to the plane
+    pixels: the first four, by rows, with whole coordinates in [ceil(start), floor(end)]
+    samples (+-0.5, +-0.5) in coordinates of the region clipped to [-1, 1], weights max(0, 1 - |distance|) each
+    """
+    view = ROIPooling.of(block.layer)
+    batch, channels, height, width = block.images()
+    block.fixes_batch("its regions index the images")
+    regions = _regions(block)
+    axes = [
+        _bins(block, regions, corner, bins, size, view.spatial_scale, name)
+        for corner, bins, size, name in ((2, view.pooled[0], height, "y"), (1, view.pooled[1], width, "x"))
+    ]
+    (first_row, rows, top, tall), (first_column, columns, left, wide) = axes
+    across = block("Max", columns, block.floats(1.0, "one"), step="across")
+    image = reshape(block, cut(block, regions, [1], [0], [1], step="image"), (-1, 1, 1), "image_number")
+    base = block("Mul", image, block.floats(float(height * width), "plane"), step="image_start")
+    last = transpose(block, block.bottom, (0, 2, 3, 1), "channels_last")
+    flat = reshape(block, last, (batch * height * width, channels), "pixels")
+    sums: list[str] = []
+    for k in range(4):
+        down = block("Floor", block("Div", block.floats(float(k), f"{k}/number"), across, step=f"{k}/part"))
+        along = block("Sub", block.floats(float(k), f"{k}/again"), block("Mul", down, across), step=f"{k}/along")
+        row = block("Add", first_row, down, step=f"{k}/row")
+        column = block("Add", first_column, along, step=f"{k}/column")
+        inside = block("And", block("Less", down, rows), block("Less", along, columns), step=f"{k}/inside")
+        weight = block("Cast", inside, to=block.float_type, step=f"{k}/counts")
+        place = block("Add", block("Mul", row, block.floats(float(width), f"{k}/width")), column, step=f"{k}/in_plane")
+        place = block("Mul", block("Add", place, base, step=f"{k}/place"), weight, step=f"{k}/valid")
+        pixel = block("Gather", flat, block("Cast", place, to=block.int_type), axis=0, step=f"{k}/pixel")
+        near = [
+            [
+                _nearness(block, at, start, extent, sample, f"{k}/{name}{number}")
+                for number, sample in enumerate(SAMPLES)
+            ]
+            for at, start, extent, name in ((row, top, tall, "y"), (column, left, wide, "x"))
+        ]
+        for number, (y, x) in enumerate((y, x) for y in near[0] for x in near[1]):
+            factor = block("Mul", block("Mul", y, x), weight, step=f"{k}/factor{number}")
+            factor = reshape(block, factor, (-1, *view.pooled, 1), f"{k}/weight{number}")
+            part = block("Mul", pixel, factor, step=f"{k}/part{number}")
+            if k == 0:
+                sums.append(part)
+            else:
+                sums[number] = block("Add", sums[number], part, step=f"{k}/sum{number}")
+    largest = sums[0]
+    for other in sums[1:]:
+        largest = block("Max", largest, other, step="largest")
+    return transpose(block, largest, (0, 3, 1, 2), "channels_second")
+
+
+SAMPLES = (-0.5, 0.5)
+SMALLEST_EXTENT = 1e-12
+
+
+def _bins(
+    block: Block, regions: str, corner: int, bins: int, size: int, scale: float, name: str
+) -> tuple[str, str, str, str]:
+    """Along one axis: the first pixel of each bin and how many it has, the region's start, and its extent.
+
+    All have three axes, (R, bins, 1) for rows and (R, 1, bins) for columns, or (R, 1, 1).
+    """
+    start, end = (
+        scaled(
+            block,
+            reshape(block, cut(block, regions, [1], [at], [at + 1], step=f"{name}{at}"), (-1, 1, 1), f"{name}{at}_all"),
+            scale,
+            f"{name}{at}_scaled",
+        )
+        for at in (corner, corner + 2)
+    )
+    extent = block("Sub", end, start, step=f"{name}_extent")
+    side = block(
+        "Max", shifted(block, extent, 1.0, f"{name}_past"), block.floats(1.0, f"{name}_least"), step=f"{name}_side"
+    )
+    step = block("Div", side, block.floats(float(bins), f"{name}_bins"), step=f"{name}_bin")
+    numbers = np.arange(bins + 1).reshape((1, -1, 1) if name == "y" else (1, 1, -1))
+    edges = block("Add", block("Mul", step, block.floats(numbers, f"{name}_numbers")), start, step=f"{name}_edges")
+    edges = block("Clip", edges, block.floats(0.0, f"{name}_zero"), block.floats(float(size), f"{name}_size"))
+    axis = 1 if name == "y" else 2
+    low = cut(block, edges, [axis], [0], [bins], step=f"{name}_low")
+    high = cut(block, edges, [axis], [1], [bins + 1], step=f"{name}_high")
+    first = block("Ceil", low, step=f"{name}_first")
+    last = block("Min", block("Floor", high), block.floats(size - 1.0, f"{name}_last"), step=f"{name}_end")
+    count = shifted(block, block("Sub", last, first, step=f"{name}_span"), 1.0, f"{name}_count")
+    # A region of no extent must not divide 0 by 0.
+    return first, count, start, block("Max", extent, block.floats(SMALLEST_EXTENT, f"{name}_tiny"), step=f"{name}_wide")
+
+
+def _nearness(block: Block, at: str, start: str, extent: str, sample: float, name: str) -> str:
+    """`max(0, 1 - |2*(at - start)/extent - 1 - sample|)`, the coordinate clipped to [-1, 1] first."""
+    part = block("Div", block("Sub", at, start, step=f"{name}_from"), extent, step=f"{name}_part")
+    coordinate = shifted(block, scaled(block, part, 2.0, f"{name}_twice"), -1.0, f"{name}_centred")
+    coordinate = block(
+        "Clip", coordinate, block.floats(-1.0, f"{name}_min"), block.floats(1.0, f"{name}_max"), step=f"{name}_clipped"
+    )
+    away = block("Abs", shifted(block, coordinate, -sample, f"{name}_away"), step=f"{name}_distance")
+    return block("Relu", block("Sub", block.floats(1.0, f"{name}_one"), away, step=f"{name}_left"), step=name)
+
+
 def psroi_pooling(block: Block) -> str:
     """The mean of channel `(c*g + i)*g + j` over bin (i, j) of each region, 0 where the bin is empty.
 
@@ -125,19 +227,63 @@ def proposal(block: Block) -> list[str]:
     block.affords(4 * total)
     size = reshape(block, block.bottoms[2], (-1,), "image")
     score = cut(block, block.bottom, [1], [count], [2 * count], step="foreground")
+    if view.drops:
+        return _synopsys(block, view, size, score, anchors)
     score = reshape(block, transpose(block, score, (0, 2, 3, 1), "scores_last"), (total,), "scores")
     deltas = reshape(block, block.bottoms[1], (count, 4, height, width), "deltas")
     deltas = reshape(block, transpose(block, deltas, (2, 3, 0, 1), "deltas_last"), (total, 4), "moves")
     boxes = _moved(block, deltas, _shifted_anchors(anchors, view.feat_stride, height, width))
-    limit = shifted(block, block("Concat", *_picked(block, size, (1, 0, 1, 0)), axis=0, step="limits"), -1.0, "last")
-    boxes = block("Max", block("Min", boxes, limit, step="inside"), block.floats(0.0, "zero"), step="clipped")
-    low, high = (cut(block, boxes, [1], [at], [at + 2], step=name) for at, name in ((0, "low"), (2, "high")))
-    sides = shifted(block, block("Sub", high, low, step="extent"), 1.0, "sides")
-    least = scaled(block, _picked(block, size, (2,))[0], float(view.min_size), "least")
-    small = block("Cast", block("Less", sides, least, step="small"), to=block.float_type, step="is_small")
-    large = block("Sub", block.floats(1.0, "one"), reduce(block, "ReduceMax", small, [1], keep=False, step="any_small"))
+    boxes = _clipped(block, boxes, size)
+    # The width is held to the second scale, where there are four numbers.
+    scales = (3, 2) if math.prod(block.shapes[2]) > 3 else (2, 2)
+    small = _is_small(block, boxes, view, block("Concat", *_picked(block, size, scales), axis=0, step="scales"))
+    large = block("Sub", block.floats(1.0, "one"), small)
     score = block("Mul", score, large, step="sized_scores")
     return _chosen(block, view, boxes, score, total)
+
+
+def _clipped(block: Block, boxes: str, size: str) -> str:
+    """Boxes within `[0, W - 1] x [0, H - 1]`."""
+    limit = shifted(block, block("Concat", *_picked(block, size, (1, 0, 1, 0)), axis=0, step="limits"), -1.0, "last")
+    return block("Max", block("Min", boxes, limit, step="inside"), block.floats(0.0, "zero"), step="clipped")
+
+
+def _is_small(block: Block, boxes: str, view: Proposal, scales: str) -> str:
+    """1 for each box with a width or height below the least, of (width, height) scales; 0 for the others."""
+    low, high = (cut(block, boxes, [1], [at], [at + 2], step=name) for at, name in ((0, "low"), (2, "high")))
+    sides = shifted(block, block("Sub", high, low, step="extent"), 1.0, "sides")
+    least = scaled(block, scales, float(view.min_size), "least")
+    small = block("Cast", block("Less", sides, least, step="small"), to=block.float_type, step="is_small")
+    return reduce(block, "ReduceMax", small, [1], keep=False, step="any_small")
+
+
+def _synopsys(block: Block, view: Proposal, size: str, score: str, anchors: Array) -> list[str]:
+    """Boxes by anchor, row, column, the last one first: of equal scores the later one counts. Small ones drop out.
+
+    The very last box is never held to the least size. All boxes take part in the suppression.
+    """
+    count, (_, _, height, width) = len(anchors), block.images()
+    total = count * height * width
+    if view.pre_nms_topn < total:
+        raise Refused(f"pre_nms_topn {view.pre_nms_topn} sorts a part of its {total} boxes, in an order of its own")
+    backwards = np.arange(total)[::-1]
+    score = block("Gather", reshape(block, score, (total,), "scores"), block.integers(backwards, "backwards"), axis=0)
+    deltas = reshape(block, block.bottoms[1], (count, 4, height, width), "deltas")
+    deltas = reshape(block, transpose(block, deltas, (0, 2, 3, 1), "deltas_last"), (total, 4), "moves")
+    deltas = block("Gather", deltas, block.integers(backwards, "moves_backwards"), axis=0, step="moves_back")
+    placed = _shifted_anchors(anchors, view.feat_stride, height, width).reshape(height, width, count, 4)
+    boxes = _moved(block, deltas, placed.transpose(2, 0, 1, 3).reshape(total, 4)[::-1])
+    boxes = _clipped(block, boxes, block("Floor", size, step="whole_image"))
+    scale = _picked(block, size, (2,))[0]
+    small = _is_small(block, boxes, view, scale)
+    tested = np.ones(total)
+    tested[0] = 0  # the last box, which comes first here
+    small = block("Mul", small, block.floats(tested, "tested"), step="dropped")
+    lowest = block.floats(LOWEST, "lowest")
+    dropped = block("Greater", small, block.floats(0.5, "half"), step="is_dropped")
+    score_or_none = block("Where", dropped, lowest, score, step="scores_left")
+    regions, scores = _survivors(block, view, boxes, score_or_none, total)
+    return [regions, reshape(block, scores, (-1, 1), "scores_column")][: len(block.layer.tops)]
 
 
 def _picked(block: Block, size: str, places: tuple[int, ...]) -> list[str]:
@@ -185,6 +331,11 @@ def _chosen(block: Block, view: Proposal, boxes: str, score: str, total: int) ->
     first = min(view.pre_nms_topn, total)
     score, order = block.several("TopK", score, block.integers([first], "first"), outputs=2, axis=0, step="best")
     boxes = block("Gather", boxes, order, axis=0, step="best_boxes")
+    return _survivors(block, view, boxes, score, first)[: len(block.layer.tops)]
+
+
+def _survivors(block: Block, view: Proposal, boxes: str, score: str, first: int) -> list[str]:
+    """The regions of `first` boxes that no better one suppresses, image 0 in front of each, and their scores."""
     past = block("Add", boxes, block.floats([0.0, 0.0, 1.0, 1.0], "past"), step="open_boxes")
     selected = block(
         "NonMaxSuppression",
@@ -199,13 +350,12 @@ def _chosen(block: Block, view: Proposal, boxes: str, score: str, total: int) ->
     regions = block("Gather", boxes, where, axis=0, step="chosen")
     # Image 0 in front of each box.
     regions = block("Pad", regions, block.integers([0, 1, 0, 0], "image_pads"), mode="constant", step="regions")
-    if len(block.layer.tops) == 1:
-        return [regions]
     return [regions, block("Gather", score, where, axis=0, step="chosen_scores")]
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "PSROIPooling": psroi_pooling,
     "Proposal": proposal,
+    "ROIAlign": roi_align,
     "ROIPooling": roi_pooling,
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.layers import Interp, Upsample
+from bnfold.caffe.layers import Interp, Resample, Resize, Upsample
 from bnfold.onnx.export.builder import Block, LayerFunction
-from bnfold.onnx.export.forms import cut, reshape, size_of_batch
+from bnfold.onnx.export.forms import cut, reshape, size_of_batch, transpose
 
 
 def interp(block: Block) -> str:
@@ -21,12 +21,61 @@ def interp(block: Block) -> str:
     return resized(block, x, block.tops[0][2:], mode="linear", coordinate_transformation_mode="align_corners")
 
 
-def resized(block: Block, x: str, plane: tuple[int, ...], **attributes: str) -> str:
+def resample(block: Block) -> str:
+    """`rows @ x @ columns`: two MatMuls by constants, which depend on the sizes alone."""
+    _, _, height, width = block.images()
+    size = block.tops[0][2], block.tops[0][3]
+    block.affords(height * size[0] + width * size[1])
+    rows, columns = Resample.of(block.layer).matrices(block.layer, (height, width), size)
+    along = block("MatMul", block.bottom, block.floats(columns.T, "columns"), step="along")
+    return block("MatMul", block.floats(rows, "rows"), along)
+
+
+def resize_bilinear(block: Block) -> str:
+    """Bilinear on one of four grids: Resize, between two Transposes where the channels are last."""
+    view = Resize.of(block.layer, block.shape)
+    mode = {"plain": "asymmetric", "half_pixel_centers": "half_pixel"}.get(view.grid, view.grid)
+    x = transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if view.last else block.bottom
+    y = resized(
+        block,
+        x,
+        view.size,
+        channels=block.shape[3 if view.last else 1],
+        mode="linear",
+        coordinate_transformation_mode=mode,
+    )
+    return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
+
+
+def resize_nearest(block: Block) -> str:
+    """The nearest pixel on one of four grids: Gather of rows, then of columns, so that every tie is the fork's."""
+    view = Resize.of(block.layer, block.shape)
+    x, first = block.bottom, 1 if view.last else 2
+    for axis, name in enumerate(("rows", "columns")):
+        block.affords(view.size[axis])
+        x = block("Gather", x, block.integers(view.sources(axis), name), axis=first + axis)
+    return x
+
+
+def upsample_darknet(block: Block) -> str:
+    """Each pixel repeated stride x stride times: Resize to the nearest."""
+    return _repeated(block, (block.layer.param.upsample_darknet_param.stride,) * 2)
+
+
+def _repeated(block: Block, factors: tuple[int, int]) -> str:
+    scales = block.floats32([1, 1, *factors], "scales")
+    roi = "" if block.opset >= 13 else block.floats32([], "roi")
+    mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return block("Resize", block.bottom, roi, scales, **mode)
+
+
+def resized(block: Block, x: str, plane: tuple[int, ...], channels: int | None = None, **attributes: str) -> str:
     """`x`, whose first axes are those of the first bottom, with another plane."""
+    deep = block.shape[1] if channels is None else channels
     if block.batched:
-        kept = block("Concat", size_of_batch(block, x), block.integers([block.shape[1], *plane], "plane"), axis=0)
+        kept = block("Concat", size_of_batch(block, x), block.integers([deep, *plane], "plane"), axis=0)
     else:
-        kept = block.integers([*block.shape[:2], *plane], "sizes")
+        kept = block.integers([block.shape[0], deep, *plane], "sizes")
     # An absent roi and scales are empty names; before opset 13 an empty tensor stood for scales, which all read still.
     scales = "" if block.opset >= 13 else block.floats32([], "scales")
     roi = "" if block.opset >= 13 else block.floats32([], "roi")
@@ -39,10 +88,7 @@ def upsample(block: Block) -> str:
     if len(block.bottoms) == 2:
         return _unpooled(block)
     if view.size is None and not any(view.pad_out):
-        scales = block.floats32([1, 1, *view.scale], "scales")
-        roi = "" if block.opset >= 13 else block.floats32([], "roi")
-        mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        return block("Resize", block.bottom, roi, scales, **mode)
+        return _repeated(block, view.scale)
     return resized(
         block,
         block.bottom,
@@ -74,5 +120,9 @@ def _unpooled(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "Interp": interp,
+    "Resample": resample,
+    "ResizeBilinear": resize_bilinear,
+    "ResizeNearestNeighbor": resize_nearest,
     "Upsample": upsample,
+    "UpsampleDarknet": upsample_darknet,
 }

@@ -1,17 +1,16 @@
-"""YOLO's decoding in standard operators, as the MobileNet-YOLO fork does it on one image.
+"""YOLO's decoding in standard operators, as the MobileNet-YOLO fork does it.
 
     x = (column + sigmoid(tx)) / W        w = e^tw * anchor_w / W        (v3: anchors in pixels of the network's input)
     v2: score = sigmoid(to) * max softmax(classes), kept from the threshold on
     v3: score = sigmoid(to) * sigmoid(class), kept above the threshold
 
-Suppression runs over all classes and bottoms together and drops an overlap from its threshold on; rows are
+Suppression runs over all classes, bottoms and images together and drops an overlap from its threshold on; rows are
 (0, class + 1, score, box), best first. In v3 a box counts once for every class that passes; all its copies overlap
 wholly, so only its best class can be left, and only that one is written.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -33,6 +32,8 @@ def yolo_v2(block: Block) -> str:
     parts = []
     for index in range(len(block.bottoms)):
         _, _, height, width = block.images(index)
+        if height != width:
+            raise Refused(f"on a plane of {height}x{width}, which is not square, the fork's decoding reads other cells")
         anchors = np.array(view.biases[: 2 * view.num_box]).reshape(-1, 2) / width
         parts.append(_Scale(block, index, view, anchors, (height, width)).decoded(exclusive=True))
     threshold = float(np.nextafter(np.float32(view.confidence_threshold), -np.inf))
@@ -53,14 +54,16 @@ def yolo_v3(block: Block) -> str:
     parts = []
     for index in range(len(block.bottoms)):
         _, _, height, width = block.images(index)
-        anchors = biases[list(view.masks[index][: view.num_box])] / (width * view.anchors_scale[index])
+        pixels = np.array([width, height]) * view.anchors_scale[index]
+        anchors = biases[list(view.masks[index][: view.num_box])] / pixels
         parts.append(_Scale(block, index, view, anchors, (height, width)).decoded(exclusive=False))
     return _rows(block, parts, _boxes(block, view), view.confidence_threshold, view.nms_threshold)
 
 
 def _boxes(block: Block, view: YoloDetectionOutput) -> int:
     """How many boxes all planes have."""
-    return sum(view.num_box * math.prod(block.images(index)[2:]) for index in range(len(block.bottoms)))
+    images = [block.images(index) for index in range(len(block.bottoms))]
+    return sum(view.num_box * count * height * width for count, _, height, width in images)
 
 
 class _Scale:
@@ -69,13 +72,11 @@ class _Scale:
     def __init__(
         self, block: Block, index: int, view: YoloDetectionOutput, anchors: np.ndarray, plane: tuple[int, int]
     ) -> None:
-        if block.shapes[index][0] != 1:
-            raise Refused("its rows do not say which image they belong to, so it takes one image")
+        images = block.shapes[index][0]
         block.fixes_batch("its rows do not say which image they belong to")
-        if plane[0] != plane[1]:
-            raise Refused(f"a plane of {plane[0]}x{plane[1]} is not square, and the fork's decoding expects that")
         self.block, self.name = block, f"scale{index}"
-        self.side, self.count, self.anchors = plane[0], self.side_boxes(view, plane), anchors
+        self.images, self.plane, self.anchors = images, plane, anchors
+        self.count = images * view.num_box * plane[0] * plane[1]
         numbers = BOX + view.num_classes
         if len(anchors) != view.num_box or block.shapes[index][1] != view.num_box * numbers:
             raise Refused(
@@ -83,16 +84,11 @@ class _Scale:
                 "an anchor"
             )
         block.affords(4 * self.count)
-        # Boxes in the order row, column, anchor: the order that breaks ties.
-        cells = reshape(block, block.bottoms[index], (view.num_box, numbers, *plane), f"{self.name}/cells")
-        cells = transpose(block, cells, (2, 3, 0, 1), f"{self.name}/boxes_last")
+        # Boxes in the order image, row, column, anchor: the order that breaks ties.
+        cells = reshape(block, block.bottoms[index], (images, view.num_box, numbers, *plane), f"{self.name}/cells")
+        cells = transpose(block, cells, (0, 3, 4, 1, 2), f"{self.name}/boxes_last")
         self.cells = reshape(block, cells, (1, self.count, numbers), f"{self.name}/boxes")
         self.numbers = numbers
-
-    @staticmethod
-    def side_boxes(view: YoloDetectionOutput, plane: tuple[int, int]) -> int:
-        """How many boxes the plane has."""
-        return view.num_box * plane[0] * plane[1]
 
     def decoded(self, *, exclusive: bool) -> tuple[str, str, str]:
         """Boxes, scores and labels; classes exclude each other (softmax) or not."""
@@ -114,14 +110,18 @@ class _Scale:
 
     def _boxes(self) -> str:
         block, name = self.block, self.name
-        row, column = np.divmod(np.repeat(np.arange(self.side**2), len(self.anchors)), self.side)
+        height, width = self.plane
+        cells = np.tile(np.repeat(np.arange(height * width), len(self.anchors)), self.images)
+        row, column = np.divmod(cells, width)
         corner = block.floats(np.stack([column, row], axis=-1)[None], f"{name}/cell")
         inside = block("Sigmoid", self._part("shift", 0, 2), step=f"{name}/inside")
         centre = block("Add", inside, corner, step=f"{name}/centre_cells")
-        centre = block("Mul", centre, block.floats(1 / self.side, f"{name}/cell_size"), step=f"{name}/centre")
-        anchors = block.floats(np.tile(self.anchors, (self.side**2, 1))[None] / 2, f"{name}/half_anchors")
+        cell = block.floats([1 / width, 1 / height], f"{name}/cell_size")
+        centre = block("Mul", centre, cell, step=f"{name}/centre")
+        anchors = np.tile(self.anchors, (self.images * height * width, 1))[None] / 2
+        half_anchors = block.floats(anchors, f"{name}/half_anchors")
         half = block(
-            "Mul", block("Exp", self._part("growth", 2, 4), step=f"{name}/grown"), anchors, step=f"{name}/half"
+            "Mul", block("Exp", self._part("growth", 2, 4), step=f"{name}/grown"), half_anchors, step=f"{name}/half"
         )
         corners = [block("Sub", centre, half, step=f"{name}/low"), block("Add", centre, half, step=f"{name}/high")]
         return block("Concat", *corners, axis=2, step=f"{name}/corners")

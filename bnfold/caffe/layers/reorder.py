@@ -1,0 +1,362 @@
+"""Layers that give the elements of a blob another order or another shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isqrt, prod
+from typing import NamedTuple, Self
+
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, sizes
+from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, count, four_axes
+from bnfold.caffe.limits import INT_MAX
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Shape
+
+
+class Flatten(NamedTuple):
+    """What a Flatten says: the axes from `axis` to `end_axis`, both included and as written, become one."""
+
+    axis: int
+    end_axis: int
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Flatten."""
+        param = layer.param.flatten_param
+        return cls(param.axis, param.end_axis)
+
+
+class Permute(NamedTuple):
+    """What a Permute says: the axes that come first; those not named follow in order."""
+
+    order: tuple[int, ...]
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Permute."""
+        return cls(tuple(layer.param.permute_param.order))
+
+    def full_order(self, layer: Layer, rank: int) -> tuple[int, ...]:
+        """`order` with the axes that it does not name.
+
+        Raises:
+            ModelError: an axis is named twice, or the blob has none of that number.
+        """
+        if any(axis >= rank for axis in self.order) or len(set(self.order)) < len(self.order):
+            raise ModelError(f"{layer}: order {self.order} names no distinct axes of a blob of {rank} axes")
+        return self.order + tuple(axis for axis in range(rank) if axis not in self.order)
+
+
+class Reshape(NamedTuple):
+    """What a Reshape says.
+
+    Attributes:
+        dims: the new axes; 0 copies the old size, -1 takes what is left.
+        axis, num_axes: the span of old axes that they replace; -1 axes is all to the end.
+        pixel_shuffle: Intel Caffe's factor r that moves r*r channels into each pixel's r*r neighbours; 1 does nothing.
+    """
+
+    dims: Shape
+    axis: int
+    num_axes: int
+    pixel_shuffle: int
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Reshape."""
+        param = layer.param.reshape_param
+        return cls(tuple(param.shape.dim), param.axis, param.num_axes, param.pixelshuffler)
+
+    def span(self, layer: Layer, rank: int) -> tuple[int, int]:
+        """First old axis replaced and first one behind; an insertion may stand at either end.
+
+        Raises:
+            ModelError: the span leaves the blob.
+        """
+        start = self.axis if self.axis >= 0 else rank + self.axis + 1
+        stop = rank if self.num_axes == -1 else start + self.num_axes
+        if not 0 <= start <= stop <= rank or self.num_axes < -1:
+            raise ModelError(f"{layer}: axis {self.axis}, num_axes {self.num_axes} leave a blob of {rank} axes")
+        return start, stop
+
+
+class Reorg(NamedTuple):
+    """What YOLO's Reorg says: blocks of stride x stride pixels become channels, or back with `reverse`."""
+
+    stride: int
+    reverse: bool
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a Reorg.
+
+        Raises:
+            ModelError: `stride` is missing or 0.
+        """
+        param = layer.param.reorg_param
+        at_least(layer, "stride", (param.stride,), 1)
+        return cls(param.stride, param.reverse)
+
+    def rearranged(self, layer: Layer, bottom: Shape) -> Shape:
+        """(N, C*s*s, H/s, W/s), or (N, C/(s*s), H*s, W*s).
+
+        Raises:
+            ModelError: the sizes do not divide.
+        """
+        batch, channels, height, width = bottom
+        s = self.stride
+        divided = (channels,) if self.reverse else (height, width)
+        by = s * s if self.reverse else s
+        if any(size != UNKNOWN and size % by for size in divided):
+            raise ModelError(f"{layer}: {sizes(divided)} does not divide by {by}")
+        grow, shrink = (s, 1) if self.reverse else (1, s)
+        plane = [size if size == UNKNOWN else size * grow // shrink for size in (height, width)]
+        deep = channels if channels == UNKNOWN else channels // by if self.reverse else channels * s * s
+        return (batch, deep, *plane)
+
+
+class PixelShuffle(NamedTuple):
+    """What a PixelShuffle says: r*r channels become the r x r pixels that stand in the place of each pixel."""
+
+    upscale_factor: int
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a PixelShuffle; forks call the factor `upscale_factor` or `sigma`, or give its square as `scale`.
+
+        Raises:
+            ModelError: the factor is missing, 0 or given in two ways, or `scale` is no square.
+        """
+        param = layer.param.pixel_shuffle_param
+        if layer.param.HasField("pixelshuffle_param") and not layer.param.HasField("pixel_shuffle_param"):
+            param = layer.param.pixelshuffle_param
+        given = [name for name in ("upscale_factor", "sigma", "scale") if param.HasField(name)]
+        if len(given) > 1:
+            raise ModelError(f"{layer}: the factor is given as {' and '.join(given)}; keep one")
+        factor = getattr(param, given[0]) if given else 0
+        if given == ["scale"]:
+            if isqrt(factor) ** 2 != factor:
+                raise ModelError(f"{layer}: scale {factor} is the factor's square, and no square")
+            factor = isqrt(factor)
+        at_least(layer, "upscale_factor", (factor,), 1)
+        return cls(factor)
+
+
+class DepthToSpace(NamedTuple):
+    """What a DepthToSpace or SpaceToDepth says.
+
+    Attributes:
+        block: r: channels become r x r pixels, or pixels channels.
+        last: the channels are the last axis (NHWC, which is the default).
+        mode: "DCR": channel `(i*r + j)*C + c` is row i, column j of channel c; "CRD": channel `(c*r + i)*r + j`.
+    """
+
+    block: int
+    last: bool
+    mode: str
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read either layer.
+
+        Raises:
+            ModelError: the block is missing or below 1, or the format is unknown.
+        """
+        is_up = layer.type == "DepthToSpace"
+        param = layer.param.depth_to_space_param if is_up else layer.param.space_to_depth_param
+        at_least(layer, "block_size", (param.block_size,), 1)
+        if param.data_format not in ("NHWC", "NCHW", "DCR", "CRD"):
+            raise ModelError(f"{layer}: data_format {param.data_format!r} is none of NHWC, NCHW, DCR, CRD")
+        return cls(param.block_size, param.data_format == "NHWC", "CRD" if param.data_format == "CRD" else "DCR")
+
+
+class ShuffleChannel(NamedTuple):
+    """What a ShuffleChannel says: channels seen as (group, C/group) are transposed."""
+
+    group: int
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a ShuffleChannel.
+
+        Raises:
+            ModelError: `group` is 0.
+        """
+        group = layer.param.shuffle_channel_param.group
+        at_least(layer, "group", (group,), 1)
+        return cls(group)
+
+
+def depth_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Channels become pixels, or pixels channels."""
+    view = DepthToSpace.of(layer)
+    bottom = four_axes(layer, bottoms[0])
+    batch, height, width, channels = bottom if view.last else (bottom[0], *bottom[2:], bottom[1])
+    r, up = view.block, layer.type == "DepthToSpace"
+    for size, divisor in ((channels, r * r if up else 1), (height, 1 if up else r), (width, 1 if up else r)):
+        if size != UNKNOWN and size % divisor:
+            raise ModelError(f"{layer}: {sizes(bottom)} does not divide by a block of {r}")
+    deep = channels if channels == UNKNOWN else channels // (r * r) if up else channels * r * r
+    plane = [size if size == UNKNOWN else size * r if up else size // r for size in (height, width)]
+    return [(batch, *plane, deep) if view.last else (batch, deep, *plane)]
+
+
+def flatten(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The axes from `axis` to `end_axis` become one."""
+    bottom, view = bottoms[0], Flatten.of(layer)
+    start = canonical_axis(view.axis, len(bottom), layer)
+    stop = canonical_axis(view.end_axis, len(bottom), layer) + 1
+    if stop <= start:
+        raise ModelError(f"{layer}: axis {view.axis} is behind end_axis {view.end_axis} of {sizes(bottom)}")
+    return [(*bottom[:start], count(bottom[start:stop]), *bottom[stop:])]
+
+
+def permute(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's sizes in the new order."""
+    return [tuple(bottoms[0][axis] for axis in Permute.of(layer).full_order(layer, len(bottoms[0])))]
+
+
+def pixel_shuffle(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Channels become pixels."""
+    return [_pixel_shuffled(layer, four_axes(layer, bottoms[0]), PixelShuffle.of(layer).upscale_factor)]
+
+
+def reorg(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Pixels become channels, or back."""
+    return [Reorg.of(layer).rearranged(layer, four_axes(layer, bottoms[0]))]
+
+
+def reshape(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The span becomes `dims`: 0 copies, one -1 takes what is left."""
+    bottom, view = bottoms[0], Reshape.of(layer)
+    if view.pixel_shuffle != 1:
+        return [_pixel_shuffled(layer, four_axes(layer, bottom), view.pixel_shuffle)]
+    start, stop = view.span(layer, len(bottom))
+    if view.dims.count(-1) > 1 or any(not -1 <= size <= INT_MAX for size in view.dims):
+        raise ModelError(f"{layer}: dims {view.dims} are no sizes with at most one -1")
+    if any(size == 0 and start + i >= len(bottom) for i, size in enumerate(view.dims)):
+        raise ModelError(f"{layer}: a 0 in dims {view.dims} has nothing to copy in a bottom of {sizes(bottom)}")
+    dims = [bottom[start + i] if size == 0 else size for i, size in enumerate(view.dims)]
+    top = [*bottom[:start], *dims, *bottom[stop:]]
+    if -1 in view.dims:
+        place = start + view.dims.index(-1)
+        top[place] = _what_is_left(layer, bottom, (*top[:place], *top[place + 1 :]))
+    elif UNKNOWN not in bottom and prod(top) != prod(bottom):
+        raise ModelError(f"{layer}: a bottom of {sizes(bottom)} cannot become {sizes(top)}")
+    return [tuple(top)]
+
+
+def _what_is_left(layer: Layer, bottom: Shape, rest: Shape) -> int:
+    """The size that makes `rest` hold what `bottom` holds; unknown sizes cancel where as many are left."""
+    unknown = bottom.count(UNKNOWN)
+    if unknown != rest.count(UNKNOWN):
+        return UNKNOWN
+    whole, part = abs(prod(bottom)), abs(prod(rest))
+    if whole % part:
+        raise ModelError(f"{layer}: a bottom of {sizes(bottom)} does not divide by {sizes(rest)}")
+    return whole // part
+
+
+def _pixel_shuffled(layer: Layer, bottom: Shape, factor: int) -> Shape:
+    batch, channels, height, width = bottom
+    if factor < 1 or (channels != UNKNOWN and channels % factor**2):
+        raise ModelError(f"{layer}: pixels cannot be shuffled by {factor} from {channels} channels")
+    deep = channels if channels == UNKNOWN else channels // factor**2
+    return (batch, deep, *(size if size == UNKNOWN else size * factor for size in (height, width)))
+
+
+def reversed_axes(layer: Layer, rank: int) -> list[int]:
+    """The axes that a Reverse turns round: those named, the first unless any is (CRNN's layer has one)."""
+    return sorted({canonical_axis(axis, rank, layer) for axis in layer.param.reverse_param.axis or [0]})
+
+
+def reverse(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's."""
+    reversed_axes(layer, len(bottoms[0]))
+    return [bottoms[0]]
+
+
+def shuffle_channel(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's."""
+    group, channels = ShuffleChannel.of(layer).group, bottoms[0][1]
+    if channels != UNKNOWN and channels % group:
+        raise ModelError(f"{layer}: group {group} does not divide {channels} channels")
+    return [bottoms[0]]
+
+
+def squeezed_axes(layer: Layer, bottom: Shape) -> list[int]:
+    """The axes of size 1 that a Squeeze takes away: those named, else all.
+
+    Raises:
+        ModelError: a named one has another size.
+    """
+    named = [canonical_axis(axis, len(bottom), layer) for axis in layer.param.squeeze_param.axis]
+    if any(bottom[axis] not in (1, UNKNOWN) for axis in named):
+        raise ModelError(f"{layer}: its axes {sizes(named)} do not all have size 1 in a bottom of {sizes(bottom)}")
+    return sorted(set(named)) or [axis for axis, size in enumerate(bottom) if size == 1]
+
+
+def squeeze(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The axes that stay."""
+    gone = squeezed_axes(layer, bottoms[0])
+    return [tuple(size for axis, size in enumerate(bottoms[0]) if axis not in gone)]
+
+
+def transposition(layer: Layer, rank: int) -> tuple[int, ...]:
+    """The order of a Transpose, which names every axis.
+
+    Raises:
+        ModelError: it does not.
+    """
+    order = tuple(layer.param.transpose_param.dim)
+    if sorted(order) != list(range(rank)):
+        raise ModelError(f"{layer}: dim {order} is no order of the {rank} axes of its bottom")
+    return order
+
+
+def transpose(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's sizes in the new order."""
+    return [tuple(bottoms[0][axis] for axis in transposition(layer, len(bottoms[0])))]
+
+
+ROWS: Mapping[str, LayerType] = {
+    "DepthToSpace": LayerType(
+        shapes=depth_to_space,
+        reads={"depth_to_space_param": "block_size data_format"},
+        dialects="Synopsys",
+        note="NHWC unless `data_format` says NCHW, DCR or CRD",
+    ),
+    "Flatten": LayerType(shapes=flatten, reads={"flatten_param": "axis end_axis"}),
+    "Permute": LayerType(shapes=permute, reads={"permute_param": "order"}, dialects=DETECTORS),
+    "PixelShuffle": LayerType(
+        shapes=pixel_shuffle,
+        reads=dict.fromkeys(("pixel_shuffle_param", "pixelshuffle_param"), "upscale_factor sigma scale"),
+        dialects=OTHERS,
+    ),
+    "Reorg": LayerType(
+        shapes=reorg,
+        reads={"reorg_param": "stride reverse"},
+        dialects="MobileNet-YOLO, Intel, ncnn, Tengine",
+        note="as darknet computes it, which is not space-to-depth",
+    ),
+    "Reshape": LayerType(
+        shapes=reshape,
+        reads={"reshape_param": "shape axis num_axes pixelshuffler"},
+        note="Intel's `pixelshuffler` too",
+    ),
+    "Reverse": LayerType(shapes=reverse, rank=1, reads={"reverse_param": "axis"}, dialects="Synopsys, CRNN"),
+    "ShuffleChannel": LayerType(
+        shapes=shuffle_channel,
+        rank=2,
+        reads={"shuffle_channel_param": "group"},
+        dialects="ncnn, Tengine, MACE, X2Paddle, TI, minicaffe",
+    ),
+    "SpaceToDepth": LayerType(
+        shapes=depth_to_space,
+        reads={"space_to_depth_param": "block_size data_format"},
+        dialects="Synopsys",
+        note="NHWC unless `data_format` says NCHW, DCR or CRD",
+    ),
+    "Squeeze": LayerType(shapes=squeeze, reads={"squeeze_param": "axis"}, dialects="Synopsys"),
+    "Transpose": LayerType(shapes=transpose, reads={"transpose_param": "dim"}, dialects="CRNN"),
+}

@@ -1,0 +1,143 @@
+"""Layers that are another layer with other weights, read as that one.
+
+    SqueezeConvolution, SqueezeDeconvolution, SqueezeInnerProduct (Synopsys)
+                      the layer of that name with weight*mask and bias*mask
+    InnerProduct with `normalize` (OpenVINO's training Caffe)
+                      an InnerProduct whose rows are divided by sqrt(sum w^2 + 1e-6)
+
+So they fold, export and are written like the plain ones. The new weights are computed when they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.net import Array, Blobs, Layer, LazyArray, Shape
+
+SMALLEST_SQUARE = 1e-6
+"""Added to the sum of squares of a row before the root (inner_product_layer.cpp of OpenVINO's training Caffe)."""
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Derived:
+    """An array of the shape of `stored` that is computed from it: a `LazyArray`."""
+
+    stored: Array | LazyArray
+
+    @property
+    def shape(self) -> Shape:
+        """The true shape."""
+        return tuple(self.stored.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that is stored."""
+        return self.stored.dtype
+
+    def array(self) -> Array:
+        """The values."""
+        raise NotImplementedError
+
+    def chunks(self) -> Iterator[Array]:
+        """The same values in flat pieces."""
+        flat = self.array().reshape(-1)
+        return (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Masked(_Derived):
+    """`stored*mask`."""
+
+    mask: Array | LazyArray
+
+    def array(self) -> Array:
+        """The values."""
+        return _values(self.stored) * _values(self.mask).reshape(self.shape)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Normalised(_Derived):
+    """`stored` with each output's weights divided by `sqrt(sum w^2 + 1e-6)`.
+
+    Attributes:
+        axis: the axis that the sum runs along.
+    """
+
+    axis: int
+
+    def array(self) -> Array:
+        """The values."""
+        weight = _values(self.stored).astype(np.float64)
+        norm = np.sqrt((weight**2).sum(axis=self.axis, keepdims=True) + SMALLEST_SQUARE)
+        return np.asarray(weight / norm, self.dtype)
+
+
+def make_plain(layers: Iterable[Layer]) -> list[str]:
+    """Turn such layers into plain ones, in place, and say so."""
+    notes = []
+    for layer in layers:
+        if layer.opaque:
+            continue
+        before = str(layer)
+        if layer.type in SQUEEZED:
+            _unmask(layer)
+            notes.append(f"{before}: read as the {layer.type} that it is at inference, its weights times their masks")
+        elif layer.type == "InnerProduct" and layer.param.inner_product_param.normalize and len(layer.bottoms) == 1:
+            _normalise(layer)
+            notes.append(f"{before}: its weights are normalised once, where the layer does it in every run")
+    return notes
+
+
+def _unmask(layer: Layer) -> None:
+    kind, source, target = SQUEEZED[layer.type]
+    param = LayerParameter()
+    param.CopyFrom(layer.param)
+    param.type = kind
+    squeezed, plain = getattr(layer.param, source), getattr(param, target)
+    for field, value in squeezed.ListFields():
+        if field.name not in TRAINED and field.name in plain.DESCRIPTOR.fields_by_name:
+            if field.message_type is not None:
+                getattr(plain, field.name).CopyFrom(value)
+            elif isinstance(value, int | float | str | bool):
+                setattr(plain, field.name, value)
+            else:
+                getattr(plain, field.name).extend(value)
+    param.ClearField(source)
+    count = 2 if squeezed.bias_term else 1
+    del param.param[count:]
+    stored = layer.blobs.stored
+    blobs = [Masked(stored[index], stored[count + index]) for index in range(count)] if len(stored) >= 2 * count else []
+    layer.type, layer.param, layer.blobs = kind, param, Blobs(blobs)
+
+
+def _normalise(layer: Layer) -> None:
+    param = LayerParameter()
+    param.CopyFrom(layer.param)
+    param.inner_product_param.ClearField("normalize")
+    layer.param = param
+    if len(layer.blobs):
+        first, *rest = layer.blobs.stored
+        axis = 0 if param.inner_product_param.transpose else 1
+        layer.blobs = Blobs([Normalised(first, axis), *rest])
+
+
+def _values(stored: Array | LazyArray) -> Array:
+    return stored if isinstance(stored, np.ndarray) else stored.array()
+
+
+TRAINED = frozenset({"c_rate", "dynamicsplicing", "engine", "gamma", "iter_stop", "power", "splicing_rate"})
+"""Fields of the masked layers that are about how the masks were found, or that have other values there."""
+
+SQUEEZED = {
+    "SqueezeConvolution": ("Convolution", "squeeze_convolution_param", "convolution_param"),
+    "SqueezeDeconvolution": ("Deconvolution", "squeeze_convolution_param", "convolution_param"),
+    "SqueezeInnerProduct": ("InnerProduct", "squeeze_inner_product_param", "inner_product_param"),
+}
+"""Masked type -> the plain type, the field of its parameters and that of the plain ones'."""

@@ -1,0 +1,105 @@
+"""FlowNet's layers that compare two images, or move one along a flow (correlation_layer.cu, flow_warp_layer.cu)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bnfold.caffe.layers.flow import Correlation
+from bnfold.onnx.export.builder import Block, LayerFunction, Refused
+from bnfold.onnx.export.forms import cut, pad, reduce, reshape, shifted
+
+MOST_MOVES = 4096
+"""Moves become a few nodes each."""
+
+
+def correlation(block: Block) -> str:
+    """The mean product, or absolute difference, of patches: Slice, Mul, ReduceMean for each move of the second."""
+    view = Correlation.of(block.layer)
+    if len(view.moves) ** 2 > MOST_MOVES:
+        raise Refused(f"its {len(view.moves) ** 2:,} moves would be written out one by one")
+    around = [0, 0, view.pad, view.pad]
+    first, second = (
+        pad(block, x, around, around, step=f"{name}_padded") if view.pad else x
+        for x, name in zip(block.bottoms, ("first", "second"), strict=True)
+    )
+    spans = [(size - 1) * view.stride + view.kernel for size in block.tops[0][2:]]
+    single = view.kernel == 1
+    steps = [view.stride] * 2 if single else None
+
+    def patches(x: str, down: int, along: int, name: str) -> str:
+        starts = [view.reach + down, view.reach + along]
+        ends = [start + span for start, span in zip(starts, spans, strict=True)]
+        return cut(block, x, [2, 3], starts, ends, steps, step=name)
+
+    fixed = patches(first, 0, 0, "patches")
+    means = []
+    for down in view.moves:
+        for along in view.moves:
+            name = f"{down}_{along}"
+            moved = patches(second, down, along, f"{name}/moved")
+            if view.subtracts:
+                pair = block("Abs", block("Sub", fixed, moved, step=f"{name}/sub"), step=f"{name}/abs")
+            else:
+                pair = block("Mul", fixed, moved, step=f"{name}/mul")
+            mean = reduce(block, "ReduceMean", pair, [1], step=f"{name}/mean")
+            if not single:
+                window = {"kernel_shape": [view.kernel] * 2, "strides": [view.stride] * 2}
+                mean = block("AveragePool", mean, step=f"{name}/patch", **window)
+            means.append(mean)
+    return block("Concat", *means, axis=1) if len(means) > 1 else means[0]
+
+
+def flow_warp(block: Block) -> str:
+    """`image[y + flow_y, x + flow_x]`, bilinear: four GatherElements on the flat plane, weighed; outside 0 or NaN."""
+    param = block.layer.param.flow_warp_param
+    _, channels, height, width = block.images()
+    block.affords(2 * height * width)
+    y, x = np.mgrid[:height, :width]
+    shape = (0, 1, height * width)
+    places = []
+    for axis, (grid, size) in enumerate(((x, width), (y, height))):
+        name = "xy"[axis]
+        flow = cut(block, block.bottoms[1], [1], [axis], [axis + 1], step=f"{name}_flow")
+        place = block("Add", flow, block.floats(grid[None, None], f"{name}_grid"), step=f"{name}_place")
+        place = reshape(block, place, shape, f"{name}_flat")
+        low = block("Floor", place, step=f"{name}_low")
+        weight = block("Sub", place, low, step=f"{name}_weight")
+        inside = block(
+            "And",
+            block("Not", block("Less", place, block.floats(0.0, f"{name}_first"), step=f"{name}_below"), step=name),
+            block("Less", place, block.floats(float(size), f"{name}_size"), step=f"{name}_before"),
+            step=f"{name}_inside",
+        )
+        ends = block.floats(0.0, f"{name}_zero"), block.floats(size - 1.0, f"{name}_last")
+        low = block("Clip", low, *ends, step=f"{name}_from")
+        high = block("Min", shifted(block, low, 1.0, f"{name}_next"), ends[1], step=f"{name}_to")
+        places.append((low, high, weight, inside))
+    (left, right, along, in_row), (top, bottom, down, in_column) = places
+    flat = reshape(block, block.bottom, (0, channels, height * width), "image")
+    # GatherElements wants an index for each channel.
+    every = block.floats(np.zeros((1, channels, 1)), "channels")
+
+    def pixels(row: str, column: str, name: str) -> str:
+        index = block("Mul", row, block.floats(float(width), f"{name}_width"), step=f"{name}_row")
+        index = block("Add", block("Add", index, column, step=f"{name}_index"), every, step=f"{name}_every")
+        return block("GatherElements", flat, block("Cast", index, to=block.int_type, step=f"{name}_at"), axis=2)
+
+    def between(low: str, high: str, weight: str, name: str) -> str:
+        change = block("Sub", high, low, step=f"{name}_change")
+        return block("Add", low, block("Mul", change, weight, step=f"{name}_part"), step=name)
+
+    above = between(pixels(top, left, "top_left"), pixels(top, right, "top_right"), along, "above")
+    below = between(pixels(bottom, left, "bottom_left"), pixels(bottom, right, "bottom_right"), along, "below")
+    value = between(above, below, down, "value")
+    outside = float("nan") if param.fill_value == param.NOT_A_NUMBER else 0.0
+    kept = block("And", in_row, in_column, step="inside")
+    value = block("Where", kept, value, block.floats(outside, "outside"), step="filled")
+    return reshape(block, value, (0, channels, height, width), "planes")
+
+
+FUNCTIONS: Mapping[str, LayerFunction] = {
+    "Correlation": correlation,
+    "FlowWarp": flow_warp,
+}

@@ -1,0 +1,165 @@
+"""The rows of the commuting table for layers that only forks have: what passes, and what is refused."""
+
+from __future__ import annotations
+
+from algebra.commute_kinds import Back, Forward, Row, movable, movable_forward, on_all, once, one_scale, the_same
+from algebra.rows import any_affine, keeps_both, keeps_order, keeps_strict_order, keeps_zero, uniform
+
+from bnfold.net import Shape
+
+PLANE: Shape = (2, 4, 3, 5)
+TWO = ((2, 4, 3, 3), (2, 4, 3, 3))
+
+
+def layer(kind: str, param: str = "", shape: Shape = PLANE) -> Row:
+    return Row(f"{kind} {param}", f'type: "{kind}" {param}', (shape,))
+
+
+def pair(kind: str, second: Shape = TWO[1], param: str = "") -> Row:
+    return Row(f"{kind} {second} {param}", f'type: "{kind}" {param}', (TWO[0], second))
+
+
+def pads(kind: str, field: str, words: str = "") -> Row:
+    around = "paddings: 0 paddings: 0 paddings: 0 paddings: 0 paddings: 1 paddings: 2 paddings: 0 paddings: 1"
+    return layer(kind, f"{field} {{ {around} {words} }}")
+
+
+RRELU = layer("RReLU", "rrelu_param { lb: 3 ub: 8 }")
+RELU_TOP = layer("ReLU", "relu_param { maximum: 0.8 }")
+RELU_BOTTOM = layer("ReLU", "relu_param { minimum: 0.5 }")
+MIN = pair("Eltwise", param="eltwise_param { operation: MIN }")
+DIV = pair("Eltwise", param="eltwise_param { operation: DIV }")
+SUM_LAID = pair("Eltwise", (4,), "eltwise_param { axis: 1 coeff: 1 coeff: -0.5 }")
+PROD_LAID = pair("Eltwise", (4, 3), "eltwise_param { operation: PROD axis: 1 }")
+ADD, SUB, MUL, QUOTIENT = (pair(kind) for kind in ("Add", "Sub", "Mul", "Div"))
+ADD_SPREAD, SUB_SPREAD, MUL_SPREAD = pair("Add", (4, 1, 1)), pair("Sub", (1, 4, 3, 1)), pair("Mul", (4, 1, 3))
+ADD_NUMBER = pair("Add", ())
+LESSER, GREATER, GREATER_SPREAD = pair("Minimum"), pair("Maximum"), pair("Maximum", (4, 3, 1))
+PAD, MIRROR_CONSTANT = pads("Pad", "pad_param"), pads("MirrorPad", "mirror_pad_param")
+PAD_ONE = pads("Pad", "pad_param", "constant_values: 1")
+MIRROR = pads("MirrorPad", "mirror_pad_param", 'mode: "REFLECT"')
+MIRROR_EDGE = pads("MirrorPad", "mirror_pad_param", 'mode: "SYMMETRIC"')
+EDGE = pads("MirrorPad", "mirror_pad_param", 'mode: "EDGE"')
+PADDING = layer("Padding", "padding_param { pad_h: 1 pad_w: 2 }")
+PADDING_MIRROR = layer("Padding", "padding_param { type: MIRROR pad_up: 1 pad_left: 2 }")
+DEPTH = layer("DepthToSpace", 'depth_to_space_param { block_size: 2 data_format: "NCHW" }', (2, 12, 2, 3))
+DEPTH_CRD = layer("DepthToSpace", 'depth_to_space_param { block_size: 2 data_format: "CRD" }', (2, 12, 2, 3))
+DEPTH_LAST = layer("DepthToSpace", "depth_to_space_param { block_size: 2 }", (2, 4, 3, 8))
+SPACE = layer("SpaceToDepth", 'space_to_depth_param { block_size: 2 data_format: "NCHW" }', (2, 4, 4, 6))
+SPACE_CRD = layer("SpaceToDepth", 'space_to_depth_param { block_size: 2 data_format: "CRD" }', (2, 4, 4, 6))
+REORG_BACK = layer("Reorg", "reorg_param { stride: 2 reverse: true }", (2, 8, 2, 3))
+REVERSE = layer("Reverse", "reverse_param { axis: 1 axis: -1 }")
+SQUEEZE = layer("Squeeze", "squeeze_param { axis: 2 }", (2, 4, 1, 5))
+TRANSPOSE = layer("Transpose", "transpose_param { dim: 0 dim: 3 dim: 1 dim: 2 }")
+MEAN = layer("ReduceMean", "reduce_mean_param { axis: 2 axis: 3 }")
+MEAN_KEPT = layer("ReduceMean", "reduce_mean_param { axis: -1 keepdims: true }")
+MEAN_CHANNELS = layer("ReduceMean", "reduce_mean_param { axis: 1 keepdims: true }")
+RESAMPLE = layer("Resample", "resample_param { type: CUBIC height: 7 width: 8 }")
+RESAMPLE_DOWN = layer("Resample", "resample_param { height: 2 width: 2 }")
+BILINEAR = layer("ResizeBilinear", 'resize_bilinear_param { data_format: "NCHW" output_height: 7 output_width: 4 }')
+NEAREST = layer(
+    "ResizeNearestNeighbor", 'resize_nearest_neighbor_param { data_format: "NCHW" output_height: 7 output_width: 4 }'
+)
+NEAREST_LAST = layer("ResizeNearestNeighbor", "resize_nearest_neighbor_param { output_height: 7 output_width: 4 }")
+DARKNET = layer("UpsampleDarknet", "upsample_darknet_param { stride: 2 }")
+FULL_ZOOM = layer("Interp", "interp_param { full_zoom_factor: 2 }")
+POOL_SIDES = layer("Pooling", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_r: 1 pad_t: 2 }")
+POOL_INSIDE = layer("Pooling", "pooling_param { pool: AVE_EXC_PAD kernel_size: 3 stride: 2 pad: 1 }")
+POOL_SAME = layer("Pooling", "pooling_param { pool: MAX kernel_size: 3 stride: 2 pad_type: 1 }")
+POOL_MDS = layer("Pooling", "pooling_param { pool: MDS kernel_size: 2 }", (2, 4, 3, 3))
+POOL_3D = layer("Pooling3D", "pooling3d_param { kernel_size: 2 kernel_depth: 1 stride: 2 }", (2, 4, 2, 4, 4))
+
+BACK = [
+    Back(RRELU, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(RELU_TOP, None, (keeps_both,)),
+    Back(RELU_BOTTOM, None, (keeps_both,)),
+    Back(MIN, keeps_order, (any_affine,), on_all(2)),
+    Back(DIV, keeps_zero, (any_affine,)),
+    Back(SUM_LAID, any_affine),
+    Back(PROD_LAID, keeps_zero, (any_affine,)),
+    Back(ADD, any_affine),
+    Back(ADD_SPREAD, any_affine),
+    Back(ADD_NUMBER, uniform),
+    Back(SUB, any_affine),
+    Back(SUB_SPREAD, any_affine),
+    Back(MUL, keeps_zero, (any_affine,)),
+    Back(MUL_SPREAD, keeps_zero, (any_affine,)),
+    Back(QUOTIENT, keeps_zero, (any_affine,)),
+    Back(LESSER, keeps_order, (any_affine,), on_all(2)),
+    Back(GREATER, keeps_order, (any_affine,), on_all(2)),
+    Back(PAD, keeps_zero, (any_affine,)),
+    Back(PAD_ONE, None, (keeps_zero, any_affine)),
+    Back(MIRROR_CONSTANT, keeps_zero, (any_affine,)),
+    Back(MIRROR, any_affine),
+    Back(MIRROR_EDGE, any_affine),
+    Back(EDGE, any_affine),
+    Back(PADDING, keeps_zero, (any_affine,)),
+    Back(PADDING_MIRROR, any_affine),
+    Back(DEPTH, any_affine),
+    Back(DEPTH_CRD, any_affine),
+    Back(SPACE, movable(SPACE)),
+    Back(SPACE_CRD, movable(SPACE_CRD)),
+    Back(REORG_BACK, any_affine),
+    Back(REVERSE, any_affine),
+    Back(SQUEEZE, any_affine),
+    Back(TRANSPOSE, any_affine),
+    Back(MEAN, any_affine),
+    Back(MEAN_KEPT, any_affine),
+    Back(MEAN_CHANNELS, any_affine),
+    Back(RESAMPLE, any_affine),
+    Back(RESAMPLE_DOWN, any_affine),
+    Back(BILINEAR, any_affine),
+    Back(NEAREST, any_affine),
+    Back(NEAREST_LAST, uniform),
+    Back(DARKNET, any_affine),
+    Back(FULL_ZOOM, any_affine),
+    Back(POOL_SIDES, keeps_zero, (any_affine, keeps_strict_order)),
+    Back(POOL_INSIDE, any_affine),
+    Back(POOL_SAME, keeps_order, (any_affine,)),
+    Back(POOL_3D, keeps_order, (any_affine,)),
+]
+
+FORWARD = [
+    Forward(RRELU, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
+    Forward(RELU_TOP, None, (once(keeps_both),)),
+    Forward(RELU_BOTTOM, None, (once(keeps_both),)),
+    Forward(MIN, the_same(keeps_order, 2), (the_same(any_affine, 2),)),
+    Forward(DIV, once(keeps_zero, None), (once(any_affine, None),)),
+    Forward(ADD, one_scale, (once(any_affine, any_affine), once(any_affine, None))),
+    Forward(SUB, one_scale, (once(any_affine, any_affine),)),
+    Forward(MUL, once(keeps_zero, keeps_zero), (once(keeps_zero, any_affine),)),
+    Forward(QUOTIENT, once(keeps_zero, None), (once(any_affine, None),)),
+    Forward(LESSER, the_same(keeps_order, 2), (the_same(any_affine, 2),)),
+    Forward(GREATER, the_same(keeps_order, 2), (once(keeps_order, None),)),
+    Forward(PAD, once(keeps_zero), (once(any_affine),)),
+    Forward(PAD_ONE, None, (once(keeps_zero),)),
+    Forward(MIRROR_CONSTANT, once(keeps_zero), (once(any_affine),)),
+    Forward(MIRROR, once(any_affine)),
+    Forward(MIRROR_EDGE, once(any_affine)),
+    Forward(EDGE, once(any_affine)),
+    Forward(PADDING, once(keeps_zero), (once(any_affine),)),
+    Forward(PADDING_MIRROR, once(any_affine)),
+    Forward(DEPTH, movable_forward(DEPTH)),
+    Forward(DEPTH_CRD, movable_forward(DEPTH_CRD)),
+    Forward(DEPTH_LAST, once(uniform)),
+    Forward(SPACE, once(any_affine)),
+    Forward(SPACE_CRD, once(any_affine)),
+    Forward(REORG_BACK, movable_forward(REORG_BACK)),
+    Forward(REVERSE, once(any_affine)),
+    Forward(SQUEEZE, once(any_affine)),
+    Forward(TRANSPOSE, once(any_affine)),
+    Forward(MEAN, once(any_affine)),
+    Forward(MEAN_KEPT, once(any_affine)),
+    Forward(MEAN_CHANNELS, once(uniform)),
+    Forward(RESAMPLE, once(any_affine)),
+    Forward(RESAMPLE_DOWN, once(any_affine)),
+    Forward(BILINEAR, once(any_affine)),
+    Forward(NEAREST, once(any_affine)),
+    Forward(NEAREST_LAST, once(uniform)),
+    Forward(DARKNET, once(any_affine)),
+    Forward(FULL_ZOOM, once(any_affine)),
+    Forward(POOL_SIDES, once(keeps_zero), (once(any_affine),)),
+    Forward(POOL_INSIDE, once(any_affine)),
+    Forward(POOL_SAME, once(keeps_order), (once(any_affine),)),
+    Forward(POOL_3D, once(keeps_order), (once(any_affine),)),
+]

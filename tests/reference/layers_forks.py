@@ -1,0 +1,455 @@
+"""Layers that only forks have: Synopsys', FlowNet's, OpenVINO's, soeaver's, ducha-aiki's; by their semantics alone."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import ceil, floor, log
+
+import numpy as np
+
+from reference.binary import Array
+from reference.layers_detect import sigmoid
+from reference.text import Message
+
+OPERATIONS = {
+    "Add": np.add,
+    "Div": np.divide,
+    "Maximum": np.maximum,
+    "Minimum": np.minimum,
+    "Mul": np.multiply,
+    "Pow": np.power,
+    "Sub": np.subtract,
+}
+
+
+def arithmetic(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """NumPy's broadcasting operation of two bottoms, or of a bottom and a learned blob."""
+    first, second = [*bottoms, *blobs]
+    return [OPERATIONS[layer.word("type")](first, second)]
+
+
+def channel_norm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.sqrt((bottoms[0] ** 2).sum(1, keepdims=True))]
+
+
+def continuation_indicator(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """(T, N): 0 at the first step, 1 behind it."""
+    param = layer.sub("continuation_indicator_param")
+    top = np.ones((param.integer("time_step", 0), param.integer("batch_size", 0)))
+    top[0] = 0
+    return [top]
+
+
+def correlation(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """For each move (j down, i along) the mean over k x k x C of a*b, or of |a - b|, window by window."""
+    param = layer.sub("correlation_param")
+    pad, k, reach = (param.integer(name, 0) for name in ("pad", "kernel_size", "max_displacement"))
+    stride, step = param.integer("stride_1", 1), param.integer("stride_2", 1)
+    a, b = (np.pad(bottom, [(0, 0), (0, 0), (pad, pad), (pad, pad)]) for bottom in bottoms)
+    border = 2 * (reach + (k - 1) // 2)
+    rows, columns = (ceil((n - border) / stride) for n in a.shape[2:])
+    moves = [m * step for m in range(-(reach // step), reach // step + 1)]
+    subtracts = param.enum("correlation_type", "MULTIPLY", {0: "MULTIPLY", 1: "SUBTRACT"}) == "SUBTRACT"
+    top = np.zeros((len(a), len(moves) ** 2, rows, columns), a.dtype)
+    for channel, (j, i) in enumerate(product(moves, moves)):
+        for y, x in np.ndindex(rows, columns):
+            y1, x1 = y * stride + reach, x * stride + reach
+            one = a[:, :, y1 : y1 + k, x1 : x1 + k]
+            other = b[:, :, y1 + j : y1 + j + k, x1 + i : x1 + i + k]
+            top[:, channel, y, x] = (np.abs(one - other) if subtracts else one * other).mean((1, 2, 3))
+    return [top]
+
+
+def depth_to_space(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Channel (i*r + j)*C + c, or with CRD (c*r + i)*r + j, is pixel (i, j); SpaceToDepth is the inverse."""
+    up = layer.word("type") == "DepthToSpace"
+    param = layer.sub("depth_to_space_param" if up else "space_to_depth_param")
+    r, layout = param.integer("block_size", 1), param.word("data_format", "NHWC")
+    x = bottoms[0].transpose(0, 3, 1, 2) if layout == "NHWC" else bottoms[0]
+    batch, channels, height, width = x.shape
+    if up:
+        few = channels // r**2
+        shape, order = ((few, r, r), (0, 1, 4, 2, 5, 3)) if layout == "CRD" else ((r, r, few), (0, 3, 4, 1, 5, 2))
+        top = x.reshape(batch, *shape, height, width).transpose(order).reshape(batch, few, height * r, width * r)
+    else:
+        cells = x.reshape(batch, channels, height // r, r, width // r, r)
+        order = (0, 1, 3, 5, 2, 4) if layout == "CRD" else (0, 3, 5, 1, 2, 4)
+        top = cells.transpose(order).reshape(batch, channels * r * r, height // r, width // r)
+    return [top.transpose(0, 2, 3, 1) if layout == "NHWC" else top]
+
+
+def flow_warp(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Bilinear at (x + flow_x, y + flow_y), right and lower neighbours held inside; 0 or NaN outside the image."""
+    image, flow = bottoms
+    fill = layer.sub("flow_warp_param").enum("fill_value", "ZERO", {1: "ZERO", 2: "NOT_A_NUMBER"})
+    height, width = image.shape[2:]
+    top = np.full_like(image, 0 if fill == "ZERO" else np.nan)
+    for n, y, x in np.ndindex(len(image), height, width):
+        along, down = x + flow[n, 0, y, x], y + flow[n, 1, y, x]
+        if not (0 <= along < width and 0 <= down < height):
+            continue
+        left, above = int(along), int(down)
+        right, below = min(left + 1, width - 1), min(above + 1, height - 1)
+        a, b = along - left, down - above
+        upper = image[n, :, above, left] * (1 - a) + image[n, :, above, right] * a
+        lower = image[n, :, below, left] * (1 - a) + image[n, :, below, right] * a
+        top[n, :, y, x] = upper * (1 - b) + lower * b
+    return [top]
+
+
+def grn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    bias = layer.sub("grn_param").number("bias", 1e-7)
+    return [bottoms[0] / np.sqrt((bottoms[0] ** 2).sum(1, keepdims=True) + bias)]
+
+
+def hard_sigmoid(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("hard_sigmoid_param")
+    return [np.clip(param.number("alpha", 0.2) * bottoms[0] + param.number("beta", 0.5), 0, 1)]
+
+
+def hard_swish(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [bottoms[0] * np.clip(bottoms[0] + 3, 0, 6) / 6]
+
+
+def hard_tanh(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.clip(bottoms[0], -1, 1)]
+
+
+def layer_norm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Over all axes behind the first, then a scale and a shift for each element."""
+    (bottom,) = bottoms
+    axes = tuple(range(1, bottom.ndim))
+    eps = layer.sub("layer_norm_param").number("eps", 1e-5)
+    top = (bottom - bottom.mean(axes, keepdims=True)) / np.sqrt(bottom.var(axes, keepdims=True) + eps)
+    return [top * blobs[0] + blobs[1] if blobs else top]
+
+
+def log_softmax(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    axis = layer.sub("log_softmax_param").integer("axis", 1)
+    low = bottoms[0] - bottoms[0].max(axis, keepdims=True)
+    return [low - np.log(np.exp(low).sum(axis, keepdims=True))]
+
+
+def mish(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    softplus = np.maximum(bottoms[0], 0) + np.log1p(np.exp(-np.abs(bottoms[0])))
+    return [bottoms[0] * np.tanh(softplus)]
+
+
+def pad(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Before and after, for each axis; a constant, or by a mode."""
+    mirror = layer.word("type") == "MirrorPad"
+    param = layer.sub("mirror_pad_param" if mirror else "pad_param")
+    amounts = np.array(param.integers("paddings")).reshape(-1, 2)
+    mode = param.word("mode", "CONSTANT").lower()
+    if mode == "constant":
+        return [np.pad(bottoms[0], amounts, constant_values=param.number("constant_values", 0))]
+    return [np.pad(bottoms[0], amounts, mode=mode)]
+
+
+def padding(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Of the plane, in the words of three forks: zeros, a constant, or a mirror that repeats the edge."""
+    param = layer.sub("padding_param")
+    height, width = bottoms[0].shape[2:]
+    if any(name in param for name in ("pad_up", "pad_down", "pad_left", "pad_right")):
+        names = (("pad_up", "pad_down"), ("pad_left", "pad_right"))
+        amounts = [[param.integer(name, 0) for name in pair] for pair in names]
+        return [np.pad(bottoms[0], [(0, 0), (0, 0), *amounts], mode="symmetric")]
+    if param.flag("pad_to_power_of_2", False):
+        amounts = []
+        for size in (height, width):
+            more = 2 ** ceil(log(size, 2)) - size
+            amounts.append([more // 2, more - more // 2])
+    elif any(name in param for name in ("pad_method", "pad_t", "pad_b", "pad_l", "pad_r")):
+        amounts = [[param.integer(f"pad_{side}", 0) for side in pair] for pair in ("tb", "lr")]
+    else:
+        both = param.integer("pad", 0)
+        h, w = param.integer("pad_h", both), param.integer("pad_w", both)
+        amounts = [
+            [param.integer("pad_h_top", h), param.integer("pad_h_bottom", h)],
+            [param.integer("pad_w_left", w), param.integer("pad_w_right", w)],
+        ]
+    return [np.pad(bottoms[0], [(0, 0), (0, 0), *amounts], constant_values=param.number("pad_value", 0))]
+
+
+def reduce_mean(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("reduce_mean_param")
+    axes = tuple(param.integers("axis")) or None
+    return [np.asarray(bottoms[0].mean(axes, keepdims=param.flag("keepdims", False)))]
+
+
+def relux(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("relux_param")
+    below = param.number("negative_slope", 0) * np.minimum(bottoms[0], 0)
+    return [np.minimum(np.maximum(bottoms[0], 0), param.number("maximal_value", 6)) + below]
+
+
+def resample(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """FlowNet's: pixel by pixel, weights k(dx)*k(dy) over the neighbours inside the image, divided by their sum."""
+    bottom, param = bottoms[0], layer.sub("resample_param")
+    height, width = bottom.shape[2:]
+    if len(bottoms) == 2:
+        rows, columns = bottoms[1].shape[2:]
+    else:
+        rows, columns = param.integer("height", 0), param.integer("width", 0)
+    fx, fy = width / columns, height / rows
+    kind = param.enum("type", "LINEAR", {1: "NEAREST", 2: "LINEAR", 3: "CUBIC"})
+    smooth = param.flag("antialias", True) and (fx > 1 or fy > 1)
+    ax, ay = (1 / fx, 1 / fy) if smooth else (1.0, 1.0)
+    reach = 4 if kind == "CUBIC" else 2
+    rx, ry = 2 if fx < 1 else ceil(reach / ax), 2 if fy < 1 else ceil(reach / ay)
+    top = np.zeros((*bottom.shape[:2], rows, columns), bottom.dtype)
+    for i, j in np.ndindex(rows, columns):
+        x, y = j * fx + fy / 2 - 0.5, i * fy + fx / 2 - 0.5
+        x0, y0 = round_half_away(x), round_half_away(y)
+        if kind == "NEAREST":
+            top[:, :, i, j] = bottom[:, :, y0, x0]
+            continue
+        total = 0.0
+        for v, u in product(range(y0 - ry, y0 + ry + 1), range(x0 - rx, x0 + rx + 1)):
+            if 0 <= v < height and 0 <= u < width:
+                weight = weigh(kind, ax * (x - u)) * weigh(kind, ay * (y - v))
+                top[:, :, i, j] += weight * bottom[:, :, v, u]
+                total += weight
+        top[:, :, i, j] /= total
+    return [top]
+
+
+def weigh(kind: str, distance: float) -> float:
+    """A triangle, or Catmull and Rom's cubic."""
+    d = abs(distance)
+    if kind == "LINEAR":
+        return max(1 - d, 0)
+    if d <= 1:
+        return 1.5 * d**3 - 2.5 * d**2 + 1
+    return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2 if d < 2 else 0.0
+
+
+def round_half_away(value: float) -> int:
+    return int(np.copysign(floor(abs(value) + 0.5), value))
+
+
+def resize(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """ResizeBilinear and ResizeNearestNeighbor: along rows, then along columns."""
+    linear = layer.word("type") == "ResizeBilinear"
+    param = layer.sub("resize_bilinear_param" if linear else "resize_nearest_neighbor_param")
+    first = 2 if param.word("data_format", "NHWC") == "NCHW" else 1
+    top = bottoms[0]
+    for axis, name in ((first, "height"), (first + 1, "width")):
+        size = top.shape[axis]
+        wanted = param.integer(f"output_{name}", floor(np.float32(size) * np.float32(param.number(f"scale_{name}", 1))))
+        low, high, weight = (linear_places if linear else nearest_places)(param, size, wanted)
+        weight = weight.reshape(-1, *[1] * (top.ndim - 1 - axis))
+        top = top.take(low, axis) * (1 - weight) + top.take(high, axis) * weight
+    return [top]
+
+
+def linear_places(param: Message, size: int, wanted: int) -> tuple[Array, Array, Array]:
+    places = np.arange(wanted)
+    if param.flag("align_corners", False) and wanted > 1:
+        source = places * (size - 1) / (wanted - 1)
+    elif param.flag("half_pixel_centers", False) or param.flag("pytorch_half_pixel", False):
+        source = (places + 0.5) * size / wanted - 0.5
+        if param.flag("pytorch_half_pixel", False) and wanted == 1:
+            source = np.array([-0.5])
+    else:
+        source = places * size / wanted
+    low, high = np.floor(source).astype(int), np.ceil(source).astype(int)
+    return low.clip(0), high.clip(0, size - 1), source - np.floor(source)
+
+
+def nearest_places(param: Message, size: int, wanted: int) -> tuple[Array, Array, Array]:
+    places, step = np.arange(wanted), size / wanted
+    if param.flag("align_corners", False) and wanted > 1:
+        source = np.floor(places * (size - 1) / (wanted - 1) + 0.5)
+    elif param.flag("half_pixel_centers", False):
+        source = np.floor((places + 0.5) * step)
+    elif param.flag("half_pixel_onnx", False):
+        source = np.floor((places + 0.5) * step - 0.5)
+    else:
+        source = np.floor(places * step)
+    index = source.astype(int).clip(0, size - 1)
+    return index, index, np.zeros(wanted)
+
+
+def reverse(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.flip(bottoms[0], layer.sub("reverse_param").integers("axis") or [0])]
+
+
+def roi_align(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """CaffeROIAlign: of each bin at most four pixels, by rows, weighed at four samples; the largest sum."""
+    features, regions = bottoms
+    param = layer.sub("roi_align_param")
+    bins, factor = (param.integer("pooled_h", 0), param.integer("pooled_w", 0)), param.number("spatial_scale", 1)
+    top = np.zeros((len(regions), features.shape[1], *bins), features.dtype)
+    sizes = features.shape[2:]
+    for r, (image, x1, y1, x2, y2) in enumerate(regions):
+        starts, ends = (y1 * factor, x1 * factor), (y2 * factor, x2 * factor)
+        steps = [max(end - start + 1, 1) / n for start, end, n in zip(starts, ends, bins, strict=True)]
+        for place in np.ndindex(*bins):
+            spans = []
+            for k, start, step, size in zip(place, starts, steps, sizes, strict=True):
+                low, high = (min(max(start + step * edge, 0), size) for edge in (k, k + 1))
+                spans.append(range(ceil(low), min(floor(high), size - 1) + 1))
+            pixels = list(product(*spans))[:4]
+            sums = []
+            for sample in product((-0.5, 0.5), repeat=2):
+                total = np.zeros(features.shape[1], features.dtype)
+                for pixel in pixels:
+                    weight = 1.0
+                    for at, start, end, where in zip(pixel, starts, ends, sample, strict=True):
+                        coordinate = np.clip(2 * (at - start) / max(end - start, 1e-12) - 1, -1, 1)
+                        weight *= max(0, 1 - abs(coordinate - where))
+                    total += weight * features[(int(image), slice(None), *pixel)]
+                sums.append(total)
+            top[(r, slice(None), *place)] = np.max(sums, axis=0)
+    return [top]
+
+
+def rrelu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """The mean of 1/a over [lb, ub] as slope below 0."""
+    param = layer.sub("rrelu_param")
+    low, high = param.number("lb", 5), param.number("ub", 10)
+    slope = log(high / low) / (high - low) if high > low else 1 / low
+    return [np.maximum(bottoms[0], 0) + slope * np.minimum(bottoms[0], 0)]
+
+
+def squeeze(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    axes = layer.sub("squeeze_param").integers("axis")
+    return [bottoms[0].squeeze(tuple(axes) or None)]
+
+
+def transpose(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [bottoms[0].transpose(layer.sub("transpose_param").integers("dim"))]
+
+
+def upsample_darknet(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    stride = layer.sub("upsample_darknet_param").integer("stride", 1)
+    return [bottoms[0].repeat(stride, axis=2).repeat(stride, axis=3)]
+
+
+def proposal(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Faster R-CNN's on one image, in PVANet's words or Synopsys'."""
+    param = layer.sub("proposal_param")
+    if any(name in param for name in ("max_rois", "anchor_base_size", "rpn_min_size", "anchor_scale")):
+        return synopsys_proposal(layer, param, bottoms)
+    ratios, scales = param.numbers("ratio") or [0.5, 1, 2], param.numbers("scale") or [8, 16, 32]
+    anchors = anchors_of(param.integer("base_size", 16), ratios, scales)
+    scores, boxes = placed(bottoms, anchors, param.integer("feat_stride", 16), (2, 3, 0, 1))
+    info = bottoms[2].reshape(-1)
+    boxes = inside(boxes, info[0], info[1])
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    least = param.number("min_size", 16)
+    small = (sides[:, 0] < least * info[3 if len(info) > 3 else 2]) | (sides[:, 1] < least * info[2])
+    scores = np.where(small, 0, scores)
+    order = np.argsort(-scores, kind="stable")[: param.integer("pre_nms_topn", 6000)]
+    kept = nms(boxes, order, param.number("nms_thresh", 0.7))[: param.integer("post_nms_topn", 300)]
+    rois = np.concatenate([np.zeros((len(kept), 1)), boxes[kept]], axis=1)
+    return [rois, scores[kept]][: len(layer.words("top"))]
+
+
+def synopsys_proposal(layer: Message, param: Message, bottoms: list[Array]) -> list[Array]:
+    """Small boxes drop out but for the very last; of equal scores the later box comes first."""
+    ratios = [0.5, 1, 2] if param.integer("anchor_ratio", 3) == 3 else [1.0]
+    scales = [8.0, 16, 32] if param.integer("anchor_scale", 3) == 3 else [32.0]
+    anchors = anchors_of(param.integer("anchor_base_size", 16), ratios, scales)
+    scores, boxes = placed(bottoms, anchors, param.integer("feat_stride", 16), (0, 1, 2, 3))
+    info = bottoms[2].reshape(-1)
+    boxes = inside(boxes, floor(info[0]), floor(info[1]))
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    large = (sides >= param.number("rpn_min_size", 16) * info[2]).all(axis=1)
+    large[-1] = True
+    order = [i for i in np.argsort(scores, kind="stable")[::-1] if large[i]]
+    kept = nms(boxes, order, param.number("rpn_nms_thresh", 0.7))[: param.integer("max_rois", 300)]
+    rois = np.concatenate([np.zeros((len(kept), 1)), boxes[kept]], axis=1)
+    return [rois, scores[kept].reshape(-1, 1)][: len(layer.words("top"))]
+
+
+def anchors_of(base: int, ratios: list[float], scales: list[float]) -> Array:
+    """For each ratio a box of whole sides and the base's area, then each scale, around the base's centre."""
+    boxes = []
+    for ratio in ratios:
+        width = round_half_away((base * base / ratio) ** 0.5)
+        height = round_half_away(width * ratio)
+        for scale in scales:
+            x, y = (width * scale - 1) / 2, (height * scale - 1) / 2
+            centre = (base - 1) / 2
+            boxes.append([centre - x, centre - y, centre + x, centre + y])
+    return np.array(boxes)
+
+
+def placed(bottoms: list[Array], anchors: Array, stride: int, order: tuple[int, ...]) -> tuple[Array, Array]:
+    """Foreground scores and moved boxes; `order` is of anchor, row, column and coordinate (2, 3, 0, 1: row first)."""
+    count = len(anchors)
+    _, _, height, width = bottoms[0].shape
+    by_cell = order[0] != 0
+    scores = bottoms[0][0, count:]
+    moves = bottoms[1][0].reshape(count, 4, height, width).transpose(0, 2, 3, 1)
+    rows, columns = np.mgrid[:height, :width] * stride
+    shift = np.stack([columns, rows, columns, rows], axis=-1)
+    boxes = anchors[:, None, None] + shift
+    sides = boxes[..., 2:] - boxes[..., :2] + 1
+    centre = boxes[..., :2] + sides / 2 + moves[..., :2] * sides
+    half = np.exp(moves[..., 2:]) * sides / 2
+    moved = np.concatenate([centre - half, centre + half], axis=-1)
+    if by_cell:
+        scores, moved = scores.transpose(1, 2, 0), moved.transpose(1, 2, 0, 3)
+    return scores.reshape(-1), moved.reshape(-1, 4)
+
+
+def inside(boxes: Array, height: float, width: float) -> Array:
+    return np.stack([boxes[:, i].clip(0, (width, height)[i % 2] - 1) for i in range(4)], axis=1)
+
+
+def nms(boxes: Array, order: list[int], threshold: float) -> list[int]:
+    """Greedy, best first; sides are +1, and what overlaps by more than the threshold goes."""
+    kept: list[int] = []
+    for i in order:
+        for k in kept:
+            sides = np.minimum(boxes[i, 2:], boxes[k, 2:]) - np.maximum(boxes[i, :2], boxes[k, :2]) + 1
+            shared = max(sides[0], 0) * max(sides[1], 0)
+            areas = [np.prod(boxes[n, 2:] - boxes[n, :2] + 1) for n in (i, k)]
+            if shared / (sum(areas) - shared) > threshold:
+                break
+        else:
+            kept.append(int(i))
+    return kept
+
+
+def yolov3_detection_output(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """All images' boxes in one list, a box for each class above the threshold; rows say image 0."""
+    param = layer.sub("yolov3_detection_output_param")
+    per_cell, classes = param.integer("num_box", 3), param.integer("num_classes", 20)
+    masks = np.array(param.integers("mask")).reshape(param.integer("mask_group_num", 2), -1)
+    biases = np.array(param.numbers("biases")).reshape(-1, 2)
+    found = []
+    for bottom, mask, scale in zip(bottoms, masks, param.integers("anchors_scale"), strict=True):
+        _, _, height, width = bottom.shape
+        cells = bottom.reshape(len(bottom), per_cell, -1, height, width)
+        for n, y, x, a in product(range(len(bottom)), range(height), range(width), range(per_cell)):
+            cell = cells[n, a, :, y, x]
+            centre = (x + sigmoid(cell[0])) / width, (y + sigmoid(cell[1])) / height
+            half = [np.exp(cell[2 + i]) * biases[mask[a], i] / (scale * (width, height)[i]) / 2 for i in range(2)]
+            box = [centre[0] - half[0], centre[1] - half[1], centre[0] + half[0], centre[1] + half[1]]
+            scores = sigmoid(cell[4]) * sigmoid(cell[5 : 5 + classes])
+            best = int(scores.argmax())
+            if scores[best] > param.number("confidence_threshold", 0.01):
+                found.append([0, best + 1, scores[best], *box])
+    return [yolo_rows(found, param, bottoms[0])]
+
+
+def yolo_rows(found: list[list[float]], param: Message, like: Array) -> Array:
+    """What no better box overlaps from the threshold on, best first; nothing is one row of -1 for each image."""
+    kept: list[list[float]] = []
+    for row in sorted(found, key=lambda row: -row[2]):
+        overlaps = [overlap(row[3:], other[3:]) for other in kept]
+        if max(overlaps, default=-1) < param.number("nms_threshold", 0.45):
+            kept.append(row)
+    kept = kept or [[image, *[-1] * 6] for image in range(len(like))]
+    return np.array(kept, like.dtype).reshape(1, 1, -1, 7)
+
+
+def overlap(one: list[float], other: list[float]) -> float:
+    sides = [min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in range(2)]
+    shared = max(sides[0], 0) * max(sides[1], 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return float(shared / (sum(areas) - shared)) if shared > 0 else 0.0
