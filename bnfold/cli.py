@@ -151,7 +151,7 @@ onnx_options = options(
 )
 strip_option = click.option("--strip", is_flag=True, help="Leave out what means nothing at inference.")
 comparing_options = options(
-    click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Largest error, of a blob's range."),
+    click.option("--tolerance", type=float, help="Largest error, of a blob's range; 1e-4 in float32."),
     click.option("--data", metavar="PATH", help="A folder of images, a list `path label`, .npz or .npy; else noise."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
     click.option("--exact", is_flag=True, help="Measure both against a float64 run of the original too (slow)."),

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from bnfold.data.preparation import Preparation
 
+TOLERANCES = {"bfloat16": 8e-2, "float16": 1e-2, "float32": 1e-4, "float64": 1e-9}
+"""Stored type -> what networks that compute the same may differ by, of a blob's range: some ten roundings of a value,
+and in float32 a thousand, since there the sums of a deep network differ by more than its weights."""
+
 ZeroScaleFactor = Literal["caffe", "one"]
 
 
@@ -87,7 +91,9 @@ class CompareOptions:
 
     Attributes:
         preparation: how image files become inputs; by default as the reference's prototxt says in `transform_param`.
-        tolerance: the largest error allowed, relative to the range of the blob it is in.
+        tolerance: the largest error allowed, relative to the range of the blob it is in; if None what follows from the
+            type that the reference stores its values in: 1e-4 for float32, 1e-9 for float64, 1e-2 for float16, 8e-2
+            for bfloat16.
         layers: compare every blob that both have and not the outputs alone.
         map: blobs of the reference -> blobs of the candidate, where the names differ.
         min_agreement: the least share of samples on which both must give the same answer.
@@ -108,7 +114,7 @@ class CompareOptions:
     """
 
     preparation: Preparation | None = None
-    tolerance: float = 1e-4
+    tolerance: float | None = None
     layers: bool = True
     map: Mapping[str, str] = field(default_factory=dict)
     min_agreement: float | None = None
@@ -126,6 +132,11 @@ class CompareOptions:
     bisect: bool = False
     checkpoint: str | os.PathLike[str] | None = None
     cluster: Any = None
+
+    @property
+    def limit(self) -> float:
+        """The tolerance, or that of float32."""
+        return TOLERANCES["float32"] if self.tolerance is None else self.tolerance
 
 
 Options = TypeVar("Options", ReadOptions, OnnxOptions, CompareOptions)

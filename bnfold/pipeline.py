@@ -110,7 +110,7 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
     )
     comparison = open_comparison(original, result.net, job) if job.verify else None
     notes = [*original.notes, *(comparison.notes if comparison is not None else ())]
-    notes += ill_conditioned(original, result.report, job.comparing.tolerance)
+    notes += ill_conditioned(original, result.report, job.comparing.limit)
     source = Source(job.reading.files, [record.layer for record in result.report.folded])
     with OutputSet(job.reading.files, in_place=job.writing.in_place) as outputs:
         written = save(result.net, job.writing, source, outputs)

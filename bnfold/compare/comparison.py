@@ -34,7 +34,7 @@ from bnfold.data.samples import Noise, Samples
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import is_stream
 from bnfold.net import Array
-from bnfold.options import CompareOptions, changed
+from bnfold.options import TOLERANCES, CompareOptions, changed
 from bnfold.runtime import Session
 
 if TYPE_CHECKING:
@@ -103,16 +103,19 @@ class Comparison:
         *,
         labels: Sequence[int] | Array | None = None,
     ) -> None:
-        if not options.tolerance >= 0:
-            raise UsageError(f"the tolerance is {options.tolerance:g}; it must be 0 or more")
+        if not options.limit >= 0:
+            raise UsageError(f"the tolerance is {options.limit:g}; it must be 0 or more")
         if labels is not None and samples is None:
             raise UsageError(NO_SAMPLES)
         self.options = options
+        self._typed = options.tolerance is None
         self._samples = samples
         self._labels = None if labels is None else np.asarray(labels)
         self._opened: tuple[Layout, Samples] | None = None
         self._noise: Noise | None = None
         self.reference = open_model(reference, "reference", options)
+        if self._typed:
+            self.options = options = replace(options, tolerance=TOLERANCES[self.reference.stored_type])
         if self.reference.net is not None:
             check_memory(self.reference.net)
             self._check(infer_shapes(self.reference.net))
@@ -121,12 +124,15 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know before anything is compared: the layers that cannot be looked at."""
-        hidden = self.reference.hidden.layers
+        """What the user should know before anything is compared: an unusual tolerance, and what cannot be looked at."""
+        kind, hidden = self.reference.stored_type, self.reference.hidden.layers
+        typed = []
+        if self._typed and kind != "float32":
+            typed = [f"the tolerance is {TOLERANCES[kind]:g} of a blob's range, since its values are stored as {kind}"]
         if not hidden:
-            return []
+            return typed
         said = ", ".join(map(str, hidden[:5])) + (f" and {len(hidden) - 5} more" if len(hidden) > 5 else "")
-        return [f"not compared, since it cannot be run or stands behind what cannot: {said}"]
+        return [*typed, f"not compared, since it cannot be run or stands behind what cannot: {said}"]
 
     def against(self, candidate: Source, progress: Progress | None = None) -> DiffReport:
         """Compare one candidate; exceptions are those of `compare`."""

@@ -71,6 +71,15 @@ class Model:
     hidden: Hidden = NOTHING_HIDDEN
 
     @property
+    def stored_type(self) -> str:
+        """The coarsest float type that its values are stored in."""
+        numbers = {port.type.tensor_type.elem_type for port in (*self.proto.graph.input, *self.proto.graph.output)}
+        numbers |= {tensor.data_type for tensor in self.proto.graph.initializer}
+        names = {FLOATS[number] for number in numbers if number in FLOATS}
+        names |= {weight.dtype.name for weight in self.weights}
+        return next((name for name in FLOATS.values() if name in names), "float32")
+
+    @property
     def layers(self) -> list[str]:
         """The layers that write something, in order of execution."""
         return list(dict.fromkeys(writer.layer for writer in self.writers.values()))
@@ -208,6 +217,9 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
             feeds[port.name] = Feed(shape, dtype, None if dtype.kind == "f" else Indices(2))
     return feeds
 
+
+FLOATS = {16: "bfloat16", 10: "float16", 1: "float32", 11: "float64"}
+"""Those of them that are floating, the coarsest first."""
 
 # onnx.TensorProto's element types; the module itself is imported in bnfold.onnx alone.
 ELEMENTS: dict[int, Any] = {

@@ -65,7 +65,7 @@ class Opened:
 
     def __post_init__(self) -> None:
         self.saturating = saturating(self.ours)
-        self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.options.tolerance)
+        self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.options.limit)
         if self.options.layers:
             weighted = {writer.layer for writer in self.theirs.writers.values() if writer.weighted}
             self.tops = own_tops(self.ours, weighted), own_tops(self.theirs, weighted)
@@ -108,7 +108,7 @@ class Opened:
         return Plan(
             self.pairs,
             self.layout,
-            self.options.tolerance,
+            self.options.limit,
             frozenset(name for name in self.ours.outputs if name in self.pairs),
             boxes,
             scores if self.layout.batched else None,
@@ -146,7 +146,7 @@ class Opened:
         doubtful = [name for name in self.doubtful(found) if name in found.distances]
         exact = as_exact(self.ours, self.theirs, self.pairs, found.distances)
         rounded = [name for name in doubtful if name in exact]
-        gates.append(tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.tolerance))
+        gates.append(tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit))
         if detector is not None:
             gates.append(boxes_gate(detector, steady))
         if options.min_agreement is not None:
@@ -170,7 +170,7 @@ class Opened:
             self.theirs.name,
             self.data.description,
             options.seed,
-            options.tolerance,
+            options.limit,
             tuple(blobs),
             tuple(sorted(found.samples, key=lambda sample: sample.sample)),
             tuple(unpaired if options.layers else lost),
@@ -189,7 +189,7 @@ class Opened:
 
     def doubtful(self, found: Measurement) -> list[str]:
         """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""
-        tolerance = self.options.tolerance
+        tolerance = self.options.limit
         if self.ours.net is None or tolerance < LEAST_TOLERANCE:
             return []
         indices = {*self.ties.pointers, found.detection.blob if found.detection is not None else ""}
@@ -233,7 +233,7 @@ class Opened:
         """Whether all that the boxes are made of is within the tolerance, by equal layers."""
         read = [blob.max_rel for blob in blobs if blob.blob in self.ours.reads[boxes]]
         alike = same_detector(self.ours, self.theirs, boxes, self.pairs[boxes])
-        return alike and bool(read) and max(read) <= self.options.tolerance
+        return alike and bool(read) and max(read) <= self.options.limit
 
     def _blob(self, name: str, error: BlobError) -> BlobDiff:
         partner = self.pairs[name]
