@@ -181,7 +181,8 @@ def _listed(names: Iterable[str]) -> str:
 def _require_sense(document: Document, tensors: Mapping[str, Tensor]) -> None:
     """Stop at what is no graph: a value that is made twice, or read before it is made."""
     graph, file = document.model.graph, document.path
-    if not any(item.domain in STANDARD for item in document.model.opset_import):
+    known = any(item.domain in STANDARD for item in document.model.opset_import)
+    if not known and any(node.domain in STANDARD for node in graph.node):
         raise ParseError("does not say which version of the standard operators it uses (opset_import)", file)
     made = set(tensors) | {port.name for port in graph.input}
     later: set[str] = set()
@@ -250,7 +251,7 @@ def _is_open(document: Document, types: Types, constants: Mapping[str, Array | N
 
 def _compute(document: Document, types: Types, constants: dict[str, Array | None]) -> None:
     """Add what the nodes compute from constants alone."""
-    opset = next(item.version for item in document.model.opset_import if item.domain in STANDARD)
+    opset = next((item.version for item in document.model.opset_import if item.domain in STANDARD), 0)
     allowed = MOST_COMPUTED
     for number, node in enumerate(document.model.graph.node):
         name = node.output[0] if node.output else ""

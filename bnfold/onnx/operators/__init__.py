@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Opaque, Operator
+from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass
 from bnfold.net import Layer
 from bnfold.onnx.operators import affine, join, linear, movement, passing
 from bnfold.onnx.operators.place import Place, Unfit
@@ -30,10 +30,16 @@ def operator(layer: Layer, context: FoldContext) -> Operator:
         return Opaque()
     if layer.param.opset < OLDEST:
         return Opaque(f"opset {layer.param.opset} is older than {OLDEST}, the oldest that is read")
+    place = Place(layer, context)
     try:
-        return rule(Place(layer, context))
+        found = rule(place)
     except Unfit as unfit:
         return Opaque(str(unfit))
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return Opaque("its attributes and inputs do not fit together")
+    if isinstance(found, Alias | Move | Pass) and place.data(0) != 0:
+        return Opaque("it reads a constant")
+    return found
 
 
 OPERATORS: Mapping[str, Callable[[Place], Operator]] = {

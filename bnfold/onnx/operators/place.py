@@ -30,6 +30,8 @@ class Place(NamedTuple):
 
     def bottom(self, index: int = 0) -> Shape:
         """The shape of a bottom, some sizes of which may be unknown. Raises Unfit."""
+        if index >= len(self.layer.bottoms):
+            raise Unfit("it reads nothing but constants")
         return self._shape(self.layer.bottoms[index])
 
     def top(self, index: int = 0) -> Shape:

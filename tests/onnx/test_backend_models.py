@@ -1,0 +1,64 @@
+"""onnx's own models and node tests load, and come out as they were where nothing folds."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto
+from onnx_cases import error, run
+
+from bnfold import fold, save_onnx
+from bnfold.algebra.records import Dropped, Folded, Merged
+from bnfold.onnx.read import load_bytes
+
+DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
+
+
+def folded(data: bytes) -> tuple[bytes, bool]:
+    """The model after the fold, and whether anything was found to do."""
+    result = fold(load_bytes(data))
+    stream = BytesIO()
+    save_onnx(result.net, stream)
+    return stream.getvalue(), any(isinstance(record, Folded | Merged | Dropped) for record in result.report.records)
+
+
+@pytest.mark.parametrize("path", sorted(DATA.rglob("*.onnx")), ids=lambda path: path.parent.name)
+def test_a_stored_model_is_valid_after_the_fold_and_as_it_was_where_nothing_folds(path: Path) -> None:
+    before = path.read_bytes()
+    after, changed = folded(before)
+    assert changed or after == before
+    onnx.checker.check_model(ModelProto.FromString(after))
+
+
+@pytest.mark.slow
+def test_node_tests_are_as_they_were_where_nothing_folds_and_give_the_same_where_something_does() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, of the operators at their limits
+        from onnx.backend.test.case.node import collect_testcases
+
+        cases = [case for case in collect_testcases(None) if case.model is not None]
+    assert len(cases) > 1000
+    checked = 0
+    for case in cases:
+        before = case.model.SerializeToString()
+        after, changed = folded(before)
+        if not changed:
+            assert after == before, case.name
+            continue
+        feeds, _ = case.data_sets[0]
+        names = [port.name for port in case.model.graph.input]
+        given = {name: np.asarray(value) for name, value in zip(names, feeds, strict=False)}
+        try:
+            expected = run(before, given)
+        except Exception:  # onnxruntime has no kernel for every type and opset
+            continue
+        got = run(after, given)
+        for name, value in expected.items():
+            assert np.asarray(value).dtype.kind not in "fc" or error(got[name], value) < 1e-3, (case.name, name)
+        checked += 1
+    assert checked > 20

@@ -1,0 +1,47 @@
+"""Caffe's goldens, exported to ONNX without folding, fold there to as few affines and to the same numbers."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from cases import golden, goldens
+from onnx_cases import error, run
+
+from bnfold import fold, save_onnx, to_onnx
+from bnfold.algebra.records import Merged
+from bnfold.errors import BnfoldError
+from bnfold.onnx.read import load_bytes
+
+TOLERANCE = 2e-4
+
+
+@pytest.mark.parametrize("name", goldens())
+def test_an_unfolded_export_folds_as_the_caffe_net_does(name: str) -> None:
+    net = golden(name).load()
+    try:
+        model, caffe = to_onnx(net), fold(net)
+    except BnfoldError as error_:
+        pytest.skip(str(error_))
+    result = fold(load_bytes(model.SerializeToString()))
+    # What a Caffe layer computes inside, an epsilon say, may be an affine in ONNX, and is none in Caffe.
+    affines: set[str] = set()
+    for record in caffe.report.records:
+        affines.update(record.layers if isinstance(record, Merged) else [record.layer])
+    kept = {record.layer for record in result.report.kept if record.layer.partition("/")[0] in affines}
+    assert len(kept) <= len(list(caffe.report.kept))
+    stream = BytesIO()
+    save_onnx(result.net, stream)
+    noise = np.random.default_rng(7)
+    feeds = {}
+    for port in model.graph.input:
+        shape = [dim.dim_value for dim in port.type.tensor_type.shape.dim]
+        feeds[port.name] = noise.uniform(0, 1, shape).astype(np.float32)
+    try:
+        before = run(model, feeds)
+    except Exception as reason:  # inputs that are indices, or regions
+        pytest.skip(f"onnxruntime: {str(reason)[:80]}")
+    after = run(stream.getvalue(), feeds)
+    for output, expected in before.items():
+        assert error(after[output], expected) < TOLERANCE, output
