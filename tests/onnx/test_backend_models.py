@@ -13,7 +13,7 @@ from onnx import ModelProto
 from onnx_cases import error, run
 
 from bnfold import fold, save_onnx
-from bnfold.algebra.records import Dropped, Folded, Merged
+from bnfold.algebra.records import Kept
 from bnfold.onnx.read import load_bytes
 
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
@@ -24,7 +24,7 @@ def folded(data: bytes) -> tuple[bytes, bool]:
     result = fold(load_bytes(data))
     stream = BytesIO()
     save_onnx(result.net, stream)
-    return stream.getvalue(), any(isinstance(record, Folded | Merged | Dropped) for record in result.report.records)
+    return stream.getvalue(), any(not isinstance(record, Kept) for record in result.report.records)
 
 
 @pytest.mark.parametrize("path", sorted(DATA.rglob("*.onnx")), ids=lambda path: path.parent.name)

@@ -13,8 +13,7 @@ from onnx import ModelProto
 from onnx_cases import TOLERANCE, OnnxCase, affines_in, cases, error, run, values_of
 
 from bnfold import fold, load, save_onnx
-from bnfold.algebra import Folded, FoldReport, Merged
-from bnfold.algebra.records import Dropped
+from bnfold.algebra import FoldReport, Kept
 
 each_case = pytest.mark.parametrize("case", cases(), ids=str)
 
@@ -93,18 +92,14 @@ def test_a_second_fold_finds_nothing(case: OnnxCase, tmp_path: object) -> None:
     with open(path, "wb") as file:
         file.write(result.data)
     again = fold(load(path))
-    assert not [record for record in again.report.records if isinstance(record, Folded | Merged | Dropped)]
+    assert not [record for record in again.report.records if not isinstance(record, Kept)]
     stream = BytesIO()
     save_onnx(again.net, stream)
     assert stream.getvalue() == result.data
 
 
 def test_a_model_in_which_nothing_folds_is_written_as_it_was() -> None:
-    kept = [
-        case
-        for case in cases()
-        if not any(isinstance(r, Folded | Merged | Dropped) for r in folded(case).report.records)
-    ]
+    kept = [case for case in cases() if not any(not isinstance(r, Kept) for r in folded(case).report.records)]
     assert len(kept) > 40
     for case in kept:
         assert folded(case).data == case.path.read_bytes(), case
