@@ -17,6 +17,7 @@ from bnfold.data.samples import Feed
 from bnfold.data.standins import Indices
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.mapping import release_pages
+from bnfold.isolated import IsolatedSession
 from bnfold.net import Net
 from bnfold.options import CompareOptions
 from bnfold.runtime import Session
@@ -89,11 +90,13 @@ class Model:
     ) -> Session:
         """Something that computes `blobs` besides the outputs, as long as the shelf lasts that has its weights."""
         from bnfold.onnx.graph import exposed
+        from bnfold.onnx.risks import needs_own_process
 
+        opened = IsolatedSession if self.net is None and needs_own_process(self.proto) else Session
         if not self.weights:
             whole = exposed(self.proto, blobs)
-            return Session(whole, threads=threads, folder=self.folder, provider=provider, tf32=tf32)
-        return Session(shelf.put(self.proto, blobs, self.weights), threads=threads, provider=provider, tf32=tf32)
+            return opened(whole, threads=threads, folder=self.folder, provider=provider, tf32=tf32)
+        return opened(shelf.put(self.proto, blobs, self.weights), threads=threads, provider=provider, tf32=tf32)
 
     def release_pages(self) -> None:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""

@@ -1,0 +1,230 @@
+"""A network in a process of its own, for models whose operators may loop for ever or take the process along.
+
+The child is this package, started by the same interpreter, so that neither notebooks nor a script without a main guard
+are in its way, on any system. It is asked through its standard input and answers through its standard output:
+
+    length of the header (8 bytes, little endian), header (JSON), the arrays' values one behind the other
+
+Ctrl-C ends the child, which cannot be interrupted itself while onnxruntime computes; a child whose parent is gone
+leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnfold.errors import BnfoldError, ModelError, UsageError
+from bnfold.net import Array
+from bnfold.runtime import Execution, Port, Session
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Message = tuple[dict[str, Any], list[Array]]
+GLANCE = 0.5  # seconds: Windows hands Ctrl-C over between two waits, and never during one
+START = "from bnfold.isolated import serve; serve()"
+
+
+class IsolatedSession(Session):
+    """As `Session`, in a process of its own, which ends with this object.
+
+    Raises:
+        ModelError: onnxruntime does not accept the model, or dies of it.
+    """
+
+    def __init__(
+        self,
+        model: ModelProto | bytes | str | os.PathLike[str],
+        *,
+        threads: int = 0,
+        folder: Path | None = None,
+        provider: str = "cpu",
+        tf32: bool = False,
+    ) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,  # Ctrl-C in a terminal goes to its whole group
+        )
+        self._end = weakref.finalize(self, _end, self._child)
+        self._pool = ThreadPoolExecutor(1, "bnfold-isolated")
+        source = os.fspath(model) if isinstance(model, str | os.PathLike) else model
+        content = b""
+        if not isinstance(source, str):
+            content, source = source if isinstance(source, bytes) else source.SerializeToString(), ""
+        options = {"threads": threads, "folder": str(folder or ""), "provider": provider, "tf32": tf32}
+        about = {"model": source, **options}
+        answer, _ = self._asked(
+            about, [np.frombuffer(content, np.uint8)], f"loading '{source}'" if source else "loading"
+        )
+        self.inputs, self.outputs = (
+            {name: Port(tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in answer[ports].items()}
+            for ports in ("inputs", "outputs")
+        )
+        self.execution = Execution(**{**answer["execution"], "fallback": _tuple(answer["execution"]["fallback"])})
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Compute the outputs; as `Session.run`."""
+        names = list(self.outputs if outputs is None else outputs)
+        given = self._checked(feeds)
+        arrays = [array.reshape(np.shape(feeds[name])) for name, array in given.items()]  # a scalar had become a row
+        answer, values = self._asked({"inputs": list(given), "outputs": names}, arrays, "running it")
+        return dict(zip(answer["outputs"], values, strict=True))
+
+    def _asked(self, header: dict[str, Any], arrays: list[Array], doing: str) -> Message:
+        """What the child answers; whatever interrupts the waiting ends the child."""
+        try:
+            answer: Future[Message | None] = self._pool.submit(self._exchanged, header, arrays)
+            while True:
+                with suppress(NotYet):
+                    message = answer.result(GLANCE)
+                    break
+        except BaseException:
+            self._end()
+            raise
+        if message is None:
+            raise ModelError(f"onnxruntime died while {doing}: {_cause(self._child.wait())}")
+        if "error" in message[0]:
+            raise ERRORS.get(message[0]["error"], ModelError)(message[0]["message"])
+        return message
+
+    def _exchanged(self, header: dict[str, Any], arrays: list[Array]) -> Message | None:
+        """The answer, None where the child is gone."""
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        try:
+            _write(self._child.stdin, header, arrays)
+            return _read(self._child.stdout)
+        except (OSError, EOFError, ValueError):
+            return None
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    for pipe in (child.stdin, child.stdout):
+        with suppress(OSError):
+            if pipe is not None:
+                pipe.close()
+    child.wait()
+
+
+def _cause(code: int) -> str:
+    """Why a child is gone, by its exit status."""
+    if code >= 0:
+        return f"it left with {code}"
+    with suppress(ValueError):
+        return f"it was ended by {signal.Signals(-code).name}"
+    return f"it was ended by signal {-code}"
+
+
+def _tuple(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+ERRORS: dict[str, type[BnfoldError]] = {"ModelError": ModelError, "UsageError": UsageError}
+
+
+# The child.
+
+
+def serve() -> None:
+    """Answer whatever comes until there is nobody any more who asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asked = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):  # libraries print
+        os.dup2(nothing, descriptor)
+    waiting: SimpleQueue[Message] = SimpleQueue()
+    threading.Thread(target=_listen, args=(asked, waiting), daemon=True).start()
+    session: Session | None = None
+    while True:
+        header, arrays = waiting.get()
+        try:
+            if session is None:
+                session = _opened(header, arrays[0])
+                _write(answers, _described(session), [])
+            else:
+                values = session.run(dict(zip(header["inputs"], arrays, strict=True)), header["outputs"])
+                _write(answers, {"outputs": list(values)}, list(values.values()))
+        except BnfoldError as error:
+            _write(answers, {"error": type(error).__name__, "message": str(error)}, [])
+
+
+def _listen(asked: IO[bytes], waiting: SimpleQueue[Message]) -> None:
+    """Read even while a network runs, so that it is noticed when the parent is gone."""
+    with suppress(BaseException):
+        while True:
+            waiting.put(_read(asked))
+    os._exit(0)
+
+
+def _opened(header: Mapping[str, Any], content: Array) -> Session:
+    return Session(
+        header["model"] or content.tobytes(),
+        threads=header["threads"],
+        folder=Path(header["folder"]) if header["folder"] else None,
+        provider=header["provider"],
+        tf32=header["tf32"],
+    )
+
+
+def _described(session: Session) -> dict[str, Any]:
+    ports = {
+        side: {name: (port.shape, port.dtype.str) for name, port in there.items()}
+        for side, there in (("inputs", session.inputs), ("outputs", session.outputs))
+    }
+    return {**ports, "execution": asdict(session.execution)}
+
+
+# Both sides.
+
+
+def _write(pipe: IO[bytes], header: dict[str, Any], arrays: list[Array]) -> None:
+    arrays = [np.asarray(array, order="C") for array in arrays]
+    text = json.dumps({**header, "arrays": [(array.dtype.str, array.shape) for array in arrays]}).encode()
+    pipe.write(len(text).to_bytes(8, "little") + text)
+    for array in arrays:
+        pipe.write(array.reshape(-1).view(np.uint8).data)
+    pipe.flush()
+
+
+def _read(pipe: IO[bytes]) -> Message:
+    """One message. Raises EOFError."""
+    header: dict[str, Any] = json.loads(_exactly(pipe, int.from_bytes(_exactly(pipe, 8), "little")))
+    arrays = []
+    for name, shape in header["arrays"]:
+        dtype = np.dtype(name)
+        content = _exactly(pipe, math.prod(shape) * dtype.itemsize)
+        arrays.append(np.frombuffer(content, dtype).reshape(shape))
+    return header, arrays
+
+
+def _exactly(pipe: IO[bytes], size: int) -> bytearray:
+    room = bytearray(size)
+    view, done = memoryview(room), 0
+    while done < size:
+        count = pipe.readinto(view[done:])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        done += count
+    return room

@@ -1,0 +1,208 @@
+"""Whether a model could keep onnxruntime busy for ever, or take its process along.
+
+Nearly all operators do a bounded amount of work and answer what they cannot do with an error. The others, and sizes at
+which even those divide by zero, are for a process of their own.
+"""
+
+from __future__ import annotations
+
+import math
+
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+MOST = 1 << 31
+SIZES = frozenset(
+    {"block_size", "blocksize", "dilations", "group", "kernel_shape", "output_shape", "pooled_shape", "strides"}
+)
+DIVIDING = frozenset({"Div", "Mod"})
+BOUNDED = frozenset(
+    {
+        "Abs",
+        "Acos",
+        "Add",
+        "And",
+        "ArgMax",
+        "ArgMin",
+        "Asin",
+        "Atan",
+        "AveragePool",
+        "BatchNormalization",
+        "Cast",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Conv",
+        "ConvTranspose",
+        "Cos",
+        "CumSum",
+        "DepthToSpace",
+        "DequantizeLinear",
+        "Div",
+        "Dropout",
+        "Einsum",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Expand",
+        "Flatten",
+        "Floor",
+        "GRU",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Gelu",
+        "Gemm",
+        "GlobalAveragePool",
+        "GlobalLpPool",
+        "GlobalMaxPool",
+        "Greater",
+        "GreaterOrEqual",
+        "GroupNormalization",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "InstanceNormalization",
+        "IsInf",
+        "IsNaN",
+        "LRN",
+        "LSTM",
+        "LayerNormalization",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "LogSoftmax",
+        "LpNormalization",
+        "LpPool",
+        "MatMul",
+        "Max",
+        "MaxPool",
+        "MaxRoiPool",
+        "Mean",
+        "MeanVarianceNormalization",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "NonMaxSuppression",
+        "NonZero",
+        "Not",
+        "OneHot",
+        "Or",
+        "PRelu",
+        "Pad",
+        "Pow",
+        "QuantizeLinear",
+        "RMSNormalization",
+        "RNN",
+        "Range",
+        "Reciprocal",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "RoiAlign",
+        "Round",
+        "ScatterElements",
+        "ScatterND",
+        "Selu",
+        "Shape",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Size",
+        "Slice",
+        "Softmax",
+        "Softplus",
+        "Softsign",
+        "SpaceToDepth",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Sum",
+        "Swish",
+        "Tan",
+        "Tanh",
+        "ThresholdedRelu",
+        "Tile",
+        "TopK",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+        "Upsample",
+        "Where",
+        "Xor",
+    }
+)
+
+
+def needs_own_process(model: ModelProto) -> bool:
+    """Whether some operator may not end, or may end the process."""
+    graph = model.graph
+    kinds = {port.name: port.type.tensor_type.elem_type for port in graph.input}
+    kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    constants = {tensor.name for tensor in graph.initializer if _nonzero(tensor)}
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in BOUNDED:
+            return True
+        if any(_strange(attribute) for attribute in node.attribute):
+            return True
+        if node.op_type in DIVIDING and len(node.input) > 1 and node.input[1] not in constants:
+            divisor = kinds.get(node.input[1], 0)
+            if divisor not in FLOATS:
+                return True
+        for place, name in enumerate(node.output):
+            kinds[name] = _kind(node, place, kinds)
+    return False
+
+
+def _kind(node: NodeProto, place: int, kinds: dict[str, int]) -> int:
+    """The element type of an output, 0 where it is not known."""
+    said = {attribute.name: attribute for attribute in node.attribute}
+    if node.op_type == "Cast":
+        return said["to"].i if "to" in said else 0
+    if node.op_type in COUNTING or (place == 1 and node.op_type in {"MaxPool", "TopK"}):
+        return TensorProto.INT64
+    if node.op_type in ASKING or (place == 1 and node.op_type == "Dropout"):
+        return TensorProto.BOOL
+    if node.op_type in {"Constant", "ConstantOfShape"}:
+        if "value" in said:
+            return said["value"].t.data_type
+        return TensorProto.FLOAT if node.op_type == "ConstantOfShape" or "value_float" in said else 0
+    giver = {"Where": 1, "OneHot": 2, "DequantizeLinear": 1, "QuantizeLinear": 2}.get(node.op_type, 0)
+    return kinds.get(node.input[giver], 0) if len(node.input) > giver else 0
+
+
+def _strange(attribute: AttributeProto) -> bool:
+    """Whether it is a size that none can have."""
+    sizes = [attribute.i] if attribute.type == AttributeProto.INT else list(attribute.ints)
+    return attribute.name in SIZES and not all(0 < size < MOST for size in sizes)
+
+
+def _nonzero(tensor: TensorProto) -> bool:
+    """Whether anything may be divided by it."""
+    if tensor.data_type in FLOATS:
+        return True
+    small = math.prod(tensor.dims) <= 1 << 20 and not tensor.external_data
+    return small and bool(numpy_helper.to_array(tensor).all())
+
+
+ASKING = frozenset(
+    {"And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or", "Xor"}
+)
+COUNTING = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "Shape", "Size"})
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})

@@ -1,0 +1,173 @@
+"""A model in a process of its own: the same values, its death is a sentence, and Ctrl-C ends it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx_models import classifier, model
+
+from bnfold.compare.comparison import compare
+from bnfold.errors import ModelError, UsageError
+from bnfold.isolated import IsolatedSession
+from bnfold.onnx.risks import needs_own_process
+from bnfold.runtime import Session
+
+IMAGES = np.random.default_rng(0).normal(0, 8, (2, 3, 8, 8)).astype(np.float32)
+
+
+def stft():
+    """A frame of length 0, by which onnxruntime divides."""
+    nodes = [helper.make_node("STFT", ["signal", "step", "", "length"], ["y"], "stft")]
+    ports = [
+        helper.make_tensor_value_info("signal", TensorProto.FLOAT, (1, 128, 1)),
+        helper.make_tensor_value_info("step", TensorProto.INT64, ()),
+        helper.make_tensor_value_info("length", TensorProto.INT64, ()),
+    ]
+    graph = helper.make_graph(nodes, "g", ports, [helper.make_empty_tensor_value_info("y")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def endless():
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["co"]), helper.make_node("Add", ["v", "one"], ["vo"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, ()),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("co", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("vo", TensorProto.FLOAT, None),
+        ],
+        [numpy_helper.from_array(np.ones(1, np.float32), "one")],
+    )
+    weights = {"m": np.array(2**62), "t": np.array(True)}
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["m", "t", "x"], ["y"], "loop", body=body)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 6))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_the_values_are_those_of_the_same_process():
+    made = classifier()
+    apart, here = IsolatedSession(made), Session(made)
+    assert (apart.inputs, apart.outputs, apart.execution) == (here.inputs, here.outputs, here.execution)
+    for _ in range(2):
+        np.testing.assert_array_equal(apart.run({"data": IMAGES})["prob"], here.run({"data": IMAGES})["prob"])
+    with pytest.raises(UsageError, match="there is no input 'x'"):
+        apart.run({"data": IMAGES, "x": IMAGES})
+
+
+def test_what_onnxruntime_refuses_is_the_same_sentence():
+    broken = classifier()
+    broken.graph.node[0].op_type = "Relu"
+    for session in (Session, IsolatedSession):
+        with pytest.raises(ModelError, match="onnxruntime cannot load the model"):
+            session(broken)
+
+
+def test_the_death_of_a_model_is_a_sentence():
+    made = stft()
+    assert needs_own_process(made)
+    with pytest.raises(ModelError, match="onnxruntime died while running it"):
+        compare(made, made, {"signal": np.ones((1, 1, 128, 1)), "step": np.ones(1), "length": np.zeros(1)})
+
+
+def test_a_child_ends_with_its_session():
+    session = IsolatedSession(classifier())
+    child = session._child
+    assert child.poll() is None
+    del session
+    assert child.poll() is not None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_ctrl_c_ends_a_model_that_does_not_end(tmp_path):
+    (tmp_path / "loop.onnx").write_bytes(endless().SerializeToString())
+    command = [sys.executable, "-m", "bnfold", "diff", str(tmp_path / "loop.onnx"), str(tmp_path / "loop.onnx")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    children = []
+    start = time.monotonic()
+    while len(children) < 2 and time.monotonic() < start + 60:  # both networks are open
+        time.sleep(0.1)
+        children = _children(process.pid)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"interrupted" in said
+    assert not any(os.path.exists(f"/proc/{child}") for child in children)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="looks for processes")
+def test_a_child_whose_parent_is_killed_leaves(tmp_path):
+    (tmp_path / "loop.onnx").write_bytes(endless().SerializeToString())
+    program = (
+        "import numpy, sys; from bnfold.isolated import IsolatedSession as S;"
+        f"s = S({str(tmp_path / 'loop.onnx')!r}); print(s._child.pid, flush=True);"
+        "s.run({'x': numpy.zeros((2, 6), 'f4')})"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    start = time.monotonic()
+    while os.path.exists(f"/proc/{child}") and time.monotonic() < start + 20:
+        time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{child}")
+
+
+def _children(parent):
+    try:
+        with open(f"/proc/{parent}/task/{parent}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+
+
+def division(divisor, dtype):
+    nodes = [helper.make_node("Div", ["x", "d"], ["y"], "div")]
+    return model(nodes, {"x": (2,)}, ["y"], {"d": divisor}, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("made", "alone"),
+    [
+        (classifier(), False),
+        (division(np.zeros(2, np.float32), TensorProto.FLOAT), False),
+        (division(np.array([2, 3]), TensorProto.INT64), False),
+        (division(np.array([2, 0]), TensorProto.INT64), True),
+        (endless(), True),
+        (model([helper.make_node("Div", ["x", "z"], ["y"])], {"x": (2,), "z": (2,)}, ["y"]), False),
+        (
+            model(
+                [helper.make_node("Div", ["x", "z"], ["y"])],
+                {"x": (2,), "z": (2,)},
+                ["y"],
+                dtype=TensorProto.INT64,
+            ),
+            True,
+        ),
+    ],
+)
+def test_only_models_that_may_loop_or_die_get_a_process(made, alone):
+    assert needs_own_process(made) is alone
+
+
+@pytest.mark.parametrize("name", ["strides", "kernel_shape"])
+def test_a_size_of_nothing_gets_a_process(name):
+    made = classifier()
+    made.graph.node[0].attribute.append(helper.make_attribute(name, [0, 1]))
+    assert needs_own_process(made)
