@@ -196,8 +196,10 @@ def open_comparison(original: Net, folded: Net, job: Job) -> Comparison:
 
     reference = original
     if job.assume_global_stats:
-        from bnfold.caffe.batchnorm import with_stored_statistics
-
+        if is_onnx(job.reading.prototxt):
+            from bnfold.onnx.rewriting import with_stored_statistics
+        else:
+            from bnfold.caffe.batchnorm import with_stored_statistics
         reference = with_stored_statistics(original, folded)
     return Comparison(reference, job.samples, job.comparing)
 

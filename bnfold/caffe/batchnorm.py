@@ -369,9 +369,9 @@ def with_stored_statistics(net: Net, folded: Net) -> Net:
         folded: what it became; a BatchNorm that is still there was not folded.
     """
     said = net.copy()
-    kept = {layer.name for layer in folded.layers if layer.type in TYPES}
+    kept = {id(layer.param) for layer in folded.layers}
     for layer in said.layers:
-        if layer.type in TYPES and layer.name not in kept and _follows_batch(layer):
+        if layer.type in TYPES and id(layer.param) not in kept and _follows_batch(layer):
             param = LayerParameter()
             param.CopyFrom(layer.param)
             param.batch_norm_param.use_global_stats = True

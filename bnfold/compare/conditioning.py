@@ -18,6 +18,7 @@ from bnfold.caffe.batchnorm import TYPES, read_batchnorm
 from bnfold.errors import BnfoldError
 from bnfold.net import Layer, Net
 
+ONNX_PARAMETERS = 4  # scale, bias, mean, variance
 ROUNDING = 2.0**-24  # half a unit in the last place of float32, relative
 
 
@@ -47,11 +48,17 @@ def ill_conditioned(original: Net, fold: FoldReport, tolerance: float) -> Iterat
 
 def _deviations(layer: Layer, net: Net) -> float:
     """The largest `|mean|/sqrt(variance + eps)` over the channels of a normalisation; 0 for other layers."""
-    if layer.type not in TYPES:
+    if layer.type == "BatchNormalization" and len(layer.blobs) == ONNX_PARAMETERS:
+        mean, variance = (np.asarray(layer.blobs[index], np.float64) for index in (2, 3))
+        eps = float(layer.param.attribute("epsilon", 1e-5))
+    elif layer.type in TYPES:
+        try:
+            statistics = read_batchnorm(layer, net.batchnorm_layout, net.zero_factor)
+        except BnfoldError:  # it was not folded by its statistics then
+            return 0.0
+        mean, variance, eps = statistics.mean, statistics.variance, statistics.eps
+    else:
         return 0.0
-    try:
-        statistics = read_batchnorm(layer, net.batchnorm_layout, net.zero_factor)
-    except BnfoldError:  # it was not folded by its statistics then
-        return 0.0
-    far = np.abs(statistics.mean) / np.sqrt(statistics.variance + statistics.eps)
+    with np.errstate(all="ignore"):
+        far = np.abs(mean) / np.sqrt(variance + eps)
     return float(np.max(far, initial=0.0, where=np.isfinite(far)))

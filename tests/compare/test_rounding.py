@@ -1,8 +1,11 @@
 """Where rounding alone passes the tolerance a float64 run decides, and ill-conditioned folds are warned of."""
 
 import numpy as np
+import onnx
 import pytest
 from nets import FACTOR, net
+from onnx import helper
+from onnx_models import model
 
 import bnfold
 from bnfold import pipeline
@@ -166,3 +169,39 @@ def test_a_wrong_fold_by_stored_statistics_is_still_found(tmp_path):
     assert not opened.against(wrong).passed
     assert opened.against(bnfold.fold(made, assume_global_stats=True).net).passed
     assert opened.options == CompareOptions()
+
+
+def onnx_norm(mean, **attributes):
+    """fc -> bn -> fc2 in ONNX; the normalisation goes forward where fc is kept."""
+    random = np.random.default_rng(0)
+    weights = {
+        "w": random.normal(0, 0.3, (16, 16)).astype(np.float32),
+        "gamma": (1 + random.random(16)).astype(np.float32),
+        "beta": random.normal(0, 1, 16).astype(np.float32),
+        "mean": np.full(16, mean, np.float32),
+        "variance": np.ones(16, np.float32),
+        "w2": random.normal(0, 0.3, (4, 16)).astype(np.float32),
+        "b2": random.normal(0, 0.3, 4).astype(np.float32),
+    }
+    tops = ["bn", "", ""] if attributes else ["bn"]
+    nodes = [
+        helper.make_node("Tanh", ["data"], ["t"], "tanh"),
+        helper.make_node("BatchNormalization", ["t", "gamma", "beta", "mean", "variance"], tops, "bn", **attributes),
+        helper.make_node("Gemm", ["bn", "w2", "b2"], ["out"], "fc2", transB=1),
+    ]
+    return model(nodes, {"data": (2, 16)}, ["out"], {name: weights[name] for name in weights if name != "w"})
+
+
+def test_an_onnx_normalisation_in_training_mode_is_proved_as_the_user_says(tmp_path):
+    onnx.save(onnx_norm(0.25, training_mode=1), tmp_path / "net.onnx")
+    job = Job(Reading(tmp_path / "net.onnx"), Writing((tmp_path / "a.onnx",)), assume_global_stats=True)
+    report = pipeline.run(job)
+    assert report.passed
+    assert report.proofs[0].blobs
+    assert [node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node] == ["Tanh", "Gemm"]
+
+
+def test_an_onnx_normalisation_far_from_zero_is_warned_of(tmp_path):
+    onnx.save(onnx_norm(1e4), tmp_path / "net.onnx")
+    report = pipeline.run(Job(Reading(tmp_path / "net.onnx"), Writing((tmp_path / "a.onnx",))))
+    assert any("its mean lies 1.0e+04 standard deviations from 0" in note for note in report.notes)
