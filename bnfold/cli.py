@@ -38,6 +38,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DIFFERENT, UNUSABLE, FAULTY, INTERRUPTED = 1, 2, 70, 130
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
+COMPARING = (
+    "tolerance", "seed", "exact", "min_agreement", "max_top1_drop", "provider", "reference_provider", "tf32", "memory",
+)  # fmt: skip
 PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
 
 
@@ -62,6 +65,14 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def _bytes(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "B")
+    size = int(float(number) * 2.0 ** (10 * "BKMGT".index(unit)))
+    if size < 1:
+        raise ValueError
+    return size
+
+
 def _plane(text: str) -> tuple[int, int]:
     height, width = (_sizes(text) * 2)[:2] if text.isdigit() else _sizes(text)
     return height, width
@@ -77,6 +88,7 @@ def _named(read: Callable[[str], Any], text: str) -> tuple[str, Any]:
 SHAPE = Word("BLOB=N,C,H,W", partial(_named, _sizes), "shape like data=1,3,224,224")
 PAIR = Word("A=B", partial(_named, str), "pair like conv1=conv1_relu")
 PLANE = Word("H,W", _plane, "size like 256,256")
+BYTES = Word("SIZE", _bytes, "size like 500M or 4G")
 PATH = click.Path(path_type=Path)
 
 
@@ -149,7 +161,16 @@ onnx_options = options(
     click.option("--external-data", is_flag=True, help="Write ONNX weights beside the model."),
     click.option("--allow-custom-ops", is_flag=True, help="Write what ONNX cannot say as nodes of domain 'caffe'."),
 )
-strip_option = click.option("--strip", is_flag=True, help="Leave out what means nothing at inference.")
+caffe_options = options(
+    click.option("--strip", is_flag=True, help="Leave out what means nothing at inference."),
+    click.option(
+        "--dialect",
+        type=click.Choice(["bvlc", "keep"]),
+        default="bvlc",
+        show_default=True,
+        help="Write Caffe in the words of BVLC's, as far as it has words, or in the file's own.",
+    ),
+)
 comparing_options = options(
     click.option("--tolerance", type=float, help="Largest error, of a blob's range; 1e-4 in float32."),
     click.option("--data", metavar="PATH", help="A folder of images, a list `path label`, .npz or .npy; else noise."),
@@ -162,6 +183,10 @@ comparing_options = options(
     click.option("--swap-channels", is_flag=True, help="Feed RGB instead of Caffe's BGR."),
     click.option("--resize", type=PLANE, help="Resize images first."),
     click.option("--crop", type=PLANE, help="Cut the middle out of images."),
+    click.option("--provider", default="cpu", show_default=True, help="What runs the networks, like cuda."),
+    click.option("--reference-provider", metavar="NAME", help="What runs the reference, if it is another."),
+    click.option("--tf32", is_flag=True, help="Let GPUs multiply with 10 bits instead of 23."),
+    click.option("--memory", type=BYTES, help="What blobs may take, like 4G; by default half of what is free."),
 )
 report_options = options(
     click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data; - prints it."),
@@ -322,7 +347,7 @@ def main(ctx: click.Context) -> None:
 @writing_options
 @reading_options
 @folding_options
-@strip_option
+@caffe_options
 @onnx_options
 @click.option("--no-verify", "verify", is_flag=True, flag_value=False, default=True, help="Do not compare.")
 @click.option("--keep-failed", is_flag=True, help="Leave outputs whose proof failed as NAME.failed.")
@@ -370,7 +395,7 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 @model_options
 @writing_options
 @reading_options
-@strip_option
+@caffe_options
 def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     """Write a network of any age or dialect as today's Caffe, as it is at TEST, without folding it."""
     return _write_unfolded(prototxt, caffemodel, given, "prototxt")
@@ -412,6 +437,9 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @reading_options
 @click.option("--map", "pairs", type=PAIR, multiple=True, help="Blobs to pair whose names differ; may be repeated.")
 @click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob.")
+@click.option("--bisect", is_flag=True, help="Compare the outputs, and seek the first blob that differs by halving.")
+@click.option("--checkpoint", type=PATH, metavar="FILE", help="Keep the state there, and go on from it.")
+@click.option("--cluster", metavar="ADDRESS|N", help="Measure on a Dask scheduler's workers, or on N of our own.")
 @comparing_options
 @report_options
 def diff(reference: str, candidate: str, **given: Any) -> int:
@@ -437,6 +465,9 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
                 batch=given["batch"],
                 input_shapes=dict(given["input_shapes"]) or None,
                 reading=_read_options(given),
+                bisect=given["bisect"],
+                checkpoint=given["checkpoint"],
+                cluster=given["cluster"],
             ),
             progress=progress and (lambda done, total: progress("comparing", done, total)),
         )
@@ -480,7 +511,13 @@ def _writing(given: dict[str, Any]) -> Writing:
     onnx: dict[str, Any] = {
         name: given[name] for name in ("opset", "dynamic_batch", "external_data", "allow_custom_ops") if name in given
     }
-    return Writing(given["paths"], given.get("strip", False), given["in_place"], OnnxOptions(**onnx))
+    return Writing(
+        given["paths"],
+        given.get("strip", False),
+        given.get("dialect", "bvlc"),
+        given["in_place"],
+        OnnxOptions(**onnx),
+    )
 
 
 def _comparing(given: dict[str, Any], layers: bool) -> CompareOptions:
@@ -489,15 +526,8 @@ def _comparing(given: dict[str, Any], layers: bool) -> CompareOptions:
 
     if not given["data"] and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
         raise UsageError(f"{' and '.join(idle)} prepare images, and no --data names any")
-    return CompareOptions(
-        preparation=from_words(**{name: given[name] for name in PREPARING}),
-        layers=layers,
-        tolerance=given["tolerance"],
-        seed=given["seed"],
-        exact=given["exact"],
-        min_agreement=given["min_agreement"],
-        max_top1_drop=given["max_top1_drop"],
-    )
+    preparation = from_words(**{name: given[name] for name in PREPARING})
+    return CompareOptions(preparation=preparation, layers=layers, **{name: given[name] for name in COMPARING})
 
 
 # From records to what the user sees.

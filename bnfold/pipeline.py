@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bnfold.compare.records import RunReport
 from bnfold.errors import UsageError, WeightsError
@@ -56,12 +56,14 @@ class Writing(NamedTuple):
     Attributes:
         paths: the suffix chooses the format: .prototxt (with the .caffemodel of the same stem) or .onnx.
         strip: leave out what means nothing at inference.
+        dialect: "bvlc" writes Caffe files that BVLC's Caffe reads, as far as it has words; "keep" keeps the file's.
         in_place: allow writing onto an input.
         onnx: how an ONNX file is made.
     """
 
     paths: tuple[Path, ...] = ()
     strip: bool = False
+    dialect: Literal["bvlc", "keep"] = "bvlc"
     in_place: bool = False
     onnx: OnnxOptions = OnnxOptions()
 
@@ -110,6 +112,7 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
     )
     comparison = open_comparison(original, result.net, job) if job.verify else None
     notes = [*original.notes, *(comparison.notes if comparison is not None else ())]
+    notes += not_said(result.net, job.writing)
     notes += ill_conditioned(original, result.report, job.comparing.limit)
     source = Source(job.reading.files, [record.layer for record in result.report.folded])
     with OutputSet(job.reading.files, in_place=job.writing.in_place) as outputs:
@@ -241,7 +244,7 @@ def prove(
     from bnfold.compare.pairing import named_as
 
     paths = job.writing.paths
-    read = [load_written(path, written, original, job.reading, outputs) for path in paths]
+    read = [load_written(path, written, original, job, outputs) for path in paths]
     candidates: list[Any] = [named_as(source, folded) if isinstance(source, Net) else source for source in read]
     if comparison.reference.hidden.layers:
         # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
@@ -254,15 +257,13 @@ def prove(
             for name in names:
                 say(f"comparing with {name}", done, total)
 
-    proofs = comparison.against_all(candidates or [folded], report)
+    proofs = comparison.against_all(candidates or [folded], report, run_equal=False)
     if not paths:
         return tuple(proofs)
     return tuple(replace(proof, candidate=str(path)) for proof, path in zip(proofs, paths, strict=True))
 
 
-def load_written(
-    path: Path, written: Sequence[Path], original: Net, reading: Reading, outputs: OutputSet
-) -> Net | Path:
+def load_written(path: Path, written: Sequence[Path], original: Net, job: Job, outputs: OutputSet) -> Net | Path:
     """What was written, read back from where it lies; a Caffe net gets the shapes that the original was read with."""
     if format_of(path) == "onnx":
         return outputs.staged(path)
@@ -274,9 +275,10 @@ def load_written(
         outputs.staged(caffemodel) if caffemodel in written else None,
         input_shapes={name: shape for name, shape in original.inputs.items() if shape},
         # A layer that did not change was written as it stood, with what was ignored in it.
-        ignore_unknown_fields=reading.options.ignore_unknown_fields,
-        until=reading.options.until,
-        batchnorm_layout=original.batchnorm_layout,
+        ignore_unknown_fields=job.reading.options.ignore_unknown_fields,
+        until=job.reading.options.until,
+        # In BVLC's words there is one layout.
+        batchnorm_layout=original.batchnorm_layout if job.writing.dialect == "keep" else None,
         zero_scale_factor=original.zero_factor,
     )
 
@@ -299,7 +301,16 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
         require_weights(net)
     with OutputSet(reading.files, in_place=writing.in_place) as outputs:
         written = save(net, writing, Source(reading.files), outputs)
-    return RunReport(net, written=written, notes=tuple(net.notes))
+    return RunReport(net, written=written, notes=(*net.notes, *not_said(net, writing)))
+
+
+def not_said(net: Net, writing: Writing) -> list[str]:
+    """What a Caffe file that is written holds, and BVLC's Caffe cannot read."""
+    if writing.dialect == "keep" or not any(format_of(path) == "prototxt" for path in writing.paths):
+        return []
+    from bnfold.caffe.stock import foreign_layers, in_stock_words
+
+    return foreign_layers(in_stock_words(net))
 
 
 def inspect(
@@ -385,7 +396,7 @@ def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source
             f"{path}: {net.file} is an ONNX model, and Caffe has no words for its operators; name an .onnx"
         )
     del source
-    return save_caffe(net, path, outputs=outputs, strip=writing.strip)
+    return save_caffe(net, path, outputs=outputs, strip=writing.strip, dialect=writing.dialect)
 
 
 def data_file(path: Path) -> Path:

@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from union import DECIDED, UNDEFINED, Enum, Field, Message, Numbered, Union, read_union
+from union import DECIDED, REFERENCE, UNDEFINED, Enum, Field, Message, Numbered, Union, read_union
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
@@ -175,8 +176,37 @@ def render_dialects(union: Union) -> str:
             [(e, value.name, value.elsewhere) for e, value in values if value.elsewhere],
         ),
         REAL_NUMBERS,
+        f"\n# {STOCK_NOTE}\n",
+        words("STOCK", {one.name: stock(one.fields) for one in union.messages.values()}),
+        f"\n# {STOCK_VALUES_NOTE}\n",
+        words(
+            "STOCK_VALUES",
+            {
+                enum.name: [value.name for value in enum.values if REFERENCE in value.real]
+                for enum in union.enums.values()
+            },
+        ),
     ]
     return "".join(parts)
+
+
+def stock(members: Sequence[Numbered]) -> list[str]:
+    """The names of what BVLC has."""
+    return [member.name for member in members if REFERENCE in member.real]
+
+
+def words(name: str, rows: dict[str, list[str]]) -> str:
+    """A table {name: frozenset of words} as Python, without empty rows."""
+    lines = [f"{name}: dict[str, frozenset[str]] = {{\n"]
+    for key, row in rows.items():
+        if row:
+            said = ", ".join(map(quoted, sorted(row)))
+            line = f"    {quoted(key)}: frozenset({{{said}}}),\n"
+            members = "\n        ".join(textwrap.wrap(said, WIDTH - 8))
+            lines.append(
+                line if len(line) <= WIDTH else f"    {quoted(key)}: frozenset({{\n        {members}\n    }}),\n"
+            )
+    return "".join([*lines, "}\n"])
 
 
 def collisions(union: Union) -> dict[int, dict[str, Expression]]:
@@ -265,6 +295,8 @@ RENUMBERED_NOTE = "Fields whose number in the union is nobody's: {message: {fiel
 ELSEWHERE_NOTE = "Fields with the real number of most dialects in the union, and another one in these."
 RETYPED_NOTE = "Fields that these dialects declare with another type than the union."
 ENUM_NOTE = "Values of enums that have another number in these dialects: {enum: {value: {dialect: real number}}}."
+STOCK_NOTE = "The fields that BVLC's own schema has, of each message that it has."
+STOCK_VALUES_NOTE = "Likewise the values of enums."
 REAL_NUMBERS = """\
 # The real number of each renumbered field in the dialects that have it, the most widespread one if they disagree.
 REAL_NUMBERS: dict[str, dict[str, int]] = {

@@ -509,3 +509,150 @@ REAL_NUMBERS: dict[str, dict[str, int]] = {
     message: {field: Counter(real.values()).most_common(1)[0][0] for field, real in fields.items()}
     for message, fields in RENUMBERED.items()
 }
+
+# The fields that BVLC's own schema has, of each message that it has.
+STOCK: dict[str, frozenset[str]] = {
+    "BlobShape": frozenset({"dim"}),
+    "BlobProto": frozenset({
+        "channels", "data", "diff", "double_data", "double_diff", "height", "num", "shape", "width"
+    }),
+    "BlobProtoVector": frozenset({"blobs"}),
+    "FillerParameter": frozenset({"max", "mean", "min", "sparse", "std", "type", "value", "variance_norm"}),
+    "NetParameter": frozenset({
+        "debug_info", "force_backward", "input", "input_dim", "input_shape", "layer", "layers", "name", "state"
+    }),
+    "NetState": frozenset({"level", "phase", "stage"}),
+    "NetStateRule": frozenset({"max_level", "min_level", "not_stage", "phase", "stage"}),
+    "ParamSpec": frozenset({"decay_mult", "lr_mult", "name", "share_mode"}),
+    "LayerParameter": frozenset({
+        "accuracy_param", "argmax_param", "batch_norm_param", "bias_param", "blobs", "bottom", "clip_param",
+        "concat_param", "contrastive_loss_param", "convolution_param", "crop_param", "data_param", "dropout_param",
+        "dummy_data_param", "eltwise_param", "elu_param", "embed_param", "exclude", "exp_param", "flatten_param",
+        "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "include",
+        "infogain_loss_param", "inner_product_param", "input_param", "log_param", "loss_param", "loss_weight",
+        "lrn_param", "memory_data_param", "mvn_param", "name", "param", "parameter_param", "phase", "pooling_param",
+        "power_param", "prelu_param", "propagate_down", "python_param", "recurrent_param", "reduction_param",
+        "relu_param", "reshape_param", "scale_param", "sigmoid_param", "slice_param", "softmax_param", "spp_param",
+        "swish_param", "tanh_param", "threshold_param", "tile_param", "top", "transform_param", "type",
+        "window_data_param"
+    }),
+    "TransformationParameter": frozenset({
+        "crop_size", "force_color", "force_gray", "mean_file", "mean_value", "mirror", "scale"
+    }),
+    "LossParameter": frozenset({"ignore_label", "normalization", "normalize"}),
+    "AccuracyParameter": frozenset({"axis", "ignore_label", "top_k"}),
+    "ArgMaxParameter": frozenset({"axis", "out_max_val", "top_k"}),
+    "ClipParameter": frozenset({"max", "min"}),
+    "ConcatParameter": frozenset({"axis", "concat_dim"}),
+    "BatchNormParameter": frozenset({"eps", "moving_average_fraction", "use_global_stats"}),
+    "BiasParameter": frozenset({"axis", "filler", "num_axes"}),
+    "ContrastiveLossParameter": frozenset({"legacy_version", "margin"}),
+    "ConvolutionParameter": frozenset({
+        "axis", "bias_filler", "bias_term", "dilation", "engine", "force_nd_im2col", "group", "kernel_h", "kernel_size",
+        "kernel_w", "num_output", "pad", "pad_h", "pad_w", "stride", "stride_h", "stride_w", "weight_filler"
+    }),
+    "CropParameter": frozenset({"axis", "offset"}),
+    "DataParameter": frozenset({
+        "backend", "batch_size", "crop_size", "force_encoded_color", "mean_file", "mirror", "prefetch", "rand_skip",
+        "scale", "source"
+    }),
+    "DropoutParameter": frozenset({"dropout_ratio"}),
+    "DummyDataParameter": frozenset({"channels", "data_filler", "height", "num", "shape", "width"}),
+    "EltwiseParameter": frozenset({"coeff", "operation", "stable_prod_grad"}),
+    "ELUParameter": frozenset({"alpha"}),
+    "EmbedParameter": frozenset({"bias_filler", "bias_term", "input_dim", "num_output", "weight_filler"}),
+    "ExpParameter": frozenset({"base", "scale", "shift"}),
+    "FlattenParameter": frozenset({"axis", "end_axis"}),
+    "HDF5DataParameter": frozenset({"batch_size", "shuffle", "source"}),
+    "HDF5OutputParameter": frozenset({"file_name"}),
+    "HingeLossParameter": frozenset({"norm"}),
+    "ImageDataParameter": frozenset({
+        "batch_size", "crop_size", "is_color", "mean_file", "mirror", "new_height", "new_width", "rand_skip",
+        "root_folder", "scale", "shuffle", "source"
+    }),
+    "InfogainLossParameter": frozenset({"axis", "source"}),
+    "InnerProductParameter": frozenset({
+        "axis", "bias_filler", "bias_term", "num_output", "transpose", "weight_filler"
+    }),
+    "InputParameter": frozenset({"shape"}),
+    "LogParameter": frozenset({"base", "scale", "shift"}),
+    "LRNParameter": frozenset({"alpha", "beta", "engine", "k", "local_size", "norm_region"}),
+    "MemoryDataParameter": frozenset({"batch_size", "channels", "height", "width"}),
+    "MVNParameter": frozenset({"across_channels", "eps", "normalize_variance"}),
+    "ParameterParameter": frozenset({"shape"}),
+    "PoolingParameter": frozenset({
+        "engine", "global_pooling", "kernel_h", "kernel_size", "kernel_w", "pad", "pad_h", "pad_w", "pool",
+        "round_mode", "stride", "stride_h", "stride_w"
+    }),
+    "PowerParameter": frozenset({"power", "scale", "shift"}),
+    "PythonParameter": frozenset({"layer", "module", "param_str", "share_in_parallel"}),
+    "RecurrentParameter": frozenset({"bias_filler", "debug_info", "expose_hidden", "num_output", "weight_filler"}),
+    "ReductionParameter": frozenset({"axis", "coeff", "operation"}),
+    "ReLUParameter": frozenset({"engine", "negative_slope"}),
+    "ReshapeParameter": frozenset({"axis", "num_axes", "shape"}),
+    "ScaleParameter": frozenset({"axis", "bias_filler", "bias_term", "filler", "num_axes"}),
+    "SigmoidParameter": frozenset({"engine"}),
+    "SliceParameter": frozenset({"axis", "slice_dim", "slice_point"}),
+    "SoftmaxParameter": frozenset({"axis", "engine"}),
+    "SwishParameter": frozenset({"beta"}),
+    "TanHParameter": frozenset({"engine"}),
+    "TileParameter": frozenset({"axis", "tiles"}),
+    "ThresholdParameter": frozenset({"threshold"}),
+    "WindowDataParameter": frozenset({
+        "batch_size", "bg_threshold", "cache_images", "context_pad", "crop_mode", "crop_size", "fg_fraction",
+        "fg_threshold", "mean_file", "mirror", "root_folder", "scale", "source"
+    }),
+    "SPPParameter": frozenset({"engine", "pool", "pyramid_height"}),
+    "V1LayerParameter": frozenset({
+        "accuracy_param", "argmax_param", "blob_share_mode", "blobs", "blobs_lr", "bottom", "concat_param",
+        "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param",
+        "eltwise_param", "exclude", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param",
+        "image_data_param", "include", "infogain_loss_param", "inner_product_param", "layer", "loss_param",
+        "loss_weight", "lrn_param", "memory_data_param", "mvn_param", "name", "param", "pooling_param", "power_param",
+        "relu_param", "sigmoid_param", "slice_param", "softmax_param", "tanh_param", "threshold_param", "top",
+        "transform_param", "type", "weight_decay", "window_data_param"
+    }),
+    "V0LayerParameter": frozenset({
+        "alpha", "batchsize", "beta", "bias_filler", "biasterm", "blobs", "blobs_lr", "concat_dim", "cropsize",
+        "det_bg_threshold", "det_context_pad", "det_crop_mode", "det_fg_fraction", "det_fg_threshold", "dropout_ratio",
+        "group", "hdf5_output_param", "k", "kernelsize", "local_size", "meanfile", "mirror", "name", "new_channels",
+        "new_height", "new_num", "new_width", "num_output", "pad", "pool", "rand_skip", "scale", "shuffle_images",
+        "source", "stride", "type", "weight_decay", "weight_filler"
+    }),
+    "PReLUParameter": frozenset({"channel_shared", "filler"}),
+    "Datum": frozenset({"channels", "data", "encoded", "float_data", "height", "label", "width"}),
+    "SolverParameter": frozenset({"net_param"}),
+}
+
+# Likewise the values of enums.
+STOCK_VALUES: dict[str, frozenset[str]] = {
+    "V1LayerParameter.LayerType": frozenset({
+        "ABSVAL", "ACCURACY", "ARGMAX", "BNLL", "CONCAT", "CONTRASTIVE_LOSS", "CONVOLUTION", "DATA", "DECONVOLUTION",
+        "DROPOUT", "DUMMY_DATA", "ELTWISE", "EUCLIDEAN_LOSS", "EXP", "FLATTEN", "HDF5_DATA", "HDF5_OUTPUT",
+        "HINGE_LOSS", "IM2COL", "IMAGE_DATA", "INFOGAIN_LOSS", "INNER_PRODUCT", "LRN", "MEMORY_DATA",
+        "MULTINOMIAL_LOGISTIC_LOSS", "MVN", "NONE", "POOLING", "POWER", "RELU", "SIGMOID", "SIGMOID_CROSS_ENTROPY_LOSS",
+        "SILENCE", "SLICE", "SOFTMAX", "SOFTMAX_LOSS", "SPLIT", "TANH", "THRESHOLD", "WINDOW_DATA"
+    }),
+    "Phase": frozenset({"TEST", "TRAIN"}),
+    "FillerParameter.VarianceNorm": frozenset({"AVERAGE", "FAN_IN", "FAN_OUT"}),
+    "ParamSpec.DimCheckMode": frozenset({"PERMISSIVE", "STRICT"}),
+    "LossParameter.NormalizationMode": frozenset({"BATCH_SIZE", "FULL", "NONE", "VALID"}),
+    "ConvolutionParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
+    "DataParameter.DB": frozenset({"LEVELDB", "LMDB"}),
+    "EltwiseParameter.EltwiseOp": frozenset({"MAX", "PROD", "SUM"}),
+    "HingeLossParameter.Norm": frozenset({"L1", "L2"}),
+    "LRNParameter.NormRegion": frozenset({"ACROSS_CHANNELS", "WITHIN_CHANNEL"}),
+    "LRNParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
+    "PoolingParameter.PoolMethod": frozenset({"AVE", "MAX", "STOCHASTIC"}),
+    "PoolingParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
+    "PoolingParameter.RoundMode": frozenset({"CEIL", "FLOOR"}),
+    "ReductionParameter.ReductionOp": frozenset({"ASUM", "MEAN", "SUM", "SUMSQ"}),
+    "ReLUParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
+    "SigmoidParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
+    "SoftmaxParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
+    "TanHParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
+    "SPPParameter.PoolMethod": frozenset({"AVE", "MAX", "STOCHASTIC"}),
+    "SPPParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
+    "V1LayerParameter.DimCheckMode": frozenset({"PERMISSIVE", "STRICT"}),
+    "V0LayerParameter.PoolMethod": frozenset({"AVE", "MAX", "STOCHASTIC"}),
+}

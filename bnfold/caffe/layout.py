@@ -7,7 +7,7 @@ comments before other fields go to the next layer, and what stands at the end to
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from bnfold.caffe.scan import Field, Prototxt
@@ -72,16 +72,33 @@ def _end_of_line(text: str, fields: Sequence[Field], index: int, end: int) -> in
 
 
 def without_fields(text: str, names: Collection[str]) -> str:
-    """The text of one layer without some of its own fields; a line that held nothing else goes with them."""
+    """The text of one layer without some of its fields; a line that held nothing else goes with them.
+
+    Args:
+        text: a layer's own.
+        names: `include`, or a path like `relu_param.engine`.
+    """
     scanned = Prototxt(text)
+    spans = [
+        _with_line(text, begin, end)
+        for whole in scanned.fields()
+        if whole.opener in ("{", "<")
+        for begin, end in _named(scanned, whole, "", names)
+    ]
     pieces, at = [], 0
-    for whole in scanned.fields():
-        for inner in scanned.fields(whole.at, whole.stop) if whole.opener in ("{", "<") else ():
-            if inner.name in names:
-                begin, end = _with_line(text, inner.begin, inner.end)
-                pieces.append(text[at:begin])
-                at = end
+    for begin, end in spans:
+        pieces.append(text[at:begin])
+        at = max(at, end)
     return "".join([*pieces, text[at:]])
+
+
+def _named(scanned: Prototxt, outer: Field, path: str, names: Collection[str]) -> Iterator[tuple[int, int]]:
+    for inner in scanned.fields(outer.at, outer.stop):
+        name = f"{path}{inner.name}"
+        if name in names:
+            yield inner.begin, inner.end
+        elif inner.opener in ("{", "<") and any(other.startswith(f"{name}.") for other in names):
+            yield from _named(scanned, inner, f"{name}.", names)
 
 
 def _with_line(text: str, begin: int, end: int) -> tuple[int, int]:

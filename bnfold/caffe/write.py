@@ -10,19 +10,25 @@ in that text; any other layer is printed in the indentation of its source. Both 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
+
+from google.protobuf.message import Message
 
 from bnfold.caffe import kinds
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.caffemodel import connections, says_the_same, write_caffemodel
+from bnfold.caffe.caffemodel import connections, write_caffemodel
+from bnfold.caffe.layout import without_fields
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
 from bnfold.caffe.scan import Field, Prototxt
+from bnfold.caffe.stock import in_stock_words
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Layer, Net
+
+Dialect = Literal["bvlc", "keep"]
 
 
 def save_caffe(
@@ -31,6 +37,7 @@ def save_caffe(
     caffemodel: StrPath | None = None,
     *,
     strip: bool = False,
+    dialect: Dialect = "bvlc",
     in_place: bool = False,
     outputs: OutputSet | None = None,
 ) -> list[Path]:
@@ -41,6 +48,8 @@ def save_caffe(
         prototxt: where to.
         caffemodel: where to; beside the prototxt under the same stem if None.
         strip: leave out what only training needs: gradients, learning rates, fillers, rules of phase.
+        dialect: "bvlc" writes what BVLC's Caffe reads, where that has words for it (`bnfold.caffe.stock`); "keep" keeps
+            the words of the file.
         in_place: allow to write onto the files that the net was read from.
         outputs: a set of files to add these to, which then decides what may be replaced; a set of their own if None.
 
@@ -59,8 +68,8 @@ def save_caffe(
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
     if outputs is None:
         with OutputSet(input_files(net), in_place=in_place) as own:
-            return save_caffe(net, prototxt, caffemodel, strip=strip, outputs=own)
-    net = in_file_order(net)
+            return save_caffe(net, prototxt, caffemodel, strip=strip, dialect=dialect, outputs=own)
+    net = in_file_order(in_stock_words(net) if dialect == "bvlc" else net)
     names = file_names(net)
     outputs.write_text(prototxt, prototxt_text(net, strip=strip, names=names))
     if not has_weights:
@@ -77,7 +86,7 @@ def input_files(net: Net) -> list[Path]:
 
 
 def prototxt_text(net: Net, *, strip: bool = False, names: Mapping[str, str] | None = None) -> str:
-    """The prototxt of a net.
+    """The prototxt of a net, in the words that it has.
 
     Args:
         net: not changed.
@@ -111,12 +120,15 @@ def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -
     unsaid = bool(layer.source and layer.source.unsaid)
     strip = strip and kinds.is_known(layer.type) and not unsaid
     param = stripped(layer.param, fillers=len(layer.blobs) > 0) if strip else layer.param
-    if layer.source and text and param is layer.param and says_the_same(replace(layer, name=layer.source.param.name)):
-        same_name = layer.name == layer.source.param.name
-        if same_name and (bottoms, tops) == (layer.source.bottoms, layer.source.tops):
-            return text
-        if renamed := _renamed(text, bottoms, tops, "" if same_name else layer.name):
-            return renamed
+    if layer.source and text and layer.type == layer.source.param.type:
+        gone = _gone(layer.source.param, param)
+        if gone is not None:
+            text = without_fields(text, gone) if gone else text
+            same_name = layer.name == layer.source.param.name
+            if same_name and (bottoms, tops) == (layer.source.bottoms, layer.source.tops):
+                return text
+            if renamed := _renamed(text, bottoms, tops, "" if same_name else layer.name):
+                return renamed
     if text is None:
         if unsaid:
             raise UnsupportedError(
@@ -128,6 +140,33 @@ def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -
     margin = before.rpartition("\n")[2]
     own = indentation_of([text.removeprefix(before)]).removeprefix(margin) or DEFAULT_INDENT
     return before + print_layer(layer.name, layer.type, bottoms, tops, param, own).replace("\n", f"\n{margin}") + after
+
+
+def _gone(old: Message, new: Message, path: str = "") -> list[str] | None:
+    """The fields that `new` has lost, by their paths; None where it differs in anything else."""
+    if old is new or old == new:
+        return []
+    after = {field.name: value for field, value in new.ListFields()}
+    gone = []
+    for field, before in old.ListFields():
+        if path == "" and field.name in APART:
+            after.pop(field.name, None)
+            continue
+        value = after.pop(field.name, None)
+        if value is None:
+            gone.append(f"{path}{field.name}")
+        elif isinstance(value, Message):
+            inner = _gone(before, value, f"{path}{field.name}.")
+            if inner is None:
+                return None
+            gone += inner
+        elif value != before:
+            return None
+    return None if after.keys() - (APART if path == "" else frozenset()) else gone
+
+
+APART = frozenset({"blobs", "bottom", "name", "top"})
+"""What the text of a layer is given by itself."""
 
 
 def _around(text: str) -> tuple[str, str]:

@@ -38,6 +38,7 @@ from bnfold.options import TOLERANCES, CompareOptions, changed
 from bnfold.runtime import Session
 
 if TYPE_CHECKING:
+    from bnfold.compare.checkpoint import Checkpoint
     from bnfold.compare.models import Source
 
 
@@ -107,6 +108,8 @@ class Comparison:
             raise UsageError(f"the tolerance is {options.limit:g}; it must be 0 or more")
         if labels is not None and samples is None:
             raise UsageError(NO_SAMPLES)
+        if options.exact and options.cluster is not None:
+            raise UsageError("the float64 run is made in one process: leave out --exact or --cluster")
         self.options = options
         self._typed = options.tolerance is None
         self._samples = samples
@@ -138,12 +141,26 @@ class Comparison:
         """Compare one candidate; exceptions are those of `compare`."""
         return self.against_all([candidate], progress)[0]
 
-    def against_all(self, candidates: Iterable[Source], progress: Progress | None = None) -> list[DiffReport]:
-        """Compare several candidates in one pass, for which the reference runs once; reports in their order."""
+    def against_all(
+        self, candidates: Iterable[Source], progress: Progress | None = None, *, run_equal: bool = True
+    ) -> list[DiffReport]:
+        """Compare several candidates in one pass, for which the reference runs once; reports in their order.
+
+        Args:
+            candidates: the networks.
+            progress: called with (samples done, samples in all).
+            run_equal: False if a candidate that is the reference to the last weight needs no run on noise.
+        """
         opened = [self._open(candidate) for candidate in candidates]
-        if any(one.layout != opened[0].layout for one in opened[1:]):
-            return [self._run([one], progress)[0] for one in opened]
-        return self._run(opened, progress)
+        skipping = not run_equal and self._samples is None and self.options.min_agreement is None
+        equal = [skipping and self.reference.equals(one.theirs) for one in opened]
+        different = [one for one, same in zip(opened, equal, strict=True) if not same]
+        if any(one.layout != different[0].layout for one in different[1:]):
+            found = [self._run([one], progress)[0] for one in different]
+        else:
+            found = self._run(different, progress) if different else []
+        reports = iter(found)
+        return [one.unrun() if same else next(reports) for one, same in zip(opened, equal, strict=True)]
 
     def _check(self, shapes: dict[str, Any]) -> None:
         """Raise now, before anything is written or run, what the data or a gate would raise later."""
@@ -235,11 +252,41 @@ class Comparison:
         ]
 
     def _pass_over(self, engine: Engine, data: Samples, progress: Progress | None) -> list[Measurement]:
-        """Every piece of the data, merged in order."""
+        """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""
+        options, pieces = self.options, engine.pieces(data.count)
+        models = [engine.reference, *(side.model for side in engine.sides)]
+        checkpoint: Checkpoint | None = None
         found: list[Measurement] = []
-        for piece in engine.pieces(data.count):
-            measured = engine.measure(data, piece, progress)
+        first = 0
+        if options.checkpoint is not None:
+            from bnfold.compare.checkpoint import Checkpoint, identity_of
+
+            identity = identity_of(models, data, options, engine.layout.batch)
+            checkpoint = Checkpoint(options.checkpoint, identity)
+            first, found = checkpoint.pieces, checkpoint.found
+        done = first
+
+        def take(number: int, measured: list[Measurement]) -> None:
+            nonlocal found, done
             found = [merge(whole, part) for whole, part in zip(found, measured, strict=True)] if found else measured
+            done = number + 1
+            if checkpoint is not None:
+                checkpoint.save(done, found, now=done == len(pieces))
+
+        try:
+            if options.cluster is None:
+                for number in range(first, len(pieces)):
+                    take(number, engine.measure(data, pieces[number], progress))
+            elif first < len(pieces):
+                from bnfold.compare.cluster import connected, measure_all, work_of
+
+                with connected(options.cluster) as client:
+                    work = work_of(engine, data, options, client)
+                    measure_all(client, work, models, pieces, first, take, progress)
+        except BaseException:
+            if checkpoint is not None and done > first:
+                checkpoint.save(done, found, now=True)
+            raise
         return found
 
     def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement) -> None:

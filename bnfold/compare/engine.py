@@ -90,6 +90,8 @@ class Engine:
         shelf: where the weights lie as long as this is used.
         exact: the float64 run of the reference, if it is wanted.
         further: more blobs that the reference has to be able to give.
+        threads: that measure; as many as there are processors by default.
+        fixed: the batch is decided already.
     """
 
     def __init__(
@@ -102,9 +104,12 @@ class Engine:
         *,
         exact: Exact | None = None,
         further: Sequence[str] = (),
+        threads: int | None = None,
+        fixed: bool = False,
     ) -> None:
         self.reference, self.sides, self.layout = reference, sides, layout
         self._options, self._shelf, self._exact = options, shelf, exact
+        self._threads = threads or processors()
         self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
         whole = Segment(
             list(dict.fromkeys(name for side in sides for name in side.pairs)),
@@ -118,7 +123,7 @@ class Engine:
         needed = sum(
             sizes[place].get(name, 0) for place in range(len(sizes)) for name in set(self._fetched(whole, place))
         )
-        if budget is not None and needed > budget and layout.batched and _is_open(layout):
+        if budget is not None and needed > budget and layout.batched and not fixed and _is_open(layout):
             self.layout = replace(layout, batch=max(1, layout.batch * budget // needed))
             needed = needed * self.layout.batch // layout.batch
         self.overlapping = budget is None or 2 * needed <= budget
@@ -129,8 +134,8 @@ class Engine:
 
     def __enter__(self) -> Engine:
         there = any(session.execution.values != "host" for session in self.segments[0].sessions)
-        self._pool = ThreadPoolExecutor(1 if there else processors(), "bnfold-measure")
-        self._decoders = ThreadPoolExecutor(processors(), "bnfold-decode")
+        self._pool = ThreadPoolExecutor(1 if there else self._threads, "bnfold-measure")
+        self._decoders = ThreadPoolExecutor(self._threads, "bnfold-decode")
         return self
 
     def __exit__(self, *_: object) -> None:

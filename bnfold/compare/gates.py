@@ -31,7 +31,8 @@ def compared_gate(
         sentence = f"output {names} has no finite value in common; give inputs that the network means by --data"
     elif not outputs:
         sentence = "no output was compared" + ("" if uncompared else ", since the reference has none")
-        sentence += ", but the same layers make them of what was compared" if same_behind else ""
+        reached = "; neither noise nor --data reaches one, and --no-verify writes without a proof" * bool(uncompared)
+        sentence += ", but the same layers make them of what was compared" if same_behind else reached
     else:
         sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
     return Gate("compared", 1, said, (bool(outputs) or same_behind) and not empty, sentence)

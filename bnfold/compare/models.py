@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable
+from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable, same_layers
 from bnfold.compare.standins import stand_ins
 from bnfold.data.samples import Feed
 from bnfold.data.standins import Indices
@@ -57,6 +57,7 @@ class Model:
             computes nothing.
         hidden: what of a Caffe network cannot be run; `net` is the rest.
         mapped: the files that its weights lie in.
+        path: where it was read, as the user said it; None where it was given.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Model:
     outputs: list[str]
     mapped: tuple[mmap.mmap, ...] = ()
     hidden: Hidden = NOTHING_HIDDEN
+    path: str | None = None
 
     @property
     def stored_type(self) -> str:
@@ -98,10 +100,25 @@ class Model:
             return opened(whole, threads=threads, folder=self.folder, provider=provider, tf32=tf32)
         return opened(shelf.put(self.proto, blobs, self.weights), threads=threads, provider=provider, tf32=tf32)
 
+    def equals(self, other: Model) -> bool:
+        """Whether the other is the same network to the last weight, so that there is nothing to run."""
+        return (
+            self.proto.graph == other.proto.graph
+            and same_layers(self.hidden.layers, other.hidden.layers)
+            and len(self.weights) == len(other.weights)
+            and all(map(_equal, self.weights, other.weights))
+        )
+
     def release_pages(self) -> None:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
         for buffer in self.mapped:
             release_pages(buffer)
+
+
+def _equal(ours: Weight, theirs: Weight) -> bool:
+    if (ours.name, ours.shape, ours.dtype) != (theirs.name, theirs.shape, theirs.dtype):
+        return False
+    return ours.stored is theirs.stored or b"".join(ours.pieces()) == b"".join(theirs.pieces())
 
 
 def open_model(source: Source, role: str, options: CompareOptions = CompareOptions()) -> Model:
@@ -118,7 +135,7 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         ModelError: the network cannot be read.
     """
     if isinstance(source, str | os.PathLike):
-        return _from_path(os.fspath(source), role, options)
+        return replace(_from_path(os.fspath(source), role, options), path=os.path.abspath(os.fspath(source)))
     if isinstance(source, Net):
         if source.language == "ONNX":
             from bnfold.onnx.edition import message_of

@@ -25,6 +25,7 @@ from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
 
+EQUAL = "every layer and every weight of one network is that of the other"
 NO_PARTNER = "has no partner of the same shape"
 
 
@@ -183,8 +184,31 @@ class Opened:
             tuple(notes),
             uncompared,
             tuple(rounded),
-            found.count,
-            *ran,
+            sample_count=found.count,
+            reference_on=ran[0],
+            candidate_on=ran[1],
+        )
+
+    def unrun(self) -> DiffReport:
+        """The report on a candidate that is the reference: to run it would prove no more than to read it."""
+        options = self.options
+        return DiffReport(
+            reference=self.ours.name,
+            candidate=self.theirs.name,
+            data="nothing, since the networks are the same to the last weight",
+            seed=options.seed,
+            tolerance=options.limit,
+            blobs=(),
+            samples=(),
+            unpaired=(),
+            extra=(),
+            classifier=None,
+            detector=None,
+            first_divergent=None,
+            ranges=(),
+            gates=(Gate("compared", 1, len(self.ours.outputs), True, EQUAL),),
+            notes=tuple(self.notes),
+            equal=True,
         )
 
     def doubtful(self, found: Measurement) -> list[str]:

@@ -316,6 +316,7 @@ class DiffReport:
         unpaired: outputs and blobs of the reference without a partner; `extra` those of the candidate.
         uncompared: the outputs of the reference that could not be compared.
         as_exact: blobs beyond the tolerance that are no farther from a float64 run of the reference than the reference.
+        equal: the networks are the same to the last weight, and nothing was run.
         first_divergent: None where no layer's error grows out of line.
         notes: sentences about what could not be measured or was assumed.
         reference_on, candidate_on: where either network was run, and by what; None where none was.
@@ -338,6 +339,7 @@ class DiffReport:
     notes: tuple[str, ...] = ()
     uncompared: tuple[Uncompared, ...] = ()
     as_exact: tuple[str, ...] = ()
+    equal: bool = False
     sample_count: int = 0
     reference_on: Execution | None = None
     candidate_on: Execution | None = None
@@ -385,6 +387,8 @@ class DiffReport:
     @property
     def verdict(self) -> str:
         """The result as one sentence, with the reason where it is bad and with what was not compared."""
+        if self.equal:
+            return "The networks are the same to the last weight, so nothing had to be run."
         covered = f" ({self.coverage})" if self.coverage else ""
         failed = [gate for gate in self.gates if not gate.passed]
         if failed:

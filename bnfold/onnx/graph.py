@@ -44,6 +44,17 @@ def exposed(model: onnx.ModelProto, tensors: Iterable[str]) -> bytes:
     return bytes(model.SerializeToString() + _outputs(model, tensors).SerializeToString())
 
 
+def sent_model(
+    proto: bytes, weights: Iterable[tuple[str, tuple[int, ...], str, bytes]]
+) -> tuple[onnx.ModelProto, tuple[Weight, ...]]:
+    """A model that came as bytes, with weights that came as (name, shape, type, little-endian bytes)."""
+    stored = [
+        Weight(name, np.frombuffer(data, np.dtype(kind).newbyteorder("<")).reshape(shape), shape, np.dtype(kind))
+        for name, shape, kind, data in weights
+    ]
+    return onnx.ModelProto.FromString(proto), tuple(stored)
+
+
 OWN = "@own"
 """What a tensor that became an input adds to its name, so that what the network computes for it can be read, too."""
 

@@ -9,6 +9,7 @@ from saving import CAFFEMODEL, PROTOTXT
 
 import bnfold
 from bnfold.caffe.weights import WeightsFile, read_weights
+from bnfold.caffe.write import Dialect
 from bnfold.net import Net
 
 
@@ -24,8 +25,8 @@ def load(tmp_path: Path):
 
 @pytest.fixture
 def saved(tmp_path: Path):
-    def saved(net: Net, strip: bool = False) -> tuple[str, bytes]:
-        bnfold.save_caffe(net, tmp_path / "out.prototxt", strip=strip)
+    def saved(net: Net, strip: bool = False, dialect: Dialect = "bvlc") -> tuple[str, bytes]:
+        bnfold.save_caffe(net, tmp_path / "out.prototxt", strip=strip, dialect=dialect)
         return (tmp_path / "out.prototxt").read_text(), (tmp_path / "out.caffemodel").read_bytes()
 
     return saved

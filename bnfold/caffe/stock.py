@@ -1,0 +1,337 @@
+"""A net in the words of BVLC's Caffe, as far as that has words for it.
+
+    BatchNorm of NVCaffe, Intel ...   BatchNorm (mean, variance, 1) and Scale (gamma, beta)
+    BN, CuDNNBatchNorm                likewise; BN with bn_mode: INFERENCE is a Scale
+    EltwiseAffine                     Scale
+    DepthwiseConvolution ...          Convolution (or Deconvolution) with a group for each channel
+    Pooling with ceil_mode            Pooling with round_mode
+    relu: true in a layer             a ReLU behind it
+    engine: MKL2017, forward_type ... nothing: they say how to compute, or how to train
+
+What is left stays as it is, and `foreign_layers` names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import Message
+
+from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.batchnorm import Statistics, read_batchnorm
+from bnfold.caffe.caffe_pb2 import LayerParameter, PoolingParameter
+from bnfold.caffe.descriptors import is_repeated
+from bnfold.caffe.dialects import STOCK, STOCK_VALUES
+from bnfold.caffe.layers import infer_shapes
+from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
+from bnfold.errors import BnfoldError, ModelError
+from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
+
+DEFAULT_EPS = 1e-5
+_NAMED = 3
+
+
+def in_stock_words(net: Net) -> Net:
+    """The net with every layer that BVLC's Caffe has other words for in these; itself where none is.
+
+    Blobs keep their names and values; a layer that becomes several writes new versions of its top in between.
+    """
+    writing = _Writing(net)
+    layers = [said for layer in net.layers for said in writing.said(layer)]
+    if len(layers) == len(net.layers) and all(map(_is, layers, net.layers)):
+        return net
+    written = net.with_layers(layers)
+    written.public.update(writing.public)
+    return written
+
+
+def foreign_layers(net: Net) -> list[str]:
+    """Sentences on the layers of a net in stock words that BVLC's Caffe cannot read all the same."""
+    by_type: dict[str, list[str]] = {}
+    for layer in net.layers:
+        if layer.type not in STOCK_TYPES:
+            by_type.setdefault(layer.type, []).append(f"'{layer.name}'")
+        elif fields := sorted(_foreign_fields(layer)):
+            by_type.setdefault(f"{layer.type} with {', '.join(fields)}", []).append(f"'{layer.name}'")
+    if not by_type:
+        return []
+    kinds = [f"{kind} ({_few(names)})" for kind, names in by_type.items()]
+    return [f"BVLC's Caffe has no words for these, which are written as they are: {'; '.join(kinds)}"]
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _few(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+class _Writing:
+    """One net on its way into stock words."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.names = Names((layer.name for layer in net.layers), "#")
+        self.blobs = Names((top for layer in net.layers for top in layer.tops), "#")
+        self.public: dict[str, str] = {}
+        self._shapes: Mapping[str, Shape | None] | None = None
+
+    def said(self, layer: Layer) -> list[Layer]:
+        """A layer as one or more layers; itself where there is nothing to say otherwise."""
+        if layer.opaque:
+            return [layer]
+        rewrite = REWRITES.get(layer.type)
+        layers = (rewrite(self, layer) if rewrite else None) or [layer]
+        return [_without_idle_fields(one) for one in layers]
+
+    def channels(self, layer: Layer) -> int | None:
+        """How many channels a layer reads."""
+        if self._shapes is None:
+            try:
+                self._shapes = infer_shapes(self.net)
+            except ModelError:
+                self._shapes = {}
+        shape = self._shapes.get(layer.bottoms[0])
+        return shape[1] if shape is not None and len(shape) > 1 and shape[1] > 0 else None
+
+    def chain(self, layer: Layer, *links: Layer) -> list[Layer]:
+        """Layers one behind the other in the place of one: the last one writes its top."""
+        top = layer.tops[0]
+        chained, bottom = [], layer.bottoms[0]
+        for index, link in enumerate(links):
+            last = index + 1 == len(links)
+            made = top if last else self.blobs.new(f"{top}@{link.name}")
+            if not last:
+                self.public[made] = self.net.public_name(top)
+            chained.append(replace(link, bottoms=[bottom, *link.bottoms[1:]], tops=[made]))
+            bottom = made
+        return chained
+
+    def layer(self, name: str, kind: str, *blobs: Array) -> Layer:
+        """A new layer without connections."""
+        name = self.names.new(name)
+        return Layer(name, kind, [""], [""], Blobs(blobs), LayerParameter(name=name, type=kind))
+
+
+def _batch_norm(writing: _Writing, layer: Layer) -> list[Layer] | None:
+    """`gamma * (x - mean) / sqrt(variance + eps) + beta`, in the order of the file's words: BatchNorm, then Scale."""
+    if len(layer.bottoms) != 1 or len(layer.tops) != 1 or not layer.blobs:
+        return None
+    net = writing.net
+    try:
+        read = read_batchnorm(layer, net.batchnorm_layout, net.zero_factor)
+    except BnfoldError:
+        return None
+    if read.batch_statistics:
+        return None
+    if layer.type == "BatchNorm" and read.layout == "bvlc" and _is_divided(layer, read, net) and not read.relu:
+        return None
+    links = [] if read.layout == "segnet" else [_normalisation(layer, read, net)]
+    if read.gamma is not None or not links:
+        links.append(_scale(writing, layer, read, first=not links))
+    if read.relu:
+        links.append(_relu(writing, layer))
+    return writing.chain(layer, *links)
+
+
+def _is_divided(layer: Layer, read: Statistics, net: Net) -> bool:
+    """Whether mean and variance are stored as BVLC's are: to be divided by the third blob, with eps under the root."""
+    meant_as_stored = read.factor == 0 and net.zero_factor == "one"
+    at_root = layer.param.batch_norm_param.add_eps_before_sqrt
+    return read.layout in ("bvlc", "intel") and at_root and not meant_as_stored
+
+
+def _normalisation(layer: Layer, read: Statistics, net: Net) -> Layer:
+    param = LayerParameter(name=layer.name, type="BatchNorm")
+    param.batch_norm_param.SetInParent()
+    if np.float32(read.eps) != np.float32(DEFAULT_EPS):
+        param.batch_norm_param.eps = read.eps
+    blobs: tuple[Array | LazyArray, ...] = (_vector(read.mean), _vector(read.variance), np.ones(1, np.float32))
+    if _is_divided(layer, read, net):
+        blobs = layer.blobs.stored[:3]
+        if layer.param.batch_norm_param.HasField("use_global_stats"):
+            param.batch_norm_param.use_global_stats = True
+    return replace(layer, type="BatchNorm", param=param, blobs=Blobs(blobs))
+
+
+def _scale(writing: _Writing, layer: Layer, read: Statistics, *, first: bool) -> Layer:
+    """Gamma and beta; in the place of the layer itself where it is the first."""
+    gamma = np.ones_like(read.mean) if read.gamma is None else read.gamma
+    blobs = [_vector(gamma)] if read.beta is None else [_vector(gamma), _vector(read.beta)]
+    new = layer if first else writing.layer(f"{layer.name}_scale", "Scale")
+    param = LayerParameter(name=new.name, type="Scale")
+    param.scale_param.SetInParent()
+    if read.beta is not None:
+        param.scale_param.bias_term = True
+    return replace(new, type="Scale", param=param, blobs=Blobs(blobs))
+
+
+def _vector(values: Any) -> Array:
+    vector = np.asarray(values, np.float32).reshape(-1)
+    vector.flags.writeable = False
+    return vector
+
+
+def _relu(writing: _Writing, layer: Layer, slope: float = 0.0) -> Layer:
+    relu = writing.layer(f"{layer.name}_relu", "ReLU")
+    if slope:
+        relu.param.relu_param.negative_slope = slope
+    return relu
+
+
+def _eltwise_affine(writing: _Writing, layer: Layer) -> list[Layer] | None:
+    """`x*slope[c] + bias[c]`."""
+    del writing
+    if not layer.blobs:
+        return None
+    param = _with_commons(layer, "Scale")
+    param.scale_param.bias_term = len(layer.blobs) > 1
+    if layer.blobs.shapes[0] == ():
+        param.scale_param.num_axes = 0
+    return [replace(layer, type="Scale", param=param)]
+
+
+def _convolution(writing: _Writing, layer: Layer) -> list[Layer] | None:
+    """A group for each channel where the type says so, and a ReLU of its own where one is fused."""
+    kind = "Deconvolution" if "Deconvolution" in layer.type else "Convolution"
+    own = layer.param.convolution_param
+    tengine = layer.param.HasField("DepthwiseConvolution_param") and not layer.param.HasField("convolution_param")
+    source: Message = layer.param.DepthwiseConvolution_param if tengine else own
+    relu = bool(own.relu) and len(layer.tops) == 1
+    if kind == layer.type and not relu:
+        return None
+    param = _with_commons(layer, kind)
+    for field, value in source.ListFields():
+        if field.name in STOCK["ConvolutionParameter"]:
+            _set(param.convolution_param, field.name, value, repeated=is_repeated(field))
+    if kind != layer.type:
+        group = _groups(writing, layer, kind)
+        if group is None:
+            return None
+        param.convolution_param.group = group
+    convolution = replace(layer, type=kind, param=param)
+    return writing.chain(layer, convolution, _relu(writing, layer, own.negative_slope)) if relu else [convolution]
+
+
+def _groups(writing: _Writing, layer: Layer, kind: str) -> int | None:
+    """The channels of the bottom: a depthwise kernel sees one, unless a group is said for it."""
+    said = layer.param.convolution_param
+    if layer.type in SAID_GROUPS and said.HasField("group"):
+        return int(said.group)
+    if kind == "Deconvolution" and layer.blobs:
+        return layer.blobs.shapes[0][0]
+    return writing.channels(layer)
+
+
+def _pooling(writing: _Writing, layer: Layer) -> list[Layer] | None:
+    """`ceil_mode: false` is `round_mode: FLOOR`."""
+    del writing
+    pool = layer.param.pooling_param
+    if not any(pool.HasField(name) for name in ("ceil_mode", "torch_pooling")):
+        return None
+    param = LayerParameter()
+    param.CopyFrom(layer.param)
+    for name in ("ceil_mode", "torch_pooling"):
+        param.pooling_param.ClearField(name)
+    if not pool.ceil_mode or pool.torch_pooling:
+        param.pooling_param.round_mode = PoolingParameter.FLOOR
+    return [replace(layer, param=param)]
+
+
+def _with_commons(layer: Layer, kind: str) -> LayerParameter:
+    """The parameters of a layer that any type has: its name, and the rates and names of what it learns."""
+    param = LayerParameter(name=layer.name, type=kind)
+    param.param.extend(layer.param.param)
+    return param
+
+
+def _set(message: Any, name: str, value: Any, *, repeated: bool) -> None:
+    if repeated:
+        getattr(message, name).extend(value)
+    elif isinstance(value, Message):
+        getattr(message, name).CopyFrom(value)
+    else:
+        setattr(message, name, value)
+
+
+# Fields
+
+
+def _without_idle_fields(layer: Layer) -> Layer:
+    """The layer without the forks' fields that change nothing at inference; itself where it has none."""
+    param = LayerParameter()
+    param.CopyFrom(layer.param)
+    for message, name in list(_foreign(param, layer.type in STOCK_TYPES)):
+        if _is_idle(message, name):
+            message.ClearField(name)
+    for field, value in list(param.ListFields()):
+        if isinstance(value, Message) and not value.ListFields() and getattr(layer.param, field.name).ListFields():
+            param.ClearField(field.name)
+    return layer if param == layer.param else replace(layer, param=param)
+
+
+def _foreign_fields(layer: Layer) -> set[str]:
+    fields = {name for _, name in _foreign(layer.param, deep=True)}
+    if layer.source is not None and layer.source.unsaid:
+        fields.add("unknown fields")
+    return fields
+
+
+def _foreign(message: Any, deep: bool) -> Iterator[tuple[Any, str]]:
+    """(message, name) of each field that BVLC's schema has not, or whose value it has not."""
+    known = STOCK.get(message.DESCRIPTOR.name)
+    for field, value in message.ListFields():
+        if known is not None and field.name not in known:
+            yield message, field.name
+        elif field.enum_type is not None:
+            words = STOCK_VALUES.get(field.enum_type.full_name.removeprefix("bnfold.caffe."), frozenset())
+            values = value if is_repeated(field) else [value]
+            if any(field.enum_type.values_by_number[number].name not in words for number in values):
+                yield message, field.name
+        elif deep and isinstance(value, Message):
+            yield from _foreign(value, deep)
+        elif deep and field.message_type is not None and is_repeated(field):
+            for inner in value:
+                yield from _foreign(inner, deep)
+
+
+def _is_idle(message: Any, name: str) -> bool:
+    """Whether a field changes nothing at inference, or says what is so anyway."""
+    if message.DESCRIPTOR.name == "LayerParameter":
+        return name in IDLE_OF_LAYER
+    field = message.DESCRIPTOR.fields_by_name[name]
+    is_default = field.message_type is None and not is_repeated(field) and getattr(message, name) == field.default_value
+    return name in IDLE or message.DESCRIPTOR.name in ("FillerParameter", "ParamSpec") or is_default
+
+
+Rewrite = Callable[[_Writing, Layer], list[Layer] | None]
+
+REWRITES: Mapping[str, Rewrite] = {
+    **dict.fromkeys(BATCHNORMS, _batch_norm),
+    "Convolution": _convolution,
+    "ConvolutionDepthwise": _convolution,
+    "Deconvolution": _convolution,
+    "DepthwiseConvolution": _convolution,
+    "DepthwiseDeconvolution": _convolution,
+    "EltwiseAffine": _eltwise_affine,
+    "Pooling": _pooling,
+}
+
+SAID_GROUPS = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
+"""Depthwise types that take a `group` where one is said."""
+
+_WORDS = (
+    "AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop "
+    "Data Deconvolution Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data "
+    "HDF5Output HingeLoss Im2col ImageData InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN "
+    "MemoryData MultinomialLogisticLoss PReLU Parameter Pooling Power RNN ReLU Reduction Reshape SPP "
+    "Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax SoftmaxWithLoss Split Swish TanH "
+    "Threshold Tile WindowData"
+)
+STOCK_TYPES = frozenset(_WORDS.split(" "))
+"""The layer types of BVLC's Caffe (master; layer_factory.cpp and REGISTER_LAYER_CLASS), `Python` apart."""

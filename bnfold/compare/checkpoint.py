@@ -1,0 +1,165 @@
+"""The state of a comparison in a file, from which the same comparison goes on: JSON, in which nothing can be run.
+
+The file says by hashes of what models, data and options it is, and how many pieces are in it. It is replaced whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnfold.compare.classify import Classification
+from bnfold.compare.detect import Detection
+from bnfold.compare.exact import Distances
+from bnfold.compare.measure import Measurement
+from bnfold.compare.metrics import BlobError
+from bnfold.compare.models import Model
+from bnfold.compare.records import Answer, Box, Flip, SampleDiff, Stray
+from bnfold.compare.saturation import Positions
+from bnfold.data.samples import Samples
+from bnfold.errors import UsageError
+from bnfold.options import CompareOptions
+
+SCHEMA = "bnfold-checkpoint-1"
+EVERY = 10.0  # seconds between two times of writing
+FREE = frozenset({"checkpoint", "cluster", "memory", "threads", "min_agreement", "max_top1_drop"})
+"""Options that change nothing in what is measured."""
+
+KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        Answer, BlobError, Box, Classification, Detection, Distances, Flip, Measurement, Positions, SampleDiff, Stray,
+    )
+}  # fmt: skip
+
+
+class Checkpoint:
+    """A file of measurements.
+
+    Args:
+        path: the file; it need not be there.
+        identity: what is measured, from `identity_of`.
+
+    Raises:
+        UsageError: the file is of another comparison, or none of ours.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], identity: dict[str, str]) -> None:
+        self.path, self.identity = Path(path), identity
+        self.pieces, self.found = self._read()
+        self._written = time.monotonic()
+
+    def save(self, pieces: int, found: Sequence[Measurement], *, now: bool = False) -> None:
+        """Write the state after so many pieces, if the last time is some seconds ago or `now`.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        if not now and time.monotonic() < self._written + EVERY:
+            return
+        state = {"schema": SCHEMA, "identity": self.identity, "pieces": pieces, "found": plain(list(found))}
+        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        try:
+            beside.write_text(json.dumps(state), encoding="utf-8")
+            beside.replace(self.path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise UsageError(f"the checkpoint '{self.path}' cannot be written: {error.strerror or error}") from None
+        self._written = time.monotonic()
+
+    def _read(self) -> tuple[int, list[Measurement]]:
+        if not self.path.exists():
+            return 0, []
+        try:
+            state = json.loads(self.path.read_text(encoding="utf-8"))
+            if state["schema"] != SCHEMA:
+                raise ValueError
+            identity, pieces = dict(state["identity"]), int(state["pieces"])
+            differing = [what for what, digest in self.identity.items() if identity.get(what) != digest]
+            if differing:
+                raise UsageError(
+                    f"the checkpoint '{self.path}' is of another comparison: its {', '.join(differing)} differ; go on "
+                    "with the same, or name another file"
+                )
+            return pieces, list(restored(state["found"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise UsageError(f"'{self.path}' is no checkpoint of a comparison; name another file") from None
+
+
+def identity_of(models: Iterable[Model], data: Samples, options: CompareOptions, batch: int) -> dict[str, str]:
+    """Hashes of what a comparison is made of."""
+    chosen = {field.name: repr(getattr(options, field.name)) for field in fields(options) if field.name not in FREE}
+    found = {f"model {number}": digest_of(model) for number, model in enumerate(models, start=1)}
+    return found | {"data": _data_digest(data), "options": _hash([repr(sorted(chosen.items())), str(batch)])}
+
+
+def digest_of(model: Model) -> str:
+    """The hash of a network with its weights."""
+    hashed = hashlib.sha256(model.proto.SerializeToString(deterministic=True))
+    for weight in model.weights:
+        hashed.update(f"{weight.name}{weight.shape}{weight.dtype}".encode())
+        for piece in weight.pieces():
+            hashed.update(piece)
+    return hashed.hexdigest()
+
+
+def _data_digest(data: Samples) -> str:
+    """The hash of all names and labels, of the arrays, and of the sizes and times of the files."""
+    parts: list[Any] = [data.description, data.count, list(data.class_names)]
+    parts += [] if data.labels is None else [np.asarray(data.labels).tobytes()]
+    parts += [data.name(number) for number in range(data.count)]
+    arrays = getattr(data, "arrays", {})
+    parts += [part for name, array in arrays.items() for part in (name, array.shape, array.dtype.str)]
+    hashed = _hash(parts)
+    for array in arrays.values():
+        hashed += hashlib.sha256(np.ascontiguousarray(array).data.cast("B")).hexdigest()
+    for path in getattr(getattr(data, "pictures", None), "files", ()):
+        status = os.stat(path)
+        hashed = _hash([hashed, status.st_size, status.st_mtime_ns])
+    return _hash([hashed])
+
+
+def _hash(parts: Iterable[Any]) -> str:
+    return hashlib.sha256(repr(list(parts)).encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Records, arrays and tuples as what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        inside = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {"record": type(value).__name__, "fields": inside}
+    if isinstance(value, np.ndarray):
+        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
+        return {"array": data, "type": value.dtype.str, "shape": list(value.shape)}
+    if isinstance(value, tuple):
+        return {"tuple": [plain(item) for item in value]}
+    if isinstance(value, dict):
+        return {"names": {name: plain(item) for name, item in value.items()}}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def restored(value: Any) -> Any:
+    """What `plain` was given. Raises KeyError, TypeError or ValueError where it was given nothing like it."""
+    if isinstance(value, list):
+        return [restored(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "record" in value:
+        return KINDS[value["record"]](**{name: restored(item) for name, item in value["fields"].items()})
+    if "array" in value:
+        flat = np.frombuffer(base64.b64decode(value["array"]), np.dtype(value["type"]))
+        return flat.reshape(value["shape"]).copy()
+    if "tuple" in value:
+        return tuple(restored(item) for item in value["tuple"])
+    return {name: restored(item) for name, item in value["names"].items()}

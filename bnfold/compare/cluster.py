@@ -1,0 +1,316 @@
+"""The same pass over the data on many processes or machines, by Dask; the only module that knows it.
+
+Each worker opens the networks once, from the same path if it has the same file, else from what is sent once. Pieces are
+measured in any order, by whoever is there, and merged in that of the data. Dask does the pieces of a worker that died
+again; a piece that fails twice ends the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from bnfold.compare.batches import Layout
+from bnfold.compare.checkpoint import digest_of
+from bnfold.compare.engine import Engine, Side, processors
+from bnfold.compare.measure import Measurement, Progress
+from bnfold.compare.memory import available_memory
+from bnfold.compare.models import Model, open_model
+from bnfold.data.samples import Samples
+from bnfold.errors import BnfoldError, ModelError, UsageError
+from bnfold.options import CompareOptions
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be merged
+TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A network as it travels: where it may be found, and what it is.
+
+    Attributes:
+        name: what the user called it.
+        path: where it was read; None where it came from memory.
+        digest: of the network with its weights.
+        proto: the network without its weights.
+        reads, outputs: as of the model.
+    """
+
+    name: str
+    path: str | None
+    digest: str
+    proto: bytes
+    reads: Mapping[str, tuple[str, ...]]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: Model) -> Sent:
+        """One network."""
+        proto = model.proto.SerializeToString()
+        return cls(model.name, model.path, digest_of(model), proto, dict(model.reads), tuple(model.outputs))
+
+    def opened(self, options: CompareOptions, weights: Mapping[str, Any]) -> Model:
+        """The network on a worker.
+
+        Args:
+            options: how it was read.
+            weights: digest -> the weights that were sent; nothing where every worker has the file.
+
+        Raises:
+            ModelError: it is neither there nor was it sent.
+        """
+        here = self.found(options)
+        if here is not None:
+            return here
+        if self.digest not in weights:
+            raise ModelError(f"{self.name}: this worker has another file, or none, at '{self.path}'; start it anew")
+        from bnfold.onnx.graph import sent_model
+
+        proto, stored = sent_model(self.proto, weights[self.digest])
+        return Model(self.name, proto, stored, None, None, {}, dict(self.reads), {}, list(self.outputs))
+
+    def found(self, options: CompareOptions) -> Model | None:
+        """The network at its path, if it is the same."""
+        if self.path is None:
+            return None
+        with suppress(BnfoldError, OSError):
+            model = open_model(self.path, "", options)
+            if digest_of(model) == self.digest:
+                return replace(model, reads=dict(self.reads))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything that a worker has to know.
+
+    Attributes:
+        key: of this comparison.
+        reference, candidates: the networks.
+        sides: for each candidate a `Side` without its network.
+        layout, data, options: of the pass.
+        share: how many workers share a machine, and so its processors and its memory.
+    """
+
+    key: str
+    reference: Sent
+    candidates: tuple[Sent, ...]
+    sides: tuple[Side, ...]
+    layout: Layout
+    data: Samples
+    options: CompareOptions
+    share: int = 1
+
+
+@contextmanager
+def connected(cluster: Any) -> Iterator[Client]:
+    """A client of a cluster.
+
+    Args:
+        cluster: a `distributed.Client`, the address of a scheduler, or a number of local workers to start.
+
+    Raises:
+        UsageError: Dask is not installed, or nobody answers.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise UsageError("a cluster needs dask.distributed: pip install 'bnfold[cluster]'") from None
+    if isinstance(cluster, Client):
+        yield cluster
+        return
+    with ExitStack() as kept:
+        if isinstance(cluster, int) or str(cluster).isdecimal():
+            # A piece that kills its worker twice is at fault itself.
+            kept.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}))
+            workers = LocalCluster(
+                n_workers=int(cluster),
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=None,
+                dashboard_address=None,
+                silence_logs=50,
+            )
+            kept.enter_context(workers)
+            yield kept.enter_context(Client(workers))
+            return
+        try:
+            client = Client(str(cluster), timeout="10s")
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UsageError(f"--cluster {cluster}: no Dask scheduler answers there ({error})") from None
+        yield kept.enter_context(client)
+
+
+def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Client) -> Work:
+    """What the workers of a client need to measure what an engine here would."""
+    places = [worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    if not places:
+        raise UsageError("the cluster has no workers")
+    sides = tuple(_without_model(side) for side in engine.sides)
+    reference, *candidates = (Sent.of(model) for model in (engine.reference, *(side.model for side in engine.sides)))
+    plain = replace(options, cluster=None, checkpoint=None)
+    work = Work("", reference, tuple(candidates), sides, engine.layout, data, plain, max(map(places.count, places)))
+    try:
+        key = hashlib.sha256(pickle.dumps(work)).hexdigest()[:16]
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise UsageError(f"the samples cannot be sent to workers: {error}") from None
+    return replace(work, key=key)
+
+
+def _without_model(side: Side) -> Any:
+    """A side as it travels; the network comes by itself."""
+    nothing: Any = None
+    return replace(side, model=nothing, ties=replace(side.ties, candidate=nothing, found={}, seen={}))
+
+
+def measure_all(
+    client: Client,
+    work: Work,
+    models: Sequence[Model],
+    pieces: Sequence[range],
+    first: int,
+    take: Callable[[int, list[Measurement]], None],
+    progress: Progress | None,
+) -> None:
+    """Have the workers measure all pieces from `first` on.
+
+    Args:
+        client: of the cluster.
+        work: what is measured.
+        models: the reference and the candidates, for workers that have not their files.
+        pieces: the runs of each.
+        first: the first that is not measured yet.
+        take: called with the number of each piece and its measurements, in order.
+        progress: called with the samples that are merged.
+
+    Raises:
+        ModelError: a piece failed twice.
+    """
+    from distributed import as_completed
+
+    with warnings.catch_warnings():
+        # Dask would rather have large data scattered; then it would be lost with the workers that have it.
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        sent = client.submit(given, work, key=f"bnfold-{work.key}-work")
+        weights = client.submit(given, _missing(client, work, models), key=f"bnfold-{work.key}-weights")
+
+    def submit(number: int) -> Any:
+        key = f"bnfold-{work.key}-{number}"
+        return client.submit(measure_piece, sent, weights, number, key=key, retries=TRIES - 1, pure=False)
+
+    most = AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    waiting = {submit(number): number for number in range(first, min(first + most, len(pieces)))}
+    ready: dict[int, list[Measurement]] = {}
+    merged, queue = first, as_completed(list(waiting), raise_errors=False)
+    try:
+        for future in queue:
+            number = waiting.pop(future)
+            if future.status != "finished":
+                raise ModelError(_failure(future, work, pieces, number, merged))
+            ready[number] = future.result()
+            while merged in ready:
+                take(merged, ready.pop(merged))
+                merged += 1
+                if progress is not None:
+                    progress(min(pieces[merged - 1].stop * work.layout.batch, work.data.count), work.data.count)
+            known = max([number, merged, *waiting.values(), *ready])
+            while known + 1 < len(pieces) and known + 1 < merged + most:
+                known += 1
+                following = submit(known)
+                waiting[following] = known
+                queue.add(following)
+    except BaseException as error:
+        client.cancel(list(waiting), force=True)
+        error.add_note(f"{merged} of {len(pieces)} pieces were done")
+        raise
+
+
+def _failure(future: Any, work: Work, pieces: Sequence[range], number: int, merged: int) -> str:
+    """The sentence on a piece that failed, with its samples."""
+    start, stop = pieces[number].start * work.layout.batch, pieces[number].stop * work.layout.batch
+    last = min(stop, work.data.count) - 1
+    names = f"'{work.data.name(start)}' to '{work.data.name(last)}'"
+    error = future.exception()
+    reason = str(error) if isinstance(error, BnfoldError) else f"{type(error).__name__}: {error}"
+    if type(error).__name__ == "KilledWorker":
+        reason = "the worker that measured them died each time"
+    return (
+        f"samples {start} to {last} ({names}) could not be measured, {TRIES} times: {' '.join(reason.split())}; "
+        f"{merged} of {len(pieces)} pieces were done"
+    )
+
+
+def _missing(client: Client, work: Work, models: Sequence[Model]) -> dict[str, Any]:
+    """The weights of the networks that some worker has not."""
+    networks = (work.reference, *work.candidates)
+    answers = client.run(has_networks, networks, work.options)
+    lacking = {place for answer in answers.values() for place, there in enumerate(answer) if not there}
+    return {
+        networks[place].digest: [
+            (weight.name, tuple(weight.shape), weight.dtype.str, b"".join(map(bytes, weight.pieces())))
+            for weight in models[place].weights
+        ]
+        for place in lacking
+    }
+
+
+def has_networks(networks: Sequence[Sent], options: CompareOptions) -> list[bool]:
+    """On a worker: which of the networks are at their paths."""
+    return [network.found(options) is not None for network in networks]
+
+
+def given(value: Any) -> Any:
+    """On a worker: what came with the task, and comes again with it if the worker dies."""
+    return value
+
+
+def measure_piece(work: Work, weights: Mapping[str, Any], number: int) -> list[Measurement]:
+    """On a worker: run and measure one piece."""
+    engine = _opened(work, weights)
+    return engine.measure(work.data, engine.pieces(work.data.count)[number])
+
+
+_OPEN: dict[str, tuple[Engine, ExitStack]] = {}
+_OPENING = Lock()
+
+
+def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
+    """The networks, opened once for all pieces of a comparison; those of another comparison are closed."""
+    from bnfold.onnx.graph import Shelf
+
+    with _OPENING:
+        if work.key not in _OPEN:
+            for key in list(_OPEN):
+                _OPEN.pop(key)[1].close()
+            options = _shared(work.options, work.share)
+            kept = ExitStack()
+            shelf = kept.enter_context(Shelf())
+            sides = []
+            for side, sent in zip(work.sides, work.candidates, strict=True):
+                model = sent.opened(options, weights)
+                sides.append(replace(side, model=model, ties=replace(side.ties, candidate=model)))
+            reference = work.reference.opened(options, weights)
+            engine = Engine(
+                reference, sides, work.layout, options, shelf, threads=max(1, processors() // work.share), fixed=True
+            )
+            _OPEN[work.key] = kept.enter_context(engine), kept
+        return _OPEN[work.key][0]
+
+
+def _shared(options: CompareOptions, share: int) -> CompareOptions:
+    """The options of one of so many workers of a machine."""
+    memory = options.memory
+    if memory is None and (free := available_memory()) is not None:
+        memory = free // 2
+    threads = options.threads or max(1, processors() // share)
+    return replace(options, memory=None if memory is None else memory // share, threads=threads)

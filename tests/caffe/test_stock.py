@@ -1,0 +1,211 @@
+"""What is written is in the words of BVLC's Caffe, as far as it has words, and computes the same."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from cases import TESTS, TOLERANCE, Case, assert_answers, by_onnxruntime, golden, goldens
+from command_line import Run
+from google.protobuf import text_format
+from google.protobuf.message import Message
+from nets import net
+
+import bnfold
+from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
+from bnfold.caffe.stock import STOCK_TYPES, foreign_layers, in_stock_words
+from bnfold.caffe.write import prototxt_text
+from bnfold.net import Net
+
+FAULTS = TESTS / "faults"
+SCHEMA = TESTS.parent / "proto" / "schema.tsv"
+
+
+def bvlc_fields() -> dict[str, set[str]]:
+    """Message -> fields, of BVLC's own schema."""
+    with SCHEMA.open() as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if "bvlc" in row["dialects"].split(",")]
+    fields: dict[str, set[str]] = {}
+    for row in rows:
+        fields.setdefault(row["message"], set()).add(row["field"])
+    return fields
+
+
+def strangers(message: Any, known: dict[str, set[str]]) -> Iterator[str]:
+    """The fields of a message that BVLC's parser would stop at."""
+    for field, value in message.ListFields():
+        if field.name not in known[message.DESCRIPTOR.name]:
+            yield f"{message.DESCRIPTOR.name}.{field.name}"
+        elif isinstance(value, Message):
+            yield from strangers(value, known)
+        elif field.message_type is not None:
+            for one in value:
+                yield from strangers(one, known)
+
+
+def written(net: Net, folder: Path) -> tuple[Path, Path]:
+    paths = folder / "out.prototxt", folder / "out.caffemodel"
+    bnfold.save_caffe(net, *paths)
+    return paths
+
+
+def test_intels_fields_go_and_what_stays_is_as_bvlc_would_write_it(tmp_path: Path) -> None:
+    case = Case(FAULTS / "intel_fields_kept")
+    prototxt, caffemodel = written(case.load(), tmp_path)
+    ours = text_format.Parse(prototxt.read_text(), NetParameter())
+    stock = text_format.Parse((case.folder / "stock.prototxt").read_text(), NetParameter())
+    for parsed in (ours, stock):
+        parsed.layer[1].ClearField("batch_norm_param")  # empty
+    assert ours == stock
+    assert_answers(by_onnxruntime(case.load(prototxt, caffemodel), case.inputs), case.answers, TOLERANCE)
+    model = cv2.dnn.readNetFromCaffe(str(prototxt), str(caffemodel))
+    model.setInput(case.inputs["data"])
+    np.testing.assert_allclose(model.forward("ip"), case.answers["ip"], rtol=1e-4, atol=1e-5)
+
+
+def test_comments_stay_where_only_fields_go() -> None:
+    text = """\
+layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 1 dim: 2 } } }
+layer {
+  name: "r" # why
+  type: "ReLU"
+  bottom: "d"
+  top: "r"
+  relu_param {
+    engine: MKL2017
+    negative_slope: 0.1 # leaky
+  }
+}
+"""
+    assert prototxt_text(in_stock_words(net(text))) == text.replace("    engine: MKL2017\n", "")
+
+
+@pytest.mark.parametrize("name", goldens())
+def test_every_golden_is_written_so_that_bvlc_reads_it_and_answers_as_before(name: str, tmp_path: Path) -> None:
+    case = golden(name)
+    original = case.load()
+    prototxt, caffemodel = written(original, tmp_path)
+    parsed = text_format.Parse(prototxt.read_text(), NetParameter())
+    known = bvlc_fields()
+    said = foreign_layers(in_stock_words(original))
+    for layer in parsed.layer:
+        if layer.type in STOCK_TYPES and f"'{layer.name}'" not in "".join(said):
+            assert not list(strangers(layer, known)), layer.name
+        elif layer.type not in STOCK_TYPES:
+            assert layer.type in said[0]
+    again = case.load(prototxt, caffemodel)
+    assert list(again.inputs) == list(original.inputs)
+    assert sorted(map(again.public_name, again.outputs)) == sorted(map(original.public_name, original.outputs))
+    try:
+        before = by_onnxruntime(original, case.inputs)
+    except bnfold.BnfoldError:
+        return  # it has no ONNX form; then it was not rewritten either
+    assert_answers(by_onnxruntime(again, case.inputs), before, TOLERANCE)
+
+
+BNS = {
+    "psp_bn_conv": ["BatchNorm", "Scale"],
+    "segnet_bn_inference": ["Scale"],
+    "ducha_bn_small_variance": ["BatchNorm", "Scale"],
+    "genet_cudnn_batch_norm": ["BatchNorm", "Scale"],
+    "yolo_depthwise_convolution_bn": ["Convolution"],
+    "ducha_eltwise_affine_bn": ["Scale"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in BNS if name in goldens()])
+def test_layers_of_forks_become_bvlcs(name: str) -> None:
+    read = golden(name).load()
+    types = [layer.type for layer in in_stock_words(read).layers]
+    assert set(BNS[name]) <= set(types)
+    assert set(types) - {"ReLU6"} <= STOCK_TYPES
+
+
+NVCAFFE = """
+    input: "data" input_shape { dim: 2 dim: 3 dim: 4 dim: 4 }
+    layer { name: "c" type: "Convolution" bottom: "data" top: "c" forward_type: FLOAT16
+      convolution_param { num_output: 4 kernel_size: 1 cudnn_convolution_algo_seeker: FINDEX } }
+    layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" batch_norm_param {
+      scale_bias: true eps: 1e-7 use_global_stats: false scale_filler { value: 1 } bias_filler { value: 0 } } }
+    layer { name: "r" type: "ReLU" bottom: "c" top: "c" }
+"""
+
+
+def nvcaffe() -> Net:
+    rng = np.random.default_rng(3)
+    mean, beta = rng.normal(size=(2, 4))
+    return net(NVCAFFE, bn=[mean, rng.uniform(1e-6, 2, 4), [1.0], rng.normal(size=4), beta])
+
+
+def test_nvcaffes_batch_norm_with_five_blobs_is_a_batch_norm_and_a_scale(tmp_path: Path) -> None:
+    read = nvcaffe()
+    data = {"data": np.random.default_rng(1).normal(size=(2, 3, 4, 4)).astype("f")}
+    paths = written(read, tmp_path)
+    again = bnfold.load(*paths)
+    assert [layer.type for layer in again.layers] == ["Input", "Convolution", "BatchNorm", "Scale", "ReLU"]
+    assert again.layers[2].param.batch_norm_param.eps == pytest.approx(1e-5)  # NVCaffe's least
+    assert not again.layers[2].param.batch_norm_param.HasField("use_global_stats")
+    assert [len(layer.blobs) for layer in again.layers[2:4]] == [3, 2]
+    assert foreign_layers(again) == []
+    assert_answers(by_onnxruntime(again, data), by_onnxruntime(read, data), TOLERANCE)
+
+
+def test_dialect_keep_writes_the_words_of_the_file(tmp_path: Path) -> None:
+    bnfold.save_caffe(nvcaffe(), tmp_path / "out.prototxt", dialect="keep")
+    text = (tmp_path / "out.prototxt").read_text()
+    assert "scale_bias: true" in text
+    assert "forward_type: FLOAT16" in text
+
+
+def test_a_batch_norm_that_follows_its_batch_stays_and_is_named() -> None:
+    text = """
+        input: "data" input_shape { dim: 2 dim: 3 dim: 4 dim: 4 }
+        layer { name: "bn" type: "BN" bottom: "data" top: "b" bn_param { bn_mode: LEARN } }
+    """
+    rng = np.random.default_rng(3)
+    said = in_stock_words(net(text, bn=rng.normal(size=(2, 3))))
+    assert said.layers[-1].type == "BN"
+    assert foreign_layers(said) == ["BVLC's Caffe has no words for these, which are written as they are: BN ('bn')"]
+
+
+def test_a_fused_relu_gets_a_layer_of_its_own(tmp_path: Path) -> None:
+    text = """
+        input: "data" input_shape { dim: 2 dim: 3 dim: 4 dim: 4 }
+        layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+          convolution_param { num_output: 4 kernel_size: 1 relu: true negative_slope: 0.25 } }
+        layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" batch_norm_param { relu: true } }
+    """
+    read = net(text)
+    data = {"data": np.random.default_rng(1).normal(size=(2, 3, 4, 4)).astype("f")}
+    again = bnfold.load(*written(read, tmp_path))
+    assert [layer.type for layer in again.layers] == ["Input", "Convolution", "ReLU", "BatchNorm", "ReLU"]
+    assert_answers(by_onnxruntime(again, data), by_onnxruntime(read, data), TOLERANCE)
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("ceil_mode: false", "FLOOR"), ("ceil_mode: true", "CEIL")])
+def test_how_a_pooling_rounds_is_said_in_bvlcs_word(said: str, wanted: str) -> None:
+    text = f"""
+        input: "data" input_shape {{ dim: 1 dim: 2 dim: 5 dim: 5 }}
+        layer {{ name: "p" type: "Pooling" bottom: "data" top: "p"
+          pooling_param {{ kernel_size: 2 stride: 2 {said} }} }}
+    """
+    param: LayerParameter = in_stock_words(net(text)).layers[-1].param
+    assert not param.pooling_param.HasField("ceil_mode")
+    assert param.pooling_param.RoundMode.Name(param.pooling_param.round_mode) == wanted
+
+
+def test_what_bvlc_cannot_say_is_named_in_the_report(run: Run) -> None:
+    text = """
+        input: "data" input_shape { dim: 1 dim: 2 dim: 4 dim: 4 }
+        layer { name: "p" type: "Permute" bottom: "data" top: "p" permute_param { order: [0, 2, 3, 1] } }
+    """
+    Path("net.prototxt").write_text(text)
+    outcome = run("convert", "net.prototxt", "-o", "out.prototxt")
+    assert outcome.code == 0
+    assert "BVLC's Caffe has no words for these, which are written as they are: Permute ('p')" in outcome.out
+    assert "no words" not in run("convert", "net.prototxt", "-o", "keep.prototxt", "--dialect", "keep").out

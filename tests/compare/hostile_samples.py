@@ -1,0 +1,45 @@
+"""Samples that do something to the process that asks for one of them; workers import this module by its name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """Seeded noise of which one sample kills its process, or raises, as long as there is no `marker`.
+
+    Attributes:
+        trap: the number of the sample.
+        marker: made when the trap is sprung; the second time it does nothing, unless `again`.
+        kill: the process dies; otherwise an exception is raised.
+    """
+
+    trap: int
+    marker: Path
+    again: bool = False
+    kill: bool = True
+    count: int = 200
+
+    description = "noise with a trap"
+    labels = None
+    class_names = ()
+
+    def sample(self, number):
+        if number == self.trap and (self.again or not self.marker.exists()):
+            self.marker.touch()
+            if self.kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("the disk is gone")
+        return {"data": np.random.default_rng(number).normal(0, 8, (3, 8, 8)).astype(np.float32)}
+
+    def name(self, number):
+        return f"trap {number}"
+
+    def picture(self, number):
+        return None

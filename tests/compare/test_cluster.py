@@ -1,0 +1,144 @@
+"""The same report, to the byte, by one process, by several, and whoever dies on the way; and from a checkpoint on."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from compare.hostile_samples import Hostile
+from onnx_models import change, classifier
+
+from bnfold.compare import checkpoint, engine
+from bnfold.compare.checkpoint import plain, restored
+from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.records import RunReport
+from bnfold.errors import BnfoldError, ModelError, UsageError
+from bnfold.options import CompareOptions
+from bnfold.report.data import as_json
+
+distributed = pytest.importorskip("distributed")
+
+# What Dask leaves open when a worker is killed is not ours to close.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+
+def models(tmp_path):
+    ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
+    onnx.save(classifier(), ours)
+    onnx.save(change(classifier(), "conv2_w", (3, 1, 0, 0), 1e-3), theirs)
+    return str(ours), str(theirs)
+
+
+def images(count=200):
+    return np.random.default_rng(3).normal(0, 8, (count, 3, 8, 8)).astype(np.float32)
+
+
+def said(report):
+    return as_json(RunReport(proofs=(report,)))
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.mark.slow
+def test_workers_give_the_report_of_one_process_to_the_byte(tmp_path, client):
+    pair, labels = models(tmp_path), np.arange(200) % 5
+    alone = compare(*pair, images(), labels=labels)
+    seen = []
+    shared = compare(*pair, images(), labels=labels, cluster=client, progress=lambda *step: seen.append(step))
+    assert said(shared) == said(alone)
+    assert seen == [(32, 200), (64, 200), (96, 200), (128, 200), (160, 200), (192, 200), (200, 200)]
+
+
+@pytest.mark.slow
+def test_networks_that_workers_do_not_have_are_sent(client):
+    pair = classifier(), change(classifier(), "conv2_w", (3, 1, 0, 0), 1e-3)
+    assert said(compare(*pair, images(), cluster=client)) == said(compare(*pair, images()))
+
+
+@pytest.mark.slow
+def test_a_killed_workers_pieces_are_done_again(tmp_path, client):
+    pair = models(tmp_path)
+    marker = tmp_path / "killed"
+    shared = compare(*pair, Hostile(150, marker), cluster=client)
+    assert marker.exists()
+    assert said(shared) == said(compare(*pair, Hostile(150, marker)))
+
+
+@pytest.mark.slow
+def test_a_piece_that_fails_twice_ends_the_run_with_its_samples(tmp_path, client):
+    with pytest.raises(ModelError, match=r"samples 128 to 159 \('trap 128' to 'trap 159'\) could not be measured, 2 t"):
+        compare(*models(tmp_path), Hostile(150, tmp_path / "m", again=True, kill=False), cluster=client)
+
+
+def test_a_scheduler_that_does_not_answer_is_a_sentence(tmp_path):
+    with pytest.raises(UsageError, match="no Dask scheduler answers there"):
+        compare(*models(tmp_path), images(), cluster="nonsense://127.0.0.1:1")
+
+
+def test_the_float64_run_and_a_cluster_exclude_each_other(tmp_path):
+    with pytest.raises(UsageError, match="leave out --exact or --cluster"):
+        compare(*models(tmp_path), images(), cluster=2, exact=True)
+
+
+def test_a_comparison_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    pair, marker, file = models(tmp_path), tmp_path / "raised", tmp_path / "state.json"
+    data = Hostile(150, marker, kill=False)
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        compare(*pair, data, checkpoint=file)
+    assert json.loads(file.read_text())["pieces"] == 4
+    measured = []
+    real = engine.Engine.measure
+    monkeypatch.setattr(
+        engine.Engine, "measure", lambda *given: (measured.append(given[2]), real(*given))[1], raising=True
+    )
+    resumed = compare(*pair, data, checkpoint=file)
+    assert [piece.start for piece in measured] == [64, 80, 96]
+    assert said(resumed) == said(compare(*pair, data))
+
+
+def test_a_checkpoint_of_another_comparison_is_refused(tmp_path):
+    pair, file = models(tmp_path), tmp_path / "state.json"
+    compare(*pair, images(), checkpoint=file)
+    with pytest.raises(UsageError, match="its options differ"):
+        compare(*pair, images(), checkpoint=file, tolerance=1e-5)
+    with pytest.raises(UsageError, match="its data differ"):
+        compare(*pair, images() + 1, checkpoint=file)
+    with pytest.raises(UsageError, match="its model 2 differ"):
+        compare(pair[0], change(classifier(), "conv2_w", (3, 1, 0, 0), 2e-3), images(), checkpoint=file)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema": "other"}', '{"schema": "bnfold-checkpoint-1"}', "\0"])
+def test_a_file_that_is_no_checkpoint_is_a_sentence(tmp_path, content):
+    file = tmp_path / "state.json"
+    file.write_text(content)
+    with pytest.raises(BnfoldError, match="is no checkpoint of a comparison"):
+        compare(*models(tmp_path), images(), checkpoint=file)
+
+
+def test_a_measurement_survives_its_file(tmp_path):
+    pair = models(tmp_path)
+    opened = Comparison(pair[0], images(), CompareOptions(), labels=np.arange(200) % 5)
+    kept = []
+    real = Comparison._pass_over
+    Comparison._pass_over = lambda *given: (kept.extend(found := real(*given)), found)[1]
+    try:
+        opened.against(pair[1])
+    finally:
+        Comparison._pass_over = real
+    again = restored(json.loads(json.dumps(plain(kept))))
+    assert plain(again) == plain(kept)

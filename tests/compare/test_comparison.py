@@ -1,0 +1,103 @@
+"""A comparison is opened once: the reference is read, exported and run once, whatever is held against it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from cases import golden
+from nets import net
+from onnx_models import change, classifier
+
+import bnfold
+from bnfold import pipeline, runtime
+from bnfold.compare import models
+from bnfold.compare.comparison import Comparison
+from bnfold.errors import UsageError
+from bnfold.options import CompareOptions
+from bnfold.pipeline import Job, Reading, Writing
+
+CASE = golden("seed_resnet_bn_scale")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often sessions were run, by the number of nodes of their model; and how often a net was exported."""
+    counts = Counter()
+    run, export = runtime.Session.run, models._from_net
+
+    def counting_run(self, *args, **options):
+        counts["runs", id(self)] += 1
+        return run(self, *args, **options)
+
+    def counting_export(made, *args):
+        counts["exported", made.file or "net"] += 1
+        return export(made, *args)
+
+    monkeypatch.setattr(runtime.Session, "run", counting_run)
+    monkeypatch.setattr(models, "_from_net", counting_export)
+    return counts
+
+
+def test_two_outputs_are_proved_in_one_pass_over_the_reference(tmp_path, counted):
+    paths = (tmp_path / "a.prototxt", tmp_path / "a.onnx")
+    report = pipeline.run(Job(Reading(CASE.prototxt, str(CASE.caffemodel)), Writing(paths)))
+    assert report.passed
+    assert [proof.candidate for proof in report.proofs] == [str(path) for path in paths]
+    runs = [count for (what, _), count in counted.items() if what == "runs"]
+    assert len(runs) == 3  # the reference, and two candidates
+    assert counted["exported", str(CASE.prototxt)] == 1
+
+
+def test_one_reference_judges_many_candidates():
+    opened = Comparison(classifier())
+    assert opened.against(classifier()).passed
+    assert not opened.against(change(classifier(), "fc_b", (0,), 1.0)).passed
+    good, bad, other = opened.against_all(
+        [classifier(), change(classifier(), "conv1_b", (0,), 1.0), change(classifier(), "conv2_b", (0,), 1.0)]
+    )
+    assert good.passed
+    assert bad.first_divergent.layer == "conv1"
+    assert other.first_divergent.layer == "conv2"
+    assert good.data == bad.data == other.data
+
+
+def test_what_a_candidate_is_compared_with_does_not_depend_on_the_others():
+    opened = Comparison(classifier())
+    candidates = [change(classifier(), "conv1_b", (channel,), 0.1) for channel in range(3)]
+    together = opened.against_all(candidates)
+    assert together == [opened.against(candidate) for candidate in candidates]
+    assert together == [Comparison(classifier()).against(candidate) for candidate in candidates]
+
+
+def test_a_net_that_did_not_change_needs_no_run(tmp_path, counted):
+    case = golden("op_sigmoid")
+    paths = (tmp_path / "a.prototxt", tmp_path / "a.onnx")
+    report = pipeline.run(Job(Reading(case.prototxt), Writing(paths)))
+    assert report.passed
+    assert [proof.equal for proof in report.proofs] == [True, True]
+    assert "nothing had to be run" in report.proofs[0].verdict
+    assert not any(what == "runs" for what, _ in counted)
+    # A library user who compares a net with itself gets what was asked for.
+    assert bnfold.compare(case.load(), case.load()).blobs
+
+
+def test_a_net_that_changed_by_one_weight_is_run():
+    text = """
+        input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+        layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                convolution_param { num_output: 4 kernel_size: 3 } }
+    """
+    made = net(text)
+    other = net(text, conv=[made.layers[-1].blobs[0] * np.float32(1.0001), made.layers[-1].blobs[1]])
+    (same, changed) = Comparison(made).against_all([net(text), other], run_equal=False)
+    assert (same.equal, same.passed, changed.equal, changed.passed) == (True, True, False, True)
+    assert changed.worst.max_abs > 0
+
+
+def test_the_data_is_looked_at_when_the_comparison_is_opened():
+    with pytest.raises(UsageError, match="nothing for input 'data'"):
+        Comparison(CASE.load(), {"other": np.zeros((1, 3, 8, 8), np.float32)})
+    with pytest.raises(UsageError, match="the tolerance is -1"):
+        Comparison(CASE.load(), options=CompareOptions(tolerance=-1))
+    with pytest.raises(UsageError, match="classifier"):
+        Comparison(CASE.load(), options=CompareOptions(min_agreement=0.5))

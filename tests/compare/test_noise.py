@@ -1,0 +1,111 @@
+"""Noise is drawn at a magnitude at which the reference still tells one value from another."""
+
+import numpy as np
+import pytest
+from nets import net
+from onnx_models import change, classifier
+
+import bnfold
+from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.models import open_model
+from bnfold.compare.saturation import COUNTS, Positions, saturating
+from bnfold.net import Blobs
+
+INPUT = 'input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }'
+LINES = """
+    layer { name: "conv" type: "Convolution" bottom: "%s" top: "conv"
+            convolution_param { num_output: 6 kernel_size: 3 } }
+    layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" }
+"""
+FC = 'layer { name: "fc" type: "InnerProduct" bottom: "%s" top: "fc" inner_product_param { num_output: 5 } }'
+
+
+def described(*layers):
+    made = net("\n".join([INPUT, *layers]))
+    report = compare(made, bnfold.fold(made).net)
+    assert report.passed
+    return report.data
+
+
+def test_a_net_that_does_not_saturate_gets_noise_of_1_8_and_64():
+    assert "N(0, s^2) with s = 1, 8, 64 in turn" in described(LINES % "data")
+
+
+def head(gain, kind):
+    """`kind` behind a layer that makes its input `gain` times larger."""
+    return (
+        LINES % "data",
+        f'layer {{ name: "up" type: "Power" bottom: "bn" top: "up" power_param {{ scale: {gain} shift: 0.1 }} }}',
+        f'layer {{ name: "end" type: "{kind}" bottom: "up" top: "end" }}',
+    )
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "Sigmoid", "TanH"])
+def test_noise_is_as_small_as_keeps_the_output_from_saturating(kind):
+    scales = {gain: described(*head(gain, kind)).split("s = ")[1].split(" in turn")[0] for gain in (0.001, 1, 100)}
+    largest = {gain: float(text.split(", ")[-1]) for gain, text in scales.items()}
+    assert largest[0.001] == 64
+    assert largest[0.001] > largest[1] >= largest[100]
+
+
+def test_a_root_or_a_log_in_front_gets_no_negative_noise():
+    for layer in (
+        'layer { name: "root" type: "Power" bottom: "data" top: "root" power_param { power: 0.5 } }',
+        'layer { name: "root" type: "Log" bottom: "data" top: "root" }',
+    ):
+        made = net("\n".join([INPUT, layer, LINES % "root", FC % "bn"]))
+        report = compare(made, bnfold.fold(made).net)
+        assert report.passed
+        assert "|x| of x from N(0, s^2)" in report.data
+        assert report.outputs[0].finite == report.outputs[0].values
+        wrong = bnfold.fold(made).net
+        conv = next(layer for layer in wrong.layers if layer.name == "conv")
+        conv.blobs = Blobs([conv.blobs[0] * 1.01, *conv.blobs.stored[1:]])
+        assert not compare(made, wrong).passed
+
+
+def test_a_net_that_no_noise_gives_finite_values_proves_nothing():
+    layer = 'layer { name: "root" type: "Power" bottom: "data" top: "root" power_param { power: 0.5 shift: -1e6 } }'
+    made = net("\n".join([INPUT, layer, LINES % "root", FC % "bn"]))
+    report = compare(made, bnfold.fold(made).net)
+    assert not report.passed
+    assert "no finite value in common; give inputs that the network means by --data" in report.verdict
+
+
+def test_the_candidate_has_no_say_in_the_noise():
+    loud = change(classifier(), "fc_b", (0,), 1e6)
+    assert compare(classifier(), loud).data == compare(classifier(), classifier()).data
+    opened = Comparison(classifier())
+    assert opened.against(loud).data == opened.against(classifier()).data
+
+
+def test_one_seed_gives_one_report():
+    assert compare(classifier(), classifier(), seed=3) == compare(classifier(), classifier(), seed=3)
+    assert compare(classifier(), classifier(), seed=3).blobs != compare(classifier(), classifier(), seed=4).blobs
+
+
+def test_saturated_positions_are_counted_by_what_the_layer_gives():
+    shares = {}
+    for kind, values in {
+        "Softmax": [[1.0, 0.0, 0.0], [0.5, 0.25, 0.25]],
+        "Sigmoid": [[0.0, 1.0, 0.5], [0.9, 0.1, 0.2]],
+        "TanH": [[-1.0, 1.0, 0.0], [0.9, 0.1, np.nan]],
+        "ArgMax": [[3.0]],
+    }.items():
+        positions = Positions()
+        for row in values:
+            positions.add(kind, np.float32([row]))
+        shares[kind] = positions.share
+    assert shares == {"Softmax": 0.5, "Sigmoid": pytest.approx(1 / 3), "TanH": 0.4, "ArgMax": 1.0}
+    assert COUNTS.keys() >= shares.keys()
+
+
+def test_what_saturates_an_output_is_found_behind_layers_that_move_values():
+    made = net("\n".join([
+        INPUT, LINES % "data",
+        'layer { name: "soft" type: "Softmax" bottom: "bn" top: "soft" }',
+        'layer { name: "flat" type: "Flatten" bottom: "soft" top: "flat" }',
+        'layer { name: "relu" type: "ReLU" bottom: "bn" top: "relu" }',
+    ]))  # fmt: skip
+    found = saturating(open_model(made, "net"))
+    assert {name: (cause.layer_type, cause.fronts) for name, cause in found.items()} == {"flat": ("Softmax", ("bn",))}
