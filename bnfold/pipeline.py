@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bnfold.compare.records import RunReport
-from bnfold.errors import UsageError, WeightsError
+from bnfold.errors import BnfoldError, UsageError, WeightsError
 from bnfold.loading import is_onnx
 from bnfold.net import Net
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
@@ -120,7 +120,7 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
         report = RunReport(original, result.net, result.report, written, notes=tuple(notes))
         if comparison is None:
             return report
-        with _unwritten_unless_proved(written):
+        with _unwritten_unless_proved(written, outputs):
             outputs.finish()
             proofs = prove(comparison, original, result.net, written, job, outputs, progress)
             report = replace(report, proofs=proofs)
@@ -128,11 +128,14 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
 
 
 @contextmanager
-def _unwritten_unless_proved(written: Sequence[Path]) -> Iterator[None]:
-    """Have whatever ends a proof say what became of the files."""
+def _unwritten_unless_proved(written: Sequence[Path], outputs: OutputSet) -> Iterator[None]:
+    """Have whatever ends a proof say what became of the files, by the names that they should have had."""
     try:
         yield
     except BaseException as error:
+        if isinstance(error, BnfoldError):
+            for path in written:
+                error.args = tuple(str(word).replace(str(outputs.staged(path)), str(path)) for word in error.args)
         if written:
             error.add_note(f"{listed(written)} not written, since the proof did not end")
         raise

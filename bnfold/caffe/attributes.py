@@ -14,6 +14,7 @@ from google.protobuf import text_encoding
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.scan import Field, Prototxt
 from bnfold.net import Layer
 
@@ -50,7 +51,7 @@ def _inside(prefix: str, message: Message) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(field: FieldDescriptor, value: Any) -> Any:
-    single = not hasattr(value, "__iter__") or isinstance(value, str | bytes)
+    single = not is_repeated(field)
     items = [value] if single else list(value)
     if field.enum_type is not None:
         items = [field.enum_type.values_by_number[item].name for item in items]

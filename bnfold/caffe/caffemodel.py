@@ -165,6 +165,10 @@ class _Writing:
         if not self.files:
             yield encode_field(NET_NAME, self.net.name.encode())
         yield from self._new_after(0)
+        if not self.by_record and not any(self.new_after.values()):
+            # All that was stored has been folded away. A file without layers would pass for a broken one.
+            for layer in self.net.layers:
+                yield from self._fresh(layer, None).wrapped(NET_LAYER)
         for file in self.files:
             at = 0
             for record in file.records:

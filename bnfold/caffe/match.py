@@ -59,7 +59,48 @@ def give_weights(
         given.append(replace(layer, blobs=blobs, source=source))
     if faults:
         raise WeightsError(_sentence(faults, layers, files))
-    return given, _filler_notes(by_filler)
+    given, notes = _as_shared(given, files)
+    return given, [*_filler_notes(by_filler), *notes]
+
+
+def _as_shared(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> tuple[list[Layer], list[str]]:
+    """The layers with one value for each blob that several share by name: what is stored last, as in Caffe.
+
+    There the sharers have one blob between them, into which every record is copied (`Net::CopyTrainedLayersFrom`).
+    """
+    order = {id(file): place for place, file in enumerate(files)}
+    sharers: dict[str, list[tuple[tuple[int, int], int, int]]] = {}
+    for place, layer in enumerate(layers):
+        record = layer.source.record if layer.source else None
+        for index, spec in enumerate(layer.param.param[: len(layer.blobs)]):
+            if spec.name and record is not None:
+                sharers.setdefault(spec.name, []).append(((order[id(record.file)], record.begin), place, index))
+    replaced: dict[int, list[Array | LazyArray]] = {}
+    notes = []
+    for name, found in sharers.items():
+        *_, (_, place, index) = sorted(found)
+        last = layers[place].blobs.stored[index]
+        for _, other, at in found:
+            stored = layers[other].blobs.stored[at]
+            if np.prod(stored.shape) != np.prod(last.shape) or _same(stored, last):
+                continue
+            replaced.setdefault(other, list(layers[other].blobs.stored))[at] = _view(last, stored.shape)
+            notes.append(
+                f"{layers[other]} has another '{name}' stored than {layers[place]}, with which it shares it: that of "
+                f"{layers[place]} holds, which comes later, as in Caffe"
+            )
+    given = [
+        replace(layer, blobs=Blobs(replaced[place])) if place in replaced else layer
+        for place, layer in enumerate(layers)
+    ]
+    return given, notes
+
+
+def _same(one: Array | LazyArray, other: Array | LazyArray) -> bool:
+    if one is other:
+        return True
+    left, right = (blob if isinstance(blob, np.ndarray) else blob.array() for blob in (one, other))
+    return np.array_equal(left.reshape(-1), right.reshape(-1), equal_nan=True)
 
 
 def _filler_notes(layers: Sequence[Layer]) -> list[str]:

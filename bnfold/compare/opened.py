@@ -130,8 +130,9 @@ class Opened:
         saturated = [name for name, positions in found.positions.items() if positions.share >= MOSTLY]
         idle = self.fronts - {front for name in saturated for front in self.saturating[name].fronts}
         measured = [name for name in found.errors if name not in idle]
+        depths = {layer: depth for depth, layer in enumerate(self.theirs.layers)}
         blobs = sorted(
-            (self._blob(name, found.errors[name]) for name in measured), key=lambda blob: order[blob.partner]
+            (self._blob(name, found.errors[name], depths) for name in measured), key=lambda blob: order[blob.partner]
         )
         classifier = found.classification.result(self.data.class_names) if found.classification else None
         detector = found.detection.result() if found.detection else None
@@ -259,17 +260,16 @@ class Opened:
         alike = same_detector(self.ours, self.theirs, boxes, self.pairs[boxes])
         return alike and bool(read) and max(read) <= self.options.limit
 
-    def _blob(self, name: str, error: BlobError) -> BlobDiff:
+    def _blob(self, name: str, error: BlobError, depths: Mapping[str, int]) -> BlobDiff:
         partner = self.pairs[name]
         writer = self.theirs.writers[partner]
-        places = {layer: place for place, layer in enumerate(self.theirs.layers)}
         return BlobDiff(
             blob=name,
             partner=partner,
             layer=writer.layer,
             reference_layer=self.ours.writers[name].layer,
             type=writer.type,
-            depth=places[writer.layer],
+            depth=depths[writer.layer],
             shape=error.shape,
             is_output=name in self.ours.outputs,
             figures=figures(error),

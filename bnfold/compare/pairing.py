@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from bnfold.errors import UsageError
 from bnfold.net import Net
 
+Chains = dict[tuple[str, int], int]
+
 
 def pair(reference: Iterable[str], candidate: Iterable[str], named: Mapping[str, str], *, kin: bool) -> dict[str, str]:
     """Reference blob -> candidate blob, in the reference's order.
@@ -30,7 +32,8 @@ def pair(reference: Iterable[str], candidate: Iterable[str], named: Mapping[str,
     if unknown:
         raise UsageError("; ".join(unknown))
     taken = set(named.values())
-    after, after_right = later_writers(left), later_writers(right)
+    chains: Chains = {}
+    after, after_right = later_writers(left, chains), later_writers(right, chains)
     pairs = {}
     for name in left:
         if name in named:
@@ -60,22 +63,29 @@ def named_as(read: Net, written: Net) -> Net:
     return read.called(names)
 
 
-def later_writers(blobs: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Blob -> the suffixes of the in-place versions after it, and `""` for the last version.
+def later_writers(blobs: Iterable[str], chains: Chains) -> dict[str, int]:
+    """Blob -> a number for the suffixes of the in-place versions after it (and `""` for the last version).
+
+    Equal numbers are equal suffixes in one order. A chain is a suffix and the number of the rest, so that a thousand
+    layers in place are a thousand entries and not half a million.
+
+    Args:
+        blobs: names in order of execution.
+        chains: (suffix, number of what comes after) -> number, 0 being nothing; filled here, and shared by networks
+            whose numbers are to be compared.
 
     Example:
-        >>> later_writers(["c@conv", "c@bn", "c", "d"])
-        {'c@conv': ('bn', ''), 'c@bn': ('',), 'c': (), 'd': ()}
+        >>> later_writers(["c@conv", "c@bn", "c", "d"], {})
+        {'d': 0, 'c': 0, 'c@bn': 1, 'c@conv': 2}
     """
     names = list(blobs)
     known = set(names)
-    versions: dict[str, list[str]] = {}
-    for name in names:
-        versions.setdefault(_public(name, known)[0], []).append(name)
-    after = {}
-    for name in names:
-        chain = versions[_public(name, known)[0]]
-        after[name] = tuple(_public(later, known)[1] for later in chain[chain.index(name) + 1 :])
+    after: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for name in reversed(names):
+        public, suffix = _public(name, known)
+        after[name] = last.get(public, 0)
+        last[public] = chains.setdefault((suffix, after[name]), len(chains) + 1)
     return after
 
 

@@ -160,9 +160,11 @@ class Ties:
 def pointer_of(model: Model, blob: str) -> Pointer | None:
     """What a blob points into, if it holds indices: ArgMax, or the mask of a MAX pooling; None for other blobs."""
     writer = model.writers.get(blob)
-    if writer is None or not model.reads[blob] or model.reads[blob][0] not in {*model.writers, *model.feeds}:
+    if writer is None or not model.reads[blob]:
         return None
     values = model.reads[blob][0]
+    if values not in model.writers and values not in model.feeds:
+        return None
     if writer.type == "ArgMax":
         return Pointer(values, along_classes)
     if writer.type == "Pooling" and model.net is not None:

@@ -36,4 +36,4 @@ def test_a_pair_of_unknown_blobs_is_refused_with_all_names():
 
 
 def test_a_name_with_an_at_sign_of_its_own_is_just_a_name():
-    assert later_writers(["mail@home", "other"]) == {"mail@home": (), "other": ()}
+    assert later_writers(["mail@home", "other"], {}) == {"mail@home": 0, "other": 0}
