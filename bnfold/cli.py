@@ -9,20 +9,21 @@ Imports that cost time stand inside the functions, so that `bnfold --help` answe
 from __future__ import annotations
 
 import io
-import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
 from functools import partial, reduce
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from bnfold.errors import BnfoldError, UsageError, WriteError
-from bnfold.report.words import shortened, visible
+from bnfold.errors import UsageError
+from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, with_notes
+from bnfold.report.words import visible
 
 if TYPE_CHECKING:
     from bnfold.io.environment import Environment
@@ -36,11 +37,12 @@ else:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DIFFERENT, UNUSABLE, FAULTY, INTERRUPTED = 1, 2, 70, 130
+DIFFERENT, INTERRUPTED = 1, 130
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
 COMPARING = (
     "tolerance", "seed", "exact", "min_agreement", "max_top1_drop", "provider", "reference_provider", "tf32", "memory",
 )  # fmt: skip
+LAYOUTS = ("bvlc", "cudnn", "ducha", "intel", "nvcaffe", "nvcaffe015", "pspnet", "segnet")
 PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
 
 
@@ -92,9 +94,23 @@ BYTES = Word("SIZE", _bytes, "size like 500M or 4G")
 PATH = click.Path(path_type=Path)
 
 
-def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one decorator."""
-    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(decorators), command)
+GROUPS = ("Output", "Reading", "Folding", "ONNX", "Proof", "Data", "Report", "Other")
+"""The headings under which `--help` lists options."""
+
+
+def options(*decorators: Callable[[F], F], group: str = "Other") -> Callable[[F], F]:
+    """Several options as one decorator; `group` is their heading in `--help`."""
+
+    def decorate(command: F) -> F:
+        before = len(getattr(command, "__click_params__", ()))
+        decorated = reduce(lambda inner, option: option(inner), reversed(decorators), command)
+        for param in getattr(decorated, "__click_params__", ())[before:]:
+            # Blocks of options are parts of larger ones, and the innermost knows best.
+            if not hasattr(param, "group"):
+                param.group = group
+        return decorated
+
+    return decorate
 
 
 model_options = options(
@@ -106,6 +122,7 @@ shape_options = options(
         "--input-shape", "input_shapes", type=SHAPE, multiple=True, help="Shape of an input; may be repeated."
     ),
     click.option("--batch", type=click.IntRange(min=1), help="First dimension of every input."),
+    group="Reading",
 )
 reading_options = options(
     shape_options,
@@ -117,7 +134,9 @@ reading_options = options(
         "--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; may be repeated."
     ),
     click.option("--level", type=int, help="Level of the net's state."),
-    click.option("--batchnorm-layout", metavar="NAME", help="How to read BatchNorms that can be read in two ways."),
+    click.option(
+        "--batchnorm-layout", type=click.Choice(LAYOUTS), help="How to read BatchNorms that can be read in two ways."
+    ),
     click.option(
         "--zero-scale-factor",
         "zero_factor",
@@ -128,6 +147,7 @@ reading_options = options(
     click.option(
         "--freeze-initializers", is_flag=True, help="Take ONNX initialisers that are inputs, too, as constants."
     ),
+    group="Reading",
 )
 folding_options = options(
     click.option("--keep", multiple=True, metavar="BLOB", help="A blob that must survive; may be repeated."),
@@ -142,24 +162,25 @@ folding_options = options(
         default=True,
         help="Join parallel convolutions that are summed into one, where that costs no more.",
     ),
+    group="Folding",
 )
-writing_options = options(
-    click.option(
-        "-o",
-        "--output",
-        "paths",
-        type=PATH,
-        multiple=True,
-        required=True,
-        help="OUT.prototxt (writes OUT.caffemodel beside it) or OUT.onnx; may be repeated.",
-    ),
-    click.option("--in-place", is_flag=True, help="Allow writing onto the input."),
-)
+
+
+def writing_options(what: str) -> Callable[[F], F]:
+    """Where the result goes; `what` says what may be written."""
+    return options(
+        click.option("-o", "--output", "paths", type=PATH, multiple=True, required=True, help=what),
+        click.option("--in-place", is_flag=True, help="Allow writing onto the input."),
+        group="Output",
+    )
+
+
 onnx_options = options(
     click.option("--opset", type=click.IntRange(11, 21), default=17, show_default=True, help="ONNX opset."),
     click.option("--dynamic-batch", is_flag=True, help="Leave the first dimension open in ONNX."),
     click.option("--external-data", is_flag=True, help="Write ONNX weights beside the model."),
     click.option("--allow-custom-ops", is_flag=True, help="Write what ONNX cannot say as nodes of domain 'caffe'."),
+    group="ONNX",
 )
 caffe_options = options(
     click.option("--strip", is_flag=True, help="Leave out what means nothing at inference."),
@@ -170,24 +191,30 @@ caffe_options = options(
         show_default=True,
         help="Write Caffe in the words of BVLC's, as far as it has words, or in the file's own.",
     ),
+    group="Output",
 )
-comparing_options = options(
+proof_options = options(
     click.option("--tolerance", type=float, help="Largest error, of a blob's range; 1e-4 in float32."),
-    click.option("--data", metavar="PATH", help="A folder of images, a list `path label`, .npz or .npy; else noise."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
     click.option("--exact", is_flag=True, help="Measure both against a float64 run of the original too (slow)."),
     click.option("--min-agreement", type=click.FloatRange(0, 1), help="Least share of samples with the same answer."),
     click.option("--max-top1-drop", type=click.FloatRange(0, 1), help="Most top-1 accuracy that may be lost."),
+    click.option("--provider", default="cpu", show_default=True, help="What runs the networks, like cuda."),
+    click.option("--reference-provider", metavar="NAME", help="What runs the reference, if it is another."),
+    click.option("--tf32", is_flag=True, help="Let GPUs multiply with 10 bits instead of 23."),
+    click.option("--memory", type=BYTES, help="What blobs may take, like 4G; by default half of what is free."),
+    group="Proof",
+)
+data_options = options(
+    click.option("--data", metavar="PATH", help="A folder of images, a list `path label`, .npz or .npy; else noise."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
     click.option("--mean", metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
     click.option("--scale", type=float, help="Factor after the mean."),
     click.option("--swap-channels", is_flag=True, help="Feed RGB instead of Caffe's BGR."),
     click.option("--resize", type=PLANE, help="Resize images first."),
     click.option("--crop", type=PLANE, help="Cut the middle out of images."),
-    click.option("--provider", default="cpu", show_default=True, help="What runs the networks, like cuda."),
-    click.option("--reference-provider", metavar="NAME", help="What runs the reference, if it is another."),
-    click.option("--tf32", is_flag=True, help="Let GPUs multiply with 10 bits instead of 23."),
-    click.option("--memory", type=BYTES, help="What blobs may take, like 4G; by default half of what is free."),
+    group="Data",
 )
+comparing_options = options(proof_options, data_options)
 report_options = options(
     click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data; - prints it."),
     click.option("--html", "html_path", type=PATH, metavar="FILE", help="Write the report as a page; - prints it."),
@@ -198,7 +225,41 @@ report_options = options(
         metavar="FILE",
         help="Write the report for a pull request; - prints.",
     ),
+    group="Report",
 )
+
+
+verbosity_options = options(
+    click.option("-v", "--verbose", "verbosity", flag_value=1, type=int, default=0, help="Show tables of all layers."),
+    click.option("-q", "--quiet", "verbosity", flag_value=-1, type=int, help="Show the verdict alone."),
+    group="Report",
+)
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done, and the networks compute the same
+  1  they differ beyond the tolerance, or nothing could be proved
+  2  wrong usage, or a file that cannot be read or written"""
+
+
+class Command(click.Command):
+    """A command whose options are listed in groups, with an example and the exit codes below."""
+
+    def __init__(self, name: str | None, *, example: str = "", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.epilog = f"\b\nExample:\n  {example}\n\n{EXIT_CODES}"
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options under the headings of their groups."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):  # arguments are in the usage line
+                groups.setdefault(getattr(param, "group", GROUPS[-1]), []).append(record)
+        for name in GROUPS:
+            if name in groups:
+                with formatter.section(name):
+                    formatter.write_dl(groups[name])
 
 
 class Commands(click.Group):
@@ -207,15 +268,17 @@ class Commands(click.Group):
     Attributes:
         started: when the present run began, in seconds since the epoch.
         command_line: what it was asked.
+        wants_json: the report goes to standard output as JSON, so errors do, too.
     """
 
     started: float = 0.0
     command_line: str = ""
+    wants_json: bool = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Not sorted: in the order in which they are written below."""
+        """Not sorted: in the order of use, which is the one in which they are written below."""
         del ctx
-        return list(self.commands)
+        return [*(name for name in self.commands if name != "help"), "help"]
 
     def main(self, *args: Any, stopped_by: Sequence[int] = (), **kwargs: Any) -> NoReturn:
         """Run, and leave with the exit code that the result asks for.
@@ -226,13 +289,15 @@ class Commands(click.Group):
         """
         kwargs["standalone_mode"] = False
         self.started = time.time()
-        self.command_line = shlex.join(["bnfold", *(kwargs.get("args") or sys.argv[1:])])
+        words = list(kwargs.get("args") or sys.argv[1:])
+        self.command_line = shlex.join(["bnfold", *words])
+        self.wants_json = "--json=-" in words or ("--json", "-") in pairwise(words)
         for stream in (sys.stdout, sys.stderr):
             # A name may have letters that the terminal's encoding has not.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with redirect_stdout(_Printed(sys.stdout)):
+            with redirect_stdout(Printed(sys.stdout)):
                 code = super().main(*args, **kwargs)
                 sys.stdout.flush()
         except click.exceptions.Exit as stop:
@@ -241,100 +306,36 @@ class Commands(click.Group):
             command = error.ctx.command_path if error.ctx is not None else "bnfold"
             message = error.format_message().rstrip(".").replace("\n", " ")
             _stop(f"{visible(message)} ('{command} --help' lists what there is)", UNUSABLE)
-        except _ReportLost as lost:
-            _forget(sys.stdout)
+        except ReportLost as lost:
+            forget(sys.stdout)
             _stop(str(lost), UNUSABLE, quiet=lost.reader_has_gone)
         except (click.Abort, KeyboardInterrupt) as abort:
             # click has its own exception for Ctrl-C, and the notes are on Python's.
             code = 128 + stopped_by[0] if stopped_by else INTERRUPTED
-            _stop(_with_notes("interrupted", abort.__cause__ or abort, "nothing was left half-written"), code)
+            _stop(with_notes("interrupted", abort.__cause__ or abort, "nothing was left half-written"), code)
         except Exception as error:
             if stopped_by:  # a library in C has made something of its own of the signal
-                _stop(_with_notes("interrupted", error, "nothing was left half-written"), 128 + stopped_by[0])
-            _stop(*_answer(error))
+                _stop(with_notes("interrupted", error, "nothing was left half-written"), 128 + stopped_by[0])
+            _stop(*answer(error))
         sys.exit(code or 0)
 
 
-class _ReportLost(WriteError):
-    """What a command says cannot be printed: its reader has gone, or the disk is full."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(f"the report cannot be written: {error}")
-        self.reader_has_gone = isinstance(error, BrokenPipeError)
-
-
-class _Printed:
-    """Standard output, whose faults are thereby known from those of files."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """As a stream has it."""
-        with _losing():
-            return self._stream.write(text)
-
-    def flush(self) -> None:
-        """As a stream has it."""
-        with _losing():
-            self._stream.flush()
-
-
-@contextmanager
-def _losing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _ReportLost(error) from None
-
-
-def _answer(error: Exception) -> tuple[str, int]:
-    """What is said of an exception, and the exit code."""
-    if isinstance(error, BnfoldError):
-        return _with_notes(shortened(visible(str(error))), error), UNUSABLE
-    if isinstance(error, MemoryError):
-        return _with_notes("out of memory", error, "nothing was left half-written"), UNUSABLE
-    if isinstance(error, OSError):
-        # Files that are read or written have their own sentences; this is what the system refuses otherwise.
-        name = f"{visible(str(error.filename))}: " if error.filename is not None else ""
-        return _with_notes(f"the system refuses: {name}{error.strerror or error}", error), UNUSABLE
-    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return _with_notes("the system refuses another thread (see `ulimit -u`)", error), UNUSABLE
-    if isinstance(error, ImportError) and not (error.name or "").startswith("bnfold"):
-        # numpy says on several lines what the loader said on one.
-        said = visible(" ".join(str(error).strip().splitlines()[-1:]))
-        return _with_notes(f"a library cannot be loaded (no memory left for it?): {said}", error), UNUSABLE
-    # Python would leave with 1, which means here that two networks differ.
-    with suppress(OSError):
-        import traceback
-
-        traceback.print_exception(error)
-    return "this is a fault of bnfold and not of your files; please report it", FAULTY
-
-
-def _with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
-    """A message with what became of the files, as it was noted on the exception."""
-    return "; ".join([message, *map(visible, getattr(error, "__notes__", [otherwise] if otherwise else []))])
-
-
 def _stop(message: str, code: int, quiet: bool = False) -> NoReturn:
+    if main.wants_json and not quiet:
+        import json
+
+        with suppress(OSError):
+            error = {"schema": "bnfold-error", "version": 1, "message": message, "exit_code": code}
+            print(json.dumps(error), flush=True)
     try:
         click.echo("" if quiet else f"bnfold: {message}", err=True, nl=not quiet)
     except OSError:  # the code is an answer, too
-        _forget(sys.stderr)
+        forget(sys.stderr)
     sys.exit(code)
 
 
-def _forget(stream: TextIO) -> None:
-    """Have what a stream could not write go nowhere, or Python would complain of it once more, by a code of its own."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="bnfold", prog_name="bnfold")
+@click.version_option(None, "-V", "--version", package_name="bnfold", prog_name="bnfold")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Fold BatchNorm and Scale into the weights of a trained Caffe network, and prove that nothing changed."""
@@ -342,19 +343,23 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@main.command()
+@main.command(cls=Command, example="bnfold fold deploy.prototxt net.caffemodel -o out.prototxt --data images/")
 @model_options
-@writing_options
+@writing_options("OUT.prototxt (with OUT.caffemodel beside it) or OUT.onnx: the folded network; may be repeated.")
 @reading_options
 @folding_options
 @caffe_options
 @onnx_options
-@click.option("--no-verify", "verify", is_flag=True, flag_value=False, default=True, help="Do not compare.")
-@click.option("--keep-failed", is_flag=True, help="Leave outputs whose proof failed as NAME.failed.")
-@click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every surviving blob.")
-@click.option("--layers", is_flag=True, hidden=True, help="Compare every surviving blob, as is done anyhow.")
+@options(
+    click.option("--no-verify", "verify", is_flag=True, flag_value=False, default=True, help="Do not compare."),
+    click.option("--keep-failed", is_flag=True, help="Leave outputs whose proof failed as NAME.failed."),
+    click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every surviving blob."),
+    click.option("--layers", is_flag=True, hidden=True, help="Compare every surviving blob, as is done anyhow."),
+    group="Proof",
+)
 @comparing_options
 @report_options
+@verbosity_options
 def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> int:
     """Fold a network, write it as Caffe or ONNX, and compare it with the original."""
     from bnfold.pipeline import Job, require_paths, run
@@ -377,13 +382,13 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     )
     with progress_bar() as progress:
         report = run(job, progress)
-    _render(given, of_run(report, _facts(reading.files, report.written)))
+    _render(given, of_run(report, _facts(reading.files, report.written), given["verbosity"], _reports(given)))
     return 0 if report.passed else DIFFERENT
 
 
-@main.command()
+@main.command(cls=Command, example="bnfold export deploy.prototxt net.caffemodel -o net.onnx --opset 17")
 @model_options
-@writing_options
+@writing_options("OUT.onnx: the network as it is; may be repeated.")
 @reading_options
 @onnx_options
 def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
@@ -391,14 +396,29 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     return _write_unfolded(prototxt, caffemodel, given, "onnx")
 
 
-@main.command()
+@main.command(cls=Command, example="bnfold convert old.prototxt old.caffemodel -o new.prototxt")
 @model_options
-@writing_options
+@writing_options("OUT.prototxt, with OUT.caffemodel beside it: the network as it is; may be repeated.")
 @reading_options
 @caffe_options
 def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     """Write a network of any age or dialect as today's Caffe, as it is at TEST, without folding it."""
     return _write_unfolded(prototxt, caffemodel, given, "prototxt")
+
+
+@main.command("help")
+@click.argument("name", required=False, metavar="[COMMAND]")
+@click.pass_context
+def help_(ctx: click.Context, name: str | None) -> None:
+    """Show what a command does and its options."""
+    parent = ctx.parent
+    assert parent is not None
+    command = main.get_command(parent, name) if name is not None else main
+    if command is None:
+        known = ", ".join(main.list_commands(parent))
+        raise click.UsageError(f"there is no command '{name}'; there are {known}", parent)
+    with click.Context(command, info_name=name or parent.info_name, parent=parent if name else None) as inner:
+        click.echo(command.get_help(inner))
 
 
 def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any], only: str) -> int:
@@ -412,12 +432,18 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
     return 0
 
 
-@main.command()
+@main.command(cls=Command, example="bnfold inspect deploy.prototxt net.caffemodel")
 @model_options
 @reading_options
 @folding_options
-@click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write plan and findings as data; - prints them.")
-@click.option("--strict", is_flag=True, help="Exit with 1 when there are findings.")
+@options(
+    click.option(
+        "--json", "json_path", type=PATH, metavar="FILE", help="Write plan and findings as data; - prints them."
+    ),
+    click.option("--strict", is_flag=True, help="Exit with 1 when there are findings."),
+    group="Report",
+)
+@verbosity_options
 def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) -> int:
     """Show what would fold, what would stay and why, and what the prototxt should say instead."""
     from bnfold.pipeline import inspect as plan
@@ -427,21 +453,27 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
     reading = _reading(prototxt, caffemodel, given)
     require_paths(reading.files, reports=_reports(given))
     inspection = plan(reading, given["keep"], given["exclude"], given["assume_global_stats"], given["join"])
-    _render(given, of_inspection(inspection))
+    _render(given, of_inspection(inspection, given["verbosity"]))
     return DIFFERENT if strict and inspection.findings else 0
 
 
-@main.command()
+@main.command(cls=Command, example="bnfold diff net.prototxt:net.caffemodel folded.onnx --data images/")
 @click.argument("reference")
 @click.argument("candidate")
 @reading_options
-@click.option("--map", "pairs", type=PAIR, multiple=True, help="Blobs to pair whose names differ; may be repeated.")
-@click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob.")
-@click.option("--bisect", is_flag=True, help="Compare the outputs, and seek the first blob that differs by halving.")
-@click.option("--checkpoint", type=PATH, metavar="FILE", help="Keep the state there, and go on from it.")
-@click.option("--cluster", metavar="ADDRESS|N", help="Measure on a Dask scheduler's workers, or on N of our own.")
+@options(
+    click.option("--map", "pairs", type=PAIR, multiple=True, help="Blobs to pair whose names differ; may be repeated."),
+    click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob."),
+    click.option(
+        "--bisect", is_flag=True, help="Compare the outputs, and seek the first blob that differs by halving."
+    ),
+    click.option("--checkpoint", type=PATH, metavar="FILE", help="Keep the state there, and go on from it."),
+    click.option("--cluster", metavar="ADDRESS|N", help="Measure on a Dask scheduler's workers, or on N of our own."),
+    group="Proof",
+)
 @comparing_options
 @report_options
+@verbosity_options
 def diff(reference: str, candidate: str, **given: Any) -> int:
     """Compare two models: each an .onnx, a .prototxt beside its .caffemodel, or NET.prototxt:WEIGHTS.caffemodel."""
     from dataclasses import replace
@@ -472,7 +504,8 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
             progress=progress and (lambda done, total: progress("comparing", done, total)),
         )
     report = RunReport(proofs=(found,))
-    _render(given, of_run(report, _facts([*files_of(reference), *files_of(candidate)])))
+    facts = _facts([*files_of(reference), *files_of(candidate)])
+    _render(given, of_run(report, facts, given["verbosity"], _reports(given)))
     return 0 if report.passed else DIFFERENT
 
 

@@ -439,6 +439,7 @@ class RunReport:
         """The result in a sentence or two: that of each comparison, the failed ones first."""
         if not self.proofs:
             return "Nothing was compared."
-        several = len(self.proofs) > 1
         ordered = sorted(self.proofs, key=lambda proof: proof.passed)
-        return " ".join(f"{proof.candidate}: {proof.verdict}" if several else proof.verdict for proof in ordered)
+        if len({proof.verdict for proof in ordered}) == 1:  # what is true of every output is said once
+            return ordered[0].verdict
+        return " ".join(f"{proof.candidate}: {proof.verdict}" for proof in ordered)

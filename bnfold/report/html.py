@@ -19,8 +19,9 @@ from bnfold.compare.records import BlobDiff, DiffReport, RunReport
 from bnfold.errors import UsageError
 from bnfold.io.environment import installed
 from bnfold.report import figures, tables
+from bnfold.report.causes import kept_by_cause
 from bnfold.report.charts import DepthChart, HistogramChart, depth_chart, histogram_chart
-from bnfold.report.picture import Pictures, kept_by_cause, pictures
+from bnfold.report.picture import Pictures, pictures
 from bnfold.report.png import data_uri
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ Layers are known by their number, since names need not be unique in a file, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Record
@@ -171,28 +171,3 @@ def _curves(layout: Layout) -> Iterable[str]:
             steps.append(f"C{x} {middle_y} {next_x} {middle_y} {next_x} {next_y}")
             x, y = next_x, next_y
         yield "".join(steps)
-
-
-def kept_by_cause(records: Sequence[Kept]) -> list[tuple[str, list[Kept]]]:
-    """The layers that stay, grouped by the sentence that they share but for its names; the largest group first."""
-    groups: dict[str, list[Kept]] = {}
-    for record in records:
-        groups.setdefault(cause(record.reason), []).append(record)
-    return sorted(groups.items(), key=lambda group: -len(group[1]))
-
-
-def cause(reason: str) -> str:
-    """A reason without the names of this one place.
-
-    Example:
-        >>> cause("backward: 'a' has 2 uses; forward: layer 'relu1' (ReLU): no")
-        'backward: a blob has 2 uses; forward: a ReLU: no'
-    """
-    import re
-
-    general = re.sub(r"layer '[^']*' \((\w+)\)", lambda found: _with_article(found.group(1)), reason)
-    return re.sub(r"'[^']*'", "a blob", general)
-
-
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[:1] in 'AEIOUaeiou' else 'a'} {noun}"

@@ -10,28 +10,37 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bnfold.report.figures import count
-from bnfold.report.text import fold_text, words
+from bnfold.report.text import fold_lines, fold_tables, words
 
 if TYPE_CHECKING:
     from bnfold.advice.records import Finding, Inspection
 
 SCHEMA, VERSION = "bnfold-inspection", 1
-ROWS = 40
 LAYERS = 8  # that are listed under one rule
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-def as_text(inspection: Inspection) -> RenderableType:
-    """For `rich.console.Console.print`."""
-    parts: list[RenderableType] = [words(f"note: {note}", style="yellow") for note in inspection.net.notes]
+def as_text(inspection: Inspection, *, verbosity: int = 0) -> RenderableType:
+    """For `rich.console.Console.print`: the plan first, then notes, then the findings by rule.
+
+    Args:
+        inspection: what was found.
+        verbosity: 1 lists every layer, 0 a few of each kind, -1 the plan and the number of findings alone.
+    """
+    parts: list[RenderableType] = list(fold_lines(inspection.fold, verbosity))
+    if verbosity < 0:
+        return Group(*parts, words(count(len(inspection.findings), "finding")))
+    parts += [words(f"note: {note}", style="yellow") for note in inspection.net.notes]
+    parts += [words(f"note: {note}", style="yellow") for note in inspection.fold.notes]
     if not inspection.has_weights:
         parts.append(words("note: no weights were given, so the plan assumes scales of both signs", style="yellow"))
-    parts += fold_text(inspection.fold, ROWS)
-    parts += _findings(inspection.findings)
+    if verbosity > 0:
+        parts += fold_tables(inspection.fold, 10**9)
+    parts += _findings(inspection.findings, 10**9 if verbosity > 0 else LAYERS)
     return Group(*parts)
 
 
-def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
+def _findings(findings: Sequence[Finding], most: int) -> Iterator[RenderableType]:
     """By rule, in the order in which the rules first speak: the reason once, then the layers."""
     yield words(f"\n{count(len(findings), 'finding')}" if findings else "\nno findings", style="bold")
     rules: dict[tuple[str, str], list[Finding]] = {}
@@ -43,13 +52,13 @@ def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
         same = {finding.instead for finding in group}
         if len(same) == 1:
             yield words(f"  instead: {group[0].instead}", style="dim")
-        for finding in group[:LAYERS]:
+        for finding in group[:most]:
             place = f"line {finding.line}, " if finding.line else ""
             yield words(f"  - {place}'{finding.layer}': {finding.message}")
             if len(same) > 1:
                 yield words(f"      instead: {finding.instead}", style="dim")
-        if len(group) > LAYERS:
-            yield words(f"  - and {count(len(group) - LAYERS, 'more layer')}; --json has all", style="dim")
+        if len(group) > most:
+            yield words(f"  - and {count(len(group) - most, 'more layer')}; -v lists them", style="dim")
 
 
 def as_json(inspection: Inspection) -> str:

@@ -5,8 +5,9 @@ They are made when they are asked for, since a page takes longer than a table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import UsageError
@@ -32,12 +33,13 @@ def require_extras(names: Iterable[str]) -> None:
             raise UsageError(f"--{name} needs {' and '.join(missing)}: pip install 'bnfold[{name}]'")
 
 
-def of_run(run: RunReport, facts: Facts | None = None) -> Renderings:
+def of_run(run: RunReport, facts: Facts | None = None, verbosity: int = 0, files: Sequence[Path] = ()) -> Renderings:
     """What a run did and found.
 
     Args:
         run: the records.
         facts: gives the environment, when a rendering is made that holds it.
+        verbosity, files: of the text; see `bnfold.report.text.as_text`.
     """
 
     def html() -> str:
@@ -58,13 +60,13 @@ def of_run(run: RunReport, facts: Facts | None = None) -> Renderings:
     def text() -> Any:
         from bnfold.report.text import as_text
 
-        return as_text(run)
+        return as_text(run, verbosity=verbosity, files=files)
 
     return {"html": html, "json": json, "markdown": markdown, "text": text}
 
 
-def of_inspection(inspection: Inspection) -> Renderings:
+def of_inspection(inspection: Inspection, verbosity: int = 0) -> Renderings:
     """What folding would do."""
     from bnfold.report import plan
 
-    return {"json": lambda: plan.as_json(inspection), "text": lambda: plan.as_text(inspection)}
+    return {"json": lambda: plan.as_json(inspection), "text": lambda: plan.as_text(inspection, verbosity=verbosity)}

@@ -14,9 +14,10 @@ import bnfold
 from bnfold.caffe.read import build
 from bnfold.caffe.text import parse_prototxt
 from bnfold.compare.records import RunReport
+from bnfold.report.causes import kept_by_cause
 from bnfold.report.html import as_html
 from bnfold.report.layout import place
-from bnfold.report.picture import kept_by_cause, pictures
+from bnfold.report.picture import pictures
 from bnfold.report.png import data_uri, png
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"

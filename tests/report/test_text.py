@@ -1,22 +1,32 @@
 """The terminal rendering: what it must say, and that names are never markup."""
 
-from report.runs import NASTY, failed, folding, renamed, run_report
+import dataclasses
+import re
 
+import pytest
+from report.runs import NASTY, failed, folding, renamed, run_report
+from report.test_picture import folded
+
+import bnfold
 from bnfold.algebra.records import FoldReport, Kept
+from bnfold.compare.records import RunReport
+from bnfold.report.grid import Column, Grid
 from bnfold.report.text import as_text, plain
 
 
-def text(*proofs, fold=None, width=200):
-    return plain([as_text(run_report(*proofs, fold=fold))], width)
+def text(*proofs, fold=None, width=200, verbosity=0):
+    return plain([as_text(run_report(*proofs, fold=fold), verbosity=verbosity)], width)
 
 
 def test_a_fault_is_shown_with_layer_channel_gates_and_verdict():
     said = text(failed())
-    assert "first out of line: layer 'conv1', channel 4" in said
+    assert "first divergent layer: 'conv1', channel 4" in said
     assert "FAIL tolerance" in said
     assert "FAIL min-agreement" in said
     assert "ok   outputs" in said
-    assert said.rstrip().splitlines()[-1].startswith("The networks differ")
+    lines = said.splitlines()
+    assert lines[0].startswith("The networks differ")
+    assert lines[1].startswith("first divergent layer")
 
 
 def test_accuracy_and_flipped_samples_are_listed():
@@ -29,11 +39,11 @@ def test_accuracy_and_flipped_samples_are_listed():
 
 
 def test_folding_is_told_with_reasons_and_counts():
-    said = text(fold=folding())
+    said = text(fold=folding(), verbosity=1)
+    assert "12 -> 8 layers; 3 BatchNorm and 1 Dropout went, into 1 layer; 1 kept" in said
     assert "conv1 through pool1, relu1" in said
     assert "bn2, scale2" in said
-    assert "12 -> 8 layers, 1,234 -> 1,200 parameters" in said
-    assert "BatchNorm, now Scale" in said
+    assert "stays, as a Scale" in said
     assert NASTY in said
 
 
@@ -57,7 +67,58 @@ def test_layers_that_stay_for_one_reason_share_a_row():
 
 def test_reasons_without_end_stop_and_the_rest_is_counted():
     report = FoldReport([Kept(f"s{number}", "Scale", f"reason {number}", "Scale") for number in range(30)])
-    assert "... and 18 more that stay" in text(fold=report)
+    assert "kept 27 more for 27 other causes; -v lists them" in text(fold=report)
+    assert "reason 29" in text(fold=report, verbosity=1)
+
+
+def test_names_of_one_cause_are_listed_when_asked_for():
+    records = [
+        Kept(f"s{number}", "Scale", f"forward: layer 'relu{number}' (ReLU): no", "Scale") for number in range(62)
+    ]
+    assert "kept 62 Scale (s0, s1, s2 and 59 more): forward: a ReLU: no" in text(fold=FoldReport(records))
+    assert "s61" in text(fold=FoldReport(records), verbosity=1)
+
+
+def test_the_quiet_rendering_is_the_verdict_alone():
+    (line,) = text(failed(), verbosity=-1, width=1000).splitlines()
+    assert line.startswith("The networks differ")
+
+
+def test_what_is_true_of_two_outputs_is_said_once():
+    net, result = folded("digits_train_test")
+    proof = bnfold.compare(net, result.net)
+    proofs = (proof, dataclasses.replace(proof, candidate="other.onnx"))
+    said = plain([as_text(RunReport(net, result.net, result.report, proofs=proofs))], 200)
+    assert said.count("The networks compute the same") == 1
+    assert said.count("proved ") == 2
+    assert len(said.splitlines()) <= 10
+
+
+NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_number_breaks_over_lines_and_no_line_is_too_wide(width):
+    report = failed()
+    lines = text(report, width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    whole = set(NUMBER.findall(text(report, width=1000)))
+    start = next(index for index, line in enumerate(lines) if line.startswith("blob "))
+    for line in lines[start + 1 : start + 8]:
+        assert {number for number in NUMBER.findall(line) if "e-" in number} <= whole
+    assert "of range" in lines[start]
+
+
+def test_columns_go_by_rank_and_names_lose_their_middle():
+    grid = Grid([Column("name"), Column("kind", 2), Column("error", 1, True), Column("of range", 0, True)])
+    grid.add("inception_4a/3x3_reduce/bn", "BatchNorm", "1.2e-07", "3.4e-05")
+    wide, narrow, slim = (plain([grid], width).splitlines() for width in (80, 44, 24))
+    assert wide[1].split() == ["inception_4a/3x3_reduce/bn", "BatchNorm", "1.2e-07", "3.4e-05"]
+    assert narrow[1].split()[1:] == ["BatchNorm", "1.2e-07", "3.4e-05"]
+    assert narrow[1].startswith("incep")
+    assert "…" in narrow[1]
+    assert slim[0].split() == ["name", "of", "range"]
+    assert slim[1].endswith("3.4e-05")
 
 
 def test_a_net_without_affines_is_told_so():

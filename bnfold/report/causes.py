@@ -1,0 +1,45 @@
+"""Layers that stay, grouped by cause: one sentence for all that differ in nothing but their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from bnfold.algebra.records import Kept
+
+_LAYER = re.compile(r"(?:layer )?'[^']*' \((\w+)\)")
+_NAME = re.compile(r"'[^']*'")
+
+
+def kept_by_cause(records: Iterable[Kept]) -> list[tuple[str, list[Kept]]]:
+    """The layers that stay, by the sentence that they share; the largest group first.
+
+    A group of one keeps its own sentence, names included.
+    """
+    groups: dict[tuple[str, str], list[Kept]] = {}
+    for record in records:
+        groups.setdefault((record.type, cause(record.reason)), []).append(record)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    return [(found[0].reason if len(found) == 1 else shared, found) for (_, shared), found in ordered]
+
+
+def cause(reason: str) -> str:
+    """A reason without the names of the one place that it was said of.
+
+    Example:
+        >>> cause("backward: 'a' has 2 uses; forward: layer 'relu1' (ReLU): a shift would move its threshold")
+        'backward: a blob has 2 uses; forward: a ReLU: a shift would move its threshold'
+    """
+    general = _LAYER.sub(lambda found: with_article(found.group(1)), reason)
+    return _NAME.sub("a blob", general)
+
+
+def with_article(noun: str) -> str:
+    """A noun with its indefinite article.
+
+    Example:
+        >>> with_article("ReLU"), with_article("Eltwise"), with_article("LSTM")
+        ('a ReLU', 'an Eltwise', 'an LSTM')
+    """
+    spelt = len(noun) > 1 and noun[:2].isupper()
+    return f"{'an' if noun[:1] in ('AEFHILMNORSX' if spelt else 'AEIOaeio') else 'a'} {noun}"

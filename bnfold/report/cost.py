@@ -1,0 +1,99 @@
+"""What a network costs to store and to run, by type of layer: learned values, and multiply-adds of one run.
+
+Multiply-adds are counted as the definition of each layer does them: a convolution does every weight once for each
+output position, a deconvolution once for each input position, a fully connected layer once for each row, and an affine
+one for each value. What has no product of a learned value and an input counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from bnfold.net import Layer, Net, Shape
+
+Shapes = Mapping[str, Shape | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of all layers of one type.
+
+    Attributes:
+        layers: how many there are.
+        parameters: learned values.
+        multiply_adds: of one run at the net's input shapes; what is of unknown shape is not counted.
+        complete: whether every shape that the count needs was known.
+    """
+
+    layers: int = 0
+    parameters: int = 0
+    multiply_adds: int = 0
+    complete: bool = True
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.layers + other.layers,
+            self.parameters + other.parameters,
+            self.multiply_adds + other.multiply_adds,
+            self.complete and other.complete,
+        )
+
+
+def costs(net: Net, shapes: Shapes) -> dict[str, Cost]:
+    """Type -> cost, in the order in which the types first occur.
+
+    Args:
+        net: the network.
+        shapes: blob -> shape, None where it is unknown.
+    """
+    found: dict[str, Cost] = {}
+    for layer in net.layers:
+        parameters = sum(prod(shape) for shape in layer.blobs.shapes)
+        products = COUNTED.get(layer.type)
+        done = products(layer, shapes) if products is not None and layer.blobs else 0
+        cost = Cost(1, parameters, done or 0, done is not None)
+        found[layer.type] = found.get(layer.type, Cost()) + cost
+    return found
+
+
+def total(found: Mapping[str, Cost]) -> Cost:
+    """Of the whole network."""
+    return sum(found.values(), Cost())
+
+
+def _known(shape: Shape | None) -> Shape | None:
+    return shape if shape is not None and all(size > 0 for size in shape) else None
+
+
+def _at_each_output(layer: Layer, shapes: Shapes) -> int | None:
+    top = _known(shapes.get(layer.tops[0]))
+    return None if top is None else prod(layer.blobs.shapes[0]) * top[0] * prod(top[2:])
+
+
+def _at_each_input(layer: Layer, shapes: Shapes) -> int | None:
+    bottom = _known(shapes.get(layer.bottoms[0]))
+    return None if bottom is None else prod(layer.blobs.shapes[0]) * bottom[0] * prod(bottom[2:])
+
+
+def _at_each_row(layer: Layer, shapes: Shapes) -> int | None:
+    top = _known(shapes.get(layer.tops[0]))
+    return None if top is None else prod(layer.blobs.shapes[0]) * prod(top[:-1])
+
+
+def _at_each_value(layer: Layer, shapes: Shapes) -> int | None:
+    top = _known(shapes.get(layer.tops[0]))
+    return None if top is None else prod(top)
+
+
+COUNTED: Mapping[str, Callable[[Layer, Shapes], int | None]] = {
+    **dict.fromkeys(
+        ("Conv", "Convolution", "Convolution3D", "ConvolutionDepthwise", "DepthwiseConvolution"), _at_each_output
+    ),
+    **dict.fromkeys(("ConvTranspose", "Deconvolution", "DepthwiseDeconvolution"), _at_each_input),
+    **dict.fromkeys(("Gemm", "InnerProduct", "MatMul"), _at_each_row),
+    **dict.fromkeys(
+        ("BN", "BatchNorm", "BatchNormalization", "CuDNNBatchNorm", "EltwiseAffine", "Mul", "Scale"), _at_each_value
+    ),
+}

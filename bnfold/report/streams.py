@@ -1,0 +1,84 @@
+"""What a command says when something stops it: one sentence for each exception, and where its output cannot go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+from bnfold.errors import BnfoldError, WriteError
+from bnfold.report.words import shortened, visible
+
+UNUSABLE, FAULTY = 2, 70
+"""Exit codes: wrong usage or a file that cannot be used; a fault of bnfold itself."""
+
+
+class ReportLost(WriteError):
+    """What a command says cannot be printed: its reader has gone, or the disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"the report cannot be written: {error}")
+        self.reader_has_gone = isinstance(error, BrokenPipeError)
+
+
+class Printed:
+    """Standard output, whose faults are thereby known from those of files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As a stream has it."""
+        with _losing():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """As a stream has it."""
+        with _losing():
+            self._stream.flush()
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ReportLost(error) from None
+
+
+def answer(error: Exception) -> tuple[str, int]:
+    """What is said of an exception, and the exit code."""
+    if isinstance(error, BnfoldError):
+        return with_notes(shortened(visible(str(error))), error), UNUSABLE
+    if isinstance(error, MemoryError):
+        return with_notes("out of memory", error, "nothing was left half-written"), UNUSABLE
+    if isinstance(error, OSError):
+        # Files that are read or written have their own sentences; this is what the system refuses otherwise.
+        name = f"{visible(str(error.filename))}: " if error.filename is not None else ""
+        return with_notes(f"the system refuses: {name}{error.strerror or error}", error), UNUSABLE
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return with_notes("the system refuses another thread (see `ulimit -u`)", error), UNUSABLE
+    if isinstance(error, ImportError) and not (error.name or "").startswith("bnfold"):
+        # numpy says on several lines what the loader said on one.
+        said = visible(" ".join(str(error).strip().splitlines()[-1:]))
+        return with_notes(f"a library cannot be loaded (no memory left for it?): {said}", error), UNUSABLE
+    # Python would leave with 1, which means here that two networks differ.
+    with suppress(OSError):
+        import traceback
+
+        traceback.print_exception(error)
+    return "this is a fault of bnfold and not of your files; please report it", FAULTY
+
+
+def with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
+    """A message with what became of the files, as it was noted on the exception."""
+    return "; ".join([message, *map(visible, getattr(error, "__notes__", [otherwise] if otherwise else []))])
+
+
+def forget(stream: TextIO) -> None:
+    """Have what a stream could not write go nowhere, or Python would complain of it once more, by a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
