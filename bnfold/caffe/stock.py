@@ -202,6 +202,8 @@ def _convolution(writing: _Writing, layer: Layer) -> list[Layer] | None:
     own = layer.param.convolution_param
     tengine = layer.param.HasField("DepthwiseConvolution_param") and not layer.param.HasField("convolution_param")
     source: Message = layer.param.DepthwiseConvolution_param if tengine else own
+    if any(_is_foreign(source, field.name) for field, _ in source.ListFields()):
+        return None  # such as a pad for each side
     relu = bool(own.relu) and len(layer.tops) == 1
     if kind == layer.type and not relu:
         return None
@@ -216,6 +218,11 @@ def _convolution(writing: _Writing, layer: Layer) -> list[Layer] | None:
         param.convolution_param.group = group
     convolution = replace(layer, type=kind, param=param)
     return writing.chain(layer, convolution, _relu(writing, layer, own.negative_slope)) if relu else [convolution]
+
+
+def _is_foreign(source: Message, name: str) -> bool:
+    """Whether a field says what BVLC's convolution has no word for."""
+    return name not in ("relu", "negative_slope", *STOCK["ConvolutionParameter"]) and not _is_idle(source, name)
 
 
 def _groups(writing: _Writing, layer: Layer, kind: str) -> int | None:
