@@ -40,6 +40,7 @@ from bnfold.runtime import Session
 if TYPE_CHECKING:
     from bnfold.compare.checkpoint import Checkpoint
     from bnfold.compare.models import Source
+    from bnfold.onnx.graph import Shelf
 
 
 def compare(
@@ -110,7 +111,7 @@ class Comparison:
             raise UsageError(NO_SAMPLES)
         if options.exact and options.cluster is not None:
             raise UsageError("the float64 run is made in one process: leave out --exact or --cluster")
-        self.options = options
+        self.options = options = replace(options, layers=options.layers and not options.bisect)
         self._typed = options.tolerance is None
         self._samples = samples
         self._labels = None if labels is None else np.asarray(labels)
@@ -225,12 +226,12 @@ class Comparison:
 
     def _run(self, opened: Sequence[Opened], progress: Progress | None) -> list[DiffReport]:
         """One pass over the data for candidates that take the same runs."""
-        from bnfold.onnx.graph import Shelf
+        from bnfold.onnx.graph import Shelf as Opening
 
         if not any(one.pairs for one in opened):
             return [one.report(Measurement(), (None, None)) for one in opened]
         shape, data = opened[0].layout, self._data(opened[0].layout)
-        with Shelf() as shelf:
+        with Opening() as shelf:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
             with Engine(
@@ -246,10 +247,29 @@ class Comparison:
                 for place, one in enumerate(opened):
                     self._decide(engine, place, one, found[place])
                 ran = engine.executions
-        return [
-            one.report(measurement, (ran[0], execution))
-            for one, measurement, execution in zip(opened, found, ran[1:], strict=True)
-        ]
+            reports = [
+                one.report(measurement, (ran[0], execution))
+                for one, measurement, execution in zip(opened, found, ran[1:], strict=True)
+            ]
+            if self.options.bisect:
+                reports = [self._bisected(one, report, shelf) for one, report in zip(opened, reports, strict=True)]
+        return reports
+
+    def _bisected(self, one: Opened, report: DiffReport, shelf: Shelf) -> DiffReport:
+        """The report with the first blob that differs, where an output does."""
+        from bnfold.compare.bisection import first_beyond
+
+        beyond = [blob for blob in report.outputs if blob.max_rel > one.options.limit]
+        if not beyond:
+            return report
+        whole = replace(one, options=replace(one.options, layers=True), pairs=dict(one.all_pairs))
+        output = min(beyond, key=lambda blob: blob.depth)
+        found = first_beyond(whole, output, shelf)
+        if found is None:
+            return report
+        first, runs_made = found
+        note = f"blob '{first.blob}' is the first beyond the tolerance, found by halving in {runs_made} runs"
+        return replace(report, first_divergent=first, notes=(*report.notes, note))
 
     def _pass_over(self, engine: Engine, data: Samples, progress: Progress | None) -> list[Measurement]:
         """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""

@@ -116,6 +116,8 @@ class Engine:
             [(list(side.watched[0]), list(side.watched[1])) for side in sides],
         )
         self._open(whole, further)
+        self._session = whole.sessions[0]
+        self.executions: list[Execution] = [session.execution for session in whole.sessions]
         budget = budget_of(options.memory)
         sizes = [
             {name: _nbytes(port, layout.batch) for name, port in session.outputs.items()} for session in whole.sessions
@@ -133,7 +135,7 @@ class Engine:
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Engine:
-        there = any(session.execution.values != "host" for session in self.segments[0].sessions)
+        there = any(execution.values != "host" for execution in self.executions)
         self._pool = ThreadPoolExecutor(1 if there else self._threads, "bnfold-measure")
         self._decoders = ThreadPoolExecutor(self._threads, "bnfold-decode")
         return self
@@ -145,13 +147,8 @@ class Engine:
 
     @property
     def session(self) -> Session:
-        """The reference, which gives all that was asked of it."""
-        return self.segments[0].sessions[0]
-
-    @property
-    def executions(self) -> list[Execution]:
-        """Where the reference and the candidates run."""
-        return [session.execution for session in self.segments[0].sessions]
+        """The reference, which gives its outputs and what it was asked for further."""
+        return self._session
 
     def shapes(self, data: Samples) -> list[dict[str, Shape]]:
         """Of each network, the reference first, the shapes of all that is compared; one run is made for it."""

@@ -46,6 +46,7 @@ class Opened:
         fronts: what is compared only in case the output behind it is saturated.
         tops: layer -> own top, of the weighted layers whose activation range is reported, in either network.
         ties: the blobs of indices.
+        all_pairs: `pairs` as they were, where only outputs are compared.
     """
 
     ours: Model
@@ -63,9 +64,10 @@ class Opened:
     fronts: set[str] = field(default_factory=set)
     tops: tuple[dict[str, str], dict[str, str]] = ({}, {})
     ties: Ties = field(init=False)
+    all_pairs: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.saturating = saturating(self.ours)
+        self.saturating, self.all_pairs = saturating(self.ours), dict(self.pairs)
         self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.options.limit)
         if self.options.layers:
             weighted = {writer.layer for writer in self.theirs.writers.values() if writer.weighted}

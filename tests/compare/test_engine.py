@@ -1,0 +1,187 @@
+"""The pass over the data: pieces merge to the same bytes, segments and overlap change nothing, memory is kept to."""
+
+import pickle
+import random
+
+import numpy as np
+import pytest
+from onnx_models import change, classifier
+
+from bnfold.compare import engine as engines
+from bnfold.compare.checkpoint import plain
+from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.merging import merge
+from bnfold.compare.records import RunReport
+from bnfold.errors import UsageError
+from bnfold.options import CompareOptions
+from bnfold.report.data import as_data, as_json
+
+
+def images(count, seed=3):
+    return np.random.default_rng(seed).normal(0, 8, (count, 3, 8, 8)).astype(np.float32)
+
+
+def pair():
+    return classifier(), change(classifier(), "conv1_w", (4, 1, 0, 2), 3.0)
+
+
+def said(report):
+    return as_json(RunReport(proofs=(report,)))
+
+
+def parts(cuts, monkeypatch, count=80):
+    """The measurements of a comparison, one for each part of its runs."""
+    found = []
+
+    def pass_over(self, engine, data, progress):
+        ranges = list(zip([0, *cuts], [*cuts, -(-count // engine.layout.batch)], strict=True))
+        found.extend(engine.measure(data, range(*ends))[0] for ends in ranges)
+        return [merge(pickle.loads(pickle.dumps(found[0])), found[1])] if len(found) > 1 else [found[0]]
+
+    monkeypatch.setattr(Comparison, "_pass_over", pass_over)
+    ours, theirs = pair()
+    Comparison(ours, images(count), CompareOptions(), labels=np.arange(count) % 5).against(theirs)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_of_any_cut_merge_to_equal_bytes_wherever_they_were_measured(monkeypatch, seed):
+    chance = random.Random(seed)
+    cuts = sorted(chance.sample(range(1, 40), 4))
+    first, second = parts(cuts, monkeypatch), parts(cuts, monkeypatch)
+    # As from other processes, which finished in another order.
+    travelled = [pickle.dumps(part) for part in second]
+    order = list(range(len(travelled)))
+    chance.shuffle(order)
+    arrived = {number: pickle.loads(travelled[number]) for number in order}
+    whole, other = first[0], arrived[0]
+    for number in range(1, len(first)):
+        whole, other = merge(whole, first[number]), merge(other, arrived[number])
+    assert plain(whole) == plain(other)
+
+
+def test_what_is_no_sum_of_floats_is_equal_for_every_cut(monkeypatch):
+    (whole,) = parts([], monkeypatch)
+    cut = parts([7, 19, 33], monkeypatch)
+    merged = cut[0]
+    for part in cut[1:]:
+        merged = merge(merged, part)
+    ours, theirs = plain(whole), plain(merged)
+    for name, error in ours["fields"]["errors"]["names"].items():
+        for field, value in error["fields"].items():
+            other = theirs["fields"]["errors"]["names"][name]["fields"][field]
+            if field in ("channels", "exact_sums"):
+                continue
+            if isinstance(value, float):
+                assert other == pytest.approx(value, rel=1e-13), (name, field)
+            else:
+                assert other == value, (name, field)
+    for field in ("count", "samples", "classification", "notes"):
+        assert theirs["fields"][field] == ours["fields"][field]
+
+
+def test_networks_run_in_segments_where_their_blobs_do_not_fit_and_give_the_same_report():
+    whole = compare(*pair(), images(40), labels=np.arange(40) % 5)
+    for memory in (1, 2000, 9000):
+        assert said(compare(*pair(), images(40), labels=np.arange(40) % 5, memory=memory)) == said(whole)
+
+
+def test_every_blob_is_in_one_segment_and_none_is_larger_than_the_budget(monkeypatch):
+    seen = []
+    real = engines.Engine.measure
+    monkeypatch.setattr(engines.Engine, "measure", lambda *given: (seen.append(given[0]), real(*given))[1])
+    compare(*pair(), images(4), memory=4000)
+    names = [name for segment in seen[0].segments for name in segment.names]
+    assert sorted(names) == sorted(set(names)) == sorted(["conv1", "relu1", "conv2", "pool", "flat", "fc", "prob"])
+    assert len(seen[0].segments) > 1
+    assert not seen[0].overlapping
+
+
+def test_one_run_at_a_time_gives_the_same_report(monkeypatch):
+    expected = said(compare(*pair(), images(40)))
+    monkeypatch.setattr(engines, "processors", lambda: 1)
+    assert said(compare(*pair(), images(40))) == expected
+
+
+def test_an_open_batch_follows_the_budget():
+    models = classifier(batch="N"), change(classifier(batch="N"), "conv1_w", (4, 1, 0, 2), 3.0)
+    report = compare(*models, images(8), memory=10_000)
+    assert report.blobs[0].shape[0] < 8
+    assert compare(*models, images(8)).blobs[0].shape[0] == 8
+
+
+def test_samples_are_decoded_ahead_once_each_and_in_order():
+    from concurrent.futures import ThreadPoolExecutor
+
+    asked = []
+
+    class Data:
+        count = 10
+
+        def sample(self, number):
+            asked.append(number)
+            return {"data": number}
+
+    with ThreadPoolExecutor(3) as threads:
+        ahead = engines.Ahead(Data(), threads, 4)
+        assert [ahead.sample(number)["data"] for number in range(10)] == list(range(10))
+    assert sorted(asked) == list(range(10))
+
+
+def test_a_sample_that_cannot_be_read_ends_the_comparison_with_its_error():
+    class Broken:
+        parallel, count, labels, class_names, description = True, 30, None, (), "broken"
+
+        def sample(self, number):
+            if number == 17:
+                raise UsageError("sample 17 is broken")
+            return {"data": images(1)[0]}
+
+        def name(self, number):
+            return str(number)
+
+        def picture(self, number):
+            return None
+
+    with pytest.raises(UsageError, match="sample 17 is broken"):
+        compare(*pair(), Broken())
+
+
+def test_halving_finds_the_first_blob_that_differs_in_few_runs():
+    for blob, name, index in (
+        ("conv1", "conv1_w", (4, 1, 0, 2)),
+        ("conv2", "conv2_w", (3, 1, 0, 0)),
+        ("fc", "fc_w", (2, 5)),
+    ):
+        faulty = change(classifier(), name, index, 3.0)
+        report = compare(classifier(), faulty, images(40), bisect=True)
+        assert (report.first_divergent.blob, report.first_divergent.layer) == (blob, blob)
+        assert report.first_divergent.before == 0 < report.first_divergent.after
+        assert [found.blob for found in report.outputs] == ["prob"]
+        (note,) = [note for note in report.notes if "halving" in note]
+        assert int(note.split()[-2]) <= 4  # of 7 blobs
+
+
+def test_nothing_is_sought_where_the_outputs_agree():
+    report = compare(classifier(), classifier(), images(8), bisect=True)
+    assert report.passed
+    assert report.first_divergent is None
+    assert not [note for note in report.notes if "halving" in note]
+
+
+def test_the_report_says_where_the_networks_ran():
+    data = as_data(RunReport(proofs=(compare(*pair(), images(4)),)))["comparisons"][0]
+    assert data["reference_on"]["provider"] == data["candidate_on"]["provider"] == "cpu"
+    assert compare(*pair(), images(4)).ran.startswith("Both networks ran on cpu (")
+
+
+def test_lists_do_not_grow_with_the_samples(monkeypatch):
+    from bnfold.compare import measure as measuring
+
+    monkeypatch.setattr(measuring, "SAMPLES", 5)
+    report = compare(*pair(), images(40))
+    assert (len(report.samples), report.sample_count) == (5, 40)
+    monkeypatch.setattr(measuring, "SAMPLES", 500)
+    everything = compare(*pair(), images(40))
+    worst = sorted(everything.samples, key=lambda sample: (-sample.max_rel, sample.sample))[:5]
+    assert sorted(sample.sample for sample in worst) == [sample.sample for sample in report.samples]
