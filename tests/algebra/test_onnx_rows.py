@@ -1,0 +1,272 @@
+"""The same laws in the other language: every ONNX operator that an affine passes, in its modes, by onnx's evaluator.
+
+Back is `A(L(x)) == L(A'(x))`, forward `L(A(x)) == A'(L(x))`, in float64, for affines of every kind along every axis.
+What a law lets pass must be the same; each row says which kinds it must let pass and which it must refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import pytest
+from algebra.rows import (
+    Array,
+    Kind,
+    any_affine,
+    applied,
+    difference,
+    keeps_both,
+    keeps_order,
+    keeps_strict_order,
+    keeps_zero,
+    signed,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
+
+from bnfold.algebra import commute
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.commute import Commuting, Moved
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Operator
+from bnfold.algebra.records import Blocked
+from bnfold.net import Layer, Shape
+from bnfold.onnx.operators import OPERATORS
+from bnfold.onnx.read import load_bytes
+
+EVERY = {"any": any_affine, "zero": keeps_zero, "order": keeps_order, "strict": keeps_strict_order, "both": keeps_both}
+"""The kinds of affine, by what the predicates say of them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mode of one operator.
+
+    Attributes:
+        node: `name = Op <...> (x, ...)`, writing t0, t1 ..; what is not x, y or z is a constant of `constants`.
+        bottoms: shapes of x, y, z.
+        constants: name -> list of whole numbers, or a float array's shape.
+        passes: kinds that must pass somewhere, in both directions.
+        refuses: kinds that may pass nowhere, but where all channels are treated alike.
+    """
+
+    node: str
+    bottoms: tuple[Shape, ...]
+    constants: tuple[tuple[str, Sequence[int]], ...] = ()
+    passes: str = "any zero order strict both"
+    refuses: str = ""
+    opset: int = 18
+
+    @property
+    def op(self) -> str:
+        return self.node.split("=")[1].split("<")[0].split("(")[0].strip()
+
+    def model(self) -> onnx.ModelProto:
+        tops = [name.strip() for name in self.node.split("=")[0].split(",")]
+        inputs = ", ".join(f"double[{','.join(map(str, s))}] {n}" for n, s in zip("xyz", self.bottoms, strict=False))
+        fixed = "\n".join(
+            f"{name} = Constant <value = int64[{len(values)}] {{{','.join(map(str, values))}}}> ()"
+            if not name.startswith("f")
+            else f"{name} = Constant <value = double[{len(values)}] {{{','.join(map(str, values))}}}> ()"
+            for name, values in self.constants
+        )
+        outputs = ", ".join(f"double[?] {top}" for top in tops)
+        text = f"""<ir_version: 8, opset_import: ["" : {self.opset}]>
+            g ({inputs}) => ({outputs}) {{ {fixed}
+            {self.node} }}"""
+        model = onnx.parser.parse_model(text)
+        for output in model.graph.output:
+            output.type.tensor_type.ClearField("shape")
+        return model
+
+
+PLANE = (2, 4, 6, 6)
+ROWS = [
+    Row("t0 = Relu (x)", (PLANE,), passes="both", refuses="any zero strict"),
+    Row("t0 = LeakyRelu <alpha = 0.25> (x)", (PLANE,), passes="both", refuses="any zero strict"),
+    Row("t0 = PRelu (x, f)", (PLANE,), (("f", [3]),), passes="both", refuses="any zero strict"),
+    Row("t0 = MaxPool <kernel_shape = [2, 2]> (x)", (PLANE,), passes="order both", refuses="any zero"),
+    Row("t0 = AveragePool <kernel_shape = [3, 3]> (x)", (PLANE,)),
+    Row("t0 = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)", (PLANE,)),
+    Row(
+        "t0 = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1> (x)",
+        (PLANE,),
+        passes="zero both",
+        refuses="any order",
+    ),
+    Row("t0 = GlobalAveragePool (x)", (PLANE,)),
+    Row("t0 = GlobalMaxPool (x)", (PLANE,), passes="order both", refuses="any zero"),
+    Row("t0 = ReduceMean <keepdims = 1> (x, axes)", (PLANE,), (("axes", [2, 3]),)),
+    Row("t0 = ReduceMean <keepdims = 0> (x, axes)", (PLANE,), (("axes", [-1, -2]),)),
+    Row("t0 = ReduceMean <keepdims = 0> (x, axes)", (PLANE,), (("axes", [1]),)),
+    Row("t0 = ReduceSum <keepdims = 0> (x, axes)", (PLANE,), (("axes", [2, 3]),), "zero both", "any order"),
+    Row("t0 = ReduceMax <keepdims = 1> (x, axes)", (PLANE,), (("axes", [3]),), "order both", "any zero"),
+    Row("t0 = ReduceMin <keepdims = 0> (x, axes)", (PLANE,), (("axes", [2]),), "order both", "any zero"),
+    Row("t0 = Concat <axis = 1> (x, y)", ((2, 3, 2), (2, 2, 2))),
+    Row("t0 = Concat <axis = -1> (x, y)", ((2, 3, 2), (2, 3, 4))),
+    Row("t0, t1 = Split <axis = 1> (x, sizes)", ((2, 5, 3),), (("sizes", [2, 3]),)),
+    Row("t0 = Slice (x, starts, ends, axes)", ((2, 6, 4),), (("starts", [1]), ("ends", [5]), ("axes", [1]))),
+    Row(
+        "t0 = Slice (x, starts, ends, axes, steps)",
+        ((2, 6, 4),),
+        (("starts", [-1]), ("ends", [-7]), ("axes", [1]), ("steps", [-2])),
+    ),
+    Row("t0 = Gather <axis = 1> (x, indices)", ((2, 6, 4),), (("indices", [4, 0, 3]),)),
+    Row("t0 = Add (x, y)", ((2, 4, 3), (2, 4, 3))),
+    Row("t0 = Add (x, y)", ((2, 4, 3), (4, 1))),
+    Row("t0 = Sub (x, y)", ((2, 4, 3), (2, 4, 3))),
+    Row("t0 = Sum (x, y, z)", ((2, 4, 3), (2, 4, 3), (2, 4, 3))),
+    Row("t0 = Mean (x, y)", ((2, 4, 3), (2, 4, 3))),
+    Row("t0 = Mul (x, y)", ((2, 4, 3), (2, 4, 1)), passes="zero both", refuses="any order"),
+    Row("t0 = Div (x, y)", ((2, 4, 3), (2, 4, 3)), passes="zero both", refuses="any order"),
+    Row("t0 = Max (x, y)", ((2, 4, 3), (2, 4, 3)), passes="order both", refuses="any zero"),
+    Row("t0 = Min (x, y)", ((2, 4, 3), (1, 4, 1)), passes="order both", refuses="any zero"),
+    Row("t0 = Transpose <perm = [0, 2, 1]> (x)", ((2, 4, 3),)),
+    Row("t0 = Transpose <perm = [2, 1, 0, 3]> (x)", ((2, 4, 3, 2),)),
+    Row("t0 = Reshape (x, shape)", ((2, 6, 2, 2),), (("shape", [0, 2, 3, -1]),)),
+    Row("t0 = Reshape (x, shape)", ((2, 3, 4),), (("shape", [2, -1]),)),
+    Row("t0 = Flatten (x)", ((2, 3, 2, 2),)),
+    Row("t0 = Squeeze (x, axes)", ((2, 4, 1, 3),), (("axes", [2]),)),
+    Row("t0 = Unsqueeze (x, axes)", ((2, 4, 3),), (("axes", [0, 3]),)),
+    Row("t0 = Expand (x, shape)", ((2, 4, 1),), (("shape", [2, 4, 5]),)),
+    Row("t0 = Tile (x, repeats)", ((2, 4, 3),), (("repeats", [1, 1, 2]),)),
+    Row("t0 = Tile (x, repeats)", ((2, 4, 3),), (("repeats", [1, 2, 1]),)),
+    Row('t0 = Resize <mode = "nearest"> (x, , fscales)', ((1, 4, 3, 3),), (("fscales", [1, 1, 2, 2]),)),
+    Row('t0 = Resize <mode = "linear"> (x, , fscales)', ((1, 4, 3, 3),), (("fscales", [1, 1, 2, 2]),)),
+    Row("t0 = Pad (x, pads)", ((2, 4, 3),), (("pads", [0, 0, 1, 0, 0, 2]),), "zero both", "any order"),
+    Row('t0 = Pad <mode = "reflect"> (x, pads)', ((2, 4, 4),), (("pads", [0, 0, 1, 0, 0, 2]),)),
+    Row('t0 = Pad <mode = "edge"> (x, pads)', ((2, 4, 4),), (("pads", [0, 0, 1, 0, 0, 2]),)),
+    Row("t0 = DepthToSpace <blocksize = 2> (x)", ((1, 8, 2, 3),)),
+    Row('t0 = DepthToSpace <blocksize = 2, mode = "CRD"> (x)', ((1, 8, 2, 3),)),
+    Row("t0 = SpaceToDepth <blocksize = 2> (x)", ((1, 3, 4, 2),)),
+]
+
+NOT_HERE = {
+    "Abs": "it changes the affine's signs",
+    "BatchNormalization": "an affine",
+    "Conv": "absorbs",
+    "ConvTranspose": "absorbs",
+    "Dropout": "an alias",
+    "Gemm": "absorbs",
+    "GroupNormalization": "absorbs",
+    "Identity": "an alias",
+    "InstanceNormalization": "absorbs",
+    "LayerNormalization": "absorbs",
+    "MatMul": "absorbs",
+    "Neg": "an affine",
+    "RMSNormalization": "absorbs",
+    "ReduceL1": "as ReduceSum of magnitudes",
+    "ReduceL2": "likewise",
+    "Upsample": "the old name of Resize",
+}
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A node as bnfold reads it, and onnx's evaluator of it."""
+
+    layer: Layer
+    operator: Operator
+    evaluator: ReferenceEvaluator
+    row: Row
+
+    def run(self, bottoms: Sequence[Array]) -> list[Array]:
+        feeds = dict(zip("xyz", bottoms, strict=False))
+        return [np.asarray(top, np.float64) for top in self.evaluator.run(None, feeds)]
+
+
+def alone(row: Row) -> Alone:
+    model = row.model()
+    net = load_bytes(model.SerializeToString())
+    layer = next(layer for layer in net.layers if layer.type == row.op)
+    assert net.front is not None
+    context = FoldContext(net, dict(net.front.shapes(net)))
+    return Alone(layer, net.front.operator(layer, context), ReferenceEvaluator(model), row)
+
+
+def affines_of(rng: np.random.Generator, kind: Kind, shape: Shape) -> list[Affine]:
+    """An affine of a kind along each axis on its own, and one number for all."""
+    one = kind(rng, 1)
+    found = [Affine(one.scale.reshape(()), one.shift.reshape(()))]
+    for axis, size in enumerate(shape):
+        if size > 1:
+            made = kind(rng, size)
+            found.append(Affine.along(axis, made.scale, np.broadcast_to(made.shift.reshape(-1), size)))
+    return found
+
+
+def back(node: Alone, affine: Affine, top: int) -> list[Moved]:
+    assert isinstance(node.operator, Commuting), node.operator
+    try:
+        return list(commute.back(node.operator, affine, top, node.layer.bottoms))
+    except Blocked:
+        return []
+
+
+def ids(row: Row) -> str:
+    return f"{row.node} {row.bottoms}"
+
+
+seeds = given(st.integers(0, 2**32 - 1))
+few = settings(max_examples=3, derandomize=True, deadline=None)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=ids)
+@few
+@seeds
+def test_what_passes_back_is_the_same_and_what_is_refused_does_not_pass(row: Row, seed: int) -> None:
+    rng, node = np.random.default_rng(seed), alone(row)
+    bottoms = [signed(rng, shape) for shape in row.bottoms]
+    tops = node.run(bottoms)
+    for name, kind in EVERY.items():
+        passed = []
+        for top, values in enumerate(tops):
+            for affine in affines_of(rng, kind, values.shape):
+                wanted = [applied(affine, blob) if index == top else blob for index, blob in enumerate(tops)]
+                for moved in back(node, affine, top):
+                    found = node.run([applied(a, b) for a, b in zip(moved, bottoms, strict=True)])
+                    assert difference(wanted, found) <= 1e-9, (name, affine.shape)
+                    passed.append(affine)
+        assert bool(passed) or name not in row.passes.split(), name
+        assert not passed or name not in row.refuses.split(), name
+
+
+@pytest.mark.parametrize("row", ROWS, ids=ids)
+@few
+@seeds
+def test_what_passes_forward_is_the_same_and_what_is_refused_does_not_pass(row: Row, seed: int) -> None:
+    rng, node = np.random.default_rng(seed), alone(row)
+    bottoms = [signed(rng, shape) for shape in row.bottoms]
+    tops = node.run(bottoms)
+    assert isinstance(node.operator, Commuting)
+    for name, kind in EVERY.items():
+        passed = 0
+        for affine in affines_of(rng, kind, row.bottoms[0]):
+            for arriving in ([affine] * len(bottoms), [affine, *[None] * (len(bottoms) - 1)]):
+                if not all(_fits(a, shape) for a, shape in zip(arriving, row.bottoms, strict=True)):
+                    continue
+                try:
+                    leaving = commute.forward(node.operator, arriving, len(tops))
+                except Blocked:
+                    continue
+                found = node.run([applied(a, b) for a, b in zip(arriving, bottoms, strict=True)])
+                wanted = [applied(a, t) for a, t in zip(leaving, tops, strict=True)]
+                assert difference(found, wanted) <= 1e-9, (name, affine.shape)
+                passed += 1
+        assert passed or name not in row.passes.split(), name
+        assert not passed or name not in row.refuses.split(), name
+
+
+def _fits(affine: Affine | None, shape: Shape) -> bool:
+    if affine is None:
+        return True
+    sizes = affine.shape
+    return len(sizes) <= len(shape) and all(a in (1, b) for a, b in zip(sizes, shape, strict=False))
+
+
+def test_every_operator_has_its_rows() -> None:
+    assert {row.op for row in ROWS} == set(OPERATORS) - set(NOT_HERE)
