@@ -38,7 +38,6 @@ def test_layer_names_are_node_names_and_blob_names_tensor_names():
     assert nodes == {
         "conv": ["conv@conv"],
         "bn": ["conv@bn"],
-        "scale/mul": ["scale/mul"],
         "scale": ["conv"],
         "sum": ["sum@sum"],
         "drop": ["sum"],
@@ -245,3 +244,17 @@ def test_what_fixes_the_batch_does_not_become_a_custom_node():
     net = layer_net('type: "Slice" slice_param { axis: 0 }', [(2, 3, 4)])
     with pytest.raises(UnsupportedError, match="it cuts the batch"):
         to_onnx(net, dynamic_batch=True, allow_custom_ops=True)
+
+
+def test_a_scale_along_the_channels_is_one_batch_normalization_of_the_same_numbers():
+    (node,) = [node for node in to_onnx(residual()).graph.node if node.name == "scale"]
+    model = to_onnx(residual())
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    scale, bias, mean, variance = (values[name] for name in node.input[1:])
+    learned = next(layer for layer in residual().layers if layer.name == "scale").blobs
+    assert node.op_type == "BatchNormalization"
+    assert node.attribute[0].f == 0.0
+    for found, wanted in zip((scale, bias), learned, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert not mean.any()
+    assert (variance == 1).all()

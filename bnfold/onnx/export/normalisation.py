@@ -88,8 +88,18 @@ def bias(block: Block) -> str:
 
 
 def scale(block: Block) -> str:
-    """`scale*x + bias`, both lying along `axis` and the axes behind it; with two bottoms the scale is the second."""
+    """`scale*x + bias`, both lying along `axis` and the axes behind it; with two bottoms the scale is the second.
+
+    Along the channels it is a BatchNormalization with mean 0, variance 1 and epsilon 0, whose numbers are the same:
+    runtimes that keep channels in blocks take it as it is, and would lay everything out anew for a Mul and an Add.
+    """
     view = Scale.of(block.layer)
+    if _lies_along_channels(block, view):
+        (channels,) = block.stored_shape(0, "scale")
+        bias = block.learned(1, "bias", (channels,)) if view.bias else block.floats(np.zeros(channels), "bias")
+        mean, variance = (block.floats(np.full(channels, v), w) for v, w in ((0.0, "mean"), (1.0, "variance")))
+        learned = block.learned(0, "scale", (channels,))
+        return block("BatchNormalization", block.bottom, learned, bias, mean, variance, epsilon=0.0)
     y = block("Mul", block.bottom, _aligned(block, 0, view.axis, "scale"))
     if not view.bias:
         return y
@@ -97,6 +107,14 @@ def scale(block: Block) -> str:
         return block("Add", y, _aligned(block, 1, view.axis, "bias"))
     learned = block.learned(0, "bias", _spread(block, block.shapes[1], view.axis))
     return block("Add", y, learned)
+
+
+def _lies_along_channels(block: Block, view: Scale) -> bool:
+    """Whether a Scale has one value for each channel."""
+    if len(block.bottoms) > 1 or block.rank < 3 or canonical_axis(view.axis, block.rank, block.layer) != 1:
+        return False
+    shape = block.stored_shape(0, "scale")
+    return len(shape) == 1 and shape[0] > 1
 
 
 def _aligned(block: Block, index: int, axis: int, word: str) -> str:
