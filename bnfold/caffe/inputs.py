@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
+from bnfold.caffe.told import Told
 from bnfold.errors import ModelError, UsageError
 from bnfold.net import Layer, Shape
 
@@ -30,9 +31,14 @@ GUESSES: tuple[Shape, ...] = (
 )
 """The usual heights and widths, the most usual first; 360x480 is SegNet's, whose decoders state their sizes."""
 COLOURS = 3
+FRAMES = 16
 
-Channels = Callable[[str], int | None]
-"""How many channels the weights of a blob's readers want, None if they do not say."""
+Tells = Callable[[str], Told]
+"""What the readers of a blob and their weights tell about its shape."""
+
+
+class MissingShapes(ModelError):
+    """Nothing states the shape of some inputs."""
 
 
 class Sample(NamedTuple):
@@ -57,7 +63,9 @@ def give_shapes(
     batch: int | None = None,
     *,
     guess: Shape | None = None,
-    channels: Channels = lambda _: None,
+    example: Shape = GUESSES[0],
+    fits: bool = False,
+    tells: Tells = lambda _: Told(),
 ) -> Inputs:
     """Find the shape of every input and write it into its `Input` layer.
 
@@ -67,11 +75,13 @@ def give_shapes(
         given: shapes that override all others.
         batch: the first dimension of every input, where it is given.
         guess: height and width to take where nothing says a shape.
-        channels: asked where a data layer says the size but not the channels.
+        example: height and width in the sentence that asks for a shape.
+        fits: the weights tell that `guess` is right.
+        tells: asked for what nothing states.
 
     Raises:
         UsageError: `given` names a blob that is no input, or a size is not positive.
-        ModelError: inputs without a shape; it names all of them.
+        MissingShapes: inputs without a shape; it names all of them.
     """
     inputs = [top for layer in layers if layer.type == "Input" for top in layer.tops]
     _check(given, batch, inputs)
@@ -85,11 +95,10 @@ def give_shapes(
             continue
         stated = _stated(layer)
         for place, top in enumerate(layer.tops):
-            sample = Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, channels)
+            sample = Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, tells)
             if sample is None:
                 unknown.append(top)
-                plane = guess or GUESSES[0]
-                sample = Sample((1, channels(top) or COLOURS, *plane), "nothing says its shape")
+                sample = _guessed(tells(top), guess or example, fits)
             shape = sample.shape
             if batch is not None and shape:
                 shape = (batch, *shape[1:])
@@ -99,12 +108,23 @@ def give_shapes(
         shaped.append(_with_shapes(layer, [shapes[top] for top in layer.tops]))
     if unknown and guess is None:
         names = ", ".join(f"'{top}'" for top in unknown)
-        options = " ".join(f"--input-shape {top}=1,3,224,224" for top in unknown)
-        raise ModelError(
+        options = " ".join(f"--input-shape {top}={','.join(map(str, shapes[top]))}" for top in unknown)
+        raise MissingShapes(
             f"nothing says the shape of {'input' if len(unknown) == 1 else 'inputs'} {names}: "
             f"give it, for example {options}"
         )
     return Inputs(shaped, shapes, notes)
+
+
+def _guessed(told: Told, plane: Shape, fits: bool) -> Sample:
+    """A sample of the kind that is told, or an image of that plane."""
+    if told.shape is not None:
+        return Sample(told.shape, f"nothing says its shape, and {told.reason}")
+    depth = (FRAMES,) * (told.axes - len(plane))
+    return Sample(
+        (1, told.channels or COLOURS, *depth, *plane),
+        f"nothing says its shape{', and the weights fit this one' * fits}",
+    )
 
 
 def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequence[str]) -> None:
@@ -134,7 +154,7 @@ def _stated(layer: Layer) -> list[Sample | None]:
     return [Sample(shape) if all(size > 0 for size in shape) else None for shape in shapes]
 
 
-def _concluded(top: str, data: Mapping[str, LayerParameter], channels: Channels) -> Sample | None:
+def _concluded(top: str, data: Mapping[str, LayerParameter], tells: Tells) -> Sample | None:
     layer = data.get(top)
     if layer is None:
         return None
@@ -148,7 +168,7 @@ def _concluded(top: str, data: Mapping[str, LayerParameter], channels: Channels)
         return Sample((memory.batch_size, memory.channels, memory.height, memory.width))
     for size, word in _planes(layer):
         if all(size):
-            wanted = channels(top)
+            wanted = tells(top).channels
             source = f"the weights of its reader ask for {wanted}" if wanted else f"{COLOURS} are assumed"
             count = wanted or (1 if _is_grey(layer) else COLOURS)
             if not wanted and count == 1:

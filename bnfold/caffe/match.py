@@ -111,18 +111,6 @@ def _filler_notes(layers: Sequence[Layer]) -> list[str]:
     return [f"no weights are stored for {', '.join(named[:_NAMED])}{more}: the values of the fillers, as in Caffe"]
 
 
-def channels_wanted(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> int | None:
-    """How many channels a convolution that reads `blob` has weights for."""
-    for layer in layers:
-        if blob not in layer.bottoms or layer.type != "Convolution":
-            continue
-        for file in reversed(files):
-            if (record := file.find(layer.name)) and record.blobs and len(record.blobs.shapes[0]) > 2:
-                group: int = layer.param.convolution_param.group
-                return record.blobs.shapes[0][1] * group
-    return None
-
-
 def _by_name(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> dict[str, Record]:
     """The record of each layer that has one: the last file's, and rather one with blobs."""
     records: dict[str, Record] = {}

@@ -15,19 +15,20 @@ from bnfold.caffe import kinds
 from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.guesses import Guesses
-from bnfold.caffe.inputs import GUESSES, give_shapes
+from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes
 from bnfold.caffe.layers import infer_shapes, unread_fields
-from bnfold.caffe.match import channels_wanted, give_weights
+from bnfold.caffe.match import give_weights
 from bnfold.caffe.operators import CAFFE
 from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.preparation import prepared, said
 from bnfold.caffe.text import Document, read_prototxt
+from bnfold.caffe.told import plane_told, told
 from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.upgrade_shapes import with_four_axes
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
-from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
 from bnfold.net import Layer, Net, Origin, Shape
 from bnfold.options import ReadOptions, changed
 
@@ -110,14 +111,16 @@ def build(
 
     misunderstood = _mark_opaque(deployed.layers)
 
-    def assembled(guess: Shape | None) -> Net:
+    def assembled(guess: Shape | None, example: Shape = GUESSES[0], fits: bool = False) -> Net:
         inputs = give_shapes(
             deployed.layers,
             deployed.data,
             options.input_shapes or {},
             options.batch,
             guess=guess,
-            channels=partial(channels_wanted, deployed.layers, files),
+            example=example,
+            fits=fits,
+            tells=partial(told, deployed.layers, files),
         )
         written = {top for layer in inputs.layers for top in layer.tops}
         preparation = {top: words for top, data in deployed.data.items() if (words := prepared(data))}
@@ -145,12 +148,21 @@ def build(
         )
         return with_four_axes(net) if document.net.layers else net
 
-    if options.guess_shapes:
-        net = next(filter(_fits, map(assembled, GUESSES)), None) or assembled(GUESSES[0])
-    else:
+    guessed = False
+    try:
         net = assembled(None)
+    except MissingShapes:
+        guessed = options.guess_shapes
+        plane = plane_told(assembled, files, GUESSES) if files else None
+        if not guessed:
+            assembled(None, plane or GUESSES[0])  # asks for it, now with what the weights tell
+        net = (
+            assembled(plane, fits=True)
+            if plane
+            else assembled(next((one for one in GUESSES if _fits(assembled(one))), GUESSES[0]))
+        )
     if files:
-        net = _with_weights(net, files, options.guess_shapes)
+        net = _with_weights(net, files, guessed)
     net.notes += make_plain(net.layers)
     net.notes += doubts(net.layers)
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
@@ -247,7 +259,13 @@ def _with_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> Net:
         # A guessed input need not fit; the weights are then taken as they are stored.
         if not guessed:
             raise
-    return net.with_layers(*give_weights(net.layers, files, shapes))
+    try:
+        return net.with_layers(*give_weights(net.layers, files, shapes))
+    except WeightsError as error:
+        if not guessed:
+            raise
+        sizes = " ".join(f"--input-shape {name}={','.join(map(str, shape))}" for name, shape in net.inputs.items())
+        raise WeightsError(f"{error}\n  (guessed, since nothing says it: {sizes}; give the right shape)") from None
 
 
 def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:

@@ -10,6 +10,7 @@ import pytest
 from cases import TESTS, TOLERANCE, Case, assert_answers, by_onnxruntime
 from command_line import NET, TEXT, Run
 from nets import net
+from wire_encoder import blob
 from wire_encoder import layer as layer_record
 
 import bnfold
@@ -324,3 +325,43 @@ def test_what_is_cut_is_written_read_back_and_proved(run: Run) -> None:
     assert outcome.code == 0, outcome
     assert bnfold.load("out.prototxt", "out.caffemodel").outputs == ["res2a"]
     assert set(NetParameter.FromString(Path("out.caffemodel").read_bytes()).layer[-1].top) == {"res2a"}
+
+
+# Shapes that nothing states
+
+
+@pytest.mark.parametrize(
+    ("name", "prototxt", "caffemodel", "shapes"),
+    [
+        ("guessed_shape_error", "lenet_train_val", "lenet_train_val", {"data": (1, 1, 28, 28)}),
+        ("guessed_shape_error", "rfcn_stage", "rfcn_stage", {"data": (1, 3, 224, 224), "rois": (1, 5)}),
+        ("inspect_guessed_shape", "train_val", "net", {"data": (1, 3, 16, 16)}),
+        ("train_val_no_size", "net", "net", {"data": (1, 1, 28, 28)}),
+    ],
+)
+def test_the_weights_tell_channels_and_size_and_the_readers_the_kind(
+    name: str, prototxt: str, caffemodel: str, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    paths = FAULTS / name / f"{prototxt}.prototxt", FAULTS / name / f"{caffemodel}.caffemodel"
+    read = bnfold.load(*paths, guess_shapes=True)
+    assert read.inputs == shapes
+    assert any("the weights fit this one" in note for note in read.notes) is (shapes["data"][-1] != 224)
+    with pytest.raises(ModelError) as caught:
+        bnfold.load(*paths)
+    for name, shape in shapes.items():
+        assert f"--input-shape {name}={','.join(map(str, shape))}" in str(caught.value)
+
+
+def test_a_guess_that_the_weights_do_not_fit_is_called_one(tmp_path: Path) -> None:
+    # 5 x 7 planes: no square one fits
+    text = """
+        layer { name: "d" type: "Data" top: "data" data_param { source: "x" } }
+        layer { name: "ip" type: "InnerProduct" bottom: "flat" top: "ip" inner_product_param { num_output: 2 } }
+    """
+    flat = 'layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" }'
+    (tmp_path / "net.prototxt").write_text(text.replace('layer { name: "ip"', flat + 'layer { name: "ip"'))
+    (tmp_path / "net.caffemodel").write_bytes(
+        layer_record("ip", "InnerProduct", blob([1.0] * 210, 2, 105), blob([1.0] * 2, 2))
+    )
+    with pytest.raises(WeightsError, match=r"guessed, since nothing says it: --input-shape data=1,3,224,224; give"):
+        bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", guess_shapes=True)

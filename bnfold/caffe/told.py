@@ -1,0 +1,136 @@
+"""What the readers and the weights of a network tell about the shape of an input that nothing states.
+
+Given:   data -> conv1 (weight 4x1x5x5) -> pool1 -> ip (weight 10x576)
+Told:    1 channel; and of square planes, 28x28 gives ip what it reads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
+from typing import NamedTuple
+
+from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.layers import infer_shapes
+from bnfold.caffe.weights import WeightsFile
+from bnfold.errors import ModelError
+from bnfold.net import Layer, Net, Shape
+
+LARGEST_PLANE = 2048
+KEEPS_CHANNELS = frozenset(
+    {"AbsVal", "BNLL", "Clip", "Dropout", "ELU", "LRN", "MVN", "Pooling", "Power", "ReLU", "ReLU6", "Sigmoid", "Split"}
+)
+REGIONS = frozenset({"PSROIPooling", "ROIAlign", "ROIPooling"})
+
+
+class Told(NamedTuple):
+    """What is known of an input: its whole shape where its reader fixes that, else perhaps its channels, and why."""
+
+    shape: Shape | None = None
+    channels: int | None = None
+    axes: int = 2
+    reason: str = ""
+
+
+def told(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> Told:
+    """What the readers of `blob` tell: a convolution its channels, an InnerProduct or a pooling of regions all."""
+    for layer, place in _readers(layers, blob):
+        if layer.type in REGIONS and place == 1:
+            return Told((1, 5), reason=f"'{layer.name}' ({layer.type}) reads regions: image, x1, y1, x2, y2")
+        if "Proposal" in layer.type and place == 2:
+            return Told((1, 3), reason=f"'{layer.name}' ({layer.type}) reads the image's height, width and scale")
+    if blob == "im_info":
+        return Told((1, 3), reason="it is called like the image's height, width and scale")
+    for layer, place in _through(layers, blob):
+        stored = _stored(layer, files)
+        if place or not stored:
+            continue
+        if layer.type in ("Convolution", "Convolution3D") and len(stored[0]) > 2:
+            group: int = layer.param.convolution_param.group
+            return Told(channels=stored[0][1] * group, axes=len(stored[0]) - 2)
+        if layer.type == "InnerProduct" and blob in layer.bottoms and layer.param.inner_product_param.axis == 1:
+            return Told((1, _columns(layer, stored[0])), reason=f"'{layer.name}' has weights for as many")
+        if layer.type in (*BATCHNORMS, "Scale", "PReLU") and prod(stored[0]) > 1:
+            return Told(channels=prod(stored[0]))
+    return Told()
+
+
+def plane_told(assembled: Callable[[Shape], Net], files: Sequence[WeightsFile], usual: Sequence[Shape]) -> Shape | None:
+    """Height and width, of the usual ones or square, by which each InnerProduct reads what it has weights for.
+
+    Args:
+        assembled: the net for a plane.
+        files: its weights.
+        usual: planes that are tried first.
+    """
+    differences = [_difference(assembled(plane), files) for plane in usual]
+    if not any(differences):
+        return None  # pooled to one size: any plane fits
+    if 0 in differences:
+        return usual[differences.index(0)]
+    # What an InnerProduct reads grows with the plane.
+    low = _first(lambda size: _difference(assembled((size, size)), files), 0)
+    high = _first(lambda size: _difference(assembled((size, size)), files), 1)
+    if low == high:
+        return None
+    size = max(range(low, high), key=lambda size: (size & -size, size))
+    return size, size
+
+
+def _first(difference: Callable[[int], int], least: int) -> int:
+    low, high = 1, LARGEST_PLANE
+    while low < high:
+        middle = (low + high) // 2
+        if difference(middle) >= least:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _difference(net: Net, files: Sequence[WeightsFile]) -> int:
+    """-1 where an InnerProduct would read less than it has weights for, 1 where more, 0 where all fit or none tells."""
+    try:
+        shapes = infer_shapes(net)
+    except ModelError:
+        return -1  # a plane that is too small leaves nothing of it
+    told_any = False
+    for layer in net.layers:
+        stored = _stored(layer, files) if layer.type == "InnerProduct" else []
+        bottom = shapes.get(layer.bottoms[0]) if stored else None
+        if bottom is None or min(bottom) < 1:
+            continue
+        told_any = told_any or len(bottom) > 2
+        axis = layer.param.inner_product_param.axis
+        read, wanted = prod(bottom[axis:]), _columns(layer, stored[0])
+        if read != wanted:
+            return 1 if read > wanted else -1
+    return 0 if told_any else 2
+
+
+def _readers(layers: Sequence[Layer], blob: str) -> Iterator[tuple[Layer, int]]:
+    return ((layer, place) for layer in layers for place, bottom in enumerate(layer.bottoms) if bottom == blob)
+
+
+def _through(layers: Sequence[Layer], blob: str) -> Iterator[tuple[Layer, int]]:
+    """The readers of a blob, and those behind layers that keep its channels, in the order of the net."""
+    same = {blob}
+    for layer in layers:
+        for place, bottom in enumerate(layer.bottoms):
+            if bottom in same:
+                yield layer, place
+                if place == 0 and layer.type in KEEPS_CHANNELS:
+                    same.update(layer.tops[:1])
+
+
+def _stored(layer: Layer, files: Sequence[WeightsFile]) -> list[Shape]:
+    for file in reversed(files):
+        if (record := file.find(layer.name)) and record.blobs:
+            return list(record.blobs.shapes)
+    return []
+
+
+def _columns(layer: Layer, weight: Shape) -> int:
+    """How many values an InnerProduct reads, by its weight: N x K, in old files 1 x 1 x N x K."""
+    transposed = layer.param.inner_product_param.transpose and len(weight) > 1
+    return weight[-2] if transposed else weight[-1]
