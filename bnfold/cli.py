@@ -24,6 +24,19 @@ import click
 from bnfold.errors import UsageError
 from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, with_notes
 from bnfold.report.words import visible
+from bnfold.usage import (
+    COMPARING,
+    FOR_CAFFE,
+    FOR_ONNX,
+    PREPARING,
+    PROVING,
+    WEIGHTS,
+    count_of_bytes,
+    named,
+    plane,
+    sizes,
+    too_many,
+)
 
 if TYPE_CHECKING:
     from bnfold.io.environment import Environment
@@ -39,11 +52,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DIFFERENT, INTERRUPTED = 1, 130
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
-COMPARING = (
-    "tolerance", "seed", "exact", "min_agreement", "max_top1_drop", "provider", "reference_provider", "tf32", "memory",
-)  # fmt: skip
 LAYOUTS = ("bvlc", "cudnn", "ducha", "intel", "nvcaffe", "nvcaffe015", "pspnet", "segnet")
-PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
 
 
 class Word(Option):
@@ -60,37 +69,10 @@ class Word(Option):
             self.fail(f"'{value}' is no {self.like}", param, ctx)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(size) for size in text.replace("x", ",").split(","))
-    if min(sizes) < 1:
-        raise ValueError
-    return sizes
-
-
-def _bytes(text: str) -> int:
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "B")
-    size = int(float(number) * 2.0 ** (10 * "BKMGT".index(unit)))
-    if size < 1:
-        raise ValueError
-    return size
-
-
-def _plane(text: str) -> tuple[int, int]:
-    height, width = (_sizes(text) * 2)[:2] if text.isdigit() else _sizes(text)
-    return height, width
-
-
-def _named(read: Callable[[str], Any], text: str) -> tuple[str, Any]:
-    name, _, rest = text.rpartition("=")
-    if not name or not rest:
-        raise ValueError
-    return name, read(rest)
-
-
-SHAPE = Word("BLOB=N,C,H,W", partial(_named, _sizes), "shape like data=1,3,224,224")
-PAIR = Word("A=B", partial(_named, str), "pair like conv1=conv1_relu")
-PLANE = Word("H,W", _plane, "size like 256,256")
-BYTES = Word("SIZE", _bytes, "size like 500M or 4G")
+SHAPE = Word("BLOB=N,C,H,W", partial(named, sizes), "shape like data=1,3,224,224")
+PAIR = Word("A=B", partial(named, str), "pair like conv1=conv1_relu")
+PLANE = Word("H,W", plane, "size like 256,256")
+BYTES = Word("SIZE", count_of_bytes, "size like 500M or 4G")
 PATH = click.Path(path_type=Path)
 
 
@@ -150,7 +132,9 @@ reading_options = options(
     group="Reading",
 )
 folding_options = options(
-    click.option("--keep", multiple=True, metavar="BLOB", help="A blob that must survive; may be repeated."),
+    click.option(
+        "--keep", multiple=True, metavar="BLOB", help="A blob (or pattern) that must survive; may be repeated."
+    ),
     click.option(
         "--exclude", multiple=True, metavar="LAYER", help="A layer (or pattern) to leave as it is; may be repeated."
     ),
@@ -261,6 +245,18 @@ class Command(click.Command):
                 with formatter.section(name):
                     formatter.write_dl(groups[name])
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click has it."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError:
+            with suppress(click.UsageError):
+                extra = self.make_parser(ctx).parse_args(given)[1]
+                if extra and self.name != "diff":
+                    raise UsageError(too_many(str(self.name), extra)) from None
+            raise
+
 
 class Commands(click.Group):
     """The commands, in the order of use; the one place where an exception becomes a message and an exit code.
@@ -271,6 +267,7 @@ class Commands(click.Group):
         wants_json: the report goes to standard output as JSON, so errors do, too.
     """
 
+    command_class = Command
     started: float = 0.0
     command_line: str = ""
     wants_json: bool = False
@@ -367,6 +364,8 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     from bnfold.report.renderings import of_run
 
     reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
+    if not verify:
+        _refuse_idle(PROVING, "--no-verify compares nothing")
     require_paths(reading.files, writing, _reports(given), _data(given))
     job = Job(
         reading=reading,
@@ -485,6 +484,9 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
 
+    if Path(candidate).suffix in WEIGHTS and ":" not in candidate and reference.endswith(".prototxt"):
+        pair = f"{visible(reference)}:{visible(candidate)}"
+        raise UsageError(f"this is one network and not two: call it {pair}, and name the other one behind it")
     require_paths([*files_of(reference), *files_of(candidate)], reports=_reports(given), data=_data(given))
     with progress_bar() as progress:
         found = compare(
@@ -515,6 +517,8 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
 def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> Reading:
     from bnfold.pipeline import Reading
 
+    if prototxt.suffix in WEIGHTS and caffemodel and caffemodel.endswith(".prototxt"):
+        raise UsageError(f"the prototxt comes first: {visible(caffemodel)} {visible(str(prototxt))}")
     return Reading(prototxt, caffemodel, _read_options(given))
 
 
@@ -535,15 +539,28 @@ def _read_options(given: dict[str, Any]) -> ReadOptions:
     )
 
 
+def _refuse_idle(names: Sequence[str], why: str) -> None:
+    """Refuse options that the user gave and that would be ignored.
+
+    Raises:
+        UsageError: with their names, and why they mean nothing here.
+    """
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    if idle := [f"--{name.replace('_', '-')}" for name in names if context.get_parameter_source(name) is given]:
+        raise UsageError(f"{' and '.join(idle)} would be ignored: {why}")
+
+
 def _writing(given: dict[str, Any]) -> Writing:
     from bnfold.options import OnnxOptions
     from bnfold.pipeline import Writing, format_of
 
-    for path in given["paths"]:
-        format_of(path)
-    onnx: dict[str, Any] = {
-        name: given[name] for name in ("opset", "dynamic_batch", "external_data", "allow_custom_ops") if name in given
-    }
+    formats = {format_of(path) for path in given["paths"]}
+    if "onnx" not in formats:
+        _refuse_idle(FOR_ONNX, "no .onnx is written")
+    if "prototxt" not in formats:
+        _refuse_idle(FOR_CAFFE, "no .prototxt is written")
+    onnx: dict[str, Any] = {name: given[name] for name in FOR_ONNX if name in given}
     return Writing(
         given["paths"],
         given.get("strip", False),

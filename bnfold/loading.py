@@ -56,8 +56,11 @@ def load(
         raise UsageError(f"{model}: an ONNX model has its weights itself, so there is no second file to give")
     plain = ReadOptions()
     other = [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
-    if idle := [f"--{name.replace('_', '-')}" for name in other if name not in ONNX_TOO]:
-        raise UsageError(f"{model}: {' and '.join(idle)} say how Caffe's files are read, and this is an ONNX model")
+    words = {"stages": "stage"}
+    if idle := [f"--{words.get(name, name).replace('_', '-')}" for name in other if name not in ONNX_TOO]:
+        raise UsageError(
+            f"{model}: {' and '.join(idle)}: only Caffe's files are read in such a way, and this is an ONNX model"
+        )
     from bnfold.onnx.read import load_onnx
 
     return load_onnx(model, options)

@@ -296,7 +296,8 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
         other = {"onnx": "convert", "prototxt": "export"}[only]
         raise UsageError(f"{', '.join(wrong)}: this writes .{only}; for the other format there is 'bnfold {other}'")
     if is_onnx(reading.prototxt):
-        raise UsageError(f"{reading.prototxt}: is an ONNX model already; 'bnfold fold' and 'bnfold inspect' take it")
+        what = "is ONNX already" if only == "onnx" else "is an ONNX model, and Caffe has no words for its operators"
+        raise UsageError(f"{reading.prototxt}: {what}; 'bnfold fold', 'bnfold inspect' and 'bnfold diff' take it")
     from bnfold.io.files import OutputSet
 
     net = load(reading)
@@ -309,7 +310,11 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
 
 def not_said(net: Net, writing: Writing) -> list[str]:
     """What a Caffe file that is written holds, and BVLC's Caffe cannot read."""
-    if writing.dialect == "keep" or not any(format_of(path) == "prototxt" for path in writing.paths):
+    if (
+        is_onnx(net.file)
+        or writing.dialect == "keep"
+        or not any(format_of(path) == "prototxt" for path in writing.paths)
+    ):
         return []
     from bnfold.caffe.stock import foreign_layers, in_stock_words
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Record
 from bnfold.errors import UsageError
+from bnfold.guesses import did_you_mean
 from bnfold.net import Layer, Names, Net, Shape
 
 
@@ -47,7 +48,7 @@ def fold(
 
     Args:
         net: a loaded net; it is not changed.
-        keep: blobs that must survive with their values, besides the net's outputs.
+        keep: blobs, by name or pattern, that must survive with their values, besides the net's outputs.
         exclude: layer names, or patterns with `*` and `?`, that are left exactly as they are.
         assume_global_stats: fold a BatchNorm with `use_global_stats: false` as if it used its stored statistics.
         join: make one convolution of parallel ones that are summed, where that costs no more (RepVGG, MobileOne).
@@ -67,7 +68,7 @@ def fold(
     assert net.front is not None, "a net that is to be folded says which language it is written in"
     own = net.copy()
     shapes: dict[str, Shape | None] = {}
-    context = FoldContext(own, shapes, assume_global_stats, keep=keep)
+    context = FoldContext(own, shapes, assume_global_stats, keep=_kept_blobs(own, keep))
     sweep = _Sweep(own, net.front, context, shapes, exclude, join)
     sweep.run()
     return FoldResult(sweep.net, sweep.report)
@@ -122,9 +123,10 @@ class _Sweep:
         """The layers that are left alone, by identity."""
         excluded: set[int] = set()
         for pattern in self.exclude:
-            matching = {id(layer) for layer in self.net.layers if _is_called(layer, pattern)}
+            matching = {id(layer) for layer in self.net.layers if _is_called(layer.name, pattern)}
             if not matching:
-                raise UsageError(f"--exclude {pattern}: the network has no layer of that name")
+                guess = did_you_mean(pattern, [layer.name for layer in self.net.layers])
+                raise UsageError(f"--exclude {pattern}: the network has no layer of that name{guess}")
             excluded |= matching
         return excluded
 
@@ -132,8 +134,6 @@ class _Sweep:
         protected = {blob: f"'{blob}' is an output of the network" for blob in self.net.outputs}
         protected |= {blob: f"'{blob}' is an input of the network" for blob in self.net.inputs}
         for blob in self.context.keep:
-            if self.net.producer(blob) is None:
-                raise UsageError(f"--keep {blob}: the network has no blob of that name")
             protected.setdefault(blob, f"'{blob}' is kept, as --keep asks")
         return Scene(
             net=self.net,
@@ -362,9 +362,26 @@ class _Sweep:
                 self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
 
 
-def _is_called(layer: Layer, pattern: str) -> bool:
-    """Whether a layer has this name, or one that the pattern matches; some names look like patterns themselves."""
-    return layer.name == pattern or fnmatch.fnmatchcase(layer.name, pattern)
+def _kept_blobs(net: Net, patterns: Iterable[str]) -> list[str]:
+    """The blobs that must survive: those that layers make and that are called so.
+
+    Raises:
+        UsageError: a pattern matches none.
+    """
+    made = [top for layer in net.layers for top in layer.tops]
+    kept: dict[str, None] = {}
+    for pattern in patterns:
+        matching = [blob for blob in made if _is_called(blob, pattern)]
+        if not matching:
+            guess = did_you_mean(pattern, made)
+            raise UsageError(f"--keep {pattern}: the network has no blob of that name{guess}")
+        kept.update(dict.fromkeys(matching))
+    return list(kept)
+
+
+def _is_called(name: str, pattern: str) -> bool:
+    """Whether this is the name, or the pattern matches it; some names look like patterns themselves."""
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def _size(layers: Sequence[Layer]) -> tuple[int, int]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from bnfold.caffe import kinds
 from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
-from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes
 from bnfold.caffe.layers import infer_shapes, unread_fields
 from bnfold.caffe.match import give_weights
@@ -29,6 +28,7 @@ from bnfold.caffe.upgrade_shapes import with_four_axes
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
 from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
+from bnfold.guesses import Guesses
 from bnfold.net import Layer, Net, Origin, Shape
 from bnfold.options import ReadOptions, changed
 

@@ -29,12 +29,12 @@ from google.protobuf import text_format
 
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
-from bnfold.caffe.guesses import Guesses
 from bnfold.caffe.kinds import is_known, is_metric, loss
 from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Field, Prototxt
 from bnfold.errors import ParseError
+from bnfold.guesses import Guesses
 from bnfold.io.mapping import read_file
 
 # protobuf has a descriptor class for each of its implementations.
@@ -148,12 +148,21 @@ def decode(content: bytes, path: Path | None = None) -> str:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     if "\0" in text:
         raise ParseError("is binary and not a prototxt: was a caffemodel given in its place?", path)
+    for head, sentence in IMPOSTORS:
+        if text.lstrip().startswith(head):
+            raise ParseError(sentence, path)
     text = text.replace("\r\n", "\n")
     if _ESCAPED.search(text):
         text = _TOKEN.sub(_latin1_string, text)
     return text
 
 
+# What a file begins with that calls itself a prototxt and is none; a message that is spelled between < > has a name.
+IMPOSTORS = (
+    ("<", "is a web page and not a prototxt: the download failed, or was of the page about the file"),
+    ("version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),
+    ("404: Not Found", "is an error message of a server and not a prototxt: the download failed"),
+)
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _NUMBER = re.compile(r"-?[0-9]{1,10}")
 _TOKEN = re.compile(r"""#[^\n]*+|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'""")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from bnfold.errors import UsageError
+from bnfold.guesses import did_you_mean
 from bnfold.net import Net
 
 Chains = dict[tuple[str, int], int]
@@ -27,8 +28,14 @@ def pair(reference: Iterable[str], candidate: Iterable[str], named: Mapping[str,
         UsageError: a pair of the user names a blob that is not there.
     """
     left, right = list(reference), list(candidate)
-    unknown = [f"the reference has no blob '{name}'" for name in named if name not in set(left)]
-    unknown += [f"the candidate has no blob '{name}'" for name in named.values() if name not in set(right)]
+    unknown = [
+        f"the reference has no blob '{name}'{did_you_mean(name, left)}" for name in named if name not in set(left)
+    ]
+    unknown += [
+        f"the candidate has no blob '{name}'{did_you_mean(name, right)}"
+        for name in named.values()
+        if name not in set(right)
+    ]
     if unknown:
         raise UsageError("; ".join(unknown))
     taken = set(named.values())

@@ -311,6 +311,10 @@ def _images(paths: Iterable[Path]) -> list[Path]:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Number and text of the lines of a list that are not empty."""
+    if path.suffix.lower() in ENDINGS:
+        raise UsageError(
+            f"the data '{path}' is one image: give the folder that it is in, or a list of lines `path label`"
+        )
     content = read_file(path, LONGEST_LIST)
     try:
         text = content.decode("utf-8")

@@ -270,7 +270,9 @@ def test_brackets_and_hashes_in_strings_are_no_structure():
         ('net: "train_val.prototxt"\nbase_lr: 0.1', 'its net is in another file: give "train_val.prototxt"', (1, 1)),
         ('layer { name: "a" }\nlayers { name: "b" }', "`layers` (V1) in a file with 1 `layer` (V2", None),
         ("\0\0\1", "is binary", None),
-        ("<html><body>", "expected the name of a field", (1, 1)),
+        ("\n<!DOCTYPE html><html>", "is a web page and not a prototxt", (None, None)),
+        ("version https://git-lfs.github.com/spec/v1", "is a git-lfs pointer", (None, None)),
+        ("404: Not Found", "the download failed", (None, None)),
         (b"layer { phase: \xae }", "a byte that is no text stands outside comments and strings", (1, 16)),
     ],
 )

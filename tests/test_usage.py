@@ -1,0 +1,95 @@
+"""What is said to a call that is nearly right: what it is, and what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import FOLD, NET, Run, files
+from PIL import Image
+
+PAIR = "--map"
+
+NEARLY_RIGHT = {
+    "an output without -o": (
+        ("fold", *NET, "o.onnx"),
+        "o.onnx is one file too many: what is written stands behind -o, as in '-o o.onnx'",
+    ),
+    "an output without -o, beside one": ((*FOLD, "o.onnx"), "as in '-o o.onnx'"),
+    "two caffemodels": (("inspect", *NET, "more.caffemodel"), "joined by commas, as in a.caffemodel,b.caffemodel"),
+    "something else": (("inspect", *NET, "x"), "x is one argument too many"),
+    "the files swapped": (
+        ("fold", "net.caffemodel", "net.prototxt", "-o", "o.onnx"),
+        "the prototxt comes first: net.prototxt net.caffemodel",
+    ),
+    "one network compared": (
+        ("diff", *NET),
+        "one network and not two: call it net.prototxt:net.caffemodel, and name the other one behind it",
+    ),
+    "one image": ((*FOLD, "--data", "A.jpg"), "'A.jpg' is one image: give the folder that it is in, or a list"),
+    "a blob": ((*FOLD, "--keep", "res3"), "--keep res3: the network has no blob of that name (did you mean 'res2a'?)"),
+    "a layer": (
+        (*FOLD, "--exclude", "bn2_branch1"),
+        "--exclude bn2_branch1: the network has no layer of that name (did you mean 'bn2a_branch1'?)",
+    ),
+    "a pair of blobs": (
+        ("diff", "net.prototxt", "net.prototxt", PAIR, "res2=res2a"),
+        "the reference has no blob 'res2' (did you mean 'res2a'?)",
+    ),
+    "an end": ((*FOLD, "--until", "res2"), "--until: there is no blob 'res2' (did you mean 'res2a'?)"),
+    "ONNX's options": ((*FOLD, "--opset", "12"), "--opset would be ignored: no .onnx is written"),
+    "Caffe's options": (
+        ("fold", *NET, "-o", "o.onnx", "--strip", "--dialect", "keep"),
+        "--strip and --dialect would be ignored: no .prototxt is written",
+    ),
+    "a gate of no comparison": (
+        (*FOLD, "--no-verify", "--tolerance", "0.1", "--seed", "3"),
+        "--tolerance and --seed would be ignored: --no-verify compares nothing",
+    ),
+    "a web page": (("fold", "page.prototxt", "-o", "o.onnx"), "page.prototxt: is a web page and not a prototxt"),
+}
+
+
+@pytest.mark.parametrize("what", NEARLY_RIGHT)
+def test_a_call_that_is_nearly_right_is_told_what_to_write(run: Run, what: str) -> None:
+    args, sentence = NEARLY_RIGHT[what]
+    Path("page.prototxt").write_text("<!DOCTYPE html>\n<html></html>")
+    Image.new("RGB", (4, 4)).save("A.jpg")
+    before = files()
+    outcome = run(*args)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("export", "net.onnx", "-o", "o.onnx"), "net.onnx: is ONNX already; 'bnfold fold'"),
+        (("convert", "net.onnx", "-o", "o.prototxt"), "net.onnx: is an ONNX model, and Caffe has no words"),
+        (("fold", "net.onnx", "-o", "o.prototxt"), "net.onnx is an ONNX model, and Caffe has no words"),
+        (("inspect", "net.onnx", "--stage", "x"), "--stage: only Caffe's files are read in such a way"),
+        (("fold", "net.onnx", "net.caffemodel", "-o", "o.onnx"), "has its weights itself"),
+    ],
+)
+def test_an_onnx_model_is_told_which_commands_take_it(run: Run, args: tuple[str, ...], sentence: str) -> None:
+    assert run("export", *NET, "-o", "net.onnx").code == 0
+    outcome = run(*args)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+
+
+def test_blobs_are_kept_by_pattern_as_layers_are_excluded_by_one(run: Run) -> None:
+    import bnfold
+
+    assert run(*FOLD, "--keep", "res2a_*").code == 0
+    net, folded = bnfold.load(*NET), bnfold.load("out.prototxt", "out.caffemodel")
+    wanted = {top for layer in net.layers for top in layer.tops if top.startswith("res2a_")}
+    assert len(wanted) > 1
+    assert wanted <= {top for layer in folded.layers for top in layer.tops}
+
+
+def test_a_default_that_is_not_written_is_no_option_that_would_be_ignored(run: Run) -> None:
+    assert run(*FOLD, "--no-verify").code == 0
+    assert run("export", *NET, "-o", "out.onnx").code == 0
