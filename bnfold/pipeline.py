@@ -249,6 +249,8 @@ def prove(
     paths = job.writing.paths
     read = [load_written(path, written, original, job, outputs) for path in paths]
     candidates: list[Any] = [named_as(source, folded) if isinstance(source, Net) else source for source in read]
+    # An ONNX file has the names of the net in memory.
+    kin = [not isinstance(net, Net) or net is not source for net, source in zip(candidates, read, strict=True)]
     if comparison.reference.hidden.layers:
         # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
         candidates = [candidate if isinstance(candidate, Net) else folded for candidate in candidates]
@@ -260,7 +262,7 @@ def prove(
             for name in names:
                 say(f"comparing with {name}", done, total)
 
-    proofs = comparison.against_all(candidates or [folded], report, run_equal=False)
+    proofs = comparison.against_all(candidates or [folded], report, run_equal=False, kin=kin)
     if not paths:
         return tuple(proofs)
     return tuple(replace(proof, candidate=str(path)) for proof, path in zip(proofs, paths, strict=True))

@@ -27,10 +27,10 @@ from bnfold.compare.comparison import Comparison
 from bnfold.compare.pairing import named_as
 from bnfold.net import Blobs, Net
 from bnfold.onnx import to_onnx
-from bnfold.options import CompareOptions
+from bnfold.options import TOLERANCES, CompareOptions
 from bnfold.runtime import Session
 
-TOLERANCE = CompareOptions().tolerance
+TOLERANCE = TOLERANCES["float32"]
 SCALES = (1 / 64, 1 / 16, 1 / 4, 1.0, 4.0, 16.0, 64.0, 128.0)
 TOGETHER = 8  # variants that are compared in one pass
 
@@ -77,7 +77,7 @@ def measure(
 
 def passing(proof: Comparison, waiting: Sequence[tuple[Place, Net]]) -> list[Place]:
     """The variants that the proof takes for equal."""
-    reports = proof.against_all([variant for _, variant in waiting])
+    reports = proof.against_all([variant for _, variant in waiting], kin=[True] * len(waiting))
     return [place for (place, _), report in zip(waiting, reports, strict=True) if report.passed]
 
 

@@ -6,7 +6,7 @@ Comparison(reference, samples)      reads, checks and exports the reference, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -143,7 +143,12 @@ class Comparison:
         return self.against_all([candidate], progress)[0]
 
     def against_all(
-        self, candidates: Iterable[Source], progress: Progress | None = None, *, run_equal: bool = True
+        self,
+        candidates: Sequence[Source],
+        progress: Progress | None = None,
+        *,
+        run_equal: bool = True,
+        kin: Sequence[bool] = (),
     ) -> list[DiffReport]:
         """Compare several candidates in one pass, for which the reference runs once; reports in their order.
 
@@ -151,8 +156,13 @@ class Comparison:
             candidates: the networks.
             progress: called with (samples done, samples in all).
             run_equal: False if a candidate that is the reference to the last weight needs no run on noise.
+            kin: for each candidate, whether it has the names that folding the reference in memory gave, where an equal
+                name is an equal blob; nets that share layers in memory have, and others by default have not.
         """
-        opened = [self._open(candidate) for candidate in candidates]
+        opened = [
+            self._open(candidate, known)
+            for candidate, known in zip(candidates, kin or [False] * len(candidates), strict=True)
+        ]
         skipping = not run_equal and self._samples is None and self.options.min_agreement is None
         equal = [skipping and self.reference.equals(one.theirs) for one in opened]
         different = [one for one, same in zip(opened, equal, strict=True) if not same]
@@ -195,7 +205,7 @@ class Comparison:
         self._opened = shape, data
         return data
 
-    def _open(self, candidate: Source) -> Opened:
+    def _open(self, candidate: Source, known: bool) -> Opened:
         """One candidate beside the reference."""
         ours, options = self.reference, self.options
         theirs = open_model(candidate, "candidate", options)
@@ -208,7 +218,7 @@ class Comparison:
         shape = layout(ours.feeds, theirs.feeds, inputs)
         data = self._data(shape)
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
-        pairs = pair(ours.writers, theirs.writers, blobs, kin=kin)
+        pairs = pair(ours.writers, theirs.writers, blobs, kin=kin or known)
         notes: list[str] = []
         return Opened(
             ours,

@@ -101,3 +101,25 @@ def test_the_data_is_looked_at_when_the_comparison_is_opened():
         Comparison(CASE.load(), options=CompareOptions(tolerance=-1))
     with pytest.raises(UsageError, match="classifier"):
         Comparison(CASE.load(), options=CompareOptions(min_agreement=0.5))
+
+
+def test_what_a_dropped_layer_wrote_in_place_hides_no_version(tmp_path):
+    """Dropout goes, so that fewer layers write on `c` behind the normalisation, whose value has its partner still."""
+    bnfold.save_caffe(
+        net("""
+            input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+            layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+                    convolution_param { num_output: 4 kernel_size: 3 } }
+            layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }
+            layer { name: "sc" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
+            layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
+            layer { name: "drop" type: "Dropout" bottom: "c" top: "c" }
+            layer { name: "fc" type: "InnerProduct" bottom: "c" top: "fc" inner_product_param { num_output: 3 } }
+        """),
+        tmp_path / "net.prototxt",
+    )
+    reading = Reading(tmp_path / "net.prototxt", str(tmp_path / "net.caffemodel"))
+    report = pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt", tmp_path / "a.onnx"))))
+    assert report.passed
+    for proof in report.proofs:
+        assert {"c@sc", "fc"} <= {blob.blob for blob in proof.blobs}
