@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,12 @@ class Layout:
     feeds: Mapping[str, Feed]
     batch: int
     batched: bool
+
+    @property
+    def sample(self) -> tuple[bool, dict[str, Feed]]:
+        """What a sample is, whatever the batch."""
+        first = slice(1, None) if self.batched else slice(None)
+        return self.batched, {name: replace(feed, shape=feed.shape[first]) for name, feed in self.feeds.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,8 @@ def choose_samples(
         UsageError: they do not fit the inputs.
     """
     if given is None:
-        runs = -(-LEAST_NOISE // shape.batch)
         feeds = {name: (_sample_shape(name, feed, shape), feed.meaning) for name, feed in shape.feeds.items()}
-        return Noise(feeds, runs * shape.batch, seed)
+        return Noise(feeds, LEAST_NOISE, seed)
     from bnfold.data.datasets import is_arrays, needed, open_samples, read_inputs
 
     if isinstance(given, np.ndarray):

@@ -22,6 +22,7 @@ from bnfold.compare.engine import Engine, Side, processors
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.memory import available_memory
 from bnfold.compare.models import Model, open_model
+from bnfold.compare.widening import with_batch
 from bnfold.data.samples import Samples
 from bnfold.errors import BnfoldError, ModelError, UsageError
 from bnfold.options import CompareOptions
@@ -43,6 +44,7 @@ class Sent:
         digest: of the network with its weights.
         proto: the network without its weights.
         reads, outputs: as of the model.
+        batch: the first axis of its inputs, which may be another than that of its file.
     """
 
     name: str
@@ -51,12 +53,14 @@ class Sent:
     proto: bytes
     reads: Mapping[str, tuple[str, ...]]
     outputs: tuple[str, ...]
+    batch: int | None = None
 
     @classmethod
     def of(cls, model: Model) -> Sent:
         """One network."""
         proto = model.proto.SerializeToString()
-        return cls(model.name, model.path, digest_of(model), proto, dict(model.reads), tuple(model.outputs))
+        batch = next((feed.shape[0] for feed in model.feeds.values() if feed.shape), None)
+        return cls(model.name, model.path, digest_of(model), proto, dict(model.reads), tuple(model.outputs), batch)
 
     def opened(self, options: CompareOptions, weights: Mapping[str, Any]) -> Model:
         """The network on a worker.
@@ -84,8 +88,9 @@ class Sent:
             return None
         with suppress(BnfoldError, OSError):
             model = open_model(self.path, "", options)
-            if digest_of(model) == self.digest:
-                return replace(model, reads=dict(self.reads))
+            for one in (model, with_batch(model, self.batch) if self.batch else None):
+                if one is not None and digest_of(one) == self.digest:
+                    return replace(one, reads=dict(self.reads))
         return None
 
 

@@ -29,6 +29,7 @@ from bnfold.compare.opened import Opened
 from bnfold.compare.pairing import pair
 from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
+from bnfold.compare.widening import widened
 from bnfold.data.preparation import Preparation, from_prototxt
 from bnfold.data.samples import Noise, Samples
 from bnfold.errors import UnsupportedError, UsageError
@@ -193,7 +194,7 @@ class Comparison:
 
     def _data(self, shape: Layout) -> Samples:
         """The samples, opened once for every layout that candidates ask for; the first of them is looked at."""
-        if self._opened is not None and self._opened[0] == shape:
+        if self._opened is not None and self._opened[0].sample == shape.sample:
             return self._opened[1]
         preparation = self.options.preparation or partial(_said_by, self.reference)
         data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation)
@@ -217,6 +218,8 @@ class Comparison:
         inputs = match_inputs(ours.feeds, theirs.feeds, options.map)
         shape = layout(ours.feeds, theirs.feeds, inputs)
         data = self._data(shape)
+        if options.batch is None:
+            ours, theirs, shape = widened(ours, theirs, inputs, shape, data)
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
         pairs = pair(ours.writers, theirs.writers, blobs, kin=kin or known)
         notes: list[str] = []
@@ -245,7 +248,7 @@ class Comparison:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
             with Engine(
-                self.reference, sides, shape, self.options, shelf, exact=opened[0].truth, further=further
+                opened[0].ours, sides, shape, self.options, shelf, exact=opened[0].truth, further=further
             ) as engine:
                 if isinstance(data, Noise):
                     data = self._drawn(data, engine.layout, engine.session)
@@ -322,7 +325,7 @@ class Comparison:
     def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement) -> None:
         """Let a float64 run of the reference decide about blobs that rounding may have brought beyond the tolerance."""
         doubtful = one.doubtful(found)
-        truth = (one.truth or open_exact(self.reference, found.notes)) if doubtful else None
+        truth = (one.truth or open_exact(one.ours, found.notes)) if doubtful else None
         if truth is None:
             return
         data, shape = one.data, one.layout

@@ -55,6 +55,19 @@ def sent_model(
     return onnx.ModelProto.FromString(proto), tuple(stored)
 
 
+def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) -> onnx.ModelProto:
+    """The model with another first axis of its inputs; what it says of its other shapes is left out."""
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    del cut.graph.value_info[:]
+    for port in cut.graph.input:
+        if port.name in inputs and port.type.tensor_type.shape.dim:
+            port.type.tensor_type.shape.dim[0].dim_value = size
+    for port in cut.graph.output:
+        port.type.tensor_type.ClearField("shape")
+    return cut
+
+
 OWN = "@own"
 """What a tensor that became an input adds to its name, so that what the network computes for it can be read, too."""
 

@@ -220,6 +220,14 @@ def _batched(net: Net) -> dict[str, str]:
     return batched
 
 
+def grows_with_batch(net: Net) -> bool:
+    """Whether with one more item the first dimension of blobs grows, and nothing else."""
+    try:
+        return bool(_batched(net))
+    except UnsupportedError:
+        return False
+
+
 def _grown(shape: Shape, batch: int) -> Shape:
     return (batch + 1, *shape[1:]) if shape and shape[0] == batch else shape
 

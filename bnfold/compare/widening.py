@@ -1,0 +1,115 @@
+"""Running two networks on more samples at once than they were written for, where both let themselves.
+
+A deploy net says one sample, and one by one a data set takes four times as long. A Caffe network lets itself if with
+one more sample the first axis of its blobs grows and nothing else. What an ONNX model does is not said by its shapes
+(it may hold constants that were computed for its batch), so it is tried: two runs of the size that it says, and one of
+both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from bnfold.caffe.layers import infer_shapes
+from bnfold.compare.batches import Layout, run_at
+from bnfold.compare.models import Model
+from bnfold.data.samples import Noise, Samples
+from bnfold.errors import BnfoldError, UnsupportedError
+from bnfold.net import Array
+
+MOST = 32  # samples: a batch of more makes no sample faster
+WORTH = 4  # runs as the networks say them, below which nothing is gained
+ROOM = 1 << 29
+"""Bytes of blobs of both networks. A machine's free memory is no rule here: figures would differ in their last bits."""
+ALIKE = 1e-4  # of the range: sums are taken in another order
+
+
+def widened(
+    reference: Model, candidate: Model, inputs: Mapping[str, str], shape: Layout, data: Samples
+) -> tuple[Model, Model, Layout]:
+    """The networks and what a run takes: wider if that is worth it and both let themselves, else as they are.
+
+    Args:
+        reference, candidate: the networks.
+        inputs: input of the reference -> input of the candidate.
+        shape: what they take as they are.
+        data: the samples.
+    """
+    as_they_are = reference, candidate, shape
+    if not shape.batched or isinstance(data, Noise):
+        return as_they_are
+    if all(feed.shape[0] is None for feed in shape.feeds.values()):
+        return reference, candidate, replace(shape, batch=min(shape.batch, data.count))
+    batch = min(MOST, data.count, max(shape.batch, ROOM // max(_sample_bytes(reference, shape), 1)))
+    if data.count < WORTH * shape.batch or batch <= shape.batch:
+        return as_they_are
+    ours, theirs = with_batch(reference, batch), with_batch(candidate, batch)
+    names = {name: name for name in inputs}
+    sides = ((reference, names), (candidate, inputs))
+    if ours is None or theirs is None or not all(_tried(*side, shape, data) for side in sides if side[0].net is None):
+        return as_they_are
+    feeds = {name: replace(feed, shape=(batch, *feed.shape[1:])) for name, feed in shape.feeds.items()}
+    return ours, theirs, Layout(feeds, batch, True)
+
+
+def with_batch(model: Model, batch: int) -> Model | None:
+    """The network for another number of samples; None where it can be none. An ONNX model is to be tried then."""
+    from bnfold.onnx.export.network import grows_with_batch
+    from bnfold.onnx.graph import exported, with_first_axis
+
+    if model.net is None:
+        proto = with_first_axis(model.proto, list(model.feeds), batch)
+        weights = model.weights
+        net = None
+    else:
+        if len({shape[:1] for shape in model.net.inputs.values()}) != 1 or not grows_with_batch(model.net):
+            return None
+        net = model.net.copy()
+        net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
+        try:
+            proto, weights = exported(net)
+        except UnsupportedError:
+            return None
+    feeds = {name: replace(feed, shape=(batch, *feed.shape[1:])) for name, feed in model.feeds.items()}
+    return replace(model, net=net, proto=proto, weights=weights, feeds=feeds)
+
+
+def _sample_bytes(model: Model, shape: Layout) -> int:
+    """Of all blobs of both networks; for an ONNX model what its inputs take, a hundred times."""
+    if model.net is None:
+        return 100 * 4 * sum(prod(size or 1 for size in feed.shape[1:]) for feed in shape.feeds.values())
+    sizes = (prod(blob) for blob in infer_shapes(model.net).values() if blob is not None and min(blob, default=1) > 0)
+    return 2 * 4 * sum(sizes) // shape.batch
+
+
+def _tried(model: Model, inputs: Mapping[str, str], shape: Layout, data: Samples) -> bool:
+    """Whether one run of two batches gives what two runs give."""
+    from bnfold.onnx.graph import Shelf
+
+    batch = shape.batch
+    runs = [run_at(data, shape, start) for start in (0, batch)]
+    feeds = [{inputs[name]: values for name, values in run.feeds.items()} for run in runs]
+    double = with_batch(model, 2 * batch)
+    if double is None:
+        return False
+    both = {name: np.concatenate([part[name] for part in feeds]) for name in feeds[0]}
+    try:
+        with Shelf() as shelf:
+            apart = [model.session([], shelf).run(part) for part in feeds]
+            together = double.session([], shelf).run(both)
+    except BnfoldError:
+        return False
+    return all(_alike([part[name] for part in apart], values) for name, values in together.items())
+
+
+def _alike(apart: list[Array], together: Array) -> bool:
+    if any(part.ndim == 0 for part in apart) or together.shape != (2 * len(apart[0]), *apart[0].shape[1:]):
+        return False
+    expected = np.concatenate(apart).astype(np.float64)
+    finite = np.isfinite(expected)
+    extent = float(np.ptp(expected[finite])) if finite.any() else 0.0
+    return bool(np.allclose(together, expected, rtol=ALIKE, atol=ALIKE * extent, equal_nan=True))

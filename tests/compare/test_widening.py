@@ -1,0 +1,81 @@
+"""Comparing takes more samples at once than the networks say, where they let it, and finds the same."""
+
+import nets
+import numpy as np
+import pytest
+from onnx import helper
+from onnx_models import classifier, model
+
+import bnfold
+from bnfold.compare.comparison import Comparison, compare
+from bnfold.onnx import to_onnx
+
+TEXT = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "fc" type: "InnerProduct" bottom: "conv" top: "fc" inner_product_param { num_output: 5 } }
+"""
+TIED = TEXT + 'layer { name: "r" type: "Reshape" bottom: "fc" top: "r" reshape_param { shape { dim: 5 dim: 1 } } }'
+IMAGES = np.random.default_rng(0).normal(0, 8, (21, 3, 8, 8)).astype(np.float32)
+
+
+def batch(reference, candidate, images=IMAGES, **options):
+    return Comparison(reference, images, bnfold.CompareOptions(**options))._open(candidate).layout.batch
+
+
+@pytest.mark.parametrize("onnx", [False, True])
+def test_a_net_of_one_sample_runs_on_many(onnx):
+    net = nets.net(TEXT)
+    folded = bnfold.fold(net).net
+    candidate = to_onnx(folded) if onnx else folded
+    assert batch(net, candidate) == 21
+    assert batch(net, candidate, batch=1) == 1
+    assert batch(net, candidate, IMAGES[:3]) == 1  # nothing is gained
+    wide, one_by_one = compare(net, candidate, IMAGES), compare(net, candidate, IMAGES, batch=1)
+    assert [blob.blob for blob in wide.blobs] == [blob.blob for blob in one_by_one.blobs]
+    for ours, theirs in zip(wide.blobs, one_by_one.blobs, strict=True):
+        assert ours.values == theirs.values
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-5)
+    assert len(wide.samples) == 21
+    assert wide.passed
+    assert one_by_one.passed
+    fault = nets.net(TEXT, seed=1)
+    assert not compare(net, fault, IMAGES).passed
+
+
+def test_a_net_that_fixes_its_batch_keeps_it():
+    net = nets.net(TIED)
+    assert batch(net, bnfold.fold(net).net) == 1
+    assert compare(net, bnfold.fold(net).net, IMAGES).passed
+
+
+def test_an_onnx_model_whose_values_depend_on_the_batch_keeps_it():
+    nodes = [helper.make_node("Softmax", ["data"], ["y"], "y", axis=0)]
+    across = model(nodes, {"data": (1, 3, 8, 8)}, ["y"])
+    assert batch(across, across) == 1
+    fixed = model(
+        [helper.make_node("Add", ["data", "c"], ["y"], "y")],
+        {"data": (1, 3, 8, 8)},
+        ["y"],
+        {"c": np.ones((1, 3, 8, 8), np.float32)},
+    )
+    assert batch(fixed, fixed) == 21
+    constant = model(
+        [helper.make_node("Reshape", ["data", "s"], ["y"], "y")],
+        {"data": (1, 3, 8, 8)},
+        ["y"],
+        {"s": np.array([1, 192])},
+    )
+    assert batch(constant, constant) == 1
+
+
+def test_models_that_leave_their_batch_open_take_no_more_than_there_is():
+    made = classifier(batch="N")
+    assert batch(made, made, IMAGES[:5]) == 5
+
+
+def test_noise_is_the_same_whatever_the_batch():
+    first, second = (compare(nets.net(text), nets.net(text)) for text in (TEXT, TEXT.replace("dim: 1", "dim: 10", 1)))
+    assert len(first.samples) == len(second.samples) == 3
+    assert first.data == second.data
