@@ -56,11 +56,17 @@ def client():
 @pytest.mark.slow
 def test_workers_give_the_report_of_one_process_to_the_byte(tmp_path, client):
     pair, labels = models(tmp_path), np.arange(200) % 5
-    alone = compare(*pair, images(), labels=labels)
+    alone = compare(*pair, images(), labels=labels, batch=2)
     seen = []
-    shared = compare(*pair, images(), labels=labels, cluster=client, progress=lambda *step: seen.append(step))
+    shared = compare(*pair, images(), labels=labels, batch=2, cluster=client, progress=lambda *step: seen.append(step))
     assert said(shared) == said(alone)
     assert seen == [(32, 200), (64, 200), (96, 200), (128, 200), (160, 200), (192, 200), (200, 200)]
+
+
+@pytest.mark.slow
+def test_workers_take_as_many_samples_at_once_as_one_process_does(tmp_path, client):
+    pair = models(tmp_path)
+    assert said(compare(*pair, images(), cluster=client)) == said(compare(*pair, images()))
 
 
 @pytest.mark.slow
@@ -73,15 +79,15 @@ def test_networks_that_workers_do_not_have_are_sent(client):
 def test_a_killed_workers_pieces_are_done_again(tmp_path, client):
     pair = models(tmp_path)
     marker = tmp_path / "killed"
-    shared = compare(*pair, Hostile(150, marker), cluster=client)
+    shared = compare(*pair, Hostile(150, marker), batch=2, cluster=client)
     assert marker.exists()
-    assert said(shared) == said(compare(*pair, Hostile(150, marker)))
+    assert said(shared) == said(compare(*pair, Hostile(150, marker), batch=2))
 
 
 @pytest.mark.slow
 def test_a_piece_that_fails_twice_ends_the_run_with_its_samples(tmp_path, client):
     with pytest.raises(ModelError, match=r"samples 128 to 159 \('trap 128' to 'trap 159'\) could not be measured, 2 t"):
-        compare(*models(tmp_path), Hostile(150, tmp_path / "m", again=True, kill=False), cluster=client)
+        compare(*models(tmp_path), Hostile(150, tmp_path / "m", again=True, kill=False), batch=2, cluster=client)
 
 
 def test_a_scheduler_that_does_not_answer_is_a_sentence(tmp_path):
@@ -99,16 +105,16 @@ def test_a_comparison_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     pair, marker, file = models(tmp_path), tmp_path / "raised", tmp_path / "state.json"
     data = Hostile(150, marker, kill=False)
     with pytest.raises(RuntimeError, match="the disk is gone"):
-        compare(*pair, data, checkpoint=file)
+        compare(*pair, data, batch=2, checkpoint=file)
     assert json.loads(file.read_text())["pieces"] == 4
     measured = []
     real = engine.Engine.measure
     monkeypatch.setattr(
         engine.Engine, "measure", lambda *given: (measured.append(given[2]), real(*given))[1], raising=True
     )
-    resumed = compare(*pair, data, checkpoint=file)
+    resumed = compare(*pair, data, batch=2, checkpoint=file)
     assert [piece.start for piece in measured] == [64, 80, 96]
-    assert said(resumed) == said(compare(*pair, data))
+    assert said(resumed) == said(compare(*pair, data, batch=2))
 
 
 def test_a_checkpoint_of_another_comparison_is_refused(tmp_path):
