@@ -3,6 +3,8 @@
 `python tests/mutations.py` measures the same on the zoo's nets; docs/report.md has its table.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from cases import ZOO, Case, golden
@@ -68,3 +70,20 @@ def test_of_the_wrong_variants_of_a_trained_net_none_passes(name):
     result = of_case(Case(ZOO / "trained" / name), per_layer=2, factor=1.5)
     assert result.changing
     assert result.passed == []
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("change", ["swapped", "doubled", "zeroed"])
+def test_rows_of_classes_that_noise_never_chooses_are_part_of_the_proof(change, layers):
+    models = Path(__file__).parents[2] / "sample_models"
+    original = bnfold.load(models / "digits_resnet.prototxt", models / "digits_resnet.caffemodel")
+    wrong = bnfold.fold(original).net
+    layer = next(layer for layer in wrong.layers if layer.name == "fc10")
+    rows = layer.blobs[0].copy()
+    if change == "swapped":
+        rows[[0, 1]] = rows[[1, 0]]
+    else:
+        rows[0] *= {"doubled": 2, "zeroed": 0}[change]
+    layer.blobs = Blobs([rows, *layer.blobs.stored[1:]])
+    assert not bnfold.compare(original, wrong, layers=layers).passed
+    assert bnfold.compare(original, bnfold.fold(original).net, layers=layers).passed
