@@ -189,7 +189,13 @@ proof_options = options(
     group="Proof",
 )
 data_options = options(
-    click.option("--data", metavar="PATH", help="A folder of images, a list `path label`, .npz or .npy; else noise."),
+    click.option(
+        "--data",
+        metavar="PATH",
+        help="A folder of images, a list `path label`, an LMDB, .h5, .npz or .npy; else noise.",
+    ),
+    click.option("--limit", "sample_limit", type=click.IntRange(min=1), help="Take at most so many samples."),
+    click.option("--sample", "sample_seed", type=click.IntRange(min=0), help="Take any of them, by this seed."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
     click.option("--mean", metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
     click.option("--scale", type=float, help="Factor after the mean."),

@@ -100,7 +100,9 @@ class CompareOptions:
         max_top1_drop: the most top-1 accuracy that the candidate may lose, as a share.
         exact: also measure both against a float64 run of the reference, which must be a Caffe network; slow.
         seed: of the noise that is drawn where no samples are given.
-        batch: samples per run; by default what the networks say.
+        sample_limit: take at most so many samples of the data.
+        sample_seed: choose them at random, by this seed; by default the first are taken.
+        batch: samples per run; by default as many as go in well, where both networks take more than they say.
         input_shapes: input -> shape, for a prototxt that does not say it.
         reading: how networks that are given by path are read.
         threads: per operator, 0 for onnxruntime's own choice.
@@ -121,6 +123,8 @@ class CompareOptions:
     max_top1_drop: float | None = None
     exact: bool = False
     seed: int = 0
+    sample_limit: int | None = None
+    sample_seed: int | None = None
     batch: int | None = None
     input_shapes: Mapping[str, Sequence[int]] | None = None
     reading: ReadOptions = ReadOptions()

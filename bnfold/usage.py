@@ -14,6 +14,7 @@ FOR_ONNX = ("opset", "dynamic_batch", "external_data", "allow_custom_ops")
 FOR_CAFFE = ("strip", "dialect")
 COMPARING = (
     "tolerance", "seed", "exact", "min_agreement", "max_top1_drop", "provider", "reference_provider", "tf32", "memory",
+    "sample_limit", "sample_seed",
 )  # fmt: skip
 PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
 PROVING = (*COMPARING, *PREPARING, "data", "keep_failed", "outputs_only")

@@ -117,12 +117,13 @@ def _data_digest(data: Samples) -> str:
     parts: list[Any] = [data.description, data.count, list(data.class_names)]
     parts += [] if data.labels is None else [np.asarray(data.labels).tobytes()]
     parts += [data.name(number) for number in range(data.count)]
-    arrays = getattr(data, "arrays", {})
+    source = getattr(data, "whole", data)
+    arrays = getattr(source, "arrays", {})
     parts += [part for name, array in arrays.items() for part in (name, array.shape, array.dtype.str)]
     hashed = _hash(parts)
     for array in arrays.values():
         hashed += hashlib.sha256(np.ascontiguousarray(array).data.cast("B")).hexdigest()
-    for path in getattr(getattr(data, "pictures", None), "files", ()):
+    for path in getattr(getattr(source, "pictures", source), "files", ()):
         status = os.stat(path)
         hashed = _hash([hashed, status.st_size, status.st_mtime_ns])
     return _hash([hashed])

@@ -31,7 +31,7 @@ from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
 from bnfold.compare.widening import widened
 from bnfold.data.preparation import Preparation, from_prototxt
-from bnfold.data.samples import Noise, Samples
+from bnfold.data.samples import Noise, Part, Samples, part_of
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import is_stream
 from bnfold.net import Array
@@ -178,7 +178,7 @@ class Comparison:
         """Raise now, before anything is written or run, what the data or a gate would raise later."""
         ours, options = self.reference, self.options
         data = self._data(self._own_layout())
-        labels = data.labels if self._labels is None else self._labels
+        labels = self._known(data)
         known = {name: shape for name, shape in shapes.items() if shape is not None}
         scores = find_scores(ours, {name: name for name in ours.outputs}, known, labels)
         if scores is not None:
@@ -187,6 +187,12 @@ class Comparison:
             raise UsageError(NO_CLASSIFIER)
         if options.max_top1_drop is not None and (scores is None or labels is None):
             raise UsageError(NO_LABELS)
+
+    def _known(self, data: Samples) -> Array | None:
+        """The true classes of the samples."""
+        if self._labels is None:
+            return data.labels
+        return self._labels[list(data.numbers)] if isinstance(data, Part) else self._labels
 
     def _own_layout(self) -> Layout:
         feeds = self.reference.feeds
@@ -202,6 +208,10 @@ class Comparison:
             raise UsageError(
                 f"{data.description}, and the labels have shape {self._labels.shape}; give one label per sample"
             )
+        if self._samples is not None:
+            data = part_of(data, self.options.sample_limit, self.options.sample_seed)
+        elif self.options.sample_limit is not None or self.options.sample_seed is not None:
+            raise UsageError("a part of the samples can be taken where --data names some")
         next(runs(data, shape), None)
         self._opened = shape, data
         return data
@@ -230,7 +240,7 @@ class Comparison:
             pairs,
             shape,
             data,
-            data.labels if self._labels is None else self._labels,
+            self._known(data),
             options,
             open_exact(ours, notes) if options.exact else None,
             notes,

@@ -88,6 +88,11 @@ class Database:
         """How many records there are."""
         return len(self.keys)
 
+    @property
+    def files(self) -> list[Path]:
+        """The file that it is."""
+        return [_file_of(self.path)]
+
     def name(self, number: int) -> str:
         """The key: `convert_imageset` writes the sample's number in eight digits, and its path."""
         return self.keys[number].decode(errors="backslashreplace")
@@ -170,13 +175,16 @@ def open_database(path: Path) -> tuple[Database, Array | None]:
 
 def _environment(path: Path) -> Any:
     lmdb: Any = _package()
-    file = path / "data.mdb" if path.is_dir() else path
-    if not file.is_file():
-        raise ParseError("is not a regular file", file)
+    if not _file_of(path).is_file():
+        raise ParseError("is not a regular file", _file_of(path))
     try:
         return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False, readahead=False)
     except lmdb.Error as error:
         raise ParseError(f"is no LMDB, or a damaged one: {error}", path) from None
+
+
+def _file_of(path: Path) -> Path:
+    return path / "data.mdb" if path.is_dir() else path
 
 
 def _package() -> Any:

@@ -187,6 +187,78 @@ class Arrays:
         return picture_of(next(iter(self.sample(number).values())))
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the samples of a source, in its order.
+
+    Attributes:
+        whole: the source.
+        numbers: of the samples that are taken.
+        chosen: how, for the report.
+    """
+
+    whole: Samples
+    numbers: tuple[int, ...]
+    chosen: str
+
+    @property
+    def parallel(self) -> bool:
+        """Whether samples may be asked for by several threads at once."""
+        return bool(getattr(self.whole, "parallel", False))
+
+    @property
+    def description(self) -> str:
+        """What was taken of what."""
+        return f"{self.chosen} of {self.whole.description}"
+
+    @property
+    def count(self) -> int:
+        """How many were taken."""
+        return len(self.numbers)
+
+    @property
+    def labels(self) -> Array | None:
+        """Their classes."""
+        return None if self.whole.labels is None else np.asarray(self.whole.labels)[list(self.numbers)]
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """As of the source."""
+        return self.whole.class_names
+
+    def sample(self, number: int) -> dict[str, Array]:
+        """One of them."""
+        return self.whole.sample(self.numbers[number])
+
+    def name(self, number: int) -> str:
+        """As the source calls it."""
+        return self.whole.name(self.numbers[number])
+
+    def picture(self, number: int) -> Array | None:
+        """As of the source."""
+        return self.whole.picture(self.numbers[number])
+
+
+def part_of(samples: Samples, most: int | None, seed: int | None) -> Samples:
+    """At most so many of the samples: the first, or with a seed any.
+
+    Raises:
+        UsageError: a seed without a number, or a number below 1.
+    """
+    if most is None:
+        if seed is not None:
+            raise UsageError(f"--sample {seed} chooses which samples are taken; say how many with --limit")
+        return samples
+    if most < 1:
+        raise UsageError(f"a limit of {most} leaves no sample")
+    if most >= samples.count:
+        return samples
+    if seed is None:
+        return Part(samples, tuple(range(most)), f"the first {most:,}")
+    numbers = np.random.default_rng(seed).choice(samples.count, most, replace=False)
+    return Part(samples, tuple(sorted(numbers.tolist())), f"{most:,}, chosen by seed {seed},")
+
+
 def picture_of(planes: Array) -> Array | None:
     """An input as a picture: planes in Caffe's order blue, green, red, stretched over the whole scale.
 

@@ -7,7 +7,8 @@ from onnx import helper
 from onnx_models import classifier, model
 
 import bnfold
-from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.comparison import compare
+from bnfold.errors import UsageError
 from bnfold.onnx import to_onnx
 
 TEXT = """
@@ -21,7 +22,7 @@ IMAGES = np.random.default_rng(0).normal(0, 8, (21, 3, 8, 8)).astype(np.float32)
 
 
 def batch(reference, candidate, images=IMAGES, **options):
-    return Comparison(reference, images, bnfold.CompareOptions(**options))._open(candidate).layout.batch
+    return compare(reference, candidate, images, **options).outputs[0].shape[0]
 
 
 @pytest.mark.parametrize("onnx", [False, True])
@@ -46,7 +47,7 @@ def test_a_net_of_one_sample_runs_on_many(onnx):
 
 def test_a_net_that_fixes_its_batch_keeps_it():
     net = nets.net(TIED)
-    assert batch(net, bnfold.fold(net).net) == 1
+    assert batch(net, bnfold.fold(net).net) == 5  # the shape that its Reshape makes of one sample
     assert compare(net, bnfold.fold(net).net, IMAGES).passed
 
 
@@ -79,3 +80,14 @@ def test_noise_is_the_same_whatever_the_batch():
     first, second = (compare(nets.net(text), nets.net(text)) for text in (TEXT, TEXT.replace("dim: 1", "dim: 10", 1)))
     assert len(first.samples) == len(second.samples) == 3
     assert first.data == second.data
+
+
+def test_a_part_of_the_samples_is_compared_with_its_labels():
+    made, labels = classifier(), np.arange(21) % 5
+    report = compare(made, made, IMAGES, labels=labels, sample_limit=6, sample_seed=1)
+    whole = compare(made, made, IMAGES, labels=labels)
+    assert (len(report.samples), report.classifier.samples) == (6, 6)
+    assert report.data == "6, chosen by seed 1, of 21 samples of given arrays"
+    assert [sample.name for sample in report.samples] != [sample.name for sample in whole.samples][:6]
+    with pytest.raises(UsageError, match="a part of the samples can be taken where --data names some"):
+        compare(made, made, sample_limit=6)

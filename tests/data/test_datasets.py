@@ -1,6 +1,7 @@
 """What `--data` may name: folders, lists, arrays; and what it may not."""
 
 import os
+import pickle
 import tracemalloc
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -11,7 +12,7 @@ from PIL import Image
 from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Arrays, Feed, Noise, picture_of
+from bnfold.data.samples import Arrays, Feed, Noise, part_of, picture_of
 from bnfold.data.standins import Indices
 from bnfold.errors import ParseError, UsageError
 
@@ -222,3 +223,23 @@ def test_arrays_come_back_as_they_were_saved(tmp_path):
         for key, array in read_arrays(tmp_path / name).items():
             np.testing.assert_array_equal(array, arrays[key], strict=True)
         assert list(read_arrays(tmp_path / name, {"b"})) == ["b"]
+
+
+def test_a_part_is_the_first_samples_or_any_by_a_seed():
+    whole = Arrays({"data": np.arange(20.0).reshape(10, 2)}, np.arange(10) * 3, ("a", "b"))
+    first = part_of(whole, 4, None)
+    assert (first.count, first.labels.tolist()) == (4, [0, 3, 6, 9])
+    assert first.description == "the first 4 of 10 samples of given arrays"
+    chosen = part_of(whole, 4, 7)
+    numbers = list(chosen.numbers)
+    assert numbers == sorted(set(numbers)) != [0, 1, 2, 3]
+    assert [chosen.name(place) for place in range(4)] == [str(number) for number in numbers]
+    assert chosen.sample(2)["data"].tolist() == [2.0 * numbers[2], 2.0 * numbers[2] + 1]
+    assert chosen.labels.tolist() == [3 * number for number in numbers]
+    assert chosen.class_names == ("a", "b")
+    assert part_of(whole, 4, 7).numbers == chosen.numbers != part_of(whole, 4, 8).numbers
+    assert chosen.description == "4, chosen by seed 7, of 10 samples of given arrays"
+    assert pickle.loads(pickle.dumps(chosen)).numbers == chosen.numbers
+    assert part_of(whole, 10, 7) is whole
+    with pytest.raises(UsageError, match="say how many with --limit"):
+        part_of(whole, None, 7)
