@@ -460,6 +460,27 @@ def test_a_layer_in_both_phases_is_spoken_of_once() -> None:
     assert len(advise(DATA + CONV + bn() + RELU + LOSS)) == 1
 
 
+def test_a_name_that_two_layers_of_one_net_share_is_found() -> None:
+    twice = RELU + RELU.replace('top: "conv1"', 'top: "b"')
+    found = [finding for finding in advise(INPUT + CONV + twice) if finding.rule == "layers-of-one-name"]
+    assert [finding.severity for finding in found] == ["warning"]
+    assert "called as 'relu" in found[0].message
+    learned = INPUT + CONV + CONV.replace('top: "conv1"', 'top: "b"')
+    assert [finding.severity for finding in advise(learned) if finding.rule == "layers-of-one-name"] == ["error"]
+
+
+def test_twins_of_two_phases_may_share_a_name() -> None:
+    twins = [DATA.replace("}", f"include {{ phase: {phase} }} }}") for phase in ("TRAIN", "TEST")]
+    assert "layers-of-one-name" not in rules("".join(twins) + GOOD + LOSS)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("Accuracy", "an Accuracy"), ("SoftmaxWithLoss", "a SoftmaxWithLoss")])
+def test_a_sentence_has_the_article_of_its_noun(kind: str, words: str) -> None:
+    text = INPUT + CONV + f'layer {{ name: "x" type: "{kind}" bottom: "conv1" bottom: "label" top: "x" }}'
+    (finding,) = [finding for finding in advise(text) if finding.rule == "loss-in-deploy"]
+    assert finding.message.startswith(f"{words}, while")
+
+
 def test_every_rule_is_tested_here() -> None:
     source = Path(__file__).read_text()
     assert [name for name in RULES if f'"{name}"' not in source] == []

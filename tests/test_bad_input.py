@@ -83,7 +83,11 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         {"net.prototxt": TEXT + ODD},
         r"cannot be written as ONNX .*\n  layer 'odd' \(Odd\)",
     ),
-    "a layout that is none": ((*FOLD, "--batchnorm-layout", "nix"), {}, "--batchnorm-layout nix: .* known are bvlc"),
+    "a layout that is none": (
+        (*FOLD, "--batchnorm-layout", "nix"),
+        {},
+        "--batchnorm-layout.*'nix' is not one of 'bvlc'",
+    ),
     "a mean that is none": ((*FOLD, "--data", "x.npy", "--mean", "1,b"), {}, "the mean '1,b' is neither numbers"),
     "a missing caffemodel": (("fold", "net.prototxt", "-o", "out.prototxt"), {}, "no caffemodel was given, and 9 of"),
     "a missing caffemodel for an export": (("export", "net.prototxt", "-o", "a.onnx"), {}, "no caffemodel was given"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from bnfold.advice.draft import Draft, Written
 from bnfold.advice.records import Remark
 from bnfold.caffe import kinds
+from bnfold.english import with_article
 
 
 def data_in_deploy(draft: Draft) -> Iterator[Remark]:
@@ -30,9 +31,9 @@ def loss_in_deploy(draft: Draft) -> Iterator[Remark]:
         if loss is not None and loss.becomes:
             bottom = written.layer.bottoms[0]
             instead = f'layer {{ name: "{written.name}" type: "{loss.becomes}" bottom: "{bottom}" top: "prob" }}'
-            yield Remark(written, f"a {written.type}, while {draft.deploys}", instead)
+            yield Remark(written, f"{with_article(written.type)}, while {draft.deploys}", instead)
         elif loss is not None or written.is_metric:
-            yield Remark(written, f"a {written.type}, while {draft.deploys}", "leave the layer out")
+            yield Remark(written, f"{with_article(written.type)}, while {draft.deploys}", "leave the layer out")
 
 
 def _input(written: Written) -> str:

@@ -12,6 +12,7 @@ from bnfold.advice.draft import STATISTICS, Draft, View, Written
 from bnfold.advice.records import Remark
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS, Scale
+from bnfold.english import with_article
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import (
@@ -111,7 +112,7 @@ def in_place_spoils_gradient(draft: Draft) -> Iterator[Remark]:
             if robbed is not None:
                 yield Remark(
                     written,
-                    f"writes over the values that {robbed.place}, a {robbed.type}, needs for its gradient",
+                    f"writes over the values that {robbed.place}, {with_article(robbed.type)}, needs for its gradient",
                     f"give '{written.name}' a top of its own",
                 )
 

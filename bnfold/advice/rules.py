@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bnfold.advice import batchnorm, deploy, neighbours, weights
+from bnfold.advice import batchnorm, deploy, names, neighbours, weights
 from bnfold.advice.draft import Draft, read_draft
 from bnfold.advice.records import Finding, Rule
 from bnfold.net import Net
@@ -119,6 +119,13 @@ RULES: dict[str, Rule] = {
         why="Caffe computes that gradient from the values in memory, which by then are those of this layer: training "
         "goes on with a wrong gradient and says nothing",
         instead="a top of its own for the layer",
+    ),
+    "layers-of-one-name": Rule(
+        names.layers_of_one_name,
+        "warning",
+        why="Caffe finds the weights of a layer by its name and gives all that is stored under it to the first layer "
+        "that is called so; the others keep what their fillers made, and training goes on from there",
+        instead="a name of its own for each layer",
     ),
     "loss-in-deploy": Rule(
         deploy.loss_in_deploy,

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable
 
 from bnfold.algebra.records import Kept
+from bnfold.english import with_article
 
 _LAYER = re.compile(r"(?:layer )?'[^']*' \((\w+)\)")
 _NAME = re.compile(r"'[^']*'")
+_NUMBER = re.compile(r"\d+")
 
 
 def kept_by_cause(records: Iterable[Kept]) -> list[tuple[str, list[Kept]]]:
@@ -34,12 +36,14 @@ def cause(reason: str) -> str:
     return _NAME.sub("a blob", general)
 
 
-def with_article(noun: str) -> str:
-    """A noun with its indefinite article.
+def said_once(sentences: Iterable[str]) -> list[str]:
+    """Sentences with those that differ only in names and numbers from an earlier one counted and not repeated.
 
     Example:
-        >>> with_article("ReLU"), with_article("Eltwise"), with_article("LSTM")
-        ('a ReLU', 'an Eltwise', 'an LSTM')
+        >>> said_once(["'a' stays", "'b' stays", "line 3: odd"])
+        ["'a' stays (and 1 more like this)", 'line 3: odd']
     """
-    spelt = len(noun) > 1 and noun[:2].isupper()
-    return f"{'an' if noun[:1] in ('AEFHILMNORSX' if spelt else 'AEIOaeio') else 'a'} {noun}"
+    alike: dict[str, list[str]] = {}
+    for sentence in dict.fromkeys(sentences):
+        alike.setdefault(_NUMBER.sub("0", cause(sentence)), []).append(sentence)
+    return [few[0] + (f" (and {len(few) - 1:,} more like this)" if len(few) > 1 else "") for few in alike.values()]

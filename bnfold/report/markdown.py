@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from bnfold.algebra.records import FoldReport
 from bnfold.compare.metrics import MARKDOWN
 from bnfold.compare.records import ClassifierDiff, DiffReport, RunReport
+from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.columns import cell, columns
 from bnfold.report.figures import bits, count, ordinary, percent, small
 from bnfold.report.figures import names as listed
@@ -30,7 +31,7 @@ def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
         lines += fold_markdown(run.fold, rows)
     for proof in run.proofs:
         lines += diff_markdown(proof, rows)
-    lines += [f"> {escape(note)}\n" for note in run.notes]
+    lines += [f"> {escape(note)}\n" for note in said_once(run.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -43,10 +44,11 @@ def fold_markdown(report: FoldReport, rows: int = ROWS) -> Iterator[str]:
         f"**{report.layers_before:,} → {count(report.layers_after, 'layer')}**, {report.parameters_before:,} → "
         f"{count(report.parameters_after, 'parameter')}; {folded:,} folded, {merged:,} merged{joined}.\n"
     )
-    kept = list(report.kept)
-    if kept:
-        yield from _table(("kept", "type", "why"), [(k.layer, k.type, k.reason) for k in kept[:rows]], left=3)
-        yield from _more(len(kept) - rows)
+    groups = kept_by_cause(report.kept)
+    if groups:
+        shown = [(listed([k.layer for k in kept], 3), kept[0].type, why) for why, kept in groups[:rows]]
+        yield from _table(("kept", "type", "why"), shown, left=3)
+        yield from _more(sum(len(kept) for _, kept in groups[rows:]))
 
 
 def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from bnfold.report.causes import said_once
 from bnfold.report.figures import count
 from bnfold.report.text import fold_lines, fold_tables, words
 
@@ -30,8 +31,8 @@ def as_text(inspection: Inspection, *, verbosity: int = 0) -> RenderableType:
     parts: list[RenderableType] = list(fold_lines(inspection.fold, verbosity))
     if verbosity < 0:
         return Group(*parts, words(count(len(inspection.findings), "finding")))
-    parts += [words(f"note: {note}", style="yellow") for note in inspection.net.notes]
-    parts += [words(f"note: {note}", style="yellow") for note in inspection.fold.notes]
+    notes = said_once([*inspection.net.notes, *inspection.fold.notes])
+    parts += [words(f"note: {note}", style="yellow") for note in notes]
     if not inspection.has_weights:
         parts.append(words("note: no weights were given, so the plan assumes scales of both signs", style="yellow"))
     if verbosity > 0:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged
 from bnfold.compare.metrics import TERMINAL
-from bnfold.report.causes import kept_by_cause
+from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.columns import cell as written
 from bnfold.report.columns import columns
 from bnfold.report.cost import Cost, costs, total
@@ -63,7 +63,7 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
     parts += [line for proof in run.proofs for line in _proof_lines(proof)]
     notes = [*run.notes, *(run.fold.notes if run.fold is not None else ())]
     notes += [note for proof in run.proofs for note in proof.notes]
-    parts += [words(f"note: {note}", WARN) for note in dict.fromkeys(notes)]
+    parts += [words(f"note: {note}", WARN) for note in said_once(notes)]
     if verbosity > 0:
         if run.fold is not None:
             parts += fold_tables(run.fold, rows)
