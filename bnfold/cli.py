@@ -125,6 +125,11 @@ reading_options = options(
         type=click.Choice(["caffe", "one"]),
         help="What scale_factor 0 beside statistics means: 0 as in Caffe, or 1 as NVCaffe once wrote it.",
     ),
+    click.option(
+        "--crop-offset",
+        type=click.Choice(["caffe", "aligned"]),
+        help="Where a Crop without offset starts: at 0 as in today's Caffe, or aligned as before 2016.",
+    ),
     click.option("--until", multiple=True, metavar="BLOB", help="End the network in a blob; may be repeated."),
     click.option(
         "--freeze-initializers", is_flag=True, help="Take ONNX initialisers that are inputs, too, as constants."
@@ -540,6 +545,7 @@ def _read_options(given: dict[str, Any]) -> ReadOptions:
         level=given["level"],
         batchnorm_layout=given["batchnorm_layout"],
         zero_scale_factor=given["zero_factor"],
+        crop_offset=given["crop_offset"],
         until=given["until"],
         freeze_initializers=given["freeze_initializers"],
     )

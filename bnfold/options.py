@@ -25,6 +25,7 @@ TOLERANCES = {"bfloat16": 8e-2, "float16": 1e-2, "float32": 1e-4, "float64": 1e-
 and in float32 a thousand, since there the sums of a deep network differ by more than its weights."""
 
 ZeroScaleFactor = Literal["caffe", "one"]
+CropOffset = Literal["caffe", "aligned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class ReadOptions:
             constants.
         zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
             as they are, None leaves it open, so that folding or exporting such a layer is refused.
+        crop_offset: where a Crop that says no offset starts: "caffe" at 0, as today's, "aligned" where Caffes before
+            2016 laid its bottoms over each other, None there, too, with a note where the two differ.
     """
 
     input_shapes: Mapping[str, Sequence[int]] | None = None
@@ -58,6 +61,7 @@ class ReadOptions:
     level: int | None = None
     batchnorm_layout: str | None = None
     zero_scale_factor: ZeroScaleFactor | None = None
+    crop_offset: CropOffset | None = None
     until: Sequence[str] = ()
     freeze_initializers: bool = False
 

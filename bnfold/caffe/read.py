@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bnfold.caffe import kinds
+from bnfold.caffe.alignment import align_crops
 from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes
@@ -110,6 +111,7 @@ def build(
         raise ModelError(f"{document.file or 'the net'}: nothing but inputs is in the TEST net")
 
     misunderstood = _mark_opaque(deployed.layers)
+    aligned = align_crops(deployed.layers, options.crop_offset)
 
     def assembled(guess: Shape | None, example: Shape = GUESSES[0], fits: bool = False) -> Net:
         inputs = give_shapes(
@@ -138,6 +140,7 @@ def build(
                 *renamed,
                 *deployed.notes,
                 *misunderstood,
+                *aligned,
                 *inputs.notes,
                 *said(preparation, deployed.data),
             ],

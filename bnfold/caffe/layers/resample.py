@@ -255,9 +255,15 @@ class Upsample(NamedTuple):
         """Read an Upsample; with a mask (two bottoms) the factor is 2 unless said.
 
         Raises:
-            ModelError: a factor is no whole number of at least 1.
+            ModelError: a factor is no whole number of at least 1, or nothing says it and there is no mask.
         """
         param = layer.param.upsample_param
+        said = ("scale", "scale_h", "scale_w", "upsample_h")
+        if len(layer.bottoms) == 1 and not any(param.HasField(word) for word in said):
+            raise ModelError(
+                f"{layer}: nothing says its factor, and forks differ in the default: SegNet's is 2, MobileNet-YOLO's "
+                "1, TI's 0; write the one that is meant, `upsample_param { scale: 2 }`"
+            )
         scale = param.scale if param.HasField("scale") else (2.0 if len(layer.bottoms) == 2 else 1.0)
         height: float = param.scale_h if param.HasField("scale_h") else scale
         width: float = param.scale_w if param.HasField("scale_w") else scale

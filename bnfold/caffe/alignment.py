@@ -1,0 +1,131 @@
+"""Where a Crop that says no offset starts: Caffes before 2016 laid its bottoms over each other by themselves.
+
+Each layer places the pixels of its top over those of its bottom by `x_top = a*x_bottom + b`. Where both bottoms of a
+Crop come from one blob, that says where the second lies in the first. BVLC's Caffe dropped this with 1.0: there, a
+Crop without offset starts at 0, and `coord_map.py` computes the offset when the prototxt is written.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.layers.convolution import CONVOLUTIONS, DECONVOLUTIONS, Convolution
+from bnfold.caffe.layers.pooling import Pooling
+from bnfold.errors import BnfoldError
+from bnfold.net import Layer
+from bnfold.options import CropOffset
+
+_WORDS = (
+    "AbsVal BatchNorm Bias BNLL Dropout Eltwise ELU Exp Log LRN MVN Power PReLU ReLU Scale Sigmoid Split TanH Threshold"
+)
+PASSING = frozenset(_WORDS.split(" "))
+"""Types whose top lies on each of their bottoms, pixel by pixel."""
+
+_PLANE = 2
+_LARGE = 1 << 20
+
+
+class Line(NamedTuple):
+    """`x -> a*x + b` along each of two axes."""
+
+    a: tuple[float, float] = (1.0, 1.0)
+    b: tuple[float, float] = (0.0, 0.0)
+
+    def after(self, first: Line) -> Line:
+        """This line of what another gives."""
+        return Line(
+            (self.a[0] * first.a[0], self.a[1] * first.a[1]),
+            (self.a[0] * first.b[0] + self.b[0], self.a[1] * first.b[1] + self.b[1]),
+        )
+
+
+def align_crops(layers: Sequence[Layer], choice: CropOffset | None) -> list[str]:
+    """Give each Crop that says nothing its offset, where the two readings differ.
+
+    Args:
+        layers: of a net, each blob written once; the parameters of such Crops are replaced.
+        choice: the reading; None is "aligned", which is then said.
+
+    Returns:
+        A sentence for each Crop that was read by a guess.
+    """
+    makers = {top: layer for layer in layers for top in layer.tops}
+    notes = []
+    for layer in layers:
+        if layer.type != "Crop" or layer.param.HasField("crop_param") or len(layer.bottoms) != 2 or layer.opaque:
+            continue
+        offset = _offset(makers, *layer.bottoms)
+        if offset is None or not any(offset):
+            continue
+        param = LayerParameter()
+        param.CopyFrom(layer.param)
+        param.crop_param.offset.extend((0,) if choice == "caffe" else offset)
+        layer.param = param
+        if choice is None:
+            notes.append(
+                f"{layer} says no offset: it is read as Caffes before 2016 aligned it, from {offset[0]}, {offset[1]} "
+                "on; today's would cut from 0, 0 on; choose with --crop-offset aligned or --crop-offset caffe"
+            )
+    return notes
+
+
+def _offset(makers: Mapping[str, Layer], cut: str, like: str) -> tuple[int, int] | None:
+    """Where the second blob starts in the first; None where older Caffes stopped, so that today's must be meant."""
+    ours, others = _origins(makers, cut), _origins(makers, like)
+    for blob, other in others.items():
+        if (mine := ours.get(blob)) is None:
+            continue
+        if any(abs(a - b) > 1e-9 for a, b in zip(mine.a, other.a, strict=True)):
+            return None
+        start = [round(a - b) for a, b in zip(mine.b, other.b, strict=True)]
+        return None if min(start) < 0 else (start[0], start[1])
+    return None
+
+
+def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, Line]:
+    """Each blob that a blob is made of, nearest first, and where its pixels lie in it."""
+    found = {blob: Line()}
+    queue = deque([blob])
+    while queue:
+        top = queue.popleft()
+        layer = makers.get(top)
+        step = _line(layer) if layer else None
+        if layer is None or step is None:
+            continue
+        for bottom in layer.bottoms[: 1 if layer.type == "Crop" else None]:
+            if bottom not in found:
+                found[bottom] = found[top].after(step)
+                queue.append(bottom)
+    return found
+
+
+def _line(layer: Layer) -> Line | None:
+    """From a layer's bottom to its top; None where that is no such line."""
+    try:
+        if layer.type in PASSING:
+            return Line()
+        if layer.type in CONVOLUTIONS | DECONVOLUTIONS:
+            view = Convolution.of(layer)
+            return _windows(view.extent, view.stride, view.before, layer.type in DECONVOLUTIONS)
+        if layer.type == "Pooling":
+            pool = Pooling.of(layer, (1, 1, _LARGE, _LARGE))
+            return None if pool.is_global else _windows(pool.kernel, pool.stride, pool.before, False)
+        if layer.type == "Crop":
+            offset = layer.param.crop_param.offset or (0,)
+            return Line(b=(-float(offset[-2 if len(offset) >= _PLANE else -1]), -float(offset[-1])))
+    except BnfoldError:
+        return None
+    return None
+
+
+def _windows(kernel: Sequence[int], stride: Sequence[int], before: Sequence[int], transposed: bool) -> Line | None:
+    if len(kernel) != _PLANE:
+        return None
+    (a, b), (c, d) = [
+        (s, (k - 1) / 2 - p) if transposed else (1 / s, (p - (k - 1) / 2) / s)
+        for k, s, p in zip(kernel, stride, before, strict=True)
+    ]
+    return Line((a, c), (b, d))
