@@ -102,7 +102,7 @@ class CompareOptions:
         map: blobs of the reference -> blobs of the candidate, where the names differ.
         min_agreement: the least share of samples on which both must give the same answer.
         max_top1_drop: the most top-1 accuracy that the candidate may lose, as a share.
-        exact: also measure both against a float64 run of the reference, which must be a Caffe network; slow.
+        exact: also measure both against a float64 run of the reference; slow.
         seed: of the noise that is drawn where no samples are given.
         sample_limit: take at most so many samples of the data.
         sample_seed: choose them at random, by this seed; by default the first are taken.

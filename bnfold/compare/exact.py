@@ -41,7 +41,7 @@ class Exact:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every blob, in float64."""
-        return self.evaluator.run({name: np.asarray(values, np.float64) for name, values in feeds.items()})
+        return self.evaluator.run(feeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +115,17 @@ def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple
 
 def open_exact(reference: Model, notes: list[str]) -> Exact | None:
     """The float64 run of the reference, or None with a note that says why there is none."""
-    if reference.net is None:
-        notes.append("no exact column: the reference is an ONNX model, whose own arithmetic is float32")
-        return None
     from bnfold.onnx.graph import Evaluator
+    from bnfold.onnx.risks import needs_own_process
 
+    blobs = list(reference.writers)
+    if reference.net is None and needs_own_process(reference.proto):
+        notes.append("no exact column: the reference may loop for ever or end the process that runs it")
+        return None
     try:
-        return Exact(Evaluator(reference.net, list(reference.writers)))
+        if reference.net is not None:
+            return Exact(Evaluator.of_net(reference.net, blobs))
+        return Exact(Evaluator.of_model(reference.proto, reference.weights, reference.folder, blobs))
     except UnsupportedError as error:
         notes.append(f"no exact column: {error}")
         return None

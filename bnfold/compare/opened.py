@@ -217,7 +217,7 @@ class Opened:
     def doubtful(self, found: Measurement) -> list[str]:
         """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""
         tolerance = self.options.limit
-        if self.ours.net is None or tolerance < LEAST_TOLERANCE:
+        if tolerance < LEAST_TOLERANCE:
             return []
         indices = {*self.ties.pointers, found.detection.blob if found.detection is not None else ""}
         errors = {name: relative(error.max_abs, error.range) for name, error in found.errors.items()}

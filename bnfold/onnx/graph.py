@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from bnfold.errors import UnsupportedError, WriteError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
+from bnfold.onnx.double import in_double, inputs_of
 from bnfold.onnx.export.builder import Weight
 from bnfold.onnx.export.network import build
 from bnfold.onnx.save import DataFile, write_external, write_model
@@ -202,20 +203,43 @@ def _ranges(weight: Array, kind: str, attributes: dict[str, int]) -> Array:
 
 
 class Evaluator:
-    """A Caffe network in float64, by onnx's own reference arithmetic in numpy: slow, and nobody's optimisation.
+    """A network in float64, by onnx's own reference arithmetic in numpy: slow, and nobody's optimisation.
 
     Args:
-        net: the network.
+        model: in float64, complete.
         blobs: what to compute besides its outputs.
 
     Raises:
-        UnsupportedError: a layer cannot be written in float64.
+        UnsupportedError: onnx's reference arithmetic does not know an operator.
     """
 
-    def __init__(self, net: Net, blobs: Sequence[str]) -> None:
-        model = onnx.ModelProto.FromString(exposed(to_onnx(net, dtype=np.float64), blobs))
-        self._evaluator = ReferenceEvaluator(model)
-        self._names = [output.name for output in model.graph.output]
+    def __init__(self, model: onnx.ModelProto, blobs: Sequence[str]) -> None:
+        try:
+            self._evaluator = ReferenceEvaluator(onnx.ModelProto.FromString(exposed(model, blobs)))
+        except Exception as error:
+            raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({error})") from error
+        self._types = inputs_of(model)
+        self._names = list(dict.fromkeys([*(output.name for output in model.graph.output), *blobs]))
+
+    @classmethod
+    def of_net(cls, net: Net, blobs: Sequence[str]) -> Evaluator:
+        """Of a Caffe network.
+
+        Raises:
+            UnsupportedError: a layer cannot be written in float64.
+        """
+        return cls(to_onnx(net, dtype=np.float64), blobs)
+
+    @classmethod
+    def of_model(
+        cls, model: onnx.ModelProto, weights: Sequence[Weight], folder: Path | None, blobs: Sequence[str]
+    ) -> Evaluator:
+        """Of an ONNX network, perhaps without its weights, and these.
+
+        Raises:
+            UnsupportedError: an operator has no form in float64.
+        """
+        return cls(in_double(model, weights, folder), blobs)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Blob -> values, in float64.
@@ -223,9 +247,11 @@ class Evaluator:
         Raises:
             UnsupportedError: the reference arithmetic fails.
         """
+        given = {name: np.asarray(feeds[name], dtype) for name, dtype in self._types.items() if name in feeds}
         try:
             with np.errstate(all="ignore"):  # a network may be undefined in places; both runs show it as NaN
-                values = self._evaluator.run(self._names, dict(feeds))
+                values = self._evaluator.run(self._names, given)
         except Exception as error:  # whatever numpy or onnx make of an operator that they implement in part
             raise UnsupportedError(f"onnx's reference arithmetic cannot run the network ({error})") from error
-        return {name: np.asarray(value) for name, value in zip(self._names, values, strict=True)}
+        found = zip(self._names, values, strict=True)
+        return {name: np.asarray(value) for name, value in found if isinstance(value, np.ndarray | np.generic)}

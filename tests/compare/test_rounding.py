@@ -14,7 +14,6 @@ from bnfold.compare.conditioning import ill_conditioned
 from bnfold.compare.exact import as_exact, same_function
 from bnfold.compare.models import open_model
 from bnfold.net import Blobs
-from bnfold.options import CompareOptions
 from bnfold.pipeline import Job, Reading, Writing
 
 LARGE_SCORES = """
@@ -59,6 +58,25 @@ def test_a_fault_behind_which_a_sigmoid_saturates_is_no_rounding():
     report = compare(reference, faulty, images(100), tolerance=1e-5)
     assert not report.passed
     assert report.as_exact == ()
+    assert any("beyond the tolerance, and not by rounding" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_an_onnx_reference_is_judged_by_a_float64_run_too(tmp_path, layers):
+    made = net(LARGE_SCORES)
+    folded = bnfold.fold(made).net
+    bnfold.save_onnx(made, tmp_path / "net.onnx")
+    bnfold.save_onnx(folded, tmp_path / "folded.onnx")
+    report = compare(tmp_path / "net.onnx", tmp_path / "folded.onnx", images(100), tolerance=1e-5, layers=layers)
+    assert report.passed
+    assert report.as_exact == ("prob",)
+    layer = next(layer for layer in folded.layers if layer.name == "score")
+    bias = layer.blobs[1].copy()
+    bias[0] += 2e-3
+    layer.blobs = Blobs([layer.blobs.stored[0], bias])
+    bnfold.save_onnx(folded, tmp_path / "wrong.onnx")
+    report = compare(tmp_path / "net.onnx", tmp_path / "wrong.onnx", images(100), tolerance=1e-5, layers=layers)
+    assert not report.passed
     assert any("beyond the tolerance, and not by rounding" in note for note in report.notes)
 
 
@@ -168,7 +186,6 @@ def test_a_wrong_fold_by_stored_statistics_is_still_found(tmp_path):
     assert isinstance(opened, Comparison)
     assert not opened.against(wrong).passed
     assert opened.against(bnfold.fold(made, assume_global_stats=True).net).passed
-    assert opened.options == CompareOptions()
 
 
 def onnx_norm(mean, **attributes):

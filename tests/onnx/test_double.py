@@ -1,0 +1,88 @@
+"""An ONNX model in float64 computes what it computes in float32, and rounds a hundred million times finer."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx_models import change, classifier, model
+
+from bnfold.errors import UnsupportedError
+from bnfold.onnx.double import in_double
+from bnfold.onnx.graph import Evaluator
+from bnfold.runtime import Session
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+
+
+def test_every_blob_is_that_of_float32_up_to_its_rounding():
+    blobs = ["conv1", "relu1", "conv2", "pool", "fc", "prob"]
+    exact = Evaluator.of_model(classifier(), (), None, blobs).run({"data": IMAGES})
+    assert {values.dtype for values in exact.values()} == {np.dtype(np.float64)}
+    exposed = classifier()
+    for blob in blobs[:-1]:
+        exposed.graph.output.append(helper.make_empty_tensor_value_info(blob))
+    for name, values in Session(exposed).run({"data": IMAGES}).items():
+        assert np.abs(values - exact[name]).max() < 1e-5
+        assert np.abs(values - exact[name]).max() > 0
+
+
+def test_constants_casts_and_bodies_become_double():
+    body = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32([0.1]))),
+         helper.make_node("Mul", ["y", "c"], ["z"])],
+        "body", [], [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value_float=0.1),
+        helper.make_node("Cast", ["whole"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "k"], ["y"]),
+        helper.make_node("If", ["flag"], ["out"], then_branch=body, else_branch=body),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("whole", TensorProto.INT64, [3]),
+         helper.make_tensor_value_info("flag", TensorProto.BOOL, [])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [3])],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found = Evaluator.of_model(made, (), None, []).run({"whole": np.array([1, 2, 3]), "flag": np.array(True)})
+    tenth = np.float64(np.float32(0.1))
+    assert found["out"].dtype == np.float64
+    assert np.array_equal(found["out"], (np.array([1.0, 2.0, 3.0]) + tenth) * tenth)
+
+
+def test_half_precision_is_widened():
+    weight = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float16)
+    made = model([helper.make_node("MatMul", ["x", "w"], ["y"], "mm")], {"x": (2, 4)}, ["y"], {"w": weight},
+                 dtype=TensorProto.FLOAT16)  # fmt: skip
+    double = in_double(made, (), None)
+    assert {tensor.data_type for tensor in double.graph.initializer} == {TensorProto.DOUBLE}
+    x = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float16)
+    found = Evaluator.of_model(made, (), None, []).run({"x": x})["y"]
+    assert np.array_equal(found, x.astype(np.float64) @ weight.astype(np.float64))
+
+
+def test_external_weights_are_read(tmp_path):
+    onnx.save_model(classifier(), tmp_path / "a.onnx", save_as_external_data=True, location="a.bin", size_threshold=0)
+    bare = onnx.load(tmp_path / "a.onnx", load_external_data=False)
+    found = Evaluator.of_model(bare, (), tmp_path, []).run({"data": IMAGES})["prob"]
+    assert np.array_equal(found, Evaluator.of_model(classifier(), (), None, []).run({"data": IMAGES})["prob"])
+    other = Evaluator.of_model(change(classifier(), "fc_b", (0,), 1.0), (), None, []).run({"data": IMAGES})["prob"]
+    assert not np.array_equal(found, other)
+
+
+def test_quantisation_and_unknown_operators_have_no_double():
+    nodes = [helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], "dq")]
+    made = model(nodes, {"x": (2, 4)}, ["q"])
+    with pytest.raises(UnsupportedError, match="DynamicQuantizeLinear 'dq' has no form in float64"):
+        in_double(made, (), None)
+    odd = helper.make_graph(
+        [helper.make_node("Odd", ["x"], ["y"], domain="mine")],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [2])],
+        [helper.make_tensor_value_info("y", 1, [2])],
+    )
+    made = helper.make_model(odd, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)])
+    with pytest.raises(UnsupportedError, match="cannot take the network"):
+        Evaluator.of_model(made, (), None, [])
