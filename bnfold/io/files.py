@@ -285,7 +285,7 @@ def require_unread(paths: Iterable[StrPath], reads: Iterable[StrPath]) -> None:
         for path, target in there.items():
             is_inside = os.path.isdir(place) and os.path.commonpath([place, target]) == place
             if is_inside or (os.path.exists(place) and os.path.samefile(place, target)):
-                raise UsageError(f"{path}: is read by this run, so it cannot be written as well; give another name")
+                raise UsageError(f"{path}: is an input of this run, so it cannot be written as well; give another name")
 
 
 def recover(paths: Iterable[StrPath]) -> None:
