@@ -490,10 +490,10 @@ def diff(reference: str, candidate: str, **given: Any) -> int:
 
     from bnfold.compare.comparison import compare
     from bnfold.compare.models import files_of
-    from bnfold.compare.records import RunReport
     from bnfold.pipeline import require_paths
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
+    from bnfold.report.run import RunReport
 
     if Path(candidate).suffix in WEIGHTS and ":" not in candidate and reference.endswith(".prototxt"):
         pair = f"{visible(reference)}:{visible(candidate)}"
@@ -583,12 +583,16 @@ def _writing(given: dict[str, Any]) -> Writing:
 
 
 def _comparing(given: dict[str, Any], layers: bool) -> CompareOptions:
-    from bnfold.data.preparation import from_words
     from bnfold.options import CompareOptions
 
     if not given["data"] and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
         raise UsageError(f"{' and '.join(idle)} prepare images, and no --data names any")
-    preparation = from_words(**{name: given[name] for name in PREPARING})
+    words = {name: given[name] for name in PREPARING}
+    preparation = None
+    if any(word is not None and word is not False for word in words.values()):
+        from bnfold.data.preparation import from_words
+
+        preparation = from_words(**words)
     return CompareOptions(preparation=preparation, layers=layers, **{name: given[name] for name in COMPARING})
 
 
@@ -618,10 +622,11 @@ def _renderings(given: dict[str, Any]) -> dict[str, Path]:
 
 def _data(given: dict[str, Any]) -> list[Path]:
     """The files that a comparison reads besides the models."""
+    if not given["data"]:
+        return []
     from bnfold.data.datasets import files_of
 
-    mean = [Path(given["mean"])] if given["mean"] else []
-    return [*mean, *(files_of(given["data"]) if given["data"] else ())]
+    return [*files_of(given["data"]), *([Path(given["mean"])] if given["mean"] else ())]
 
 
 def _facts(read: Sequence[Path], written: Sequence[Path] = ()) -> Facts:

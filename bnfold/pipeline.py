@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bnfold.compare.records import RunReport
 from bnfold.errors import BnfoldError, UsageError, WeightsError
 from bnfold.loading import is_onnx
 from bnfold.net import Net
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
+from bnfold.report.run import RunReport
 
 if TYPE_CHECKING:
     from bnfold.advice.records import Inspection
@@ -97,12 +97,25 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
     Raises:
         BnfoldError: with a sentence; nothing is left half-written.
     """
+    from bnfold.algebra.scaled import NotFiniteError, checked_while_computed
+
+    original = load(job.reading)
+    require_weights(original)
+    try:
+        # A file gets its name last, so products can be looked at while they are written, which spares a pass over all
+        # weights. The rare fold with one that is not finite is begun again, and keeps the layer with a reason.
+        with checked_while_computed():
+            return _folded(original, job, progress)
+    except NotFiniteError:
+        return _folded(original, job, progress)
+
+
+def _folded(original: Net, job: Job, progress: Progress | None) -> RunReport:
+    """The run, once the model is read."""
     from bnfold.algebra import fold
     from bnfold.compare.conditioning import ill_conditioned
     from bnfold.io.files import OutputSet
 
-    original = load(job.reading)
-    require_weights(original)
     result = fold(
         original,
         keep=job.keep,

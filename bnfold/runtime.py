@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bnfold.errors import ModelError, UsageError
+from bnfold.io.versions import installed
 from bnfold.net import Array
 
 if TYPE_CHECKING:
@@ -374,9 +374,8 @@ def _versions(name: str) -> str:
     said = [f"onnxruntime {onnxruntime.__version__}"]
     if name in ("cuda", "tensorrt") and str(getattr(onnxruntime, "cuda_version", None) or ""):
         said.append(f"CUDA {onnxruntime.cuda_version}")
-    for package in PROVIDERS[name].loads if name in PROVIDERS else ():
-        with suppress(PackageNotFoundError):
-            said.append(f"{package} {version(package)}")
+    packages = PROVIDERS[name].loads if name in PROVIDERS else ()
+    said += [f"{package} {found}" for package in packages if (found := installed(package))]
     return ", ".join(said)
 
 

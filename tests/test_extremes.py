@@ -15,8 +15,11 @@ from cases import golden
 from nets import net
 
 import bnfold
+from bnfold import pipeline
 from bnfold.algebra import fold
+from bnfold.algebra.scaled import NotFiniteError, checked_while_computed
 from bnfold.net import Net
+from bnfold.pipeline import Job, Reading, Writing
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -177,3 +180,35 @@ def test_the_command_is_clean_under_dev_mode_with_warnings_as_errors(tmp_path: P
         text=True,
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("what", "output"), [*((what, "out.prototxt") for what in KEPT), ("gamma 1e38 on a weight of 1000", "out.onnx")]
+)
+def test_what_overflows_is_found_while_it_is_written_and_kept_for_the_same_reason(
+    what: str, output: str, tmp_path: Path
+) -> None:
+    """A run looks at products as it writes them; what it says and writes is what a fold that looks first gives."""
+    text, weights, _ = KEPT[what]
+    bnfold.save_caffe(made(text, weights), tmp_path / "net.prototxt")
+    caffemodel = tmp_path / "net.caffemodel"
+    reading = Reading(tmp_path / "net.prototxt", str(caffemodel) if caffemodel.exists() else None)
+    with np.errstate(all="warn"):
+        report = pipeline.run(Job(reading, Writing((tmp_path / output,)), verify=False))
+        expected = fold(pipeline.load(reading))
+    assert report.fold == expected.report
+    assert report.written
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_fold_that_looks_at_products_later_raises_where_one_is_not_finite() -> None:
+    text, weights, _ = KEPT["gamma 1e38 on a weight of 1000"]
+    net = made(text, weights)
+    with checked_while_computed():
+        later = fold(net)
+    assert not list(later.report.kept)
+    with pytest.raises(NotFiniteError):
+        _ = [
+            list(blob.chunks()) for layer in later.net.layers for blob in layer.blobs.stored if hasattr(blob, "chunks")
+        ]
+    assert list(fold(net).report.kept)

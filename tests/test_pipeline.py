@@ -18,12 +18,12 @@ from bnfold.algebra import fold
 from bnfold.algebra.records import Folded
 from bnfold.caffe.write import prototxt_text
 from bnfold.compare.comparison import compare
-from bnfold.compare.records import RunReport
 from bnfold.errors import BnfoldError, UsageError, WeightsError, WriteError
 from bnfold.net import Blobs, Net
 from bnfold.onnx import to_onnx
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
 from bnfold.pipeline import Job, Reading, Writing
+from bnfold.report.run import RunReport
 
 CASE = golden("seed_resnet_bn_scale")
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +23,29 @@ Factor = npt.NDArray[np.float64]
 
 BFLOAT16_LARGEST = (2 - 2**-7) * 2.0**127
 """numpy's `finfo` does not know the type."""
-CHUNK_VALUES = 1 << 18
-"""How many values one chunk holds at most, unless a single row is longer: 1 MiB of float32."""
+CHUNK_VALUES = 1 << 16
+"""How many values one chunk holds at most, unless a single row is longer: 512 KiB of float64, which stay in cache."""
 SEARCHED_AT_ONCE = 1 << 16
 """How many values are searched for extremes at once: 256 KiB of float32, which stay in cache for the second search."""
 
-# glibc hands every large array back to the system, which must find and clear its pages again for the next one, at more
-# than the cost of the arithmetic; until one of this size was freed: from then on it keeps what is smaller.
-np.empty(1 << 24, np.uint8)
+_checked_later: ContextVar[bool] = ContextVar("_checked_later", default=False)
+
+
+class NotFiniteError(ArithmeticError):
+    """A product turned out not to be finite while it was computed; whoever asked for that folds again and looks."""
+
+
+@contextmanager
+def checked_while_computed() -> Iterator[None]:
+    """Fold in the body without looking at every weight first: products that are not finite raise when they are read.
+
+    For those who write all weights at once, and can begin again.
+    """
+    token = _checked_later.set(True)
+    try:
+        yield
+    finally:
+        _checked_later.reset(token)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,14 +57,15 @@ class Scaled:
         view: the shape in which the factors broadcast, of the same size as `weight`; [group, Cin/group, Cout/group,
             kernel] for a grouped deconvolution.
         factors: float64 arrays of rank `len(view)`.
-        largest: the largest `|weight|`, NaN or infinite if some value is.
+        largest: the largest `|weight|`, NaN or infinite if some value is; None where products are looked at as they
+            are computed.
         stored: the type that is stored, where the weight is known more exactly than that.
     """
 
     weight: Array
     view: Shape
     factors: tuple[Factor, ...]
-    largest: float
+    largest: float | None
     stored: np.dtype[Any] | None = None
 
     @property
@@ -73,13 +91,25 @@ class Scaled:
         """The product as flat pieces in C order.
 
         A piece is a slab of one axis, so that the factors broadcast over it.
+
+        Raises:
+            NotFiniteError: see `largest`.
         """
         weight = self.weight.reshape(self.view)
+        exact = np.empty(0)  # used again for every piece
         for slab in _slabs(self.view, CHUNK_VALUES):
-            product = weight[slab].astype(np.float64)
-            for factor in self.factors:
-                product *= _slab_of(factor, slab)
-            yield rounded(product.reshape(-1), self.dtype)
+            part = weight[slab]
+            if part.size > exact.size:
+                exact = np.empty(part.size)
+            product = exact[: part.size].reshape(part.shape)
+            with np.errstate(all="ignore") if self.largest is None else nullcontext():
+                product[...] = part
+                for factor in self.factors:
+                    product *= _slab_of(factor, slab)
+                chunk = rounded(product.reshape(-1), self.dtype)
+            if self.largest is None and not np.isfinite(chunk).all():
+                raise NotFiniteError
+            yield chunk
 
     def follows_the_law_of(self, other: Scaled) -> bool:
         """Whether both multiply by the same factors in the same view."""
@@ -145,7 +175,7 @@ def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
         if isinstance(blob, Rounded):
             return Scaled(blob.exact, view, (factor,), _largest(blob.exact), blob.dtype)
         weight = blob if isinstance(blob, np.ndarray) else blob.array()
-        return Scaled(weight, view, (factor,), _largest(weight))
+        return Scaled(weight, view, (factor,), None if _checked_later.get() else _largest(weight))
     assert blob.view == view, f"a blob is folded as {blob.view} and as {view}"
     factors = list(blob.factors)
     for index, present in enumerate(factors):
@@ -170,6 +200,8 @@ def _largest(weight: Array) -> float:
 
 def stays_finite(blob: Scaled) -> bool:
     """Whether every product is finite in its stored type; all are computed only where their bound does not decide."""
+    if blob.largest is None:
+        return True
     with np.errstate(all="ignore"):
         bound = blob.largest * math.prod(float(np.abs(factor).max(initial=0.0)) for factor in blob.factors)
         if bound < largest_of(blob.dtype) / 2:

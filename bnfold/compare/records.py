@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnfold.net import Array, Net, Shape
+from bnfold.net import Array, Shape
 from bnfold.runtime import Execution
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bnfold.algebra.records import FoldReport
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,41 +403,3 @@ class DiffReport:
             names = ", ".join(f"'{name}'" for name in self.as_exact)
             rounded = f"; beyond the tolerance by rounding, and as near to a float64 run as the reference: {names}"
         return f"The networks compute the same within {judged:.1e} of the range{rounded}{covered}."
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What one run did and found: what every rendering renders.
-
-    Attributes:
-        original: the net as it was read; None where only two models were compared.
-        folded: the net that was written; None when nothing was folded.
-        fold: what folded into what, and what stayed and why.
-        written: the files.
-        rejected: the files that were not written, since their proof failed.
-        proofs: one comparison with the original for each output, or the one that was asked for.
-        notes: assumptions made while reading.
-    """
-
-    original: Net | None = None
-    folded: Net | None = None
-    fold: FoldReport | None = None
-    written: tuple[Path, ...] = ()
-    rejected: tuple[Path, ...] = ()
-    proofs: tuple[DiffReport, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether every comparison passed its gates."""
-        return all(proof.passed for proof in self.proofs)
-
-    @property
-    def verdict(self) -> str:
-        """The result in a sentence or two: that of each comparison, the failed ones first."""
-        if not self.proofs:
-            return "Nothing was compared."
-        ordered = sorted(self.proofs, key=lambda proof: proof.passed)
-        if len({proof.verdict for proof in ordered}) == 1:  # what is true of every output is said once
-            return ordered[0].verdict
-        return " ".join(f"{proof.candidate}: {proof.verdict}" for proof in ordered)

@@ -7,8 +7,9 @@ import platform
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from bnfold.io.versions import installed
 
 PACKAGES = ("bnfold", "numpy", "onnx", "onnxruntime", "protobuf")
 
@@ -68,14 +69,6 @@ def environment(command: str, started: float, read: Iterable[Path] = (), written
         versions={"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
         files=tuple(facts),
     )
-
-
-def installed(package: str) -> str:
-    """The version of an installed package; empty where it runs from a folder that was never installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _facts(path: Path, role: str) -> FileFacts:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged
-from bnfold.compare.records import BlobDiff, ClassifierDiff, DiffReport, Flip, Histogram, LayerRange, RunReport
-from bnfold.io.environment import Environment, installed
+from bnfold.compare.records import BlobDiff, ClassifierDiff, DiffReport, Flip, Histogram, LayerRange
+from bnfold.io.environment import Environment
+from bnfold.io.versions import installed
+from bnfold.report.run import RunReport
 
 SCHEMA, VERSION = "bnfold-report", 2
 

@@ -15,14 +15,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnfold.compare.records import BlobDiff, DiffReport, RunReport
+from bnfold.compare.records import BlobDiff, DiffReport
 from bnfold.errors import UsageError
-from bnfold.io.environment import installed
+from bnfold.io.versions import installed
 from bnfold.report import figures, tables
 from bnfold.report.causes import kept_by_cause
 from bnfold.report.charts import DepthChart, HistogramChart, depth_chart, histogram_chart
 from bnfold.report.picture import Pictures, pictures
 from bnfold.report.png import data_uri
+from bnfold.report.run import RunReport
 
 if TYPE_CHECKING:
     from bnfold.io.environment import Environment

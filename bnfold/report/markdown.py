@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bnfold.algebra.records import FoldReport
 from bnfold.compare.metrics import MARKDOWN
-from bnfold.compare.records import ClassifierDiff, DiffReport, RunReport
+from bnfold.compare.records import ClassifierDiff, DiffReport
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.columns import cell, columns
 from bnfold.report.figures import bits, count, ordinary, percent, small
 from bnfold.report.figures import names as listed
+from bnfold.report.run import RunReport
 
 ROWS = 10
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#!|~&$])")

@@ -64,7 +64,7 @@ def _findings(findings: Sequence[Finding], most: int) -> Iterator[RenderableType
 
 def as_json(inspection: Inspection) -> str:
     """The same as data, with a line break at the end."""
-    from bnfold.io.environment import installed
+    from bnfold.io.versions import installed
     from bnfold.report.data import fold_data, plain
 
     data: dict[str, Any] = {

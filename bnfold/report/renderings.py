@@ -14,8 +14,8 @@ from bnfold.errors import UsageError
 
 if TYPE_CHECKING:
     from bnfold.advice.records import Inspection
-    from bnfold.compare.records import RunReport
     from bnfold.io.environment import Environment
+    from bnfold.report.run import RunReport
 
 Facts = Callable[[], "Environment"]
 Renderings = dict[str, Callable[[], Any]]

@@ -25,8 +25,9 @@ from bnfold.report.grid import Column, Grid
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
-    from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport, RunReport
+    from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport
     from bnfold.net import Net, Shape
+    from bnfold.report.run import RunReport
 
 ROWS = 12  # of a table, before it refers to the other renderings
 CAUSES = 3  # of layers that stay, where not all is asked for

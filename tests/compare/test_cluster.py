@@ -11,10 +11,10 @@ from onnx_models import change, classifier
 from bnfold.compare import checkpoint, engine
 from bnfold.compare.checkpoint import plain, restored
 from bnfold.compare.comparison import Comparison, compare
-from bnfold.compare.records import RunReport
 from bnfold.errors import BnfoldError, ModelError, UsageError
 from bnfold.options import CompareOptions
 from bnfold.report.data import as_json
+from bnfold.report.run import RunReport
 
 distributed = pytest.importorskip("distributed")
 

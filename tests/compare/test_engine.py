@@ -11,10 +11,10 @@ from bnfold.compare import engine as engines
 from bnfold.compare.checkpoint import plain
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.merging import merge
-from bnfold.compare.records import RunReport
 from bnfold.errors import UsageError
 from bnfold.options import CompareOptions
 from bnfold.report.data import as_data, as_json
+from bnfold.report.run import RunReport
 
 
 def images(count, seed=3):

@@ -7,7 +7,8 @@ from onnx_models import change, classifier
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Kept, Merged
 from bnfold.compare.comparison import compare
-from bnfold.compare.records import DiffReport, RunReport
+from bnfold.compare.records import DiffReport
+from bnfold.report.run import RunReport
 
 NASTY = "<script>alert('x')</script> [red]&amp;| \N{GREEK SMALL LETTER BETA}"
 

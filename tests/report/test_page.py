@@ -10,9 +10,9 @@ from report.runs import NASTY, failed, folding, renamed, run_report
 from report.test_picture import folded
 
 import bnfold
-from bnfold.compare.records import RunReport
 from bnfold.io.environment import environment
 from bnfold.report.html import as_html
+from bnfold.report.run import RunReport
 
 SIZES = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
 

@@ -13,12 +13,12 @@ from PIL import Image
 import bnfold
 from bnfold.caffe.read import build
 from bnfold.caffe.text import parse_prototxt
-from bnfold.compare.records import RunReport
 from bnfold.report.causes import kept_by_cause
 from bnfold.report.html import as_html
 from bnfold.report.layout import place
 from bnfold.report.picture import pictures
 from bnfold.report.png import data_uri, png
+from bnfold.report.run import RunReport
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 

@@ -9,8 +9,8 @@ from report.test_picture import folded
 
 import bnfold
 from bnfold.algebra.records import FoldReport, Kept
-from bnfold.compare.records import RunReport
 from bnfold.report.grid import Column, Grid
+from bnfold.report.run import RunReport
 from bnfold.report.text import as_text, plain
 
 

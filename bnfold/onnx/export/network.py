@@ -7,7 +7,6 @@ before anything is written; with `allow_custom_ops` it becomes nodes of domain `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from onnx import ModelProto, helper
 
 from bnfold.caffe.layers import infer_shapes, sizes
 from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape
 from bnfold.onnx.export import (
     activation,
@@ -257,7 +257,7 @@ def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) ->
         opset_imports=opsets,
         ir_version=helper.find_min_ir_version_for(opsets[:1]),
         producer_name="bnfold",
-        producer_version=_version(),
+        producer_version=installed("bnfold"),
     )
     assert used <= {DOMAIN}
     helper.set_model_props(model, dict(sorted(metadata.items())))
@@ -273,10 +273,3 @@ def _value(graph: Graph, blob: str) -> Any:
     if blob in graph.batched:
         dims[0] = graph.batched[blob] or None
     return helper.make_tensor_value_info(blob, kind, dims)
-
-
-def _version() -> str:
-    try:
-        return version("bnfold")
-    except PackageNotFoundError:
-        return ""

@@ -1,0 +1,51 @@
+"""What one run did and found: the record that every rendering renders. Nothing of comparing is imported for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnfold.algebra.records import FoldReport
+    from bnfold.compare.records import DiffReport
+    from bnfold.net import Net
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What one run did and found: what every rendering renders.
+
+    Attributes:
+        original: the net as it was read; None where only two models were compared.
+        folded: the net that was written; None when nothing was folded.
+        fold: what folded into what, and what stayed and why.
+        written: the files.
+        rejected: the files that were not written, since their proof failed.
+        proofs: one comparison with the original for each output, or the one that was asked for.
+        notes: assumptions made while reading.
+    """
+
+    original: Net | None = None
+    folded: Net | None = None
+    fold: FoldReport | None = None
+    written: tuple[Path, ...] = ()
+    rejected: tuple[Path, ...] = ()
+    proofs: tuple[DiffReport, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison passed its gates."""
+        return all(proof.passed for proof in self.proofs)
+
+    @property
+    def verdict(self) -> str:
+        """The result in a sentence or two: that of each comparison, the failed ones first."""
+        if not self.proofs:
+            return "Nothing was compared."
+        ordered = sorted(self.proofs, key=lambda proof: proof.passed)
+        if len({proof.verdict for proof in ordered}) == 1:  # what is true of every output is said once
+            return ordered[0].verdict
+        return " ".join(f"{proof.candidate}: {proof.verdict}" for proof in ordered)
