@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable, same_layers
-from bnfold.compare.standins import stand_ins
+from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import Feed
 from bnfold.data.standins import Indices
 from bnfold.errors import UnsupportedError, UsageError
@@ -223,7 +223,12 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
             writers[output] = Writer(node.name or output, node.op_type, weighted)
             reads[output] = tuple(name for name in node.input if name and name not in stored)
     outputs = [out.name for out in proto.graph.output if out.name in writers]
-    return Model(name, proto, weights, None, None, writers, reads, _feeds(proto, stored), outputs)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    shapes |= {weight.name: weight.shape for weight in weights}
+    feeds = _feeds(proto, stored)
+    for blob, meaning in onnx_stand_ins(proto, feeds, shapes).items():
+        feeds[blob] = replace(feeds[blob], meaning=meaning)
+    return Model(name, proto, weights, None, None, writers, reads, feeds, outputs)
 
 
 def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:

@@ -6,12 +6,17 @@ The values themselves are made in `bnfold.data.standins`; inputs that no row kno
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.caffe.layers import PSROIPooling, ROIPooling, Upsample, infer_shapes
 from bnfold.data.standins import Continuation, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.net import Layer, Net, Shape
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+    from bnfold.data.samples import Feed
 
 SAME_VALUES = frozenset({"Dropout", "Flatten", "Reshape", "Split"})
 """Layers whose top has the values of their bottom in the same order, so that what reads the top reads the bottom."""
@@ -75,6 +80,52 @@ def _image_info(reading: _Reading) -> ImageInfo:
 def _mask(reading: _Reading) -> Places:
     return Places(math.prod(Upsample.of(reading.layer).resized(reading.shapes[0][2:])))
 
+
+def onnx_stand_ins(
+    proto: ModelProto, inputs: Mapping[str, Feed], stored: Mapping[str, Sequence[int]]
+) -> dict[str, StandIn]:
+    """The same of an ONNX model.
+
+    Args:
+        proto: the model.
+        inputs: what its inputs take.
+        stored: weight -> shape.
+    """
+    readers: dict[str, list[tuple[NodeProto, int]]] = {}
+    for node in proto.graph.node:
+        for index, name in enumerate(node.input):
+            readers.setdefault(name, []).append((node, index))
+    planes = [feed.shape[2:] for feed in inputs.values() if len(feed.shape) == 4]
+    sizes = [(height, width) for height, width in planes if height and width]
+    image = max(sizes, key=math.prod, default=(224, 224))
+    found: dict[str, StandIn] = {}
+    for blob in inputs:
+        waiting = [blob]
+        while waiting and blob not in found:
+            for node, index in readers.get(waiting.pop(), ()):
+                meaning = _onnx_meaning(node, index, image, stored)
+                if meaning is not None:
+                    found.setdefault(blob, meaning)
+                elif node.op_type in ONNX_SAME_VALUES and index == 0:
+                    waiting += node.output[:1]
+    return found
+
+
+def _onnx_meaning(
+    node: NodeProto, index: int, image: tuple[int, int], stored: Mapping[str, Sequence[int]]
+) -> StandIn | None:
+    if index == 1 and node.op_type in {"MaxRoiPool", "RoiAlign"}:
+        return Regions(*image, values=5 if node.op_type == "MaxRoiPool" else 4)
+    if index == 2 and node.op_type == "RoiAlign":
+        return Indices(1)
+    if index == 1 and node.op_type in {"Gather", "GatherElements"} and node.input[0] in stored:
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+        shape = stored[node.input[0]]
+        return Indices(max(int(shape[axis]), 1)) if -len(shape) <= axis < len(shape) else None
+    return None
+
+
+ONNX_SAME_VALUES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 READERS: Mapping[tuple[str, int], Callable[[_Reading], StandIn]] = {
     ("BatchReindex", 1): lambda reading: Indices(max(reading.shapes[0][0], 1)),

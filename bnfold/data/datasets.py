@@ -14,7 +14,7 @@ import numpy as np
 from bnfold.data.arrays import read_arrays, read_headers
 from bnfold.data.pixels import Kind, Size, kind_of
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Arrays, Feed, Samples
+from bnfold.data.samples import Arrays, Feed, Samples, counted
 from bnfold.errors import BnfoldError, ParseError, UsageError
 from bnfold.io.mapping import read_file
 from bnfold.net import Array
@@ -82,7 +82,7 @@ class Images:
         """Count, place, and what is done to them."""
         done = self.preparation.done(self.kinds, self.channels, self.size)
         seen = f" (of the first {len(self.kinds):,})" if len(self.kinds) < self.count and self.kinds else ""
-        return f"{self.count} images of {self.source}, {done}{seen}"
+        return f"{counted(self.count, 'image')} of {self.source}, {done}{seen}"
 
     @property
     def count(self) -> int:

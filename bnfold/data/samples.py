@@ -19,6 +19,11 @@ from bnfold.net import Array, Shape
 SCALES = (1.0, 8.0, 64.0)
 
 
+def counted(count: int, what: str) -> str:
+    """`1 sample`, `2 samples`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """What one input of a network takes.
@@ -167,7 +172,9 @@ class Arrays:
     def description(self) -> str:
         """Count and file, and what is the same in all samples."""
         alone = [f"'{blob}'" for blob, array in self.arrays.items() if len(array) == 1 < self.count]
-        return f"{self.count} samples of {self.source}" + (f", {', '.join(alone)} the same for all" if alone else "")
+        return f"{counted(self.count, 'sample')} of {self.source}" + (
+            f", {', '.join(alone)} the same for all" if alone else ""
+        )
 
     @property
     def count(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.data.samples import Feed, Samples, picture_of
+from bnfold.data.samples import Feed, Samples, counted, picture_of
 from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
 
@@ -47,7 +47,7 @@ class Tables:
     def description(self) -> str:
         """Count and place."""
         many = f" in {len(self.files)} files" if len(self.files) > 1 else ""
-        return f"{self.count} samples of {self.source}{many}, values as they are"
+        return f"{counted(self.count, 'sample')} of {self.source}{many}, values as they are"
 
     @property
     def count(self) -> int:
