@@ -130,6 +130,7 @@ reading_options = options(
         type=click.Choice(["caffe", "aligned"]),
         help="Where a Crop without offset starts: at 0 as in today's Caffe, or aligned as before 2016.",
     ),
+    click.option("--recurrent-state", is_flag=True, help="Make the state of each LSTM and RNN an input and an output."),
     click.option("--until", multiple=True, metavar="BLOB", help="End the network in a blob; may be repeated."),
     click.option(
         "--freeze-initializers", is_flag=True, help="Take ONNX initialisers that are inputs, too, as constants."
@@ -546,6 +547,7 @@ def _read_options(given: dict[str, Any]) -> ReadOptions:
         batchnorm_layout=given["batchnorm_layout"],
         zero_scale_factor=given["zero_factor"],
         crop_offset=given["crop_offset"],
+        recurrent_state=given["recurrent_state"],
         until=given["until"],
         freeze_initializers=given["freeze_initializers"],
     )

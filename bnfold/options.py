@@ -50,6 +50,8 @@ class ReadOptions:
             as they are, None leaves it open, so that folding or exporting such a layer is refused.
         crop_offset: where a Crop that says no offset starts: "caffe" at 0, as today's, "aligned" where Caffes before
             2016 laid its bottoms over each other, None there, too, with a note where the two differ.
+        recurrent_state: make the state of each LSTM and RNN, which Caffe keeps from call to call, an input and an
+            output.
     """
 
     input_shapes: Mapping[str, Sequence[int]] | None = None
@@ -62,6 +64,7 @@ class ReadOptions:
     batchnorm_layout: str | None = None
     zero_scale_factor: ZeroScaleFactor | None = None
     crop_offset: CropOffset | None = None
+    recurrent_state: bool = False
     until: Sequence[str] = ()
     freeze_initializers: bool = False
 

@@ -22,6 +22,7 @@ from bnfold.caffe.operators import CAFFE
 from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.preparation import prepared, said
+from bnfold.caffe.states import expose_states, state_notes
 from bnfold.caffe.text import Document, read_prototxt
 from bnfold.caffe.told import plane_told, told
 from bnfold.caffe.upgrade import Upgraded, upgrade
@@ -166,6 +167,9 @@ def build(
         )
     if files:
         net = _with_weights(net, files, guessed)
+    if options.recurrent_state:
+        net = expose_states(net)
+    net.notes += state_notes(net)
     net.notes += make_plain(net.layers)
     net.notes += doubts(net.layers)
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor

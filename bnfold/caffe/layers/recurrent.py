@@ -1,4 +1,4 @@
-"""LSTM and RNN."""
+"""LSTM, RNN, and what tells them where a sequence starts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import at_least, sizes
-from bnfold.caffe.layers.row import LayerType, count, merged
+from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged
+from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
@@ -44,6 +45,31 @@ class Recurrent(NamedTuple):
         return cls(param.num_output, param.expose_hidden, 2 if extra else None, states, gates)
 
 
+class Indicator(NamedTuple):
+    """What a ContinuationIndicator says: sequences of `steps` side by side; its top is 0 at the first step, then 1."""
+
+    steps: int
+    batch: int
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read a ContinuationIndicator.
+
+        Raises:
+            ModelError: a size is missing, 0, or more than a blob holds.
+        """
+        param = layer.param.continuation_indicator_param
+        at_least(layer, "time_step and batch_size", (param.time_step, param.batch_size), 1)
+        if param.time_step * param.batch_size > INT_MAX:
+            raise ModelError(f"{layer}: {param.time_step}x{param.batch_size} is more than a blob holds")
+        return cls(param.time_step, param.batch_size)
+
+
+def indicator(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
+    """(T, N)."""
+    return [tuple(Indicator.of(layer))]
+
+
 def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(T, N, D), then (1, N, D) for each exposed state."""
     view = Recurrent.of(layer)
@@ -75,8 +101,20 @@ def _recurrent() -> LayerType:
         rank=2,
         blobs=recurrent_blobs,
         reads={"recurrent_param": "num_output expose_hidden"},
-        note="unrolled; `cont`, a static input and `expose_hidden` too",
+        note="unrolled; `cont`, a static input and `expose_hidden` too; starts at 0 in each call unless "
+        "`--recurrent-state` makes the state an input and an output",
     )
 
 
-ROWS: Mapping[str, LayerType] = {"LSTM": _recurrent(), "RNN": _recurrent()}
+ROWS: Mapping[str, LayerType] = {
+    "ContinuationIndicator": LayerType(
+        shapes=indicator,
+        least=0,
+        most=0,
+        reads={"continuation_indicator_param": "time_step batch_size"},
+        dialects=OTHERS,
+        note="0 at the first step, then 1",
+    ),
+    "LSTM": _recurrent(),
+    "RNN": _recurrent(),
+}

@@ -13,13 +13,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from bnfold.caffe.layers import Recurrent
+from bnfold.caffe.layers.recurrent import Indicator
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reshape, split
 
 MOST_STEPS = 4096
 """Steps become a dozen nodes each, and a text of 100 bytes may ask for 2^31."""
+
+
+def continuation_indicator(block: Block) -> str:
+    """A constant."""
+    view = Indicator.of(block.layer)
+    steps = np.minimum(np.arange(view.steps), 1)
+    return block.constant(np.repeat(steps[:, None], view.batch, 1))
 
 
 def lstm(block: Block) -> list[str]:
@@ -129,6 +139,7 @@ def _tops(block: Block, view: Recurrent, outputs: list[str], states: list[str]) 
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
+    "ContinuationIndicator": continuation_indicator,
     "LSTM": lstm,
     "RNN": rnn,
 }

@@ -1,0 +1,81 @@
+"""LSTM and RNN go on in Caffe where the last call stopped, as `cont` lets them; a network as a function starts at 0.
+
+    Given:   x, cont -> lstm -> h
+    Result:  x, cont, lstm_h_in, lstm_c_in -> lstm (expose_hidden) -> h, lstm_h_out, lstm_c_out
+
+What a call gives at `..._out` is what the next one takes at `..._in`, zeros at first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.layers.infer import infer_shapes
+from bnfold.caffe.layers.recurrent import Recurrent
+from bnfold.errors import ModelError
+from bnfold.net import Blobs, Layer, Names, Net
+
+TYPES = frozenset({"LSTM", "RNN"})
+
+
+def forgetful(net: Net) -> list[Layer]:
+    """The layers whose state is neither a bottom nor a top."""
+    return [
+        layer
+        for layer in net.layers
+        if layer.type in TYPES and not layer.opaque and not layer.param.recurrent_param.expose_hidden
+    ]
+
+
+def state_notes(net: Net) -> list[str]:
+    """A sentence about the layers that Caffe would let go on."""
+    few = forgetful(net)
+    if not few:
+        return []
+    more = f" and {len(few) - 1:,} more keep their" if len(few) > 1 else " keeps its"
+    return [
+        f"{few[0]}{more} state from call to call in Caffe, and starts at 0 in each call here; "
+        "--recurrent-state makes the state an input and an output"
+    ]
+
+
+def expose_states(net: Net) -> Net:
+    """The net with the state of each LSTM and RNN as an input and an output, in Caffe's own words for it.
+
+    Raises:
+        ModelError: how many sequences such a layer reads is not known.
+    """
+    wanted = {id(layer) for layer in forgetful(net)}
+    if not wanted:
+        return net
+    shapes = infer_shapes(net)
+    names = Names((layer.name for layer in net.layers), "#")
+    blobs = Names((top for layer in net.layers for top in layer.tops), "#")
+    inputs: list[Layer] = []
+    outputs = list(net.outputs)
+    layers = []
+    for layer in net.layers:
+        if id(layer) not in wanted:
+            layers.append(layer)
+            continue
+        view = Recurrent.of(layer)
+        x = shapes.get(layer.bottoms[0])
+        if x is None or x[1] < 1:
+            raise ModelError(f"{layer}: how many sequences it reads is not known, so its state has no shape")
+        param = LayerParameter()
+        param.CopyFrom(layer.param)
+        param.recurrent_param.expose_hidden = True
+        states = [blobs.new(f"{layer.name}_{state}_in") for state in "hc"[: view.states]]
+        lasts = [blobs.new(f"{layer.name}_{state}_out") for state in "hc"[: view.states]]
+        for state in states:
+            said = LayerParameter(name=names.new(state), type="Input", top=[state])
+            said.input_param.shape.add(dim=[1, x[1], view.num_output])
+            inputs.append(Layer(said.name, "Input", [], [state], Blobs(), said))
+        layers.append(replace(layer, bottoms=[*layer.bottoms, *states], tops=[*layer.tops, *lasts], param=param))
+        outputs += lasts
+    first = next((index for index, layer in enumerate(layers) if layer.type != "Input"), 0)
+    exposed = net.with_layers([*layers[:first], *inputs, *layers[first:]])
+    exposed.outputs = outputs
+    exposed.inputs |= {layer.tops[0]: tuple(layer.param.input_param.shape[0].dim) for layer in inputs}
+    return exposed
