@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
 
 from bnfold.errors import UsageError
 from bnfold.net import Net
 from bnfold.options import ReadOptions, changed
 
 StrPath = str | os.PathLike[str]
+Model = StrPath | bytes | BinaryIO
 
 ONNX_TOO = frozenset({"batch", "freeze_initializers", "guess_shapes", "input_shapes", "until"})
 """The fields of `ReadOptions` that mean something for an ONNX model."""
 
 
 def load(
-    model: StrPath,
-    weights: StrPath | Sequence[StrPath] | None = None,
+    model: Model,
+    weights: Model | Sequence[StrPath] | None = None,
     *,
     options: ReadOptions = ReadOptions(),
     **changes: object,
@@ -28,7 +32,7 @@ def load(
 
     Args:
         model: an ONNX model (`.onnx`); or Caffe's prototxt, of any dialect and age, for deployment or training; or a
-            caffemodel, which carries its network.
+            caffemodel, which carries its network. A path, the contents as bytes, or a binary stream.
         weights: the caffemodel of a prototxt; several files, as a list or joined by commas, where later ones replace
             earlier ones; None for a network without weights. HDF5 snapshots need the extra `hdf5`.
         options: how to read them.
@@ -46,6 +50,12 @@ def load(
         net = load("model.onnx")
     """
     options = changed(options, changes)
+    if isinstance(model, bytes) or hasattr(model, "read"):
+        return _from_memory(_contents(model), weights, options)
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"a model is a path, bytes or a binary stream, and not {type(model).__name__}")
+    if isinstance(weights, bytes) or hasattr(weights, "read"):
+        return _from_memory(Path(model).read_bytes(), weights, options)
     if not is_onnx(model):
         if options.freeze_initializers:
             raise UsageError("--freeze-initializers is for ONNX models; a caffemodel's weights are no inputs")
@@ -64,6 +74,34 @@ def load(
     from bnfold.onnx.read import load_onnx
 
     return load_onnx(model, options)
+
+
+def _contents(model: Any) -> bytes:
+    contents = model if isinstance(model, bytes) else model.read()
+    if not isinstance(contents, bytes):
+        raise UsageError("a stream that a model is read from gives bytes; open it with 'rb'")
+    return contents
+
+
+def _from_memory(model: bytes, weights: Any, options: ReadOptions) -> Net:
+    """A model whose contents are at hand: a prototxt is text, and what has a zero byte or no text is ONNX."""
+    with suppress(UnicodeDecodeError):
+        if "\0" not in (text := model.decode()) and "layer" in text:
+            # What is written back as it was is found in a mapped file.
+            with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                prototxt, caffemodel = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
+                prototxt.write_bytes(model)
+                if isinstance(weights, bytes) or hasattr(weights, "read"):
+                    caffemodel.write_bytes(_contents(weights))
+                    weights = caffemodel
+                net = load(prototxt, weights, options=options)
+                net.file = ""
+                return net
+    if weights is not None:
+        raise UsageError("an ONNX model has its weights itself, so there is no second file to give")
+    from bnfold.onnx.read import load_bytes
+
+    return load_bytes(model, options)
 
 
 def is_onnx(model: StrPath) -> bool:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from bnfold.errors import UsageError
 
 if TYPE_CHECKING:
     from bnfold.algebra.frontend import FrontEnd
@@ -108,6 +112,10 @@ class Source:
     record: Record | None = None
     unsaid: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The record is a place in a mapped file, which another process has not got.
+        return Source, (self.bottoms, self.tops, self.param, self.blobs, self.text, None)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Origin:
@@ -168,7 +176,7 @@ class Use:
     index: int
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Net:
     """A network in single-assignment form: each blob name is written once. Layers are in execution order.
 
@@ -216,6 +224,35 @@ class Net:
     def language(self) -> str:
         """What it is written in: "Caffe" or "ONNX"."""
         return "Caffe" if self.front is None else self.front.language
+
+    def __repr__(self) -> str:
+        parameters = sum(prod(shape) for layer in self.layers for shape in layer.blobs.shapes)
+        ends = f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+        return f"<Net '{self.name}': {len(self.layers)} layers, {parameters:,} parameters, {ends}>"
+
+    def _repr_html_(self) -> str:
+        from importlib import import_module
+
+        return str(import_module("bnfold.report.notebook").net_summary(self))
+
+    def __getitem__(self, name: str) -> Layer:
+        """The layer of that name: `net["conv1"]`. Raises KeyError, with the names that are close."""
+        found = next((layer for layer in self.layers if layer.name == name), None)
+        if found is None:
+            close = get_close_matches(name, [layer.name for layer in self.layers])
+            raise KeyError(f"there is no layer '{name}'" + (f"; did you mean {' or '.join(close)}?" if close else ""))
+        return found
+
+    def __deepcopy__(self, memo: object) -> Net:
+        """Weights and parameters are values, so a copy shares them."""
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by value: as what it was written in, or layer by layer with all weights."""
+        if self.front is not None and (whole := self.front.pickled(self)) is not None:
+            return whole
+        values = (self.name, self.layers, self.inputs, self.outputs, self.public, self.notes, self.file)
+        return Net, (*values, self.batchnorm_layout, self.zero_factor, self.preparation, None, self.front)
 
     @property
     def layers(self) -> list[Layer]:
@@ -341,6 +378,12 @@ class Net:
             origin=self.origin,
             front=self.front,
         )
+
+
+def require_net(value: object, caller: str) -> None:
+    """Say in a sentence that something else than a net was given. Raises UsageError."""
+    if not isinstance(value, Net):
+        raise UsageError(f"{caller} takes a net that bnfold.load has read, and got {type(value).__name__}")
 
 
 class Names:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from bnfold.io.rendered import Rendered
+
 if TYPE_CHECKING:
     from bnfold.advice.draft import Draft, Written
     from bnfold.algebra.records import FoldReport
@@ -57,8 +59,8 @@ class Rule(NamedTuple):
     instead: str
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+@dataclass(frozen=True, slots=True, repr=False)
+class Inspection(Rendered):
     """What folding would do, and what is to be said about the prototxt.
 
     Attributes:
@@ -72,3 +74,6 @@ class Inspection:
     fold: FoldReport
     findings: tuple[Finding, ...]
     has_weights: bool
+
+    def __repr__(self) -> str:
+        return f"<Inspection of {self.net!r}: {len(self.findings)} findings; {self.fold!r}>"

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Operator, Window
@@ -145,3 +145,6 @@ class FrontEnd(Protocol):
 
     def finish(self, context: FoldContext) -> None:
         """After the last edit: put together what was taken apart and stayed, settle which weights are still shared."""
+
+    def pickled(self, net: Net) -> tuple[Any, ...] | None:
+        """How `pickle` makes the net again, as `object.__reduce__` says it; None for layer by layer."""

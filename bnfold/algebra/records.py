@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from bnfold.io.rendered import Rendered
 
 
 class Blocked(Exception):
@@ -97,8 +98,8 @@ class Joined:
 Record = Folded | Merged | Dropped | Kept | Joined
 
 
-@dataclass(slots=True)
-class FoldReport:
+@dataclass(slots=True, repr=False)
+class FoldReport(Rendered):
     """The account of one `fold`.
 
     Attributes:
@@ -116,21 +117,25 @@ class FoldReport:
     parameters_after: int = 0
 
     @property
-    def folded(self) -> Iterator[Folded]:
+    def folded(self) -> list[Folded]:
         """The layers that linear layers absorbed."""
-        return (record for record in self.records if isinstance(record, Folded))
+        return [record for record in self.records if isinstance(record, Folded)]
 
     @property
-    def merged(self) -> Iterator[Merged]:
+    def merged(self) -> list[Merged]:
         """The layers that other affines took over."""
-        return (record for record in self.records if isinstance(record, Merged))
+        return [record for record in self.records if isinstance(record, Merged)]
 
     @property
-    def joined(self) -> Iterator[Joined]:
+    def joined(self) -> list[Joined]:
         """The sums of branches that became one convolution."""
-        return (record for record in self.records if isinstance(record, Joined))
+        return [record for record in self.records if isinstance(record, Joined)]
 
     @property
-    def kept(self) -> Iterator[Kept]:
+    def kept(self) -> list[Kept]:
         """The affine layers that stay, each with its reason."""
-        return (record for record in self.records if isinstance(record, Kept))
+        return [record for record in self.records if isinstance(record, Kept)]
+
+    def __repr__(self) -> str:
+        gone = sum(len(record.layers) for record in self.merged) + len(self.folded)
+        return f"<FoldReport: {self.layers_before} -> {self.layers_after} layers, {gone} folded, {len(self.kept)} kept>"

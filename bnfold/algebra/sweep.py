@@ -25,22 +25,26 @@ from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Record
 from bnfold.errors import UsageError
 from bnfold.guesses import did_you_mean
-from bnfold.net import Layer, Names, Net, Shape
+from bnfold.io.rendered import Rendered
+from bnfold.net import Layer, Names, Net, Shape, require_net
 
 
-@dataclass(frozen=True, slots=True)
-class FoldResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class FoldResult(Rendered):
     """A folded net and the account of how it came about."""
 
     net: Net
     report: FoldReport
 
+    def __repr__(self) -> str:
+        return f"<FoldResult: {self.net!r}; {self.report!r}>"
+
 
 def fold(
     net: Net,
     *,
-    keep: Collection[str] = (),
-    exclude: Sequence[str] = (),
+    keep: str | Collection[str] = (),
+    exclude: str | Sequence[str] = (),
     assume_global_stats: bool = False,
     join: bool = True,
 ) -> FoldResult:
@@ -48,7 +52,7 @@ def fold(
 
     Args:
         net: a loaded net; it is not changed.
-        keep: blobs, by name or pattern, that must survive with their values, besides the net's outputs.
+        keep: blobs, by name or pattern (or one of either), that must survive with their values, besides the outputs.
         exclude: layer names, or patterns with `*` and `?`, that are left exactly as they are.
         assume_global_stats: fold a BatchNorm with `use_global_stats: false` as if it used its stored statistics.
         join: make one convolution of parallel ones that are summed, where that costs no more (RepVGG, MobileOne).
@@ -65,7 +69,10 @@ def fold(
         >>> [kept.reason for kept in result.report.kept]
         []
     """
+    require_net(net, "fold")
     assert net.front is not None, "a net that is to be folded says which language it is written in"
+    keep = (keep,) if isinstance(keep, str) else keep
+    exclude = (exclude,) if isinstance(exclude, str) else exclude
     own = net.copy()
     shapes: dict[str, Shape | None] = {}
     context = FoldContext(own, shapes, assume_global_stats, keep=_kept_blobs(own, keep))

@@ -26,7 +26,7 @@ from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, StrPath
-from bnfold.net import Layer, Net
+from bnfold.net import Layer, Net, require_net
 
 Dialect = Literal["bvlc", "keep"]
 
@@ -63,6 +63,7 @@ def save_caffe(
     Example:
         save_caffe(bnfold.fold(net).net, "folded.prototxt")
     """
+    require_net(net, "save_caffe")
     has_weights = bool(net.origin and net.origin.weights) or any(layer.blobs for layer in net.layers)
     if caffemodel is not None and not has_weights:
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")

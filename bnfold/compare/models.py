@@ -144,6 +144,8 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
             mapped = tuple(one for one in source.origin.buffers if isinstance(one, mmap.mmap))
             return replace(_from_onnx(proto, source.file or role, weights), mapped=mapped)
         return _from_net(source, source.file or role, options.batch)
+    if not hasattr(source, "graph"):
+        raise UsageError(f"the {role} is a net, a path or an ONNX message, and not {type(source).__name__}")
     return _from_onnx(source, role)
 
 

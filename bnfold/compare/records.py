@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnfold.io.rendered import Rendered
 from bnfold.net import Array, Shape
 from bnfold.runtime import Execution
 
@@ -302,8 +303,8 @@ def _said(execution: Execution) -> str:
     return f"{execution.provider} ({'; '.join(said)})"
 
 
-@dataclass(frozen=True, slots=True)
-class DiffReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class DiffReport(Rendered):
     """Everything that a comparison found.
 
     Attributes:
@@ -341,6 +342,14 @@ class DiffReport:
     sample_count: int = 0
     reference_on: Execution | None = None
     candidate_on: Execution | None = None
+
+    def __repr__(self) -> str:
+        said = "passed" if self.passed else "FAILED"
+        return f"<DiffReport: {said}, {len(self.blobs)} blobs of {self.candidate}, worst {self._worst}>"
+
+    @property
+    def _worst(self) -> str:
+        return "none" if self.worst is None else f"'{self.worst.blob}' {self.worst.max_rel:.1e}"
 
     @property
     def passed(self) -> bool:

@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, StrPath
-from bnfold.net import Net
+from bnfold.net import Net, require_net
 from bnfold.onnx.edition import message_of
 from bnfold.onnx.export.builder import Weight
 from bnfold.onnx.export.network import build
@@ -38,6 +38,7 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
     Example:
         >>> model = to_onnx(net, opset=17)                          # doctest: +SKIP
     """
+    require_net(net, "to_onnx")
     options = changed(options, changes)
     if net.language == "ONNX":
         _require_own(net, options)
@@ -61,6 +62,7 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         UnsupportedError, UsageError: as `to_onnx`; or `file` is no path where a second file must be written.
         WriteError: the file cannot be written.
     """
+    require_net(net, "save_onnx")
     options = changed(options, changes)
     if net.language == "ONNX" and not isinstance(file, str | os.PathLike):
         _require_own(net, options)

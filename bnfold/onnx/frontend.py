@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,18 @@ class OnnxFrontEnd:
             several = f"{len(assumed)} layers, the first of them " if len(assumed) > 1 else ""
             said = "taken by its stored statistics, as --assume-global-stats asks"
             context.notes.append(f"{several}{assumed[0]}: {said}")
+
+    def pickled(self, net: Net) -> tuple[Any, ...]:
+        """As the model that would be written."""
+        from io import BytesIO
+
+        from bnfold.onnx.api import save_onnx
+        from bnfold.onnx.read import load_bytes
+        from bnfold.options import ReadOptions
+
+        stream = BytesIO()
+        save_onnx(net, stream)
+        return load_bytes, (stream.getvalue(), ReadOptions(), net.file)
 
 
 ONNX = OnnxFrontEnd()

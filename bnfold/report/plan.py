@@ -62,12 +62,12 @@ def _findings(findings: Sequence[Finding], most: int) -> Iterator[RenderableType
             yield words(f"  - and {count(len(group) - most, 'more layer')}; -v lists them", style="dim")
 
 
-def as_json(inspection: Inspection) -> str:
-    """The same as data, with a line break at the end."""
+def as_data(inspection: Inspection) -> dict[str, Any]:
+    """The same as dictionaries, lists, strings, numbers, booleans and None."""
     from bnfold.io.versions import installed
     from bnfold.report.data import fold_data, plain
 
-    data: dict[str, Any] = {
+    return {
         "schema": SCHEMA,
         "version": VERSION,
         "bnfold": installed("bnfold"),
@@ -77,4 +77,15 @@ def as_json(inspection: Inspection) -> str:
         "findings": [plain(finding) for finding in inspection.findings],
         "notes": list(inspection.net.notes),
     }
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_json(inspection: Inspection) -> str:
+    """The same as text, with a line break at the end."""
+    return json.dumps(as_data(inspection), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_markdown(inspection: Inspection) -> str:
+    """The plan and the findings for a pull request."""
+    from bnfold.report.text import plain
+
+    return f"```\n{plain([as_text(inspection)])}```\n"

@@ -14,6 +14,8 @@ from bnfold.errors import UsageError
 
 if TYPE_CHECKING:
     from bnfold.advice.records import Inspection
+    from bnfold.algebra import FoldReport, FoldResult
+    from bnfold.compare.records import DiffReport
     from bnfold.io.environment import Environment
     from bnfold.report.run import RunReport
 
@@ -62,11 +64,58 @@ def of_run(run: RunReport, facts: Facts | None = None, verbosity: int = 0, files
 
         return as_text(run, verbosity=verbosity, files=files)
 
-    return {"html": html, "json": json, "markdown": markdown, "text": text}
+    def data() -> dict[str, Any]:
+        from bnfold.report.data import as_data
+
+        return as_data(run, facts and facts())
+
+    def notebook() -> str:
+        from bnfold.report.notebook import diff_summary, fold_summary
+
+        fold = fold_summary(run.fold) if run.fold is not None else ""
+        return fold + "".join(map(diff_summary, run.proofs))
+
+    return {"dict": data, "html": html, "json": json, "markdown": markdown, "notebook": notebook, "text": text}
 
 
 def of_inspection(inspection: Inspection, verbosity: int = 0) -> Renderings:
     """What folding would do."""
     from bnfold.report import plan
 
-    return {"json": lambda: plan.as_json(inspection), "text": lambda: plan.as_text(inspection, verbosity=verbosity)}
+    def html() -> str:
+        from bnfold.report.html import as_html
+        from bnfold.report.run import RunReport
+
+        return as_html(RunReport(inspection.net, None, inspection.fold, notes=tuple(inspection.net.notes)))
+
+    def notebook() -> str:
+        from bnfold.report.notebook import fold_summary
+
+        return fold_summary(inspection.fold)
+
+    return {
+        "dict": lambda: plan.as_data(inspection),
+        "html": html,
+        "json": lambda: plan.as_json(inspection),
+        "markdown": lambda: plan.as_markdown(inspection),
+        "notebook": notebook,
+        "text": lambda: plan.as_text(inspection, verbosity=verbosity),
+    }
+
+
+def of_record(record: RunReport | DiffReport | FoldReport | FoldResult | Inspection) -> Renderings:
+    """Of any record that renders itself (`bnfold.io.rendered`); a part is rendered as a run of nothing else."""
+    from bnfold.advice.records import Inspection
+    from bnfold.algebra import FoldReport, FoldResult
+    from bnfold.compare.records import DiffReport
+    from bnfold.report.run import RunReport
+
+    if isinstance(record, Inspection):
+        return of_inspection(record)
+    if isinstance(record, DiffReport):
+        return of_run(RunReport(proofs=(record,)))
+    if isinstance(record, FoldReport):
+        return of_run(RunReport(fold=record))
+    if isinstance(record, FoldResult):
+        return of_run(RunReport(folded=record.net, fold=record.report))
+    return of_run(record)

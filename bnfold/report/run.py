@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnfold.io.rendered import Rendered
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     from bnfold.net import Net
 
 
-@dataclass(frozen=True, slots=True)
-class RunReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class RunReport(Rendered):
     """What one run did and found: what every rendering renders.
 
     Attributes:
@@ -34,6 +36,9 @@ class RunReport:
     rejected: tuple[Path, ...] = ()
     proofs: tuple[DiffReport, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<RunReport: {len(self.proofs)} proofs, {'passed' if self.passed else 'FAILED'}; {self.fold!r}>"
 
     @property
     def passed(self) -> bool:

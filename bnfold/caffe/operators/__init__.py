@@ -108,5 +108,8 @@ class Caffe:
             said = "taken as use_global_stats: true, as --assume-global-stats asks"
             context.notes.append(f"{several}{assumed[0]}: {said}")
 
+    def pickled(self, net: Net) -> None:
+        """Layer by layer: messages and arrays are values."""
+
 
 CAFFE = Caffe()

@@ -1,0 +1,45 @@
+"""A record in a notebook: its one line, and a small table below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from bnfold.algebra.records import FoldReport
+from bnfold.compare.records import DiffReport
+from bnfold.net import Net
+from bnfold.report.causes import kept_by_cause
+from bnfold.report.figures import count, dims, small
+
+MOST = 12  # rows
+
+
+def net_summary(net: Net) -> str:
+    """The types of layers, and how many there are of each."""
+    kinds: dict[str, int] = {}
+    for layer in net.layers:
+        kinds[layer.type] = kinds.get(layer.type, 0) + 1
+    inputs = ", ".join(f"{name} {dims(shape)}" for name, shape in net.inputs.items())
+    rows = sorted(kinds.items(), key=lambda kind: -kind[1])
+    return _summary(repr(net), ("layer type", "layers"), rows, f"inputs: {inputs}; outputs: {', '.join(net.outputs)}")
+
+
+def fold_summary(report: FoldReport) -> str:
+    """What stays and why."""
+    rows = [(f"{len(records)} {records[0].type}", cause) for cause, records in kept_by_cause(report.kept)]
+    return _summary(repr(report), ("kept", "why"), rows)
+
+
+def diff_summary(report: DiffReport) -> str:
+    """The verdict, and the blobs that differ most."""
+    worst = sorted(report.blobs, key=lambda blob: (not blob.is_output, -blob.max_rel))
+    rows = [(blob.blob, blob.layer, small(blob.max_rel), small(blob.max_abs)) for blob in worst]
+    return _summary(report.verdict, ("blob", "layer", "of range", "max |e|"), rows, report.data)
+
+
+def _summary(line: str, heads: Sequence[str], rows: Sequence[Sequence[object]], below: str = "") -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows[:MOST])
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
+    more = f"<p>and {count(len(rows) - MOST, 'more row')}</p>" if len(rows) > MOST else ""
+    return f"<div><p><b>{escape(line)}</b></p>{table}{more}{f'<p>{escape(below)}</p>' if below else ''}</div>"

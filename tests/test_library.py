@@ -1,0 +1,165 @@
+"""The library as its callers see it: short lines, pickles, bytes and streams, sentences for wrong arguments."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import by_onnxruntime, golden
+
+import bnfold
+from bnfold.errors import UsageError
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "sample_models" / "digits_cifar10"
+PROTOTXT, CAFFEMODEL = SAMPLE.with_suffix(".prototxt"), SAMPLE.with_suffix(".caffemodel")
+CLIENT = ROOT / "tests" / "client"
+
+
+@pytest.fixture(scope="module")
+def net() -> bnfold.Net:
+    return bnfold.load(PROTOTXT, CAFFEMODEL)
+
+
+@pytest.fixture(scope="module")
+def result(net: bnfold.Net) -> bnfold.FoldResult:
+    return bnfold.fold(net)
+
+
+def image(net: bnfold.Net) -> dict[str, np.ndarray]:
+    return {name: np.random.default_rng(7).normal(0, 1, shape).astype(np.float32) for name, shape in net.inputs.items()}
+
+
+def test_every_record_is_one_short_line(net: bnfold.Net, result: bnfold.FoldResult) -> None:
+    diff = bnfold.compare(net, result.net)
+    for record in (net, result, result.report, diff):
+        assert "\n" not in repr(record)
+        assert len(repr(record)) < 250
+    assert repr(net).startswith("<Net 'digits_cifar10': 15 layers, ")
+    assert "passed" in repr(diff)
+
+
+def test_a_notebook_shows_a_table_with_names_escaped(net: bnfold.Net, result: bnfold.FoldResult) -> None:
+    strange = net.copy()
+    strange.name = "<script>"
+    for record in (strange, result, result.report, bnfold.compare(net, result.net)):
+        shown = record._repr_html_()
+        assert shown.startswith("<div>")
+        assert "<script>" not in shown
+
+
+def test_every_report_renders_itself(net: bnfold.Net, result: bnfold.FoldResult) -> None:
+    for report in (result.report, result, bnfold.compare(net, result.net)):
+        assert report.to_dict()["schema"] == "bnfold-report"
+        assert report.to_json().endswith("}\n")
+        assert report.to_markdown()
+        assert "<!doctype html>" in report.to_html()
+
+
+def test_a_layer_is_had_by_its_name(net: bnfold.Net) -> None:
+    assert net["conv1"].type == "Convolution"
+    with pytest.raises(KeyError, match=r"no layer 'conv_1'; did you mean conv1"):
+        net["conv_1"]
+
+
+def test_lists_of_records_have_a_length(result: bnfold.FoldResult) -> None:
+    assert len(result.report.folded) == 3
+    assert result.report.kept == []
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_copy_and_a_pickle_compute_the_same(net: bnfold.Net, again, folded: bool) -> None:  # type: ignore[no-untyped-def]
+    original = bnfold.fold(net).net if folded else net
+    other = again(original)
+    assert other is not original
+    before, after = by_onnxruntime(original, image(net)), by_onnxruntime(other, image(net))
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert len(bnfold.fold(other).report.folded) == (0 if folded else 3)
+
+
+def test_a_pickled_net_is_written_as_the_original_is(net: bnfold.Net, tmp_path: Path) -> None:
+    bnfold.save_caffe(pickle.loads(pickle.dumps(net)), tmp_path / "a.prototxt")
+    again = bnfold.load(tmp_path / "a.prototxt", tmp_path / "a.caffemodel")
+    before, after = by_onnxruntime(net, image(net)), by_onnxruntime(again, image(net))
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_an_onnx_net_pickles_too(net: bnfold.Net, tmp_path: Path) -> None:
+    bnfold.save_onnx(net, tmp_path / "net.onnx")
+    model = bnfold.load(tmp_path / "net.onnx")
+    for one in (model, bnfold.fold(model).net):
+        again = pickle.loads(pickle.dumps(one))
+        assert [layer.name for layer in again.layers] == [layer.name for layer in one.layers]
+        assert bnfold.compare(one, again, tolerance=0).passed
+
+
+def test_models_come_from_bytes_and_streams(net: bnfold.Net, tmp_path: Path) -> None:
+    bnfold.save_onnx(net, tmp_path / "net.onnx")
+    with (
+        PROTOTXT.open("rb") as prototxt,
+        CAFFEMODEL.open("rb") as caffemodel,
+        (tmp_path / "net.onnx").open("rb") as file,
+    ):
+        loaded = [
+            bnfold.load(PROTOTXT.read_bytes(), CAFFEMODEL.read_bytes()),
+            bnfold.load(prototxt, caffemodel),
+            bnfold.load(file),
+        ]
+    for one in loaded:
+        assert [kept.layer for kept in bnfold.fold(one).report.kept] == []
+        answers = bnfold.compare(net, one)
+        assert answers.passed
+
+
+def test_one_name_to_keep_is_one_name() -> None:
+    case = golden("seed_resnet_bn_scale")
+    one = bnfold.load(case.prototxt, case.caffemodel)
+    blob = next(layer.tops[0] for layer in one.layers if layer.type == "BatchNorm")
+    assert any(blob in layer.tops for layer in bnfold.fold(one, keep=blob).net.layers)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda net: bnfold.fold("net.prototxt"), "fold takes a net that bnfold.load has read, and got str"),
+        (lambda net: bnfold.load(3), "a model is a path, bytes or a binary stream, and not int"),
+        (lambda net: bnfold.compare(net, 3), "int"),
+        (lambda net: bnfold.save_caffe("x", "y.prototxt"), "str"),
+        (lambda net: bnfold.to_onnx(None), "NoneType"),
+    ],
+    ids=["fold", "load", "compare", "save_caffe", "to_onnx"],
+)
+def test_an_argument_of_the_wrong_kind_is_a_sentence(net: bnfold.Net, call, said: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=said):
+        call(net)
+
+
+def test_a_client_runs() -> None:
+    spec = spec_from_file_location("client", CLIENT / "client.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    said = module.report_on(PROTOTXT, CAFFEMODEL)
+    assert "<FoldResult: <Net 'digits_cifar10'" in said
+    assert said.endswith(bnfold.__version__)
+
+
+@pytest.mark.slow
+def test_a_client_is_checked_by_its_types() -> None:
+    pytest.importorskip("mypy", reason="mypy is not installed")
+
+    def mypy(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mypy", "--strict", str(CLIENT / name)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+    right, wrong = mypy("client.py"), mypy("wrong.py")
+    assert right.returncode == 0, right.stdout
+    assert 'Module has no attribute "flod"' in wrong.stdout
