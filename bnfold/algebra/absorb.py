@@ -78,6 +78,18 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
     return _changed(weight, _full(bias + gain, linear))
 
 
+def tail_of(linear: Linear) -> Affine:
+    """What a normalisation does last, as an affine on its top."""
+    scale = _over_top(exact_values(linear.weight).reshape(linear.view), linear)
+    return Affine(scale, np.zeros(()) if linear.bias is None else linear.bias)
+
+
+def without_tail(linear: Linear) -> Change:
+    """A normalisation that does nothing more."""
+    ones = Rounded(np.ones(linear.weight.shape), linear.weight.dtype)
+    return Change(ones, None if linear.bias is None else np.zeros_like(linear.bias))
+
+
 def _constant(constant: Constant, affine: Affine) -> Change:
     """`s*value + h`, of the value's own shape."""
     value = exact_values(constant.value)
@@ -97,6 +109,8 @@ def _placed(values: Values, ports: Sequence[Port], view: Shape) -> Values:
     Raises:
         Blocked: they vary along an axis of the blob that the weight does not know.
     """
+    if len(ports) == 1 and values.ndim == ports[0].axis + 1 and values.size == values.shape[-1]:
+        return _along(values, ports[0], view)
     known = [port.axis for port in ports]
     try:
         values = constant_along(values, set(range(values.ndim)) - set(known))
@@ -116,6 +130,18 @@ def _placed(values: Values, ports: Sequence[Port], view: Shape) -> Values:
     for place, size in zip(places, split, strict=True):
         shape[place] = size
     return np.ascontiguousarray(values.reshape(split).transpose(np.argsort(places)).reshape(shape))
+
+
+def _along(values: Values, port: Port, view: Shape) -> Values:
+    """Likewise, of values that vary along the one axis that the weight knows, as nearly all do."""
+    shape = [1] * len(view)
+    if values.size > 1:
+        for place in port.places:
+            shape[place] = view[place]
+        held = prod(shape)
+        require(values.size == held, f"the affine has {values.size:,} values where the weight has {held:,}")
+    # The places are in C order, and so are the values.
+    return np.ascontiguousarray(values).reshape(shape)
 
 
 def _over_top(values: Values, linear: Linear) -> Values:

@@ -55,8 +55,9 @@ class Affine:
         rank = scale.ndim
         while rank and scale.shape[rank - 1] == shift.shape[rank - 1] == 1:
             rank -= 1
-        object.__setattr__(self, "scale", scale.reshape(scale.shape[:rank]))
-        object.__setattr__(self, "shift", shift.reshape(shift.shape[:rank]))
+        whole = rank == scale.ndim
+        object.__setattr__(self, "scale", scale if whole else scale.reshape(scale.shape[:rank]))
+        object.__setattr__(self, "shift", shift if whole else shift.reshape(shift.shape[:rank]))
 
     @classmethod
     def along(cls, axis: int, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:
@@ -134,7 +135,9 @@ class Affine:
 
 def aligned(*arrays: Values) -> tuple[Values, ...]:
     """Arrays of one rank, which broadcast as if aligned with their first axes."""
-    rank = max(array.ndim for array in arrays)
+    rank = max([array.ndim for array in arrays])
+    if min([array.ndim for array in arrays]) == rank:
+        return arrays
     return tuple(array.reshape(array.shape + (1,) * (rank - array.ndim)) for array in arrays)
 
 

@@ -244,6 +244,8 @@ class Linear:
         backward: why no affine can come from behind (a fused ReLU).
         forward: why no affine can come from in front (it reads indices; a size that is unknown).
         unbiased: why no bias can be added where there is none.
+        tail: the weight multiplies and the bias adds last, after all else (a normalisation's scale and bias), so that
+            they may go forward into what reads the top; the layer is then left with 1 and 0.
         window: how a convolution slides, where branches may be joined; None for everything else.
     """
 
@@ -257,6 +259,7 @@ class Linear:
     backward: str = ""
     forward: str = ""
     unbiased: str = ""
+    tail: bool = False
     window: Window | None = None
 
 

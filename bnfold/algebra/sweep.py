@@ -13,14 +13,15 @@ from __future__ import annotations
 import fnmatch
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from bnfold.algebra.absorb import tail_of, without_tail
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.frontend import FoldContext, FrontEnd
-from bnfold.algebra.operators import Alias, Opaque, Operator
+from bnfold.algebra.operators import Alias, Linear, Opaque, Operator
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Record
 from bnfold.errors import UsageError
@@ -120,6 +121,9 @@ class _Sweep:
         while self.join and self._join_branches(scene, layers):
             # A branch that is gone may have stood in the way of an affine.
             self._move(scene, deque(self._kept()))
+        for layer in layers:
+            if id(layer) not in self.gone and id(layer) not in scene.excluded:
+                self._move_tail(scene, layer)
         self._rewrite_kept()
         self.front.finish(self.context)
         self.report.records = [self.records[id(layer)] for layer in layers if id(layer) in self.records]
@@ -277,7 +281,9 @@ class _Sweep:
     def _absorb(self, layer: Layer, plan: Plan, forward: bool) -> None:
         for linear, change in plan.changes:
             self.front.absorb(self.net, linear, change.weight, change.bias)
-            self.operators.pop(id(linear), None)
+            operator = self.operators.pop(id(linear))
+            if isinstance(operator, Linear):
+                self.operators[id(linear)] = replace(operator, weight=change.weight, bias=change.bias)
         for other, affine in plan.merged:
             self.operators[id(other)] = affine
             self.composed.add(id(other))
@@ -356,6 +362,36 @@ class _Sweep:
         branches = tuple(branch.name for branch in junction.gone)
         self.records[id(layer)] = Joined(layer.name, layer.type, (into.name,), branches)
         self._rename(into.tops[0], top, public)
+
+    # What a normalisation does last.
+
+    def _move_tail(self, scene: Scene, layer: Layer) -> None:
+        """Given: norm with scale and bias -> t -> L.  Result: norm with 1 and 0 -> t/norm -> L'.
+
+        Only where linear layers are all that reads it, and none of them would have to add a bias that it had not.
+        """
+        linear = self.operators.get(id(layer))
+        if not isinstance(linear, Linear) or not linear.tail:
+            return
+        tail = tail_of(linear)
+        if tail.is_identity or not tail.is_finite:
+            return
+        try:
+            plan = plan_forward(scene, layer, tail)
+        except Blocked:
+            return
+        takers = [self.operators.get(id(taker)) for taker, _ in plan.changes]
+        biased = all(isinstance(taker, Linear) and taker.bias is not None for taker in takers)
+        if plan.merged or not (biased or tail.keeps_zero):
+            return
+        for taker, change in (*plan.changes, (layer, without_tail(linear))):
+            self.front.absorb(self.net, taker, change.weight, change.bias)
+            present = self.operators.pop(id(taker))
+            if isinstance(present, Linear):
+                self.operators[id(taker)] = replace(present, weight=change.weight, bias=change.bias)
+        into = ", ".join(f"'{taker.name}'" for taker, _ in plan.changes)
+        self.context.notes.append(f"{layer}: its scale and bias went forward into {into}")
+        self._rename_moved(layer, [*plan.moved[::-1], layer.tops[0]], {})
 
     # What stays.
 

@@ -224,4 +224,5 @@ def _normalization(place: Place, axis: int) -> Operator:
         outputs=(Port(axis, (0,)),),
         forward="it normalises what it reads",
         unbiased="it has no bias" if place.layer.type == "RMSNormalization" else "",
+        tail=place.layer.type in {"LayerNormalization", "RMSNormalization"},
     )
