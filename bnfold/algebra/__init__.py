@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Record
+from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.algebra.sweep import FoldResult, fold
 
-__all__ = ["Blocked", "Dropped", "FoldReport", "FoldResult", "Folded", "Joined", "Kept", "Merged", "Record", "fold"]
+__all__ = [
+    "Blocked",
+    "Dropped",
+    "FoldReport",
+    "FoldResult",
+    "Folded",
+    "Joined",
+    "Kept",
+    "Merged",
+    "Moved",
+    "Record",
+    "fold",
+]

@@ -95,7 +95,24 @@ class Joined:
     branches: tuple[str, ...] = ()
 
 
-Record = Folded | Merged | Dropped | Kept | Joined
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a normalisation multiplied and added last is done by linear layers behind it; the layer stays.
+
+    Attributes:
+        layer: the normalisation.
+        type: its type.
+        into: the linear layers.
+        through: the layers that were crossed.
+    """
+
+    layer: str
+    type: str
+    into: tuple[str, ...]
+    through: tuple[str, ...] = ()
+
+
+Record = Folded | Merged | Dropped | Kept | Joined | Moved
 
 
 @dataclass(slots=True, repr=False)

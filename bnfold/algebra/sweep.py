@@ -23,7 +23,7 @@ from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.frontend import FoldContext, FrontEnd
 from bnfold.algebra.operators import Alias, Linear, Opaque, Operator
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
-from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Record
+from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.errors import UsageError
 from bnfold.guesses import did_you_mean
 from bnfold.io.rendered import Rendered
@@ -389,8 +389,8 @@ class _Sweep:
             present = self.operators.pop(id(taker))
             if isinstance(present, Linear):
                 self.operators[id(taker)] = replace(present, weight=change.weight, bias=change.bias)
-        into = ", ".join(f"'{taker.name}'" for taker, _ in plan.changes)
-        self.context.notes.append(f"{layer}: its scale and bias went forward into {into}")
+        into, through = tuple(taker.name for taker, _ in plan.changes), tuple(other.name for other in plan.through)
+        self.records[id(layer)] = Moved(layer.name, layer.type, into, through)
         self._rename_moved(layer, [*plan.moved[::-1], layer.tops[0]], {})
 
     # What stays.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged
+from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved
 from bnfold.compare.records import BlobDiff, ClassifierDiff, DiffReport, Flip, Histogram, LayerRange
 from bnfold.io.environment import Environment
 from bnfold.io.versions import installed
@@ -90,5 +90,12 @@ ADDED: dict[type, tuple[str, ...]] = {
     Histogram: ("total",),
     LayerRange: ("bits_lost",),
 }
-KINDS: dict[type, str] = {Dropped: "dropped", Folded: "folded", Joined: "joined", Kept: "kept", Merged: "merged"}
+KINDS: dict[type, str] = {
+    Dropped: "dropped",
+    Folded: "folded",
+    Joined: "joined",
+    Kept: "kept",
+    Merged: "merged",
+    Moved: "moved",
+}
 LEFT_OUT: dict[type, tuple[str, ...]] = {BlobDiff: ("figures",), Flip: ("picture",)}

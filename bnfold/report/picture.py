@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Record
+from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.net import Net
 from bnfold.report.figures import middle
 from bnfold.report.layout import Layout, place
@@ -99,10 +99,10 @@ def pictures(original: Net, folded: Net, report: FoldReport) -> Pictures:
 def _roles(records: Iterable[Record]) -> dict[str, str]:
     roles: dict[str, str] = {}
     for record in records:
-        if isinstance(record, Folded | Merged):
+        if isinstance(record, Folded | Merged | Moved):
             roles |= dict.fromkeys(record.through, "through")
     for record in records:
-        if isinstance(record, Folded | Merged | Joined):
+        if isinstance(record, Folded | Merged | Joined | Moved):
             roles |= dict.fromkeys(record.into, "into")
     for record in records:
         if isinstance(record, Kept):
@@ -111,7 +111,7 @@ def _roles(records: Iterable[Record]) -> dict[str, str]:
             roles |= dict.fromkeys(record.layers, "gone")
         elif isinstance(record, Joined):
             roles |= dict.fromkeys((record.layer, *record.branches), "gone")
-        else:
+        elif not isinstance(record, Moved):
             roles[record.layer] = "gone"
     return roles
 

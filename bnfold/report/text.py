@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged
+from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved
 from bnfold.compare.metrics import TERMINAL
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.columns import cell as written
@@ -187,6 +187,8 @@ def fold_tables(report: FoldReport, rows: int = ROWS) -> Iterator[RenderableType
         elif isinstance(record, Joined):
             branches = f" with {listed(record.branches)}" if record.branches else ""
             grid.add(record.layer, record.type, f"joined into {listed(record.into)}{branches}")
+        elif isinstance(record, Moved):
+            grid.add(record.layer, record.type, f"scale and bias went forward into {listed(record.into)}")
         elif isinstance(record, Dropped):
             grid.add(record.layer, record.type, "dropped: it does nothing at inference")
         elif isinstance(record, Kept) and record.now != record.type:
