@@ -1,0 +1,115 @@
+"""Data that users gave and nets that they folded with it, by the command line: what is right where it once was not."""
+
+import os
+
+import nets
+import numpy as np
+import pytest
+from PIL import Image
+
+import bnfold
+
+CRELU = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer { name: "conv1/conv" type: "Convolution" bottom: "data" top: "conv1/conv"
+  convolution_param { num_output: 4 kernel_size: 3 bias_term: false } }
+layer { name: "conv1/neg" type: "Power" bottom: "conv1/conv" top: "conv1/neg" power_param { scale: -1 } }
+layer { name: "conv1/concat" type: "Concat" bottom: "conv1/conv" bottom: "conv1/neg" top: "conv1" }
+layer { name: "conv1/scale" type: "Scale" bottom: "conv1" top: "conv1" scale_param { bias_term: true } }
+layer { name: "conv1/relu" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2"
+  convolution_param { num_output: 2 kernel_size: 1 } }
+"""
+DATA = """
+layer { name: "data" type: "ImageData" top: "data" transform_param { %s }
+  image_data_param { new_height: %d new_width: %d is_color: false } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 } }
+layer { name: "s" type: "Scale" bottom: "fc" top: "s" }
+"""
+GREY = """
+input: "data" input_shape { dim: 1 dim: 1 dim: 8 dim: 8 }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 } }
+layer { name: "s" type: "Scale" bottom: "fc" top: "s" }
+"""
+FOLD = ("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt", "-o", "out.onnx")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 1 << 16, (9, 7), np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "images" / "deep.png")
+    return tmp_path
+
+
+def write(text, folder):
+    bnfold.save_caffe(nets.net(text), folder / "net.prototxt")
+
+
+def write_with_data(transform, height, width, folder):
+    """A net whose data layer is in its prototxt, which saving leaves out."""
+    bnfold.save_caffe(nets.net(GREY), folder / "net.prototxt")
+    (folder / "net.prototxt").write_text(DATA % (transform, height, width))
+
+
+def test_a_crelu_is_proved_with_all_its_blobs(here, run):
+    write(CRELU, here)
+    outcome = run(*FOLD)
+    assert outcome.code == 0, outcome
+    assert run("diff", "net.prototxt", "out.prototxt").code == 0
+    assert run("diff", "net.prototxt", "out.onnx").code == 0
+
+
+def test_the_data_line_names_sixteen_bits_and_the_size(here, run):
+    write(GREY, here)
+    outcome = run(*FOLD, "--data", "images")
+    assert outcome.code == 0, outcome
+    assert "1 image of images, 16 bits scaled to 8; 9x7 resized to 8x8" in " ".join(outcome.out.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--data", "images", "--resize", "1000000"), "resizing to 1000000x1000000 makes more than"),
+        (("--data", "list.txt"), "list.txt:1: the label '--5' of 'images/deep.png' is no whole number"),
+        (("--data", "fifo"), "fifo: is not a regular file"),
+        (("--data", "fifo.npz"), "fifo.npz: is not a regular file"),
+        (("--data", "images", "--mean", "fifo.binaryproto"), "fifo.binaryproto: is not a regular file"),
+        (("--data", "images", "--sample", "3"), "say how many with --limit"),
+        (("--limit", "3"), "where --data names some"),
+        (("--batch", "99999999999999999999"), "more than"),
+    ],
+)
+def test_data_that_cannot_be_meant_is_one_sentence(here, run, options, sentence):
+    write(GREY, here)
+    (here / "list.txt").write_text("images/deep.png --5\n")
+    for name in ("fifo", "fifo.npz", "fifo.binaryproto"):
+        os.mkfifo(here / name)
+    outcome = run(*FOLD, *options)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (here / "out.prototxt").exists()
+
+
+@pytest.mark.parametrize(
+    ("transform", "size", "sentence"),
+    [
+        ('mean_file: "fifo.binaryproto"', 8, "fifo.binaryproto: is not a regular file"),
+        ('mean_file: "../secret.npy"', 8, "the mean file '../secret.npy' is not there; give the mean with --mean"),
+        ("crop_size: 8", 30_000, "resizing to 30000x30000 makes more than"),
+    ],
+)
+def test_a_prototxt_cannot_make_it_wait_read_elsewhere_or_take_all_memory(here, run, transform, size, sentence):
+    folder = here / "net"
+    folder.mkdir()
+    write_with_data(transform, size, size, folder)
+    np.save(here / "secret.npy", np.ones((1, 8, 8)))
+    os.mkfifo(folder / "fifo.binaryproto")
+    command = ("fold", "net/net.prototxt", "net/net.caffemodel", "-o", "out.onnx", "--data", "images")
+    outcome = run(*command, "--input-shape", "data=1,1,8,8")
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (here / "out.onnx").exists()
