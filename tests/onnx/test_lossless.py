@@ -1,0 +1,517 @@
+"""What the fold changes in a file and what it leaves, told by small models in text."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
+from onnx_cases import Array, error, run, values_of
+
+from bnfold import compare, fold, load, save_onnx
+from bnfold.algebra.records import Kept
+from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, WeightsError
+from bnfold.net import Net
+from bnfold.onnx.read import load_bytes
+from bnfold.options import ReadOptions
+
+CONV_BN = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,2,5,5] x) => (float[1,3,3,3] y)
+{
+    c = Conv (x, w)
+    y = BatchNormalization <epsilon = 0.01> (c, gamma, beta, mean, variance)
+}
+"""
+
+
+def values(*shape: int, seed: int = 1, dtype: object = np.float32) -> Array:
+    """Signed values that differ everywhere; exact in the smaller types, too."""
+    drawn = np.random.default_rng(seed).uniform(0.4, 1.6, shape) * np.random.default_rng(seed + 1).choice(
+        [-1, 1], shape
+    )
+    return drawn.astype(dtype)  # type: ignore[call-overload,no-any-return]
+
+
+def statistics(channels: int = 3, dtype: object = np.float32) -> dict[str, Array]:
+    named = {name: values(channels, seed=seed, dtype=dtype) for seed, name in enumerate(("gamma", "beta", "mean"), 5)}
+    return {**named, "variance": np.abs(values(channels, seed=9, dtype=dtype))}
+
+
+def model(text: str, **constants: Array) -> ModelProto:
+    parsed = parser.parse_model(text)
+    parsed.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return parsed
+
+
+def conv_bn(text: str = CONV_BN, **more: Array) -> ModelProto:
+    return model(text, w=values(3, 2, 3, 3), **statistics(), **more)
+
+
+def net_of(proto: ModelProto, **options: object) -> Net:
+    return load_bytes(proto.SerializeToString(), ReadOptions(**options))  # type: ignore[arg-type]
+
+
+def saved(net: Net) -> ModelProto:
+    stream = BytesIO()
+    save_onnx(net, stream)
+    return ModelProto.FromString(stream.getvalue())
+
+
+def folded(proto: ModelProto, keep: tuple[str, ...] = (), **options: object) -> ModelProto:
+    return saved(fold(net_of(proto, **options), keep=keep).net)
+
+
+def reasons(proto: ModelProto, **options: object) -> list[str]:
+    return [kept.reason for kept in fold(net_of(proto, **options)).report.kept]
+
+
+def types(proto: ModelProto) -> list[str]:
+    return [node.op_type for node in proto.graph.node]
+
+
+def stored(proto: ModelProto) -> dict[str, Array]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+
+
+def require_same(before: ModelProto, after: ModelProto, tolerance: float = 2e-5) -> None:
+    onnx.checker.check_model(after, full_check=True)
+    feeds = {}
+    for port in before.graph.input:
+        if port.name not in stored(before):
+            feeds[port.name] = values(*(dim.dim_value for dim in port.type.tensor_type.shape.dim), seed=3)
+    names = sorted(set(values_of(before)) & set(values_of(after)))
+    one, other = run(before, feeds, names), run(after, feeds, names)
+    for name in names:
+        assert error(other[name], one[name]) < tolerance, name
+
+
+# Names of initialisers.
+
+
+def test_a_weight_that_one_node_reads_keeps_its_name_and_the_statistics_go() -> None:
+    before = conv_bn()
+    after = folded(before)
+    assert types(after) == ["Conv"]
+    assert list(stored(after)) == ["w", "Conv.bias"] or "w" in stored(after)
+    assert not {"gamma", "beta", "mean", "variance"} & set(stored(after))
+    require_same(before, after)
+
+
+def test_a_weight_that_others_read_keeps_its_values_and_the_folded_one_gets_a_new_name() -> None:
+    text = CONV_BN.replace("(float[1,3,3,3] y)", "(float[1,3,3,3] y, float[1,3,3,3] z)").replace(
+        "}", "    z = Conv (x, w)\n}"
+    )
+    before = conv_bn(text)
+    after = folded(before)
+    np.testing.assert_array_equal(stored(after)["w"], stored(before)["w"])
+    assert types(after) == ["Conv", "Conv"]
+    assert after.graph.node[0].input[1] != "w"
+    assert after.graph.node[1].input[1] == "w"
+    require_same(before, after)
+
+
+def test_weights_that_come_out_equal_stay_one() -> None:
+    text = CONV_BN.replace("(float[1,3,3,3] y)", "(float[1,3,3,3] y, float[1,3,3,3] z)")
+    text = text.replace(
+        "}", "    d = Conv (x, w)\n    z = BatchNormalization <epsilon = 0.01> (d, gamma, beta, mean, variance)\n}"
+    )
+    after = folded(conv_bn(text))
+    first, second = (node.input[1] for node in after.graph.node)
+    assert first == second
+    require_same(conv_bn(text), after)
+
+
+def test_an_initialiser_that_nobody_ever_read_stays() -> None:
+    before = conv_bn(unread=values(4), gone=values(2))
+    assert {"unread", "gone"} <= set(stored(folded(before)))
+
+
+def test_metadata_functions_and_documents_stay() -> None:
+    before = conv_bn()
+    before.doc_string, before.producer_name, before.domain = "what it is for", "somebody", "example.org"
+    before.metadata_props.add(key="answer", value="42")
+    before.graph.doc_string = "a graph"
+    before.graph.node[0].doc_string = "a convolution"
+    before.graph.node[0].name = "first"
+    before.functions.append(onnx.helper.make_function("local", "F", ["a"], ["b"], [], [helper.make_opsetid("", 17)]))
+    after = folded(before)
+    for field in ("doc_string", "producer_name", "domain", "metadata_props", "functions", "opset_import", "ir_version"):
+        assert getattr(after, field) == getattr(before, field)
+    assert after.graph.doc_string == "a graph"
+    assert (after.graph.node[0].doc_string, after.graph.node[0].name) == ("a convolution", "first")
+
+
+def test_what_training_and_annotations_name_is_left() -> None:
+    before = conv_bn()
+    before.training_info.add().update_binding.add(key="w", value="w")
+    note = before.graph.quantization_annotation.add(tensor_name="x")
+    note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="beta")
+    after = folded(before)
+    for name in ("w", "beta"):
+        np.testing.assert_array_equal(stored(after)[name], stored(before)[name])
+    assert after.training_info == before.training_info
+    assert after.graph.quantization_annotation == before.graph.quantization_annotation
+
+
+def test_value_infos_follow_the_names() -> None:
+    before = conv_bn(
+        CONV_BN.replace("c = Conv (x, w)", "c = Conv (x, w)\n    p = MaxPool <kernel_shape = [1, 1]> (c)").replace(
+            "(c, gamma", "(p, abs"
+        ),
+        abs=np.abs(values(3)),
+    )
+    before.graph.value_info.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, [1, 3, 3, 3]))
+    after = folded(before)
+    assert types(after) == ["Conv", "MaxPool"]
+    made = {name for node in after.graph.node for name in node.output}
+    assert [port.name for port in after.graph.value_info] == [after.graph.node[0].output[0]]
+    assert {port.name for port in after.graph.value_info} <= made
+
+
+def test_an_old_model_lists_a_new_bias_as_an_input_and_no_longer_what_went() -> None:
+    before = conv_bn(CONV_BN.replace("ir_version: 8", "ir_version: 3").replace('"" : 17', '"" : 8'))
+    before.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, tensor.dims)
+        for tensor in before.graph.initializer
+    )
+    after = folded(before)
+    assert types(after) == ["Conv"]
+    assert [port.name for port in after.graph.input] == ["x", *stored(after)]
+    onnx.checker.check_model(after)
+
+
+def test_initialisers_that_may_be_fed_stay_unless_they_are_frozen() -> None:
+    before = conv_bn()
+    before.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, tensor.dims)
+        for tensor in before.graph.initializer
+    )
+    assert "may be fed; --freeze-initializers" in reasons(before)[0]
+    assert folded(before) == before
+    after = folded(before, freeze_initializers=True)
+    assert types(after) == ["Conv"]
+    assert [port.name for port in after.graph.input] == ["x"]
+
+
+# Types.
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16], ids=lambda one: np.dtype(one).name
+)
+def test_arithmetic_is_float64_and_rounds_once_to_the_stored_type(dtype: type) -> None:
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    text = CONV_BN.replace("float[", f"{TensorProto.DataType.Name(number).lower()}[")
+    weight, said = values(3, 2, 3, 3, dtype=dtype), statistics(dtype=dtype)
+    after = stored(folded(model(text, w=weight, **said)))
+    gamma, beta, mean, variance = (said[name].astype(np.float64) for name in ("gamma", "beta", "mean", "variance"))
+    scale = gamma / np.sqrt(variance + float(np.float32(0.01)))
+    exact = weight.astype(np.float64) * scale.reshape(-1, 1, 1, 1)
+    assert after["w"].dtype == dtype
+    assert [after["w"].reshape(-1)[i] for i in range(54)] == [nearest(one, dtype) for one in exact.reshape(-1)]
+    (bias,) = (value for name, value in after.items() if name != "w")
+    assert bias.tolist() == [nearest(one, dtype) for one in beta - mean * scale]
+
+
+def nearest(value: float, dtype: type) -> object:
+    """The nearest number of a type, found among its neighbours."""
+    around = np.asarray(value, np.float32).astype(dtype).reshape(1)
+    bits = around.view({2: np.int16, 4: np.int32, 8: np.int64}[around.itemsize])
+    if around.itemsize == 8:
+        return dtype(value)
+    near = np.concatenate([(bits + step).view(dtype) for step in (-1, 0, 1)])
+    return near[np.abs(near.astype(np.float64) - value).argmin()]
+
+
+def test_a_half_model_is_held_to_the_tolerance_of_its_type(tmp_path: Path) -> None:
+    text = CONV_BN.replace("float[", "float16[")
+    before = model(text, w=values(3, 2, 3, 3, dtype=np.float16), **statistics(dtype=np.float16))
+    onnx.save(before, tmp_path / "half.onnx")
+    net = load(tmp_path / "half.onnx")
+    report = compare(net, fold(net).net)
+    assert report.passed
+    assert report.tolerance == 1e-2
+    assert compare(str(tmp_path / "half.onnx"), net, tolerance=1e-7).tolerance == 1e-7
+
+
+# Bodies.
+
+
+LOOPED = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,2,5,5] x, bool b) => (float[1,3,3,3] y, float[1,3,3,3] z)
+{
+    c = Conv (x, w)
+    y = BatchNormalization <epsilon = 0.01> (c, gamma, beta, mean, variance)
+    z = If (b) <
+        then_branch = one () => (float[1,3,3,3] p) { p = Relu (CAPTURED) },
+        else_branch = two () => (float[1,3,3,3] q) { q = Neg (y) }
+    >
+}
+"""
+
+
+def test_what_a_body_captures_is_used_and_neither_changes_nor_goes() -> None:
+    before = conv_bn(LOOPED.replace("CAPTURED", "c"))
+    assert "read 2 times" in reasons(before)[0] or "is read in a body" in reasons(before)[0]
+    assert folded(before) == before
+
+
+def test_a_body_reads_the_name_that_took_over() -> None:
+    before = conv_bn(LOOPED.replace("CAPTURED", "y"))
+    after = folded(before)
+    assert types(after) == ["Conv", "If"]
+    for flag in (True, False):
+        feeds = {"x": values(1, 2, 5, 5), "b": np.array(flag)}
+        for name, expected in run(before, feeds).items():
+            assert error(run(after, feeds)[name], expected) < 2e-5
+
+
+# Where the biases of MatMuls go.
+
+LINEAR = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[2,4,3] x) => (float[2,4,5] y)
+{
+    m = MatMul (x, w)
+    a = Add (m, b)
+    y = Mul (a, s)
+}
+"""
+
+
+def test_a_bias_stays_an_add_behind_a_matmul_of_rank_three() -> None:
+    before = model(LINEAR, w=values(3, 5), b=values(5, seed=2), s=values(5, seed=4))
+    after = folded(before)
+    assert types(after) == ["MatMul", "Add"]
+    assert set(stored(after)) == {"w", "b"}
+    require_same(before, after)
+
+
+def test_a_matmul_of_a_matrix_with_a_new_bias_becomes_a_gemm() -> None:
+    text = (
+        LINEAR.replace("[2,4,", "[4,")
+        .replace("a = Add (m, b)", "")
+        .replace("(a, s)", "(m, s)")
+        .replace("Mul", "Sub", 2)
+        .replace("MatSub", "MatMul")
+    )
+    before = model(text, w=values(3, 5), s=values(5, seed=4))
+    after = folded(before)
+    assert types(after) == ["Gemm"]
+    require_same(before, after)
+
+
+def test_a_matmul_and_its_bias_are_as_they_were_where_nothing_folds() -> None:
+    before = model(LINEAR.replace("y = Mul (a, s)", "y = Softmax (a)"), w=values(3, 5), b=values(5, seed=2))
+    assert folded(before) == before
+
+
+def test_a_kept_blob_between_a_matmul_and_its_bias_keeps_its_value() -> None:
+    before = model(LINEAR, w=values(3, 5), b=values(5, seed=2), s=values(5, seed=4))
+    after = folded(before, keep=("m",))
+    assert "m" in values_of(after)
+    require_same(before, after)
+
+
+# Options.
+
+
+def test_until_ends_the_model_in_a_value() -> None:
+    before = conv_bn(CONV_BN.replace("}", "    z = Relu (y)\n}").replace("] y)", "] z)"))
+    after = folded(before, until=("y",))
+    assert [port.name for port in after.graph.output] == ["y"]
+    assert types(after) == ["Conv"]
+    onnx.checker.check_model(after, full_check=True)
+    with pytest.raises(UsageError, match=r"--until nothing: .* computes no value of that name"):
+        net_of(before, until=("nothing",))
+
+
+def test_open_sizes_are_given_by_name_and_an_unknown_name_is_a_sentence() -> None:
+    before = conv_bn(CONV_BN.replace("[1,2,5,5]", "[N,2,H,W]").replace("[1,3,3,3]", "[N,3,A,B]"))
+    assert types(folded(before)) == ["Conv"]
+    assert net_of(before, input_shapes={"x": (4, 2, 9, 9)}).inputs == {"x": (4, 2, 9, 9)}
+    with pytest.raises(UsageError, match="has no input 'data' to give a shape"):
+        net_of(before, input_shapes={"data": (1, 2, 3, 3)})
+
+
+def test_options_of_caffe_are_refused_with_a_sentence(tmp_path: Path) -> None:
+    onnx.save(conv_bn(), tmp_path / "net.onnx")
+    with pytest.raises(UsageError, match="--level say how Caffe's files are read"):
+        load(tmp_path / "net.onnx", level=1)
+    with pytest.raises(UsageError, match="--opset say how a Caffe network becomes ONNX"):
+        save_onnx(load(tmp_path / "net.onnx"), tmp_path / "out.onnx", opset=13)
+
+
+# Files beside the model.
+
+
+def external(tmp_path: Path, location: str = "weights.bin", **place: str) -> Path:
+    proto = conv_bn()
+    raw = b"\0" * 16
+    for tensor in proto.graph.initializer:
+        data = numpy_helper.to_array(tensor).tobytes()
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        said = {"location": location, "offset": str(len(raw)), "length": str(len(data)), **place}
+        for key, value in said.items():
+            tensor.external_data.add(key=key, value=value)
+        raw += data
+    (tmp_path / "weights.bin").write_bytes(raw)
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    return tmp_path / "net.onnx"
+
+
+def test_weights_beside_a_model_are_mapped_and_written_beside_the_new_one(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    save_onnx(fold(load(path)).net, tmp_path / "out.onnx")
+    assert (tmp_path / "out.onnx.data").exists()
+    after = onnx.load(tmp_path / "out.onnx")
+    assert types(after) == ["Conv"]
+    require_same(conv_bn(), after)
+
+
+def test_weights_go_beside_the_model_where_that_is_asked_for(tmp_path: Path) -> None:
+    proto = conv_bn(large=values(300))
+    proto.graph.node.append(helper.make_node("Add", ["large", "large"], ["more"]))
+    proto.graph.output.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [300]))
+    save_onnx(net_of(proto), tmp_path / "out.onnx", external_data=True)
+    onnx.checker.check_model(str(tmp_path / "out.onnx"))
+    inside = onnx.load(tmp_path / "out.onnx", load_external_data=False)
+    assert {t.name for t in inside.graph.initializer if t.data_location == TensorProto.EXTERNAL} == {"large"}
+    require_same(proto, onnx.load(tmp_path / "out.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("location", "place", "sentence"),
+    [
+        ("../weights.bin", {}, "which is no file in the folder of the model"),
+        ("/etc/passwd", {}, "which is no file in the folder of the model"),
+        ("a\0b", {}, "which is no file in the folder of the model"),
+        ("", {}, "which is no file in the folder of the model"),
+        ("nothing.bin", {}, "cannot be read"),
+        ("weights.bin", {"offset": "999999"}, "lies at byte 999999"),
+        ("weights.bin", {"offset": "-4"}, "lies at byte -4"),
+        ("weights.bin", {"length": "3"}, "has 3 bytes outside"),
+        ("weights.bin", {"offset": "many"}, "no number"),
+    ],
+)
+def test_external_data_that_is_not_where_it_is_said_to_be_is_a_sentence(
+    tmp_path: Path, location: str, place: dict[str, str], sentence: str
+) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "weights.bin").write_bytes(b"\0" * 4096)
+    path = external(tmp_path / "inner", location, **place)
+    with pytest.raises(WeightsError, match=sentence):
+        load(path)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    path = external(tmp_path / "inner", "link.bin")
+    (tmp_path / "secret").write_bytes(b"\0" * 4096)
+    (tmp_path / "inner" / "link.bin").symlink_to(tmp_path / "secret")
+    with pytest.raises(WeightsError, match="which is no file in the folder"):
+        load(path)
+
+
+# Models that are none.
+
+
+def test_what_is_no_graph_is_a_sentence() -> None:
+    proto = conv_bn()
+    proto.graph.node[0].input[0] = "y"
+    with pytest.raises(ModelError, match="reads 'y', which is made only behind it"):
+        net_of(proto)
+    proto.graph.node[0].input[0] = "nobody"
+    with pytest.raises(ModelError, match="reads 'nobody', which nothing makes"):
+        net_of(proto)
+    proto = conv_bn()
+    proto.graph.node[1].output[0] = "c"
+    with pytest.raises(ModelError, match="makes 'c', which is there already"):
+        net_of(proto)
+    proto = conv_bn()
+    proto.graph.output[0].name = "other"
+    with pytest.raises(ModelError, match="nothing makes its output 'other'"):
+        net_of(proto)
+    proto = conv_bn()
+    del proto.opset_import[:]
+    with pytest.raises(ParseError, match="does not say which version"):
+        net_of(proto)
+    for data in (b"", b"\x08\x08", b"PK\x03\x04junk", conv_bn().SerializeToString()[:-7]):
+        with pytest.raises(ParseError):
+            load_bytes(data)
+
+
+def test_attributes_outside_of_the_model_are_a_sentence() -> None:
+    proto = conv_bn()
+    constant = helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(values(3)))
+    constant.attribute[0].t.data_location = TensorProto.EXTERNAL
+    proto.graph.node.insert(0, constant)
+    with pytest.raises(UnsupportedError, match="keeps values of an attribute outside"):
+        net_of(proto)
+
+
+def test_odd_names_are_names() -> None:
+    proto = conv_bn(CONV_BN)
+    for old, new in {"c": "a/b c\n", "y": "y\x1b[31m", "w": "w/" * 200, "x": "🙂"}.items():
+        for names in [node.input for node in proto.graph.node] + [node.output for node in proto.graph.node]:
+            for place, name in enumerate(names):
+                if name == old:
+                    names[place] = new
+        for port in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+            port.name = new if port.name == old else port.name
+    after = folded(proto)
+    assert types(after) == ["Conv"]
+    assert "w/" * 200 in stored(after)
+
+
+def test_a_chain_of_identities_has_no_depth() -> None:
+    proto = conv_bn()
+    names = ["gamma", *(f"g{number}" for number in range(3000))]
+    chain = [helper.make_node("Identity", [a], [b]) for a, b in pairwise(names)]
+    proto.graph.node[1].input[1] = names[-1]
+    nodes = [*chain, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    assert types(folded(proto)) == ["Conv"]
+
+
+def test_a_sparse_weight_is_read_and_written_out_where_it_changes() -> None:
+    dense = values(3, 2, 3, 3)
+    dense.reshape(-1)[5:] = 0
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(dense.reshape(-1)[:5].copy(), "w"), numpy_helper.from_array(np.arange(5)), [3, 2, 3, 3]
+    )
+    before = model(CONV_BN, **statistics())
+    before.graph.sparse_initializer.append(sparse)
+    net = net_of(before)
+    assert saved(net) == before
+    after = saved(fold(net).net)
+    assert types(after) == ["Conv"]
+    assert not after.graph.sparse_initializer
+    require_same(model(CONV_BN, w=dense, **statistics()), after)
+
+
+def test_a_model_that_passes_two_gigabytes_gets_a_second_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bnfold.onnx.write.LARGEST_MESSAGE", 300)
+    save_onnx(fold(net_of(conv_bn())).net, tmp_path / "out.onnx")
+    assert (tmp_path / "out.onnx.data").exists()
+    with pytest.raises(UsageError, match="passes 2 GiB"):
+        save_onnx(net_of(conv_bn()), BytesIO())
+
+
+def test_kept_records_name_what_stands_in_the_way() -> None:
+    proto = conv_bn(
+        CONV_BN.replace("c = Conv (x, w)", "c = Conv (x, v)").replace(
+            "float[1,2,5,5] x", "float[1,2,5,5] x, float[3,2,3,3] v"
+        )
+    )
+    assert "its weight 'v' is an input of the network" in reasons(proto)[0]
+    assert all(isinstance(record, Kept) for record in fold(net_of(proto)).report.records)
