@@ -11,13 +11,15 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from fuzz.grammar import model
+from onnx import ModelProto
 
 from bnfold.advice import advise
-from bnfold.algebra import fold
+from bnfold.algebra import Kept, fold
 from bnfold.caffe.binary import read_net
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.placeholder import with_placeholder_weights
@@ -28,7 +30,8 @@ from bnfold.caffe.write import prototxt_text, save_caffe
 from bnfold.compare.models import open_model
 from bnfold.errors import BnfoldError
 from bnfold.net import Net, Shape
-from bnfold.onnx import to_onnx
+from bnfold.onnx import save_onnx, to_onnx
+from bnfold.onnx.read import load_bytes
 
 Target = Callable[[bytes], None]
 
@@ -132,7 +135,26 @@ def onnx(data: bytes) -> None:
         opened.release_pages()
 
 
-TARGETS: dict[str, Target] = {"onnx": onnx, "pair": pair, "text": text, "wire": wire}
+def fold_onnx(data: bytes) -> None:
+    """Read an ONNX model, fold it and write it: as it was where nothing folds, else so that it can be read again."""
+    with contextlib.suppress(BnfoldError):
+        net = load_bytes(data)
+        as_it_was, result = _saved(net), fold(net)
+        assert ModelProto.FromString(as_it_was) == ModelProto.FromString(data)
+        folded = _saved(result.net)
+        if all(isinstance(record, Kept) for record in result.report.records):
+            assert folded == as_it_was
+        with _no_refusal("what was written cannot be read"):
+            load_bytes(folded)
+
+
+def _saved(net: Net) -> bytes:
+    stream = BytesIO()
+    save_onnx(net, stream)
+    return stream.getvalue()
+
+
+TARGETS: dict[str, Target] = {"fold_onnx": fold_onnx, "onnx": onnx, "pair": pair, "text": text, "wire": wire}
 
 
 def _given(net: Net) -> dict[str, Shape]:
