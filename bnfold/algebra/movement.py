@@ -16,9 +16,11 @@ import numpy as np
 
 from bnfold.algebra.affine import MOST_VALUES, Affine, Values, constant_along
 from bnfold.algebra.operators import Axes, Regroup, Spread, Step, Steps, Take
-from bnfold.algebra.records import require
+from bnfold.algebra.records import Blocked, require
 from bnfold.net import Shape
 
+CONTRADICTORY = "the sizes that are said of it contradict each other"
+"""What numpy finds where a file declares shapes that its layers do not have."""
 MIXED = "it mixes values that are scaled or shifted differently"
 
 
@@ -29,8 +31,11 @@ def forward(steps: Steps, affine: Affine) -> Affine:
         Blocked: it depends on a size that is unknown or too large.
     """
     scale, shift = affine.scale, affine.shift
-    for step in steps:
-        scale, shift = _carried(step, scale), _carried(step, shift)
+    try:
+        for step in steps:
+            scale, shift = _carried(step, scale), _carried(step, shift)
+    except (IndexError, ValueError):
+        raise Blocked(CONTRADICTORY) from None
     return Affine(scale, shift)
 
 
@@ -46,8 +51,11 @@ def back(steps: Steps, affine: Affine, *, alone: bool = True) -> Affine:
         Blocked: copies of one element are scaled or shifted differently, or likewise.
     """
     scale, shift = affine.scale, affine.shift
-    for step in reversed(steps):
-        scale, shift = _brought(step, scale, 1.0, alone), _brought(step, shift, 0.0, alone)
+    try:
+        for step in reversed(steps):
+            scale, shift = _brought(step, scale, 1.0, alone), _brought(step, shift, 0.0, alone)
+    except (IndexError, ValueError):
+        raise Blocked(CONTRADICTORY) from None
     return Affine(scale, shift)
 
 

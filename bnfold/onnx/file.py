@@ -206,10 +206,10 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
     constants: dict[int, tuple[TensorProto, Field]] = {}
     pieces, nodes = [], 0
     for part in inner:
-        if part.number in (INITIALIZER, SPARSE_INITIALIZER):
+        if part.wire == LENGTH and part.number in (INITIALIZER, SPARSE_INITIALIZER):
             continue
         piece = bytes(buffer[part.begin : part.end])
-        if part.number == NODE:
+        if part[:2] == (NODE, LENGTH):
             if part.end - part.at >= _LARGE_NODE and (slim := _slim_constant(buffer, part)) is not None:
                 piece, constants[nodes] = slim
             nodes += 1

@@ -125,6 +125,8 @@ def fuse_biases(context: FoldContext) -> None:
         matmul = net.producer(between)
         if matmul is None or matmul.type != "MatMul" or len(matmul.bottoms) != 1 or between in kept:
             continue
+        if matmul.param.fused is not None or len(matmul.param.slots) != 2:
+            continue
         if id(layer) in context.excluded or id(matmul) in context.excluded or len(net.uses(between)) != 1:
             continue
         bias = _bias_of(matmul, layer)
@@ -168,7 +170,7 @@ def part_biases(context: FoldContext) -> None:
             layer.param, layer.blobs = fused.param, fused.blobs
             between, add = fused.between, fused.add
             add.bottoms, add.tops = [between], [top]
-        elif layer.type == "MatMul" and node.constant(2) is not None:
+        elif layer.type == "MatMul" and len(node.proto.input) == 2 and node.constant(2) is not None:
             if _becomes_gemm(layer, context):
                 continue
             between = names.new(f"{fused.between if fused is not None else top}/{layer.name}")

@@ -149,6 +149,9 @@ def _pieces(document: Document, edited: Edition, origin: Origin, split: bool = F
     inputs = new_inputs(edited, origin)
     yield from filter(None, nodes.get(-1, ()))
     for index, part in enumerate(document.inner):
+        if part.wire != LENGTH:  # a field of nobody's
+            yield part
+            continue
         position = counts.get(part.number, 0)
         counts[part.number] = position + 1
         if part.number == NODE:

@@ -313,6 +313,16 @@ def test_a_matmul_and_its_bias_are_as_they_were_where_nothing_folds() -> None:
     assert folded(before) == before
 
 
+def test_a_second_summand_behind_a_matmul_is_folded_or_left_as_it_was() -> None:
+    text = LINEAR.replace("y = Mul (a, s)", "y = Add (a, s)")
+    before = model(text, w=values(3, 5), b=values(5, seed=2), s=values(5, seed=4))
+    after = folded(before)
+    assert types(after) == ["MatMul", "Add"]
+    require_same(before, after)
+    old = model(text.replace("17", "1"), w=values(3, 5), b=values(5, seed=2), s=values(5, seed=4))
+    assert folded(old) == old
+
+
 def test_a_kept_blob_between_a_matmul_and_its_bias_keeps_its_value() -> None:
     before = model(LINEAR, w=values(3, 5), b=values(5, seed=2), s=values(5, seed=4))
     after = folded(before, keep=("m",))

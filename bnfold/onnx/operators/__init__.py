@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass
 from bnfold.net import Layer
@@ -30,6 +31,8 @@ def operator(layer: Layer, context: FoldContext) -> Operator:
         return Opaque()
     if layer.param.opset < OLDEST:
         return Opaque(f"opset {layer.param.opset} is older than {OLDEST}, the oldest that is read")
+    if not layer.tops:
+        return Opaque("it makes nothing")
     place = Place(layer, context)
     try:
         found = rule(place)
@@ -39,6 +42,8 @@ def operator(layer: Layer, context: FoldContext) -> Operator:
         return Opaque("its attributes and inputs do not fit together")
     if isinstance(found, Alias | Move | Pass) and place.data(0) != 0:
         return Opaque("it reads a constant")
+    if isinstance(found, Affine) and len(layer.bottoms) != 1:
+        return Opaque("it does not read one blob")
     return found
 
 

@@ -29,6 +29,9 @@ def batch_normalization(place: Place) -> Operator:
     for index, word in enumerate(("scale", "bias", "mean", "variance"), 1):
         if parameters[index - 1] is None:
             raise Blocked(f"its {word} {why_unknown(place, index)}")
+    shape, channels = place.context.shapes.get(place.layer.bottoms[0]) if place.layer.bottoms else None, -1
+    if shape is not None:
+        channels = shape[1] if len(shape) > 1 else 0
     gamma, beta, mean, variance = (exact_values(one) for one in parameters if one is not None)
     if node.opset < 9 and not node.attribute("spatial", 1):
         alike = len({one.shape for one in (gamma, beta, mean, variance)}) == 1
@@ -36,6 +39,8 @@ def batch_normalization(place: Place) -> Operator:
             raise Blocked("its parameters have different shapes")
     elif not all(one.shape == (gamma.size,) for one in (gamma, beta, mean, variance)):
         raise Blocked("its parameters are no vectors of one length")
+    elif channels >= 0 and gamma.size != channels:
+        raise Blocked(f"its parameters are of {gamma.size} channels, and what it reads has {channels}")
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(variance + np.float64(np.float32(node.attribute("epsilon", 1e-5))))
         shift = beta - mean * scale
@@ -56,8 +61,14 @@ def add(place: Place) -> Operator:
 def subtract(place: Place) -> Operator:
     """`x - c`, `c - x`, or a difference of data."""
     if not has_constant(place):
+        _require_two(place)
         return Sum((1.0, -1.0), laid(place))
     return _shifted(place, -1.0)
+
+
+def _require_two(place: Place) -> None:
+    if len(place.layer.bottoms) != 2:
+        raise Unfit("it does not read two blobs")
 
 
 def _shifted(place: Place, sign: float) -> Operator:
@@ -70,6 +81,7 @@ def _shifted(place: Place, sign: float) -> Operator:
 def multiply(place: Place) -> Operator:
     """`c*x`, or a product of data."""
     if not has_constant(place):
+        _require_two(place)
         return Product(laid(place))
     return _affine(_laid_constant(place), 0.0)
 
@@ -77,6 +89,7 @@ def multiply(place: Place) -> Operator:
 def divide(place: Place) -> Operator:
     """`x/c`, or a quotient of data, of which the divisor takes nothing."""
     if not has_constant(place):
+        _require_two(place)
         both = laid(place)
         return Product((both[0] if both else (), None))
     constant = _laid_constant(place)

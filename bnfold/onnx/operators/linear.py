@@ -154,6 +154,8 @@ def matmul(place: Place) -> Operator:
         behind = len(bottom) - count + axis
         if behind >= 0 and not lost and bottom[behind] == shape[axis]:
             inputs.append(Port(behind, (axis,)))
+    if len(place.node.proto.input) != 2:
+        raise Unfit("it does not read two matrices")
     bias = None
     if (stored := place.learned(2)) is not None:
         bias = exact_values(stored).reshape((1,) * top_axis + (-1,) + (1,) * (len(top) - 1 - top_axis))
