@@ -353,7 +353,7 @@ def test_open_sizes_are_given_by_name_and_an_unknown_name_is_a_sentence() -> Non
 
 def test_options_of_caffe_are_refused_with_a_sentence(tmp_path: Path) -> None:
     onnx.save(conv_bn(), tmp_path / "net.onnx")
-    with pytest.raises(UsageError, match="--level say how Caffe's files are read"):
+    with pytest.raises(UsageError, match="--level: only Caffe's files are read in such a way"):
         load(tmp_path / "net.onnx", level=1)
     with pytest.raises(UsageError, match="--opset say how a Caffe network becomes ONNX"):
         save_onnx(load(tmp_path / "net.onnx"), tmp_path / "out.onnx", opset=13)
