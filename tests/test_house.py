@@ -137,6 +137,7 @@ def test_the_readme_gives_two_commands_and_ci_calls_the_second() -> None:
 def test_the_top_level_holds_what_the_design_says() -> None:
     allowed = {
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "LICENSE",
         "README.md",
         "SECURITY.md",
