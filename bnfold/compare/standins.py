@@ -73,12 +73,13 @@ def _regions(reading: _Reading, scale: float) -> Regions:
 
 
 def _image_info(reading: _Reading) -> ImageInfo:
-    height, width = reading.image or tuple(16 * size for size in reading.shapes[0][-2:])  # Proposal's usual stride
+    height, width = reading.image or tuple(16 * max(size, 1) for size in reading.shapes[0][-2:])  # its usual stride
     return ImageInfo(height, width)
 
 
 def _mask(reading: _Reading) -> Places:
-    return Places(math.prod(Upsample.of(reading.layer).resized(reading.shapes[0][2:])))
+    plane = Upsample.of(reading.layer).resized(reading.shapes[0][2:])
+    return Places(max(math.prod(plane), 1) if min(plane, default=1) > 0 else 1)
 
 
 def onnx_stand_ins(

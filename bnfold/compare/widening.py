@@ -22,7 +22,7 @@ from bnfold.errors import BnfoldError, UnsupportedError
 from bnfold.net import Array
 
 MOST = 32  # samples: a batch of more makes no sample faster
-WORTH = 4  # runs as the networks say them, below which nothing is gained
+WORTH, WORTH_TRYING = 4, 16  # runs as the networks say them, below which nothing is gained
 ROOM = 1 << 29
 """Bytes of blobs of both networks. A machine's free memory is no rule here: figures would differ in their last bits."""
 ALIKE = 1e-4  # of the range: sums are taken in another order
@@ -45,7 +45,8 @@ def widened(
     if all(feed.shape[0] is None for feed in shape.feeds.values()):
         return reference, candidate, replace(shape, batch=min(shape.batch, data.count))
     batch = min(MOST, data.count, max(shape.batch, ROOM // max(_sample_bytes(reference, shape), 1)))
-    if data.count < WORTH * shape.batch or batch <= shape.batch:
+    tried = reference.net is None or candidate.net is None
+    if data.count < (WORTH_TRYING if tried else WORTH) * shape.batch or batch <= shape.batch:
         return as_they_are
     ours, theirs = with_batch(reference, batch), with_batch(candidate, batch)
     names = {name: name for name in inputs}

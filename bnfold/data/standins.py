@@ -68,8 +68,8 @@ class Continuation:
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Row 0 is 0, all others are 1, as Caffe's users feed it (`lstm_layer.hpp`)."""
         del random
-        values = np.ones((self.steps, math.prod(shape) // self.steps), np.float32)
-        values[0] = 0
+        values = np.ones(math.prod(shape), np.float32)
+        values[: len(values) // self.steps] = 0
         return values.reshape(shape)
 
     def __str__(self) -> str:
@@ -93,10 +93,10 @@ class Regions:
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Two corners each, the lower one first."""
-        rows = np.zeros((math.prod(shape) // self.values, self.values))
+        rows = np.zeros((-(-math.prod(shape) // self.values), self.values))
         ends = np.sort(random.random((len(rows), 2, 2)), axis=1) * [max(self.width - 1, 0), max(self.height - 1, 0)]
         rows[:, -4:] = ends.reshape(-1, 4)
-        return rows.astype(np.float32).reshape(shape)
+        return np.resize(rows.astype(np.float32), shape)
 
     def __str__(self) -> str:
         return f"regions inside {self.height:g}x{self.width:g}"
@@ -149,10 +149,10 @@ class Priors:
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """(.., 2, 4*K)."""
-        boxes = math.prod(shape) // 8
+        boxes = -(-math.prod(shape) // 8)
         corners = np.sort(random.random((boxes, 2, 2)), axis=1)
         variances = np.resize([LEAST_VARIANCE, LEAST_VARIANCE, MOST_VARIANCE, MOST_VARIANCE], 4 * boxes)
-        return np.concatenate([corners.reshape(-1), variances]).astype(np.float32).reshape(shape)
+        return np.resize(np.concatenate([corners.reshape(-1), variances]).astype(np.float32), shape)
 
     def __str__(self) -> str:
         return "prior boxes inside the image"

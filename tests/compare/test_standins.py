@@ -88,6 +88,15 @@ def test_stand_ins_are_what_they_say():
     assert set(priors[0, 1].tolist()) == {np.float32(0.1), np.float32(0.2)}
 
 
+@pytest.mark.parametrize("meaning", [Regions(9, 9), ImageInfo(9, 9), Continuation(3), Indices(2), Places(4), Priors()])
+def test_stand_ins_fill_whatever_shape_there_is(meaning):
+    for shape in ((1,), (4, 5), (7, 3), (2, 2, 2, 2), (0, 5)):
+        values = meaning.draw(random(), shape)
+        assert values.shape == shape
+        assert values.dtype == np.float32
+        assert np.isfinite(values).all()
+
+
 @pytest.mark.parametrize("text", [ROIS, CAPTION, UNREAD % "im_info", UNREAD % "prev_pose"])
 def test_nets_with_inputs_that_are_no_images_are_proved_on_values_they_can_mean(text):
     net = nets.net(text)
