@@ -107,9 +107,11 @@ def match(ours: Array, theirs: Array, min_iou: float) -> tuple[list[tuple[int, i
     """
     overlap = np.asarray(iou(ours[:, 3:], theirs[:, 3:]))
     overlap[(ours[:, None, :2] != theirs[None, :, :2]).any(axis=2)] = -1
+    # Equal rows are partners before any others: boxes without an end (`exp` overflows) overlap with each other.
+    equal = (ours[:, None] == theirs[None]).all(axis=2)
     pairs, overlaps = [], []
     free_rows, free_columns = set(range(len(ours))), set(range(len(theirs)))
-    for place in np.argsort(-overlap, axis=None, kind="stable").tolist():
+    for place in np.argsort(-(overlap + equal), axis=None, kind="stable").tolist():
         row, column = divmod(place, len(theirs))
         if overlap[row, column] < min_iou:
             break
@@ -155,7 +157,7 @@ def _iou(ours: Array, theirs: Array) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):  # YOLO takes exponentials, so a box may have no end
         shared = np.clip(high - low, 0, None).prod(axis=2)
         whole = area(ours)[:, None] + area(theirs)[None] - shared
-        found = np.nan_to_num(shared / np.where(whole > 0, whole, 1.0), nan=0.0)
+        found = np.nan_to_num(shared / np.where(whole > 0, whole, 1.0), nan=0.0, posinf=0.0)
     equal = (ours[:, None] == theirs[None]).all(axis=2)
     return np.where(equal, 1.0, found)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -165,6 +166,43 @@ def _outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
     wanted = [name for name in dict.fromkeys(tensors) if name not in have]
     extra.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     return extra
+
+
+Parts = tuple[onnx.ModelProto, Sequence[Weight], Path | None]
+"""A model, the weights that it is without, and where its external ones lie."""
+
+
+def equal_models(ours: Parts, theirs: Parts) -> bool:
+    """Whether two models hold the same nodes and the same values, wherever these lie."""
+    said = []
+    for model, _, _ in (ours, theirs):
+        graph = onnx.GraphProto()
+        graph.CopyFrom(model.graph)
+        del graph.initializer[:]
+        versions = sorted((version.domain, version.version) for version in model.opset_import)
+        said.append((graph, versions, list(model.functions)))
+    if said[0] != said[1]:
+        return False
+    stored, others = _stored(*ours), _stored(*theirs)
+    return stored.keys() == others.keys() and all(read() == others[name]() for name, read in stored.items())
+
+
+def _stored(
+    model: onnx.ModelProto, weights: Sequence[Weight], folder: Path | None
+) -> dict[str, Callable[[], tuple[object, ...]]]:
+    """Name -> what reads a stored value: type, shape and bytes."""
+
+    def of_tensor(tensor: onnx.TensorProto) -> tuple[object, ...]:
+        values = numpy_helper.to_array(tensor, str(folder or ""))
+        return values.dtype.name, values.shape, values.tobytes()
+
+    def of_weight(weight: Weight) -> tuple[object, ...]:
+        return weight.dtype.name, tuple(weight.shape), b"".join(weight.pieces())
+
+    found: dict[str, Callable[[], tuple[object, ...]]] = {
+        tensor.name: partial(of_tensor, tensor) for tensor in model.graph.initializer
+    }
+    return found | {weight.name: partial(of_weight, weight) for weight in weights}
 
 
 def channel_ranges(

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import onnx
 import pytest
 from cases import golden
 from nets import net
@@ -123,3 +124,20 @@ def test_what_a_dropped_layer_wrote_in_place_hides_no_version(tmp_path):
     assert report.passed
     for proof in report.proofs:
         assert {"c@sc", "fc"} <= {blob.blob for blob in proof.blobs}
+
+
+def test_models_are_equal_only_to_the_last_value_and_in_the_same_opset(tmp_path):
+    reference = Comparison(classifier()).reference
+
+    def same(candidate):
+        return reference.equals(models.open_model(candidate, "candidate"))
+
+    assert same(classifier())
+    onnx.save_model(classifier(), tmp_path / "a.onnx", save_as_external_data=True, location="a.bin", size_threshold=0)
+    assert same(str(tmp_path / "a.onnx"))
+    assert not same(change(classifier(), "fc_b", (0,), 1e-7))
+    assert not same(change(classifier(), "conv1_w", (0, 0, 0, 0), 1e-7))
+    assert not same(classifier(classes=4))
+    older = classifier()
+    older.opset_import[0].version = 13
+    assert not same(older)

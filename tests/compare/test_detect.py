@@ -95,3 +95,17 @@ def test_boxes_without_an_end_are_partners_only_of_themselves():
     endless = np.array([[0, 1, 0.9, -np.inf, 0, np.inf, 1.0]])
     assert match(endless, endless, 0.5)[0] == [(0, 0)]
     assert match(endless, ROWS[:1], 0.5)[0] == []
+
+
+def test_boxes_without_an_end_are_partners_of_their_equals():
+    """Of noise, YOLO's exponentials overflow; one box as large as numbers go makes all others thin beside it."""
+    rows = np.array(
+        [
+            [0, 1, 0.9, -3e38, -3e38, np.inf, 3e38],
+            [0, 1, 0.8, 0.1, 0.1, 0.5, 0.5],
+            [0, 1, 0.7, 0.2, 0.3, 0.6, 0.9],
+            [0, 1, 0.6, -np.inf, -3e38, np.inf, np.inf],
+        ]
+    )
+    order = [3, 1, 0, 2]
+    assert sorted(match(rows, rows[order], 0.5)[0]) == [(row, order.index(row)) for row in range(4)]
