@@ -15,6 +15,7 @@ from bnfold.caffe import kinds
 from bnfold.caffe.alignment import align_crops
 from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
+from bnfold.caffe.indicator import as_parameters
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes
 from bnfold.caffe.layers import infer_shapes, unread_fields
 from bnfold.caffe.match import give_weights
@@ -102,12 +103,13 @@ def build(
     layers, public, renamed = single_assignment(present, document.file, absent)
     deployed = deploy(layers)
     heard, unsilenced = without_last_silence(deployed.layers)
+    heard, indicated = as_parameters(heard)
     names = frozenset(layer.name for layer in heard)
     outputs: list[str] = []
     cut: list[str] = []
     if options.until:
         heard, outputs, cut = ending_in(heard, public, options.until)
-    deployed = deployed._replace(layers=heard, notes=[*deployed.notes, *unsilenced, *cut])
+    deployed = deployed._replace(layers=heard, notes=[*deployed.notes, *unsilenced, *indicated, *cut])
     if all(layer.type == "Input" for layer in deployed.layers):
         raise ModelError(f"{document.file or 'the net'}: nothing but inputs is in the TEST net")
 

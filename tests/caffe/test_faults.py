@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from cases import TESTS, TOLERANCE, Case, assert_answers, by_onnxruntime
+from cases import TESTS, TOLERANCE, Case, assert_answers, by_onnxruntime, distance
 from command_line import NET, TEXT, Run
 from nets import net
 from wire_encoder import blob
@@ -365,3 +365,36 @@ def test_a_guess_that_the_weights_do_not_fit_is_called_one(tmp_path: Path) -> No
     )
     with pytest.raises(WeightsError, match=r"guessed, since nothing says it: --input-shape data=1,3,224,224; give"):
         bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", guess_shapes=True)
+
+
+# Layers of few Caffes
+
+
+def test_a_continuation_indicator_is_a_parameter_of_zeros_then_ones(tmp_path: Path) -> None:
+    read = load("continuation_indicator")
+    indicator = next(layer for layer in read.layers if layer.name == "indicator")
+    assert indicator.type == "Parameter"
+    np.testing.assert_array_equal(indicator.blobs[0], [[0], [1], [1], [1], [1]])
+    data = {"data": np.random.default_rng(1).normal(size=(5, 1, 6)).astype("f")}
+    before = by_onnxruntime(read, data)
+    bnfold.save_caffe(read, tmp_path / "out.prototxt")
+    again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
+    assert_answers(by_onnxruntime(again, data), before, TOLERANCE)
+    # The state goes on from step to step: each step alone gives another answer.
+    alone = by_onnxruntime(read, {"data": np.roll(data["data"], 1, axis=0)})
+    assert distance(alone["fc1"][1:], before["fc1"][:-1]) > 0.01
+
+
+@pytest.mark.parametrize("prototxt", ["net.prototxt", "net_v1.prototxt"])
+def test_c3ds_layers_are_convolution_and_pooling_on_three_axes(prototxt: str) -> None:
+    path = FAULTS / "c3d_convolution3d" / prototxt
+    read = load("c3d_convolution3d") if prototxt == "net.prototxt" else bnfold.load(path)
+    shapes = infer_shapes(read)
+    batch = read.inputs["data"][0]
+    assert shapes[next(layer.tops[0] for layer in read.layers if layer.name == "pool1")] == (batch, 4, 8, 8, 8)
+    if prototxt == "net_v1.prototxt":
+        return
+    folded = bnfold.fold(read).net
+    assert [layer.type for layer in folded.layers] == ["Input", "Convolution3D", "ReLU", "Pooling3D", "InnerProduct"]
+    data = {"data": np.random.default_rng(1).normal(size=read.inputs["data"]).astype("f")}
+    assert_answers(by_onnxruntime(folded, data), by_onnxruntime(read, data), TOLERANCE)
