@@ -22,10 +22,10 @@ from google.protobuf.message import Message
 
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
-from bnfold.caffe.caffe_pb2 import LayerParameter, PoolingParameter
+from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.dialects import STOCK, STOCK_VALUES
-from bnfold.caffe.layers import infer_shapes
+from bnfold.caffe.layers import Convolution, infer_shapes
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
@@ -91,13 +91,17 @@ class _Writing:
 
     def channels(self, layer: Layer) -> int | None:
         """How many channels a layer reads."""
+        shape = self.shape(layer)
+        return shape[1] if shape is not None and len(shape) > 1 and shape[1] > 0 else None
+
+    def shape(self, layer: Layer) -> Shape | None:
+        """The shape of a layer's first bottom."""
         if self._shapes is None:
             try:
                 self._shapes = infer_shapes(self.net)
             except ModelError:
                 self._shapes = {}
-        shape = self._shapes.get(layer.bottoms[0])
-        return shape[1] if shape is not None and len(shape) > 1 and shape[1] > 0 else None
+        return self._shapes.get(layer.bottoms[0])
 
     def chain(self, layer: Layer, *links: Layer) -> list[Layer]:
         """Layers one behind the other in the place of one: the last one writes its top."""
@@ -197,27 +201,51 @@ def _eltwise_affine(writing: _Writing, layer: Layer) -> list[Layer] | None:
 
 
 def _convolution(writing: _Writing, layer: Layer) -> list[Layer] | None:
-    """A group for each channel where the type says so, and a ReLU of its own where one is fused."""
+    """A group for each channel where the type says so, and a ReLU of its own where one is fused.
+
+    Fields that BVLC has not (a pad for each side, a depth beside the plane) are said by its own, where these can.
+    """
     kind = "Deconvolution" if "Deconvolution" in layer.type else "Convolution"
     own = layer.param.convolution_param
     tengine = layer.param.HasField("DepthwiseConvolution_param") and not layer.param.HasField("convolution_param")
     source: Message = layer.param.DepthwiseConvolution_param if tengine else own
-    if any(_is_foreign(source, field.name) for field, _ in source.ListFields()):
-        return None  # such as a pad for each side
     relu = bool(own.relu) and len(layer.tops) == 1
-    if kind == layer.type and not relu:
+    foreign = any(_is_foreign(source, field.name) for field, _ in source.ListFields())
+    if kind == layer.type and not relu and not foreign:
         return None
     param = _with_commons(layer, kind)
-    for field, value in source.ListFields():
-        if field.name in STOCK["ConvolutionParameter"]:
-            _set(param.convolution_param, field.name, value, repeated=is_repeated(field))
-    if kind != layer.type:
+    if foreign or layer.type == "Convolution3D":
+        if not _say_by_view(writing, layer, param.convolution_param):
+            return None
+    else:
+        for field, value in source.ListFields():
+            if field.name in STOCK["ConvolutionParameter"]:
+                _set(param.convolution_param, field.name, value, repeated=is_repeated(field))
+    if layer.type in DEPTHWISE:
         group = _groups(writing, layer, kind)
         if group is None:
             return None
         param.convolution_param.group = group
     convolution = replace(layer, type=kind, param=param)
     return writing.chain(layer, convolution, _relu(writing, layer, own.negative_slope)) if relu else [convolution]
+
+
+def _say_by_view(writing: _Writing, layer: Layer, param: ConvolutionParameter) -> bool:
+    """Say what a convolution computes in BVLC's fields; False where these cannot."""
+    bottom = writing.shape(layer)
+    if bottom is None or len(bottom) < 3:
+        return False
+    view = Convolution.of(layer, len(bottom) - 2, bottom)
+    if view.before != view.after or view.axis != 1:
+        return False
+    param.num_output, param.bias_term = view.num_output, view.bias
+    param.kernel_size.extend(view.kernel)
+    for field, values, default in ((param.stride, view.stride, 1), (param.pad, view.before, 0)):
+        field.extend(values if set(values) != {default} else ())
+    param.dilation.extend(view.dilation if set(view.dilation) != {1} else ())
+    if view.group != 1:
+        param.group = view.group
+    return True
 
 
 def _is_foreign(source: Message, name: str) -> bool:
@@ -321,6 +349,7 @@ Rewrite = Callable[[_Writing, Layer], list[Layer] | None]
 REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(BATCHNORMS, _batch_norm),
     "Convolution": _convolution,
+    "Convolution3D": _convolution,
     "ConvolutionDepthwise": _convolution,
     "Deconvolution": _convolution,
     "DepthwiseConvolution": _convolution,
@@ -328,6 +357,8 @@ REWRITES: Mapping[str, Rewrite] = {
     "EltwiseAffine": _eltwise_affine,
     "Pooling": _pooling,
 }
+
+DEPTHWISE = frozenset({"ConvolutionDepthwise", "DepthwiseConvolution", "DepthwiseDeconvolution"})
 
 SAID_GROUPS = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
 """Depthwise types that take a `group` where one is said."""
