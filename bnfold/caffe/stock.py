@@ -25,7 +25,7 @@ from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.dialects import STOCK, STOCK_VALUES
-from bnfold.caffe.layers import Convolution, infer_shapes
+from bnfold.caffe.layers import Convolution, infer_shapes, output_shapes
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
@@ -102,6 +102,11 @@ class _Writing:
             except ModelError:
                 self._shapes = {}
         return self._shapes.get(layer.bottoms[0])
+
+    def same_shapes(self, layer: Layer, other: Layer) -> bool:
+        """Whether two layers at one place are known to make tops of the same shapes."""
+        bottom = self.shape(layer)
+        return bottom is not None and output_shapes(layer, [bottom]) == output_shapes(other, [bottom])
 
     def chain(self, layer: Layer, *links: Layer) -> list[Layer]:
         """Layers one behind the other in the place of one: the last one writes its top."""
@@ -264,8 +269,7 @@ def _groups(writing: _Writing, layer: Layer, kind: str) -> int | None:
 
 
 def _pooling(writing: _Writing, layer: Layer) -> list[Layer] | None:
-    """`ceil_mode: false` is `round_mode: FLOOR`."""
-    del writing
+    """`ceil_mode: false` is `round_mode: FLOOR`; where nothing is rounded neither is said, as older Caffes have it."""
     pool = layer.param.pooling_param
     if not any(pool.HasField(name) for name in ("ceil_mode", "torch_pooling")):
         return None
@@ -273,9 +277,10 @@ def _pooling(writing: _Writing, layer: Layer) -> list[Layer] | None:
     param.CopyFrom(layer.param)
     for name in ("ceil_mode", "torch_pooling"):
         param.pooling_param.ClearField(name)
-    if not pool.ceil_mode or pool.torch_pooling:
+    said = replace(layer, param=param)
+    if not (pool.ceil_mode and not pool.torch_pooling) and not writing.same_shapes(layer, said):
         param.pooling_param.round_mode = PoolingParameter.FLOOR
-    return [replace(layer, param=param)]
+    return [said]
 
 
 def _with_commons(layer: Layer, kind: str) -> LayerParameter:

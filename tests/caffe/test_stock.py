@@ -187,10 +187,13 @@ def test_a_fused_relu_gets_a_layer_of_its_own(tmp_path: Path) -> None:
     assert_answers(by_onnxruntime(again, data), by_onnxruntime(read, data), TOLERANCE)
 
 
-@pytest.mark.parametrize(("said", "wanted"), [("ceil_mode: false", "FLOOR"), ("ceil_mode: true", "CEIL")])
-def test_how_a_pooling_rounds_is_said_in_bvlcs_word(said: str, wanted: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "size", "wanted"),
+    [("ceil_mode: false", 5, "FLOOR"), ("ceil_mode: true", 5, "CEIL"), ("ceil_mode: false", 6, "CEIL")],
+)
+def test_how_a_pooling_rounds_is_said_in_bvlcs_word_where_it_rounds(said: str, size: int, wanted: str) -> None:
     text = f"""
-        input: "data" input_shape {{ dim: 1 dim: 2 dim: 5 dim: 5 }}
+        input: "data" input_shape {{ dim: 1 dim: 2 dim: {size} dim: {size} }}
         layer {{ name: "p" type: "Pooling" bottom: "data" top: "p"
           pooling_param {{ kernel_size: 2 stride: 2 {said} }} }}
     """
