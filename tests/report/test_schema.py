@@ -1,0 +1,69 @@
+"""The JSON is what docs/report.schema.json and docs/inspection.schema.json say, and these can say no."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import FOLD, NET, Run
+
+from bnfold.report.data import KINDS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def schema(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DOCS / f"{name}.schema.json").read_text(encoding="utf-8"))
+    return found
+
+
+def validate(data: object, name: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    referencing = pytest.importorskip("referencing", reason="referencing is not installed")
+    resource = referencing.Resource.from_contents(schema("report"))
+    registry = referencing.Registry().with_resource("report.schema.json", resource)
+    jsonschema.Draft202012Validator(schema(name), registry=registry).validate(data)
+
+
+def test_the_report_of_a_fold_fits_its_schema(run: Run) -> None:
+    outcome = run(*FOLD, "-o", "out.onnx", "--json", "-")
+    data = json.loads(outcome.out)
+    validate(data, "report")
+    assert {file["role"] for file in data["environment"]["files"]} == {"read", "written"}
+    assert all(len(file["sha256"]) == 64 for file in data["environment"]["files"])
+
+
+def test_an_inspection_fits_its_schema(run: Run) -> None:
+    validate(json.loads(run("inspect", *NET, "--json", "-").out), "inspection")
+
+
+def test_the_schema_refuses_what_is_no_report(run: Run) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    data = json.loads(run(*FOLD, "--json", "-").out)
+    for spoil in (
+        lambda one: one.pop("verdict"),
+        lambda one: one.update(version=1),
+        lambda one: one["fold"]["records"][0].update(kind="lost"),
+        lambda one: one["comparisons"][0]["gates"][0].pop("sentence"),
+    ):
+        spoilt = copy.deepcopy(data)
+        spoil(spoilt)
+        with pytest.raises(jsonschema.ValidationError):
+            validate(spoilt, "report")
+
+
+def test_the_schema_knows_every_kind_of_record() -> None:
+    kinds = schema("report")["$defs"]["fold"]["properties"]["records"]["items"]["properties"]["kind"]["enum"]
+    assert kinds == sorted(KINDS.values())
+
+
+def test_an_error_is_json_where_the_report_is(run: Run) -> None:
+    outcome = run("inspect", "missing.prototxt", "--json", "-")
+    assert outcome.code == 2
+    error = json.loads(outcome.out)
+    assert error["schema"] == "bnfold-error"
+    assert error["exit_code"] == 2
+    assert "missing.prototxt" in error["message"]
