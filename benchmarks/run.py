@@ -211,8 +211,12 @@ def folding_onnx(folder: Path, rounds: int) -> str:
     net = model("resnet152", folder)
     plain, ours = folder / "unfolded.onnx", folder / "folded.onnx"
     subprocess.run([*BNFOLD, "export", *files(net), "-o", str(plain)], check=True, stdout=subprocess.DEVNULL)
-    made = {"unfolded export": plain, "bnfold fold": ours}
-    commands: dict[str, Sequence[str]] = {"bnfold fold": [*fold(net), "-o", str(ours), "--no-verify"]}
+    from_onnx = folder / "folded_from_onnx.onnx"
+    made = {"unfolded export": plain, "bnfold fold, of Caffe": ours, "bnfold fold, of ONNX": from_onnx}
+    commands: dict[str, Sequence[str]] = {
+        "bnfold fold, of Caffe": [*fold(net), "-o", str(ours), "--no-verify"],
+        "bnfold fold, of ONNX": [*BNFOLD, "fold", str(plain), "-o", str(from_onnx), "--no-verify"],
+    }
     for tool, script in TOOLS.items():
         if find_spec(tool):
             made[tool] = folder / f"{tool}.onnx"

@@ -200,14 +200,14 @@ def instance_normalization(place: Place) -> Operator:
 
 
 def group_normalization(place: Place) -> Operator:
-    """Likewise of groups of channels; scale and bias are per channel from opset 21 on."""
+    """The same of groups of channels; its scale and bias are those of channels from opset 21 on."""
     if place.node.opset < 21:
         raise Unfit("its scale is one of each group (opset 18)")
     return _normalization(place, 1)
 
 
 def layer_normalization(place: Place) -> Operator:
-    """Likewise of the last axes."""
+    """The same of the last axis."""
     rank = len(place.bottom())
     if len(place.layer.tops) > 1 or axis_of(place.node.attribute("axis", -1), rank) != rank - 1:
         raise Unfit("it normalises several axes at once")
