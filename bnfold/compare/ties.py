@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -158,22 +159,36 @@ class Ties:
 
 
 def pointer_of(model: Model, blob: str) -> Pointer | None:
-    """What a blob points into, if it holds indices: ArgMax, or the mask of a MAX pooling; None for other blobs."""
+    """What a blob points into, if it holds indices: ArgMax, TopK, the mask of a MAX pooling; None for other blobs."""
     writer = model.writers.get(blob)
-    if writer is None or not model.reads[blob]:
+    if writer is None or not model.reads[blob] or model.reads[blob][0] not in {*model.writers, *model.feeds}:
         return None
     values = model.reads[blob][0]
-    if values not in model.writers and values not in model.feeds:
+    if model.net is None:
+        look = _onnx_look(model, blob, writer.type)
+        return None if look is None else Pointer(values, look)
+    layer = model.net.producer(blob)
+    if layer is None:
         return None
-    if writer.type == "ArgMax":
-        return Pointer(values, along_classes)
-    if writer.type == "Pooling" and model.net is not None:
-        layer = model.net.producer(blob)
-        return Pointer(values, in_plane) if layer is not None and layer.tops.index(blob) == 1 else None
-    if writer.type == "MaxPool":
-        second = any(node.op_type == "MaxPool" and blob in node.output[1:] for node in model.proto.graph.node)
-        return Pointer(values, in_tensor) if second else None
-    return None
+    if layer.type == "ArgMax" and not layer.param.argmax_param.out_max_val:
+        param = layer.param.argmax_param
+        look = partial(along_axis, axis=param.axis, keepdims=True) if param.HasField("axis") else along_classes
+        return Pointer(values, look)
+    return Pointer(values, in_plane) if layer.type == "Pooling" and layer.tops.index(blob) == 1 else None
+
+
+def _onnx_look(model: Model, blob: str, kind: str) -> Look | None:
+    """How the indices of an ONNX node are read; None where it gives none."""
+    if kind not in {"ArgMax", "ArgMin", "MaxPool", "TopK"}:
+        return None
+    node = next(node for node in model.proto.graph.node if blob in node.output)
+    if kind in {"MaxPool", "TopK"} and node.output[0] == blob:
+        return None  # the values themselves
+    said = {attribute.name: attribute.i for attribute in node.attribute}
+    if kind == "MaxPool":
+        return in_tensor if not said.get("storage_order") else None
+    whole = kind == "TopK" or bool(said.get("keepdims", 1))
+    return partial(along_axis, axis=said.get("axis", -1 if kind == "TopK" else 0), keepdims=whole)
 
 
 def settle_ties(
@@ -216,6 +231,16 @@ def along_classes(values: Array, indices: Array) -> Array | None:
         if indices.shape[2:] != rows.shape[2:]:
             return None
     return np.asarray(np.take_along_axis(rows, _inside(indices, rows.shape[1]), axis=1))
+
+
+def along_axis(values: Array, indices: Array, *, axis: int, keepdims: bool) -> Array | None:
+    """ONNX's ArgMax, ArgMin and TopK: the place along one axis, which is left out without `keepdims`."""
+    if not -values.ndim <= axis < values.ndim:
+        return None
+    places = indices if keepdims else np.expand_dims(indices, axis)
+    if places.ndim != values.ndim or np.delete(places.shape, axis).tolist() != np.delete(values.shape, axis).tolist():
+        return None
+    return np.asarray(np.take_along_axis(values, _inside(places, values.shape[axis]), axis=axis)).reshape(indices.shape)
 
 
 def in_plane(values: Array, indices: Array) -> Array | None:

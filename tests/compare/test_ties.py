@@ -147,3 +147,47 @@ def test_masks_of_onnx_models_are_settled_too():
     assert report.passed, report.verdict
     assert any(note.startswith("blob 'places': 2 of 96 indices") for note in report.notes)
     assert not compare(unpooling_onnx(), change(unpooling_onnx(), "w", (0, 1, 0, 0), -0.5), images()).passed
+
+
+def chooser(kind, axis, **attributes):
+    """Scores of 3 classes over 4 places, two classes alike, and what the indices choose from a table."""
+    weights = {"w": np.array([[1.0, -1.0], [1.0, -1.0], [-9.0, 0.5]], np.float32).T.copy()}
+    weights["table"] = np.array([[1.0], [20.0], [300.0]], np.float32)
+    weights["k"] = np.array([2])
+    inputs = ["score", "k"] if kind == "TopK" else ["score"]
+    outputs = ["best", "which"] if kind == "TopK" else ["which"]
+    nodes = [
+        helper.make_node("MatMul", ["data", "w"], ["score"], "score"),
+        helper.make_node(kind, inputs, outputs, "which", axis=axis, **attributes),
+        helper.make_node("Gather", ["table", "which"], ["chosen"], "chosen"),
+    ]
+    return model(nodes, {"data": (2, 4, 2)}, ["chosen"], weights)
+
+
+@pytest.mark.parametrize(
+    "made", [chooser("ArgMax", 2, keepdims=0), chooser("ArgMax", -1), chooser("ArgMin", 2), chooser("TopK", -1)]
+)
+def test_indices_along_any_axis_of_an_onnx_model_are_settled(made):
+    data = np.abs(np.random.default_rng(0).normal(3, 1, (2, 4, 2))).astype(np.float32) * np.array([1, 0], np.float32)
+    data *= np.sign(2.0 - np.arange(8).reshape(2, 4, 1)) if made.graph.node[1].op_type == "ArgMin" else 1
+    moved = change(made, "w", (0, 1), 1e-6)
+    moved = change(moved, "w", (0, 0), -1e-6)
+    report = compare(made, moved, data.astype(np.float32))
+    assert report.passed, report.verdict
+    assert any(note.startswith("blob 'which':") for note in report.notes)
+    assert not compare(made, change(made, "w", (0, 1), 1.0), data.astype(np.float32)).passed
+
+
+@pytest.mark.parametrize("param", ["axis: 2", "axis: 1 top_k: 2", "axis: -1"])
+def test_indices_along_any_axis_of_a_caffe_net_are_settled(param):
+    text = f"""
+    input: "data" input_shape {{ dim: 1 dim: 3 dim: 3 dim: 3 }}
+    layer {{ name: "scale" type: "Scale" bottom: "data" top: "scale" scale_param {{ axis: 1 num_axes: 3 }} }}
+    layer {{ name: "best" type: "ArgMax" bottom: "scale" top: "best" argmax_param {{ {param} }} }}
+    """
+    moved = np.ones((3, 3, 3), np.float32)
+    moved[1, 1, 1] += 1e-6
+    reference, candidate = (nets.net(text, scale=[gamma]) for gamma in (np.ones((3, 3, 3)), moved))
+    report = compare(reference, candidate, np.ones((2, 3, 3, 3), np.float32))
+    assert report.passed, report.verdict
+    assert any(note.startswith("blob 'best':") for note in report.notes)
