@@ -318,7 +318,15 @@ def read_cudnn(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
     eps = param.cudnn_batch_norm_param.eps if param.HasField("cudnn_batch_norm_param") else param.batch_norm_param.eps
     last = len(layer.blobs) - 1
     gamma, beta, mean, variance = (_vector(layer, index) for index in (0, 1, last - 1, last))
-    return Statistics(mean, variance, max(eps, NVCAFFE_SMALLEST_EPS), gamma, beta, layout="cudnn")
+    return Statistics(
+        mean,
+        variance,
+        max(eps, NVCAFFE_SMALLEST_EPS),
+        gamma,
+        beta,
+        batch_statistics=_follows_batch(layer),
+        layout="cudnn",
+    )
 
 
 def read_segnet(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
