@@ -170,6 +170,7 @@ onnx_options = options(
     click.option("--dynamic-batch", is_flag=True, help="Leave the first dimension open in ONNX."),
     click.option("--external-data", is_flag=True, help="Write ONNX weights beside the model."),
     click.option("--allow-custom-ops", is_flag=True, help="Write what ONNX cannot say as nodes of domain 'caffe'."),
+    click.option("--hash-sources", is_flag=True, help="Note SHA-256 of large sources, too, in the ONNX metadata."),
     group="ONNX",
 )
 caffe_options = options(
@@ -571,7 +572,7 @@ def _writing(given: dict[str, Any]) -> Writing:
 
     formats = {format_of(path) for path in given["paths"]}
     if "onnx" not in formats:
-        _refuse_idle(FOR_ONNX, "no .onnx is written")
+        _refuse_idle([*FOR_ONNX, "hash_sources"], "no .onnx is written")
     if "prototxt" not in formats:
         _refuse_idle(FOR_CAFFE, "no .prototxt is written")
     onnx: dict[str, Any] = {name: given[name] for name in FOR_ONNX if name in given}
@@ -581,6 +582,7 @@ def _writing(given: dict[str, Any]) -> Writing:
         given.get("dialect", "bvlc"),
         given["in_place"],
         OnnxOptions(**onnx),
+        given.get("hash_sources", False),
     )
 
 

@@ -59,6 +59,7 @@ class Writing(NamedTuple):
         dialect: "bvlc" writes Caffe files that BVLC's Caffe reads, as far as it has words; "keep" keeps the file's.
         in_place: allow writing onto an input.
         onnx: how an ONNX file is made.
+        hash_sources: have ONNX metadata hold the SHA-256 of large source files, too; their size is there anyhow.
     """
 
     paths: tuple[Path, ...] = ()
@@ -66,6 +67,7 @@ class Writing(NamedTuple):
     dialect: Literal["bvlc", "keep"] = "bvlc"
     in_place: bool = False
     onnx: OnnxOptions = OnnxOptions()
+    hash_sources: bool = False
 
 
 class Job(NamedTuple):
@@ -229,14 +231,22 @@ class Source(NamedTuple):
     files: Sequence[Path]
     folded: Sequence[str] = ()
 
-    def metadata(self) -> dict[str, str]:
-        """The same as the key-value pairs that an ONNX model carries."""
-        from bnfold.io.digests import digest
+    def metadata(self, hashed: bool = False) -> dict[str, str]:
+        """The same as the key-value pairs that an ONNX model carries.
+
+        Args:
+            hashed: also of large files, whose hash takes longer than all that is done with them.
+        """
+        from bnfold.io.digests import LARGE, digest
+        from bnfold.io.mapping import map_file
 
         # Names of files are bytes, and protobuf's strings are UTF-8.
         names = {path: os.fsencode(path.name).decode(errors="backslashreplace") for path in self.files}
-        hashes = {f"source:{name}": digest(path) for path, name in names.items()}
-        return hashes | ({"folded": ",".join(self.folded)} if self.folded else {})
+        told = {}
+        for path, name in names.items():
+            content = map_file(path)
+            told[f"source:{name}"] = digest(content) if hashed or len(content) <= LARGE else f"{len(content)} bytes"
+        return told | ({"folded": ",".join(self.folded)} if self.folded else {})
 
 
 def save(net: Net, writing: Writing, source: Source, outputs: OutputSet) -> tuple[Path, ...]:
@@ -432,7 +442,7 @@ def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source:
 
     if net.language == "ONNX":  # its metadata stay what they are
         return add_onnx(net, path, outputs, writing.onnx)
-    return add_onnx(net, path, outputs, changed(writing.onnx, {"metadata": source.metadata()}))
+    return add_onnx(net, path, outputs, changed(writing.onnx, {"metadata": source.metadata(writing.hash_sources)}))
 
 
 FORMATS: Mapping[str, Callable[[Net, Path, OutputSet, Writing, Source], list[Path]]] = {

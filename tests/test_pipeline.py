@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -325,3 +326,18 @@ def test_keywords_replace_fields_of_the_options_record() -> None:
     net = pipeline.load(Reading(CASE.prototxt, str(CASE.caffemodel), ReadOptions(batch=3)), batch=5)
     assert {shape[0] for shape in net.inputs.values()} == {5}
     assert to_onnx(net, options=OnnxOptions(opset=11), opset=13).opset_import[0].version == 13
+
+
+def test_a_large_source_is_hashed_where_that_is_asked_for_and_its_size_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = CASE.caffemodel.stat().st_size
+    monkeypatch.setattr("bnfold.io.digests.LARGE", size - 1)
+    told = {}
+    for asked in (False, True):
+        pipeline.run(job(tmp_path / "a.onnx", writing={"hash_sources": asked}))
+        told[asked] = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert told[False]["source:net.caffemodel"] == f"{size} bytes"
+    assert told[False]["source:net.prototxt"].startswith("sha256:")
+    digest = hashlib.sha256(CASE.caffemodel.read_bytes()).hexdigest()
+    assert told[True]["source:net.caffemodel"] == f"sha256:{digest}"
