@@ -14,10 +14,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved
-from bnfold.compare.metrics import TERMINAL
 from bnfold.report.causes import kept_by_cause, said_once
-from bnfold.report.columns import cell as written
-from bnfold.report.columns import columns
 from bnfold.report.cost import Cost, costs, total
 from bnfold.report.figures import class_name, count, ordinary, percent, small
 from bnfold.report.figures import names as listed
@@ -259,6 +256,10 @@ def _tables(proof: DiffReport, rows: int) -> Iterator[RenderableType]:
 
 def _blob_table(report: DiffReport, rows: int) -> Grid:
     """Outputs first, then the blobs that differ most."""
+    from bnfold.compare.metrics import TERMINAL  # a fold that compares nothing needs none of this
+    from bnfold.report.columns import cell as written
+    from bnfold.report.columns import columns
+
     worst = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.max_rel)
     shown: Sequence[BlobDiff] = [*report.outputs[:rows], *worst[:rows]]
     metrics = columns(TERMINAL, shown)
