@@ -150,7 +150,7 @@ def largest_of(dtype: npt.DTypeLike) -> float:
 
 def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
     """The values, rounded once to a floating type."""
-    if np.dtype(dtype).name != "bfloat16":
+    if np.dtype(dtype).kind == "f":  # bfloat16 is none of numpy's own
         return values.astype(dtype)
     # numpy would round to float32 first and so twice. Rounding to odd in between keeps what decides: it cuts off, and
     # sets the last bit where anything was cut.

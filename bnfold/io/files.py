@@ -98,8 +98,10 @@ class Output:
 
     def write(self, data: Bytes) -> int:
         """Append `data`, a contiguous buffer, which may be used again at once. Raises WriteError."""
-        with _sentences(self.path):
+        try:
             return self._file.write(data)
+        except (OSError, ValueError) as error:
+            raise _cannot_be_written(self.path, error) from None
 
     def finish(self) -> None:
         """Flush to the disk; the file is complete. Does nothing the second time. Raises WriteError."""
@@ -442,4 +444,8 @@ def _sentences(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise WriteError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        raise _cannot_be_written(path, error) from None
+
+
+def _cannot_be_written(path: Path, error: Exception) -> WriteError:
+    return WriteError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")

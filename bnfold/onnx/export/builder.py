@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Weight:
     @property
     def nbytes(self) -> int:
         """Bytes in the model."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return prod(self.shape) * self.dtype.itemsize
 
     def pieces(self) -> Iterable[memoryview]:
         """The little-endian bytes, in pieces that are small where the values are lazy or of another type."""
