@@ -66,23 +66,49 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
 def without_missing_labels(layers: Sequence[Upgraded]) -> tuple[list[Upgraded], list[str]]:
     """The layers without the labels that losses and metrics read and nobody makes, and sentences that say so.
 
-    A file for deployment may keep an Accuracy, which goes anyway, and have no layer left that brings its labels.
+    A file for deployment may keep an Accuracy, which goes anyway, and have no layer left that brings its labels. What
+    only prepares such labels goes with them.
     """
+    labels = _read_as_labels(layers)
     made = {top for layer in layers for top in layer.param.top}
-    kept, notes = [], []
+    kept: list[Upgraded] = []
+    notes: list[str] = []
     for layer in layers:
         param = layer.param
-        loss = kinds.loss_of(param)
-        predictions = loss.predictions if loss else 1 if kinds.is_metric(param.type) else len(param.bottom)
-        missing = [bottom for bottom in param.bottom[predictions:] if bottom not in made]
+        if labels.issuperset(param.top) and param.top and any(bottom not in made for bottom in param.bottom):
+            made.difference_update(param.top)
+            notes.append(f"layer '{param.name}' ({param.type}) went: it prepares labels that no layer makes")
+        else:
+            kept.append(layer)
+    for index, layer in enumerate(kept):
+        param = layer.param
+        missing = [bottom for bottom in param.bottom[_predictions(param) :] if bottom not in made]
         if missing:
             notes.append(f"layer '{param.name}' ({param.type}) reads {_quoted(missing)}, which no layer makes: labels")
             without = LayerParameter()
             without.CopyFrom(param)
             without.bottom[:] = [bottom for bottom in param.bottom if bottom not in missing]
-            layer = layer._replace(param=without, text=None)
-        kept.append(layer)
+            kept[index] = layer._replace(param=without, text=None)
     return kept, notes
+
+
+def _predictions(param: LayerParameter) -> int:
+    """How many of a layer's bottoms, from the first on, are no labels."""
+    loss = kinds.loss_of(param)
+    return loss.predictions if loss else 1 if kinds.judges(param) else len(param.bottom)
+
+
+def _read_as_labels(layers: Sequence[Upgraded]) -> set[str]:
+    """The blobs that are read, and by nothing but losses and metrics as labels, or by what prepares such."""
+    labels: set[str] = set()
+    wanted: set[str] = set()
+    for layer in reversed(layers):
+        param = layer.param
+        prepares = bool(param.top) and labels.issuperset(param.top) and wanted.isdisjoint(param.top)
+        for place, bottom in enumerate(param.bottom):
+            is_label = place >= _predictions(param) or (prepares and not kinds.judges(param))
+            (labels if is_label else wanted).add(bottom)
+    return labels - wanted
 
 
 def ending_in(
@@ -140,7 +166,7 @@ def _is_data(layer: Layer) -> bool:
 
 
 def _judges(layer: Layer) -> bool:
-    return bool(layer.bottoms) and (kinds.loss_of(layer.param) is not None or kinds.is_metric(layer.type))
+    return bool(layer.bottoms) and kinds.judges(layer.param)
 
 
 def _read_by(layer: Layer) -> int:
@@ -183,7 +209,7 @@ def _wants_label(reader: Layer, position: int, labels: set[str]) -> bool | None:
         return position >= loss.predictions
     if reader.type in kinds.SINKS:
         return None
-    if kinds.is_metric(reader.type):
+    if kinds.judges(reader.param):
         return position > 0
     return bool(reader.tops) and labels.issuperset(reader.tops)
 

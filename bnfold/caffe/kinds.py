@@ -26,6 +26,7 @@ __all__ = [
     "is_data",
     "is_known",
     "is_metric",
+    "judges",
     "loss",
     "loss_of",
 ]
@@ -52,6 +53,14 @@ def loss_of(param: LayerParameter) -> Loss | None:
     return Loss() if not is_known(param.type) and any(param.loss_weight) else None
 
 
+def judges(param: LayerParameter) -> bool:
+    """Whether a layer is a metric, by its type or by its Python class, or a loss."""
+    if not param.bottom:
+        return False
+    python = param.type == "Python" and _METRIC_CLASS.search(param.python_param.layer) is not None
+    return python or is_metric(param.type) or loss_of(param) is not None
+
+
 def is_metric(kind: str) -> bool:
     """Whether a layer judges predictions, or writes blobs into a file, and computes nothing that inference needs."""
     return kind in METRICS or kind.endswith("Accuracy")
@@ -62,6 +71,7 @@ def is_known(kind: str) -> bool:
     return kind in KNOWN or kind in LOSSES or is_metric(kind) or kind.endswith("Data")
 
 
+_METRIC_CLASS = re.compile(r"(accuracy|metrics?|eval|evaluation|evaluator)(_?layer)?$", re.IGNORECASE)
 _LOSS_CLASS = re.compile(r"loss(_?layer)?$", re.IGNORECASE)
 
 KERNELS = frozenset(kind for kind, row in LAYERS.items() if row.kernel)

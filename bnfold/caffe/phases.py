@@ -79,8 +79,7 @@ def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> 
 
 def _infers(layer: LayerParameter) -> bool:
     """Whether a layer computes something that inference can want."""
-    judges = bool(layer.bottom) and (kinds.loss(layer.type) is not None or kinds.is_metric(layer.type))
-    return not judges and not kinds.is_data(layer.type, len(layer.bottom), len(layer.top))
+    return not kinds.judges(layer) and not kinds.is_data(layer.type, len(layer.bottom), len(layer.top))
 
 
 def _listed(words: Sequence[str], most: int = 5) -> str:

@@ -3,6 +3,7 @@
     BatchNorm of NVCaffe, Intel ...   BatchNorm (mean, variance, 1) and Scale (gamma, beta)
     BN, CuDNNBatchNorm                likewise; BN with bn_mode: INFERENCE is a Scale
     EltwiseAffine                     Scale
+    Axpy                              Flatten, Scale of two bottoms, Eltwise
     DepthwiseConvolution ...          Convolution (or Deconvolution) with a group for each channel
     Pooling with ceil_mode            Pooling with round_mode
     relu: true in a layer             a ReLU behind it
@@ -268,6 +269,21 @@ def _groups(writing: _Writing, layer: Layer, kind: str) -> int | None:
     return writing.channels(layer)
 
 
+def _axpy(writing: _Writing, layer: Layer) -> list[Layer] | None:
+    """`a*x + y` with a value of `a` for each channel: a Scale of two bottoms, from axis 0 on, and a sum."""
+    if len(layer.bottoms) != 3 or len(layer.tops) != 1:
+        return None
+    factor, bottom, added = layer.bottoms
+    flat = replace(writing.layer(f"{layer.name}_flat", "Flatten"), bottoms=[factor])
+    scale = replace(writing.layer(f"{layer.name}_scale", "Scale"), bottoms=[bottom])
+    scale.param.scale_param.axis = 0
+    for link in (flat, scale):
+        link.tops = [writing.blobs.new(link.name)]
+    scale.bottoms.append(flat.tops[0])
+    total = replace(layer, type="Eltwise", param=_with_commons(layer, "Eltwise"), bottoms=[scale.tops[0], added])
+    return [flat, scale, total]
+
+
 def _pooling(writing: _Writing, layer: Layer) -> list[Layer] | None:
     """`ceil_mode: false` is `round_mode: FLOOR`; where nothing is rounded neither is said, as older Caffes have it."""
     pool = layer.param.pooling_param
@@ -353,6 +369,7 @@ Rewrite = Callable[[_Writing, Layer], list[Layer] | None]
 
 REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(BATCHNORMS, _batch_norm),
+    "Axpy": _axpy,
     "Convolution": _convolution,
     "Convolution3D": _convolution,
     "ConvolutionDepthwise": _convolution,

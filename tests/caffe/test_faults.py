@@ -398,3 +398,26 @@ def test_c3ds_layers_are_convolution_and_pooling_on_three_axes(prototxt: str) ->
     assert [layer.type for layer in folded.layers] == ["Input", "Convolution3D", "ReLU", "Pooling3D", "InnerProduct"]
     data = {"data": np.random.default_rng(1).normal(size=read.inputs["data"]).astype("f")}
     assert_answers(by_onnxruntime(folded, data), by_onnxruntime(read, data), TOLERANCE)
+
+
+def test_what_only_prepares_labels_that_nobody_makes_goes_too() -> None:
+    text = """
+        input: "data" input_shape { dim: 1 dim: 4 }
+        layer { name: "cut" type: "Slice" bottom: "labels" top: "one" top: "two" }
+        layer { name: "flat" type: "Flatten" bottom: "one" top: "flat" }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "data" bottom: "flat" top: "loss" }
+        layer { name: "acc" type: "Accuracy" bottom: "data" bottom: "two" top: "acc" }
+    """
+    read = build(parse_prototxt(text))
+    assert layers(read)[1:] == ["Softmax loss"]
+    assert "layer 'cut' (Slice) went: it prepares labels that no layer makes" in read.notes
+
+
+@pytest.mark.parametrize("name", ["AccuracyLayer", "MeanIoUMetric", "Evaluator"])
+def test_a_python_layer_called_a_metric_is_one(name: str) -> None:
+    text = f"""
+        layer {{ name: "d" type: "Data" top: "data" top: "label" transform_param {{ crop_size: 4 }} }}
+        layer {{ name: "a" type: "ReLU" bottom: "data" top: "a" }}
+        layer {{ name: "m" type: "Python" bottom: "a" bottom: "label" top: "m" python_param {{ layer: "{name}" }} }}
+    """
+    assert layers(build(parse_prototxt(text))) == ["Input d", "ReLU a"]

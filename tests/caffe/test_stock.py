@@ -240,3 +240,12 @@ def test_c3ds_convolution_is_bvlcs_on_three_axes(tmp_path: Path) -> None:
     assert [layer.type for layer in again.layers][1:3] == ["Convolution", "BatchNorm"]
     assert list(again.layers[1].param.convolution_param.kernel_size) == [3, 3, 3]
     assert_answers(by_onnxruntime(again, data), by_onnxruntime(read, data), TOLERANCE)
+
+
+def test_axpy_is_a_scale_of_two_bottoms_and_a_sum(tmp_path: Path) -> None:
+    case = golden("senet_axpy")
+    prototxt, caffemodel = written(case.load(), tmp_path)
+    again = case.load(prototxt, caffemodel)
+    assert foreign_layers(again) == []
+    assert {"Flatten", "Scale", "Eltwise"} <= {layer.type for layer in again.layers}
+    assert_answers(by_onnxruntime(again, case.inputs), case.answers, TOLERANCE)
