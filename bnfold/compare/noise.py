@@ -5,10 +5,10 @@ The rule: of 64, 8, 1, 1/8 and 1/64 the first s is taken at which, for one sampl
     every output of the reference has a finite value, and
     in each blob behind a Softmax, Sigmoid or TanH less than half of the positions are saturated (`saturation`);
 
-if there is none, the one with the fewest saturated positions. The samples are then drawn with s/64, s/8 and s in turn,
-which is 1, 8, 64 unless the network says otherwise. Where no s gives finite values everywhere, the same is tried with
-magnitudes |x| (a Log or a root in front). The reference alone decides, once, from the seed: neither the candidate nor
-the batch.
+if there is none, the first at which the outputs have finite values: what saturates at any magnitude does so by its
+biases, and is judged by what stands in front. The samples are then drawn with s/64, s/8 and s in turn: 1, 8, 64 unless
+the network says otherwise. Where no s gives finite values in every output, the same is tried with magnitudes |x| (a Log
+or a root in front). The reference alone decides, once, from the seed: neither the candidate nor the batch.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def choose_noise(noise: Noise, layout: Layout, reference: Model, session: Sessio
             found[magnitude, signed] = trial
         if any(trial.finite for trial in found.values()):
             break
-    # The first of equals, which is the largest magnitude; signed before unsigned.
-    magnitude, signed = max(found, key=lambda tried: found[tried])
+    # What saturates at any magnitude does so by its biases, and smaller noise would only say less of the weights.
+    magnitude, signed = max(found, key=lambda tried: found[tried].finite)
     return _drawn(noise, magnitude, signed)
 
 
