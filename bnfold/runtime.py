@@ -227,6 +227,10 @@ class Session:
             values = self._session.run(names, given)
         except Exception as error:
             raise ModelError(f"onnxruntime cannot run the model: {_sentence(error)}") from error
+        for name, value in zip(names, values, strict=True):
+            if isinstance(value, list | dict):
+                kind = "sequence" if isinstance(value, list) else "map"
+                raise ModelError(f"'{name}' is a {kind} and no tensor, so there is nothing to compare it by")
         return dict(zip(names, (np.asarray(value) for value in values), strict=True))
 
     def _run_there(self, library: Any, feeds: Mapping[str, Array], names: list[str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
     if worst is None:
         sentence = "no blob was compared"
     elif math.isinf(value):
-        sentence = f"blob '{worst.blob}' is not finite in one of the networks"
+        sentence = f"blob '{worst.blob}' is not finite, or of another shape, in one of the networks"
     else:
         sentence = (
             f"blob '{worst.blob}' differs by {value:.2e} of its range, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from bnfold.compare.metrics import BlobError, SampleError
 from bnfold.compare.records import SampleDiff
 from bnfold.compare.saturation import Positions
 from bnfold.data.samples import Samples
-from bnfold.net import Array
+from bnfold.net import Array, Shape
 from bnfold.runtime import to_host
 
 Progress = Callable[[int, int], None]
@@ -194,6 +195,8 @@ class Measurement:
         shape, rows = tuple(r.shape), slice(count) if by_sample else ...
         if type(r) is not type(c):
             r, c = to_host(r), to_host(c)
+        if prod(shape) != prod(c.shape):
+            return self._misshapen(run, name, names, shape, tuple(c.shape))
         r, c = r[rows], c.reshape(shape)[rows]
         if name in plan.saturating:
             self.positions[name].add(plan.saturating[name], to_host(r))
@@ -201,6 +204,14 @@ class Measurement:
         if exact is not None and not boxes:
             self.errors[name].add_exact(exact.reshape(shape)[rows], to_host(r), to_host(c))
         return found if by_sample else found * count
+
+    def _misshapen(self, run: Run, name: str, names: Sequence[str], ours: Shape, theirs: Shape) -> list[SampleError]:
+        """A blob whose shape follows the values, and differs: none of its values has a partner in this run."""
+        shapes = f"its shape is {ours} in the reference and {theirs} in the candidate"
+        self.notes = _once(self.notes, [f"blob '{name}': {shapes} for sample {names[0]}"])
+        nothing = np.zeros(max(prod(ours), prod(theirs)), np.float32)
+        found = self.errors[name].add(nothing, np.full_like(nothing, np.nan), run.numbers.start, names, by_sample=False)
+        return found * len(run.numbers)
 
     def _watch(self, plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         ours, theirs = (

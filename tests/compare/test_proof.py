@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from onnx_models import change, classifier
+from onnx import TensorProto, helper
+from onnx_models import change, classifier, model
 
 from bnfold.compare.comparison import compare
-from bnfold.errors import UsageError
+from bnfold.errors import ModelError, UsageError
 
 IMAGES = np.random.default_rng(3).normal(0, 8, (40, 3, 8, 8)).astype(np.float32)
 
@@ -83,3 +84,34 @@ def test_a_reference_that_recognises_and_a_handful_of_samples_get_no_note():
     few = compare(classifier(), classifier(), IMAGES[:2], labels=(answers[:2] + 1) % 5)
     assert few.classifier.reference_top1 == 0
     assert not any("chance" in note for note in few.notes)
+
+
+def counting(least):
+    """The values above a threshold, as many as there are."""
+    nodes = [
+        helper.make_node("Greater", ["x", "least"], ["large"], "large"),
+        helper.make_node("Reshape", ["large", "flat"], ["row"], "row"),
+        helper.make_node("Compress", ["x", "row"], ["y"], "y"),
+    ]
+    weights = {"least": np.array([least], np.float32), "flat": np.array([-1])}
+    return model(nodes, {"x": (1, 6)}, ["y"], weights)
+
+
+def test_shapes_that_follow_the_values_are_compared_run_by_run():
+    values = np.array([[1, 2, 3, 4, 5, 6], [0.1, 2, 0.2, 4, 5, 0.3]], np.float32)
+    assert compare(counting(0.5), counting(0.5), values).passed
+    report = compare(counting(0.5), counting(0.15), values)
+    assert not report.passed
+    assert "blob 'y': its shape is (3,) in the reference and (5,) in the candidate for sample 1" in report.notes
+    assert "of another shape, in one of the networks" in report.verdict
+
+
+def test_an_output_that_is_a_sequence_is_a_sentence():
+    node = helper.make_node("SplitToSequence", ["x"], ["s"], "s", axis=1)
+    port = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4))
+    output = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
+    made = helper.make_model(
+        helper.make_graph([node], "g", [port], [output]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    with pytest.raises(ModelError, match="'s' is a sequence and no tensor"):
+        compare(made, made)
