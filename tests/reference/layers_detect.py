@@ -180,7 +180,8 @@ def yolo_detection_output(layer: Message, bottoms: list[Array], blobs: list[Arra
 
 def decoded_cells(bottom: Array, param: Message) -> tuple[Array, Array, Array]:
     """Corners, scores and labels of every box of a square plane, by image, row, column, box."""
-    boxes_per_cell, classes = param.integer("num_box", 5), param.integer("num_classes", 20)
+    boxes_per_cell = param.integer("num_box", len(param.numbers("biases")) // 2 or 5)
+    classes = param.integer("num_classes", 20)
     side = bottom.shape[3]
     cells = bottom.transpose(0, 2, 3, 1).reshape(len(bottom), side, side, boxes_per_cell, -1)
     biases = np.array(param.numbers("biases")).reshape(-1, 2)[:boxes_per_cell]

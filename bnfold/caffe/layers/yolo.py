@@ -17,7 +17,7 @@ class YoloDetectionOutput(NamedTuple):
 
     Attributes:
         num_classes: classes of each box.
-        num_box: boxes per cell.
+        num_box: boxes per cell; in v2 as many as there are anchors, unless said.
         coords: numbers per box in v2 (4).
         confidence_threshold, nms_threshold: as in `DetectionOutput`.
         biases: width and height of each anchor, in cells (v2) or pixels (v3).
@@ -46,11 +46,12 @@ class YoloDetectionOutput(NamedTuple):
         if layer.type == "Yolov3DetectionOutput":
             return cls._v3(layer)
         param = layer.param.yolo_detection_output_param
-        at_least(layer, "num_classes and num_box", (param.num_classes, param.num_box), 1)
         _check_pairs(layer, param.biases)
+        boxes = param.num_box if param.HasField("num_box") or not param.biases else len(param.biases) // 2
+        at_least(layer, "num_classes and num_box", (param.num_classes, boxes), 1)
         return cls(
             param.num_classes,
-            param.num_box,
+            boxes,
             param.coords,
             param.confidence_threshold,
             param.nms_threshold,
