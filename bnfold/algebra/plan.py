@@ -27,6 +27,9 @@ MOST_ALTERNATIVES = 64
 """A sum may be of thousands of blobs, each of which could take the shift."""
 
 
+LARGER = "the composition would vary along the axes of both"
+
+
 class Budget:
     """How many layers a fold may look at on its ways: else its time would grow with the square of a hostile net.
 
@@ -68,6 +71,7 @@ class Scene(NamedTuple):
             none as it stands.
         reads_values: whether a use reads the values of its blob, and not the shape alone.
         refuses: why a composed affine could not be written at a layer; empty if it can.
+        note_refusal: told of each affine that could not take the one that is moving, since it may be gone later.
         joins: whether a convolution could be written that slides so.
         order: position of each layer, by identity.
         protected: blob -> why it may neither change nor go.
@@ -79,6 +83,7 @@ class Scene(NamedTuple):
     operator: Callable[[Layer], Operator]
     reads_values: Callable[[Use], bool]
     refuses: Callable[[Layer, Affine], str]
+    note_refusal: Callable[[Layer], None]
     joins: Callable[[Layer, Window], bool]
     order: Mapping[int, int]
     protected: Mapping[str, str]
@@ -174,9 +179,11 @@ class _Journal:
     def _composed(self, layer: Layer, own: Affine, affine: Affine) -> Affine:
         composition = self.compose(own, affine)
         largest = max(prod(own.shape), prod(affine.shape))
-        require(prod(composition.shape) <= largest, "the composition would vary along the axes of both")
-        refused = self.scene.refuses(layer, composition)
-        require(not refused, refused)
+        larger = prod(composition.shape) > largest
+        refused = LARGER if larger else self.scene.refuses(layer, composition)
+        if refused:
+            self.scene.note_refusal(layer)
+            raise Blocked(refused)
         return composition
 
     def _joined(self, before: _Taken, after: _Taken) -> _Taken:

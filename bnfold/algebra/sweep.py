@@ -99,6 +99,8 @@ class _Sweep:
     operators: dict[int, Operator | Blocked] = field(default_factory=dict)
     aliases: set[int] = field(default_factory=set)
     composed: set[int] = field(default_factory=set)
+    moving: Layer | None = None
+    refusals: dict[int, list[Layer | None]] = field(default_factory=dict)
     gone: set[int] = field(default_factory=set)
 
     def run(self) -> None:
@@ -151,6 +153,7 @@ class _Sweep:
             operator=self._operator,
             reads_values=lambda use: self.front.reads_values(use.layer, use.index),
             refuses=lambda layer, affine: self.front.refuses(layer, affine, self.context),
+            note_refusal=lambda layer: self.refusals.setdefault(id(layer), []).append(self.moving),
             joins=lambda layer, window: self.front.joins(layer, window),
             order={id(layer): position for position, layer in enumerate(layers)},
             protected={**self.front.protected(self.net), **protected},
@@ -199,6 +202,7 @@ class _Sweep:
         Returns:
             The affines that were settled before and took it in: what they are now may be able to move.
         """
+        self.moving = layer
         if id(layer) in scene.excluded:
             self._keep(layer, EXCLUDED)
             return []
@@ -219,7 +223,7 @@ class _Sweep:
             behind = str(blocked)
         else:
             self._commit_backward(layer, plan)
-            return self._settled(plan)
+            return self._to_settle_again(layer, plan)
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 plan = plan_forward(scene, layer, affine)
@@ -227,11 +231,14 @@ class _Sweep:
             self._keep(layer, f"backward: {behind}; forward: {blocked}")
         else:
             self._commit_forward(layer, plan)
-            return [*self._settled(plan), *self._in_front(layer)]
+            return [*self._to_settle_again(layer, plan), *self._in_front(layer)]
         return []
 
-    def _settled(self, plan: Plan) -> list[Layer]:
-        return [layer for layer, _ in plan.merged if id(layer) in self.records]
+    def _to_settle_again(self, gone: Layer, plan: Plan) -> list[Layer]:
+        """What may move now: affines that took something in, and those that the one that is gone could not take in."""
+        waited = [layer for layer in self.refusals.pop(id(gone), ()) if layer is not None]
+        again = dict.fromkeys([*(layer for layer, _ in plan.merged), *waited])
+        return [layer for layer in again if isinstance(self.records.get(id(layer)), Kept)]
 
     def _in_front(self, layer: Layer) -> list[Layer]:
         """The affine in front of one that is gone, if it had to stay: what stood in its way may have been that one."""

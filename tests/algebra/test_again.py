@@ -1,0 +1,38 @@
+"""An affine that another one could not take in tries again when that one is gone, so a second fold finds nothing."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from bnfold import fold, save_onnx
+from bnfold.onnx.read import load_bytes
+
+MODEL = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,3,6] x) => (float[2,3,4] y) { a = Add (x, c) m = Mul (a, d) y = MatMul (m, w) }"""
+
+
+def folded(data: bytes) -> bytes:
+    stream = BytesIO()
+    save_onnx(fold(load_bytes(data)).net, stream)
+    return stream.getvalue()
+
+
+def test_what_stood_in_an_affines_way_may_be_gone_later() -> None:
+    rng = np.random.default_rng(2)
+    model = onnx.parser.parse_model(MODEL)
+    for name, shape in (("c", (6,)), ("d", (6,)), ("w", (6, 4))):
+        model.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name))
+    data = model.SerializeToString()
+    once = folded(data)
+    assert [node.op_type for node in onnx.ModelProto.FromString(once).graph.node] == ["MatMul", "Add"]
+    assert folded(once) == once
+    feeds = {"x": rng.standard_normal((2, 3, 6)).astype(np.float32)}
+    (wanted,), (found,) = (
+        ReferenceEvaluator(onnx.ModelProto.FromString(each)).run(None, feeds) for each in (data, once)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
