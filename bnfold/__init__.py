@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bnfold.algebra import Dropped, Folded, FoldReport, FoldResult, Kept, Merged, fold
     from bnfold.algebra.records import Joined
     from bnfold.caffe.write import save_caffe
-    from bnfold.compare.comparison import compare
+    from bnfold.compare.comparison import Comparison, compare
     from bnfold.compare.records import BlobDiff, DiffReport, Gate
     from bnfold.errors import (
         BnfoldError,
@@ -40,6 +40,7 @@ _HOMES = {
     "BlobDiff": "bnfold.compare.records",
     "BnfoldError": "bnfold.errors",
     "CompareOptions": "bnfold.options",
+    "Comparison": "bnfold.compare.comparison",
     "DiffReport": "bnfold.compare.records",
     "Dropped": "bnfold.algebra.records",
     "Finding": "bnfold.advice.records",
@@ -75,6 +76,7 @@ __all__ = [
     "BlobDiff",
     "BnfoldError",
     "CompareOptions",
+    "Comparison",
     "DiffReport",
     "Dropped",
     "Finding",
