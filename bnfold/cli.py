@@ -532,6 +532,8 @@ def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> R
 
     if prototxt.suffix in WEIGHTS and caffemodel and caffemodel.endswith(".prototxt"):
         raise UsageError(f"the prototxt comes first: {visible(caffemodel)} {visible(str(prototxt))}")
+    if caffemodel and caffemodel.endswith(".onnx") and prototxt.suffix != ".onnx":
+        raise UsageError(f"{visible(caffemodel)} is no caffemodel: an ONNX model to write is named behind -o")
     return Reading(prototxt, caffemodel, _read_options(given))
 
 

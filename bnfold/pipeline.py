@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bnfold.errors import BnfoldError, UsageError, WeightsError
+from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError
 from bnfold.loading import is_onnx
 from bnfold.net import Net
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
@@ -365,8 +365,13 @@ def inspect(
         return Inspection(net, result.report, (), has_weights=True)
     has_weights = net.origin is not None and bool(net.origin.weights)
     findings = advise(reading.prototxt, net if has_weights else None)
-    planned = net if has_weights else with_placeholder_weights(net)
-    result = fold(planned, keep=keep, exclude=exclude, assume_global_stats=assume_global_stats, join=join)
+    try:
+        planned = net if has_weights else with_placeholder_weights(net)
+        result = fold(planned, keep=keep, exclude=exclude, assume_global_stats=assume_global_stats, join=join)
+    except ModelError as error:
+        if guess := next((note for note in net.notes if "nothing says its shape" in note), ""):
+            raise ModelError(f"{error}; but {guess}") from None
+        raise
     return Inspection(net, result.report, tuple(findings), has_weights)
 
 

@@ -16,6 +16,10 @@ NEARLY_RIGHT = {
         "o.onnx is one file too many: what is written stands behind -o, as in '-o o.onnx'",
     ),
     "an output without -o, beside one": ((*FOLD, "o.onnx"), "as in '-o o.onnx'"),
+    "an output in the place of the weights": (
+        ("fold", "net.prototxt", "o.onnx", "-o", "x.onnx"),
+        "o.onnx is no caffemodel: an ONNX model to write is named behind -o",
+    ),
     "two caffemodels": (("inspect", *NET, "more.caffemodel"), "joined by commas, as in a.caffemodel,b.caffemodel"),
     "something else": (("inspect", *NET, "x"), "x is one argument too many"),
     "the files swapped": (
@@ -93,3 +97,30 @@ def test_blobs_are_kept_by_pattern_as_layers_are_excluded_by_one(run: Run) -> No
 def test_a_default_that_is_not_written_is_no_option_that_would_be_ignored(run: Run) -> None:
     assert run(*FOLD, "--no-verify").code == 0
     assert run("export", *NET, "-o", "out.onnx").code == 0
+
+
+def test_a_guessed_shape_that_does_not_fit_is_called_a_guess(run: Run) -> None:
+    Path("odd.prototxt").write_text("""
+        layer { name: "d" type: "Data" top: "data" data_param { source: "x" } }
+        layer { name: "r" type: "Reshape" bottom: "data" top: "r" reshape_param { shape { dim: 0 dim: 7 dim: 11 } } }
+    """)
+    outcome = run("inspect", "odd.prototxt")
+    assert outcome.code == 2
+    assert "input 'data' is taken as 1x3x224x224: nothing says its shape; --input-shape says another" in outcome.err
+
+
+def test_a_stage_and_a_level_are_given_at_the_command_line(run: Run) -> None:
+    Path("net.prototxt").write_text("""
+        input: "data" input_shape { dim: 1 dim: 2 }
+        layer { name: "a" type: "ReLU" bottom: "data" top: "a" include { stage: "deploy" } }
+        layer { name: "b" type: "ReLU" bottom: "data" top: "b" include { min_level: 2 } }
+        layer { name: "c" type: "ReLU" bottom: "data" top: "c" }
+    """)
+    outcome = run("convert", "net.prototxt", "-o", "none.prototxt")
+    assert "'a' (ReLU) is left out, and --stage deploy takes it in" in outcome.out
+    assert "'b' (ReLU) is left out, and --level 2 takes it in" in outcome.out
+    assert run("convert", "net.prototxt", "-o", "all.prototxt", "--stage", "deploy", "--level", "3").code == 0
+    text = Path("all.prototxt").read_text()
+    assert 'name: "a"' in text
+    assert 'name: "b"' in text
+    assert "include" not in text

@@ -320,15 +320,18 @@ def _set(message: Any, name: str, value: Any, *, repeated: bool) -> None:
 
 def _without_idle_fields(layer: Layer) -> Layer:
     """The layer without the forks' fields that change nothing at inference; itself where it has none."""
+    deep = layer.type in STOCK_TYPES
+    if not any(_is_idle(message, name) for message, name in _foreign(layer.param, deep)):
+        return layer
     param = LayerParameter()
     param.CopyFrom(layer.param)
-    for message, name in list(_foreign(param, layer.type in STOCK_TYPES)):
+    for message, name in list(_foreign(param, deep)):
         if _is_idle(message, name):
             message.ClearField(name)
     for field, value in list(param.ListFields()):
         if isinstance(value, Message) and not value.ListFields() and getattr(layer.param, field.name).ListFields():
             param.ClearField(field.name)
-    return layer if param == layer.param else replace(layer, param=param)
+    return replace(layer, param=param)
 
 
 def _foreign_fields(layer: Layer) -> set[str]:
