@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.algebra.records import require
+from bnfold.algebra.records import Blocked, require
 
 if TYPE_CHECKING:
     from bnfold.net import Shape
@@ -112,7 +112,10 @@ class Affine:
             Blocked: it would have too many values.
         """
         scale, shift, outer_scale, outer_shift = aligned(self.scale, self.shift, outer.scale, outer.shift)
-        values = prod(np.broadcast_shapes(*(array.shape for array in (scale, shift, outer_scale, outer_shift))))
+        try:
+            values = prod(np.broadcast_shapes(*(array.shape for array in (scale, shift, outer_scale, outer_shift))))
+        except ValueError:
+            raise Blocked("the two affines are of different numbers of channels") from None
         require(values <= MOST_VALUES, f"a composition of {values:,} values is too large")
         return Affine(outer_scale * scale, outer_scale * shift + outer_shift)
 

@@ -107,7 +107,7 @@ def _require_own(net: Net, options: OnnxOptions) -> None:
     other = [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
     if other:
         said = " and ".join(f"--{name.replace('_', '-')}" for name in other)
-        raise UsageError(f"{net.file}: {said} say how a Caffe network becomes ONNX; an ONNX model stays what it is")
+        raise UsageError(f"{net.file}: {said}: only a Caffe network becomes ONNX in such a way, and this is ONNX")
 
 
 def _whole(model: ModelProto, weights: Sequence[Weight]) -> ModelProto:

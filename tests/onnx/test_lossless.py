@@ -355,7 +355,7 @@ def test_options_of_caffe_are_refused_with_a_sentence(tmp_path: Path) -> None:
     onnx.save(conv_bn(), tmp_path / "net.onnx")
     with pytest.raises(UsageError, match="--level: only Caffe's files are read in such a way"):
         load(tmp_path / "net.onnx", level=1)
-    with pytest.raises(UsageError, match="--opset say how a Caffe network becomes ONNX"):
+    with pytest.raises(UsageError, match="--opset: only a Caffe network becomes ONNX in such a way"):
         save_onnx(load(tmp_path / "net.onnx"), tmp_path / "out.onnx", opset=13)
 
 
@@ -525,3 +525,18 @@ def test_kept_records_name_what_stands_in_the_way() -> None:
     )
     assert "its weight 'v' is an input of the network" in reasons(proto)[0]
     assert all(isinstance(record, Kept) for record in fold(net_of(proto)).report.records)
+
+
+def test_sizes_that_contradict_each_other_are_kept_with_a_reason() -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    net (float x) => (float y)
+    {
+        t = Transpose <perm = [0, 4611686018427387904]> (x)
+        b = BatchNormalization (t, gamma, beta, mean, variance)
+        y = BatchNormalization (b, scale, scale, scale, positive)
+    }
+    """
+    proto = model(text, **statistics(3), scale=values(4), positive=np.abs(values(4)))
+    assert folded(proto) == proto
+    assert "of different numbers of channels" in " ".join(reasons(proto))

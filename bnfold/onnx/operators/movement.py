@@ -16,6 +16,8 @@ def transpose(place: Place) -> Operator:
     """Axes in another order."""
     rank = len(place.bottom())
     order = place.node.ints("perm") or tuple(reversed(range(rank)))
+    if sorted(order) != list(range(rank)):
+        raise Unfit("its order is none of the axes of what it reads")
     return Move(((Axes(tuple(order)),),))
 
 
