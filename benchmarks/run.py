@@ -97,12 +97,17 @@ def speed(folder: Path, rounds: int) -> str:
         weights = net.with_suffix(".caffemodel")
         size = weights.stat().st_size
         out = folder / "out"
+        source = folder / f"{name}.onnx"
+        if not source.exists():
+            subprocess.run([*BNFOLD, "export", *files(net), "-o", str(source)], check=True, stdout=subprocess.DEVNULL)
+            os.sync()
         commands: dict[str, Sequence[str]] = {
             "numpy": [PYTHON, "-c", "import numpy"],
             "cp": ["cp", str(weights), str(folder / "copy.bin")],
             "cp, flushed to the disk": ["dd", f"if={weights}", f"of={folder / 'copy.bin'}", "bs=4M", "conv=fsync"],
             "bnfold fold, Caffe to Caffe": [*fold(net), "-o", f"{out}.prototxt", "--no-verify"],
             "bnfold fold, Caffe to ONNX": [*fold(net), "-o", f"{out}.onnx", "--no-verify"],
+            "bnfold fold, ONNX to ONNX": [*BNFOLD, "fold", str(source), "-o", f"{out}.onnx", "--no-verify"],
             "bnfold fold, Caffe to Caffe, verified": [*fold(net), "-o", f"{out}.prototxt"],
         }
         if find_spec("cv2"):
@@ -177,12 +182,13 @@ def stages(folder: Path, rounds: int) -> str:
 def start_up(folder: Path, rounds: int) -> str:
     """How soon the command line answers."""
     sample = Path(__file__).parent.parent / "sample_models" / "digits_cifar10.prototxt"
-    del folder
+    net = model("resnet152", folder)
     found = in_turns(
         {
             "python -c 'import numpy'": [PYTHON, "-c", "import numpy"],
             "bnfold --help": [*BNFOLD, "--help"],
             "bnfold inspect NET.prototxt": [*BNFOLD, "inspect", str(sample)],
+            "bnfold inspect of a ResNet-152 with its weights": [*BNFOLD, "inspect", *files(net)],
         },
         rounds * 2,
     )

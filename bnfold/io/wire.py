@@ -26,6 +26,8 @@ FIXED32 = 5
 # protobuf's own readers stop at the same two limits.
 MAX_VARINT_BYTES = 10
 MAX_GROUP_DEPTH = 100
+MAX_MESSAGE = (1 << 31) - 1
+"""Bytes of the largest message that protobuf's implementations read."""
 
 Buffer: TypeAlias = bytes | memoryview | mmap.mmap
 

@@ -21,13 +21,13 @@ from typing import Protocol
 import numpy as np
 from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, helper
 
+from bnfold.io.wire import LENGTH, MAX_MESSAGE, encode_tag, encode_varint
 from bnfold.onnx.export.builder import Weight
 
-LARGEST_MESSAGE = 2**31 - 1
+LARGEST_MESSAGE = MAX_MESSAGE
 EXTERNAL_FROM = 1024
 """Bytes below which a weight stays in the model: shapes and axes must be readable without the other file."""
 PAGE = 4096
-LENGTH_DELIMITED = 2
 
 
 class Sink(Protocol):
@@ -147,13 +147,4 @@ def _tensor_head(weight: Weight) -> tuple[bytes, Iterator[memoryview]]:
 def _tag(message: type[ModelProto | GraphProto | TensorProto], field: str, length: int) -> bytes:
     """The key of a length-delimited field, and the length."""
     number = message.DESCRIPTOR.fields_by_name[field].number
-    return _varint(number << 3 | LENGTH_DELIMITED) + _varint(length)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return encode_tag(number, LENGTH) + encode_varint(length)
