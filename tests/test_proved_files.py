@@ -111,9 +111,9 @@ WAITING = """
 import sys, time
 from bnfold import pipeline
 from bnfold.__main__ import run
-from bnfold.onnx.graph import {holder}
+from bnfold.onnx.graph import WeightStore
 def wait(*_, **__):
-    with {holder}() as held:
+    with WeightStore() as held:
         held._opened()
         print("comparing", flush=True)
         time.sleep(60)
@@ -123,13 +123,6 @@ run()
 """
 
 
-def holder() -> str:
-    """What holds the weights of compared networks in temporary files."""
-    import bnfold.onnx.graph as graph
-
-    return "WeightStore" if hasattr(graph, "WeightStore") else "Shelf"
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_run_that_is_stopped_while_it_compares_leaves_the_originals_and_nothing_else(
     run: Run, tmp_path_factory: pytest.TempPathFactory, number: int, code: int
@@ -137,7 +130,7 @@ def test_a_run_that_is_stopped_while_it_compares_leaves_the_originals_and_nothin
     temporary = tmp_path_factory.mktemp("temporary")
     before = files()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
-    command = [sys.executable, "-c", WAITING.format(holder=holder()), *IN_PLACE]
+    command = [sys.executable, "-c", WAITING, *IN_PLACE]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

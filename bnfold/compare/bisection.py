@@ -17,16 +17,16 @@ from bnfold.compare.ties import Ties
 
 if TYPE_CHECKING:
     from bnfold.compare.opened import Opened
-    from bnfold.onnx.graph import Shelf
+    from bnfold.onnx.graph import WeightStore
 
 
-def first_beyond(opened: Opened, output: BlobDiff, shelf: Shelf) -> tuple[FirstDivergent, int] | None:
+def first_beyond(opened: Opened, output: BlobDiff, store: WeightStore) -> tuple[FirstDivergent, int] | None:
     """The first blob that differs by more than the tolerance of its range.
 
     Args:
         opened: the candidate, with all blobs that both networks have.
         output: one that differs, and in which sample.
-        shelf: where the weights lie.
+        store: where the weights lie.
 
     Returns:
         The blob with its layer, and how many runs it took; None where the output is within the tolerance in that run.
@@ -38,7 +38,7 @@ def first_beyond(opened: Opened, output: BlobDiff, shelf: Shelf) -> tuple[FirstD
     measured: dict[str, BlobError] = {}
 
     def differs(name: str) -> bool:
-        measured[name] = error = _measured(opened, name, sample, shelf)
+        measured[name] = error = _measured(opened, name, sample, store)
         return relative(error.max_abs, error.range) > opened.options.limit
 
     if not differs(names[-1]):
@@ -58,7 +58,7 @@ def first_beyond(opened: Opened, output: BlobDiff, shelf: Shelf) -> tuple[FirstD
     return FirstDivergent(layer, name, channel, before, after, tuple(dict.fromkeys(suspects))), len(measured)
 
 
-def _measured(opened: Opened, name: str, sample: int, shelf: Shelf) -> BlobError:
+def _measured(opened: Opened, name: str, sample: int, store: WeightStore) -> BlobError:
     """One blob, in the run of one sample."""
     partner = opened.pairs[name]
     ties = Ties.of(opened.ours, opened.theirs, {name: partner}, opened.options.limit)
@@ -66,7 +66,7 @@ def _measured(opened: Opened, name: str, sample: int, shelf: Shelf) -> BlobError
     error = BlobError(opened.options.limit)
     layout = opened.layout
     run = run_at(opened.data, layout, sample // layout.batch * layout.batch)
-    with Engine(opened.ours, [side], layout, opened.options, shelf, fixed=True) as engine:
+    with Engine(opened.ours, [side], layout, opened.options, store, fixed=True) as engine:
         for first, second in engine.give(run):
             r, c = first[name], second[partner]
             if r.size == c.size:

@@ -291,7 +291,7 @@ _OPENING = Lock()
 
 def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
     """The networks, opened once for all pieces of a comparison; those of another comparison are closed."""
-    from bnfold.onnx.graph import Shelf
+    from bnfold.onnx.graph import WeightStore
 
     with _OPENING:
         if work.key not in _OPEN:
@@ -299,14 +299,14 @@ def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
                 _OPEN.pop(key)[1].close()
             options = _shared(work.options, work.share)
             kept = ExitStack()
-            shelf = kept.enter_context(Shelf())
+            store = kept.enter_context(WeightStore())
             sides = []
             for side, sent in zip(work.sides, work.candidates, strict=True):
                 model = sent.opened(options, weights)
                 sides.append(replace(side, model=model, ties=replace(side.ties, candidate=model)))
             reference = work.reference.opened(options, weights)
             engine = Engine(
-                reference, sides, work.layout, options, shelf, threads=max(1, processors() // work.share), fixed=True
+                reference, sides, work.layout, options, store, threads=max(1, processors() // work.share), fixed=True
             )
             _OPEN[work.key] = kept.enter_context(engine), kept
         return _OPEN[work.key][0]

@@ -41,7 +41,7 @@ from bnfold.runtime import Session
 if TYPE_CHECKING:
     from bnfold.compare.checkpoint import Checkpoint
     from bnfold.compare.models import Source
-    from bnfold.onnx.graph import Shelf
+    from bnfold.onnx.graph import WeightStore
 
 
 def compare(
@@ -249,16 +249,16 @@ class Comparison:
 
     def _run(self, opened: Sequence[Opened], progress: Progress | None) -> list[DiffReport]:
         """One pass over the data for candidates that take the same runs."""
-        from bnfold.onnx.graph import Shelf as Opening
+        from bnfold.onnx.graph import WeightStore as Opening
 
         if not any(one.pairs for one in opened):
             return [one.report(Measurement(), (None, None)) for one in opened]
         shape, data = opened[0].layout, self._data(opened[0].layout)
-        with Opening() as shelf:
+        with Opening() as store:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
             with Engine(
-                opened[0].ours, sides, shape, self.options, shelf, exact=opened[0].truth, further=further
+                opened[0].ours, sides, shape, self.options, store, exact=opened[0].truth, further=further
             ) as engine:
                 if isinstance(data, Noise):
                     data = self._drawn(data, engine.layout, engine.session)
@@ -275,10 +275,10 @@ class Comparison:
                 for one, measurement, execution in zip(opened, found, ran[1:], strict=True)
             ]
             if self.options.bisect:
-                reports = [self._bisected(one, report, shelf) for one, report in zip(opened, reports, strict=True)]
+                reports = [self._bisected(one, report, store) for one, report in zip(opened, reports, strict=True)]
         return reports
 
-    def _bisected(self, one: Opened, report: DiffReport, shelf: Shelf) -> DiffReport:
+    def _bisected(self, one: Opened, report: DiffReport, store: WeightStore) -> DiffReport:
         """The report with the first blob that differs, where an output does."""
         from bnfold.compare.bisection import first_beyond
 
@@ -287,7 +287,7 @@ class Comparison:
             return report
         whole = replace(one, options=replace(one.options, layers=True), pairs=dict(one.all_pairs))
         output = min(beyond, key=lambda blob: blob.depth)
-        found = first_beyond(whole, output, shelf)
+        found = first_beyond(whole, output, store)
         if found is None:
             return report
         first, runs_made = found

@@ -31,7 +31,7 @@ from bnfold.options import CompareOptions
 from bnfold.runtime import Execution, Port, Session, to_host
 
 if TYPE_CHECKING:
-    from bnfold.onnx.graph import Shelf
+    from bnfold.onnx.graph import WeightStore
 
 PIECE = 16  # runs that are measured together, wherever that is
 AHEAD = 2  # runs whose samples are decoded ahead
@@ -87,7 +87,7 @@ class Engine:
         reference, sides: the networks.
         layout, data: what is fed.
         options: threads, providers, memory.
-        shelf: where the weights lie as long as this is used.
+        store: where the weights lie as long as this is used.
         exact: the float64 run of the reference, if it is wanted.
         further: more blobs that the reference has to be able to give.
         threads: that measure; as many as there are processors by default.
@@ -100,7 +100,7 @@ class Engine:
         sides: Sequence[Side],
         layout: Layout,
         options: CompareOptions,
-        shelf: Shelf,
+        store: WeightStore,
         *,
         exact: Exact | None = None,
         further: Sequence[str] = (),
@@ -108,7 +108,7 @@ class Engine:
         fixed: bool = False,
     ) -> None:
         self.reference, self.sides, self.layout = reference, sides, layout
-        self._options, self._shelf, self._exact = options, shelf, exact
+        self._options, self._store, self._exact = options, store, exact
         self._threads = threads or processors()
         self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
         whole = Segment(
@@ -248,7 +248,7 @@ class Engine:
             if ties.pointers:
                 first = _on_host(given[0], ties.wanted[0])
                 second = _on_host(second, ties.wanted[1])
-                second = ties.settle(first, second, feeds, self._shelf, count=count, threads=self._options.threads)
+                second = ties.settle(first, second, feeds, self._store, count=count, threads=self._options.threads)
             given.append(second)
         return given
 
@@ -262,17 +262,17 @@ class Engine:
         return list(dict.fromkeys([*names, *(name for side in self.sides for name in side.ties.wanted[0])]))
 
     def _open(self, segment: Segment, further: Sequence[str] = ()) -> None:
-        options, shelf = self._options, self._shelf
+        options, store = self._options, self._store
         own = options.reference_provider or options.provider
         segment.sessions = [
-            self.reference.session([*self._fetched(segment, 0), *further], shelf, options.threads, own, options.tf32)
+            self.reference.session([*self._fetched(segment, 0), *further], store, options.threads, own, options.tf32)
         ]
         segment.ties = segment.ties or [
             replace(side.ties, candidate=side.model, found={}, seen={}) for side in self.sides
         ]
         for place, side in enumerate(self.sides, start=1):
             blobs = self._fetched(segment, place)
-            session = side.model.session(blobs, shelf, options.threads, options.provider, options.tf32)
+            session = side.model.session(blobs, store, options.threads, options.provider, options.tf32)
             segment.sessions.append(session)
         for model in (self.reference, *(side.model for side in self.sides)):
             model.release_pages()

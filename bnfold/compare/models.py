@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bnfold.onnx.export.builder import Weight
-    from bnfold.onnx.graph import Shelf
+    from bnfold.onnx.graph import WeightStore
 
     Source = Net | ModelProto | str | os.PathLike[str]
 
@@ -88,9 +88,9 @@ class Model:
         return list(dict.fromkeys(writer.layer for writer in self.writers.values()))
 
     def session(
-        self, blobs: Iterable[str], shelf: Shelf, threads: int = 0, provider: str = "cpu", tf32: bool = False
+        self, blobs: Iterable[str], store: WeightStore, threads: int = 0, provider: str = "cpu", tf32: bool = False
     ) -> Session:
-        """Something that computes `blobs` besides the outputs, as long as the shelf lasts that has its weights."""
+        """Something that computes `blobs` besides the outputs, as long as the store lasts that has its weights."""
         from bnfold.onnx.graph import exposed
         from bnfold.onnx.risks import needs_own_process
 
@@ -98,7 +98,7 @@ class Model:
         if not self.weights:
             whole = exposed(self.proto, blobs)
             return opened(whole, threads=threads, folder=self.folder, provider=provider, tf32=tf32)
-        return opened(shelf.put(self.proto, blobs, self.weights), threads=threads, provider=provider, tf32=tf32)
+        return opened(store.put(self.proto, blobs, self.weights), threads=threads, provider=provider, tf32=tf32)
 
     def equals(self, other: Model) -> bool:
         """Whether the other is the same network to the last weight, so that there is nothing to run."""

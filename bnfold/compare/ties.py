@@ -26,7 +26,7 @@ from bnfold.net import Array
 from bnfold.runtime import Session
 
 if TYPE_CHECKING:
-    from bnfold.onnx.graph import Shelf
+    from bnfold.onnx.graph import WeightStore
 
 Look = Callable[[Array, Array], Array | None]
 """(values, indices) -> the values at the indices, in the shape of the indices; None where they cannot be read so."""
@@ -75,7 +75,7 @@ class Ties:
         first: Mapping[str, Array],
         second: Mapping[str, Array],
         feeds: Mapping[str, Array],
-        shelf: Shelf,
+        store: WeightStore,
         *,
         count: int | None,
         threads: int = 0,
@@ -85,7 +85,7 @@ class Ties:
         Args:
             first, second: blobs of the reference and of the candidate; what `wanted` says is among them.
             feeds: what the candidate was fed.
-            shelf: where its weights lie.
+            store: where its weights lie.
             count: how many samples of the batch are to be counted, the others being padding; None where all are one.
             threads: per operator.
         """
@@ -94,7 +94,7 @@ class Ties:
         indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
         if any(tied.any() for _, tied in chosen.values()):
             if any(read in indices for reads in self.candidate.reads.values() for read in reads):
-                second, chosen, indices = self._rerun(first, second, feeds, shelf, indices, by_sample, threads)
+                second, chosen, indices = self._rerun(first, second, feeds, store, indices, by_sample, threads)
             second = {**second, **indices}
         for name, (values, tied) in chosen.items():
             rows = slice(count) if by_sample else ...
@@ -132,7 +132,7 @@ class Ties:
         first: Mapping[str, Array],
         second: Mapping[str, Array],
         feeds: Mapping[str, Array],
-        shelf: Shelf,
+        store: WeightStore,
         indices: dict[str, Array],
         by_sample: bool,
         threads: int,
@@ -145,7 +145,7 @@ class Ties:
                 self.candidate.proto, {name: (value.dtype, value.ndim) for name, value in indices.items()}
             )
             blobs = [*(name for name in second if name not in indices), *(name + OWN for name in indices)]
-            self._again = replace(self.candidate, proto=cut).session(blobs, shelf, threads)
+            self._again = replace(self.candidate, proto=cut).session(blobs, store, threads)
         chosen: dict[str, tuple[Array, Array]] = {}
         for _ in range(len(indices) + 1):  # each time one more blob of indices in a row is settled, at least
             given = indices

@@ -89,7 +89,7 @@ def _sample_bytes(model: Model, shape: Layout) -> int:
 
 def _tried(model: Model, inputs: Mapping[str, str], shape: Layout, data: Samples) -> bool:
     """Whether one run of two batches gives what two runs give."""
-    from bnfold.onnx.graph import Shelf
+    from bnfold.onnx.graph import WeightStore
 
     batch = shape.batch
     runs = [run_at(data, shape, start) for start in (0, batch)]
@@ -99,9 +99,9 @@ def _tried(model: Model, inputs: Mapping[str, str], shape: Layout, data: Samples
         return False
     both = {name: np.concatenate([part[name] for part in feeds]) for name in feeds[0]}
     try:
-        with Shelf() as shelf:
-            apart = [model.session([], shelf).run(part) for part in feeds]
-            together = double.session([], shelf).run(both)
+        with WeightStore() as store:
+            apart = [model.session([], store).run(part) for part in feeds]
+            together = double.session([], store).run(both)
     except BnfoldError:
         return False
     return all(_alike([part[name] for part in apart], values) for name, values in together.items())

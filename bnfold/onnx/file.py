@@ -148,7 +148,7 @@ def read_onnx(path: Path) -> OnnxFile:
     buffer = map_file(path)
     document = _sentences(path, lambda: _document(path, buffer, outside=False))
     if any(tensor.external for tensor in document.tensors):
-        # Weights on a shelf and in a folder cannot both be beside the model.
+        # Weights on a store and in a folder cannot both be beside the model.
         return OnnxFile(_sentences(path, lambda: ModelProto.FromString(bytes(buffer[:]))), (), buffer)
     weights = []
     for tensor in document.tensors:

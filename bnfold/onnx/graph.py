@@ -93,7 +93,7 @@ def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[np.dtype[Any
     return cut
 
 
-class Shelf:
+class WeightStore:
     """Where networks that are run side by side have their weights, in one file that a runtime can map: equal ones once.
 
     Memory then holds neither messages nor copies of weights, and 2 GiB are no limit. Small networks need none of that.
@@ -101,10 +101,10 @@ class Shelf:
 
     def __init__(self) -> None:
         self._kept = ExitStack()
-        self._board: _Board | None = None
+        self._stored: _Stored | None = None
         self._models = 0
 
-    def __enter__(self) -> Shelf:
+    def __enter__(self) -> WeightStore:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,7 +115,7 @@ class Shelf:
         """An exported network as a runtime takes it, with `tensors` as outputs besides its own.
 
         Returns:
-            Its bytes if it is small, else its file, which lasts as long as the shelf.
+            Its bytes if it is small, else its file, which lasts as long as the store.
 
         Raises:
             WriteError: there is no room for it where temporary files lie.
@@ -136,23 +136,23 @@ class Shelf:
             ) from None
 
     def _write(self, model: onnx.ModelProto, weights: Sequence[Weight]) -> Path:
-        board = self._board = self._board or self._opened()
+        stored = self._stored = self._stored or self._opened()
         self._models += 1
-        path = board.folder / f"model{self._models}.onnx"
+        path = stored.folder / f"model{self._models}.onnx"
         with path.open("wb") as file:
-            write_external(file, board.data, model, weights)
-        board.file.flush()
+            write_external(file, stored.data, model, weights)
+        stored.file.flush()
         return path
 
-    def _opened(self) -> _Board:
+    def _opened(self) -> _Stored:
         # What is mapped cannot be deleted everywhere; what is left then is the system's to clean.
         folder = Path(self._kept.enter_context(TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True)))
         file = self._kept.enter_context((folder / "weights").open("wb"))
-        return _Board(folder, file, DataFile(file, "weights"))
+        return _Stored(folder, file, DataFile(file, "weights"))
 
 
-class _Board(NamedTuple):
-    """The folder of a shelf, and the file in it that has all weights."""
+class _Stored(NamedTuple):
+    """The folder of a store, and the file in it that has all weights."""
 
     folder: Path
     file: BinaryIO

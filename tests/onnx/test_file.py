@@ -16,7 +16,7 @@ from bnfold.errors import ParseError
 from bnfold.onnx import save_onnx
 from bnfold.onnx.export.builder import Weight
 from bnfold.onnx.file import read_onnx
-from bnfold.onnx.graph import Shelf
+from bnfold.onnx.graph import WeightStore
 from bnfold.onnx.save import EXTERNAL_FROM, DataFile, fill
 
 
@@ -69,7 +69,7 @@ def test_weights_beside_the_file_stay_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_a_file_runs_from_the_shelf_as_a_message_does(
+def test_a_file_runs_from_the_store_as_a_message_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
 ) -> None:
     monkeypatch.setattr("bnfold.onnx.graph.IN_MEMORY", 0)
@@ -109,8 +109,8 @@ def test_a_shelf_keeps_two_models_apart_and_goes_with_its_folder(monkeypatch: py
     monkeypatch.setattr("bnfold.onnx.graph.IN_MEMORY", 0)
     bare = model(numpy_helper.from_array(VALUES, "weight"))
     del bare.graph.initializer[:]
-    with Shelf() as shelf:
-        paths = [shelf.put(bare, [], [weight("weight", VALUES * sign)]) for sign in (np.float32(1), np.float32(-1))]
+    with WeightStore() as store:
+        paths = [store.put(bare, [], [weight("weight", VALUES * sign)]) for sign in (np.float32(1), np.float32(-1))]
         read = [numpy_helper.to_array(onnx.load(path).graph.initializer[0]) for path in paths]  # type: ignore[arg-type]
     np.testing.assert_array_equal(read, [VALUES, -VALUES])
     assert not any(Path(str(path)).exists() for path in paths)
