@@ -611,13 +611,14 @@ def _reports(given: dict[str, Any]) -> list[Path]:
     Raises:
         UsageError: one cannot be made, or two are to be printed.
     """
+    from bnfold.io.files import is_stream
     from bnfold.report.renderings import require_extras
 
     wanted = _renderings(given)
     require_extras(wanted)
     if len(printed := [f"--{name} -" for name, path in wanted.items() if str(path) == "-"]) > 1:
         raise UsageError(f"{' and '.join(printed)}: only one of them can be printed")
-    return [path for path in wanted.values() if str(path) != "-"]
+    return [path for path in wanted.values() if str(path) != "-" and not is_stream(path)]
 
 
 def _renderings(given: dict[str, Any]) -> dict[str, Path]:
