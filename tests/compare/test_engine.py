@@ -40,7 +40,7 @@ def parts(cuts, monkeypatch, count=80):
 
     monkeypatch.setattr(Comparison, "_pass_over", pass_over)
     ours, theirs = pair()
-    Comparison(ours, images(count), CompareOptions(), labels=np.arange(count) % 5).against(theirs)
+    Comparison(ours, images(count), CompareOptions(batch=2), labels=np.arange(count) % 5).against(theirs)
     return found
 
 
