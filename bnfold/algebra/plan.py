@@ -23,6 +23,8 @@ from bnfold.algebra.operators import Constant, Linear, Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Layer, Net, Use
 
+MOST_STEPS = 1_000_000
+"""A step takes some 50 microseconds; a model may be of millions of layers that all want to move."""
 MOST_ALTERNATIVES = 64
 """A sum may be of thousands of blobs, each of which could take the shift."""
 
@@ -37,7 +39,7 @@ class Budget:
     """
 
     def __init__(self, layers: int) -> None:
-        self.left = 20_000 + 10 * layers
+        self.left = 20_000 + min(10 * layers, MOST_STEPS)
 
     def spend(self) -> None:
         """One step. Raises Blocked when none is left."""

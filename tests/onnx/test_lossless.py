@@ -540,3 +540,17 @@ def test_sizes_that_contradict_each_other_are_kept_with_a_reason() -> None:
     proto = model(text, **statistics(3), scale=values(4), positive=np.abs(values(4)))
     assert folded(proto) == proto
     assert "of different numbers of channels" in " ".join(reasons(proto))
+
+
+def test_affines_that_all_want_to_move_far_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 400
+    names = ["x", *(f"t{number}" for number in range(count))]
+    kinds = [("Mul", ["s"]) if number % 2 == 0 else ("Relu", []) for number in range(count)]
+    nodes = [
+        helper.make_node(kind, [a, *more], [b]) for (kind, more), (a, b) in zip(kinds, pairwise(names), strict=True)
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in ("x", names[-1])]
+    graph = helper.make_graph(nodes, "far", ports[:1], ports[1:], [numpy_helper.from_array(np.float32([0.9]), "s")])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    monkeypatch.setattr("bnfold.algebra.plan.Budget.__init__", lambda self, _: setattr(self, "left", 100))
+    assert any("moving them takes too long" in reason for reason in reasons(proto))
