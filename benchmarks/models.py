@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +45,13 @@ def image(size: int) -> Layer:
     return layer("data", "Input", [], "data", f"input_param {{ shape {{ dim: 1 dim: 3 dim: {size} dim: {size} }} }}")
 
 
-def resnet152() -> Iterator[Layer]:
-    """3, 8, 36 and 3 bottleneck blocks."""
+def resnet(*stages: int) -> Iterator[Layer]:
+    """So many bottleneck blocks in each stage."""
     yield image(224)
     yield from normalised("conv1", "data", (64, 3, 7, 3), 2, relu=True)
     yield layer("pool1", "Pooling", ["conv1"], "pool1", "pooling_param { pool: MAX kernel_size: 3 stride: 2 }")
     bottom, inputs = "pool1", 64
-    for stage, (blocks, width) in enumerate(zip((3, 8, 36, 3), (64, 128, 256, 512), strict=True), start=2):
+    for stage, (blocks, width) in enumerate(zip(stages, (64, 128, 256, 512), strict=True), start=2):
         for number in range(blocks):
             block, stride = f"res{stage}_{number}", 2 if stage > 2 and number == 0 else 1
             shortcut = bottom
@@ -157,7 +158,11 @@ def make(name: str, folder: Path) -> Path:
     return prototxt
 
 
-MODELS: dict[str, Callable[[], Iterator[Layer]]] = {"resnet152": resnet152, "vgg16_bn": vgg16_bn}
+MODELS: dict[str, Callable[[], Iterator[Layer]]] = {
+    "resnet50": partial(resnet, 3, 4, 6, 3),
+    "resnet152": partial(resnet, 3, 8, 36, 3),
+    "vgg16_bn": vgg16_bn,
+}
 
 if __name__ == "__main__":
     for each in sys.argv[2:]:

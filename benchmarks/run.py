@@ -9,6 +9,7 @@ so that a busy machine is busy for all of them. What is not installed is left ou
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -271,6 +272,60 @@ def files(net: Path) -> list[str]:
     return [str(net), str(net.with_suffix(".caffemodel"))]
 
 
+BATCH = ("--batch", "8")
+
+
+def comparing(folder: Path, rounds: int) -> str:
+    """What a comparison costs beside running both networks on the same samples, on two processors and on all."""
+    all_of_them = sorted(os.sched_getaffinity(0))
+    rows, shared = [], []
+    for name in ("resnet50", "resnet152"):
+        net = model(name, folder)
+        plain, ours = folder / f"{name}-unfolded.onnx", folder / f"{name}-folded.onnx"
+        subprocess.run(
+            [*BNFOLD, "export", *files(net), *BATCH, "-o", str(plain)], check=True, stdout=subprocess.DEVNULL
+        )
+        subprocess.run([*fold(net), *BATCH, "-o", str(ours), "--no-verify"], check=True, stdout=subprocess.DEVNULL)
+        for processors in dict.fromkeys([2, len(all_of_them)]):
+            found = compared(plain, ours, all_of_them[:processors], rounds)
+            rows.append(
+                [
+                    name,
+                    str(processors),
+                    f"{1 / found['bare']:.1f}",
+                    f"{found['outputs'] / found['bare']:.2f}",
+                    f"{found['every blob'] / found['bare']:.2f}",
+                    f"{1 / found['every blob']:.1f}",
+                    f"{found['resident'] / 1e9:.1f}",
+                ]
+            )
+    numbers = [1, 2, 4]
+    small = folder / "resnet50-unfolded.onnx", folder / "resnet50-folded.onnx"
+    found = compared(*small, all_of_them, rounds, numbers)
+    shared.append(["one process", f"{1 / found['every blob']:.1f}"])
+    shared += [[f"{number} workers", f"{1 / found[f'{number} workers']:.1f}"] for number in numbers]
+    head = ("network", "processors", "bare samples/s", "x bare, outputs", "x bare, every blob", "samples/s", "peak GB")
+    return table("Comparing, beside running both networks alone", head, rows) + table(
+        f"Comparing every blob of resnet50 by workers of one machine, {len(all_of_them)} processors",
+        ("by", "samples/s"),
+        shared,
+    )
+
+
+def compared(
+    reference: Path, candidate: Path, processors: Sequence[int], rounds: int, workers: Sequence[int] = ()
+) -> dict[str, float]:
+    """What `comparing.py` says of two models on some processors."""
+    script = Path(__file__).with_name("comparing.py")
+    command = [PYTHON, str(script), str(reference), str(candidate), "--rounds", str(rounds)]
+    command += ["--workers", *map(str, workers)] if workers else []
+    said = subprocess.run(
+        command, check=True, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, processors)
+    )
+    found: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
+    return found
+
+
 TOOLS = {
     "onnxoptimizer": "import onnx, onnxoptimizer, sys; onnx.save(onnxoptimizer.optimize(onnx.load(sys.argv[1]),"
     " ['fuse_bn_into_conv', 'fuse_add_bias_into_conv']), sys.argv[2])",
@@ -278,7 +333,14 @@ TOOLS = {
     "onnxslim": "import onnxslim, sys; onnxslim.slim(sys.argv[1], sys.argv[2])",
 }
 
-TABLES = {"speed": speed, "stages": stages, "start_up": start_up, "depth": depth, "folding_onnx": folding_onnx}
+TABLES = {
+    "speed": speed,
+    "stages": stages,
+    "start_up": start_up,
+    "depth": depth,
+    "folding_onnx": folding_onnx,
+    "comparing": comparing,
+}
 
 
 def main() -> None:

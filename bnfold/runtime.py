@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 BOOL = 9  # onnx.TensorProto's element type, which DLPack says as bytes
+MANY = 8  # outputs from which on they are worth being bound
 FATAL = 4  # onnxruntime's severity: its errors come as exceptions, too, and its warnings are about optimisations
 
 DTYPES = {
@@ -155,7 +156,7 @@ class Session:
         (16, 10)
     """
 
-    __slots__ = ("_library", "_provider", "_session", "execution", "inputs", "outputs")
+    __slots__ = ("_bindable", "_library", "_provider", "_session", "execution", "inputs", "outputs")
 
     def __init__(
         self,
@@ -193,6 +194,9 @@ class Session:
                 f"--provider {name}: onnxruntime has it and cannot start it here: there is no device for it, or its "
                 f"libraries are not installed ({self._provider.package} names them)"
             )
+        outputs = self._session.get_outputs()
+        self._bindable = all(node.type.startswith("tensor(") and node.type != "tensor(string)" for node in outputs)
+        self._bindable &= hasattr(onnxruntime.capi.onnxruntime_pybind11_state.OrtValue, "__dlpack__")
         self._library = _device_library() if self._provider.device is not None else None
         self.inputs = _ports(self._session.get_inputs())
         self.outputs = _ports(self._session.get_outputs())
@@ -224,6 +228,8 @@ class Session:
         try:
             if self._library is not None:
                 return self._run_there(self._library, given, names)
+            if len(names) > MANY and self._bindable:
+                return self._run_there(np, given, names)
             values = self._session.run(names, given)
         except Exception as error:
             raise ModelError(f"onnxruntime cannot run the model: {_sentence(error)}") from error
@@ -234,17 +240,20 @@ class Session:
         return dict(zip(names, (np.asarray(value) for value in values), strict=True))
 
     def _run_there(self, library: Any, feeds: Mapping[str, Array], names: list[str]) -> dict[str, Any]:
-        """The outputs as arrays of the device's library, which share onnxruntime's memory."""
+        """The outputs as arrays of a library, which share onnxruntime's memory.
+
+        On the host, too: copies would be new pages from the system in every run, gigabytes where all blobs are outputs.
+        """
         binding = self._session.io_binding()
         for name, values in feeds.items():
             binding.bind_cpu_input(name, values)
         for name in names:
-            binding.bind_output(name, self._provider.device)
+            binding.bind_output(name, self._provider.device or "cpu")
         self._session.run_with_iobinding(binding)
         binding.synchronize_outputs()
         found = {}
         for name, value in zip(names, binding.get_outputs(), strict=True):
-            if value.device_name() != self._provider.device or value.element_type() == BOOL:
+            if value.device_name() != (self._provider.device or "cpu") or value.element_type() == BOOL:
                 found[name] = np.asarray(value.numpy())
             else:
                 found[name] = library.from_dlpack(value._ortvalue)
@@ -345,15 +354,18 @@ def _without_tf32(wanted: bool) -> Iterator[None]:
 
 
 def _device_library() -> Any:
-    """CuPy or torch, if one of them sees the GPU; None otherwise, and the values go to the host."""
+    """Torch or CuPy, if one of them sees the GPU; None otherwise, and the values go to the host.
+
+    Torch first: on an H100 it measures a blob in 1.7 ms, where CuPy takes 2.6 to 5.9 and rounds denormals to 0.
+    """
     with suppress(Exception):  # an ImportError, or whatever it makes of a driver that it does not like
-        cupy = import_module("cupy")
-        if cupy.cuda.runtime.getDeviceCount():
-            return cupy
-    with suppress(Exception):
         torch = import_module("torch")
         if torch.cuda.is_available():
             return torch
+    with suppress(Exception):
+        cupy = import_module("cupy")
+        if cupy.cuda.runtime.getDeviceCount():
+            return cupy
     return None
 
 
