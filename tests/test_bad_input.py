@@ -139,7 +139,7 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
     "a report onto the input, in place": (
         (*FOLD, "--in-place", "--json", NET[0]),
         {},
-        "net.prototxt: is read by this run",
+        "net.prototxt: is an input",
     ),
     "a scale factor of 0 beside statistics": (
         FOLD,
