@@ -64,6 +64,9 @@ def run() -> None:
         _command()(stopped_by=arrived)
     except Stopped:
         sys.exit(128 + arrived[0])
+    except MemoryError:  # again, while the first one was answered
+        sys.stderr.write("bnfold: out of memory; nothing was left half-written\n")
+        sys.exit(UNUSABLE)
     finally:
         # What is left is Python's own leaving, with the answer that was given already.
         for number in numbers:

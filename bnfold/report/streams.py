@@ -66,8 +66,10 @@ def answer(error: Exception) -> tuple[str, int]:
         # numpy says on several lines what the loader said on one.
         said = visible(" ".join(str(error).strip().splitlines()[-1:]))
         return with_notes(f"a library cannot be loaded (no memory left for it?): {said}", error), UNUSABLE
+    if isinstance(error, SystemError):  # what C code makes of an allocation that failed
+        return with_notes(f"Python itself failed (no memory left for it?): {error}", error), UNUSABLE
     # Python would leave with 1, which means here that two networks differ.
-    with suppress(OSError):
+    with suppress(OSError, MemoryError):
         import traceback
 
         traceback.print_exception(error)
