@@ -21,7 +21,7 @@ import numpy as np
 
 from bnfold.compare.comparison import Comparison
 from bnfold.compare.models import open_model
-from bnfold.onnx.graph import Shelf
+from bnfold.onnx.graph import WeightStore
 from bnfold.options import CompareOptions
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     shape = [int(size or 1) for size in feed.shape[1:]]
     images = np.random.default_rng(0).standard_normal((2 * given.count, *shape), np.float32)
 
-    with Shelf() as shelf:
+    with WeightStore() as shelf:
         sessions = [model.session([], shelf, provider=given.provider) for model in models]
 
         def bare(count: int) -> None:

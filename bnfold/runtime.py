@@ -112,6 +112,7 @@ PROVIDERS: dict[str, Provider] = {
     "webgpu": Provider("WebGpuExecutionProvider", "onnxruntime-webgpu"),
     "xnnpack": Provider("XnnpackExecutionProvider", "onnxruntime (on mobile systems)"),
 }
+TF32 = frozenset({"cuda", "tensorrt"})
 TF32_OFF = "NVIDIA_TF32_OVERRIDE"  # what NVIDIA's libraries read when they start; TensorRT has no option of its own
 
 
@@ -180,20 +181,23 @@ class Session:
         # Packed copies of the weights make runs no faster here, and a mapped file would be read into memory for them.
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        # Threads that wait for the next operator would take processors from those that measure.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else model
         if not isinstance(source, str | bytes):
             source = source.SerializeToString()
         try:
             with _without_tf32(name == "tensorrt" and not tf32):
-                self._session = onnxruntime.InferenceSession(source, options, providers=_chain(self._provider, tf32))
+                chain = _chain(self._provider, tf32)
+                more = {} if name == "cpu" else {"enable_fallback": 0}  # it would print, and go on with less
+                self._session = onnxruntime.InferenceSession(source, options, providers=chain, **more)
         except Exception as error:  # its exceptions share no base but Exception
+            if name != "cpu" and self._provider.engine in str(error):
+                raise UsageError(_unstarted(name, self._provider)) from error
             what = f"'{source}'" if isinstance(source, str) else "the model"
             raise ModelError(f"onnxruntime cannot load {what}: {_sentence(error)}") from error
         if self._provider.engine not in self._session.get_providers():
-            raise UsageError(
-                f"--provider {name}: onnxruntime has it and cannot start it here: there is no device for it, or its "
-                f"libraries are not installed ({self._provider.package} names them)"
-            )
+            raise UsageError(_unstarted(name, self._provider))
         outputs = self._session.get_outputs()
         self._bindable = all(node.type.startswith("tensor(") and node.type != "tensor(string)" for node in outputs)
         self._bindable &= hasattr(onnxruntime.capi.onnxruntime_pybind11_state.OrtValue, "__dlpack__")
@@ -204,7 +208,7 @@ class Session:
             name,
             _device_name(self._provider.engine),
             _versions(name),
-            tf32,
+            tf32 and name in TF32,
             () if name == "cpu" else _on_cpu(self._session),
             "host" if self._library is None else self._library.__name__,
         )
@@ -310,6 +314,14 @@ def require_provider(wanted: str) -> tuple[str, Provider]:
             f"(here is {', '.join(have)})"
         )
     return name, provider
+
+
+def _unstarted(name: str, provider: Provider) -> str:
+    """The sentence on a provider that onnxruntime has and that does not run."""
+    return (
+        f"--provider {name}: onnxruntime has it and cannot start it here: there is no device for it, or its libraries "
+        f"are not installed (see {provider.package})"
+    )
 
 
 def to_host(values: Any) -> Array:

@@ -31,17 +31,26 @@ class Runtime:
         title: for people.
         engine: which function of worker.py runs it.
         alone: packages of the group that are installed without what they ask for.
+        needs_gpu: it runs only where a GPU of NVIDIA's is.
     """
 
     name: str
     title: str
     engine: str
     alone: tuple[str, ...] = ()
+    needs_gpu: bool = False
+
+    @property
+    def can_run(self) -> bool:
+        """Whether what it needs is here."""
+        return not self.needs_gpu or Path("/dev/nvidiactl").exists()
 
 
 RUNTIMES = (
     Runtime("onnxruntime", "onnxruntime", "onnxruntime"),
     Runtime("oldest_onnxruntime", "onnxruntime, oldest", "onnxruntime"),
+    Runtime("cuda", "onnxruntime, CUDA", "cuda", needs_gpu=True),
+    Runtime("tensorrt", "onnxruntime, TensorRT", "tensorrt", needs_gpu=True),
     Runtime("opencv5", "OpenCV 5", "opencv"),
     Runtime("openvino", "OpenVINO", "openvino"),
     # pnnx asks for torch, and its converter is a program that needs none.
@@ -59,7 +68,7 @@ def python_of(folder: Path, name: str) -> Path:
 
 def installed(folder: Path) -> tuple[Runtime, ...]:
     """The runtimes that have an environment there."""
-    return tuple(runtime for runtime in RUNTIMES if python_of(folder, runtime.name).exists())
+    return tuple(runtime for runtime in RUNTIMES if runtime.can_run and python_of(folder, runtime.name).exists())
 
 
 def requirements(name: str) -> list[str]:
@@ -90,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(f"environments.py FOLDER [NAME ...], where a name is one of {', '.join(known)}")
     folder = Path(arguments[0])
     for runtime in RUNTIMES:
-        if runtime.name in arguments[1:] or not arguments[1:]:
+        if runtime.name in arguments[1:] or (not arguments[1:] and runtime.can_run):
             make(runtime, folder)
 
 

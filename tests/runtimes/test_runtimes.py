@@ -29,6 +29,8 @@ marked = [pytest.param(runtime, marks=getattr(pytest.mark, runtime.name), id=run
 @pytest.fixture(scope="module", params=marked)
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     chosen: Runtime = request.param
+    if not chosen.can_run:
+        pytest.skip("there is no GPU of NVIDIA's here")
     if chosen not in installed(FOLDER):
         pytest.skip(f"no environment: python tests/runtimes/environments.py {FOLDER} {chosen.name}")
     return chosen
@@ -42,9 +44,11 @@ def worker(runtime: Runtime) -> Iterator[Worker]:
 
 @pytest.mark.parametrize("name", names())
 def test_a_runtime_gives_what_the_page_says(runtime: Runtime, worker: Worker, name: str) -> None:
-    expected = RECORD[runtime.name].cases[name]
     verdicts = [judge_case(worker, case_of(name), form) for form in FORMS]
-    assert [verdict.kind for verdict in verdicts] == [verdict.kind for verdict in expected], verdicts
+    # Who has never been recorded is held to Caffe alone.
+    record = RECORD.get(runtime.name)
+    expected = [verdict.kind for verdict in record.cases[name]] if record is not None else ["equal"] * len(FORMS)
+    assert [verdict.kind for verdict in verdicts] == expected, verdicts
 
 
 @pytest.mark.oldest_onnxruntime

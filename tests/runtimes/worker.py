@@ -89,6 +89,33 @@ def by_onnxruntime(model: str, feeds: Arrays, outputs: list[str]) -> list[Any]:
     return list(session.run(outputs, feeds))
 
 
+def by_cuda(model: str, feeds: Arrays, outputs: list[str]) -> list[Any]:
+    """On a GPU, in float32."""
+    return _on_gpu(model, feeds, outputs, [])
+
+
+def by_tensorrt(model: str, feeds: Arrays, outputs: list[str]) -> list[Any]:
+    """By TensorRT, which has no option for it and reads this variable when it starts."""
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    import tensorrt  # noqa: F401 - its import loads its libraries
+
+    return _on_gpu(model, feeds, outputs, ["TensorrtExecutionProvider"])
+
+
+def _on_gpu(model: str, feeds: Arrays, outputs: list[str], first: list[str]) -> list[Any]:
+    import onnxruntime
+
+    onnxruntime.preload_dlls()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    providers = [*first, ("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(model, options, providers=providers)
+    wanted = first[0] if first else "CUDAExecutionProvider"
+    if wanted not in session.get_providers():
+        raise RefusedError(f"{wanted} does not start here")
+    return list(session.run(outputs, feeds))
+
+
 def by_opencv(model: str, feeds: Arrays, outputs: list[str]) -> list[Any]:
     import cv2
 
@@ -171,21 +198,25 @@ def main(name: str) -> None:
 
 
 ENGINES: Mapping[str, Engine] = {
+    "cuda": by_cuda,
     "ncnn": by_ncnn,
     "onnx_reference": by_onnx_reference,
     "onnxruntime": by_onnxruntime,
     "opencv": by_opencv,
     "openvino": by_openvino,
+    "tensorrt": by_tensorrt,
     "tract": by_tract,
     "tvm": by_tvm,
 }
 
 PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "cuda": ("onnxruntime-gpu", "numpy"),
     "ncnn": ("ncnn", "pnnx"),
     "onnx_reference": ("onnx",),
     "onnxruntime": ("onnxruntime", "numpy"),
     "opencv": ("opencv-python-headless",),
     "openvino": ("openvino",),
+    "tensorrt": ("onnxruntime-gpu", "tensorrt"),
     "tract": ("tract",),
     "tvm": ("apache-tvm",),
 }
