@@ -470,11 +470,14 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 
 
 @main.command(cls=Command, example="bnfold diff net.prototxt:net.caffemodel folded.onnx --data images/")
-@click.argument("reference")
-@click.argument("candidate")
+@click.argument("reference", required=False)
+@click.argument("candidate", required=False)
 @reading_options
 @options(
     click.option("--map", "pairs", type=PAIR, multiple=True, help="Blobs to pair whose names differ; may be repeated."),
+    click.option(
+        "--pairs", "table", type=PATH, metavar="FILE", help="Compare each line of a table: REFERENCE CANDIDATE [DATA]."
+    ),
     click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob."),
     click.option(
         "--bisect", is_flag=True, help="Compare the outputs, and seek the first blob that differs by halving."
@@ -486,41 +489,44 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @comparing_options
 @report_options
 @verbosity_options
-def diff(reference: str, candidate: str, **given: Any) -> int:
+def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     """Compare two models: each an .onnx, a .prototxt beside its .caffemodel, or NET.prototxt:WEIGHTS.caffemodel."""
     from dataclasses import replace
 
-    from bnfold.compare.comparison import compare
     from bnfold.compare.models import files_of
+    from bnfold.compare.pairs import Row, compare_pairs, read_pairs
     from bnfold.pipeline import require_paths
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
     from bnfold.report.run import RunReport
 
-    if Path(candidate).suffix in WEIGHTS and ":" not in candidate and reference.endswith(".prototxt"):
-        pair = f"{visible(reference)}:{visible(candidate)}"
-        raise UsageError(f"this is one network and not two: call it {pair}, and name the other one behind it")
-    require_paths([*files_of(reference), *files_of(candidate)], reports=_reports(given), data=_data(given))
+    if given["table"] is not None and reference is None:
+        rows = read_pairs(given["table"])
+    elif given["table"] is None and reference is not None and candidate is not None:
+        rows = [Row(0, reference, candidate)]
+    else:
+        raise UsageError("give REFERENCE and CANDIDATE, or --pairs FILE with a table of them")
+    for row in rows:
+        if Path(row.candidate).suffix in WEIGHTS and ":" not in row.candidate and row.reference.endswith(".prototxt"):
+            pair = f"{visible(row.reference)}:{visible(row.candidate)}"
+            raise UsageError(f"this is one network and not two: call it {pair}, and name the other one behind it")
+    files = [file for row in rows for model in (row.reference, row.candidate) for file in files_of(model)]
+    require_paths(files, reports=_reports(given), data=_data(given))
+    chosen = replace(
+        _comparing(given, not given["outputs_only"]),
+        map=dict(given["pairs"]),
+        batch=given["batch"],
+        input_shapes=dict(given["input_shapes"]) or None,
+        reading=_read_options(given),
+        bisect=given["bisect"],
+        checkpoint=given["checkpoint"],
+        cluster=given["cluster"],
+    )
     with progress_bar() as progress:
-        found = compare(
-            reference,
-            candidate,
-            given["data"],
-            options=replace(
-                _comparing(given, not given["outputs_only"]),
-                map=dict(given["pairs"]),
-                batch=given["batch"],
-                input_shapes=dict(given["input_shapes"]) or None,
-                reading=_read_options(given),
-                bisect=given["bisect"],
-                checkpoint=given["checkpoint"],
-                cluster=given["cluster"],
-            ),
-            progress=progress and (lambda done, total: progress("comparing", done, total)),
-        )
-    report = RunReport(proofs=(found,))
-    facts = _facts([*files_of(reference), *files_of(candidate)])
-    _render(given, of_run(report, facts, given["verbosity"], _reports(given)))
+        said = partial(progress, "comparing") if progress is not None else None
+        found = tuple(compare_pairs(rows, given["data"], chosen, said))
+    report = RunReport(proofs=found)
+    _render(given, of_run(report, _facts(files), given["verbosity"], _reports(given)))
     return 0 if report.passed else DIFFERENT
 
 

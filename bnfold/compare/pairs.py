@@ -1,0 +1,99 @@
+"""Many comparisons in one call: a table of models, with a report for each and one table over all."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bnfold.compare.comparison import compare
+from bnfold.compare.measure import Progress
+from bnfold.compare.records import DiffReport
+from bnfold.errors import BnfoldError, ParseError, UsageError
+from bnfold.options import CompareOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One comparison: what `bnfold diff` takes; None for data means noise, or what the caller gave.
+
+    The number is that of the line, 0 where there is no table.
+    """
+
+    number: int
+    reference: str
+    candidate: str
+    data: str | None = None
+
+
+def read_pairs(path: Path) -> list[Row]:
+    """The rows of a table: reference, candidate and perhaps data in each line, parted by spaces, tabs or commas.
+
+    Args:
+        path: a text; what is behind a # is none of it, and names with spaces stand in quotes. Paths are seen from the
+            table's folder.
+
+    Raises:
+        ParseError: a line is none of these.
+        UsageError: there is no such file, or nothing in it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"the table '{path}' cannot be read as text") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        reader = shlex.shlex(line, posix=True, punctuation_chars=False)
+        reader.whitespace, reader.whitespace_split, reader.commenters = " \t,", True, "#"
+        try:
+            words = list(reader)
+        except ValueError as error:
+            raise ParseError(f"{str(error).lower()}", path, number) from None
+        if not words or words[0].lower() == "reference":
+            continue
+        if len(words) not in (2, 3):
+            raise ParseError(f"expected REFERENCE CANDIDATE [DATA], got {len(words)} words", path, number)
+        rows.append(Row(number, *(_seen_from(path.parent, word) for word in words)))
+    if not rows:
+        raise UsageError(f"the table '{path}' names no models")
+    return rows
+
+
+def _seen_from(folder: Path, word: str) -> str:
+    """A path, or two joined by a colon, as seen from the table's folder."""
+    return ":".join(str(folder / part) for part in word.split(":"))
+
+
+def compare_pairs(
+    rows: Sequence[Row], samples: str | None, options: CompareOptions, progress: Progress | None = None
+) -> Iterator[DiffReport]:
+    """Compare every row of a table; on a cluster, the workers are the same for all.
+
+    Raises:
+        UsageError: what `compare` raises, with the line of the table.
+    """
+    with _sharing(options) as shared:
+        for row in rows:
+            alone = not row.number or shared.checkpoint is None
+            own = shared.checkpoint if alone else f"{shared.checkpoint}.{row.number}"
+            try:
+                chosen = replace(shared, checkpoint=own)
+                yield compare(row.reference, row.candidate, row.data or samples, chosen, progress=progress)
+            except BnfoldError as error:
+                if not row.number:
+                    raise
+                raise UsageError(f"line {row.number} of the table: {error}") from error
+
+
+@contextmanager
+def _sharing(options: CompareOptions) -> Iterator[CompareOptions]:
+    """The options, with a cluster that is connected once."""
+    if options.cluster is None:
+        yield options
+        return
+    from bnfold.compare.cluster import connected
+
+    with connected(options.cluster) as client:
+        yield replace(options, cluster=client)

@@ -1,0 +1,54 @@
+"""Many comparisons by one table."""
+
+import json
+
+import onnx
+import pytest
+from onnx_models import change, classifier
+
+from bnfold.compare.pairs import Row, read_pairs
+from bnfold.errors import BnfoldError
+
+
+def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text('reference,candidate,data\n# nothing\n\na.onnx, b.onnx\n"c d.onnx"\te.prototxt:f.caffemodel x/\n')
+    place = str(tmp_path)
+    assert read_pairs(table) == [
+        Row(4, f"{place}/a.onnx", f"{place}/b.onnx"),
+        Row(5, f"{place}/c d.onnx", f"{place}/e.prototxt:{place}/f.caffemodel", f"{place}/x"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a.onnx", "expected REFERENCE CANDIDATE"),
+        ("a b c d", "got 4 words"),
+        ('"a b', "no closing"),
+        ("# none", "no models"),
+    ],
+)
+def test_a_line_that_is_no_pair_is_a_sentence(tmp_path, text, sentence):
+    (tmp_path / "table").write_text(text)
+    with pytest.raises(BnfoldError, match=sentence):
+        read_pairs(tmp_path / "table")
+
+
+def test_each_pair_has_its_report_and_one_that_differs_decides(run, tmp_path):
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    onnx.save(change(classifier(), "conv1_w", (4, 1, 0, 2), 3.0), tmp_path / "b.onnx")
+    (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx b.onnx\n")
+    found = run("diff", "--pairs", str(tmp_path / "table"), "--json", str(tmp_path / "r.json"))
+    assert found.code == 1
+    comparisons = json.loads((tmp_path / "r.json").read_text())["comparisons"]
+    assert [comparison["passed"] for comparison in comparisons] == [True, False]
+
+
+def test_an_error_names_the_line(run, tmp_path):
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    (tmp_path / "b.onnx").write_text("nonsense")
+    (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx b.onnx\n")
+    found = run("diff", "--pairs", str(tmp_path / "table"))
+    assert found.code == 2
+    assert "line 2 of the table" in found.err
