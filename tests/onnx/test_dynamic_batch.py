@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
-from cases import TOLERANCE, distance, golden, goldens
+from cases import GOLDEN, TOLERANCE, distance, golden, goldens
 from single_layer import layer_net
 
 from bnfold.errors import UnsupportedError
+from bnfold.net import Net
 from bnfold.onnx import to_onnx
 from bnfold.runtime import Session
 
-# What the refusal says, for the goldens that cannot leave the batch open.
+# What the refusal says of layers that cannot leave the batch open, by their types.
+FIXED_TYPES = {
+    "LSTM": "its first axis is time, and each step is written out",
+    "PSROIPooling": "its regions index the images",
+    "Proposal": "it takes one image",
+    "RNN": "its first axis is time, and each step is written out",
+    "ROIAlign": "its regions index the images",
+    "YoloDetectionOutput": "its rows do not say which image they belong to",
+    "Yolov3DetectionOutput": "its rows do not say which image they belong to",
+}
+# And what it says of goldens whose parameters fix the batch, where others of their layers leave it open.
 FIXED = {
     "bn_batch_stats_in_test": "statistics follow each batch",
-    "op_lstm": "each step is written out",
-    "op_rnn": "each step is written out",
     "op_scale_batch": "lie along the batch",
     "scale_axis0_full": "lie along the batch",
     "segnet_bn_learn_batch_stats": "statistics follow each batch",
+    "ssd_permute_batch_moved_bn": "the batch does not stay in front",
     "ssd_permute_partial": "the batch does not stay in front",
 }
 # Goldens whose layers mix the items of a batch, so that three equal ones give another answer.
-MIXING = {"op_batch_reindex", "op_concat_dim_legacy", "op_reduction_sumsq", "ssd_detector_with_bn"}
+MIXING = {"op_batch_reindex", "op_concat_dim_legacy", "op_reduction_sumsq"}
 
 
-@pytest.mark.parametrize("name", sorted(set(goldens()) - set(FIXED)))
+def _fixed_types(name: str) -> list[str]:
+    """The types in a golden's prototxt that fix the batch."""
+    types = re.findall(r'\btype: *"(\w+)"', (GOLDEN / name / "net.prototxt").read_text())
+    return sorted(FIXED_TYPES.keys() & types)
+
+
+FIXED_BY_TYPE = [(name, kind) for name in goldens() for kind in _fixed_types(name)]
+
+
+@pytest.mark.parametrize("name", sorted(set(goldens()) - set(FIXED) - {name for name, _ in FIXED_BY_TYPE}))
 def test_a_golden_with_an_open_batch_gives_the_same_for_three_items(name: str):
     case = golden(name)
     net = case.load()
@@ -41,8 +63,39 @@ def test_a_golden_with_an_open_batch_gives_the_same_for_three_items(name: str):
         answer = case.answers[net.public_name(blob)]
         if session.outputs[blob].shape[:1] == (None,):
             answer = np.concatenate([answer] * 3)
+        elif images := _images_detected(net, model, blob):
+            answer = _rows_of_three(answer, images)
         if name not in MIXING:
             assert distance(value, answer) <= TOLERANCE
+
+
+def _images_detected(net: Net, model: onnx.ModelProto, blob: str) -> int:
+    """Of how many images the rows of a DetectionOutput are, where that is the batch; else 0."""
+    layer = net.producer(blob)
+    if layer is None or layer.type != "DetectionOutput":
+        return 0
+    (located,) = [x for x in [*model.graph.input, *model.graph.value_info] if x.name == layer.bottoms[0]]
+    if not located.type.tensor_type.shape.dim[0].dim_param:
+        return 0
+    return next(iter(net.inputs.values()))[0]
+
+
+def _rows_of_three(rows: npt.NDArray[np.float32], images: int) -> npt.NDArray[np.float32]:
+    """(1, 1, K, 7) rows, three times, each time numbered as the images behind those before."""
+    first = np.array([images, 0, 0, 0, 0, 0, 0], np.float32)
+    return np.concatenate([rows + time * first for time in range(3)], axis=2)
+
+
+@pytest.mark.parametrize(("name", "kind"), FIXED_BY_TYPE)
+def test_a_golden_with_a_layer_of_a_type_that_fixes_the_batch_says_so(name: str, kind: str):
+    with pytest.raises(UnsupportedError) as refused:
+        to_onnx(golden(name).load(), dynamic_batch=True)
+    sentence = rf"layer '\S+' \({kind}\): {FIXED_TYPES[kind]}, so the batch size cannot stay open"
+    assert [case for case in refused.value.cases if re.fullmatch(sentence, case)]
+
+
+def test_every_type_that_fixes_the_batch_has_a_golden():
+    assert {kind for _, kind in FIXED_BY_TYPE} == set(FIXED_TYPES)
 
 
 @pytest.mark.parametrize("name", FIXED)
