@@ -49,7 +49,7 @@ def save_caffe(
         caffemodel: where to; beside the prototxt under the same stem if None.
         strip: leave out what only training needs: gradients, learning rates, fillers, rules of phase.
         dialect: "bvlc" writes what BVLC's Caffe reads, where that has words for it (`bnfold.caffe.stock`); "keep" keeps
-            the words of the file.
+            the words of the file, but for layers that are read as plain ones (`bnfold.caffe.plain`).
         in_place: allow to write onto the files that the net was read from.
         outputs: a set of files to add these to, which then decides what may be replaced; a set of their own if None.
 
