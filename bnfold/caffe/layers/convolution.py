@@ -70,7 +70,7 @@ class Convolution(NamedTuple):
             group=_group(layer, param, bottom),
             bias=param.bias_term,
             axis=param.axis,
-            relu=layer.param.convolution_param.negative_slope if layer.param.convolution_param.relu else None,
+            relu=param.negative_slope if getattr(param, "relu", False) else None,
             same=same,
         )
         at_least(layer, "kernel_size", view.kernel, 1)
@@ -245,7 +245,10 @@ def convolution_view(layer: Layer, bottom: Shape) -> tuple[int, Convolution]:
         ModelError: they do not.
     """
     axis = canonical_axis(_convolution_param(layer).axis, len(bottom), layer)
-    view = Convolution.of(layer, len(bottom) - axis - 1, bottom)
+    spatial = len(bottom) - axis - 1
+    if layer.type in THREE_D and spatial != 3:
+        raise ModelError(f"{layer}: three axes have to follow the channel axis, and {spatial} follow axis {axis}")
+    view = Convolution.of(layer, spatial, bottom)
     channels = bottom[axis]
     if (channels != UNKNOWN and channels % view.group) or view.num_output % view.group:
         raise ModelError(
