@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ class Entry:
     Attributes:
         versions: of the packages that matter.
         cases: for each case the verdicts in the order of FORMS.
+        untried: the cases that it was not asked yet, and the day when that was written down.
     """
 
     versions: Mapping[str, str]
     cases: Mapping[str, tuple[Verdict, ...]]
+    untried: Mapping[str, str] = field(default_factory=dict)
 
 
 def try_out(python: Path, engine: str, names: Iterable[str]) -> Entry:
@@ -40,6 +42,7 @@ def read() -> dict[str, Entry]:
         name: Entry(
             entry["versions"],
             {case: tuple(map(Verdict.parse, verdicts)) for case, verdicts in entry["cases"].items()},
+            entry["not tried"],
         )
         for name, entry in stored.items()
     }
@@ -56,6 +59,7 @@ def write(record: Mapping[str, Entry]) -> None:
         cases = ",\n".join(lines)
         blocks.append(
             f'  {json.dumps(name)}: {{\n    "versions": {json.dumps(entry.versions)},\n'
+            f'    "not tried": {json.dumps(entry.untried)},\n'
             f'    "cases": {{\n{cases}\n    }}\n  }}'
         )
     RECORD.write_text("{\n" + ",\n".join(blocks) + "\n}\n", encoding="utf-8")

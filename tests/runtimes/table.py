@@ -26,6 +26,7 @@ from runtimes.record import Entry
 PAGE = Path(__file__).parents[2] / "docs" / "runtimes.md"
 
 Notes = dict[str, int]
+NOT_TRIED = "not tried"
 
 OPENING = f"""# Runtimes
 
@@ -54,7 +55,8 @@ KNOWN = "\n".join(
         *(f"- {runtime}: {reason}" for runtime, reason in REFUSALS),
         "\nForms that were chosen because one runtime needs them and no other loses by them:\n",
         *(f"- {form}" for form in FORMS_CHANGED),
-        "\nSo one form serves onnxruntime, OpenCV 5, OpenVINO and tract alike, and `bnfold export` has no `--target`.",
+        "\nSo, but for what is named above, one form serves onnxruntime, OpenCV 5, OpenVINO and tract alike, and "
+        "`bnfold export` has no `--target`.",
     ]
 )
 
@@ -62,13 +64,15 @@ KNOWN = "\n".join(
 def render(recorded: Mapping[str, Entry]) -> str:
     """The page."""
     notes: Notes = {}
-    nets = sorted({case for entry in recorded.values() for case in entry.cases if "/" in case})
-    goldens = sorted({case for entry in recorded.values() for case in entry.cases if "/" not in case})
-    uneven = [case for case in goldens if any(_worst(entry, case).kind != "equal" for entry in recorded.values())]
+    cases = {case for entry in recorded.values() for case in (*entry.cases, *entry.untried)}
+    nets = sorted(case for case in cases if "/" in case)
+    goldens = sorted(case for case in cases if "/" not in case)
+    uneven = [case for case in goldens if any(_kind(entry, case) != "equal" for entry in recorded.values())]
     everywhere = ", ".join(f"`{case}`" for case in goldens if case not in uneven)
     parts = [
         OPENING,
         _summary(recorded, goldens, nets),
+        *_untried(recorded),
         KNOWN,
         "## Networks of the zoo\n\nThe number is the largest difference from Caffe, relative to the range.\n",
         _table(recorded, nets, notes),
@@ -78,6 +82,17 @@ def render(recorded: Mapping[str, Entry]) -> str:
         "\n".join(f"{number}. {words}" for words, number in notes.items()),
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _untried(recorded: Mapping[str, Entry]) -> list[str]:
+    """Which runtimes were not asked everything, and since when."""
+    lines = []
+    for runtime in RUNTIMES:
+        if (entry := recorded.get(runtime.name)) and entry.untried:
+            count, since = len(entry.untried), min(entry.untried.values())
+            lines.append(f"- {runtime.title}: {count} not tried on {since}, for want of time")
+    newer = "Cases that are newer than a runtime's last whole run, of which nothing is known yet:\n"
+    return ["\n".join([newer, *lines])] if lines else []
 
 
 def _summary(recorded: Mapping[str, Entry], goldens: Sequence[str], nets: Sequence[str]) -> str:
@@ -90,8 +105,9 @@ def _summary(recorded: Mapping[str, Entry], goldens: Sequence[str], nets: Sequen
 
 
 def _count(entry: Entry, cases: Sequence[str]) -> str:
-    kinds = Counter(_worst(entry, case).kind for case in cases)
-    rest = [f"{kinds[kind]} {word}" for kind, word in (("differs", "differ"), ("refused", "refused")) if kinds[kind]]
+    kinds = Counter(_kind(entry, case) for case in cases)
+    words = (("differs", "differ"), ("refused", "refused"), (NOT_TRIED, NOT_TRIED))
+    rest = [f"{kinds[kind]} {word}" for kind, word in words if kinds[kind]]
     return ", ".join([f"{kinds['equal']} of {len(cases)}", *rest])
 
 
@@ -105,6 +121,8 @@ def _table(recorded: Mapping[str, Entry], cases: Sequence[str], notes: Notes) ->
 
 
 def _cell(entry: Entry, case: str, notes: Notes) -> str:
+    if case in entry.untried:
+        return NOT_TRIED
     verdicts = entry.cases[case]
     if len({verdict.kind for verdict in verdicts}) == 1:
         return _said(_worst(entry, case), notes)
@@ -116,6 +134,10 @@ def _said(verdict: Verdict, notes: Notes) -> str:
         return f"**refused** ({notes.setdefault(verdict.words, len(notes) + 1)})"
     measure = verdict.words if verdict.distance is None else f"{verdict.distance:.1g} {verdict.words}".strip()
     return f"**differs**: {measure}" if verdict.kind == "differs" else f"equal {measure}".strip()
+
+
+def _kind(entry: Entry, case: str) -> str:
+    return NOT_TRIED if case in entry.untried else _worst(entry, case).kind
 
 
 def _worst(entry: Entry, case: str) -> Verdict:

@@ -44,9 +44,11 @@ def worker(runtime: Runtime) -> Iterator[Worker]:
 
 @pytest.mark.parametrize("name", names())
 def test_a_runtime_gives_what_the_page_says(runtime: Runtime, worker: Worker, name: str) -> None:
+    record = RECORD.get(runtime.name)
+    if record is not None and name in record.untried:
+        pytest.skip("the page says that it was not tried; tests/runtimes/table.py tries it")
     verdicts = [judge_case(worker, case_of(name), form) for form in FORMS]
     # Who has never been recorded is held to Caffe alone.
-    record = RECORD.get(runtime.name)
     expected = [verdict.kind for verdict in record.cases[name]] if record is not None else ["equal"] * len(FORMS)
     assert [verdict.kind for verdict in verdicts] == expected, verdicts
 

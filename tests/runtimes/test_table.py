@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -28,11 +29,32 @@ def test_the_page_is_what_the_record_says() -> None:
     assert PAGE.read_text(encoding="utf-8") == render(record.read()), "run tests/runtimes/table.py"
 
 
-def test_the_record_has_every_golden_in_every_runtime() -> None:
+def test_every_golden_is_tried_or_said_to_be_not_tried_in_every_runtime() -> None:
     recorded = record.read()
     assert list(recorded) == [runtime.name for runtime in RUNTIMES if runtime.name in recorded or not runtime.needs_gpu]
     for entry in recorded.values():
-        assert [case for case in entry.cases if "/" not in case] == goldens()
+        tried = [case for case in entry.cases if "/" not in case]
+        assert not set(tried) & set(entry.untried)
+        assert sorted([*tried, *entry.untried]) == goldens()
+
+
+def test_the_page_says_how_many_were_not_tried_and_when() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    said = set(re.findall(r"^- (.+): (\d+) not tried on (\S+), ", page, re.MULTILINE))
+    recorded = [(runtime.title, recorded.untried) for runtime in RUNTIMES if (recorded := record.read()[runtime.name])]
+    assert said == {(title, str(len(cases)), min(cases.values())) for title, cases in recorded if cases}
+    for title, cases in recorded:
+        (row,) = re.findall(rf"^\| {re.escape(title)} \| `.*$", page, re.MULTILINE)
+        assert (f"{len(cases)} not tried" in row) == bool(cases)
+
+
+def test_what_was_not_tried_is_neither_equal_nor_refused() -> None:
+    entry = record.Entry({"package": "1"}, {"old": (Verdict("equal"),) * 2}, {"new": "2026-01-31"})
+    page = render({"tract": entry})
+    assert "| tract | `tract` | package 1 | 1 of 2, 1 not tried | 0 of 0 |" in page
+    assert "- tract: 1 not tried on 2026-01-31, " in page
+    assert "| `new` | not tried |" in page
+    assert "Equal everywhere are 1: `old`." in page
 
 
 @pytest.mark.skipif(not ZOO.is_dir(), reason="needs the zoo in ../shared")
