@@ -214,7 +214,9 @@ def measure_all(
         return client.submit(measure_piece, sent, weights, number, key=key, retries=TRIES - 1, pure=False)
 
     most = AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    waiting = {submit(number): number for number in range(first, min(first + most, len(pieces)))}
+    # Pieces finish in any order, so the next one to be handed out is counted and not read off those that are under way.
+    following = min(first + most, len(pieces))
+    waiting = {submit(number): number for number in range(first, following)}
     ready: dict[int, list[Measurement]] = {}
     merged, queue = first, as_completed(list(waiting), raise_errors=False)
     try:
@@ -228,16 +230,16 @@ def measure_all(
                 merged += 1
                 if progress is not None:
                     progress(min(pieces[merged - 1].stop * work.layout.batch, work.data.count), work.data.count)
-            known = max([number, merged, *waiting.values(), *ready])
-            while known + 1 < len(pieces) and known + 1 < merged + most:
-                known += 1
-                following = submit(known)
-                waiting[following] = known
-                queue.add(following)
+            while following < min(merged + most, len(pieces)):
+                future = submit(following)
+                waiting[future] = following
+                queue.add(future)
+                following += 1
     except BaseException as error:
         client.cancel(list(waiting), force=True)
         error.add_note(f"{merged} of {len(pieces)} pieces were done")
         raise
+    assert merged == len(pieces), f"{merged} of {len(pieces)} pieces were measured"
 
 
 def _failure(future: Any, work: Work, pieces: Sequence[range], number: int, merged: int) -> str:

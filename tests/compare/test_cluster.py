@@ -1,6 +1,7 @@
 """The same report, to the byte, by one process, by several, and whoever dies on the way; and from a checkpoint on."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -8,7 +9,7 @@ import pytest
 from compare.hostile_samples import Hostile
 from onnx_models import change, classifier
 
-from bnfold.compare import checkpoint, engine
+from bnfold.compare import checkpoint, cluster, engine
 from bnfold.compare.checkpoint import plain, restored
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.errors import BnfoldError, ModelError, UsageError
@@ -82,6 +83,61 @@ def test_a_killed_workers_pieces_are_done_again(tmp_path, client):
     shared = compare(*pair, Hostile(150, marker), batch=2, cluster=client)
     assert marker.exists()
     assert said(shared) == said(compare(*pair, Hostile(150, marker), batch=2))
+
+
+class Finished:
+    """A future that is done."""
+
+    status = "finished"
+
+    def __init__(self, number):
+        self.number = number
+
+    def result(self):
+        return self.number
+
+
+class Backwards:
+    """A client whose pieces finish in the order that hurts: of those under way the last one first."""
+
+    def __init__(self):
+        self.handed_out = []
+
+    def submit(self, _function, *arguments, **_options):
+        if len(arguments) == 3:
+            self.handed_out.append(arguments[2])
+            return Finished(arguments[2])
+        return None
+
+    def scheduler_info(self, **_options):
+        return {"workers": {"one": {}, "two": {}}}
+
+    def cancel(self, *_arguments, **_options):
+        raise AssertionError("nothing failed")
+
+
+class LastFirst:
+    """What `as_completed` is to that client."""
+
+    def __init__(self, futures, **_options):
+        self.futures = list(futures)
+
+    def add(self, future):
+        self.futures.append(future)
+
+    def __iter__(self):
+        while self.futures:
+            yield self.futures.pop()
+
+
+def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch):
+    monkeypatch.setattr(distributed, "as_completed", LastFirst)
+    monkeypatch.setattr(cluster, "_missing", lambda *_arguments: {})
+    client, taken = Backwards(), []
+    pieces = [range(number, number + 1) for number in range(23)]
+    work = SimpleNamespace(key="test", layout=SimpleNamespace(batch=1), data=SimpleNamespace(count=23))
+    cluster.measure_all(client, work, (), pieces, 0, lambda number, _found: taken.append(number), None)
+    assert sorted(client.handed_out) == taken == list(range(23))
 
 
 @pytest.mark.slow
