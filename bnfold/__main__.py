@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from bnfold.cli import Commands
 
 UNUSABLE = 2
+LEAST_MEMORY = 256 << 20  # bytes of address space in which numpy can be loaded with certainty
+ASKING = frozenset({"-h", "--help", "-V", "--version", "help"})  # need none of it
 arrived: list[int] = []
 """The signals that asked this process to stop."""
 
@@ -40,6 +42,19 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode))  # noqa: SIM115 - as long as the process
 
 
+def _require_memory() -> None:
+    """Say that a limit leaves no room for numpy, whose OpenBLAS would end the process with 1 by itself."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
+    except ImportError:  # not on Windows
+        return
+    limit = getrlimit(RLIMIT_AS)[0]
+    if limit != RLIM_INFINITY and limit < LEAST_MEMORY and not ASKING.intersection(sys.argv):
+        needed = LEAST_MEMORY >> 20
+        sys.stderr.write(f"bnfold: this process may use {limit >> 20} MB (ulimit -v), and needs {needed} MB at least\n")
+        sys.exit(UNUSABLE)
+
+
 def _command() -> Commands:
     """The command line, or a sentence where the system does not let it be loaded (`ulimit -n 4`, `ulimit -v 20000`)."""
     try:
@@ -58,6 +73,7 @@ def run() -> None:
     for number in numbers:
         signal.signal(number, _stop)
     _open_what_is_closed()
+    _require_memory()
     # Its threads would spin beside ours, and take memory that a limit may not leave: see docs/architecture.md.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:

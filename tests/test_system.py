@@ -144,12 +144,11 @@ def test_a_caffemodel_beyond_what_caffe_reads_is_refused_by_its_size(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-# Limits. Python itself needs four descriptors and some memory to start; between 60 and 100 MB OpenBLAS, which numpy
-# brings, ends the process by itself.
+# Limits. Python itself needs four descriptors and some memory to start.
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count other things")
-@pytest.mark.parametrize("limit", ["-n 5", "-n 8", "-v 50000", "-v 200000"])
+@pytest.mark.parametrize("limit", ["-n 5", "-n 8", "-v 20000", "-v 50000", "-v 80000", "-v 100000", "-v 200000"])
 def test_what_the_system_refuses_is_a_sentence_and_exit_code_2(run: Run, limit: str) -> None:
     before = set(files())
     done = shell(f"ulimit {limit}; bnfold {' '.join(FOLD)} > printed")
