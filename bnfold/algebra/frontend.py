@@ -55,6 +55,12 @@ class FoldContext:
     excluded: Collection[int] = ()
     notes: list[str] = field(default_factory=list)
 
+    def note_assumed(self, how: str) -> None:
+        """Say once for all layers how they were taken, as `--assume-global-stats` asks."""
+        if self.assumed:
+            several = f"{len(self.assumed)} layers, the first of them " if len(self.assumed) > 1 else ""
+            self.notes.append(f"{several}{self.assumed[0]}: taken {how}, as --assume-global-stats asks")
+
 
 class FrontEnd(Protocol):
     """The language of a net: `net.front`. It keeps no state of its own; a fold's state is the context.

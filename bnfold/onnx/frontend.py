@@ -91,10 +91,7 @@ class OnnxFrontEnd:
     def finish(self, context: FoldContext) -> None:
         """What was one layer with a bias is two nodes again; what was assumed is said once."""
         rewriting.part_biases(context)
-        if assumed := context.assumed:
-            several = f"{len(assumed)} layers, the first of them " if len(assumed) > 1 else ""
-            said = "taken by its stored statistics, as --assume-global-stats asks"
-            context.notes.append(f"{several}{assumed[0]}: {said}")
+        context.note_assumed("by its stored statistics")
 
     def pickled(self, net: Net) -> tuple[Any, ...]:
         """As the model that would be written."""

@@ -84,7 +84,7 @@ def as_html(run: RunReport, environment: Environment | None = None) -> str:
         run=run,
         drawn=drawn,
         environment=environment,
-        kept=kept_by_cause(list(run.fold.kept)) if run.fold is not None else [],
+        kept=kept_by_cause(run.fold.kept) if run.fold is not None else [],
         layers=tables.layer_table(drawn.fates, _errors(proofs)) if drawn is not None else None,
         name=title_of(run),
         open_picture=drawn is not None and len(drawn.before.nodes) <= SMALL,

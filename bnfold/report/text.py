@@ -89,7 +89,7 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[RenderableTyp
         joined += isinstance(record, Joined)
         if isinstance(record, Folded):
             into.update(record.into)
-    kept = list(report.kept)
+    kept = report.kept
     line = f"{report.layers_before:,} -> {count(report.layers_after, 'layer')}"
     if gone:
         kinds = " and ".join(f"{number:,} {kind}" for kind, number in sorted(gone.items(), key=lambda item: -item[1]))

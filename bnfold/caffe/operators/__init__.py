@@ -103,10 +103,7 @@ class Caffe:
     def finish(self, context: FoldContext) -> None:
         """Blobs shared by name that came out different are no longer shared; what was assumed is said once."""
         rewriting.unshare(context)
-        if assumed := context.assumed:
-            several = f"{len(assumed)} layers, the first of them " if len(assumed) > 1 else ""
-            said = "taken as use_global_stats: true, as --assume-global-stats asks"
-            context.notes.append(f"{several}{assumed[0]}: {said}")
+        context.note_assumed("as use_global_stats: true")
 
     def pickled(self, net: Net) -> None:
         """Layer by layer: messages and arrays are values."""
