@@ -27,10 +27,10 @@ if TYPE_CHECKING:
         WeightsError,
         WriteError,
     )
-    from bnfold.loading import load
     from bnfold.net import Layer, Net
     from bnfold.onnx import save_onnx, to_onnx
     from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
+    from bnfold.pipeline import load
     from bnfold.report.run import RunReport
 
     __version__: str
@@ -66,7 +66,7 @@ _HOMES = {
     "advise": "bnfold.advice",
     "compare": "bnfold.compare.comparison",
     "fold": "bnfold.algebra",
-    "load": "bnfold.loading",
+    "load": "bnfold.pipeline",
     "save_caffe": "bnfold.caffe.write",
     "save_onnx": "bnfold.onnx",
     "to_onnx": "bnfold.onnx",

@@ -22,9 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from bnfold.errors import UsageError
-from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, with_notes
-from bnfold.report.words import visible
-from bnfold.usage import (
+from bnfold.options import (
     COMPARING,
     FOR_CAFFE,
     FOR_ONNX,
@@ -35,8 +33,9 @@ from bnfold.usage import (
     named,
     plane,
     sizes,
-    too_many,
 )
+from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, with_notes
+from bnfold.report.words import visible
 
 if TYPE_CHECKING:
     from bnfold.io.environment import Environment
@@ -671,3 +670,13 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
     piped = not sys.stdout.isatty()
     console = Console(highlight=False, soft_wrap=piped, width=PIPE_WIDTH if piped else None)
     console.print(renderings["text"]())
+
+
+def too_many(command: str, extra: list[str]) -> str:
+    """What to write instead of a file in a place where there is none."""
+    name = visible(extra[0])
+    if Path(extra[0]).suffix in (".onnx", ".prototxt") and command != "inspect":
+        return f"{name} is one file too many: what is written stands behind -o, as in '-o {name}'"
+    if Path(extra[0]).suffix in (".caffemodel", ".h5"):
+        return f"{name} is one file too many: several caffemodels are joined by commas, as in a.caffemodel,b.caffemodel"
+    return f"{name} is one argument too many"

@@ -9,7 +9,7 @@ Each is a frozen dataclass. A function that takes one also takes its fields as k
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -163,3 +163,48 @@ def changed(options: Options, changes: Mapping[str, Any]) -> Options:
     if unknown := [name for name in changes if name not in known]:
         raise UsageError(f"there is no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
     return replace(options, **changes)
+
+
+# As words of a command line.
+
+WEIGHTS = (".caffemodel", ".h5")
+# Options that mean something only beside others.
+FOR_ONNX = ("opset", "dynamic_batch", "external_data", "allow_custom_ops")
+FOR_CAFFE = ("strip", "dialect")
+COMPARING = (
+    "tolerance", "seed", "exact", "min_agreement", "max_top1_drop", "provider", "reference_provider", "tf32", "memory",
+    "sample_limit", "sample_seed",
+)  # fmt: skip
+PREPARING = ("mean", "scale", "swap_channels", "resize", "crop")
+PROVING = (*COMPARING, *PREPARING, "data", "keep_failed", "outputs_only")
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """`1,3,224,224` or `1x3x224x224`. Raises ValueError for anything else."""
+    sizes = tuple(int(size) for size in text.replace("x", ",").split(","))
+    if min(sizes) < 1:
+        raise ValueError
+    return sizes
+
+
+def count_of_bytes(text: str) -> int:
+    """`500M`, `4G` or a plain number. Raises ValueError for anything else."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "B")
+    size = int(float(number) * 2.0 ** (10 * "BKMGT".index(unit)))
+    if size < 1:
+        raise ValueError
+    return size
+
+
+def plane(text: str) -> tuple[int, int]:
+    """Height and width, or one number for both. Raises ValueError for anything else."""
+    height, width = (sizes(text) * 2)[:2] if text.isdigit() else sizes(text)
+    return height, width
+
+
+def named(read: Callable[[str], Any], text: str) -> tuple[str, Any]:
+    """`NAME=VALUE`, whose value `read` reads. Raises ValueError for anything else."""
+    name, _, rest = text.rpartition("=")
+    if not name or not rest:
+        raise ValueError
+    return name, read(rest)

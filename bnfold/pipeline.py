@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError
-from bnfold.loading import is_onnx
 from bnfold.net import Net
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
 from bnfold.report.run import RunReport
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from bnfold.compare.comparison import Comparison
     from bnfold.compare.records import DiffReport
     from bnfold.io.files import OutputSet
+
+StrPath = str | os.PathLike[str]
+Model = StrPath | bytes | BinaryIO
+
+ONNX_TOO = frozenset({"batch", "freeze_initializers", "guess_shapes", "input_shapes", "until"})
+"""The fields of `ReadOptions` that mean something for an ONNX model."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -101,7 +107,7 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
     """
     from bnfold.algebra.scaled import NotFiniteError, checked_while_computed
 
-    original = load(job.reading)
+    original = read(job.reading)
     require_weights(original)
     try:
         # A file gets its name last, so products can be looked at while they are written, which spares a pass over all
@@ -174,11 +180,97 @@ def listed(paths: Sequence[Path]) -> str:
     return f"{', '.join(map(str, paths))} {'was' if len(paths) == 1 else 'were'}"
 
 
-def load(reading: Reading, **changes: object) -> Net:
-    """Read a model as `reading` says; `changes` replace its options."""
-    from bnfold.loading import load as load_any
+def load(
+    model: Model,
+    weights: Model | Sequence[StrPath] | None = None,
+    *,
+    options: ReadOptions = ReadOptions(),
+    **changes: object,
+) -> Net:
+    """Read a trained network.
 
-    return load_any(reading.prototxt, reading.caffemodel, options=reading.options, **changes)
+    Args:
+        model: an ONNX model (`.onnx`); or Caffe's prototxt, of any dialect and age, for deployment or training; or a
+            caffemodel, which carries its network. A path, the contents as bytes, or a binary stream.
+        weights: the caffemodel of a prototxt; several files, as a list or joined by commas, where later ones replace
+            earlier ones; None for a network without weights. HDF5 snapshots need the extra `hdf5`.
+        options: how to read them.
+        changes: fields of `ReadOptions` that replace those of `options`.
+
+    Raises:
+        ParseError: a file cannot be read, or is not what its name says; with the place.
+        ModelError: it is no network: a blob that nobody makes, two makers of one, an input without a shape.
+        UnsupportedError: it is one that cannot be folded, of whatever kind: it computes in integers, say.
+        WeightsError: the weights do not fit; it names every layer concerned.
+        UsageError: an option does not fit the model, or there is no option of a name that was given.
+
+    Example:
+        net = load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 3, 224, 224)})
+        net = load("model.onnx")
+    """
+    options = changed(options, changes)
+    if isinstance(model, bytes) or hasattr(model, "read"):
+        return _from_memory(_contents(model), weights, options)
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"a model is a path, bytes or a binary stream, and not {type(model).__name__}")
+    if isinstance(weights, bytes) or hasattr(weights, "read"):
+        return _from_memory(Path(model).read_bytes(), weights, options)
+    if not is_onnx(model):
+        if options.freeze_initializers:
+            raise UsageError("--freeze-initializers is for ONNX models; a caffemodel's weights are no inputs")
+        from bnfold.caffe.read import load as load_caffe
+
+        return load_caffe(model, weights, options=options)
+    if weights is not None:
+        raise UsageError(f"{model}: an ONNX model has its weights itself, so there is no second file to give")
+    plain = ReadOptions()
+    other = [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
+    words = {"stages": "stage"}
+    if idle := [f"--{words.get(name, name).replace('_', '-')}" for name in other if name not in ONNX_TOO]:
+        raise UsageError(
+            f"{model}: {' and '.join(idle)}: only Caffe's files are read in such a way, and this is an ONNX model"
+        )
+    from bnfold.onnx.read import load_onnx
+
+    return load_onnx(model, options)
+
+
+def _contents(model: Any) -> bytes:
+    contents = model if isinstance(model, bytes) else model.read()
+    if not isinstance(contents, bytes):
+        raise UsageError("a stream that a model is read from gives bytes; open it with 'rb'")
+    return contents
+
+
+def _from_memory(model: bytes, weights: Any, options: ReadOptions) -> Net:
+    """A model whose contents are at hand: a prototxt is text, and what has a zero byte or no text is ONNX."""
+    with suppress(UnicodeDecodeError):
+        if "\0" not in (text := model.decode()) and "layer" in text:
+            # What is written back as it was is found in a mapped file.
+            with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                prototxt, caffemodel = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
+                prototxt.write_bytes(model)
+                if isinstance(weights, bytes) or hasattr(weights, "read"):
+                    caffemodel.write_bytes(_contents(weights))
+                    weights = caffemodel
+                net = load(prototxt, weights, options=options)
+                net.file = ""
+                return net
+    if weights is not None:
+        raise UsageError("an ONNX model has its weights itself, so there is no second file to give")
+    from bnfold.onnx.read import load_bytes
+
+    return load_bytes(model, options)
+
+
+def is_onnx(model: StrPath) -> bool:
+    """Whether a path's name says that it is an ONNX model."""
+    return Path(model).suffix == ".onnx"
+
+
+def read(reading: Reading, **changes: object) -> Net:
+    """Read a model as `reading` says; `changes` replace its options."""
+    return load(reading.prototxt, reading.caffemodel, options=reading.options, **changes)
 
 
 def require_weights(net: Net) -> None:
@@ -325,7 +417,7 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
         raise UsageError(f"{reading.prototxt}: {what}; 'bnfold fold', 'bnfold inspect' and 'bnfold diff' take it")
     from bnfold.io.files import OutputSet
 
-    net = load(reading)
+    net = read(reading)
     if only == "onnx":
         require_weights(net)
     with OutputSet(reading.files, in_place=writing.in_place) as outputs:
@@ -359,7 +451,7 @@ def inspect(
     from bnfold.algebra import fold
     from bnfold.caffe.placeholder import with_placeholder_weights
 
-    net = load(reading, guess_shapes=True)
+    net = read(reading, guess_shapes=True)
     if net.language == "ONNX":
         result = fold(net, keep=keep, exclude=exclude, assume_global_stats=assume_global_stats)
         return Inspection(net, result.report, (), has_weights=True)

@@ -195,7 +195,7 @@ def test_what_overflows_is_found_while_it_is_written_and_kept_for_the_same_reaso
     reading = Reading(tmp_path / "net.prototxt", str(caffemodel) if caffemodel.exists() else None)
     with np.errstate(all="warn"):
         report = pipeline.run(Job(reading, Writing((tmp_path / output,)), verify=False))
-        expected = fold(pipeline.load(reading))
+        expected = fold(pipeline.read(reading))
     assert report.fold == expected.report
     assert report.written
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

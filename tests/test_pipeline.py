@@ -206,7 +206,7 @@ def test_a_layer_that_cannot_be_run_leaves_the_rest_to_be_proved(tmp_path: Path)
 
 
 def test_a_fault_in_front_of_a_layer_that_cannot_be_run_is_found(tmp_path: Path) -> None:
-    original = pipeline.load(with_an_unknown_layer(tmp_path))
+    original = pipeline.read(with_an_unknown_layer(tmp_path))
     faulty = fold(original).net
     layer = next(layer for layer in faulty.layers if layer.type == "Convolution")
     layer.blobs = Blobs([layer.blobs[0] * 1.5, *layer.blobs.stored[1:]])
@@ -319,11 +319,11 @@ def test_an_exact_run_that_fails_costs_its_column_and_not_the_proof(monkeypatch:
 @pytest.mark.parametrize("call", [lambda net: compare(net, net, tolerence=1e-3), lambda net: to_onnx(net, opzet=17)])
 def test_an_option_that_does_not_exist_is_a_sentence(call: Callable[[Net], object]) -> None:
     with pytest.raises(UsageError, match=r"there is no option '\w+'; there are "):
-        call(pipeline.load(Reading(CASE.prototxt, str(CASE.caffemodel))))
+        call(pipeline.read(Reading(CASE.prototxt, str(CASE.caffemodel))))
 
 
 def test_keywords_replace_fields_of_the_options_record() -> None:
-    net = pipeline.load(Reading(CASE.prototxt, str(CASE.caffemodel), ReadOptions(batch=3)), batch=5)
+    net = pipeline.read(Reading(CASE.prototxt, str(CASE.caffemodel), ReadOptions(batch=3)), batch=5)
     assert {shape[0] for shape in net.inputs.values()} == {5}
     assert to_onnx(net, options=OnnxOptions(opset=11), opset=13).opset_import[0].version == 13
 

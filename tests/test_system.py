@@ -178,7 +178,7 @@ def test_the_culprit_is_named_and_it_is_not_the_report(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("bnfold.pipeline.load", fail)
+    monkeypatch.setattr("bnfold.pipeline.read", fail)
     outcome = run(*FOLD)
     assert outcome.code == 2
     assert sentence in outcome.err
@@ -189,7 +189,7 @@ def test_an_import_that_fails_of_our_own_is_a_fault(run: Run, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise ImportError("cannot import name 'x'", name="bnfold.net")
 
-    monkeypatch.setattr("bnfold.pipeline.load", fail)
+    monkeypatch.setattr("bnfold.pipeline.read", fail)
     assert run(*FOLD).code == 70
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from bnfold.advice.draft import Draft, Written
 from bnfold.advice.records import Remark
 from bnfold.caffe import kinds
-from bnfold.english import with_article
+from bnfold.errors import with_article
 
 
 def data_in_deploy(draft: Draft) -> Iterator[Remark]:

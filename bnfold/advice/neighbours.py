@@ -12,7 +12,7 @@ from bnfold.advice.draft import STATISTICS, Draft, View, Written
 from bnfold.advice.records import Remark
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS, Scale
-from bnfold.english import with_article
+from bnfold.errors import with_article
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import (

@@ -24,8 +24,7 @@ from bnfold.algebra.frontend import FoldContext, FrontEnd
 from bnfold.algebra.operators import Alias, Linear, Opaque, Operator
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
-from bnfold.errors import UsageError
-from bnfold.guesses import did_you_mean
+from bnfold.errors import UsageError, did_you_mean
 from bnfold.io.rendered import Rendered
 from bnfold.net import Layer, Names, Net, Shape, require_net
 

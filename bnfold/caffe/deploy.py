@@ -16,8 +16,7 @@ from typing import NamedTuple
 from bnfold.caffe import kinds
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import UsageError
-from bnfold.guesses import did_you_mean
+from bnfold.errors import UsageError, did_you_mean
 from bnfold.net import Layer, Names, Source
 
 

@@ -30,8 +30,7 @@ from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.upgrade_shapes import with_four_axes
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
-from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
-from bnfold.guesses import Guesses
+from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, WeightsError
 from bnfold.net import Layer, Net, Origin, Shape
 from bnfold.options import ReadOptions, changed
 

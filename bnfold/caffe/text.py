@@ -33,8 +33,7 @@ from bnfold.caffe.kinds import is_known, is_metric, loss
 from bnfold.caffe.layout import Layout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Field, Prototxt
-from bnfold.errors import ParseError
-from bnfold.guesses import Guesses
+from bnfold.errors import Guesses, ParseError
 from bnfold.io.mapping import read_file
 
 # protobuf has a descriptor class for each of its implementations.

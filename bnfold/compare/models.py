@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnfold.compare.isolated import IsolatedSession
 from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable, same_layers
 from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import Feed
 from bnfold.data.standins import Indices
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.mapping import release_pages
-from bnfold.isolated import IsolatedSession
 from bnfold.net import Net
 from bnfold.options import CompareOptions
 from bnfold.runtime import Session

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from bnfold.errors import UsageError
-from bnfold.guesses import did_you_mean
+from bnfold.errors import UsageError, did_you_mean
 from bnfold.net import Net
 
 Chains = dict[tuple[str, int], int]

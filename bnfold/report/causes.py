@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 
 from bnfold.algebra.records import Kept
-from bnfold.english import with_article
+from bnfold.errors import with_article
 
 _LAYER = re.compile(r"(?:layer )?'[^']*' \((\w+)\)")
-_NAME = re.compile(r"'[^']*'")
+_NAME = re.compile(r"(?<!\w)'[^']*'")  # and no apostrophe
 _NUMBER = re.compile(r"\d+")
 
 
@@ -31,6 +31,8 @@ def cause(reason: str) -> str:
     Example:
         >>> cause("backward: 'a' has 2 uses; forward: layer 'relu1' (ReLU): a shift would move its threshold")
         'backward: a blob has 2 uses; forward: a ReLU: a shift would move its threshold'
+        >>> cause("this net's layers stand in front of 'a'")
+        "this net's layers stand in front of a blob"
     """
     general = _LAYER.sub(lambda found: with_article(found.group(1)), reason)
     return _NAME.sub("a blob", general)

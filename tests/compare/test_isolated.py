@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_models import classifier, model
 
 from bnfold.compare.comparison import compare
+from bnfold.compare.isolated import IsolatedSession
 from bnfold.errors import ModelError, UsageError
-from bnfold.isolated import IsolatedSession
 from bnfold.onnx.risks import needs_own_process
 from bnfold.runtime import Session
 
@@ -113,7 +113,7 @@ def test_ctrl_c_ends_a_model_that_does_not_end(tmp_path):
 def test_a_child_whose_parent_is_killed_leaves(tmp_path):
     (tmp_path / "loop.onnx").write_bytes(endless().SerializeToString())
     program = (
-        "import numpy, sys; from bnfold.isolated import IsolatedSession as S;"
+        "import numpy, sys; from bnfold.compare.isolated import IsolatedSession as S;"
         f"s = S({str(tmp_path / 'loop.onnx')!r}); print(s._child.pid, flush=True);"
         "s.run({'x': numpy.zeros((2, 6), 'f4')})"
     )

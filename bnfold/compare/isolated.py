@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Message = tuple[dict[str, Any], list[Array]]
 GLANCE = 0.5  # seconds: Windows hands Ctrl-C over between two waits, and never during one
-START = "from bnfold.isolated import serve; serve()"
+START = "from bnfold.compare.isolated import serve; serve()"
 
 
 class IsolatedSession(Session):
