@@ -70,13 +70,13 @@ def run() -> None:
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     # `nohup` and shells without job control have a process ignore some, and mean it.
     numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in numbers:
-        signal.signal(number, _stop)
-    _open_what_is_closed()
-    _require_memory()
-    # Its threads would spin beside ours, and take memory that a limit may not leave: see docs/architecture.md.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
+        for number in numbers:
+            signal.signal(number, _stop)
+        _open_what_is_closed()
+        _require_memory()
+        # Its threads would spin beside ours, and take memory that a limit may not leave: see docs/architecture.md.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         _command()(stopped_by=arrived)
     except Stopped:
         sys.exit(128 + arrived[0])

@@ -75,8 +75,18 @@ def test_a_rerun_closes_every_gap_and_leaves_nothing_else(account: dict[str, Any
 # A real process, by the clock.
 
 
+# While Python starts it answers Ctrl-C by itself, so the clock starts at the first step behind ours being asked.
+STARTED = b"started\n"
+START = f"""
+import sys
+from bnfold import __main__
+__main__._open_what_is_closed = lambda: print({STARTED.decode().strip()!r}, file=sys.stderr, flush=True)
+__main__.run()
+"""
+
+
 def process(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "bnfold", "fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt"]
+    command = [sys.executable, "-c", START, "fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     # In its development mode Python itself complains of the file that Ctrl-C had it leave open while importing.
     environment |= {"PYTHONDEVMODE": "", "PYTHONWARNINGS": ""}
@@ -101,13 +111,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("verify", [True, False])
 def test_ctrl_c_at_any_moment_is_a_sentence_and_leaves_no_half(folder: Path, verify: bool) -> None:
     before = contents(folder)
-    # Until our first line runs Python answers by itself: twice the time that it needs to start is time enough.
-    start = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import enum, re, runpy, signal"], check=True)
-    python = 2 * (time.monotonic() - start)
     arguments = [] if verify else ["--no-verify"]
-    start = time.monotonic()
     with process(folder, *arguments) as whole:
+        assert whole.stderr is not None
+        assert whole.stderr.readline() == STARTED
+        start = time.monotonic()
         whole.communicate(timeout=60)
         assert whole.returncode == 0
     duration = time.monotonic() - start
@@ -117,7 +125,9 @@ def test_ctrl_c_at_any_moment_is_a_sentence_and_leaves_no_half(folder: Path, ver
         for name, content in before.items():
             (folder / name).write_bytes(content)
         child = process(folder, *arguments)
-        time.sleep(python + (duration - python) * step / 16)
+        assert child.stderr is not None
+        assert child.stderr.readline() == STARTED
+        time.sleep(duration * step / 16)
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=60)
         codes.append(child.returncode)
