@@ -265,7 +265,7 @@ class Command(click.Command):
         except click.UsageError:
             with suppress(click.UsageError):
                 extra = self.make_parser(ctx).parse_args(given)[1]
-                if extra and self.name != "diff":
+                if extra:
                     raise UsageError(too_many(str(self.name), extra)) from None
             raise
 
@@ -675,6 +675,11 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
 def too_many(command: str, extra: list[str]) -> str:
     """What to write instead of a file in a place where there is none."""
     name = visible(extra[0])
+    if command == "diff":
+        return (
+            f"{name} is one file too many: diff takes two models, and weights that do not lie beside their prototxt "
+            "as NET.prototxt:WEIGHTS.caffemodel"
+        )
     if Path(extra[0]).suffix in (".onnx", ".prototxt") and command != "inspect":
         return f"{name} is one file too many: what is written stands behind -o, as in '-o {name}'"
     if Path(extra[0]).suffix in (".caffemodel", ".h5"):

@@ -15,6 +15,11 @@ NEARLY_RIGHT = {
         ("fold", *NET, "o.onnx"),
         "o.onnx is one file too many: what is written stands behind -o, as in '-o o.onnx'",
     ),
+    "weights beside the models of a comparison": (
+        ("diff", *NET, "o.onnx"),
+        "o.onnx is one file too many: diff takes two models, and weights that do not lie beside their prototxt as "
+        "NET.prototxt:WEIGHTS.caffemodel",
+    ),
     "an output without -o, beside one": ((*FOLD, "o.onnx"), "as in '-o o.onnx'"),
     "an output in the place of the weights": (
         ("fold", "net.prototxt", "o.onnx", "-o", "x.onnx"),

@@ -198,7 +198,7 @@ class Opened:
         return DiffReport(
             reference=self.ours.name,
             candidate=self.theirs.name,
-            data="nothing, since the networks are the same to the last weight",
+            data="no data was needed, since the networks are the same to the last weight",
             seed=options.seed,
             tolerance=options.limit,
             blobs=(),
