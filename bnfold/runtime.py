@@ -66,7 +66,7 @@ def engine() -> Any:
     looks for this variable when it is loaded, and is asked again in case the program has loaded it before.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     onnxruntime.disable_telemetry_events()
     return onnxruntime

@@ -16,7 +16,7 @@ from bnfold.net import Array, Blobs, Layer, Net, Shape
 FACTOR = 999.98  # what Caffe's moving average converges to
 
 
-def net(prototxt: str, seed: int = 0, **weights: Iterable[Array]) -> Net:
+def net(prototxt: str, seed: int = 0, /, **weights: Iterable[Array]) -> Net:
     """The net that `prototxt` describes, read as a file is read.
 
     Args:

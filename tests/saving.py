@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,13 @@ from wire_encoder import blob, layer, length, number
 
 import bnfold
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.weights import WeightsFile
 from bnfold.io.wire import fields
 from bnfold.net import Array, Blobs, Net
+
+Load = Callable[..., Net]
+Save = Callable[..., tuple[str, bytes]]
+Read = Callable[..., WeightsFile]
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"

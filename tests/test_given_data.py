@@ -1,10 +1,12 @@
 """Data that users gave and nets that they folded with it, by the command line: what is right where it once was not."""
 
 import os
+from pathlib import Path
 
 import nets
 import numpy as np
 import pytest
+from command_line import Run
 from PIL import Image
 
 import bnfold
@@ -35,7 +37,7 @@ FOLD = ("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt", "-o", "o
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
     pixels = np.random.default_rng(0).integers(0, 1 << 16, (9, 7), np.uint16)
@@ -43,17 +45,17 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write(text, folder):
+def write(text: str, folder: Path) -> None:
     bnfold.save_caffe(nets.net(text), folder / "net.prototxt")
 
 
-def write_with_data(transform, height, width, folder):
+def write_with_data(transform: str, height: int, width: int, folder: Path) -> None:
     """A net whose data layer is in its prototxt, which saving leaves out."""
     bnfold.save_caffe(nets.net(GREY), folder / "net.prototxt")
     (folder / "net.prototxt").write_text(DATA % (transform, height, width))
 
 
-def test_a_crelu_is_proved_with_all_its_blobs(here, run):
+def test_a_crelu_is_proved_with_all_its_blobs(here: Path, run: Run) -> None:
     write(CRELU, here)
     outcome = run(*FOLD)
     assert outcome.code == 0, outcome
@@ -61,7 +63,7 @@ def test_a_crelu_is_proved_with_all_its_blobs(here, run):
     assert run("diff", "net.prototxt", "out.onnx").code == 0
 
 
-def test_the_data_line_names_sixteen_bits_and_the_size(here, run):
+def test_the_data_line_names_sixteen_bits_and_the_size(here: Path, run: Run) -> None:
     write(GREY, here)
     outcome = run(*FOLD, "--data", "images")
     assert outcome.code == 0, outcome
@@ -81,7 +83,9 @@ def test_the_data_line_names_sixteen_bits_and_the_size(here, run):
         (("--batch", "99999999999999999999"), "more than"),
     ],
 )
-def test_data_that_cannot_be_meant_is_one_sentence(here, run, options, sentence):
+def test_data_that_cannot_be_meant_is_one_sentence(
+    here: Path, run: Run, options: tuple[str, ...], sentence: str
+) -> None:
     write(GREY, here)
     (here / "list.txt").write_text("images/deep.png --5\n")
     for name in ("fifo", "fifo.npz", "fifo.binaryproto"):
@@ -101,7 +105,9 @@ def test_data_that_cannot_be_meant_is_one_sentence(here, run, options, sentence)
         ("crop_size: 8", 30_000, "resizing to 30000x30000 makes more than"),
     ],
 )
-def test_a_prototxt_cannot_make_it_wait_read_elsewhere_or_take_all_memory(here, run, transform, size, sentence):
+def test_a_prototxt_cannot_make_it_wait_read_elsewhere_or_take_all_memory(
+    here: Path, run: Run, transform: str, size: int, sentence: str
+) -> None:
     folder = here / "net"
     folder.mkdir()
     write_with_data(transform, size, size, folder)

@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cases import by_onnxruntime, golden
 
 import bnfold
 from bnfold.errors import UsageError
+from bnfold.net import Net
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "sample_models" / "digits_cifar10"
@@ -75,7 +77,7 @@ def test_lists_of_records_have_a_length(result: bnfold.FoldResult) -> None:
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
 @pytest.mark.parametrize("folded", [False, True])
-def test_a_copy_and_a_pickle_compute_the_same(net: bnfold.Net, again, folded: bool) -> None:  # type: ignore[no-untyped-def]
+def test_a_copy_and_a_pickle_compute_the_same(net: bnfold.Net, again: Callable[[Net], Net], folded: bool) -> None:  # type: ignore[no-untyped-def]
     original = bnfold.fold(net).net if folded else net
     other = again(original)
     assert other is not original
@@ -136,7 +138,7 @@ def test_one_name_to_keep_is_one_name() -> None:
     ],
     ids=["fold", "load", "compare", "save_caffe", "to_onnx"],
 )
-def test_an_argument_of_the_wrong_kind_is_a_sentence(net: bnfold.Net, call, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_argument_of_the_wrong_kind_is_a_sentence(net: bnfold.Net, call: Callable[[], object], said: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match=said):
         call(net)
 

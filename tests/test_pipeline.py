@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from cases import by_onnxruntime, distance, golden
+from present import present
 
 import bnfold
 from bnfold import pipeline
@@ -40,7 +41,7 @@ def job(*outputs: Path, name: str = CASE.name, writing: dict[str, object] | None
 
 def test_a_run_tells_what_was_read_folded_written_and_proven(tmp_path: Path) -> None:
     report = pipeline.run(job(tmp_path / "a.prototxt", tmp_path / "b.onnx"))
-    assert len(report.original.layers) == 13
+    assert len(present(report.original).layers) == 13
     assert report.folded is not None
     assert report.fold is not None
     assert len(report.folded.layers) == 7
@@ -119,7 +120,7 @@ def test_the_loaded_net_is_what_it_was(tmp_path: Path) -> None:
     before = CASE.load()
     report = pipeline.run(job(tmp_path / "a.prototxt"))
     assert prototxt_text(report.original) == prototxt_text(before)
-    for ours, theirs in zip(report.original.layers, before.layers, strict=True):
+    for ours, theirs in zip(present(report.original).layers, before.layers, strict=True):
         for blob, other in zip(ours.blobs, theirs.blobs, strict=True):
             assert blob.tobytes() == other.tobytes()
 
@@ -226,13 +227,13 @@ def test_what_stands_behind_a_layer_that_cannot_be_run_is_not_proved(tmp_path: P
         layer { name: "bn2" type: "Scale" bottom: "bn" top: "bn2" }
         layer { name: "side" type: "ReLU" bottom: "a" top: "side" }
     """,
-        bn=[np.float32([2, 3, 4, 5])],
-        bn2=[np.float32([2, 3, 4, 5])],
+        bn=[np.array([2, 3, 4, 5], np.float32)],
+        bn2=[np.array([2, 3, 4, 5], np.float32)],
     )
     same = compare(net, net.copy())
     assert same.passed
     changed = net.copy()
-    changed.layers[-2].blobs = Blobs([np.float32([9, 9, 9, 9])])
+    changed.layers[-2].blobs = Blobs([np.array([9, 9, 9, 9], np.float32)])
     report = compare(net, changed)
     assert report.passed  # 'side' was compared
     assert report.verdict.endswith("(1 of 2 outputs compared; 1 stands behind layer 'drop', which cannot be run).")

@@ -29,7 +29,7 @@ ROOT = 'layer { name: "root" type: "Power" bottom: "data" top: "root" power_para
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     weight = np.random.default_rng(1).normal(0, 0.1, (5, 800)).astype(np.float32)
-    made = net(TINY, fc=[weight, np.float32([4000, 0, 0, 0, 0])])
+    made = net(TINY, fc=[weight, np.array([4000, 0, 0, 0, 0], np.float32)])
     bnfold.save_caffe(made, "tiny.prototxt")
     wrong = bnfold.fold(made).net
     layer = next(layer for layer in wrong.layers if layer.name == "conv")
@@ -94,7 +94,7 @@ def test_a_normalisation_far_from_zero_is_warned_of(run: Run) -> None:
         layer { name: "fc" type: "InnerProduct" bottom: "bn" top: "fc" inner_product_param { num_output: 4 } }
     """
     mean, variance = np.full(16, 2e4), np.ones(16)
-    bnfold.save_caffe(net(far, bn=[mean * FACTOR, variance * FACTOR, np.float32([FACTOR])]), "far.prototxt")
+    bnfold.save_caffe(net(far, bn=[mean * FACTOR, variance * FACTOR, np.array([FACTOR], np.float32)]), "far.prototxt")
     outcome = run("fold", "far.prototxt", "far.caffemodel", "-o", "out.prototxt")
     assert outcome.code == 0
     assert "its mean lies 2.0e+04 standard deviations from 0" in " ".join(outcome.out.split())

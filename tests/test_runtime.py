@@ -1,5 +1,8 @@
 """Running a model: values, the ports it shows, and the sentences it refuses with."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +14,7 @@ from bnfold.errors import ModelError, UsageError
 from bnfold.runtime import PROVIDERS, Session, to_host
 
 
-def test_a_model_runs_from_a_message_from_bytes_and_from_a_file(tmp_path):
+def test_a_model_runs_from_a_message_from_bytes_and_from_a_file(tmp_path: Path) -> None:
     made = classifier()
     onnx.save(made, tmp_path / "net.onnx")
     data = np.random.default_rng(1).normal(size=(2, 3, 8, 8))
@@ -22,20 +25,22 @@ def test_a_model_runs_from_a_message_from_bytes_and_from_a_file(tmp_path):
     np.testing.assert_array_equal(first, Session(tmp_path / "net.onnx").run({"data": data})["prob"])
 
 
-def test_the_ports_show_shapes_and_types_and_open_sizes():
+def test_the_ports_show_shapes_and_types_and_open_sizes() -> None:
     session = Session(classifier(batch="N"))
     assert session.inputs["data"].shape == (None, 3, 8, 8)
     assert session.inputs["data"].dtype == np.float32
     assert list(session.outputs) == ["prob"]
 
 
-def test_only_the_outputs_asked_for_come_back():
+def test_only_the_outputs_asked_for_come_back() -> None:
     made = classifier()
     made.graph.output.extend([helper.make_empty_tensor_value_info("conv1")])
     assert list(Session(made).run({"data": np.zeros((2, 3, 8, 8))}, ["conv1"])) == ["conv1"]
 
 
-def test_optimisations_are_off_so_that_a_batch_normalisation_is_not_folded_for_us(tmp_path, monkeypatch):
+def test_optimisations_are_off_so_that_a_batch_normalisation_is_not_folded_for_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights = {"w": np.ones((2, 1, 1, 1), np.float32)} | {n: np.ones(2, np.float32) for n in "gbmv"}
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], "c"),
@@ -47,7 +52,7 @@ def test_optimisations_are_off_so_that_a_batch_normalisation_is_not_folded_for_u
     seen = []
     genuine = onnxruntime.InferenceSession
 
-    def spy(source, options, providers):
+    def spy(source: Any, options: Any, providers: Any) -> Any:
         options.optimized_model_filepath = str(tmp_path / "kept.onnx")
         seen.append(options.graph_optimization_level)
         return genuine(source, options, providers=providers)
@@ -59,7 +64,7 @@ def test_optimisations_are_off_so_that_a_batch_normalisation_is_not_folded_for_u
     assert [node.op_type for node in kept.graph.node] == ["Conv", "BatchNormalization"]
 
 
-def test_wrong_feeds_are_refused_all_at_once():
+def test_wrong_feeds_are_refused_all_at_once() -> None:
     session = Session(classifier())
     with pytest.raises(UsageError, match=r"'data' is not given; there is no input 'image'"):
         session.run({"image": np.zeros((2, 3, 8, 8))})
@@ -67,7 +72,7 @@ def test_wrong_feeds_are_refused_all_at_once():
         session.run({"data": np.zeros((2, 3, 9, 9))})
 
 
-def test_what_is_not_a_model_is_refused_in_one_sentence(tmp_path):
+def test_what_is_not_a_model_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="onnxruntime cannot load the model"):
         Session(b"not a model")
     with pytest.raises(ModelError, match=r"cannot load '.*missing\.onnx'") as error:
@@ -75,25 +80,25 @@ def test_what_is_not_a_model_is_refused_in_one_sentence(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_provider_that_onnxruntime_lacks_is_a_sentence_that_names_the_package():
+def test_a_provider_that_onnxruntime_lacks_is_a_sentence_that_names_the_package() -> None:
     with pytest.raises(
         UsageError, match=r"no CUDAExecutionProvider; install onnxruntime-gpu in its place \(here is cpu"
     ):
         Session(classifier(), provider="cuda")
 
 
-def test_a_provider_that_nobody_knows_is_a_sentence_that_names_the_others():
+def test_a_provider_that_nobody_knows_is_a_sentence_that_names_the_others() -> None:
     with pytest.raises(UsageError, match=r"--provider cude: there is no such provider; there are cann, coreml, cpu"):
         Session(classifier(), provider="cude")
 
 
-def test_a_session_says_where_it_runs():
+def test_a_session_says_where_it_runs() -> None:
     execution = Session(classifier()).execution
     assert (execution.provider, execution.values, execution.tf32, execution.fallback) == ("cpu", "host", False, ())
     assert execution.versions.startswith("onnxruntime ")
 
 
-def test_tf32_is_off_unless_it_is_asked_for():
+def test_tf32_is_off_unless_it_is_asked_for() -> None:
     cuda = PROVIDERS["cuda"]
     assert runtime._chain(cuda, False)[0][1]["use_tf32"] == "0"
     assert runtime._chain(cuda, True)[0][1]["use_tf32"] == "1"
@@ -101,7 +106,7 @@ def test_tf32_is_off_unless_it_is_asked_for():
     assert (first, second[1]["use_tf32"], last) == ("TensorrtExecutionProvider", "0", "CPUExecutionProvider")
 
 
-def test_values_stay_where_they_lie_as_arrays_of_a_library_that_is_there(monkeypatch):
+def test_values_stay_where_they_lie_as_arrays_of_a_library_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     array_api_strict = pytest.importorskip("array_api_strict")
     data = np.random.default_rng(1).normal(size=(2, 3, 8, 8))
     expected = Session(classifier()).run({"data": data})["prob"]

@@ -44,7 +44,7 @@ def applied(statistics: Statistics, x: np.ndarray) -> np.ndarray:
     return gamma * y + beta
 
 
-def test_bvlc_statistics_are_divided_by_the_factor_in_float64():
+def test_bvlc_statistics_are_divided_by_the_factor_in_float64() -> None:
     read = read_batchnorm(layer(MEAN, VARIANCE, scalar(999.98)))
     assert read.layout == "bvlc"
     assert read.mean.dtype == np.float64
@@ -55,28 +55,28 @@ def test_bvlc_statistics_are_divided_by_the_factor_in_float64():
     assert not read.batch_statistics
 
 
-def test_eps_is_the_field_as_float32():
+def test_eps_is_the_field_as_float32() -> None:
     read = read_batchnorm(layer(MEAN, VARIANCE, scalar(1), param="batch_norm_param { eps: 0.001 }"))
     assert read.eps == float(np.float32(0.001))
 
 
-def test_legacy_four_dimensional_statistics_are_read_flat():
+def test_legacy_four_dimensional_statistics_are_read_flat() -> None:
     read = read_batchnorm(layer(*four_dimensional(MEAN, VARIANCE, scalar(2))))
     np.testing.assert_array_equal(read.mean, MEAN / 2)
 
 
-def test_factor_zero_beside_zero_statistics_needs_no_choice():
+def test_factor_zero_beside_zero_statistics_needs_no_choice() -> None:
     read = read_batchnorm(layer(0 * MEAN, 0 * VARIANCE, scalar(0)))
     assert read.factor == 0
     assert not read.variance.any()
 
 
-def test_factor_zero_beside_statistics_stops_with_the_choice():
+def test_factor_zero_beside_statistics_stops_with_the_choice() -> None:
     with pytest.raises(AmbiguousZeroFactor, match="--zero-scale-factor caffe or --zero-scale-factor one"):
         read_batchnorm(layer(MEAN, VARIANCE, scalar(0)))
 
 
-def test_the_two_readings_of_factor_zero_differ():
+def test_the_two_readings_of_factor_zero_differ() -> None:
     stopped = layer(MEAN, VARIANCE, scalar(0))
     caffe, one = read_batchnorm(stopped, zero_factor="caffe"), read_batchnorm(stopped, zero_factor="one")
     assert not caffe.mean.any()
@@ -85,14 +85,14 @@ def test_the_two_readings_of_factor_zero_differ():
     assert not np.allclose(applied(caffe, np.ones(3)), applied(one, np.ones(3)))
 
 
-def test_batch_statistics_make_stored_ones_irrelevant():
+def test_batch_statistics_make_stored_ones_irrelevant() -> None:
     read = read_batchnorm(
         layer(MEAN * np.nan, VARIANCE, scalar(0), param="batch_norm_param { use_global_stats: false }")
     )
     assert read.batch_statistics
 
 
-def test_nvcaffe_does_not_divide_and_floors_eps():
+def test_nvcaffe_does_not_divide_and_floors_eps() -> None:
     param = "batch_norm_param { scale_bias: true eps: 1e-7 }"
     read = read_batchnorm(layer(MEAN, VARIANCE, scalar(1), GAMMA, BETA, param=param))
     assert read.layout == "nvcaffe"
@@ -101,19 +101,19 @@ def test_nvcaffe_does_not_divide_and_floors_eps():
     np.testing.assert_array_equal(read.beta, BETA)
 
 
-def test_nvcaffe_old_format_keeps_its_statistics_beside_a_zero():
+def test_nvcaffe_old_format_keeps_its_statistics_beside_a_zero() -> None:
     read = read_batchnorm(layer(MEAN, VARIANCE, scalar(0), GAMMA, BETA, param="batch_norm_param { scale_bias: true }"))
     np.testing.assert_array_equal(read.variance, VARIANCE)
 
 
-def test_nvcaffe_at_test_ignores_use_global_stats():
+def test_nvcaffe_at_test_ignores_use_global_stats() -> None:
     param = "batch_norm_param { scale_bias: false use_global_stats: false }"
     read = read_batchnorm(layer(MEAN, VARIANCE, scalar(1), param=param))
     assert read.layout == "nvcaffe"
     assert not read.batch_statistics
 
 
-def test_nvcaffe_fields_beside_a_real_factor_contradict_each_other():
+def test_nvcaffe_fields_beside_a_real_factor_contradict_each_other() -> None:
     blobs = layer(MEAN, VARIANCE, scalar(999.98), GAMMA, BETA, param="batch_norm_param { scale_bias: true }")
     with pytest.raises(
         AmbiguousLayout, match=r"5 blobs \(3, 3, 1, 3, 3\) and the fields scale_bias.*layout nvcaffe or"
@@ -124,19 +124,19 @@ def test_nvcaffe_fields_beside_a_real_factor_contradict_each_other():
 
 
 @pytest.mark.parametrize("last", [[], [np.zeros((1, 1, 1, 1), np.float32)]], ids=["four", "five"])
-def test_nvcaffe015_has_gamma_and_beta_first(last: list[np.ndarray]):
+def test_nvcaffe015_has_gamma_and_beta_first(last: list[np.ndarray]) -> None:
     read = read_batchnorm(layer(*four_dimensional(GAMMA, BETA, MEAN, VARIANCE), *last))
     assert read.layout == "nvcaffe015"
     np.testing.assert_array_equal(read.gamma, GAMMA)
     np.testing.assert_array_equal(read.variance, VARIANCE)
 
 
-def test_a_scalar_last_that_is_not_zero_stops():
+def test_a_scalar_last_that_is_not_zero_stops() -> None:
     with pytest.raises(AmbiguousLayout, match="--batchnorm-layout nvcaffe015"):
         read_batchnorm(layer(GAMMA, BETA, MEAN, VARIANCE, scalar(7)))
 
 
-def test_intel_divides_and_carries_gamma_beta_and_relu():
+def test_intel_divides_and_carries_gamma_beta_and_relu() -> None:
     read = read_batchnorm(layer(MEAN, VARIANCE, scalar(2), GAMMA, BETA, param="batch_norm_param { relu: true }"))
     assert read.layout == "intel"
     assert read.relu
@@ -144,32 +144,32 @@ def test_intel_divides_and_carries_gamma_beta_and_relu():
     np.testing.assert_array_equal(read.beta, BETA)
 
 
-def test_five_blobs_with_factor_zero_and_no_field_stop():
+def test_five_blobs_with_factor_zero_and_no_field_stop() -> None:
     with pytest.raises(AmbiguousLayout, match="nvcaffe or --batchnorm-layout intel"):
         read_batchnorm(layer(MEAN, VARIANCE, scalar(0), GAMMA, BETA))
 
 
-def test_one_channel_in_four_dimensions_with_a_zero_last_is_nvcaffe015():
+def test_one_channel_in_four_dimensions_with_a_zero_last_is_nvcaffe015() -> None:
     blobs = four_dimensional(scalar(2), scalar(3), scalar(4), scalar(5), scalar(0))
     assert read_batchnorm(layer(*blobs)).mean == 4
 
 
-def test_one_channel_of_three_blobs_is_bvlc():
+def test_one_channel_of_three_blobs_is_bvlc() -> None:
     assert read_batchnorm(layer(scalar(4), scalar(8), scalar(2))).mean == 2
 
 
-def test_one_channel_that_could_be_any_order_stops():
+def test_one_channel_that_could_be_any_order_stops() -> None:
     with pytest.raises(AmbiguousLayout, match=r"nvcaffe015 or .* nvcaffe or .* intel"):
         read_batchnorm(layer(*four_dimensional(scalar(2), scalar(3), scalar(4), scalar(5), scalar(6))))
 
 
-def test_cudnn_batchnorm_is_bvlc():
+def test_cudnn_batchnorm_is_bvlc() -> None:
     np.testing.assert_array_equal(
         read_batchnorm(layer(MEAN, VARIANCE, scalar(2), kind="CuDNNBatchNorm")).mean, MEAN / 2
     )
 
 
-def test_pspnet_bn_has_no_factor():
+def test_pspnet_bn_has_no_factor() -> None:
     param = "bn_param { frozen: true momentum: 0.95 eps: 0.5 }"
     read = read_batchnorm(layer(*four_dimensional(GAMMA, BETA, MEAN, VARIANCE), kind="BN", param=param))
     assert read.layout == "pspnet"
@@ -177,61 +177,61 @@ def test_pspnet_bn_has_no_factor():
     np.testing.assert_array_equal(read.mean, MEAN)
 
 
-def test_segnet_inference_is_a_plain_affine():
+def test_segnet_inference_is_a_plain_affine() -> None:
     read = read_batchnorm(layer(*four_dimensional(GAMMA, BETA), kind="BN", param="bn_param { bn_mode: INFERENCE }"))
     np.testing.assert_array_equal(applied(read, np.ones(3)), np.float64(GAMMA) + BETA)
     assert not read.batch_statistics
 
 
-def test_segnet_learn_follows_the_batch():
+def test_segnet_learn_follows_the_batch() -> None:
     read = read_batchnorm(layer(*four_dimensional(GAMMA, BETA), kind="BN"))
     assert read.batch_statistics
     assert read.eps == 1e-9
 
 
-def test_a_bn_mode_beside_four_blobs_stops():
+def test_a_bn_mode_beside_four_blobs_stops() -> None:
     with pytest.raises(AmbiguousLayout, match=r"pspnet or .* segnet"):
         read_batchnorm(layer(GAMMA, BETA, MEAN, VARIANCE, kind="BN", param="bn_param { bn_mode: INFERENCE }"))
 
 
 @pytest.mark.parametrize("blobs", [(), (MEAN,), (MEAN, VARIANCE), (MEAN, VARIANCE[:2], scalar(1)), (MEAN,) * 6])
-def test_blobs_of_no_layout_are_refused_with_what_was_seen(blobs: tuple[np.ndarray, ...]):
+def test_blobs_of_no_layout_are_refused_with_what_was_seen(blobs: tuple[np.ndarray, ...]) -> None:
     with pytest.raises(WeightsError, match=r"layer 'bn' \(BatchNorm\): (\d|no) blobs"):
         read_batchnorm(layer(*blobs))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_statistic_that_is_not_finite_names_layer_and_channel(value: float):
+def test_a_statistic_that_is_not_finite_names_layer_and_channel(value: float) -> None:
     broken = MEAN.copy()
     broken[1] = value
     with pytest.raises(WeightsError, match=r"layer 'bn' \(BatchNorm\): mean of channel 1"):
         read_batchnorm(layer(broken, VARIANCE, scalar(1)))
 
 
-def test_a_variance_without_a_square_root_names_layer_and_channel():
+def test_a_variance_without_a_square_root_names_layer_and_channel() -> None:
     with pytest.raises(WeightsError, match=r"variance \+ eps of channel 2 is -0.99999"):
         read_batchnorm(layer(MEAN, np.array([1, 1, -1], np.float32), scalar(1)))
 
 
-def test_a_denormal_negative_variance_is_what_eps_is_for():
+def test_a_denormal_negative_variance_is_what_eps_is_for() -> None:
     read_batchnorm(layer(MEAN, np.array([1, 1, -7e-44], np.float32), scalar(1)))
 
 
-def test_a_factor_that_is_not_finite_is_refused():
+def test_a_factor_that_is_not_finite_is_refused() -> None:
     with pytest.raises(WeightsError, match="scale factor is nan"):
         read_batchnorm(layer(MEAN, VARIANCE, scalar(np.nan)))
 
 
-def test_an_unknown_layout_is_a_usage_error_that_lists_the_known():
+def test_an_unknown_layout_is_a_usage_error_that_lists_the_known() -> None:
     with pytest.raises(UsageError, match="bvlc, cudnn, ducha, intel, nvcaffe, nvcaffe015, pspnet, segnet"):
         read_batchnorm(layer(MEAN, VARIANCE, scalar(1)), layout="torch")
 
 
-def test_a_layout_for_another_type_leaves_this_one_recognised():
+def test_a_layout_for_another_type_leaves_this_one_recognised() -> None:
     assert read_batchnorm(layer(MEAN, VARIANCE, scalar(1)), layout="pspnet").layout == "bvlc"
 
 
-def test_the_tables_are_sorted_and_agree():
+def test_the_tables_are_sorted_and_agree() -> None:
     assert list(LAYOUTS) == sorted(LAYOUTS)
     assert list(TYPES) == sorted(TYPES)
     assert {name for family in TYPES.values() for name in family.layouts} == set(LAYOUTS)

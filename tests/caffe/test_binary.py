@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def described(layer: Layer) -> tuple[object, ...]:
     [path for path in FOLDERS if path.name not in (*UNTOLD.split(), *UNCONNECTED)],
     ids=lambda folder: folder.name,
 )
-def test_a_golden_is_the_same_net_from_its_caffemodel_alone(folder):
+def test_a_golden_is_the_same_net_from_its_caffemodel_alone(folder: Path) -> None:
     whole = load(folder / "net.prototxt", folder / "net.caffemodel")
     shapes = whole.inputs if folder.name.startswith(SHAPELESS) else None
     alone = load(folder / "net.caffemodel", input_shapes=shapes)
@@ -62,7 +63,7 @@ def test_a_golden_is_the_same_net_from_its_caffemodel_alone(folder):
     assert alone.inputs == whole.inputs
 
 
-def message(**fields: str) -> bytes:
+def message(**fields: Any) -> bytes:
     """A LayerParameter without parameters."""
     return LayerParameter(**fields).SerializeToString()
 
@@ -79,7 +80,7 @@ def varint_field(number: int, value: int) -> bytes:
     return encode_tag(number, VARINT) + encode_varint(value)
 
 
-def test_a_number_of_two_meanings_means_what_the_type_needs(tmp_path):
+def test_a_number_of_two_meanings_means_what_the_type_needs(tmp_path: Path) -> None:
     # 147 is upsample_param in SegNet, and reorg_param, swish_param and more elsewhere.
     upsample = message(name="u", type="Upsample", bottom=["data"], top=["u"]) + encode_field(147, varint_field(1, 2))
     layer = read(tmp_path, upsample).layers[1]
@@ -88,12 +89,12 @@ def test_a_number_of_two_meanings_means_what_the_type_needs(tmp_path):
     assert read(tmp_path, reorg).layers[1].param.reorg_param.stride == 2
 
 
-def test_a_number_that_means_nothing_for_the_type_is_left_out(tmp_path):
+def test_a_number_that_means_nothing_for_the_type_is_left_out(tmp_path: Path) -> None:
     relu = message(name="r", type="ReLU", bottom=["data"], top=["r"]) + encode_field(147, b"")
     assert read(tmp_path, relu).layers[1].param == LayerParameter(name="r", type="ReLU", bottom=["data"], top=["r"])
 
 
-def test_one_layer_tells_the_dialect_of_the_next(tmp_path):
+def test_one_layer_tells_the_dialect_of_the_next(tmp_path: Path) -> None:
     # Field 8 of BatchNormParameter is bias_filler in Intel's Caffe; RegionLoss has 209 there alone.
     assert LayerParameter(type="BN").DESCRIPTOR.fields_by_name["bn_param"].number == 45
     segnet = encode_field(45, encode_field(1, b""))
@@ -103,7 +104,7 @@ def test_one_layer_tells_the_dialect_of_the_next(tmp_path):
     assert layer.param.bn_param.bn_mode == 1
 
 
-def test_split_layers_that_caffe_put_in_are_taken_out(tmp_path):
+def test_split_layers_that_caffe_put_in_are_taken_out(tmp_path: Path) -> None:
     split = "data_input_0_split"
     net = read(
         tmp_path,
@@ -119,19 +120,19 @@ def test_split_layers_that_caffe_put_in_are_taken_out(tmp_path):
     ]
 
 
-def test_the_phase_of_training_goes(tmp_path):
+def test_the_phase_of_training_goes(tmp_path: Path) -> None:
     layer = read(tmp_path, message(name="b", type="ReLU", bottom=["data"], top=["b"], phase="TRAIN")).layers[1]
     assert not layer.param.HasField("phase")
 
 
-def test_a_rounding_that_may_be_either_is_said_aloud(tmp_path):
+def test_a_rounding_that_may_be_either_is_said_aloud(tmp_path: Path) -> None:
     pool = message(name="p", type="Pooling", bottom=["data"], top=["p"])
     kernel = varint_field(2, 2) + varint_field(13, 0)
     (note,) = read(tmp_path, pool + encode_field(121, kernel)).notes
     assert "`round_mode: CEIL`, or `ceil_mode: false`" in note
 
 
-def test_v1_and_v0_files_carry_nets_too(tmp_path):
+def test_v1_and_v0_files_carry_nets_too(tmp_path: Path) -> None:
     path = tmp_path / "net.caffemodel"
     net = NetParameter(input=["data"], input_dim=[1, 2, 3, 4])
     net.layers.add(name="r", type="RELU", bottom=["data"], top=["r"])
@@ -145,7 +146,7 @@ def test_v1_and_v0_files_carry_nets_too(tmp_path):
     assert [layer.type for layer in load(path).layers] == ["Input", "TanH"]
 
 
-def test_weights_without_a_net_are_refused(tmp_path):
+def test_weights_without_a_net_are_refused(tmp_path: Path) -> None:
     net = NetParameter()
     net.layer.add(name="conv", type="Convolution")
     (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
@@ -153,7 +154,7 @@ def test_weights_without_a_net_are_refused(tmp_path):
         load(tmp_path / "net.caffemodel")
 
 
-def test_damage_inside_parameters_is_refused_or_harmless(tmp_path):
+def test_damage_inside_parameters_is_refused_or_harmless(tmp_path: Path) -> None:
     """Every single changed byte of a small file gives a net or one sentence."""
     pool = message(name="p", type="Pooling", bottom=["data"], top=["p"])
     rest = encode_field(121, varint_field(1, 1) + varint_field(2, 3)) + encode_field(107, encode_field(1, b"source"))
@@ -168,7 +169,7 @@ def test_damage_inside_parameters_is_refused_or_harmless(tmp_path):
                 load(path, guess_shapes=True)
 
 
-def test_the_sizes_of_clustered_priors_have_openvinos_numbers_in_files(tmp_path):
+def test_the_sizes_of_clustered_priors_have_openvinos_numbers_in_files(tmp_path: Path) -> None:
     given = LayerParameter(name="p", type="PriorBoxClustered", bottom=["data", "data"], top=["p"])
     given.prior_box_param.width.extend([3.5, 7])
     given.prior_box_param.height.extend([2, 4])

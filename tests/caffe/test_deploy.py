@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bnfold.caffe.read import build
@@ -18,7 +20,7 @@ LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label
 ACCURACY = 'layer { name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy" }'
 
 
-def read(*layers: str, **options: object) -> Net:
+def read(*layers: str, **options: Any) -> Net:
     return build(parse_prototxt("\n".join(layers)), **options)
 
 
@@ -31,7 +33,7 @@ def layer(kind: str, name: str, bottoms: str = "", tops: str = "", rest: str = "
     return f'layer {{ name: "{name}" type: "{kind}" {" ".join(blobs)} {rest} }}'
 
 
-def test_a_training_net_becomes_an_inference_net():
+def test_a_training_net_becomes_an_inference_net() -> None:
     net = read(DATA, FC, LOSS, ACCURACY)
     assert lines(net) == ["Input data:  -> data", "InnerProduct fc: data -> fc", "Softmax loss: fc -> loss"]
     assert net.inputs == {"data": (1, 3, 24, 24)}
@@ -44,7 +46,7 @@ def test_a_training_net_becomes_an_inference_net():
     ]
 
 
-def test_a_deploy_net_is_not_touched():
+def test_a_deploy_net_is_not_touched() -> None:
     text = 'input: "data" input_shape { dim: [2, 3, 4, 4] }\n' + FC + "\n" + layer("Softmax", "prob", "fc", "prob")
     net = read(text)
     assert net.notes == []
@@ -54,7 +56,7 @@ def test_a_deploy_net_is_not_touched():
         assert read_layer.source.text in text
 
 
-def test_the_softmax_keeps_axis_and_name_and_drops_what_only_losses_have():
+def test_the_softmax_keeps_axis_and_name_and_drops_what_only_losses_have() -> None:
     loss = layer("SoftmaxWithLoss", "l", "fc label", "l", "softmax_param { axis: 2 } loss_weight: 2 loss_param {}")
     (softmax,) = [one for one in read(DATA, FC, loss).layers if one.name == "l"]
     assert (
@@ -67,22 +69,22 @@ def test_the_softmax_keeps_axis_and_name_and_drops_what_only_losses_have():
     )
 
 
-def test_a_second_top_of_a_loss_is_the_prediction():
+def test_a_second_top_of_a_loss_is_the_prediction() -> None:
     loss = layer("SoftmaxWithLoss", "l", "fc label", "l prob")
     assert lines(read(DATA, FC, loss, layer("Power", "weighted", "l", "w")))[2:] == ["Softmax l: fc -> prob"]
 
 
-def test_a_loss_without_a_top_gets_one():
+def test_a_loss_without_a_top_gets_one() -> None:
     assert read(DATA, FC, LOSS.replace('top: "loss"', "")).outputs == ["loss"]
     assert read(DATA, FC, LOSS.replace('top: "loss"', "").replace('name: "loss"', 'name: "fc"')).outputs == ["fc_prob"]
 
 
-def test_losses_without_names_for_their_tops_get_one_each():
+def test_losses_without_names_for_their_tops_get_one_each() -> None:
     nameless = LOSS.replace('top: "loss"', "").replace('name: "loss"', "")
     assert read(DATA, FC, nameless, nameless, nameless).outputs == ["prob", "prob_prob", "prob_prob2"]
 
 
-def test_a_cross_entropy_becomes_a_sigmoid_and_other_losses_leave_the_prediction():
+def test_a_cross_entropy_becomes_a_sigmoid_and_other_losses_leave_the_prediction() -> None:
     assert lines(read(DATA, FC, LOSS.replace("SoftmaxWithLoss", "SigmoidCrossEntropyLoss")))[2] == (
         "Sigmoid loss: fc -> loss"
     )
@@ -92,7 +94,7 @@ def test_a_cross_entropy_becomes_a_sigmoid_and_other_losses_leave_the_prediction
         assert net.outputs == ["fc"]
 
 
-def test_what_only_feeds_labels_goes_and_what_computes_the_prediction_stays():
+def test_what_only_feeds_labels_goes_and_what_computes_the_prediction_stays() -> None:
     net = read(
         DATA,
         layer("Slice", "slice", "label", "one two"),
@@ -105,7 +107,7 @@ def test_what_only_feeds_labels_goes_and_what_computes_the_prediction_stays():
     assert lines(net)[1:] == ["InnerProduct fc: data -> fc", "ArgMax best: fc -> best"]
 
 
-def test_the_targets_of_an_autoencoder_stay():
+def test_the_targets_of_an_autoencoder_stay() -> None:
     net = read(
         layer("Data", "data", "", "data", "transform_param { crop_size: 4 }"),
         layer("Flatten", "flat", "data", "flat"),
@@ -115,21 +117,21 @@ def test_the_targets_of_an_autoencoder_stay():
     assert lines(net)[1:] == ["Flatten flat: data -> flat", "InnerProduct code: flat -> code"]
 
 
-def test_a_label_from_a_data_layer_of_its_own_goes():
+def test_a_label_from_a_data_layer_of_its_own_goes() -> None:
     net = read(
         layer("HDF5Data", "d", "", "data"), layer("HDF5Data", "l", "", "label"), FC, LOSS, input_shapes={"data": (1, 8)}
     )
     assert lines(net) == ["Input d:  -> data", "InnerProduct fc: data -> fc", "Softmax loss: fc -> loss"]
 
 
-def test_a_label_among_the_inputs_goes_with_its_shape():
+def test_a_label_among_the_inputs_goes_with_its_shape() -> None:
     text = 'input: "data" input: "label" input_shape { dim: [1, 3] } input_shape { dim: 1 }'
     net = read(text, FC, LOSS)
     assert net.inputs == {"data": (1, 3)}
     assert [tuple(shape.dim) for shape in net.layers[0].param.input_param.shape] == [(1, 3)]
 
 
-def test_a_target_layer_of_an_unknown_type_goes_with_the_labels_it_makes():
+def test_a_target_layer_of_an_unknown_type_goes_with_the_labels_it_makes() -> None:
     net = read(
         layer("Python", "input", "", "data im_info gt_boxes"),
         FC,
@@ -140,26 +142,26 @@ def test_a_target_layer_of_an_unknown_type_goes_with_the_labels_it_makes():
     assert lines(net) == ["Input input:  -> data", "InnerProduct fc: data -> fc"]
 
 
-def test_a_net_that_ends_in_a_sink_is_no_label():
+def test_a_net_that_ends_in_a_sink_is_no_label() -> None:
     net = read(DATA, FC, layer("ReLU", "act", "fc", "act"), layer("Silence", "hush", "fc label"))
     assert lines(net)[1:] == ["InnerProduct fc: data -> fc", "ReLU act: fc -> act", "Silence hush: fc -> "]
     net = read(DATA, FC, layer("HDF5Output", "file", "fc label"))
     assert net.outputs == ["fc"]
 
 
-def test_a_loss_in_place_of_another_layer_takes_what_reads_it_along():
+def test_a_loss_in_place_of_another_layer_takes_what_reads_it_along() -> None:
     net = read(DATA, FC, LOSS.replace("SoftmaxWithLoss", "HingeLoss"), layer("Power", "scaled", "loss", "scaled"))
     assert net.outputs == ["fc"]
 
 
-def test_in_place_layers_in_front_of_a_loss_keep_the_names_of_the_file():
+def test_in_place_layers_in_front_of_a_loss_keep_the_names_of_the_file() -> None:
     relu = layer("ReLU", "relu", "fc", "fc")
     net = read(DATA, FC, relu, layer("SoftmaxWithLoss", "loss", "fc label", "loss"))
     assert list(net.layers[-1].param.bottom) == ["fc"]
     assert net.layers[-1].source.bottoms == ("fc",)
 
 
-def test_a_net_for_training_alone_shows_its_input_too():
+def test_a_net_for_training_alone_shows_its_input_too() -> None:
     net = read(
         layer("Data", "d", "", "data label", "include { phase: TRAIN } transform_param { crop_size: 8 }"), FC, LOSS
     )
@@ -182,11 +184,11 @@ def test_a_net_for_training_alone_shows_its_input_too():
         ("Input", "input_param { shape { dim: [1, 2] } }", (1, 2)),
     ],
 )
-def test_the_shape_comes_from_what_the_data_layer_says(kind, rest, shape):
+def test_the_shape_comes_from_what_the_data_layer_says(kind: str, rest: str, shape: tuple[int, ...]) -> None:
     assert read(layer(kind, "d", "", "data", rest), FC).inputs == {"data": shape}
 
 
-def test_a_given_shape_wins_and_the_batch_comes_on_top():
+def test_a_given_shape_wins_and_the_batch_comes_on_top() -> None:
     assert read(DATA, FC, input_shapes={"data": [7, 1, 2, 2]}).inputs == {"data": (7, 1, 2, 2)}
     assert read(DATA, FC, batch=5).inputs == {"data": (5, 3, 24, 24)}
     net = read(
@@ -199,7 +201,7 @@ def test_a_given_shape_wins_and_the_batch_comes_on_top():
 INPUTS = [layer("Input", "i", "", "data more"), FC, layer("ReLU", "r", "more", "r")]
 
 
-def test_inputs_without_a_shape_are_all_named_with_the_way_out():
+def test_inputs_without_a_shape_are_all_named_with_the_way_out() -> None:
     with pytest.raises(ModelError) as caught:
         read(*INPUTS)
     assert str(caught.value) == (
@@ -208,7 +210,7 @@ def test_inputs_without_a_shape_are_all_named_with_the_way_out():
     )
 
 
-def test_a_guess_is_said_aloud():
+def test_a_guess_is_said_aloud() -> None:
     net = read(*INPUTS, input_shapes={"more": (1, 2)}, guess_shapes=True)
     assert net.inputs == {"data": (1, 3, 224, 224), "more": (1, 2)}
     assert net.notes == [
@@ -216,17 +218,17 @@ def test_a_guess_is_said_aloud():
     ]
 
 
-def test_a_shape_for_no_input_lists_the_inputs():
+def test_a_shape_for_no_input_lists_the_inputs() -> None:
     with pytest.raises(UsageError, match="there is no input 'label'; the inputs are 'data'"):
         read(DATA, FC, LOSS, input_shapes={"label": (1,)})
 
 
 @pytest.mark.parametrize("shape", [(1, 0), (1, -1), (1.5, 2), ("a",)])
-def test_a_shape_that_is_none_is_refused(shape):
+def test_a_shape_that_is_none_is_refused(shape: tuple[float, int] | tuple[int, ...] | tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="cannot have the shape"):
         read(DATA, FC, input_shapes={"data": shape})
 
 
-def test_a_batch_of_nothing_is_refused():
+def test_a_batch_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="a batch of 0"):
         read(DATA, FC, batch=0)

@@ -10,6 +10,7 @@ import pytest
 from cases import golden, goldens
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from present import present
 from single_layer import layer_net
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -30,7 +31,7 @@ def other_values(field: FieldDescriptor, message: Message) -> Iterator[Any]:
     if field.type == FieldDescriptor.TYPE_BOOL:
         values: tuple[Any, ...] = (True, False)
     elif field.type == FieldDescriptor.TYPE_ENUM:
-        values = tuple(value.number for value in field.enum_type.values)
+        values = tuple(value.number for value in present(field.enum_type).values)
     elif field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
         values = WORDS
     elif field.type == FieldDescriptor.TYPE_FLOAT:
@@ -56,7 +57,7 @@ def put(message: Message, field: FieldDescriptor, value: Any) -> None:
 def fields_of(kind: str) -> Iterator[tuple[str, FieldDescriptor]]:
     """The fields of the messages that a type reads."""
     for name in LAYERS[kind].reads:
-        for field in LayerParameter.DESCRIPTOR.fields_by_name[name].message_type.fields:
+        for field in present(LayerParameter.DESCRIPTOR.fields_by_name[name].message_type).fields:
             yield name, field
 
 

@@ -23,7 +23,7 @@ layer { name: "act" type: "ReLU" bottom: "c" top: "c" }
 layer { name: "fc" type: "InnerProduct" bottom: "c" top: "fc" inner_product_param { num_output: 2 bias_term: false } }
 """
 WEIGHT = np.arange(6, dtype=np.float32).reshape(3, 2, 1, 1) - 2
-BIAS = np.float32([1, 2, 3])
+BIAS = np.array([1, 2, 3], np.float32)
 DENSE = np.arange(96, dtype=np.float64).reshape(2, 48)
 
 
@@ -77,7 +77,7 @@ def test_what_caffe_did_not_write_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
-    [("data/a/1", BIAS, "has blobs 1 only"), ("data/a/0", np.int64([1]), "blob 0 holds int64")],
+    [("data/a/1", BIAS, "has blobs 1 only"), ("data/a/0", np.array([1], np.int64), "blob 0 holds int64")],
 )
 def test_blobs_that_make_no_sense_are_a_problem_of_their_layer(
     tmp_path: Path, key: str, value: object, problem: str

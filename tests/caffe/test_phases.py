@@ -14,7 +14,7 @@ from bnfold.caffe.read import load
 from bnfold.errors import ModelError
 
 
-def kept(rules: str, tmp_path, **state: object) -> bool:
+def kept(rules: str, tmp_path: Path, **state: object) -> bool:
     """Whether a layer with these rules is loaded."""
     text = f"""
         input: "data" input_shape {{ dim: 1 dim: 2 }}
@@ -46,7 +46,7 @@ def kept(rules: str, tmp_path, **state: object) -> bool:
         ("phase: TRAIN", True),
     ],
 )
-def test_rules_at_level_0_without_stages(rules, expected, tmp_path):
+def test_rules_at_level_0_without_stages(rules: str, expected: bool, tmp_path: Path) -> None:
     assert kept(rules, tmp_path) is expected
 
 
@@ -61,25 +61,25 @@ def test_rules_at_level_0_without_stages(rules, expected, tmp_path):
         ('exclude { stage: "a" not_stage: "b" }', True),
     ],
 )
-def test_all_stages_of_a_rule_must_be_there_and_no_other(rules, expected, tmp_path):
+def test_all_stages_of_a_rule_must_be_there_and_no_other(rules: str, expected: bool, tmp_path: Path) -> None:
     assert kept(rules, tmp_path, stages=("a", "b")) is expected
 
 
-def test_the_level_is_held_to_both_limits(tmp_path):
+def test_the_level_is_held_to_both_limits(tmp_path: Path) -> None:
     rule = "include { min_level: 2 max_level: 3 }"
     assert [kept(rule, tmp_path, level=level) for level in (1, 2, 3, 4)] == [False, True, True, False]
 
 
-def test_stages_of_the_file_count_too(tmp_path):
+def test_stages_of_the_file_count_too(tmp_path: Path) -> None:
     assert kept('include { stage: "s" } } state { stage: "s"', tmp_path)
 
 
-def test_rules_of_both_kinds_are_refused_as_in_caffe(tmp_path):
+def test_rules_of_both_kinds_are_refused_as_in_caffe(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"layer 'ruled' \(ReLU\): has include and exclude rules"):
         kept("include { phase: TEST } exclude { phase: TRAIN }", tmp_path)
 
 
-def test_a_net_without_layers_at_test_is_refused(tmp_path):
+def test_a_net_without_layers_at_test_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text('layer { name: "a" type: "Data" top: "a" include { phase: TRAIN } }')
     with pytest.raises(ModelError, match=r"net\.prototxt: no layer is in the TEST net"):
         load(tmp_path / "net.prototxt")
@@ -88,7 +88,7 @@ def test_a_net_without_layers_at_test_is_refused(tmp_path):
 FAULTS = Path(__file__).parent.parent / "faults"
 
 
-def test_what_a_stage_decided_is_the_net_that_the_next_reader_sees(tmp_path):
+def test_what_a_stage_decided_is_the_net_that_the_next_reader_sees(tmp_path: Path) -> None:
     case = Case(FAULTS / "stage_in_state")
     for name, net in (("as_it_is", case.load()), ("folded", bnfold.fold(case.load()).net)):
         paths = tmp_path / f"{name}.prototxt", tmp_path / f"{name}.caffemodel"
@@ -97,7 +97,7 @@ def test_what_a_stage_decided_is_the_net_that_the_next_reader_sees(tmp_path):
         assert_answers(by_onnxruntime(case.load(*paths), case.inputs), case.answers, TOLERANCE)
 
 
-def test_without_its_relu_that_net_would_answer_otherwise():
+def test_without_its_relu_that_net_would_answer_otherwise() -> None:
     case = Case(FAULTS / "stage_in_state")
     net = case.load()
     net.reconnect(net.uses("c")[0], "c@bn")
@@ -106,7 +106,7 @@ def test_without_its_relu_that_net_would_answer_otherwise():
     assert distance(by_onnxruntime(net, case.inputs)["ip"], case.answers["ip"]) > 0.01
 
 
-def test_a_layer_of_another_stage_is_named_and_its_stage_takes_it_in():
+def test_a_layer_of_another_stage_is_named_and_its_stage_takes_it_in() -> None:
     path = FAULTS / "stage_deploy_dropped" / "net.prototxt"
     shapes = {"data": (1, 3, 8, 8)}
     without, deployed = load(path, input_shapes=shapes), load(path, input_shapes=shapes, stages=["deploy"])
@@ -115,19 +115,19 @@ def test_a_layer_of_another_stage_is_named_and_its_stage_takes_it_in():
     assert not [note for note in deployed.notes if "--stage" in note]
 
 
-def test_data_losses_and_metrics_of_another_stage_are_not_missed():
+def test_data_losses_and_metrics_of_another_stage_are_not_missed() -> None:
     net = load(FAULTS / "stage_deploy_dropped" / "net.prototxt", input_shapes={"data": (1, 3, 8, 8)})
     assert not [note for note in net.notes if "--stage val" in note or "--stage train" in note]
 
 
-def test_a_layer_of_another_level_is_named(tmp_path):
+def test_a_layer_of_another_level_is_named(tmp_path: Path) -> None:
     assert not kept("include { min_level: 2 }", tmp_path)
     net = load(tmp_path / "net.prototxt")
     assert net.notes == ["'ruled' (ReLU) is left out, and --level 2 takes it in"]
     assert kept("include { min_level: 2 }", tmp_path, level=2)
 
 
-def test_the_level_of_the_file_counts_where_none_is_given(tmp_path):
+def test_the_level_of_the_file_counts_where_none_is_given(tmp_path: Path) -> None:
     assert kept("include { min_level: 2 } } state { level: 2", tmp_path)
     assert not kept("include { min_level: 2 } } state { level: 2", tmp_path, level=0)
 
@@ -145,11 +145,11 @@ def test_the_level_of_the_file_counts_where_none_is_given(tmp_path):
         ("layer { p { include { } } }", "layer { p { include { } } }"),
     ],
 )
-def test_rules_go_from_the_text_of_a_layer_and_nothing_else(written, left):
+def test_rules_go_from_the_text_of_a_layer_and_nothing_else(written: str, left: str) -> None:
     assert without_fields(written, ("include", "exclude")) == left
 
 
-def test_a_net_from_a_caffemodel_alone_has_the_layers_of_its_stage(tmp_path):
+def test_a_net_from_a_caffemodel_alone_has_the_layers_of_its_stage(tmp_path: Path) -> None:
     rules = length(8, length(4, "deploy")), length(8, length(5, "other")), length(9, length(4, "train"))
     layers = [
         layer(f"act{index}", "ReLU", extra=length(3, "data") + length(4, f"a{index}") + rule)

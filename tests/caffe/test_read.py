@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,11 @@ layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_
 layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
 layer { name: "fc" type: "InnerProduct" bottom: "conv" top: "fc" inner_product_param { num_output: 5 } }
 """
-SHAPES = {"conv": [(4, 3, 3, 3), (4,)], "bn": [(4,), (4,), (1,)], "fc": [(5, 144), (5,)]}
+Shapes = Mapping[str, list[tuple[int, ...]]]
+SHAPES: Shapes = {"conv": [(4, 3, 3, 3), (4,)], "bn": [(4,), (4,), (1,)], "fc": [(5, 144), (5,)]}
 
 
-def write_weights(path: Path, shapes: dict[str, list[tuple[int, ...]]], legacy: bool = False, first: float = 0) -> Path:
+def write_weights(path: Path, shapes: Shapes, legacy: bool = False, first: float = 0) -> Path:
     """A caffemodel whose values count up from `first`."""
     net = NetParameter()
     for name, blobs in shapes.items():
@@ -43,18 +45,18 @@ def write_weights(path: Path, shapes: dict[str, list[tuple[int, ...]]], legacy: 
     return path
 
 
-def read(folder: Path, shapes: dict[str, list[tuple[int, ...]]], text: str = NET, **options: bool) -> Net:
+def read(folder: Path, shapes: Shapes, text: str = NET, **options: bool) -> Net:
     (folder / "net.prototxt").write_text(text)
     return load(folder / "net.prototxt", write_weights(folder / "net.caffemodel", shapes, **options))
 
 
-def refusal(folder: Path, shapes: dict[str, list[tuple[int, ...]]], text: str = NET) -> str:
+def refusal(folder: Path, shapes: Shapes, text: str = NET) -> str:
     with pytest.raises(WeightsError) as caught:
         read(folder, shapes, text)
     return str(caught.value)
 
 
-def test_weights_are_matched_by_name_and_only_viewed(tmp_path):
+def test_weights_are_matched_by_name_and_only_viewed(tmp_path: Path) -> None:
     net = read(tmp_path, dict(reversed(SHAPES.items())))
     assert {layer.name: list(layer.blobs.shapes) for layer in net.layers if layer.blobs} == SHAPES
     weight = net.layers[1].blobs[0]
@@ -64,12 +66,12 @@ def test_weights_are_matched_by_name_and_only_viewed(tmp_path):
     assert net.layers[1].source.record.name == "conv"
 
 
-def test_legacy_shapes_become_true_ones(tmp_path):
+def test_legacy_shapes_become_true_ones(tmp_path: Path) -> None:
     net = read(tmp_path, SHAPES, legacy=True)
     assert {layer.name: list(layer.blobs.shapes) for layer in net.layers if layer.blobs} == SHAPES
 
 
-def test_legacy_shapes_become_plain_ones_behind_an_unknown_layer(tmp_path):
+def test_legacy_shapes_become_plain_ones_behind_an_unknown_layer(tmp_path: Path) -> None:
     text = NET.replace('top: "conv" convolution', 'top: "c" convolution').replace(
         'layer { name: "bn"', 'layer { name: "f" type: "Foreign" bottom: "c" top: "conv" } layer { name: "bn"'
     )
@@ -77,7 +79,7 @@ def test_legacy_shapes_become_plain_ones_behind_an_unknown_layer(tmp_path):
     assert {layer.name: list(layer.blobs.shapes) for layer in net.layers if layer.blobs} == SHAPES
 
 
-def test_all_faults_of_the_weights_are_named_at_once(tmp_path):
+def test_all_faults_of_the_weights_are_named_at_once(tmp_path: Path) -> None:
     message = refusal(tmp_path, {"conv": [(3, 4, 3, 3), (4,)], "fc": [(5, 144)]})
     assert message == (
         f"{tmp_path / 'net.caffemodel'}: the weights of 3 layers do not fit the network\n"
@@ -87,20 +89,20 @@ def test_all_faults_of_the_weights_are_named_at_once(tmp_path):
     )
 
 
-def test_equal_counts_of_another_order_are_no_fit(tmp_path):
+def test_equal_counts_of_another_order_are_no_fit(tmp_path: Path) -> None:
     assert "has 144x5 and 5" in refusal(tmp_path, SHAPES | {"fc": [(144, 5), (5,)]})
 
 
-def test_the_weights_of_another_network_are_said_to_be_that(tmp_path):
+def test_the_weights_of_another_network_are_said_to_be_that(tmp_path: Path) -> None:
     assert "is it the caffemodel of another network?" in refusal(tmp_path, {"a": [(1,)]})
 
 
-def test_weights_where_nothing_is_learned_are_no_fit(tmp_path):
+def test_weights_where_nothing_is_learned_are_no_fit(tmp_path: Path) -> None:
     text = NET + 'layer { name: "relu" type: "ReLU" bottom: "fc" top: "relu" }'
     assert "layer 'relu' (ReLU): has 7, and learns nothing" in refusal(tmp_path, SHAPES | {"relu": [(7,)]}, text)
 
 
-def test_a_damaged_blob_matters_only_where_it_is_used(tmp_path):
+def test_a_damaged_blob_matters_only_where_it_is_used(tmp_path: Path) -> None:
     write_weights(tmp_path / "net.caffemodel", SHAPES | {"other": [(3,)]})
     net = NetParameter.FromString((tmp_path / "net.caffemodel").read_bytes())
     net.layer[3].blobs[0].data.append(1)
@@ -113,12 +115,12 @@ def test_a_damaged_blob_matters_only_where_it_is_used(tmp_path):
         load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
 
 
-def test_an_unknown_layer_keeps_its_blobs_as_they_are(tmp_path):
+def test_an_unknown_layer_keeps_its_blobs_as_they_are(tmp_path: Path) -> None:
     text = NET + 'layer { name: "f" type: "Foreign" bottom: "fc" top: "f" }'
     assert read(tmp_path, SHAPES | {"f": [(1, 2, 1)]}, text).layers[-1].blobs.shapes == ((1, 2, 1),)
 
 
-def test_a_layer_without_a_record_takes_what_it_shares(tmp_path):
+def test_a_layer_without_a_record_takes_what_it_shares(tmp_path: Path) -> None:
     conv = NET.splitlines()[2].replace("convolution_param", 'param { name: "w" } param { name: "b" } convolution_param')
     text = "\n".join([*NET.splitlines()[:2], conv, conv.replace('"conv"', '"twin"')])
     net = read(tmp_path, {"conv": SHAPES["conv"]}, text)
@@ -126,14 +128,14 @@ def test_a_layer_without_a_record_takes_what_it_shares(tmp_path):
     assert [a is b for a, b in zip(first.blobs.stored, second.blobs.stored, strict=True)] == [True, True]
 
 
-def test_a_second_layer_of_a_name_gets_no_weights_as_in_caffe(tmp_path):
+def test_a_second_layer_of_a_name_gets_no_weights_as_in_caffe(tmp_path: Path) -> None:
     text = NET + 'layer { name: "fc" type: "InnerProduct" bottom: "fc" top: "g" inner_product_param { num_output: 5 } }'
     message = refusal(tmp_path, SHAPES, text)
     assert "no weights there (two layers are called 'fc', and Caffe gives what is stored to the first)" in message
 
 
 @pytest.mark.parametrize("joined", [True, False])
-def test_later_caffemodels_replace_what_earlier_ones_have(joined, tmp_path):
+def test_later_caffemodels_replace_what_earlier_ones_have(joined: bool, tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text(NET)
     first = write_weights(tmp_path / "a.caffemodel", {"conv": SHAPES["conv"], "bn": SHAPES["bn"]})
     second = write_weights(tmp_path / "b.caffemodel", {"bn": SHAPES["bn"], "fc": SHAPES["fc"]}, first=100)
@@ -141,32 +143,32 @@ def test_later_caffemodels_replace_what_earlier_ones_have(joined, tmp_path):
     assert [layer.blobs[0].flat[0] for layer in net.layers[1:]] == [0, 100, 100]
 
 
-def test_the_channels_of_a_guess_come_from_the_weights(tmp_path):
+def test_the_channels_of_a_guess_come_from_the_weights(tmp_path: Path) -> None:
     text = 'layer { name: "d" type: "Data" top: "data" transform_param { crop_size: 8 } }' + NET.partition("\n")[2][48:]
     net = read(tmp_path, {**SHAPES, "conv": [(4, 1, 3, 3), (4,)]}, text)
     assert net.inputs == {"data": (1, 1, 8, 8)}
     assert "the weights of its reader ask for 1" in net.notes[-1]
 
 
-def test_sizes_that_do_not_fit_are_refused(tmp_path):
+def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="layer 'conv'"):
         read(tmp_path, SHAPES, NET.replace("8, 8", "2, 2"))
 
 
 @pytest.mark.parametrize("param", ["quantization_param { bw_params: 8 }", "fixed_param { bit_width: 8 }"])
-def test_a_network_in_integers_is_refused(param, tmp_path):
+def test_a_network_in_integers_is_refused(param: str, tmp_path: Path) -> None:
     text = NET.replace("convolution_param", f"{param} convolution_param")
     with pytest.raises(UnsupportedError, match=r"1 layers, the first of them 'conv' \(Convolution\).*integers"):
         read(tmp_path, SHAPES, text)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_every_golden_has_the_inputs_and_outputs_that_caffe_had(folder):
+def test_every_golden_has_the_inputs_and_outputs_that_caffe_had(folder: Path) -> None:
     check(folder)
 
 
 @pytest.mark.skipif(not TRAINED, reason="../shared is not here")
-def test_every_net_of_the_zoo_has_the_inputs_and_outputs_that_caffe_had():
+def test_every_net_of_the_zoo_has_the_inputs_and_outputs_that_caffe_had() -> None:
     for folder in TRAINED:
         check(folder)
 
@@ -190,7 +192,7 @@ REFUSED = {
 
 
 @pytest.mark.skipif(not PROTOTXTS, reason="../shared is not here")
-def test_every_published_prototxt_is_read_or_refused_for_a_known_reason():
+def test_every_published_prototxt_is_read_or_refused_for_a_known_reason() -> None:
     refused = {}
     for path in PROTOTXTS:
         try:
@@ -203,7 +205,7 @@ def test_every_published_prototxt_is_read_or_refused_for_a_known_reason():
     assert {name: REFUSED[name] for name, message in refused.items() if REFUSED[name] not in message} == {}
 
 
-def test_a_type_that_looks_misspelt_is_kept_and_pointed_out_once(tmp_path):
+def test_a_type_that_looks_misspelt_is_kept_and_pointed_out_once(tmp_path: Path) -> None:
     twice = NET.replace("BatchNorm", "BatchNrom") + 'layer { name: "bn2" type: "BatchNrom" bottom: "fc" top: "fc" }'
     (tmp_path / "net.prototxt").write_text(twice + 'layer { name: "x" type: "Whatever" bottom: "fc" top: "x" }')
     net = load(tmp_path / "net.prototxt")

@@ -8,6 +8,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from present import present
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layers import LAYERS, blob_shapes, output_shapes
@@ -41,9 +42,9 @@ def fill(message: Message, field: FieldDescriptor, values: list[int]) -> None:
     elif field.cpp_type == field.CPPTYPE_FLOAT:
         wrapped = [float(value) / 2 if value != 7 else float("nan") for value in values]
     elif field.cpp_type == field.CPPTYPE_ENUM:
-        members = [member.number for member in field.enum_type.values]
+        members = [member.number for member in present(field.enum_type).values]
         wrapped = [members[value % len(members)] for value in values]
-    elif field.cpp_type == field.CPPTYPE_MESSAGE and field.message_type.name == "BlobShape":
+    elif field.cpp_type == field.CPPTYPE_MESSAGE and present(field.message_type).name == "BlobShape":
         target = getattr(message, field.name)
         (target.add() if hasattr(target, "add") else target).dim.extend(values)
         return

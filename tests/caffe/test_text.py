@@ -34,7 +34,7 @@ def refusal(text: str, **options: bool) -> ParseError:
     return caught.value
 
 
-def test_an_unknown_field_is_refused_with_its_place_and_a_guess():
+def test_an_unknown_field_is_refused_with_its_place_and_a_guess() -> None:
     error = refusal(CONV.replace("kernel_size", "kernal_size"))
     assert (error.line, error.column) == (11, 5)
     assert str(error).startswith("net.prototxt:11:5: unknown field 'kernal_size' of ConvolutionParameter")
@@ -43,19 +43,19 @@ def test_an_unknown_field_is_refused_with_its_place_and_a_guess():
     assert "--ignore-unknown-fields" in str(error)
 
 
-def test_all_unknown_fields_are_named_at_once():
+def test_all_unknown_fields_are_named_at_once() -> None:
     error = refusal(CONV.replace("num_output", "outputs").replace("kernel_size", "kernal_size"))
     assert "'kernal_size'" in str(error)
     assert "1 more from line 10 on: 'outputs'" in str(error)
 
 
-def test_an_unknown_field_of_the_net_itself_is_refused():
+def test_an_unknown_field_of_the_net_itself_is_refused() -> None:
     error = refusal('nam: "n"\n' + CONV)
     assert error.line == 1
     assert "did you mean 'name'?" in str(error)
 
 
-def test_ignored_unknown_fields_are_noted_and_the_rest_is_read():
+def test_ignored_unknown_fields_are_noted_and_the_rest_is_read() -> None:
     document = parse_prototxt(CONV.replace("kernel_size: 3", "kernal_size: 3 stride: 2"), ignore_unknown_fields=True)
     assert document.net.layer[0].convolution_param.stride == [2]
     assert document.notes == [
@@ -64,11 +64,11 @@ def test_ignored_unknown_fields_are_noted_and_the_rest_is_read():
     ]
 
 
-def test_a_text_of_ignored_fields_alone_is_no_network():
+def test_a_text_of_ignored_fields_alone_is_no_network() -> None:
     assert "has no layers left" in str(refusal("layr { }", ignore_unknown_fields=True))
 
 
-def test_an_unknown_enum_value_is_refused_even_if_unknown_fields_are_ignored():
+def test_an_unknown_enum_value_is_refused_even_if_unknown_fields_are_ignored() -> None:
     pool = 'layer { name: "p" type: "Pooling" pooling_param {\n pool: AVG } }'
     error = refusal(pool, ignore_unknown_fields=True)
     assert "pool is AVG" in str(error)
@@ -76,7 +76,7 @@ def test_an_unknown_enum_value_is_refused_even_if_unknown_fields_are_ignored():
     assert error.line == 2
 
 
-def test_an_unknown_layer_type_may_hold_what_it_likes():
+def test_an_unknown_layer_type_may_hold_what_it_likes() -> None:
     foreign = 'layer { name: "f" type: "Foreign" bottom: "conv1" top: "f" foreign_param { deep { er: 1 } } extra: "x" }'
     document = parse_prototxt(CONV + foreign)
     layer = document.net.layer[1]
@@ -85,14 +85,14 @@ def test_an_unknown_layer_type_may_hold_what_it_likes():
     assert document.notes == []
 
 
-def test_an_unknown_layer_type_keeps_the_known_fields_of_its_parameters():
+def test_an_unknown_layer_type_keeps_the_known_fields_of_its_parameters() -> None:
     text = 'layer { name: "f" type: "Foreign" param { lr_mult: 0 } pooling_param { pool: MAX } other_param { a: 1 } }'
     layer = parse_prototxt(text).net.layer[0]
     assert layer.param[0].lr_mult == 0
     assert layer.HasField("pooling_param")
 
 
-def test_an_unknown_rule_in_an_unknown_layer_type_is_refused():
+def test_an_unknown_rule_in_an_unknown_layer_type_is_refused() -> None:
     error = refusal('layer { name: "f" type: "Foreign" include { phaze: TRAIN } }')
     assert "did you mean 'phase'?" in str(error)
 
@@ -112,7 +112,7 @@ layer { name: "top5" type: "Accuracy" bottom: "conv" bottom: "label" accuracy_pa
 IDLE = ("my_fork_jitter", "my_fork_reader", "force_mult", "my_fork_seed", "my_fork_balance", "confusion_matrix")
 
 
-def test_an_unknown_field_that_means_nothing_at_inference_is_passed_over_and_noted():
+def test_an_unknown_field_that_means_nothing_at_inference_is_passed_over_and_noted() -> None:
     document = parse_prototxt(DATA)
     assert len(document.notes) == len(IDLE)
     for field, note in zip(IDLE, document.notes, strict=True):
@@ -122,7 +122,7 @@ def test_an_unknown_field_that_means_nothing_at_inference_is_passed_over_and_not
     assert document.net.layer[0].transform_param.crop_size == 16
 
 
-def test_strict_fields_stop_at_each_of_them():
+def test_strict_fields_stop_at_each_of_them() -> None:
     error = refusal(DATA, strict_fields=True)
     assert (error.line, error.column) == (3, 35)
     assert "5 more from line 4 on" in str(error)
@@ -132,20 +132,20 @@ def test_strict_fields_stop_at_each_of_them():
     ("kind", "field"),
     [("Data", "crop_siz: 4"), ("Convolution", "bias_tern: true"), ("SoftmaxWithLoss", "normalise: true")],
 )
-def test_a_slip_of_the_pen_stops_wherever_it_is(kind, field):
+def test_a_slip_of_the_pen_stops_wherever_it_is(kind: str, field: str) -> None:
     param = {"Data": "transform_param", "Convolution": "convolution_param", "SoftmaxWithLoss": "loss_param"}[kind]
     error = refusal(f'layer {{ name: "x" type: "{kind}" {param} {{ {field} }} }}')
     assert "did you mean" in str(error)
 
 
-def test_what_a_loss_does_to_its_prediction_is_not_passed_over():
+def test_what_a_loss_does_to_its_prediction_is_not_passed_over() -> None:
     refusal('layer { name: "x" type: "SoftmaxWithLoss" bottom: "a" softmax_param { temperature: 3 } }')
 
 
 OPAQUE = CONV.replace("kernel_size: 3", "kernel_size: 3 wavelet: 2")
 
 
-def test_any_other_unknown_field_makes_its_layer_opaque():
+def test_any_other_unknown_field_makes_its_layer_opaque() -> None:
     net = build(parse_prototxt(OPAQUE))
     assert net.layers[-1].opaque == "it sets an unknown field 'wavelet' of ConvolutionParameter"
     assert net.notes == [
@@ -156,18 +156,18 @@ def test_any_other_unknown_field_makes_its_layer_opaque():
     refusal(OPAQUE, strict_fields=True)
 
 
-def test_an_unknown_value_makes_its_layer_opaque_too():
+def test_an_unknown_value_makes_its_layer_opaque_too() -> None:
     document = parse_prototxt('layer { name: "p" type: "Pooling" pooling_param {\n pool: LP } }')
     assert document.foreign.opaque == {0: "unknown value 'LP' of PoolingParameter's pool"}
 
 
-def test_layers_with_the_same_unknown_field_share_a_note():
+def test_layers_with_the_same_unknown_field_share_a_note() -> None:
     layer = 'layer {{ name: "p{0}" type: "Pooling" bottom: "data" top: "p{0}" pooling_param {{ wavelet: 1 }} }}'
     (note,) = build(parse_prototxt(CONV + "".join(map(layer.format, range(9))))).notes
     assert note.startswith("layer 'p0' (Pooling) and 8 more: it sets")
 
 
-def test_a_v1_layer_with_an_unknown_field_is_read_and_cannot_be_written_as_v2():
+def test_a_v1_layer_with_an_unknown_field_is_read_and_cannot_be_written_as_v2() -> None:
     text = """input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
         layers { name: "p" type: POOLING bottom: "data" top: "p" pooling_param { wavelet: 1 } }"""
     net = build(parse_prototxt(text))
@@ -176,7 +176,7 @@ def test_a_v1_layer_with_an_unknown_field_is_read_and_cannot_be_written_as_v2():
         prototxt_text(net)
 
 
-def test_a_singular_field_given_twice_counts_as_given_last_and_is_noted():
+def test_a_singular_field_given_twice_counts_as_given_last_and_is_noted() -> None:
     document = parse_prototxt(CONV.replace("num_output: 4", "num_output: 4 num_output: 6"))
     assert document.net.layer[0].convolution_param.num_output == 6
     (note,) = document.notes
@@ -199,7 +199,7 @@ def test_a_singular_field_given_twice_counts_as_given_last_and_is_noted():
     ],
     ids=["CRLF", "BOM", "quotes", "colons", "angles", "semicolons", "joined strings", "list", "solver"],
 )
-def test_every_spelling_of_a_net_is_the_same_net(text, tmp_path):
+def test_every_spelling_of_a_net_is_the_same_net(text: str, tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text(text, encoding="utf-8", newline="")
     (tmp_path / "plain.prototxt").write_text(CONV)
     plain, spelled = load(tmp_path / "plain.prototxt"), load(tmp_path / "net.prototxt")
@@ -208,7 +208,7 @@ def test_every_spelling_of_a_net_is_the_same_net(text, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "latin-1", "utf-8", "utf-16"])
-def test_comments_may_be_in_any_encoding(encoding, tmp_path):
+def test_comments_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     comment = "été" if encoding == "latin-1" else "卷积层"
     (tmp_path / "net.prototxt").write_bytes(
         CONV.replace("layer {", f"# {comment}\nlayer {{ # {comment}").encode(encoding)
@@ -216,18 +216,18 @@ def test_comments_may_be_in_any_encoding(encoding, tmp_path):
     assert [layer.name for layer in load(tmp_path / "net.prototxt").layers] == ["input", "conv1"]
 
 
-def test_the_bytes_of_a_foreign_comment_survive():
+def test_the_bytes_of_a_foreign_comment_survive() -> None:
     content = CONV.replace("layer {", "layer { # 卷积").encode("gbk")
     (text,) = parse_prototxt(decode(content)).layout.layers
     assert "卷积".encode("gbk") in text.encode("utf-8", "surrogateescape")
 
 
-def test_a_name_that_is_no_utf8_is_read_as_latin1_as_in_caffemodels():
+def test_a_name_that_is_no_utf8_is_read_as_latin1_as_in_caffemodels() -> None:
     document = parse_prototxt(decode(CONV.replace('"conv1"', '"cönv"').encode("latin-1")))
     assert document.net.layer[0].name == "cönv"
 
 
-def test_each_layer_keeps_its_comments_and_blank_lines():
+def test_each_layer_keeps_its_comments_and_blank_lines() -> None:
     text = CONV + '\n# the second\nlayer { name: "a" } # its end\n\n\nlayer { name: "b" }\n# the end\n'
     layout = parse_prototxt(text).layout
     assert layout.header == 'name: "n"\n'
@@ -239,13 +239,13 @@ def test_each_layer_keeps_its_comments_and_blank_lines():
     assert layout.lines == (4, 16, 19)
 
 
-def test_text_is_put_together_again_as_it_was():
+def test_text_is_put_together_again_as_it_was() -> None:
     text = "# head\n" + CONV + '# a\nlayer { name: "a" } # its end\n\nlayer { name: "b" }\n# the end\n'
     layout = parse_prototxt(text).layout
     assert layout.header + "\n".join([layout.inputs, *layout.layers, ""]) == text
 
 
-def test_brackets_and_hashes_in_strings_are_no_structure():
+def test_brackets_and_hashes_in_strings_are_no_structure() -> None:
     text = 'layer { name: "a } # {" type: \'b " {\' } # } {\nlayer { name: "c\\"}" }'
     document = parse_prototxt(text)
     assert [layer.name for layer in document.net.layer] == ["a } # {", 'c"}']
@@ -276,7 +276,9 @@ def test_brackets_and_hashes_in_strings_are_no_structure():
         (b"layer { phase: \xae }", "a byte that is no text stands outside comments and strings", (1, 16)),
     ],
 )
-def test_what_does_not_parse_is_refused_where_it_is(text, words, place, tmp_path):
+def test_what_does_not_parse_is_refused_where_it_is(
+    text: bytes | str, words: str, place: tuple[None, ...] | tuple[int, ...] | None, tmp_path: Path
+) -> None:
     path = tmp_path / "net.prototxt"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ParseError) as caught:
@@ -303,12 +305,12 @@ def test_what_does_not_parse_is_refused_where_it_is(text, words, place, tmp_path
         "a: -" * 100_000,
     ],
 )
-def test_hostile_text_is_refused_in_few_words(text):
+def test_hostile_text_is_refused_in_few_words(text: str) -> None:
     error = refusal(text)
     assert len(str(error)) < 500
 
 
-def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ParseError, match="cannot be read: No such file or directory"):
         load(tmp_path / "net.prototxt")
     with pytest.raises(ParseError, match="cannot be read: Is a directory"):

@@ -52,11 +52,11 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc1" bottom: "label" }
 """
 
 
-def test_v0_becomes_v2_and_its_padding_layers_go_into_their_readers():
+def test_v0_becomes_v2_and_its_padding_layers_go_into_their_readers() -> None:
     assert upgraded(V0) == parsed(V0_AS_V2)
 
 
-def test_v1_becomes_v2_with_its_rates_shares_and_rules():
+def test_v1_becomes_v2_with_its_rates_shares_and_rules() -> None:
     old = """
         layers { name: "c" type: CONVOLUTION bottom: "x" top: "c" blobs_lr: 1 blobs_lr: 2 weight_decay: 3
           param: "w" param: "b" blob_share_mode: STRICT blob_share_mode: PERMISSIVE
@@ -88,13 +88,13 @@ def test_v1_becomes_v2_with_its_rates_shares_and_rules():
         ('"Convolution"', "Convolution"),
     ],
 )
-def test_v1_words_of_forks_are_known(word, kind):
+def test_v1_words_of_forks_are_known(word: str, kind: str) -> None:
     assert upgraded(f'layers {{ name: "x" type: {word} }}')[0].type == kind
     if '"' not in word:
         assert upgraded(f'layers {{ layer {{ name: "x" type: "{word.lower()}" }} }}')[0].type in (kind, kind.lower())
 
 
-def test_v1_layers_of_forks_may_have_parameters_of_v2():
+def test_v1_layers_of_forks_may_have_parameters_of_v2() -> None:
     old = """
         layers { name: "b" type: BN bottom: "x" top: "b" bn_param { slope_filler { type: "constant" } eps: 0.1 }
           blobs_lr: 1 }
@@ -108,7 +108,7 @@ def test_v1_layers_of_forks_may_have_parameters_of_v2():
     assert upgraded(old) == parsed(new)
 
 
-def test_the_transform_of_an_old_data_layer_moves():
+def test_the_transform_of_an_old_data_layer_moves() -> None:
     old = 'layers { name: "d" type: DATA data_param { source: "s" crop_size: 9 mirror: true scale: 2 mean_file: "m" } }'
     new = """layer { name: "d" type: "Data" data_param { source: "s" }
         transform_param { crop_size: 9 mirror: true scale: 2 mean_file: "m" } }"""
@@ -122,7 +122,7 @@ def test_the_transform_of_an_old_data_layer_moves():
         "input_shape { dim: [1, 2, 3, 4] } input_shape { dim: [5, 6, 7, 8] }",
     ],
 )
-def test_input_fields_become_an_input_layer_in_front(sizes):
+def test_input_fields_become_an_input_layer_in_front(sizes: str) -> None:
     layers = upgraded(f'input: "a" input: "b" {sizes} layer {{ name: "x" type: "ReLU" }}')
     assert (
         layers[0]
@@ -134,7 +134,7 @@ def test_input_fields_become_an_input_layer_in_front(sizes):
     assert layers[1].name == "x"
 
 
-def test_an_input_field_that_an_input_layer_repeats_is_passed_over():
+def test_an_input_field_that_an_input_layer_repeats_is_passed_over() -> None:
     text = 'input: "data" layer { name: "in" type: "Input" top: "data" } layer { name: "x" type: "ReLU" }'
     assert [layer.name for layer in upgraded(text)] == ["in", "x"]
 
@@ -157,19 +157,19 @@ def test_an_input_field_that_an_input_layer_repeats_is_passed_over():
         ('layer { name: "x" type: "ReLU" blobs { data: 1 } }', "has weights in the text"),
     ],
 )
-def test_what_has_no_upgrade_is_refused(text, words):
+def test_what_has_no_upgrade_is_refused(text: str, words: str) -> None:
     with pytest.raises(ModelError) as caught:
         upgraded(text)
     assert words in str(caught.value)
 
 
-def test_the_frozen_rates_of_a_batch_norm_go_and_its_text_stays():
+def test_the_frozen_rates_of_a_batch_norm_go_and_its_text_stays() -> None:
     frozen = 'layer { name: "b" type: "BatchNorm" param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 } }'
     (layer,) = upgrade(parse_prototxt(frozen))
     assert list(layer.param.param) == []
     assert layer.text == frozen
 
 
-def test_other_rates_of_a_batch_norm_stay():
+def test_other_rates_of_a_batch_norm_stay() -> None:
     text = 'layer { name: "b" type: "BatchNorm" param { lr_mult: 0 } param { lr_mult: 0 } }'
     assert list(upgraded(text)[0].param) == [ParamSpec(lr_mult=0)] * 2

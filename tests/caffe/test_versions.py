@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -22,7 +24,7 @@ def read(*lines: str) -> Net:
     return Net("", layers, {}, public=public)
 
 
-def line(name: str, bottoms, tops) -> str:
+def line(name: str, bottoms: Iterable[str], tops: Iterable[str]) -> str:
     return f"{name}: {' '.join(bottoms)} -> {' '.join(tops)}"
 
 
@@ -33,13 +35,16 @@ def blobs(net: Net) -> list[str]:
 def written(net: Net) -> list[str]:
     """The net as a file would have it."""
     names = file_names(net)
-    return [line(layer.name, map(names.get, layer.bottoms), map(names.get, layer.tops)) for layer in net.layers]
+    return [
+        line(layer.name, map(names.__getitem__, layer.bottoms), map(names.__getitem__, layer.tops))
+        for layer in net.layers
+    ]
 
 
 IN_PLACE = ("data: -> data", "conv: data -> c", "bn: c -> c", "relu: c -> c", "ip: c -> ip")
 
 
-def test_the_last_version_keeps_the_name_and_earlier_ones_are_called_by_their_writer():
+def test_the_last_version_keeps_the_name_and_earlier_ones_are_called_by_their_writer() -> None:
     net = read(*IN_PLACE)
     assert blobs(net) == [
         "data:  -> data", "conv: data -> c@conv", "bn: c@conv -> c@bn", "relu: c@bn -> c", "ip: c -> ip"
@@ -47,12 +52,12 @@ def test_the_last_version_keeps_the_name_and_earlier_ones_are_called_by_their_wr
     assert net.public == {"c@conv": "c", "c@bn": "c"}
 
 
-def test_a_net_in_place_comes_back_in_place():
+def test_a_net_in_place_comes_back_in_place() -> None:
     net = read(*IN_PLACE)
     assert written(net) == [line.replace("data: ->", "data:  ->") for line in IN_PLACE]
 
 
-def test_an_input_keeps_its_name_when_it_is_overwritten():
+def test_an_input_keeps_its_name_when_it_is_overwritten() -> None:
     net = read("data: -> data", "bn: data -> data", "scale: data -> data", "conv: data -> c")
     assert blobs(net) == [
         "data:  -> data", "bn: data -> data@bn", "scale: data@bn -> data@scale", "conv: data@scale -> c"
@@ -60,19 +65,19 @@ def test_an_input_keeps_its_name_when_it_is_overwritten():
     assert written(net) == ["data:  -> data", "bn: data -> data", "scale: data -> data", "conv: data -> c"]
 
 
-def test_only_the_same_position_is_in_place():
+def test_only_the_same_position_is_in_place() -> None:
     with pytest.raises(ModelError, match=r"layer 'b' .* writes 'y', which layer 'a' has written already"):
         read("d: -> x", "a: x -> y", "b: x y -> y")
     net = read("d: -> x", "a: x -> y", "b: y x -> y")
     assert blobs(net)[2] == "b: y@a x -> y"
 
 
-def test_a_reader_between_two_versions_reads_the_first():
+def test_a_reader_between_two_versions_reads_the_first() -> None:
     net = read("d: -> x", "a: x -> y", "early: y -> e", "relu: y -> y", "late: y -> l")
     assert [layer.bottoms for layer in net.layers[2:]] == [["y@a"], ["y@a"], ["y"]]
 
 
-def test_versions_whose_writer_went_leave_no_gap():
+def test_versions_whose_writer_went_leave_no_gap() -> None:
     net = read(*IN_PLACE)
     bn = net.layers[2]
     (use,) = net.uses("c@bn")
@@ -81,32 +86,32 @@ def test_versions_whose_writer_went_leave_no_gap():
     assert written(net)[1:3] == ["conv: data -> c", "relu: c -> c"]
 
 
-def test_a_version_with_a_second_reader_does_not_share_the_name():
+def test_a_version_with_a_second_reader_does_not_share_the_name() -> None:
     # Caffe copies a blob for each of two readers, and then refuses the layer that would write in place.
     net = read(*IN_PLACE)
     net.reconnect(Use(net.layers[4], 0), "c@bn")
     assert written(net)[1:] == ["conv: data -> c@bn", "bn: c@bn -> c@bn", "relu: c@bn -> c", "ip: c@bn -> ip"]
 
 
-def test_a_version_moved_to_another_position_does_not_share_the_name():
+def test_a_version_moved_to_another_position_does_not_share_the_name() -> None:
     net = read("d: -> x", "a: x -> y", "b: y x -> y")
     net.layers[2].bottoms.reverse()
     moved = Net("", net.layers, {}, public=net.public)
     assert written(moved)[1:] == ["a: x -> y@a", "b: x y@a -> y"]
 
 
-def test_earlier_readers_are_let_through_where_the_file_had_them():
+def test_earlier_readers_are_let_through_where_the_file_had_them() -> None:
     lines = ["d:  -> x", "a: x -> y", "early: y -> e", "relu: y -> y", "late: y -> l"]
     assert written(read(*lines)) == lines
 
 
-def test_a_made_up_name_never_meets_a_name_of_the_file():
+def test_a_made_up_name_never_meets_a_name_of_the_file() -> None:
     net = read("d: -> x", "a: x -> y", "b: x -> y@a", "relu: y -> y")
     assert blobs(net)[1] == "a: x -> y@a#2"
     assert net.public == {"y@a#2": "y"}
 
 
-def test_all_faults_are_named_at_once():
+def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(ModelError) as caught:
         read("a: ghost -> x", "b: late -> x", "c: x -> late", "d: x -> z z")
     assert str(caught.value) == (
@@ -117,7 +122,7 @@ def test_all_faults_are_named_at_once():
     )
 
 
-def test_no_earlier_version_takes_the_name_of_one_that_is_gone():
+def test_no_earlier_version_takes_the_name_of_one_that_is_gone() -> None:
     net = read(*IN_PLACE)
     relu, ip = net.layers[-2:]
     net.remove(relu)

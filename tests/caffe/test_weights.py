@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from saving import Read
 from wire_encoder import (
     blob,
     doubles,
@@ -34,7 +35,7 @@ def values(array: object) -> list[float]:
 # Versions
 
 
-def test_layers_of_version_2_are_found_in_order_with_names_types_and_blobs(read) -> None:
+def test_layers_of_version_2_are_found_in_order_with_names_types_and_blobs(read: Read) -> None:
     file = read(
         length(1, "net"),
         layer("conv", "Convolution", blob([1, 2, 3, 4], 2, 2), blob([5, 6], 2)),
@@ -50,19 +51,19 @@ def test_layers_of_version_2_are_found_in_order_with_names_types_and_blobs(read)
     assert len(file.records[1].blobs) == 0
 
 
-def test_version_1_has_its_names_and_blobs_elsewhere(read) -> None:
+def test_version_1_has_its_names_and_blobs_elsewhere(read: Read) -> None:
     record = read(layer_v1("conv", 4, blob([1, 2], 2))).records[0]
     assert (record.name, record.type, record.version, record.type_number) == ("conv", None, 1, 4)
     assert values(record.blobs[0]) == [1, 2]
 
 
-def test_version_0_is_a_layer_inside_a_layer(read) -> None:
+def test_version_0_is_a_layer_inside_a_layer(read: Read) -> None:
     record = read(layer_v0("conv", "conv", blob([1, 2], 2))).records[0]
     assert (record.name, record.type, record.version) == ("conv", "conv", 0)
     assert values(record.blobs[0]) == [1, 2]
 
 
-def test_a_record_knows_its_bytes(read) -> None:
+def test_a_record_knows_its_bytes(read: Read) -> None:
     first, second = layer("a", "ReLU"), layer("b", "ReLU")
     file = read(length(1, "net"), first, number(5, 1), second)
     record = file.records[1]
@@ -70,7 +71,7 @@ def test_a_record_knows_its_bytes(read) -> None:
     assert bytes(record.raw) == second[3:]
 
 
-def test_the_last_of_two_layers_of_one_name_wins_unless_it_learned_nothing(read) -> None:
+def test_the_last_of_two_layers_of_one_name_wins_unless_it_learned_nothing(read: Read) -> None:
     file = read(
         layer("a", "InnerProduct", blob([1], 1)),
         layer("a", "InnerProduct", blob([2], 1)),
@@ -84,13 +85,13 @@ def test_the_last_of_two_layers_of_one_name_wins_unless_it_learned_nothing(read)
     assert file.find("c") is None
 
 
-def test_a_name_that_is_not_utf8_is_read_as_latin1(read) -> None:
+def test_a_name_that_is_not_utf8_is_read_as_latin1(read: Read) -> None:
     record = read(length(100, length(1, b"caf\xe9"), length(2, "ReLU"))).records[0]
     assert record.name == "café"
     assert record.name_bytes == b"caf\xe9"
 
 
-def test_hostile_names_are_names(read) -> None:
+def test_hostile_names_are_names(read: Read) -> None:
     names = ["a\0b", "a\nb", "<script>", "../../etc/passwd", ""]
     file = read(*(layer(name, "ReLU") for name in names))
     assert [record.name for record in file.records] == names
@@ -138,7 +139,7 @@ FOUR = [1.5, -2.0, 3.25, -4.0]
         "Vitis' mask and format",
     ],
 )
-def test_the_values_of_every_layout_are_found(read, message: bytes) -> None:
+def test_the_values_of_every_layout_are_found(read: Read, message: bytes) -> None:
     for dims in (b"", shape(2, 2)) if message.count(shape(2, 2)) == 0 else (b"",):
         record = read(layer("a", "Scale", message + dims)).records[0]
         assert record.problem == ""
@@ -146,7 +147,7 @@ def test_the_values_of_every_layout_are_found(read, message: bytes) -> None:
         assert not record.blobs[0].flags.writeable
 
 
-def test_half_precision_is_read_as_float32_when_it_is_read(read) -> None:
+def test_half_precision_is_read_as_float32_when_it_is_read(read: Read) -> None:
     stored = (
         read(layer("a", "Scale", number(10, 2) + length(12, halves(FOUR)) + shape(2, 2))).records[0].blobs.stored[0]
     )
@@ -156,7 +157,7 @@ def test_half_precision_is_read_as_float32_when_it_is_read(read) -> None:
     assert np.concatenate(list(stored.chunks())).tolist() == FOUR
 
 
-def test_packed_values_are_views_on_the_file(read) -> None:
+def test_packed_values_are_views_on_the_file(read: Read) -> None:
     file = read(
         layer("a", "Scale", blob(FOUR, 2, 2), length(8, doubles(FOUR)), number(10, 1) + length(12, floats(FOUR)))
     )
@@ -168,7 +169,7 @@ def test_packed_values_are_views_on_the_file(read) -> None:
     assert isinstance(file.buffer, mmap.mmap)
 
 
-def test_a_long_unpacked_blob_is_read_fast_and_whole(read) -> None:
+def test_a_long_unpacked_blob_is_read_fast_and_whole(read: Read) -> None:
     count = 300_001
     table = np.empty(count, np.dtype([("tag", "u1"), ("value", "<f4")]))
     table["tag"], table["value"] = 0x2D, np.arange(count)
@@ -198,13 +199,13 @@ def test_a_long_unpacked_blob_is_read_fast_and_whole(read) -> None:
     ],
     ids=["none", "1-D", "4-D", "unpacked dims", "merged", "legacy", "legacy wins, as in Caffe", "legacy zeros"],
 )
-def test_the_shape_is_the_one_that_caffe_would_see(read, dims: bytes, wanted: tuple[int, ...]) -> None:
+def test_the_shape_is_the_one_that_caffe_would_see(read: Read, dims: bytes, wanted: tuple[int, ...]) -> None:
     record = read(layer("a", "Scale", length(5, floats(FOUR)) + dims)).records[0]
     assert record.problem == ""
     assert record.blobs.shapes == (wanted,)
 
 
-def test_an_empty_shape_is_a_scalar_and_an_empty_blob_is_empty(read) -> None:
+def test_an_empty_shape_is_a_scalar_and_an_empty_blob_is_empty(read: Read) -> None:
     record = read(layer("a", "Scale", length(5, floats([3])) + length(7), b"", shape(0, 5))).records[0]
     assert record.blobs.shapes == ((), (0,), (0, 5))
     assert record.problem == ""
@@ -227,7 +228,7 @@ def test_an_empty_shape_is_a_scalar_and_an_empty_blob_is_empty(read) -> None:
         number(1, -4) + number(2, -1) + number(3, 1) + number(4, 1),
     ],
 )
-def test_a_shape_that_does_not_fit_is_a_problem_of_the_layer_and_no_crash(read, dims: bytes) -> None:
+def test_a_shape_that_does_not_fit_is_a_problem_of_the_layer_and_no_crash(read: Read, dims: bytes) -> None:
     record = read(layer("a", "Scale", blob([1], 1), length(5, floats(FOUR)) + dims)).records[0]
     assert record.problem.startswith("blob 1 says that its shape is ")
     assert record.problem.endswith(", and holds 4 values")
@@ -242,7 +243,7 @@ def test_a_shape_that_does_not_fit_is_a_problem_of_the_layer_and_no_crash(read, 
         (number(10, 1) + length(12, b"12345"), "blob 0 has 5 bytes of raw data, no multiple of 4"),
     ],
 )
-def test_raw_data_that_makes_no_sense_is_a_problem(read, message: bytes, problem: str) -> None:
+def test_raw_data_that_makes_no_sense_is_a_problem(read: Read, message: bytes, problem: str) -> None:
     assert read(layer("a", "Scale", message)).records[0].problem.startswith(problem)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from saving import Read
 from wire_encoder import (
     blob,
     doubles,
@@ -51,7 +52,7 @@ FOUR = [1.5, -2.0, 3.25, -4.0]
         (layer("a", "Scale", length(5, b"12345")), "take 5 bytes, no multiple of 4 at byte"),
     ],
 )
-def test_what_is_no_caffemodel_is_named(read, content: bytes, sentence: str) -> None:
+def test_what_is_no_caffemodel_is_named(read: Read, content: bytes, sentence: str) -> None:
     with pytest.raises(ParseError) as caught:
         read(content)
     assert sentence in str(caught.value)
@@ -104,7 +105,7 @@ def test_a_file_cut_anywhere_is_read_or_refused_with_a_sentence(tmp_path: Path) 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_file_with_any_bytes_changed_is_read_or_refused_with_a_sentence(
-    data: st.DataObject, tmp_path_factory
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = bytearray(every_layout())
     for _ in range(data.draw(st.integers(1, 6))):
@@ -116,12 +117,12 @@ def test_a_file_with_any_bytes_changed_is_read_or_refused_with_a_sentence(
             assert all(array.size <= len(content) for array in record.blobs)
 
 
-def test_a_million_layers_are_refused_without_taking_the_memory(read) -> None:
+def test_a_million_layers_are_refused_without_taking_the_memory(read: Read) -> None:
     with pytest.raises(ParseError, match=f"more than {weights.MAX_LAYERS:,} layers"):
         read(length(100) * 1_000_000)
 
 
-def test_a_million_blobs_are_refused(read, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_million_blobs_are_refused(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "MAX_BLOBS", 10_000)
     with pytest.raises(ParseError, match="blobs, which no network has"):
         read(length(100, length(7) * 20_000))

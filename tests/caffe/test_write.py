@@ -7,7 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from saving import CAFFEMODEL, CONV, PROTOTXT, WEIGHT, ZOO, cases, changed, fields_of, load_case, said, with_bias
+from saving import (
+    CAFFEMODEL,
+    CONV,
+    PROTOTXT,
+    WEIGHT,
+    ZOO,
+    Load,
+    Save,
+    cases,
+    changed,
+    fields_of,
+    load_case,
+    said,
+    with_bias,
+)
 from wire_encoder import blob, floats, halves, layer, layer_v0, layer_v1, length, number, shape, tag
 
 import bnfold
@@ -22,17 +36,17 @@ LAYER = NetParameter.LAYER_FIELD_NUMBER
 # Nothing changed
 
 
-def test_a_net_that_did_not_change_comes_out_as_it_was(load, saved) -> None:
+def test_a_net_that_did_not_change_comes_out_as_it_was(load: Load, saved: Save) -> None:
     assert saved(load()) == (PROTOTXT, CAFFEMODEL)
 
 
-def test_duplicates_and_everything_else_in_the_file_stay_too(load, saved) -> None:
+def test_duplicates_and_everything_else_in_the_file_stay_too(load: Load, saved: Save) -> None:
     caffemodel = layer("conv", "Convolution", blob([9] * 6, 3, 2, 1, 1)) + CAFFEMODEL + tag(9, 3) + tag(9, 4)
     assert saved(load(caffemodel=caffemodel))[1] == caffemodel
 
 
 @pytest.mark.parametrize("folder", cases(), ids=lambda folder: folder.name)
-def test_every_golden_survives_loading_and_saving(folder: Path, saved, tmp_path: Path) -> None:
+def test_every_golden_survives_loading_and_saving(folder: Path, saved: Save, tmp_path: Path) -> None:
     net = load_case(folder)
     caffemodel = saved(net, dialect="keep")[1]
     if net.origin and net.origin.weights[0].version == 2:
@@ -62,7 +76,7 @@ def _changed_layers(before: bytes, after: bytes) -> list[str]:
 
 
 @pytest.mark.skipif(not ZOO.is_dir(), reason="../shared is not here")
-def test_every_net_of_the_zoo_survives_loading_and_saving(saved, tmp_path: Path) -> None:
+def test_every_net_of_the_zoo_survives_loading_and_saving(saved: Save, tmp_path: Path) -> None:
     folders = sorted(path.parent for path in ZOO.glob("*/*/net.caffemodel"))
     assert len(folders) > 30
     for folder in folders:
@@ -76,8 +90,8 @@ def test_every_net_of_the_zoo_survives_loading_and_saving(saved, tmp_path: Path)
 # Something changed
 
 
-def test_a_layer_that_changed_is_patched_and_keeps_fields_that_nobody_knows(load, saved) -> None:
-    text, caffemodel = saved(with_bias(load(), np.float32([7, 8, 9])))
+def test_a_layer_that_changed_is_patched_and_keeps_fields_that_nobody_knows(load: Load, saved: Save) -> None:
+    text, caffemodel = saved(with_bias(load(), np.array([7, 8, 9], np.float32)))
     message = NetParameter.FromString(caffemodel)
     conv = message.layer[1]
     assert conv.convolution_param.bias_term
@@ -113,7 +127,7 @@ layer {
     assert text == PROTOTXT[:begin] + printed + PROTOTXT[PROTOTXT.index('layer {\n    name: "act"') :]
 
 
-def test_a_layer_that_went_is_dropped_and_training_layers_stay(load, saved) -> None:
+def test_a_layer_that_went_is_dropped_and_training_layers_stay(load: Load, saved: Save) -> None:
     net = load()
     net.remove(net.layers[2])
     text, caffemodel = saved(net)
@@ -121,15 +135,15 @@ def test_a_layer_that_went_is_dropped_and_training_layers_stay(load, saved) -> N
     assert "act" not in text
 
 
-def test_a_changed_layer_loses_its_outdated_duplicates(load, saved) -> None:
+def test_a_changed_layer_loses_its_outdated_duplicates(load: Load, saved: Save) -> None:
     duplicate = layer("conv", "Convolution", blob([9] * 6, 3, 2, 1, 1))
-    net = with_bias(load(caffemodel=duplicate + CAFFEMODEL), np.float32([7, 8, 9]))
+    net = with_bias(load(caffemodel=duplicate + CAFFEMODEL), np.array([7, 8, 9], np.float32))
     assert [each.name for each in NetParameter.FromString(saved(net)[1]).layer] == ["data", "conv", "act", "loss"]
 
 
-def test_a_new_layer_comes_after_the_layer_in_front_of_it(load, saved) -> None:
+def test_a_new_layer_comes_after_the_layer_in_front_of_it(load: Load, saved: Save) -> None:
     net = load()
-    scale = Layer("scale", "Scale", ["conv"], ["scale"], Blobs([np.float32([1, 2, 3])]), LayerParameter())
+    scale = Layer("scale", "Scale", ["conv"], ["scale"], Blobs([np.array([1, 2, 3], np.float32)]), LayerParameter())
     layers = [*net.layers[:2], scale, net.layers[2]]
     text, caffemodel = saved(Net(net.name, layers, net.inputs, public=net.public, file=net.file, origin=net.origin))
     message = NetParameter.FromString(caffemodel)
@@ -142,10 +156,10 @@ def test_a_new_layer_comes_after_the_layer_in_front_of_it(load, saved) -> None:
     assert 'layer {\n    name: "scale"\n    type: "Scale"\n    bottom: "conv"\n    top: "scale"\n}\n' in text
 
 
-def test_a_layer_of_another_type_is_written_anew(load, saved) -> None:
+def test_a_layer_of_another_type_is_written_anew(load: Load, saved: Save) -> None:
     param = LayerParameter()
     param.scale_param.bias_term = True
-    net = changed(load(), "conv", type="Scale", blobs=Blobs([np.float32([1, 2]), np.float32([3, 4])]), param=param)
+    net = changed(load(), "conv", type="Scale", blobs=Blobs(list(np.array([[1, 2], [3, 4]], np.float32))), param=param)
     text, caffemodel = saved(net)
     conv = NetParameter.FromString(caffemodel).layer[1]
     assert (conv.name, conv.type) == ("conv", "Scale")
@@ -155,7 +169,7 @@ def test_a_layer_of_another_type_is_written_anew(load, saved) -> None:
     assert "scale_param {\n        bias_term: true\n    }" in text
 
 
-def test_only_the_names_of_blobs_change_in_the_text_where_nothing_else_did(load, saved) -> None:
+def test_only_the_names_of_blobs_change_in_the_text_where_nothing_else_did(load: Load, saved: Save) -> None:
     net = load()
     net.rename("conv", "relu", public="relu")
     text, caffemodel = saved(net)
@@ -165,7 +179,7 @@ def test_only_the_names_of_blobs_change_in_the_text_where_nothing_else_did(load,
     assert "# with no bias." in text
 
 
-def test_a_layer_of_an_unknown_type_keeps_its_text_when_a_blob_is_renamed(load, saved) -> None:
+def test_a_layer_of_an_unknown_type_keeps_its_text_when_a_blob_is_renamed(load: Load, saved: Save) -> None:
     odd = 'layer {\n  name: "odd" type: "Odd" bottom: "conv" top: "odd"\n  odd_param { depth: 3 # deep\n  }\n}\n'
     net = load(PROTOTXT + odd)
     net.rename("odd", "strange")
@@ -173,8 +187,8 @@ def test_a_layer_of_an_unknown_type_keeps_its_text_when_a_blob_is_renamed(load, 
         assert odd.replace('top: "odd"', 'top: "strange"') in saved(net, strip)[0]
 
 
-def test_values_are_written_in_the_type_that_they_have(load, saved) -> None:
-    lazy = blobs.Half(np.float16([1.5, 2.5, 3.5, 4.5, 5.5, 6.5]).reshape(3, 2, 1, 1))
+def test_values_are_written_in_the_type_that_they_have(load: Load, saved: Save) -> None:
+    lazy = blobs.Half(np.array([1.5, 2.5, 3.5, 4.5, 5.5, 6.5], np.float16).reshape(3, 2, 1, 1))
     for stored in (np.arange(6, dtype=np.float64).reshape(3, 2, 1, 1), lazy):
         caffemodel = saved(changed(load(), "conv", blobs=Blobs([stored])))[1]
         written = NetParameter.FromString(caffemodel).layer[1].blobs[0]
@@ -183,33 +197,33 @@ def test_values_are_written_in_the_type_that_they_have(load, saved) -> None:
         assert list(written.shape.dim) == [3, 2, 1, 1]
 
 
-def test_an_array_that_is_no_plain_run_of_memory_is_written_in_its_order(load, saved) -> None:
+def test_an_array_that_is_no_plain_run_of_memory_is_written_in_its_order(load: Load, saved: Save) -> None:
     weight = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3).T
     caffemodel = saved(changed(load(), "conv", blobs=Blobs([weight])))[1]
     assert list(NetParameter.FromString(caffemodel).layer[1].blobs[0].data) == weight.ravel().tolist()
 
 
-def test_an_unchanged_blob_keeps_its_layout_beside_a_new_one(load, saved) -> None:
+def test_an_unchanged_blob_keeps_its_layout_beside_a_new_one(load: Load, saved: Save) -> None:
     half = number(10, 2) + length(12, halves(WEIGHT)) + shape(3, 2, 1, 1)
-    net = with_bias(load(caffemodel=layer("conv", "Convolution", half)), np.float32([7, 8, 9]))
+    net = with_bias(load(caffemodel=layer("conv", "Convolution", half)), np.array([7, 8, 9], np.float32))
     conv = fields_of(fields_of(saved(net)[1])[0][1])
     assert [payload for field, payload in conv if field == 7] == [half, blob([7, 8, 9], 3)]
 
 
-def test_a_parameter_that_the_record_has_in_two_pieces_is_patched_as_one(load, saved) -> None:
+def test_a_parameter_that_the_record_has_in_two_pieces_is_patched_as_one(load: Load, saved: Save) -> None:
     pieces = length(106, number(1, 3)) + length(106, number(2, 0), number(4, 1))
     record = layer("conv", "Convolution", blob(WEIGHT, 3, 2, 1, 1), extra=pieces)
-    caffemodel = saved(with_bias(load(caffemodel=record), np.float32([7, 8, 9])))[1]
+    caffemodel = saved(with_bias(load(caffemodel=record), np.array([7, 8, 9], np.float32)))[1]
     conv = NetParameter.FromString(caffemodel).layer[0]
     assert (conv.convolution_param.num_output, conv.convolution_param.bias_term) == (3, True)
 
 
-def test_a_damaged_parameter_of_a_layer_that_changed_is_an_error_and_writes_nothing(load, tmp_path: Path) -> None:
+def test_a_damaged_parameter_of_a_layer_that_changed_is_an_error_and_writes_nothing(load: Load, tmp_path: Path) -> None:
     record = layer("conv", "Convolution", blob(WEIGHT, 3, 2, 1, 1), extra=length(106, b"\x08"))
     net = load(caffemodel=record)
     bnfold.save_caffe(net, tmp_path / "same.prototxt")
     with pytest.raises(ParseError, match=r"net\.caffemodel: is damaged: .* at byte"):
-        bnfold.save_caffe(with_bias(net, np.float32([7, 8, 9])), tmp_path / "out.prototxt")
+        bnfold.save_caffe(with_bias(net, np.array([7, 8, 9], np.float32)), tmp_path / "out.prototxt")
     assert not list(tmp_path.glob("out.*"))
 
 
@@ -225,7 +239,7 @@ def test_a_fields_real_number_is_written_and_not_that_of_the_union() -> None:
 # Versions
 
 
-def test_version_1_and_0_come_out_as_version_2_with_the_bytes_of_their_blobs(load, saved) -> None:
+def test_version_1_and_0_come_out_as_version_2_with_the_bytes_of_their_blobs(load: Load, saved: Save) -> None:
     weight = blob(WEIGHT)[:] + number(1, 3) + number(2, 2) + number(3, 1) + number(4, 1) + length(6, floats([1]))
     loss = blob([7], 1)
     for conv, other in (
@@ -246,7 +260,7 @@ def test_version_1_and_0_come_out_as_version_2_with_the_bytes_of_their_blobs(loa
         assert length(7, loss) in caffemodel
 
 
-def test_a_v1_prototxt_comes_out_as_v2(load, saved) -> None:
+def test_a_v1_prototxt_comes_out_as_v2(load: Load, saved: Save) -> None:
     prototxt = """\
 name: "old"
 input: "data"

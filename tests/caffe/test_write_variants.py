@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nets import net as net_of
-from saving import CAFFEMODEL, PROTOTXT, WEIGHT, fields_of, said, with_bias
+from saving import CAFFEMODEL, PROTOTXT, WEIGHT, Load, Save, fields_of, said, with_bias
 from wire_encoder import blob, doubles, floats, layer, length, number, tag
 
 import bnfold
@@ -44,7 +44,7 @@ def test_a_net_without_weights_is_a_prototxt_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.prototxt", "out.prototxt"]
 
 
-def test_a_net_from_memory_is_written_whole(saved, tmp_path: Path) -> None:
+def test_a_net_from_memory_is_written_whole(saved: Save, tmp_path: Path) -> None:
     net = net_of(PROTOTXT)
     saved(net)
     again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
@@ -69,7 +69,7 @@ def test_a_name_in_another_encoding_still_finds_its_weights(tmp_path: Path) -> N
     assert said(bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")) == said(net)
 
 
-def test_hostile_names_are_written_so_that_they_read_back(tmp_path: Path, saved) -> None:
+def test_hostile_names_are_written_so_that_they_read_back(tmp_path: Path, saved: Save) -> None:
     names = ['a"b', "a\\b", "a\nb", "a\tb", "a\x01b", "é<script>", "../x", "#"]
     layers = [
         Layer(name, "ReLU", [before], [name], Blobs(), LayerParameter())
@@ -101,7 +101,7 @@ def test_numbers_are_printed_so_that_they_read_back(tmp_path: Path) -> None:
 # Stripping
 
 
-def test_strip_drops_what_only_training_needs_from_both_files(load, saved) -> None:
+def test_strip_drops_what_only_training_needs_from_both_files(load: Load, saved: Save) -> None:
     specs = length(6, tag(3, 5) + floats([1])) + length(8, number(1, 1)) + number(10, 1)
     fillers = length(106, number(1, 3), number(4, 1), number(2, 0), length(7, length(1, "xavier")), length(999, "kept"))
     with_diff = blob(WEIGHT, 3, 2, 1, 1) + length(6, floats(WEIGHT)) + length(9, doubles([1]))
@@ -119,7 +119,7 @@ def test_strip_drops_what_only_training_needs_from_both_files(load, saved) -> No
     assert 'top: "conv" # in place' in text
 
 
-def test_strip_keeps_the_names_of_shared_weights(load, saved) -> None:
+def test_strip_keeps_the_names_of_shared_weights(load: Load, saved: Save) -> None:
     prototxt = PROTOTXT.replace("param { lr_mult: 1", 'param { name: "shared" lr_mult: 1')
     specs = length(6, length(1, "shared"), tag(3, 5) + floats([1])) + length(6, tag(3, 5) + floats([1]))
     record = layer("conv", "Convolution", blob(WEIGHT, 3, 2, 1, 1), extra=specs)
@@ -140,7 +140,9 @@ def test_strip_keeps_fillers_that_mean_something() -> None:
     assert not stripped(deconv).convolution_param.HasField("weight_filler")
 
 
-def test_a_stripped_net_loads_as_the_same_net_but_for_what_was_stripped(load, saved, tmp_path: Path) -> None:
+def test_a_stripped_net_loads_as_the_same_net_but_for_what_was_stripped(
+    load: Load, saved: Save, tmp_path: Path
+) -> None:
     net = load()
     saved(net, strip=True)
     again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
@@ -155,7 +157,7 @@ def test_a_stripped_net_loads_as_the_same_net_but_for_what_was_stripped(load, sa
 # Files
 
 
-def test_writing_onto_the_input_is_refused_and_in_place_is_safe(load, tmp_path: Path) -> None:
+def test_writing_onto_the_input_is_refused_and_in_place_is_safe(load: Load, tmp_path: Path) -> None:
     net = load()
     for path in ("net.prototxt", "net.caffemodel"):
         other = {"net.prototxt": "x.caffemodel", "net.caffemodel": "x.prototxt"}[path]
@@ -163,19 +165,19 @@ def test_writing_onto_the_input_is_refused_and_in_place_is_safe(load, tmp_path: 
         with pytest.raises(UsageError, match="is an input"):
             bnfold.save_caffe(net, *(tmp_path / name for name in pair))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
-    bnfold.save_caffe(with_bias(net, np.float32([7, 8, 9])), tmp_path / "net.prototxt", in_place=True)
+    bnfold.save_caffe(with_bias(net, np.array([7, 8, 9], np.float32)), tmp_path / "net.prototxt", in_place=True)
     again = bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
     assert [array.tolist() for array in again.layers[1].blobs][1] == [7, 8, 9]
     assert net.layers[1].blobs[0].ravel().tolist() == WEIGHT  # the old map still shows the old file
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
 
 
-def test_saving_tells_what_it_wrote(load, tmp_path: Path) -> None:
+def test_saving_tells_what_it_wrote(load: Load, tmp_path: Path) -> None:
     written = bnfold.save_caffe(load(), tmp_path / "out.prototxt")
     assert written == [tmp_path / "out.prototxt", tmp_path / "out.caffemodel"]
 
 
-def test_a_net_whose_replacement_was_killed_says_where_it_is(load, tmp_path: Path) -> None:
+def test_a_net_whose_replacement_was_killed_says_where_it_is(load: Load, tmp_path: Path) -> None:
     load()
     (tmp_path / "net.prototxt").rename(tmp_path / "net.prototxt.bnfold-old")
     with pytest.raises(ParseError, match=r"a run was killed .*net\.prototxt\.bnfold-old"):
@@ -186,13 +188,13 @@ def test_a_net_whose_replacement_was_killed_says_where_it_is(load, tmp_path: Pat
         bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
 
 
-def test_the_same_net_gives_the_same_bytes(load, saved) -> None:
-    net = with_bias(load(), np.float32([7, 8, 9]))
+def test_the_same_net_gives_the_same_bytes(load: Load, saved: Save) -> None:
+    net = with_bias(load(), np.array([7, 8, 9], np.float32))
     assert saved(net) == saved(net)
 
 
-def test_our_reader_and_protobuf_agree_on_what_we_wrote(load, saved, tmp_path: Path) -> None:
-    saved(with_bias(load(), np.float32([7, 8, 9])))
+def test_our_reader_and_protobuf_agree_on_what_we_wrote(load: Load, saved: Save, tmp_path: Path) -> None:
+    saved(with_bias(load(), np.array([7, 8, 9], np.float32)))
     file = read_weights(tmp_path / "out.caffemodel")
     message = NetParameter.FromString((tmp_path / "out.caffemodel").read_bytes())
     assert [record.name for record in file.records] == [each.name for each in message.layer]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bnfold.net import Array
+
 
 @dataclass(frozen=True)
 class Hostile:
@@ -30,7 +32,7 @@ class Hostile:
     labels = None
     class_names = ()
 
-    def sample(self, number):
+    def sample(self, number: int) -> dict[str, Array]:
         if number == self.trap and (self.again or not self.marker.exists()):
             self.marker.touch()
             if self.kill:
@@ -38,8 +40,8 @@ class Hostile:
             raise RuntimeError("the disk is gone")
         return {"data": np.random.default_rng(number).normal(0, 8, (3, 8, 8)).astype(np.float32)}
 
-    def name(self, number):
+    def name(self, number: int) -> str:
         return f"trap {number}"
 
-    def picture(self, number):
-        return None
+    def picture(self, number: int) -> None:
+        return

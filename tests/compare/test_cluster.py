@@ -1,7 +1,12 @@
 """The same report, to the byte, by one process, by several, and whoever dies on the way; and from a checkpoint on."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -12,10 +17,15 @@ from onnx_models import change, classifier
 from bnfold.compare import checkpoint, cluster, engine
 from bnfold.compare.checkpoint import plain, restored
 from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.records import DiffReport
 from bnfold.errors import BnfoldError, ModelError, UsageError
+from bnfold.net import Array
 from bnfold.options import CompareOptions
 from bnfold.report.data import as_json
 from bnfold.report.run import RunReport
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 distributed = pytest.importorskip("distributed")
 
@@ -28,23 +38,23 @@ pytestmark = [
 ]
 
 
-def models(tmp_path):
+def models(tmp_path: Path) -> tuple[str, str]:
     ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
     onnx.save(classifier(), ours)
     onnx.save(change(classifier(), "conv2_w", (3, 1, 0, 0), 1e-3), theirs)
     return str(ours), str(theirs)
 
 
-def images(count=200):
+def images(count: int = 200) -> Array:
     return np.random.default_rng(3).normal(0, 8, (count, 3, 8, 8)).astype(np.float32)
 
 
-def said(report):
+def said(report: DiffReport) -> str:
     return as_json(RunReport(proofs=(report,)))
 
 
 @pytest.fixture(scope="module")
-def client():
+def client() -> Iterator[Client]:
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None, silence_logs=50
@@ -55,7 +65,7 @@ def client():
 
 
 @pytest.mark.slow
-def test_workers_give_the_report_of_one_process_to_the_byte(tmp_path, client):
+def test_workers_give_the_report_of_one_process_to_the_byte(tmp_path: Path, client: Client) -> None:
     pair, labels = models(tmp_path), np.arange(200) % 5
     alone = compare(*pair, images(), labels=labels, batch=2)
     seen = []
@@ -65,19 +75,19 @@ def test_workers_give_the_report_of_one_process_to_the_byte(tmp_path, client):
 
 
 @pytest.mark.slow
-def test_workers_take_as_many_samples_at_once_as_one_process_does(tmp_path, client):
+def test_workers_take_as_many_samples_at_once_as_one_process_does(tmp_path: Path, client: Client) -> None:
     pair = models(tmp_path)
     assert said(compare(*pair, images(), cluster=client)) == said(compare(*pair, images()))
 
 
 @pytest.mark.slow
-def test_networks_that_workers_do_not_have_are_sent(client):
+def test_networks_that_workers_do_not_have_are_sent(client: Client) -> None:
     pair = classifier(), change(classifier(), "conv2_w", (3, 1, 0, 0), 1e-3)
     assert said(compare(*pair, images(), cluster=client)) == said(compare(*pair, images()))
 
 
 @pytest.mark.slow
-def test_a_killed_workers_pieces_are_done_again(tmp_path, client):
+def test_a_killed_workers_pieces_are_done_again(tmp_path: Path, client: Client) -> None:
     pair = models(tmp_path)
     marker = tmp_path / "killed"
     shared = compare(*pair, Hostile(150, marker), batch=2, cluster=client)
@@ -90,47 +100,47 @@ class Finished:
 
     status = "finished"
 
-    def __init__(self, number):
+    def __init__(self, number: int) -> None:
         self.number = number
 
-    def result(self):
+    def result(self) -> int:
         return self.number
 
 
 class Backwards:
     """A client whose pieces finish in the order that hurts: of those under way the last one first."""
 
-    def __init__(self):
-        self.handed_out = []
+    def __init__(self) -> None:
+        self.handed_out: list[int] = []
 
-    def submit(self, _function, *arguments, **_options):
+    def submit(self, _function: object, *arguments: Any, **_options: object) -> Finished | None:
         if len(arguments) == 3:
             self.handed_out.append(arguments[2])
             return Finished(arguments[2])
         return None
 
-    def scheduler_info(self, **_options):
+    def scheduler_info(self, **_options: object) -> dict[str, dict[str, object]]:
         return {"workers": {"one": {}, "two": {}}}
 
-    def cancel(self, *_arguments, **_options):
+    def cancel(self, *_arguments: object, **_options: object) -> None:
         raise AssertionError("nothing failed")
 
 
 class LastFirst:
     """What `as_completed` is to that client."""
 
-    def __init__(self, futures, **_options):
+    def __init__(self, futures: Iterable[Finished], **_options: object) -> None:
         self.futures = list(futures)
 
-    def add(self, future):
+    def add(self, future: Finished) -> None:
         self.futures.append(future)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Finished]:
         while self.futures:
             yield self.futures.pop()
 
 
-def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch):
+def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "as_completed", LastFirst)
     monkeypatch.setattr(cluster, "_missing", lambda *_arguments: {})
     client, taken = Backwards(), []
@@ -141,22 +151,22 @@ def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_piece_that_fails_twice_ends_the_run_with_its_samples(tmp_path, client):
+def test_a_piece_that_fails_twice_ends_the_run_with_its_samples(tmp_path: Path, client: Client) -> None:
     with pytest.raises(ModelError, match=r"samples 128 to 159 \('trap 128' to 'trap 159'\) could not be measured, 2 t"):
         compare(*models(tmp_path), Hostile(150, tmp_path / "m", again=True, kill=False), batch=2, cluster=client)
 
 
-def test_a_scheduler_that_does_not_answer_is_a_sentence(tmp_path):
+def test_a_scheduler_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no Dask scheduler answers there"):
         compare(*models(tmp_path), images(), cluster="nonsense://127.0.0.1:1")
 
 
-def test_the_float64_run_and_a_cluster_exclude_each_other(tmp_path):
+def test_the_float64_run_and_a_cluster_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="leave out --exact or --cluster"):
         compare(*models(tmp_path), images(), cluster=2, exact=True)
 
 
-def test_a_comparison_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+def test_a_comparison_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "EVERY", 0.0)
     pair, marker, file = models(tmp_path), tmp_path / "raised", tmp_path / "state.json"
     data = Hostile(150, marker, kill=False)
@@ -173,7 +183,7 @@ def test_a_comparison_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     assert said(resumed) == said(compare(*pair, data, batch=2))
 
 
-def test_a_checkpoint_of_another_comparison_is_refused(tmp_path):
+def test_a_checkpoint_of_another_comparison_is_refused(tmp_path: Path) -> None:
     pair, file = models(tmp_path), tmp_path / "state.json"
     compare(*pair, images(), checkpoint=file)
     with pytest.raises(UsageError, match="its options differ"):
@@ -185,14 +195,14 @@ def test_a_checkpoint_of_another_comparison_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema": "other"}', '{"schema": "bnfold-checkpoint-1"}', "\0"])
-def test_a_file_that_is_no_checkpoint_is_a_sentence(tmp_path, content):
+def test_a_file_that_is_no_checkpoint_is_a_sentence(tmp_path: Path, content: str) -> None:
     file = tmp_path / "state.json"
     file.write_text(content)
     with pytest.raises(BnfoldError, match="is no checkpoint of a comparison"):
         compare(*models(tmp_path), images(), checkpoint=file)
 
 
-def test_a_measurement_survives_its_file(tmp_path):
+def test_a_measurement_survives_its_file(tmp_path: Path) -> None:
     pair = models(tmp_path)
     opened = Comparison(pair[0], images(), CompareOptions(), labels=np.arange(200) % 5)
     kept = []

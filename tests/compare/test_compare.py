@@ -1,18 +1,20 @@
 """Comparing whole networks: planted faults must be named, harmless differences must pass."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 from onnx_models import change, classifier, model
+from present import present
 
 from bnfold.compare.comparison import compare
 from bnfold.errors import ModelError, UsageError
 
 
-def test_a_model_equals_itself_bit_for_bit():
+def test_a_model_equals_itself_bit_for_bit() -> None:
     report = compare(classifier(), classifier())
     assert report.passed
     assert report.verdict == "The networks compute the same, bit for bit."
@@ -32,15 +34,17 @@ def test_a_model_equals_itself_bit_for_bit():
         ("fc_b", (0,), "fc", 0),
     ],
 )
-def test_one_changed_weight_is_traced_to_its_layer_and_channel(weight, index, layer, channel):
+def test_one_changed_weight_is_traced_to_its_layer_and_channel(
+    weight: str, index: tuple[int, ...], layer: str, channel: int
+) -> None:
     report = compare(classifier(), change(classifier(), weight, index, 0.05), tolerance=1e-5)
     assert not report.passed
-    assert (report.first_divergent.layer, report.first_divergent.channel) == (layer, channel)
-    assert report.first_divergent.before == 0
+    assert (present(report.first_divergent).layer, present(report.first_divergent).channel) == (layer, channel)
+    assert present(report.first_divergent).before == 0
     assert f"the error starts at layer '{layer}'" in report.verdict
 
 
-def test_the_change_of_a_bias_is_measured_exactly():
+def test_the_change_of_a_bias_is_measured_exactly() -> None:
     report = compare(classifier(), change(classifier(), "conv2_b", (2,), 0.25))
     blob = next(blob for blob in report.blobs if blob.blob == "conv2")
     assert blob.max_abs == pytest.approx(0.25, rel=1e-4)
@@ -51,14 +55,14 @@ def test_the_change_of_a_bias_is_measured_exactly():
     assert blob.worst.index[0] == 2
 
 
-def test_only_outputs_are_compared_when_layers_are_not_wanted():
+def test_only_outputs_are_compared_when_layers_are_not_wanted() -> None:
     report = compare(classifier(), change(classifier(), "conv1_b", (0,), 1.0), layers=False)
     assert [blob.blob for blob in report.blobs] == ["prob"]
     assert report.first_divergent is None
     assert not report.passed
 
 
-def test_blobs_of_other_names_are_paired_by_the_map():
+def test_blobs_of_other_names_are_paired_by_the_map() -> None:
     renamed = classifier()
     for node in renamed.graph.node:
         node.input[:] = ["score" if name == "prob" else name for name in node.input]
@@ -74,7 +78,7 @@ def test_blobs_of_other_names_are_paired_by_the_map():
         compare(classifier(), renamed, map={"prob": "nobody"})
 
 
-def test_swapped_classes_flip_every_answer_between_them():
+def test_swapped_classes_flip_every_answer_between_them() -> None:
     swapped = classifier()
     first = classifier()
     for initializer in swapped.graph.initializer:
@@ -91,17 +95,17 @@ def test_swapped_classes_flip_every_answer_between_them():
     found = report.classifier
     flipped = np.flatnonzero(answers < 2)
     assert 0 < len(flipped) < 37
-    assert [flip.sample for flip in found.flips] == flipped.tolist()
-    assert all({flip.reference.label, flip.candidate.label} == {0, 1} for flip in found.flips)
-    assert all(flip.reference.score == flip.candidate.score for flip in found.flips)
-    assert found.agreement == 1 - len(flipped) / 37
-    assert (found.reference_top1, found.reference_top5) == (1, 1)
-    assert found.candidate_top1 == found.agreement
-    assert found.flips[0].picture.shape == (8, 8, 3)
-    assert report.first_divergent.layer == "fc"
+    assert [flip.sample for flip in present(found).flips] == flipped.tolist()
+    assert all({flip.reference.label, flip.candidate.label} == {0, 1} for flip in present(found).flips)
+    assert all(flip.reference.score == flip.candidate.score for flip in present(found).flips)
+    assert present(found).agreement == 1 - len(flipped) / 37
+    assert (present(found).reference_top1, present(found).reference_top5) == (1, 1)
+    assert present(found).candidate_top1 == present(found).agreement
+    assert present(present(found).flips[0].picture).shape == (8, 8, 3)
+    assert present(report.first_divergent).layer == "fc"
 
 
-def test_gates_fail_with_a_sentence_that_says_which():
+def test_gates_fail_with_a_sentence_that_says_which() -> None:
     changed = change(classifier(), "fc_b", (0,), 5.0)
     data = np.random.default_rng(3).normal(0, 8, (20, 3, 8, 8)).astype(np.float32)
     report = compare(classifier(), changed, data, tolerance=1, min_agreement=0.99)
@@ -111,13 +115,13 @@ def test_gates_fail_with_a_sentence_that_says_which():
     report = compare(classifier(), changed, data, tolerance=1, labels=labels, max_top1_drop=0)
     gate = report.gates[-1]
     assert gate.name == "max-top1-drop"
-    assert gate.value == report.classifier.top1_drop
+    assert gate.value == present(report.classifier).top1_drop
     with pytest.raises(UsageError, match="labels"):
         compare(classifier(), changed, data, max_top1_drop=0)
 
 
 @pytest.mark.parametrize("batch", [1, 4, "N"])
-def test_the_size_of_the_batch_changes_nothing(batch):
+def test_the_size_of_the_batch_changes_nothing(batch: int | str) -> None:
     data = np.random.default_rng(3).normal(size=(5, 3, 8, 8)).astype(np.float32)
     changed = change(classifier(batch=batch), "conv2_w", (7, 3, 1, 1), 0.05)
     report = compare(classifier(batch=batch), changed, data)
@@ -130,22 +134,22 @@ def test_the_size_of_the_batch_changes_nothing(batch):
     assert len(report.samples) == 5
 
 
-def test_a_candidate_that_is_not_a_number_anywhere_fails():
+def test_a_candidate_that_is_not_a_number_anywhere_fails() -> None:
     report = compare(classifier(), change(classifier(), "conv1_b", (3,), math.nan))
     assert not report.passed
-    assert report.first_divergent.layer == "conv1"
-    assert report.first_divergent.channel == 3
+    assert present(report.first_divergent).layer == "conv1"
+    assert present(report.first_divergent).channel == 3
     assert "not finite" in report.verdict
 
 
-def test_a_blob_of_another_shape_is_named_and_fails_if_it_is_an_output():
+def test_a_blob_of_another_shape_is_named_and_fails_if_it_is_an_output() -> None:
     report = compare(classifier(classes=5), classifier(classes=4))
     assert not report.passed
     assert any("'prob' was not compared" in note for note in report.notes)
     assert "no partner of the same shape for output 'prob'" in report.verdict
 
 
-def test_inputs_that_do_not_fit_are_refused():
+def test_inputs_that_do_not_fit_are_refused() -> None:
     other = model([helper.make_node("Relu", ["data"], ["prob"], "r")], {"data": (2, 3, 9, 9)}, ["prob"])
     with pytest.raises(UsageError, match=r"2x3x8x8 in the reference and 2x3x9x9 in the candidate"):
         compare(classifier(), other)
@@ -159,7 +163,7 @@ def test_inputs_that_do_not_fit_are_refused():
         compare(classifier(), classifier(), tolerance=-1)
 
 
-def test_models_are_read_from_files_and_others_are_refused(tmp_path):
+def test_models_are_read_from_files_and_others_are_refused(tmp_path: Path) -> None:
     onnx.save(classifier(), tmp_path / "a.onnx")
     assert compare(tmp_path / "a.onnx", str(tmp_path / "a.onnx")).passed
     (tmp_path / "b.onnx").write_bytes(b"nothing of the kind")
@@ -171,14 +175,14 @@ def test_models_are_read_from_files_and_others_are_refused(tmp_path):
         compare(tmp_path / "a.onnx", tmp_path / "a.tflite")
 
 
-def test_weights_in_a_file_of_their_own_are_found(tmp_path):
+def test_weights_in_a_file_of_their_own_are_found(tmp_path: Path) -> None:
     onnx.save_model(classifier(), tmp_path / "a.onnx", save_as_external_data=True, location="a.bin", size_threshold=0)
     report = compare(tmp_path / "a.onnx", classifier())
     assert report.passed
     assert len(report.ranges) == 3
 
 
-def test_progress_is_called_with_samples_done_and_in_all():
+def test_progress_is_called_with_samples_done_and_in_all() -> None:
     calls = []
     compare(
         classifier(), classifier(), np.zeros((5, 3, 8, 8)), progress=lambda done, total: calls.append((done, total))
@@ -186,7 +190,7 @@ def test_progress_is_called_with_samples_done_and_in_all():
     assert calls == [(2, 5), (4, 5), (5, 5)]
 
 
-def test_the_range_check_warns_where_one_channel_outgrows_the_others():
+def test_the_range_check_warns_where_one_channel_outgrows_the_others() -> None:
     weights = next(w for w in classifier().graph.initializer if w.name == "conv2_w")
     array = onnx.numpy_helper.to_array(weights).copy()
     array[3] *= 50

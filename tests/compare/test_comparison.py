@@ -1,19 +1,25 @@
 """A comparison is opened once: the reference is read, exported and run once, whatever is held against it."""
 
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from cases import golden
 from nets import net
+from onnx import ModelProto
 from onnx_models import change, classifier
+from present import present
 
 import bnfold
 from bnfold import pipeline, runtime
 from bnfold.compare import models
 from bnfold.compare.comparison import Comparison
 from bnfold.errors import UsageError
+from bnfold.net import Array, Net
 from bnfold.options import CompareOptions
 from bnfold.pipeline import Job, Reading, Writing
 
@@ -21,16 +27,16 @@ CASE = golden("seed_resnet_bn_scale")
 
 
 @pytest.fixture
-def counted(monkeypatch):
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, object]]:
     """How often sessions were run, by the number of nodes of their model; and how often a net was exported."""
-    counts = Counter()
+    counts: Counter[tuple[str, object]] = Counter()
     run, export = runtime.Session.run, models._from_net
 
-    def counting_run(self, *args, **options):
+    def counting_run(self: runtime.Session, *args: Any, **options: Any) -> Iterator[dict[str, Array]]:
         counts["runs", id(self)] += 1
         return run(self, *args, **options)
 
-    def counting_export(made, *args):
+    def counting_export(made: Net, *args: Any) -> models.Model:
         counts["exported", made.file or "net"] += 1
         return export(made, *args)
 
@@ -39,7 +45,9 @@ def counted(monkeypatch):
     return counts
 
 
-def test_two_outputs_are_proved_in_one_pass_over_the_reference(tmp_path, counted):
+def test_two_outputs_are_proved_in_one_pass_over_the_reference(
+    tmp_path: Path, counted: Counter[tuple[str, object]]
+) -> None:
     paths = (tmp_path / "a.prototxt", tmp_path / "a.onnx")
     report = pipeline.run(Job(Reading(CASE.prototxt, str(CASE.caffemodel)), Writing(paths)))
     assert report.passed
@@ -49,7 +57,7 @@ def test_two_outputs_are_proved_in_one_pass_over_the_reference(tmp_path, counted
     assert counted["exported", str(CASE.prototxt)] == 1
 
 
-def test_one_reference_judges_many_candidates():
+def test_one_reference_judges_many_candidates() -> None:
     opened = Comparison(classifier())
     assert opened.against(classifier()).passed
     assert not opened.against(change(classifier(), "fc_b", (0,), 1.0)).passed
@@ -57,12 +65,12 @@ def test_one_reference_judges_many_candidates():
         [classifier(), change(classifier(), "conv1_b", (0,), 1.0), change(classifier(), "conv2_b", (0,), 1.0)]
     )
     assert good.passed
-    assert bad.first_divergent.layer == "conv1"
-    assert other.first_divergent.layer == "conv2"
+    assert present(bad.first_divergent).layer == "conv1"
+    assert present(other.first_divergent).layer == "conv2"
     assert good.data == bad.data == other.data
 
 
-def test_what_a_candidate_is_compared_with_does_not_depend_on_the_others():
+def test_what_a_candidate_is_compared_with_does_not_depend_on_the_others() -> None:
     opened = Comparison(classifier())
     candidates = [change(classifier(), "conv1_b", (channel,), 0.1) for channel in range(3)]
     together = opened.against_all(candidates)
@@ -70,7 +78,7 @@ def test_what_a_candidate_is_compared_with_does_not_depend_on_the_others():
     assert together == [Comparison(classifier()).against(candidate) for candidate in candidates]
 
 
-def test_a_net_that_did_not_change_needs_no_run(tmp_path, counted):
+def test_a_net_that_did_not_change_needs_no_run(tmp_path: Path, counted: Counter[tuple[str, object]]) -> None:
     case = golden("op_sigmoid")
     paths = (tmp_path / "a.prototxt", tmp_path / "a.onnx")
     report = pipeline.run(Job(Reading(case.prototxt), Writing(paths)))
@@ -82,7 +90,7 @@ def test_a_net_that_did_not_change_needs_no_run(tmp_path, counted):
     assert bnfold.compare(case.load(), case.load()).blobs
 
 
-def test_a_net_that_changed_by_one_weight_is_run():
+def test_a_net_that_changed_by_one_weight_is_run() -> None:
     text = """
         input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
         layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
@@ -92,10 +100,10 @@ def test_a_net_that_changed_by_one_weight_is_run():
     other = net(text, conv=[made.layers[-1].blobs[0] * np.float32(1.0001), made.layers[-1].blobs[1]])
     (same, changed) = Comparison(made).against_all([net(text), other], run_equal=False)
     assert (same.equal, same.passed, changed.equal, changed.passed) == (True, True, False, True)
-    assert changed.worst.max_abs > 0
+    assert present(changed.worst).max_abs > 0
 
 
-def test_the_data_is_looked_at_when_the_comparison_is_opened():
+def test_the_data_is_looked_at_when_the_comparison_is_opened() -> None:
     with pytest.raises(UsageError, match="nothing for input 'data'"):
         Comparison(CASE.load(), {"other": np.zeros((1, 3, 8, 8), np.float32)})
     with pytest.raises(UsageError, match="the tolerance is -1"):
@@ -104,7 +112,7 @@ def test_the_data_is_looked_at_when_the_comparison_is_opened():
         Comparison(CASE.load(), options=CompareOptions(min_agreement=0.5))
 
 
-def test_what_a_dropped_layer_wrote_in_place_hides_no_version(tmp_path):
+def test_what_a_dropped_layer_wrote_in_place_hides_no_version(tmp_path: Path) -> None:
     """Dropout goes, so that fewer layers write on `c` behind the normalisation, whose value has its partner still."""
     bnfold.save_caffe(
         net("""
@@ -126,10 +134,10 @@ def test_what_a_dropped_layer_wrote_in_place_hides_no_version(tmp_path):
         assert {"c@sc", "fc"} <= {blob.blob for blob in proof.blobs}
 
 
-def test_models_are_equal_only_to_the_last_value_and_in_the_same_opset(tmp_path):
+def test_models_are_equal_only_to_the_last_value_and_in_the_same_opset(tmp_path: Path) -> None:
     reference = Comparison(classifier()).reference
 
-    def same(candidate):
+    def same(candidate: ModelProto) -> bool:
         return reference.equals(models.open_model(candidate, "candidate"))
 
     assert same(classifier())

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import ModelProto, helper
 from onnx_models import model
+from present import present
 
 from bnfold.compare.comparison import compare
 from bnfold.compare.detect import Detection, iou, match, real_rows
+from bnfold.net import Array
 
 ROWS = np.array(
     [
@@ -17,13 +19,13 @@ ROWS = np.array(
 )
 
 
-def test_overlap_is_intersection_over_union():
+def test_overlap_is_intersection_over_union() -> None:
     ours = np.array([[0, 0, 2, 2], [0, 0, 1, 1.0]])
     theirs = np.array([[1, 1, 3, 3], [0, 0, 1, 1], [5, 5, 6, 6.0]])
     np.testing.assert_allclose(iou(ours, theirs), [[1 / 7, 1 / 4, 0], [0, 1, 0]])
 
 
-def test_boxes_without_area_overlap_where_they_are_one_rounding_apart():
+def test_boxes_without_area_overlap_where_they_are_one_rounding_apart() -> None:
     points = np.array([[0.25, 0.5, 0.25, 0.5], [0.75, 0.5, 0.75, 0.5], [0.1, 0.1, 0.9, 0.1], [0, 0, 1, 1.0]])
     moved = points * (1 + 1e-7)
     found = iou(points, moved)
@@ -35,14 +37,14 @@ def test_boxes_without_area_overlap_where_they_are_one_rounding_apart():
     assert iou(points[:1], points[:1])[0, 0] == 1
 
 
-def test_boxes_of_another_class_or_image_are_no_partners():
+def test_boxes_of_another_class_or_image_are_no_partners() -> None:
     shuffled = ROWS[[2, 1, 0]]
     assert match(ROWS, shuffled, 0.5)[0] == [(0, 2), (1, 1), (2, 0)]
     assert match(ROWS[:1], ROWS[1:2], 0.5)[0] == []
     assert match(ROWS[:1], np.array([[1, *ROWS[0, 1:]]]), 0.5)[0] == []
 
 
-def test_each_box_has_one_partner_and_the_best_goes_first():
+def test_each_box_has_one_partner_and_the_best_goes_first() -> None:
     ours = np.array([[0, 1, 0.9, 0, 0, 10, 10], [0, 1, 0.8, 0, 0, 9, 10.0]])
     theirs = np.array([[0, 1, 0.9, 0, 0, 9, 10.0]])
     pairs, overlaps = match(ours, theirs, 0.5)
@@ -51,11 +53,11 @@ def test_each_box_has_one_partner_and_the_best_goes_first():
 
 
 @pytest.mark.parametrize("nothing", [[-1] * 7, [0] * 7, [-1, 0, 0, 0, 0, 0, 0]])
-def test_the_row_of_an_empty_result_is_no_box(nothing):
+def test_the_row_of_an_empty_result_is_no_box(nothing: float) -> None:
     assert len(real_rows(np.array([[[nothing]]]), 1)) == 0
 
 
-def test_missed_and_extra_boxes_carry_their_sample():
+def test_missed_and_extra_boxes_carry_their_sample() -> None:
     detection = Detection("detections")
     moved = ROWS.copy()
     moved[2, 3:] += 0.35
@@ -70,10 +72,10 @@ def test_missed_and_extra_boxes_carry_their_sample():
     assert ours.shape == theirs.shape == (2, 7)
 
 
-def test_detectors_with_different_numbers_of_boxes_are_compared_by_their_boxes():
+def test_detectors_with_different_numbers_of_boxes_are_compared_by_their_boxes() -> None:
     weights = {"zero": np.zeros((1, 1, 1, 1), np.float32)}
 
-    def detector(rows):
+    def detector(rows: Array) -> ModelProto:
         nodes = [
             helper.make_node("ReduceMean", ["data"], ["mean"], "mean", keepdims=1),
             helper.make_node("Mul", ["mean", "zero"], ["nothing"], "mul"),
@@ -87,17 +89,17 @@ def test_detectors_with_different_numbers_of_boxes_are_compared_by_their_boxes()
     assert compare(detector(rows), detector(rows[[1, 2, 0]])).passed
     report = compare(detector(rows), detector(rows[:2]))
     assert not report.passed
-    assert len(report.detector.missed) == 3  # one in each of three samples of noise
+    assert len(present(report.detector).missed) == 3  # one in each of three samples of noise
     assert "3 boxes missed and 0 extra of 9" in report.verdict
 
 
-def test_boxes_without_an_end_are_partners_only_of_themselves():
+def test_boxes_without_an_end_are_partners_only_of_themselves() -> None:
     endless = np.array([[0, 1, 0.9, -np.inf, 0, np.inf, 1.0]])
     assert match(endless, endless, 0.5)[0] == [(0, 0)]
     assert match(endless, ROWS[:1], 0.5)[0] == []
 
 
-def test_boxes_without_an_end_are_partners_of_their_equals():
+def test_boxes_without_an_end_are_partners_of_their_equals() -> None:
     """Of noise, YOLO's exponentials overflow; one box as large as numbers go makes all others thin beside it."""
     rows = np.array(
         [

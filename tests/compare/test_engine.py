@@ -2,38 +2,45 @@
 
 import pickle
 import random
+from typing import Any
 
 import numpy as np
 import pytest
+from onnx import ModelProto
 from onnx_models import change, classifier
+from present import present
 
 from bnfold.compare import engine as engines
 from bnfold.compare.checkpoint import plain
 from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.measure import Measurement
 from bnfold.compare.merging import merge
+from bnfold.compare.records import DiffReport
+from bnfold.data.samples import Samples
 from bnfold.errors import UsageError
+from bnfold.net import Array
 from bnfold.options import CompareOptions
 from bnfold.report.data import as_data, as_json
 from bnfold.report.run import RunReport
 
 
-def images(count, seed=3):
+def images(count: int, seed: int = 3) -> Array:
     return np.random.default_rng(seed).normal(0, 8, (count, 3, 8, 8)).astype(np.float32)
 
 
-def pair():
+def pair() -> tuple[ModelProto, ModelProto]:
     return classifier(), change(classifier(), "conv1_w", (4, 1, 0, 2), 3.0)
 
 
-def said(report):
+def said(report: DiffReport) -> str:
     return as_json(RunReport(proofs=(report,)))
 
 
-def parts(cuts, monkeypatch, count=80):
+def parts(cuts: list[int], monkeypatch: pytest.MonkeyPatch, count: int = 80) -> list[Measurement]:
     """The measurements of a comparison, one for each part of its runs."""
-    found = []
+    found: list[Measurement] = []
 
-    def pass_over(self, engine, data, progress):
+    def pass_over(self: Comparison, engine: engines.Engine, data: Samples, progress: object) -> list[Measurement]:
         ranges = list(zip([0, *cuts], [*cuts, -(-count // engine.layout.batch)], strict=True))
         found.extend(engine.measure(data, range(*ends))[0] for ends in ranges)
         return [merge(pickle.loads(pickle.dumps(found[0])), found[1])] if len(found) > 1 else [found[0]]
@@ -45,7 +52,9 @@ def parts(cuts, monkeypatch, count=80):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_parts_of_any_cut_merge_to_equal_bytes_wherever_they_were_measured(monkeypatch, seed):
+def test_parts_of_any_cut_merge_to_equal_bytes_wherever_they_were_measured(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     chance = random.Random(seed)
     cuts = sorted(chance.sample(range(1, 40), 4))
     first, second = parts(cuts, monkeypatch), parts(cuts, monkeypatch)
@@ -60,7 +69,7 @@ def test_parts_of_any_cut_merge_to_equal_bytes_wherever_they_were_measured(monke
     assert plain(whole) == plain(other)
 
 
-def test_what_is_no_sum_of_floats_is_equal_for_every_cut(monkeypatch):
+def test_what_is_no_sum_of_floats_is_equal_for_every_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = parts([], monkeypatch)
     cut = parts([7, 19, 33], monkeypatch)
     merged = cut[0]
@@ -80,13 +89,13 @@ def test_what_is_no_sum_of_floats_is_equal_for_every_cut(monkeypatch):
         assert theirs["fields"][field] == ours["fields"][field]
 
 
-def test_networks_run_in_segments_where_their_blobs_do_not_fit_and_give_the_same_report():
+def test_networks_run_in_segments_where_their_blobs_do_not_fit_and_give_the_same_report() -> None:
     whole = compare(*pair(), images(40), labels=np.arange(40) % 5)
     for memory in (1, 2000, 9000):
         assert said(compare(*pair(), images(40), labels=np.arange(40) % 5, memory=memory)) == said(whole)
 
 
-def test_every_blob_is_in_one_segment_and_none_is_larger_than_the_budget(monkeypatch):
+def test_every_blob_is_in_one_segment_and_none_is_larger_than_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     real = engines.Engine.measure
     monkeypatch.setattr(engines.Engine, "measure", lambda *given: (seen.append(given[0]), real(*given))[1])
@@ -97,20 +106,20 @@ def test_every_blob_is_in_one_segment_and_none_is_larger_than_the_budget(monkeyp
     assert not seen[0].overlapping
 
 
-def test_one_run_at_a_time_gives_the_same_report(monkeypatch):
+def test_one_run_at_a_time_gives_the_same_report(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = said(compare(*pair(), images(40)))
     monkeypatch.setattr(engines, "processors", lambda: 1)
     assert said(compare(*pair(), images(40))) == expected
 
 
-def test_an_open_batch_follows_the_budget():
+def test_an_open_batch_follows_the_budget() -> None:
     models = classifier(batch="N"), change(classifier(batch="N"), "conv1_w", (4, 1, 0, 2), 3.0)
     report = compare(*models, images(8), memory=10_000)
     assert report.blobs[0].shape[0] < 8
     assert compare(*models, images(8)).blobs[0].shape[0] == 8
 
 
-def test_samples_are_decoded_ahead_once_each_and_in_order():
+def test_samples_are_decoded_ahead_once_each_and_in_order() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     asked = []
@@ -118,7 +127,7 @@ def test_samples_are_decoded_ahead_once_each_and_in_order():
     class Data:
         count = 10
 
-        def sample(self, number):
+        def sample(self, number: int) -> dict[str, Any]:
             asked.append(number)
             return {"data": number}
 
@@ -128,26 +137,26 @@ def test_samples_are_decoded_ahead_once_each_and_in_order():
     assert sorted(asked) == list(range(10))
 
 
-def test_a_sample_that_cannot_be_read_ends_the_comparison_with_its_error():
+def test_a_sample_that_cannot_be_read_ends_the_comparison_with_its_error() -> None:
     class Broken:
         parallel, count, labels, class_names, description = True, 30, None, (), "broken"
 
-        def sample(self, number):
+        def sample(self, number: int) -> dict[str, Any]:
             if number == 17:
                 raise UsageError("sample 17 is broken")
             return {"data": images(1)[0]}
 
-        def name(self, number):
+        def name(self, number: int) -> str:
             return str(number)
 
-        def picture(self, number):
-            return None
+        def picture(self, number: int) -> None:
+            return
 
     with pytest.raises(UsageError, match="sample 17 is broken"):
         compare(*pair(), Broken())
 
 
-def test_halving_finds_the_first_blob_that_differs_in_few_runs():
+def test_halving_finds_the_first_blob_that_differs_in_few_runs() -> None:
     for blob, name, index in (
         ("conv1", "conv1_w", (4, 1, 0, 2)),
         ("conv2", "conv2_w", (3, 1, 0, 0)),
@@ -155,27 +164,27 @@ def test_halving_finds_the_first_blob_that_differs_in_few_runs():
     ):
         faulty = change(classifier(), name, index, 3.0)
         report = compare(classifier(), faulty, images(40), bisect=True)
-        assert (report.first_divergent.blob, report.first_divergent.layer) == (blob, blob)
-        assert report.first_divergent.before == 0 < report.first_divergent.after
+        assert (present(report.first_divergent).blob, present(report.first_divergent).layer) == (blob, blob)
+        assert present(report.first_divergent).before == 0 < present(report.first_divergent).after
         assert [found.blob for found in report.outputs] == ["prob"]
         (note,) = [note for note in report.notes if "halving" in note]
         assert int(note.split()[-2]) <= 4  # of 7 blobs
 
 
-def test_nothing_is_sought_where_the_outputs_agree():
+def test_nothing_is_sought_where_the_outputs_agree() -> None:
     report = compare(classifier(), classifier(), images(8), bisect=True)
     assert report.passed
     assert report.first_divergent is None
     assert not [note for note in report.notes if "halving" in note]
 
 
-def test_the_report_says_where_the_networks_ran():
+def test_the_report_says_where_the_networks_ran() -> None:
     data = as_data(RunReport(proofs=(compare(*pair(), images(4)),)))["comparisons"][0]
     assert data["reference_on"]["provider"] == data["candidate_on"]["provider"] == "cpu"
     assert compare(*pair(), images(4)).ran.startswith("Both networks ran on cpu (")
 
 
-def test_lists_do_not_grow_with_the_samples(monkeypatch):
+def test_lists_do_not_grow_with_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     from bnfold.compare import measure as measuring
 
     monkeypatch.setattr(measuring, "SAMPLES", 5)

@@ -5,22 +5,25 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import classifier, model
+from present import present
 
 from bnfold.compare.comparison import compare
 from bnfold.compare.isolated import IsolatedSession
 from bnfold.errors import ModelError, UsageError
+from bnfold.net import Array
 from bnfold.onnx.risks import needs_own_process
 from bnfold.runtime import Session
 
 IMAGES = np.random.default_rng(0).normal(0, 8, (2, 3, 8, 8)).astype(np.float32)
 
 
-def stft():
+def stft() -> ModelProto:
     """A frame of length 0, by which onnxruntime divides."""
     nodes = [helper.make_node("STFT", ["signal", "step", "", "length"], ["y"], "stft")]
     ports = [
@@ -32,7 +35,7 @@ def stft():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def endless():
+def endless() -> ModelProto:
     body = helper.make_graph(
         [helper.make_node("Identity", ["c"], ["co"]), helper.make_node("Add", ["v", "one"], ["vo"])],
         "body",
@@ -58,7 +61,7 @@ def endless():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_the_values_are_those_of_the_same_process():
+def test_the_values_are_those_of_the_same_process() -> None:
     made = classifier()
     apart, here = IsolatedSession(made), Session(made)
     assert (apart.inputs, apart.outputs, apart.execution) == (here.inputs, here.outputs, here.execution)
@@ -68,7 +71,7 @@ def test_the_values_are_those_of_the_same_process():
         apart.run({"data": IMAGES, "x": IMAGES})
 
 
-def test_what_onnxruntime_refuses_is_the_same_sentence():
+def test_what_onnxruntime_refuses_is_the_same_sentence() -> None:
     broken = classifier()
     broken.graph.node[0].op_type = "Relu"
     for session in (Session, IsolatedSession):
@@ -76,14 +79,14 @@ def test_what_onnxruntime_refuses_is_the_same_sentence():
             session(broken)
 
 
-def test_the_death_of_a_model_is_a_sentence():
+def test_the_death_of_a_model_is_a_sentence() -> None:
     made = stft()
     assert needs_own_process(made)
     with pytest.raises(ModelError, match="onnxruntime died while running it"):
         compare(made, made, {"signal": np.ones((1, 1, 128, 1)), "step": np.ones(1), "length": np.zeros(1)})
 
 
-def test_a_child_ends_with_its_session():
+def test_a_child_ends_with_its_session() -> None:
     session = IsolatedSession(classifier())
     child = session._child
     assert child.poll() is None
@@ -92,11 +95,11 @@ def test_a_child_ends_with_its_session():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends signals")
-def test_ctrl_c_ends_a_model_that_does_not_end(tmp_path):
+def test_ctrl_c_ends_a_model_that_does_not_end(tmp_path: Path) -> None:
     (tmp_path / "loop.onnx").write_bytes(endless().SerializeToString())
     command = [sys.executable, "-m", "bnfold", "diff", str(tmp_path / "loop.onnx"), str(tmp_path / "loop.onnx")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    children = []
+    children: list[int] = []
     start = time.monotonic()
     while len(children) < 2 and time.monotonic() < start + 60:  # both networks are open
         time.sleep(0.1)
@@ -110,7 +113,7 @@ def test_ctrl_c_ends_a_model_that_does_not_end(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="looks for processes")
-def test_a_child_whose_parent_is_killed_leaves(tmp_path):
+def test_a_child_whose_parent_is_killed_leaves(tmp_path: Path) -> None:
     (tmp_path / "loop.onnx").write_bytes(endless().SerializeToString())
     program = (
         "import numpy, sys; from bnfold.compare.isolated import IsolatedSession as S;"
@@ -118,18 +121,18 @@ def test_a_child_whose_parent_is_killed_leaves(tmp_path):
         "s.run({'x': numpy.zeros((2, 6), 'f4')})"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    child = int(parent.stdout.readline())
+    child = int(present(parent.stdout).readline())
     time.sleep(0.5)
     parent.kill()
     parent.wait()
-    parent.stdout.close()
+    present(parent.stdout).close()
     start = time.monotonic()
     while os.path.exists(f"/proc/{child}") and time.monotonic() < start + 20:
         time.sleep(0.1)
     assert not os.path.exists(f"/proc/{child}")
 
 
-def _children(parent):
+def _children(parent: int) -> list[int]:
     try:
         with open(f"/proc/{parent}/task/{parent}/children") as file:
             return [int(child) for child in file.read().split()]
@@ -137,7 +140,7 @@ def _children(parent):
         return []
 
 
-def division(divisor, dtype):
+def division(divisor: Array, dtype: int) -> ModelProto:
     nodes = [helper.make_node("Div", ["x", "d"], ["y"], "div")]
     return model(nodes, {"x": (2,)}, ["y"], {"d": divisor}, dtype=dtype)
 
@@ -162,12 +165,12 @@ def division(divisor, dtype):
         ),
     ],
 )
-def test_only_models_that_may_loop_or_die_get_a_process(made, alone):
+def test_only_models_that_may_loop_or_die_get_a_process(made: ModelProto, alone: bool) -> None:
     assert needs_own_process(made) is alone
 
 
 @pytest.mark.parametrize("name", ["strides", "kernel_shape"])
-def test_a_size_of_nothing_gets_a_process(name):
+def test_a_size_of_nothing_gets_a_process(name: str) -> None:
     made = classifier()
     made.graph.node[0].attribute.append(helper.make_attribute(name, [0, 1]))
     assert needs_own_process(made)

@@ -1,6 +1,8 @@
 """The pass over a pair of blobs, against the dozen passes in float64 that it replaced, on hostile values, too."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import array_api_strict
 import numpy as np
@@ -10,6 +12,11 @@ from compare import oracle
 from bnfold.compare import kernels
 from bnfold.compare.kernels import BINS, bin_edge
 from bnfold.compare.metrics import BlobError, figures
+from bnfold.net import Array, Shape
+
+Kind = type[np.floating[Any]]
+Pair = tuple[Array, Array]
+Data = Callable[[np.random.Generator, Shape, Kind], Pair]
 
 SHAPES = [(3, 5, 4, 3), (2, 1, 1, 1), (2, 70, 7, 7), (1, 3, 130, 131), (4, 1000), (1, 40_000), (2, 2, 3), (5,), ()]
 SUMS = ("sum_abs", "sum_error", "squared_error", "squared_reference", "squared_candidate", "product")
@@ -17,17 +24,17 @@ COUNTS = ("values", "compared", "above", "nan", "inf", "partner_nan", "partner_i
 ENDS = ("low", "high", "partner_low", "partner_high")
 
 
-def noise(random, shape, kind=np.float32):
+def noise(random: np.random.Generator, shape: Shape, kind: Kind = np.float32) -> Pair:
     reference = np.asarray(random.normal(size=shape) * 10.0 ** random.integers(-3, 4), kind)
     return reference, np.asarray(reference + 10.0 ** -random.integers(2, 7) * random.normal(size=shape), kind)
 
 
-def rectified(random, shape, kind=np.float32):
+def rectified(random: np.random.Generator, shape: Shape, kind: Kind = np.float32) -> Pair:
     reference, candidate = noise(random, shape, kind)
     return np.maximum(reference, 0), np.maximum(candidate, 0)
 
 
-def hostile(random, shape, kind=np.float32):
+def hostile(random: np.random.Generator, shape: Shape, kind: Kind = np.float32) -> Pair:
     """Everything that a float can be, anywhere, on either side."""
     words = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-40, 1e-38, 3e38, -3e38, math.inf, -math.inf, math.nan, 1e-20, 7.0, 1e6]
     sides = [np.asarray(random.choice(words, size=shape), kind) for _ in range(2)]
@@ -35,17 +42,17 @@ def hostile(random, shape, kind=np.float32):
     return sides[0], np.asarray(np.where(same, sides[0], sides[1]), kind)
 
 
-def unlike(random, shape, kind=np.float32):
+def unlike(random: np.random.Generator, shape: Shape, kind: Kind = np.float32) -> Pair:
     return np.asarray(random.normal(size=shape), kind), np.asarray(random.normal(size=shape), kind)
 
 
-def tiny(random, shape, kind=np.float32):
+def tiny(random: np.random.Generator, shape: Shape, kind: Kind = np.float32) -> Pair:
     """Probabilities far below the smallest bin."""
     reference = np.asarray(10.0 ** random.uniform(-40, 0, shape), kind)
     return reference, np.asarray(reference * (1 + 1e-5 * random.normal(size=shape)), kind)
 
 
-def broken(random, shape, kind=np.float32):
+def broken(random: np.random.Generator, shape: Shape, kind: Kind = np.float32) -> Pair:
     """One value in a thousand is NaN on one side."""
     reference, candidate = noise(random, shape, kind)
     return reference, np.where(random.random(shape) < 1e-3, np.asarray(np.nan, kind), candidate)
@@ -58,7 +65,7 @@ DATA = [noise, rectified, hostile, unlike, tiny, broken]
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("data", DATA, ids=lambda data: data.__name__)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_one_pass_finds_what_a_dozen_found(shape, data, kind):
+def test_one_pass_finds_what_a_dozen_found(shape: Shape, data: Data, kind: Kind) -> None:
     random = np.random.default_rng([len(shape), math.prod(shape), DATA.index(data)])
     ours, theirs = BlobError(1e-3), oracle.BlobError(1e-3)
     for batch in range(2):
@@ -85,7 +92,7 @@ def test_one_pass_finds_what_a_dozen_found(shape, data, kind):
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_every_error_is_counted_in_the_bin_between_whose_edges_it_lies(kind):
+def test_every_error_is_counted_in_the_bin_between_whose_edges_it_lies(kind: Kind) -> None:
     random = np.random.default_rng(5)
     errors = np.asarray(10.0 ** random.uniform(-20, 9, 100_001), kind)
     error = BlobError(1.0)
@@ -95,7 +102,7 @@ def test_every_error_is_counted_in_the_bin_between_whose_edges_it_lies(kind):
     assert error.bins.tolist() == np.histogram(errors.astype(np.float32), edges)[0].tolist()
 
 
-def test_an_error_at_an_edge_is_in_the_bin_above():
+def test_an_error_at_an_edge_is_in_the_bin_above() -> None:
     edges = np.array([bin_edge(index) for index in range(BINS)], np.float32)[None]
     error = BlobError(1.0)
     error.add(np.zeros_like(edges), edges)
@@ -103,7 +110,7 @@ def test_an_error_at_an_edge_is_in_the_bin_above():
 
 
 @pytest.mark.parametrize("data", DATA, ids=lambda data: data.__name__)
-def test_another_library_of_the_array_api_finds_the_same(data):
+def test_another_library_of_the_array_api_finds_the_same(data: Data) -> None:
     random = np.random.default_rng(8)
     with np.errstate(all="ignore"):
         pair = data(random, (2, 6, 9, 5))
@@ -119,7 +126,7 @@ def test_another_library_of_the_array_api_finds_the_same(data):
             assert theirs[name] == value, name
 
 
-def test_long_rows_are_cut_so_that_no_dot_product_is_shared_among_threads():
+def test_long_rows_are_cut_so_that_no_dot_product_is_shared_among_threads() -> None:
     cuts = list(kernels._blocks(kernels.backend_of(np.zeros(1)), 2, 3, 50_000))
     assert max(cut[2].stop - cut[2].start for cut in cuts) <= kernels.ROW
     seen = np.zeros((2, 3, 50_000), np.int8)

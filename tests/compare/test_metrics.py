@@ -1,22 +1,25 @@
 """The measures, against scipy, scikit-learn and numpy, and the rules for what is not finite."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from present import present
 from scipy.spatial.distance import cosine
 from sklearn.metrics import max_error, mean_absolute_error, mean_squared_error
 
 from bnfold.compare.metrics import BlobError, figures, span
+from bnfold.net import Array, Shape
 
 
-def pair(seed=0, shape=(7, 5, 4, 3), noise=1e-3):
+def pair(seed: int = 0, shape: Shape = (7, 5, 4, 3), noise: float = 1e-3) -> tuple[Array, Array]:
     random = np.random.default_rng(seed)
     reference = random.normal(size=shape).astype(np.float32)
     return reference, (reference + noise * random.normal(size=shape)).astype(np.float32)
 
 
-def measure(reference, candidate, batch=3, tolerance=1e-3):
+def measure(reference: Array, candidate: Array, batch: int = 3, tolerance: float = 1e-3) -> tuple[BlobError, list[Any]]:
     error = BlobError(tolerance)
     samples = []
     for first in range(0, len(reference), batch):
@@ -24,7 +27,7 @@ def measure(reference, candidate, batch=3, tolerance=1e-3):
     return error, samples
 
 
-def test_the_figures_agree_with_scipy_and_scikit_learn():
+def test_the_figures_agree_with_scipy_and_scikit_learn() -> None:
     reference, candidate = pair()
     error, _ = measure(reference, candidate)
     r, c = reference.ravel().astype(float), candidate.ravel().astype(float)
@@ -40,7 +43,7 @@ def test_the_figures_agree_with_scipy_and_scikit_learn():
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])
-def test_the_figures_do_not_depend_on_the_size_of_the_batch(batch):
+def test_the_figures_do_not_depend_on_the_size_of_the_batch(batch: int) -> None:
     whole, samples = measure(*pair(), batch=7)
     parts, same = measure(*pair(), batch=batch)
     assert (parts.max_abs, parts.worst, parts.above, parts.range) == (
@@ -54,7 +57,7 @@ def test_the_figures_do_not_depend_on_the_size_of_the_batch(batch):
     assert [sample.max_abs for sample in same] == [sample.max_abs for sample in samples]
 
 
-def test_the_share_above_the_tolerance_is_counted_against_each_samples_own_range():
+def test_the_share_above_the_tolerance_is_counted_against_each_samples_own_range() -> None:
     reference, candidate = pair()
     reference[3] *= 100  # its errors are now 100 times smaller against its range
     candidate[3] = reference[3] + (pair()[1] - pair()[0])[3]
@@ -64,11 +67,11 @@ def test_the_share_above_the_tolerance_is_counted_against_each_samples_own_range
     assert error.above == np.count_nonzero(e > limits[:, None, None, None]) > 0
 
 
-def test_the_largest_error_is_found_with_sample_channel_and_index():
+def test_the_largest_error_is_found_with_sample_channel_and_index() -> None:
     reference, candidate = pair(noise=1e-6)
     candidate[4, 2, 3, 1] += 0.5
     error, samples = measure(reference, candidate)
-    assert (error.worst.sample, error.worst.index) == (4, (2, 3, 1))
+    assert (present(error.worst).sample, present(error.worst).index) == (4, (2, 3, 1))
     assert error.worst_channel[0] == 2
     assert max(range(7), key=lambda index: samples[index].max_rel) == 4
     expected = np.sqrt(np.square(candidate.astype(float) - reference).sum(axis=(0, 2, 3))[2] / (7 * 12))
@@ -76,7 +79,7 @@ def test_the_largest_error_is_found_with_sample_channel_and_index():
     assert error.worst_channel[1] == pytest.approx(expected / rms, rel=1e-9)
 
 
-def test_equal_blobs_have_no_error_and_infinite_signal_to_noise():
+def test_equal_blobs_have_no_error_and_infinite_signal_to_noise() -> None:
     reference, _ = pair()
     error, samples = measure(reference, reference.copy())
     assert (error.max_abs, figures(error)["l2_rel"], error.above, error.worst) == (0, 0, 0, None)
@@ -87,7 +90,7 @@ def test_equal_blobs_have_no_error_and_infinite_signal_to_noise():
     assert samples[0].cosine == pytest.approx(1)
 
 
-def test_all_zeros_are_alike_and_unlike_anything_else():
+def test_all_zeros_are_alike_and_unlike_anything_else() -> None:
     zeros, ones = np.zeros((2, 3)), np.ones((2, 3))
     assert figures(measure(zeros, zeros)[0])["cosine"] == 1
     error, _ = measure(zeros, ones)
@@ -97,19 +100,19 @@ def test_all_zeros_are_alike_and_unlike_anything_else():
     assert error.max_abs / error.range == 1
 
 
-def test_values_that_are_not_finite_on_one_side_alone_are_an_infinite_error():
+def test_values_that_are_not_finite_on_one_side_alone_are_an_infinite_error() -> None:
     reference, candidate = pair()
     candidate[2, 1, 0, 0] = np.nan
     error, samples = measure(reference, candidate)
     assert error.max_abs == math.inf
-    assert (error.worst.sample, error.worst.index) == (2, (1, 0, 0))
+    assert (present(error.worst).sample, present(error.worst).index) == (2, (1, 0, 0))
     assert (error.nan, error.partner_nan) == (0, 1)
     assert error.worst_channel == (1, math.inf, 1.0)
     assert samples[2].max_abs == math.inf > samples[1].max_abs
     assert math.isfinite(figures(error)["l2_rel"])
 
 
-def test_the_same_infinity_or_nan_on_both_sides_is_agreement():
+def test_the_same_infinity_or_nan_on_both_sides_is_agreement() -> None:
     reference, candidate = pair()
     reference[0, 0, 0, 0] = candidate[0, 0, 0, 0] = np.nan
     reference[0, 0, 0, 1] = candidate[0, 0, 0, 1] = -np.inf
@@ -120,13 +123,13 @@ def test_the_same_infinity_or_nan_on_both_sides_is_agreement():
     assert measure(reference, candidate)[0].max_abs == math.inf
 
 
-def test_the_range_leaves_out_what_is_not_finite():
+def test_the_range_leaves_out_what_is_not_finite() -> None:
     reference = np.array([[5.0, 9.0, np.nan]])
     error, _ = measure(reference, np.array([[5.0, 9.0, np.nan]]))
     assert error.range == 4
 
 
-def test_the_histogram_counts_every_value_once_and_gives_quantiles():
+def test_the_histogram_counts_every_value_once_and_gives_quantiles() -> None:
     reference = np.zeros((1, 1000))
     candidate = np.concatenate([np.zeros(500), np.full(400, 1.1e-6), np.full(100, 2e-3)])[None]
     histogram = measure(reference, candidate)[0].histogram()
@@ -139,18 +142,18 @@ def test_the_histogram_counts_every_value_once_and_gives_quantiles():
     assert 2e-3 <= histogram.quantile(0.99) <= 2e-3 * 1.25
 
 
-def test_a_blob_without_a_sample_axis_counts_as_one():
+def test_a_blob_without_a_sample_axis_counts_as_one() -> None:
     error = BlobError(1e-4)
     assert len(error.add(np.ones((4, 2)), np.ones((4, 2)), by_sample=False)) == 1
     assert BlobError(1e-4).add(np.float32(1.0).reshape(()), np.float32(2.0).reshape(()))[0].max_abs == 1
 
 
-def test_blobs_of_two_shapes_are_not_compared():
+def test_blobs_of_two_shapes_are_not_compared() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 3\) against \(3, 2\)"):
         BlobError(1e-4).add(np.ones((2, 3)), np.ones((3, 2)))
 
 
-def test_a_range_falls_back_to_the_magnitude_and_then_to_one():
+def test_a_range_falls_back_to_the_magnitude_and_then_to_one() -> None:
     assert span(-1, 3) == 4
     assert span(-2, -2) == 2
     assert span(0, 0) == 1

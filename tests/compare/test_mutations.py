@@ -17,7 +17,7 @@ from bnfold.options import CompareOptions
 
 
 @pytest.mark.parametrize("name", ["seed_resnet_bn_scale", "seed_cifar_bn_only_after_pool", "seed_phase_train_test_bn"])
-def test_of_the_wrong_variants_of_a_golden_none_passes(name):
+def test_of_the_wrong_variants_of_a_golden_none_passes(name: str) -> None:
     result = of_case(golden(name), per_layer=4, factor=1.5)
     assert result.changing > 2
     assert result.passed == []
@@ -36,20 +36,20 @@ SATURATED = """
 
 
 @pytest.mark.parametrize("layers", [True, False])
-def test_a_softmax_that_is_sure_whatever_it_sees_hides_no_wrong_channel(layers):
+def test_a_softmax_that_is_sure_whatever_it_sees_hides_no_wrong_channel(layers: bool) -> None:
     """One class is ahead by far: Softmax gives 1 and zeros for any input, and the scores in front say what is wrong."""
     weight = np.random.default_rng(1).normal(0, 0.1, (5, 800)).astype(np.float32)
-    original = net(SATURATED, fc=[weight, np.float32([4000, 0, 0, 0, 0])])
+    original = net(SATURATED, fc=[weight, np.array([4000, 0, 0, 0, 0], np.float32)])
     folded = bnfold.fold(original).net
     result = measure("saturated", original, folded, ["conv"], 8, 1.5, CompareOptions(layers=layers))
     assert result.changing == 8
     assert result.passed == []
 
 
-def test_classes_that_never_win_are_part_of_the_proof():
+def test_classes_that_never_win_are_part_of_the_proof() -> None:
     """Rows of the last layer are swapped, doubled and zeroed: the answers stay the same."""
     weight = np.random.default_rng(1).normal(0, 0.1, (5, 800)).astype(np.float32)
-    original = net(SATURATED, fc=[weight, np.float32([400, 0, 0, 0, 0])])
+    original = net(SATURATED, fc=[weight, np.array([400, 0, 0, 0, 0], np.float32)])
     folded = bnfold.fold(original).net
     for change in (
         lambda rows: rows[[0, 2, 1, 3, 4]],
@@ -66,7 +66,7 @@ def test_classes_that_never_win_are_part_of_the_proof():
 
 @pytest.mark.skipif(not ZOO.is_dir(), reason="needs the zoo in ../shared")
 @pytest.mark.parametrize("name", ["mtcnn_fast_det1_bn"])
-def test_of_the_wrong_variants_of_a_trained_net_none_passes(name):
+def test_of_the_wrong_variants_of_a_trained_net_none_passes(name: str) -> None:
     result = of_case(Case(ZOO / "trained" / name), per_layer=2, factor=1.5)
     assert result.changing
     assert result.passed == []
@@ -74,7 +74,7 @@ def test_of_the_wrong_variants_of_a_trained_net_none_passes(name):
 
 @pytest.mark.parametrize("layers", [True, False])
 @pytest.mark.parametrize("change", ["swapped", "doubled", "zeroed"])
-def test_rows_of_classes_that_noise_never_chooses_are_part_of_the_proof(change, layers):
+def test_rows_of_classes_that_noise_never_chooses_are_part_of_the_proof(change: str, layers: bool) -> None:
     models = Path(__file__).parents[2] / "sample_models"
     original = bnfold.load(models / "digits_resnet.prototxt", models / "digits_resnet.caffemodel")
     wrong = bnfold.fold(original).net

@@ -20,18 +20,18 @@ LINES = """
 FC = 'layer { name: "fc" type: "InnerProduct" bottom: "%s" top: "fc" inner_product_param { num_output: 5 } }'
 
 
-def described(*layers):
+def described(*layers: str) -> str:
     made = net("\n".join([INPUT, *layers]))
     report = compare(made, bnfold.fold(made).net)
     assert report.passed
     return report.data
 
 
-def test_a_net_that_does_not_saturate_gets_noise_of_1_8_and_64():
+def test_a_net_that_does_not_saturate_gets_noise_of_1_8_and_64() -> None:
     assert "N(0, s^2) with s = 1, 8, 64 in turn" in described(LINES % "data")
 
 
-def head(gain, kind):
+def head(gain: float, kind: str) -> tuple[str, ...]:
     """`kind` behind a layer that makes its input `gain` times larger."""
     return (
         LINES % "data",
@@ -41,7 +41,7 @@ def head(gain, kind):
 
 
 @pytest.mark.parametrize("kind", ["Softmax", "Sigmoid", "TanH"])
-def test_noise_is_as_small_as_keeps_the_output_from_saturating(kind):
+def test_noise_is_as_small_as_keeps_the_output_from_saturating(kind: str) -> None:
     gains = (0.001, 0.3, 1, 3)
     scales = {gain: described(*head(gain, kind)).split("s = ")[1].split(" in turn")[0] for gain in gains}
     largest = [float(scales[gain].split(", ")[-1]) for gain in gains]
@@ -50,12 +50,12 @@ def test_noise_is_as_small_as_keeps_the_output_from_saturating(kind):
     assert len(set(largest)) > 1
 
 
-def test_what_saturates_at_any_magnitude_gets_the_usual_noise():
+def test_what_saturates_at_any_magnitude_gets_the_usual_noise() -> None:
     """By its biases: smaller noise would say less of the weights, and what stands in front is judged anyhow."""
     assert "s = 1, 8, 64 in turn" in described(*head(10000, "Sigmoid"))
 
 
-def test_a_root_or_a_log_in_front_gets_no_negative_noise():
+def test_a_root_or_a_log_in_front_gets_no_negative_noise() -> None:
     for layer in (
         'layer { name: "root" type: "Power" bottom: "data" top: "root" power_param { power: 0.5 } }',
         'layer { name: "root" type: "Log" bottom: "data" top: "root" }',
@@ -71,7 +71,7 @@ def test_a_root_or_a_log_in_front_gets_no_negative_noise():
         assert not compare(made, wrong).passed
 
 
-def test_a_net_that_no_noise_gives_finite_values_proves_nothing():
+def test_a_net_that_no_noise_gives_finite_values_proves_nothing() -> None:
     layer = 'layer { name: "root" type: "Power" bottom: "data" top: "root" power_param { power: 0.5 shift: -1e6 } }'
     made = net("\n".join([INPUT, layer, LINES % "root", FC % "bn"]))
     report = compare(made, bnfold.fold(made).net)
@@ -79,19 +79,19 @@ def test_a_net_that_no_noise_gives_finite_values_proves_nothing():
     assert "no finite value in common; give inputs that the network means by --data" in report.verdict
 
 
-def test_the_candidate_has_no_say_in_the_noise():
+def test_the_candidate_has_no_say_in_the_noise() -> None:
     loud = change(classifier(), "fc_b", (0,), 1e6)
     assert compare(classifier(), loud).data == compare(classifier(), classifier()).data
     opened = Comparison(classifier())
     assert opened.against(loud).data == opened.against(classifier()).data
 
 
-def test_one_seed_gives_one_report():
+def test_one_seed_gives_one_report() -> None:
     assert compare(classifier(), classifier(), seed=3) == compare(classifier(), classifier(), seed=3)
     assert compare(classifier(), classifier(), seed=3).blobs != compare(classifier(), classifier(), seed=4).blobs
 
 
-def test_saturated_positions_are_counted_by_what_the_layer_gives():
+def test_saturated_positions_are_counted_by_what_the_layer_gives() -> None:
     shares = {}
     for kind, values in {
         "Softmax": [[1.0, 0.0, 0.0], [0.5, 0.25, 0.25]],
@@ -101,13 +101,13 @@ def test_saturated_positions_are_counted_by_what_the_layer_gives():
     }.items():
         positions = Positions()
         for row in values:
-            positions.add(kind, np.float32([row]))
+            positions.add(kind, np.array([row], np.float32))
         shares[kind] = positions.share
     assert shares == {"Softmax": 0.5, "Sigmoid": pytest.approx(1 / 3), "TanH": 0.4, "ArgMax": 1.0}
     assert COUNTS.keys() >= shares.keys()
 
 
-def test_what_saturates_an_output_is_found_behind_layers_that_move_values():
+def test_what_saturates_an_output_is_found_behind_layers_that_move_values() -> None:
     made = net("\n".join([
         INPUT, LINES % "data",
         'layer { name: "soft" type: "Softmax" bottom: "bn" top: "soft" }',

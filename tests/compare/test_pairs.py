@@ -1,16 +1,18 @@
 """Many comparisons by one table."""
 
 import json
+from pathlib import Path
 
 import onnx
 import pytest
+from command_line import Run
 from onnx_models import change, classifier
 
 from bnfold.compare.pairs import Row, read_pairs
 from bnfold.errors import BnfoldError
 
 
-def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path):
+def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
     table.write_text('reference,candidate,data\n# nothing\n\na.onnx, b.onnx\n"c d.onnx"\te.prototxt:f.caffemodel x/\n')
     place = str(tmp_path)
@@ -29,13 +31,13 @@ def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path):
         ("# none", "no models"),
     ],
 )
-def test_a_line_that_is_no_pair_is_a_sentence(tmp_path, text, sentence):
+def test_a_line_that_is_no_pair_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "table").write_text(text)
     with pytest.raises(BnfoldError, match=sentence):
         read_pairs(tmp_path / "table")
 
 
-def test_each_pair_has_its_report_and_one_that_differs_decides(run, tmp_path):
+def test_each_pair_has_its_report_and_one_that_differs_decides(run: Run, tmp_path: Path) -> None:
     onnx.save(classifier(), tmp_path / "a.onnx")
     onnx.save(change(classifier(), "conv1_w", (4, 1, 0, 2), 3.0), tmp_path / "b.onnx")
     (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx b.onnx\n")
@@ -45,7 +47,7 @@ def test_each_pair_has_its_report_and_one_that_differs_decides(run, tmp_path):
     assert [comparison["passed"] for comparison in comparisons] == [True, False]
 
 
-def test_an_error_names_the_line(run, tmp_path):
+def test_an_error_names_the_line(run: Run, tmp_path: Path) -> None:
     onnx.save(classifier(), tmp_path / "a.onnx")
     (tmp_path / "b.onnx").write_text("nonsense")
     (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx b.onnx\n")

@@ -4,20 +4,22 @@ import math
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 from onnx_models import change, classifier, model
+from present import present
 
 from bnfold.compare.comparison import compare
+from bnfold.compare.records import DiffReport
 from bnfold.errors import ModelError, UsageError
 
 IMAGES = np.random.default_rng(3).normal(0, 8, (40, 3, 8, 8)).astype(np.float32)
 
 
-def gates(report):
+def gates(report: DiffReport) -> dict[str, bool]:
     return {gate.name: gate.passed for gate in report.gates}
 
 
-def test_values_that_are_nan_on_both_sides_prove_nothing():
+def test_values_that_are_nan_on_both_sides_prove_nothing() -> None:
     wrong = change(classifier(), "conv2_w", (7, 3, 1, 1), 5.0)
     report = compare(classifier(), wrong, np.full((2, 3, 8, 8), math.nan, np.float32))
     assert not report.passed
@@ -28,7 +30,7 @@ def test_values_that_are_nan_on_both_sides_prove_nothing():
     assert report.outputs[0].finite == 0
 
 
-def test_the_share_that_is_not_finite_is_in_the_report():
+def test_the_share_that_is_not_finite_is_in_the_report() -> None:
     images = IMAGES[:4].copy()
     images[3] = math.nan
     report = compare(classifier(), classifier(), images)
@@ -37,56 +39,56 @@ def test_the_share_that_is_not_finite_is_in_the_report():
     assert any("output 'prob': 25.00% of its values are not finite" in note for note in report.notes)
 
 
-def test_an_output_that_is_finite_in_one_network_alone_proves_nothing_and_differs():
+def test_an_output_that_is_finite_in_one_network_alone_proves_nothing_and_differs() -> None:
     report = compare(classifier(), change(classifier(), "fc_b", (0,), math.inf))
     assert gates(report) == {"compared": False, "outputs": True, "tolerance": False}
     assert report.verdict.startswith("The networks differ: ")
 
 
-def test_no_output_in_common_proves_nothing():
+def test_no_output_in_common_proves_nothing() -> None:
     report = compare(classifier(classes=5), classifier(classes=4))
     assert gates(report)["compared"] is False
     assert "0 of 1 outputs compared; 1 has no partner of the same shape" in report.verdict
 
 
-def test_labels_without_samples_are_refused():
+def test_labels_without_samples_are_refused() -> None:
     with pytest.raises(UsageError, match="no samples are given: noise has no classes"):
         compare(classifier(), classifier(), labels=[1])
 
 
 @pytest.mark.parametrize("label", [5, 30, -2, 1.5])
-def test_a_label_that_is_no_class_is_refused(label):
+def test_a_label_that_is_no_class_is_refused(label: float) -> None:
     labels = [0, 1, label, 2]
     with pytest.raises(UsageError, match=f"label {label:g} of sample 2: the network has 5 classes, 0 to 4"):
         compare(classifier(), classifier(), IMAGES[:4], labels=labels)
     assert compare(classifier(), classifier(), IMAGES[:4], labels=[0, 1, -1, 4]).passed
 
 
-def test_there_is_one_label_for_each_sample():
+def test_there_is_one_label_for_each_sample() -> None:
     with pytest.raises(UsageError, match="labels"):
         compare(classifier(), classifier(), IMAGES[:4], labels=[0, 1])
 
 
-def test_a_reference_no_better_than_chance_gets_a_note():
+def test_a_reference_no_better_than_chance_gets_a_note() -> None:
     answers = compare(classifier(), classifier(), IMAGES, labels=np.zeros(40, int)).classifier
-    assert answers.known == 40
+    assert present(answers).known == 40
     labels = np.random.default_rng(0).integers(0, 5, 40)
     doubtful = compare(classifier(), classifier(), IMAGES, labels=labels)
     assert any("chance for 20.0%" in note and "--mean" in note for note in doubtful.notes)
 
 
-def test_a_reference_that_recognises_and_a_handful_of_samples_get_no_note():
+def test_a_reference_that_recognises_and_a_handful_of_samples_get_no_note() -> None:
     from bnfold.runtime import Session
 
     session = Session(classifier())
     answers = np.concatenate([session.run({"data": IMAGES[i : i + 2]})["prob"] for i in range(0, 40, 2)]).argmax(axis=1)
     assert not any("chance" in note for note in compare(classifier(), classifier(), IMAGES, labels=answers).notes)
     few = compare(classifier(), classifier(), IMAGES[:2], labels=(answers[:2] + 1) % 5)
-    assert few.classifier.reference_top1 == 0
+    assert present(few.classifier).reference_top1 == 0
     assert not any("chance" in note for note in few.notes)
 
 
-def counting(least):
+def counting(least: float) -> ModelProto:
     """The values above a threshold, as many as there are."""
     nodes = [
         helper.make_node("Greater", ["x", "least"], ["large"], "large"),
@@ -97,7 +99,7 @@ def counting(least):
     return model(nodes, {"x": (1, 6)}, ["y"], weights)
 
 
-def test_shapes_that_follow_the_values_are_compared_run_by_run():
+def test_shapes_that_follow_the_values_are_compared_run_by_run() -> None:
     values = np.array([[1, 2, 3, 4, 5, 6], [0.1, 2, 0.2, 4, 5, 0.3]], np.float32)
     assert compare(counting(0.5), counting(0.5), values).passed
     report = compare(counting(0.5), counting(0.15), values)
@@ -106,7 +108,7 @@ def test_shapes_that_follow_the_values_are_compared_run_by_run():
     assert "of another shape, in one of the networks" in report.verdict
 
 
-def test_an_output_that_is_a_sequence_is_a_sentence():
+def test_an_output_that_is_a_sequence_is_a_sentence() -> None:
     node = helper.make_node("SplitToSequence", ["x"], ["s"], "s", axis=1)
     port = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4))
     output = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)

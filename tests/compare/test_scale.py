@@ -36,7 +36,7 @@ for count in (1000, 10_000):
 
 
 @pytest.mark.slow
-def test_ten_thousand_images_take_no_more_memory_than_a_thousand():
+def test_ten_thousand_images_take_no_more_memory_than_a_thousand() -> None:
     model = [str(SAMPLES / f"digits_train_test.{ending}") for ending in ("prototxt", "caffemodel")]
     command = [sys.executable, "-c", SCRIPT, *model, str(BUDGET)]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()

@@ -1,15 +1,17 @@
 """Inputs that are no images get values that a network can mean; data may leave out what follows from the network."""
 
+from pathlib import Path
+
 import nets
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 from onnx_models import model
 
 import bnfold
 from bnfold.compare.comparison import compare
 from bnfold.compare.standins import stand_ins
-from bnfold.data.standins import Continuation, ImageInfo, Indices, Places, Priors, Regions, Unread
+from bnfold.data.standins import Continuation, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.errors import UsageError
 from bnfold.onnx import to_onnx
 
@@ -41,11 +43,11 @@ layer { name: "sc" type: "Scale" bottom: "predict" top: "predict" scale_param { 
 UNREAD = 'input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 } input: "%s" input_shape { dim: 1 dim: 3 }' + AFFINES
 
 
-def random():
+def random() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def test_the_reader_of_an_input_says_what_it_means():
+def test_the_reader_of_an_input_says_what_it_means() -> None:
     text = """
     input: "data" input_shape { dim: 1 dim: 4 dim: 6 dim: 8 }
     input: "im_info" input_shape { dim: 1 dim: 3 }
@@ -68,7 +70,7 @@ def test_the_reader_of_an_input_says_what_it_means():
     assert stand_ins(nets.net(UNREAD % "im_info")) == {"im_info": Unread()}
 
 
-def test_stand_ins_are_what_they_say():
+def test_stand_ins_are_what_they_say() -> None:
     rows = Regions(20, 30).draw(random(), (50, 5))
     assert (rows[:, 0] == 0).all()
     assert (rows[:, 1:3] <= rows[:, 3:]).all()
@@ -89,7 +91,7 @@ def test_stand_ins_are_what_they_say():
 
 
 @pytest.mark.parametrize("meaning", [Regions(9, 9), ImageInfo(9, 9), Continuation(3), Indices(2), Places(4), Priors()])
-def test_stand_ins_fill_whatever_shape_there_is(meaning):
+def test_stand_ins_fill_whatever_shape_there_is(meaning: StandIn) -> None:
     for shape in ((1,), (4, 5), (7, 3), (2, 2, 2, 2), (0, 5)):
         values = meaning.draw(random(), shape)
         assert values.shape == shape
@@ -98,7 +100,7 @@ def test_stand_ins_fill_whatever_shape_there_is(meaning):
 
 
 @pytest.mark.parametrize("text", [ROIS, CAPTION, UNREAD % "im_info", UNREAD % "prev_pose"])
-def test_nets_with_inputs_that_are_no_images_are_proved_on_values_they_can_mean(text):
+def test_nets_with_inputs_that_are_no_images_are_proved_on_values_they_can_mean(text: str) -> None:
     net = nets.net(text)
     report = compare(net, bnfold.fold(net).net)
     assert report.passed, report.verdict
@@ -107,19 +109,19 @@ def test_nets_with_inputs_that_are_no_images_are_proved_on_values_they_can_mean(
     assert head.high > head.low
 
 
-def test_the_report_says_what_such_inputs_were_fed():
+def test_the_report_says_what_such_inputs_were_fed() -> None:
     net = nets.net(ROIS)
     assert compare(net, net).data.endswith("seed 0; 'rois': regions inside 44x44")
 
 
-def test_regions_of_one_image_are_one_sample_even_where_their_number_is_the_batch():
+def test_regions_of_one_image_are_one_sample_even_where_their_number_is_the_batch() -> None:
     net = nets.net(ROIS.replace("dim: 1 dim: 3", "dim: 4 dim: 3", 1))
     report = compare(net, net)
     assert len(report.samples) == 3
     assert report.outputs[0].shape == (4, 3)
 
 
-def test_arrays_may_have_first_axes_of_their_own():
+def test_arrays_may_have_first_axes_of_their_own() -> None:
     net = nets.net(CAPTION)
     arrays = {
         "cont": np.array([[0, 0], [1, 1], [1, 1]], np.float32),
@@ -134,7 +136,7 @@ def test_arrays_may_have_first_axes_of_their_own():
     assert len(compare(net, net, apart).samples) == 2
 
 
-def test_arrays_of_a_file_may_have_first_axes_of_their_own(tmp_path):
+def test_arrays_of_a_file_may_have_first_axes_of_their_own(tmp_path: Path) -> None:
     net = nets.net(ROIS)
     rois = Regions(44, 44).draw(random(), (4, 5))
     np.savez(tmp_path / "d.npz", data=random().standard_normal((1, 3, 24, 24), np.float32), rois=rois)
@@ -143,7 +145,7 @@ def test_arrays_of_a_file_may_have_first_axes_of_their_own(tmp_path):
     assert report.data == f"1 sample of {tmp_path / 'd.npz'}"
 
 
-def test_one_row_of_an_input_goes_with_all_samples_of_the_others():
+def test_one_row_of_an_input_goes_with_all_samples_of_the_others() -> None:
     net = nets.net(
         'input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 } input: "shift" input_shape { dim: 1 dim: 3 }'
         'layer { name: "bias" type: "Bias" bottom: "data" bottom: "shift" top: "out" bias_param { axis: 0 } }'
@@ -156,14 +158,14 @@ def test_one_row_of_an_input_goes_with_all_samples_of_the_others():
         compare(net, net, arrays | {"shift": np.ones((2, 3), np.float32)})
 
 
-def test_data_may_leave_out_what_follows_from_the_network():
+def test_data_may_leave_out_what_follows_from_the_network() -> None:
     net = nets.net(UNREAD % "im_info")
     images = random().standard_normal((2, 3, 8, 8), np.float32)
     assert compare(net, net, images).passed
     assert compare(net, net, {"data": images}).passed
 
 
-def roi_align():
+def roi_align() -> ModelProto:
     nodes = [
         helper.make_node("Conv", ["data", "w"], ["map"], "map"),
         helper.make_node("RoiAlign", ["map", "rois", "which"], ["pool"], "pool", output_height=2, output_width=2),
@@ -174,7 +176,7 @@ def roi_align():
     return made
 
 
-def embedding():
+def embedding() -> ModelProto:
     nodes = [
         helper.make_node("Cast", ["words"], ["places"], "places", to=TensorProto.INT64),
         helper.make_node("Gather", ["table", "places"], ["y"], "y"),
@@ -184,7 +186,7 @@ def embedding():
 
 
 @pytest.mark.parametrize("made", [roi_align(), embedding(), to_onnx(nets.net(ROIS)), to_onnx(nets.net(CAPTION))])
-def test_onnx_models_with_inputs_that_are_no_images_are_compared_on_values_they_can_mean(made):
+def test_onnx_models_with_inputs_that_are_no_images_are_compared_on_values_they_can_mean(made: ModelProto) -> None:
     report = compare(made, made)
     assert report.passed, report.verdict
     assert all(blob.finite == blob.values for blob in report.outputs)

@@ -1,13 +1,16 @@
 """Indices on equal values: counted, and not as differences; indices on unequal ones: differences."""
 
+from typing import Any
+
 import nets
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import ModelProto, helper
 from onnx_models import change, model
 
 from bnfold.compare.comparison import compare
 from bnfold.compare.ties import along_classes, in_plane, in_tensor, settle_ties
+from bnfold.net import Array, Net
 
 UNPOOLING = """
 input: "data" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
@@ -28,7 +31,7 @@ WEIGHTS = np.array([[1, 1], [-1, 1], [1, -1]], np.float32).reshape(3, 2, 1, 1)
 BIAS = np.zeros(3, np.float32)
 
 
-def unpooling(shift: float = 0.0, **weights):
+def unpooling(shift: float = 0.0, **weights: Array) -> Net:
     """A net whose first convolution gives equal values for (1, 2) and (2, 1), unless one weight is `shift` off."""
     moved = WEIGHTS.copy()
     moved[0, 1] -= shift
@@ -41,7 +44,7 @@ def images() -> np.ndarray:
     return data
 
 
-def test_a_mask_on_equal_values_is_a_tie_and_what_stands_behind_is_compared():
+def test_a_mask_on_equal_values_is_a_tie_and_what_stands_behind_is_compared() -> None:
     report = compare(unpooling(), unpooling(1e-6), images())
     assert report.passed, report.verdict
     notes = [note for note in report.notes if "equal values" in note]
@@ -52,11 +55,11 @@ def test_a_mask_on_equal_values_is_a_tie_and_what_stands_behind_is_compared():
     )
 
 
-def test_outputs_alone_are_compared_with_the_ties_settled_too():
+def test_outputs_alone_are_compared_with_the_ties_settled_too() -> None:
     assert compare(unpooling(), unpooling(1e-6), images(), layers=False).passed
 
 
-def test_a_fault_behind_a_tie_is_found():
+def test_a_fault_behind_a_tie_is_found() -> None:
     weight, bias = unpooling().layers[-3].blobs
     wrong = unpooling(1e-6, two=[weight, bias + np.array([0.0, 0.01], np.float32)])
     report = compare(unpooling(), wrong, images())
@@ -66,13 +69,13 @@ def test_a_fault_behind_a_tie_is_found():
     assert not compare(unpooling(), unpooling(1e-6, two=[1.01 * weight, bias]), images(), layers=False).passed
 
 
-def test_a_mask_on_unequal_values_is_a_difference():
+def test_a_mask_on_unequal_values_is_a_difference() -> None:
     report = compare(unpooling(), unpooling(0.5), images())
     assert not report.passed
     assert next(blob for blob in report.blobs if blob.blob == "mask1").max_abs > 0
 
 
-def test_only_indices_of_equal_scores_are_settled():
+def test_only_indices_of_equal_scores_are_settled() -> None:
     scores = np.array([[1.0, 1.0 - 1e-6, 0.0], [1.0, 0.5, 0.0]])
     settled, tied = settle_ties(np.array([[0.0], [0.0]]), np.array([[1.0], [1.0]]), scores, 1e-4, along_classes)
     assert settled.tolist() == [[0.0], [1.0]]
@@ -80,13 +83,13 @@ def test_only_indices_of_equal_scores_are_settled():
 
 
 @pytest.mark.parametrize("neighbour", [[0.0, 1.0, 0.5], [0.0, 100.0, 50.0]])
-def test_a_sample_is_judged_by_its_own_range_whatever_stands_beside_it(neighbour):
+def test_a_sample_is_judged_by_its_own_range_whatever_stands_beside_it(neighbour: list[float]) -> None:
     scores = np.array([[0.0, 1.0, 0.999], neighbour])
     _, tied = settle_ties(np.array([[1.0], [1.0]]), np.array([[2.0], [1.0]]), scores, 1e-4, along_classes)
     assert not tied.any()
 
 
-def test_indices_per_position_and_over_a_whole_sample_are_both_understood():
+def test_indices_per_position_and_over_a_whole_sample_are_both_understood() -> None:
     scores = np.zeros((1, 3, 2, 2))
     scores[0, 0] = 1
     scores[0, 1, 1, 1] = 1
@@ -96,7 +99,7 @@ def test_indices_per_position_and_over_a_whole_sample_are_both_understood():
     assert settle_ties(np.array([[[3.0]]]), np.array([[[6.0]]]), scores, 0, along_classes)[1].sum() == 0
 
 
-def test_masks_point_into_a_plane_in_caffe_and_into_the_whole_tensor_in_onnx():
+def test_masks_point_into_a_plane_in_caffe_and_into_the_whole_tensor_in_onnx() -> None:
     values = np.arange(24.0).reshape(1, 2, 3, 4)
     places = np.array([5.0, 11.0]).reshape(1, 2, 1, 1)
     np.testing.assert_array_equal(in_plane(values, places), np.array([5.0, 23.0]).reshape(1, 2, 1, 1))
@@ -105,13 +108,13 @@ def test_masks_point_into_a_plane_in_caffe_and_into_the_whole_tensor_in_onnx():
     )
 
 
-def test_values_that_are_not_finite_do_not_stretch_the_range():
+def test_values_that_are_not_finite_do_not_stretch_the_range() -> None:
     scores = np.array([[1.0, 0.9, np.inf], [np.nan, 1.0, 1.0]])
     _, tied = settle_ties(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]]), scores, 1e-4, along_classes)
     assert tied.tolist() == [[False], [True]]
 
 
-def segmenter():
+def segmenter() -> ModelProto:
     weights = {"w": np.random.default_rng(0).normal(size=(3, 2, 1, 1)).astype(np.float32)}
     weights["w"][1] = weights["w"][0]
     weights["b"] = np.array([0, 0, -9], np.float32)
@@ -122,7 +125,7 @@ def segmenter():
     return model(nodes, {"data": (1, 2, 4, 4)}, ["best"], weights)
 
 
-def test_a_network_that_ends_in_argmax_is_judged_by_its_scores():
+def test_a_network_that_ends_in_argmax_is_judged_by_its_scores() -> None:
     report = compare(segmenter(), change(segmenter(), "b", (1,), 1e-6))
     assert report.passed
     assert any("indices differ on equal values, not counted" in note for note in report.notes)
@@ -131,7 +134,7 @@ def test_a_network_that_ends_in_argmax_is_judged_by_its_scores():
     assert compare(segmenter(), change(segmenter(), "b", (1,), 1e-6), layers=False).passed
 
 
-def unpooling_onnx():
+def unpooling_onnx() -> ModelProto:
     weights = {"w": WEIGHTS, "b": BIAS, "v": np.random.default_rng(1).normal(size=(2, 3, 1, 1)).astype(np.float32)}
     nodes = [
         helper.make_node("Conv", ["data", "w", "b"], ["one"], "one"),
@@ -142,14 +145,14 @@ def unpooling_onnx():
     return model(nodes, {"data": (1, 2, 8, 8)}, ["two"], weights)
 
 
-def test_masks_of_onnx_models_are_settled_too():
+def test_masks_of_onnx_models_are_settled_too() -> None:
     report = compare(unpooling_onnx(), change(unpooling_onnx(), "w", (0, 1, 0, 0), -1e-6), images())
     assert report.passed, report.verdict
     assert any(note.startswith("blob 'places': 2 of 96 indices") for note in report.notes)
     assert not compare(unpooling_onnx(), change(unpooling_onnx(), "w", (0, 1, 0, 0), -0.5), images()).passed
 
 
-def chooser(kind, axis, **attributes):
+def chooser(kind: str, axis: int, **attributes: Any) -> ModelProto:
     """Scores of 3 classes over 4 places, two classes alike, and what the indices choose from a table."""
     weights = {"w": np.array([[1.0, -1.0], [1.0, -1.0], [-9.0, 0.5]], np.float32).T.copy()}
     weights["table"] = np.array([[1.0], [20.0], [300.0]], np.float32)
@@ -167,7 +170,7 @@ def chooser(kind, axis, **attributes):
 @pytest.mark.parametrize(
     "made", [chooser("ArgMax", 2, keepdims=0), chooser("ArgMax", -1), chooser("ArgMin", 2), chooser("TopK", -1)]
 )
-def test_indices_along_any_axis_of_an_onnx_model_are_settled(made):
+def test_indices_along_any_axis_of_an_onnx_model_are_settled(made: ModelProto) -> None:
     data = np.abs(np.random.default_rng(0).normal(3, 1, (2, 4, 2))).astype(np.float32) * np.array([1, 0], np.float32)
     data *= np.sign(2.0 - np.arange(8).reshape(2, 4, 1)) if made.graph.node[1].op_type == "ArgMin" else 1
     moved = change(made, "w", (0, 1), 1e-6)
@@ -179,7 +182,7 @@ def test_indices_along_any_axis_of_an_onnx_model_are_settled(made):
 
 
 @pytest.mark.parametrize("param", ["axis: 2", "axis: 1 top_k: 2", "axis: -1"])
-def test_indices_along_any_axis_of_a_caffe_net_are_settled(param):
+def test_indices_along_any_axis_of_a_caffe_net_are_settled(param: str) -> None:
     text = f"""
     input: "data" input_shape {{ dim: 1 dim: 3 dim: 3 dim: 3 }}
     layer {{ name: "scale" type: "Scale" bottom: "data" top: "scale" scale_param {{ axis: 1 num_axes: 3 }} }}

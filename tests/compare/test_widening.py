@@ -1,14 +1,18 @@
 """Comparing takes more samples at once than the networks say, where they let it, and finds the same."""
 
+from typing import Any
+
 import nets
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import ModelProto, helper
 from onnx_models import classifier, model
+from present import present
 
 import bnfold
 from bnfold.compare.comparison import compare
 from bnfold.errors import UsageError
+from bnfold.net import Array
 from bnfold.onnx import to_onnx
 
 TEXT = """
@@ -21,12 +25,12 @@ TIED = TEXT + 'layer { name: "r" type: "Reshape" bottom: "fc" top: "r" reshape_p
 IMAGES = np.random.default_rng(0).normal(0, 8, (21, 3, 8, 8)).astype(np.float32)
 
 
-def batch(reference, candidate, images=IMAGES, **options):
+def batch(reference: ModelProto, candidate: ModelProto, images: Array = IMAGES, **options: Any) -> int:
     return compare(reference, candidate, images, **options).outputs[0].shape[0]
 
 
 @pytest.mark.parametrize("onnx", [False, True])
-def test_a_net_of_one_sample_runs_on_many(onnx):
+def test_a_net_of_one_sample_runs_on_many(onnx: bool) -> None:
     net = nets.net(TEXT)
     folded = bnfold.fold(net).net
     candidate = to_onnx(folded) if onnx else folded
@@ -41,17 +45,17 @@ def test_a_net_of_one_sample_runs_on_many(onnx):
     assert len(wide.samples) == 21
     assert wide.passed
     assert one_by_one.passed
-    fault = nets.net(TEXT, seed=1)
+    fault = nets.net(TEXT, 1)
     assert not compare(net, fault, IMAGES).passed
 
 
-def test_a_net_that_fixes_its_batch_keeps_it():
+def test_a_net_that_fixes_its_batch_keeps_it() -> None:
     net = nets.net(TIED)
     assert batch(net, bnfold.fold(net).net) == 5  # the shape that its Reshape makes of one sample
     assert compare(net, bnfold.fold(net).net, IMAGES).passed
 
 
-def test_an_onnx_model_whose_values_depend_on_the_batch_keeps_it():
+def test_an_onnx_model_whose_values_depend_on_the_batch_keeps_it() -> None:
     nodes = [helper.make_node("Softmax", ["data"], ["y"], "y", axis=0)]
     across = model(nodes, {"data": (1, 3, 8, 8)}, ["y"])
     assert batch(across, across) == 1
@@ -71,22 +75,22 @@ def test_an_onnx_model_whose_values_depend_on_the_batch_keeps_it():
     assert batch(constant, constant) == 1
 
 
-def test_models_that_leave_their_batch_open_take_no_more_than_there_is():
+def test_models_that_leave_their_batch_open_take_no_more_than_there_is() -> None:
     made = classifier(batch="N")
     assert batch(made, made, IMAGES[:5]) == 5
 
 
-def test_noise_is_the_same_whatever_the_batch():
+def test_noise_is_the_same_whatever_the_batch() -> None:
     first, second = (compare(nets.net(text), nets.net(text)) for text in (TEXT, TEXT.replace("dim: 1", "dim: 10", 1)))
     assert len(first.samples) == len(second.samples) == 3
     assert first.data == second.data
 
 
-def test_a_part_of_the_samples_is_compared_with_its_labels():
+def test_a_part_of_the_samples_is_compared_with_its_labels() -> None:
     made, labels = classifier(), np.arange(21) % 5
     report = compare(made, made, IMAGES, labels=labels, sample_limit=6, sample_seed=1)
     whole = compare(made, made, IMAGES, labels=labels)
-    assert (len(report.samples), report.classifier.samples) == (6, 6)
+    assert (len(report.samples), present(report.classifier).samples) == (6, 6)
     assert report.data == "6, chosen by seed 1, of 21 samples of given arrays"
     assert [sample.name for sample in report.samples] != [sample.name for sample in whole.samples][:6]
     with pytest.raises(UsageError, match="a part of the samples can be taken where --data names some"):

@@ -3,11 +3,13 @@
 import os
 import pickle
 import tracemalloc
+from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
 from PIL import Image
+from present import present
 
 from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
@@ -19,12 +21,12 @@ from bnfold.errors import ParseError, UsageError
 FEEDS = {"data": Feed((2, 3, 4, 5), np.dtype(np.float32))}
 
 
-def save(path, seed=0):
+def save(path: Path, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 10, 3), np.uint8)).save(path)
 
 
-def test_a_folder_of_images_has_no_classes(tmp_path):
+def test_a_folder_of_images_has_no_classes(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg", "c.BMP"):
         save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("not an image")
@@ -33,35 +35,35 @@ def test_a_folder_of_images_has_no_classes(tmp_path):
     assert samples.labels is None
     assert [samples.name(number) for number in range(3)] == ["a.jpg", "b.png", "c.BMP"]
     assert samples.sample(0)["data"].shape == (3, 4, 5)
-    assert samples.picture(0).shape == (8, 10, 3)
+    assert present(samples.picture(0)).shape == (8, 10, 3)
     assert "3 images" in samples.description
     assert samples.description == f"3 images of {tmp_path}, 8x10 resized to 4x5"
 
 
-def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path):
+def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> None:
     for place, name in enumerate(("dog/x.png", "cat/y.png", "cat/deep/z.png")):
         save(tmp_path / name, place)
     samples = open_samples(tmp_path, FEEDS, Preparation(scale=2))
     assert list(samples.class_names) == ["cat", "dog"]
-    assert samples.labels.tolist() == [0, 0, 1]
+    assert present(samples.labels).tolist() == [0, 0, 1]
     assert [samples.name(number) for number in range(3)] == ["cat/deep/z.png", "cat/y.png", "dog/x.png"]
     assert "times 2" in samples.description
 
 
-def test_numbered_sub_folders_are_the_labels_themselves(tmp_path):
+def test_numbered_sub_folders_are_the_labels_themselves(tmp_path: Path) -> None:
     for name in ("10/a.png", "9/b.png", "2/c.png"):
         save(tmp_path / name)
     samples = open_samples(tmp_path, FEEDS)
-    assert samples.labels.tolist() == [2, 9, 10]
+    assert present(samples.labels).tolist() == [2, 9, 10]
     assert list(samples.class_names) == []
 
 
-def test_a_list_has_paths_from_its_own_folder_and_labels_after_the_last_space(tmp_path):
+def test_a_list_has_paths_from_its_own_folder_and_labels_after_the_last_space(tmp_path: Path) -> None:
     save(tmp_path / "some images" / "a b.png")
     save(tmp_path / "c.png")
     (tmp_path / "list.txt").write_text("some images/a b.png 3\n\nc.png 1\n")
     samples = open_samples(tmp_path / "list.txt", FEEDS)
-    assert samples.labels.tolist() == [3, 1]
+    assert present(samples.labels).tolist() == [3, 1]
     assert samples.name(0) == "some images/a b.png"
     (tmp_path / "plain.txt").write_text("c.png\n")
     assert open_samples(tmp_path / "plain.txt", FEEDS).labels is None
@@ -70,7 +72,7 @@ def test_a_list_has_paths_from_its_own_folder_and_labels_after_the_last_space(tm
         open_samples(tmp_path / "broken.txt", FEEDS)
 
 
-def test_arrays_are_found_by_the_inputs_name_or_because_there_is_one(tmp_path):
+def test_arrays_are_found_by_the_inputs_name_or_because_there_is_one(tmp_path: Path) -> None:
     data = np.zeros((5, 3, 4, 5), np.float32)
     np.savez(tmp_path / "a.npz", data=data, label=np.arange(5))
     np.savez(tmp_path / "b.npz", images=data, labels=np.arange(5)[:, None])
@@ -79,11 +81,11 @@ def test_arrays_are_found_by_the_inputs_name_or_because_there_is_one(tmp_path):
         samples = open_samples(tmp_path / name, FEEDS)
         assert samples.count == 5
         assert list(samples.sample(0)) == ["data"]
-    assert open_samples(tmp_path / "b.npz", FEEDS).labels.tolist() == [0, 1, 2, 3, 4]
-    assert open_samples(tmp_path / "a.npz", FEEDS, labels=np.ones(5)).labels.tolist() == [1] * 5
+    assert present(open_samples(tmp_path / "b.npz", FEEDS).labels).tolist() == [0, 1, 2, 3, 4]
+    assert present(open_samples(tmp_path / "a.npz", FEEDS, labels=np.ones(5)).labels).tolist() == [1] * 5
 
 
-def test_data_that_does_not_fit_is_refused_in_a_sentence(tmp_path):
+def test_data_that_does_not_fit_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         open_samples(tmp_path / "nowhere", FEEDS)
     with pytest.raises(UsageError, match="no image"):
@@ -105,7 +107,7 @@ def test_data_that_does_not_fit_is_refused_in_a_sentence(tmp_path):
         open_samples(tmp_path / "uneven.npz", FEEDS)
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path):
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG nothing")
     with pytest.raises(ParseError, match=r"bad\.png: cannot be read as an image"):
         open_samples(tmp_path, FEEDS).sample(0)
@@ -115,7 +117,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
         open_samples(tmp_path, small, Preparation(crop=(9, 9))).sample(0)
 
 
-def test_images_need_one_input_with_planes(tmp_path):
+def test_images_need_one_input_with_planes(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="one input"):
         open_samples(tmp_path, FEEDS | {"info": Feed((1, 3), np.dtype(np.float32))})
@@ -123,7 +125,7 @@ def test_images_need_one_input_with_planes(tmp_path):
         open_samples(tmp_path, {"data": Feed((1, 7), np.dtype(np.float32))})
 
 
-def test_noise_is_signed_seeded_and_the_same_for_every_batch_size():
+def test_noise_is_signed_seeded_and_the_same_for_every_batch_size() -> None:
     noise = Noise({"data": ((3, 40, 50), None), "index": ((6,), Indices(4))}, 6, seed=5)
     first = noise.sample(2)
     np.testing.assert_array_equal(first["data"], noise.sample(2)["data"])
@@ -136,19 +138,19 @@ def test_noise_is_signed_seeded_and_the_same_for_every_batch_size():
     assert set(np.concatenate([noise.sample(n)["index"] for n in range(6)])) <= {0, 1, 2, 3}
 
 
-def test_a_picture_is_red_green_blue_and_stretched():
+def test_a_picture_is_red_green_blue_and_stretched() -> None:
     planes = np.zeros((3, 2, 2), np.float32)
     planes[2] = 50  # red in Caffe's order
     planes[0] = -50
     picture = picture_of(planes)
-    assert picture[0, 0].tolist() == [255, 128, 0]
-    assert picture_of(np.zeros((1, 2, 2))).shape == (2, 2, 3)
+    assert present(picture)[0, 0].tolist() == [255, 128, 0]
+    assert present(picture_of(np.zeros((1, 2, 2)))).shape == (2, 2, 3)
     assert picture_of(np.zeros((2, 2, 2))) is None
     assert picture_of(np.full((1, 2, 2), np.nan)) is None
-    assert Arrays({"data": planes[None]}).picture(0).shape == (2, 2, 3)
+    assert present(Arrays({"data": planes[None]}).picture(0)).shape == (2, 2, 3)
 
 
-def test_the_data_line_says_what_is_done_to_the_pixels(tmp_path):
+def test_the_data_line_says_what_is_done_to_the_pixels(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "b.png")
     Image.fromarray(np.zeros((4, 5), np.uint16)).save(tmp_path / "c.png")
@@ -165,7 +167,7 @@ def test_the_data_line_says_what_is_done_to_the_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("label", ["--5", "9" * 5000, "5.0", "+5"])
-def test_a_label_that_is_no_number_of_usual_size_is_refused(tmp_path, label):
+def test_a_label_that_is_no_number_of_usual_size_is_refused(tmp_path: Path, label: str) -> None:
     save(tmp_path / "a.png")
     (tmp_path / "list.txt").write_text(f"a.png 1\na.png {label}\n")
     with pytest.raises(ParseError, match=r"list\.txt:2: the label '.*' of 'a\.png' is no whole number") as caught:
@@ -173,7 +175,7 @@ def test_a_label_that_is_no_number_of_usual_size_is_refused(tmp_path, label):
     assert len(str(caught.value)) < 400
 
 
-def test_only_regular_files_are_read(tmp_path):
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
     for name in ("fifo", "fifo.npz", "fifo.txt", "fifo.mdb", "fifo.h5"):
         os.mkfifo(tmp_path / name)
         with pytest.raises(ParseError, match="is not a regular file"):
@@ -186,7 +188,7 @@ def test_only_regular_files_are_read(tmp_path):
         open_samples(tmp_path / "list.txt", FEEDS)
 
 
-def test_arrays_that_no_input_takes_are_not_unpacked(tmp_path):
+def test_arrays_that_no_input_takes_are_not_unpacked(tmp_path: Path) -> None:
     # 3 GB of zeros in 3 MB, written in pieces.
     with ZipFile(tmp_path / "bomb.npz", "w", ZIP_DEFLATED) as archive:
         for name, array in (("data", np.zeros((2, 3, 4, 5), np.float32)), ("label", np.arange(2))):
@@ -201,14 +203,14 @@ def test_arrays_that_no_input_takes_are_not_unpacked(tmp_path):
     samples = open_samples(tmp_path / "bomb.npz", FEEDS)
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
-    assert (samples.count, samples.labels.tolist()) == (2, [0, 1])
+    assert (samples.count, present(samples.labels).tolist()) == (2, [0, 1])
     with ZipFile(tmp_path / "big.npz", "w", ZIP_DEFLATED) as archive, archive.open("data.npy", "w") as stream:
         np.lib.format.write_array_header_1_0(stream, header | {"shape": (2, 375_000_000)})
     with pytest.raises(UsageError, match=r"'data' has shape \(2, 375000000\), and the input takes"):
         open_samples(tmp_path / "big.npz", FEEDS)
 
 
-def test_arrays_come_back_as_they_were_saved(tmp_path):
+def test_arrays_come_back_as_they_were_saved(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {
         "a": np.asfortranarray(rng.normal(size=(3, 4, 5))),
@@ -225,17 +227,17 @@ def test_arrays_come_back_as_they_were_saved(tmp_path):
         assert list(read_arrays(tmp_path / name, {"b"})) == ["b"]
 
 
-def test_a_part_is_the_first_samples_or_any_by_a_seed():
+def test_a_part_is_the_first_samples_or_any_by_a_seed() -> None:
     whole = Arrays({"data": np.arange(20.0).reshape(10, 2)}, np.arange(10) * 3, ("a", "b"))
     first = part_of(whole, 4, None)
-    assert (first.count, first.labels.tolist()) == (4, [0, 3, 6, 9])
+    assert (first.count, present(first.labels).tolist()) == (4, [0, 3, 6, 9])
     assert first.description == "the first 4 of 10 samples of given arrays"
     chosen = part_of(whole, 4, 7)
     numbers = list(chosen.numbers)
     assert numbers == sorted(set(numbers)) != [0, 1, 2, 3]
     assert [chosen.name(place) for place in range(4)] == [str(number) for number in numbers]
     assert chosen.sample(2)["data"].tolist() == [2.0 * numbers[2], 2.0 * numbers[2] + 1]
-    assert chosen.labels.tolist() == [3 * number for number in numbers]
+    assert present(chosen.labels).tolist() == [3 * number for number in numbers]
     assert chosen.class_names == ("a", "b")
     assert part_of(whole, 4, 7).numbers == chosen.numbers != part_of(whole, 4, 8).numbers
     assert chosen.description == "4, chosen by seed 7, of 10 samples of given arrays"

@@ -3,22 +3,25 @@
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import lmdb
 import numpy as np
 import pytest
 from PIL import Image
+from present import present
 
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Feed
 from bnfold.errors import ParseError, UsageError
+from bnfold.net import Array
 
 FEEDS = {"data": Feed((1, 3, 4, 5), np.dtype(np.float32))}
 ONE = {"data": Feed((1, 1, 4, 5), np.dtype(np.float32))}
 
 
-def number(field, value):
+def number(field: int, value: int) -> bytes:
     out, rest = [field << 3], value & (1 << 64) - 1
     while True:
         byte, rest = rest & 0x7F, rest >> 7
@@ -27,15 +30,18 @@ def number(field, value):
             return bytes(out)
 
 
-def text(field, content):
+def text(field: int, content: bytes) -> bytes:
     length = number(0, len(content))[1:]
     return bytes([field << 3 | 2]) + length + content
 
 
-def datum(planes=None, label=None, encoded=None, floats=None):
+def datum(
+    planes: Array | None = None, label: int | None = None, encoded: bytes | None = None, floats: Array | None = None
+) -> bytes:
     record = b""
-    if planes is not None or floats is not None:
-        shape = (planes if planes is not None else floats).shape
+    values = planes if planes is not None else floats
+    if values is not None:
+        shape = values.shape
         record += b"".join(number(field, size) for field, size in zip((1, 2, 3), shape, strict=True))
     if planes is not None:
         record += text(4, planes.tobytes())
@@ -49,7 +55,7 @@ def datum(planes=None, label=None, encoded=None, floats=None):
     return record + (number(7, 1) if encoded is not None else b"")
 
 
-def write(folder, records, subdir=True):
+def write(folder: Path, records: dict[str, bytes], subdir: bool = True) -> Path:
     with (
         lmdb.open(str(folder), map_size=1 << 24, subdir=subdir) as environment,
         environment.begin(write=True) as transaction,
@@ -59,23 +65,23 @@ def write(folder, records, subdir=True):
     return folder
 
 
-def planes(count=3, channels=3, seed=0):
+def planes(count: int = 3, channels: int = 3, seed: int = 0) -> Array:
     return np.random.default_rng(seed).integers(0, 256, (count, channels, 4, 5), np.uint8)
 
 
-def test_raw_records_are_planes_in_key_order_with_labels(tmp_path):
+def test_raw_records_are_planes_in_key_order_with_labels(tmp_path: Path) -> None:
     images = planes(12)
     records = {f"{i:08}_cat/{i}.jpg": datum(images[i], 100 - i) for i in reversed(range(12))}
     samples = open_samples(write(tmp_path / "train_lmdb", records), FEEDS)
     assert samples.count == 12
-    assert samples.labels.tolist() == [100 - i for i in range(12)]
+    assert present(samples.labels).tolist() == [100 - i for i in range(12)]
     assert samples.name(3) == "00000003_cat/3.jpg"
     np.testing.assert_array_equal(samples.sample(7)["data"], images[7].astype(np.float32))
     assert samples.description == f"12 images of {tmp_path / 'train_lmdb'}, pixels as they are, 0..255"
     np.testing.assert_array_equal(samples.picture(2), images[2][::-1].transpose(1, 2, 0))
 
 
-def test_mean_crop_and_scale_are_taken_from_raw_records_as_from_files(tmp_path):
+def test_mean_crop_and_scale_are_taken_from_raw_records_as_from_files(tmp_path: Path) -> None:
     images = planes(1)
     small = {"data": Feed((1, 3, 2, 3), np.dtype(np.float32))}
     samples = open_samples(
@@ -87,7 +93,7 @@ def test_mean_crop_and_scale_are_taken_from_raw_records_as_from_files(tmp_path):
     np.testing.assert_array_equal(samples.sample(0)["data"], want)
 
 
-def test_encoded_records_are_decoded_as_image_files(tmp_path):
+def test_encoded_records_are_decoded_as_image_files(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (8, 10, 3), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
@@ -100,7 +106,7 @@ def test_encoded_records_are_decoded_as_image_files(tmp_path):
     assert open_samples(folder, ONE).sample(0)["data"].shape == (1, 4, 5)
 
 
-def test_float_data_and_records_without_labels_are_read(tmp_path):
+def test_float_data_and_records_without_labels_are_read(tmp_path: Path) -> None:
     floats = np.random.default_rng(2).normal(size=(3, 4, 5)).astype(np.float32)
     samples = open_samples(write(tmp_path / "d", {"0": datum(floats=floats)}), FEEDS)
     np.testing.assert_array_equal(samples.sample(0)["data"], floats)
@@ -108,15 +114,15 @@ def test_float_data_and_records_without_labels_are_read(tmp_path):
     assert samples.picture(0) is None
 
 
-def test_annotated_datums_hold_a_datum(tmp_path):
+def test_annotated_datums_hold_a_datum(tmp_path: Path) -> None:
     images = planes(1)
     record = text(1, datum(images[0], 9)) + number(2, 0) + text(3, number(1, 5))
     samples = open_samples(write(tmp_path / "d", {"0": record}), FEEDS)
-    assert samples.labels.tolist() == [9]
+    assert present(samples.labels).tolist() == [9]
     np.testing.assert_array_equal(samples.sample(0)["data"], images[0].astype(np.float32))
 
 
-def test_a_database_may_be_one_file_and_is_read_by_several_threads(tmp_path):
+def test_a_database_may_be_one_file_and_is_read_by_several_threads(tmp_path: Path) -> None:
     images = planes(50)
     path = write(tmp_path / "d.mdb", {f"{i:08}": datum(images[i], i) for i in range(50)}, subdir=False)
     samples = pickle.loads(pickle.dumps(open_samples(path, FEEDS)))
@@ -137,14 +143,14 @@ def test_a_database_may_be_one_file_and_is_read_by_several_threads(tmp_path):
         (b"", "is 0x0x0"),
     ],
 )
-def test_a_damaged_record_is_named(tmp_path, record, sentence):
+def test_a_damaged_record_is_named(tmp_path: Path, record: bytes, sentence: str) -> None:
     folder = write(tmp_path / "d", {"00000000_a.jpg": record})
     with pytest.raises(ParseError, match=sentence) as caught:
         open_samples(folder, FEEDS).sample(0)
     assert "record '00000000_a.jpg'" in str(caught.value)
 
 
-def test_databases_that_cannot_be_read_are_refused_in_a_sentence(tmp_path):
+def test_databases_that_cannot_be_read_are_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "level").mkdir()
     (tmp_path / "level" / "CURRENT").write_text("MANIFEST-000002\n")
     (tmp_path / "level" / "MANIFEST-000002").write_bytes(b"")

@@ -1,5 +1,7 @@
 """Pixels are those that OpenCV gives, with which Caffe reads and resizes images."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,14 +22,16 @@ SIZES = [
 
 @pytest.mark.parametrize("shape", [(), (3,)])
 @pytest.mark.parametrize(("before", "after"), SIZES)
-def test_resizing_is_opencvs_bit_for_bit(before, after, shape):
+def test_resizing_is_opencvs_bit_for_bit(
+    before: tuple[int, int], after: tuple[int, int], shape: tuple[int, ...]
+) -> None:
     import cv2
 
     pixels = np.random.default_rng(0).integers(0, 256, (*before, *shape), np.uint8)
     np.testing.assert_array_equal(resized(pixels, after), cv2.resize(pixels, after[::-1]))
 
 
-def test_sixteen_bits_are_scaled_to_eight_as_opencv_does(tmp_path):
+def test_sixteen_bits_are_scaled_to_eight_as_opencv_does(tmp_path: Path) -> None:
     import cv2
 
     values = np.random.default_rng(1).integers(0, 1 << 16, (9, 7), np.uint16)
@@ -39,7 +43,7 @@ def test_sixteen_bits_are_scaled_to_eight_as_opencv_does(tmp_path):
     np.testing.assert_array_equal(decoded(image, False), cv2.imread(str(tmp_path / "deep.png")))
 
 
-def test_transparency_and_palettes_are_read_as_opencv_reads_them(tmp_path):
+def test_transparency_and_palettes_are_read_as_opencv_reads_them(tmp_path: Path) -> None:
     import cv2
 
     rng = np.random.default_rng(2)
@@ -51,7 +55,7 @@ def test_transparency_and_palettes_are_read_as_opencv_reads_them(tmp_path):
         )
 
 
-def test_values_of_more_than_sixteen_bits_are_refused():
+def test_values_of_more_than_sixteen_bits_are_refused() -> None:
     with pytest.raises(UsageError, match="more than 16 bits"):
         decoded(Image.fromarray(np.full((2, 2), 1 << 20, np.int32)), True)
     with pytest.raises(UsageError, match="no whole numbers"):
@@ -59,6 +63,6 @@ def test_values_of_more_than_sixteen_bits_are_refused():
 
 
 @pytest.mark.parametrize("size", [(1_000_000, 1_000_000), (30_000, 30_000)])
-def test_a_size_that_no_memory_holds_is_refused(size):
+def test_a_size_that_no_memory_holds_is_refused(size: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"resizing to \d+x\d+ makes more than 67,108,864 pixels"):
         resized(np.zeros((8, 8), np.uint8), size)

@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from present import present
 
 from bnfold.data.preparation import Preparation, from_prototxt, read_mean, read_mean_file
 from bnfold.errors import ParseError, UsageError
 
 
-def image(height=4, width=6, seed=0):
+def image(height: int = 4, width: int = 6, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
-def test_planes_are_blue_green_red_in_0_to_255():
+def test_planes_are_blue_green_red_in_0_to_255() -> None:
     pixels = np.asarray(image())
     planes = Preparation().planes(image(), 3, (4, 6))
     assert planes.dtype == np.float32
@@ -25,36 +26,36 @@ def test_planes_are_blue_green_red_in_0_to_255():
     np.testing.assert_array_equal(swapped, pixels.transpose(2, 0, 1))
 
 
-def test_it_agrees_with_opencv_which_caffe_reads_images_with(tmp_path):
+def test_it_agrees_with_opencv_which_caffe_reads_images_with(tmp_path: Path) -> None:
     import cv2
 
     image(20, 30).save(tmp_path / "a.png")
     theirs = cv2.imread(str(tmp_path / "a.png"))
-    np.testing.assert_array_equal(Preparation().planes(image(20, 30), 3, (20, 30)), theirs.transpose(2, 0, 1))
+    np.testing.assert_array_equal(Preparation().planes(image(20, 30), 3, (20, 30)), present(theirs).transpose(2, 0, 1))
     grey = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_GRAYSCALE)
     ours = Preparation().planes(image(20, 30), 1, (20, 30))[0]
     assert np.abs(ours - grey).max() <= 1  # both round 0.299 R + 0.587 G + 0.114 B, in different fixed point
 
 
-def test_the_mean_goes_before_the_scale():
+def test_the_mean_goes_before_the_scale() -> None:
     planes = Preparation(mean=np.array([104, 117, 123.0]), scale=0.5).planes(image(), 3, (4, 6))
     pixels = np.asarray(image())[:, :, ::-1].transpose(2, 0, 1).astype(float)
     np.testing.assert_allclose(planes, (pixels - np.array([104, 117, 123.0])[:, None, None]) * 0.5)
 
 
-def test_the_middle_is_cropped_of_the_image_and_of_the_mean_alike():
+def test_the_middle_is_cropped_of_the_image_and_of_the_mean_alike() -> None:
     mean = np.random.default_rng(1).normal(size=(3, 7, 9)).astype(np.float32)
     planes = Preparation(mean=mean, crop=(4, 4)).planes(image(7, 9), 3, (4, 4))
     pixels = np.asarray(image(7, 9))[:, :, ::-1].transpose(2, 0, 1)[:, 1:5, 2:6]
     np.testing.assert_allclose(planes, pixels - mean[:, 1:5, 2:6], rtol=1e-6)
 
 
-def test_an_image_is_resized_to_what_the_input_takes():
+def test_an_image_is_resized_to_what_the_input_takes() -> None:
     assert Preparation().planes(image(30, 40), 3, (5, 7)).shape == (3, 5, 7)
     assert Preparation(resize=(10, 10), crop=(8, 8)).planes(image(30, 40), 3, (8, 8)).shape == (3, 8, 8)
 
 
-def test_a_grey_input_gets_one_plane_and_forced_grey_equal_ones():
+def test_a_grey_input_gets_one_plane_and_forced_grey_equal_ones() -> None:
     assert Preparation().planes(image(), 1, (4, 6)).shape == (1, 4, 6)
     planes = Preparation(grey=True).planes(image(), 3, (4, 6))
     np.testing.assert_array_equal(planes[0], planes[2])
@@ -69,12 +70,12 @@ def test_a_grey_input_gets_one_plane_and_forced_grey_equal_ones():
         (Preparation(resize=(8, 8)), "the input takes 4x6"),
     ],
 )
-def test_settings_that_do_not_lead_to_the_input_are_refused(settings, sentence):
+def test_settings_that_do_not_lead_to_the_input_are_refused(settings: Preparation, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         settings.planes(image(), 3, (4, 6))
 
 
-def test_a_mean_is_numbers_or_a_file(tmp_path):
+def test_a_mean_is_numbers_or_a_file(tmp_path: Path) -> None:
     assert read_mean("104, 117,123").tolist() == [104, 117, 123]
     mean = np.random.default_rng(0).normal(size=(3, 2, 2)).astype(np.float32)
     np.save(tmp_path / "mean.npy", mean)
@@ -85,7 +86,7 @@ def test_a_mean_is_numbers_or_a_file(tmp_path):
     assert Preparation(mean=read_mean_file(tmp_path / "mean.binaryproto")).planes(image(), 3, (2, 2)).shape == (3, 2, 2)
 
 
-def test_a_mean_that_is_neither_is_refused(tmp_path):
+def test_a_mean_that_is_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither numbers"):
         read_mean("a,b,c")
     (tmp_path / "bad.binaryproto").write_bytes(b"\xff" * 9)
@@ -105,18 +106,18 @@ def prototxt(folder: Path, transform: str, extra: str = "") -> Path:
     return path
 
 
-def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path):
+def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path: Path) -> None:
     path = prototxt(tmp_path, "mean_value: 104 mean_value: 117 mean_value: 123 scale: 0.5 crop_size: 2 mirror: true")
-    found = from_prototxt(path)
-    assert (found.scale, found.crop, found.mean.tolist()) == (0.5, (2, 2), [104, 117, 123])
+    found = present(from_prototxt(path))
+    assert (found.scale, found.crop, present(found.mean).tolist()) == (0.5, (2, 2), [104, 117, 123])
     assert str(found) == "middle 2x2; minus mean 104, 117, 123; times 0.5 (from transform_param of 'test')"
     np.save(tmp_path / "mean.npy", np.ones((3, 2, 2)))
     path = prototxt(
         tmp_path, 'mean_file: "mean.npy"', "image_data_param { new_height: 5 new_width: 6 is_color: false }"
     )
-    found = from_prototxt(path)
-    assert (found.mean.shape, found.resize, found.grey) == ((3, 2, 2), (5, 6), True)
-    assert from_prototxt(prototxt(tmp_path, "", "top: 'label'")).scale == 1
+    found = present(from_prototxt(path))
+    assert (present(found.mean).shape, found.resize, found.grey) == ((3, 2, 2), (5, 6), True)
+    assert present(from_prototxt(prototxt(tmp_path, "", "top: 'label'"))).scale == 1
     (tmp_path / "none.prototxt").write_text('layer { name: "relu" type: "ReLU" }')
     assert from_prototxt(tmp_path / "none.prototxt") is None
     with pytest.raises(UsageError, match=r"beside it the mean file 'missing\.npy' is not there"):
@@ -124,7 +125,7 @@ def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../secret.npy", "/etc/secret.npy", "data/secret.npy", "secret.npy"])
-def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(tmp_path, name):
+def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "net"
     (folder / "data").mkdir(parents=True)
     np.save(tmp_path / "secret.npy", np.full((3, 2, 2), 7.0))
@@ -133,16 +134,16 @@ def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(tmp_path, na
     with pytest.raises(UsageError, match=r"beside it the mean file .* is not there"):
         from_prototxt(path)
     np.save(folder / "secret.npy", np.full((3, 2, 2), 5.0))
-    assert (from_prototxt(path).mean == 5).all()
+    assert (present(from_prototxt(path)).mean == 5).all()
 
 
-def test_a_mean_file_that_is_no_regular_file_is_refused(tmp_path):
+def test_a_mean_file_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.binaryproto")
     with pytest.raises(ParseError, match="is not a regular file"):
         from_prototxt(prototxt(tmp_path, 'mean_file: "fifo.binaryproto"'))
 
 
-def test_a_prototxt_that_resizes_beyond_all_memory_is_refused(tmp_path):
+def test_a_prototxt_that_resizes_beyond_all_memory_is_refused(tmp_path: Path) -> None:
     path = prototxt(tmp_path, "crop_size: 4", "image_data_param { new_height: 30000 new_width: 30000 }")
     with pytest.raises(UsageError, match="resizing to 30000x30000 makes more than"):
-        from_prototxt(path).planes(image(), 3, (4, 4))
+        present(from_prototxt(path)).planes(image(), 3, (4, 4))

@@ -1,17 +1,22 @@
 """HDF5 data as Caffe's HDF5Data layer reads it."""
 
+from pathlib import Path
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
+from present import present
 
 from bnfold.data.datasets import files_of, open_samples
 from bnfold.data.samples import Feed
 from bnfold.errors import ParseError, UsageError
+from bnfold.net import Array
 
 FEEDS = {"data": Feed((1, 3, 4), np.dtype(np.float32)), "other": Feed((1, 2), np.dtype(np.float32))}
 
 
-def write(path, rows, seed=0, **more):
+def write(path: Path, rows: int, seed: int = 0, **more: Any) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     arrays = {
         "data": rng.normal(size=(rows, 3, 4)).astype(np.float32),
@@ -25,12 +30,12 @@ def write(path, rows, seed=0, **more):
     return arrays
 
 
-def test_a_list_of_files_is_one_data_set(tmp_path):
+def test_a_list_of_files_is_one_data_set(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.h5", 3), write(tmp_path / "b.h5", 2, seed=1)
     (tmp_path / "list.txt").write_text("a.h5\nb.h5\n")
     samples = open_samples(tmp_path / "list.txt", FEEDS)
     assert samples.count == 5
-    assert samples.labels.tolist() == [0, 1, 2, 10, 11]
+    assert present(samples.labels).tolist() == [0, 1, 2, 10, 11]
     for number, (arrays, row) in enumerate([(first, 0), (first, 1), (first, 2), (second, 0), (second, 1)]):
         sample = samples.sample(number)
         assert sample.keys() == {"data", "other"}
@@ -41,15 +46,15 @@ def test_a_list_of_files_is_one_data_set(tmp_path):
     assert files_of(tmp_path / "list.txt") == [tmp_path / name for name in ("list.txt", "a.h5", "b.h5")]
 
 
-def test_one_file_may_be_named_by_itself(tmp_path):
+def test_one_file_may_be_named_by_itself(tmp_path: Path) -> None:
     arrays = write(tmp_path / "a.h5", 3, label=None)
     samples = open_samples(tmp_path / "a.h5", FEEDS)
     assert (samples.count, samples.labels, samples.name(1)) == (3, None, "1")
     np.testing.assert_array_equal(samples.sample(2)["data"], arrays["data"][2])
-    assert open_samples(tmp_path / "a.h5", FEEDS, labels=np.ones(3)).labels.tolist() == [1, 1, 1]
+    assert present(open_samples(tmp_path / "a.h5", FEEDS, labels=np.ones(3)).labels).tolist() == [1, 1, 1]
 
 
-def test_files_that_do_not_fit_are_refused_in_a_sentence(tmp_path):
+def test_files_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", 3, other=None)
     with pytest.raises(UsageError, match=r"a\.h5: there is no data set 'other'; it has data, label"):
         open_samples(tmp_path / "a.h5", FEEDS)

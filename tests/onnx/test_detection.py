@@ -58,7 +58,7 @@ def output(**fields: object) -> str:
     ],
     ids=lambda fields: " ".join(fields) or "plain",
 )
-def test_detections_are_those_of_caffe_in_its_order(fields: dict[str, object], images: int, opset: int):
+def test_detections_are_those_of_caffe_in_its_order(fields: dict[str, object], images: int, opset: int) -> None:
     rng = np.random.default_rng(images)
     inputs = detector(rng, images, CLASSES if "share_location" in fields else 1)
     text = output(**fields)
@@ -69,14 +69,14 @@ def test_detections_are_those_of_caffe_in_its_order(fields: dict[str, object], i
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_no_detection_at_all_gives_one_row_for_each_image(images: int):
+def test_no_detection_at_all_gives_one_row_for_each_image(images: int) -> None:
     inputs = detector(np.random.default_rng(0), images)
     net = layer_net(output(confidence_threshold=0.999), [x.shape for x in inputs])
     (rows,) = exported(net, inputs)
     np.testing.assert_array_equal(rows, [[[[image, -1, -1, -1, -1, -1, -1] for image in range(images)]]])
 
 
-def test_an_image_without_detections_has_no_row_when_another_has():
+def test_an_image_without_detections_has_no_row_when_another_has() -> None:
     loc, scores, priors = detector(np.random.default_rng(0), 2)
     scores[0] = 0
     net = layer_net(output(), [loc.shape, scores.shape, priors.shape])
@@ -84,7 +84,7 @@ def test_an_image_without_detections_has_no_row_when_another_has():
     assert (rows[0, 0, :, 0] == 1).all()
 
 
-def test_a_batch_that_stays_open_gives_the_same_rows():
+def test_a_batch_that_stays_open_gives_the_same_rows() -> None:
     inputs = detector(np.random.default_rng(0), 3)
     text = output()
     fixed = layer_net(text, [x.shape for x in inputs])
@@ -93,7 +93,7 @@ def test_a_batch_that_stays_open_gives_the_same_rows():
     assert_close(exported(opened, model_inputs, dynamic_batch=True), exported(fixed, inputs))
 
 
-def test_a_threshold_that_changes_while_suppressing_is_refused():
+def test_a_threshold_that_changes_while_suppressing_is_refused() -> None:
     inputs = detector(np.random.default_rng(0), 1)
     net = layer_net(output(nms_param="{ nms_threshold: 0.6 eta: 0.5 }"), [x.shape for x in inputs])
     with pytest.raises(UnsupportedError, match=r"layer 'l' \(DetectionOutput\): eta 0.5 changes the threshold"):
@@ -108,7 +108,7 @@ def test_a_threshold_that_changes_while_suppressing_is_refused():
         "min_size: 7 img_h: 50 img_w: 70 step_h: 9 step_w: 11 variance: 0.1 variance: 0.2 variance: 0.3 variance: 0.4",
     ],
 )
-def test_prior_boxes_only_depend_on_shapes(text: str):
+def test_prior_boxes_only_depend_on_shapes(text: str) -> None:
     text = f'type: "PriorBox" prior_box_param {{ {text} }}'
     shapes: list[Shape] = [(2, 3, 4, 5), (2, 3, 60, 80)]
     inputs = [np.zeros(shape, np.float32) for shape in shapes]
@@ -118,7 +118,7 @@ def test_prior_boxes_only_depend_on_shapes(text: str):
 
 
 @pytest.mark.parametrize("text", ["", "clip: true step: 9 offset: 0.25", "img_h: 50 img_w: 70 step_h: 9 step_w: 11"])
-def test_clustered_priors_have_the_sizes_that_are_listed(text: str):
+def test_clustered_priors_have_the_sizes_that_are_listed(text: str) -> None:
     listed = "width: 15.5 height: 33 width: 37 height: 20.25 variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2"
     text = f'type: "PriorBoxClustered" prior_box_param {{ {listed} {text} }}'
     shapes: list[Shape] = [(2, 3, 4, 5), (2, 3, 60, 80)]
@@ -135,7 +135,7 @@ def yolo(threshold: float) -> str:
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.9999])
-def test_yolo_v2_gives_its_rows_best_first(threshold: float):
+def test_yolo_v2_gives_its_rows_best_first(threshold: float) -> None:
     x = np.random.default_rng(5).normal(0, 1.5, (1, 16, 6, 6)).astype(np.float32)
     net = layer_net(yolo(threshold), [x.shape])
     assert_close(exported(net, [x], opset=11), by_oracle(yolo(threshold), net, [x]))
@@ -176,7 +176,7 @@ def intersection_over_union(one: list[float], other: list[float]) -> float:
     return inside / (areas[0] + areas[1] - inside)
 
 
-def test_yolo_v3_gives_its_rows_best_first():
+def test_yolo_v3_gives_its_rows_best_first() -> None:
     text = (
         'type: "Yolov3DetectionOutput" yolov3_detection_output_param { num_classes: 3 num_box: 2 mask_group_num: 2 '
         "biases: 10 biases: 14 biases: 23 biases: 27 biases: 37 biases: 58 biases: 81 biases: 82 "

@@ -1,5 +1,7 @@
 """An ONNX model in float64 computes what it computes in float32, and rounds a hundred million times finer."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -14,7 +16,7 @@ from bnfold.runtime import Session
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
 
 
-def test_every_blob_is_that_of_float32_up_to_its_rounding():
+def test_every_blob_is_that_of_float32_up_to_its_rounding() -> None:
     blobs = ["conv1", "relu1", "conv2", "pool", "fc", "prob"]
     exact = Evaluator.of_model(classifier(), (), None, blobs).run({"data": IMAGES})
     assert {values.dtype for values in exact.values()} == {np.dtype(np.float64)}
@@ -26,9 +28,9 @@ def test_every_blob_is_that_of_float32_up_to_its_rounding():
         assert np.abs(values - exact[name]).max() > 0
 
 
-def test_constants_casts_and_bodies_become_double():
+def test_constants_casts_and_bodies_become_double() -> None:
     body = helper.make_graph(
-        [helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32([0.1]))),
+        [helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array([0.1], np.float32))),
          helper.make_node("Mul", ["y", "c"], ["z"])],
         "body", [], [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
     )  # fmt: skip
@@ -52,7 +54,7 @@ def test_constants_casts_and_bodies_become_double():
     assert np.array_equal(found["out"], (np.array([1.0, 2.0, 3.0]) + tenth) * tenth)
 
 
-def test_half_precision_is_widened():
+def test_half_precision_is_widened() -> None:
     weight = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float16)
     made = model([helper.make_node("MatMul", ["x", "w"], ["y"], "mm")], {"x": (2, 4)}, ["y"], {"w": weight},
                  dtype=TensorProto.FLOAT16)  # fmt: skip
@@ -63,7 +65,7 @@ def test_half_precision_is_widened():
     assert np.array_equal(found, x.astype(np.float64) @ weight.astype(np.float64))
 
 
-def test_external_weights_are_read(tmp_path):
+def test_external_weights_are_read(tmp_path: Path) -> None:
     onnx.save_model(classifier(), tmp_path / "a.onnx", save_as_external_data=True, location="a.bin", size_threshold=0)
     bare = onnx.load(tmp_path / "a.onnx", load_external_data=False)
     found = Evaluator.of_model(bare, (), tmp_path, []).run({"data": IMAGES})["prob"]
@@ -72,7 +74,7 @@ def test_external_weights_are_read(tmp_path):
     assert not np.array_equal(found, other)
 
 
-def test_quantisation_and_unknown_operators_have_no_double():
+def test_quantisation_and_unknown_operators_have_no_double() -> None:
     nodes = [helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], "dq")]
     made = model(nodes, {"x": (2, 4)}, ["q"])
     with pytest.raises(UnsupportedError, match="DynamicQuantizeLinear 'dq' has no form in float64"):

@@ -49,7 +49,7 @@ FIXED_BY_TYPE = [(name, kind) for name in goldens() for kind in _fixed_types(nam
 
 
 @pytest.mark.parametrize("name", sorted(set(goldens()) - set(FIXED) - {name for name, _ in FIXED_BY_TYPE}))
-def test_a_golden_with_an_open_batch_gives_the_same_for_three_items(name: str):
+def test_a_golden_with_an_open_batch_gives_the_same_for_three_items(name: str) -> None:
     case = golden(name)
     net = case.load()
     model = to_onnx(net, dynamic_batch=True)
@@ -87,19 +87,19 @@ def _rows_of_three(rows: npt.NDArray[np.float32], images: int) -> npt.NDArray[np
 
 
 @pytest.mark.parametrize(("name", "kind"), FIXED_BY_TYPE)
-def test_a_golden_with_a_layer_of_a_type_that_fixes_the_batch_says_so(name: str, kind: str):
+def test_a_golden_with_a_layer_of_a_type_that_fixes_the_batch_says_so(name: str, kind: str) -> None:
     with pytest.raises(UnsupportedError) as refused:
         to_onnx(golden(name).load(), dynamic_batch=True)
     sentence = rf"layer '\S+' \({kind}\): {FIXED_TYPES[kind]}, so the batch size cannot stay open"
     assert [case for case in refused.value.cases if re.fullmatch(sentence, case)]
 
 
-def test_every_type_that_fixes_the_batch_has_a_golden():
+def test_every_type_that_fixes_the_batch_has_a_golden() -> None:
     assert {kind for _, kind in FIXED_BY_TYPE} == set(FIXED_TYPES)
 
 
 @pytest.mark.parametrize("name", FIXED)
-def test_a_golden_that_fixes_the_batch_says_so(name: str):
+def test_a_golden_that_fixes_the_batch_says_so(name: str) -> None:
     with pytest.raises(UnsupportedError, match=FIXED[name]):
         to_onnx(golden(name).load(), dynamic_batch=True)
 
@@ -114,13 +114,13 @@ def test_a_golden_that_fixes_the_batch_says_so(name: str):
         ('type: "Permute" permute_param { order: 1 order: 0 }', "the batch does not stay in front"),
     ],
 )
-def test_a_layer_that_fixes_the_batch_says_so(text: str, reason: str):
+def test_a_layer_that_fixes_the_batch_says_so(text: str, reason: str) -> None:
     net = layer_net(text, [(2, 3, 4)])
     with pytest.raises(UnsupportedError, match=reason):
         to_onnx(net, dynamic_batch=True)
 
 
-def test_a_second_input_of_another_size_stays_as_it_is():
+def test_a_second_input_of_another_size_stays_as_it_is() -> None:
     net = layer_net('type: "Bias" bias_param { axis: 1 }', [(2, 3, 4), (3, 4)])
     inputs = to_onnx(net, dynamic_batch=True).graph.input
     first, second = ([dim.dim_param or dim.dim_value for dim in x.type.tensor_type.shape.dim] for x in inputs)
@@ -128,7 +128,7 @@ def test_a_second_input_of_another_size_stays_as_it_is():
     assert second == [3, 4]
 
 
-def test_a_multiple_of_the_batch_is_named_as_one():
+def test_a_multiple_of_the_batch_is_named_as_one() -> None:
     net = layer_net('type: "Tile" tile_param { axis: 0 tiles: 3 }', [(2, 5)])
     (output,) = to_onnx(net, dynamic_batch=True).graph.output
     assert output.type.tensor_type.shape.dim[0].dim_param == "3*N"

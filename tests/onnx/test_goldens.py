@@ -23,7 +23,7 @@ def answers(net: Net, model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> 
 
 @pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("name", goldens())
-def test_an_exported_golden_gives_what_caffe_gave(name: str, opset: int):
+def test_an_exported_golden_gives_what_caffe_gave(name: str, opset: int) -> None:
     case = golden(name)
     net = case.load()
     model = to_onnx(net, opset=opset)
@@ -32,7 +32,7 @@ def test_an_exported_golden_gives_what_caffe_gave(name: str, opset: int):
 
 
 @pytest.mark.parametrize("name", goldens())
-def test_every_blob_of_a_golden_can_be_an_output_of_its_inferred_shape(name: str):
+def test_every_blob_of_a_golden_can_be_an_output_of_its_inferred_shape(name: str) -> None:
     case = golden(name)
     net = case.load()
     blobs = [top for layer in net.layers for top in layer.tops]
@@ -46,7 +46,7 @@ def test_every_blob_of_a_golden_can_be_an_output_of_its_inferred_shape(name: str
 
 
 @pytest.mark.parametrize("name", goldens())
-def test_no_golden_uses_a_form_that_runtimes_disagree_on(name: str):
+def test_no_golden_uses_a_form_that_runtimes_disagree_on(name: str) -> None:
     for opset in (11, 17):
         for node in to_onnx(golden(name).load(), opset=opset).graph.node:
             attributes = {attribute.name for attribute in node.attribute}

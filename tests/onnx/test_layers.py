@@ -119,21 +119,21 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
 
 @pytest.mark.parametrize("opset", [11, 21])
 @pytest.mark.parametrize("name", CASES)
-def test_a_layer_gives_what_the_oracle_gives(name: str, opset: int):
+def test_a_layer_gives_what_the_oracle_gives(name: str, opset: int) -> None:
     text, shapes, tops = CASES[name]
     net, inputs = layer_net(text, shapes, tops), noise(shapes)
     assert_close(exported(net, inputs, opset=opset), by_oracle(text, net, inputs, tops))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_layer_in_float64_gives_what_the_oracle_gives(name: str):
+def test_a_layer_in_float64_gives_what_the_oracle_gives(name: str) -> None:
     text, shapes, tops = CASES[name]
     net, inputs = layer_net(text, shapes, tops), noise(shapes)
     assert_close(exported_double(net, inputs), by_oracle(text, net, inputs, tops), 1e-6)
 
 
 @pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
-def test_a_channel_axis_further_back_makes_the_axes_in_front_the_batch(kind: str):
+def test_a_channel_axis_further_back_makes_the_axes_in_front_the_batch(kind: str) -> None:
     window = "num_output: 5 kernel_size: 3 pad: 1"
     net = layer_net(conv(kind, f"axis: 2 {window}"), [(2, 3, 4, 6, 7)])
     (x,) = noise([(2, 3, 4, 6, 7)])
@@ -141,7 +141,7 @@ def test_a_channel_axis_further_back_makes_the_axes_in_front_the_batch(kind: str
     assert_close(exported(net, [x]), [flat.reshape(2, 3, *flat.shape[1:])])
 
 
-def test_a_channel_axis_of_zero_makes_one_image():
+def test_a_channel_axis_of_zero_makes_one_image() -> None:
     window = "num_output: 5 kernel_size: 3"
     net = layer_net(conv("Convolution", f"axis: 0 {window}"), [(4, 7)])
     (x,) = noise([(4, 7)])
@@ -152,7 +152,7 @@ def test_a_channel_axis_of_zero_makes_one_image():
 @pytest.mark.parametrize("kind", ["LSTM", "RNN"])
 @pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("exposed", [False, True])
-def test_a_recurrent_layer_gives_what_the_oracle_gives(kind: str, static: bool, exposed: bool):
+def test_a_recurrent_layer_gives_what_the_oracle_gives(kind: str, static: bool, exposed: bool) -> None:
     states = {"LSTM": 2, "RNN": 1}[kind] if exposed else 0
     text = f'type: "{kind}" recurrent_param {{ num_output: 4 expose_hidden: {str(exposed).lower()} }}'
     shapes: list[Shape] = [(5, 3, 2, 2), (5, 3), *[(3, 7)] * static, *[(1, 3, 4)] * states]
@@ -163,7 +163,7 @@ def test_a_recurrent_layer_gives_what_the_oracle_gives(kind: str, static: bool, 
 
 @pytest.mark.parametrize("axis", ["", "axis: 1", "axis: -1"])
 @pytest.mark.parametrize("values", ["", "out_max_val: true"])
-def test_argmax_names_the_larger_of_two_equal_indices_first(axis: str, values: str):
+def test_argmax_names_the_larger_of_two_equal_indices_first(axis: str, values: str) -> None:
     text = f'type: "ArgMax" argmax_param {{ top_k: 3 {axis} {values} }}'
     tied = np.tile(np.array([1, 3, 2, 3, 0, 3], np.float32), (2, 4, 1)).transpose(0, 2, 1)
     for x in (tied, tied.transpose(0, 2, 1)):
@@ -171,28 +171,28 @@ def test_argmax_names_the_larger_of_two_equal_indices_first(axis: str, values: s
         assert_close(exported(net, [x]), by_oracle(text, net, [x]), 0)
 
 
-def test_a_hard_sigmoid_is_a_clipped_line():
+def test_a_hard_sigmoid_is_a_clipped_line() -> None:
     x = np.linspace(-4, 4, 33, dtype=np.float32).reshape(1, 3, 11)
     assert_close(exported(layer_net('type: "HardSigmoid"', [x.shape]), [x]), [np.clip(0.2 * x + 0.5, 0, 1)])
 
 
-def test_a_hard_swish_is_x_times_a_clipped_line():
+def test_a_hard_swish_is_x_times_a_clipped_line() -> None:
     x = np.linspace(-4, 4, 33, dtype=np.float32).reshape(1, 3, 11)
     assert_close(exported(layer_net('type: "HardSwish"', [x.shape]), [x]), [x * np.clip(x + 3, 0, 6) / 6])
 
 
-def test_mish_is_x_times_the_tanh_of_softplus():
+def test_mish_is_x_times_the_tanh_of_softplus() -> None:
     x = np.linspace(-4, 4, 33, dtype=np.float32).reshape(1, 3, 11)
     assert_close(exported(layer_net('type: "Mish"', [x.shape]), [x]), [x * np.tanh(np.log1p(np.exp(x)))])
 
 
-def test_power_zero_is_one_even_of_infinity():
+def test_power_zero_is_one_even_of_infinity() -> None:
     x = np.array([[np.inf, -np.inf, np.nan, 0]], np.float32)
     (y,) = exported(layer_net('type: "Power" power_param { power: 0 }', [x.shape]), [x])
     np.testing.assert_array_equal(y, np.ones_like(x))
 
 
-def test_an_inner_product_of_two_bottoms_takes_the_second_as_weight():
+def test_an_inner_product_of_two_bottoms_takes_the_second_as_weight() -> None:
     text = 'type: "InnerProduct" inner_product_param { num_output: 5 }'
     shapes: list[Shape] = [(3, 2, 2), (5, 4)]
     bias = np.arange(5, dtype=np.float32)
@@ -200,7 +200,7 @@ def test_an_inner_product_of_two_bottoms_takes_the_second_as_weight():
     assert_close(exported(layer_net(text, shapes, blobs=[bias]), [x, weight]), [x.reshape(3, 4) @ weight.T + bias])
 
 
-def test_the_mask_of_an_overlapping_pool_scatters_the_last_value():
+def test_the_mask_of_an_overlapping_pool_scatters_the_last_value() -> None:
     text = 'type: "Upsample" upsample_param { scale: 2 }'
     mask = np.array([[[[5, 5], [0, 12]]]], np.float32)
     x = np.array([[[[1, 2], [3, 4]]]], np.float32)

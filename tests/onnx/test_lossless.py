@@ -550,7 +550,9 @@ def test_affines_that_all_want_to_move_far_end_in_time(monkeypatch: pytest.Monke
         helper.make_node(kind, [a, *more], [b]) for (kind, more), (a, b) in zip(kinds, pairwise(names), strict=True)
     ]
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in ("x", names[-1])]
-    graph = helper.make_graph(nodes, "far", ports[:1], ports[1:], [numpy_helper.from_array(np.float32([0.9]), "s")])
+    graph = helper.make_graph(
+        nodes, "far", ports[:1], ports[1:], [numpy_helper.from_array(np.array([0.9], np.float32), "s")]
+    )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     monkeypatch.setattr("bnfold.algebra.plan.Budget.__init__", lambda self, _: setattr(self, "left", 100))
     assert any("moving them takes too long" in reason for reason in reasons(proto))

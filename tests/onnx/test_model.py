@@ -33,7 +33,7 @@ def residual() -> Net:
     return nets.net(RESIDUAL)
 
 
-def test_layer_names_are_node_names_and_blob_names_tensor_names():
+def test_layer_names_are_node_names_and_blob_names_tensor_names() -> None:
     nodes = {node.name: list(node.output) for node in to_onnx(residual()).graph.node}
     assert nodes == {
         "conv": ["conv@conv"],
@@ -45,18 +45,18 @@ def test_layer_names_are_node_names_and_blob_names_tensor_names():
     }
 
 
-def test_every_node_says_which_layer_it_comes_from():
+def test_every_node_says_which_layer_it_comes_from() -> None:
     for node in to_onnx(residual()).graph.node:
         assert node.doc_string.startswith(f"layer '{node.name.split('/')[0]}' (")
 
 
-def test_every_blob_has_its_shape():
+def test_every_blob_has_its_shape() -> None:
     graph = to_onnx(residual()).graph
     shapes = {info.name: [dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in graph.value_info}
     assert shapes == {blob: [1, 4, 6, 6] for blob in ("conv@conv", "conv@bn", "conv", "sum@sum", "sum")}
 
 
-def test_outputs_are_what_the_net_gives_or_what_is_asked_for():
+def test_outputs_are_what_the_net_gives_or_what_is_asked_for() -> None:
     assert [value.name for value in to_onnx(residual()).graph.output] == ["prob"]
     asked = to_onnx(residual(), outputs=["conv@bn", "prob", "data"])
     assert [value.name for value in asked.graph.output] == ["conv@bn", "prob", "data"]
@@ -64,30 +64,30 @@ def test_outputs_are_what_the_net_gives_or_what_is_asked_for():
     np.testing.assert_array_equal(Session(asked).run({"data": x})["data"], x)
 
 
-def test_an_output_that_the_net_does_not_have_is_a_usage_error():
+def test_an_output_that_the_net_does_not_have_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="the net has no blob 'porb'"):
         to_onnx(residual(), outputs=["porb"])
 
 
 @pytest.mark.parametrize("opset", [10, 22])
-def test_an_opset_that_is_not_known_is_a_usage_error(opset: int):
+def test_an_opset_that_is_not_known_is_a_usage_error(opset: int) -> None:
     with pytest.raises(UsageError, match=f"opset {opset}: known are 11 to 21"):
         to_onnx(residual(), opset=opset)
 
 
-def test_half_precision_is_a_usage_error():
+def test_half_precision_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="float16"):
         to_onnx(residual(), dtype=np.float16)
 
 
 @pytest.mark.parametrize(("opset", "version"), [(11, 6), (13, 7), (17, 8), (19, 9), (21, 10)])
-def test_the_format_is_no_newer_than_the_opset_needs(opset: int, version: int):
+def test_the_format_is_no_newer_than_the_opset_needs(opset: int, version: int) -> None:
     model = to_onnx(residual(), opset=opset)
     assert model.ir_version == version
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
 
 
-def test_metadata_is_carried_in_a_fixed_order():
+def test_metadata_is_carried_in_a_fixed_order() -> None:
     model = to_onnx(residual(), metadata={"weights": "b", "net": "a"})
     assert [(entry.key, entry.value) for entry in model.metadata_props] == [("net", "a"), ("weights", "b")]
     assert model.producer_name == "bnfold"
@@ -95,13 +95,13 @@ def test_metadata_is_carried_in_a_fixed_order():
 
 
 @pytest.mark.parametrize("name", goldens())
-def test_the_same_net_gives_the_same_bytes(name: str):
+def test_the_same_net_gives_the_same_bytes(name: str) -> None:
     once, again = (to_onnx(golden(name).load()).SerializeToString() for _ in range(2))
     assert once == again
 
 
 @pytest.mark.parametrize("name", goldens())
-def test_every_node_and_tensor_has_a_name_of_its_own(name: str):
+def test_every_node_and_tensor_has_a_name_of_its_own(name: str) -> None:
     graph = to_onnx(golden(name).load()).graph
     nodes = [node.name for node in graph.node]
     tensors = [tensor for node in graph.node for tensor in node.output]
@@ -111,14 +111,14 @@ def test_every_node_and_tensor_has_a_name_of_its_own(name: str):
     assert "" not in nodes + tensors
 
 
-def test_a_step_steps_aside_for_a_blob_of_its_name():
+def test_a_step_steps_aside_for_a_blob_of_its_name() -> None:
     layer = 'name: "p" type: "Power" bottom: "x" top: "p/scale" power_param { scale: 2 shift: 1 }'
     net = nets.net(f'input: "x" input_shape {{ dim: 1 dim: 2 }} layer {{ {layer} }}')
     session = Session(to_onnx(net))
     np.testing.assert_array_equal(session.run({"x": np.ones((1, 2), np.float32)})["p/scale"], [[3, 3]])
 
 
-def test_layers_of_one_name_make_nodes_of_two():
+def test_layers_of_one_name_make_nodes_of_two() -> None:
     twins = RESIDUAL.replace('"drop"', '"sum"').replace('"prob" type', '"sum" type')
     net = nets.net(twins)
     # Reading numbers them; a net that was made in another way may still have them.
@@ -131,7 +131,7 @@ def test_layers_of_one_name_make_nodes_of_two():
             layer.name = "sum"
 
 
-def test_a_folded_weight_of_several_pieces_comes_whole():
+def test_a_folded_weight_of_several_pieces_comes_whole() -> None:
     """The pieces of a lazy weight are joined, each in its place."""
     net = nets.net(
         'input: "x" input_shape { dim: 1 dim: 400 }'
@@ -146,7 +146,7 @@ def test_a_folded_weight_of_several_pieces_comes_whole():
     np.testing.assert_array_equal(numpy_helper.to_array(stored), layer.blobs[0])
 
 
-def test_weights_that_are_shared_by_name_are_one_initialiser():
+def test_weights_that_are_shared_by_name_are_one_initialiser() -> None:
     model = to_onnx(golden("shared_everything").load())
     readers: dict[str, int] = {}
     for node in model.graph.node:
@@ -155,7 +155,7 @@ def test_weights_that_are_shared_by_name_are_one_initialiser():
     assert sorted(readers.values()) == [2]
 
 
-def test_weights_that_are_shared_by_name_but_differ_stay_apart():
+def test_weights_that_are_shared_by_name_but_differ_stay_apart() -> None:
     text = """
     input: "x" input_shape { dim: 1 dim: 2 dim: 3 dim: 3 }
     layer { name: "a" type: "Convolution" bottom: "x" top: "a" param { name: "w" }
@@ -170,7 +170,7 @@ def test_weights_that_are_shared_by_name_but_differ_stay_apart():
     assert sorted(float(weight.flat[0]) for weight in weights) == [1, 2]
 
 
-def test_everything_unsupported_is_named_at_once_and_nothing_else():
+def test_everything_unsupported_is_named_at_once_and_nothing_else() -> None:
     text = """
     input: "x" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
     layer { name: "a" type: "Python" bottom: "x" top: "a" python_param { module: "m" layer: "L" } }
@@ -187,7 +187,7 @@ def test_everything_unsupported_is_named_at_once_and_nothing_else():
     assert str(refused.value).startswith("2 layers cannot be written as ONNX (--allow-custom-ops ")
 
 
-def test_a_custom_node_carries_its_parameters_and_weights():
+def test_a_custom_node_carries_its_parameters_and_weights() -> None:
     text = """
     input: "x" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
     layer { name: "a" type: "Python" bottom: "x" top: "a" top: "b"
@@ -212,7 +212,7 @@ def test_a_custom_node_carries_its_parameters_and_weights():
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17), ("caffe", 1)]
 
 
-def test_a_custom_node_carries_parameters_that_no_dialect_has():
+def test_a_custom_node_carries_parameters_that_no_dialect_has() -> None:
     text = """
     input: "x" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
     layer { name: "a" type: "Oracle" bottom: "x" top: "a"
@@ -230,7 +230,7 @@ def test_a_custom_node_carries_parameters_that_no_dialect_has():
     }
 
 
-def test_without_leave_no_custom_node_is_written():
+def test_without_leave_no_custom_node_is_written() -> None:
     net = layer_net('type: "DenseCRF"', [(1, 3, 8, 8)])
     with pytest.raises(UnsupportedError, match=r"layer 'l' \(DenseCRF\): it infers by iterations over all pairs"):
         to_onnx(net)
@@ -238,23 +238,23 @@ def test_without_leave_no_custom_node_is_written():
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_a_learned_layer_without_its_weights_is_an_error_and_no_custom_node(allowed: bool):
+def test_a_learned_layer_without_its_weights_is_an_error_and_no_custom_node(allowed: bool) -> None:
     with pytest.raises(WeightsError, match=r"layer 'l' \(PReLU\): it has no learned slope"):
         to_onnx(layer_net('type: "PReLU"', [(1, 3, 4, 4)], blobs=[]), allow_custom_ops=allowed)
 
 
-def test_a_batchnorm_without_its_weights_is_an_error():
+def test_a_batchnorm_without_its_weights_is_an_error() -> None:
     with pytest.raises(WeightsError, match="it has no learned statistics"):
         to_onnx(layer_net('type: "BatchNorm"', [(1, 3, 4, 4)], blobs=[]))
 
 
-def test_what_fixes_the_batch_does_not_become_a_custom_node():
+def test_what_fixes_the_batch_does_not_become_a_custom_node() -> None:
     net = layer_net('type: "Slice" slice_param { axis: 0 }', [(2, 3, 4)])
     with pytest.raises(UnsupportedError, match="it cuts the batch"):
         to_onnx(net, dynamic_batch=True, allow_custom_ops=True)
 
 
-def test_a_scale_along_the_channels_is_one_batch_normalization_of_the_same_numbers():
+def test_a_scale_along_the_channels_is_one_batch_normalization_of_the_same_numbers() -> None:
     (node,) = [node for node in to_onnx(residual()).graph.node if node.name == "scale"]
     model = to_onnx(residual())
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

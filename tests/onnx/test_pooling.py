@@ -27,7 +27,7 @@ def pooling(method: str, rng: np.random.Generator) -> tuple[str, tuple[int, ...]
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("opset", [11, 17])
 @pytest.mark.parametrize(("method", "tops"), [("AVE", 1), ("MAX", 1), ("MAX", 2)])
-def test_any_pooling_gives_what_the_oracle_gives(method: str, tops: int, opset: int):
+def test_any_pooling_gives_what_the_oracle_gives(method: str, tops: int, opset: int) -> None:
     rng = np.random.default_rng(opset)
     for seed in range(100):
         text, shape = pooling(method, rng)
@@ -37,7 +37,7 @@ def test_any_pooling_gives_what_the_oracle_gives(method: str, tops: int, opset: 
 
 
 @pytest.mark.parametrize("method", ["AVE", "MAX"])
-def test_pooling_in_float64_gives_what_the_oracle_gives(method: str):
+def test_pooling_in_float64_gives_what_the_oracle_gives(method: str) -> None:
     rng = np.random.default_rng(1)
     for seed in range(100):
         text, shape = pooling(method, rng)
@@ -46,14 +46,14 @@ def test_pooling_in_float64_gives_what_the_oracle_gives(method: str):
         assert_close(exported_double(net, inputs), by_oracle(text, net, inputs), 1e-12)
 
 
-def test_intel_averages_may_leave_the_padding_out_of_the_divisor():
+def test_intel_averages_may_leave_the_padding_out_of_the_divisor() -> None:
     text = 'type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 avg_include_pad: false }'
     x = np.ones((1, 1, 7, 7), np.float32)
     (y,) = exported(layer_net(text, [x.shape]), [x])
     np.testing.assert_array_equal(y, np.ones((1, 1, 4, 4)))
 
 
-def test_stochastic_pooling_weighs_each_pixel_by_itself():
+def test_stochastic_pooling_weighs_each_pixel_by_itself() -> None:
     text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }'
     x = np.abs(noise([(1, 2, 4, 4)])[0])
     blocks = x.reshape(1, 2, 2, 2, 2, 2).astype(np.float64)
@@ -68,19 +68,19 @@ def test_stochastic_pooling_weighs_each_pixel_by_itself():
         ("pool: STOCHASTIC kernel_size: 1 stride: 4", "divides by zero"),
     ],
 )
-def test_a_pooling_without_a_meaning_is_refused(text: str, reason: str):
+def test_a_pooling_without_a_meaning_is_refused(text: str, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=reason):
         to_onnx(layer_net(f'type: "Pooling" pooling_param {{ {text} }}', [(1, 2, 6, 6)]))
 
 
-def test_an_unpadded_pooling_is_one_node():
+def test_an_unpadded_pooling_is_one_node() -> None:
     net = layer_net('type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 }', [(1, 2, 8, 8)])
     (node,) = to_onnx(net).graph.node
     assert node.name == "l"
 
 
 @pytest.mark.parametrize(("size", "pads"), [(112, [1, 1, 1, 1]), (113, [1, 1, 1, 1]), (8, [1, 1, 1, 1])])
-def test_pads_are_equal_on_both_sides_where_that_gives_the_same_windows(size: int, pads: list[int]):
+def test_pads_are_equal_on_both_sides_where_that_gives_the_same_windows(size: int, pads: list[int]) -> None:
     text = 'type: "Pooling" pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR }'
     (node,) = to_onnx(layer_net(text, [(1, 2, size, size)])).graph.node
     assert next(list(attribute.ints) for attribute in node.attribute if attribute.name == "pads") == pads

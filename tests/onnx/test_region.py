@@ -18,7 +18,7 @@ def regions(rng: np.random.Generator, count: int, images: int) -> Array:
 
 
 @pytest.mark.parametrize("opset", [11, 17])
-def test_roi_pooling_gives_what_the_oracle_gives(opset: int):
+def test_roi_pooling_gives_what_the_oracle_gives(opset: int) -> None:
     rng = np.random.default_rng(0)
     inputs = [rng.normal(0, 1, (2, 3, 10, 13)).astype(np.float32), regions(rng, 30, 2)]
     text = 'type: "ROIPooling" roi_pooling_param { pooled_h: 3 pooled_w: 4 spatial_scale: 0.125 }'
@@ -28,7 +28,7 @@ def test_roi_pooling_gives_what_the_oracle_gives(opset: int):
 
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("opset", [11, 17])
-def test_psroi_pooling_gives_what_the_oracle_gives(opset: int, images: int):
+def test_psroi_pooling_gives_what_the_oracle_gives(opset: int, images: int) -> None:
     rng = np.random.default_rng(0)
     inputs = [rng.normal(0, 1, (images, 18, 10, 13)).astype(np.float32), regions(rng, 30, images)]
     text = 'type: "PSROIPooling" psroi_pooling_param { output_dim: 2 group_size: 3 spatial_scale: 0.125 }'
@@ -70,7 +70,7 @@ def overlap(one: Array, other: Array) -> float:
 
 
 @pytest.mark.parametrize(("first", "most"), [(6000, 300), (20, 5)])
-def test_proposals_are_those_of_mini_caffe(first: int, most: int):
+def test_proposals_are_those_of_mini_caffe(first: int, most: int) -> None:
     rng = np.random.default_rng(3)
     scores = rng.random((1, 4, 5, 6)).astype(np.float32)
     deltas = rng.normal(0, 0.4, (1, 8, 5, 6)).astype(np.float32)

@@ -52,14 +52,14 @@ class Counted:
 
 
 @pytest.mark.parametrize("name", goldens())
-def test_a_streamed_file_is_the_same_message(name: str):
+def test_a_streamed_file_is_the_same_message(name: str) -> None:
     net = golden(name).load()
     file = io.BytesIO()
     save_onnx(net, file)
     assert onnx.ModelProto.FromString(file.getvalue()) == to_onnx(net)
 
 
-def test_lazy_weights_are_streamed_and_never_read_whole(tmp_path: Path):
+def test_lazy_weights_are_streamed_and_never_read_whole(tmp_path: Path) -> None:
     net = nets.net(TEXT)
     layer = net.layers[-1]
     weight, bias = layer.blobs
@@ -72,14 +72,14 @@ def test_lazy_weights_are_streamed_and_never_read_whole(tmp_path: Path):
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored), weight)
 
 
-def test_float32_weights_become_doubles_in_a_double_model(tmp_path: Path):
+def test_float32_weights_become_doubles_in_a_double_model(tmp_path: Path) -> None:
     net = nets.net(TEXT)
     save_onnx(net, tmp_path / "net.onnx", dtype=np.float64)
     stored = onnx.load(tmp_path / "net.onnx").graph.initializer[0]
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored), net.layers[-1].blobs[0].astype(np.float64))
 
 
-def test_half_weights_become_floats():
+def test_half_weights_become_floats() -> None:
     half = np.linspace(-1, 1, 25600, dtype=np.float16).reshape(100, 256)
     net = nets.net(TEXT)
     net.layers[-1].blobs = Blobs([half, np.zeros(100, np.float32)])
@@ -87,7 +87,7 @@ def test_half_weights_become_floats():
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored), half.astype(np.float32))
 
 
-def test_the_size_is_known_before_writing():
+def test_the_size_is_known_before_writing() -> None:
     net = nets.net(TEXT)
     file = io.BytesIO()
     save_onnx(net, file)
@@ -102,7 +102,7 @@ def save_and_graph(net: Any) -> Any:
     return model, graph.weights.values()
 
 
-def test_external_data_lies_beside_the_model_and_runs(tmp_path: Path):
+def test_external_data_lies_beside_the_model_and_runs(tmp_path: Path) -> None:
     net = nets.net(TEXT)
     save_onnx(net, tmp_path / "net.onnx", external_data=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx", "net.onnx.data"]
@@ -112,7 +112,7 @@ def test_external_data_lies_beside_the_model_and_runs(tmp_path: Path):
     np.testing.assert_array_equal(beside.run({"x": x})["ip"], inside.run({"x": x})["ip"])
 
 
-def test_external_data_is_aligned_and_small_weights_stay_inside(tmp_path: Path):
+def test_external_data_is_aligned_and_small_weights_stay_inside(tmp_path: Path) -> None:
     net = nets.net(TEXT)
     save_onnx(net, tmp_path / "net.onnx", external_data=True)
     weights = onnx.load(tmp_path / "net.onnx", load_external_data=False).graph.initializer
@@ -121,7 +121,7 @@ def test_external_data_is_aligned_and_small_weights_stay_inside(tmp_path: Path):
     assert places["ip/bias"] == {}
 
 
-def test_a_model_beyond_two_gigabytes_goes_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_beyond_two_gigabytes_goes_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bnfold.onnx.api.LARGEST_MESSAGE", 10_000)
     net = nets.net(TEXT)
     save_onnx(net, tmp_path / "net.onnx")
@@ -133,7 +133,7 @@ def test_a_model_beyond_two_gigabytes_goes_beside(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("external", [False, True])
-def test_the_same_net_gives_the_same_files(tmp_path: Path, external: bool):
+def test_the_same_net_gives_the_same_files(tmp_path: Path, external: bool) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         save_onnx(nets.net(TEXT), tmp_path / folder / "net.onnx", external_data=external)
@@ -141,13 +141,13 @@ def test_the_same_net_gives_the_same_files(tmp_path: Path, external: bool):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
-def test_a_refused_net_leaves_no_file(tmp_path: Path):
+def test_a_refused_net_leaves_no_file(tmp_path: Path) -> None:
     net = nets.net('input: "x" input_shape { dim: 1 } layer { name: "o" type: "Oracle" bottom: "x" top: "o" }')
     with pytest.raises(UnsupportedError):
         save_onnx(net, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_there_is_a_write_error(tmp_path: Path):
+def test_a_folder_that_is_not_there_is_a_write_error(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="there is no folder"):
         save_onnx(nets.net(TEXT), tmp_path / "no" / "net.onnx")

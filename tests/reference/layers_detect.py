@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from present import present
 
 from reference.binary import Array
 from reference.text import Message
@@ -67,8 +68,8 @@ def priors(
 
     width, height = np.array(sizes).T
     moves = np.array(moves or [(0, 0)]).T
-    x = ((np.arange(columns) + offset_w) * step_w).reshape(1, -1, 1) + moves[0]
-    y = ((np.arange(rows) + offset_h) * step_h).reshape(-1, 1, 1) + moves[1]
+    x = ((np.arange(columns) + offset_w) * step_w).reshape(1, -1, 1) + present(moves)[0]
+    y = ((np.arange(rows) + offset_h) * step_h).reshape(-1, 1, 1) + present(moves)[1]
     corners = [
         (x - width / 2) / image_w,
         (y - height / 2) / image_h,

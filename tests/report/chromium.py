@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def browser() -> Iterator[Chromium]:
 class Chromium:
     """The few things that the tests ask of a browser."""
 
-    def __init__(self, driver) -> None:
+    def __init__(self, driver: Any) -> None:
         self.driver = driver
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
@@ -59,7 +60,7 @@ class Chromium:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get(page.as_uri())
 
-    def run(self, script: str, *arguments):
+    def run(self, script: str, *arguments: object) -> Any:
         """What a function body returns in the page."""
         return self.driver.execute_script(script, *arguments)
 

@@ -16,11 +16,11 @@ DOCUMENTATION = Path(__file__).parents[2] / "docs" / "report.md"
 
 
 @pytest.mark.skipif(not DOCUMENTATION.exists(), reason="the documentation is not beside the tests")
-def test_the_documentation_has_the_table_as_it_is():
+def test_the_documentation_has_the_table_as_it_is() -> None:
     assert columns.documentation() in DOCUMENTATION.read_text(encoding="utf-8")
 
 
-def test_a_row_of_the_table_is_all_that_a_new_metric_needs(monkeypatch):
+def test_a_row_of_the_table_is_all_that_a_new_metric_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     row = Metric("rms", "root of squares", "`sqrt(mean e^2)`", lambda e: e.squared_error**0.5, "small", EVERYWHERE)
     monkeypatch.setattr(metrics, "METRICS", (*METRICS, row))
     monkeypatch.setattr(columns, "METRICS", (*METRICS, row))
@@ -37,14 +37,14 @@ def test_a_row_of_the_table_is_all_that_a_new_metric_needs(monkeypatch):
     assert "| `rms` | root of squares | `sqrt(mean e^2)` |" in columns.documentation()
 
 
-def test_a_column_that_says_nothing_is_left_out():
+def test_a_column_that_says_nothing_is_left_out() -> None:
     (report,) = run_report(failed()).proofs
     assert "NaN ref" not in [metric.heading for metric in columns.columns("page", report.blobs)]
     strange = dataclasses.replace(report.blobs[0], figures={**report.blobs[0].figures, "nan": 3})
     assert "NaN ref" in [metric.heading for metric in columns.columns("page", [strange])]
 
 
-def test_what_is_no_metric_is_no_attribute_of_a_blob():
+def test_what_is_no_metric_is_no_attribute_of_a_blob() -> None:
     blob = failed().blobs[0]
     with pytest.raises(AttributeError, match="a compared blob has no 'max_abz'"):
         _ = blob.max_abz

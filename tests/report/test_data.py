@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from bnfold.report.data import as_data, as_json
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "report.md"
 
 
-def test_the_report_survives_json():
+def test_the_report_survives_json() -> None:
     data = as_data(run_report(failed(), fold=folding()))
     assert json.loads(as_json(run_report(failed(), fold=folding()))) == data
     assert (data["schema"], data["version"]) == ("bnfold-report", 2)
@@ -35,7 +36,7 @@ def test_the_report_survives_json():
     assert [record["kind"] for record in data["fold"]["records"]] == ["folded", "merged", "dropped", "kept"]
 
 
-def test_figures_are_those_of_the_records():
+def test_figures_are_those_of_the_records() -> None:
     report = failed()
     comparison = as_data(run_report(report))["comparisons"][0]
     for blob, data in zip(report.blobs, comparison["blobs"], strict=True):
@@ -44,7 +45,7 @@ def test_figures_are_those_of_the_records():
         assert data["worst"]["index"] == list(blob.worst.index)
 
 
-def test_what_is_not_finite_is_null():
+def test_what_is_not_finite_is_null() -> None:
     data = as_data(run_report(compare(classifier(), change(classifier(), "conv1_b", (0,), math.nan))))
     assert data["comparisons"][0]["blobs"][0]["max_abs"] is None
     assert data["comparisons"][0]["blobs"][0]["partner_nan"] > 0
@@ -53,13 +54,13 @@ def test_what_is_not_finite_is_null():
     json.dumps(data, allow_nan=False)
 
 
-def test_names_are_kept_as_they_are():
+def test_names_are_kept_as_they_are() -> None:
     data = as_data(run_report(renamed()))
     assert NASTY in [blob["blob"] for blob in data["comparisons"][0]["blobs"]]
 
 
 @pytest.mark.skipif(not DOCUMENTATION.exists(), reason="the documentation is not beside the tests")
-def test_every_key_is_documented():
+def test_every_key_is_documented() -> None:
     words = DOCUMENTATION.read_text()
     keys = set(_keys(as_data(run_report(failed(), fold=folding()))))
     shapes = [
@@ -74,7 +75,7 @@ def test_every_key_is_documented():
     assert {key for key in keys if f"`{key}`" not in words} == set()
 
 
-def _keys(value):
+def _keys(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         yield from value
         for item in value.values():

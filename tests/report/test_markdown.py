@@ -9,14 +9,14 @@ from bnfold.compare.comparison import compare
 from bnfold.report.markdown import as_markdown, escape
 
 
-def test_the_verdict_is_the_headline():
+def test_the_verdict_is_the_headline() -> None:
     assert as_markdown(run_report(failed())).startswith("### ❌ bnfold: The networks differ")
     assert as_markdown(run_report(compare(classifier(), classifier()))).startswith(
         "### ✅ bnfold: The networks compute"
     )
 
 
-def test_gates_fault_answers_and_folding_are_told():
+def test_gates_fault_answers_and_folding_are_told() -> None:
     said = as_markdown(run_report(failed(), fold=folding()))
     assert "- ❌ **min-agreement**" in said
     assert "First out of line: layer **conv1**, channel 4" in said
@@ -25,7 +25,7 @@ def test_gates_fault_answers_and_folding_are_told():
     assert "12 → 8 layers" in said
 
 
-def test_every_row_of_a_table_has_as_many_cells_as_its_head():
+def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
     for report in (failed(), renamed()):
         width = 0
         for line in as_markdown(run_report(report, fold=folding())).splitlines():
@@ -34,7 +34,7 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head():
             assert cells == width
 
 
-def test_names_are_escaped_and_mention_nobody():
+def test_names_are_escaped_and_mention_nobody() -> None:
     said = as_markdown(run_report(renamed()))
     assert escape(NASTY) in said
     assert "<script>" not in said
@@ -42,6 +42,6 @@ def test_names_are_escaped_and_mention_nobody():
     assert escape("@octocat #12 a`b") == "@\u200boctocat \\#12 a\\`b"
 
 
-def test_rows_are_limited_and_the_rest_is_counted():
+def test_rows_are_limited_and_the_rest_is_counted() -> None:
     said = as_markdown(run_report(failed()), rows=3)
     assert "... and 4 more." in said

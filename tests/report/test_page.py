@@ -2,10 +2,12 @@
 
 import base64
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from report.chromium import browser
+from present import present
+from report.chromium import Chromium, browser
 from report.runs import NASTY, failed, folding, renamed, run_report
 from report.test_picture import folded
 
@@ -18,20 +20,22 @@ SIZES = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium() -> Iterator[Chromium]:
     with browser() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(as_html(run_report(failed(), renamed(), fold=folding())), encoding="utf-8")
     return path
 
 
 @pytest.mark.parametrize(("scheme", "width"), SIZES)
-def test_the_page_asks_nobody_and_complains_about_nothing(chromium, page, scheme, width):
+def test_the_page_asks_nobody_and_complains_about_nothing(
+    chromium: Chromium, page: Path, scheme: str, width: int
+) -> None:
     chromium.requests(), chromium.complaints()
     chromium.open(page, width=width, scheme=scheme)
     assert chromium.complaints() == []
@@ -41,19 +45,19 @@ def test_the_page_asks_nobody_and_complains_about_nothing(chromium, page, scheme
 
 
 @pytest.mark.parametrize(("scheme", "width"), SIZES)
-def test_nothing_is_wider_than_the_screen(chromium, page, scheme, width):
+def test_nothing_is_wider_than_the_screen(chromium: Chromium, page: Path, scheme: str, width: int) -> None:
     chromium.open(page, width=width, scheme=scheme)
     assert chromium.run("return document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_background(chromium, page, scheme):
+def test_text_stands_out_from_its_background(chromium: Chromium, page: Path, scheme: str) -> None:
     chromium.open(page, scheme=scheme)
     faint = chromium.run(Path(__file__).with_name("contrast.js").read_text())
     assert faint == []
 
 
-def test_dark_and_light_differ_in_the_plots_too(chromium, page):
+def test_dark_and_light_differ_in_the_plots_too(chromium: Chromium, page: Path) -> None:
     seen = []
     for scheme in ("light", "dark"):
         chromium.open(page, scheme=scheme)
@@ -67,7 +71,7 @@ def test_dark_and_light_differ_in_the_plots_too(chromium, page):
     assert all(light != dark for light, dark in zip(*seen, strict=True))
 
 
-def test_tables_sort_by_value_and_not_by_text(chromium, page):
+def test_tables_sort_by_value_and_not_by_text(chromium: Chromium, page: Path) -> None:
     chromium.open(page)
     column = "return [...document.getElementById('proof-1-blob').tBodies[0].rows].map(r => r.cells[6].dataset.v)"
     click = "document.getElementById('proof-1-blob').tHead.rows[0].cells[6].querySelector('button').click()"
@@ -82,7 +86,7 @@ def test_tables_sort_by_value_and_not_by_text(chromium, page):
     assert [float(value) for value in chromium.run(column)] == sorted(before)
 
 
-def test_tables_are_filtered_while_typing(chromium, page):
+def test_tables_are_filtered_while_typing(chromium: Chromium, page: Path) -> None:
     chromium.open(page)
     shown = chromium.run(
         "const table = document.getElementById('proof-1-samples');"
@@ -95,14 +99,14 @@ def test_tables_are_filtered_while_typing(chromium, page):
     assert len(shown) < 37
 
 
-def test_pictures_of_flipped_samples_are_there(chromium, page):
+def test_pictures_of_flipped_samples_are_there(chromium: Chromium, page: Path) -> None:
     chromium.open(page)
     widths = chromium.run("return [...document.querySelectorAll('.flip img')].map(image => image.naturalWidth)")
-    assert len(widths) >= len(failed().classifier.flips)
+    assert len(widths) >= len(present(failed().classifier).flips)
     assert set(widths) == {8}
 
 
-def test_plots_hold_a_point_for_each_blob_and_say_its_name(chromium, page):
+def test_plots_hold_a_point_for_each_blob_and_say_its_name(chromium: Chromium, page: Path) -> None:
     chromium.open(page)
     titles = chromium.run(
         "return [...document.querySelectorAll('.depth')[0].querySelectorAll('title')].map(t => t.textContent)"
@@ -113,20 +117,20 @@ def test_plots_hold_a_point_for_each_blob_and_say_its_name(chromium, page):
     )
 
 
-def test_a_name_that_is_a_script_is_text(chromium, page):
+def test_a_name_that_is_a_script_is_text(chromium: Chromium, page: Path) -> None:
     chromium.open(page)
     assert NASTY in chromium.run("return document.getElementById('proof-2-blob').textContent")
     assert chromium.run("return document.scripts.length") == 1
 
 
-def test_the_verdict_comes_first_and_the_title_says_it(chromium, page):
+def test_the_verdict_comes_first_and_the_title_says_it(chromium: Chromium, page: Path) -> None:
     chromium.open(page)
     assert chromium.run("return document.title").endswith("FAILED")
     assert chromium.run("return document.querySelector('.verdict').getBoundingClientRect().top") < 120
     assert "layer 'conv1'" in chromium.run("return document.querySelector('.verdict').textContent")
 
 
-def test_it_prints_with_whole_tables_in_dark_ink(chromium, page):
+def test_it_prints_with_whole_tables_in_dark_ink(chromium: Chromium, page: Path) -> None:
     chromium.open(page, scheme="dark")
     chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
@@ -141,7 +145,7 @@ def test_it_prints_with_whole_tables_in_dark_ink(chromium, page):
 
 
 @pytest.fixture(scope="module")
-def fold_page(tmp_path_factory):
+def fold_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net, result = folded("digits_resnet")
     path = tmp_path_factory.mktemp("fold") / "report.html"
     found = environment("bnfold fold", 0.0, [path.parent / "missing.prototxt"], [])
@@ -155,7 +159,7 @@ AXE = "const done = arguments[0]; axe.run(document).then(found => done(found.vio
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1024), ("dark", 390)])
-def test_axe_core_finds_nothing(chromium, page, fold_page, scheme, width):
+def test_axe_core_finds_nothing(chromium: Chromium, page: Path, fold_page: Path, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
     script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     for one in (page, fold_page):
@@ -165,7 +169,7 @@ def test_axe_core_finds_nothing(chromium, page, fold_page, scheme, width):
         assert chromium.driver.execute_async_script(AXE) == []
 
 
-def test_axe_core_would_find_a_fault(chromium, page, tmp_path):
+def test_axe_core_would_find_a_fault(chromium: Chromium, page: Path, tmp_path: Path) -> None:
     axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
     script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     faulty = tmp_path / "faulty.html"
@@ -175,7 +179,7 @@ def test_axe_core_would_find_a_fault(chromium, page, tmp_path):
     assert chromium.driver.execute_async_script(AXE) == ["html-has-lang"]
 
 
-def test_a_proof_is_folded_up_unless_it_failed(chromium, page, fold_page):
+def test_a_proof_is_folded_up_unless_it_failed(chromium: Chromium, page: Path, fold_page: Path) -> None:
     opened = "return [...document.querySelectorAll('h3[id^=proof] ~ details')].map(part => part.open)"
     chromium.open(page)
     assert chromium.run(opened) == [True, True]
@@ -183,7 +187,7 @@ def test_a_proof_is_folded_up_unless_it_failed(chromium, page, fold_page):
     assert chromium.run(opened) == [False]
 
 
-def test_every_link_leads_somewhere_and_opens_what_is_folded_up(chromium, fold_page):
+def test_every_link_leads_somewhere_and_opens_what_is_folded_up(chromium: Chromium, fold_page: Path) -> None:
     chromium.open(fold_page)
     dangling = chromium.run(
         "return [...document.querySelectorAll('a')].map(a => a.getAttribute('href'))"
@@ -197,7 +201,9 @@ def test_every_link_leads_somewhere_and_opens_what_is_folded_up(chromium, fold_p
     assert said.startswith(chromium.run(f"{target}.cells[0].textContent").strip() + ": ")
 
 
-def test_a_click_on_a_layer_of_the_picture_shows_its_row_and_the_row_leads_back(chromium, fold_page):
+def test_a_click_on_a_layer_of_the_picture_shows_its_row_and_the_row_leads_back(
+    chromium: Chromium, fold_page: Path
+) -> None:
     chromium.open(fold_page)
     chromium.run(OPEN_ALL + "location.hash = document.querySelectorAll('.net a')[3].getAttribute('href')")
     name = chromium.run("return document.querySelectorAll('.net a')[3].querySelector('title').textContent")
@@ -207,7 +213,7 @@ def test_a_click_on_a_layer_of_the_picture_shows_its_row_and_the_row_leads_back(
     assert chromium.run("return document.querySelectorAll('.net a')[3].id") == back[1:]
 
 
-def test_a_layer_is_found_by_name(chromium, fold_page):
+def test_a_layer_is_found_by_name(chromium: Chromium, fold_page: Path) -> None:
     chromium.open(fold_page)
     chromium.run(
         OPEN_ALL + "const box = document.querySelector('.tools input'); box.value = 'scale_conv1'; "
@@ -218,7 +224,7 @@ def test_a_layer_is_found_by_name(chromium, fold_page):
     assert found == ["scale_conv1 (Scale)"]
 
 
-def test_the_picture_can_be_zoomed_and_fitted(chromium, fold_page):
+def test_the_picture_can_be_zoomed_and_fitted(chromium: Chromium, fold_page: Path) -> None:
     chromium.open(fold_page)
     width = "return Number(document.querySelector('.net').getAttribute('width'))"
     click = "document.querySelector('.tools [aria-label=\"{}\"]').click(); "
@@ -230,7 +236,7 @@ def test_the_picture_can_be_zoomed_and_fitted(chromium, fold_page):
     assert chromium.run(fits)
 
 
-def test_a_table_remembers_how_it_was_sorted(chromium, page):
+def test_a_table_remembers_how_it_was_sorted(chromium: Chromium, page: Path) -> None:
     chromium.open(page)
     chromium.run("document.getElementById('proof-1-blob').tHead.rows[0].cells[6].querySelector('button').click()")
     chromium.open(page)
@@ -239,7 +245,7 @@ def test_a_table_remembers_how_it_was_sorted(chromium, page):
     chromium.run("sessionStorage.clear()")
 
 
-def test_empty_columns_are_left_out_and_named(chromium, fold_page):
+def test_empty_columns_are_left_out_and_named(chromium: Chromium, fold_page: Path) -> None:
     chromium.open(fold_page)
     heads = chromium.run(
         "return [...document.getElementById('proof-1-blob').tHead.rows[0].cells].map(head => head.textContent)"
@@ -248,14 +254,14 @@ def test_empty_columns_are_left_out_and_named(chromium, fold_page):
     assert "NaN ref" in chromium.run("return document.body.textContent")
 
 
-def test_a_passed_fold_prints_on_few_pages(chromium, fold_page):
+def test_a_passed_fold_prints_on_few_pages(chromium: Chromium, fold_page: Path) -> None:
     chromium.open(fold_page)
     printed = chromium.driver.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})
     pdf = base64.b64decode(printed["data"])
     assert 1 <= len(re.findall(rb"/Type\s*/Page[^s]", pdf)) <= 8
 
 
-def test_the_environment_says_how_the_report_came_about(fold_page):
+def test_the_environment_says_how_the_report_came_about(fold_page: Path) -> None:
     text = fold_page.read_text(encoding="utf-8")
     assert "<dd><code>bnfold fold</code></dd>" in text
     assert "1970-01-01T00:00:00Z" in text

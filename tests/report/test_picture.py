@@ -13,6 +13,7 @@ from PIL import Image
 import bnfold
 from bnfold.caffe.read import build
 from bnfold.caffe.text import parse_prototxt
+from bnfold.net import Net
 from bnfold.report.causes import kept_by_cause
 from bnfold.report.html import as_html
 from bnfold.report.layout import place
@@ -23,12 +24,12 @@ from bnfold.report.run import RunReport
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 
 
-def folded(name: str):
+def folded(name: str) -> tuple[Net, bnfold.FoldResult]:
     net = bnfold.load(SAMPLES / f"{name}.prototxt", SAMPLES / f"{name}.caffemodel", input_shapes={"data": (1, 1, 8, 8)})
     return net, bnfold.fold(net)
 
 
-def test_rows_follow_the_longest_way_and_nodes_do_not_overlap():
+def test_rows_follow_the_longest_way_and_nodes_do_not_overlap() -> None:
     nodes = ["a", "b", "c", "d", "e"]
     edges = [("a", "b"), ("b", "c"), ("a", "d"), ("d", "e"), ("c", "e"), ("a", "e")]
     layout = place(nodes, edges)
@@ -43,17 +44,17 @@ def test_rows_follow_the_longest_way_and_nodes_do_not_overlap():
 
 
 @pytest.mark.parametrize("size", [1, 400])
-def test_a_chain_is_one_column(size):
+def test_a_chain_is_one_column(size: int) -> None:
     nodes = [f"n{index}" for index in range(size)]
     layout = place(nodes, list(pairwise(nodes)))
     assert (layout.columns, layout.rows) == (1, size)
 
 
-def test_an_empty_graph_has_no_size():
+def test_an_empty_graph_has_no_size() -> None:
     assert place([], []).rows == 0
 
 
-def test_a_network_is_drawn_whole_with_what_became_of_each_layer():
+def test_a_network_is_drawn_whole_with_what_became_of_each_layer() -> None:
     net, result = folded("digits_cifar10")
     drawn = pictures(net, result.net, result.report)
     before = {node.name: node.role for node in drawn.before.nodes}
@@ -66,7 +67,7 @@ def test_a_network_is_drawn_whole_with_what_became_of_each_layer():
     assert fates["bn1"].through == ("pool1",)
 
 
-def test_layers_of_one_name_or_of_none_are_drawn_apart():
+def test_layers_of_one_name_or_of_none_are_drawn_apart() -> None:
     text = 'name: "twins" layer { name: "data" type: "Input" top: "a" input_param { shape { dim: [1, 2, 3, 3] } } }'
     text += ' layer { name: "same" type: "ReLU" bottom: "a" top: "b" } layer { type: "Sigmoid" bottom: "b" top: "c" }'
     text += ' layer { name: "same" type: "TanH" bottom: "c" top: "d" } layer { type: "AbsVal" bottom: "d" top: "e" }'
@@ -78,14 +79,14 @@ def test_layers_of_one_name_or_of_none_are_drawn_apart():
     assert "TanH" in as_html(RunReport(net, result.net, result.report))
 
 
-def test_a_long_edge_is_drawn_without_a_stand_in_on_each_row():
+def test_a_long_edge_is_drawn_without_a_stand_in_on_each_row() -> None:
     nodes = [f"n{index}" for index in range(300)]
     layout = place(nodes, [*pairwise(nodes), ("n0", "n299")])
     assert len(layout.paths[("n0", "n299")]) == 2
 
 
 @pytest.mark.slow
-def test_a_page_of_ten_times_the_layers_takes_ten_times_the_time():
+def test_a_page_of_ten_times_the_layers_takes_ten_times_the_time() -> None:
     def seconds(layers: int) -> float:
         net = build(parse_prototxt(chain(layers)))
         result = bnfold.fold(net)
@@ -110,7 +111,7 @@ def chain(layers: int) -> str:
     return text + "".join((power + sigmoid).format(index, index + 1) for index in range(layers // 2))
 
 
-def test_what_stays_is_grouped_by_its_cause():
+def test_what_stays_is_grouped_by_its_cause() -> None:
     net = build(parse_prototxt(chain(40)))
     ((cause, records),) = kept_by_cause(list(bnfold.fold(net).report.kept)[1:-1])
     assert len(records) == 18
@@ -118,7 +119,7 @@ def test_what_stays_is_grouped_by_its_cause():
     assert "p3" not in cause
 
 
-def test_the_pictures_are_in_the_page():
+def test_the_pictures_are_in_the_page() -> None:
     net, result = folded("digits_train_test")
     page = as_html(RunReport(net, result.net, result.report, proofs=(bnfold.compare(net, result.net),)))
     gone = len(net.layers) - len(result.net.layers)
@@ -126,7 +127,7 @@ def test_the_pictures_are_in_the_page():
     assert "<title>bn1 (BatchNorm)</title>" in page
 
 
-def test_equal_reports_are_equal_pages():
+def test_equal_reports_are_equal_pages() -> None:
     pages = []
     for _ in range(2):
         net, result = folded("digits_train_test")
@@ -134,7 +135,7 @@ def test_equal_reports_are_equal_pages():
     assert pages[0] == pages[1]
 
 
-def test_a_png_holds_the_pixels():
+def test_a_png_holds_the_pixels() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(png(picture)))), picture)
     assert data_uri(None) == ""
