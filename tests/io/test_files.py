@@ -49,6 +49,31 @@ def test_a_file_is_there_when_the_block_ends_and_not_before(folder: Path) -> Non
     assert contents(folder) == {"a": b"one" + bytes(range(256)) * 4096}
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="only Linux takes advice")
+@pytest.mark.parametrize("knows_advice", [True, False])
+def test_the_disk_begins_while_a_large_file_is_written_and_once_with_each_part(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, knows_advice: bool
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def advise(descriptor: int, at: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        told.append((at, at + size))
+        if not knows_advice:
+            raise OSError(errno.ENOTSUP, "no advice")
+
+    monkeypatch.setattr(files, "AHEAD", 1 << 20)
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    piece = bytes(range(256)) * 1200
+    with OutputSet() as outputs:
+        output = outputs.open(folder / "a")
+        for _ in range(12):
+            assert output.write(memoryview(piece).cast("f")) == len(piece)
+    assert contents(folder) == {"a": piece * 12}
+    assert [begin for begin, _ in told] == [0, *(end for _, end in told[:-1])]
+    assert len(piece) * 12 - told[-1][1] < 1 << 20
+
+
 def test_text_is_written_as_utf8_with_what_was_not_text_given_back(folder: Path) -> None:
     with OutputSet() as outputs:
         outputs.write_text(folder / "a", "é\udcff\n")
