@@ -45,7 +45,8 @@ def write(text: str, *layers: LayerParameter, stem: str = "net") -> None:
 
 
 def convolved() -> Array:
-    return np.einsum("oi,nihw->nohw", WEIGHT[:, :, 0, 0].astype(np.float32).astype(np.float64), X)
+    made: Array = np.einsum("oi,nihw->nohw", WEIGHT[:, :, 0, 0].astype(np.float32).astype(np.float64), X)
+    return made
 
 
 def along(vector: Array) -> Array:

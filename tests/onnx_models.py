@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 def model(
     nodes: list[onnx.NodeProto],
-    inputs: dict[str, tuple],
+    inputs: dict[str, tuple[int | str, ...]],
     outputs: list[str],
     weights: dict[str, np.ndarray] | None = None,
     opset: int = 17,

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +17,15 @@ TRIES = 3
 def forward(prototxt: Path, caffemodel: Path, inputs: Mapping[str, np.ndarray], layer: str) -> np.ndarray:
     """What OpenCV computes for one layer, without its own fusion and Winograd."""
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "inputs.npz", **inputs)
+        np.savez(Path(folder) / "inputs.npz", **dict[str, Any](inputs))
         command = [sys.executable, __file__, str(prototxt), str(caffemodel), folder, layer]
         for _ in range(TRIES):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode >= 0:  # a negative one is a signal
                 break
         assert done.returncode == 0, done.stderr
-        return np.load(Path(folder) / "output.npy")
+        output: np.ndarray = np.load(Path(folder) / "output.npy")
+        return output
 
 
 def main(prototxt: str, caffemodel: str, folder: str, layer: str) -> None:

@@ -506,7 +506,8 @@ def test_every_rule_has_its_heading_on_the_page() -> None:
 
 @pytest.mark.skipif(not ZOO.is_dir(), reason="../shared is not here")
 def test_every_published_prototxt_gets_advice_or_a_sentence() -> None:
-    spoken, refused = set(), []
+    spoken: set[str] = set()
+    refused = []
     for path in sorted(ZOO.glob("*.prototxt")):
         try:
             findings = advise(path)

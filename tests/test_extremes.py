@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ def scale(gamma: float, beta: float) -> list[np.ndarray]:
     return [np.array([gamma, 1.0]), np.array([beta, 0.0])]
 
 
-def made(text: str, weights: dict[str, Sequence[np.ndarray]]) -> Net:
+def made(text: str, weights: Mapping[str, Sequence[np.ndarray]]) -> Net:
     with np.errstate(over="ignore"):
         return net(DATA + text, **weights)
 

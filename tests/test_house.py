@@ -44,7 +44,7 @@ def test_the_public_names_are_sorted_and_can_all_be_had() -> None:
     for name in bnfold.__all__:
         assert getattr(bnfold, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nix'"):
-        bnfold.nix  # noqa: B018
+        bnfold.nix  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_importing_the_package_waits_for_nothing() -> None:

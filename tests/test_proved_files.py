@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,7 +207,7 @@ def test_a_report_goes_to_what_is_open_already(run: Run, place: str) -> None:
 
 def with_data() -> None:
     """Samples in three forms, and a mean."""
-    case = GOLDEN.inputs
+    case: dict[str, Any] = GOLDEN.inputs
     np.savez("d.npz", **case)
     np.save("mean.npy", np.zeros(3, np.float32))
     image = pytest.importorskip("PIL.Image")

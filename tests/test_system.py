@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,8 @@ def test_a_pipe_is_no_file_and_nobody_waits_for_it(run: Run, arguments: tuple[st
     for name in ("pipe", "pipe.onnx", "pipe.npz", "pipe.npy", "pipe.binaryproto"):
         os.mkfifo(name)
     Path("list.txt").write_text("pipe 3\n")
-    np.savez("data.npz", **GOLDEN.inputs)
+    inputs: dict[str, Any] = GOLDEN.inputs
+    np.savez("data.npz", **inputs)
     signal.alarm(60)  # else a fault would hold the tests up
     try:
         outcome = run(*arguments)

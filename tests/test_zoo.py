@@ -5,7 +5,7 @@ The files are other people's, so they are read where they lie, in ../shared, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,7 +116,7 @@ class Road:
 
 
 @pytest.fixture(scope="module", params=AFFINES_LEFT, ids=lambda name: name.partition("/")[2])
-def road(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+def road(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Road:
     name: str = request.param
     return Road(name, Case(ZOO / name), tmp_path_factory.mktemp("zoo"))
 

@@ -13,6 +13,7 @@ alike is kept once.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ SHAPE = (2, 4, 12, 12)
 
 def blocks(nn: Any) -> dict[str, Any]:
     """Name -> module; each a Sequential of four channels in."""
-    conv, bn = (lambda: nn.Conv2d(4, 8, 3)), (lambda: nn.BatchNorm2d(8))
+    conv, bn = partial(nn.Conv2d, 4, 8, 3), partial(nn.BatchNorm2d, 8)
     return {
         "torch_bn_first_conv_pad0": nn.Sequential(nn.BatchNorm2d(4), conv()),
         "torch_bn_first_conv_pad1": nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 8, 3, padding=1)),

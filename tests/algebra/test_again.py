@@ -35,4 +35,4 @@ def test_what_stood_in_an_affines_way_may_be_gone_later() -> None:
     (wanted,), (found,) = (
         ReferenceEvaluator(onnx.ModelProto.FromString(each)).run(None, feeds) for each in (data, once)
     )
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-5, atol=1e-5)

@@ -94,7 +94,7 @@ def is_affine(layer: Layer) -> bool:
     if layer.type in ("BatchNorm", "BN", "CuDNNBatchNorm"):
         return True
     if layer.type == "Power":
-        return layer.param.power_param.power == 1
+        return bool(layer.param.power_param.power == 1)
     return layer.type in ("Bias", "Scale") and len(layer.bottoms) == 1
 
 

@@ -9,6 +9,7 @@ from cases import TESTS, TOLERANCE, Case, assert_answers, by_onnxruntime
 from nets import net as parsed
 
 import bnfold
+from bnfold.caffe.batchnorm import read_batchnorm
 from bnfold.errors import ModelError, UnsupportedError
 from bnfold.onnx import to_onnx
 
@@ -61,7 +62,7 @@ def test_four_blobs_with_a_scale_filler_have_the_smaller_eps() -> None:
     case = Case(FAULTS / "bn_scale_shift_four_blobs")
     net = bnfold.load(case.prototxt, case.caffemodel)
     bn = next(layer for layer in net.layers if layer.type == "BN")
-    assert bnfold.caffe.batchnorm.read_batchnorm(bn).eps == pytest.approx(1e-10)  # type: ignore[attr-defined]
+    assert read_batchnorm(bn).eps == pytest.approx(1e-10)
     assert not bnfold.fold(net).report.kept
 
 

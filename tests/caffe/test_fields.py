@@ -54,11 +54,11 @@ def put(message: Message, field: FieldDescriptor, value: Any) -> None:
         setattr(message, field.name, value)
 
 
-def fields_of(kind: str) -> Iterator[tuple[str, FieldDescriptor]]:
+def fields_of(kind: str) -> Iterator[tuple[str, Any]]:
     """The fields of the messages that a type reads."""
     for name in LAYERS[kind].reads:
-        for field in present(LayerParameter.DESCRIPTOR.fields_by_name[name].message_type).fields:
-            yield name, field
+        message: Any = LayerParameter.DESCRIPTOR.fields_by_name[name].message_type
+        yield from ((name, field) for field in message.fields)
 
 
 @pytest.mark.parametrize("kind", sorted(LAYERS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cases import TOLERANCE, Case, assert_answers, by_onnxruntime, distance
@@ -14,7 +15,7 @@ from bnfold.caffe.read import load
 from bnfold.errors import ModelError
 
 
-def kept(rules: str, tmp_path: Path, **state: object) -> bool:
+def kept(rules: str, tmp_path: Path, **state: Any) -> bool:
     """Whether a layer with these rules is loaded."""
     text = f"""
         input: "data" input_shape {{ dim: 1 dim: 2 }}

@@ -34,6 +34,7 @@ def fill(message: Message, field: FieldDescriptor, values: list[int]) -> None:
         field.CPPTYPE_UINT32: (0, 2**32),
         field.CPPTYPE_INT64: (-(2**63), 2**63),
     }
+    wrapped: list[float]
     if field.cpp_type in bits:
         low, high = bits[field.cpp_type]
         wrapped = [low + (value - low) % (high - low) for value in values]

@@ -139,7 +139,7 @@ NVCAFFE = """
 def nvcaffe() -> Net:
     rng = np.random.default_rng(3)
     mean, beta = rng.normal(size=(2, 4))
-    return net(NVCAFFE, bn=[mean, rng.uniform(1e-6, 2, 4), [1.0], rng.normal(size=4), beta])
+    return net(NVCAFFE, bn=[mean, rng.uniform(1e-6, 2, 4), np.ones(1), rng.normal(size=4), beta])
 
 
 def test_nvcaffes_batch_norm_with_five_blobs_is_a_batch_norm_and_a_scale(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from present import present
 
 from bnfold.caffe.read import build, load
 from bnfold.caffe.text import decode, parse_prototxt
@@ -242,7 +243,7 @@ def test_each_layer_keeps_its_comments_and_blank_lines() -> None:
 def test_text_is_put_together_again_as_it_was() -> None:
     text = "# head\n" + CONV + '# a\nlayer { name: "a" } # its end\n\nlayer { name: "b" }\n# the end\n'
     layout = parse_prototxt(text).layout
-    assert layout.header + "\n".join([layout.inputs, *layout.layers, ""]) == text
+    assert present(layout.header) + "\n".join([layout.inputs, *layout.layers, ""]) == text
 
 
 def test_brackets_and_hashes_in_strings_are_no_structure() -> None:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from bnfold.compare.records import Place
 
-Array, Shape = Any, tuple[int, ...]
+Array = Any
+Shape = tuple[int, ...]
 
 Float64 = npt.NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ from onnx_models import change, classifier
 from bnfold.compare import checkpoint, cluster, engine
 from bnfold.compare.checkpoint import plain, restored
 from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.measure import Measurement
 from bnfold.compare.records import DiffReport
+from bnfold.data.samples import Samples
 from bnfold.errors import BnfoldError, ModelError, UsageError
 from bnfold.net import Array
 from bnfold.options import CompareOptions
@@ -146,7 +148,8 @@ def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch: pytest.
     client, taken = Backwards(), []
     pieces = [range(number, number + 1) for number in range(23)]
     work = SimpleNamespace(key="test", layout=SimpleNamespace(batch=1), data=SimpleNamespace(count=23))
-    cluster.measure_all(client, work, (), pieces, 0, lambda number, _found: taken.append(number), None)
+    measure_all: Callable[..., None] = cluster.measure_all  # `client` and `work` have just what it asks of them
+    measure_all(client, work, (), pieces, 0, lambda number, _found: taken.append(number), None)
     assert sorted(client.handed_out) == taken == list(range(23))
 
 
@@ -173,11 +176,14 @@ def test_a_comparison_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: p
     with pytest.raises(RuntimeError, match="the disk is gone"):
         compare(*pair, data, batch=2, checkpoint=file)
     assert json.loads(file.read_text())["pieces"] == 4
-    measured = []
+    measured: list[range] = []
     real = engine.Engine.measure
-    monkeypatch.setattr(
-        engine.Engine, "measure", lambda *given: (measured.append(given[2]), real(*given))[1], raising=True
-    )
+
+    def measure(self: engine.Engine, data: Samples, piece: range, *more: Any) -> list[Measurement]:
+        measured.append(piece)
+        return real(self, data, piece, *more)
+
+    monkeypatch.setattr(engine.Engine, "measure", measure)
     resumed = compare(*pair, data, batch=2, checkpoint=file)
     assert [piece.start for piece in measured] == [64, 80, 96]
     assert said(resumed) == said(compare(*pair, data, batch=2))
@@ -202,15 +208,17 @@ def test_a_file_that_is_no_checkpoint_is_a_sentence(tmp_path: Path, content: str
         compare(*models(tmp_path), images(), checkpoint=file)
 
 
-def test_a_measurement_survives_its_file(tmp_path: Path) -> None:
+def test_a_measurement_survives_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = models(tmp_path)
     opened = Comparison(pair[0], images(), CompareOptions(), labels=np.arange(200) % 5)
-    kept = []
+    kept: list[Measurement] = []
     real = Comparison._pass_over
-    Comparison._pass_over = lambda *given: (kept.extend(found := real(*given)), found)[1]
-    try:
-        opened.against(pair[1])
-    finally:
-        Comparison._pass_over = real
+
+    def pass_over(*given: Any) -> list[Measurement]:
+        kept.extend(real(*given))
+        return kept
+
+    monkeypatch.setattr(Comparison, "_pass_over", pass_over)
+    opened.against(pair[1])
     again = restored(json.loads(json.dumps(plain(kept))))
     assert plain(again) == plain(kept)

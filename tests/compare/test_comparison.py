@@ -1,7 +1,6 @@
 """A comparison is opened once: the reference is read, exported and run once, whatever is held against it."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, object]]:
     counts: Counter[tuple[str, object]] = Counter()
     run, export = runtime.Session.run, models._from_net
 
-    def counting_run(self: runtime.Session, *args: Any, **options: Any) -> Iterator[dict[str, Array]]:
+    def counting_run(self: runtime.Session, *args: Any, **options: Any) -> dict[str, Array]:
         counts["runs", id(self)] += 1
         return run(self, *args, **options)
 
@@ -137,7 +136,7 @@ def test_what_a_dropped_layer_wrote_in_place_hides_no_version(tmp_path: Path) ->
 def test_models_are_equal_only_to_the_last_value_and_in_the_same_opset(tmp_path: Path) -> None:
     reference = Comparison(classifier()).reference
 
-    def same(candidate: ModelProto) -> bool:
+    def same(candidate: ModelProto | str) -> bool:
         return reference.equals(models.open_model(candidate, "candidate"))
 
     assert same(classifier())

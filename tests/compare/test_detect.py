@@ -22,7 +22,7 @@ ROWS = np.array(
 def test_overlap_is_intersection_over_union() -> None:
     ours = np.array([[0, 0, 2, 2], [0, 0, 1, 1.0]])
     theirs = np.array([[1, 1, 3, 3], [0, 0, 1, 1], [5, 5, 6, 6.0]])
-    np.testing.assert_allclose(iou(ours, theirs), [[1 / 7, 1 / 4, 0], [0, 1, 0]])
+    np.testing.assert_allclose(iou(ours, theirs), np.array([[1 / 7, 1 / 4, 0], [0, 1, 0]]))
 
 
 def test_boxes_without_area_overlap_where_they_are_one_rounding_apart() -> None:

@@ -16,7 +16,7 @@ from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.measure import Measurement
 from bnfold.compare.merging import merge
 from bnfold.compare.records import DiffReport
-from bnfold.data.samples import Samples
+from bnfold.data.samples import Arrays, Samples
 from bnfold.errors import UsageError
 from bnfold.net import Array
 from bnfold.options import CompareOptions
@@ -96,9 +96,14 @@ def test_networks_run_in_segments_where_their_blobs_do_not_fit_and_give_the_same
 
 
 def test_every_blob_is_in_one_segment_and_none_is_larger_than_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen: list[engines.Engine] = []
     real = engines.Engine.measure
-    monkeypatch.setattr(engines.Engine, "measure", lambda *given: (seen.append(given[0]), real(*given))[1])
+
+    def measure(self: engines.Engine, *given: Any) -> list[Measurement]:
+        seen.append(self)
+        return real(self, *given)
+
+    monkeypatch.setattr(engines.Engine, "measure", measure)
     compare(*pair(), images(4), memory=4000)
     names = [name for segment in seen[0].segments for name in segment.names]
     assert sorted(names) == sorted(set(names)) == sorted(["conv1", "relu1", "conv2", "pool", "flat", "fc", "prob"])
@@ -124,15 +129,13 @@ def test_samples_are_decoded_ahead_once_each_and_in_order() -> None:
 
     asked = []
 
-    class Data:
-        count = 10
-
-        def sample(self, number: int) -> dict[str, Any]:
+    class Data(Arrays):
+        def sample(self, number: int) -> dict[str, Array]:
             asked.append(number)
-            return {"data": number}
+            return super().sample(number)
 
     with ThreadPoolExecutor(3) as threads:
-        ahead = engines.Ahead(Data(), threads, 4)
+        ahead = engines.Ahead(Data({"data": np.arange(10)}), threads, 4)
         assert [ahead.sample(number)["data"] for number in range(10)] == list(range(10))
     assert sorted(asked) == list(range(10))
 

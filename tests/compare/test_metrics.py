@@ -9,7 +9,8 @@ from present import present
 from scipy.spatial.distance import cosine
 from sklearn.metrics import max_error, mean_absolute_error, mean_squared_error
 
-from bnfold.compare.metrics import BlobError, figures, span
+from bnfold.compare.kernels import span
+from bnfold.compare.metrics import BlobError, figures
 from bnfold.net import Array, Shape
 
 

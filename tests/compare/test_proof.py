@@ -58,7 +58,7 @@ def test_labels_without_samples_are_refused() -> None:
 
 @pytest.mark.parametrize("label", [5, 30, -2, 1.5])
 def test_a_label_that_is_no_class_is_refused(label: float) -> None:
-    labels = [0, 1, label, 2]
+    labels = np.array([0, 1, label, 2])
     with pytest.raises(UsageError, match=f"label {label:g} of sample 2: the network has 5 classes, 0 to 4"):
         compare(classifier(), classifier(), IMAGES[:4], labels=labels)
     assert compare(classifier(), classifier(), IMAGES[:4], labels=[0, 1, -1, 4]).passed

@@ -108,11 +108,11 @@ FAR = """
 """
 
 
-def far(deviations: Array) -> Net:
+def far(deviations: float) -> Net:
     return net(FAR, bn=[mean_of(deviations) * FACTOR, np.ones(64) * FACTOR, np.array([FACTOR], np.float32)])
 
 
-def mean_of(deviations: Array) -> Array:
+def mean_of(deviations: float) -> Array:
     return deviations * (1 + 0.01 * np.random.default_rng(0).random(64))
 
 
@@ -192,7 +192,7 @@ def test_a_wrong_fold_by_stored_statistics_is_still_found(tmp_path: Path) -> Non
     assert opened.against(bnfold.fold(made, assume_global_stats=True).net).passed
 
 
-def onnx_norm(mean: Array, **attributes: Any) -> ModelProto:
+def onnx_norm(mean: float, **attributes: Any) -> ModelProto:
     """fc -> bn -> fc2 in ONNX; the normalisation goes forward where fc is kept."""
     random = np.random.default_rng(0)
     weights = {

@@ -1,5 +1,6 @@
 """Indices on equal values: counted, and not as differences; indices on unequal ones: differences."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import nets
@@ -31,7 +32,7 @@ WEIGHTS = np.array([[1, 1], [-1, 1], [1, -1]], np.float32).reshape(3, 2, 1, 1)
 BIAS = np.zeros(3, np.float32)
 
 
-def unpooling(shift: float = 0.0, **weights: Array) -> Net:
+def unpooling(shift: float = 0.0, **weights: Sequence[Array]) -> Net:
     """A net whose first convolution gives equal values for (1, 2) and (2, 1), unless one weight is `shift` off."""
     moved = WEIGHTS.copy()
     moved[0, 1] -= shift

@@ -12,7 +12,7 @@ from present import present
 import bnfold
 from bnfold.compare.comparison import compare
 from bnfold.errors import UsageError
-from bnfold.net import Array
+from bnfold.net import Array, Net
 from bnfold.onnx import to_onnx
 
 TEXT = """
@@ -25,7 +25,7 @@ TIED = TEXT + 'layer { name: "r" type: "Reshape" bottom: "fc" top: "r" reshape_p
 IMAGES = np.random.default_rng(0).normal(0, 8, (21, 3, 8, 8)).astype(np.float32)
 
 
-def batch(reference: ModelProto, candidate: ModelProto, images: Array = IMAGES, **options: Any) -> int:
+def batch(reference: Net | ModelProto, candidate: Net | ModelProto, images: Array = IMAGES, **options: Any) -> int:
     return compare(reference, candidate, images, **options).outputs[0].shape[0]
 
 

@@ -4,6 +4,7 @@ import os
 import pickle
 import tracemalloc
 from pathlib import Path
+from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -14,7 +15,7 @@ from present import present
 from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Arrays, Feed, Noise, part_of, picture_of
+from bnfold.data.samples import Arrays, Feed, Noise, Part, part_of, picture_of
 from bnfold.data.standins import Indices
 from bnfold.errors import ParseError, UsageError
 
@@ -212,7 +213,7 @@ def test_arrays_that_no_input_takes_are_not_unpacked(tmp_path: Path) -> None:
 
 def test_arrays_come_back_as_they_were_saved(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, Any] = {
         "a": np.asfortranarray(rng.normal(size=(3, 4, 5))),
         "b": rng.normal(size=(2, 2)).astype(">f4"),
         "c": rng.integers(0, 2, 7).astype(bool),
@@ -233,13 +234,17 @@ def test_a_part_is_the_first_samples_or_any_by_a_seed() -> None:
     assert (first.count, present(first.labels).tolist()) == (4, [0, 3, 6, 9])
     assert first.description == "the first 4 of 10 samples of given arrays"
     chosen = part_of(whole, 4, 7)
+    assert isinstance(chosen, Part)
     numbers = list(chosen.numbers)
     assert numbers == sorted(set(numbers)) != [0, 1, 2, 3]
     assert [chosen.name(place) for place in range(4)] == [str(number) for number in numbers]
     assert chosen.sample(2)["data"].tolist() == [2.0 * numbers[2], 2.0 * numbers[2] + 1]
     assert present(chosen.labels).tolist() == [3 * number for number in numbers]
     assert chosen.class_names == ("a", "b")
-    assert part_of(whole, 4, 7).numbers == chosen.numbers != part_of(whole, 4, 8).numbers
+    again, other = part_of(whole, 4, 7), part_of(whole, 4, 8)
+    assert isinstance(again, Part)
+    assert isinstance(other, Part)
+    assert again.numbers == chosen.numbers != other.numbers
     assert chosen.description == "4, chosen by seed 7, of 10 samples of given arrays"
     assert pickle.loads(pickle.dumps(chosen)).numbers == chosen.numbers
     assert part_of(whole, 10, 7) is whole

@@ -63,6 +63,6 @@ def test_values_of_more_than_sixteen_bits_are_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [(1_000_000, 1_000_000), (30_000, 30_000)])
-def test_a_size_that_no_memory_holds_is_refused(size: tuple[int, ...]) -> None:
+def test_a_size_that_no_memory_holds_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match=r"resizing to \d+x\d+ makes more than 67,108,864 pixels"):
         resized(np.zeros((8, 8), np.uint8), size)

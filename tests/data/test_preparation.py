@@ -134,7 +134,7 @@ def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(tmp_path: Pa
     with pytest.raises(UsageError, match=r"beside it the mean file .* is not there"):
         from_prototxt(path)
     np.save(folder / "secret.npy", np.full((3, 2, 2), 5.0))
-    assert (present(from_prototxt(path)).mean == 5).all()
+    assert np.all(present(present(from_prototxt(path)).mean) == 5)
 
 
 def test_a_mean_file_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ FEEDS = {"data": Feed((1, 3, 4), np.dtype(np.float32)), "other": Feed((1, 2), np
 
 def write(path: Path, rows: int, seed: int = 0, **more: Any) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
-    arrays = {
+    arrays: dict[str, Any] = {
         "data": rng.normal(size=(rows, 3, 4)).astype(np.float32),
         "other": rng.normal(size=(rows, 2)),
         "label": np.arange(rows) + 10 * seed,

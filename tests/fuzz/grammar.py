@@ -76,7 +76,7 @@ def _fits(param: LayerParameter, shapes: dict[str, Shape | None]) -> bool:
     second_writer = any(top in shapes for place, top in enumerate(param.top) if top not in param.bottom[place:][:1])
     if second_writer or len(set(param.top)) < len(param.top) or not shapes.keys() >= set(param.bottom):
         return False
-    tops: list[Shape] | None = None
+    tops: Sequence[Shape | None] | None = None
     if None not in bottoms:
         layer = Layer(param.name, param.type, list(param.bottom), list(param.top), Blobs(), param)
         try:

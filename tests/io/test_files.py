@@ -169,7 +169,7 @@ def test_a_target_that_cannot_be_a_file_is_refused_with_a_sentence(folder: Path)
 def test_a_read_only_file_and_a_read_only_folder_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The tests may run as root, for whom nothing is read-only.
     (folder / "a").write_bytes(b"old")
-    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(WriteError, match="a: is read-only"), OutputSet() as outputs:
         outputs.open(folder / "a")
 
@@ -201,7 +201,7 @@ def test_a_full_disk_is_a_sentence_and_the_old_file_stays(folder: Path, monkeypa
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(WriteError, match="a: cannot be written: No space left on device"), OutputSet() as outputs:
         outputs.open(folder / "a").write(b"new" * 100_000)
     monkeypatch.undo()
@@ -238,7 +238,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, fail_at: int, error: BaseException) -
                 raise error
             return original(*arguments, **options)
 
-        monkeypatch.setattr(files.os, name, call)
+        monkeypatch.setattr(os, name, call)
 
     failing("replace")
     return done
@@ -289,7 +289,7 @@ def test_a_crash_at_any_step_is_noticed_and_the_next_run_repairs_it(
                 raise Killed
             real(source, target)
 
-        patch.setattr(files.os, "replace", replace)
+        patch.setattr(os, "replace", replace)
         with pytest.raises(Killed):
             write_pair(folder, b"new")
     found = {name: what for name, what in contents(folder).items() if name in pair}

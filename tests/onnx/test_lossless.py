@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -30,12 +31,13 @@ net (float[1,2,5,5] x) => (float[1,3,3,3] y)
 """
 
 
-def values(*shape: int, seed: int = 1, dtype: object = np.float32) -> Array:
+def values(*shape: int, seed: int = 1, dtype: Any = np.float32) -> Array:
     """Signed values that differ everywhere; exact in the smaller types, too."""
     drawn = np.random.default_rng(seed).uniform(0.4, 1.6, shape) * np.random.default_rng(seed + 1).choice(
         [-1, 1], shape
     )
-    return drawn.astype(dtype)  # type: ignore[call-overload,no-any-return]
+    made: Array = drawn.astype(dtype)
+    return made
 
 
 def statistics(channels: int = 3, dtype: object = np.float32) -> dict[str, Array]:
@@ -221,7 +223,7 @@ def test_arithmetic_is_float64_and_rounds_once_to_the_stored_type(dtype: type) -
 
 def nearest(value: float, dtype: type) -> object:
     """The nearest number of a type, found among its neighbours."""
-    around = np.asarray(value, np.float32).astype(dtype).reshape(1)
+    around: Array = np.asarray(value, np.float32).astype(dtype).reshape(1)
     bits = around.view({2: np.int16, 4: np.int32, 8: np.int64}[around.itemsize])
     if around.itemsize == 8:
         return dtype(value)
@@ -475,7 +477,8 @@ def test_odd_names_are_names() -> None:
             for place, name in enumerate(names):
                 if name == old:
                     names[place] = new
-        for port in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        ports: list[Any] = [*proto.graph.input, *proto.graph.output, *proto.graph.initializer]
+        for port in ports:
             port.name = new if port.name == old else port.name
     after = folded(proto)
     assert types(after) == ["Conv"]

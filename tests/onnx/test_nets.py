@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx_cases import affines_in
 
 from bnfold import compare, fold, to_onnx
@@ -17,7 +18,7 @@ class Builder:
     """Convolutions with BatchNormalization, in the ways that the four families join them."""
 
     def __init__(self) -> None:
-        self.nodes: list[object] = []
+        self.nodes: list[NodeProto] = []
         self.stored: list[TensorProto] = []
         self.values = np.random.default_rng(11)
         self.numbers = count()
@@ -32,7 +33,7 @@ class Builder:
         self.stored.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
-    def node(self, kind: str, *inputs: str, tops: int = 1, **attributes: object) -> str:
+    def node(self, kind: str, *inputs: str, tops: int = 1, **attributes: Any) -> str:
         names = [f"{kind.lower()}{next(self.numbers)}" for _ in range(tops)]
         self.nodes.append(helper.make_node(kind, inputs, names, name=names[0], **attributes))
         return names[0]

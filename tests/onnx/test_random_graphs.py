@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from io import BytesIO
 from itertools import count
+from typing import Any
 
 import numpy as np
 import onnx
@@ -66,7 +67,7 @@ class Builder:
     def ints(self, *values: int) -> str:
         return self.stored(np.array(values, np.int64))
 
-    def add(self, kind: str, inputs: list[str], shapes: list[Shape], **attributes: object) -> list[str]:
+    def add(self, kind: str, inputs: list[str], shapes: list[Shape], **attributes: Any) -> list[str]:
         names = [f"v{next(self._numbers)}" for _ in shapes]
         self.nodes.append(helper.make_node(kind, inputs, names, name=f"n_{names[0]}", **attributes))
         self.shapes.update(zip(names, shapes, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from present import present
 
 from reference.binary import Array
 from reference.text import Message
@@ -16,7 +15,7 @@ def prior_box(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
     param = layer.sub("prior_box_param")
     sizes: list[tuple[float, float]] = []
     if param.flag("faceboxes", False):
-        moves = []
+        moves: list[tuple[float, float]] = []
         for size in map(int, param.numbers("min_size")):
             step, numbers = {32: (8, range(-2, 2)), 64: (16, range(-1, 1))}.get(size, (0, range(1)))
             moves += [(x * step, y * step) for y in numbers for x in numbers]
@@ -67,9 +66,9 @@ def priors(
     offset_h, offset_w = param.number("offset_h", offset), param.number("offset_w", offset)
 
     width, height = np.array(sizes).T
-    moves = np.array(moves or [(0, 0)]).T
-    x = ((np.arange(columns) + offset_w) * step_w).reshape(1, -1, 1) + present(moves)[0]
-    y = ((np.arange(rows) + offset_h) * step_h).reshape(-1, 1, 1) + present(moves)[1]
+    aside, down = np.array(moves or [(0, 0)]).T
+    x = ((np.arange(columns) + offset_w) * step_w).reshape(1, -1, 1) + aside
+    y = ((np.arange(rows) + offset_h) * step_h).reshape(-1, 1, 1) + down
     corners = [
         (x - width / 2) / image_w,
         (y - height / 2) / image_h,

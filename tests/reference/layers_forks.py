@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from math import ceil, floor, log
+from typing import Any
 
 import numpy as np
 
@@ -140,7 +141,7 @@ def pad(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]
     mirror = layer.word("type") == "MirrorPad"
     param = layer.sub("mirror_pad_param" if mirror else "pad_param")
     amounts = np.array(param.integers("paddings")).reshape(-1, 2)
-    mode = param.word("mode", "CONSTANT").lower()
+    mode: Any = param.word("mode", "CONSTANT").lower()
     if mode == "constant":
         return [np.pad(bottoms[0], amounts, constant_values=param.number("constant_values", 0))]
     return [np.pad(bottoms[0], amounts, mode=mode)]
@@ -272,7 +273,7 @@ def nearest_places(param: Message, size: int, wanted: int) -> tuple[Array, Array
 
 
 def reverse(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    return [np.flip(bottoms[0], layer.sub("reverse_param").integers("axis") or [0])]
+    return [np.flip(bottoms[0], tuple(layer.sub("reverse_param").integers("axis") or [0]))]
 
 
 def roi_align(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
@@ -293,13 +294,13 @@ def roi_align(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
             pixels = list(product(*spans))[:4]
             sums = []
             for sample in product((-0.5, 0.5), repeat=2):
-                total = np.zeros(features.shape[1], features.dtype)
+                total: Array = np.zeros(features.shape[1], features.dtype)
                 for pixel in pixels:
                     weight = 1.0
                     for at, start, end, where in zip(pixel, starts, ends, sample, strict=True):
                         coordinate = np.clip(2 * (at - start) / max(end - start, 1e-12) - 1, -1, 1)
                         weight *= max(0, 1 - abs(coordinate - where))
-                    total += weight * features[(int(image), slice(None), *pixel)]
+                    total += weight * features[int(image)][(slice(None), *pixel)]
                 sums.append(total)
             top[(r, slice(None), *place)] = np.max(sums, axis=0)
     return [top]
@@ -342,7 +343,7 @@ def proposal(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[A
     small = (sides[:, 0] < least * info[3 if len(info) > 3 else 2]) | (sides[:, 1] < least * info[2])
     scores = np.where(small, 0, scores)
     order = np.argsort(-scores, kind="stable")[: param.integer("pre_nms_topn", 6000)]
-    kept = nms(boxes, order, param.number("nms_thresh", 0.7))[: param.integer("post_nms_topn", 300)]
+    kept = nms(boxes, order.tolist(), param.number("nms_thresh", 0.7))[: param.integer("post_nms_topn", 300)]
     rois = np.concatenate([np.zeros((len(kept), 1)), boxes[kept]], axis=1)
     return [rois, scores[kept]][: len(layer.words("top"))]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,13 @@ def test_an_inspection_fits_its_schema(run: Run) -> None:
 def test_the_schema_refuses_what_is_no_report(run: Run) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     data = json.loads(run(*FOLD, "--json", "-").out)
-    for spoil in (
+    faults: tuple[Callable[[Any], object], ...] = (
         lambda one: one.pop("verdict"),
         lambda one: one.update(version=1),
         lambda one: one["fold"]["records"][0].update(kind="lost"),
         lambda one: one["comparisons"][0]["gates"][0].pop("sentence"),
-    ):
+    )
+    for spoil in faults:
         spoilt = copy.deepcopy(data)
         spoil(spoilt)
         with pytest.raises(jsonschema.ValidationError):

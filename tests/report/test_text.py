@@ -9,7 +9,7 @@ from report.runs import NASTY, failed, folding, renamed, run_report
 from report.test_picture import folded
 
 import bnfold
-from bnfold.algebra.records import FoldReport, Kept
+from bnfold.algebra.records import FoldReport, Kept, Record
 from bnfold.compare.records import DiffReport
 from bnfold.report.grid import Column, Grid
 from bnfold.report.run import RunReport
@@ -74,7 +74,7 @@ def test_reasons_without_end_stop_and_the_rest_is_counted() -> None:
 
 
 def test_names_of_one_cause_are_listed_when_asked_for() -> None:
-    records = [
+    records: list[Record] = [
         Kept(f"s{number}", "Scale", f"forward: layer 'relu{number}' (ReLU): no", "Scale") for number in range(62)
     ]
     assert "kept 62 Scale (s0, s1, s2 and 59 more): forward: a ReLU: no" in text(fold=FoldReport(records))
