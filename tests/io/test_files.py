@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,10 +66,11 @@ def test_the_disk_begins_while_a_large_file_is_written_and_once_with_each_part(
     monkeypatch.setattr(files, "AHEAD", 1 << 20)
     monkeypatch.setattr(os, "posix_fadvise", advise)
     piece = bytes(range(256)) * 1200
+    floats: Any = memoryview(piece).cast("f")
     with OutputSet() as outputs:
         output = outputs.open(folder / "a")
         for _ in range(12):
-            assert output.write(memoryview(piece).cast("f")) == len(piece)
+            assert output.write(floats) == len(piece)
     assert contents(folder) == {"a": piece * 12}
     assert [begin for begin, _ in told] == [0, *(end for _, end in told[:-1])]
     assert len(piece) * 12 - told[-1][1] < 1 << 20
