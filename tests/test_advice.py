@@ -150,6 +150,14 @@ def test_stored_statistics_in_a_file_called_test_are_fine(tmp_path: Path) -> Non
     assert advise(path) == []
 
 
+def test_a_path_may_be_a_string_as_everywhere(tmp_path: Path) -> None:
+    text = INPUT + CONV + bn()
+    (tmp_path / "net.prototxt").write_text(text)
+    assert advise(str(tmp_path / "net.prototxt")) == advise(text) != []
+    with pytest.raises(ParseError, match=r"nowhere\.prototxt"):
+        advise("nowhere.prototxt")
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_zero_lr_mult_is_needless(count: int) -> None:
     finding = only(INPUT + CONV + bn("param { lr_mult: 0 decay_mult: 0 }" * count) + SCALE)

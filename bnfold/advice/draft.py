@@ -242,6 +242,8 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
     Raises:
         ModelError: it cannot be read, or has no V2 form.
     """
+    if isinstance(prototxt, str) and not {"{", "\n"} & set(prototxt):  # no text of a layer
+        prototxt = Path(prototxt)
     if isinstance(prototxt, str):
         document = parse_prototxt(prototxt, ignore_unknown_fields=True)
     elif prototxt.suffix == ".caffemodel":
