@@ -81,7 +81,7 @@ class WriteError(BnfoldError):
 def with_article(noun: str) -> str:
     """A noun with its indefinite article, by how it is said: letters that are spelt out count as such.
 
-    Example:
+    Examples:
         >>> with_article("ReLU"), with_article("Eltwise"), with_article("LSTM"), with_article("Accuracy")
         ('a ReLU', 'an Eltwise', 'an LSTM', 'an Accuracy')
     """

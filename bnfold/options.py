@@ -2,8 +2,8 @@
 
 Each is a frozen dataclass. A function that takes one also takes its fields as keywords, which win over the record's:
 
-    bnfold.load("net.prototxt", "net.caffemodel", batch=8)
-    bnfold.load("net.prototxt", "net.caffemodel", options=ReadOptions(batch=8))      # the same
+    >>> net = bnfold.load("deploy.prototxt", "net.caffemodel", batch=8)
+    >>> net = bnfold.load("deploy.prototxt", "net.caffemodel", options=bnfold.ReadOptions(batch=8))  # the same
 """
 
 from __future__ import annotations

@@ -204,9 +204,11 @@ def load(
         WeightsError: the weights do not fit; it names every layer concerned.
         UsageError: an option does not fit the model, or there is no option of a name that was given.
 
-    Example:
-        net = load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 3, 224, 224)})
-        net = load("model.onnx")
+    Examples:
+        >>> bnfold.load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 1, 8, 8)})
+        <Net 'digits_resnet': 66 layers, 12,649 parameters, data -> prob>
+        >>> bnfold.load("model.onnx")["conv1"].type
+        'Conv'
     """
     options = changed(options, changes)
     if isinstance(model, bytes) or hasattr(model, "read"):

@@ -151,10 +151,10 @@ class Session:
         ModelError: onnxruntime does not accept the model.
         UsageError: there is no such provider here.
 
-    Example:
-        >>> session = Session("net.onnx")                           # doctest: +SKIP
-        >>> session.run({"data": images})["prob"].shape             # doctest: +SKIP
-        (16, 10)
+    Examples:
+        >>> session = Session("model.onnx")
+        >>> session.run({"data": np.zeros((1, 1, 8, 8), np.float32)})["prob"].shape
+        (1, 10)
     """
 
     __slots__ = ("_bindable", "_library", "_provider", "_session", "execution", "inputs", "outputs")

@@ -18,7 +18,7 @@ def advise(prototxt: Path | str, net: Net | None = None) -> list[Finding]:
     """What is to be said about a prototxt, in the order of its layers.
 
     Args:
-        prototxt: the file, or its text.
+        prototxt: the path of the file, or its text.
         net: the loaded net if there are weights, for the rules about what was learned.
 
     Returns:
@@ -27,9 +27,10 @@ def advise(prototxt: Path | str, net: Net | None = None) -> list[Finding]:
     Raises:
         ModelError: the prototxt cannot be read.
 
-    Example:
-        >>> [finding.rule for finding in advise(Path("train_val.prototxt"))]
-        ['bias-before-batchnorm', 'batchnorm-without-scale']
+    Examples:
+        >>> found = bnfold.advise("train_val.prototxt")
+        >>> found[0].layer, found[0].rule, found[0].severity
+        ('bn1', 'batchnorm-without-scale', 'warning')
     """
     return findings(read_draft(prototxt, net))
 

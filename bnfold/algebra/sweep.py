@@ -64,10 +64,12 @@ def fold(
         UsageError: `keep` or `exclude` names nothing in the net.
         ModelError: a layer's statistics make no sense (the sentence names layer and channel).
 
-    Example:
-        >>> result = fold(load("deploy.prototxt", "net.caffemodel"))
-        >>> [kept.reason for kept in result.report.kept]
-        []
+    Examples:
+        >>> result = bnfold.fold(bnfold.load("deploy.prototxt", "net.caffemodel"))
+        >>> result.report
+        <FoldReport: 66 -> 36 layers, 30 folded, 0 kept>
+        >>> result.report.folded[0]
+        Folded(layer='bn_conv1', type='BatchNorm', into=('conv1',), through=(), forward=False)
     """
     require_net(net, "fold")
     assert net.front is not None, "a net that is to be folded says which language it is written in"

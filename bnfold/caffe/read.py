@@ -60,9 +60,6 @@ def load(
         UnsupportedError: it computes in integers.
         WeightsError: the weights do not fit; it names every layer concerned.
         UsageError: `input_shapes` names a blob that is no input, or there is no option of a name that was given.
-
-    Example:
-        net = load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 3, 224, 224)})
     """
     options = changed(options, changes)
     path = Path(prototxt)

@@ -60,8 +60,10 @@ def save_caffe(
         UsageError: an output is one of the inputs, or `caffemodel` is given for a net that has no weights.
         WriteError: a file cannot be written; the old ones are as they were.
 
-    Example:
-        save_caffe(bnfold.fold(net).net, "folded.prototxt")
+    Examples:
+        >>> net = bnfold.load("deploy.prototxt", "net.caffemodel")
+        >>> [path.name for path in bnfold.save_caffe(bnfold.fold(net).net, "folded.prototxt")]
+        ['folded.prototxt', 'folded.caffemodel']
     """
     require_net(net, "save_caffe")
     has_weights = bool(net.origin and net.origin.weights) or any(layer.blobs for layer in net.layers)

@@ -57,8 +57,9 @@ def compare(
     """Run two networks on the same data and measure how far they differ.
 
     Args:
-        reference, candidate: each a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (weights beside it)
-            or `NET.prototxt:WEIGHTS.caffemodel`.
+        reference: a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (weights beside it) or
+            `NET.prototxt:WEIGHTS.caffemodel`.
+        candidate: likewise.
         samples: `bnfold.data.samples.Samples`, an array of the single input, {input: array} with the sample as first
             axis, the path of a data set, or None for seeded noise.
         options: what is compared, how, and what may differ.
@@ -74,10 +75,10 @@ def compare(
             option.
         ModelError: a network cannot be read or run.
 
-    Example:
-        >>> report = bnfold.compare("net.prototxt", "folded.onnx", images)      # doctest: +SKIP
-        >>> report.passed, report.worst.blob                                    # doctest: +SKIP
-        (True, 'res4b')
+    Examples:
+        >>> report = bnfold.compare("model.onnx", "folded.onnx", "images/", tolerance=1e-3)
+        >>> report.passed, len(report.blobs), report.worst.max_rel < 1e-3
+        (True, 36, True)
     """
     return Comparison(reference, samples, changed(options, changes), labels=labels).against(candidate, progress)
 
@@ -86,15 +87,19 @@ class Comparison:
     """A reference that is open for comparing: read, checked and exported once, with its data looked at.
 
     Args:
-        reference, samples, options, labels: as in `compare`.
+        reference: as in `compare`.
+        samples: likewise.
+        options: likewise.
+        labels: likewise.
 
     Raises:
         UsageError: the data does not fit the reference, or a gate needs what is not there.
         ModelError: the reference cannot be read.
 
-    Example:
-        >>> opened = Comparison(net, "images/", CompareOptions(tolerance=1e-5))     # doctest: +SKIP
-        >>> opened.against(folded).passed, opened.against("folded.onnx").passed     # doctest: +SKIP
+    Examples:
+        >>> net = bnfold.load("deploy.prototxt", "net.caffemodel")
+        >>> opened = bnfold.Comparison(net, "images/", bnfold.CompareOptions(tolerance=1e-3))
+        >>> opened.against(bnfold.fold(net).net).passed, opened.against("folded.onnx").passed
         (True, True)
     """
 

@@ -85,7 +85,7 @@ Cut = tuple[slice, slice, slice]
 def span(low: float, high: float) -> float:
     """The range that errors are held against: `high - low`, else the largest magnitude, else 1.
 
-    Example:
+    Examples:
         >>> span(-1.0, 3.0), span(2.0, 2.0), span(0.0, 0.0)
         (4.0, 2.0, 1.0)
     """
@@ -97,7 +97,7 @@ def span(low: float, high: float) -> float:
 def bin_edge(index: int) -> float:
     """The lower edge of a bin; `bin_edge(i + 1)` is its upper one.
 
-    Example:
+    Examples:
         >>> bin_edge(4 * 44), bin_edge(4 * 44 + 1), bin_edge(4 * 43)
         (1.0, 1.25, 0.5)
     """

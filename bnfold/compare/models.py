@@ -164,7 +164,7 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
 def split_pair(path: str) -> tuple[Path, Path]:
     """The prototxt and the caffemodel that a model argument means.
 
-    Example:
+    Examples:
         >>> [part.name for part in split_pair("a/net.prototxt")]
         ['net.prototxt', 'net.caffemodel']
         >>> [part.name for part in split_pair("net.prototxt:other.caffemodel")]

@@ -80,7 +80,7 @@ def later_writers(blobs: Iterable[str], chains: Chains) -> dict[str, int]:
         chains: (suffix, number of what comes after) -> number, 0 being nothing; filled here, and shared by networks
             whose numbers are to be compared.
 
-    Example:
+    Examples:
         >>> later_writers(["c@conv", "c@bn", "c", "d"], {})
         {'d': 0, 'c': 0, 'c@bn': 1, 'c@conv': 2}
     """

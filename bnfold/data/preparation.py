@@ -147,7 +147,7 @@ def read_mean(text: str) -> Array:
         UsageError: neither.
         ParseError: the file is damaged.
 
-    Example:
+    Examples:
         >>> read_mean("104,117,123").tolist()
         [104.0, 117.0, 123.0]
     """

@@ -35,8 +35,10 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
             no message can hold: `save_onnx` can.
         UsageError: an unknown opset, dtype, output or option.
 
-    Example:
-        >>> model = to_onnx(net, opset=17)                          # doctest: +SKIP
+    Examples:
+        >>> model = bnfold.to_onnx(bnfold.load("deploy.prototxt", "net.caffemodel"), opset=15)
+        >>> model.opset_import[0].version, model.graph.output[0].name
+        (15, 'prob')
     """
     require_net(net, "to_onnx")
     options = changed(options, changes)
@@ -61,6 +63,11 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
     Raises:
         UnsupportedError, UsageError: as `to_onnx`; or `file` is no path where a second file must be written.
         WriteError: the file cannot be written.
+
+    Examples:
+        >>> bnfold.save_onnx(bnfold.load("model.onnx"), "same.onnx")
+        >>> bnfold.compare("model.onnx", "same.onnx").passed
+        True
     """
     require_net(net, "save_onnx")
     options = changed(options, changes)

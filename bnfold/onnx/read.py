@@ -84,9 +84,6 @@ def load_onnx(file: str | os.PathLike[str], options: ReadOptions = ReadOptions()
         ModelError: what it says is no network.
         UnsupportedError: a node keeps values outside of the model.
         UsageError: `input_shapes` names what is no input.
-
-    Example:
-        >>> net = load_onnx("model.onnx")                              # doctest: +SKIP
     """
     return net_of(read_document(Path(file)), options)
 

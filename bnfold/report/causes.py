@@ -28,7 +28,7 @@ def kept_by_cause(records: Iterable[Kept]) -> list[tuple[str, list[Kept]]]:
 def cause(reason: str) -> str:
     """A reason without the names of the one place that it was said of.
 
-    Example:
+    Examples:
         >>> cause("backward: 'a' has 2 uses; forward: layer 'relu1' (ReLU): a shift would move its threshold")
         'backward: a blob has 2 uses; forward: a ReLU: a shift would move its threshold'
         >>> cause("this net's layers stand in front of 'a'")
@@ -41,7 +41,7 @@ def cause(reason: str) -> str:
 def said_once(sentences: Iterable[str]) -> list[str]:
     """Sentences with those that differ only in names and numbers from an earlier one counted and not repeated.
 
-    Example:
+    Examples:
         >>> said_once(["'a' stays", "'b' stays", "line 3: odd"])
         ["'a' stays (and 1 more like this)", 'line 3: odd']
     """

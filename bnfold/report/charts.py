@@ -179,7 +179,7 @@ def _size(label: str) -> str:
 def halves(histogram: Histogram) -> list[tuple[str, int]]:
     """The histogram's bins put together to half decades, the exact zeros first; label and count.
 
-    Example:
+    Examples:
         >>> halves(Histogram(5, (1.9e-7, 2.4e-7, 3.6e-7, 4.8e-7), (1, 2, 3)))
         [('0', 5), ('1e-7', 3), ('3e-7', 3)]
     """

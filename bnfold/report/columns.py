@@ -33,7 +33,7 @@ def cell(metric: Metric, blob: BlobDiff) -> str:
 def place(found: Place | None) -> str:
     """Where a value is: the sample's name, and the index in it.
 
-    Example:
+    Examples:
         >>> place(Place(3, "cat.png", (0, 7, 7)))
         'cat.png [0, 7, 7]'
     """

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 def small(value: float | None) -> str:
     """An error: two figures and an exponent.
 
-    Example:
+    Examples:
         >>> small(0.000123), small(0.0), small(None)
         ('1.2e-04', '0', '')
     """
@@ -25,7 +25,7 @@ def small(value: float | None) -> str:
 def ordinary(value: float | None) -> str:
     """A value of everyday size: up to four figures.
 
-    Example:
+    Examples:
         >>> ordinary(12.3456), ordinary(-0.5), ordinary(123456.0)
         ('12.35', '-0.5', '1.235e+05')
     """
@@ -35,7 +35,7 @@ def ordinary(value: float | None) -> str:
 def percent(share: float | None) -> str:
     """A share.
 
-    Example:
+    Examples:
         >>> percent(0.99444), percent(1.0), percent(None)
         ('99.44 %', '100 %', '')
     """
@@ -45,7 +45,7 @@ def percent(share: float | None) -> str:
 def decibels(value: float) -> str:
     """A ratio in decibels.
 
-    Example:
+    Examples:
         >>> decibels(118.234), decibels(math.inf)
         ('118.2', '∞')
     """
@@ -55,7 +55,7 @@ def decibels(value: float) -> str:
 def bits(number: float) -> str:
     """A number of bits, without a sign on what rounds to nothing.
 
-    Example:
+    Examples:
         >>> bits(2.04), bits(-0.04)
         ('2.0', '0.0')
     """
@@ -65,7 +65,7 @@ def bits(number: float) -> str:
 def near_one(value: float) -> str:
     """A cosine: its distance from 1 is what matters.
 
-    Example:
+    Examples:
         >>> near_one(1.0), near_one(0.99999988), near_one(0.5)
         ('1', '1 - 1.2e-07', '0.5')
     """
@@ -77,7 +77,7 @@ def near_one(value: float) -> str:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun.
 
-    Example:
+    Examples:
         >>> count(1, "layer"), count(1200, "layer"), count(2, "box", "boxes")
         ('1 layer', '1,200 layers', '2 boxes')
     """
@@ -87,7 +87,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 def dims(shape: Sequence[int]) -> str:
     """A shape.
 
-    Example:
+    Examples:
         >>> dims((1, 3, 224, 224)), dims(())
         ('1x3x224x224', 'scalar')
     """
@@ -97,7 +97,7 @@ def dims(shape: Sequence[int]) -> str:
 def names(words: Sequence[str], most: int = 6) -> str:
     """A list that stops in time.
 
-    Example:
+    Examples:
         >>> names(["a", "b"]), names(list("abcdefgh"), 3)
         ('a, b', 'a, b, c and 5 more')
     """
@@ -108,7 +108,7 @@ def names(words: Sequence[str], most: int = 6) -> str:
 def middle(name: str, most: int) -> str:
     """A name of at most `most` letters; a longer one loses its middle, since both ends tell layers apart.
 
-    Example:
+    Examples:
         >>> middle("inception_4a/3x3_reduce/bn", 16), middle("conv1", 16)
         ('inceptio…duce/bn', 'conv1')
     """
@@ -126,7 +126,7 @@ def class_name(label: int, names: Sequence[str]) -> str:
 def size(number: int) -> str:
     """A number of bytes.
 
-    Example:
+    Examples:
         >>> size(512), size(4200), size(241_000_000)
         ('512 B', '4.2 kB', '241.0 MB')
     """

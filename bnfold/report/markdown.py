@@ -109,7 +109,7 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[str]:
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, on one line, and that mentions nobody.
 
-    Example:
+    Examples:
         >>> escape("a_b <c> |d|")
         'a\\\\_b \\\\<c\\\\> \\\\|d\\\\|'
     """

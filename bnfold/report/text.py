@@ -163,7 +163,7 @@ def costs_of(net: Net) -> dict[str, Cost]:
 def amount(number: int) -> str:
     """A large number in three figures.
 
-    Example:
+    Examples:
         >>> amount(950), amount(1_534_000), amount(11_558_837_248)
         ('950', '1.53 M', '11.6 G')
     """

@@ -16,7 +16,7 @@ _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 def visible(text: str) -> str:
     """`text` with all that would move a cursor, change a colour or hide something written out; line ends stay.
 
-    Example:
+    Examples:
         >>> print(visible("a\\x1b[2Jb"))
         a\\x1b[2Jb
     """
