@@ -130,8 +130,18 @@ def test_the_readme_gives_two_commands_and_ci_calls_the_second() -> None:
     (extract,) = re.findall(r"eval \"\$\((sed .*)\)\"", script)
     found = subprocess.run(["bash", "-c", extract], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert found.strip() == tests
-    for word in ("ruff check", "ruff format --check", "mypy", "lint-imports"):
+    for word in ("ruff check", "ruff format --check", "mypy", "lint-imports", "mkdocs build --quiet --strict"):
         assert word in script
+
+
+def test_the_readme_links_by_addresses_that_a_package_index_can_follow() -> None:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(links) > 5
+    for link in links:
+        found = re.fullmatch(rf"{re.escape(urls['Repository'])}/(?:blob|raw)/main/(.+)", link)
+        assert found is not None, link
+        assert (ROOT / found[1]).is_file(), link
 
 
 def test_the_top_level_holds_what_the_design_says() -> None:
