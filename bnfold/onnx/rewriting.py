@@ -108,7 +108,7 @@ def _is_shaped(stored: Array | LazyArray, values: LazyArray) -> bool:
 def _as_stored(layer: Layer, bias: Values) -> Values:
     """A bias as the node wants it: a vector, (M, 1) along the rows of a Gemm or MatMul, or a matrix."""
     left = layer.type in {"Gemm", "MatMul"} and isinstance(layer.param.slots[1], Data)
-    if layer.type == "Gemm" and bias.shape[1 if left else 0] > 1:
+    if layer.type == "Gemm" and bias.size > bias.shape[0 if left else 1]:
         return bias
     return bias.reshape(-1, 1) if left else bias.reshape(-1)
 

@@ -138,8 +138,12 @@ def matmul(place: Place) -> Operator:
     weight = _weight(place, 0 if left else 1)
     shape, bottom, top = tuple(weight.shape), place.bottom(), place.top()
     count = len(shape)
-    if count < 2 or len(bottom) < 1:
-        raise Unfit("one of its sides is a vector")
+    if not shape or not bottom:
+        raise Unfit("one of its sides has no axes")
+    if count == 1:
+        behind = max(len(bottom) - (2 if left else 1), 0)
+        lone = "its weight is a vector, which knows no axis of what it gives"
+        return Linear(weight, None, shape, (), (Port(behind, (0,)),), (0,), unbiased=lone)
     if len(bottom) == 1:
         top_axis, bottom_axis = len(top) - 1, 0
     else:

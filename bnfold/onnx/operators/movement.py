@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnfold.algebra.operators import Axes, Linear, Move, Operator, Port, Regroup, Step, Take
+from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Linear, Move, Operator, Port, Regroup, Step, Take
 from bnfold.onnx.constants import slice_of
 from bnfold.onnx.operators.join import lay
 from bnfold.onnx.operators.place import MOST_VALUES, Place, Unfit, axis_of
@@ -73,9 +73,9 @@ def tile(place: Place) -> Operator:
     steps: list[Step] = []
     for axis, times in enumerate(repeats):
         if times != 1:
-            if shape[axis] < 0 or times * shape[axis] > MOST_VALUES:
-                raise Unfit(f"it repeats axis {axis}, whose size is unknown or too large")
-            steps.append(Take(axis, np.tile(np.arange(shape[axis]), times), shape[axis]))
+            if times * shape[axis] > MOST_VALUES:
+                raise Unfit(f"it repeats axis {axis}, which is too long to follow")
+            steps.append(Take(axis, np.tile(np.arange(max(shape[axis], 0)), times), shape[axis]))
     return Move((tuple(steps),))
 
 
@@ -84,8 +84,10 @@ def split(place: Place) -> Operator:
     shape = place.bottom()
     axis = axis_of(place.node.attribute("axis", 0), len(shape))
     sizes = [place.top(index)[axis] for index in range(len(place.layer.tops))]
-    if min(sizes) < 0 or len(place.layer.tops) != len(place.node.outputs):
+    if len(place.layer.tops) != len(place.node.outputs):
         raise Unfit("the sizes of its parts are unknown")
+    if min(sizes) < 0:
+        return Move(((Take(axis, slice(0), UNKNOWN_SIZE),),) * len(sizes))
     stops = np.cumsum(sizes).tolist()
     starts = [0, *stops[:-1]]
     return Move(tuple((Take(axis, slice(a, b), shape[axis]),) for a, b in zip(starts, stops, strict=True)))
@@ -109,7 +111,8 @@ def slice_(place: Place) -> Operator:
     for start, end, axis, step in zip(*(part for part in parts if part is not None), strict=True):
         where = axis_of(axis, len(shape))
         if shape[where] < 0:
-            raise Unfit(f"it takes a part of axis {where}, whose size is unknown")
+            steps.append(Take(where, slice(0), UNKNOWN_SIZE))
+            continue
         taken = slice_of(start, end, step, shape[where])
         if shape[where] > MOST_VALUES and step != 1:
             raise Unfit(f"axis {where} is too long to follow")
@@ -128,8 +131,6 @@ def gather(place: Place) -> Operator:
     indices = place.values(1)
     if indices is None or indices.dtype.kind not in "iu":
         raise Unfit("which elements it takes is known only when it runs")
-    if shape[axis] < 0:
-        raise Unfit(f"it takes elements of axis {axis}, whose size is unknown")
     flat = indices.reshape(-1).astype(np.intp)
     steps: list[Step] = [Take(axis, np.where(flat < 0, flat + shape[axis], flat), shape[axis])]
     if indices.ndim == 0:
@@ -167,18 +168,19 @@ def depth_to_space(place: Place) -> Operator:
     else:
         first, order = (n, block, block, inner, h, w), (0, 3, 4, 1, 5, 2)
     middle = (n, inner, h, block, w, block)
-    return Move(((Regroup((n, c, h, w), first), Axes(order), Regroup(middle, (n, inner, h * block, w * block))),))
+    last = (n, inner, *(size * block if size >= 0 else UNKNOWN_SIZE for size in (h, w)))
+    return Move(((Regroup((n, c, h, w), first), Axes(order), Regroup(middle, last)),))
 
 
 def space_to_depth(place: Place) -> Operator:
     """Blocks of pixels become channels."""
     block = place.node.attribute("blocksize", 0)
     n, c, h, w = _plane(place, block)
-    if h % block or w % block:
+    if any(size >= 0 and size % block for size in (h, w)):
         raise Unfit("its plane is no multiple of its blocks")
-    first = (n, c, h // block, block, w // block, block)
-    last = (n, c * block**2, h // block, w // block)
-    middle = (n, block, block, c, h // block, w // block)
+    rows, columns = (size // block if size >= 0 else UNKNOWN_SIZE for size in (h, w))
+    first, middle = (n, c, rows, block, columns, block), (n, block, block, c, rows, columns)
+    last = (n, c * block**2, rows, columns)
     return Move(((Regroup((n, c, h, w), first), Axes((0, 3, 5, 1, 2, 4)), Regroup(middle, last)),))
 
 
@@ -186,7 +188,7 @@ def _plane(place: Place, block: int) -> tuple[int, int, int, int]:
     shape = place.bottom()
     if len(shape) != 4 or block < 1:
         raise Unfit("it works on blobs of four axes")
-    if min(shape[1:]) < 0:
-        raise Unfit("how it moves pixels depends on a size that is unknown")
     n, c, h, w = shape
+    if c < 0:
+        raise Unfit("how many channels it reads is unknown")
     return n, c, h, w

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from bnfold.algebra.operators import PLANE, Alias, Axes, Move, Operator, Pass, Step, Steps, Take
+from bnfold.algebra.operators import PLANE, Alias, Axes, Operator, Pass, Steps
 from bnfold.net import Array
 from bnfold.onnx.operators.place import SAME, Place, Unfit, axis_of
 
@@ -166,19 +166,12 @@ def pad(place: Place) -> Operator:
             value = place.values(2)
         if value is None or np.any(np.asarray(value, np.float64) != 0):
             raise Unfit("it pads with a value of its own that is not 0")
-        return Pass(zero="it pads with zeros, and a shift would be missing there", plane=around.keys())
-    steps: list[Step] = []
-    for axis, (before, after) in around.items():
-        if shape[axis] < 0:
-            raise Unfit(f"what it copies depends on the size of axis {axis}, which is unknown")
-        if min(before, after) < 0 or mode not in PADDINGS:
-            raise Unfit(f"its mode '{mode}' with these pads has no law")
-        try:
-            indices = np.pad(np.arange(shape[axis]), (before, after), mode=PADDINGS[mode])  # type: ignore[call-overload]
-        except ValueError:
-            raise Unfit("its pads do not fit what it reads") from None
-        steps.append(Take(axis, indices, shape[axis]))
-    return Move((tuple(steps),))
+        added = any(max(both) > 0 for both in around.values())
+        return Pass(zero="it pads with zeros, and a shift would be missing there" if added else "", plane=around.keys())
+    if mode not in COPYING:
+        raise Unfit(f"its mode '{mode}' has no law")
+    return Pass(plane=around.keys())
 
 
-PADDINGS: Mapping[str, str] = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
+COPYING = frozenset({"edge", "reflect", "wrap"})
+"""The modes of Pad that put copies of what is inside around it."""

@@ -1,0 +1,51 @@
+"""Each small model of `traps` folds to the nodes that its text says, and every name that survives keeps its value."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+
+import onnx
+import pytest
+from onnx import ModelProto
+from onnx_cases import error, run, values_of
+from onnx_traps import Trap, traps
+
+from bnfold import fold, save_onnx
+from bnfold.algebra import FoldReport, Kept
+from bnfold.onnx.read import load_bytes
+
+TOLERANCES = {"float": 2e-5, "double": 1e-13, "float16": 1e-2}
+
+
+def folded(data: bytes, trap: Trap) -> tuple[bytes, FoldReport]:
+    result = fold(load_bytes(data, trap.options))
+    stream = BytesIO()
+    save_onnx(result.net, stream)
+    return stream.getvalue(), result.report
+
+
+@pytest.mark.parametrize("trap", traps(), ids=str)
+def test_a_small_model_folds_to_the_fewest_and_to_the_same_numbers(trap: Trap) -> None:
+    model, feeds = trap.model(), trap.feeds()
+    onnx.checker.check_model(model, full_check=True)
+    data = model.SerializeToString()
+    written, report = folded(data, trap)
+    result = ModelProto.FromString(written)
+    onnx.checker.check_model(result, full_check=True)
+    assert [port.name for port in result.graph.output] == [port.name for port in model.graph.output]
+    names = sorted(set(values_of(model)) & set(values_of(result)))
+    before, after = run(data, feeds, names), run(written, feeds, names)
+    for name, expected in before.items():
+        assert error(after[name], expected) < TOLERANCES[trap.dtype], name
+    assert [node.op_type for node in result.graph.node] == trap.left, [str(kept) for kept in report.kept]
+    again, more = folded(written, trap)
+    assert not [record for record in more.records if not isinstance(record, Kept)]
+    assert again == written
+
+
+def test_each_is_there_once_and_there_are_many() -> None:
+    names = [trap.name for trap in traps()]
+    assert len(names) == len(set(names)) > 300
+    types = {kind for trap in traps() for kind in re.findall(r"= (?:own\.)?(\w+)", trap.body)}
+    assert len(types) > 70
