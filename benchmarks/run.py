@@ -156,7 +156,7 @@ timed(pipeline, "save", "saving")
 try:
     main()
 except SystemExit:
-    mark("reporting, with the import of rich")
+    mark("reporting")
 for (what, at), (_, before) in zip(marks, [("", started), *marks]):
     print(f"{what}: {at - before:.6f}", file=sys.stderr)
 """

@@ -9,6 +9,7 @@ Imports that cost time stand inside the functions, so that `bnfold --help` answe
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import sys
 import time
@@ -654,9 +655,10 @@ def _facts(read: Sequence[Path], written: Sequence[Path] = ()) -> Facts:
 
 def _render(given: dict[str, Any], renderings: Renderings) -> None:
     """Print the report, and write it to the files that were asked for, all of them or none."""
-    from rich.console import Console
+    from shutil import get_terminal_size
 
     from bnfold.io.files import OutputSet
+    from bnfold.report.grid import printed
 
     wanted = _renderings(given)
     with OutputSet() as outputs:
@@ -667,9 +669,10 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
         if str(path) == "-":
             click.echo(renderings[name](), nl=False)
             return
-    piped = not sys.stdout.isatty()
-    console = Console(highlight=False, soft_wrap=piped, width=PIPE_WIDTH if piped else None)
-    console.print(renderings["text"]())
+    terminal = sys.stdout.isatty()
+    width = get_terminal_size().columns if terminal else PIPE_WIDTH
+    coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    click.echo(printed(renderings["text"](), width, wrapped=terminal, coloured=coloured), nl=False)
 
 
 def too_many(command: str, extra: list[str]) -> str:

@@ -1,18 +1,47 @@
-"""Tables for a terminal of any width: columns go by rank, names lose their middle, a number never breaks."""
+"""Lines and tables for a terminal of any width.
+
+Lines break between words. Of tables columns go by rank, names lose their middle, and a number never breaks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.text import Text
+from typing import Literal, NamedTuple, TypeAlias
 
 from bnfold.report.figures import middle
 from bnfold.report.words import visible
 
 GAP = 2
 LEAST = 12  # letters that a name keeps before a column goes
+Style = Literal["", "bold", "dim", "red", "yellow", "cyan", "bold green", "bold red"]
+CODES: dict[Style, str] = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "yellow": "33",
+    "cyan": "36",
+    "bold green": "1;32",
+    "bold red": "1;31",
+}
+"""Style -> what ECMA-48 calls it ("Select Graphic Rendition")."""
+
+
+class Line(NamedTuple):
+    """A line, or several.
+
+    Attributes:
+        text: what is not to be seen is written out, see `words`.
+        style: how a terminal shows it.
+    """
+
+    text: str
+    style: Style = ""
+
+
+def words(text: str, style: Style = "") -> Line:
+    """Text in which what is not to be seen is written out."""
+    return Line(visible(text), style)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +70,21 @@ class Grid:
     """
 
     columns: Sequence[Column]
-    rows: list[tuple[Sequence[str], str]] = field(default_factory=list)
+    rows: list[tuple[Sequence[str], Style]] = field(default_factory=list)
     caption: str = ""
 
-    def add(self, *cells: str, style: str = "") -> None:
+    def add(self, *cells: str, style: Style = "") -> None:
         """One more row, with a cell for each column; control characters are written out."""
         self.rows.append(([visible(cell).replace("\n", "\\n") for cell in cells], style))
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shown, widths = self._fitted(options.max_width)
-        yield self._line([self.columns[place].heading for place in shown], shown, widths, "bold")
+    def lines(self, width: int) -> Iterator[Line]:
+        """The table, in a terminal of so many columns."""
+        shown, widths = self._fitted(width)
+        yield Line(self._row([self.columns[place].heading for place in shown], shown, widths), "bold")
         for cells, style in self.rows:
-            yield self._line([cells[place] for place in shown], shown, widths, style)
+            yield Line(self._row([cells[place] for place in shown], shown, widths), style)
         if self.caption:
-            yield Text(self.caption, "dim")
+            yield Line(self.caption, "dim")
 
     def _fitted(self, width: int) -> tuple[list[int], dict[int, int]]:
         """The places of the columns that are shown, and how wide each is."""
@@ -76,11 +106,46 @@ class Grid:
     def _wanted(self, place: int) -> int:
         return max([len(self.columns[place].heading), *(len(cells[place]) for cells, _ in self.rows)])
 
-    def _line(self, cells: Sequence[str], shown: Sequence[int], widths: dict[int, int], style: str) -> Text:
+    def _row(self, cells: Sequence[str], shown: Sequence[int], widths: dict[int, int]) -> str:
         parts = []
         for place, cell in zip(shown, cells, strict=True):
             if self.columns[place].number:
                 parts.append(cell.rjust(widths[place]))
             else:
                 parts.append(middle(cell, widths[place]).ljust(widths[place]))
-        return Text((" " * GAP).join(parts).rstrip(), style, no_wrap=True, overflow="ignore")
+        return (" " * GAP).join(parts).rstrip()
+
+
+Part: TypeAlias = Line | Grid
+
+
+def printed(parts: Iterable[Part], width: int = 120, *, wrapped: bool = True, coloured: bool = False) -> str:
+    """Lines and tables as a terminal is to get them.
+
+    Args:
+        parts: one below the other.
+        width: of the terminal, in letters.
+        wrapped: break lines that are longer; tables fit in any case.
+        coloured: with the codes of their styles.
+    """
+    lines: list[Line] = []
+    for part in parts:
+        if isinstance(part, Grid):
+            lines += part.lines(width)
+        elif wrapped:
+            lines += [Line(piece, part.style) for piece in _broken(part.text, width)]
+        else:
+            lines.append(part)
+    if coloured:
+        return "".join(
+            f"\x1b[{CODES[line.style]}m{line.text}\x1b[0m\n" if line.style and line.text else f"{line.text}\n"
+            for line in lines
+        )
+    return "".join(f"{line.text}\n" for line in lines)
+
+
+def _broken(text: str, width: int) -> Iterator[str]:
+    import textwrap
+
+    for line in text.split("\n"):
+        yield from textwrap.wrap(line, width, replace_whitespace=False, break_on_hyphens=False) or [""]

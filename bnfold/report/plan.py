@@ -6,31 +6,29 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-from rich.text import Text
-
 from bnfold.report.causes import said_once
 from bnfold.report.figures import count
-from bnfold.report.text import fold_lines, fold_tables, words
+from bnfold.report.grid import Part, Style, printed, words
+from bnfold.report.text import fold_lines, fold_tables
 
 if TYPE_CHECKING:
     from bnfold.advice.records import Finding, Inspection
 
 SCHEMA, VERSION = "bnfold-inspection", 1
 LAYERS = 8  # that are listed under one rule
-STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+STYLES: dict[str, Style] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-def as_text(inspection: Inspection, *, verbosity: int = 0) -> RenderableType:
-    """For `rich.console.Console.print`: the plan first, then notes, then the findings by rule.
+def as_text(inspection: Inspection, *, verbosity: int = 0) -> list[Part]:
+    """For `bnfold.report.grid.printed`: the plan first, then notes, then the findings by rule.
 
     Args:
         inspection: what was found.
         verbosity: 1 lists every layer, 0 a few of each kind, -1 the plan and the number of findings alone.
     """
-    parts: list[RenderableType] = list(fold_lines(inspection.fold, verbosity))
+    parts: list[Part] = list(fold_lines(inspection.fold, verbosity))
     if verbosity < 0:
-        return Group(*parts, words(count(len(inspection.findings), "finding")))
+        return [*parts, words(count(len(inspection.findings), "finding"))]
     notes = said_once([*inspection.net.notes, *inspection.fold.notes])
     parts += [words(f"note: {note}", style="yellow") for note in notes]
     if not inspection.has_weights:
@@ -38,17 +36,17 @@ def as_text(inspection: Inspection, *, verbosity: int = 0) -> RenderableType:
     if verbosity > 0:
         parts += fold_tables(inspection.fold, 10**9)
     parts += _findings(inspection.findings, 10**9 if verbosity > 0 else LAYERS)
-    return Group(*parts)
+    return parts
 
 
-def _findings(findings: Sequence[Finding], most: int) -> Iterator[RenderableType]:
+def _findings(findings: Sequence[Finding], most: int) -> Iterator[Part]:
     """By rule, in the order in which the rules first speak: the reason once, then the layers."""
     yield words(f"\n{count(len(findings), 'finding')}" if findings else "\nno findings", style="bold")
     rules: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         rules.setdefault((finding.rule, finding.severity), []).append(finding)
     for (rule, severity), group in rules.items():
-        yield Text.assemble((f"\n{severity}: ", STYLES[severity]), (rule, "bold"))
+        yield words(f"\n{severity}: {rule}", STYLES[severity])
         yield words(f"  why: {group[0].why}", style="dim")
         same = {finding.instead for finding in group}
         if len(same) == 1:
@@ -86,6 +84,4 @@ def as_json(inspection: Inspection) -> str:
 
 def as_markdown(inspection: Inspection) -> str:
     """The plan and the findings for a pull request."""
-    from bnfold.report.text import plain
-
-    return f"```\n{plain([as_text(inspection)])}```\n"
+    return f"```\n{printed(as_text(inspection))}```\n"

@@ -1,25 +1,21 @@
-"""The report for a terminal, with rich: the verdict first, then a few lines; tables where something failed, or by -v.
+"""The report for a terminal: the verdict first, then a few lines; tables where something failed, or by -v.
 
-Names come from files and may hold anything, so every one of them goes in by `words`, as text that knows no markup and
-has nothing in it that a terminal would obey.
+Names come from files and may hold anything, so every one of them goes in by `words`, which leaves nothing in it that a
+terminal would obey.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.cost import Cost, costs, total
 from bnfold.report.figures import class_name, count, ordinary, percent, small
 from bnfold.report.figures import names as listed
-from bnfold.report.grid import Column, Grid
-from bnfold.report.words import visible
+from bnfold.report.grid import Column, Grid, Part, Style, words
 
 if TYPE_CHECKING:
     from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport
@@ -28,16 +24,14 @@ if TYPE_CHECKING:
 
 ROWS = 12  # of a table, before it refers to the other renderings
 CAUSES = 3  # of layers that stay, where not all is asked for
-GOOD, BAD, WARN, QUIET = "bold green", "bold red", "yellow", "dim"
+GOOD: Style = "bold green"
+BAD: Style = "bold red"
+WARN: Style = "yellow"
+QUIET: Style = "dim"
 
 
-def words(text: str, style: str = "") -> Text:
-    """Text in which what is not to be seen is written out."""
-    return Text(visible(text), style)
-
-
-def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequence[Path] = ()) -> RenderableType:
-    """The whole run as one renderable, for `rich.console.Console.print`.
+def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequence[Path] = ()) -> list[Part]:
+    """The whole run, for `bnfold.report.grid.printed`.
 
     Args:
         run: what a run did and found.
@@ -46,13 +40,13 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         files: more files that were written: the reports.
     """
     failed = [proof for proof in run.proofs if not proof.passed]
-    parts: list[RenderableType] = []
+    parts: list[Part] = []
     if run.proofs:
         parts.append(words(run.verdict, BAD if failed else GOOD))
     elif run.fold is not None:
         parts.append(words("Folded. Nothing was compared.", WARN))
     if verbosity < 0:
-        return Group(*parts)
+        return parts
     for proof in failed:
         parts += _failure(proof, rows)
     if run.fold is not None:
@@ -70,10 +64,10 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
                 parts += _tables(proof, rows)
     parts += [words(f"wrote {path}") for path in [*run.written, *files]]
     parts += [words(f"not written, since its proof failed: {path}", BAD) for path in run.rejected]
-    return Group(*parts)
+    return parts
 
 
-def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[RenderableType]:
+def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
     """What folded into what, and what stays and why, in a few lines."""
     if not report.records:
         yield words(f"{count(report.layers_before, 'layer')}; there is no affine layer to fold")
@@ -106,7 +100,7 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[RenderableTyp
         yield words(f"kept {hidden:,} more for {count(len(groups) - len(shown), 'other cause')}; -v lists them", WARN)
 
 
-def _cost_lines(run: RunReport, verbosity: int) -> Iterator[RenderableType]:
+def _cost_lines(run: RunReport, verbosity: int) -> Iterator[Part]:
     if run.fold is None or run.original is None or run.folded is None:
         return
     before, after = costs_of(run.original), costs_of(run.folded)
@@ -173,7 +167,7 @@ def amount(number: int) -> str:
     return str(number)
 
 
-def fold_tables(report: FoldReport, rows: int = ROWS) -> Iterator[RenderableType]:
+def fold_tables(report: FoldReport, rows: int = ROWS) -> Iterator[Part]:
     """What folded into what, layer by layer."""
     grid = Grid([Column("layer"), Column("type", 1), Column("went into")])
     for record in report.records:
@@ -203,7 +197,7 @@ def _into(record: Folded) -> str:
     return f"{listed(record.into)}{through}{' (forward)' if record.forward else ''}"
 
 
-def _proof_lines(proof: DiffReport) -> Iterator[RenderableType]:
+def _proof_lines(proof: DiffReport) -> Iterator[Part]:
     """One line for a proof: the file, the data, the worst blob, the answers."""
     parts = [proof.data]
     if proof.worst is not None:
@@ -227,7 +221,7 @@ def _proof_lines(proof: DiffReport) -> Iterator[RenderableType]:
         yield words(f"per-tensor int8 got worse in {count(len(worse), 'layer')}: {names}", WARN)
 
 
-def _failure(proof: DiffReport, rows: int) -> Iterator[RenderableType]:
+def _failure(proof: DiffReport, rows: int) -> Iterator[Part]:
     """What went wrong: where it begins, the gates, and then the tables."""
     found = proof.first_divergent
     if found is not None:
@@ -242,7 +236,7 @@ def _failure(proof: DiffReport, rows: int) -> Iterator[RenderableType]:
     yield from _tables(proof, rows)
 
 
-def _tables(proof: DiffReport, rows: int) -> Iterator[RenderableType]:
+def _tables(proof: DiffReport, rows: int) -> Iterator[Part]:
     yield words(f"{proof.reference} against {proof.candidate}", QUIET)
     if proof.ran:
         yield words(proof.ran, QUIET)
@@ -271,7 +265,7 @@ def _blob_table(report: DiffReport, rows: int) -> Grid:
     ]
     grid = Grid([Column("blob"), Column("layer", 1), *ranked])
     for blob in shown:
-        style = "red" if blob.max_rel > report.tolerance else "bold" if blob.is_output else ""
+        style: Style = "red" if blob.max_rel > report.tolerance else "bold" if blob.is_output else ""
         grid.add(blob.blob, blob.layer, *(written(metric, blob) for metric in metrics), style=style)
     hidden = len(report.blobs) - len(shown)
     if hidden > 0:
@@ -279,7 +273,7 @@ def _blob_table(report: DiffReport, rows: int) -> Grid:
     return grid
 
 
-def _classifier(found: ClassifierDiff, rows: int) -> Iterator[RenderableType]:
+def _classifier(found: ClassifierDiff, rows: int) -> Iterator[Part]:
     grid = Grid([Column(f"'{found.blob}'"), Column("reference", number=True), Column("candidate", number=True)])
     if found.labelled:
         grid.add("top-1", percent(found.reference_top1), percent(found.candidate_top1))
@@ -300,7 +294,7 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[RenderableType]:
         yield grid
 
 
-def _detector(found: DetectorDiff, rows: int) -> Iterator[RenderableType]:
+def _detector(found: DetectorDiff, rows: int) -> Iterator[Part]:
     yield words(
         f"'{found.blob}': {found.matched:,} of {count(found.reference_boxes, 'box', 'boxes')} matched (IoU >= "
         f"{found.min_iou:g}, mean {found.mean_iou:.4f}), {found.missed_boxes:,} missed, {found.extra_boxes:,} extra, "
@@ -315,16 +309,3 @@ def _detector(found: DetectorDiff, rows: int) -> Iterator[RenderableType]:
             corners = ", ".join(ordinary(corner) for corner in stray.box.corners)
             grid.add(kind, stray.name, str(stray.box.label), ordinary(stray.box.score), corners)
         yield grid
-
-
-def plain(renderables: Iterable[RenderableType], width: int = 120) -> str:
-    """As a string without colours, for files and tests."""
-    import io
-
-    from rich.console import Console
-
-    stream = io.StringIO()
-    console = Console(file=stream, width=width, no_color=True, highlight=False, markup=False)
-    for renderable in renderables:
-        console.print(renderable)
-    return stream.getvalue()

@@ -1,6 +1,6 @@
 """Words of a file as a terminal may see them: names hold what they like, and a terminal obeys some of it.
 
-No import of ours or of rich here, so that an error message costs nothing.
+No import of ours here, so that an error message costs nothing.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from bnfold.compare import metrics
 from bnfold.compare.metrics import EVERYWHERE, METRICS, Metric
 from bnfold.report import columns, markdown, text
 from bnfold.report.data import as_data
+from bnfold.report.grid import printed
 from bnfold.report.html import as_html
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "report.md"
@@ -28,7 +29,7 @@ def test_a_row_of_the_table_is_all_that_a_new_metric_needs(monkeypatch: pytest.M
     worst = max(run.proofs[0].outputs, key=lambda blob: blob.rms)
     assert worst.rms > 0
     said = f"{worst.rms:.1e}"
-    table = text.plain([text.as_text(run)], 300)
+    table = printed(text.as_text(run), 300)
     for shown in (markdown.as_markdown(run), table, as_html(run)):
         assert "root of squares" in shown
         assert said in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,16 @@ import bnfold
 from bnfold.net import Blobs
 from bnfold.pipeline import Job, Reading, Writing, inspect, run
 from bnfold.report import plan
-from bnfold.report.text import as_text, plain
+from bnfold.report.grid import Part, printed
+from bnfold.report.text import as_text
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 MEASURED = re.compile(r"\d\.\d+e[-+]\d+|\d{1,2}\.?\d*(?= %)")
 
 
-def shown(renderable: object) -> str:
+def shown(parts: Iterable[Part]) -> str:
     """The text at 80 columns; figures that depend on the processor become #, and folders are left out."""
-    text = plain([renderable], 80)  # type: ignore[list-item]
+    text = printed(parts, 80)
     return "".join(f"{line.rstrip()}\n" for line in MEASURED.sub("#", text).splitlines())
 
 

@@ -11,13 +11,13 @@ from report.test_picture import folded
 import bnfold
 from bnfold.algebra.records import FoldReport, Kept, Record
 from bnfold.compare.records import DiffReport
-from bnfold.report.grid import Column, Grid
+from bnfold.report.grid import Column, Grid, printed, words
 from bnfold.report.run import RunReport
-from bnfold.report.text import as_text, plain
+from bnfold.report.text import as_text
 
 
 def text(*proofs: DiffReport, fold: FoldReport | None = None, width: int = 200, verbosity: int = 0) -> str:
-    return plain([as_text(run_report(*proofs, fold=fold), verbosity=verbosity)], width)
+    return printed(as_text(run_report(*proofs, fold=fold), verbosity=verbosity), width)
 
 
 def test_a_fault_is_shown_with_layer_channel_gates_and_verdict() -> None:
@@ -49,13 +49,29 @@ def test_folding_is_told_with_reasons_and_counts() -> None:
     assert NASTY in said
 
 
+def test_colours_are_codes_around_the_same_lines() -> None:
+    parts = as_text(run_report(failed(), fold=folding()), verbosity=1)
+    plain, coloured = printed(parts), printed(parts, coloured=True)
+    lines = coloured.splitlines()
+    assert lines[0].startswith("\x1b[1;31mThe networks differ")
+    assert all(line.endswith("\x1b[0m") for line in lines if line.startswith("\x1b"))
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == plain
+    assert "\x1b" not in plain
+
+
+def test_lines_in_a_pipe_are_not_broken() -> None:
+    line = words("word " * 100 + "\nanother")
+    assert printed([line], 40, wrapped=False) == f"{line.text}\n"
+    assert max(map(len, printed([line], 40).splitlines())) <= 40
+
+
 def test_a_name_that_looks_like_markup_is_shown_as_it_is() -> None:
     assert NASTY in text(renamed(), width=400)
 
 
 def test_a_long_table_stops_and_says_so() -> None:
     report = failed()
-    said = plain([as_text(run_report(report), rows=2)], 200)
+    said = printed(as_text(run_report(report), rows=2), 200)
     assert "and 4 more blobs that differ less" in said
 
 
@@ -90,7 +106,7 @@ def test_what_is_true_of_two_outputs_is_said_once() -> None:
     net, result = folded("digits_train_test")
     proof = bnfold.compare(net, result.net)
     proofs = (proof, dataclasses.replace(proof, candidate="other.onnx"))
-    said = plain([as_text(RunReport(net, result.net, result.report, proofs=proofs))], 200)
+    said = printed(as_text(RunReport(net, result.net, result.report, proofs=proofs)), 200)
     assert said.count("The networks compute the same") == 1
     assert said.count("proved ") == 2
     assert len(said.splitlines()) <= 10
@@ -114,7 +130,7 @@ def test_no_number_breaks_over_lines_and_no_line_is_too_wide(width: int) -> None
 def test_columns_go_by_rank_and_names_lose_their_middle() -> None:
     grid = Grid([Column("name"), Column("kind", 2), Column("error", 1, True), Column("of range", 0, True)])
     grid.add("inception_4a/3x3_reduce/bn", "BatchNorm", "1.2e-07", "3.4e-05")
-    wide, narrow, slim = (plain([grid], width).splitlines() for width in (80, 44, 24))
+    wide, narrow, slim = (printed([grid], width).splitlines() for width in (80, 44, 24))
     assert wide[1].split() == ["inception_4a/3x3_reduce/bn", "BatchNorm", "1.2e-07", "3.4e-05"]
     assert narrow[1].split()[1:] == ["BatchNorm", "1.2e-07", "3.4e-05"]
     assert narrow[1].startswith("incep")
