@@ -85,8 +85,12 @@ def test_the_dialects_of_a_layer_are_those_of_the_facts(kind: str) -> None:
 
 
 def test_every_layer_has_a_form_or_a_reason() -> None:
-    assert set(LAYERS) <= set(FUNCTIONS) | set(REASONS) | SOURCES | {"DummyData"}
+    inputs = SOURCES | {"DummyData"}  # which reading makes an Input of
+    assert set(LAYERS) <= set(FUNCTIONS) | set(REASONS) | inputs
     assert not set(FUNCTIONS) & set(REASONS)
+    assert set(FUNCTIONS) <= set(LAYERS)
+    for kind in LAYERS:
+        assert support.onnx(kind), f"{kind}: nothing is said of its ONNX form"
 
 
 def test_no_words_are_left_about_layers_that_are_gone() -> None:

@@ -1,0 +1,165 @@
+"""Every type whose operator is `Linear` absorbs an affine from either side, or says why: none is so by name alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from algebra.random_nets import BATCH
+from algebra.running import net_of, run
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+import bnfold
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Constant, Linear
+from bnfold.caffe.layers import LAYERS
+from bnfold.caffe.operators import BACKWARD_ONLY, CAFFE, LINEAR, OPERATORS
+from bnfold.net import Net, Shape
+from bnfold.onnx import operators as onnx_operators
+from bnfold.onnx.operators import linear as onnx_linear
+
+GIVEN = {
+    "channel_shared": "false",
+    "input_dim": "7",
+    "kernel_depth": "2",
+    "kernel_size": "3",
+    "num_output": "4",
+    "shape": "{ dim: 2 dim: 4 }",
+}
+"""What a layer has to say, by the fields that its record names."""
+
+OF_A_TYPE = {"DepthwiseConvolution": "group: 4"}
+"""What a type has to say besides."""
+
+LEARN_AND_ABSORB_NOTHING = {
+    "LSTM": "its gates are no sums that a factor passes",
+    "Pow": "its exponent is no factor",
+    "RNN": "what it remembers goes through a tanh",
+    "SqueezeConvolution": "read as a Convolution where its masks are known, and refused elsewhere",
+    "SqueezeDeconvolution": "read as a Deconvolution where its masks are known, and refused elsewhere",
+    "SqueezeInnerProduct": "read as an InnerProduct where its masks are known, and refused elsewhere",
+}
+
+
+def test_a_type_that_learns_is_something_to_the_laws_or_has_a_reason() -> None:
+    learns = {kind for kind, row in LAYERS.items() if row.blobs is not None}
+    assert learns - set(OPERATORS) == set(LEARN_AND_ABSORB_NOTHING)
+
+
+def text_of(kind: str, front: str, behind: str) -> str:
+    """A layer by the fields of its record, with a Scale in front of it and one behind where such text is given."""
+    message, fields = next(iter(LAYERS[kind].reads.items()))
+    said = [f"{name}: {GIVEN[name]}" for name in fields.split() if name in GIVEN] + [OF_A_TYPE.get(kind, "")]
+    shape, blob = f"dim: 2 dim: 4 {'dim: 5 ' * ('depth' in fields)}dim: 6 dim: 6", "x"
+    if kind == "Embed":
+        shape, blob = f"dim: {BATCH} {'dim: 4' * bool(front)}", "index"
+    lines = [f'input: "{blob}" input_shape {{ {shape} }}']
+    if front:
+        lines.append(f'layer {{ name: "front" type: "Scale" bottom: "{blob}" top: "f" scale_param {{ {front} }} }}')
+        blob = "f"
+    bottom = f'bottom: "{blob}"' * (LAYERS[kind].most != 0)
+    lines.append(f'layer {{ name: "l" type: "{kind}" {bottom} top: "y" {message} {{ {" ".join(said)} }} }}')
+    if behind:
+        lines.append(f'layer {{ name: "behind" type: "Scale" bottom: "y" top: "z" scale_param {{ {behind} }} }}')
+    return "\n".join(lines)
+
+
+def operator_of(net: Net) -> Linear | Constant:
+    layer = next(layer for layer in net.layers if layer.name == "l")
+    operator = CAFFE.operator(layer, FoldContext(net, CAFFE.shapes(net)))
+    assert isinstance(operator, Linear | Constant)
+    return operator
+
+
+@pytest.mark.parametrize("shift", ["false", "true"])
+@pytest.mark.parametrize("kind", sorted(LINEAR))
+def test_a_linear_caffe_layer_absorbs_what_stands_behind_it(kind: str, shift: str) -> None:
+    net = net_of(text_of(kind, "", f"bias_term: {shift}"), 3)
+    operator = operator_of(net)
+    folded = bnfold.fold(net)
+    if shift == "true" and isinstance(operator, Linear) and operator.unbiased:
+        (kept,) = folded.report.kept
+        assert operator.unbiased in kept.reason
+    else:
+        assert [layer.type for layer in folded.net.layers if layer.name != "x"][-1] == kind
+        assert not folded.report.kept
+        np.testing.assert_allclose(run(folded.net)["z"], run(net)["z"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shift", ["false", "true"])
+@pytest.mark.parametrize("kind", sorted(kind for kind in LINEAR if LAYERS[kind].most != 0))
+def test_a_linear_caffe_layer_absorbs_what_stands_in_front_of_it_or_says_why(kind: str, shift: str) -> None:
+    net = net_of(text_of(kind, f"bias_term: {shift}", ""), 3)
+    operator = operator_of(net)
+    assert isinstance(operator, Linear)
+    folded = bnfold.fold(net)
+    why = operator.forward or (operator.padded if shift == "true" else "")
+    assert (kind in BACKWARD_ONLY) == bool(operator.forward)
+    if why:
+        (kept,) = folded.report.kept
+        assert why in kept.reason
+    else:
+        assert not folded.report.kept
+        np.testing.assert_allclose(run(folded.net)["y"], run(net)["y"], rtol=1e-12, atol=1e-12)
+
+
+NODES: dict[str, tuple[int, Shape, Shape, dict[str, Any]]] = {
+    "Conv": (1, (2, 4, 6, 6), (4, 4, 3, 3), {}),
+    "ConvTranspose": (1, (2, 4, 6, 6), (4, 4, 3, 3), {}),
+    "Gemm": (1, (3, 4), (4, 4), {}),
+    "GroupNormalization": (1, (2, 4, 3, 3), (4,), {"num_groups": 2}),
+    "InstanceNormalization": (1, (2, 4, 3, 3), (4,), {}),
+    "LayerNormalization": (2, (2, 3, 4), (4,), {}),
+    "MatMul": (2, (2, 3, 4), (4, 4), {}),
+    "RMSNormalization": (2, (2, 3, 4), (4,), {}),
+}
+"""Operator -> the axis of its channels, what it reads, its weight, its attributes."""
+
+
+def model_of(op: str, front: bool) -> onnx.ModelProto:
+    """An operator of ONNX between its input and a Mul, or behind one."""
+    axis, bottom, shape, attributes = NODES[op]
+    rng = np.random.default_rng(5)
+    along = [4 if place == axis else 1 for place in range(len(bottom))]
+    weights = {
+        "w": rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape),
+        "b": rng.normal(size=shape),
+        "s": (np.array([-1.0, 2.0, 0.5, -3.0])).reshape(along),
+    }
+    inputs = ["m" if front else "x", "w", *(["b"] * (op in ("GroupNormalization", "InstanceNormalization")))]
+    linear = helper.make_node(op, inputs, ["z" if front else "y"], "l", **attributes)
+    mul = helper.make_node("Mul", ["x" if front else "y", "s"], ["m" if front else "z"], "mul")
+    graph = helper.make_graph(
+        [mul, linear] if front else [linear, mul],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, bottom)],
+        [helper.make_tensor_value_info("z", TensorProto.DOUBLE, None)],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+
+
+def test_the_linear_operators_of_onnx_are_those_tried_here() -> None:
+    rows = onnx_operators.OPERATORS
+    assert {op for op, rule in rows.items() if rule.__module__ == onnx_linear.__name__} == set(NODES)
+
+
+@pytest.mark.parametrize("front", [False, True], ids=["behind", "in front"])
+@pytest.mark.parametrize("op", sorted(NODES))
+def test_a_linear_onnx_operator_absorbs_from_either_side_or_says_why(op: str, front: bool) -> None:
+    model = model_of(op, front)
+    folded = bnfold.fold(bnfold.load(model.SerializeToString()))
+    if front and op.endswith("Normalization"):
+        (kept,) = folded.report.kept
+        assert "it normalises what it reads" in kept.reason
+        return
+    assert [layer.type for layer in folded.net.layers] == [op]
+    x = np.random.default_rng(6).normal(size=NODES[op][1])
+    before, after = (
+        np.asarray(list(ReferenceEvaluator(each).run(None, {"x": x}))[0])
+        for each in (model, bnfold.to_onnx(folded.net))
+    )
+    np.testing.assert_allclose(np.asarray(after), np.asarray(before), rtol=1e-12, atol=1e-12)
