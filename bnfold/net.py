@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -91,8 +91,7 @@ def _read(blob: Array | LazyArray) -> Array:
     return array
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where a layer came from, kept so that what did not change is written back as it was.
 
     Attributes:
@@ -117,8 +116,7 @@ class Source:
         return Source, (self.bottoms, self.tops, self.param, self.blobs, self.text, None)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """The files that a net came from, for what is written back as it was.
 
     Attributes:

@@ -58,7 +58,7 @@ def _learned(layer: Layer, shapes: dict[str, Shape | None], seed: int, given: It
         array.flags.writeable = False
     blobs = Blobs(arrays)
     assert layer.source is not None
-    return replace(layer, blobs=blobs, source=replace(layer.source, blobs=blobs))
+    return replace(layer, blobs=blobs, source=layer.source._replace(blobs=blobs))
 
 
 def seeded(kind: str, shapes: Sequence[Shape], seed: int = 0, name: str = "") -> list[Array]:

@@ -20,7 +20,7 @@ A condition that a layer makes is a sentence, said to the user where it does not
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -41,8 +41,7 @@ PLANE = range(2, 32)
 # How elements get from one blob to another. A movement is some of these steps, one after the other.
 
 
-@dataclass(frozen=True, slots=True)
-class Axes:
+class Axes(NamedTuple):
     """The axes in another order, some of size 1 left out, some of size 1 added: Transpose, Squeeze and Unsqueeze.
 
     Attributes:
@@ -53,8 +52,7 @@ class Axes:
     order: tuple[int | None, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Take:
+class Take(NamedTuple):
     """Elements `indices` along one axis, in their order: Slice, Split, Crop, Gather, a tile, a padding by mode.
 
     Attributes:
@@ -69,8 +67,7 @@ class Take:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
+class Spread(NamedTuple):
     """An axis of size 1 repeated to any size: broadcasting, Expand.
 
     Attributes:
@@ -80,8 +77,7 @@ class Spread:
     axis: int
 
 
-@dataclass(frozen=True, slots=True)
-class Regroup:
+class Regroup(NamedTuple):
     """The same elements in C order under another shape: Reshape, Flatten.
 
     A negative size is unknown. -1 equals nothing; -2, -3 ... are names, and equal names are equal sizes, so that a
@@ -109,8 +105,7 @@ class Alias:
     """The first top is the first bottom, whatever its shape is; it is dropped where its names allow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """A layer whose first bottom and first top may carry the same affine, if the affine fulfils the conditions.
 
     Attributes:
@@ -129,8 +124,7 @@ class Pass:
     steps: Steps = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """A layer that copies elements of its first bottom to its tops and computes nothing; other bottoms give shapes.
 
     Attributes:
@@ -140,8 +134,7 @@ class Move:
     tops: tuple[Steps, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(NamedTuple):
     """The bottoms one behind the other along an axis: Concat.
 
     Attributes:
@@ -153,8 +146,7 @@ class Join:
     sizes: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(NamedTuple):
     """`sum of c_i*x_i`: Eltwise SUM, Add, Sub (coefficients 1 and -1).
 
     Attributes:
@@ -167,8 +159,7 @@ class Sum:
     laid: tuple[Steps, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
+class Product(NamedTuple):
     """`x_1*x_2*...`: Eltwise PROD, Mul, a Scale with two bottoms; Div, if the divisor takes nothing.
 
     Attributes:
@@ -178,8 +169,7 @@ class Product:
     laid: tuple[Steps | None, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Extreme:
+class Extreme(NamedTuple):
     """The largest or the smallest of the bottoms: Eltwise MAX, Max, Min.
 
     Attributes:
@@ -202,8 +192,7 @@ class Port(NamedTuple):
     places: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """How a convolution slides, by spatial axis: what two of them must share to be one.
 
     Attributes:
@@ -219,8 +208,7 @@ class Window:
     group: int = 1
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Linear:
+class Linear(NamedTuple):
     """`y = sum of W*x, plus b`, with a learned W: it absorbs.
 
     With o the axes that outputs name and i those that inputs name, of W seen as `view`:
@@ -263,8 +251,7 @@ class Linear:
     window: Window | None = None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Constant:
+class Constant(NamedTuple):
     """A blob of fixed values, which take any affine that does not enlarge them.
 
     Attributes:
@@ -274,15 +261,14 @@ class Constant:
     value: Array | LazyArray
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(NamedTuple):
     """A layer that nothing passes; what it reads is used.
 
     Attributes:
         reason: why ("it puts 3 out where nothing arrives"); empty for a layer type that has no law.
     """
 
-    reason: str = field(default="")
+    reason: str = ""
 
 
 Operator = Affine | Alias | Pass | Move | Join | Sum | Product | Extreme | Linear | Constant | Opaque

@@ -48,7 +48,7 @@ class Budget:
         require(self.left >= 0, TOO_LONG)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Plan:
     """What moving one affine does to the net.
 
@@ -106,7 +106,7 @@ class _Taken(NamedTuple):
     change: Change | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Journal:
     """What a search has decided so far; a failed alternative is taken back by cutting the lists."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fnmatch
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -291,7 +291,7 @@ class _Sweep:
             self.front.absorb(self.net, linear, change.weight, change.bias)
             operator = self.operators.pop(id(linear))
             if isinstance(operator, Linear):
-                self.operators[id(linear)] = replace(operator, weight=change.weight, bias=change.bias)
+                self.operators[id(linear)] = operator._replace(weight=change.weight, bias=change.bias)
         for other, affine in plan.merged:
             self.operators[id(other)] = affine
             self.composed.add(id(other))
@@ -396,7 +396,7 @@ class _Sweep:
             self.front.absorb(self.net, taker, change.weight, change.bias)
             present = self.operators.pop(id(taker))
             if isinstance(present, Linear):
-                self.operators[id(taker)] = replace(present, weight=change.weight, bias=change.bias)
+                self.operators[id(taker)] = present._replace(weight=change.weight, bias=change.bias)
         into, through = tuple(taker.name for taker, _ in plan.changes), tuple(other.name for other in plan.through)
         self.records[id(layer)] = Moved(layer.name, layer.type, into, through)
         self._rename_moved(layer, [*plan.moved[::-1], layer.tops[0]], {})

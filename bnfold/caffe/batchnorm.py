@@ -23,7 +23,6 @@ dialect has; where two readings stay possible, the user decides: nothing is gues
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -55,8 +54,7 @@ class AmbiguousZeroFactor(AmbiguousError):
     """The factor is 0 beside statistics that are not: BVLC multiplies them away, NVCaffe's old format meant them."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Statistics:
+class Statistics(NamedTuple):
     """What a BatchNorm normalises by: `y = gamma * (x - mean) / sqrt(variance + eps) + beta`.
 
     Attributes:

@@ -75,7 +75,7 @@ class Values(NamedTuple):
 Piece: TypeAlias = bytes | Span | Values
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Body:
     """A message to be written: pieces in order."""
 

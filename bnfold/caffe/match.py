@@ -58,7 +58,7 @@ def give_weights(
         except WeightsError as error:
             faults.append(str(error))
             continue
-        source = replace(layer.source, blobs=blobs, record=record) if layer.source else None
+        source = layer.source._replace(blobs=blobs, record=record) if layer.source else None
         given.append(replace(layer, blobs=blobs, source=source))
     if faults:
         raise WeightsError(_sentence(faults, layers, files))

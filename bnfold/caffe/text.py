@@ -52,7 +52,7 @@ MAX_QUOTED = 200
 _SHOWN = 5
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Foreign:
     """What a text says that no message can hold; layers are numbered as they stand in the text, of one version.
 
@@ -67,7 +67,7 @@ class Foreign:
     params: dict[int, caffe_pb2.LayerParameter] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Document:
     """A prototxt as it was read, before any upgrade.
 
@@ -223,7 +223,7 @@ class _Weight(Enum):
     FATAL = auto()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Finding:
     """Something that protobuf's parser would stop at."""
 

@@ -39,7 +39,7 @@ class Fresh(NamedTuple):
     instead_of: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Edition:
     """What a net is as a file, decided and not written yet.
 

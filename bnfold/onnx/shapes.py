@@ -16,7 +16,7 @@ _SMALL = 1 << 10
 """Bytes of a constant up to which its values, and not its shape alone, decide about shapes."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Types:
     """What is known about values before the network runs.
 

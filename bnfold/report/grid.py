@@ -44,8 +44,7 @@ def words(text: str, style: Style = "") -> Line:
     return Line(visible(text), style)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
@@ -59,7 +58,7 @@ class Column:
     number: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Grid:
     """A table that fits the terminal it is printed on.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple, Self
 
@@ -357,8 +356,7 @@ def _deconvolution(
 
 def _squeezed(row: LayerType) -> LayerType:
     assert row.blobs is not None
-    return replace(
-        row,
+    return row._replace(
         blobs=squeezed_blobs(row.blobs),
         reads={"squeeze_convolution_param": SQUEEZE_FIELDS},
         dialects="Synopsys",

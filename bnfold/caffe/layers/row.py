@@ -6,9 +6,9 @@ A size of -1 depends on the data. It is equal to any size, and a product with it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from bnfold.caffe.layers.axes import UNKNOWN, sizes
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
@@ -19,8 +19,7 @@ ShapeFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
 BlobFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerType:
+class LayerType(NamedTuple):
     """All that reading, shapes, stand-in weights and the page of layers know of one Caffe layer type.
 
     Attributes:
@@ -44,7 +43,7 @@ class LayerType:
     blobs: BlobFunction | None = None
     kernel: bool = False
     stand_in: Literal["positive", "scale", "shift", "weight"] = "weight"
-    reads: Mapping[str, str] = field(default_factory=dict)
+    reads: Mapping[str, str] = MappingProxyType({})
     dialects: str = ""
     note: str = ""
 

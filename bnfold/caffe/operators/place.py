@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Operator
@@ -11,8 +11,7 @@ from bnfold.algebra.records import Blocked
 from bnfold.net import Layer, Shape
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A layer with the shapes around it: all that a row may look at."""
 
     layer: Layer
