@@ -120,6 +120,9 @@ reading_options = options(
         "--batchnorm-layout", type=click.Choice(LAYOUTS), help="How to read BatchNorms that can be read in two ways."
     ),
     click.option(
+        "--caffemodel-dialect", metavar="NAME", help="Whose Caffe wrote a caffemodel that is read without a prototxt."
+    ),
+    click.option(
         "--zero-scale-factor",
         "zero_factor",
         type=click.Choice(["caffe", "one"]),
@@ -554,6 +557,7 @@ def _read_options(given: dict[str, Any]) -> ReadOptions:
         stages=given["stages"],
         level=given["level"],
         batchnorm_layout=given["batchnorm_layout"],
+        caffemodel_dialect=given["caffemodel_dialect"],
         zero_scale_factor=given["zero_factor"],
         crop_offset=given["crop_offset"],
         recurrent_state=given["recurrent_state"],

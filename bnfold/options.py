@@ -40,6 +40,8 @@ class ReadOptions:
         strict_fields: stop at each field that no dialect has.
         guess_shapes: take 1x3x224x224, or another usual size that fits, for an input whose shape nothing says, and
             say so in `Net.notes`.
+        caffemodel_dialect: whose Caffe wrote a caffemodel that is read without a prototxt, one of
+            `bnfold.caffe.dialects.DIALECTS`; found out from the file if None.
         stages: of the net's state, beside those that the file names, for the rules of layers that ask for them.
         level: likewise; the file's own, or 0, if None.
         batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.caffe.batchnorm.LAYOUTS`.
@@ -59,6 +61,7 @@ class ReadOptions:
     ignore_unknown_fields: bool = False
     strict_fields: bool = False
     guess_shapes: bool = False
+    caffemodel_dialect: str | None = None
     stages: Iterable[str] = ()
     level: int | None = None
     batchnorm_layout: str | None = None

@@ -97,10 +97,9 @@ def read_union(schema: Path = HERE / "schema.tsv", enums: Path = HERE / "enums.t
 
     Raises ValueError when dialects disagree in a way that no table of this file decides.
     """
-    rows = with_bases(read_facts(schema))
-    dialects = dialects_of(rows)
-    facts = [*rows, *ADDED_FIELDS]
+    facts = with_bases([*read_facts(schema), *ADDED_FIELDS])
     order = dialects_of(facts)
+    dialects = tuple(dialect for dialect in order if dialect not in TEXTS)
     by_message: dict[str, dict[str, list[Fact]]] = {}
     for fact in facts:
         by_message.setdefault(fact.message, {}).setdefault(fact.name, []).append(fact)
@@ -135,7 +134,8 @@ def read_facts(path: Path) -> list[Fact]:
 def with_bases(facts: list[Fact]) -> list[Fact]:
     """The same rows, where the dialects that the facts know only by what they added have their base's fields too.
 
-    A base's field that such a dialect declares otherwise, or whose number it gave away, is left out.
+    A base's field that such a dialect declares otherwise, or whose number it gave away, is left out. A message that the
+    base has not and that one of its own fields has for a type is that of the forks it was taken from.
     """
     own: dict[str, set[tuple[str, str]]] = {dialect: set() for dialect in BASES}
     numbers: dict[str, set[tuple[str, int]]] = {dialect: set() for dialect in BASES}
@@ -144,14 +144,23 @@ def with_bases(facts: list[Fact]) -> list[Fact]:
             own[dialect].add((fact.message, fact.name))
             numbers[dialect].add((fact.message, fact.number))
     rows = []
+    messages = {base: {fact.message for fact in facts if base in fact.dialects} for base in BASES.values()}
+    taken = {dialect: {fact.type for fact in facts if dialect in fact.dialects} for dialect in BASES}
     for fact in facts:
-        heirs = [
-            dialect
-            for dialect, base in BASES.items()
-            if base in fact.dialects
-            and (fact.message, fact.name) not in own[dialect]
-            and (fact.message, fact.number) not in numbers[dialect]
-        ]
+        heirs = []
+        for dialect, base in BASES.items():
+            # A message that the base lacks is the reference's, else that of the first who has it.
+            borrowed = fact.message in taken[dialect] - messages[base] and TEXTS.isdisjoint(fact.dialects)
+            if borrowed and fact.message in messages[REFERENCE]:
+                borrowed = REFERENCE in fact.dialects
+            if (
+                (base in fact.dialects or borrowed)
+                and (fact.message, fact.name) not in own[dialect]
+                and (fact.message, fact.number) not in numbers[dialect]
+            ):
+                heirs.append(dialect)
+                if borrowed:
+                    numbers[dialect].add((fact.message, fact.number))
         rows.append(replace(fact, dialects=(*fact.dialects, *heirs)))
     return rows
 
@@ -204,11 +213,17 @@ def merge_enums(path: Path) -> dict[str, Enum]:
             (row["enum"], row["values"], row["dialects"].split(",")) for row in csv.DictReader(file, delimiter="\t")
         ]
     rows += [(name, *row) for name, row in ADDED_ENUMS.items()]
-    dialects = tuple(dict.fromkeys(dialect for _, _, some in rows for dialect in some))
+    dialects = tuple(dict.fromkeys([*(dialect for _, _, some in rows for dialect in some), *BASES]))
     for name, values, some in rows:
         for value in values.split():
             value_name, number = value.split("=")
             real.setdefault(name, {}).setdefault(value_name, {}).update(dict.fromkeys(some, int(number)))
+    for numbers in real.values():
+        for heir, base in BASES.items():
+            own = {number[heir] for number in numbers.values() if heir in number}
+            for number in numbers.values():
+                if base in number and number[base] not in own:
+                    number.setdefault(heir, number[base])
     enums = {}
     for name, numbers in real.items():
         values_ = [Numbered(value, {d: real_[d] for d in dialects if d in real_}) for value, real_ in numbers.items()]
@@ -236,7 +251,19 @@ def assign_numbers(members: Iterable[Numbered], dialects: tuple[str, ...]) -> No
 
 
 # Dialects that the facts list with what they added alone, and the Caffe that each of them forked.
-BASES = {"soeaver": "bvlc", "synopsys": "ssd", "flownet2": "bvlc", "ducha": "bvlc", "openvino": "ssd"}
+BASES = {
+    "soeaver": "bvlc",
+    "synopsys": "ssd",
+    "flownet2": "bvlc",
+    "ducha": "bvlc",
+    "openvino": "ssd",
+    "pull3057": "bvlc",
+    "genet": "bvlc",
+    "gait": "bvlc",
+    "pvanet": "bvlc",
+}
+# What texts alone tell: no file is known to have these numbers.
+TEXTS = frozenset({"texts", "c3d"})
 
 # (message, field): label, type, why. A `required` of some dialect needs no row: the union has no required field, since
 # one dialect's demand would refuse another's file; readers say themselves what they miss.
@@ -363,6 +390,71 @@ ADDED_FIELDS = (
     Fact("PaddingParameter", "pad_value", 30017, "optional", "float", False, "0", ("texts",)),
     Fact("PaddingParameter", "pad_method", 30018, "optional", "PaddingParameter.Method", False, "", ("texts",)),
     Fact("PaddingParameter", "type", 30019, "optional", "PaddingParameter.Method", False, "", ("texts",)),
+    # Fields of the union that these forks have under numbers of their own: from their caffe.proto, and their files.
+    *(
+        Fact("LayerParameter", f"{name}_param", number, "optional", f"{message}Parameter", False, "", ("synopsys",))
+        for name, number, message in (
+            ("bn", 45, "BN"),
+            ("swish", 147, "Swish"),
+            ("interp", 163, "Interp"),
+            ("shuffle_channel", 166, "ShuffleChannel"),
+            ("dense_crf", 176, "DenseCRF"),
+            ("upsample", 177, "Upsample"),
+            ("reorg", 197, "Reorg"),
+            ("proposal", 212, "Proposal"),
+            ("roi_align", 247, "ROIAlign"),
+            ("clip", 248, "Clip"),
+            ("roi_pooling", 8266711, "ROIPooling"),
+            ("smooth_l1_loss", 8266712, "SmoothL1Loss"),
+        )
+    ),
+    *(
+        Fact("LayerParameter", f"{name}_param", number, "optional", f"{message}Parameter", False, "", ("soeaver",))
+        for name, number, message in (
+            ("roi_pooling", 147, "ROIPooling"),
+            ("psroi_pooling", 148, "PSROIPooling"),
+            ("smooth_l1_loss", 150, "SmoothL1Loss"),
+            ("interp", 20001, "Interp"),
+            ("dense_crf", 20002, "DenseCRF"),
+        )
+    ),
+    *(
+        Fact("LayerParameter", f"{name}_param", number, "optional", f"{message}Parameter", False, "", ("pvanet",))
+        for name, number, message in (
+            ("roi_pooling", 8266711, "ROIPooling"),
+            ("smooth_l1_loss", 8266712, "SmoothL1Loss"),
+            ("proposal", 8266713, "Proposal"),
+        )
+    ),
+    Fact("LayerParameter", "bn_param", 202, "optional", "BNParameter", False, "", ("ducha",)),
+    *(
+        Fact("BNParameter", f"{name}_filler", number, "optional", "FillerParameter", False, "", dialects)
+        for name, number, dialects in (
+            ("scale", 1, ("ducha", "synopsys")),
+            ("shift", 2, ("ducha", "synopsys")),
+            ("slope", 7, ("synopsys",)),
+            ("bias", 8, ("synopsys",)),
+        )
+    ),
+    Fact("BNParameter", "momentum", 9, "optional", "float", False, "0.9", ("synopsys",)),
+    Fact("BatchNormParameter", "update_global_stats", 6, "optional", "bool", False, "true", ("synopsys",)),
+    Fact("DropoutParameter", "sample_weights_test", 2, "optional", "bool", False, "false", ("synopsys",)),
+    Fact("DropoutParameter", "scale_train", 3, "optional", "bool", False, "true", ("synopsys",)),
+    *(
+        Fact("ProposalParameter", name, number, "optional", "uint32", False, default, dialects)
+        for name, number, default, dialects in (
+            ("feat_stride", 1, "16", ("synopsys", "pvanet")),
+            ("pre_nms_topn", 6, "6000", ("synopsys", "pvanet")),
+            ("base_size", 2, "16", ("pvanet",)),
+            ("min_size", 3, "16", ("pvanet",)),
+            ("post_nms_topn", 7, "300", ("pvanet",)),
+        )
+    ),
+    *(
+        Fact("ProposalParameter", name, number, "repeated", "float", False, "", ("pvanet",))
+        for name, number in (("ratio", 4), ("scale", 5))
+    ),
+    Fact("ProposalParameter", "nms_thresh", 8, "optional", "float", False, "0.7", ("pvanet",)),
     # SSD's forks with cells that are not square.
     Fact("PriorBoxParameter", "offset_h", 30001, "optional", "float", False, "0.5", ("texts",)),
     Fact("PriorBoxParameter", "offset_w", 30002, "optional", "float", False, "0.5", ("texts",)),

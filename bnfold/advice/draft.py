@@ -249,7 +249,7 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
     elif prototxt.suffix == ".caffemodel":
         from bnfold.caffe.binary import read_net  # rare, and its tables take their time
 
-        document = read_net(read_weights(prototxt))
+        document = read_net(read_weights(prototxt))[0].document
     else:
         document = read_prototxt(prototxt, ignore_unknown_fields=True)
     specs = [_copies(layer.param) for layer in document.net.layer]

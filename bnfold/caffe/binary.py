@@ -1,8 +1,15 @@
 """The network that a caffemodel carries, as a document, for those who have lost the prototxt.
 
 Names are lost in a binary, and the dialects disagree about numbers: field 143 of a layer is `input_param` in one and
-`interp_param` in another. So each message is walked and given the numbers of the union schema (dialects.py). Where a
-number has two meanings, the layer's type decides; what was decided there tells the dialect, which decides the rest.
+`interp_param` in another. So each message is walked and given the numbers of the union schema (dialects.py), in all
+ways in which some dialect reads it:
+
+    Given:   106 { 1: 64  19: 1 }
+    Result:  { num_output: 64  pad_type: 1 } in Synopsys' words, { num_output: 64  relu: true } in Intel's
+
+A dialect that has not every number of a file did not write it, and where a number of a layer is that of parameters
+that its type reads in some dialects alone, it was one of these. What is left is one reading, or several that say the
+same; or several that differ, of which the caller keeps those whose shapes and weights fit.
 
 A caffemodel holds the net as it was in memory, of the phase that wrote it: each layer says its phase, which goes, and
 a blob with several readers goes through a Split layer, which goes too:
@@ -13,7 +20,7 @@ a blob with several readers goes through a Split layer, which goes too:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -22,64 +29,177 @@ from google.protobuf.message import DecodeError
 
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, V1LayerParameter
 from bnfold.caffe.descriptors import is_message, is_repeated
-from bnfold.caffe.dialects import ALL, COLLISIONS, ELSEWHERE, RENUMBERED
+from bnfold.caffe.dialects import ALL, DIALECTS, ELSEWHERE, ENUM_VALUES, FIELDS, RENUMBERED, RETYPED, VALUES
 from bnfold.caffe.layers import LAYERS
+from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.caffe.text import Document
 from bnfold.caffe.weights import WeightsFile, decode
-from bnfold.errors import ParseError
+from bnfold.errors import Guesses, ParseError, UsageError
 from bnfold.io.wire import (
     FIXED32,
     FIXED64,
     LENGTH,
     VARINT,
+    Buffer,
     Field,
     WireError,
     encode_field,
     encode_tag,
+    encode_varint,
     fields,
     signed,
     varint,
 )
 
-NET_LAYERS = {2: V1LayerParameter, 100: LayerParameter}
+NET_LAYERS: dict[int, Any] = {2: V1LayerParameter, 100: LayerParameter}
+
+
+Dialects = frozenset[str]
+Readings = dict[bytes, Dialects]
+"""A message in the numbers of the union -> the dialects that read it so."""
+Effect = tuple[int, str, str, str]
+CONVERTERS = frozenset({"ncnn", "tengine", "mace", "x2paddle"})
+"""They read what Caffes wrote, and write no caffemodel."""
+CONNECTING = ("name", "type", "bottom", "top")
+
+
+class Reading(NamedTuple):
+    """What a file says if one of these dialects wrote it.
+
+    Attributes:
+        document: the net.
+        dialects: whose words these are.
+        effects: (place of a layer, its name and type, field, value) of each field that is neither idle nor as by
+            default; empty where there is no other reading.
+    """
+
+    document: Document
+    dialects: Dialects
+    effects: frozenset[Effect] = frozenset()
 
 
 class Meaning(NamedTuple):
     """One thing that a number means: a field of the union, in these dialects."""
 
     field: FieldDescriptor
-    dialects: frozenset[str]
+    dialects: Dialects
 
 
-def read_net(file: WeightsFile) -> Document:
-    """The net in a caffemodel, with all parameters and without weights.
+def read_net(file: WeightsFile, dialect: str | None = None) -> list[Reading]:
+    """The net in a caffemodel, with all parameters and without weights, in each way in which it can be read.
+
+    Args:
+        file: the caffemodel.
+        dialect: whose numbers it has, one of `DIALECTS`; found out if None.
 
     Raises:
-        ParseError: a layer is damaged, or the file has weights and no connections.
+        ParseError: a layer is damaged, or has a number that `dialect` lacks, or there are no connections.
+        UsageError: nobody knows `dialect`.
     """
     if not file.is_binary:
         raise ParseError("is an HDF5 snapshot, which has weights alone; give the prototxt too", file.path)
-    reader = _Reader(file)
-    net = NetParameter()
-    buffer = file.buffer
-    rest = [field for field in fields(buffer, 0, len(buffer)) if field.number not in NET_LAYERS]
-    _merge(net, reader.translated(net.DESCRIPTOR, rest), "the net", file)
+    if dialect is not None and dialect not in ALL:
+        raise UsageError(
+            f"--caffemodel-dialect {dialect}: no dialect is called so{Guesses().at(dialect, ALL)}; there are "
+            f"{', '.join(DIALECTS)}"
+        )
+    reader = _Reader(file.buffer, ALL if dialect is None else frozenset({dialect}))
+    rest = [field for field in fields(file.buffer, 0, len(file.buffer)) if field.number not in NET_LAYERS]
+    whole = [("the net", 0, reader.read("the net", NetParameter.DESCRIPTOR, rest, file))]
     for record in file.records:
-        message: Any = net.layer.add() if record.version == 2 else net.layers.add()
-        who = f"layer '{record.name}'"
-        try:
-            encoded = reader.translated(message.DESCRIPTOR, fields(buffer, record.at, record.end))
-        except WireError as error:
-            raise ParseError(f"{who} is damaged: {error}", file.path) from None
-        _merge(message, encoded, who, file)
-    for layer in net.layer:
-        # Caffe takes a phase that a layer states over the net's own, so a BatchNorm would train.
-        layer.ClearField("phase")
-        _decide(layer)
-    _undo_splits(net)
-    if not any(layer.bottom for layer in net.layer) and not any(layer.bottom for layer in net.layers):
-        raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
-    return Document(net, notes=list(_doubts(net)), file=file.path)
+        who, number = f"layer '{record.name}'", 100 if record.version == 2 else 2
+        found = fields(file.buffer, record.at, record.end)
+        whole.append((who, number, reader.read(who, NET_LAYERS[number].DESCRIPTOR, found, file)))
+    alive = reader.among
+    for _, _, found_in in whole:
+        alive = alive & frozenset().union(*found_in.values()) or alive
+    alive = alive - CONVERTERS or alive
+    chosen: dict[tuple[bytes, ...], set[str]] = {}
+    for one in DIALECTS:
+        if one in alive:
+            picked = tuple(_pick(found_in, one, alive) for _, _, found_in in whole)
+            chosen.setdefault(picked, set()).add(one)
+    readings: dict[frozenset[Effect], Reading] = {}
+    for picked, some in chosen.items():
+        net = NetParameter()
+        for (who, number, _), encoded in zip(whole, picked, strict=True):
+            message: Any = net if not number else net.layer.add() if number == 100 else net.layers.add()
+            _merge(message, encoded, who, file)
+        for layer in net.layer:
+            # Caffe takes a phase that a layer states over the net's own, so a BatchNorm would train.
+            layer.ClearField("phase")
+            _decide(layer)
+        _undo_splits(net)
+        layers: list[Any] = [*net.layer, *net.layers]
+        if not any(layer.bottom for layer in layers) or not all([*layer.bottom, *layer.top] for layer in net.layer):
+            raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
+        effects = frozenset(_effects(net)) if len(chosen) > 1 else frozenset()
+        same = readings.setdefault(effects, Reading(Document(net, file=file.path), frozenset(), effects))
+        readings[effects] = same._replace(dialects=same.dialects | some)
+    return list(readings.values())
+
+
+def told_apart(readings: Sequence[Reading], opaque: Sequence[bool]) -> int | None:
+    """Which of several readings the file speaks for: the only one by which their differences compute something.
+
+    Args:
+        readings: what remains.
+        opaque: whether each has a layer that is not understood.
+
+    Returns:
+        None where there are several.
+    """
+    common = frozenset.intersection(*(reading.effects for reading in readings))
+    telling = [place for place, reading in enumerate(readings) if reading.effects != common and not opaque[place]]
+    return telling[0] if len(telling) == 1 else None
+
+
+def difference(readings: Sequence[Reading]) -> str:
+    """Where readings part: the first layer that they read in different ways, and what each takes it for."""
+    common = frozenset.intersection(*(reading.effects for reading in readings))
+    apart = [sorted(reading.effects - common) for reading in readings]
+    place, who, *_ = min(effects[0] for effects in apart if effects)
+    ways = [
+        f"`{' '.join(f'{field}: {value}' for at, _, field, value in effects if at == place)}` in {_some(one.dialects)}"
+        if any(effect[0] == place for effect in effects)
+        else f"nothing in {_some(one.dialects)}"
+        for effects, one in zip(apart, readings, strict=True)
+    ]
+    return f"{who}: a number in its parameters means {', '.join(ways[:-1])} and {ways[-1]}"
+
+
+def _effects(net: NetParameter) -> Iterable[Effect]:
+    for place, layer in enumerate(net.layer):
+        who = f"layer '{layer.name}' ({layer.type})"
+        for param, value in layer.ListFields():
+            if not is_message(param) or is_repeated(param):
+                if param.name not in IDLE_OF_LAYER or param.name in CONNECTING:
+                    yield place, who, param.name, str(value)
+                continue
+            averages = param.name != "pooling_param" or value.pool == value.AVE
+            for field, one in value.ListFields():
+                if field.name == "avg_include_pad" and not averages:
+                    continue
+                plain = not is_message(field) and not is_repeated(field)
+                if field.name not in IDLE and not (plain and one == field.default_value):
+                    text = field.enum_type.values_by_number[one].name if field.enum_type and plain else str(one)
+                    if field.type == field.TYPE_BOOL and plain:
+                        text = text.lower()
+                    yield place, who, field.name, " ".join(text.split())
+
+
+def _some(dialects: Dialects) -> str:
+    names = [one for one in DIALECTS if one in dialects]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _pick(found: Readings, dialect: str, alive: Dialects) -> bytes:
+    """What a message says in a dialect, else in another one that may be, else in any."""
+    for some in (frozenset({dialect}), alive, ALL):
+        for encoded, dialects in found.items():
+            if dialects & some:
+                return encoded
+    return b""
 
 
 def _merge(message: Any, encoded: bytes, who: str, file: WeightsFile) -> None:
@@ -87,17 +207,6 @@ def _merge(message: Any, encoded: bytes, who: str, file: WeightsFile) -> None:
         message.MergeFromString(encoded)
     except DecodeError as error:
         raise ParseError(f"{who} is damaged: {error}", file.path) from None
-
-
-def _doubts(net: NetParameter) -> Iterator[str]:
-    """Numbers with two meanings that nothing decides."""
-    for layer in net.layer:
-        pool = layer.pooling_param
-        if layer.type == "Pooling" and pool.HasField("round_mode") and pool.round_mode == pool.CEIL:
-            yield (
-                f"layer '{layer.name}' (Pooling): the caffemodel says `round_mode: CEIL`, or `ceil_mode: false` if a "
-                "fork with that field wrote it; the first is taken, and the prototxt would tell"
-            )
 
 
 def _decide(layer: LayerParameter) -> None:
@@ -128,94 +237,126 @@ def _undo_splits(net: NetParameter) -> None:
 
 
 class _Reader:
-    """Gives the messages of one file the numbers of the union."""
+    """Gives the messages of one file the numbers of the union.
 
-    def __init__(self, file: WeightsFile) -> None:
-        self.buffer = file.buffer
-        self.dialects = ALL
-        for record in file.records:
-            if record.version == 2 and record.type is not None:
-                self._learn(record.type, fields(self.buffer, record.at, record.end))
+    Attributes:
+        among: who may have written it.
+    """
 
-    def _learn(self, kind: str, layer: Iterable[Field]) -> None:
-        """Narrow the dialects by what the parameters of a layer must be."""
-        for found in layer:
-            if found.number in COLLISIONS or found.number in EVIDENCE:
-                for meaning in _meanings(LayerParameter.DESCRIPTOR).get(found.number, ()):
-                    if _belongs(meaning.field.name, kind) and self.dialects & meaning.dialects:
-                        self.dialects &= meaning.dialects
+    def __init__(self, buffer: Buffer, among: Dialects) -> None:
+        self.buffer, self.among = buffer, among
+        self._known: dict[tuple[str, bytes], Readings] = {}
 
-    def translated(self, message: Any, found: Iterable[Field], reads: frozenset[str] = frozenset()) -> bytes:
-        """The same message in the numbers of the union; weights and what has no meaning are left out.
+    def read(self, who: str, message: Any, found: Iterable[Field], file: WeightsFile) -> Readings:
+        """A message of the file; see `readings`. Raises ParseError."""
+        try:
+            found = list(found)
+            return self.readings(message, found, self._kind(found) if message is LayerParameter.DESCRIPTOR else "")
+        except WireError as error:
+            raise ParseError(f"{who} is damaged: {error}", file.path) from None
+        except LookupError as error:
+            raise ParseError(f"{who}: {error.args[0]}", file.path) from None
 
-        Where a number has two meanings, that of `reads` counts, the fields that the layer's type reads.
+    def readings(self, message: Any, found: Iterable[Field], kind: str = "") -> Readings:
+        """A message in the numbers of the union, as each dialect reads it that has all its numbers.
+
+        Weights are left out, and so is what nobody knows or what is a parameter of other types than `kind`.
         """
-        found = list(found)
-        meanings = _meanings(message)
-        kind = self._kind(found) if message is LayerParameter.DESCRIPTOR else ""
-        pieces = []
-        for number, wire, _, at, end in found:
-            field = self._choose(meanings.get(number, ()), wire, kind, reads)
-            if field is None:
-                continue
-            payload = self.buffer[at:end] if not is_message(field) else b""
-            if wire == VARINT and field.type == FieldDescriptor.TYPE_FLOAT:
-                # A whole number in the dialects that `dialects.RETYPED` names.
-                whole = signed(varint(self.buffer, at, end)[0])
-                pieces.append(encode_tag(field.number, FIXED32) + struct.pack("<f", whole))
-            elif wire != LENGTH:
-                pieces.append(encode_tag(field.number, wire) + payload)
-            elif is_message(field):
-                own = row.reads.get(field.name, "") if (row := LAYERS.get(kind)) else ""
-                inner = self.translated(field.message_type, fields(self.buffer, at, end), frozenset(own.split()))
-                pieces.append(encode_field(field.number, inner))
-            else:
-                text = field.type == FieldDescriptor.TYPE_STRING
-                pieces.append(encode_field(field.number, decode(payload).encode() if text else payload))
-        return b"".join(pieces)
+        readings: Readings = {b"": self.among}
+        for field in found:
+            options, longer = self._options(message, field, kind), Readings()
+            for encoded, dialects in readings.items():
+                for piece, who in options.items():
+                    if both := dialects & who:
+                        longer[encoded + piece] = longer.get(encoded + piece, frozenset()) | both
+            readings = longer or readings
+        return readings
+
+    def _options(self, message: Any, found: Field, kind: str) -> Readings:
+        """What one field may be, encoded anew, and in which dialects it is that."""
+        meanings = _meanings(message).get(found.number, [])
+        fitting = [meaning for meaning in meanings if _fits(meaning.field, found.wire)]
+        if kind:
+            own = [meaning for meaning in fitting if _belongs(meaning.field.name, kind)]
+            if len(fitting) > 1 and not own:
+                return {}  # a parameter of another type: it means nothing here, whichever it is
+            fitting = own or fitting
+        options: Readings = {}
+        for field, dialects in fitting:
+            for piece, who in self._values(field, found).items():
+                options[piece] = options.get(piece, frozenset()) | (dialects & who)
+        if fitting and self.among != ALL and not any(who & self.among for who in options.values()):
+            whose = ", ".join(sorted(self.among))
+            raise LookupError(f"number {found.number} of {_name(message)}, or what it holds, means nothing in {whose}")
+        return options
+
+    def _values(self, field: FieldDescriptor, found: Field) -> Readings:
+        payload = bytes(self.buffer[found.at : found.end])
+        if is_message(field):
+            key = (_name(field.message_type), payload)
+            if key not in self._known:
+                self._known[key] = self.readings(field.message_type, fields(self.buffer, found.at, found.end))
+            return {encode_field(field.number, inner): who for inner, who in self._known[key].items()}
+        if found.wire == LENGTH:
+            text = field.type == FieldDescriptor.TYPE_STRING
+            return {encode_field(field.number, decode(payload).encode() if text else payload): ALL}
+        tag = encode_tag(field.number, found.wire)
+        if found.wire == VARINT and field.enum_type is not None:
+            number = varint(self.buffer, found.at, found.end)[0]
+            known = _numbers(field.enum_type).get(number) or {number: ALL}
+            return {tag + encode_varint(value): who for value, who in known.items()}
+        if found.wire == VARINT and field.type == FieldDescriptor.TYPE_FLOAT:
+            whole = signed(varint(self.buffer, found.at, found.end)[0])
+            return {encode_tag(field.number, FIXED32) + struct.pack("<f", whole): ALL}
+        return {tag + payload: ALL}
 
     def _kind(self, layer: Iterable[Field]) -> str:
-        words = [self.buffer[field.at : field.end] for field in layer if field.number == 2 and field.wire == LENGTH]
-        return decode(words[-1]) if words else ""
-
-    def _choose(
-        self, meanings: Iterable[Meaning], wire: int, kind: str, reads: frozenset[str]
-    ) -> FieldDescriptor | None:
-        fitting = [meaning for meaning in meanings if _fits(meaning.field, wire)]
-        if len(fitting) > 1 and kind:
-            fitting = [meaning for meaning in fitting if _belongs(meaning.field.name, kind)] or fitting
-        ours = [meaning for meaning in fitting if meaning.dialects & self.dialects]
-        if len(ours) > 1 and reads:
-            ours = [meaning for meaning in ours if meaning.field.name in reads] or ours
-        if len(ours) > 1 and kind:
-            return None  # a parameter of another type: it means nothing here, whichever it is
-        return (ours or fitting)[0].field if fitting else None
+        words = [field for field in layer if field.number == 2 and field.wire == LENGTH]
+        return decode(bytes(self.buffer[words[-1].at : words[-1].end])) if words else ""
 
 
 @cache
 def _meanings(message: Any) -> dict[int, list[Meaning]]:
     """What each number of a message can mean in a file."""
     meanings: dict[int, list[Meaning]] = {}
-    taken: dict[int, set[str]] = {}
-    for real in RENUMBERED.get(message.name, {}).values():
-        for dialect, number in real.items():
-            taken.setdefault(number, set()).add(dialect)
-    moved, elsewhere = RENUMBERED.get(message.name, {}), ELSEWHERE.get(message.name, {})
+    name = _name(message)
+    numbers = [table.get(name, {}) for table in (RENUMBERED, ELSEWHERE)]
     for field in message.fields:
-        if is_message(field) and field.message_type.name == "BlobProto":
-            continue
-        real = moved.get(field.name, elsewhere.get(field.name, {}))
-        numbers: dict[int, set[str]] = (
-            {} if field.name in moved else {field.number: set(ALL - real.keys() - taken.get(field.number, set()))}
-        )
-        for dialect, number in real.items():
-            numbers.setdefault(number, set()).add(dialect)
-        for number, dialects in numbers.items():
-            collision = COLLISIONS.get(number, {}) if message is LayerParameter.DESCRIPTOR else {}
-            if message is LayerParameter.DESCRIPTOR and number in EVIDENCE:
-                dialects = set(EVIDENCE[number])
-            meanings.setdefault(number, []).append(Meaning(field, collision.get(field.name, frozenset(dialects))))
+        if not is_message(field) or field.message_type.name != "BlobProto":
+            for number, dialects in _by_number(FIELDS, name, field, numbers):
+                meanings.setdefault(number, []).append(Meaning(field, dialects))
     return meanings
+
+
+@cache
+def _numbers(enum: Any) -> dict[int, dict[int, Dialects]]:
+    """What each number of an enum can mean in a file: the value's number in the union, and in which dialects."""
+    name = _name(enum)
+    meanings: dict[int, dict[int, Dialects]] = {}
+    for value in enum.values:
+        for number, dialects in _by_number(VALUES, name, value, [ENUM_VALUES.get(name, {})]):
+            values = meanings.setdefault(number, {})
+            # Two names of one number are one value, the first.
+            if new := dialects.difference(*values.values()):
+                values[value.number] = new
+    return meanings
+
+
+def _by_number(
+    table: Mapping[str, Mapping[Dialects, str]], name: str, member: Any, tables: list[dict[str, dict[str, int]]]
+) -> Iterable[tuple[int, Dialects]]:
+    """The numbers that dialects give to a field or to the value of an enum, and which dialects do."""
+    owners = [some for some, words in table.get(name, {}).items() if member.name in words.split()]
+    numbers: dict[int, set[str]] = {}
+    # What no group has is the same in all that have it, or known by texts alone.
+    for dialect in owners[0] if owners else ALL:
+        real = next((one[member.name][dialect] for one in tables if dialect in one.get(member.name, {})), member.number)
+        numbers.setdefault(real, set()).add(dialect)
+    return [(number, frozenset(some)) for number, some in numbers.items()]
+
+
+def _name(described: Any) -> str:
+    return str(described.full_name).removeprefix("bnfold.caffe.")
 
 
 def _fits(field: FieldDescriptor, wire: int) -> bool:
@@ -225,7 +366,8 @@ def _fits(field: FieldDescriptor, wire: int) -> bool:
     if wire == LENGTH:
         return is_repeated(field)
     if field.type == FieldDescriptor.TYPE_FLOAT:
-        return wire in (FIXED32, VARINT)
+        # A whole number in some dialects.
+        return wire == FIXED32 or (wire == VARINT and field.name in RETYPED.get(_name(field.containing_type), {}))
     return wire == (FIXED64 if field.type == FieldDescriptor.TYPE_DOUBLE else VARINT)
 
 
@@ -234,7 +376,3 @@ def _belongs(name: str, kind: str) -> bool:
     if (row := LAYERS.get(kind)) and row.reads:
         return name in row.reads
     return kind.lower() == name.removesuffix("_param").replace("_", "").lower()
-
-
-# Numbers of LayerParameter with one meaning that tell the dialect all the same, by what that message means in each.
-EVIDENCE = {45: frozenset({"segnet", "ncnn"})}

@@ -9,13 +9,14 @@ a binary. Walk the wire format and the descriptor side by side, and for each mes
 - RETYPED names what is encoded in another way in D, and ENUM_VALUES the values of enums that have another number there;
 - go down into sub-messages with the same D.
 
-Dialects that `DIALECTS` lacks are known by a few fields only (union.py has them). The real numbers of blobs, names and
-types of layers are the same everywhere, and the union has them.
+Of a field that texts alone tell no number is known (union.py says which). The real numbers of blobs, names and types of
+layers are the same everywhere, and the union has them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 DIALECTS = (
     "bvlc",
@@ -38,172 +39,12 @@ DIALECTS = (
     "flownet2",
     "ducha",
     "openvino",
+    "pull3057",
+    "genet",
+    "gait",
+    "pvanet",
 )
 ALL = frozenset(DIALECTS)
-# Numbers of LayerParameter that mean different fields in different dialects: {number: {field: dialects}}.
-COLLISIONS: dict[int, dict[str, frozenset[str]]] = {
-    143: {"input_param": ALL - {"pspnet", "minicaffe"}, "interp_param": frozenset({"pspnet"})},
-    144: {"crop_param": ALL - {"pspnet", "minicaffe"}, "seg_accuracy_param": frozenset({"pspnet"})},
-    145: {
-        "forward_type": frozenset({"nvcaffe017"}),
-        "mat_write_param": frozenset({"pspnet"}),
-        "parameter_param": ALL - {"nvcaffe017", "nvcaffe015", "pspnet", "vitis", "ncnn", "minicaffe"},
-        "shuffle_channel_param": frozenset({"ncnn"}),
-    },
-    146: {
-        "backward_type": frozenset({"nvcaffe017"}),
-        "dense_crf_param": frozenset({"pspnet"}),
-        "recurrent_param": ALL - {"nvcaffe017", "nvcaffe015", "pspnet", "vitis", "minicaffe"},
-    },
-    147: {
-        "domain_transform_param": frozenset({"pspnet"}),
-        "forward_math": frozenset({"nvcaffe017"}),
-        "interp_param": frozenset({"mace"}),
-        "reorg_param": frozenset({"ncnn", "tengine"}),
-        "swish_param": frozenset({"bvlc", "mobilenetyolo", "intel", "ti", "soeaver", "flownet2", "ducha"}),
-        "tiling_param": frozenset({"vitis"}),
-        "upsample_param": frozenset({"segnet"}),
-    },
-    148: {
-        "adaptive_bias_channel_param": frozenset({"pspnet"}),
-        "backward_math": frozenset({"nvcaffe017"}),
-        "clip_param": frozenset({"bvlc", "mace", "ti", "soeaver", "flownet2", "ducha"}),
-        "roi_align_param": frozenset({"ncnn"}),
-        "smooth_l1_loss_param": frozenset({"intel", "vitis"}),
-        "swish_param": frozenset({"tengine"}),
-    },
-    149: {
-        "bias_channel_param": frozenset({"pspnet"}),
-        "debug": frozenset({"nvcaffe017"}),
-        "engine": frozenset({"intel"}),
-        "inner_product_blob_param": frozenset({"soeaver"}),
-        "psroi_pooling_param": frozenset({"ncnn"}),
-        "reorg_param": frozenset({"mobilenetyolo"}),
-        "upsample_param": frozenset({"ti"}),
-    },
-    150: {
-        "correlation_param": frozenset({"synopsys", "flownet2"}),
-        "cudnn_math_override": frozenset({"nvcaffe017"}),
-        "multinode": frozenset({"intel"}),
-        "unique_label_param": frozenset({"pspnet"}),
-        "upsample_param": frozenset({"mobilenetyolo"}),
-    },
-    151: {
-        "axpy_param": frozenset({"ti"}),
-        "mat_read_param": frozenset({"pspnet"}),
-        "mn_activation_param": frozenset({"intel"}),
-        "recurrent_param": frozenset({"nvcaffe017"}),
-    },
-    152: {
-        "bn_param": frozenset({"pspnet"}),
-        "box_annotator_ohem_param": frozenset({"intel"}),
-        "relux_param": frozenset({"soeaver"}),
-        "trt_param": frozenset({"nvcaffe017"}),
-    },
-    155: {"resample_param": frozenset({"synopsys", "flownet2"}), "spatial_dropout_param": frozenset({"intel"})},
-    156: {"downsample_param": frozenset({"synopsys", "flownet2"}), "mn_grad_compress_param": frozenset({"intel"})},
-    158: {"quantization_param": frozenset({"intel"}), "rpn_param": frozenset({"tengine"})},
-    159: {"flow_warp_param": frozenset({"synopsys", "flownet2"}), "reorg_param": frozenset({"intel"})},
-    200: {
-        "annotated_data_param": frozenset({"ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle", "synopsys", "openvino"}),
-        "cudnn_batch_norm_param": frozenset({"genet"}),
-        "loss_param": frozenset({"minicaffe"}),
-    },
-    201: {
-        "argmax_param": frozenset({"minicaffe"}),
-        "multibox_loss_param": frozenset({"ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle", "synopsys", "openvino"}),
-    },
-    202: {
-        "batch_norm_param": frozenset({"minicaffe"}),
-        "permute_param": ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "minicaffe", "soeaver", "flownet2", "ducha"},
-    },
-    203: {
-        "bias_param": frozenset({"minicaffe"}),
-        "prior_box_param": ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "minicaffe", "soeaver", "flownet2", "ducha"},
-        "rrelu_param": frozenset({"ducha"}),
-    },
-    204: {
-        "bn_param": frozenset({"minicaffe"}),
-        "detection_output_param": ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "minicaffe", "soeaver", "flownet2", "ducha"},
-    },
-    205: {
-        "concat_param": frozenset({"minicaffe"}),
-        "detection_evaluate_param": ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "ncnn", "tengine", "minicaffe", "soeaver", "flownet2", "ducha"},
-        "interp_param": frozenset({"ncnn"}),
-        "region_param": frozenset({"tengine"}),
-    },
-    206: {
-        "convolution_param": frozenset({"minicaffe"}),
-        "norm_param": ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "minicaffe", "soeaver", "flownet2", "ducha"},
-    },
-    207: {
-        "crop_param": frozenset({"minicaffe"}),
-        "video_data_param": frozenset({"ssd", "nvcaffe017", "intel", "vitis", "mace", "x2paddle", "synopsys", "openvino"}),
-    },
-    208: {
-        "depth_to_space_param": frozenset({"synopsys"}),
-        "dropout_param": frozenset({"minicaffe"}),
-        "grn_param": frozenset({"openvino"}),
-        "l2normalization_param": frozenset({"mace"}),
-        "split_param": frozenset({"intel"}),
-    },
-    209: {
-        "eltwise_param": frozenset({"minicaffe"}),
-        "matmul_param": frozenset({"mace"}),
-        "region_loss_param": frozenset({"intel"}),
-        "upsample_darknet_param": frozenset({"synopsys"}),
-    },
-    210: {
-        "axpy_param": frozenset({"x2paddle"}),
-        "elu_param": frozenset({"minicaffe"}),
-        "group_norm_param": frozenset({"mace"}),
-        "resize_nearest_neighbor_param": frozenset({"synopsys"}),
-    },
-    211: {
-        "embed_param": frozenset({"minicaffe"}),
-        "gather_param": frozenset({"synopsys"}),
-        "relu6_param": frozenset({"mobilenetyolo"}),
-        "scale_filter_param": frozenset({"openvino"}),
-        "upsample_param": frozenset({"x2paddle"}),
-    },
-    212: {"exp_param": frozenset({"minicaffe"}), "roi_pooling_param": frozenset({"x2paddle"})},
-    213: {
-        "flatten_param": frozenset({"minicaffe"}),
-        "shuffle_channel_param": frozenset({"x2paddle"}),
-        "topk_gather_param": frozenset({"synopsys"}),
-    },
-    214: {"inner_product_param": frozenset({"minicaffe"}), "nms_param": frozenset({"synopsys"})},
-    215: {"input_param": frozenset({"minicaffe"}), "nms_gather_param": frozenset({"synopsys"})},
-    216: {"gather_nd_param": frozenset({"synopsys"}), "log_param": frozenset({"minicaffe"})},
-    220: {
-        "crop_and_resize_param": frozenset({"synopsys"}),
-        "eltwise_affine_param": frozenset({"ducha"}),
-        "pooling_param": frozenset({"minicaffe"}),
-    },
-    222: {"power_param": frozenset({"minicaffe"}), "pyramid_roi_align_param": frozenset({"synopsys"})},
-    223: {"prelu_param": frozenset({"minicaffe"}), "space_to_depth_param": frozenset({"synopsys"})},
-    224: {"pad_param": frozenset({"synopsys"}), "proposal_param": frozenset({"minicaffe"})},
-    225: {"psroi_pooling_param": frozenset({"minicaffe"}), "stack_param": frozenset({"synopsys"})},
-    226: {"reduction_param": frozenset({"minicaffe"}), "resize_bilinear_param": frozenset({"synopsys"})},
-    227: {"reduce_sum_param": frozenset({"synopsys"}), "relu_param": frozenset({"minicaffe"})},
-    228: {"reduce_max_param": frozenset({"synopsys"}), "reshape_param": frozenset({"minicaffe"})},
-    229: {"reduce_min_param": frozenset({"synopsys"}), "roi_pooling_param": frozenset({"minicaffe"})},
-    230: {"reduce_prod_param": frozenset({"synopsys"}), "scale_param": frozenset({"minicaffe"})},
-    231: {"reduce_mean_param": frozenset({"synopsys"}), "sigmoid_param": frozenset({"minicaffe"})},
-    232: {"selu_param": frozenset({"synopsys"}), "softmax_param": frozenset({"minicaffe"})},
-    233: {"selu_dropout_param": frozenset({"synopsys"}), "spp_param": frozenset({"minicaffe"})},
-    234: {"slice_param": frozenset({"minicaffe"}), "unstack_param": frozenset({"synopsys"})},
-    235: {"batch_to_space_nd_param": frozenset({"synopsys"}), "tanh_param": frozenset({"minicaffe"})},
-    236: {"space_to_batch_nd_param": frozenset({"synopsys"}), "threshold_param": frozenset({"minicaffe"})},
-    237: {"tile_param": frozenset({"minicaffe"}), "xlu_param": frozenset({"synopsys"})},
-    238: {"detection_output_param": frozenset({"minicaffe"}), "mirror_pad_param": frozenset({"synopsys"})},
-    239: {"permute_param": frozenset({"minicaffe"}), "tile_nd_param": frozenset({"synopsys"})},
-    240: {"expand_dims_nd_param": frozenset({"synopsys"}), "prior_box_param": frozenset({"minicaffe"})},
-    241: {"shuffle_channel_param": frozenset({"minicaffe"}), "squeeze_param": frozenset({"synopsys"})},
-    242: {"broadcast_to_param": frozenset({"synopsys"}), "norm_param": frozenset({"minicaffe"})},
-    603: {"yolov3_detection_output_param": frozenset({"ncnn"}), "yolov3_param": frozenset({"mobilenetyolo"})},
-}
-
 # Fields whose number in the union is nobody's: {message: {field: {dialect: real number}}}.
 RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
     "BlobProto": {
@@ -216,12 +57,20 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
         "bn_stats_batch_size": {"intel": 11},
     },
     "LayerParameter": {
-        "interp_param": {"pspnet": 143, "ncnn": 205, "tengine": 308, "mace": 147, "ti": 166},
+        "interp_param": {
+            "pspnet": 143,
+            "ncnn": 205,
+            "tengine": 308,
+            "mace": 147,
+            "ti": 166,
+            "soeaver": 20001,
+            "synopsys": 163,
+        },
         "seg_accuracy_param": {"pspnet": 144},
         "forward_type": {"nvcaffe017": 145},
         "backward_type": {"nvcaffe017": 146},
-        "reorg_param": {"mobilenetyolo": 149, "intel": 159, "ncnn": 147, "tengine": 147},
-        "smooth_l1_loss_param": {"intel": 148, "vitis": 148, "ncnn": 8266712},
+        "reorg_param": {"mobilenetyolo": 149, "intel": 159, "ncnn": 147, "tengine": 147, "synopsys": 197},
+        "backward_math": {"nvcaffe017": 148},
         "bias_channel_param": {"pspnet": 149},
         "cudnn_math_override": {"nvcaffe017": 150},
         "mn_activation_param": {"intel": 151},
@@ -238,21 +87,27 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
         "scale_filter_param": {"openvino": 211},
         "eltwise_affine_param": {"ducha": 220},
         "mat_write_param": {"pspnet": 145},
-        "dense_crf_param": {"pspnet": 146},
+        "dense_crf_param": {"pspnet": 146, "soeaver": 20002, "synopsys": 176},
         "forward_math": {"nvcaffe017": 147},
-        "backward_math": {"nvcaffe017": 148},
+        "adaptive_bias_channel_param": {"pspnet": 148},
         "engine": {"intel": 149},
         "unique_label_param": {"pspnet": 150},
         "relux_param": {"soeaver": 152},
         "depth_to_space_param": {"synopsys": 208},
         "resize_nearest_neighbor_param": {"synopsys": 210},
         "domain_transform_param": {"pspnet": 147},
-        "adaptive_bias_channel_param": {"pspnet": 148},
+        "roi_align_param": {"ncnn": 148, "synopsys": 247},
         "inner_product_blob_param": {"soeaver": 149},
         "multinode": {"intel": 150},
         "grn_param": {"openvino": 208},
-        "upsample_param": {"segnet": 147, "mobilenetyolo": 150, "tengine": 300, "x2paddle": 211, "ti": 149},
-        "roi_align_param": {"ncnn": 148},
+        "upsample_param": {
+            "segnet": 147,
+            "mobilenetyolo": 150,
+            "tengine": 300,
+            "x2paddle": 211,
+            "ti": 149,
+            "synopsys": 177,
+        },
         "tiling_param": {"vitis": 147},
     },
     "TransformationParameter": {
@@ -316,8 +171,8 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
         "multi_gpu_testing": {"vitis": 12},
     },
     "DropoutParameter": {
-        "sample_weights_test": {"segnet": 2},
-        "scale_train": {"ncnn": 2},
+        "engine": {"nvcaffe017": 2},
+        "scale_train": {"ncnn": 2, "synopsys": 3},
     },
     "EltwiseParameter": {
         "power": {"tengine": 4},
@@ -361,23 +216,23 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
         "width": {"openvino": 14},
     },
     "BNParameter": {
-        "scale_filler": {"segnet": 1, "ncnn": 1},
-        "shift_filler": {"segnet": 2, "ncnn": 2},
-        "bn_mode": {"segnet": 3, "ncnn": 3},
+        "slope_filler": {"pspnet": 1, "minicaffe": 1, "synopsys": 7, "ducha": 7},
+        "bias_filler": {"pspnet": 2, "minicaffe": 2, "synopsys": 8, "ducha": 8},
+        "momentum": {"pspnet": 3, "minicaffe": 3, "synopsys": 9, "ducha": 9},
         "moving_average": {"ducha": 4},
         "decay": {"ducha": 5},
         "var_eps": {"ducha": 3},
     },
     "InterpParameter": {"full_zoom_factor": {"synopsys": 7}},
     "ProposalParameter": {
-        "feat_stride": {"minicaffe": 1},
-        "base_size": {"minicaffe": 2},
-        "min_size": {"minicaffe": 3},
-        "ratio": {"minicaffe": 4},
-        "scale": {"minicaffe": 5},
-        "pre_nms_topn": {"minicaffe": 6},
-        "post_nms_topn": {"minicaffe": 7},
-        "nms_thresh": {"minicaffe": 8},
+        "nms_input_num": {"vitis": 1},
+        "nms_output_num": {"vitis": 2},
+        "stride_h": {"vitis": 3},
+        "stride_w": {"vitis": 4},
+        "nms_iou_th": {"vitis": 5},
+        "min_width": {"vitis": 6},
+        "min_height": {"vitis": 7},
+        "anchor": {"vitis": 8},
         "anchor_base_size": {"synopsys": 2},
         "anchor_scale": {"synopsys": 3},
         "anchor_ratio": {"synopsys": 4},
@@ -390,7 +245,7 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
 # Fields with the real number of most dialects in the union, and another one in these.
 ELSEWHERE: dict[str, dict[str, dict[str, int]]] = {
     "LayerParameter": {
-        "bn_param": {"pspnet": 152, "minicaffe": 204},
+        "bn_param": {"pspnet": 152, "minicaffe": 204, "ducha": 202},
         "loss_param": {"minicaffe": 200},
         "argmax_param": {"minicaffe": 201},
         "concat_param": {"minicaffe": 205},
@@ -426,9 +281,9 @@ ELSEWHERE: dict[str, dict[str, dict[str, int]]] = {
         "parameter_param": {"minicaffe": 219},
         "recurrent_param": {"nvcaffe017": 151},
         "swish_param": {"tengine": 148},
-        "clip_param": {"tengine": 305},
-        "psroi_pooling_param": {"ncnn": 149, "minicaffe": 225},
-        "shuffle_channel_param": {"ncnn": 145, "tengine": 307, "x2paddle": 213, "minicaffe": 241},
+        "clip_param": {"tengine": 305, "synopsys": 248},
+        "psroi_pooling_param": {"ncnn": 149, "minicaffe": 225, "soeaver": 148},
+        "shuffle_channel_param": {"ncnn": 145, "tengine": 307, "x2paddle": 213, "minicaffe": 241, "synopsys": 166},
         "permute_param": {"minicaffe": 239},
         "prior_box_param": {"minicaffe": 240},
         "detection_output_param": {"minicaffe": 238},
@@ -437,9 +292,10 @@ ELSEWHERE: dict[str, dict[str, dict[str, int]]] = {
         "yolov3_detection_output_param": {"ncnn": 603},
         "selu_param": {"synopsys": 232},
         "selu_dropout_param": {"synopsys": 233},
-        "proposal_param": {"minicaffe": 224},
+        "proposal_param": {"minicaffe": 224, "synopsys": 212, "pvanet": 8266713},
         "relu6_param": {"mobilenetyolo": 211, "tengine": 303},
-        "roi_pooling_param": {"intel": 154, "vitis": 1201, "x2paddle": 212, "minicaffe": 229},
+        "roi_pooling_param": {"intel": 154, "vitis": 1201, "x2paddle": 212, "minicaffe": 229, "soeaver": 147},
+        "smooth_l1_loss_param": {"intel": 148, "vitis": 148, "soeaver": 150},
     },
     "TransformationParameter": {
         "resize_param": {"nvcaffe017": 208, "vitis": 9},
@@ -459,6 +315,7 @@ ELSEWHERE: dict[str, dict[str, dict[str, int]]] = {
         "max": {"tengine": 3},
     },
     "BatchNormParameter": {
+        "update_global_stats": {"synopsys": 6},
         "bias_filler": {"intel": 8},
         "engine": {"intel": 4},
     },
@@ -479,7 +336,13 @@ RETYPED: dict[str, dict[str, dict[str, str]]] = {
     },
     "V1LayerParameter": {"relu6_param": {"tengine": "RelU6Parameter"}},
     "UpsampleParameter": {
-        "scale": {"segnet": "uint32", "mobilenetyolo": "int32", "tengine": "int32", "x2paddle": "int32"},
+        "scale": {
+            "segnet": "uint32",
+            "synopsys": "uint32",
+            "mobilenetyolo": "int32",
+            "tengine": "int32",
+            "x2paddle": "int32",
+        },
     },
 }
 
@@ -510,149 +373,379 @@ REAL_NUMBERS: dict[str, dict[str, int]] = {
     for message, fields in RENUMBERED.items()
 }
 
-# The fields that BVLC's own schema has, of each message that it has.
-STOCK: dict[str, frozenset[str]] = {
-    "BlobShape": frozenset({"dim"}),
-    "BlobProto": frozenset({
-        "channels", "data", "diff", "double_data", "double_diff", "height", "num", "shape", "width"
-    }),
-    "BlobProtoVector": frozenset({"blobs"}),
-    "FillerParameter": frozenset({"max", "mean", "min", "sparse", "std", "type", "value", "variance_norm"}),
-    "NetParameter": frozenset({
-        "debug_info", "force_backward", "input", "input_dim", "input_shape", "layer", "layers", "name", "state"
-    }),
-    "NetState": frozenset({"level", "phase", "stage"}),
-    "NetStateRule": frozenset({"max_level", "min_level", "not_stage", "phase", "stage"}),
-    "ParamSpec": frozenset({"decay_mult", "lr_mult", "name", "share_mode"}),
-    "LayerParameter": frozenset({
-        "accuracy_param", "argmax_param", "batch_norm_param", "bias_param", "blobs", "bottom", "clip_param",
-        "concat_param", "contrastive_loss_param", "convolution_param", "crop_param", "data_param", "dropout_param",
-        "dummy_data_param", "eltwise_param", "elu_param", "embed_param", "exclude", "exp_param", "flatten_param",
-        "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "include",
-        "infogain_loss_param", "inner_product_param", "input_param", "log_param", "loss_param", "loss_weight",
-        "lrn_param", "memory_data_param", "mvn_param", "name", "param", "parameter_param", "phase", "pooling_param",
-        "power_param", "prelu_param", "propagate_down", "python_param", "recurrent_param", "reduction_param",
-        "relu_param", "reshape_param", "scale_param", "sigmoid_param", "slice_param", "softmax_param", "spp_param",
-        "swish_param", "tanh_param", "threshold_param", "tile_param", "top", "transform_param", "type",
-        "window_data_param"
-    }),
-    "TransformationParameter": frozenset({
-        "crop_size", "force_color", "force_gray", "mean_file", "mean_value", "mirror", "scale"
-    }),
-    "LossParameter": frozenset({"ignore_label", "normalization", "normalize"}),
-    "AccuracyParameter": frozenset({"axis", "ignore_label", "top_k"}),
-    "ArgMaxParameter": frozenset({"axis", "out_max_val", "top_k"}),
-    "ClipParameter": frozenset({"max", "min"}),
-    "ConcatParameter": frozenset({"axis", "concat_dim"}),
-    "BatchNormParameter": frozenset({"eps", "moving_average_fraction", "use_global_stats"}),
-    "BiasParameter": frozenset({"axis", "filler", "num_axes"}),
-    "ContrastiveLossParameter": frozenset({"legacy_version", "margin"}),
-    "ConvolutionParameter": frozenset({
-        "axis", "bias_filler", "bias_term", "dilation", "engine", "force_nd_im2col", "group", "kernel_h", "kernel_size",
-        "kernel_w", "num_output", "pad", "pad_h", "pad_w", "stride", "stride_h", "stride_w", "weight_filler"
-    }),
-    "CropParameter": frozenset({"axis", "offset"}),
-    "DataParameter": frozenset({
-        "backend", "batch_size", "crop_size", "force_encoded_color", "mean_file", "mirror", "prefetch", "rand_skip",
-        "scale", "source"
-    }),
-    "DropoutParameter": frozenset({"dropout_ratio"}),
-    "DummyDataParameter": frozenset({"channels", "data_filler", "height", "num", "shape", "width"}),
-    "EltwiseParameter": frozenset({"coeff", "operation", "stable_prod_grad"}),
-    "ELUParameter": frozenset({"alpha"}),
-    "EmbedParameter": frozenset({"bias_filler", "bias_term", "input_dim", "num_output", "weight_filler"}),
-    "ExpParameter": frozenset({"base", "scale", "shift"}),
-    "FlattenParameter": frozenset({"axis", "end_axis"}),
-    "HDF5DataParameter": frozenset({"batch_size", "shuffle", "source"}),
-    "HDF5OutputParameter": frozenset({"file_name"}),
-    "HingeLossParameter": frozenset({"norm"}),
-    "ImageDataParameter": frozenset({
-        "batch_size", "crop_size", "is_color", "mean_file", "mirror", "new_height", "new_width", "rand_skip",
-        "root_folder", "scale", "shuffle", "source"
-    }),
-    "InfogainLossParameter": frozenset({"axis", "source"}),
-    "InnerProductParameter": frozenset({
-        "axis", "bias_filler", "bias_term", "num_output", "transpose", "weight_filler"
-    }),
-    "InputParameter": frozenset({"shape"}),
-    "LogParameter": frozenset({"base", "scale", "shift"}),
-    "LRNParameter": frozenset({"alpha", "beta", "engine", "k", "local_size", "norm_region"}),
-    "MemoryDataParameter": frozenset({"batch_size", "channels", "height", "width"}),
-    "MVNParameter": frozenset({"across_channels", "eps", "normalize_variance"}),
-    "ParameterParameter": frozenset({"shape"}),
-    "PoolingParameter": frozenset({
-        "engine", "global_pooling", "kernel_h", "kernel_size", "kernel_w", "pad", "pad_h", "pad_w", "pool",
-        "round_mode", "stride", "stride_h", "stride_w"
-    }),
-    "PowerParameter": frozenset({"power", "scale", "shift"}),
-    "PythonParameter": frozenset({"layer", "module", "param_str", "share_in_parallel"}),
-    "RecurrentParameter": frozenset({"bias_filler", "debug_info", "expose_hidden", "num_output", "weight_filler"}),
-    "ReductionParameter": frozenset({"axis", "coeff", "operation"}),
-    "ReLUParameter": frozenset({"engine", "negative_slope"}),
-    "ReshapeParameter": frozenset({"axis", "num_axes", "shape"}),
-    "ScaleParameter": frozenset({"axis", "bias_filler", "bias_term", "filler", "num_axes"}),
-    "SigmoidParameter": frozenset({"engine"}),
-    "SliceParameter": frozenset({"axis", "slice_dim", "slice_point"}),
-    "SoftmaxParameter": frozenset({"axis", "engine"}),
-    "SwishParameter": frozenset({"beta"}),
-    "TanHParameter": frozenset({"engine"}),
-    "TileParameter": frozenset({"axis", "tiles"}),
-    "ThresholdParameter": frozenset({"threshold"}),
-    "WindowDataParameter": frozenset({
-        "batch_size", "bg_threshold", "cache_images", "context_pad", "crop_mode", "crop_size", "fg_fraction",
-        "fg_threshold", "mean_file", "mirror", "root_folder", "scale", "source"
-    }),
-    "SPPParameter": frozenset({"engine", "pool", "pyramid_height"}),
-    "V1LayerParameter": frozenset({
-        "accuracy_param", "argmax_param", "blob_share_mode", "blobs", "blobs_lr", "bottom", "concat_param",
-        "contrastive_loss_param", "convolution_param", "data_param", "dropout_param", "dummy_data_param",
-        "eltwise_param", "exclude", "exp_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param",
-        "image_data_param", "include", "infogain_loss_param", "inner_product_param", "layer", "loss_param",
-        "loss_weight", "lrn_param", "memory_data_param", "mvn_param", "name", "param", "pooling_param", "power_param",
-        "relu_param", "sigmoid_param", "slice_param", "softmax_param", "tanh_param", "threshold_param", "top",
-        "transform_param", "type", "weight_decay", "window_data_param"
-    }),
-    "V0LayerParameter": frozenset({
-        "alpha", "batchsize", "beta", "bias_filler", "biasterm", "blobs", "blobs_lr", "concat_dim", "cropsize",
-        "det_bg_threshold", "det_context_pad", "det_crop_mode", "det_fg_fraction", "det_fg_threshold", "dropout_ratio",
-        "group", "hdf5_output_param", "k", "kernelsize", "local_size", "meanfile", "mirror", "name", "new_channels",
-        "new_height", "new_num", "new_width", "num_output", "pad", "pool", "rand_skip", "scale", "shuffle_images",
-        "source", "stride", "type", "weight_decay", "weight_filler"
-    }),
-    "PReLUParameter": frozenset({"channel_shared", "filler"}),
-    "Datum": frozenset({"channels", "data", "encoded", "float_data", "height", "label", "width"}),
-    "SolverParameter": frozenset({"net_param"}),
+# Which dialects have which fields, of each message that is not the same in all that have it.
+FIELDS: dict[str, dict[frozenset[str], str]] = {
+    "BlobProto": {
+        ALL: "channels data diff double_data double_diff height num shape width",
+        frozenset({"nvcaffe017"}): "raw_data raw_data_type raw_diff raw_diff_type",
+        frozenset({"vitis"}): "double_mask format mask",
+    },
+    "FillerParameter": {
+        ALL: "max mean min sparse std type value variance_norm",
+        frozenset({"intel"}): "scale",
+    },
+    "NetParameter": {
+        ALL: "debug_info force_backward input input_dim input_shape layer layers name state",
+        frozenset({"intel"}): "bn_stats_batch_size compile_net_state engine multinode",
+        frozenset({"nvcaffe017"}): "default_backward_math default_backward_type default_conv_algos_override default_cudnn_math_override default_forward_math default_forward_type eltwise_mem_sharing global_grad_scale global_grad_scale_adaptive reduce_buckets",
+        frozenset({"vitis"}): "copyright",
+    },
+    "ParamSpec": {
+        ALL: "decay_mult lr_mult name share_mode",
+        frozenset({"vitis"}): "compression",
+    },
+    "LayerParameter": {
+        ALL: "argmax_param batch_norm_param bias_param blobs bottom concat_param convolution_param dropout_param eltwise_param elu_param embed_param exclude exp_param flatten_param include inner_product_param log_param loss_param loss_weight lrn_param mvn_param name param phase pooling_param power_param prelu_param propagate_down reduction_param relu_param reshape_param scale_param sigmoid_param slice_param softmax_param spp_param tanh_param threshold_param tile_param top type",
+        frozenset({"pspnet", "segnet", "ncnn", "minicaffe", "synopsys", "ducha"}): "bn_param",
+        frozenset({"segnet"}): "dense_image_data_param",
+        ALL - {"minicaffe"}: "accuracy_param contrastive_loss_param data_param dummy_data_param hdf5_data_param hdf5_output_param hinge_loss_param image_data_param infogain_loss_param memory_data_param python_param transform_param window_data_param",
+        ALL - {"pspnet"}: "crop_param input_param",
+        ALL - {"nvcaffe017", "nvcaffe015", "pspnet", "vitis", "ncnn"}: "parameter_param",
+        ALL - {"nvcaffe015", "pspnet", "vitis", "minicaffe"}: "recurrent_param",
+        frozenset({"bvlc", "mobilenetyolo", "intel", "tengine", "ti", "synopsys", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}): "swish_param",
+        frozenset({"bvlc", "tengine", "mace", "ti", "synopsys", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}): "clip_param",
+        frozenset({"nvcaffe017"}): "backward_math backward_type cudnn_math_override debug forward_math forward_type trt_param",
+        frozenset({"synopsys", "flownet2"}): "accum_param correlation_param downsample_param flow_warp_param resample_param reshape_every_iter",
+        frozenset({"pspnet"}): "adaptive_bias_channel_param bias_channel_param domain_transform_param mat_read_param mat_write_param seg_accuracy_param unique_label_param",
+        frozenset({"intel", "ncnn", "minicaffe", "soeaver"}): "psroi_pooling_param",
+        frozenset({"intel"}): "box_annotator_ohem_param engine eval_detection_param mn_activation_param mn_grad_compress_param multinode quantization_param spatial_dropout_param split_param",
+        frozenset({"ncnn", "tengine", "mace", "x2paddle", "ti", "minicaffe", "synopsys"}): "shuffle_channel_param",
+        frozenset({"synopsys"}): "batch_to_space_nd_param broadcast_to_param corr1d_param count_nonzero_param crop_and_resize_param depth_to_space_param expand_dims_nd_param gather_nd_param gather_param gather_v2_param gemm_param hard_sigmoid_param layer_norm_param log_softmax_param lp_normalization_param mirror_pad_param mul_param nms_gather_param nms_param non_max_suppression_param not_equal_param one_hot_param pad_param piece_param pooling3d_param pyramid_roi_align_param range_param reduce_all_param reduce_any_param reduce_l1_param reduce_l2_param reduce_logsumexp_param reduce_max_param reduce_mean_param reduce_min_param reduce_prod_param reduce_sum_param resize_bilinear_param resize_nearest_neighbor_param reverse_param reverse_sequence_param rnn_v2_param scaled_tanh_param scatter_nd_param space_to_batch_nd_param space_to_depth_param sparse_to_dense_param spatial_batching_pooling_param squeeze_convolution_param squeeze_inner_product_param squeeze_param stack_param strided_slice_param tensor2box_param thresholded_relu_param tile_nd_param topk_gather_param unstack_param upsample_darknet_param xlu_param",
+        frozenset({"ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle", "synopsys", "openvino"}): "annotated_data_param multibox_loss_param",
+        ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "soeaver", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}: "detection_output_param norm_param permute_param prior_box_param",
+        frozenset({"ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle", "ti", "synopsys", "openvino"}): "detection_evaluate_param",
+        frozenset({"ssd", "nvcaffe017", "intel", "vitis", "mace", "x2paddle", "synopsys", "openvino"}): "video_data_param",
+        frozenset({"mace"}): "group_norm_param l2normalization_param matmul_param",
+        frozenset({"tengine"}): "DepthwiseConvolution_param region_param resize1_param rpn_param",
+        frozenset({"mobilenetyolo", "intel"}): "region_loss_param",
+        frozenset({"mobilenetyolo", "ncnn"}): "yolo_detection_output_param yolov3_detection_output_param",
+        frozenset({"mobilenetyolo"}): "segmentation_evaluate_param yolo_seg_param yolov3_param",
+        frozenset({"gait"}): "pixel_shuffle_param",
+        frozenset({"soeaver"}): "boxes_obj_param deformable_convolution_param deformable_psroi_pooling_param frcnn_proposal_param inner_product_blob_param largemargin_inner_product_param margin_inner_product_param mask_resize_param relux_param roi_mask_align_param roi_mask_pooling_param roi_warping_param",
+        frozenset({"soeaver", "synopsys"}): "selu_dropout_param selu_param",
+        frozenset({"vitis"}): "fixed_param tiling_param",
+        frozenset({"vitis", "minicaffe", "synopsys", "pvanet"}): "proposal_param",
+        frozenset({"nvcaffe017", "nvcaffe015", "vitis"}): "detectnet_augmentation_param detectnet_groundtruth_param",
+        frozenset({"pspnet", "ncnn", "tengine", "mace", "ti", "soeaver", "synopsys"}): "interp_param",
+        frozenset({"mobilenetyolo", "intel", "ncnn", "tengine", "synopsys"}): "reorg_param",
+        frozenset({"genet"}): "cudnn_batch_norm_param",
+        frozenset({"ducha"}): "eltwise_affine_param rrelu_param",
+        frozenset({"x2paddle", "ti"}): "axpy_param",
+        frozenset({"openvino"}): "grn_param scale_filter_param",
+        frozenset({"pspnet", "soeaver", "synopsys"}): "dense_crf_param",
+        frozenset({"ncnn", "synopsys"}): "roi_align_param",
+        frozenset({"segnet", "mobilenetyolo", "tengine", "x2paddle", "ti", "synopsys"}): "upsample_param",
+        frozenset({"mobilenetyolo", "vitis", "tengine", "ti"}): "relu6_param",
+        frozenset({"intel", "vitis", "ncnn", "tengine", "x2paddle", "minicaffe", "soeaver", "synopsys", "pvanet"}): "roi_pooling_param",
+        frozenset({"intel", "vitis", "ncnn", "soeaver", "synopsys", "pvanet"}): "smooth_l1_loss_param",
+    },
+    "TransformationParameter": {
+        ALL - {"minicaffe"}: "crop_size force_color force_gray mean_file mean_value mirror scale",
+        frozenset({"ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle", "synopsys", "openvino"}): "crop_h crop_w distort_param emit_constraint expand_param noise_param resize_param",
+        frozenset({"nvcaffe017"}): "allow_upscale display forward_packing horizontal_stretch_lower horizontal_stretch_upper img_rand_resize_lower img_rand_resize_upper interpolation_algo_down interpolation_algo_up num_labels rand_resize_ratio_lower rand_resize_ratio_upper random_seed vertical_stretch_lower vertical_stretch_upper",
+        frozenset({"mobilenetyolo"}): "apply_probability contrast_brightness_adjustment cvt_bgr2rgb debug_params enable_classf_aug max_brightness_shift max_color_shift max_contrast max_rotation_angle max_scaling_factor max_smooth min_contrast min_scaling_factor min_side min_side_max min_side_min smooth_filtering",
+        frozenset({"nvcaffe017", "nvcaffe015", "vitis"}): "use_gpu_transform",
+        frozenset({"pspnet"}): "crop_height crop_width scale_factors",
+        frozenset({"intel"}): "bgr2rgb flow pad random_aspect_ratio_param random_resize_param",
+        frozenset({"vitis"}): "rotate",
+    },
+    "LossParameter": {
+        ALL: "ignore_label normalization normalize",
+        frozenset({"nvcaffe017", "intel"}): "label_smoothing",
+        frozenset({"segnet"}): "class_weighting weight_by_label_freqs",
+        frozenset({"intel"}): "pre_fixed_normalizer",
+    },
+    "ArgMaxParameter": {
+        ALL: "axis out_max_val top_k",
+        frozenset({"synopsys"}): "min_first",
+        frozenset({"openvino"}): "ignore_id use_ignore_ids",
+    },
+    "ClipParameter": {
+        frozenset({"bvlc", "tengine", "mace", "ti", "soeaver", "synopsys", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}): "max min",
+        frozenset({"tengine"}): "engine",
+    },
+    "ConcatParameter": {
+        ALL: "axis concat_dim",
+        frozenset({"intel"}): "engine per_fla_fuse",
+        frozenset({"synopsys"}): "input_scale input_zero_point output_scale output_zero_point quantize_method saturate",
+    },
+    "BatchNormParameter": {
+        ALL: "eps moving_average_fraction use_global_stats",
+        frozenset({"pspnet", "synopsys"}): "update_global_stats",
+        frozenset({"nvcaffe017", "nvcaffe015", "vitis"}): "scale_filler",
+        frozenset({"nvcaffe017", "nvcaffe015", "intel", "vitis"}): "bias_filler engine",
+        frozenset({"nvcaffe017"}): "scale_bias",
+        frozenset({"intel"}): "bias_term filler relu stats_batch_size use_weight_bias",
+        frozenset({"synopsys"}): "add_eps_before_sqrt",
+    },
+    "BiasParameter": {
+        ALL: "axis filler num_axes",
+        frozenset({"synopsys"}): "bias_scale bias_zero_point input_scale input_zero_point output_scale output_zero_point quantize_method saturate",
+    },
+    "ConvolutionParameter": {
+        ALL: "axis bias_filler bias_term dilation engine force_nd_im2col group kernel_h kernel_size kernel_w num_output pad pad_h pad_w stride stride_h stride_w weight_filler",
+        frozenset({"nvcaffe017", "nvcaffe015", "vitis"}): "cudnn_convolution_algo_seeker",
+        frozenset({"nvcaffe017"}): "conv_algos_override",
+        frozenset({"intel"}): "coeff conv_algorithm fusion_type negative_slope relu",
+        frozenset({"synopsys"}): "dis_mode gen_mode input_scale input_zero_point output_scale output_zero_point pad_b pad_l pad_r pad_t pad_type per_channel_scale_output per_channel_scale_weight quantize_method saturate shape_offset submanifold_sparse weight_fixed weight_scale weight_zero_point",
+    },
+    "CropParameter": {
+        ALL - {"pspnet"}: "axis offset",
+        frozenset({"tengine"}): "center_crop crop_h crop_w num_args offset_c offset_h offset_w",
+    },
+    "DataParameter": {
+        ALL - {"minicaffe"}: "backend batch_size crop_size force_encoded_color mean_file mirror prefetch rand_skip scale source",
+        frozenset({"nvcaffe017", "nvcaffe015", "vitis"}): "threads",
+        frozenset({"nvcaffe017"}): "cache parser_threads precache",
+        frozenset({"nvcaffe017", "intel"}): "shuffle",
+        frozenset({"intel"}): "side",
+        frozenset({"vitis"}): "multi_gpu_testing",
+    },
+    "DropoutParameter": {
+        ALL: "dropout_ratio",
+        frozenset({"segnet", "synopsys"}): "sample_weights_test",
+        frozenset({"nvcaffe017"}): "engine random_seed",
+        frozenset({"ncnn", "synopsys"}): "scale_train",
+    },
+    "EltwiseParameter": {
+        ALL: "coeff operation stable_prod_grad",
+        frozenset({"intel"}): "engine",
+        frozenset({"tengine"}): "power scale shift",
+        frozenset({"synopsys"}): "axis input_scale input_zero_point output_scale output_zero_point quantize_method saturate",
+    },
+    "ELUParameter": {
+        ALL: "alpha",
+        frozenset({"nvcaffe017"}): "lambda",
+        frozenset({"ducha"}): "symmetric_mode",
+    },
+    "EmbedParameter": {
+        ALL: "bias_filler bias_term input_dim num_output weight_filler",
+        frozenset({"tengine"}): "weight_data_size",
+    },
+    "ImageDataParameter": {
+        ALL - {"minicaffe"}: "batch_size crop_size is_color mean_file mirror new_height new_width rand_skip root_folder scale shuffle source",
+        frozenset({"nvcaffe017"}): "cache dataset_share_per_node precache short_side threads",
+        frozenset({"intel"}): "min_height min_width",
+        frozenset({"pspnet"}): "ignore_label label_type",
+        frozenset({"vitis"}): "label_num",
+    },
+    "InfogainLossParameter": {
+        ALL - {"minicaffe"}: "source",
+        frozenset({"bvlc", "mobilenetyolo", "intel", "tengine", "ti", "soeaver", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}): "axis",
+    },
+    "InnerProductParameter": {
+        ALL: "axis bias_filler bias_term num_output transpose weight_filler",
+        frozenset({"intel"}): "engine negative_slope relu",
+        frozenset({"synopsys"}): "dis_mode gen_mode input_scale input_zero_point output_scale output_zero_point quantize_method saturate weight_fixed weight_scale weight_zero_point",
+        frozenset({"openvino"}): "normalize",
+    },
+    "InputParameter": {
+        ALL - {"pspnet"}: "shape",
+        frozenset({"synopsys"}): "output_scale output_zero_point",
+    },
+    "LRNParameter": {
+        ALL: "alpha beta engine k local_size norm_region",
+        frozenset({"synopsys"}): "input_scale output_scale",
+    },
+    "MVNParameter": {
+        ALL: "across_channels eps normalize_variance",
+        frozenset({"synopsys"}): "add_eps_before_sqrt",
+    },
+    "ParameterParameter": {
+        ALL - {"nvcaffe017", "nvcaffe015", "pspnet", "vitis", "ncnn"}: "shape",
+        frozenset({"openvino"}): "filler norm_axis",
+    },
+    "PoolingParameter": {
+        ALL: "engine global_pooling kernel_h kernel_size kernel_w pad pad_h pad_w pool stride stride_h stride_w",
+        frozenset({"bvlc", "mobilenetyolo", "x2paddle", "ti", "flownet2", "ducha", "genet", "gait", "pvanet"}): "round_mode",
+        frozenset({"intel"}): "avg_include_pad axis kernel_size_3d pad_3d stride_3d",
+        frozenset({"synopsys"}): "input_scale input_zero_point output_scale output_shift_instead_division output_zero_point pad_b pad_l pad_r pad_t pad_type quantize_method saturate",
+        frozenset({"nvcaffe017"}): "torch_pooling",
+        frozenset({"soeaver", "synopsys", "pull3057"}): "ceil_mode",
+        frozenset({"openvino"}): "dilation",
+    },
+    "PowerParameter": {
+        ALL: "power scale shift",
+        frozenset({"synopsys"}): "quantize_method saturate",
+    },
+    "RecurrentParameter": {
+        ALL - {"nvcaffe015", "pspnet", "vitis", "minicaffe"}: "bias_filler debug_info expose_hidden num_output weight_filler",
+        frozenset({"synopsys"}): "activation_alpha activation_beta activations continue_recur default_initial direction linear_before_reset tf_rnn",
+    },
+    "ReductionParameter": {
+        ALL: "axis coeff operation",
+        frozenset({"tengine"}): "dim_0 dim_1 dim_2 dim_3 keepdim",
+    },
+    "ReLUParameter": {
+        ALL: "engine negative_slope",
+        frozenset({"intel"}): "fuse",
+        frozenset({"synopsys"}): "input_scale input_zero_point maximum minimum output_scale output_zero_point relu6 saturate",
+    },
+    "ReshapeParameter": {
+        ALL: "axis num_axes shape",
+        frozenset({"intel"}): "pixelshuffler",
+    },
+    "ScaleParameter": {
+        ALL: "axis bias_filler bias_term filler num_axes",
+        frozenset({"synopsys"}): "dis_mode gen_mode",
+    },
+    "SigmoidParameter": {
+        ALL: "engine",
+        frozenset({"synopsys"}): "input_scale input_zero_point output_scale output_zero_point saturate",
+    },
+    "SoftmaxParameter": {
+        ALL: "axis engine",
+        frozenset({"synopsys"}): "input_scale input_zero_point output_scale output_zero_point saturate",
+    },
+    "TileParameter": {
+        ALL - {"tengine"}: "axis tiles",
+        frozenset({"tengine"}): "engine index",
+    },
+    "V1LayerParameter": {
+        ALL - {"minicaffe"}: "accuracy_param argmax_param contrastive_loss_param data_param dummy_data_param hdf5_data_param hdf5_output_param hinge_loss_param image_data_param infogain_loss_param layer memory_data_param transform_param window_data_param",
+        ALL: "blob_share_mode blobs blobs_lr bottom concat_param convolution_param dropout_param eltwise_param exclude exp_param include inner_product_param loss_param loss_weight lrn_param mvn_param name param pooling_param power_param relu_param sigmoid_param slice_param softmax_param tanh_param threshold_param top type weight_decay",
+        frozenset({"ti"}): "upsample_param",
+        frozenset({"tengine"}): "DepthwiseConvolution_parameter bias_param clip_param detection_output_param embed_param prior_box_param reduction_param roi_pooling_param tile_param",
+        frozenset({"mobilenetyolo", "tengine"}): "relu6_param",
+        frozenset({"mace"}): "group_norm_param resize_nearest_param",
+    },
+    "Annotation": {
+        frozenset({"ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle", "synopsys", "openvino"}): "bbox instance_id",
+        frozenset({"mobilenetyolo"}): "lanes",
+    },
+    "ResizeParameter": {
+        ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "minicaffe", "soeaver", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}: "height height_scale interp_mode pad_mode pad_value prob resize_mode width width_scale",
+        frozenset({"synopsys"}): "jitter",
+        frozenset({"ducha"}): "center_object max_angle",
+    },
+    "AnnotatedDataParameter": {
+        frozenset({"ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle", "synopsys", "openvino"}): "anno_type batch_sampler label_map_file",
+        frozenset({"mobilenetyolo"}): "difficult_label_warmup seg_resize_height seg_resize_width seg_scales single_class train_diffcult yolo_data_jitter yolo_data_type",
+    },
+    "DetectionOutputParameter": {
+        ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "soeaver", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}: "background_label_id code_type confidence_threshold keep_top_k nms_param num_classes save_file share_location variance_encoded_in_target visualize visualize_threshold",
+        ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "minicaffe", "soeaver", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}: "save_output_param",
+        frozenset({"tengine"}): "engine",
+        frozenset({"synopsys"}): "arm_conf_no_concat arm_loc_no_concat max_classes_per_detection nbottom no_permute objectness_score ratio0 ratio1 ratio2 ratio3 ratio4 ratio5 ratio_permute scale_xywh tflite_detection tflite_use_regular_nms",
+    },
+    "MultiBoxLossParameter": {
+        frozenset({"ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle", "synopsys", "openvino"}): "background_label_id bp_inside code_type conf_loss_type do_neg_mining encode_variance_in_target ignore_cross_boundary_bbox loc_loss_type loc_weight map_object_to_agnostic match_type mining_type neg_overlap neg_pos_ratio nms_param num_classes overlap_threshold sample_size share_location use_difficult_gt use_prior_for_matching use_prior_for_nms",
+        frozenset({"nvcaffe017"}): "ignore_difficult_gt",
+    },
+    "NormalizeParameter": {
+        ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "soeaver", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}: "across_spatial channel_shared eps scale_filler",
+        frozenset({"synopsys"}): "add_eps_before_sqrt",
+    },
+    "PriorBoxParameter": {
+        ALL - {"bvlc", "nvcaffe015", "pspnet", "segnet", "soeaver", "flownet2", "ducha", "pull3057", "genet", "gait", "pvanet"}: "aspect_ratio clip flip img_h img_size img_w max_size min_size offset step step_h step_w variance",
+        frozenset({"tengine"}): "engine",
+        frozenset({"synopsys"}): "box_height box_width faceboxes keras tf yx_order",
+        frozenset({"openvino"}): "height width",
+    },
+    "DetectNetAugmentationParameter": {
+        frozenset({"nvcaffe017", "nvcaffe015", "vitis"}): "crop_prob desaturation_max desaturation_prob flip_prob hue_rotation hue_rotation_prob max_rotate_degree rotation_prob scale_max scale_min scale_prob shift_x shift_y",
+        frozenset({"nvcaffe017"}): "distort_param emit_constraint expand_param noise_param resize_param",
+    },
+    "BNParameter": {
+        frozenset({"segnet", "ncnn", "synopsys", "ducha"}): "scale_filler shift_filler",
+        frozenset({"segnet", "ncnn", "synopsys"}): "bn_mode",
+        frozenset({"pspnet", "minicaffe", "synopsys"}): "eps frozen",
+        frozenset({"pspnet", "minicaffe", "synopsys", "ducha"}): "bias_filler engine momentum slope_filler",
+        frozenset({"synopsys", "ducha"}): "icnet",
+        frozenset({"ducha"}): "decay moving_average var_eps",
+    },
+    "InterpParameter": {
+        frozenset({"pspnet", "ncnn", "tengine", "mace", "ti", "soeaver", "synopsys"}): "height pad_beg pad_end shrink_factor width zoom_factor",
+        frozenset({"soeaver"}): "use_blob_size",
+        frozenset({"synopsys"}): "full_zoom_factor",
+    },
+    "UpsampleParameter": {
+        frozenset({"segnet", "mobilenetyolo", "tengine", "x2paddle", "ti", "synopsys"}): "scale",
+        frozenset({"segnet", "synopsys"}): "pad_out_h pad_out_w scale_h scale_w upsample_h upsample_w",
+    },
+    "Yolov3DetectionOutputParameter": {
+        frozenset({"mobilenetyolo", "ncnn"}): "anchors_scale biases confidence_threshold mask mask_group_num nms_threshold num_box num_classes",
+        frozenset({"mobilenetyolo"}): "gaussian_box",
+    },
+    "ROIPoolingParameter": {
+        frozenset({"intel", "vitis", "ncnn", "tengine", "x2paddle", "minicaffe", "soeaver", "synopsys", "pvanet"}): "pooled_h pooled_w spatial_scale",
+        frozenset({"intel", "soeaver", "synopsys", "pvanet"}): "pooled_size",
+    },
+    "ProposalParameter": {
+        frozenset({"minicaffe", "synopsys", "pvanet"}): "feat_stride pre_nms_topn",
+        frozenset({"minicaffe", "pvanet"}): "base_size min_size nms_thresh post_nms_topn ratio scale",
+        frozenset({"vitis"}): "anchor min_height min_width nms_input_num nms_iou_th nms_output_num stride_h stride_w",
+        frozenset({"synopsys"}): "anchor_base_size anchor_ratio anchor_scale max_rois rpn_min_size rpn_nms_thresh",
+    },
+    "MatMulParameter": {
+        frozenset({"mace"}): "transpose_a transpose_b",
+        frozenset({"synopsys"}): "blob_shape",
+    },
 }
 
 # Likewise the values of enums.
-STOCK_VALUES: dict[str, frozenset[str]] = {
-    "V1LayerParameter.LayerType": frozenset({
-        "ABSVAL", "ACCURACY", "ARGMAX", "BNLL", "CONCAT", "CONTRASTIVE_LOSS", "CONVOLUTION", "DATA", "DECONVOLUTION",
-        "DROPOUT", "DUMMY_DATA", "ELTWISE", "EUCLIDEAN_LOSS", "EXP", "FLATTEN", "HDF5_DATA", "HDF5_OUTPUT",
-        "HINGE_LOSS", "IM2COL", "IMAGE_DATA", "INFOGAIN_LOSS", "INNER_PRODUCT", "LRN", "MEMORY_DATA",
-        "MULTINOMIAL_LOGISTIC_LOSS", "MVN", "NONE", "POOLING", "POWER", "RELU", "SIGMOID", "SIGMOID_CROSS_ENTROPY_LOSS",
-        "SILENCE", "SLICE", "SOFTMAX", "SOFTMAX_LOSS", "SPLIT", "TANH", "THRESHOLD", "WINDOW_DATA"
-    }),
-    "Phase": frozenset({"TEST", "TRAIN"}),
-    "FillerParameter.VarianceNorm": frozenset({"AVERAGE", "FAN_IN", "FAN_OUT"}),
-    "ParamSpec.DimCheckMode": frozenset({"PERMISSIVE", "STRICT"}),
-    "LossParameter.NormalizationMode": frozenset({"BATCH_SIZE", "FULL", "NONE", "VALID"}),
-    "ConvolutionParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
-    "DataParameter.DB": frozenset({"LEVELDB", "LMDB"}),
-    "EltwiseParameter.EltwiseOp": frozenset({"MAX", "PROD", "SUM"}),
-    "HingeLossParameter.Norm": frozenset({"L1", "L2"}),
-    "LRNParameter.NormRegion": frozenset({"ACROSS_CHANNELS", "WITHIN_CHANNEL"}),
-    "LRNParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
-    "PoolingParameter.PoolMethod": frozenset({"AVE", "MAX", "STOCHASTIC"}),
-    "PoolingParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
-    "PoolingParameter.RoundMode": frozenset({"CEIL", "FLOOR"}),
-    "ReductionParameter.ReductionOp": frozenset({"ASUM", "MEAN", "SUM", "SUMSQ"}),
-    "ReLUParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
-    "SigmoidParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
-    "SoftmaxParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
-    "TanHParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
-    "SPPParameter.PoolMethod": frozenset({"AVE", "MAX", "STOCHASTIC"}),
-    "SPPParameter.Engine": frozenset({"CAFFE", "CUDNN", "DEFAULT"}),
-    "V1LayerParameter.DimCheckMode": frozenset({"PERMISSIVE", "STRICT"}),
-    "V0LayerParameter.PoolMethod": frozenset({"AVE", "MAX", "STOCHASTIC"}),
+VALUES: dict[str, dict[frozenset[str], str]] = {
+    "V1LayerParameter.LayerType": {
+        ALL: "ABSVAL BNLL CONCAT CONVOLUTION DECONVOLUTION DROPOUT ELTWISE EXP FLATTEN INNER_PRODUCT LRN MVN NONE POOLING POWER RELU SIGMOID SLICE SOFTMAX SPLIT TANH THRESHOLD",
+        ALL - {"minicaffe"}: "ACCURACY ARGMAX CONTRASTIVE_LOSS DATA DUMMY_DATA EUCLIDEAN_LOSS HDF5_DATA HDF5_OUTPUT HINGE_LOSS IM2COL IMAGE_DATA INFOGAIN_LOSS MEMORY_DATA MULTINOMIAL_LOGISTIC_LOSS SIGMOID_CROSS_ENTROPY_LOSS SILENCE SOFTMAX_LOSS WINDOW_DATA",
+        frozenset({"mobilenetyolo", "tengine"}): "RELU6",
+        frozenset({"tengine"}): "CLIP DEPTHWISECONVOLUTION DETECTIONOUTPUT PRIORBOX ROIPOOLING",
+        frozenset({"ti"}): "UPSAMPLE",
+    },
+    "LossParameter.NormalizationMode": {
+        ALL: "BATCH_SIZE FULL NONE VALID",
+        frozenset({"intel"}): "PRE_FIXED",
+    },
+    "ConvolutionParameter.Engine": {
+        ALL: "CAFFE CUDNN DEFAULT",
+        frozenset({"intel"}): "MKL2017 MKLDNN",
+    },
+    "EltwiseParameter.EltwiseOp": {
+        ALL: "MAX PROD SUM",
+        frozenset({"synopsys"}): "DIV MIN",
+    },
+    "LRNParameter.Engine": {
+        ALL: "CAFFE CUDNN DEFAULT",
+        frozenset({"intel"}): "MKL2017 MKLDNN",
+    },
+    "PoolingParameter.PoolMethod": {
+        ALL: "AVE MAX",
+        ALL - {"minicaffe"}: "STOCHASTIC",
+        frozenset({"synopsys"}): "AVE_EXC_PAD AVE_TF",
+        frozenset({"openvino"}): "MDS",
+    },
+    "PoolingParameter.Engine": {
+        ALL: "CAFFE CUDNN DEFAULT",
+        frozenset({"intel"}): "MKL2017 MKLDNN",
+    },
+    "ReductionParameter.ReductionOp": {
+        ALL: "ASUM MEAN SUM",
+        ALL - {"tengine"}: "SUMSQ",
+        frozenset({"tengine"}): "L2 LOGSUM LOGSUMEXP MAX MIN PROD SQSUM",
+    },
+    "ReLUParameter.Engine": {
+        ALL: "CAFFE CUDNN DEFAULT",
+        frozenset({"intel"}): "MKL2017 MKLDNN",
+    },
+    "SPPParameter.PoolMethod": {
+        ALL: "AVE MAX",
+        ALL - {"minicaffe"}: "STOCHASTIC",
+        frozenset({"synopsys"}): "AVE_EXC_PAD AVE_TF",
+    },
+    "V0LayerParameter.PoolMethod": {
+        ALL - {"minicaffe"}: "AVE MAX STOCHASTIC",
+        frozenset({"synopsys"}): "AVE_EXC_PAD AVE_TF",
+    },
+    "BatchNormParameter.Engine": {
+        frozenset({"nvcaffe017", "nvcaffe015", "intel", "vitis"}): "CAFFE DEFAULT",
+        frozenset({"nvcaffe017", "nvcaffe015", "vitis"}): "CUDNN",
+        frozenset({"intel"}): "MKL2017 MKLDNN",
+    },
 }
+
+
+def members(table: Mapping[str, Mapping[frozenset[str], str]], name: str, dialect: str) -> frozenset[str] | None:
+    """What a dialect has of a message or an enum; None where all that have it have the same."""
+    if name not in table:
+        return None
+    return frozenset(word for some, words in table[name].items() if dialect in some for word in words.split())

@@ -30,7 +30,7 @@ from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.upgrade_shapes import with_four_axes
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
-from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, WeightsError
+from bnfold.errors import Guesses, ModelError, ParseError, UnsupportedError, UsageError, WeightsError
 from bnfold.net import Layer, Net, Origin, Shape
 from bnfold.options import ReadOptions, changed
 
@@ -64,16 +64,54 @@ def load(
     options = changed(options, changes)
     path = Path(prototxt)
     if path.suffix == ".caffemodel":
-        from bnfold.caffe.binary import read_net  # rare, and its tables take their time
+        return _alone(path, _paths(caffemodel), options)
+    document = read_prototxt(
+        path, ignore_unknown_fields=options.ignore_unknown_fields, strict_fields=options.strict_fields
+    )
+    return build(document, [read_weights(one) for one in _paths(caffemodel)], options=options)
 
-        document = read_net(carrier := read_weights(path))
-        files = [read_weights(one) for one in _paths(caffemodel)] or [carrier]
-    else:
-        document = read_prototxt(
-            path, ignore_unknown_fields=options.ignore_unknown_fields, strict_fields=options.strict_fields
+
+def _alone(path: Path, caffemodels: Sequence[Path], options: ReadOptions) -> Net:
+    """The net that a caffemodel carries: the one reading of it whose shapes and weights fit.
+
+    Raises:
+        ParseError: several do, and they differ.
+    """
+    from bnfold.caffe import binary  # rare, and its tables take their time
+
+    carrier = read_weights(path)
+    files = [read_weights(one) for one in caffemodels] or [carrier]
+    readings = binary.read_net(carrier, options.caffemodel_dialect)
+    nets: list[tuple[binary.Reading, Net]] = []
+    problems: list[ModelError] = []
+    for reading in readings:
+        try:
+            net = build(reading.document, files, options=options)
+            infer_shapes(net)
+        except MissingShapes:
+            raise
+        except ModelError as error:
+            problems.append(error)
+        else:
+            nets.append((reading, net))
+    if not nets:
+        raise problems[0]
+    left = [reading for reading, _ in nets]
+    chosen = (
+        0 if len(nets) == 1 else binary.told_apart(left, [any(one.opaque for one in net.layers) for _, net in nets])
+    )
+    if chosen is None:
+        raise ParseError(
+            f"{binary.difference(left)}; nothing else in the file tells which it is: give the prototxt too, or say "
+            "with --caffemodel-dialect whose Caffe wrote it",
+            path,
         )
-        files = [read_weights(one) for one in _paths(caffemodel)]
-    return build(document, files, options=options)
+    reading, net = nets[chosen]
+    if len(readings) > 1:
+        words = binary.difference([reading, *(one for one in readings if one is not reading)])
+        reason = "shapes and weights fit no other" if len(nets) == 1 else "by the others it would change nothing"
+        net.notes.append(f"{words}; the first is taken, since {reason} (--caffemodel-dialect says another)")
+    return net
 
 
 def build(

@@ -25,13 +25,14 @@ from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter
 from bnfold.caffe.descriptors import is_repeated
-from bnfold.caffe.dialects import STOCK, STOCK_VALUES
+from bnfold.caffe.dialects import FIELDS, VALUES, members
 from bnfold.caffe.layers import Convolution, infer_shapes, output_shapes
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
 
 DEFAULT_EPS = 1e-5
+STOCK_CONVOLUTION = members(FIELDS, "ConvolutionParameter", "bvlc") or frozenset()
 _NAMED = 3
 
 
@@ -225,7 +226,7 @@ def _convolution(writing: _Writing, layer: Layer) -> list[Layer] | None:
             return None
     else:
         for field, value in source.ListFields():
-            if field.name in STOCK["ConvolutionParameter"]:
+            if field.name in STOCK_CONVOLUTION:
                 _set(param.convolution_param, field.name, value, repeated=is_repeated(field))
     if layer.type in DEPTHWISE:
         group = _groups(writing, layer, kind)
@@ -256,7 +257,7 @@ def _say_by_view(writing: _Writing, layer: Layer, param: ConvolutionParameter) -
 
 def _is_foreign(source: Message, name: str) -> bool:
     """Whether a field says what BVLC's convolution has no word for."""
-    return name not in ("relu", "negative_slope", *STOCK["ConvolutionParameter"]) and not _is_idle(source, name)
+    return name not in ("relu", "negative_slope", *STOCK_CONVOLUTION) and not _is_idle(source, name)
 
 
 def _groups(writing: _Writing, layer: Layer, kind: str) -> int | None:
@@ -343,14 +344,16 @@ def _foreign_fields(layer: Layer) -> set[str]:
 
 def _foreign(message: Any, deep: bool) -> Iterator[tuple[Any, str]]:
     """(message, name) of each field that BVLC's schema has not, or whose value it has not."""
-    known = STOCK.get(message.DESCRIPTOR.name)
+    known = members(FIELDS, message.DESCRIPTOR.name, "bvlc")
     for field, value in message.ListFields():
         if known is not None and field.name not in known:
             yield message, field.name
         elif field.enum_type is not None:
-            words = STOCK_VALUES.get(field.enum_type.full_name.removeprefix("bnfold.caffe."), frozenset())
+            words = members(VALUES, field.enum_type.full_name.removeprefix("bnfold.caffe."), "bvlc")
             values = value if is_repeated(field) else [value]
-            if any(field.enum_type.values_by_number[number].name not in words for number in values):
+            if words is not None and any(
+                field.enum_type.values_by_number[number].name not in words for number in values
+            ):
                 yield message, field.name
         elif deep and isinstance(value, Message):
             yield from _foreign(value, deep)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import TOLERANCE, assert_answers, by_onnxruntime, golden
 
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
 from bnfold.caffe.patch import encode
 from bnfold.caffe.read import load
-from bnfold.errors import BnfoldError, ParseError
+from bnfold.errors import BnfoldError, ParseError, UsageError
 from bnfold.io.wire import FIXED32, LENGTH, VARINT, encode_field, encode_tag, encode_varint
 from bnfold.net import Layer, Net
 
@@ -21,25 +22,28 @@ FOLDERS = sorted(path.parent for path in (TESTS / "golden").glob("*/net.prototxt
 TRAINING = ("include", "exclude", "phase", "loss_weight", "propagate_down")
 # What a net with data layers took its input's shape from, and what PSPNet's and ducha's Caffe do not store.
 SHAPELESS = ("psp_", "ducha_")
-# A number that others use otherwise is the only word of the dialect there is, so the usual meaning is taken; BN's
-# var_eps and CuDNNBatchNorm are not in the file at all.
-UNTOLD = """ducha_bn_var_eps genet_cudnn_batch_norm ov_pooling_mds pvan_proposal pvan_proposal_roi_pool_ip_bn
-    pvan_proposal_scales_differ snps_bn_update_global_stats snps_conv_pad_type_same_bn
-    snps_dropout_scale_train_false_bn snps_interp_full_zoom snps_interp_pad_end_zoom snps_interp_pads
-    snps_pool_ave_exc_pad_pad_same_bn snps_pool_ave_pad_same_bn snps_pool_max_pad_lrtb_bn snps_proposal
-    snps_resample_as_reference snps_resample_cubic_up snps_resample_linear_down snps_resample_linear_up
-    snps_resample_nearest snps_roi_align snps_shuffle_channel_bn snps_shuffle_channel_group2_depthwise
-    snps_upsample_mask_pad_out snps_upsample_mask_sizes_bn soe_interp_blob_size soe_pool_ceil_mode_false_bn
-    soe_psroi_pooling soe_roi_pooling_half_edges"""
+# What a number means is one thing in one dialect and another in another, and nothing else in the file tells which.
+REFUSED = {
+    "op_pool_ave_floor": ("bvlc", r"Pooling.*`round_mode: FLOOR` in bvlc, .* and `pad_type: 1` in synopsys"),
+    "op_pool_max_floor": ("bvlc", r"Pooling.*`round_mode: FLOOR` in bvlc, .* and `pad_type: 1` in synopsys"),
+    "snps_conv_pad_type_same_bn": ("synopsys", r"Convolution.*`relu: true` in intel and `pad_type: 1` in synopsys"),
+    "snps_pool_ave_pad_same_bn": (
+        "synopsys",
+        r"Pooling.*`round_mode: FLOOR` in bvlc, .* and `pad_type: 1` in synopsys",
+    ),
+}
+# The other meaning computes the same: an `engine`, and a bias that three blobs do not have.
+SAME = ("snps_bn_eps_before_sqrt_said", "snps_bn_update_global_stats")
 # Its file has no connections.
-UNCONNECTED = ("seed_keras_batchnorm",)
+UNCONNECTED = ("genet_cudnn_batch_norm", "seed_keras_batchnorm")
 
 
 def described(layer: Layer) -> tuple[object, ...]:
     """All about a layer that means something at inference. The name of an input's layer does not."""
     param = LayerParameter()
     param.CopyFrom(layer.param)
-    for field in TRAINING:
+    # FlowNet's layers say `reshape_every_iter` of themselves.
+    for field in (*TRAINING, "reshape_every_iter"):
         param.ClearField(field)
     if layer.type == "Input":
         param.ClearField("name")
@@ -51,7 +55,7 @@ def described(layer: Layer) -> tuple[object, ...]:
 
 @pytest.mark.parametrize(
     "folder",
-    [path for path in FOLDERS if path.name not in (*UNTOLD.split(), *UNCONNECTED)],
+    [path for path in FOLDERS if path.name not in (*REFUSED, *SAME, *UNCONNECTED)],
     ids=lambda folder: folder.name,
 )
 def test_a_golden_is_the_same_net_from_its_caffemodel_alone(folder: Path) -> None:
@@ -63,17 +67,44 @@ def test_a_golden_is_the_same_net_from_its_caffemodel_alone(folder: Path) -> Non
     assert alone.inputs == whole.inputs
 
 
+@pytest.mark.parametrize("name", SAME)
+def test_a_number_of_two_meanings_that_compute_the_same_may_have_either(name: str) -> None:
+    folder = TESTS / "golden" / name
+    whole, alone = load(folder / "net.prototxt", folder / "net.caffemodel"), load(folder / "net.caffemodel")
+    assert list(map(described, alone.layers)) != list(map(described, whole.layers))
+    assert_answers(by_onnxruntime(alone, golden(name).inputs), golden(name).answers, TOLERANCE)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_number_of_two_meanings_that_nothing_decides_is_refused_and_the_user_may_decide(name: str) -> None:
+    folder = TESTS / "golden" / name
+    dialect, words = REFUSED[name]
+    with pytest.raises(ParseError, match=rf"{words}; nothing else in the file tells .* say with --caffemodel-dialect"):
+        load(folder / "net.caffemodel")
+    case = golden(name)
+    right, wrong = (load(case.caffemodel, caffemodel_dialect=one) for one in (dialect, "intel"))
+    assert_answers(by_onnxruntime(right, case.inputs), case.answers, TOLERANCE)
+    with pytest.raises(AssertionError):
+        assert_answers(by_onnxruntime(wrong, case.inputs), case.answers, TOLERANCE)
+
+
+@pytest.mark.parametrize("name", UNCONNECTED)
+def test_weights_that_nothing_connects_are_refused(name: str) -> None:
+    with pytest.raises(ParseError, match="no network that connects them; give the prototxt too"):
+        load(TESTS / "golden" / name / "net.caffemodel")
+
+
 def message(**fields: Any) -> bytes:
     """A LayerParameter without parameters."""
     return LayerParameter(**fields).SerializeToString()
 
 
-def read(folder: Path, *layers: bytes) -> Net:
+def read(folder: Path, *layers: bytes, dialect: str | None = None) -> Net:
     path = folder / "net.caffemodel"
     data = LayerParameter(name="data", type="Input", top=["data"])
     data.input_param.shape.add(dim=[1, 4, 6, 6])
     path.write_bytes(b"".join(encode_field(100, layer) for layer in (data.SerializeToString(), *layers)))
-    return load(path)
+    return load(path, caffemodel_dialect=dialect)
 
 
 def varint_field(number: int, value: int) -> bytes:
@@ -125,11 +156,54 @@ def test_the_phase_of_training_goes(tmp_path: Path) -> None:
     assert not layer.param.HasField("phase")
 
 
-def test_a_rounding_that_may_be_either_is_said_aloud(tmp_path: Path) -> None:
-    pool = message(name="p", type="Pooling", bottom=["data"], top=["p"])
+POOL: dict[str, Any] = {"name": "p", "type": "Pooling", "bottom": ["data"], "top": ["p"]}
+
+
+def test_a_field_that_would_change_nothing_yields_to_one_that_does(tmp_path: Path) -> None:
+    # `round_mode: CEIL` is how every Caffe rounds, and a maximum has no padding to count, so this is `ceil_mode`.
     kernel = varint_field(2, 2) + varint_field(13, 0)
-    (note,) = read(tmp_path, pool + encode_field(121, kernel)).notes
-    assert "`round_mode: CEIL`, or `ceil_mode: false`" in note
+    net = read(tmp_path, message(**POOL) + encode_field(121, kernel))
+    assert net.layers[1].param.pooling_param.HasField("ceil_mode")
+    (note,) = net.notes
+    assert "means `ceil_mode: false` in soeaver, pull3057, nothing in bvlc" in note
+    assert "--caffemodel-dialect says another" in note
+
+
+def test_an_average_that_rounds_down_or_leaves_padding_out_is_refused(tmp_path: Path) -> None:
+    kernel = varint_field(1, 1) + varint_field(2, 2) + varint_field(13, 0)
+    with pytest.raises(
+        ParseError, match=r"`avg_include_pad: false` in intel and `ceil_mode: false` in soeaver, pull3057"
+    ):
+        read(tmp_path, message(**POOL) + encode_field(121, kernel))
+
+
+def test_one_layer_of_a_file_tells_whose_words_the_others_are(tmp_path: Path) -> None:
+    # Interp's parameters are number 163 in Synopsys' Caffe alone, so the 13 of a Pooling is its pad_type.
+    interp = message(name="i", type="Interp", bottom=["p"], top=["i"]) + encode_field(163, varint_field(3, 2))
+    kernel = varint_field(2, 2) + varint_field(13, 1)
+    net = read(tmp_path, message(**POOL) + encode_field(121, kernel), interp)
+    assert net.layers[1].param.pooling_param.pad_type == 1
+    assert not net.notes
+
+
+def test_shapes_tell_whose_words_a_layer_has(tmp_path: Path) -> None:
+    # Four pads of Synopsys are no kernel of Intel's: no reading but one gives 6x6 pixels to 36 weights a channel.
+    kernel = varint_field(1, 1) + varint_field(2, 3) + varint_field(3, 1) + varint_field(13, 1)
+    ip = LayerParameter(name="f", type="InnerProduct", bottom=["p"], top=["f"])
+    ip.inner_product_param.num_output = 2
+    ip.inner_product_param.bias_term = False
+    ip.blobs.add(data=[0.5] * 2 * 4 * 36).shape.dim.extend([2, 4 * 36])
+    net = read(tmp_path, message(**POOL) + encode_field(121, kernel), ip.SerializeToString())
+    assert net.layers[1].param.pooling_param.pad_type == 1
+    assert "since shapes and weights fit no other" in net.notes[0]
+
+
+def test_a_dialect_that_lacks_a_number_is_refused(tmp_path: Path) -> None:
+    kernel = varint_field(2, 2) + varint_field(13, 1)
+    with pytest.raises(ParseError, match="number 13 of PoolingParameter, or what it holds, means nothing in segnet"):
+        read(tmp_path, message(**POOL) + encode_field(121, kernel), dialect="segnet")
+    with pytest.raises(UsageError, match=r"--caffemodel-dialect synopsis: no dialect is called so.*synopsys"):
+        read(tmp_path, message(**POOL), dialect="synopsis")
 
 
 def test_v1_and_v0_files_carry_nets_too(tmp_path: Path) -> None:

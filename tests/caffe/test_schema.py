@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from bnfold.caffe import caffe_pb2, dialects
+from bnfold.caffe import binary, caffe_pb2, dialects
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 PROTO = REPO_ROOT / "proto"
@@ -127,17 +127,34 @@ def test_renumbered_fields_have_numbers_that_nobody_uses() -> None:
             assert number not in used[message]
 
 
-def test_every_number_with_two_meanings_is_listed() -> None:
-    users: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for fact in [*union.with_bases(union.read_facts(PROTO / "schema.tsv")), *union.ADDED_FIELDS]:
-        if fact.message == "LayerParameter":
-            users[fact.number][fact.name].update(fact.dialects)
-    assert {number: fields for number, fields in users.items() if len(fields) > 1} == dialects.COLLISIONS
+def test_a_file_of_a_dialect_is_read_in_its_own_numbers() -> None:
+    for fact in union.with_bases([*union.read_facts(PROTO / "schema.tsv"), *union.ADDED_FIELDS]):
+        field = field_of({"message": fact.message, "field": fact.name})
+        if fact.type != "BlobProto":
+            for dialect in set(fact.dialects) - union.TEXTS:
+                meant = [
+                    one.field for one in binary._meanings(field.containing_type)[fact.number] if dialect in one.dialects
+                ]
+                assert meant == [field], (dialect, fact)
+
+
+def test_what_a_dialect_lacks_is_not_read_from_its_files() -> None:
+    pooling = caffe_pb2.PoolingParameter.DESCRIPTOR
+    meant = {one.field.name: one.dialects for one in binary._meanings(pooling)[13]}
+    assert meant.keys() == {"round_mode", "avg_include_pad", "ceil_mode", "pad_type", "dilation"}
+    assert meant["pad_type"] == {"synopsys"}
+    assert not [dialect for dialect in ("ssd", "pspnet", "segnet") for some in meant.values() if dialect in some]
+
+
+def test_values_of_enums_have_each_dialects_numbers() -> None:
+    methods = caffe_pb2.PoolingParameter.DESCRIPTOR.fields_by_name["pool"].enum_type
+    meant = {methods.values_by_number[value].name: some for value, some in binary._numbers(methods)[3].items()}
+    assert meant == {"AVE_EXC_PAD": {"synopsys"}, "MDS": {"openvino"}}
 
 
 def test_real_numbers_are_the_most_widespread_ones() -> None:
     assert dialects.REAL_NUMBERS["LayerParameter"]["reorg_param"] == 147
-    assert dialects.REAL_NUMBERS["LayerParameter"]["smooth_l1_loss_param"] == 148
+    assert dialects.REAL_NUMBERS["LayerParameter"]["box_annotator_ohem_param"] == 152
     assert dialects.REAL_NUMBERS["BlobProto"]["mask"] == 10
     assert dialects.REAL_NUMBERS.keys() == dialects.RENUMBERED.keys()
 

@@ -85,7 +85,7 @@ def wire(data: bytes) -> None:
                 held += blob.nbytes
         # float16 becomes float32, and no byte of a file belongs to two blobs.
         assert held <= 2 * len(data)
-        infer_shapes(build(read_net(file), (file,), guess_shapes=True))
+        infer_shapes(build(read_net(file)[0].document, (file,), guess_shapes=True))
 
 
 def text(data: bytes) -> None:
