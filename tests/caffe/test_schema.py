@@ -148,6 +148,7 @@ def test_what_a_dialect_lacks_is_not_read_from_its_files() -> None:
 
 def test_values_of_enums_have_each_dialects_numbers() -> None:
     methods = caffe_pb2.PoolingParameter.DESCRIPTOR.fields_by_name["pool"].enum_type
+    assert methods is not None
     meant = {methods.values_by_number[value].name: some for value, some in binary._numbers(methods)[3].items()}
     assert meant == {"AVE_EXC_PAD": {"synopsys"}, "MDS": {"openvino"}}
 
