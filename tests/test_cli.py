@@ -20,7 +20,7 @@ def test_fold_writes_what_is_asked_for_and_says_what_it_did(run: Run) -> None:
     outcome = run(*FOLD, "-o", "out.onnx", "-v")
     assert outcome.code == 0
     assert set(files()) == {*NET, "out.prototxt", "out.caffemodel", "out.onnx"}
-    for said in ("bn2a_branch1", "13 -> 7 layers", "wrote out.prototxt", "wrote out.caffemodel", "wrote out.onnx"):
+    for said in ("bn2a_branch1", "13 -> 7 layers", "wrote out.prototxt, out.caffemodel, out.onnx"):
         assert said in outcome.out
     assert outcome.out.count("The networks compute the same") == 1
     types = [layer.type for layer in bnfold.load("out.prototxt", "out.caffemodel").layers]
@@ -59,7 +59,7 @@ def test_export_writes_every_layer_unfolded(run: Run) -> None:
 def test_convert_writes_caffe_unfolded(run: Run) -> None:
     outcome = run("convert", *NET, "-o", "out.prototxt")
     assert outcome.code == 0
-    assert outcome.out.splitlines() == ["wrote out.prototxt", "wrote out.caffemodel"]
+    assert outcome.out.splitlines() == ["wrote out.prototxt, out.caffemodel"]
     assert len(bnfold.load("out.prototxt", "out.caffemodel").layers) == len(bnfold.load(*NET).layers)
 
 

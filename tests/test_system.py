@@ -55,7 +55,7 @@ def test_a_net_from_streams_is_folded_and_proved(run: Run) -> None:
     done = shell("bnfold fold <(cat net.prototxt) <(cat net.caffemodel) -o out.prototxt -o out.onnx")
     assert done.returncode == 0, done.stderr
     assert "The networks compute the same" in done.stdout
-    assert done.stdout.endswith("wrote out.prototxt\nwrote out.caffemodel\nwrote out.onnx\n")
+    assert done.stdout.endswith("wrote out.prototxt, out.caffemodel, out.onnx\n")
 
 
 def test_an_empty_stream_is_empty(run: Run) -> None:

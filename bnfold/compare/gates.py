@@ -49,10 +49,15 @@ def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
         sentence = f"blob '{worst.blob}' is not finite, or of another shape, in one of the networks"
     else:
         sentence = (
-            f"blob '{worst.blob}' differs by {value:.2e} of its range, "
+            f"blob '{worst.blob}' differs by {beside(value, tolerance)} of its range, "
             f"{'within' if passed else 'beyond'} the tolerance {tolerance:g}"
         )
     return Gate("tolerance", tolerance, value, passed, sentence)
+
+
+def beside(value: float, limit: float) -> str:
+    """A value in two figures, as everywhere, or in as many more as tell on which side of a limit it lies."""
+    return next(said for digits in range(1, 18) if (float(said := f"{value:.{digits}e}") > limit) == (value > limit))
 
 
 def outputs_gate(lost: Sequence[str]) -> Gate:

@@ -144,7 +144,14 @@ def printed(parts: Iterable[Part], width: int = 120, *, wrapped: bool = True, co
 
 
 def _broken(text: str, width: int) -> Iterator[str]:
+    """The lines of a text, all as far right as it begins; a number keeps its unit, and what an arrow leads to."""
+    import re
     import textwrap
 
-    for line in text.split("\n"):
-        yield from textwrap.wrap(line, width, replace_whitespace=False, break_on_hyphens=False) or [""]
+    joint = "\U000f0000"  # of private use
+    for line in re.sub(r"(?<=\d) (?=[%kMG](?!\w))|(?<=->) ", joint, text).split("\n"):
+        begin = " " * min(8, len(line) - len(line.lstrip(" -"))) if line.startswith(" ") else ""
+        for piece in textwrap.wrap(
+            line, width, replace_whitespace=False, break_on_hyphens=False, subsequent_indent=begin
+        ) or [""]:
+            yield piece.replace(joint, " ")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnfold.io.rendered import Rendered
+from bnfold.report.figures import names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from bnfold.algebra.records import FoldReport
     from bnfold.compare.records import DiffReport
     from bnfold.net import Net
+
+
+_FIGURE = re.compile(r"\d\.\de[-+]\d+")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,7 +55,14 @@ class RunReport(Rendered):
         """The result in a sentence or two: that of each comparison, the failed ones first."""
         if not self.proofs:
             return "Nothing was compared."
-        ordered = sorted(self.proofs, key=lambda proof: proof.passed)
-        if len({proof.verdict for proof in ordered}) == 1:  # what is true of every output is said once
-            return ordered[0].verdict
-        return " ".join(f"{proof.candidate}: {proof.verdict}" for proof in ordered)
+        alike: dict[str, list[DiffReport]] = {}
+        for proof in sorted(self.proofs, key=lambda proof: proof.passed):
+            alike.setdefault(_FIGURE.sub("", proof.verdict) if proof.passed else proof.verdict, []).append(proof)
+        said = []
+        for proofs in alike.values():  # of those that pass alike the worst speaks
+            worst = max(
+                proofs,
+                key=lambda proof: max((gate.value for gate in proof.gates if gate.name == "tolerance"), default=0.0),
+            )
+            said.append((names([proof.candidate for proof in proofs], 3), worst.verdict))
+        return said[0][1] if len(said) == 1 else " ".join(f"{files}: {verdict}" for files, verdict in said)

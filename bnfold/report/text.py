@@ -47,12 +47,12 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         parts.append(words("Folded. Nothing was compared.", WARN))
     if verbosity < 0:
         return parts
-    for proof in failed:
-        parts += _failure(proof, rows)
+    for proof in {proof.verdict: proof for proof in reversed(failed)}.values():  # one of those that failed alike
+        parts += _failure(proof, rows, verbosity)
     if run.fold is not None:
         parts += fold_lines(run.fold, verbosity)
         parts += _cost_lines(run, verbosity)
-    parts += [line for proof in run.proofs for line in _proof_lines(proof)]
+    parts += _proof_lines(run.proofs)
     notes = [*run.notes, *(run.fold.notes if run.fold is not None else ())]
     notes += [note for proof in run.proofs for note in proof.notes]
     parts += [words(f"note: {note}", WARN) for note in said_once(notes)]
@@ -62,8 +62,8 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         for proof in run.proofs:
             if proof.passed:
                 parts += _tables(proof, rows)
-    parts += [words(f"wrote {path}") for path in [*run.written, *files]]
-    parts += [words(f"not written, since its proof failed: {path}", BAD) for path in run.rejected]
+    if wrote := ", ".join(map(str, [*run.written, *files])):
+        parts.append(words(f"wrote {wrote}"))
     return parts
 
 
@@ -73,21 +73,25 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
         yield words(f"{count(report.layers_before, 'layer')}; there is no affine layer to fold")
         return
     gone: dict[str, int] = {}
+    dropped: dict[str, int] = {}
     into: set[str] = set()
     joined = 0
     for record in report.records:
         if isinstance(record, Merged):
             gone[record.type] = gone.get(record.type, 0) + len(record.layers)
-        elif isinstance(record, Folded | Dropped):
+        elif isinstance(record, Folded):
             gone[record.type] = gone.get(record.type, 0) + 1
+        elif isinstance(record, Dropped):
+            dropped[record.type] = dropped.get(record.type, 0) + 1
         joined += isinstance(record, Joined)
         if isinstance(record, Folded):
             into.update(record.into)
     kept = report.kept
     line = f"{report.layers_before:,} -> {count(report.layers_after, 'layer')}"
     if gone:
-        kinds = " and ".join(f"{number:,} {kind}" for kind, number in sorted(gone.items(), key=lambda item: -item[1]))
-        line += f"; {kinds} went" + (f", into {count(len(into), 'layer')}" if into else "")
+        line += f"; {_kinds(gone)} " + (f"into {count(len(into), 'layer')}" if into else "merged")
+    if dropped:
+        line += f"; {_kinds(dropped)} dropped"
     if joined:
         line += f"; {count(joined, 'sum')} of parallel branches joined"
     yield words(f"{line}; {len(kept):,} kept")
@@ -100,46 +104,38 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
         yield words(f"kept {hidden:,} more for {count(len(groups) - len(shown), 'other cause')}; -v lists them", WARN)
 
 
+def _kinds(numbers: Mapping[str, int]) -> str:
+    """`15 BatchNorm, 14 Scale and 2 Bias`."""
+    *kinds, last = (f"{number:,} {kind}" for kind, number in sorted(numbers.items(), key=lambda item: -item[1]))
+    return f"{', '.join(kinds)} and {last}" if kinds else last
+
+
 def _cost_lines(run: RunReport, verbosity: int) -> Iterator[Part]:
+    """What the network costs before and after, of each operator that there is more or less of, and in all."""
     if run.fold is None or run.original is None or run.folded is None:
         return
     before, after = costs_of(run.original), costs_of(run.folded)
-    changed = [kind for kind in dict.fromkeys((*before, *after)) if _layers(before, kind) != _layers(after, kind)]
-    kinds = "".join(f"; {kind} {_layers(before, kind):,} -> {_layers(after, kind):,}" for kind in changed)
-    old, new = total(before), total(after)
-    at_least = "" if old.complete and new.complete else "at least "
-    yield words(
-        f"{old.parameters:,} -> {new.parameters:,} parameters; {at_least}{amount(old.multiply_adds)} -> "
-        f"{amount(new.multiply_adds)} multiply-adds{kinds}"
-    )
-    if verbosity > 0:
-        yield _cost_table(before, after)
-
-
-def _cost_table(before: Mapping[str, Cost], after: Mapping[str, Cost]) -> Grid:
+    kinds = [
+        kind
+        for kind in dict.fromkeys((*before, *after))
+        if verbosity > 0 or _layers(before, kind) != _layers(after, kind)
+    ]
     grid = Grid(
-        [
-            Column("operator"),
-            Column("before", number=True),
-            Column("after", number=True),
-            Column("parameters before", 2, number=True),
-            Column("parameters after", 2, number=True),
-            Column("multiply-adds before", 1, number=True),
-            Column("multiply-adds after", 1, number=True),
-        ]
+        [Column("operator"), Column("layers", 0, True), Column("multiply-adds", 1, True), Column("parameters", 2, True)]
     )
-    for kind in dict.fromkeys((*before, *after)):
-        old, new = before.get(kind, Cost()), after.get(kind, Cost())
-        grid.add(
-            kind,
-            f"{old.layers:,}",
-            f"{new.layers:,}",
-            f"{old.parameters:,}",
-            f"{new.parameters:,}",
-            amount(old.multiply_adds),
-            amount(new.multiply_adds),
-        )
-    return grid
+    for kind in kinds:
+        grid.add(kind, *_change(before.get(kind, Cost()), after.get(kind, Cost())))
+    grid.add("all", *_change(total(before), total(after)), style="bold")
+    yield grid
+
+
+def _change(old: Cost, new: Cost) -> tuple[str, str, str]:
+    at_least = "" if old.complete and new.complete else ">= "
+    return (
+        f"{old.layers:,} -> {new.layers:,}",
+        f"{at_least}{amount(old.multiply_adds)} -> {amount(new.multiply_adds)}",
+        f"{old.parameters:,} -> {new.parameters:,}",
+    )
 
 
 def _layers(found: Mapping[str, Cost], kind: str) -> int:
@@ -197,32 +193,45 @@ def _into(record: Folded) -> str:
     return f"{listed(record.into)}{through}{' (forward)' if record.forward else ''}"
 
 
-def _proof_lines(proof: DiffReport) -> Iterator[Part]:
-    """One line for a proof: the file, the data, the worst blob, the answers."""
-    parts = [proof.data]
-    if proof.worst is not None:
-        parts.append(
-            "equal bit for bit"
-            if proof.worst.max_abs == 0
-            else f"worst blob '{proof.worst.blob}', {small(proof.worst.max_rel)} of its range"
-        )
-    found = proof.classifier
+def _proof_lines(proofs: Sequence[DiffReport]) -> Iterator[Part]:
+    """A line for each proof: the files, the data, the worst blob, the answers. What is true of several is said once."""
+    files: dict[tuple[bool, str, str], list[str]] = {}
+    for proof in proofs:
+        files.setdefault((proof.passed, proof.data, _found(proof)), []).append(proof.candidate)
+    told = ""
+    for (passed, data, found), candidates in files.items():
+        said = "the same data" if data == told else data
+        told = data
+        mark = "proved" if passed else "FAILED"
+        yield words(f"{mark} {listed(candidates)}: {said}{found}", "" if passed else BAD)
+    for names in dict.fromkeys(_worse(proof) for proof in proofs):
+        if names:
+            yield words(f"per-tensor int8 got worse in {count(len(names), 'layer')}: {listed(names, 3)}", WARN)
+
+
+def _worse(proof: DiffReport) -> tuple[str, ...]:
+    return tuple(f"{entry.layer} (-{entry.bits_lost:.1f} bits)" for entry in proof.ranges if entry.worse)
+
+
+def _found(proof: DiffReport) -> str:
+    """The worst blob and the answers."""
+    said = ""
+    if proof.worst is not None and proof.worst.max_abs == 0:
+        said = "; equal bit for bit"
+    elif proof.worst is not None:
+        said = f"; worst blob '{proof.worst.blob}', {small(proof.worst.max_rel)} of its range"
+    found, boxes = proof.classifier, proof.detector
     if found is not None and found.labelled:
-        parts.append(f"top-1 {percent(found.reference_top1)} -> {percent(found.candidate_top1)}")
+        said += f"; top-1 {percent(found.reference_top1)} -> {percent(found.candidate_top1)}"
     elif found is not None:
-        parts.append(f"same answer {percent(found.agreement)}")
-    if proof.detector is not None:
-        parts.append(f"{proof.detector.matched:,} of {count(proof.detector.reference_boxes, 'box', 'boxes')} matched")
-    mark = "proved" if proof.passed else "FAILED"
-    yield words(f"{mark} {proof.candidate}: {'; '.join(parts)}", "" if proof.passed else BAD)
-    worse = [entry for entry in proof.ranges if entry.worse]
-    if worse:
-        names = listed([f"{entry.layer} (-{entry.bits_lost:.1f} bits)" for entry in worse], 3)
-        yield words(f"per-tensor int8 got worse in {count(len(worse), 'layer')}: {names}", WARN)
+        said += f"; same answer {percent(found.agreement)}"
+    if boxes is not None:
+        said += f"; {boxes.matched:,} of {count(boxes.reference_boxes, 'box', 'boxes')} matched"
+    return said
 
 
-def _failure(proof: DiffReport, rows: int) -> Iterator[Part]:
-    """What went wrong: where it begins, the gates, and then the tables."""
+def _failure(proof: DiffReport, rows: int, verbosity: int) -> Iterator[Part]:
+    """What went wrong: where it begins, and then the tables. The verdict says which gates failed."""
     found = proof.first_divergent
     if found is not None:
         channel = f", channel {found.channel}" if found.channel is not None else ""
@@ -231,7 +240,7 @@ def _failure(proof: DiffReport, rows: int) -> Iterator[Part]:
             f"{small(found.before)} -> {small(found.after)}",
             BAD,
         )
-    for gate in proof.gates:
+    for gate in proof.gates if verbosity > 0 else ():
         yield words(f"{'ok  ' if gate.passed else 'FAIL'} {gate.name}: {gate.sentence}", "" if gate.passed else BAD)
     yield from _tables(proof, rows)
 

@@ -10,6 +10,7 @@ from report.test_picture import folded
 
 import bnfold
 from bnfold.algebra.records import FoldReport, Kept, Record
+from bnfold.compare.gates import beside
 from bnfold.compare.records import DiffReport
 from bnfold.report.grid import Column, Grid, printed, words
 from bnfold.report.run import RunReport
@@ -21,14 +22,13 @@ def text(*proofs: DiffReport, fold: FoldReport | None = None, width: int = 200, 
 
 
 def test_a_fault_is_shown_with_layer_channel_gates_and_verdict() -> None:
-    said = text(failed())
-    assert "first divergent layer: 'conv1', channel 4" in said
-    assert "FAIL tolerance" in said
-    assert "FAIL min-agreement" in said
-    assert "ok   outputs" in said
-    lines = said.splitlines()
-    assert lines[0].startswith("The networks differ")
-    assert lines[1].startswith("first divergent layer")
+    lines = text(failed()).splitlines()
+    assert lines[0].startswith("The networks differ: blob 'relu1' differs by ")
+    assert "; the answers agree for " in lines[0]
+    assert lines[1].startswith("first divergent layer: 'conv1', channel 4")
+    assert not [line for line in lines if line.startswith(("ok ", "FAIL "))]  # the verdict says them
+    every = text(failed(), verbosity=1)
+    assert all(said in every for said in ("FAIL tolerance", "FAIL min-agreement", "ok   outputs"))
 
 
 def test_accuracy_and_flipped_samples_are_listed() -> None:
@@ -42,7 +42,7 @@ def test_accuracy_and_flipped_samples_are_listed() -> None:
 
 def test_folding_is_told_with_reasons_and_counts() -> None:
     said = text(fold=folding(), verbosity=1)
-    assert "12 -> 8 layers; 3 BatchNorm and 1 Dropout went, into 1 layer; 1 kept" in said
+    assert "12 -> 8 layers; 3 BatchNorm into 1 layer; 1 Dropout dropped; 1 kept" in said
     assert "conv1 through pool1, relu1" in said
     assert "bn2, scale2" in said
     assert "stays, as a Scale" in said
@@ -105,11 +105,42 @@ def test_the_quiet_rendering_is_the_verdict_alone() -> None:
 def test_what_is_true_of_two_outputs_is_said_once() -> None:
     net, result = folded("digits_train_test")
     proof = bnfold.compare(net, result.net)
-    proofs = (proof, dataclasses.replace(proof, candidate="other.onnx"))
-    said = printed(as_text(RunReport(net, result.net, result.report, proofs=proofs)), 200)
+    other = dataclasses.replace(proof, candidate="other.onnx")
+    said = printed(as_text(RunReport(net, result.net, result.report, proofs=(proof, other))), 200)
     assert said.count("The networks compute the same") == 1
-    assert said.count("proved ") == 2
+    assert f"proved {proof.candidate}, other.onnx: {proof.data}; " in said
     assert len(said.splitlines()) <= 10
+    # Where they differ in their figures, the data is said once, and the verdict gives the worst.
+    gates = [dataclasses.replace(gate, value=4e-5) if gate.name == "tolerance" else gate for gate in proof.gates]
+    other = dataclasses.replace(other, gates=tuple(gates))
+    run = RunReport(net, result.net, result.report, proofs=(proof, other))
+    assert run.verdict == "The networks compute the same within 4.0e-05 of the range."
+
+
+def test_of_many_comparisons_those_that_failed_speak_first_and_the_others_together() -> None:
+    net, result = folded("digits_train_test")
+    proof = bnfold.compare(net, result.net)
+    others = [dataclasses.replace(proof, candidate=f"{number}.onnx") for number in range(20)]
+    verdict = run_report(*others, dataclasses.replace(failed(), candidate="bad.onnx")).verdict
+    assert verdict.startswith("bad.onnx: The networks differ: ")
+    assert ". 0.onnx, 1.onnx, 2.onnx and 17 more: The networks compute the same within " in verdict
+
+
+@pytest.mark.parametrize(("value", "limit", "said"), [(0.966, 1e-4, "9.7e-01"), (1.004e-4, 1e-4, "1.004e-04")])
+def test_a_value_beside_a_limit_has_two_figures_or_as_many_as_tell_them_apart(
+    value: float, limit: float, said: str
+) -> None:
+    assert beside(value, limit) == said
+
+
+def test_a_number_stays_beside_its_unit() -> None:
+    said = printed([words("top-1 99.44 % -> 99.44 % of 12 k")], 16)
+    assert said.splitlines() == ["top-1 99.44 %", "-> 99.44 % of", "12 k"]
+
+
+def test_a_paragraph_stays_as_far_right_as_it_begins() -> None:
+    said = printed([words("  - one two three"), words("  one two three")], 12)
+    assert said.splitlines() == ["  - one two", "    three", "  one two", "  three"]
 
 
 NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
