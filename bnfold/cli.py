@@ -74,6 +74,7 @@ PAIR = Word("A=B", partial(named, str), "pair like conv1=conv1_relu")
 PLANE = Word("H,W", plane, "size like 256,256")
 BYTES = Word("SIZE", count_of_bytes, "size like 500M or 4G")
 PATH = click.Path(path_type=Path)
+FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none
 
 
 GROUPS = ("Output", "Reading", "Folding", "ONNX", "Proof", "Data", "Report", "Other")
@@ -97,7 +98,7 @@ def options(*decorators: Callable[[F], F], group: str = "Other") -> Callable[[F]
 
 model_options = options(
     click.argument("prototxt", type=PATH, metavar="NET.prototxt|MODEL.onnx"),
-    click.argument("caffemodel", required=False, metavar="[NET.caffemodel[,MORE.caffemodel]]"),
+    click.argument("caffemodel", type=FILES, required=False, metavar="[NET.caffemodel[,MORE.caffemodel]]"),
 )
 shape_options = options(
     click.option(
@@ -108,20 +109,14 @@ shape_options = options(
 )
 reading_options = options(
     shape_options,
-    click.option(
-        "--ignore-unknown-fields", is_flag=True, help="Go on without the fields that no Caffe has, whatever they mean."
-    ),
+    click.option("--ignore-unknown-fields", is_flag=True, help="Go on without any field that no Caffe has."),
     click.option("--strict-fields", is_flag=True, help="Stop at every field that no Caffe has."),
     click.option(
         "--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; may be repeated."
     ),
     click.option("--level", type=int, help="Level of the net's state."),
-    click.option(
-        "--batchnorm-layout", type=click.Choice(LAYOUTS), help="How to read BatchNorms that can be read in two ways."
-    ),
-    click.option(
-        "--caffemodel-dialect", metavar="NAME", help="Whose Caffe wrote a caffemodel that is read without a prototxt."
-    ),
+    click.option("--batchnorm-layout", type=click.Choice(LAYOUTS), help="How BatchNorms with two readings are read."),
+    click.option("--caffemodel-dialect", metavar="NAME", help="Whose Caffe wrote a caffemodel read without prototxt."),
     click.option(
         "--zero-scale-factor",
         "zero_factor",
@@ -201,13 +196,14 @@ proof_options = options(
 data_options = options(
     click.option(
         "--data",
+        type=FILES,
         metavar="PATH",
         help="A folder of images, a list `path label`, an LMDB, .h5, .npz or .npy; else noise.",
     ),
     click.option("--limit", "sample_limit", type=click.IntRange(min=1), help="Take at most so many samples."),
     click.option("--sample", "sample_seed", type=click.IntRange(min=0), help="Take any of them, by this seed."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
-    click.option("--mean", metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
+    click.option("--mean", type=FILES, metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
     click.option("--scale", type=float, help="Factor after the mean."),
     click.option("--swap-channels", is_flag=True, help="Feed RGB instead of Caffe's BGR."),
     click.option("--resize", type=PLANE, help="Resize images first."),
@@ -260,6 +256,10 @@ class Command(click.Command):
             if name in groups:
                 with formatter.section(name):
                     formatter.write_dl(groups[name])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Options, else files: of NET.prototxt:WEIGHTS bash makes words that are more than there are arguments."""
+        return super().shell_complete(ctx, incomplete) or FILES.shell_complete(ctx, self.params[0], incomplete)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click has it."""
@@ -422,7 +422,12 @@ def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 
 
 @main.command("help")
-@click.argument("name", required=False, metavar="[COMMAND]")
+@click.argument(
+    "name",
+    required=False,
+    metavar="[COMMAND]",
+    shell_complete=lambda *asked: [name for name in main.commands if name.startswith(asked[-1])],
+)
 @click.pass_context
 def help_(ctx: click.Context, name: str | None) -> None:
     """Show what a command does and its options."""
@@ -473,8 +478,8 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 
 
 @main.command(cls=Command, example="bnfold diff net.prototxt:net.caffemodel folded.onnx --data images/")
-@click.argument("reference", required=False)
-@click.argument("candidate", required=False)
+@click.argument("reference", type=FILES, required=False)
+@click.argument("candidate", type=FILES, required=False)
 @reading_options
 @options(
     click.option("--map", "pairs", type=PAIR, multiple=True, help="Blobs to pair whose names differ; may be repeated."),
