@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from bnfold.io.environment import Environment
     from bnfold.options import CompareOptions, ReadOptions
     from bnfold.pipeline import Reading, Writing
+    from bnfold.report.grid import Line
     from bnfold.report.renderings import Facts, Renderings
 
     Option = click.ParamType[Any]
@@ -667,7 +668,7 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
     from shutil import get_terminal_size
 
     from bnfold.io.files import OutputSet
-    from bnfold.report.grid import printed
+    from bnfold.report.grid import laid_out
 
     wanted = _renderings(given)
     with OutputSet() as outputs:
@@ -681,19 +682,22 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
     terminal = sys.stdout.isatty()
     width = get_terminal_size().columns if terminal else PIPE_WIDTH
     coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    click.echo(printed(renderings["text"](), width, wrapped=terminal, coloured=coloured), nl=False)
+    lines = laid_out(renderings["text"](), width, wrapped=terminal)
+    click.echo("".join(f"{_styled(line) if coloured else line.text}\n" for line in lines), nl=False)
+
+
+def _styled(line: Line) -> str:
+    colour = line.style.removeprefix("bold").removeprefix("dim").strip()
+    return click.style(line.text, fg=colour or None, bold="bold" in line.style or None, dim=line.style == "dim" or None)
 
 
 def too_many(command: str, extra: list[str]) -> str:
     """What to write instead of a file in a place where there is none."""
-    name = visible(extra[0])
+    file, suffix = f"{visible(extra[0])} is one file too many", Path(extra[0]).suffix
     if command == "diff":
-        return (
-            f"{name} is one file too many: diff takes two models, and weights that do not lie beside their prototxt "
-            "as NET.prototxt:WEIGHTS.caffemodel"
-        )
-    if Path(extra[0]).suffix in (".onnx", ".prototxt") and command != "inspect":
-        return f"{name} is one file too many: what is written stands behind -o, as in '-o {name}'"
-    if Path(extra[0]).suffix in (".caffemodel", ".h5"):
-        return f"{name} is one file too many: several caffemodels are joined by commas, as in a.caffemodel,b.caffemodel"
-    return f"{name} is one argument too many"
+        return f"{file}: two models are compared, with weights that lie elsewhere as NET.prototxt:WEIGHTS.caffemodel"
+    if suffix in (".onnx", ".prototxt") and command != "inspect":
+        return f"{file}: what is written stands behind -o, as in '-o {visible(extra[0])}'"
+    if suffix in WEIGHTS:
+        return f"{file}: several caffemodels are joined by commas, as in a.caffemodel,b.caffemodel"
+    return f"{visible(extra[0])} is one argument too many"

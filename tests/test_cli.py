@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -250,6 +251,25 @@ def test_a_terminal_shows_how_far_the_comparison_is(tmp_path: Path) -> None:
     os.close(ours)
     assert process.returncode == 0
     assert b"comparing with a.onnx" in shown
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there is no terminal to be had on this system")
+def test_a_terminal_gets_colours_around_the_same_lines_unless_it_wants_none(tmp_path: Path) -> None:
+    def shown(**environment: str) -> str:
+        ours, theirs = os.openpty()
+        command = [sys.executable, "-m", "bnfold", "inspect", str(GOLDEN.prototxt)]
+        with subprocess.Popen(
+            command, stdout=theirs, stderr=theirs, cwd=tmp_path, env=os.environ | {"TERM": "xterm"} | environment
+        ):
+            os.close(theirs)
+            told = b"".join(read_all(ours)).decode()
+        os.close(ours)
+        return told
+
+    coloured, plain = shown(NO_COLOR=""), shown(NO_COLOR="1")
+    assert "\x1b[1m" in coloured
+    assert "\x1b[33mnote: " in coloured
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == plain == shown(TERM="dumb")
 
 
 def read_all(descriptor: int) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ NEARLY_RIGHT = {
     ),
     "weights beside the models of a comparison": (
         ("diff", *NET, "o.onnx"),
-        "o.onnx is one file too many: diff takes two models, and weights that do not lie beside their prototxt as "
+        "o.onnx is one file too many: two models are compared, with weights that lie elsewhere as "
         "NET.prototxt:WEIGHTS.caffemodel",
     ),
     "an output without -o, beside one": ((*FOLD, "o.onnx"), "as in '-o o.onnx'"),

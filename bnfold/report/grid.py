@@ -15,16 +15,6 @@ from bnfold.report.words import visible
 GAP = 2
 LEAST = 12  # letters that a name keeps before a column goes
 Style = Literal["", "bold", "dim", "red", "yellow", "cyan", "bold green", "bold red"]
-CODES: dict[Style, str] = {
-    "bold": "1",
-    "dim": "2",
-    "red": "31",
-    "yellow": "33",
-    "cyan": "36",
-    "bold green": "1;32",
-    "bold red": "1;31",
-}
-"""Style -> what ECMA-48 calls it ("Select Graphic Rendition")."""
 
 
 class Line(NamedTuple):
@@ -118,29 +108,26 @@ class Grid:
 Part: TypeAlias = Line | Grid
 
 
-def printed(parts: Iterable[Part], width: int = 120, *, wrapped: bool = True, coloured: bool = False) -> str:
-    """Lines and tables as a terminal is to get them.
+def laid_out(parts: Iterable[Part], width: int, *, wrapped: bool = True) -> Iterator[Line]:
+    """Lines and tables as the lines of a terminal.
 
     Args:
         parts: one below the other.
         width: of the terminal, in letters.
         wrapped: break lines that are longer; tables fit in any case.
-        coloured: with the codes of their styles.
     """
-    lines: list[Line] = []
     for part in parts:
         if isinstance(part, Grid):
-            lines += part.lines(width)
+            yield from part.lines(width)
         elif wrapped:
-            lines += [Line(piece, part.style) for piece in _broken(part.text, width)]
+            yield from (Line(piece, part.style) for piece in _broken(part.text, width))
         else:
-            lines.append(part)
-    if coloured:
-        return "".join(
-            f"\x1b[{CODES[line.style]}m{line.text}\x1b[0m\n" if line.style and line.text else f"{line.text}\n"
-            for line in lines
-        )
-    return "".join(f"{line.text}\n" for line in lines)
+            yield part
+
+
+def printed(parts: Iterable[Part], width: int = 120) -> str:
+    """Lines and tables as text of so many columns."""
+    return "".join(f"{line.text}\n" for line in laid_out(parts, width))
 
 
 def _broken(text: str, width: int) -> Iterator[str]:
