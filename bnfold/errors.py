@@ -13,7 +13,6 @@ Each message names the file or the layer, says what is wrong and, where there is
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -99,9 +98,7 @@ class Guesses:
     def at(self, word: str, words: Collection[str]) -> str:
         """` (did you mean 'num_output'?)`, or nothing where no word is close or enough was guessed."""
         self._made += 1
-        close = []
-        if self._made <= MOST_GUESSES and len(word) <= LONGEST_GUESSED:
-            close = difflib.get_close_matches(word, words, n=1)
+        close = _closest(word, words) if self._made <= MOST_GUESSES else []
         return f" (did you mean '{close[0]}'?)" if close else ""
 
     def slip(self, word: str, words: Collection[str], of: str) -> str:
@@ -121,8 +118,14 @@ class Guesses:
 def did_you_mean(word: str, words: Collection[str]) -> str:
     """` (did you mean 'conv1'?)` for a name that a user typed, or nothing."""
     folded = {known.lower(): known for known in words}
-    close = difflib.get_close_matches(word.lower(), folded, n=1) if len(word) <= LONGEST_GUESSED else []
+    close = _closest(word.lower(), folded)
     return f" (did you mean '{folded[close[0]]}'?)" if close else ""
+
+
+def _closest(word: str, words: Collection[str]) -> list[str]:
+    from difflib import get_close_matches  # for those alone who mistype
+
+    return get_close_matches(word, words, n=1) if len(word) <= LONGEST_GUESSED else []
 
 
 def _is_slip(word: str, known: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload, runtime_checkable
 
@@ -159,6 +158,11 @@ class Layer:
     def __str__(self) -> str:
         return f"layer '{self.name}' ({self.type})"
 
+    def copy(self) -> Layer:
+        """A layer of its own that shares weights and parameters, which are values."""
+        bottoms, tops = list(self.bottoms), list(self.tops)
+        return Layer(self.name, self.type, bottoms, tops, self.blobs, self.param, self.source, self.opaque)
+
     @property
     def param_names(self) -> tuple[str, ...]:
         """The share name of each learned blob (`param { name: ... }`), empty where it is the layer's own."""
@@ -237,6 +241,8 @@ class Net:
         """The layer of that name: `net["conv1"]`. Raises KeyError, with the names that are close."""
         found = next((layer for layer in self.layers if layer.name == name), None)
         if found is None:
+            from difflib import get_close_matches
+
             close = get_close_matches(name, [layer.name for layer in self.layers])
             raise KeyError(f"there is no layer '{name}'" + (f"; did you mean {' or '.join(close)}?" if close else ""))
         return found
@@ -364,7 +370,7 @@ class Net:
     def _with(self, layers: Sequence[Layer], outputs: Sequence[str]) -> Net:
         return Net(
             name=self.name,
-            _layers=[replace(layer, bottoms=list(layer.bottoms), tops=list(layer.tops)) for layer in layers],
+            _layers=[layer.copy() for layer in layers],
             inputs=dict(self.inputs),
             outputs=list(outputs),
             public=dict(self.public),

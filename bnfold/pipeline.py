@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError
@@ -248,6 +247,8 @@ def _from_memory(model: bytes, weights: Any, options: ReadOptions) -> Net:
     """A model whose contents are at hand: a prototxt is text, and what has a zero byte or no text is ONNX."""
     with suppress(UnicodeDecodeError):
         if "\0" not in (text := model.decode()) and "layer" in text:
+            from tempfile import TemporaryDirectory
+
             # What is written back as it was is found in a mapped file.
             with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 prototxt, caffemodel = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")

@@ -47,19 +47,21 @@ def give_weights(
         if layer.blobs and not (record and record.blobs):
             given.append(layer)  # it brings its own
             continue
-        blobs = record.blobs if record else owners.get(id(layer), NO_BLOBS)
+        own = layer.copy()
+        own.blobs = record.blobs if record else owners.get(id(layer), NO_BLOBS)
         try:
-            expected = _expected(replace(layer, blobs=blobs), shapes)
-            if expected and not blobs and not (record and record.problem) and (values := filled(layer, expected)):
+            expected = _expected(own, shapes)
+            if expected and not own.blobs and not (record and record.problem) and (values := filled(layer, expected)):
                 by_filler.append(layer)
-                given.append(replace(layer, blobs=values))
+                own.blobs = values
+                given.append(own)
                 continue
-            blobs = _fitted(layer, blobs, expected, record)
+            own.blobs = _fitted(layer, own.blobs, expected, record)
         except WeightsError as error:
             faults.append(str(error))
             continue
-        source = layer.source._replace(blobs=blobs, record=record) if layer.source else None
-        given.append(replace(layer, blobs=blobs, source=source))
+        own.source = layer.source._replace(blobs=own.blobs, record=record) if layer.source else None
+        given.append(own)
     if faults:
         raise WeightsError(_sentence(faults, layers, files))
     given, notes = _as_shared(given, files)
