@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from bnfold.net import Layer, Net, Shape
+from bnfold.report.figures import amount
 
 Shapes = Mapping[str, Shape | None]
 
@@ -58,9 +59,36 @@ def costs(net: Net, shapes: Shapes) -> dict[str, Cost]:
     return found
 
 
-def total(found: Mapping[str, Cost]) -> Cost:
-    """Of the whole network."""
-    return sum(found.values(), Cost())
+COSTS = ("operator", "layers", "multiply-adds", "parameters")
+
+
+def changes(original: Net, folded: Net, *, every: bool = False) -> list[tuple[str, str, str, str]]:
+    """The rows below the headings `COSTS`: what each operator costs before and after, and at last all of them.
+
+    Args:
+        original, folded: the two networks.
+        every: also the operators that there are as many of.
+    """
+    before, after = (costs(net, _shapes(net)) for net in (original, folded))
+    pairs = {kind: (before.get(kind, Cost()), after.get(kind, Cost())) for kind in (*before, *after)}
+    rows = [_row(kind, old, new) for kind, (old, new) in pairs.items() if every or old.layers != new.layers]
+    return [*rows, _row("all", sum(before.values(), Cost()), sum(after.values(), Cost()))]
+
+
+def _shapes(net: Net) -> Shapes:
+    from bnfold.caffe.layers import infer_shapes
+
+    return net.front.shapes(net) if net.front is not None else infer_shapes(net)
+
+
+def _row(kind: str, old: Cost, new: Cost) -> tuple[str, str, str, str]:
+    at_least = "" if old.complete and new.complete else ">= "
+    return (
+        kind,
+        f"{old.layers:,} -> {new.layers:,}",
+        f"{at_least}{amount(old.multiply_adds)} -> {amount(new.multiply_adds)}",
+        f"{old.parameters:,} -> {new.parameters:,}",
+    )
 
 
 def _known(shape: Shape | None) -> Shape | None:

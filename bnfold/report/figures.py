@@ -123,6 +123,19 @@ def class_name(label: int, names: Sequence[str]) -> str:
     return names[label] if 0 <= label < len(names) else str(label)
 
 
+def amount(number: int) -> str:
+    """A large number in three figures.
+
+    Examples:
+        >>> amount(950), amount(999_999), amount(1_534_000), amount(11_558_837_248)
+        ('950', '1 M', '1.53 M', '11.6 G')
+    """
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
 def size(number: int) -> str:
     """A number of bytes.
 

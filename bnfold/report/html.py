@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,11 +22,14 @@ from bnfold.io.versions import installed
 from bnfold.report import figures, tables
 from bnfold.report.causes import kept_by_cause
 from bnfold.report.charts import DepthChart, HistogramChart, depth_chart, histogram_chart
+from bnfold.report.cost import COSTS, changes
 from bnfold.report.picture import Pictures, pictures
 from bnfold.report.png import data_uri
 from bnfold.report.run import RunReport
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from bnfold.io.environment import Environment
 
 SAMPLES = 500  # rows of the table of samples; the JSON has all
@@ -83,6 +87,8 @@ def as_html(run: RunReport, environment: Environment | None = None) -> str:
     return templates.get_template("page.html").render(
         run=run,
         drawn=drawn,
+        costs=changes(run.original, run.folded) if run.original is not None and run.folded is not None else [],
+        headings=COSTS,
         environment=environment,
         kept=kept_by_cause(run.fold.kept) if run.fold is not None else [],
         layers=tables.layer_table(drawn.fates, _errors(proofs)) if drawn is not None else None,
@@ -143,6 +149,13 @@ def _errors(proofs: Sequence[Proof]) -> dict[str, tuple[float, str]]:
     return errors
 
 
+def whole(text: str) -> Markup:
+    """A sentence as HTML in which no number breaks over lines."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<![\w.])\d[\d.]*(?:e[-+]\d+| %)", r"<span class=number>\g<0></span>", str(escape(text))))
+
+
 FILTERS = {
     "bytes": figures.size,
     "class_name": figures.class_name,
@@ -150,6 +163,7 @@ FILTERS = {
     "data_uri": data_uri,
     "names": figures.names,
     "ordinary": figures.ordinary,
-    "percent": figures.percent,
-    "small": figures.small,
+    "percent": lambda share: whole(figures.percent(share)),
+    "small": lambda value: whole(figures.small(value)),
+    "whole": whole,
 }

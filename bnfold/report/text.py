@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved
 from bnfold.report.causes import kept_by_cause, said_once
-from bnfold.report.cost import Cost, costs, total
+from bnfold.report.cost import COSTS, changes
 from bnfold.report.figures import class_name, count, ordinary, percent, small
 from bnfold.report.figures import names as listed
 from bnfold.report.grid import Column, Grid, Part, Style, words
 
 if TYPE_CHECKING:
     from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport
-    from bnfold.net import Net, Shape
     from bnfold.report.run import RunReport
 
 ROWS = 12  # of a table, before it refers to the other renderings
@@ -51,7 +50,7 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         parts += _failure(proof, rows, verbosity)
     if run.fold is not None:
         parts += fold_lines(run.fold, verbosity)
-        parts += _cost_lines(run, verbosity)
+        parts += _cost_table(run, verbosity)
     parts += _proof_lines(run.proofs)
     notes = [*run.notes, *(run.fold.notes if run.fold is not None else ())]
     notes += [note for proof in run.proofs for note in proof.notes]
@@ -110,57 +109,16 @@ def _kinds(numbers: Mapping[str, int]) -> str:
     return f"{', '.join(kinds)} and {last}" if kinds else last
 
 
-def _cost_lines(run: RunReport, verbosity: int) -> Iterator[Part]:
-    """What the network costs before and after, of each operator that there is more or less of, and in all."""
-    if run.fold is None or run.original is None or run.folded is None:
+def _cost_table(run: RunReport, verbosity: int) -> Iterator[Grid]:
+    if run.original is None or run.folded is None:
         return
-    before, after = costs_of(run.original), costs_of(run.folded)
-    kinds = [
-        kind
-        for kind in dict.fromkeys((*before, *after))
-        if verbosity > 0 or _layers(before, kind) != _layers(after, kind)
-    ]
-    grid = Grid(
-        [Column("operator"), Column("layers", 0, True), Column("multiply-adds", 1, True), Column("parameters", 2, True)]
-    )
-    for kind in kinds:
-        grid.add(kind, *_change(before.get(kind, Cost()), after.get(kind, Cost())))
-    grid.add("all", *_change(total(before), total(after)), style="bold")
+    operator, *figures = COSTS
+    grid = Grid([Column(operator), *(Column(heading, rank, number=True) for rank, heading in enumerate(figures))])
+    *kinds, whole = changes(run.original, run.folded, every=verbosity > 0)
+    for cells in kinds:
+        grid.add(*cells)
+    grid.add(*whole, style="bold")
     yield grid
-
-
-def _change(old: Cost, new: Cost) -> tuple[str, str, str]:
-    at_least = "" if old.complete and new.complete else ">= "
-    return (
-        f"{old.layers:,} -> {new.layers:,}",
-        f"{at_least}{amount(old.multiply_adds)} -> {amount(new.multiply_adds)}",
-        f"{old.parameters:,} -> {new.parameters:,}",
-    )
-
-
-def _layers(found: Mapping[str, Cost], kind: str) -> int:
-    return found[kind].layers if kind in found else 0
-
-
-def costs_of(net: Net) -> dict[str, Cost]:
-    """What each type of layer of a net costs."""
-    from bnfold.caffe.layers import infer_shapes
-
-    shapes: Mapping[str, Shape | None] = net.front.shapes(net) if net.front is not None else infer_shapes(net)
-    return costs(net, shapes)
-
-
-def amount(number: int) -> str:
-    """A large number in three figures.
-
-    Examples:
-        >>> amount(950), amount(1_534_000), amount(11_558_837_248)
-        ('950', '1.53 M', '11.6 G')
-    """
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return str(number)
 
 
 def fold_tables(report: FoldReport, rows: int = ROWS) -> Iterator[Part]:

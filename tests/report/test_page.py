@@ -50,6 +50,34 @@ def test_nothing_is_wider_than_the_screen(chromium: Chromium, page: Path, scheme
     assert chromium.run("return document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_no_number_of_a_sentence_breaks_over_lines(chromium: Chromium, page: Path, width: int) -> None:
+    chromium.open(page, width=width)
+    broken = """
+        const found = [], number = /\\d[\\d.]*e[-+]\\d+|\\d[\\d.]* %/g;
+        const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        document.querySelectorAll("details").forEach(one => { one.open = true; });
+        while (walker.nextNode()) {
+          if (walker.currentNode.parentElement.closest("script, style")) continue;
+          for (const match of walker.currentNode.data.matchAll(number)) {
+            const range = document.createRange();
+            range.setStart(walker.currentNode, match.index);
+            range.setEnd(walker.currentNode, match.index + match[0].length);
+            const tops = new Set([...range.getClientRects()].map(box => Math.round(box.top)));
+            if (tops.size > 1) found.push(walker.currentNode.data);
+          }
+        }
+        return found;"""
+    assert chromium.run(broken) == []
+
+
+def test_what_operators_cost_is_in_the_page(fold_page: Path) -> None:
+    said = re.sub(r"<[^>]+>", " ", fold_page.read_text(encoding="utf-8"))
+    assert re.search(
+        r"operator\s+layers\s+multiply-adds\s+parameters\s+BatchNorm\s+\d+ → 0\s+[\d.]+ ?k? → 0\s+[\d,]+ → 0", said
+    )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_background(chromium: Chromium, page: Path, scheme: str) -> None:
     chromium.open(page, scheme=scheme)
