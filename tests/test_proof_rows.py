@@ -43,7 +43,7 @@ FOLD = ("fold", "tiny.prototxt", "tiny.caffemodel", "-o", "out.prototxt")
 def test_a_saturated_output_hides_no_fault(run: Run) -> None:
     outcome = run("diff", "tiny.prototxt", "wrong.prototxt", "--outputs-only")
     assert outcome.code == 1
-    assert "output 'prob' is saturated by Softmax at 100% of its positions" in " ".join(outcome.out.split())
+    assert "output 'prob' is saturated by Softmax at 100 % of its positions" in " ".join(outcome.out.split())
     assert "blob 'fc' differs" in " ".join(outcome.out.split())
     assert run(*FOLD, "--outputs-only").code == 0
 

@@ -91,7 +91,7 @@ def agreement_gate(classifier: ClassifierDiff | None, least: float) -> Gate:
     if classifier is None:
         raise UsageError(NO_CLASSIFIER)
     value = classifier.agreement
-    sentence = f"the answers agree for {value:.2%} of {classifier.samples} samples, {least:.2%} needed"
+    sentence = f"the answers agree for {value * 100:.4g} % of {classifier.samples} samples, {least * 100:.4g} % needed"
     return Gate("min-agreement", least, value, value >= least, sentence)
 
 
@@ -106,5 +106,9 @@ def top1_gate(classifier: ClassifierDiff | None, most: float) -> Gate:
         raise UsageError(NO_LABELS)
     # Shares of counts: 1e-12 is below one sample in any data set and above the rounding of a difference.
     return Gate(
-        "max-top1-drop", most, drop, drop <= most + 1e-12, f"top-1 accuracy drops by {drop:.2%}, {most:.2%} allowed"
+        "max-top1-drop",
+        most,
+        drop,
+        drop <= most + 1e-12,
+        f"top-1 accuracy drops by {drop * 100:.4g} %, {most * 100:.4g} % allowed",
     )

@@ -162,7 +162,7 @@ class Opened:
         for blob in outputs:
             if 0 < blob.finite < blob.values:
                 share = 1 - blob.finite / blob.values
-                notes.append(f"output '{blob.blob}': {share:.2%} of its values are not finite, and say nothing")
+                notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
         notes += replace(self.ties, found=_counts(found.ties, 0), seen=_counts(found.ties, 1)).notes()
         notes += [self._saturated(name, found.positions[name].share) for name in saturated]
         notes += [_rounded(name, found.distances[name], name in exact) for name in doubtful]
@@ -250,7 +250,7 @@ class Opened:
     def _saturated(self, name: str, share: float) -> str:
         """The note on a saturated output, with what it is judged by."""
         cause = self.saturating[name]
-        said = f"output '{name}' is saturated by {cause.layer_type} at {share:.0%} of its positions"
+        said = f"output '{name}' is saturated by {cause.layer_type} at {share * 100:.4g} % of its positions"
         fronts = ", ".join(f"'{front}'" for front in cause.fronts if front in self.pairs)
         if fronts:
             return f"{said}, so it is judged by what stands in front of it: {fronts}"
