@@ -455,6 +455,21 @@ ADDED_FIELDS = (
         for name, number in (("ratio", 4), ("scale", 5))
     ),
     Fact("ProposalParameter", "nms_thresh", 8, "optional", "float", False, "0.7", ("pvanet",)),
+    # Vitis' GSTiling, extended-caffe's UnPooling, and CTC's decoder, whose numbers differ from fork to fork.
+    Fact("LayerParameter", "gs_tiling_param", 30007, "optional", "GSTilingParameter", False, "", ("texts",)),
+    Fact("GSTilingParameter", "stride", 1, "optional", "uint32", False, "0", ("texts",)),
+    Fact("GSTilingParameter", "reverse", 2, "optional", "bool", False, "false", ("texts",)),
+    Fact("LayerParameter", "unpooling_param", 30008, "optional", "UnPoolingParameter", False, "", ("texts",)),
+    Fact("UnPoolingParameter", "unpool", 30001, "optional", "UnPoolingParameter.Method", False, "", ("texts",)),
+    *(
+        Fact("UnPoolingParameter", f"out_{word}", 30002 + number, "optional", "uint32", False, "", ("texts",))
+        for number, word in enumerate(
+            ["kernel_size", "kernel_h", "kernel_w", "stride", "stride_h", "stride_w", "pad", "pad_h", "pad_w"]
+        )
+    ),
+    Fact("LayerParameter", "ctc_decoder_param", 30009, "optional", "CTCDecoderParameter", False, "", ("texts",)),
+    Fact("CTCDecoderParameter", "blank_index", 1, "optional", "int32", False, "-1", ("texts",)),
+    Fact("CTCDecoderParameter", "ctc_merge_repeated", 2, "optional", "bool", False, "true", ("texts",)),
     # SSD's forks with cells that are not square.
     Fact("PriorBoxParameter", "offset_h", 30001, "optional", "float", False, "0.5", ("texts",)),
     Fact("PriorBoxParameter", "offset_w", 30002, "optional", "float", False, "0.5", ("texts",)),
@@ -471,6 +486,7 @@ ADDED_ENUMS = {
         ["ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle"],
     ),
     "PaddingParameter.Method": ("CONSTANT=0 MIRROR=1", ["texts"]),
+    "UnPoolingParameter.Method": ("FIXED=0 DIV=1 REP=2", ["texts"]),
     # Layers that were added to a V1 Caffe; the numbers are ours.
     "V1LayerParameter.LayerType": ("BN=30001 CONVOLUTION3D=30002 POOLING3D=30003", ["texts"]),
 }

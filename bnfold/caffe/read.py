@@ -18,6 +18,7 @@ from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without
 from bnfold.caffe.indicator import as_parameters
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes
 from bnfold.caffe.layers import infer_shapes, unread_fields
+from bnfold.caffe.layers.region import proposal_notes
 from bnfold.caffe.match import give_weights
 from bnfold.caffe.operators import CAFFE
 from bnfold.caffe.phases import decided, left_out, runs
@@ -206,7 +207,7 @@ def build(
     if options.recurrent_state:
         net = expose_states(net)
     net.notes += state_notes(net)
-    net.notes += make_plain(net.layers)
+    net.notes += make_plain(net.layers) + proposal_notes(net.layers)
     net.notes += doubts(net.layers)
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
     return net

@@ -15,7 +15,7 @@ from pathlib import Path
 from bnfold.caffe.kinds import LOSSES, METRICS
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.operators import AFFINES, BACKWARD_ONLY, LINEAR, PASSING
-from bnfold.onnx.export.network import FUNCTIONS, OPSETS, REASONS, SOURCES
+from bnfold.onnx.export.network import FORMS, FUNCTIONS, OPSETS, REASONS, SOURCES
 
 SHOWN = 3
 """How many goldens are named for a layer."""
@@ -111,7 +111,7 @@ def _unwritten() -> Iterator[str]:
     yield "## Layers without an ONNX form\n"
     yield "All of a network are named at once; `--allow-custom-ops` writes them as nodes of the domain `caffe`.\n"
     yield "| layer | why |\n|---|---|"
-    for kind, reason in sorted(REASONS.items()):
+    for kind, reason in sorted({**REASONS, **FORMS}.items()):
         yield f"| {kind} | {reason} |"
     yield ""
 

@@ -61,6 +61,12 @@ NEAREST = layer(
     "ResizeNearestNeighbor", 'resize_nearest_neighbor_param { data_format: "NCHW" output_height: 7 output_width: 4 }'
 )
 NEAREST_LAST = layer("ResizeNearestNeighbor", "resize_nearest_neighbor_param { output_height: 7 output_width: 4 }")
+TILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: false }", (2, 4, 4, 6))
+UNTILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: true }", (2, 12, 2, 3))
+UNPOOL = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
+UNPOOL_GAPS = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 2 out_stride: 3 }")
+UNPOOL_MIDDLE = layer("UnPooling", "unpooling_param { unpool: FIXED out_kernel_size: 2 out_stride: 2 }")
+UNPOOL_PART = layer("UnPooling", "unpooling_param { unpool: DIV out_kernel_size: 2 out_stride: 2 }")
 DARKNET = layer("UpsampleDarknet", "upsample_darknet_param { stride: 2 }")
 FULL_ZOOM = layer("Interp", "interp_param { full_zoom_factor: 2 }")
 POOL_SIDES = layer("Pooling", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_r: 1 pad_t: 2 }")
@@ -112,6 +118,12 @@ BACK = [
     Back(NEAREST, any_affine),
     Back(NEAREST_LAST, uniform),
     Back(DARKNET, any_affine),
+    Back(TILED, movable(TILED)),
+    Back(UNTILED, any_affine),
+    Back(UNPOOL, any_affine),
+    Back(UNPOOL_GAPS, keeps_zero, (any_affine,)),
+    Back(UNPOOL_MIDDLE, keeps_zero, (any_affine,)),
+    Back(UNPOOL_PART, keeps_zero, (any_affine,)),
     Back(FULL_ZOOM, any_affine),
     Back(POOL_SIDES, keeps_zero, (any_affine, keeps_strict_order)),
     Back(POOL_INSIDE, any_affine),
@@ -157,6 +169,12 @@ FORWARD = [
     Forward(NEAREST, once(any_affine)),
     Forward(NEAREST_LAST, once(uniform)),
     Forward(DARKNET, once(any_affine)),
+    Forward(TILED, once(any_affine)),
+    Forward(UNTILED, movable_forward(UNTILED)),
+    Forward(UNPOOL, once(any_affine)),
+    Forward(UNPOOL_GAPS, once(keeps_zero), (once(any_affine),)),
+    Forward(UNPOOL_MIDDLE, once(keeps_zero), (once(any_affine),)),
+    Forward(UNPOOL_PART, once(keeps_zero), (once(any_affine),)),
     Forward(FULL_ZOOM, once(any_affine)),
     Forward(POOL_SIDES, once(keeps_zero), (once(any_affine),)),
     Forward(POOL_INSIDE, once(any_affine)),

@@ -100,6 +100,7 @@ FILM = (2, 4, 4, 6, 6)
 WINDOW = "num_output: 4 kernel_size: 3"
 
 NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
+    "CTCGreedyDecoder": [("", [(5, 2, 4), (5, 2)])],
     "Convolution3D": [
         (f"convolution3d_param {{ {WINDOW} kernel_depth: 2 }}", [FILM]),
         (f"convolution_param {{ {WINDOW} kernel_depth: 2 }}", [FILM]),
@@ -108,6 +109,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         (f"convolution_param {{ {WINDOW} }}", [IMAGE]),
         (f"convolution_param {{ {WINDOW} pad_l: 1 }}", [IMAGE]),
     ],
+    "GSTiling": [("gs_tiling_param { stride: 2 reverse: true }", [IMAGE])],
     "Div": [("", [IMAGE, IMAGE])],
     "Maximum": [("", [IMAGE, IMAGE])],
     "Minimum": [("", [IMAGE, IMAGE])],
@@ -132,6 +134,12 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "SpaceToDepth": [('space_to_depth_param { block_size: 2 data_format: "NCHW" }', [IMAGE])],
     "SpatialDropout": [("", [IMAGE])],
     "Sub": [("", [IMAGE, IMAGE])],
+    "UnPooling": [
+        ("unpooling_param { unpool: FIXED out_kernel_size: 3 }", [IMAGE]),
+        ("unpooling_param { unpool: FIXED out_kernel_h: 3 out_kernel_w: 2 }", [IMAGE]),
+        ("unpooling_param { unpool: REP out_kernel_size: 3 out_stride_h: 2 out_stride_w: 1 }", [IMAGE]),
+        ("unpooling_param { unpool: REP out_kernel_size: 3 out_pad_h: 1 out_pad_w: 0 }", [IMAGE]),
+    ],
     "Transpose": [("transpose_param { dim: 0 dim: 3 dim: 1 dim: 2 }", [IMAGE])],
 }
 """The types that no golden has, with nets of their own: the inside of the layer, and the shapes of its bottoms.

@@ -48,6 +48,8 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "elu": ('type: "ELU" elu_param { alpha: 0.3 }', [IMAGE], 1),
     "flatten of the middle": ('type: "Flatten" flatten_param { axis: 1 end_axis: 2 }', [IMAGE], 1),
     "flatten of everything": ('type: "Flatten" flatten_param { axis: 0 }', [IMAGE], 1),
+    "gs tiling of pixels": ('type: "GSTiling" gs_tiling_param { stride: 2 reverse: false }', [(2, 3, 4, 6)], 1),
+    "gs tiling of channels": ('type: "GSTiling" gs_tiling_param { stride: 3 reverse: true }', [(2, 18, 2, 4)], 1),
     "im2col with stride and dilation": (
         conv("Im2col", "kernel_h: 3 kernel_w: 2 stride: 2 pad: 1 dilation: 2"),
         [IMAGE],
@@ -113,6 +115,33 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "spp of averages": ('type: "SPP" spp_param { pyramid_height: 3 pool: AVE }', [(2, 3, 9, 11)], 1),
     "swish": ('type: "Swish" swish_param { beta: 1.7 }', [IMAGE], 1),
     "tile of the batch": ('type: "Tile" tile_param { axis: 0 tiles: 3 }', [(2, 3)], 1),
+    "unpooling into the middle": (
+        'type: "UnPooling" unpooling_param { unpool: FIXED out_kernel_h: 3 out_kernel_w: 2 out_stride: 2 out_pad_h: 1 '
+        "out_pad_w: 0 }",
+        [IMAGE],
+        1,
+    ),
+    "unpooling into the middle of windows that reach outside": (
+        'type: "UnPooling" unpooling_param { unpool: FIXED out_kernel_size: 4 out_stride: 1 out_pad: 3 }',
+        [IMAGE],
+        1,
+    ),
+    "unpooling by repetition": (
+        'type: "UnPooling" unpooling_param { unpool: REP out_kernel_size: 3 out_stride: 2 out_pad: 1 }',
+        [IMAGE],
+        1,
+    ),
+    "unpooling by division with gaps": (
+        'type: "UnPooling" unpooling_param { unpool: DIV out_kernel_size: 2 out_stride: 3 }',
+        [IMAGE],
+        1,
+    ),
+    "unpooling to the plane of a second bottom": (
+        'type: "UnPooling" unpooling_param { unpool: DIV }',
+        [IMAGE, (1, 1, 13, 30)],
+        1,
+    ),
+    "unpooling of one row": ('type: "UnPooling" unpooling_param { unpool: REP }', [(2, 3, 1, 2), (1, 1, 5, 4)], 1),
     "upsample by three": ('type: "Upsample" upsample_param { scale: 3 }', [IMAGE], 1),
 }
 
@@ -169,6 +198,32 @@ def test_argmax_names_the_larger_of_two_equal_indices_first(axis: str, values: s
     for x in (tied, tied.transpose(0, 2, 1)):
         net = layer_net(text, [x.shape])
         assert_close(exported(net, [x]), by_oracle(text, net, [x]), 0)
+
+
+LENGTHS = np.array([[1, 0, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1], [0, 1, 1], [1, 1, 1]], np.float32)
+CTC_WORDS = ["", "blank_index: 0", "ctc_merge_repeated: false", "blank_index: 2 ctc_merge_repeated: false"]
+
+
+@pytest.mark.parametrize("opset", [11, 21])
+@pytest.mark.parametrize("words", CTC_WORDS)
+@pytest.mark.parametrize("trailing", [(), (1,)])
+def test_a_greedy_decoder_gives_what_the_oracle_gives(words: str, trailing: Shape, opset: int) -> None:
+    text = f'type: "CTCGreedyDecoder" ctc_decoder_param {{ {words} }}'
+    rng = np.random.default_rng(7)
+    # Few classes in many steps, so that each sequence repeats itself and has blanks; one ends by its indicators.
+    scores = rng.normal(size=(6, 3, 3, *trailing)).astype(np.float32)
+    net = layer_net(text, [scores.shape, LENGTHS.shape], 2)
+    ours = exported(net, [scores, LENGTHS], opset=opset)
+    assert_close(ours, by_oracle(text, net, [scores, LENGTHS], 2))
+    assert (ours[0] == -1).any()
+    assert (ours[0] >= 0).any()
+
+
+def test_a_greedy_decoder_of_one_step_and_of_equal_scores_names_the_first_class() -> None:
+    text = 'type: "CTCGreedyDecoder"'
+    scores, marks = np.zeros((1, 2, 3), np.float32), np.zeros((1, 2), np.float32)
+    net = layer_net(text, [scores.shape, marks.shape])
+    assert_close(exported(net, [scores, marks]), [np.zeros((2, 1, 1, 1))])
 
 
 def test_a_hard_sigmoid_is_a_clipped_line() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from single_layer import assert_close, by_oracle, exported, layer_net
 
-from bnfold.net import Array
+from bnfold import fold, save_caffe
+from bnfold.errors import ModelError, UnsupportedError
+from bnfold.net import Array, Net
 
 
 def regions(rng: np.random.Generator, count: int, images: int) -> Array:
@@ -82,3 +86,68 @@ def test_proposals_are_those_of_mini_caffe(first: int, most: int) -> None:
     inputs = [scores, deltas, image]
     net = layer_net(text, [x.shape for x in inputs], 2)
     assert_close(exported(net, inputs), proposals(scores, deltas, image[0], 16, first, most))
+
+
+PYTHON = 'type: "Python" python_param {{ module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "{}" }}'
+RPN = [
+    ("'feat_stride': 16", 9, (100, 150, 1.5)),
+    ("{'feat_stride': 8, 'scales': [2, 4]}", 6, (60.5, 77.3, 0.5)),
+    ("'feat_stride': 16\\n'scales': !!python/tuple [4, 8, 16, 32]", 12, (300, 400, 2.0)),
+]
+
+
+@pytest.mark.parametrize(("said", "anchors", "image"), RPN)
+def test_a_python_proposal_layer_is_the_proposal_that_it_computes(
+    said: str, anchors: int, image: tuple[float, ...]
+) -> None:
+    rng = np.random.default_rng(anchors)
+    scores = rng.random((1, 2 * anchors, 6, 9)).astype(np.float32)
+    deltas = rng.normal(0, 0.3, (1, 4 * anchors, 6, 9)).astype(np.float32)
+    inputs = [scores, deltas, np.array([image], np.float32)]
+    text = PYTHON.format(said)
+    net = layer_net(text, [x.shape for x in inputs], 2)
+    wanted = reference_of(said, net, inputs)
+    assert 10 < len(wanted[0]) <= 300
+    assert_close(exported(net, inputs), wanted)
+    (note,) = (note for note in net.notes if "ProposalLayer" in note)
+    assert "RPN_POST_NMS_TOP_N 300, RPN_NMS_THRESH 0.7, RPN_MIN_SIZE 16; no code of it is run" in note
+
+
+def reference_of(said: str, net: Net, inputs: list[Array]) -> list[Array]:
+    plain = said.replace("\\n", ", ").replace("!!python/tuple ", "")
+    return by_oracle(PYTHON.format(plain), net, inputs, 2)
+
+
+def test_no_proposal_is_left_where_all_boxes_are_small() -> None:
+    scores, deltas = np.ones((1, 18, 2, 2), np.float32), np.full((1, 36, 2, 2), -9.0, np.float32)
+    inputs = [scores, deltas, np.array([[32, 32, 1]], np.float32)]
+    net = layer_net(PYTHON.format("'feat_stride': 16"), [x.shape for x in inputs])
+    assert exported(net, inputs)[0].shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("'feat_stride': 16, 'ratios': [1]", "says more than feat_stride and scales"),
+        ("'scales': [2, 4]", "gives no whole feat_stride"),
+        ("'feat_stride': 2.5", "gives no whole feat_stride"),
+        ("'feat_stride': 16, 'scales': []", "must name numbers above 0"),
+    ],
+)
+def test_a_python_proposal_layer_that_says_something_else_is_refused(said: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        layer_net(PYTHON.format(said), [(1, 18, 2, 2), (1, 36, 2, 2), (1, 3)])
+
+
+def test_another_python_layer_stays_code_outside_the_network() -> None:
+    net = layer_net(PYTHON.replace("rpn.proposal_layer", "my.proposal_layer").format("'feat_stride': 16"), [(1, 3)])
+    with pytest.raises(UnsupportedError, match="Python code outside the network"):
+        exported(net, [np.ones((1, 3), np.float32)])
+
+
+def test_a_python_proposal_layer_is_written_as_it_was(tmp_path: Path) -> None:
+    net = layer_net(PYTHON.format("'feat_stride': 16"), [(1, 18, 2, 2), (1, 36, 2, 2), (1, 3)])
+    save_caffe(fold(net).net, tmp_path / "out.prototxt")
+    written = (tmp_path / "out.prototxt").read_text()
+    assert 'layer: "ProposalLayer"' in written
+    assert "proposal_param" not in written

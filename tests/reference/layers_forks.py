@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from itertools import product
 from math import ceil, floor, log
 from typing import Any
@@ -346,6 +347,99 @@ def proposal(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[A
     kept = nms(boxes, order.tolist(), param.number("nms_thresh", 0.7))[: param.integer("post_nms_topn", 300)]
     rois = np.concatenate([np.zeros((len(kept), 1)), boxes[kept]], axis=1)
     return [rois, scores[kept]][: len(layer.words("top"))]
+
+
+def python_proposal(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """py-faster-rcnn's ProposalLayer at the TEST defaults of its config: small boxes drop out."""
+    said = ast.literal_eval("{" + layer.sub("python_param").word("param_str").strip("{}") + "}")
+    anchors = anchors_of(16, [0.5, 1, 2], list(said.get("scales", (8, 16, 32))))
+    scores, boxes = placed(bottoms, anchors, said["feat_stride"], (2, 3, 0, 1))
+    info = bottoms[2][0]
+    boxes = inside(boxes, info[0], info[1])
+    keep = (boxes[:, 2:] - boxes[:, :2] + 1 >= 16 * info[2]).all(axis=1)
+    boxes, scores = boxes[keep], scores[keep]
+    order = np.argsort(-scores, kind="stable")[:6000]
+    kept = nms(boxes, order.tolist(), 0.7)[:300]
+    rois = np.concatenate([np.zeros((len(kept), 1)), boxes[kept]], axis=1)
+    return [rois, scores[kept].reshape(-1, 1)][: len(layer.words("top"))]
+
+
+def gs_tiling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Element by element, as Vitis' Caffe walks the bottom."""
+    param = layer.sub("gs_tiling_param")
+    s, bottom = param.integer("stride", 0), bottoms[0]
+    batch, channels, height, width = bottom.shape
+    if param.flag("reverse", False):
+        few = channels // (s * s)
+        top = np.zeros((batch, few, height * s, width * s))
+        for c in range(channels):
+            row, column = divmod(c // few, s)
+            top[:, c % few, row::s, column::s] = bottom[:, c]
+        return [top]
+    top = np.zeros((batch, channels * s * s, height // s, width // s))
+    for row in range(s):
+        for column in range(s):
+            first = (row * s + column) * channels
+            top[:, first : first + channels] = bottom[:, :, row::s, column::s]
+    return [top]
+
+
+def unpooling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Window by window, as extended-caffe does it."""
+    param = layer.sub("unpooling_param")
+    method = param.word("unpool")
+    bottom = bottoms[0]
+    image = bottom.shape[2:]
+    if len(bottoms) == 2:
+        kernel = [ceil(new / old) for new, old in zip(bottoms[1].shape[2:], image, strict=True)]
+        stride = [1 if k == new else k for k, new in zip(kernel, bottoms[1].shape[2:], strict=True)]
+        pad = [
+            floor(((old - 1) * s + k - new) / 2)
+            for old, s, k, new in zip(image, stride, kernel, bottoms[1].shape[2:], strict=True)
+        ]
+    else:
+        kernel, stride, pad = (
+            [param.integer(f"out_{word}_{side}", param.integer(f"out_{full}", default)) for side in "hw"]
+            for word, full, default in (("kernel", "kernel_size", 0), ("stride", "stride", 1), ("pad", "pad", 0))
+        )
+    size = [(old - 1) * s - 2 * p + k for old, s, p, k in zip(image, stride, pad, kernel, strict=True)]
+    top, count = np.zeros((*bottom.shape[:2], *size)), np.zeros(size)
+    for h in range(image[0]):
+        for w in range(image[1]):
+            y, x = h * stride[0] - pad[0], w * stride[1] - pad[1]
+            if method == "FIXED":
+                middle = [int((2 * at + k - 1) / 2) for at, k in ((y, kernel[0]), (x, kernel[1]))]
+                row, column = (min(max(at, 0), end - 1) for at, end in zip(middle, size, strict=True))
+                top[:, :, row, column] = bottom[:, :, h, w]
+                continue
+            inside_top = (slice(max(y, 0), y + kernel[0]), slice(max(x, 0), x + kernel[1]))
+            top[(..., *inside_top)] += bottom[:, :, h, w, None, None]
+            count[inside_top] += 1
+    if method != "FIXED":
+        top /= np.maximum(count, 1)
+    return [top / (kernel[0] * kernel[1]) if method == "DIV" else top]
+
+
+def ctc_greedy_decoder(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Sequence by sequence, step by step."""
+    param = layer.sub("ctc_decoder_param")
+    steps, sequences, classes = bottoms[0].shape[:3]
+    scores, marks = bottoms[0].reshape(steps, sequences, classes), bottoms[1].reshape(steps, sequences)
+    blank = param.integer("blank_index", -1)
+    blank = classes - 1 if blank < 0 else blank
+    labels, sums = np.full((sequences, steps, 1, 1), -1.0), np.zeros((sequences, 1, 1, 1))
+    for n in range(sequences):
+        found, previous = 0, -1
+        for t in range(steps):
+            if t and marks[t, n] == 0:
+                break
+            best = int(scores[t, n].argmax())
+            sums[n] -= scores[t, n].max()
+            if best != blank and not (param.flag("ctc_merge_repeated", True) and best == previous):
+                labels[n, found] = best
+                found += 1
+            previous = best
+    return [labels, sums][: len(layer.words("top"))]
 
 
 def synopsys_proposal(layer: Message, param: Message, bottoms: list[Array]) -> list[Array]:

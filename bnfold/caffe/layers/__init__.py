@@ -24,7 +24,7 @@ from bnfold.caffe.layers.recurrent import Recurrent
 from bnfold.caffe.layers.reduction import ArgMax, Reduction
 from bnfold.caffe.layers.region import Proposal, PSROIPooling, ROIPooling
 from bnfold.caffe.layers.reorder import DepthToSpace, Flatten, Permute, PixelShuffle, Reorg, Reshape, ShuffleChannel
-from bnfold.caffe.layers.resample import Interp, Resample, Resize, Upsample
+from bnfold.caffe.layers.resample import Interp, Resample, Resize, UnPooling, Upsample
 from bnfold.caffe.layers.row import LayerType
 from bnfold.caffe.layers.table import LAYERS
 from bnfold.caffe.layers.yolo import YoloDetectionOutput
@@ -77,6 +77,7 @@ __all__ = [
     "ShuffleChannel",
     "Slice",
     "Tile",
+    "UnPooling",
     "Upsample",
     "YoloDetectionOutput",
     "blob_shapes",

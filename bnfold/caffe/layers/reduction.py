@@ -1,11 +1,11 @@
-"""Layers that reduce axes: ArgMax, Reduction."""
+"""Layers that reduce axes: ArgMax, CTCGreedyDecoder, ReduceMean, Reduction."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, sizes
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -36,6 +36,32 @@ class ArgMax(NamedTuple):
         param = layer.param.argmax_param
         at_least(layer, "top_k", (param.top_k,), 1)
         return cls(param.axis if param.HasField("axis") else None, param.top_k, param.out_max_val, param.min_first)
+
+
+class CTCGreedyDecoder(NamedTuple):
+    """What a CTCGreedyDecoder says (ctc_decoder_layer.cpp of OpenVINO's training Caffe).
+
+    Attributes:
+        blank: the class that stands for nothing; the last one unless said.
+        merges: a class that follows itself counts once.
+    """
+
+    blank: int
+    merges: bool
+
+    @classmethod
+    def of(cls, layer: Layer, bottom: Shape) -> Self:
+        """Read a CTCGreedyDecoder.
+
+        Raises:
+            ModelError: a third bottom of labels; the scores are no (T, N, C).
+        """
+        if len(layer.bottoms) > 2:
+            raise ModelError(f"{layer}: its third bottom is labels, by which it would measure how often it is right")
+        if len(bottom) < 3 or count(bottom[3:]) not in (1, UNKNOWN):
+            raise ModelError(f"{layer}: a bottom of shape {sizes(bottom)} is not (steps, sequences, classes)")
+        param = layer.param.ctc_decoder_param
+        return cls(param.blank_index if param.blank_index >= 0 else bottom[2] - 1, param.ctc_merge_repeated)
 
 
 class Reduction(NamedTuple):
@@ -78,6 +104,16 @@ def argmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(*bottom[:axis], view.top_k, *bottom[axis + 1 :])]
 
 
+def ctc_greedy_decoder(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(N, T, 1, 1) labels, -1 behind the last; a second top has (N, 1, 1, 1) sums of negative scores."""
+    CTCGreedyDecoder.of(layer, bottoms[0])
+    steps, sequences = bottoms[0][:2]
+    if count(bottoms[1]) not in (UNKNOWN, count((steps, sequences))):
+        raise ModelError(f"{layer}: indicators of {sizes(bottoms[1])} are not one for each step of {sizes(bottoms[0])}")
+    tops: list[Shape] = [(sequences, steps, 1, 1), (sequences, 1, 1, 1)]
+    return tops[: len(layer.tops)]
+
+
 def reduction(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The axes in front of `axis`."""
     return [bottoms[0][: canonical_axis(Reduction.of(layer).axis, len(bottoms[0]), layer)]]
@@ -109,6 +145,15 @@ ROWS: Mapping[str, LayerType] = {
         rank=1,
         reads={"argmax_param": "out_max_val top_k axis min_first"},
         note="of equal values the larger index comes first, as in Caffe",
+    ),
+    "CTCGreedyDecoder": LayerType(
+        shapes=ctc_greedy_decoder,
+        least=2,
+        most=3,
+        rank=3,
+        reads={"ctc_decoder_param": "blank_index ctc_merge_repeated"},
+        dialects="OpenVINO's training Caffe",
+        note="a third bottom, of labels, is refused",
     ),
     "ReduceMean": LayerType(
         shapes=reduce_mean,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least, sizes
 from bnfold.caffe.layers.row import LayerType, count, four_axes
@@ -22,8 +23,8 @@ class Proposal(NamedTuple):
         ratios, scales: an anchor for each pair; 0.5, 1, 2 and 8, 16, 32 unless given.
         pre_nms_topn, post_nms_topn: boxes before and after suppression.
         nms_threshold: overlap that suppresses.
-        drops: Synopsys': boxes below the least size are dropped, where PVANet's Caffe gives them the score 0; boxes
-            go by anchor, row, column, and the image's size is cut to whole pixels.
+        words: whose: "pvanet" gives boxes below the least size the score 0, the two others drop them; "synopsys" has
+            boxes go by anchor, row, column, and cuts the image's size to whole pixels; "python" is py-faster-rcnn's.
     """
 
     feat_stride: int
@@ -34,7 +35,7 @@ class Proposal(NamedTuple):
     pre_nms_topn: int
     post_nms_topn: int
     nms_threshold: float
-    drops: bool = False
+    words: Literal["pvanet", "synopsys", "python"] = "pvanet"
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -44,6 +45,8 @@ class Proposal(NamedTuple):
             ModelError: the layer is written in Vitis' words, whose arithmetic is another, or in two forks' at once; it
                 keeps no box; a ratio makes no anchor.
         """
+        if layer.type == "Python":
+            return cls._python(layer)
         param = layer.param.proposal_param
         if param.anchor or param.HasField("nms_iou_th"):
             raise ModelError(f"{layer}: it lists its anchors as Vitis does; how Vitis decodes them is not known here")
@@ -86,8 +89,46 @@ class Proposal(NamedTuple):
             param.pre_nms_topn,
             param.max_rois,
             param.rpn_nms_thresh,
-            drops=True,
+            words="synopsys",
         )
+
+    @classmethod
+    def _python(cls, layer: Layer) -> Self:
+        """py-faster-rcnn's (lib/rpn/proposal_layer.py), with the TEST defaults of its config."""
+        said = layer.param.python_param.param_str
+        given: dict[str, tuple[float, ...]] = {}
+        for word, listed, single in _SAID.findall(said):
+            given[word] = tuple(map(float, (listed or single).strip("[]()").replace(",", " ").split()))
+        if _SAID.sub("", said).strip("{}, \t\r\n") or not given.keys() <= {"feat_stride", "scales"}:
+            raise ModelError(f"{layer}: its param_str {said!r} says more than feat_stride and scales")
+        stride = given.get("feat_stride", ())
+        if len(stride) != 1 or not stride[0].is_integer() or stride[0] < 1:
+            raise ModelError(f"{layer}: its param_str {said!r} gives no whole feat_stride")
+        scales = given.get("scales", (8.0, 16.0, 32.0))
+        if not scales or not all(0 < scale < math.inf for scale in scales):
+            raise ModelError(f"{layer}: scales {scales} must name numbers above 0")
+        return cls(int(stride[0]), 16, 16, (0.5, 1.0, 2.0), scales, 6000, 300, 0.7, "python")
+
+
+_SAID = re.compile(r"""['"]?(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(?:(\[[\d.,\s]*\]|\([\d.,\s]*\))|([\d.]+))\s*,?""")
+"""A name and a number, or a list of numbers, of YAML."""
+
+
+def kind_of(layer: Layer) -> str:
+    """The type whose row, and whose form in ONNX, a layer has: py-faster-rcnn's ProposalLayer is a Proposal."""
+    python = layer.param.python_param if layer.type == "Python" else None
+    known = python is not None and (python.module, python.layer) == ("rpn.proposal_layer", "ProposalLayer")
+    return "Proposal" if known else str(layer.type)
+
+
+def proposal_notes(layers: Sequence[Layer]) -> list[str]:
+    """What the code of a Python layer has that its network does not say."""
+    return [
+        f"{layer}: read as py-faster-rcnn's ProposalLayer at the TEST defaults of its config, RPN_PRE_NMS_TOP_N 6000, "
+        "RPN_POST_NMS_TOP_N 300, RPN_NMS_THRESH 0.7, RPN_MIN_SIZE 16; no code of it is run"
+        for layer in layers
+        if layer.type == "Python" and kind_of(layer) == "Proposal"
+    ]
 
 
 class ROIPooling(NamedTuple):
@@ -143,8 +184,8 @@ class PSROIPooling(NamedTuple):
 
 
 def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """(K, 5) regions, and their K scores where a second top asks for them, (K, 1) in Synopsys' Caffe."""
-    regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN, 1) if Proposal.of(layer).drops else (UNKNOWN,)]
+    """(K, 5) regions, and their K scores where a second top asks for them, (K, 1) but in PVANet's Caffe."""
+    regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN,) if Proposal.of(layer).words == "pvanet" else (UNKNOWN, 1)]
     return regions[: max(len(layer.tops), 1)]
 
 
@@ -179,7 +220,7 @@ ROWS: Mapping[str, LayerType] = {
         least=2,
         most=2,
         reads={"psroi_pooling_param": "spatial_scale output_dim group_size"},
-        dialects="Intel, ncnn, minicaffe",
+        dialects="Intel, ncnn, minicaffe, soeaver's",
     ),
     "Proposal": LayerType(
         shapes=proposal,
@@ -190,7 +231,8 @@ ROWS: Mapping[str, LayerType] = {
             f"nms_iou_th {SYNOPSYS_PROPOSAL}"
         },
         dialects="Vitis, minicaffe, PVANet, Synopsys",
-        note="in PVANet's words or Synopsys'; Vitis' are refused; one image",
+        note="in PVANet's words or Synopsys', or as py-faster-rcnn's Python layer `rpn.proposal_layer.ProposalLayer` "
+        "at the defaults of its config; Vitis' are refused; one image",
     ),
     "ROIAlign": LayerType(
         shapes=roi_pooling,
@@ -205,6 +247,6 @@ ROWS: Mapping[str, LayerType] = {
         least=2,
         most=2,
         reads={"roi_pooling_param": "pooled_h pooled_w pooled_size spatial_scale"},
-        dialects="Intel, Vitis, ncnn, Tengine, X2Paddle, minicaffe",
+        dialects="Intel, Vitis, ncnn, Tengine, X2Paddle, minicaffe, soeaver's, Synopsys, PVANet",
     ),
 }

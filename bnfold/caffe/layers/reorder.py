@@ -143,31 +143,39 @@ class PixelShuffle(NamedTuple):
 
 
 class DepthToSpace(NamedTuple):
-    """What a DepthToSpace or SpaceToDepth says.
+    """What a DepthToSpace, SpaceToDepth or GSTiling says.
 
     Attributes:
         block: r: channels become r x r pixels, or pixels channels.
         last: the channels are the last axis (NHWC, which is the default).
+        up: channels become pixels, and not pixels channels.
         mode: "DCR": channel `(i*r + j)*C + c` is row i, column j of channel c; "CRD": channel `(c*r + i)*r + j`.
     """
 
     block: int
     last: bool
-    mode: str
+    up: bool
+    mode: str = "DCR"
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
-        """Read either layer.
+        """Read any of the three.
 
         Raises:
-            ModelError: the block is missing or below 1, or the format is unknown.
+            ModelError: the block is missing or below 1, or the format is unknown, or a GSTiling does not say its way.
         """
+        if layer.type == "GSTiling":
+            tiling = layer.param.gs_tiling_param
+            at_least(layer, "stride", (tiling.stride,), 1)
+            if not tiling.HasField("reverse"):
+                raise ModelError(f"{layer}: nothing says its way; write `gs_tiling_param {{ reverse: true }}` or false")
+            return cls(tiling.stride, False, tiling.reverse)
         is_up = layer.type == "DepthToSpace"
         param = layer.param.depth_to_space_param if is_up else layer.param.space_to_depth_param
         at_least(layer, "block_size", (param.block_size,), 1)
         if param.data_format not in ("NHWC", "NCHW", "DCR", "CRD"):
             raise ModelError(f"{layer}: data_format {param.data_format!r} is none of NHWC, NCHW, DCR, CRD")
-        return cls(param.block_size, param.data_format == "NHWC", "CRD" if param.data_format == "CRD" else "DCR")
+        return cls(param.block_size, param.data_format == "NHWC", is_up, "CRD" if param.data_format == "CRD" else "DCR")
 
 
 class ShuffleChannel(NamedTuple):
@@ -192,7 +200,7 @@ def depth_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     view = DepthToSpace.of(layer)
     bottom = four_axes(layer, bottoms[0])
     batch, height, width, channels = bottom if view.last else (bottom[0], *bottom[2:], bottom[1])
-    r, up = view.block, layer.type == "DepthToSpace"
+    r, up = view.block, view.up
     for size, divisor in ((channels, r * r if up else 1), (height, 1 if up else r), (width, 1 if up else r)):
         if size != UNKNOWN and size % divisor:
             raise ModelError(f"{layer}: {sizes(bottom)} does not divide by a block of {r}")
@@ -327,6 +335,12 @@ ROWS: Mapping[str, LayerType] = {
         note="NHWC unless `data_format` says NCHW, DCR or CRD",
     ),
     "Flatten": LayerType(shapes=flatten, reads={"flatten_param": "axis end_axis"}),
+    "GSTiling": LayerType(
+        shapes=depth_to_space,
+        reads={"gs_tiling_param": "stride reverse"},
+        dialects="Vitis",
+        note="`reverse: true` makes pixels of channels; which way it goes must be said",
+    ),
     "Permute": LayerType(shapes=permute, reads={"permute_param": "order"}, dialects=DETECTORS),
     "PixelShuffle": LayerType(
         shapes=pixel_shuffle,
@@ -349,7 +363,7 @@ ROWS: Mapping[str, LayerType] = {
         shapes=shuffle_channel,
         rank=2,
         reads={"shuffle_channel_param": "group"},
-        dialects="ncnn, Tengine, MACE, X2Paddle, TI, minicaffe",
+        dialects="ncnn, Tengine, MACE, X2Paddle, TI, minicaffe, Synopsys",
     ),
     "SpaceToDepth": LayerType(
         shapes=depth_to_space,

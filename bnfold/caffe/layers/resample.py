@@ -1,4 +1,4 @@
-"""Layers that change the resolution: Interp, Resample, the Resizes, the Upsamples."""
+"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, the Upsamples."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least
-from bnfold.caffe.layers.row import LayerType, four_axes, merged
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis, sizes
+from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -237,6 +237,108 @@ def _catmull_rom(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return kernel
 
 
+class UnPooling(NamedTuple):
+    """What an UnPooling says: a fixed matrix along each axis of the plane (unpooling_layer.cpp of extended-caffe).
+
+        window of pixel h: k places from h*s - p on, of (H - 1)*s - 2p + k
+        FIXED puts the pixel into the middle of its window, REP into all of it, DIV too, divided by its k*k places
+        where n windows overlap, each gives an nth in REP and DIV; the last one counts in FIXED
+
+    Attributes:
+        method: "FIXED", "DIV" or "REP".
+        kernel, stride, pad: (h, w) each; with a second bottom they follow from the two planes.
+    """
+
+    method: str
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+
+    @classmethod
+    def of(cls, layer: Layer, bottoms: Sequence[Shape]) -> Self:
+        """Read an UnPooling.
+
+        Raises:
+            ModelError: it does not say its method, or its kernel; a pad is as large as the kernel; a plane is unknown.
+        """
+        param = layer.param.unpooling_param
+        if not param.HasField("unpool"):
+            raise ModelError(f"{layer}: nothing says its method; write `unpool: FIXED`, DIV or REP")
+        method, image = param.Method.Name(param.unpool), four_axes(layer, bottoms[0])[2:]
+        if len(bottoms) == 2:
+            wanted = four_axes(layer, bottoms[1])[2:]
+            if UNKNOWN in (*image, *wanted):
+                raise ModelError(f"{layer}: its window follows from two planes, of which one has no known size")
+            kernel = tuple(-(-new // old) for old, new in zip(image, wanted, strict=True))
+            stride = tuple(1 if k == new else k for k, new in zip(kernel, wanted, strict=True))
+            beyond = [(old - 1) * s + k for old, k, s in zip(image, kernel, stride, strict=True)]
+            pad = tuple((far - new) // 2 for far, new in zip(beyond, wanted, strict=True))
+        else:
+            kernel, stride, pad = (
+                per_axis(layer, word, _said(param, word), _said_pair(param, short), 2, default)
+                for word, short, default in (
+                    ("out_kernel_size", "out_kernel", None),
+                    ("out_stride", "out_stride", 1),
+                    ("out_pad", "out_pad", 0),
+                )
+            )
+            at_least(layer, "out_kernel_size", kernel, 1)
+            at_least(layer, "out_stride", stride, 1)
+        if any(p >= k for p, k in zip(pad, kernel, strict=True) if p):
+            raise ModelError(f"{layer}: out_pad {sizes(pad)} must be smaller than the kernel {sizes(kernel)}")
+        return cls(method, kernel, stride, pad)
+
+    def unpooled(self, layer: Layer, image: Shape) -> Shape:
+        """The plane of the top. Raises ModelError where none is left."""
+        size = tuple(
+            UNKNOWN if old == UNKNOWN else (old - 1) * s - 2 * p + k
+            for old, k, s, p in zip(image, self.kernel, self.stride, self.pad, strict=True)
+        )
+        if any(new < 1 and new != UNKNOWN for new in size):
+            raise ModelError(f"{layer}: out_pad {sizes(self.pad)} leaves nothing of a plane of {sizes(image)}")
+        return size
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether each place of the top is a weighted mean of pixels, so that a shift crosses as it is."""
+        return self.method == "REP" and all(s <= k for s, k in zip(self.stride, self.kernel, strict=True))
+
+    def matrices(self, image: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """(H', H) and (W', W): `top = rows @ image @ columns.T`."""
+        rows, columns = (
+            self._matrix(old, k, s, p) for old, k, s, p in zip(image, self.kernel, self.stride, self.pad, strict=True)
+        )
+        return rows, columns
+
+    def _matrix(self, old: int, kernel: int, stride: int, pad: int) -> npt.NDArray[Any]:
+        new = (old - 1) * stride - 2 * pad + kernel
+        starts = np.arange(old) * stride - pad
+        matrix = np.zeros((new, old))
+        if self.method == "FIXED":
+            middles = np.clip((2 * starts + kernel - 1) // 2, 0, new - 1)
+            last = np.append(middles[1:] != middles[:-1], True)
+            matrix[middles[last], np.arange(old)[last]] = 1
+            return matrix
+        places = np.arange(new)[:, None]
+        inside = (places >= starts) & (places < starts + kernel)
+        matrix[inside] = 1
+        covered = np.maximum(inside.sum(axis=1, keepdims=True), 1)
+        shared: npt.NDArray[Any] = matrix / (covered * (kernel if self.method == "DIV" else 1))
+        return shared
+
+
+def _said(param: Any, word: str) -> list[int]:
+    return [getattr(param, word)] if param.HasField(word) else []
+
+
+def _said_pair(param: Any, short: str) -> tuple[int | None, int | None]:
+    height, width = (f"{short}_{side}" for side in "hw")
+    return (
+        getattr(param, height) if param.HasField(height) else None,
+        getattr(param, width) if param.HasField(width) else None,
+    )
+
+
 class Upsample(NamedTuple):
     """What an Upsample says: YOLO's repeats each pixel, SegNet's puts it where a pooling mask points.
 
@@ -305,6 +407,12 @@ def resize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(bottom[0], *view.size, bottom[3]) if view.last else (*bottom[:2], *view.size)]
 
 
+def unpooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(N, C), then the plane that the windows cover."""
+    bottom = four_axes(layer, bottoms[0])
+    return [(*bottom[:2], *UnPooling.of(layer, bottoms).unpooled(layer, bottom[2:]))]
+
+
 def upsample_darknet(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """`stride` times the plane."""
     bottom, stride = four_axes(layer, bottoms[0]), layer.param.upsample_darknet_param.stride
@@ -349,11 +457,21 @@ ROWS: Mapping[str, LayerType] = {
         dialects="Synopsys",
         note="NHWC unless `data_format` says NCHW",
     ),
+    "UnPooling": LayerType(
+        shapes=unpooling,
+        most=2,
+        reads={
+            "unpooling_param": "unpool out_kernel_size out_kernel_h out_kernel_w out_stride out_stride_h out_stride_w "
+            "out_pad out_pad_h out_pad_w"
+        },
+        dialects=OTHERS,
+        note="as extended-caffe computes FIXED, DIV and REP; which one it is must be said",
+    ),
     "Upsample": LayerType(
         shapes=upsample,
         most=2,
         reads={"upsample_param": "scale scale_h scale_w pad_out_h pad_out_w upsample_h upsample_w"},
-        dialects="SegNet, MobileNet-YOLO, Tengine, X2Paddle, TI",
+        dialects="SegNet, MobileNet-YOLO, Tengine, X2Paddle, TI, Synopsys",
         note="by factors (YOLO), or by a pooling's mask (SegNet)",
     ),
     "UpsampleDarknet": LayerType(

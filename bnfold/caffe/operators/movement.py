@@ -115,12 +115,12 @@ def slice_(place: Place) -> Move:
 
 def depth_to_space(place: Place) -> Move:
     """Channels become pixels, or pixels channels, between two changes of axes where the channels are last."""
-    view, layer = DepthToSpace.of(place.layer), place.layer
+    view = DepthToSpace.of(place.layer)
     bottom = place.bottom
     require(UNKNOWN not in bottom[1:], "how it moves data depends on a size that is unknown")
     first = (0, 3, 1, 2) if view.last else (0, 1, 2, 3)
     shape = tuple(bottom[axis] for axis in first)
-    steps = _up(shape, view.block, view.mode) if layer.type == "DepthToSpace" else _down(shape, view.block, view.mode)
+    steps = (_up if view.up else _down)(shape, view.block, view.mode)
     return Move(((Axes(first), *steps, Axes((0, 2, 3, 1))),)) if view.last else Move((steps,))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from bnfold.algebra.operators import PLANE, Axes, Move, Opaque, Operator, Pass, Take
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize
+from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling
 from bnfold.caffe.layers.reduction import reduced_axes
 from bnfold.caffe.operators.place import Place
 
@@ -82,6 +82,13 @@ def pad(place: Place) -> Operator:
             ),
         )
     )
+
+
+def unpooling(place: Place) -> Pass:
+    """REP without gaps gives weighted means; else zero must be kept, since places stay empty or pixels are divided."""
+    view = UnPooling.of(place.layer, [place.bottom, *map(place.known, place.layer.bottoms[1:])])
+    zero = "" if view.sums_to_one else "an unpooling that leaves gaps or divides needs every shift == 0"
+    return Pass(zero=zero, plane=PLANE)
 
 
 def upsample(place: Place) -> Pass:

@@ -37,6 +37,7 @@ PASSING: Mapping[str, Row] = {
     "Div": join.broadcast_product,
     "Eltwise": join.eltwise,
     "Flatten": movement.flatten,
+    "GSTiling": movement.depth_to_space,
     "Interp": passing.interpolation,
     "Maximum": join.broadcast_extreme,
     "Minimum": join.broadcast_extreme,
@@ -65,6 +66,7 @@ PASSING: Mapping[str, Row] = {
     "Squeeze": movement.squeeze,
     "Sub": join.broadcast_sum,
     "Transpose": movement.transpose,
+    "UnPooling": passing.unpooling,
     "Upsample": passing.upsample,
     "UpsampleDarknet": passing.interpolation,
 }
@@ -93,4 +95,5 @@ SHAPE_ONLY: Mapping[str, Collection[int]] = {
     "PriorBox": (0, 1),
     "PriorBoxClustered": (0, 1),
     "Resample": (1,),
+    "UnPooling": (1,),
 }

@@ -77,6 +77,11 @@ def space_to_depth(block: Block) -> str:
     return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
 
 
+def gs_tiling(block: Block) -> str:
+    """Channels become pixels if `reverse` is true, else pixels channels: DepthToSpace or SpaceToDepth."""
+    return (depth_to_space if DepthToSpace.of(block.layer).up else space_to_depth)(block)
+
+
 def eltwise(block: Block) -> str:
     """PROD, MAX, MIN, DIV, or SUM with a factor for each bottom: a chain of Mul, Max, Min, Div or Add.
 
@@ -250,6 +255,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Crop": crop,
     "DepthToSpace": depth_to_space,
     "Eltwise": eltwise,
+    "GSTiling": gs_tiling,
     "Flatten": flatten,
     "MirrorPad": pad_layer,
     "Pad": pad_layer,

@@ -13,6 +13,7 @@ import numpy as np
 from onnx import ModelProto, helper
 
 from bnfold.caffe.layers import infer_shapes, sizes
+from bnfold.caffe.layers.region import kind_of
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape
@@ -75,6 +76,17 @@ REASONS: Mapping[str, str] = {
     "SqueezeInnerProduct": "without its masks nobody knows its weights; load the net with its caffemodel",
 }
 """Why layers that nets are seen to have, or that are known, have no function."""
+
+FORMS: Mapping[str, str] = {
+    "CTCGreedyDecoder with labels": "what it then gives measures predictions, and is none",
+    "DetectionOutput with eta": "its threshold changes while it suppresses, if it is above 0.5, which ONNX's cannot",
+    "Padding with all_pad": "the fork whose field it is is known by the shapes of its blobs alone",
+    "Proposal of Vitis": "it lists its anchors, and how it moves and rounds them no public source says",
+    "Yolov3DetectionOutput with gaussian_box": "the one Caffe that has it reads scores that it never wrote",
+    "YoloDetectionOutput of a plane that is not square": "its Caffe reads the wrong cells, or past the end",
+    "any layer that rounds to integers": "Synopsys' scales and zero points at other values than 1 and 0",
+}
+"""Forms of layers that have a function, but not for these."""
 
 
 def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, Graph]:
@@ -175,7 +187,7 @@ def write_layer(graph: Graph, layer: Layer) -> None:
     """
     if layer.opaque:
         raise Refused(layer.opaque)
-    function = FUNCTIONS.get(layer.type)
+    function = FUNCTIONS.get(kind_of(layer))
     if function is None:
         raise Refused(REASONS.get(layer.type, _unknown(layer)))
     if not layer.tops and layer.type != "Silence":

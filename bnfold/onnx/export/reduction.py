@@ -1,14 +1,16 @@
-"""Layers that reduce axes: Reduction and ArgMax."""
+"""Layers that reduce axes: ArgMax, CTCGreedyDecoder, ReduceMean, Reduction."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from bnfold.caffe.layers import ArgMax, Reduction, canonical_axis
-from bnfold.caffe.layers.reduction import reduced_axes
+from bnfold.caffe.layers.reduction import CTCGreedyDecoder, reduced_axes
 from bnfold.onnx.export.builder import Block, LayerFunction
-from bnfold.onnx.export.forms import cut, reduce, reshape, scaled
+from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, transpose
 
 
 def argmax(block: Block) -> str:
@@ -52,6 +54,50 @@ def _least(block: Block, view: ArgMax, axis: int) -> str:
     return reshape(block, both, (-1, *block.tops[0][1:]))
 
 
+def ctc_greedy_decoder(block: Block) -> list[str]:
+    """The best class of each step that is neither blank nor a repetition, moved to the front, -1 behind: ArgMax, TopK.
+
+    A sequence ends in front of the first step but the first whose indicator is 0. What drops out is sorted behind the
+    rest, which keeps its order: steps are keys of their own.
+    """
+    view = CTCGreedyDecoder.of(block.layer, block.shape)
+    steps, sequences, classes = block.shape[:3]
+    block.fixes_batch("its first axis is the steps of a sequence")
+    scores = block.bottom if block.rank == 3 else reshape(block, block.bottom, (steps, sequences, classes), "scores")
+    marks = reshape(block, block.bottoms[1], (steps, sequences), "marks")
+    unmarked = block("Equal", marks, block.floats(0.0, "nothing"), step="unmarked")
+    unmarked = block("Cast", unmarked, to=block.float_type, step="unmarked_steps")
+    before = np.tril(np.ones((steps, steps)))
+    before[:, 0] = 0
+    ends = block("MatMul", block.floats(before, "steps_before"), unmarked, step="ends")
+    best = block("ArgMax", scores, axis=2, keepdims=0, step="best")
+    dropped = [
+        block("Greater", ends, block.floats(0.5, "half"), step="ended"),
+        block("Equal", best, block.integers(view.blank, "blank"), step="blanks"),
+    ]
+    if view.merges and steps > 1:
+        nobody = block.integers(np.full((1, sequences), -1), "nobody")
+        earlier = block("Concat", nobody, cut(block, best, [0], [0], [steps - 1], step="but_last"), axis=0)
+        dropped.append(block("Equal", best, earlier, step="repeated"))
+    gone = dropped[0]
+    for number, other in enumerate(dropped[1:]):
+        gone = block("Or", gone, other, step=f"dropped{number}")
+    late = block("Mul", block("Cast", gone, to=block.float_type), block.floats(float(steps), "late"), step="late_steps")
+    keys = block("Add", late, block.floats(np.arange(steps)[:, None], "steps"), step="keys")
+    every = block.integers([steps], "every")
+    found, order = block.several("TopK", keys, every, outputs=2, axis=0, largest=0, step="order")
+    labels = block("GatherElements", block("Cast", best, to=block.float_type), order, axis=0, step="labels")
+    kept = block("Less", found, block.floats(steps - 0.5, "last"), step="kept")
+    labels = block("Where", kept, labels, block.floats(-1.0, "filler"), step="filled")
+    tops = [reshape(block, transpose(block, labels, (1, 0), "by_sequence"), (sequences, steps, 1, 1), "sequences")]
+    if len(block.layer.tops) > 1:
+        largest = reduce(block, "ReduceMax", scores, [2], keep=False, step="largest")
+        counted = block("Cast", block("Not", dropped[0]), to=block.float_type, step="counted")
+        total = reduce(block, "ReduceSum", block("Mul", largest, counted), [0], keep=False, step="total")
+        tops.append(reshape(block, block("Neg", total), (sequences, 1, 1, 1), "sums"))
+    return tops
+
+
 def reduce_mean(block: Block) -> str:
     """The mean over the axes that are named, kept as 1 or not: ReduceMean."""
     axes = reduced_axes(block.layer, block.rank)
@@ -79,6 +125,7 @@ def reduction(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "ArgMax": argmax,
+    "CTCGreedyDecoder": ctc_greedy_decoder,
     "ReduceMean": reduce_mean,
     "Reduction": reduction,
 }

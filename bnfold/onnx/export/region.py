@@ -210,7 +210,7 @@ def proposal(block: Block) -> list[str]:
     """Faster R-CNN's proposals, one image: anchors moved by the regression, clipped, the best of them suppressed.
 
     Boxes are `[x1, x2]` with both ends inside, so sides are `x2 - x1 + 1`: NonMaxSuppression sees x2 + 1.
-    A box below the least size keeps its place with score 0.
+    A box below the least size keeps its place with score 0, or drops out.
     """
     view = Proposal.of(block.layer)
     if len(block.bottoms) < 3:
@@ -227,7 +227,7 @@ def proposal(block: Block) -> list[str]:
     block.affords(4 * total)
     size = reshape(block, block.bottoms[2], (-1,), "image")
     score = cut(block, block.bottom, [1], [count], [2 * count], step="foreground")
-    if view.drops:
+    if view.words == "synopsys":
         return _synopsys(block, view, size, score, anchors)
     score = reshape(block, transpose(block, score, (0, 2, 3, 1), "scores_last"), (total,), "scores")
     deltas = reshape(block, block.bottoms[1], (count, 4, height, width), "deltas")
@@ -237,6 +237,11 @@ def proposal(block: Block) -> list[str]:
     # The width is held to the second scale, where there are four numbers.
     scales = (3, 2) if math.prod(block.shapes[2]) > 3 else (2, 2)
     small = _is_small(block, boxes, view, block("Concat", *_picked(block, size, scales), axis=0, step="scales"))
+    if view.words == "python":
+        gone = block("Greater", small, block.floats(0.5, "half"), step="is_dropped")
+        score = block("Where", gone, block.floats(LOWEST, "lowest"), score, step="scores_left")
+        regions, *rest = _chosen(block, view, boxes, score, total)
+        return [regions, *[reshape(block, scores, (-1, 1), "scores_column") for scores in rest]]
     large = block("Sub", block.floats(1.0, "one"), small)
     score = block("Mul", score, large, step="sized_scores")
     return _chosen(block, view, boxes, score, total)

@@ -1,11 +1,12 @@
-"""Layers that change the resolution: Interp, Upsample."""
+"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, the Upsamples."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.layers import Interp, Resample, Resize, Upsample
+from bnfold.caffe.layers import Interp, Resample, Resize, UnPooling, Upsample
+from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction
 from bnfold.onnx.export.forms import cut, reshape, size_of_batch, transpose
 
@@ -26,7 +27,18 @@ def resample(block: Block) -> str:
     _, _, height, width = block.images()
     size = block.tops[0][2], block.tops[0][3]
     block.affords(height * size[0] + width * size[1])
-    rows, columns = Resample.of(block.layer).matrices(block.layer, (height, width), size)
+    return _by_matrices(block, *Resample.of(block.layer).matrices(block.layer, (height, width), size))
+
+
+def unpooling(block: Block) -> str:
+    """Each pixel put into the middle of its window (FIXED), or all over it (REP, DIV): `rows @ x @ columns`."""
+    _, _, height, width = block.images()
+    _, _, tall, wide = block.tops[0]
+    block.affords(height * tall + width * wide)
+    return _by_matrices(block, *UnPooling.of(block.layer, block.shapes).matrices((height, width)))
+
+
+def _by_matrices(block: Block, rows: Array, columns: Array) -> str:
     along = block("MatMul", block.bottom, block.floats(columns.T, "columns"), step="along")
     return block("MatMul", block.floats(rows, "rows"), along)
 
@@ -123,6 +135,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Resample": resample,
     "ResizeBilinear": resize_bilinear,
     "ResizeNearestNeighbor": resize_nearest,
+    "UnPooling": unpooling,
     "Upsample": upsample,
     "UpsampleDarknet": upsample_darknet,
 }
