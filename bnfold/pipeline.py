@@ -308,15 +308,10 @@ def open_comparison(original: Net, folded: Net, job: Job) -> Comparison:
     Raises:
         BnfoldError: the comparison could not be made.
     """
+    from bnfold.algebra.frontend import with_stored_statistics
     from bnfold.compare.comparison import Comparison
 
-    reference = original
-    if job.assume_global_stats:
-        if is_onnx(job.reading.prototxt):
-            from bnfold.onnx.rewriting import with_stored_statistics
-        else:
-            from bnfold.caffe.batchnorm import with_stored_statistics
-        reference = with_stored_statistics(original, folded)
+    reference = with_stored_statistics(original, folded) if job.assume_global_stats else original
     return Comparison(reference, job.samples, job.comparing)
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from cases import ZOO, Array, Case
 
 import bnfold
+from bnfold.algebra.frontend import with_stored_statistics
 from bnfold.algebra.records import Folded
-from bnfold.caffe.batchnorm import with_stored_statistics
 from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.comparison import Comparison
 from bnfold.compare.pairing import named_as

@@ -136,6 +136,9 @@ class FrontEnd(Protocol):
                 BatchNorm's five values per channel become two), or stay as it is written.
         """
 
+    def stored_statistics(self, layer: Layer) -> Any:
+        """The parameters of a normalisation that follows its batch, made to take its stored statistics; else None."""
+
     def joins(self, layer: Layer, window: Window) -> bool:
         """Whether a convolution can be written so that it slides like `window`, whatever its kernel is."""
 
@@ -154,3 +157,18 @@ class FrontEnd(Protocol):
 
     def pickled(self, net: Net) -> tuple[Any, ...] | None:
         """How `pickle` makes the net again, as `object.__reduce__` says it; None for layer by layer."""
+
+
+def with_stored_statistics(net: Net, folded: Net) -> Net:
+    """The net with stored statistics in those normalisations that were folded although they follow the batch.
+
+    Args:
+        net: stays as it is.
+        folded: what it became; a layer that is still there was not folded.
+    """
+    said, kept = net.copy(), {id(layer.param) for layer in folded.layers}
+    assert net.front is not None
+    for layer in said.layers:
+        if id(layer.param) not in kept:
+            layer.param = net.front.stored_statistics(layer) or layer.param
+    return said

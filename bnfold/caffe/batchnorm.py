@@ -32,7 +32,7 @@ from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.weights import Record
 from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
 from bnfold.io.wire import fields
-from bnfold.net import Layer, Net
+from bnfold.net import Layer, sizes
 
 Vector = npt.NDArray[np.float64]
 ZeroFactor = Literal["caffe", "one"]
@@ -367,22 +367,14 @@ def _follows_batch(layer: Layer) -> bool:
     return param.HasField("use_global_stats") and not param.use_global_stats
 
 
-def with_stored_statistics(net: Net, folded: Net) -> Net:
-    """The net with `use_global_stats: true` in those BatchNorms that were folded although they said false.
-
-    Args:
-        net: stays as it is.
-        folded: what it became; a BatchNorm that is still there was not folded.
-    """
-    said = net.copy()
-    kept = {id(layer.param) for layer in folded.layers}
-    for layer in said.layers:
-        if layer.type in TYPES and id(layer.param) not in kept and _follows_batch(layer):
-            param = LayerParameter()
-            param.CopyFrom(layer.param)
-            param.batch_norm_param.use_global_stats = True
-            layer.param = param
-    return said
+def stored_statistics(layer: Layer) -> LayerParameter | None:
+    """A BatchNorm that says `use_global_stats: false` with true, None for every other layer."""
+    if layer.type not in TYPES or not _follows_batch(layer):
+        return None
+    param = LayerParameter()
+    param.CopyFrom(layer.param)
+    param.batch_norm_param.use_global_stats = True
+    return param
 
 
 def _check(layer: Layer, statistics: Statistics) -> None:
@@ -408,7 +400,7 @@ def _check(layer: Layer, statistics: Statistics) -> None:
 
 
 def _seen(layer: Layer) -> str:
-    shapes = ", ".join("x".join(map(str, shape)) or "scalar" for shape in layer.blobs.shapes)
+    shapes = ", ".join(map(sizes, layer.blobs.shapes))
     fields = _fields(layer, (*NVCAFFE_FIELDS, *INTEL_FIELDS)) if layer.type == "BatchNorm" else []
     said = f" and the fields {', '.join(fields)}" if fields else ""
     return f"{len(layer.blobs)} blobs ({shapes}){said}"

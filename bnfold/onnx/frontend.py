@@ -16,6 +16,7 @@ from bnfold.onnx import operators, rewriting
 from bnfold.onnx.constants import SHAPE_ALONE
 
 if TYPE_CHECKING:
+    from bnfold.onnx.node import Node
     from bnfold.onnx.read import Origin
 
 
@@ -75,6 +76,10 @@ class OnnxFrontEnd:
         """One BatchNormalization, or a Mul and an Add, for what took others in; anything else stays as it is."""
         if composed:
             rewriting.rewrite(layer, affine, context)
+
+    def stored_statistics(self, layer: Layer) -> Node | None:
+        """Out of training mode."""
+        return rewriting.stored_statistics(layer)
 
     def joins(self, layer: Layer, window: Window) -> bool:
         """Whether a node is a Conv, which can say every padding."""

@@ -21,7 +21,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Window
 from bnfold.algebra.scaled import Rounded, largest_of
-from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net
+from bnfold.net import Array, Blobs, Layer, LazyArray, Names
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import FLOATS, Constant, Data, Fused, Node, Slot
 
@@ -283,26 +283,18 @@ def _trailing(values: Values, rank: int) -> Values:
     return full.reshape(full.shape[first:])
 
 
-def with_stored_statistics(net: Net, folded: Net) -> Net:
-    """The net with stored statistics in those BatchNormalizations that were folded although in training mode.
-
-    Args:
-        net: stays as it is.
-        folded: what it became; a node that is still there was not folded.
-    """
-    said = net.copy()
-    kept = {id(layer.param) for layer in folded.layers}
-    for layer in said.layers:
-        node = layer.param
-        if layer.type == "BatchNormalization" and id(node) not in kept and "training_mode" in node.attributes:
-            proto = NodeProto()
-            proto.CopyFrom(node.proto)
-            left = [attribute for attribute in proto.attribute if attribute.name != "training_mode"]
-            del proto.attribute[:], proto.output[1:]  # what else it gives in training mode has no name
-            proto.attribute.extend(left)
-            named = {attribute.name: attribute for attribute in proto.attribute}
-            layer.param = replace(node, proto=proto, attributes=named, outputs=node.outputs[:1])
-    return said
+def stored_statistics(layer: Layer) -> Node | None:
+    """A BatchNormalization in training mode without it, None for every other node."""
+    node: Node = layer.param
+    if layer.type != "BatchNormalization" or "training_mode" not in node.attributes:
+        return None
+    proto = NodeProto()
+    proto.CopyFrom(node.proto)
+    left = [attribute for attribute in proto.attribute if attribute.name != "training_mode"]
+    del proto.attribute[:], proto.output[1:]  # what else it gives in training mode has no name
+    proto.attribute.extend(left)
+    named = {attribute.name: attribute for attribute in proto.attribute}
+    return replace(node, proto=proto, attributes=named, outputs=node.outputs[:1])
 
 
 def _become(layer: Layer, kind: str, values: Sequence[Values], dtype: np.dtype[Any], **attributes: Any) -> None:

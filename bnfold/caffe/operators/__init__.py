@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +14,15 @@ from bnfold.algebra.operators import Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe import rewriting
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.batchnorm import stored_statistics
 from bnfold.caffe.operators.place import Place
 from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.caffe.operators.table import AFFINES, BACKWARD_ONLY, LINEAR, OPERATORS, PASSING, SHAPE_ONLY
 from bnfold.errors import ModelError
 from bnfold.net import Array, Layer, LazyArray, Net, Shape
+
+if TYPE_CHECKING:
+    from bnfold.caffe.caffe_pb2 import LayerParameter
 
 __all__ = ["AFFINES", "BACKWARD_ONLY", "CAFFE", "LINEAR", "OPERATORS", "PASSING", "Caffe", "Place"]
 
@@ -90,6 +95,10 @@ class Caffe:
         """As a Scale, if it took others in or is a BatchNorm."""
         if composed or layer.type in BATCHNORMS:
             rewriting.rewrite_as_scale(layer, affine, context, composed=composed)
+
+    def stored_statistics(self, layer: Layer) -> LayerParameter | None:
+        """With `use_global_stats: true`."""
+        return stored_statistics(layer)
 
     def joins(self, layer: Layer, window: Window) -> bool:
         """Whether Caffe's fields can say the padding."""
