@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -30,20 +29,14 @@ BOOL = 9  # onnx.TensorProto's element type, which DLPack says as bytes
 MANY = 8  # outputs from which on they are worth being bound
 FATAL = 4  # onnxruntime's severity: its errors come as exceptions, too, and its warnings are about optimisations
 
-DTYPES = {
-    "tensor(bool)": np.bool_,
-    "tensor(double)": np.float64,
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(int16)": np.int16,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(int8)": np.int8,
-    "tensor(uint16)": np.uint16,
-    "tensor(uint32)": np.uint32,
-    "tensor(uint64)": np.uint64,
-    "tensor(uint8)": np.uint8,
+# onnx.TensorProto's numbers of the types that numpy has, too; the module itself is imported in bnfold.onnx alone.
+ELEMENTS: dict[int, np.dtype[Any]] = {
+    number: np.dtype(name)
+    for number, name in enumerate(["f4", "u1", "i1", "u2", "i2", "i4", "i8", "O", "?", "f2", "f8", "u4", "u8"], 1)
+    if name != "O"  # strings
 }
+SPELLED = {"float32": "float", "float64": "double"}
+DTYPES = {f"tensor({SPELLED.get(dtype.name, dtype.name)})": dtype for dtype in ELEMENTS.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +130,15 @@ class Execution:
     values: str = "host"
 
 
+class SessionOptions(TypedDict, total=False):
+    """What a `Session` takes besides the model."""
+
+    threads: int
+    folder: str | os.PathLike[str] | None
+    provider: str
+    tf32: bool
+
+
 class Session:
     """One network, ready to run with the same result every time.
 
@@ -164,7 +166,7 @@ class Session:
         model: ModelProto | bytes | str | os.PathLike[str],
         *,
         threads: int = 0,
-        folder: Path | None = None,
+        folder: str | os.PathLike[str] | None = None,
         provider: str = "cpu",
         tf32: bool = False,
     ) -> None:

@@ -24,15 +24,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from bnfold.errors import BnfoldError, ModelError, UsageError
 from bnfold.net import Array
-from bnfold.runtime import Execution, Port, Session
+from bnfold.runtime import Execution, Port, Session, SessionOptions
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -49,15 +48,7 @@ class IsolatedSession(Session):
         ModelError: onnxruntime does not accept the model, or dies of it.
     """
 
-    def __init__(
-        self,
-        model: ModelProto | bytes | str | os.PathLike[str],
-        *,
-        threads: int = 0,
-        folder: Path | None = None,
-        provider: str = "cpu",
-        tf32: bool = False,
-    ) -> None:
+    def __init__(self, model: ModelProto | bytes | str | os.PathLike[str], **options: Unpack[SessionOptions]) -> None:
         self._child = subprocess.Popen(
             [sys.executable, "-c", START],
             stdin=subprocess.PIPE,
@@ -71,7 +62,8 @@ class IsolatedSession(Session):
         content = b""
         if not isinstance(source, str):
             content, source = source if isinstance(source, bytes) else source.SerializeToString(), ""
-        options = {"threads": threads, "folder": str(folder or ""), "provider": provider, "tf32": tf32}
+        if folder := options.get("folder"):
+            options["folder"] = os.fspath(folder)
         about = {"model": source, **options}
         answer, _ = self._asked(
             about, [np.frombuffer(content, np.uint8)], f"loading '{source}'" if source else "loading"
@@ -161,7 +153,8 @@ def serve() -> None:
         header, arrays = waiting.get()
         try:
             if session is None:
-                session = _opened(header, arrays[0])
+                del header["arrays"]
+                session = Session(header.pop("model") or arrays[0].tobytes(), **header)
                 _write(answers, _described(session), [])
             else:
                 values = session.run(dict(zip(header["inputs"], arrays, strict=True)), header["outputs"])
@@ -176,16 +169,6 @@ def _listen(asked: IO[bytes], waiting: SimpleQueue[Message]) -> None:
         while True:
             waiting.put(_read(asked))
     os._exit(0)
-
-
-def _opened(header: Mapping[str, Any], content: Array) -> Session:
-    return Session(
-        header["model"] or content.tobytes(),
-        threads=header["threads"],
-        folder=Path(header["folder"]) if header["folder"] else None,
-        provider=header["provider"],
-        tf32=header["tf32"],
-    )
 
 
 def _described(session: Session) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.mapping import release_pages
 from bnfold.net import Net
 from bnfold.options import CompareOptions
-from bnfold.runtime import Session
+from bnfold.runtime import ELEMENTS, Session
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -233,24 +233,10 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
         if port.name not in stored:
             kind = port.type.tensor_type
             shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim)
-            dtype = np.dtype(ELEMENTS.get(kind.elem_type, np.float32))
+            dtype = ELEMENTS.get(kind.elem_type, np.dtype(np.float32))
             feeds[port.name] = Feed(shape, dtype, None if dtype.kind == "f" else Indices(2))
     return feeds
 
 
 FLOATS = {16: "bfloat16", 10: "float16", 1: "float32", 11: "float64"}
-"""Those of them that are floating, the coarsest first."""
-
-# onnx.TensorProto's element types; the module itself is imported in bnfold.onnx alone.
-ELEMENTS: dict[int, Any] = {
-    1: np.float32,
-    2: np.uint8,
-    3: np.int8,
-    4: np.uint16,
-    5: np.int16,
-    6: np.int32,
-    7: np.int64,
-    9: np.bool_,
-    10: np.float16,
-    11: np.float64,
-}
+"""ONNX's numbers of floating types, the coarsest first."""
