@@ -26,6 +26,16 @@ Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 
+def sizes(shape: Iterable[int | None]) -> str:
+    """A shape as people write it, with `?` for a size that is not known.
+
+    Examples:
+        >>> sizes((1, 3, 224, -1)), sizes(())
+        ('1x3x224x?', 'scalar')
+    """
+    return "x".join("?" if size is None or size < 0 else str(size) for size in shape) or "scalar"
+
+
 @runtime_checkable
 class LazyArray(Protocol):
     """A learned array that is computed when it is read, so that a net never holds two copies of its weights."""
@@ -76,7 +86,7 @@ class Blobs(Sequence[Array]):
         return map(_read, self.stored)
 
     def __repr__(self) -> str:
-        return f"Blobs({', '.join('x'.join(map(str, shape)) or 'scalar' for shape in self.shapes)})"
+        return f"Blobs({', '.join(map(sizes, self.shapes))})"
 
     @property
     def shapes(self) -> tuple[Shape, ...]:

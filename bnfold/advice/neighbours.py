@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bnfold.advice.draft import STATISTICS, Draft, View, Written
 from bnfold.advice.records import Remark
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS, Scale
+from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS
 from bnfold.errors import with_article
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def scale_without_bias(draft: Draft) -> Iterator[Remark]:
     """A Scale behind a BatchNorm without `bias_term: true`, and no Bias behind it."""
     for view in draft.views:
         for written in view.layers:
-            if not _is_learned_scale(written) or written.type != "Scale" or Scale.of(written.layer).bias:
+            if not _is_learned_scale(written) or written.type != "Scale" or written.layer.param.scale_param.bias_term:
                 continue
             maker = view.maker(written)
             if maker is None or not maker.normalises or maker.learns_gamma:

@@ -9,7 +9,7 @@ An axis along which the affine is constant is not followed at all, so its size m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
@@ -18,6 +18,7 @@ from bnfold.algebra.affine import MOST_VALUES, Affine, Values, constant_along
 from bnfold.algebra.operators import Axes, Regroup, Spread, Step, Steps, Take
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Shape
+from bnfold.net import sizes as as_text
 
 CONTRADICTORY = "the sizes that are said of it contradict each other"
 """What numpy finds where a file declares shapes that its layers do not have."""
@@ -120,7 +121,7 @@ def _of_rank(values: Values, rank: int) -> Values:
 def _regrouped(values: Values, before: Shape, after: Shape) -> Values:
     """Values that broadcast over `before` as values that broadcast over `after`."""
     same = _named(before) != _named(after) or -1 in before or -1 in after or _known(before) == _known(after)
-    require(same, f"{_written(before)} and {_written(after)} hold different elements")
+    require(same, f"{as_text(before)} and {as_text(after)} hold different elements")
     values = _of_rank(values, len(before))
     sizes: list[int] = []
     result: list[int] = []
@@ -135,11 +136,11 @@ def _regrouped(values: Values, before: Shape, after: Shape) -> Values:
         else:
             full = before[old]
             unknown = min((*full, *after[new])) < 0
-            require(not unknown, f"how it moves data depends on a size that is unknown, {_written(before)}")
-            require(prod(full) == prod(after[new]), f"{_written(before)} and {_written(after)} hold different elements")
+            require(not unknown, f"how it moves data depends on a size that is unknown, {as_text(before)}")
+            require(prod(full) == prod(after[new]), f"{as_text(before)} and {as_text(after)} hold different elements")
             sizes += full
             result += after[new]
-    require(prod(sizes) <= MOST_VALUES, f"its {_written(before)} elements are too many to follow one by one")
+    require(prod(sizes) <= MOST_VALUES, f"its {as_text(before)} elements are too many to follow one by one")
     values = np.broadcast_to(values, sizes).reshape(result)
     return _compact(values, after)
 
@@ -200,7 +201,3 @@ def _named(shape: Shape) -> list[int]:
 def _known(shape: Shape) -> int:
     """The product of the sizes that are known."""
     return prod(size for size in shape if size >= 0)
-
-
-def _written(shape: Sequence[int]) -> str:
-    return "x".join("?" if size < 0 else str(size) for size in shape)

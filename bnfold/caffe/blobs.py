@@ -19,7 +19,7 @@ import numpy as np
 
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.io.wire import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
-from bnfold.net import Array, LazyArray, Shape
+from bnfold.net import Array, LazyArray, Shape, sizes
 
 LEGACY_DIMS = (1, 2, 3, 4)
 DATA, DIFF, SHAPE, DOUBLE_DATA, DOUBLE_DIFF, RAW_TYPE, RAW_DATA = 5, 6, 7, 8, 9, 10, 12
@@ -159,8 +159,8 @@ def _shape(count: int, legacy: dict[int, int], dims: list[int] | None) -> tuple[
     for shape in said:
         if _is_possible(shape) and prod(shape) == count:
             return shape, ""
-    shown = "x".join(map(str, said[0][:8])) + ("x..." if len(said[0]) > 8 else "")
-    return (count,), f"says that its shape is {shown or 'that of a scalar'}, and holds {count:,} values"
+    shown = sizes(said[0][:8]) + ("x..." if len(said[0]) > 8 else "")
+    return (count,), f"says that its shape is {shown}, and holds {count:,} values"
 
 
 def _is_possible(shape: Sequence[int]) -> bool:

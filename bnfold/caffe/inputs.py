@@ -17,7 +17,7 @@ from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.caffe.told import Told
 from bnfold.errors import ModelError, UsageError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 GUESSES: tuple[Shape, ...] = (
     (224, 224),
@@ -103,7 +103,7 @@ def give_shapes(
             if batch is not None and shape:
                 shape = (batch, *shape[1:])
             if sample.reason:
-                notes.append(f"input '{top}' is taken as {_sizes(shape)}: {sample.reason}; --input-shape says another")
+                notes.append(f"input '{top}' is taken as {sizes(shape)}: {sample.reason}; --input-shape says another")
             shapes[top] = shape
         shaped.append(_with_shapes(layer, [shapes[top] for top in layer.tops]))
     if unknown and guess is None:
@@ -133,9 +133,9 @@ def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequen
         raise UsageError(f"there is no input {', '.join(strangers)}; the inputs are {there}")
     for name, shape in given.items():
         if not all(isinstance(size, Integral) and size > 0 for size in shape):
-            raise UsageError(f"input '{name}' cannot have the shape {_sizes(shape)}: sizes are positive numbers")
+            raise UsageError(f"input '{name}' cannot have the shape {tuple(shape)}: sizes are positive numbers")
         if len(shape) > MAX_AXES or prod(shape) > INT_MAX:
-            raise UsageError(f"input '{name}' cannot have the shape {_sizes(shape)}: it is more than Caffe can hold")
+            raise UsageError(f"input '{name}' cannot have the shape {sizes(shape)}: it is more than Caffe can hold")
     if batch is not None and batch < 1:
         raise UsageError(f"a batch of {batch} holds nothing")
     if batch is not None and batch > INT_MAX:
@@ -216,7 +216,3 @@ def _with_shapes(layer: Layer, shapes: list[Shape]) -> Layer:
     param.CopyFrom(layer.param)
     param.input_param.CopyFrom(parameter)
     return replace(layer, param=param)
-
-
-def _sizes(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "scalar"

@@ -18,7 +18,7 @@ from bnfold.caffe.fillers import filled
 from bnfold.caffe.layers import blob_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError
-from bnfold.net import Array, Blobs, Layer, LazyArray, Shape
+from bnfold.net import Array, Blobs, Layer, LazyArray, Shape, sizes
 
 _SHOWN = 20
 _NAMED = 5
@@ -212,7 +212,7 @@ def _sentence(faults: Sequence[str], layers: Sequence[Layer], files: Sequence[We
 
 
 def _listed(shapes: Sequence[Shape]) -> str:
-    return " and ".join("x".join(map(str, shape)) or "a scalar" for shape in shapes)
+    return " and ".join(map(sizes, shapes))
 
 
 NO_BLOBS = Blobs()

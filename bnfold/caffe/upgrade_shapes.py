@@ -13,7 +13,7 @@ from dataclasses import replace
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layers import output_shapes
 from bnfold.errors import ModelError
-from bnfold.net import Blobs, Layer, Names, Net, Shape, Source
+from bnfold.net import Blobs, Layer, Names, Net, Shape, Source, sizes
 
 AXES = 4
 MEETING = frozenset({"Concat", "Eltwise"})
@@ -39,7 +39,7 @@ def with_four_axes(net: Net) -> Net:
                         layers.append(reshape)
                         shapes[reshape.tops[0]] = shape + (1,) * (AXES - len(shape))
                         layer.bottoms[place] = reshape.tops[0]
-                        notes.append(f"{layer} reads {_sizes(shape)} beside four axes: '{reshape.name}' adds the ones")
+                        notes.append(f"{layer} reads {sizes(shape)} beside four axes: '{reshape.name}' adds the ones")
         bottoms = [shape for bottom in layer.bottoms if (shape := shapes.get(bottom)) is not None]
         try:
             tops = output_shapes(layer, bottoms) if len(bottoms) == len(layer.bottoms) else None
@@ -57,7 +57,3 @@ def _reshape(reader: Layer, place: int, shape: Shape, names: Names) -> Layer:
     param = LayerParameter(name=top, type="Reshape", bottom=[bottom], top=[top])
     param.reshape_param.shape.dim.extend([0] * len(shape) + [1] * (AXES - len(shape)))
     return Layer(top, "Reshape", [bottom], [top], Blobs(), param, Source((bottom,), (top,), param, Blobs()))
-
-
-def _sizes(shape: Shape) -> str:
-    return "x".join(map(str, shape)) or "a scalar"

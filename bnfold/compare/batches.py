@@ -12,7 +12,7 @@ import numpy as np
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, Samples
 from bnfold.errors import UsageError
-from bnfold.net import Array
+from bnfold.net import Array, sizes
 
 DEFAULT_BATCH = 8  # where both models leave the batch open
 LEAST_NOISE = 3  # one sample of each scale
@@ -64,7 +64,8 @@ def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs:
             None not in sizes and sizes[0] != sizes[1] for sizes in zip(ours.shape, theirs.shape, strict=True)
         ):
             raise UsageError(
-                f"input '{name}' has shape {_text(ours)} in the reference and {_text(theirs)} in the candidate"
+                f"input '{name}' has shape {sizes(ours.shape)} in the reference and "
+                f"{sizes(theirs.shape)} in the candidate"
             )
         shape = tuple(a if a is not None else b for a, b in zip(ours.shape, theirs.shape, strict=True))
         meaning = ours.meaning if ours.meaning is not None else theirs.meaning
@@ -175,14 +176,14 @@ def _fitted(values: Array, feed: Feed, name: str) -> Array:
         return values
     if None not in wanted and [n for n in values.shape if n != 1] == [n for n in wanted if n != 1]:
         return values.reshape([int(n or 0) for n in wanted])
-    raise UsageError(f"input '{name}' takes {_text(feed)}, and the data is {values.shape}")
+    raise UsageError(f"input '{name}' takes {sizes(feed.shape)}, and the data is {values.shape}")
 
 
 def _sample_shape(name: str, feed: Feed, shape: Layout) -> tuple[int, ...]:
-    sizes = feed.shape[1:] if shape.batched else feed.shape
-    if any(size is None for size in sizes):
-        raise UsageError(f"input '{name}' has shape {_text(feed)}; noise needs every size, so give data")
-    return tuple(int(size or 0) for size in sizes)
+    wanted = feed.shape[1:] if shape.batched else feed.shape
+    if None in wanted:
+        raise UsageError(f"input '{name}' has shape {sizes(feed.shape)}; noise needs every size, so give data")
+    return tuple(int(size or 0) for size in wanted)
 
 
 def _as_runs(array: Array, feed: Feed) -> Array:
@@ -195,7 +196,3 @@ def _as_runs(array: Array, feed: Feed) -> Array:
 
 def _names(sample: Mapping[str, Array]) -> str:
     return ", ".join(f"'{name}'" for name in sample)
-
-
-def _text(feed: Feed) -> str:
-    return "x".join("?" if size is None else str(size) for size in feed.shape) or "scalar"

@@ -84,16 +84,6 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def dims(shape: Sequence[int]) -> str:
-    """A shape.
-
-    Examples:
-        >>> dims((1, 3, 224, 224)), dims(())
-        ('1x3x224x224', 'scalar')
-    """
-    return "x".join(map(str, shape)) or "scalar"
-
-
 def names(words: Sequence[str], most: int = 6) -> str:
     """A list that stops in time.
 

@@ -7,9 +7,9 @@ from html import escape
 
 from bnfold.algebra.records import FoldReport
 from bnfold.compare.records import DiffReport
-from bnfold.net import Net
+from bnfold.net import Net, sizes
 from bnfold.report.causes import kept_by_cause
-from bnfold.report.figures import count, dims, small
+from bnfold.report.figures import count, small
 
 MOST = 12  # rows
 
@@ -19,7 +19,7 @@ def net_summary(net: Net) -> str:
     kinds: dict[str, int] = {}
     for layer in net.layers:
         kinds[layer.type] = kinds.get(layer.type, 0) + 1
-    inputs = ", ".join(f"{name} {dims(shape)}" for name, shape in net.inputs.items())
+    inputs = ", ".join(f"{name} {sizes(shape)}" for name, shape in net.inputs.items())
     rows = sorted(kinds.items(), key=lambda kind: -kind[1])
     return _summary(repr(net), ("layer type", "layers"), rows, f"inputs: {inputs}; outputs: {', '.join(net.outputs)}")
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from bnfold.compare.metrics import PAGE, Metric
 from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport, LayerRange, SampleDiff
+from bnfold.net import sizes
 from bnfold.report import columns, figures
-from bnfold.report.figures import bits, dims, near_one, ordinary, small
+from bnfold.report.figures import bits, near_one, ordinary, small
 from bnfold.report.picture import ROLES, Fate
 
 NAME, TEXT, NUMBER, SENTENCE = "name", "t", "n", "why"
@@ -123,7 +124,7 @@ def blob_table(report: DiffReport, name: str, nodes: dict[str, str]) -> Table:
             Cell(str(blob.depth), blob.depth),
             Cell(blob.layer, href=nodes.get(blob.layer, "")),
             Cell(blob.type),
-            Cell(dims(blob.shape)),
+            Cell(sizes(blob.shape)),
             *(_measured(metric, blob) for metric in metrics),
         ]
         beyond = "beyond" if blob.max_rel > report.tolerance else ""

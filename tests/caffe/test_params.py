@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from bnfold.caffe import layers as params
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.errors import ModelError
-from bnfold.net import Blobs, Layer, Shape
+from bnfold.net import Blobs, Layer, Shape, sizes
 
 
 def layer_of(text: str, bottoms: int = 1) -> Layer:
@@ -50,8 +50,8 @@ def test_an_axis_outside_the_blob_is_refused(axis: int, rank: int) -> None:
 
 
 def test_sizes_are_written_as_people_write_them() -> None:
-    assert params.sizes((1, -1, 224)) == "1x?x224"
-    assert params.sizes(()) == "scalar"
+    assert sizes((1, -1, 224)) == "1x?x224"
+    assert sizes(()) == "scalar"
 
 
 # Convolution.

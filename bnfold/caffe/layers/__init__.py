@@ -8,10 +8,10 @@ Axes are kept as written (`canonical_axis` counts them from the front): only a s
 `infer_shapes` walks a net, `output_shapes` and `blob_shapes` answer for one layer.
 """
 
-from bnfold.caffe.layers.activation import Clip, Exp, Log, ReLU, ReLU6
-from bnfold.caffe.layers.affine import BatchNorm, Bias, Dropout, Power, Scale
+from bnfold.caffe.layers.activation import Clip, Exp, Log, ReLU
+from bnfold.caffe.layers.affine import BatchNorm, Dropout
 from bnfold.caffe.layers.arrange import Concat, Crop, Eltwise, Slice, Tile
-from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.convolution import CONVOLUTIONS, DECONVOLUTIONS, Convolution
 from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered
 from bnfold.caffe.layers.fields import unread_fields
@@ -23,7 +23,7 @@ from bnfold.caffe.layers.pooling import SPP, Pooling
 from bnfold.caffe.layers.recurrent import Recurrent
 from bnfold.caffe.layers.reduction import ArgMax, Reduction
 from bnfold.caffe.layers.region import Proposal, PSROIPooling, ROIPooling
-from bnfold.caffe.layers.reorder import DepthToSpace, Flatten, Permute, PixelShuffle, Reorg, Reshape, ShuffleChannel
+from bnfold.caffe.layers.reorder import DepthToSpace, Permute, PixelShuffle, Reorg, Reshape, ShuffleChannel
 from bnfold.caffe.layers.resample import Interp, Resample, Resize, UnPooling, Upsample
 from bnfold.caffe.layers.row import LayerType
 from bnfold.caffe.layers.table import LAYERS
@@ -38,7 +38,6 @@ __all__ = [
     "UNKNOWN",
     "ArgMax",
     "BatchNorm",
-    "Bias",
     "Clip",
     "Concat",
     "Convolution",
@@ -49,7 +48,6 @@ __all__ = [
     "Eltwise",
     "Embed",
     "Exp",
-    "Flatten",
     "InnerProduct",
     "Interp",
     "LayerType",
@@ -60,20 +58,17 @@ __all__ = [
     "Permute",
     "PixelShuffle",
     "Pooling",
-    "Power",
     "PriorBox",
     "PriorBoxClustered",
     "Proposal",
     "ROIPooling",
     "ReLU",
-    "ReLU6",
     "Recurrent",
     "Reduction",
     "Reorg",
     "Resample",
     "Reshape",
     "Resize",
-    "Scale",
     "ShuffleChannel",
     "Slice",
     "Tile",
@@ -85,6 +80,5 @@ __all__ = [
     "infer_shapes",
     "output_shapes",
     "row_of",
-    "sizes",
     "unread_fields",
 ]

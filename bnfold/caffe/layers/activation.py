@@ -50,18 +50,6 @@ class ReLU(NamedTuple):
         return self.high is not None or self.low is not None
 
 
-class ReLU6(NamedTuple):
-    """What a ReLU6 says: `min(max(x, 0), 6) + negative_slope*min(x, 0)`."""
-
-    negative_slope: float
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a ReLU6; the forks keep its slope in `relu6_param` or in `relu_param`."""
-        param = layer.param.relu6_param if layer.param.HasField("relu6_param") else layer.param.relu_param
-        return cls(param.negative_slope)
-
-
 class Exp(NamedTuple):
     """What an Exp says: `base^(scale*x + shift)`.
 
@@ -90,12 +78,8 @@ class Exp(NamedTuple):
         return 1.0 if self.base is None else math.log(self.base)
 
 
-class Log(NamedTuple):
-    """What a Log says: `log_base(scale*x + shift)`; `base` as in `Exp`."""
-
-    base: float | None
-    scale: float
-    shift: float
+class Log(Exp):
+    """What a Log says: `log_base(scale*x + shift)`; `base` as in `Exp`, and `log_base(z) = ln(z)/log_base`."""
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -108,11 +92,6 @@ class Log(NamedTuple):
         if param.base == 1:
             raise ModelError(f"{layer}: there is no logarithm of base 1")
         return cls(_base(layer, param.base), param.scale, param.shift)
-
-    @property
-    def log_base(self) -> float:
-        """`ln(base)`, with which `log_base(z) = ln(z)/log_base`."""
-        return 1.0 if self.base is None else math.log(self.base)
 
 
 def _base(layer: Layer, base: float) -> float | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged, same
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
+
+if TYPE_CHECKING:
+    from bnfold.caffe.caffe_pb2 import BiasParameter, ScaleParameter
 
 
 class BatchNorm(NamedTuple):
@@ -41,53 +44,6 @@ class BatchNorm(NamedTuple):
             bias_term=param.bias_term if param.HasField("bias_term") else None,
             relu=param.relu,
         )
-
-
-class Scale(NamedTuple):
-    """What a Scale says.
-
-    Attributes:
-        axis: the first axis that the scale lies along, as written (1; may count from the end).
-        num_axes: how many axes it lies along; 0 is one number, -1 is all to the end. Unused with two bottoms.
-        bias: a bias of the same shape is learned.
-    """
-
-    axis: int
-    num_axes: int
-    bias: bool
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Scale."""
-        param = layer.param.scale_param
-        return cls(param.axis, param.num_axes, param.bias_term)
-
-
-class Bias(NamedTuple):
-    """What a Bias says; `axis` and `num_axes` as in `Scale`."""
-
-    axis: int
-    num_axes: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Bias."""
-        param = layer.param.bias_param
-        return cls(param.axis, param.num_axes)
-
-
-class Power(NamedTuple):
-    """What a Power says: `(scale*x + shift)^power`."""
-
-    power: float
-    scale: float
-    shift: float
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Power."""
-        param = layer.param.power_param
-        return cls(param.power, param.scale, param.shift)
 
 
 class Dropout(NamedTuple):
@@ -125,25 +81,23 @@ def axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 def bias(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The first bottom's."""
-    view = Bias.of(layer)
-    _span(layer, view.axis, view.num_axes, bottoms)
+    _span(layer, layer.param.bias_param, bottoms)
     return [bottoms[0]]
 
 
 def scale(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The first bottom's."""
-    view = Scale.of(layer)
-    _span(layer, view.axis, view.num_axes, bottoms)
+    _span(layer, layer.param.scale_param, bottoms)
     return [bottoms[0]]
 
 
-def _span(layer: Layer, axis: int, num_axes: int, bottoms: Sequence[Shape]) -> Shape:
+def _span(layer: Layer, param: ScaleParameter | BiasParameter, bottoms: Sequence[Shape]) -> Shape:
     """The part of the first bottom's shape that the factors lie along.
 
     Raises:
         ModelError: they reach beyond it, or a second bottom has another shape.
     """
-    bottom = bottoms[0]
+    bottom, axis, num_axes = bottoms[0], param.axis, param.num_axes
     if len(bottoms) == 2:
         if not bottoms[1]:
             return ()
@@ -187,8 +141,7 @@ def bn_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
 
 def bias_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     """Nothing with two bottoms."""
-    view = Bias.of(layer)
-    part = _span(layer, view.axis, view.num_axes, bottoms)
+    part = _span(layer, layer.param.bias_param, bottoms)
     return [] if len(bottoms) == 2 else [part]
 
 
@@ -200,9 +153,8 @@ def eltwise_affine_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] 
 
 def scale_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     """Factors unless they are a bottom, then the bias, of one shape."""
-    view = Scale.of(layer)
-    part = _span(layer, view.axis, view.num_axes, bottoms)
-    return [part] * ((len(bottoms) == 1) + view.bias)
+    part = _span(layer, layer.param.scale_param, bottoms)
+    return [part] * ((len(bottoms) == 1) + layer.param.scale_param.bias_term)
 
 
 ROWS: Mapping[str, LayerType] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bnfold.caffe.layers.axes import UNKNOWN, sizes
+from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.row import LayerType
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 
 def operands(layer: Layer, bottoms: Sequence[Shape]) -> tuple[Shape, Shape]:

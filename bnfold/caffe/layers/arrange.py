@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis
 from bnfold.caffe.layers.row import LayerType, merged
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 OPERATIONS = ("PROD", "SUM", "MAX", "DIV", "MIN")
 

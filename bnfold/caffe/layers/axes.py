@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer
 
 UNKNOWN = -1
 """A dimension that depends on the data, like the number of boxes that a detector finds."""
@@ -79,12 +79,7 @@ def at_least(layer: Layer, word: str, values: Sequence[int], least: int) -> None
         ModelError: some value is too small.
     """
     if values and min(values) < least:
-        raise ModelError(f"{layer}: {word} {sizes(values)} must be at least {least}")
-
-
-def sizes(shape: Shape | Sequence[int]) -> str:
-    """`1x3x224x224`, with `?` for what depends on the data."""
-    return "x".join("?" if size == UNKNOWN else str(size) for size in shape) or "scalar"
+        raise ModelError(f"{layer}: {word} {'x'.join(map(str, values))} must be at least {least}")
 
 
 def _whose(layer: Layer | None) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, per_axis, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, per_axis
 from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 ALWAYS_DEPTHWISE = frozenset({"ConvolutionDepthwise"})
 DEPTHWISE_UNLESS_SAID = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})

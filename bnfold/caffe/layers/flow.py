@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least
 from bnfold.caffe.layers.row import LayerType, four_axes, merged
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 
 class Correlation(NamedTuple):

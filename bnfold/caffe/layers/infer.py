@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnfold.caffe.layers.axes import UNKNOWN, sizes
+from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.region import kind_of
 from bnfold.caffe.layers.row import LayerType, check_bottoms, check_count, check_tops
 from bnfold.caffe.layers.table import LAYERS
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Net, Shape
+from bnfold.net import Layer, Net, Shape, sizes
 
 
 def row_of(layer: Layer) -> LayerType | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bnfold.caffe.layers.axes import UNKNOWN, sizes
+from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 
 class Pad(NamedTuple):

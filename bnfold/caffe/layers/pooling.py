@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis
 from bnfold.caffe.layers.convolution import same_pads, synopsys_pads
 from bnfold.caffe.layers.row import LayerType
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 Param = Any
 """PoolingParameter or Pooling3DParameter."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import at_least, sizes
+from bnfold.caffe.layers.axes import at_least
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 
 class Recurrent(NamedTuple):

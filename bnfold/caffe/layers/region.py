@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least
 from bnfold.caffe.layers.row import LayerType, count, four_axes
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 
 class Proposal(NamedTuple):

@@ -6,24 +6,11 @@ from collections.abc import Mapping, Sequence
 from math import isqrt, prod
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis
 from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, count, four_axes
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
-
-
-class Flatten(NamedTuple):
-    """What a Flatten says: the axes from `axis` to `end_axis`, both included and as written, become one."""
-
-    axis: int
-    end_axis: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Flatten."""
-        param = layer.param.flatten_param
-        return cls(param.axis, param.end_axis)
+from bnfold.net import Layer, Shape, sizes
 
 
 class Permute(NamedTuple):
@@ -211,7 +198,7 @@ def depth_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 def flatten(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The axes from `axis` to `end_axis` become one."""
-    bottom, view = bottoms[0], Flatten.of(layer)
+    bottom, view = bottoms[0], layer.param.flatten_param
     start = canonical_axis(view.axis, len(bottom), layer)
     stop = canonical_axis(view.end_axis, len(bottom), layer) + 1
     if stop <= start:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis, sizes
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis
 from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 
 class Interp(NamedTuple):

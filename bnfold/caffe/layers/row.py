@@ -10,10 +10,10 @@ from math import prod
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from bnfold.caffe.layers.axes import UNKNOWN, sizes
+from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape
+from bnfold.net import Layer, Shape, sizes
 
 ShapeFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
 BlobFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]

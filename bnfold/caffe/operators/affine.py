@@ -15,7 +15,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm
-from bnfold.caffe.layers import UNKNOWN, Bias, Dropout, Power, Scale, canonical_axis
+from bnfold.caffe.layers import UNKNOWN, Dropout, canonical_axis
 from bnfold.caffe.operators.join import added, broadcast_product, broadcast_sum, multiplied
 from bnfold.caffe.operators.place import Place
 from bnfold.errors import ModelError, UnsupportedError
@@ -66,7 +66,7 @@ def bias(place: Place) -> Operator:
     """`y = x + bias`; with two bottoms the second is the bias."""
     if len(place.layer.bottoms) > 1:
         return added(place)
-    return Affine(np.ones(()), learned(place, 0, Bias.of(place.layer).axis))
+    return Affine(np.ones(()), learned(place, 0, place.layer.param.bias_param.axis))
 
 
 def dropout(place: Place) -> Operator:
@@ -82,7 +82,7 @@ def eltwise_affine(place: Place) -> Affine:
 
 def power(place: Place) -> Operator:
     """`y = scale*x + shift` when the power is 1; with another power, or scale 0, it is no affine (power_layer.cpp)."""
-    view = Power.of(place.layer)
+    view = place.layer.param.power_param
     if view.power != 1.0:
         return Opaque()
     require(view.scale != 0.0, "its scale is 0, so it gives its shift whatever it reads, even what is not a number")
@@ -91,7 +91,7 @@ def power(place: Place) -> Operator:
 
 def scale(place: Place) -> Operator:
     """`y = gamma*x + beta`; with two bottoms gamma is the second."""
-    layer, axis = place.layer, Scale.of(place.layer).axis
+    layer, axis = place.layer, place.layer.param.scale_param.axis
     if len(layer.bottoms) > 1:
         return multiplied(place)
     return Affine(learned(place, 0, axis), learned(place, 1, axis) if len(layer.blobs) > 1 else np.zeros(()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Steps, Sum
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Bias, Concat, Eltwise, Scale, canonical_axis
+from bnfold.caffe.layers import UNKNOWN, Concat, Eltwise, canonical_axis
 from bnfold.caffe.operators.place import Place
 from bnfold.net import Shape
 
@@ -63,13 +63,13 @@ def _aligned(bottom: Shape, top: Shape) -> Steps:
 
 def added(place: Place) -> Sum:
     """`x + y`, y laid over x from an axis on."""
-    return Sum((1.0, 1.0), ((), _laid(place, Bias.of(place.layer).axis)))
+    return Sum((1.0, 1.0), ((), _laid(place, place.layer.param.bias_param.axis)))
 
 
 def multiplied(place: Place) -> Product:
     """`x*y`, y laid over x from an axis on. A learned bias behind it cannot be scaled here."""
     require(not len(place.layer.blobs), "it adds a learned bias")
-    return Product(((), _laid(place, Scale.of(place.layer).axis)))
+    return Product(((), _laid(place, place.layer.param.scale_param.axis)))
 
 
 def _laid(place: Place, axis: int) -> Steps:

@@ -12,7 +12,6 @@ from bnfold.caffe.layers import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.arrange import Crop, Slice
 from bnfold.caffe.layers.reorder import (
     DepthToSpace,
-    Flatten,
     Permute,
     PixelShuffle,
     Reorg,
@@ -44,7 +43,7 @@ def crop(place: Place) -> Move:
 
 def flatten(place: Place) -> Move:
     """Rows in C order."""
-    require(canonical_axis(Flatten.of(place.layer).axis, len(place.bottom)) > 0, MIXES_SAMPLES)
+    require(canonical_axis(place.layer.param.flatten_param.axis, len(place.bottom)) > 0, MIXES_SAMPLES)
     return Move(((_regrouped(place.bottom, place.tops[0]),),))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.layers import Clip, Exp, Log, Power, ReLU, ReLU6
+from bnfold.caffe.layers import Clip, Exp, Log, ReLU
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, scaled, shifted
 
@@ -72,7 +72,7 @@ def mish(block: Block) -> str:
 
 def power(block: Block) -> str:
     """`(scale*x + shift)^power`; where x has no say Caffe fills in the constant without looking at x."""
-    view = Power.of(block.layer)
+    view = block.layer.param.power_param
     if view.power * view.scale == 0:
         constant = 1.0 if view.power == 0 else view.shift**view.power
         # Not x*0 + constant: an infinite x would make it NaN, and Caffe does not read x here.
@@ -112,7 +112,8 @@ def relux(block: Block) -> str:
 
 def relu6(block: Block) -> str:
     """`min(max(x, 0), 6) + negative_slope*min(x, 0)`: Clip(x, 0, 6), or Min(LeakyRelu(x), 6)."""
-    slope = ReLU6.of(block.layer).negative_slope
+    layer = block.layer.param
+    slope = (layer.relu6_param if layer.HasField("relu6_param") else layer.relu_param).negative_slope
     if slope == 0:
         return clip(block, block.bottom, 0.0, 6.0)
     if slope < 0:

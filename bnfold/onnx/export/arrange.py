@@ -12,7 +12,6 @@ from bnfold.caffe.layers import (
     Crop,
     DepthToSpace,
     Eltwise,
-    Flatten,
     Pad,
     Permute,
     PixelShuffle,
@@ -107,7 +106,7 @@ def eltwise(block: Block) -> str:
 
 def flatten(block: Block) -> str:
     """The axes from `axis` to `end_axis` become one: Flatten, or Reshape where something stays behind or in front."""
-    view = Flatten.of(block.layer)
+    view = block.layer.param.flatten_param
     start = canonical_axis(view.axis, block.rank, block.layer)
     end = canonical_axis(view.end_axis, block.rank, block.layer)
     if start == 1 and end == block.rank - 1:

@@ -23,9 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
-from bnfold.caffe.layers.axes import sizes
 from bnfold.errors import UnsupportedError, WeightsError
-from bnfold.net import Array, Layer, LazyArray, Net, Shape
+from bnfold.net import Array, Layer, LazyArray, Net, Shape, sizes
 
 # What a text of 100 bytes can ask for (a box for each pixel of a plane of 2^31) must meet an end. Published models stay
 # below a thousandth of either.

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, helper
 
-from bnfold.caffe.layers import infer_shapes, sizes
+from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.layers.region import kind_of
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.io.versions import installed
-from bnfold.net import Layer, Net, Shape
+from bnfold.net import Layer, Net, Shape, sizes
 from bnfold.onnx.export import (
     activation,
     arithmetic,

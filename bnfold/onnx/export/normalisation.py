@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
-from bnfold.caffe.layers import LRN, Bias, Dropout, Scale, canonical_axis
+from bnfold.caffe.layers import LRN, Dropout, canonical_axis
 from bnfold.errors import WeightsError
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction
@@ -84,7 +84,7 @@ def _learned_affine(block: Block, x: str, statistics: Statistics) -> str:
 
 def bias(block: Block) -> str:
     """`x + bias`, the bias lying along `axis` and the axes behind it: learned, or the second bottom."""
-    return block("Add", block.bottom, _aligned(block, 0, Bias.of(block.layer).axis, "bias"))
+    return block("Add", block.bottom, _aligned(block, 0, block.layer.param.bias_param.axis, "bias"))
 
 
 def scale(block: Block) -> str:
@@ -93,15 +93,15 @@ def scale(block: Block) -> str:
     Along the channels it is a BatchNormalization with mean 0, variance 1 and epsilon 0, whose numbers are the same:
     runtimes that keep channels in blocks take it as it is, and would lay everything out anew for a Mul and an Add.
     """
-    view = Scale.of(block.layer)
-    if _lies_along_channels(block, view):
+    view = block.layer.param.scale_param
+    if _lies_along_channels(block, view.axis):
         (channels,) = block.stored_shape(0, "scale")
-        bias = block.learned(1, "bias", (channels,)) if view.bias else block.floats(np.zeros(channels), "bias")
+        bias = block.learned(1, "bias", (channels,)) if view.bias_term else block.floats(np.zeros(channels), "bias")
         mean, variance = (block.floats(np.full(channels, v), w) for v, w in ((0.0, "mean"), (1.0, "variance")))
         learned = block.learned(0, "scale", (channels,))
         return block("BatchNormalization", block.bottom, learned, bias, mean, variance, epsilon=0.0)
     y = block("Mul", block.bottom, _aligned(block, 0, view.axis, "scale"))
-    if not view.bias:
+    if not view.bias_term:
         return y
     if len(block.bottoms) == 1:
         return block("Add", y, _aligned(block, 1, view.axis, "bias"))
@@ -109,9 +109,9 @@ def scale(block: Block) -> str:
     return block("Add", y, learned)
 
 
-def _lies_along_channels(block: Block, view: Scale) -> bool:
+def _lies_along_channels(block: Block, axis: int) -> bool:
     """Whether a Scale has one value for each channel."""
-    if len(block.bottoms) > 1 or block.rank < 3 or canonical_axis(view.axis, block.rank, block.layer) != 1:
+    if len(block.bottoms) > 1 or block.rank < 3 or canonical_axis(axis, block.rank, block.layer) != 1:
         return False
     shape = block.stored_shape(0, "scale")
     return len(shape) == 1 and shape[0] > 1

@@ -8,7 +8,7 @@ import numpy as np
 
 from bnfold.algebra.operators import Linear, Operator, Port, Window
 from bnfold.algebra.scaled import exact_values, scaled
-from bnfold.net import Array, LazyArray, Shape
+from bnfold.net import Array, LazyArray, Shape, sizes
 from bnfold.onnx.operators.place import MOST_VALUES, SAME, Place, Unfit, axis_of, why_unknown
 
 
@@ -124,7 +124,7 @@ def _gemm_bias(place: Place, axis: int, size: int) -> tuple[Array | None, str]:
     values = place.node.attribute("beta", 1.0) * exact_values(stored)
     full = (1,) * (2 - values.ndim) + values.shape
     if len(full) != 2 or full[axis] not in (1, size):
-        return None, f"its bias has the shape {'x'.join(map(str, stored.shape))}, which does not fit"
+        return None, f"its bias has the shape {sizes(stored.shape)}, which does not fit"
     if full[1 - axis] * size > MOST_VALUES:
         return None, "its bias has a value for each row, which are too many"
     wanted = [full[1 - axis]] * 2
