@@ -219,7 +219,7 @@ def types_of(net: Net) -> Types:
     model, weights = message_of(net)
     for weight in weights:
         model.graph.input.append(helper.make_tensor_value_info(weight.name, element_number(weight.dtype), weight.shape))
-    return infer(model, ())
+    return infer(model, (), origin.computed)
 
 
 # As a message.

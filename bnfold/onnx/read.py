@@ -66,6 +66,11 @@ class Origin:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
+    def computed(self) -> dict[str, Array]:
+        """What the file's nodes compute from constants, by name: what shapes may be found from."""
+        return {name: value for name, value in self.constants.items() if value is not None and name not in self.tensors}
+
+    @property
     def buffers(self) -> tuple[Buffer, ...]:
         """What the weights are views on."""
         return (self.document.buffer, *self.document.files)

@@ -74,6 +74,8 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
     computed = {name: value for name, value in known.items() if value.dtype.kind in "iub" and value.nbytes <= _SMALL}
     if computed:
         _replace(copy, computed)
+    for name, value in computed.items():
+        types.shapes[name], types.elements[name] = value.shape, helper.np_dtype_to_tensor_dtype(value.dtype)
     for port in (*graph.input, *graph.output, *graph.value_info):
         types.add(port)
     for port in _inferred(copy):

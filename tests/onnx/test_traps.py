@@ -13,6 +13,7 @@ from onnx_traps import Trap, traps
 
 from bnfold import fold, save_onnx
 from bnfold.algebra import FoldReport, Kept
+from bnfold.onnx.frontend import ONNX
 from bnfold.onnx.read import load_bytes
 
 TOLERANCES = {"float": 2e-5, "double": 1e-13, "float16": 1e-2}
@@ -42,6 +43,15 @@ def test_a_small_model_folds_to_the_fewest_and_to_the_same_numbers(trap: Trap) -
     again, more = folded(written, trap)
     assert not [record for record in more.records if not isinstance(record, Kept)]
     assert again == written
+
+
+@pytest.mark.parametrize("trap", [trap for trap in traps() if "Shape" in trap.body or "Reshape" in trap.body], ids=str)
+def test_sizes_that_were_known_are_known_of_the_folded_net(trap: Trap) -> None:
+    net = load_bytes(trap.model().SerializeToString(), trap.options)
+    after = fold(net).net
+    known = {blob: shape for blob, shape in ONNX.shapes(net).items() if shape is not None and min(shape, default=0) >= 0}
+    found = ONNX.shapes(after)
+    assert {blob: found[blob] for blob in known if blob in found} == {b: s for b, s in known.items() if b in found}
 
 
 def test_each_is_there_once_and_there_are_many() -> None:
