@@ -36,7 +36,9 @@ Commuting = Pass | Move | Join | Sum | Product | Extreme
 """The operators that an affine can get past."""
 
 
-def back(operator: Commuting, affine: Affine, top: int, bottoms: Sequence[str]) -> Iterable[Moved]:
+def back(
+    operator: Commuting, affine: Affine, top: int, bottoms: Sequence[str], *, alone: bool = True
+) -> Iterable[Moved]:
     """What a layer's bottoms have to carry, so that it carries `affine` on one of its tops.
 
     Args:
@@ -44,6 +46,7 @@ def back(operator: Commuting, affine: Affine, top: int, bottoms: Sequence[str]) 
         affine: what stands on the top.
         top: which top.
         bottoms: the names of what it reads; a blob that is read twice is one blob.
+        alone: nobody else reads its first bottom, of which a layer that moves data may leave something out.
 
     Returns:
         Alternatives, each with an entry for every bottom; the first that can be carried out is to be taken.
@@ -57,7 +60,7 @@ def back(operator: Commuting, affine: Affine, top: int, bottoms: Sequence[str]) 
             require(top == 0, "its other tops are no values of the channels")
             return [[_passed(operator, movement.back(operator.steps, affine)), *[None] * (count - 1)]]
         case Move():
-            return [[_moved_back(operator, affine, top), *[None] * (count - 1)]]
+            return [[_moved_back(operator, affine, top, alone), *[None] * (count - 1)]]
         case Join():
             return [[None if part.is_identity else part for part in _parts(operator, affine)]]
         case Sum():
@@ -114,12 +117,11 @@ def _passed(operator: Pass, affine: Affine) -> Affine:
 # Layers that move data.
 
 
-def _moved_back(operator: Move, affine: Affine, top: int) -> Affine | None:
-    alone = len(operator.tops) == 1
+def _moved_back(operator: Move, affine: Affine, top: int, alone: bool) -> Affine | None:
+    alone = alone and len(operator.tops) == 1
     moved = movement.back(operator.tops[top], affine, alone=alone)
     for index, steps in enumerate(operator.tops):
-        shared = index != top and not movement.forward(steps, moved).is_identity
-        require(not shared, "another top shares its channels")
+        require(index == top or movement.sees_nothing(steps, moved), "another top shares its channels")
     return None if moved.is_identity else moved
 
 

@@ -40,6 +40,15 @@ def forward(steps: Steps, affine: Affine) -> Affine:
     return Affine(scale, shift)
 
 
+def sees_nothing(steps: Steps, affine: Affine) -> bool:
+    """Whether what the steps make is the same with the affine in front of them and without: they take other elements.
+
+    Raises:
+        Blocked: that depends on a size that is unknown or too large.
+    """
+    return forward(steps, affine).is_identity
+
+
 def back(steps: Steps, affine: Affine, *, alone: bool = True) -> Affine:
     """The affine in front of the steps: `A(L(x)) = L(A'(x))`.
 
@@ -111,6 +120,8 @@ def _scattered(step: Take, values: Values, outside: float, alone: bool) -> Value
     result = np.full((size, *values.shape[1:]), outside)
     result[step.indices] = values
     require(bool((result[step.indices] == values).all()), MIXED)
+    if bool((result == result[:1]).all()):
+        result = result[:1]
     return np.moveaxis(result, 0, axis)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from math import prod
@@ -19,7 +19,8 @@ from bnfold.algebra import commute
 from bnfold.algebra.absorb import Change, absorb_backward, absorb_forward
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
-from bnfold.algebra.operators import Constant, Linear, Opaque, Operator, Window
+from bnfold.algebra.movement import sees_nothing
+from bnfold.algebra.operators import Constant, Linear, Move, Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Layer, Net, Use
 
@@ -209,17 +210,19 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         Blocked: some layer on the way neither absorbs it nor lets it pass.
     """
     journal = _Journal(scene, absorb_backward, lambda own, arriving: own.then(arriving))
-    _run(_demand(scene, journal, layer.bottoms[0], affine, uses=1))
+    _run(_demand(scene, journal, layer.bottoms[0], affine, layer))
     return journal.plan()
 
 
-def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, uses: int) -> Search:
-    """Have `blob` carry `affine`; `uses` of its readings want it so."""
+def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: Layer, wanted: int = 1) -> Search:
+    """Have `blob` carry `affine`; `wanted` of the readings by `reader` want it so."""
     if affine.is_identity:
         return
     require(blob not in scene.protected, f"{scene.protected.get(blob)}")
-    readings = len(scene.uses(blob))
-    require(readings == uses, f"'{blob}' is read {readings} times, and not every reader wants the changed values")
+    uses = scene.uses(blob)
+    others = [use.layer for use in uses if use.layer is not reader]
+    alone = len(uses) - len(others) == wanted and all(_takes_others(scene, other, blob, affine) for other in others)
+    require(alone, f"'{blob}' is read {len(uses)} times, and not every reader wants the changed values")
     producer = scene.net.producer(blob)
     if producer is None:
         raise Blocked(f"'{blob}' is made by no layer")
@@ -230,21 +233,32 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, uses: in
         journal.moved.append(blob)
         return
     with _naming(producer):
-        laws = commute.back(operator, affine, producer.tops.index(blob), producer.bottoms)
+        alone = len(scene.uses(producer.bottoms[0])) == 1
+        laws = commute.back(operator, affine, producer.tops.index(blob), producer.bottoms, alone=alone)
         alternatives = list(islice(laws, MOST_ALTERNATIVES))
     journal.through.append(producer)
     journal.moved.append(blob)
     mark, reason = journal.mark(), Blocked(f"{producer} has no bottom that could take it")
     for index, moved in enumerate(alternatives):
         try:
-            for bottom, (part, wanted) in _by_bottom(producer, moved).items():
-                yield _demand(scene, journal, bottom, part, wanted)
+            for bottom, (part, count) in _by_bottom(producer, moved).items():
+                yield _demand(scene, journal, bottom, part, producer, count)
         except Blocked as blocked:
             journal.cut(mark)
             reason = blocked if index == 0 else reason
         else:
             return
     raise reason
+
+
+def _takes_others(scene: Scene, layer: Layer, blob: str, affine: Affine) -> bool:
+    """Whether a layer copies no element of `blob` that the affine changes, as the other Slices of a blob do."""
+    scene.budget.spend()
+    with suppress(Blocked):
+        operator = scene.operator(layer)
+        if isinstance(operator, Move) and layer.bottoms[0] == blob and layer.bottoms.count(blob) == 1:
+            return all(sees_nothing(steps, affine) for steps in operator.tops)
+    return False
 
 
 def _by_bottom(producer: Layer, moved: Moved) -> dict[str, tuple[Affine, int]]:

@@ -276,6 +276,12 @@ def test_a_shift_gives_a_bias_and_says_so() -> None:
     assert not layer.param.convolution_param.bias_term, "the old parameters are a value, and must not change"
 
 
+def test_a_shift_that_is_written_out_over_the_plane_is_one_for_each_channel() -> None:
+    layer, written_out = with_params(0), np.broadcast_to(np.array([0.5, -1.0]).reshape(1, 2, 1, 1), (1, 2, 4, 4))
+    change = absorb_backward(layer, [(1, 3, 4, 4)], Affine(np.full((1, 2, 4, 4), 2.0), written_out))
+    np.testing.assert_array_equal(change.blobs[1], [0.5, -1.0])
+
+
 def test_a_scale_alone_gives_no_bias() -> None:
     layer = with_params(1)
     change = absorb_backward(layer, [(1, 3, 4, 4)], channel_affine([2.0, -1.0], 0.0, 2))

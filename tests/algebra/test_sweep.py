@@ -76,6 +76,28 @@ def test_an_affine_may_go_into_several_layers_and_affines_at_once() -> None:
     assert folded == Folded("pos_scale", "Scale", into=("c", "q"), through=("j", "r"))
 
 
+def crop(name: str, start: int) -> str:
+    return layer(name, "Crop", "c small", "", f"crop_param {{ axis: 1 offset: {start} offset: 0 offset: 0 }}")
+
+
+SMALL = layer("small", "Convolution", "data", "", "convolution_param { num_output: 2 kernel_size: 1 }")
+
+
+def test_readers_that_take_other_channels_of_a_blob_let_it_change() -> None:
+    text = data() + SMALL + conv("c", "data") + crop("p", 0) + crop("q", 2) + bn("b", "p") + bn("e", "q")
+    result = checked(net_of(text))
+    assert result.report.records == [
+        Folded("b", "BatchNorm", into=("c",), through=("p",)),
+        Folded("e", "BatchNorm", into=("c",), through=("q",)),
+    ]
+
+
+def test_a_reader_that_takes_one_of_the_same_channels_does_not() -> None:
+    text = data() + SMALL + conv("c", "data") + crop("p", 0) + crop("q", 1) + bn("b", "p") + layer("t", "TanH", "q")
+    (kept,) = checked(net_of(text)).report.kept
+    assert "'c' is read 2 times, and not every reader wants the changed values" in kept.reason
+
+
 def test_statistics_of_the_batch_stay_with_what_stands_behind_them() -> None:
     follows = "batch_norm_param { use_global_stats: false eps: 0.0009765625 }"
     text = data() + conv("c", "data") + layer("b", "BatchNorm", "c", "", follows) + scale("s", "b")
