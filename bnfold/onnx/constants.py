@@ -7,6 +7,7 @@ no constants that no affine needs; the nodes stay as long as anybody reads them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -98,7 +99,7 @@ def compute(call: Call, allowed: int = MOST_COMPUTED) -> Array | None:
 def _require_small(call: Call, allowed: int) -> None:
     """Stop before numpy makes what is too large."""
     shape: Sequence[int] = ()
-    if call.node.op_type in ELEMENTWISE:
+    if call.node.op_type in {*ELEMENTWISE, *BROADCASTING}:
         shape = np.broadcast_shapes(*(value.shape for value in call.inputs if value is not None))
     elif call.node.op_type == "Expand":
         shape = np.broadcast_shapes(call[0].shape, tuple(call.numbers(1)))
@@ -257,7 +258,7 @@ def _constant_of_shape(call: Call) -> Array:
 
 def _expand(call: Call) -> Array:
     shape = np.broadcast_shapes(call[0].shape, tuple(call.numbers(1)))
-    return np.ascontiguousarray(np.broadcast_to(call[0], shape))
+    return np.array(np.broadcast_to(call[0], shape), order="C")
 
 
 def _range(call: Call) -> Array:
@@ -286,6 +287,23 @@ def _divide(one: Array, other: Array) -> Array:
     return np.asarray(np.sign(one) * np.sign(other) * (np.abs(one) // np.abs(other)))  # C rounds to 0
 
 
+def _mod(call: Call) -> Array:
+    one, other = call[0], call[1]
+    if one.dtype != other.dtype or one.dtype.kind not in "iu" or np.any(other == 0):
+        raise NotConstant
+    return np.asarray((np.fmod if call.attribute("fmod", 0) else np.mod)(one, other))
+
+
+def _equal(call: Call) -> Array:
+    return np.asarray(call[0] == call[1])
+
+
+def _where(call: Call) -> Array:
+    if call[1].dtype != call[2].dtype:
+        raise NotConstant
+    return np.where(call[0], call[1], call[2])
+
+
 def _dropped(call: Call) -> Array:
     return call[0]
 
@@ -293,13 +311,20 @@ def _dropped(call: Call) -> Array:
 ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Abs": np.abs,
     "Add": np.add,
+    "Ceil": np.ceil,
     "Div": _divide,
+    "Floor": np.floor,
+    "Max": lambda *values: reduce(np.maximum, values),
+    "Min": lambda *values: reduce(np.minimum, values),
     "Mul": np.multiply,
     "Neg": np.negative,
+    "Pow": np.power,
     "Reciprocal": lambda value: 1 / value,
     "Sqrt": np.sqrt,
     "Sub": np.subtract,
 }
+
+BROADCASTING = frozenset({"Equal", "Mod", "Where"})
 
 RULES: Mapping[str, Callable[[Call], Array]] = {
     "Cast": _cast,
@@ -307,10 +332,12 @@ RULES: Mapping[str, Callable[[Call], Array]] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
+    "Equal": _equal,
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
     "Identity": _dropped,
+    "Mod": _mod,
     "Range": _range,
     "Reshape": _reshape,
     "Shape": _shape,
@@ -319,6 +346,7 @@ RULES: Mapping[str, Callable[[Call], Array]] = {
     "Squeeze": _squeeze,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    "Where": _where,
     **{name: _elementwise(function) for name, function in ELEMENTWISE.items()},
 }
 

@@ -25,7 +25,8 @@ STANDARD = ("", "ai.onnx")
 CONSTANTS_ARE_INPUTS = 4
 """The first IR version in which an initialiser that is listed as an input may be fed."""
 _ROUNDS = 4
-"""How often shapes and constants are looked at again; each needs the other."""
+_NODES = 100_000
+"""How often, and at how many nodes in all, shapes and constants are looked at again; each needs the other."""
 
 
 class Written(NamedTuple):
@@ -232,7 +233,7 @@ def _known(
         if name not in fed:
             constants[name] = tensor.array()
     types = infer(document.model, tensors.values())
-    for _ in range(_ROUNDS):
+    for _ in range(max(_ROUNDS, _NODES // (1 + len(document.model.graph.node)))):
         before = len(constants)
         _compute(document, types, constants)
         found = {name: value for name, value in constants.items() if value is not None and name not in tensors}

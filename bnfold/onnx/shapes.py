@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from onnx import ModelProto, TensorShapeProto, ValueInfoProto, helper, numpy_helper, shape_inference
 
 from bnfold.net import Array, Shape
@@ -68,7 +67,7 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
         if array is None:
             graph.initializer.append(tensor.header)
         elif array.nbytes <= _SMALL and array.dtype.kind in "iub":
-            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
+            graph.initializer.append(numpy_helper.from_array(array, tensor.name))
         elif tensor.name not in listed:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.header.data_type, tensor.shape))
     computed = {name: value for name, value in known.items() if value.dtype.kind in "iub" and value.nbytes <= _SMALL}
@@ -91,9 +90,7 @@ def _replace(model: ModelProto, computed: Mapping[str, Array]) -> None:
     graph.node.extend(nodes)
     made = {name for node in nodes for name in node.output}
     graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(value), name)
-        for name, value in computed.items()
-        if name not in made
+        numpy_helper.from_array(value, name) for name, value in computed.items() if name not in made
     )
 
 

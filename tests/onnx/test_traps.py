@@ -49,7 +49,9 @@ def test_a_small_model_folds_to_the_fewest_and_to_the_same_numbers(trap: Trap) -
 def test_sizes_that_were_known_are_known_of_the_folded_net(trap: Trap) -> None:
     net = load_bytes(trap.model().SerializeToString(), trap.options)
     after = fold(net).net
-    known = {blob: shape for blob, shape in ONNX.shapes(net).items() if shape is not None and min(shape, default=0) >= 0}
+    known = {
+        blob: shape for blob, shape in ONNX.shapes(net).items() if shape is not None and min(shape, default=0) >= 0
+    }
     found = ONNX.shapes(after)
     assert {blob: found[blob] for blob in known if blob in found} == {b: s for b, s in known.items() if b in found}
 
