@@ -93,6 +93,29 @@ def split(place: Place) -> Operator:
     return Move(tuple((Take(axis, slice(a, b), shape[axis]),) for a, b in zip(starts, stops, strict=True)))
 
 
+def split_to_sequence(place: Place) -> Operator:
+    """Consecutive parts along an axis, as one list; which elements are where, is told by those who take from it."""
+    place.bottom()
+    return Move(((),))
+
+
+def sequence_at(place: Place) -> Operator:
+    """One of the parts that a SplitToSequence made."""
+    maker = place.context.net.producer(place.layer.bottoms[0])
+    number = place.node.integers(1)
+    if maker is None or maker.type != "SplitToSequence" or number is None:
+        raise Unfit("which part of which blob it takes is known only when it runs")
+    made = Place(maker, place.context)
+    shape, sizes = made.bottom(), made.node.integers(1)
+    axis = axis_of(made.node.attribute("axis", 0), len(shape))
+    if sizes is None or shape[axis] < 0 or len(number) != 1:
+        raise Unfit("how large the parts are is known only when it runs")
+    if made.values(1).ndim == 0:  # type: ignore[union-attr]
+        sizes = [min(sizes[0], shape[axis] - start) for start in range(0, shape[axis], sizes[0])]
+    stop = sum(sizes[: range(len(sizes))[number[0]] + 1])
+    return Move(((Take(axis, slice(stop - sizes[number[0]], stop), shape[axis]),),))
+
+
 def slice_(place: Place) -> Operator:
     """Some elements along some axes."""
     node, shape = place.node, place.bottom()
