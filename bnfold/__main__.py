@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from bnfold.cli import Commands
 
 UNUSABLE = 2
-ALLOCATED_FIRST = 50_000  # objects, before garbage is collected
 LEAST_MEMORY = 256 << 20  # bytes of address space in which numpy can be loaded with certainty
 ASKING = frozenset({"-h", "--help", "-V", "--version", "help"})  # need none of it
 arrived: list[int] = []
@@ -77,8 +75,6 @@ def run() -> None:
             signal.signal(number, _stop)
         _open_what_is_closed()
         _require_memory()
-        # Nets are many objects and hardly any garbage: by default 130 collections take 4 % of a fold.
-        gc.set_threshold(ALLOCATED_FIRST)
         # Its threads would spin beside ours, and take memory that a limit may not leave: see docs/architecture.md.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         _command()(stopped_by=arrived)
