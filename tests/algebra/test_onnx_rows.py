@@ -159,6 +159,8 @@ NOT_HERE = {
     "MatMul": "absorbs",
     "Neg": "an affine",
     "RMSNormalization": "absorbs",
+    "SequenceAt": "it reads a list, of which tests/onnx/traps/moves.txt has every case",
+    "SplitToSequence": "likewise",
     "ReduceL1": "as ReduceSum of magnitudes",
     "ReduceL2": "likewise",
     "Upsample": "the old name of Resize",
