@@ -102,9 +102,7 @@ model_options = options(
     click.argument("caffemodel", type=FILES, required=False, metavar="[NET.caffemodel[,MORE.caffemodel]]"),
 )
 shape_options = options(
-    click.option(
-        "--input-shape", "input_shapes", type=SHAPE, multiple=True, help="Shape of an input; may be repeated."
-    ),
+    click.option("--input-shape", "input_shapes", type=SHAPE, multiple=True, help="Shape of an input; repeatable."),
     click.option("--batch", type=click.IntRange(min=1), help="First dimension of every input."),
     group="Reading",
 )
@@ -112,9 +110,7 @@ reading_options = options(
     shape_options,
     click.option("--ignore-unknown-fields", is_flag=True, help="Go on without any field that no Caffe has."),
     click.option("--strict-fields", is_flag=True, help="Stop at every field that no Caffe has."),
-    click.option(
-        "--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; may be repeated."
-    ),
+    click.option("--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; repeatable."),
     click.option("--level", type=int, help="Level of the net's state."),
     click.option("--batchnorm-layout", type=click.Choice(LAYOUTS), help="How BatchNorms with two readings are read."),
     click.option("--caffemodel-dialect", metavar="NAME", help="Whose Caffe wrote a caffemodel read without prototxt."),
@@ -130,18 +126,14 @@ reading_options = options(
         help="Where a Crop without offset starts: at 0 as in today's Caffe, or aligned as before 2016.",
     ),
     click.option("--recurrent-state", is_flag=True, help="Make the state of each LSTM and RNN an input and an output."),
-    click.option("--until", multiple=True, metavar="BLOB", help="End the network in a blob; may be repeated."),
-    click.option(
-        "--freeze-initializers", is_flag=True, help="Take ONNX initialisers that are inputs, too, as constants."
-    ),
+    click.option("--until", multiple=True, metavar="BLOB", help="End the network in a blob; repeatable."),
+    click.option("--freeze-initializers", is_flag=True, help="Take ONNX initialisers listed as inputs as constants."),
     group="Reading",
 )
 folding_options = options(
+    click.option("--keep", multiple=True, metavar="BLOB", help="A blob (or pattern) that must survive; repeatable."),
     click.option(
-        "--keep", multiple=True, metavar="BLOB", help="A blob (or pattern) that must survive; may be repeated."
-    ),
-    click.option(
-        "--exclude", multiple=True, metavar="LAYER", help="A layer (or pattern) to leave as it is; may be repeated."
+        "--exclude", multiple=True, metavar="LAYER", help="A layer (or pattern) to leave as it is; repeatable."
     ),
     click.option(
         "--assume-global-stats", is_flag=True, help="Fold BatchNorms that follow their batch by their stored values."
@@ -216,11 +208,7 @@ report_options = options(
     click.option("--json", "json_path", type=PATH, metavar="FILE", help="Write the report as data; - prints it."),
     click.option("--html", "html_path", type=PATH, metavar="FILE", help="Write the report as a page; - prints it."),
     click.option(
-        "--markdown",
-        "markdown_path",
-        type=PATH,
-        metavar="FILE",
-        help="Write the report for a pull request; - prints.",
+        "--markdown", "markdown_path", type=PATH, metavar="FILE", help="Write it for a pull request; - prints it."
     ),
     group="Report",
 )
@@ -359,7 +347,7 @@ def main(ctx: click.Context) -> None:
 
 @main.command(cls=Command, example="bnfold fold deploy.prototxt net.caffemodel -o out.prototxt --data images/")
 @model_options
-@writing_options("OUT.prototxt (with OUT.caffemodel beside it) or OUT.onnx: the folded network; may be repeated.")
+@writing_options("OUT.prototxt (with OUT.caffemodel beside it) or OUT.onnx: the folded network; repeatable.")
 @reading_options
 @folding_options
 @caffe_options
@@ -404,7 +392,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
 
 @main.command(cls=Command, example="bnfold export deploy.prototxt net.caffemodel -o net.onnx --opset 17")
 @model_options
-@writing_options("OUT.onnx: the network as it is; may be repeated.")
+@writing_options("OUT.onnx: the network as it is; repeatable.")
 @reading_options
 @onnx_options
 def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
@@ -414,7 +402,7 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 
 @main.command(cls=Command, example="bnfold convert old.prototxt old.caffemodel -o new.prototxt")
 @model_options
-@writing_options("OUT.prototxt, with OUT.caffemodel beside it: the network as it is; may be repeated.")
+@writing_options("OUT.prototxt, with OUT.caffemodel beside it: the network as it is; repeatable.")
 @reading_options
 @caffe_options
 def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
@@ -483,7 +471,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @click.argument("candidate", type=FILES, required=False)
 @reading_options
 @options(
-    click.option("--map", "pairs", type=PAIR, multiple=True, help="Blobs to pair whose names differ; may be repeated."),
+    click.option("--map", "pairs", type=PAIR, multiple=True, help="Blobs to pair whose names differ; repeatable."),
     click.option(
         "--pairs", "table", type=PATH, metavar="FILE", help="Compare each line of a table: REFERENCE CANDIDATE [DATA]."
     ),
