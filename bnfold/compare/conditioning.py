@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from bnfold.algebra.records import Folded, FoldReport, Merged
-from bnfold.caffe.batchnorm import TYPES, read_batchnorm
 from bnfold.errors import BnfoldError
 from bnfold.net import Layer, Net
 
@@ -48,6 +47,8 @@ def ill_conditioned(original: Net, fold: FoldReport, tolerance: float) -> Iterat
 
 def _deviations(layer: Layer, net: Net) -> float:
     """The largest `|mean|/sqrt(variance + eps)` over the channels of a normalisation; 0 for other layers."""
+    from bnfold.caffe.batchnorm import TYPES, read_batchnorm  # few folds go forward
+
     if layer.type == "BatchNormalization" and len(layer.blobs) == ONNX_PARAMETERS:
         mean, variance = (np.asarray(layer.blobs[index], np.float64) for index in (2, 3))
         eps = float(layer.param.attribute("epsilon", 1e-5))

@@ -25,8 +25,8 @@ from bnfold.runtime import ELEMENTS, Session
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from bnfold.onnx.export.builder import Weight
     from bnfold.onnx.graph import WeightStore
+    from bnfold.onnx.weight import Weight
 
     Source = Net | ModelProto | str | os.PathLike[str]
 

@@ -31,7 +31,7 @@ NOTHING_HIDDEN = Hidden()
 
 def runnable(net: Net) -> tuple[Net, Hidden]:
     """The part of a net that runs, and what stays hidden; the net itself where all of it runs."""
-    from bnfold.onnx import refused_layers
+    from bnfold.onnx.export.network import refused_layers
 
     refused = {id(layer) for layer in refused_layers(net)}
     if not refused:

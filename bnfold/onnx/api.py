@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,9 +13,8 @@ from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Net, require_net
 from bnfold.onnx.edition import message_of
-from bnfold.onnx.export.builder import Weight
-from bnfold.onnx.export.network import build
 from bnfold.onnx.save import LARGEST_MESSAGE, DataFile, Sink, fill, size_of, write_external, write_model
+from bnfold.onnx.weight import Weight
 from bnfold.onnx.write import write_net, write_stream
 from bnfold.options import OnnxOptions, changed
 
@@ -45,10 +44,10 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
     if net.language == "ONNX":
         _require_own(net, options)
         return _whole(*message_of(net))
-    model, graph = build(net, options)
-    if size_of(model, graph.weights.values()) > LARGEST_MESSAGE:
+    model, weights = _exported(net, options)
+    if size_of(model, weights) > LARGEST_MESSAGE:
         raise UnsupportedError(TOO_LARGE)
-    return fill(model, graph.weights.values())
+    return fill(model, weights)
 
 
 def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOptions(), **changes: object) -> None:
@@ -81,8 +80,7 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         with OutputSet() as own:
             add_onnx(net, Path(file), own, options)
         return
-    model, graph = build(net, options)
-    weights = graph.weights.values()
+    model, weights = _exported(net, options)
     if options.external_data or size_of(model, weights) > LARGEST_MESSAGE:
         raise UsageError(ONE_FILE)
     write_model(file, model, weights)
@@ -93,8 +91,7 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = Onnx
     if net.language == "ONNX":
         _require_own(net, options)
         return write_net(net, path, files, external_data=options.external_data)
-    model, graph = build(net, options)
-    weights = graph.weights.values()
+    model, weights = _exported(net, options)
     if not options.external_data and size_of(model, weights) <= LARGEST_MESSAGE:
         write_model(files.open(path), model, weights)
         return [path]
@@ -125,3 +122,10 @@ def _whole(model: ModelProto, weights: Sequence[Weight]) -> ModelProto:
 
 ONE_FILE = "external data is a second file, so give the path of the model and not an open file"
 TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"
+
+
+def _exported(net: Net, options: OnnxOptions) -> tuple[ModelProto, Collection[Weight]]:
+    from bnfold.onnx.export.network import build  # whose tables an ONNX net needs none of
+
+    model, graph = build(net, options)
+    return model, graph.weights.values()

@@ -15,7 +15,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
-from bnfold.onnx.export.builder import Weight
+from bnfold.onnx.weight import Weight
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 FIXED = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})

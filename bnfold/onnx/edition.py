@@ -15,12 +15,12 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from bnfold.algebra.scaled import same_values
 from bnfold.net import Array, Layer, LazyArray, Names, Net
-from bnfold.onnx.export.builder import Weight
 from bnfold.onnx.file import Tensor, whole
 from bnfold.onnx.node import Constant, Data, Node
 from bnfold.onnx.read import CONSTANTS_ARE_INPUTS, Origin, Written
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer
+from bnfold.onnx.weight import Weight
 
 Stored = Array | LazyArray
 

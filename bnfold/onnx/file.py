@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -23,8 +24,8 @@ from bnfold.errors import ParseError, WeightsError
 from bnfold.io.mapping import map_file
 from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, encode_tag, encode_varint, fields
 from bnfold.net import Array, Shape
-from bnfold.onnx.export.builder import ONNX_TYPES, Weight
 from bnfold.onnx.save import EXTERNAL_FROM
+from bnfold.onnx.weight import ONNX_TYPES, Weight
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ MOST_DENSE = 1 << 24
 _LARGE_NODE = 1 << 16
 
 
+@lru_cache(maxsize=64)
 def element_type(number: int) -> np.dtype[Any] | None:
     """The numpy type of an ONNX element type; None for strings, complex numbers and those below a byte."""
     try:

@@ -19,9 +19,9 @@ from bnfold.errors import UnsupportedError, WriteError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
-from bnfold.onnx.export.builder import Weight
 from bnfold.onnx.export.network import build
 from bnfold.onnx.save import DataFile, write_external, write_model
+from bnfold.onnx.weight import Weight
 
 IN_MEMORY = 1 << 26
 """Bytes of weights up to which a model is run from memory; more go through a file."""

@@ -22,7 +22,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, helper
 
 from bnfold.io.wire import LENGTH, MAX_MESSAGE, encode_tag, encode_varint
-from bnfold.onnx.export.builder import Weight
+from bnfold.onnx.weight import Weight
 
 LARGEST_MESSAGE = MAX_MESSAGE
 EXTERNAL_FROM = 1024

@@ -60,23 +60,27 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
         if node.op_type == "GroupNormalization":  # onnx infers nothing of it, nor of what stands behind
             node.op_type = "Identity"
             del node.input[1:]
+    for port in (*graph.input, *graph.output, *graph.value_info):
+        types.add(port)
     listed = {port.name for port in graph.input}
     for tensor in tensors:
-        types.shapes[tensor.name], types.elements[tensor.name] = tensor.shape, tensor.header.data_type
+        types.shapes.setdefault(tensor.name, tensor.shape)
+        types.elements.setdefault(tensor.name, tensor.header.data_type)
         array = tensor.view
         if array is None:
             graph.initializer.append(tensor.header)
         elif array.nbytes <= _SMALL and array.dtype.kind in "iub":
             graph.initializer.append(numpy_helper.from_array(array, tensor.name))
         elif tensor.name not in listed:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.header.data_type, tensor.shape))
+            kind = graph.input.add(name=tensor.name).type.tensor_type
+            kind.elem_type = tensor.header.data_type
+            kind.shape.dim.extend(TensorShapeProto.Dimension(dim_value=size) for size in tensor.shape)
     computed = {name: value for name, value in known.items() if value.dtype.kind in "iub" and value.nbytes <= _SMALL}
     if computed:
         _replace(copy, computed)
     for name, value in computed.items():
-        types.shapes[name], types.elements[name] = value.shape, helper.np_dtype_to_tensor_dtype(value.dtype)
-    for port in (*graph.input, *graph.output, *graph.value_info):
-        types.add(port)
+        types.shapes.setdefault(name, value.shape)
+        types.elements.setdefault(name, helper.np_dtype_to_tensor_dtype(value.dtype))
     for port in _inferred(copy):
         types.add(port)
     return types

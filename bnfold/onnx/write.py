@@ -18,10 +18,10 @@ from bnfold.io.files import OutputSet
 from bnfold.io.wire import LENGTH, Field, encode_field, encode_tag, encode_varint
 from bnfold.net import Net
 from bnfold.onnx.edition import Edition, Fresh, edition, element_number, leaves, new_inputs, renamed, weight
-from bnfold.onnx.export.builder import Weight
 from bnfold.onnx.file import GRAPH, INITIALIZER, INPUT, NODE, OUTPUT, SPARSE_INITIALIZER, VALUE_INFO, Document, Tensor
 from bnfold.onnx.read import Origin
 from bnfold.onnx.save import EXTERNAL_FROM, LARGEST_MESSAGE, DataFile, Sink
+from bnfold.onnx.weight import Weight
 
 _RAW_DATA = 9
 _QUANTIZATION = 14

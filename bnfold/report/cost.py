@@ -69,16 +69,22 @@ def changes(original: Net, folded: Net, *, every: bool = False) -> list[tuple[st
         original, folded: the two networks.
         every: also the operators that there are as many of.
     """
-    before, after = (costs(net, _shapes(net)) for net in (original, folded))
+    shapes = _shapes(original)
+    before = costs(original, shapes)
+    # A name that survives keeps its value, and so its shape.
+    blobs = (blob for layer in folded.layers for blob in (*layer.bottoms, *layer.tops))
+    after = costs(folded, shapes if all(blob in shapes for blob in blobs) else _shapes(folded))
     pairs = {kind: (before.get(kind, Cost()), after.get(kind, Cost())) for kind in (*before, *after)}
     rows = [_row(kind, old, new) for kind, (old, new) in pairs.items() if every or old.layers != new.layers]
     return [*rows, _row("all", sum(before.values(), Cost()), sum(after.values(), Cost()))]
 
 
 def _shapes(net: Net) -> Shapes:
+    if net.front is not None:
+        return net.front.shapes(net)
     from bnfold.caffe.layers import infer_shapes
 
-    return net.front.shapes(net) if net.front is not None else infer_shapes(net)
+    return infer_shapes(net)
 
 
 def _row(kind: str, old: Cost, new: Cost) -> tuple[str, str, str, str]:

@@ -15,10 +15,10 @@ from present import present
 from bnfold import compare
 from bnfold.errors import ParseError
 from bnfold.onnx import save_onnx
-from bnfold.onnx.export.builder import Weight
 from bnfold.onnx.file import read_onnx
 from bnfold.onnx.graph import WeightStore
 from bnfold.onnx.save import EXTERNAL_FROM, DataFile, fill
+from bnfold.onnx.weight import Weight
 
 
 def sorted_initialisers(model: ModelProto) -> dict[str, bytes]:

@@ -14,25 +14,23 @@ keep their names as tensors. Learned arrays stay what they are, views or lazy, u
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
-from bnfold.errors import UnsupportedError, WeightsError
+from bnfold.errors import WeightsError
 from bnfold.net import Array, Layer, LazyArray, Net, Shape, sizes
+from bnfold.onnx.weight import ONNX_TYPES, Weight
 
 # What a text of 100 bytes can ask for (a box for each pixel of a plane of 2^31) must meet an end. Published models stay
 # below a thousandth of either.
 MOST_NUMBERS = 1 << 26
 """How many numbers all constants of a model may have that are computed here and not read from a caffemodel."""
 MOST_NODES = 2_000_000
-
-ONNX_TYPES = {"bool": 9, "float16": 10, "float32": 1, "float64": 11, "int32": 6, "int64": 7}
 
 
 class Refused(Exception):
@@ -58,38 +56,6 @@ class Options:
 
     opset: int = 17
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Weight:
-    """An initialiser: the values as they are stored, and the shape and type that the model gives them."""
-
-    name: str
-    stored: Array | LazyArray
-    shape: Shape
-    dtype: np.dtype[Any]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in the model."""
-        return prod(self.shape) * self.dtype.itemsize
-
-    def pieces(self) -> Iterable[memoryview]:
-        """The little-endian bytes, in pieces that are small where the values are lazy or of another type."""
-        target = self.dtype if self.dtype.kind == "V" else self.dtype.newbyteorder("<")
-        if isinstance(self.stored, np.ndarray):
-            flat = np.ascontiguousarray(self.stored).reshape(-1)
-            step = 1 << 20
-            chunks: Iterable[Array] = (flat[start : start + step] for start in range(0, len(flat), step))
-        else:
-            chunks = self.stored.chunks()
-        for chunk in chunks:
-            with np.errstate(over="raise"):
-                try:
-                    piece = np.ascontiguousarray(chunk, target).reshape(-1).view(np.uint8).data
-                except FloatingPointError:
-                    raise UnsupportedError(f"'{self.name}' holds a number beyond what {self.dtype} can") from None
-            yield piece
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -33,7 +33,6 @@ from bnfold.onnx.export import (
     yolo,
 )
 from bnfold.onnx.export.builder import (
-    ONNX_TYPES,
     Block,
     FixedBatch,
     Graph,
@@ -43,6 +42,7 @@ from bnfold.onnx.export.builder import (
     UnknownShape,
 )
 from bnfold.onnx.export.custom import DOMAIN, custom
+from bnfold.onnx.weight import ONNX_TYPES
 from bnfold.options import OnnxOptions
 
 OPSETS = range(11, 22)
