@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,13 @@ LOWEST_EXPONENT = -44  # 6e-14: below, an error is that of the smallest bin
 BINS = 256  # 64 octaves of 4, up to 1e6: the codes are bytes, of which two are counted at once
 SMALLEST, LARGEST = math.ldexp(1.0, LOWEST_EXPONENT), math.ldexp(1.75, LOWEST_EXPONENT + BINS // 4 - 1)
 
-BLOCK = 1 << 15  # values of a block: five arrays of it in float64 fit the second level cache
+BLOCK = 1 << 16  # values of a block: what is made of them fits a second level cache, and takes longer than to ask for
 ROW = 1 << 13  # values of one dot product: BLAS shares longer ones among threads, which changes how they round
 SHORT = 32  # rows below are not worth a dot product each
-CODES = 1 << 19  # codes that are counted at once
+VIEWS = 1 << 10  # of a thread's memory, that are kept
+LINE = 64  # bytes of a cache line: what begins at one is read by half as many steps
+CODES = 1 << 18  # codes that are counted at once
+TOGETHER = 1 << 25  # values of blobs that a GPU takes as one
 
 
 @dataclass(slots=True)
@@ -74,10 +78,13 @@ class Passed:
     above: int = 0
 
 
-SUMS = ("sum_abs", "sum_error", "squared_error", "squared_reference", "squared_candidate", "product")
+LEAST = ("low", "partner_low")
+MOST = ("high", "partner_high", "peak")
+SUMS = ("squared_error", "sum_abs", "sum_error", "squared_reference", "squared_candidate")
 COUNTS = ("zero", "lost", "undefined", "nan", "inf", "partner_nan", "partner_inf")
-PEAK = 4  # the place of the peaks among the rows: behind the four extremes, before their places
-ROWS = PEAK + 2 + len(SUMS)
+ROWS = (*LEAST, *MOST, "place", *SUMS, *COUNTS)  # what a block gives for each of its samples
+PEAK, PLACE, SQUARED = (ROWS.index(name) for name in ("peak", "place", "squared_error"))
+ALIKE = 0.125  # of (sum r^2 + sum c^2): sum r*c from there on follows from the squares
 
 Cut = tuple[slice, slice, slice]
 
@@ -113,53 +120,79 @@ def measure(reference: Any, candidate: Any, view: tuple[int, int, int], toleranc
         view: how both are seen: (samples, channels, values a channel), none of them 0.
         tolerance: of a sample's range; what `above` counts against.
     """
-    backend = backend_of(reference)
-    sides = [backend.real(backend.xp.reshape(side, view)) for side in (reference, candidate)]
+    return measure_together([reference], [candidate], view, tolerance)[0]
+
+
+def measure_together(
+    references: Sequence[Any], candidates: Sequence[Any], view: tuple[int, int, int], tolerance: float
+) -> list[Passed]:
+    """Pass over pairs of blobs that are seen alike, as if they were the samples of one: a GPU is asked once for all."""
+    backend = backend_of(references[0])
+    if backend.on_host and len(references) > 1:
+        pairs = zip(references, candidates, strict=True)
+        return [measure(reference, candidate, view, tolerance) for reference, candidate in pairs]
+    sides = [
+        backend.behind([backend.real(backend.xp.reshape(blob, view)) for blob in side])
+        for side in (references, candidates)
+    ]
     with np.errstate(all="ignore"):  # undefined values are counted, and overflow is what the figures then say
-        return _measure(backend, sides[0], sides[1], tolerance)
+        return _measure(backend, sides[0], sides[1], len(references), tolerance)
 
 
-def _measure(backend: Backend, reference: Any, candidate: Any, tolerance: float) -> Passed:
+def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, tolerance: float) -> list[Passed]:
     count, channels, size = reference.shape
-    counter = backend.counter()
-    found: dict[int, list[tuple[Cut, Float64]]] = {}  # first sample -> its blocks
-    for cut in _blocks(backend, count, channels, size):
-        block = _Block(backend, reference[cut], candidate[cut])
-        figures = block.figures()
-        samples = cut[0].stop - cut[0].start
-        peak = figures[PEAK * samples : (PEAK + 1) * samples].max()
-        counter.add(block.code(LARGEST if peak >= LARGEST else math.inf))
-        found.setdefault(cut[0].start, []).append((cut, figures))
-    passed = _empty(count, channels)
-    for blocks in found.values():
-        limits, peaks = _gather(passed, blocks, size, tolerance)
-        for (cut, _), peak in zip(blocks, peaks, strict=True):
-            if (peak > limits).any():
-                block = _Block(backend, reference[cut], candidate[cut])
-                passed.above += block.above(limits)
-    passed.above += passed.lost
-    passed.bins += counter.counts()
-    passed.bins[0] -= passed.zero + passed.lost  # they count as errors of 0 in it
+    parts = _parts(size, backend.row)
+    sides = [backend.xp.reshape(side, (count, channels * parts, size // parts)) for side in (reference, candidate)]
+    counter = backend.counter(blobs)
+    cuts = list(_blocks(backend, count, channels * parts, size // parts))
+    found: list[Float64] = []
+    errors = np.zeros((blobs, channels * parts))
+    for cut in cuts:
+        block = _Block(backend, *(side[cut] for side in sides))
+        rows, by_channel = block.figures(blobs)
+        counter.add(block.code(LARGEST if rows[PEAK].max() >= LARGEST else math.inf))
+        errors[:, cut[1]] += by_channel
+        found.append(rows)
+    table = _gathered(cuts, found, count, size // parts)
+    figures = dict(zip(ROWS, table, strict=True))
+    limits = tolerance * np.array([span(*ends) for ends in zip(figures["low"], figures["high"], strict=True)])
+    above = figures["lost"].copy()
+    squares = figures["squared_reference"] + figures["squared_candidate"]
+    product = (squares - figures["squared_error"]) / 2
+    unlike = (squares > 0) & ~(product > ALIKE * squares)
+    product[unlike] = 0.0  # what would be left of the squares is their rounding
+    for cut, rows in zip(cuts, found, strict=True):
+        at = cut[0]
+        if unlike[at].any():
+            products = _Block(backend, *(side[cut] for side in sides)).product()
+            product[at] += np.where(unlike[at], products, 0.0)
+        if (rows[PEAK] > limits[at]).any():
+            above[at] += _Block(backend, *(side[cut] for side in sides)).above(limits[at])
+    bins = counter.counts()
+    passed, totals = [], table[-len(COUNTS) :].reshape(len(COUNTS), blobs, -1).sum(axis=2)
+    for number in range(blobs):
+        own = slice(number * (count // blobs), (number + 1) * (count // blobs))
+        sums = {name: figures[name][own] for name in (*LEAST, *MOST, *SUMS)}
+        counts = {name: int(total) for name, total in zip(COUNTS, totals[:, number], strict=True)}
+        bins[number, 0] -= counts["zero"] + counts["lost"]  # they count as errors of 0 in it
+        passed.append(
+            Passed(
+                **sums,
+                **counts,  # type: ignore[arg-type]
+                product=product[own],
+                place=figures["place"][own].astype(np.int64),
+                channel_error=errors[number].reshape(channels, parts).sum(axis=1),
+                bins=bins[number],
+                above=int(above[own].sum()),
+            )
+        )
     return passed
 
 
-def _empty(count: int, channels: int) -> Passed:
-    return Passed(
-        low=np.zeros(count),
-        high=np.zeros(count),
-        partner_low=np.zeros(count),
-        partner_high=np.zeros(count),
-        peak=np.zeros(count),
-        place=np.zeros(count, np.int64),
-        sum_abs=np.zeros(count),
-        sum_error=np.zeros(count),
-        squared_error=np.zeros(count),
-        squared_reference=np.zeros(count),
-        squared_candidate=np.zeros(count),
-        product=np.zeros(count),
-        channel_error=np.zeros(channels),
-        bins=np.zeros(BINS, np.int64),
-    )
+def _parts(size: int, row: int) -> int:
+    """Into how many equal parts a row is cut to be no longer than `row`; 1 where only cuts with a rest would do."""
+    least = -(-size // row)
+    return next((parts for parts in range(least, 2 * least) if size % parts == 0), 1)
 
 
 def _blocks(backend: Backend, count: int, channels: int, size: int) -> Iterator[Cut]:
@@ -168,6 +201,8 @@ def _blocks(backend: Backend, count: int, channels: int, size: int) -> Iterator[
     width = -(-size // parts)
     most = backend.row if width < SHORT else backend.block
     rows = max(1, most // width)
+    if rows < channels:
+        rows -= rows % max(1, backend.row // width)  # as many as make whole dot products
     samples = max(1, most // (channels * size))
     for sample in range(0, count, samples):
         for channel in range(0, channels, rows):
@@ -179,31 +214,26 @@ def _blocks(backend: Backend, count: int, channels: int, size: int) -> Iterator[
                 )
 
 
-def _gather(
-    passed: Passed, blocks: list[tuple[Cut, Float64]], size: int, tolerance: float
-) -> tuple[Float64, list[Float64]]:
-    """Put the blocks of the same samples together; gives the samples' limits, and the peaks of each block."""
-    at = blocks[0][0][0]
-    samples = at.stop - at.start
-    rows = np.stack([figures[: ROWS * samples] for _, figures in blocks]).reshape(len(blocks), ROWS, samples)
-    low, high, partner_low, partner_high, peak, place = (rows[:, row] for row in range(PEAK + 2))
-    passed.low[at], passed.high[at] = low.min(axis=0), high.max(axis=0)
-    passed.partner_low[at], passed.partner_high[at] = partner_low.min(axis=0), partner_high.max(axis=0)
-    passed.peak[at] = peak.max(axis=0)
-    index = np.empty(place.shape, np.int64)
-    for number, (cut, _) in enumerate(blocks):
-        channel, position = np.divmod(place[number].astype(np.int64), cut[2].stop - cut[2].start)
-        index[number] = (cut[1].start + channel) * size + cut[2].start + position
-    passed.place[at] = np.where(peak == passed.peak[at], index, np.iinfo(np.int64).max).min(axis=0)
-    for name, sums in zip(SUMS, rows[:, PEAK + 2 :].sum(axis=0), strict=True):
-        getattr(passed, name)[at] = sums
-    for cut, figures in blocks:
-        counts = figures[ROWS * samples :]
-        for name, count in zip(COUNTS, counts[: len(COUNTS)].tolist(), strict=True):
-            setattr(passed, name, getattr(passed, name) + int(count))
-        passed.channel_error[cut[1]] += counts[len(COUNTS) :]
-    limits = [span(*ends) for ends in zip(passed.low[at], passed.high[at], strict=True)]
-    return tolerance * np.array(limits), list(peak)
+def _gathered(cuts: Sequence[Cut], found: Sequence[Float64], count: int, size: int) -> Float64:
+    """The figures of every sample, (`ROWS`, samples), from those of the blocks, which come in the order of samples."""
+    table = np.empty((len(ROWS), count))
+    each = sum(1 for cut in cuts if cut[0] == cuts[0][0])  # blocks of the same samples
+    start = np.array([cut[1].start * size + cut[2].start for cut in cuts[:each]], np.float64).reshape(-1, 1)
+    width = np.array([cut[2].stop - cut[2].start for cut in cuts[:each]], np.float64).reshape(-1, 1)
+    whole = len(cuts) if found[-1].shape == found[0].shape else len(cuts) - each  # the last samples may be fewer
+    for first, last in ((0, whole), (whole, len(cuts))):
+        if first == last:
+            continue
+        rows = np.stack(found[first:last], axis=1)  # (figures, samples' blocks, samples)
+        rows = rows.reshape(len(ROWS), -1, each, rows.shape[2]).transpose(0, 2, 1, 3).reshape(len(ROWS), each, -1)
+        at = slice(cuts[first][0].start, cuts[last - 1][0].stop)
+        np.minimum.reduce(rows[: len(LEAST)], axis=1, out=table[: len(LEAST), at])
+        np.maximum.reduce(rows[len(LEAST) : PLACE], axis=1, out=table[len(LEAST) : PLACE, at])
+        np.add.reduce(rows[PLACE + 1 :], axis=1, out=table[PLACE + 1 :, at])
+        channel, position = np.divmod(rows[PLACE], width)
+        places = np.where(rows[PEAK] == table[PEAK, at], start + channel * size + position, np.inf)
+        np.minimum.reduce(places, axis=0, out=table[PLACE, at])
+    return table
 
 
 class _Block:
@@ -213,79 +243,70 @@ class _Block:
     finite on one side alone, or an infinity against another, is lost.
     """
 
-    __slots__ = ("backend", "candidate", "ends", "error", "lost", "magnitude", "reference", "strange")
+    __slots__ = ("backend", "candidate", "ends", "lost", "reference", "same", "size", "strange")
 
     def __init__(self, backend: Backend, reference: Any, candidate: Any) -> None:
-        xp = backend.xp
         self.backend = backend
-        self.lost = self.magnitude = None
+        self.lost = self.size = None
         self.strange: list[Any] = []
-        self.ends = [end(side, axis=(1, 2)) for side in (reference, candidate) for end in (xp.min, xp.max)]
+        self.ends = [end(side) for end in (backend.least, backend.most) for side in (reference, candidate)]
         # NaN and infinity stay in a sum, and a sum that only overflows takes the careful way for nothing.
         if math.isfinite(backend.total(self.ends)):
+            self.same = backend.same(reference, candidate)
             self.reference, self.candidate = backend.double(reference, 0), backend.double(candidate, 1)
         else:
             self._take_out_strange(reference, candidate)
-        self.error = backend.difference(self.candidate, self.reference)
 
     def _take_out_strange(self, reference: Any, candidate: Any) -> None:
         xp = self.backend.xp
         sound = xp.isfinite(reference) & xp.isfinite(candidate)
         agreed = (reference == candidate) | (xp.isnan(reference) & xp.isnan(candidate))
-        self.lost = ~(sound | agreed)
+        self.lost, self.same = ~(sound | agreed), agreed
         kinds = [kind(side) for side in (reference, candidate) for kind in (xp.isnan, xp.isinf)]
         self.strange = [~sound, *kinds]
         sides = [xp.astype(side, xp.float64) for side in (reference, candidate)]
         none, most = xp.zeros_like(sides[0]), xp.full_like(sides[0], math.inf)
         self.ends = [
             end(xp.where(sound, side, otherwise), axis=(1, 2))
-            for side in sides
             for end, otherwise in ((xp.min, most), (xp.max, -most))
+            for side in sides
         ]
         self.reference, self.candidate = (xp.where(sound, side, none) for side in sides)
 
-    def figures(self) -> Float64:
-        """On the host, one behind the other: the rows of figures by sample, the counts, and e^2 by channel."""
-        backend, error = self.backend, self.error
-        xp, (count, _, size) = backend.xp, error.shape
-        if size < SHORT:
-            by_channel = xp.sum(error * error, axis=2)
-            error, reference, candidate = (
-                xp.reshape(side, (count, 1, -1)) for side in (error, self.reference, self.candidate)
-            )
-            squared = xp.vecdot(error, error)
-        else:
-            by_channel = squared = xp.vecdot(error, error)
-            reference, candidate = self.reference, self.candidate
-        magnitude = self.magnitude = backend.magnitude(error)
-        sums = (
-            backend.summed(magnitude),
-            backend.summed(error),
-            squared,
-            xp.vecdot(reference, reference),
-            xp.vecdot(candidate, candidate),
-            xp.vecdot(reference, candidate),
-        )
-        flat = xp.reshape(magnitude, (count, -1))
-        counts = [backend.zeros(flat)]
+    def figures(self, blobs: int) -> tuple[Float64, Float64]:
+        """On the host: `ROWS` for each sample, and the sum of e^2 for each of so many blobs and channels.
+
+        A backend may write e over c, and |e| over e; each is the last to be wanted of the one before.
+        """
+        backend, xp = self.backend, self.backend.xp
+        squares = [backend.dot(side, side) for side in (self.reference, self.candidate)]
+        error = backend.difference(self.candidate, self.reference)
+        by_channel = backend.row_squares(error)
+        sum_error = backend.summed(error)
+        magnitude = backend.magnitude(error)
+        self.size = backend.single(magnitude)
+        counts = [backend.counted(self.same)]
+        sums = [backend.summed(magnitude), sum_error, *squares]
+        flat = xp.reshape(magnitude, (magnitude.shape[0], -1))
         if self.lost is not None:
-            counts += [xp.count_nonzero(mask) for mask in (self.lost, *self.strange)]
-            counts[0] = counts[0] - counts[1]
-            flat = xp.where(xp.reshape(self.lost, (count, -1)), xp.full_like(flat, math.inf), flat)
-        place = xp.argmax(flat, axis=1)
-        peak = backend.at(flat, place)
-        rows = [*self.ends, peak, place, xp.reshape(xp.sum(xp.stack(sums), axis=2), (-1,))]
-        return backend.joined(rows, counts, xp.sum(by_channel, axis=0) if count > 1 else by_channel[0])
+            counts += [backend.counted(mask) for mask in (self.lost, *self.strange)]
+            flat = xp.where(xp.reshape(self.lost, flat.shape), xp.full_like(flat, math.inf), flat)
+        return backend.joined([*self.ends, *backend.peak(flat), by_channel, *sums, *counts], blobs)
 
     def code(self, most: float) -> Any:
         """The histogram's bin of each |e|, which is at most `most` then; in the backend's type for it."""
-        return self.backend.codes(self.backend.single(self.magnitude, most < math.inf))
+        return self.backend.codes(self.backend.clipped(self.size, most < math.inf))
 
-    def above(self, limits: Float64) -> int:
-        """How many |e| are larger than their sample's limit."""
-        xp = self.backend.xp
-        bounds = xp.reshape(self.backend.given(limits), (-1, 1, 1))
-        return int(xp.count_nonzero(xp.abs(self.error) > bounds))
+    def product(self) -> Float64:
+        """Sum of r*c, for each sample."""
+        return self.backend.host(self.backend.dot(self.reference, self.candidate))
+
+    def above(self, limits: Float64) -> Float64:
+        """How many |e| are larger than their sample's limit, for each sample."""
+        backend, xp = self.backend, self.backend.xp
+        bounds = xp.reshape(backend.given(limits), (-1, 1, 1))
+        beyond = xp.abs(backend.difference(self.candidate, self.reference)) > bounds
+        return backend.host(xp.astype(xp.count_nonzero(beyond, axis=(1, 2)), xp.float64))
 
 
 class Backend:
@@ -323,21 +344,44 @@ class Backend:
 
             return np.asarray(np.from_dlpack(array_api_compat.to_device(array, "cpu")), np.float64)
 
+    def behind(self, blobs: list[Any]) -> Any:
+        """Blobs one behind the other."""
+        return blobs[0] if len(blobs) == 1 else self.xp.concat(blobs, axis=0)
+
+    def least(self, values: Any) -> Any:
+        """The least value of each sample."""
+        return self.xp.min(values, axis=(1, 2))
+
+    def most(self, values: Any) -> Any:
+        """The largest value of each sample."""
+        return self.xp.max(values, axis=(1, 2))
+
     def total(self, ends: list[Any]) -> float:
         """The sum of a block's extremes, which is finite if they are."""
         return float(self.xp.sum(self.xp.stack(ends)))
 
-    def at(self, flat: Any, place: Any) -> Any:
-        """Of each row, the value at its place."""
+    def peak(self, flat: Any) -> tuple[Any, Any]:
+        """The largest value of each row, and its place."""
         xp = self.xp
-        return xp.reshape(xp.take_along_axis(flat, xp.reshape(place, (-1, 1)), axis=1), (-1,))
+        place = xp.argmax(flat, axis=1)
+        return xp.reshape(xp.take_along_axis(flat, xp.reshape(place, (-1, 1)), axis=1), (-1,)), place
 
-    def joined(self, rows: list[Any], counts: list[Any], channels: Any) -> Float64:
-        """Everything found, on the host, with as many counts as there are names of them."""
-        xp = self.xp
-        counts = [xp.reshape(count, (1,)) for count in counts]
-        counts += [xp.zeros_like(counts[0])] * (len(COUNTS) - len(counts))
-        return self.host(xp.concat([xp.astype(part, xp.float64, copy=False) for part in (*rows, *counts, channels)]))
+    def joined(self, rows: list[Any], blobs: int) -> tuple[Float64, Float64]:
+        """What `_Block.figures` gives, in one piece to the host.
+
+        Args:
+            rows: of each sample; e^2 by channel in the place of its sum; those that are missing at the end are 0.
+            blobs: as whose samples the channels are summed.
+        """
+        xp, (count, channels) = self.xp, rows[SQUARED].shape
+        wide = [xp.astype(row, xp.float64, copy=False) for row in rows]
+        by_channel = wide[SQUARED]
+        wide[SQUARED] = xp.sum(by_channel, axis=1)
+        summed = xp.sum(xp.reshape(by_channel, (blobs, count // blobs, channels)), axis=1)
+        found = self.host(xp.concat([xp.reshape(xp.stack(wide), (-1,)), xp.reshape(summed, (-1,))]))
+        figures = np.zeros((len(ROWS), count))
+        figures[: len(rows)] = found[: len(rows) * count].reshape(len(rows), count)
+        return figures, found[len(rows) * count :].reshape(blobs, channels)
 
     def double(self, values: Any, side: int) -> Any:
         """As float64, of one side."""
@@ -352,57 +396,71 @@ class Backend:
         """|e|."""
         return self.xp.abs(error)
 
-    def zeros(self, values: Any) -> Any:
-        """How many are 0."""
-        return self.xp.count_nonzero(values == 0)
+    def same(self, reference: Any, candidate: Any) -> Any:
+        """Where both are equal."""
+        return reference == candidate
 
-    def single(self, magnitude: Any, bounded: bool) -> Any:
-        """As float32, at least the smallest edge of the histogram; at most the largest, where some may be beyond."""
-        xp = self.xp
-        size = xp.maximum(xp.astype(magnitude, xp.float32), self.smallest)
-        return xp.minimum(size, self.largest) if bounded else size
+    def counted(self, mask: Any) -> Any:
+        """How many are True, for each sample."""
+        return self.xp.count_nonzero(mask, axis=(1, 2))
+
+    def single(self, magnitude: Any) -> Any:
+        """As float32."""
+        return self.xp.astype(magnitude, self.xp.float32)
+
+    def clipped(self, size: Any, bounded: bool) -> Any:
+        """At least the smallest edge of the histogram; at most the largest, where some may be beyond."""
+        size = self.xp.maximum(size, self.smallest)
+        return self.xp.minimum(size, self.largest) if bounded else size
+
+    def dot(self, left: Any, right: Any) -> Any:
+        """The sum of the products of each sample."""
+        return self.xp.vecdot(*(self.xp.reshape(side, (side.shape[0], -1)) for side in (left, right)))
 
     def summed(self, values: Any) -> Any:
-        """The sum of each row."""
-        return self.xp.sum(values, axis=2)
+        """The sum of each sample."""
+        return self.xp.sum(values, axis=(1, 2))
 
-    def codes(self, magnitude: Any) -> Any:
+    def row_squares(self, error: Any) -> Any:
+        """The sum of the squares of each row, (samples, channels)."""
+        return self.xp.vecdot(error, error)
+
+    def codes(self, size: Any) -> Any:
         """Bin numbers, by arithmetic that is exact: powers of two, and what is between two of them."""
         xp = self.xp
-        size = xp.astype(magnitude, xp.float64)
+        size = xp.astype(size, xp.float64)
         octave = xp.floor(xp.log2(size))
         octave = octave - xp.astype(xp.pow(2.0, octave) > size, xp.float64)  # log2 may round up to the next power
         octave = octave + xp.astype(xp.pow(2.0, octave + 1) <= size, xp.float64)
         quarter = xp.floor((size / xp.pow(2.0, octave) - 1) * 4)
         return xp.astype((octave - LOWEST_EXPONENT) * 4 + quarter, xp.int64)
 
-    def count(self, codes: Any) -> Int64:
-        """How often each bin number is there."""
+    def count(self, codes: Any, bins: int) -> Int64:
+        """How often each of so many numbers is there."""
         xp = self.xp
-        ordered = xp.sort(xp.reshape(codes, (-1,)))
-        edges = xp.searchsorted(ordered, xp.arange(BINS + 1, dtype=ordered.dtype, device=self.device))
+        edges = xp.searchsorted(xp.sort(codes), xp.arange(bins + 1, dtype=codes.dtype, device=self.device))
         return np.diff(self.host(xp.astype(edges, xp.float64))).astype(np.int64)
 
-    def counter(self) -> Counter:
+    def counter(self, blobs: int) -> Counter:
         """Something that counts block by block."""
-        return Counter(self)
+        return Counter(self, blobs)
 
 
 class _Bits(Backend):
     """A library whose arrays show the bits of their values, as `view`, and that counts, as `bincount`."""
 
-    def codes(self, magnitude: Any) -> Any:
+    def codes(self, size: Any) -> Any:
         """Bin numbers, from the bits of a float32."""
-        return (magnitude.view(self.xp.int32) >> 21) - FIRST_CODE
+        return (size.view(self.xp.int32) >> 21) - FIRST_CODE
 
-    def count(self, codes: Any) -> Int64:
-        """How often each bin number is there."""
-        found = self.xp.bincount(self.xp.reshape(codes, (-1,)), minlength=BINS)
+    def count(self, codes: Any, bins: int) -> Int64:
+        """How often each of so many numbers is there."""
+        found = self.xp.bincount(codes, minlength=bins)
         return self.host(self.xp.astype(found, self.xp.float64)).astype(np.int64)
 
 
 class _Numpy(_Bits):
-    """The host's own arrays."""
+    """The host's own arrays, in memory that each thread keeps: blocks of one sample are what most blobs are made of."""
 
     on_host = True
     block, row = BLOCK, ROW
@@ -418,70 +476,121 @@ class _Numpy(_Bits):
         """The array itself."""
         return np.asarray(array, np.float64)
 
+    def least(self, values: Array) -> Array:
+        """The least value of each sample."""
+        return np.asarray(np.minimum.reduce(values, axis=(1, 2)))
+
+    def most(self, values: Array) -> Array:
+        """The largest value of each sample."""
+        return np.asarray(np.maximum.reduce(values, axis=(1, 2)))
+
     def total(self, ends: list[Array]) -> float:
         """The same without an array, where a block is of one sample."""
-        return float(sum(end.item() for end in ends)) if ends[0].size == 1 else float(np.sum(ends))
+        if ends[0].size > 1:
+            return float(np.sum(ends))
+        one, two, three, four = ends
+        return float(one.item() + two.item() + three.item() + four.item())
 
-    def at(self, flat: Array, place: Array) -> Array:
+    def peak(self, flat: Array) -> tuple[Array, Array]:
         """By numpy's own indexing."""
-        return np.asarray(flat[np.arange(len(flat)), place])
+        place = flat.argmax(axis=1)
+        return np.asarray(flat[np.arange(len(flat)), place]), place
 
-    def joined(self, rows: list[Array], counts: list[Any], channels: Array) -> Float64:
-        """The same, with numpy's conversions."""
-        numbers = [*map(float, counts), *[0.0] * (len(COUNTS) - len(counts))]
-        return np.concatenate([*rows, numbers, channels], dtype=np.float64)
+    def joined(self, rows: list[Array], blobs: int) -> tuple[Float64, Float64]:
+        """The same, where everything lies on the host and blobs come one by one."""
+        del blobs
+        by_channel = rows[SQUARED]
+        figures = np.zeros((len(ROWS), len(by_channel)))
+        rows[SQUARED] = np.add.reduce(by_channel, axis=1)
+        if len(by_channel) > 1:
+            figures[: len(rows)] = rows
+            return figures, np.add.reduce(by_channel, axis=0)[None]
+        figures[: len(rows), 0] = [row.item() for row in rows]
+        return figures, by_channel
+
+    def dot(self, left: Array, right: Array) -> Array:
+        """The sum of the products of each sample, in pieces that BLAS does not share among threads."""
+        pieces = _pieces(left.shape)
+        return np.asarray(np.add.reduce(self.xp.vecdot(left.reshape(pieces), right.reshape(pieces)), axis=1))
 
     def summed(self, values: Array) -> Array:
-        """The dot product of each row with ones, which takes half the time of numpy's own pairwise sum."""
-        return np.asarray(self.xp.vecdot(values, _ONES[: values.shape[2]]))
+        """The dot product of each sample with ones, which takes half the time of numpy's own pairwise sum."""
+        pieces = _pieces(values.shape)
+        return np.asarray(np.add.reduce(self.xp.vecdot(values.reshape(pieces), _ONES[: pieces[2]]), axis=1))
+
+    def row_squares(self, error: Array) -> Array:
+        """The sum of the squares of each row, by a dot product where it is long enough."""
+        if error.shape[2] < SHORT:
+            return np.asarray(np.add.reduce(np.square(error), axis=2))
+        return np.asarray(self.xp.vecdot(error, error))
 
     def double(self, values: Array, side: int) -> Array:
-        """As float64, of one side, in memory that the thread has."""
+        """As float64, of one side."""
         wide = _scratch(side, values.shape, np.float64)
         np.copyto(wide, values)
         return wide
 
     def difference(self, candidate: Array, reference: Array) -> Array:
-        """c - r."""
-        return np.asarray(np.subtract(candidate, reference, out=_scratch(2, candidate.shape, np.float64)))
+        """c - r, in the place of c."""
+        return np.asarray(np.subtract(candidate, reference, out=candidate))
 
     def magnitude(self, error: Array) -> Array:
-        """|e|."""
-        return np.asarray(np.abs(error, out=_scratch(3, error.shape, np.float64)))
+        """|e|, in the place of e."""
+        return np.asarray(np.abs(error, out=error))
 
-    def zeros(self, values: Array) -> int:
-        """How many are 0."""
-        return int(np.count_nonzero(np.equal(values, 0, out=_scratch(4, values.shape, np.bool_))))
+    def same(self, reference: Array, candidate: Array) -> Array:
+        """Where both are equal, in memory that is kept."""
+        return np.asarray(np.equal(reference, candidate, out=_scratch(3, reference.shape, np.bool_)))
 
-    def single(self, magnitude: Array, bounded: bool) -> Array:
+    def counted(self, mask: Array) -> Array:
+        """How many are True, for each sample; without an axis ten times as fast."""
+        return np.array([np.count_nonzero(own) for own in mask.reshape(len(mask), -1)])
+
+    def single(self, magnitude: Array) -> Array:
         """As float32."""
-        size = _scratch(5, magnitude.shape, np.float32)
+        size = _scratch(2, magnitude.shape, np.float32)
         np.copyto(size, magnitude, casting="same_kind")
+        return size
+
+    def clipped(self, size: Array, bounded: bool) -> Array:
+        """The same, in its place."""
         np.maximum(size, self.smallest, out=size)
         return np.asarray(np.minimum(size, self.largest, out=size)) if bounded else size
 
-    def codes(self, magnitude: Array) -> Array:
-        """Bin numbers as bytes, which are made from what is in `magnitude`."""
-        bits = magnitude.view(np.int32)
+    def codes(self, size: Array) -> Array:
+        """Ten bits, of which the lower eight tell the bins apart; in the place of what they are made of."""
+        bits = size.view(np.int32)
         bits >>= 21
-        bits -= FIRST_CODE
-        return bits.astype(np.uint8)
+        return bits
 
-    def counter(self) -> Counter:
+    def counter(self, blobs: int) -> Counter:
         """One that counts pairs of bytes."""
-        return _PairCounter(self)
+        return _PairCounter(self, blobs)
+
+
+@cache
+def _pieces(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """How a block is seen for dot products as long as BLAS may take: (samples, pieces, values)."""
+    count, rows, width = shape
+    joint = next((joint for joint in range(min(rows, ROW // width), 1, -1) if rows % joint == 0), 1)
+    return count, rows // joint, joint * width
 
 
 class Counter:
-    """Counts bin numbers, a block at a time."""
+    """Counts bin numbers of so many blobs, a block at a time."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, blobs: int) -> None:
         self.backend = backend
-        self.found = np.zeros(BINS, np.int64)
+        self.found = np.zeros((blobs, BINS), np.int64)
 
     def add(self, codes: Any) -> None:
-        """Count a block."""
-        self.found += self.backend.count(codes)
+        """Count a block, in which the blobs lie one behind the other."""
+        xp, blobs = self.backend.xp, len(self.found)
+        codes = xp.reshape(codes, (blobs, -1))
+        if blobs > 1:
+            first = BINS * xp.arange(blobs, dtype=codes.dtype, device=self.backend.device)
+            codes = codes + xp.reshape(first, (-1, 1))
+        self.found += self.backend.count(xp.reshape(codes, (-1,)), self.found.size).reshape(self.found.shape)
 
     def counts(self) -> Int64:
         """All that was counted."""
@@ -491,36 +600,41 @@ class Counter:
 class _PairCounter(Counter):
     """Counts two bytes at once, in a table of 65,536: half the steps, and seldom the same entry twice in a row."""
 
-    def __init__(self, backend: Backend) -> None:
-        super().__init__(backend)
-        self.waiting: list[Array] = []
+    def __init__(self, backend: Backend, blobs: int) -> None:
+        super().__init__(backend, blobs)
         self.size = 0
+        self.pairs: Int64 | None = None
 
-    def add(self, codes: Any) -> None:
+    def add(self, codes: Array) -> None:
         """Count a block, when enough of them have come."""
-        self.waiting.append(codes.reshape(-1))
-        self.size += codes.size
-        if self.size >= CODES:
+        if self.size + codes.size > CODES + BLOCK:
             self._count()
+        own = self._codes(self.size, codes.size)
+        np.copyto(own, codes.reshape(-1), casting="unsafe")
+        own -= FIRST_BYTE
+        self.size += codes.size
 
     def counts(self) -> Int64:
         """All that was counted."""
         self._count()
+        if self.pairs is not None:
+            pairs = self.pairs.reshape(BINS, BINS)
+            self.found += pairs.sum(axis=0) + pairs.sum(axis=1)
         return self.found
 
+    def _codes(self, start: int, size: int) -> Array:
+        return _scratch(4, (CODES + BLOCK,), np.uint8)[start : start + size]
+
     def _count(self) -> None:
-        if not self.waiting:
-            return
-        codes = self.waiting[0] if len(self.waiting) == 1 else np.concatenate(self.waiting)
-        self.waiting, self.size = [], 0
-        even = len(codes) & ~1
-        if even < 1 << 16:
-            self.found += np.bincount(codes, minlength=BINS)
-            return
-        pairs = np.bincount(codes[:even].view(np.uint16), minlength=BINS * BINS).reshape(BINS, BINS)
-        self.found += pairs.sum(axis=0) + pairs.sum(axis=1)
-        if even < len(codes):
-            self.found[codes[-1]] += 1
+        codes = self._codes(0, self.size)
+        even = self.size & ~1 if self.size >= BINS * BINS else 0
+        self.size = 0
+        if even:
+            found = np.bincount(codes[:even].view(np.uint16))
+            if self.pairs is None:
+                self.pairs = np.zeros(BINS * BINS, np.int64)
+            self.pairs[: len(found)] += found
+        self.found[0] += np.bincount(codes[even:], minlength=BINS)
 
 
 class _OlderNumpy:
@@ -560,20 +674,28 @@ class _Buffers(threading.local):
     """
 
     def __init__(self) -> None:
-        self.kept: dict[int, npt.NDArray[np.uint8]] = {}
+        self.memory: dict[int, npt.NDArray[np.uint8]] = {}
+        self.views: dict[tuple[int, tuple[int, ...]], Array] = {}
 
 
 def _scratch(number: int, shape: tuple[int, ...], dtype: Any) -> Array:
     """An array of this thread, of which it has one for each number."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    kept = _BUFFERS.kept
-    if number not in kept or len(kept[number]) < size:
-        kept[number] = np.empty(max(size, BLOCK * np.dtype(dtype).itemsize), np.uint8)
-    return np.asarray(kept[number][:size].view(dtype).reshape(shape))
+    views, memory = _BUFFERS.views, _BUFFERS.memory
+    if (number, shape) not in views:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if number not in memory or len(memory[number]) < size:
+            room = np.empty(max(size, BLOCK * np.dtype(dtype).itemsize) + LINE, np.uint8)
+            memory[number] = room[-room.ctypes.data % LINE :]
+            views.clear()
+        if len(views) >= VIEWS:
+            views.clear()
+        views[number, shape] = memory[number][:size].view(dtype).reshape(shape)
+    return views[number, shape]
 
 
 _BUFFERS = _Buffers()
 FIRST_CODE = (127 + LOWEST_EXPONENT) << 2
+FIRST_BYTE = np.uint8(FIRST_CODE % BINS)
 _ONES = np.ones(ROW)
 _NUMPY = _Numpy()
 _BACKENDS: dict[tuple[str, str], Backend] = {}

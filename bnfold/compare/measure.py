@@ -18,8 +18,9 @@ from bnfold.compare.batches import Layout, Run
 from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
+from bnfold.compare.kernels import TOGETHER
 from bnfold.compare.merging import BY_NAME, BY_SUM, keep_worst, optional, rule
-from bnfold.compare.metrics import BlobError, SampleError
+from bnfold.compare.metrics import BlobError, SampleError, add_together
 from bnfold.compare.records import SampleDiff
 from bnfold.compare.saturation import Positions
 from bnfold.data.samples import Samples
@@ -166,17 +167,17 @@ class Measurement:
             What waits until it is done, and must be called before the next run is added.
         """
         names = [data.name(number) for number in run.numbers]
-        waiting: dict[str, Future[list[SampleError]]] = {
-            name: threads.submit(self._blob, plan, run, name, names, first[name], second[partner], exact.get(name))
-            for name, partner in plan.pairs.items()
-        }
+        waiting = [
+            threads.submit(self._blobs, plan, run, group, names, first, second, exact)
+            for group in _together(plan, first, second)
+        ]
         others: list[Future[Any]] = [threads.submit(self._watch, plan, first, second)]
         if self.classification is not None and plan.scores is not None:
             scores = first[plan.scores], second[plan.pairs[plan.scores]]
             others.append(threads.submit(self._classify, self.classification, run, scores, data))
 
         def finish() -> None:
-            found = {name: future.result() for name, future in waiting.items()}
+            found = {name: errors for future in waiting for name, errors in future.result().items()}
             for future in others:
                 future.result()
             self._rank(plan, run, names, found)
@@ -184,26 +185,43 @@ class Measurement:
 
         return finish
 
-    def _blob(
-        self, plan: Plan, run: Run, name: str, names: Sequence[str], r: Any, c: Any, exact: Array | None
-    ) -> list[SampleError]:
+    def _blobs(
+        self,
+        plan: Plan,
+        run: Run,
+        group: Sequence[str],
+        names: Sequence[str],
+        first: Mapping[str, Any],
+        second: Mapping[str, Any],
+        exact: Mapping[str, Array],
+    ) -> dict[str, list[SampleError]]:
+        """Measure blobs that are alike; of each the errors of every sample."""
         count = len(run.numbers)
-        boxes = name == plan.boxes
-        if boxes and self.detection is not None:
-            r, c = (rows.T for rows in self.detection.add(to_host(r), to_host(c), run.numbers, names))
-        by_sample = not boxes and plan.layout.batched and r.ndim > 0 and r.shape[0] == plan.layout.batch
-        shape, rows = tuple(r.shape), slice(count) if by_sample else ...
-        if type(r) is not type(c):
-            r, c = to_host(r), to_host(c)
-        if prod(shape) != prod(c.shape):
-            return self._misshapen(run, name, names, shape, tuple(c.shape))
-        r, c = r[rows], c.reshape(shape)[rows]
-        if name in plan.saturating:
-            self.positions[name].add(plan.saturating[name], to_host(r))
-        found = self.errors[name].add(r, c, run.numbers.start, names, by_sample=by_sample)
-        if exact is not None and not boxes:
-            self.errors[name].add_exact(exact.reshape(shape)[rows], to_host(r), to_host(c))
-        return found if by_sample else found * count
+        found: dict[str, list[SampleError]] = {}
+        seen: dict[str, tuple[Any, Any]] = {}
+        by_sample = False
+        for name in group:
+            r, c = first[name], second[plan.pairs[name]]
+            boxes = name == plan.boxes
+            if boxes and self.detection is not None:
+                r, c = (rows.T for rows in self.detection.add(to_host(r), to_host(c), run.numbers, names))
+            by_sample = not boxes and plan.layout.batched and r.ndim > 0 and r.shape[0] == plan.layout.batch
+            shape, rows = tuple(r.shape), (slice(count), ...) if by_sample else ...
+            if type(r) is not type(c):
+                r, c = to_host(r), to_host(c)
+            if prod(shape) != prod(c.shape):
+                found[name] = self._misshapen(run, name, names, shape, tuple(c.shape))
+                continue
+            r, c = seen[name] = r[rows], (c if tuple(c.shape) == shape else c.reshape(shape))[rows]
+            if name in plan.saturating:
+                self.positions[name].add(plan.saturating[name], to_host(r))
+            if name in exact and not boxes:
+                self.errors[name].add_exact(exact[name].reshape(shape)[rows], to_host(r), to_host(c))
+        if seen:
+            measures, sides = [self.errors[name] for name in seen], list(zip(*seen.values(), strict=True))
+            each = add_together(measures, sides[0], sides[1], run.numbers.start, names, by_sample=by_sample)
+            found |= {name: errors if by_sample else errors * count for name, errors in zip(seen, each, strict=True)}
+        return found
 
     def _misshapen(self, run: Run, name: str, names: Sequence[str], ours: Shape, theirs: Shape) -> list[SampleError]:
         """A blob whose shape follows the values, and differs: none of its values has a partner in this run."""
@@ -236,6 +254,24 @@ class Measurement:
             error = outputs[name][place]
             ranked.append(SampleDiff(number, sample, name, error.max_abs, error.max_rel, error.l2_rel, error.cosine))
         self.samples = _worst_samples(self.samples, ranked)
+
+
+def _together(plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[list[str]]:
+    """The blobs, those that lie on a GPU and are alike in groups: it takes them as one, and as long for one as for all.
+
+    On the host each is by itself, for threads to share.
+    """
+    groups: dict[Any, list[list[str]]] = {}
+    for name, partner in plan.pairs.items():
+        r, c = first[name], second[partner]
+        key: Any = name
+        if type(r) is type(c) and not isinstance(r, np.ndarray) and name != plan.boxes:
+            key = tuple(r.shape), tuple(c.shape), str(r.dtype), str(c.dtype)
+        parts = groups.setdefault(key, [[]])
+        if len(parts[-1]) * prod(r.shape) > TOGETHER:
+            parts.append([])
+        parts[-1].append(name)
+    return [part for parts in groups.values() for part in parts]
 
 
 def extremes(values: Any) -> tuple[float, float]:

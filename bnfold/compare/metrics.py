@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.compare.kernels import BINS, Float64, Int64, Passed, bin_edge, measure, span
+from bnfold.compare.kernels import BINS, Float64, Int64, Passed, bin_edge, measure_together, span
 from bnfold.compare.merging import BY_MAX, BY_MIN, BY_SUM, FIRST, rule
 from bnfold.compare.records import Histogram, Place
 from bnfold.net import Array, Shape
@@ -138,20 +138,10 @@ class BlobError:
         Raises:
             ValueError: the shapes differ.
         """
-        shape = tuple(reference.shape)
-        if shape != tuple(candidate.shape):
-            raise ValueError(f"shape {shape} against {tuple(candidate.shape)}")
-        self.shape = self.shape or shape  # the last batch may be smaller
-        if 0 in shape:
-            return []
-        whole = shape if by_sample and shape else (1, *shape)
-        view = (whole[0], whole[1] if len(whole) > 1 else 1, math.prod(whole[2:]))
-        passed = measure(reference, candidate, view, self.tolerance)
-        self.values += math.prod(shape)
-        self._take_in(passed, first, names, whole[1:])
-        return _by_sample(passed)
+        return add_together([self], [reference], [candidate], first, names, by_sample=by_sample)[0]
 
-    def _take_in(self, passed: Passed, first: int, names: Sequence[str], inner: Shape) -> None:
+    def take_in(self, passed: Passed, first: int, names: Sequence[str], inner: Shape) -> None:
+        """Add what one pass found; `inner` is the shape of a sample, and the others as in `add`."""
         for name in ("zero", "lost", "undefined", "above", "nan", "inf", "partner_nan", "partner_inf", "bins"):
             setattr(self, name, getattr(self, name) + getattr(passed, name))
         for name in ("sum_abs", "sum_error", "squared_error", "squared_reference", "squared_candidate", "product"):
@@ -230,6 +220,32 @@ class BlobError:
             return None
         error, squared = self.exact_sums[2 * side : 2 * side + 2]
         return l2_rel(float(error), float(squared))
+
+
+def add_together(
+    errors: Sequence[BlobError],
+    references: Sequence[Any],
+    candidates: Sequence[Any],
+    first: int = 0,
+    names: Sequence[str] = (),
+    *,
+    by_sample: bool = True,
+) -> list[list[SampleError]]:
+    """`BlobError.add` for several blobs of equal shape, type and tolerance, each with its own measure."""
+    shape = tuple(references[0].shape)
+    for one, candidate in zip(errors, candidates, strict=True):
+        if shape != tuple(candidate.shape):
+            raise ValueError(f"shape {shape} against {tuple(candidate.shape)}")
+        one.shape = one.shape or shape  # the last batch may be smaller
+    if 0 in shape:
+        return [[] for _ in errors]
+    whole = shape if by_sample and shape else (1, *shape)
+    view = (whole[0], whole[1] if len(whole) > 1 else 1, math.prod(whole[2:]))
+    found = measure_together(references, candidates, view, errors[0].tolerance)
+    for one, passed in zip(errors, found, strict=True):
+        one.values += math.prod(shape)
+        one.take_in(passed, first, names, whole[1:])
+    return [_by_sample(passed) for passed in found]
 
 
 def _by_sample(passed: Passed) -> list[SampleError]:

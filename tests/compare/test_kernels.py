@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import array_api_strict
@@ -10,8 +11,11 @@ import pytest
 from compare import oracle
 
 from bnfold.compare import kernels
+from bnfold.compare.batches import Layout, Run
 from bnfold.compare.kernels import BINS, bin_edge
+from bnfold.compare.measure import Measurement, Plan, _together
 from bnfold.compare.metrics import BlobError, figures
+from bnfold.data.samples import Arrays
 from bnfold.net import Array, Shape
 
 Kind = type[np.floating[Any]]
@@ -124,6 +128,59 @@ def test_another_library_of_the_array_api_finds_the_same(data: Data) -> None:
             assert theirs[name] == pytest.approx(value, rel=1e-12, nan_ok=True), name
         else:
             assert theirs[name] == value, name
+
+
+class Counting:
+    """A library of the array API that counts its calls: on a GPU each is a kernel that is launched."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp, self.calls = xp, 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.xp, name)
+        if not callable(found) or isinstance(found, type):
+            return found
+
+        def counted(*given: Any, **named: Any) -> Any:
+            self.calls += 1
+            return found(*given, **named)
+
+        return counted
+
+
+def test_a_gpu_is_asked_as_often_for_a_dozen_blobs_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(3)
+    counting = Counting(array_api_strict)
+    backend = kernels.Backend(counting, array_api_strict.asarray(0.0))
+    monkeypatch.setattr(kernels, "backend_of", lambda array: backend)
+    calls = {}
+    for blobs in (1, 12):
+        pairs = [[array_api_strict.asarray(side) for side in noise(random, (2, 3, 40))] for _ in range(blobs)]
+        before = counting.calls
+        kernels.measure_together(*zip(*pairs, strict=True), (2, 3, 40), 1.0)
+        calls[blobs] = counting.calls - before
+    assert calls[1] <= 70
+    assert calls[12] <= calls[1] + 12 * 2 + 5  # a view of each blob, and one concatenation
+
+
+@pytest.mark.parametrize("data", DATA, ids=lambda data: data.__name__)
+def test_blobs_that_are_measured_together_have_the_figures_that_they_have_alone(data: Data) -> None:
+    random = np.random.default_rng(9)
+    plan = Plan({name: name for name in "abcd"}, Layout({}, 2, batched=True), 1e-3)
+    shapes = {"a": (2, 6, 5, 5), "b": (2, 4, 70), "c": (2, 6, 5, 5), "d": (2, 6, 5, 5)}
+    with np.errstate(all="ignore"):
+        pairs = {name: data(random, shape) for name, shape in shapes.items()}
+    sides = [{name: array_api_strict.asarray(pair[side]) for name, pair in pairs.items()} for side in range(2)]
+    assert sorted(map(len, _together(plan, *sides))) == [1, 3]
+    host = [{name: pair[side] for name, pair in pairs.items()} for side in range(2)]
+    assert [len(group) for group in _together(plan, *host)] == [1, 1, 1, 1]
+    found = Measurement.begun(plan)
+    with ThreadPoolExecutor(1) as threads:
+        found.add(plan, Run(range(2), {}), *sides, Arrays({"x": np.zeros((2, 1))}), {}, threads)()
+    for name, pair in pairs.items():
+        alone = BlobError(1e-3)
+        alone.add(*map(array_api_strict.asarray, pair))
+        assert figures(found.errors[name]) == figures(alone)
 
 
 def test_long_rows_are_cut_so_that_no_dot_product_is_shared_among_threads() -> None:
