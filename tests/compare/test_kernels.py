@@ -157,7 +157,7 @@ def test_a_gpu_is_asked_as_often_for_a_dozen_blobs_as_for_one(monkeypatch: pytes
     for blobs in (1, 12):
         pairs = [[array_api_strict.asarray(side) for side in noise(random, (2, 3, 40))] for _ in range(blobs)]
         before = counting.calls
-        kernels.measure_together(*zip(*pairs, strict=True), (2, 3, 40), 1.0)
+        kernels.measure_together([one for one, _ in pairs], [two for _, two in pairs], (2, 3, 40), 1.0)
         calls[blobs] = counting.calls - before
     assert calls[1] <= 70
     assert calls[12] <= calls[1] + 12 * 2 + 5  # a view of each blob, and one concatenation
@@ -176,10 +176,10 @@ def test_blobs_that_are_measured_together_have_the_figures_that_they_have_alone(
     assert [len(group) for group in _together(plan, *host)] == [1, 1, 1, 1]
     found = Measurement.begun(plan)
     with ThreadPoolExecutor(1) as threads:
-        found.add(plan, Run(range(2), {}), *sides, Arrays({"x": np.zeros((2, 1))}), {}, threads)()
+        found.add(plan, Run(range(2), {}), sides[0], sides[1], Arrays({"x": np.zeros((2, 1))}), {}, threads)()
     for name, pair in pairs.items():
         alone = BlobError(1e-3)
-        alone.add(*map(array_api_strict.asarray, pair))
+        alone.add(array_api_strict.asarray(pair[0]), array_api_strict.asarray(pair[1]))
         assert figures(found.errors[name]) == figures(alone)
 
 
