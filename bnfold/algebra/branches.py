@@ -97,7 +97,13 @@ def plan_junction(scene: Scene, layer: Layer) -> Junction | None:
 def _branches(scene: Scene, layer: Layer) -> list[_Branch]:
     """The terms of a sum, [] where it is none."""
     operator = _operator(scene, layer)
-    if not isinstance(operator, Sum) or operator.laid or len(layer.tops) != 1 or id(layer) in scene.excluded:
+    if (
+        not isinstance(operator, Sum)
+        or operator.laid
+        or operator.gates
+        or len(layer.tops) != 1
+        or id(layer) in scene.excluded
+    ):
         return []
     totals = dict.fromkeys(layer.bottoms, 0.0)
     for bottom, coefficient in zip(layer.bottoms, operator.coefficients, strict=True):

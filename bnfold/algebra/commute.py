@@ -9,6 +9,7 @@ With A an affine and L a layer, each law states when `A(L(x)) = L(A'(x))` holds 
     Move        the affine goes with the elements
     Join        each bottom has its own part of it
     Sum         s*sum(c*x) + h = c1*(s*x1 + h/c1) + sum(c*(s*x))
+                s*(g*x + y) + h = g*(s*x) + (s*y + h) = (s*g)*x + (s*y + h)
     Product     s*(x*y) = (s*x)*y
     Extreme     s*max(x, y) + h = max(s*x + h, s*y + h), s >= 0
 
@@ -58,13 +59,14 @@ def back(
     match operator:
         case Pass():
             require(top == 0, "its other tops are no values of the channels")
-            return [[_passed(operator, movement.back(operator.steps, affine)), *[None] * (count - 1)]]
+            inside = _weighed(movement.back(operator.steps, affine), 1 / operator.total)
+            return [[_passed(operator, inside), *[None] * (count - 1)]]
         case Move():
             return [[_moved_back(operator, affine, top, alone), *[None] * (count - 1)]]
         case Join():
             return [[None if part.is_identity else part for part in _parts(operator, affine)]]
         case Sum():
-            return _sum_back(operator, affine, bottoms)
+            return _gated_back(operator, affine, bottoms) if operator.gates else _sum_back(operator, affine, bottoms)
         case Product():
             return _product_back(operator, affine, count)
         case Extreme():
@@ -83,7 +85,8 @@ def forward(operator: Commuting, affines: Moved, tops: int) -> Moved:
             first, *others = affines
             if first is None or any(others):
                 raise Blocked("it reads this blob for something else than its values")
-            return [movement.forward(operator.steps, _passed(operator, first)), *[None] * (tops - 1)]
+            outside = _weighed(_passed(operator, first), operator.total)
+            return [movement.forward(operator.steps, outside), *[None] * (tops - 1)]
         case Move():
             first = affines[0]
             # A further bottom is read for its shape alone.
@@ -112,6 +115,11 @@ def _passed(operator: Pass, affine: Affine) -> Affine:
         return affine.constant_along(operator.plane)
     except Blocked:
         raise Blocked("it mixes values that are scaled or shifted differently") from None
+
+
+def _weighed(affine: Affine, total: float) -> Affine:
+    """A shift becomes `total` times itself where the weights sum to that."""
+    return affine if total == 1 else Affine(affine.scale, affine.shift * total)
 
 
 # Layers that move data.
@@ -191,9 +199,34 @@ def _sum_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator
                 ]
 
 
+def _gated_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator[Moved]:
+    """`s*(g*x + y) + h = g*(s*x) + (s*y + h) = (s*g)*x + (s*y + h)`: a shift goes to what no gate multiplies."""
+    laid, scaled = _laid(operator.laid, len(bottoms)), affine.without_shift()
+    summands = [place for place, c in enumerate(operator.coefficients) if c != 0]
+    free = [place for place in summands if operator.gates[place] is None]
+    require(len(set(bottoms)) == len(bottoms), "a gated sum that reads a blob twice takes nothing")
+    require(bool(free) or affine.keeps_zero, "a product takes a scale, but no shift")
+    for takers in (summands, {place if operator.gates[place] is None else operator.gates[place] for place in summands}):
+        for shifted in free if not affine.keeps_zero else [None]:
+            with suppress(Blocked):  # a bottom that is spread where the affine varies
+                yield [
+                    movement.back(steps, Affine(affine.scale, affine.shift / operator.coefficients[place]))
+                    if place == shifted
+                    else movement.back(steps, scaled)
+                    if place in takers and not scaled.is_identity
+                    else None
+                    for place, steps in enumerate(laid)
+                ]
+
+
 def _sum_forward(operator: Sum, affines: Moved) -> Affine | None:
-    """One scale on all bottoms, and any shifts."""
+    """One scale on all bottoms, and any shifts; with a gate the two scales multiply, and neither may shift."""
     present = [affine or Affine.identity() for affine in _over_top(affines, operator.laid)]
+    for place, gate in enumerate(operator.gates):
+        if gate is not None:
+            both = present[place].keeps_zero and present[gate].keeps_zero
+            require(both, "a gate lets a scale pass, but no shift")
+            present[place] = present[place].then(present[gate])
     counted = [(affine, c) for affine, c in zip(present, operator.coefficients, strict=True) if c != 0]
     if not counted:
         return None

@@ -5,7 +5,7 @@
     Pass        A(L(x)) = L(A(x)) for every A that keeps zero, keeps order, or is constant along some axes
     Move        each element of a top is a copy of one element of the bottom
     Join        bottoms one behind the other along an axis
-    Sum         sum of c_i*x_i
+    Sum         sum of c_i*x_i, some x_i multiplied by a gate
     Product     product of x_i
     Extreme     the largest (or smallest) of x_i
     Linear      y = sum of W*x, plus b
@@ -108,6 +108,8 @@ class Alias:
 class Pass(NamedTuple):
     """A layer whose first bottom and first top may carry the same affine, if the affine fulfils the conditions.
 
+    Where its weights sum to another number than 1, a shift h of the bottom becomes `total*h` of the top.
+
     Attributes:
         zero: why every shift must be 0 ("a shift would move ReLU's threshold away from 0").
         order: why every scale must be >= 0.
@@ -115,6 +117,7 @@ class Pass(NamedTuple):
         plane: the axes of the bottom along which the affine must be constant, since the layer mixes them; axes that
             the blob does not have do not matter.
         steps: what becomes of the axes, where the top has others than the bottom (a mean without keepdims).
+        total: what the weights of each value of the top sum to; not 0.
     """
 
     zero: str = ""
@@ -122,6 +125,7 @@ class Pass(NamedTuple):
     strict: str = ""
     plane: Collection[int] = ()
     steps: Steps = ()
+    total: float = 1.0
 
 
 class Move(NamedTuple):
@@ -147,16 +151,19 @@ class Join(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """`sum of c_i*x_i`: Eltwise SUM, Add, Sub (coefficients 1 and -1).
+    """`sum of c_i*x_i`: Eltwise SUM, Add, Sub (coefficients 1 and -1); Axpy, `g*x + y` with a gate.
 
     Attributes:
         coefficients: c, one for each bottom.
         laid: how each bottom is laid over the top (`Axes` and `Spread`); () where all have the top's shape. A bottom
             that is spread along an axis takes only what is constant along it.
+        gates: for each bottom which other bottom multiplies it, None where none does; () where there is no gate. A gate
+            is no summand, so its coefficient is 0.
     """
 
     coefficients: tuple[float, ...]
     laid: tuple[Steps, ...] = ()
+    gates: tuple[int | None, ...] = ()
 
 
 class Product(NamedTuple):

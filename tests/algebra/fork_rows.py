@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from algebra.commute_kinds import Back, Forward, Row, movable, movable_forward, on_all, once, one_scale, the_same
-from algebra.rows import any_affine, keeps_both, keeps_order, keeps_strict_order, keeps_zero, uniform
+import numpy as np
+from algebra.commute_kinds import (
+    Affines,
+    Back,
+    Forward,
+    Row,
+    movable,
+    movable_forward,
+    on_all,
+    once,
+    one_scale,
+    taking,
+    the_same,
+)
+from algebra.rows import Rng, any_affine, keeps_both, keeps_order, keeps_strict_order, keeps_zero, take, uniform
 
+from bnfold.algebra.affine import Affine
 from bnfold.net import Shape
 
 PLANE: Shape = (2, 4, 3, 5)
@@ -22,6 +36,33 @@ def pair(kind: str, second: Shape = TWO[1], param: str = "") -> Row:
 def pads(kind: str, field: str, words: str = "") -> Row:
     around = "paddings: 0 paddings: 0 paddings: 0 paddings: 0 paddings: 1 paddings: 2 paddings: 0 paddings: 1"
     return layer(kind, f"{field} {{ {around} {words} }}")
+
+
+def gate_and_scale(rng: Rng) -> Affines:
+    """A scale on the gate, another on what it multiplies, and their product with a shift on the third."""
+    gate, scale, other = keeps_zero(rng, 4), keeps_zero(rng, 4), any_affine(rng, 4)
+    return [gate, scale, Affine(gate.scale * scale.scale, other.shift)]
+
+
+def scale_and_all(rng: Rng) -> Affines:
+    """One scale on both summands, and a shift on the one that no gate multiplies."""
+    affine = any_affine(rng, 4)
+    return [None, affine.without_shift(), affine]
+
+
+def shifted_gate(rng: Rng) -> Affines:
+    """A shift on the gate."""
+    gate, affine = any_affine(rng, 4), any_affine(rng, 4)
+    return [gate, None, Affine(gate.scale, affine.shift)]
+
+
+def in_each_part(rng: Rng) -> Affines:
+    """The same two channels in each of four parts."""
+    return [take(any_affine(rng, 2), np.tile(np.arange(2), 4))]
+
+
+def in_each_part_without_shift(rng: Rng) -> Affines:
+    return [affine and affine.without_shift() for affine in in_each_part(rng)]
 
 
 RRELU = layer("RReLU", "rrelu_param { lb: 3 ub: 8 }")
@@ -67,12 +108,16 @@ UNPOOL = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 3 ou
 UNPOOL_GAPS = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 2 out_stride: 3 }")
 UNPOOL_MIDDLE = layer("UnPooling", "unpooling_param { unpool: FIXED out_kernel_size: 2 out_stride: 2 }")
 UNPOOL_PART = layer("UnPooling", "unpooling_param { unpool: DIV out_kernel_size: 2 out_stride: 2 }")
+UNPOOL_SHARED = layer("UnPooling", "unpooling_param { unpool: DIV out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
+AXPY = Row("Axpy", 'type: "Axpy"', ((2, 4, 1, 1), PLANE, PLANE))
+AXPY_FLAT = Row("Axpy of (N, C)", 'type: "Axpy"', ((2, 4), PLANE, PLANE))
 DARKNET = layer("UpsampleDarknet", "upsample_darknet_param { stride: 2 }")
 FULL_ZOOM = layer("Interp", "interp_param { full_zoom_factor: 2 }")
 POOL_SIDES = layer("Pooling", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_r: 1 pad_t: 2 }")
 POOL_INSIDE = layer("Pooling", "pooling_param { pool: AVE_EXC_PAD kernel_size: 3 stride: 2 pad: 1 }")
 POOL_SAME = layer("Pooling", "pooling_param { pool: MAX kernel_size: 3 stride: 2 pad_type: 1 }")
-POOL_MDS = layer("Pooling", "pooling_param { pool: MDS kernel_size: 2 }", (2, 4, 3, 3))
+POOL_MDS = layer("Pooling", "pooling_param { pool: MDS kernel_size: 2 stride: 2 }", (2, 8, 5, 4))
+POOL_MDS_PAD = layer("Pooling", "pooling_param { pool: MDS kernel_size: 2 pad: 1 dilation: 2 }", (2, 8, 4, 5))
 POOL_3D = layer("Pooling3D", "pooling3d_param { kernel_size: 2 kernel_depth: 1 stride: 2 }", (2, 4, 2, 4, 4))
 
 BACK = [
@@ -123,7 +168,12 @@ BACK = [
     Back(UNPOOL, any_affine),
     Back(UNPOOL_GAPS, keeps_zero, (any_affine,)),
     Back(UNPOOL_MIDDLE, keeps_zero, (any_affine,)),
-    Back(UNPOOL_PART, keeps_zero, (any_affine,)),
+    Back(UNPOOL_PART, any_affine),
+    Back(UNPOOL_SHARED, any_affine),
+    Back(AXPY, any_affine),
+    Back(AXPY_FLAT, any_affine),
+    Back(POOL_MDS, any_affine),
+    Back(POOL_MDS_PAD, keeps_zero, (any_affine,), lambda affine: [take(affine, np.tile(np.arange(2), 4))]),
     Back(FULL_ZOOM, any_affine),
     Back(POOL_SIDES, keeps_zero, (any_affine, keeps_strict_order)),
     Back(POOL_INSIDE, any_affine),
@@ -174,7 +224,19 @@ FORWARD = [
     Forward(UNPOOL, once(any_affine)),
     Forward(UNPOOL_GAPS, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL_MIDDLE, once(keeps_zero), (once(any_affine),)),
-    Forward(UNPOOL_PART, once(keeps_zero), (once(any_affine),)),
+    Forward(UNPOOL_PART, once(any_affine)),
+    Forward(UNPOOL_SHARED, once(any_affine)),
+    Forward(
+        AXPY, gate_and_scale, (once(keeps_zero, None, None), once(None, any_affine, None), once(None, None, any_affine))
+    ),
+    Forward(AXPY, scale_and_all, (shifted_gate,)),
+    Forward(POOL_MDS, in_each_part, (once(any_affine, channels=8),), taking(0, 1)),
+    Forward(
+        POOL_MDS_PAD,
+        in_each_part_without_shift,
+        (in_each_part,),
+        taking(0, 1),
+    ),
     Forward(FULL_ZOOM, once(any_affine)),
     Forward(POOL_SIDES, once(keeps_zero), (once(any_affine),)),
     Forward(POOL_INSIDE, once(any_affine)),

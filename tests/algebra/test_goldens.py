@@ -36,7 +36,6 @@ LEFT: Mapping[str, int] = {
     "ducha_rrelu_bn": 1,  # its shift would move the threshold
     "ip_axis2_bn_not_channel": 1,
     "ov_grn_bn": 1,  # behind a norm
-    "ov_pooling_mds": 1,  # behind a sum of shifted channels
     "preact_resnet": 2,
     "relu_scale_nobias": 1,  # some of its scales are negative
     "scale_axis0_full": 1,
@@ -55,7 +54,7 @@ LEFT: Mapping[str, int] = {
     "snps_roi_pooling": 1,  # a shift behind bins that may be empty
     "snps_shuffle_channel_group2_depthwise": 1,  # its shift would move a threshold, and a padding is in front
     "snps_upsample_mask_pad_out": 1,  # a shift behind zeros that are put in
-    "soe_axpy_bn": 1,  # behind a product and a sum at once
+    "soe_axpy_bn": 1,  # the gate is read off the branch that it multiplies, and comes out of a Sigmoid
     "soe_psroi_pooling": 1,  # a shift behind bins that may be empty
     "soe_relux_bn": 1,  # behind a bound
     "soe_roi_pooling_half_edges": 1,  # a shift behind bins that may be empty

@@ -32,6 +32,21 @@ def test_an_affine_moves_back_through_layers_that_let_it_pass() -> None:
     assert [layer.tops for layer in result.net.layers] == [["data"], ["c/b"], ["b"]]
 
 
+def test_an_affine_behind_a_gated_sum_scales_both_summands_and_shifts_the_free_one() -> None:
+    gate = layer("p", "Pooling", "data", "", "pooling_param { pool: AVE global_pooling: true }")
+    gate += conv("g", "p") + layer("k", "Sigmoid", "g")
+    text = data() + gate + conv("c", "data") + conv("d", "data") + layer("a", "Axpy", "k c d") + bn("b", "a")
+    result = checked(net_of(text))
+    assert result.report.records == [Folded("b", "BatchNorm", into=("c", "d"), through=("a",))]
+
+
+def test_a_gated_sum_that_reads_a_blob_twice_keeps_the_affine_behind_it() -> None:
+    gate = layer("p", "Pooling", "data", "", "pooling_param { pool: AVE global_pooling: true }")
+    text = data() + gate + layer("k", "Sigmoid", "p") + conv("c", "data") + layer("a", "Axpy", "k c c") + bn("b", "a")
+    (kept,) = checked(net_of(text)).report.kept
+    assert "a gated sum that reads a blob twice takes nothing" in kept.reason
+
+
 def test_an_affine_that_cannot_go_back_goes_forward() -> None:
     result = checked(net_of(data() + bn("b", "data") + conv("c", "b") + conv("d", "b")))
     assert result.report.records == [Folded("b", "BatchNorm", into=("c", "d"), forward=True)]

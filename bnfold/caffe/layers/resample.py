@@ -298,11 +298,6 @@ class UnPooling(NamedTuple):
             raise ModelError(f"{layer}: out_pad {sizes(self.pad)} leaves nothing of a plane of {sizes(image)}")
         return size
 
-    @property
-    def sums_to_one(self) -> bool:
-        """Whether each place of the top is a weighted mean of pixels, so that a shift crosses as it is."""
-        return self.method == "REP" and all(s <= k for s, k in zip(self.stride, self.kernel, strict=True))
-
     def matrices(self, image: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(H', H) and (W', W): `top = rows @ image @ columns.T`."""
         rows, columns = (

@@ -66,6 +66,14 @@ def added(place: Place) -> Sum:
     return Sum((1.0, 1.0), ((), _laid(place, place.layer.param.bias_param.axis)))
 
 
+def gated(place: Place) -> Sum:
+    """`g*x + y` with one g for each channel: a scale to x or to g, and all of an affine to y."""
+    gate, top = place.bottoms[0], place.tops[0]
+    axes: Steps = (Axes((*range(len(gate)), *[None] * (len(top) - len(gate)))),)
+    laid = (*axes, *map(Spread, range(2, len(top))))
+    return Sum((0.0, 1.0, 1.0), (laid, (), ()), (None, 0, None))
+
+
 def multiplied(place: Place) -> Product:
     """`x*y`, y laid over x from an axis on. A learned bias behind it cannot be scaled here."""
     require(not len(place.layer.blobs), "it adds a learned bias")

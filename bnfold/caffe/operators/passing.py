@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
 
-from bnfold.algebra.operators import PLANE, Axes, Move, Opaque, Operator, Pass, Take
+from bnfold.algebra.operators import PLANE, Axes, Move, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling
 from bnfold.caffe.layers.reduction import reduced_axes
 from bnfold.caffe.operators.place import Place
+
+_BATCH, _HEIGHT, _WIDTH = -2, -3, -4
+"""Names of sizes that stay what they are."""
 
 
 def rectifier(place: Place) -> Operator:
@@ -21,7 +25,10 @@ def rectifier(place: Place) -> Operator:
 
 
 def pooling(place: Place) -> Operator:
-    """MAX needs order kept; a padded AVE counts zeros that it does not sum, so it needs zero kept."""
+    """MAX needs order kept; a padded AVE counts zeros that it does not sum, so it needs zero kept.
+
+    MDS sums one value of each of the k*k parts of the channels, so an affine must be the same in all of them.
+    """
     shape = place.shape(place.layer.bottoms[0])
     rank = 5 if place.layer.type == "Pooling3D" else 4
     pool = Pooling.of(place.layer, shape or (UNKNOWN,) * rank)
@@ -37,6 +44,13 @@ def pooling(place: Place) -> Operator:
     if pool.method == "AVE":
         counted = pool.padded and pool.counts_padding
         return Pass(zero="padded AVE pooling needs every shift == 0" if counted else "", plane=PLANE)
+    if pool.method == "MDS" and shape is not None and shape[1] != UNKNOWN:
+        # Channel `place*C' + c` of the bottom goes into channel c of the top.
+        places = math.prod(pool.kernel)
+        parts = (_BATCH, places, shape[1] // places, _HEIGHT, _WIDTH)
+        steps = (Regroup((_BATCH, shape[1], _HEIGHT, _WIDTH), parts), Axes((0, 2, 3, 4)))
+        zero = "padded MDS pooling needs every shift == 0" if pool.padded else ""
+        return Pass(zero=zero, plane=PLANE, steps=steps, total=places)
     return Opaque(f"{pool.method} pooling is no fixed function")
 
 
@@ -85,10 +99,11 @@ def pad(place: Place) -> Operator:
 
 
 def unpooling(place: Place) -> Pass:
-    """REP without gaps gives weighted means; else zero must be kept, since places stay empty or pixels are divided."""
+    """REP and DIV without gaps give weighted sums; where places stay empty, zero must be kept."""
     view = UnPooling.of(place.layer, [place.bottom, *map(place.known, place.layer.bottoms[1:])])
-    zero = "" if view.sums_to_one else "an unpooling that leaves gaps or divides needs every shift == 0"
-    return Pass(zero=zero, plane=PLANE)
+    covers = view.method != "FIXED" and all(s <= k for s, k in zip(view.stride, view.kernel, strict=True))
+    zero = "" if covers else "an unpooling that leaves gaps needs every shift == 0"
+    return Pass(zero=zero, plane=PLANE, total=1 / math.prod(view.kernel) if view.method == "DIV" else 1.0)
 
 
 def upsample(place: Place) -> Pass:

@@ -30,6 +30,7 @@ AFFINES: Mapping[str, Row] = {
 
 PASSING: Mapping[str, Row] = {
     "Add": join.broadcast_sum,
+    "Axpy": join.gated,
     "Bias": join.added,
     "Concat": join.concat,
     "Crop": movement.crop,
