@@ -14,6 +14,7 @@ from bnfold.algebra.operators import Operator, Window
 from bnfold.net import Layer, LazyArray, Net, Shape
 from bnfold.onnx import operators, rewriting
 from bnfold.onnx.constants import SHAPE_ALONE
+from bnfold.onnx.node import Data
 
 if TYPE_CHECKING:
     from bnfold.onnx.node import Node
@@ -55,9 +56,9 @@ class OnnxFrontEnd:
 
     def reads_values(self, layer: Layer, index: int) -> bool:
         """Whether a node reads more of a bottom than its shape or type."""
-        place = SHAPE_ALONE.get(layer.type)
-        slots = layer.param.slots
-        return place is None or place >= len(slots) or slots[place] is None or slots[place].index != index
+        place, slots = SHAPE_ALONE.get(layer.type, -1), layer.param.slots
+        spared = slots[place] if 0 <= place < len(slots) else None
+        return not isinstance(spared, Data) or spared.index != index
 
     def operator(self, layer: Layer, context: FoldContext) -> Operator:
         """What a node is: `bnfold.onnx.operators`."""

@@ -11,7 +11,7 @@ from onnx import ModelProto
 from onnx_cases import error, run, values_of
 from onnx_traps import Trap, traps
 
-from bnfold import fold, save_onnx
+from bnfold import compare, fold, save_onnx
 from bnfold.algebra import FoldReport, Kept
 from bnfold.onnx.frontend import ONNX
 from bnfold.onnx.read import load_bytes
@@ -43,6 +43,15 @@ def test_a_small_model_folds_to_the_fewest_and_to_the_same_numbers(trap: Trap) -
     again, more = folded(written, trap)
     assert not [record for record in more.records if not isinstance(record, Kept)]
     assert again == written
+
+
+@pytest.mark.parametrize("trap", [trap for trap in traps() if "Sequence" in trap.body], ids=str)
+def test_lists_of_tensors_are_left_out_of_a_proof(trap: Trap) -> None:
+    net = load_bytes(trap.model().SerializeToString(), trap.options)
+    report = compare(net, fold(net).net)
+    assert report.passed
+    assert "y" in {blob.blob for blob in report.blobs}
+    assert "s" not in {blob.blob for blob in report.blobs}
 
 
 @pytest.mark.parametrize("trap", [trap for trap in traps() if "Shape" in trap.body or "Reshape" in trap.body], ids=str)
