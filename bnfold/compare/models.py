@@ -210,8 +210,10 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
 
 
 def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:
+    from bnfold.onnx.graph import lists_in
+
     stored = {tensor.name for tensor in proto.graph.initializer} | {weight.name for weight in weights}
-    writers, reads, lists = {}, {}, _lists(proto)
+    writers, reads, lists = {}, {}, lists_in(proto)
     for node in proto.graph.node:
         weighted = any(name in stored for name in node.input)
         for output in node.output:
@@ -226,19 +228,6 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     for blob, meaning in onnx_stand_ins(proto, feeds, shapes).items():
         feeds[blob] = replace(feeds[blob], meaning=meaning)
     return Model(name, proto, weights, None, None, writers, reads, feeds, outputs)
-
-
-def _lists(proto: ModelProto) -> set[str]:
-    """What nodes make that is no tensor and no output, as a SplitToSequence does: nothing compares it."""
-    if not any("Sequence" in node.op_type or "Optional" in node.op_type for node in proto.graph.node):
-        return set()
-    from onnx import shape_inference
-
-    try:
-        inferred = shape_inference.infer_shapes(proto).graph
-    except Exception:  # whatever onnx makes of what makes no sense; the runtime will say it
-        return set()
-    return {port.name for port in inferred.value_info if not port.type.HasField("tensor_type")}
 
 
 def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:

@@ -70,6 +70,17 @@ def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) ->
     return cut
 
 
+def lists_in(model: onnx.ModelProto) -> set[str]:
+    """What nodes make that is no tensor and no output, as a SplitToSequence does: nothing can be compared by it."""
+    if not any("Sequence" in node.op_type or "Optional" in node.op_type for node in model.graph.node):
+        return set()
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except Exception:  # whatever onnx makes of what makes no sense; the runtime will say it
+        return set()
+    return {port.name for port in inferred.value_info if not port.type.HasField("tensor_type")}
+
+
 OWN = "@own"
 """What a tensor that became an input adds to its name, so that what the network computes for it can be read, too."""
 
