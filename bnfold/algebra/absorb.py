@@ -163,7 +163,8 @@ def _full(bias: Values, linear: Linear) -> Values:
     rank = max([bias.ndim, *(axis + 1 for axis in axes)])
     bias = bias.reshape(bias.shape + (1,) * (rank - bias.ndim))
     own: Shape = bias.shape
-    return np.broadcast_to(bias, [axes.get(axis, size) for axis, size in enumerate(own)])
+    full = tuple([axes.get(axis, size) for axis, size in enumerate(own)])
+    return bias if full == own else np.broadcast_to(bias, full)
 
 
 def _weighted_sum(linear: Linear, shift: Values) -> Values:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,12 @@ class Rounded:
 
 def largest_of(dtype: npt.DTypeLike) -> float:
     """The largest finite value of a floating type."""
-    return BFLOAT16_LARGEST if np.dtype(dtype).name == "bfloat16" else float(np.finfo(dtype).max)
+    return _largest_of(np.dtype(dtype))
+
+
+@cache
+def _largest_of(dtype: np.dtype[Any]) -> float:
+    return BFLOAT16_LARGEST if dtype.name == "bfloat16" else float(np.finfo(dtype).max)
 
 
 def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
