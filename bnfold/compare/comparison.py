@@ -124,8 +124,13 @@ class Comparison:
         self._opened: tuple[Layout, Samples] | None = None
         self._noise: Noise | None = None
         self.reference = open_model(reference, "reference", options)
+        self._kind = self.reference.stored_type
+        self._in_float32 = not self.reference.is_runnable(options.provider)
+        if self._in_float32:
+            self.reference = self.reference.in_float32()
         if self._typed:
-            self.options = options = replace(options, tolerance=TOLERANCES[self.reference.stored_type])
+            coarsest = max(TOLERANCES[self._kind], TOLERANCES["float32"] if self._in_float32 else 0.0)
+            self.options = options = replace(options, tolerance=coarsest)
         if self.reference.net is not None:
             check_memory(self.reference.net)
             self._check(infer_shapes(self.reference.net))
@@ -134,15 +139,23 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know before anything is compared: an unusual tolerance, and what cannot be looked at."""
-        kind, hidden = self.reference.stored_type, self.reference.hidden.layers
-        typed = []
-        if self._typed and kind != "float32":
-            typed = [f"the tolerance is {TOLERANCES[kind]:g} of a blob's range, since its values are stored as {kind}"]
+        """What the user should know before anything is compared: what cannot be looked at."""
+        hidden = self.reference.hidden.layers
         if not hidden:
-            return typed
+            return []
         said = ", ".join(map(str, hidden[:5])) + (f" and {len(hidden) - 5} more" if len(hidden) > 5 else "")
-        return [*typed, f"not compared, since it cannot be run or stands behind what cannot: {said}"]
+        return [f"not compared, since it cannot be run or stands behind what cannot: {said}"]
+
+    @property
+    def _types(self) -> list[str]:
+        """What the types of the values mean for the comparison, where they are not float32."""
+        kind, said = self._kind, []
+        if self._in_float32:
+            said = [f"onnxruntime has not all of its operators in {kind}, so both networks were run in float32"]
+        if self._typed and kind != "float32":
+            cause = "it was run so" if self.options.limit > TOLERANCES[kind] else f"its values are stored as {kind}"
+            said += [f"the tolerance is {self.options.limit:g} of a blob's range, since {cause}"]
+        return said
 
     def against(self, candidate: Source, progress: Progress | None = None) -> DiffReport:
         """Compare one candidate; exceptions are those of `compare`."""
@@ -225,6 +238,8 @@ class Comparison:
         """One candidate beside the reference."""
         ours, options = self.reference, self.options
         theirs = open_model(candidate, "candidate", options)
+        if self._in_float32 or not theirs.is_runnable(options.provider):
+            theirs = theirs.in_float32()
         if theirs.net is not None:
             check_memory(theirs.net)
         kin = _kin(ours, theirs)
@@ -237,7 +252,7 @@ class Comparison:
             ours, theirs, shape = widened(ours, theirs, inputs, shape, data)
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
         pairs = pair(ours.writers, theirs.writers, blobs, kin=kin or known)
-        notes: list[str] = []
+        notes = self._types
         return Opened(
             ours,
             theirs,

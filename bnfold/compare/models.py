@@ -16,7 +16,7 @@ from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable, same_layers
 from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import Feed
 from bnfold.data.standins import Indices
-from bnfold.errors import UnsupportedError, UsageError
+from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.io.mapping import release_pages
 from bnfold.net import Net
 from bnfold.options import CompareOptions
@@ -99,6 +99,30 @@ class Model:
             whole = exposed(self.proto, blobs)
             return opened(whole, threads=threads, folder=self.folder, provider=provider, tf32=tf32)
         return opened(store.put(self.proto, blobs, self.weights), threads=threads, provider=provider, tf32=tf32)
+
+    def is_runnable(self, provider: str) -> bool:
+        """Whether a provider has all operators in the types of the model; asked only where some are seldom there."""
+        if self.net is not None or self.stored_type not in SELDOM:
+            return True
+        from bnfold.onnx.graph import with_inputs_for
+
+        try:
+            Session(with_inputs_for(self.proto, self.weights), provider=provider, folder=self.folder)
+        except ModelError:
+            return False
+        return True
+
+    def in_float32(self) -> Model:
+        """The same network with its bfloat16 and float64 values as float32."""
+        from bnfold.onnx.double import RUNNABLE, converted
+
+        float32 = np.dtype(np.float32)
+        weights = [replace(one, dtype=float32) if RUNNABLE.tells(one.dtype) else one for one in self.weights]
+        feeds = {
+            name: replace(feed, dtype=float32) if RUNNABLE.tells(feed.dtype) else feed
+            for name, feed in self.feeds.items()
+        }
+        return replace(self, proto=converted(self.proto, self.folder, RUNNABLE), weights=tuple(weights), feeds=feeds)
 
     def equals(self, other: Model) -> bool:
         """Whether the other is the same network to the last weight, so that there is nothing to run."""
@@ -241,6 +265,9 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
             feeds[port.name] = Feed(shape, dtype, None if dtype.kind == "f" else Indices(2))
     return feeds
 
+
+SELDOM = frozenset({"bfloat16", "float64"})
+"""Types of which onnxruntime has many operators on no processor."""
 
 FLOATS = {16: "bfloat16", 10: "float16", 1: "float32", 11: "float64"}
 """ONNX's numbers of floating types, the coarsest first."""

@@ -1,4 +1,4 @@
-"""An ONNX model in float64, for a run that shows what float32 rounded away.
+"""An ONNX model in float64, for a run that shows what float32 rounded away; or in float32, for one that can be run.
 
 Every float becomes a double: initialisers and constants, inputs, the target of a Cast. What is whole, a flag or a
 string stays. What an operator's definition fixes to float32 (quantisation) has no form in float64.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -17,10 +17,35 @@ from bnfold.errors import UnsupportedError
 from bnfold.net import Array
 from bnfold.onnx.weight import Weight
 
-FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 FIXED = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
 TYPED = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"}
 """Operators that say their result's type in an attribute."""
+
+
+class Conversion(NamedTuple):
+    """From some float types to another one.
+
+    Attributes:
+        sources: ONNX's numbers of the types that change.
+        target: the number of the type that they become.
+    """
+
+    sources: frozenset[int]
+    target: int
+
+    def tells(self, dtype: np.dtype[Any]) -> bool:
+        """Whether a numpy type is one that changes."""
+        return dtype in {helper.tensor_dtype_to_np_dtype(number) for number in self.sources}
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The target as numpy has it."""
+        return np.dtype(helper.tensor_dtype_to_np_dtype(self.target))
+
+
+WIDE = Conversion(frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}), TensorProto.DOUBLE)
+RUNNABLE = Conversion(frozenset({TensorProto.BFLOAT16, TensorProto.DOUBLE}), TensorProto.FLOAT)
+"""To the type that every runtime has all operators of."""
 
 
 def in_double(model: ModelProto, weights: Sequence[Weight], folder: Path | None) -> ModelProto:
@@ -34,59 +59,65 @@ def in_double(model: ModelProto, weights: Sequence[Weight], folder: Path | None)
     Raises:
         UnsupportedError: an operator that float64 cannot be put into.
     """
-    double = ModelProto()
-    double.CopyFrom(model)
-    _convert_graph(double.graph, folder)
-    for function in double.functions:
-        for node in function.node:
-            _convert_node(node, folder)
+    double = converted(model, folder, WIDE)
     for weight in weights:
         values = np.frombuffer(b"".join(weight.pieces()), weight.dtype.newbyteorder("<")).reshape(weight.shape)
-        double.graph.initializer.append(numpy_helper.from_array(_wide(values), weight.name))
+        double.graph.initializer.append(numpy_helper.from_array(_in_type(values, WIDE), weight.name))
     return double
 
 
-def _convert_graph(graph: GraphProto, folder: Path | None) -> None:
+def converted(model: ModelProto, folder: Path | None, conversion: Conversion) -> ModelProto:
+    """The same network with values of other types. Raises as `in_double`."""
+    result = ModelProto()
+    result.CopyFrom(model)
+    _convert_graph(result.graph, folder, conversion)
+    for function in result.functions:
+        for node in function.node:
+            _convert_node(node, folder, conversion)
+    return result
+
+
+def _convert_graph(graph: GraphProto, folder: Path | None, conversion: Conversion) -> None:
     del graph.value_info[:]
     for port in (*graph.input, *graph.output):
-        if port.type.tensor_type.elem_type in FLOATS:
-            port.type.tensor_type.elem_type = TensorProto.DOUBLE
+        if port.type.tensor_type.elem_type in conversion.sources:
+            port.type.tensor_type.elem_type = conversion.target
     for tensor in graph.initializer:
-        _convert_tensor(tensor, folder)
+        _convert_tensor(tensor, folder, conversion)
     for node in graph.node:
-        _convert_node(node, folder)
+        _convert_node(node, folder, conversion)
 
 
-def _convert_node(node: NodeProto, folder: Path | None) -> None:
-    if node.op_type in FIXED:
+def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) -> None:
+    if node.op_type in FIXED and conversion.target == TensorProto.DOUBLE:
         raise UnsupportedError(f"{node.op_type} '{node.name}' has no form in float64")
     for attribute in list(node.attribute):
         if attribute.type == AttributeProto.GRAPH:
-            _convert_graph(attribute.g, folder)
+            _convert_graph(attribute.g, folder, conversion)
         elif attribute.type == AttributeProto.TENSOR:
-            _convert_tensor(attribute.t, folder)
-        elif attribute.name == TYPED.get(node.op_type) and attribute.i in FLOATS:
-            attribute.i = TensorProto.DOUBLE
-        elif node.op_type == "Constant" and attribute.name in CONSTANTS:
-            values = CONSTANTS[attribute.name](attribute)
+            _convert_tensor(attribute.t, folder, conversion)
+        elif attribute.name == TYPED.get(node.op_type) and attribute.i in conversion.sources:
+            attribute.i = conversion.target
+        elif node.op_type == "Constant" and attribute.name in CONSTANTS and TensorProto.FLOAT in conversion.sources:
+            values = _in_type(CONSTANTS[attribute.name](attribute), conversion)
             attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(values)))
 
 
-def _convert_tensor(tensor: TensorProto, folder: Path | None) -> None:
-    if tensor.data_type in FLOATS:
+def _convert_tensor(tensor: TensorProto, folder: Path | None, conversion: Conversion) -> None:
+    if tensor.data_type in conversion.sources:
         name = tensor.name
         values = numpy_helper.to_array(tensor, base_dir=str(folder or ""))
-        tensor.CopyFrom(numpy_helper.from_array(_wide(values), name))
+        tensor.CopyFrom(numpy_helper.from_array(_in_type(values, conversion), name))
 
 
-def _wide(values: Array) -> Array:
-    """Floats as float64 (bfloat16's kind is V to numpy); anything else as it is."""
-    return values.astype(np.float64) if values.dtype.kind in "fV" else values
+def _in_type(values: Array, conversion: Conversion) -> Array:
+    with np.errstate(over="ignore"):
+        return values.astype(conversion.dtype) if conversion.tells(values.dtype) else values
 
 
 CONSTANTS: Mapping[str, Callable[[AttributeProto], Array]] = {
-    "value_float": lambda attribute: np.array(attribute.f, np.float64),
-    "value_floats": lambda attribute: np.array(attribute.floats, np.float64),
+    "value_float": lambda attribute: np.array(attribute.f, np.float32),
+    "value_floats": lambda attribute: np.array(attribute.floats, np.float32),
 }
 """How a Constant may say floats without a tensor."""
 

@@ -70,6 +70,18 @@ def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) ->
     return cut
 
 
+def with_inputs_for(model: onnx.ModelProto, weights: Iterable[Weight]) -> onnx.ModelProto:
+    """The model with inputs in the place of weights that it is without."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    have = {port.name for port in model.graph.input}
+    for weight in weights:
+        if weight.name not in have:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
+            whole.graph.input.append(onnx.helper.make_tensor_value_info(weight.name, kind, weight.shape))
+    return whole
+
+
 def lists_in(model: onnx.ModelProto) -> set[str]:
     """What nodes make that is no tensor and no output, as a SplitToSequence does: nothing can be compared by it."""
     if not any("Sequence" in node.op_type or "Optional" in node.op_type for node in model.graph.node):

@@ -242,6 +242,37 @@ def test_a_half_model_is_held_to_the_tolerance_of_its_type(tmp_path: Path) -> No
     assert compare(str(tmp_path / "half.onnx"), net, tolerance=1e-7).tolerance == 1e-7
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "tolerance"),
+    [("bfloat16", ml_dtypes.bfloat16, 8e-2), ("double", np.float64, 1e-4), ("float16", np.float16, 1e-2)],
+)
+def test_types_that_no_processor_has_a_convolution_of_are_proved_in_float32(
+    kind: str, dtype: type, tolerance: float
+) -> None:
+    text = CONV_BN.replace("float[", f"{kind}[").replace("17", "22").replace("version: 8", "version: 10")
+    before = model(text, w=values(3, 2, 3, 3, dtype=dtype), **statistics(dtype=dtype))
+    net = net_of(before)
+    result = fold(net)
+    report = compare(net, result.net)
+    assert report.passed
+    assert report.tolerance == tolerance
+    assert (kind == "float16") != any("were run in float32" in note for note in report.notes)
+    wrong = saved(result.net)
+    weight = next(tensor for tensor in wrong.graph.initializer if len(tensor.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    assert not compare(net, wrong).passed
+
+
+def test_double_that_onnxruntime_has_is_proved_in_double() -> None:
+    text = LINEAR.replace("float[", "double[")
+    before = model(text, **{n: values(*s, seed=i, dtype=np.float64) for i, (n, s) in enumerate(LEARNED.items(), 3)})
+    report = compare(net_of(before), fold(net_of(before)).net)
+    assert report.passed
+    assert report.tolerance == 1e-9
+
+
+LEARNED = {"w": (3, 5), "b": (5,), "s": (5,)}
+
 # Bodies.
 
 
