@@ -340,7 +340,7 @@ def _stop(message: str, code: int, quiet: bool = False) -> NoReturn:
 @click.version_option(None, "-V", "--version", package_name="bnfold", prog_name="bnfold")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Fold BatchNorm and Scale into the weights of a trained Caffe network, and prove that nothing changed."""
+    """Fold BatchNorm and Scale into the weights of a trained Caffe or ONNX network, and prove it the same."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -363,7 +363,7 @@ def main(ctx: click.Context) -> None:
 @report_options
 @verbosity_options
 def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> int:
-    """Fold a network, write it as Caffe or ONNX, and compare it with the original."""
+    """Fold a network, write it as Caffe or ONNX, and prove it the same."""
     from bnfold.pipeline import Job, require_paths, run
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
@@ -406,7 +406,7 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
 @reading_options
 @caffe_options
 def convert(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
-    """Write a network of any age or dialect as today's Caffe, as it is at TEST, without folding it."""
+    """Write a network of any dialect as today's Caffe, not folded. It is written as it is at TEST."""
     return _write_unfolded(prototxt, caffemodel, given, "prototxt")
 
 
@@ -454,7 +454,7 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
 )
 @verbosity_options
 def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) -> int:
-    """Show what would fold, what would stay and why, and what the prototxt should say instead."""
+    """Show what would fold, what would stay and why. Also says what the prototxt should say instead."""
     from bnfold.pipeline import inspect as plan
     from bnfold.pipeline import require_paths
     from bnfold.report.renderings import of_inspection
@@ -487,7 +487,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @report_options
 @verbosity_options
 def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
-    """Compare two models: each an .onnx, a .prototxt beside its .caffemodel, or NET.prototxt:WEIGHTS.caffemodel."""
+    """Compare any two models. Each is an .onnx, a .prototxt beside its weights, or NET.prototxt:WEIGHTS.caffemodel."""
     from dataclasses import replace
 
     from bnfold.compare.models import files_of

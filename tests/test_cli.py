@@ -282,3 +282,12 @@ def read_all(descriptor: int) -> Iterator[bytes]:
         if not chunk:
             return
         yield chunk
+
+
+def test_the_help_at_80_columns_says_of_each_command_a_whole_sentence(
+    monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = run("--help").out
+    assert "..." not in said.partition("Commands:")[2]
+    assert "Caffe or ONNX" in said
