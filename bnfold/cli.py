@@ -653,8 +653,6 @@ def _facts(read: Sequence[Path], written: Sequence[Path] = ()) -> Facts:
 
 def _render(given: dict[str, Any], renderings: Renderings) -> None:
     """Print the report, and write it to the files that were asked for, all of them or none."""
-    from shutil import get_terminal_size
-
     from bnfold.io.files import OutputSet
     from bnfold.report.grid import laid_out
 
@@ -668,7 +666,11 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
             click.echo(renderings[name](), nl=False)
             return
     terminal = sys.stdout.isatty()
-    width = get_terminal_size().columns if terminal else PIPE_WIDTH
+    width = PIPE_WIDTH
+    if terminal:
+        from shutil import get_terminal_size  # a pipe needs none of its archives
+
+        width = get_terminal_size().columns
     coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     lines = laid_out(renderings["text"](), width, wrapped=terminal)
     click.echo("".join(f"{_styled(line) if coloured else line.text}\n" for line in lines), nl=False)
