@@ -157,7 +157,8 @@ def _unwritten_unless_proved(written: Sequence[Path], outputs: OutputSet) -> Ite
             for path in written:
                 error.args = tuple(str(word).replace(str(outputs.staged(path)), str(path)) for word in error.args)
         if written:
-            error.add_note(f"{listed(written)} not written, since the proof did not end")
+            unrun = "; --no-verify writes without a proof" if isinstance(error, ModelError) else ""
+            error.add_note(f"{listed(written)} not written, since the proof did not end{unrun}")
         raise
 
 

@@ -10,6 +10,7 @@ torch.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -292,8 +293,9 @@ def _ports(nodes: Iterable[Any]) -> dict[str, Port]:
 
 
 def _sentence(error: Exception) -> str:
-    """The message without onnxruntime's code prefix and line breaks, since users read it in one line."""
-    return " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+    """The message without onnxruntime's codes, places in its source and line breaks: users read it in one line."""
+    said = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+    return re.sub(r"^(\d+ : [A-Z_]+ : )?(/onnxruntime_src/.*?\) (?=[A-Z]))?", "", said).rstrip(".")
 
 
 def require_provider(wanted: str) -> tuple[str, Provider]:

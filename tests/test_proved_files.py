@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from command_line import FOLD, GOLDEN, NET, Run, files
 
@@ -122,6 +123,27 @@ pipeline.prove = wait
 sys.argv[0] = "bnfold"
 run()
 """
+
+
+def test_a_model_that_onnxruntime_cannot_run_is_named_with_what_it_lacks(run: Run) -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 21, "own" : 1]>
+    net (float[1,2,5,5] x) => (float[1,2,5,5] z)
+    <float[2,2,1,1] w = {1.0, 2.0, -3.0, 4.0}, float k = {2.0}>
+    { c = Conv (x, w)  y = Mul (c, k)  z = own.Strange (y) }
+    """
+    Path("odd.onnx").write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    before = files()
+    done = run("fold", "odd.onnx", "-o", "out.onnx")
+    assert done.code == 2
+    assert done.err == (
+        "bnfold: odd.onnx: onnxruntime cannot load the model: Fatal error: own:Strange(-1) is not a registered "
+        "function/op; what cannot be run cannot be compared; out.onnx was not written, since the proof did not end; "
+        "--no-verify writes without a proof\n"
+    )
+    assert files() == before
+    assert run("fold", "odd.onnx", "-o", "out.onnx", "--no-verify").code == 0
+    assert [node.op_type for node in onnx.load("out.onnx").graph.node] == ["Conv", "Strange"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

@@ -78,6 +78,10 @@ def test_what_is_not_a_model_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot load '.*missing\.onnx'") as error:
         Session(tmp_path / "missing.onnx")
     assert "\n" not in str(error.value)
+    newer = classifier()
+    newer.ir_version = 99
+    with pytest.raises(ModelError, match=r"cannot load the model: Unsupported model IR version: 99"):
+        Session(newer)
 
 
 def test_a_provider_that_onnxruntime_lacks_is_a_sentence_that_names_the_package() -> None:

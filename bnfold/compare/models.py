@@ -95,10 +95,12 @@ class Model:
         from bnfold.onnx.risks import needs_own_process
 
         opened = IsolatedSession if self.net is None and needs_own_process(self.proto) else Session
-        if not self.weights:
-            whole = exposed(self.proto, blobs)
-            return opened(whole, threads=threads, folder=self.folder, provider=provider, tf32=tf32)
-        return opened(store.put(self.proto, blobs, self.weights), threads=threads, provider=provider, tf32=tf32)
+        whole = store.put(self.proto, blobs, self.weights) if self.weights else exposed(self.proto, blobs)
+        folder = None if self.weights else self.folder
+        try:
+            return opened(whole, threads=threads, folder=folder, provider=provider, tf32=tf32)
+        except ModelError as error:
+            raise ModelError(f"{self.name}: {error}; what cannot be run cannot be compared") from error
 
     def is_runnable(self, provider: str) -> bool:
         """Whether a provider has all operators in the types of the model; asked only where some are seldom there."""
