@@ -104,7 +104,7 @@ def test_a_proof_that_stops_with_an_error_writes_nothing_and_says_so(run: Run, m
     assert outcome.code == 2
     assert outcome.err == (
         "bnfold: onnxruntime cannot run the model; net.prototxt, net.caffemodel were not written, since the proof did "
-        "not end\n"
+        "not end; --no-verify writes without a proof\n"
     )
     assert files() == before
 
