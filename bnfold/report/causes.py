@@ -10,6 +10,7 @@ from bnfold.errors import with_article
 
 _LAYER = re.compile(r"(?:layer )?'[^']*' \((\w+)\)")
 _NAME = re.compile(r"(?<!\w)'[^']*'")  # and no apostrophe
+_BOTH = re.compile(r"^backward: (.*); forward: \1$")
 _NUMBER = re.compile(r"\d+")
 
 
@@ -33,9 +34,11 @@ def cause(reason: str) -> str:
         'backward: a blob has 2 uses; forward: a ReLU: a shift would move its threshold'
         >>> cause("this net's layers stand in front of 'a'")
         "this net's layers stand in front of a blob"
+        >>> cause("backward: layer 's1' (Sigmoid) lets nothing pass; forward: layer 's2' (Sigmoid) lets nothing pass")
+        'both ways: a Sigmoid lets nothing pass'
     """
     general = _LAYER.sub(lambda found: with_article(found.group(1)), reason)
-    return _NAME.sub("a blob", general)
+    return _BOTH.sub(r"both ways: \1", _NAME.sub("a blob", general))
 
 
 def said_once(sentences: Iterable[str]) -> list[str]:

@@ -115,6 +115,8 @@ def _cost_table(run: RunReport, verbosity: int) -> Iterator[Grid]:
     operator, *figures = COSTS
     grid = Grid([Column(operator), *(Column(heading, rank, number=True) for rank, heading in enumerate(figures))])
     *kinds, whole = changes(run.original, run.folded, every=verbosity > 0)
+    if not kinds:
+        return
     for cells in kinds:
         grid.add(*cells)
     grid.add(*whole, style="bold")
