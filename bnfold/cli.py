@@ -491,7 +491,7 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     from dataclasses import replace
 
     from bnfold.compare.models import files_of
-    from bnfold.compare.pairs import Row, compare_pairs, read_pairs
+    from bnfold.compare.pairs import PairRow, compare_pairs, read_pairs
     from bnfold.pipeline import require_paths
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
@@ -500,7 +500,7 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     if given["table"] is not None and reference is None:
         rows = read_pairs(given["table"])
     elif given["table"] is None and reference is not None and candidate is not None:
-        rows = [Row(0, reference, candidate)]
+        rows = [PairRow(0, reference, candidate)]
     else:
         raise UsageError("give REFERENCE and CANDIDATE, or --pairs FILE with a table of them")
     for row in rows:

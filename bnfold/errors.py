@@ -17,8 +17,8 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-MOST_GUESSES = 20
-MOST_SLIPS = 500
+MAX_GUESSES = 20
+MAX_SLIPS = 500
 LONGEST_GUESSED = 60
 SHORT = 5  # letters in which only one may be wrong
 
@@ -98,7 +98,7 @@ class Guesses:
     def at(self, word: str, words: Collection[str]) -> str:
         """` (did you mean 'num_output'?)`, or nothing where no word is close or enough was guessed."""
         self._made += 1
-        close = _closest(word, words) if self._made <= MOST_GUESSES else []
+        close = _closest(word, words) if self._made <= MAX_GUESSES else []
         return f" (did you mean '{close[0]}'?)" if close else ""
 
     def slip(self, word: str, words: Collection[str], of: str) -> str:
@@ -109,7 +109,7 @@ class Guesses:
         """
         key = word, of
         if key not in self._slips:
-            if len(self._slips) >= MOST_SLIPS or len(word) > LONGEST_GUESSED:
+            if len(self._slips) >= MAX_SLIPS or len(word) > LONGEST_GUESSED:
                 return ""
             self._slips[key] = next((known for known in words if _is_slip(word, known)), "")
         return self._slips[key]

@@ -134,7 +134,7 @@ def _folded(original: Net, job: Job, progress: Progress | None) -> RunReport:
     notes = [*original.notes, *(comparison.notes if comparison is not None else ())]
     notes += not_said(result.net, job.writing)
     notes += ill_conditioned(original, result.report, job.comparing.limit)
-    source = Source(job.reading.files, [record.layer for record in result.report.folded])
+    source = Provenance(job.reading.files, [record.layer for record in result.report.folded])
     with OutputSet(job.reading.files, in_place=job.writing.in_place) as outputs:
         written = save(result.net, job.writing, source, outputs)
         report = RunReport(original, result.net, result.report, written, notes=tuple(notes))
@@ -316,7 +316,7 @@ def open_comparison(original: Net, folded: Net, job: Job) -> Comparison:
     return Comparison(reference, job.samples, job.comparing)
 
 
-class Source(NamedTuple):
+class Provenance(NamedTuple):
     """What an output was made from: the files, and the layers that were folded on the way."""
 
     files: Sequence[Path]
@@ -340,7 +340,7 @@ class Source(NamedTuple):
         return told | ({"folded": ",".join(self.folded)} if self.folded else {})
 
 
-def save(net: Net, writing: Writing, source: Source, outputs: OutputSet) -> tuple[Path, ...]:
+def save(net: Net, writing: Writing, source: Provenance, outputs: OutputSet) -> tuple[Path, ...]:
     """Write a net to every path, as files of one set."""
     written: list[Path] = []
     for path in writing.paths:
@@ -364,7 +364,7 @@ def prove(
     read = [load_written(path, written, original, job, outputs) for path in paths]
     candidates: list[Any] = [named_as(source, folded) if isinstance(source, Net) else source for source in read]
     # An ONNX file has the names of the net in memory.
-    kin = [not isinstance(net, Net) or net is not source for net, source in zip(candidates, read, strict=True)]
+    same_names = [not isinstance(net, Net) or net is not source for net, source in zip(candidates, read, strict=True)]
     if comparison.reference.hidden.layers:
         # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
         candidates = [candidate if isinstance(candidate, Net) else folded for candidate in candidates]
@@ -376,7 +376,7 @@ def prove(
             for name in names:
                 say(f"comparing with {name}", done, total)
 
-    proofs = comparison.against_all(candidates or [folded], report, run_equal=False, kin=kin)
+    proofs = comparison.against_all(candidates or [folded], report, run_equal=False, folded=same_names)
     if not paths:
         return tuple(proofs)
     return tuple(replace(proof, candidate=str(path)) for proof, path in zip(proofs, paths, strict=True))
@@ -420,7 +420,7 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
     if only == "onnx":
         require_weights(net)
     with OutputSet(reading.files, in_place=writing.in_place) as outputs:
-        written = save(net, writing, Source(reading.files), outputs)
+        written = save(net, writing, Provenance(reading.files), outputs)
     return RunReport(net, written=written, notes=(*net.notes, *not_said(net, writing)))
 
 
@@ -517,7 +517,7 @@ def format_of(path: Path) -> str:
     return path.suffix.lstrip(".")
 
 
-def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Source) -> list[Path]:
+def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Provenance) -> list[Path]:
     from bnfold.caffe.write import save_caffe
 
     if net.language == "ONNX":
@@ -533,7 +533,7 @@ def data_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.data")
 
 
-def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Source) -> list[Path]:
+def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Provenance) -> list[Path]:
     from bnfold.onnx import add_onnx
 
     if net.language == "ONNX":  # its metadata stay what they are
@@ -541,7 +541,7 @@ def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source:
     return add_onnx(net, path, outputs, changed(writing.onnx, {"metadata": source.metadata(writing.hash_sources)}))
 
 
-FORMATS: Mapping[str, Callable[[Net, Path, OutputSet, Writing, Source], list[Path]]] = {
+FORMATS: Mapping[str, Callable[[Net, Path, OutputSet, Writing, Provenance], list[Path]]] = {
     "onnx": _to_onnx,
     "prototxt": _to_caffe,
 }

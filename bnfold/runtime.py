@@ -41,7 +41,7 @@ DTYPES = {f"tensor({SPELLED.get(dtype.name, dtype.name)})": dtype for dtype in E
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class TensorPort:
     """What an input takes or an output gives.
 
     Attributes:
@@ -282,9 +282,9 @@ def fits(shape: Sequence[int], port: Sequence[int | None]) -> bool:
     return len(shape) == len(port) and all(want in (None, have) for have, want in zip(shape, port, strict=True))
 
 
-def _ports(nodes: Iterable[Any]) -> dict[str, Port]:
+def _ports(nodes: Iterable[Any]) -> dict[str, TensorPort]:
     return {
-        node.name: Port(
+        node.name: TensorPort(
             tuple(size if isinstance(size, int) else None for size in node.shape),
             np.dtype(DTYPES.get(node.type, np.float32)),
         )

@@ -80,7 +80,7 @@ def measure(
 
 def passing(proof: Comparison, waiting: Sequence[tuple[Place, Net]]) -> list[Place]:
     """The variants that the proof takes for equal."""
-    reports = proof.against_all([variant for _, variant in waiting], kin=[True] * len(waiting))
+    reports = proof.against_all([variant for _, variant in waiting], folded=[True] * len(waiting))
     return [place for (place, _), report in zip(waiting, reports, strict=True) if report.passed]
 
 

@@ -47,6 +47,12 @@ def test_the_public_names_are_sorted_and_can_all_be_had() -> None:
         bnfold.nix  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_no_two_classes_have_one_name() -> None:
+    sources = [path for path in PACKAGE.rglob("*.py") if path.name not in GENERATED]
+    names = [name for path in sources for name in re.findall(r"(?m)^class (\w+)", path.read_text(encoding="utf-8"))]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
 def test_importing_the_package_waits_for_nothing() -> None:
     python("import sys, bnfold; assert not {'google', 'numpy', 'onnx', 'onnxruntime'} & set(sys.modules)")
 

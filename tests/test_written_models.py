@@ -107,10 +107,10 @@ def test_a_chain_of_layers_in_place_costs_as_much_as_it_is_long(run: Run) -> Non
 def test_versions_of_one_blob_are_paired_without_listing_what_comes_after_each() -> None:
     names = [f"y@{number}" for number in range(50_000)] + ["y"]
     began = time.process_time()
-    assert len(pair(names, names, {}, kin=False)) == len(names)
+    assert len(pair(names, names, {}, folded=False)) == len(names)
     assert time.process_time() - began < 5, "a list for each version is 1.25 billion entries"
 
 
 def test_versions_are_partners_only_where_the_same_writers_come_after_them() -> None:
-    assert pair(["c@conv", "c@bn", "c"], ["c@conv", "c"], {}, kin=False) == {"c": "c"}
-    assert pair(["c@conv", "c@bn", "c"], ["c@bn", "c"], {}, kin=False) == {"c@bn": "c@bn", "c": "c"}
+    assert pair(["c@conv", "c@bn", "c"], ["c@conv", "c"], {}, folded=False) == {"c": "c"}
+    assert pair(["c@conv", "c@bn", "c"], ["c@bn", "c"], {}, folded=False) == {"c@bn": "c@bn", "c": "c"}

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 Values = npt.NDArray[np.float64]
 
-MOST_VALUES = 1 << 24
+MAX_VALUES = 1 << 24
 """Values of a scale or a shift; more would be a network in itself, and a text may claim 2^31."""
 
 
 LEAST_FACTOR = 2.0**-60
 """float32 ends at 2**-149, and values and weights are a few powers of two away from 1."""
-MOST_SHIFT = 2.0**9
+MAX_SHIFT = 2.0**9
 """Values around 1 keep 14 of their 24 bits beside a shift that is so much larger."""
 
 
@@ -103,7 +103,7 @@ class Affine:
         the scale does where it swallows the values that it is added to.
         """
         kept = (self.scale >= LEAST_FACTOR) & (self.scale <= 1 / LEAST_FACTOR)
-        return bool((kept & (abs(self.shift) <= MOST_SHIFT * self.scale)).all())
+        return bool((kept & (abs(self.shift) <= MAX_SHIFT * self.scale)).all())
 
     def then(self, outer: Affine) -> Affine:
         """`outer(self(x))`.
@@ -116,7 +116,7 @@ class Affine:
             values = prod(np.broadcast_shapes(*(array.shape for array in (scale, shift, outer_scale, outer_shift))))
         except ValueError:
             raise Blocked("the two affines are of different numbers of channels") from None
-        require(values <= MOST_VALUES, f"a composition of {values:,} values is too large")
+        require(values <= MAX_VALUES, f"a composition of {values:,} values is too large")
         return Affine(outer_scale * scale, outer_scale * shift + outer_shift)
 
     def without_shift(self) -> Affine:

@@ -26,7 +26,7 @@ from math import prod
 import numpy as np
 
 from bnfold.algebra import movement
-from bnfold.algebra.affine import MOST_VALUES, Affine, Values, aligned
+from bnfold.algebra.affine import MAX_VALUES, Affine, Values, aligned
 from bnfold.algebra.operators import Extreme, Join, Move, Pass, Product, Steps, Sum
 from bnfold.algebra.records import Blocked, require
 
@@ -166,7 +166,7 @@ def _concatenated(parts: Sequence[Values], axis: int, sizes: Sequence[int]) -> V
     parts = aligned(*parts, np.ones((1,) * (axis + 1)))[:-1]
     shapes = [(*part.shape[:axis], 1, *part.shape[axis + 1 :]) for part in parts]
     common = np.broadcast_shapes(*shapes)
-    require(prod(common) * sum(sizes) <= MOST_VALUES, "an affine of so many values is too large")
+    require(prod(common) * sum(sizes) <= MAX_VALUES, "an affine of so many values is too large")
     full = [(*common[:axis], size, *common[axis + 1 :]) for size in sizes]
     return np.concatenate([np.broadcast_to(part, shape) for part, shape in zip(parts, full, strict=True)], axis)
 

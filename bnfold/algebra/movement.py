@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from bnfold.algebra.affine import MOST_VALUES, Affine, Values, constant_along
+from bnfold.algebra.affine import MAX_VALUES, Affine, Values, constant_along
 from bnfold.algebra.operators import Axes, Regroup, Spread, Step, Steps, Take
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Shape
@@ -115,7 +115,7 @@ def _scattered(step: Take, values: Values, outside: float, alone: bool) -> Value
     if is_constant and (alone or bool((values == outside).all())):
         return values
     require(size >= 0, f"how long axis {axis} is, is unknown")
-    require(size * values.size <= MOST_VALUES, f"an axis of {size:,} is too long to be followed")
+    require(size * values.size <= MAX_VALUES, f"an axis of {size:,} is too long to be followed")
     values = np.moveaxis(_of_rank(values, axis + 1), axis, 0)
     result = np.full((size, *values.shape[1:]), outside)
     result[step.indices] = values
@@ -151,7 +151,7 @@ def _regrouped(values: Values, before: Shape, after: Shape) -> Values:
             require(prod(full) == prod(after[new]), f"{as_text(before)} and {as_text(after)} hold different elements")
             sizes += full
             result += after[new]
-    require(prod(sizes) <= MOST_VALUES, f"its {as_text(before)} elements are too many to follow one by one")
+    require(prod(sizes) <= MAX_VALUES, f"its {as_text(before)} elements are too many to follow one by one")
     values = np.broadcast_to(values, sizes).reshape(result)
     return _compact(values, after)
 

@@ -24,9 +24,9 @@ from bnfold.algebra.operators import Constant, Linear, Move, Opaque, Operator, W
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Layer, Net, Use
 
-MOST_STEPS = 200_000
+MAX_STEPS = 200_000
 """A step takes some 50 microseconds; a model may be of millions of layers that all want to move."""
-MOST_ALTERNATIVES = 64
+MAX_ALTERNATIVES = 64
 """A sum may be of thousands of blobs, each of which could take the shift."""
 
 TOO_LONG = "the affines of this net stand so far from linear layers that moving them takes too long"
@@ -41,7 +41,7 @@ class Budget:
     """
 
     def __init__(self, layers: int) -> None:
-        self.left = 10_000 + min(4 * layers, MOST_STEPS)
+        self.left = 10_000 + min(4 * layers, MAX_STEPS)
 
     def spend(self) -> None:
         """One step. Raises Blocked when none is left."""
@@ -235,7 +235,7 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
     with _naming(producer):
         alone = len(scene.uses(producer.bottoms[0])) == 1
         laws = commute.back(operator, affine, producer.tops.index(blob), producer.bottoms, alone=alone)
-        alternatives = list(islice(laws, MOST_ALTERNATIVES))
+        alternatives = list(islice(laws, MAX_ALTERNATIVES))
     journal.through.append(producer)
     journal.moved.append(blob)
     mark, reason = journal.mark(), Blocked(f"{producer} has no bottom that could take it")

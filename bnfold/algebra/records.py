@@ -117,7 +117,7 @@ Record = Folded | Merged | Dropped | Kept | Joined | Moved
 
 @dataclass(slots=True, repr=False)
 class FoldReport(Rendered):
-    """The account of one `fold`.
+    """What one `fold` did.
 
     Attributes:
         records: what became of every affine layer, in execution order.

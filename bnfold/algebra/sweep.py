@@ -31,7 +31,7 @@ from bnfold.net import Layer, Names, Net, Shape, require_net
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FoldResult(Rendered):
-    """A folded net and the account of how it came about."""
+    """A folded net, and the record of how it came about."""
 
     net: Net
     report: FoldReport

@@ -28,15 +28,15 @@ _PLANE = 2
 _LARGE = 1 << 20
 
 
-class Line(NamedTuple):
+class AxisLine(NamedTuple):
     """`x -> a*x + b` along each of two axes."""
 
     a: tuple[float, float] = (1.0, 1.0)
     b: tuple[float, float] = (0.0, 0.0)
 
-    def after(self, first: Line) -> Line:
+    def after(self, first: AxisLine) -> AxisLine:
         """This line of what another gives."""
-        return Line(
+        return AxisLine(
             (self.a[0] * first.a[0], self.a[1] * first.a[1]),
             (self.a[0] * first.b[0] + self.b[0], self.a[1] * first.b[1] + self.b[1]),
         )
@@ -85,9 +85,9 @@ def _offset(makers: Mapping[str, Layer], cut: str, like: str) -> tuple[int, int]
     return None
 
 
-def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, Line]:
+def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, AxisLine]:
     """Each blob that a blob is made of, nearest first, and where its pixels lie in it."""
-    found = {blob: Line()}
+    found = {blob: AxisLine()}
     queue = deque([blob])
     while queue:
         top = queue.popleft()
@@ -102,11 +102,11 @@ def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, Line]:
     return found
 
 
-def _line(layer: Layer) -> Line | None:
+def _line(layer: Layer) -> AxisLine | None:
     """From a layer's bottom to its top; None where that is no such line."""
     try:
         if layer.type in PASSING:
-            return Line()
+            return AxisLine()
         if layer.type in CONVOLUTIONS | DECONVOLUTIONS:
             view = Convolution.of(layer)
             return _windows(view.extent, view.stride, view.before, layer.type in DECONVOLUTIONS)
@@ -115,17 +115,17 @@ def _line(layer: Layer) -> Line | None:
             return None if pool.is_global else _windows(pool.kernel, pool.stride, pool.before, False)
         if layer.type == "Crop":
             offset = layer.param.crop_param.offset or (0,)
-            return Line(b=(-float(offset[-2 if len(offset) >= _PLANE else -1]), -float(offset[-1])))
+            return AxisLine(b=(-float(offset[-2 if len(offset) >= _PLANE else -1]), -float(offset[-1])))
     except BnfoldError:
         return None
     return None
 
 
-def _windows(kernel: Sequence[int], stride: Sequence[int], before: Sequence[int], transposed: bool) -> Line | None:
+def _windows(kernel: Sequence[int], stride: Sequence[int], before: Sequence[int], transposed: bool) -> AxisLine | None:
     if len(kernel) != _PLANE:
         return None
     (a, b), (c, d) = [
         (s, (k - 1) / 2 - p) if transposed else (1 / s, (p - (k - 1) / 2) / s)
         for k, s, p in zip(kernel, stride, before, strict=True)
     ]
-    return Line((a, c), (b, d))
+    return AxisLine((a, c), (b, d))

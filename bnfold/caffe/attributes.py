@@ -15,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from bnfold.caffe.descriptors import is_repeated
-from bnfold.caffe.scan import Field, Prototxt
+from bnfold.caffe.scan import Prototxt, TextField
 from bnfold.net import Layer
 
 FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
@@ -78,7 +78,7 @@ def _in_text(layer: Layer) -> dict[str, Any]:
     return {name: found[0] if len(found) == 1 else _of_one_kind(found) for name, found in values.items()}
 
 
-def _collect(text: Prototxt, message: Field, prefix: str, values: dict[str, list[Any]]) -> None:
+def _collect(text: Prototxt, message: TextField, prefix: str, values: dict[str, list[Any]]) -> None:
     for field in text.fields(message.at, message.stop):
         name = f"{prefix}_{field.name}"
         if field.opener in ("{", "<"):

@@ -32,7 +32,7 @@ from bnfold.caffe.descriptors import is_message, is_repeated
 from bnfold.caffe.dialects import ALL, DIALECTS, ELSEWHERE, ENUM_VALUES, FIELDS, RENUMBERED, RETYPED, VALUES
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
-from bnfold.caffe.text import Document
+from bnfold.caffe.text import PrototxtDocument
 from bnfold.caffe.weights import WeightsFile, decode
 from bnfold.errors import Guesses, ParseError, UsageError
 from bnfold.io.wire import (
@@ -63,7 +63,7 @@ CONVERTERS = frozenset({"ncnn", "tengine", "mace", "x2paddle"})
 CONNECTING = ("name", "type", "bottom", "top")
 
 
-class Reading(NamedTuple):
+class DialectReading(NamedTuple):
     """What a file says if one of these dialects wrote it.
 
     Attributes:
@@ -73,7 +73,7 @@ class Reading(NamedTuple):
             default; empty where there is no other reading.
     """
 
-    document: Document
+    document: PrototxtDocument
     dialects: Dialects
     effects: frozenset[Effect] = frozenset()
 
@@ -85,7 +85,7 @@ class Meaning(NamedTuple):
     dialects: Dialects
 
 
-def read_net(file: WeightsFile, dialect: str | None = None) -> list[Reading]:
+def read_net(file: WeightsFile, dialect: str | None = None) -> list[DialectReading]:
     """The net in a caffemodel, with all parameters and without weights, in each way in which it can be read.
 
     Args:
@@ -119,7 +119,7 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[Reading]:
         if one in alive:
             picked = tuple(_pick(found_in, one, alive) for _, _, found_in in whole)
             chosen.setdefault(picked, set()).add(one)
-    readings: dict[frozenset[Effect], Reading] = {}
+    readings: dict[frozenset[Effect], DialectReading] = {}
     for picked, some in chosen.items():
         net = NetParameter()
         for (who, number, _), encoded in zip(whole, picked, strict=True):
@@ -134,12 +134,12 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[Reading]:
         if not any(layer.bottom for layer in layers) or not all([*layer.bottom, *layer.top] for layer in net.layer):
             raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
         effects = frozenset(_effects(net)) if len(chosen) > 1 else frozenset()
-        same = readings.setdefault(effects, Reading(Document(net, file=file.path), frozenset(), effects))
+        same = readings.setdefault(effects, DialectReading(PrototxtDocument(net, file=file.path), frozenset(), effects))
         readings[effects] = same._replace(dialects=same.dialects | some)
     return list(readings.values())
 
 
-def told_apart(readings: Sequence[Reading], opaque: Sequence[bool]) -> int | None:
+def told_apart(readings: Sequence[DialectReading], opaque: Sequence[bool]) -> int | None:
     """Which of several readings the file speaks for: the only one by which their differences compute something.
 
     Args:
@@ -154,7 +154,7 @@ def told_apart(readings: Sequence[Reading], opaque: Sequence[bool]) -> int | Non
     return telling[0] if len(telling) == 1 else None
 
 
-def difference(readings: Sequence[Reading]) -> str:
+def difference(readings: Sequence[DialectReading]) -> str:
     """Where readings part: the first layer that they read in different ways, and what each takes it for."""
     common = frozenset.intersection(*(reading.effects for reading in readings))
     apart = [sorted(reading.effects - common) for reading in readings]

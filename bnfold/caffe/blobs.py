@@ -60,7 +60,7 @@ class Half:
         return (flat[start : start + _CHUNK].astype(np.float32) for start in range(0, flat.size, _CHUNK))
 
 
-class _Values:
+class _FieldRuns:
     """The runs of bytes that hold one repeated field."""
 
     def __init__(self, dtype: _DType) -> None:
@@ -95,7 +95,7 @@ def read_blob(buffer: Buffer, at: int, end: int) -> tuple[Array | LazyArray, str
 
     A blob that is wrong comes back flat, with the values that are there. Raises `WireError` when the bytes are damaged.
     """
-    values = {DATA: _Values(_FLOAT), DOUBLE_DATA: _Values(_DOUBLE)}
+    values = {DATA: _FieldRuns(_FLOAT), DOUBLE_DATA: _FieldRuns(_DOUBLE)}
     legacy: dict[int, int] = {}
     dims: list[int] | None = None
     raw: tuple[int, int] | None = None
@@ -135,7 +135,7 @@ def read_blob(buffer: Buffer, at: int, end: int) -> tuple[Array | LazyArray, str
 
 
 def _values(
-    buffer: Buffer, values: dict[int, _Values], raw: tuple[int, int] | None, raw_type: int
+    buffer: Buffer, values: dict[int, _FieldRuns], raw: tuple[int, int] | None, raw_type: int
 ) -> tuple[Array, str]:
     """The flat values, by the forks' precedence: raw_data, then double_data, then data."""
     if raw is None or raw[0] == raw[1]:

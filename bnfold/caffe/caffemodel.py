@@ -23,7 +23,7 @@ import numpy as np
 from bnfold.caffe import upgrade, upgrade_v0
 from bnfold.caffe.blobs import DATA, DOUBLE_DATA, SHAPE
 from bnfold.caffe.limits import INT_MAX
-from bnfold.caffe.patch import Part, encode, parts_of, patch_parts, replace_part
+from bnfold.caffe.patch import Patched, encode, parts_of, patch_parts, replace_part
 from bnfold.caffe.strip import EXCLUDE, INCLUDE, strip_blob, strip_parts, stripped
 from bnfold.errors import ParseError, UnsupportedError
 from bnfold.io.files import Output
@@ -263,18 +263,18 @@ class _Writing:
     def _upgraded(self, record: Record) -> Body:
         """A V1 or V0 layer that the net has not got, as the V2 layer that keeps its name, type and weights."""
         word = encode_field(TYPE, _upgraded_type(record).encode())
-        parts = [Part(NAME, new=encode_field(NAME, record.name.encode())), Part(TYPE, new=word)]
+        parts = [Patched(NAME, new=encode_field(NAME, record.name.encode())), Patched(TYPE, new=word)]
         return self._body(parts, b"", self._blobs(record, record.blobs, record.blobs))
 
-    def _stripped(self, parts: list[Part], buffer: Buffer) -> list[Part]:
+    def _stripped(self, parts: list[Patched], buffer: Buffer) -> list[Patched]:
         if self.strip:
             strip_parts(parts, buffer)
         return parts
 
-    def _body(self, parts: list[Part], source: WeightsFile | bytes, blobs: list[Piece]) -> Body:
+    def _body(self, parts: list[Patched], source: WeightsFile | bytes, blobs: list[Piece]) -> Body:
         """The fields of a layer, with `blobs` in the place of its blobs."""
         body = Body()
-        for part in [*parts, Part(_AFTER_ALL)]:
+        for part in [*parts, Patched(_AFTER_ALL)]:
             if part.number >= BLOBS and blobs:
                 body.pieces += blobs
                 blobs = []

@@ -17,7 +17,7 @@ from bnfold.caffe.caffe_pb2 import FillerParameter
 from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS
 from bnfold.net import Array, Blobs, Layer, Shape
 
-MOST_VALUES = 1 << 26
+MAX_VALUES = 1 << 26
 
 
 def filled(layer: Layer, shapes: Sequence[Shape]) -> Blobs | None:
@@ -27,7 +27,7 @@ def filled(layer: Layer, shapes: Sequence[Shape]) -> Blobs | None:
         layer: without blobs.
         shapes: of the blobs that it needs.
     """
-    if layer.type not in FILLERS or sum(map(prod, shapes)) > MOST_VALUES:
+    if layer.type not in FILLERS or sum(map(prod, shapes)) > MAX_VALUES:
         return None
     message, names = FILLERS[layer.type]
     if layer.type == "Scale" and len(layer.bottoms) > 1:

@@ -10,12 +10,12 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from bnfold.caffe.scan import Field, Prototxt
+from bnfold.caffe.scan import Prototxt, TextField
 
 INPUTS = frozenset({"input", "input_dim", "input_shape"})
 
 
-class Layout(NamedTuple):
+class TextLayout(NamedTuple):
     """The text of a prototxt, in parts.
 
     Attributes:
@@ -31,7 +31,7 @@ class Layout(NamedTuple):
     header: str | None = None
 
 
-def read_layout(prototxt: Prototxt, fields: Sequence[Field], at: int, end: int) -> Layout:
+def read_layout(prototxt: Prototxt, fields: Sequence[TextField], at: int, end: int) -> TextLayout:
     """Cut the text of a net, `prototxt.text[at:end]`, which has these fields."""
     text = prototxt.text
     ends = [_end_of_line(text, fields, index, end) for index in range(len(fields))]
@@ -54,7 +54,7 @@ def read_layout(prototxt: Prototxt, fields: Sequence[Field], at: int, end: int) 
     pieces = [(fields[index].begin, ends[index]) for index in inputs]
     if inputs and inputs[-1] - inputs[0] == len(inputs) - 1:
         pieces = [(pieces[0][0], pieces[-1][1])]
-    return Layout(
+    return TextLayout(
         () if any(found.name == "layer" and found.opener == "[" for found in fields) else tuple(layers),
         tuple(lines),
         "\n".join(text[begin:stop] for begin, stop in pieces),
@@ -62,7 +62,7 @@ def read_layout(prototxt: Prototxt, fields: Sequence[Field], at: int, end: int) 
     )
 
 
-def _end_of_line(text: str, fields: Sequence[Field], index: int, end: int) -> int:
+def _end_of_line(text: str, fields: Sequence[TextField], index: int, end: int) -> int:
     """Where the text of a field ends: behind a comment on its line, and for the last one behind all comments."""
     stop = fields[index].end
     last = index + 1 == len(fields)
@@ -92,7 +92,7 @@ def without_fields(text: str, names: Collection[str]) -> str:
     return "".join([*pieces, text[at:]])
 
 
-def _named(scanned: Prototxt, outer: Field, path: str, names: Collection[str]) -> Iterator[tuple[int, int]]:
+def _named(scanned: Prototxt, outer: TextField, path: str, names: Collection[str]) -> Iterator[tuple[int, int]]:
     for inner in scanned.fields(outer.at, outer.stop):
         name = f"{path}{inner.name}"
         if name in names:

@@ -23,7 +23,7 @@ from bnfold.caffe.dialects import REAL_NUMBERS
 from bnfold.io.wire import LENGTH, Buffer, encode_field, encode_tag, fields
 
 
-class Part(NamedTuple):
+class Patched(NamedTuple):
     """One field of a message: new bytes, tag included, or (`new` is None) `buffer[begin:end]` as it is."""
 
     number: int
@@ -32,23 +32,23 @@ class Part(NamedTuple):
     new: bytes | None = None
 
 
-def parts_of(buffer: Buffer, at: int, end: int) -> list[Part]:
+def parts_of(buffer: Buffer, at: int, end: int) -> list[Patched]:
     """The fields of the message in `buffer[at:end]`, as they are. Raises WireError."""
-    return [Part(number, begin, stop) for number, _, begin, _, stop in fields(buffer, at, end)]
+    return [Patched(number, begin, stop) for number, _, begin, _, stop in fields(buffer, at, end)]
 
 
-def replace_part(parts: list[Part], number: int, new: bytes) -> None:
+def replace_part(parts: list[Patched], number: int, new: bytes) -> None:
     """Put `new`, one or more encoded fields of this number or nothing, in the place of those that are there."""
     places = [index for index, part in enumerate(parts) if part.number == number]
     if places:
         parts[:] = [part for index, part in enumerate(parts) if index == places[0] or part.number != number]
-        parts[places[0] : places[0] + 1] = [Part(number, new=new)] if new else []
+        parts[places[0] : places[0] + 1] = [Patched(number, new=new)] if new else []
     elif new:
         later = (index for index, part in enumerate(parts) if part.number > number)
-        parts.insert(next(later, len(parts)), Part(number, new=new))
+        parts.insert(next(later, len(parts)), Patched(number, new=new))
 
 
-def patch_parts(parts: list[Part], buffer: Buffer, old: Message, new: Message, skip: Collection[str] = ()) -> None:
+def patch_parts(parts: list[Patched], buffer: Buffer, old: Message, new: Message, skip: Collection[str] = ()) -> None:
     """Change what differs between `old` and `new`, two messages of the type that `parts` of `buffer` spell.
 
     Fields named in `skip` are left alone. Raises WireError when a sub-message that must change is damaged.
@@ -66,7 +66,7 @@ def patch_parts(parts: list[Part], buffer: Buffer, old: Message, new: Message, s
             replace_part(parts, number, encode_only(new, field))
 
 
-def joined(parts: list[Part], buffer: Buffer) -> bytes:
+def joined(parts: list[Patched], buffer: Buffer) -> bytes:
     """The bytes of a (small) message."""
     return b"".join(bytes(buffer[part.begin : part.end]) if part.new is None else part.new for part in parts)
 
@@ -97,7 +97,7 @@ def real_number(field: FieldDescriptor) -> int:
     return REAL_NUMBERS.get(_message_name(field.containing_type), {}).get(field.name, field.number)
 
 
-def _patched(present: list[Part], buffer: Buffer, old: Message, new: Message) -> bytes:
+def _patched(present: list[Patched], buffer: Buffer, old: Message, new: Message) -> bytes:
     # A message that comes in several pieces counts as their concatenation.
     payload = b"".join(_payloads(present, buffer))
     inner = parts_of(payload, 0, len(payload))
@@ -105,7 +105,7 @@ def _patched(present: list[Part], buffer: Buffer, old: Message, new: Message) ->
     return joined(inner, payload)
 
 
-def _payloads(present: list[Part], buffer: Buffer) -> Iterator[bytes]:
+def _payloads(present: list[Patched], buffer: Buffer) -> Iterator[bytes]:
     for part in present:
         source, begin, end = (buffer, part.begin, part.end) if part.new is None else (part.new, 0, len(part.new))
         for field in fields(source, begin, end):

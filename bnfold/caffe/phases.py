@@ -42,7 +42,7 @@ def _matches(rule: NetStateRule, level: int, stages: Set[str], phase: Phase) -> 
 
 
 RULES = ("include", "exclude")
-MOST_STATES = 10  # that are tried and named
+MAX_STATES = 10  # that are tried and named
 
 
 def decided(layer: Upgraded) -> Upgraded:
@@ -69,7 +69,7 @@ def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> 
     limits = [getattr(rule, name) for rule in rules for name in ("min_level", "max_level") if rule.HasField(name)]
     states = [(f"--stage {stage}", level, stages | {stage}) for stage in named]
     states += [(f"--level {other}", other, stages) for other in dict.fromkeys(limits) if other != level]
-    for option, other_level, other_stages in states[:MOST_STATES]:
+    for option, other_level, other_stages in states[:MAX_STATES]:
         missed = [layer for layer in absent if _infers(layer) and runs(layer, other_level, other_stages)]
         if missed:
             who = _listed([f"'{layer.name}' ({layer.type})" for layer in missed])

@@ -37,7 +37,7 @@ from bnfold.net import Array, Blobs, Layer, Net, Shape
 Values = npt.NDArray[np.float32]
 
 # A text says sizes that no file stands behind, so they meet an end here: INT_MAX in all, and for what does take memory:
-MOST_CHANNELS = 1 << 20
+MAX_CHANNELS = 1 << 20
 
 
 def with_placeholder_weights(net: Net) -> Net:
@@ -98,14 +98,14 @@ def stand_ins(layer: Layer, bottoms: Sequence[Shape], layout: str | None = None)
     family = BATCHNORMS.get(layer.type)
     if family is not None:
         channels = bottoms[0][1] if bottoms and len(bottoms[0]) > 1 else 1
-        if channels == UNKNOWN or channels > MOST_CHANNELS:
+        if channels == UNKNOWN or channels > MAX_CHANNELS:
             return []
         known = layout if layout in family.layouts else None
         return _statistics(layer, channels, known or _suggested_layout(layer, channels))
     shapes = blob_shapes(layer, bottoms) or []
     row = row_of(layer)
     make = VALUES[row.stand_in] if row else _weights
-    if any(prod(shape) > (INT_MAX if make is _weights else MOST_CHANNELS) for shape in shapes):
+    if any(prod(shape) > (INT_MAX if make is _weights else MAX_CHANNELS) for shape in shapes):
         return []
     return [make(layer, index, shape) for index, shape in enumerate(shapes)]
 

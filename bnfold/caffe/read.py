@@ -25,7 +25,7 @@ from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.preparation import prepared, said
 from bnfold.caffe.states import expose_states, state_notes
-from bnfold.caffe.text import Document, read_prototxt
+from bnfold.caffe.text import PrototxtDocument, read_prototxt
 from bnfold.caffe.told import plane_told, told
 from bnfold.caffe.upgrade import Upgraded, upgrade
 from bnfold.caffe.upgrade_shapes import with_four_axes
@@ -83,7 +83,7 @@ def _alone(path: Path, caffemodels: Sequence[Path], options: ReadOptions) -> Net
     carrier = read_weights(path)
     files = [read_weights(one) for one in caffemodels] or [carrier]
     readings = binary.read_net(carrier, options.caffemodel_dialect)
-    nets: list[tuple[binary.Reading, Net]] = []
+    nets: list[tuple[binary.DialectReading, Net]] = []
     problems: list[ModelError] = []
     for reading in readings:
         try:
@@ -116,7 +116,7 @@ def _alone(path: Path, caffemodels: Sequence[Path], options: ReadOptions) -> Net
 
 
 def build(
-    document: Document,
+    document: PrototxtDocument,
     files: Sequence[WeightsFile] = (),
     *,
     options: ReadOptions = ReadOptions(),

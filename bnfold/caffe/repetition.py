@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from google.protobuf import text_format
 
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter, V1LayerParameter
-from bnfold.caffe.scan import Field
+from bnfold.caffe.scan import TextField
 
 # Printable ASCII without quotes and backslashes means itself.
 _HEAD = re.compile(r'\s*+(name|type|bottom|top)\s*+:\s*+"([ !#-\[\]-~]*+)"')
 
 
-def parse_net(text: str, fields: Sequence[Field]) -> NetParameter:
+def parse_net(text: str, fields: Sequence[TextField]) -> NetParameter:
     """The message that a text spells.
 
     Args:

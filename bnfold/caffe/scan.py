@@ -33,7 +33,7 @@ _SCALAR = re.compile(
 _STRUCTURE = re.compile(rf"""{_STRING}|#[^\n]*+|[{{}}<>\[\]"']""")
 
 
-class Field(NamedTuple):
+class TextField(NamedTuple):
     """One field of a text: `text[begin:end]` is all of it, `text[at:stop]` the inside of its value.
 
     `opener` is the bracket that opens the value, empty for a scalar or a string; `at` and `stop` lie inside it.
@@ -73,7 +73,7 @@ class Prototxt:
         """An error that says where `offset` is."""
         return ParseError(message, self.file, *self.place(offset))
 
-    def fields(self, at: int = 0, end: int | None = None) -> Iterator[Field]:
+    def fields(self, at: int = 0, end: int | None = None) -> Iterator[TextField]:
         """The fields of the message in `text[at:end]`, in order. Raises ParseError where the grammar breaks."""
         text = self.text
         if end is None:
@@ -89,7 +89,7 @@ class Prototxt:
             if at < end and text[at] in ",;":
                 at = _past_blank(text, at + 1, end)
 
-    def _field(self, name: str, begin: int, at: int, end: int) -> Field:
+    def _field(self, name: str, begin: int, at: int, end: int) -> TextField:
         text = self.text
         at = _past_blank(text, at, end)
         colon = at < end and text[at] == ":"
@@ -97,14 +97,14 @@ class Prototxt:
             at = _past_blank(text, at + 1, end)
         if at < end and text[at] in CLOSERS:
             stop = self._closing(at, end, name)
-            return Field(name, begin, at + 1, stop, stop + 1, text[at])
+            return TextField(name, begin, at + 1, stop, stop + 1, text[at])
         value = _SCALAR.match(text, at, end) if colon else None
         if value is None:
             wanted = "a value" if colon else "':' or '{'"
             found = _excerpt(text, at) if at < end else "the end"
             raise self.error(f"expected {wanted} after '{name[:40]}' and found {found}", min(at, end))
         self._check_length(at, value.end())
-        return Field(name, begin, at, value.end(), value.end(), "")
+        return TextField(name, begin, at, value.end(), value.end(), "")
 
     def _check_length(self, at: int, end: int) -> None:
         if end - at > MAX_VALUE:

@@ -41,7 +41,7 @@ def in_stock_words(net: Net) -> Net:
 
     Blobs keep their names and values; a layer that becomes several writes new versions of its top in between.
     """
-    writing = _Writing(net)
+    writing = _Rewording(net)
     layers = [said for layer in net.layers for said in writing.said(layer)]
     if len(layers) == len(net.layers) and all(map(_is, layers, net.layers)):
         return net
@@ -73,7 +73,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-class _Writing:
+class _Rewording:
     """One net on its way into stock words."""
 
     def __init__(self, net: Net) -> None:
@@ -129,7 +129,7 @@ class _Writing:
         return Layer(name, kind, [""], [""], Blobs(blobs), LayerParameter(name=name, type=kind))
 
 
-def _batch_norm(writing: _Writing, layer: Layer) -> list[Layer] | None:
+def _batch_norm(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """`gamma * (x - mean) / sqrt(variance + eps) + beta`, in the order of the file's words: BatchNorm, then Scale."""
     if len(layer.bottoms) != 1 or len(layer.tops) != 1 or not layer.blobs:
         return None
@@ -170,7 +170,7 @@ def _normalisation(layer: Layer, read: Statistics, net: Net) -> Layer:
     return replace(layer, type="BatchNorm", param=param, blobs=Blobs(blobs))
 
 
-def _scale(writing: _Writing, layer: Layer, read: Statistics, *, first: bool) -> Layer:
+def _scale(writing: _Rewording, layer: Layer, read: Statistics, *, first: bool) -> Layer:
     """Gamma and beta; in the place of the layer itself where it is the first."""
     gamma = np.ones_like(read.mean) if read.gamma is None else read.gamma
     blobs = [_vector(gamma)] if read.beta is None else [_vector(gamma), _vector(read.beta)]
@@ -188,14 +188,14 @@ def _vector(values: Any) -> Array:
     return vector
 
 
-def _relu(writing: _Writing, layer: Layer, slope: float = 0.0) -> Layer:
+def _relu(writing: _Rewording, layer: Layer, slope: float = 0.0) -> Layer:
     relu = writing.layer(f"{layer.name}_relu", "ReLU")
     if slope:
         relu.param.relu_param.negative_slope = slope
     return relu
 
 
-def _eltwise_affine(writing: _Writing, layer: Layer) -> list[Layer] | None:
+def _eltwise_affine(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """`x*slope[c] + bias[c]`."""
     del writing
     if not layer.blobs:
@@ -207,7 +207,7 @@ def _eltwise_affine(writing: _Writing, layer: Layer) -> list[Layer] | None:
     return [replace(layer, type="Scale", param=param)]
 
 
-def _convolution(writing: _Writing, layer: Layer) -> list[Layer] | None:
+def _convolution(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """A group for each channel where the type says so, and a ReLU of its own where one is fused.
 
     Fields that BVLC has not (a pad for each side, a depth beside the plane) are said by its own, where these can.
@@ -237,7 +237,7 @@ def _convolution(writing: _Writing, layer: Layer) -> list[Layer] | None:
     return writing.chain(layer, convolution, _relu(writing, layer, own.negative_slope)) if relu else [convolution]
 
 
-def _say_by_view(writing: _Writing, layer: Layer, param: ConvolutionParameter) -> bool:
+def _say_by_view(writing: _Rewording, layer: Layer, param: ConvolutionParameter) -> bool:
     """Say what a convolution computes in BVLC's fields; False where these cannot."""
     bottom = writing.shape(layer)
     if bottom is None or len(bottom) < 3:
@@ -260,7 +260,7 @@ def _is_foreign(source: Message, name: str) -> bool:
     return name not in ("relu", "negative_slope", *STOCK_CONVOLUTION) and not _is_idle(source, name)
 
 
-def _groups(writing: _Writing, layer: Layer, kind: str) -> int | None:
+def _groups(writing: _Rewording, layer: Layer, kind: str) -> int | None:
     """The channels of the bottom: a depthwise kernel sees one, unless a group is said for it."""
     said = layer.param.convolution_param
     if layer.type in SAID_GROUPS and said.HasField("group"):
@@ -270,7 +270,7 @@ def _groups(writing: _Writing, layer: Layer, kind: str) -> int | None:
     return writing.channels(layer)
 
 
-def _axpy(writing: _Writing, layer: Layer) -> list[Layer] | None:
+def _axpy(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """`a*x + y` with a value of `a` for each channel: a Scale of two bottoms, from axis 0 on, and a sum."""
     if len(layer.bottoms) != 3 or len(layer.tops) != 1:
         return None
@@ -285,7 +285,7 @@ def _axpy(writing: _Writing, layer: Layer) -> list[Layer] | None:
     return [flat, scale, total]
 
 
-def _pooling(writing: _Writing, layer: Layer) -> list[Layer] | None:
+def _pooling(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """`ceil_mode: false` is `round_mode: FLOOR`; where nothing is rounded neither is said, as older Caffes have it."""
     pool = layer.param.pooling_param
     if not any(pool.HasField(name) for name in ("ceil_mode", "torch_pooling")):
@@ -371,7 +371,7 @@ def _is_idle(message: Any, name: str) -> bool:
     return name in IDLE or message.DESCRIPTOR.name in ("FillerParameter", "ParamSpec") or is_default
 
 
-Rewrite = Callable[[_Writing, Layer], list[Layer] | None]
+Rewrite = Callable[[_Rewording, Layer], list[Layer] | None]
 
 REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(BATCHNORMS, _batch_norm),

@@ -14,7 +14,7 @@ from typing import Any
 
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.blobs import DIFF, DOUBLE_DIFF
-from bnfold.caffe.patch import Part, joined, parts_of, replace_part
+from bnfold.caffe.patch import Patched, joined, parts_of, replace_part
 from bnfold.io.wire import LENGTH, VARINT, Buffer, encode_field, fields
 
 PARAM, INCLUDE, EXCLUDE, PHASE = 6, 8, 9, 10
@@ -56,7 +56,7 @@ def stripped(param: caffe_pb2.LayerParameter, fillers: bool = True) -> caffe_pb2
     return param if result == param else result
 
 
-def strip_parts(parts: list[Part], buffer: Buffer) -> None:
+def strip_parts(parts: list[Patched], buffer: Buffer) -> None:
     """Take the same out of the fields of a `LayerParameter`, its blobs apart. Raises WireError."""
     for number in (INCLUDE, EXCLUDE, PHASE):
         replace_part(parts, number, b"")
@@ -72,7 +72,7 @@ def strip_parts(parts: list[Part], buffer: Buffer) -> None:
             if whole.wire != LENGTH:
                 continue
             kept = [inside for inside in parts_of(source, whole.at, whole.end) if inside.number not in dropped]
-            parts[parts.index(part)] = Part(number, new=encode_field(number, joined(kept, source)))
+            parts[parts.index(part)] = Patched(number, new=encode_field(number, joined(kept, source)))
 
 
 def strip_blob(buffer: Buffer, at: int, end: int) -> list[tuple[int, int]]:
@@ -91,7 +91,7 @@ def strip_blob(buffer: Buffer, at: int, end: int) -> list[tuple[int, int]]:
     return spans
 
 
-def _stripped_spec(part: Part, buffer: Buffer) -> tuple[bool, bytes]:
+def _stripped_spec(part: Patched, buffer: Buffer) -> tuple[bool, bytes]:
     """Whether a ParamSpec names its blob, and the spec without rates and decays."""
     source, begin, end = _place(part, buffer)
     kept: list[bytes] = []
@@ -104,7 +104,7 @@ def _stripped_spec(part: Part, buffer: Buffer) -> tuple[bool, bytes]:
     return named, b"".join(kept)
 
 
-def _place(part: Part, buffer: Buffer) -> tuple[Buffer, int, int]:
+def _place(part: Patched, buffer: Buffer) -> tuple[Buffer, int, int]:
     return (buffer, part.begin, part.end) if part.new is None else (part.new, 0, len(part.new))
 
 

@@ -30,9 +30,9 @@ from google.protobuf import text_format
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.kinds import is_known, is_metric, loss
-from bnfold.caffe.layout import Layout, read_layout
+from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
-from bnfold.caffe.scan import Field, Prototxt
+from bnfold.caffe.scan import Prototxt, TextField
 from bnfold.errors import Guesses, ParseError
 from bnfold.io.mapping import read_file
 
@@ -68,7 +68,7 @@ class Foreign:
 
 
 @dataclass(slots=True, eq=False)
-class Document:
+class PrototxtDocument:
     """A prototxt as it was read, before any upgrade.
 
     Attributes:
@@ -80,13 +80,13 @@ class Document:
     """
 
     net: caffe_pb2.NetParameter
-    layout: Layout = field(default_factory=Layout)
+    layout: TextLayout = field(default_factory=TextLayout)
     notes: list[str] = field(default_factory=list)
     file: Path | None = None
     foreign: Foreign = field(default_factory=Foreign)
 
 
-def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False, strict_fields: bool = False) -> Document:
+def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False, strict_fields: bool = False) -> PrototxtDocument:
     """Read a prototxt file; see `parse_prototxt`. Raises ParseError also when the file cannot be read."""
     content = read_file(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -98,7 +98,7 @@ def read_prototxt(path: Path, *, ignore_unknown_fields: bool = False, strict_fie
 
 def parse_prototxt(
     text: str, file: Path | None = None, *, ignore_unknown_fields: bool = False, strict_fields: bool = False
-) -> Document:
+) -> PrototxtDocument:
     """Parse the text of a net of any version, or of a solver that holds one in `net_param`.
 
     Args:
@@ -116,7 +116,7 @@ def parse_prototxt(
     if sum(found.name in ("layer", "layers") for found in fields) > MAX_LAYERS:
         raise ParseError(f"has more than {MAX_LAYERS:,} layers, which no network has", file)
     _refuse_two_versions(prototxt, fields)
-    document = Document(caffe_pb2.NetParameter(), file=file)
+    document = PrototxtDocument(caffe_pb2.NetParameter(), file=file)
     body = text if (at, end) == (0, len(text)) else _blank(text, [(0, at), (end, len(text))])
     if _ESCAPED.search(body):
         body = _TOKEN.sub(_without_escapes, body)
@@ -180,7 +180,7 @@ def _without_escapes(token: re.Match[str]) -> str:
 
 def _net_span(prototxt: Prototxt) -> tuple[int, int]:
     """Where the net's own fields are: the whole text, or the inside of a solver's `net_param`."""
-    fields: dict[str, Field] = {}
+    fields: dict[str, TextField] = {}
     for found in prototxt.fields():
         if found.name in ("layer", "layers"):
             return 0, len(prototxt.text)
@@ -200,7 +200,7 @@ def _net_span(prototxt: Prototxt) -> tuple[int, int]:
     return 0, len(prototxt.text)
 
 
-def _refuse_two_versions(prototxt: Prototxt, fields: list[Field]) -> None:
+def _refuse_two_versions(prototxt: Prototxt, fields: list[TextField]) -> None:
     """Caffe reads `layers` (V1) or `layer` (V2), and never both."""
     old = [found for found in fields if found.name == "layers"]
     new = [found for found in fields if found.name == "layer"]
@@ -227,7 +227,7 @@ class _Weight(Enum):
 class _Finding:
     """Something that protobuf's parser would stop at."""
 
-    found: Field
+    found: TextField
     layer: str
     problem: str
     weight: _Weight
@@ -236,13 +236,13 @@ class _Finding:
 class _Diagnosis:
     """Finds out why a text does not parse, and parses it with what may be dropped taken out."""
 
-    def __init__(self, prototxt: Prototxt, fields: list[Field], ignore_unknown_fields: bool, strict: bool) -> None:
+    def __init__(self, prototxt: Prototxt, fields: list[TextField], ignore_unknown_fields: bool, strict: bool) -> None:
         self.prototxt, self.fields, self.ignore, self.strict = prototxt, fields, ignore_unknown_fields, strict
         self.notes: list[str] = []
         self.guesses = Guesses()
         self.dropped: list[tuple[int, int]] = []
         self.foreign = Foreign()
-        self.moved: list[tuple[int, Field]] = []
+        self.moved: list[tuple[int, TextField]] = []
         # Layers in a list are not told apart here.
         self.has_lists = any(found.opener == "[" for found in fields if found.name in ("layer", "layers"))
 
@@ -298,7 +298,7 @@ class _Diagnosis:
             why = "" if self.ignore else ": it means nothing at inference"
             self.notes.append(f"line {line}, column {column}: ignored {problem} in {alike[0].layer}{more}{why}")
 
-    def _in_layer(self, layer: Field, number: int) -> Iterator[_Finding]:
+    def _in_layer(self, layer: TextField, number: int) -> Iterator[_Finding]:
         if layer.opener == "[":
             return
         fields = list(self.prototxt.fields(layer.at, layer.stop)) if layer.opener else []
@@ -311,7 +311,7 @@ class _Diagnosis:
             kind = self._v1_type(kind, number, fields)
         opaque = not is_known(kind)
         trains = kind.endswith("Data") or loss(kind) is not None or is_metric(kind)
-        seen: dict[str, Field] = {}
+        seen: dict[str, TextField] = {}
         for found in fields:
             if old and found.name == "type" and number in self.foreign.types:
                 self.dropped.append((found.begin, found.end))
@@ -331,7 +331,7 @@ class _Diagnosis:
                 yield from findings
             self._note_repetition(found, seen, said, who)
 
-    def _v1_type(self, word: str, number: int, fields: list[Field]) -> str:
+    def _v1_type(self, word: str, number: int, fields: list[TextField]) -> str:
         """The V2 type of a V1 layer; a word that V1 has not is remembered."""
         from bnfold.caffe.upgrade import v2_type  # which reads documents
 
@@ -341,7 +341,7 @@ class _Diagnosis:
             self.foreign.types[number] = known
         return known
 
-    def _in_field(self, found: Field, message: Descriptor, who: str, weight: _Weight) -> Iterator[_Finding]:
+    def _in_field(self, found: TextField, message: Descriptor, who: str, weight: _Weight) -> Iterator[_Finding]:
         """What is wrong with one field of `message`, and in the fields below it; `weight` is that of a foreign one."""
         known = message.fields_by_name.get(found.name)
         if message.name in IDLE_MESSAGES:
@@ -366,12 +366,12 @@ class _Diagnosis:
                     problem = f"unknown value '{word[:MAX_QUOTED]}' of {message.name}'s {found.name}"
                 yield _Finding(found, who, problem, _Weight.FATAL if wrong else weight)
         elif known.message_type is not None and found.opener in ("{", "<"):
-            seen: dict[str, Field] = {}
+            seen: dict[str, TextField] = {}
             for inner in self.prototxt.fields(found.at, found.stop):
                 yield from self._in_field(inner, known.message_type, who, weight)
                 self._note_repetition(inner, seen, known.message_type, who)
 
-    def _note_repetition(self, found: Field, seen: dict[str, Field], message: Descriptor, who: str) -> None:
+    def _note_repetition(self, found: TextField, seen: dict[str, TextField], message: Descriptor, who: str) -> None:
         known = message.fields_by_name.get(found.name)
         if known is None or is_repeated(known):
             return

@@ -23,7 +23,7 @@ from bnfold.caffe.upgrade_v0 import upgrade_v0
 from bnfold.errors import ModelError
 
 if TYPE_CHECKING:
-    from bnfold.caffe.text import Document, Foreign
+    from bnfold.caffe.text import Foreign, PrototxtDocument
 
 BATCH_NORM_PARAMS = 3
 DIMS_OF_AN_INPUT = 4
@@ -40,7 +40,7 @@ class Upgraded(NamedTuple):
     opaque: str = ""
 
 
-def upgrade(document: Document) -> list[Upgraded]:
+def upgrade(document: PrototxtDocument) -> list[Upgraded]:
     """All layers of a document as V2, in order, of all phases.
 
     Raises:

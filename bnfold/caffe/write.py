@@ -20,7 +20,7 @@ from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.caffemodel import connections, write_caffemodel
 from bnfold.caffe.layout import without_fields
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
-from bnfold.caffe.scan import Field, Prototxt
+from bnfold.caffe.scan import Prototxt, TextField
 from bnfold.caffe.stock import in_stock_words
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
@@ -183,7 +183,7 @@ def _around(text: str) -> tuple[str, str]:
 def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...], name: str = "") -> str:
     """The text of a layer with other blobs, and perhaps another name; empty when it is no layer of its own."""
     wanted = {"bottom": bottoms, "top": tops} | ({"name": (name,)} if name else {})
-    found: dict[str, list[Field]] = {word: [] for word in wanted}
+    found: dict[str, list[TextField]] = {word: [] for word in wanted}
     scanned = Prototxt(text)
     wholes = list(scanned.fields())
     if [whole.name for whole in wholes] != ["layer"] or wholes[0].opener not in ("{", "<"):
@@ -200,7 +200,7 @@ def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...], name: s
     return "".join([*pieces, text[at:]])
 
 
-def _edits(name: str, fields: list[Field], blobs: tuple[str, ...]) -> list[tuple[int, int, str]]:
+def _edits(name: str, fields: list[TextField], blobs: tuple[str, ...]) -> list[tuple[int, int, str]]:
     """What to write in the place of a layer's bottoms or tops: (begin, end, new text)."""
     if len(fields) == len(blobs) and not any(field.opener for field in fields):
         return [(field.at, field.stop, quote(blob)) for field, blob in zip(fields, blobs, strict=True)]

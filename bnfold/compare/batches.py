@@ -19,7 +19,7 @@ LEAST_NOISE = 3  # one sample of each scale
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BatchLayout:
     """How samples make up a run.
 
     Attributes:
@@ -47,7 +47,7 @@ class Run:
     feeds: dict[str, Array]
 
 
-def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> Layout:
+def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs: Mapping[str, str]) -> BatchLayout:
     """What both networks take.
 
     Args:
@@ -75,7 +75,7 @@ def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs:
     joint = known != {1} and any(feed.meaning is not None and feed.meaning.joint for feed in feeds.values())
     batched = len(known) <= 1 and 0 not in first and not joint
     batch = next(iter(known), None) or DEFAULT_BATCH if batched else 1
-    return Layout(feeds, batch, batched)
+    return BatchLayout(feeds, batch, batched)
 
 
 def match_inputs(
@@ -99,7 +99,7 @@ def match_inputs(
 def choose_samples(
     given: Any,
     labels: Array | None,
-    shape: Layout,
+    shape: BatchLayout,
     seed: int,
     preparation: Preparation | Callable[[], Preparation | None],
 ) -> Samples:
@@ -137,7 +137,7 @@ def choose_samples(
     return open_samples(given, shape.feeds, preparation, labels)
 
 
-def runs(samples: Samples, shape: Layout, numbers: range | None = None) -> Iterator[Run]:
+def runs(samples: Samples, shape: BatchLayout, numbers: range | None = None) -> Iterator[Run]:
     """The samples, a batch at a time.
 
     Args:
@@ -152,7 +152,7 @@ def runs(samples: Samples, shape: Layout, numbers: range | None = None) -> Itera
         yield run_at(samples, shape, number * shape.batch)
 
 
-def run_at(samples: Samples, shape: Layout, start: int) -> Run:
+def run_at(samples: Samples, shape: BatchLayout, start: int) -> Run:
     """The run that begins with sample `start`; exceptions are those of `runs`."""
     numbers = range(start, min(start + shape.batch, samples.count))
     rows = [samples.sample(number) for number in numbers]
@@ -179,7 +179,7 @@ def _fitted(values: Array, feed: Feed, name: str) -> Array:
     raise UsageError(f"input '{name}' takes {sizes(feed.shape)}, and the data is {values.shape}")
 
 
-def _sample_shape(name: str, feed: Feed, shape: Layout) -> tuple[int, ...]:
+def _sample_shape(name: str, feed: Feed, shape: BatchLayout) -> tuple[int, ...]:
     wanted = feed.shape[1:] if shape.batched else feed.shape
     if None in wanted:
         raise UsageError(f"input '{name}' has shape {sizes(feed.shape)}; noise needs every size, so give data")

@@ -32,7 +32,7 @@ def _surest(first: list[Flip], second: list[Flip]) -> list[Flip]:
 
 @dataclass(slots=True)
 class Classification:
-    """The running account of one pair of score blobs.
+    """What is counted of one pair of score blobs.
 
     Args:
         blob: the output, as the reference calls it.
@@ -86,7 +86,7 @@ class Classification:
         ]
 
     def result(self, class_names: Sequence[str] = ()) -> ClassifierDiff:
-        """The account as a record."""
+        """What was counted, as a record."""
         (ours1, ours5), (theirs1, theirs5) = (self.hits / self.known).tolist() if self.known else [[None] * 2] * 2
         return ClassifierDiff(
             blob=self.blob,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from bnfold.compare.batches import Layout
+from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.engine import Engine, Side, processors
 from bnfold.compare.measure import Measurement, Progress
@@ -110,7 +110,7 @@ class Work:
     reference: Sent
     candidates: tuple[Sent, ...]
     sides: tuple[Side, ...]
-    layout: Layout
+    layout: BatchLayout
     data: Samples
     options: CompareOptions
     share: int = 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
-from bnfold.compare.batches import Layout, choose_samples, layout, match_inputs, run_at, runs
+from bnfold.compare.batches import BatchLayout, choose_samples, layout, match_inputs, run_at, runs
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
 from bnfold.compare.exact import EVERY_SAMPLE, open_exact
@@ -31,7 +31,7 @@ from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
 from bnfold.compare.widening import widened
 from bnfold.data.preparation import Preparation, from_prototxt
-from bnfold.data.samples import Noise, Part, Samples, part_of
+from bnfold.data.samples import Noise, Samples, Subset, part_of
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import is_stream
 from bnfold.net import Array
@@ -121,7 +121,7 @@ class Comparison:
         self._typed = options.tolerance is None
         self._samples = samples
         self._labels = None if labels is None else np.asarray(labels)
-        self._opened: tuple[Layout, Samples] | None = None
+        self._opened: tuple[BatchLayout, Samples] | None = None
         self._noise: Noise | None = None
         self.reference = open_model(reference, "reference", options)
         self._kind = self.reference.stored_type
@@ -167,7 +167,7 @@ class Comparison:
         progress: Progress | None = None,
         *,
         run_equal: bool = True,
-        kin: Sequence[bool] = (),
+        folded: Sequence[bool] = (),
     ) -> list[DiffReport]:
         """Compare several candidates in one pass, for which the reference runs once; reports in their order.
 
@@ -175,12 +175,12 @@ class Comparison:
             candidates: the networks.
             progress: called with (samples done, samples in all).
             run_equal: False if a candidate that is the reference to the last weight needs no run on noise.
-            kin: for each candidate, whether it has the names that folding the reference in memory gave, where an equal
-                name is an equal blob; nets that share layers in memory have, and others by default have not.
+            folded: for each candidate, whether it has the names that folding the reference in memory gave, where an
+                equal name is an equal blob; nets that share layers in memory have, and others by default have not.
         """
         opened = [
             self._open(candidate, known)
-            for candidate, known in zip(candidates, kin or [False] * len(candidates), strict=True)
+            for candidate, known in zip(candidates, folded or [False] * len(candidates), strict=True)
         ]
         skipping = not run_equal and self._samples is None and self.options.min_agreement is None
         equal = [skipping and self.reference.equals(one.theirs) for one in opened]
@@ -210,13 +210,13 @@ class Comparison:
         """The true classes of the samples."""
         if self._labels is None:
             return data.labels
-        return self._labels[list(data.numbers)] if isinstance(data, Part) else self._labels
+        return self._labels[list(data.numbers)] if isinstance(data, Subset) else self._labels
 
-    def _own_layout(self) -> Layout:
+    def _own_layout(self) -> BatchLayout:
         feeds = self.reference.feeds
         return layout(feeds, feeds, {name: name for name in feeds})
 
-    def _data(self, shape: Layout) -> Samples:
+    def _data(self, shape: BatchLayout) -> Samples:
         """The samples, opened once for every layout that candidates ask for; the first of them is looked at."""
         if self._opened is not None and self._opened[0].sample == shape.sample:
             return self._opened[1]
@@ -242,16 +242,16 @@ class Comparison:
             theirs = theirs.in_float32()
         if theirs.net is not None:
             check_memory(theirs.net)
-        kin = _kin(ours, theirs)
+        folded = _is_fold_of(ours, theirs)
         if ours.name == theirs.name:
-            theirs.name += ", folded" if kin else ", candidate"
+            theirs.name += ", folded" if folded else ", candidate"
         inputs = match_inputs(ours.feeds, theirs.feeds, options.map)
         shape = layout(ours.feeds, theirs.feeds, inputs)
         data = self._data(shape)
         if options.batch is None:
             ours, theirs, shape = widened(ours, theirs, inputs, shape, data)
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
-        pairs = pair(ours.writers, theirs.writers, blobs, kin=kin or known)
+        pairs = pair(ours.writers, theirs.writers, blobs, folded=folded or known)
         notes = self._types
         return Opened(
             ours,
@@ -374,7 +374,7 @@ class Comparison:
             for given in engine.give(run):
                 one.judge(found, run, exact, given[0], given[1 + place])
 
-    def _drawn(self, data: Noise, shape: Layout, reference: Session) -> Noise:
+    def _drawn(self, data: Noise, shape: BatchLayout, reference: Session) -> Noise:
         """The noise with the scales that the reference needs, which are found once."""
         if self._noise is None:
             self._noise = choose_noise(data, shape, self.reference, reference)
@@ -389,7 +389,7 @@ def _said_by(reference: Model) -> Preparation | None:
     return from_prototxt(path, ignore_unknown_fields=True)
 
 
-def _kin(ours: Model, theirs: Model) -> bool:
+def _is_fold_of(ours: Model, theirs: Model) -> bool:
     """Whether one net was made from the other in memory: copies share what their layers came from."""
     if ours.net is None or theirs.net is None:
         return False

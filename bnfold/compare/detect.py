@@ -36,7 +36,7 @@ def _place(stray: Stray) -> tuple[int, int, float, tuple[float, ...]]:
 
 @dataclass(slots=True)
 class Detection:
-    """The running account of one pair of detection blobs, shape (1, 1, K, 7) with K as the boxes come.
+    """What is counted of one pair of detection blobs, shape (1, 1, K, 7) with K as the boxes come.
 
     Args:
         blob: the output, as the reference calls it.
@@ -72,7 +72,7 @@ class Detection:
         return ours, theirs
 
     def result(self) -> DetectorDiff:
-        """The account as a record."""
+        """What was counted, as a record."""
         mean = self.sum_iou / self.matched if self.matched else 1.0
         ours, theirs = self.counts.tolist()
         missed, extra = (tuple(sorted(strays, key=_place)) for strays in (self.missed, self.extra))

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from bnfold.compare.batches import Layout, Run, runs
+from bnfold.compare.batches import BatchLayout, Run, runs
 from bnfold.compare.exact import Exact
-from bnfold.compare.measure import Measurement, Plan, Progress
+from bnfold.compare.measure import Measurement, MeasurePlan, Progress
 from bnfold.compare.memory import budget_of
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model
@@ -28,7 +28,7 @@ from bnfold.data.samples import Samples
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
-from bnfold.runtime import Execution, Port, Session, to_host
+from bnfold.runtime import Execution, Session, TensorPort, to_host
 
 if TYPE_CHECKING:
     from bnfold.onnx.graph import WeightStore
@@ -60,7 +60,7 @@ class Side:
     pairs: Mapping[str, str]
     watched: tuple[tuple[str, ...], tuple[str, ...]]
     ties: Ties
-    plan: Plan | None = None
+    plan: MeasurePlan | None = None
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Engine:
         self,
         reference: Model,
         sides: Sequence[Side],
-        layout: Layout,
+        layout: BatchLayout,
         options: CompareOptions,
         store: WeightStore,
         *,
@@ -200,7 +200,7 @@ class Engine:
         data: Samples,
         piece: range,
         segment: Segment,
-        parts: Sequence[Plan],
+        parts: Sequence[MeasurePlan],
         measured: Sequence[Measurement],
         progress: Progress | None,
     ) -> None:
@@ -351,12 +351,12 @@ def _on_host(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {**values, **{name: to_host(values[name]) for name in names}}
 
 
-def _is_open(layout: Layout) -> bool:
+def _is_open(layout: BatchLayout) -> bool:
     """Whether the networks take batches of any size."""
     return all(feed.shape[0] is None for feed in layout.feeds.values())
 
 
-def _nbytes(port: Port, batch: int) -> int:
+def _nbytes(port: TensorPort, batch: int) -> int:
     """The bytes of an output, where its shape is known before it runs."""
     sizes = [batch if axis == 0 and size is None else size or 1 for axis, size in enumerate(port.shape)]
     return int(prod(sizes)) * port.dtype.itemsize

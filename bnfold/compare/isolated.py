@@ -31,7 +31,7 @@ import numpy as np
 
 from bnfold.errors import BnfoldError, ModelError, UsageError
 from bnfold.net import Array
-from bnfold.runtime import Execution, Port, Session, SessionOptions
+from bnfold.runtime import Execution, Session, SessionOptions, TensorPort
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -69,7 +69,7 @@ class IsolatedSession(Session):
             about, [np.frombuffer(content, np.uint8)], f"loading '{source}'" if source else "loading"
         )
         self.inputs, self.outputs = (
-            {name: Port(tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in answer[ports].items()}
+            {name: TensorPort(tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in answer[ports].items()}
             for ports in ("inputs", "outputs")
         )
         self.execution = Execution(**{**answer["execution"], "fallback": _tuple(answer["execution"]["fallback"])})

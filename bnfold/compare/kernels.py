@@ -78,11 +78,11 @@ class Passed:
     above: int = 0
 
 
-LEAST = ("low", "partner_low")
-MOST = ("high", "partner_high", "peak")
+LOWEST = ("low", "partner_low")
+HIGHEST = ("high", "partner_high", "peak")
 SUMS = ("squared_error", "sum_abs", "sum_error", "squared_reference", "squared_candidate")
 COUNTS = ("zero", "lost", "undefined", "nan", "inf", "partner_nan", "partner_inf")
-ROWS = (*LEAST, *MOST, "place", *SUMS, *COUNTS)  # what a block gives for each of its samples
+ROWS = (*LOWEST, *HIGHEST, "place", *SUMS, *COUNTS)  # what a block gives for each of its samples
 PEAK, PLACE, SQUARED = (ROWS.index(name) for name in ("peak", "place", "squared_error"))
 ALIKE = 0.125  # of (sum r^2 + sum c^2): sum r*c from there on follows from the squares
 
@@ -172,7 +172,7 @@ def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, toler
     passed, totals = [], table[-len(COUNTS) :].reshape(len(COUNTS), blobs, -1).sum(axis=2)
     for number in range(blobs):
         own = slice(number * (count // blobs), (number + 1) * (count // blobs))
-        sums = {name: figures[name][own] for name in (*LEAST, *MOST, *SUMS)}
+        sums = {name: figures[name][own] for name in (*LOWEST, *HIGHEST, *SUMS)}
         counts = {name: int(total) for name, total in zip(COUNTS, totals[:, number], strict=True)}
         bins[number, 0] -= counts["zero"] + counts["lost"]  # they count as errors of 0 in it
         passed.append(
@@ -227,8 +227,8 @@ def _gathered(cuts: Sequence[Cut], found: Sequence[Float64], count: int, size: i
         rows = np.stack(found[first:last], axis=1)  # (figures, samples' blocks, samples)
         rows = rows.reshape(len(ROWS), -1, each, rows.shape[2]).transpose(0, 2, 1, 3).reshape(len(ROWS), each, -1)
         at = slice(cuts[first][0].start, cuts[last - 1][0].stop)
-        np.minimum.reduce(rows[: len(LEAST)], axis=1, out=table[: len(LEAST), at])
-        np.maximum.reduce(rows[len(LEAST) : PLACE], axis=1, out=table[len(LEAST) : PLACE, at])
+        np.minimum.reduce(rows[: len(LOWEST)], axis=1, out=table[: len(LOWEST), at])
+        np.maximum.reduce(rows[len(LOWEST) : PLACE], axis=1, out=table[len(LOWEST) : PLACE, at])
         np.add.reduce(rows[PLACE + 1 :], axis=1, out=table[PLACE + 1 :, at])
         channel, position = np.divmod(rows[PLACE], width)
         places = np.where(rows[PEAK] == table[PEAK, at], start + channel * size + position, np.inf)

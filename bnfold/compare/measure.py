@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.compare.batches import Layout, Run
+from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
@@ -37,7 +37,7 @@ SAMPLES = 500  # of the samples, those that differ most are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MeasurePlan:
     """What is compared.
 
     Attributes:
@@ -52,7 +52,7 @@ class Plan:
     """
 
     pairs: Mapping[str, str]
-    layout: Layout
+    layout: BatchLayout
     tolerance: float
     outputs: frozenset[str] = frozenset()
     boxes: str | None = None
@@ -61,7 +61,7 @@ class Plan:
     saturating: Mapping[str, str] = field(default_factory=dict)
     watched: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
-    def part(self, names: Sequence[str], watched: tuple[tuple[str, ...], tuple[str, ...]]) -> Plan:
+    def part(self, names: Sequence[str], watched: tuple[tuple[str, ...], tuple[str, ...]]) -> MeasurePlan:
         """The plan for some of the pairs."""
         kept = {name: partner for name, partner in self.pairs.items() if name in set(names)}
         return replace(
@@ -134,7 +134,7 @@ class Measurement:
     notes: list[str] = field(default_factory=list, metadata=rule(_once))
 
     @classmethod
-    def begun(cls, plan: Plan) -> Measurement:
+    def begun(cls, plan: MeasurePlan) -> Measurement:
         """One in which nothing was measured."""
         return cls(
             errors={name: BlobError(plan.tolerance) for name in plan.pairs},
@@ -145,7 +145,7 @@ class Measurement:
 
     def add(
         self,
-        plan: Plan,
+        plan: MeasurePlan,
         run: Run,
         first: Mapping[str, Any],
         second: Mapping[str, Any],
@@ -187,7 +187,7 @@ class Measurement:
 
     def _blobs(
         self,
-        plan: Plan,
+        plan: MeasurePlan,
         run: Run,
         group: Sequence[str],
         names: Sequence[str],
@@ -231,7 +231,7 @@ class Measurement:
         found = self.errors[name].add(nothing, np.full_like(nothing, np.nan), run.numbers.start, names, by_sample=False)
         return found * len(run.numbers)
 
-    def _watch(self, plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    def _watch(self, plan: MeasurePlan, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         ours, theirs = (
             {name: extremes(values[name]) for name in watched}
             for watched, values in zip(plan.watched, (first, second), strict=True)
@@ -243,7 +243,7 @@ class Measurement:
         count = len(run.numbers)
         classification.add(to_host(scores[0])[:count], to_host(scores[1])[:count], run.numbers, data)
 
-    def _rank(self, plan: Plan, run: Run, names: Sequence[str], found: Mapping[str, list[SampleError]]) -> None:
+    def _rank(self, plan: MeasurePlan, run: Run, names: Sequence[str], found: Mapping[str, list[SampleError]]) -> None:
         """Keep the samples that differ most, each by its worst output."""
         outputs = {name: errors for name, errors in found.items() if name in plan.outputs and errors}
         if not outputs:
@@ -256,7 +256,7 @@ class Measurement:
         self.samples = _worst_samples(self.samples, ranked)
 
 
-def _together(plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[list[str]]:
+def _together(plan: MeasurePlan, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[list[str]]:
     """The blobs, those that lie on a GPU and are alike in groups: it takes them as one, and as long for one as for all.
 
     On the host each is by itself, for threads to share.

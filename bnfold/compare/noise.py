@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnfold.compare.batches import Layout, runs
+from bnfold.compare.batches import BatchLayout, runs
 from bnfold.compare.models import Model
 from bnfold.compare.saturation import COUNTS, MOSTLY, Positions
 from bnfold.data.samples import Noise
@@ -45,7 +45,7 @@ def watched_blobs(reference: Model) -> dict[str, str]:
     return {blob: kind for blob, kind in types.items() if kind in COUNTS and kind not in FLAGS}
 
 
-def choose_noise(noise: Noise, layout: Layout, reference: Model, session: Session) -> Noise:
+def choose_noise(noise: Noise, layout: BatchLayout, reference: Model, session: Session) -> Noise:
     """The noise with scales and sign as the reference needs them.
 
     Args:
@@ -76,7 +76,9 @@ def _drawn(noise: Noise, magnitude: float, signed: bool) -> Noise:
     return replace(noise, scales=tuple(magnitude * step for step in STEPS), signed=signed)
 
 
-def _try(noise: Noise, layout: Layout, session: Session, outputs: Sequence[str], watched: Mapping[str, str]) -> _Trial:
+def _try(
+    noise: Noise, layout: BatchLayout, session: Session, outputs: Sequence[str], watched: Mapping[str, str]
+) -> _Trial:
     """Run one sample."""
     run = next(runs(noise, layout))
     try:

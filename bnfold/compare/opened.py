@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bnfold.compare.batches import Layout, Run
+from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import find_scores, near_chance, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer
@@ -13,7 +13,7 @@ from bnfold.compare.engine import Side
 from bnfold.compare.exact import LEAST_TOLERANCE, ROUNDING, Distances, Exact, as_exact
 from bnfold.compare.gates import agreement_gate, boxes_gate, compared_gate, outputs_gate, tolerance_gate, top1_gate
 from bnfold.compare.kernels import span
-from bnfold.compare.measure import Measurement, Plan, Spans
+from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, figures, relative
 from bnfold.compare.models import Model
 from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
@@ -53,7 +53,7 @@ class Opened:
     theirs: Model
     inputs: dict[str, str]
     pairs: dict[str, str]
-    layout: Layout
+    layout: BatchLayout
     data: Samples
     labels: Array | None
     options: CompareOptions
@@ -93,7 +93,7 @@ class Opened:
         )
         return ours, theirs
 
-    def decide(self, first: Mapping[str, Shape], second: Mapping[str, Shape]) -> Plan:
+    def decide(self, first: Mapping[str, Shape], second: Mapping[str, Shape]) -> MeasurePlan:
         """What is compared, now that the shapes of either network's blobs are known."""
         boxes = find_detections(self.ours, self.pairs, first)
         for name, partner in list(self.pairs.items()):
@@ -108,7 +108,7 @@ class Opened:
             require_labels(self.labels, first[scores][1], self.data.name)
         elif self.labels is not None:
             self.notes.append("the labels say nothing here: no output has one score for each of so many classes")
-        return Plan(
+        return MeasurePlan(
             self.pairs,
             self.layout,
             self.options.limit,

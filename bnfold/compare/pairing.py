@@ -11,13 +11,15 @@ from bnfold.net import Net
 Chains = dict[tuple[str, int], int]
 
 
-def pair(reference: Iterable[str], candidate: Iterable[str], named: Mapping[str, str], *, kin: bool) -> dict[str, str]:
+def pair(
+    reference: Iterable[str], candidate: Iterable[str], named: Mapping[str, str], *, folded: bool
+) -> dict[str, str]:
     """Reference blob -> candidate blob, in the reference's order.
 
     Args:
         reference, candidate: blob names in order of execution.
         named: the user's own pairs, which go first.
-        kin: whether the candidate was folded from this very reference in memory, where an equal name is an equal blob.
+        folded: whether the candidate was folded from this very reference in memory, where equal names are equal blobs.
 
     An in-place version is called `public@writer`. Two files may use one such name for two things: in
     `conv, bn, relu` on one blob `c`, `c@conv` comes before the normalisation, and in the folded `conv, relu` after
@@ -44,7 +46,7 @@ def pair(reference: Iterable[str], candidate: Iterable[str], named: Mapping[str,
     for name in left:
         if name in named:
             pairs[name] = named[name]
-        elif name in after_right and name not in taken and (kin or after[name] == after_right[name]):
+        elif name in after_right and name not in taken and (folded or after[name] == after_right[name]):
             pairs[name] = name
     return pairs
 

@@ -16,7 +16,7 @@ from bnfold.options import CompareOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PairRow:
     """One comparison: what `bnfold diff` takes; None for data means noise, or what the caller gave.
 
     The number is that of the line, 0 where there is no table.
@@ -28,7 +28,7 @@ class Row:
     data: str | None = None
 
 
-def read_pairs(path: Path) -> list[Row]:
+def read_pairs(path: Path) -> list[PairRow]:
     """The rows of a table: reference, candidate and perhaps data in each line, parted by spaces, tabs or commas.
 
     Args:
@@ -55,7 +55,7 @@ def read_pairs(path: Path) -> list[Row]:
             continue
         if len(words) not in (2, 3):
             raise ParseError(f"expected REFERENCE CANDIDATE [DATA], got {len(words)} words", path, number)
-        rows.append(Row(number, *(_seen_from(path.parent, word) for word in words)))
+        rows.append(PairRow(number, *(_seen_from(path.parent, word) for word in words)))
     if not rows:
         raise UsageError(f"the table '{path}' names no models")
     return rows
@@ -67,7 +67,7 @@ def _seen_from(folder: Path, word: str) -> str:
 
 
 def compare_pairs(
-    rows: Sequence[Row], samples: str | None, options: CompareOptions, progress: Progress | None = None
+    rows: Sequence[PairRow], samples: str | None, options: CompareOptions, progress: Progress | None = None
 ) -> Iterator[DiffReport]:
     """Compare every row of a table; on a cluster, the workers are the same for all.
 

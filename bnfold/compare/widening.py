@@ -15,13 +15,13 @@ from math import prod
 import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
-from bnfold.compare.batches import Layout, run_at
+from bnfold.compare.batches import BatchLayout, run_at
 from bnfold.compare.models import Model
 from bnfold.data.samples import Noise, Samples
 from bnfold.errors import BnfoldError, UnsupportedError
 from bnfold.net import Array
 
-MOST = 32  # samples: a batch of more makes no sample faster
+MAX_BATCH = 32  # samples: a batch of more makes no sample faster
 WORTH, WORTH_TRYING = 4, 16  # runs as the networks say them, below which nothing is gained
 ROOM = 1 << 29
 """Bytes of blobs of both networks. A machine's free memory is no rule here: figures would differ in their last bits."""
@@ -29,8 +29,8 @@ ALIKE = 1e-4  # of the range: sums are taken in another order
 
 
 def widened(
-    reference: Model, candidate: Model, inputs: Mapping[str, str], shape: Layout, data: Samples
-) -> tuple[Model, Model, Layout]:
+    reference: Model, candidate: Model, inputs: Mapping[str, str], shape: BatchLayout, data: Samples
+) -> tuple[Model, Model, BatchLayout]:
     """The networks and what a run takes: wider if that is worth it and both let themselves, else as they are.
 
     Args:
@@ -44,7 +44,7 @@ def widened(
         return as_they_are
     if all(feed.shape[0] is None for feed in shape.feeds.values()):
         return reference, candidate, replace(shape, batch=min(shape.batch, data.count))
-    batch = min(MOST, data.count, max(shape.batch, ROOM // max(_sample_bytes(reference, shape), 1)))
+    batch = min(MAX_BATCH, data.count, max(shape.batch, ROOM // max(_sample_bytes(reference, shape), 1)))
     tried = reference.net is None or candidate.net is None
     if data.count < (WORTH_TRYING if tried else WORTH) * shape.batch or batch <= shape.batch:
         return as_they_are
@@ -54,7 +54,7 @@ def widened(
     if ours is None or theirs is None or not all(_tried(*side, shape, data) for side in sides if side[0].net is None):
         return as_they_are
     feeds = {name: replace(feed, shape=(batch, *feed.shape[1:])) for name, feed in shape.feeds.items()}
-    return ours, theirs, Layout(feeds, batch, True)
+    return ours, theirs, BatchLayout(feeds, batch, True)
 
 
 def with_batch(model: Model, batch: int) -> Model | None:
@@ -79,7 +79,7 @@ def with_batch(model: Model, batch: int) -> Model | None:
     return replace(model, net=net, proto=proto, weights=weights, feeds=feeds)
 
 
-def _sample_bytes(model: Model, shape: Layout) -> int:
+def _sample_bytes(model: Model, shape: BatchLayout) -> int:
     """Of all blobs of both networks; for an ONNX model what its inputs take, a hundred times."""
     if model.net is None:
         return 100 * 4 * sum(prod(size or 1 for size in feed.shape[1:]) for feed in shape.feeds.values())
@@ -87,7 +87,7 @@ def _sample_bytes(model: Model, shape: Layout) -> int:
     return 2 * 4 * sum(sizes) // shape.batch
 
 
-def _tried(model: Model, inputs: Mapping[str, str], shape: Layout, data: Samples) -> bool:
+def _tried(model: Model, inputs: Mapping[str, str], shape: BatchLayout, data: Samples) -> bool:
     """Whether one run of two batches gives what two runs give."""
     from bnfold.onnx.graph import WeightStore
 

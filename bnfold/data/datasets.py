@@ -28,7 +28,7 @@ LONGEST_LIST = 1 << 30
 THUMBNAIL = 128  # pixels of the longer side of a picture in a report
 
 
-class Pictures(Protocol):
+class PictureSource(Protocol):
     """Images by number, as a folder or a database has them."""
 
     @property
@@ -70,7 +70,7 @@ class Images:
     blob: str
     channels: int
     size: Size
-    pictures: Pictures
+    pictures: PictureSource
     preparation: Preparation
     labels: Array | None = None
     class_names: Sequence[str] = ()
@@ -196,7 +196,7 @@ def _images_at(
         raise UsageError(f"images fit a network with one input, and this one has {', '.join(feeds)}; give an .npz")
     blob, feed = next(iter(needed(feeds).items()))
     channels, size = _image_input(blob, feed)
-    pictures: Pictures
+    pictures: PictureSource
     if is_database(place):
         from bnfold.data.lmdb import open_database
 

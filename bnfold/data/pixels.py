@@ -14,7 +14,7 @@ from bnfold.net import Array
 
 Size = tuple[int, int]
 
-MOST_PIXELS = 1 << 26
+MAX_PIXELS = 1 << 26
 """Of one image: 64 million, the most that Pillow decodes without a warning is 89 million."""
 DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 """Pillow's modes for grey images of 16 bits; coloured ones it reads with their high bytes by itself."""
@@ -72,8 +72,8 @@ def resized(pixels: Array, size: Size) -> Array:
         UsageError: the result would be too large.
     """
     height, width = size
-    if height * width > MOST_PIXELS:
-        raise UsageError(f"resizing to {height}x{width} makes more than {MOST_PIXELS:,} pixels")
+    if height * width > MAX_PIXELS:
+        raise UsageError(f"resizing to {height}x{width} makes more than {MAX_PIXELS:,} pixels")
     if pixels.shape[:2] == size:
         return pixels
     if pixels.dtype != np.uint8:

@@ -195,7 +195,7 @@ class Arrays:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Subset:
     """Some of the samples of a source, in its order.
 
     Attributes:
@@ -261,9 +261,9 @@ def part_of(samples: Samples, most: int | None, seed: int | None) -> Samples:
     if most >= samples.count:
         return samples
     if seed is None:
-        return Part(samples, tuple(range(most)), f"the first {most:,}")
+        return Subset(samples, tuple(range(most)), f"the first {most:,}")
     numbers = np.random.default_rng(seed).choice(samples.count, most, replace=False)
-    return Part(samples, tuple(sorted(numbers.tolist())), f"{most:,}, chosen by seed {seed},")
+    return Subset(samples, tuple(sorted(numbers.tolist())), f"{most:,}, chosen by seed {seed},")
 
 
 def picture_of(planes: Array) -> Array | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from bnfold.net import Array, Shape
 
-LEAST_VARIANCE, MOST_VARIANCE = 0.1, 0.2  # of prior boxes: SSD's own
+MIN_VARIANCE, MAX_VARIANCE = 0.1, 0.2  # of prior boxes: SSD's own
 
 
 class StandIn(Protocol):
@@ -151,7 +151,7 @@ class Priors:
         """(.., 2, 4*K)."""
         boxes = -(-math.prod(shape) // 8)
         corners = np.sort(random.random((boxes, 2, 2)), axis=1)
-        variances = np.resize([LEAST_VARIANCE, LEAST_VARIANCE, MOST_VARIANCE, MOST_VARIANCE], 4 * boxes)
+        variances = np.resize([MIN_VARIANCE, MIN_VARIANCE, MAX_VARIANCE, MAX_VARIANCE], 4 * boxes)
         return np.resize(np.concatenate([corners.reshape(-1), variances]).astype(np.float32), shape)
 
     def __str__(self) -> str:

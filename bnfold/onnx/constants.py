@@ -18,7 +18,7 @@ from bnfold.net import Array, Shape
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import attribute_of
 
-MOST_COMPUTED = 1 << 24
+MAX_COMPUTED = 1 << 24
 """Values that all expressions of a model may have together: a text of 100 bytes may ask for 2^40."""
 
 
@@ -76,7 +76,7 @@ class Call:
         return list(written or default or ())
 
 
-def compute(call: Call, allowed: int = MOST_COMPUTED) -> Array | None:
+def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
     """The first output of a node; None where it is no expression that is computed here.
 
     Args:

@@ -16,8 +16,8 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 from bnfold.algebra.scaled import same_values
 from bnfold.net import Array, Layer, LazyArray, Names, Net
 from bnfold.onnx.file import Tensor, whole
-from bnfold.onnx.node import Constant, Data, Node
-from bnfold.onnx.read import CONSTANTS_ARE_INPUTS, Origin, Written
+from bnfold.onnx.node import ConstantInput, Data, Node
+from bnfold.onnx.read import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer
 from bnfold.onnx.weight import Weight
@@ -73,7 +73,7 @@ class _Editing:
 
     def __init__(self, net: Net) -> None:
         self._net = net
-        self._origin: Origin = net.origin
+        self._origin: OnnxOrigin = net.origin
         blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
         self._names = Names(self._origin.names | blobs, "_")
         self._edition = Edition()
@@ -99,7 +99,7 @@ class _Editing:
             if number not in present:
                 self._edition.values.update({name: None for name in node.output if name and name not in made})
         for layer in self._net.layers:
-            if isinstance(layer.source, Written):
+            if isinstance(layer.source, NodeSource):
                 for old, new in zip(layer.source.tops, layer.tops, strict=False):
                     if old != new and old not in made:
                         self._edition.values[old] = new
@@ -110,7 +110,7 @@ class _Editing:
         param: Node = layer.param
         self._read.update(layer.bottoms, param.captures)
         if _is_unchanged(layer):
-            self._read.update(slot.name for slot in param.slots if isinstance(slot, Constant))
+            self._read.update(slot.name for slot in param.slots if isinstance(slot, ConstantInput))
             return None
         node = NodeProto()
         node.CopyFrom(param.proto)
@@ -194,14 +194,14 @@ def _port(name: str, types: Types) -> ValueInfoProto:
     return port
 
 
-def _is_known(layer: Layer, origin: Origin) -> bool:
+def _is_known(layer: Layer, origin: OnnxOrigin) -> bool:
     """Whether what a layer computes is a constant all the same: it reads no more than a shape or a type."""
     return bool(layer.tops) and all(top in origin.constants for top in layer.tops)
 
 
 def _is_unchanged(layer: Layer) -> bool:
     source = layer.source
-    if not isinstance(source, Written) or layer.param is not source.param:
+    if not isinstance(source, NodeSource) or layer.param is not source.param:
         return False
     if tuple(layer.bottoms) != source.bottoms or tuple(layer.tops) != source.tops:
         return False
@@ -212,7 +212,7 @@ def _is_unchanged(layer: Layer) -> bool:
 
 def types_of(net: Net) -> Types:
     """The shapes and types of a net's blobs; found anew where it is not as it was read."""
-    origin: Origin = net.origin
+    origin: OnnxOrigin = net.origin
     as_read = len(net.layers) + len(origin.expressions) == len(origin.document.model.graph.node)
     if as_read and all(map(_is_unchanged, net.layers)):
         return origin.types
@@ -227,7 +227,7 @@ def types_of(net: Net) -> Types:
 
 def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
     """The net as a model without its large weights, and these, which read their values when they are asked."""
-    origin: Origin = net.origin
+    origin: OnnxOrigin = net.origin
     document, edited = origin.document, edition(net)
     model = ModelProto()
     model.CopyFrom(document.model)
@@ -280,13 +280,13 @@ def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
     return renamed
 
 
-def leaves(port: ValueInfoProto, edited: Edition, origin: Origin) -> bool:
+def leaves(port: ValueInfoProto, edited: Edition, origin: OnnxOrigin) -> bool:
     """Whether an input is the listing of an initialiser that is gone, or has other values than one would feed."""
     frozen = origin.freeze and origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS
     return port.name in edited.gone or (frozen and port.name in edited.fresh)
 
 
-def new_inputs(edited: Edition, origin: Origin) -> list[ValueInfoProto]:
+def new_inputs(edited: Edition, origin: OnnxOrigin) -> list[ValueInfoProto]:
     """Old models list every initialiser as an input."""
     if origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS:
         return []

@@ -41,7 +41,7 @@ _MAPPED = {
     _DOUBLE_DATA: TensorProto.DOUBLE,
 }
 """Payloads that are the little-endian values themselves, and the type that says so; raw data are of any type."""
-MOST_DENSE = 1 << 24
+MAX_DENSE = 1 << 24
 """Values that a sparse initialiser may have when it is written out."""
 _LARGE_NODE = 1 << 16
 
@@ -323,7 +323,7 @@ def _dense(sparse: SparseTensorProto) -> Tensor:
     """A sparse tensor written out; without values where that is too much, or makes no sense."""
     header = TensorProto(name=sparse.values.name, dims=sparse.dims, data_type=sparse.values.data_type)
     shape, dtype = tuple(sparse.dims), element_type(sparse.values.data_type)
-    if dtype is None or min(shape, default=0) < 0 or prod(shape) > MOST_DENSE:
+    if dtype is None or min(shape, default=0) < 0 or prod(shape) > MAX_DENSE:
         return Tensor(header, shape, None)
     try:
         values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)

@@ -18,7 +18,7 @@ from bnfold.onnx.node import Data
 
 if TYPE_CHECKING:
     from bnfold.onnx.node import Node
-    from bnfold.onnx.read import Origin
+    from bnfold.onnx.read import OnnxOrigin
 
 
 class OnnxFrontEnd:
@@ -41,7 +41,7 @@ class OnnxFrontEnd:
 
     def protected(self, net: Net) -> Mapping[str, str]:
         """What bodies of control flow capture, and what the part for training names."""
-        origin: Origin = net.origin
+        origin: OnnxOrigin = net.origin
         outputs = set(net.outputs)
         why = {name: f"'{name}' is named outside of the graph's nodes" for name in origin.pinned if name not in outputs}
         for layer in net.layers:
@@ -51,7 +51,7 @@ class OnnxFrontEnd:
 
     def taken_names(self, net: Net) -> Iterable[str]:
         """Every name of the file, those within bodies among them."""
-        origin: Origin = net.origin
+        origin: OnnxOrigin = net.origin
         return origin.names
 
     def reads_values(self, layer: Layer, index: int) -> bool:

@@ -31,7 +31,7 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Constant:
+class ConstantInput:
     """An input that is known before the network runs.
 
     Attributes:
@@ -45,7 +45,7 @@ class Constant:
     blob: int = -1
 
 
-Slot = Data | Constant | None
+Slot = Data | ConstantInput | None
 """What stands at one place of a node's inputs."""
 
 
@@ -84,10 +84,10 @@ class Node:
     attributes: dict[str, AttributeProto] = field(default_factory=dict)
     fused: Fused | None = None
 
-    def constant(self, place: int) -> Constant | None:
+    def constant(self, place: int) -> ConstantInput | None:
         """The constant at a place, None where there is something else or nothing."""
         slot = self.slots[place] if place < len(self.slots) else None
-        return slot if isinstance(slot, Constant) else None
+        return slot if isinstance(slot, ConstantInput) else None
 
     def given(self, place: int) -> bool:
         """Whether anything stands at a place."""

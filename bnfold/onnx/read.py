@@ -13,10 +13,10 @@ from onnx import NodeProto, TensorProto
 from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError
 from bnfold.io.wire import Buffer
 from bnfold.net import Array, Blobs, Layer, Net
-from bnfold.onnx.constants import MOST_COMPUTED, SHAPE_ALONE, Call, compute
+from bnfold.onnx.constants import MAX_COMPUTED, SHAPE_ALONE, Call, compute
 from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
 from bnfold.onnx.frontend import ONNX
-from bnfold.onnx.node import FLOATS, Constant, Data, Node, Slot, bodies, captured, names_in
+from bnfold.onnx.node import FLOATS, ConstantInput, Data, Node, Slot, bodies, captured, names_in
 from bnfold.onnx.shapes import UNKNOWN, Types, infer
 from bnfold.options import ReadOptions
 
@@ -29,7 +29,7 @@ _NODES = 100_000
 """How often, and at how many nodes in all, shapes and constants are looked at again; each needs the other."""
 
 
-class Written(NamedTuple):
+class NodeSource(NamedTuple):
     """`layer.source`: what a layer was in the file, so that what did not change is written back as it was."""
 
     param: Node
@@ -39,7 +39,7 @@ class Written(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Origin:
+class OnnxOrigin:
     """`net.origin`: the file behind an ONNX net.
 
     Attributes:
@@ -115,7 +115,7 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     readings: dict[str, int] = {}
     for name in (*building.reads, *pinned, *(port.name for port in model.graph.output)):
         readings[name] = readings.get(name, 0) + 1
-    origin = Origin(
+    origin = OnnxOrigin(
         document,
         types,
         constants,
@@ -255,7 +255,7 @@ def _is_open(document: Document, types: Types, constants: Mapping[str, Array | N
 def _compute(document: Document, types: Types, constants: dict[str, Array | None]) -> None:
     """Add what the nodes compute from constants alone."""
     opset = next((item.version for item in document.model.opset_import if item.domain in STANDARD), 0)
-    allowed = MOST_COMPUTED
+    allowed = MAX_COMPUTED
     for number, node in enumerate(document.model.graph.node):
         name = node.output[0] if node.output else ""
         if not name or name in constants or not _may_be_constant(node, constants):
@@ -321,7 +321,7 @@ class _Building:
             elif name in self._constants:
                 value = self._constants[name]
                 learned = value is not None and value.dtype.name in FLOATS
-                slots.append(Constant(name, value, len(stored) if learned else -1))
+                slots.append(ConstantInput(name, value, len(stored) if learned else -1))
                 if value is not None and learned:
                     stored.append(value)
             else:
@@ -343,5 +343,5 @@ class _Building:
         blobs = Blobs(stored)
         domain = "" if node.domain in STANDARD else f"{node.domain}."
         name = node.name or (tops[0] if tops else f"{node.op_type}{number}")
-        source = Written(param, blobs, tuple(bottoms), tuple(tops))
+        source = NodeSource(param, blobs, tuple(bottoms), tuple(tops))
         return Layer(name, f"{domain}{node.op_type}", bottoms, tops, blobs, param, source)

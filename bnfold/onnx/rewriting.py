@@ -23,7 +23,7 @@ from bnfold.algebra.operators import Window
 from bnfold.algebra.scaled import Rounded, largest_of
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import FLOATS, Constant, Data, Fused, Node, Slot
+from bnfold.onnx.node import FLOATS, ConstantInput, Data, Fused, Node, Slot
 
 Values = npt.NDArray[np.float64]
 
@@ -93,11 +93,11 @@ def join(layer: Layer, weight: LazyArray, bias: Values | None, window: Window) -
 def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values: LazyArray) -> None:
     """Have a place of a node's inputs hold new values."""
     present = slots[place] if place < len(slots) else None
-    if isinstance(present, Constant) and present.blob >= 0:
+    if isinstance(present, ConstantInput) and present.blob >= 0:
         stored[present.blob] = values
         return
     slots += [None] * (place + 1 - len(slots))
-    slots[place] = Constant("", None, len(stored))
+    slots[place] = ConstantInput("", None, len(stored))
     stored.append(values)
 
 
@@ -136,12 +136,12 @@ def fuse_biases(context: FoldContext) -> None:
         net.remove(layer)
         net.rename(between, top)
         node: Node = matmul.param
-        slots = (*node.slots, Constant(bias.name, bias.value, len(matmul.blobs)))
+        slots = (*node.slots, ConstantInput(bias.name, bias.value, len(matmul.blobs)))
         matmul.param = replace(node, slots=slots, fused=Fused(node, matmul.blobs, between, layer))
         matmul.blobs = Blobs((*matmul.blobs.stored, *layer.blobs.stored))
 
 
-def _bias_of(matmul: Layer, add: Layer) -> Constant | None:
+def _bias_of(matmul: Layer, add: Layer) -> ConstantInput | None:
     """The constant that an Add adds, if it is one value for each output of the MatMul."""
     place = 0 if isinstance(add.param.slots[1], Data) else 1
     constant, node = add.param.constant(place), matmul.param
@@ -219,7 +219,7 @@ def _adding(layer: Layer, between: str) -> Layer:
         add = node.fused.add
         return Layer(add.name, add.type, [between], list(layer.tops), Blobs((stored,)), add.param, add.source)
     proto = helper.make_node("Add", ["", ""], [""], name=f"{layer.name}/bias")
-    param = Node(proto, node.opset, (Data(0), Constant("", None, 0)), (0,))
+    param = Node(proto, node.opset, (Data(0), ConstantInput("", None, 0)), (0,))
     return Layer(proto.name, "Add", [between], list(layer.tops), Blobs((stored,)), param)
 
 
@@ -301,7 +301,7 @@ def _become(layer: Layer, kind: str, values: Sequence[Values], dtype: np.dtype[A
     node: Node = layer.param
     proto = helper.make_node(kind, [""] * (1 + len(values)), [""], name=node.proto.name, **attributes)
     proto.doc_string = node.proto.doc_string
-    slots: tuple[Slot, ...] = (Data(0), *(Constant("", None, index) for index in range(len(values))))
+    slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
     layer.type = kind
     layer.blobs = Blobs(Rounded(np.ascontiguousarray(one), dtype) for one in values)
     layer.param = replace(

@@ -10,7 +10,7 @@ import math
 
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-MOST = 1 << 31
+MAX_SIZE = 1 << 31
 SIZES = frozenset(
     {"block_size", "blocksize", "dilations", "group", "kernel_shape", "output_shape", "pooled_shape", "strides"}
 )
@@ -190,7 +190,7 @@ def _kind(node: NodeProto, place: int, kinds: dict[str, int]) -> int:
 def _strange(attribute: AttributeProto) -> bool:
     """Whether it is a size that none can have."""
     sizes = [attribute.i] if attribute.type == AttributeProto.INT else list(attribute.ints)
-    return attribute.name in SIZES and not all(0 < size < MOST for size in sizes)
+    return attribute.name in SIZES and not all(0 < size < MAX_SIZE for size in sizes)
 
 
 def _nonzero(tensor: TensorProto) -> bool:

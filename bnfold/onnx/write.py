@@ -19,7 +19,7 @@ from bnfold.io.wire import LENGTH, Field, encode_field, encode_tag, encode_varin
 from bnfold.net import Net
 from bnfold.onnx.edition import Edition, Fresh, edition, element_number, leaves, new_inputs, renamed, weight
 from bnfold.onnx.file import GRAPH, INITIALIZER, INPUT, NODE, OUTPUT, SPARSE_INITIALIZER, VALUE_INFO, Document, Tensor
-from bnfold.onnx.read import Origin
+from bnfold.onnx.read import OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM, LARGEST_MESSAGE, DataFile, Sink
 from bnfold.onnx.weight import Weight
 
@@ -27,7 +27,7 @@ _RAW_DATA = 9
 _QUANTIZATION = 14
 
 
-class _Values(NamedTuple):
+class _Initialiser(NamedTuple):
     """An initialiser whose values are written from an array: its message without them, and the values."""
 
     header: TensorProto
@@ -41,7 +41,7 @@ class _Values(NamedTuple):
         return encode_tag(INITIALIZER, LENGTH) + encode_varint(len(header) + self.weight.nbytes) + header
 
 
-_Piece = Field | bytes | _Values
+_Piece = Field | bytes | _Initialiser
 
 
 def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = False) -> list[Path]:
@@ -54,7 +54,7 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = F
         external_data: write the weights to `NAME.data` beside the model; always so where the net's own were outside,
             or the model passes 2 GiB.
     """
-    origin: Origin = net.origin
+    origin: OnnxOrigin = net.origin
     document, edited = origin.document, edition(net)
     pieces = list(_pieces(document, edited, origin))
     outside = external_data or any(tensor.external for tensor in document.tensors)
@@ -74,7 +74,7 @@ def write_stream(net: Net, sink: Sink) -> None:
     Raises:
         UsageError: the net's own weights lie outside, or it passes 2 GiB.
     """
-    origin: Origin = net.origin
+    origin: OnnxOrigin = net.origin
     document = origin.document
     if any(tensor.external for tensor in document.tensors):
         raise UsageError("the weights of this model lie in a second file, so give a path and not an open file")
@@ -116,7 +116,7 @@ def _emit(sink: Sink, document: Document, pieces: Sequence[_Piece]) -> None:
                     sink.write(values)
 
 
-def _joined(pieces: Sequence[_Piece]) -> Iterator[tuple[int, int, bytes | _Values | None]]:
+def _joined(pieces: Sequence[_Piece]) -> Iterator[tuple[int, int, bytes | _Initialiser | None]]:
     """The pieces, neighbours of the old file as one."""
     begin = end = 0
     for piece in pieces:
@@ -134,7 +134,7 @@ def _joined(pieces: Sequence[_Piece]) -> Iterator[tuple[int, int, bytes | _Value
         yield begin, end, None
 
 
-def _pieces(document: Document, edited: Edition, origin: Origin, split: bool = False) -> Iterator[_Piece]:
+def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool = False) -> Iterator[_Piece]:
     """The fields of the graph as they are to be written.
 
     Args:
@@ -201,7 +201,7 @@ def _by_number(edited: Edition) -> dict[int, list[bytes | None]]:
     return placed
 
 
-def _takes_place(fresh: Fresh, origin: Origin) -> bool:
+def _takes_place(fresh: Fresh, origin: OnnxOrigin) -> bool:
     return fresh.instead_of in origin.tensors
 
 
@@ -212,18 +212,18 @@ def _initialiser(tensor: Tensor, part: Field, edited: Edition, split: bool) -> I
     elif tensor.name in edited.gone:
         return
     elif split and tensor.view is not None and tensor.dtype is not None:
-        yield _Values(_bare(tensor.header), Weight(tensor.name, tensor.view, tensor.shape, tensor.dtype))
+        yield _Initialiser(_bare(tensor.header), Weight(tensor.name, tensor.view, tensor.shape, tensor.dtype))
     else:
         yield part
 
 
-def _values(fresh: Fresh, header: TensorProto | None = None) -> _Values:
+def _values(fresh: Fresh, header: TensorProto | None = None) -> _Initialiser:
     """New values, under what the old header says of name, documentation and the like."""
     bare = _bare(header) if header is not None else TensorProto(name=fresh.name)
     del bare.dims[:]
     bare.dims.extend(fresh.stored.shape)
     bare.data_type = element_number(fresh.stored.dtype)
-    return _Values(bare, weight(fresh))
+    return _Initialiser(bare, weight(fresh))
 
 
 def _bare(header: TensorProto) -> TensorProto:
@@ -236,7 +236,7 @@ def _bare(header: TensorProto) -> TensorProto:
 
 def _placed(piece: _Piece, data: DataFile) -> _Piece:
     """An initialiser with its values in the other file, if they are many."""
-    if not isinstance(piece, _Values) or piece.weight.nbytes < EXTERNAL_FROM:
+    if not isinstance(piece, _Initialiser) or piece.weight.nbytes < EXTERNAL_FROM:
         return piece
     header = TensorProto()
     header.CopyFrom(piece.header)

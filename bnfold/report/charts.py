@@ -40,7 +40,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ErrorLine:
     """One error of all blobs; `style` is its CSS class."""
 
     name: str
@@ -53,7 +53,7 @@ class Line:
 class DepthChart:
     """The errors through the depth of the net, in pixels of a picture of `WIDTH` x `HEIGHT`."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[ErrorLine, ...]
     columns: tuple[Tick, ...]
     decades: tuple[Tick, ...]
     tolerance: Tick
@@ -134,12 +134,12 @@ def _line(
     blobs: Sequence[BlobDiff],
     places: Sequence[float],
     height_of: Callable[[float], float],
-) -> Line:
+) -> ErrorLine:
     points = tuple(
         Point(x, height_of(value), row, f"{blob.blob}: {name} {small(value)}")
         for row, (x, value, blob) in enumerate(zip(places, values, blobs, strict=True))
     )
-    return Line(name, style, "M" + "L".join(f"{point.x} {point.y}" for point in points) if points else "", points)
+    return ErrorLine(name, style, "M" + "L".join(f"{point.x} {point.y}" for point in points) if points else "", points)
 
 
 def _spread(count: int, most: int) -> range:

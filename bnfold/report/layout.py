@@ -15,7 +15,7 @@ PASSED = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class GraphLayout:
     """Where things are, in cells.
 
     Attributes:
@@ -30,7 +30,7 @@ class Layout:
     rows: int
 
 
-def place(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
+def place(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> GraphLayout:
     """Lay out a graph without cycles.
 
     Args:
@@ -57,7 +57,7 @@ def place(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
     points = {node: (column - left, row_of[node]) for node, column in columns.items()}
     width = max((column for column, _ in points.values()), default=0.0) + 1
     paths = {edge: [points[node] for node in chain] for edge, chain in chains.items()}
-    return Layout({node: points[node] for node in nodes}, paths, width, len(rows))
+    return GraphLayout({node: points[node] for node in nodes}, paths, width, len(rows))
 
 
 def _ranks(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from bnfold.net import Net, sizes
 from bnfold.report.causes import kept_by_cause
 from bnfold.report.figures import count, small
 
-MOST = 12  # rows
+MAX_ROWS = 12  # rows
 
 
 def net_summary(net: Net) -> str:
@@ -39,7 +39,7 @@ def diff_summary(report: DiffReport) -> str:
 
 def _summary(line: str, heads: Sequence[str], rows: Sequence[Sequence[object]], below: str = "") -> str:
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows[:MOST])
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows[:MAX_ROWS])
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
-    more = f"<p>and {count(len(rows) - MOST, 'more row')}</p>" if len(rows) > MOST else ""
+    more = f"<p>and {count(len(rows) - MAX_ROWS, 'more row')}</p>" if len(rows) > MAX_ROWS else ""
     return f"<div><p><b>{escape(line)}</b></p>{table}{more}{f'<p>{escape(below)}</p>' if below else ''}</div>"

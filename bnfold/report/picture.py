@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.net import Net
 from bnfold.report.figures import middle
-from bnfold.report.layout import Layout, place
+from bnfold.report.layout import GraphLayout, place
 
 CELL_WIDTH, CELL_HEIGHT, NODE_WIDTH, NODE_HEIGHT = 190, 64, 170, 42
 LETTERS = 23  # of a name, in a node
@@ -27,7 +27,7 @@ ROLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class DrawnNode:
     """A layer as it is drawn; `row` is its number in the original network, None for one that was added."""
 
     x: float
@@ -43,7 +43,7 @@ class Node:
 class Drawing:
     """One graph, in pixels; `edges` are SVG paths."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[DrawnNode, ...]
     edges: tuple[str, ...]
     width: float
     height: float
@@ -153,12 +153,12 @@ def _draw(net: Net, roles: Mapping[str, str], rows: Mapping[str, int]) -> Drawin
         column, row = layout.places[number[id(layer)]]
         x, y = column * CELL_WIDTH + (CELL_WIDTH - NODE_WIDTH) / 2, row * CELL_HEIGHT
         short, role = middle(layer.name, LETTERS), roles.get(layer.name, "rest")
-        nodes.append(Node(round(x, 1), y, layer.name, short, layer.type, role, rows.get(layer.name)))
+        nodes.append(DrawnNode(round(x, 1), y, layer.name, short, layer.type, role, rows.get(layer.name)))
     height = max(layout.rows * CELL_HEIGHT - (CELL_HEIGHT - NODE_HEIGHT), 0)
     return Drawing(tuple(nodes), tuple(_curves(layout)), round(layout.columns * CELL_WIDTH, 1), height)
 
 
-def _curves(layout: Layout) -> Iterable[str]:
+def _curves(layout: GraphLayout) -> Iterable[str]:
     """Each edge as a smooth path: straight down where it passes a row, curved between rows."""
     for path in layout.paths.values():
         points = [(round((column + 0.5) * CELL_WIDTH, 1), row * CELL_HEIGHT) for column, row in path]

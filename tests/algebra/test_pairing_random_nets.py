@@ -49,7 +49,7 @@ def as_read(net: Net) -> Net:
 def assert_partners_are_equal(net: Net, folded: Net, named: bool) -> dict[str, str]:
     written = named_as(as_read(folded), folded) if named else as_read(folded)
     before, after = run_versions(net), run_versions(written)
-    pairs = pair(blobs(net), blobs(written), {}, kin=False)
+    pairs = pair(blobs(net), blobs(written), {}, folded=False)
     for blob, partner in pairs.items():
         largest = max(float(np.abs(before[blob]).max(initial=0.0)), 1e-3)
         assert before[blob].shape == after[partner].shape, (blob, partner)

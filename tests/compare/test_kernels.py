@@ -11,9 +11,9 @@ import pytest
 from compare import oracle
 
 from bnfold.compare import kernels
-from bnfold.compare.batches import Layout, Run
+from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.kernels import BINS, bin_edge
-from bnfold.compare.measure import Measurement, Plan, _together
+from bnfold.compare.measure import Measurement, MeasurePlan, _together
 from bnfold.compare.metrics import BlobError, figures
 from bnfold.data.samples import Arrays
 from bnfold.net import Array, Shape
@@ -166,7 +166,7 @@ def test_a_gpu_is_asked_as_often_for_a_dozen_blobs_as_for_one(monkeypatch: pytes
 @pytest.mark.parametrize("data", DATA, ids=lambda data: data.__name__)
 def test_blobs_that_are_measured_together_have_the_figures_that_they_have_alone(data: Data) -> None:
     random = np.random.default_rng(9)
-    plan = Plan({name: name for name in "abcd"}, Layout({}, 2, batched=True), 1e-3)
+    plan = MeasurePlan({name: name for name in "abcd"}, BatchLayout({}, 2, batched=True), 1e-3)
     shapes = {"a": (2, 6, 5, 5), "b": (2, 4, 70), "c": (2, 6, 5, 5), "d": (2, 6, 5, 5)}
     with np.errstate(all="ignore"):
         pairs = {name: data(random, shape) for name, shape in shapes.items()}

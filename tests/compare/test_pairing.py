@@ -7,32 +7,32 @@ from bnfold.errors import UsageError
 
 
 def test_equal_names_are_partners_and_the_rest_stays_alone() -> None:
-    assert pair(["a", "b", "c"], ["a", "c", "d"], {}, kin=False) == {"a": "a", "c": "c"}
+    assert pair(["a", "b", "c"], ["a", "c", "d"], {}, folded=False) == {"a": "a", "c": "c"}
 
 
 def test_an_in_place_version_is_no_partner_of_the_same_name_in_a_folded_file() -> None:
     original = ["c@conv", "c@bn", "c", "prob"]
     folded = ["c@conv", "c", "prob"]  # here c@conv is what c@bn was there
-    assert pair(original, folded, {}, kin=False) == {"c": "c", "prob": "prob"}
+    assert pair(original, folded, {}, folded=False) == {"c": "c", "prob": "prob"}
 
 
 def test_in_place_versions_of_equal_files_are_partners() -> None:
     names = ["c@conv", "c@bn", "c"]
-    assert pair(names, names, {}, kin=False) == {name: name for name in names}
+    assert pair(names, names, {}, folded=False) == {name: name for name in names}
 
 
 def test_a_net_folded_in_memory_keeps_its_versions() -> None:
-    assert pair(["c@conv", "c@bn", "c"], ["c@bn", "c"], {}, kin=True) == {"c@bn": "c@bn", "c": "c"}
-    assert pair(["c@conv", "c@bn", "c"], ["c@bn", "c"], {}, kin=False) == {"c@bn": "c@bn", "c": "c"}
+    assert pair(["c@conv", "c@bn", "c"], ["c@bn", "c"], {}, folded=True) == {"c@bn": "c@bn", "c": "c"}
+    assert pair(["c@conv", "c@bn", "c"], ["c@bn", "c"], {}, folded=False) == {"c@bn": "c@bn", "c": "c"}
 
 
 def test_the_users_pairs_go_first_and_use_up_their_partner() -> None:
-    assert pair(["a", "b"], ["b", "c"], {"a": "b"}, kin=False) == {"a": "b"}
+    assert pair(["a", "b"], ["b", "c"], {"a": "b"}, folded=False) == {"a": "b"}
 
 
 def test_a_pair_of_unknown_blobs_is_refused_with_all_names() -> None:
     with pytest.raises(UsageError, match="the reference has no blob 'x'; the candidate has no blob 'y'"):
-        pair(["a"], ["a"], {"x": "y"}, kin=False)
+        pair(["a"], ["a"], {"x": "y"}, folded=False)
 
 
 def test_a_name_with_an_at_sign_of_its_own_is_just_a_name() -> None:

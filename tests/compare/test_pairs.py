@@ -8,7 +8,7 @@ import pytest
 from command_line import Run
 from onnx_models import change, classifier
 
-from bnfold.compare.pairs import Row, read_pairs
+from bnfold.compare.pairs import PairRow, read_pairs
 from bnfold.errors import BnfoldError
 
 
@@ -17,8 +17,8 @@ def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path: Path) -> N
     table.write_text('reference,candidate,data\n# nothing\n\na.onnx, b.onnx\n"c d.onnx"\te.prototxt:f.caffemodel x/\n')
     place = str(tmp_path)
     assert read_pairs(table) == [
-        Row(4, f"{place}/a.onnx", f"{place}/b.onnx"),
-        Row(5, f"{place}/c d.onnx", f"{place}/e.prototxt:{place}/f.caffemodel", f"{place}/x"),
+        PairRow(4, f"{place}/a.onnx", f"{place}/b.onnx"),
+        PairRow(5, f"{place}/c d.onnx", f"{place}/e.prototxt:{place}/f.caffemodel", f"{place}/x"),
     ]
 
 

@@ -15,7 +15,7 @@ from present import present
 from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Arrays, Feed, Noise, Part, part_of, picture_of
+from bnfold.data.samples import Arrays, Feed, Noise, Subset, part_of, picture_of
 from bnfold.data.standins import Indices
 from bnfold.errors import ParseError, UsageError
 
@@ -234,7 +234,7 @@ def test_a_part_is_the_first_samples_or_any_by_a_seed() -> None:
     assert (first.count, present(first.labels).tolist()) == (4, [0, 3, 6, 9])
     assert first.description == "the first 4 of 10 samples of given arrays"
     chosen = part_of(whole, 4, 7)
-    assert isinstance(chosen, Part)
+    assert isinstance(chosen, Subset)
     numbers = list(chosen.numbers)
     assert numbers == sorted(set(numbers)) != [0, 1, 2, 3]
     assert [chosen.name(place) for place in range(4)] == [str(number) for number in numbers]
@@ -242,8 +242,8 @@ def test_a_part_is_the_first_samples_or_any_by_a_seed() -> None:
     assert present(chosen.labels).tolist() == [3 * number for number in numbers]
     assert chosen.class_names == ("a", "b")
     again, other = part_of(whole, 4, 7), part_of(whole, 4, 8)
-    assert isinstance(again, Part)
-    assert isinstance(other, Part)
+    assert isinstance(again, Subset)
+    assert isinstance(other, Subset)
     assert again.numbers == chosen.numbers != other.numbers
     assert chosen.description == "4, chosen by seed 7, of 10 samples of given arrays"
     assert pickle.loads(pickle.dumps(chosen)).numbers == chosen.numbers

@@ -20,8 +20,8 @@ from bnfold.caffe.text import parse_prototxt
 from bnfold.errors import BnfoldError
 from bnfold.net import Blobs, Layer, Shape
 
-MOST_LAYERS = 12
-MOST_VALUES = 4096
+MAX_LAYERS = 12
+MAX_VALUES = 4096
 
 # Linear layers and affines are what folding is about, so they come up more often.
 _FOLDING = ["BatchNorm", "Concat", "Convolution", "Deconvolution", "Eltwise", "InnerProduct", "Pooling", "ReLU"]
@@ -59,7 +59,7 @@ def model(data: bytes) -> tuple[str, bytes]:
     choose = Chooser(data)
     layers = [_input(choose)]
     shapes: dict[str, Shape | None] = {"data": tuple(layers[0].input_param.shape[0].dim)}
-    for index in range(1 + choose.below(MOST_LAYERS)):
+    for index in range(1 + choose.below(MAX_LAYERS)):
         layer = _layer(choose, index, list(shapes))
         if not _fits(layer, shapes) and not choose.rarely():
             # A net with one wrong layer is refused whole; most shall get further.
@@ -190,7 +190,7 @@ def _record(choose: Chooser, layer: LayerParameter, promised: dict[str, list[Sha
     blobs = []
     for index, shape in enumerate(shapes):
         count = math.prod(shape)
-        if 0 <= count <= MOST_VALUES:
+        if 0 <= count <= MAX_VALUES:
             values = _values(choose, count, positive=index == 1 and layer.type == "BatchNorm")
             blobs.append(encode.blob(values, *shape))
     return encode.layer(layer.name, layer.type, *blobs)

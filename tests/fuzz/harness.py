@@ -24,7 +24,7 @@ from bnfold.caffe.binary import read_net
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.placeholder import with_placeholder_weights
 from bnfold.caffe.read import build, load
-from bnfold.caffe.text import Document, decode, parse_prototxt
+from bnfold.caffe.text import PrototxtDocument, decode, parse_prototxt
 from bnfold.caffe.weights import read_weights
 from bnfold.caffe.write import prototxt_text, save_caffe
 from bnfold.compare.models import open_model
@@ -45,7 +45,7 @@ SECONDS_PER_BYTE = 20e-6
 ADDRESS_SPACE = 1 << 30
 """What an input may make the process grow by; the largest input of a fuzzer has 64 KiB."""
 
-MOST_VALUES = 1 << 20
+MAX_VALUES = 1 << 20
 """Stand-in weights beyond this are not exported: their size is what the text says, and no file backs it."""
 
 
@@ -100,7 +100,7 @@ def text(data: bytes) -> None:
             _read_again(written, ignore)
             _read_again(prototxt_text(folded), ignore)
             for one in (filled, folded):
-                if sum(int(np.prod(shape)) for layer in one.layers for shape in layer.blobs.shapes) < MOST_VALUES:
+                if sum(int(np.prod(shape)) for layer in one.layers for shape in layer.blobs.shapes) < MAX_VALUES:
                     with contextlib.suppress(BnfoldError):
                         to_onnx(one)
 
@@ -169,7 +169,7 @@ def _nets(content: str) -> Iterator[tuple[Net, bool]]:
             return
 
 
-def _built(document: Document) -> Net:
+def _built(document: PrototxtDocument) -> Net:
     return build(document, guess_shapes=True)
 
 

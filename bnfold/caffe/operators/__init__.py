@@ -15,7 +15,7 @@ from bnfold.algebra.records import Blocked, require
 from bnfold.caffe import rewriting
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import stored_statistics
-from bnfold.caffe.operators.place import Place
+from bnfold.caffe.operators.place import LayerContext
 from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.caffe.operators.table import AFFINES, BACKWARD_ONLY, LINEAR, OPERATORS, PASSING, SHAPE_ONLY
 from bnfold.errors import ModelError
@@ -24,7 +24,7 @@ from bnfold.net import Array, Layer, LazyArray, Net, Shape
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import LayerParameter
 
-__all__ = ["AFFINES", "BACKWARD_ONLY", "CAFFE", "LINEAR", "OPERATORS", "PASSING", "Caffe", "Place"]
+__all__ = ["AFFINES", "BACKWARD_ONLY", "CAFFE", "LINEAR", "OPERATORS", "PASSING", "Caffe", "LayerContext"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Caffe:
         try:
             require(not layer.opaque, layer.opaque)
             with np.errstate(all="ignore"):
-                operator = read(Place(layer, context))
+                operator = read(LayerContext(layer, context))
             if isinstance(operator, Affine):
                 require(operator.is_finite, "its scale or shift is not finite")
         except Blocked as blocked:

@@ -17,15 +17,15 @@ from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm
 from bnfold.caffe.layers import UNKNOWN, Dropout, canonical_axis
 from bnfold.caffe.operators.join import added, broadcast_product, broadcast_sum, multiplied
-from bnfold.caffe.operators.place import Place
+from bnfold.caffe.operators.place import LayerContext
 from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Array, Layer
 
-MOST_CHANNELS = 1 << 20
+MAX_CHANNELS = 1 << 20
 """A text says sizes that no file stands behind, and each channel of an affine takes memory."""
 
 
-def batch_norm(place: Place) -> Affine:
+def batch_norm(place: LayerContext) -> Affine:
     """`y = gamma*(x - mean)/sqrt(variance + eps) + beta` (batch_norm_layer.cpp)."""
     layer, context = place.layer, place.context
     bottom = place.shape(layer.bottoms[0])
@@ -40,7 +40,7 @@ def batch_norm(place: Place) -> Affine:
             f"{layer}: its statistics are of {statistics.channels} channels, and its bottom has {bottom[1]}"
         )
     require(not statistics.relu, "a ReLU is fused into it")
-    require(statistics.channels <= MOST_CHANNELS, _too_many(layer, statistics.channels))
+    require(statistics.channels <= MAX_CHANNELS, _too_many(layer, statistics.channels))
     if statistics.batch_statistics:
         learns = statistics.layout == "segnet"
         require(statistics.layout != "ducha", "moving_average is false, so its statistics follow each batch")
@@ -62,25 +62,25 @@ def batch_norm(place: Place) -> Affine:
     return Affine.along(1, scale, shift)
 
 
-def bias(place: Place) -> Operator:
+def bias(place: LayerContext) -> Operator:
     """`y = x + bias`; with two bottoms the second is the bias."""
     if len(place.layer.bottoms) > 1:
         return added(place)
     return Affine(np.ones(()), learned(place, 0, place.layer.param.bias_param.axis))
 
 
-def dropout(place: Place) -> Operator:
+def dropout(place: LayerContext) -> Operator:
     """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST."""
     scale = Dropout.of(place.layer).test_scale
     return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
 
 
-def eltwise_affine(place: Place) -> Affine:
+def eltwise_affine(place: LayerContext) -> Affine:
     """`y = slope*x + bias`."""
     return Affine(learned(place, 0, 1), learned(place, 1, 1))
 
 
-def power(place: Place) -> Operator:
+def power(place: LayerContext) -> Operator:
     """`y = scale*x + shift` when the power is 1; with another power, or scale 0, it is no affine (power_layer.cpp)."""
     view = place.layer.param.power_param
     if view.power != 1.0:
@@ -89,7 +89,7 @@ def power(place: Place) -> Operator:
     return Affine(np.asarray(view.scale, np.float64), np.asarray(view.shift, np.float64))
 
 
-def scale(place: Place) -> Operator:
+def scale(place: LayerContext) -> Operator:
     """`y = gamma*x + beta`; with two bottoms gamma is the second."""
     layer, axis = place.layer, place.layer.param.scale_param.axis
     if len(layer.bottoms) > 1:
@@ -97,7 +97,7 @@ def scale(place: Place) -> Operator:
     return Affine(learned(place, 0, axis), learned(place, 1, axis) if len(layer.blobs) > 1 else np.zeros(()))
 
 
-def arithmetic(place: Place) -> Operator:
+def arithmetic(place: LayerContext) -> Operator:
     """`x + y`, `x - y`, `x*y` or `x/y`, where y was learned and does not enlarge x; with two bottoms no affine."""
     layer = place.layer
     if len(layer.bottoms) > 1:
@@ -105,7 +105,7 @@ def arithmetic(place: Place) -> Operator:
     require(len(layer.blobs) == 1, "it has no learned operand")
     rank, learned_shape = len(place.bottom), layer.blobs.shapes[0]
     require(place.tops[0] == place.bottom, "it enlarges its bottom")
-    require(max(learned_shape, default=1) <= MOST_CHANNELS, _too_many(layer, max(learned_shape, default=1)))
+    require(max(learned_shape, default=1) <= MAX_CHANNELS, _too_many(layer, max(learned_shape, default=1)))
     values = layer.blobs[0].astype(np.float64).reshape((1,) * (rank - len(learned_shape)) + learned_shape)
     zero, one = np.zeros(()), np.ones(())
     if layer.type in ("Add", "Sub"):
@@ -113,12 +113,12 @@ def arithmetic(place: Place) -> Operator:
     return Affine(values if layer.type == "Mul" else 1.0 / values, zero)
 
 
-def split(_: Place) -> Alias:
+def split(_: LayerContext) -> Alias:
     """Every top is the bottom."""
     return Alias()
 
 
-def learned(place: Place, index: int, axis: int) -> Array:
+def learned(place: LayerContext, index: int, axis: int) -> Array:
     """A learned blob as it lies over the bottom from `axis` on, with size 1 where nothing varies.
 
     Raises:
@@ -133,7 +133,7 @@ def learned(place: Place, index: int, axis: int) -> Array:
     shape = place.shape(layer.bottoms[0])
     start = axis if axis >= 0 else canonical_axis(axis, len(place.bottom))
     require(shape is None or len(shape) > 1, f"'{layer.bottoms[0]}' has no channel axis, its shape is {shape}")
-    require(max(values.shape) <= MOST_CHANNELS, _too_many(layer, max(values.shape)))
+    require(max(values.shape) <= MAX_CHANNELS, _too_many(layer, max(values.shape)))
     laid = values.reshape((1,) * start + values.shape)
     for along in range(start, laid.ndim) if values.ndim > 1 else ():
         first = laid.take([0], along)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Steps, Sum
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, Concat, Eltwise, canonical_axis
-from bnfold.caffe.operators.place import Place
+from bnfold.caffe.operators.place import LayerContext
 from bnfold.net import Shape
 
 
-def concat(place: Place) -> Join:
+def concat(place: LayerContext) -> Join:
     """One behind the other; along the batch, whose size may change, all alike."""
     axis = canonical_axis(Concat.of(place.layer).axis, len(place.tops[0]))
     return Join(axis, tuple(bottom[axis] if axis else UNKNOWN for bottom in place.bottoms))
 
 
-def eltwise(place: Place) -> Operator:
+def eltwise(place: LayerContext) -> Operator:
     """SUM with its coefficients, PROD, MAX, MIN; DIV takes a factor above the line alone."""
     view = Eltwise.of(place.layer, len(place.layer.bottoms))
     shapes = [place.shape(bottom) for bottom in place.layer.bottoms]
@@ -29,24 +29,24 @@ def eltwise(place: Place) -> Operator:
     return Product(laid) if view.operation == "PROD" else Extreme(laid)
 
 
-def broadcast_sum(place: Place) -> Sum:
+def broadcast_sum(place: LayerContext) -> Sum:
     """`x + y` or `x - y`, both broadcasting."""
     return Sum((1.0, -1.0 if place.layer.type == "Sub" else 1.0), _broadcast(place))
 
 
-def broadcast_product(place: Place) -> Product:
+def broadcast_product(place: LayerContext) -> Product:
     """`x*y`, or `x/y`, in which y takes no factor."""
     first, second = _broadcast(place)
     return Product((first, None if place.layer.type == "Div" else second))
 
 
-def broadcast_extreme(place: Place) -> Extreme:
+def broadcast_extreme(place: LayerContext) -> Extreme:
     """The larger or the smaller of two bottoms, both broadcasting."""
     require(len(place.layer.bottoms) == 2, "what it is compared with was learned")
     return Extreme(_broadcast(place))
 
 
-def _broadcast(place: Place) -> tuple[Steps, Steps]:
+def _broadcast(place: LayerContext) -> tuple[Steps, Steps]:
     """How two bottoms lie over the top, aligned at its last axis as in NumPy."""
     top = place.tops[0]
     first, second = (_aligned(bottom, top) for bottom in place.bottoms)
@@ -61,12 +61,12 @@ def _aligned(bottom: Shape, top: Shape) -> Steps:
     return (*axes, *spread)
 
 
-def added(place: Place) -> Sum:
+def added(place: LayerContext) -> Sum:
     """`x + y`, y laid over x from an axis on."""
     return Sum((1.0, 1.0), ((), _laid(place, place.layer.param.bias_param.axis)))
 
 
-def gated(place: Place) -> Sum:
+def gated(place: LayerContext) -> Sum:
     """`g*x + y` with one g for each channel: a scale to x or to g, and all of an affine to y."""
     gate, top = place.bottoms[0], place.tops[0]
     axes: Steps = (Axes((*range(len(gate)), *[None] * (len(top) - len(gate)))),)
@@ -74,13 +74,13 @@ def gated(place: Place) -> Sum:
     return Sum((0.0, 1.0, 1.0), (laid, (), ()), (None, 0, None))
 
 
-def multiplied(place: Place) -> Product:
+def multiplied(place: LayerContext) -> Product:
     """`x*y`, y laid over x from an axis on. A learned bias behind it cannot be scaled here."""
     require(not len(place.layer.blobs), "it adds a learned bias")
     return Product(((), _laid(place, place.layer.param.scale_param.axis)))
 
 
-def _laid(place: Place, axis: int) -> Steps:
+def _laid(place: LayerContext, axis: int) -> Steps:
     """How a second bottom lies over the first from `axis` on."""
     first, second = place.bottoms[:2]
     start = canonical_axis(axis, len(first))

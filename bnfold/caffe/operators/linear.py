@@ -14,11 +14,11 @@ from bnfold.algebra.operators import Constant, Linear, Port, Window
 from bnfold.algebra.records import require
 from bnfold.algebra.scaled import exact_values
 from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct, canonical_axis
-from bnfold.caffe.operators.place import Place
+from bnfold.caffe.operators.place import LayerContext
 from bnfold.net import Array, Layer, Shape
 
 
-def convolution(place: Place) -> Linear:
+def convolution(place: LayerContext) -> Linear:
     """(Cout, Cin/group, *kernel)."""
     layer, weight, view = _convolution(place)
     group, kernel = view.group, weight[2:]
@@ -36,7 +36,7 @@ def convolution(place: Place) -> Linear:
     )
 
 
-def deconvolution(place: Place) -> Linear:
+def deconvolution(place: LayerContext) -> Linear:
     """(Cin, Cout/group, *kernel). How many terms an output pixel sums differs from pixel to pixel, but for 1x1."""
     layer, weight, view = _convolution(place)
     group, kernel = view.group, weight[2:]
@@ -54,7 +54,7 @@ def deconvolution(place: Place) -> Linear:
     )
 
 
-def _convolution(place: Place) -> tuple[Layer, Shape, Convolution]:
+def _convolution(place: LayerContext) -> tuple[Layer, Shape, Convolution]:
     layer = _with_weight(place)
     weight = layer.blobs.shapes[0]
     bottom = place.shape(layer.bottoms[0])
@@ -64,7 +64,7 @@ def _convolution(place: Place) -> tuple[Layer, Shape, Convolution]:
     return layer, weight, view
 
 
-def inner_product(place: Place) -> Linear:
+def inner_product(place: LayerContext) -> Linear:
     """(N, K) with K the sizes from `axis` on, or (K, N) with `transpose`."""
     layer = _with_weight(place)
     view = InnerProduct.of(layer)
@@ -90,7 +90,7 @@ def inner_product(place: Place) -> Linear:
     )
 
 
-def embed(place: Place) -> Linear:
+def embed(place: LayerContext) -> Linear:
     """(inputs, N): a row for each index."""
     layer = _with_weight(place)
     axis = len(place.bottom)
@@ -98,7 +98,7 @@ def embed(place: Place) -> Linear:
     return Linear(layer.blobs.stored[0], _bias(layer, axis), layer.blobs.shapes[0], outputs, forward="it reads indices")
 
 
-def normalize(place: Place) -> Linear:
+def normalize(place: LayerContext) -> Linear:
     """`x/norm(x)` times a learned scale, which takes a factor (normalize_layer.cpp)."""
     layer = _with_weight(place)
     shared = layer.param.norm_param.channel_shared
@@ -112,7 +112,7 @@ def normalize(place: Place) -> Linear:
     )
 
 
-def layer_norm(place: Place) -> Linear:
+def layer_norm(place: LayerContext) -> Linear:
     """What is normalised times a learned scale plus a learned shift, one of each for every element of a sample."""
     layer = _with_weight(place)
     require(len(layer.blobs) == 2, "it has no learned scale and shift")
@@ -126,13 +126,13 @@ def layer_norm(place: Place) -> Linear:
     )
 
 
-def parameter(place: Place) -> Constant:
+def parameter(place: LayerContext) -> Constant:
     """What it learned is its top."""
     require(len(place.layer.blobs) > 0, "it has no learned value")
     return Constant(place.layer.blobs.stored[0])
 
 
-def _with_weight(place: Place) -> Layer:
+def _with_weight(place: LayerContext) -> Layer:
     layer = place.layer
     require(len(layer.blobs) > 0, "it has no learned weight")
     require(len(layer.bottoms) == len(layer.tops) == 1, "it works on several blobs with one weight")

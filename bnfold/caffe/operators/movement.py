@@ -21,7 +21,7 @@ from bnfold.caffe.layers.reorder import (
     squeezed_axes,
     transposition,
 )
-from bnfold.caffe.operators.place import Place
+from bnfold.caffe.operators.place import LayerContext
 from bnfold.net import Shape
 
 BATCH = -2
@@ -30,7 +30,7 @@ BATCH = -2
 MIXES_SAMPLES = "it moves data between samples"
 
 
-def crop(place: Place) -> Move:
+def crop(place: LayerContext) -> Move:
     """The window that starts at the offsets; its size is the second bottom's from `axis` on."""
     bottom, top = place.bottom, place.tops[0]
     view = Crop.of(place.layer)
@@ -41,23 +41,23 @@ def crop(place: Place) -> Move:
     return Move((tuple(steps),))
 
 
-def flatten(place: Place) -> Move:
+def flatten(place: LayerContext) -> Move:
     """Rows in C order."""
     require(canonical_axis(place.layer.param.flatten_param.axis, len(place.bottom)) > 0, MIXES_SAMPLES)
     return Move(((_regrouped(place.bottom, place.tops[0]),),))
 
 
-def permute(place: Place) -> Move:
+def permute(place: LayerContext) -> Move:
     """Axes in another order."""
     return Move(((Axes(Permute.of(place.layer).full_order(place.layer, len(place.bottom))),),))
 
 
-def pixel_shuffle(place: Place) -> Move:
+def pixel_shuffle(place: LayerContext) -> Move:
     """Channels (C, r, r) become blocks of r x r pixels."""
     return _shuffled(place, PixelShuffle.of(place.layer).upscale_factor)
 
 
-def reorg(place: Place) -> Move:
+def reorg(place: LayerContext) -> Move:
     """Darknet's reorganisation: it reads the bottom as if it had the top's layout, whatever the sizes say.
 
     With stride s and channels C, darknet's `reorg_cpu` copies bottom[c, h, w] of a blob that it indexes as
@@ -78,7 +78,7 @@ def reorg(place: Place) -> Move:
     return Move(((*steps, Regroup(whole, (BATCH, *place.tops[0][1:]))),))
 
 
-def reshape(place: Place) -> Move:
+def reshape(place: LayerContext) -> Move:
     """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead."""
     factor = Reshape.of(place.layer).pixel_shuffle
     if factor != 1:
@@ -90,7 +90,7 @@ def reshape(place: Place) -> Move:
     return Move(((_regrouped(bottom, top),),))
 
 
-def shuffle_channel(place: Place) -> Move:
+def shuffle_channel(place: LayerContext) -> Move:
     """(group, C/group, ...) transposed to (C/group, group, ...)."""
     group = ShuffleChannel.of(place.layer).group
     channels, *plane = place.bottom[1:]
@@ -102,7 +102,7 @@ def shuffle_channel(place: Place) -> Move:
     return Move(((Regroup(whole, parts), Axes(order), Regroup(swapped, whole)),))
 
 
-def slice_(place: Place) -> Move:
+def slice_(place: LayerContext) -> Move:
     """Consecutive parts along `axis`."""
     bottom, tops = place.bottom, place.tops
     axis = canonical_axis(Slice.of(place.layer).axis, len(bottom))
@@ -112,7 +112,7 @@ def slice_(place: Place) -> Move:
     return Move(tuple((Take(axis, slice(start, stop), size),) for start, stop in pairwise(stops)))
 
 
-def depth_to_space(place: Place) -> Move:
+def depth_to_space(place: LayerContext) -> Move:
     """Channels become pixels, or pixels channels, between two changes of axes where the channels are last."""
     view = DepthToSpace.of(place.layer)
     bottom = place.bottom
@@ -123,7 +123,7 @@ def depth_to_space(place: Place) -> Move:
     return Move(((Axes(first), *steps, Axes((0, 2, 3, 1))),)) if view.last else Move((steps,))
 
 
-def _deepened(place: Place, stride: int, mode: str) -> Move:
+def _deepened(place: LayerContext, stride: int, mode: str) -> Move:
     require(UNKNOWN not in place.bottom[1:], "how it moves data depends on a size that is unknown")
     return Move((_up(place.bottom, stride, mode),))
 
@@ -151,7 +151,7 @@ def _down(shape: Shape, r: int, mode: str) -> Steps:
     return (Regroup((BATCH, *shape[1:]), cells), Axes(order), Regroup(moved, top))
 
 
-def reverse(place: Place) -> Move:
+def reverse(place: LayerContext) -> Move:
     """Axes turned round."""
     bottom = place.bottom
     axes = reversed_axes(place.layer, len(bottom))
@@ -160,14 +160,14 @@ def reverse(place: Place) -> Move:
     return Move((tuple(steps),))
 
 
-def squeeze(place: Place) -> Move:
+def squeeze(place: LayerContext) -> Move:
     """Axes of size 1 taken away."""
     gone = squeezed_axes(place.layer, place.bottom)
     require(0 not in gone, MIXES_SAMPLES)
     return Move(((Axes(tuple(axis for axis in range(len(place.bottom)) if axis not in gone)),),))
 
 
-def transpose(place: Place) -> Move:
+def transpose(place: LayerContext) -> Move:
     """Axes in another order, all of them named."""
     return Move(((Axes(transposition(place.layer, len(place.bottom))),),))
 
@@ -177,7 +177,7 @@ def _regrouped(bottom: Shape, top: Shape) -> Step:
     return Regroup((BATCH, *bottom[1:]), (BATCH, *top[1:]))
 
 
-def _shuffled(place: Place, factor: int) -> Move:
+def _shuffled(place: LayerContext, factor: int) -> Move:
     bottom, (_, channels, height, width) = place.bottom, place.tops[0]
     named = (BATCH, channels, factor, factor, *bottom[2:])
     moved = (BATCH, channels, bottom[2], factor, bottom[3], factor)

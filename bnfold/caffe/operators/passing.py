@@ -11,20 +11,20 @@ from bnfold.algebra.operators import PLANE, Axes, Move, Opaque, Operator, Pass, 
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling
 from bnfold.caffe.layers.reduction import reduced_axes
-from bnfold.caffe.operators.place import Place
+from bnfold.caffe.operators.place import LayerContext
 
 _BATCH, _HEIGHT, _WIDTH = -2, -3, -4
 """Names of sizes that stay what they are."""
 
 
-def rectifier(place: Place) -> Operator:
+def rectifier(place: LayerContext) -> Operator:
     """`max(x, 0) + slope*min(x, 0)` is linear on each side of 0, which a positive factor leaves in place."""
     if place.layer.type == "ReLU" and ReLU.of(place.layer).bounded:
         return Opaque("it cuts at a bound")
     return Pass(zero="a shift would move ReLU's threshold away from 0", order="a negative scale turns it over")
 
 
-def pooling(place: Place) -> Operator:
+def pooling(place: LayerContext) -> Operator:
     """MAX needs order kept; a padded AVE counts zeros that it does not sum, so it needs zero kept.
 
     MDS sums one value of each of the k*k parts of the channels, so an affine must be the same in all of them.
@@ -54,17 +54,17 @@ def pooling(place: Place) -> Operator:
     return Opaque(f"{pool.method} pooling is no fixed function")
 
 
-def interpolation(_: Place) -> Pass:
+def interpolation(_: LayerContext) -> Pass:
     """Each output is a weighted mean of inputs, weights summing to 1; its pads only crop."""
     return Pass(plane=PLANE)
 
 
-def resize(place: Place) -> Pass:
+def resize(place: LayerContext) -> Pass:
     """Each output is a copy or a weighted mean of pixels; the plane is axes 1 and 2 where the channels are last."""
     return Pass(plane=(1, 2) if Resize.of(place.layer, place.bottom).last else PLANE)
 
 
-def mean(place: Place) -> Pass:
+def mean(place: LayerContext) -> Pass:
     """A mean commutes with what is constant over the axes that it reduces."""
     bottom = place.bottom
     axes = reduced_axes(place.layer, len(bottom))
@@ -72,7 +72,7 @@ def mean(place: Place) -> Pass:
     return Pass(plane=axes, steps=() if place.layer.param.reduce_mean_param.keepdims else (stays,))
 
 
-def pad(place: Place) -> Operator:
+def pad(place: LayerContext) -> Operator:
     """Zeros around need zero kept; an edge or a mirror copies elements."""
     bottom = place.bottom
     view = Pad.of(place.layer, bottom)
@@ -98,7 +98,7 @@ def pad(place: Place) -> Operator:
     )
 
 
-def unpooling(place: Place) -> Pass:
+def unpooling(place: LayerContext) -> Pass:
     """REP and DIV without gaps give weighted sums; where places stay empty, zero must be kept."""
     view = UnPooling.of(place.layer, [place.bottom, *map(place.known, place.layer.bottoms[1:])])
     covers = view.method != "FIXED" and all(s <= k for s, k in zip(view.stride, view.kernel, strict=True))
@@ -106,7 +106,7 @@ def unpooling(place: Place) -> Pass:
     return Pass(zero=zero, plane=PLANE, total=1 / math.prod(view.kernel) if view.method == "DIV" else 1.0)
 
 
-def upsample(place: Place) -> Pass:
+def upsample(place: LayerContext) -> Pass:
     """Nearest repeats each pixel; by a pooling mask it writes zeros wherever the mask does not point."""
     masked = len(place.layer.bottoms) > 1
     return Pass(zero="upsampling by a mask writes zeros, so every shift must be 0" if masked else "", plane=PLANE)

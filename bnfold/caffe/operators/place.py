@@ -11,7 +11,7 @@ from bnfold.algebra.records import Blocked
 from bnfold.net import Layer, Shape
 
 
-class Place(NamedTuple):
+class LayerContext(NamedTuple):
     """A layer with the shapes around it: all that a row may look at."""
 
     layer: Layer
@@ -48,4 +48,4 @@ class Place(NamedTuple):
         return shape
 
 
-Row = Callable[[Place], Operator]
+Row = Callable[[LayerContext], Operator]

@@ -28,9 +28,9 @@ from bnfold.onnx.weight import ONNX_TYPES, Weight
 
 # What a text of 100 bytes can ask for (a box for each pixel of a plane of 2^31) must meet an end. Published models stay
 # below a thousandth of either.
-MOST_NUMBERS = 1 << 26
+MAX_NUMBERS = 1 << 26
 """How many numbers all constants of a model may have that are computed here and not read from a caffemodel."""
-MOST_NODES = 2_000_000
+MAX_NODES = 2_000_000
 
 
 class Refused(Exception):
@@ -213,8 +213,8 @@ class Block:
     def several(self, operator: str, *inputs: str, outputs: int, step: str = "", **attributes: Any) -> list[str]:
         """Add a node with several outputs and return those tensors."""
         name = f"{self.layer.name}/{step or operator.lower()}"
-        if len(self.graph.nodes) + len(self.nodes) >= MOST_NODES:
-            raise Refused(f"the model would have more than {MOST_NODES:,} nodes")
+        if len(self.graph.nodes) + len(self.nodes) >= MAX_NODES:
+            raise Refused(f"the model would have more than {MAX_NODES:,} nodes")
         numbered = [name] if outputs == 1 else [f"{name}.{index}" for index in range(outputs)]
         tensors = [self.graph.fresh_tensor(tensor) for tensor in numbered]
         node = helper.make_node(
@@ -248,8 +248,8 @@ class Block:
 
     def affords(self, count: int) -> None:
         """Refuse constants of `count` numbers where no model has so many; asked before they are computed."""
-        if self.graph.computed + count > MOST_NUMBERS:
-            raise Refused(f"it would take constants of {count:,} numbers, and a model may have {MOST_NUMBERS:,} in all")
+        if self.graph.computed + count > MAX_NUMBERS:
+            raise Refused(f"it would take constants of {count:,} numbers, and a model may have {MAX_NUMBERS:,} in all")
 
     def images(self, index: int = 0) -> tuple[int, int, int, int]:
         """The shape of a bottom of images, (N, C, H, W)."""

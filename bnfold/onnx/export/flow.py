@@ -10,14 +10,14 @@ from bnfold.caffe.layers.flow import Correlation
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, pad, reduce, reshape, shifted
 
-MOST_MOVES = 4096
+MAX_MOVES = 4096
 """Moves become a few nodes each."""
 
 
 def correlation(block: Block) -> str:
     """The mean product, or absolute difference, of patches: Slice, Mul, ReduceMean for each move of the second."""
     view = Correlation.of(block.layer)
-    if len(view.moves) ** 2 > MOST_MOVES:
+    if len(view.moves) ** 2 > MAX_MOVES:
         raise Refused(f"its {len(view.moves) ** 2:,} moves would be written out one by one")
     around = [0, 0, view.pad, view.pad]
     first, second = (

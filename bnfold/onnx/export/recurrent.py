@@ -21,7 +21,7 @@ from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reshape, split
 
-MOST_STEPS = 4096
+MAX_STEPS = 4096
 """Steps become a dozen nodes each, and a text of 100 bytes may ask for 2^31."""
 
 
@@ -82,8 +82,8 @@ def rnn(block: Block) -> list[str]:
 def _inputs(block: Block, view: Recurrent, rows: int) -> str:
     """`W_x x_t + b [+ W_s s]` for all steps at once, shape (T, N, rows)."""
     steps = block.shape[0]
-    if steps > MOST_STEPS:
-        raise Refused(f"its {steps:,} steps would be written out one by one, and more than {MOST_STEPS:,} are too many")
+    if steps > MAX_STEPS:
+        raise Refused(f"its {steps:,} steps would be written out one by one, and more than {MAX_STEPS:,} are too many")
     if block.batched:
         block.fixes_batch("its first axis is time, and each step is written out")
     x = reshape(block, block.bottom, (-1, math.prod(block.shape[2:])), "flat")

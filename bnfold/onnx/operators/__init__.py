@@ -14,7 +14,7 @@ from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass
 from bnfold.net import Layer
 from bnfold.onnx.operators import affine, join, linear, movement, passing
-from bnfold.onnx.operators.place import Place, Unfit
+from bnfold.onnx.operators.place import NodeContext, Unfit
 
 OLDEST = 7
 """The oldest opset whose operators are read; before it, broadcasting was an attribute."""
@@ -33,7 +33,7 @@ def operator(layer: Layer, context: FoldContext) -> Operator:
         return Opaque(f"opset {layer.param.opset} is older than {OLDEST}, the oldest that is read")
     if not layer.tops:
         return Opaque("it makes nothing")
-    place = Place(layer, context)
+    place = NodeContext(layer, context)
     try:
         found = rule(place)
     except Unfit as unfit:
@@ -47,7 +47,7 @@ def operator(layer: Layer, context: FoldContext) -> Operator:
     return found
 
 
-OPERATORS: Mapping[str, Callable[[Place], Operator]] = {
+OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Abs": passing.magnitude,
     "Add": affine.add,
     "AveragePool": passing.average_pool,

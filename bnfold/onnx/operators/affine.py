@@ -13,10 +13,10 @@ from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
 from bnfold.onnx.operators.join import laid, sum_
-from bnfold.onnx.operators.place import MOST_VALUES, Place, Unfit, has_constant, why_unknown
+from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, has_constant, why_unknown
 
 
-def batch_normalization(place: Place) -> Operator:
+def batch_normalization(place: NodeContext) -> Operator:
     """`gamma*(x - mean)/sqrt(variance + epsilon) + beta`."""
     node = place.node
     if len(place.layer.tops) > 1:
@@ -47,18 +47,18 @@ def batch_normalization(place: Place) -> Operator:
     return Affine(scale[None], shift[None])
 
 
-def negate(place: Place) -> Operator:
+def negate(place: NodeContext) -> Operator:
     """`-x`."""
     del place
     return _affine(-1.0, 0.0)
 
 
-def add(place: Place) -> Operator:
+def add(place: NodeContext) -> Operator:
     """`x + c`, or a sum of data."""
     return _shifted(place, 1.0) if has_constant(place) else sum_(place)
 
 
-def subtract(place: Place) -> Operator:
+def subtract(place: NodeContext) -> Operator:
     """`x - c`, `c - x`, or a difference of data."""
     if not has_constant(place):
         _require_two(place)
@@ -66,19 +66,19 @@ def subtract(place: Place) -> Operator:
     return _shifted(place, -1.0)
 
 
-def _require_two(place: Place) -> None:
+def _require_two(place: NodeContext) -> None:
     if len(place.layer.bottoms) != 2:
         raise Unfit("it does not read two blobs")
 
 
-def _shifted(place: Place, sign: float) -> Operator:
+def _shifted(place: NodeContext, sign: float) -> Operator:
     constant = _laid_constant(place)
     if place.data(0) is None:  # c - x
         return _affine(sign, constant)
     return _affine(1.0, sign * constant)
 
 
-def multiply(place: Place) -> Operator:
+def multiply(place: NodeContext) -> Operator:
     """`c*x`, or a product of data."""
     if not has_constant(place):
         _require_two(place)
@@ -86,7 +86,7 @@ def multiply(place: Place) -> Operator:
     return _affine(_laid_constant(place), 0.0)
 
 
-def divide(place: Place) -> Operator:
+def divide(place: NodeContext) -> Operator:
     """`x/c`, or a quotient of data, of which the divisor takes nothing."""
     if not has_constant(place):
         _require_two(place)
@@ -103,7 +103,7 @@ def _affine(scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:
     return Affine(np.asarray(scale, np.float64), np.asarray(shift, np.float64))
 
 
-def _laid_constant(place: Place) -> Array:
+def _laid_constant(place: NodeContext) -> Array:
     """The constant of a node with one, with its axes where those of the blob are."""
     index = 0 if place.data(0) is None else 1
     constant = place.learned(index)
@@ -112,7 +112,7 @@ def _laid_constant(place: Place) -> Array:
     shape = tuple(constant.shape)
     if prod(shape) == 1 and len(shape) <= 1:
         return exact_values(constant).reshape(())
-    if sum(size != 1 for size in shape) > 1 or prod(shape) > MOST_VALUES:
+    if sum(size != 1 for size in shape) > 1 or prod(shape) > MAX_VALUES:
         raise Unfit("its constant varies along more than one axis")
     bottom = place.bottom()
     if len(shape) > len(bottom):
@@ -124,12 +124,12 @@ def _laid_constant(place: Place) -> Array:
     return exact_values(constant).reshape(full)
 
 
-def alias(_: Place) -> Operator:
+def alias(_: NodeContext) -> Operator:
     """`x`."""
     return Alias()
 
 
-def dropout(place: Place) -> Operator:
+def dropout(place: NodeContext) -> Operator:
     """`x` at inference."""
     if len(place.layer.tops) > 1:
         raise Unfit("its mask is read")

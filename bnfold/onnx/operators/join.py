@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Spread, Step, Steps, Sum
 from bnfold.net import Shape
-from bnfold.onnx.operators.place import Place, Unfit, axis_of
+from bnfold.onnx.operators.place import NodeContext, Unfit, axis_of
 from bnfold.onnx.shapes import UNKNOWN
 
 
-def concat(place: Place) -> Operator:
+def concat(place: NodeContext) -> Operator:
     """One behind the other along an axis."""
     place.only_data()
     shapes = [place.bottom(index) for index in range(len(place.layer.bottoms))]
@@ -16,26 +16,26 @@ def concat(place: Place) -> Operator:
     return Join(axis, tuple(shape[axis] for shape in shapes))
 
 
-def sum_(place: Place) -> Operator:
+def sum_(place: NodeContext) -> Operator:
     """The sum of data."""
     place.only_data()
     return Sum((1.0,) * len(place.layer.bottoms), laid(place))
 
 
-def mean(place: Place) -> Operator:
+def mean(place: NodeContext) -> Operator:
     """The mean of data."""
     place.only_data()
     count = len(place.layer.bottoms)
     return Sum((1.0 / count,) * count, laid(place))
 
 
-def extreme(place: Place) -> Operator:
+def extreme(place: NodeContext) -> Operator:
     """The largest or the smallest of data."""
     place.only_data()
     return Extreme(laid(place))
 
 
-def laid(place: Place) -> tuple[Steps, ...]:
+def laid(place: NodeContext) -> tuple[Steps, ...]:
     """How each bottom is broadcast over the top; nothing where all have its shape."""
     shapes = [place.bottom(index) for index in range(len(place.layer.bottoms))]
     top = place.top()

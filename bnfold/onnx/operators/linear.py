@@ -9,10 +9,10 @@ import numpy as np
 from bnfold.algebra.operators import Linear, Operator, Port, Window
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
-from bnfold.onnx.operators.place import MOST_VALUES, SAME, Place, Unfit, axis_of, why_unknown
+from bnfold.onnx.operators.place import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 
 
-def conv(place: Place) -> Operator:
+def conv(place: NodeContext) -> Operator:
     """Weight (Cout, Cin/group, *kernel)."""
     node, weight = place.node, _weight(place, 1)
     group, shape = node.attribute("group", 1), tuple(weight.shape)
@@ -37,7 +37,7 @@ def conv(place: Place) -> Operator:
     )
 
 
-def _window(place: Place, kernel: Shape, group: int) -> Window | None:
+def _window(place: NodeContext, kernel: Shape, group: int) -> Window | None:
     """How a convolution slides; None where that depends on a size that is unknown."""
     node, count = place.node, len(kernel)
     strides = node.ints("strides") or (1,) * count
@@ -61,7 +61,7 @@ def _window(place: Place, kernel: Shape, group: int) -> Window | None:
     return Window(strides, dilations, tuple(both), group)
 
 
-def conv_transpose(place: Place) -> Operator:
+def conv_transpose(place: NodeContext) -> Operator:
     """Weight (Cin, Cout/group, *kernel)."""
     node, weight = place.node, _weight(place, 1)
     group, shape = node.attribute("group", 1), tuple(weight.shape)
@@ -85,7 +85,7 @@ def conv_transpose(place: Place) -> Operator:
     )
 
 
-def gemm(place: Place) -> Operator:
+def gemm(place: NodeContext) -> Operator:
     """`alpha*A*B + beta*C`, A or B transposed or not; one of them is learned."""
     node = place.node
     left = place.data(0) is None
@@ -114,7 +114,7 @@ def gemm(place: Place) -> Operator:
     )
 
 
-def _gemm_bias(place: Place, axis: int, size: int) -> tuple[Array | None, str]:
+def _gemm_bias(place: NodeContext, axis: int, size: int) -> tuple[Array | None, str]:
     """`beta*C` over the top, of full size along one axis; or why it is fixed."""
     if not place.node.given(2):
         return None, ""
@@ -125,14 +125,14 @@ def _gemm_bias(place: Place, axis: int, size: int) -> tuple[Array | None, str]:
     full = (1,) * (2 - values.ndim) + values.shape
     if len(full) != 2 or full[axis] not in (1, size):
         return None, f"its bias has the shape {sizes(stored.shape)}, which does not fit"
-    if full[1 - axis] * size > MOST_VALUES:
+    if full[1 - axis] * size > MAX_VALUES:
         return None, "its bias has a value for each row, which are too many"
     wanted = [full[1 - axis]] * 2
     wanted[axis] = size
     return np.broadcast_to(values.reshape(full), wanted), ""
 
 
-def matmul(place: Place) -> Operator:
+def matmul(place: NodeContext) -> Operator:
     """`x*W` or `W*x` over the last two axes; axes of W in front of them go with those of x."""
     left = place.data(0) is None
     weight = _weight(place, 0 if left else 1)
@@ -175,7 +175,7 @@ def matmul(place: Place) -> Operator:
     )
 
 
-def _weight(place: Place, index: int) -> Array | LazyArray:
+def _weight(place: NodeContext, index: int) -> Array | LazyArray:
     """The weight at a place. Raises Unfit, with why it cannot change."""
     weight = place.learned(index)
     if weight is None:
@@ -183,7 +183,7 @@ def _weight(place: Place, index: int) -> Array | LazyArray:
     return weight
 
 
-def _bias(place: Place, index: int, channels: int) -> tuple[Array | None, str]:
+def _bias(place: NodeContext, index: int, channels: int) -> tuple[Array | None, str]:
     """The bias of a convolution, (1, C); or why it is fixed."""
     if not place.node.given(index):
         return None, ""
@@ -198,19 +198,19 @@ def _bias(place: Place, index: int, channels: int) -> tuple[Array | None, str]:
 # Normalisations: what they compute, then an affine, which takes others from behind as a linear layer does.
 
 
-def instance_normalization(place: Place) -> Operator:
+def instance_normalization(place: NodeContext) -> Operator:
     """`scale*(x - mean)/sqrt(variance + epsilon) + B` of each plane."""
     return _normalization(place, 1)
 
 
-def group_normalization(place: Place) -> Operator:
+def group_normalization(place: NodeContext) -> Operator:
     """The same of groups of channels; its scale and bias are those of channels from opset 21 on."""
     if place.node.opset < 21:
         raise Unfit("its scale is one of each group (opset 18)")
     return _normalization(place, 1)
 
 
-def layer_normalization(place: Place) -> Operator:
+def layer_normalization(place: NodeContext) -> Operator:
     """The same of the last axis."""
     rank = len(place.bottom())
     if len(place.layer.tops) > 1 or axis_of(place.node.attribute("axis", -1), rank) != rank - 1:
@@ -218,7 +218,7 @@ def layer_normalization(place: Place) -> Operator:
     return _normalization(place, rank - 1)
 
 
-def _normalization(place: Place, axis: int) -> Operator:
+def _normalization(place: NodeContext, axis: int) -> Operator:
     scale, stored = _weight(place, 1), place.learned(2)
     if len(scale.shape) != 1 or (place.node.given(2) and (stored is None or stored.shape != scale.shape)):
         raise Unfit("its scale and bias are no vectors of one length")

@@ -9,10 +9,10 @@ import numpy as np
 from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Linear, Move, Operator, Port, Regroup, Step, Take
 from bnfold.onnx.constants import slice_of
 from bnfold.onnx.operators.join import lay
-from bnfold.onnx.operators.place import MOST_VALUES, Place, Unfit, axis_of
+from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, axis_of
 
 
-def transpose(place: Place) -> Operator:
+def transpose(place: NodeContext) -> Operator:
     """Axes in another order."""
     rank = len(place.bottom())
     order = place.node.ints("perm") or tuple(reversed(range(rank)))
@@ -21,12 +21,12 @@ def transpose(place: Place) -> Operator:
     return Move(((Axes(tuple(order)),),))
 
 
-def reshape(place: Place) -> Operator:
+def reshape(place: NodeContext) -> Operator:
     """The same elements under another shape."""
     return Move(((Regroup(place.bottom(), place.top()),),))
 
 
-def squeeze(place: Place) -> Operator:
+def squeeze(place: NodeContext) -> Operator:
     """Axes of size 1 left out."""
     shape = place.bottom()
     axes = _written_axes(place, len(shape))
@@ -37,7 +37,7 @@ def squeeze(place: Place) -> Operator:
     return Move(((Axes(tuple(axis for axis in range(len(shape)) if axis not in axes)),),))
 
 
-def unsqueeze(place: Place) -> Operator:
+def unsqueeze(place: NodeContext) -> Operator:
     """Axes of size 1 added."""
     written = place.node.ints("axes") if place.node.opset < 13 else place.node.integers(1)
     if written is None:
@@ -48,7 +48,7 @@ def unsqueeze(place: Place) -> Operator:
     return Move(((Axes(tuple(None if axis in new else next(old) for axis in range(rank))),),))
 
 
-def _written_axes(place: Place, rank: int) -> list[int] | None:
+def _written_axes(place: NodeContext, rank: int) -> list[int] | None:
     node = place.node
     if node.opset < 13:
         return [axis_of(axis, rank) for axis in node.ints("axes")] if node.has("axes") else None
@@ -60,12 +60,12 @@ def _written_axes(place: Place, rank: int) -> list[int] | None:
     return [axis_of(axis, rank) for axis in written]
 
 
-def expand(place: Place) -> Operator:
+def expand(place: NodeContext) -> Operator:
     """Repeated along axes of size 1."""
     return Move((lay(place.bottom(), place.top()),))
 
 
-def tile(place: Place) -> Operator:
+def tile(place: NodeContext) -> Operator:
     """Repeated as a whole along axes."""
     repeats, shape = place.node.integers(1), place.bottom()
     if repeats is None or len(repeats) != len(shape):
@@ -73,13 +73,13 @@ def tile(place: Place) -> Operator:
     steps: list[Step] = []
     for axis, times in enumerate(repeats):
         if times != 1:
-            if times * shape[axis] > MOST_VALUES:
+            if times * shape[axis] > MAX_VALUES:
                 raise Unfit(f"it repeats axis {axis}, which is too long to follow")
             steps.append(Take(axis, np.tile(np.arange(max(shape[axis], 0)), times), shape[axis]))
     return Move((tuple(steps),))
 
 
-def split(place: Place) -> Operator:
+def split(place: NodeContext) -> Operator:
     """Consecutive parts along an axis."""
     shape = place.bottom()
     axis = axis_of(place.node.attribute("axis", 0), len(shape))
@@ -93,19 +93,19 @@ def split(place: Place) -> Operator:
     return Move(tuple((Take(axis, slice(a, b), shape[axis]),) for a, b in zip(starts, stops, strict=True)))
 
 
-def split_to_sequence(place: Place) -> Operator:
+def split_to_sequence(place: NodeContext) -> Operator:
     """Consecutive parts along an axis, as one list; which elements are where, is told by those who take from it."""
     place.bottom()
     return Move(((),))
 
 
-def sequence_at(place: Place) -> Operator:
+def sequence_at(place: NodeContext) -> Operator:
     """One of the parts that a SplitToSequence made."""
     maker = place.context.net.producer(place.layer.bottoms[0])
     number = place.node.integers(1)
     if maker is None or maker.type != "SplitToSequence" or number is None:
         raise Unfit("which part of which blob it takes is known only when it runs")
-    made = Place(maker, place.context)
+    made = NodeContext(maker, place.context)
     shape, sizes = made.bottom(), made.node.integers(1)
     axis = axis_of(made.node.attribute("axis", 0), len(shape))
     if sizes is None or shape[axis] < 0 or len(number) != 1:
@@ -116,7 +116,7 @@ def sequence_at(place: Place) -> Operator:
     return Move(((Take(axis, slice(stop - sizes[number[0]], stop), shape[axis]),),))
 
 
-def slice_(place: Place) -> Operator:
+def slice_(place: NodeContext) -> Operator:
     """Some elements along some axes."""
     node, shape = place.node, place.bottom()
     parts: list[Sequence[int] | None]
@@ -137,14 +137,14 @@ def slice_(place: Place) -> Operator:
             steps.append(Take(where, slice(0), UNKNOWN_SIZE))
             continue
         taken = slice_of(start, end, step, shape[where])
-        if shape[where] > MOST_VALUES and step != 1:
+        if shape[where] > MAX_VALUES and step != 1:
             raise Unfit(f"axis {where} is too long to follow")
         indices = taken if step == 1 else np.arange(shape[where])[taken]
         steps.append(Take(where, indices, shape[where]))
     return Move((tuple(steps),))
 
 
-def gather(place: Place) -> Operator:
+def gather(place: NodeContext) -> Operator:
     """Elements by their index along an axis; from a table, an embedding."""
     axis = place.node.attribute("axis", 0)
     if place.data(0) is None:
@@ -164,7 +164,7 @@ def gather(place: Place) -> Operator:
     return Move((tuple(steps),))
 
 
-def _embedding(place: Place, axis: int) -> Operator:
+def _embedding(place: NodeContext, axis: int) -> Operator:
     weight = place.learned(0)
     if weight is None or axis != 0 or len(weight.shape) != 2:
         raise Unfit("it takes from a constant")
@@ -179,7 +179,7 @@ def _embedding(place: Place, axis: int) -> Operator:
     )
 
 
-def depth_to_space(place: Place) -> Operator:
+def depth_to_space(place: NodeContext) -> Operator:
     """Channels become blocks of pixels."""
     block = place.node.attribute("blocksize", 0)
     n, c, h, w = _plane(place, block)
@@ -195,7 +195,7 @@ def depth_to_space(place: Place) -> Operator:
     return Move(((Regroup((n, c, h, w), first), Axes(order), Regroup(middle, last)),))
 
 
-def space_to_depth(place: Place) -> Operator:
+def space_to_depth(place: NodeContext) -> Operator:
     """Blocks of pixels become channels."""
     block = place.node.attribute("blocksize", 0)
     n, c, h, w = _plane(place, block)
@@ -207,7 +207,7 @@ def space_to_depth(place: Place) -> Operator:
     return Move(((Regroup((n, c, h, w), first), Axes((0, 3, 5, 1, 2, 4)), Regroup(middle, last)),))
 
 
-def _plane(place: Place, block: int) -> tuple[int, int, int, int]:
+def _plane(place: NodeContext, block: int) -> tuple[int, int, int, int]:
     shape = place.bottom()
     if len(shape) != 4 or block < 1:
         raise Unfit("it works on blobs of four axes")

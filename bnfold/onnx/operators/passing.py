@@ -8,22 +8,22 @@ import numpy as np
 
 from bnfold.algebra.operators import PLANE, Alias, Axes, Operator, Pass, Steps
 from bnfold.net import Array
-from bnfold.onnx.operators.place import SAME, Place, Unfit, axis_of
+from bnfold.onnx.operators.place import SAME, NodeContext, Unfit, axis_of
 
 
-def rectifier(place: Place) -> Operator:
+def rectifier(place: NodeContext) -> Operator:
     """`max(x, 0) + slope*min(x, 0)`: linear on each side of 0."""
     del place
     return Pass(zero="a shift moves the place of its knee", order="a negative scale turns it over")
 
 
-def magnitude(place: Place) -> Operator:
+def magnitude(place: NodeContext) -> Operator:
     """`|x|`: `|s*x| = s*|x|` for s >= 0."""
     del place
     return Pass(zero="a shift moves the place of its knee", order="a negative scale turns it over")
 
 
-def max_pool(place: Place) -> Operator:
+def max_pool(place: NodeContext) -> Operator:
     """The largest of each window; padding never wins."""
     _require_filled(place)
     order = "a maximum needs every scale >= 0"
@@ -31,7 +31,7 @@ def max_pool(place: Place) -> Operator:
     return Pass(order=order, strict=strict, plane=PLANE)
 
 
-def average_pool(place: Place) -> Operator:
+def average_pool(place: NodeContext) -> Operator:
     """The mean of each window; with count_include_pad, zeros are counted that are not there."""
     node = place.node
     _require_filled(place)
@@ -41,7 +41,7 @@ def average_pool(place: Place) -> Operator:
     return Pass(zero=zero, plane=PLANE)
 
 
-def _require_filled(place: Place) -> None:
+def _require_filled(place: NodeContext) -> None:
     """Raises Unfit where a window may hold nothing but padding."""
     node = place.node
     kernel = node.ints("kernel_shape")
@@ -67,41 +67,41 @@ def _require_filled(place: Place) -> None:
                 raise Unfit("its last window (ceil_mode) holds nothing but padding")
 
 
-def global_pool(place: Place) -> Operator:
+def global_pool(place: NodeContext) -> Operator:
     """Mean over the plane."""
     del place
     return Pass(plane=PLANE)
 
 
-def global_max_pool(place: Place) -> Operator:
+def global_max_pool(place: NodeContext) -> Operator:
     """Maximum over the plane."""
     del place
     return Pass(order="a maximum needs every scale >= 0", plane=PLANE)
 
 
-def reduce_mean(place: Place) -> Operator:
+def reduce_mean(place: NodeContext) -> Operator:
     """Mean over some axes."""
     return _reduction(place)
 
 
-def reduce_extreme(place: Place) -> Operator:
+def reduce_extreme(place: NodeContext) -> Operator:
     """Largest or smallest over some axes."""
     return _reduction(place, order="an extreme needs every scale >= 0")
 
 
-def reduce_sum(place: Place) -> Operator:
+def reduce_sum(place: NodeContext) -> Operator:
     """Sum over some axes."""
     return _reduction(place, zero="a sum over axes takes a scale, but no shift")
 
 
-def reduce_norm(place: Place) -> Operator:
+def reduce_norm(place: NodeContext) -> Operator:
     """Norm over some axes: `|s*x| = s*|x|` for s >= 0."""
     return _reduction(
         place, zero="a norm takes a scale, but no shift", order="a negative scale would come out of a norm as positive"
     )
 
 
-def _reduction(place: Place, zero: str = "", order: str = "") -> Operator:
+def _reduction(place: NodeContext, zero: str = "", order: str = "") -> Operator:
     node, rank = place.node, len(place.bottom())
     written: Sequence[int] | None = node.ints("axes") if node.has("axes") else None
     if node.given(1):
@@ -118,7 +118,7 @@ def _reduction(place: Place, zero: str = "", order: str = "") -> Operator:
     return Pass(zero=zero, order=order, plane=axes, steps=steps)
 
 
-def resize(place: Place) -> Operator:
+def resize(place: NodeContext) -> Operator:
     """Weighted means of neighbours, the weights summing to 1, along the axes whose size changes."""
     node = place.node
     if node.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
@@ -127,7 +127,7 @@ def resize(place: Place) -> Operator:
     return Pass(plane={axis for axis in range(rank) if not _stays(place, axis)})
 
 
-def _stays(place: Place, axis: int) -> bool:
+def _stays(place: NodeContext, axis: int) -> bool:
     """Whether Resize leaves an axis as it is."""
     node = place.node
     first = 2 if node.opset >= 11 and place.layer.type == "Resize" else 1
@@ -143,7 +143,7 @@ def _stays(place: Place, axis: int) -> bool:
     return sizes is not None and sizes.size > axis and int(sizes.reshape(-1)[axis]) == place.bottom()[axis]
 
 
-def pad(place: Place) -> Operator:
+def pad(place: NodeContext) -> Operator:
     """Zeros around, or copies of what is inside."""
     node, shape = place.node, place.bottom()
     rank, mode = len(shape), node.attribute("mode", "constant")

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Array, Layer, LazyArray, Shape
-from bnfold.onnx.node import Constant, Data, Node
+from bnfold.onnx.node import ConstantInput, Data, Node
 
-MOST_VALUES = 1 << 22
+MAX_VALUES = 1 << 22
 """Values of a constant that is read as an affine; more are a table of data."""
 
 
@@ -16,7 +16,7 @@ class Unfit(Exception):
     """The node is none of what the laws know; the message says why."""
 
 
-class Place(NamedTuple):
+class NodeContext(NamedTuple):
     """A node with what is known around it."""
 
     layer: Layer
@@ -63,26 +63,26 @@ class Place(NamedTuple):
 
     def only_data(self) -> None:
         """Raises Unfit where a constant stands among the inputs."""
-        if any(isinstance(slot, Constant) for slot in self.node.slots):
+        if any(isinstance(slot, ConstantInput) for slot in self.node.slots):
             raise Unfit("a constant stands among what it reads")
 
 
-def has_constant(place: Place) -> bool:
+def has_constant(place: NodeContext) -> bool:
     """Whether a constant stands among a node's inputs."""
-    return any(isinstance(slot, Constant) for slot in place.node.slots)
+    return any(isinstance(slot, ConstantInput) for slot in place.node.slots)
 
 
-def why_unknown(place: Place, index: int) -> str:
+def why_unknown(place: NodeContext, index: int) -> str:
     """Why there are no values at a place of a node's inputs."""
     slot = place.node.slots[index] if index < len(place.node.slots) else None
     if slot is None:
         return "is missing"
-    if isinstance(slot, Constant):
+    if isinstance(slot, ConstantInput):
         return f"'{slot.name}' has no values that can be read here"
     return _why_data(place, place.layer.bottoms[slot.index])
 
 
-def _why_data(place: Place, blob: str) -> str:
+def _why_data(place: NodeContext, blob: str) -> str:
     """Why something that one would expect to be constant is none."""
     net = place.context.net
     if blob in net.origin.fed:
