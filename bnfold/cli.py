@@ -673,7 +673,7 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
         width = get_terminal_size().columns
     coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     lines = laid_out(renderings["text"](), width, wrapped=terminal)
-    click.echo("".join(f"{_styled(line) if coloured else line.text}\n" for line in lines), nl=False)
+    click.echo("".join(f"{_styled(line) if coloured and line.style else line.text}\n" for line in lines), nl=False)
 
 
 def _styled(line: Line) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,12 +11,12 @@ from typing import Any
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar with the time left on a terminal; nothing in a pipe.
+    """A bar with the time left on a terminal; nothing in a pipe, or where no line can be drawn again.
 
     Yields:
         What is to be called with (what is being done, steps done, steps in all), or None.
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield None
         return
     with ExitStack() as shown:

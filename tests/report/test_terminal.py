@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import re
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +110,42 @@ FAILED out.prototxt, out.onnx: 360 samples of digits_test.npz; worst blob #,
 note: out.prototxt, out.caffemodel, out.onnx were not written, since the proof
 failed; --keep-failed leaves what failed as NAME.failed
 """
+
+
+def on_a_terminal(*command: str, folder: Path, **environment: str) -> str:
+    """All that a command writes on a terminal of 60 columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 60, 0, 0))
+    given = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
+    given |= {"PYTHONPATH": str(SAMPLES.parent), "TERM": "xterm-256color"} | environment
+    child = subprocess.Popen(
+        [sys.executable, "-m", "bnfold", *command], cwd=folder, env=given, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # how Linux ends a terminal
+        while piece := os.read(ours, 4096):
+            said += piece
+    os.close(ours)
+    assert child.wait() == 0, said
+    return said.decode()
+
+
+def test_a_terminal_is_told_in_its_width_and_colours_unless_it_asks_not_to_be(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(chain(122), encoding="utf-8")
+    coloured = on_a_terminal("inspect", "net.prototxt", folder=tmp_path)
+    assert "\x1b[33mkept 60 Power (p1, p2, p3 and 57 more): both ways: a" in coloured
+    for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        said = on_a_terminal("inspect", "net.prototxt", folder=tmp_path, **environment)
+        assert "\x1b" not in said
+        assert said == re.sub("\x1b\\[[0-9;]*m", "", coloured)
+        assert max(map(len, said.splitlines())) <= 60
+
+
+def test_a_dumb_terminal_gets_no_bar_and_no_empty_line_of_one(job: Job, tmp_path: Path) -> None:
+    command = ("fold", "digits_cifar10.prototxt", "digits_cifar10.caffemodel", "-o", "out.onnx")
+    assert "\x1b[?25l" in on_a_terminal(*command, folder=tmp_path)
+    assert on_a_terminal(*command, folder=tmp_path, TERM="dumb").startswith("The networks compute the same")
 
 
 def test_60_layers_that_stay_for_one_cause_take_few_lines(tmp_path: Path) -> None:
