@@ -145,7 +145,8 @@ ROWS: Mapping[str, LayerType] = {
         shapes=same,
         reads={"rrelu_param": "lb ub"},
         dialects="ducha-aiki's",
-        note="at inference a leaky ReLU of slope ln(ub/lb)/(ub - lb)",
+        note="at inference a leaky ReLU of slope ln(ub/lb)/(ub - lb), the mean of 1/a over [lb, ub], as its Caffe gave "
+        "for the golden",
     ),
     "ReLU": LayerType(
         shapes=same,
