@@ -48,6 +48,8 @@ def output(**fields: object) -> str:
         {"code_type": "CORNER"},
         {"code_type": "CORNER_SIZE"},
         {"variance_encoded_in_target": "true"},
+        {"code_type": "CORNER", "variance_encoded_in_target": "true", "nms_param": "{ nms_threshold: 0 }"},
+        {"code_type": "CORNER", "variance_encoded_in_target": "true", "share_location": "false"},
         {"background_label_id": 2},
         {"background_label_id": -1},
         {"keep_top_k": -1, "nms_param": "{ nms_threshold: 0.4 }"},

@@ -23,6 +23,9 @@ from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch, transpose
 
 LOWEST = float(np.finfo(np.float32).min)
+SMALLEST = float(np.finfo(np.float32).tiny)
+ALONE = 2**20
+"""Further away than any box of an image."""
 ROW = 7
 """Image, label, score and four corners."""
 
@@ -93,7 +96,8 @@ def detection_output(block: Block) -> str:
         scores = block("Gather", scores, block.integers(labels, "labels"), axis=1, step="foreground")
     candidates = best(block, scores, view.nms_top_k, priors)
     threshold = LOWEST if view.confidence_threshold is None else view.confidence_threshold
-    survivors = suppressed(block, boxes, candidates, priors, len(labels), threshold, view.nms_threshold)
+    turned = view.code_type != "CENTER_SIZE"
+    survivors = suppressed(block, boxes, candidates, priors, len(labels), threshold, view.nms_threshold, turned=turned)
     total = len(labels) * priors
     kept = min(view.keep_top_k, total) if view.keep_top_k > -1 else total
     return _rows(block, boxes, survivors, priors, labels, kept)
@@ -166,16 +170,34 @@ def best(block: Block, scores: str, top_k: int, boxes: int) -> str:
 
 
 def suppressed(
-    block: Block, boxes: str, scores: str, priors: int, classes: int, threshold: float, overlap: float
+    block: Block,
+    boxes: str,
+    scores: str,
+    priors: int,
+    classes: int,
+    threshold: float,
+    overlap: float,
+    *,
+    turned: bool = False,
 ) -> str:
     """(N, classes*P) scores with those that do not survive at the lowest float.
 
     Boxes are (N, 1, P, 4) or (N, classes, P, 4). NonMaxSuppression wants one set of boxes for all classes, so boxes
-    per class become images of their own.
+    per class become images of their own; where they may be `turned`, their corners are in no order.
     """
-    # Caffe gives a box with swapped corners no area; the operator would swap them back.
     low, high = halves(block, boxes, "box")
-    proper = block("Concat", low, block("Max", low, high, step="not_swapped"), axis=3, step="proper")
+    if turned:
+        # Caffe gives a box with swapped corners no area, and it overlaps no other. The operator would swap them back,
+        # and OpenCV 5 takes two boxes without area for one, so each goes to a place of its own.
+        least = reduce(block, "ReduceMin", block("Sub", high, low, step="sides"), [3], keep=True, step="least")
+        x = ALONE + 2.0 * _numbers(block, priors)
+        y = np.zeros(priors)
+        alone = block.floats(np.stack([x, y, x + 1, y + 1], axis=-1)[None, None], "alone")
+        proper = block("Where", block("Greater", least, block.floats(0.0, "no_side")), boxes, alone, step="proper")
+    else:
+        proper = block("Concat", low, block("Max", low, high, step="not_swapped"), axis=3, step="proper")
+    # OpenVINO suppresses at the threshold, too, so that boxes which do not touch would suppress each other at 0.
+    overlap = max(min(overlap, 1.0), SMALLEST)
     own = _own_boxes(block)
     flat_boxes = reshape(block, proper, (-1, priors, 4), "nms_boxes")
     flat_scores = reshape(block, scores, (-1, 1, priors), "nms_scores") if own else scores
@@ -184,7 +206,7 @@ def suppressed(
         block.as_float32(flat_boxes, "nms_boxes32"),
         block.as_float32(flat_scores, "nms_scores32"),
         block.integers([priors], "most"),
-        block.floats32([min(overlap, 1.0)], "overlap"),
+        block.floats32([overlap], "overlap"),
         block.floats32([threshold], "threshold"),
         center_point_box=0,
         step="nms",
