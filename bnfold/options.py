@@ -17,6 +17,7 @@ from bnfold.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from distributed import Client
 
     from bnfold.data.preparation import Preparation
 
@@ -145,7 +146,7 @@ class CompareOptions:
     memory: int | None = None
     bisect: bool = False
     checkpoint: str | os.PathLike[str] | None = None
-    cluster: Any = None
+    cluster: Client | str | int | None = None
 
     @property
     def limit(self) -> float:
@@ -156,7 +157,7 @@ class CompareOptions:
 Options = TypeVar("Options", ReadOptions, OnnxOptions, CompareOptions)
 
 
-def changed(options: Options, changes: Mapping[str, Any]) -> Options:
+def changed(options: Options, changes: Mapping[str, object]) -> Options:
     """The options with some fields replaced.
 
     Raises:
@@ -165,7 +166,7 @@ def changed(options: Options, changes: Mapping[str, Any]) -> Options:
     known = [known.name for known in fields(options)]
     if unknown := [name for name in changes if name not in known]:
         raise UsageError(f"there is no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
-    return replace(options, **changes)
+    return replace(options, **dict[str, Any](changes))
 
 
 # As words of a command line.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeGuard, cast
 
 from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError
 from bnfold.net import Net
@@ -21,7 +21,9 @@ from bnfold.report.run import RunReport
 if TYPE_CHECKING:
     from bnfold.advice.records import Inspection
     from bnfold.compare.comparison import Comparison
+    from bnfold.compare.models import Source as ComparedModel
     from bnfold.compare.records import DiffReport
+    from bnfold.data.samples import Data
     from bnfold.io.files import OutputSet
 
 StrPath = str | os.PathLike[str]
@@ -94,7 +96,7 @@ class Job(NamedTuple):
     join: bool = True
     verify: bool = True
     keep_failed: bool = False
-    samples: Any = None
+    samples: Data = None
     comparing: CompareOptions = CompareOptions()
 
 
@@ -211,18 +213,18 @@ def load(
         'Conv'
     """
     options = changed(options, changes)
-    if isinstance(model, bytes) or hasattr(model, "read"):
+    if _is_contents(model):
         return _from_memory(_contents(model), weights, options)
     if not isinstance(model, str | os.PathLike):
         raise UsageError(f"a model is a path, bytes or a binary stream, and not {type(model).__name__}")
-    if isinstance(weights, bytes) or hasattr(weights, "read"):
+    if _is_contents(weights):
         return _from_memory(Path(model).read_bytes(), weights, options)
     if not is_onnx(model):
         if options.freeze_initializers:
             raise UsageError("--freeze-initializers is for ONNX models; a caffemodel's weights are no inputs")
         from bnfold.caffe.read import load as load_caffe
 
-        return load_caffe(model, weights, options=options)
+        return load_caffe(model, cast("StrPath | Sequence[StrPath] | None", weights), options=options)
     if weights is not None:
         raise UsageError(f"{model}: an ONNX model has its weights itself, so there is no second file to give")
     plain = ReadOptions()
@@ -237,14 +239,18 @@ def load(
     return load_onnx(model, options)
 
 
-def _contents(model: Any) -> bytes:
+def _is_contents(given: object) -> TypeGuard[bytes | BinaryIO]:
+    return isinstance(given, bytes) or hasattr(given, "read")
+
+
+def _contents(model: bytes | BinaryIO) -> bytes:
     contents = model if isinstance(model, bytes) else model.read()
     if not isinstance(contents, bytes):
         raise UsageError("a stream that a model is read from gives bytes; open it with 'rb'")
     return contents
 
 
-def _from_memory(model: bytes, weights: Any, options: ReadOptions) -> Net:
+def _from_memory(model: bytes, weights: Model | Sequence[StrPath] | None, options: ReadOptions) -> Net:
     """A model whose contents are at hand: a prototxt is text, and what has a zero byte or no text is ONNX."""
     with suppress(UnicodeDecodeError):
         if "\0" not in (text := model.decode()) and "layer" in text:
@@ -254,7 +260,7 @@ def _from_memory(model: bytes, weights: Any, options: ReadOptions) -> Net:
             with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 prototxt, caffemodel = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
                 prototxt.write_bytes(model)
-                if isinstance(weights, bytes) or hasattr(weights, "read"):
+                if _is_contents(weights):
                     caffemodel.write_bytes(_contents(weights))
                     weights = caffemodel
                 net = load(prototxt, weights, options=options)
@@ -362,7 +368,9 @@ def prove(
 
     paths = job.writing.paths
     read = [load_written(path, written, original, job, outputs) for path in paths]
-    candidates: list[Any] = [named_as(source, folded) if isinstance(source, Net) else source for source in read]
+    candidates: list[ComparedModel] = [
+        named_as(source, folded) if isinstance(source, Net) else source for source in read
+    ]
     # An ONNX file has the names of the net in memory.
     same_names = [not isinstance(net, Net) or net is not source for net, source in zip(candidates, read, strict=True)]
     if comparison.reference.hidden.layers:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Arrays, Feed, Noise, Samples
+from bnfold.data.samples import Arrays, Data, Feed, Noise, Samples
 from bnfold.errors import UsageError
 from bnfold.net import Array, sizes
 
@@ -97,7 +97,7 @@ def match_inputs(
 
 
 def choose_samples(
-    given: Any,
+    given: Data,
     labels: Array | None,
     shape: BatchLayout,
     seed: int,
@@ -123,8 +123,7 @@ def choose_samples(
     if isinstance(given, np.ndarray):
         given = {next(iter(needed(shape.feeds) or shape.feeds)): given}
     if hasattr(given, "sample"):
-        samples: Samples = given
-        return samples
+        return cast("Samples", given)
     source = "given arrays"
     if not isinstance(given, Mapping) and is_arrays(given) and Path(given).exists():
         source = str(given)

@@ -6,11 +6,11 @@ Comparison(reference, samples)      reads, checks and exports the reference, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,10 +31,10 @@ from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
 from bnfold.compare.widening import widened
 from bnfold.data.preparation import Preparation, from_prototxt
-from bnfold.data.samples import Noise, Samples, Subset, part_of
+from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import is_stream
-from bnfold.net import Array
+from bnfold.net import Array, Shape
 from bnfold.options import TOLERANCES, CompareOptions, changed
 from bnfold.runtime import Session
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 def compare(
     reference: Source,
     candidate: Source,
-    samples: Any = None,
+    samples: Data = None,
     options: CompareOptions = CompareOptions(),
     *,
     labels: Sequence[int] | Array | None = None,
@@ -106,7 +106,7 @@ class Comparison:
     def __init__(
         self,
         reference: Source,
-        samples: Any = None,
+        samples: Data = None,
         options: CompareOptions = CompareOptions(),
         *,
         labels: Sequence[int] | Array | None = None,
@@ -192,7 +192,7 @@ class Comparison:
         reports = iter(found)
         return [one.unrun() if same else next(reports) for one, same in zip(opened, equal, strict=True)]
 
-    def _check(self, shapes: dict[str, Any]) -> None:
+    def _check(self, shapes: Mapping[str, Shape | None]) -> None:
         """Raise now, before anything is written or run, what the data or a gate would raise later."""
         ours, options = self.reference, self.options
         data = self._data(self._own_layout())

@@ -6,6 +6,7 @@ demand, so that a folder of any size can be compared without being held in memor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -66,6 +67,10 @@ class Samples(Protocol):
 
     def picture(self, number: int) -> Array | None:
         """The sample for the eye: RGB, (height, width, 3), uint8; None where it is not an image."""
+
+
+Data = Samples | Array | Mapping[str, Array] | str | os.PathLike[str] | None
+"""What a comparison is given: samples, an array of the single input, one for each input, a path; None for noise."""
 
 
 @dataclass(frozen=True, slots=True)
