@@ -46,8 +46,14 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         parts.append(words("Folded. Nothing was compared.", WARN))
     if verbosity < 0:
         return parts
-    for proof in {proof.verdict: proof for proof in reversed(failed)}.values():  # one of those that failed alike
-        parts += _failure(proof, rows, verbosity)
+    unlike = list({proof.verdict: proof for proof in reversed(failed)}.values())[::-1]  # one of those that failed alike
+    for proof in unlike:
+        parts += _beginning(proof, len(unlike) > 1)
+    for proof in unlike if verbosity > 0 else unlike[:1]:
+        parts += _gates(proof) if verbosity > 0 else ()
+        parts += _tables(proof, rows)
+    if len(unlike) > 1 and verbosity == 0:
+        parts.append(words(f"-v has the tables of {count(len(unlike) - 1, 'other comparison')} that failed", QUIET))
     if run.fold is not None:
         parts += fold_lines(run.fold, verbosity)
         parts += _cost_table(run, verbosity)
@@ -190,19 +196,21 @@ def _found(proof: DiffReport) -> str:
     return said
 
 
-def _failure(proof: DiffReport, rows: int, verbosity: int) -> Iterator[Part]:
-    """What went wrong: where it begins, and then the tables. The verdict says which gates failed."""
+def _beginning(proof: DiffReport, named: bool) -> Iterator[Part]:
+    """Where the error begins."""
     found = proof.first_divergent
     if found is not None:
         channel = f", channel {found.channel}" if found.channel is not None else ""
         yield words(
-            f"first divergent layer: '{found.layer}'{channel} (blob '{found.blob}'): relative error "
-            f"{small(found.before)} -> {small(found.after)}",
+            f"first divergent layer{f' of {proof.candidate}' if named else ''}: '{found.layer}'{channel} (blob "
+            f"'{found.blob}'): relative error {small(found.before)} -> {small(found.after)}",
             BAD,
         )
-    for gate in proof.gates if verbosity > 0 else ():
+
+
+def _gates(proof: DiffReport) -> Iterator[Part]:
+    for gate in proof.gates:
         yield words(f"{'ok  ' if gate.passed else 'FAIL'} {gate.name}: {gate.sentence}", "" if gate.passed else BAD)
-    yield from _tables(proof, rows)
 
 
 def _tables(proof: DiffReport, rows: int) -> Iterator[Part]:

@@ -116,6 +116,17 @@ def test_of_many_comparisons_those_that_failed_speak_first_and_the_others_togeth
     assert ". 0.onnx, 1.onnx, 2.onnx and 17 more: The networks compute the same within " in verdict
 
 
+def test_of_many_that_failed_one_has_its_tables_and_each_the_layer_where_it_begins() -> None:
+    bad = failed()
+    gates = [tuple(dataclasses.replace(gate, sentence=f"fault {number}") for gate in bad.gates) for number in range(3)]
+    others = [dataclasses.replace(bad, candidate=f"{number}.onnx", gates=gates[number]) for number in range(3)]
+    said = text(*others)
+    assert [f"first divergent layer of {number}.onnx: 'conv1'" in said for number in range(3)] == [True] * 3
+    assert said.count("of range") == 1
+    assert "-v has the tables of 2 other comparisons that failed" in said
+    assert text(*others, verbosity=1).count("of range") == 3
+
+
 @pytest.mark.parametrize(("value", "limit", "said"), [(0.966, 1e-4, "9.7e-01"), (1.004e-4, 1e-4, "1.004e-04")])
 def test_a_value_beside_a_limit_has_two_figures_or_as_many_as_tell_them_apart(
     value: float, limit: float, said: str
