@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Literal, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least
 from bnfold.caffe.layers.row import LayerType, count, four_axes
+from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -45,8 +47,9 @@ class Proposal(NamedTuple):
             ModelError: the layer is written in Vitis' words, whose arithmetic is another, or in two forks' at once; it
                 keeps no box; a ratio makes no anchor.
         """
-        if layer.type == "Python":
-            return cls._python(layer)
+        if (said := _python_words(layer)) is not None:
+            # py-faster-rcnn's (lib/rpn/proposal_layer.py), with the TEST defaults of its config.
+            return cls(said[0], 16, 16, (0.5, 1.0, 2.0), said[1], 6000, 300, 0.7, "python")
         param = layer.param.proposal_param
         if param.anchor or param.HasField("nms_iou_th"):
             raise ModelError(f"{layer}: it lists its anchors as Vitis does; how Vitis decodes them is not known here")
@@ -92,33 +95,36 @@ class Proposal(NamedTuple):
             words="synopsys",
         )
 
-    @classmethod
-    def _python(cls, layer: Layer) -> Self:
-        """py-faster-rcnn's (lib/rpn/proposal_layer.py), with the TEST defaults of its config."""
-        said = layer.param.python_param.param_str
-        given: dict[str, tuple[float, ...]] = {}
-        for word, listed, single in _SAID.findall(said):
-            given[word] = tuple(map(float, (listed or single).strip("[]()").replace(",", " ").split()))
-        if _SAID.sub("", said).strip("{}, \t\r\n") or not given.keys() <= {"feat_stride", "scales"}:
-            raise ModelError(f"{layer}: its param_str {said!r} says more than feat_stride and scales")
-        stride = given.get("feat_stride", ())
-        if len(stride) != 1 or not stride[0].is_integer() or stride[0] < 1:
-            raise ModelError(f"{layer}: its param_str {said!r} gives no whole feat_stride")
-        scales = given.get("scales", (8.0, 16.0, 32.0))
-        if not scales or not all(0 < scale < math.inf for scale in scales):
-            raise ModelError(f"{layer}: scales {scales} must name numbers above 0")
-        return cls(int(stride[0]), 16, 16, (0.5, 1.0, 2.0), scales, 6000, 300, 0.7, "python")
 
-
-_SAID = re.compile(r"""['"]?(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(?:(\[[\d.,\s]*\]|\([\d.,\s]*\))|([\d.]+))\s*,?""")
+_LIST = r"(\[[^][()]*\]|\([^][()]*\))"
+_SAID = re.compile(rf"""['"]?(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(?:{_LIST}|(\d+(?:\.\d*)?))\s*,?""")
 """A name and a number, or a list of numbers, of YAML."""
+
+
+def _python_words(layer: Layer) -> tuple[int, tuple[float, ...]] | None:
+    """The stride and the scales that py-faster-rcnn's ProposalLayer is given; None for any other layer.
+
+    Forks of it under the same name are given more, and compute something else.
+    """
+    python = layer.param.python_param
+    if layer.type != "Python" or (python.module, python.layer) != ("rpn.proposal_layer", "ProposalLayer"):
+        return None
+    given: dict[str, tuple[float, ...]] = {"scales": (8.0, 16.0, 32.0)}
+    with suppress(ValueError):  # then what is said is not in `given`
+        for word, listed, single in _SAID.findall(python.param_str):
+            given[word] = ()
+            given[word] = tuple(map(float, (listed or single).strip("[]()").replace(",", " ").split()))
+    stride, scales = given.get("feat_stride", ()), given["scales"]
+    if _SAID.sub("", python.param_str).strip("{}, \t\r\n") or given.keys() != {"feat_stride", "scales"}:
+        return None
+    if len(stride) != 1 or not stride[0].is_integer() or not 1 <= stride[0] <= INT_MAX:
+        return None
+    return (int(stride[0]), scales) if scales and all(0 < scale < math.inf for scale in scales) else None
 
 
 def kind_of(layer: Layer) -> str:
     """The type whose row, and whose form in ONNX, a layer has: py-faster-rcnn's ProposalLayer is a Proposal."""
-    python = layer.param.python_param if layer.type == "Python" else None
-    known = python is not None and (python.module, python.layer) == ("rpn.proposal_layer", "ProposalLayer")
-    return "Proposal" if known else str(layer.type)
+    return str(layer.type) if _python_words(layer) is None else "Proposal"
 
 
 def proposal_notes(layers: Sequence[Layer]) -> list[str]:
@@ -127,7 +133,7 @@ def proposal_notes(layers: Sequence[Layer]) -> list[str]:
         f"{layer}: read as py-faster-rcnn's ProposalLayer at the TEST defaults of its config, RPN_PRE_NMS_TOP_N 6000, "
         "RPN_POST_NMS_TOP_N 300, RPN_NMS_THRESH 0.7, RPN_MIN_SIZE 16; no code of it is run"
         for layer in layers
-        if layer.type == "Python" and kind_of(layer) == "Proposal"
+        if _python_words(layer) is not None
     ]
 
 
