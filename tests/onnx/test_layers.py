@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from single_layer import assert_close, by_oracle, exported, exported_double, layer_net, noise
 
+from bnfold.caffe.layers import infer_shapes
+from bnfold.errors import UnsupportedError
 from bnfold.net import Shape
 
 IMAGE = (2, 6, 7, 8)
@@ -224,6 +226,17 @@ def test_a_greedy_decoder_of_one_step_and_of_equal_scores_names_the_first_class(
     scores, marks = np.zeros((1, 2, 3), np.float32), np.zeros((1, 2), np.float32)
     net = layer_net(text, [scores.shape, marks.shape])
     assert_close(exported(net, [scores, marks]), [np.zeros((2, 1, 1, 1))])
+
+
+def test_labels_of_a_greedy_decoder_matter_to_its_accuracy_alone() -> None:
+    shapes: list[Shape] = [(4, 2, 3), (4, 2), (4, 2)]
+    scores, marks, labels = noise(shapes)
+    alone = exported(layer_net('type: "CTCGreedyDecoder"', shapes[:2]), [scores, marks])
+    assert_close(exported(layer_net('type: "CTCGreedyDecoder"', shapes), [scores, marks, labels]), alone)
+    judging = layer_net('type: "CTCGreedyDecoder"', shapes, 3)
+    assert [*infer_shapes(judging).values()][-3:] == [(2, 4, 1, 1), (2, 1, 1, 1), (1, 1, 1, 1)]
+    with pytest.raises(UnsupportedError, match="says how often its third bottom, the labels, was found"):
+        exported(judging, [scores, marks, labels])
 
 
 def test_a_hard_sigmoid_is_a_clipped_line() -> None:

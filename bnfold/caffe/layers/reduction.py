@@ -54,10 +54,8 @@ class CTCGreedyDecoder(NamedTuple):
         """Read a CTCGreedyDecoder.
 
         Raises:
-            ModelError: a third bottom of labels; the scores are no (T, N, C).
+            ModelError: the scores are no (T, N, C).
         """
-        if len(layer.bottoms) > 2:
-            raise ModelError(f"{layer}: its third bottom is labels, by which it would measure how often it is right")
         if len(bottom) < 3 or count(bottom[3:]) not in (1, UNKNOWN):
             raise ModelError(f"{layer}: a bottom of shape {sizes(bottom)} is not (steps, sequences, classes)")
         param = layer.param.ctc_decoder_param
@@ -105,13 +103,14 @@ def argmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def ctc_greedy_decoder(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, T, 1, 1) labels, -1 behind the last; a second top has (N, 1, 1, 1) sums of negative scores."""
+    """(N, T, 1, 1) labels, -1 behind the last; (N, 1, 1, 1) sums of negative scores; an accuracy, where labels are."""
     CTCGreedyDecoder.of(layer, bottoms[0])
     steps, sequences = bottoms[0][:2]
     if count(bottoms[1]) not in (UNKNOWN, count((steps, sequences))):
         raise ModelError(f"{layer}: indicators of {sizes(bottoms[1])} are not one for each step of {sizes(bottoms[0])}")
     tops: list[Shape] = [(sequences, steps, 1, 1), (sequences, 1, 1, 1)]
-    return tops[: len(layer.tops)]
+    judges = len(bottoms) > 2 and len(layer.tops) > 1
+    return [*tops[: len(layer.tops) - judges], *[(1, 1, 1, 1)] * judges]
 
 
 def reduction(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -153,7 +152,7 @@ ROWS: Mapping[str, LayerType] = {
         rank=3,
         reads={"ctc_decoder_param": "blank_index ctc_merge_repeated"},
         dialects="OpenVINO's training Caffe",
-        note="a third bottom, of labels, is refused",
+        note="an accuracy, measured by a third bottom of labels, is refused",
     ),
     "ReduceMean": LayerType(
         shapes=reduce_mean,

@@ -78,7 +78,7 @@ REASONS: Mapping[str, str] = {
 """Why layers that nets are seen to have, or that are known, have no function."""
 
 FORMS: Mapping[str, str] = {
-    "CTCGreedyDecoder with labels": "what it then gives measures predictions, and is none",
+    "CTCGreedyDecoder with an accuracy": "its last top measures predictions, and is none",
     "DetectionOutput with eta": "its threshold changes while it suppresses, if it is above 0.5, which ONNX's cannot",
     "Padding with all_pad": "the fork whose field it is is known by the shapes of its blobs alone",
     "Proposal of Vitis": "it lists its anchors, and how it moves and rounds them no public source says",

@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.caffe.layers import ArgMax, Reduction, canonical_axis
 from bnfold.caffe.layers.reduction import CTCGreedyDecoder, reduced_axes
-from bnfold.onnx.export.builder import Block, LayerFunction
+from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, transpose
 
 
@@ -60,6 +60,8 @@ def ctc_greedy_decoder(block: Block) -> list[str]:
     A sequence ends in front of the first step but the first whose indicator is 0. What drops out is sorted behind the
     rest, which keeps its order: steps are keys of their own.
     """
+    if len(block.bottoms) > 2 and len(block.layer.tops) > 1:
+        raise Refused("its last top says how often its third bottom, the labels, was found")
     view = CTCGreedyDecoder.of(block.layer, block.shape)
     steps, sequences, classes = block.shape[:3]
     block.fixes_batch("its first axis is the steps of a sequence")
