@@ -18,6 +18,9 @@ dialect has; where two readings stay possible, the user decides: nothing is gues
     ducha        gamma, beta, mean, variance                    BN of ducha-aiki's, CTPN's and happynear's Caffe: eps is
                                                                 `var_eps`, 1e-10
     cudnn        gamma, beta, [unused,] mean, variance          CuDNNBatchNorm of GENet; eps at least 1e-5
+
+Sources: batch_norm_layer.cpp of BVLC, Intel and NVCaffe; bn_layer.cpp of PSPNet, SegNet and ducha-aiki's Caffe;
+cudnn_batch_norm_layer.cu of GENet. The normalisation is Ioffe and Szegedy's (arXiv:1502.03167).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Layers that treat every element alike."""
+"""Layers that treat every element alike.
+
+Formulas: relu_layer.cpp, exp_layer.cpp, log_layer.cpp and clip_layer.cpp of BVLC.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Layers that scale and shift: the BatchNorm family, Scale, Bias, Power, Dropout, Axpy."""
+"""Layers that scale and shift: the BatchNorm family, Scale, Bias, Power, Dropout, Axpy.
+
+Formulas: batch_norm_layer.cpp, scale_layer.cpp, bias_layer.cpp, power_layer.cpp and dropout_layer.cpp of BVLC;
+axpy_layer.cpp of SENet.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Convolutions of every kind, Deconvolution, and Im2col, which has their windows."""
+"""Convolutions of every kind, Deconvolution, and Im2col, which has their windows.
+
+Sizes: `compute_output_shape` of conv_layer.cpp, deconv_layer.cpp and im2col_layer.cpp; SAME is TensorFlow's.
+"""
 
 from __future__ import annotations
 

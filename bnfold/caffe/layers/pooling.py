@@ -4,6 +4,8 @@ Caffe rounds the number of windows up, and may then take one back:
 
     out = ceil((H + before + after - k)/s) + 1                   (floor by round_mode)
     if any pad is not 0 and (out - 1)*s >= H + before: out -= 1  (the last window would start outside image and padding)
+
+Source: pooling_layer.cpp and spp_layer.cpp of BVLC.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, the Upsamples."""
+"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, the Upsamples.
+
+Sizes: interp_layer.cpp of PSPNet, resample_layer.cpp of FlowNet2, upsample_layer.cpp of SegNet and MobileNet-YOLO.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ Scale       scale = blobs[0]                      shift = blobs[1] or 0
 Bias        scale = 1                             shift = blobs[0]
 Power       scale = scale                         shift = shift                 (power 1)
 Dropout     scale = 1, or 1 - ratio in the forks that scale at TEST
+
+Sources: the files of these names in Caffe, scale_layer.cpp and so on; of BatchNorm see `bnfold.caffe.batchnorm`.
 """
 
 from __future__ import annotations

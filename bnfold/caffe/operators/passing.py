@@ -1,4 +1,7 @@
-"""The layers that an affine passes unchanged, each with what it asks of the affine."""
+"""The layers that an affine passes unchanged, each with what it asks of the affine.
+
+Formulas: relu_layer.cpp, prelu_layer.cpp and pooling_layer.cpp of BVLC, interp_layer.cpp of PSPNet.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Layers that treat every element alike.
 
 Each function states Caffe's formula and, where it is not the operator of that name, the ONNX form.
+
+The formula is that of the Caffe file of the type's name, relu_layer.cpp for ReLU.
 """
 
 from __future__ import annotations

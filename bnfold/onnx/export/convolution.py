@@ -1,4 +1,7 @@
-"""Layers that multiply by learned weights: convolutions of every kind, InnerProduct, Embed, Parameter."""
+"""Layers that multiply by learned weights: convolutions of every kind, InnerProduct, Embed, Parameter.
+
+Formulas: base_conv_layer.cpp, inner_product_layer.cpp, embed_layer.cpp and parameter_layer.hpp of BVLC.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Layers that normalise by statistics or by what they read, and the learned affines that follow them."""
+"""Layers that normalise by statistics or by what they read, and the learned affines that follow them.
+
+Formulas: batch_norm_layer.cpp, scale_layer.cpp, bias_layer.cpp, lrn_layer.cpp, mvn_layer.cpp and softmax_layer.cpp of
+BVLC; normalize_layer.cpp of SSD, axpy_layer.cpp of SENet, grn_layer.cpp of OpenVINO's Caffe.
+"""
 
 from __future__ import annotations
 

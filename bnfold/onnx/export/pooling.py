@@ -10,6 +10,8 @@ Along one axis of size H, with kernel k, stride s, pads b and a and `out` window
 
 A window may lie outside the image where s > k and p = 0. Caffe then gives -FLT_MAX and mask -1 for MAX, and for AVE
 0 divided by the (then not positive) size of the clipped window: zero, or NaN if that is zero.
+
+Source: pooling_layer.cpp of BVLC, whose windows ONNX's MaxPool and AveragePool do not have.
 """
 
 from __future__ import annotations

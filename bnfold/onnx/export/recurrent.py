@@ -6,6 +6,8 @@
 
 x is (T, N, ...), cont (T, N); s is the input that is the same at every step, where there is one. States are 0 in
 front of the first step, or bottoms when they are exposed, and then the last ones are tops.
+
+Formulas: lstm_layer.cpp, lstm_unit_layer.cpp and rnn_layer.cpp of BVLC.
 """
 
 from __future__ import annotations

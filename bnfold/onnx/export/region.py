@@ -1,4 +1,7 @@
-"""Layers that pool regions of interest, and the one that proposes them."""
+"""Layers that pool regions of interest, and the one that proposes them.
+
+Formulas: roi_pooling_layer.cpp of Fast R-CNN, psroi_pooling_layer.cu of R-FCN, proposal_layer.py of Faster R-CNN.
+"""
 
 from __future__ import annotations
 

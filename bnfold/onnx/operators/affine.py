@@ -1,4 +1,7 @@
-"""Affines and aliases: normalisation by stored statistics, arithmetic with a constant, what gives what it reads."""
+"""Affines and aliases: normalisation by stored statistics, arithmetic with a constant, what gives what it reads.
+
+Each formula is that of the ONNX operator which the table in `bnfold.onnx.operators` names.
+"""
 
 from __future__ import annotations
 

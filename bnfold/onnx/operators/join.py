@@ -1,4 +1,7 @@
-"""What joins several blobs, and how one is broadcast over another."""
+"""What joins several blobs, and how one is broadcast over another.
+
+Each formula is that of the ONNX operator which the table in `bnfold.onnx.operators` names.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What lets an affine pass if it fulfils conditions: rectifiers, pools, reductions, resizing, padding."""
+"""What lets an affine pass if it fulfils conditions: rectifiers, pools, reductions, resizing, padding.
+
+Each formula is that of the ONNX operator which the table in `bnfold.onnx.operators` names.
+"""
 
 from __future__ import annotations
 
