@@ -31,6 +31,11 @@ REFUSALS: tuple[tuple[str, str], ...] = (
         "batch lies outside. These convert without a word and compute something else.",
     ),
     (
+        "ncnn",
+        "a linear Resize on the asymmetric grid is taken for the half-pixel one (`snps_resize_bilinear_plain`). "
+        "Two MatMuls would do, but cost the others. Its files round constants (`snps_hardsigmoid_alpha_beta_bn`).",
+    ),
+    (
         "OpenCV 5",
         "it has no MaxRoiPool, and its NonMaxSuppression takes no score threshold below zero.",
     ),
@@ -38,7 +43,9 @@ REFUSALS: tuple[tuple[str, str], ...] = (
     ("onnx reference", "it refuses `snps_flow_warp`, where NumPy is given more than 64 arrays at once."),
     (
         "TVM",
-        "its importer knows no indices of MaxPool, and no operators behind NonMaxSuppression, whose sizes are open.",
+        "its importer knows no indices of MaxPool, and few operators behind NonMaxSuppression, of open size. It "
+        "refuses detectors, and gives a row for every box of a proposal (`pvan_proposal`); its MaxRoiPool rounds "
+        "corners between two pixels otherwise (`soe_roi_pooling_half_edges`).",
     ),
     (
         "onnx reference",
