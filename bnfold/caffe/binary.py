@@ -169,8 +169,10 @@ def difference(readings: Sequence[DialectReading]) -> str:
 
 
 def _effects(net: NetParameter) -> Iterable[Effect]:
-    for place, layer in enumerate(net.layer):
-        who = f"layer '{layer.name}' ({layer.type})"
+    old = V1LayerParameter.LayerType
+    layers: list[Any] = [*net.layer, *net.layers]
+    for place, layer in enumerate(layers):
+        who = f"layer '{layer.name}' ({layer.type if isinstance(layer.type, str) else old.Name(layer.type)})"
         for param, value in layer.ListFields():
             if not is_message(param) or is_repeated(param):
                 if param.name not in IDLE_OF_LAYER or param.name in CONNECTING:

@@ -177,6 +177,23 @@ def test_an_average_that_rounds_down_or_leaves_padding_out_is_refused(tmp_path: 
         read(tmp_path, message(**POOL) + encode_field(121, kernel))
 
 
+def test_the_same_holds_for_a_file_of_the_first_version(tmp_path: Path) -> None:
+    net = NetParameter(input=["data"], input_dim=[1, 2, 7, 7])
+    layer = net.layers.add(name="p", type="POOLING", bottom=["data"], top=["p"])
+    layer.pooling_param.kernel_size = 2
+    layer.pooling_param.stride = 2
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(net.SerializeToString())
+    assert not load(path).notes
+    layer.pooling_param.round_mode = layer.pooling_param.FLOOR
+    path.write_bytes(net.SerializeToString())
+    with pytest.raises(
+        ParseError, match=r"layer 'p' \(POOLING\).*`round_mode: FLOOR` in bvlc.*`pad_type: 1` in synopsys"
+    ):
+        load(path)
+    assert load(path, caffemodel_dialect="bvlc").layers[1].param.pooling_param.HasField("round_mode")
+
+
 def test_one_layer_of_a_file_tells_whose_words_the_others_are(tmp_path: Path) -> None:
     # Interp's parameters are number 163 in Synopsys' Caffe alone, so the 13 of a Pooling is its pad_type.
     interp = message(name="i", type="Interp", bottom=["p"], top=["i"]) + encode_field(163, varint_field(3, 2))
