@@ -224,11 +224,7 @@ class Net:
 
     def __post_init__(self) -> None:
         for layer in self._layers:
-            for index, bottom in enumerate(layer.bottoms):
-                self._uses.setdefault(bottom, []).append(Use(layer, index))
-            for top in layer.tops:
-                assert top not in self._producers, f"blob '{top}' is written twice"
-                self._producers[top] = layer
+            self._wire(layer)
         if not self.outputs:
             self.outputs = [top for layer in self._layers for top in layer.tops if top not in self._uses]
 
@@ -299,7 +295,9 @@ class Net:
 
     def insert(self, layer: Layer, after: Layer) -> None:
         """Put a layer whose tops nobody makes yet right behind another one."""
-        self._layers.insert(self.layers.index(after) + 1, layer)
+        self.insert_behind([(after, layer)])
+
+    def _wire(self, layer: Layer) -> None:
         for index, bottom in enumerate(layer.bottoms):
             self._uses.setdefault(bottom, []).append(Use(layer, index))
         for top in layer.tops:
@@ -314,11 +312,7 @@ class Net:
         if new:
             self._layers = [one for layer in self.layers for one in (layer, *new.get(id(layer), ()))]
         for layer in (layer for layers in new.values() for layer in layers):
-            for index, bottom in enumerate(layer.bottoms):
-                self._uses.setdefault(bottom, []).append(Use(layer, index))
-            for top in layer.tops:
-                assert top not in self._producers, f"blob '{top}' is written twice"
-                self._producers[top] = layer
+            self._wire(layer)
 
     def reconnect(self, use: Use, blob: str) -> None:
         """Make one use read `blob` instead."""

@@ -6,21 +6,13 @@ Each rule gives remarks on a draft, and its docstring says what it looks for; `b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from bnfold.advice.draft import STATISTICS, Draft, View, Written
 from bnfold.advice.records import Remark
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS
+from bnfold.caffe.layers.convolution import convolution_field
 from bnfold.errors import with_article
-
-if TYPE_CHECKING:
-    from bnfold.caffe.caffe_pb2 import (
-        ConvolutionParameter,
-        DepthwiseConvolutionParameter,
-        InnerProductParameter,
-        LayerParameter,
-    )
 
 LINEAR = CONVOLUTIONS | DECONVOLUTIONS | {"InnerProduct"}
 SCALES = frozenset({"EltwiseAffine", "Scale"})
@@ -136,20 +128,9 @@ def _is_learned_scale(written: Written) -> bool:
 
 def _adds_bias(written: Written) -> bool:
     """A bias per channel is the last thing that the layer does."""
-    param = _linear_param(written)
-    fuses_relu = param.relu if hasattr(param, "relu") else False
-    return param.bias_term and param.axis == 1 and not fuses_relu
-
-
-def _linear_param(
-    written: Written,
-) -> ConvolutionParameter | DepthwiseConvolutionParameter | InnerProductParameter:
-    param: LayerParameter = written.layer.param
-    if written.type == "InnerProduct":
-        return param.inner_product_param
-    if param.HasField("DepthwiseConvolution_param") and not param.HasField("convolution_param"):
-        return param.DepthwiseConvolution_param
-    return param.convolution_param
+    linear = written.type == "InnerProduct"
+    param = getattr(written.layer.param, "inner_product_param" if linear else convolution_field(written.layer))
+    return bool(param.bias_term and param.axis == 1 and not getattr(param, "relu", False))
 
 
 def _robbed(view: View, written: Written) -> Written | None:

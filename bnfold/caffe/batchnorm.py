@@ -85,6 +85,14 @@ class Statistics(NamedTuple):
         """How many channels the layer normalises."""
         return len(self.mean)
 
+    def affine(self, *, standardised: bool = False) -> tuple[Vector, Vector]:
+        """Scale and shift of `y = scale*x + shift`; with `standardised` of an x that has mean 0 and variance 1."""
+        scale = np.ones(self.channels) if standardised else 1.0 / np.sqrt(self.variance + self.eps)
+        if self.gamma is not None:
+            scale = self.gamma * scale
+        shift = np.zeros(self.channels) if standardised else -self.mean * scale
+        return scale, shift if self.beta is None else shift + self.beta
+
 
 def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroFactor | None = None) -> Statistics:
     """The statistics of a layer whose type is in `TYPES`.

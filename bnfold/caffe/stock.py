@@ -27,6 +27,7 @@ from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, Pooling
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.dialects import FIELDS, VALUES, members
 from bnfold.caffe.layers import Convolution, infer_shapes, output_shapes
+from bnfold.caffe.layers.convolution import convolution_field
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
@@ -214,8 +215,7 @@ def _convolution(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """
     kind = "Deconvolution" if "Deconvolution" in layer.type else "Convolution"
     own = layer.param.convolution_param
-    tengine = layer.param.HasField("DepthwiseConvolution_param") and not layer.param.HasField("convolution_param")
-    source: Message = layer.param.DepthwiseConvolution_param if tengine else own
+    source: Message = getattr(layer.param, convolution_field(layer))
     relu = bool(own.relu) and len(layer.tops) == 1
     foreign = any(_is_foreign(source, field.name) for field, _ in source.ListFields())
     if kind == layer.type and not relu and not foreign:

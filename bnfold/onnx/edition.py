@@ -57,11 +57,6 @@ class Edition:
     values: dict[str, str | None] = field(default_factory=dict)
     outputs: list[ValueInfoProto] | None = None
 
-    @property
-    def is_new(self) -> bool:
-        """Whether anything changed at all."""
-        return bool(self.fresh or self.gone or any(node is not None for _, node in self.nodes))
-
 
 def edition(net: Net) -> Edition:
     """How a net differs from the file that it came from."""

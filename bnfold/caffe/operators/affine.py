@@ -55,13 +55,7 @@ def batch_norm(place: LayerContext) -> Affine:
         context.assumed.append(layer)
     if statistics.factor == 0 and statistics.layout == "bvlc":
         context.notes.append(f"{layer}: its scale_factor is 0, so it was never trained")
-    scale = 1.0 / np.sqrt(statistics.variance + statistics.eps)
-    if statistics.gamma is not None:
-        scale = statistics.gamma * scale
-    shift = -statistics.mean * scale
-    if statistics.beta is not None:
-        shift = shift + statistics.beta
-    return Affine.along(1, scale, shift)
+    return Affine.along(1, *statistics.affine())
 
 
 def bias(place: LayerContext) -> Operator:

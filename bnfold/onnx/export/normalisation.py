@@ -72,15 +72,7 @@ def _mean_of_batch(block: Block, x: str, step: str) -> str:
 
 def _learned_affine(block: Block, x: str, statistics: Statistics) -> str:
     """`gamma*x + beta`, with stored statistics multiplied in where they count."""
-    scale = np.ones(statistics.channels)
-    shift = np.zeros(statistics.channels)
-    if not statistics.batch_statistics:
-        scale = 1 / np.sqrt(statistics.variance + statistics.eps)
-        shift = -statistics.mean * scale
-    if statistics.gamma is not None:
-        scale, shift = scale * statistics.gamma, shift * statistics.gamma
-    if statistics.beta is not None:
-        shift = shift + statistics.beta
+    scale, shift = statistics.affine(standardised=statistics.batch_statistics)
     along = (-1,) + (1,) * (block.rank - 2)
     y = block("Mul", x, block.floats(scale.reshape(along), "scale")) if (scale != 1).any() else x
     return block("Add", y, block.floats(shift.reshape(along), "shift")) if shift.any() else y
