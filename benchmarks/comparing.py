@@ -1,28 +1,44 @@
 """What a comparison costs beside running both networks: one measurement, as JSON, in a process of its own.
 
-    python benchmarks/comparing.py REFERENCE CANDIDATE [--provider NAME] [--count N] [--workers N ...]
+    python benchmarks/comparing.py REFERENCE CANDIDATE [--provider NAME] [--count N] [--workers N ...] [--terms]
 
 Every figure is for one more sample: twice as many samples are taken as well, and the difference counts, so that
-reading models, making sessions and starting workers are in none of them.
+reading models, making sessions and starting workers are in none of them. All ways take turns in each round, and the
+ratios are those of one round; "processor" is the time of all processors in this process, which other work on the
+machine stretches less than the clock. `--terms` adds what the time of a sample is made of.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import resource
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bnfold.compare.batches import Layout, Run
 from bnfold.compare.comparison import Comparison
-from bnfold.compare.models import open_model
+from bnfold.compare.engine import PIECE
+from bnfold.compare.measure import Measurement, Plan
+from bnfold.compare.merging import merge
+from bnfold.compare.models import Model, open_model
+from bnfold.compare.pairing import pair
+from bnfold.data.datasets import open_samples
+from bnfold.data.samples import Arrays
 from bnfold.onnx.graph import WeightStore
 from bnfold.options import CompareOptions
+
+IMAGES = 64  # that are written and decoded
 
 
 def main() -> None:
@@ -34,6 +50,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=[])
+    parser.add_argument("--terms", action="store_true")
     given = parser.parse_args()
     options = CompareOptions(provider=given.provider, batch=given.batch)
     models = [open_model(path, "model", options) for path in (given.reference, given.candidate)]
@@ -41,8 +58,8 @@ def main() -> None:
     shape = [int(size or 1) for size in feed.shape[1:]]
     images = np.random.default_rng(0).standard_normal((2 * given.count, *shape), np.float32)
 
-    with WeightStore() as shelf:
-        sessions = [model.session([], shelf, provider=given.provider) for model in models]
+    with WeightStore() as store:
+        sessions = [model.session([], store, provider=given.provider) for model in models]
 
         def bare(count: int) -> None:
             for start in range(0, count, given.batch):
@@ -58,25 +75,93 @@ def main() -> None:
 
         ways = {"bare": bare, "outputs": comparing(layers=False), "every blob": comparing()}
         ways |= {f"{number} workers": comparing(cluster=number) for number in given.workers}
-        each = {way: per_sample(run, given.count, given.rounds) for way, run in ways.items()}
-    found: dict[str, Any] = {
-        "processors": len(os.sched_getaffinity(0)),
-        "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        **each,
-    }
+        found: dict[str, Any] = {"processors": len(os.sched_getaffinity(0)), **per_sample(ways, given)}
+        found["resident"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if given.terms:
+            found["terms"] = terms(models, store, images[: given.batch], given)
     print(json.dumps(found))
 
 
-def per_sample(run: Callable[[int], None], count: int, rounds: int) -> float:
-    """The median seconds of one more sample."""
-    run(count)
-    return statistics.median(_took(run, 2 * count) - _took(run, count) for _ in range(rounds)) / count
+def per_sample(ways: dict[str, Callable[[int], None]], given: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """For each way the median of what one more sample takes: seconds, processor seconds, and their ratios to bare."""
+    for run in ways.values():
+        run(given.count)
+    rounds: list[dict[str, tuple[float, float]]] = []
+    for _ in range(given.rounds):
+        rounds.append({})
+        for way, run in ways.items():
+            twice, once = took(run, 2 * given.count), took(run, given.count)
+            rounds[-1][way] = (twice[0] - once[0]) / given.count, (twice[1] - once[1]) / given.count
+    return {
+        way: {
+            "seconds": statistics.median(one[way][0] for one in rounds),
+            "processor": statistics.median(one[way][1] for one in rounds),
+            "ratio": statistics.median(one[way][0] / one["bare"][0] for one in rounds),
+            "processor ratio": statistics.median(one[way][1] / one["bare"][1] for one in rounds),
+        }
+        for way in ways
+    }
 
 
-def _took(run: Callable[[int], None], count: int) -> float:
-    began = time.perf_counter()
+def took(run: Callable[[int], None], count: int) -> tuple[float, float]:
+    """Seconds by the clock, and of the processors."""
+    began, spent = time.perf_counter(), time.process_time()
     run(count)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - spent
+
+
+def terms(models: Sequence[Model], store: WeightStore, images: Any, given: argparse.Namespace) -> dict[str, float]:
+    """Processor seconds of one sample in each part of a comparison, by the model of `docs/scale.md`.
+
+    Returns:
+        decode (a JPEG of 500 x 375 to the input's size), run (both networks with every blob as an output), measure,
+        merge (of one piece of 16 runs), and how many pairs of values a sample has.
+    """
+    count = len(images)
+    pairs = pair(models[0].writers, models[1].writers, {}, kin=True)
+    blobs = [list(pairs), list(dict.fromkeys(pairs.values()))]
+    sessions = [
+        model.session(names, store, provider=given.provider) for model, names in zip(models, blobs, strict=True)
+    ]
+    feeds, plan = models[0].feeds, Plan(pairs, Layout(models[0].feeds, count, batched=True), 1e-4)
+    samples = Arrays({next(iter(feeds)): images})
+    best: dict[str, list[float]] = {"decode": [], "run": [], "measure": [], "merge": []}
+
+    def timed(what: str, times: int, run: Callable[[], Any]) -> Any:
+        began = time.process_time()
+        result = run()
+        best[what].append((time.process_time() - began) / times)
+        return result
+
+    def run() -> list[dict[str, Any]]:
+        return [
+            session.run({next(iter(session.inputs)): images}, names)
+            for session, names in zip(sessions, blobs, strict=True)
+        ]
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as one:
+        decoded = open_samples(photographs(Path(folder)), feeds, None, None)
+        values = 0
+        for _ in range(given.rounds + 1):
+            timed("decode", IMAGES, lambda: [decoded.sample(number) for number in range(IMAGES)])
+            outs = timed("run", count, run)
+            values = sum(int(np.prod(outs[0][name].shape)) for name in pairs)
+            measured = Measurement.begun(plan)
+            timed("measure", count, measured.add(plan, Run(range(count), {}), outs[0], outs[1], samples, {}, one))
+            timed("merge", PIECE * count, partial(merge, measured, copy.deepcopy(measured)))
+            del outs
+    return {**{what: statistics.median(times[1:]) for what, times in best.items()}, "pairs": values / count}
+
+
+def photographs(folder: Path) -> Path:
+    """A folder of images that are as hard to decode as photographs."""
+    from PIL import Image
+
+    random = np.random.default_rng(1)
+    for number in range(IMAGES):
+        coarse = Image.fromarray(random.integers(0, 255, (24, 32, 3), np.uint8))
+        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg", quality=90)
+    return folder
 
 
 if __name__ == "__main__":

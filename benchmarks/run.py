@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 PYTHON = sys.executable
 BNFOLD = [str(Path(PYTHON).with_name("bnfold"))]
@@ -277,7 +278,8 @@ BATCH = ("--batch", "8")
 def comparing(folder: Path, rounds: int) -> str:
     """What a comparison costs beside running both networks on the same samples, on two processors and on all."""
     all_of_them = sorted(os.sched_getaffinity(0))
-    rows, shared = [], []
+    numbers = [1, 2, 4]
+    rows, shared, parts = [], [], []
     for name in ("resnet50", "resnet152"):
         net = model(name, folder)
         plain, ours = folder / f"{name}-unfolded.onnx", folder / f"{name}-folded.onnx"
@@ -286,42 +288,56 @@ def comparing(folder: Path, rounds: int) -> str:
         )
         subprocess.run([*fold(net), *BATCH, "-o", str(ours), "--no-verify"], check=True, stdout=subprocess.DEVNULL)
         for processors in dict.fromkeys([2, len(all_of_them)]):
-            found = compared(plain, ours, all_of_them[:processors], rounds)
+            workers = numbers if name == "resnet50" and processors == len(all_of_them) else []
+            found = compared(plain, ours, all_of_them[:processors], rounds, workers)
+            outputs, every, terms = found["outputs"], found["every blob"], found["terms"]
             rows.append(
                 [
                     name,
                     str(processors),
-                    f"{1 / found['bare']:.1f}",
-                    f"{found['outputs'] / found['bare']:.2f}",
-                    f"{found['every blob'] / found['bare']:.2f}",
-                    f"{1 / found['every blob']:.1f}",
+                    f"{1 / found['bare']['seconds']:.1f}",
+                    f"{outputs['ratio']:.2f} ({outputs['processor ratio']:.2f})",
+                    f"{every['ratio']:.2f} ({every['processor ratio']:.2f})",
+                    f"{1 / every['seconds']:.1f}",
                     f"{found['resident'] / 1e9:.1f}",
                 ]
             )
-    numbers = [1, 2, 4]
-    small = folder / "resnet50-unfolded.onnx", folder / "resnet50-folded.onnx"
-    found = compared(*small, all_of_them, rounds, numbers)
-    shared.append(["one process", f"{1 / found['every blob']:.1f}"])
-    shared += [[f"{number} workers", f"{1 / found[f'{number} workers']:.1f}"] for number in numbers]
+            pairs = terms.pop("pairs")
+            milliseconds = [f"{seconds * 1e3:.2f}" for seconds in terms.values()]
+            parts.append(
+                [name, str(processors), *milliseconds, f"{pairs / 1e6:.1f}", f"{terms['measure'] / pairs * 1e9:.1f}"]
+            )
+            if workers:
+                shared.append(["one process", f"{1 / every['seconds']:.1f}"])
+                shared += [
+                    [f"{number} workers", f"{1 / found[f'{number} workers']['seconds']:.1f}"] for number in workers
+                ]
     head = ("network", "processors", "bare samples/s", "x bare, outputs", "x bare, every blob", "samples/s", "peak GB")
-    return table("Comparing, beside running both networks alone", head, rows) + table(
-        f"Comparing every blob of resnet50 by workers of one machine, {len(all_of_them)} processors",
-        ("by", "samples/s"),
-        shared,
+    terms_head = ("network", "processors", "decode", "run", "measure", "merge", "million pairs", "ns a pair")
+    return "\n".join(
+        [
+            table("Comparing, beside running both networks alone; by processor time in brackets", head, rows),
+            table("Processor milliseconds of a sample", terms_head, parts),
+            table(
+                f"Comparing every blob of resnet50 by workers of one machine, {len(all_of_them)} processors",
+                ("by", "samples/s"),
+                shared,
+            ),
+        ]
     )
 
 
 def compared(
     reference: Path, candidate: Path, processors: Sequence[int], rounds: int, workers: Sequence[int] = ()
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """What `comparing.py` says of two models on some processors."""
     script = Path(__file__).with_name("comparing.py")
-    command = [PYTHON, str(script), str(reference), str(candidate), "--rounds", str(rounds)]
+    command = [PYTHON, str(script), str(reference), str(candidate), "--rounds", str(rounds), "--terms"]
     command += ["--workers", *map(str, workers)] if workers else []
     said = subprocess.run(
         command, check=True, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, processors)
     )
-    found: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
     return found
 
 
