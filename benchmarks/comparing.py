@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.compare.batches import Layout, Run
+from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.comparison import Comparison
 from bnfold.compare.engine import PIECE
-from bnfold.compare.measure import Measurement, Plan
+from bnfold.compare.measure import Measurement, MeasurePlan
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.pairing import pair
@@ -118,12 +118,12 @@ def terms(models: Sequence[Model], store: WeightStore, images: Any, given: argpa
         merge (of one piece of 16 runs), and how many pairs of values a sample has.
     """
     count = len(images)
-    pairs = pair(models[0].writers, models[1].writers, {}, kin=True)
+    pairs = pair(models[0].writers, models[1].writers, {}, folded=True)
     blobs = [list(pairs), list(dict.fromkeys(pairs.values()))]
     sessions = [
         model.session(names, store, provider=given.provider) for model, names in zip(models, blobs, strict=True)
     ]
-    feeds, plan = models[0].feeds, Plan(pairs, Layout(models[0].feeds, count, batched=True), 1e-4)
+    feeds, plan = models[0].feeds, MeasurePlan(pairs, BatchLayout(models[0].feeds, count, batched=True), 1e-4)
     samples = Arrays({next(iter(feeds)): images})
     best: dict[str, list[float]] = {"decode": [], "run": [], "measure": [], "merge": []}
 

@@ -490,6 +490,7 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     """Compare any two models. Each is an .onnx, a .prototxt beside its weights, or NET.prototxt:WEIGHTS.caffemodel."""
     from dataclasses import replace
 
+    from bnfold.compare.measure import NamedProgress
     from bnfold.compare.models import files_of
     from bnfold.compare.pairs import PairRow, compare_pairs, read_pairs
     from bnfold.pipeline import require_paths
@@ -520,7 +521,7 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
         cluster=given["cluster"],
     )
     with progress_bar() as progress:
-        said = partial(progress, "comparing") if progress is not None else None
+        said = NamedProgress(progress, ("comparing",)) if progress is not None else None
         found = tuple(compare_pairs(rows, given["data"], chosen, said))
     report = RunReport(proofs=found)
     _render(given, of_run(report, _facts(files), given["verbosity"], _reports(given)))

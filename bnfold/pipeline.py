@@ -364,6 +364,7 @@ def prove(
     progress: Progress | None = None,
 ) -> tuple[DiffReport, ...]:
     """Compare the original with every file that was written, where it lies, or with the folded net where none was."""
+    from bnfold.compare.measure import NamedProgress
     from bnfold.compare.pairing import named_as
 
     paths = job.writing.paths
@@ -376,15 +377,9 @@ def prove(
     if comparison.reference.hidden.layers:
         # An ONNX file with nodes that nothing runs is proved by the net that it was written from.
         candidates = [candidate if isinstance(candidate, Net) else folded for candidate in candidates]
-    report: Callable[[int, int], None] | None = None
-    if progress is not None:
-        say, names = progress, list(map(str, paths)) or ["the folded net"]
-
-        def report(done: int, total: int) -> None:
-            for name in names:
-                say(f"comparing with {name}", done, total)
-
-    proofs = comparison.against_all(candidates or [folded], report, run_equal=False, folded=same_names)
+    names = tuple(f"comparing with {name}" for name in paths or ["the folded net"])
+    stage = None if progress is None else NamedProgress(progress, names)
+    proofs = comparison.against_all(candidates or [folded], stage, run_equal=False, folded=same_names)
     if not paths:
         return tuple(proofs)
     return tuple(replace(proof, candidate=str(path)) for proof, path in zip(proofs, paths, strict=True))

@@ -16,9 +16,12 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message import EncodeError
+
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.engine import Engine, Side, processors
+from bnfold.compare.exact import Exact
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.memory import available_memory
 from bnfold.compare.models import Model, open_model
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be merged
 TRIES = 2
+EXACT = "exact"  # beside the weights by digest, the float64 run of the reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,8 @@ def measure_all(
     first: int,
     take: Callable[[int, list[Measurement]], None],
     progress: Progress | None,
+    *,
+    exact: Exact | None = None,
 ) -> None:
     """Have the workers measure all pieces from `first` on.
 
@@ -197,9 +203,11 @@ def measure_all(
         first: the first that is not measured yet.
         take: called with the number of each piece and its measurements, in order.
         progress: called with the samples that are merged.
+        exact: the float64 run of the reference, which each worker gets.
 
     Raises:
         ModelError: a piece failed twice.
+        UsageError: the float64 run is too large to be sent.
     """
     from distributed import as_completed
 
@@ -207,7 +215,8 @@ def measure_all(
         # Dask would rather have large data scattered; then it would be lost with the workers that have it.
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
         sent = client.submit(given, work, key=f"bnfold-{work.key}-work")
-        weights = client.submit(given, _missing(client, work, models), key=f"bnfold-{work.key}-weights")
+        parts = {**_missing(client, work, models), EXACT: _packed(exact)}
+        weights = client.submit(given, parts, key=f"bnfold-{work.key}-weights")
 
     def submit(number: int) -> Any:
         key = f"bnfold-{work.key}-{number}"
@@ -271,6 +280,16 @@ def _missing(client: Client, work: Work, models: Sequence[Model]) -> dict[str, A
     }
 
 
+def _packed(exact: Exact | None) -> bytes | None:
+    """The float64 run as it travels: one message, which protobuf lets have 2 GB."""
+    try:
+        return None if exact is None else pickle.dumps(exact)
+    except (ValueError, EncodeError) as error:
+        raise UsageError(
+            f"the float64 run cannot be sent to workers: leave out --exact or --cluster ({error})"
+        ) from None
+
+
 def has_networks(networks: Sequence[Sent], options: CompareOptions) -> list[bool]:
     """On a worker: which of the networks are at their paths."""
     return [network.found(options) is not None for network in networks]
@@ -307,8 +326,16 @@ def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
                 model = sent.opened(options, weights)
                 sides.append(replace(side, model=model, ties=replace(side.ties, candidate=model)))
             reference = work.reference.opened(options, weights)
+            packed = weights[EXACT]
             engine = Engine(
-                reference, sides, work.layout, options, store, threads=max(1, processors() // work.share), fixed=True
+                reference,
+                sides,
+                work.layout,
+                options,
+                store,
+                exact=None if packed is None else pickle.loads(packed),
+                threads=max(1, processors() // work.share),
+                fixed=True,
             )
             _OPEN[work.key] = kept.enter_context(engine), kept
         return _OPEN[work.key][0]

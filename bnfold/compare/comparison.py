@@ -20,7 +20,7 @@ from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
 from bnfold.compare.exact import EVERY_SAMPLE, open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
-from bnfold.compare.measure import Measurement, Progress
+from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_memory
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model, open_model
@@ -115,8 +115,6 @@ class Comparison:
             raise UsageError(f"the tolerance is {options.limit:g}; it must be 0 or more")
         if labels is not None and samples is None:
             raise UsageError(NO_SAMPLES)
-        if options.exact and options.cluster is not None:
-            raise UsageError("the float64 run is made in one process: leave out --exact or --cluster")
         self.options = options = replace(options, layers=options.layers and not options.bisect)
         self._typed = options.tolerance is None
         self._samples = samples
@@ -333,6 +331,7 @@ class Comparison:
             nonlocal found, done
             found = [merge(whole, part) for whole, part in zip(found, measured, strict=True)] if found else measured
             done = number + 1
+            tell_pieces(progress, done, len(pieces))
             if checkpoint is not None:
                 checkpoint.save(done, found, now=done == len(pieces))
 
@@ -345,7 +344,7 @@ class Comparison:
 
                 with connected(options.cluster) as client:
                     work = work_of(engine, data, options, client)
-                    measure_all(client, work, models, pieces, first, take, progress)
+                    measure_all(client, work, models, pieces, first, take, progress, exact=engine.exact)
         except BaseException:
             if checkpoint is not None and done > first:
                 checkpoint.save(done, found, now=True)

@@ -146,6 +146,11 @@ class Engine:
                 pool.shutdown(cancel_futures=True)
 
     @property
+    def exact(self) -> Exact | None:
+        """The float64 run of the reference, if there is one."""
+        return self._exact
+
+    @property
     def session(self) -> Session:
         """The reference, which gives its outputs and what it was asked for further."""
         return self._session

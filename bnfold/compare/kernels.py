@@ -34,7 +34,7 @@ ROW = 1 << 13  # values of one dot product: BLAS shares longer ones among thread
 SHORT = 32  # rows below are not worth a dot product each
 VIEWS = 1 << 10  # of a thread's memory, that are kept
 LINE = 64  # bytes of a cache line: what begins at one is read by half as many steps
-CODES = 1 << 18  # codes that are counted at once
+CODES = 1 << 19  # codes that are counted at once
 TOGETHER = 1 << 25  # values of blobs that a GPU takes as one
 
 
@@ -441,9 +441,9 @@ class Backend:
         edges = xp.searchsorted(xp.sort(codes), xp.arange(bins + 1, dtype=codes.dtype, device=self.device))
         return np.diff(self.host(xp.astype(edges, xp.float64))).astype(np.int64)
 
-    def counter(self, blobs: int) -> Counter:
+    def counter(self, blobs: int) -> BinCounter:
         """Something that counts block by block."""
-        return Counter(self, blobs)
+        return BinCounter(self, blobs)
 
 
 class _Bits(Backend):
@@ -563,7 +563,7 @@ class _Numpy(_Bits):
         bits >>= 21
         return bits
 
-    def counter(self, blobs: int) -> Counter:
+    def counter(self, blobs: int) -> BinCounter:
         """One that counts pairs of bytes."""
         return _PairCounter(self, blobs)
 
@@ -576,7 +576,7 @@ def _pieces(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return count, rows // joint, joint * width
 
 
-class Counter:
+class BinCounter:
     """Counts bin numbers of so many blobs, a block at a time."""
 
     def __init__(self, backend: Backend, blobs: int) -> None:
@@ -597,7 +597,7 @@ class Counter:
         return self.found
 
 
-class _PairCounter(Counter):
+class _PairCounter(BinCounter):
     """Counts two bytes at once, in a table of 65,536: half the steps, and seldom the same entry twice in a row."""
 
     def __init__(self, backend: Backend, blobs: int) -> None:
@@ -630,7 +630,9 @@ class _PairCounter(Counter):
         even = self.size & ~1 if self.size >= BINS * BINS else 0
         self.size = 0
         if even:
-            found = np.bincount(codes[:even].view(np.uint16))
+            index = _scratch(5, (CODES // 2 + BLOCK // 2,), np.intp)[: even // 2]
+            np.copyto(index, codes[:even].view(np.uint16))  # what bincount would make anew each time
+            found = np.bincount(index)
             if self.pairs is None:
                 self.pairs = np.zeros(BINS * BINS, np.int64)
             self.pairs[: len(found)] += found

@@ -28,7 +28,35 @@ from bnfold.net import Array, Shape
 from bnfold.runtime import to_host
 
 Progress = Callable[[int, int], None]
-"""Called with the samples done and the samples in all; the library itself prints nothing."""
+"""Called with the samples done and the samples in all; the library itself prints nothing.
+
+One that has a method `pieces` is told the pieces done and the pieces in all by it, too.
+"""
+
+
+def tell_pieces(progress: Any, done: int, total: int) -> None:
+    """Tell a progress how many pieces are done, if it wants to know."""
+    if hasattr(progress, "pieces"):
+        progress.pieces(done, total)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedProgress:
+    """The progress of what is done together, for who shows many things: `say` is called with each name first."""
+
+    say: Callable[[str, int, int], None]
+    names: tuple[str, ...]
+
+    def __call__(self, done: int, total: int) -> None:
+        """Samples."""
+        for name in self.names:
+            self.say(name, done, total)
+
+    def pieces(self, done: int, total: int) -> None:
+        """Pieces."""
+        for name in self.names if hasattr(self.say, "pieces") else ():
+            self.say.pieces(name, done, total)  # type: ignore[attr-defined]
+
 
 Counts = dict[str, tuple[int, int]]
 Spans = dict[str, tuple[float, float]]

@@ -302,6 +302,10 @@ class Evaluator:
         """
         return cls(in_double(model, weights, folder), blobs)
 
+    def __reduce__(self) -> tuple[type[Evaluator], tuple[onnx.ModelProto, tuple[str, ...]]]:
+        """As another process gets it: all that is computed is an output of the model by now."""
+        return Evaluator, (self._evaluator.proto_, ())
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Blob -> values, in float64.
 

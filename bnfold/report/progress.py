@@ -4,13 +4,43 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 
+class ProgressLines:
+    """Lines of progress, made when the first of them moves.
+
+    Args:
+        shown: keeps them on the terminal.
+    """
+
+    def __init__(self, shown: ExitStack) -> None:
+        self._shown = shown
+        self._bar: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Steps done, and steps in all."""
+        task = self._task(what)
+        self._bar.update(task, completed=done, total=total)
+
+    def pieces(self, what: str, done: int, total: int) -> None:
+        """The parts that the steps are cut into."""
+        task = self._task(what)
+        self._bar.update(task, pieces=f"{done} of {total} pieces")
+
+    def _task(self, what: str) -> Any:
+        if self._bar is None:
+            self._bar = self._shown.enter_context(_bar())
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=None, pieces="")
+        return self._tasks[what]
+
+
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
+def progress_bar() -> Iterator[ProgressLines | None]:
     """A bar with the time left on a terminal; nothing in a pipe, or where no line can be drawn again.
 
     Yields:
@@ -20,23 +50,36 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
         yield None
         return
     with ExitStack() as shown:
-        bars: list[Any] = []
-        tasks: dict[str, Any] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if not bars:
-                bars.append(shown.enter_context(_bar()))
-            if what not in tasks:
-                tasks[what] = bars[0].add_task(what, total=total)
-            bars[0].update(tasks[what], completed=done, total=total)
-
-        yield progress
+        yield ProgressLines(shown)
 
 
 def _bar() -> Any:
     # Imported when something takes long: rich takes half as long as numpy.
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    class Speed(ProgressColumn):
+        """Steps a second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.3g} samples/s")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pieces]}"),
+        Speed(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
@@ -17,6 +17,7 @@ from onnx_models import change, classifier
 from bnfold.compare import checkpoint, cluster, engine
 from bnfold.compare.checkpoint import plain, restored
 from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.exact import Exact
 from bnfold.compare.measure import Measurement
 from bnfold.compare.records import DiffReport
 from bnfold.data.samples import Samples
@@ -28,6 +29,8 @@ from bnfold.report.run import RunReport
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from bnfold.onnx.graph import Evaluator
 
 distributed = pytest.importorskip("distributed")
 
@@ -164,9 +167,21 @@ def test_a_scheduler_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
         compare(*models(tmp_path), images(), cluster="nonsense://127.0.0.1:1")
 
 
-def test_the_float64_run_and_a_cluster_exclude_each_other(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_workers_hold_both_networks_against_the_float64_run(tmp_path: Path, client: Client) -> None:
+    pair = models(tmp_path)
+    alone = compare(*pair, images(40), batch=1, exact=True)
+    assert alone.blobs[-1].figures["exact"] > 0
+    assert said(compare(*pair, images(40), batch=1, exact=True, cluster=client)) == said(alone)
+
+
+def test_a_float64_run_that_is_too_large_to_be_sent_is_a_sentence() -> None:
+    class Huge(Exact):
+        def __reduce__(self) -> str:
+            raise ValueError("the message is larger than 2 GB")
+
     with pytest.raises(UsageError, match="leave out --exact or --cluster"):
-        compare(*models(tmp_path), images(), cluster=2, exact=True)
+        cluster._packed(Huge(cast("Evaluator", None)))
 
 
 def test_a_comparison_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_another_library_of_the_array_api_finds_the_same(data: Data) -> None:
             assert theirs[name] == value, name
 
 
-class Counting:
+class CountingNamespace:
     """A library of the array API that counts its calls: on a GPU each is a kernel that is launched."""
 
     def __init__(self, xp: Any) -> None:
@@ -150,7 +150,7 @@ class Counting:
 
 def test_a_gpu_is_asked_as_often_for_a_dozen_blobs_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(3)
-    counting = Counting(array_api_strict)
+    counting = CountingNamespace(array_api_strict)
     backend = kernels.Backend(counting, array_api_strict.asarray(0.0))
     monkeypatch.setattr(kernels, "backend_of", lambda array: backend)
     calls = {}
