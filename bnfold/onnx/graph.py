@@ -302,9 +302,16 @@ class Evaluator:
         """
         return cls(in_double(model, weights, folder), blobs)
 
-    def __reduce__(self) -> tuple[type[Evaluator], tuple[onnx.ModelProto, tuple[str, ...]]]:
-        """As another process gets it: all that is computed is an output of the model by now."""
-        return Evaluator, (self._evaluator.proto_, ())
+    def __reduce__(self) -> tuple[Callable[[bytes], Evaluator], tuple[bytes]]:
+        """As another process gets it: all that is computed is an output of the model by now.
+
+        Raises:
+            UnsupportedError: it is larger than protobuf lets a message be.
+        """
+        try:
+            return _sent_evaluator, (self._evaluator.proto_.SerializeToString(),)
+        except Exception as error:  # protobuf's own, which shares no base with others
+            raise UnsupportedError(f"a float64 network of 2 GB or more cannot be sent ({error})") from error
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Blob -> values, in float64.
@@ -320,3 +327,7 @@ class Evaluator:
             raise UnsupportedError(f"onnx's reference arithmetic cannot run the network ({error})") from error
         found = zip(self._names, values, strict=True)
         return {name: np.asarray(value) for name, value in found if isinstance(value, np.ndarray | np.generic)}
+
+
+def _sent_evaluator(model: bytes) -> Evaluator:
+    return Evaluator(onnx.ModelProto.FromString(model), ())
