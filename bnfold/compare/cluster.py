@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import EncodeError
-
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.engine import Engine, Side, processors
@@ -27,7 +25,7 @@ from bnfold.compare.memory import available_memory
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.widening import with_batch
 from bnfold.data.samples import Samples
-from bnfold.errors import BnfoldError, ModelError, UsageError
+from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError
 from bnfold.options import CompareOptions
 
 if TYPE_CHECKING:
@@ -284,10 +282,8 @@ def _packed(exact: Exact | None) -> bytes | None:
     """The float64 run as it travels: one message, which protobuf lets have 2 GB."""
     try:
         return None if exact is None else pickle.dumps(exact)
-    except (ValueError, EncodeError) as error:
-        raise UsageError(
-            f"the float64 run cannot be sent to workers: leave out --exact or --cluster ({error})"
-        ) from None
+    except UnsupportedError as error:
+        raise UsageError(f"leave out --exact or --cluster: {error}") from None
 
 
 def has_networks(networks: Sequence[Sent], options: CompareOptions) -> list[bool]:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.compare.kernels import BINS, Float64, Int64, Passed, bin_edge, measure_together, span
+from bnfold.compare.backends import BINS, Float64, Int64
+from bnfold.compare.kernels import Passed, bin_edge, measure_together, span
 from bnfold.compare.merging import BY_MAX, BY_MIN, BY_SUM, FIRST, rule
 from bnfold.compare.records import Histogram, Place
 from bnfold.net import Array, Shape

@@ -21,7 +21,7 @@ from bnfold.compare.exact import Exact
 from bnfold.compare.measure import Measurement
 from bnfold.compare.records import DiffReport
 from bnfold.data.samples import Samples
-from bnfold.errors import BnfoldError, ModelError, UsageError
+from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError
 from bnfold.net import Array
 from bnfold.options import CompareOptions
 from bnfold.report.data import as_json
@@ -178,7 +178,7 @@ def test_workers_hold_both_networks_against_the_float64_run(tmp_path: Path, clie
 def test_a_float64_run_that_is_too_large_to_be_sent_is_a_sentence() -> None:
     class Huge(Exact):
         def __reduce__(self) -> str:
-            raise ValueError("the message is larger than 2 GB")
+            raise UnsupportedError("a float64 network of 2 GB or more cannot be sent")
 
     with pytest.raises(UsageError, match="leave out --exact or --cluster"):
         cluster._packed(Huge(cast("Evaluator", None)))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from compare import oracle
 
-from bnfold.compare import kernels
+from bnfold.compare import backends, kernels
+from bnfold.compare.backends import BINS
 from bnfold.compare.batches import BatchLayout, Run
-from bnfold.compare.kernels import BINS, bin_edge
+from bnfold.compare.kernels import bin_edge
 from bnfold.compare.measure import Measurement, MeasurePlan, _together
 from bnfold.compare.metrics import BlobError, figures
 from bnfold.data.samples import Arrays
@@ -151,7 +152,7 @@ class CountingNamespace:
 def test_a_gpu_is_asked_as_often_for_a_dozen_blobs_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(3)
     counting = CountingNamespace(array_api_strict)
-    backend = kernels.Backend(counting, array_api_strict.asarray(0.0))
+    backend = backends.Backend(counting, array_api_strict.asarray(0.0))
     monkeypatch.setattr(kernels, "backend_of", lambda array: backend)
     calls = {}
     for blobs in (1, 12):
@@ -184,8 +185,8 @@ def test_blobs_that_are_measured_together_have_the_figures_that_they_have_alone(
 
 
 def test_long_rows_are_cut_so_that_no_dot_product_is_shared_among_threads() -> None:
-    cuts = list(kernels._blocks(kernels.backend_of(np.zeros(1)), 2, 3, 50_000))
-    assert max(cut[2].stop - cut[2].start for cut in cuts) <= kernels.ROW
+    cuts = list(kernels._blocks(backends.backend_of(np.zeros(1)), 2, 3, 50_000))
+    assert max(cut[2].stop - cut[2].start for cut in cuts) <= backends.ROW
     seen = np.zeros((2, 3, 50_000), np.int8)
     for cut in cuts:
         seen[cut] += 1

@@ -1,0 +1,449 @@
+"""The libraries that blobs are measured by, where the array API standard does not say how.
+
+Numpy runs the pass of `kernels` on the host, by blocks in memory that each thread keeps; CuPy and torch run it where
+their arrays lie.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.net import Array
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+LOWEST_EXPONENT = -44  # 6e-14: below, an error is that of the smallest bin
+BINS = 256  # 64 octaves of 4, up to 1e6: the codes are bytes, of which two are counted at once
+SMALLEST, LARGEST = math.ldexp(1.0, LOWEST_EXPONENT), math.ldexp(1.75, LOWEST_EXPONENT + BINS // 4 - 1)
+
+BLOCK = 1 << 16  # values of a block: what is made of them fits a second level cache, and takes longer than to ask for
+ROW = 1 << 13  # values of one dot product: BLAS shares longer ones among threads, which changes how they round
+SHORT = 32  # rows below are not worth a dot product each
+VIEWS = 1 << 10  # of a thread's memory, that are kept
+LINE = 64  # bytes of a cache line: what begins at one is read by half as many steps
+CODES = 1 << 19  # codes that are counted at once
+
+LOWEST = ("low", "partner_low")
+HIGHEST = ("high", "partner_high", "peak")
+SUMS = ("squared_error", "sum_abs", "sum_error", "squared_reference", "squared_candidate")
+COUNTS = ("zero", "lost", "undefined", "nan", "inf", "partner_nan", "partner_inf")
+ROWS = (*LOWEST, *HIGHEST, "place", *SUMS, *COUNTS)  # what a block gives for each of its samples
+PEAK, PLACE, SQUARED = (ROWS.index(name) for name in ("peak", "place", "squared_error"))
+
+
+class Backend:
+    """What the array API standard does not say: how large blocks are, the bits of a float, counting.
+
+    Args:
+        xp: the namespace.
+        like: an array of the library, for its device.
+    """
+
+    on_host = False
+    block = row = 1 << 62  # a GPU takes a blob at once
+
+    def __init__(self, xp: Any, like: Any) -> None:
+        self.xp = xp
+        self.device = getattr(like, "device", None)
+        self.smallest = xp.asarray(SMALLEST, dtype=xp.float32, device=self.device)
+        self.largest = xp.asarray(LARGEST, dtype=xp.float32, device=self.device)
+
+    def real(self, array: Any) -> Any:
+        """The array as float32 or float64; either holds what the other types of ONNX hold, but for 64 bits."""
+        xp = self.xp
+        return array if array.dtype in (xp.float32, xp.float64) else xp.astype(array, xp.float64)
+
+    def given(self, array: Float64) -> Any:
+        """An array of the host, here."""
+        return self.xp.asarray(array, device=self.device)
+
+    def host(self, array: Any) -> Float64:
+        """An array of here, on the host."""
+        try:
+            return np.asarray(np.from_dlpack(array), np.float64)
+        except (BufferError, RuntimeError, TypeError):  # it lies on a device that numpy cannot see
+            import array_api_compat
+
+            return np.asarray(np.from_dlpack(array_api_compat.to_device(array, "cpu")), np.float64)
+
+    def behind(self, blobs: list[Any]) -> Any:
+        """Blobs one behind the other."""
+        return blobs[0] if len(blobs) == 1 else self.xp.concat(blobs, axis=0)
+
+    def least(self, values: Any) -> Any:
+        """The least value of each sample."""
+        return self.xp.min(values, axis=(1, 2))
+
+    def most(self, values: Any) -> Any:
+        """The largest value of each sample."""
+        return self.xp.max(values, axis=(1, 2))
+
+    def total(self, ends: list[Any]) -> float:
+        """The sum of a block's extremes, which is finite if they are."""
+        return float(self.xp.sum(self.xp.stack(ends)))
+
+    def peak(self, flat: Any) -> tuple[Any, Any]:
+        """The largest value of each row, and its place."""
+        xp = self.xp
+        place = xp.argmax(flat, axis=1)
+        return xp.reshape(xp.take_along_axis(flat, xp.reshape(place, (-1, 1)), axis=1), (-1,)), place
+
+    def joined(self, rows: list[Any], blobs: int) -> tuple[Float64, Float64]:
+        """What `_Block.figures` gives, in one piece to the host.
+
+        Args:
+            rows: of each sample; e^2 by channel in the place of its sum; those that are missing at the end are 0.
+            blobs: as whose samples the channels are summed.
+        """
+        xp, (count, channels) = self.xp, rows[SQUARED].shape
+        wide = [xp.astype(row, xp.float64, copy=False) for row in rows]
+        by_channel = wide[SQUARED]
+        wide[SQUARED] = xp.sum(by_channel, axis=1)
+        summed = xp.sum(xp.reshape(by_channel, (blobs, count // blobs, channels)), axis=1)
+        found = self.host(xp.concat([xp.reshape(xp.stack(wide), (-1,)), xp.reshape(summed, (-1,))]))
+        figures = np.zeros((len(ROWS), count))
+        figures[: len(rows)] = found[: len(rows) * count].reshape(len(rows), count)
+        return figures, found[len(rows) * count :].reshape(blobs, channels)
+
+    def double(self, values: Any, side: int) -> Any:
+        """As float64, of one side."""
+        del side
+        return self.xp.astype(values, self.xp.float64)
+
+    def difference(self, candidate: Any, reference: Any) -> Any:
+        """c - r."""
+        return candidate - reference
+
+    def magnitude(self, error: Any) -> Any:
+        """|e|."""
+        return self.xp.abs(error)
+
+    def same(self, reference: Any, candidate: Any) -> Any:
+        """Where both are equal."""
+        return reference == candidate
+
+    def counted(self, mask: Any) -> Any:
+        """How many are True, for each sample."""
+        return self.xp.count_nonzero(mask, axis=(1, 2))
+
+    def single(self, magnitude: Any) -> Any:
+        """As float32."""
+        return self.xp.astype(magnitude, self.xp.float32)
+
+    def clipped(self, size: Any, bounded: bool) -> Any:
+        """At least the smallest edge of the histogram; at most the largest, where some may be beyond."""
+        size = self.xp.maximum(size, self.smallest)
+        return self.xp.minimum(size, self.largest) if bounded else size
+
+    def dot(self, left: Any, right: Any) -> Any:
+        """The sum of the products of each sample."""
+        return self.xp.vecdot(*(self.xp.reshape(side, (side.shape[0], -1)) for side in (left, right)))
+
+    def summed(self, values: Any) -> Any:
+        """The sum of each sample."""
+        return self.xp.sum(values, axis=(1, 2))
+
+    def row_squares(self, error: Any) -> Any:
+        """The sum of the squares of each row, (samples, channels)."""
+        return self.xp.vecdot(error, error)
+
+    def codes(self, size: Any) -> Any:
+        """Bin numbers, by arithmetic that is exact: powers of two, and what is between two of them."""
+        xp = self.xp
+        size = xp.astype(size, xp.float64)
+        octave = xp.floor(xp.log2(size))
+        octave = octave - xp.astype(xp.pow(2.0, octave) > size, xp.float64)  # log2 may round up to the next power
+        octave = octave + xp.astype(xp.pow(2.0, octave + 1) <= size, xp.float64)
+        quarter = xp.floor((size / xp.pow(2.0, octave) - 1) * 4)
+        return xp.astype((octave - LOWEST_EXPONENT) * 4 + quarter, xp.int64)
+
+    def count(self, codes: Any, bins: int) -> Int64:
+        """How often each of so many numbers is there."""
+        xp = self.xp
+        edges = xp.searchsorted(xp.sort(codes), xp.arange(bins + 1, dtype=codes.dtype, device=self.device))
+        return np.diff(self.host(xp.astype(edges, xp.float64))).astype(np.int64)
+
+    def counter(self, blobs: int) -> BinCounter:
+        """Something that counts block by block."""
+        return BinCounter(self, blobs)
+
+
+class _Bits(Backend):
+    """A library whose arrays show the bits of their values, as `view`, and that counts, as `bincount`."""
+
+    def codes(self, size: Any) -> Any:
+        """Bin numbers, from the bits of a float32."""
+        return (size.view(self.xp.int32) >> 21) - FIRST_CODE
+
+    def count(self, codes: Any, bins: int) -> Int64:
+        """How often each of so many numbers is there."""
+        found = self.xp.bincount(codes, minlength=bins)
+        return self.host(self.xp.astype(found, self.xp.float64)).astype(np.int64)
+
+
+class _Numpy(_Bits):
+    """The host's own arrays, in memory that each thread keeps: blocks of one sample are what most blobs are made of."""
+
+    on_host = True
+    block, row = BLOCK, ROW
+
+    def __init__(self) -> None:
+        super().__init__(np if hasattr(np, "vecdot") else _OlderNumpy, np.zeros(1))
+
+    def given(self, array: Float64) -> Any:
+        """The array itself."""
+        return array
+
+    def host(self, array: Any) -> Float64:
+        """The array itself."""
+        return np.asarray(array, np.float64)
+
+    def least(self, values: Array) -> Array:
+        """The least value of each sample."""
+        return np.asarray(np.minimum.reduce(values, axis=(1, 2)))
+
+    def most(self, values: Array) -> Array:
+        """The largest value of each sample."""
+        return np.asarray(np.maximum.reduce(values, axis=(1, 2)))
+
+    def total(self, ends: list[Array]) -> float:
+        """The same without an array, where a block is of one sample."""
+        if ends[0].size > 1:
+            return float(np.sum(ends))
+        one, two, three, four = ends
+        return float(one.item() + two.item() + three.item() + four.item())
+
+    def peak(self, flat: Array) -> tuple[Array, Array]:
+        """By numpy's own indexing."""
+        place = flat.argmax(axis=1)
+        return np.asarray(flat[np.arange(len(flat)), place]), place
+
+    def joined(self, rows: list[Array], blobs: int) -> tuple[Float64, Float64]:
+        """The same, where everything lies on the host and blobs come one by one."""
+        del blobs
+        by_channel = rows[SQUARED]
+        figures = np.zeros((len(ROWS), len(by_channel)))
+        rows[SQUARED] = np.add.reduce(by_channel, axis=1)
+        if len(by_channel) > 1:
+            figures[: len(rows)] = rows
+            return figures, np.add.reduce(by_channel, axis=0)[None]
+        figures[: len(rows), 0] = [row.item() for row in rows]
+        return figures, by_channel
+
+    def dot(self, left: Array, right: Array) -> Array:
+        """The sum of the products of each sample, in pieces that BLAS does not share among threads."""
+        pieces = _pieces(left.shape)
+        return np.asarray(np.add.reduce(self.xp.vecdot(left.reshape(pieces), right.reshape(pieces)), axis=1))
+
+    def summed(self, values: Array) -> Array:
+        """The dot product of each sample with ones, which takes half the time of numpy's own pairwise sum."""
+        pieces = _pieces(values.shape)
+        return np.asarray(np.add.reduce(self.xp.vecdot(values.reshape(pieces), _ONES[: pieces[2]]), axis=1))
+
+    def row_squares(self, error: Array) -> Array:
+        """The sum of the squares of each row, by a dot product where it is long enough."""
+        if error.shape[2] < SHORT:
+            return np.asarray(np.add.reduce(np.square(error), axis=2))
+        return np.asarray(self.xp.vecdot(error, error))
+
+    def double(self, values: Array, side: int) -> Array:
+        """As float64, of one side."""
+        wide = _scratch(side, values.shape, np.float64)
+        np.copyto(wide, values)
+        return wide
+
+    def difference(self, candidate: Array, reference: Array) -> Array:
+        """c - r, in the place of c."""
+        return np.asarray(np.subtract(candidate, reference, out=candidate))
+
+    def magnitude(self, error: Array) -> Array:
+        """|e|, in the place of e."""
+        return np.asarray(np.abs(error, out=error))
+
+    def same(self, reference: Array, candidate: Array) -> Array:
+        """Where both are equal, in memory that is kept."""
+        return np.asarray(np.equal(reference, candidate, out=_scratch(3, reference.shape, np.bool_)))
+
+    def counted(self, mask: Array) -> Array:
+        """How many are True, for each sample; without an axis ten times as fast."""
+        return np.array([np.count_nonzero(own) for own in mask.reshape(len(mask), -1)])
+
+    def single(self, magnitude: Array) -> Array:
+        """As float32."""
+        size = _scratch(2, magnitude.shape, np.float32)
+        np.copyto(size, magnitude, casting="same_kind")
+        return size
+
+    def clipped(self, size: Array, bounded: bool) -> Array:
+        """The same, in its place."""
+        np.maximum(size, self.smallest, out=size)
+        return np.asarray(np.minimum(size, self.largest, out=size)) if bounded else size
+
+    def codes(self, size: Array) -> Array:
+        """Ten bits, of which the lower eight tell the bins apart; in the place of what they are made of."""
+        bits = size.view(np.int32)
+        bits >>= 21
+        return bits
+
+    def counter(self, blobs: int) -> BinCounter:
+        """One that counts pairs of bytes."""
+        return _PairCounter(self, blobs)
+
+
+@cache
+def _pieces(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """How a block is seen for dot products as long as BLAS may take: (samples, pieces, values)."""
+    count, rows, width = shape
+    joint = next((joint for joint in range(min(rows, ROW // width), 1, -1) if rows % joint == 0), 1)
+    return count, rows // joint, joint * width
+
+
+class BinCounter:
+    """Counts bin numbers of so many blobs, a block at a time."""
+
+    def __init__(self, backend: Backend, blobs: int) -> None:
+        self.backend = backend
+        self.found = np.zeros((blobs, BINS), np.int64)
+
+    def add(self, codes: Any) -> None:
+        """Count a block, in which the blobs lie one behind the other."""
+        xp, blobs = self.backend.xp, len(self.found)
+        codes = xp.reshape(codes, (blobs, -1))
+        if blobs > 1:
+            first = BINS * xp.arange(blobs, dtype=codes.dtype, device=self.backend.device)
+            codes = codes + xp.reshape(first, (-1, 1))
+        self.found += self.backend.count(xp.reshape(codes, (-1,)), self.found.size).reshape(self.found.shape)
+
+    def counts(self) -> Int64:
+        """All that was counted."""
+        return self.found
+
+
+class _PairCounter(BinCounter):
+    """Counts two bytes at once, in a table of 65,536: half the steps, and seldom the same entry twice in a row."""
+
+    def __init__(self, backend: Backend, blobs: int) -> None:
+        super().__init__(backend, blobs)
+        self.size = 0
+        self.pairs: Int64 | None = None
+
+    def add(self, codes: Array) -> None:
+        """Count a block, when enough of them have come."""
+        if self.size + codes.size > CODES + BLOCK:
+            self._count()
+        own = self._codes(self.size, codes.size)
+        np.copyto(own, codes.reshape(-1), casting="unsafe")
+        own -= FIRST_BYTE
+        self.size += codes.size
+
+    def counts(self) -> Int64:
+        """All that was counted."""
+        self._count()
+        if self.pairs is not None:
+            pairs = self.pairs.reshape(BINS, BINS)
+            self.found += pairs.sum(axis=0) + pairs.sum(axis=1)
+        return self.found
+
+    def _codes(self, start: int, size: int) -> Array:
+        return _scratch(4, (CODES + BLOCK,), np.uint8)[start : start + size]
+
+    def _count(self) -> None:
+        codes = self._codes(0, self.size)
+        even = self.size & ~1 if self.size >= BINS * BINS else 0
+        self.size = 0
+        if even:
+            index = _scratch(5, (CODES // 2 + BLOCK // 2,), np.intp)[: even // 2]
+            np.copyto(index, codes[:even].view(np.uint16))  # what bincount would make anew each time
+            found = np.bincount(index)
+            if self.pairs is None:
+                self.pairs = np.zeros(BINS * BINS, np.int64)
+            self.pairs[: len(found)] += found
+        self.found[0] += np.bincount(codes[even:], minlength=BINS)
+
+
+class _OlderNumpy:
+    """The names of the standard that numpy has since 2.0."""
+
+    float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64
+    abs, argmax, bincount, count_nonzero = np.abs, np.argmax, np.bincount, np.count_nonzero
+    concat = np.concatenate
+    full_like, isfinite, isinf, isnan, max, maximum = (
+        np.full_like, np.isfinite, np.isinf, np.isnan, np.max, np.maximum,
+    )  # fmt: skip
+    min, minimum, reshape, stack, sum, where = np.min, np.minimum, np.reshape, np.stack, np.sum, np.where
+    zeros_like = np.zeros_like
+
+    @staticmethod
+    def astype(array: Array, dtype: Any, copy: bool = True) -> Array:
+        """`numpy.astype`."""
+        return array.astype(dtype, copy=copy)
+
+    @staticmethod
+    def asarray(values: Any, dtype: Any = None, device: Any = None) -> Array:
+        """`numpy.asarray`, on the only device."""
+        del device
+        return np.asarray(values, dtype)
+
+    @staticmethod
+    def vecdot(left: Array, right: Array) -> Array:
+        """`numpy.vecdot`."""
+        return np.asarray(np.einsum("...i,...i->...", left, right))
+
+
+class _Buffers(threading.local):
+    """The memory that a thread's blocks are measured in.
+
+    New arrays for each block would be pages from the system each time, for which all threads wait: sixteen threads then
+    measure no more than one.
+    """
+
+    def __init__(self) -> None:
+        self.memory: dict[int, npt.NDArray[np.uint8]] = {}
+        self.views: dict[tuple[int, tuple[int, ...]], Array] = {}
+
+
+def _scratch(number: int, shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array of this thread, of which it has one for each number."""
+    views, memory = _BUFFERS.views, _BUFFERS.memory
+    if (number, shape) not in views:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if number not in memory or len(memory[number]) < size:
+            room = np.empty(max(size, BLOCK * np.dtype(dtype).itemsize) + LINE, np.uint8)
+            memory[number] = room[-room.ctypes.data % LINE :]
+            views.clear()
+        if len(views) >= VIEWS:
+            views.clear()
+        views[number, shape] = memory[number][:size].view(dtype).reshape(shape)
+    return views[number, shape]
+
+
+_BUFFERS = _Buffers()
+FIRST_CODE = (127 + LOWEST_EXPONENT) << 2
+FIRST_BYTE = np.uint8(FIRST_CODE % BINS)
+_ONES = np.ones(ROW)
+_NUMPY = _Numpy()
+_BACKENDS: dict[tuple[str, str], Backend] = {}
+
+
+def backend_of(array: Any) -> Backend:
+    """What measures arrays of this kind.
+
+    Raises:
+        ImportError: the array is not numpy's, and array-api-compat is not installed.
+    """
+    if isinstance(array, np.ndarray):
+        return _NUMPY
+    import array_api_compat
+
+    xp = array_api_compat.array_namespace(array)
+    key = xp.__name__, str(array.device)
+    if key not in _BACKENDS:
+        _BACKENDS[key] = (_Bits if hasattr(array, "view") and hasattr(xp, "bincount") else Backend)(xp, array)
+    return _BACKENDS[key]
