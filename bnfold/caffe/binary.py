@@ -303,6 +303,8 @@ class _Reader:
             text = field.type == FieldDescriptor.TYPE_STRING
             return {encode_field(field.number, decode(payload).encode() if text else payload): ALL}
         tag = encode_tag(field.number, found.wire)
+        if field.type == FieldDescriptor.TYPE_BOOL and varint(self.buffer, found.at, found.end)[0] > 1:
+            return {}  # what protobuf writes for no bool
         if found.wire == VARINT and field.enum_type is not None:
             number = varint(self.buffer, found.at, found.end)[0]
             known = _numbers(field.enum_type).get(number) or {number: ALL}

@@ -194,6 +194,16 @@ def test_the_same_holds_for_a_file_of_the_first_version(tmp_path: Path) -> None:
     assert load(path, caffemodel_dialect="bvlc").layers[1].param.pooling_param.HasField("round_mode")
 
 
+def test_a_number_that_is_no_truth_value_belongs_to_no_such_field(tmp_path: Path) -> None:
+    # 7 is `normalize` in OpenVINO's InnerProduct, `weight_fixed` in Synopsys', and in Intel's the engine, 3 for MKLDNN.
+    ip = LayerParameter(name="f", type="InnerProduct", bottom=["data"], top=["f"])
+    ip.blobs.add(data=[0.5] * 2 * 4 * 36).shape.dim.extend([2, 4 * 36])
+    said = varint_field(1, 2) + varint_field(2, 0) + varint_field(7, 3)
+    net = read(tmp_path, ip.SerializeToString() + encode_field(117, said))
+    assert net.layers[1].param.inner_product_param.HasField("engine")
+    assert not net.notes
+
+
 def test_one_layer_of_a_file_tells_whose_words_the_others_are(tmp_path: Path) -> None:
     # Interp's parameters are number 163 in Synopsys' Caffe alone, so the 13 of a Pooling is its pad_type.
     interp = message(name="i", type="Interp", bottom=["p"], top=["i"]) + encode_field(163, varint_field(3, 2))
