@@ -68,8 +68,10 @@ def without_missing_labels(layers: Sequence[Upgraded]) -> tuple[list[Upgraded], 
     A file for deployment may keep an Accuracy, which goes anyway, and have no layer left that brings its labels. What
     only prepares such labels goes with them.
     """
-    labels = _read_as_labels(layers)
     made = {top for layer in layers for top in layer.param.top}
+    if all(made.issuperset(layer.param.bottom) for layer in layers):
+        return list(layers), []
+    labels = _read_as_labels(layers)
     kept: list[Upgraded] = []
     notes: list[str] = []
     for layer in layers:

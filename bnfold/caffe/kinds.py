@@ -7,6 +7,7 @@ other types are opaque: they are kept as they are, whatever they hold.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bnfold.caffe.layers import LAYERS
@@ -32,11 +33,16 @@ __all__ = [
 ]
 
 
+TYPES = 256
+"""Of how many types it is kept what they are: every layer is asked several times."""
+
+
 def is_data(kind: str, bottoms: int, tops: int) -> bool:
     """Whether a layer brings samples into the net. Forks have dozens, which all end in `Data`, and `Python` ones."""
     return bottoms == 0 and tops > 0 and (kind.endswith("Data") or kind == "Python")
 
 
+@lru_cache(TYPES)
 def loss(kind: str) -> Loss | None:
     """What is known of a loss, None for a layer that is none."""
     if kind in LOSSES:
@@ -61,11 +67,13 @@ def judges(param: LayerParameter) -> bool:
     return python or is_metric(param.type) or loss_of(param) is not None
 
 
+@lru_cache(TYPES)
 def is_metric(kind: str) -> bool:
     """Whether a layer judges predictions, or writes blobs into a file, and computes nothing that inference needs."""
     return kind in METRICS or kind.endswith("Accuracy")
 
 
+@lru_cache(TYPES)
 def is_known(kind: str) -> bool:
     """Whether the parameters of a type have a meaning here."""
     return kind in KNOWN or kind in LOSSES or is_metric(kind) or kind.endswith("Data")

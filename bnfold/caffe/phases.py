@@ -20,15 +20,12 @@ from bnfold.errors import ModelError
 
 def runs(layer: LayerParameter, level: int = 0, stages: Set[str] = frozenset(), phase: Phase = TEST) -> bool:
     """Whether a layer is in the net of a phase. Raises ModelError for rules of both kinds in a layer, as Caffe does."""
+    rules = layer.include or layer.exclude
+    if not rules:
+        return True
     if layer.include and layer.exclude:
         raise ModelError(f"layer '{layer.name}' ({layer.type}): has include and exclude rules; Caffe allows one kind")
-    if layer.include:
-        return _any_matches(layer.include, level, stages, phase)
-    return not _any_matches(layer.exclude, level, stages, phase)
-
-
-def _any_matches(rules: Sequence[NetStateRule], level: int, stages: Set[str], phase: Phase) -> bool:
-    return any(_matches(rule, level, stages, phase) for rule in rules)
+    return any(_matches(rule, level, stages, phase) for rule in rules) == bool(layer.include)
 
 
 def _matches(rule: NetStateRule, level: int, stages: Set[str], phase: Phase) -> bool:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from pathlib import Path
 
+from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError
 from bnfold.net import Blobs, Layer, Names, Net, Source
@@ -37,9 +38,10 @@ def single_assignment(
     last_writer: dict[str, int] = {}
     holder: dict[str, int] = {}
     for index, (param, _, _) in enumerate(upgraded):
-        last_writer.update(dict.fromkeys(param.top, index))
-        if not param.bottom:
-            holder.update(dict.fromkeys(param.top, index))
+        for top in param.top:
+            last_writer[top] = index
+            if not param.bottom:
+                holder[top] = index
     holder = last_writer | holder
     names = Names(last_writer, "#")
     current: dict[str, str] = {}
@@ -52,10 +54,9 @@ def single_assignment(
     why_missing = _WhyMissing(upgraded, absent)
     for index, (param, text, opaque) in enumerate(upgraded):
         bottoms, tops = list(param.bottom), list(param.top)
-        who = f"layer '{param.name}' ({param.type})"
-        for bottom in dict.fromkeys(bottoms):
+        for bottom in bottoms:
             if bottom not in current:
-                faults.append(f"{who} reads '{bottom}', which {why_missing.of(bottom)}")
+                faults.append(f"{_who(param)} reads '{bottom}', which {why_missing.of(bottom)}")
                 current[bottom] = bottom
         versions = [current[bottom] for bottom in bottoms]
         written = []
@@ -64,13 +65,13 @@ def single_assignment(
             in_place = position < len(bottoms) and bottoms[position] == top
             if top in own or (top in maker and not in_place):
                 first = maker.get(top, f"'{param.name}'")
-                faults.append(f"{who} writes '{top}', which layer {first} has written already")
+                faults.append(f"{_who(param)} writes '{top}', which layer {first} has written already")
                 continue
             own.add(top)
             version = top if holder[top] == index else names.new(f"{top}@{param.name}")
             if not top:
                 version = names.new(param.name or param.type)
-                notes.append(f"{who} writes a blob without a name, which is called '{version}' here")
+                notes.append(f"{_who(param)} writes a blob without a name, which is called '{version}' here")
             elif version != top:
                 public[version] = top
             maker[top] = f"'{param.name}'"
@@ -91,6 +92,10 @@ def single_assignment(
             f"('{twice[0]}#2')"
         )
     return layers, public, notes
+
+
+def _who(param: LayerParameter) -> str:
+    return f"layer '{param.name}' ({param.type})"
 
 
 def in_file_order(net: Net) -> Net:

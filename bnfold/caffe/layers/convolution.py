@@ -138,16 +138,20 @@ def _values(
     layer: Layer, param: Param, word: str, listed: Sequence[int], spatial: int, default: int | None
 ) -> tuple[int, ...]:
     """Kernel, stride or pad, one value per spatial axis; C3D names the depth apart."""
-    pair = tuple(getattr(param, f"{word}_{side}") if param.HasField(f"{word}_{side}") else None for side in "hw")
+    height, width = f"{word}_h", f"{word}_w"
+    pair = (
+        getattr(param, height) if param.HasField(height) else None,
+        getattr(param, width) if param.HasField(width) else None,
+    )
     name = "kernel_size" if word == "kernel" else word
     depth = DEPTH[word]
     if layer.type in THREE_D and (param.HasField(depth) or len(listed) < spatial):
-        plane = per_axis(layer, name, listed, (pair[0], pair[1]), 2, default)
+        plane = per_axis(layer, name, listed, pair, 2, default)
         if not param.HasField(depth) and default is None:
             raise ModelError(f"{layer}: {depth} is not given")
         first: int = getattr(param, depth) if param.HasField(depth) else default or 0
         return (first, *plane)
-    return per_axis(layer, name, listed, (pair[0], pair[1]), spatial, default)
+    return per_axis(layer, name, listed, pair, spatial, default)
 
 
 def _padding(

@@ -7,7 +7,7 @@ has no ONNX form. A field is never dropped silently.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -107,17 +107,17 @@ def unread_fields(layer: Layer) -> str:
     row = LAYERS.get(layer.type)
     if row is None:
         return ""
+    param = layer.param
     for message, names in row.reads.items():
-        own = getattr(layer.param, message)
-        if layer.param.HasField(message) and (problem := _unread(own, frozenset(names.split()), message)):
+        if param.HasField(message) and (problem := _unread(getattr(param, message), names.split(), message)):
             return problem
-    for field, value in layer.param.ListFields():
+    for field, value in param.ListFields():
         if field.message_type is None and field.name not in IDLE_OF_LAYER and value != field.default_value:
             return f"its `{field.name}` has no meaning that is known here"
     return ""
 
 
-def _unread(param: Message, reads: frozenset[str], message: str) -> str:
+def _unread(param: Message, reads: Collection[str], message: str) -> str:
     for field, value in param.ListFields():
         if field.name in reads or field.name in IDLE or _is_default(field, value):
             continue
