@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import GOLDEN
 from google.protobuf import text_format
 
 import bnfold.advice.draft as drafts
 from bnfold.advice import RULES, Finding, advise
 from bnfold.advice.page import rules_as_markdown
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.read import load
 from bnfold.errors import BnfoldError, ParseError
 from bnfold.net import Blobs, Layer, Net
 
@@ -528,3 +530,11 @@ def test_every_published_prototxt_gets_advice_or_a_sentence() -> None:
     assert len(refused) <= 6, refused
     assert not any("\n" in sentence for sentence in refused)
     assert spoken >= {"batchnorm-without-scale", "bias-before-batchnorm", "global-stats-false", "phase-twins"}
+
+
+def test_advice_on_a_caffemodel_alone_is_about_the_net_that_was_read_from_it() -> None:
+    caffemodel = GOLDEN / "ov_pooling_mds" / "net.caffemodel"
+    draft = drafts.read_draft(caffemodel, load(caffemodel))
+    pool = draft.find("p")
+    assert pool is not None
+    assert pool.layer.param.pooling_param.dilation == 2  # Synopsys would call it pad_type

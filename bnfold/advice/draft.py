@@ -249,7 +249,10 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
     elif prototxt.suffix == ".caffemodel":
         from bnfold.caffe.binary import read_net  # rare, and its tables take their time
 
-        document = read_net(read_weights(prototxt))[0].document
+        learned = {layer.name: layer.param for layer in net.layers} if net else {}
+        readings = [reading.document for reading in read_net(read_weights(prototxt))]
+        # Of several readings that which the net was made of.
+        document = max(readings, key=lambda one: sum(learned.get(layer.name) == layer for layer in one.net.layer))
     else:
         document = read_prototxt(prototxt, ignore_unknown_fields=True)
     specs = [_copies(layer.param) for layer in document.net.layer]
