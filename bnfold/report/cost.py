@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 from bnfold.net import Layer, Net, Shape
 from bnfold.report.figures import amount
+
+if TYPE_CHECKING:
+    from bnfold.report.run import RunReport
 
 Shapes = Mapping[str, Shape | None]
 
@@ -62,13 +66,16 @@ def costs(net: Net, shapes: Shapes) -> dict[str, Cost]:
 COSTS = ("operator", "layers", "multiply-adds", "parameters")
 
 
-def changes(original: Net, folded: Net, *, every: bool = False) -> list[tuple[str, str, str, str]]:
+def changes(run: RunReport, *, every: bool = False) -> list[tuple[str, str, str, str]]:
     """The rows below the headings `COSTS`: what each operator costs before and after, and at last all of them.
 
     Args:
-        original, folded: the two networks.
+        run: no row if it folded nothing.
         every: also the operators that there are as many of.
     """
+    original, folded = run.original, run.folded
+    if original is None or folded is None:
+        return []
     shapes = _shapes(original)
     before = costs(original, shapes)
     # A name that survives keeps its value, and so its shape.
@@ -76,7 +83,7 @@ def changes(original: Net, folded: Net, *, every: bool = False) -> list[tuple[st
     after = costs(folded, shapes if all(blob in shapes for blob in blobs) else _shapes(folded))
     pairs = {kind: (before.get(kind, Cost()), after.get(kind, Cost())) for kind in (*before, *after)}
     rows = [_row(kind, old, new) for kind, (old, new) in pairs.items() if every or old.layers != new.layers]
-    return [*rows, _row("all", sum(before.values(), Cost()), sum(after.values(), Cost()))]
+    return rows and [*rows, _row("all", sum(before.values(), Cost()), sum(after.values(), Cost()))]
 
 
 def _shapes(net: Net) -> Shapes:

@@ -87,7 +87,7 @@ def as_html(run: RunReport, environment: Environment | None = None) -> str:
     return templates.get_template("page.html").render(
         run=run,
         drawn=drawn,
-        costs=changes(run.original, run.folded) if run.original is not None and run.folded is not None else [],
+        costs=changes(run),
         headings=COSTS,
         environment=environment,
         kept=kept_by_cause(run.fold.kept) if run.fold is not None else [],

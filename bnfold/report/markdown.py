@@ -10,6 +10,7 @@ from bnfold.compare.metrics import MARKDOWN
 from bnfold.compare.records import ClassifierDiff, DiffReport
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.columns import cell, columns
+from bnfold.report.cost import COSTS, changes
 from bnfold.report.figures import bits, count, ordinary, percent, small
 from bnfold.report.figures import names as listed
 from bnfold.report.run import RunReport
@@ -30,6 +31,8 @@ def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
     lines = [f"### {mark} bnfold: {escape(run.verdict)}" if run.proofs else "### bnfold", ""]
     if run.fold is not None:
         lines += fold_markdown(run.fold, rows)
+    if costs := changes(run):
+        lines += _table(COSTS, costs, left=1)
     for proof in run.proofs:
         lines += diff_markdown(proof, rows)
     lines += [f"> {escape(note)}\n" for note in said_once(run.notes)]

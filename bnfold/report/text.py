@@ -116,17 +116,12 @@ def _kinds(numbers: Mapping[str, int]) -> str:
 
 
 def _cost_table(run: RunReport, verbosity: int) -> Iterator[Grid]:
-    if run.original is None or run.folded is None:
-        return
     operator, *figures = COSTS
     grid = Grid([Column(operator), *(Column(heading, rank, number=True) for rank, heading in enumerate(figures))])
-    *kinds, whole = changes(run.original, run.folded, every=verbosity > 0)
-    if not kinds:
-        return
-    for cells in kinds:
-        grid.add(*cells)
-    grid.add(*whole, style="bold")
-    yield grid
+    for cells in changes(run, every=verbosity > 0):
+        grid.add(*cells, style="bold" if cells[0] == "all" else "")
+    if grid.rows:
+        yield grid
 
 
 def fold_tables(report: FoldReport, rows: int = ROWS) -> Iterator[Part]:

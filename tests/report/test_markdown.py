@@ -4,9 +4,12 @@ import re
 
 from onnx_models import classifier
 from report.runs import NASTY, failed, folding, renamed, run_report
+from report.test_picture import folded
 
+from bnfold.algebra.records import FoldReport
 from bnfold.compare.comparison import compare
 from bnfold.report.markdown import as_markdown, escape
+from bnfold.report.run import RunReport
 
 
 def test_the_verdict_is_the_headline() -> None:
@@ -23,6 +26,13 @@ def test_gates_fault_answers_and_folding_are_told() -> None:
     assert "| top-1 |" in said
     assert "flipped sample" in said
     assert "12 → 8 layers" in said
+
+
+def test_what_operators_cost_is_a_table() -> None:
+    net, result = folded("digits_train_test")
+    said = as_markdown(RunReport(net, result.net, result.report))
+    assert "| operator | layers | multiply-adds | parameters |\n|:--|--:|--:|--:|\n| BatchNorm | 2 -\\> 0 |" in said
+    assert "operator" not in as_markdown(RunReport(net, net, FoldReport()))
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
