@@ -294,6 +294,17 @@ def _mod(call: Call) -> Array:
     return np.asarray((np.fmod if call.attribute("fmod", 0) else np.mod)(one, other))
 
 
+def _reduced(function: Callable[..., Any]) -> Callable[[Call], Array]:
+    def rule(call: Call) -> Array:
+        axes = _axes(call, call[0].ndim) if call.given(1) or call.proto("axes") is not None else None
+        if axes is None and call.attribute("noop_with_empty_axes", 0):
+            return call[0]
+        kept = bool(call.attribute("keepdims", 1))
+        return np.asarray(function(call[0], axis=None if axes is None else tuple(axes), keepdims=kept), call[0].dtype)
+
+    return rule
+
+
 def _equal(call: Call) -> Array:
     return np.asarray(call[0] == call[1])
 
@@ -339,6 +350,8 @@ RULES: Mapping[str, Callable[[Call], Array]] = {
     "Identity": _dropped,
     "Mod": _mod,
     "Range": _range,
+    "ReduceL2": _reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how))),
+    "ReduceSum": _reduced(np.sum),
     "Reshape": _reshape,
     "Shape": _shape,
     "Size": _size,

@@ -153,6 +153,7 @@ def division(divisor: Array, dtype: int) -> ModelProto:
         (division(np.array([2, 3]), TensorProto.INT64), False),
         (division(np.array([2, 0]), TensorProto.INT64), True),
         (endless(), True),
+        (model([helper.make_node("CastLike", ["x", "z"], ["y"])], {"x": (2,), "z": (2,)}, ["y"]), False),
         (model([helper.make_node("Div", ["x", "z"], ["y"])], {"x": (2,), "z": (2,)}, ["y"]), False),
         (
             model(
