@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from bnfold.net import Array, Shape
 MIN_VARIANCE, MAX_VARIANCE = 0.1, 0.2  # of prior boxes: SSD's own
 
 
-class StandIn(Protocol):
+class StandIn:
     """What an input means, and values that mean it.
 
     Attributes:
@@ -26,28 +26,24 @@ class StandIn(Protocol):
         fixed: whether they follow from the network alone, so that data need not bring them.
     """
 
-    @property
-    def joint(self) -> bool:
-        """See above."""
-
-    @property
-    def fixed(self) -> bool:
-        """See above."""
+    __slots__ = ()
+    joint: ClassVar[bool] = False
+    fixed: ClassVar[bool] = False
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """float32 values of `shape`."""
+        raise NotImplementedError
 
     def __str__(self) -> str:
         """What they are, in few words."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class Indices:
+class Indices(StandIn):
     """Whole numbers in [0, limit), each as likely as the other."""
 
     limit: int
-    joint: bool = False
-    fixed: bool = False
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Draw them one by one."""
@@ -58,12 +54,12 @@ class Indices:
 
 
 @dataclass(frozen=True, slots=True)
-class Continuation:
+class Continuation(StandIn):
     """LSTM's and RNN's `cont`: a sequence begins at step 0 and goes on until the last of `steps`."""
 
     steps: int
-    joint: bool = True
-    fixed: bool = True
+    joint: ClassVar[bool] = True
+    fixed: ClassVar[bool] = True
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Row 0 is 0, all others are 1, as Caffe's users feed it (`lstm_layer.hpp`)."""
@@ -77,7 +73,7 @@ class Continuation:
 
 
 @dataclass(frozen=True, slots=True)
-class Regions:
+class Regions(StandIn):
     """Rows (image, x1, y1, x2, y2), or without the first: boxes inside image 0, in its pixels.
 
     Attributes:
@@ -88,8 +84,7 @@ class Regions:
     height: float
     width: float
     values: int = 5
-    joint: bool = True
-    fixed: bool = False
+    joint: ClassVar[bool] = True
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Two corners each, the lower one first."""
@@ -103,13 +98,12 @@ class Regions:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageInfo:
+class ImageInfo(StandIn):
     """Rows (height, width, scale ...) of the image that is fed, not scaled."""
 
     height: int
     width: int
-    joint: bool = False
-    fixed: bool = True
+    fixed: ClassVar[bool] = True
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """The same row for every image; PVANet's has two scales."""
@@ -123,12 +117,10 @@ class ImageInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Places(StandIn):
     """A pooling mask: for each value of a plane another place in the plane of `limit` values that it came from."""
 
     limit: int
-    joint: bool = False
-    fixed: bool = False
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Places of one plane differ while there are enough of them, since one of two equal ones would be lost."""
@@ -141,11 +133,8 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Priors:
+class Priors(StandIn):
     """SSD's prior boxes: a row of corners in [0, 1], and a row of variances."""
-
-    joint: bool = False
-    fixed: bool = False
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """(.., 2, 4*K)."""
@@ -159,11 +148,10 @@ class Priors:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(StandIn):
     """An input that no layer reads: zeros are as good as anything."""
 
-    joint: bool = False
-    fixed: bool = True
+    fixed: ClassVar[bool] = True
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Zeros."""

@@ -15,53 +15,47 @@ from bnfold.algebra.records import require
 from bnfold.algebra.scaled import exact_values
 from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct, canonical_axis
 from bnfold.caffe.operators.place import LayerContext
-from bnfold.net import Array, Layer, Shape
+from bnfold.net import Array, Layer
 
 
 def convolution(place: LayerContext) -> Linear:
     """(Cout, Cin/group, *kernel)."""
-    layer, weight, view = _convolution(place)
-    group, kernel = view.group, weight[2:]
-    plane = tuple(range(3, 3 + len(kernel)))
-    return Linear(
-        weight=layer.blobs.stored[0],
-        bias=_bias(layer, 1),
-        view=(group, weight[0] // group, weight[1], *kernel),
-        outputs=(Port(1, (0, 1)),),
-        inputs=(Port(1, (0, 2)),),
-        summed=(2, *plane),
-        padded="a shift in front of its padding would be wrong at the border" if view.padded else "",
-        backward="a ReLU is fused into it" if view.relu is not None else "",
-        window=Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), group),
-    )
+    layer, view = _convolution(place)
+    window = Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), view.group)
+    padded = "a shift in front of its padding would be wrong at the border" if view.padded else ""
+    return _sliding(layer, view, 1, 2, padded)._replace(window=window)
 
 
 def deconvolution(place: LayerContext) -> Linear:
     """(Cin, Cout/group, *kernel). How many terms an output pixel sums differs from pixel to pixel, but for 1x1."""
-    layer, weight, view = _convolution(place)
-    group, kernel = view.group, weight[2:]
-    plane = tuple(range(3, 3 + len(kernel)))
-    pointwise = all(k == 1 for k in kernel) and all(s == 1 for s in view.stride) and not view.padded
+    layer, view = _convolution(place)
+    pointwise = all(k == 1 for k in (*layer.blobs.shapes[0][2:], *view.stride)) and not view.padded
+    return _sliding(layer, view, 2, 1, "" if pointwise else "a shift in front of it reaches its outputs unevenly")
+
+
+def _sliding(layer: Layer, view: Convolution, outputs: int, inputs: int, padded: str) -> Linear:
+    """A kernel that slides; `outputs` and `inputs` are axes of its weight seen as (group, .., .., *kernel)."""
+    weight = layer.blobs.shapes[0]
     return Linear(
         weight=layer.blobs.stored[0],
         bias=_bias(layer, 1),
-        view=(group, weight[0] // group, weight[1], *kernel),
-        outputs=(Port(1, (0, 2)),),
-        inputs=(Port(1, (0, 1)),),
-        summed=(1, *plane),
-        padded="" if pointwise else "a shift in front of it reaches its outputs unevenly",
+        view=(view.group, weight[0] // view.group, *weight[1:]),
+        outputs=(Port(1, (0, outputs)),),
+        inputs=(Port(1, (0, inputs)),),
+        summed=(inputs, *range(3, len(weight) + 1)),
+        padded=padded,
         backward="a ReLU is fused into it" if view.relu is not None else "",
     )
 
 
-def _convolution(place: LayerContext) -> tuple[Layer, Shape, Convolution]:
+def _convolution(place: LayerContext) -> tuple[Layer, Convolution]:
     layer = _with_weight(place)
     weight = layer.blobs.shapes[0]
     bottom = place.shape(layer.bottoms[0])
     require(bottom is not None or layer.type != "ConvolutionDepthwise", f"the shape of '{layer.bottoms[0]}' is unknown")
     view = Convolution.of(layer, len(weight) - 2, bottom)
     require(view.axis == 1, f"its channel axis is {view.axis}")
-    return layer, weight, view
+    return layer, view
 
 
 def inner_product(place: LayerContext) -> Linear:
