@@ -55,9 +55,11 @@ class Affine:
         rank = scale.ndim
         while rank and scale.shape[rank - 1] == shift.shape[rank - 1] == 1:
             rank -= 1
-        whole = rank == scale.ndim
-        object.__setattr__(self, "scale", scale if whole else scale.reshape(scale.shape[:rank]))
-        object.__setattr__(self, "shift", shift if whole else shift.reshape(shift.shape[:rank]))
+        if rank < scale.ndim:
+            scale, shift = scale.reshape(scale.shape[:rank]), shift.reshape(shift.shape[:rank])
+        if scale is not self.scale or shift is not self.shift:
+            object.__setattr__(self, "scale", scale)
+            object.__setattr__(self, "shift", shift)
 
     @classmethod
     def along(cls, axis: int, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:
@@ -111,12 +113,14 @@ class Affine:
         Raises:
             Blocked: it would have too many values.
         """
-        scale, shift, outer_scale, outer_shift = aligned(self.scale, self.shift, outer.scale, outer.shift)
-        try:
-            values = prod(np.broadcast_shapes(*(array.shape for array in (scale, shift, outer_scale, outer_shift))))
-        except ValueError:
-            raise Blocked("the two affines are of different numbers of channels") from None
-        require(values <= MAX_VALUES, f"a composition of {values:,} values is too large")
+        arrays = scale, shift, outer_scale, outer_shift = aligned(self.scale, self.shift, outer.scale, outer.shift)
+        shapes = {array.shape for array in arrays}
+        if len(shapes) > 1:
+            try:
+                values = prod(np.broadcast_shapes(*shapes))
+            except ValueError:
+                raise Blocked("the two affines are of different numbers of channels") from None
+            require(values <= MAX_VALUES, f"a composition of {values:,} values is too large")
         return Affine(outer_scale * scale, outer_scale * shift + outer_shift)
 
     def without_shift(self) -> Affine:
@@ -138,9 +142,10 @@ class Affine:
 
 def aligned(*arrays: Values) -> tuple[Values, ...]:
     """Arrays of one rank, which broadcast as if aligned with their first axes."""
-    rank = max([array.ndim for array in arrays])
-    if min([array.ndim for array in arrays]) == rank:
+    ranks = {array.ndim for array in arrays}
+    if len(ranks) == 1:
         return arrays
+    rank = max(ranks)
     return tuple(array.reshape(array.shape + (1,) * (rank - array.ndim)) for array in arrays)
 
 
