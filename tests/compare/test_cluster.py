@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +100,33 @@ def test_a_killed_workers_pieces_are_done_again(tmp_path: Path, client: Client) 
     shared = compare(*pair, Hostile(150, marker), batch=2, cluster=client)
     assert marker.exists()
     assert said(shared) == said(compare(*pair, Hostile(150, marker), batch=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_any_number_of_workers_gives_the_report_of_one_process_to_the_byte(tmp_path: Path, workers: int) -> None:
+    pair, labels = models(tmp_path), np.arange(200) % 5
+    alone = compare(*pair, images(), labels=labels, batch=2)
+    assert said(compare(*pair, images(), labels=labels, batch=2, cluster=workers)) == said(alone)
+
+
+@pytest.mark.slow
+def test_ctrl_c_cancels_the_rest_and_says_how_far_it_was(tmp_path: Path, client: Client) -> None:
+    def interrupt(done: int, _total: int) -> None:
+        if done >= 64:
+            signal.raise_signal(signal.SIGINT)
+
+    pair = models(tmp_path)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        compare(*pair, images(2000), batch=2, cluster=client, progress=interrupt)
+    assert stopped.value.__notes__ == ["2 of 63 pieces were done"]
+    for _ in range(50):  # what a worker has begun it ends
+        if not any(client.processing().values()):
+            break
+        time.sleep(0.1)
+    assert not any(client.processing().values())
+    assert "pending" not in {state.status for state in client.futures.values()}
+    assert said(compare(*pair, images(), batch=2, cluster=client)) == said(compare(*pair, images(), batch=2))
 
 
 class Finished:

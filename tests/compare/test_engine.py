@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -197,3 +198,18 @@ def test_lists_do_not_grow_with_the_samples(monkeypatch: pytest.MonkeyPatch) -> 
     everything = compare(*pair(), images(40))
     worst = sorted(everything.samples, key=lambda sample: (-sample.max_rel, sample.sample))[:5]
     assert sorted(sample.sample for sample in worst) == [sample.sample for sample in report.samples]
+
+
+def test_the_report_says_what_tf32_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = engines.Engine.__init__
+
+    def opened(self: engines.Engine, *given: Any, **named: Any) -> None:
+        real(self, *given, **named)
+        self.executions = [replace(self.executions[0], tf32=True), *self.executions[1:]]
+
+    plain = compare(classifier(), classifier(), np.ones((2, 3, 8, 8)))
+    monkeypatch.setattr(engines.Engine, "__init__", opened)
+    found = compare(classifier(), classifier(), np.ones((2, 3, 8, 8)))
+    assert not any("TF32" in note for note in plain.notes)
+    assert any("with it 42 of 208 networks differed by more than 1e-4 on an H200" in note for note in found.notes)
+    assert "with TF32" in found.ran
