@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from functools import partial, reduce
 from itertools import pairwise
@@ -39,6 +39,7 @@ from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget,
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
+    from bnfold.compare.pairs import PairRow
     from bnfold.io.environment import Environment
     from bnfold.options import CompareOptions, ReadOptions
     from bnfold.pipeline import Reading, Writing
@@ -491,7 +492,6 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     from dataclasses import replace
 
     from bnfold.compare.measure import NamedProgress
-    from bnfold.compare.models import files_of
     from bnfold.compare.pairs import PairRow, compare_pairs, read_pairs
     from bnfold.pipeline import require_paths
     from bnfold.report.progress import progress_bar
@@ -508,8 +508,9 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
         if Path(row.candidate).suffix in WEIGHTS and ":" not in row.candidate and row.reference.endswith(".prototxt"):
             pair = f"{visible(row.reference)}:{visible(row.candidate)}"
             raise UsageError(f"this is one network and not two: call it {pair}, and name the other one behind it")
-    files = [file for row in rows for model in (row.reference, row.candidate) for file in files_of(model)]
-    require_paths(files, reports=_reports(given), data=_data(given))
+    files = [file for row in rows for file in _models_of(row)]
+    reports = [*_reports(given), *(path for row in rows for path in _own_reports(given, row).values())]
+    require_paths(files, reports=reports, data=_data(given))
     chosen = replace(
         _comparing(given, not given["outputs_only"]),
         map=dict(given["pairs"]),
@@ -524,8 +525,26 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
         said = NamedProgress(progress, ("comparing",)) if progress is not None else None
         found = tuple(compare_pairs(rows, given["data"], chosen, said))
     report = RunReport(proofs=found)
-    _render(given, of_run(report, _facts(files), given["verbosity"], _reports(given)))
+    own: dict[Path, Callable[[], Any]] = {}
+    for row, proof in zip(rows, found, strict=True):
+        renderings = of_run(RunReport(proofs=(proof,)), _facts(_models_of(row)))
+        own |= {path: renderings[name] for name, path in _own_reports(given, row).items()}
+    _render(given, of_run(report, _facts(files), given["verbosity"], _reports(given)), own)
     return 0 if report.passed else DIFFERENT
+
+
+def _models_of(row: PairRow) -> list[Path]:
+    from bnfold.compare.models import files_of
+
+    return [file for model in (row.reference, row.candidate) for file in files_of(model)]
+
+
+def _own_reports(given: dict[str, Any], row: PairRow) -> dict[str, Path]:
+    """Rendering -> the file for one line of a table alone: beside `report.json`, `report.3.json` for the third."""
+    from bnfold.io.files import is_stream
+
+    files = {name: path for name, path in _renderings(given).items() if str(path) != "-" and not is_stream(path)}
+    return {name: path.with_suffix(f".{row.number}{path.suffix}") for name, path in files.items() if row.number}
 
 
 # From options to records.
@@ -652,8 +671,10 @@ def _facts(read: Sequence[Path], written: Sequence[Path] = ()) -> Facts:
     return facts
 
 
-def _render(given: dict[str, Any], renderings: Renderings) -> None:
-    """Print the report, and write it to the files that were asked for, all of them or none."""
+def _render(
+    given: dict[str, Any], renderings: Renderings, more: Mapping[Path, Callable[[], Any]] | None = None
+) -> None:
+    """Print the report, and write it and `more` to the files that were asked for, all of them or none."""
     from bnfold.io.files import OutputSet
     from bnfold.report.grid import laid_out
 
@@ -662,6 +683,8 @@ def _render(given: dict[str, Any], renderings: Renderings) -> None:
         for name, path in wanted.items():
             if str(path) != "-":
                 outputs.write_text(path, renderings[name]())
+        for path, rendering in (more or {}).items():
+            outputs.write_text(path, rendering())
     for name, path in wanted.items():
         if str(path) == "-":
             click.echo(renderings[name](), nl=False)

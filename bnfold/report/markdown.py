@@ -33,6 +33,8 @@ def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
         lines += fold_markdown(run.fold, rows)
     if costs := changes(run):
         lines += _table(COSTS, costs, left=1)
+    if len({proof.reference for proof in run.proofs}) > 1:
+        lines += _over_all(run.proofs)
     for proof in run.proofs:
         lines += diff_markdown(proof, rows)
     lines += [f"> {escape(note)}\n" for note in said_once(run.notes)]
@@ -53,6 +55,22 @@ def fold_markdown(report: FoldReport, rows: int = ROWS) -> Iterator[str]:
         shown = [(listed([k.layer for k in kept], 3), kept[0].type, why) for why, kept in groups[:rows]]
         yield from _table(("kept", "type", "why"), shown, left=3)
         yield from _more(sum(len(kept) for _, kept in groups[rows:]))
+
+
+def _over_all(proofs: Sequence[DiffReport]) -> Iterator[str]:
+    """One line for each of many pairs of models."""
+    rows = [
+        (
+            "✅" if proof.passed else "❌",
+            proof.reference,
+            proof.candidate,
+            "" if proof.worst is None else proof.worst.blob,
+            "" if proof.worst is None else small(proof.worst.max_rel),
+            "" if proof.classifier is None else percent(proof.classifier.agreement),
+        )
+        for proof in proofs
+    ]
+    yield from _table(("", "reference", "candidate", "worst blob", "of range", "same answer"), rows, left=4)
 
 
 def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:

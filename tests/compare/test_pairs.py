@@ -47,6 +47,37 @@ def test_each_pair_has_its_report_and_one_that_differs_decides(run: Run, tmp_pat
     assert [comparison["passed"] for comparison in comparisons] == [True, False]
 
 
+def test_each_pair_has_files_of_its_own_and_a_line_in_the_table_over_all(run: Run, tmp_path: Path) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    onnx.save(change(classifier(), "conv1_w", (4, 1, 0, 2), 3.0), tmp_path / "b.onnx")
+    (tmp_path / "table").write_text("# two\nb.onnx a.onnx\na.onnx a.onnx\n")
+    files = {name: str(tmp_path / f"r.{name}") for name in ("json", "html", "markdown")}
+    run(
+        "diff",
+        "--pairs",
+        str(tmp_path / "table"),
+        *(word for name, path in files.items() for word in (f"--{name}", path)),
+    )
+    for line, passed in ((2, False), (3, True)):
+        own = json.loads((tmp_path / f"r.{line}.json").read_text())
+        assert own["passed"] is passed
+        assert len(own["comparisons"]) == 1
+        assert sorted(file["path"] for file in own["environment"]["files"])[0].endswith("a.onnx")
+        assert ("✅" if passed else "❌") in (tmp_path / f"r.{line}.markdown").read_text().splitlines()[0]
+        assert "b.onnx" in (tmp_path / "r.2.html").read_text()
+        assert "b.onnx" not in (tmp_path / "r.3.html").read_text()
+    table = [line for line in (tmp_path / "r.markdown").read_text().splitlines() if line.startswith(("| ✅", "| ❌"))]
+    assert ["b.onnx" in line for line in table] == [True, False]
+
+
+def test_a_pairs_own_report_does_not_take_the_place_of_a_model(run: Run, tmp_path: Path) -> None:
+    onnx.save(classifier(), tmp_path / "r.1.onnx")
+    (tmp_path / "table").write_text("r.1.onnx r.1.onnx\n")
+    found = run("diff", "--pairs", str(tmp_path / "table"), "--json", str(tmp_path / "r.onnx"))
+    assert found.code == 2
+    assert "r.1.onnx" in found.err
+
+
 def test_an_error_names_the_line(run: Run, tmp_path: Path) -> None:
     onnx.save(classifier(), tmp_path / "a.onnx")
     (tmp_path / "b.onnx").write_text("nonsense")
