@@ -176,7 +176,9 @@ def matmul(place: NodeContext) -> Operator:
 
 
 def _weight(place: NodeContext, index: int) -> Array | LazyArray:
-    """The weight at a place. Raises Unfit, with why it cannot change."""
+    """The weight at the first or second place, data being at the other. Raises Unfit, with why it cannot change."""
+    if place.data(1 - index) != 0 and place.data(index) != 0:
+        raise Unfit("what it works on is a constant, too")
     weight = place.learned(index)
     if weight is None:
         raise Unfit(f"its weight {why_unknown(place, index)}")

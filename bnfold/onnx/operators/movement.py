@@ -166,7 +166,7 @@ def gather(place: NodeContext) -> Operator:
 
 def _embedding(place: NodeContext, axis: int) -> Operator:
     weight = place.learned(0)
-    if weight is None or axis != 0 or len(weight.shape) != 2:
+    if weight is None or axis != 0 or len(weight.shape) != 2 or place.data(1) != 0:
         raise Unfit("it takes from a constant")
     rank = len(place.bottom())
     return Linear(
