@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +78,8 @@ def as_data(inspection: Inspection) -> dict[str, Any]:
 
 def as_json(inspection: Inspection) -> str:
     """The same as text, with a line break at the end."""
+    import json
+
     return json.dumps(as_data(inspection), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
