@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("reference")
     parser.add_argument("candidate")
     parser.add_argument("--provider", default="cpu")
-    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--count", type=int, default=32, help="onnxruntime's memory has settled after four runs")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=[])

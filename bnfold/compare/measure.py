@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.compare.backends import backend_of
 from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
@@ -242,7 +243,7 @@ class Measurement:
                 continue
             r, c = seen[name] = r[rows], (c if tuple(c.shape) == shape else c.reshape(shape))[rows]
             if name in plan.saturating:
-                self.positions[name].add(plan.saturating[name], to_host(r))
+                self.positions[name].add(plan.saturating[name], r)
             if name in exact and not boxes:
                 self.errors[name].add_exact(exact[name].reshape(shape)[rows], to_host(r), to_host(c))
         if seen:
@@ -304,11 +305,12 @@ def _together(plan: MeasurePlan, first: Mapping[str, Any], second: Mapping[str, 
 
 def extremes(values: Any) -> tuple[float, float]:
     """The smallest and the largest finite value; (inf, -inf) where there is none."""
-    values = to_host(values)
-    if not values.size:
+    if 0 in values.shape:
         return np.inf, -np.inf
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(low) or not np.isfinite(high):
-        finite = values[np.isfinite(values)]
-        return (float(finite.min()), float(finite.max())) if finite.size else (np.inf, -np.inf)
-    return low, high
+    backend = backend_of(values)
+    xp, values = backend.xp, backend.real(values)
+    low, high = float(xp.min(values)), float(xp.max(values))
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high
+    finite, infinite = xp.isfinite(values), xp.full_like(values, np.inf)
+    return float(xp.min(xp.where(finite, values, infinite))), float(xp.max(xp.where(finite, values, -infinite)))

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from bnfold.compare.backends import backend_of
 from bnfold.compare.merging import BY_SUM
-from bnfold.net import Array
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Model
@@ -48,11 +47,11 @@ class Positions:
     saturated: float = field(default=0.0, metadata=BY_SUM)
     total: float = field(default=0.0, metadata=BY_SUM)
 
-    def add(self, layer_type: str, values: Array) -> None:
-        """Count one array behind a layer of `layer_type`. What is not finite is no position."""
-        finite = np.asarray(values, np.float64)
-        finite = finite[np.isfinite(finite)]
-        saturated, total = COUNTS[layer_type](finite)
+    def add(self, layer_type: str, values: Any) -> None:
+        """Count one array behind a layer of `layer_type`, where it lies. What is not finite is no position."""
+        xp = backend_of(values).xp
+        wide = xp.astype(values, xp.float64)
+        saturated, total = COUNTS[layer_type](wide[xp.isfinite(wide)])
         self.saturated += saturated
         self.total += total
 
@@ -97,24 +96,28 @@ def _saturating_layers(model: Model, output: str) -> list[str]:
     return found
 
 
-def _one_of_many(values: Array) -> tuple[float, float]:
+def _one_of_many(values: Any) -> tuple[float, float]:
     """Softmax: each position is a distribution, so the values' sum counts them; one value near 1 saturates it."""
-    return float(np.count_nonzero(values >= 1 - END)), float(values.sum())
+    return _count(values, values >= 1 - END), float(backend_of(values).xp.sum(values))
 
 
-def _between_0_and_1(values: Array) -> tuple[float, float]:
-    return float(np.count_nonzero((values <= END) | (values >= 1 - END))), float(values.size)
+def _between_0_and_1(values: Any) -> tuple[float, float]:
+    return _count(values, (values <= END) | (values >= 1 - END)), float(prod(values.shape))
 
 
-def _between_ends(values: Array) -> tuple[float, float]:
-    return float(np.count_nonzero(np.abs(values) >= 1 - END)), float(values.size)
+def _between_ends(values: Any) -> tuple[float, float]:
+    return _count(values, (values <= END - 1) | (values >= 1 - END)), float(prod(values.shape))
 
 
-def _always(values: Array) -> tuple[float, float]:
-    return float(values.size), float(values.size)
+def _always(values: Any) -> tuple[float, float]:
+    return float(prod(values.shape)), float(prod(values.shape))
 
 
-COUNTS: Mapping[str, Callable[[Array], tuple[float, float]]] = {
+def _count(values: Any, mask: Any) -> float:
+    return float(backend_of(values).xp.count_nonzero(mask))
+
+
+COUNTS: Mapping[str, Callable[[Any], tuple[float, float]]] = {
     "ArgMax": _always,
     "HardSigmoid": _between_0_and_1,
     "Sigmoid": _between_0_and_1,

@@ -14,8 +14,9 @@ from bnfold.compare import backends, kernels
 from bnfold.compare.backends import BINS
 from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.kernels import bin_edge
-from bnfold.compare.measure import Measurement, MeasurePlan, _together
+from bnfold.compare.measure import Measurement, MeasurePlan, _together, extremes
 from bnfold.compare.metrics import BlobError, figures
+from bnfold.compare.saturation import Positions
 from bnfold.data.samples import Arrays
 from bnfold.net import Array, Shape
 
@@ -182,6 +183,21 @@ def test_blobs_that_are_measured_together_have_the_figures_that_they_have_alone(
         alone = BlobError(1e-3)
         alone.add(array_api_strict.asarray(pair[0]), array_api_strict.asarray(pair[1]))
         assert figures(found.errors[name]) == figures(alone)
+
+
+@pytest.mark.parametrize("data", DATA, ids=lambda data: data.__name__)
+def test_ends_and_saturated_positions_are_found_where_the_values_lie(data: Data) -> None:
+    with np.errstate(all="ignore"):
+        values, _ = data(np.random.default_rng(11), (3, 4, 5))
+        finite = values[np.isfinite(values)].astype(np.float64)
+        other = array_api_strict.asarray(values)
+        assert extremes(values) == extremes(other) == (finite.min(), finite.max())
+        for kind in ("Softmax", "Sigmoid", "TanH", "ArgMax"):
+            here, there = Positions(), Positions()
+            here.add(kind, values)
+            there.add(kind, other)
+            assert (here.saturated, here.total) == pytest.approx((there.saturated, there.total), rel=1e-12), kind
+            assert kind == "Softmax" or here.total == finite.size
 
 
 def test_long_rows_are_cut_so_that_no_dot_product_is_shared_among_threads() -> None:
