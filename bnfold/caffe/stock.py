@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -344,12 +345,12 @@ def _foreign_fields(layer: Layer) -> set[str]:
 
 def _foreign(message: Any, deep: bool) -> Iterator[tuple[Any, str]]:
     """(message, name) of each field that BVLC's schema has not, or whose value it has not."""
-    known = members(FIELDS, message.DESCRIPTOR.name, "bvlc")
+    known = _fields_of(message.DESCRIPTOR.name)
     for field, value in message.ListFields():
         if known is not None and field.name not in known:
             yield message, field.name
         elif field.enum_type is not None:
-            words = members(VALUES, field.enum_type.full_name.removeprefix("bnfold.caffe."), "bvlc")
+            words = _values_of(field.enum_type.full_name)
             values = value if is_repeated(field) else [value]
             if words is not None and any(
                 field.enum_type.values_by_number[number].name not in words for number in values
@@ -360,6 +361,16 @@ def _foreign(message: Any, deep: bool) -> Iterator[tuple[Any, str]]:
         elif deep and field.message_type is not None and is_repeated(field):
             for inner in value:
                 yield from _foreign(inner, deep)
+
+
+@cache
+def _fields_of(message: str) -> frozenset[str] | None:
+    return members(FIELDS, message, "bvlc")
+
+
+@cache
+def _values_of(enum: str) -> frozenset[str] | None:
+    return members(VALUES, enum.removeprefix("bnfold.caffe."), "bvlc")
 
 
 def _is_idle(message: Any, name: str) -> bool:
