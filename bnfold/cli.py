@@ -35,7 +35,7 @@ from bnfold.options import (
     plane,
     sizes,
 )
-from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, with_notes
+from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, too_many, with_notes
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
@@ -117,7 +117,6 @@ reading_options = options(
     click.option("--caffemodel-dialect", metavar="NAME", help="Whose Caffe wrote a caffemodel read without prototxt."),
     click.option(
         "--zero-scale-factor",
-        "zero_factor",
         type=click.Choice(["caffe", "one"]),
         help="What scale_factor 0 beside statistics means: 0 as in Caffe, or 1 as NVCaffe once wrote it.",
     ),
@@ -561,23 +560,12 @@ def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> R
 
 
 def _read_options(given: dict[str, Any]) -> ReadOptions:
+    from dataclasses import fields
+
     from bnfold.options import ReadOptions
 
-    return ReadOptions(
-        input_shapes=dict(given["input_shapes"]) or None,
-        batch=given["batch"],
-        ignore_unknown_fields=given["ignore_unknown_fields"],
-        strict_fields=given["strict_fields"],
-        stages=given["stages"],
-        level=given["level"],
-        batchnorm_layout=given["batchnorm_layout"],
-        caffemodel_dialect=given["caffemodel_dialect"],
-        zero_scale_factor=given["zero_factor"],
-        crop_offset=given["crop_offset"],
-        recurrent_state=given["recurrent_state"],
-        until=given["until"],
-        freeze_initializers=given["freeze_initializers"],
-    )
+    said = {one.name: given[one.name] for one in fields(ReadOptions) if one.name in given}
+    return ReadOptions(**said | {"input_shapes": dict(given["input_shapes"]) or None})
 
 
 def _refuse_idle(names: Sequence[str], why: str) -> None:
@@ -703,15 +691,3 @@ def _render(
 def _styled(line: Line) -> str:
     colour = line.style.removeprefix("bold").removeprefix("dim").strip()
     return click.style(line.text, fg=colour or None, bold="bold" in line.style or None, dim=line.style == "dim" or None)
-
-
-def too_many(command: str, extra: list[str]) -> str:
-    """What to write instead of a file in a place where there is none."""
-    file, suffix = f"{visible(extra[0])} is one file too many", Path(extra[0]).suffix
-    if command == "diff":
-        return f"{file}: two models are compared, with weights that lie elsewhere as NET.prototxt:WEIGHTS.caffemodel"
-    if suffix in (".onnx", ".prototxt") and command != "inspect":
-        return f"{file}: what is written stands behind -o, as in '-o {visible(extra[0])}'"
-    if suffix in WEIGHTS:
-        return f"{file}: several caffemodels are joined by commas, as in a.caffemodel,b.caffemodel"
-    return f"{visible(extra[0])} is one argument too many"

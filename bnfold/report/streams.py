@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 from bnfold.errors import BnfoldError, WriteError
+from bnfold.options import WEIGHTS
 from bnfold.report.words import shortened, visible
 
 UNUSABLE, FAULTY = 2, 70
@@ -84,3 +86,15 @@ def with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
 def forget(stream: TextIO) -> None:
     """Have what a stream could not write go nowhere, or Python would complain of it once more, by a code of its own."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def too_many(command: str, extra: list[str]) -> str:
+    """What to write instead of a file in a place where there is none."""
+    file, suffix = f"{visible(extra[0])} is one file too many", Path(extra[0]).suffix
+    if command == "diff":
+        return f"{file}: two models are compared, with weights that lie elsewhere as NET.prototxt:WEIGHTS.caffemodel"
+    if suffix in (".onnx", ".prototxt") and command != "inspect":
+        return f"{file}: what is written stands behind -o, as in '-o {visible(extra[0])}'"
+    if suffix in WEIGHTS:
+        return f"{file}: several caffemodels are joined by commas, as in a.caffemodel,b.caffemodel"
+    return f"{visible(extra[0])} is one argument too many"
