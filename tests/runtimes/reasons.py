@@ -36,6 +36,11 @@ REFUSALS: tuple[tuple[str, str], ...] = (
         "Two MatMuls would do, but cost the others. Its files round constants (`snps_hardsigmoid_alpha_beta_bn`).",
     ),
     (
+        "ncnn",
+        "its converter spoils its own memory where there is a BatchNormalization, and dies in every second try or so "
+        "(`senet_axpy`), so it is asked up to twelve times. Folded models have none, and do not die of it.",
+    ),
+    (
         "OpenCV 5",
         "it has no MaxRoiPool, and its NonMaxSuppression takes no score threshold below zero.",
     ),

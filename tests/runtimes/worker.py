@@ -33,7 +33,32 @@ class RefusedError(Exception):
     """The runtime's words, where it raises nothing itself."""
 
 
+class ChanceError(RefusedError):
+    """Likewise, where another try may end otherwise: pnnx spoils its own memory, and dies or writes nonsense then.
+
+    Args:
+        message: the words.
+        tries: how often it is worth to try.
+    """
+
+    def __init__(self, message: str, tries: int) -> None:
+        super().__init__(message)
+        self.tries = tries
+
+
 def by_ncnn(model: str, feeds: Arrays, outputs: list[str]) -> list[Any]:
+    """Converted by pnnx, again where that dies."""
+    done = 0
+    while True:
+        try:
+            return _by_ncnn(model, feeds, outputs)
+        except ChanceError as error:
+            done += 1
+            if done >= error.tries:
+                raise
+
+
+def _by_ncnn(model: str, feeds: Arrays, outputs: list[str]) -> list[Any]:
     """Converted by pnnx, whose generated script says where the batch lies in each input and output."""
     import ncnn
 
@@ -53,7 +78,7 @@ def by_ncnn(model: str, feeds: Arrays, outputs: list[str]) -> list[Any]:
                 setattr(net.opt, f"use_{option}", False)
             net.opt.num_threads = 1
             if net.load_param(str(graph)) or net.load_model(str(weights)):
-                raise RefusedError("the converted model does not load")
+                raise ChanceError("the converted model does not load", 3)
             with net.create_extractor() as extractor:
                 for index, value in enumerate(feeds.values()):
                     batch = _batch(text, rf'ex\.input\("in{index}", ncnn\.Mat\(.*?batch_index=(\d+)')
@@ -164,7 +189,7 @@ def _convert(*command: str) -> None:
     """Run a converter, which must not read our jobs. Whether it did its work shows in the files that it wrote."""
     code = subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode
     if code < 0:
-        raise RefusedError(f"the converter died: {signal.Signals(-code).name}")
+        raise ChanceError(f"the converter died: {signal.Signals(-code).name}", 12)
 
 
 def answer(engine: Engine, job: Mapping[str, Any], log: Any) -> dict[str, str]:
