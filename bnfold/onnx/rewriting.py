@@ -9,7 +9,7 @@ folded. On a matrix what comes of that is a Gemm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Window
 from bnfold.algebra.scaled import Rounded, largest_of
-from bnfold.net import Array, Blobs, Layer, LazyArray, Names
+from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Shape
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import FLOATS, ConstantInput, Data, Fused, Node, Slot
 
@@ -120,6 +120,8 @@ def fuse_biases(context: FoldContext) -> None:
     """Make one layer of each MatMul and the Add of a bias behind it, where nobody else reads what is between."""
     net = context.net
     kept = {*net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
+    left = any(layer.type == "MatMul" and layer.param.constant(0) is not None for layer in net.layers)
+    shapes = net.front.shapes(net) if left and net.front is not None else {}
     for layer in [layer for layer in net.layers if layer.type == "Add" and len(layer.bottoms) == 1]:
         between = layer.bottoms[0]
         matmul = net.producer(between)
@@ -129,7 +131,7 @@ def fuse_biases(context: FoldContext) -> None:
             continue
         if id(layer) in context.excluded or id(matmul) in context.excluded or len(net.uses(between)) != 1:
             continue
-        bias = _bias_of(matmul, layer)
+        bias = _bias_of(matmul, layer, shapes)
         if bias is None:
             continue
         top = layer.tops[0]
@@ -141,7 +143,7 @@ def fuse_biases(context: FoldContext) -> None:
         matmul.blobs = Blobs((*matmul.blobs.stored, *layer.blobs.stored))
 
 
-def _bias_of(matmul: Layer, add: Layer) -> ConstantInput | None:
+def _bias_of(matmul: Layer, add: Layer, shapes: Mapping[str, Shape | None]) -> ConstantInput | None:
     """The constant that an Add adds, if it is one value for each output of the MatMul."""
     place = 0 if isinstance(add.param.slots[1], Data) else 1
     constant, node = add.param.constant(place), matmul.param
@@ -150,8 +152,8 @@ def _bias_of(matmul: Layer, add: Layer) -> ConstantInput | None:
     if constant is None or constant.blob < 0 or weight is None or weight.blob < 0:
         return None
     shape, size = matmul.blobs.shapes[weight.blob], add.blobs.shapes[constant.blob]
-    if len(shape) != 2:
-        return None
+    if len(shape) != 2 or (left and len(shapes.get(matmul.bottoms[0]) or ()) < 2):
+        return None  # a column would make a matrix of the vector that a MatMul of a vector gives
     wanted = (shape[0], 1) if left else (shape[1],)
     fits = size == wanted and add.blobs.stored[0].dtype == matmul.blobs.stored[weight.blob].dtype
     return constant if fits else None

@@ -164,6 +164,7 @@ def matmul(place: NodeContext) -> Operator:
     if (stored := place.learned(2)) is not None:
         bias = exact_values(stored).reshape((1,) * top_axis + (-1,) + (1,) * (len(top) - 1 - top_axis))
         bias = np.broadcast_to(bias, [shape[out] if axis == top_axis else 1 for axis in range(len(top))])
+    unbiased = "" if count == 2 else "its weight is a batch of matrices, to which no bias is added"
     return Linear(
         weight=weight,
         bias=bias,
@@ -171,7 +172,7 @@ def matmul(place: NodeContext) -> Operator:
         outputs=tuple(outputs),
         inputs=tuple(inputs),
         summed=(summed,),
-        unbiased="" if count == 2 else "its weight is a batch of matrices, to which no bias is added",
+        unbiased="it makes a vector of a vector" if left and lost else unbiased,
     )
 
 
