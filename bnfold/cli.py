@@ -58,7 +58,7 @@ LAYOUTS = ("bvlc", "cudnn", "ducha", "intel", "nvcaffe", "nvcaffe015", "pspnet",
 
 
 class Word(Option):
-    """An option's value that a function reads from its text; a ValueError says that the text is `like` nothing."""
+    """An option's value that a function reads from its text; a ValueError says that it cannot; `like` are examples."""
 
     def __init__(self, name: str, read: Callable[[str], Any], like: str) -> None:
         self.name, self.read, self.like = name, read, like
@@ -68,13 +68,13 @@ class Word(Option):
         try:
             return self.read(str(value))
         except ValueError:
-            self.fail(f"'{value}' is no {self.like}", param, ctx)
+            self.fail(f"expected {self.name} like {self.like}, got '{value}'", param, ctx)
 
 
-SHAPE = Word("BLOB=N,C,H,W", partial(named, sizes), "shape like data=1,3,224,224")
-PAIR = Word("A=B", partial(named, str), "pair like conv1=conv1_relu")
-PLANE = Word("H,W", plane, "size like 256,256")
-BYTES = Word("SIZE", count_of_bytes, "size like 500M or 4G")
+SHAPE = Word("BLOB=N,C,H,W", partial(named, sizes), "data=1,3,224,224")
+PAIR = Word("A=B", partial(named, str), "conv1=conv1_relu")
+PLANE = Word("H,W", plane, "256,256")
+BYTES = Word("SIZE", count_of_bytes, "500M or 4G")
 PATH = click.Path(path_type=Path)
 FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none
 
@@ -176,7 +176,11 @@ caffe_options = options(
     group="Output",
 )
 proof_options = options(
-    click.option("--tolerance", type=float, help="Largest error, of a blob's range; 1e-4 in float32."),
+    click.option(
+        "--tolerance",
+        type=float,
+        help="Maximum absolute error as a fraction of the blob's value range; 1e-4 in float32.",
+    ),
     click.option("--exact", is_flag=True, help="Measure both against a float64 run of the original too (slow)."),
     click.option("--min-agreement", type=click.FloatRange(0, 1), help="Least share of samples with the same answer."),
     click.option("--max-top1-drop", type=click.FloatRange(0, 1), help="Most top-1 accuracy that may be lost."),

@@ -148,10 +148,14 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
     ),
     "a shape for no input": ((*FOLD, "--input-shape", "nix=1,3,8,8"), {}, "no input 'nix'; the inputs are 'data'"),
     "a shape of other channels": ((*FOLD, "--input-shape", "data=1,4,8,8"), {}, "weights of 2 layers do not fit"),
-    "a shape that is none": ((*FOLD, "--input-shape", "data=1,x"), {}, "'data=1,x' is no shape like data=1,3,224,224"),
-    "a shape with a zero": ((*FOLD, "--input-shape", "data=0,3,8,8"), {}, "'data=0,3,8,8' is no shape"),
-    "a shape without a name": ((*FOLD, "--input-shape", "1,3,8,8"), {}, "'1,3,8,8' is no shape"),
-    "a shape without numbers": ((*FOLD, "--input-shape", "data"), {}, "'data' is no shape"),
+    "a shape that is none": (
+        (*FOLD, "--input-shape", "data=1,x"),
+        {},
+        "expected BLOB=N,C,H,W like data=1,3,224,224, got 'data=1,x'",
+    ),
+    "a shape with a zero": ((*FOLD, "--input-shape", "data=0,3,8,8"), {}, "got 'data=0,3,8,8'"),
+    "a shape without a name": ((*FOLD, "--input-shape", "1,3,8,8"), {}, "got '1,3,8,8'"),
+    "a shape without numbers": ((*FOLD, "--input-shape", "data"), {}, "got 'data'"),
     "an infinite variance": (
         FOLD,
         {"net.caffemodel": with_statistics(put(1, 1, np.inf))},

@@ -17,13 +17,13 @@ from bnfold.onnx.operators.place import SAME, NodeContext, Unfit, axis_of
 def rectifier(place: NodeContext) -> Operator:
     """`max(x, 0) + slope*min(x, 0)`: linear on each side of 0."""
     del place
-    return Pass(zero="a shift moves the place of its knee", order="a negative scale turns it over")
+    return Pass(zero="a shift would move its threshold away from 0", order="a negative scale turns it over")
 
 
 def magnitude(place: NodeContext) -> Operator:
     """`|x|`: `|s*x| = s*|x|` for s >= 0."""
     del place
-    return Pass(zero="a shift moves the place of its knee", order="a negative scale turns it over")
+    return Pass(zero="a shift would move its threshold away from 0", order="a negative scale turns it over")
 
 
 def max_pool(place: NodeContext) -> Operator:
