@@ -532,7 +532,7 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     for row, proof in zip(rows, found, strict=True):
         renderings = of_run(RunReport(proofs=(proof,)), _facts(_models_of(row)))
         own |= {path: renderings[name] for name, path in _own_reports(given, row).items()}
-    _render(given, of_run(report, _facts(files), given["verbosity"], _reports(given)), own)
+    _render(given, of_run(report, _facts(files), given["verbosity"], reports), own)
     return 0 if report.passed else DIFFERENT
 
 

@@ -104,10 +104,11 @@ def as_html(run: RunReport, environment: Environment | None = None) -> str:
 
 
 def title_of(run: RunReport) -> str:
-    """What the network is called: its own name, or that of its file."""
+    """What the network is called: its own name, or that of its file; or how many comparisons of several there are."""
     if run.original is not None:
         return run.original.name or Path(run.original.file).stem or "network"
-    return Path(run.proofs[0].reference).stem if run.proofs else "network"
+    names = {Path(proof.reference).stem for proof in run.proofs}
+    return names.pop() if len(names) == 1 else figures.count(len(run.proofs), "comparison") if names else "network"
 
 
 def _asset(name: str) -> str:

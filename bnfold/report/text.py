@@ -67,8 +67,8 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         for proof in run.proofs:
             if proof.passed:
                 parts += _tables(proof, rows)
-    if wrote := ", ".join(map(str, [*run.written, *files])):
-        parts.append(words(f"wrote {wrote}"))
+    if wrote := [str(path) for path in (*run.written, *files)]:
+        parts.append(words(f"wrote {listed(wrote, ROWS)}"))
     return parts
 
 

@@ -52,12 +52,14 @@ def test_each_pair_has_files_of_its_own_and_a_line_in_the_table_over_all(run: Ru
     onnx.save(change(classifier(), "conv1_w", (4, 1, 0, 2), 3.0), tmp_path / "b.onnx")
     (tmp_path / "table").write_text("# two\nb.onnx a.onnx\na.onnx a.onnx\n")
     files = {name: str(tmp_path / f"r.{name}") for name in ("json", "html", "markdown")}
-    run(
+    said = run(
         "diff",
         "--pairs",
         str(tmp_path / "table"),
         *(word for name, path in files.items() for word in (f"--{name}", path)),
     )
+    assert all(f"r{line}.{name}" in said.out.partition("wrote ")[2] for name in files for line in ("", ".2", ".3"))
+    assert "<h1>2 comparisons: FAILED</h1>" in (tmp_path / "r.html").read_text()
     for line, passed in ((2, False), (3, True)):
         own = json.loads((tmp_path / f"r.{line}.json").read_text())
         assert own["passed"] is passed
