@@ -14,7 +14,7 @@ Each message names the file or the layer, says what is wrong and, where there is
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 MAX_GUESSES = 20
@@ -75,6 +75,11 @@ class WriteError(BnfoldError):
 
 
 # What their sentences are made of.
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names in a sentence: `'conv1', 'bn1'`."""
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def with_article(noun: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from bnfold.advice.draft import STATISTICS, Draft, Written
 from bnfold.advice.records import Remark
+from bnfold.errors import quoted
 
 DEFAULT_EPS = 1e-5
 # 1e-3 is TensorFlow's default, and nets that were converted from there have it for a reason.
@@ -139,8 +140,8 @@ def shared_statistics(draft: Draft) -> Iterator[Remark]:
             names = [spec.name for spec in written.specs if not (written.learns_gamma and spec.lr_mult)]
             others = {other for name in names for other in owners.get(name, []) if other is not written}
             if others:
-                shared = ", ".join(f"'{name}'" for name in names if len(owners.get(name, ())) > 1)
-                with_whom = ", ".join(f"'{other.name}'" for other in sorted(others, key=lambda other: other.index)[:3])
+                shared = quoted(name for name in names if len(owners.get(name, ())) > 1)
+                with_whom = quoted(other.name for other in sorted(others, key=lambda other: other.index)[:3])
                 more = f" and {len(others) - 3} more" if len(others) > 3 else ""
                 yield Remark(written, f"shares its statistics ({shared}) with {with_whom}{more}")
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from bnfold.caffe import kinds
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import UsageError, did_you_mean
+from bnfold.errors import UsageError, did_you_mean, quoted
 from bnfold.net import Layer, Names, Source
 
 
@@ -85,7 +85,7 @@ def without_missing_labels(layers: Sequence[Upgraded]) -> tuple[list[Upgraded], 
         param = layer.param
         missing = [bottom for bottom in param.bottom[_predictions(param) :] if bottom not in made]
         if missing:
-            notes.append(f"layer '{param.name}' ({param.type}) reads {_quoted(missing)}, which no layer makes: labels")
+            notes.append(f"layer '{param.name}' ({param.type}) reads {quoted(missing)}, which no layer makes: labels")
             without = LayerParameter()
             without.CopyFrom(param)
             without.bottom[:] = [bottom for bottom in param.bottom if bottom not in missing]
@@ -135,12 +135,8 @@ def ending_in(
             needed.update(layer.bottoms)
             kept.append(layer)
     left = len(layers) - len(kept)
-    notes = [f"the net ends in {_quoted(wanted)}: {left} layer{'s' * (left != 1)} left out"] if left else []
+    notes = [f"the net ends in {quoted(wanted)}: {left} layer{'s' * (left != 1)} left out"] if left else []
     return kept[::-1], outputs, notes
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
 
 
 def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
@@ -157,7 +153,7 @@ def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str
     outputs = [f"'{top}'" for layer in layers if layer.bottoms for top in layer.tops if top not in heard]
     if not outputs:
         return list(layers), []
-    names = ", ".join(f"'{layer.name}'" for layer in layers if id(layer) in silent)
+    names = quoted(layer.name for layer in layers if id(layer) in silent)
     note = f"{names} (Silence) swallowed all that the net computes: {', '.join(outputs)} became its output"
     return [layer for layer in layers if id(layer) not in silent], [f"{note}s" if len(outputs) > 1 else note]
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.errors import quoted
 from bnfold.net import Blobs, Layer, Source
 
 TYPE = "ContinuationIndicator"
@@ -22,7 +23,7 @@ def as_parameters(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
     """The layers with each indicator as a Parameter that holds its values, and sentences that say so."""
     said = [_as_parameter(layer) if layer.type == TYPE else layer for layer in layers]
     changed = [layer.name for layer, original in zip(said, layers, strict=True) if layer is not original]
-    names = ", ".join(f"'{name}'" for name in changed)
+    names = quoted(changed)
     return said, [f"{names} ({TYPE}) became Parameter: 0 at the first step, 1 at the others"] if changed else []
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.caffe.told import Told
-from bnfold.errors import ModelError, UsageError
+from bnfold.errors import ModelError, UsageError, quoted
 from bnfold.net import Layer, Shape, sizes
 
 GUESSES: tuple[Shape, ...] = (
@@ -107,7 +107,7 @@ def give_shapes(
             shapes[top] = shape
         shaped.append(_with_shapes(layer, [shapes[top] for top in layer.tops]))
     if unknown and guess is None:
-        names = ", ".join(f"'{top}'" for top in unknown)
+        names = quoted(unknown)
         options = " ".join(f"--input-shape {top}={','.join(map(str, shapes[top]))}" for top in unknown)
         raise MissingShapes(
             f"nothing says the shape of {'input' if len(unknown) == 1 else 'inputs'} {names}: "
@@ -128,7 +128,7 @@ def _guessed(told: Told, plane: Shape, fits: bool) -> Sample:
 
 
 def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequence[str]) -> None:
-    there = ", ".join(f"'{name}'" for name in inputs) or "none"
+    there = quoted(inputs) or "none"
     if strangers := [f"'{name}'" for name in given if name not in inputs]:
         raise UsageError(f"there is no input {', '.join(strangers)}; the inputs are {there}")
     for name, shape in given.items():

@@ -17,6 +17,7 @@ from bnfold.algebra.scaled import Rounded, largest_of, same_values
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layers.convolution import convolution_field
+from bnfold.errors import quoted
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 
 
@@ -192,7 +193,7 @@ def unshare(context: FoldContext) -> None:
             param.param[index].ClearField("name")
             param.param[index].ClearField("share_mode")
             layer.param = param
-        users = ", ".join(f"'{layer.name}'" for layer, _ in members)
+        users = quoted(layer.name for layer, _ in members)
         context.notes.append(f"'{name}' is no longer shared: {users} came out different")
 
 

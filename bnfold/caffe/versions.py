@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, quoted
 from bnfold.net import Blobs, Layer, Names, Net, Source
 
 
@@ -86,7 +86,7 @@ def single_assignment(
         raise ModelError(f"{file}: {'; '.join(faults)}" if file else "; ".join(faults))
     twice = [name for name, count in called.items() if count > 1 and name]
     if twice:
-        named = ", ".join(f"'{name}'" for name in twice[:_NAMED]) + (" ..." if len(twice) > _NAMED else "")
+        named = quoted(twice[:_NAMED]) + (" ..." if len(twice) > _NAMED else "")
         notes.append(
             f"more than one layer is called {named}: what is stored goes to the first, and the others are numbered "
             f"('{twice[0]}#2')"

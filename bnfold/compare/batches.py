@@ -11,7 +11,7 @@ import numpy as np
 
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Data, Feed, Noise, Samples
-from bnfold.errors import UsageError
+from bnfold.errors import UsageError, quoted
 from bnfold.net import Array, sizes
 
 DEFAULT_BATCH = 8  # where both models leave the batch open
@@ -162,7 +162,7 @@ def run_at(samples: Samples, shape: BatchLayout, start: int) -> Run:
             sizes = _sample_shape(name, feed, shape)
             rows = [row | {name: feed.meaning.draw(np.random.default_rng(0), sizes)} for row in rows]
         if name not in rows[0]:
-            raise UsageError(f"{samples.description}: there is nothing for input '{name}' (it has {_names(rows[0])})")
+            raise UsageError(f"{samples.description}: there is nothing for input '{name}' (it has {quoted(rows[0])})")
         stacked = np.stack([row[name] for row in rows]) if shape.batched else np.asarray(rows[0][name])
         feeds[name] = _fitted(stacked, feed, name)
     return Run(numbers, feeds)
@@ -191,7 +191,3 @@ def _as_runs(array: Array, feed: Feed) -> Array:
         return array if array.ndim else array[None]
     rows = feed.shape[0] or len(array)
     return array.reshape(-1, rows, *array.shape[1:]) if len(array) and len(array) % rows == 0 else array[None]
-
-
-def _names(sample: Mapping[str, Array]) -> str:
-    return ", ".join(f"'{name}'" for name in sample)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bnfold.algebra.records import Folded, FoldReport, Merged
-from bnfold.errors import BnfoldError
+from bnfold.errors import BnfoldError, quoted
 from bnfold.net import Layer, Net
 
 ONNX_PARAMETERS = 4  # scale, bias, mean, variance
@@ -37,7 +37,7 @@ def ill_conditioned(original: Net, fold: FoldReport, tolerance: float) -> Iterat
             forward.update({layer: went[0] for layer in record.layers if went})
     for layer in original.layers:
         if layer.name in forward and (far := _deviations(layer, original)) * ROUNDING > tolerance:
-            into = ", ".join(f"'{name}'" for name in forward[layer.name])
+            into = quoted(forward[layer.name])
             yield (
                 f"{layer} was folded into {into} behind it, and its mean lies {far:.1e} standard deviations from 0: "
                 f"in float32 about {far * ROUNDING:.0e} of the result is lost where the data has that mean, by "

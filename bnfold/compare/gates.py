@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
-from bnfold.errors import UsageError
+from bnfold.errors import UsageError, quoted
 
 NO_CLASSIFIER = "a least agreement needs a classifier: a Softmax output, or labels"
 NO_SAMPLES = "labels say what the samples are, and no samples are given: noise has no classes"
@@ -27,7 +27,7 @@ def compared_gate(
     empty = [blob.blob for blob in outputs if not blob.finite and (detector is None or blob.blob != detector.blob)]
     said = len(outputs) - len(empty)
     if empty:
-        names = ", ".join(f"'{name}'" for name in empty)
+        names = quoted(empty)
         sentence = f"output {names} has no finite value in common; give inputs that the network means by --data"
     elif not outputs:
         sentence = "no output was compared" + ("" if uncompared else ", since the reference has none")
@@ -62,7 +62,7 @@ def beside(value: float, limit: float) -> str:
 
 def outputs_gate(lost: Sequence[str]) -> Gate:
     """Every output of the reference has a partner."""
-    names = ", ".join(f"'{name}'" for name in lost)
+    names = quoted(lost)
     sentence = f"no partner of the same shape for output {names}" if lost else "every output has its partner"
     return Gate("outputs", 0, len(lost), not lost, sentence)
 

@@ -21,6 +21,7 @@ from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, Uncom
 from bnfold.compare.saturation import MOSTLY, Saturating, saturating
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
+from bnfold.errors import quoted
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
@@ -256,7 +257,7 @@ class Opened:
         """The note on a saturated output, with what it is judged by."""
         cause = self.saturating[name]
         said = f"output '{name}' is saturated by {cause.layer_type} at {share * 100:.4g} % of its positions"
-        fronts = ", ".join(f"'{front}'" for front in cause.fronts if front in self.pairs)
+        fronts = quoted(front for front in cause.fronts if front in self.pairs)
         if fronts:
             return f"{said}, so it is judged by what stands in front of it: {fronts}"
         return f"{said}, and nothing in front of it could be compared: it says little"

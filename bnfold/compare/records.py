@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.errors import quoted
 from bnfold.io.rendered import Rendered
 from bnfold.net import Array, Shape
 from bnfold.runtime import Execution
@@ -406,6 +407,6 @@ class DiffReport(Rendered):
             return f"The networks compute the same, bit for bit{covered}."
         rounded = ""
         if self.as_exact:
-            names = ", ".join(f"'{name}'" for name in self.as_exact)
+            names = quoted(self.as_exact)
             rounded = f"; beyond the tolerance by rounding, and as near to a float64 run as the reference: {names}"
         return f"The networks compute the same within {judged:.1e} of the range{rounded}{covered}."

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from onnx import NodeProto, TensorProto
 
-from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError
+from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, quoted
 from bnfold.io.wire import Buffer
 from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.constants import MAX_COMPUTED, SHAPE_ALONE, Call, compute
@@ -165,7 +165,9 @@ def _give_sizes(document: Document, input_shapes: Mapping[str, Sequence[int]], b
     ports = {port.name: port for port in document.model.graph.input}
     for name, shape in input_shapes.items():
         if name not in ports:
-            raise UsageError(f"{document.path}: it has no input '{name}' to give a shape; it has {_listed(ports)}")
+            raise UsageError(
+                f"{document.path}: it has no input '{name}' to give a shape; it has {quoted(ports) or 'none'}"
+            )
         kind = ports[name].type.tensor_type
         del kind.shape.dim[:]
         for size in shape:
@@ -175,10 +177,6 @@ def _give_sizes(document: Document, input_shapes: Mapping[str, Sequence[int]], b
         for port in ports.values():
             if port.name not in stored and port.type.tensor_type.shape.dim:
                 port.type.tensor_type.shape.dim[0].dim_value = batch
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names) or "none"
 
 
 def _require_sense(document: Document, tensors: Mapping[str, Tensor]) -> None:
