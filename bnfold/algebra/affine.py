@@ -82,6 +82,11 @@ class Affine:
         """Whether every scale is 1 and every shift 0."""
         return bool((self.scale == 1.0).all() and (self.shift == 0.0).all())
 
+    def stored_as(self, dtype: npt.DTypeLike) -> Affine:
+        """The same affine with its values rounded to a type."""
+        with np.errstate(over="ignore"):
+            return Affine(*(values.astype(dtype).astype(np.float64) for values in (self.scale, self.shift)))
+
     @property
     def is_finite(self) -> bool:
         """Whether no scale or shift is NaN or infinite."""

@@ -213,7 +213,9 @@ class _Sweep:
             self._keep(layer, str(blocked))
             return []
         assert isinstance(affine, Affine)
-        if affine.is_identity:
+        # What another one undid is 1 but for the rounding of float64, and would be stored as 1.
+        stored = affine.stored_as(self.context.stored_type) if id(layer) in self.composed else affine
+        if stored.is_identity:
             if not self._drop(scene, layer):
                 self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
             return []

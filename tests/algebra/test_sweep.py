@@ -91,6 +91,12 @@ def test_an_affine_may_go_into_several_layers_and_affines_at_once() -> None:
     assert folded == Folded("pos_scale", "Scale", into=("c", "q"), through=("j", "r"))
 
 
+def test_affines_that_undo_each_other_but_for_rounding_go() -> None:
+    texts = power("p", "t", "", "scale: 3"), power("q", "p", "", f"scale: {1 / 3!r}")
+    result = checked(net_of(data() + layer("t", "TanH", "data") + "".join(texts) + layer("u", "TanH", "q")))
+    assert names(result.net) == ["data", "t", "u"]
+
+
 def crop(name: str, start: int) -> str:
     return layer(name, "Crop", "c small", "", f"crop_param {{ axis: 1 offset: {start} offset: 0 offset: 0 }}")
 
