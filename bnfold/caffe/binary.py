@@ -32,7 +32,7 @@ from bnfold.caffe.descriptors import is_message, is_repeated
 from bnfold.caffe.dialects import ALL, DIALECTS, ELSEWHERE, ENUM_VALUES, FIELDS, RENUMBERED, RETYPED, VALUES
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
-from bnfold.caffe.text import PrototxtDocument
+from bnfold.caffe.text import Foreign, PrototxtDocument
 from bnfold.caffe.weights import WeightsFile, decode
 from bnfold.errors import Guesses, ParseError, UsageError
 from bnfold.io.wire import (
@@ -60,6 +60,8 @@ Readings = dict[bytes, Dialects]
 Effect = tuple[int, str, str, str]
 CONVERTERS = frozenset({"ncnn", "tengine", "mace", "x2paddle"})
 """They read what Caffes wrote, and write no caffemodel."""
+FIRST_OF_A_TYPE = 100
+"""The parameters of types have numbers from here on."""
 CONNECTING = ("name", "type", "bottom", "top")
 
 
@@ -110,6 +112,9 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[DialectReadi
         who, number = f"layer '{record.name}'", 100 if record.version == 2 else 2
         found = fields(file.buffer, record.at, record.end)
         whole.append((who, number, reader.read(who, NET_LAYERS[number].DESCRIPTOR, found, file)))
+    strangers = [
+        reader.stranger(fields(file.buffer, record.at, record.end)) for record in file.records if record.version == 2
+    ]
     alive = reader.among
     for _, _, found_in in whole:
         alive = alive & frozenset().union(*found_in.values()) or alive
@@ -129,12 +134,15 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[DialectReadi
             # Caffe takes a phase that a layer states over the net's own, so a BatchNorm would train.
             layer.ClearField("phase")
             _decide(layer)
-        _undo_splits(net)
+        kept = _undo_splits(net)
+        foreign = Foreign({new: strangers[old] for new, old in enumerate(kept) if strangers[old]})
         layers: list[Any] = [*net.layer, *net.layers]
         if not any(layer.bottom for layer in layers) or not all([*layer.bottom, *layer.top] for layer in net.layer):
             raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
         effects = frozenset(_effects(net)) if len(chosen) > 1 else frozenset()
-        same = readings.setdefault(effects, DialectReading(PrototxtDocument(net, file=file.path), frozenset(), effects))
+        same = readings.setdefault(
+            effects, DialectReading(PrototxtDocument(net, file=file.path, foreign=foreign), frozenset(), effects)
+        )
         readings[effects] = same._replace(dialects=same.dialects | some)
     return list(readings.values())
 
@@ -222,20 +230,22 @@ def _decide(layer: LayerParameter) -> None:
     layer.exclude.extend(kept.exclude)
 
 
-def _undo_splits(net: NetParameter) -> None:
+def _undo_splits(net: NetParameter) -> list[int]:
+    """Take out the Split layers that Caffe put in. Returns which layers are left."""
     whole: dict[str, str] = {}
-    kept = []
-    for layer in net.layer:
+    kept: list[int] = []
+    for place, layer in enumerate(net.layer):
         for index, bottom in enumerate(layer.bottom):
             layer.bottom[index] = whole.get(bottom, bottom)
         if layer.type == "Split" and list(layer.top) == [f"{layer.name}_{index}" for index in range(len(layer.top))]:
             whole.update(dict.fromkeys(layer.top, layer.bottom[0] if layer.bottom else layer.name))
         else:
-            kept.append(layer)
+            kept.append(place)
     if whole:
-        copies = NetParameter(layer=kept)
+        copies = NetParameter(layer=[net.layer[place] for place in kept])
         del net.layer[:]
         net.layer.extend(copies.layer)
+    return kept
 
 
 class _Reader:
@@ -271,8 +281,26 @@ class _Reader:
                 for piece, who in options.items():
                     if both := dialects & who:
                         longer[encoded + piece] = longer.get(encoded + piece, frozenset()) | both
+            if options and not longer:  # a fork of two dialects
+                longer = {encoded + next(iter(options)): dialects for encoded, dialects in readings.items()}
             readings = longer or readings
         return readings
+
+    def stranger(self, layer: Iterable[Field]) -> str:
+        """A field in the parameters of a layer's type that no dialect has; empty where all are known."""
+        layer = list(layer)
+        row, outside, known = LAYERS.get(kind := self._kind(layer)), "", False
+        for found in layer if row and row.reads else ():
+            meanings = _meanings(LayerParameter.DESCRIPTOR).get(found.number, [])
+            own = [one.field for one in meanings if _belongs(one.field.name, kind) and is_message(one.field)]
+            for inner in fields(self.buffer, found.at, found.end) if own and found.wire == LENGTH else ():
+                senses = [one.field for field in own for one in _meanings(field.message_type).get(inner.number, [])]
+                if not any(_fits(sense, inner.wire) for sense in senses):
+                    return f"unknown field, number {inner.number} of its {own[0].name}"
+            known = known or bool(own)
+            if not meanings and found.wire == LENGTH and found.number >= FIRST_OF_A_TYPE:
+                outside = f"unknown field, number {found.number}, and none that its type has"
+        return "" if known else outside
 
     def _options(self, message: Any, found: Field, kind: str) -> Readings:
         """What one field may be, encoded anew, and in which dialects it is that."""

@@ -204,6 +204,34 @@ def test_a_number_that_is_no_truth_value_belongs_to_no_such_field(tmp_path: Path
     assert not net.notes
 
 
+@pytest.mark.parametrize(
+    ("number", "content", "words"),
+    [
+        (121, varint_field(2, 2) + varint_field(777, 1), "unknown field, number 777 of its pooling_param"),
+        (7777, varint_field(1, 1), "unknown field, number 7777, and none that its type has"),
+    ],
+)
+def test_a_number_that_no_dialect_has_makes_its_layer_opaque(
+    tmp_path: Path, number: int, content: bytes, words: str
+) -> None:
+    split = "data_data_0_split"
+    net = read(
+        tmp_path,
+        message(name=split, type="Split", bottom=["data"], top=[f"{split}_0", f"{split}_1"]),
+        message(name="r", type="ReLU", bottom=[f"{split}_0"], top=["r"]),
+        message(**POOL | {"bottom": [f"{split}_1"]}) + encode_field(number, content),
+    )
+    assert [layer.opaque for layer in net.layers] == ["", "", f"it sets an {words}"]
+    assert any(words in note for note in net.notes)
+
+
+def test_a_field_of_another_dialect_than_the_rest_is_not_lost(tmp_path: Path) -> None:
+    # A pad of Synopsys', and NVCaffe's way to round: no fork is known to have both.
+    kernel = varint_field(1, 1) + varint_field(2, 3) + varint_field(18, 1) + varint_field(40, 1)
+    pool = read(tmp_path, message(**POOL) + encode_field(121, kernel)).layers[1].param.pooling_param
+    assert (pool.pad_t, pool.torch_pooling) == (1, True)
+
+
 def test_one_layer_of_a_file_tells_whose_words_the_others_are(tmp_path: Path) -> None:
     # Interp's parameters are number 163 in Synopsys' Caffe alone, so the 13 of a Pooling is its pad_type.
     interp = message(name="i", type="Interp", bottom=["p"], top=["i"]) + encode_field(163, varint_field(3, 2))
