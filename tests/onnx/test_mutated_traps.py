@@ -179,7 +179,7 @@ def test_what_onnxruntime_runs_of_a_damaged_model_folds_to_the_same(part: int) -
             names, before = [], outputs
         after = run(written, feeds, names)
         for name, expected in before.items():
-            if expected.dtype.kind == "f" and np.isfinite(expected).all():
+            if isinstance(expected, np.ndarray) and expected.dtype.kind == "f" and np.isfinite(expected).all():
                 assert error(after[name], expected) < TOLERANCES[trap.dtype], (seed, trap.name, name)
         assert folded(written, trap) == (written, []), (seed, trap.name)
     assert ran > 20
