@@ -104,6 +104,24 @@ def _all_in(names: Iterable[str], computed: Collection[str]) -> bool:
 
 
 def _inferred(model: ModelProto) -> list[ValueInfoProto]:
+    kinds = {node.op_type for node in model.graph.node}
+    if "Slice" in kinds and not kinds.isdisjoint(SHRINKING) and _has_negative(model):
+        return []
+    return _found(model)
+
+
+def _has_negative(model: ModelProto) -> bool:
+    """Whether a size comes out below 0, where nothing is cut: onnx ends the process if a Slice cuts such a size."""
+    trial = ModelProto()
+    trial.CopyFrom(model)
+    trial.opset_import.add(domain=UNREAD, version=1)
+    for node in trial.graph.node:
+        if node.op_type == "Slice":
+            node.domain = UNREAD
+    return any(dim.dim_value < 0 for port in _found(trial) for dim in port.type.tensor_type.shape.dim)
+
+
+def _found(model: ModelProto) -> list[ValueInfoProto]:
     for propagate in (True, False):
         try:
             graph = shape_inference.infer_shapes(model, data_prop=propagate).graph
@@ -111,3 +129,9 @@ def _inferred(model: ModelProto) -> list[ValueInfoProto]:
             continue
         return [*graph.value_info, *graph.output]
     return []
+
+
+SHRINKING = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool", "Pad"})
+"""Operators of which onnx may infer a size below 0: a kernel that is larger than the image."""
+UNREAD = "unread"
+"""A domain of which onnx infers nothing."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -559,6 +561,29 @@ def test_kept_records_name_what_stands_in_the_way() -> None:
     )
     assert "its weight 'v' is an input of the network" in reasons(proto)[0]
     assert all(isinstance(record, Kept) for record in fold(net_of(proto)).report.records)
+
+
+def test_an_image_that_is_smaller_than_a_kernel_is_no_end_of_the_process() -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    net (float[n,2,h,w] x) => (float[n,c,d,e] z)
+    <int64[1] start = {1}, int64[1] end = {-1}, int64[1] axis = {2}>
+    {
+        c = Conv (x, k)
+        p = Slice (c, start, end, axis)
+        z = Mul (p, s)
+    }
+    """
+    script = (
+        "import sys; from bnfold.onnx.read import load_bytes; from bnfold.options import ReadOptions; import bnfold; "
+        "net = load_bytes(sys.stdin.buffer.read(), ReadOptions(input_shapes={'x': (1, 2, 3, 3)})); "
+        "print(len(bnfold.fold(net).report.kept))"
+    )
+    before = model(text, k=values(4, 2, 6, 6), s=values(4, 1, 1))
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, input=before.SerializeToString(), capture_output=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, b"0"), done.stderr
+    assert types(folded(before)) == ["Conv", "Slice"]
 
 
 def test_sizes_that_contradict_each_other_are_kept_with_a_reason() -> None:
