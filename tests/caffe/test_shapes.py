@@ -388,3 +388,9 @@ def test_a_chain_of_twenty_thousand_layers_takes_a_moment() -> None:
     shapes = infer_shapes(net)
     assert shapes["l19999"] == (1, 4, 8, 8)
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_an_axpy_of_blobs_without_channels_is_refused(shape: Shape) -> None:
+    with pytest.raises(ModelError, match="fewer than 2"):
+        tops_of('type: "Axpy"', shape, shape, shape)

@@ -162,7 +162,7 @@ def scale_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
 
 
 ROWS: Mapping[str, LayerType] = {
-    "Axpy": LayerType(shapes=axpy, least=3, most=3, reads={"axpy_param": ""}, dialects="SENet, X2Paddle, TI"),
+    "Axpy": LayerType(shapes=axpy, least=3, most=3, rank=2, reads={"axpy_param": ""}, dialects="SENet, X2Paddle, TI"),
     "BN": LayerType(
         shapes=same,
         blobs=bn_blobs,
