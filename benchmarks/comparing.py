@@ -1,11 +1,15 @@
 """What a comparison costs beside running both networks: one measurement, as JSON, in a process of its own.
 
-    python benchmarks/comparing.py REFERENCE CANDIDATE [--provider NAME] [--count N] [--workers N ...] [--terms]
+    python benchmarks/comparing.py REFERENCE CANDIDATE [--provider NAME] [--count N] [--terms]
+    python benchmarks/comparing.py REFERENCE CANDIDATE --workers 0 1 2 4 --count 16384
 
 Every figure is for one more sample: twice as many samples are taken as well, and the difference counts, so that
 reading models, making sessions and starting workers are in none of them. All ways take turns in each round, and the
 ratios are those of one round; "processor" is the time of all processors in this process, which other work on the
 machine stretches less than the clock. `--terms` adds what the time of a sample is made of.
+
+`--workers` measures nothing but how fast so many workers are (0: this process): samples a second from the first
+merged piece to the last, so that starting them is not in it. A piece is 16 runs, so it takes some thousand samples.
 """
 
 from __future__ import annotations
@@ -58,6 +62,9 @@ def main() -> None:
     shape = [int(size or 1) for size in feed.shape[1:]]
     images = np.random.default_rng(0).standard_normal((2 * given.count, *shape), np.float32)
 
+    if given.workers:
+        print(json.dumps({"samples/s": by_workers(given, {name: images[: given.count]})}))
+        return
     with WeightStore() as store:
         sessions = [model.session([], store, provider=given.provider) for model in models]
 
@@ -74,12 +81,38 @@ def main() -> None:
             return run
 
         ways = {"bare": bare, "outputs": comparing(layers=False), "every blob": comparing()}
-        ways |= {f"{number} workers": comparing(cluster=number) for number in given.workers}
         found: dict[str, Any] = {"processors": len(os.sched_getaffinity(0)), **per_sample(ways, given)}
         found["resident"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if given.terms:
             found["terms"] = terms(models, store, images[: given.batch], given)
     print(json.dumps(found))
+
+
+class PieceStamps:
+    """A progress that keeps when how many pieces were merged."""
+
+    def __init__(self) -> None:
+        self.merged: list[tuple[float, int]] = []
+
+    def __call__(self, *_samples: int) -> None:
+        """Samples come piece by piece only from workers."""
+
+    def pieces(self, done: int, _total: int) -> None:
+        """So many pieces are merged."""
+        self.merged.append((time.perf_counter(), done))
+
+
+def by_workers(given: argparse.Namespace, samples: dict[str, Any]) -> dict[str, float]:
+    """For each number of workers the median of samples a second, every blob compared."""
+    found: dict[int, list[float]] = {number: [] for number in given.workers}
+    for _ in range(given.rounds):
+        for number in given.workers:
+            stamps = PieceStamps()
+            options = CompareOptions(provider=given.provider, batch=given.batch, cluster=number or None)
+            Comparison(given.reference, samples, options).against(given.candidate, stamps)
+            (began, first), (ended, last) = stamps.merged[0], stamps.merged[-1]
+            found[number].append((last - first) * PIECE * given.batch / (ended - began))
+    return {str(number): statistics.median(rates) for number, rates in found.items()}
 
 
 def per_sample(ways: dict[str, Callable[[int], None]], given: argparse.Namespace) -> dict[str, dict[str, float]]:

@@ -278,8 +278,7 @@ BATCH = ("--batch", "8")
 def comparing(folder: Path, rounds: int) -> str:
     """What a comparison costs beside running both networks on the same samples, on two processors and on all."""
     all_of_them = sorted(os.sched_getaffinity(0))
-    numbers = [1, 2, 4]
-    rows, shared, parts = [], [], []
+    rows, parts = [], []
     for name in ("resnet50", "resnet152"):
         net = model(name, folder)
         plain, ours = folder / f"{name}-unfolded.onnx", folder / f"{name}-folded.onnx"
@@ -288,8 +287,7 @@ def comparing(folder: Path, rounds: int) -> str:
         )
         subprocess.run([*fold(net), *BATCH, "-o", str(ours), "--no-verify"], check=True, stdout=subprocess.DEVNULL)
         for processors in dict.fromkeys([2, len(all_of_them)]):
-            workers = numbers if name == "resnet50" and processors == len(all_of_them) else []
-            found = compared(plain, ours, all_of_them[:processors], rounds, workers)
+            found = compared(plain, ours, all_of_them[:processors], "--rounds", str(rounds), "--terms")
             outputs, every, terms = found["outputs"], found["every blob"], found["terms"]
             rows.append(
                 [
@@ -307,11 +305,13 @@ def comparing(folder: Path, rounds: int) -> str:
             parts.append(
                 [name, str(processors), *milliseconds, f"{pairs / 1e6:.1f}", f"{terms['measure'] / pairs * 1e9:.1f}"]
             )
-            if workers:
-                shared.append(["one process", f"{1 / every['seconds']:.1f}"])
-                shared += [
-                    [f"{number} workers", f"{1 / found[f'{number} workers']['seconds']:.1f}"] for number in workers
-                ]
+    sample = Path(__file__).parent.parent / "sample_models" / "digits_cifar10.prototxt"
+    plain, ours = folder / "digits-unfolded.onnx", folder / "digits-folded.onnx"
+    subprocess.run([*BNFOLD, "export", *files(sample), *BATCH, "-o", str(plain)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*fold(sample), *BATCH, "-o", str(ours), "--no-verify"], check=True, stdout=subprocess.DEVNULL)
+    many = ["--count", "16384", "--rounds", str(rounds), "--workers", "0", "1", "2", "4"]
+    rates = compared(plain, ours, all_of_them, *many)["samples/s"]
+    shared = [["one process" if number == "0" else number, f"{rate:,.0f}"] for number, rate in rates.items()]
     head = ("network", "processors", "bare samples/s", "x bare, outputs", "x bare, every blob", "samples/s", "peak GB")
     terms_head = ("network", "processors", "decode", "run", "measure", "merge", "million pairs", "ns a pair")
     return "\n".join(
@@ -319,21 +319,17 @@ def comparing(folder: Path, rounds: int) -> str:
             table("Comparing, beside running both networks alone; by processor time in brackets", head, rows),
             table("Processor milliseconds of a sample", terms_head, parts),
             table(
-                f"Comparing every blob of resnet50 by workers of one machine, {len(all_of_them)} processors",
-                ("by", "samples/s"),
+                f"Comparing every blob of digits_cifar10 by workers of one machine, {len(all_of_them)} processors",
+                ("workers", "samples/s"),
                 shared,
             ),
         ]
     )
 
 
-def compared(
-    reference: Path, candidate: Path, processors: Sequence[int], rounds: int, workers: Sequence[int] = ()
-) -> dict[str, Any]:
+def compared(reference: Path, candidate: Path, processors: Sequence[int], *options: str) -> dict[str, Any]:
     """What `comparing.py` says of two models on some processors."""
-    script = Path(__file__).with_name("comparing.py")
-    command = [PYTHON, str(script), str(reference), str(candidate), "--rounds", str(rounds), "--terms"]
-    command += ["--workers", *map(str, workers)] if workers else []
+    command = [PYTHON, str(Path(__file__).with_name("comparing.py")), str(reference), str(candidate), *options]
     said = subprocess.run(
         command, check=True, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, processors)
     )
