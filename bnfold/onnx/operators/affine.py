@@ -38,8 +38,8 @@ def batch_normalization(place: NodeContext) -> Operator:
     gamma, beta, mean, variance = (exact_values(one) for one in parameters if one is not None)
     if node.opset < 9 and not node.attribute("spatial", 1):
         alike = len({one.shape for one in (gamma, beta, mean, variance)}) == 1
-        if not alike:
-            raise Blocked("its parameters have different shapes")
+        if not alike or (shape is not None and gamma.ndim != len(shape) - 1):
+            raise Blocked("its parameters have not the shape of one sample (spatial 0)")
     elif not all(one.shape == (gamma.size,) for one in (gamma, beta, mean, variance)):
         raise Blocked("its parameters are no vectors of one length")
     elif channels >= 0 and gamma.size != channels:
