@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,8 +96,11 @@ class OnnxFrontEnd:
         rewriting.join(layer, weight, bias, window)
 
     def finish(self, context: FoldContext) -> None:
-        """What was one layer with a bias is two nodes again; what was assumed is said once."""
+        """What was one layer with a bias is two nodes again; what was assumed is said once; kept constants stay."""
         rewriting.part_biases(context)
+        origin: OnnxOrigin = context.net.origin
+        if kept := origin.constants.keys() & set(context.keep):
+            context.net.origin = replace(origin, pinned=origin.pinned | kept)
         context.note_assumed("by its stored statistics")
 
     def pickled(self, net: Net) -> tuple[Any, ...]:

@@ -368,6 +368,15 @@ def test_a_kept_blob_between_a_matmul_and_its_bias_keeps_its_value() -> None:
 # Options.
 
 
+def test_a_constant_that_a_node_computes_stays_where_it_is_kept() -> None:
+    text = CONV_BN.replace("c = Conv (x, w)", "z = CastLike (zero, x)  b = Expand (z, three)  c = Conv (x, w, b)")
+    before = conv_bn(text, zero=np.zeros(1, np.int64), three=np.array([3]))
+    assert types(folded(before)) == ["Conv"]
+    after = folded(before, keep=("z",))
+    assert types(after) == ["CastLike", "Conv"]
+    require_same(before, after)
+
+
 def test_until_ends_the_model_in_a_value() -> None:
     before = conv_bn(CONV_BN.replace("}", "    z = Relu (y)\n}").replace("] y)", "] z)"))
     after = folded(before, until=("y",))

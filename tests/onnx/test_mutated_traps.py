@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from io import BytesIO
 
@@ -157,8 +158,9 @@ def folded(data: bytes, trap: Trap) -> tuple[bytes, list[object]]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_what_onnxruntime_runs_of_a_damaged_model_folds_to_the_same(part: int) -> None:
-    # onnx's own inference ends the process where a convolution larger than its image is cut by a Slice.
-    every, ran, changed = [trap for trap in traps() if "= Slice(" not in trap.body], 0, 0
+    # onnx's own inference ends the process where a convolution larger than its image is cut by a Slice; and a Dropout
+    # that trains is another one in each run.
+    every, ran, changed = [trap for trap in traps() if not re.search(r"= Slice\(|Dropout\(\w+, ", trap.body)], 0, 0
     for seed in range(part, MUTANTS, PARTS):
         choose = random.Random(seed)
         trap = choose.choice(every)
