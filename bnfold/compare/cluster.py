@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be merged
 TRIES = 2
+# Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback.
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 EXACT = "exact"  # beside the weights by digest, the float64 run of the reference
 
 
@@ -146,7 +148,9 @@ def connected(cluster: Any) -> Iterator[Client]:
                 processes=True,
                 memory_limit=None,
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
                 silence_logs=50,
+                preload=[DEAF],
             )
             kept.enter_context(workers)
             yield kept.enter_context(Client(workers))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -127,6 +130,34 @@ def test_ctrl_c_cancels_the_rest_and_says_how_far_it_was(tmp_path: Path, client:
     assert not any(client.processing().values())
     assert "pending" not in {state.status for state in client.futures.values()}
     assert said(compare(*pair, images(), batch=2, cluster=client)) == said(compare(*pair, images(), batch=2))
+
+
+INTERRUPTED = """
+import os, signal, sys
+import numpy as np
+from bnfold.compare.comparison import compare
+
+def interrupt(done, total):
+    if done >= 64:
+        os.killpg(0, signal.SIGINT)
+
+if __name__ == "__main__":
+    images = np.random.default_rng(3).normal(0, 8, (2000, 3, 8, 8)).astype(np.float32)
+    try:
+        compare(*sys.argv[1:], images, batch=2, cluster=2, progress=interrupt)
+    except KeyboardInterrupt as stopped:
+        print(stopped.__notes__)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="sends signals as a terminal does")
+def test_ctrl_c_on_a_terminal_has_local_workers_say_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    command = [sys.executable, str(script), *models(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=120, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("['2 of 63 pieces were done']", "")
 
 
 class Finished:
