@@ -181,7 +181,9 @@ def _fitted(values: Array, feed: Feed, name: str) -> Array:
 def _sample_shape(name: str, feed: Feed, shape: BatchLayout) -> tuple[int, ...]:
     wanted = feed.shape[1:] if shape.batched else feed.shape
     if None in wanted:
-        raise UsageError(f"input '{name}' has shape {sizes(feed.shape)}; noise needs every size, so give data")
+        raise UsageError(
+            f"input '{name}' has shape {sizes(feed.shape)}; noise needs every size, so give data or --input-shape"
+        )
     return tuple(int(size or 0) for size in wanted)
 
 

@@ -171,8 +171,10 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
 def _from_path(path: str, role: str, options: CompareOptions) -> Model:
     if path.endswith(".onnx"):
         from bnfold.onnx.file import read_onnx
+        from bnfold.onnx.read import give_sizes
 
         file = read_onnx(Path(path))
+        give_sizes(file.model, options.input_shapes or {}, path)
         model = _from_onnx(file.model, path, file.weights)
         return replace(model, folder=Path(path).resolve().parent, mapped=(file.buffer,))
     prototxt, weights = split_pair(path)

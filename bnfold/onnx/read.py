@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from onnx import NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, quoted
 from bnfold.io.wire import Buffer
@@ -102,7 +102,9 @@ def load_bytes(data: bytes, options: ReadOptions = ReadOptions(), file: str = "m
 def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     """The net that a file holds. Raises as `load_onnx`."""
     model = document.model
-    _give_sizes(document, options.input_shapes or {}, options.batch)
+    give_sizes(model, options.input_shapes or {}, document.path)
+    if options.batch is not None:
+        _give_batch(document, options.batch)
     tensors = {tensor.name: tensor for tensor in (*document.tensors, *document.sparse)}
     fed: frozenset[str] = frozenset()
     if model.ir_version >= CONSTANTS_ARE_INPUTS and not options.freeze_initializers:
@@ -160,23 +162,27 @@ def _ending_in(layers: list[Layer], blobs: Iterable[str], file: str) -> list[Lay
     return kept[::-1]
 
 
-def _give_sizes(document: Document, input_shapes: Mapping[str, Sequence[int]], batch: int | None) -> None:
-    """Write sizes that the user gives into the copy of the message that shapes are found from."""
-    ports = {port.name: port for port in document.model.graph.input}
+def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], file: Path | str) -> None:
+    """Write sizes that the user gives into a message.
+
+    Raises:
+        UsageError: there is no such input.
+    """
+    ports = {port.name: port for port in model.graph.input}
     for name, shape in input_shapes.items():
         if name not in ports:
-            raise UsageError(
-                f"{document.path}: it has no input '{name}' to give a shape; it has {quoted(ports) or 'none'}"
-            )
+            raise UsageError(f"{file}: it has no input '{name}' to give a shape; it has {quoted(ports) or 'none'}")
         kind = ports[name].type.tensor_type
         del kind.shape.dim[:]
         for size in shape:
             kind.shape.dim.add(dim_value=size)
-    if batch is not None:
-        stored = {tensor.name for tensor in document.tensors}
-        for port in ports.values():
-            if port.name not in stored and port.type.tensor_type.shape.dim:
-                port.type.tensor_type.shape.dim[0].dim_value = batch
+
+
+def _give_batch(document: Document, batch: int) -> None:
+    stored = {tensor.name for tensor in document.tensors}
+    for port in document.model.graph.input:
+        if port.name not in stored and port.type.tensor_type.shape.dim:
+            port.type.tensor_type.shape.dim[0].dim_value = batch
 
 
 def _require_sense(document: Document, tensors: Mapping[str, Tensor]) -> None:

@@ -395,6 +395,20 @@ def test_open_sizes_are_given_by_name_and_an_unknown_name_is_a_sentence() -> Non
         net_of(before, input_shapes={"data": (1, 2, 3, 3)})
 
 
+def test_sizes_are_given_to_models_that_are_compared(tmp_path: Path) -> None:
+    before = conv_bn(
+        CONV_BN.replace("float[1,2,5,5] x", "float[1,2,h,w] x").replace("float[1,3,3,3] y", "float[1,3,a,b] y")
+    )
+    (tmp_path / "a.onnx").write_bytes(before.SerializeToString())
+    (tmp_path / "b.onnx").write_bytes(folded(before).SerializeToString())
+    one, other = (str(tmp_path / name) for name in ("a.onnx", "b.onnx"))
+    with pytest.raises(UsageError, match="noise needs every size, so give data or --input-shape"):
+        compare(one, other)
+    assert compare(one, other, input_shapes={"x": (1, 2, 5, 6)}).passed
+    with pytest.raises(UsageError, match="it has no input 'y' to give a shape; it has 'x'"):
+        compare(one, other, input_shapes={"y": (1, 2, 5, 6)})
+
+
 def test_options_of_caffe_are_refused_with_a_sentence(tmp_path: Path) -> None:
     onnx.save(conv_bn(), tmp_path / "net.onnx")
     with pytest.raises(UsageError, match="--level: only Caffe's files are read in such a way"):
