@@ -227,7 +227,8 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
     if producer is None:
         raise Blocked(f"'{blob}' is made by no layer")
     require(id(producer) not in scene.excluded, f"{producer} is excluded")
-    scene.budget.spend()
+    if journal.through:  # the layer next to an affine is looked at in any case
+        scene.budget.spend()
     operator = journal.absorb(producer, affine)
     if operator is None:
         journal.moved.append(blob)

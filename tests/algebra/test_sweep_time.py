@@ -11,6 +11,8 @@ from algebra.running import net_of
 from algebra.texts import bn, conv, data, layer, power, scale
 
 from bnfold.algebra import fold
+from bnfold.algebra.plan import Budget
+from bnfold.algebra.records import Blocked
 from bnfold.net import Net
 
 # Time and depth.
@@ -86,6 +88,17 @@ def _once(net: Net) -> float:
 def test_ten_times_the_layers_take_about_ten_times_as_long(make: Callable[[int], Net], count: int) -> None:
     small, large = make(count), make(10 * count)
     assert seconds(large) < 25 * max(seconds(small), 0.01)
+
+
+def test_an_affine_next_to_its_layer_folds_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spent(_: Budget) -> None:
+        raise Blocked("no step is left")
+
+    monkeypatch.setattr(Budget, "spend", spent)
+    result = fold(net_of(data() + conv("c", "data") + bn("b", "c") + layer("r", "ReLU", "b") + power("p", "r")))
+    assert [record.layer for record in result.report.folded] == ["b"]
+    (kept,) = result.report.kept
+    assert "no step is left" in kept.reason
 
 
 def test_an_affine_crosses_thousands_of_layers_without_recursion() -> None:
