@@ -78,7 +78,8 @@ def test_a_rerun_closes_every_gap_and_leaves_nothing_else(account: dict[str, Any
 # While Python starts it answers Ctrl-C by itself, so the clock starts at the first step behind ours being asked.
 STARTED = b"started\n"
 START = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell without job control may have started the tests
 from bnfold import __main__
 __main__._open_what_is_closed = lambda: print({STARTED.decode().strip()!r}, file=sys.stderr, flush=True)
 __main__.run()

@@ -110,7 +110,9 @@ def test_a_proof_that_stops_with_an_error_writes_nothing_and_says_so(run: Run, m
 
 
 WAITING = """
-import sys, time
+import signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # nohup, or a shell without job control, may have started the tests
 from bnfold import pipeline
 from bnfold.__main__ import run
 from bnfold.onnx.graph import WeightStore
