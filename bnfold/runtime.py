@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from bnfold.errors import ModelError, UsageError
+from bnfold.io.signals import defer_signals
 from bnfold.io.versions import installed
 from bnfold.net import Array
 
@@ -190,7 +191,8 @@ class Session:
         if not isinstance(source, str | bytes):
             source = source.SerializeToString()
         try:
-            with _without_tf32(name == "tensorrt" and not tf32):
+            # Its threads defer them from then on, so that no signal reaches one while the main thread defers it.
+            with _without_tf32(name == "tensorrt" and not tf32), defer_signals():
                 chain = _chain(self._provider, tf32)
                 more = {} if name == "cpu" else {"enable_fallback": 0}  # it would print, and go on with less
                 self._session = onnxruntime.InferenceSession(source, options, providers=chain, **more)

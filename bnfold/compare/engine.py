@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from bnfold.compare.measure import Measurement, MeasurePlan, Progress
 from bnfold.compare.memory import budget_of
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model
+from bnfold.compare.threads import Threads, result_of
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
 from bnfold.errors import UnsupportedError
@@ -132,12 +133,12 @@ class Engine:
         self.segments = [whole]
         if budget is not None and needed > budget:
             self.segments = list(self._cut(whole, sizes, budget))
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Threads | None = None
 
     def __enter__(self) -> Engine:
         there = any(execution.values != "host" for execution in self.executions)
-        self._pool = ThreadPoolExecutor(1 if there else self._threads, "bnfold-measure")
-        self._decoders = ThreadPoolExecutor(self._threads, "bnfold-decode")
+        self._pool = Threads(1 if there else self._threads, "bnfold-measure")
+        self._decoders = Threads(self._threads, "bnfold-decode")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -335,7 +336,7 @@ class Ahead:
         most: how many are decoded ahead.
     """
 
-    def __init__(self, data: Samples, threads: ThreadPoolExecutor, most: int) -> None:
+    def __init__(self, data: Samples, threads: Threads, most: int) -> None:
         self._data, self._threads, self._most = data, threads, most
         self._waiting: dict[int, Future[dict[str, Array]]] = {}
 
@@ -348,7 +349,7 @@ class Ahead:
         for later in range(number, min(number + 1 + self._most, self._data.count)):
             if later not in self._waiting:
                 self._waiting[later] = self._threads.submit(self._data.sample, later)
-        return self._waiting.pop(number).result()
+        return result_of(self._waiting.pop(number))
 
 
 def _on_host(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -20,15 +20,15 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from bnfold.compare.threads import Threads, result_of
 from bnfold.errors import BnfoldError, ModelError, UsageError
 from bnfold.net import Array
 from bnfold.runtime import Execution, Session, SessionOptions, TensorPort
@@ -57,7 +57,7 @@ class IsolatedSession(Session):
             start_new_session=True,  # Ctrl-C in a terminal goes to its whole group
         )
         self._end = weakref.finalize(self, _end, self._child)
-        self._pool = ThreadPoolExecutor(1, "bnfold-isolated")
+        self._pool = Threads(1, "bnfold-isolated")
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else model
         content = b""
         if not isinstance(source, str):
@@ -87,8 +87,8 @@ class IsolatedSession(Session):
         try:
             answer: Future[Message | None] = self._pool.submit(self._exchanged, header, arrays)
             while True:
-                with suppress(NotYet):
-                    message = answer.result(GLANCE)
+                with suppress(Empty):
+                    message = result_of(answer, GLANCE)
                     break
         except BaseException:
             self._end()

@@ -24,6 +24,7 @@ from bnfold.compare.merging import BY_NAME, BY_SUM, keep_worst, optional, rule
 from bnfold.compare.metrics import BlobError, SampleError, add_together
 from bnfold.compare.records import SampleDiff
 from bnfold.compare.saturation import Positions
+from bnfold.compare.threads import result_of
 from bnfold.data.samples import Samples
 from bnfold.net import Array, Shape
 from bnfold.runtime import to_host
@@ -206,9 +207,9 @@ class Measurement:
             others.append(threads.submit(self._classify, self.classification, run, scores, data))
 
         def finish() -> None:
-            found = {name: errors for future in waiting for name, errors in future.result().items()}
+            found = {name: errors for future in waiting for name, errors in result_of(future).items()}
             for future in others:
-                future.result()
+                result_of(future)
             self._rank(plan, run, names, found)
             self.count += len(run.numbers)
 

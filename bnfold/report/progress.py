@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from bnfold.io.signals import defer_signals
+
 
 class ProgressLines:
     """Lines of progress, made when the first of them moves.
@@ -33,7 +35,8 @@ class ProgressLines:
 
     def _task(self, what: str) -> Any:
         if self._bar is None:
-            self._bar = self._shown.enter_context(_bar())
+            with defer_signals():  # by its thread, too: see bnfold/compare/threads.py
+                self._bar = self._shown.enter_context(_bar())
         if what not in self._tasks:
             self._tasks[what] = self._bar.add_task(what, total=None, pieces="")
         return self._tasks[what]

@@ -126,7 +126,7 @@ def test_an_open_batch_follows_the_budget() -> None:
 
 
 def test_samples_are_decoded_ahead_once_each_and_in_order() -> None:
-    from concurrent.futures import ThreadPoolExecutor
+    from bnfold.compare.threads import Threads
 
     asked = []
 
@@ -135,7 +135,7 @@ def test_samples_are_decoded_ahead_once_each_and_in_order() -> None:
             asked.append(number)
             return super().sample(number)
 
-    with ThreadPoolExecutor(3) as threads:
+    with Threads(3) as threads:
         ahead = engines.Ahead(Data({"data": np.arange(10)}), threads, 4)
         assert [ahead.sample(number)["data"] for number in range(10)] == list(range(10))
     assert sorted(asked) == list(range(10))

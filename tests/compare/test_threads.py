@@ -1,0 +1,86 @@
+"""Ctrl-C at every step of handing work to a thread, and of waiting for it, leaves no thread that waits for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Raises a signal at the n-th step of Python's own code for locks, executors and futures, for every n there is.
+SCRIPT = """
+import os, signal, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from bnfold.compare.threads import Threads, result_of
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ours = sys.argv[1] == "ours"
+FILES = ("threading.py", "thread.py", "_base.py")
+
+def interrupted_at(step):
+    left = [step]
+    def trace(frame, event, argument):
+        if not frame.f_code.co_filename.endswith(FILES):
+            return None
+        if event != "call":
+            left[0] -= 1
+            if left[0] == 0:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        return trace
+    pool = (Threads if ours else ThreadPoolExecutor)(2)
+    begin = threading.Event()
+    came = False
+    sys.settrace(trace)
+    try:
+        first = pool.submit(abs, -1)
+        second = pool.submit(begin.wait, 0.002)
+        for future in (first, second):
+            result_of(future) if ours else future.result()
+    except KeyboardInterrupt:
+        came = True
+    finally:
+        sys.settrace(None)
+    pool.shutdown(wait=False, cancel_futures=True)
+    for thread in pool._threads:
+        thread.join(5)
+        if thread.is_alive():
+            print("a thread waits for ever, interrupted at step", step, flush=True)
+            os._exit(1)
+    return came
+
+step = 1
+while interrupted_at(step):
+    step += 1
+print(step, "steps", flush=True)
+os._exit(0)
+"""
+
+
+def tried(kind: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, kind],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDEVMODE": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal can be deferred on this system")
+def test_ctrl_c_at_every_step_leaves_no_thread_waiting() -> None:
+    done = tried("ours")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[0]) > 20, "the steps are too few to mean anything"
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal can be deferred on this system")
+def test_pythons_own_executor_does_not_bear_it() -> None:
+    done = tried("python")
+    assert done.returncode != 0, "Threads would be needed no more"
+    assert "waits for ever" in done.stdout or "unlocked lock" in done.stderr
