@@ -95,13 +95,18 @@ def _shapes(net: Net) -> Shapes:
 
 
 def _row(kind: str, old: Cost, new: Cost) -> tuple[str, str, str, str]:
-    at_least = "" if old.complete and new.complete else ">= "
     return (
         kind,
         f"{old.layers:,} -> {new.layers:,}",
-        f"{at_least}{amount(old.multiply_adds)} -> {amount(new.multiply_adds)}",
+        f"{_work(old)} -> {_work(new)}",
         f"{old.parameters:,} -> {new.parameters:,}",
     )
+
+
+def _work(cost: Cost) -> str:
+    if cost.complete:
+        return amount(cost.multiply_adds)
+    return f">= {amount(cost.multiply_adds)}" if cost.multiply_adds else "unknown"
 
 
 def _known(shape: Shape | None) -> Shape | None:
