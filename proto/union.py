@@ -311,6 +311,15 @@ UNDEFINED = {
     "SpatialBatchingPoolingParameter": "synopsys' layer is not among the facts",
 }
 
+
+def _parameters(dialect: str, *rows: tuple[str, int, str]) -> list[Fact]:
+    """The parameters of layer types in one dialect, each as (field without `_param`, number, message)."""
+    return [
+        Fact("LayerParameter", f"{name}_param", number, "optional", f"{message}Parameter", False, "", (dialect,))
+        for name, number, message in rows
+    ]
+
+
 # What the facts leave out and reading a net needs. Numbers from 30000 on are ours: the layer is known by texts alone.
 ADDED_FIELDS = (
     # Several forks have the layer and agree about it; this number is the one of wj1tr0y's gait extractor. The others
@@ -391,40 +400,34 @@ ADDED_FIELDS = (
     Fact("PaddingParameter", "pad_method", 30018, "optional", "PaddingParameter.Method", False, "", ("texts",)),
     Fact("PaddingParameter", "type", 30019, "optional", "PaddingParameter.Method", False, "", ("texts",)),
     # Fields of the union that these forks have under numbers of their own: from their caffe.proto, and their files.
-    *(
-        Fact("LayerParameter", f"{name}_param", number, "optional", f"{message}Parameter", False, "", ("synopsys",))
-        for name, number, message in (
-            ("bn", 45, "BN"),
-            ("swish", 147, "Swish"),
-            ("interp", 163, "Interp"),
-            ("shuffle_channel", 166, "ShuffleChannel"),
-            ("dense_crf", 176, "DenseCRF"),
-            ("upsample", 177, "Upsample"),
-            ("reorg", 197, "Reorg"),
-            ("proposal", 212, "Proposal"),
-            ("roi_align", 247, "ROIAlign"),
-            ("clip", 248, "Clip"),
-            ("roi_pooling", 8266711, "ROIPooling"),
-            ("smooth_l1_loss", 8266712, "SmoothL1Loss"),
-        )
+    *_parameters(
+        "synopsys",
+        ("bn", 45, "BN"),
+        ("swish", 147, "Swish"),
+        ("interp", 163, "Interp"),
+        ("shuffle_channel", 166, "ShuffleChannel"),
+        ("dense_crf", 176, "DenseCRF"),
+        ("upsample", 177, "Upsample"),
+        ("reorg", 197, "Reorg"),
+        ("proposal", 212, "Proposal"),
+        ("roi_align", 247, "ROIAlign"),
+        ("clip", 248, "Clip"),
+        ("roi_pooling", 8266711, "ROIPooling"),
+        ("smooth_l1_loss", 8266712, "SmoothL1Loss"),
     ),
-    *(
-        Fact("LayerParameter", f"{name}_param", number, "optional", f"{message}Parameter", False, "", ("soeaver",))
-        for name, number, message in (
-            ("roi_pooling", 147, "ROIPooling"),
-            ("psroi_pooling", 148, "PSROIPooling"),
-            ("smooth_l1_loss", 150, "SmoothL1Loss"),
-            ("interp", 20001, "Interp"),
-            ("dense_crf", 20002, "DenseCRF"),
-        )
+    *_parameters(
+        "soeaver",
+        ("roi_pooling", 147, "ROIPooling"),
+        ("psroi_pooling", 148, "PSROIPooling"),
+        ("smooth_l1_loss", 150, "SmoothL1Loss"),
+        ("interp", 20001, "Interp"),
+        ("dense_crf", 20002, "DenseCRF"),
     ),
-    *(
-        Fact("LayerParameter", f"{name}_param", number, "optional", f"{message}Parameter", False, "", ("pvanet",))
-        for name, number, message in (
-            ("roi_pooling", 8266711, "ROIPooling"),
-            ("smooth_l1_loss", 8266712, "SmoothL1Loss"),
-            ("proposal", 8266713, "Proposal"),
-        )
+    *_parameters(
+        "pvanet",
+        ("roi_pooling", 8266711, "ROIPooling"),
+        ("smooth_l1_loss", 8266712, "SmoothL1Loss"),
+        ("proposal", 8266713, "Proposal"),
     ),
     Fact("LayerParameter", "bn_param", 202, "optional", "BNParameter", False, "", ("ducha",)),
     *(
