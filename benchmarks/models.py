@@ -21,11 +21,11 @@ Layer = tuple[str, list[tuple[int, ...]]]
 """A layer's text, and the shapes of what it learned."""
 
 
-def layer(name: str, kind: str, bottoms: list[str], top: str, param: str = "", *shapes: tuple[int, ...]) -> Layer:
+def layer(name: str, layer_type: str, bottoms: list[str], top: str, param: str = "", *shapes: tuple[int, ...]) -> Layer:
     """One layer."""
     read = "".join(f'  bottom: "{bottom}"\n' for bottom in bottoms)
     rest = f"  {param}\n" if param else ""
-    return f'layer {{\n  name: "{name}"\n  type: "{kind}"\n{read}  top: "{top}"\n{rest}}}\n', list(shapes)
+    return f'layer {{\n  name: "{name}"\n  type: "{layer_type}"\n{read}  top: "{top}"\n{rest}}}\n', list(shapes)
 
 
 def normalised(name: str, bottom: str, size: tuple[int, int, int, int], stride: int, relu: bool) -> Iterator[Layer]:
@@ -101,14 +101,14 @@ def chain(layers: int) -> Iterator[Layer]:
         bottom, inputs = f"conv{number}", 4
 
 
-def blob(kind: str, name: str, index: int, shape: tuple[int, ...]) -> np.ndarray:
+def blob(layer_type: str, name: str, index: int, shape: tuple[int, ...]) -> np.ndarray:
     """Seeded values of a size that keeps activations near 1; BatchNorm's statistics as sums with their factor."""
     rng = np.random.default_rng([zlib.crc32(name.encode()), index])
-    if kind == "BatchNorm":
+    if layer_type == "BatchNorm":
         return (np.full(1, 999.98), rng.uniform(500, 1500, shape), rng.normal(0, 100, shape))[
             (index == 0) * 2 + (index == 1)
         ]
-    if kind == "Scale":
+    if layer_type == "Scale":
         return rng.normal(1, 0.2, shape) if index == 0 else rng.normal(0, 0.2, shape)
     fan = float(np.prod(shape[1:])) if len(shape) > 1 else 100.0
     return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan))
@@ -142,15 +142,15 @@ def make(name: str, folder: Path) -> Path:
     if prototxt.exists():
         return prototxt
     folder.mkdir(parents=True, exist_ok=True)
-    kind, _, size = name.partition("-")
-    layers = list(chain(int(size)) if size else MODELS[kind]())
+    model, _, size = name.partition("-")
+    layers = list(chain(int(size)) if size else MODELS[model]())
     with prototxt.with_suffix(".caffemodel").open("wb") as weights:
         weights.write(NetParameter(name=name).SerializeToString())
         for text, shapes in layers:
-            own, kind = (line.split('"')[1] for line in text.split("\n")[1:3])
-            record = LayerParameter(name=own, type=kind).SerializeToString()
+            own, layer_type = (line.split('"')[1] for line in text.split("\n")[1:3])
+            record = LayerParameter(name=own, type=layer_type).SerializeToString()
             for index, shape in enumerate(shapes):
-                values = np.ascontiguousarray(blob(kind, own, index, shape), "<f4").tobytes()
+                values = np.ascontiguousarray(blob(layer_type, own, index, shape), "<f4").tobytes()
                 stored = BlobProto(shape=BlobShape(dim=shape)).SerializeToString()
                 record += field(BLOBS, stored + field(DATA, values))
             weights.write(field(LAYER, record))

@@ -22,9 +22,9 @@ VARIANCE = RNG.uniform(0.5, 1.5, C)
 ONE, ZERO = np.ones(1), np.zeros(1)
 
 
-def message(name: str, kind: str, bottom: str, top: str, blobs: Sequence[Array]) -> LayerParameter:
+def message(name: str, layer_type: str, bottom: str, top: str, blobs: Sequence[Array]) -> LayerParameter:
     """A layer of a caffemodel; its parameters are not in it, as they need not be."""
-    layer = LayerParameter(name=name, type=kind, bottom=[bottom], top=[top])
+    layer = LayerParameter(name=name, type=layer_type, bottom=[bottom], top=[top])
     for values in blobs:
         blob = layer.blobs.add()
         blob.data.extend(values.reshape(-1).tolist())

@@ -61,15 +61,15 @@ def _learned(layer: Layer, shapes: dict[str, Shape | None], seed: int, given: It
     return replace(layer, blobs=blobs, source=layer.source._replace(blobs=blobs))
 
 
-def seeded(kind: str, shapes: Sequence[Shape], seed: int = 0, name: str = "") -> list[Array]:
-    """Blobs for a layer of type `kind`: signed, distinct per channel, of a size that keeps activations near 1."""
+def seeded(layer_type: str, shapes: Sequence[Shape], seed: int = 0, name: str = "") -> list[Array]:
+    """Blobs for a layer of type `layer_type`: signed, distinct per channel, of a size that keeps activations near 1."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    if kind in ("BatchNorm", "CuDNNBatchNorm"):
+    if layer_type in ("BatchNorm", "CuDNNBatchNorm"):
         return [array.astype(np.float32) for array in _batch_norm(rng, shapes)]
-    if kind == "BN" and len(shapes) == 4:
+    if layer_type == "BN" and len(shapes) == 4:
         gamma, beta, mean, variance = (_vector(rng, shape) for shape in shapes)
         return [array.astype(np.float32) for array in (gamma, beta, mean, abs(variance))]
-    return [np.asarray(_blob(rng, shape, kind, index), np.float32) for index, shape in enumerate(shapes)]
+    return [np.asarray(_blob(rng, shape, layer_type, index), np.float32) for index, shape in enumerate(shapes)]
 
 
 def _batch_norm(rng: np.random.Generator, shapes: Sequence[Shape]) -> list[Array]:
@@ -89,8 +89,8 @@ def _vector(rng: np.random.Generator, shape: Shape) -> Array:
     return values
 
 
-def _blob(rng: np.random.Generator, shape: Shape, kind: str, index: int) -> Array:
-    if index == 0 and len(shape) > 1 and kind not in ("Parameter", "PReLU", "Scale", "Bias"):
+def _blob(rng: np.random.Generator, shape: Shape, layer_type: str, index: int) -> Array:
+    if index == 0 and len(shape) > 1 and layer_type not in ("Parameter", "PReLU", "Scale", "Bias"):
         fan_in = max(1, int(np.prod(shape[1:])))
         channel = 1 + 0.1 * np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
         values: Array = rng.normal(0, 1, shape) * channel / np.sqrt(fan_in)

@@ -117,12 +117,12 @@ def _stated(node: NodeProto) -> Array:
     return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
 
 
-def _arranged(kind: str, read: list[Array]) -> Array:
-    if kind == "Concat":
+def _arranged(op_type: str, read: list[Array]) -> Array:
+    if op_type == "Concat":
         return np.concatenate(read)
-    if kind == "Unsqueeze":
+    if op_type == "Unsqueeze":
         return np.expand_dims(read[0], tuple(int(axis) for axis in read[1].reshape(-1)))
-    return read[0].reshape([int(size) for size in read[1]]) if kind == "Reshape" else read[0]
+    return read[0].reshape([int(size) for size in read[1]]) if op_type == "Reshape" else read[0]
 
 
 def _is_by_channel(constant: Array, shape: tuple[int, ...] | None) -> bool:

@@ -31,8 +31,10 @@ RELU = 'layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }\n'
 LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "conv" bottom: "label" top: "loss" }\n'
 
 
-def bn(fields: str = "", name: str = "bn", kind: str = "BatchNorm", bottom: str = "conv", top: str = "conv") -> str:
-    return f'layer {{ name: "{name}" type: "{kind}" bottom: "{bottom}" top: "{top}" {fields} }}\n'
+def bn(
+    fields: str = "", name: str = "bn", layer_type: str = "BatchNorm", bottom: str = "conv", top: str = "conv"
+) -> str:
+    return f'layer {{ name: "{name}" type: "{layer_type}" bottom: "{bottom}" top: "{top}" {fields} }}\n'
 
 
 GOOD = CONV + bn() + SCALE + RELU
@@ -94,7 +96,7 @@ def test_a_bias_alone_is_no_scale() -> None:
         bn("batch_norm_param { scale_filler { value: 1 } bias_filler { value: 0 } }"),
         bn("batch_norm_param { use_weight_bias: true }"),
         bn("param { lr_mult: 1 } param { lr_mult: 1 } param { lr_mult: 0 } param { lr_mult: 0 }"),
-        bn(kind="BN"),
+        bn(layer_type="BN"),
     ],
     ids=["nvcaffe", "fillers", "intel", "vitis", "BN"],
 )
@@ -239,11 +241,11 @@ def test_twins_that_differ_in_more_are_no_twins() -> None:
     assert "phase-twins" not in rules(DATA + CONV + text + SCALE + LOSS)
 
 
-def siamese(names: Sequence[str], kind: str = "BatchNorm", more: str = "") -> str:
+def siamese(names: Sequence[str], layer_type: str = "BatchNorm", more: str = "") -> str:
     text = INPUT
     specs = " ".join(f'param {{ name: "{name}" lr_mult: 0 }}' for name in names) + more
     for side in ("a", "b"):
-        text += bn(specs, f"bn_{side}", kind, "data", f"bn_{side}")
+        text += bn(specs, f"bn_{side}", layer_type, "data", f"bn_{side}")
         text += SCALE.replace("conv", f"bn_{side}").replace('"scale"', f'"scale_{side}"')
     return text
 
@@ -305,7 +307,7 @@ def test_a_bias_in_front_of_frozen_statistics_is_learned() -> None:
 
 
 def test_a_bias_in_front_of_a_bn_with_folded_statistics_is_fine() -> None:
-    assert advise(INPUT + CONV_WITH_BIAS + bn("bn_param { bn_mode: INFERENCE }", kind="BN")) == []
+    assert advise(INPUT + CONV_WITH_BIAS + bn("bn_param { bn_mode: INFERENCE }", layer_type="BN")) == []
 
 
 @pytest.mark.parametrize("between", ["", CONV.replace('bottom: "data"', 'bottom: "drop"').replace("conv", "c2", 1)])
@@ -484,9 +486,11 @@ def test_twins_of_two_phases_may_share_a_name() -> None:
     assert "layers-of-one-name" not in rules("".join(twins) + GOOD + LOSS)
 
 
-@pytest.mark.parametrize(("kind", "words"), [("Accuracy", "an Accuracy"), ("SoftmaxWithLoss", "a SoftmaxWithLoss")])
-def test_a_sentence_has_the_article_of_its_noun(kind: str, words: str) -> None:
-    text = INPUT + CONV + f'layer {{ name: "x" type: "{kind}" bottom: "conv1" bottom: "label" top: "x" }}'
+@pytest.mark.parametrize(
+    ("layer_type", "words"), [("Accuracy", "an Accuracy"), ("SoftmaxWithLoss", "a SoftmaxWithLoss")]
+)
+def test_a_sentence_has_the_article_of_its_noun(layer_type: str, words: str) -> None:
+    text = INPUT + CONV + f'layer {{ name: "x" type: "{layer_type}" bottom: "conv1" bottom: "label" top: "x" }}'
     (finding,) = [finding for finding in advise(text) if finding.rule == "loss-in-deploy"]
     assert finding.message.startswith(f"{words}, while")
 

@@ -87,14 +87,14 @@ def test_average_of_a_window_that_starts_at_the_edge_is_nan() -> None:
     assert np.isnan(top).reshape(-1).tolist() == [False, False, True]
 
 
-@pytest.mark.parametrize(("kind", "hidden"), [("LSTM", 2), ("RNN", 1)])
-def test_recurrent_state_that_is_exposed_carries_on(kind: str, hidden: int) -> None:
+@pytest.mark.parametrize(("layer_type", "hidden"), [("LSTM", 2), ("RNN", 1)])
+def test_recurrent_state_that_is_exposed_carries_on(layer_type: str, hidden: int) -> None:
     x, static = noise(4, 2, 5), noise(2, 3)
     cont = np.array([[0, 1], [1, 1], [1, 0], [1, 1]])
-    gates = 4 if kind == "LSTM" else 1
+    gates = 4 if layer_type == "LSTM" else 1
     blobs = [noise(3 * gates, 5), noise(3 * gates), noise(3 * gates, 3) + 1, noise(3 * gates, 3)]
-    blobs += [] if kind == "LSTM" else [noise(3, 3) - 1, noise(3)]
-    text = f'type: "{kind}" recurrent_param {{ num_output: 3 }}'
+    blobs += [] if layer_type == "LSTM" else [noise(3, 3) - 1, noise(3)]
+    text = f'type: "{layer_type}" recurrent_param {{ num_output: 3 }}'
     (whole,) = run(text, x, cont, static, blobs=tuple(blobs))
     text = text.replace("3 }", "3 expose_hidden: true }")
     state = [np.zeros((1, 2, 3))] * hidden

@@ -50,14 +50,14 @@ def blob(values: Sequence[float], *dims: int) -> bytes:
     return length(5, floats(values)) + (shape(*dims) if dims else b"")
 
 
-def layer(name: str, kind: str, *blobs: bytes, extra: bytes = b"") -> bytes:
+def layer(name: str, layer_type: str, *blobs: bytes, extra: bytes = b"") -> bytes:
     """A field of NetParameter: one V2 layer."""
-    return length(100, length(1, name), length(2, kind), *(length(7, one) for one in blobs), extra)
+    return length(100, length(1, name), length(2, layer_type), *(length(7, one) for one in blobs), extra)
 
 
-def layer_v1(name: str, kind: int, *blobs: bytes) -> bytes:
-    return length(2, length(4, name), number(5, kind), *(length(6, one) for one in blobs))
+def layer_v1(name: str, layer_type: int, *blobs: bytes) -> bytes:
+    return length(2, length(4, name), number(5, layer_type), *(length(6, one) for one in blobs))
 
 
-def layer_v0(name: str, kind: str, *blobs: bytes) -> bytes:
-    return length(2, length(1, length(1, name), length(2, kind), *(length(50, one) for one in blobs)))
+def layer_v0(name: str, layer_type: str, *blobs: bytes) -> bytes:
+    return length(2, length(1, length(1, name), length(2, layer_type), *(length(50, one) for one in blobs)))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bnfold.advice.draft import Draft, Written
 from bnfold.advice.records import Remark
-from bnfold.caffe import kinds
+from bnfold.caffe import layer_types
 from bnfold.errors import with_article
 
 
@@ -27,7 +27,7 @@ def loss_in_deploy(draft: Draft) -> Iterator[Remark]:
     if not draft.deploys:
         return
     for written in draft.test.layers:
-        loss = kinds.loss(written.type) if written.is_loss else None
+        loss = layer_types.loss(written.type) if written.is_loss else None
         if loss is not None and loss.becomes:
             bottom = written.layer.bottoms[0]
             instead = f'layer {{ name: "{written.name}" type: "{loss.becomes}" bottom: "{bottom}" top: "prob" }}'

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnfold.caffe import kinds
+from bnfold.caffe import layer_types
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.caffe_pb2 import TEST, TRAIN, Phase
 from bnfold.caffe.layers import BatchNorm
@@ -68,17 +68,17 @@ class Written:
     @property
     def is_data(self) -> bool:
         """It brings samples into the net."""
-        return kinds.is_data(self.type, len(self.layer.bottoms), len(self.layer.tops))
+        return layer_types.is_data(self.type, len(self.layer.bottoms), len(self.layer.tops))
 
     @property
     def is_loss(self) -> bool:
         """It compares predictions with labels."""
-        return bool(self.layer.bottoms) and kinds.loss(self.type) is not None
+        return bool(self.layer.bottoms) and layer_types.loss(self.type) is not None
 
     @property
     def is_metric(self) -> bool:
         """It judges predictions and trains nothing."""
-        return bool(self.layer.bottoms) and kinds.is_metric(self.type)
+        return bool(self.layer.bottoms) and layer_types.is_metric(self.type)
 
     @property
     def normalises(self) -> bool:

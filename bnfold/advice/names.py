@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bnfold.advice.draft import Draft, Written
 from bnfold.advice.records import Remark
-from bnfold.caffe import kinds
+from bnfold.caffe import layer_types
 
 
 def layers_of_one_name(draft: Draft) -> Iterator[Remark]:
@@ -19,5 +19,5 @@ def layers_of_one_name(draft: Draft) -> Iterator[Remark]:
         for written in view.layers:
             other = first.setdefault(written.name, written)
             if other is not written and written.name:
-                learns = {written.type, other.type} & kinds.LEARNED
+                learns = {written.type, other.type} & layer_types.LEARNED
                 yield Remark(written, f"called as {other.place} is", severity="error" if learns else None)

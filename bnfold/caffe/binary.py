@@ -263,20 +263,22 @@ class _Reader:
         """A message of the file; see `readings`. Raises ParseError."""
         try:
             found = list(found)
-            return self.readings(message, found, self._kind(found) if message is LayerParameter.DESCRIPTOR else "")
+            return self.readings(
+                message, found, self._layer_type(found) if message is LayerParameter.DESCRIPTOR else ""
+            )
         except WireError as error:
             raise ParseError(f"{who} is damaged: {error}", file.path) from None
         except LookupError as error:
             raise ParseError(f"{who}: {error.args[0]}", file.path) from None
 
-    def readings(self, message: Any, found: Iterable[Field], kind: str = "") -> Readings:
+    def readings(self, message: Any, found: Iterable[Field], layer_type: str = "") -> Readings:
         """A message in the numbers of the union, as each dialect reads it that has all its numbers.
 
-        Weights are left out, and so is what nobody knows or what is a parameter of other types than `kind`.
+        Weights are left out, and so is what nobody knows or what is a parameter of other types than `layer_type`.
         """
         readings: Readings = {b"": self.among}
         for field in found:
-            options, longer = self._options(message, field, kind), Readings()
+            options, longer = self._options(message, field, layer_type), Readings()
             for encoded, dialects in readings.items():
                 for piece, who in options.items():
                     if both := dialects & who:
@@ -289,10 +291,10 @@ class _Reader:
     def stranger(self, layer: Iterable[Field]) -> str:
         """A field in the parameters of a layer's type that no dialect has; empty where all are known."""
         layer = list(layer)
-        row, outside, known = LAYERS.get(kind := self._kind(layer)), "", False
+        row, outside, known = LAYERS.get(layer_type := self._layer_type(layer)), "", False
         for found in layer if row and row.reads else ():
             meanings = _meanings(LayerParameter.DESCRIPTOR).get(found.number, [])
-            own = [one.field for one in meanings if _belongs(one.field.name, kind) and is_message(one.field)]
+            own = [one.field for one in meanings if _belongs(one.field.name, layer_type) and is_message(one.field)]
             for inner in fields(self.buffer, found.at, found.end) if own and found.wire == LENGTH else ():
                 senses = [one.field for field in own for one in _meanings(field.message_type).get(inner.number, [])]
                 if not any(_fits(sense, inner.wire) for sense in senses):
@@ -302,12 +304,12 @@ class _Reader:
                 outside = f"unknown field, number {found.number}, and none that its type has"
         return "" if known else outside
 
-    def _options(self, message: Any, found: Field, kind: str) -> Readings:
+    def _options(self, message: Any, found: Field, layer_type: str) -> Readings:
         """What one field may be, encoded anew, and in which dialects it is that."""
         meanings = _meanings(message).get(found.number, [])
         fitting = [meaning for meaning in meanings if _fits(meaning.field, found.wire)]
-        if kind:
-            own = [meaning for meaning in fitting if _belongs(meaning.field.name, kind)]
+        if layer_type:
+            own = [meaning for meaning in fitting if _belongs(meaning.field.name, layer_type)]
             if len(fitting) > 1 and not own:
                 return {}  # a parameter of another type: it means nothing here, whichever it is
             fitting = own or fitting
@@ -342,7 +344,7 @@ class _Reader:
             return {encode_tag(field.number, FIXED32) + struct.pack("<f", whole): ALL}
         return {tag + payload: ALL}
 
-    def _kind(self, layer: Iterable[Field]) -> str:
+    def _layer_type(self, layer: Iterable[Field]) -> str:
         words = [field for field in layer if field.number == 2 and field.wire == LENGTH]
         return decode(bytes(self.buffer[words[-1].at : words[-1].end])) if words else ""
 
@@ -403,8 +405,8 @@ def _fits(field: FieldDescriptor, wire: int) -> bool:
     return wire == (FIXED64 if field.type == FieldDescriptor.TYPE_DOUBLE else VARINT)
 
 
-def _belongs(name: str, kind: str) -> bool:
-    """Whether a layer of type `kind` has its parameters in the field `name`."""
-    if (row := LAYERS.get(kind)) and row.reads:
+def _belongs(name: str, layer_type: str) -> bool:
+    """Whether a layer of type `layer_type` has its parameters in the field `name`."""
+    if (row := LAYERS.get(layer_type)) and row.reads:
         return name in row.reads
-    return kind.lower() == name.removesuffix("_param").replace("_", "").lower()
+    return layer_type.lower() == name.removesuffix("_param").replace("_", "").lower()

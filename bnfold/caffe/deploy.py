@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from bnfold.caffe import kinds
+from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import UsageError, did_you_mean, quoted
@@ -43,7 +43,7 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
     for layer in layers:
         if id(layer) in dropped:
             continue
-        loss = kinds.loss_of(layer.param)
+        loss = layer_types.loss_of(layer.param)
         if _is_data(layer):
             # What nobody reads here is a label for the other phase.
             places = [place for place, top in enumerate(layer.tops) if top in read]
@@ -95,8 +95,8 @@ def without_missing_labels(layers: Sequence[Upgraded]) -> tuple[list[Upgraded], 
 
 def _predictions(param: LayerParameter) -> int:
     """How many of a layer's bottoms, from the first on, are no labels."""
-    loss = kinds.loss_of(param)
-    return loss.predictions if loss else 1 if kinds.judges(param) else len(param.bottom)
+    loss = layer_types.loss_of(param)
+    return loss.predictions if loss else 1 if layer_types.judges(param) else len(param.bottom)
 
 
 def _read_as_labels(layers: Sequence[Upgraded]) -> set[str]:
@@ -107,7 +107,7 @@ def _read_as_labels(layers: Sequence[Upgraded]) -> set[str]:
         param = layer.param
         prepares = bool(param.top) and labels.issuperset(param.top) and wanted.isdisjoint(param.top)
         for place, bottom in enumerate(param.bottom):
-            is_label = place >= _predictions(param) or (prepares and not kinds.judges(param))
+            is_label = place >= _predictions(param) or (prepares and not layer_types.judges(param))
             (labels if is_label else wanted).add(bottom)
     return labels - wanted
 
@@ -159,16 +159,16 @@ def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str
 
 
 def _is_data(layer: Layer) -> bool:
-    return kinds.is_data(layer.type, len(layer.bottoms), len(layer.tops))
+    return layer_types.is_data(layer.type, len(layer.bottoms), len(layer.tops))
 
 
 def _judges(layer: Layer) -> bool:
-    return bool(layer.bottoms) and kinds.judges(layer.param)
+    return bool(layer.bottoms) and layer_types.judges(layer.param)
 
 
 def _read_by(layer: Layer) -> int:
     """How many of a layer's bottoms are read at inference: of a loss, only the prediction."""
-    return 1 if kinds.loss_of(layer.param) else len(layer.bottoms)
+    return 1 if layer_types.loss_of(layer.param) else len(layer.bottoms)
 
 
 def _labels(layers: Sequence[Layer]) -> set[str]:
@@ -184,7 +184,7 @@ def _labels(layers: Sequence[Layer]) -> set[str]:
             uses.setdefault(bottom, []).append((layer, position))
     labels: set[str] = set()
     for layer in reversed(layers):
-        if _judges(layer) or layer.type in kinds.LEARNED:
+        if _judges(layer) or layer.type in layer_types.LEARNED:
             continue
         open_tops = []
         for position, top in enumerate(layer.tops):
@@ -202,21 +202,21 @@ def _labels(layers: Sequence[Layer]) -> set[str]:
 
 def _wants_label(reader: Layer, position: int, labels: set[str]) -> bool | None:
     """Whether `reader`, whose tops have been looked at, reads a label at `position`; None if it does not care."""
-    if (loss := kinds.loss_of(reader.param)) is not None:
+    if (loss := layer_types.loss_of(reader.param)) is not None:
         return position >= loss.predictions
-    if reader.type in kinds.SINKS:
+    if reader.type in layer_types.SINKS:
         return None
-    if kinds.judges(reader.param):
+    if layer_types.judges(reader.param):
         return position > 0
     return bool(reader.tops) and labels.issuperset(reader.tops)
 
 
 def _no_labels(layer: Layer, labels: set[str]) -> set[str]:
     """The candidates that cannot be labels because of what `layer` is."""
-    if not layer.bottoms or _judges(layer) or layer.type in kinds.SINKS:
+    if not layer.bottoms or _judges(layer) or layer.type in layer_types.SINKS:
         return set()
     # What is not known may compute labels of anything, like the target layers of region proposal networks.
-    makes = labels.issuperset(layer.tops) and (not kinds.is_known(layer.type) or labels.issuperset(layer.bottoms))
+    makes = labels.issuperset(layer.tops) and (not layer_types.is_known(layer.type) or labels.issuperset(layer.bottoms))
     return set() if makes and layer.tops else labels.intersection([*layer.bottoms, *layer.tops])
 
 
@@ -224,12 +224,12 @@ def _gone(layers: Sequence[Layer], labels: set[str]) -> tuple[set[str], set[int]
     """The blobs that go (labels, tops of losses and metrics, all that is made of them) and the layers, by id."""
     gone, dropped = set(labels), set()
     for layer in layers:
-        loss = kinds.loss_of(layer.param)
+        loss = layer_types.loss_of(layer.param)
         if loss is not None and loss.becomes and layer.bottoms[0] not in gone:
             gone.update(layer.tops[:1])
             continue
-        if not layer.bottoms or layer.type in kinds.SINKS:
-            goes = gone.issuperset([*layer.bottoms, *layer.tops]) or layer.type in kinds.METRICS
+        if not layer.bottoms or layer.type in layer_types.SINKS:
+            goes = gone.issuperset([*layer.bottoms, *layer.tops]) or layer.type in layer_types.METRICS
         else:
             goes = loss is not None or _judges(layer) or not gone.isdisjoint([*layer.bottoms, *layer.tops])
         if goes:
@@ -253,9 +253,9 @@ def _silence(layer: Layer, places: list[int]) -> Layer:
     return _rewritten(layer, LayerParameter(name=layer.name, type="Silence"), places, [])
 
 
-def _prediction(layer: Layer, kind: str, names: Names) -> Layer:
+def _prediction(layer: Layer, layer_type: str, names: Names) -> Layer:
     """A loss as the function inside it. Its second top, where it has one, is that function's value already."""
-    param = LayerParameter(name=layer.name, type=kind)
+    param = LayerParameter(name=layer.name, type=layer_type)
     for field in ("softmax_param", "sigmoid_param"):
         if layer.param.HasField(field):
             getattr(param, field).CopyFrom(getattr(layer.param, field))

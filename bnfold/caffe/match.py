@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnfold.caffe import kinds
+from bnfold.caffe import layer_types
 from bnfold.caffe.blobs import Half
 from bnfold.caffe.fillers import filled
 from bnfold.caffe.layers import blob_shapes
@@ -176,11 +176,11 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, record: Re
 
 def _plain(layer: Layer, index: int, shape: Shape) -> Shape:
     """A legacy shape without its ones, for what is a vector or a matrix in every layer of the type."""
-    if len(shape) != 4 or layer.type not in kinds.LEARNED:
+    if len(shape) != 4 or layer.type not in layer_types.LEARNED:
         return shape
     if layer.type == "InnerProduct" and index == 0 and shape[:2] == (1, 1):
         return shape[2:]
-    is_kernel = index == 0 and layer.type in kinds.KERNELS
+    is_kernel = index == 0 and layer.type in layer_types.KERNELS
     return shape if is_kernel or np.prod(shape) != max(shape) else (max(shape),)
 
 

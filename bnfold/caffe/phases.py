@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
 
-from bnfold.caffe import kinds
+from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import TEST, LayerParameter, NetStateRule, Phase
 from bnfold.caffe.layout import without_fields
 from bnfold.caffe.upgrade import Upgraded
@@ -76,7 +76,7 @@ def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> 
 
 def _infers(layer: LayerParameter) -> bool:
     """Whether a layer computes something that inference can want."""
-    return not kinds.judges(layer) and not kinds.is_data(layer.type, len(layer.bottom), len(layer.top))
+    return not layer_types.judges(layer) and not layer_types.is_data(layer.type, len(layer.bottom), len(layer.top))
 
 
 def _listed(words: Sequence[str], most: int = 5) -> str:

@@ -96,10 +96,10 @@ def make_plain(layers: Iterable[Layer]) -> list[str]:
 
 
 def _unmask(layer: Layer) -> None:
-    kind, source, target = SQUEEZED[layer.type]
+    layer_type, source, target = SQUEEZED[layer.type]
     param = LayerParameter()
     param.CopyFrom(layer.param)
-    param.type = kind
+    param.type = layer_type
     squeezed, plain = getattr(layer.param, source), getattr(param, target)
     for field, value in squeezed.ListFields():
         if field.name not in TRAINED and field.name in plain.DESCRIPTOR.fields_by_name:
@@ -114,7 +114,7 @@ def _unmask(layer: Layer) -> None:
     del param.param[count:]
     stored = layer.blobs.stored
     blobs = [Masked(stored[index], stored[count + index]) for index in range(count)] if len(stored) >= 2 * count else []
-    layer.type, layer.param, layer.blobs = kind, param, Blobs(blobs)
+    layer.type, layer.param, layer.blobs = layer_type, param, Blobs(blobs)
 
 
 def _normalise(layer: Layer) -> None:

@@ -38,7 +38,7 @@ _HEAD = frozenset({"name", "type", "bottom", "top", "blobs"})
 
 def print_layer(
     name: str,
-    kind: str,
+    layer_type: str,
     bottoms: Sequence[str],
     tops: Sequence[str],
     param: LayerParameter,
@@ -47,11 +47,16 @@ def print_layer(
     """A layer from `layer {` to its closing brace, without a newline at the end.
 
     Args:
-        name, kind, bottoms, tops: what is printed for these, whatever `param` says.
+        name, layer_type, bottoms, tops: what is printed for these, whatever `param` says.
         param: everything else; blobs are left out.
         indent: one level of indentation.
     """
-    head = [("name", name), ("type", kind), *(("bottom", blob) for blob in bottoms), *(("top", blob) for blob in tops)]
+    head = [
+        ("name", name),
+        ("type", layer_type),
+        *(("bottom", blob) for blob in bottoms),
+        *(("top", blob) for blob in tops),
+    ]
     lines = [f"{indent}{key}: {quote(value)}" for key, value in head]
     lines += _lines((item for item in param.ListFields() if item[0].name not in _HEAD), indent, 1)
     return "\n".join(["layer {", *lines, "}"])

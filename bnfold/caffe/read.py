@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from bnfold.caffe import kinds
+from bnfold.caffe import layer_types
 from bnfold.caffe.alignment import align_crops
 from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
@@ -244,7 +244,7 @@ def _at_test(
     notes = []
     for index, (param, _, _) in enumerate(layers):
         wanted = index not in present and not missing.isdisjoint(param.top) and made.isdisjoint(param.top)
-        if wanted and kinds.is_data(param.type, len(param.bottom), len(param.top)):
+        if wanted and layer_types.is_data(param.type, len(param.bottom), len(param.top)):
             present.add(index)
             missing.difference_update(param.top)
             made.update(param.top)
@@ -260,13 +260,13 @@ def _misspelt(layers: Sequence[Upgraded]) -> list[str]:
     """A sentence for each type that nobody knows and that is close to one that is known."""
     unknown: dict[str, list[str]] = {}
     for param, _, _ in layers:
-        if not kinds.is_known(param.type):
+        if not layer_types.is_known(param.type):
             unknown.setdefault(param.type, []).append(param.name)
     guesses, notes = Guesses(), []
-    for kind, names in unknown.items():
-        if guess := guesses.at(kind, kinds.KNOWN):
+    for layer_type, names in unknown.items():
+        if guess := guesses.at(layer_type, layer_types.KNOWN):
             more = f" and {len(names) - 1:,} more stay" if len(names) > 1 else " stays"
-            notes.append(f"no dialect has a layer of type '{kind}'{guess}: '{names[0]}'{more} as written")
+            notes.append(f"no dialect has a layer of type '{layer_type}'{guess}: '{names[0]}'{more} as written")
     return notes
 
 
@@ -286,7 +286,7 @@ def _mark_opaque(layers: Sequence[Layer]) -> list[str]:
 
 def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
     for field, whose in (("quantization_param", "Intel's"), ("fixed_param", "Vitis'")):
-        quantised = [param for param, _, _ in layers if param.HasField(field) and kinds.is_known(param.type)]
+        quantised = [param for param, _, _ in layers if param.HasField(field) and layer_types.is_known(param.type)]
         if quantised:
             first = quantised[0]
             raise UnsupportedError(

@@ -62,8 +62,8 @@ def foreign_layers(net: Net) -> list[str]:
             by_type.setdefault(f"{layer.type} with {', '.join(fields)}", []).append(f"'{layer.name}'")
     if not by_type:
         return []
-    kinds = [f"{kind} ({_few(names)})" for kind, names in by_type.items()]
-    return [f"BVLC's Caffe has no words for these, which are written as they are: {'; '.join(kinds)}"]
+    listed = [f"{layer_type} ({_few(names)})" for layer_type, names in by_type.items()]
+    return [f"BVLC's Caffe has no words for these, which are written as they are: {'; '.join(listed)}"]
 
 
 def _is(one: object, other: object) -> bool:
@@ -125,10 +125,10 @@ class _Rewording:
             bottom = made
         return chained
 
-    def layer(self, name: str, kind: str, *blobs: Array) -> Layer:
+    def layer(self, name: str, layer_type: str, *blobs: Array) -> Layer:
         """A new layer without connections."""
         name = self.names.new(name)
-        return Layer(name, kind, [""], [""], Blobs(blobs), LayerParameter(name=name, type=kind))
+        return Layer(name, layer_type, [""], [""], Blobs(blobs), LayerParameter(name=name, type=layer_type))
 
 
 def _batch_norm(writing: _Rewording, layer: Layer) -> list[Layer] | None:
@@ -214,14 +214,14 @@ def _convolution(writing: _Rewording, layer: Layer) -> list[Layer] | None:
 
     Fields that BVLC has not (a pad for each side, a depth beside the plane) are said by its own, where these can.
     """
-    kind = "Deconvolution" if "Deconvolution" in layer.type else "Convolution"
+    layer_type = "Deconvolution" if "Deconvolution" in layer.type else "Convolution"
     own = layer.param.convolution_param
     source: Message = getattr(layer.param, convolution_field(layer))
     relu = bool(own.relu) and len(layer.tops) == 1
     foreign = any(_is_foreign(source, field.name) for field, _ in source.ListFields())
-    if kind == layer.type and not relu and not foreign:
+    if layer_type == layer.type and not relu and not foreign:
         return None
-    param = _with_commons(layer, kind)
+    param = _with_commons(layer, layer_type)
     if foreign or layer.type == "Convolution3D":
         if not _say_by_view(writing, layer, param.convolution_param):
             return None
@@ -230,11 +230,11 @@ def _convolution(writing: _Rewording, layer: Layer) -> list[Layer] | None:
             if field.name in STOCK_CONVOLUTION:
                 _set(param.convolution_param, field.name, value, repeated=is_repeated(field))
     if layer.type in DEPTHWISE:
-        group = _groups(writing, layer, kind)
+        group = _groups(writing, layer, layer_type)
         if group is None:
             return None
         param.convolution_param.group = group
-    convolution = replace(layer, type=kind, param=param)
+    convolution = replace(layer, type=layer_type, param=param)
     return writing.chain(layer, convolution, _relu(writing, layer, own.negative_slope)) if relu else [convolution]
 
 
@@ -261,12 +261,12 @@ def _is_foreign(source: Message, name: str) -> bool:
     return name not in ("relu", "negative_slope", *STOCK_CONVOLUTION) and not _is_idle(source, name)
 
 
-def _groups(writing: _Rewording, layer: Layer, kind: str) -> int | None:
+def _groups(writing: _Rewording, layer: Layer, layer_type: str) -> int | None:
     """The channels of the bottom: a depthwise kernel sees one, unless a group is said for it."""
     said = layer.param.convolution_param
     if layer.type in SAID_GROUPS and said.HasField("group"):
         return int(said.group)
-    if kind == "Deconvolution" and layer.blobs:
+    if layer_type == "Deconvolution" and layer.blobs:
         return layer.blobs.shapes[0][0]
     return writing.channels(layer)
 
@@ -301,9 +301,9 @@ def _pooling(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     return [said]
 
 
-def _with_commons(layer: Layer, kind: str) -> LayerParameter:
+def _with_commons(layer: Layer, layer_type: str) -> LayerParameter:
     """The parameters of a layer that any type has: its name, and the rates and names of what it learns."""
-    param = LayerParameter(name=layer.name, type=kind)
+    param = LayerParameter(name=layer.name, type=layer_type)
     param.param.extend(layer.param.param)
     return param
 

@@ -29,7 +29,7 @@ from google.protobuf import text_format
 
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
-from bnfold.caffe.kinds import is_known, is_metric, loss
+from bnfold.caffe.layer_types import is_known, is_metric, loss
 from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Prototxt, TextField
@@ -303,14 +303,14 @@ class _Diagnosis:
             return
         fields = list(self.prototxt.fields(layer.at, layer.stop)) if layer.opener else []
         values = {found.name: self.prototxt.text[found.at : found.stop].strip("\"'") for found in fields}
-        name, kind = values.get("name", ""), values.get("type", "")
-        who = f"layer '{name}' ({kind})"
+        name, layer_type = values.get("name", ""), values.get("type", "")
+        who = f"layer '{name}' ({layer_type})"
         old = layer.name == "layers"
         message: Descriptor = V1 if old else LAYER
-        if old and kind:
-            kind = self._v1_type(kind, number, fields)
-        opaque = not is_known(kind)
-        trains = kind.endswith("Data") or loss(kind) is not None or is_metric(kind)
+        if old and layer_type:
+            layer_type = self._v1_type(layer_type, number, fields)
+        opaque = not is_known(layer_type)
+        trains = layer_type.endswith("Data") or loss(layer_type) is not None or is_metric(layer_type)
         seen: dict[str, TextField] = {}
         for found in fields:
             if old and found.name == "type" and number in self.foreign.types:

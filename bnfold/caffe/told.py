@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import infer_shapes
-from bnfold.caffe.layers.region import kind_of
+from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.weights import WeightsFile
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
@@ -38,7 +38,7 @@ def told(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> To
     for layer, place in _readers(layers, blob):
         if layer.type in REGIONS and place == 1:
             return Told((1, 5), reason=f"'{layer.name}' ({layer.type}) reads regions: image, x1, y1, x2, y2")
-        if "Proposal" in kind_of(layer) and place == 2:
+        if "Proposal" in layer_type_of(layer) and place == 2:
             return Told((1, 3), reason=f"'{layer.name}' ({layer.type}) reads the image's height, width and scale")
     if blob == "im_info":
         return Told((1, 3), reason="it is called like the image's height, width and scale")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.caffe import kinds
+from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import (
     BlobShape,
     InputParameter,
@@ -210,5 +210,5 @@ TYPES = {
     V1LayerParameter.WINDOW_DATA: "WindowData",
 }
 
-_BY_WORD = {V1LayerParameter.LayerType.Name(number): kind for number, kind in TYPES.items()}
-_BY_LETTERS = {word.lower(): word for word in (*kinds.KNOWN, *kinds.LOSSES, *kinds.METRICS)}
+_BY_WORD = {V1LayerParameter.LayerType.Name(number): layer_type for number, layer_type in TYPES.items()}
+_BY_LETTERS = {word.lower(): word for word in (*layer_types.KNOWN, *layer_types.LOSSES, *layer_types.METRICS)}

@@ -63,8 +63,8 @@ def _upgrade(old: V1LayerParameter) -> V1LayerParameter:
     if not old.HasField("layer"):
         return old
     flat = old.layer
-    kind = TYPES.get(flat.type, V1LayerParameter.NONE)
-    new = V1LayerParameter(name=flat.name, bottom=old.bottom, top=old.top, type=kind)
+    layer_type = TYPES.get(flat.type, V1LayerParameter.NONE)
+    new = V1LayerParameter(name=flat.name, bottom=old.bottom, top=old.top, type=layer_type)
     new.include.extend(old.include)
     new.exclude.extend(old.exclude)
     for descriptor, value in flat.ListFields():

@@ -15,7 +15,7 @@ from typing import Literal
 
 from google.protobuf.message import Message
 
-from bnfold.caffe import kinds
+from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.caffemodel import connections, write_caffemodel
 from bnfold.caffe.layout import without_fields
@@ -121,7 +121,7 @@ def _text_of(layer: Layer, names: Mapping[str, str], strip: bool, indent: str) -
     bottoms, tops = connections(layer, names)
     # What is in the text alone would be lost with the text, so nothing is taken out of it.
     unsaid = bool(layer.source and layer.source.unsaid)
-    strip = strip and kinds.is_known(layer.type) and not unsaid
+    strip = strip and layer_types.is_known(layer.type) and not unsaid
     param = stripped(layer.param, fillers=len(layer.blobs) > 0) if strip else layer.param
     if layer.source and text and layer.type == layer.source.param.type:
         gone = _gone(layer.source.param, param)

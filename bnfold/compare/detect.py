@@ -16,7 +16,7 @@ MIN_IOU = 0.5
 SLACK = 1e-4
 """Of the extent of all boxes: what corners may differ by where a box is so thin that areas are rounding errors."""
 STRAYS = 1000  # of either side that are listed: those with the highest scores; all are counted
-KIND = "DetectionOutput"  # also the end of YoloDetectionOutput
+DETECTION = "DetectionOutput"  # also the end of YoloDetectionOutput
 ROW = 7  # image, label, score, xmin, ymin, xmax, ymax: SSD's DetectionOutput
 
 
@@ -172,7 +172,7 @@ def detector_reads(model: Model) -> list[str]:
     return [
         bottom
         for blob in model.outputs
-        if blob in model.writers and model.writers[blob].type.endswith(KIND)
+        if blob in model.writers and model.writers[blob].type.endswith(DETECTION)
         for bottom in model.reads[blob]
     ]
 
@@ -181,7 +181,7 @@ def same_detector(ours: Model, theirs: Model, blob: str, partner: str) -> bool:
     """Whether the boxes come from one layer in both, with equal thresholds as far as one can see."""
     layers = [model.net.producer(name) if model.net else None for model, name in ((ours, blob), (theirs, partner))]
     mine, other = layers
-    if mine is None or not mine.type.endswith(KIND):
+    if mine is None or not mine.type.endswith(DETECTION):
         return False
     if other is None:  # an ONNX model, which holds the layer as operators
         return True
@@ -197,6 +197,6 @@ def find_detections(reference: Model, pairs: Mapping[str, str], shapes: Mapping[
     for name in reference.outputs:
         shape = shapes.get(name, ())
         rows = len(shape) == 4 and shape[:2] == (1, 1) and shape[3] == ROW
-        if name in pairs and rows and (reference.net is None or reference.writers[name].type.endswith(KIND)):
+        if name in pairs and rows and (reference.net is None or reference.writers[name].type.endswith(DETECTION)):
             return name
     return None

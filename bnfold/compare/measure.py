@@ -100,7 +100,7 @@ class MeasurePlan:
             outputs=self.outputs & kept.keys(),
             boxes=self.boxes if self.boxes in kept else None,
             scores=self.scores if self.scores in kept else None,
-            saturating={name: kind for name, kind in self.saturating.items() if name in kept},
+            saturating={name: layer_type for name, layer_type in self.saturating.items() if name in kept},
             watched=watched,
         )
 

@@ -42,7 +42,7 @@ class _Trial(NamedTuple):
 def watched_blobs(reference: Model) -> dict[str, str]:
     """Blob -> type of the layer that may saturate it, over the whole network."""
     types = {blob: writer.type for blob, writer in reference.writers.items()}
-    return {blob: kind for blob, kind in types.items() if kind in COUNTS and kind not in FLAGS}
+    return {blob: layer_type for blob, layer_type in types.items() if layer_type in COUNTS and layer_type not in FLAGS}
 
 
 def choose_noise(noise: Noise, layout: BatchLayout, reference: Model, session: Session) -> Noise:
@@ -87,9 +87,9 @@ def _try(
     except ModelError:  # an operator that cannot take such values; if none can be taken, the comparison says so
         return _Trial(False, 0.0)
     alive = 1.0
-    for name, kind in watched.items():
+    for name, layer_type in watched.items():
         positions = Positions()
-        positions.add(kind, values[name])
+        positions.add(layer_type, values[name])
         alive = min(alive, 1 - positions.share)
     return _Trial(all(_some_finite(values[name]) for name in outputs), alive)
 

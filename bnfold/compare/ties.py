@@ -177,18 +177,18 @@ def pointer_of(model: Model, blob: str) -> Pointer | None:
     return Pointer(values, in_plane) if layer.type == "Pooling" and layer.tops.index(blob) == 1 else None
 
 
-def _onnx_look(model: Model, blob: str, kind: str) -> Look | None:
+def _onnx_look(model: Model, blob: str, op_type: str) -> Look | None:
     """How the indices of an ONNX node are read; None where it gives none."""
-    if kind not in {"ArgMax", "ArgMin", "MaxPool", "TopK"}:
+    if op_type not in {"ArgMax", "ArgMin", "MaxPool", "TopK"}:
         return None
     node = next(node for node in model.proto.graph.node if blob in node.output)
-    if kind in {"MaxPool", "TopK"} and node.output[0] == blob:
+    if op_type in {"MaxPool", "TopK"} and node.output[0] == blob:
         return None  # the values themselves
     said = {attribute.name: attribute.i for attribute in node.attribute}
-    if kind == "MaxPool":
+    if op_type == "MaxPool":
         return in_tensor if not said.get("storage_order") else None
-    whole = kind == "TopK" or bool(said.get("keepdims", 1))
-    return partial(along_axis, axis=said.get("axis", -1 if kind == "TopK" else 0), keepdims=whole)
+    whole = op_type == "TopK" or bool(said.get("keepdims", 1))
+    return partial(along_axis, axis=said.get("axis", -1 if op_type == "TopK" else 0), keepdims=whole)
 
 
 def settle_ties(

@@ -299,12 +299,12 @@ def stored_statistics(layer: Layer) -> Node | None:
     return replace(node, proto=proto, attributes=named, outputs=node.outputs[:1])
 
 
-def _become(layer: Layer, kind: str, values: Sequence[Values], dtype: np.dtype[Any], **attributes: Any) -> None:
+def _become(layer: Layer, op_type: str, values: Sequence[Values], dtype: np.dtype[Any], **attributes: Any) -> None:
     node: Node = layer.param
-    proto = helper.make_node(kind, [""] * (1 + len(values)), [""], name=node.proto.name, **attributes)
+    proto = helper.make_node(op_type, [""] * (1 + len(values)), [""], name=node.proto.name, **attributes)
     proto.doc_string = node.proto.doc_string
     slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
-    layer.type = kind
+    layer.type = op_type
     layer.blobs = Blobs(Rounded(np.ascontiguousarray(one), dtype) for one in values)
     layer.param = replace(
         node,

@@ -104,8 +104,8 @@ def _all_in(names: Iterable[str], computed: Collection[str]) -> bool:
 
 
 def _inferred(model: ModelProto) -> list[ValueInfoProto]:
-    kinds = {node.op_type for node in model.graph.node}
-    if "Slice" in kinds and not kinds.isdisjoint(SHRINKING) and _has_negative(model):
+    op_types = {node.op_type for node in model.graph.node}
+    if "Slice" in op_types and not op_types.isdisjoint(SHRINKING) and _has_negative(model):
         return []
     return _found(model)
 

@@ -81,8 +81,8 @@ def changes(run: RunReport, *, every: bool = False) -> list[tuple[str, str, str,
     # A name that survives keeps its value, and so its shape.
     blobs = (blob for layer in folded.layers for blob in (*layer.bottoms, *layer.tops))
     after = costs(folded, shapes if all(blob in shapes for blob in blobs) else _shapes(folded))
-    pairs = {kind: (before.get(kind, Cost()), after.get(kind, Cost())) for kind in (*before, *after)}
-    rows = [_row(kind, old, new) for kind, (old, new) in pairs.items() if every or old.layers != new.layers]
+    pairs = {op_type: (before.get(op_type, Cost()), after.get(op_type, Cost())) for op_type in (*before, *after)}
+    rows = [_row(op_type, old, new) for op_type, (old, new) in pairs.items() if every or old.layers != new.layers]
     return rows and [*rows, _row("all", sum(before.values(), Cost()), sum(after.values(), Cost()))]
 
 
@@ -94,9 +94,9 @@ def _shapes(net: Net) -> Shapes:
     return infer_shapes(net)
 
 
-def _row(kind: str, old: Cost, new: Cost) -> tuple[str, str, str, str]:
+def _row(op_type: str, old: Cost, new: Cost) -> tuple[str, str, str, str]:
     return (
-        kind,
+        op_type,
         f"{old.layers:,} -> {new.layers:,}",
         f"{_work(old)} -> {_work(new)}",
         f"{old.parameters:,} -> {new.parameters:,}",

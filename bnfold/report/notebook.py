@@ -16,11 +16,11 @@ MAX_ROWS = 12  # rows
 
 def net_summary(net: Net) -> str:
     """The types of layers, and how many there are of each."""
-    kinds: dict[str, int] = {}
+    types: dict[str, int] = {}
     for layer in net.layers:
-        kinds[layer.type] = kinds.get(layer.type, 0) + 1
+        types[layer.type] = types.get(layer.type, 0) + 1
     inputs = ", ".join(f"{name} {sizes(shape)}" for name, shape in net.inputs.items())
-    rows = sorted(kinds.items(), key=lambda kind: -kind[1])
+    rows = sorted(types.items(), key=lambda row: -row[1])
     return _summary(repr(net), ("layer type", "layers"), rows, f"inputs: {inputs}; outputs: {', '.join(net.outputs)}")
 
 

@@ -17,10 +17,10 @@ KINDS = {
 def operator_table() -> str:
     """A row for each operator type that the laws know: its name, what it is to them, and how."""
     rows = ["| operator | to the laws | as |", "|---|---|---|"]
-    for name, rule in sorted(OPERATORS.items()):
+    for op_type, rule in sorted(OPERATORS.items()):
         kind = KINDS[rule.__module__.rpartition(".")[2]]
         said = (rule.__doc__ or "").partition("\n")[0].rstrip(".").replace("|", "\\|")
-        rows.append(f"| {name} | {kind} | {said} |")
+        rows.append(f"| {op_type} | {kind} | {said} |")
     return "\n".join(rows)
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bnfold.caffe.kinds import LOSSES, METRICS
+from bnfold.caffe.layer_types import LOSSES, METRICS
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.operators import AFFINES, BACKWARD_ONLY, LINEAR, PASSING
 from bnfold.onnx.export.network import FORMS, FUNCTIONS, OPSETS, REASONS, SOURCES
@@ -54,41 +54,41 @@ def as_markdown(goldens: Path) -> str:
         goldens: the folder with a folder for each golden case.
     """
     cases = cases_of_types(goldens)
-    known = sorted(LAYERS, key=lambda kind: (kind.lower(), kind))
+    known = sorted(LAYERS, key=lambda layer_type: (layer_type.lower(), layer_type))
     table = ["| layer | dialects | fold | ONNX | opsets | notes | goldens |", "|---|---|---|---|---|---|---|"]
-    for kind in known:
-        opsets = f"{OPSETS.start} to {OPSETS.stop - 1}" if kind in FUNCTIONS else ""
+    for layer_type in known:
+        opsets = f"{OPSETS.start} to {OPSETS.stop - 1}" if layer_type in FUNCTIONS else ""
         cells = (
-            kind,
-            LAYERS[kind].dialects,
-            fold(kind),
-            onnx(kind),
+            layer_type,
+            LAYERS[layer_type].dialects,
+            fold(layer_type),
+            onnx(layer_type),
             opsets,
-            LAYERS[kind].note,
-            _named(cases.get(kind, [])),
+            LAYERS[layer_type].note,
+            _named(cases.get(layer_type, [])),
         )
         table.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join([INTRODUCTION, *table, "", *_unwritten(), *_training()])
 
 
-def fold(kind: str) -> str:
+def fold(layer_type: str) -> str:
     """What a layer is to the algebra."""
-    roles = ["affine"] * (kind in AFFINES)
-    if kind in LINEAR:
-        roles.append(f"absorbs back{' and forward' * (kind not in BACKWARD_ONLY)}")
-    if kind in PASSING:
-        law = (PASSING[kind].__doc__ or "").partition("\n")[0]
+    roles = ["affine"] * (layer_type in AFFINES)
+    if layer_type in LINEAR:
+        roles.append(f"absorbs back{' and forward' * (layer_type not in BACKWARD_ONLY)}")
+    if layer_type in PASSING:
+        law = (PASSING[layer_type].__doc__ or "").partition("\n")[0]
         roles.append(f"passes: {law.removesuffix('.')}")
     return _capital("; ".join(roles))
 
 
-def onnx(kind: str) -> str:
+def onnx(layer_type: str) -> str:
     """What a layer is in ONNX."""
-    if kind in FUNCTIONS:
-        return (FUNCTIONS[kind].__doc__ or "").partition("\n")[0].removesuffix(".")
-    if kind in SOURCES or kind.endswith("Data"):
+    if layer_type in FUNCTIONS:
+        return (FUNCTIONS[layer_type].__doc__ or "").partition("\n")[0].removesuffix(".")
+    if layer_type in SOURCES or layer_type.endswith("Data"):
         return "a graph input"
-    return f"*refused: {REASONS[kind]}*"
+    return f"*refused: {REASONS[layer_type]}*"
 
 
 def cases_of_types(goldens: Path) -> dict[str, list[str]]:
@@ -97,10 +97,12 @@ def cases_of_types(goldens: Path) -> dict[str, list[str]]:
     for prototxt in sorted(goldens.glob("*/net.prototxt")):
         name = prototxt.parent.name
         types = re.findall(r'(?m)\btype\s*:\s*"(\w+)"', prototxt.read_text())
-        for kind in set(types):
-            called = kind.lower() in name.replace("_", "") or CALLED.get(kind, kind) in name.split("_")
-            found.setdefault(kind, []).append((not called, len(types), name))
-    return {kind: [name for *_, name in sorted(cases)] for kind, cases in found.items()}
+        for layer_type in set(types):
+            called = layer_type.lower() in name.replace("_", "") or CALLED.get(layer_type, layer_type) in name.split(
+                "_"
+            )
+            found.setdefault(layer_type, []).append((not called, len(types), name))
+    return {layer_type: [name for *_, name in sorted(cases)] for layer_type, cases in found.items()}
 
 
 def _named(cases: list[str]) -> str:
@@ -112,8 +114,8 @@ def _unwritten() -> Iterator[str]:
     yield "## Layers without an ONNX form\n"
     yield "All of a network are named at once; `--allow-custom-ops` writes them as nodes of the domain `caffe`.\n"
     yield "| layer | why |\n|---|---|"
-    for kind, reason in sorted({**REASONS, **FORMS}.items()):
-        yield f"| {kind} | {reason} |"
+    for layer_type, reason in sorted({**REASONS, **FORMS}.items()):
+        yield f"| {layer_type} | {reason} |"
     yield ""
 
 
@@ -121,10 +123,10 @@ def _training() -> Iterator[str]:
     yield "## Layers of training\n"
     yield "Data layers become inputs. What judges predictions goes, and so does what only labels feed:\n"
     yield "| layer | at inference |\n|---|---|"
-    for kind, loss in sorted(LOSSES.items()):
-        yield f"| {kind} | {loss.becomes or 'its prediction'} |"
-    for kind in sorted({"Accuracy", *METRICS}):
-        yield f"| {kind} | nothing |"
+    for layer_type, loss in sorted(LOSSES.items()):
+        yield f"| {layer_type} | {loss.becomes or 'its prediction'} |"
+    for layer_type in sorted({"Accuracy", *METRICS}):
+        yield f"| {layer_type} | nothing |"
     yield ""
 
 

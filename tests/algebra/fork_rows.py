@@ -25,17 +25,17 @@ PLANE: Shape = (2, 4, 3, 5)
 TWO = ((2, 4, 3, 3), (2, 4, 3, 3))
 
 
-def layer(kind: str, param: str = "", shape: Shape = PLANE) -> Row:
-    return Row(f"{kind} {param}", f'type: "{kind}" {param}', (shape,))
+def layer(layer_type: str, param: str = "", shape: Shape = PLANE) -> Row:
+    return Row(f"{layer_type} {param}", f'type: "{layer_type}" {param}', (shape,))
 
 
-def pair(kind: str, second: Shape = TWO[1], param: str = "") -> Row:
-    return Row(f"{kind} {second} {param}", f'type: "{kind}" {param}', (TWO[0], second))
+def pair(layer_type: str, second: Shape = TWO[1], param: str = "") -> Row:
+    return Row(f"{layer_type} {second} {param}", f'type: "{layer_type}" {param}', (TWO[0], second))
 
 
-def pads(kind: str, field: str, words: str = "") -> Row:
+def pads(layer_type: str, field: str, words: str = "") -> Row:
     around = "paddings: 0 paddings: 0 paddings: 0 paddings: 0 paddings: 1 paddings: 2 paddings: 0 paddings: 1"
-    return layer(kind, f"{field} {{ {around} {words} }}")
+    return layer(layer_type, f"{field} {{ {around} {words} }}")
 
 
 def gate_and_scale(rng: Rng) -> Affines:
@@ -72,7 +72,7 @@ MIN = pair("Eltwise", param="eltwise_param { operation: MIN }")
 DIV = pair("Eltwise", param="eltwise_param { operation: DIV }")
 SUM_LAID = pair("Eltwise", (4,), "eltwise_param { axis: 1 coeff: 1 coeff: -0.5 }")
 PROD_LAID = pair("Eltwise", (4, 3), "eltwise_param { operation: PROD axis: 1 }")
-ADD, SUB, MUL, QUOTIENT = (pair(kind) for kind in ("Add", "Sub", "Mul", "Div"))
+ADD, SUB, MUL, QUOTIENT = (pair(layer_type) for layer_type in ("Add", "Sub", "Mul", "Div"))
 ADD_SPREAD, SUB_SPREAD, MUL_SPREAD = pair("Add", (4, 1, 1)), pair("Sub", (1, 4, 3, 1)), pair("Mul", (4, 1, 3))
 ADD_NUMBER = pair("Add", ())
 LESSER, GREATER, GREATER_SPREAD = pair("Minimum"), pair("Maximum"), pair("Maximum", (4, 3, 1))

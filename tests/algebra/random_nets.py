@@ -48,13 +48,19 @@ class Writer:
         return names[-1 - min(self.number(0, 7) // 3, len(names) - 1)] if names else None
 
     def add(
-        self, kind: str, bottoms: Sequence[str], param: str = "", tops: int = 1, in_place: bool = False, name: str = ""
+        self,
+        layer_type: str,
+        bottoms: Sequence[str],
+        param: str = "",
+        tops: int = 1,
+        in_place: bool = False,
+        name: str = "",
     ) -> list[str]:
         """Write a layer; returns its tops, none if the sizes do not fit."""
         self.count += 1
-        name = f"{name or kind.lower()}{self.count}"
+        name = f"{name or layer_type.lower()}{self.count}"
         written = [bottoms[0]] if in_place else [name if tops == 1 else f"{name}_{i}" for i in range(tops)]
-        text = f'type: "{kind}" {param}'
+        text = f'type: "{layer_type}" {param}'
         try:
             shapes = output_shapes(layer_of(text, len(bottoms), tops), [self.blobs[bottom] for bottom in bottoms])
         except ModelError:
@@ -133,7 +139,7 @@ def affine(w: Writer) -> None:
         bottom = w.pick(channels)
         if bottom is None:
             return
-        kind, param = w.choose(
+        layer_type, param = w.choose(
             "BatchNorm/batch_norm_param { eps: 0.0009765625 }",
             "BatchNorm/batch_norm_param { eps: 0.0009765625 use_global_stats: true }",
             "BatchNorm/batch_norm_param { eps: 0.0009765625 use_global_stats: false }",
@@ -149,16 +155,18 @@ def affine(w: Writer) -> None:
             "Dropout/",
             "Dropout/dropout_param { dropout_ratio: 0.25 scale_train: false }",
         ).split("/", 1)
-        w.add(kind, [bottom], param, in_place=w.chance(2), name="pos_" + kind.lower() if w.chance(2) else "")
+        w.add(
+            layer_type, [bottom], param, in_place=w.chance(2), name="pos_" + layer_type.lower() if w.chance(2) else ""
+        )
 
 
 def pointwise(w: Writer) -> None:
     bottom = w.pick(channels)
     if bottom is not None:
-        kind, param = w.choose(
+        layer_type, param = w.choose(
             "ReLU/", "ReLU/relu_param { negative_slope: 0.125 }", "PReLU/", "TanH/", "ReLU/", "ReLU/"
         ).split("/", 1)
-        w.add(kind, [bottom], param, in_place=w.chance(2))
+        w.add(layer_type, [bottom], param, in_place=w.chance(2))
 
 
 def pooling(w: Writer) -> None:
@@ -230,7 +238,7 @@ def move(w: Writer) -> None:
     bottom = w.pick(channels)
     if bottom is None:
         return
-    kind, param = w.choose(
+    layer_type, param = w.choose(
         "Interp/interp_param { zoom_factor: 2 }",
         "Interp/interp_param { height: 3 width: 5 pad_end: -1 }",
         "Upsample/upsample_param { scale: 2 }",
@@ -244,11 +252,11 @@ def move(w: Writer) -> None:
         "Reshape/reshape_param { shape { dim: 0 dim: 2 dim: -1 dim: 1 } }",
         "Reshape/reshape_param { shape { dim: 0 dim: 0 dim: -1 dim: 1 } }",
     ).split("/", 1)
-    if kind in ("Interp", "Upsample", "Reorg", "Permute") and not plane(w.blobs[bottom]):
+    if layer_type in ("Interp", "Upsample", "Reorg", "Permute") and not plane(w.blobs[bottom]):
         return
-    if kind == "Reorg" and w.blobs[bottom][1] % 4:
+    if layer_type == "Reorg" and w.blobs[bottom][1] % 4:
         return
-    w.add(kind, [bottom], param)
+    w.add(layer_type, [bottom], param)
 
 
 def crop(w: Writer) -> None:

@@ -45,23 +45,23 @@ LEARN_AND_ABSORB_NOTHING = {
 
 
 def test_a_type_that_learns_is_something_to_the_laws_or_has_a_reason() -> None:
-    learns = {kind for kind, row in LAYERS.items() if row.blobs is not None}
+    learns = {layer_type for layer_type, row in LAYERS.items() if row.blobs is not None}
     assert learns - set(OPERATORS) == set(LEARN_AND_ABSORB_NOTHING)
 
 
-def text_of(kind: str, front: str, behind: str) -> str:
+def text_of(layer_type: str, front: str, behind: str) -> str:
     """A layer by the fields of its record, with a Scale in front of it and one behind where such text is given."""
-    message, fields = next(iter(LAYERS[kind].reads.items()))
-    said = [f"{name}: {GIVEN[name]}" for name in fields.split() if name in GIVEN] + [OF_A_TYPE.get(kind, "")]
+    message, fields = next(iter(LAYERS[layer_type].reads.items()))
+    said = [f"{name}: {GIVEN[name]}" for name in fields.split() if name in GIVEN] + [OF_A_TYPE.get(layer_type, "")]
     shape, blob = f"dim: 2 dim: 4 {'dim: 5 ' * ('depth' in fields)}dim: 6 dim: 6", "x"
-    if kind == "Embed":
+    if layer_type == "Embed":
         shape, blob = f"dim: {BATCH} {'dim: 4' * bool(front)}", "index"
     lines = [f'input: "{blob}" input_shape {{ {shape} }}']
     if front:
         lines.append(f'layer {{ name: "front" type: "Scale" bottom: "{blob}" top: "f" scale_param {{ {front} }} }}')
         blob = "f"
-    bottom = f'bottom: "{blob}"' * (LAYERS[kind].most != 0)
-    lines.append(f'layer {{ name: "l" type: "{kind}" {bottom} top: "y" {message} {{ {" ".join(said)} }} }}')
+    bottom = f'bottom: "{blob}"' * (LAYERS[layer_type].most != 0)
+    lines.append(f'layer {{ name: "l" type: "{layer_type}" {bottom} top: "y" {message} {{ {" ".join(said)} }} }}')
     if behind:
         lines.append(f'layer {{ name: "behind" type: "Scale" bottom: "y" top: "z" scale_param {{ {behind} }} }}')
     return "\n".join(lines)
@@ -75,29 +75,29 @@ def operator_of(net: Net) -> Linear | Constant:
 
 
 @pytest.mark.parametrize("shift", ["false", "true"])
-@pytest.mark.parametrize("kind", sorted(LINEAR))
-def test_a_linear_caffe_layer_absorbs_what_stands_behind_it(kind: str, shift: str) -> None:
-    net = net_of(text_of(kind, "", f"bias_term: {shift}"), 3)
+@pytest.mark.parametrize("layer_type", sorted(LINEAR))
+def test_a_linear_caffe_layer_absorbs_what_stands_behind_it(layer_type: str, shift: str) -> None:
+    net = net_of(text_of(layer_type, "", f"bias_term: {shift}"), 3)
     operator = operator_of(net)
     folded = bnfold.fold(net)
     if shift == "true" and isinstance(operator, Linear) and operator.unbiased:
         (kept,) = folded.report.kept
         assert operator.unbiased in kept.reason
     else:
-        assert [layer.type for layer in folded.net.layers if layer.name != "x"][-1] == kind
+        assert [layer.type for layer in folded.net.layers if layer.name != "x"][-1] == layer_type
         assert not folded.report.kept
         np.testing.assert_allclose(run(folded.net)["z"], run(net)["z"], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("shift", ["false", "true"])
-@pytest.mark.parametrize("kind", sorted(kind for kind in LINEAR if LAYERS[kind].most != 0))
-def test_a_linear_caffe_layer_absorbs_what_stands_in_front_of_it_or_says_why(kind: str, shift: str) -> None:
-    net = net_of(text_of(kind, f"bias_term: {shift}", ""), 3)
+@pytest.mark.parametrize("layer_type", sorted(layer_type for layer_type in LINEAR if LAYERS[layer_type].most != 0))
+def test_a_linear_caffe_layer_absorbs_what_stands_in_front_of_it_or_says_why(layer_type: str, shift: str) -> None:
+    net = net_of(text_of(layer_type, f"bias_term: {shift}", ""), 3)
     operator = operator_of(net)
     assert isinstance(operator, Linear)
     folded = bnfold.fold(net)
     why = operator.forward or (operator.padded if shift == "true" else "")
-    assert (kind in BACKWARD_ONLY) == bool(operator.forward)
+    assert (layer_type in BACKWARD_ONLY) == bool(operator.forward)
     if why:
         (kept,) = folded.report.kept
         assert why in kept.reason

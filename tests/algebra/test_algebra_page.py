@@ -13,6 +13,6 @@ from bnfold.onnx import operators as onnx
 PAGE = (Path(__file__).parents[2] / "docs" / "algebra.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", sorted({*caffe.OPERATORS, *onnx.OPERATORS}))
-def test_the_page_on_the_algebra_has_every_row(kind: str) -> None:
-    assert re.search(rf"\b{kind}\b", PAGE)
+@pytest.mark.parametrize("op_type", sorted({*caffe.OPERATORS, *onnx.OPERATORS}))
+def test_the_page_on_the_algebra_has_every_row(op_type: str) -> None:
+    assert re.search(rf"\b{op_type}\b", PAGE)

@@ -75,14 +75,14 @@ def test_a_dropped_layer_leaves_the_output_its_name() -> None:
     assert [layer.tops for layer in result.net.layers] == [["data"], ["d"]]
 
 
-@pytest.mark.parametrize("kind", ["Dropout", "Power"])
-def test_a_layer_that_does_nothing_stays_where_both_its_names_must(kind: str) -> None:
-    net = net_of(data() + conv("c", "data") + layer("d", kind, "c"))
+@pytest.mark.parametrize("layer_type", ["Dropout", "Power"])
+def test_a_layer_that_does_nothing_stays_where_both_its_names_must(layer_type: str) -> None:
+    net = net_of(data() + conv("c", "data") + layer("d", layer_type, "c"))
     result = checked(net, keep=["c"])
     assert result.report.records == [
-        Kept("d", kind, "it changes nothing, but both 'c' and 'd' must stay", kind),
+        Kept("d", layer_type, "it changes nothing, but both 'c' and 'd' must stay", layer_type),
     ]
-    assert names(checked(net_of(data() + layer("d", kind, "data"))).net) == ["data", "d"]
+    assert names(checked(net_of(data() + layer("d", layer_type, "data"))).net) == ["data", "d"]
 
 
 def test_affines_that_cancel_are_dropped_together() -> None:

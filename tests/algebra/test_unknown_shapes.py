@@ -106,8 +106,8 @@ def test_a_concat_with_a_bottom_of_unknown_length_is_kept_with_a_reason() -> Non
         layer { name: "join" type: "JOIN" bottom: "s" bottom: "p" top: "join" SAID }
         layer { name: "relu" type: "ReLU" bottom: "join" top: "out" }
     """
-    for kind, said in (("Concat", "concat_param { axis: 1 }"), ("Scale", "scale_param { axis: 0 }")):
-        (kept,) = fold(nets.net(text.replace("JOIN", kind).replace("SAID", said))).report.kept
+    for layer_type, said in (("Concat", "concat_param { axis: 1 }"), ("Scale", "scale_param { axis: 0 }")):
+        (kept,) = fold(nets.net(text.replace("JOIN", layer_type).replace("SAID", said))).report.kept
         assert kept.reason.startswith("backward: 'x' is an input of the network; forward: ")
 
 

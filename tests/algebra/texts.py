@@ -12,10 +12,10 @@ CONV = "convolution_param { num_output: 4 kernel_size: 1 }"
 PADDED = "convolution_param { num_output: 4 kernel_size: 3 pad: 1 }"
 
 
-def layer(name: str, kind: str, bottoms: str, tops: str = "", param: str = "") -> str:
+def layer(name: str, layer_type: str, bottoms: str, tops: str = "", param: str = "") -> str:
     """A layer from blob names with spaces between; its top is called like it unless said."""
     blobs = [f'bottom: "{blob}"' for blob in bottoms.split()] + [f'top: "{blob}"' for blob in (tops or name).split()]
-    return f'layer {{ name: "{name}" type: "{kind}" {" ".join(blobs)} {param} }}\n'
+    return f'layer {{ name: "{name}" type: "{layer_type}" {" ".join(blobs)} {param} }}\n'
 
 
 def data(channels: int = 4) -> str:

@@ -28,9 +28,9 @@ def scalar(value: float) -> np.ndarray:
     return np.array([value], np.float32)
 
 
-def layer(*blobs: np.ndarray, kind: str = "BatchNorm", param: str = "") -> Layer:
-    message = text_format.Parse(f"name: 'bn' type: '{kind}' {param}", LayerParameter())
-    return Layer("bn", kind, ["x"], ["y"], Blobs(blobs), message)
+def layer(*blobs: np.ndarray, layer_type: str = "BatchNorm", param: str = "") -> Layer:
+    message = text_format.Parse(f"name: 'bn' type: '{layer_type}' {param}", LayerParameter())
+    return Layer("bn", layer_type, ["x"], ["y"], Blobs(blobs), message)
 
 
 def four_dimensional(*blobs: np.ndarray) -> list[np.ndarray]:
@@ -165,33 +165,35 @@ def test_one_channel_that_could_be_any_order_stops() -> None:
 
 def test_cudnn_batchnorm_is_bvlc() -> None:
     np.testing.assert_array_equal(
-        read_batchnorm(layer(MEAN, VARIANCE, scalar(2), kind="CuDNNBatchNorm")).mean, MEAN / 2
+        read_batchnorm(layer(MEAN, VARIANCE, scalar(2), layer_type="CuDNNBatchNorm")).mean, MEAN / 2
     )
 
 
 def test_pspnet_bn_has_no_factor() -> None:
     param = "bn_param { frozen: true momentum: 0.95 eps: 0.5 }"
-    read = read_batchnorm(layer(*four_dimensional(GAMMA, BETA, MEAN, VARIANCE), kind="BN", param=param))
+    read = read_batchnorm(layer(*four_dimensional(GAMMA, BETA, MEAN, VARIANCE), layer_type="BN", param=param))
     assert read.layout == "pspnet"
     assert read.eps == 0.5
     np.testing.assert_array_equal(read.mean, MEAN)
 
 
 def test_segnet_inference_is_a_plain_affine() -> None:
-    read = read_batchnorm(layer(*four_dimensional(GAMMA, BETA), kind="BN", param="bn_param { bn_mode: INFERENCE }"))
+    read = read_batchnorm(
+        layer(*four_dimensional(GAMMA, BETA), layer_type="BN", param="bn_param { bn_mode: INFERENCE }")
+    )
     np.testing.assert_array_equal(applied(read, np.ones(3)), np.float64(GAMMA) + BETA)
     assert not read.batch_statistics
 
 
 def test_segnet_learn_follows_the_batch() -> None:
-    read = read_batchnorm(layer(*four_dimensional(GAMMA, BETA), kind="BN"))
+    read = read_batchnorm(layer(*four_dimensional(GAMMA, BETA), layer_type="BN"))
     assert read.batch_statistics
     assert read.eps == 1e-9
 
 
 def test_a_bn_mode_beside_four_blobs_stops() -> None:
     with pytest.raises(AmbiguousLayout, match=r"pspnet or .* segnet"):
-        read_batchnorm(layer(GAMMA, BETA, MEAN, VARIANCE, kind="BN", param="bn_param { bn_mode: INFERENCE }"))
+        read_batchnorm(layer(GAMMA, BETA, MEAN, VARIANCE, layer_type="BN", param="bn_param { bn_mode: INFERENCE }"))
 
 
 @pytest.mark.parametrize("blobs", [(), (MEAN,), (MEAN, VARIANCE), (MEAN, VARIANCE[:2], scalar(1)), (MEAN,) * 6])

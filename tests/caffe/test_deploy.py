@@ -28,9 +28,9 @@ def lines(net: Net) -> list[str]:
     return [f"{layer.type} {layer.name}: {' '.join(layer.bottoms)} -> {' '.join(layer.tops)}" for layer in net.layers]
 
 
-def layer(kind: str, name: str, bottoms: str = "", tops: str = "", rest: str = "") -> str:
+def layer(layer_type: str, name: str, bottoms: str = "", tops: str = "", rest: str = "") -> str:
     blobs = [f'bottom: "{blob}"' for blob in bottoms.split()] + [f'top: "{blob}"' for blob in tops.split()]
-    return f'layer {{ name: "{name}" type: "{kind}" {" ".join(blobs)} {rest} }}'
+    return f'layer {{ name: "{name}" type: "{layer_type}" {" ".join(blobs)} {rest} }}'
 
 
 def test_a_training_net_becomes_an_inference_net() -> None:
@@ -88,8 +88,8 @@ def test_a_cross_entropy_becomes_a_sigmoid_and_other_losses_leave_the_prediction
     assert lines(read(DATA, FC, LOSS.replace("SoftmaxWithLoss", "SigmoidCrossEntropyLoss")))[2] == (
         "Sigmoid loss: fc -> loss"
     )
-    for kind in ("EuclideanLoss", "HingeLoss", "SmoothL1Loss", "SomebodysLoss"):
-        net = read(DATA, FC, LOSS.replace("SoftmaxWithLoss", kind))
+    for layer_type in ("EuclideanLoss", "HingeLoss", "SmoothL1Loss", "SomebodysLoss"):
+        net = read(DATA, FC, LOSS.replace("SoftmaxWithLoss", layer_type))
         assert lines(net) == ["Input data:  -> data", "InnerProduct fc: data -> fc"]
         assert net.outputs == ["fc"]
 
@@ -170,7 +170,7 @@ def test_a_net_for_training_alone_shows_its_input_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "rest", "shape"),
+    ("layer_type", "rest", "shape"),
     [
         ("MemoryData", "memory_data_param { batch_size: 2 channels: 3 height: 4 width: 5 }", (2, 3, 4, 5)),
         ("DummyData", "dummy_data_param { shape { dim: [2, 7] } }", (2, 7)),
@@ -184,8 +184,8 @@ def test_a_net_for_training_alone_shows_its_input_too() -> None:
         ("Input", "input_param { shape { dim: [1, 2] } }", (1, 2)),
     ],
 )
-def test_the_shape_comes_from_what_the_data_layer_says(kind: str, rest: str, shape: tuple[int, ...]) -> None:
-    assert read(layer(kind, "d", "", "data", rest), FC).inputs == {"data": shape}
+def test_the_shape_comes_from_what_the_data_layer_says(layer_type: str, rest: str, shape: tuple[int, ...]) -> None:
+    assert read(layer(layer_type, "d", "", "data", rest), FC).inputs == {"data": shape}
 
 
 def test_a_given_shape_wins_and_the_batch_comes_on_top() -> None:

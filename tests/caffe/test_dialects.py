@@ -96,15 +96,15 @@ def test_a_layer_of_an_unknown_type_is_written_back_and_nothing_moves_through_it
     assert "layer 'odd' (Oracle): what layers of this type compute is not known here" in outcome.err
 
 
-@pytest.mark.parametrize("kind", ["ConvolutionFixed", "BatchNormFixed", "DeephiBatchNorm"])
-def test_a_type_that_sounds_like_a_known_one_is_read_as_nothing_else(run: Run, kind: str) -> None:
+@pytest.mark.parametrize("layer_type", ["ConvolutionFixed", "BatchNormFixed", "DeephiBatchNorm"])
+def test_a_type_that_sounds_like_a_known_one_is_read_as_nothing_else(run: Run, layer_type: str) -> None:
     write(
-        f'layer {{ name: "odd" type: "{kind}" bottom: "c" top: "y" }}',
-        message("odd", kind, "c", "y", [MEAN, VARIANCE, ONE]),
+        f'layer {{ name: "odd" type: "{layer_type}" bottom: "c" top: "y" }}',
+        message("odd", layer_type, "c", "y", [MEAN, VARIANCE, ONE]),
     )
     outcome = run("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt")
     assert outcome.code == 0
-    assert types() == ["Input", "Convolution", kind]
+    assert types() == ["Input", "Convolution", layer_type]
     assert Path("out.caffemodel").read_bytes() == Path("net.caffemodel").read_bytes()
 
 

@@ -54,26 +54,26 @@ def put(message: Message, field: FieldDescriptor, value: Any) -> None:
         setattr(message, field.name, value)
 
 
-def fields_of(kind: str) -> Iterator[tuple[str, Any]]:
+def fields_of(layer_type: str) -> Iterator[tuple[str, Any]]:
     """The fields of the messages that a type reads."""
-    for name in LAYERS[kind].reads:
+    for name in LAYERS[layer_type].reads:
         message: Any = LayerParameter.DESCRIPTOR.fields_by_name[name].message_type
         yield from ((name, field) for field in message.fields)
 
 
-@pytest.mark.parametrize("kind", sorted(LAYERS))
-def test_a_field_that_is_read_by_nothing_stops_the_layer_by_its_name(kind: str) -> None:
-    for name, field in fields_of(kind):
-        if field.name in LAYERS[kind].reads[name].split() or field.name in IDLE:
+@pytest.mark.parametrize("layer_type", sorted(LAYERS))
+def test_a_field_that_is_read_by_nothing_stops_the_layer_by_its_name(layer_type: str) -> None:
+    for name, field in fields_of(layer_type):
+        if field.name in LAYERS[layer_type].reads[name].split() or field.name in IDLE:
             continue
-        param = LayerParameter(name="l", type=kind)
+        param = LayerParameter(name="l", type=layer_type)
         message = getattr(param, name)
         if is_message(field):
             getattr(message, field.name).add() if is_repeated(field) else getattr(message, field.name).SetInParent()
         else:
             default = None if is_repeated(field) else field.default_value
             put(message, field, next(value for value in other_values(field, message) if value != default))
-        assert f"`{field.name}`" in unread_fields(Layer("l", kind, ["x"], ["y"], Blobs(), param)), (
+        assert f"`{field.name}`" in unread_fields(Layer("l", layer_type, ["x"], ["y"], Blobs(), param)), (
             f"{name}.{field.name}"
         )
 
@@ -164,7 +164,7 @@ def test_the_types_that_no_golden_has_are_these() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "shapes"),
+    ("layer_type", "text", "shapes"),
     [
         ("ContinuationIndicator", "continuation_indicator_param { time_step: 4 batch_size: 3 }", []),
         (
@@ -177,17 +177,17 @@ def test_the_types_that_no_golden_has_are_these() -> None:
         ("SqueezeInnerProduct", "squeeze_inner_product_param { num_output: 5 }", [IMAGE]),
     ],
 )
-def test_a_type_that_is_read_as_another_is_in_no_net(kind: str, text: str, shapes: list[Shape]) -> None:
-    assert kind in NOT_IN_A_NET
-    assert kind not in {layer.type for layer in layer_net(f'type: "{kind}" {text}', shapes).layers}
+def test_a_type_that_is_read_as_another_is_in_no_net(layer_type: str, text: str, shapes: list[Shape]) -> None:
+    assert layer_type in NOT_IN_A_NET
+    assert layer_type not in {layer.type for layer in layer_net(f'type: "{layer_type}" {text}', shapes).layers}
 
 
-def bases_of(kind: str) -> list[tuple[Net, int]]:
+def bases_of(layer_type: str) -> list[tuple[Net, int]]:
     """Nets that have a type, and where."""
-    if kind not in NO_GOLDEN:
-        return nets_with()[kind][:24]
-    nets = [layer_net(f'type: "{kind}" {text}', shapes) for text, shapes in NO_GOLDEN[kind]]
-    return [(net, index) for net in nets for index, layer in enumerate(net.layers) if layer.type == kind]
+    if layer_type not in NO_GOLDEN:
+        return nets_with()[layer_type][:24]
+    nets = [layer_net(f'type: "{layer_type}" {text}', shapes) for text, shapes in NO_GOLDEN[layer_type]]
+    return [(net, index) for net in nets for index, layer in enumerate(net.layers) if layer.type == layer_type]
 
 
 ELSEWHERE = {
@@ -205,12 +205,12 @@ ELSEWHERE = {
 """Fields that are known and change nothing in a net with its weights, and why."""
 
 
-def with_help(param: LayerParameter, kind: str, name: str, field: str) -> None:
+def with_help(param: LayerParameter, layer_type: str, name: str, field: str) -> None:
     """Set what a field needs beside it to mean something."""
     message = getattr(param, name)
-    if field == "negative_slope" and kind not in ("ReLU", "ReLU6", "ReLUX"):
+    if field == "negative_slope" and layer_type not in ("ReLU", "ReLU6", "ReLUX"):
         message.relu = True
-    elif kind == "MirrorPad" and field == "constant_values":
+    elif layer_type == "MirrorPad" and field == "constant_values":
         message.mode = "CONSTANT"
     elif field in ("scale_height", "scale_width"):
         message.ClearField("output_height")
@@ -218,7 +218,7 @@ def with_help(param: LayerParameter, kind: str, name: str, field: str) -> None:
     elif name == "DepthwiseConvolution_param":
         message.MergeFromString(param.convolution_param.SerializeToString())
         param.ClearField("convolution_param")
-    elif name == "batch_norm_param" and kind == "CuDNNBatchNorm":
+    elif name == "batch_norm_param" and layer_type == "CuDNNBatchNorm":
         param.ClearField("cudnn_batch_norm_param")
 
 
@@ -250,15 +250,15 @@ def changes(net: Net, index: int, name: str, field: FieldDescriptor) -> bool:
     return False
 
 
-@pytest.mark.parametrize("kind", sorted(set(LAYERS) - set(NOT_IN_A_NET)))
-def test_a_field_that_is_read_changes_the_model_or_is_refused(kind: str) -> None:
-    bases = bases_of(kind)
+@pytest.mark.parametrize("layer_type", sorted(set(LAYERS) - set(NOT_IN_A_NET)))
+def test_a_field_that_is_read_changes_the_model_or_is_refused(layer_type: str) -> None:
+    bases = bases_of(layer_type)
     assert bases
     idle = []
-    for name, field in fields_of(kind):
-        if field.name not in LAYERS[kind].reads[name].split() or is_message(field):
+    for name, field in fields_of(layer_type):
+        if field.name not in LAYERS[layer_type].reads[name].split() or is_message(field):
             continue
-        known = (kind, field.name) in ELSEWHERE
+        known = (layer_type, field.name) in ELSEWHERE
         if not known and not any(changes(net, index, name, field) for net, index in bases):
             idle.append(f"{name}.{field.name}")
     assert not idle, ", ".join(idle)

@@ -97,9 +97,10 @@ LAYOUTS = {
 
 
 def normalising(layout: Layout) -> None:
-    kind = layout.text.split('"')[1]
+    layer_type = layout.text.split('"')[1]
     write(
-        f'layer {{ name: "bn" bottom: "c" top: "y" {layout.text} }}', message("bn", kind, "c", "y", list(layout.blobs))
+        f'layer {{ name: "bn" bottom: "c" top: "y" {layout.text} }}',
+        message("bn", layer_type, "c", "y", list(layout.blobs)),
     )
 
 

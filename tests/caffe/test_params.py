@@ -17,8 +17,8 @@ def layer_of(text: str, bottoms: int = 1) -> Layer:
     return Layer("x", param.type, [f"b{i}" for i in range(bottoms)], ["t"], Blobs(), param)
 
 
-def convolution(text: str, kind: str = "Convolution", spatial: int = 2) -> params.Convolution:
-    return params.Convolution.of(layer_of(f'type: "{kind}" convolution_param {{ {text} }}'), spatial)
+def convolution(text: str, layer_type: str = "Convolution", spatial: int = 2) -> params.Convolution:
+    return params.Convolution.of(layer_of(f'type: "{layer_type}" convolution_param {{ {text} }}'), spatial)
 
 
 def pooling(text: str, bottom: Shape = (1, 2, 8, 8)) -> params.Pooling:
@@ -94,7 +94,7 @@ def test_a_window_that_makes_no_sense_is_refused(text: str, spatial: int, senten
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "group"),
+    ("layer_type", "text", "group"),
     [
         ("Convolution", "", 1),
         ("DepthwiseConvolution", "", 6),
@@ -103,8 +103,8 @@ def test_a_window_that_makes_no_sense_is_refused(text: str, spatial: int, senten
         ("ConvolutionDepthwise", "group: 1", 6),
     ],
 )
-def test_depthwise_types_have_a_group_per_channel(kind: str, text: str, group: int) -> None:
-    assert convolution(f"num_output: 6 kernel_size: 3 {text}", kind).group == group
+def test_depthwise_types_have_a_group_per_channel(layer_type: str, text: str, group: int) -> None:
+    assert convolution(f"num_output: 6 kernel_size: 3 {text}", layer_type).group == group
 
 
 def test_tengines_own_name_for_depthwise_parameters_is_read() -> None:

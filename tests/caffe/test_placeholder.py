@@ -27,8 +27,8 @@ def filled(text: str) -> list[Layer]:
     return with_placeholder_weights(net_of(text)).layers[1:]
 
 
-def one(kind: str, rest: str = "") -> Layer:
-    (layer,) = filled(f'layer {{ name: "it" type: "{kind}" bottom: "data" top: "it" {rest} }}')
+def one(layer_type: str, rest: str = "") -> Layer:
+    (layer,) = filled(f'layer {{ name: "it" type: "{layer_type}" bottom: "data" top: "it" {rest} }}')
     return layer
 
 
@@ -39,10 +39,10 @@ def test_a_weight_of_a_large_layer_takes_no_memory() -> None:
     assert layer.blobs[0].flat[0] != 0
 
 
-@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
-def test_a_convolution_gets_what_its_parameters_promise(kind: str) -> None:
-    layer = one(kind, "convolution_param { num_output: 4 kernel_size: 3 group: 2 bias_term: false }")
-    assert layer.blobs.shapes == (((4, 3, 3, 3) if kind == "Convolution" else (6, 2, 3, 3)),)
+@pytest.mark.parametrize("layer_type", ["Convolution", "Deconvolution"])
+def test_a_convolution_gets_what_its_parameters_promise(layer_type: str) -> None:
+    layer = one(layer_type, "convolution_param { num_output: 4 kernel_size: 3 group: 2 bias_term: false }")
+    assert layer.blobs.shapes == (((4, 3, 3, 3) if layer_type == "Convolution" else (6, 2, 3, 3)),)
 
 
 def test_a_scale_has_factors_of_both_signs_and_no_shift_is_zero() -> None:
@@ -71,7 +71,7 @@ def test_the_slopes_of_a_prelu_are_positive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields", "layout", "blobs"),
+    ("layer_type", "fields", "layout", "blobs"),
     [
         ("BatchNorm", "", "bvlc", 3),
         ("BatchNorm", "batch_norm_param { scale_bias: true }", "nvcaffe", 5),
@@ -90,8 +90,8 @@ def test_the_slopes_of_a_prelu_are_positive() -> None:
         ("BN", "bn_param { scale_filler { value: 1 } }", "segnet", 2),
     ],
 )
-def test_a_batchnorm_of_every_dialect_can_be_read(kind: str, fields: str, layout: str, blobs: int) -> None:
-    layer = one(kind, fields)
+def test_a_batchnorm_of_every_dialect_can_be_read(layer_type: str, fields: str, layout: str, blobs: int) -> None:
+    layer = one(layer_type, fields)
     assert len(layer.blobs) == blobs
     statistics = read_batchnorm(layer)
     assert statistics.layout == layout

@@ -70,12 +70,12 @@ def read_fields() -> dict[str, list[list[str]]]:
         "ReLU6": ["relu6_param", "relu_param"],
     }
     found = {}
-    for kind in LAYERS:
-        squeezed = kind.lower()
+    for layer_type in LAYERS:
+        squeezed = layer_type.lower()
         matching = [name for name in names if name.replace("_", "").removesuffix("param").lower() == squeezed]
-        if "onvolution" in kind:
+        if "onvolution" in layer_type:
             matching = ["convolution_param", "DepthwiseConvolution_param"]
-        found[kind] = [own.get(kind) or matching or ["relu_param"]]
+        found[layer_type] = [own.get(layer_type) or matching or ["relu_param"]]
     return found
 
 

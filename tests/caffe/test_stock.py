@@ -217,19 +217,19 @@ def test_what_bvlc_cannot_say_is_named_in_the_report(run: Run) -> None:
 def test_pads_of_each_side_are_one_where_they_agree(tmp_path: Path) -> None:
     text = """
         input: "data" input_shape {{ dim: 2 dim: 4 dim: 6 dim: 7 }}
-        layer {{ name: "c" type: "{kind}" bottom: "data" top: "c" convolution_param {{
+        layer {{ name: "c" type: "{layer_type}" bottom: "data" top: "c" convolution_param {{
           num_output: 4 kernel_h: 3 kernel_w: 5 {pads} }} }}
     """
-    for kind in ("Convolution", "ConvolutionDepthwise"):
-        read = net(text.format(kind=kind, pads="pad_l: 2 pad_r: 2 pad_t: 1 pad_b: 1"))
+    for layer_type in ("Convolution", "ConvolutionDepthwise"):
+        read = net(text.format(layer_type=layer_type, pads="pad_l: 2 pad_r: 2 pad_t: 1 pad_b: 1"))
         data = {"data": np.random.default_rng(1).normal(size=(2, 4, 6, 7)).astype("f")}
         again = bnfold.load(*written(read, tmp_path))
         assert foreign_layers(again) == []
         assert list(again.layers[-1].param.convolution_param.pad) == [1, 2]
         assert_answers(by_onnxruntime(again, data), by_onnxruntime(read, data), TOLERANCE)
-        uneven = in_stock_words(net(text.format(kind=kind, pads="pad_l: 2 pad_r: 1 pad_t: 1 pad_b: 1")))
-        assert uneven.layers[-1].type == kind
-        assert kind in foreign_layers(uneven)[0]
+        uneven = in_stock_words(net(text.format(layer_type=layer_type, pads="pad_l: 2 pad_r: 1 pad_t: 1 pad_b: 1")))
+        assert uneven.layers[-1].type == layer_type
+        assert layer_type in foreign_layers(uneven)[0]
 
 
 def test_c3ds_convolution_is_bvlcs_on_three_axes(tmp_path: Path) -> None:

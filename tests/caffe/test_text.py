@@ -130,12 +130,12 @@ def test_strict_fields_stop_at_each_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "field"),
+    ("layer_type", "field"),
     [("Data", "crop_siz: 4"), ("Convolution", "bias_tern: true"), ("SoftmaxWithLoss", "normalise: true")],
 )
-def test_a_slip_of_the_pen_stops_wherever_it_is(kind: str, field: str) -> None:
-    param = {"Data": "transform_param", "Convolution": "convolution_param", "SoftmaxWithLoss": "loss_param"}[kind]
-    error = refusal(f'layer {{ name: "x" type: "{kind}" {param} {{ {field} }} }}')
+def test_a_slip_of_the_pen_stops_wherever_it_is(layer_type: str, field: str) -> None:
+    param = {"Data": "transform_param", "Convolution": "convolution_param", "SoftmaxWithLoss": "loss_param"}[layer_type]
+    error = refusal(f'layer {{ name: "x" type: "{layer_type}" {param} {{ {field} }} }}')
     assert "did you mean" in str(error)
 
 

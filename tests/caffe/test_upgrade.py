@@ -76,7 +76,7 @@ def test_v1_becomes_v2_with_its_rates_shares_and_rules() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "kind"),
+    ("word", "layer_type"),
     [
         ("RELU6", "ReLU6"),
         ("PRIORBOX", "PriorBox"),
@@ -88,10 +88,13 @@ def test_v1_becomes_v2_with_its_rates_shares_and_rules() -> None:
         ('"Convolution"', "Convolution"),
     ],
 )
-def test_v1_words_of_forks_are_known(word: str, kind: str) -> None:
-    assert upgraded(f'layers {{ name: "x" type: {word} }}')[0].type == kind
+def test_v1_words_of_forks_are_known(word: str, layer_type: str) -> None:
+    assert upgraded(f'layers {{ name: "x" type: {word} }}')[0].type == layer_type
     if '"' not in word:
-        assert upgraded(f'layers {{ layer {{ name: "x" type: "{word.lower()}" }} }}')[0].type in (kind, kind.lower())
+        assert upgraded(f'layers {{ layer {{ name: "x" type: "{word.lower()}" }} }}')[0].type in (
+            layer_type,
+            layer_type.lower(),
+        )
 
 
 def test_v1_layers_of_forks_may_have_parameters_of_v2() -> None:

@@ -192,12 +192,12 @@ def test_ends_and_saturated_positions_are_found_where_the_values_lie(data: Data)
         finite = values[np.isfinite(values)].astype(np.float64)
         other = array_api_strict.asarray(values)
         assert extremes(values) == extremes(other) == (finite.min(), finite.max())
-        for kind in ("Softmax", "Sigmoid", "TanH", "ArgMax"):
+        for layer_type in ("Softmax", "Sigmoid", "TanH", "ArgMax"):
             here, there = Positions(), Positions()
-            here.add(kind, values)
-            there.add(kind, other)
-            assert (here.saturated, here.total) == pytest.approx((there.saturated, there.total), rel=1e-12), kind
-            assert kind == "Softmax" or here.total == finite.size
+            here.add(layer_type, values)
+            there.add(layer_type, other)
+            assert (here.saturated, here.total) == pytest.approx((there.saturated, there.total), rel=1e-12), layer_type
+            assert layer_type == "Softmax" or here.total == finite.size
 
 
 def test_long_rows_are_cut_so_that_no_dot_product_is_shared_among_threads() -> None:

@@ -31,19 +31,19 @@ def test_a_net_that_does_not_saturate_gets_noise_of_1_8_and_64() -> None:
     assert "N(0, s^2) with s = 1, 8, 64 in turn" in described(LINES % "data")
 
 
-def head(gain: float, kind: str) -> tuple[str, ...]:
-    """`kind` behind a layer that makes its input `gain` times larger."""
+def head(gain: float, layer_type: str) -> tuple[str, ...]:
+    """`layer_type` behind a layer that makes its input `gain` times larger."""
     return (
         LINES % "data",
         f'layer {{ name: "up" type: "Power" bottom: "bn" top: "up" power_param {{ scale: {gain} shift: 0.1 }} }}',
-        f'layer {{ name: "end" type: "{kind}" bottom: "up" top: "end" }}',
+        f'layer {{ name: "end" type: "{layer_type}" bottom: "up" top: "end" }}',
     )
 
 
-@pytest.mark.parametrize("kind", ["Softmax", "Sigmoid", "TanH"])
-def test_noise_is_as_small_as_keeps_the_output_from_saturating(kind: str) -> None:
+@pytest.mark.parametrize("layer_type", ["Softmax", "Sigmoid", "TanH"])
+def test_noise_is_as_small_as_keeps_the_output_from_saturating(layer_type: str) -> None:
     gains = (0.001, 0.3, 1, 3)
-    scales = {gain: described(*head(gain, kind)).split("s = ")[1].split(" in turn")[0] for gain in gains}
+    scales = {gain: described(*head(gain, layer_type)).split("s = ")[1].split(" in turn")[0] for gain in gains}
     largest = [float(scales[gain].split(", ")[-1]) for gain in gains]
     assert largest[0] == 64
     assert largest == sorted(largest, reverse=True)
@@ -93,7 +93,7 @@ def test_one_seed_gives_one_report() -> None:
 
 def test_saturated_positions_are_counted_by_what_the_layer_gives() -> None:
     shares = {}
-    for kind, values in {
+    for layer_type, values in {
         "Softmax": [[1.0, 0.0, 0.0], [0.5, 0.25, 0.25]],
         "Sigmoid": [[0.0, 1.0, 0.5], [0.9, 0.1, 0.2]],
         "TanH": [[-1.0, 1.0, 0.0], [0.9, 0.1, np.nan]],
@@ -101,8 +101,8 @@ def test_saturated_positions_are_counted_by_what_the_layer_gives() -> None:
     }.items():
         positions = Positions()
         for row in values:
-            positions.add(kind, np.array([row], np.float32))
-        shares[kind] = positions.share
+            positions.add(layer_type, np.array([row], np.float32))
+        shares[layer_type] = positions.share
     assert shares == {"Softmax": 0.5, "Sigmoid": pytest.approx(1 / 3), "TanH": 0.4, "ArgMax": 1.0}
     assert COUNTS.keys() >= shares.keys()
 

@@ -153,16 +153,16 @@ def test_masks_of_onnx_models_are_settled_too() -> None:
     assert not compare(unpooling_onnx(), change(unpooling_onnx(), "w", (0, 1, 0, 0), -0.5), images()).passed
 
 
-def chooser(kind: str, axis: int, **attributes: Any) -> ModelProto:
+def chooser(op_type: str, axis: int, **attributes: Any) -> ModelProto:
     """Scores of 3 classes over 4 places, two classes alike, and what the indices choose from a table."""
     weights = {"w": np.array([[1.0, -1.0], [1.0, -1.0], [-9.0, 0.5]], np.float32).T.copy()}
     weights["table"] = np.array([[1.0], [20.0], [300.0]], np.float32)
     weights["k"] = np.array([2])
-    inputs = ["score", "k"] if kind == "TopK" else ["score"]
-    outputs = ["best", "which"] if kind == "TopK" else ["which"]
+    inputs = ["score", "k"] if op_type == "TopK" else ["score"]
+    outputs = ["best", "which"] if op_type == "TopK" else ["which"]
     nodes = [
         helper.make_node("MatMul", ["data", "w"], ["score"], "score"),
-        helper.make_node(kind, inputs, outputs, "which", axis=axis, **attributes),
+        helper.make_node(op_type, inputs, outputs, "which", axis=axis, **attributes),
         helper.make_node("Gather", ["table", "which"], ["chosen"], "chosen"),
     ]
     return model(nodes, {"data": (2, 4, 2)}, ["chosen"], weights)

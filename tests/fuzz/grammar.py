@@ -95,22 +95,22 @@ def _input(choose: Chooser) -> LayerParameter:
 
 
 def _layer(choose: Chooser, index: int, made: Sequence[str]) -> LayerParameter:
-    kind = str(choose.of(TYPES))
-    layer = LayerParameter(name=f"l{index}", type=kind)
-    rule = LAYERS.get(kind)
+    layer_type = str(choose.of(TYPES))
+    layer = LayerParameter(name=f"l{index}", type=layer_type)
+    rule = LAYERS.get(layer_type)
     least = rule.least if rule else 1
     more = choose.below(3) if rule is None or rule.most is None or rule.most > least else 0
     for _ in range(least + more):
         # Mostly the newest blob, so that layers form chains.
         known = made if not choose.rarely() else ["nobody"]
         layer.bottom.append(str(choose.of(known)) if choose.sometimes() else made[-1])
-    several = kind in ("Slice", "Split", "Pooling", "LSTM") or choose.rarely()
+    several = layer_type in ("Slice", "Split", "Pooling", "LSTM") or choose.rarely()
     for top in range(1 + (choose.below(3) if several else 0)):
         in_place = top < len(layer.bottom) and choose.sometimes()
         layer.top.append(layer.bottom[top] if in_place else f"{layer.name}_{top}")
-    if kind in ("Convolution", "Deconvolution", "InnerProduct"):
+    if layer_type in ("Convolution", "Deconvolution", "InnerProduct"):
         _linear(choose, layer)
-    for name in FIELDS.get(kind, []):
+    for name in FIELDS.get(layer_type, []):
         message = getattr(layer, name)
         fields = list(message.DESCRIPTOR.fields)
         for _ in range(choose.below(4) if fields else 0):
@@ -218,11 +218,11 @@ def _fields_of_types() -> dict[str, list[str]]:
         "RNN": ["recurrent_param"],
     }
     found = {}
-    for kind in TYPES:
-        matching = [name for name in names if name.replace("_", "").removesuffix("param").lower() == kind.lower()]
-        if "onvolution" in kind:
+    for layer_type in TYPES:
+        matching = [name for name in names if name.replace("_", "").removesuffix("param").lower() == layer_type.lower()]
+        if "onvolution" in layer_type:
             matching = ["convolution_param"]
-        found[kind] = own.get(kind) or matching
+        found[layer_type] = own.get(layer_type) or matching
     return found
 
 

@@ -23,9 +23,9 @@ MEMORY, BYTES_PER_TEXT_BYTE, BYTES_PER_WIRE_BYTE = 300 << 20, 200, 20
 IMAGE = 'input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }\n'
 
 
-def layer(name: str, kind: str, bottoms: str, top: str, more: str = "") -> str:
+def layer(name: str, layer_type: str, bottoms: str, top: str, more: str = "") -> str:
     listed = "".join(f'bottom: "{bottom}" ' for bottom in bottoms.split())
-    return f'layer {{ name: "{name}" type: "{kind}" {listed}top: "{top}" {more} }}\n'
+    return f'layer {{ name: "{name}" type: "{layer_type}" {listed}top: "{top}" {more} }}\n'
 
 
 def image(*dims: int) -> str:
@@ -130,11 +130,22 @@ CONVOLUTION = "convolution_param {{ num_output: 4 kernel_size: 3 {} }}"
 
 CLAIMS: dict[str, str] = {
     **{
-        f"channels 2^31 in front of {kind}": image(1, LARGEST)
+        f"channels 2^31 in front of {layer_type}": image(1, LARGEST)
         + layer("p", "Power", "data", "p", "power_param { scale: 2 shift: 1 }")
-        + layer("x", kind, "p", "x")
+        + layer("x", layer_type, "p", "x")
         + layer("y", "BatchNorm", "x", "y")
-        for kind in ("ArgMax", "BatchNorm", "Bias", "Dropout", "Flatten", "PReLU", "Power", "ReLU", "Scale", "Slice")
+        for layer_type in (
+            "ArgMax",
+            "BatchNorm",
+            "Bias",
+            "Dropout",
+            "Flatten",
+            "PReLU",
+            "Power",
+            "ReLU",
+            "Scale",
+            "Slice",
+        )
     },
     **{
         f"convolution with {what}": IMAGE + layer("c", "Convolution", "data", "c", CONVOLUTION.format(what))
@@ -151,14 +162,18 @@ CLAIMS: dict[str, str] = {
         )
     },
     **{
-        f"{kind} with num_output {count}": IMAGE
+        f"{layer_type} with num_output {count}": IMAGE
         + layer(
-            "c", kind, "data", "c", f"{field} {{ num_output: {count} {'kernel_size: 1' if 'conv' in field else ''} }}"
+            "c",
+            layer_type,
+            "data",
+            "c",
+            f"{field} {{ num_output: {count} {'kernel_size: 1' if 'conv' in field else ''} }}",
         )
         + layer("b", "BatchNorm", "c", "b")
         + layer("s", "Scale", "b", "s", "scale_param { bias_term: true }")
         for count in (0, 2**24, LARGEST, 2**32 - 1)
-        for kind, field, window in (
+        for layer_type, field, window in (
             ("Convolution", "convolution_param", "kernel_size: 1"),
             ("Deconvolution", "convolution_param", "kernel_size: 1"),
             ("InnerProduct", "inner_product_param", ""),

@@ -45,7 +45,7 @@ def _fixed_types(name: str) -> list[str]:
     return sorted(FIXED_TYPES.keys() & types)
 
 
-FIXED_BY_TYPE = [(name, kind) for name in goldens() for kind in _fixed_types(name)]
+FIXED_BY_TYPE = [(name, layer_type) for name in goldens() for layer_type in _fixed_types(name)]
 
 
 @pytest.mark.parametrize("name", sorted(set(goldens()) - set(FIXED) - {name for name, _ in FIXED_BY_TYPE}))
@@ -86,16 +86,16 @@ def _rows_of_three(rows: npt.NDArray[np.float32], images: int) -> npt.NDArray[np
     return np.concatenate([rows + time * first for time in range(3)], axis=2)
 
 
-@pytest.mark.parametrize(("name", "kind"), FIXED_BY_TYPE)
-def test_a_golden_with_a_layer_of_a_type_that_fixes_the_batch_says_so(name: str, kind: str) -> None:
+@pytest.mark.parametrize(("name", "layer_type"), FIXED_BY_TYPE)
+def test_a_golden_with_a_layer_of_a_type_that_fixes_the_batch_says_so(name: str, layer_type: str) -> None:
     with pytest.raises(UnsupportedError) as refused:
         to_onnx(golden(name).load(), dynamic_batch=True)
-    sentence = rf"layer '\S+' \({kind}\): {FIXED_TYPES[kind]}, so the batch size cannot stay open"
+    sentence = rf"layer '\S+' \({layer_type}\): {FIXED_TYPES[layer_type]}, so the batch size cannot stay open"
     assert [case for case in refused.value.cases if re.fullmatch(sentence, case)]
 
 
 def test_every_type_that_fixes_the_batch_has_a_golden() -> None:
-    assert {kind for _, kind in FIXED_BY_TYPE} == set(FIXED_TYPES)
+    assert {layer_type for _, layer_type in FIXED_BY_TYPE} == set(FIXED_TYPES)
 
 
 @pytest.mark.parametrize("name", FIXED)

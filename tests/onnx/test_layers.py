@@ -13,8 +13,8 @@ from bnfold.net import Shape
 IMAGE = (2, 6, 7, 8)
 
 
-def conv(kind: str, text: str) -> str:
-    return f'type: "{kind}" convolution_param {{ {text} }}'
+def conv(layer_type: str, text: str) -> str:
+    return f'type: "{layer_type}" convolution_param {{ {text} }}'
 
 
 # name: (layer, shapes of its bottoms, number of tops)
@@ -163,12 +163,12 @@ def test_a_layer_in_float64_gives_what_the_oracle_gives(name: str) -> None:
     assert_close(exported_double(net, inputs), by_oracle(text, net, inputs, tops), 1e-6)
 
 
-@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
-def test_a_channel_axis_further_back_makes_the_axes_in_front_the_batch(kind: str) -> None:
+@pytest.mark.parametrize("layer_type", ["Convolution", "Deconvolution"])
+def test_a_channel_axis_further_back_makes_the_axes_in_front_the_batch(layer_type: str) -> None:
     window = "num_output: 5 kernel_size: 3 pad: 1"
-    net = layer_net(conv(kind, f"axis: 2 {window}"), [(2, 3, 4, 6, 7)])
+    net = layer_net(conv(layer_type, f"axis: 2 {window}"), [(2, 3, 4, 6, 7)])
     (x,) = noise([(2, 3, 4, 6, 7)])
-    (flat,) = by_oracle(conv(kind, window), net, [x.reshape(6, 4, 6, 7)])
+    (flat,) = by_oracle(conv(layer_type, window), net, [x.reshape(6, 4, 6, 7)])
     assert_close(exported(net, [x]), [flat.reshape(2, 3, *flat.shape[1:])])
 
 
@@ -180,12 +180,12 @@ def test_a_channel_axis_of_zero_makes_one_image() -> None:
     assert_close(exported(net, [x]), [flat[0]])
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("layer_type", ["LSTM", "RNN"])
 @pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("exposed", [False, True])
-def test_a_recurrent_layer_gives_what_the_oracle_gives(kind: str, static: bool, exposed: bool) -> None:
-    states = {"LSTM": 2, "RNN": 1}[kind] if exposed else 0
-    text = f'type: "{kind}" recurrent_param {{ num_output: 4 expose_hidden: {str(exposed).lower()} }}'
+def test_a_recurrent_layer_gives_what_the_oracle_gives(layer_type: str, static: bool, exposed: bool) -> None:
+    states = {"LSTM": 2, "RNN": 1}[layer_type] if exposed else 0
+    text = f'type: "{layer_type}" recurrent_param {{ num_output: 4 expose_hidden: {str(exposed).lower()} }}'
     shapes: list[Shape] = [(5, 3, 2, 2), (5, 3), *[(3, 7)] * static, *[(1, 3, 4)] * states]
     net, inputs = layer_net(text, shapes, 1 + states), noise(shapes)
     inputs[1] = np.array([[0, 0, 1], [1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0]], np.float32)

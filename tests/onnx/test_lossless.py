@@ -627,9 +627,10 @@ def test_sizes_that_contradict_each_other_are_kept_with_a_reason() -> None:
 def test_affines_that_all_want_to_move_far_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     count = 400
     names = ["x", *(f"t{number}" for number in range(count))]
-    kinds = [("Mul", ["s"]) if number % 2 == 0 else ("Relu", []) for number in range(count)]
+    op_types = [("Mul", ["s"]) if number % 2 == 0 else ("Relu", []) for number in range(count)]
     nodes = [
-        helper.make_node(kind, [a, *more], [b]) for (kind, more), (a, b) in zip(kinds, pairwise(names), strict=True)
+        helper.make_node(op_type, [a, *more], [b])
+        for (op_type, more), (a, b) in zip(op_types, pairwise(names), strict=True)
     ]
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in ("x", names[-1])]
     graph = helper.make_graph(

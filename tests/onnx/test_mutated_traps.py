@@ -59,7 +59,7 @@ def other_order(choose: random.Random, _: GraphProto, node: NodeProto) -> None:
 
 
 def another_type(choose: random.Random, _: GraphProto, node: NodeProto) -> None:
-    node.op_type = choose.choice(next(kinds for kinds in ALIKE if node.op_type in kinds))
+    node.op_type = choose.choice(next(op_types for op_types in ALIKE if node.op_type in op_types))
 
 
 def another_attribute(choose: random.Random, _: GraphProto, node: NodeProto) -> None:
@@ -96,7 +96,7 @@ def one_more(choose: random.Random, graph: GraphProto, node: NodeProto) -> None:
     read, made = node.output[0], f"more{len(graph.node)}"
     constants = [tensor.name for tensor in graph.initializer if tensor.data_type in FLOATS]
     pair = choose.sample([read, choose.choice(constants)], 2)
-    kind, inputs = choose.choice([(choose.choice(ALIKE[1]), [read]), (choose.choice(ALIKE[0][:4]), pair)])
+    op_type, inputs = choose.choice([(choose.choice(ALIKE[1]), [read]), (choose.choice(ALIKE[0][:4]), pair)])
     place = list(graph.node).index(node) + 1
     behind = [NodeProto.FromString(other.SerializeToString()) for other in graph.node[place:]]
     for other in behind:
@@ -104,7 +104,7 @@ def one_more(choose: random.Random, graph: GraphProto, node: NodeProto) -> None:
             if name == read and choose.random() < 0.7:
                 other.input[index] = made
     del graph.node[place:]
-    graph.node.extend([helper.make_node(kind, inputs, [made]), *behind])
+    graph.node.extend([helper.make_node(op_type, inputs, [made]), *behind])
     if not any(made in other.input for other in behind):
         graph.output.add(name=made)
 

@@ -33,9 +33,9 @@ class Builder:
         self.stored.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
-    def node(self, kind: str, *inputs: str, tops: int = 1, **attributes: Any) -> str:
-        names = [f"{kind.lower()}{next(self.numbers)}" for _ in range(tops)]
-        self.nodes.append(helper.make_node(kind, inputs, names, name=names[0], **attributes))
+    def node(self, op_type: str, *inputs: str, tops: int = 1, **attributes: Any) -> str:
+        names = [f"{op_type.lower()}{next(self.numbers)}" for _ in range(tops)]
+        self.nodes.append(helper.make_node(op_type, inputs, names, name=names[0], **attributes))
         return names[0]
 
     def conv(self, x: str, c: int, out: int, kernel: int = 3, group: int = 1) -> str:

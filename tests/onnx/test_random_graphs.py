@@ -67,9 +67,9 @@ class Builder:
     def ints(self, *values: int) -> str:
         return self.stored(np.array(values, np.int64))
 
-    def add(self, kind: str, inputs: list[str], shapes: list[Shape], **attributes: Any) -> list[str]:
+    def add(self, op_type: str, inputs: list[str], shapes: list[Shape], **attributes: Any) -> list[str]:
         names = [f"v{next(self._numbers)}" for _ in shapes]
-        self.nodes.append(helper.make_node(kind, inputs, names, name=f"n_{names[0]}", **attributes))
+        self.nodes.append(helper.make_node(op_type, inputs, names, name=f"n_{names[0]}", **attributes))
         self.shapes.update(zip(names, shapes, strict=True))
         return names
 
@@ -122,17 +122,17 @@ def batch_normalization(b: Builder, x: str, shape: Shape) -> None:
 
 
 def arithmetic(b: Builder, x: str, shape: Shape) -> None:
-    kind = b.choose.choice(["Add", "Sub", "Mul", "Mul", "Div"])
+    op_type = b.choose.choice(["Add", "Sub", "Mul", "Mul", "Div"])
     axis = b.choose.randrange(len(shape)) if b.choose.random() < 0.3 else min(1, len(shape) - 1)
     form = tuple(size if place == axis else 1 for place, size in enumerate(shape))
     form = b.choose.choice([form, form[axis:], (), (1,)])
     constant = b.constant(*form, positive=b.choose.random() < 0.5)
-    b.add(kind, [constant, x] if b.choose.random() < 0.3 and kind != "Div" else [x, constant], [shape])
+    b.add(op_type, [constant, x] if b.choose.random() < 0.3 and op_type != "Div" else [x, constant], [shape])
 
 
 def unary(b: Builder, x: str, shape: Shape) -> None:
-    kind = b.choose.choice(["Relu", "LeakyRelu", "Neg", "Identity", "Dropout", "Sigmoid", "Abs", "Relu", "Tanh"])
-    b.add(kind, [x], [shape])
+    op_type = b.choose.choice(["Relu", "LeakyRelu", "Neg", "Identity", "Dropout", "Sigmoid", "Abs", "Relu", "Tanh"])
+    b.add(op_type, [x], [shape])
 
 
 def prelu(b: Builder, x: str, shape: Shape) -> None:
@@ -146,22 +146,22 @@ def pool(b: Builder, x: str, shape: Shape) -> None:
     pad = b.choose.choice([0, 1])
     size = [(s + 2 * pad - 2) // 2 + 1 for s in shape[2:]]
     attributes: dict[str, object] = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [pad] * 4}
-    kind = b.choose.choice(["MaxPool", "AveragePool"])
-    if kind == "AveragePool":
+    op_type = b.choose.choice(["MaxPool", "AveragePool"])
+    if op_type == "AveragePool":
         attributes["count_include_pad"] = b.choose.choice([0, 1])
-    b.add(kind, [x], [(*shape[:2], *size)], **attributes)
+    b.add(op_type, [x], [(*shape[:2], *size)], **attributes)
 
 
 def reduce(b: Builder, x: str, shape: Shape) -> None:
     if len(shape) < 3:
         return
-    kind, keep = b.choose.choice(["ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2"]), b.choose.choice([0, 1])
+    op_type, keep = b.choose.choice(["ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2"]), b.choose.choice([0, 1])
     axes = sorted(b.choose.sample(range(1, len(shape)), b.choose.choice([1, 2])))
     top = [1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes]
     if b.opset >= 18:
-        b.add(kind, [x, b.ints(*axes)], [tuple(top)], keepdims=keep)
+        b.add(op_type, [x, b.ints(*axes)], [tuple(top)], keepdims=keep)
     else:
-        b.add(kind, [x], [tuple(top)], axes=axes, keepdims=keep)
+        b.add(op_type, [x], [tuple(top)], axes=axes, keepdims=keep)
 
 
 def global_pool(b: Builder, x: str, shape: Shape) -> None:
@@ -171,16 +171,16 @@ def global_pool(b: Builder, x: str, shape: Shape) -> None:
 
 def join(b: Builder, x: str, shape: Shape) -> None:
     other = b.like(shape)
-    kind = b.choose.choice(["Add", "Sub", "Mul", "Max", "Min", "Concat", "Sum", "Mean"])
+    op_type = b.choose.choice(["Add", "Sub", "Mul", "Max", "Min", "Concat", "Sum", "Mean"])
     if other is None:
         return
-    if kind == "Concat":
+    if op_type == "Concat":
         axis = b.choose.randrange(len(shape))
         if shape[axis] <= 8:
             top = tuple(2 * size if place == axis else size for place, size in enumerate(shape))
-            b.add(kind, [x, other], [top], axis=b.choose.choice([axis, axis - len(shape)]))
+            b.add(op_type, [x, other], [top], axis=b.choose.choice([axis, axis - len(shape)]))
     else:
-        b.add(kind, [x, other], [shape])
+        b.add(op_type, [x, other], [shape])
 
 
 def broadcast(b: Builder, x: str, shape: Shape) -> None:

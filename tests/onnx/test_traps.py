@@ -68,5 +68,5 @@ def test_sizes_that_were_known_are_known_of_the_folded_net(trap: Trap) -> None:
 def test_each_is_there_once_and_there_are_many() -> None:
     names = [trap.name for trap in traps()]
     assert len(names) == len(set(names)) > 300
-    types = {kind for trap in traps() for kind in re.findall(r"= (?:own\.)?(\w+)", trap.body)}
+    types = {op_type for trap in traps() for op_type in re.findall(r"= (?:own\.)?(\w+)", trap.body)}
     assert len(types) > 70

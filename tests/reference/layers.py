@@ -34,12 +34,12 @@ def forward(layer: Message, bottoms: Sequence[Array], blobs: Sequence[Array] = (
     count matters (Slice, Split, the mask of Pooling) needs its `top` fields. Raises ValueError for a type that the
     table does not have.
     """
-    kind = layer.word("type")
-    if kind not in FORWARD:
-        raise ValueError(f"layer type {kind!r} is not in the reference's table")
+    layer_type = layer.word("type")
+    if layer_type not in FORWARD:
+        raise ValueError(f"layer type {layer_type!r} is not in the reference's table")
     # Caffe computes on through an overflow or a 0/0, and so does this.
     with np.errstate(all="ignore"):
-        return FORWARD[kind](layer, list(bottoms), list(blobs))
+        return FORWARD[layer_type](layer, list(bottoms), list(blobs))
 
 
 FORWARD: dict[str, Forward] = {

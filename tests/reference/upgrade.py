@@ -97,19 +97,19 @@ def upgrade_v0(connections: list[Message]) -> list[Message]:
     for connection in connections:
         flat = connection.sub("layer")
         bottoms, tops = connection.words("bottom"), connection.words("top")
-        kind = flat.word("type")
-        if kind == "padding":
+        layer_type = flat.word("type")
+        if layer_type == "padding":
             padded[tops[0]] = (bottoms[0], flat.integer("pad", 0))
             continue
         if bottoms and bottoms[0] in padded:
             bottoms[0], pad = padded[bottoms[0]]
             flat["pad"] = [pad]
-        layer = Message(name=list(flat.get("name", [])), type=[V0_TYPES.get(kind, kind)])
+        layer = Message(name=list(flat.get("name", [])), type=[V0_TYPES.get(layer_type, layer_type)])
         layer["bottom"], layer["top"] = list[Value](bottoms), list[Value](tops)
         if not bottoms:
             del layer["bottom"]
-        if kind in V0_PARAMS:
-            layer[V0_PARAMS[kind]] = [v0_param(flat)]
+        if layer_type in V0_PARAMS:
+            layer[V0_PARAMS[layer_type]] = [v0_param(flat)]
         upgraded.append(layer)
     return upgraded
 

@@ -62,15 +62,15 @@ def test_the_module_prints_the_page() -> None:
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode() == PAGE.read_text()
 
 
-@pytest.mark.parametrize("kind", sorted(LAYERS))
-def test_the_dialects_of_a_layer_are_those_of_the_facts(kind: str) -> None:
-    messages = list(LAYERS[kind].reads)
+@pytest.mark.parametrize("layer_type", sorted(LAYERS))
+def test_the_dialects_of_a_layer_are_those_of_the_facts(layer_type: str) -> None:
+    messages = list(LAYERS[layer_type].reads)
     own = dialects_of_parameters().get(messages[0].removesuffix("_param").replace("_", "").lower() if messages else "")
-    named = set(LAYERS[kind].dialects.split(", ")) - {""}
+    named = set(LAYERS[layer_type].dialects.split(", ")) - {""}
     if not named:
         # Intel's parameters of Split do nothing at inference.
-        assert own is None or "BVLC" in own or kind == "Split"
-    elif own is not None and "BVLC" not in own and kind not in ("PriorBoxClustered", "SeLU"):
+        assert own is None or "BVLC" in own or layer_type == "Split"
+    elif own is not None and "BVLC" not in own and layer_type not in ("PriorBoxClustered", "SeLU"):
         # The facts list what five dialects added, and a layer that they took over is none of that.
         assert own <= named
     assert named <= {
@@ -89,8 +89,8 @@ def test_every_layer_has_a_form_or_a_reason() -> None:
     assert set(LAYERS) <= set(FUNCTIONS) | set(REASONS) | inputs
     assert not set(FUNCTIONS) & set(REASONS)
     assert set(FUNCTIONS) <= set(LAYERS)
-    for kind in LAYERS:
-        assert support.onnx(kind), f"{kind}: nothing is said of its ONNX form"
+    for layer_type in LAYERS:
+        assert support.onnx(layer_type), f"{layer_type}: nothing is said of its ONNX form"
 
 
 def test_no_words_are_left_about_layers_that_are_gone() -> None:
@@ -105,5 +105,5 @@ def test_every_golden_named_is_there() -> None:
 def test_a_layer_without_a_golden_is_held_to_the_reference() -> None:
     reference = (ROOT / "tests" / "reference" / "layers.py").read_text()
     tested_alone = {"DepthwiseDeconvolution", "HardSigmoid", "HardSwish", "Mish", "Proposal", "Yolov3DetectionOutput"}
-    for kind in set(FUNCTIONS) - set(support.cases_of_types(GOLDENS)):
-        assert f'"{kind}":' in reference or kind in tested_alone, kind
+    for layer_type in set(FUNCTIONS) - set(support.cases_of_types(GOLDENS)):
+        assert f'"{layer_type}":' in reference or layer_type in tested_alone, layer_type

@@ -128,8 +128,8 @@ def _convolution_param(layer: Layer) -> Param:
 def convolution_field(layer: Layer) -> str:
     """The field of a convolution's parameters."""
     if not layer.param.HasField("convolution_param"):
-        for kinds, field in OWN_PARAM:
-            if layer.type in kinds and layer.param.HasField(field):
+        for layer_types, field in OWN_PARAM:
+            if layer.type in layer_types and layer.param.HasField(field):
                 return field
     return "convolution_param"
 
@@ -388,5 +388,5 @@ ROWS: Mapping[str, LayerType] = {
     "SqueezeConvolution": _squeezed(_convolution()),
     "SqueezeDeconvolution": _squeezed(_deconvolution()),
 }
-CONVOLUTIONS = frozenset(kind for kind, row in ROWS.items() if row.shapes is convolution)
-DECONVOLUTIONS = frozenset(kind for kind, row in ROWS.items() if row.shapes is deconvolution)
+CONVOLUTIONS = frozenset(layer_type for layer_type, row in ROWS.items() if row.shapes is convolution)
+DECONVOLUTIONS = frozenset(layer_type for layer_type, row in ROWS.items() if row.shapes is deconvolution)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bnfold.caffe.layers.axes import UNKNOWN
-from bnfold.caffe.layers.region import kind_of
+from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.layers.row import LayerType, check_bottoms, check_count, check_tops
 from bnfold.caffe.layers.table import LAYERS
 from bnfold.errors import ModelError
@@ -14,7 +14,7 @@ from bnfold.net import Layer, Net, Shape, sizes
 
 def row_of(layer: Layer) -> LayerType | None:
     """What is known of a layer, None where its type or a field of its parameters has no meaning here."""
-    return None if layer.opaque else LAYERS.get(kind_of(layer))
+    return None if layer.opaque else LAYERS.get(layer_type_of(layer))
 
 
 def output_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:

@@ -122,7 +122,7 @@ def _python_words(layer: Layer) -> tuple[int, tuple[float, ...]] | None:
     return (int(stride[0]), scales) if scales and all(0 < scale < math.inf for scale in scales) else None
 
 
-def kind_of(layer: Layer) -> str:
+def layer_type_of(layer: Layer) -> str:
     """The type whose row, and whose form in ONNX, a layer has: py-faster-rcnn's ProposalLayer is a Proposal."""
     return str(layer.type) if _python_words(layer) is None else "Proposal"
 

@@ -27,7 +27,7 @@ from bnfold.caffe.layers import (
 from bnfold.caffe.layers.row import LayerType
 
 LAYERS: Mapping[str, LayerType] = {
-    kind: row
+    layer_type: row
     for family in (
         activation,
         affine,
@@ -48,6 +48,6 @@ LAYERS: Mapping[str, LayerType] = {
         source,
         yolo,
     )
-    for kind, row in family.ROWS.items()
+    for layer_type, row in family.ROWS.items()
 }
 """Caffe's layer type -> what is known of it."""

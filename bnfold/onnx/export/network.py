@@ -13,7 +13,7 @@ import numpy as np
 from onnx import ModelProto, helper
 
 from bnfold.caffe.layers import infer_shapes
-from bnfold.caffe.layers.region import kind_of
+from bnfold.caffe.layers.region import layer_type_of
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape, sizes
@@ -187,7 +187,7 @@ def write_layer(graph: Graph, layer: Layer) -> None:
     """
     if layer.opaque:
         raise Refused(layer.opaque)
-    function = FUNCTIONS.get(kind_of(layer))
+    function = FUNCTIONS.get(layer_type_of(layer))
     if function is None:
         raise Refused(REASONS.get(layer.type, _unknown(layer)))
     if not layer.tops and layer.type != "Silence":

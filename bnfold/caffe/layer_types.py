@@ -37,17 +37,17 @@ TYPES = 256
 """Of how many types it is kept what they are: every layer is asked several times."""
 
 
-def is_data(kind: str, bottoms: int, tops: int) -> bool:
+def is_data(layer_type: str, bottoms: int, tops: int) -> bool:
     """Whether a layer brings samples into the net. Forks have dozens, which all end in `Data`, and `Python` ones."""
-    return bottoms == 0 and tops > 0 and (kind.endswith("Data") or kind == "Python")
+    return bottoms == 0 and tops > 0 and (layer_type.endswith("Data") or layer_type == "Python")
 
 
 @lru_cache(TYPES)
-def loss(kind: str) -> Loss | None:
+def loss(layer_type: str) -> Loss | None:
     """What is known of a loss, None for a layer that is none."""
-    if kind in LOSSES:
-        return LOSSES[kind]
-    return Loss() if kind.endswith(("Loss", "LossOHEM")) else None
+    if layer_type in LOSSES:
+        return LOSSES[layer_type]
+    return Loss() if layer_type.endswith(("Loss", "LossOHEM")) else None
 
 
 def loss_of(param: LayerParameter) -> Loss | None:
@@ -68,25 +68,25 @@ def judges(param: LayerParameter) -> bool:
 
 
 @lru_cache(TYPES)
-def is_metric(kind: str) -> bool:
+def is_metric(layer_type: str) -> bool:
     """Whether a layer judges predictions, or writes blobs into a file, and computes nothing that inference needs."""
-    return kind in METRICS or kind.endswith("Accuracy")
+    return layer_type in METRICS or layer_type.endswith("Accuracy")
 
 
 @lru_cache(TYPES)
-def is_known(kind: str) -> bool:
+def is_known(layer_type: str) -> bool:
     """Whether the parameters of a type have a meaning here."""
-    return kind in KNOWN or kind in LOSSES or is_metric(kind) or kind.endswith("Data")
+    return layer_type in KNOWN or layer_type in LOSSES or is_metric(layer_type) or layer_type.endswith("Data")
 
 
 _METRIC_CLASS = re.compile(r"(accuracy|metrics?|eval|evaluation|evaluator)(_?layer)?$", re.IGNORECASE)
 _LOSS_CLASS = re.compile(r"loss(_?layer)?$", re.IGNORECASE)
 
-KERNELS = frozenset(kind for kind, row in LAYERS.items() if row.kernel)
+KERNELS = frozenset(layer_type for layer_type, row in LAYERS.items() if row.kernel)
 """Types whose first blob is a kernel, with as many dimensions as it says."""
 
 
-LEARNED = frozenset(kind for kind, row in LAYERS.items() if row.blobs)
+LEARNED = frozenset(layer_type for layer_type, row in LAYERS.items() if row.blobs)
 """Layers that learn make predictions, never labels."""
 
 KNOWN = frozenset(LAYERS)
