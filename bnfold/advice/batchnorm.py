@@ -11,7 +11,7 @@ from bnfold.advice.draft import STATISTICS, Draft, Written
 from bnfold.advice.records import Remark
 from bnfold.errors import quoted
 
-DEFAULT_EPS = 1e-5
+DEFAULT_EPS = 1e-5  # caffe.proto
 # 1e-3 is TensorFlow's default, and nets that were converted from there have it for a reason.
 FAR_FROM_DEFAULT = 100
 # Texts that went through float32 say 0.0010000000475 for 0.001.

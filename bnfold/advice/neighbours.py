@@ -16,10 +16,10 @@ from bnfold.errors import with_article
 
 LINEAR = CONVOLUTIONS | DECONVOLUTIONS | {"InnerProduct"}
 SCALES = frozenset({"EltwiseAffine", "Scale"})
-# What passes a change of variance on to the BatchNorm behind it.
+# What passes a Dropout's change of variance on to the BatchNorm behind it (Li et al., arXiv:1801.05134).
 PASSES_VARIANCE = LINEAR | {"Bias", "Flatten", "PReLU", "Pooling", "ReLU", "Reshape", *SCALES}
 OVERWRITES = frozenset(BATCHNORMS) | {"Bias", *SCALES}
-# The backward pass of these computes from the values of the top: dy/dx = y*(1 - y) of a Sigmoid.
+# Backward_cpu of these computes from the values of the top: dy/dx = y*(1 - y) in sigmoid_layer.cpp.
 BACKWARD_READS_TOP = frozenset({"ELU", "Exp", "LRN", "Sigmoid", "Softmax", "Swish", "TanH"})
 # In place, the bottom that these look at is their top.
 BACKWARD_READS_BOTTOM = frozenset({"AbsVal", "BNLL", "ReLU"})
@@ -53,7 +53,7 @@ def bias_before_batchnorm(draft: Draft) -> Iterator[Remark]:
             if written.type not in LINEAR or not _adds_bias(written):
                 continue
             readers = view.readers(written)
-            # Statistics that are frozen in training do not follow the bias, which then can be learned.
+            # The mean takes the bias out again (Ioffe and Szegedy 2015, section 3.2), but not where it is frozen.
             frozen = draft.trains and any(reader.global_stats for reader in readers if reader.normalises)
             if readers and all(reader.normalises for reader in readers) and not frozen:
                 field = "inner_product_param" if written.type == "InnerProduct" else "convolution_param"

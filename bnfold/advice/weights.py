@@ -41,7 +41,7 @@ def zero_scale_factor(draft: Draft) -> Iterator[Remark]:
             )
             yield Remark(written, "its scale factor is 0 beside statistics that are not", instead)
         elif _is_zero_factor(statistics):
-            with np.errstate(divide="ignore"):
+            with np.errstate(divide="ignore"):  # 1/sqrt(0*variance + eps), batch_norm_layer.cpp
                 factor = 1 / np.sqrt(layer.param.batch_norm_param.eps)
             yield Remark(written, f"its scale factor is 0, so it multiplies by {factor:.0f} and subtracts nothing")
 

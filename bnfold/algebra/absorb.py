@@ -5,8 +5,9 @@ With W the weight, b the bias, s and h the affine's scale and shift, o an output
     backward, A(L(x)):   W'[o, i] = s[o]*W[o, i]        b'[o] = s[o]*b[o] + h[o]
     forward,  L(A(x)):   W'[o, i] = W[o, i]*s[i]        b'[o] = b[o] + sum over i and the kernel of W[o, i]*h[i]
 
-The layouts differ; the operator says where o and i are in its weight (`Linear.outputs`, `Linear.inputs`). Nothing here
-looks at the graph or at a language; what cannot take the affine raises `Blocked`.
+Backward with a BatchNorm's affine is section 3.2 of Jacob et al., arXiv:1712.05877. The layouts differ; the operator
+says where o and i are in its weight (`Linear.outputs`, `Linear.inputs`). Nothing here looks at the graph or at a
+language; what cannot take the affine raises `Blocked`.
 """
 
 from __future__ import annotations

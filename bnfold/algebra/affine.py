@@ -1,9 +1,9 @@
 """The one thing that folding moves: an affine `y = scale*x + shift`, constant along most axes of its blob.
 
-BatchNorm, Scale, Bias, Power with power 1, Mul and Add with a constant are all of this form at inference. Scale and
-shift are arrays that broadcast over the blob, *aligned with its first axis*: a channel affine has shape (1, C) whatever
-the rank of its blob, and even if that is unknown; a factor behind a linear layer of rank 3 has (1, 1, K); one number
-has (). Affines compose,
+BatchNorm (Ioffe and Szegedy, arXiv:1502.03167, section 3.1), Scale, Bias, Power with power 1, Mul and Add with a
+constant are all of this form at inference. Scale and shift are arrays that broadcast over the blob, *aligned with its
+first axis*: a channel affine has shape (1, C) whatever the rank of its blob, and even if that is unknown; a factor
+behind a linear layer of rank 3 has (1, 1, K); one number has (). Affines compose,
 
     outer(inner(x)) = (outer.scale*inner.scale)*x + (outer.scale*inner.shift + outer.shift)
 

@@ -4,8 +4,8 @@
 
 Convolution is linear in its weight: `conv(x, V) + conv(x, W) = conv(x, V + W)`, if both slide alike. A smaller kernel
 is a larger one with zeros around it, laid so that each tap meets the pixel that it met; an affine, or x itself, is a
-1x1 kernel that takes channel c from channel c. Nets that are trained with such branches (RepVGG, MobileOne) are meant
-to be run as one.
+1x1 kernel that takes channel c from channel c. Nets that are trained with such branches are meant to be run as one:
+RepVGG (Ding et al., arXiv:2101.03697), MobileOne (Vasu et al., arXiv:2206.04040).
 
 It is done where the multiply-adds do not grow (a 1x3 and a 3x1 alone would become 3x3) and nobody else reads the
 branches. The new weight is summed in float64 and rounded once.

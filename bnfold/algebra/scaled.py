@@ -158,8 +158,8 @@ def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
     """The values, rounded once to a floating type."""
     if np.dtype(dtype).kind == "f":  # bfloat16 is none of numpy's own
         return values.astype(dtype)
-    # numpy would round to float32 first and so twice. Rounding to odd in between keeps what decides: it cuts off, and
-    # sets the last bit where anything was cut.
+    # numpy would round to float32 first and so twice. Rounding to odd in between (Boldo and Melquiond 2008) keeps what
+    # decides: it cuts off, and sets the last bit where anything was cut.
     values = np.ascontiguousarray(values)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, as in other types
         single = values.astype(np.float32)

@@ -19,7 +19,7 @@ from bnfold.errors import ModelError
 
 
 def runs(layer: LayerParameter, level: int = 0, stages: Set[str] = frozenset(), phase: Phase = TEST) -> bool:
-    """Whether a layer is in the net of a phase. Raises ModelError for rules of both kinds in a layer, as Caffe does."""
+    """Whether a layer is in the net of a phase (net.cpp, FilterNet). Raises ModelError for rules of both kinds."""
     rules = layer.include or layer.exclude
     if not rules:
         return True

@@ -1,8 +1,8 @@
 """Every upgrade that Caffe makes when it loads a net, so that the rest of this package sees one kind: V2 layers.
 
-In Caffe's order: V0 to V1 (upgrade_v0.py); parameters of the data transform into `transform_param`; V1 to V2 (type
-words; `blobs_lr`, `weight_decay`, `param` and `blob_share_mode` into `param {}`); `input` fields into an `Input`
-layer; the three `param {}` of a BatchNorm dropped, which old files used to freeze its statistics.
+In the order of upgrade_proto.cpp: V0 to V1 (upgrade_v0.py); parameters of the data transform into `transform_param`; V1
+to V2 (type words; `blobs_lr`, `weight_decay`, `param` and `blob_share_mode` into `param {}`); `input` fields into an
+`Input` layer; the three `param {}` of a BatchNorm dropped, which old files used to freeze its statistics.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def upgrade(document: PrototxtDocument) -> list[Upgraded]:
 
 
 def _input_layer(net: NetParameter, text: str) -> list[Upgraded]:
-    """The legacy `input` fields as Caffe's `Input` layer, called `input`; none if there are no such fields."""
+    """The legacy `input` fields as Caffe's `Input` layer, called `input`; none if there are none (UpgradeNetInput)."""
     inputs = list(net.input)
     shapes = []
     if net.input_shape:
@@ -126,7 +126,7 @@ def _upgrade_v1(old: V1LayerParameter, number: int, foreign: Foreign) -> LayerPa
 
 
 def _upgrade_params(old: V1LayerParameter, new: LayerParameter) -> None:
-    """Four parallel lists become one list of `param {}`."""
+    """Four parallel lists become one list of `param {}` (UpgradeV1LayerParameter)."""
     count = max(len(old.param), len(old.blob_share_mode), len(old.blobs_lr), len(old.weight_decay))
     new.param.extend(ParamSpec() for _ in range(count))
     for spec, name in zip(new.param, old.param, strict=False):
@@ -140,7 +140,7 @@ def _upgrade_params(old: V1LayerParameter, new: LayerParameter) -> None:
 
 
 def _move_transform(layer: LayerParameter) -> None:
-    """`scale`, `mean_file`, `crop_size` and `mirror` of a data layer go to `transform_param`."""
+    """What a data layer does to its samples goes to `transform_param` (UpgradeNetDataTransformation)."""
     field = TRANSFORMED.get(layer.type)
     if field is None or not layer.HasField(field):
         return

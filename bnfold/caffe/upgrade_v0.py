@@ -1,7 +1,7 @@
-"""The oldest prototxts, V0 (`layers { layer { type: "conv" ... } }`), made into V1 as Caffe does at load.
+"""The oldest prototxts, V0 (`layers { layer { type: "conv" ... } }`), made into V1 as in upgrade_proto.cpp.
 
 V0 keeps the connections outside and one flat list of parameters, for all types, inside. Each goes to the message of
-its type, and padding, which was a layer of its own, into the layer that reads it:
+its type, and padding, which was a layer of its own, into the layer that reads it (UpgradeV0PaddingLayers):
 
     Given:   data -> pad1 (padding, pad: 2) -> conv1        Result:  data -> conv1 (convolution_param { pad: 2 })
 """

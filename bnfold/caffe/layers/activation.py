@@ -1,7 +1,4 @@
-"""Layers that treat every element alike.
-
-Formulas: relu_layer.cpp, exp_layer.cpp, log_layer.cpp and clip_layer.cpp of BVLC.
-"""
+"""Layers that treat every element alike."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from bnfold.net import Layer
 
 
 class ReLU(NamedTuple):
-    """What a ReLU says: `max(x, 0) + negative_slope*min(x, 0)`, then at most `high`, then at least `low`.
+    """What a ReLU says: `max(x, 0) + negative_slope*min(x, 0)`, then at most `high`, at least `low` (relu_layer.cpp).
 
     Attributes:
         negative_slope: slope below 0.
@@ -54,7 +51,7 @@ class ReLU(NamedTuple):
 
 
 class Exp(NamedTuple):
-    """What an Exp says: `base^(scale*x + shift)`.
+    """What an Exp says: `base^(scale*x + shift)` (exp_layer.cpp).
 
     Attributes:
         base: above 0; None is e.
@@ -82,7 +79,7 @@ class Exp(NamedTuple):
 
 
 class Log(Exp):
-    """What a Log says: `log_base(scale*x + shift)`; `base` as in `Exp`, and `log_base(z) = ln(z)/log_base`."""
+    """What a Log says (log_layer.cpp): `log_base(scale*x + shift)`, where `log_base(z) = ln(z)/log_base`."""
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -106,7 +103,7 @@ def _base(layer: Layer, base: float) -> float | None:
 
 
 class Clip(NamedTuple):
-    """What a Clip says: `min(max(x, minimum), maximum)`."""
+    """What a Clip says: `min(max(x, minimum), maximum)` (clip_layer.cpp)."""
 
     minimum: float
     maximum: float

@@ -1,8 +1,4 @@
-"""Layers that scale and shift: the BatchNorm family, Scale, Bias, Power, Dropout, Axpy.
-
-Formulas: batch_norm_layer.cpp, scale_layer.cpp, bias_layer.cpp, power_layer.cpp and dropout_layer.cpp of BVLC;
-axpy_layer.cpp of SENet.
-"""
+"""Layers that scale and shift: the BatchNorm family, Scale, Bias, Power, Dropout, Axpy."""
 
 from __future__ import annotations
 
@@ -69,12 +65,12 @@ class Dropout(NamedTuple):
 
     @property
     def test_scale(self) -> float:
-        """What the layer multiplies by at TEST: 1, or `1 - ratio` where training does not scale."""
+        """What the layer multiplies by at TEST: 1, or `1 - ratio` where training does not scale (dropout_layer.cpp)."""
         return 1.0 if self.scale_train else 1.0 - self.ratio
 
 
 def axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """`a*x + y` with a of (N, C) or (N, C, 1, 1)."""
+    """`a*x + y` with a of (N, C) or (N, C, 1, 1) (SENet's Caffe, axpy_layer.cpp)."""
     factor, first, second = bottoms
     top = merged(layer, first, second)
     merged(layer, factor[:2], top[:2])
@@ -84,19 +80,19 @@ def axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def bias(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The first bottom's."""
+    """The first bottom's (bias_layer.cpp, Reshape)."""
     _span(layer, layer.param.bias_param, bottoms)
     return [bottoms[0]]
 
 
 def scale(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The first bottom's."""
+    """The first bottom's (scale_layer.cpp, Reshape)."""
     _span(layer, layer.param.scale_param, bottoms)
     return [bottoms[0]]
 
 
 def _span(layer: Layer, param: ScaleParameter | BiasParameter, bottoms: Sequence[Shape]) -> Shape:
-    """The part of the first bottom's shape that the factors lie along.
+    """The part of the first bottom's shape that the factors lie along (scale_layer.cpp, LayerSetUp).
 
     Raises:
         ModelError: they reach beyond it, or a second bottom has another shape.
@@ -123,7 +119,7 @@ def _span(layer: Layer, param: ScaleParameter | BiasParameter, bottoms: Sequence
 
 
 def batch_norm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Mean, variance and factor where there are three; the other dialects tell themselves apart by their shapes."""
+    """Mean, variance, factor (batch_norm_layer.cpp, LayerSetUp); the other dialects are told apart by their shapes."""
     if len(layer.blobs) not in (0, 3) or (not layer.blobs and _has_own_scale(layer)):
         return None
     channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
@@ -137,26 +133,26 @@ def _has_own_scale(layer: Layer) -> bool:
 
 
 def bn_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Four of (1, C, 1, 1) in PSPNet, two in SegNet."""
+    """Four of (1, C, 1, 1) in PSPNet, two in SegNet (bn_layer.cpp of both)."""
     if len(layer.blobs) not in (2, 4) or len(bottoms[0]) < 2:
         return None
     return [(1, bottoms[0][1], 1, 1)] * len(layer.blobs)
 
 
 def bias_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Nothing with two bottoms."""
+    """Nothing with two bottoms (bias_layer.cpp, LayerSetUp)."""
     part = _span(layer, layer.param.bias_param, bottoms)
     return [] if len(bottoms) == 2 else [part]
 
 
 def eltwise_affine_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Slope and bias, one for each channel; where one for all channels is stored, that."""
+    """Slope and bias, one for each channel; where one for all channels is stored, that (ducha-aiki's Caffe)."""
     shared = len(layer.blobs) > 0 and count(layer.blobs.shapes[0]) == 1
     return [() if shared else (bottoms[0][1],)] * 2
 
 
 def scale_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Factors unless they are a bottom, then the bias, of one shape."""
+    """Factors unless they are a bottom, then the bias, of one shape (scale_layer.cpp, LayerSetUp)."""
     part = _span(layer, layer.param.scale_param, bottoms)
     return [part] * ((len(bottoms) == 1) + layer.param.scale_param.bias_term)
 

@@ -39,7 +39,7 @@ def broadcast(layer: Layer, first: Shape, second: Shape) -> Shape:
 
 
 def arithmetic(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The shape that both operands broadcast to; the first's where the second was learned and is not there yet."""
+    """What both operands broadcast to (Synopsys' Caffe); the first's where the learned second is missing."""
     if len(bottoms) == 1 and not len(layer.blobs):
         return [bottoms[0]]
     return [broadcast(layer, *operands(layer, bottoms))]

@@ -173,7 +173,7 @@ class Tile(NamedTuple):
 
 
 def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """As many samples as there are indices."""
+    """As many samples as there are indices (batch_reindex_layer.cpp, Reshape)."""
     bottom, indices = bottoms
     if len(indices) != 1:
         raise ModelError(f"{layer}: its indices have shape {sizes(indices)}, but must have one axis")
@@ -181,7 +181,7 @@ def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def concat(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The sum of the sizes along the axis; all others must agree."""
+    """The sum of the sizes along the axis; all others must agree (concat_layer.cpp, Reshape)."""
     axis = canonical_axis(Concat.of(layer).axis, len(bottoms[0]), layer)
     rest = (*bottoms[0][:axis], UNKNOWN, *bottoms[0][axis + 1 :])
     along = 0
@@ -196,7 +196,7 @@ def concat(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def crop(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The second bottom's sizes from `axis` on."""
+    """The second bottom's sizes from `axis` on (crop_layer.cpp, Reshape)."""
     bottom, reference = bottoms
     if len(bottom) != len(reference):
         raise ModelError(f"{layer}: bottoms of {sizes(bottom)} and {sizes(reference)} differ in rank")
@@ -211,7 +211,7 @@ def crop(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def eltwise(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The first bottom's; the second may lie along it from `axis` on, the others have the same."""
+    """The first bottom's (eltwise_layer.cpp, Reshape); Synopsys' second bottom may lie along it from `axis` on."""
     view = Eltwise.of(layer, len(bottoms))
     top, *others = bottoms
     if others and len(others[0]) < len(top):
@@ -222,12 +222,12 @@ def eltwise(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def silence(_: Layer, __: Sequence[Shape]) -> list[Shape]:
-    """Nothing."""
+    """Nothing (silence_layer.hpp)."""
     return []
 
 
 def slice_(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """One part per top."""
+    """One part per top (slice_layer.cpp, Reshape)."""
     bottom, view = bottoms[0], Slice.of(layer)
     axis = canonical_axis(view.axis, len(bottom), layer)
     if bottom[axis] == UNKNOWN:
@@ -237,12 +237,12 @@ def slice_(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def split(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's, for each top."""
+    """The bottom's, for each top (split_layer.cpp, Reshape)."""
     return [bottoms[0]] * len(layer.tops)
 
 
 def tile(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """`tiles` times the size along `axis`."""
+    """`tiles` times the size along `axis` (tile_layer.cpp, Reshape)."""
     bottom, view = bottoms[0], Tile.of(layer)
     axis = canonical_axis(view.axis, len(bottom), layer)
     size = bottom[axis] if bottom[axis] == UNKNOWN else bottom[axis] * view.tiles

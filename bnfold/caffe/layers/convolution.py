@@ -1,7 +1,4 @@
-"""Convolutions of every kind, Deconvolution, and Im2col, which has their windows.
-
-Sizes: `compute_output_shape` of conv_layer.cpp, deconv_layer.cpp and im2col_layer.cpp; SAME is TensorFlow's.
-"""
+"""Convolutions of every kind, Deconvolution, and Im2col, which has their windows."""
 
 from __future__ import annotations
 
@@ -94,7 +91,7 @@ class Convolution(NamedTuple):
         return any(self.before) or any(self.after)
 
     def convolved(self, image: Shape) -> Shape:
-        """Spatial sizes of a convolution's top: `floor((H + pads - extent)/s) + 1`, or `ceil(H/s)`; 0 if none fits."""
+        """A convolution's top (conv_layer.cpp): `floor((H + pads - extent)/s) + 1`, or `ceil(H/s)`; 0 if none fits."""
         if self.same:
             return tuple(
                 [size if size == UNKNOWN else -(-size // s) for size, s in zip(image, self.stride, strict=True)]
@@ -107,7 +104,7 @@ class Convolution(NamedTuple):
         )
 
     def deconvolved(self, image: Shape) -> Shape:
-        """Spatial sizes of a deconvolution's top: `s*(H-1) + extent - pads`; 0 where nothing is left."""
+        """A deconvolution's top (deconv_layer.cpp): `s*(H-1) + extent - pads`; 0 where nothing is left."""
         return tuple(
             [
                 UNKNOWN if size == UNKNOWN else max(0, s * (size - 1) + e - b - a)
@@ -201,8 +198,8 @@ def same_pads(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Zeros of SAME: `max(k - s, 0)` together where s divides H, else `max(k - H mod s, 0)`; half of them in front.
 
-    The dilation is not counted, so behind there are as many as the last of `ceil(H/s)` windows needs. Where H is
-    unknown, padding is assumed wherever there can be some.
+    TensorFlow's, as Synopsys' Caffe has it: the dilation is not counted, so behind there are as many as the last of
+    `ceil(H/s)` windows needs. Where H is unknown, padding is assumed wherever there can be some.
     """
     before, after = [], []
     dilations = tuple(dilation) * len(kernel) if len(dilation) == 1 else tuple(dilation) or (1,) * len(kernel)
@@ -229,7 +226,7 @@ def _group(layer: Layer, param: Param, bottom: Shape | None) -> int:
 
 
 def convolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """Each bottom makes a top: (..., num_output, spatial...)."""
+    """Each bottom makes a top: (..., num_output, spatial...) (base_conv_layer.cpp, Reshape)."""
     return [_convolved(layer, bottom) for bottom in bottoms]
 
 
@@ -265,7 +262,7 @@ def convolution_view(layer: Layer, bottom: Shape) -> tuple[int, Convolution]:
 
 
 def deconvolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """Each bottom makes a top: (..., num_output, spatial...)."""
+    """Each bottom makes a top: (..., num_output, spatial...) (base_conv_layer.cpp, Reshape)."""
     return [_deconvolved(layer, bottom) for bottom in bottoms]
 
 
@@ -278,7 +275,7 @@ def _deconvolved(layer: Layer, bottom: Shape) -> Shape:
 
 
 def im2col(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """A convolution's windows laid out along the channel axis."""
+    """A convolution's windows laid out along the channel axis (im2col_layer.cpp, Reshape)."""
     return [_columns(layer, bottom) for bottom in bottoms]
 
 
@@ -290,21 +287,21 @@ def _columns(layer: Layer, bottom: Shape) -> Shape:
 
 
 def convolution_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Weight (Cout, Cin/group, kernel...), bias (Cout)."""
+    """Weight (Cout, Cin/group, kernel...), bias (Cout) (base_conv_layer.cpp, LayerSetUp)."""
     axis, view = convolution_view(layer, bottoms[0])
     weight = (view.num_output, bottoms[0][axis] // view.group, *view.kernel)
     return [weight, (view.num_output,)][: 2 if view.bias else 1]
 
 
 def deconvolution_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Weight (Cin, Cout/group, kernel...), bias (Cout)."""
+    """Weight (Cin, Cout/group, kernel...), bias (Cout) (base_conv_layer.cpp, LayerSetUp)."""
     axis, view = convolution_view(layer, bottoms[0])
     weight = (bottoms[0][axis], view.num_output // view.group, *view.kernel)
     return [weight, (view.num_output,)][: 2 if view.bias else 1]
 
 
 def squeezed_blobs(weights: BlobFunction) -> BlobFunction:
-    """Weight and bias, then a mask for each, then two numbers of training, where the file has them."""
+    """Weight, bias, a mask for each, then two numbers of training where the file has them (Synopsys' Caffe)."""
 
     def blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
         plain = weights(layer, bottoms)

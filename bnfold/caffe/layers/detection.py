@@ -243,7 +243,7 @@ class DetectionOutput(NamedTuple):
 
 
 def detection_output(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(1, 1, K, 7), where K depends on the data.
+    """(1, 1, K, 7), where K depends on the data (SSD, detection_output_layer.cpp).
 
     Whether locations, confidences and priors fit is not asked here: forks lay their priors by rules of their own.
     """
@@ -252,12 +252,12 @@ def detection_output(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def prior_box(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(1, 2, H*W*boxes*4): corners, then variances."""
+    """(1, 2, H*W*boxes*4): corners, then variances (SSD, prior_box_layer.cpp, Reshape)."""
     return [_priors(layer, bottoms[0], PriorBox.of(layer).per_cell)]
 
 
 def prior_box_clustered(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(1, 2, H*W*boxes*4): corners, then variances."""
+    """(1, 2, H*W*boxes*4): corners, then variances (OpenVINO's training Caffe)."""
     return [_priors(layer, bottoms[0], PriorBoxClustered.of(layer).per_cell)]
 
 

@@ -1,7 +1,4 @@
-"""FlowNet's layers that compare two images, or move one along a flow: Correlation, FlowWarp.
-
-Sizes: correlation_layer.cpp and flow_warp_layer.cpp of FlowNet2.
-"""
+"""FlowNet's layers that compare two images, or move one along a flow: Correlation, FlowWarp."""
 
 from __future__ import annotations
 
@@ -73,14 +70,14 @@ class Correlation(NamedTuple):
 
 
 def correlation(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """A channel for each move."""
+    """A channel for each move (FlowNet2, correlation_layer.cpp)."""
     first = merged(layer, four_axes(layer, bottoms[0]), bottoms[1])
     view = Correlation.of(layer)
     return [(first[0], len(view.moves) ** 2, *view.correlated(layer, first[2:]))]
 
 
 def flow_warp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The image's; the flow has two channels of its plane."""
+    """The image's; the flow has two channels of its plane (FlowNet2, flow_warp_layer.cpp)."""
     image = four_axes(layer, bottoms[0])
     merged(layer, (image[0], 2, *image[2:]), bottoms[1])
     return [image]

@@ -88,12 +88,12 @@ class Parameter(NamedTuple):
 
 
 def embed(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """One more axis of num_output."""
+    """One more axis of num_output (embed_layer.cpp, Reshape)."""
     return [(*bottoms[0], Embed.of(layer).num_output)]
 
 
 def inner_product(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The axes in front of `axis`, then num_output; a second bottom is the weight."""
+    """The axes in front of `axis`, num_output (inner_product_layer.cpp, Reshape); a second bottom is the weight."""
     view = InnerProduct.of(layer)
     axis = canonical_axis(view.axis, len(bottoms[0]), layer)
     needed = [count(bottoms[0][axis:]) * view.num_output, *map(count, bottoms[1:])]
@@ -103,18 +103,18 @@ def inner_product(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def parameter(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """The shape that it says."""
+    """The shape that it says (parameter_layer.hpp)."""
     return [Parameter.of(layer).shape]
 
 
 def embed_blobs(layer: Layer, _: Sequence[Shape]) -> list[Shape] | None:
-    """Weight (input_dim, N), bias (N)."""
+    """Weight (input_dim, N), bias (N) (embed_layer.cpp, LayerSetUp)."""
     view = Embed.of(layer)
     return [(view.input_dim, view.num_output), (view.num_output,)][: 2 if view.bias else 1]
 
 
 def inner_product_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Weight (N, K) or, transposed, (K, N), bias (N); as stored where the weight is a bottom."""
+    """Weight (N, K) or, transposed, (K, N), bias (N) (inner_product_layer.cpp); as stored where it is a bottom."""
     if len(bottoms) > 1:
         return None
     view = InnerProduct.of(layer)
@@ -124,7 +124,7 @@ def inner_product_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] |
 
 
 def parameter_blobs(layer: Layer, _: Sequence[Shape]) -> list[Shape] | None:
-    """What it gives is what it learned."""
+    """What it gives is what it learned (parameter_layer.hpp)."""
     return [Parameter.of(layer).shape]
 
 

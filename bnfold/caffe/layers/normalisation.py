@@ -12,11 +12,11 @@ from bnfold.net import Layer, Shape
 
 
 class LRN(NamedTuple):
-    """What an LRN says.
+    """What an LRN says (lrn_layer.cpp).
 
     Attributes:
         local_size: window, odd: channels centred on each, or pixels each way within a channel.
-        alpha, beta, k: see caffe/SEMANTICS; `k` is not used within a channel.
+        alpha, beta, k: of `x / (k + alpha/local_size * sum(x^2))^beta`; within a channel k is 1, whatever is said.
         across_channels: the window lies across channels and not in the plane.
     """
 
@@ -41,30 +41,30 @@ class LRN(NamedTuple):
 
 
 def lrn(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's."""
+    """The bottom's (lrn_layer.cpp, Reshape)."""
     LRN.of(layer)
     return [four_axes(layer, bottoms[0])]
 
 
 def softmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's."""
+    """The bottom's (softmax_layer.cpp, Reshape)."""
     canonical_axis(layer.param.softmax_param.axis, len(bottoms[0]), layer)
     return [bottoms[0]]
 
 
 def channel_norm(_: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """One channel."""
+    """One channel (FlowNet2; Synopsys' Caffe)."""
     return [(bottoms[0][0], 1, *bottoms[0][2:])]
 
 
 def log_softmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's."""
+    """The bottom's (Synopsys' Caffe)."""
     canonical_axis(layer.param.log_softmax_param.axis, len(bottoms[0]), layer)
     return [bottoms[0]]
 
 
 def layer_norm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Scale and shift of a sample's shape, unless `elementwise_affine` is false."""
+    """Scale and shift of a sample's shape, unless `elementwise_affine` is false (Synopsys' Caffe)."""
     return [bottoms[0][1:]] * 2 if layer.param.layer_norm_param.elementwise_affine else []
 
 

@@ -97,7 +97,7 @@ _PADDINGS = {"MirrorPad": _mirror_pad, "Pad": _pad, "Padding": _padding}
 
 
 def pad(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's sizes and what is added to them."""
+    """The bottom's sizes and what is added to them (Synopsys' Caffe; Padding is other forks')."""
     bottom = bottoms[0]
     view = Pad.of(layer, bottom)
     return [

@@ -4,8 +4,6 @@ Caffe rounds the number of windows up, and may then take one back:
 
     out = ceil((H + before + after - k)/s) + 1                   (floor by round_mode)
     if any pad is not 0 and (out - 1)*s >= H + before: out -= 1  (the last window would start outside image and padding)
-
-Source: pooling_layer.cpp and spp_layer.cpp of BVLC.
 """
 
 from __future__ import annotations
@@ -136,7 +134,7 @@ def pooled(
     after: Sequence[int],
     ceil: bool,
 ) -> Shape:
-    """How many windows Caffe lays along each spatial axis.
+    """How many windows Caffe lays along each spatial axis (pooling_layer.cpp, Reshape).
 
     Raises:
         ModelError: a kernel or stride is 0, a pad is as large as its kernel, or no window fits.
@@ -278,7 +276,7 @@ def _level(layer: Layer, method: str, image: Shape, bins: int) -> Pooling:
 
 
 def pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, C), then one size per window; a second top is the mask of a MAX pooling."""
+    """(N, C), then one size per window; a second top is the mask of a MAX pooling (pooling_layer.cpp, Reshape)."""
     view = Pooling.of(layer, bottoms[0])
     channels = bottoms[0][1]
     if view.method == "MDS" and channels != UNKNOWN:
@@ -288,7 +286,7 @@ def pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def spp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, C, 1, 1) for one level; for more, every level flattened, one behind the other."""
+    """(N, C, 1, 1) for one level; for more, every level flattened, one behind the other (spp_layer.cpp, Reshape)."""
     levels = SPP.of(layer, bottoms[0]).levels
     batch, channels = bottoms[0][:2]
     if len(levels) == 1:

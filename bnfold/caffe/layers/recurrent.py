@@ -66,12 +66,12 @@ class Indicator(NamedTuple):
 
 
 def indicator(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """(T, N)."""
+    """(T, N) (by the forks' Caffe)."""
     return [tuple(Indicator.of(layer))]
 
 
 def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(T, N, D), then (1, N, D) for each exposed state."""
+    """(T, N, D), then (1, N, D) for each exposed state (recurrent_layer.cpp, Reshape)."""
     view = Recurrent.of(layer)
     if len(bottoms) != len(layer.bottoms):
         raise ModelError(f"{layer}: {len(bottoms)} shapes for {len(layer.bottoms)} bottoms")
@@ -83,7 +83,7 @@ def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def recurrent_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """In the order of Caffe's unrolled net: W_x, b, [W_static,] W_h; the RNN's output W_o, b_o follow."""
+    """W_x, b, [W_static,] W_h (lstm_layer.cpp, rnn_layer.cpp: FillUnrolledNet); the RNN's output W_o, b_o follow."""
     view = Recurrent.of(layer)
     rows, hidden = view.gates * view.num_output, view.num_output
     shapes: list[Shape] = [(rows, count(bottoms[0][2:])), (rows,)]

@@ -39,7 +39,7 @@ class ArgMax(NamedTuple):
 
 
 class CTCGreedyDecoder(NamedTuple):
-    """What a CTCGreedyDecoder says (ctc_decoder_layer.cpp of OpenVINO's training Caffe).
+    """What a CTCGreedyDecoder of OpenVINO's training Caffe says.
 
     Attributes:
         blank: the class that stands for nothing; the last one unless said.
@@ -90,7 +90,7 @@ class Reduction(NamedTuple):
 
 
 def argmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """With an axis: top_k along it. Without: (N, 1 or 2, top_k), filled up with 1 to the bottom's rank."""
+    """With an axis top_k along it, else (N, 1 or 2, top_k) filled up with 1 (argmax_layer.cpp, Reshape)."""
     bottom, view = bottoms[0], ArgMax.of(layer)
     axis = None if view.axis is None else canonical_axis(view.axis, len(bottom), layer)
     candidates = count(bottom[1:]) if axis is None else bottom[axis]
@@ -103,7 +103,7 @@ def argmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def ctc_greedy_decoder(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, T, 1, 1) labels, -1 behind the last; (N, 1, 1, 1) sums of negative scores; an accuracy, where labels are."""
+    """(N, T, 1, 1) labels, -1 behind; (N, 1, 1, 1) sums of negative scores; an accuracy (ctc_decoder_layer.cpp)."""
     CTCGreedyDecoder.of(layer, bottoms[0])
     steps, sequences = bottoms[0][:2]
     if count(bottoms[1]) not in (UNKNOWN, count((steps, sequences))):
@@ -114,7 +114,7 @@ def ctc_greedy_decoder(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def reduction(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The axes in front of `axis`."""
+    """The axes in front of `axis` (reduction_layer.cpp, Reshape)."""
     return [bottoms[0][: canonical_axis(Reduction.of(layer).axis, len(bottoms[0]), layer)]]
 
 
@@ -131,7 +131,7 @@ def reduced_axes(layer: Layer, rank: int) -> list[int]:
 
 
 def reduce_mean(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The axes that stay, and 1 for the others where `keepdims` says so."""
+    """The axes that stay, and 1 for the others where `keepdims` says so (Synopsys' Caffe)."""
     bottom = bottoms[0]
     axes = reduced_axes(layer, len(bottom))
     keep = layer.param.reduce_mean_param.keepdims

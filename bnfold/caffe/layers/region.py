@@ -190,13 +190,13 @@ class PSROIPooling(NamedTuple):
 
 
 def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """(K, 5) regions, and their K scores where a second top asks for them, (K, 1) but in PVANet's Caffe."""
+    """(K, 5) regions, and if asked K scores, (K, 1) but in PVANet's Caffe (proposal_layer.py of py-faster-rcnn)."""
     regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN,) if Proposal.of(layer).words == "pvanet" else (UNKNOWN, 1)]
     return regions[: max(len(layer.tops), 1)]
 
 
 def psroi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(R, output_dim, group_size, group_size)."""
+    """(R, output_dim, group_size, group_size) (R-FCN, psroi_pooling_layer.cu)."""
     view = PSROIPooling.of(layer)
     channels = four_axes(layer, bottoms[0])[1]
     if channels not in (UNKNOWN, view.output_dim * view.group_size**2):
@@ -208,7 +208,7 @@ def psroi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def roi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(R, C, pooled_h, pooled_w)."""
+    """(R, C, pooled_h, pooled_w) (Fast R-CNN, roi_pooling_layer.cpp)."""
     return [(_regions(layer, bottoms[1]), four_axes(layer, bottoms[0])[1], *ROIPooling.of(layer).pooled)]
 
 

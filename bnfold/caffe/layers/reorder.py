@@ -183,7 +183,7 @@ class ShuffleChannel(NamedTuple):
 
 
 def depth_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """Channels become pixels, or pixels channels."""
+    """Channels become pixels, or pixels channels (Synopsys' Caffe; ONNX DepthToSpace)."""
     view = DepthToSpace.of(layer)
     bottom = four_axes(layer, bottoms[0])
     batch, height, width, channels = bottom if view.last else (bottom[0], *bottom[2:], bottom[1])
@@ -197,7 +197,7 @@ def depth_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def flatten(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The axes from `axis` to `end_axis` become one."""
+    """The axes from `axis` to `end_axis` become one (flatten_layer.cpp, Reshape)."""
     bottom, view = bottoms[0], layer.param.flatten_param
     start = canonical_axis(view.axis, len(bottom), layer)
     stop = canonical_axis(view.end_axis, len(bottom), layer) + 1
@@ -207,22 +207,22 @@ def flatten(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def permute(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's sizes in the new order."""
+    """The bottom's sizes in the new order (SSD, permute_layer.cpp, Reshape)."""
     return [tuple(bottoms[0][axis] for axis in Permute.of(layer).full_order(layer, len(bottoms[0])))]
 
 
 def pixel_shuffle(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """Channels become pixels."""
+    """Channels become pixels (Shi et al. 2016, arXiv:1609.05158)."""
     return [_pixel_shuffled(layer, four_axes(layer, bottoms[0]), PixelShuffle.of(layer).upscale_factor)]
 
 
 def reorg(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """Pixels become channels, or back."""
+    """Pixels become channels, or back (darknet's `reorg_cpu`, as in MobileNet-YOLO)."""
     return [Reorg.of(layer).rearranged(layer, four_axes(layer, bottoms[0]))]
 
 
 def reshape(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The span becomes `dims`: 0 copies, one -1 takes what is left."""
+    """The span becomes `dims`: 0 copies, one -1 takes what is left (reshape_layer.cpp, Reshape)."""
     bottom, view = bottoms[0], Reshape.of(layer)
     if view.pixel_shuffle != 1:
         return [_pixel_shuffled(layer, four_axes(layer, bottom), view.pixel_shuffle)]
@@ -266,13 +266,13 @@ def reversed_axes(layer: Layer, rank: int) -> list[int]:
 
 
 def reverse(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's."""
+    """The bottom's (Synopsys' and CRNN's Caffe)."""
     reversed_axes(layer, len(bottoms[0]))
     return [bottoms[0]]
 
 
 def shuffle_channel(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's."""
+    """The bottom's (ShuffleNet, arXiv:1707.01083)."""
     group, channels = ShuffleChannel.of(layer).group, bottoms[0][1]
     if channels != UNKNOWN and channels % group:
         raise ModelError(f"{layer}: group {group} does not divide {channels} channels")
@@ -292,7 +292,7 @@ def squeezed_axes(layer: Layer, bottom: Shape) -> list[int]:
 
 
 def squeeze(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The axes that stay."""
+    """The axes that stay (Synopsys' Caffe)."""
     gone = squeezed_axes(layer, bottoms[0])
     return [tuple(size for axis, size in enumerate(bottoms[0]) if axis not in gone)]
 
@@ -310,7 +310,7 @@ def transposition(layer: Layer, rank: int) -> tuple[int, ...]:
 
 
 def transpose(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's sizes in the new order."""
+    """The bottom's sizes in the new order (CRNN's Caffe)."""
     return [tuple(bottoms[0][axis] for axis in transposition(layer, len(bottoms[0])))]
 
 

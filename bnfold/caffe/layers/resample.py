@@ -1,7 +1,4 @@
-"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, the Upsamples.
-
-Sizes: interp_layer.cpp of PSPNet, resample_layer.cpp of FlowNet2, upsample_layer.cpp of SegNet and MobileNet-YOLO.
-"""
+"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, the Upsamples."""
 
 from __future__ import annotations
 
@@ -140,7 +137,7 @@ class Resize(NamedTuple):
         return cls(last, (height, width), (wanted[0], wanted[1]), given[0] if given else "plain")
 
     def sources(self, axis: int) -> npt.NDArray[np.int64]:
-        """For each row (axis 0) or column of the top the one of the bottom that is nearest by the grid."""
+        """For each row (axis 0) or column of the top the nearest one of the bottom by the grid (Synopsys' Caffe)."""
         size, wanted = self.image[axis], self.size[axis]
         aligned = self.grid == "align_corners" and wanted > 1
         step = np.float32(size - 1) / np.float32(wanted - 1) if aligned else np.float32(size) / np.float32(wanted)
@@ -385,41 +382,41 @@ class Upsample(NamedTuple):
 
 
 def interp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, C), then the plane that the factors, sizes or second bottom say."""
+    """(N, C), then the plane that the factors, sizes or second bottom say (PSPNet, interp_layer.cpp)."""
     bottom = four_axes(layer, bottoms[0])
     reference = four_axes(layer, bottoms[1])[2:] if len(bottoms) == 2 else None
     return [(*bottom[:2], *Interp.of(layer).resized(layer, bottom[2:], reference))]
 
 
 def resample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, C), then the plane that is said, or the second bottom's."""
+    """(N, C), then the plane that is said, or the second bottom's (FlowNet2, resample_layer.cpp)."""
     bottom = four_axes(layer, bottoms[0])
     size = Resample.of(layer).size
     return [(*bottom[:2], *(four_axes(layer, bottoms[1])[2:] if size is None else size))]
 
 
 def resize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's, with another plane."""
+    """The bottom's, with another plane (Synopsys' Caffe)."""
     bottom = four_axes(layer, bottoms[0])
     view = Resize.of(layer, bottom)
     return [(bottom[0], *view.size, bottom[3]) if view.last else (*bottom[:2], *view.size)]
 
 
 def unpooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, C), then the plane that the windows cover."""
+    """(N, C), then the plane that the windows cover (extended-caffe, unpooling_layer.cpp)."""
     bottom = four_axes(layer, bottoms[0])
     return [(*bottom[:2], *UnPooling.of(layer, bottoms).unpooled(layer, bottom[2:]))]
 
 
 def upsample_darknet(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """`stride` times the plane."""
+    """`stride` times the plane (Synopsys' Caffe)."""
     bottom, stride = four_axes(layer, bottoms[0]), layer.param.upsample_darknet_param.stride
     at_least(layer, "stride", (stride,), 1)
     return [(*bottom[:2], *(size if size == UNKNOWN else size * stride for size in bottom[2:]))]
 
 
 def upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(N, C), then the larger plane; a mask must have the bottom's shape."""
+    """(N, C), the larger plane (upsample_layer.cpp of SegNet, of MobileNet-YOLO); a mask has the bottom's shape."""
     bottom = four_axes(layer, bottoms[0])
     if len(bottoms) == 2:
         merged(layer, bottom, bottoms[1])

@@ -53,7 +53,7 @@ OTHERS = "forks whose schema is not known here"
 
 
 def same(_: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's."""
+    """The bottom's (neuron_layer.cpp, Reshape)."""
     return [bottoms[0]]
 
 

@@ -10,7 +10,7 @@ from bnfold.net import Layer, Shape
 
 
 def dummy_data(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """One shape for all tops or one for each; the old form lists num, channels, height and width apart."""
+    """One shape for all tops or for each, in the old form as num, channels, height and width (dummy_data_layer.cpp)."""
     param = layer.param.dummy_data_param
     if param.shape:
         return _for_each_top(layer, [tuple(shape.dim) for shape in param.shape])
@@ -21,7 +21,7 @@ def dummy_data(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
 
 
 def input_(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """One shape for all tops or one for each."""
+    """One shape for all tops or one for each (input_layer.cpp)."""
     return _for_each_top(layer, [tuple(shape.dim) for shape in layer.param.input_param.shape])
 
 

@@ -91,7 +91,7 @@ def _check_pairs(layer: Layer, biases: Sequence[float]) -> None:
 
 
 def yolo_detection_output(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """(1, 1, K, 7), where K depends on the data."""
+    """(1, 1, K, 7), where K depends on the data (MobileNet-YOLO's Caffe)."""
     YoloDetectionOutput.of(layer)
     return [(1, 1, UNKNOWN, BOX_ROW)]
 

@@ -5,8 +5,6 @@ Scale       scale = blobs[0]                      shift = blobs[1] or 0
 Bias        scale = 1                             shift = blobs[0]
 Power       scale = scale                         shift = shift                 (power 1)
 Dropout     scale = 1, or 1 - ratio in the forks that scale at TEST
-
-Sources: the files of these names in Caffe, scale_layer.cpp and so on; of BatchNorm see `bnfold.caffe.batchnorm`.
 """
 
 from __future__ import annotations
@@ -59,20 +57,20 @@ def batch_norm(place: LayerContext) -> Affine:
 
 
 def bias(place: LayerContext) -> Operator:
-    """`y = x + bias`; with two bottoms the second is the bias."""
+    """`y = x + bias`; with two bottoms the second is the bias (bias_layer.cpp)."""
     if len(place.layer.bottoms) > 1:
         return added(place)
     return Affine(np.ones(()), learned(place, 0, place.layer.param.bias_param.axis))
 
 
 def dropout(place: LayerContext) -> Operator:
-    """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST."""
+    """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST (dropout_layer.cpp)."""
     scale = Dropout.of(place.layer).test_scale
     return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
 
 
 def eltwise_affine(place: LayerContext) -> Affine:
-    """`y = slope*x + bias`."""
+    """`y = slope*x + bias` (ducha-aiki's Caffe)."""
     return Affine(learned(place, 0, 1), learned(place, 1, 1))
 
 
@@ -86,7 +84,7 @@ def power(place: LayerContext) -> Operator:
 
 
 def scale(place: LayerContext) -> Operator:
-    """`y = gamma*x + beta`; with two bottoms gamma is the second."""
+    """`y = gamma*x + beta`; with two bottoms gamma is the second (scale_layer.cpp)."""
     layer, axis = place.layer, place.layer.param.scale_param.axis
     if len(layer.bottoms) > 1:
         return multiplied(place)
@@ -94,7 +92,7 @@ def scale(place: LayerContext) -> Operator:
 
 
 def arithmetic(place: LayerContext) -> Operator:
-    """`x + y`, `x - y`, `x*y` or `x/y`, where y was learned and does not enlarge x; with two bottoms no affine."""
+    """`x + y`, `x - y`, `x*y` or `x/y`, where y was learned and does not enlarge x (Synopsys' Caffe)."""
     layer = place.layer
     if len(layer.bottoms) > 1:
         return broadcast_sum(place) if layer.type in ("Add", "Sub") else broadcast_product(place)
@@ -110,7 +108,7 @@ def arithmetic(place: LayerContext) -> Operator:
 
 
 def split(_: LayerContext) -> Alias:
-    """Every top is the bottom."""
+    """Every top is the bottom (split_layer.cpp)."""
     return Alias()
 
 

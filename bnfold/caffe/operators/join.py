@@ -1,6 +1,7 @@
 """The layers that join several bottoms: one behind the other, or element by element.
 
-Formulas: concat_layer.cpp, eltwise_layer.cpp, scale_layer.cpp and bias_layer.cpp of BVLC; axpy_layer.cpp of SENet.
+Formulas: concat_layer.cpp, eltwise_layer.cpp, scale_layer.cpp and bias_layer.cpp of BVLC; axpy_layer.cpp of SENet;
+Add, Sub, Mul, Div, Maximum and Minimum of Synopsys' Caffe.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from bnfold.net import Array, Layer
 
 
 def convolution(place: LayerContext) -> Linear:
-    """(Cout, Cin/group, *kernel)."""
+    """(Cout, Cin/group, *kernel) (base_conv_layer.cpp, forward_cpu_gemm)."""
     layer, view = _convolution(place)
     window = Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), view.group)
     padded = "a shift in front of its padding would be wrong at the border" if view.padded else ""
@@ -27,7 +27,7 @@ def convolution(place: LayerContext) -> Linear:
 
 
 def deconvolution(place: LayerContext) -> Linear:
-    """(Cin, Cout/group, *kernel). How many terms an output pixel sums differs from pixel to pixel, but for 1x1."""
+    """(Cin, Cout/group, *kernel) (deconv_layer.cpp). But for 1x1, pixels of the top sum different numbers of terms."""
     layer, view = _convolution(place)
     pointwise = all(k == 1 for k in (*layer.blobs.shapes[0][2:], *view.stride)) and not view.padded
     return _sliding(layer, view, 2, 1, "" if pointwise else "a shift in front of it reaches its outputs unevenly")
@@ -59,7 +59,7 @@ def _convolution(place: LayerContext) -> tuple[Layer, Convolution]:
 
 
 def inner_product(place: LayerContext) -> Linear:
-    """(N, K) with K the sizes from `axis` on, or (K, N) with `transpose`."""
+    """(N, K) with K the sizes from `axis` on, or (K, N) with `transpose` (inner_product_layer.cpp)."""
     layer = _with_weight(place)
     view = InnerProduct.of(layer)
     bottom = place.shape(layer.bottoms[0])
@@ -85,7 +85,7 @@ def inner_product(place: LayerContext) -> Linear:
 
 
 def embed(place: LayerContext) -> Linear:
-    """(inputs, N): a row for each index."""
+    """(inputs, N): a row for each index (embed_layer.cpp)."""
     layer = _with_weight(place)
     axis = len(place.bottom)
     outputs = (Port(axis, (1,)),)
@@ -107,7 +107,7 @@ def normalize(place: LayerContext) -> Linear:
 
 
 def layer_norm(place: LayerContext) -> Linear:
-    """What is normalised times a learned scale plus a learned shift, one of each for every element of a sample."""
+    """What is normalised times a scale plus a shift, learned for every element of a sample (Synopsys' Caffe)."""
     layer = _with_weight(place)
     require(len(layer.blobs) == 2, "it has no learned scale and shift")
     shape = tuple(layer.blobs.shapes[0])
@@ -121,7 +121,7 @@ def layer_norm(place: LayerContext) -> Linear:
 
 
 def parameter(place: LayerContext) -> Constant:
-    """What it learned is its top."""
+    """What it learned is its top (parameter_layer.hpp)."""
     require(len(place.layer.blobs) > 0, "it has no learned value")
     return Constant(place.layer.blobs.stored[0])
 
