@@ -19,7 +19,7 @@ def operator_table() -> str:
     rows = ["| operator | to the laws | as |", "|---|---|---|"]
     for op_type, rule in sorted(OPERATORS.items()):
         kind = KINDS[rule.__module__.rpartition(".")[2]]
-        said = (rule.__doc__ or "").partition("\n")[0].rstrip(".").replace("|", "\\|")
+        said = (rule.__doc__ or "").partition("\n")[0].partition(": ")[2].rstrip(".").replace("|", "\\|")
         rows.append(f"| {op_type} | {kind} | {said} |")
     return "\n".join(rows)
 

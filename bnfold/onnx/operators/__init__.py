@@ -1,8 +1,9 @@
 """What an ONNX node is to the laws of `bnfold.algebra`: a table from operator types to functions.
 
-A function looks at one `Place`, the node with the shapes around it, and gives the record of `bnfold.algebra.operators`
-that says what the node does at inference, as the operator's specification has it. Attributes and inputs are those of
-opset 7 and newer; what older opsets say otherwise is opaque.
+A function looks at one `NodeContext`, the node with the shapes around it, and gives the record of
+`bnfold.algebra.operators` that says what the node does at inference, as the specification of the ONNX operator has it
+that its docstring names first. Attributes and inputs are those of opset 7 and newer; what older opsets say otherwise is
+opaque.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def operator(layer: Layer, context: FoldContext) -> Operator:
 
 
 OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
-    "Abs": passing.magnitude,
+    "Abs": passing.rectifier,
     "Add": affine.add,
     "AveragePool": passing.average_pool,
     "BatchNormalization": affine.batch_normalization,

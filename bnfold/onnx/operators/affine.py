@@ -1,6 +1,6 @@
 """Affines and aliases: normalisation by stored statistics, arithmetic with a constant, what gives what it reads.
 
-Each formula is that of the ONNX operator which the table in `bnfold.onnx.operators` names.
+Each function states the formula of the ONNX operator that it names first.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
 from bnfold.onnx.operators.join import laid, sum_
-from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, has_constant, why_unknown
+from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, why_unknown
 
 
 def batch_normalization(place: NodeContext) -> Operator:
-    """`gamma*(x - mean)/sqrt(variance + epsilon) + beta`."""
+    """BatchNormalization: `gamma*(x - mean)/sqrt(variance + epsilon) + beta`.
+
+    Opset 14 brought `training_mode`; before 9, `spatial: 0` has parameters of the shape of a sample.
+    """
     node = place.node
     if len(place.layer.tops) > 1:
         raise Blocked("it is in training mode and gives its statistics, which follow each batch")
@@ -51,19 +54,19 @@ def batch_normalization(place: NodeContext) -> Operator:
 
 
 def negate(place: NodeContext) -> Operator:
-    """`-x`."""
+    """Neg: `-x`."""
     del place
     return _affine(-1.0, 0.0)
 
 
 def add(place: NodeContext) -> Operator:
-    """`x + c`, or a sum of data."""
-    return _shifted(place, 1.0) if has_constant(place) else sum_(place)
+    """Add: `x + c`, or a sum of data."""
+    return _shifted(place, 1.0) if place.has_constant else sum_(place)
 
 
 def subtract(place: NodeContext) -> Operator:
-    """`x - c`, `c - x`, or a difference of data."""
-    if not has_constant(place):
+    """Sub: `x - c`, `c - x`, or a difference of data."""
+    if not place.has_constant:
         _require_two(place)
         return Sum((1.0, -1.0), laid(place))
     return _shifted(place, -1.0)
@@ -82,16 +85,16 @@ def _shifted(place: NodeContext, sign: float) -> Operator:
 
 
 def multiply(place: NodeContext) -> Operator:
-    """`c*x`, or a product of data."""
-    if not has_constant(place):
+    """Mul: `c*x`, or a product of data."""
+    if not place.has_constant:
         _require_two(place)
         return Product(laid(place))
     return _affine(_laid_constant(place), 0.0)
 
 
 def divide(place: NodeContext) -> Operator:
-    """`x/c`, or a quotient of data, of which the divisor takes nothing."""
-    if not has_constant(place):
+    """Div: `x/c`, or a quotient of data, of which the divisor takes nothing."""
+    if not place.has_constant:
         _require_two(place)
         both = laid(place)
         return Product((both[0] if both else (), None))
@@ -128,12 +131,12 @@ def _laid_constant(place: NodeContext) -> Array:
 
 
 def alias(_: NodeContext) -> Operator:
-    """`x`."""
+    """Identity: `x`."""
     return Alias()
 
 
 def dropout(place: NodeContext) -> Operator:
-    """`x` at inference."""
+    """Dropout: `x` at inference, which opset 12 and newer say by an input."""
     if len(place.layer.tops) > 1:
         raise Unfit("its mask is read")
     if place.node.given(2):

@@ -1,6 +1,6 @@
 """What joins several blobs, and how one is broadcast over another.
 
-Each formula is that of the ONNX operator which the table in `bnfold.onnx.operators` names.
+Each function states the formula of the ONNX operator that it names first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bnfold.onnx.shapes import UNKNOWN
 
 
 def concat(place: NodeContext) -> Operator:
-    """One behind the other along an axis."""
+    """Concat: one behind the other along an axis."""
     place.only_data()
     shapes = [place.bottom(index) for index in range(len(place.layer.bottoms))]
     axis = axis_of(place.node.attribute("axis", 1), len(shapes[0]))
@@ -20,20 +20,20 @@ def concat(place: NodeContext) -> Operator:
 
 
 def sum_(place: NodeContext) -> Operator:
-    """The sum of data."""
+    """Sum: the sum of data."""
     place.only_data()
     return Sum((1.0,) * len(place.layer.bottoms), laid(place))
 
 
 def mean(place: NodeContext) -> Operator:
-    """The mean of data."""
+    """Mean: the mean of data."""
     place.only_data()
     count = len(place.layer.bottoms)
     return Sum((1.0 / count,) * count, laid(place))
 
 
 def extreme(place: NodeContext) -> Operator:
-    """The largest or the smallest of data."""
+    """Max, Min: the largest or the smallest of data."""
     place.only_data()
     return Extreme(laid(place))
 

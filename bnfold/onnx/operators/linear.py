@@ -1,4 +1,7 @@
-"""Linear layers: how each sees its weight, and where its bias lies; normalisations, which end in an affine."""
+"""Linear layers: how each sees its weight, and where its bias lies; normalisations, which end in an affine.
+
+Each function states the formula of the ONNX operator that it names first.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,11 @@ from bnfold.onnx.operators.place import MAX_VALUES, SAME, NodeContext, Unfit, ax
 
 
 def conv(place: NodeContext) -> Operator:
-    """Weight (Cout, Cin/group, *kernel)."""
-    node, weight = place.node, _weight(place, 1)
-    group, shape = node.attribute("group", 1), tuple(weight.shape)
-    if len(shape) < 3 or group < 1 or shape[0] % group:
-        raise Unfit("its weight does not fit its groups")
-    kernel, ones = shape[2:], len(shape) - 2
+    """Conv: `w (*) x + b`, the weight being (Cout, Cin/group, *kernel)."""
+    node, weight, group = place.node, *_grouped(place)
+    shape, kernel = tuple(weight.shape), tuple(weight.shape[2:])
     same = node.attribute("auto_pad", "NOTSET") in SAME and any(size > 1 for size in kernel)
     padded = "a shift in front of its padding would be wrong at the border"
-    pads = node.ints("pads")
     bias, fixed = _bias(place, 2, shape[0])
     return Linear(
         weight=weight,
@@ -29,8 +28,8 @@ def conv(place: NodeContext) -> Operator:
         view=(group, shape[0] // group, shape[1], *kernel),
         outputs=(Port(1, (0, 1)),),
         inputs=(Port(1, (0, 2)),),
-        summed=tuple(range(2, 3 + ones)),
-        padded=fixed or (padded if any(pads) or same else ""),
+        summed=tuple(range(2, 3 + len(kernel))),
+        padded=fixed or (padded if any(node.ints("pads")) or same else ""),
         backward=fixed,
         unbiased=fixed,
         window=_window(place, kernel, group),
@@ -39,13 +38,10 @@ def conv(place: NodeContext) -> Operator:
 
 def _window(place: NodeContext, kernel: Shape, group: int) -> Window | None:
     """How a convolution slides; None where that depends on a size that is unknown."""
-    node, count = place.node, len(kernel)
-    strides = node.ints("strides") or (1,) * count
-    dilations = node.ints("dilations") or (1,) * count
-    pads = node.ints("pads") or (0,) * (2 * count)
-    mode = node.attribute("auto_pad", "NOTSET")
-    if not len(strides) == len(dilations) == len(pads) // 2 == count:
+    count, mode, sliding = len(kernel), place.node.attribute("auto_pad", "NOTSET"), place.sliding(len(kernel))
+    if sliding is None:
         return None
+    strides, dilations, pads = sliding
     both = list(zip(pads[:count], pads[count:], strict=True))
     if mode == "VALID":
         both = [(0, 0)] * count
@@ -62,12 +58,9 @@ def _window(place: NodeContext, kernel: Shape, group: int) -> Window | None:
 
 
 def conv_transpose(place: NodeContext) -> Operator:
-    """Weight (Cin, Cout/group, *kernel)."""
-    node, weight = place.node, _weight(place, 1)
-    group, shape = node.attribute("group", 1), tuple(weight.shape)
-    if len(shape) < 3 or group < 1 or shape[0] % group:
-        raise Unfit("its weight does not fit its groups")
-    kernel = shape[2:]
+    """ConvTranspose: the transpose of a convolution plus b, the weight being (Cin, Cout/group, *kernel)."""
+    node, weight, group = place.node, *_grouped(place)
+    shape, kernel = tuple(weight.shape), tuple(weight.shape[2:])
     plain = all(size == 1 for size in kernel) and all(step == 1 for step in node.ints("strides"))
     plain = plain and not any(node.ints("pads")) and not any(node.ints("output_padding"))
     plain = plain and not node.has("output_shape") and node.attribute("auto_pad", "NOTSET") == "NOTSET"
@@ -85,8 +78,16 @@ def conv_transpose(place: NodeContext) -> Operator:
     )
 
 
+def _grouped(place: NodeContext) -> tuple[Array | LazyArray, int]:
+    """The weight of a convolution, and its number of groups. Raises Unfit where they do not fit together."""
+    weight, group = _weight(place, 1), place.node.attribute("group", 1)
+    if len(weight.shape) < 3 or group < 1 or weight.shape[0] % group:
+        raise Unfit("its weight does not fit its groups")
+    return weight, group
+
+
 def gemm(place: NodeContext) -> Operator:
-    """`alpha*A*B + beta*C`, A or B transposed or not; one of them is learned."""
+    """Gemm: `alpha*A*B + beta*C`, A or B transposed or not; one of them is learned."""
     node = place.node
     left = place.data(0) is None
     weight = _weight(place, 0 if left else 1)
@@ -133,7 +134,7 @@ def _gemm_bias(place: NodeContext, axis: int, size: int) -> tuple[Array | None, 
 
 
 def matmul(place: NodeContext) -> Operator:
-    """`x*W` or `W*x` over the last two axes; axes of W in front of them go with those of x."""
+    """MatMul: `x*W` or `W*x` over the last two axes; axes of W in front of them go with those of x."""
     left = place.data(0) is None
     weight = _weight(place, 0 if left else 1)
     shape, bottom, top = tuple(weight.shape), place.bottom(), place.top()
@@ -202,19 +203,22 @@ def _bias(place: NodeContext, index: int, channels: int) -> tuple[Array | None, 
 
 
 def instance_normalization(place: NodeContext) -> Operator:
-    """`scale*(x - mean)/sqrt(variance + epsilon) + B` of each plane."""
+    """InstanceNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of each plane."""
     return _normalization(place, 1)
 
 
 def group_normalization(place: NodeContext) -> Operator:
-    """The same of groups of channels; its scale and bias are those of channels from opset 21 on."""
+    """GroupNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of each group, from opset 21 on."""
     if place.node.opset < 21:
         raise Unfit("its scale is one of each group (opset 18)")
     return _normalization(place, 1)
 
 
 def layer_normalization(place: NodeContext) -> Operator:
-    """The same of the last axis."""
+    """LayerNormalization, RMSNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of the last axis.
+
+    RMSNormalization has no mean and no B.
+    """
     rank = len(place.bottom())
     if len(place.layer.tops) > 1 or axis_of(place.node.attribute("axis", -1), rank) != rank - 1:
         raise Unfit("it normalises several axes at once")

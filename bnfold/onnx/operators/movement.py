@@ -1,8 +1,9 @@
-"""What moves data and computes nothing, as steps of `bnfold.algebra.operators`."""
+"""What moves data and computes nothing, as steps of `bnfold.algebra.operators`.
+
+Each function says what the ONNX operator does that it names first.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, axis_of
 
 
 def transpose(place: NodeContext) -> Operator:
-    """Axes in another order."""
+    """Transpose: axes in another order."""
     rank = len(place.bottom())
     order = place.node.ints("perm") or tuple(reversed(range(rank)))
     if sorted(order) != list(range(rank)):
@@ -22,14 +23,14 @@ def transpose(place: NodeContext) -> Operator:
 
 
 def reshape(place: NodeContext) -> Operator:
-    """The same elements under another shape."""
+    """Flatten, Reshape: the same elements under another shape."""
     return Move(((Regroup(place.bottom(), place.top()),),))
 
 
 def squeeze(place: NodeContext) -> Operator:
-    """Axes of size 1 left out."""
+    """Squeeze: axes of size 1 left out; they are an input from opset 13 on."""
     shape = place.bottom()
-    axes = _written_axes(place, len(shape))
+    axes = place.axes(13, len(shape))
     if axes is None:
         if min(shape, default=0) < 0:
             raise Unfit("which axes have size 1 is known only when it runs")
@@ -38,8 +39,8 @@ def squeeze(place: NodeContext) -> Operator:
 
 
 def unsqueeze(place: NodeContext) -> Operator:
-    """Axes of size 1 added."""
-    written = place.node.ints("axes") if place.node.opset < 13 else place.node.integers(1)
+    """Unsqueeze: axes of size 1 added; they are an input from opset 13 on."""
+    written = place.integers("axes", 1, 13, "its axes are")
     if written is None:
         raise Unfit("its axes are known only when it runs")
     rank = len(place.bottom()) + len(written)
@@ -48,25 +49,13 @@ def unsqueeze(place: NodeContext) -> Operator:
     return Move(((Axes(tuple(None if axis in new else next(old) for axis in range(rank))),),))
 
 
-def _written_axes(place: NodeContext, rank: int) -> list[int] | None:
-    node = place.node
-    if node.opset < 13:
-        return [axis_of(axis, rank) for axis in node.ints("axes")] if node.has("axes") else None
-    if not node.given(1):
-        return None
-    written = node.integers(1)
-    if written is None:
-        raise Unfit("its axes are known only when it runs")
-    return [axis_of(axis, rank) for axis in written]
-
-
 def expand(place: NodeContext) -> Operator:
-    """Repeated along axes of size 1."""
+    """Expand: repeated along axes of size 1."""
     return Move((lay(place.bottom(), place.top()),))
 
 
 def tile(place: NodeContext) -> Operator:
-    """Repeated as a whole along axes."""
+    """Tile: repeated as a whole along axes."""
     repeats, shape = place.node.integers(1), place.bottom()
     if repeats is None or len(repeats) != len(shape):
         raise Unfit("how often it repeats is known only when it runs")
@@ -80,7 +69,7 @@ def tile(place: NodeContext) -> Operator:
 
 
 def split(place: NodeContext) -> Operator:
-    """Consecutive parts along an axis."""
+    """Split: consecutive parts along an axis, of the sizes that inference found."""
     shape = place.bottom()
     axis = axis_of(place.node.attribute("axis", 0), len(shape))
     sizes = [place.top(index)[axis] for index in range(len(place.layer.tops))]
@@ -94,13 +83,13 @@ def split(place: NodeContext) -> Operator:
 
 
 def split_to_sequence(place: NodeContext) -> Operator:
-    """Consecutive parts along an axis, as one list; which elements are where, is told by those who take from it."""
+    """SplitToSequence: parts along an axis, as one list; which elements are where, those say who take from it."""
     place.bottom()
     return Move(((),))
 
 
 def sequence_at(place: NodeContext) -> Operator:
-    """One of the parts that a SplitToSequence made."""
+    """SequenceAt: one of the parts that a SplitToSequence made."""
     maker = place.context.net.producer(place.layer.bottoms[0])
     number = place.node.integers(1)
     if maker is None or maker.type != "SplitToSequence" or number is None:
@@ -117,21 +106,15 @@ def sequence_at(place: NodeContext) -> Operator:
 
 
 def slice_(place: NodeContext) -> Operator:
-    """Some elements along some axes."""
-    node, shape = place.node, place.bottom()
-    parts: list[Sequence[int] | None]
-    if node.opset < 10:
-        starts, ends = node.ints("starts"), node.ints("ends")
-        parts = [starts, ends, node.ints("axes") or tuple(range(len(starts))), (1,) * len(starts)]
-    else:
-        parts = [node.integers(index) for index in range(1, 5)]
-        count = len(parts[0] or ())
-        parts[2] = parts[2] if node.given(3) else range(count)
-        parts[3] = parts[3] if node.given(4) else (1,) * count
-    if any(part is None for part in parts):
+    """Slice: some elements along some axes; they are inputs from opset 10 on."""
+    shape, words = place.bottom(), ("starts", "ends", "axes", "steps")
+    starts, ends, axes, strides = (place.integers(word, at, 10, "what it takes is") for at, word in enumerate(words, 1))
+    if starts is None or ends is None:
         raise Unfit("what it takes is known only when it runs")
+    axes = range(len(starts)) if axes is None else axes
+    strides = (1,) * len(starts) if strides is None else strides
     steps: list[Step] = []
-    for start, end, axis, step in zip(*(part for part in parts if part is not None), strict=True):
+    for start, end, axis, step in zip(starts, ends, axes, strides, strict=True):
         where = axis_of(axis, len(shape))
         if shape[where] < 0:
             steps.append(Take(where, slice(0), UNKNOWN_SIZE))
@@ -145,7 +128,7 @@ def slice_(place: NodeContext) -> Operator:
 
 
 def gather(place: NodeContext) -> Operator:
-    """Elements by their index along an axis; from a table, an embedding."""
+    """Gather: elements by their index along an axis; from a table, an embedding."""
     axis = place.node.attribute("axis", 0)
     if place.data(0) is None:
         return _embedding(place, axis)
@@ -180,7 +163,7 @@ def _embedding(place: NodeContext, axis: int) -> Operator:
 
 
 def depth_to_space(place: NodeContext) -> Operator:
-    """Channels become blocks of pixels."""
+    """DepthToSpace: channels become blocks of pixels; opset 11 brought the mode CRD."""
     block = place.node.attribute("blocksize", 0)
     n, c, h, w = _plane(place, block)
     if c % block**2:
@@ -196,7 +179,7 @@ def depth_to_space(place: NodeContext) -> Operator:
 
 
 def space_to_depth(place: NodeContext) -> Operator:
-    """Blocks of pixels become channels."""
+    """SpaceToDepth: blocks of pixels become channels."""
     block = place.node.attribute("blocksize", 0)
     n, c, h, w = _plane(place, block)
     if any(size >= 0 and size % block for size in (h, w)):

@@ -1,11 +1,9 @@
 """What lets an affine pass if it fulfils conditions: rectifiers, pools, reductions, resizing, padding.
 
-Each formula is that of the ONNX operator which the table in `bnfold.onnx.operators` names.
+Each function states the formula of the ONNX operator that it names first.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,19 +13,13 @@ from bnfold.onnx.operators.place import SAME, NodeContext, Unfit, axis_of
 
 
 def rectifier(place: NodeContext) -> Operator:
-    """`max(x, 0) + slope*min(x, 0)`: linear on each side of 0."""
-    del place
-    return Pass(zero="a shift would move its threshold away from 0", order="a negative scale turns it over")
-
-
-def magnitude(place: NodeContext) -> Operator:
-    """`|x|`: `|s*x| = s*|x|` for s >= 0."""
+    """Abs, LeakyRelu, PRelu, Relu: `max(x, 0) + slope*min(x, 0)`, linear on each side of 0; `|x|` has the slope -1."""
     del place
     return Pass(zero="a shift would move its threshold away from 0", order="a negative scale turns it over")
 
 
 def max_pool(place: NodeContext) -> Operator:
-    """The largest of each window; padding never wins."""
+    """MaxPool: the largest of each window; padding never wins."""
     _require_filled(place)
     order = "a maximum needs every scale >= 0"
     strict = "where a maximum is needs every scale > 0" if len(place.layer.tops) > 1 else ""
@@ -35,7 +27,7 @@ def max_pool(place: NodeContext) -> Operator:
 
 
 def average_pool(place: NodeContext) -> Operator:
-    """The mean of each window; with count_include_pad, zeros are counted that are not there."""
+    """AveragePool: the mean of each window; with count_include_pad, zeros are counted that are not there."""
     node = place.node
     _require_filled(place)
     around = any(node.ints("pads")) or node.attribute("auto_pad", "NOTSET") in SAME
@@ -46,20 +38,17 @@ def average_pool(place: NodeContext) -> Operator:
 
 def _require_filled(place: NodeContext) -> None:
     """Raises Unfit where a window may hold nothing but padding."""
-    node = place.node
-    kernel = node.ints("kernel_shape")
-    count = len(kernel)
-    pads = node.ints("pads") or (0,) * (2 * count)
-    strides = node.ints("strides") or (1,) * count
-    dilations = node.ints("dilations") or (1,) * count
-    if not count or not len(pads) == 2 * count == 2 * len(strides) == 2 * len(dilations):
+    kernel = place.node.ints("kernel_shape")
+    count, sliding = len(kernel), place.sliding(len(kernel))
+    if not kernel or sliding is None:
         raise Unfit("its kernel, strides and pads do not fit together")
+    strides, dilations, pads = sliding
     reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
     if any(dilation > 1 for dilation in dilations) and any(pads):
         raise Unfit("a dilated window of it may hold nothing but padding")
     if any(pad >= size for pad, size in zip(pads, reach * 2, strict=True)):
         raise Unfit("a window of it may hold nothing but padding")
-    if node.attribute("ceil_mode", 0):
+    if place.node.attribute("ceil_mode", 0):
         for size, before, after, reached, stride in zip(
             place.bottom()[2:], pads[:count], pads[count:], reach, strides, strict=True
         ):
@@ -71,58 +60,53 @@ def _require_filled(place: NodeContext) -> None:
 
 
 def global_pool(place: NodeContext) -> Operator:
-    """Mean over the plane."""
+    """GlobalAveragePool: the mean over the plane."""
     del place
     return Pass(plane=PLANE)
 
 
 def global_max_pool(place: NodeContext) -> Operator:
-    """Maximum over the plane."""
+    """GlobalMaxPool: the maximum over the plane."""
     del place
     return Pass(order="a maximum needs every scale >= 0", plane=PLANE)
 
 
 def reduce_mean(place: NodeContext) -> Operator:
-    """Mean over some axes."""
+    """ReduceMean: the mean over some axes."""
     return _reduction(place)
 
 
 def reduce_extreme(place: NodeContext) -> Operator:
-    """Largest or smallest over some axes."""
+    """ReduceMax, ReduceMin: the largest or smallest over some axes."""
     return _reduction(place, order="an extreme needs every scale >= 0")
 
 
 def reduce_sum(place: NodeContext) -> Operator:
-    """Sum over some axes."""
+    """ReduceSum: the sum over some axes."""
     return _reduction(place, zero="a sum over axes takes a scale, but no shift")
 
 
 def reduce_norm(place: NodeContext) -> Operator:
-    """Norm over some axes: `|s*x| = s*|x|` for s >= 0."""
+    """ReduceL1, ReduceL2: the norm over some axes, `|s*x| = s*|x|` for s >= 0."""
     return _reduction(
         place, zero="a norm takes a scale, but no shift", order="a negative scale would come out of a norm as positive"
     )
 
 
 def _reduction(place: NodeContext, zero: str = "", order: str = "") -> Operator:
+    """Axes are an input from opset 18 on, those of ReduceSum from 13 on."""
     node, rank = place.node, len(place.bottom())
-    written: Sequence[int] | None = node.ints("axes") if node.has("axes") else None
-    if node.given(1):
-        written = node.integers(1)
-        if written is None:
-            raise Unfit("its axes are known only when it runs")
-    if not written:
-        if node.attribute("noop_with_empty_axes", 0):
-            return Alias()
-        written = range(rank)
-    axes = {axis_of(axis, rank) for axis in written}
+    axes = place.axes(13 if place.layer.type == "ReduceSum" else 18, rank)
+    if not axes and node.attribute("noop_with_empty_axes", 0):
+        return Alias()
+    axes = axes or list(range(rank))
     kept = tuple(axis for axis in range(rank) if axis not in axes)
     steps: Steps = () if node.attribute("keepdims", 1) else (Axes(kept),)
-    return Pass(zero=zero, order=order, plane=axes, steps=steps)
+    return Pass(zero=zero, order=order, plane=set(axes), steps=steps)
 
 
 def resize(place: NodeContext) -> Operator:
-    """Weighted means of neighbours, the weights summing to 1, along the axes whose size changes."""
+    """Resize, Upsample: weighted means of neighbours, the weights summing to 1, along the axes whose size changes."""
     node = place.node
     if node.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         raise Unfit("it puts a value of its own where its region ends (tf_crop_and_resize)")
@@ -147,18 +131,14 @@ def _stays(place: NodeContext, axis: int) -> bool:
 
 
 def pad(place: NodeContext) -> Operator:
-    """Zeros around, or copies of what is inside."""
-    node, shape = place.node, place.bottom()
-    rank, mode = len(shape), node.attribute("mode", "constant")
-    amounts = node.ints("pads") if node.opset < 11 else node.integers(1)
+    """Pad: zeros around, or copies of what is inside; amounts are an input from opset 11 on, axes from 18."""
+    node, rank = place.node, len(place.bottom())
+    mode = node.attribute("mode", "constant")
+    amounts = place.integers("pads", 1, 11, "how much it pads is")
     if amounts is None:
         raise Unfit("how much it pads is known only when it runs")
-    axes: Sequence[int] = range(rank)
-    if node.given(3):
-        written = node.integers(3)
-        if written is None:
-            raise Unfit("which axes it pads is known only when it runs")
-        axes = [axis_of(axis, rank) for axis in written]
+    written = place.integers("axes", 3, 18, "which axes it pads is")
+    axes = range(rank) if written is None else [axis_of(axis, rank) for axis in written]
     if len(amounts) != 2 * len(axes):
         raise Unfit("its pads do not fit its axes")
     sides = dict(zip(axes, zip(amounts[: len(axes)], amounts[len(axes) :], strict=True), strict=True))

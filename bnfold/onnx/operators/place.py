@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bnfold.algebra.frontend import FoldContext
@@ -61,15 +62,40 @@ class NodeContext(NamedTuple):
             return None
         return self.layer.blobs[constant.blob] if constant.blob >= 0 else constant.value
 
+    def integers(self, name: str, place: int, since: int, what: str) -> Sequence[int] | None:
+        """Whole numbers that are an attribute, and an input at a place since an opset; None where nobody says any.
+
+        Raises:
+            Unfit: something computes them, `what` saying which they are.
+        """
+        if self.node.opset < since:
+            return self.node.ints(name) if self.node.has(name) else None
+        found = self.node.integers(place)
+        if found is None and self.node.given(place):
+            raise Unfit(f"{what} known only when it runs")
+        return found
+
+    def axes(self, since: int, rank: int) -> list[int] | None:
+        """The attribute `axes`, from the front, which is the second input since an opset. Raises Unfit."""
+        written = self.integers("axes", 1, since, "its axes are")
+        return None if written is None else [axis_of(axis, rank) for axis in written]
+
+    def sliding(self, count: int) -> tuple[Shape, Shape, Shape] | None:
+        """Strides, dilations and pads along `count` axes, by ONNX's defaults; None where they do not fit together."""
+        node = self.node
+        strides, dilations = (node.ints(name) or (1,) * count for name in ("strides", "dilations"))
+        pads = node.ints("pads") or (0,) * (2 * count)
+        return (strides, dilations, pads) if len(strides) == len(dilations) == len(pads) / 2 == count else None
+
+    @property
+    def has_constant(self) -> bool:
+        """Whether a constant stands among the inputs."""
+        return any(isinstance(slot, ConstantInput) for slot in self.node.slots)
+
     def only_data(self) -> None:
         """Raises Unfit where a constant stands among the inputs."""
-        if any(isinstance(slot, ConstantInput) for slot in self.node.slots):
+        if self.has_constant:
             raise Unfit("a constant stands among what it reads")
-
-
-def has_constant(place: NodeContext) -> bool:
-    """Whether a constant stands among a node's inputs."""
-    return any(isinstance(slot, ConstantInput) for slot in place.node.slots)
 
 
 def why_unknown(place: NodeContext, index: int) -> str:
