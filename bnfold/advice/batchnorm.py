@@ -6,6 +6,7 @@ Each rule gives remarks on a draft, and its docstring says what it looks for; `b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 
 from bnfold.advice.draft import STATISTICS, Draft, Written
 from bnfold.advice.records import Remark
@@ -159,8 +160,7 @@ def _same(one: float, other: float) -> bool:
 
 def _bare(written: Written) -> object:
     """What a layer says, apart from its name, phase, learning rates and use_global_stats."""
-    bare = type(written.layer.param)()
-    bare.CopyFrom(written.layer.param)
+    bare = deepcopy(written.layer.param)
     for name in ("name", "include", "exclude", "param"):
         bare.ClearField(name)
     bare.batch_norm_param.ClearField("use_global_stats")

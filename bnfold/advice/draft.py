@@ -7,7 +7,8 @@ each layer the version of a blob that stands in its file at that place, as Caffe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -278,10 +279,4 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
 
 
 def _copies(specs: Sequence[ParamSpec]) -> tuple[ParamSpec, ...]:
-    def copies() -> Iterator[ParamSpec]:
-        for spec in specs:
-            copy = type(spec)()
-            copy.CopyFrom(spec)
-            yield copy
-
-    return tuple(copies())
+    return tuple(map(deepcopy, specs))

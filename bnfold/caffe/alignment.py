@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -60,8 +61,7 @@ def align_crops(layers: Sequence[Layer], choice: CropOffset | None) -> list[str]
         offset = _offset(makers, *layer.bottoms)
         if offset is None or not any(offset):
             continue
-        param = LayerParameter()
-        param.CopyFrom(layer.param)
+        param: LayerParameter = deepcopy(layer.param)
         param.crop_param.offset.extend((0,) if choice == "caffe" else offset)
         layer.param = param
         if choice is None:

@@ -26,6 +26,7 @@ cudnn_batch_norm_layer.cu of GENet. The normalisation is Ioffe and Szegedy's (ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -382,8 +383,7 @@ def stored_statistics(layer: Layer) -> LayerParameter | None:
     """A BatchNorm that says `use_global_stats: false` with true, None for every other layer."""
     if layer.type not in TYPES or not _follows_batch(layer):
         return None
-    param = LayerParameter()
-    param.CopyFrom(layer.param)
+    param: LayerParameter = deepcopy(layer.param)
     param.batch_norm_param.use_global_stats = True
     return param
 

@@ -10,6 +10,7 @@ make nothing but labels. Whatever reads the top of a loss or metric goes too. A 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -86,8 +87,7 @@ def without_missing_labels(layers: Sequence[Upgraded]) -> tuple[list[Upgraded], 
         missing = [bottom for bottom in param.bottom[_predictions(param) :] if bottom not in made]
         if missing:
             notes.append(f"layer '{param.name}' ({param.type}) reads {quoted(missing)}, which no layer makes: labels")
-            without = LayerParameter()
-            without.CopyFrom(param)
+            without = deepcopy(param)
             without.bottom[:] = [bottom for bottom in param.bottom if bottom not in missing]
             kept[index] = layer._replace(param=without, text=None)
     return kept, notes

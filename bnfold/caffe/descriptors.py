@@ -1,4 +1,4 @@
-"""What protobuf's descriptors say, asked in a way that every supported release of protobuf understands."""
+"""What protobuf's descriptors say, and how to set a field, as every supported release of protobuf understands it."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def is_repeated(field: FieldDescriptor) -> bool:
 def is_message(field: FieldDescriptor) -> bool:
     """Whether the values of a field are messages."""
     return bool(field.type == FieldDescriptor.TYPE_MESSAGE)
+
+
+def put(message: Any, name: str, value: Any) -> None:
+    """Set a field to what another message has in one of its type: a value, a message or a list, which is added to."""
+    slot = getattr(message, name)
+    if hasattr(slot, "MergeFrom"):
+        slot.MergeFrom(value)
+    else:
+        setattr(message, name, value)

@@ -8,6 +8,7 @@ names all inputs concerned, unless the caller is content with a guess.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from math import prod
 from numbers import Integral
@@ -212,7 +213,6 @@ def _with_shapes(layer: Layer, shapes: list[Shape]) -> Layer:
     parameter = InputParameter(shape=[BlobShape(dim=shape) for shape in shapes])
     if layer.param.input_param == parameter or [sample and sample.shape for sample in _stated(layer)] == shapes:
         return layer
-    param = LayerParameter()
-    param.CopyFrom(layer.param)
+    param: LayerParameter = deepcopy(layer.param)
     param.input_param.CopyFrom(parameter)
     return replace(layer, param=param)

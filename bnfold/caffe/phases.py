@@ -10,6 +10,7 @@ reader would decide them anew, and otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
+from copy import deepcopy
 
 from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import TEST, LayerParameter, NetStateRule, Phase
@@ -47,8 +48,7 @@ def decided(layer: Upgraded) -> Upgraded:
     param, text, _ = layer
     if not param.include and not param.exclude:
         return layer
-    ruleless = LayerParameter()
-    ruleless.CopyFrom(param)
+    ruleless = deepcopy(param)
     for name in RULES:
         ruleless.ClearField(name)
     return layer._replace(param=ruleless, text=without_fields(text, RULES) if text else text)

@@ -11,12 +11,14 @@ So they fold, export and are written like the plain ones. The new weights are co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.descriptors import put
 from bnfold.net import Array, Blobs, Layer, LazyArray, Shape
 
 SMALLEST_SQUARE = 1e-6
@@ -97,18 +99,12 @@ def make_plain(layers: Iterable[Layer]) -> list[str]:
 
 def _unmask(layer: Layer) -> None:
     layer_type, source, target = SQUEEZED[layer.type]
-    param = LayerParameter()
-    param.CopyFrom(layer.param)
+    param: LayerParameter = deepcopy(layer.param)
     param.type = layer_type
     squeezed, plain = getattr(layer.param, source), getattr(param, target)
     for field, value in squeezed.ListFields():
         if field.name not in TRAINED and field.name in plain.DESCRIPTOR.fields_by_name:
-            if field.message_type is not None:
-                getattr(plain, field.name).CopyFrom(value)
-            elif isinstance(value, int | float | str | bool):
-                setattr(plain, field.name, value)
-            else:
-                getattr(plain, field.name).extend(value)
+            put(plain, field.name, value)
     param.ClearField(source)
     count = 2 if squeezed.bias_term else 1
     del param.param[count:]
@@ -118,8 +114,7 @@ def _unmask(layer: Layer) -> None:
 
 
 def _normalise(layer: Layer) -> None:
-    param = LayerParameter()
-    param.CopyFrom(layer.param)
+    param: LayerParameter = deepcopy(layer.param)
     param.inner_product_param.ClearField("normalize")
     layer.param = param
     if len(layer.blobs):

@@ -6,7 +6,7 @@ A bias is three things in Caffe: `bias_term: true`, a second blob, and a second 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from copy import deepcopy
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from bnfold.algebra.operators import Window
 from bnfold.algebra.scaled import Rounded, largest_of, same_values
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.descriptors import put
 from bnfold.caffe.layers.convolution import convolution_field
 from bnfold.errors import quoted
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
@@ -41,8 +42,7 @@ def joins(layer: Layer, window: Window) -> bool:
 def join(layer: Layer, weight: LazyArray, bias: Array | None, window: Window) -> None:
     """New blobs, and the sizes of the kernel and its padding."""
     absorb(layer, weight, bias)
-    param = LayerParameter()
-    param.CopyFrom(layer.param)
+    param: LayerParameter = deepcopy(layer.param)
     said = getattr(param, _bias_field(layer))
     for name in ("kernel_size", "kernel_h", "kernel_w", "pad", "pad_h", "pad_w", "dilation"):
         said.ClearField(name)
@@ -63,8 +63,7 @@ def _with_bias(layer: Layer) -> LayerParameter:
     present: LayerParameter = layer.param
     if len(layer.blobs) > 1 or (getattr(present, field).bias_term and len(present.param) != 1):
         return present
-    changed = LayerParameter()
-    changed.CopyFrom(present)
+    changed = deepcopy(present)
     getattr(changed, field).bias_term = True
     if len(changed.param) == 1:
         changed.param.add().CopyFrom(changed.param[0])
@@ -123,11 +122,7 @@ def _scale_param(present: LayerParameter, axis: int, shape: Shape, *, biased: bo
     param = LayerParameter()
     for descriptor, value in present.ListFields():
         if descriptor.name in KEPT_IN_SCALE:
-            target: Any = getattr(param, descriptor.name)
-            if hasattr(target, "MergeFrom"):
-                target.MergeFrom(value)
-            else:
-                setattr(param, descriptor.name, value)
+            put(param, descriptor.name, value)
     param.type = "Scale"
     param.scale_param.SetInParent()
     if axis != 1:
@@ -160,8 +155,7 @@ def _split(net: Net, layer: Layer) -> None:
     top = layer.tops[0]
     public = net.public_name(top)
     inner = f"{top}@{layer.name}/norm"
-    plain = LayerParameter()
-    plain.CopyFrom(layer.param)
+    plain: LayerParameter = deepcopy(layer.param)
     plain.batch_norm_param.ClearField("relu")
     relu = LayerParameter(name=f"{layer.name}/relu", type="ReLU")
     relu.relu_param.SetInParent()
@@ -188,8 +182,7 @@ def unshare(context: FoldContext) -> None:
         if all(same_values(first.blobs.stored[slot], layer.blobs.stored[index]) for layer, index in others):
             continue
         for layer, index in members:
-            param = LayerParameter()
-            param.CopyFrom(layer.param)
+            param: LayerParameter = deepcopy(layer.param)
             param.param[index].ClearField("name")
             param.param[index].ClearField("share_mode")
             layer.param = param

@@ -8,6 +8,7 @@ What a call gives at `..._out` is what the next one takes at `..._in`, zeros at 
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -63,8 +64,7 @@ def expose_states(net: Net) -> Net:
         x = shapes.get(layer.bottoms[0])
         if x is None or x[1] < 1:
             raise ModelError(f"{layer}: how many sequences it reads is not known, so its state has no shape")
-        param = LayerParameter()
-        param.CopyFrom(layer.param)
+        param: LayerParameter = deepcopy(layer.param)
         param.recurrent_param.expose_hidden = True
         states = [blobs.new(f"{layer.name}_{state}_in") for state in "hc"[: view.states]]
         lasts = [blobs.new(f"{layer.name}_{state}_out") for state in "hc"[: view.states]]

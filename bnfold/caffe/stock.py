@@ -15,6 +15,7 @@ What is left stays as it is, and `foreign_layers` names it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -25,7 +26,7 @@ from google.protobuf.message import Message
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter
-from bnfold.caffe.descriptors import is_repeated
+from bnfold.caffe.descriptors import is_repeated, put
 from bnfold.caffe.dialects import FIELDS, VALUES, members
 from bnfold.caffe.layers import Convolution, infer_shapes, output_shapes
 from bnfold.caffe.layers.convolution import convolution_field
@@ -228,7 +229,7 @@ def _convolution(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     else:
         for field, value in source.ListFields():
             if field.name in STOCK_CONVOLUTION:
-                _set(param.convolution_param, field.name, value, repeated=is_repeated(field))
+                put(param.convolution_param, field.name, value)
     if layer.type in DEPTHWISE:
         group = _groups(writing, layer, layer_type)
         if group is None:
@@ -291,8 +292,7 @@ def _pooling(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     pool = layer.param.pooling_param
     if not any(pool.HasField(name) for name in ("ceil_mode", "torch_pooling")):
         return None
-    param = LayerParameter()
-    param.CopyFrom(layer.param)
+    param: LayerParameter = deepcopy(layer.param)
     for name in ("ceil_mode", "torch_pooling"):
         param.pooling_param.ClearField(name)
     said = replace(layer, param=param)
@@ -308,15 +308,6 @@ def _with_commons(layer: Layer, layer_type: str) -> LayerParameter:
     return param
 
 
-def _set(message: Any, name: str, value: Any, *, repeated: bool) -> None:
-    if repeated:
-        getattr(message, name).extend(value)
-    elif isinstance(value, Message):
-        getattr(message, name).CopyFrom(value)
-    else:
-        setattr(message, name, value)
-
-
 # Fields
 
 
@@ -325,8 +316,7 @@ def _without_idle_fields(layer: Layer) -> Layer:
     deep = layer.type in STOCK_TYPES
     if not any(_is_idle(message, name) for message, name in _foreign(layer.param, deep)):
         return layer
-    param = LayerParameter()
-    param.CopyFrom(layer.param)
+    param: LayerParameter = deepcopy(layer.param)
     for message, name in list(_foreign(param, deep)):
         if _is_idle(message, name):
             message.ClearField(name)

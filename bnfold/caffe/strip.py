@@ -9,6 +9,7 @@ scale and a bias) and of DummyData and Parameter layers (they *are* the values).
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -37,8 +38,7 @@ def stripped(param: caffe_pb2.LayerParameter, fillers: bool = True) -> caffe_pb2
         param: not changed.
         fillers: whether the fillers go too.
     """
-    result = type(param)()
-    result.CopyFrom(param)
+    result = deepcopy(param)
     for name in ("include", "exclude", "phase"):
         result.ClearField(name)
     named = [spec.name for spec in param.param]

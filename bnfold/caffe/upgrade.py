@@ -19,6 +19,7 @@ from bnfold.caffe.caffe_pb2 import (
     TransformationParameter,
     V1LayerParameter,
 )
+from bnfold.caffe.descriptors import put
 from bnfold.caffe.upgrade_v0 import upgrade_v0
 from bnfold.errors import ModelError
 
@@ -111,13 +112,7 @@ def _upgrade_v1(old: V1LayerParameter, number: int, foreign: Foreign) -> LayerPa
         name = RENAMED.get(descriptor.name, descriptor.name)
         if name not in LayerParameter.DESCRIPTOR.fields_by_name:
             raise ModelError(f"layer '{old.name}' ({new.type}): '{name}' of V1 has no place in a V2 layer")
-        slot = getattr(new, name)
-        if hasattr(slot, "extend"):
-            slot.extend(value)
-        elif hasattr(slot, "CopyFrom"):
-            slot.CopyFrom(value)
-        else:
-            setattr(new, name, value)
+        put(new, name, value)
     _upgrade_params(old, new)
     if number in foreign.params:
         new.MergeFrom(foreign.params[number])

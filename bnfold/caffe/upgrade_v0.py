@@ -9,8 +9,11 @@ its type, and padding, which was a layer of its own, into the layer that reads i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
 
 from bnfold.caffe.caffe_pb2 import V1LayerParameter
+from bnfold.caffe.descriptors import is_repeated, put
 from bnfold.errors import ModelError
 
 
@@ -40,8 +43,7 @@ def _merge_padding(layers: Sequence[V1LayerParameter]) -> list[tuple[int, V1Laye
     producer: dict[str, V1LayerParameter] = {}
     merged = []
     for number, original in enumerate(layers):
-        layer = V1LayerParameter()
-        layer.CopyFrom(original)
+        layer = deepcopy(original)
         for index, bottom in enumerate(layer.bottom):
             source = producer.get(bottom)
             if source is None or source.layer.type != "padding":
@@ -77,23 +79,11 @@ def _upgrade(old: V1LayerParameter) -> V1LayerParameter:
         place = PLACES[name].get(flat.type) or PLACES[name].get("")
         if place is None:
             raise ModelError(f"{_who(old)}: has '{name}', which this type has no place for")
-        _put(new, place, value)
+        message, _, field = place.rpartition(".")
+        target: Any = getattr(new, message) if message else new
+        # V1 lists what V0 has once.
+        put(target, field, [value] if is_repeated(target.DESCRIPTOR.fields_by_name[field]) else value)
     return new
-
-
-def _put(layer: V1LayerParameter, place: str, value: object) -> None:
-    """Set `place`, a dotted path; a repeated field gets its one value."""
-    message: object = layer
-    *path, name = place.split(".")
-    for step in path:
-        message = getattr(message, step)
-    slot = getattr(message, name)
-    if hasattr(slot, "append"):
-        slot.append(value)
-    elif hasattr(slot, "CopyFrom"):
-        slot.CopyFrom(value)
-    else:
-        setattr(message, name, value)
 
 
 def _who(layer: V1LayerParameter) -> str:
