@@ -28,7 +28,7 @@ from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter
 from bnfold.caffe.descriptors import is_repeated, put
 from bnfold.caffe.dialects import FIELDS, VALUES, members
-from bnfold.caffe.layers import Convolution, infer_shapes, output_shapes
+from bnfold.caffe.layers import LAYERS, Convolution, infer_shapes, output_shapes
 from bnfold.caffe.layers.convolution import convolution_field
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError
@@ -392,13 +392,9 @@ DEPTHWISE = frozenset({"ConvolutionDepthwise", "DepthwiseConvolution", "Depthwis
 SAID_GROUPS = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
 """Depthwise types that take a `group` where one is said."""
 
-_WORDS = (
-    "AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop "
-    "Data Deconvolution Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data "
-    "HDF5Output HingeLoss Im2col ImageData InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN "
-    "MemoryData MultinomialLogisticLoss PReLU Parameter Pooling Power RNN ReLU Reduction Reshape SPP "
-    "Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax SoftmaxWithLoss Split Swish TanH "
-    "Threshold Tile WindowData"
+_TRAINING = (
+    "Accuracy ContrastiveLoss Data EuclideanLoss Filter HDF5Data HDF5Output HingeLoss ImageData InfogainLoss LSTMUnit "
+    "MemoryData MultinomialLogisticLoss SigmoidCrossEntropyLoss SoftmaxWithLoss WindowData"
 )
-STOCK_TYPES = frozenset(_WORDS.split(" "))
+STOCK_TYPES = {layer_type for layer_type, row in LAYERS.items() if not row.dialects}.union(_TRAINING.split(" "))
 """The layer types of BVLC's Caffe (master; layer_factory.cpp and REGISTER_LAYER_CLASS), `Python` apart."""

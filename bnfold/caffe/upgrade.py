@@ -20,6 +20,7 @@ from bnfold.caffe.caffe_pb2 import (
     V1LayerParameter,
 )
 from bnfold.caffe.descriptors import put
+from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.upgrade_v0 import upgrade_v0
 from bnfold.errors import ModelError
 
@@ -97,8 +98,8 @@ def _input_layer(net: NetParameter, text: str) -> list[Upgraded]:
 
 
 def v2_type(word: str) -> str:
-    """The V2 type of a V1 word: BVLC's, or a fork's by its letters (`SMOOTH_L1_LOSS` is SmoothL1Loss), or the word."""
-    return _BY_WORD.get(word) or _BY_LETTERS.get(word.replace("_", "").lower(), word)
+    """The V2 type of a V1 word: that of its letters (`SMOOTH_L1_LOSS` is SmoothL1Loss), or the word."""
+    return ODD_WORDS.get(word) or _BY_LETTERS.get(word.replace("_", "").lower(), word)
 
 
 def _upgrade_v1(old: V1LayerParameter, number: int, foreign: Foreign) -> LayerParameter:
@@ -153,57 +154,18 @@ TRANSFORMED = {"Data": "data_param", "ImageData": "image_data_param", "WindowDat
 
 V1_ONLY = frozenset({"blob_share_mode", "blobs_lr", "layer", "param", "type", "weight_decay"})
 
-TYPES = {
-    V1LayerParameter.ABSVAL: "AbsVal",
-    V1LayerParameter.ACCURACY: "Accuracy",
-    V1LayerParameter.ARGMAX: "ArgMax",
-    V1LayerParameter.BN: "BN",
-    V1LayerParameter.BNLL: "BNLL",
-    V1LayerParameter.CLIP: "Clip",
-    V1LayerParameter.CONCAT: "Concat",
-    V1LayerParameter.CONTRASTIVE_LOSS: "ContrastiveLoss",
-    V1LayerParameter.CONVOLUTION: "Convolution",
-    V1LayerParameter.CONVOLUTION3D: "Convolution3D",
-    V1LayerParameter.DATA: "Data",
-    V1LayerParameter.DECONVOLUTION: "Deconvolution",
-    V1LayerParameter.DEPTHWISECONVOLUTION: "DepthwiseConvolution",
-    V1LayerParameter.DETECTIONOUTPUT: "DetectionOutput",
-    V1LayerParameter.DROPOUT: "Dropout",
-    V1LayerParameter.DUMMY_DATA: "DummyData",
-    V1LayerParameter.ELTWISE: "Eltwise",
-    V1LayerParameter.EUCLIDEAN_LOSS: "EuclideanLoss",
-    V1LayerParameter.EXP: "Exp",
-    V1LayerParameter.FLATTEN: "Flatten",
-    V1LayerParameter.HDF5_DATA: "HDF5Data",
-    V1LayerParameter.HDF5_OUTPUT: "HDF5Output",
-    V1LayerParameter.HINGE_LOSS: "HingeLoss",
-    V1LayerParameter.IM2COL: "Im2col",
-    V1LayerParameter.IMAGE_DATA: "ImageData",
-    V1LayerParameter.INFOGAIN_LOSS: "InfogainLoss",
-    V1LayerParameter.INNER_PRODUCT: "InnerProduct",
-    V1LayerParameter.LRN: "LRN",
-    V1LayerParameter.MEMORY_DATA: "MemoryData",
-    V1LayerParameter.MULTINOMIAL_LOGISTIC_LOSS: "MultinomialLogisticLoss",
-    V1LayerParameter.MVN: "MVN",
-    V1LayerParameter.POOLING: "Pooling",
-    V1LayerParameter.POOLING3D: "Pooling3D",
-    V1LayerParameter.POWER: "Power",
-    V1LayerParameter.PRIORBOX: "PriorBox",
-    V1LayerParameter.RELU: "ReLU",
-    V1LayerParameter.RELU6: "ReLU6",
-    V1LayerParameter.ROIPOOLING: "ROIPooling",
-    V1LayerParameter.SIGMOID: "Sigmoid",
-    V1LayerParameter.SIGMOID_CROSS_ENTROPY_LOSS: "SigmoidCrossEntropyLoss",
-    V1LayerParameter.SILENCE: "Silence",
-    V1LayerParameter.SLICE: "Slice",
-    V1LayerParameter.SOFTMAX: "Softmax",
-    V1LayerParameter.SOFTMAX_LOSS: "SoftmaxWithLoss",
-    V1LayerParameter.SPLIT: "Split",
-    V1LayerParameter.TANH: "TanH",
-    V1LayerParameter.THRESHOLD: "Threshold",
-    V1LayerParameter.UPSAMPLE: "Upsample",
-    V1LayerParameter.WINDOW_DATA: "WindowData",
+ODD_WORDS = {
+    "ACCURACY": "Accuracy",
+    "DATA": "Data",
+    "HDF5_DATA": "HDF5Data",
+    "IMAGE_DATA": "ImageData",
+    "MEMORY_DATA": "MemoryData",
+    "SOFTMAX_LOSS": "SoftmaxWithLoss",
+    "WINDOW_DATA": "WindowData",
 }
+"""V1 words whose letters are those of no type in the tables."""
 
-_BY_WORD = {V1LayerParameter.LayerType.Name(number): layer_type for number, layer_type in TYPES.items()}
-_BY_LETTERS = {word.lower(): word for word in (*layer_types.KNOWN, *layer_types.LOSSES, *layer_types.METRICS)}
+_BY_LETTERS = {word.lower(): word for word in (*reversed(list(LAYERS)), *layer_types.LOSSES, *layer_types.METRICS)}
+
+TYPES = {number: v2_type(word) for word, number in V1LayerParameter.LayerType.items() if word != "NONE"}
+"""The V2 type of each V1 layer."""

@@ -90,31 +90,16 @@ def _who(layer: V1LayerParameter) -> str:
     return f"layer '{layer.layer.name}' (V0 type {layer.layer.type!r})"
 
 
-TYPES = {
-    "accuracy": V1LayerParameter.ACCURACY,
-    "bnll": V1LayerParameter.BNLL,
-    "concat": V1LayerParameter.CONCAT,
+_SAME_WORDS = (
+    "accuracy bnll concat data dropout euclidean_loss flatten hdf5_data hdf5_output im2col infogain_loss lrn "
+    "multinomial_logistic_loss relu sigmoid softmax softmax_loss split tanh window_data"
+)
+TYPES: dict[str, V1LayerParameter.LayerType] = {
+    **{word: getattr(V1LayerParameter, word.upper()) for word in _SAME_WORDS.split(" ")},
     "conv": V1LayerParameter.CONVOLUTION,
-    "data": V1LayerParameter.DATA,
-    "dropout": V1LayerParameter.DROPOUT,
-    "euclidean_loss": V1LayerParameter.EUCLIDEAN_LOSS,
-    "flatten": V1LayerParameter.FLATTEN,
-    "hdf5_data": V1LayerParameter.HDF5_DATA,
-    "hdf5_output": V1LayerParameter.HDF5_OUTPUT,
-    "im2col": V1LayerParameter.IM2COL,
     "images": V1LayerParameter.IMAGE_DATA,
-    "infogain_loss": V1LayerParameter.INFOGAIN_LOSS,
     "innerproduct": V1LayerParameter.INNER_PRODUCT,
-    "lrn": V1LayerParameter.LRN,
-    "multinomial_logistic_loss": V1LayerParameter.MULTINOMIAL_LOGISTIC_LOSS,
     "pool": V1LayerParameter.POOLING,
-    "relu": V1LayerParameter.RELU,
-    "sigmoid": V1LayerParameter.SIGMOID,
-    "softmax": V1LayerParameter.SOFTMAX,
-    "softmax_loss": V1LayerParameter.SOFTMAX_LOSS,
-    "split": V1LayerParameter.SPLIT,
-    "tanh": V1LayerParameter.TANH,
-    "window_data": V1LayerParameter.WINDOW_DATA,
 }
 
 # Where a flat parameter goes in V1, by V0 type; "" stands for every type.
