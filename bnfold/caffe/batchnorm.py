@@ -41,7 +41,7 @@ from bnfold.net import Layer, sizes
 Vector = npt.NDArray[np.float64]
 ZeroFactor = Literal["caffe", "one"]
 
-NVCAFFE_SMALLEST_EPS = 1e-5  # cuDNN's limit, which NVCaffe also keeps on the CPU
+CUDNN_SMALLEST_EPS = 1e-5
 PARAM = 6  # of LayerParameter, in every dialect
 SEGNET_EPS = 1e-9  # written into SegNet's source, no field sets it
 
@@ -117,7 +117,7 @@ def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroFac
         raise UnsupportedError(
             f"{layer}: add_eps_before_sqrt is Synopsys' field, and its blobs are laid out as {name}'s"
         )
-    statistics = LAYOUTS[name](layer, zero_factor)
+    statistics = LAYOUTS[name].read(layer, name, zero_factor)
     _check(layer, statistics)
     return statistics
 
@@ -229,24 +229,48 @@ def _wrote_its_rates(layer: Layer) -> bool:
 # Reading one layout.
 
 
-def read_bvlc(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
-    """`(x - k*mean) / sqrt(k*variance + eps)`."""
-    return _divided(layer, zero_factor, "bvlc")
+class Layout(NamedTuple):
+    """Where a dialect stores what, and how its layer computes with it.
+
+    Attributes:
+        mean, variance, gamma, beta, factor: which blob each is, None for what is not stored; a negative place counts
+            from the end, and gamma and beta may be missing where they come last.
+        eps: a layer's parameters -> what is added to the variance.
+        follows_batch: a layer's parameters -> whether the stored statistics do not count.
+        divides: mean and variance are sums, to be divided by the factor.
+    """
+
+    mean: int | None
+    variance: int | None
+    gamma: int
+    beta: int
+    factor: int | None
+    eps: Callable[[LayerParameter], float]
+    follows_batch: Callable[[LayerParameter], bool]
+    divides: bool = False
+
+    def read(self, layer: Layer, name: str, zero_factor: ZeroFactor | None) -> Statistics:
+        """The statistics of a layer whose blobs lie so."""
+        stored = max(len(layer.blobs), 3)
+        gamma, beta = (_vector(layer, place) if place < stored else None for place in (self.gamma, self.beta))
+        mean, variance = (
+            np.full(_vector(layer, 0).shape, neutral) if place is None else _vector(layer, place)
+            for place, neutral in ((self.mean, 0.0), (self.variance, 1.0))
+        )
+        factor = None if self.factor is None else _scalar(layer, self.factor)
+        follows_batch = self.follows_batch(layer.param)
+        read = Statistics(mean, variance, self.eps(layer.param), gamma, beta, factor, follows_batch, layout=name)
+        return _divided(layer, read, zero_factor) if self.divides else read
 
 
-def read_intel(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
-    """As BVLC, with gamma and beta behind where the file carries them, and perhaps a ReLU."""
-    return _divided(layer, zero_factor, "intel")
-
-
-def _divided(layer: Layer, zero_factor: ZeroFactor | None, layout: str) -> Statistics:
-    param = layer.param.batch_norm_param
-    mean, variance, factor = _vector(layer, 0), _vector(layer, 1), _scalar(layer, 2)
+def _divided(layer: Layer, read: Statistics, zero_factor: ZeroFactor | None) -> Statistics:
+    """The statistics of BVLC's and Intel's layer, which may have a ReLU in it and add eps to the root."""
+    param, factor = layer.param.batch_norm_param, _scalar(layer, 2)
+    mean, variance, eps = read.mean, read.variance, read.eps
     if not np.isfinite(factor):
         raise WeightsError(f"{layer}: its scale factor is {factor}, not a finite number")
     k = 0.0 if factor == 0 else 1.0 / factor
-    follows_batch = _follows_batch(layer)
-    if factor == 0 and (mean.any() or variance.any()) and not follows_batch:
+    if factor == 0 and (mean.any() or variance.any()) and not read.batch_statistics:
         k = 1.0 if zero_factor == "one" else 0.0
         if zero_factor is None:
             raise AmbiguousZeroFactor(
@@ -254,100 +278,44 @@ def _divided(layer: Layer, zero_factor: ZeroFactor | None, layout: str) -> Stati
                 "variance 0, NVCaffe's old format meant them as they stand; "
                 "choose with --zero-scale-factor caffe or --zero-scale-factor one"
             )
-    variance, eps = k * variance, param.eps
+    variance = k * variance
     if not param.add_eps_before_sqrt:
-        if follows_batch:
+        if read.batch_statistics:
             raise UnsupportedError(
                 f"{layer}: add_eps_before_sqrt: false beside use_global_stats: false, which no network is known to use"
             )
         if (variance >= 0).all():
             # sqrt(variance) + eps, as the root of a variance.
             variance, eps = (np.sqrt(variance) + eps) ** 2, 0.0
-    return Statistics(
-        mean=k * mean,
-        variance=variance,
-        eps=eps,
-        gamma=_vector(layer, 3) if len(layer.blobs) > 3 else None,
-        beta=_vector(layer, 4) if len(layer.blobs) > 4 else None,
-        factor=factor,
-        batch_statistics=follows_batch,
-        relu=param.relu,
-        layout=layout,
-    )
+    return read._replace(mean=k * mean, variance=variance, eps=eps, relu=param.relu)
 
 
-def read_nvcaffe(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
-    """The stored statistics as they are, whatever `use_global_stats` says: in the TEST phase NVCaffe ignores it."""
-    del zero_factor
-    return Statistics(
-        mean=_vector(layer, 0),
-        variance=_vector(layer, 1),
-        eps=max(layer.param.batch_norm_param.eps, NVCAFFE_SMALLEST_EPS),
-        gamma=_vector(layer, 3) if len(layer.blobs) > 3 else None,
-        beta=_vector(layer, 4) if len(layer.blobs) > 4 else None,
-        factor=_scalar(layer, 2),
-        layout="nvcaffe",
-    )
+def _eps(param: LayerParameter) -> float:
+    return param.batch_norm_param.eps
 
 
-def read_nvcaffe015(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
-    """Gamma and beta come first, and there is no factor."""
-    del zero_factor
-    gamma, beta, mean, variance = (_vector(layer, index) for index in range(4))
-    return Statistics(
-        mean=mean,
-        variance=variance,
-        eps=max(layer.param.batch_norm_param.eps, NVCAFFE_SMALLEST_EPS),
-        gamma=gamma,
-        beta=beta,
-        batch_statistics=_follows_batch(layer),
-        layout="nvcaffe015",
-    )
+def _nvcaffe_eps(param: LayerParameter) -> float:
+    """No less than cuDNN takes, on the CPU too."""
+    return max(_eps(param), CUDNN_SMALLEST_EPS)
 
 
-def read_pspnet(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
-    """`slope * (x - mean) / sqrt(variance + eps) + bias`, frozen or not."""
-    del zero_factor
-    gamma, beta, mean, variance = (_vector(layer, index) for index in range(4))
-    return Statistics(mean, variance, layer.param.bn_param.eps, gamma, beta, layout="pspnet")
+def _cudnn_eps(param: LayerParameter) -> float:
+    own = param.HasField("cudnn_batch_norm_param")
+    return max(param.cudnn_batch_norm_param.eps, CUDNN_SMALLEST_EPS) if own else _nvcaffe_eps(param)
 
 
-def read_ducha(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
-    """`scale * (x - mean) / sqrt(variance + var_eps) + shift`; without a moving average of each batch's statistics."""
-    del zero_factor
-    param = layer.param.bn_param
-    gamma, beta, mean, variance = (_vector(layer, index) for index in range(4))
-    follows_batch = not param.moving_average
-    return Statistics(mean, variance, param.var_eps, gamma, beta, batch_statistics=follows_batch, layout="ducha")
-
-
-def read_cudnn(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
-    """`scale * (x - mean) / sqrt(variance + eps) + bias`; five blobs have one in the middle that counts for nothing."""
-    del zero_factor
-    param = layer.param
-    eps = param.cudnn_batch_norm_param.eps if param.HasField("cudnn_batch_norm_param") else param.batch_norm_param.eps
-    last = len(layer.blobs) - 1
-    gamma, beta, mean, variance = (_vector(layer, index) for index in (0, 1, last - 1, last))
-    return Statistics(
-        mean,
-        variance,
-        max(eps, NVCAFFE_SMALLEST_EPS),
-        gamma,
-        beta,
-        batch_statistics=_follows_batch(layer),
-        layout="cudnn",
-    )
-
-
-def read_segnet(layer: Layer, zero_factor: ZeroFactor | None) -> Statistics:
+def _segnet_eps(param: LayerParameter) -> float:
     """INFERENCE has the statistics multiplied in already: mean 0, variance 1, eps 0."""
-    del zero_factor
-    param = layer.param.bn_param
-    gamma, beta = _vector(layer, 0), _vector(layer, 1)
-    learns = param.bn_mode == param.LEARN
-    eps = SEGNET_EPS if learns else 0.0
-    mean, variance = np.zeros_like(gamma), np.ones_like(gamma)
-    return Statistics(mean, variance, eps, gamma, beta, batch_statistics=learns, layout="segnet")
+    return SEGNET_EPS if _learns(param) else 0.0
+
+
+def _learns(param: LayerParameter) -> bool:
+    return param.bn_param.bn_mode == param.bn_param.LEARN
+
+
+def _never(_: LayerParameter) -> bool:
+    """Frozen or not; and in the TEST phase NVCaffe ignores `use_global_stats`."""
+    return False
 
 
 # Looking at the layer.
@@ -374,14 +342,14 @@ def _fields(layer: Layer, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if layer.param.batch_norm_param.HasField(name)]
 
 
-def _follows_batch(layer: Layer) -> bool:
-    param = layer.param.batch_norm_param
-    return param.HasField("use_global_stats") and not param.use_global_stats
+def _follows_batch(param: LayerParameter) -> bool:
+    own = param.batch_norm_param
+    return own.HasField("use_global_stats") and not own.use_global_stats
 
 
 def stored_statistics(layer: Layer) -> LayerParameter | None:
     """A BatchNorm that says `use_global_stats: false` with true, None for every other layer."""
-    if layer.type not in TYPES or not _follows_batch(layer):
+    if layer.type not in TYPES or not _follows_batch(layer.param):
         return None
     param: LayerParameter = deepcopy(layer.param)
     param.batch_norm_param.use_global_stats = True
@@ -436,16 +404,19 @@ class Family(NamedTuple):
     layouts: tuple[str, ...]
 
 
-LAYOUTS: dict[str, Callable[[Layer, ZeroFactor | None], Statistics]] = {
-    "bvlc": read_bvlc,
-    "cudnn": read_cudnn,
-    "ducha": read_ducha,
-    "intel": read_intel,
-    "nvcaffe": read_nvcaffe,
-    "nvcaffe015": read_nvcaffe015,
-    "pspnet": read_pspnet,
-    "segnet": read_segnet,
+LAYOUTS: dict[str, Layout] = {
+    "bvlc": Layout(0, 1, 3, 4, 2, _eps, _follows_batch, divides=True),
+    "cudnn": Layout(-2, -1, 0, 1, None, _cudnn_eps, _follows_batch),
+    "ducha": Layout(
+        2, 3, 0, 1, None, lambda param: param.bn_param.var_eps, lambda param: not param.bn_param.moving_average
+    ),
+    "intel": Layout(0, 1, 3, 4, 2, _eps, _follows_batch, divides=True),
+    "nvcaffe": Layout(0, 1, 3, 4, 2, _nvcaffe_eps, _never),
+    "nvcaffe015": Layout(2, 3, 0, 1, None, _nvcaffe_eps, _follows_batch),
+    "pspnet": Layout(2, 3, 0, 1, None, lambda param: param.bn_param.eps, _never),
+    "segnet": Layout(None, None, 0, 1, None, _segnet_eps, _learns),
 }
+"""Which blob is mean, variance, gamma, beta and factor; what eps is; and whether the statistics follow each batch."""
 
 TYPES: dict[str, Family] = {
     "BN": Family(recognise_bn, ("ducha", "pspnet", "segnet")),
