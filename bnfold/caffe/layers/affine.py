@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
+from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, written
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged, same
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -38,10 +38,10 @@ class BatchNorm(NamedTuple):
         param = layer.param.batch_norm_param
         return cls(
             eps=param.eps,
-            use_global_stats=param.use_global_stats if param.HasField("use_global_stats") else None,
+            use_global_stats=written(param, "use_global_stats"),
             scale_bias=param.scale_bias or param.HasField("scale_filler") or param.HasField("bias_filler"),
-            use_weight_bias=param.use_weight_bias if param.HasField("use_weight_bias") else None,
-            bias_term=param.bias_term if param.HasField("bias_term") else None,
+            use_weight_bias=written(param, "use_weight_bias"),
+            bias_term=written(param, "bias_term"),
             relu=param.relu,
         )
 

@@ -6,13 +6,17 @@ kernel_size: 5` names them in order, and `kernel_h: 3 kernel_w: 5` names them wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bnfold.errors import ModelError
 from bnfold.net import Layer
 
 UNKNOWN = -1
 """A dimension that depends on the data, like the number of boxes that a detector finds."""
+
+DEFAULTS: Mapping[str, int | None] = {"dilation": 1, "kernel_size": None, "pad": 0, "stride": 1}
+"""What holds along each axis where nothing is written; a kernel must be."""
 
 
 def canonical_axis(axis: int, rank: int, layer: Layer | None = None) -> int:
@@ -31,45 +35,50 @@ def canonical_axis(axis: int, rank: int, layer: Layer | None = None) -> int:
     return axis % rank
 
 
-def per_axis(
-    layer: Layer,
-    word: str,
-    listed: Sequence[int],
-    pair: tuple[int | None, int | None],
-    spatial: int,
-    default: int | None,
-) -> tuple[int, ...]:
+def written(param: Any, name: str) -> Any:
+    """The value of a field, None where it is not written or the message has no such field."""
+    return getattr(param, name) if hasattr(param, name) and param.HasField(name) else None
+
+
+def listed(param: Any, name: str) -> list[int]:
+    """The values of a field, be it a list or one number; [] where nothing is written."""
+    value: Any = getattr(param, name, ())
+    return list(value) if hasattr(value, "__len__") else [value] if param.HasField(name) else []
+
+
+def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence[int] | None = None) -> tuple[int, ...]:
     """One value per spatial axis, however it was written.
 
     Args:
-        layer: whose parameter it is.
-        word: its name, for messages.
-        listed: the repeated field: nothing, one value for all axes, or one for each.
-        pair: the `_h` and `_w` fields, None where absent.
+        layer: for messages.
+        param: its parameters.
+        name: `kernel_size`, `stride`, `pad` or `dilation`, perhaps with `out_` in front.
         spatial: how many spatial axes there are.
-        default: the value when nothing is given, None when one must be.
+        values: what the field lists: nothing, one value for all axes, or one for each; read if None.
 
     Raises:
         ModelError: nothing is given and there is no default; both forms are; the count does not fit.
     """
-    height, width = pair
+    values = listed(param, name) if values is None else values
+    height, width = (written(param, f"{name.removesuffix('_size')}_{side}") for side in "hw")
     if height is not None or width is not None:
-        if listed:
-            raise ModelError(f"{layer}: {word} is given both for all axes and as _h and _w; keep one")
+        if values:
+            raise ModelError(f"{layer}: {name} is given both for all axes and as _h and _w; keep one")
         if spatial != 2:
-            raise ModelError(f"{layer}: {word} is given as _h and _w, but the spatial axes number {spatial}, not 2")
+            raise ModelError(f"{layer}: {name} is given as _h and _w, but the spatial axes number {spatial}, not 2")
         return (height or 0, width or 0)
-    if spatial == 0 and len(listed) <= 1:
+    if spatial == 0 and len(values) <= 1:
         return ()
-    if not listed:
+    if not values:
+        default = DEFAULTS[name.removeprefix("out_")]
         if default is None:
-            raise ModelError(f"{layer}: {word} is not given")
+            raise ModelError(f"{layer}: {name} is not given")
         return (default,) * spatial
-    if len(listed) == 1:
-        return (listed[0],) * spatial
-    if len(listed) != spatial:
-        raise ModelError(f"{layer}: {word} has {len(listed)} values for {spatial} spatial axes")
-    return tuple(listed)
+    if len(values) == 1:
+        return (values[0],) * spatial
+    if len(values) != spatial:
+        raise ModelError(f"{layer}: {name} has {len(values)} values for {spatial} spatial axes")
+    return tuple(values)
 
 
 def at_least(layer: Layer, word: str, values: Sequence[int], least: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, per_axis
+from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least, canonical_axis, listed, per_axis, written
 from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -56,8 +56,8 @@ class Convolution(NamedTuple):
             ModelError: a value is missing, too small, or given twice.
         """
         param = _convolution_param(layer)
-        kernel = _values(layer, param, "kernel", param.kernel_size, spatial, None)
-        stride = _values(layer, param, "stride", param.stride, spatial, 1)
+        kernel = _values(layer, param, "kernel_size", spatial)
+        stride = _values(layer, param, "stride", spatial)
         before, after, same = _padding(layer, param, spatial, kernel, stride, bottom)
         view = cls(
             num_output=param.num_output,
@@ -65,7 +65,7 @@ class Convolution(NamedTuple):
             stride=stride,
             before=before,
             after=after,
-            dilation=per_axis(layer, "dilation", param.dilation, (None, None), spatial, 1),
+            dilation=per_axis(layer, param, "dilation", spatial),
             group=_group(layer, param, bottom),
             bias=param.bias_term,
             axis=param.axis,
@@ -131,24 +131,16 @@ def convolution_field(layer: Layer) -> str:
     return "convolution_param"
 
 
-def _values(
-    layer: Layer, param: Param, word: str, listed: Sequence[int], spatial: int, default: int | None
-) -> tuple[int, ...]:
+def _values(layer: Layer, param: Param, name: str, spatial: int) -> tuple[int, ...]:
     """Kernel, stride or pad, one value per spatial axis; C3D names the depth apart."""
-    height, width = f"{word}_h", f"{word}_w"
-    pair = (
-        getattr(param, height) if param.HasField(height) else None,
-        getattr(param, width) if param.HasField(width) else None,
-    )
-    name = "kernel_size" if word == "kernel" else word
-    depth = DEPTH[word]
-    if layer.type in THREE_D and (param.HasField(depth) or len(listed) < spatial):
-        plane = per_axis(layer, name, listed, pair, 2, default)
-        if not param.HasField(depth) and default is None:
-            raise ModelError(f"{layer}: {depth} is not given")
-        first: int = getattr(param, depth) if param.HasField(depth) else default or 0
-        return (first, *plane)
-    return per_axis(layer, name, listed, pair, spatial, default)
+    depth = written(param, DEPTH[name])
+    if layer.type not in THREE_D or (depth is None and len(listed(param, name)) >= spatial):
+        return per_axis(layer, param, name, spatial)
+    plane = per_axis(layer, param, name, 2)
+    depth = DEFAULTS[name] if depth is None else depth
+    if depth is None:
+        raise ModelError(f"{layer}: {DEPTH[name]} is not given")
+    return (depth, *plane)
 
 
 def _padding(
@@ -164,7 +156,7 @@ def _padding(
     if sides is not None:
         return (*sides, False)
     if not getattr(param, "pad_type", 0) or "Deconvolution" in layer.type:
-        both = _values(layer, param, "pad", param.pad, spatial, 0)
+        both = _values(layer, param, "pad", spatial)
         return both, both, False
     if param.pad_type != 1:
         raise ModelError(f"{layer}: pad_type {param.pad_type} is neither 0 nor 1")
@@ -185,8 +177,7 @@ def synopsys_pads(layer: Layer, param: Param, spatial: int) -> tuple[tuple[int, 
         return None
     if spatial != 2:
         raise ModelError(f"{layer}: pad_l, pad_r, pad_t, pad_b are for a plane, but the spatial axes number {spatial}")
-    listed = param.pad if hasattr(param.pad, "__len__") else param.HasField("pad")
-    if listed or param.HasField("pad_h") or param.HasField("pad_w") or param.pad_type:
+    if listed(param, "pad") or param.HasField("pad_h") or param.HasField("pad_w") or param.pad_type:
         raise ModelError(f"{layer}: pad_l, pad_r, pad_t, pad_b are given beside another padding; keep one")
     if min(top, left, bottom, right) < 0:
         raise ModelError(f"{layer}: pad_l {left}, pad_r {right}, pad_t {top}, pad_b {bottom} must be at least 0")
@@ -319,7 +310,7 @@ WINDOW = (
 )
 FIELDS = f"num_output bias_term group relu negative_slope {WINDOW}"
 SQUEEZE_FIELDS = f"num_output bias_term group gamma power {WINDOW}"
-DEPTH = {"kernel": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
+DEPTH = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
 THREE_D = frozenset({"Convolution3D"})
 OWN_PARAM = (
     (frozenset({"DepthwiseConvolution"}), "DepthwiseConvolution_param"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, written
 from bnfold.caffe.layers.row import DETECTORS, LayerType, count, four_axes
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -116,33 +116,31 @@ def _variances(layer: Layer, param: PriorBoxParameter) -> tuple[float, float, fl
 
 
 def _image(layer: Layer, param: PriorBoxParameter) -> tuple[int, int] | None:
-    apart = param.HasField("img_h") or param.HasField("img_w")
-    if apart and param.HasField("img_size"):
-        raise ModelError(f"{layer}: img_size is given beside img_h and img_w; keep one")
-    if not apart and not param.HasField("img_size"):
-        return None
-    image = (param.img_h, param.img_w) if apart else (param.img_size, param.img_size)
-    at_least(layer, "img_h and img_w", image, 1)
+    image = _pair(layer, param, "img_size")
+    at_least(layer, "img_h and img_w", image or (), 1)
     return image
 
 
 def _step(layer: Layer, param: PriorBoxParameter) -> tuple[float, float] | None:
-    apart = param.HasField("step_h") or param.HasField("step_w")
-    if apart and param.HasField("step"):
-        raise ModelError(f"{layer}: step is given beside step_h and step_w; keep one")
-    if not apart and not param.HasField("step"):
-        return None
-    step = (param.step_h, param.step_w) if apart else (param.step, param.step)
-    if not all(size > 0 for size in step):
+    step = _pair(layer, param, "step")
+    if step is not None and not all(size > 0 for size in step):
         raise ModelError(f"{layer}: step {step} must be above 0")
     return step
 
 
 def _offset(layer: Layer, param: PriorBoxParameter) -> tuple[float, float]:
-    apart = param.HasField("offset_h") or param.HasField("offset_w")
-    if apart and param.HasField("offset"):
-        raise ModelError(f"{layer}: offset is given beside offset_h and offset_w; keep one")
-    return (param.offset_h, param.offset_w) if apart else (param.offset, param.offset)
+    return _pair(layer, param, "offset") or (param.offset, param.offset)
+
+
+def _pair(layer: Layer, param: PriorBoxParameter, name: str) -> tuple[Any, Any] | None:
+    """(h, w), written as one number or apart; None where it is not written."""
+    height, width = (f"{name.removesuffix('_size')}_{side}" for side in "hw")
+    single = written(param, name)
+    if not (param.HasField(height) or param.HasField(width)):
+        return None if single is None else (single, single)
+    if single is not None:
+        raise ModelError(f"{layer}: {name} is given beside {height} and {width}; keep one")
+    return getattr(param, height), getattr(param, width)
 
 
 class PriorBoxClustered(NamedTuple):
@@ -238,7 +236,7 @@ class DetectionOutput(NamedTuple):
             code_type=codes.get(param.code_type, str(param.code_type)),
             keep_top_k=param.keep_top_k,
             variance_encoded_in_target=param.variance_encoded_in_target,
-            confidence_threshold=param.confidence_threshold if param.HasField("confidence_threshold") else None,
+            confidence_threshold=written(param, "confidence_threshold"),
         )
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis
-from bnfold.caffe.layers.convolution import same_pads, synopsys_pads
+from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least, listed, per_axis, written
+from bnfold.caffe.layers.convolution import DEPTH, same_pads, synopsys_pads
 from bnfold.caffe.layers.row import LayerType
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -189,35 +189,20 @@ def _rounds_up(layer: Layer, param: Param) -> bool:
 
 
 def _in_words_of_c3d(param: Param) -> bool:
-    return any(param.HasField(name) for name in ("kernel_depth", "temporal_stride", "temporal_pad"))
+    return any(param.HasField(name) for name in DEPTH.values())
 
 
-def _values(layer: Layer, word: str, param: Param, spatial: int) -> tuple[int, ...]:
+def _values(layer: Layer, name: str, param: Param, spatial: int) -> tuple[int, ...]:
     """Pooling's fields are single numbers; Intel Caffe lists those of 3-D pooling apart, C3D and Synopsys the depth."""
-    short = word.removesuffix("_size")
-    default = {"kernel_size": None, "stride": 1, "pad": 0}[word]
-    in_plane = [getattr(param, word)] if param.HasField(word) else []
-    if layer.type == "Pooling3D" and spatial == 3:
-        depth = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}[word]
-        plane = per_axis(layer, word, in_plane, _pair(param, short), 2, default)
-        if param.HasField(depth):
-            return (getattr(param, depth), *plane)
-        if word != "pad" and hasattr(param, f"{short}_d") and param.HasField(f"{short}_d"):
-            return (getattr(param, f"{short}_d"), *plane)
-        return (in_plane[0] if in_plane and not _in_words_of_c3d(param) else default or plane[0], *plane)
-    return per_axis(
-        layer, word, list(getattr(param, f"{word}_3d", ())) or in_plane, _pair(param, short), spatial, default
-    )
-
-
-def _pair(param: Param, short: str) -> tuple[int | None, int | None]:
-    height, width = (f"{short}_{side}" for side in "hw")
-    if not hasattr(param, height):
-        return None, None
-    return (
-        getattr(param, height) if param.HasField(height) else None,
-        getattr(param, width) if param.HasField(width) else None,
-    )
+    if layer.type != "Pooling3D" or spatial != 3:
+        return per_axis(layer, param, name, spatial, listed(param, f"{name}_3d") or None)
+    plane, single = per_axis(layer, param, name, 2), written(param, name)
+    depth = written(param, DEPTH[name])
+    if depth is None and name != "pad":
+        depth = written(param, f"{name.removesuffix('_size')}_d")
+    if depth is None:
+        depth = single if single is not None and not _in_words_of_c3d(param) else DEFAULTS[name] or plane[0]
+    return (depth, *plane)
 
 
 def _padding(
@@ -297,7 +282,7 @@ def spp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 PADS = "pad pad_h pad_w"
 WINDOW = f"pool kernel_size kernel_h kernel_w stride stride_h stride_w {PADS} global_pooling ceil_mode"
-C3D = "kernel_depth temporal_stride temporal_pad"
+C3D = " ".join(DEPTH.values())
 
 ROWS: Mapping[str, LayerType] = {
     "Pooling": LayerType(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, written
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -35,7 +35,7 @@ class ArgMax(NamedTuple):
         """
         param = layer.param.argmax_param
         at_least(layer, "top_k", (param.top_k,), 1)
-        return cls(param.axis if param.HasField("axis") else None, param.top_k, param.out_max_val, param.min_first)
+        return cls(written(param, "axis"), param.top_k, param.out_max_val, param.min_first)
 
 
 class CTCGreedyDecoder(NamedTuple):

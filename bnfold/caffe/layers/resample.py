@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis, written
 from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -42,10 +42,7 @@ class Interp(NamedTuple):
             ModelError: nothing says the size, a factor is below 1, or a pad is above 0.
         """
         param = layer.param.interp_param
-        factors = {
-            word: getattr(param, word) if param.HasField(word) else None
-            for word in ("zoom_factor", "shrink_factor", "full_zoom_factor")
-        }
+        factors = {word: written(param, word) for word in ("zoom_factor", "shrink_factor", "full_zoom_factor")}
         for word, factor in factors.items():
             if factor is not None:
                 at_least(layer, word, (factor,), 1)
@@ -275,12 +272,7 @@ class UnPooling(NamedTuple):
             pad = tuple((far - new) // 2 for far, new in zip(beyond, wanted, strict=True))
         else:
             kernel, stride, pad = (
-                per_axis(layer, word, _said(param, word), _said_pair(param, short), 2, default)
-                for word, short, default in (
-                    ("out_kernel_size", "out_kernel", None),
-                    ("out_stride", "out_stride", 1),
-                    ("out_pad", "out_pad", 0),
-                )
+                per_axis(layer, param, name, 2) for name in ("out_kernel_size", "out_stride", "out_pad")
             )
             at_least(layer, "out_kernel_size", kernel, 1)
             at_least(layer, "out_stride", stride, 1)
@@ -320,18 +312,6 @@ class UnPooling(NamedTuple):
         covered = np.maximum(inside.sum(axis=1, keepdims=True), 1)
         shared: npt.NDArray[Any] = matrix / (covered * (kernel if self.method == "DIV" else 1))
         return shared
-
-
-def _said(param: Any, word: str) -> list[int]:
-    return [getattr(param, word)] if param.HasField(word) else []
-
-
-def _said_pair(param: Any, short: str) -> tuple[int | None, int | None]:
-    height, width = (f"{short}_{side}" for side in "hw")
-    return (
-        getattr(param, height) if param.HasField(height) else None,
-        getattr(param, width) if param.HasField(width) else None,
-    )
 
 
 class Upsample(NamedTuple):
