@@ -65,8 +65,8 @@ def _upgrade(old: V1LayerParameter) -> V1LayerParameter:
     if not old.HasField("layer"):
         return old
     flat = old.layer
-    layer_type = TYPES.get(flat.type, V1LayerParameter.NONE)
-    new = V1LayerParameter(name=flat.name, bottom=old.bottom, top=old.top, type=layer_type)
+    new = V1LayerParameter(name=flat.name, bottom=old.bottom, top=old.top)
+    new.type = TYPES.get(flat.type, V1LayerParameter.NONE)
     new.include.extend(old.include)
     new.exclude.extend(old.exclude)
     for descriptor, value in flat.ListFields():
@@ -76,11 +76,12 @@ def _upgrade(old: V1LayerParameter) -> V1LayerParameter:
         if name in ("blobs", "blobs_lr", "weight_decay"):
             getattr(new, name).extend(value)
             continue
-        place = PLACES[name].get(flat.type) or PLACES[name].get("")
-        if place is None:
+        places = (PLACES.get(layer_type, ("", "")) for layer_type in (flat.type, ""))
+        message = next((message for message, names in places if name in names.split(" ")), None)
+        if message is None:
             raise ModelError(f"{_who(old)}: has '{name}', which this type has no place for")
-        message, _, field = place.rpartition(".")
         target: Any = getattr(new, message) if message else new
+        field = RENAMED.get(name, name.removeprefix("det_"))
         # V1 lists what V0 has once.
         put(target, field, [value] if is_repeated(target.DESCRIPTOR.fields_by_name[field]) else value)
     return new
@@ -102,50 +103,32 @@ TYPES: dict[str, V1LayerParameter.LayerType] = {
     "pool": V1LayerParameter.POOLING,
 }
 
-# Where a flat parameter goes in V1, by V0 type; "" stands for every type.
-PLACES: dict[str, dict[str, str]] = {
-    "alpha": {"lrn": "lrn_param.alpha"},
-    "batchsize": {
-        "data": "data_param.batch_size",
-        "hdf5_data": "hdf5_data_param.batch_size",
-        "images": "image_data_param.batch_size",
-        "window_data": "window_data_param.batch_size",
-    },
-    "beta": {"lrn": "lrn_param.beta"},
-    "bias_filler": {"conv": "convolution_param.bias_filler", "innerproduct": "inner_product_param.bias_filler"},
-    "biasterm": {"conv": "convolution_param.bias_term", "innerproduct": "inner_product_param.bias_term"},
-    "concat_dim": {"concat": "concat_param.concat_dim"},
-    "cropsize": {"": "transform_param.crop_size"},
-    "det_bg_threshold": {"window_data": "window_data_param.bg_threshold"},
-    "det_context_pad": {"window_data": "window_data_param.context_pad"},
-    "det_crop_mode": {"window_data": "window_data_param.crop_mode"},
-    "det_fg_fraction": {"window_data": "window_data_param.fg_fraction"},
-    "det_fg_threshold": {"window_data": "window_data_param.fg_threshold"},
-    "dropout_ratio": {"dropout": "dropout_param.dropout_ratio"},
-    "group": {"conv": "convolution_param.group"},
-    "hdf5_output_param": {"hdf5_output": "hdf5_output_param"},
-    "k": {"lrn": "lrn_param.k"},
-    "kernelsize": {"conv": "convolution_param.kernel_size", "pool": "pooling_param.kernel_size"},
-    "local_size": {"lrn": "lrn_param.local_size"},
-    "meanfile": {"": "transform_param.mean_file"},
-    "mirror": {"": "transform_param.mirror"},
-    "new_channels": {},
-    "new_height": {"images": "image_data_param.new_height"},
-    "new_num": {},
-    "new_width": {"images": "image_data_param.new_width"},
-    "num_output": {"conv": "convolution_param.num_output", "innerproduct": "inner_product_param.num_output"},
-    "pad": {"conv": "convolution_param.pad", "pool": "pooling_param.pad"},
-    "pool": {"pool": "pooling_param.pool"},
-    "rand_skip": {"data": "data_param.rand_skip", "images": "image_data_param.rand_skip"},
-    "scale": {"": "transform_param.scale"},
-    "shuffle_images": {"images": "image_data_param.shuffle"},
-    "source": {
-        "data": "data_param.source",
-        "hdf5_data": "hdf5_data_param.source",
-        "images": "image_data_param.source",
-        "infogain_loss": "infogain_loss_param.source",
-        "window_data": "window_data_param.source",
-    },
-    "stride": {"conv": "convolution_param.stride", "pool": "pooling_param.stride"},
-    "weight_filler": {"conv": "convolution_param.weight_filler", "innerproduct": "inner_product_param.weight_filler"},
+PLACES: dict[str, tuple[str, str]] = {
+    "": ("transform_param", "cropsize meanfile mirror scale"),
+    "concat": ("concat_param", "concat_dim"),
+    "conv": ("convolution_param", "bias_filler biasterm group kernelsize num_output pad stride weight_filler"),
+    "data": ("data_param", "batchsize rand_skip source"),
+    "dropout": ("dropout_param", "dropout_ratio"),
+    "hdf5_data": ("hdf5_data_param", "batchsize source"),
+    "hdf5_output": ("", "hdf5_output_param"),
+    "images": ("image_data_param", "batchsize new_height new_width rand_skip shuffle_images source"),
+    "infogain_loss": ("infogain_loss_param", "source"),
+    "innerproduct": ("inner_product_param", "bias_filler biasterm num_output weight_filler"),
+    "lrn": ("lrn_param", "alpha beta k local_size"),
+    "pool": ("pooling_param", "kernelsize pad pool stride"),
+    "window_data": (
+        "window_data_param",
+        "batchsize det_bg_threshold det_context_pad det_crop_mode det_fg_fraction det_fg_threshold source",
+    ),
 }
+"""V0 type, "" for all, -> the message of V1 and the flat parameters that go there."""
+
+RENAMED = {
+    "batchsize": "batch_size",
+    "biasterm": "bias_term",
+    "cropsize": "crop_size",
+    "kernelsize": "kernel_size",
+    "meanfile": "mean_file",
+    "shuffle_images": "shuffle",
+}
+"""The V1 name of a flat parameter; those of a window's detector lose their `det_`."""

@@ -18,75 +18,43 @@ from bnfold.caffe.layers.table import LAYERS
 from bnfold.net import Layer
 
 LIBRARY = "says which library computes, or how it is asked to"
-STARTS = "says how training begins"
 TRAINS = "is about training alone"
 WRITES = "is about files that are written besides"
-PRECISION = "says in which type a GPU computes"
-UNREAD = "is read by nothing in the Caffe that has it"
 
-IDLE: Mapping[str, str] = {
-    "bias_filler": STARTS,
-    "bias_mask_filler": STARTS,
-    "c_rate": TRAINS,
-    "conv_algorithm": LIBRARY,
-    "conv_algos_override": LIBRARY,
-    "cudnn_convolution_algo_seeker": LIBRARY,
-    "data_filler": "fills an input, which the user gives",
-    "debug_info": WRITES,
-    "decay": TRAINS,
-    "decay_exma": TRAINS,
-    "dis_mode": TRAINS,
-    "dummy_backward": TRAINS,
-    "dynamicsplicing": TRAINS,
-    "engine": LIBRARY,
-    "filler": STARTS,
-    "force_nd_im2col": LIBRARY,
-    "frozen": TRAINS,
-    "gen_mode": TRAINS,
-    "icnet": "says which of two layers called BN it is, which the number of its blobs says too",
-    "ignore_id": UNREAD,
-    "iter_stop": TRAINS,
-    "label_map_file": WRITES,
-    "momentum": TRAINS,
-    "moving_average_fraction": TRAINS,
-    "quantize_method": "says how to round to integers, where scales and zero points ask for it",
-    "random_seed": TRAINS,
-    "save_file": WRITES,
-    "save_output_param": WRITES,
-    "scale_filler": STARTS,
-    "shift_filler": STARTS,
-    "side": UNREAD,
-    "slope_filler": STARTS,
-    "splicing_rate": TRAINS,
-    "stable_prod_grad": TRAINS,
-    "stats_batch_size": TRAINS,
-    "update_global_stats": TRAINS,
-    "use_ignore_ids": UNREAD,
-    "visualize": WRITES,
-    "visualize_threshold": WRITES,
-    "weight_filler": STARTS,
-    "weight_fixed": TRAINS,
-    "weight_mask_filler": STARTS,
-}
+
+def _by_name(names: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: reason for reason, words in names.items() for name in words.split(" ")}
+
+
+IDLE: Mapping[str, str] = _by_name(
+    {
+        LIBRARY: "conv_algorithm conv_algos_override cudnn_convolution_algo_seeker engine force_nd_im2col",
+        TRAINS: "c_rate decay decay_exma dis_mode dummy_backward dynamicsplicing frozen gen_mode iter_stop momentum "
+        "moving_average_fraction random_seed splicing_rate stable_prod_grad stats_batch_size update_global_stats "
+        "weight_fixed",
+        WRITES: "debug_info label_map_file save_file save_output_param visualize visualize_threshold",
+        "fills an input, which the user gives": "data_filler",
+        "is read by nothing in the Caffe that has it": "ignore_id side use_ignore_ids",
+        "says how to round to integers, where scales and zero points ask for it": "quantize_method",
+        "says how training begins": "bias_filler bias_mask_filler filler scale_filler shift_filler slope_filler "
+        "weight_filler weight_mask_filler",
+        "says which of two layers called BN it is, which the number of its blobs says too": "icnet",
+    }
+)
 """Fields of any `*_param` that change nothing at inference, and why."""
 
-IDLE_OF_LAYER: Mapping[str, str] = {
-    "backward_math": PRECISION,
-    "backward_type": PRECISION,
-    "bottom": "connects",
-    "cudnn_math_override": PRECISION,
-    "debug": WRITES,
-    "engine": LIBRARY,
-    "forward_math": PRECISION,
-    "forward_type": PRECISION,
-    "loss_weight": TRAINS,
-    "name": "names",
-    "phase": "chooses the network",
-    "propagate_down": TRAINS,
-    "reshape_every_iter": LIBRARY,
-    "top": "connects",
-    "type": "chooses the row",
-}
+IDLE_OF_LAYER: Mapping[str, str] = _by_name(
+    {
+        LIBRARY: "engine reshape_every_iter",
+        TRAINS: "loss_weight propagate_down",
+        WRITES: "debug",
+        "chooses the network": "phase",
+        "chooses the row": "type",
+        "connects": "bottom top",
+        "names": "name",
+        "says in what type a GPU computes": "backward_math backward_type cudnn_math_override forward_math forward_type",
+    }
+)
 """Fields of a layer itself, outside its `*_param`, that change nothing of what it computes."""
 
 IDENTITY: Mapping[str, float] = {
