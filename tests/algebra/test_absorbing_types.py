@@ -60,7 +60,7 @@ def text_of(layer_type: str, front: str, behind: str) -> str:
     if front:
         lines.append(f'layer {{ name: "front" type: "Scale" bottom: "{blob}" top: "f" scale_param {{ {front} }} }}')
         blob = "f"
-    bottom = f'bottom: "{blob}"' * (LAYERS[layer_type].most != 0)
+    bottom = f'bottom: "{blob}"' * (LAYERS[layer_type].bottoms != (0, 0))
     lines.append(f'layer {{ name: "l" type: "{layer_type}" {bottom} top: "y" {message} {{ {" ".join(said)} }} }}')
     if behind:
         lines.append(f'layer {{ name: "behind" type: "Scale" bottom: "y" top: "z" scale_param {{ {behind} }} }}')
@@ -90,7 +90,9 @@ def test_a_linear_caffe_layer_absorbs_what_stands_behind_it(layer_type: str, shi
 
 
 @pytest.mark.parametrize("shift", ["false", "true"])
-@pytest.mark.parametrize("layer_type", sorted(layer_type for layer_type in LINEAR if LAYERS[layer_type].most != 0))
+@pytest.mark.parametrize(
+    "layer_type", sorted(layer_type for layer_type in LINEAR if LAYERS[layer_type].bottoms != (0, 0))
+)
 def test_a_linear_caffe_layer_absorbs_what_stands_in_front_of_it_or_says_why(layer_type: str, shift: str) -> None:
     net = net_of(text_of(layer_type, f"bias_term: {shift}", ""), 3)
     operator = operator_of(net)

@@ -98,8 +98,8 @@ def _layer(choose: Chooser, index: int, made: Sequence[str]) -> LayerParameter:
     layer_type = str(choose.of(TYPES))
     layer = LayerParameter(name=f"l{index}", type=layer_type)
     rule = LAYERS.get(layer_type)
-    least = rule.least if rule else 1
-    more = choose.below(3) if rule is None or rule.most is None or rule.most > least else 0
+    least, most = rule.bottoms if rule else (1, None)
+    more = choose.below(3) if most is None or most > least else 0
     for _ in range(least + more):
         # Mostly the newest blob, so that layers form chains.
         known = made if not choose.rarely() else ["nobody"]

@@ -158,52 +158,50 @@ def scale_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
 
 
 ROWS: Mapping[str, LayerType] = {
-    "Axpy": LayerType(shapes=axpy, least=3, most=3, rank=2, reads={"axpy_param": ""}, dialects="SENet, X2Paddle, TI"),
+    "Axpy": LayerType(axpy, bottoms=(3, 3), rank=2, reads={"axpy_param": ""}, dialects="SENet, X2Paddle, TI"),
     "BN": LayerType(
-        shapes=same,
+        same,
         blobs=bn_blobs,
         reads={"bn_param": "bn_mode eps var_eps moving_average"},
         dialects="PSPNet, SegNet, ncnn, minicaffe, ducha-aiki's, Synopsys",
         note="SegNet's LEARN follows each batch and is kept; INFERENCE folds; ducha-aiki's has its own eps, `var_eps`",
     ),
     "BatchNorm": LayerType(
-        shapes=same,
+        same,
         blobs=batch_norm_blobs,
         reads={
             "batch_norm_param": "eps use_global_stats scale_bias use_weight_bias bias_term relu add_eps_before_sqrt"
         },
         note="layouts are recognised, else `--batchnorm-layout` decides; Intel's fused ReLU is taken apart",
     ),
-    "Bias": LayerType(shapes=bias, most=2, blobs=bias_blobs, stand_in="shift", reads={"bias_param": "axis num_axes"}),
+    "Bias": LayerType(bias, bottoms=(1, 2), blobs=bias_blobs, stand_in="shift", reads={"bias_param": "axis num_axes"}),
     "CuDNNBatchNorm": LayerType(
-        shapes=same,
+        same,
         blobs=batch_norm_blobs,
         reads={"cudnn_batch_norm_param": "eps", "batch_norm_param": "eps use_global_stats"},
         dialects=OTHERS,
     ),
     "Dropout": LayerType(
-        shapes=same,
+        same,
         reads={"dropout_param": "dropout_ratio scale_train"},
         note="`scale_train: false` (SegNet, ncnn) multiplies by `1 - ratio`",
     ),
     "EltwiseAffine": LayerType(
-        shapes=same,
+        same,
         rank=2,
         blobs=eltwise_affine_blobs,
         reads={"eltwise_affine_param": "channel_shared"},
         dialects="ducha-aiki's",
     ),
-    "Power": LayerType(shapes=same, reads={"power_param": "power scale shift"}),
+    "Power": LayerType(same, reads={"power_param": "power scale shift"}),
     "Scale": LayerType(
-        shapes=scale,
-        most=2,
+        scale,
+        bottoms=(1, 2),
         blobs=scale_blobs,
         stand_in="scale",
         reads={"scale_param": "axis num_axes bias_term"},
         note="with two bottoms it is no affine, and lets one pass",
     ),
-    "SeLuDropout": LayerType(
-        shapes=same, reads={"selu_dropout_param": "dropout_ratio alpha"}, dialects="soeaver's, Synopsys"
-    ),
-    "SpatialDropout": LayerType(shapes=same, reads={"spatial_dropout_param": "dropout_ratio"}, dialects="Intel"),
+    "SeLuDropout": LayerType(same, reads={"selu_dropout_param": "dropout_ratio alpha"}, dialects="soeaver's, Synopsys"),
+    "SpatialDropout": LayerType(same, reads={"spatial_dropout_param": "dropout_ratio"}, dialects="Intel"),
 }

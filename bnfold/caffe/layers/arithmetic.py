@@ -52,8 +52,8 @@ def as_stored(_: Layer, __: Sequence[Shape]) -> list[Shape] | None:
 
 def _row(**reads: str) -> LayerType:
     return LayerType(
-        shapes=arithmetic,
-        most=2,
+        arithmetic,
+        bottoms=(1, 2),
         blobs=as_stored,
         reads=reads,
         dialects="Synopsys",

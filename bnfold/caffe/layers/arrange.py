@@ -250,23 +250,19 @@ def tile(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 ROWS: Mapping[str, LayerType] = {
-    "BatchReindex": LayerType(shapes=batch_reindex, least=2, most=2, rank=1),
-    "Concat": LayerType(shapes=concat, most=None, reads={"concat_param": "axis concat_dim"}),
+    "BatchReindex": LayerType(batch_reindex, bottoms=(2, 2), rank=1),
+    "Concat": LayerType(concat, bottoms=(1, None), reads={"concat_param": "axis concat_dim"}),
     "Crop": LayerType(
-        shapes=crop,
-        least=2,
-        most=2,
-        reads={"crop_param": "axis offset"},
-        note="the second bottom is read for its shape",
+        crop, bottoms=(2, 2), reads={"crop_param": "axis offset"}, note="the second bottom is read for its shape"
     ),
     "Eltwise": LayerType(
-        shapes=eltwise,
-        most=None,
+        eltwise,
+        bottoms=(1, None),
         reads={"eltwise_param": "operation coeff axis"},
         note="Synopsys' DIV, MIN and `axis` too",
     ),
-    "Silence": LayerType(shapes=silence, most=None),
-    "Slice": LayerType(shapes=slice_, reads={"slice_param": "axis slice_dim slice_point"}),
-    "Split": LayerType(shapes=split, reads={"split_param": ""}),
-    "Tile": LayerType(shapes=tile, reads={"tile_param": "axis tiles"}),
+    "Silence": LayerType(silence, bottoms=(1, None)),
+    "Slice": LayerType(slice_, reads={"slice_param": "axis slice_dim slice_point"}),
+    "Split": LayerType(split, reads={"split_param": ""}),
+    "Tile": LayerType(tile, reads={"tile_param": "axis tiles"}),
 }

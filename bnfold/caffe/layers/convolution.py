@@ -322,8 +322,8 @@ SYNOPSYS_PADS = "Synopsys' four pads and `pad_type: 1` (SAME, its dilation not c
 
 def _convolution(dialects: str = "", note: str = SYNOPSYS_PADS, **reads: str) -> LayerType:
     return LayerType(
-        shapes=convolution,
-        most=None,
+        convolution,
+        bottoms=(1, None),
         blobs=convolution_blobs,
         kernel=True,
         reads={
@@ -339,8 +339,8 @@ def _deconvolution(
     dialects: str = "", note: str = "Synopsys' four pads too; its `pad_type` means nothing"
 ) -> LayerType:
     return LayerType(
-        shapes=deconvolution,
-        most=None,
+        deconvolution,
+        bottoms=(1, None),
         blobs=deconvolution_blobs,
         kernel=True,
         reads={"convolution_param": FIELDS},
@@ -372,7 +372,7 @@ ROWS: Mapping[str, LayerType] = {
     "Deconvolution": _deconvolution(),
     "DepthwiseConvolution": _convolution("MobileNet-YOLO, Tengine, soeaver's", DepthwiseConvolution_param=FIELDS),
     "DepthwiseDeconvolution": _deconvolution(OTHERS),
-    "Im2col": LayerType(shapes=im2col, most=None, reads={"convolution_param": WINDOW}),
+    "Im2col": LayerType(im2col, bottoms=(1, None), reads={"convolution_param": WINDOW}),
     "SqueezeConvolution": _squeezed(_convolution()),
     "SqueezeDeconvolution": _squeezed(_deconvolution()),
 }

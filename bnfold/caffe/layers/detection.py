@@ -267,9 +267,8 @@ PRIORS = "clip variance img_size img_h img_w step step_h step_w offset offset_h 
 
 ROWS: Mapping[str, LayerType] = {
     "DetectionOutput": LayerType(
-        shapes=detection_output,
-        least=3,
-        most=None,
+        detection_output,
+        bottoms=(3, None),
         rank=1,
         reads={
             "detection_output_param": "num_classes share_location background_label_id nms_param code_type keep_top_k "
@@ -280,17 +279,15 @@ ROWS: Mapping[str, LayerType] = {
         "is refused where it does something, with a threshold above 0.5",
     ),
     "PriorBox": LayerType(
-        shapes=prior_box,
-        least=2,
-        most=2,
+        prior_box,
+        bottoms=(2, 2),
         note="fractions of `min_size` and `max_size` are cut off, as every Caffe does; Synopsys' `faceboxes` too",
         reads={"prior_box_param": f"min_size max_size aspect_ratio flip faceboxes {PRIORS}"},
         dialects=DETECTORS,
     ),
     "PriorBoxClustered": LayerType(
-        shapes=prior_box_clustered,
-        least=2,
-        most=2,
+        prior_box_clustered,
+        bottoms=(2, 2),
         reads={"prior_box_param": f"width height flip {PRIORS}"},
         dialects="OpenVINO's training Caffe",
     ),

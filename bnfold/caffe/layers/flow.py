@@ -85,17 +85,12 @@ def flow_warp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 ROWS: Mapping[str, LayerType] = {
     "Correlation": LayerType(
-        shapes=correlation,
-        least=2,
-        most=2,
+        correlation,
+        bottoms=(2, 2),
         reads={"correlation_param": "pad kernel_size max_displacement stride_1 stride_2 correlation_type"},
         dialects="Synopsys, FlowNet2",
     ),
     "FlowWarp": LayerType(
-        shapes=flow_warp,
-        least=2,
-        most=2,
-        reads={"flow_warp_param": "fill_value"},
-        dialects="Synopsys, FlowNet2",
+        flow_warp, bottoms=(2, 2), reads={"flow_warp_param": "fill_value"}, dialects="Synopsys, FlowNet2"
     ),
 }

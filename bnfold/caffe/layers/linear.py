@@ -131,22 +131,20 @@ def parameter_blobs(layer: Layer, _: Sequence[Shape]) -> list[Shape] | None:
 PRODUCT = "num_output bias_term axis transpose"
 
 ROWS: Mapping[str, LayerType] = {
-    "Embed": LayerType(shapes=embed, blobs=embed_blobs, reads={"embed_param": "num_output input_dim bias_term"}),
+    "Embed": LayerType(embed, blobs=embed_blobs, reads={"embed_param": "num_output input_dim bias_term"}),
     "InnerProduct": LayerType(
-        shapes=inner_product,
-        most=2,
+        inner_product,
+        bottoms=(1, 2),
         blobs=inner_product_blobs,
         reads={"inner_product_param": f"{PRODUCT} relu negative_slope normalize"},
         note="with two bottoms the second is the weight; OpenVINO's `normalize` is done once",
     ),
     "SqueezeInnerProduct": LayerType(
-        shapes=inner_product,
+        inner_product,
         blobs=squeezed_blobs(inner_product_blobs),
         reads={"squeeze_inner_product_param": f"{PRODUCT} gamma power"},
         dialects="Synopsys",
         note="read as the layer without masks, its weight times the mask",
     ),
-    "Parameter": LayerType(
-        shapes=parameter, least=0, most=0, blobs=parameter_blobs, reads={"parameter_param": "shape"}
-    ),
+    "Parameter": LayerType(parameter, bottoms=(0, 0), blobs=parameter_blobs, reads={"parameter_param": "shape"}),
 }

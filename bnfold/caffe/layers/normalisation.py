@@ -69,26 +69,26 @@ def layer_norm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | No
 
 
 ROWS: Mapping[str, LayerType] = {
-    "ChannelNorm": LayerType(shapes=channel_norm, rank=2, dialects="Synopsys, FlowNet2"),
-    "GRN": LayerType(shapes=same, rank=2, reads={"grn_param": "bias"}, dialects="OpenVINO's training Caffe"),
-    "LRN": LayerType(shapes=lrn, reads={"lrn_param": "local_size alpha beta norm_region k"}),
+    "ChannelNorm": LayerType(channel_norm, rank=2, dialects="Synopsys, FlowNet2"),
+    "GRN": LayerType(same, rank=2, reads={"grn_param": "bias"}, dialects="OpenVINO's training Caffe"),
+    "LRN": LayerType(lrn, reads={"lrn_param": "local_size alpha beta norm_region k"}),
     "LayerNorm": LayerType(
-        shapes=same,
+        same,
         rank=2,
         blobs=layer_norm_blobs,
         reads={"layer_norm_param": "eps elementwise_affine"},
         dialects="Synopsys",
         note="over all axes of a sample",
     ),
-    "LogSoftmax": LayerType(shapes=log_softmax, reads={"log_softmax_param": "axis"}, dialects="Synopsys"),
+    "LogSoftmax": LayerType(log_softmax, reads={"log_softmax_param": "axis"}, dialects="Synopsys"),
     "MVN": LayerType(
-        shapes=same,
+        same,
         rank=2,
         reads={"mvn_param": "normalize_variance across_channels eps add_eps_before_sqrt"},
         note="Synopsys' `add_eps_before_sqrt: true` puts eps under the root",
     ),
     "Normalize": LayerType(
-        shapes=same,
+        same,
         rank=2,
         blobs=per_channel(shared="norm_param.channel_shared"),
         stand_in="positive",
@@ -96,5 +96,5 @@ ROWS: Mapping[str, LayerType] = {
         dialects=DETECTORS,
         note="Synopsys' `add_eps_before_sqrt: false` takes eps out of the root, with `across_spatial`",
     ),
-    "Softmax": LayerType(shapes=softmax, reads={"softmax_param": "axis"}),
+    "Softmax": LayerType(softmax, reads={"softmax_param": "axis"}),
 }

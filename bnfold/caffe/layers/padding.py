@@ -109,12 +109,10 @@ def pad(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 ROWS: Mapping[str, LayerType] = {
-    "MirrorPad": LayerType(
-        shapes=pad, reads={"mirror_pad_param": "paddings mode constant_values"}, dialects="Synopsys"
-    ),
-    "Pad": LayerType(shapes=pad, reads={"pad_param": "paddings constant_values"}, dialects="Synopsys"),
+    "MirrorPad": LayerType(pad, reads={"mirror_pad_param": "paddings mode constant_values"}, dialects="Synopsys"),
+    "Pad": LayerType(pad, reads={"pad_param": "paddings constant_values"}, dialects="Synopsys"),
     "Padding": LayerType(
-        shapes=pad,
+        pad,
         reads={"padding_param": " ".join(PADDING_FIELDS.values())},
         dialects=OTHERS,
         note="three layers of one name, told apart by their fields; the fourth (`all_pad`) is refused",

@@ -286,7 +286,7 @@ C3D = " ".join(DEPTH.values())
 
 ROWS: Mapping[str, LayerType] = {
     "Pooling": LayerType(
-        shapes=pooling,
+        pooling,
         rank=3,
         reads={
             "pooling_param": f"{WINDOW} round_mode torch_pooling avg_include_pad kernel_size_3d stride_3d pad_3d "
@@ -296,7 +296,7 @@ ROWS: Mapping[str, LayerType] = {
         "Synopsys' pads and AVE_EXC_PAD, OpenVINO's MDS too",
     ),
     "Pooling3D": LayerType(
-        shapes=pooling,
+        pooling,
         rank=5,
         reads={
             "pooling_param": f"{WINDOW} round_mode {C3D}",
@@ -305,5 +305,5 @@ ROWS: Mapping[str, LayerType] = {
         dialects="C3D, Synopsys",
         note="a depth beside the plane",
     ),
-    "SPP": LayerType(shapes=spp, reads={"spp_param": "pyramid_height pool"}),
+    "SPP": LayerType(spp, reads={"spp_param": "pyramid_height pool"}),
 }

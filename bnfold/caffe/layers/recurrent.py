@@ -95,9 +95,8 @@ def recurrent_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | Non
 
 def _recurrent() -> LayerType:
     return LayerType(
-        shapes=recurrent,
-        least=2,
-        most=None,
+        recurrent,
+        bottoms=(2, None),
         rank=2,
         blobs=recurrent_blobs,
         reads={"recurrent_param": "num_output expose_hidden"},
@@ -108,9 +107,8 @@ def _recurrent() -> LayerType:
 
 ROWS: Mapping[str, LayerType] = {
     "ContinuationIndicator": LayerType(
-        shapes=indicator,
-        least=0,
-        most=0,
+        indicator,
+        bottoms=(0, 0),
         reads={"continuation_indicator_param": "time_step batch_size"},
         dialects=OTHERS,
         note="0 at the first step, then 1",

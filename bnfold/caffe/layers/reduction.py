@@ -140,24 +140,19 @@ def reduce_mean(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 ROWS: Mapping[str, LayerType] = {
     "ArgMax": LayerType(
-        shapes=argmax,
+        argmax,
         rank=1,
         reads={"argmax_param": "out_max_val top_k axis min_first"},
         note="of equal values the larger index comes first, as in Caffe",
     ),
     "CTCGreedyDecoder": LayerType(
-        shapes=ctc_greedy_decoder,
-        least=2,
-        most=3,
+        ctc_greedy_decoder,
+        bottoms=(2, 3),
         rank=3,
         reads={"ctc_decoder_param": "blank_index ctc_merge_repeated"},
         dialects="OpenVINO's training Caffe",
         note="an accuracy, measured by a third bottom of labels, is refused",
     ),
-    "ReduceMean": LayerType(
-        shapes=reduce_mean,
-        reads={"reduce_mean_param": "axis keepdims"},
-        dialects="Synopsys",
-    ),
-    "Reduction": LayerType(shapes=reduction, reads={"reduction_param": "operation axis coeff"}),
+    "ReduceMean": LayerType(reduce_mean, reads={"reduce_mean_param": "axis keepdims"}, dialects="Synopsys"),
+    "Reduction": LayerType(reduction, reads={"reduction_param": "operation axis coeff"}),
 }

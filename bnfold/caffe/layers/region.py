@@ -222,16 +222,14 @@ SYNOPSYS_PROPOSAL = "anchor_base_size anchor_scale anchor_ratio max_rois rpn_min
 
 ROWS: Mapping[str, LayerType] = {
     "PSROIPooling": LayerType(
-        shapes=psroi_pooling,
-        least=2,
-        most=2,
+        psroi_pooling,
+        bottoms=(2, 2),
         reads={"psroi_pooling_param": "spatial_scale output_dim group_size"},
         dialects="Intel, ncnn, minicaffe, soeaver's",
     ),
     "Proposal": LayerType(
-        shapes=proposal,
-        least=2,
-        most=3,
+        proposal,
+        bottoms=(2, 3),
         reads={
             "proposal_param": "feat_stride base_size min_size ratio scale pre_nms_topn post_nms_topn nms_thresh anchor "
             f"nms_iou_th {SYNOPSYS_PROPOSAL}"
@@ -241,17 +239,15 @@ ROWS: Mapping[str, LayerType] = {
         "at the defaults of its config; Vitis' are refused; one image",
     ),
     "ROIAlign": LayerType(
-        shapes=roi_pooling,
-        least=2,
-        most=2,
+        roi_pooling,
+        bottoms=(2, 2),
         reads={"roi_align_param": "pooled_h pooled_w spatial_scale"},
         dialects="ncnn, Synopsys",
         note="as CaffeROIAlign and Synopsys' Caffe compute it, which is not Mask R-CNN's",
     ),
     "ROIPooling": LayerType(
-        shapes=roi_pooling,
-        least=2,
-        most=2,
+        roi_pooling,
+        bottoms=(2, 2),
         reads={"roi_pooling_param": "pooled_h pooled_w pooled_size spatial_scale"},
         dialects="Intel, Vitis, ncnn, Tengine, X2Paddle, minicaffe, soeaver's, Synopsys, PVANet",
     ),

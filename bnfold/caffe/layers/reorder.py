@@ -316,48 +316,46 @@ def transpose(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 ROWS: Mapping[str, LayerType] = {
     "DepthToSpace": LayerType(
-        shapes=depth_to_space,
+        depth_to_space,
         reads={"depth_to_space_param": "block_size data_format"},
         dialects="Synopsys",
         note="NHWC unless `data_format` says NCHW, DCR or CRD",
     ),
-    "Flatten": LayerType(shapes=flatten, reads={"flatten_param": "axis end_axis"}),
+    "Flatten": LayerType(flatten, reads={"flatten_param": "axis end_axis"}),
     "GSTiling": LayerType(
-        shapes=depth_to_space,
+        depth_to_space,
         reads={"gs_tiling_param": "stride reverse"},
         dialects="Vitis",
         note="`reverse: true` makes pixels of channels; which way it goes must be said",
     ),
-    "Permute": LayerType(shapes=permute, reads={"permute_param": "order"}, dialects=DETECTORS),
+    "Permute": LayerType(permute, reads={"permute_param": "order"}, dialects=DETECTORS),
     "PixelShuffle": LayerType(
-        shapes=pixel_shuffle,
+        pixel_shuffle,
         reads=dict.fromkeys(("pixel_shuffle_param", "pixelshuffle_param"), "upscale_factor sigma scale"),
         dialects=OTHERS,
     ),
     "Reorg": LayerType(
-        shapes=reorg,
+        reorg,
         reads={"reorg_param": "stride reverse"},
         dialects="MobileNet-YOLO, Intel, ncnn, Tengine",
         note="as darknet computes it, which is not space-to-depth",
     ),
     "Reshape": LayerType(
-        shapes=reshape,
-        reads={"reshape_param": "shape axis num_axes pixelshuffler"},
-        note="Intel's `pixelshuffler` too",
+        reshape, reads={"reshape_param": "shape axis num_axes pixelshuffler"}, note="Intel's `pixelshuffler` too"
     ),
-    "Reverse": LayerType(shapes=reverse, rank=1, reads={"reverse_param": "axis"}, dialects="Synopsys, CRNN"),
+    "Reverse": LayerType(reverse, rank=1, reads={"reverse_param": "axis"}, dialects="Synopsys, CRNN"),
     "ShuffleChannel": LayerType(
-        shapes=shuffle_channel,
+        shuffle_channel,
         rank=2,
         reads={"shuffle_channel_param": "group"},
         dialects="ncnn, Tengine, MACE, X2Paddle, TI, minicaffe, Synopsys",
     ),
     "SpaceToDepth": LayerType(
-        shapes=depth_to_space,
+        depth_to_space,
         reads={"space_to_depth_param": "block_size data_format"},
         dialects="Synopsys",
         note="NHWC unless `data_format` says NCHW, DCR or CRD",
     ),
-    "Squeeze": LayerType(shapes=squeeze, reads={"squeeze_param": "axis"}, dialects="Synopsys"),
-    "Transpose": LayerType(shapes=transpose, reads={"transpose_param": "dim"}, dialects="CRNN"),
+    "Squeeze": LayerType(squeeze, reads={"squeeze_param": "axis"}, dialects="Synopsys"),
+    "Transpose": LayerType(transpose, reads={"transpose_param": "dim"}, dialects="CRNN"),
 }

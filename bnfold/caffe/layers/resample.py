@@ -407,34 +407,34 @@ RESIZE = "align_corners output_height output_width data_format scale_height scal
 
 ROWS: Mapping[str, LayerType] = {
     "Interp": LayerType(
-        shapes=interp,
-        most=2,
+        interp,
+        bottoms=(1, 2),
         reads={"interp_param": "height width zoom_factor shrink_factor pad_beg pad_end full_zoom_factor use_blob_size"},
         dialects="PSPNet, ncnn, Tengine, MACE, TI, soeaver's, Synopsys",
         note="Synopsys' `full_zoom_factor` and soeaver's `use_blob_size` too",
     ),
     "Resample": LayerType(
-        shapes=resample,
-        most=2,
+        resample,
+        bottoms=(1, 2),
         reads={"resample_param": "type width height antialias"},
         dialects="Synopsys, FlowNet2",
         note="as FlowNet's kernels weigh the pixels, which change the two factors' places in the half pixel",
     ),
     "ResizeBilinear": LayerType(
-        shapes=resize,
+        resize,
         reads={"resize_bilinear_param": f"{RESIZE} pytorch_half_pixel"},
         dialects="Synopsys",
         note="NHWC unless `data_format` says NCHW",
     ),
     "ResizeNearestNeighbor": LayerType(
-        shapes=resize,
+        resize,
         reads={"resize_nearest_neighbor_param": f"{RESIZE} half_pixel_onnx"},
         dialects="Synopsys",
         note="NHWC unless `data_format` says NCHW",
     ),
     "UnPooling": LayerType(
-        shapes=unpooling,
-        most=2,
+        unpooling,
+        bottoms=(1, 2),
         reads={
             "unpooling_param": "unpool out_kernel_size out_kernel_h out_kernel_w out_stride out_stride_h out_stride_w "
             "out_pad out_pad_h out_pad_w"
@@ -443,13 +443,11 @@ ROWS: Mapping[str, LayerType] = {
         note="as extended-caffe computes FIXED, DIV and REP; which one it is must be said",
     ),
     "Upsample": LayerType(
-        shapes=upsample,
-        most=2,
+        upsample,
+        bottoms=(1, 2),
         reads={"upsample_param": "scale scale_h scale_w pad_out_h pad_out_w upsample_h upsample_w"},
         dialects="SegNet, MobileNet-YOLO, Tengine, X2Paddle, TI, Synopsys",
         note="by factors (YOLO), or by a pooling's mask (SegNet)",
     ),
-    "UpsampleDarknet": LayerType(
-        shapes=upsample_darknet, reads={"upsample_darknet_param": "stride"}, dialects="Synopsys"
-    ),
+    "UpsampleDarknet": LayerType(upsample_darknet, reads={"upsample_darknet_param": "stride"}, dialects="Synopsys"),
 }

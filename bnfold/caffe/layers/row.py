@@ -24,7 +24,7 @@ class LayerType(NamedTuple):
 
     Attributes:
         shapes: layer and shapes of its bottoms -> shapes of its tops, None where they cannot be known.
-        least, most: how many bottoms it reads; None is no limit.
+        bottoms: how many it reads at least and at most; None is no limit.
         rank: how many axes its first bottom must have at least.
         blobs: layer and shapes of its bottoms -> the true shapes of what it learned, None where only the file knows;
             None for a type that learns nothing.
@@ -37,8 +37,7 @@ class LayerType(NamedTuple):
     """
 
     shapes: ShapeFunction
-    least: int = 1
-    most: int | None = 1
+    bottoms: tuple[int, int | None] = (1, 1)
     rank: int = 0
     blobs: BlobFunction | None = None
     kernel: bool = False
@@ -105,8 +104,9 @@ def check_count(layer: Layer, row: LayerType, bottoms: int) -> None:
     """
     if not layer.tops and layer.type != "Silence":
         raise ModelError(f"{layer}: it has no top")
-    if bottoms < row.least or (row.most is not None and bottoms > row.most):
-        wanted = f"{row.least}" if row.most == row.least else f"{row.least} to {row.most or 'any number of'}"
+    least, most = row.bottoms
+    if bottoms < least or (most is not None and bottoms > most):
+        wanted = f"{least}" if most == least else f"{least} to {most or 'any number of'}"
         raise ModelError(f"{layer}: it has {bottoms} bottoms, but reads {wanted}")
 
 

@@ -35,11 +35,10 @@ def _for_each_top(layer: Layer, shapes: list[Shape]) -> list[Shape]:
 
 ROWS: Mapping[str, LayerType] = {
     "DummyData": LayerType(
-        shapes=dummy_data,
-        least=0,
-        most=0,
+        dummy_data,
+        bottoms=(0, 0),
         reads={"dummy_data_param": "shape num channels height width"},
         note="an input of the network",
     ),
-    "Input": LayerType(shapes=input_, least=0, most=0, reads={"input_param": "shape"}, note="an input of the network"),
+    "Input": LayerType(input_, bottoms=(0, 0), reads={"input_param": "shape"}, note="an input of the network"),
 }

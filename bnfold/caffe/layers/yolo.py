@@ -98,15 +98,15 @@ def yolo_detection_output(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
 
 ROWS: Mapping[str, LayerType] = {
     "YoloDetectionOutput": LayerType(
-        shapes=yolo_detection_output,
-        most=2,
+        yolo_detection_output,
+        bottoms=(1, 2),
         reads={"yolo_detection_output_param": "num_classes num_box coords confidence_threshold nms_threshold biases"},
         dialects="MobileNet-YOLO, ncnn",
         note="two bottoms have the same anchors; a plane that is not square is refused: the fork reads the wrong cells",
     ),
     "Yolov3DetectionOutput": LayerType(
-        shapes=yolo_detection_output,
-        most=None,
+        yolo_detection_output,
+        bottoms=(1, None),
         reads={
             "yolov3_detection_output_param": "num_classes num_box confidence_threshold nms_threshold biases "
             "anchors_scale mask_group_num mask gaussian_box"
