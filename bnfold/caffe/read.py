@@ -15,12 +15,12 @@ from bnfold.caffe import layer_types
 from bnfold.caffe.alignment import align_crops
 from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
+from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.indicator import as_parameters
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes
 from bnfold.caffe.layers import infer_shapes, unread_fields
 from bnfold.caffe.layers.region import proposal_notes
 from bnfold.caffe.match import give_weights
-from bnfold.caffe.operators import CAFFE
 from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.preparation import prepared, said

@@ -17,8 +17,8 @@ from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Linear, Opaque, Operator
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.layers import output_shapes
-from bnfold.caffe.operators import CAFFE
 from bnfold.net import Blobs, Layer, Net, Shape
 
 Array = npt.NDArray[np.float64]

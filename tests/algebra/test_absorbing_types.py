@@ -15,8 +15,9 @@ from onnx.reference import ReferenceEvaluator
 import bnfold
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Constant, Linear
+from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.layers import LAYERS
-from bnfold.caffe.operators import BACKWARD_ONLY, CAFFE, LINEAR, OPERATORS
+from bnfold.caffe.operators import BACKWARD_ONLY, LINEAR, OPERATORS
 from bnfold.net import Net, Shape
 from bnfold.onnx import operators as onnx_operators
 from bnfold.onnx.operators import linear as onnx_linear

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked
-from bnfold.caffe.operators import AFFINES, CAFFE
+from bnfold.caffe.frontend import CAFFE
+from bnfold.caffe.operators import AFFINES
 from bnfold.errors import ModelError
 from bnfold.net import Shape
 

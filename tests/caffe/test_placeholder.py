@@ -7,7 +7,7 @@ import pytest
 
 from bnfold.algebra.frontend import FoldContext
 from bnfold.caffe.batchnorm import read_batchnorm
-from bnfold.caffe.operators import CAFFE
+from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.placeholder import with_placeholder_weights
 from bnfold.caffe.text import parse_prototxt
 from bnfold.caffe.upgrade import upgrade

@@ -1,0 +1,264 @@
+"""Caffe as a front end of the algebra: what a layer is, and how it takes what folding decided.
+
+A bias is three things in Caffe: `bias_term: true`, a second blob, and a second `param {}` where the weight has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.operators import Opaque, Operator, Window
+from bnfold.algebra.records import Blocked, require
+from bnfold.algebra.scaled import Rounded, largest_of, same_values
+from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.batchnorm import stored_statistics
+from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.descriptors import put
+from bnfold.caffe.layers.convolution import convolution_field
+from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
+from bnfold.caffe.operators.shapes import known_shapes
+from bnfold.caffe.operators.table import SHAPE_ONLY
+from bnfold.errors import ModelError, quoted
+from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Caffe:
+    """Caffe as a front end of the algebra (`bnfold.algebra.frontend`)."""
+
+    language = "Caffe"
+
+    def prepare(self, context: FoldContext) -> None:
+        """Split every BatchNorm with a fused ReLU in two."""
+        unfuse_relus(context)
+
+    def shapes(self, net: Net) -> Mapping[str, Shape | None]:
+        """The shape of every blob."""
+        return known_shapes(net)
+
+    def protected(self, net: Net) -> Mapping[str, str]:
+        """None: nothing captures a blob."""
+        del net
+        return {}
+
+    def taken_names(self, net: Net) -> Iterable[str]:
+        """None but those of blobs."""
+        del net
+        return ()
+
+    def reads_values(self, layer: Layer, index: int) -> bool:
+        """False for what says only how large something is to be."""
+        return index not in SHAPE_ONLY.get(layer.type, ())
+
+    def operator(self, layer: Layer, context: FoldContext) -> Operator:
+        """What a layer is.
+
+        Raises:
+            Blocked: the type is an affine's, but this layer is none.
+            ModelError: its statistics make no sense.
+        """
+        read = OPERATORS.get(layer.type)
+        if read is None:
+            return Opaque(layer.opaque)
+        try:
+            require(not layer.opaque, layer.opaque)
+            with np.errstate(all="ignore"):
+                operator = read(LayerContext(layer, context))
+            if isinstance(operator, Affine):
+                require(operator.is_finite, "its scale or shift is not finite")
+        except Blocked as blocked:
+            if layer.type in AFFINES and len(layer.bottoms) == len(layer.tops) == 1:
+                raise
+            return Opaque(str(blocked))
+        except ModelError as error:
+            # A layer of known shape was checked already; behind an opaque one it is not ours to judge.
+            if layer.type in AFFINES:
+                raise
+            return Opaque(str(error).removeprefix(f"{layer}: "))
+        return operator
+
+    def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:
+        """New blobs; where a bias is new, the flag and a `param {}` for it."""
+        del net
+        if bias is None:
+            layer.blobs = Blobs((weight, *layer.blobs.stored[1:]))
+            return
+        layer.param = _with_bias(layer)
+        shape = layer.blobs.shapes[1] if len(layer.blobs) > 1 else (-1,)
+        rounded = Rounded(np.ascontiguousarray(bias).reshape(shape), weight.dtype)
+        layer.blobs = Blobs((weight, rounded, *layer.blobs.stored[2:]))
+
+    def refuses(self, layer: Layer, affine: Affine, context: FoldContext) -> str:
+        """Why a Scale at the layer's place could not hold the affine."""
+        largest = largest_of(context.stored_type)
+        if not all(bool((np.abs(values) <= largest).all()) for values in (affine.scale, affine.shift)):
+            return "the composition would not be finite as a stored value"
+        if _laid(affine, context.shapes.get(layer.bottoms[0])) is None:
+            return "which axes the composition would lie along depends on a size that is unknown"
+        return ""
+
+    def rewrite(self, layer: Layer, affine: Affine, context: FoldContext, *, composed: bool) -> None:
+        """As a Scale, if it took others in or is a BatchNorm; with a bias only where there is a shift."""
+        laid = _laid(affine, context.shapes.get(layer.bottoms[0]))
+        if not composed and (layer.type not in BATCHNORMS or self.refuses(layer, affine, context)):
+            return
+        if laid is None:
+            return
+        axis, shape = laid
+        blobs = []
+        for values in (affine.scale, affine.shift) if not affine.keeps_zero else (affine.scale,):
+            aligned = values.reshape(values.shape[axis:] if shape else ())
+            aligned = aligned.reshape(aligned.shape + (1,) * (len(shape) - aligned.ndim))
+            blobs.append(np.broadcast_to(aligned, shape).astype(context.stored_type))
+        if any(layer.param_names):
+            context.notes.append(f"{layer}: it shared its values by name, and has its own now")
+        layer.param = _scale_param(layer.param, axis, shape, biased=len(blobs) > 1)
+        layer.type, layer.blobs = "Scale", Blobs(blobs)
+
+    def stored_statistics(self, layer: Layer) -> LayerParameter | None:
+        """With `use_global_stats: true`."""
+        return stored_statistics(layer)
+
+    def joins(self, layer: Layer, window: Window) -> bool:
+        """Whether Caffe's fields can say the padding: alike in front and behind."""
+        del layer
+        return all(before == behind for before, behind in window.pads)
+
+    def join(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None, window: Window) -> None:
+        """New blobs, and the sizes of the kernel and its padding."""
+        self.absorb(net, layer, weight, bias)
+        param: LayerParameter = deepcopy(layer.param)
+        said = getattr(param, _bias_field(layer))
+        for name in ("kernel_size", "kernel_h", "kernel_w", "pad", "pad_h", "pad_w", "dilation"):
+            said.ClearField(name)
+        for values, field in (
+            (weight.shape[-len(window.pads) :], said.kernel_size),
+            ([before for before, _ in window.pads], said.pad),
+            (window.dilation, said.dilation),
+        ):
+            default = 0 if field is said.pad else 1
+            if field is said.kernel_size or any(value != default for value in values):
+                field.extend(values if len(set(values)) > 1 else values[:1])
+        layer.param = param
+
+    def finish(self, context: FoldContext) -> None:
+        """Blobs shared by name that came out different are no longer shared; what was assumed is said once."""
+        unshare(context)
+        context.note_assumed("as use_global_stats: true")
+
+    def pickled(self, net: Net) -> None:
+        """Layer by layer: messages and arrays are values."""
+
+
+CAFFE = Caffe()
+
+
+def _with_bias(layer: Layer) -> LayerParameter:
+    """The parameters of a layer that has a bias."""
+    field = _bias_field(layer)
+    present: LayerParameter = layer.param
+    if len(layer.blobs) > 1 or (getattr(present, field).bias_term and len(present.param) != 1):
+        return present
+    changed = deepcopy(present)
+    getattr(changed, field).bias_term = True
+    if len(changed.param) == 1:
+        changed.param.add().CopyFrom(changed.param[0])
+        changed.param[1].ClearField("name")
+    return changed
+
+
+def _bias_field(layer: Layer) -> str:
+    """The field that holds `bias_term`."""
+    return BIAS_FIELD.get(layer.type) or convolution_field(layer)
+
+
+def _laid(affine: Affine, bottom: Shape | None) -> tuple[int, Shape] | None:
+    """(axis, shape) of the blobs of a Scale; one value for each channel where that says it, None where sizes lack."""
+    sizes = affine.shape
+    axes = [axis for axis, size in enumerate(sizes) if size > 1]
+    if not axes or axes == [1]:
+        channels = sizes[1] if axes else bottom[1] if bottom is not None and len(bottom) > 1 else -1
+        return (1, (channels,)) if channels > 0 else (0, ())
+    known = bottom or (-1,) * len(sizes)
+    shape = tuple(sizes[axis] if sizes[axis] > 1 else known[axis] for axis in range(axes[0], len(sizes)))
+    return (axes[0], shape) if min(shape) > 0 else None
+
+
+def _scale_param(present: LayerParameter, axis: int, shape: Shape, *, biased: bool) -> LayerParameter:
+    param = LayerParameter()
+    for descriptor, value in present.ListFields():
+        if descriptor.name in KEPT_IN_SCALE:
+            put(param, descriptor.name, value)
+    param.type = "Scale"
+    param.scale_param.SetInParent()
+    if axis != 1:
+        param.scale_param.axis = axis
+    if len(shape) != 1:
+        param.scale_param.num_axes = len(shape)
+    if biased:
+        param.scale_param.bias_term = True
+    return param
+
+
+def unfuse_relus(context: FoldContext) -> None:
+    """Take apart what Intel Caffe fuses: a BatchNorm with `relu: true` is a BatchNorm and a ReLU.
+
+        Given:   conv1 -> bn1 (relu: true)          Result:  conv1 -> bn1 -> bn1/relu
+
+    The first is an affine and can move; the second then stands where an exact law for it is known. The ReLU takes
+    over the top's name, so every name keeps its value.
+    """
+    for layer in list(context.net.layers):
+        fused = layer.type in BATCHNORMS and layer.param.batch_norm_param.relu and len(layer.tops) == 1
+        if fused and id(layer) not in context.excluded:
+            _split(context.net, layer)
+
+
+def _split(net: Net, layer: Layer) -> None:
+    top = layer.tops[0]
+    public = net.public_name(top)
+    inner = f"{top}@{layer.name}/norm"
+    plain: LayerParameter = deepcopy(layer.param)
+    plain.batch_norm_param.ClearField("relu")
+    relu = LayerParameter(name=f"{layer.name}/relu", type="ReLU")
+    relu.relu_param.SetInParent()
+    # The old top is written by the new layer from now on, and its readers stay with it.
+    readers = list(net.uses(top))
+    net.rename(top, inner, public)
+    for use in readers:
+        net.reconnect(use, top)
+    layer.param = plain
+    net.insert(Layer(relu.name, relu.type, [inner], [top], Blobs(), relu), after=layer)
+    if public != top:
+        net.public[top] = public
+
+
+def unshare(context: FoldContext) -> None:
+    """Weights shared by name stay shared where they came out equal; else each layer has its own from now on."""
+    sharers: dict[str, list[tuple[Layer, int]]] = {}
+    for layer in context.net.layers:
+        for index, name in enumerate(layer.param_names):
+            if name:
+                sharers.setdefault(name, []).append((layer, index))
+    for name, members in sharers.items():
+        (first, slot), *others = members
+        if all(same_values(first.blobs.stored[slot], layer.blobs.stored[index]) for layer, index in others):
+            continue
+        for layer, index in members:
+            param: LayerParameter = deepcopy(layer.param)
+            param.param[index].ClearField("name")
+            param.param[index].ClearField("share_mode")
+            layer.param = param
+        users = quoted(layer.name for layer, _ in members)
+        context.notes.append(f"'{name}' is no longer shared: {users} came out different")
+
+
+KEPT_IN_SCALE = frozenset({"bottom", "exclude", "include", "name", "phase", "top"})
+
+BIAS_FIELD: Mapping[str, str] = {"Embed": "embed_param", "InnerProduct": "inner_product_param"}
