@@ -1,4 +1,4 @@
-"""What the laws ask of a language: Caffe is one front end (`bnfold.caffe.operators`), ONNX the other.
+"""What the laws ask of a language: Caffe is one front end (`bnfold.caffe.frontend`), ONNX the other.
 
 A front end says which operator a layer is and carries out what was decided; it decides nothing itself. The sweep
 

@@ -26,7 +26,6 @@ from algebra.rows import (
     run,
     signed,
 )
-from bnfold.caffe.rewriting import BIAS_FIELD
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +35,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Constant, Linear
 from bnfold.algebra.records import Blocked
-from bnfold.caffe.frontend import CAFFE
+from bnfold.caffe.frontend import BIAS_FIELD, CAFFE
 from bnfold.caffe.operators import BACKWARD_ONLY, LINEAR
 from bnfold.net import Blobs, Layer, Shape
 
