@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
@@ -41,10 +41,7 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
     """
     require_net(net, "to_onnx")
     options = changed(options, changes)
-    if net.language == "ONNX":
-        _require_own(net, options)
-        return _whole(*message_of(net))
-    model, weights = _exported(net, options)
+    model, weights = _model(net, options)
     if size_of(model, weights) > LARGEST_MESSAGE:
         raise UnsupportedError(TOO_LARGE)
     return fill(model, weights)
@@ -70,20 +67,17 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
     """
     require_net(net, "save_onnx")
     options = changed(options, changes)
-    if net.language == "ONNX" and not isinstance(file, str | os.PathLike):
-        _require_own(net, options)
-        if options.external_data:
-            raise UsageError(ONE_FILE)
-        write_stream(net, file)
-        return
     if isinstance(file, str | os.PathLike):
         with OutputSet() as own:
             add_onnx(net, Path(file), own, options)
-        return
-    model, weights = _exported(net, options)
-    if options.external_data or size_of(model, weights) > LARGEST_MESSAGE:
-        raise UsageError(ONE_FILE)
-    write_model(file, model, weights)
+    elif net.language == "ONNX" and not options.external_data:
+        _require_own(net, options)
+        write_stream(net, file)
+    else:
+        model, weights = _model(net, options)
+        if options.external_data or size_of(model, weights) > LARGEST_MESSAGE:
+            raise UsageError(ONE_FILE)
+        write_model(file, model, weights)
 
 
 def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = OnnxOptions()) -> list[Path]:
@@ -91,7 +85,7 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = Onnx
     if net.language == "ONNX":
         _require_own(net, options)
         return write_net(net, path, files, external_data=options.external_data)
-    model, weights = _exported(net, options)
+    model, weights = _model(net, options)
     if not options.external_data and size_of(model, weights) <= LARGEST_MESSAGE:
         write_model(files.open(path), model, weights)
         return [path]
@@ -114,18 +108,16 @@ def _require_own(net: Net, options: OnnxOptions) -> None:
         raise UsageError(f"{net.file}: {said}: only a Caffe network becomes ONNX in such a way, and this is ONNX")
 
 
-def _whole(model: ModelProto, weights: Sequence[Weight]) -> ModelProto:
-    if sum(weight.nbytes for weight in weights) + model.ByteSize() > LARGEST_MESSAGE:
-        raise UnsupportedError(TOO_LARGE)
-    return fill(model, weights)
-
-
-ONE_FILE = "external data is a second file, so give the path of the model and not an open file"
-TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"
-
-
-def _exported(net: Net, options: OnnxOptions) -> tuple[ModelProto, Collection[Weight]]:
+def _model(net: Net, options: OnnxOptions) -> tuple[ModelProto, Collection[Weight]]:
+    """The net as a model without its initialisers, and these."""
+    if net.language == "ONNX":
+        _require_own(net, options)
+        return message_of(net)
     from bnfold.onnx.export.network import build  # whose tables an ONNX net needs none of
 
     model, graph = build(net, options)
     return model, graph.weights.values()
+
+
+ONE_FILE = "external data is a second file, so give the path of the model and not an open file"
+TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"

@@ -7,6 +7,7 @@ string stays. What an operator's definition fixes to float32 (quantisation) has 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,15 +62,13 @@ def in_double(model: ModelProto, weights: Sequence[Weight], folder: Path | None)
     """
     double = converted(model, folder, WIDE)
     for weight in weights:
-        values = np.frombuffer(b"".join(weight.pieces()), weight.dtype.newbyteorder("<")).reshape(weight.shape)
-        double.graph.initializer.append(numpy_helper.from_array(_in_type(values, WIDE), weight.name))
+        double.graph.initializer.append(numpy_helper.from_array(_in_type(weight.array(), WIDE), weight.name))
     return double
 
 
 def converted(model: ModelProto, folder: Path | None, conversion: Conversion) -> ModelProto:
     """The same network with values of other types. Raises as `in_double`."""
-    result = ModelProto()
-    result.CopyFrom(model)
+    result = deepcopy(model)
     _convert_graph(result.graph, folder, conversion)
     for function in result.functions:
         for node in function.node:

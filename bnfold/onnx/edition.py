@@ -7,15 +7,14 @@ nobody does any more, it goes, and so do the nodes that computed it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
-import numpy as np
-from onnx import ModelProto, NodeProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, ValueInfoProto
 
 from bnfold.algebra.scaled import same_values
 from bnfold.net import Array, Layer, LazyArray, Names, Net
-from bnfold.onnx.file import Tensor, whole
+from bnfold.onnx.file import fill_constant, whole
 from bnfold.onnx.node import ConstantInput, Data, Node
 from bnfold.onnx.read import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
@@ -25,34 +24,20 @@ from bnfold.onnx.weight import Weight
 Stored = Array | LazyArray
 
 
-class Fresh(NamedTuple):
-    """An initialiser that is new, or has new values.
-
-    Attributes:
-        name: what the graph calls it.
-        stored: its values.
-        instead_of: the initialiser whose place in the file it takes, empty for none.
-    """
-
-    name: str
-    stored: Stored
-    instead_of: str = ""
-
-
 @dataclass(slots=True, eq=False)
 class Edition:
     """What a net is as a file, decided and not written yet.
 
     Attributes:
         nodes: the nodes in order: the number in the old file (-1 for a new one), and the message where it changed.
-        fresh: initialisers with new values, by name.
+        fresh: initialisers that are new, or have new values, by name.
         gone: initialisers that nobody reads any more.
         values: blob of the old file -> its name now, where it has another one; None where it is gone.
         outputs: the outputs, where they are others than in the old file.
     """
 
     nodes: list[tuple[int, NodeProto | None]] = field(default_factory=list)
-    fresh: dict[str, Fresh] = field(default_factory=dict)
+    fresh: dict[str, Weight] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     values: dict[str, str | None] = field(default_factory=dict)
     outputs: list[ValueInfoProto] | None = None
@@ -73,7 +58,7 @@ class _Editing:
         self._names = Names(self._origin.names | blobs, "_")
         self._edition = Edition()
         self._read: set[str] = set()
-        self._taken: dict[str, list[Fresh]] = {}
+        self._taken: dict[str, list[Weight]] = {}
 
     def edit(self) -> Edition:
         graph, nodes = self._origin.document.model.graph, self._origin.document.model.graph.node
@@ -107,8 +92,7 @@ class _Editing:
         if _is_unchanged(layer):
             self._read.update(slot.name for slot in param.slots if isinstance(slot, ConstantInput))
             return None
-        node = NodeProto()
-        node.CopyFrom(param.proto)
+        node = deepcopy(param.proto)
         inputs = [self._input(layer, param, place) for place in range(len(param.slots))]
         del node.input[:], node.output[:]
         node.input.extend(inputs)
@@ -134,10 +118,11 @@ class _Editing:
             if same_values(fresh.stored, stored):
                 return fresh.name
         if old and self._origin.readings.get(old) == 1 and old not in self._origin.fed:
-            fresh = Fresh(old, stored, old)
+            name = old
         else:
-            word = old or f"{layer.name}.{_WORDS.get((layer.type, place), 'value')}"
-            fresh = Fresh(self._names.new(f"{old}/{layer.name}" if old else word), stored)
+            word = _WORDS.get((layer.type, place), "value")
+            name = self._names.new(f"{old}/{layer.name}" if old else f"{layer.name}.{word}")
+        fresh = Weight.of(name, stored)
         self._edition.fresh[fresh.name] = fresh
         self._taken.setdefault(old, []).append(fresh)
         return fresh.name
@@ -213,7 +198,7 @@ def types_of(net: Net) -> Types:
         return origin.types
     model, weights = message_of(net)
     for weight in weights:
-        model.graph.input.append(helper.make_tensor_value_info(weight.name, element_number(weight.dtype), weight.shape))
+        model.graph.input.append(weight.port())
     return infer(model, (), origin.computed)
 
 
@@ -224,15 +209,14 @@ def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
     """The net as a model without its large weights, and these, which read their values when they are asked."""
     origin: OnnxOrigin = net.origin
     document, edited = origin.document, edition(net)
-    model = ModelProto()
-    model.CopyFrom(document.model)
+    model = deepcopy(document.model)
     graph = model.graph
     nodes = [node if node is not None else document.model.graph.node[number] for number, node in edited.nodes]
     del graph.node[:], graph.value_info[:], graph.input[:]
     graph.node.extend(nodes)
     for position, (number, node) in enumerate(edited.nodes):
         if node is None and number in document.constants:
-            _fill_constant(graph.node[position], document.constants[number])
+            fill_constant(graph.node[position], document.constants[number])
     graph.value_info.extend(filter(None, (renamed(port, edited) for port in document.model.graph.value_info)))
     graph.input.extend(port for port in document.model.graph.input if not leaves(port, edited, origin))
     graph.input.extend(new_inputs(edited, origin))
@@ -243,23 +227,11 @@ def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
     for tensor in (*document.tensors, *document.sparse):
         if tensor.name in edited.gone or tensor.name in edited.fresh:
             continue
-        if tensor.view is not None and tensor.dtype is not None and tensor.view.nbytes >= EXTERNAL_FROM:
-            weights.append(Weight(tensor.name, tensor.view, tensor.shape, tensor.dtype))
+        if (weight := tensor.weight) is not None and weight.nbytes >= EXTERNAL_FROM:
+            weights.append(weight)
         else:
             graph.initializer.append(whole(tensor))
-    weights += [weight(fresh) for fresh in edited.fresh.values()]
-    return model, tuple(weights)
-
-
-def _fill_constant(node: NodeProto, constant: Tensor) -> None:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            attribute.t.CopyFrom(whole(constant))
-
-
-def weight(fresh: Fresh) -> Weight:
-    """New values as what is written."""
-    return Weight(fresh.name, fresh.stored, tuple(fresh.stored.shape), fresh.stored.dtype)
+    return model, (*weights, *edited.fresh.values())
 
 
 def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
@@ -269,8 +241,7 @@ def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
     name = edited.values[port.name]
     if name is None:
         return None
-    renamed = ValueInfoProto()
-    renamed.CopyFrom(port)
+    renamed = deepcopy(port)
     renamed.name = name
     return renamed
 
@@ -286,16 +257,7 @@ def new_inputs(edited: Edition, origin: OnnxOrigin) -> list[ValueInfoProto]:
     if origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS:
         return []
     listed = {port.name for port in origin.document.model.graph.input}
-    return [
-        helper.make_tensor_value_info(fresh.name, element_number(fresh.stored.dtype), fresh.stored.shape)
-        for fresh in edited.fresh.values()
-        if fresh.name not in listed
-    ]
-
-
-def element_number(dtype: np.dtype[Any]) -> int:
-    """The ONNX element type of a numpy type."""
-    return int(helper.np_dtype_to_tensor_dtype(dtype))
+    return [fresh.port() for fresh in edited.fresh.values() if fresh.name not in listed]
 
 
 _WORDS = {("Conv", 2): "bias", ("ConvTranspose", 2): "bias", ("Gemm", 2): "bias", ("Add", 1): "bias"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
@@ -22,10 +23,10 @@ from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, 
 
 from bnfold.errors import ParseError, WeightsError
 from bnfold.io.mapping import map_file
-from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, encode_tag, encode_varint, fields
+from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, fields
 from bnfold.net import Array, Shape
 from bnfold.onnx.save import EXTERNAL_FROM
-from bnfold.onnx.weight import ONNX_TYPES, Weight
+from bnfold.onnx.weight import ONNX_TYPES, Weight, little_endian
 
 T = TypeVar("T")
 
@@ -87,6 +88,13 @@ class Tensor:
     def name(self) -> str:
         """What the graph calls it."""
         return self.header.name
+
+    @property
+    def weight(self) -> Weight | None:
+        """As it is written again; None where its values are not mapped."""
+        if self.view is None or self.dtype is None:
+            return None
+        return Weight(self.name, self.view, self.shape, self.dtype)
 
     def array(self) -> Array | None:
         """The values, read-only; None where they cannot be read as an array."""
@@ -154,13 +162,13 @@ def read_onnx(path: Path) -> OnnxFile:
         return OnnxFile(_sentences(path, lambda: ModelProto.FromString(bytes(buffer[:]))), (), buffer)
     weights = []
     for tensor in document.tensors:
-        if tensor.view is not None and tensor.dtype is not None and tensor.dtype.name in ONNX_TYPES:
-            weights.append(Weight(tensor.name, tensor.view, tensor.shape, tensor.dtype))
+        if (weight := tensor.weight) is not None and weight.dtype.name in ONNX_TYPES:
+            weights.append(weight)
         else:
             document.model.graph.initializer.append(whole(tensor))
     nodes = document.model.graph.node
     for number, constant in document.constants.items():
-        _fill(nodes[number], constant)
+        fill_constant(nodes[number], constant)
     sparse = (part for part in document.inner if part[:2] == (SPARSE_INITIALIZER, LENGTH))
     document.model.graph.sparse_initializer.extend(
         SparseTensorProto.FromString(bytes(buffer[part.at : part.end])) for part in sparse
@@ -257,7 +265,7 @@ def _mapped(header: TensorProto, buffer: Buffer, place: Field) -> Tensor:
 
 
 def _view(buffer: Buffer, at: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
-    view: Array = np.ndarray(shape, dtype if dtype.kind == "V" else dtype.newbyteorder("<"), buffer, at)
+    view: Array = np.ndarray(shape, little_endian(dtype), buffer, at)
     view.flags.writeable = False
     return view
 
@@ -297,26 +305,25 @@ def _slim_constant(buffer: Buffer, part: Field) -> tuple[bytes, tuple[TensorProt
     slim = b"".join(kept)
     if found is None or NodeProto.FromString(slim).op_type != "Constant":
         return None
-    return encode_tag(NODE, LENGTH) + encode_varint(len(slim)) + slim, found
+    return encode_field(NODE, slim), found
 
 
 def whole(tensor: Tensor) -> TensorProto:
     """The message of a tensor with its values in it."""
     if tensor.view is None:
         return tensor.header
-    message = TensorProto()
-    message.CopyFrom(tensor.header)
+    message = deepcopy(tensor.header)
     message.ClearField("data_location")
     message.ClearField("external_data")
     message.raw_data = tensor.view.tobytes()
     return message
 
 
-def _fill(node: NodeProto, constant: Tensor) -> None:
+def fill_constant(node: NodeProto, constant: Tensor) -> None:
     """Put the values back into a slim Constant."""
     for attribute in node.attribute:
-        if attribute.HasField("t") and constant.view is not None:
-            attribute.t.raw_data = constant.view.tobytes()
+        if attribute.HasField("t"):
+            attribute.t.CopyFrom(whole(constant))
 
 
 def _dense(sparse: SparseTensorProto) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -20,8 +20,8 @@ from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
 from bnfold.onnx.export.network import build
-from bnfold.onnx.save import DataFile, write_external, write_model
-from bnfold.onnx.weight import Weight
+from bnfold.onnx.save import DataFile, same_bytes, write_external, write_model
+from bnfold.onnx.weight import Weight, little_endian
 
 IN_MEMORY = 1 << 26
 """Bytes of weights up to which a model is run from memory; more go through a file."""
@@ -51,7 +51,7 @@ def sent_model(
 ) -> tuple[onnx.ModelProto, tuple[Weight, ...]]:
     """A model that came as bytes, with weights that came as (name, shape, type, little-endian bytes)."""
     stored = [
-        Weight(name, np.frombuffer(data, np.dtype(kind).newbyteorder("<")).reshape(shape), shape, np.dtype(kind))
+        Weight(name, np.frombuffer(data, little_endian(np.dtype(kind))).reshape(shape), shape, np.dtype(kind))
         for name, shape, kind, data in weights
     ]
     return onnx.ModelProto.FromString(proto), tuple(stored)
@@ -59,8 +59,7 @@ def sent_model(
 
 def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) -> onnx.ModelProto:
     """The model with another first axis of its inputs; what it says of its other shapes is left out."""
-    cut = onnx.ModelProto()
-    cut.CopyFrom(model)
+    cut = deepcopy(model)
     del cut.graph.value_info[:]
     for port in cut.graph.input:
         if port.name in inputs and port.type.tensor_type.shape.dim:
@@ -72,13 +71,9 @@ def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) ->
 
 def with_inputs_for(model: onnx.ModelProto, weights: Iterable[Weight]) -> onnx.ModelProto:
     """The model with inputs in the place of weights that it is without."""
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model)
+    whole = deepcopy(model)
     have = {port.name for port in model.graph.input}
-    for weight in weights:
-        if weight.name not in have:
-            kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
-            whole.graph.input.append(onnx.helper.make_tensor_value_info(weight.name, kind, weight.shape))
+    whole.graph.input.extend(weight.port() for weight in weights if weight.name not in have)
     return whole
 
 
@@ -104,8 +99,7 @@ def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[np.dtype[Any
         model: its own message is not changed.
         tensors: name -> type and number of axes; the model computes `name@own`, which nobody reads.
     """
-    cut = onnx.ModelProto()
-    cut.CopyFrom(model)
+    cut = deepcopy(model)
     for node in cut.graph.node:
         for place, name in enumerate(node.output):
             if name in tensors:
@@ -143,8 +137,7 @@ class WeightStore:
         Raises:
             WriteError: there is no room for it where temporary files lie.
         """
-        complete = onnx.ModelProto()
-        complete.CopyFrom(model)
+        complete = deepcopy(model)
         complete.MergeFrom(_outputs(model, tensors))
         if sum(weight.nbytes for weight in weights) <= IN_MEMORY:
             stream = BytesIO()
@@ -199,53 +192,44 @@ def equal_models(ours: Parts, theirs: Parts) -> bool:
     """Whether two models hold the same nodes and the same values, wherever these lie."""
     said = []
     for model, _, _ in (ours, theirs):
-        graph = onnx.GraphProto()
-        graph.CopyFrom(model.graph)
+        graph = deepcopy(model.graph)
         del graph.initializer[:]
         versions = sorted((version.domain, version.version) for version in model.opset_import)
         said.append((graph, versions, list(model.functions)))
     if said[0] != said[1]:
         return False
-    stored, others = _stored(*ours), _stored(*theirs)
-    return stored.keys() == others.keys() and all(read() == others[name]() for name, read in stored.items())
+    stored, others = (_stored(model, weights) for model, weights, _ in (ours, theirs))
+    return stored.keys() == others.keys() and all(
+        _same(_read(one, ours[2]), _read(others[name], theirs[2])) for name, one in stored.items()
+    )
 
 
-def _stored(
-    model: onnx.ModelProto, weights: Sequence[Weight], folder: Path | None
-) -> dict[str, Callable[[], tuple[object, ...]]]:
-    """Name -> what reads a stored value: type, shape and bytes."""
+def _same(one: Weight, other: Weight) -> bool:
+    return one.dtype.name == other.dtype.name and one.shape == other.shape and same_bytes(one, other)
 
-    def of_tensor(tensor: onnx.TensorProto) -> tuple[object, ...]:
-        values = numpy_helper.to_array(tensor, str(folder or ""))
-        return values.dtype.name, values.shape, values.tobytes()
 
-    def of_weight(weight: Weight) -> tuple[object, ...]:
-        return weight.dtype.name, tuple(weight.shape), b"".join(weight.pieces())
+def _stored(model: onnx.ModelProto, weights: Sequence[Weight]) -> dict[str, onnx.TensorProto | Weight]:
+    """Name -> a stored value, wherever it lies."""
+    inside = {tensor.name: tensor for tensor in model.graph.initializer}
+    return inside | {weight.name: weight for weight in weights}
 
-    found: dict[str, Callable[[], tuple[object, ...]]] = {
-        tensor.name: partial(of_tensor, tensor) for tensor in model.graph.initializer
-    }
-    return found | {weight.name: partial(of_weight, weight) for weight in weights}
+
+def _read(stored: onnx.TensorProto | Weight, folder: Path | None) -> Weight:
+    if isinstance(stored, Weight):
+        return stored
+    return Weight.of(stored.name, numpy_helper.to_array(stored, str(folder or "")))
 
 
 def channel_ranges(
     model: onnx.ModelProto, weights: Sequence[Weight] = (), folder: Path | None = None
 ) -> Iterator[tuple[str, Array]]:
     """Each weighted node's name, and for each of its output channels the largest magnitude of the weights."""
-    inside = {tensor.name: tensor for tensor in model.graph.initializer}
-    beside = {weight.name: weight for weight in weights}
+    stored = _stored(model, weights)
     for node in model.graph.node:
         kind = WEIGHTED.get(node.op_type)
-        if kind is None or len(node.input) < 2:
+        if kind is None or len(node.input) < 2 or node.input[1] not in stored:
             continue
-        name = node.input[1]
-        if name in beside:
-            stored = beside[name]
-            weight = np.frombuffer(b"".join(map(bytes, stored.pieces())), stored.dtype).reshape(stored.shape)
-        elif name in inside:
-            weight = numpy_helper.to_array(inside[name], str(folder or ""))
-        else:
-            continue
+        weight = _read(stored[node.input[1]], folder).array()
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
         if weight.size:
             yield node.name or node.output[0], _ranges(weight, kind, attributes)

@@ -8,10 +8,11 @@ Loop and Scan capture is a bottom, too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
-from onnx import AttributeProto, GraphProto, NodeProto
+from onnx import AttributeProto, GraphProto, NodeProto, helper
 
 from bnfold.net import Array, Blobs, Layer
 
@@ -70,8 +71,8 @@ class Node:
         captures: the constants that its bodies read, by name.
         inner: how many of the bottoms, the last ones, are read by its bodies.
         number: where it stands in the file, -1 for a node that is new.
-        attributes: what the message says, by name.
         fused: what a MatMul and the Add behind it were before they became one layer, while a net is folded.
+        attributes: what the message says, by name.
     """
 
     proto: NodeProto
@@ -81,8 +82,19 @@ class Node:
     captures: tuple[str, ...] = ()
     inner: int = 0
     number: int = -1
-    attributes: dict[str, AttributeProto] = field(default_factory=dict)
     fused: Fused | None = None
+    attributes: dict[str, AttributeProto] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attributes", {attribute.name: attribute for attribute in self.proto.attribute})
+
+    def edited(self, *without: str, **attributes: object) -> Node:
+        """The same with some attributes left out and others set."""
+        proto = deepcopy(self.proto)
+        kept = [one for one in proto.attribute if one.name not in without and one.name not in attributes]
+        del proto.attribute[:]
+        proto.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in attributes.items())])
+        return replace(self, proto=proto)
 
     def constant(self, place: int) -> ConstantInput | None:
         """The constant at a place, None where there is something else or nothing."""

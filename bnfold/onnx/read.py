@@ -342,7 +342,6 @@ class _Building:
             tuple(name for name in inner if name in self._constants),
             sum(name not in self._constants for name in inner),
             number=number,
-            attributes={attribute.name: attribute for attribute in node.attribute},
         )
         blobs = Blobs(stored)
         domain = "" if node.domain in STANDARD else f"{node.domain}."

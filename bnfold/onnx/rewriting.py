@@ -10,12 +10,13 @@ folded. On a matrix what comes of that is a Gemm.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, helper
+from onnx import helper
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
@@ -45,22 +46,11 @@ def absorb(layer: Layer, weight: LazyArray, bias: Values | None) -> None:
     slots = list(node.slots)
     _put(slots, stored, place, weight)
     if bias is not None:
-        there = node.constant(2)
-        flat = Rounded(np.ascontiguousarray(_as_stored(layer, bias)), weight.dtype)
-        if there is None or not _is_shaped(layer.blobs.stored[there.blob], flat):
-            slots += [None] * (3 - len(slots))
-        _put(slots, stored, 2, flat)
+        _put(slots, stored, 2, Rounded(np.ascontiguousarray(_as_stored(layer, bias)), weight.dtype))
     layer.blobs = Blobs(stored)
-    proto, attributes = node.proto, node.attributes
     if layer.type == "Gemm":
-        proto = NodeProto()
-        proto.CopyFrom(node.proto)
-        written = ("alpha", "beta") if bias is not None else ("alpha",)
-        kept = [attribute for attribute in proto.attribute if attribute.name not in written]
-        del proto.attribute[:]
-        proto.attribute.extend(kept)
-        attributes = {attribute.name: attribute for attribute in kept}
-    layer.param = replace(node, proto=proto, slots=tuple(slots), attributes=attributes)
+        node = node.edited("alpha", "beta") if bias is not None else node.edited("alpha")
+    layer.param = replace(node, slots=tuple(slots))
 
 
 def join(layer: Layer, weight: LazyArray, bias: Values | None, window: Window) -> None:
@@ -71,23 +61,15 @@ def join(layer: Layer, weight: LazyArray, bias: Values | None, window: Window) -
         window: how it slides from now on.
     """
     absorb(layer, weight, bias)
-    node: Node = layer.param
-    kernel = weight.shape[2:]
-    proto = NodeProto()
-    proto.CopyFrom(node.proto)
-    written = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-    kept = [attribute for attribute in proto.attribute if attribute.name not in written]
     before, after = zip(*window.pads, strict=True)
-    kept += [
-        helper.make_attribute("dilations", window.dilation),
-        helper.make_attribute("group", window.group),
-        helper.make_attribute("kernel_shape", kernel),
-        helper.make_attribute("pads", (*before, *after)),
-        helper.make_attribute("strides", window.stride),
-    ]
-    del proto.attribute[:]
-    proto.attribute.extend(kept)
-    layer.param = replace(node, proto=proto, attributes={attribute.name: attribute for attribute in kept})
+    layer.param = layer.param.edited(
+        "auto_pad",
+        dilations=window.dilation,
+        group=window.group,
+        kernel_shape=weight.shape[2:],
+        pads=(*before, *after),
+        strides=window.stride,
+    )
 
 
 def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values: LazyArray) -> None:
@@ -99,10 +81,6 @@ def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values:
     slots += [None] * (place + 1 - len(slots))
     slots[place] = ConstantInput("", None, len(stored))
     stored.append(values)
-
-
-def _is_shaped(stored: Array | LazyArray, values: LazyArray) -> bool:
-    return tuple(stored.shape) == tuple(values.shape)
 
 
 def _as_stored(layer: Layer, bias: Values) -> Values:
@@ -197,8 +175,7 @@ def _becomes_gemm(layer: Layer, context: FoldContext) -> bool:
     if node.opset < 13 and layer.blobs.stored[bias.blob].dtype.name == "bfloat16":
         return False
     layer.type = "Gemm"
-    proto = NodeProto()
-    proto.CopyFrom(node.proto)
+    proto = deepcopy(node.proto)
     proto.op_type = "Gemm"
     layer.param = replace(node, proto=proto, fused=None)
     return True
@@ -290,13 +267,9 @@ def stored_statistics(layer: Layer) -> Node | None:
     node: Node = layer.param
     if layer.type != "BatchNormalization" or "training_mode" not in node.attributes:
         return None
-    proto = NodeProto()
-    proto.CopyFrom(node.proto)
-    left = [attribute for attribute in proto.attribute if attribute.name != "training_mode"]
-    del proto.attribute[:], proto.output[1:]  # what else it gives in training mode has no name
-    proto.attribute.extend(left)
-    named = {attribute.name: attribute for attribute in proto.attribute}
-    return replace(node, proto=proto, attributes=named, outputs=node.outputs[:1])
+    node = node.edited("training_mode")
+    del node.proto.output[1:]  # what else it gives in training mode has no name
+    return replace(node, outputs=node.outputs[:1])
 
 
 def _become(layer: Layer, op_type: str, values: Sequence[Values], dtype: np.dtype[Any], **attributes: Any) -> None:
@@ -306,13 +279,7 @@ def _become(layer: Layer, op_type: str, values: Sequence[Values], dtype: np.dtyp
     slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
     layer.type = op_type
     layer.blobs = Blobs(Rounded(np.ascontiguousarray(one), dtype) for one in values)
-    layer.param = replace(
-        node,
-        proto=proto,
-        slots=slots,
-        outputs=(0,),
-        attributes={attribute.name: attribute for attribute in proto.attribute},
-    )
+    layer.param = replace(node, proto=proto, slots=slots, outputs=(0,))
 
 
 def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:

@@ -15,11 +15,12 @@ the model, each aligned so that a runtime can map it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, TensorProto
 
 from bnfold.io.wire import LENGTH, MAX_MESSAGE, encode_tag, encode_varint
 from bnfold.onnx.weight import Weight
@@ -37,33 +38,67 @@ class Sink(Protocol):
         """Append `data`."""
 
 
+class Initialiser(NamedTuple):
+    """An initialiser as it is written: its message without the values, and these."""
+
+    header: TensorProto
+    weight: Weight
+
+    def head(self) -> bytes:
+        """All in front of the values, from the field of the graph on."""
+        header = self.header.SerializeToString(deterministic=True)
+        header += field_head(TensorProto.RAW_DATA_FIELD_NUMBER, self.weight.nbytes)
+        return field_head(GraphProto.INITIALIZER_FIELD_NUMBER, len(header) + self.weight.nbytes) + header
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes."""
+        return len(self.head()) + self.weight.nbytes
+
+    def write(self, sink: Sink) -> None:
+        """Its head, and the values piece by piece."""
+        sink.write(self.head())
+        for piece in self.weight.pieces():
+            sink.write(piece)
+
+    def outside(self, data: DataFile) -> TensorProto:
+        """The message that says where in another file the values are, which are written there."""
+        tensor = deepcopy(self.header)
+        tensor.data_location = TensorProto.EXTERNAL
+        place = {"location": data.location, "offset": data.place(self.weight), "length": self.weight.nbytes}
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+        return tensor
+
+
+def field_head(number: int, length: int) -> bytes:
+    """What stands in front of a field of so many bytes."""
+    return encode_tag(number, LENGTH) + encode_varint(length)
+
+
 def fill(model: ModelProto, weights: Iterable[Weight]) -> ModelProto:
     """Put the initialisers into the message itself, and return it."""
     for weight in weights:
-        tensor = model.graph.initializer.add()
-        tensor.CopyFrom(_header(weight))
+        tensor = weight.header()
         tensor.raw_data = b"".join(weight.pieces())
+        model.graph.initializer.append(tensor)
     return model
 
 
 def size_of(model: ModelProto, weights: Iterable[Weight]) -> int:
     """Bytes that `write_model` writes when every weight is inside."""
-    graph = _graph_size(model.graph, list(weights))
-    return len(_shell(model)) + len(_tag(ModelProto, "graph", graph)) + graph
+    graph = model.graph.ByteSize() + sum(Initialiser(weight.header(), weight).size for weight in weights)
+    return len(_shell(model)) + len(field_head(ModelProto.GRAPH_FIELD_NUMBER, graph)) + graph
 
 
 def write_model(sink: Sink, model: ModelProto, weights: Iterable[Weight]) -> None:
     """Write the model with all weights inside."""
-    inside = list(weights)
+    inside = [Initialiser(weight.header(), weight) for weight in weights]
     sink.write(_shell(model))
-    sink.write(_tag(ModelProto, "graph", _graph_size(model.graph, inside)))
+    sink.write(field_head(ModelProto.GRAPH_FIELD_NUMBER, model.graph.ByteSize() + sum(one.size for one in inside)))
     sink.write(model.graph.SerializeToString(deterministic=True))
-    for weight in inside:
-        header, raw = _tensor_head(weight)
-        sink.write(_tag(GraphProto, "initializer", len(header) + weight.nbytes))
-        sink.write(header)
-        for piece in raw:
-            sink.write(piece)
+    for initialiser in inside:
+        initialiser.write(sink)
 
 
 class DataFile:
@@ -82,7 +117,7 @@ class DataFile:
     def place(self, weight: Weight) -> int:
         """Write a weight, unless one of its name has the same values; returns its offset."""
         key = (weight.name, weight.shape, weight.dtype.str)
-        if key in self._placed and _same_bytes(self._placed[key][0], weight):
+        if key in self._placed and same_bytes(self._placed[key][0], weight):
             return self._placed[key][1]
         gap = -self._end % PAGE
         self._sink.write(bytes(gap))
@@ -96,21 +131,16 @@ class DataFile:
 
 def write_external(sink: Sink, data: DataFile, model: ModelProto, weights: Iterable[Weight]) -> None:
     """Write the model to `sink` and its large weights to `data`."""
-    complete = ModelProto()
-    complete.CopyFrom(model)
+    complete = deepcopy(model)
     for weight in weights:
         if weight.nbytes < EXTERNAL_FROM:
             fill(complete, [weight])
-            continue
-        tensor = complete.graph.initializer.add()
-        tensor.CopyFrom(_header(weight))
-        tensor.data_location = TensorProto.EXTERNAL
-        place = {"location": data.location, "offset": str(data.place(weight)), "length": str(weight.nbytes)}
-        tensor.external_data.extend(StringStringEntryProto(key=key, value=value) for key, value in place.items())
+        else:
+            complete.graph.initializer.append(Initialiser(weight.header(), weight).outside(data))
     sink.write(complete.SerializeToString(deterministic=True))
 
 
-def _same_bytes(one: Weight, other: Weight) -> bool:
+def same_bytes(one: Weight, other: Weight) -> bool:
     """Whether two weights of one shape and type are the same to the bit; most that differ do so in the first piece."""
     pieces = zip(one.pieces(), other.pieces(), strict=False)
     return all(np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)) for a, b in pieces)
@@ -118,33 +148,6 @@ def _same_bytes(one: Weight, other: Weight) -> bool:
 
 def _shell(model: ModelProto) -> bytes:
     """Everything but the graph."""
-    shell = ModelProto()
-    shell.CopyFrom(model)
+    shell = deepcopy(model)
     shell.ClearField("graph")
     return shell.SerializeToString(deterministic=True)
-
-
-def _graph_size(graph: GraphProto, weights: list[Weight]) -> int:
-    size = graph.ByteSize()
-    for weight in weights:
-        tensor = len(_tensor_head(weight)[0]) + weight.nbytes
-        size += len(_tag(GraphProto, "initializer", tensor)) + tensor
-    return size
-
-
-def _header(weight: Weight) -> TensorProto:
-    return TensorProto(
-        dims=weight.shape, data_type=int(helper.np_dtype_to_tensor_dtype(weight.dtype)), name=weight.name
-    )
-
-
-def _tensor_head(weight: Weight) -> tuple[bytes, Iterator[memoryview]]:
-    """What stands in front of the raw data, and the raw data."""
-    head = _header(weight).SerializeToString(deterministic=True) + _tag(TensorProto, "raw_data", weight.nbytes)
-    return head, iter(weight.pieces())
-
-
-def _tag(message: type[ModelProto | GraphProto | TensorProto], field: str, length: int) -> bytes:
-    """The key of a length-delimited field, and the length."""
-    number = message.DESCRIPTOR.fields_by_name[field].number
-    return encode_tag(number, LENGTH) + encode_varint(length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from onnx import ModelProto, TensorShapeProto, ValueInfoProto, helper, numpy_helper, shape_inference
@@ -53,9 +54,8 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
         tensors: the initialisers.
         known: values that were computed from constants, by name.
     """
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    graph, types = copy.graph, Types()
+    copy, types = deepcopy(model), Types()
+    graph = copy.graph
     for node in graph.node:
         if node.op_type == "GroupNormalization":  # onnx infers nothing of it, nor of what stands behind
             node.op_type = "Identity"
@@ -112,8 +112,7 @@ def _inferred(model: ModelProto) -> list[ValueInfoProto]:
 
 def _has_negative(model: ModelProto) -> bool:
     """Whether a size comes out below 0, where nothing is cut: onnx ends the process if a Slice cuts such a size."""
-    trial = ModelProto()
-    trial.CopyFrom(model)
+    trial = deepcopy(model)
     trial.opset_import.add(domain=UNREAD, version=1)
     for node in trial.graph.node:
         if node.op_type == "Slice":

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, ValueInfoProto, helper
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, LazyArray, Shape
@@ -24,6 +25,24 @@ class Weight:
     shape: Shape
     dtype: np.dtype[Any]
 
+    @classmethod
+    def of(cls, name: str, stored: Array | LazyArray) -> Weight:
+        """Values as they are stored."""
+        return cls(name, stored, tuple(stored.shape), stored.dtype)
+
+    @property
+    def element(self) -> int:
+        """ONNX's number of the type."""
+        return int(helper.np_dtype_to_tensor_dtype(self.dtype))
+
+    def header(self) -> TensorProto:
+        """The message of the initialiser, without its values."""
+        return TensorProto(dims=self.shape, data_type=self.element, name=self.name)
+
+    def port(self) -> ValueInfoProto:
+        """What an input says of itself that stands for the initialiser."""
+        return helper.make_tensor_value_info(self.name, self.element, self.shape)
+
     @property
     def nbytes(self) -> int:
         """Bytes in the model."""
@@ -31,7 +50,7 @@ class Weight:
 
     def pieces(self) -> Iterable[memoryview]:
         """The little-endian bytes, in pieces that are small where the values are lazy or of another type."""
-        target = self.dtype if self.dtype.kind == "V" else self.dtype.newbyteorder("<")
+        target = little_endian(self.dtype)
         if isinstance(self.stored, np.ndarray):
             flat = np.ascontiguousarray(self.stored).reshape(-1)
             step = 1 << 20
@@ -45,3 +64,12 @@ class Weight:
                 except FloatingPointError:
                     raise UnsupportedError(f"'{self.name}' holds a number beyond what {self.dtype} can") from None
             yield piece
+
+    def array(self) -> Array:
+        """All values at once."""
+        return np.frombuffer(b"".join(self.pieces()), little_endian(self.dtype)).reshape(self.shape)
+
+
+def little_endian(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type as files have it; what numpy does not know itself has no order that could be told."""
+    return dtype if dtype.kind == "V" else dtype.newbyteorder("<")

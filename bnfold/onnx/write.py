@@ -8,40 +8,25 @@ the last one. What did not change is never copied: it goes from the mapped file 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple
 
 from onnx import TensorProto
 
 from bnfold.errors import UsageError
 from bnfold.io.files import OutputSet
-from bnfold.io.wire import LENGTH, Field, encode_field, encode_tag, encode_varint
+from bnfold.io.wire import LENGTH, Field, encode_field
 from bnfold.net import Net
-from bnfold.onnx.edition import Edition, Fresh, edition, element_number, leaves, new_inputs, renamed, weight
+from bnfold.onnx.edition import Edition, edition, leaves, new_inputs, renamed
 from bnfold.onnx.file import GRAPH, INITIALIZER, INPUT, NODE, OUTPUT, SPARSE_INITIALIZER, VALUE_INFO, Document, Tensor
 from bnfold.onnx.read import OnnxOrigin
-from bnfold.onnx.save import EXTERNAL_FROM, LARGEST_MESSAGE, DataFile, Sink
+from bnfold.onnx.save import EXTERNAL_FROM, LARGEST_MESSAGE, DataFile, Initialiser, Sink, field_head
 from bnfold.onnx.weight import Weight
 
-_RAW_DATA = 9
 _QUANTIZATION = 14
 
-
-class _Initialiser(NamedTuple):
-    """An initialiser whose values are written from an array: its message without them, and the values."""
-
-    header: TensorProto
-    weight: Weight
-    sparse: bool = False
-
-    def head(self) -> bytes:
-        """All in front of the values, from the field of the graph on."""
-        header = self.header.SerializeToString(deterministic=True)
-        header += encode_tag(_RAW_DATA, LENGTH) + encode_varint(self.weight.nbytes)
-        return encode_tag(INITIALIZER, LENGTH) + encode_varint(len(header) + self.weight.nbytes) + header
-
-
-_Piece = Field | bytes | _Initialiser
+_Piece = Field | bytes | Initialiser
+"""A field as it lies in the old file, a new one, or an initialiser whose values are written from an array."""
 
 
 def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = False) -> list[Path]:
@@ -95,7 +80,7 @@ def _size(pieces: Iterable[_Piece]) -> int:
 def _length(piece: _Piece) -> int:
     if isinstance(piece, bytes):
         return len(piece)
-    return piece.end - piece.begin if isinstance(piece, Field) else len(piece.head()) + piece.weight.nbytes
+    return piece.end - piece.begin if isinstance(piece, Field) else piece.size
 
 
 def _emit(sink: Sink, document: Document, pieces: Sequence[_Piece]) -> None:
@@ -104,19 +89,17 @@ def _emit(sink: Sink, document: Document, pieces: Sequence[_Piece]) -> None:
         if part[:2] != (GRAPH, LENGTH):
             sink.write(view[part.begin : part.end])
             continue
-        sink.write(encode_tag(GRAPH, LENGTH) + encode_varint(_size(pieces)))
+        sink.write(field_head(GRAPH, _size(pieces)))
         for begin, end, piece in _joined(pieces):
             if piece is None:
                 sink.write(view[begin:end])
             elif isinstance(piece, bytes):
                 sink.write(piece)
             else:
-                sink.write(piece.head())
-                for values in piece.weight.pieces():
-                    sink.write(values)
+                piece.write(sink)
 
 
-def _joined(pieces: Sequence[_Piece]) -> Iterator[tuple[int, int, bytes | _Initialiser | None]]:
+def _joined(pieces: Sequence[_Piece]) -> Iterator[tuple[int, int, bytes | Initialiser | None]]:
     """The pieces, neighbours of the old file as one."""
     begin = end = 0
     for piece in pieces:
@@ -145,7 +128,7 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
     graph = document.model.graph
     counts: dict[int, int] = {}
     last = max((index for index, part in enumerate(document.inner) if part.number == INITIALIZER), default=None)
-    at_end = [fresh for fresh in edited.fresh.values() if not _takes_place(fresh, origin)]
+    at_end = [fresh for fresh in edited.fresh.values() if fresh.name not in origin.tensors]
     inputs = new_inputs(edited, origin)
     yield from filter(None, nodes.get(-1, ()))
     for index, part in enumerate(document.inner):
@@ -201,34 +184,29 @@ def _by_number(edited: Edition) -> dict[int, list[bytes | None]]:
     return placed
 
 
-def _takes_place(fresh: Fresh, origin: OnnxOrigin) -> bool:
-    return fresh.instead_of in origin.tensors
-
-
 def _initialiser(tensor: Tensor, part: Field, edited: Edition, split: bool) -> Iterator[_Piece]:
     fresh = edited.fresh.get(tensor.name)
     if fresh is not None:
         yield _values(fresh, tensor.header)
     elif tensor.name in edited.gone:
         return
-    elif split and tensor.view is not None and tensor.dtype is not None:
-        yield _Initialiser(_bare(tensor.header), Weight(tensor.name, tensor.view, tensor.shape, tensor.dtype))
+    elif split and (weight := tensor.weight) is not None:
+        yield Initialiser(_bare(tensor.header), weight)
     else:
         yield part
 
 
-def _values(fresh: Fresh, header: TensorProto | None = None) -> _Initialiser:
+def _values(fresh: Weight, header: TensorProto | None = None) -> Initialiser:
     """New values, under what the old header says of name, documentation and the like."""
-    bare = _bare(header) if header is not None else TensorProto(name=fresh.name)
-    del bare.dims[:]
-    bare.dims.extend(fresh.stored.shape)
-    bare.data_type = element_number(fresh.stored.dtype)
-    return _Initialiser(bare, weight(fresh))
+    if header is None:
+        return Initialiser(fresh.header(), fresh)
+    bare = _bare(header)
+    bare.dims[:], bare.data_type = fresh.shape, fresh.element
+    return Initialiser(bare, fresh)
 
 
 def _bare(header: TensorProto) -> TensorProto:
-    bare = TensorProto()
-    bare.CopyFrom(header)
+    bare = deepcopy(header)
     for name in (*_PAYLOADS, "data_location", "external_data"):
         bare.ClearField(name)
     return bare
@@ -236,15 +214,9 @@ def _bare(header: TensorProto) -> TensorProto:
 
 def _placed(piece: _Piece, data: DataFile) -> _Piece:
     """An initialiser with its values in the other file, if they are many."""
-    if not isinstance(piece, _Initialiser) or piece.weight.nbytes < EXTERNAL_FROM:
+    if not isinstance(piece, Initialiser) or piece.weight.nbytes < EXTERNAL_FROM:
         return piece
-    header = TensorProto()
-    header.CopyFrom(piece.header)
-    header.data_location = TensorProto.EXTERNAL
-    place = {"location": data.location, "offset": data.place(piece.weight), "length": piece.weight.nbytes}
-    for key, value in place.items():
-        header.external_data.add(key=key, value=str(value))
-    return encode_field(INITIALIZER, header.SerializeToString(deterministic=True))
+    return encode_field(INITIALIZER, piece.outside(data).SerializeToString(deterministic=True))
 
 
 _PAYLOADS = (
