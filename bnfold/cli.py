@@ -375,7 +375,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
     if not verify:
         _refuse_idle(PROVING, "--no-verify compares nothing")
-    require_paths(reading.files, writing, _reports(given), _data(given))
+    require_paths(reading.files, writing, _reports(given), _data(given, [given["data"]]))
     job = Job(
         reading=reading,
         writing=writing,
@@ -386,7 +386,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
         verify=verify,
         keep_failed=given["keep_failed"],
         samples=given["data"],
-        comparing=_comparing(given, given["layers"] or not given["outputs_only"]),
+        comparing=_comparing(given, [given["data"]], given["layers"] or not given["outputs_only"]),
     )
     with progress_bar() as progress:
         report = run(job, progress)
@@ -511,11 +511,14 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
         if Path(row.candidate).suffix in WEIGHTS and ":" not in row.candidate and row.reference.endswith(".prototxt"):
             pair = f"{visible(row.reference)}:{visible(row.candidate)}"
             raise UsageError(f"this is one network and not two: call it {pair}, and name the other one behind it")
-    files = [file for row in rows for file in _models_of(row)]
+    files = [file for row in rows for file in row.models]
+    data = [given["data"], *(row.data for row in rows)]
     reports = [*_reports(given), *(path for row in rows for path in _own_reports(given, row).values())]
-    require_paths(files, reports=reports, data=_data(given))
+    kept = [Path(path) for row in rows if (path := row.checkpoint(given["checkpoint"])) is not None]
+    table = [given["table"]] if given["table"] is not None else []
+    require_paths(files, reports=[*reports, *kept], data=[*table, *_data(given, data)])
     chosen = replace(
-        _comparing(given, not given["outputs_only"]),
+        _comparing(given, data, not given["outputs_only"]),
         map=dict(given["pairs"]),
         batch=given["batch"],
         input_shapes=dict(given["input_shapes"]) or None,
@@ -530,16 +533,10 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     report = RunReport(proofs=found)
     own: dict[Path, Callable[[], Any]] = {}
     for row, proof in zip(rows, found, strict=True):
-        renderings = of_run(RunReport(proofs=(proof,)), _facts(_models_of(row)))
+        renderings = of_run(RunReport(proofs=(proof,)), _facts(row.models))
         own |= {path: renderings[name] for name, path in _own_reports(given, row).items()}
     _render(given, of_run(report, _facts(files), given["verbosity"], reports), own)
     return 0 if report.passed else DIFFERENT
-
-
-def _models_of(row: PairRow) -> list[Path]:
-    from bnfold.compare.models import files_of
-
-    return [file for model in (row.reference, row.candidate) for file in files_of(model)]
 
 
 def _own_reports(given: dict[str, Any], row: PairRow) -> dict[str, Path]:
@@ -604,10 +601,10 @@ def _writing(given: dict[str, Any]) -> Writing:
     )
 
 
-def _comparing(given: dict[str, Any], layers: bool) -> CompareOptions:
+def _comparing(given: dict[str, Any], data: Sequence[str | None], layers: bool) -> CompareOptions:
     from bnfold.options import CompareOptions
 
-    if not given["data"] and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
+    if not any(data) and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
         raise UsageError(f"{' and '.join(idle)} prepare images, and no --data names any")
     words = {name: given[name] for name in PREPARING}
     preparation = None
@@ -643,13 +640,14 @@ def _renderings(given: dict[str, Any]) -> dict[str, Path]:
     return {name: path for name, path in paths.items() if path is not None}
 
 
-def _data(given: dict[str, Any]) -> list[Path]:
-    """The files that a comparison reads besides the models."""
-    if not given["data"]:
+def _data(given: dict[str, Any], data: Sequence[str | None]) -> list[Path]:
+    """The files that a comparison reads besides the models, of the data sets that are named."""
+    if not any(data):
         return []
     from bnfold.data.datasets import files_of
 
-    return [*files_of(given["data"]), *([Path(given["mean"])] if given["mean"] else ())]
+    found = [file for path in dict.fromkeys(data) if path for file in files_of(path)]
+    return [*found, *([Path(given["mean"])] if given["mean"] else ())]
 
 
 def _facts(read: Sequence[Path], written: Sequence[Path] = ()) -> Facts:

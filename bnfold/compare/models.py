@@ -201,7 +201,7 @@ def split_pair(path: str) -> tuple[Path, Path]:
     text, colon, weights = path.rpartition(":")
     if colon and text.endswith((".prototxt", ".pbtxt", ".txt")):
         return Path(text), Path(weights)
-    return Path(path), Path(path).with_suffix(".caffemodel")
+    return Path(path), Path(path).parent / f"{Path(path).stem}.caffemodel"
 
 
 def files_of(path: str) -> list[Path]:

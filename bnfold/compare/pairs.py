@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from bnfold.compare.comparison import compare
 from bnfold.compare.measure import Progress
+from bnfold.compare.models import files_of
 from bnfold.compare.records import DiffReport
 from bnfold.errors import BnfoldError, ParseError, UsageError
+from bnfold.io.files import StrPath
 from bnfold.options import CompareOptions
 
 
@@ -27,6 +30,15 @@ class PairRow:
     candidate: str
     data: str | None = None
 
+    @property
+    def models(self) -> list[Path]:
+        """The files of both networks."""
+        return [*files_of(self.reference), *files_of(self.candidate)]
+
+    def checkpoint(self, path: StrPath | None) -> StrPath | None:
+        """Where it keeps its state: at the path, with the number of its line behind if it is one of several."""
+        return f"{os.fspath(path)}.{self.number}" if self.number and path is not None else path
+
 
 def read_pairs(path: Path) -> list[PairRow]:
     """The rows of a table: reference, candidate and perhaps data in each line, parted by spaces, tabs or commas.
@@ -40,11 +52,13 @@ def read_pairs(path: Path) -> list[PairRow]:
         UsageError: there is no such file, or nothing in it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        raise UsageError(f"the table '{path}' cannot be read as text") from None
+        text = "\0"
+    if "\0" in text:
+        raise UsageError(f"the table '{path}' cannot be read as text")
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         reader = shlex.shlex(line, posix=True, punctuation_chars=False)
         reader.whitespace, reader.whitespace_split, reader.commenters = " \t,", True, "#"
         try:
@@ -72,14 +86,17 @@ def compare_pairs(
     """Compare every row of a table; on a cluster, the workers are the same for all.
 
     Raises:
-        UsageError: what `compare` raises, with the line of the table.
+        UsageError: what `compare` raises, with the line of the table; before anything is compared if a file is not
+            there.
     """
+    for row in rows if rows[0].number else ():
+        for path in (*row.models, *([Path(row.data)] if row.data else ())):
+            if not os.path.exists(path):
+                raise UsageError(f"line {row.number} of the table: there is no '{path}'")
     with _sharing(options) as shared:
         for row in rows:
-            alone = not row.number or shared.checkpoint is None
-            own = shared.checkpoint if alone else f"{shared.checkpoint}.{row.number}"
             try:
-                chosen = replace(shared, checkpoint=own)
+                chosen = replace(shared, checkpoint=row.checkpoint(shared.checkpoint))
                 yield compare(row.reference, row.candidate, row.data or samples, chosen, progress=progress)
             except BnfoldError as error:
                 if not row.number:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from command_line import Run
@@ -29,6 +30,7 @@ def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path: Path) -> N
         ("a b c d", "got 4 words"),
         ('"a b', "no closing"),
         ("# none", "no models"),
+        ("a.onnx b\0.onnx", "cannot be read as text"),
     ],
 )
 def test_a_line_that_is_no_pair_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -87,3 +89,47 @@ def test_an_error_names_the_line(run: Run, tmp_path: Path) -> None:
     found = run("diff", "--pairs", str(tmp_path / "table"))
     assert found.code == 2
     assert "line 2 of the table" in found.err
+
+
+def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "table").write_text("reference,candidate\na.onnx,b.onnx\n", encoding="utf-8-sig")
+    assert [row.number for row in read_pairs(tmp_path / "table")] == [2]
+
+
+@pytest.mark.parametrize("line", ["a.onnx none.onnx", "a.onnx a.onnx none.npz", 'a.onnx ""', ". ."])
+def test_every_line_is_looked_at_before_any_is_compared(run: Run, tmp_path: Path, line: str) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    (tmp_path / "table").write_text(f"a.onnx a.onnx\n{line}\n")
+    found = run("diff", "--pairs", str(tmp_path / "table"), "--checkpoint", str(tmp_path / "state"))
+    assert (found.code, "line 2 of the table" in found.err) == (2, True)
+    assert not list(tmp_path.glob("state*"))
+
+
+def test_nothing_that_a_table_names_is_written(run: Run, tmp_path: Path) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    np.savez(tmp_path / "images.npz", x=np.zeros((4, 3, 8, 8), np.float32))
+    table = tmp_path / "table"
+    table.write_text("a.onnx a.onnx images.npz\n")
+    before = {path: path.read_bytes() for path in (table, tmp_path / "a.onnx", tmp_path / "images.npz")}
+    for path, content in before.items():
+        for option in ("--json", "--html", "--markdown"):
+            found = run("diff", "--pairs", str(table), option, str(path))
+            assert (found.code, "is an input of this run" in found.err) == (2, True)
+            assert path.read_bytes() == content
+
+
+def test_a_state_is_kept_in_a_file_of_its_own(run: Run, tmp_path: Path) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    model = str(tmp_path / "a.onnx")
+    file = str(tmp_path / "file")
+    for words in (("--checkpoint", file, "--json", file), ("--checkpoint", model), ("--checkpoint", f"{file}/none/x")):
+        found = run("diff", model, model, *words)
+        assert found.code == 2, words
+        assert not Path(file).exists()
+
+
+def test_the_images_of_a_table_are_prepared_as_asked(run: Run, tmp_path: Path) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    np.savez(tmp_path / "images.npz", x=np.zeros((4, 3, 8, 8), np.float32))
+    (tmp_path / "table").write_text("a.onnx a.onnx images.npz\n")
+    assert run("diff", "--pairs", str(tmp_path / "table"), "--mean", "5").code == 0
