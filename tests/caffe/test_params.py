@@ -239,7 +239,7 @@ def test_clip_has_no_default_bounds() -> None:
 
 def test_a_permute_completes_its_order() -> None:
     layer = layer_of('type: "Permute" permute_param { order: 0 order: 2 }')
-    assert params.Permute.of(layer).full_order(layer, 4) == (0, 2, 1, 3)
+    assert params.permutation(layer, 4) == (0, 2, 1, 3)
 
 
 def test_a_crop_offset_is_given_once_or_per_axis() -> None:

@@ -69,22 +69,16 @@ class Embed(NamedTuple):
         return cls(param.num_output, param.input_dim, param.bias_term)
 
 
-class Parameter(NamedTuple):
-    """What a Parameter layer says: the shape of the blob that it learned and gives."""
+def parameter_shape(layer: Layer) -> Shape:
+    """The shape of the blob that a Parameter learned and gives.
 
-    shape: Shape
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Parameter.
-
-        Raises:
-            ModelError: a dimension is negative or beyond what a blob can hold.
-        """
-        shape = tuple(layer.param.parameter_param.shape.dim)
-        if any(not 0 <= size <= INT_MAX for size in shape):
-            raise ModelError(f"{layer}: shape {shape} is none of a blob")
-        return cls(shape)
+    Raises:
+        ModelError: a dimension is negative or beyond what a blob can hold.
+    """
+    shape = tuple(layer.param.parameter_param.shape.dim)
+    if any(not 0 <= size <= INT_MAX for size in shape):
+        raise ModelError(f"{layer}: shape {shape} is none of a blob")
+    return shape
 
 
 def embed(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -103,8 +97,8 @@ def inner_product(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def parameter(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """The shape that it says (parameter_layer.hpp)."""
-    return [Parameter.of(layer).shape]
+    """The shape that it says; what it gives is what it learned (parameter_layer.hpp)."""
+    return [parameter_shape(layer)]
 
 
 def embed_blobs(layer: Layer, _: Sequence[Shape]) -> list[Shape] | None:
@@ -121,11 +115,6 @@ def inner_product_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] |
     flat = count(bottoms[0][canonical_axis(view.axis, len(bottoms[0]), layer) :])
     weight = (flat, view.num_output) if view.transpose else (view.num_output, flat)
     return [weight, (view.num_output,)][: 2 if view.bias else 1]
-
-
-def parameter_blobs(layer: Layer, _: Sequence[Shape]) -> list[Shape] | None:
-    """What it gives is what it learned (parameter_layer.hpp)."""
-    return [Parameter.of(layer).shape]
 
 
 PRODUCT = "num_output bias_term axis transpose"
@@ -146,5 +135,5 @@ ROWS: Mapping[str, LayerType] = {
         dialects="Synopsys",
         note="read as the layer without masks, its weight times the mask",
     ),
-    "Parameter": LayerType(parameter, bottoms=(0, 0), blobs=parameter_blobs, reads={"parameter_param": "shape"}),
+    "Parameter": LayerType(parameter, bottoms=(0, 0), blobs=parameter, reads={"parameter_param": "shape"}),
 }

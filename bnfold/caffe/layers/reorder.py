@@ -13,27 +13,6 @@ from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
 
-class Permute(NamedTuple):
-    """What a Permute says: the axes that come first; those not named follow in order."""
-
-    order: tuple[int, ...]
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Permute."""
-        return cls(tuple(layer.param.permute_param.order))
-
-    def full_order(self, layer: Layer, rank: int) -> tuple[int, ...]:
-        """`order` with the axes that it does not name.
-
-        Raises:
-            ModelError: an axis is named twice, or the blob has none of that number.
-        """
-        if any(axis >= rank for axis in self.order) or len(set(self.order)) < len(self.order):
-            raise ModelError(f"{layer}: order {self.order} names no distinct axes of a blob of {rank} axes")
-        return self.order + tuple(axis for axis in range(rank) if axis not in self.order)
-
-
 class Reshape(NamedTuple):
     """What a Reshape says.
 
@@ -90,43 +69,11 @@ class Reorg(NamedTuple):
         Raises:
             ModelError: the sizes do not divide.
         """
-        batch, channels, height, width = bottom
-        s = self.stride
-        divided = (channels,) if self.reverse else (height, width)
-        by = s * s if self.reverse else s
-        if any(size != UNKNOWN and size % by for size in divided):
+        top = _blocks(bottom, self.stride, up=self.reverse)
+        if top is None:
+            divided, by = (bottom[1:2], self.stride**2) if self.reverse else (bottom[2:], self.stride)
             raise ModelError(f"{layer}: {sizes(divided)} does not divide by {by}")
-        grow, shrink = (s, 1) if self.reverse else (1, s)
-        plane = [size if size == UNKNOWN else size * grow // shrink for size in (height, width)]
-        deep = channels if channels == UNKNOWN else channels // by if self.reverse else channels * s * s
-        return (batch, deep, *plane)
-
-
-class PixelShuffle(NamedTuple):
-    """What a PixelShuffle says: r*r channels become the r x r pixels that stand in the place of each pixel."""
-
-    upscale_factor: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a PixelShuffle; forks call the factor `upscale_factor` or `sigma`, or give its square as `scale`.
-
-        Raises:
-            ModelError: the factor is missing, 0 or given in two ways, or `scale` is no square.
-        """
-        param = layer.param.pixel_shuffle_param
-        if layer.param.HasField("pixelshuffle_param") and not layer.param.HasField("pixel_shuffle_param"):
-            param = layer.param.pixelshuffle_param
-        given = [name for name in ("upscale_factor", "sigma", "scale") if param.HasField(name)]
-        if len(given) > 1:
-            raise ModelError(f"{layer}: the factor is given as {' and '.join(given)}; keep one")
-        factor = getattr(param, given[0]) if given else 0
-        if given == ["scale"]:
-            if isqrt(factor) ** 2 != factor:
-                raise ModelError(f"{layer}: scale {factor} is the factor's square, and no square")
-            factor = isqrt(factor)
-        at_least(layer, "upscale_factor", (factor,), 1)
-        return cls(factor)
+        return top
 
 
 class DepthToSpace(NamedTuple):
@@ -165,35 +112,23 @@ class DepthToSpace(NamedTuple):
         return cls(param.block_size, param.data_format == "NHWC", is_up, "CRD" if param.data_format == "CRD" else "DCR")
 
 
-class ShuffleChannel(NamedTuple):
-    """What a ShuffleChannel says: channels seen as (group, C/group) are transposed."""
-
-    group: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a ShuffleChannel.
-
-        Raises:
-            ModelError: `group` is 0.
-        """
-        group = layer.param.shuffle_channel_param.group
-        at_least(layer, "group", (group,), 1)
-        return cls(group)
+def _blocks(bottom: Shape, r: int, *, up: bool) -> Shape | None:
+    """(N, C/r^2, H*r, W*r), or (N, C*r^2, H/r, W/r); None where the sizes do not divide."""
+    batch, channels, *plane = bottom
+    if any(size != UNKNOWN and size % (r * r if up else r) for size in ([channels] if up else plane)):
+        return None
+    deep = channels if channels == UNKNOWN else channels // (r * r) if up else channels * r * r
+    return (batch, deep, *(size if size == UNKNOWN else size * r if up else size // r for size in plane))
 
 
 def depth_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """Channels become pixels, or pixels channels (Synopsys' Caffe; ONNX DepthToSpace)."""
     view = DepthToSpace.of(layer)
     bottom = four_axes(layer, bottoms[0])
-    batch, height, width, channels = bottom if view.last else (bottom[0], *bottom[2:], bottom[1])
-    r, up = view.block, view.up
-    for size, divisor in ((channels, r * r if up else 1), (height, 1 if up else r), (width, 1 if up else r)):
-        if size != UNKNOWN and size % divisor:
-            raise ModelError(f"{layer}: {sizes(bottom)} does not divide by a block of {r}")
-    deep = channels if channels == UNKNOWN else channels // (r * r) if up else channels * r * r
-    plane = [size if size == UNKNOWN else size * r if up else size // r for size in (height, width)]
-    return [(batch, *plane, deep) if view.last else (batch, deep, *plane)]
+    top = _blocks(tuple(bottom[axis] for axis in (0, 3, 1, 2)) if view.last else bottom, view.block, up=view.up)
+    if top is None:
+        raise ModelError(f"{layer}: {sizes(bottom)} does not divide by a block of {view.block}")
+    return [tuple(top[axis] for axis in (0, 2, 3, 1)) if view.last else top]
 
 
 def flatten(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -206,14 +141,47 @@ def flatten(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(*bottom[:start], count(bottom[start:stop]), *bottom[stop:])]
 
 
+def permutation(layer: Layer, rank: int) -> tuple[int, ...]:
+    """The order of a Permute: the axes that it names, and behind them the others.
+
+    Raises:
+        ModelError: an axis is named twice, or the blob has none of that number.
+    """
+    order = tuple(layer.param.permute_param.order)
+    if any(axis >= rank for axis in order) or len(set(order)) < len(order):
+        raise ModelError(f"{layer}: order {order} names no distinct axes of a blob of {rank} axes")
+    return order + tuple(axis for axis in range(rank) if axis not in order)
+
+
 def permute(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The bottom's sizes in the new order (SSD, permute_layer.cpp, Reshape)."""
-    return [tuple(bottoms[0][axis] for axis in Permute.of(layer).full_order(layer, len(bottoms[0])))]
+    return [tuple(bottoms[0][axis] for axis in permutation(layer, len(bottoms[0])))]
+
+
+def pixel_shuffle_factor(layer: Layer) -> int:
+    """How many pixels a PixelShuffle makes of one; forks say `upscale_factor`, `sigma`, or its square as `scale`.
+
+    Raises:
+        ModelError: the factor is missing, 0 or given in two ways, or `scale` is no square.
+    """
+    param = layer.param.pixel_shuffle_param
+    if layer.param.HasField("pixelshuffle_param") and not layer.param.HasField("pixel_shuffle_param"):
+        param = layer.param.pixelshuffle_param
+    given = [name for name in ("upscale_factor", "sigma", "scale") if param.HasField(name)]
+    if len(given) > 1:
+        raise ModelError(f"{layer}: the factor is given as {' and '.join(given)}; keep one")
+    factor: int = getattr(param, given[0]) if given else 0
+    if given == ["scale"]:
+        if isqrt(factor) ** 2 != factor:
+            raise ModelError(f"{layer}: scale {factor} is the factor's square, and no square")
+        factor = isqrt(factor)
+    at_least(layer, "upscale_factor", (factor,), 1)
+    return factor
 
 
 def pixel_shuffle(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """Channels become pixels (Shi et al. 2016, arXiv:1609.05158)."""
-    return [_pixel_shuffled(layer, four_axes(layer, bottoms[0]), PixelShuffle.of(layer).upscale_factor)]
+    return [_pixel_shuffled(layer, four_axes(layer, bottoms[0]), pixel_shuffle_factor(layer))]
 
 
 def reorg(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -253,11 +221,10 @@ def _what_is_left(layer: Layer, bottom: Shape, rest: Shape) -> int:
 
 
 def _pixel_shuffled(layer: Layer, bottom: Shape, factor: int) -> Shape:
-    batch, channels, height, width = bottom
-    if factor < 1 or (channels != UNKNOWN and channels % factor**2):
-        raise ModelError(f"{layer}: pixels cannot be shuffled by {factor} from {channels} channels")
-    deep = channels if channels == UNKNOWN else channels // factor**2
-    return (batch, deep, *(size if size == UNKNOWN else size * factor for size in (height, width)))
+    top = _blocks(bottom, factor, up=True) if factor > 0 else None
+    if top is None:
+        raise ModelError(f"{layer}: pixels cannot be shuffled by {factor} from {bottom[1]} channels")
+    return top
 
 
 def reversed_axes(layer: Layer, rank: int) -> list[int]:
@@ -271,9 +238,20 @@ def reverse(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [bottoms[0]]
 
 
+def channel_groups(layer: Layer) -> int:
+    """How many groups of channels a ShuffleChannel takes one of each in turn.
+
+    Raises:
+        ModelError: 0.
+    """
+    group: int = layer.param.shuffle_channel_param.group
+    at_least(layer, "group", (group,), 1)
+    return group
+
+
 def shuffle_channel(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The bottom's (ShuffleNet, arXiv:1707.01083)."""
-    group, channels = ShuffleChannel.of(layer).group, bottoms[0][1]
+    group, channels = channel_groups(layer), bottoms[0][1]
     if channels != UNKNOWN and channels % group:
         raise ModelError(f"{layer}: group {group} does not divide {channels} channels")
     return [bottoms[0]]

@@ -12,11 +12,11 @@ from bnfold.caffe.layers import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.arrange import Crop, Slice
 from bnfold.caffe.layers.reorder import (
     DepthToSpace,
-    Permute,
-    PixelShuffle,
     Reorg,
     Reshape,
-    ShuffleChannel,
+    channel_groups,
+    permutation,
+    pixel_shuffle_factor,
     reversed_axes,
     squeezed_axes,
     transposition,
@@ -27,6 +27,7 @@ from bnfold.net import Shape
 BATCH = -2
 """The name of the batch's size, which every movement leaves alone."""
 
+SIZE_UNKNOWN = "how it moves data depends on a size that is unknown"
 MIXES_SAMPLES = "it moves data between samples"
 
 
@@ -49,12 +50,12 @@ def flatten(place: LayerContext) -> Move:
 
 def permute(place: LayerContext) -> Move:
     """Axes in another order."""
-    return Move(((Axes(Permute.of(place.layer).full_order(place.layer, len(place.bottom))),),))
+    return Move(((Axes(permutation(place.layer, len(place.bottom))),),))
 
 
 def pixel_shuffle(place: LayerContext) -> Move:
     """Channels (C, r, r) become blocks of r x r pixels."""
-    return _shuffled(place, PixelShuffle.of(place.layer).upscale_factor)
+    return Move((_up(place.bottom, place.tops[0], pixel_shuffle_factor(place.layer), "CRD"),))
 
 
 def reorg(place: LayerContext) -> Move:
@@ -65,9 +66,8 @@ def reorg(place: LayerContext) -> Move:
     """
     view = Reorg.of(place.layer)
     if view.reverse:
-        return _deepened(place, view.stride, "DCR")
-    stride, bottom = view.stride, place.bottom
-    require(UNKNOWN not in bottom[1:], "how it moves data depends on a size that is unknown")
+        return Move((_up(_known(place), place.tops[0], view.stride, "DCR"),))
+    stride, bottom = view.stride, _known(place)
     _, channels, height, width = bottom
     inner = channels // stride**2
     require(inner > 0 and channels % stride**2 == 0, f"its {channels} channels are no multiple of {stride}x{stride}")
@@ -82,19 +82,19 @@ def reshape(place: LayerContext) -> Move:
     """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead."""
     factor = Reshape.of(place.layer).pixel_shuffle
     if factor != 1:
-        return _shuffled(place, factor)
+        return Move((_up(place.bottom, place.tops[0], factor, "CRD"),))
     bottom, top = place.bottom, place.tops[0]
     require(bool(bottom) and bool(top) and bottom[0] == top[0], MIXES_SAMPLES)
     unknown = bottom[0] == UNKNOWN and UNKNOWN in (*bottom[1:], *top[1:])
-    require(not unknown, "how it moves data depends on a size that is unknown")
+    require(not unknown, SIZE_UNKNOWN)
     return Move(((_regrouped(bottom, top),),))
 
 
 def shuffle_channel(place: LayerContext) -> Move:
     """(group, C/group, ...) transposed to (C/group, group, ...)."""
-    group = ShuffleChannel.of(place.layer).group
+    group = channel_groups(place.layer)
     channels, *plane = place.bottom[1:]
-    require(channels != UNKNOWN, "how it moves data depends on a size that is unknown")
+    require(channels != UNKNOWN, SIZE_UNKNOWN)
     named = tuple(range(BATCH - 1, BATCH - 1 - len(plane), -1))
     whole = (BATCH, channels, *named)
     order = (0, 2, 1, *range(3, 3 + len(plane)))
@@ -115,47 +115,41 @@ def slice_(place: LayerContext) -> Move:
 def depth_to_space(place: LayerContext) -> Move:
     """Channels become pixels, or pixels channels, between two changes of axes where the channels are last."""
     view = DepthToSpace.of(place.layer)
-    bottom = place.bottom
-    require(UNKNOWN not in bottom[1:], "how it moves data depends on a size that is unknown")
+    bottom = _known(place)
     first = (0, 3, 1, 2) if view.last else (0, 1, 2, 3)
-    shape = tuple(bottom[axis] for axis in first)
-    steps = (_up if view.up else _down)(shape, view.block, view.mode)
+    shape, top = (tuple(sizes[axis] for axis in first) for sizes in (bottom, place.tops[0]))
+    steps = (_up if view.up else _down)(shape, top, view.block, view.mode)
     return Move(((Axes(first), *steps, Axes((0, 2, 3, 1))),)) if view.last else Move((steps,))
 
 
-def _deepened(place: LayerContext, stride: int, mode: str) -> Move:
-    require(UNKNOWN not in place.bottom[1:], "how it moves data depends on a size that is unknown")
-    return Move((_up(place.bottom, stride, mode),))
+def _known(place: LayerContext) -> Shape:
+    """The shape of the bottom, of which nothing but the batch may be unknown."""
+    require(UNKNOWN not in place.bottom[1:], SIZE_UNKNOWN)
+    return place.bottom
 
 
-def _up(shape: Shape, r: int, mode: str) -> Steps:
+def _up(bottom: Shape, top: Shape, r: int, mode: str) -> Steps:
     """(N, C*r*r, H, W) to (N, C, H*r, W*r)."""
-    _, channels, height, width = shape
-    few = channels // (r * r)
+    few, (height, width) = top[1], bottom[2:]
     parts, order = ((few, r, r), (0, 1, 4, 2, 5, 3)) if mode == "CRD" else ((r, r, few), (0, 3, 4, 1, 5, 2))
     moved = (BATCH, few, height, r, width, r)
-    return (
-        Regroup((BATCH, *shape[1:]), (BATCH, *parts, height, width)),
-        Axes(order),
-        Regroup(moved, (BATCH, few, height * r, width * r)),
-    )
+    cells = Regroup((BATCH, *bottom[1:]), (BATCH, *parts, height, width))
+    return (cells, Axes(order), Regroup(moved, (BATCH, *top[1:])))
 
 
-def _down(shape: Shape, r: int, mode: str) -> Steps:
+def _down(bottom: Shape, top: Shape, r: int, mode: str) -> Steps:
     """(N, C, H*r, W*r) to (N, C*r*r, H, W)."""
-    _, channels, height, width = shape
-    cells = (BATCH, channels, height // r, r, width // r, r)
+    cells = (BATCH, bottom[1], top[2], r, top[3], r)
     order = (0, 1, 3, 5, 2, 4) if mode == "CRD" else (0, 3, 5, 1, 2, 4)
     moved = tuple(cells[axis] for axis in order)
-    top = (BATCH, channels * r * r, height // r, width // r)
-    return (Regroup((BATCH, *shape[1:]), cells), Axes(order), Regroup(moved, top))
+    return (Regroup((BATCH, *bottom[1:]), cells), Axes(order), Regroup(moved, (BATCH, *top[1:])))
 
 
 def reverse(place: LayerContext) -> Move:
     """Axes turned round."""
     bottom = place.bottom
     axes = reversed_axes(place.layer, len(bottom))
-    require(UNKNOWN not in [bottom[axis] for axis in axes], "how it moves data depends on a size that is unknown")
+    require(UNKNOWN not in [bottom[axis] for axis in axes], SIZE_UNKNOWN)
     steps = [Take(axis, np.arange(bottom[axis])[::-1], bottom[axis] if axis else UNKNOWN) for axis in axes]
     return Move((tuple(steps),))
 
@@ -175,11 +169,3 @@ def transpose(place: LayerContext) -> Move:
 def _regrouped(bottom: Shape, top: Shape) -> Step:
     """The same elements of each sample under another shape."""
     return Regroup((BATCH, *bottom[1:]), (BATCH, *top[1:]))
-
-
-def _shuffled(place: LayerContext, factor: int) -> Move:
-    bottom, (_, channels, height, width) = place.bottom, place.tops[0]
-    named = (BATCH, channels, factor, factor, *bottom[2:])
-    moved = (BATCH, channels, bottom[2], factor, bottom[3], factor)
-    steps = (Regroup((BATCH, *bottom[1:]), named), Axes((0, 1, 4, 2, 5, 3)))
-    return Move(((*steps, Regroup(moved, (BATCH, channels, height, width))),))

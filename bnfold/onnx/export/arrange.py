@@ -13,14 +13,14 @@ from bnfold.caffe.layers import (
     DepthToSpace,
     Eltwise,
     Pad,
-    Permute,
-    PixelShuffle,
     Reorg,
     Reshape,
-    ShuffleChannel,
     Slice,
     Tile,
     canonical_axis,
+    channel_groups,
+    permutation,
+    pixel_shuffle_factor,
 )
 from bnfold.caffe.layers.reorder import reversed_axes, squeezed_axes, transposition
 from bnfold.net import Shape
@@ -161,12 +161,12 @@ def transpose_layer(block: Block) -> str:
 
 def permute(block: Block) -> str:
     """Axes in another order, those not named behind: Transpose."""
-    return transpose(block, block.bottom, Permute.of(block.layer).full_order(block.layer, block.rank))
+    return transpose(block, block.bottom, permutation(block.layer, block.rank))
 
 
 def pixel_shuffle(block: Block) -> str:
     """Channel `(c*r + i)*r + j` goes to row i, column j of each r x r block of pixels: DepthToSpace, CRD."""
-    return _shuffled(block, PixelShuffle.of(block.layer).upscale_factor)
+    return _shuffled(block, pixel_shuffle_factor(block.layer))
 
 
 def _shuffled(block: Block, factor: int) -> str:
@@ -212,7 +212,7 @@ def _open_batch(block: Block, top: Shape) -> Shape:
 
 def shuffle_channel(block: Block) -> str:
     """Channels seen as (group, C/group) transposed: Reshape, Transpose, Reshape."""
-    group = ShuffleChannel.of(block.layer).group
+    group = channel_groups(block.layer)
     channels, *plane = block.shape[1:]
     pixels = math.prod(plane)
     x = reshape(block, block.bottom, (0, group, channels // group, pixels), "groups")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.caffe.layers import Convolution, Embed, InnerProduct, Parameter, canonical_axis
+from bnfold.caffe.layers import Convolution, Embed, InnerProduct, canonical_axis, parameter_shape
 from bnfold.caffe.layers.convolution import convolution_view
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
@@ -138,7 +138,7 @@ def inner_product(block: Block) -> str:
 
 def parameter(block: Block) -> str:
     """The learned blob itself."""
-    return block("Identity", block.learned(0, "value", Parameter.of(block.layer).shape))
+    return block("Identity", block.learned(0, "value", parameter_shape(block.layer)))
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
