@@ -8,6 +8,8 @@ reading models, making sessions and starting workers are in none of them. All wa
 ratios are those of one round; "processor" is the time of all processors in this process, which other work on the
 machine stretches less than the clock. `--terms` adds what the time of a sample is made of.
 
+Where numba is installed, a comparison of so many values is measured by compiled code.
+
 `--workers` measures nothing but how fast so many workers are (0: this process): samples a second from the first
 merged piece to the last, so that starting them is not in it. A piece is 16 runs, so it takes some thousand samples.
 """
@@ -30,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.comparison import Comparison
 from bnfold.compare.engine import PIECE
@@ -156,7 +159,8 @@ def terms(models: Sequence[Model], store: WeightStore, images: Any, given: argpa
     sessions = [
         model.session(names, store, provider=given.provider) for model, names in zip(models, blobs, strict=True)
     ]
-    feeds, plan = models[0].feeds, MeasurePlan(pairs, BatchLayout(models[0].feeds, count, batched=True), 1e-4)
+    feeds = models[0].feeds
+    plan = MeasurePlan(pairs, BatchLayout(feeds, count, batched=True), 1e-4, compiled=worthwhile(MANY))
     samples = Arrays({next(iter(feeds)): images})
     best: dict[str, list[float]] = {"decode": [], "run": [], "measure": [], "merge": []}
 

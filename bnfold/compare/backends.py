@@ -29,6 +29,7 @@ SHORT = 32  # rows below are not worth a dot product each
 VIEWS = 1 << 10  # of a thread's memory, that are kept
 LINE = 64  # bytes of a cache line: what begins at one is read by half as many steps
 CODES = 1 << 19  # codes that are counted at once
+MANY = 1 << 28  # pairs: compiled code saves the second that it takes to be loaded
 
 LOWEST = ("low", "partner_low")
 HIGHEST = ("high", "partner_high", "peak")
@@ -174,6 +175,11 @@ class Backend:
         """Something that counts block by block."""
         return BinCounter(self, blobs)
 
+    def at_once(self, reference: Any, candidate: Any, counter: BinCounter) -> tuple[Float64, Float64] | None:
+        """What `_Block.figures` gives, the histogram counted, where the library has a pass of its own for a block."""
+        del reference, candidate, counter
+        return None
+
 
 class _Bits(Backend):
     """A library whose arrays show the bits of their values, as `view`, and that counts, as `bincount`."""
@@ -188,7 +194,7 @@ class _Bits(Backend):
         return self.host(self.xp.astype(found, self.xp.float64)).astype(np.int64)
 
 
-class _Numpy(_Bits):
+class Numpy(_Bits):
     """The host's own arrays, in memory that each thread keeps: blocks of one sample are what most blobs are made of."""
 
     on_host = True
@@ -230,12 +236,15 @@ class _Numpy(_Bits):
         del blobs
         by_channel = rows[SQUARED]
         figures = np.zeros((len(ROWS), len(by_channel)))
-        rows[SQUARED] = np.add.reduce(by_channel, axis=1)
-        if len(by_channel) > 1:
-            figures[: len(rows)] = rows
-            return figures, np.add.reduce(by_channel, axis=0)[None]
-        figures[: len(rows), 0] = [row.item() for row in rows]
-        return figures, by_channel
+        for row, values in enumerate(rows):
+            if row != SQUARED:
+                figures[row] = values
+        return self.totalled(figures, by_channel)
+
+    def totalled(self, figures: Float64, by_channel: Float64) -> tuple[Float64, Float64]:
+        """What `joined` gives: the sum of e^2 for each sample filled in, and that of each channel."""
+        figures[SQUARED] = np.add.reduce(by_channel, axis=1)
+        return figures, np.add.reduce(by_channel, axis=0, keepdims=True)
 
     def dot(self, left: Array, right: Array) -> Array:
         """The sum of the products of each sample, in pieces that BLAS does not share among threads."""
@@ -430,18 +439,39 @@ FIRST_CODE = (127 + LOWEST_EXPONENT) << 2
 FIRST_BYTE = np.uint8(FIRST_CODE % BINS)
 _ONES = np.ones(ROW)
 _SMALLEST = np.full(BLOCK, SMALLEST, np.float32)
-_NUMPY = _Numpy()
+_NUMPY = Numpy()
 _BACKENDS: dict[tuple[str, str], Backend] = {}
 
 
-def backend_of(array: Any) -> Backend:
+@cache
+def _compiled() -> Backend:
+    from bnfold.compare.compiled import Compiled  # numba is an extra, and slow to import
+
+    return Compiled()
+
+
+def worthwhile(values: int) -> bool:
+    """Whether so many pairs are enough for compiled code to be made, and there is a numba that makes it."""
+    if values < MANY:
+        return False
+    try:
+        return bool(_compiled())
+    except ImportError:  # there is none, or none for this numpy
+        return False
+
+
+def backend_of(array: Any, compiled: bool = False) -> Backend:
     """What measures arrays of this kind.
 
+    Args:
+        array: of any library.
+        compiled: take compiled code for numpy's own.
+
     Raises:
-        ImportError: the array is not numpy's, and array-api-compat is not installed.
+        ImportError: the array is not numpy's, and array-api-compat is not installed; or numba is not.
     """
     if isinstance(array, np.ndarray):
-        return _NUMPY
+        return _compiled() if compiled else _NUMPY
     import array_api_compat
 
     xp = array_api_compat.array_namespace(array)

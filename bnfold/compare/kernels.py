@@ -105,25 +105,25 @@ def bin_edge(index: int) -> float:
     return math.ldexp(1 + quarter / 4, LOWEST_EXPONENT + octave)
 
 
-def measure(reference: Any, candidate: Any, view: tuple[int, int, int], tolerance: float) -> Passed:
-    """Pass over one pair of blobs.
+def measure_together(
+    references: Sequence[Any],
+    candidates: Sequence[Any],
+    view: tuple[int, int, int],
+    tolerance: float,
+    compiled: bool = False,
+) -> list[Passed]:
+    """Pass over pairs of blobs that are seen alike, as if they were the samples of one: a GPU is asked once for all.
 
     Args:
-        reference, candidate: arrays of one array library on one device.
-        view: how both are seen: (samples, channels, values a channel), none of them 0.
+        references, candidates: arrays of one array library on one device.
+        view: how each is seen: (samples, channels, values a channel), none of them 0.
         tolerance: of a sample's range; what `above` counts against.
+        compiled: take compiled code on the host.
     """
-    return measure_together([reference], [candidate], view, tolerance)[0]
-
-
-def measure_together(
-    references: Sequence[Any], candidates: Sequence[Any], view: tuple[int, int, int], tolerance: float
-) -> list[Passed]:
-    """Pass over pairs of blobs that are seen alike, as if they were the samples of one: a GPU is asked once for all."""
-    backend = backend_of(references[0])
+    backend = backend_of(references[0], compiled)
     if backend.on_host and len(references) > 1:
         pairs = zip(references, candidates, strict=True)
-        return [measure(reference, candidate, view, tolerance) for reference, candidate in pairs]
+        return [measure_together([one], [two], view, tolerance, compiled)[0] for one, two in pairs]
     sides = [
         backend.behind([backend.real(backend.xp.reshape(blob, view)) for blob in side])
         for side in (references, candidates)
@@ -141,9 +141,13 @@ def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, toler
     found: list[Float64] = []
     errors = np.zeros((blobs, channels * parts))
     for cut in cuts:
-        block = _Block(backend, *(side[cut] for side in sides))
-        rows, by_channel = block.figures(blobs)
-        counter.add(block.code(LARGEST if rows[PEAK].max() >= LARGEST else math.inf))
+        ours, theirs = (side[cut] for side in sides)
+        summed = backend.at_once(ours, theirs, counter)
+        if summed is None:
+            block = _Block(backend, ours, theirs)
+            summed = block.figures(blobs)
+            counter.add(block.code(LARGEST if summed[0][PEAK].max() >= LARGEST else math.inf))
+        rows, by_channel = summed
         errors[:, cut[1]] += by_channel
         found.append(rows)
     table = _gathered(cuts, found, count, size // parts)

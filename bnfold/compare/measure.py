@@ -79,6 +79,7 @@ class MeasurePlan:
         labels: the true class of each sample.
         saturating: output -> the type of the layer that saturates it.
         watched: blobs of either network that are compared with nothing, and whose range is reported.
+        compiled: whether the host measures by compiled code, which rounds its sums in another order.
     """
 
     pairs: Mapping[str, str]
@@ -90,6 +91,7 @@ class MeasurePlan:
     labels: Array | None = None
     saturating: Mapping[str, str] = field(default_factory=dict)
     watched: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    compiled: bool = False
 
     def part(self, names: Sequence[str], watched: tuple[tuple[str, ...], tuple[str, ...]]) -> MeasurePlan:
         """The plan for some of the pairs."""
@@ -248,8 +250,11 @@ class Measurement:
             if name in exact and not boxes:
                 self.errors[name].add_exact(exact[name].reshape(shape)[rows], to_host(r), to_host(c))
         if seen:
-            measures, sides = [self.errors[name] for name in seen], list(zip(*seen.values(), strict=True))
-            each = add_together(measures, sides[0], sides[1], run.numbers.start, names, by_sample=by_sample)
+            ours, theirs = zip(*seen.values(), strict=True)
+            measures = [self.errors[name] for name in seen]
+            each = add_together(
+                measures, ours, theirs, run.numbers.start, names, by_sample=by_sample, compiled=plan.compiled
+            )
             found |= {name: errors if by_sample else errors * count for name, errors in zip(seen, each, strict=True)}
         return found
 

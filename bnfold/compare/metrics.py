@@ -231,6 +231,7 @@ def add_together(
     names: Sequence[str] = (),
     *,
     by_sample: bool = True,
+    compiled: bool = False,
 ) -> list[list[SampleError]]:
     """`BlobError.add` for several blobs of equal shape, type and tolerance, each with its own measure."""
     shape = tuple(references[0].shape)
@@ -242,7 +243,7 @@ def add_together(
         return [[] for _ in errors]
     whole = shape if by_sample and shape else (1, *shape)
     view = (whole[0], whole[1] if len(whole) > 1 else 1, math.prod(whole[2:]))
-    found = measure_together(references, candidates, view, errors[0].tolerance)
+    found = measure_together(references, candidates, view, errors[0].tolerance, compiled)
     for one, passed in zip(errors, found, strict=True):
         one.values += math.prod(shape)
         one.take_in(passed, first, names, whole[1:])

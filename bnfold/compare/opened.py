@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
+from bnfold.compare.backends import worthwhile
 from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import find_scores, near_chance, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
@@ -123,6 +125,7 @@ class Opened:
             self.labels,
             {name: cause.layer_type for name, cause in self.saturating.items() if name in self.pairs},
             self.watched,
+            worthwhile(self.data.count * sum(prod(first[name]) for name in self.pairs) // self.layout.batch),
         )
 
     def report(self, found: Measurement, ran: tuple[Execution | None, Execution | None]) -> DiffReport:

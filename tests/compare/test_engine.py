@@ -11,6 +11,7 @@ from onnx import ModelProto
 from onnx_models import change, classifier
 from present import present
 
+from bnfold.compare import backends
 from bnfold.compare import engine as engines
 from bnfold.compare.checkpoint import plain
 from bnfold.compare.comparison import Comparison, compare
@@ -68,6 +69,18 @@ def test_parts_of_any_cut_merge_to_equal_bytes_wherever_they_were_measured(
     for number in range(1, len(first)):
         whole, other = merge(whole, first[number]), merge(other, arrived[number])
     assert plain(whole) == plain(other)
+
+
+def test_compiled_code_finds_what_numpy_finds_in_whatever_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair()
+    by_numpy = compare(ours, theirs, images(40), CompareOptions(batch=4))
+    monkeypatch.setattr(backends, "MANY", 1)
+    reports = [compare(ours, theirs, images(40), CompareOptions(batch=4, memory=memory)) for memory in (None, 1 << 14)]
+    assert said(reports[0]) == said(reports[1]) != said(by_numpy)
+    for one, two in zip(reports[0].blobs, by_numpy.blobs, strict=True):
+        assert (one.max_abs, one.histogram) == (two.max_abs, two.histogram)
+        assert one.cosine == pytest.approx(two.cosine, rel=1e-12)
+        assert one.snr_db == pytest.approx(two.snr_db, rel=1e-12)
 
 
 def test_what_is_no_sum_of_floats_is_equal_for_every_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The pass over a pair of blobs, against the dozen passes in float64 that it replaced, on hostile values, too."""
 
 import math
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,7 @@ from bnfold.compare.backends import BINS
 from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.kernels import bin_edge
 from bnfold.compare.measure import Measurement, MeasurePlan, _together, extremes
-from bnfold.compare.metrics import BlobError, figures
+from bnfold.compare.metrics import BlobError, add_together, figures
 from bnfold.compare.saturation import Positions
 from bnfold.data.samples import Arrays
 from bnfold.net import Array, Shape
@@ -71,13 +72,15 @@ DATA: list[Data] = [noise, rectified, hostile, unlike, tiny, broken]
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("data", DATA, ids=lambda data: data.__name__)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_one_pass_finds_what_a_dozen_found(shape: Shape, data: Data, kind: Kind) -> None:
+@pytest.mark.parametrize("compiled", [False, True], ids=["numpy", "compiled"])
+def test_one_pass_finds_what_a_dozen_found(compiled: bool, shape: Shape, data: Data, kind: Kind) -> None:
     random = np.random.default_rng([len(shape), math.prod(shape), DATA.index(data)])
     ours, theirs = BlobError(1e-3), oracle.BlobError(1e-3)
     for batch in range(2):
         with np.errstate(all="ignore"):
             pair = data(random, shape, kind)
-        mine, other = ours.add(*pair, batch * 10), theirs.add(*pair, batch * 10)
+        mine = add_together([ours], pair[:1], pair[1:], batch * 10, compiled=compiled)[0]
+        other = theirs.add(*pair, batch * 10)
         assert [(one.max_abs, one.max_rel) for one in mine] == [(one.max_abs, one.max_rel) for one in other]
         for one, two in zip(mine, other, strict=True):
             assert one.l2_rel == pytest.approx(two.sums.l2_rel, rel=1e-12, nan_ok=True)
@@ -95,6 +98,24 @@ def test_one_pass_finds_what_a_dozen_found(shape: Shape, data: Data, kind: Kind)
     assert figures(ours)["l2_rel"] == pytest.approx(sums.l2_rel, rel=1e-12, nan_ok=True)
     assert figures(ours)["cosine"] == pytest.approx(sums.cosine, rel=1e-12, nan_ok=True)
     assert figures(ours)["snr_db"] == pytest.approx(sums.snr_db, rel=1e-12, nan_ok=True)
+
+
+def test_the_compiled_pass_takes_finite_blocks_of_float32_and_no_others() -> None:
+    backend = backends.backend_of(np.zeros(1), compiled=True)
+    block = np.ones((2, 3, 5), np.float32)
+    broken_block = np.where(block.cumsum().reshape(block.shape) == 7, np.float32(np.nan), block)
+    assert backend.at_once(block, block, backend.counter(1)) is not None
+    for other in (block.astype(np.float64), broken_block, np.ones((5, 3, 2), np.float32).T):
+        assert backend.at_once(block, other, backend.counter(1)) is None
+    assert backends.backend_of(np.zeros(1)).at_once(block, block, backend.counter(1)) is None
+
+
+def test_code_is_compiled_for_many_values_where_numba_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backends.worthwhile(backends.MANY)
+    assert not backends.worthwhile(backends.MANY - 1)
+    backends._compiled.cache_clear()
+    monkeypatch.setitem(sys.modules, "bnfold.compare.compiled", None)  # importing it fails, as where numba is missing
+    assert not backends.worthwhile(backends.MANY)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -154,7 +175,7 @@ def test_a_gpu_is_asked_as_often_for_a_dozen_blobs_as_for_one(monkeypatch: pytes
     random = np.random.default_rng(3)
     counting = CountingNamespace(array_api_strict)
     backend = backends.Backend(counting, array_api_strict.asarray(0.0))
-    monkeypatch.setattr(kernels, "backend_of", lambda array: backend)
+    monkeypatch.setattr(kernels, "backend_of", lambda array, compiled: backend)
     calls = {}
     for blobs in (1, 12):
         pairs = [[array_api_strict.asarray(side) for side in noise(random, (2, 3, 40))] for _ in range(blobs)]
