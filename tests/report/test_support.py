@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from onnx import defs
 
 from bnfold.caffe.layers import LAYERS
 from bnfold.onnx.export.network import FUNCTIONS, REASONS, SOURCES
@@ -107,3 +109,10 @@ def test_a_layer_without_a_golden_is_held_to_the_reference() -> None:
     tested_alone = {"DepthwiseDeconvolution", "HardSigmoid", "HardSwish", "Mish", "Proposal", "Yolov3DetectionOutput"}
     for layer_type in set(FUNCTIONS) - set(support.cases_of_types(GOLDENS)):
         assert f'"{layer_type}":' in reference or layer_type in tested_alone, layer_type
+
+
+@pytest.mark.parametrize("layer_type", FUNCTIONS)
+def test_each_form_names_its_operators_or_its_source(layer_type: str) -> None:
+    said = (FUNCTIONS[layer_type].__doc__ or "").partition("\n")[0]
+    operators = {schema.name for schema in defs.get_all_schemas()}
+    assert operators.intersection(re.findall(r"\w+", said)) or re.search(r"\w+\.(c|cpp|cu|hpp|py)\b", said)

@@ -1,8 +1,6 @@
 """Layers that treat every element alike.
 
-Each function states Caffe's formula and, where it is not the operator of that name, the ONNX form.
-
-The formula is that of the Caffe file of the type's name, relu_layer.cpp for ReLU.
+Each function states the formula of the Caffe file of the type's name, relu_layer.cpp for ReLU, and the ONNX operators.
 """
 
 from __future__ import annotations
@@ -15,65 +13,63 @@ from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, scaled, shifted
 
 
-def absolute(block: Block) -> str:
-    """`|x|`."""
-    return block("Abs", block.bottom)
+def _operator(name: str, formula: str) -> LayerFunction:
+    def function(block: Block) -> str:
+        return block(name, block.bottom)
 
-
-def bnll(block: Block) -> str:
-    """`ln(1 + e^x)`: Softplus."""
-    return block("Softplus", block.bottom)
+    function.__doc__ = f"{formula}: {name}."
+    return function
 
 
 def bounded(block: Block) -> str:
-    """Clip: `min(max(x, min), max)`."""
+    """`min(max(x, min), max)`: Clip."""
     view = Clip.of(block.layer)
     return clip(block, block.bottom, view.minimum, view.maximum)
 
 
 def elu(block: Block) -> str:
-    """`x` above 0, `alpha*(e^x - 1)` else; Tengine's lambda multiplies all."""
+    """`x` above 0, `alpha*(e^x - 1)` else: Elu; Tengine's lambda multiplies all."""
     param = block.layer.param.elu_param
     return scaled(block, block("Elu", block.bottom, alpha=float(param.alpha)), getattr(param, "lambda"))
 
 
 def exponential(block: Block) -> str:
-    """Exp: `base^(scale*x + shift)`: `Exp(ln(base)*scale*x) * base^shift`."""
+    """`base^(scale*x + shift)`: `Exp(ln(base)*scale*x) * base^shift`."""
     view = Exp.of(block.layer)
     inner = scaled(block, block.bottom, view.log_base * view.scale)
     return scaled(block, block("Exp", inner), math.exp(view.log_base * view.shift), "outer")
 
 
 def hard_sigmoid(block: Block) -> str:
-    """`min(max(alpha*x + beta, 0), 1)`, 0.2 and 0.5 unless said."""
+    """`min(max(alpha*x + beta, 0), 1)`, 0.2 and 0.5 unless said: HardSigmoid."""
     param = block.layer.param.hard_sigmoid_param
     return block("HardSigmoid", block.bottom, alpha=float(param.alpha), beta=float(param.beta))
 
 
 def hard_tanh(block: Block) -> str:
-    """`min(max(x, -1), 1)`."""
+    """`min(max(x, -1), 1)`: Clip."""
     return clip(block, block.bottom, -1.0, 1.0)
 
 
 def hard_swish(block: Block) -> str:
-    """`x * min(max(x + 3, 0), 6)/6`, from MobileNetV3: the operator came with opset 14, its parts are older."""
+    """`x * min(max(x + 3, 0), 6)/6`, from MobileNetV3: HardSigmoid, Mul; HardSwish is as new as opset 14."""
     return block("Mul", block.bottom, block("HardSigmoid", block.bottom, alpha=1 / 6, beta=0.5))
 
 
 def logarithm(block: Block) -> str:
-    """Log: `log_base(scale*x + shift)`: `Log(scale*x + shift) * 1/ln(base)`."""
+    """`log_base(scale*x + shift)`: `Log(scale*x + shift) * 1/ln(base)`."""
     view = Log.of(block.layer)
     inner = shifted(block, scaled(block, block.bottom, view.scale), view.shift)
     return scaled(block, block("Log", inner), 1 / view.log_base, "outer")
 
 
 def mish(block: Block) -> str:
-    """`x * tanh(ln(1 + e^x))`: the operator came with opset 18, its parts are older."""
+    """`x * tanh(ln(1 + e^x))`: Softplus, Tanh, Mul; Mish is as new as opset 18."""
     return block("Mul", block.bottom, block("Tanh", block("Softplus", block.bottom)))
 
 
 def power(block: Block) -> str:
-    """`(scale*x + shift)^power`; where x has no say Caffe fills in the constant without looking at x."""
+    """`(scale*x + shift)^power`: Pow; where x has no say, Expand: Caffe fills in the constant without looking at x."""
     view = block.layer.param.power_param
     if view.power * view.scale == 0:
         constant = 1.0 if view.power == 0 else view.shift**view.power
@@ -124,36 +120,26 @@ def relu6(block: Block) -> str:
 
 
 def selu(block: Block) -> str:
-    """`lambda*x` above 0, `lambda*alpha*(e^x - 1)` else."""
+    """`lambda*x` above 0, `lambda*alpha*(e^x - 1)` else: Selu."""
     param = block.layer.param.selu_param
     return block("Selu", block.bottom, alpha=float(param.alpha), gamma=float(getattr(param, "lambda")))
 
 
-def sigmoid(block: Block) -> str:
-    """`1/(1 + e^-x)`."""
-    return block("Sigmoid", block.bottom)
-
-
 def swish(block: Block) -> str:
-    """`x * sigmoid(beta*x)`."""
+    """`x * sigmoid(beta*x)`: Sigmoid, Mul."""
     gate = block("Sigmoid", scaled(block, block.bottom, block.layer.param.swish_param.beta))
     return block("Mul", block.bottom, gate)
-
-
-def tanh(block: Block) -> str:
-    """`tanh x`."""
-    return block("Tanh", block.bottom)
 
 
 def threshold(block: Block) -> str:
     """1 where `x > threshold`, 0 else: Greater, and a Cast back to float."""
     above = block("Greater", block.bottom, block.floats(block.layer.param.threshold_param.threshold, "threshold"))
-    return block("Cast", above, to=block.float_type)
+    return block.as_float(above)
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
-    "AbsVal": absolute,
-    "BNLL": bnll,
+    "AbsVal": _operator("Abs", "`|x|`"),
+    "BNLL": _operator("Softplus", "`ln(1 + e^x)`"),
     "Clip": bounded,
     "ELU": elu,
     "Exp": exponential,
@@ -171,8 +157,8 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "SELU": selu,
     "SeLU": selu,
     "SeLu": selu,
-    "Sigmoid": sigmoid,
+    "Sigmoid": _operator("Sigmoid", "`1/(1 + e^-x)`"),
     "Swish": swish,
-    "TanH": tanh,
+    "TanH": _operator("Tanh", "`tanh x`"),
     "Threshold": threshold,
 }

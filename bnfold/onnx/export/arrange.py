@@ -1,4 +1,4 @@
-"""Layers that join, cut, move or repeat what they read."""
+"""Layers that join, cut, move or repeat what they read; each function names the ONNX operators that do it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from bnfold.onnx.export.forms import cut, pad, reshape, scaled, split, transpose
 
 def batch_reindex(block: Block) -> str:
     """Items of the first bottom in the order that the second names: Gather on axis 0."""
-    indices = block("Cast", block.bottoms[1], to=block.int_type)
+    indices = block.as_integer(block.bottoms[1])
     if len(block.shapes[1]) != 1:
         indices = reshape(block, indices, (-1,), "flat")
     return block("Gather", block.bottom, indices, axis=0)
 
 
 def concat(block: Block) -> str:
-    """All bottoms side by side along `axis`, in their order."""
+    """All bottoms side by side along `axis`, in their order: Concat."""
     axis = canonical_axis(Concat.of(block.layer).axis, block.rank, block.layer)
     return block("Concat", *block.bottoms, axis=axis) if len(block.bottoms) > 1 else block.bottom
 
@@ -174,7 +174,7 @@ def _shuffled(block: Block, factor: int) -> str:
 
 
 def reorg(block: Block) -> str:
-    """Darknet's reorg, which is not space-to-depth: with c = C/s^2 the flat bottom is seen as (c, H, s, W, s).
+    """Darknet's reorg (blas.c), which is not SpaceToDepth: with c = C/s^2 the flat bottom is seen as (c, H, s, W, s).
 
     The two axes of size s go in front, and the flat result is seen as (C*s^2, H/s, W/s). Reversed, the bottom is
     seen as (s, s, c, H, W): DepthToSpace.
@@ -192,7 +192,7 @@ def reorg(block: Block) -> str:
 
 
 def reshape_layer(block: Block) -> str:
-    """The sizes that infer_shapes found; an open batch stays in front by a 0, or the layer fixes it."""
+    """The sizes that infer_shapes found: Reshape; an open batch stays in front by a 0, or the layer fixes it."""
     view = Reshape.of(block.layer)
     if view.pixel_shuffle > 1:
         return _shuffled(block, view.pixel_shuffle)
@@ -220,7 +220,7 @@ def shuffle_channel(block: Block) -> str:
 
 
 def silence(block: Block) -> list[str]:
-    """Nothing: the layer only keeps its bottoms from being outputs."""
+    """Nothing: the layer only keeps its bottoms from being outputs (silence_layer.hpp)."""
     del block
     return []
 
@@ -241,7 +241,7 @@ def alias(block: Block) -> list[str]:
 
 
 def tile(block: Block) -> str:
-    """The bottom `tiles` times along `axis`."""
+    """The bottom `tiles` times along `axis`: Tile."""
     view = Tile.of(block.layer)
     axis = canonical_axis(view.axis, block.rank, block.layer)
     repeats = [view.tiles if at == axis else 1 for at in range(block.rank)]

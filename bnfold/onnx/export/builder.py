@@ -264,6 +264,14 @@ class Block:
             raise WeightsError(f"{self.layer}: it has no learned {word}; load the net with its caffemodel")
         return tuple(self.layer.blobs.shapes[index])
 
+    def as_float(self, x: str, step: str = "") -> str:
+        """`x` in the model's float type."""
+        return self("Cast", x, to=ONNX_TYPES[self.dtype.name], step=step)
+
+    def as_integer(self, x: str, step: str = "") -> str:
+        """`x` as int64, for indices."""
+        return self("Cast", x, to=ONNX_TYPES["int64"], step=step)
+
     def as_float32(self, x: str, step: str) -> str:
         """`x` as float32, for operators that take nothing else."""
         return x if self.dtype == np.float32 else self("Cast", x, to=ONNX_TYPES["float32"], step=step)
@@ -283,19 +291,9 @@ class Block:
         return self.graph.learned(self.layer, index, word, shape)
 
     @property
-    def float_type(self) -> int:
-        """ONNX's number of the model's float type, for Cast."""
-        return ONNX_TYPES[self.dtype.name]
-
-    @property
     def is_double(self) -> bool:
         """Whether the model is float64, which only onnx's own evaluator runs: forms that it gets wrong are avoided."""
         return self.dtype == np.float64
-
-    @property
-    def int_type(self) -> int:
-        """ONNX's number of int64, for Cast."""
-        return ONNX_TYPES["int64"]
 
     @property
     def batched(self) -> bool:

@@ -15,7 +15,7 @@ from bnfold.caffe.layers import Convolution, Embed, InnerProduct, canonical_axis
 from bnfold.caffe.layers.convolution import convolution_view
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import rectified, reshape, split
+from bnfold.onnx.export.forms import rectified, reshape, split, window
 
 
 def convolution(block: Block) -> list[str]:
@@ -58,30 +58,29 @@ def _windowed(block: Block, index: int, operator: str) -> str:
 
 def _multiplied(block: Block, operator: str, x: str, weights: list[str], view: Convolution, channels: int) -> str:
     """The operator itself, `weights` being weight and perhaps bias."""
-    window: dict[str, Any] = {
-        "kernel_shape": list(view.kernel),
-        "strides": list(view.stride),
-        "pads": [*view.before, *view.after],
-        "dilations": list(view.dilation),
-    }
+    sliding = _sliding(view)
     if not (block.is_double and operator == "ConvTranspose" and view.group > 1):
-        return block(operator, x, *weights, group=view.group, **window)
+        return block(operator, x, *weights, group=view.group, **sliding)
     # onnx's evaluator cannot run grouped ConvTranspose.
     parts = zip(
         split(block, x, [channels // view.group] * view.group, 1, "groups"),
         split(block, weights[0], [channels // view.group] * view.group, 0, "group_weights"),
         strict=True,
     )
-    y = block("Concat", *[block(operator, part, weight, **window) for part, weight in parts], axis=1)
+    y = block("Concat", *[block(operator, part, weight, **sliding) for part, weight in parts], axis=1)
     if not view.bias:
         return y
     return block("Add", y, reshape(block, weights[1], (-1,) + (1,) * len(view.kernel), "bias"))
 
 
+def _sliding(view: Convolution) -> dict[str, Any]:
+    return window(view.kernel, view.stride, view.before, view.after, dilations=list(view.dilation))
+
+
 def embed(block: Block) -> str:
     """`y[..., :] = weight[x] + b`: Gather of rows by the bottom cast to integers."""
     view = Embed.of(block.layer)
-    indices = block("Cast", block.bottom, to=block.int_type)
+    indices = block.as_integer(block.bottom)
     y = block("Gather", block.learned(0, "weight", (view.input_dim, view.num_output)), indices, axis=0)
     return block("Add", y, block.learned(1, "bias", (view.num_output,))) if view.bias else y
 
@@ -97,16 +96,7 @@ def im2col(block: Block) -> str:
     pixels = math.prod(view.kernel)
     block.affords(pixels * pixels * block.shape[1])
     kernels = np.tile(np.eye(pixels).reshape(pixels, 1, *view.kernel), (block.shape[1],) + (1,) * (block.rank - 1))
-    return block(
-        "Conv",
-        block.bottom,
-        block.floats(kernels, "pick"),
-        kernel_shape=list(view.kernel),
-        strides=list(view.stride),
-        pads=[*view.before, *view.after],
-        dilations=list(view.dilation),
-        group=block.shape[1],
-    )
+    return block("Conv", block.bottom, block.floats(kernels, "pick"), group=block.shape[1], **_sliding(view))
 
 
 def inner_product(block: Block) -> str:
@@ -137,7 +127,7 @@ def inner_product(block: Block) -> str:
 
 
 def parameter(block: Block) -> str:
-    """The learned blob itself."""
+    """The learned blob itself: Identity."""
     return block("Identity", block.learned(0, "value", parameter_shape(block.layer)))
 
 

@@ -7,6 +7,8 @@ the threshold, the best `top_k` of them, and suppress greedily; keep the best `k
 
 Here TopK and ScatterElements hide all scores but the `top_k`, NonMaxSuppression suppresses, a second TopK over the
 survivors of all classes keeps `keep_top_k`, and a third, over `label*k + place`, brings them in order.
+
+Formulas: prior_box_layer.cpp, detection_output_layer.cpp and bbox_util.cpp of SSD.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def prior_box(block: Block) -> str:
 
 
 def prior_box_clustered(block: Block) -> str:
-    """The same with boxes whose widths and heights are listed."""
+    """The same with boxes whose widths and heights are listed: a Constant."""
     view = PriorBoxClustered.of(block.layer)
     return _priors(block, view, np.array([view.widths, view.heights]).T)
 
@@ -79,7 +81,7 @@ def _priors(block: Block, view: PriorBox | PriorBoxClustered, sizes: Array, move
 
 
 def detection_output(block: Block) -> str:
-    """Decoded, suppressed and ordered detections, (1, 1, K, 7)."""
+    """Decoded, suppressed and ordered detections, (1, 1, K, 7): NonMaxSuppression between TopKs."""
     if len(block.bottoms) > 3:
         raise Refused(f"it has {len(block.bottoms)} bottoms, and only the meaning of the first three is known")
     view = DetectionOutput.of(block.layer)
@@ -248,7 +250,7 @@ def _rows(block: Block, boxes: str, survivors: str, priors: int, labels: list[in
     own = label if _own_boxes(block) else block("Mul", label, block.integers(0, "shared"), step="no_label")
     box = block("GatherND", boxes, block("Concat", image, own, prior, axis=1, step="box_place"), step="box")
     named = block("Gather", block.floats(labels, "names"), label, step="name")
-    number = block("Cast", image, to=block.float_type, step="image_number")
+    number = block.as_float(image, "image_number")
     rows = block("Concat", number, named, score, box, axis=1, step="rows")
     return reshape(block, or_nothing(block, rows, score), (1, 1, -1, ROW), "blob")
 
@@ -277,13 +279,13 @@ def or_nothing(block: Block, rows: str, scores: str) -> str:
     for granted that there is a first row.
     """
     alive = block("Greater", reshape(block, scores, (-1,), "row_scores"), block.floats(LOWEST, "none"), step="is_kept")
-    alive = block("Cast", alive, to=block.float_type, step="kept_rows")
+    alive = block.as_float(alive, "kept_rows")
     total = reduce(block, "ReduceSum", alive, [0], step="kept_count")
-    none = block("Cast", block("Equal", total, block.floats(0.0, "zero")), to=block.float_type, step="is_nothing")
+    none = block.as_float(block("Equal", total, block.floats(0.0, "zero")), "is_nothing")
     if block.batched:
         batch = size_of_batch(block, block.bottom)
         images = block("NonZero", block("Expand", block.floats([1.0], "one"), batch, step="ones"), step="images")
-        images = block("Cast", transpose(block, images, (1, 0), "images_column"), to=block.float_type, step="numbers")
+        images = block.as_float(transpose(block, images, (1, 0), "images_column"), "numbers")
     else:
         batch = block.integers([block.shape[0]], "images")
         images = block.floats(_numbers(block, block.shape[0])[:, None], "numbers")

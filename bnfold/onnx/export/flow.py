@@ -26,12 +26,12 @@ def correlation(block: Block) -> str:
     )
     spans = [(size - 1) * view.stride + view.kernel for size in block.tops[0][2:]]
     single = view.kernel == 1
-    steps = [view.stride] * 2 if single else None
+    sides, strides = [view.kernel] * 2, [view.stride] * 2
 
     def patches(x: str, down: int, along: int, name: str) -> str:
         starts = [view.reach + down, view.reach + along]
         ends = [start + span for start, span in zip(starts, spans, strict=True)]
-        return cut(block, x, [2, 3], starts, ends, steps, step=name)
+        return cut(block, x, [2, 3], starts, ends, strides if single else None, step=name)
 
     fixed = patches(first, 0, 0, "patches")
     means = []
@@ -45,8 +45,7 @@ def correlation(block: Block) -> str:
                 pair = block("Mul", fixed, moved, step=f"{name}/mul")
             mean = reduce(block, "ReduceMean", pair, [1], step=f"{name}/mean")
             if not single:
-                window = {"kernel_shape": [view.kernel] * 2, "strides": [view.stride] * 2}
-                mean = block("AveragePool", mean, step=f"{name}/patch", **window)
+                mean = block("AveragePool", mean, step=f"{name}/patch", kernel_shape=sides, strides=strides)
             means.append(mean)
     return block("Concat", *means, axis=1) if len(means) > 1 else means[0]
 
@@ -84,7 +83,7 @@ def flow_warp(block: Block) -> str:
     def pixels(row: str, column: str, name: str) -> str:
         index = block("Mul", row, block.floats(float(width), f"{name}_width"), step=f"{name}_row")
         index = block("Add", block("Add", index, column, step=f"{name}_index"), every, step=f"{name}_every")
-        return block("GatherElements", flat, block("Cast", index, to=block.int_type, step=f"{name}_at"), axis=2)
+        return block("GatherElements", flat, block.as_integer(index, f"{name}_at"), axis=2)
 
     def between(low: str, high: str, weight: str, name: str) -> str:
         change = block("Sub", high, low, step=f"{name}_change")

@@ -11,6 +11,7 @@ batch out of constants that way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -106,6 +107,13 @@ def clip(block: Block, x: str, low: float, high: float, step: str = "clip") -> s
 def rectified(block: Block, x: str, slope: float, step: str = "") -> str:
     """`max(x, 0) + slope*min(x, 0)`."""
     return block("Relu", x, step=step) if slope == 0 else block("LeakyRelu", x, alpha=float(slope), step=step)
+
+
+def window(
+    kernel: Sequence[int], stride: Sequence[int], before: Sequence[int], after: Sequence[int], **more: Any
+) -> dict[str, Any]:
+    """The attributes of Conv and of the pools that say how a window slides."""
+    return {"kernel_shape": list(kernel), "strides": list(stride), "pads": [*before, *after], **more}
 
 
 def size_of_batch(block: Block, x: str, step: str = "batch") -> str:

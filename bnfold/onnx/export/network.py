@@ -6,7 +6,7 @@ before anything is written; with `allow_custom_ops` it becomes nodes of domain `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,23 +121,16 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
     refusals: list[str] = []
     refused: list[Layer] = []
     consequences: list[str] = []
-    mistakes: list[ModelError] = []
-    for layer in graph.net.layers:
-        if layer.type in SOURCES:
-            continue
-        mark = graph.mark()
-        try:
-            write_layer(graph, layer)
-        except (Refused, UnsupportedError) as refusal:
-            graph.reset(mark)
-            if allow_custom_ops and not isinstance(refusal, FixedBatch):
-                custom(graph, layer)
-            else:
-                refused.append(layer)
-                cases = consequences if isinstance(refusal, UnknownShape) else refusals
-                cases.append(f"{layer}: {str(refusal).removeprefix(f'{layer}: ')}")
-        except ModelError as mistake:
-            mistakes.append(mistake)
+    mistakes: list[Exception] = []
+    for layer, error in _unwritten(graph):
+        if not isinstance(error, Refused | UnsupportedError):
+            mistakes.append(error)
+        elif allow_custom_ops and not isinstance(error, FixedBatch):
+            custom(graph, layer)
+        else:
+            refused.append(layer)
+            cases = consequences if isinstance(error, UnknownShape) else refusals
+            cases.append(f"{layer}: {str(error).removeprefix(f'{layer}: ')}")
     # A shape or weights that are not known are the fault of an unknown layer in front, which is then named itself.
     if mistakes and not refusals:
         raise mistakes[0]
@@ -166,16 +159,20 @@ def _until(net: Net, refused: Sequence[Layer]) -> str:
 def refused_layers(net: Net) -> list[Layer]:
     """The layers that ONNX has no form for, or whose shapes such a layer in front hides."""
     graph = Graph(net, infer_shapes(net), Options(OPSETS.stop - 1, np.dtype(np.float32)), {})
-    refused = []
-    for layer in net.layers:
-        if layer.type not in SOURCES:
-            mark = graph.mark()
-            try:
-                write_layer(graph, layer)
-            except (Refused, ModelError, UnsupportedError):
-                graph.reset(mark)
-                refused.append(layer)
-    return refused
+    return [layer for layer, _ in _unwritten(graph)]
+
+
+def _unwritten(graph: Graph) -> Iterator[tuple[Layer, Exception]]:
+    """Add the nodes of all layers; gives each one that has none, and why, with the graph as it was in front of it."""
+    for layer in graph.net.layers:
+        if layer.type in SOURCES:
+            continue
+        mark = graph.mark()
+        try:
+            write_layer(graph, layer)
+        except (Refused, ModelError, UnsupportedError) as error:
+            graph.reset(mark)
+            yield layer, error
 
 
 def write_layer(graph: Graph, layer: Layer) -> None:

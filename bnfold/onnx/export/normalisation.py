@@ -7,7 +7,8 @@ BVLC; normalize_layer.cpp of SSD, axpy_layer.cpp of SENet, grn_layer.cpp of Open
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from bnfold.onnx.export.forms import cut, pad, reduce, reshape, scaled, shifted,
 
 
 def axpy(block: Block) -> str:
-    """`a*x + y` with a of shape (N, C[, 1, 1]): the product broadcasts over the plane."""
+    """`a*x + y` with a of shape (N, C[, 1, 1]), which broadcasts over the plane: Mul, Add."""
     a, x, y = block.bottoms
     if len(block.shapes[0]) != len(block.shapes[1]):
         a = reshape(block, a, (0, 0) + (1,) * (len(block.shapes[1]) - 2), "scale")
@@ -37,7 +38,7 @@ def batch_norm(block: Block) -> str:
     statistics = read_batchnorm(block.layer, block.graph.net.batchnorm_layout, block.graph.net.zero_factor)
     if statistics.batch_statistics:
         block.fixes_batch("its statistics follow each batch")
-        y = _learned_affine(block, _standardised(block, statistics.eps), statistics)
+        y = _learned_affine(block, _standardised(block, partial(_mean_of_batch, block), statistics.eps), statistics)
     elif block.rank < 2 or statistics.layout == "segnet":
         y = _learned_affine(block, block.bottom, statistics)
     else:
@@ -56,10 +57,14 @@ def batch_norm(block: Block) -> str:
     return block("Relu", y) if statistics.relu else y
 
 
-def _standardised(block: Block, eps: float) -> str:
-    """`(x - E x)/sqrt(E (x - E x)^2 + eps)` over all axes but the channels."""
-    centred = block("Sub", block.bottom, _mean_of_batch(block, block.bottom, "mean"))
-    variance = _mean_of_batch(block, block("Mul", centred, centred, step="square"), "variance")
+Mean = Callable[[str, str], str]
+"""What writes the mean of a tensor, under the name of a step."""
+
+
+def _standardised(block: Block, mean: Mean, eps: float) -> str:
+    """`(x - E x)/sqrt(E (x - E x)^2 + eps)`, E being the mean."""
+    centred = block("Sub", block.bottom, mean(block.bottom, "mean"))
+    variance = mean(block("Mul", centred, centred, step="square"), "variance")
     return block("Div", centred, block("Sqrt", shifted(block, variance, eps, "eps")))
 
 
@@ -68,6 +73,10 @@ def _mean_of_batch(block: Block, x: str, step: str) -> str:
     plane = list(range(2, block.rank))
     inner = reduce(block, "ReduceMean", x, plane, step=f"{step}_plane") if plane else x
     return reduce(block, "ReduceMean", inner, [0], step=step)
+
+
+def _mean_over(block: Block, axes: list[int]) -> Mean:
+    return lambda x, step: reduce(block, "ReduceMean", x, axes, step=step)
 
 
 def _learned_affine(block: Block, x: str, statistics: Statistics) -> str:
@@ -79,12 +88,12 @@ def _learned_affine(block: Block, x: str, statistics: Statistics) -> str:
 
 
 def bias(block: Block) -> str:
-    """`x + bias`, the bias lying along `axis` and the axes behind it: learned, or the second bottom."""
+    """`x + bias`, learned or the second bottom, along `axis` and the axes behind it: Add."""
     return block("Add", block.bottom, _aligned(block, 0, block.layer.param.bias_param.axis, "bias"))
 
 
 def scale(block: Block) -> str:
-    """`scale*x + bias`, both lying along `axis` and the axes behind it; with two bottoms the scale is the second.
+    """`scale*x + bias`, along `axis` and the axes behind it: Mul, Add; with two bottoms the scale is the second.
 
     Along the channels it is a BatchNormalization with mean 0, variance 1 and epsilon 0, whose numbers are the same:
     runtimes that keep channels in blocks take it as it is, and would lay everything out anew for a Mul and an Add.
@@ -136,7 +145,7 @@ def _spread(block: Block, shape: Shape, axis: int, *, learned: bool = True) -> S
 
 
 def dropout(block: Block) -> str:
-    """`x`; in forks that scale at TEST, `(1 - ratio)*x`."""
+    """`x`: Identity; in forks that scale at TEST, `(1 - ratio)*x`: Mul."""
     factor = Dropout.of(block.layer).test_scale
     return block("Identity", block.bottom) if factor == 1 else scaled(block, block.bottom, factor)
 
@@ -172,8 +181,7 @@ def lrn(block: Block) -> str:
         around = [0, 0, reach, reach]
         square = pad(block, square, around, around)
     average = block("AveragePool", square, kernel_shape=[view.local_size] * 2, strides=[1, 1])
-    base = shifted(block, scaled(block, average, view.alpha), 1.0)
-    return block("Mul", block.bottom, block("Pow", base, block.floats(-view.beta, "exponent")))
+    return _damped(block, average, view.alpha, 1.0, view.beta)
 
 
 def _lrn_by_parts(block: Block, view: LRN) -> str:
@@ -184,25 +192,33 @@ def _lrn_by_parts(block: Block, view: LRN) -> str:
     total = cut(block, padded, [1], [0], [block.shape[1]], step="first")
     for start in range(1, view.local_size):
         total = block("Add", total, cut(block, padded, [1], [start], [start + block.shape[1]]))
-    base = shifted(block, scaled(block, total, view.alpha / view.local_size), view.k)
-    return block("Mul", block.bottom, block("Pow", base, block.floats(-view.beta, "exponent")))
+    return _damped(block, total, view.alpha / view.local_size, view.k, view.beta)
+
+
+def _damped(block: Block, squares: str, alpha: float, k: float, beta: float) -> str:
+    """`x * (k + alpha*squares)^-beta`."""
+    base = shifted(block, scaled(block, squares, alpha), k)
+    return block("Mul", block.bottom, block("Pow", base, block.floats(-beta, "exponent")))
 
 
 def mvn(block: Block) -> str:
-    """`(x - mean)/(sqrt(E (x - mean)^2) + eps)` over the plane, or over channels and plane."""
+    """`(x - mean)/(sqrt(E (x - mean)^2) + eps)` over the plane, or over channels and plane: ReduceMean, Div."""
     view = block.layer.param.mvn_param
-    axes = list(range(1 if view.across_channels else 2, block.rank))
-    centred = block("Sub", block.bottom, reduce(block, "ReduceMean", block.bottom, axes, step="mean"))
+    mean = _mean_over(block, list(range(1 if view.across_channels else 2, block.rank)))
+    if view.normalize_variance and view.add_eps_before_sqrt:
+        return _standardised(block, mean, view.eps)
+    centred = block("Sub", block.bottom, mean(block.bottom, "mean"))
     if not view.normalize_variance:
         return centred
-    variance = reduce(block, "ReduceMean", block("Mul", centred, centred, step="square"), axes, step="variance")
-    if view.add_eps_before_sqrt:
-        return block("Div", centred, block("Sqrt", shifted(block, variance, view.eps, "eps")))
+    variance = mean(block("Mul", centred, centred, step="square"), "variance")
     return block("Div", centred, shifted(block, block("Sqrt", variance), view.eps, "eps"))
 
 
 def normalize(block: Block) -> str:
-    """`x / sqrt(sum x^2 + eps) * scale` over channels, or over channels and plane; Synopsys may add eps to the root."""
+    """`x / sqrt(sum x^2 + eps) * scale` over channels, or over channels and plane: ReduceSum, Sqrt, Div, Mul.
+
+    Synopsys may add eps to the root.
+    """
     view = block.layer.param.norm_param
     axes = list(range(1, block.rank)) if view.across_spatial else [1]
     total = _sum_of_squares(block, axes)
@@ -221,23 +237,20 @@ def _sum_of_squares(block: Block, axes: list[int]) -> str:
 
 
 def channel_norm(block: Block) -> str:
-    """`sqrt(sum of x^2 over channels)`, one channel."""
+    """`sqrt(sum of x^2 over channels)`, one channel: ReduceSum, Sqrt."""
     return block("Sqrt", _sum_of_squares(block, [1]))
 
 
 def grn(block: Block) -> str:
-    """`x / sqrt(sum of x^2 over channels + bias)`."""
+    """`x / sqrt(sum of x^2 over channels + bias)`: ReduceSum, Sqrt, Div."""
     root = block("Sqrt", shifted(block, _sum_of_squares(block, [1]), block.layer.param.grn_param.bias, "bias"))
     return block("Div", block.bottom, root)
 
 
 def layer_norm(block: Block) -> str:
-    """`(x - mean)/sqrt(variance + eps) * scale + shift` over all axes of a sample, by parts: opset 17 has it whole."""
+    """`(x - mean)/sqrt(variance + eps) * scale + shift` over a sample, by parts: LayerNormalization is of opset 17."""
     param = block.layer.param.layer_norm_param
-    axes = list(range(1, block.rank))
-    centred = block("Sub", block.bottom, reduce(block, "ReduceMean", block.bottom, axes, step="mean"))
-    variance = reduce(block, "ReduceMean", block("Mul", centred, centred, step="square"), axes, step="variance")
-    y = block("Div", centred, block("Sqrt", shifted(block, variance, param.eps, "eps")))
+    y = _standardised(block, _mean_over(block, list(range(1, block.rank))), param.eps)
     if not param.elementwise_affine:
         return y
     y = block("Mul", y, block.learned(0, "scale", block.shape[1:]))
@@ -251,7 +264,7 @@ def log_softmax(block: Block) -> str:
 
 
 def softmax_layer(block: Block) -> str:
-    """`e^x / sum e^x` along `axis`."""
+    """`e^x / sum e^x` along `axis`: Softmax."""
     axis = canonical_axis(block.layer.param.softmax_param.axis, block.rank, block.layer)
     return softmax(block, block.bottom, axis, block.rank)
 

@@ -18,19 +18,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from bnfold.caffe.layers import SPP, Pooling
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import pad, reshape, transpose
+from bnfold.onnx.export.forms import pad, reshape, transpose, window
 
 FLT_MAX = float(np.finfo(np.float32).max)
 
 
 def pooling(block: Block) -> str | list[str]:
-    """MAX, with the mask as a second top, AVE, or STOCHASTIC, which at TEST weighs each pixel by itself."""
+    """MAX, perhaps with its mask, AVE, or STOCHASTIC, which weighs each pixel by itself: MaxPool, AveragePool."""
     view = Pooling.of(block.layer, block.shape)
     if view.method == "MAX":
         return maximum(block, view, mask=len(block.layer.tops) > 1)
@@ -48,18 +47,18 @@ def maximum(block: Block, view: Pooling, *, mask: bool = False, step: str = "") 
     if view.is_global and not mask:
         return block("GlobalMaxPool", block.bottom, step=step)
     inside = _inside(view)
-    x, window = block.bottom, _window(inside, _after(inside))
-    if block.is_double and not mask and any(window["pads"]):
+    x, before, after = block.bottom, view.before, _after(inside)
+    if block.is_double and not mask and any(before + after):
         # onnx's evaluator mixes up pads that differ between axes.
-        spatial = len(view.kernel)
-        x = pad(block, x, [0, 0, *window["pads"][:spatial]], [0, 0, *window["pads"][spatial:]], -FLT_MAX, "around")
-        window["pads"] = [0] * (2 * spatial)
-    outputs = block.several("MaxPool", x, outputs=2 if mask else 1, step=step, **window)
+        x = pad(block, x, [0, 0, *before], [0, 0, *after], -FLT_MAX, "around")
+        before = after = (0,) * len(view.kernel)
+    sliding = window(view.kernel, view.stride, before, after)
+    outputs = block.several("MaxPool", x, outputs=2 if mask else 1, step=step, **sliding)
     outputs[0] = _filled(block, outputs[0], view, inside, -FLT_MAX, "empty")
     if mask:
         # ONNX counts through the whole tensor, Caffe through one plane.
         plane = block("Mod", outputs[1], block.integers(math.prod(view.image), "plane"))
-        where = block("Cast", plane, to=block.float_type, step="mask")
+        where = block.as_float(plane, "mask")
         outputs[1] = _filled(block, where, view, inside, -1.0, "nowhere")
     return outputs if mask else outputs[0]
 
@@ -68,19 +67,15 @@ def average(block: Block, x: str, view: Pooling, step: str = "") -> str:
     """The mean of each window by Caffe's divisor."""
     if view.is_global:
         return block("GlobalAveragePool", x, step=step)
-    inside = _inside(view)
-    if not view.counts_padding:
-        y = block("AveragePool", x, step=step, **_window(inside, _after(inside)), count_include_pad=0)
-        return _divided_empty(block, y, view, inside)
+    inside, counted = _inside(view), view.counts_padding
+    before, after = view.before, _after(inside)
     beyond = _overhang(inside, tuple(b + a for b, a in zip(view.before, view.after, strict=True)))
-    if not any(beyond):
-        y = block("AveragePool", x, step=step, **_window(inside, _after(inside)), count_include_pad=1)
-    else:
+    if counted and any(beyond):
         if view.padded:
             x = pad(block, x, (0, 0, *view.before), (0, 0, *view.after), step="zeros")
-        unpadded = inside._replace(before=(0,) * len(view.before))
-        y = block("AveragePool", x, step=step, **_window(unpadded, beyond), count_include_pad=0)
-    return _divided_empty(block, y, view, inside)
+        before, after, counted = (0,) * len(before), beyond, False
+    sliding = window(view.kernel, view.stride, before, after, count_include_pad=int(counted))
+    return _divided_empty(block, block("AveragePool", x, step=step, **sliding), view, inside)
 
 
 def stochastic(block: Block, view: Pooling) -> str:
@@ -104,20 +99,12 @@ def position_sensitive(block: Block, view: Pooling) -> str:
     x = reshape(block, x, (-1, channels * places, *view.image), "groups")
     block.affords(channels * places * places)
     picks = np.tile(np.eye(places).reshape(1, places, *view.kernel), (channels, 1, 1, 1))
-    return block(
-        "Conv",
-        x,
-        block.floats(picks, "picks"),
-        kernel_shape=list(view.kernel),
-        strides=list(view.stride),
-        pads=[*view.before, *view.after],
-        dilations=[view.dilation] * 2,
-        group=channels,
-    )
+    sliding = window(view.kernel, view.stride, view.before, view.after, dilations=[view.dilation] * 2)
+    return block("Conv", x, block.floats(picks, "picks"), group=channels, **sliding)
 
 
 def spp(block: Block) -> str:
-    """Pooled at several resolutions, each flattened, side by side."""
+    """Pooled at several resolutions (spp_layer.cpp), each flattened, side by side: MaxPool or AveragePool, Concat."""
     levels = SPP.of(block.layer, block.shape).levels
     pooled = [_level(block, view, f"level{number}") for number, view in enumerate(levels)]
     if len(levels) == 1:
@@ -164,10 +151,6 @@ def _after(view: Pooling) -> tuple[int, ...]:
         )
     )
     return view.after if same else _overhang(view, view.before)
-
-
-def _window(view: Pooling, after: tuple[int, ...]) -> dict[str, Any]:
-    return {"kernel_shape": list(view.kernel), "strides": list(view.stride), "pads": [*view.before, *after]}
 
 
 def _filled(block: Block, y: str, view: Pooling, inside: Pooling, value: float, step: str) -> str:

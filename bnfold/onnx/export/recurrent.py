@@ -28,7 +28,7 @@ MAX_STEPS = 4096
 
 
 def continuation_indicator(block: Block) -> str:
-    """A constant."""
+    """0 at the first step, then 1: a Constant."""
     view = Indicator.of(block.layer)
     steps = np.minimum(np.arange(view.steps), 1)
     return block.constant(np.repeat(steps[:, None], view.batch, 1))
@@ -43,10 +43,7 @@ def lstm(block: Block) -> list[str]:
     h, c = states if states else ("", "")
     outputs: list[str] = []
     for t in range(steps):
-        gates = _step(block, inputs, t)
-        if h:
-            kept = block("Mul", h, _cont(block, t), step=f"{t}/kept")
-            gates = block("Add", gates, block("Gemm", kept, weight, transB=1, step=f"{t}/hidden"), step=f"{t}/gates")
+        gates = _summed(block, inputs, 4 * size, h, weight, t, "gates")
         i, f, o, g = split(block, gates, [size] * 4, 1, f"{t}/split")
         fresh = block("Mul", block("Sigmoid", i, step=f"{t}/i"), block("Tanh", g, step=f"{t}/g"), step=f"{t}/fresh")
         if c:
@@ -56,7 +53,8 @@ def lstm(block: Block) -> list[str]:
             c = fresh
         h = block("Mul", block("Sigmoid", o, step=f"{t}/o"), block("Tanh", c, step=f"{t}/squashed"), step=f"{t}/h")
         outputs.append(h)
-    return _tops(block, view, outputs, [h, c])
+    y = reshape(block, _all_steps(block, outputs), (steps, -1, size), "steps")
+    return [y, *_last_states(block, view, [h, c])]
 
 
 def rnn(block: Block) -> list[str]:
@@ -68,16 +66,11 @@ def rnn(block: Block) -> list[str]:
     h = states[0] if states else ""
     hidden: list[str] = []
     for t in range(steps):
-        z = _step(block, inputs, t)
-        if h:
-            kept = block("Mul", h, _cont(block, t), step=f"{t}/kept")
-            z = block("Add", z, block("Gemm", kept, weight, transB=1, step=f"{t}/hidden"), step=f"{t}/sum")
-        h = block("Tanh", z, step=f"{t}/h")
+        h = block("Tanh", _summed(block, inputs, size, h, weight, t, "sum"), step=f"{t}/h")
         hidden.append(h)
     last = len(block.layer.blobs) - 1
     weights = [block.learned(last - 1, "output_weight", (size, size)), block.learned(last, "output_bias", (size,))]
-    every = block("Concat", *hidden, axis=0, step="hidden") if steps > 1 else h
-    y = block("Tanh", block("Gemm", every, *weights, transB=1, step="output"))
+    y = block("Tanh", block("Gemm", _all_steps(block, hidden), *weights, transB=1, step="output"))
     return [reshape(block, y, (steps, -1, size), "steps"), *_last_states(block, view, [h])]
 
 
@@ -105,14 +98,13 @@ def _hidden_weight(block: Block, view: Recurrent, rows: int) -> str:
     return block.learned(2 if view.static is None else 3, "hidden_weight", (rows, view.num_output))
 
 
-def _step(block: Block, inputs: str, t: int) -> str:
-    """(N, rows) of one step."""
-    step = cut(block, inputs, [0], [t], [t + 1], step=f"{t}/step")
-    return reshape(block, step, (-1, _rows(block)), f"{t}/input")
-
-
-def _rows(block: Block) -> int:
-    return Recurrent.of(block.layer).num_output * (4 if block.layer.type == "LSTM" else 1)
+def _summed(block: Block, inputs: str, rows: int, h: str, weight: str, t: int, name: str) -> str:
+    """`W_x x_t + b [+ W_s s] + W_h (cont_t * h)` of one step, (N, rows); h is empty where it is 0."""
+    own = reshape(block, cut(block, inputs, [0], [t], [t + 1], step=f"{t}/step"), (-1, rows), f"{t}/input")
+    if not h:
+        return own
+    kept = block("Mul", h, _cont(block, t), step=f"{t}/kept")
+    return block("Add", own, block("Gemm", kept, weight, transB=1, step=f"{t}/hidden"), step=f"{t}/{name}")
 
 
 def _cont(block: Block, t: int) -> str:
@@ -134,10 +126,9 @@ def _last_states(block: Block, view: Recurrent, states: list[str]) -> list[str]:
     return [reshape(block, x, (1, -1, view.num_output), f"last{i}") for i, x in enumerate(states)]
 
 
-def _tops(block: Block, view: Recurrent, outputs: list[str], states: list[str]) -> list[str]:
-    every = block("Concat", *outputs, axis=0, step="hidden") if len(outputs) > 1 else outputs[0]
-    y = reshape(block, every, (len(outputs), -1, view.num_output), "steps")
-    return [y, *_last_states(block, view, states)]
+def _all_steps(block: Block, outputs: list[str]) -> str:
+    """(T*N, D)."""
+    return block("Concat", *outputs, axis=0, step="hidden") if len(outputs) > 1 else outputs[0]
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {

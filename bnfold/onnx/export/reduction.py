@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -18,36 +19,23 @@ def argmax(block: Block) -> str:
 
     Without an axis everything behind the first axis is searched, and `out_max_val` adds the values as a second row;
     with one it gives the values instead. Of equal values Caffe names the one with the larger index first and ONNX the
-    one with the smaller, so the axis is searched backwards.
+    one with the smaller, so the axis is searched backwards; of the smallest, both name the smaller.
     """
     view = ArgMax.of(block.layer)
     axis = 1 if view.axis is None else canonical_axis(view.axis, block.rank, block.layer)
     searched = list(range(1, block.rank)) if view.axis is None else [axis]
-    if view.smallest:
-        return _least(block, view, axis)
     size, ends = math.prod(block.shape[one] for one in searched), [-block.shape[one] - 1 for one in searched]
-    backwards, first = block.bottom, [-1] * len(searched)
-    if searched:
+    x, first = block.bottom, [-1] * len(searched)
+    if searched and not view.smallest:
         # Before Flatten: tract cannot take this Slice past one that stands in front of it.
-        backwards = cut(block, backwards, searched, first, ends, first, step="backwards")
+        x = cut(block, x, searched, first, ends, first, step="backwards")
     if view.axis is None and block.rank != 2:
-        backwards = block("Flatten", backwards, axis=1)
-    values, places = block.several("TopK", backwards, block.integers([view.top_k], "k"), outputs=2, axis=axis)
-    indices = block("Cast", block("Sub", block.integers(size - 1, "last"), places), to=block.float_type)
-    if view.axis is not None:
-        return values if view.out_max_val else indices
-    shape = (-1, *block.tops[0][1:])
-    if not view.out_max_val:
-        return reshape(block, indices, shape)
-    return reshape(block, block("Concat", indices, values, axis=1), shape)
-
-
-def _least(block: Block, view: ArgMax, axis: int) -> str:
-    """The smallest values; of equal ones Caffe names the one with the smaller index first, as ONNX does."""
-    x = block.bottom if view.axis is not None or block.rank == 2 else block("Flatten", block.bottom, axis=1)
-    count = block.integers([view.top_k], "k")
-    values, places = block.several("TopK", x, count, outputs=2, axis=axis, largest=0)
-    indices = block("Cast", places, to=block.float_type)
+        x = block("Flatten", x, axis=1)
+    least: dict[str, Any] = {"largest": 0} if view.smallest else {}
+    values, places = block.several("TopK", x, block.integers([view.top_k], "k"), outputs=2, axis=axis, **least)
+    if not view.smallest:
+        places = block("Sub", block.integers(size - 1, "last"), places)
+    indices = block.as_float(places)
     if view.axis is not None:
         return values if view.out_max_val else indices
     both = block("Concat", indices, values, axis=1) if view.out_max_val else indices
@@ -68,7 +56,7 @@ def ctc_greedy_decoder(block: Block) -> list[str]:
     scores = block.bottom if block.rank == 3 else reshape(block, block.bottom, (steps, sequences, classes), "scores")
     marks = reshape(block, block.bottoms[1], (steps, sequences), "marks")
     unmarked = block("Equal", marks, block.floats(0.0, "nothing"), step="unmarked")
-    unmarked = block("Cast", unmarked, to=block.float_type, step="unmarked_steps")
+    unmarked = block.as_float(unmarked, "unmarked_steps")
     before = np.tril(np.ones((steps, steps)))
     before[:, 0] = 0
     ends = block("MatMul", block.floats(before, "steps_before"), unmarked, step="ends")
@@ -84,17 +72,17 @@ def ctc_greedy_decoder(block: Block) -> list[str]:
     gone = dropped[0]
     for number, other in enumerate(dropped[1:]):
         gone = block("Or", gone, other, step=f"dropped{number}")
-    late = block("Mul", block("Cast", gone, to=block.float_type), block.floats(float(steps), "late"), step="late_steps")
+    late = block("Mul", block.as_float(gone), block.floats(float(steps), "late"), step="late_steps")
     keys = block("Add", late, block.floats(np.arange(steps)[:, None], "steps"), step="keys")
     every = block.integers([steps], "every")
     found, order = block.several("TopK", keys, every, outputs=2, axis=0, largest=0, step="order")
-    labels = block("GatherElements", block("Cast", best, to=block.float_type), order, axis=0, step="labels")
+    labels = block("GatherElements", block.as_float(best), order, axis=0, step="labels")
     kept = block("Less", found, block.floats(steps - 0.5, "last"), step="kept")
     labels = block("Where", kept, labels, block.floats(-1.0, "filler"), step="filled")
     tops = [reshape(block, transpose(block, labels, (1, 0), "by_sequence"), (sequences, steps, 1, 1), "sequences")]
     if len(block.layer.tops) > 1:
         largest = reduce(block, "ReduceMax", scores, [2], keep=False, step="largest")
-        counted = block("Cast", block("Not", dropped[0]), to=block.float_type, step="counted")
+        counted = block.as_float(block("Not", dropped[0]), "counted")
         total = reduce(block, "ReduceSum", block("Mul", largest, counted), [0], keep=False, step="total")
         tops.append(reshape(block, block("Neg", total), (sequences, 1, 1, 1), "sums"))
     return tops

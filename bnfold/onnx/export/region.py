@@ -33,7 +33,7 @@ def _regions(block: Block) -> str:
 
 
 def roi_align(block: Block) -> str:
-    """CaffeROIAlign's, which is not Mask R-CNN's: four samples of at most four pixels of each bin, the largest counts.
+    """CaffeROIAlign's, not RoiAlign: four samples of at most four pixels of each bin, the largest counts: Gather, Max.
 
     sides = max(x2 - x1 + 1, 1)      bin = sides/pooled, its edges clipped to the plane
     pixels: the first four, by rows, with whole coordinates in [ceil(start), floor(end)]
@@ -60,10 +60,10 @@ def roi_align(block: Block) -> str:
         row = block("Add", first_row, down, step=f"{k}/row")
         column = block("Add", first_column, along, step=f"{k}/column")
         inside = block("And", block("Less", down, rows), block("Less", along, columns), step=f"{k}/inside")
-        weight = block("Cast", inside, to=block.float_type, step=f"{k}/counts")
+        weight = block.as_float(inside, f"{k}/counts")
         place = block("Add", block("Mul", row, block.floats(float(width), f"{k}/width")), column, step=f"{k}/in_plane")
         place = block("Mul", block("Add", place, base, step=f"{k}/place"), weight, step=f"{k}/valid")
-        pixel = block("Gather", flat, block("Cast", place, to=block.int_type), axis=0, step=f"{k}/pixel")
+        pixel = block("Gather", flat, block.as_integer(place), axis=0, step=f"{k}/pixel")
         near = [
             [
                 _nearness(block, at, start, extent, sample, f"{k}/{name}{number}")
@@ -135,7 +135,7 @@ def _nearness(block: Block, at: str, start: str, extent: str, sample: float, nam
 
 
 def psroi_pooling(block: Block) -> str:
-    """The mean of channel `(c*g + i)*g + j` over bin (i, j) of each region, 0 where the bin is empty.
+    """The mean of channel `(c*g + i)*g + j` over bin (i, j) of each region, 0 where the bin is empty: MatMul.
 
         start = round(x1)*scale      end = (round(x2) + 1)*scale      bin = max(end - start, 0.1)/g
         bin i covers pixels floor(i*bin + start) to ceil((i + 1)*bin + start), clipped to the plane
@@ -160,7 +160,7 @@ def psroi_pooling(block: Block) -> str:
         image = cut(block, regions, [1], [0], [1], step="image")
         # The difference of two whole numbers is below a half only where they are equal.
         apart = block("Abs", block("Sub", image, block.floats(np.arange(batch), "images"), step="apart"))
-        own = block("Cast", block("Less", apart, block.floats(0.5, "half")), to=block.float_type, step="own")
+        own = block.as_float(block("Less", apart, block.floats(0.5, "half")), "own")
         masks = block("Mul", masks, reshape(block, own, (1, 1, -1, batch, 1, 1), "own_image"), step="own_pixels")
     pixels = batch * height * width
     masks = reshape(block, masks, (group * group, -1, pixels), "masks")
@@ -198,7 +198,7 @@ def _inside(block: Block, regions: str, view: PSROIPooling, corner: int, size: i
     pixels = block.floats(np.arange(size), f"{name}_pixels")
     outside = [block("Less", pixels, low, step=f"{name}_below"), block("Less", pixels, high, step=f"{name}_before")]
     inside = block("And", block("Not", outside[0], step=f"{name}_after"), outside[1], step=f"{name}_inside")
-    return block("Cast", inside, to=block.float_type, step=f"{name}_mask")
+    return block.as_float(inside, f"{name}_mask")
 
 
 def _rounded(block: Block, x: str, name: str) -> str:
@@ -210,7 +210,7 @@ def _rounded(block: Block, x: str, name: str) -> str:
 
 
 def proposal(block: Block) -> list[str]:
-    """Faster R-CNN's proposals, one image: anchors moved by the regression, clipped, the best of them suppressed.
+    """Anchors of one image, moved by the regression, clipped, the best of them suppressed: TopK, NonMaxSuppression.
 
     Boxes are `[x1, x2]` with both ends inside, so sides are `x2 - x1 + 1`: NonMaxSuppression sees x2 + 1.
     A box below the least size keeps its place with score 0, or drops out.
@@ -261,7 +261,7 @@ def _is_small(block: Block, boxes: str, view: Proposal, scales: str) -> str:
     low, high = (cut(block, boxes, [1], [at], [at + 2], step=name) for at, name in ((0, "low"), (2, "high")))
     sides = shifted(block, block("Sub", high, low, step="extent"), 1.0, "sides")
     least = scaled(block, scales, float(view.min_size), "least")
-    small = block("Cast", block("Less", sides, least, step="small"), to=block.float_type, step="is_small")
+    small = block.as_float(block("Less", sides, least, step="small"), "is_small")
     return reduce(block, "ReduceMax", small, [1], keep=False, step="any_small")
 
 

@@ -23,7 +23,7 @@ def interp(block: Block) -> str:
 
 
 def resample(block: Block) -> str:
-    """`rows @ x @ columns`: two MatMuls by constants, which depend on the sizes alone."""
+    """`rows @ x @ columns` (resample_layer.cu), by constants that depend on the sizes alone: MatMul."""
     _, _, height, width = block.images()
     size = block.tops[0][2], block.tops[0][3]
     block.affords(height * size[0] + width * size[1])
@@ -31,7 +31,7 @@ def resample(block: Block) -> str:
 
 
 def unpooling(block: Block) -> str:
-    """Each pixel put into the middle of its window (FIXED), or all over it (REP, DIV): `rows @ x @ columns`."""
+    """Each pixel in the middle of its window (FIXED), or all over it (REP, DIV), as `rows @ x @ columns`: MatMul."""
     _, _, height, width = block.images()
     _, _, tall, wide = block.tops[0]
     block.affords(height * tall + width * wide)
@@ -48,14 +48,8 @@ def resize_bilinear(block: Block) -> str:
     view = Resize.of(block.layer, block.shape)
     mode = {"plain": "asymmetric", "half_pixel_centers": "half_pixel"}.get(view.grid, view.grid)
     x = transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if view.last else block.bottom
-    y = resized(
-        block,
-        x,
-        view.size,
-        channels=block.shape[3 if view.last else 1],
-        mode="linear",
-        coordinate_transformation_mode=mode,
-    )
+    channels = block.shape[3 if view.last else 1]
+    y = resized(block, x, view.size, channels, mode="linear", coordinate_transformation_mode=mode)
     return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
 
 
@@ -76,22 +70,27 @@ def upsample_darknet(block: Block) -> str:
 
 def _repeated(block: Block, factors: tuple[int, int]) -> str:
     scales = block.floats32([1, 1, *factors], "scales")
-    roi = "" if block.opset >= 13 else block.floats32([], "roi")
-    mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return block("Resize", block.bottom, roi, scales, **mode)
+    return block("Resize", block.bottom, _absent(block, "roi"), scales, **REPEATING)
 
 
-def resized(block: Block, x: str, plane: tuple[int, ...], channels: int | None = None, **attributes: str) -> str:
+def resized(block: Block, x: str, plane: tuple[int, ...], channels: int | None = None, /, **attributes: str) -> str:
     """`x`, whose first axes are those of the first bottom, with another plane."""
     deep = block.shape[1] if channels is None else channels
     if block.batched:
         kept = block("Concat", size_of_batch(block, x), block.integers([deep, *plane], "plane"), axis=0)
     else:
         kept = block.integers([block.shape[0], deep, *plane], "sizes")
-    # An absent roi and scales are empty names; before opset 13 an empty tensor stood for scales, which all read still.
-    scales = "" if block.opset >= 13 else block.floats32([], "scales")
-    roi = "" if block.opset >= 13 else block.floats32([], "roi")
+    scales, roi = _absent(block, "scales"), _absent(block, "roi")
     return block("Resize", x, roi, scales, kept, **attributes)
+
+
+def _absent(block: Block, name: str) -> str:
+    """An input of Resize that is not given: an empty name, before opset 13 an empty tensor, which all read still."""
+    return "" if block.opset >= 13 else block.floats32([], name)
+
+
+REPEATING = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+"""Resize that repeats each pixel."""
 
 
 def upsample(block: Block) -> str:
@@ -101,14 +100,7 @@ def upsample(block: Block) -> str:
         return _unpooled(block)
     if view.size is None and not any(view.pad_out):
         return _repeated(block, view.scale)
-    return resized(
-        block,
-        block.bottom,
-        block.tops[0][2:],
-        mode="nearest",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-    )
+    return resized(block, block.bottom, block.tops[0][2:], **REPEATING)
 
 
 def _unpooled(block: Block) -> str:
@@ -120,7 +112,7 @@ def _unpooled(block: Block) -> str:
     channels, *plane = block.shape[1:]
     pixels, larger = math.prod(plane), math.prod(block.tops[0][2:])
     x = reshape(block, block.bottom, (0, channels, pixels), "flat")
-    places = block("Cast", reshape(block, block.bottoms[1], (0, channels, pixels), "mask"), to=block.int_type)
+    places = block.as_integer(reshape(block, block.bottoms[1], (0, channels, pixels), "mask"))
     if block.batched:
         shape = block("Concat", size_of_batch(block, x), block.integers([channels, larger], "plane"), axis=0)
     else:

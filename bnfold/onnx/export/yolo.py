@@ -25,7 +25,7 @@ BOX = 5
 
 
 def yolo_v2(block: Block) -> str:
-    """One or two bottoms, the same anchors in cells for both, one softmax over the classes of a box."""
+    """One or two bottoms, the same anchors in cells for both, one Softmax over a box's classes: NonMaxSuppression."""
     view = YoloDetectionOutput.of(block.layer)
     if view.coords != 4:
         raise Refused(f"coords {view.coords}: only boxes of 4 numbers are known")
@@ -41,7 +41,7 @@ def yolo_v2(block: Block) -> str:
 
 
 def yolo_v3(block: Block) -> str:
-    """One bottom per scale, each with its own anchors in pixels, every class for itself."""
+    """One bottom per scale, each with its own anchors in pixels, a Sigmoid for every class: NonMaxSuppression."""
     view = YoloDetectionOutput.of(block.layer)
     if view.gaussian_box:
         raise Refused("gaussian_box: how its uncertainties count is not known")
@@ -147,7 +147,7 @@ def _rows(block: Block, parts: Sequence[tuple[str, str, str]], count: int, thres
     )
     box = block("Gather", reshape(block, boxes, (-1, 4), "boxes_flat"), where, axis=0, step="chosen_boxes")
     number = block("Add", label, block.integers(1, "first_label"), step="label_number")
-    number = block("Cast", number, to=block.float_type, step="label_float")
+    number = block.as_float(number, "label_float")
     image = block("Mul", score, block.floats(0.0, "image_zero"), step="image")
     rows = block("Concat", image, number, score, box, axis=1, step="rows")
     return reshape(block, or_nothing(block, rows, ranked), (1, 1, -1, ROW), "blob")
