@@ -38,6 +38,10 @@ def test_only_the_outputs_asked_for_come_back() -> None:
     assert list(Session(made).run({"data": np.zeros((2, 3, 8, 8))}, ["conv1"])) == ["conv1"]
 
 
+def test_nothing_comes_back_where_nothing_is_asked_for() -> None:
+    assert Session(classifier()).run({"data": np.zeros((2, 3, 8, 8), np.float32)}, []) == {}
+
+
 def test_optimisations_are_off_so_that_a_batch_normalisation_is_not_folded_for_us(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,6 +126,16 @@ class Model:
         }
         return replace(self, proto=converted(self.proto, self.folder, RUNNABLE), weights=tuple(weights), feeds=feeds)
 
+    def in_batches_of(self, batch: int) -> Model:
+        """An ONNX model for another number of samples, which it may be unable to run."""
+        from bnfold.onnx.graph import with_first_axis
+
+        feeds = {
+            name: replace(feed, shape=(batch, *feed.shape[1:])) if feed.shape else feed
+            for name, feed in self.feeds.items()
+        }
+        return replace(self, proto=with_first_axis(self.proto, list(feeds), batch), feeds=feeds)
+
     def equals(self, other: Model) -> bool:
         """Whether the other is the same network to the last weight, so that there is nothing to run."""
         from bnfold.onnx.graph import equal_models
@@ -147,14 +157,21 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         source: a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (its weights are the `.caffemodel` of
             the same stem) or `NET.prototxt:WEIGHTS.caffemodel`.
         role: what to call it when it has no file.
-        options: `batch`, `input_shapes` and `reading` say how a Caffe network is read.
+        options: its `batch`, and of a network that is read its `input_shapes`, and `reading` of Caffe's.
 
     Raises:
         UsageError: the path's ending says nothing.
         ModelError: the network cannot be read.
     """
+    model = _opened(source, role, options)
     if isinstance(source, str | os.PathLike):
-        return replace(_from_path(os.fspath(source), role, options), path=os.path.abspath(os.fspath(source)))
+        model = replace(model, path=os.path.abspath(os.fspath(source)))
+    return model.in_batches_of(options.batch) if model.net is None and options.batch is not None else model
+
+
+def _opened(source: Source, role: str, options: CompareOptions) -> Model:
+    if isinstance(source, str | os.PathLike):
+        return _from_path(os.fspath(source), role, options)
     if isinstance(source, Net):
         if source.language == "ONNX":
             from bnfold.onnx.edition import message_of

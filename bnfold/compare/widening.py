@@ -60,21 +60,18 @@ def widened(
 def with_batch(model: Model, batch: int) -> Model | None:
     """The network for another number of samples; None where it can be none. An ONNX model is to be tried then."""
     from bnfold.onnx.export.network import grows_with_batch
-    from bnfold.onnx.graph import exported, with_first_axis
+    from bnfold.onnx.graph import exported
 
     if model.net is None:
-        proto = with_first_axis(model.proto, list(model.feeds), batch)
-        weights = model.weights
-        net = None
-    else:
-        if len({shape[:1] for shape in model.net.inputs.values()}) != 1 or not grows_with_batch(model.net):
-            return None
-        net = model.net.copy()
-        net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
-        try:
-            proto, weights = exported(net)
-        except UnsupportedError:
-            return None
+        return model.in_batches_of(batch)
+    if len({shape[:1] for shape in model.net.inputs.values()}) != 1 or not grows_with_batch(model.net):
+        return None
+    net = model.net.copy()
+    net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
+    try:
+        proto, weights = exported(net)
+    except UnsupportedError:
+        return None
     feeds = {name: replace(feed, shape=(batch, *feed.shape[1:])) for name, feed in model.feeds.items()}
     return replace(model, net=net, proto=proto, weights=weights, feeds=feeds)
 

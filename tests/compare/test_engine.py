@@ -109,6 +109,16 @@ def test_networks_run_in_segments_where_their_blobs_do_not_fit_and_give_the_same
         assert said(compare(*pair(), images(40), labels=np.arange(40) % 5, memory=memory)) == said(whole)
 
 
+def test_a_segment_may_hold_blobs_of_one_network_alone() -> None:
+    renamed = classifier()
+    for node in renamed.graph.node:
+        node.output[0] = node.output[0].replace("conv", "own")
+        node.input[0] = node.input[0].replace("conv", "own")
+    expected = compare(classifier(), renamed, images(6))
+    for memory in (1, 2000, 9000):
+        assert said(compare(classifier(), renamed, images(6), memory=memory)) == said(expected)
+
+
 def test_every_blob_is_in_one_segment_and_none_is_larger_than_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[engines.Engine] = []
     real = engines.Engine.measure

@@ -1,19 +1,24 @@
 """Comparing takes more samples at once than the networks say, where they let it, and finds the same."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nets
 import numpy as np
+import onnx
 import pytest
-from onnx import ModelProto, helper
+from onnx import helper
 from onnx_models import classifier, model
 from present import present
 
 import bnfold
 from bnfold.compare.comparison import compare
 from bnfold.errors import UsageError
-from bnfold.net import Array, Net
+from bnfold.net import Array
 from bnfold.onnx import to_onnx
+
+if TYPE_CHECKING:
+    from bnfold.compare.models import Source
 
 TEXT = """
 input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
@@ -25,7 +30,7 @@ TIED = TEXT + 'layer { name: "r" type: "Reshape" bottom: "fc" top: "r" reshape_p
 IMAGES = np.random.default_rng(0).normal(0, 8, (21, 3, 8, 8)).astype(np.float32)
 
 
-def batch(reference: Net | ModelProto, candidate: Net | ModelProto, images: Array = IMAGES, **options: Any) -> int:
+def batch(reference: "Source", candidate: "Source", images: Array = IMAGES, **options: Any) -> int:
     return compare(reference, candidate, images, **options).outputs[0].shape[0]
 
 
@@ -73,6 +78,14 @@ def test_an_onnx_model_whose_values_depend_on_the_batch_keeps_it() -> None:
         {"s": np.array([1, 192])},
     )
     assert batch(constant, constant) == 1
+
+
+def test_an_onnx_model_takes_as_many_samples_as_the_caller_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    for said in ("N", 1, 4):
+        onnx.save(classifier(batch=said), path)
+        for source in (classifier(batch=said), path, bnfold.load(path)):
+            assert batch(source, source, batch=2) == 2
 
 
 def test_models_that_leave_their_batch_open_take_no_more_than_there_is() -> None:
