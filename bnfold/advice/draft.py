@@ -69,7 +69,7 @@ class Written:
     @property
     def is_data(self) -> bool:
         """It brings samples into the net."""
-        return layer_types.is_data(self.type, len(self.layer.bottoms), len(self.layer.tops))
+        return layer_types.is_data(self.layer.param)
 
     @property
     def is_loss(self) -> bool:

@@ -14,10 +14,11 @@ import fnmatch
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
-from bnfold.algebra.absorb import tail_of, without_tail
+from bnfold.algebra.absorb import Change, tail_of, without_tail
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.frontend import FoldContext, FrontEnd
@@ -219,23 +220,21 @@ class _Sweep:
             if not self._drop(scene, layer):
                 self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
             return []
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with the layer's name
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with the layer's name
+            try:
                 plan = plan_backward(scene, layer, affine)
-        except Blocked as blocked:
-            behind = str(blocked)
-        else:
-            self._commit_backward(layer, plan)
-            return self._to_settle_again(layer, plan)
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
+            except Blocked as blocked:
+                behind = str(blocked)
+            else:
+                self._commit_backward(layer, plan)
+                return self._to_settle_again(layer, plan)
+            try:
                 plan = plan_forward(scene, layer, affine)
-        except Blocked as blocked:
-            self._keep(layer, f"backward: {behind}; forward: {blocked}")
-        else:
-            self._commit_forward(layer, plan)
-            return [*self._to_settle_again(layer, plan), *self._in_front(layer)]
-        return []
+            except Blocked as blocked:
+                self._keep(layer, f"backward: {behind}; forward: {blocked}")
+                return []
+        self._commit_forward(layer, plan)
+        return [*self._to_settle_again(layer, plan), *self._in_front(layer)]
 
     def _to_settle_again(self, gone: Layer, plan: Plan) -> list[Layer]:
         """What may move now: affines that took something in, and those that the one that is gone could not take in."""
@@ -289,11 +288,7 @@ class _Sweep:
         self._rename_moved(layer, plan.moved[::-1], {})
 
     def _absorb(self, layer: Layer, plan: Plan, forward: bool) -> None:
-        for linear, change in plan.changes:
-            self.front.absorb(self.net, linear, change.weight, change.bias)
-            operator = self.operators.pop(id(linear))
-            if isinstance(operator, Linear):
-                self.operators[id(linear)] = operator._replace(weight=change.weight, bias=change.bias)
+        self._change(plan.changes)
         for other, affine in plan.merged:
             self.operators[id(other)] = affine
             self.composed.add(id(other))
@@ -304,6 +299,13 @@ class _Sweep:
         else:
             into = tuple(linear.name for linear, _ in plan.changes) + tuple(other.name for other, _ in plan.merged)
             self.records[id(layer)] = Folded(layer.name, layer.type, into, through, forward)
+
+    def _change(self, changes: Iterable[tuple[Layer, Change]]) -> None:
+        for layer, change in changes:
+            self.front.absorb(self.net, layer, change.weight, change.bias)
+            operator = self.operators.pop(id(layer))
+            if isinstance(operator, Linear):
+                self.operators[id(layer)] = operator._replace(weight=change.weight, bias=change.bias)
 
     def _remove(self, layer: Layer) -> None:
         self.net.remove(layer)
@@ -394,11 +396,7 @@ class _Sweep:
         biased = all(isinstance(taker, Linear) and taker.bias is not None for taker in takers)
         if plan.merged or not (biased or tail.keeps_zero):
             return
-        for taker, change in (*plan.changes, (layer, without_tail(linear))):
-            self.front.absorb(self.net, taker, change.weight, change.bias)
-            present = self.operators.pop(id(taker))
-            if isinstance(present, Linear):
-                self.operators[id(taker)] = present._replace(weight=change.weight, bias=change.bias)
+        self._change([*plan.changes, (layer, without_tail(linear))])
         into, through = tuple(taker.name for taker, _ in plan.changes), tuple(other.name for other in plan.through)
         self.records[id(layer)] = Moved(layer.name, layer.type, into, through)
         self._rename_moved(layer, [*plan.moved[::-1], layer.tops[0]], {})
@@ -439,14 +437,7 @@ def _is_called(name: str, pattern: str) -> bool:
 
 def _size(layers: Sequence[Layer]) -> tuple[int, int]:
     """(layers, learned values)."""
-    count = 0
-    for layer in layers:
-        for shape in layer.blobs.shapes:
-            values = 1
-            for size in shape:
-                values *= size
-            count += values
-    return len(layers), count
+    return len(layers), sum(prod(shape) for layer in layers for shape in layer.blobs.shapes)
 
 
 EXCLUDED = "it is left alone, as --exclude asks"

@@ -31,7 +31,7 @@ class Deployed(NamedTuple):
 
 def deploy(layers: Sequence[Layer]) -> Deployed:
     """Make an inference net of the layers of a TEST net, in single assignment; the given layers stay as they are."""
-    if not any(_is_data(layer) or _judges(layer) for layer in layers):
+    if not any(layer_types.is_data(layer.param) or layer_types.judges(layer.param) for layer in layers):
         return Deployed(list(layers), [], {})
     labels = _labels(layers)
     gone, dropped = _gone(layers, labels)
@@ -45,7 +45,7 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
         if id(layer) in dropped:
             continue
         loss = layer_types.loss_of(layer.param)
-        if _is_data(layer):
+        if layer_types.is_data(layer.param):
             # What nobody reads here is a label for the other phase.
             places = [place for place, top in enumerate(layer.tops) if top in read]
             if not places:
@@ -158,14 +158,6 @@ def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str
     return [layer for layer in layers if id(layer) not in silent], [f"{note}s" if len(outputs) > 1 else note]
 
 
-def _is_data(layer: Layer) -> bool:
-    return layer_types.is_data(layer.type, len(layer.bottoms), len(layer.tops))
-
-
-def _judges(layer: Layer) -> bool:
-    return bool(layer.bottoms) and layer_types.judges(layer.param)
-
-
 def _read_by(layer: Layer) -> int:
     """How many of a layer's bottoms are read at inference: of a loss, only the prediction."""
     return 1 if layer_types.loss_of(layer.param) else len(layer.bottoms)
@@ -184,12 +176,12 @@ def _labels(layers: Sequence[Layer]) -> set[str]:
             uses.setdefault(bottom, []).append((layer, position))
     labels: set[str] = set()
     for layer in reversed(layers):
-        if _judges(layer) or layer.type in layer_types.LEARNED:
+        if layer_types.judges(layer.param) or layer.type in layer_types.LEARNED:
             continue
         open_tops = []
         for position, top in enumerate(layer.tops):
             wishes = {_wants_label(reader, place, labels) for reader, place in uses.get(top, ())}
-            if wishes <= {None} and not (position > 0 and _is_data(layer)):
+            if wishes <= {None} and not (position > 0 and layer_types.is_data(layer.param)):
                 open_tops.append(top)
             elif False not in wishes:
                 labels.add(top)
@@ -213,7 +205,7 @@ def _wants_label(reader: Layer, position: int, labels: set[str]) -> bool | None:
 
 def _no_labels(layer: Layer, labels: set[str]) -> set[str]:
     """The candidates that cannot be labels because of what `layer` is."""
-    if not layer.bottoms or _judges(layer) or layer.type in layer_types.SINKS:
+    if not layer.bottoms or layer_types.judges(layer.param) or layer.type in layer_types.SINKS:
         return set()
     # What is not known may compute labels of anything, like the target layers of region proposal networks.
     makes = labels.issuperset(layer.tops) and (not layer_types.is_known(layer.type) or labels.issuperset(layer.bottoms))
@@ -231,7 +223,11 @@ def _gone(layers: Sequence[Layer], labels: set[str]) -> tuple[set[str], set[int]
         if not layer.bottoms or layer.type in layer_types.SINKS:
             goes = gone.issuperset([*layer.bottoms, *layer.tops]) or layer.type in layer_types.METRICS
         else:
-            goes = loss is not None or _judges(layer) or not gone.isdisjoint([*layer.bottoms, *layer.tops])
+            goes = (
+                loss is not None
+                or layer_types.judges(layer.param)
+                or not gone.isdisjoint([*layer.bottoms, *layer.tops])
+            )
         if goes:
             gone.update(layer.tops)
             dropped.add(id(layer))

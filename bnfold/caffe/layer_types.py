@@ -37,9 +37,9 @@ TYPES = 256
 """Of how many types it is kept what they are: every layer is asked several times."""
 
 
-def is_data(layer_type: str, bottoms: int, tops: int) -> bool:
+def is_data(param: LayerParameter) -> bool:
     """Whether a layer brings samples into the net. Forks have dozens, which all end in `Data`, and `Python` ones."""
-    return bottoms == 0 and tops > 0 and (layer_type.endswith("Data") or layer_type == "Python")
+    return not param.bottom and len(param.top) > 0 and (param.type.endswith("Data") or param.type == "Python")
 
 
 @lru_cache(TYPES)

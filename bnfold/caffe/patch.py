@@ -31,6 +31,10 @@ class Patched(NamedTuple):
     end: int = 0
     new: bytes | None = None
 
+    def place(self, buffer: Buffer) -> tuple[Buffer, int, int]:
+        """Where the bytes are: what holds them, and from where to where."""
+        return (buffer, self.begin, self.end) if self.new is None else (self.new, 0, len(self.new))
+
 
 def parts_of(buffer: Buffer, at: int, end: int) -> list[Patched]:
     """The fields of the message in `buffer[at:end]`, as they are. Raises WireError."""
@@ -107,7 +111,7 @@ def _patched(present: list[Patched], buffer: Buffer, old: Message, new: Message)
 
 def _payloads(present: list[Patched], buffer: Buffer) -> Iterator[bytes]:
     for part in present:
-        source, begin, end = (buffer, part.begin, part.end) if part.new is None else (part.new, 0, len(part.new))
+        source, begin, end = part.place(buffer)
         for field in fields(source, begin, end):
             if field.wire == LENGTH:
                 yield bytes(source[field.at : field.end])

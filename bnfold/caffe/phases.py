@@ -76,7 +76,7 @@ def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> 
 
 def _infers(layer: LayerParameter) -> bool:
     """Whether a layer computes something that inference can want."""
-    return not layer_types.judges(layer) and not layer_types.is_data(layer.type, len(layer.bottom), len(layer.top))
+    return not layer_types.judges(layer) and not layer_types.is_data(layer)
 
 
 def _listed(words: Sequence[str], most: int = 5) -> str:

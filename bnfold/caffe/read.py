@@ -16,7 +16,6 @@ from bnfold.caffe.alignment import align_crops
 from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.frontend import CAFFE
-from bnfold.caffe.indicator import as_parameters
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes
 from bnfold.caffe.layers import infer_shapes, unread_fields
 from bnfold.caffe.layers.region import proposal_notes
@@ -24,7 +23,7 @@ from bnfold.caffe.match import give_weights
 from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.preparation import prepared, said
-from bnfold.caffe.states import expose_states, state_notes
+from bnfold.caffe.states import expose_states, indicators_as_parameters, state_notes
 from bnfold.caffe.text import PrototxtDocument, read_prototxt
 from bnfold.caffe.told import plane_told, told
 from bnfold.caffe.upgrade import Upgraded, upgrade
@@ -138,7 +137,7 @@ def build(
     layers, public, renamed = single_assignment(present, document.file, absent)
     deployed = deploy(layers)
     heard, unsilenced = without_last_silence(deployed.layers)
-    heard, indicated = as_parameters(heard)
+    heard, indicated = indicators_as_parameters(heard)
     names = frozenset(layer.name for layer in heard)
     outputs: list[str] = []
     cut: list[str] = []
@@ -244,7 +243,7 @@ def _at_test(
     notes = []
     for index, (param, _, _) in enumerate(layers):
         wanted = index not in present and not missing.isdisjoint(param.top) and made.isdisjoint(param.top)
-        if wanted and layer_types.is_data(param.type, len(param.bottom), len(param.top)):
+        if wanted and layer_types.is_data(param):
             present.add(index)
             missing.difference_update(param.top)
             made.update(param.top)

@@ -4,19 +4,27 @@
     Result:  x, cont, lstm_h_in, lstm_c_in -> lstm (expose_hidden) -> h, lstm_h_out, lstm_c_out
 
 What a call gives at `..._out` is what the next one takes at `..._in`, zeros at first.
+
+ContinuationIndicator, which some text readers have in front of an LSTM, becomes a Parameter that holds its values:
+
+    indicator[t, n] = 0 if t == 0 else 1        time_step x batch_size: each sequence begins at its first step
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+
+import numpy as np
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layers.infer import infer_shapes
 from bnfold.caffe.layers.recurrent import Recurrent
-from bnfold.errors import ModelError
-from bnfold.net import Blobs, Layer, Names, Net
+from bnfold.errors import ModelError, quoted
+from bnfold.net import Blobs, Layer, Names, Net, Source
 
+INDICATOR = "ContinuationIndicator"  # BVLC's Caffe has none
 TYPES = frozenset({"LSTM", "RNN"})
 
 
@@ -79,3 +87,25 @@ def expose_states(net: Net) -> Net:
     exposed.outputs = outputs
     exposed.inputs |= {layer.tops[0]: tuple(layer.param.input_param.shape[0].dim) for layer in inputs}
     return exposed
+
+
+def indicators_as_parameters(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
+    """The layers with each indicator as a Parameter that holds its values, and sentences that say so."""
+    said = [_as_parameter(layer) if layer.type == INDICATOR else layer for layer in layers]
+    changed = [layer.name for layer, original in zip(said, layers, strict=True) if layer is not original]
+    names = quoted(changed)
+    return said, [f"{names} ({INDICATOR}) became Parameter: 0 at the first step, 1 at the others"] if changed else []
+
+
+def _as_parameter(layer: Layer) -> Layer:
+    param = layer.param.continuation_indicator_param
+    shape = param.time_step, param.batch_size
+    if len(layer.tops) != 1 or layer.bottoms or min(shape) < 1:
+        return layer
+    values = np.ones(shape, np.float32)
+    values[0] = 0
+    values.flags.writeable = False
+    written = LayerParameter(name=layer.name, type="Parameter", top=[layer.param.top[0]])
+    written.parameter_param.shape.dim.extend(shape)
+    source = Source((), (layer.param.top[0],), written, Blobs())
+    return replace(layer, type="Parameter", param=written, blobs=Blobs([values]), source=source)

@@ -29,7 +29,7 @@ from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, Pooling
 from bnfold.caffe.descriptors import is_repeated, put
 from bnfold.caffe.dialects import FIELDS, VALUES, members
 from bnfold.caffe.layers import LAYERS, Convolution, infer_shapes, output_shapes
-from bnfold.caffe.layers.convolution import convolution_field
+from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID, convolution_field
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
@@ -230,7 +230,7 @@ def _convolution(writing: _Rewording, layer: Layer) -> list[Layer] | None:
         for field, value in source.ListFields():
             if field.name in STOCK_CONVOLUTION:
                 put(param.convolution_param, field.name, value)
-    if layer.type in DEPTHWISE:
+    if layer.type in ALWAYS_DEPTHWISE | DEPTHWISE_UNLESS_SAID:
         group = _groups(writing, layer, layer_type)
         if group is None:
             return None
@@ -265,7 +265,7 @@ def _is_foreign(source: Message, name: str) -> bool:
 def _groups(writing: _Rewording, layer: Layer, layer_type: str) -> int | None:
     """The channels of the bottom: a depthwise kernel sees one, unless a group is said for it."""
     said = layer.param.convolution_param
-    if layer.type in SAID_GROUPS and said.HasField("group"):
+    if layer.type in DEPTHWISE_UNLESS_SAID and said.HasField("group"):
         return int(said.group)
     if layer_type == "Deconvolution" and layer.blobs:
         return layer.blobs.shapes[0][0]
@@ -386,11 +386,6 @@ REWRITES: Mapping[str, Rewrite] = {
     "EltwiseAffine": _eltwise_affine,
     "Pooling": _pooling,
 }
-
-DEPTHWISE = frozenset({"ConvolutionDepthwise", "DepthwiseConvolution", "DepthwiseDeconvolution"})
-
-SAID_GROUPS = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
-"""Depthwise types that take a `group` where one is said."""
 
 _TRAINING = (
     "Accuracy ContrastiveLoss Data EuclideanLoss Filter HDF5Data HDF5Output HingeLoss ImageData InfogainLoss LSTMUnit "

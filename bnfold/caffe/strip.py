@@ -67,7 +67,7 @@ def strip_parts(parts: list[Patched], buffer: Buffer) -> None:
     for _, number, inner in _fillers(caffe_pb2.LayerParameter.DESCRIPTOR):
         dropped = {filler for _, filler in inner}
         for part in [part for part in parts if part.number == number]:
-            source, begin, end = _place(part, buffer)
+            source, begin, end = part.place(buffer)
             (whole,) = fields(source, begin, end)
             if whole.wire != LENGTH:
                 continue
@@ -93,7 +93,7 @@ def strip_blob(buffer: Buffer, at: int, end: int) -> list[tuple[int, int]]:
 
 def _stripped_spec(part: Patched, buffer: Buffer) -> tuple[bool, bytes]:
     """Whether a ParamSpec names its blob, and the spec without rates and decays."""
-    source, begin, end = _place(part, buffer)
+    source, begin, end = part.place(buffer)
     kept: list[bytes] = []
     named = False
     for whole in fields(source, begin, end):
@@ -102,10 +102,6 @@ def _stripped_spec(part: Patched, buffer: Buffer) -> tuple[bool, bytes]:
                 kept.append(bytes(source[inner.begin : inner.end]))
                 named = named or (inner.number == _SPEC_NAME and inner.end > inner.at)
     return named, b"".join(kept)
-
-
-def _place(part: Patched, buffer: Buffer) -> tuple[Buffer, int, int]:
-    return (buffer, part.begin, part.end) if part.new is None else (part.new, 0, len(part.new))
 
 
 @cache

@@ -13,7 +13,7 @@ from bnfold.caffe.layers.affine import BatchNorm, Dropout
 from bnfold.caffe.layers.arrange import Concat, Crop, Eltwise, Slice, Tile
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.convolution import CONVOLUTIONS, DECONVOLUTIONS, Convolution
-from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered
+from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered, YoloDetectionOutput
 from bnfold.caffe.layers.fields import unread_fields
 from bnfold.caffe.layers.infer import blob_shapes, infer_shapes, output_shapes, row_of
 from bnfold.caffe.layers.linear import Embed, InnerProduct, parameter_shape
@@ -27,4 +27,3 @@ from bnfold.caffe.layers.reorder import DepthToSpace, Reorg, Reshape, channel_gr
 from bnfold.caffe.layers.resample import Interp, Resample, Resize, UnPooling, Upsample
 from bnfold.caffe.layers.row import LayerType
 from bnfold.caffe.layers.table import LAYERS
-from bnfold.caffe.layers.yolo import YoloDetectionOutput

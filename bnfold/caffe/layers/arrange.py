@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis
-from bnfold.caffe.layers.row import LayerType, merged
+from bnfold.caffe.layers.row import LayerType, count, merged
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -245,8 +245,7 @@ def tile(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """`tiles` times the size along `axis` (tile_layer.cpp, Reshape)."""
     bottom, view = bottoms[0], Tile.of(layer)
     axis = canonical_axis(view.axis, len(bottom), layer)
-    size = bottom[axis] if bottom[axis] == UNKNOWN else bottom[axis] * view.tiles
-    return [(*bottom[:axis], size, *bottom[axis + 1 :])]
+    return [(*bottom[:axis], count((bottom[axis], view.tiles)), *bottom[axis + 1 :])]
 
 
 ROWS: Mapping[str, LayerType] = {

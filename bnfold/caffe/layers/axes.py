@@ -6,11 +6,11 @@ kernel_size: 5` names them in order, and `kernel_h: 3 kernel_w: 5` names them wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bnfold.errors import ModelError
-from bnfold.net import Layer
+from bnfold.net import Layer, Shape
 
 UNKNOWN = -1
 """A dimension that depends on the data, like the number of boxes that a detector finds."""
@@ -33,6 +33,11 @@ def canonical_axis(axis: int, rank: int, layer: Layer | None = None) -> int:
     if not -rank <= axis < rank:
         raise ModelError(f"{_whose(layer)}axis {axis} is outside a blob of {rank} axes")
     return axis % rank
+
+
+def each_size(formula: Callable[..., int], *sizes: Sequence[int]) -> Shape:
+    """The formula's size along each axis, UNKNOWN where the first of its arguments is."""
+    return tuple([UNKNOWN if row[0] == UNKNOWN else formula(*row) for row in zip(*sizes, strict=True)])
 
 
 def written(param: Any, name: str) -> Any:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least, canonical_axis, listed, per_axis, written
-from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType
+from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least, canonical_axis, each_size, listed, per_axis, written
+from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -93,24 +92,14 @@ class Convolution(NamedTuple):
     def convolved(self, image: Shape) -> Shape:
         """A convolution's top (conv_layer.cpp): `floor((H + pads - extent)/s) + 1`, or `ceil(H/s)`; 0 if none fits."""
         if self.same:
-            return tuple(
-                [size if size == UNKNOWN else -(-size // s) for size, s in zip(image, self.stride, strict=True)]
-            )
-        return tuple(
-            [
-                UNKNOWN if size == UNKNOWN else max(0, (size + b + a - e) // s + 1)
-                for size, s, b, a, e in zip(image, self.stride, self.before, self.after, self.extent, strict=True)
-            ]
-        )
+            return each_size(lambda size, s: -(-size // s), image, self.stride)
+        windows = (self.stride, self.before, self.after, self.extent)
+        return each_size(lambda size, s, b, a, e: max(0, (size + b + a - e) // s + 1), image, *windows)
 
     def deconvolved(self, image: Shape) -> Shape:
         """A deconvolution's top (deconv_layer.cpp): `s*(H-1) + extent - pads`; 0 where nothing is left."""
-        return tuple(
-            [
-                UNKNOWN if size == UNKNOWN else max(0, s * (size - 1) + e - b - a)
-                for size, s, b, a, e in zip(image, self.stride, self.before, self.after, self.extent, strict=True)
-            ]
-        )
+        windows = (self.stride, self.before, self.after, self.extent)
+        return each_size(lambda size, s, b, a, e: max(0, s * (size - 1) + e - b - a), image, *windows)
 
 
 Param = Any
@@ -273,22 +262,16 @@ def im2col(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def _columns(layer: Layer, bottom: Shape) -> Shape:
     axis = canonical_axis(layer.param.convolution_param.axis, len(bottom), layer)
     view = Convolution.of(layer, len(bottom) - axis - 1, bottom)
-    channels = bottom[axis] if bottom[axis] == UNKNOWN else bottom[axis] * prod(view.kernel)
-    return (*bottom[:axis], channels, *view.convolved(bottom[axis + 1 :]))
+    return (*bottom[:axis], count((bottom[axis], *view.kernel)), *view.convolved(bottom[axis + 1 :]))
 
 
 def convolution_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Weight (Cout, Cin/group, kernel...), bias (Cout) (base_conv_layer.cpp, LayerSetUp)."""
+    """Weight (Cout, Cin/group, kernel...) or, transposed, (Cin, Cout/group, kernel...); bias (base_conv_layer.cpp)."""
     axis, view = convolution_view(layer, bottoms[0])
-    weight = (view.num_output, bottoms[0][axis] // view.group, *view.kernel)
-    return [weight, (view.num_output,)][: 2 if view.bias else 1]
-
-
-def deconvolution_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Weight (Cin, Cout/group, kernel...), bias (Cout) (base_conv_layer.cpp, LayerSetUp)."""
-    axis, view = convolution_view(layer, bottoms[0])
-    weight = (bottoms[0][axis], view.num_output // view.group, *view.kernel)
-    return [weight, (view.num_output,)][: 2 if view.bias else 1]
+    first, second = view.num_output, bottoms[0][axis]
+    if "Deconvolution" in layer.type:
+        first, second = second, first
+    return [(first, second // view.group, *view.kernel), (view.num_output,)][: 2 if view.bias else 1]
 
 
 def squeezed_blobs(weights: BlobFunction) -> BlobFunction:
@@ -341,7 +324,7 @@ def _deconvolution(
     return LayerType(
         deconvolution,
         bottoms=(1, None),
-        blobs=deconvolution_blobs,
+        blobs=convolution_blobs,
         kernel=True,
         reads={"convolution_param": FIELDS},
         dialects=dialects,

@@ -58,14 +58,9 @@ IDLE_OF_LAYER: Mapping[str, str] = _by_name(
 """Fields of a layer itself, outside its `*_param`, that change nothing of what it computes."""
 
 IDENTITY: Mapping[str, float] = {
-    "bias_scale": 1,
-    "bias_zero_point": 0,
-    "input_scale": 1,
-    "input_zero_point": 0,
-    "output_scale": 1,
-    "output_zero_point": 0,
-    "weight_scale": 1,
-    "weight_zero_point": 0,
+    f"{values}_{word}": neutral
+    for values in ("bias", "input", "output", "weight")
+    for word, neutral in (("scale", 1), ("zero_point", 0))
 }
 """Fields by which Synopsys' Caffe rounds to integers, and the value at which it does not."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, each_size
 from bnfold.caffe.layers.row import LayerType, four_axes, merged
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -63,10 +63,10 @@ class Correlation(NamedTuple):
             ModelError: nothing is left of it.
         """
         border = self.reach + (self.kernel - 1) // 2
-        plane = [size if size == UNKNOWN else -(-(size + 2 * self.pad - 2 * border) // self.stride) for size in image]
+        plane = each_size(lambda size: -(-(size + 2 * self.pad - 2 * border) // self.stride), image)
         if any(size < 1 and size != UNKNOWN for size in plane):
             raise ModelError(f"{layer}: max_displacement {self.reach} leaves nothing of a plane of {sizes(image)}")
-        return tuple(plane)
+        return plane
 
 
 def correlation(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bnfold.caffe.layers.axes import UNKNOWN
+from bnfold.caffe.layers.axes import UNKNOWN, each_size
 from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -100,12 +100,7 @@ def pad(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The bottom's sizes and what is added to them (Synopsys' Caffe; Padding is other forks')."""
     bottom = bottoms[0]
     view = Pad.of(layer, bottom)
-    return [
-        tuple(
-            size if size == UNKNOWN else size + before + after
-            for size, before, after in zip(bottom, view.before, view.after, strict=True)
-        )
-    ]
+    return [each_size(lambda size, before, after: size + before + after, bottom, view.before, view.after)]
 
 
 ROWS: Mapping[str, LayerType] = {

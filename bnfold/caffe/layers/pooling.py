@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least, listed, per_axis, written
+from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least, each_size, listed, per_axis, written
 from bnfold.caffe.layers.convolution import DEPTH, same_pads, synopsys_pads
-from bnfold.caffe.layers.row import LayerType
+from bnfold.caffe.layers.row import LayerType, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -84,7 +84,7 @@ class Pooling(NamedTuple):
             return cls._position_sensitive(layer, bottom, kernel, stride, before)
         output = (1,) * spatial
         if same:
-            output = tuple(size if size == UNKNOWN else -(-size // s) for size, s in zip(image, stride, strict=True))
+            output = each_size(lambda size, s: -(-size // s), image, stride)
         elif not param.global_pooling:
             output = pooled(layer, image, kernel, stride, before, after, ceil)
         return cls(method, kernel, stride, before, after, ceil, param.global_pooling, image, output, counts)
@@ -101,9 +101,8 @@ class Pooling(NamedTuple):
             raise ModelError(f"{layer}: MDS pooling takes a square kernel, not {sizes(kernel)}")
         if bottom[1] != UNKNOWN and bottom[1] % prod(kernel):
             raise ModelError(f"{layer}: {bottom[1]} channels are no multiple of its {prod(kernel)} places")
-        output = tuple(
-            size if size == UNKNOWN else (size + 2 * p - dilation * (k - 1) - 1) // s + 1
-            for size, k, s, p in zip(image, kernel, stride, pad, strict=True)
+        output = each_size(
+            lambda size, k, s, p: (size + 2 * p - dilation * (k - 1) - 1) // s + 1, image, kernel, stride, pad
         )
         return cls("MDS", kernel, stride, pad, pad, False, False, image, output, True, dilation)
 
@@ -277,7 +276,7 @@ def spp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     if len(levels) == 1:
         return [(batch, channels, *levels[0].output)]
     windows = sum(prod(level.output) for level in levels)
-    return [(batch, channels if channels == UNKNOWN else channels * windows)]
+    return [(batch, count((channels, windows)))]
 
 
 PADS = "pad pad_h pad_w"

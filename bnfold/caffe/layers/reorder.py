@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isqrt, prod
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, each_size
 from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, count, four_axes
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -118,7 +118,7 @@ def _blocks(bottom: Shape, r: int, *, up: bool) -> Shape | None:
     if any(size != UNKNOWN and size % (r * r if up else r) for size in ([channels] if up else plane)):
         return None
     deep = channels if channels == UNKNOWN else channels // (r * r) if up else channels * r * r
-    return (batch, deep, *(size if size == UNKNOWN else size * r if up else size // r for size in plane))
+    return (batch, deep, *each_size(lambda size: size * r if up else size // r, plane))
 
 
 def depth_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

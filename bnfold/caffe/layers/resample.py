@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, per_axis, written
-from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes, merged
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, each_size, per_axis, written
+from bnfold.caffe.layers.row import OTHERS, LayerType, count, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -282,10 +282,8 @@ class UnPooling(NamedTuple):
 
     def unpooled(self, layer: Layer, image: Shape) -> Shape:
         """The plane of the top. Raises ModelError where none is left."""
-        size = tuple(
-            UNKNOWN if old == UNKNOWN else (old - 1) * s - 2 * p + k
-            for old, k, s, p in zip(image, self.kernel, self.stride, self.pad, strict=True)
-        )
+        windows = (self.kernel, self.stride, self.pad)
+        size = each_size(lambda old, k, s, p: (old - 1) * s - 2 * p + k, image, *windows)
         if any(new < 1 and new != UNKNOWN for new in size):
             raise ModelError(f"{layer}: out_pad {sizes(self.pad)} leaves nothing of a plane of {sizes(image)}")
         return size
@@ -355,10 +353,7 @@ class Upsample(NamedTuple):
         """The plane of the top."""
         if self.size is not None:
             return self.size
-        return tuple(
-            UNKNOWN if size == UNKNOWN else size * scale - pad
-            for size, scale, pad in zip(image, self.scale, self.pad_out, strict=True)
-        )
+        return each_size(lambda size, scale, pad: size * scale - pad, image, self.scale, self.pad_out)
 
 
 def interp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -392,7 +387,7 @@ def upsample_darknet(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """`stride` times the plane (Synopsys' Caffe)."""
     bottom, stride = four_axes(layer, bottoms[0]), layer.param.upsample_darknet_param.stride
     at_least(layer, "stride", (stride,), 1)
-    return [(*bottom[:2], *(size if size == UNKNOWN else size * stride for size in bottom[2:]))]
+    return [(*bottom[:2], *(count((size, stride)) for size in bottom[2:]))]
 
 
 def upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

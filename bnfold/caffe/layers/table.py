@@ -22,7 +22,6 @@ from bnfold.caffe.layers import (
     reorder,
     resample,
     source,
-    yolo,
 )
 from bnfold.caffe.layers.row import LayerType
 
@@ -46,7 +45,6 @@ LAYERS: Mapping[str, LayerType] = {
         reorder,
         resample,
         source,
-        yolo,
     )
     for layer_type, row in family.ROWS.items()
 }
