@@ -25,8 +25,9 @@ cudnn_batch_norm_layer.cu of GENet. The normalisation is Ioffe and Szegedy's (ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -125,53 +126,26 @@ def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroFac
 # Recognising the layout.
 
 
-def recognise_batchnorm(layer: Layer) -> str:
-    """By the place of the one-element blob, then by the fields and values that tell Intel from NVCaffe."""
-    sizes = _sizes(layer)
-    channels = sizes[0] if sizes else 0
-    if len(sizes) == 3 and sizes == [channels, channels, 1]:
-        return _by_fields(layer, alone="bvlc")
-    if sizes == [channels] * 4 and channels > 1:
-        return "nvcaffe015"
-    if len(sizes) == 4 and sizes == [channels, channels, 1, channels]:
-        return "intel" if channels > 1 else _ask_layout(layer, "nvcaffe015", "intel")
-    if len(sizes) == 5 and channels > 1:
-        if sizes == [channels, channels, 1, channels, channels]:
-            return _by_fields(layer, alone="intel")
-        if sizes == [channels] * 4 + [1]:
-            # Intel once wrote a factor there that it divided by; NVCaffe 0.15 leaves 0.
-            return "nvcaffe015" if _scalar(layer, 4) == 0 else _ask_layout(layer, "nvcaffe015")
-    if len(sizes) == 5 and sizes == [1] * 5:
-        return _one_channel(layer)
-    raise _misfit(layer)
+def _signature(layer: Layer) -> str:
+    """How large the blobs are, `CC1` for two of C channels and one number; a net of one channel has ones alone."""
+    sizes = [int(np.prod(shape, dtype=np.int64)) for shape in layer.blobs.shapes]
+    return "".join("1" if size == 1 else "C" if size == sizes[0] > 1 else "?" for size in sizes)
 
 
-def recognise_bn(layer: Layer) -> str:
-    """Two blobs are SegNet's; four are PSPNet's or ducha-aiki's, as their fields say; `bn_mode` contradicts four."""
-    sizes, param = _sizes(layer), layer.param.bn_param
-    if len(sizes) == 2 and sizes[0] == sizes[1]:
-        return "segnet"
-    if len(sizes) == 4 and len(set(sizes)) == 1:
-        if param.HasField("bn_mode"):
-            return _ask_layout(layer, "pspnet", "ducha", "segnet")
-        ducha, pspnet = ([name for name in names if param.HasField(name)] for names in (DUCHA_FIELDS, PSPNET_FIELDS))
-        if ducha and pspnet:
-            return _ask_layout(layer, "ducha", "pspnet")
-        return "ducha" if ducha or not (pspnet or _wrote_its_rates(layer)) else "pspnet"
-    raise _misfit(layer)
+def _last_scalar(layer: Layer) -> str:
+    """Intel once wrote a factor there that it divided by; NVCaffe 0.15 leaves 0."""
+    return "nvcaffe015" if _scalar(layer, 4) == 0 else _ask_layout(layer, "nvcaffe015")
 
 
-def recognise_cudnn(layer: Layer) -> str:
-    """Forks registered the name for layers of their own: BVLC's blobs, GENet's four, NVCaffe's five, or gamma first."""
-    sizes = _sizes(layer)
-    channels = sizes[0] if sizes else 0
-    if len(sizes) == 3 and sizes == [channels, channels, 1]:
-        return "bvlc"
-    if len(sizes) in (4, 5) and len(set(sizes)) == 1 and (len(sizes) == 4 or channels > 1):
-        return "cudnn"
-    if len(sizes) == 5 and sizes == [channels, channels, 1, channels, channels]:
-        return "nvcaffe" if channels > 1 else _ask_layout(layer, "nvcaffe", "cudnn")
-    raise _misfit(layer)
+def _four_of_bn(layer: Layer) -> str:
+    """PSPNet's or ducha-aiki's, as their fields say; `bn_mode` contradicts four."""
+    param = layer.param.bn_param
+    if param.HasField("bn_mode"):
+        return _ask_layout(layer, "pspnet", "ducha", "segnet")
+    ducha, pspnet = ([name for name in names if param.HasField(name)] for names in (DUCHA_FIELDS, PSPNET_FIELDS))
+    if ducha and pspnet:
+        return _ask_layout(layer, "ducha", "pspnet")
+    return "ducha" if ducha or not (pspnet or _wrote_its_rates(layer)) else "pspnet"
 
 
 def _by_fields(layer: Layer, alone: str) -> str:
@@ -334,10 +308,6 @@ def _scalar(layer: Layer, index: int) -> float:
     return float(vector[0])
 
 
-def _sizes(layer: Layer) -> list[int]:
-    return [int(np.prod(shape, dtype=np.int64)) for shape in layer.blobs.shapes]
-
-
 def _fields(layer: Layer, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if layer.param.batch_norm_param.HasField(name)]
 
@@ -398,10 +368,22 @@ def _misfit(layer: Layer) -> WeightsError:
 
 
 class Family(NamedTuple):
-    """The layouts that a layer type may have, and how to tell them apart."""
+    """The layouts that a layer type may have, and by the sizes of the blobs which one it is, or what tells."""
 
-    recognise: Callable[[Layer], str]
     layouts: tuple[str, ...]
+    by_sizes: Mapping[str, str | Callable[[Layer], str]]
+
+    def recognise(self, layer: Layer) -> str:
+        """The layout of a layer.
+
+        Raises:
+            AmbiguousLayout: several are possible.
+            WeightsError: none is.
+        """
+        layout = self.by_sizes.get(_signature(layer))
+        if layout is None:
+            raise _misfit(layer)
+        return layout if isinstance(layout, str) else layout(layer)
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -419,7 +401,34 @@ LAYOUTS: dict[str, Layout] = {
 """Which blob is mean, variance, gamma, beta and factor; what eps is; and whether the statistics follow each batch."""
 
 TYPES: dict[str, Family] = {
-    "BN": Family(recognise_bn, ("ducha", "pspnet", "segnet")),
-    "BatchNorm": Family(recognise_batchnorm, ("bvlc", "intel", "nvcaffe", "nvcaffe015")),
-    "CuDNNBatchNorm": Family(recognise_cudnn, ("bvlc", "cudnn", "nvcaffe")),
+    "BN": Family(
+        ("ducha", "pspnet", "segnet"),
+        {"11": "segnet", "1111": _four_of_bn, "CC": "segnet", "CCCC": _four_of_bn},
+    ),
+    "BatchNorm": Family(
+        ("bvlc", "intel", "nvcaffe", "nvcaffe015"),
+        {
+            "111": partial(_by_fields, alone="bvlc"),
+            "1111": lambda layer: _ask_layout(layer, "nvcaffe015", "intel"),
+            "11111": _one_channel,
+            "CC1": partial(_by_fields, alone="bvlc"),
+            "CC1C": "intel",
+            "CC1CC": partial(_by_fields, alone="intel"),
+            "CCCC": "nvcaffe015",
+            "CCCC1": _last_scalar,
+        },
+    ),
+    "CuDNNBatchNorm": Family(
+        ("bvlc", "cudnn", "nvcaffe"),
+        {
+            "111": "bvlc",
+            "1111": "cudnn",
+            "11111": lambda layer: _ask_layout(layer, "nvcaffe", "cudnn"),
+            "CC1": "bvlc",
+            "CC1CC": "nvcaffe",
+            "CCCC": "cudnn",
+            "CCCCC": "cudnn",
+        },
+    ),
 }
+"""Forks registered CuDNNBatchNorm for layers of their own: BVLC's blobs, GENet's four, NVCaffe's five, gamma first."""

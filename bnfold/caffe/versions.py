@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence, Set
+from functools import cached_property
 from pathlib import Path
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -189,27 +190,23 @@ class _WhyMissing:
 
     def __init__(self, layers: Sequence[Upgraded], absent: Sequence[Upgraded]) -> None:
         self._layers, self._absent = layers, absent
-        self._makers: tuple[dict[str, str], dict[str, str]] | None = None
+
+    @cached_property
+    def _makers(self) -> list[dict[str, str]]:
+        """Blob -> the first layer that makes it, of those in the net and of the others."""
+        return [
+            {top: layer.param.name for layer in reversed(layers) for top in layer.param.top}
+            for layers in (self._layers, self._absent)
+        ]
 
     def of(self, bottom: str) -> str:
         """The end of the sentence "it reads '...', which"."""
-        if self._makers is None:
-            self._makers = _makers(self._layers), _makers(self._absent)
         later, elsewhere = (makers.get(bottom) for makers in self._makers)
         if later is not None:
             return f"is made only later, by layer '{later}'"
         if elsewhere is not None:
             return f"only layer '{elsewhere}' makes, and that one is not in the TEST net"
         return "no layer makes"
-
-
-def _makers(layers: Sequence[Upgraded]) -> dict[str, str]:
-    """Blob -> the first layer that makes it."""
-    makers: dict[str, str] = {}
-    for param, _, _ in layers:
-        for top in param.top:
-            makers.setdefault(top, param.name)
-    return makers
 
 
 _NAMED = 5

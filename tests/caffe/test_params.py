@@ -191,7 +191,7 @@ def test_spp_levels_are_caffes() -> None:
 
 
 def test_old_names_of_axes_are_read() -> None:
-    assert params.Concat.of(layer_of('type: "Concat" concat_param { concat_dim: 2 }')).axis == 2
+    assert params.concat_axis(layer_of('type: "Concat" concat_param { concat_dim: 2 }')) == 2
     assert params.Slice.of(layer_of('type: "Slice" slice_param { slice_dim: 3 }')).axis == 3
 
 

@@ -10,7 +10,7 @@ Axes are kept as written (`canonical_axis` counts them from the front): only a s
 
 from bnfold.caffe.layers.activation import Clip, Exp, Log, ReLU
 from bnfold.caffe.layers.affine import BatchNorm, Dropout
-from bnfold.caffe.layers.arrange import Concat, Crop, Eltwise, Slice, Tile
+from bnfold.caffe.layers.arrange import Crop, Eltwise, Slice, Tile, concat_axis
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.convolution import CONVOLUTIONS, DECONVOLUTIONS, Convolution
 from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered, YoloDetectionOutput

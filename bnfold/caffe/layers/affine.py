@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, written
-from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged, same
+from bnfold.caffe.layers.row import OTHERS, LayerType, count, covered, merged, same
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
-
-if TYPE_CHECKING:
-    from bnfold.caffe.caffe_pb2 import BiasParameter, ScaleParameter
 
 
 class BatchNorm(NamedTuple):
@@ -79,35 +76,24 @@ def axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [top]
 
 
-def bias(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The first bottom's (bias_layer.cpp, Reshape)."""
-    _span(layer, layer.param.bias_param, bottoms)
-    return [bottoms[0]]
-
-
 def scale(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The first bottom's (scale_layer.cpp, Reshape)."""
-    _span(layer, layer.param.scale_param, bottoms)
+    """The first bottom's (scale_layer.cpp and bias_layer.cpp, Reshape)."""
+    _span(layer, bottoms)
     return [bottoms[0]]
 
 
-def _span(layer: Layer, param: ScaleParameter | BiasParameter, bottoms: Sequence[Shape]) -> Shape:
+def _span(layer: Layer, bottoms: Sequence[Shape]) -> Shape:
     """The part of the first bottom's shape that the factors lie along (scale_layer.cpp, LayerSetUp).
 
     Raises:
         ModelError: they reach beyond it, or a second bottom has another shape.
     """
+    param = layer.param.bias_param if layer.type == "Bias" else layer.param.scale_param
     bottom, axis, num_axes = bottoms[0], param.axis, param.num_axes
     if len(bottoms) == 2:
         if not bottoms[1]:
             return ()
-        first = canonical_axis(axis, len(bottom), layer)
-        part = bottom[first : first + len(bottoms[1])]
-        if len(part) < len(bottoms[1]):
-            raise ModelError(
-                f"{layer}: {sizes(bottoms[1])} from axis {first} on reaches beyond a bottom of {sizes(bottom)}"
-            )
-        return merged(layer, part, bottoms[1])
+        return covered(layer, bottom, bottoms[1], canonical_axis(axis, len(bottom), layer))
     if num_axes == 0:
         return ()
     first = canonical_axis(axis, len(bottom), layer)
@@ -139,12 +125,6 @@ def bn_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     return [(1, bottoms[0][1], 1, 1)] * len(layer.blobs)
 
 
-def bias_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Nothing with two bottoms (bias_layer.cpp, LayerSetUp)."""
-    part = _span(layer, layer.param.bias_param, bottoms)
-    return [] if len(bottoms) == 2 else [part]
-
-
 def eltwise_affine_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     """Slope and bias, one for each channel; where one for all channels is stored, that (ducha-aiki's Caffe)."""
     shared = len(layer.blobs) > 0 and count(layer.blobs.shapes[0]) == 1
@@ -152,9 +132,9 @@ def eltwise_affine_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] 
 
 
 def scale_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    """Factors unless they are a bottom, then the bias, of one shape (scale_layer.cpp, LayerSetUp)."""
-    part = _span(layer, layer.param.scale_param, bottoms)
-    return [part] * ((len(bottoms) == 1) + layer.param.scale_param.bias_term)
+    """Factors, or a Bias' values, unless they are a bottom; then a Scale's bias (scale_layer.cpp, LayerSetUp)."""
+    biased = layer.type == "Scale" and layer.param.scale_param.bias_term
+    return [_span(layer, bottoms)] * ((len(bottoms) == 1) + biased)
 
 
 ROWS: Mapping[str, LayerType] = {
@@ -174,7 +154,9 @@ ROWS: Mapping[str, LayerType] = {
         },
         note="layouts are recognised, else `--batchnorm-layout` decides; Intel's fused ReLU is taken apart",
     ),
-    "Bias": LayerType(bias, bottoms=(1, 2), blobs=bias_blobs, stand_in="shift", reads={"bias_param": "axis num_axes"}),
+    "Bias": LayerType(
+        scale, bottoms=(1, 2), blobs=scale_blobs, stand_in="shift", reads={"bias_param": "axis num_axes"}
+    ),
     "CuDNNBatchNorm": LayerType(
         same,
         blobs=batch_norm_blobs,

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis
-from bnfold.caffe.layers.row import LayerType, count, merged
+from bnfold.caffe.layers.row import LayerType, count, covered, merged
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
 OPERATIONS = ("PROD", "SUM", "MAX", "DIV", "MIN")
 
 
-class Concat(NamedTuple):
-    """What a Concat says: the axis along which it joins, as written; `concat_dim` is its old name."""
+def _axis(layer: Layer, param: Any, old: str) -> int:
+    """The axis as written, perhaps under its old name."""
+    if not param.HasField(old):
+        return int(param.axis)
+    if param.HasField("axis"):
+        raise ModelError(f"{layer}: axis and {old} are the same; keep axis")
+    return int(getattr(param, old))
 
-    axis: int
 
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Concat.
+def concat_axis(layer: Layer) -> int:
+    """The axis along which a Concat joins, as written; `concat_dim` is its old name.
 
-        Raises:
-            ModelError: both names of the axis are given.
-        """
-        param = layer.param.concat_param
-        if not param.HasField("concat_dim"):
-            return cls(param.axis)
-        if param.HasField("axis"):
-            raise ModelError(f"{layer}: axis and concat_dim are the same; keep axis")
-        return cls(param.concat_dim)
+    Raises:
+        ModelError: both names are given.
+    """
+    return _axis(layer, layer.param.concat_param, "concat_dim")
 
 
 class Crop(NamedTuple):
@@ -105,10 +103,7 @@ class Eltwise(NamedTuple):
         if not second:
             return (1,) * len(first)
         start = canonical_axis(self.axis, len(first), layer)
-        part = first[start : start + len(second)]
-        if len(part) < len(second):
-            raise ModelError(f"{layer}: {sizes(second)} from axis {start} on reaches beyond a bottom of {sizes(first)}")
-        merged(layer, part, second)
+        covered(layer, first, second, start)
         return second + (1,) * (len(first) - start - len(second))
 
 
@@ -131,12 +126,7 @@ class Slice(NamedTuple):
             ModelError: both names of the axis are given.
         """
         param = layer.param.slice_param
-        points = tuple(param.slice_point)
-        if not param.HasField("slice_dim"):
-            return cls(param.axis, points)
-        if param.HasField("axis"):
-            raise ModelError(f"{layer}: axis and slice_dim are the same; keep axis")
-        return cls(param.slice_dim, points)
+        return cls(_axis(layer, param, "slice_dim"), tuple(param.slice_point))
 
     def parts(self, layer: Layer, size: int, tops: int) -> tuple[int, ...]:
         """The size of each of `tops` parts of an axis of `size`.
@@ -182,7 +172,7 @@ def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 def concat(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The sum of the sizes along the axis; all others must agree (concat_layer.cpp, Reshape)."""
-    axis = canonical_axis(Concat.of(layer).axis, len(bottoms[0]), layer)
+    axis = canonical_axis(concat_axis(layer), len(bottoms[0]), layer)
     rest = (*bottoms[0][:axis], UNKNOWN, *bottoms[0][axis + 1 :])
     along = 0
     for bottom in bottoms:

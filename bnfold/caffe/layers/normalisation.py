@@ -47,20 +47,15 @@ def lrn(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def softmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's (softmax_layer.cpp, Reshape)."""
-    canonical_axis(layer.param.softmax_param.axis, len(bottoms[0]), layer)
+    """The bottom's (softmax_layer.cpp, Reshape; LogSoftmax is Synopsys')."""
+    param = layer.param.softmax_param if layer.type == "Softmax" else layer.param.log_softmax_param
+    canonical_axis(param.axis, len(bottoms[0]), layer)
     return [bottoms[0]]
 
 
 def channel_norm(_: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """One channel (FlowNet2; Synopsys' Caffe)."""
     return [(bottoms[0][0], 1, *bottoms[0][2:])]
-
-
-def log_softmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's (Synopsys' Caffe)."""
-    canonical_axis(layer.param.log_softmax_param.axis, len(bottoms[0]), layer)
-    return [bottoms[0]]
 
 
 def layer_norm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
@@ -80,7 +75,7 @@ ROWS: Mapping[str, LayerType] = {
         dialects="Synopsys",
         note="over all axes of a sample",
     ),
-    "LogSoftmax": LayerType(log_softmax, reads={"log_softmax_param": "axis"}, dialects="Synopsys"),
+    "LogSoftmax": LayerType(softmax, reads={"log_softmax_param": "axis"}, dialects="Synopsys"),
     "MVN": LayerType(
         same,
         rank=2,

@@ -96,6 +96,18 @@ def merged(layer: Layer, first: Shape, second: Shape) -> Shape:
     raise ModelError(f"{layer}: bottoms of {sizes(first)} and {sizes(second)} must have the same shape")
 
 
+def covered(layer: Layer, first: Shape, second: Shape, start: int) -> Shape:
+    """The part of the first bottom's shape that the second lies along, from axis `start` on.
+
+    Raises:
+        ModelError: it reaches beyond, or has another shape.
+    """
+    part = first[start : start + len(second)]
+    if len(part) < len(second):
+        raise ModelError(f"{layer}: {sizes(second)} from axis {start} on reaches beyond a bottom of {sizes(first)}")
+    return merged(layer, part, second)
+
+
 def check_count(layer: Layer, row: LayerType, bottoms: int) -> None:
     """Refuse a wrong number of bottoms, and a layer that makes nothing.
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Steps, Sum
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Concat, Eltwise, canonical_axis
+from bnfold.caffe.layers import UNKNOWN, Eltwise, canonical_axis, concat_axis
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.net import Shape
 
 
 def concat(place: LayerContext) -> Join:
     """One behind the other; along the batch, whose size may change, all alike."""
-    axis = canonical_axis(Concat.of(place.layer).axis, len(place.tops[0]))
+    axis = canonical_axis(concat_axis(place.layer), len(place.tops[0]))
     return Join(axis, tuple(bottom[axis] if axis else UNKNOWN for bottom in place.bottoms))
 
 

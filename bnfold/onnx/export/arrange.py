@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.layers import (
-    Concat,
     Crop,
     DepthToSpace,
     Eltwise,
@@ -19,6 +18,7 @@ from bnfold.caffe.layers import (
     Tile,
     canonical_axis,
     channel_groups,
+    concat_axis,
     permutation,
     pixel_shuffle_factor,
 )
@@ -38,7 +38,7 @@ def batch_reindex(block: Block) -> str:
 
 def concat(block: Block) -> str:
     """All bottoms side by side along `axis`, in their order: Concat."""
-    axis = canonical_axis(Concat.of(block.layer).axis, block.rank, block.layer)
+    axis = canonical_axis(concat_axis(block.layer), block.rank, block.layer)
     return block("Concat", *block.bottoms, axis=axis) if len(block.bottoms) > 1 else block.bottom
 
 
