@@ -33,6 +33,11 @@ class BatchLayout:
     batched: bool
 
     @property
+    def is_open(self) -> bool:
+        """Whether the networks take batches of any size."""
+        return self.batched and all(feed.shape[0] is None for feed in self.feeds.values())
+
+    @property
     def sample(self) -> tuple[bool, dict[str, Feed]]:
         """What a sample is, whatever the batch."""
         first = slice(1, None) if self.batched else slice(None)

@@ -1,6 +1,7 @@
 """The state of a comparison in a file, from which the same comparison goes on: JSON, in which nothing can be run.
 
-The file says by hashes of what models, data and options it is, and how many pieces are in it. It is replaced whole.
+The file says by hashes of what models, data and options it is, and of what batch, and how many pieces are in it. It has
+the hash of all that, so that one that was damaged is refused. It is replaced whole.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from bnfold.data.samples import Samples
 from bnfold.errors import UsageError
 from bnfold.options import CompareOptions
 
-SCHEMA = "bnfold-checkpoint-1"
+SCHEMA = "bnfold-checkpoint-2"
 EVERY = 10.0  # seconds between two times of writing
 FREE = frozenset({"checkpoint", "cluster", "memory", "threads", "min_agreement", "max_top1_drop"})
 """Options that change nothing in what is measured."""
@@ -47,16 +48,38 @@ class Checkpoint:
 
     Args:
         path: the file; it need not be there.
-        identity: what is measured, from `identity_of`.
+
+    Attributes:
+        batch: samples per run of what is in it; None where it is not there. The free memory had a say in it, and may
+            be another today.
+        pieces, found: the state.
 
     Raises:
-        UsageError: the file is of another comparison, or none of ours.
+        UsageError: the file is none of ours.
     """
 
-    def __init__(self, path: str | os.PathLike[str], identity: dict[str, str]) -> None:
-        self.path, self.identity = Path(path), identity
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.identity: dict[str, str] = {}
         self.pieces, self.found = self._read()
+        self.batch = int(self.identity["batch"]) if self.identity else None
         self._written = time.monotonic()
+
+    def begin(self, identity: dict[str, str]) -> None:
+        """Say what is measured from here on, as `identity_of` tells it.
+
+        Raises:
+            UsageError: the file is of another comparison, or cannot be written.
+        """
+        differing = [what for what, digest in identity.items() if self.identity.get(what, digest) != digest]
+        if differing:
+            raise UsageError(
+                f"the checkpoint '{self.path}' is of another comparison: its {', '.join(differing)} differ; go on "
+                "with the same, or name another file"
+            )
+        self.identity = identity
+        if not self.path.exists():
+            self.save(0, [], now=True)  # better now than after hours
 
     def save(self, pieces: int, found: Sequence[Measurement], *, now: bool = False) -> None:
         """Write the state after so many pieces, if the last time is some seconds ago or `now`.
@@ -69,7 +92,7 @@ class Checkpoint:
         state = {"schema": SCHEMA, "identity": self.identity, "pieces": pieces, "found": plain(list(found))}
         beside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
-            beside.write_text(json.dumps(state), encoding="utf-8")
+            beside.write_text(json.dumps(state | {"digest": _hash(state)}), encoding="utf-8")
             beside.replace(self.path)
         except OSError as error:
             beside.unlink(missing_ok=True)
@@ -81,25 +104,19 @@ class Checkpoint:
             return 0, []
         try:
             state = json.loads(self.path.read_text(encoding="utf-8"))
-            if state["schema"] != SCHEMA:
+            if state["schema"] != SCHEMA or state.pop("digest") != _hash(state):
                 raise ValueError
-            identity, pieces = dict(state["identity"]), int(state["pieces"])
-            differing = [what for what, digest in self.identity.items() if identity.get(what) != digest]
-            if differing:
-                raise UsageError(
-                    f"the checkpoint '{self.path}' is of another comparison: its {', '.join(differing)} differ; go on "
-                    "with the same, or name another file"
-                )
-            return pieces, list(restored(state["found"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self.identity = dict(state["identity"])
+            return int(state["pieces"]), list(restored(state["found"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UsageError(f"'{self.path}' is no checkpoint of a comparison; name another file") from None
 
 
 def identity_of(models: Iterable[Model], data: Samples, options: CompareOptions, batch: int) -> dict[str, str]:
     """Hashes of what a comparison is made of."""
-    chosen = {field.name: repr(getattr(options, field.name)) for field in fields(options) if field.name not in FREE}
+    chosen = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in FREE}
     found = {f"model {number}": digest_of(model) for number, model in enumerate(models, start=1)}
-    return found | {"data": _data_digest(data), "options": _hash([repr(sorted(chosen.items())), str(batch)])}
+    return found | {"data": _data_digest(data), "options": _hash(plain(chosen)), "batch": str(batch)}
 
 
 def digest_of(model: Model) -> str:
@@ -113,24 +130,28 @@ def digest_of(model: Model) -> str:
 
 
 def _data_digest(data: Samples) -> str:
-    """The hash of all names and labels, of the arrays, and of the sizes and times of the files."""
-    parts: list[Any] = [data.description, data.count, list(data.class_names)]
-    parts += [] if data.labels is None else [np.asarray(data.labels).tobytes()]
-    parts += [data.name(number) for number in range(data.count)]
+    """The hash of all names and labels, of how images are prepared, of the arrays, and of the files' sizes and times.
+
+    Of samples that come from neither, the first one speaks for all.
+    """
     source = getattr(data, "whole", data)
     arrays = getattr(source, "arrays", {})
-    parts += [part for name, array in arrays.items() for part in (name, array.shape, array.dtype.str)]
-    hashed = _hash(parts)
-    for array in arrays.values():
-        hashed += hashlib.sha256(np.ascontiguousarray(array).data.cast("B")).hexdigest()
-    for path in getattr(getattr(source, "pictures", source), "files", ()):
+    files = getattr(getattr(source, "pictures", source), "files", ())
+    parts = [data.description, data.count, list(data.class_names), data.labels, getattr(source, "preparation", None)]
+    parts += [data.name(number) for number in range(data.count)]
+    parts += [] if arrays or files else [data.sample(0)]
+    for name, array in arrays.items():
+        content = np.ascontiguousarray(array).data.cast("B")
+        parts += [name, array.shape, array.dtype.str, hashlib.sha256(content).hexdigest()]
+    for path in files:
         status = os.stat(path)
-        hashed = _hash([hashed, status.st_size, status.st_mtime_ns])
-    return _hash([hashed])
+        parts += [status.st_size, status.st_mtime_ns]
+    return _hash(plain(parts))
 
 
-def _hash(parts: Iterable[Any]) -> str:
-    return hashlib.sha256(repr(list(parts)).encode()).hexdigest()
+def _hash(state: Any) -> str:
+    """Of what `plain` gave, and of what JSON makes of that again."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=repr).encode()).hexdigest()
 
 
 def plain(value: Any) -> Any:

@@ -272,11 +272,20 @@ class Comparison:
         if not any(one.pairs for one in opened):
             return [one.report(Measurement(), (None, None)) for one in opened]
         shape, data = opened[0].layout, self._data(opened[0].layout)
+        checkpoint = self._checkpoint()
+        held = checkpoint.batch if checkpoint is not None else None
         with Opening() as store:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
             with Engine(
-                opened[0].ours, sides, shape, self.options, store, exact=opened[0].truth, further=further
+                opened[0].ours,
+                sides,
+                shape if held is None or not shape.is_open else replace(shape, batch=held),
+                self.options,
+                store,
+                exact=opened[0].truth,
+                further=further,
+                fixed=held is not None,
             ) as engine:
                 if isinstance(data, Noise):
                     data = self._drawn(data, engine.layout, engine.session)
@@ -284,7 +293,7 @@ class Comparison:
                 for one, side, second in zip(opened, sides, shapes[1:], strict=True):
                     one.data, one.layout = data, engine.layout
                     side.plan = one.decide(shapes[0], second)
-                found = self._pass_over(engine, data, progress)
+                found = self._pass_over(engine, data, checkpoint, progress)
                 for place, one in enumerate(opened):
                     self._decide(engine, place, one, found[place])
                 ran = engine.executions
@@ -312,18 +321,26 @@ class Comparison:
         note = f"blob '{first.blob}' is the first beyond the tolerance, found by halving in {runs_made} runs"
         return replace(report, first_divergent=first, notes=(*report.notes, note))
 
-    def _pass_over(self, engine: Engine, data: Samples, progress: Progress | None) -> list[Measurement]:
+    def _checkpoint(self) -> Checkpoint | None:
+        """The state of the comparison, where it is kept in a file."""
+        if self.options.checkpoint is None:
+            return None
+        from bnfold.compare.checkpoint import Checkpoint
+
+        return Checkpoint(self.options.checkpoint)
+
+    def _pass_over(
+        self, engine: Engine, data: Samples, checkpoint: Checkpoint | None, progress: Progress | None
+    ) -> list[Measurement]:
         """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""
         options, pieces = self.options, engine.pieces(data.count)
         models = [engine.reference, *(side.model for side in engine.sides)]
-        checkpoint: Checkpoint | None = None
         found: list[Measurement] = []
         first = 0
-        if options.checkpoint is not None:
-            from bnfold.compare.checkpoint import Checkpoint, identity_of
+        if checkpoint is not None:
+            from bnfold.compare.checkpoint import identity_of
 
-            identity = identity_of(models, data, options, engine.layout.batch)
-            checkpoint = Checkpoint(options.checkpoint, identity)
+            checkpoint.begin(identity_of(models, data, options, engine.layout.batch))
             first, found = checkpoint.pieces, checkpoint.found
         done = first
 

@@ -126,7 +126,7 @@ class Engine:
         needed = sum(
             sizes[place].get(name, 0) for place in range(len(sizes)) for name in set(self._fetched(whole, place))
         )
-        if budget is not None and needed > budget and layout.batched and not fixed and _is_open(layout):
+        if budget is not None and needed > budget and layout.is_open and not fixed:
             self.layout = replace(layout, batch=max(1, layout.batch * budget // needed))
             needed = needed * self.layout.batch // layout.batch
         self.overlapping = budget is None or 2 * needed <= budget
@@ -355,11 +355,6 @@ class Ahead:
 def _on_host(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The values, those of some names on the host."""
     return {**values, **{name: to_host(values[name]) for name in names}}
-
-
-def _is_open(layout: BatchLayout) -> bool:
-    """Whether the networks take batches of any size."""
-    return all(feed.shape[0] is None for feed in layout.feeds.values())
 
 
 def _nbytes(port: TensorPort, batch: int) -> int:

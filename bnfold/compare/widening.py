@@ -42,7 +42,7 @@ def widened(
     as_they_are = reference, candidate, shape
     if not shape.batched or isinstance(data, Noise):
         return as_they_are
-    if all(feed.shape[0] is None for feed in shape.feeds.values()):
+    if shape.is_open:
         return reference, candidate, replace(shape, batch=min(shape.batch, data.count))
     batch = min(MAX_BATCH, data.count, max(shape.batch, ROOM // max(_sample_bytes(reference, shape), 1)))
     tried = reference.net is None or candidate.net is None

@@ -1,8 +1,7 @@
-"""The same report, to the byte, by one process, by several, and whoever dies on the way; and from a checkpoint on."""
+"""The same report, to the byte, by one process, by several, and whoever dies on the way."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -19,16 +18,12 @@ import pytest
 from compare.hostile_samples import Hostile
 from onnx_models import change, classifier
 
-from bnfold.compare import checkpoint, cluster, engine
-from bnfold.compare.checkpoint import plain, restored
-from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare import cluster
+from bnfold.compare.comparison import compare
 from bnfold.compare.exact import Exact
-from bnfold.compare.measure import Measurement
 from bnfold.compare.records import DiffReport
-from bnfold.data.samples import Samples
-from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError
+from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Array
-from bnfold.options import CompareOptions
 from bnfold.report.data import as_json
 from bnfold.report.run import RunReport
 
@@ -242,58 +237,3 @@ def test_a_float64_run_that_is_too_large_to_be_sent_is_a_sentence() -> None:
 
     with pytest.raises(UsageError, match="leave out --exact or --cluster"):
         cluster._packed(Huge(cast("Evaluator", None)))
-
-
-def test_a_comparison_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
-    pair, marker, file = models(tmp_path), tmp_path / "raised", tmp_path / "state.json"
-    data = Hostile(150, marker, kill=False)
-    with pytest.raises(RuntimeError, match="the disk is gone"):
-        compare(*pair, data, batch=2, checkpoint=file)
-    assert json.loads(file.read_text())["pieces"] == 4
-    measured: list[range] = []
-    real = engine.Engine.measure
-
-    def measure(self: engine.Engine, data: Samples, piece: range, *more: Any) -> list[Measurement]:
-        measured.append(piece)
-        return real(self, data, piece, *more)
-
-    monkeypatch.setattr(engine.Engine, "measure", measure)
-    resumed = compare(*pair, data, batch=2, checkpoint=file)
-    assert [piece.start for piece in measured] == [64, 80, 96]
-    assert said(resumed) == said(compare(*pair, data, batch=2))
-
-
-def test_a_checkpoint_of_another_comparison_is_refused(tmp_path: Path) -> None:
-    pair, file = models(tmp_path), tmp_path / "state.json"
-    compare(*pair, images(), checkpoint=file)
-    with pytest.raises(UsageError, match="its options differ"):
-        compare(*pair, images(), checkpoint=file, tolerance=1e-5)
-    with pytest.raises(UsageError, match="its data differ"):
-        compare(*pair, images() + 1, checkpoint=file)
-    with pytest.raises(UsageError, match="its model 2 differ"):
-        compare(pair[0], change(classifier(), "conv2_w", (3, 1, 0, 0), 2e-3), images(), checkpoint=file)
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema": "other"}', '{"schema": "bnfold-checkpoint-1"}', "\0"])
-def test_a_file_that_is_no_checkpoint_is_a_sentence(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "state.json"
-    file.write_text(content)
-    with pytest.raises(BnfoldError, match="is no checkpoint of a comparison"):
-        compare(*models(tmp_path), images(), checkpoint=file)
-
-
-def test_a_measurement_survives_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pair = models(tmp_path)
-    opened = Comparison(pair[0], images(), CompareOptions(), labels=np.arange(200) % 5)
-    kept: list[Measurement] = []
-    real = Comparison._pass_over
-
-    def pass_over(*given: Any) -> list[Measurement]:
-        kept.extend(real(*given))
-        return kept
-
-    monkeypatch.setattr(Comparison, "_pass_over", pass_over)
-    opened.against(pair[1])
-    again = restored(json.loads(json.dumps(plain(kept))))
-    assert plain(again) == plain(kept)

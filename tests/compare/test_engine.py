@@ -42,7 +42,7 @@ def parts(cuts: list[int], monkeypatch: pytest.MonkeyPatch, count: int = 80) -> 
     """The measurements of a comparison, one for each part of its runs."""
     found: list[Measurement] = []
 
-    def pass_over(self: Comparison, engine: engines.Engine, data: Samples, progress: object) -> list[Measurement]:
+    def pass_over(self: Comparison, engine: engines.Engine, data: Samples, *_: object) -> list[Measurement]:
         ranges = list(zip([0, *cuts], [*cuts, -(-count // engine.layout.batch)], strict=True))
         found.extend(engine.measure(data, range(*ends))[0] for ends in ranges)
         return [merge(pickle.loads(pickle.dumps(found[0])), found[1])] if len(found) > 1 else [found[0]]

@@ -1,0 +1,205 @@
+"""A comparison that goes on from a file, and the files that it does not go on from."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import nets
+import numpy as np
+import onnx
+import pytest
+from compare.hostile_samples import Hostile
+from onnx_models import change, classifier
+
+import bnfold
+from bnfold.compare import checkpoint, engine
+from bnfold.compare.checkpoint import plain, restored
+from bnfold.compare.comparison import Comparison, compare
+from bnfold.compare.measure import Measurement
+from bnfold.compare.records import DiffReport
+from bnfold.data.preparation import Preparation
+from bnfold.data.samples import Samples
+from bnfold.errors import BnfoldError, UsageError
+from bnfold.net import Array
+from bnfold.options import CompareOptions
+from bnfold.report.data import as_json
+from bnfold.report.run import RunReport
+
+PREPARED = """
+layer {
+  name: "images" type: "ImageData" top: "data" top: "label"
+  transform_param { mean_file: "mean.npy" }
+  image_data_param { source: "list.txt" batch_size: 1 new_height: 8 new_width: 8 }
+}
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
+"""
+
+
+class Steady:
+    """One and the same value in every sample."""
+
+    description, labels, class_names = "steady", None, ()
+
+    def __init__(self, count: int, value: float) -> None:
+        self.count, self.value = count, value
+
+    def sample(self, number: int) -> dict[str, Array]:
+        return {"data": np.full((3, 8, 8), self.value, np.float32)}
+
+    def name(self, number: int) -> str:
+        return str(number)
+
+    def picture(self, number: int) -> Array | None:
+        return None
+
+
+def models(tmp_path: Path) -> tuple[str, str]:
+    ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
+    onnx.save(classifier(), ours)
+    onnx.save(change(classifier(), "conv2_w", (3, 1, 0, 0), 1e-3), theirs)
+    return str(ours), str(theirs)
+
+
+def images(count: int = 200) -> Array:
+    return np.random.default_rng(3).normal(0, 8, (count, 3, 8, 8)).astype(np.float32)
+
+
+def said(report: DiffReport) -> str:
+    return as_json(RunReport(proofs=(report,)))
+
+
+def test_a_comparison_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    pair, marker, file = models(tmp_path), tmp_path / "raised", tmp_path / "state.json"
+    data = Hostile(150, marker, kill=False)
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        compare(*pair, data, batch=2, checkpoint=file)
+    assert json.loads(file.read_text())["pieces"] == 4
+    measured: list[range] = []
+    real = engine.Engine.measure
+
+    def measure(self: engine.Engine, data: Samples, piece: range, *more: Any) -> list[Measurement]:
+        measured.append(piece)
+        return real(self, data, piece, *more)
+
+    monkeypatch.setattr(engine.Engine, "measure", measure)
+    resumed = compare(*pair, data, batch=2, checkpoint=file)
+    assert [piece.start for piece in measured] == [64, 80, 96]
+    assert said(resumed) == said(compare(*pair, data, batch=2))
+
+
+def test_a_checkpoint_of_another_comparison_is_refused(tmp_path: Path) -> None:
+    pair, file = models(tmp_path), tmp_path / "state.json"
+    compare(*pair, images(), checkpoint=file)
+    with pytest.raises(UsageError, match="its options differ"):
+        compare(*pair, images(), checkpoint=file, tolerance=1e-5)
+    with pytest.raises(UsageError, match="its data differ"):
+        compare(*pair, images() + 1, checkpoint=file)
+    with pytest.raises(UsageError, match="its model 2 differ"):
+        compare(pair[0], change(classifier(), "conv2_w", (3, 1, 0, 0), 2e-3), images(), checkpoint=file)
+
+
+def picture(tmp_path: Path) -> Path:
+    """A folder with one."""
+    from PIL import Image
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(folder / "a.png")
+    return folder
+
+
+def test_a_checkpoint_of_images_prepared_in_another_way_is_refused(tmp_path: Path) -> None:
+    folder, file = picture(tmp_path), tmp_path / "state.json"
+    mean = np.zeros((3, 40, 40), np.float32)
+    pair = models(tmp_path)
+    compare(*pair, folder, checkpoint=file, preparation=Preparation(mean))
+    compare(*pair, folder, checkpoint=file, preparation=Preparation(mean.copy()))
+    mean[:, 18:22, 18:22] = 50
+    with pytest.raises(UsageError, match="its data, options differ"):
+        compare(*pair, folder, checkpoint=file, preparation=Preparation(mean))
+
+
+def test_a_checkpoint_of_a_mean_file_that_changed_is_refused(tmp_path: Path) -> None:
+    """The prototxt, which says the mean, is the same."""
+    folder, file = picture(tmp_path), tmp_path / "state.json"
+    net = nets.net(PREPARED)
+    text = tmp_path / "net.prototxt"
+    bnfold.save_caffe(net, text)
+    text.write_text(PREPARED)
+    for value in (0, 50):
+        mean = np.zeros((3, 8, 8), np.float32)
+        mean[:, 3:5, 3:5] = value
+        np.save(tmp_path / "mean.npy", mean)
+        if value:
+            with pytest.raises(UsageError, match="its data differ"):
+                compare(text, text, folder, checkpoint=file)
+        else:
+            compare(text, text, folder, checkpoint=file)
+
+
+def test_samples_of_the_callers_own_are_told_apart_by_their_values(tmp_path: Path) -> None:
+    pair, file = models(tmp_path), tmp_path / "state.json"
+    compare(*pair, Steady(8, 1.0), checkpoint=file)
+    compare(*pair, Steady(8, 1.0), checkpoint=file)
+    with pytest.raises(UsageError, match="its data differ"):
+        compare(*pair, Steady(8, 2.0), checkpoint=file)
+
+
+def test_a_checkpoint_holds_the_batch_that_another_budget_would_change(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    pair = classifier(batch="N"), change(classifier(batch="N"), "conv1_w", (4, 1, 0, 2), 3.0)
+    first = compare(*pair, images(), checkpoint=file, memory=10_000)
+    assert first.blobs[0].shape[0] < 8
+    state = json.loads(file.read_text())
+    for memory in (1_000, 1 << 30):
+        again = compare(*pair, images(), checkpoint=file, memory=memory)
+        assert said(again) == said(first)
+    assert json.loads(file.read_text()) == state
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"schema": "other"}', '{"schema": "bnfold-checkpoint-2"}', "\0", "[" * 9_000]
+)
+def test_a_file_that_is_no_checkpoint_is_a_sentence(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "state.json"
+    file.write_text(content)
+    with pytest.raises(BnfoldError, match="is no checkpoint of a comparison"):
+        compare(*models(tmp_path), images(), checkpoint=file)
+
+
+@pytest.mark.parametrize("changed", [{"pieces": 1}, {"pieces": math.inf}, {"found": []}, {"found": [1]}, {"more": 1}])
+def test_a_checkpoint_that_was_changed_is_none(tmp_path: Path, changed: dict[str, Any]) -> None:
+    pair, file = models(tmp_path), tmp_path / "state.json"
+    compare(*pair, images(), batch=2, checkpoint=file)
+    state = json.loads(file.read_text())
+    file.write_text(json.dumps(state | changed))
+    with pytest.raises(BnfoldError, match="is no checkpoint of a comparison"):
+        compare(*pair, images(), batch=2, checkpoint=file)
+
+
+def test_a_place_where_no_checkpoint_can_be_is_found_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.Engine, "measure", None)
+    with pytest.raises(UsageError, match="cannot be written: No such file"):
+        compare(*models(tmp_path), images(), checkpoint=tmp_path / "none" / "state.json")
+
+
+def test_a_measurement_survives_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = models(tmp_path)
+    opened = Comparison(pair[0], images(), CompareOptions(), labels=np.arange(200) % 5)
+    kept: list[Measurement] = []
+    real = Comparison._pass_over
+
+    def pass_over(*given: Any) -> list[Measurement]:
+        kept.extend(real(*given))
+        return kept
+
+    monkeypatch.setattr(Comparison, "_pass_over", pass_over)
+    opened.against(pair[1])
+    again = restored(json.loads(json.dumps(plain(kept))))
+    assert plain(again) == plain(kept)
