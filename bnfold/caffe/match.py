@@ -15,7 +15,7 @@ import numpy as np
 from bnfold.caffe import layer_types
 from bnfold.caffe.blobs import Half
 from bnfold.caffe.fillers import filled
-from bnfold.caffe.layers import blob_shapes
+from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError
 from bnfold.net import Array, Blobs, Layer, LazyArray, Shape, sizes
@@ -143,14 +143,11 @@ def _owners(layers: Sequence[Layer], records: Mapping[str, Record]) -> dict[int,
 
 
 def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] | None:
-    bottoms = [shapes.get(bottom) for bottom in layer.bottoms]
-    known = [shape for shape in bottoms if shape is not None]
-    if len(known) == len(bottoms):
-        try:
-            return blob_shapes(layer, known)
-        except ModelError as error:
-            raise WeightsError(str(error)) from None
-    return None
+    bottoms = bottom_shapes(layer, shapes)
+    try:
+        return None if bottoms is None else blob_shapes(layer, bottoms)
+    except ModelError as error:
+        raise WeightsError(str(error)) from None
 
 
 def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, record: Record | None) -> Blobs:

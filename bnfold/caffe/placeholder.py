@@ -11,7 +11,6 @@ Never done here: a guess at accuracy, or weights that anyone should run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from math import prod
 from zlib import crc32
 
@@ -27,11 +26,10 @@ from bnfold.caffe.layers import (
     BatchNorm,
     blob_shapes,
     infer_shapes,
-    output_shapes,
     row_of,
 )
+from bnfold.caffe.layers.infer import possible_shapes
 from bnfold.caffe.limits import INT_MAX
-from bnfold.errors import ModelError
 from bnfold.net import Array, Blobs, Layer, Net, Shape
 
 Values = npt.NDArray[np.float32]
@@ -86,8 +84,7 @@ def _guess_tops(layer: Layer, bottoms: Sequence[Shape], shapes: dict[str, Shape 
     """Shapes of tops that are unknown: an unknown type with one bottom is taken for a dropout written in Python."""
     tops: Sequence[Shape] = ()
     if row_of(layer):
-        with suppress(ModelError):
-            tops = output_shapes(layer, bottoms) or ()
+        tops = possible_shapes(layer, bottoms) or ()
     elif len(bottoms) == 1:
         tops = [bottoms[0]] * len(layer.tops)
     shapes.update(zip(layer.tops, tops, strict=False))

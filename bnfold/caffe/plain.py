@@ -10,7 +10,7 @@ So they fold, export and are written like the plain ones. The new weights are co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +28,18 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Derived:
-    """An array of the shape of `stored` that is computed from it: a `LazyArray`."""
+class Derived:
+    """An array of the shape of `stored` that is computed when it is read: a `LazyArray`.
+
+    Attributes:
+        stored: the weight of the file.
+        compute: makes the values of it and of `other`.
+        other: what else they are made of.
+    """
 
     stored: Array | LazyArray
+    compute: Callable[[Array, Any], Array]
+    other: Any
 
     @property
     def shape(self) -> Shape:
@@ -45,7 +53,7 @@ class _Derived:
 
     def array(self) -> Array:
         """The values."""
-        raise NotImplementedError
+        return self.compute(_values(self.stored), self.other)
 
     def chunks(self) -> Iterator[Array]:
         """The same values in flat pieces."""
@@ -53,32 +61,16 @@ class _Derived:
         return (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Masked(_Derived):
-    """`stored*mask`."""
-
-    mask: Array | LazyArray
-
-    def array(self) -> Array:
-        """The values."""
-        return _values(self.stored) * _values(self.mask).reshape(self.shape)
+def masked(weight: Array, mask: Array | LazyArray) -> Array:
+    """`weight*mask`."""
+    return weight * _values(mask).reshape(weight.shape)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Normalised(_Derived):
-    """`stored` with each output's weights divided by `sqrt(sum w^2 + 1e-6)`.
-
-    Attributes:
-        axis: the axis that the sum runs along.
-    """
-
-    axis: int
-
-    def array(self) -> Array:
-        """The values."""
-        weight = _values(self.stored).astype(np.float64)
-        norm = np.sqrt((weight**2).sum(axis=self.axis, keepdims=True) + SMALLEST_SQUARE)
-        return np.asarray(weight / norm, self.dtype)
+def normalised(weight: Array, axis: int) -> Array:
+    """Each output's weights divided by `sqrt(sum w^2 + 1e-6)`, the sum along `axis`."""
+    exact = weight.astype(np.float64)
+    norm = np.sqrt((exact**2).sum(axis=axis, keepdims=True) + SMALLEST_SQUARE)
+    return np.asarray(exact / norm, weight.dtype)
 
 
 def make_plain(layers: Iterable[Layer]) -> list[str]:
@@ -109,7 +101,11 @@ def _unmask(layer: Layer) -> None:
     count = 2 if squeezed.bias_term else 1
     del param.param[count:]
     stored = layer.blobs.stored
-    blobs = [Masked(stored[index], stored[count + index]) for index in range(count)] if len(stored) >= 2 * count else []
+    blobs = (
+        [Derived(stored[index], masked, stored[count + index]) for index in range(count)]
+        if len(stored) >= 2 * count
+        else []
+    )
     layer.type, layer.param, layer.blobs = layer_type, param, Blobs(blobs)
 
 
@@ -120,7 +116,7 @@ def _normalise(layer: Layer) -> None:
     if len(layer.blobs):
         first, *rest = layer.blobs.stored
         axis = 0 if param.inner_product_param.transpose else 1
-        layer.blobs = Blobs([Normalised(first, axis), *rest])
+        layer.blobs = Blobs([Derived(first, normalised, axis), *rest])
 
 
 def _values(stored: Array | LazyArray) -> Array:

@@ -11,8 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.layers import output_shapes
-from bnfold.errors import ModelError
+from bnfold.caffe.layers.infer import bottom_shapes, possible_shapes
 from bnfold.net import Blobs, Layer, Names, Net, Shape, Source, sizes
 
 AXES = 4
@@ -40,11 +39,8 @@ def with_four_axes(net: Net) -> Net:
                         shapes[reshape.tops[0]] = shape + (1,) * (AXES - len(shape))
                         layer.bottoms[place] = reshape.tops[0]
                         notes.append(f"{layer} reads {sizes(shape)} beside four axes: '{reshape.name}' adds the ones")
-        bottoms = [shape for bottom in layer.bottoms if (shape := shapes.get(bottom)) is not None]
-        try:
-            tops = output_shapes(layer, bottoms) if len(bottoms) == len(layer.bottoms) else None
-        except ModelError:
-            tops = None  # said where shapes are needed
+        bottoms = bottom_shapes(layer, shapes)
+        tops = None if bottoms is None else possible_shapes(layer, bottoms)
         for place, top in enumerate(layer.tops):
             shapes[top] = tops[place] if tops else None
         layers.append(layer)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.caffe.layers import PSROIPooling, ROIPooling, Upsample, infer_shapes
+from bnfold.caffe.layers import ROIPooling, Upsample, infer_shapes
 from bnfold.data.standins import Continuation, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.net import Layer, Net, Shape
 
@@ -133,7 +133,7 @@ READERS: Mapping[tuple[str, int], Callable[[_Reading], StandIn]] = {
     ("DetectionOutput", 2): lambda _: Priors(),
     ("Embed", 0): lambda reading: Indices(max(int(reading.layer.param.embed_param.input_dim), 1)),
     ("LSTM", 1): lambda reading: Continuation(max(reading.shapes[1][0], 1)),
-    ("PSROIPooling", 1): lambda reading: _regions(reading, PSROIPooling.of(reading.layer).spatial_scale),
+    ("PSROIPooling", 1): lambda reading: _regions(reading, reading.layer.param.psroi_pooling_param.spatial_scale),
     ("Proposal", 2): _image_info,
     ("RNN", 1): lambda reading: Continuation(max(reading.shapes[1][0], 1)),
     ("ROIAlign", 1): lambda reading: _regions(reading, ROIPooling.of(reading.layer).spatial_scale),

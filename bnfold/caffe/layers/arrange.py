@@ -144,24 +144,6 @@ class Slice(NamedTuple):
         return tuple(b - a for a, b in pairwise(edges))
 
 
-class Tile(NamedTuple):
-    """What a Tile says: how often it repeats the bottom along `axis`, as written."""
-
-    axis: int
-    tiles: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Tile.
-
-        Raises:
-            ModelError: `tiles` is missing or below 1.
-        """
-        param = layer.param.tile_param
-        at_least(layer, "tiles", (param.tiles,), 1)
-        return cls(param.axis, param.tiles)
-
-
 def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """As many samples as there are indices (batch_reindex_layer.cpp, Reshape)."""
     bottom, indices = bottoms
@@ -233,9 +215,10 @@ def split(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 def tile(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """`tiles` times the size along `axis` (tile_layer.cpp, Reshape)."""
-    bottom, view = bottoms[0], Tile.of(layer)
-    axis = canonical_axis(view.axis, len(bottom), layer)
-    return [(*bottom[:axis], count((bottom[axis], view.tiles)), *bottom[axis + 1 :])]
+    bottom, param = bottoms[0], layer.param.tile_param
+    at_least(layer, "tiles", (param.tiles,), 1)
+    axis = canonical_axis(param.axis, len(bottom), layer)
+    return [(*bottom[:axis], count((bottom[axis], param.tiles)), *bottom[axis + 1 :])]
 
 
 ROWS: Mapping[str, LayerType] = {

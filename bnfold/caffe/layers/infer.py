@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.region import layer_type_of
@@ -40,6 +40,20 @@ def output_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     return tops
 
 
+def bottom_shapes(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] | None:
+    """The shape of each bottom, None where one is unknown."""
+    known = [shape for bottom in layer.bottoms if (shape := shapes.get(bottom)) is not None]
+    return known if len(known) == len(layer.bottoms) else None
+
+
+def possible_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """The shape of each top, None also where the sizes do not fit: that is said where shapes are needed."""
+    try:
+        return output_shapes(layer, bottoms)
+    except ModelError:
+        return None
+
+
 def infer_shapes(net: Net) -> dict[str, Shape | None]:
     """The shape of every blob, in execution order, in time linear in the layers.
 
@@ -57,15 +71,11 @@ def infer_shapes(net: Net) -> dict[str, Shape | None]:
     for layer in net.layers:
         if not layer.bottoms and layer.tops and all(top in net.inputs for top in layer.tops):
             continue
-        bottoms = []
         for bottom in layer.bottoms:
             if bottom not in shapes:
                 raise ModelError(f"{layer}: nobody makes its bottom '{bottom}'")
-            shape_or_none = shapes[bottom]
-            if shape_or_none is not None:
-                bottoms.append(shape_or_none)
-        tops = None
-        if len(bottoms) == len(layer.bottoms):
+        tops, bottoms = None, bottom_shapes(layer, shapes)
+        if bottoms is not None:
             tops = output_shapes(layer, bottoms)
         elif (row := row_of(layer)) is not None:
             check_count(layer, row, len(layer.bottoms))

@@ -49,26 +49,6 @@ class InnerProduct(NamedTuple):
         return cls(param.num_output, param.bias_term, param.axis, param.transpose, slope)
 
 
-class Embed(NamedTuple):
-    """What an Embed says: a table of `input_dim` rows of `num_output` values, and whether a bias is added."""
-
-    num_output: int
-    input_dim: int
-    bias: bool
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read an Embed.
-
-        Raises:
-            ModelError: `num_output` or `input_dim` is missing or 0.
-        """
-        param = layer.param.embed_param
-        at_least(layer, "num_output", (param.num_output,), 1)
-        at_least(layer, "input_dim", (param.input_dim,), 1)
-        return cls(param.num_output, param.input_dim, param.bias_term)
-
-
 def parameter_shape(layer: Layer) -> Shape:
     """The shape of the blob that a Parameter learned and gives.
 
@@ -83,7 +63,10 @@ def parameter_shape(layer: Layer) -> Shape:
 
 def embed(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """One more axis of num_output (embed_layer.cpp, Reshape)."""
-    return [(*bottoms[0], Embed.of(layer).num_output)]
+    param = layer.param.embed_param
+    at_least(layer, "num_output", (param.num_output,), 1)
+    at_least(layer, "input_dim", (param.input_dim,), 1)
+    return [(*bottoms[0], param.num_output)]
 
 
 def inner_product(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -103,8 +86,8 @@ def parameter(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
 
 def embed_blobs(layer: Layer, _: Sequence[Shape]) -> list[Shape] | None:
     """Weight (input_dim, N), bias (N) (embed_layer.cpp, LayerSetUp)."""
-    view = Embed.of(layer)
-    return [(view.input_dim, view.num_output), (view.num_output,)][: 2 if view.bias else 1]
+    param = layer.param.embed_param
+    return [(param.input_dim, param.num_output), (param.num_output,)][: 2 if param.bias_term else 1]
 
 
 def inner_product_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:

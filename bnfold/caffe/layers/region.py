@@ -169,26 +169,6 @@ class ROIPooling(NamedTuple):
         return cls((height, width), scale)
 
 
-class PSROIPooling(NamedTuple):
-    """What a PSROIPooling says: (R, output_dim, group_size, group_size) from group_size^2 * output_dim channels."""
-
-    spatial_scale: float
-    output_dim: int
-    group_size: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a PSROIPooling.
-
-        Raises:
-            ModelError: `output_dim` or `group_size` is missing or below 1.
-        """
-        param = layer.param.psroi_pooling_param
-        at_least(layer, "output_dim", (param.output_dim,), 1)
-        at_least(layer, "group_size", (param.group_size,), 1)
-        return cls(param.spatial_scale, param.output_dim, param.group_size)
-
-
 def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
     """(K, 5) regions, and if asked K scores, (K, 1) but in PVANet's Caffe (proposal_layer.py of py-faster-rcnn)."""
     regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN,) if Proposal.of(layer).words == "pvanet" else (UNKNOWN, 1)]
@@ -197,14 +177,16 @@ def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
 
 def psroi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(R, output_dim, group_size, group_size) (R-FCN, psroi_pooling_layer.cu)."""
-    view = PSROIPooling.of(layer)
-    channels = four_axes(layer, bottoms[0])[1]
-    if channels not in (UNKNOWN, view.output_dim * view.group_size**2):
+    param, channels = layer.param.psroi_pooling_param, four_axes(layer, bottoms[0])[1]
+    at_least(layer, "output_dim", (param.output_dim,), 1)
+    at_least(layer, "group_size", (param.group_size,), 1)
+    needed = param.output_dim * param.group_size**2
+    if channels not in (UNKNOWN, needed):
         raise ModelError(
-            f"{layer}: output_dim {view.output_dim} and group_size {view.group_size} need "
-            f"{view.output_dim * view.group_size**2} channels, not {channels}"
+            f"{layer}: output_dim {param.output_dim} and group_size {param.group_size} need {needed} channels, "
+            f"not {channels}"
         )
-    return [(_regions(layer, bottoms[1]), view.output_dim, view.group_size, view.group_size)]
+    return [(_regions(layer, bottoms[1]), param.output_dim, param.group_size, param.group_size)]
 
 
 def roi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

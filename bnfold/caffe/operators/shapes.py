@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS, LAYERS, UNKNOWN, Convolution, infer_shapes, output_shapes
+from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS, LAYERS, UNKNOWN, Convolution, infer_shapes
+from bnfold.caffe.layers.infer import bottom_shapes, possible_shapes
 from bnfold.caffe.layers.row import same
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
@@ -36,22 +37,14 @@ def _forward(layers: Sequence[Layer], shapes: Shapes) -> None:
     for layer in layers:
         if all(shapes[top] is not None for top in layer.tops):
             continue
-        known = [shape for bottom in layer.bottoms if (shape := shapes[bottom]) is not None]
-        tops = None
-        if len(known) == len(layer.bottoms):
-            tops = _output_shapes(layer, known)
+        tops, bottoms = None, bottom_shapes(layer, shapes)
+        if bottoms is not None:
+            tops = possible_shapes(layer, bottoms)
         elif len(layer.bottoms) == len(layer.tops) == 1 and (plane := _kernel_axes(layer)) is not None:
             channels = Convolution.of(layer, plane).num_output
             tops = [(UNKNOWN, channels, *(UNKNOWN,) * plane)]
         for top, shape in zip(layer.tops, tops or (), strict=False):
             shapes[top] = shape
-
-
-def _output_shapes(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-    try:
-        return output_shapes(layer, bottoms)
-    except ModelError:
-        return None
 
 
 def _back(layer: Layer, shapes: Shapes) -> None:

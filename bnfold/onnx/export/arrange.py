@@ -15,7 +15,6 @@ from bnfold.caffe.layers import (
     Reorg,
     Reshape,
     Slice,
-    Tile,
     canonical_axis,
     channel_groups,
     concat_axis,
@@ -242,9 +241,9 @@ def alias(block: Block) -> list[str]:
 
 def tile(block: Block) -> str:
     """The bottom `tiles` times along `axis`: Tile."""
-    view = Tile.of(block.layer)
-    axis = canonical_axis(view.axis, block.rank, block.layer)
-    repeats = [view.tiles if at == axis else 1 for at in range(block.rank)]
+    param = block.layer.param.tile_param
+    axis = canonical_axis(param.axis, block.rank, block.layer)
+    repeats = [param.tiles if at == axis else 1 for at in range(block.rank)]
     return block("Tile", block.bottom, block.integers(repeats, "repeats"))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.caffe.layers import Convolution, Embed, InnerProduct, canonical_axis, parameter_shape
+from bnfold.caffe.layers import Convolution, InnerProduct, canonical_axis, parameter_shape
 from bnfold.caffe.layers.convolution import convolution_view
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
@@ -79,10 +79,10 @@ def _sliding(view: Convolution) -> dict[str, Any]:
 
 def embed(block: Block) -> str:
     """`y[..., :] = weight[x] + b`: Gather of rows by the bottom cast to integers."""
-    view = Embed.of(block.layer)
+    param = block.layer.param.embed_param
     indices = block.as_integer(block.bottom)
-    y = block("Gather", block.learned(0, "weight", (view.input_dim, view.num_output)), indices, axis=0)
-    return block("Add", y, block.learned(1, "bias", (view.num_output,))) if view.bias else y
+    y = block("Gather", block.learned(0, "weight", (param.input_dim, param.num_output)), indices, axis=0)
+    return block("Add", y, block.learned(1, "bias", (param.num_output,))) if param.bias_term else y
 
 
 def im2col(block: Block) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnfold.caffe.layers import Proposal, PSROIPooling, ROIPooling
+from bnfold.caffe.layers import Proposal, ROIPooling
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.detection import LOWEST
@@ -142,13 +142,13 @@ def psroi_pooling(block: Block) -> str:
 
     Each bin is a 0/1 mask over all pixels of all images; one MatMul per bin sums what the masks let through.
     """
-    view = PSROIPooling.of(block.layer)
-    group, channels = view.group_size, view.output_dim
+    param = block.layer.param.psroi_pooling_param
+    group, channels = param.group_size, param.output_dim
     batch, _, height, width = block.images()
     block.fixes_batch("its regions index the images")
     regions = _regions(block)
-    rows = _inside(block, regions, view, 2, height, "y")
-    columns = _inside(block, regions, view, 1, width, "x")
+    rows = _inside(block, regions, 2, height, "y")
+    columns = _inside(block, regions, 1, width, "x")
     # (i, j, R, image, y, x): which pixels belong to bin (i, j) of region R.
     masks = block(
         "Mul",
@@ -174,8 +174,9 @@ def psroi_pooling(block: Block) -> str:
     return reshape(block, mean, (-1, channels, group, group), "planes")
 
 
-def _inside(block: Block, regions: str, view: PSROIPooling, corner: int, size: int, name: str) -> str:
+def _inside(block: Block, regions: str, corner: int, size: int, name: str) -> str:
     """(g, R, size): 1 where a row or column lies in bin i of a region."""
+    param = block.layer.param.psroi_pooling_param
     start, end = (
         _rounded(
             block,
@@ -184,13 +185,13 @@ def _inside(block: Block, regions: str, view: PSROIPooling, corner: int, size: i
         )
         for at in (corner, corner + 2)
     )
-    first = scaled(block, start, view.spatial_scale, f"{name}_start")
-    last = scaled(block, shifted(block, end, 1.0, f"{name}_past"), view.spatial_scale, f"{name}_end")
+    first = scaled(block, start, param.spatial_scale, f"{name}_start")
+    last = scaled(block, shifted(block, end, 1.0, f"{name}_past"), param.spatial_scale, f"{name}_end")
     extent = block("Sub", last, first, step=f"{name}_extent")
     extent = block("Max", extent, block.floats(SMALLEST_REGION, f"{name}_smallest"), step=f"{name}_size")
     # A division, as in Caffe: multiplying by the inverse would round a bin's edge to another pixel.
-    bin_size = block("Div", extent, block.floats(view.group_size, f"{name}_bins"), step=f"{name}_bin")
-    numbers = np.arange(view.group_size)[:, None, None]
+    bin_size = block("Div", extent, block.floats(param.group_size, f"{name}_bins"), step=f"{name}_bin")
+    numbers = np.arange(param.group_size)[:, None, None]
     low = block("Mul", bin_size, block.floats(numbers, f"{name}_numbers"), step=f"{name}_low_offset")
     high = block("Mul", bin_size, block.floats(numbers + 1, f"{name}_next"), step=f"{name}_high_offset")
     low = block("Floor", block("Add", low, first, step=f"{name}_low"), step=f"{name}_from")
