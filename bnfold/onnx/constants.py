@@ -12,7 +12,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
+import numpy.typing as npt
+from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.net import Array, Shape
 from bnfold.onnx.file import element_type
@@ -120,14 +121,8 @@ def _require_small(call: Call, allowed: int) -> None:
 
 def _constant(call: Call) -> Array:
     (attribute,) = call.node.attribute
-    kinds: Mapping[str, Callable[[AttributeProto], Any]] = {
-        "value_float": lambda found: np.float32(found.f),
-        "value_floats": lambda found: np.array(found.floats, np.float32),
-        "value_int": lambda found: np.int64(found.i),
-        "value_ints": lambda found: np.array(found.ints, np.int64),
-    }
-    if attribute.name in kinds:
-        return np.asarray(kinds[attribute.name](attribute))
+    if (dtype := WRITTEN_OUT.get(attribute.name)) is not None:
+        return np.array(helper.get_attribute_value(attribute), dtype)
     if attribute.name != "value" or attribute.type != AttributeProto.TENSOR:
         raise NotConstant
     if element_type(attribute.t.data_type) is None or attribute.t.data_location == TensorProto.EXTERNAL:
@@ -136,8 +131,7 @@ def _constant(call: Call) -> Array:
 
 
 def _cast(call: Call) -> Array:
-    target = element_type(call.attribute("to", 0))
-    return _as(call[0], target)
+    return _as(call[0], element_type(call.attribute("to", 0)))
 
 
 def _cast_like(call: Call) -> Array:
@@ -229,9 +223,7 @@ def slice_of(start: int, end: int, step: int, size: int) -> slice:
 
 
 def _shape(call: Call) -> Array:
-    shape = call.shapes[0]
-    if shape is None or any(size < 0 for size in shape):
-        raise NotConstant
+    shape = _whole(call)
     start, end = call.attribute("start", 0), call.attribute("end", len(shape))
     return np.array(shape[start:end], np.int64)
 
@@ -305,19 +297,19 @@ def _reduced(function: Callable[..., Any]) -> Callable[[Call], Array]:
     return rule
 
 
-def _equal(call: Call) -> Array:
-    return np.asarray(call[0] == call[1])
-
-
 def _where(call: Call) -> Array:
     if call[1].dtype != call[2].dtype:
         raise NotConstant
     return np.where(call[0], call[1], call[2])
 
 
-def _dropped(call: Call) -> Array:
-    return call[0]
-
+WRITTEN_OUT: Mapping[str, npt.DTypeLike] = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+"""How a Constant may say numbers without a tensor, and their type."""
 
 ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Abs": np.abs,
@@ -343,11 +335,11 @@ RULES: Mapping[str, Callable[[Call], Array]] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
-    "Equal": _equal,
+    "Equal": lambda call: np.asarray(call[0] == call[1]),
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
-    "Identity": _dropped,
+    "Identity": lambda call: call[0],
     "Mod": _mod,
     "Range": _range,
     "ReduceL2": _reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how))),

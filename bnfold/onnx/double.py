@@ -6,7 +6,7 @@ string stays. What an operator's definition fixes to float32 (quantisation) has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ from bnfold.onnx.weight import Weight
 FIXED = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
 TYPED = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"}
 """Operators that say their result's type in an attribute."""
+FLOATS = ("value_float", "value_floats")
+"""How a Constant may say floats without a tensor."""
 
 
 class Conversion(NamedTuple):
@@ -97,8 +99,8 @@ def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) 
             _convert_tensor(attribute.t, folder, conversion)
         elif attribute.name == TYPED.get(node.op_type) and attribute.i in conversion.sources:
             attribute.i = conversion.target
-        elif node.op_type == "Constant" and attribute.name in CONSTANTS and TensorProto.FLOAT in conversion.sources:
-            values = _in_type(CONSTANTS[attribute.name](attribute), conversion)
+        elif node.op_type == "Constant" and attribute.name in FLOATS and TensorProto.FLOAT in conversion.sources:
+            values = _in_type(np.array(helper.get_attribute_value(attribute), np.float32), conversion)
             attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(values)))
 
 
@@ -112,13 +114,6 @@ def _convert_tensor(tensor: TensorProto, folder: Path | None, conversion: Conver
 def _in_type(values: Array, conversion: Conversion) -> Array:
     with np.errstate(over="ignore"):
         return values.astype(conversion.dtype) if conversion.tells(values.dtype) else values
-
-
-CONSTANTS: Mapping[str, Callable[[AttributeProto], Array]] = {
-    "value_float": lambda attribute: np.array(attribute.f, np.float32),
-    "value_floats": lambda attribute: np.array(attribute.floats, np.float32),
-}
-"""How a Constant may say floats without a tensor."""
 
 
 def inputs_of(model: ModelProto) -> dict[str, np.dtype[Any]]:

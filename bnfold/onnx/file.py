@@ -10,7 +10,7 @@ where each field lies, so that `bnfold.onnx.write` can write back what did not c
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -169,10 +169,7 @@ def read_onnx(path: Path) -> OnnxFile:
     nodes = document.model.graph.node
     for number, constant in document.constants.items():
         fill_constant(nodes[number], constant)
-    sparse = (part for part in document.inner if part[:2] == (SPARSE_INITIALIZER, LENGTH))
-    document.model.graph.sparse_initializer.extend(
-        SparseTensorProto.FromString(bytes(buffer[part.at : part.end])) for part in sparse
-    )
+    document.model.graph.sparse_initializer.extend(_sparse(buffer, document.inner))
     return OnnxFile(document.model, tuple(weights), buffer)
 
 
@@ -230,11 +227,6 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
         raise ParseError("is not an ONNX model, or one without any node", path)
     beside = _Beside(path, outside)
     tensors = tuple(_tensor(buffer, part, beside) for part in inner if part[:2] == (INITIALIZER, LENGTH))
-    sparse = [
-        SparseTensorProto.FromString(bytes(buffer[p.at : p.end]))
-        for p in inner
-        if p[:2] == (SPARSE_INITIALIZER, LENGTH)
-    ]
     return Document(
         path,
         buffer,
@@ -242,10 +234,17 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
         outer,
         inner,
         tensors,
-        tuple(_dense(tensor) for tensor in sparse),
+        tuple(map(_dense, _sparse(buffer, inner))),
         {number: _mapped(header, buffer, place) for number, (header, place) in constants.items()},
         beside.files,
     )
+
+
+def _sparse(buffer: Buffer, inner: Iterable[Field]) -> Iterator[SparseTensorProto]:
+    """The sparse initialisers among the fields of a graph."""
+    for part in inner:
+        if part[:2] == (SPARSE_INITIALIZER, LENGTH):
+            yield SparseTensorProto.FromString(bytes(buffer[part.at : part.end]))
 
 
 def _tensor(buffer: Buffer, part: Field, beside: _Beside) -> Tensor:

@@ -133,20 +133,21 @@ class Node:
 
 def attribute_of(found: AttributeProto | None, default: T) -> T:
     """What an attribute says; the default where it is absent or says something of another type."""
-    if found is None:
+    if found is None or found.type not in _TYPES[type(default)]:
         return default
-    value: Any = default
-    if isinstance(default, bool | int) and found.type == AttributeProto.INT:
-        value = found.i
-    elif isinstance(default, float) and found.type == AttributeProto.FLOAT:
-        value = found.f
-    elif isinstance(default, str) and found.type == AttributeProto.STRING:
-        value = found.s.decode("utf-8", "replace")
-    elif isinstance(default, tuple) and found.type == AttributeProto.INTS:
-        value = tuple(found.ints)
-    elif isinstance(default, tuple) and found.type == AttributeProto.FLOATS:
-        value = tuple(found.floats)
-    return value  # type: ignore[no-any-return]
+    value: Any = helper.get_attribute_value(found)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
+
+
+_TYPES: dict[type, tuple[int, ...]] = {
+    float: (AttributeProto.FLOAT,),
+    int: (AttributeProto.INT,),
+    str: (AttributeProto.STRING,),
+    tuple: (AttributeProto.INTS, AttributeProto.FLOATS),
+}
+"""The type of a default -> those of attributes that say the same."""
 
 
 def bodies(node: NodeProto) -> Iterator[GraphProto]:

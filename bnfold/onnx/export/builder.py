@@ -45,19 +45,6 @@ class UnknownShape(Refused):
     """What the layer reads has no known shape, because a layer before it has no known form."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the caller chose.
-
-    Attributes:
-        opset: version of the standard operators.
-        dtype: type of every float in the model.
-    """
-
-    opset: int = 17
-    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Mark:
     """A state of a graph to go back to."""
@@ -74,7 +61,8 @@ class Graph:
     Attributes:
         net: what is exported.
         shapes: blob -> shape; None where it is unknown, -1 where a size is only known at run time.
-        options: what the caller chose.
+        opset: version of the standard operators.
+        dtype: type of every float in the model.
         batched: the blobs whose first dimension is left open, with its name.
         nodes: in execution order.
         weights: initialisers by name, in order of first use.
@@ -82,7 +70,8 @@ class Graph:
 
     net: Net
     shapes: Mapping[str, Shape | None]
-    options: Options
+    opset: int
+    dtype: np.dtype[Any]
     batched: Mapping[str, str] = field(default_factory=dict)
     nodes: list[NodeProto] = field(default_factory=list)
     weights: dict[str, Weight] = field(default_factory=dict)
@@ -155,7 +144,7 @@ class Graph:
             return found
         if share and (found := self._named.get((share, shape))) and _equal(self.weights[found].stored, stored):
             return found
-        name = self.add_weight(f"{layer.name}/{word}", stored, shape, self.options.dtype)
+        name = self.add_weight(f"{layer.name}/{word}", stored, shape, self.dtype)
         self._shared[id(stored), shape] = name
         if share:
             self._named.setdefault((share, shape), name)
@@ -173,12 +162,12 @@ class Block:
         opset, dtype: of the model.
     """
 
-    __slots__ = ("bottoms", "dtype", "graph", "layer", "nodes", "opset", "options")
+    __slots__ = ("bottoms", "dtype", "graph", "layer", "nodes", "opset")
 
     def __init__(self, graph: Graph, layer: Layer) -> None:
-        self.graph, self.layer, self.options = graph, layer, graph.options
+        self.graph, self.layer = graph, layer
         self.bottoms = list(layer.bottoms)
-        self.opset, self.dtype = graph.options.opset, graph.options.dtype
+        self.opset, self.dtype = graph.opset, graph.dtype
         self.nodes: list[NodeProto] = []
 
     @property
@@ -231,20 +220,23 @@ class Block:
 
     def floats(self, values: npt.ArrayLike, step: str) -> str:
         """A constant of the model's float type."""
-        return self._constant(np.asarray(values, dtype=self.dtype), step)
+        return self._stored(np.asarray(values, dtype=self.dtype), step)
 
     def floats32(self, values: npt.ArrayLike, step: str) -> str:
         """A constant that is float32 whatever the model's type is, as some inputs must be (Resize's scales)."""
-        return self._constant(np.asarray(values, dtype=np.float32), step)
+        return self._stored(np.asarray(values, dtype=np.float32), step)
 
     def integers(self, values: npt.ArrayLike, step: str) -> str:
         """A constant of type int64: shapes, axes, indices."""
-        return self._constant(np.asarray(values, dtype=np.int64), step)
+        return self._stored(np.asarray(values, dtype=np.int64), step)
 
-    def _constant(self, array: Array, step: str) -> str:
-        self.affords(array.size)
-        self.graph.computed += array.size
+    def _stored(self, array: Array, step: str) -> str:
+        self._count(array.size)
         return self.graph.add_weight(f"{self.layer.name}/{step}", array, array.shape, array.dtype)
+
+    def _count(self, count: int) -> None:
+        self.affords(count)
+        self.graph.computed += count
 
     def affords(self, count: int) -> None:
         """Refuse constants of `count` numbers where no model has so many; asked before they are computed."""
@@ -279,8 +271,7 @@ class Block:
     def constant(self, values: npt.ArrayLike) -> str:
         """A node that gives a value of the model's float type: for tops that do not depend on any input."""
         array = np.asarray(values, dtype=self.dtype)
-        self.affords(array.size)
-        self.graph.computed += array.size
+        self._count(array.size)
         return self("Constant", value=numpy_helper.from_array(array))
 
     def learned(self, index: int, word: str, shape: Shape | None = None) -> str:

@@ -37,7 +37,6 @@ from bnfold.onnx.export.builder import (
     FixedBatch,
     Graph,
     LayerFunction,
-    Options,
     Refused,
     UnknownShape,
 )
@@ -105,12 +104,7 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, G
     known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
-    graph = Graph(
-        net,
-        infer_shapes(net),
-        Options(options.opset, number),
-        _batched(net) if options.dynamic_batch else {},
-    )
+    graph = Graph(net, infer_shapes(net), options.opset, number, _batched(net) if options.dynamic_batch else {})
     _write_layers(graph, options.allow_custom_ops)
     preparation = {f"preprocessing:{blob}": words for blob, words in net.preparation.items()}
     return _model(graph, names, preparation | dict(options.metadata or {})), graph
@@ -158,7 +152,7 @@ def _until(net: Net, refused: Sequence[Layer]) -> str:
 
 def refused_layers(net: Net) -> list[Layer]:
     """The layers that ONNX has no form for, or whose shapes such a layer in front hides."""
-    graph = Graph(net, infer_shapes(net), Options(OPSETS.stop - 1, np.dtype(np.float32)), {})
+    graph = Graph(net, infer_shapes(net), OPSETS.stop - 1, np.dtype(np.float32))
     return [layer for layer, _ in _unwritten(graph)]
 
 
@@ -254,9 +248,9 @@ def _multiple(size: int, growth: int, batch: int) -> str:
 
 
 def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) -> ModelProto:
-    net, options = graph.net, graph.options
+    net = graph.net
     used = {node.domain for node in graph.nodes} - {""}
-    opsets = [helper.make_opsetid("", options.opset)] + [helper.make_opsetid(domain, 1) for domain in sorted(used)]
+    opsets = [helper.make_opsetid("", graph.opset)] + [helper.make_opsetid(domain, 1) for domain in sorted(used)]
     given = set(outputs)
     blobs = [top for layer in net.layers if layer.type not in SOURCES for top in layer.tops if top not in given]
     made = helper.make_graph(
@@ -280,7 +274,7 @@ def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) ->
 
 def _value(graph: Graph, blob: str) -> Any:
     shape: Shape | None = graph.shapes.get(blob)
-    kind = ONNX_TYPES[graph.options.dtype.name]
+    kind = ONNX_TYPES[graph.dtype.name]
     if shape is None:
         return helper.make_tensor_value_info(blob, kind, None)
     dims: list[int | str | None] = [None if size < 0 else size for size in shape]

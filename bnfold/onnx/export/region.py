@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.layers import Proposal, ROIPooling
-from bnfold.net import Array
+from bnfold.net import Array, Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.detection import LOWEST
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, shifted, transpose
@@ -30,6 +30,11 @@ def roi_pooling(block: Block) -> str:
 def _regions(block: Block) -> str:
     """(R, 5): image, then corners."""
     return block.bottoms[1] if len(block.shapes[1]) == 2 else reshape(block, block.bottoms[1], (-1, 5), "regions")
+
+
+def _column(block: Block, regions: str, at: int, shape: Shape, name: str, word: str) -> str:
+    """One number of every region."""
+    return reshape(block, cut(block, regions, [1], [at], [at + 1], step=name), shape, f"{name}_{word}")
 
 
 def roi_align(block: Block) -> str:
@@ -97,12 +102,7 @@ def _bins(
     All have three axes, (R, bins, 1) for rows and (R, 1, bins) for columns, or (R, 1, 1).
     """
     start, end = (
-        scaled(
-            block,
-            reshape(block, cut(block, regions, [1], [at], [at + 1], step=f"{name}{at}"), (-1, 1, 1), f"{name}{at}_all"),
-            scale,
-            f"{name}{at}_scaled",
-        )
+        scaled(block, _column(block, regions, at, (-1, 1, 1), f"{name}{at}", "all"), scale, f"{name}{at}_scaled")
         for at in (corner, corner + 2)
     )
     extent = block("Sub", end, start, step=f"{name}_extent")
@@ -178,11 +178,7 @@ def _inside(block: Block, regions: str, corner: int, size: int, name: str) -> st
     """(g, R, size): 1 where a row or column lies in bin i of a region."""
     param = block.layer.param.psroi_pooling_param
     start, end = (
-        _rounded(
-            block,
-            reshape(block, cut(block, regions, [1], [at], [at + 1], step=f"{name}{at}"), (1, -1, 1), f"{name}{at}_row"),
-            f"{name}{at}",
-        )
+        _rounded(block, _column(block, regions, at, (1, -1, 1), f"{name}{at}", "row"), f"{name}{at}")
         for at in (corner, corner + 2)
     )
     first = scaled(block, start, param.spatial_scale, f"{name}_start")

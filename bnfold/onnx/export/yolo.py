@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bnfold.caffe.layers import YoloDetectionOutput
+from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.detection import ROW, or_nothing, suppressed
 from bnfold.onnx.export.forms import cut, reduce, reshape, softmax, transpose
@@ -29,15 +30,14 @@ def yolo_v2(block: Block) -> str:
     view = YoloDetectionOutput.of(block.layer)
     if view.coords != 4:
         raise Refused(f"coords {view.coords}: only boxes of 4 numbers are known")
-    parts = []
+    anchors = []
     for index in range(len(block.bottoms)):
         _, _, height, width = block.images(index)
         if height != width:
             raise Refused(f"on a plane of {height}x{width}, which is not square, the fork's decoding reads other cells")
-        anchors = np.array(view.biases[: 2 * view.num_box]).reshape(-1, 2) / width
-        parts.append(_Scale(block, index, view, anchors, (height, width)).decoded(exclusive=True))
+        anchors.append(np.array(view.biases[: 2 * view.num_box]).reshape(-1, 2) / width)
     threshold = float(np.nextafter(np.float32(view.confidence_threshold), -np.inf))
-    return _rows(block, parts, _boxes(block, view), threshold, view.nms_threshold)
+    return _detections(block, view, anchors, threshold, exclusive=True)
 
 
 def yolo_v3(block: Block) -> str:
@@ -51,44 +51,46 @@ def yolo_v3(block: Block) -> str:
     biases = np.array(view.biases).reshape(-1, 2)
     if any(number >= len(biases) for mask in view.masks for number in mask):
         raise Refused(f"its masks {view.masks} name more anchors than the {len(biases)} there are")
-    parts = []
-    for index in range(len(block.bottoms)):
+    anchors = []
+    for index in range(bottoms):
         _, _, height, width = block.images(index)
         pixels = np.array([width, height]) * view.anchors_scale[index]
-        anchors = biases[list(view.masks[index][: view.num_box])] / pixels
-        parts.append(_Scale(block, index, view, anchors, (height, width)).decoded(exclusive=False))
-    return _rows(block, parts, _boxes(block, view), view.confidence_threshold, view.nms_threshold)
+        anchors.append(biases[list(view.masks[index][: view.num_box])] / pixels)
+    return _detections(block, view, anchors, view.confidence_threshold, exclusive=False)
 
 
-def _boxes(block: Block, view: YoloDetectionOutput) -> int:
-    """How many boxes all planes have."""
-    images = [block.images(index) for index in range(len(block.bottoms))]
-    return sum(view.num_box * count * height * width for count, _, height, width in images)
+def _detections(
+    block: Block, view: YoloDetectionOutput, anchors: Sequence[Array], threshold: float, *, exclusive: bool
+) -> str:
+    """The rows of all bottoms, `anchors` being those of each as parts of its plane."""
+    parts, count = [], 0
+    for index, own in enumerate(anchors):
+        scale = _Scale(block, index, view, own)
+        parts.append(scale.decoded(exclusive=exclusive))
+        count += scale.count
+    return _rows(block, parts, count, threshold, view.nms_threshold)
 
 
 class _Scale:
     """One bottom: (1, boxes * (5 + classes), H, W), decoded to boxes (1, P, 4), scores and labels (1, 1, P)."""
 
-    def __init__(
-        self, block: Block, index: int, view: YoloDetectionOutput, anchors: np.ndarray, plane: tuple[int, int]
-    ) -> None:
-        images = block.shapes[index][0]
+    def __init__(self, block: Block, index: int, view: YoloDetectionOutput, anchors: Array) -> None:
+        images, channels, height, width = block.images(index)
         block.fixes_batch("its rows do not say which image they belong to")
         self.block, self.name = block, f"scale{index}"
-        self.images, self.plane, self.anchors = images, plane, anchors
-        self.count = images * view.num_box * plane[0] * plane[1]
-        numbers = BOX + view.num_classes
-        if len(anchors) != view.num_box or block.shapes[index][1] != view.num_box * numbers:
+        self.images, self.plane, self.anchors = images, (height, width), anchors
+        self.count = images * view.num_box * height * width
+        self.numbers = BOX + view.num_classes
+        if len(anchors) != view.num_box or channels != view.num_box * self.numbers:
             raise Refused(
-                f"its {block.shapes[index][1]} channels are not {view.num_box} boxes of {numbers} numbers, each with "
-                "an anchor"
+                f"its {channels} channels are not {view.num_box} boxes of {self.numbers} numbers, each with an anchor"
             )
         block.affords(4 * self.count)
         # Boxes in the order image, row, column, anchor: the order that breaks ties.
-        cells = reshape(block, block.bottoms[index], (images, view.num_box, numbers, *plane), f"{self.name}/cells")
+        shape = (images, view.num_box, self.numbers, height, width)
+        cells = reshape(block, block.bottoms[index], shape, f"{self.name}/cells")
         cells = transpose(block, cells, (0, 3, 4, 1, 2), f"{self.name}/boxes_last")
-        self.cells = reshape(block, cells, (1, self.count, numbers), f"{self.name}/boxes")
-        self.numbers = numbers
+        self.cells = reshape(block, cells, (1, self.count, self.numbers), f"{self.name}/boxes")
 
     def decoded(self, *, exclusive: bool) -> tuple[str, str, str]:
         """Boxes, scores and labels; classes exclude each other (softmax) or not."""
