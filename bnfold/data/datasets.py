@@ -317,7 +317,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         )
     content = read_file(path, LONGEST_LIST)
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:

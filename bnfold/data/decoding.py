@@ -29,7 +29,7 @@ def decode(content: bytes, path: Path, record: str) -> Any:
 
 
 def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool) -> Any:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         # Pillow leaves a file open that it cannot identify, so the file is ours.
@@ -42,4 +42,5 @@ def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # each format of Pillow's has its own
-        raise ParseError(f"{who}cannot be read as an image: {error}", path) from None
+        said = "no format of images" if isinstance(error, UnidentifiedImageError) else error
+        raise ParseError(f"{who}cannot be read as an image: {said}", path) from None

@@ -9,6 +9,8 @@ AnnotatedDatum holds a Datum in field 1, where a Datum has a number.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -46,13 +48,15 @@ class Datum:
         return channels, height, width
 
 
-def parse(record: Buffer) -> Datum:
-    """A Datum, or that inside an AnnotatedDatum. Raises WireError."""
+def parse(record: Buffer, annotated: bool = True) -> Datum:
+    """A Datum, or that inside an AnnotatedDatum where there may be one. Raises WireError."""
     view = memoryview(record)
     datum = Datum()
     for found in fields(view, 0, len(view)):
         if found.number == 1 and found.wire == LENGTH:
-            return parse(view[found.at : found.end])
+            if not annotated:
+                raise WireError("it holds a message where a Datum has a number,", found.at)
+            return parse(view[found.at : found.end], annotated=False)
         if found.wire == VARINT:
             datum.numbers[found.number] = signed(varint(view, found.at, found.end)[0])
         elif found.number == DATA and found.wire == LENGTH:
@@ -126,7 +130,7 @@ class Database:
     def labels(self) -> Array | None:
         """Of all records; None where none says one."""
         known, labels = False, np.full(self.count, -1, np.int64)
-        with self._opened().begin(buffers=True) as transaction:
+        with _reading(self._opened(), self.path, buffers=True) as transaction:
             for number, key in enumerate(self.keys):
                 datum = self._parsed(transaction.get(key), number)
                 known |= LABEL in datum.numbers
@@ -134,7 +138,7 @@ class Database:
         return labels if known else None
 
     def _datum(self, number: int) -> Datum:
-        with self._opened().begin() as transaction:
+        with _reading(self._opened(), self.path) as transaction:
             return self._parsed(transaction.get(self.keys[number]), number)
 
     def _parsed(self, record: Any, number: int) -> Datum:
@@ -160,13 +164,9 @@ def open_database(path: Path) -> tuple[Database, Array | None]:
         UsageError: the package `lmdb` is not installed, or nothing is in the database.
         ParseError: it is damaged.
     """
-    lmdb: Any = _package()
-    try:
-        environment = _environment(path)
-        with environment.begin(buffers=False) as transaction:
-            keys = list(transaction.cursor().iternext(keys=True, values=False))
-    except lmdb.Error as error:
-        raise ParseError(f"is a damaged LMDB: {error}", path) from None
+    environment = _environment(path)
+    with _reading(environment, path) as transaction:
+        keys = list(transaction.cursor().iternext(keys=True, values=False))
     if not keys:
         raise UsageError(f"there is no record in '{path}'")
     database = Database(path, keys, environment)
@@ -178,9 +178,24 @@ def _environment(path: Path) -> Any:
     if not _file_of(path).is_file():
         raise ParseError("is not a regular file", _file_of(path))
     try:
-        return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False, readahead=False)
+        found = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False, readahead=False)
+        whole = (found.info()["last_pgno"] + 1) * found.stat()["psize"]
     except lmdb.Error as error:
         raise ParseError(f"is no LMDB, or a damaged one: {error}", path) from None
+    if (size := _file_of(path).stat().st_size) < whole:  # a page behind the end of a mapped file ends the process
+        found.close()
+        raise ParseError(f"is a damaged LMDB: it has {size:,} bytes of {whole:,}", path)
+    return found
+
+
+@contextmanager
+def _reading(environment: Any, path: Path, *, buffers: bool = False) -> Iterator[Any]:
+    """A transaction that reads. Raises ParseError where the database is damaged."""
+    try:
+        with environment.begin(buffers=buffers) as transaction:
+            yield transaction
+    except _package().Error as error:
+        raise ParseError(f"is a damaged LMDB: {error}", path) from None
 
 
 def _file_of(path: Path) -> Path:

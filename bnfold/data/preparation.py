@@ -116,7 +116,9 @@ class Preparation:
         if pixels.ndim == 2 and channels in (1, 3):
             return np.broadcast_to(pixels, (channels, *pixels.shape))
         if pixels.ndim == 2 or pixels.shape[2] != channels:
-            count = f"{pixels.shape[2]}" if pixels.ndim == 3 and pixels.shape[2] != 3 else "1 or 3"
+            # A file is read as one plane where the input has one, and as three elsewhere.
+            is_raw = pixels.ndim == 3 and (pixels.shape[2] != 3 or channels == 1)
+            count = f"{pixels.shape[2]}" if is_raw else "1 or 3"
             raise UsageError(f"the input has {channels} channels, and an image has {count}")
         planes = pixels.transpose(2, 0, 1)
         return planes[::-1] if self.swap_channels else planes

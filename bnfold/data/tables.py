@@ -6,7 +6,8 @@ The values are taken as they are; that layer transforms nothing (`hdf5_data_laye
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.data.arrays import NUMBERS
 from bnfold.data.samples import Feed, Samples, counted, picture_of
-from bnfold.errors import ParseError, UsageError
+from bnfold.errors import BnfoldError, ParseError, UsageError
 from bnfold.net import Array
 
 LABELS = ("label", "labels")
-NUMBERS = "biuf"
 
 _LIBRARY = Lock()  # the HDF5 library is not made for several threads
 
@@ -104,7 +105,8 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
     return Tables(tuple(files), tuple(starts), tuple(feeds), source, true)
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         h5py: Any = import_module("h5py")
     except ImportError:
@@ -112,8 +114,11 @@ def _opened(path: Path) -> Any:
     if not path.is_file():
         raise ParseError("is not a regular file", path)
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            yield file
+    except BnfoldError:
+        raise
+    except Exception as error:  # h5py makes OSError, KeyError, RuntimeError .. of what the library says
         raise ParseError(f"is a damaged HDF5 file: {' '.join(str(error).split())}", path) from None
 
 

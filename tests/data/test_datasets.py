@@ -73,6 +73,12 @@ def test_a_list_has_paths_from_its_own_folder_and_labels_after_the_last_space(tm
         open_samples(tmp_path / "broken.txt", FEEDS)
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text("a.png 3\n", encoding="utf-8-sig")
+    assert present(open_samples(tmp_path / "list.txt", FEEDS).labels).tolist() == [3]
+
+
 def test_arrays_are_found_by_the_inputs_name_or_because_there_is_one(tmp_path: Path) -> None:
     data = np.zeros((5, 3, 4, 5), np.float32)
     np.savez(tmp_path / "a.npz", data=data, label=np.arange(5))

@@ -141,6 +141,7 @@ def test_a_database_may_be_one_file_and_is_read_by_several_threads(tmp_path: Pat
         (number(1, -3) + number(2, 4) + number(3, 5) + text(4, bytes(60)), "is -3x4x5 and has"),
         (datum(encoded=b"no image", label=1), "cannot be read as an image"),
         (b"", "is 0x0x0"),
+        (text(1, text(1, text(1, datum(planes(1)[0], 1)))), "is no Datum: it holds a message"),
     ],
 )
 def test_a_damaged_record_is_named(tmp_path: Path, record: bytes, sentence: str) -> None:
@@ -162,6 +163,19 @@ def test_databases_that_cannot_be_read_are_refused_in_a_sentence(tmp_path: Path)
         open_samples(tmp_path / "bad", FEEDS)
     with pytest.raises(UsageError, match="there is no record"):
         open_samples(write(tmp_path / "empty", {}), FEEDS)
+    folder = write(tmp_path / "colour", {"0": datum(planes(1)[0], 1)})
+    with pytest.raises(UsageError, match=r"record '0': the input has 1 channels, and an image has 3$"):
+        open_samples(folder, ONE).sample(0)
     folder = write(tmp_path / "grey", {"0": datum(planes(1, 1)[0], 1)})
     with pytest.raises(UsageError, match="record '0': the input has 3 channels, and an image has 1"):
         open_samples(folder, FEEDS).sample(0)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.95])
+def test_a_database_that_was_cut_off_does_not_end_the_process(tmp_path: Path, share: float) -> None:
+    """A page behind the end of a mapped file would."""
+    whole = write(tmp_path / "d", {f"{i:08}": datum(planes(1)[0], i) for i in range(2_000)}, subdir=False)
+    whole.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+    file = whole.rename(tmp_path / "d.mdb")
+    with pytest.raises(ParseError, match=r"d\.mdb: is a damaged LMDB: it has [0-9,]+ bytes of"):
+        open_samples(file, FEEDS)
