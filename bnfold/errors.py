@@ -82,6 +82,11 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
+def few(words: Sequence[str], most: int) -> str:
+    """The first of some words, and how many more there are."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
 def with_article(noun: str) -> str:
     """A noun with its indefinite article, by how it is said: letters that are spelt out count as such.
 

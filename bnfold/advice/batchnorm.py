@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 
-from bnfold.advice.draft import STATISTICS, Draft, Written
+from bnfold.advice.draft import STATISTICS, Draft, Written, normalising
 from bnfold.advice.records import Remark
 from bnfold.errors import quoted
 
@@ -21,9 +21,7 @@ SAME_EPS = 1.01
 
 def eps_far_from_default(draft: Draft) -> Iterator[Remark]:
     """An `eps` that is more than 100 times the default of 1e-5, or less than a hundredth of it."""
-    for written in draft.layers:
-        if not written.normalises:
-            continue
+    for written in normalising(draft.layers):
         eps, limit = written.eps, FAR_FROM_DEFAULT * SAME_EPS
         if not DEFAULT_EPS / limit <= eps <= DEFAULT_EPS * limit:
             yield Remark(written, f"eps is {eps:g}, and the default is {DEFAULT_EPS:g}")
@@ -34,10 +32,10 @@ def global_stats_false(draft: Draft) -> Iterator[Remark]:
 
     In a file whose data layers all are for TRAIN it is a note.
     """
-    for written in draft.test.layers:
+    for written in normalising(draft.test.layers):
         # NVCaffe 0.17, the only dialect with scale_bias, looks at the phase alone.
         ignored = written.layer.param.batch_norm_param.scale_bias
-        if not written.normalises or written.global_stats is not False or ignored:
+        if written.global_stats is not False or ignored:
             continue
         if draft.only_trains:
             message = (
@@ -52,8 +50,8 @@ def global_stats_true_in_training(draft: Draft) -> Iterator[Remark]:
     """A BatchNorm with `use_global_stats: true` in the TRAIN net of a file that is for training."""
     if not draft.trains:
         return
-    for written in draft.train.layers:
-        if written.normalises and written.global_stats:
+    for written in normalising(draft.train.layers):
+        if written.global_stats:
             yield Remark(written, "use_global_stats is true, and the layer is in the TRAIN net")
 
 
@@ -85,9 +83,7 @@ def lr_mult_wrong(draft: Draft) -> Iterator[Remark]:
 def mixed_eps(draft: Draft) -> Iterator[Remark]:
     """Layers with another `eps` than most of the net; one finding for each such `eps`, on its first layer."""
     groups: list[list[Written]] = []
-    for written in draft.layers:
-        if not written.normalises:
-            continue
+    for written in normalising(draft.layers):
         group = next((group for group in groups if _same(group[0].eps, written.eps)), None)
         if group is None:
             groups.append(group := [])
@@ -106,8 +102,8 @@ def phase_twins(draft: Draft) -> Iterator[Remark]:
     """
     train, test = (set(view.layers) for view in draft.views)
     waiting: dict[tuple[str, ...], Written] = {}
-    for written in draft.layers:
-        if not written.normalises or (written in train) == (written in test):
+    for written in normalising(draft.layers):
+        if (written in train) == (written in test):
             continue
         key = (*written.layer.bottoms, "->", *written.layer.tops)
         twin = waiting.pop(key, None)
@@ -134,9 +130,7 @@ def shared_statistics(draft: Draft) -> Iterator[Remark]:
         for written in view.layers:
             for name in {spec.name for spec in written.specs if spec.name}:
                 owners.setdefault(name, []).append(written)
-        for written in view.layers:
-            if not written.normalises:
-                continue
+        for written in normalising(view.layers):
             # A layer that learns gamma and beta too may share those: they have a learning rate.
             names = [spec.name for spec in written.specs if not (written.learns_gamma and spec.lr_mult)]
             others = {other for name in names for other in owners.get(name, []) if other is not written}
@@ -149,9 +143,7 @@ def shared_statistics(draft: Draft) -> Iterator[Remark]:
 
 def _statistics_only(draft: Draft) -> Iterator[Written]:
     """The BatchNorms that learn nothing but statistics."""
-    for written in draft.layers:
-        if written.type != "BN" and written.normalises and not written.learns_gamma:
-            yield written
+    return (written for written in normalising(draft.layers) if written.type != "BN" and not written.learns_gamma)
 
 
 def _same(one: float, other: float) -> bool:

@@ -7,7 +7,7 @@ each layer the version of a blob that stands in its file at that place, as Caffe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -106,6 +106,11 @@ class Written:
     def eps(self) -> float:
         """What a layer that normalises adds to the variance."""
         return self.layer.param.bn_param.eps if self.type == "BN" else BatchNorm.of(self.layer).eps
+
+
+def normalising(layers: Iterable[Written]) -> Iterator[Written]:
+    """Those of some layers that normalise."""
+    return (written for written in layers if written.normalises)
 
 
 @dataclass(slots=True, eq=False)
@@ -256,7 +261,7 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
         document = max(readings, key=lambda one: sum(learned.get(layer.name) == layer for layer in one.net.layer))
     else:
         document = read_prototxt(prototxt, ignore_unknown_fields=True)
-    specs = [_copies(layer.param) for layer in document.net.layer]
+    specs = [tuple(map(deepcopy, layer.param)) for layer in document.net.layer]
     upgraded = [layer.param for layer in upgrade(document)]
     # Legacy `input` fields became one layer in front of those of the file; V0 also loses layers, those that only pad.
     added = len(upgraded) - len(specs) if specs else int(bool(document.net.input))
@@ -269,14 +274,10 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
                 Layer(param.name, param.type, list(param.bottom), list(param.top), Blobs(), param),
                 index,
                 lines[index],
-                specs[index - added] if specs and index >= added else _copies(param.param),
+                specs[index - added] if specs and index >= added else tuple(map(deepcopy, param.param)),
             )
             for index, param in enumerate(upgraded)
         ],
         document.file,
         net,
     )
-
-
-def _copies(specs: Sequence[ParamSpec]) -> tuple[ParamSpec, ...]:
-    return tuple(map(deepcopy, specs))

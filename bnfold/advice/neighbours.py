@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bnfold.advice.draft import STATISTICS, Draft, View, Written
+from bnfold.advice.draft import STATISTICS, Draft, View, Written, normalising
 from bnfold.advice.records import Remark
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS
@@ -28,8 +28,8 @@ BACKWARD_READS_BOTTOM = frozenset({"AbsVal", "BNLL", "ReLU"})
 def batchnorm_without_scale(draft: Draft) -> Iterator[Remark]:
     """A BatchNorm that learns statistics only, with no Scale behind it that learns gamma."""
     for view in draft.views:
-        for written in view.layers:
-            if not written.normalises or written.learns_gamma or len(draft.learned(written)) > STATISTICS:
+        for written in normalising(view.layers):
+            if written.learns_gamma or len(draft.learned(written)) > STATISTICS:
                 continue
             readers = view.readers(written)
             if any(_is_learned_scale(reader) for reader in readers):
@@ -66,8 +66,8 @@ def bias_before_batchnorm(draft: Draft) -> Iterator[Remark]:
 
 def dropout_before_batchnorm(draft: Draft) -> Iterator[Remark]:
     """A Dropout in front of a BatchNorm, at once or with linear layers, activations and pooling between."""
-    for written in draft.train.layers:
-        if not written.normalises or written.global_stats:
+    for written in normalising(draft.train.layers):
+        if written.global_stats:
             continue
         maker = draft.train.maker(written)
         while maker is not None and maker.type in PASSES_VARIANCE:

@@ -34,7 +34,7 @@ from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.caffe.text import Foreign, PrototxtDocument
 from bnfold.caffe.weights import WeightsFile, decode
-from bnfold.errors import Guesses, ParseError, UsageError
+from bnfold.errors import Guesses, ParseError, UsageError, few
 from bnfold.io.wire import (
     FIXED32,
     FIXED64,
@@ -199,8 +199,7 @@ def _effects(net: NetParameter) -> Iterable[Effect]:
 
 
 def _some(dialects: Dialects) -> str:
-    names = [one for one in DIALECTS if one in dialects]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return few([one for one in DIALECTS if one in dialects], 3)
 
 
 def _pick(found: Readings, dialect: str, alive: Dialects) -> bytes:

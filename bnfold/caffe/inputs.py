@@ -3,11 +3,15 @@
 The caller's shape wins. Then what a file states (`input_param`, MemoryData, DummyData) is taken as it is; what can be
 concluded (a crop or a resize of a data layer, three channels) is taken and said aloud. What remains is an error that
 names all inputs concerned, unless the caller is content with a guess.
+
+What else a data layer does to its samples is said in words, since at inference it is gone:
+
+    pixels = (crop(sample) - mean) * scale        data_transformer.cpp; mirroring and other chance belong to training
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from math import prod
@@ -16,6 +20,7 @@ from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
+from bnfold.caffe.printing import shortest_float
 from bnfold.caffe.told import Told
 from bnfold.errors import ModelError, UsageError, quoted
 from bnfold.net import Layer, Shape, sizes
@@ -216,3 +221,30 @@ def _with_shapes(layer: Layer, shapes: list[Shape]) -> Layer:
     param: LayerParameter = deepcopy(layer.param)
     param.input_param.CopyFrom(parameter)
     return replace(layer, param=param)
+
+
+def prepared(layer: LayerParameter) -> str:
+    """`crop 227x227; mean 104,117,123; scale 0.00390625`, in the order of doing; empty where nothing is done."""
+    transform = layer.transform_param
+    words = []
+    if transform.force_gray:
+        words.append("grey")
+    if transform.crop_size:
+        words.append(f"crop {transform.crop_size}x{transform.crop_size}")
+    if transform.mean_file:
+        words.append(f"mean {transform.mean_file}")
+    if transform.mean_value:
+        words.append(f"mean {','.join(map(shortest_float, transform.mean_value))}")
+    if transform.HasField("scale") and transform.scale != 1:
+        words.append(f"scale {shortest_float(transform.scale)}")
+    return "; ".join(words)
+
+
+def preparation_notes(preparation: Mapping[str, str], data: Mapping[str, LayerParameter]) -> Iterator[str]:
+    """A sentence for each input whose values were changed: a crop alone is only its shape."""
+    for top, words in preparation.items():
+        changes = [word for word in words.split("; ") if not word.startswith("crop")]
+        if changes:
+            layer = data[top]
+            done = ", ".join(words.split("; "))
+            yield f"input '{top}': '{layer.name}' ({layer.type}) prepared its samples ({done}), and the net does not"

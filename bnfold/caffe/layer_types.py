@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.caffe.layers import LAYERS
-from bnfold.caffe.layers.training import LOSSES, METRICS, SINKS, Loss
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -32,6 +31,43 @@ __all__ = [
     "loss_of",
 ]
 
+
+class Loss(NamedTuple):
+    """How a loss reads its bottoms, and what remains of it at inference.
+
+    `becomes` is the type that gives the prediction itself, None when the prediction is the bottom as it is; bottoms
+    before `predictions` are predictions, the others labels and weights.
+    """
+
+    becomes: str | None = None
+    predictions: int = 1
+
+
+LOSSES = {
+    "ContrastiveLoss": Loss(predictions=2),
+    "EuclideanLoss": Loss(),
+    "HingeLoss": Loss(),
+    "InfogainLoss": Loss(),
+    "L1Loss": Loss(),
+    "MultiBoxLoss": Loss(predictions=3),
+    "MultinomialLogisticLoss": Loss(),
+    "RegionLoss": Loss(),
+    "SigmoidCrossEntropyLoss": Loss("Sigmoid"),
+    "SmoothL1Loss": Loss(),
+    "SmoothL1LossOHEM": Loss(),
+    "SoftmaxWithLoss": Loss("Softmax"),
+    "SoftmaxWithLossOHEM": Loss("Softmax"),
+    "TripletLoss": Loss(predictions=3),
+    "YoloSeg": Loss(),
+    "Yolov3": Loss(),
+}
+
+
+METRICS = frozenset({"DetectionEvaluate", "EvalDetection", "HDF5Output", "MatWrite", "SegmentationEvaluate"})
+
+
+SINKS = frozenset({"HDF5Output", "MatWrite", "Silence"})
+"""Layers that swallow what they read, whatever it is."""
 
 TYPES = 256
 """Of how many types it is kept what they are: every layer is asked several times."""

@@ -17,7 +17,7 @@ from bnfold.caffe.blobs import Half
 from bnfold.caffe.fillers import filled
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.weights import Record, WeightsFile
-from bnfold.errors import ModelError, WeightsError
+from bnfold.errors import ModelError, WeightsError, few
 from bnfold.net import Array, Blobs, Layer, LazyArray, Shape, sizes
 
 _SHOWN = 20
@@ -112,8 +112,7 @@ def _filler_notes(layers: Sequence[Layer]) -> list[str]:
     if not layers:
         return []
     named = sorted(f"'{layer.name}' ({layer.type})" for layer in layers)
-    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    return [f"no weights are stored for {', '.join(named[:_NAMED])}{more}: the values of the fillers, as in Caffe"]
+    return [f"no weights are stored for {few(named, _NAMED)}: the values of the fillers, as in Caffe"]
 
 
 def _by_name(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> dict[str, Record]:

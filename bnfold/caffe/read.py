@@ -16,13 +16,12 @@ from bnfold.caffe.alignment import align_crops
 from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.frontend import CAFFE
-from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes
+from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes, preparation_notes, prepared
 from bnfold.caffe.layers import infer_shapes, unread_fields
 from bnfold.caffe.layers.region import proposal_notes
 from bnfold.caffe.match import give_weights
 from bnfold.caffe.phases import decided, left_out, runs
 from bnfold.caffe.plain import make_plain
-from bnfold.caffe.preparation import prepared, said
 from bnfold.caffe.states import expose_states, indicators_as_parameters, state_notes
 from bnfold.caffe.text import PrototxtDocument, read_prototxt
 from bnfold.caffe.told import plane_told, told
@@ -179,7 +178,7 @@ def build(
                 *misunderstood,
                 *aligned,
                 *inputs.notes,
-                *said(preparation, deployed.data),
+                *preparation_notes(preparation, deployed.data),
             ],
             file=str(document.file or ""),
             preparation=preparation,

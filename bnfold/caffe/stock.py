@@ -31,7 +31,7 @@ from bnfold.caffe.dialects import FIELDS, VALUES, members
 from bnfold.caffe.layers import LAYERS, Convolution, infer_shapes, output_shapes
 from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID, convolution_field
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
-from bnfold.errors import BnfoldError, ModelError
+from bnfold.errors import BnfoldError, ModelError, few
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
 
 DEFAULT_EPS = 1e-5
@@ -63,17 +63,12 @@ def foreign_layers(net: Net) -> list[str]:
             by_type.setdefault(f"{layer.type} with {', '.join(fields)}", []).append(f"'{layer.name}'")
     if not by_type:
         return []
-    listed = [f"{layer_type} ({_few(names)})" for layer_type, names in by_type.items()]
+    listed = [f"{layer_type} ({few(names, _NAMED)})" for layer_type, names in by_type.items()]
     return [f"BVLC's Caffe has no words for these, which are written as they are: {'; '.join(listed)}"]
 
 
 def _is(one: object, other: object) -> bool:
     return one is other
-
-
-def _few(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 class _Rewording:

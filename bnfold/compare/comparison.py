@@ -32,7 +32,7 @@ from bnfold.compare.records import DiffReport
 from bnfold.compare.widening import widened
 from bnfold.data.preparation import Preparation, from_prototxt
 from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
-from bnfold.errors import UnsupportedError, UsageError
+from bnfold.errors import UnsupportedError, UsageError, few
 from bnfold.io.files import is_stream
 from bnfold.net import Array, Shape
 from bnfold.options import TOLERANCES, CompareOptions, changed
@@ -141,8 +141,7 @@ class Comparison:
         hidden = self.reference.hidden.layers
         if not hidden:
             return []
-        said = ", ".join(map(str, hidden[:5])) + (f" and {len(hidden) - 5} more" if len(hidden) > 5 else "")
-        return [f"not compared, since it cannot be run or stands behind what cannot: {said}"]
+        return [f"not compared, since it cannot be run or stands behind what cannot: {few(list(map(str, hidden)), 5)}"]
 
     @property
     def _types(self) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from bnfold.caffe.layer_types import LOSSES, METRICS
 from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.operators import AFFINES, BACKWARD_ONLY, LINEAR, PASSING
+from bnfold.errors import few
 from bnfold.onnx.export.network import FORMS, FUNCTIONS, OPSETS, REASONS, SOURCES
 
 SHOWN = 3
@@ -65,7 +66,7 @@ def as_markdown(goldens: Path) -> str:
             onnx(layer_type),
             opsets,
             LAYERS[layer_type].note,
-            _named(cases.get(layer_type, [])),
+            few(cases.get(layer_type, []), SHOWN),
         )
         table.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join([INTRODUCTION, *table, "", *_unwritten(), *_training()])
@@ -103,11 +104,6 @@ def cases_of_types(goldens: Path) -> dict[str, list[str]]:
             )
             found.setdefault(layer_type, []).append((not called, len(types), name))
     return {layer_type: [name for *_, name in sorted(cases)] for layer_type, cases in found.items()}
-
-
-def _named(cases: list[str]) -> str:
-    named = ", ".join(cases[:SHOWN])
-    return f"{named} and {len(cases) - SHOWN} more" if len(cases) > SHOWN else named
 
 
 def _unwritten() -> Iterator[str]:
