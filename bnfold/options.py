@@ -171,6 +171,7 @@ def changed(options: Options, changes: Mapping[str, object]) -> Options:
 
 # As words of a command line.
 
+Value = TypeVar("Value")
 WEIGHTS = (".caffemodel", ".h5")
 # Options that mean something only beside others.
 FOR_ONNX = ("opset", "dynamic_batch", "external_data", "allow_custom_ops")
@@ -206,7 +207,7 @@ def plane(text: str) -> tuple[int, int]:
     return height, width
 
 
-def named(read: Callable[[str], Any], text: str) -> tuple[str, Any]:
+def named(read: Callable[[str], Value], text: str) -> tuple[str, Value]:
     """`NAME=VALUE`, whose value `read` reads. Raises ValueError for anything else."""
     name, _, rest = text.rpartition("=")
     if not name or not rest:

@@ -278,7 +278,8 @@ class Session:
                 wrong.append(f"input '{name}' has shape {feeds[name].shape} where the model takes {port.shape}")
         if wrong:
             raise UsageError("; ".join(wrong))
-        return {name: np.ascontiguousarray(feeds[name], port.dtype) for name, port in self.inputs.items()}
+        with np.errstate(over="ignore"):  # what is beyond the model's type becomes infinite, as the report says
+            return {name: np.ascontiguousarray(feeds[name], port.dtype) for name, port in self.inputs.items()}
 
 
 def fits(shape: Sequence[int], port: Sequence[int | None]) -> bool:
@@ -302,8 +303,8 @@ def _sentence(error: Exception) -> str:
     return re.sub(r"^(\d+ : [A-Z_]+ : )?(/onnxruntime_src/.*?\) (?=[A-Z]))?", "", said).rstrip(".")
 
 
-def require_provider(wanted: str) -> tuple[str, Provider]:
-    """The short name and the row of a provider that this onnxruntime has.
+def require_provider(wanted: str, option: str = "--provider") -> tuple[str, Provider]:
+    """The short name and the row of a provider that this onnxruntime has; `option` is where it was asked for.
 
     Raises:
         UsageError: there is none of that name, or it takes another package.
@@ -313,12 +314,12 @@ def require_provider(wanted: str) -> tuple[str, Provider]:
     if name is None:
         if wanted in available:
             return wanted, Provider(wanted)
-        raise UsageError(f"--provider {wanted}: there is no such provider; there are {', '.join(PROVIDERS)}")
+        raise UsageError(f"{option} {wanted}: there is no such provider; there are {', '.join(PROVIDERS)}")
     provider = PROVIDERS[name]
     if provider.engine not in available:
         have = [short for short, row in PROVIDERS.items() if row.engine in available]
         raise UsageError(
-            f"--provider {name}: this onnxruntime has no {provider.engine}; install {provider.package} in its place "
+            f"{option} {name}: this onnxruntime has no {provider.engine}; install {provider.package} in its place "
             f"(here is {', '.join(have)})"
         )
     return name, provider

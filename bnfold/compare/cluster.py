@@ -260,10 +260,11 @@ def _failure(future: Any, work: Work, pieces: Sequence[range], number: int, merg
     names = f"'{work.data.name(start)}' to '{work.data.name(last)}'"
     error = future.exception()
     reason = str(error) if isinstance(error, BnfoldError) else f"{type(error).__name__}: {error}"
-    if type(error).__name__ == "KilledWorker":
-        reason = "the worker that measured them died each time"
+    tries = TRIES
+    if type(error).__name__ == "KilledWorker":  # another's scheduler has a limit of its own, 3 by default
+        tries, reason = error.allowed_failures + 1, "the worker that measured them died each time"
     return (
-        f"samples {start} to {last} ({names}) could not be measured, {TRIES} times: {' '.join(reason.split())}; "
+        f"samples {start} to {last} ({names}) could not be measured, {tries} times: {' '.join(reason.split())}; "
         f"{merged} of {len(pieces)} pieces were done"
     )
 

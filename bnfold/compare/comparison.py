@@ -30,13 +30,14 @@ from bnfold.compare.pairing import pair
 from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
 from bnfold.compare.widening import widened
+from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_prototxt
 from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
 from bnfold.errors import UnsupportedError, UsageError, few
 from bnfold.io.files import is_stream
 from bnfold.net import Array, Shape
 from bnfold.options import TOLERANCES, CompareOptions, changed
-from bnfold.runtime import Session
+from bnfold.runtime import Session, require_provider
 
 if TYPE_CHECKING:
     from bnfold.compare.checkpoint import Checkpoint
@@ -115,6 +116,11 @@ class Comparison:
             raise UsageError(f"the tolerance is {options.limit:g}; it must be 0 or more")
         if labels is not None and samples is None:
             raise UsageError(NO_SAMPLES)
+        if min(options.seed, options.sample_seed or 0) < 0:
+            raise UsageError("a seed must be 0 or more")
+        for provider, option in ((options.provider, "provider"), (options.reference_provider, "reference-provider")):
+            if provider is not None and provider != "cpu":
+                require_provider(provider, f"--{option}")
         self.options = options = replace(options, layers=options.layers and not options.bisect)
         self._typed = options.tolerance is None
         self._samples = samples
@@ -205,9 +211,12 @@ class Comparison:
 
     def _known(self, data: Samples) -> Array | None:
         """The true classes of the samples."""
-        if self._labels is None:
-            return data.labels
-        return self._labels[list(data.numbers)] if isinstance(data, Subset) else self._labels
+        labels = data.labels
+        if self._labels is not None:
+            labels = self._labels[list(data.numbers)] if isinstance(data, Subset) else self._labels
+        if labels is not None and np.asarray(labels).dtype.kind not in NUMBERS:
+            raise UsageError(f"a label is the number of a class, and these are {np.asarray(labels).dtype}")
+        return labels
 
     def _own_layout(self) -> BatchLayout:
         feeds = self.reference.feeds

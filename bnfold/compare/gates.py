@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
+from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
 from bnfold.errors import UsageError, quoted
 
 NO_CLASSIFIER = "a least agreement needs a classifier: a Softmax output, or labels"
@@ -30,9 +30,15 @@ def compared_gate(
         names = quoted(empty)
         sentence = f"output {names} has no finite value in common; give inputs that the network means by --data"
     elif not outputs:
-        sentence = "no output was compared" + ("" if uncompared else ", since the reference has none")
-        reached = "; neither noise nor --data reaches one, and --no-verify writes without a proof" * bool(uncompared)
-        sentence += ", but the same layers make them of what was compared" if same_behind else reached
+        sentence = "no output was compared"
+        if same_behind:
+            sentence += ", but the same layers make them of what was compared"
+        elif not uncompared:
+            sentence += ", since the reference has none"
+        elif all(output.reason == NO_PARTNER for output in uncompared):
+            sentence += "; pair outputs of other names with --map A=B"
+        else:
+            sentence += "; neither noise nor --data reaches one, and --no-verify writes without a proof"
     else:
         sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
     return Gate("compared", 1, said, (bool(outputs) or same_behind) and not empty, sentence)

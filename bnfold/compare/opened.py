@@ -19,7 +19,7 @@ from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, figures, relative
 from bnfold.compare.models import Model
 from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
-from bnfold.compare.records import BlobDiff, DiffReport, Gate, LayerRange, Uncompared
+from bnfold.compare.records import NO_PARTNER, BlobDiff, DiffReport, Gate, LayerRange, Uncompared
 from bnfold.compare.saturation import MOSTLY, Saturating, saturating
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
@@ -33,7 +33,6 @@ TF32_NOTE = (
     "products had the 10 bits of TF32 (--tf32): with it 42 of 208 networks differed by more than 1e-4 on an H200, "
     "without it none but an ArgMax of ties"
 )
-NO_PARTNER = "has no partner of the same shape"
 
 
 @dataclass(slots=True)

@@ -211,6 +211,17 @@ def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch: pytest.
     assert sorted(client.handed_out) == taken == list(range(23))
 
 
+def test_a_scheduler_says_itself_how_often_a_piece_may_kill_its_worker() -> None:
+    from distributed.scheduler import KilledWorker
+
+    data = SimpleNamespace(count=3, name=str)
+    future = SimpleNamespace(
+        exception=lambda: KilledWorker("piece", cast("Any", SimpleNamespace(address="tcp://there")), 3)
+    )
+    work = cast("cluster.Work", SimpleNamespace(layout=SimpleNamespace(batch=1), data=data))
+    assert "4 times: the worker that measured them died" in cluster._failure(future, work, [range(3)], 0, 0)
+
+
 @pytest.mark.slow
 def test_a_piece_that_fails_twice_ends_the_run_with_its_samples(tmp_path: Path, client: Client) -> None:
     with pytest.raises(ModelError, match=r"samples 128 to 159 \('trap 128' to 'trap 159'\) could not be measured, 2 t"):

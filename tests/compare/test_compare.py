@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from present import present
 
 from bnfold.compare.comparison import compare
 from bnfold.errors import ModelError, UsageError
+from bnfold.runtime import engine
 
 
 def test_a_model_equals_itself_bit_for_bit() -> None:
@@ -60,6 +62,44 @@ def test_only_outputs_are_compared_when_layers_are_not_wanted() -> None:
     assert [blob.blob for blob in report.blobs] == ["prob"]
     assert report.first_divergent is None
     assert not report.passed
+
+
+@pytest.mark.parametrize("options", [{}, {"layers": False}, {"bisect": True}])
+def test_networks_without_a_name_in_common_prove_nothing(options: dict[str, Any]) -> None:
+    renamed = classifier()
+    blobs = {name for node in renamed.graph.node for name in node.output}
+    for node in renamed.graph.node:
+        node.input[:] = [f"{name}_" if name in blobs else name for name in node.input]
+        node.output[:] = [f"{name}_" for name in node.output]
+    renamed.graph.output[0].name = "prob_"
+    report = compare(classifier(), renamed, **options)
+    assert not report.passed
+    assert report.verdict.startswith(
+        "Nothing is proved: no output was compared; pair outputs of other names with --map"
+    )
+    assert "no-verify" not in report.verdict
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"seed": -1}, "a seed must be 0 or more"),
+        ({"sample_limit": 1, "sample_seed": -1}, "a seed must be 0 or more"),
+        ({"labels": ["cat"] * 4}, "a label is the number of a class, and these are <U3"),
+        ({"provider": "cuda"}, "--provider cuda: this onnxruntime has no"),
+        ({"reference_provider": "cuda"}, "--reference-provider cuda: this onnxruntime has no"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_runs(options: dict[str, Any], sentence: str) -> None:
+    if "cuda" in options.values() and "CUDAExecutionProvider" in engine().get_available_providers():
+        pytest.skip("it is here")
+    with pytest.raises(UsageError, match=sentence):
+        compare(classifier(), classifier(), np.zeros((4, 3, 8, 8), np.float32), **options)
+
+
+def test_data_beyond_the_type_of_the_input_are_infinite_without_a_warning() -> None:
+    report = compare(classifier(), classifier(), np.full((4, 3, 8, 8), 1e200))
+    assert "no finite value in common" in report.verdict
 
 
 def test_blobs_of_other_names_are_paired_by_the_map() -> None:
