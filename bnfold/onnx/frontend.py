@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+from onnx import helper
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Operator, Window
-from bnfold.net import Layer, LazyArray, Net, Shape
-from bnfold.onnx import operators, rewriting
+from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass, Window
+from bnfold.algebra.scaled import Rounded, largest_of
+from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
+from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import SHAPE_ALONE
-from bnfold.onnx.node import Data
+from bnfold.onnx.file import element_type
+from bnfold.onnx.node import FLOATS, ConstantInput, Data, Node, Slot
+from bnfold.onnx.operators import OLDEST, OPERATORS
+from bnfold.onnx.operators.place import NodeContext, Unfit
 
 if TYPE_CHECKING:
-    from bnfold.onnx.node import Node
     from bnfold.onnx.read import OnnxOrigin
 
 
@@ -29,7 +32,7 @@ class OnnxFrontEnd:
 
     def prepare(self, context: FoldContext) -> None:
         """A MatMul and the bias behind it become one layer."""
-        rewriting.fuse_biases(context)
+        fuse_biases(context)
 
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:
         """What onnx's inference finds, negative where a size is unknown."""
@@ -62,42 +65,106 @@ class OnnxFrontEnd:
         return not isinstance(spared, Data) or spared.index != index
 
     def operator(self, layer: Layer, context: FoldContext) -> Operator:
-        """What a node is: `bnfold.onnx.operators`."""
-        return operators.operator(layer, context)
+        """What a node is: a row of `bnfold.onnx.operators`.
 
-    def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: npt.NDArray[np.float64] | None) -> None:
-        """New constants for a node."""
+        Raises:
+            Blocked: it is an affine's type, and no affine as it stands.
+        """
+        rule = OPERATORS.get(layer.type)
+        if rule is None:
+            return Opaque()
+        if layer.param.opset < OLDEST:
+            return Opaque(f"opset {layer.param.opset} is older than {OLDEST}, the oldest that is read")
+        if not layer.tops:
+            return Opaque("it makes nothing")
+        place = NodeContext(layer, context)
+        try:
+            found = rule(place)
+        except Unfit as unfit:
+            return Opaque(str(unfit))
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return Opaque("its attributes and inputs do not fit together")
+        if isinstance(found, Alias | Move | Pass) and place.data(0) != 0:
+            return Opaque("it reads a constant")
+        if isinstance(found, Affine) and len(layer.bottoms) != 1:
+            return Opaque("it does not read one blob")
+        return found
+
+    def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:
+        """New constants; alpha and beta of a Gemm are in them."""
         del net
-        rewriting.absorb(layer, weight, bias)
+        node: Node = layer.param
+        place = 1 if isinstance(node.slots[0], Data) else 0
+        stored, slots = list(layer.blobs.stored), list(node.slots)
+        _put(slots, stored, place, weight)
+        if bias is not None:
+            _put(slots, stored, 2, Rounded(np.ascontiguousarray(_as_stored(layer, bias)), weight.dtype))
+        layer.blobs = Blobs(stored)
+        if layer.type == "Gemm":
+            node = node.edited("alpha", "beta") if bias is not None else node.edited("alpha")
+        layer.param = replace(node, slots=tuple(slots))
 
     def refuses(self, layer: Layer, affine: Affine, context: FoldContext) -> str:
-        """Why an affine could not be written in the place of a node."""
-        return rewriting.refuses(layer, affine, context)
+        """Why an affine could not be written in the place of a node; empty if it can."""
+        dtype = _type_of(layer, context)
+        if dtype is None:
+            return "the type of its values is unknown"
+        limit = largest_of(dtype)
+        if not bool((np.abs(affine.scale) <= limit).all() and (np.abs(affine.shift) <= limit).all()):
+            return "the composition would not be finite as a stored value"
+        if _channels(layer, affine, context) is None:
+            if context.shapes.get(layer.bottoms[0]) is None:
+                return f"the shape of '{layer.bottoms[0]}' is unknown"
+            if not affine.keeps_zero and not bool((affine.scale == 1.0).all()):
+                return "together they would be a factor and a summand, which are two nodes as before"
+        return ""
 
     def rewrite(self, layer: Layer, affine: Affine, context: FoldContext, *, composed: bool) -> None:
-        """One BatchNormalization, or a Mul and an Add, for what took others in; anything else stays as it is."""
-        if composed:
-            rewriting.rewrite(layer, affine, context)
+        """One BatchNormalization, or along another axis a Mul or an Add, for what took others in; else as it is."""
+        if not composed:
+            return
+        dtype = _type_of(layer, context)
+        assert dtype is not None
+        channels = _channels(layer, affine, context)
+        if channels is not None:
+            both = [np.broadcast_to(part.reshape(-1), (channels,)) for part in (affine.scale, affine.shift)]
+            _become(layer, "BatchNormalization", [*both, np.zeros(channels), np.ones(channels)], dtype, epsilon=0.0)
+            return
+        shape = context.shapes.get(layer.bottoms[0])
+        assert shape is not None
+        op_type, values = ("Mul", affine.scale) if affine.keeps_zero else ("Add", affine.shift)
+        _become(layer, op_type, [_trailing(values, len(shape))], dtype)
 
     def stored_statistics(self, layer: Layer) -> Node | None:
-        """Out of training mode."""
-        return rewriting.stored_statistics(layer)
+        """A BatchNormalization in training mode without it, None for every other node."""
+        node: Node = layer.param
+        if layer.type != "BatchNormalization" or "training_mode" not in node.attributes:
+            return None
+        node = node.edited("training_mode")
+        del node.proto.output[1:]  # what else it gives in training mode has no name
+        return replace(node, outputs=node.outputs[:1])
 
     def joins(self, layer: Layer, window: Window) -> bool:
         """Whether a node is a Conv, which can say every padding."""
         del window
         return layer.type == "Conv"
 
-    def join(
-        self, net: Net, layer: Layer, weight: LazyArray, bias: npt.NDArray[np.float64] | None, window: Window
-    ) -> None:
-        """New constants and attributes for a Conv."""
-        del net
-        rewriting.join(layer, weight, bias, window)
+    def join(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None, window: Window) -> None:
+        """New constants for a Conv, and attributes; the last axes of the weight say the kernel's size."""
+        self.absorb(net, layer, weight, bias)
+        before, after = zip(*window.pads, strict=True)
+        layer.param = layer.param.edited(
+            "auto_pad",
+            dilations=window.dilation,
+            group=window.group,
+            kernel_shape=weight.shape[2:],
+            pads=(*before, *after),
+            strides=window.stride,
+        )
 
     def finish(self, context: FoldContext) -> None:
         """What was one layer with a bias is two nodes again; what was assumed is said once; kept constants stay."""
-        rewriting.part_biases(context)
+        part_biases(context)
         origin: OnnxOrigin = context.net.origin
         if kept := origin.constants.keys() & set(context.keep):
             context.net.origin = replace(origin, pinned=origin.pinned | kept)
@@ -117,3 +184,60 @@ class OnnxFrontEnd:
 
 
 ONNX = OnnxFrontEnd()
+
+
+def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values: LazyArray) -> None:
+    """Have a place of a node's inputs hold new values."""
+    present = slots[place] if place < len(slots) else None
+    if isinstance(present, ConstantInput) and present.blob >= 0:
+        stored[present.blob] = values
+        return
+    slots += [None] * (place + 1 - len(slots))
+    slots[place] = ConstantInput("", None, len(stored))
+    stored.append(values)
+
+
+def _as_stored(layer: Layer, bias: Array) -> Array:
+    """A bias as the node wants it: a vector, (M, 1) along the rows of a Gemm or MatMul, or a matrix."""
+    left = layer.type in {"Gemm", "MatMul"} and isinstance(layer.param.slots[1], Data)
+    if layer.type == "Gemm" and bias.size > bias.shape[0 if left else 1]:
+        return bias
+    return bias.reshape(-1, 1) if left else bias.reshape(-1)
+
+
+def _channels(layer: Layer, affine: Affine, context: FoldContext) -> int | None:
+    """How many channels a BatchNormalization in the place of an affine has; None where it cannot be one."""
+    dtype, shape = _type_of(layer, context), context.shapes.get(layer.bottoms[0])
+    if dtype is None or (dtype.name == "bfloat16" and layer.param.opset < 14):
+        return None
+    if shape is not None and len(shape) < 2:
+        return None
+    sizes = affine.shape
+    varies = [axis for axis, size in enumerate(sizes) if size != 1]
+    return sizes[1] if varies == [1] else None
+
+
+def _trailing(values: Array, rank: int) -> Array:
+    """Array laid over a blob's first axes as ONNX lays them, over its last."""
+    sizes = values.shape + (1,) * (rank - values.ndim)
+    first = next((axis for axis, size in enumerate(sizes) if size != 1), rank)
+    return values.reshape(sizes[first:])
+
+
+def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype[Any], **attributes: Any) -> None:
+    node: Node = layer.param
+    proto = helper.make_node(op_type, [""] * (1 + len(values)), [""], name=node.proto.name, **attributes)
+    proto.doc_string = node.proto.doc_string
+    slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
+    layer.type = op_type
+    layer.blobs = Blobs(Rounded(np.ascontiguousarray(one), dtype) for one in values)
+    layer.param = replace(node, proto=proto, slots=slots, outputs=(0,))
+
+
+def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:
+    """The float type of what a node gives."""
+    for blob in layer.blobs.stored:
+        return blob.dtype
+    names = layer.source.tops if layer.source is not None else layer.tops
+    found = element_type(context.net.origin.types.elements.get(names[0], 0))
+    return found if found is not None and found.name in FLOATS else None

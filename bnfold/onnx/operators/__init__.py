@@ -10,43 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bnfold.algebra.affine import Affine
-from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass
-from bnfold.net import Layer
+from bnfold.algebra.operators import Operator
 from bnfold.onnx.operators import affine, join, linear, movement, passing
-from bnfold.onnx.operators.place import NodeContext, Unfit
+from bnfold.onnx.operators.place import NodeContext
 
 OLDEST = 7
 """The oldest opset whose operators are read; before it, broadcasting was an attribute."""
-
-
-def operator(layer: Layer, context: FoldContext) -> Operator:
-    """What a layer is to the laws.
-
-    Raises:
-        Blocked: it is an affine's type, and no affine as it stands.
-    """
-    rule = OPERATORS.get(layer.type)
-    if rule is None:
-        return Opaque()
-    if layer.param.opset < OLDEST:
-        return Opaque(f"opset {layer.param.opset} is older than {OLDEST}, the oldest that is read")
-    if not layer.tops:
-        return Opaque("it makes nothing")
-    place = NodeContext(layer, context)
-    try:
-        found = rule(place)
-    except Unfit as unfit:
-        return Opaque(str(unfit))
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        return Opaque("its attributes and inputs do not fit together")
-    if isinstance(found, Alias | Move | Pass) and place.data(0) != 0:
-        return Opaque("it reads a constant")
-    if isinstance(found, Affine) and len(layer.bottoms) != 1:
-        return Opaque("it does not read one blob")
-    return found
-
 
 OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Abs": passing.rectifier,

@@ -1,0 +1,127 @@
+"""A MatMul and the bias behind it, which are one layer while a net is folded.
+
+    Given:   m = MatMul(x, W), y = Add(m, b)      While folding:  y = MatMul(x, W) with the bias b
+                                                  Result:         m' = MatMul(x, W'), y = Add(m', b')
+
+Conv and Gemm have a place for a bias; a MatMul has none. On a matrix what comes of both is a Gemm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+
+from onnx import helper
+
+from bnfold.algebra.frontend import FoldContext
+from bnfold.net import Blobs, Layer, Names, Shape
+from bnfold.onnx.node import ConstantInput, Data, Fused, Node
+
+
+def fuse_biases(context: FoldContext) -> None:
+    """Make one layer of each MatMul and the Add of a bias behind it, where nobody else reads what is between."""
+    net = context.net
+    kept = {*net.outputs, *context.keep, *(net.front.protected(net) if net.front is not None else ())}
+    left = any(layer.type == "MatMul" and layer.param.constant(0) is not None for layer in net.layers)
+    shapes = net.front.shapes(net) if left and net.front is not None else {}
+    for layer in [layer for layer in net.layers if layer.type == "Add" and len(layer.bottoms) == 1]:
+        between = layer.bottoms[0]
+        matmul = net.producer(between)
+        if matmul is None or matmul.type != "MatMul" or len(matmul.bottoms) != 1 or between in kept:
+            continue
+        if matmul.param.fused is not None or len(matmul.param.slots) != 2:
+            continue
+        if id(layer) in context.excluded or id(matmul) in context.excluded or len(net.uses(between)) != 1:
+            continue
+        bias = _bias_of(matmul, layer, shapes)
+        if bias is None:
+            continue
+        top = layer.tops[0]
+        net.remove(layer)
+        net.rename(between, top)
+        node: Node = matmul.param
+        slots = (*node.slots, ConstantInput(bias.name, bias.value, len(matmul.blobs)))
+        matmul.param = replace(node, slots=slots, fused=Fused(node, matmul.blobs, between, layer))
+        matmul.blobs = Blobs((*matmul.blobs.stored, *layer.blobs.stored))
+
+
+def _bias_of(matmul: Layer, add: Layer, shapes: Mapping[str, Shape | None]) -> ConstantInput | None:
+    """The constant that an Add adds, if it is one value for each output of the MatMul."""
+    place = 0 if isinstance(add.param.slots[1], Data) else 1
+    constant, node = add.param.constant(place), matmul.param
+    left = isinstance(node.slots[1], Data)
+    weight = node.constant(0 if left else 1)
+    if constant is None or constant.blob < 0 or weight is None or weight.blob < 0:
+        return None
+    shape, size = matmul.blobs.shapes[weight.blob], add.blobs.shapes[constant.blob]
+    if len(shape) != 2 or (left and len(shapes.get(matmul.bottoms[0]) or ()) < 2):
+        return None  # a column would make a matrix of the vector that a MatMul of a vector gives
+    wanted = (shape[0], 1) if left else (shape[1],)
+    fits = size == wanted and add.blobs.stored[0].dtype == matmul.blobs.stored[weight.blob].dtype
+    return constant if fits else None
+
+
+def part_biases(context: FoldContext) -> None:
+    """Make nodes of their own of what MatMuls add: the old ones where nothing changed."""
+    net = context.net
+    blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
+    names = Names(net.origin.names | blobs | set(context.shapes), "_")
+    behind: list[tuple[Layer, Layer]] = []
+    for layer in net.layers:
+        node: Node = layer.param
+        top, fused = layer.tops[0] if layer.tops else "", node.fused
+        if fused is not None and _is_as_before(layer, fused):
+            layer.param, layer.blobs = fused.param, fused.blobs
+            between, add = fused.between, fused.add
+            add.bottoms, add.tops = [between], [top]
+        elif layer.type == "MatMul" and len(node.proto.input) == 2 and node.constant(2) is not None:
+            if _becomes_gemm(layer, context):
+                continue
+            between = names.new(f"{fused.between if fused is not None else top}/{layer.name}")
+            add = _adding(layer, between)
+        else:
+            continue
+        behind.append((layer, add))
+        readers = list(net.uses(top))
+        net.rename(top, between)
+        for use in readers:  # they stay with the name, which the other layer writes from now on
+            net.reconnect(use, top)
+    net.insert_behind(behind)
+
+
+def _becomes_gemm(layer: Layer, context: FoldContext) -> bool:
+    """Write a MatMul of a matrix with a bias as the one node that ONNX has for it."""
+    node: Node = layer.param
+    bias = node.constant(2)
+    shape = context.shapes.get(layer.bottoms[0])
+    if bias is None or shape is None or len(shape) != 2:
+        return False
+    if node.opset < 13 and layer.blobs.stored[bias.blob].dtype.name == "bfloat16":
+        return False
+    layer.type = "Gemm"
+    proto = deepcopy(node.proto)
+    proto.op_type = "Gemm"
+    layer.param = replace(node, proto=proto, fused=None)
+    return True
+
+
+def _is_as_before(layer: Layer, fused: Fused) -> bool:
+    before = (*fused.blobs.stored, *fused.add.blobs.stored)
+    return all(one is other for one, other in zip(layer.blobs.stored, before, strict=True))
+
+
+def _adding(layer: Layer, between: str) -> Layer:
+    """Take from a layer what it adds; returns the layer that adds it, the old one where there was one."""
+    node: Node = layer.param
+    bias = node.constant(2)
+    assert bias is not None
+    stored = layer.blobs.stored[bias.blob]
+    layer.param = replace(node, slots=node.slots[:2], fused=None)
+    layer.blobs = Blobs(blob for index, blob in enumerate(layer.blobs.stored) if index != bias.blob)
+    if node.fused is not None:
+        add = node.fused.add
+        return Layer(add.name, add.type, [between], list(layer.tops), Blobs((stored,)), add.param, add.source)
+    proto = helper.make_node("Add", ["", ""], [""], name=f"{layer.name}/bias")
+    param = Node(proto, node.opset, (Data(0), ConstantInput("", None, 0)), (0,))
+    return Layer(proto.name, "Add", [between], list(layer.tops), Blobs((stored,)), param)
