@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from bnfold.compare.metrics import PAGE, Metric
-from bnfold.compare.records import BlobDiff, ClassifierDiff, DetectorDiff, DiffReport, LayerRange, SampleDiff
+from bnfold.compare.records import (
+    BlobDiff,
+    ClassifierDiff,
+    DetectorDiff,
+    DiffReport,
+    Flip,
+    LayerRange,
+    SampleDiff,
+    Stray,
+)
 from bnfold.net import sizes
 from bnfold.report import columns, figures
 from bnfold.report.figures import bits, near_one, ordinary, small
@@ -15,6 +25,8 @@ from bnfold.report.picture import ROLES, Fate
 
 NAME, TEXT, NUMBER, SENTENCE = "name", "t", "n", "why"
 """Kinds of column, as CSS classes: the name of the row, a word, a number, a sentence."""
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +67,64 @@ class Table:
     left_out: tuple[str, ...] = ()
 
 
-def table(name: str, caption: str, columns: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Table:
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Record]):
+    """A heading, its kind, and what a record has below it."""
+
+    heading: str
+    kind: str
+    cell: Callable[[Record], Cell]
+
+
+def word(
+    heading: str, said: Callable[[Record], str], kind: str = TEXT, href: Callable[[Record], str] = lambda _: ""
+) -> Column[Record]:
+    """A column of words, each of which may lead somewhere."""
+    return Column(heading, kind, lambda record: Cell(said(record), href=href(record)))
+
+
+def number(
+    heading: str, value: Callable[[Record], float | None], written: Callable[[Any], str] = str
+) -> Column[Record]:
+    """A column of numbers; one that is not known is written as `written` does and sorts last."""
+
+    def cell(record: Record) -> Cell:
+        found = value(record)
+        return Cell(written(found), math.nan if found is None else found)
+
+    return Column(heading, NUMBER, cell)
+
+
+def table(
+    name: str,
+    caption: str,
+    columns: Sequence[Column[Record]],
+    records: Iterable[Record],
+    anchor: str = "",
+    style: Callable[[Record], str] = lambda _: "",
+) -> Table:
     """A table without its empty columns.
 
     Args:
         name: its id in the page; also what a browser remembers its sorting under.
         caption: what it shows, for those who hear the page.
-        columns: (heading, kind) of each.
-        rows: with a cell for each column.
+        columns: from left to right.
+        records: one for each row.
+        anchor: what the ids of its rows begin with, before their numbers; they have none without.
+        style: the CSS class of a row.
     """
-    filled = list(rows)
+    rows = [
+        Row([column.cell(record) for column in columns], anchor and f"{anchor}-{place}", style(record))
+        for place, record in enumerate(records)
+    ]
     shown = [
         place
-        for place, (_, kind) in enumerate(columns)
-        if kind == NAME or not filled or any(row.cells[place].text for row in filled)
+        for place, column in enumerate(columns)
+        if column.kind == NAME or not rows or any(row.cells[place].text for row in rows)
     ]
-    left_out = tuple(heading for place, (heading, _) in enumerate(columns) if place not in shown)
-    kept = [Row([row.cells[place] for place in shown], row.anchor, row.style) for row in filled]
-    return Table(name, caption, [columns[place] for place in shown], kept, left_out)
+    left_out = tuple(column.heading for place, column in enumerate(columns) if place not in shown)
+    kept = [Row([row.cells[place] for place in shown], row.anchor, row.style) for row in rows]
+    return Table(name, caption, [(columns[place].heading, columns[place].kind) for place in shown], kept, left_out)
 
 
 def layer_table(fates: Sequence[Fate], errors: dict[str, tuple[float, str]]) -> Table:
@@ -83,173 +135,107 @@ def layer_table(fates: Sequence[Fate], errors: dict[str, tuple[float, str]]) -> 
         errors: layer -> the largest error of its blobs relative to their range, and where the page tells of it.
     """
 
-    def row(fate: Fate) -> Row:
-        error, href = errors.get(fate.name, (None, ""))
-        return Row(
-            [
-                Cell(fate.name or "(no name)", href=f"#node-{fate.row}"),
-                Cell(str(fate.row), fate.row),
-                Cell(fate.type),
-                Cell(ROLES[fate.role]),
-                Cell(", ".join(fate.into)),
-                Cell(", ".join(fate.through)),
-                Cell(fate.reason),
-                Cell(small(error), error if error is not None else math.nan, href),
-            ],
-            f"layer-{fate.row}",
-            fate.role,
-        )
+    def error(fate: Fate) -> Cell:
+        value, href = errors.get(fate.name, (None, ""))
+        return Cell(small(value), math.nan if value is None else value, href)
 
-    headings = [
-        ("layer", NAME),
-        ("number", NUMBER),
-        ("type", TEXT),
-        ("what became of it", TEXT),
-        ("into", SENTENCE),
-        ("through", SENTENCE),
-        ("why", SENTENCE),
-        ("error of its blob", NUMBER),
+    columns: list[Column[Fate]] = [
+        word("layer", lambda fate: fate.name or "(no name)", NAME, lambda fate: f"#node-{fate.row}"),
+        number("number", lambda fate: fate.row),
+        word("type", lambda fate: fate.type),
+        word("what became of it", lambda fate: ROLES[fate.role]),
+        word("into", lambda fate: ", ".join(fate.into), SENTENCE),
+        word("through", lambda fate: ", ".join(fate.through), SENTENCE),
+        word("why", lambda fate: fate.reason, SENTENCE),
+        Column("error of its blob", NUMBER, error),
     ]
-    return table("layers", "what became of every layer", headings, map(row, fates))
+    return table("layers", "what became of every layer", columns, fates, "layer", lambda fate: fate.role)
 
 
 def blob_table(report: DiffReport, name: str, nodes: dict[str, str]) -> Table:
     """Every compared blob; `nodes` says where the picture of the network shows a layer."""
-    metrics = columns.offered(PAGE)
 
-    def row(place: int, blob: BlobDiff) -> Row:
-        partner = f" = {blob.partner}" if blob.partner != blob.blob else ""
-        cells = [
-            Cell(blob.blob + partner),
-            Cell(str(blob.depth), blob.depth),
-            Cell(blob.layer, href=nodes.get(blob.layer, "")),
-            Cell(blob.type),
-            Cell(sizes(blob.shape)),
-            *(_measured(metric, blob) for metric in metrics),
-        ]
+    def style(blob: BlobDiff) -> str:
         beyond = "beyond" if blob.max_rel > report.tolerance else ""
-        return Row(cells, f"{name}-{place}", f"{'output' if blob.is_output else ''} {beyond}".strip())
+        return f"{'output' if blob.is_output else ''} {beyond}".strip()
 
-    headings = [
-        ("blob", NAME),
-        ("depth", NUMBER),
-        ("layer", TEXT),
-        ("type", TEXT),
-        ("shape", TEXT),
-        *((metric.heading, TEXT if metric.written == "place" else NUMBER) for metric in metrics),
+    shown: list[Column[BlobDiff]] = [
+        word("blob", lambda blob: blob.blob + (f" = {blob.partner}" if blob.partner != blob.blob else ""), NAME),
+        number("depth", lambda blob: blob.depth),
+        word("layer", lambda blob: blob.layer, href=lambda blob: nodes.get(blob.layer, "")),
+        word("type", lambda blob: blob.type),
+        word("shape", lambda blob: sizes(blob.shape)),
+        *map(_measured, columns.offered(PAGE)),
     ]
-    rows = (row(place, blob) for place, blob in enumerate(report.blobs))
-    return table(name, "compared blobs", headings, rows)
+    return table(name, "compared blobs", shown, report.blobs, name, style)
+
+
+def _measured(metric: Metric) -> Column[BlobDiff]:
+    if metric.written == "place":
+        return word(metric.heading, lambda blob: columns.cell(metric, blob))
+
+    def cell(blob: BlobDiff) -> Cell:
+        value = blob.figures[metric.name]
+        # What is seldom and says nothing here is left empty, so that a column without any falls away.
+        text = "" if metric.seldom and not value else columns.cell(metric, blob)
+        return Cell(text, math.nan if value is None else float(value))
+
+    return Column(metric.heading, NUMBER, cell)
 
 
 def sample_table(samples: Sequence[SampleDiff], name: str) -> Table:
     """The samples that differ most."""
-
-    def row(sample: SampleDiff) -> Row:
-        return Row(
-            [
-                Cell(sample.name),
-                Cell(str(sample.sample), sample.sample),
-                Cell(sample.blob),
-                Cell(small(sample.max_abs), sample.max_abs),
-                Cell(small(sample.max_rel), sample.max_rel),
-                Cell(small(sample.l2_rel), sample.l2_rel),
-                Cell(near_one(sample.cosine), sample.cosine),
-            ]
-        )
-
-    headings = [
-        ("sample", NAME),
-        ("number", NUMBER),
-        ("output", TEXT),
-        ("max |e|", NUMBER),
-        ("of its range", NUMBER),
-        ("rel. L2", NUMBER),
-        ("cosine", NUMBER),
+    columns: list[Column[SampleDiff]] = [
+        word("sample", lambda sample: sample.name, NAME),
+        number("number", lambda sample: sample.sample),
+        word("output", lambda sample: sample.blob),
+        number("max |e|", lambda sample: sample.max_abs, small),
+        number("of its range", lambda sample: sample.max_rel, small),
+        number("rel. L2", lambda sample: sample.l2_rel, small),
+        number("cosine", lambda sample: sample.cosine, near_one),
     ]
-    return table(name, "samples", headings, map(row, samples))
+    return table(name, "samples", columns, samples)
 
 
 def flip_table(found: ClassifierDiff, name: str) -> Table:
     """The samples that get another answer."""
-    headings = [
-        ("sample", NAME),
-        ("true", TEXT),
-        ("reference", TEXT),
-        ("score", NUMBER),
-        ("candidate", TEXT),
-        ("its score", NUMBER),
+
+    def called(label: int | None) -> str:
+        return "" if label is None else figures.class_name(label, found.class_names)
+
+    columns: list[Column[Flip]] = [
+        word("sample", lambda flip: flip.name, NAME),
+        word("true", lambda flip: called(flip.label)),
+        word("reference", lambda flip: called(flip.reference.label)),
+        number("score", lambda flip: flip.reference.score, ordinary),
+        word("candidate", lambda flip: called(flip.candidate.label)),
+        number("its score", lambda flip: flip.candidate.score, ordinary),
     ]
-    rows = (
-        Row(
-            [
-                Cell(flip.name),
-                Cell("" if flip.label is None else figures.class_name(flip.label, found.class_names)),
-                Cell(figures.class_name(flip.reference.label, found.class_names)),
-                Cell(ordinary(flip.reference.score), flip.reference.score),
-                Cell(figures.class_name(flip.candidate.label, found.class_names)),
-                Cell(ordinary(flip.candidate.score), flip.candidate.score),
-            ]
-        )
-        for flip in found.flips
-    )
-    return table(name, "samples with another answer", headings, rows)
+    return table(name, "samples with another answer", columns, found.flips)
 
 
 def box_table(found: DetectorDiff, name: str, most: int) -> Table:
     """Boxes without a partner, at most so many of each side."""
-    headings = [("sample", NAME), ("", TEXT), ("class", NUMBER), ("score", NUMBER), ("corners", TEXT)]
-    rows = (
-        Row(
-            [
-                Cell(stray.name),
-                Cell(kind),
-                Cell(str(stray.box.label), stray.box.label),
-                Cell(ordinary(stray.box.score), stray.box.score),
-                Cell(", ".join(map(ordinary, stray.box.corners))),
-            ]
-        )
-        for kind, strays in (("missed", found.missed), ("extra", found.extra))
-        for stray in strays[:most]
-    )
-    return table(name, "boxes without a partner", headings, rows)
+    strays = [("missed", stray) for stray in found.missed[:most]] + [("extra", stray) for stray in found.extra[:most]]
+    columns: list[Column[tuple[str, Stray]]] = [
+        word("sample", lambda row: row[1].name, NAME),
+        word("", lambda row: row[0]),
+        number("class", lambda row: row[1].box.label),
+        number("score", lambda row: row[1].box.score, ordinary),
+        word("corners", lambda row: ", ".join(map(ordinary, row[1].box.corners))),
+    ]
+    return table(name, "boxes without a partner", columns, strays)
 
 
 def range_table(ranges: Sequence[LayerRange], name: str) -> Table:
     """What one int8 step per tensor would lose, by layer."""
-    headings = [
-        ("layer", NAME),
-        ("ratio before", NUMBER),
-        ("ratio after", NUMBER),
-        ("bits lost", NUMBER),
-        ("activations before", NUMBER),
-        ("activations after", NUMBER),
+    columns: list[Column[LayerRange]] = [
+        word("layer", lambda entry: entry.layer, NAME),
+        number("ratio before", lambda entry: entry.ratio_before, ordinary),
+        number("ratio after", lambda entry: entry.ratio_after, ordinary),
+        number("bits lost", lambda entry: entry.bits_lost, bits),
+        number("activations before", lambda entry: entry.activation_before, ordinary),
+        number("activations after", lambda entry: entry.activation_after, ordinary),
     ]
-    rows = (
-        Row(
-            [
-                Cell(entry.layer),
-                Cell(ordinary(entry.ratio_before), entry.ratio_before),
-                Cell(ordinary(entry.ratio_after), entry.ratio_after),
-                Cell(bits(entry.bits_lost), entry.bits_lost),
-                _optional(ordinary(entry.activation_before), entry.activation_before),
-                _optional(ordinary(entry.activation_after), entry.activation_after),
-            ],
-            style="beyond" if entry.worse else "",
-        )
-        for entry in ranges
-    )
-    return table(name, "ranges of weights and activations", headings, rows)
-
-
-def _measured(metric: Metric, blob: BlobDiff) -> Cell:
-    value = blob.figures[metric.name]
-    text = columns.cell(metric, blob)
-    if metric.written == "place":
-        return Cell(text)
-    # What is seldom and says nothing here is left empty, so that a column without any falls away.
-    return Cell("" if metric.seldom and not value else text, math.nan if value is None else float(value))
-
-
-def _optional(text: str, value: float | None) -> Cell:
-    return Cell(text, math.nan if value is None else value)
+    caption = "ranges of weights and activations"
+    return table(name, caption, columns, ranges, style=lambda entry: "beyond" if entry.worse else "")
