@@ -36,6 +36,6 @@ def test_a_comparison_tells_its_pieces_to_a_progress_that_wants_them() -> None:
             told.append((f"pieces of {what}", done, total))
 
     samples = np.random.default_rng(0).normal(size=(40, 3, 8, 8))
-    compare(classifier(), classifier(), samples, batch=1, progress=NamedProgress(Both(), ("a",)))
+    compare(classifier(), classifier(), samples, batch=2, progress=NamedProgress(Both(), ("a",)))
     assert [one for one in told if one[0] == "pieces of a"] == [("pieces of a", 1, 2), ("pieces of a", 2, 2)]
     assert told[-2:] == [("a", 40, 40), ("pieces of a", 2, 2)]
