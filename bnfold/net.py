@@ -418,3 +418,7 @@ class Names:
         self._asked[name] = number
         self._taken.add(unique)
         return unique
+
+    def free(self, name: str) -> None:
+        """Let a name be given again."""
+        self._taken.discard(name)

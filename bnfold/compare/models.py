@@ -227,19 +227,19 @@ def files_of(path: str) -> list[Path]:
 
 
 def _from_net(net: Net, name: str, batch: int | None) -> Model:
-    from bnfold.onnx.graph import exported
+    from bnfold.onnx.export.network import build
 
     if batch is not None:
         net = net.copy()
         net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
     whole, hidden = net, NOTHING_HIDDEN
     try:
-        proto, weights = exported(net)
+        proto, weights = build(net)
     except UnsupportedError:
         net, hidden = runnable(whole)
         if not hidden.layers:
             raise
-        proto, weights = exported(net)
+        proto, weights = build(net)
     tensors = {name for node in proto.graph.node for name in node.output}
     writers, reads = {}, {}
     for layer in net.layers:

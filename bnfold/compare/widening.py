@@ -59,8 +59,7 @@ def widened(
 
 def with_batch(model: Model, batch: int) -> Model | None:
     """The network for another number of samples; None where it can be none. An ONNX model is to be tried then."""
-    from bnfold.onnx.export.network import grows_with_batch
-    from bnfold.onnx.graph import exported
+    from bnfold.onnx.export.network import build, grows_with_batch
 
     if model.net is None:
         return model.in_batches_of(batch)
@@ -69,7 +68,7 @@ def with_batch(model: Model, batch: int) -> Model | None:
     net = model.net.copy()
     net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
     try:
-        proto, weights = exported(net)
+        proto, weights = build(net)
     except UnsupportedError:
         return None
     feeds = {name: replace(feed, shape=(batch, *feed.shape[1:])) for name, feed in model.feeds.items()}

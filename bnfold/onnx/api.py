@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
@@ -108,15 +107,14 @@ def _require_own(net: Net, options: OnnxOptions) -> None:
         raise UsageError(f"{net.file}: {said}: only a Caffe network becomes ONNX in such a way, and this is ONNX")
 
 
-def _model(net: Net, options: OnnxOptions) -> tuple[ModelProto, Collection[Weight]]:
+def _model(net: Net, options: OnnxOptions) -> tuple[ModelProto, tuple[Weight, ...]]:
     """The net as a model without its initialisers, and these."""
     if net.language == "ONNX":
         _require_own(net, options)
         return message_of(net)
     from bnfold.onnx.export.network import build  # whose tables an ONNX net needs none of
 
-    model, graph = build(net, options)
-    return model, graph.weights.values()
+    return build(net, options)
 
 
 ONE_FILE = "external data is a second file, so give the path of the model and not an open file"

@@ -99,24 +99,18 @@ def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
 
 def _require_small(call: Call, allowed: int) -> None:
     """Stop before numpy makes what is too large."""
-    shape: Sequence[int] = ()
-    if call.node.op_type in {*ELEMENTWISE, *BROADCASTING}:
-        shape = np.broadcast_shapes(*(value.shape for value in call.inputs if value is not None))
-    elif call.node.op_type == "Expand":
-        shape = np.broadcast_shapes(call[0].shape, tuple(call.numbers(1)))
-    elif call.node.op_type == "ConstantOfShape":
-        shape = call.numbers(0)
-    elif call.node.op_type in {"Cast", "CastLike"}:
-        shape = call[0].shape
-    elif call.node.op_type == "Concat":
-        shape = (sum(value.size for value in call.inputs if value is not None),)
-    elif call.node.op_type == "Gather":
-        shape = (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)
-    elif call.node.op_type == "Range":
-        start, limit, delta = (float(call[place].reshape(())) for place in range(3))
-        shape = (max(0, int((limit - start) / delta) + 1),)
-    if prod(shape) > allowed:
+    shape = SIZES.get(call.node.op_type)
+    if (1 if shape is None else prod(shape(call))) > allowed:
         raise NotConstant
+
+
+def _broadcast(call: Call) -> Shape:
+    return np.broadcast_shapes(*(value.shape for value in call.inputs if value is not None))
+
+
+def _steps(call: Call) -> Shape:
+    start, limit, delta = (float(call[place].reshape(())) for place in range(3))
+    return (max(0, int((limit - start) / delta) + 1),)
 
 
 def _constant(call: Call) -> Array:
@@ -327,7 +321,20 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Sub": np.subtract,
 }
 
-BROADCASTING = frozenset({"Equal", "Mod", "Where"})
+SIZES: Mapping[str, Callable[[Call], Sequence[int]]] = {
+    "Cast": lambda call: call[0].shape,
+    "CastLike": lambda call: call[0].shape,
+    "Concat": lambda call: (sum(value.size for value in call.inputs if value is not None),),
+    "ConstantOfShape": lambda call: call.numbers(0),
+    "Equal": _broadcast,
+    "Expand": lambda call: np.broadcast_shapes(call[0].shape, tuple(call.numbers(1))),
+    "Gather": lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1),
+    "Mod": _broadcast,
+    "Range": _steps,
+    "Where": _broadcast,
+    **dict.fromkeys(ELEMENTWISE, _broadcast),
+}
+"""Operators that may make more than they read -> the shape, or the number of values, that they make."""
 
 RULES: Mapping[str, Callable[[Call], Array]] = {
     "Cast": _cast,

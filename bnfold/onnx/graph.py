@@ -19,23 +19,12 @@ from bnfold.errors import UnsupportedError, WriteError
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
-from bnfold.onnx.export.network import build
 from bnfold.onnx.save import DataFile, same_bytes, write_external, write_model
 from bnfold.onnx.weight import Weight, little_endian
 
 IN_MEMORY = 1 << 26
 """Bytes of weights up to which a model is run from memory; more go through a file."""
 WEIGHTED = {"Conv": "weight", "ConvTranspose": "transposed", "Gemm": "gemm", "MatMul": "columns"}
-
-
-def exported(net: Net) -> tuple[onnx.ModelProto, tuple[Weight, ...]]:
-    """A Caffe network as a model without its initialisers, and these, which read their values when they are asked.
-
-    Raises:
-        UnsupportedError: layers that ONNX has no form for.
-    """
-    model, graph = build(net)
-    return model, tuple(graph.weights.values())
 
 
 def exposed(model: onnx.ModelProto, tensors: Iterable[str]) -> bytes:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
 from bnfold.errors import WeightsError
-from bnfold.net import Array, Layer, LazyArray, Net, Shape, sizes
+from bnfold.net import Array, Layer, LazyArray, Names, Net, Shape, sizes
 from bnfold.onnx.weight import ONNX_TYPES, Weight
 
 # What a text of 100 bytes can ask for (a box for each pixel of a plane of 2^31) must meet an end. Published models stay
@@ -43,15 +43,6 @@ class FixedBatch(Refused):
 
 class UnknownShape(Refused):
     """What the layer reads has no known shape, because a layer before it has no known form."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Mark:
-    """A state of a graph to go back to."""
-
-    nodes: int
-    weights: int
-    names: int
 
 
 @dataclass(slots=True, eq=False)
@@ -76,18 +67,17 @@ class Graph:
     nodes: list[NodeProto] = field(default_factory=list)
     weights: dict[str, Weight] = field(default_factory=dict)
     computed: int = 0  # numbers in constants of our own
-    _tensor_names: set[str] = field(default_factory=set)
-    _node_names: set[str] = field(default_factory=set)
+    _tensor_names: Names = field(init=False)
+    _node_names: Names = field(init=False)
     _layer_names: set[str] = field(default_factory=set)  # that a node has already
-    _given: list[tuple[set[str], str]] = field(default_factory=list)
-    _asked: dict[tuple[int, str], int] = field(default_factory=dict)  # counting from 2 each time would be quadratic
+    _given: list[tuple[Names, str]] = field(default_factory=list)
     _shared: dict[tuple[int, Shape], str] = field(default_factory=dict)
     _named: dict[tuple[str, Shape], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._tensor_names |= set(self.net.inputs)
-        self._tensor_names |= {blob for layer in self.net.layers for blob in (*layer.bottoms, *layer.tops)}
-        self._node_names |= {layer.name for layer in self.net.layers}
+        blobs = (blob for layer in self.net.layers for blob in (*layer.bottoms, *layer.tops))
+        self._tensor_names = Names((*self.net.inputs, *blobs), "_")
+        self._node_names = Names((layer.name for layer in self.net.layers), "_")
 
     def fresh_tensor(self, name: str) -> str:
         """`name`, or `name_2` and so on where a blob or another tensor has it."""
@@ -104,15 +94,10 @@ class Graph:
         self._layer_names.add(layer.name)
         return layer.name
 
-    def _fresh(self, name: str, taken: set[str]) -> str:
-        candidate, count = name, self._asked.get((id(taken), name), 1)
-        while candidate in taken:
-            count += 1
-            candidate = f"{name}_{count}"
-        self._asked[id(taken), name] = count
-        taken.add(candidate)
-        self._given.append((taken, candidate))
-        return candidate
+    def _fresh(self, name: str, names: Names) -> str:
+        given = names.new(name)
+        self._given.append((names, given))
+        return given
 
     def add_weight(self, name: str, stored: Array | LazyArray, shape: Shape, dtype: np.dtype[Any]) -> str:
         """A new initialiser; its final name is returned."""
@@ -120,18 +105,18 @@ class Graph:
         self.weights[name] = Weight(name, stored, shape, dtype)
         return name
 
-    def mark(self) -> Mark:
-        """Where the graph stands, for `reset`."""
-        return Mark(len(self.nodes), len(self.weights), len(self._given))
+    def mark(self) -> tuple[int, int, int]:
+        """How many nodes, initialisers and names there are, for `reset`."""
+        return len(self.nodes), len(self.weights), len(self._given)
 
-    def reset(self, mark: Mark) -> None:
+    def reset(self, nodes: int, weights: int, given: int) -> None:
         """Take back everything since `mark`."""
-        del self.nodes[mark.nodes :]
-        while len(self.weights) > mark.weights:
+        del self.nodes[nodes:]
+        while len(self.weights) > weights:
             self.weights.popitem()
-        for taken, name in self._given[mark.names :]:
-            taken.discard(name)
-        del self._given[mark.names :]
+        for names, name in self._given[given:]:
+            names.free(name)
+        del self._given[given:]
         self._shared = {key: name for key, name in self._shared.items() if name in self.weights}
         self._named = {key: name for key, name in self._named.items() if name in self.weights}
 

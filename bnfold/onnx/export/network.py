@@ -41,7 +41,7 @@ from bnfold.onnx.export.builder import (
     UnknownShape,
 )
 from bnfold.onnx.export.custom import DOMAIN, custom
-from bnfold.onnx.weight import ONNX_TYPES
+from bnfold.onnx.weight import ONNX_TYPES, Weight
 from bnfold.options import OnnxOptions
 
 OPSETS = range(11, 22)
@@ -88,8 +88,8 @@ FORMS: Mapping[str, str] = {
 """Forms of layers that have a function, but not for these."""
 
 
-def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, Graph]:
-    """The model without its initialisers, and the graph that holds them.
+def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, tuple[Weight, ...]]:
+    """The model without its initialisers, and these, which read their values when they are asked.
 
     Raises:
         UsageError: an unknown opset, dtype or output.
@@ -107,7 +107,7 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, G
     graph = Graph(net, infer_shapes(net), options.opset, number, _batched(net) if options.dynamic_batch else {})
     _write_layers(graph, options.allow_custom_ops)
     preparation = {f"preprocessing:{blob}": words for blob, words in net.preparation.items()}
-    return _model(graph, names, preparation | dict(options.metadata or {})), graph
+    return _model(graph, names, preparation | dict(options.metadata or {})), tuple(graph.weights.values())
 
 
 def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
@@ -165,7 +165,7 @@ def _unwritten(graph: Graph) -> Iterator[tuple[Layer, Exception]]:
         try:
             write_layer(graph, layer)
         except (Refused, ModelError, UnsupportedError) as error:
-            graph.reset(mark)
+            graph.reset(*mark)
             yield layer, error
 
 
