@@ -21,7 +21,7 @@ from bnfold.compare.engine import Engine
 from bnfold.compare.exact import EVERY_SAMPLE, open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
-from bnfold.compare.memory import check_memory
+from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.noise import choose_noise, watched_blobs
@@ -226,6 +226,7 @@ class Comparison:
         """The samples, opened once for every layout that candidates ask for; the first of them is looked at."""
         if self._opened is not None and self._opened[0].sample == shape.sample:
             return self._opened[1]
+        check_inputs(shape)
         preparation = self.options.preparation or partial(_said_by, self.reference)
         data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation)
         if self._labels is not None and self._labels.shape != (data.count,):

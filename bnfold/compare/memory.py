@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 
 from bnfold.caffe.layers import infer_shapes
+from bnfold.compare.batches import BatchLayout
 from bnfold.errors import UsageError
 from bnfold.net import Net
 
@@ -24,14 +25,20 @@ def check_memory(net: Net) -> None:
     Raises:
         UsageError: with both sizes, and what to do.
     """
-    free = available_memory()
-    if free is None:
-        return
     sizes = [prod(shape) for shape in infer_shapes(net).values() if shape is not None]
-    inputs = sum(prod(shape) for shape in net.inputs.values())
-    values = inputs + LIVE * max(sizes, default=0)
-    needed = 2 * VALUE * values
-    if needed > free:
+    _require(sum(prod(shape) for shape in net.inputs.values()) + LIVE * max(sizes, default=0))
+
+
+def check_inputs(layout: BatchLayout) -> None:
+    """The same by what is fed alone, where nothing says how large the other blobs are; raises as `check_memory`."""
+    shapes = [(layout.batch, *feed.shape[1:]) if layout.batched else feed.shape for feed in layout.feeds.values()]
+    _require(sum(prod(size or 1 for size in shape) for shape in shapes))
+
+
+def _require(values: int) -> None:
+    """Memory for so many values in both networks."""
+    free, needed = available_memory(), 2 * VALUE * values
+    if free is not None and needed > free:
         raise UsageError(
             f"comparing takes about {_gib(needed)} for the blobs of both networks, and {_gib(free)} are free: give "
             "smaller inputs by --input-shape or --batch, or --no-verify"

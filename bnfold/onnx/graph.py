@@ -20,6 +20,7 @@ from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
 from bnfold.onnx.save import DataFile, same_bytes, write_external, write_model
+from bnfold.onnx.shapes import held
 from bnfold.onnx.weight import Weight, little_endian
 
 IN_MEMORY = 1 << 26
@@ -52,7 +53,7 @@ def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) ->
     del cut.graph.value_info[:]
     for port in cut.graph.input:
         if port.name in inputs and port.type.tensor_type.shape.dim:
-            port.type.tensor_type.shape.dim[0].dim_value = size
+            port.type.tensor_type.shape.dim[0].dim_value = held(size)
     for port in cut.graph.output:
         port.type.tensor_type.ClearField("shape")
     return cut

@@ -17,7 +17,7 @@ from bnfold.onnx.constants import MAX_COMPUTED, SHAPE_ALONE, Call, compute
 from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
 from bnfold.onnx.frontend import ONNX
 from bnfold.onnx.node import FLOATS, ConstantInput, Data, Node, Slot, bodies, captured, names_in
-from bnfold.onnx.shapes import UNKNOWN, Types, infer
+from bnfold.onnx.shapes import UNKNOWN, Types, held, infer
 from bnfold.options import ReadOptions
 
 STANDARD = ("", "ai.onnx")
@@ -175,14 +175,14 @@ def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], fil
         kind = ports[name].type.tensor_type
         del kind.shape.dim[:]
         for size in shape:
-            kind.shape.dim.add(dim_value=size)
+            kind.shape.dim.add(dim_value=held(size))
 
 
 def _give_batch(document: Document, batch: int) -> None:
     stored = {tensor.name for tensor in document.tensors}
     for port in document.model.graph.input:
         if port.name not in stored and port.type.tensor_type.shape.dim:
-            port.type.tensor_type.shape.dim[0].dim_value = batch
+            port.type.tensor_type.shape.dim[0].dim_value = held(batch)
 
 
 def _require_sense(document: Document, tensors: Mapping[str, Tensor]) -> None:

@@ -8,12 +8,22 @@ from dataclasses import dataclass, field
 
 from onnx import ModelProto, TensorShapeProto, ValueInfoProto, helper, numpy_helper, shape_inference
 
+from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
 from bnfold.onnx.file import Tensor
 
 UNKNOWN = -1
+MAX_SIZE = (1 << 63) - 1
+"""Of an axis: `dim_value` is an int64 (onnx.proto)."""
 _SMALL = 1 << 10
 """Bytes of a constant up to which its values, and not its shape alone, decide about shapes."""
+
+
+def held(size: int) -> int:
+    """A size that a user gave. Raises UsageError where ONNX cannot hold it."""
+    if abs(size) > MAX_SIZE:
+        raise UsageError(f"a size of {size} is more than ONNX can hold")
+    return size
 
 
 @dataclass(slots=True, eq=False)
