@@ -120,7 +120,7 @@ def read_blob(buffer: Buffer, at: int, end: int) -> tuple[Array | LazyArray, str
                 dims = [] if dims is None else dims
                 _read_dims(buffer, start, stop, dims)
             elif number in LEGACY_DIMS and wire == VARINT:
-                legacy[number] = _dim(buffer, start, stop)
+                legacy[number] = signed(varint(buffer, start, stop)[0])
             elif number == RAW_TYPE and wire == VARINT:
                 raw_type = varint(buffer, start, stop)[0]
             elif number == RAW_DATA and wire == LENGTH:
@@ -176,10 +176,6 @@ def _read_dims(buffer: Buffer, at: int, end: int, dims: list[int]) -> None:
         while start < stop and len(dims) <= MAX_AXES:
             dim, start = varint(buffer, start, stop)
             dims.append(signed(dim))
-
-
-def _dim(buffer: Buffer, at: int, end: int) -> int:
-    return signed(varint(buffer, at, end)[0])
 
 
 def _unpacked_run(buffer: Buffer, begin: int, stride: int, end: int) -> int:

@@ -35,8 +35,12 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
         return Deployed(list(layers), [], {})
     labels = _labels(layers)
     gone, dropped = _gone(layers, labels)
+    # Of a loss only the prediction is read at inference.
     read = {
-        bottom for layer in layers if id(layer) not in dropped for bottom in layer.bottoms[: _read_by(layer)]
+        bottom
+        for layer in layers
+        if id(layer) not in dropped
+        for bottom in layer.bottoms[: 1 if layer_types.loss_of(layer.param) else None]
     } - gone
     names = Names((top for layer in layers for top in layer.tops), "")
     kept: list[Layer] = []
@@ -55,7 +59,8 @@ def deploy(layers: Sequence[Layer]) -> Deployed:
         elif layer.type == "Input" and not gone.isdisjoint(layer.tops):
             kept.append(_source(layer, [place for place, top in enumerate(layer.tops) if top not in gone]))
         elif layer.type == "Silence" and not gone.isdisjoint(layer.bottoms):
-            kept.append(_silence(layer, [place for place, bottom in enumerate(layer.bottoms) if bottom not in gone]))
+            places = [place for place, bottom in enumerate(layer.bottoms) if bottom not in gone]
+            kept.append(_rewritten(layer, LayerParameter(name=layer.name, type="Silence"), places, []))
         elif loss is not None and loss.becomes:
             kept.append(_prediction(layer, loss.becomes, names))
         else:
@@ -158,11 +163,6 @@ def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str
     return [layer for layer in layers if id(layer) not in silent], [f"{note}s" if len(outputs) > 1 else note]
 
 
-def _read_by(layer: Layer) -> int:
-    """How many of a layer's bottoms are read at inference: of a loss, only the prediction."""
-    return 1 if layer_types.loss_of(layer.param) else len(layer.bottoms)
-
-
 def _labels(layers: Sequence[Layer]) -> set[str]:
     """The blobs that are labels.
 
@@ -243,10 +243,6 @@ def _source(layer: Layer, places: list[int]) -> Layer:
     elif shapes:
         param.input_param.CopyFrom(layer.param.input_param)
     return _rewritten(layer, param, [], places)
-
-
-def _silence(layer: Layer, places: list[int]) -> Layer:
-    return _rewritten(layer, LayerParameter(name=layer.name, type="Silence"), places, [])
 
 
 def _prediction(layer: Layer, layer_type: str, names: Names) -> Layer:

@@ -98,7 +98,9 @@ def encode_only(message: Message, field: FieldDescriptor) -> bytes:
 
 def real_number(field: FieldDescriptor) -> int:
     """The number that a field has in files."""
-    return REAL_NUMBERS.get(_message_name(field.containing_type), {}).get(field.name, field.number)
+    message: Any = field.containing_type
+    known = REAL_NUMBERS.get(message.full_name.removeprefix("bnfold.caffe."), {})
+    return known.get(field.name, field.number)
 
 
 def _patched(present: list[Patched], buffer: Buffer, old: Message, new: Message) -> bytes:
@@ -144,7 +146,3 @@ def _renumbered(payload: bytes, message: Any) -> bytes:
         else:
             pieces.append(payload[begin:end])
     return b"".join(pieces)
-
-
-def _message_name(message: Any) -> str:
-    return str(message.full_name).removeprefix("bnfold.caffe.")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def in_stock_words(net: Net) -> Net:
     """
     writing = _Rewording(net)
     layers = [said for layer in net.layers for said in writing.said(layer)]
-    if len(layers) == len(net.layers) and all(map(_is, layers, net.layers)):
+    if len(layers) == len(net.layers) and all(map(is_, layers, net.layers)):
         return net
     written = net.with_layers(layers)
     written.public.update(writing.public)
@@ -65,10 +66,6 @@ def foreign_layers(net: Net) -> list[str]:
         return []
     listed = [f"{layer_type} ({few(names, _NAMED)})" for layer_type, names in by_type.items()]
     return [f"BVLC's Caffe has no words for these, which are written as they are: {'; '.join(listed)}"]
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
 
 
 class _Rewording:

@@ -110,11 +110,7 @@ def _fillers(layer: Any) -> tuple[tuple[str, int, tuple[tuple[str, int], ...]], 
     found = []
     for name in FILLED:
         outer = layer.fields_by_name[name]
-        inner = outer.message_type.fields
-        fillers = tuple((field.name, field.number) for field in inner if _is_filler(field.message_type))
+        inner = [field for field in outer.message_type.fields if field.message_type is not None]
+        fillers = tuple((field.name, field.number) for field in inner if field.message_type.name == "FillerParameter")
         found.append((name, outer.number, fillers))
     return tuple(found)
-
-
-def _is_filler(message: Any) -> bool:
-    return message is not None and bool(message.name == "FillerParameter")

@@ -31,7 +31,8 @@ def canonical_axis(axis: int, rank: int, layer: Layer | None = None) -> int:
         ModelError: the blob has no such axis.
     """
     if not -rank <= axis < rank:
-        raise ModelError(f"{_whose(layer)}axis {axis} is outside a blob of {rank} axes")
+        whose = "" if layer is None else f"{layer}: "
+        raise ModelError(f"{whose}axis {axis} is outside a blob of {rank} axes")
     return axis % rank
 
 
@@ -94,7 +95,3 @@ def at_least(layer: Layer, word: str, values: Sequence[int], least: int) -> None
     """
     if values and min(values) < least:
         raise ModelError(f"{layer}: {word} {'x'.join(map(str, values))} must be at least {least}")
-
-
-def _whose(layer: Layer | None) -> str:
-    return "" if layer is None else f"{layer}: "
