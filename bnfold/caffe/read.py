@@ -25,8 +25,7 @@ from bnfold.caffe.plain import make_plain
 from bnfold.caffe.states import expose_states, indicators_as_parameters, state_notes
 from bnfold.caffe.text import PrototxtDocument, read_prototxt
 from bnfold.caffe.told import plane_told, told
-from bnfold.caffe.upgrade import Upgraded, upgrade
-from bnfold.caffe.upgrade_shapes import with_four_axes
+from bnfold.caffe.upgrade import Upgraded, upgrade, with_four_axes
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, read_weights
 from bnfold.errors import Guesses, ModelError, ParseError, UnsupportedError, UsageError, WeightsError

@@ -31,6 +31,11 @@ SIZE_UNKNOWN = "how it moves data depends on a size that is unknown"
 MIXES_SAMPLES = "it moves data between samples"
 
 
+def movement(*steps: Step) -> Move:
+    """A layer of one top, whose elements take these steps."""
+    return Move((steps,))
+
+
 def crop(place: LayerContext) -> Move:
     """The window that starts at the offsets; its size is the second bottom's from `axis` on."""
     bottom, top = place.bottom, place.tops[0]
@@ -39,23 +44,23 @@ def crop(place: LayerContext) -> Move:
     starts = view.offsets(place.layer, len(top))
     known = [bottom[axis] if UNKNOWN not in (axis and bottom[axis], top[axis]) else UNKNOWN for axis in range(len(top))]
     steps = [Take(axis, slice(starts[axis], starts[axis] + top[axis]), known[axis]) for axis in axes]
-    return Move((tuple(steps),))
+    return movement(*steps)
 
 
 def flatten(place: LayerContext) -> Move:
     """Rows in C order."""
     require(canonical_axis(place.layer.param.flatten_param.axis, len(place.bottom)) > 0, MIXES_SAMPLES)
-    return Move(((_regrouped(place.bottom, place.tops[0]),),))
+    return movement(_regrouped(place.bottom, place.tops[0]))
 
 
 def permute(place: LayerContext) -> Move:
     """Axes in another order."""
-    return Move(((Axes(permutation(place.layer, len(place.bottom))),),))
+    return movement(Axes(permutation(place.layer, len(place.bottom))))
 
 
 def pixel_shuffle(place: LayerContext) -> Move:
     """Channels (C, r, r) become blocks of r x r pixels."""
-    return Move((_up(place.bottom, place.tops[0], pixel_shuffle_factor(place.layer), "CRD"),))
+    return movement(*_up(place.bottom, place.tops[0], pixel_shuffle_factor(place.layer), "CRD"))
 
 
 def reorg(place: LayerContext) -> Move:
@@ -66,7 +71,7 @@ def reorg(place: LayerContext) -> Move:
     """
     view = Reorg.of(place.layer)
     if view.reverse:
-        return Move((_up(_known(place), place.tops[0], view.stride, "DCR"),))
+        return movement(*_up(_known(place), place.tops[0], view.stride, "DCR"))
     stride, bottom = view.stride, _known(place)
     _, channels, height, width = bottom
     inner = channels // stride**2
@@ -75,19 +80,19 @@ def reorg(place: LayerContext) -> Move:
     parts = (BATCH, inner, height, stride, width, stride)
     moved = (BATCH, stride, stride, inner, height, width)
     steps = (Regroup(whole, parts), Axes((0, 3, 5, 1, 2, 4)), Regroup(moved, whole))
-    return Move(((*steps, Regroup(whole, (BATCH, *place.tops[0][1:]))),))
+    return movement(*steps, Regroup(whole, (BATCH, *place.tops[0][1:])))
 
 
 def reshape(place: LayerContext) -> Move:
     """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead."""
     factor = Reshape.of(place.layer).pixel_shuffle
     if factor != 1:
-        return Move((_up(place.bottom, place.tops[0], factor, "CRD"),))
+        return movement(*_up(place.bottom, place.tops[0], factor, "CRD"))
     bottom, top = place.bottom, place.tops[0]
     require(bool(bottom) and bool(top) and bottom[0] == top[0], MIXES_SAMPLES)
     unknown = bottom[0] == UNKNOWN and UNKNOWN in (*bottom[1:], *top[1:])
     require(not unknown, SIZE_UNKNOWN)
-    return Move(((_regrouped(bottom, top),),))
+    return movement(_regrouped(bottom, top))
 
 
 def shuffle_channel(place: LayerContext) -> Move:
@@ -99,7 +104,7 @@ def shuffle_channel(place: LayerContext) -> Move:
     whole = (BATCH, channels, *named)
     order = (0, 2, 1, *range(3, 3 + len(plane)))
     parts, swapped = (BATCH, group, channels // group, *named), (BATCH, channels // group, group, *named)
-    return Move(((Regroup(whole, parts), Axes(order), Regroup(swapped, whole)),))
+    return movement(Regroup(whole, parts), Axes(order), Regroup(swapped, whole))
 
 
 def slice_(place: LayerContext) -> Move:
@@ -119,7 +124,7 @@ def depth_to_space(place: LayerContext) -> Move:
     first = (0, 3, 1, 2) if view.last else (0, 1, 2, 3)
     shape, top = (tuple(sizes[axis] for axis in first) for sizes in (bottom, place.tops[0]))
     steps = (_up if view.up else _down)(shape, top, view.block, view.mode)
-    return Move(((Axes(first), *steps, Axes((0, 2, 3, 1))),)) if view.last else Move((steps,))
+    return movement(Axes(first), *steps, Axes((0, 2, 3, 1))) if view.last else movement(*steps)
 
 
 def _known(place: LayerContext) -> Shape:
@@ -151,19 +156,19 @@ def reverse(place: LayerContext) -> Move:
     axes = reversed_axes(place.layer, len(bottom))
     require(UNKNOWN not in [bottom[axis] for axis in axes], SIZE_UNKNOWN)
     steps = [Take(axis, np.arange(bottom[axis])[::-1], bottom[axis] if axis else UNKNOWN) for axis in axes]
-    return Move((tuple(steps),))
+    return movement(*steps)
 
 
 def squeeze(place: LayerContext) -> Move:
     """Axes of size 1 taken away."""
     gone = squeezed_axes(place.layer, place.bottom)
     require(0 not in gone, MIXES_SAMPLES)
-    return Move(((Axes(tuple(axis for axis in range(len(place.bottom)) if axis not in gone)),),))
+    return movement(Axes(tuple(axis for axis in range(len(place.bottom)) if axis not in gone)))
 
 
 def transpose(place: LayerContext) -> Move:
     """Axes in another order, all of them named."""
-    return Move(((Axes(transposition(place.layer, len(place.bottom))),),))
+    return movement(Axes(transposition(place.layer, len(place.bottom))))
 
 
 def _regrouped(bottom: Shape, top: Shape) -> Step:

@@ -10,10 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from bnfold.algebra.operators import PLANE, Axes, Move, Opaque, Operator, Pass, Regroup, Take
+from bnfold.algebra.operators import PLANE, Axes, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling
 from bnfold.caffe.layers.reduction import reduced_axes
+from bnfold.caffe.operators.movement import SIZE_UNKNOWN, movement
 from bnfold.caffe.operators.place import LayerContext
 
 _BATCH, _HEIGHT, _WIDTH = -2, -3, -4
@@ -84,21 +85,14 @@ def pad(place: LayerContext) -> Operator:
         if view.value != 0:
             return Opaque(f"it puts {view.value:g} around")
         return Pass(zero="zeros are put around, so every shift must be 0", plane=axes)
-    require(UNKNOWN not in [bottom[axis] for axis in axes], "how it moves data depends on a size that is unknown")
+    require(UNKNOWN not in [bottom[axis] for axis in axes], SIZE_UNKNOWN)
     modes: dict[str, Literal["edge", "reflect", "symmetric"]]
     modes = {"EDGE": "edge", "REFLECT": "reflect", "SYMMETRIC": "symmetric"}
-    return Move(
-        (
-            tuple(
-                Take(
-                    axis,
-                    np.pad(np.arange(bottom[axis]), (view.before[axis], view.after[axis]), mode=modes[view.mode]),
-                    bottom[axis] if axis else UNKNOWN,
-                )
-                for axis in axes
-            ),
-        )
-    )
+    steps = []
+    for axis in axes:
+        indices = np.pad(np.arange(bottom[axis]), (view.before[axis], view.after[axis]), mode=modes[view.mode])
+        steps.append(Take(axis, indices, bottom[axis] if axis else UNKNOWN))
+    return movement(*steps)
 
 
 def unpooling(place: LayerContext) -> Pass:
