@@ -187,7 +187,7 @@ proof_options = options(
     click.option("--provider", default="cpu", show_default=True, help="What runs the networks, like cuda."),
     click.option("--reference-provider", metavar="NAME", help="What runs the reference, if it is another."),
     click.option("--tf32", is_flag=True, help="Let GPUs multiply with 10 bits instead of 23."),
-    click.option("--memory", type=BYTES, help="What blobs may take, like 4G; by default half of what is free."),
+    click.option("--memory", type=BYTES, help="What the process may hold, like 4G; by default half of what is free."),
     group="Proof",
 )
 data_options = options(

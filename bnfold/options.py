@@ -120,7 +120,8 @@ class CompareOptions:
         provider: onnxruntime's execution provider for both networks, by its short name: `bnfold.runtime.PROVIDERS`.
         reference_provider: another one for the reference.
         tf32: let products have 10 bits of mantissa where the provider's device has such units.
-        memory: bytes that blobs may take; by default half of what is free. What does not fit is run in segments.
+        memory: bytes that the process may hold, weights and blobs included; by default half of what is free. What does
+            not fit is run in segments, and what cannot be run in it is refused with the least that is needed.
         bisect: compare the outputs, and only where they differ seek the first blob that does, by halving.
         checkpoint: a file in which the state is kept now and then, and from which the same comparison goes on.
         cluster: a `distributed.Client`, the address of a Dask scheduler, or a number of local worker processes.

@@ -4,8 +4,9 @@ The runs are cut into pieces of equal size, which depend on the data and the bat
 itself and the pieces merge in their order, so that it makes no difference to a bit of the report where they were
 measured, and in what order.
 
-What is in memory at once follows from a budget. Two runs, one that is computed and one that is measured, if they fit;
-else one; else the networks run in segments, in each of which some of the blobs are outputs and the others not held.
+What is in memory at once follows from a budget. Two runs, one that is computed and one that is measured, if they fit
+beside the weights; else one; else the networks run in segments, in each of which some of the blobs are outputs and the
+others not held; and if need be with the weights of one network at a time.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 from bnfold.compare.batches import BatchLayout, Run, runs
 from bnfold.compare.exact import Exact
 from bnfold.compare.measure import Measurement, MeasurePlan, Progress
-from bnfold.compare.memory import budget_of
+from bnfold.compare.memory import Needs, give_back, room
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model
 from bnfold.compare.threads import Threads, result_of
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
-from bnfold.errors import UnsupportedError
+from bnfold.errors import UnsupportedError, UsageError
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution, Session, TensorPort, to_host
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bnfold.onnx.graph import WeightStore
 
 PIECE = 16  # runs that are measured together, wherever that is
+OVERLAPPING = 2.5  # times the blobs of a run: two runs, and what is free between blobs that are measured already
 AHEAD = 2  # runs whose samples are decoded ahead
 
 
@@ -71,14 +73,14 @@ class Segment:
     Attributes:
         names: blobs of the reference that are compared.
         watched: for each candidate, what is watched, of the reference and of it.
-        sessions: the reference and the candidates, where they are open.
         ties: for each candidate.
+        sessions: those that are open, by the place of the network, the reference being 0.
     """
 
-    names: list[str] = field(default_factory=list)
-    watched: list[tuple[list[str], list[str]]] = field(default_factory=list)
-    sessions: list[Session] = field(default_factory=list)
-    ties: list[Ties] = field(default_factory=list)
+    names: list[str]
+    watched: list[tuple[list[str], list[str]]]
+    ties: list[Ties]
+    sessions: dict[int, Session] = field(default_factory=dict)
 
 
 class Engine:
@@ -112,27 +114,19 @@ class Engine:
         self._options, self._store, self._exact = options, store, exact
         self._threads = threads or processors()
         self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
-        whole = Segment(
-            list(dict.fromkeys(name for side in sides for name in side.pairs)),
-            [(list(side.watched[0]), list(side.watched[1])) for side in sides],
-        )
-        self._open(whole, further)
-        self._session = whole.sessions[0]
-        self.executions: list[Execution] = [session.execution for session in whole.sessions]
-        budget = budget_of(options.memory)
-        sizes = [
-            {name: _nbytes(port, layout.batch) for name, port in session.outputs.items()} for session in whole.sessions
-        ]
-        needed = sum(
-            sizes[place].get(name, 0) for place in range(len(sizes)) for name in set(self._fetched(whole, place))
-        )
-        if budget is not None and needed > budget and layout.is_open and not fixed:
-            self.layout = replace(layout, batch=max(1, layout.batch * budget // needed))
-            needed = needed * self.layout.batch // layout.batch
-        self.overlapping = budget is None or 2 * needed <= budget
+        self.overlapping, self.alternating = True, False
+        whole = self._segment()
+        whole.names += dict.fromkeys(name for side in sides for name in side.pairs)
+        for own, side in zip(whole.watched, sides, strict=True):
+            for blobs, wanted in zip(own, side.watched, strict=True):
+                blobs += wanted
         self.segments = [whole]
-        if budget is not None and needed > budget:
-            self.segments = list(self._cut(whole, sizes, budget))
+        self._open(whole, further)
+        self.executions: list[Execution] = [session.execution for session in whole.sessions.values()]
+        self._plan(whole, further, fixed)
+        if self.segments[0] is not whole:
+            whole.sessions.clear()
+            self._open(self.segments[0], further)
         self._pool: Threads | None = None
 
     def __enter__(self) -> Engine:
@@ -145,6 +139,9 @@ class Engine:
         for pool in (self._pool, self._decoders):
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
+        for segment in self.segments:
+            segment.sessions.clear()
+            segment.ties.clear()
 
     @property
     def exact(self) -> Exact | None:
@@ -153,8 +150,8 @@ class Engine:
 
     @property
     def session(self) -> Session:
-        """The reference, which gives its outputs and what it was asked for further."""
-        return self._session
+        """The reference, which gives its outputs and what it was asked for further, as long as nothing was run."""
+        return self.segments[0].sessions[0]
 
     def shapes(self, data: Samples) -> list[dict[str, Shape]]:
         """Of each network, the reference first, the shapes of all that is compared; one run is made for it."""
@@ -166,6 +163,8 @@ class Engine:
                 shapes |= {name: tuple(value.shape) for name, value in values.items()}
             if len(self.segments) == 1:
                 self._first = run, given
+            del given, values  # or they would stand beside the next segment in memory
+            give_back()
         return found
 
     def give(self, run: Run) -> Iterator[list[Mapping[str, Any]]]:
@@ -197,8 +196,6 @@ class Engine:
                     part.ties = {name: (tied, ties.seen[name]) for name, tied in ties.found.items()}
                     ties.found, ties.seen = {}, {}
                 merge(whole, part)
-            if len(self.segments) > 1:
-                segment.sessions = []
         return found
 
     def _measure(
@@ -235,6 +232,7 @@ class Engine:
                 stop = run.numbers.stop
                 if not self.overlapping:
                     finish(stop)
+                    give_back()
         finally:
             finish(stop)
 
@@ -244,18 +242,29 @@ class Engine:
 
     def _run(self, segment: Segment, run: Run) -> list[Mapping[str, Any]]:
         """What each network gives for a run, the reference first."""
-        if not segment.sessions:
-            self._open(segment)
-        given: list[Mapping[str, Any]] = [segment.sessions[0].run(run.feeds, self._fetched(segment, 0))]
+        given = [self._given(segment, 0, run.feeds)]
         count = len(run.numbers) if self.layout.batched else None
         for place, (side, ties) in enumerate(zip(self.sides, segment.ties, strict=True), start=1):
             feeds = {side.inputs[name]: values for name, values in run.feeds.items()}
-            second: Mapping[str, Any] = segment.sessions[place].run(feeds, self._fetched(segment, place))
+            second = self._given(segment, place, feeds)
             if ties.pointers:
                 first = _on_host(given[0], ties.wanted[0])
                 second = _on_host(second, ties.wanted[1])
                 second = ties.settle(first, second, feeds, self._store, count=count, threads=self._options.threads)
             given.append(second)
+        return given
+
+    def _given(self, segment: Segment, place: int, feeds: Mapping[str, Array]) -> Mapping[str, Any]:
+        """What one network gives; the sessions of other segments are closed."""
+        if place not in segment.sessions:
+            for other in self.segments:
+                if other is not segment:
+                    other.sessions.clear()
+            segment.sessions[place] = self._session(segment, place)
+        given = segment.sessions[place].run(feeds, self._fetched(segment, place))
+        if self.alternating:
+            del segment.sessions[place]
+            give_back()
         return given
 
     def _fetched(self, segment: Segment, place: int) -> list[str]:
@@ -267,52 +276,118 @@ class Engine:
         names = [*segment.names, *(name for watched in segment.watched for name in watched[0])]
         return list(dict.fromkeys([*names, *(name for side in self.sides for name in side.ties.wanted[0])]))
 
-    def _open(self, segment: Segment, further: Sequence[str] = ()) -> None:
-        options, store = self._options, self._store
-        own = options.reference_provider or options.provider
-        segment.sessions = [
-            self.reference.session([*self._fetched(segment, 0), *further], store, options.threads, own, options.tf32)
-        ]
-        segment.ties = segment.ties or [
-            replace(side.ties, candidate=side.model, found={}, seen={}) for side in self.sides
-        ]
-        for place, side in enumerate(self.sides, start=1):
-            blobs = self._fetched(segment, place)
-            session = side.model.session(blobs, store, options.threads, options.provider, options.tf32)
-            segment.sessions.append(session)
-        for model in (self.reference, *(side.model for side in self.sides)):
-            model.release_pages()
+    def _open(self, segment: Segment, further: Sequence[str]) -> None:
+        """Open all networks for a segment, the reference so that it gives more blobs."""
+        for place in range(1 + len(self.sides)):
+            segment.sessions[place] = self._session(segment, place, () if place else further)
 
-    def _cut(self, whole: Segment, sizes: Sequence[Mapping[str, int]], budget: int) -> Iterator[Segment]:
+    def _session(self, segment: Segment, place: int, further: Sequence[str] = ()) -> Session:
+        options = self._options
+        model = self.sides[place - 1].model if place else self.reference
+        provider = options.provider if place else options.reference_provider or options.provider
+        blobs = [*self._fetched(segment, place), *further]
+        return model.session(blobs, self._store, options.threads, provider, options.tf32)
+
+    def _segment(self) -> Segment:
+        """One of nothing yet."""
+        ties = [replace(side.ties, candidate=side.model, found={}, seen={}) for side in self.sides]
+        return Segment([], [([], []) for _ in self.sides], ties)
+
+    def _plan(self, whole: Segment, further: Sequence[str], fixed: bool) -> None:
+        """Choose batch, runs in flight and segments so that everything fits.
+
+        Raises:
+            UsageError: nothing does, and it is the user's own budget; with the least that would.
+        """
+        held = room(self._options.memory, self._threads)
+        if held is None:
+            return
+        needs = self._needs(whole)
+        again = [need.weights for need, side in zip(needs[1:], self.sides, strict=True) if side.ties.pointers]
+        weights = sum(need.weights for need in needs) + sum(again)
+        if not fixed and self.layout.is_open:
+            run = self._bytes(whole, needs) + self._working(needs, further)
+            batch = self.layout.batch * (held - weights) // max(run, 1)
+            self.layout = replace(self.layout, batch=min(self.layout.batch, max(1, batch)))
+            needs = self._needs(whole)
+        left = held - self._working(needs, further) - weights
+        blobs = self._bytes(whole, needs)
+        self.overlapping = OVERLAPPING * blobs <= left
+        if blobs <= left:
+            return
+        self.segments = list(self._cut(whole, needs, left))
+        if (most := max(self._bytes(segment, needs) for segment in self.segments)) <= left:
+            return
+        self.alternating = True
+        left += weights - max(need.weights for need in needs)
+        self.segments = list(self._cut(whole, needs, left))
+        if most > left and self._options.memory is not None and not fixed:
+            raise UsageError(
+                f"{_mib(self._options.memory)} are too little memory: comparing these networks takes at least "
+                f"{_mib(self._options.memory + most - left)}, {_mib(most)} of them for one blob or the outputs of both"
+            )
+
+    def _needs(self, whole: Segment) -> list[Needs]:
+        """Of each network, the reference first."""
+        batch, found = self.layout.batch, []
+        for place, model in enumerate((self.reference, *(side.model for side in self.sides))):
+            inputs = {
+                self.sides[place - 1].inputs[name] if place else name: (feed.shape[0] or batch, *feed.shape[1:])
+                for name, feed in self.layout.feeds.items()
+                if feed.shape
+            }
+            known = {name: _nbytes(port, batch) for name, port in whole.sessions[place].outputs.items()}
+            found.append(Needs.of(model, inputs, known))
+        return found
+
+    def _working(self, needs: Sequence[Needs], further: Sequence[str]) -> int:
+        """Bytes that a run takes besides weights and what is compared, samples that are decoded ahead among them."""
+        batch = self.layout.batch
+        inputs = sum(_nbytes(TensorPort(feed.shape, feed.dtype), batch) for feed in self.layout.feeds.values())
+        return (
+            max(need.working for need in needs)
+            + sum(needs[0].sizes.get(name, 0) for name in further)
+            + (2 + AHEAD) * inputs
+        )
+
+    def _bytes(self, segment: Segment, needs: Sequence[Needs]) -> int:
+        """Bytes of what the networks give."""
+        return sum(
+            self._size(needs, place, name) for place in range(len(needs)) for name in self._fetched(segment, place)
+        )
+
+    def _size(self, needs: Sequence[Needs], place: int, name: str) -> int:
+        """Bytes of a blob; a candidate whose indices may be tied is run twice."""
+        twice = place and self.sides[place - 1].ties.pointers
+        return needs[place].sizes.get(name, 0) * (2 if twice else 1)
+
+    def _cut(self, whole: Segment, needs: Sequence[Needs], left: int) -> Iterator[Segment]:
         """Segments whose blobs fit, one blob each at least; the networks' outputs in the first, as all have them."""
         outputs = [name for name in whole.names if name in self.reference.outputs]
         names = [*outputs, *(name for name in whole.names if name not in outputs)]
-        segment, held = self._empty(), 0
+        always = self._bytes(self._segment(), needs)
+        segment, held = self._segment(), always
         for name in names:
-            size = sizes[0].get(name, 0)
-            size += sum(
-                sizes[place].get(side.pairs[name], 0)
+            size = self._size(needs, 0, name) + sum(
+                self._size(needs, place, side.pairs[name])
                 for place, side in enumerate(self.sides, start=1)
                 if name in side.pairs
             )
-            if segment.names and held + size > budget and name not in outputs:
+            if segment.names and held + size > left and name not in outputs:
                 yield segment
-                segment, held = self._empty(), 0
+                segment, held = self._segment(), always
             segment.names.append(name)
             held += size
         for place, watched in enumerate(whole.watched):
             for side, blobs in enumerate(watched):
                 for blob in blobs:
-                    size = sizes[0 if side == 0 else place + 1].get(blob, 0)
-                    if held + size > budget and held:
+                    size = self._size(needs, 0 if side == 0 else place + 1, blob)
+                    if held + size > left and held > always:
                         yield segment
-                        segment, held = self._empty(), 0
+                        segment, held = self._segment(), always
                     segment.watched[place][side].append(blob)
                     held += size
         yield segment
-
-    def _empty(self) -> Segment:
-        return Segment(watched=[([], []) for _ in self.sides])
 
     def _exactly(self, run: Run, measured: Sequence[Measurement]) -> Mapping[str, Array]:
         """Every blob in float64; nothing, and a note, once the exact run has failed."""
@@ -361,3 +436,8 @@ def _nbytes(port: TensorPort, batch: int) -> int:
     """The bytes of an output, where its shape is known before it runs."""
     sizes = [batch if axis == 0 and size is None else size or 1 for axis, size in enumerate(port.shape)]
     return int(prod(sizes)) * port.dtype.itemsize
+
+
+def _mib(size: int) -> str:
+    """Bytes as `--memory` takes them, rounded up."""
+    return f"{-(-size >> 20)}M"

@@ -199,11 +199,22 @@ class Measurement:
             What waits until it is done, and must be called before the next run is added.
         """
         names = [data.name(number) for number in run.numbers]
+        # A thread gets its own blobs and no others, so that the memory of each is free as soon as it is measured.
         waiting = [
-            threads.submit(self._blobs, plan, run, group, names, first, second, exact)
+            threads.submit(
+                self._blobs,
+                plan,
+                run,
+                {name: (first[name], second[plan.pairs[name]]) for name in group},
+                names,
+                {name: exact[name] for name in group if name in exact},
+            )
             for group in _together(plan, first, second)
         ]
-        others: list[Future[Any]] = [threads.submit(self._watch, plan, first, second)]
+        watched = tuple(
+            {name: values[name] for name in names} for names, values in zip(plan.watched, (first, second), strict=True)
+        )
+        others: list[Future[Any]] = [threads.submit(self._watch, *watched)]
         if self.classification is not None and plan.scores is not None:
             scores = first[plan.scores], second[plan.pairs[plan.scores]]
             others.append(threads.submit(self._classify, self.classification, run, scores, data))
@@ -221,10 +232,8 @@ class Measurement:
         self,
         plan: MeasurePlan,
         run: Run,
-        group: Sequence[str],
+        group: Mapping[str, tuple[Any, Any]],
         names: Sequence[str],
-        first: Mapping[str, Any],
-        second: Mapping[str, Any],
         exact: Mapping[str, Array],
     ) -> dict[str, list[SampleError]]:
         """Measure blobs that are alike; of each the errors of every sample."""
@@ -232,8 +241,7 @@ class Measurement:
         found: dict[str, list[SampleError]] = {}
         seen: dict[str, tuple[Any, Any]] = {}
         by_sample = False
-        for name in group:
-            r, c = first[name], second[plan.pairs[name]]
+        for name, (r, c) in group.items():
             boxes = name == plan.boxes
             if boxes and self.detection is not None:
                 r, c = (rows.T for rows in self.detection.add(to_host(r), to_host(c), run.numbers, names))
@@ -266,13 +274,9 @@ class Measurement:
         found = self.errors[name].add(nothing, np.full_like(nothing, np.nan), run.numbers.start, names, by_sample=False)
         return found * len(run.numbers)
 
-    def _watch(self, plan: MeasurePlan, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
-        ours, theirs = (
-            {name: extremes(values[name]) for name in watched}
-            for watched, values in zip(plan.watched, (first, second), strict=True)
-        )
-        self.reference_spans = widen(self.reference_spans, ours)
-        self.candidate_spans = widen(self.candidate_spans, theirs)
+    def _watch(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+        self.reference_spans = widen(self.reference_spans, {name: extremes(blob) for name, blob in first.items()})
+        self.candidate_spans = widen(self.candidate_spans, {name: extremes(blob) for name, blob in second.items()})
 
     def _classify(self, classification: Classification, run: Run, scores: tuple[Any, Any], data: Samples) -> None:
         count = len(run.numbers)

@@ -1,19 +1,34 @@
-"""How much memory a comparison may use, and whether a network can be run in it: a text says how large its blobs are."""
+"""How much memory a comparison may take, and what networks need of it.
+
+A process takes what it had before, the weights that its sessions map, the blobs that were asked for until they are
+measured, and what a run holds meanwhile. All but the first are known before anything runs.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.batches import BatchLayout
 from bnfold.errors import UsageError
 from bnfold.net import Net
 
-SHARE = 0.5  # of the free memory, by default: the networks' own working memory and the page cache want some
+if TYPE_CHECKING:
+    from bnfold.compare.models import Model
+
+SHARE = 0.5  # of the free memory, by default: others on the machine and the page cache want some
 VALUE = 4  # bytes
 LIVE = 3  # blobs of the largest size that are in memory at once, where not all are kept
+OWN = 48 << 20  # what threads, the allocator and modules that are imported late take besides
+THREAD = 4 << 20  # what a thread that measures keeps (`backends`), with its stack
+BARE = 128 << 20  # of a process, where the system does not say
 
 
 def check_memory(net: Net) -> None:
@@ -40,17 +55,65 @@ def _require(values: int) -> None:
     free, needed = available_memory(), 2 * VALUE * values
     if free is not None and needed > free:
         raise UsageError(
-            f"comparing takes about {_gib(needed)} for the blobs of both networks, and {_gib(free)} are free: give "
+            f"comparing takes about {gib(needed)} for the blobs of both networks, and {gib(free)} are free: give "
             "smaller inputs by --input-shape or --batch, or --no-verify"
         )
 
 
-def budget_of(memory: int | None) -> int | None:
-    """Bytes that blobs may take: what was asked for, else a share of what is free; None where the system is silent."""
-    if memory is not None:
-        return memory
-    free = available_memory()
-    return None if free is None else int(SHARE * free)
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a network takes.
+
+    Attributes:
+        weights: bytes that its session maps, and every run reads.
+        working: bytes that a run holds at the most of what nobody asked for.
+        sizes: blob -> bytes, where its shape is known before it runs.
+    """
+
+    weights: int
+    working: int
+    sizes: Mapping[str, int]
+
+    @classmethod
+    def of(cls, model: Model, inputs: Mapping[str, Sequence[int | None]], known: Mapping[str, int]) -> Needs:
+        """Those of a network.
+
+        Args:
+            model: the network.
+            inputs: input -> shape.
+            known: blob -> bytes, for what has an operator that onnx does not know.
+        """
+        from bnfold.onnx.graph import mapped_bytes, tensor_sizes, working_bytes
+
+        sizes = {**known, **tensor_sizes(model.proto, model.weights, inputs)}
+        return cls(mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes), sizes)
+
+
+def room(memory: int | None, threads: int) -> int | None:
+    """Bytes for weights and blobs in a process that may hold so much in all; None where the system says nothing.
+
+    Args:
+        memory: what was asked for; by default a share of what is free, besides what the process holds.
+        threads: that measure.
+    """
+    if memory is None:
+        free = available_memory()
+        return None if free is None else int(SHARE * free)
+    return memory - resident_memory() - OWN - THREAD * threads
+
+
+def give_back() -> None:
+    """Have the C library give the system what is free between runs; it keeps pieces of up to 32 MB otherwise."""
+    with suppress(AttributeError, OSError, TypeError):  # it may be another than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_memory() -> int:
+    """Bytes that this process holds."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return BARE
 
 
 def available_memory() -> int | None:
@@ -85,5 +148,6 @@ GROUPS = (
 """The limit and the use of a control group, in its second version and its first."""
 
 
-def _gib(size: int) -> str:
+def gib(size: int) -> str:
+    """A size as users read it."""
     return f"{size / (1 << 30):,.1f} GiB"

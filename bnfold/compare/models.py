@@ -95,8 +95,9 @@ class Model:
         from bnfold.onnx.risks import needs_own_process
 
         opened = IsolatedSession if self.net is None and needs_own_process(self.proto) else Session
-        whole = store.put(self.proto, blobs, self.weights) if self.weights else exposed(self.proto, blobs)
-        folder = None if self.weights else self.folder
+        whole, folder = exposed(self.proto, blobs), self.folder
+        if self.weights:
+            whole, folder = store.put(self.proto, blobs, self.weights, self.mapped)
         try:
             return opened(whole, threads=threads, folder=folder, provider=provider, tf32=tf32)
         except ModelError as error:

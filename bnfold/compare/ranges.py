@@ -28,7 +28,9 @@ def weight_ratios(model: Model) -> dict[str, float]:
     """Weighted layer -> ratio of its weight ranges."""
     from bnfold.onnx.graph import channel_ranges
 
-    return {layer: ratio(ranges) for layer, ranges in channel_ranges(model.proto, model.weights, model.folder)}
+    found = {layer: ratio(ranges) for layer, ranges in channel_ranges(model.proto, model.weights, model.folder)}
+    model.release_pages()
+    return found
 
 
 def own_tops(model: Model, layers: Iterable[str]) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, BinaryIO, NamedTuple
@@ -16,15 +18,18 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bnfold.errors import UnsupportedError, WriteError
+from bnfold.io.mapping import release_pages
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
-from bnfold.onnx.save import DataFile, same_bytes, write_external, write_model
+from bnfold.onnx.save import DataFile, fill, same_bytes, write_external, write_model
 from bnfold.onnx.shapes import held
 from bnfold.onnx.weight import Weight, little_endian
 
 IN_MEMORY = 1 << 26
 """Bytes of weights up to which a model is run from memory; more go through a file."""
+SHAPES = 1 << 10
+"""Bytes of a weight up to which it may be a shape, by which other shapes are known."""
 WEIGHTED = {"Conv": "weight", "ConvTranspose": "transposed", "Gemm": "gemm", "MatMul": "columns"}
 
 
@@ -60,11 +65,74 @@ def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) ->
 
 
 def with_inputs_for(model: onnx.ModelProto, weights: Iterable[Weight]) -> onnx.ModelProto:
-    """The model with inputs in the place of weights that it is without."""
+    """The model with inputs in the place of weights that it is without; those that may be shapes get their values."""
     whole = deepcopy(model)
     have = {port.name for port in model.graph.input}
-    whole.graph.input.extend(weight.port() for weight in weights if weight.name not in have)
+    for weight in weights:
+        if weight.nbytes <= SHAPES:
+            fill(whole, [weight])
+        elif weight.name not in have:
+            whole.graph.input.append(weight.port())
     return whole
+
+
+def tensor_sizes(
+    model: onnx.ModelProto, weights: Iterable[Weight], inputs: Mapping[str, Sequence[int | None]]
+) -> dict[str, int]:
+    """Bytes of the tensors that a run makes, where they follow from the shapes of its inputs.
+
+    Args:
+        model: perhaps without its weights.
+        weights: these.
+        inputs: input -> shape.
+    """
+    whole = with_inputs_for(model, weights)
+    del whole.graph.value_info[:]
+    for port in whole.graph.input:
+        if port.name in inputs:
+            port.CopyFrom(
+                onnx.helper.make_tensor_value_info(port.name, port.type.tensor_type.elem_type, inputs[port.name])
+            )
+    for port in whole.graph.output:
+        port.type.tensor_type.ClearField("shape")
+    try:
+        graph = onnx.shape_inference.infer_shapes(whole).graph
+    except Exception:  # whatever onnx makes of what makes no sense; the runtime will say it
+        return {}
+    found = {}
+    for port in (*graph.value_info, *graph.output):
+        kind = port.type.tensor_type
+        if kind.HasField("shape") and all(size.HasField("dim_value") for size in kind.shape.dim):
+            item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).itemsize
+            found[port.name] = prod(size.dim_value for size in kind.shape.dim) * item
+    return found
+
+
+def working_bytes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> int:
+    """The most that a run holds at once if each tensor goes with its last reader, and outputs stay."""
+    nodes = model.graph.node
+    last = {name: place for place, node in enumerate(nodes) for name in node.input}
+    last |= {output.name: len(nodes) for output in model.graph.output}
+    ending: dict[int, set[str]] = {}
+    for place, node in enumerate(nodes):
+        for name in node.output:
+            ending.setdefault(last.get(name, place), set()).add(name)
+    held = most = 0
+    for place, node in enumerate(nodes):
+        held += sum(sizes.get(name, 0) for name in node.output)
+        most = max(most, held)
+        held -= sum(sizes.get(name, 0) for name in ending.get(place, ()))
+    return most
+
+
+def mapped_bytes(model: onnx.ModelProto, weights: Sequence[Weight]) -> int:
+    """Bytes of the weights that a session maps from a file; those of small networks are in memory before it runs."""
+    outside = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    stored = sum(weight.nbytes for weight in weights)
+    return (stored if stored > IN_MEMORY else 0) + sum(
+        prod(tensor.dims) * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+        for tensor in outside
+    )
 
 
 def lists_in(model: onnx.ModelProto) -> set[str]:
@@ -109,7 +177,8 @@ class WeightStore:
     def __init__(self) -> None:
         self._kept = ExitStack()
         self._stored: _Stored | None = None
-        self._models = 0
+        self._placed: dict[tuple[int, int], tuple[onnx.ModelProto, Sequence[Weight], bytes]] = {}
+        self._sources: dict[mmap.mmap, None] = {}
 
     def __enter__(self) -> WeightStore:
         return self
@@ -118,37 +187,53 @@ class WeightStore:
         with suppress(OSError):  # what a full disk did not take was said when it was put
             self._kept.close()
 
-    def put(self, model: onnx.ModelProto, tensors: Iterable[str], weights: Sequence[Weight]) -> Path | bytes:
-        """An exported network as a runtime takes it, with `tensors` as outputs besides its own.
+    def put(
+        self,
+        model: onnx.ModelProto,
+        tensors: Iterable[str],
+        weights: Sequence[Weight],
+        sources: Iterable[mmap.mmap] = (),
+    ) -> tuple[bytes, Path | None]:
+        """A model as a runtime takes it.
+
+        Args:
+            model: without its weights.
+            tensors: that are outputs besides its own.
+            weights: its weights.
+            sources: the files that these lie in. Their pages are given back as they are read.
 
         Returns:
-            Its bytes if it is small, else its file, which lasts as long as the store.
+            Its bytes, and the folder of its weights, which lasts as long as the store; None where they are in it.
 
         Raises:
             WriteError: there is no room for it where temporary files lie.
         """
-        complete = deepcopy(model)
-        complete.MergeFrom(_outputs(model, tensors))
+        self._sources |= dict.fromkeys(sources)
         if sum(weight.nbytes for weight in weights) <= IN_MEMORY:
             stream = BytesIO()
-            write_model(stream, complete, weights)
-            return stream.getvalue()
+            write_model(stream, model, self._given_back(weights))
+            return stream.getvalue() + _outputs(model, tensors).SerializeToString(), None
         try:
-            return self._write(complete, weights)
+            stored = self._stored = self._stored or self._opened()
+            known = id(model), id(weights)
+            if known not in self._placed:
+                stream = BytesIO()
+                write_external(stream, stored.data, model, self._given_back(weights))
+                stored.file.flush()
+                self._placed[known] = model, weights, stream.getvalue()  # both, or others might get their numbers
         except OSError as error:
             raise WriteError(
                 f"{gettempdir()}: the weights of large networks lie there while they are compared, and cannot be "
                 f"written: {error.strerror or error}; name a folder with more room in TMPDIR, or give --no-verify"
             ) from None
+        return self._placed[known][-1] + _outputs(model, tensors).SerializeToString(), stored.folder
 
-    def _write(self, model: onnx.ModelProto, weights: Sequence[Weight]) -> Path:
-        stored = self._stored = self._stored or self._opened()
-        self._models += 1
-        path = stored.folder / f"model{self._models}.onnx"
-        with path.open("wb") as file:
-            write_external(file, stored.data, model, weights)
-        stored.file.flush()
-        return path
+    def _given_back(self, weights: Iterable[Weight]) -> Iterator[Weight]:
+        """The weights one by one; each may have been compared with those of other networks."""
+        for weight in weights:
+            yield weight
+            for source in self._sources:
+                release_pages(source)
 
     def _opened(self) -> _Stored:
         # What is mapped cannot be deleted everywhere; what is left then is the system's to clean.
@@ -219,21 +304,31 @@ def channel_ranges(
         kind = WEIGHTED.get(node.op_type)
         if kind is None or len(node.input) < 2 or node.input[1] not in stored:
             continue
-        weight = _read(stored[node.input[1]], folder).array()
+        magnitude = _magnitude(_read(stored[node.input[1]], folder))
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
-        if weight.size:
-            yield node.name or node.output[0], _ranges(weight, kind, attributes)
+        if magnitude.size:
+            yield node.name or node.output[0], _ranges(magnitude, kind, attributes)
 
 
-def _ranges(weight: Array, kind: str, attributes: dict[str, int]) -> Array:
+def _magnitude(weight: Weight) -> Array:
+    """|weight|, for which there is no more in memory than itself."""
+    magnitude = np.empty(weight.shape, weight.dtype)
+    flat, done = magnitude.reshape(-1), 0
+    for piece in weight.pieces():
+        values = np.frombuffer(piece, little_endian(weight.dtype))
+        np.abs(values, out=flat[done : done + len(values)])
+        done += len(values)
+    return magnitude
+
+
+def _ranges(magnitude: Array, kind: str, attributes: dict[str, int]) -> Array:
     """max |weight| per output channel, wherever the operator keeps that axis."""
-    magnitude = np.abs(weight)
     if kind == "transposed":  # (Cin, Cout/group, ...), Cin being group runs of Cin/group
-        group = attributes.get("group", 1)
-        grouped = magnitude.reshape(group, weight.shape[0] // group, weight.shape[1], -1)
+        group, (inputs, outputs) = attributes.get("group", 1), magnitude.shape[:2]
+        grouped = magnitude.reshape(group, inputs // group, outputs, -1)
         return np.asarray(grouped.max(axis=(1, 3)).reshape(-1))
     if kind == "columns" or (kind == "gemm" and not attributes.get("transB", 0)):
-        magnitude = np.moveaxis(magnitude, -1, 0)
+        return np.asarray(magnitude.reshape(-1, magnitude.shape[-1]).max(axis=0))
     return np.asarray(magnitude.reshape(len(magnitude), -1).max(axis=1))
 
 

@@ -149,14 +149,18 @@ def test_samples_of_the_callers_own_are_told_apart_by_their_values(tmp_path: Pat
         compare(*pair, Steady(8, 2.0), checkpoint=file)
 
 
-def test_a_checkpoint_holds_the_batch_that_another_budget_would_change(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_the_batch_that_another_budget_would_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "state.json"
     pair = classifier(batch="N"), change(classifier(batch="N"), "conv1_w", (4, 1, 0, 2), 3.0)
-    first = compare(*pair, images(), checkpoint=file, memory=10_000)
+    monkeypatch.setattr(engine, "room", lambda *_: 60_000)
+    first = compare(*pair, images(), checkpoint=file)
     assert first.blobs[0].shape[0] < 8
     state = json.loads(file.read_text())
-    for memory in (1_000, 1 << 30):
-        again = compare(*pair, images(), checkpoint=file, memory=memory)
+    for size in (1_000, 1 << 30):
+        monkeypatch.setattr(engine, "room", lambda *_, size=size: size)
+        again = compare(*pair, images(), checkpoint=file)
         assert said(again) == said(first)
     assert json.loads(file.read_text()) == state
 

@@ -114,7 +114,13 @@ def test_a_shelf_keeps_two_models_apart_and_goes_with_its_folder(monkeypatch: py
     bare = model(numpy_helper.from_array(VALUES, "weight"))
     del bare.graph.initializer[:]
     with WeightStore() as store:
-        paths = [store.put(bare, [], [weight("weight", VALUES * sign)]) for sign in (np.float32(1), np.float32(-1))]
-        read = [numpy_helper.to_array(onnx.load(path).graph.initializer[0]) for path in paths]  # type: ignore[arg-type]
-    np.testing.assert_array_equal(read, [VALUES, -VALUES])
-    assert not any(Path(str(path)).exists() for path in paths)
+        both = [[weight("weight", VALUES * sign)] for sign in (np.float32(1), np.float32(-1))]
+        stored = [store.put(bare, [], weights) for weights in (*both, both[0])]
+        read = []
+        for content, folder in stored:
+            (tensor,) = onnx.load_model_from_string(content).graph.initializer
+            read.append(numpy_helper.to_array(tensor, str(folder)))
+        assert stored[2] == stored[0]
+        assert (present(stored[0][1]) / "weights").stat().st_size < 3 * VALUES.nbytes
+    np.testing.assert_array_equal(read, [VALUES, -VALUES, VALUES])
+    assert not present(stored[0][1]).exists()

@@ -1,0 +1,96 @@
+"""A process that compares stays below the memory that it was given, or says how much it would take."""
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+MIB = 1 << 20
+SCRIPT = """
+import hashlib, sys
+from pathlib import Path
+import bnfold
+from bnfold.report.data import as_json
+from bnfold.report.run import RunReport
+
+net = bnfold.load(sys.argv[1])
+try:
+    report = bnfold.compare(net, bnfold.fold(net).net, memory=int(sys.argv[2]) or None)
+    assert report.passed, report.verdict
+    print(hashlib.sha256(as_json(RunReport(proofs=(report,))).encode()).hexdigest())
+except bnfold.UsageError as error:
+    print(error)
+print(next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM:")))
+"""
+"""The high-water mark is that of the program; `ru_maxrss` is also that of the process that started it."""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process held"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six convolutions whose blobs have 16 MB, and a layer whose weights have 64 MB and some."""
+    random = np.random.default_rng(0)
+    nodes, stored, top = [], [], "data"
+
+    def learned(name: str, *shape: int, least: float = -1.0) -> str:
+        values = random.uniform(least, 1, shape).astype(np.float32)
+        stored.append(numpy_helper.from_array(values / np.float32(max(shape[-1], 1) ** 0.5), name))
+        return name
+
+    for number in range(6):
+        conv, bn, relu = (f"{kind}{number}" for kind in ("conv", "bn", "relu"))
+        kernel = learned(f"{conv}_w", 16, 3 if number == 0 else 16, 1, 1)
+        nodes.append(helper.make_node("Conv", [top, kernel], [conv], name=conv))
+        figures = [learned(f"{bn}_{name}", 16, least=0.1) for name in ("gamma", "beta", "mean", "var")]
+        nodes.append(helper.make_node("BatchNormalization", [conv, *figures], [bn], name=bn))
+        nodes.append(helper.make_node("Relu", [bn], [relu], name=relu))
+        top = relu
+    nodes.append(helper.make_node("AveragePool", [top], ["pool"], name="pool", kernel_shape=[32, 32], strides=[32, 32]))
+    nodes.append(helper.make_node("Flatten", ["pool"], ["flat"], name="flat"))
+    weight = learned("fc_w", 4100, 4096)
+    nodes.append(helper.make_node("Gemm", ["flat", weight], ["fc"], name="fc", transB=1))
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("data", [1, 3, 512, 512]), ("fc", [1, 4100]))
+    ]
+    graph = helper.make_graph(nodes, "large", ports[:1], ports[1:], stored)
+    path = tmp_path_factory.mktemp("memory") / "large.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def compared(model: Path, memory: int = 0) -> tuple[str, int]:
+    """The digest of the report, or the error; and what the process held at the most."""
+    command = [sys.executable, "-c", SCRIPT, str(model), str(memory)]
+    said, held = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return said, int(held)
+
+
+def test_a_process_stays_below_its_memory_and_the_report_is_the_same(model: Path) -> None:
+    whole, most = compared(model)
+    assert len(whole) == len(hashlib.sha256().hexdigest())
+    for memory in (600 * MIB, 400 * MIB, 330 * MIB):
+        assert memory < most
+        said, held = compared(model, memory)
+        assert said == whole
+        assert held < memory
+
+
+def test_too_little_memory_is_refused_with_the_least_that_is_enough(model: Path) -> None:
+    said, _ = compared(model, 50 * MIB)
+    least = re.fullmatch(r"50M are too little memory: comparing these networks takes at least (\d+)M, .*", said)
+    assert least is not None, said
+    memory = (int(least[1]) + 8) * MIB  # what a process has before differs a little
+    said, held = compared(model, memory)
+    assert len(said) == len(hashlib.sha256().hexdigest()), said
+    assert held < memory
