@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ VALUE = 4  # bytes
 LIVE = 3  # blobs of the largest size that are in memory at once, where not all are kept
 OWN = 48 << 20  # what threads, the allocator and modules that are imported late take besides
 THREAD = 4 << 20  # what a thread that measures keeps (`backends`), with its stack
+COMPILED = 140 << 20  # what numba takes when it is loaded, which is for many values
 BARE = 128 << 20  # of a process, where the system does not say
 
 
@@ -99,7 +101,8 @@ def room(memory: int | None, threads: int) -> int | None:
     if memory is None:
         free = available_memory()
         return None if free is None else int(SHARE * free)
-    return memory - resident_memory() - OWN - THREAD * threads
+    compiled = COMPILED if find_spec("numba") is not None else 0
+    return memory - resident_memory() - OWN - compiled - THREAD * threads
 
 
 def give_back() -> None:

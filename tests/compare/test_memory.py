@@ -76,21 +76,15 @@ def compared(model: Path, memory: int = 0) -> tuple[str, int]:
     return said, int(held)
 
 
-def test_a_process_stays_below_its_memory_and_the_report_is_the_same(model: Path) -> None:
+def test_a_process_stays_below_its_memory_or_says_what_would_be_enough(model: Path) -> None:
     whole, most = compared(model)
     assert len(whole) == len(hashlib.sha256().hexdigest())
-    for memory in (600 * MIB, 400 * MIB, 330 * MIB):
-        assert memory < most
-        said, held = compared(model, memory)
-        assert said == whole
-        assert held < memory
-
-
-def test_too_little_memory_is_refused_with_the_least_that_is_enough(model: Path) -> None:
     said, _ = compared(model, 50 * MIB)
-    least = re.fullmatch(r"50M are too little memory: comparing these networks takes at least (\d+)M, .*", said)
-    assert least is not None, said
-    memory = (int(least[1]) + 8) * MIB  # what a process has before differs a little
-    said, held = compared(model, memory)
-    assert len(said) == len(hashlib.sha256().hexdigest()), said
-    assert held < memory
+    found = re.fullmatch(r"50M are too little memory: comparing these networks takes at least (\d+)M, .*", said)
+    assert found is not None, said
+    least = int(found[1]) * MIB
+    # One network at a time in segments, both at once in segments, one run at a time; what it had before differs a bit.
+    for more in (8, 80, 350):
+        said, held = compared(model, least + more * MIB)
+        assert said == whole
+        assert held < min(least + more * MIB, most)
