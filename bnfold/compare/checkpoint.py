@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
 from bnfold.compare.measure import Measurement
+from bnfold.compare.merging import merge
 from bnfold.compare.metrics import BlobError
 from bnfold.compare.models import Model
 from bnfold.compare.records import Answer, Box, Flip, SampleDiff, Stray
@@ -44,52 +45,63 @@ KINDS: dict[str, type] = {
 
 
 class Checkpoint:
-    """A file of measurements.
+    """What was measured so far, and the file that keeps it, if there is to be one.
 
     Args:
-        path: the file; it need not be there.
+        path: the file, which need not be there; None to keep nothing.
 
     Attributes:
-        batch: samples per run of what is in it; None where it is not there. The free memory had a say in it, and may
-            be another today.
-        pieces, found: the state.
+        batch: samples per run of what is in the file; None where it is not there. The free memory had a say in it, and
+            may be another today.
+        pieces, found: how many pieces are in the measurements, one of which there is for each candidate.
 
     Raises:
         UsageError: the file is none of ours.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self.path = None if path is None else Path(path)
         self.identity: dict[str, str] = {}
-        self.pieces, self.found = self._read()
+        self.pieces, self.found = (0, []) if self.path is None or not self.path.exists() else self._read(self.path)
         self.batch = int(self.identity["batch"]) if self.identity else None
         self._written = time.monotonic()
 
-    def begin(self, identity: dict[str, str]) -> None:
-        """Say what is measured from here on, as `identity_of` tells it.
+    def begin(self, models: Iterable[Model], data: Samples, options: CompareOptions, batch: int) -> None:
+        """Say what is measured from here on.
 
         Raises:
             UsageError: the file is of another comparison, or cannot be written.
         """
+        if self.path is None:
+            return
+        identity = identity_of(models, data, options, batch)
         differing = [what for what, digest in identity.items() if self.identity.get(what, digest) != digest]
         if differing:
             raise UsageError(
                 f"the checkpoint '{self.path}' is of another comparison: its {', '.join(differing)} differ; go on "
                 "with the same, or name another file"
             )
-        self.identity = identity
-        if not self.path.exists():
-            self.save(0, [], now=True)  # better now than after hours
+        if not self.identity:
+            self.identity = identity
+            self.save()  # better now than after hours
 
-    def save(self, pieces: int, found: Sequence[Measurement], *, now: bool = False) -> None:
-        """Write the state after so many pieces, if the last time is some seconds ago or `now`.
+    def add(self, measured: list[Measurement]) -> None:
+        """Take in the next piece, and write the state if the last time is some seconds ago; raises as `save`."""
+        whole = zip(self.found, measured, strict=True)
+        self.found = [merge(before, part) for before, part in whole] if self.found else measured
+        self.pieces += 1
+        if time.monotonic() >= self._written + EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state.
 
         Raises:
             UsageError: the file cannot be written.
         """
-        if not now and time.monotonic() < self._written + EVERY:
+        if self.path is None:
             return
-        state = {"schema": SCHEMA, "identity": self.identity, "pieces": pieces, "found": plain(list(found))}
+        state = {"schema": SCHEMA, "identity": self.identity, "pieces": self.pieces, "found": plain(self.found)}
         beside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             beside.write_text(json.dumps(state | {"digest": _hash(state)}), encoding="utf-8")
@@ -99,17 +111,15 @@ class Checkpoint:
             raise UsageError(f"the checkpoint '{self.path}' cannot be written: {error.strerror or error}") from None
         self._written = time.monotonic()
 
-    def _read(self) -> tuple[int, list[Measurement]]:
-        if not self.path.exists():
-            return 0, []
+    def _read(self, path: Path) -> tuple[int, list[Measurement]]:
         try:
-            state = json.loads(self.path.read_text(encoding="utf-8"))
+            state = json.loads(path.read_text(encoding="utf-8"))
             if state["schema"] != SCHEMA or state.pop("digest") != _hash(state):
                 raise ValueError
             self.identity = dict(state["identity"])
             return int(state["pieces"]), list(restored(state["found"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise UsageError(f"'{self.path}' is no checkpoint of a comparison; name another file") from None
+            raise UsageError(f"'{path}' is no checkpoint of a comparison; name another file") from None
 
 
 def identity_of(models: Iterable[Model], data: Samples, options: CompareOptions, batch: int) -> dict[str, str]:

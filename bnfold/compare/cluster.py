@@ -190,7 +190,7 @@ def measure_all(
     models: Sequence[Model],
     pieces: Sequence[range],
     first: int,
-    take: Callable[[int, list[Measurement]], None],
+    take: Callable[[list[Measurement]], None],
     progress: Progress | None,
     *,
     exact: Exact | None = None,
@@ -203,7 +203,7 @@ def measure_all(
         models: the reference and the candidates, for workers that have not their files.
         pieces: the runs of each.
         first: the first that is not measured yet.
-        take: called with the number of each piece and its measurements, in order.
+        take: called with the measurements of each piece, in order.
         progress: called with the samples that are merged.
         exact: the float64 run of the reference, which each worker gets.
 
@@ -237,7 +237,7 @@ def measure_all(
                 raise ModelError(_failure(future, work, pieces, number, merged))
             ready[number] = future.result()
             while merged in ready:
-                take(merged, ready.pop(merged))
+                take(ready.pop(merged))
                 merged += 1
                 if progress is not None:
                     progress(min(pieces[merged - 1].stop * work.layout.batch, work.data.count), work.data.count)

@@ -16,13 +16,13 @@ import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.batches import BatchLayout, choose_samples, layout, match_inputs, run_at, runs
+from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
 from bnfold.compare.exact import EVERY_SAMPLE, open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
-from bnfold.compare.merging import merge
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.noise import choose_noise, watched_blobs
 from bnfold.compare.opened import Opened
@@ -40,7 +40,6 @@ from bnfold.options import TOLERANCES, CompareOptions, changed
 from bnfold.runtime import Session, require_provider
 
 if TYPE_CHECKING:
-    from bnfold.compare.checkpoint import Checkpoint
     from bnfold.compare.models import Source
     from bnfold.onnx.graph import WeightStore
 
@@ -281,20 +280,19 @@ class Comparison:
         if not any(one.pairs for one in opened):
             return [one.report(Measurement(), (None, None)) for one in opened]
         shape, data = opened[0].layout, self._data(opened[0].layout)
-        checkpoint = self._checkpoint()
-        held = checkpoint.batch if checkpoint is not None else None
+        state = Checkpoint(self.options.checkpoint)
         with Opening() as store:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
             with Engine(
                 opened[0].ours,
                 sides,
-                shape if held is None or not shape.is_open else replace(shape, batch=held),
+                replace(shape, batch=state.batch) if state.batch is not None and shape.is_open else shape,
                 self.options,
                 store,
                 exact=opened[0].truth,
                 further=further,
-                fixed=held is not None,
+                fixed=state.batch is not None,
             ) as engine:
                 if isinstance(data, Noise):
                     data = self._drawn(data, engine.layout, engine.session)
@@ -302,7 +300,7 @@ class Comparison:
                 for one, side, second in zip(opened, sides, shapes[1:], strict=True):
                     one.data, one.layout = data, engine.layout
                     side.plan = one.decide(shapes[0], second)
-                found = self._pass_over(engine, data, checkpoint, progress)
+                found = self._pass_over(engine, data, state, progress)
                 for place, one in enumerate(opened):
                     self._decide(engine, place, one, found[place])
                 ran = engine.executions
@@ -330,52 +328,33 @@ class Comparison:
         note = f"blob '{first.blob}' is the first beyond the tolerance, found by halving in {runs_made} runs"
         return replace(report, first_divergent=first, notes=(*report.notes, note))
 
-    def _checkpoint(self) -> Checkpoint | None:
-        """The state of the comparison, where it is kept in a file."""
-        if self.options.checkpoint is None:
-            return None
-        from bnfold.compare.checkpoint import Checkpoint
-
-        return Checkpoint(self.options.checkpoint)
-
     def _pass_over(
-        self, engine: Engine, data: Samples, checkpoint: Checkpoint | None, progress: Progress | None
+        self, engine: Engine, data: Samples, state: Checkpoint, progress: Progress | None
     ) -> list[Measurement]:
         """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""
         options, pieces = self.options, engine.pieces(data.count)
         models = [engine.reference, *(side.model for side in engine.sides)]
-        found: list[Measurement] = []
-        first = 0
-        if checkpoint is not None:
-            from bnfold.compare.checkpoint import identity_of
+        state.begin(models, data, options, engine.layout.batch)
+        first = state.pieces
 
-            checkpoint.begin(identity_of(models, data, options, engine.layout.batch))
-            first, found = checkpoint.pieces, checkpoint.found
-        done = first
-
-        def take(number: int, measured: list[Measurement]) -> None:
-            nonlocal found, done
-            found = [merge(whole, part) for whole, part in zip(found, measured, strict=True)] if found else measured
-            done = number + 1
-            tell_pieces(progress, done, len(pieces))
-            if checkpoint is not None:
-                checkpoint.save(done, found, now=done == len(pieces))
+        def take(measured: list[Measurement]) -> None:
+            state.add(measured)
+            tell_pieces(progress, state.pieces, len(pieces))
 
         try:
             if options.cluster is None:
-                for number in range(first, len(pieces)):
-                    take(number, engine.measure(data, pieces[number], progress))
+                for piece in pieces[first:]:
+                    take(engine.measure(data, piece, progress))
             elif first < len(pieces):
                 from bnfold.compare.cluster import connected, measure_all, work_of
 
                 with connected(options.cluster) as client:
                     work = work_of(engine, data, options, client)
                     measure_all(client, work, models, pieces, first, take, progress, exact=engine.exact)
-        except BaseException:
-            if checkpoint is not None and done > first:
-                checkpoint.save(done, found, now=True)
-            raise
-        return found
+        finally:
+            if state.pieces > first:
+                state.save()
+        return state.found
 
     def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement) -> None:
         """Let a float64 run of the reference decide about blobs that rounding may have brought beyond the tolerance."""

@@ -203,11 +203,12 @@ class LastFirst:
 def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "as_completed", LastFirst)
     monkeypatch.setattr(cluster, "_missing", lambda *_arguments: {})
-    client, taken = Backwards(), []
+    client = Backwards()
+    taken: list[int] = []
     pieces = [range(number, number + 1) for number in range(23)]
     work = SimpleNamespace(key="test", layout=SimpleNamespace(batch=1), data=SimpleNamespace(count=23))
     measure_all: Callable[..., None] = cluster.measure_all  # `client` and `work` have just what it asks of them
-    measure_all(client, work, (), pieces, 0, lambda number, _found: taken.append(number), None)
+    measure_all(client, work, (), pieces, 0, taken.append, None)
     assert sorted(client.handed_out) == taken == list(range(23))
 
 
