@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from onnx import ModelProto, NodeProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from bnfold.algebra.scaled import same_values
 from bnfold.net import Array, Layer, LazyArray, Names, Net
@@ -164,14 +164,9 @@ class _Editing:
 
 def _port(name: str, types: Types) -> ValueInfoProto:
     """What an output that was none before says of itself."""
-    port = ValueInfoProto(name=name)
-    kind = port.type.tensor_type
-    kind.elem_type = types.elements.get(name, 0)
-    if name in types.shapes:
-        kind.shape.SetInParent()
-        for size in types.shapes[name]:
-            kind.shape.dim.add(**({"dim_value": size} if size >= 0 else {}))
-    return port
+    shape = types.shapes.get(name)
+    open_sizes = None if shape is None else [size if size >= 0 else None for size in shape]
+    return helper.make_tensor_value_info(name, types.elements.get(name, 0), open_sizes)
 
 
 def _is_known(layer: Layer, origin: OnnxOrigin) -> bool:

@@ -82,9 +82,7 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
         elif array.nbytes <= _SMALL and array.dtype.kind in "iub":
             graph.initializer.append(numpy_helper.from_array(array, tensor.name))
         elif tensor.name not in listed:
-            kind = graph.input.add(name=tensor.name).type.tensor_type
-            kind.elem_type = tensor.header.data_type
-            kind.shape.dim.extend(TensorShapeProto.Dimension(dim_value=size) for size in tensor.shape)
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.header.data_type, tensor.shape))
     computed = {name: value for name, value in known.items() if value.dtype.kind in "iub" and value.nbytes <= _SMALL}
     if computed:
         _replace(copy, computed)

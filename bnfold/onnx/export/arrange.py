@@ -15,7 +15,6 @@ from bnfold.caffe.layers import (
     Reorg,
     Reshape,
     Slice,
-    canonical_axis,
     channel_groups,
     concat_axis,
     permutation,
@@ -37,14 +36,14 @@ def batch_reindex(block: Block) -> str:
 
 def concat(block: Block) -> str:
     """All bottoms side by side along `axis`, in their order: Concat."""
-    axis = canonical_axis(concat_axis(block.layer), block.rank, block.layer)
+    axis = block.axis(concat_axis(block.layer))
     return block("Concat", *block.bottoms, axis=axis) if len(block.bottoms) > 1 else block.bottom
 
 
 def crop(block: Block) -> str:
     """The first bottom from `offset` on, in the size of the second along `axis` and the axes behind it: Slice."""
     view = Crop.of(block.layer)
-    axis = canonical_axis(view.axis, block.rank, block.layer)
+    axis = block.axis(view.axis)
     if axis == 0:
         block.fixes_batch("it crops the batch")
     axes = list(range(axis, block.rank))
@@ -106,8 +105,8 @@ def eltwise(block: Block) -> str:
 def flatten(block: Block) -> str:
     """The axes from `axis` to `end_axis` become one: Flatten, or Reshape where something stays behind or in front."""
     view = block.layer.param.flatten_param
-    start = canonical_axis(view.axis, block.rank, block.layer)
-    end = canonical_axis(view.end_axis, block.rank, block.layer)
+    start = block.axis(view.axis)
+    end = block.axis(view.end_axis)
     if start == 1 and end == block.rank - 1:
         return block("Flatten", block.bottom, axis=1)
     if start == 0:
@@ -227,7 +226,7 @@ def silence(block: Block) -> list[str]:
 def slices(block: Block) -> list[str]:
     """Consecutive parts along `axis`: Split."""
     view = Slice.of(block.layer)
-    axis = canonical_axis(view.axis, block.rank, block.layer)
+    axis = block.axis(view.axis)
     if axis == 0:
         block.fixes_batch("it cuts the batch")
     parts = view.parts(block.layer, block.shape[axis], len(block.layer.tops))
@@ -242,7 +241,7 @@ def alias(block: Block) -> list[str]:
 def tile(block: Block) -> str:
     """The bottom `tiles` times along `axis`: Tile."""
     param = block.layer.param.tile_param
-    axis = canonical_axis(param.axis, block.rank, block.layer)
+    axis = block.axis(param.axis)
     repeats = [param.tiles if at == axis else 1 for at in range(block.rank)]
     return block("Tile", block.bottom, block.integers(repeats, "repeats"))
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
+from bnfold.caffe.layers import canonical_axis
 from bnfold.errors import WeightsError
 from bnfold.net import Array, Layer, LazyArray, Names, Net, Shape, sizes
 from bnfold.onnx.weight import ONNX_TYPES, Weight
@@ -179,6 +180,10 @@ class Block:
     def rank(self) -> int:
         """The number of axes of the first bottom."""
         return len(self.shape)
+
+    def axis(self, said: int) -> int:
+        """An axis of the first bottom, counted from the front. Raises ModelError where there is no such axis."""
+        return canonical_axis(said, self.rank, self.layer)
 
     def __call__(self, operator: str, *inputs: str, step: str = "", **attributes: Any) -> str:
         """Add a node with one output and return that tensor."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.caffe.layers import Convolution, InnerProduct, canonical_axis, parameter_shape
+from bnfold.caffe.layers import Convolution, InnerProduct, parameter_shape
 from bnfold.caffe.layers.convolution import convolution_view
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
@@ -87,7 +87,7 @@ def embed(block: Block) -> str:
 
 def im2col(block: Block) -> str:
     """Each window of k x k pixels becomes C*k*k channels, channel `(c*kh + i)*kw + j`: Conv with one-hot kernels."""
-    axis = canonical_axis(block.layer.param.convolution_param.axis, block.rank, block.layer)
+    axis = block.axis(block.layer.param.convolution_param.axis)
     if axis != 1:
         raise Refused(f"its channel axis is {axis} and not 1")
     view = Convolution.of(block.layer, block.rank - 2, block.shape)
@@ -105,7 +105,7 @@ def inner_product(block: Block) -> str:
     With two bottoms the second is the weight, and only the bias is learned.
     """
     view = InnerProduct.of(block.layer)
-    axis = canonical_axis(view.axis, block.rank, block.layer)
+    axis = block.axis(view.axis)
     size = math.prod(block.shape[axis:])
     x = block.bottom
     if (block.rank, axis) != (2, 1):

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
-from bnfold.caffe.layers import LRN, Dropout, canonical_axis
+from bnfold.caffe.layers import LRN, Dropout
 from bnfold.errors import WeightsError
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction
@@ -116,7 +116,7 @@ def scale(block: Block) -> str:
 
 def _lies_along_channels(block: Block, axis: int) -> bool:
     """Whether a Scale has one value for each channel."""
-    if len(block.bottoms) > 1 or block.rank < 3 or canonical_axis(axis, block.rank, block.layer) != 1:
+    if len(block.bottoms) > 1 or block.rank < 3 or block.axis(axis) != 1:
         return False
     shape = block.stored_shape(0, "scale")
     return len(shape) == 1 and shape[0] > 1
@@ -138,7 +138,7 @@ def _spread(block: Block, shape: Shape, axis: int, *, learned: bool = True) -> S
     """`shape` laid on the bottom's axes from `axis` on; the axes in front broadcast by themselves."""
     if math.prod(shape) == 1 and len(shape) <= 1:
         return (1,) * max(len(shape), 1)
-    start = canonical_axis(axis, block.rank, block.layer)
+    start = block.axis(axis)
     if start == 0 and learned:
         block.fixes_batch("its learned values lie along the batch")
     return shape + (1,) * (block.rank - start - len(shape))
@@ -259,13 +259,13 @@ def layer_norm(block: Block) -> str:
 
 def log_softmax(block: Block) -> str:
     """`x - ln(sum e^x)` along `axis`: LogSoftmax, which flattens before opset 13 unless the axis is the last."""
-    axis = canonical_axis(block.layer.param.log_softmax_param.axis, block.rank, block.layer)
+    axis = block.axis(block.layer.param.log_softmax_param.axis)
     return softmax(block, block.bottom, axis, block.rank, operator="LogSoftmax")
 
 
 def softmax_layer(block: Block) -> str:
     """`e^x / sum e^x` along `axis`: Softmax."""
-    axis = canonical_axis(block.layer.param.softmax_param.axis, block.rank, block.layer)
+    axis = block.axis(block.layer.param.softmax_param.axis)
     return softmax(block, block.bottom, axis, block.rank)
 
 

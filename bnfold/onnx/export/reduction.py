@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.caffe.layers import ArgMax, Reduction, canonical_axis
+from bnfold.caffe.layers import ArgMax, Reduction
 from bnfold.caffe.layers.reduction import CTCGreedyDecoder, reduced_axes
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, transpose
@@ -22,7 +22,7 @@ def argmax(block: Block) -> str:
     one with the smaller, so the axis is searched backwards; of the smallest, both name the smaller.
     """
     view = ArgMax.of(block.layer)
-    axis = 1 if view.axis is None else canonical_axis(view.axis, block.rank, block.layer)
+    axis = 1 if view.axis is None else block.axis(view.axis)
     searched = list(range(1, block.rank)) if view.axis is None else [axis]
     size, ends = math.prod(block.shape[one] for one in searched), [-block.shape[one] - 1 for one in searched]
     x, first = block.bottom, [-1] * len(searched)
@@ -102,7 +102,7 @@ def reduction(block: Block) -> str:
     Not ReduceL1: OpenVINO takes its axes for all of them.
     """
     view = Reduction.of(block.layer)
-    axis = canonical_axis(view.axis, block.rank, block.layer)
+    axis = block.axis(view.axis)
     axes = list(range(axis, block.rank))
     x = block.bottom
     if view.operation == "ASUM":
