@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,19 +112,15 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         fed = frozenset(port.name for port in model.graph.input if port.name in tensors)
     _require_sense(document, tensors)
     types, constants = _known(document, tensors, fed)
-    building = _Building(document, types, constants, {item.domain: item.version for item in model.opset_import})
-    layers = list(building.layers())
-    pinned = list(_other_reads(document))
-    readings: dict[str, int] = {}
-    for name in (*building.reads, *pinned, *(port.name for port in model.graph.output)):
-        readings[name] = readings.get(name, 0) + 1
+    read = _Layers(model, constants)
+    layers, pinned = read.layers, list(_other_reads(document))
     origin = OnnxOrigin(
         document,
         types,
         constants,
-        building.expressions,
+        read.expressions,
         fed,
-        readings,
+        Counter((*read.reads, *pinned, *(port.name for port in model.graph.output))),
         frozenset(pinned),
         frozenset(names_in(model.graph)) | tensors.keys(),
         options.freeze_initializers,
@@ -214,9 +211,8 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _keeps_outside(node: NodeProto) -> bool:
-    for attribute in node.attribute:
-        if attribute.HasField("t") and attribute.t.data_location == TensorProto.EXTERNAL:
-            return True
+    if any(one.HasField("t") and one.t.data_location == TensorProto.EXTERNAL for one in node.attribute):
+        return True
     return any(
         any(tensor.data_location == TensorProto.EXTERNAL for tensor in body.initializer)
         or any(_keeps_outside(inner) for inner in body.node)
@@ -232,10 +228,7 @@ def _known(
     document: Document, tensors: Mapping[str, Tensor], fed: frozenset[str]
 ) -> tuple[Types, dict[str, Array | None]]:
     """Shapes and constants: each may need the other, so they are looked at in turns until nothing new is found."""
-    constants: dict[str, Array | None] = {}
-    for name, tensor in tensors.items():
-        if name not in fed:
-            constants[name] = tensor.array()
+    constants = {name: tensor.array() for name, tensor in tensors.items() if name not in fed}
     types = infer(document.model, tensors.values())
     for _ in range(max(_ROUNDS, _NODES // (1 + len(document.model.graph.node)))):
         before = len(constants)
@@ -249,11 +242,8 @@ def _known(
 
 def _is_open(document: Document, types: Types, constants: Mapping[str, Array | None]) -> bool:
     """Whether some value's shape is not known yet."""
-    for node in document.model.graph.node:
-        for name in node.output:
-            if name and name not in constants and min(types.shapes.get(name, (UNKNOWN,)), default=0) < 0:
-                return True
-    return False
+    names = (name for node in document.model.graph.node for name in node.output if name and name not in constants)
+    return any(min(types.shapes.get(name, (UNKNOWN,)), default=0) < 0 for name in names)
 
 
 def _compute(document: Document, types: Types, constants: dict[str, Array | None]) -> None:
@@ -292,28 +282,29 @@ def _other_reads(document: Document) -> Iterator[str]:
             yield entry.value
 
 
-class _Building:
-    """Layers from nodes."""
+class _Layers:
+    """Layers from nodes.
 
-    def __init__(
-        self, document: Document, types: Types, constants: Mapping[str, Array | None], opsets: Mapping[str, int]
-    ) -> None:
-        self._document, self._types, self._constants, self._opsets = document, types, constants, opsets
+    Attributes:
+        layers: those that compute something, in order.
+        expressions: number of a node that computes a constant from constants -> the names that it reads.
+        reads: every name, as often as a node reads it.
+    """
+
+    def __init__(self, model: ModelProto, constants: Mapping[str, Array | None]) -> None:
+        self._constants, self._opsets = constants, {item.domain: item.version for item in model.opset_import}
+        self.layers: list[Layer] = []
         self.expressions: dict[int, tuple[str, ...]] = {}
         self.reads: list[str] = []
-
-    def layers(self) -> Iterator[Layer]:
-        """The layers in order; nodes that compute a constant from constants are noted as expressions."""
-        for number, node in enumerate(self._document.model.graph.node):
+        for number, node in enumerate(model.graph.node):
             inner = captured(node)
             reads = [name for name in (*node.input, *inner) if name]
             self.reads += reads
             outputs = [name for name in node.output if name]
-            constant = bool(outputs) and all(name in self._constants for name in outputs)
-            if constant and all(name in self._constants for name in reads):
+            if outputs and all(name in constants for name in (*outputs, *reads)):
                 self.expressions[number] = tuple(reads)
-                continue
-            yield self._layer(node, number, inner)
+            else:
+                self.layers.append(self._layer(node, number, inner))
 
     def _layer(self, node: NodeProto, number: int, inner: list[str]) -> Layer:
         bottoms: list[str] = []
