@@ -18,6 +18,13 @@ UNKNOWN = -1
 DEFAULTS: Mapping[str, int | None] = {"dilation": 1, "kernel_size": None, "pad": 0, "stride": 1}
 """What holds along each axis where nothing is written; a kernel must be."""
 
+PAIRS: Mapping[str, tuple[str, str]] = {
+    f"{out}{name}": (f"{out}{short}_h", f"{out}{short}_w")
+    for out in ("", "out_")
+    for name, short in (("kernel_size", "kernel"), ("pad", "pad"), ("stride", "stride"))
+}
+"""A window's value -> its fields for the two axes of a plane."""
+
 
 def canonical_axis(axis: int, rank: int, layer: Layer | None = None) -> int:
     """The axis counted from the front.
@@ -46,10 +53,12 @@ def written(param: Any, name: str) -> Any:
     return getattr(param, name) if hasattr(param, name) and param.HasField(name) else None
 
 
-def listed(param: Any, name: str) -> list[int]:
-    """The values of a field, be it a list or one number; [] where nothing is written."""
+def listed(param: Any, name: str) -> Sequence[int]:
+    """The values of a field, be it a list or one number; () where nothing is written."""
     value: Any = getattr(param, name, ())
-    return list(value) if hasattr(value, "__len__") else [value] if param.HasField(name) else []
+    if isinstance(value, int):
+        return (value,) if param.HasField(name) else ()
+    return value  # type: ignore[no-any-return]  # protobuf's list
 
 
 def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -66,7 +75,7 @@ def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence
         ModelError: nothing is given and there is no default; both forms are; the count does not fit.
     """
     values = listed(param, name) if values is None else values
-    height, width = (written(param, f"{name.removesuffix('_size')}_{side}") for side in "hw")
+    height, width = _pair(param, name)
     if height is not None or width is not None:
         if values:
             raise ModelError(f"{layer}: {name} is given both for all axes and as _h and _w; keep one")
@@ -85,6 +94,17 @@ def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence
     if len(values) != spatial:
         raise ModelError(f"{layer}: {name} has {len(values)} values for {spatial} spatial axes")
     return tuple(values)
+
+
+def _pair(param: Any, name: str) -> tuple[int | None, int | None]:
+    """The `_h` and `_w` fields of a value, None where they are not written or there are none."""
+    if name not in PAIRS or not hasattr(param, PAIRS[name][0]):
+        return None, None
+    height, width = PAIRS[name]
+    return (
+        getattr(param, height) if param.HasField(height) else None,
+        getattr(param, width) if param.HasField(width) else None,
+    )
 
 
 def at_least(layer: Layer, word: str, values: Sequence[int], least: int) -> None:

@@ -122,7 +122,7 @@ def convolution_field(layer: Layer) -> str:
 
 def _values(layer: Layer, param: Param, name: str, spatial: int) -> tuple[int, ...]:
     """Kernel, stride or pad, one value per spatial axis; C3D names the depth apart."""
-    depth = written(param, DEPTH[name])
+    depth = written(param, DEPTH[name]) if layer.type in THREE_D else None
     if layer.type not in THREE_D or (depth is None and len(listed(param, name)) >= spatial):
         return per_axis(layer, param, name, spatial)
     plane = per_axis(layer, param, name, 2)
