@@ -218,9 +218,9 @@ class Net:
     preparation: dict[str, str] = field(default_factory=dict)
     origin: Any = None
     front: FrontEnd | None = None
-    _producers: dict[str, Layer] = field(default_factory=dict, repr=False)
-    _uses: dict[str, list[Use]] = field(default_factory=dict, repr=False)
-    _removed: set[int] = field(default_factory=set, repr=False)
+    _producers: dict[str, Layer] = field(default_factory=dict, init=False)
+    _uses: dict[str, list[Use]] = field(default_factory=dict, init=False)
+    _removed: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         for layer in self._layers:
@@ -372,19 +372,13 @@ class Net:
         return net
 
     def _with(self, layers: Sequence[Layer], outputs: Sequence[str]) -> Net:
-        return Net(
-            name=self.name,
+        return replace(
+            self,
             _layers=[layer.copy() for layer in layers],
             inputs=dict(self.inputs),
             outputs=list(outputs),
             public=dict(self.public),
             notes=list(self.notes),
-            file=self.file,
-            batchnorm_layout=self.batchnorm_layout,
-            zero_factor=self.zero_factor,
-            preparation=self.preparation,
-            origin=self.origin,
-            front=self.front,
         )
 
 

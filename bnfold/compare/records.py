@@ -7,6 +7,7 @@ Sums run over the values that are finite on both sides; `docs/report.md` explain
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -382,9 +383,7 @@ class DiffReport(Rendered):
         if not self.uncompared:
             return ""
         compared = len(self.outputs)
-        reasons: dict[str, int] = {}
-        for output in self.uncompared:
-            reasons[output.reason] = reasons.get(output.reason, 0) + 1
+        reasons = Counter(output.reason for output in self.uncompared)
         plural = {"stands": "stand", "has": "have"}
         said = []
         for reason, count in reasons.items():

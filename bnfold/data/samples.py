@@ -90,6 +90,8 @@ class Noise:
     """
 
     parallel: ClassVar[bool] = True  # samples may be asked for by several threads at once
+    labels: ClassVar[None] = None
+    class_names: ClassVar[tuple[str, ...]] = ()
 
     feeds: Mapping[str, tuple[Shape, StandIn | None]]
     count: int
@@ -105,16 +107,6 @@ class Noise:
         drawn = "N(0, s^2)" if self.signed else "|x| of x from N(0, s^2)"
         noise = f"seeded noise, {drawn} with s = {scales} in turn" if len(meant) < len(self.feeds) else "seeded values"
         return f"{self.count} samples of {noise}, seed {self.seed}{''.join(meant)}"
-
-    @property
-    def labels(self) -> Array | None:
-        """Noise has no class."""
-        return None
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """Nor names for it."""
-        return ()
 
     def sample(self, number: int) -> dict[str, Array]:
         """Draw one."""

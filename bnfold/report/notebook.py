@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
@@ -16,12 +17,10 @@ MAX_ROWS = 12  # rows
 
 def net_summary(net: Net) -> str:
     """The types of layers, and how many there are of each."""
-    types: dict[str, int] = {}
-    for layer in net.layers:
-        types[layer.type] = types.get(layer.type, 0) + 1
+    types = Counter(layer.type for layer in net.layers)
     inputs = ", ".join(f"{name} {sizes(shape)}" for name, shape in net.inputs.items())
-    rows = sorted(types.items(), key=lambda row: -row[1])
-    return _summary(repr(net), ("layer type", "layers"), rows, f"inputs: {inputs}; outputs: {', '.join(net.outputs)}")
+    said = f"inputs: {inputs}; outputs: {', '.join(net.outputs)}"
+    return _summary(repr(net), ("layer type", "layers"), types.most_common(), said)
 
 
 def fold_summary(report: FoldReport) -> str:

@@ -6,7 +6,8 @@ terminal would obey.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,21 +78,13 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
     if not report.records:
         yield words(f"{count(report.layers_before, 'layer')}; there is no affine layer to fold")
         return
-    gone: dict[str, int] = {}
-    dropped: dict[str, int] = {}
-    into: set[str] = set()
-    joined = 0
+    gone: Counter[str] = Counter()
     for record in report.records:
-        if isinstance(record, Merged):
-            gone[record.type] = gone.get(record.type, 0) + len(record.layers)
-        elif isinstance(record, Folded):
-            gone[record.type] = gone.get(record.type, 0) + 1
-        elif isinstance(record, Dropped):
-            dropped[record.type] = dropped.get(record.type, 0) + 1
-        joined += isinstance(record, Joined)
-        if isinstance(record, Folded):
-            into.update(record.into)
-    kept = report.kept
+        if isinstance(record, Folded | Merged):
+            gone[record.type] += len(record.layers) if isinstance(record, Merged) else 1
+    dropped = Counter(record.type for record in report.records if isinstance(record, Dropped))
+    into = {name for record in report.folded for name in record.into}
+    joined, kept = len(report.joined), report.kept
     line = f"{report.layers_before:,} -> {count(report.layers_after, 'layer')}"
     if gone:
         line += f"; {_kinds(gone)} " + (f"into {count(len(into), 'layer')}" if into else "merged")
@@ -109,9 +102,9 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
         yield words(f"kept {hidden:,} more for {count(len(groups) - len(shown), 'other cause')}; -v lists them", WARN)
 
 
-def _kinds(numbers: Mapping[str, int]) -> str:
+def _kinds(numbers: Counter[str]) -> str:
     """`15 BatchNorm, 14 Scale and 2 Bias`."""
-    *kinds, last = (f"{number:,} {kind}" for kind, number in sorted(numbers.items(), key=lambda item: -item[1]))
+    *kinds, last = (f"{number:,} {kind}" for kind, number in numbers.most_common())
     return f"{', '.join(kinds)} and {last}" if kinds else last
 
 
