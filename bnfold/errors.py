@@ -82,9 +82,14 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def few(words: Sequence[str], most: int) -> str:
-    """The first of some words, and how many more there are."""
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+def few(words: Sequence[str], most: int = 6) -> str:
+    """The first of some words, and how many more there are.
+
+    Examples:
+        >>> few(["a", "b"]), few(list("abcdefgh"), 3)
+        ('a, b', 'a, b, c and 5 more')
+    """
+    return ", ".join(words[:most]) + (f" and {len(words) - most:,} more" if len(words) > most else "")
 
 
 def with_article(noun: str) -> str:

@@ -10,7 +10,7 @@ from copy import deepcopy
 
 from bnfold.advice.draft import STATISTICS, Draft, Written, normalising
 from bnfold.advice.records import Remark
-from bnfold.errors import quoted
+from bnfold.errors import few, quoted
 
 DEFAULT_EPS = 1e-5  # caffe.proto
 # 1e-3 is TensorFlow's default, and nets that were converted from there have it for a reason.
@@ -136,9 +136,8 @@ def shared_statistics(draft: Draft) -> Iterator[Remark]:
             others = {other for name in names for other in owners.get(name, []) if other is not written}
             if others:
                 shared = quoted(name for name in names if len(owners.get(name, ())) > 1)
-                with_whom = quoted(other.name for other in sorted(others, key=lambda other: other.index)[:3])
-                more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-                yield Remark(written, f"shares its statistics ({shared}) with {with_whom}{more}")
+                with_whom = [f"'{other.name}'" for other in sorted(others, key=lambda other: other.index)]
+                yield Remark(written, f"shares its statistics ({shared}) with {few(with_whom, 3)}")
 
 
 def _statistics_only(draft: Draft) -> Iterator[Written]:

@@ -84,17 +84,6 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def names(words: Sequence[str], most: int = 6) -> str:
-    """A list that stops in time.
-
-    Examples:
-        >>> names(["a", "b"]), names(list("abcdefgh"), 3)
-        ('a, b', 'a, b, c and 5 more')
-    """
-    shown = ", ".join(words[:most])
-    return f"{shown} and {len(words) - most:,} more" if len(words) > most else shown
-
-
 def middle(name: str, most: int) -> str:
     """A name of at most `most` letters; a longer one loses its middle, since both ends tell layers apart.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfold.compare.records import BlobDiff, DiffReport
-from bnfold.errors import UsageError
+from bnfold.errors import UsageError, few
 from bnfold.io.versions import installed
 from bnfold.report import figures, tables
 from bnfold.report.causes import kept_by_cause
@@ -162,7 +162,7 @@ FILTERS = {
     "class_name": figures.class_name,
     "count": figures.count,
     "data_uri": data_uri,
-    "names": figures.names,
+    "names": few,
     "ordinary": figures.ordinary,
     "percent": lambda share: whole(figures.percent(share)),
     "small": lambda value: whole(figures.small(value)),

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from bnfold.algebra.records import FoldReport
 from bnfold.compare.metrics import MARKDOWN
 from bnfold.compare.records import ClassifierDiff, DiffReport
+from bnfold.errors import few
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.columns import cell, columns
 from bnfold.report.cost import COSTS, changes
 from bnfold.report.figures import bits, count, ordinary, percent, small
-from bnfold.report.figures import names as listed
 from bnfold.report.run import RunReport
 
 ROWS = 10
@@ -52,7 +52,7 @@ def fold_markdown(report: FoldReport, rows: int = ROWS) -> Iterator[str]:
     )
     groups = kept_by_cause(report.kept)
     if groups:
-        shown = [(listed([k.layer for k in kept], 3), kept[0].type, why) for why, kept in groups[:rows]]
+        shown = [(few([k.layer for k in kept], 3), kept[0].type, why) for why, kept in groups[:rows]]
         yield from _table(("kept", "type", "why"), shown, left=3)
         yield from _more(sum(len(kept) for _, kept in groups[rows:]))
 
@@ -102,7 +102,7 @@ def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
     yield from _more(len(report.blobs) - len(shown))
     worse = [entry for entry in report.ranges if entry.worse]
     if worse:
-        names = listed([f"{entry.layer} (-{bits(entry.bits_lost)} bits)" for entry in worse])
+        names = few([f"{entry.layer} (-{bits(entry.bits_lost)} bits)" for entry in worse])
         yield f"⚠️ Per-tensor int8 got worse in {count(len(worse), 'layer')}: {escape(names)}.\n"
     yield from (f"> {escape(note)}\n" for note in report.notes)
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnfold.errors import few
 from bnfold.io.rendered import Rendered
-from bnfold.report.figures import names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,5 +64,5 @@ class RunReport(Rendered):
                 proofs,
                 key=lambda proof: max((gate.value for gate in proof.gates if gate.name == "tolerance"), default=0.0),
             )
-            said.append((names([proof.candidate for proof in proofs], 3), worst.verdict))
+            said.append((few([proof.candidate for proof in proofs], 3), worst.verdict))
         return said[0][1] if len(said) == 1 else " ".join(f"{files}: {verdict}" for files, verdict in said)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved
+from bnfold.errors import few
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.cost import COSTS, changes
 from bnfold.report.figures import class_name, count, ordinary, percent, small
-from bnfold.report.figures import names as listed
 from bnfold.report.grid import Column, Grid, Part, Style, words
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
             if proof.passed:
                 parts += _tables(proof, rows)
     if wrote := [str(path) for path in (*run.written, *files)]:
-        parts.append(words(f"wrote {listed(wrote, ROWS)}"))
+        parts.append(words(f"wrote {few(wrote, ROWS)}"))
     return parts
 
 
@@ -96,7 +96,7 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
     groups = kept_by_cause(kept)
     shown = groups if verbosity > 0 else groups[:CAUSES]
     for cause, records in shown:
-        example = f" ({listed([record.layer for record in records], 3 if verbosity <= 0 else 1000)})"
+        example = f" ({few([record.layer for record in records], 3 if verbosity <= 0 else 1000)})"
         yield words(f"kept {len(records):,} {records[0].type}{example}: {cause}", WARN)
     if hidden := sum(len(records) for _, records in groups[len(shown) :]):
         yield words(f"kept {hidden:,} more for {count(len(groups) - len(shown), 'other cause')}; -v lists them", WARN)
@@ -124,12 +124,12 @@ def fold_tables(report: FoldReport, rows: int = ROWS) -> Iterator[Part]:
         if isinstance(record, Folded):
             grid.add(record.layer, record.type, _into(record))
         elif isinstance(record, Merged):
-            grid.add(listed(record.layers), record.type, f"merged into {listed(record.into)}")
+            grid.add(few(record.layers), record.type, f"merged into {few(record.into)}")
         elif isinstance(record, Joined):
-            branches = f" with {listed(record.branches)}" if record.branches else ""
-            grid.add(record.layer, record.type, f"joined into {listed(record.into)}{branches}")
+            branches = f" with {few(record.branches)}" if record.branches else ""
+            grid.add(record.layer, record.type, f"joined into {few(record.into)}{branches}")
         elif isinstance(record, Moved):
-            grid.add(record.layer, record.type, f"scale and bias went forward into {listed(record.into)}")
+            grid.add(record.layer, record.type, f"scale and bias went forward into {few(record.into)}")
         elif isinstance(record, Dropped):
             grid.add(record.layer, record.type, "dropped: it does nothing at inference")
         elif isinstance(record, Kept) and record.now != record.type:
@@ -143,8 +143,8 @@ def fold_tables(report: FoldReport, rows: int = ROWS) -> Iterator[Part]:
 
 
 def _into(record: Folded) -> str:
-    through = f" through {listed(record.through)}" if record.through else ""
-    return f"{listed(record.into)}{through}{' (forward)' if record.forward else ''}"
+    through = f" through {few(record.through)}" if record.through else ""
+    return f"{few(record.into)}{through}{' (forward)' if record.forward else ''}"
 
 
 def _proof_lines(proofs: Sequence[DiffReport]) -> Iterator[Part]:
@@ -157,10 +157,10 @@ def _proof_lines(proofs: Sequence[DiffReport]) -> Iterator[Part]:
         said = "the same data" if data == told else data
         told = data
         mark = "proved" if passed else "FAILED"
-        yield words(f"{mark} {listed(candidates)}: {said}{found}", "" if passed else BAD)
+        yield words(f"{mark} {few(candidates)}: {said}{found}", "" if passed else BAD)
     for names in dict.fromkeys(_worse(proof) for proof in proofs):
         if names:
-            yield words(f"per-tensor int8 got worse in {count(len(names), 'layer')}: {listed(names, 3)}", WARN)
+            yield words(f"per-tensor int8 got worse in {count(len(names), 'layer')}: {few(names, 3)}", WARN)
 
 
 def _worse(proof: DiffReport) -> tuple[str, ...]:
