@@ -26,7 +26,6 @@ cudnn_batch_norm_layer.cu of GENet. The normalisation is Ioffe and Szegedy's (ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -312,18 +311,10 @@ def _fields(layer: Layer, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if layer.param.batch_norm_param.HasField(name)]
 
 
-def _follows_batch(param: LayerParameter) -> bool:
+def follows_batch(param: LayerParameter) -> bool:
+    """Whether `use_global_stats: false` has a layer normalise by each batch."""
     own = param.batch_norm_param
     return own.HasField("use_global_stats") and not own.use_global_stats
-
-
-def stored_statistics(layer: Layer) -> LayerParameter | None:
-    """A BatchNorm that says `use_global_stats: false` with true, None for every other layer."""
-    if layer.type not in TYPES or not _follows_batch(layer.param):
-        return None
-    param: LayerParameter = deepcopy(layer.param)
-    param.batch_norm_param.use_global_stats = True
-    return param
 
 
 def _check(layer: Layer, statistics: Statistics) -> None:
@@ -387,14 +378,14 @@ class Family(NamedTuple):
 
 
 LAYOUTS: dict[str, Layout] = {
-    "bvlc": Layout(0, 1, 3, 4, 2, _eps, _follows_batch, divides=True),
-    "cudnn": Layout(-2, -1, 0, 1, None, _cudnn_eps, _follows_batch),
+    "bvlc": Layout(0, 1, 3, 4, 2, _eps, follows_batch, divides=True),
+    "cudnn": Layout(-2, -1, 0, 1, None, _cudnn_eps, follows_batch),
     "ducha": Layout(
         2, 3, 0, 1, None, lambda param: param.bn_param.var_eps, lambda param: not param.bn_param.moving_average
     ),
-    "intel": Layout(0, 1, 3, 4, 2, _eps, _follows_batch, divides=True),
+    "intel": Layout(0, 1, 3, 4, 2, _eps, follows_batch, divides=True),
     "nvcaffe": Layout(0, 1, 3, 4, 2, _nvcaffe_eps, _never),
-    "nvcaffe015": Layout(2, 3, 0, 1, None, _nvcaffe_eps, _follows_batch),
+    "nvcaffe015": Layout(2, 3, 0, 1, None, _nvcaffe_eps, follows_batch),
     "pspnet": Layout(2, 3, 0, 1, None, lambda param: param.bn_param.eps, _never),
     "segnet": Layout(None, None, 0, 1, None, _segnet_eps, _learns),
 }

@@ -17,7 +17,7 @@ from bnfold.algebra.operators import Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.algebra.scaled import Rounded, largest_of, same_values
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.batchnorm import stored_statistics
+from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
 from bnfold.caffe.layers.convolution import convolution_field
@@ -35,8 +35,17 @@ class Caffe:
     language = "Caffe"
 
     def prepare(self, context: FoldContext) -> None:
-        """Split every BatchNorm with a fused ReLU in two."""
-        unfuse_relus(context)
+        """Take apart what Intel Caffe fuses: a BatchNorm with `relu: true` is a BatchNorm and a ReLU.
+
+            Given:   conv1 -> bn1 (relu: true)          Result:  conv1 -> bn1 -> bn1/relu
+
+        The first is an affine and can move; the second then stands where an exact law for it is known. The ReLU takes
+        over the top's name, so every name keeps its value.
+        """
+        for layer in list(context.net.layers):
+            fused = layer.type in BATCHNORMS and layer.param.batch_norm_param.relu and len(layer.tops) == 1
+            if fused and id(layer) not in context.excluded:
+                _split(context.net, layer)
 
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:
         """The shape of every blob."""
@@ -123,7 +132,11 @@ class Caffe:
 
     def stored_statistics(self, layer: Layer) -> LayerParameter | None:
         """With `use_global_stats: true`."""
-        return stored_statistics(layer)
+        if layer.type not in BATCHNORMS or not follows_batch(layer.param):
+            return None
+        param: LayerParameter = deepcopy(layer.param)
+        param.batch_norm_param.use_global_stats = True
+        return param
 
     def joins(self, layer: Layer, window: Window) -> bool:
         """Whether Caffe's fields can say the padding: alike in front and behind."""
@@ -149,7 +162,7 @@ class Caffe:
 
     def finish(self, context: FoldContext) -> None:
         """Blobs shared by name that came out different are no longer shared; what was assumed is said once."""
-        unshare(context)
+        _unshare(context)
         context.note_assumed("as use_global_stats: true")
 
     def pickled(self, net: Net) -> None:
@@ -206,20 +219,6 @@ def _scale_param(present: LayerParameter, axis: int, shape: Shape, *, biased: bo
     return param
 
 
-def unfuse_relus(context: FoldContext) -> None:
-    """Take apart what Intel Caffe fuses: a BatchNorm with `relu: true` is a BatchNorm and a ReLU.
-
-        Given:   conv1 -> bn1 (relu: true)          Result:  conv1 -> bn1 -> bn1/relu
-
-    The first is an affine and can move; the second then stands where an exact law for it is known. The ReLU takes
-    over the top's name, so every name keeps its value.
-    """
-    for layer in list(context.net.layers):
-        fused = layer.type in BATCHNORMS and layer.param.batch_norm_param.relu and len(layer.tops) == 1
-        if fused and id(layer) not in context.excluded:
-            _split(context.net, layer)
-
-
 def _split(net: Net, layer: Layer) -> None:
     top = layer.tops[0]
     public = net.public_name(top)
@@ -239,7 +238,7 @@ def _split(net: Net, layer: Layer) -> None:
         net.public[top] = public
 
 
-def unshare(context: FoldContext) -> None:
+def _unshare(context: FoldContext) -> None:
     """Weights shared by name stay shared where they came out equal; else each layer has its own from now on."""
     sharers: dict[str, list[tuple[Layer, int]]] = {}
     for layer in context.net.layers:
