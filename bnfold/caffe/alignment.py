@@ -29,18 +29,19 @@ _PLANE = 2
 _LARGE = 1 << 20
 
 
-class AxisLine(NamedTuple):
-    """`x -> a*x + b` along each of two axes."""
+class Line(NamedTuple):
+    """`x -> a*x + b` along an axis."""
 
-    a: tuple[float, float] = (1.0, 1.0)
-    b: tuple[float, float] = (0.0, 0.0)
+    a: float = 1.0
+    b: float = 0.0
 
-    def after(self, first: AxisLine) -> AxisLine:
+    def after(self, first: Line) -> Line:
         """This line of what another gives."""
-        return AxisLine(
-            (self.a[0] * first.a[0], self.a[1] * first.a[1]),
-            (self.a[0] * first.b[0] + self.b[0], self.a[1] * first.b[1] + self.b[1]),
-        )
+        return Line(self.a * first.a, self.a * first.b + self.b)
+
+
+Lines = Sequence[Line]
+"""One along each of the two axes of a plane."""
 
 
 def align_crops(layers: Sequence[Layer], choice: CropOffset | None) -> list[str]:
@@ -78,35 +79,36 @@ def _offset(makers: Mapping[str, Layer], cut: str, like: str) -> tuple[int, int]
     for blob, other in others.items():
         if (mine := ours.get(blob)) is None:
             continue
-        if any(abs(a - b) > 1e-9 for a, b in zip(mine.a, other.a, strict=True)):
+        pairs = list(zip(mine, other, strict=True))
+        if any(abs(one.a - another.a) > 1e-9 for one, another in pairs):
             return None
-        start = [round(a - b) for a, b in zip(mine.b, other.b, strict=True)]
+        start = [round(one.b - another.b) for one, another in pairs]
         return None if min(start) < 0 else (start[0], start[1])
     return None
 
 
-def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, AxisLine]:
+def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, Lines]:
     """Each blob that a blob is made of, nearest first, and where its pixels lie in it."""
-    found = {blob: AxisLine()}
+    found: dict[str, Lines] = {blob: [Line()] * _PLANE}
     queue = deque([blob])
     while queue:
         top = queue.popleft()
         layer = makers.get(top)
-        step = _line(layer) if layer else None
+        step = _lines(layer) if layer else None
         if layer is None or step is None:
             continue
         for bottom in layer.bottoms[: 1 if layer.type == "Crop" else None]:
             if bottom not in found:
-                found[bottom] = found[top].after(step)
+                found[bottom] = [outer.after(inner) for outer, inner in zip(found[top], step, strict=True)]
                 queue.append(bottom)
     return found
 
 
-def _line(layer: Layer) -> AxisLine | None:
+def _lines(layer: Layer) -> Lines | None:
     """From a layer's bottom to its top; None where that is no such line."""
     try:
         if layer.type in PASSING:
-            return AxisLine()
+            return [Line()] * _PLANE
         if layer.type in CONVOLUTIONS | DECONVOLUTIONS:
             view = Convolution.of(layer)
             return _windows(view.extent, view.stride, view.before, layer.type in DECONVOLUTIONS)
@@ -115,17 +117,16 @@ def _line(layer: Layer) -> AxisLine | None:
             return None if pool.is_global else _windows(pool.kernel, pool.stride, pool.before, False)
         if layer.type == "Crop":
             offset = layer.param.crop_param.offset or (0,)
-            return AxisLine(b=(-float(offset[-2 if len(offset) >= _PLANE else -1]), -float(offset[-1])))
+            return [Line(b=-float(offset[max(-2, -len(offset))])), Line(b=-float(offset[-1]))]
     except BnfoldError:
         return None
     return None
 
 
-def _windows(kernel: Sequence[int], stride: Sequence[int], before: Sequence[int], transposed: bool) -> AxisLine | None:
+def _windows(kernel: Sequence[int], stride: Sequence[int], before: Sequence[int], transposed: bool) -> Lines | None:
     if len(kernel) != _PLANE:
         return None
-    (a, b), (c, d) = [
-        (s, (k - 1) / 2 - p) if transposed else (1 / s, (p - (k - 1) / 2) / s)
+    return [
+        Line(s, (k - 1) / 2 - p) if transposed else Line(1 / s, (p - (k - 1) / 2) / s)
         for k, s, p in zip(kernel, stride, before, strict=True)
     ]
-    return AxisLine((a, c), (b, d))
