@@ -68,7 +68,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Column(Generic[Record]):
+class PageColumn(Generic[Record]):
     """A heading, its kind, and what a record has below it."""
 
     heading: str
@@ -78,27 +78,27 @@ class Column(Generic[Record]):
 
 def word(
     heading: str, said: Callable[[Record], str], kind: str = TEXT, href: Callable[[Record], str] = lambda _: ""
-) -> Column[Record]:
+) -> PageColumn[Record]:
     """A column of words, each of which may lead somewhere."""
-    return Column(heading, kind, lambda record: Cell(said(record), href=href(record)))
+    return PageColumn(heading, kind, lambda record: Cell(said(record), href=href(record)))
 
 
 def number(
     heading: str, value: Callable[[Record], float | None], written: Callable[[Any], str] = str
-) -> Column[Record]:
+) -> PageColumn[Record]:
     """A column of numbers; one that is not known is written as `written` does and sorts last."""
 
     def cell(record: Record) -> Cell:
         found = value(record)
         return Cell(written(found), math.nan if found is None else found)
 
-    return Column(heading, NUMBER, cell)
+    return PageColumn(heading, NUMBER, cell)
 
 
 def table(
     name: str,
     caption: str,
-    columns: Sequence[Column[Record]],
+    columns: Sequence[PageColumn[Record]],
     records: Iterable[Record],
     anchor: str = "",
     style: Callable[[Record], str] = lambda _: "",
@@ -139,7 +139,7 @@ def layer_table(fates: Sequence[Fate], errors: dict[str, tuple[float, str]]) -> 
         value, href = errors.get(fate.name, (None, ""))
         return Cell(small(value), math.nan if value is None else value, href)
 
-    columns: list[Column[Fate]] = [
+    columns: list[PageColumn[Fate]] = [
         word("layer", lambda fate: fate.name or "(no name)", NAME, lambda fate: f"#node-{fate.row}"),
         number("number", lambda fate: fate.row),
         word("type", lambda fate: fate.type),
@@ -147,7 +147,7 @@ def layer_table(fates: Sequence[Fate], errors: dict[str, tuple[float, str]]) -> 
         word("into", lambda fate: ", ".join(fate.into), SENTENCE),
         word("through", lambda fate: ", ".join(fate.through), SENTENCE),
         word("why", lambda fate: fate.reason, SENTENCE),
-        Column("error of its blob", NUMBER, error),
+        PageColumn("error of its blob", NUMBER, error),
     ]
     return table("layers", "what became of every layer", columns, fates, "layer", lambda fate: fate.role)
 
@@ -159,7 +159,7 @@ def blob_table(report: DiffReport, name: str, nodes: dict[str, str]) -> Table:
         beyond = "beyond" if blob.max_rel > report.tolerance else ""
         return f"{'output' if blob.is_output else ''} {beyond}".strip()
 
-    shown: list[Column[BlobDiff]] = [
+    shown: list[PageColumn[BlobDiff]] = [
         word("blob", lambda blob: blob.blob + (f" = {blob.partner}" if blob.partner != blob.blob else ""), NAME),
         number("depth", lambda blob: blob.depth),
         word("layer", lambda blob: blob.layer, href=lambda blob: nodes.get(blob.layer, "")),
@@ -170,7 +170,7 @@ def blob_table(report: DiffReport, name: str, nodes: dict[str, str]) -> Table:
     return table(name, "compared blobs", shown, report.blobs, name, style)
 
 
-def _measured(metric: Metric) -> Column[BlobDiff]:
+def _measured(metric: Metric) -> PageColumn[BlobDiff]:
     if metric.written == "place":
         return word(metric.heading, lambda blob: columns.cell(metric, blob))
 
@@ -180,12 +180,12 @@ def _measured(metric: Metric) -> Column[BlobDiff]:
         text = "" if metric.seldom and not value else columns.cell(metric, blob)
         return Cell(text, math.nan if value is None else float(value))
 
-    return Column(metric.heading, NUMBER, cell)
+    return PageColumn(metric.heading, NUMBER, cell)
 
 
 def sample_table(samples: Sequence[SampleDiff], name: str) -> Table:
     """The samples that differ most."""
-    columns: list[Column[SampleDiff]] = [
+    columns: list[PageColumn[SampleDiff]] = [
         word("sample", lambda sample: sample.name, NAME),
         number("number", lambda sample: sample.sample),
         word("output", lambda sample: sample.blob),
@@ -203,7 +203,7 @@ def flip_table(found: ClassifierDiff, name: str) -> Table:
     def called(label: int | None) -> str:
         return "" if label is None else figures.class_name(label, found.class_names)
 
-    columns: list[Column[Flip]] = [
+    columns: list[PageColumn[Flip]] = [
         word("sample", lambda flip: flip.name, NAME),
         word("true", lambda flip: called(flip.label)),
         word("reference", lambda flip: called(flip.reference.label)),
@@ -217,7 +217,7 @@ def flip_table(found: ClassifierDiff, name: str) -> Table:
 def box_table(found: DetectorDiff, name: str, most: int) -> Table:
     """Boxes without a partner, at most so many of each side."""
     strays = [("missed", stray) for stray in found.missed[:most]] + [("extra", stray) for stray in found.extra[:most]]
-    columns: list[Column[tuple[str, Stray]]] = [
+    columns: list[PageColumn[tuple[str, Stray]]] = [
         word("sample", lambda row: row[1].name, NAME),
         word("", lambda row: row[0]),
         number("class", lambda row: row[1].box.label),
@@ -229,7 +229,7 @@ def box_table(found: DetectorDiff, name: str, most: int) -> Table:
 
 def range_table(ranges: Sequence[LayerRange], name: str) -> Table:
     """What one int8 step per tensor would lose, by layer."""
-    columns: list[Column[LayerRange]] = [
+    columns: list[PageColumn[LayerRange]] = [
         word("layer", lambda entry: entry.layer, NAME),
         number("ratio before", lambda entry: entry.ratio_before, ordinary),
         number("ratio after", lambda entry: entry.ratio_after, ordinary),
