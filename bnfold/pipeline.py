@@ -487,7 +487,7 @@ def require_paths(
         UsageError: a path is an input, comes twice, or has an unknown suffix.
         WriteError: there cannot be such a file.
     """
-    from bnfold.io.files import recover, require_unread, require_writable
+    from bnfold.io.files import data_file, recover, require_unread, require_writable
 
     outputs = [file for path in writing.paths for file in files_of(path, writing)] if writing else []
     in_place = writing is not None and writing.in_place
@@ -504,6 +504,8 @@ def require_paths(
 
 def files_of(path: Path, writing: Writing) -> list[Path]:
     """The files that an output consists of."""
+    from bnfold.io.files import data_file
+
     if format_of(path) == "prototxt":
         return [path, path.with_suffix(".caffemodel")]
     return [path, data_file(path)] if writing.onnx.external_data else [path]
@@ -529,11 +531,6 @@ def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source
         )
     del source
     return save_caffe(net, path, outputs=outputs, strip=writing.strip, dialect=writing.dialect)
-
-
-def data_file(path: Path) -> Path:
-    """Where an ONNX model has its weights if they are not in it."""
-    return path.with_name(f"{path.name}.data")
 
 
 def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Provenance) -> list[Path]:

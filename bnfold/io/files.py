@@ -57,6 +57,11 @@ def interrupted(path: StrPath) -> str:
     return f"a run was killed while it replaced this file; the old one is {aside}: rename it" if aside.exists() else ""
 
 
+def data_file(path: Path) -> Path:
+    """Where an ONNX model has its weights if they are not in it: beside the file itself, where a link leads to it."""
+    return (Path(os.path.realpath(path)) if path.is_symlink() else path).with_name(f"{path.name}.data")
+
+
 def descriptor_of(path: StrPath) -> int | None:
     """The open descriptor that a name like `/dev/stdout` or `/dev/fd/63` stands for; None for any other name."""
     text = os.path.abspath(path)

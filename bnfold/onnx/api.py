@@ -14,7 +14,7 @@ from bnfold.net import Net, require_net
 from bnfold.onnx.edition import message_of
 from bnfold.onnx.save import LARGEST_MESSAGE, DataFile, Sink, fill, size_of, write_external, write_model
 from bnfold.onnx.weight import Weight
-from bnfold.onnx.write import write_net, write_stream
+from bnfold.onnx.write import named_data_file, write_net, write_stream
 from bnfold.options import OnnxOptions, changed
 
 
@@ -88,12 +88,7 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = Onnx
     if not options.external_data and size_of(model, weights) <= LARGEST_MESSAGE:
         write_model(files.open(path), model, weights)
         return [path]
-    # Beside the file itself, where a link leads to it: that is where a runtime looks.
-    data = (Path(os.path.realpath(path)) if path.is_symlink() else path).with_name(f"{path.name}.data")
-    try:
-        data.name.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{data}: a model names its weights' file in UTF-8, and this is none; rename it") from None
+    data = named_data_file(path)
     write_external(files.open(path), DataFile(files.open(data), data.name), model, weights)
     return [path, data]
 

@@ -1,4 +1,4 @@
-"""Reading an ONNX model as far as comparing needs: who writes and reads which tensor, and what the weights are."""
+"""ONNX models as comparing needs them: more outputs, other inputs, a file of weights that several share, float64."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from onnx import TensorProto
 
 from bnfold.errors import UsageError
-from bnfold.io.files import OutputSet
+from bnfold.io.files import OutputSet, data_file
 from bnfold.io.wire import LENGTH, Field, encode_field
 from bnfold.net import Net
 from bnfold.onnx.edition import Edition, edition, leaves, new_inputs, renamed
@@ -38,6 +38,9 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = F
         files: the set.
         external_data: write the weights to `NAME.data` beside the model; always so where the net's own were outside,
             or the model passes 2 GiB.
+
+    Raises:
+        UsageError: the weights' file cannot be named in a model.
     """
     origin: OnnxOrigin = net.origin
     document, edited = origin.document, edition(net)
@@ -47,10 +50,20 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = F
     if not outside and _size(pieces) + _around(document) <= LARGEST_MESSAGE:
         _emit(sink, document, pieces)
         return [path]
-    data_path = path.with_name(f"{path.name}.data")
+    data_path = named_data_file(path)
     data = DataFile(files.open(data_path), data_path.name)
     _emit(sink, document, [_placed(piece, data) for piece in _pieces(document, edited, origin, split=True)])
     return [path, data_path]
+
+
+def named_data_file(path: Path) -> Path:
+    """Where a model has its weights if they are not in it. Raises UsageError where a model could not say so."""
+    data = data_file(path)
+    try:
+        data.name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{data}: a model names its weights' file in UTF-8, and this is none; rename it") from None
+    return data
 
 
 def write_stream(net: Net, sink: Sink) -> None:

@@ -456,6 +456,20 @@ def test_weights_go_beside_the_model_where_that_is_asked_for(tmp_path: Path) -> 
     require_same(proto, onnx.load(tmp_path / "out.onnx"))
 
 
+def test_weights_go_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "out.onnx").symlink_to("inner/model.onnx")
+    save_onnx(net_of(conv_bn(large=values(300))), tmp_path / "out.onnx", external_data=True)
+    assert sorted(path.name for path in (tmp_path / "inner").iterdir()) == ["model.onnx", "out.onnx.data"]
+    assert compare(net_of(conv_bn(large=values(300))), tmp_path / "out.onnx").passed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8")
+def test_a_name_that_no_model_can_say_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="names its weights' file in UTF-8"):
+        save_onnx(net_of(conv_bn()), tmp_path / "out\udcff.onnx", external_data=True)
+
+
 @pytest.mark.parametrize(
     ("location", "place", "sentence"),
     [
