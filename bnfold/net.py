@@ -91,7 +91,7 @@ class Blobs(Sequence[Array]):
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """The shape of every blob, without computing any."""
-        return tuple(tuple(blob.shape) for blob in self.stored)
+        return tuple([blob.shape for blob in self.stored])
 
 
 def _read(blob: Array | LazyArray) -> Array:
@@ -180,12 +180,11 @@ class Layer:
         return tuple(named + [""] * (len(self.blobs) - len(named)))
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """One reading of a blob: `layer.bottoms[index]`. A layer that reads a blob twice is two uses."""
 
     layer: Layer
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of that name, which nobody needs here
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -57,8 +57,8 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     require(linear.bias is not None or not linear.unbiased, linear.unbiased)
     _placed(affine.shift, linear.outputs, linear.view)
     affine = affine.constant_along(set(range(len(affine.shape))) - {port.axis for port in linear.outputs})
-    bias = Affine(np.ones(()), np.zeros(()) if linear.bias is None else linear.bias).then(affine).shift
-    return _changed(weight, _full(bias, linear))
+    scale, shift, bias = aligned(affine.scale, affine.shift, np.zeros(()) if linear.bias is None else linear.bias)
+    return _changed(weight, _full(scale * bias + shift, linear))
 
 
 def absorb_forward(linear: Linear, affine: Affine) -> Change:

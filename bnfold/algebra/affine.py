@@ -138,7 +138,8 @@ class Affine:
         Raises:
             Blocked: it varies along one of them.
         """
-        return Affine(constant_along(self.scale, axes), constant_along(self.shift, axes))
+        scale, shift = constant_along(self.scale, axes), constant_along(self.shift, axes)
+        return self if scale is self.scale and shift is self.shift else Affine(scale, shift)
 
     def equals(self, other: Affine) -> bool:
         """Whether both have the same scale and shift everywhere, exactly."""

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from math import prod
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -127,7 +128,7 @@ def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroFac
 
 def _signature(layer: Layer) -> str:
     """How large the blobs are, `CC1` for two of C channels and one number; a net of one channel has ones alone."""
-    sizes = [int(np.prod(shape, dtype=np.int64)) for shape in layer.blobs.shapes]
+    sizes = [prod(shape) for shape in layer.blobs.shapes]
     return "".join("1" if size == 1 else "C" if size == sizes[0] > 1 else "?" for size in sizes)
 
 

@@ -53,14 +53,17 @@ def costs(net: Net, shapes: Shapes) -> dict[str, Cost]:
         net: the network.
         shapes: blob -> shape, None where it is unknown.
     """
-    found: dict[str, Cost] = {}
+    by_type: dict[str, list[Layer]] = {}
     for layer in net.layers:
-        parameters = sum(prod(shape) for shape in layer.blobs.shapes)
-        products = COUNTED.get(layer.type)
-        done = products(layer, shapes) if products is not None and layer.blobs else 0
-        cost = Cost(1, parameters, done or 0, done is not None)
-        found[layer.type] = found.get(layer.type, Cost()) + cost
-    return found
+        by_type.setdefault(layer.type, []).append(layer)
+    return {op_type: _cost(op_type, layers, shapes) for op_type, layers in by_type.items()}
+
+
+def _cost(op_type: str, layers: list[Layer], shapes: Shapes) -> Cost:
+    products = COUNTED.get(op_type)
+    done = [products(layer, shapes) for layer in layers if layer.blobs] if products is not None else []
+    parameters = sum([prod(shape) for layer in layers for shape in layer.blobs.shapes])
+    return Cost(len(layers), parameters, sum(filter(None, done)), None not in done)
 
 
 COSTS = ("operator", "layers", "multiply-adds", "parameters")

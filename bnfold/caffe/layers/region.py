@@ -106,8 +106,10 @@ def _python_words(layer: Layer) -> tuple[int, tuple[float, ...]] | None:
 
     Forks of it under the same name are given more, and compute something else.
     """
+    if layer.type != "Python":
+        return None
     python = layer.param.python_param
-    if layer.type != "Python" or (python.module, python.layer) != ("rpn.proposal_layer", "ProposalLayer"):
+    if (python.module, python.layer) != ("rpn.proposal_layer", "ProposalLayer"):
         return None
     given: dict[str, tuple[float, ...]] = {"scales": (8.0, 16.0, 32.0)}
     with suppress(ValueError):  # then what is said is not in `given`
