@@ -29,18 +29,18 @@ _PLANE = 2
 _LARGE = 1 << 20
 
 
-class Line(NamedTuple):
+class AxisLine(NamedTuple):
     """`x -> a*x + b` along an axis."""
 
     a: float = 1.0
     b: float = 0.0
 
-    def after(self, first: Line) -> Line:
+    def after(self, first: AxisLine) -> AxisLine:
         """This line of what another gives."""
-        return Line(self.a * first.a, self.a * first.b + self.b)
+        return AxisLine(self.a * first.a, self.a * first.b + self.b)
 
 
-Lines = Sequence[Line]
+AxisLines = Sequence[AxisLine]
 """One along each of the two axes of a plane."""
 
 
@@ -87,9 +87,9 @@ def _offset(makers: Mapping[str, Layer], cut: str, like: str) -> tuple[int, int]
     return None
 
 
-def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, Lines]:
+def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, AxisLines]:
     """Each blob that a blob is made of, nearest first, and where its pixels lie in it."""
-    found: dict[str, Lines] = {blob: [Line()] * _PLANE}
+    found: dict[str, AxisLines] = {blob: [AxisLine()] * _PLANE}
     queue = deque([blob])
     while queue:
         top = queue.popleft()
@@ -104,11 +104,11 @@ def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, Lines]:
     return found
 
 
-def _lines(layer: Layer) -> Lines | None:
+def _lines(layer: Layer) -> AxisLines | None:
     """From a layer's bottom to its top; None where that is no such line."""
     try:
         if layer.type in PASSING:
-            return [Line()] * _PLANE
+            return [AxisLine()] * _PLANE
         if layer.type in CONVOLUTIONS | DECONVOLUTIONS:
             view = Convolution.of(layer)
             return _windows(view.extent, view.stride, view.before, layer.type in DECONVOLUTIONS)
@@ -117,16 +117,16 @@ def _lines(layer: Layer) -> Lines | None:
             return None if pool.is_global else _windows(pool.kernel, pool.stride, pool.before, False)
         if layer.type == "Crop":
             offset = layer.param.crop_param.offset or (0,)
-            return [Line(b=-float(offset[max(-2, -len(offset))])), Line(b=-float(offset[-1]))]
+            return [AxisLine(b=-float(offset[max(-2, -len(offset))])), AxisLine(b=-float(offset[-1]))]
     except BnfoldError:
         return None
     return None
 
 
-def _windows(kernel: Sequence[int], stride: Sequence[int], before: Sequence[int], transposed: bool) -> Lines | None:
+def _windows(kernel: Sequence[int], stride: Sequence[int], before: Sequence[int], transposed: bool) -> AxisLines | None:
     if len(kernel) != _PLANE:
         return None
     return [
-        Line(s, (k - 1) / 2 - p) if transposed else Line(1 / s, (p - (k - 1) / 2) / s)
+        AxisLine(s, (k - 1) / 2 - p) if transposed else AxisLine(1 / s, (p - (k - 1) / 2) / s)
         for k, s, p in zip(kernel, stride, before, strict=True)
     ]
