@@ -181,7 +181,7 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
 def _without_model(side: Side) -> Any:
     """A side as it travels; the network comes by itself."""
     nothing: Any = None
-    return replace(side, model=nothing, ties=replace(side.ties, candidate=nothing, found={}, seen={}))
+    return replace(side, model=nothing, ties=replace(side.ties, candidate=nothing, counts={}))
 
 
 def measure_all(

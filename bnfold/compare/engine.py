@@ -193,8 +193,7 @@ class Engine:
                 if place:
                     part.count = 0
                 else:
-                    part.ties = {name: (tied, ties.seen[name]) for name, tied in ties.found.items()}
-                    ties.found, ties.seen = {}, {}
+                    part.ties, ties.counts = ties.counts, {}
                 merge(whole, part)
         return found
 
@@ -290,7 +289,7 @@ class Engine:
 
     def _segment(self) -> Segment:
         """One of nothing yet."""
-        ties = [replace(side.ties, candidate=side.model, found={}, seen={}) for side in self.sides]
+        ties = [replace(side.ties, candidate=side.model, counts={}) for side in self.sides]
         return Segment([], [([], []) for _ in self.sides], ties)
 
     def _plan(self, whole: Segment, further: Sequence[str], fixed: bool) -> None:
@@ -365,28 +364,22 @@ class Engine:
         """Segments whose blobs fit, one blob each at least; the networks' outputs in the first, as all have them."""
         outputs = [name for name in whole.names if name in self.reference.outputs]
         names = [*outputs, *(name for name in whole.names if name not in outputs)]
+        wanted: list[tuple[str, tuple[int, int] | None]] = [(name, None) for name in names]
+        for place, watched in enumerate(whole.watched):
+            wanted += [(blob, (place, side)) for side, blobs in enumerate(watched) for blob in blobs]
         always = self._bytes(self._segment(), needs)
         segment, held = self._segment(), always
-        for name in names:
-            size = self._size(needs, 0, name) + sum(
-                self._size(needs, place, side.pairs[name])
-                for place, side in enumerate(self.sides, start=1)
-                if name in side.pairs
-            )
-            if segment.names and held + size > left and name not in outputs:
+        for name, watch in wanted:
+            if watch is None:
+                partners = [(place, side.pairs.get(name, "")) for place, side in enumerate(self.sides, start=1)]
+                size = sum(self._size(needs, place, blob) for place, blob in ((0, name), *partners))
+            else:
+                size = self._size(needs, watch[0] + 1 if watch[1] else 0, name)
+            if held > always and held + size > left and (watch is not None or name not in outputs):
                 yield segment
                 segment, held = self._segment(), always
-            segment.names.append(name)
+            (segment.names if watch is None else segment.watched[watch[0]][watch[1]]).append(name)
             held += size
-        for place, watched in enumerate(whole.watched):
-            for side, blobs in enumerate(watched):
-                for blob in blobs:
-                    size = self._size(needs, 0 if side == 0 else place + 1, blob)
-                    if held + size > left and held > always:
-                        yield segment
-                        segment, held = self._segment(), always
-                    segment.watched[place][side].append(blob)
-                    held += size
         yield segment
 
     def _exactly(self, run: Run, measured: Sequence[Measurement]) -> Mapping[str, Array]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+
+import numpy as np
 
 from bnfold.compare.backends import worthwhile
 from bnfold.compare.batches import BatchLayout, Run
@@ -18,7 +20,6 @@ from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, figures, relative
 from bnfold.compare.models import Model
-from bnfold.compare.ranges import layer_ranges, own_tops, weight_ratios
 from bnfold.compare.records import NO_PARTNER, BlobDiff, DiffReport, Gate, LayerRange, Uncompared
 from bnfold.compare.saturation import MOSTLY, Saturating, saturating
 from bnfold.compare.ties import Ties
@@ -28,6 +29,7 @@ from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
 
+WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 EQUAL = "every layer and every weight of one network is that of the other"
 TF32_NOTE = (
     "products had the 10 bits of TF32 (--tf32): with it 42 of 208 networks differed by more than 1e-4 on an H200, "
@@ -77,7 +79,7 @@ class Opened:
         self.ties = Ties.of(self.ours, self.theirs, self.pairs, self.options.limit)
         if self.options.layers:
             weighted = {writer.layer for writer in self.theirs.writers.values() if writer.weighted}
-            self.tops = own_tops(self.ours, weighted), own_tops(self.theirs, weighted)
+            self.tops = _own_tops(self.ours, weighted), _own_tops(self.theirs, weighted)
         else:
             wanted = {*self.ours.outputs, *self.ours.hidden.reads, *detector_reads(self.ours)}
             fronts = {front for output in self.saturating.values() for front in output.fronts} - wanted
@@ -170,7 +172,7 @@ class Opened:
             if 0 < blob.finite < blob.values:
                 share = 1 - blob.finite / blob.values
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
-        notes += replace(self.ties, found=_counts(found.ties, 0), seen=_counts(found.ties, 1)).notes()
+        notes += replace(self.ties, counts=found.ties).notes()
         notes += [self._saturated(name, found.positions[name].share) for name in saturated]
         notes += [_rounded(name, found.distances[name], name in exact) for name in doubtful]
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
@@ -293,8 +295,19 @@ class Opened:
             if error.low <= error.high:
                 ours[name] = error.low, error.high
                 theirs[self.pairs[name]] = error.partner_low, error.partner_high
+        ratios = _ratios(self.ours)
         before, after = (_activations(tops, spans) for tops, spans in zip(self.tops, (ours, theirs), strict=True))
-        return tuple(layer_ranges(weight_ratios(self.ours), weight_ratios(self.theirs), before, after))
+        return tuple(
+            LayerRange(
+                layer,
+                ratios.get(layer),
+                ratio,
+                before.get(layer),
+                after.get(layer),
+                ratio >= WORSE * ratios.get(layer, ratio),
+            )
+            for layer, ratio in _ratios(self.theirs).items()
+        )
 
 
 def _rounded(name: str, found: Distances, exact: bool) -> str:
@@ -313,8 +326,30 @@ def _activations(tops: Mapping[str, str], spans: Spans) -> dict[str, float]:
     }
 
 
-def _counts(pairs: Mapping[str, tuple[int, int]], place: int) -> dict[str, int]:
-    return {name: pair[place] for name, pair in pairs.items()}
+def _own_tops(model: Model, layers: Collection[str]) -> dict[str, str]:
+    """Layer -> its first top."""
+    tops: dict[str, str] = {}
+    for blob, writer in model.writers.items():
+        if writer.layer in layers:
+            tops.setdefault(writer.layer, blob)
+    return tops
+
+
+def _ratios(model: Model) -> dict[str, float]:
+    """Weighted layer -> largest / median over channels of `max |weight|`, of those that are not all 0.
+
+    Per-tensor int8 has one step for all channels of a layer, `max |w| / 127`. A channel whose weights reach only to
+    1/16 of that has 4 bits less. Folding multiplies each channel by its own `gamma/sqrt(variance + eps)`, which can
+    spread the ranges; the ratio says what the typical channel loses.
+    """
+    from bnfold.onnx.graph import channel_ranges
+
+    found = {}
+    for layer, ranges in channel_ranges(model.proto, model.weights, model.folder):
+        alive = ranges[ranges > 0]
+        found[layer] = float(alive.max() / np.median(alive)) if alive.size else 1.0
+    model.release_pages()
+    return found
 
 
 def _squeezed(shape: Shape) -> list[int]:

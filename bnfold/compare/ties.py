@@ -48,15 +48,14 @@ class Ties:
         pointers: index blob of the reference -> what it points into, in order of execution.
         partners: index blob of the reference -> that of the candidate.
         tolerance: relative to the range.
-        found, seen: index blob -> ties, and indices compared.
+        counts: index blob -> ties, and indices compared.
     """
 
     candidate: Model
     pointers: dict[str, Pointer]
     partners: dict[str, str]
     tolerance: float
-    found: dict[str, int] = field(default_factory=dict)
-    seen: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     _again: Session | None = None
 
     @classmethod
@@ -98,17 +97,17 @@ class Ties:
             second = {**second, **indices}
         for name, (values, tied) in chosen.items():
             rows = slice(count) if by_sample else ...
-            self.found[name] = self.found.get(name, 0) + int(tied[rows].sum())
-            self.seen[name] = self.seen.get(name, 0) + values[rows].size
+            found, seen = self.counts.get(name, (0, 0))
+            self.counts[name] = found + int(tied[rows].sum()), seen + values[rows].size
         return second
 
     def notes(self) -> list[str]:
         """A sentence for every blob that had ties."""
         read = {blob for reads in self.candidate.reads.values() for blob in reads}
         return [
-            f"blob '{name}': {tied:,} of {self.seen[name]:,} indices differ on equal values, not counted"
+            f"blob '{name}': {tied:,} of {seen:,} indices differ on equal values, not counted"
             + ("; what stands behind was compared with the reference's" if self.partners[name] in read else "")
-            for name, tied in self.found.items()
+            for name, (tied, seen) in self.counts.items()
             if tied
         ]
 

@@ -117,11 +117,11 @@ def working_bytes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> int:
     for place, node in enumerate(nodes):
         for name in node.output:
             ending.setdefault(last.get(name, place), set()).add(name)
-    held = most = 0
+    now = most = 0
     for place, node in enumerate(nodes):
-        held += sum(sizes.get(name, 0) for name in node.output)
-        most = max(most, held)
-        held -= sum(sizes.get(name, 0) for name in ending.get(place, ()))
+        now += sum(sizes.get(name, 0) for name in node.output)
+        most = max(most, now)
+        now -= sum(sizes.get(name, 0) for name in ending.get(place, ()))
     return most
 
 
