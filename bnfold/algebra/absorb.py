@@ -56,7 +56,7 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
         return _changed(weight, None)
     require(linear.bias is not None or not linear.unbiased, linear.unbiased)
     _placed(affine.shift, linear.outputs, linear.view)
-    affine = affine.constant_along(set(range(len(affine.shape))) - {port.axis for port in linear.outputs})
+    affine = affine.constant_along(set(range(affine.scale.ndim)) - {port.axis for port in linear.outputs})
     scale, shift, bias = aligned(affine.scale, affine.shift, np.zeros(()) if linear.bias is None else linear.bias)
     return _changed(weight, _full(scale * bias + shift, linear))
 

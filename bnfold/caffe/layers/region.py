@@ -97,8 +97,8 @@ class Proposal(NamedTuple):
 
 
 _LIST = r"(\[[^][()]*\]|\([^][()]*\))"
-_SAID = re.compile(rf"""['"]?(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(?:{_LIST}|(\d+(?:\.\d*)?))\s*,?""")
-"""A name and a number, or a list of numbers, of YAML."""
+_SAID = rf"""['"]?(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(?:{_LIST}|(\d+(?:\.\d*)?))\s*,?"""
+"""A name and a number, or a list of numbers, of YAML. Compiled when a Python layer is met, which few nets have."""
 
 
 def _python_words(layer: Layer) -> tuple[int, tuple[float, ...]] | None:
@@ -113,11 +113,11 @@ def _python_words(layer: Layer) -> tuple[int, tuple[float, ...]] | None:
         return None
     given: dict[str, tuple[float, ...]] = {"scales": (8.0, 16.0, 32.0)}
     with suppress(ValueError):  # then what is said is not in `given`
-        for word, listed, single in _SAID.findall(python.param_str):
+        for word, listed, single in re.findall(_SAID, python.param_str):
             given[word] = ()
             given[word] = tuple(map(float, (listed or single).strip("[]()").replace(",", " ").split()))
     stride, scales = given.get("feat_stride", ()), given["scales"]
-    if _SAID.sub("", python.param_str).strip("{}, \t\r\n") or given.keys() != {"feat_stride", "scales"}:
+    if re.sub(_SAID, "", python.param_str).strip("{}, \t\r\n") or given.keys() != {"feat_stride", "scales"}:
         return None
     if len(stride) != 1 or not stride[0].is_integer() or not 1 <= stride[0] <= INT_MAX:
         return None
