@@ -111,7 +111,7 @@ class Engine:
         fixed: bool = False,
     ) -> None:
         self.reference, self.sides, self.layout = reference, sides, layout
-        self._options, self._store, self._exact = options, store, exact
+        self._options, self._store, self.exact = options, store, exact
         self._threads = threads or processors()
         self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
         self.overlapping, self.alternating = True, False
@@ -142,11 +142,6 @@ class Engine:
         for segment in self.segments:
             segment.sessions.clear()
             segment.ties.clear()
-
-    @property
-    def exact(self) -> Exact | None:
-        """The float64 run of the reference, if there is one."""
-        return self._exact
 
     @property
     def session(self) -> Session:
@@ -384,14 +379,14 @@ class Engine:
 
     def _exactly(self, run: Run, measured: Sequence[Measurement]) -> Mapping[str, Array]:
         """Every blob in float64; nothing, and a note, once the exact run has failed."""
-        if self._exact is None:
+        if self.exact is None:
             return {}
         try:
-            return self._exact.run(run.feeds)
+            return self.exact.run(run.feeds)
         except UnsupportedError as error:
             for measurement in measured:
                 measurement.notes.append(f"no exact column: {error}")
-            self._exact = None
+            self.exact = None
             return {}
 
 

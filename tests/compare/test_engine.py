@@ -21,6 +21,7 @@ from bnfold.compare.records import DiffReport
 from bnfold.data.samples import Arrays, Samples
 from bnfold.errors import UsageError
 from bnfold.net import Array
+from bnfold.onnx.graph import tensor_sizes, working_bytes
 from bnfold.options import CompareOptions
 from bnfold.report.data import as_data, as_json
 from bnfold.report.run import RunReport
@@ -146,6 +147,29 @@ def test_every_blob_is_in_one_segment_and_none_is_larger_than_the_budget(monkeyp
     assert len(seen[0].segments) > 1
     assert not seen[0].overlapping
     assert not seen[0].alternating
+
+
+def test_a_run_holds_what_is_still_read_and_the_outputs() -> None:
+    """relu1 is the largest beside conv1, of which it is made: 2 samples of 6 x 8 x 8 each."""
+    sizes = tensor_sizes(classifier(batch="N"), (), {"data": (2, 3, 8, 8)})
+    assert sizes["conv1"] == sizes["relu1"] == 2 * 6 * 8 * 8 * 4
+    assert working_bytes(classifier(), sizes) == sizes["conv1"] + sizes["relu1"]
+
+
+def test_where_both_networks_do_not_fit_one_is_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_room(monkeypatch, 1)
+    opened = []
+    real = engines.Engine._given
+
+    def given(self: engines.Engine, segment: engines.Segment, place: int, feeds: Any) -> Any:
+        values = real(self, segment, place, feeds)
+        opened.append({other: list(one.sessions) for other, one in enumerate(self.segments) if place in one.sessions})
+        return values
+
+    monkeypatch.setattr(engines.Engine, "_given", given)
+    compare(*pair(), images(4))
+    assert opened
+    assert not any(opened)
 
 
 def test_one_run_at_a_time_gives_the_same_report(monkeypatch: pytest.MonkeyPatch) -> None:
