@@ -158,7 +158,7 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         source: a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (its weights are the `.caffemodel` of
             the same stem) or `NET.prototxt:WEIGHTS.caffemodel`.
         role: what to call it when it has no file.
-        options: its `batch`, and of a network that is read its `input_shapes`, and `reading` of Caffe's.
+        options: its `batch`, and of a network that is read its `input_shapes` and its `reading`.
 
     Raises:
         UsageError: the path's ending says nothing.
@@ -189,8 +189,11 @@ def _opened(source: Source, role: str, options: CompareOptions) -> Model:
 def _from_path(path: str, role: str, options: CompareOptions) -> Model:
     if path.endswith(".onnx"):
         from bnfold.onnx.file import read_onnx
-        from bnfold.onnx.read import give_sizes
+        from bnfold.onnx.read import give_sizes, load_onnx
 
+        if options.reading.until or options.reading.freeze_initializers:  # what is in the file is not the whole answer
+            reading = replace(options.reading, input_shapes=options.input_shapes, batch=None)
+            return replace(_opened(load_onnx(path, reading), role, options), name=path)
         file = read_onnx(Path(path))
         give_sizes(file.model, options.input_shapes or {}, path)
         model = _from_onnx(file.model, path, file.weights)

@@ -13,6 +13,7 @@ from present import present
 
 from bnfold.compare.comparison import compare
 from bnfold.errors import ModelError, UsageError
+from bnfold.options import ReadOptions
 from bnfold.runtime import engine
 
 
@@ -95,6 +96,18 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(options: dict[str, 
         pytest.skip("it is here")
     with pytest.raises(UsageError, match=sentence):
         compare(classifier(), classifier(), np.zeros((4, 3, 8, 8), np.float32), **options)
+
+
+def test_onnx_models_are_compared_as_far_as_asked(tmp_path: Path) -> None:
+    paths = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    onnx.save(classifier(), paths[0])
+    onnx.save(change(classifier(), "fc_w", (2, 3), 3.0), paths[1])
+    assert not compare(*paths).passed
+    report = compare(*paths, reading=ReadOptions(until=["pool"]))
+    assert report.passed
+    assert [blob.blob for blob in report.outputs] == ["pool"]
+    with pytest.raises(UsageError, match="computes no value of that name"):
+        compare(*paths, reading=ReadOptions(until=["nobody"]))
 
 
 def test_data_beyond_the_type_of_the_input_are_infinite_without_a_warning() -> None:
