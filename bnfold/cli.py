@@ -492,11 +492,12 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @verbosity_options
 def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     """Compare any two models. Each is an .onnx, a .prototxt beside its weights, or NET.prototxt:WEIGHTS.caffemodel."""
-    from dataclasses import replace
+    from dataclasses import fields, replace
 
     from bnfold.compare.measure import NamedProgress
     from bnfold.compare.pairs import PairRow, compare_pairs, read_pairs
-    from bnfold.pipeline import require_paths
+    from bnfold.options import ReadOptions
+    from bnfold.pipeline import ONNX_TOO, require_paths
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
     from bnfold.report.run import RunReport
@@ -512,6 +513,8 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
             pair = f"{visible(row.reference)}:{visible(row.candidate)}"
             raise UsageError(f"this is one network and not two: call it {pair}, and name the other one behind it")
     files = [file for row in rows for file in row.models]
+    if all(file.suffix == ".onnx" for file in files):
+        _refuse_idle([one.name for one in fields(ReadOptions) if one.name not in ONNX_TOO], "the models are ONNX")
     data = [given["data"], *(row.data for row in rows)]
     reports = [*_reports(given), *(path for row in rows for path in _own_reports(given, row).values())]
     kept = [Path(path) for row in rows if (path := row.checkpoint(given["checkpoint"])) is not None]
@@ -577,7 +580,8 @@ def _refuse_idle(names: Sequence[str], why: str) -> None:
     """
     context = click.get_current_context()
     given = click.core.ParameterSource.COMMANDLINE
-    if idle := [f"--{name.replace('_', '-')}" for name in names if context.get_parameter_source(name) is given]:
+    called = {param.name: param.opts[0] for param in context.command.params}
+    if idle := [called[name] for name in names if context.get_parameter_source(name) is given]:
         raise UsageError(f"{' and '.join(idle)} would be ignored: {why}")
 
 

@@ -55,6 +55,14 @@ NEARLY_RIGHT = {
         (*FOLD, "--no-verify", "--tolerance", "0.1", "--seed", "3"),
         "--tolerance and --seed would be ignored: --no-verify compares nothing",
     ),
+    "a part of no data": (
+        (*FOLD, "--no-verify", "--limit", "3"),
+        "--limit would be ignored: --no-verify compares nothing",
+    ),
+    "a state of an ONNX model": (
+        ("diff", "a.onnx", "b.onnx", "--stage", "deploy", "--level", "1"),
+        "--stage and --level would be ignored: the models are ONNX",
+    ),
     "a web page": (("fold", "page.prototxt", "-o", "o.onnx"), "page.prototxt: is a web page and not a prototxt"),
 }
 
