@@ -9,9 +9,9 @@ from typing import Any
 
 import nets
 import numpy as np
-import onnx
 import pytest
 from compare.hostile_samples import Hostile
+from compare.small_pair import images, models, said
 from onnx_models import change, classifier
 
 import bnfold
@@ -19,14 +19,11 @@ from bnfold.compare import checkpoint, engine
 from bnfold.compare.checkpoint import plain, restored
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.measure import Measurement
-from bnfold.compare.records import DiffReport
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Samples
 from bnfold.errors import BnfoldError, UsageError
 from bnfold.net import Array
 from bnfold.options import CompareOptions
-from bnfold.report.data import as_json
-from bnfold.report.run import RunReport
 
 PREPARED = """
 layer {
@@ -54,21 +51,6 @@ class Steady:
 
     def picture(self, number: int) -> Array | None:
         return None
-
-
-def models(tmp_path: Path) -> tuple[str, str]:
-    ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
-    onnx.save(classifier(), ours)
-    onnx.save(change(classifier(), "conv2_w", (3, 1, 0, 0), 1e-3), theirs)
-    return str(ours), str(theirs)
-
-
-def images(count: int = 200) -> Array:
-    return np.random.default_rng(3).normal(0, 8, (count, 3, 8, 8)).astype(np.float32)
-
-
-def said(report: DiffReport) -> str:
-    return as_json(RunReport(proofs=(report,)))
 
 
 def test_a_comparison_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,19 +13,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import onnx
 import pytest
 from compare.hostile_samples import Hostile
+from compare.small_pair import images, models, said
 from onnx_models import change, classifier
 
 from bnfold.compare import cluster
 from bnfold.compare.comparison import compare
 from bnfold.compare.exact import Exact
-from bnfold.compare.records import DiffReport
 from bnfold.errors import ModelError, UnsupportedError, UsageError
-from bnfold.net import Array
-from bnfold.report.data import as_json
-from bnfold.report.run import RunReport
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -41,21 +37,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
-
-
-def models(tmp_path: Path) -> tuple[str, str]:
-    ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
-    onnx.save(classifier(), ours)
-    onnx.save(change(classifier(), "conv2_w", (3, 1, 0, 0), 1e-3), theirs)
-    return str(ours), str(theirs)
-
-
-def images(count: int = 200) -> Array:
-    return np.random.default_rng(3).normal(0, 8, (count, 3, 8, 8)).astype(np.float32)
-
-
-def said(report: DiffReport) -> str:
-    return as_json(RunReport(proofs=(report,)))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compare.small_pair import images, said
 from onnx import ModelProto
 from onnx_models import change, classifier
 from present import present
@@ -17,26 +18,17 @@ from bnfold.compare.checkpoint import plain
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.measure import Measurement
 from bnfold.compare.merging import merge
-from bnfold.compare.records import DiffReport
 from bnfold.data.samples import Arrays, Samples
 from bnfold.errors import UsageError
 from bnfold.net import Array
 from bnfold.onnx.graph import tensor_sizes, working_bytes
 from bnfold.options import CompareOptions
-from bnfold.report.data import as_data, as_json
+from bnfold.report.data import as_data
 from bnfold.report.run import RunReport
-
-
-def images(count: int, seed: int = 3) -> Array:
-    return np.random.default_rng(seed).normal(0, 8, (count, 3, 8, 8)).astype(np.float32)
 
 
 def pair() -> tuple[ModelProto, ModelProto]:
     return classifier(), change(classifier(), "conv1_w", (4, 1, 0, 2), 3.0)
-
-
-def said(report: DiffReport) -> str:
-    return as_json(RunReport(proofs=(report,)))
 
 
 def leave_room(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
