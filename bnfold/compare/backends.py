@@ -86,6 +86,10 @@ class Backend:
         """The largest value of each sample."""
         return self.xp.max(values, axis=(1, 2))
 
+    def ends(self, reference: Any, candidate: Any) -> list[Any]:
+        """The least value of each sample on either side, and the largest."""
+        return [end(side) for end in (self.least, self.most) for side in (reference, candidate)]
+
     def total(self, ends: list[Any]) -> float:
         """The sum of a block's extremes, which is finite if they are."""
         return float(self.xp.sum(self.xp.stack(ends)))

@@ -1,7 +1,7 @@
 """The pass of `kernels` in machine code that numba makes: a pair is loaded once, and goes into every sum.
 
-numpy passes over each block some twenty times, and takes three times as long. But the code is made first, which takes
-seconds, or one once numba has kept it: `worthwhile` of `backends` says from how many values on that pays.
+numpy passes over each block some twenty times, and takes more than twice as long. But the code is made first, which
+takes seconds, or one once numba has kept it: `worthwhile` of `backends` says from how many values on that pays.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Compiled(Numpy):
         """By the compiled pass, where the block is one for it."""
         if any(side.dtype != np.float32 or not side.flags.c_contiguous for side in (reference, candidate)):
             return None
-        ends = [end(side) for end in (self.least, self.most) for side in (reference, candidate)]
+        ends = self.ends(reference, candidate)
         if not math.isfinite(self.total(ends)):
             return None
         found, by_channel = np.empty((len(FOUND), len(reference))), np.empty(reference.shape[:2])

@@ -246,7 +246,7 @@ class _Block:
         self.backend = backend
         self.lost = self.size = None
         self.strange: list[Any] = []
-        self.ends = [end(side) for end in (backend.least, backend.most) for side in (reference, candidate)]
+        self.ends = backend.ends(reference, candidate)
         # NaN and infinity stay in a sum, and a sum that only overflows takes the careful way for nothing.
         if math.isfinite(backend.total(self.ends)):
             self.same = backend.same(reference, candidate)
