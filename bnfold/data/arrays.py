@@ -7,7 +7,7 @@ it is asked for, never more of them than its header says and the archive has.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from zipfile import ZipFile
@@ -19,6 +19,8 @@ from bnfold.errors import ParseError
 from bnfold.io.mapping import open_regular
 from bnfold.net import Array, Shape
 
+LABELS = ("label", "labels", "y", "target", "targets")
+"""What the array of the true classes may be called, in numpy's files and in HDF5."""
 NUMBERS = "biuf"
 LONGEST_HEADER = 10_000  # characters, numpy's own limit
 
@@ -28,6 +30,16 @@ class Header(NamedTuple):
 
     shape: Shape
     dtype: np.dtype[Any]
+
+
+def label_among(names: Container[str], inputs: Container[str]) -> str | None:
+    """The array of a file that has the true classes: the first of `LABELS` that is there and no input.
+
+    Examples:
+        >>> label_among(["x", "y", "labels"], ["x"]), label_among(["x", "y"], ["x", "y"])
+        ('labels', None)
+    """
+    return next((name for name in LABELS if name in names and name not in inputs), None)
 
 
 def read_headers(path: Path) -> dict[str, Header]:

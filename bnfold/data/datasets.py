@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from bnfold.data.arrays import read_arrays, read_headers
+from bnfold.data.arrays import LABELS, label_among, read_arrays, read_headers
 from bnfold.data.pixels import Kind, Size, kind_of
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Samples, counted
@@ -21,7 +21,6 @@ from bnfold.net import Array
 
 ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 HDF5 = frozenset({".h5", ".hdf5"})
-LABELS = ("label", "labels", "y", "target", "targets")
 LOOKED_AT = 1000
 """Images whose headers are read, to say what is done to them."""
 LONGEST_LIST = 1 << 30
@@ -268,7 +267,7 @@ def read_inputs(
         raise UsageError(f"{path}: there is nothing for input {', '.join(missing)}; it has {', '.join(there)}")
     for name, source in names.items():
         _require_axes(path, source, there[source].shape, feeds[name])
-    label = next((name for name in LABELS if name in there and name not in feeds), None) if labels is None else None
+    label = label_among(there, feeds) if labels is None else None
     arrays = read_arrays(path, {*names.values(), *([label] if label is not None else [])})
     if label is not None:
         labels = arrays[label].reshape(-1)

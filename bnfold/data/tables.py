@@ -16,12 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.data.arrays import NUMBERS
+from bnfold.data.arrays import NUMBERS, label_among
 from bnfold.data.samples import Feed, Samples, counted, picture_of
 from bnfold.errors import BnfoldError, ParseError, UsageError
 from bnfold.net import Array
-
-LABELS = ("label", "labels")
 
 _LIBRARY = Lock()  # the HDF5 library is not made for several threads
 
@@ -92,12 +90,11 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
             if len(set(counts.values())) != 1:
                 said = ", ".join(f"{count} for '{name}'" for name, count in counts.items())
                 raise UsageError(f"{path}: unequal numbers of samples: {said}")
-            label = next((name for name in LABELS if name in file and name not in feeds), None)
+            label = label_among(file, feeds) if labels is None else None
             if label is not None:
                 found.append(np.asarray(_table(file, path, label)).reshape(-1))
             starts.append(starts[-1] + next(iter(counts.values())))
-    true = np.concatenate(found) if found else None
-    true = true if labels is None else labels
+    true = np.concatenate(found) if found else labels
     if true is not None and len(true) != starts[-1]:
         raise UsageError(f"{len(true)} labels for {starts[-1]} samples of {source}")
     if not starts[-1]:

@@ -3,10 +3,12 @@
 import os
 import pickle
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +20,7 @@ from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, Subset, part_of, picture_of
 from bnfold.data.standins import Indices
 from bnfold.errors import ParseError, UsageError
+from bnfold.net import Array
 
 FEEDS = {"data": Feed((2, 3, 4, 5), np.dtype(np.float32))}
 
@@ -90,6 +93,34 @@ def test_arrays_are_found_by_the_inputs_name_or_because_there_is_one(tmp_path: P
         assert list(samples.sample(0)) == ["data"]
     assert present(open_samples(tmp_path / "b.npz", FEEDS).labels).tolist() == [0, 1, 2, 3, 4]
     assert present(open_samples(tmp_path / "a.npz", FEEDS, labels=np.ones(5)).labels).tolist() == [1] * 5
+
+
+def write(path: Path, arrays: Mapping[str, Array]) -> None:
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("name", ["label", "labels", "y", "target", "targets"])
+def test_labels_have_the_same_names_in_either_kind_of_file(tmp_path: Path, suffix: str, name: str) -> None:
+    data, classes = np.zeros((5, 3, 4, 5), np.float32), np.arange(5)
+    write(tmp_path / f"a{suffix}", {"data": data, name: classes, "weights": classes + 9})
+    samples = open_samples(tmp_path / f"a{suffix}", FEEDS)
+    assert present(samples.labels).tolist() == classes.tolist()
+    assert list(samples.sample(0)) == ["data"]
+    both = FEEDS | {name: Feed((2,), np.dtype(np.int64))}
+    assert open_samples(tmp_path / f"a{suffix}", both).labels is None  # it is an input
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_labels_that_are_given_go_first_and_those_of_the_file_are_not_read(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / f"a{suffix}", {"data": np.zeros((5, 3, 4, 5), np.float32), "target": np.array([b"x"] * 5)})
+    samples = open_samples(tmp_path / f"a{suffix}", FEEDS, labels=np.ones(5))
+    assert present(samples.labels).tolist() == [1] * 5
 
 
 def test_data_that_does_not_fit_is_refused_in_a_sentence(tmp_path: Path) -> None:
