@@ -16,7 +16,7 @@ from bnfold.algebra.scaled import same_values
 from bnfold.net import Array, Layer, LazyArray, Names, Net
 from bnfold.onnx.file import fill_constant, whole
 from bnfold.onnx.node import ConstantInput, Data, Node
-from bnfold.onnx.read import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
+from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer
 from bnfold.onnx.weight import Weight

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import Any
 
 import numpy as np
 from onnx import helper
@@ -16,19 +17,27 @@ from bnfold.algebra.scaled import Rounded, largest_of
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import SHAPE_ALONE
+from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import FLOATS, ConstantInput, Data, Node, Slot
 from bnfold.onnx.operators import OLDEST, OPERATORS
 from bnfold.onnx.operators.place import NodeContext, Unfit
-
-if TYPE_CHECKING:
-    from bnfold.onnx.read import OnnxOrigin
+from bnfold.onnx.origin import OnnxOrigin
+from bnfold.onnx.write import write_stream
+from bnfold.options import ReadOptions
 
 
 class OnnxFrontEnd:
-    """The language of nets that come from ONNX files. Names are identity; constants are no blobs."""
+    """The language of nets that come from ONNX files. Names are identity; constants are no blobs.
+
+    Args:
+        read: what makes a net of a model in memory, by which a pickled net is made again.
+    """
 
     language = "ONNX"
+
+    def __init__(self, read: Callable[[bytes, ReadOptions, str], Net]) -> None:
+        self._read = read
 
     def prepare(self, context: FoldContext) -> None:
         """A MatMul and the bias behind it become one layer."""
@@ -36,8 +45,6 @@ class OnnxFrontEnd:
 
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:
         """What onnx's inference finds, negative where a size is unknown."""
-        from bnfold.onnx.edition import types_of
-
         types = types_of(net)
         blobs = dict.fromkeys(net.inputs)
         blobs |= dict.fromkeys(blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops))
@@ -172,18 +179,9 @@ class OnnxFrontEnd:
 
     def pickled(self, net: Net) -> tuple[Any, ...]:
         """As the model that would be written."""
-        from io import BytesIO
-
-        from bnfold.onnx.api import save_onnx
-        from bnfold.onnx.read import load_bytes
-        from bnfold.options import ReadOptions
-
         stream = BytesIO()
-        save_onnx(net, stream)
-        return load_bytes, (stream.getvalue(), ReadOptions(), net.file)
-
-
-ONNX = OnnxFrontEnd()
+        write_stream(net, stream)
+        return self._read, (stream.getvalue(), ReadOptions(), net.file)
 
 
 def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values: LazyArray) -> None:

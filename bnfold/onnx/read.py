@@ -5,77 +5,25 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from onnx import ModelProto, NodeProto, TensorProto
 
 from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, quoted
-from bnfold.io.wire import Buffer
 from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.constants import MAX_COMPUTED, SHAPE_ALONE, Call, compute
 from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
-from bnfold.onnx.frontend import ONNX
+from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.node import FLOATS, ConstantInput, Data, Node, Slot, bodies, captured, names_in
+from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.shapes import UNKNOWN, Types, held, infer
 from bnfold.options import ReadOptions
 
 STANDARD = ("", "ai.onnx")
 """The two names of the domain of the standard operators."""
-CONSTANTS_ARE_INPUTS = 4
-"""The first IR version in which an initialiser that is listed as an input may be fed."""
 _ROUNDS = 4
 _NODES = 100_000
 """How often, and at how many nodes in all, shapes and constants are looked at again; each needs the other."""
-
-
-class NodeSource(NamedTuple):
-    """`layer.source`: what a layer was in the file, so that what did not change is written back as it was."""
-
-    param: Node
-    blobs: Blobs
-    bottoms: tuple[str, ...]
-    tops: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OnnxOrigin:
-    """`net.origin`: the file behind an ONNX net.
-
-    Attributes:
-        document: the file.
-        types: the shapes and types of its values.
-        constants: name -> what is known beforehand; None where its values cannot be had.
-        expressions: number of a node that computes a constant -> the names that it reads.
-        fed: initialisers that whoever runs the model may replace, since they are listed as inputs, too.
-        readings: name -> how often something in the file reads it.
-        pinned: names that are read by something else than a node or as an output: by annotations, by what is for
-            training.
-        names: every name in the file.
-        freeze: take initialisers that are listed as inputs as constants.
-    """
-
-    document: Document
-    types: Types
-    constants: Mapping[str, Array | None]
-    expressions: Mapping[int, tuple[str, ...]]
-    fed: frozenset[str]
-    readings: Mapping[str, int]
-    pinned: frozenset[str]
-    names: frozenset[str]
-    freeze: bool = False
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def computed(self) -> dict[str, Array]:
-        """What the file's nodes compute from constants, by name: what shapes may be found from."""
-        return {name: value for name, value in self.constants.items() if value is not None and name not in self.tensors}
-
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        """What the weights are views on."""
-        return (self.document.buffer, *self.document.files)
 
 
 def load_onnx(file: str | os.PathLike[str], options: ReadOptions = ReadOptions()) -> Net:
@@ -339,3 +287,7 @@ class _Layers:
         name = node.name or (tops[0] if tops else f"{node.op_type}{number}")
         source = NodeSource(param, blobs, tuple(bottoms), tuple(tops))
         return Layer(name, f"{domain}{node.op_type}", bottoms, tops, blobs, param, source)
+
+
+ONNX = OnnxFrontEnd(load_bytes)
+"""The front end of every net that is read here."""

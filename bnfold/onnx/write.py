@@ -19,7 +19,7 @@ from bnfold.io.wire import LENGTH, Field, encode_field
 from bnfold.net import Net
 from bnfold.onnx.edition import Edition, edition, leaves, new_inputs, renamed
 from bnfold.onnx.file import GRAPH, INITIALIZER, INPUT, NODE, OUTPUT, SPARSE_INITIALIZER, VALUE_INFO, Document, Tensor
-from bnfold.onnx.read import OnnxOrigin
+from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM, LARGEST_MESSAGE, DataFile, Initialiser, Sink, field_head
 from bnfold.onnx.weight import Weight
 

@@ -13,8 +13,7 @@ from onnx_traps import Trap, traps
 
 from bnfold import compare, fold, save_onnx
 from bnfold.algebra import FoldReport, Kept
-from bnfold.onnx.frontend import ONNX
-from bnfold.onnx.read import load_bytes
+from bnfold.onnx.read import ONNX, load_bytes
 
 TOLERANCES = {"float": 2e-5, "double": 1e-13, "float16": 1e-2}
 

@@ -1,0 +1,64 @@
+"""What an ONNX net knows of the file that it was read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bnfold.io.wire import Buffer
+from bnfold.net import Array, Blobs
+from bnfold.onnx.file import Document, Tensor
+from bnfold.onnx.node import Node
+from bnfold.onnx.shapes import Types
+
+CONSTANTS_ARE_INPUTS = 4
+"""The first IR version in which an initialiser that is listed as an input may be fed."""
+
+
+class NodeSource(NamedTuple):
+    """`layer.source`: what a layer was in the file, so that what did not change is written back as it was."""
+
+    param: Node
+    blobs: Blobs
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OnnxOrigin:
+    """`net.origin`: the file behind an ONNX net.
+
+    Attributes:
+        document: the file.
+        types: the shapes and types of its values.
+        constants: name -> what is known beforehand; None where its values cannot be had.
+        expressions: number of a node that computes a constant -> the names that it reads.
+        fed: initialisers that whoever runs the model may replace, since they are listed as inputs, too.
+        readings: name -> how often something in the file reads it.
+        pinned: names that are read by something else than a node or as an output: by annotations, by what is for
+            training.
+        names: every name in the file.
+        freeze: take initialisers that are listed as inputs as constants.
+    """
+
+    document: Document
+    types: Types
+    constants: Mapping[str, Array | None]
+    expressions: Mapping[int, tuple[str, ...]]
+    fed: frozenset[str]
+    readings: Mapping[str, int]
+    pinned: frozenset[str]
+    names: frozenset[str]
+    freeze: bool = False
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def computed(self) -> dict[str, Array]:
+        """What the file's nodes compute from constants, by name: what shapes may be found from."""
+        return {name: value for name, value in self.constants.items() if value is not None and name not in self.tensors}
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """What the weights are views on."""
+        return (self.document.buffer, *self.document.files)
