@@ -3,6 +3,7 @@
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,18 @@ def test_tables_are_filtered_while_typing(chromium: Chromium, page: Path) -> Non
     assert shown
     assert "17" in shown
     assert len(shown) < 37
+
+
+def test_samples_without_a_picture_are_shown_with_their_answers() -> None:
+    report = failed()
+    found = present(report.classifier)
+    flips = tuple(
+        replace(flip, name=f"noise {number}", picture=None if number else flip.picture)
+        for number, flip in enumerate(found.flips * 10)
+    )
+    page = as_html(run_report(replace(report, classifier=replace(found, flips=flips))))
+    assert len(flips) > 100 == page.count('<div class="flip">')
+    assert page.count('<div class="row plain">') == 99
 
 
 def test_pictures_of_flipped_samples_are_there(chromium: Chromium, page: Path) -> None:
