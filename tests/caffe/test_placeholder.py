@@ -52,6 +52,12 @@ def test_a_scale_has_factors_of_both_signs_and_no_shift_is_zero() -> None:
     assert len(np.unique(gamma)) == len(np.unique(beta)) == 6
 
 
+def test_an_eltwise_affine_has_factors_of_both_signs() -> None:
+    slope, bias = one("EltwiseAffine").blobs
+    assert slope.min() < 0 < slope.max()
+    assert bias.all()
+
+
 def test_a_scale_of_one_number_is_negative() -> None:
     (gamma,) = one("Scale", "scale_param { num_axes: 0 }").blobs
     assert gamma.shape == ()

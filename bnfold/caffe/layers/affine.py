@@ -172,6 +172,7 @@ ROWS: Mapping[str, LayerType] = {
         same,
         rank=2,
         blobs=eltwise_affine_blobs,
+        stand_in="scale",
         reads={"eltwise_affine_param": "channel_shared"},
         dialects="ducha-aiki's",
     ),
