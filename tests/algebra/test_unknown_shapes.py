@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bnfold.algebra import fold
+from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.net import Net
 
 HEAD = """
@@ -74,6 +75,14 @@ def test_what_a_convolution_reads_has_the_channels_that_its_weight_takes() -> No
     weights = {"taker": [weight(2, 3, 3, 3)], "one": [weight(1, 2, 3, 3)], "last": [weight(5, 4, 3, 3)]}
     ordered = text.replace(conv("one", "other", 1), "").replace("\n        layer", conv("one", "other", 1) + "layer", 1)
     assert left(net_of(ordered, bn=STATISTICS, scale=FACTORS, **weights)) == []
+
+
+def test_a_pooling_that_sums_channels_does_not_say_how_many_it_reads() -> None:
+    pool = 'layer { name: "p" type: "Pooling" bottom: "bn" top: "p" pooling_param { pool: MDS kernel_size: 2 } }'
+    text = BN.format("odd") + pool + conv("conv", "p", 4, "kernel_size: 1 bias_term: false")
+    net = net_of(text, conv=[weight(4, 1, 1, 1)], bn=STATISTICS)
+    assert known_shapes(net)["bn"] is None
+    assert left(net) == ["bn"]
 
 
 def test_a_batchnorm_and_a_scale_that_both_stay_become_one_scale() -> None:

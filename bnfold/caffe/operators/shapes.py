@@ -63,6 +63,9 @@ def _back(layer: Layer, shapes: Shapes) -> None:
         shape = top
     elif top is not None and layer.type in KEEPS_CHANNELS and len(bottoms) == 1:
         shape = (*top[:2], *(UNKNOWN,) * (len(top) - 2))
+        made = possible_shapes(layer, [shape])
+        if made is None or made[0][:2] != top[:2]:
+            return  # MDS pooling keeps no channels
     for bottom in bottoms:
         shapes[bottom] = shape
 
