@@ -66,7 +66,7 @@ class Detection:
         left, right = ([pair[side] for pair in pairs] for side in (0, 1))
         ours, theirs = sides[0][left], sides[1][right]
         if pairs:
-            self.max_score_diff = max(self.max_score_diff, float(np.abs(ours[:, 2] - theirs[:, 2]).max()))
+            self.max_score_diff = max(self.max_score_diff, _apart(ours[:, 2], theirs[:, 2]))
         self.missed = _surest(self.missed, _strays(sides[0], left, numbers, names))
         self.extra = _surest(self.extra, _strays(sides[1], right, numbers, names))
         return ours, theirs
@@ -81,6 +81,13 @@ class Detection:
         )
 
 
+def _apart(ours: Array, theirs: Array) -> float:
+    """The largest difference of two scores; equal ones are not apart, though they be infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        apart = np.where(ours == theirs, 0.0, np.abs(ours - theirs))
+    return float(np.fmax.reduce(apart))
+
+
 def _strays(rows: Array, used: Sequence[int], numbers: range, names: Sequence[str]) -> list[Stray]:
     """The rows without a partner, as records."""
     alone = [rows[place] for place in sorted(set(range(len(rows))) - set(used))]
@@ -90,7 +97,8 @@ def _strays(rows: Array, used: Sequence[int], numbers: range, names: Sequence[st
 def real_rows(blob: Array, images: int) -> Array:
     """The detections of the first `images` images, (K, 7); the row of -1 or 0 that stands for "nothing" is none."""
     rows = np.asarray(blob, np.float64).reshape(-1, ROW)
-    real = (rows[:, 0] >= 0) & (rows[:, 0] < images) & (rows[:, 1:3] != 0).any(axis=1) & (rows[:, 1] >= 0)
+    known = (rows[:, 0] >= 0) & (rows[:, 0] < images) & (rows[:, 1] >= 0) & (rows[:, 1] < np.inf)
+    real = known & (rows[:, 1:3] != 0).any(axis=1)
     return np.asarray(rows[real])
 
 
@@ -130,20 +138,20 @@ def iou(ours: Array, theirs: Array) -> Array:
     itself one rounding away. So where both are thinner than `SLACK` of the extent of all boxes, each is taken as larger
     by that much on every side, and one that is turned inside out is turned back.
     """
-    found = _iou(ours, theirs)
     corners = np.concatenate([ours, theirs]).reshape(-1)
     finite = corners[np.isfinite(corners)]
-    slack = SLACK * float(np.ptp(finite)) if finite.size else 0.0
-    thin, partly = (_thinner(side, slack) for side in (ours, theirs))
-    if thin.any() and partly.any():
-        found[np.ix_(thin, partly)] = _iou(_grown(ours[thin], slack or 1.0), _grown(theirs[partly], slack or 1.0))
+    with np.errstate(over="ignore", invalid="ignore"):  # YOLO takes exponentials, so a box may have no end
+        found = _iou(ours, theirs)
+        slack = SLACK * float(np.ptp(finite)) if finite.size else 0.0
+        thin, partly = (_thinner(side, slack) for side in (ours, theirs))
+        if thin.any() and partly.any():
+            found[np.ix_(thin, partly)] = _iou(_grown(ours[thin], slack or 1.0), _grown(theirs[partly], slack or 1.0))
     return found
 
 
 def _thinner(boxes: Array, slack: float) -> Array:
     """Which boxes have a side of at most `slack`, or are turned inside out."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray((boxes[:, 2:] - boxes[:, :2]).min(axis=1) <= slack)
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).min(axis=1) <= slack)
 
 
 def _grown(boxes: Array, slack: float) -> Array:
@@ -154,10 +162,9 @@ def _grown(boxes: Array, slack: float) -> Array:
 def _iou(ours: Array, theirs: Array) -> Array:
     low = np.maximum(ours[:, None, :2], theirs[None, :, :2])
     high = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
-    with np.errstate(over="ignore", invalid="ignore"):  # YOLO takes exponentials, so a box may have no end
-        shared = np.clip(high - low, 0, None).prod(axis=2)
-        whole = area(ours)[:, None] + area(theirs)[None] - shared
-        found = np.nan_to_num(shared / np.where(whole > 0, whole, 1.0), nan=0.0, posinf=0.0)
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    whole = area(ours)[:, None] + area(theirs)[None] - shared
+    found = np.nan_to_num(shared / np.where(whole > 0, whole, 1.0), nan=0.0, posinf=0.0)
     equal = (ours[:, None] == theirs[None]).all(axis=2)
     return np.where(equal, 1.0, found)
 

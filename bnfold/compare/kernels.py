@@ -11,6 +11,7 @@ four bins an octave with the lower edges 2^E * (1, 1.25, 1.5, 1.75). What lies o
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,13 +86,15 @@ Cut = tuple[slice, slice, slice]
 def span(low: float, high: float) -> float:
     """The range that errors are held against: `high - low`, else the largest magnitude, else 1.
 
+    One beyond float64 counts as its largest number, beside which a large error is still an error.
+
     Examples:
         >>> span(-1.0, 3.0), span(2.0, 2.0), span(0.0, 0.0)
         (4.0, 2.0, 1.0)
     """
     if low > high:  # no value at all
         return 1.0
-    return float(high - low) or float(max(abs(low), abs(high))) or 1.0
+    return min(float(high - low), sys.float_info.max) or float(max(abs(low), abs(high))) or 1.0
 
 
 def bin_edge(index: int) -> float:

@@ -27,8 +27,10 @@ def l2_rel(squared_error: float, squared_reference: float) -> float:
 
 
 def cosine(squared_reference: float, squared_candidate: float, product: float) -> float:
-    """`sum r*c / (|r| |c|)`: 1 where both are all 0, 0 where one of them is."""
+    """`sum r*c / (|r| |c|)`: 1 where both are all 0, 0 where one of them is; NaN where a square passes float64."""
     norm = math.sqrt(squared_reference) * math.sqrt(squared_candidate)
+    if math.isinf(norm):
+        return math.nan
     if norm > 0:
         # Rounding may step over 1, which acos would refuse.
         return min(1.0, max(-1.0, float(product) / norm))
@@ -36,18 +38,22 @@ def cosine(squared_reference: float, squared_candidate: float, product: float) -
 
 
 def snr_db(squared_error: float, squared_reference: float) -> float:
-    """`10*log10(sum r^2 / sum e^2)`, in decibels."""
+    """`10*log10(sum r^2 / sum e^2)`, in decibels; NaN where the reference's squares pass float64."""
     if squared_error == 0:
         return math.inf
+    if math.isinf(squared_reference):
+        return math.nan
     if squared_reference == 0:
         return -math.inf
     return 10 * (math.log10(squared_reference) - math.log10(squared_error))
 
 
 def relative(error: float, size: float) -> float:
-    """`error / size`, where no error is 0 whatever the size, and an error against nothing is infinite."""
+    """`error / size`: no error is 0 whatever the size, one against nothing infinite, one against infinity unknown."""
     if error == 0:
         return 0.0
+    if math.isinf(size):
+        return math.nan
     return float(error / size) if size > 0 else math.inf
 
 
@@ -76,9 +82,14 @@ def by_channel(first: Float64 | None, second: Float64 | None) -> Float64 | None:
     """The sums of each channel; of all together where there are as many channels as there were boxes."""
     if first is None or second is None:
         return second if first is None else first
-    if first.shape != second.shape:
-        return np.asarray([first.sum() + second.sum()])
-    return np.asarray(first + second)
+    with np.errstate(over="ignore"):
+        return np.asarray([first.sum() + second.sum()] if first.shape != second.shape else first + second)
+
+
+def total_of(values: Float64) -> float:
+    """The sum, infinite or NaN where it passes what float64 holds; the figures made of it then say so."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(values.sum())
 
 
 BY_WORSE, BY_CHANNEL = rule(worse), rule(by_channel)
@@ -146,7 +157,7 @@ class BlobError:
         for name in ("zero", "lost", "undefined", "above", "nan", "inf", "partner_nan", "partner_inf", "bins"):
             setattr(self, name, getattr(self, name) + getattr(passed, name))
         for name in ("sum_abs", "sum_error", "squared_error", "squared_reference", "squared_candidate", "product"):
-            setattr(self, name, getattr(self, name) + float(getattr(passed, name).sum()))
+            setattr(self, name, getattr(self, name) + total_of(getattr(passed, name)))
         self.low, self.high = min(self.low, float(passed.low.min())), max(self.high, float(passed.high.max()))
         self.partner_low = min(self.partner_low, float(passed.partner_low.min()))
         self.partner_high = max(self.partner_high, float(passed.partner_high.max()))
@@ -164,7 +175,8 @@ class BlobError:
         for values in (reference, candidate):
             found = np.asarray(values, np.float64).reshape(-1)
             sound = np.isfinite(truth) & np.isfinite(found)
-            sums += [np.square((found - truth)[sound]).sum(), np.square(truth[sound]).sum()]
+            with np.errstate(over="ignore"):
+                sums += [np.square(values).sum() for values in (found[sound] - truth[sound], truth[sound])]
         self.exact_sums = by_channel(self.exact_sums, np.array(sums))
 
     @property
@@ -201,10 +213,11 @@ class BlobError:
         place, error, share = int(errors.argmax()), 0.0, 0.0
         if errors[place] > 0:
             error = relative(math.sqrt(errors[place]), math.sqrt(self.squared_reference / errors.size))
-            share = float(errors[place] / errors.sum())
+            total = total_of(errors)
+            share = float(errors[place]) / total if math.isfinite(total) else math.nan
         if math.isinf(self.max_abs) and self.largest is not None:
             place, error, share = self.largest[2][0], math.inf, 1.0
-        return (place if errors.size > 1 and error > 0 else None), error, share
+        return (place if errors.size > 1 and error != 0 else None), error, share
 
     def histogram(self) -> Histogram:
         """The histogram of the absolute error, without its empty ends."""

@@ -347,7 +347,8 @@ def _ratios(model: Model) -> dict[str, float]:
     found = {}
     for layer, ranges in channel_ranges(model.proto, model.weights, model.folder):
         alive = ranges[ranges > 0]
-        found[layer] = float(alive.max() / np.median(alive)) if alive.size else 1.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            found[layer] = float(alive.max() / np.median(alive)) if alive.size else 1.0
     model.release_pages()
     return found
 

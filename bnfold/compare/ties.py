@@ -211,10 +211,11 @@ def settle_ties(
     lows = samples.min(axis=1, where=finite, initial=np.inf)
     highs = samples.max(axis=1, where=finite, initial=-np.inf)
     ranges = np.array([span(float(low), float(high)) for low, high in zip(lows, highs, strict=True)])
-    allowed = 2 * tolerance * ranges
+    with np.errstate(over="ignore"):
+        allowed = 2 * tolerance * ranges
     if len(allowed) not in (1, len(reference) if reference.ndim else 0):
         return candidate, np.zeros(reference.shape, bool)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     tied = differing & (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1)))
     return np.where(tied, reference, candidate), tied

@@ -273,7 +273,7 @@ def picture_of(planes: Array) -> Array | None:
         return None
     values = np.asarray(planes, np.float64)
     low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
+    if not np.isfinite(high - low):
         return None
     stretched = np.rint((values - low) / ((high - low) or 1.0) * 255).astype(np.uint8)
     rgb = np.broadcast_to(stretched, (3, *stretched.shape[1:]))[::-1]

@@ -113,14 +113,17 @@ def depth_chart(report: DiffReport) -> DepthChart:
             return zero
         if not math.isfinite(error) and infinite is not None:
             return infinite
-        return round(bottom - (math.log10(error) - low) / (high - low) * (bottom - top), 1)
+        return level(math.log10(error))
+
+    def level(decade: float) -> float:
+        return round(bottom - (decade - low) / (high - low) * (bottom - top), 1)
 
     step = (WIDTH - RIGHT - LEFT) / max(len(blobs), 1)
     places = [round(LEFT + (index + 0.5) * step, 1) for index in range(len(blobs))]
     return DepthChart(
         lines=tuple(_line(name, style, values, blobs, places, height_of) for name, style, values in drawn),
         columns=tuple(Tick(places[index], str(blobs[index].depth)) for index in _spread(len(blobs), LABELS)),
-        decades=tuple(Tick(height_of(10.0**decade), f"1e{decade}") for decade in range(low, high + 1, 2)),
+        decades=tuple(Tick(level(decade), f"1e{decade}") for decade in range(low, high + 1, 2)),
         tolerance=Tick(height_of(report.tolerance), f"tolerance {report.tolerance:g}"),
         zero=zero,
         infinite=infinite,
