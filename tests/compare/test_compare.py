@@ -81,6 +81,13 @@ def test_networks_without_a_name_in_common_prove_nothing(options: dict[str, Any]
     assert "no-verify" not in report.verdict
 
 
+@pytest.mark.parametrize("layer", ["Softmax", "Relu"])
+def test_a_label_that_is_no_number_is_named(layer: str) -> None:
+    scores = model([helper.make_node(layer, ["data"], ["scores"])], {"data": ("N", 5)}, ["scores"])
+    with pytest.raises(UsageError, match="label nan of sample 1: the network has 5 classes"):
+        compare(scores, scores, np.zeros((3, 5), np.float32), labels=np.array([0, np.nan, 1]))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

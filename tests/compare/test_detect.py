@@ -111,3 +111,23 @@ def test_boxes_without_an_end_are_partners_of_their_equals() -> None:
     )
     order = [3, 1, 0, 2]
     assert sorted(match(rows, rows[order], 0.5)[0]) == [(row, order.index(row)) for row in range(4)]
+
+
+def test_boxes_and_scores_of_any_number_are_matched_without_a_warning() -> None:
+    random = np.random.default_rng(0)
+    pool = np.array([0, 0.25, 1, 2, np.nan, np.inf, -np.inf, 1.7e308, -1.7e308])
+    for _ in range(300):
+        sides = [random.choice(pool, (1, 1, count, 7)) for count in random.integers(1, 6, 2)]
+        for side in sides:
+            side[..., :2] = random.choice([0, 1, np.inf], (*side.shape[:3], 2))  # a class without a number is none
+        found = Detection("boxes")
+        found.add(sides[0], sides[1], range(2), ["a", "b"])
+        assert found.result().matched <= min(found.counts)
+
+
+def test_equal_scores_that_are_infinite_are_not_apart() -> None:
+    rows = ROWS.copy()
+    rows[0, 2] = np.inf
+    found = Detection("boxes")
+    found.add(rows, rows.copy(), range(2), ["a", "b"])
+    assert (found.matched, found.max_score_diff) == (3, 0)

@@ -10,7 +10,8 @@ from scipy.spatial.distance import cosine
 from sklearn.metrics import max_error, mean_absolute_error, mean_squared_error
 
 from bnfold.compare.kernels import span
-from bnfold.compare.metrics import BlobError, figures
+from bnfold.compare.merging import merge
+from bnfold.compare.metrics import METRICS, BlobError, figures
 from bnfold.net import Array, Shape
 
 
@@ -158,3 +159,49 @@ def test_a_range_falls_back_to_the_magnitude_and_then_to_one() -> None:
     assert span(-1, 3) == 4
     assert span(-2, -2) == 2
     assert span(0, 0) == 1
+
+
+MOST = float(np.finfo(np.float64).max)
+
+
+def test_values_whose_squares_pass_float64_give_figures_without_a_warning() -> None:
+    """`filterwarnings` of pyproject.toml makes an error of each warning."""
+    reference = np.full((3, 2, 4), 1e308)
+    candidate = reference * (1 + 1e-6)
+    error, samples = measure(reference, candidate, batch=1)
+    found = figures(error)
+    assert error.max_abs == pytest.approx(1e302)
+    assert found["max_rel"] == pytest.approx(1e-6)
+    assert samples[0].max_rel == pytest.approx(1e-6)
+    # What is made of sums that pass float64 is unknown: neither agreement nor the opposite of it.
+    unknown = ("l2_rel", "cosine", "snr_db", "channel_rel", "channel_share")
+    assert all(math.isnan(found[name]) for name in unknown)
+    assert math.isnan(samples[0].cosine)
+    assert error.worst_channel[0] is not None
+    same = figures(measure(reference, reference.copy())[0])
+    assert (same["max_rel"], same["l2_rel"], same["snr_db"]) == (0, 0, math.inf)
+
+
+def test_a_range_that_passes_float64_does_not_make_an_error_nothing() -> None:
+    reference = np.array([[MOST, -MOST, 0.0]])
+    error, samples = measure(reference, reference * 0.5)
+    assert span(-MOST, MOST) == error.range == MOST
+    assert figures(error)["max_rel"] == samples[0].max_rel == 0.5
+    assert error.above == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_ends_of_a_type_are_measured_and_merged_without_a_warning(dtype: type[np.floating]) -> None:
+    random, ends = np.random.default_rng(0), np.finfo(dtype)
+    pool = np.array([0, 1, np.nan, np.inf, -np.inf, ends.max, ends.min, ends.max / 2, ends.smallest_subnormal], dtype)
+    for shape in ((2, 3, 4), (3, 2), (1, 1, 1), (4,), (2, 1, 70)):
+        for values in (pool, pool[np.isfinite(pool)], pool[5:7]):
+            parts = [BlobError(1e-4), BlobError(1e-4)]
+            for part in parts:
+                for _ in range(4):
+                    reference, candidate = random.choice(values, shape), random.choice(values, shape)
+                    part.add(reference, candidate)
+                    part.add_exact(random.choice(pool, shape).astype(np.float64), reference, candidate)
+            merged = merge(*parts)
+            assert not merged.max_abs < 0
+            assert set(figures(merged)) == {metric.name for metric in METRICS}

@@ -15,7 +15,7 @@ import bnfold
 from bnfold import pipeline
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
-from bnfold.compare.exact import as_exact, same_function
+from bnfold.compare.exact import Distances, as_exact, same_function
 from bnfold.compare.models import open_model
 from bnfold.net import Array, Blobs, Net
 from bnfold.pipeline import Job, Reading, Writing
@@ -226,3 +226,10 @@ def test_an_onnx_normalisation_far_from_zero_is_warned_of(tmp_path: Path) -> Non
     onnx.save(onnx_norm(1e4), tmp_path / "net.onnx")
     report = pipeline.run(Job(Reading(tmp_path / "net.onnx"), Writing((tmp_path / "a.onnx",))))
     assert any("its mean lies 1.0e+04 standard deviations from 0" in note for note in report.notes)
+
+
+def test_large_values_are_not_as_exact_because_their_squares_pass_float64() -> None:
+    truth = np.array([1e300, -2e300, np.inf])
+    found = Distances.of(truth, truth * (1 + 1e-8), truth * (1 + 1e-4), 3e300)
+    assert found.reference == pytest.approx(5.3e-9, rel=0.01)
+    assert found.excess > 0

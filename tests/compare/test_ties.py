@@ -195,3 +195,13 @@ def test_indices_along_any_axis_of_a_caffe_net_are_settled(param: str) -> None:
     report = compare(reference, candidate, np.ones((2, 3, 3, 3), np.float32))
     assert report.passed, report.verdict
     assert any(note.startswith("blob 'best':") for note in report.notes)
+
+
+def test_values_farther_apart_than_float64_reaches_are_no_tie() -> None:
+    most = np.finfo(np.float64).max
+    values = np.array([[[most], [-most], [most]]])
+    reference = np.array([[[0]], [[0]]])
+    candidate = np.array([[[1]], [[2]]])
+    values = np.concatenate([values, values])
+    _, tied = settle_ties(reference, candidate, values, 1e-4, along_classes)
+    assert tied.reshape(-1).tolist() == [False, True]

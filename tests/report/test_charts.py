@@ -78,3 +78,10 @@ def test_bars_are_as_high_as_their_counts_and_the_zeros_stand_apart() -> None:
     gaps = [right.x - left.x for left, right in zip(chart.bars, chart.bars[1:], strict=False)]
     assert gaps[0] > 1.4 * gaps[1]
     assert [tick.text for tick in chart.columns] == ["0", "1e-7", "1e-6"]
+
+
+@pytest.mark.parametrize(("error", "low", "high"), [(1.5e308, "1e-5", "1e309"), (1e-323, "1e-324", "1e-4")])
+def test_errors_at_the_ends_of_float64_have_their_decades(error: float, low: str, high: str) -> None:
+    chart = depth_chart(with_errors(error, 1e-4))
+    assert (chart.decades[0].text, chart.decades[-1].text) == (low, high)
+    assert chart.decades[0].at > chart.decades[-1].at
