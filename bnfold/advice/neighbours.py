@@ -10,19 +10,14 @@ from collections.abc import Iterator
 from bnfold.advice.draft import STATISTICS, Draft, View, Written, normalising
 from bnfold.advice.records import Remark
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS
+from bnfold.caffe.layers import KERNELS, LAYERS, types_where
 from bnfold.caffe.layers.convolution import convolution_field
 from bnfold.errors import with_article
 
-LINEAR = CONVOLUTIONS | DECONVOLUTIONS | {"InnerProduct"}
-SCALES = frozenset({"EltwiseAffine", "Scale"})
-# What passes a Dropout's change of variance on to the BatchNorm behind it (Li et al., arXiv:1801.05134).
-PASSES_VARIANCE = LINEAR | {"Bias", "Flatten", "PReLU", "Pooling", "ReLU", "Reshape", *SCALES}
+LINEAR = KERNELS | {"InnerProduct"}
+SCALES = types_where(lambda row: row.stand_in == "scale")
+PASSES_VARIANCE = types_where(lambda row: row.passes_variance)
 OVERWRITES = frozenset(BATCHNORMS) | {"Bias", *SCALES}
-# Backward_cpu of these computes from the values of the top: dy/dx = y*(1 - y) in sigmoid_layer.cpp.
-BACKWARD_READS_TOP = frozenset({"ELU", "Exp", "LRN", "Sigmoid", "Softmax", "Swish", "TanH"})
-# In place, the bottom that these look at is their top.
-BACKWARD_READS_BOTTOM = frozenset({"AbsVal", "BNLL", "ReLU"})
 
 
 def batchnorm_without_scale(draft: Draft) -> Iterator[Remark]:
@@ -137,7 +132,8 @@ def _robbed(view: View, written: Written) -> Written | None:
     """The layer whose values `written` overwrites and whose gradient needs them."""
     maker = view.maker(written)
     while maker is not None:
-        if maker.type in BACKWARD_READS_TOP or (maker.in_place and maker.type in BACKWARD_READS_BOTTOM):
+        gradient = LAYERS[maker.type].gradient if maker.type in LAYERS else ""
+        if gradient == "top" or (gradient == "bottom" and maker.in_place):
             return maker
         # Another overwriter has remarks of its own.
         if not maker.in_place or maker.type in OVERWRITES:

@@ -13,17 +13,10 @@ from copy import deepcopy
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.layers.convolution import CONVOLUTIONS, DECONVOLUTIONS, Convolution
-from bnfold.caffe.layers.pooling import Pooling
+from bnfold.caffe.layers import DECONVOLUTIONS, KERNELS, LAYERS, Convolution, Pooling
 from bnfold.errors import BnfoldError
 from bnfold.net import Layer
 from bnfold.options import CropOffset
-
-_WORDS = (
-    "AbsVal BatchNorm Bias BNLL Dropout Eltwise ELU Exp Log LRN MVN Power PReLU ReLU Scale Sigmoid Split TanH Threshold"
-)
-PASSING = frozenset(_WORDS.split(" "))
-"""Types whose top lies on each of their bottoms, pixel by pixel."""
 
 _PLANE = 2
 _LARGE = 1 << 20
@@ -106,10 +99,11 @@ def _origins(makers: Mapping[str, Layer], blob: str) -> dict[str, AxisLines]:
 
 def _lines(layer: Layer) -> AxisLines | None:
     """From a layer's bottom to its top; None where that is no such line."""
+    row = LAYERS.get(layer.type)
     try:
-        if layer.type in PASSING:
+        if row is not None and row.aligned:
             return [AxisLine()] * _PLANE
-        if layer.type in CONVOLUTIONS | DECONVOLUTIONS:
+        if layer.type in KERNELS:
             view = Convolution.of(layer)
             return _windows(view.extent, view.stride, view.before, layer.type in DECONVOLUTIONS)
         if layer.type == "Pooling":

@@ -14,7 +14,7 @@ from math import ceil, prod
 import numpy as np
 
 from bnfold.caffe.caffe_pb2 import FillerParameter
-from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS
+from bnfold.caffe.layers import row_of
 from bnfold.net import Array, Blobs, Layer, Shape
 
 MAX_VALUES = 1 << 26
@@ -27,12 +27,13 @@ def filled(layer: Layer, shapes: Sequence[Shape]) -> Blobs | None:
         layer: without blobs.
         shapes: of the blobs that it needs.
     """
-    if layer.type not in FILLERS or sum(map(prod, shapes)) > MAX_VALUES:
+    row = row_of(layer)
+    if row is None or not row.fillers or sum(map(prod, shapes)) > MAX_VALUES:
         return None
-    message, names = FILLERS[layer.type]
+    names = row.fillers.split(" ")
     if layer.type == "Scale" and len(layer.bottoms) > 1:
         names = names[1:]  # the factor is a bottom
-    param = getattr(layer.param, message)
+    param = getattr(layer.param, next(iter(row.reads)))
     # A first filler that is not written is a constant, too, but nobody means it.
     if len(shapes) > len(names) or not param.HasField(names[0]):
         return None
@@ -54,17 +55,3 @@ def _values(filler: FillerParameter, shape: Shape) -> Array | None:
         return None
     values.flags.writeable = False
     return values
-
-
-_WEIGHT_AND_BIAS = ("weight_filler", "bias_filler")
-
-FILLERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "Bias": ("bias_param", ("filler",)),
-    "Embed": ("embed_param", _WEIGHT_AND_BIAS),
-    "InnerProduct": ("inner_product_param", _WEIGHT_AND_BIAS),
-    "Normalize": ("norm_param", ("scale_filler",)),
-    "PReLU": ("prelu_param", ("filler",)),
-    "Scale": ("scale_param", ("filler", "bias_filler")),
-    **dict.fromkeys(sorted(CONVOLUTIONS | DECONVOLUTIONS), ("convolution_param", _WEIGHT_AND_BIAS)),
-}
-"""Layer type -> its parameters, and the filler of each blob in them."""

@@ -20,10 +20,10 @@ from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
+from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.layers.convolution import convolution_field
 from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
 from bnfold.caffe.operators.shapes import known_shapes
-from bnfold.caffe.operators.table import SHAPE_ONLY
 from bnfold.errors import ModelError, quoted
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 
@@ -63,7 +63,8 @@ class Caffe:
 
     def reads_values(self, layer: Layer, index: int) -> bool:
         """False for what says only how large something is to be."""
-        return index not in SHAPE_ONLY.get(layer.type, ())
+        row = LAYERS.get(layer.type)
+        return row is None or index not in row.shape_only
 
     def operator(self, layer: Layer, context: FoldContext) -> Operator:
         """What a layer is.

@@ -10,26 +10,10 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.caffe.layers import LAYERS
+from bnfold.caffe.layers import LAYERS, types_where
 
 if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import LayerParameter
-
-__all__ = [
-    "KERNELS",
-    "KNOWN",
-    "LEARNED",
-    "LOSSES",
-    "METRICS",
-    "SINKS",
-    "Loss",
-    "is_data",
-    "is_known",
-    "is_metric",
-    "judges",
-    "loss",
-    "loss_of",
-]
 
 
 class Loss(NamedTuple):
@@ -112,18 +96,11 @@ def is_metric(layer_type: str) -> bool:
 @lru_cache(TYPES)
 def is_known(layer_type: str) -> bool:
     """Whether the parameters of a type have a meaning here."""
-    return layer_type in KNOWN or layer_type in LOSSES or is_metric(layer_type) or layer_type.endswith("Data")
+    return layer_type in LAYERS or layer_type in LOSSES or is_metric(layer_type) or layer_type.endswith("Data")
 
 
 _METRIC_CLASS = re.compile(r"(accuracy|metrics?|eval|evaluation|evaluator)(_?layer)?$", re.IGNORECASE)
 _LOSS_CLASS = re.compile(r"loss(_?layer)?$", re.IGNORECASE)
 
-KERNELS = frozenset(layer_type for layer_type, row in LAYERS.items() if row.kernel)
-"""Types whose first blob is a kernel, with as many dimensions as it says."""
-
-
-LEARNED = frozenset(layer_type for layer_type, row in LAYERS.items() if row.blobs)
+LEARNED = types_where(lambda row: row.blobs)
 """Layers that learn make predictions, never labels."""
-
-KNOWN = frozenset(LAYERS)
-"""What a type makes of its parameters is known as soon as the shapes of its tops are."""

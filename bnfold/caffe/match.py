@@ -15,6 +15,7 @@ import numpy as np
 from bnfold.caffe import layer_types
 from bnfold.caffe.blobs import Half
 from bnfold.caffe.fillers import filled
+from bnfold.caffe.layers import KERNELS
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError, few
@@ -176,7 +177,7 @@ def _plain(layer: Layer, index: int, shape: Shape) -> Shape:
         return shape
     if layer.type == "InnerProduct" and index == 0 and shape[:2] == (1, 1):
         return shape[2:]
-    is_kernel = index == 0 and layer.type in layer_types.KERNELS
+    is_kernel = index == 0 and layer.type in KERNELS
     return shape if is_kernel or np.prod(shape) != max(shape) else (max(shape),)
 
 

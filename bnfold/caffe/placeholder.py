@@ -19,15 +19,7 @@ import numpy.typing as npt
 
 from bnfold.caffe.batchnorm import DUCHA_FIELDS
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.layers import (
-    CONVOLUTIONS,
-    DECONVOLUTIONS,
-    UNKNOWN,
-    BatchNorm,
-    blob_shapes,
-    infer_shapes,
-    row_of,
-)
+from bnfold.caffe.layers import KERNELS, UNKNOWN, BatchNorm, blob_shapes, infer_shapes, row_of
 from bnfold.caffe.layers.infer import possible_shapes
 from bnfold.caffe.limits import INT_MAX
 from bnfold.net import Array, Blobs, Layer, Net, Shape
@@ -70,7 +62,7 @@ def with_placeholder_weights(net: Net) -> Net:
 
 def _guessed_bottoms(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] | None:
     """The shapes of the bottoms; behind a layer of unknown type a linear layer reads as little as it can."""
-    if layer.type in CONVOLUTIONS | DECONVOLUTIONS and len(layer.bottoms) == 1:
+    if layer.type in KERNELS and len(layer.bottoms) == 1:
         channels = layer.param.convolution_param.group
         least: Shape | None = (UNKNOWN, channels, UNKNOWN, UNKNOWN)
     else:

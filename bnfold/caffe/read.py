@@ -17,7 +17,7 @@ from bnfold.caffe.batchnorm import doubts
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes, preparation_notes, prepared
-from bnfold.caffe.layers import infer_shapes, unread_fields
+from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
 from bnfold.caffe.layers.region import proposal_notes
 from bnfold.caffe.match import give_weights
 from bnfold.caffe.phases import decided, left_out, runs
@@ -261,7 +261,7 @@ def _misspelt(layers: Sequence[Upgraded]) -> list[str]:
             unknown.setdefault(param.type, []).append(param.name)
     guesses, notes = Guesses(), []
     for layer_type, names in unknown.items():
-        if guess := guesses.at(layer_type, layer_types.KNOWN):
+        if guess := guesses.at(layer_type, LAYERS):
             more = f" and {len(names) - 1:,} more stay" if len(names) > 1 else " stays"
             notes.append(f"no dialect has a layer of type '{layer_type}'{guess}: '{names[0]}'{more} as written")
     return notes

@@ -11,17 +11,14 @@ from math import prod
 from typing import NamedTuple
 
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.layers import infer_shapes
+from bnfold.caffe.layers import LAYERS, infer_shapes, types_where
 from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.weights import WeightsFile
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
 
 LARGEST_PLANE = 2048
-KEEPS_CHANNELS = frozenset(
-    {"AbsVal", "BNLL", "Clip", "Dropout", "ELU", "LRN", "MVN", "Pooling", "Power", "ReLU", "ReLU6", "Sigmoid", "Split"}
-)
-REGIONS = frozenset({"PSROIPooling", "ROIAlign", "ROIPooling"})
+KEEPS_CHANNELS = types_where(lambda row: row.kept)
 
 
 class Told(NamedTuple):
@@ -36,10 +33,11 @@ class Told(NamedTuple):
 def told(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> Told:
     """What the readers of `blob` tell: a convolution its channels, an InnerProduct or a pooling of regions all."""
     for layer, place in _readers(layers, blob):
-        if layer.type in REGIONS and place == 1:
-            return Told((1, 5), reason=f"'{layer.name}' ({layer.type}) reads regions: image, x1, y1, x2, y2")
-        if "Proposal" in layer_type_of(layer) and place == 2:
-            return Told((1, 3), reason=f"'{layer.name}' ({layer.type}) reads the image's height, width and scale")
+        # Forks have proposals of many names.
+        row = LAYERS.get("Proposal" if "Proposal" in layer_type_of(layer) else layer.type)
+        if row is not None and place in row.fixed:
+            shape, words = row.fixed[place]
+            return Told(shape, reason=f"'{layer.name}' ({layer.type}) reads {words}")
     if blob == "im_info":
         return Told((1, 3), reason="it is called like the image's height, width and scale")
     for layer, place in _through(layers, blob):

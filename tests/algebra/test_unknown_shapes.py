@@ -85,6 +85,20 @@ def test_a_pooling_that_sums_channels_does_not_say_how_many_it_reads() -> None:
     assert left(net) == ["bn"]
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        'layer { name: "p" type: "LRN" bottom: "bn" top: "p" }',
+        'layer { name: "p" type: "Upsample" bottom: "bn" top: "p" upsample_param { scale: 2 } }',
+    ],
+)
+def test_what_keeps_channels_hands_them_on_to_what_it_reads(between: str) -> None:
+    text = BN.format("odd") + between + conv("conv", "p", 4)
+    shape = known_shapes(net_of(text, conv=[weight(4, 4, 3, 3)], bn=STATISTICS))["odd"]
+    assert shape is not None
+    assert shape[1] == 4
+
+
 def test_a_batchnorm_and_a_scale_that_both_stay_become_one_scale() -> None:
     for tail in ("", 'layer { name: "tanh" type: "TanH" bottom: "scale" top: "tanh" }'):
         result = fold(net_of(BN.format("odd") + SCALE + tail, bn=STATISTICS, scale=FACTORS))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import nets
 import pytest
 
+import bnfold
 from bnfold.caffe.read import build
 from bnfold.caffe.text import parse_prototxt
 from bnfold.errors import ModelError, UsageError
@@ -216,6 +219,20 @@ def test_a_guess_is_said_aloud() -> None:
     assert net.notes == [
         "input 'data' is taken as 1x3x224x224: nothing says its shape; --input-shape says another",
     ]
+
+
+def test_the_first_weights_behind_what_keeps_channels_say_how_many_an_input_has(tmp_path: Path) -> None:
+    stated = 'input: "data" input_shape { dim: 1 dim: 5 dim: 8 dim: 8 }'
+    text = (
+        'layer { name: "t" type: "TanH" bottom: "data" top: "t" }'
+        'layer { name: "u" type: "Upsample" bottom: "t" top: "u" upsample_param { scale: 2 } }'
+        'layer { name: "c" type: "Convolution" bottom: "u" top: "c" '
+        "convolution_param { num_output: 2 kernel_size: 3 } }"
+    )
+    bnfold.save_caffe(nets.net(stated + text), tmp_path / "stated.prototxt")
+    (tmp_path / "open.prototxt").write_text('input: "data"' + text)
+    guessed = bnfold.load(tmp_path / "open.prototxt", tmp_path / "stated.caffemodel", guess_shapes=True)
+    assert guessed.inputs == {"data": (1, 5, 224, 224)}
 
 
 def test_a_shape_for_no_input_lists_the_inputs() -> None:

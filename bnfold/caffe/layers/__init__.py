@@ -12,7 +12,7 @@ from bnfold.caffe.layers.activation import Clip, Exp, Log, ReLU
 from bnfold.caffe.layers.affine import BatchNorm, Dropout
 from bnfold.caffe.layers.arrange import Crop, Eltwise, Slice, concat_axis
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
-from bnfold.caffe.layers.convolution import CONVOLUTIONS, DECONVOLUTIONS, Convolution
+from bnfold.caffe.layers.convolution import DECONVOLUTIONS, KERNELS, Convolution
 from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered, YoloDetectionOutput
 from bnfold.caffe.layers.fields import unread_fields
 from bnfold.caffe.layers.infer import blob_shapes, infer_shapes, output_shapes, row_of
@@ -26,4 +26,4 @@ from bnfold.caffe.layers.region import Proposal, ROIPooling
 from bnfold.caffe.layers.reorder import DepthToSpace, Reorg, Reshape, channel_groups, permutation, pixel_shuffle_factor
 from bnfold.caffe.layers.resample import Interp, Resample, Resize, UnPooling, Upsample
 from bnfold.caffe.layers.row import LayerType
-from bnfold.caffe.layers.table import LAYERS
+from bnfold.caffe.layers.table import LAYERS, types_where

@@ -122,24 +122,27 @@ class Clip(NamedTuple):
 
 
 ROWS: Mapping[str, LayerType] = {
-    "AbsVal": LayerType(same),
-    "BNLL": LayerType(same),
+    "AbsVal": LayerType(same, aligned=True, gradient="bottom"),
+    "BNLL": LayerType(same, aligned=True, gradient="bottom"),
     "Clip": LayerType(same, reads={"clip_param": "min max"}),
-    "ELU": LayerType(same, reads={"elu_param": "alpha lambda"}),
-    "Exp": LayerType(same, reads={"exp_param": "base scale shift"}),
+    "ELU": LayerType(same, reads={"elu_param": "alpha lambda"}, aligned=True, gradient="top"),
+    "Exp": LayerType(same, reads={"exp_param": "base scale shift"}, aligned=True, gradient="top"),
     "HardSigmoid": LayerType(
         same, reads={"hard_sigmoid_param": "alpha beta"}, dialects="Synopsys", note="slope 0.2 unless said"
     ),
     "HardTanH": LayerType(same, dialects="Synopsys"),
     "HardSwish": LayerType(same, dialects="Synopsys"),
-    "Log": LayerType(same, reads={"log_param": "base scale shift"}),
+    "Log": LayerType(same, reads={"log_param": "base scale shift"}, aligned=True),
     "Mish": LayerType(same, dialects="Synopsys"),
     "PReLU": LayerType(
         same,
         rank=2,
         blobs=per_channel(shared="prelu_param.channel_shared"),
         stand_in="positive",
+        fillers="filler",
         reads={"prelu_param": "channel_shared"},
+        aligned=True,
+        passes_variance=True,
     ),
     "RReLU": LayerType(
         same,
@@ -151,6 +154,9 @@ ROWS: Mapping[str, LayerType] = {
     "ReLU": LayerType(
         same,
         reads={"relu_param": "negative_slope relu6 maximum minimum"},
+        aligned=True,
+        gradient="bottom",
+        passes_variance=True,
         note="Synopsys' `relu6`, `maximum` and `minimum` too",
     ),
     "ReLU6": LayerType(
@@ -162,8 +168,8 @@ ROWS: Mapping[str, LayerType] = {
     "SELU": LayerType(same, reads={"selu_param": "lambda alpha"}, dialects=f"soeaver's, Synopsys, {OTHERS}"),
     "SeLU": LayerType(same, reads={"selu_param": "lambda alpha"}, dialects="Synopsys"),
     "SeLu": LayerType(same, reads={"selu_param": "lambda alpha"}, dialects="soeaver's, Synopsys"),
-    "Sigmoid": LayerType(same, reads={"sigmoid_param": ""}),
-    "Swish": LayerType(same, reads={"swish_param": "beta"}),
-    "TanH": LayerType(same, reads={"tanh_param": ""}),
-    "Threshold": LayerType(same, reads={"threshold_param": "threshold"}),
+    "Sigmoid": LayerType(same, reads={"sigmoid_param": ""}, aligned=True, gradient="top"),
+    "Swish": LayerType(same, reads={"swish_param": "beta"}, gradient="top"),
+    "TanH": LayerType(same, reads={"tanh_param": ""}, aligned=True, gradient="top"),
+    "Threshold": LayerType(same, reads={"threshold_param": "threshold"}, aligned=True),
 }

@@ -152,10 +152,19 @@ ROWS: Mapping[str, LayerType] = {
         reads={
             "batch_norm_param": "eps use_global_stats scale_bias use_weight_bias bias_term relu add_eps_before_sqrt"
         },
+        aligned=True,
         note="layouts are recognised, else `--batchnorm-layout` decides; Intel's fused ReLU is taken apart",
     ),
     "Bias": LayerType(
-        scale, bottoms=(1, 2), blobs=scale_blobs, stand_in="shift", reads={"bias_param": "axis num_axes"}
+        scale,
+        bottoms=(1, 2),
+        blobs=scale_blobs,
+        stand_in="shift",
+        fillers="filler",
+        reads={"bias_param": "axis num_axes"},
+        keeps="shape",
+        aligned=True,
+        passes_variance=True,
     ),
     "CuDNNBatchNorm": LayerType(
         same,
@@ -166,6 +175,7 @@ ROWS: Mapping[str, LayerType] = {
     "Dropout": LayerType(
         same,
         reads={"dropout_param": "dropout_ratio scale_train"},
+        aligned=True,
         note="`scale_train: false` (SegNet, ncnn) multiplies by `1 - ratio`",
     ),
     "EltwiseAffine": LayerType(
@@ -174,15 +184,20 @@ ROWS: Mapping[str, LayerType] = {
         blobs=eltwise_affine_blobs,
         stand_in="scale",
         reads={"eltwise_affine_param": "channel_shared"},
+        passes_variance=True,
         dialects="ducha-aiki's",
     ),
-    "Power": LayerType(same, reads={"power_param": "power scale shift"}),
+    "Power": LayerType(same, reads={"power_param": "power scale shift"}, aligned=True),
     "Scale": LayerType(
         scale,
         bottoms=(1, 2),
         blobs=scale_blobs,
         stand_in="scale",
+        fillers="filler bias_filler",
         reads={"scale_param": "axis num_axes bias_term"},
+        keeps="shape",
+        aligned=True,
+        passes_variance=True,
         note="with two bottoms it is no affine, and lets one pass",
     ),
     "SeLuDropout": LayerType(same, reads={"selu_dropout_param": "dropout_ratio alpha"}, dialects="soeaver's, Synopsys"),

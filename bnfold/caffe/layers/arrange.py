@@ -225,16 +225,22 @@ ROWS: Mapping[str, LayerType] = {
     "BatchReindex": LayerType(batch_reindex, bottoms=(2, 2), rank=1),
     "Concat": LayerType(concat, bottoms=(1, None), reads={"concat_param": "axis concat_dim"}),
     "Crop": LayerType(
-        crop, bottoms=(2, 2), reads={"crop_param": "axis offset"}, note="the second bottom is read for its shape"
+        crop,
+        bottoms=(2, 2),
+        reads={"crop_param": "axis offset"},
+        shape_only=(1,),
+        note="the second bottom is read for its shape",
     ),
     "Eltwise": LayerType(
         eltwise,
         bottoms=(1, None),
         reads={"eltwise_param": "operation coeff axis"},
+        keeps="each",
+        aligned=True,
         note="Synopsys' DIV, MIN and `axis` too",
     ),
     "Silence": LayerType(silence, bottoms=(1, None)),
     "Slice": LayerType(slice_, reads={"slice_param": "axis slice_dim slice_point"}),
-    "Split": LayerType(split, reads={"split_param": ""}),
+    "Split": LayerType(split, reads={"split_param": ""}, keeps="shape", aligned=True),
     "Tile": LayerType(tile, reads={"tile_param": "axis tiles"}),
 }

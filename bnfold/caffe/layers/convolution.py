@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least, canonical_axis, each_size, listed, per_axis, written
-from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType, count
+from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType, ShapeFunction, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -43,7 +43,7 @@ class Convolution(NamedTuple):
 
     @classmethod
     def of(cls, layer: Layer, spatial: int = 2, bottom: Shape | None = None) -> Self:
-        """Read a layer of a type in `CONVOLUTIONS`, `DECONVOLUTIONS` or Im2col.
+        """Read a layer of a type in `KERNELS`, or an Im2col.
 
         Args:
             layer: the layer.
@@ -301,32 +301,20 @@ OWN_PARAM = (
     (SQUEEZED, "squeeze_convolution_param"),
 )
 SYNOPSYS_PADS = "Synopsys' four pads and `pad_type: 1` (SAME, its dilation not counted) too"
+NO_SAME = "Synopsys' four pads too; its `pad_type` means nothing"
 
 
-def _convolution(dialects: str = "", note: str = SYNOPSYS_PADS, **reads: str) -> LayerType:
+def _row(shapes: ShapeFunction, dialects: str = "", note: str = SYNOPSYS_PADS, **reads: str) -> LayerType:
     return LayerType(
-        convolution,
+        shapes,
         bottoms=(1, None),
         blobs=convolution_blobs,
-        kernel=True,
+        fillers="weight_filler bias_filler",
         reads={
             "convolution_param": f"{FIELDS} {' '.join(DEPTH.values())}" if "convolution3d_param" in reads else FIELDS,
             **reads,
         },
-        dialects=dialects,
-        note=note,
-    )
-
-
-def _deconvolution(
-    dialects: str = "", note: str = "Synopsys' four pads too; its `pad_type` means nothing"
-) -> LayerType:
-    return LayerType(
-        deconvolution,
-        bottoms=(1, None),
-        blobs=convolution_blobs,
-        kernel=True,
-        reads={"convolution_param": FIELDS},
+        passes_variance=True,
         dialects=dialects,
         note=note,
     )
@@ -343,21 +331,25 @@ def _squeezed(row: LayerType) -> LayerType:
 
 
 ROWS: Mapping[str, LayerType] = {
-    "Convolution": _convolution(),
-    "Convolution3D": _convolution(
+    "Convolution": _row(convolution),
+    "Convolution3D": _row(
+        convolution,
         "C3D",
         "a depth beside the plane: `kernel_depth`, `temporal_stride`, `temporal_pad`",
         convolution3d_param=f"{FIELDS} {' '.join(DEPTH.values())}",
     ),
-    "ConvolutionDepthwise": _convolution(
-        "soeaver's, Synopsys", "as many groups as channels come in, whatever is said; its outputs may be a multiple"
+    "ConvolutionDepthwise": _row(
+        convolution,
+        "soeaver's, Synopsys",
+        "as many groups as channels come in, whatever is said; its outputs may be a multiple",
     ),
-    "Deconvolution": _deconvolution(),
-    "DepthwiseConvolution": _convolution("MobileNet-YOLO, Tengine, soeaver's", DepthwiseConvolution_param=FIELDS),
-    "DepthwiseDeconvolution": _deconvolution(OTHERS),
+    "Deconvolution": _row(deconvolution, note=NO_SAME),
+    "DepthwiseConvolution": _row(convolution, "MobileNet-YOLO, Tengine, soeaver's", DepthwiseConvolution_param=FIELDS),
+    "DepthwiseDeconvolution": _row(deconvolution, OTHERS, NO_SAME),
     "Im2col": LayerType(im2col, bottoms=(1, None), reads={"convolution_param": WINDOW}),
-    "SqueezeConvolution": _squeezed(_convolution()),
-    "SqueezeDeconvolution": _squeezed(_deconvolution()),
+    "SqueezeConvolution": _squeezed(_row(convolution)),
+    "SqueezeDeconvolution": _squeezed(_row(deconvolution)),
 }
-CONVOLUTIONS = frozenset(layer_type for layer_type, row in ROWS.items() if row.shapes is convolution)
+KERNELS = frozenset(layer_type for layer_type, row in ROWS.items() if row.blobs)
+"""Types whose first blob is a kernel, with as many axes as the kernel says and two more."""
 DECONVOLUTIONS = frozenset(layer_type for layer_type, row in ROWS.items() if row.shapes is deconvolution)

@@ -367,12 +367,14 @@ ROWS: Mapping[str, LayerType] = {
         bottoms=(2, 2),
         note="fractions of `min_size` and `max_size` are cut off, as every Caffe does; Synopsys' `faceboxes` too",
         reads={"prior_box_param": f"min_size max_size aspect_ratio flip faceboxes {PRIORS}"},
+        shape_only=(0, 1),
         dialects=DETECTORS,
     ),
     "PriorBoxClustered": LayerType(
         prior_box_clustered,
         bottoms=(2, 2),
         reads={"prior_box_param": f"width height flip {PRIORS}"},
+        shape_only=(0, 1),
         dialects="OpenVINO's training Caffe",
     ),
     "YoloDetectionOutput": LayerType(

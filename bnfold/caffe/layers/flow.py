@@ -91,6 +91,10 @@ ROWS: Mapping[str, LayerType] = {
         dialects="Synopsys, FlowNet2",
     ),
     "FlowWarp": LayerType(
-        flow_warp, bottoms=(2, 2), reads={"flow_warp_param": "fill_value"}, dialects="Synopsys, FlowNet2"
+        flow_warp,
+        bottoms=(2, 2),
+        reads={"flow_warp_param": "fill_value"},
+        keeps="shape",
+        dialects="Synopsys, FlowNet2",
     ),
 }

@@ -103,12 +103,19 @@ def inner_product_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] |
 PRODUCT = "num_output bias_term axis transpose"
 
 ROWS: Mapping[str, LayerType] = {
-    "Embed": LayerType(embed, blobs=embed_blobs, reads={"embed_param": "num_output input_dim bias_term"}),
+    "Embed": LayerType(
+        embed,
+        blobs=embed_blobs,
+        fillers="weight_filler bias_filler",
+        reads={"embed_param": "num_output input_dim bias_term"},
+    ),
     "InnerProduct": LayerType(
         inner_product,
         bottoms=(1, 2),
         blobs=inner_product_blobs,
+        fillers="weight_filler bias_filler",
         reads={"inner_product_param": f"{PRODUCT} relu negative_slope normalize"},
+        passes_variance=True,
         note="with two bottoms the second is the weight; OpenVINO's `normalize` is done once",
     ),
     "SqueezeInnerProduct": LayerType(

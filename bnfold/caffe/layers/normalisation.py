@@ -66,7 +66,13 @@ def layer_norm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | No
 ROWS: Mapping[str, LayerType] = {
     "ChannelNorm": LayerType(channel_norm, rank=2, dialects="Synopsys, FlowNet2"),
     "GRN": LayerType(same, rank=2, reads={"grn_param": "bias"}, dialects="OpenVINO's training Caffe"),
-    "LRN": LayerType(lrn, reads={"lrn_param": "local_size alpha beta norm_region k"}),
+    "LRN": LayerType(
+        lrn,
+        reads={"lrn_param": "local_size alpha beta norm_region k"},
+        keeps="shape",
+        aligned=True,
+        gradient="top",
+    ),
     "LayerNorm": LayerType(
         same,
         rank=2,
@@ -75,11 +81,12 @@ ROWS: Mapping[str, LayerType] = {
         dialects="Synopsys",
         note="over all axes of a sample",
     ),
-    "LogSoftmax": LayerType(softmax, reads={"log_softmax_param": "axis"}, dialects="Synopsys"),
+    "LogSoftmax": LayerType(softmax, reads={"log_softmax_param": "axis"}, keeps="shape", dialects="Synopsys"),
     "MVN": LayerType(
         same,
         rank=2,
         reads={"mvn_param": "normalize_variance across_channels eps add_eps_before_sqrt"},
+        aligned=True,
         note="Synopsys' `add_eps_before_sqrt: true` puts eps under the root",
     ),
     "Normalize": LayerType(
@@ -87,9 +94,10 @@ ROWS: Mapping[str, LayerType] = {
         rank=2,
         blobs=per_channel(shared="norm_param.channel_shared"),
         stand_in="positive",
+        fillers="scale_filler",
         reads={"norm_param": "across_spatial channel_shared eps add_eps_before_sqrt"},
         dialects=DETECTORS,
         note="Synopsys' `add_eps_before_sqrt: false` takes eps out of the root, with `across_spatial`",
     ),
-    "Softmax": LayerType(softmax, reads={"softmax_param": "axis"}),
+    "Softmax": LayerType(softmax, reads={"softmax_param": "axis"}, keeps="shape", gradient="top"),
 }

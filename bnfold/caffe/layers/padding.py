@@ -109,6 +109,7 @@ ROWS: Mapping[str, LayerType] = {
     "Padding": LayerType(
         pad,
         reads={"padding_param": " ".join(PADDING_FIELDS.values())},
+        keeps="channels",
         dialects=OTHERS,
         note="three layers of one name, told apart by their fields; the fourth (`all_pad`) is refused",
     ),

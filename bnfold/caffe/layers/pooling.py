@@ -291,6 +291,8 @@ ROWS: Mapping[str, LayerType] = {
             "pooling_param": f"{WINDOW} round_mode torch_pooling avg_include_pad kernel_size_3d stride_3d pad_3d "
             "pad_type pad_l pad_r pad_t pad_b dilation"
         },
+        keeps="channels",
+        passes_variance=True,
         note="`ceil_mode` (DenseNet, SENet) and `round_mode` (BVLC) are the same; never ONNX's `ceil_mode`; "
         "Synopsys' pads and AVE_EXC_PAD, OpenVINO's MDS too",
     ),
@@ -301,6 +303,7 @@ ROWS: Mapping[str, LayerType] = {
             "pooling_param": f"{WINDOW} round_mode {C3D}",
             "pooling3d_param": f"{WINDOW} {C3D} kernel_d stride_d pad_d0 pad_d1 pad_h0 pad_h1 pad_w0 pad_w1",
         },
+        keeps="channels",
         dialects="C3D, Synopsys",
         note="a depth beside the plane",
     ),

@@ -202,6 +202,7 @@ def _regions(layer: Layer, regions: Shape) -> int:
     return regions[0] if regions else 1
 
 
+REGIONS = {1: ((1, 5), "regions: image, x1, y1, x2, y2")}
 SYNOPSYS_PROPOSAL = "anchor_base_size anchor_scale anchor_ratio max_rois rpn_min_size rpn_nms_thresh"
 
 ROWS: Mapping[str, LayerType] = {
@@ -209,6 +210,7 @@ ROWS: Mapping[str, LayerType] = {
         psroi_pooling,
         bottoms=(2, 2),
         reads={"psroi_pooling_param": "spatial_scale output_dim group_size"},
+        fixed=REGIONS,
         dialects="Intel, ncnn, minicaffe, soeaver's",
     ),
     "Proposal": LayerType(
@@ -218,6 +220,7 @@ ROWS: Mapping[str, LayerType] = {
             "proposal_param": "feat_stride base_size min_size ratio scale pre_nms_topn post_nms_topn nms_thresh anchor "
             f"nms_iou_th {SYNOPSYS_PROPOSAL}"
         },
+        fixed={2: ((1, 3), "the image's height, width and scale")},
         dialects="Vitis, minicaffe, PVANet, Synopsys",
         note="in PVANet's words or Synopsys', or as py-faster-rcnn's Python layer `rpn.proposal_layer.ProposalLayer` "
         "at the defaults of its config; Vitis' are refused; one image",
@@ -226,6 +229,7 @@ ROWS: Mapping[str, LayerType] = {
         roi_pooling,
         bottoms=(2, 2),
         reads={"roi_align_param": "pooled_h pooled_w spatial_scale"},
+        fixed=REGIONS,
         dialects="ncnn, Synopsys",
         note="as CaffeROIAlign and Synopsys' Caffe compute it, which is not Mask R-CNN's",
     ),
@@ -233,6 +237,7 @@ ROWS: Mapping[str, LayerType] = {
         roi_pooling,
         bottoms=(2, 2),
         reads={"roi_pooling_param": "pooled_h pooled_w pooled_size spatial_scale"},
+        fixed=REGIONS,
         dialects="Intel, Vitis, ncnn, Tengine, X2Paddle, minicaffe, soeaver's, Synopsys, PVANet",
     ),
 }

@@ -299,7 +299,7 @@ ROWS: Mapping[str, LayerType] = {
         dialects="Synopsys",
         note="NHWC unless `data_format` says NCHW, DCR or CRD",
     ),
-    "Flatten": LayerType(flatten, reads={"flatten_param": "axis end_axis"}),
+    "Flatten": LayerType(flatten, reads={"flatten_param": "axis end_axis"}, passes_variance=True),
     "GSTiling": LayerType(
         depth_to_space,
         reads={"gs_tiling_param": "stride reverse"},
@@ -319,13 +319,17 @@ ROWS: Mapping[str, LayerType] = {
         note="as darknet computes it, which is not space-to-depth",
     ),
     "Reshape": LayerType(
-        reshape, reads={"reshape_param": "shape axis num_axes pixelshuffler"}, note="Intel's `pixelshuffler` too"
+        reshape,
+        reads={"reshape_param": "shape axis num_axes pixelshuffler"},
+        passes_variance=True,
+        note="Intel's `pixelshuffler` too",
     ),
-    "Reverse": LayerType(reverse, rank=1, reads={"reverse_param": "axis"}, dialects="Synopsys, CRNN"),
+    "Reverse": LayerType(reverse, rank=1, reads={"reverse_param": "axis"}, keeps="shape", dialects="Synopsys, CRNN"),
     "ShuffleChannel": LayerType(
         shuffle_channel,
         rank=2,
         reads={"shuffle_channel_param": "group"},
+        keeps="shape",
         dialects="ncnn, Tengine, MACE, X2Paddle, TI, minicaffe, Synopsys",
     ),
     "SpaceToDepth": LayerType(

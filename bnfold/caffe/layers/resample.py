@@ -405,6 +405,8 @@ ROWS: Mapping[str, LayerType] = {
         interp,
         bottoms=(1, 2),
         reads={"interp_param": "height width zoom_factor shrink_factor pad_beg pad_end full_zoom_factor use_blob_size"},
+        keeps="channels",
+        shape_only=(1,),
         dialects="PSPNet, ncnn, Tengine, MACE, TI, soeaver's, Synopsys",
         note="Synopsys' `full_zoom_factor` and soeaver's `use_blob_size` too",
     ),
@@ -412,6 +414,8 @@ ROWS: Mapping[str, LayerType] = {
         resample,
         bottoms=(1, 2),
         reads={"resample_param": "type width height antialias"},
+        keeps="channels",
+        shape_only=(1,),
         dialects="Synopsys, FlowNet2",
         note="as FlowNet's kernels weigh the pixels, which change the two factors' places in the half pixel",
     ),
@@ -434,6 +438,8 @@ ROWS: Mapping[str, LayerType] = {
             "unpooling_param": "unpool out_kernel_size out_kernel_h out_kernel_w out_stride out_stride_h out_stride_w "
             "out_pad out_pad_h out_pad_w"
         },
+        keeps="channels",
+        shape_only=(1,),
         dialects=OTHERS,
         note="as extended-caffe computes FIXED, DIV and REP; which one it is must be said",
     ),
@@ -441,8 +447,11 @@ ROWS: Mapping[str, LayerType] = {
         upsample,
         bottoms=(1, 2),
         reads={"upsample_param": "scale scale_h scale_w pad_out_h pad_out_w upsample_h upsample_w"},
+        keeps="channels",
         dialects="SegNet, MobileNet-YOLO, Tengine, X2Paddle, TI, Synopsys",
         note="by factors (YOLO), or by a pooling's mask (SegNet)",
     ),
-    "UpsampleDarknet": LayerType(upsample_darknet, reads={"upsample_darknet_param": "stride"}, dialects="Synopsys"),
+    "UpsampleDarknet": LayerType(
+        upsample_darknet, reads={"upsample_darknet_param": "stride"}, keeps="channels", dialects="Synopsys"
+    ),
 }

@@ -28,10 +28,20 @@ class LayerType(NamedTuple):
         rank: how many axes its first bottom must have at least.
         blobs: layer and shapes of its bottoms -> the true shapes of what it learned, None where only the file knows;
             None for a type that learns nothing.
-        kernel: its first blob has as many axes as the kernel and two more.
         stand_in: what values a net without weights gets: numbers of one sign or of both, see `placeholder.VALUES`.
+        fillers: the fields of the first message of `reads` that fill its blobs where a file has none, in the order of
+            the blobs and separated by spaces; empty where that is not done here.
         reads: `*_param` -> the fields of it that have a meaning here, separated by spaces. A field that is set and is
             neither here nor in `fields.IDLE` makes the layer opaque.
+        keeps: what the first top has of the first bottom's shape: "channels" is samples and channels, "shape" all of
+            it, "each" all of every bottom's; empty where that is nothing, or `same`, or depends on more.
+        shape_only: the bottoms that are read for their shape alone.
+        fixed: bottom -> the shape that it always has, and what it holds.
+        aligned: each pixel of the top lies on that pixel of every bottom, for a Crop without offset: the types that
+            BVLC's coord_map.py passes through (PASS_THROUGH_LAYERS).
+        gradient: what Backward_cpu reads that a layer in place behind it may have overwritten: the values of its "top"
+            (dy/dx = y*(1 - y) in sigmoid_layer.cpp), or of its "bottom", which is its top where it is in place itself.
+        passes_variance: a Dropout's change of variance reaches a BatchNorm behind it (Li et al., arXiv:1801.05134).
         dialects: who has the type, empty for BVLC and the forks with it.
         note: what a user should know besides.
     """
@@ -40,11 +50,22 @@ class LayerType(NamedTuple):
     bottoms: tuple[int, int | None] = (1, 1)
     rank: int = 0
     blobs: BlobFunction | None = None
-    kernel: bool = False
     stand_in: Literal["positive", "scale", "shift", "weight"] = "weight"
+    fillers: str = ""
     reads: Mapping[str, str] = MappingProxyType({})
+    keeps: Literal["", "channels", "shape", "each"] = ""
+    shape_only: tuple[int, ...] = ()
+    fixed: Mapping[int, tuple[Shape, str]] = MappingProxyType({})
+    aligned: bool = False
+    gradient: Literal["", "bottom", "top"] = ""
+    passes_variance: bool = False
     dialects: str = ""
     note: str = ""
+
+    @property
+    def kept(self) -> Literal["", "channels", "shape", "each"]:
+        """What the first top has of the first bottom's shape: `keeps`, and all of it where the shapes are `same`."""
+        return "shape" if self.shapes is same else self.keeps
 
 
 DETECTORS = "SSD, NVCaffe 0.17, MobileNet-YOLO, Intel, Vitis, ncnn, Tengine, MACE, X2Paddle, TI, minicaffe"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bnfold.caffe.layers import (
     activation,
@@ -49,3 +49,8 @@ LAYERS: Mapping[str, LayerType] = {
     for layer_type, row in family.ROWS.items()
 }
 """Caffe's layer type -> what is known of it."""
+
+
+def types_where(holds: Callable[[LayerType], object]) -> frozenset[str]:
+    """The layer types whose row has something."""
+    return frozenset(layer_type for layer_type, row in LAYERS.items() if holds(row))

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnfold.caffe.layers import CONVOLUTIONS, DECONVOLUTIONS, LAYERS, UNKNOWN, Convolution, infer_shapes
+from bnfold.caffe.layers import DECONVOLUTIONS, KERNELS, LAYERS, UNKNOWN, Convolution, infer_shapes
 from bnfold.caffe.layers.infer import bottom_shapes, possible_shapes
-from bnfold.caffe.layers.row import same
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
 
@@ -59,11 +58,9 @@ def _back(layer: Layer, shapes: Shapes) -> None:
         weight, group = layer.blobs.shapes[0], Convolution.of(layer, plane).group
         channels = weight[0] if layer.type in DECONVOLUTIONS else weight[1] * group
         shape = (UNKNOWN, channels, *(UNKNOWN,) * plane)
-    elif top is not None and (layer.type == "Eltwise" or (row.shapes is same and len(bottoms) == 1)):
-        shape = top
-    elif top is not None and layer.type in KEEPS_CHANNELS and len(bottoms) == 1:
-        shape = (*top[:2], *(UNKNOWN,) * (len(top) - 2))
-        made = possible_shapes(layer, [shape])
+    elif top is not None and row.kept and (len(bottoms) == 1 or row.kept == "each"):
+        shape = (*top[:2], *(UNKNOWN,) * (len(top) - 2)) if row.kept == "channels" else top
+        made = possible_shapes(layer, [shape] * len(bottoms))
         if made is None or made[0][:2] != top[:2]:
             return  # MDS pooling keeps no channels
     for bottom in bottoms:
@@ -72,13 +69,10 @@ def _back(layer: Layer, shapes: Shapes) -> None:
 
 def _kernel_axes(layer: Layer) -> int | None:
     """How many axes the kernel of a convolution along the channels has, None for every other layer."""
-    if layer.type not in CONVOLUTIONS | DECONVOLUTIONS or not len(layer.blobs) or layer.opaque:
+    if layer.type not in KERNELS or not len(layer.blobs) or layer.opaque:
         return None
     plane = len(layer.blobs.shapes[0]) - 2
     try:
         return plane if Convolution.of(layer, plane).axis == 1 else None
     except ModelError:
         return None
-
-
-KEEPS_CHANNELS = frozenset({"Interp", "Pooling"})

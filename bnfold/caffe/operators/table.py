@@ -7,7 +7,7 @@ is opaque.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.operators import affine, join, linear, movement, passing
@@ -89,12 +89,3 @@ LINEAR: Mapping[str, Row] = {
 BACKWARD_ONLY = frozenset({"Embed", "LayerNorm", "Normalize", "Parameter"})
 
 OPERATORS: Mapping[str, Row] = {"Split": affine.split, **PASSING, **LINEAR, **AFFINES}
-
-SHAPE_ONLY: Mapping[str, Collection[int]] = {
-    "Crop": (1,),
-    "Interp": (1,),
-    "PriorBox": (0, 1),
-    "PriorBoxClustered": (0, 1),
-    "Resample": (1,),
-    "UnPooling": (1,),
-}
