@@ -10,7 +10,7 @@ from cases import golden, goldens
 from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import FillerParameter, LayerParameter
 from bnfold.caffe.layers import KERNELS, LAYERS, infer_shapes, row_of, types_where
-from bnfold.caffe.operators import AFFINES, LINEAR
+from bnfold.caffe.operators import AFFINES, LINEAR, PASSING
 from bnfold.caffe.plain import SQUEEZED
 
 SOURCE = re.compile(r"\w\.(cpp|cu|hpp|py)\b|arXiv:|Caffe\b|darknet|FlowNet2")
@@ -28,7 +28,7 @@ def test_types_that_learn_have_shapes() -> None:
 @pytest.mark.parametrize("layer_type", sorted(LAYERS))
 def test_a_formula_names_its_source(layer_type: str) -> None:
     row = LAYERS[layer_type]
-    formulas = [row.shapes, *(table[layer_type] for table in (AFFINES, LINEAR) if layer_type in table)]
+    formulas = [row.shapes, *(table[layer_type] for table in (AFFINES, LINEAR, PASSING) if layer_type in table)]
     for formula in formulas:
         assert SOURCE.search(formula.__doc__ or ""), f"{formula.__module__}.{formula.__qualname__} names no source"
 

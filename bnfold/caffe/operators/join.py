@@ -1,8 +1,4 @@
-"""The layers that join several bottoms: one behind the other, or element by element.
-
-Formulas: concat_layer.cpp, eltwise_layer.cpp, scale_layer.cpp and bias_layer.cpp of BVLC; axpy_layer.cpp of SENet;
-Add, Sub, Mul, Div, Maximum and Minimum of Synopsys' Caffe.
-"""
+"""The layers that join several bottoms: one behind the other, or element by element."""
 
 from __future__ import annotations
 
@@ -14,13 +10,19 @@ from bnfold.net import Shape
 
 
 def concat(place: LayerContext) -> Join:
-    """One behind the other; along the batch, whose size may change, all alike."""
+    """One behind the other; along the batch, whose size may change, all alike.
+
+    Source: concat_layer.cpp.
+    """
     axis = canonical_axis(concat_axis(place.layer), len(place.tops[0]))
     return Join(axis, tuple(bottom[axis] if axis else UNKNOWN for bottom in place.bottoms))
 
 
 def eltwise(place: LayerContext) -> Operator:
-    """SUM with its coefficients, PROD, MAX, MIN; DIV takes a factor above the line alone."""
+    """SUM with its coefficients, PROD, MAX, MIN; DIV takes a factor above the line alone.
+
+    Source: eltwise_layer.cpp; DIV, MIN and `axis` of Synopsys' Caffe.
+    """
     view = Eltwise.of(place.layer, len(place.layer.bottoms))
     shapes = [place.shape(bottom) for bottom in place.layer.bottoms]
     laid: tuple[Steps, ...] = ()
@@ -34,18 +36,27 @@ def eltwise(place: LayerContext) -> Operator:
 
 
 def broadcast_sum(place: LayerContext) -> Sum:
-    """`x + y` or `x - y`, both broadcasting."""
+    """`x + y` or `x - y`, both broadcasting.
+
+    Source: Add and Sub of Synopsys' Caffe.
+    """
     return Sum((1.0, -1.0 if place.layer.type == "Sub" else 1.0), _broadcast(place))
 
 
 def broadcast_product(place: LayerContext) -> Product:
-    """`x*y`, or `x/y`, in which y takes no factor."""
+    """`x*y`, or `x/y`, in which y takes no factor.
+
+    Source: Mul and Div of Synopsys' Caffe.
+    """
     first, second = _broadcast(place)
     return Product((first, None if place.layer.type == "Div" else second))
 
 
 def broadcast_extreme(place: LayerContext) -> Extreme:
-    """The larger or the smaller of two bottoms, both broadcasting."""
+    """The larger or the smaller of two bottoms, both broadcasting.
+
+    Source: Maximum and Minimum of Synopsys' Caffe.
+    """
     require(len(place.layer.bottoms) == 2, "what it is compared with was learned")
     return Extreme(_broadcast(place))
 
@@ -66,12 +77,18 @@ def _aligned(bottom: Shape, top: Shape) -> Steps:
 
 
 def added(place: LayerContext) -> Sum:
-    """`x + y`, y laid over x from an axis on."""
+    """`x + y`, y laid over x from an axis on.
+
+    Source: bias_layer.cpp.
+    """
     return Sum((1.0, 1.0), ((), _laid(place, place.layer.param.bias_param.axis)))
 
 
 def gated(place: LayerContext) -> Sum:
-    """`g*x + y` with one g for each channel: a scale to x or to g, and all of an affine to y."""
+    """`g*x + y` with one g for each channel: a scale to x or to g, and all of an affine to y.
+
+    Source: axpy_layer.cpp of SENet's Caffe.
+    """
     gate, top = place.bottoms[0], place.tops[0]
     axes: Steps = (Axes((*range(len(gate)), *[None] * (len(top) - len(gate)))),)
     laid = (*axes, *map(Spread, range(2, len(top))))
@@ -79,7 +96,10 @@ def gated(place: LayerContext) -> Sum:
 
 
 def multiplied(place: LayerContext) -> Product:
-    """`x*y`, y laid over x from an axis on. A learned bias behind it cannot be scaled here."""
+    """`x*y`, y laid over x from an axis on. A learned bias behind it cannot be scaled here.
+
+    Source: scale_layer.cpp.
+    """
     require(not len(place.layer.blobs), "it adds a learned bias")
     return Product(((), _laid(place, place.layer.param.scale_param.axis)))
 

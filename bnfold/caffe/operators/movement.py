@@ -37,7 +37,10 @@ def movement(*steps: Step) -> Move:
 
 
 def crop(place: LayerContext) -> Move:
-    """The window that starts at the offsets; its size is the second bottom's from `axis` on."""
+    """The window that starts at the offsets; its size is the second bottom's from `axis` on.
+
+    Source: crop_layer.cpp.
+    """
     bottom, top = place.bottom, place.tops[0]
     view = Crop.of(place.layer)
     axes = range(canonical_axis(view.axis, len(top)), len(top))
@@ -48,18 +51,27 @@ def crop(place: LayerContext) -> Move:
 
 
 def flatten(place: LayerContext) -> Move:
-    """Rows in C order."""
+    """Rows in C order.
+
+    Source: flatten_layer.cpp.
+    """
     require(canonical_axis(place.layer.param.flatten_param.axis, len(place.bottom)) > 0, MIXES_SAMPLES)
     return movement(_regrouped(place.bottom, place.tops[0]))
 
 
 def permute(place: LayerContext) -> Move:
-    """Axes in another order."""
+    """Axes in another order.
+
+    Source: permute_layer.cpp of SSD's Caffe.
+    """
     return movement(Axes(permutation(place.layer, len(place.bottom))))
 
 
 def pixel_shuffle(place: LayerContext) -> Move:
-    """Channels (C, r, r) become blocks of r x r pixels."""
+    """Channels (C, r, r) become blocks of r x r pixels.
+
+    Source: Shi et al. 2016, arXiv:1609.05158.
+    """
     return movement(*_up(place.bottom, place.tops[0], pixel_shuffle_factor(place.layer), "CRD"))
 
 
@@ -84,7 +96,10 @@ def reorg(place: LayerContext) -> Move:
 
 
 def reshape(place: LayerContext) -> Move:
-    """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead."""
+    """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead.
+
+    Source: reshape_layer.cpp; `pixelshuffler` of Intel's Caffe.
+    """
     factor = Reshape.of(place.layer).pixel_shuffle
     if factor != 1:
         return movement(*_up(place.bottom, place.tops[0], factor, "CRD"))
@@ -96,7 +111,10 @@ def reshape(place: LayerContext) -> Move:
 
 
 def shuffle_channel(place: LayerContext) -> Move:
-    """(group, C/group, ...) transposed to (C/group, group, ...)."""
+    """(group, C/group, ...) transposed to (C/group, group, ...).
+
+    Source: ShuffleNet, arXiv:1707.01083.
+    """
     group = channel_groups(place.layer)
     channels, *plane = place.bottom[1:]
     require(channels != UNKNOWN, SIZE_UNKNOWN)
@@ -108,7 +126,10 @@ def shuffle_channel(place: LayerContext) -> Move:
 
 
 def slice_(place: LayerContext) -> Move:
-    """Consecutive parts along `axis`."""
+    """Consecutive parts along `axis`.
+
+    Source: slice_layer.cpp.
+    """
     bottom, tops = place.bottom, place.tops
     axis = canonical_axis(Slice.of(place.layer).axis, len(bottom))
     stops = np.cumsum([0, *(top[axis] for top in tops)])
@@ -118,7 +139,10 @@ def slice_(place: LayerContext) -> Move:
 
 
 def depth_to_space(place: LayerContext) -> Move:
-    """Channels become pixels, or pixels channels, between two changes of axes where the channels are last."""
+    """Channels become pixels, or pixels channels, between two changes of axes where the channels are last.
+
+    Source: Synopsys' Caffe, ONNX DepthToSpace; GSTiling of Vitis' Caffe.
+    """
     view = DepthToSpace.of(place.layer)
     bottom = _known(place)
     first = (0, 3, 1, 2) if view.last else (0, 1, 2, 3)
@@ -151,7 +175,10 @@ def _down(bottom: Shape, top: Shape, r: int, mode: str) -> Steps:
 
 
 def reverse(place: LayerContext) -> Move:
-    """Axes turned round."""
+    """Axes turned round.
+
+    Source: Synopsys' and CRNN's Caffe.
+    """
     bottom = place.bottom
     axes = reversed_axes(place.layer, len(bottom))
     require(UNKNOWN not in [bottom[axis] for axis in axes], SIZE_UNKNOWN)
@@ -160,14 +187,20 @@ def reverse(place: LayerContext) -> Move:
 
 
 def squeeze(place: LayerContext) -> Move:
-    """Axes of size 1 taken away."""
+    """Axes of size 1 taken away.
+
+    Source: Synopsys' Caffe.
+    """
     gone = squeezed_axes(place.layer, place.bottom)
     require(0 not in gone, MIXES_SAMPLES)
     return movement(Axes(tuple(axis for axis in range(len(place.bottom)) if axis not in gone)))
 
 
 def transpose(place: LayerContext) -> Move:
-    """Axes in another order, all of them named."""
+    """Axes in another order, all of them named.
+
+    Source: CRNN's Caffe.
+    """
     return movement(Axes(transposition(place.layer, len(place.bottom))))
 
 

@@ -1,7 +1,4 @@
-"""The layers that an affine passes unchanged, each with what it asks of the affine.
-
-Formulas: relu_layer.cpp, prelu_layer.cpp and pooling_layer.cpp of BVLC, interp_layer.cpp of PSPNet.
-"""
+"""The layers that an affine passes unchanged, each with what it asks of the affine."""
 
 from __future__ import annotations
 
@@ -22,7 +19,10 @@ _BATCH, _HEIGHT, _WIDTH = -2, -3, -4
 
 
 def rectifier(place: LayerContext) -> Operator:
-    """`max(x, 0) + slope*min(x, 0)` is linear on each side of 0, which a positive factor leaves in place."""
+    """`max(x, 0) + slope*min(x, 0)` is linear on each side of 0, which a positive factor leaves in place.
+
+    Source: relu_layer.cpp, prelu_layer.cpp; rrelu_layer.cpp of ducha-aiki's Caffe.
+    """
     if place.layer.type == "ReLU" and ReLU.of(place.layer).bounded:
         return Opaque("it cuts at a bound")
     return Pass(zero="a shift would move ReLU's threshold away from 0", order="a negative scale turns it over")
@@ -32,6 +32,8 @@ def pooling(place: LayerContext) -> Operator:
     """MAX needs order kept; a padded AVE counts zeros that it does not sum, so it needs zero kept.
 
     MDS sums one value of each of the k*k parts of the channels, so an affine must be the same in all of them.
+
+    Source: pooling_layer.cpp; MDS of OpenVINO's training Caffe.
     """
     shape = place.shape(place.layer.bottoms[0])
     rank = 5 if place.layer.type == "Pooling3D" else 4
@@ -59,17 +61,26 @@ def pooling(place: LayerContext) -> Operator:
 
 
 def interpolation(_: LayerContext) -> Pass:
-    """Each output is a weighted mean of inputs, weights summing to 1; its pads only crop."""
+    """Each output is a weighted mean of inputs, weights summing to 1; its pads only crop.
+
+    Source: interp_layer.cpp of PSPNet's Caffe, resample_layer.cu of FlowNet2's, UpsampleDarknet of Synopsys'.
+    """
     return Pass(plane=PLANE)
 
 
 def resize(place: LayerContext) -> Pass:
-    """Each output is a copy or a weighted mean of pixels; the plane is axes 1 and 2 where the channels are last."""
+    """Each output is a copy or a weighted mean of pixels; the plane is axes 1 and 2 where the channels are last.
+
+    Source: Synopsys' Caffe.
+    """
     return Pass(plane=(1, 2) if Resize.of(place.layer, place.bottom).last else PLANE)
 
 
 def mean(place: LayerContext) -> Pass:
-    """A mean commutes with what is constant over the axes that it reduces."""
+    """A mean commutes with what is constant over the axes that it reduces.
+
+    Source: ReduceMean of Synopsys' Caffe.
+    """
     bottom = place.bottom
     axes = reduced_axes(place.layer, len(bottom))
     stays = Axes(tuple(axis for axis in range(len(bottom)) if axis not in axes))
@@ -77,7 +88,10 @@ def mean(place: LayerContext) -> Pass:
 
 
 def pad(place: LayerContext) -> Operator:
-    """Zeros around need zero kept; an edge or a mirror copies elements."""
+    """Zeros around need zero kept; an edge or a mirror copies elements.
+
+    Source: Pad and MirrorPad of Synopsys' Caffe; Padding of other forks.
+    """
     bottom = place.bottom
     view = Pad.of(place.layer, bottom)
     axes = [axis for axis, pads in enumerate(zip(view.before, view.after, strict=True)) if any(pads)]
@@ -96,7 +110,10 @@ def pad(place: LayerContext) -> Operator:
 
 
 def unpooling(place: LayerContext) -> Pass:
-    """REP and DIV without gaps give weighted sums; where places stay empty, zero must be kept."""
+    """REP and DIV without gaps give weighted sums; where places stay empty, zero must be kept.
+
+    Source: unpooling_layer.cpp of extended-caffe.
+    """
     view = UnPooling.of(place.layer, [place.bottom, *map(place.known, place.layer.bottoms[1:])])
     covers = view.method != "FIXED" and all(s <= k for s, k in zip(view.stride, view.kernel, strict=True))
     zero = "" if covers else "an unpooling that leaves gaps needs every shift == 0"
@@ -104,6 +121,9 @@ def unpooling(place: LayerContext) -> Pass:
 
 
 def upsample(place: LayerContext) -> Pass:
-    """Nearest repeats each pixel; by a pooling mask it writes zeros wherever the mask does not point."""
+    """Nearest repeats each pixel; by a pooling mask it writes zeros wherever the mask does not point.
+
+    Source: upsample_layer.cpp of SegNet's Caffe and of MobileNet-YOLO's.
+    """
     masked = len(place.layer.bottoms) > 1
     return Pass(zero="upsampling by a mask writes zeros, so every shift must be 0" if masked else "", plane=PLANE)
