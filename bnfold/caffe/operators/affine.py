@@ -16,7 +16,6 @@ from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm
 from bnfold.caffe.layers import UNKNOWN, Dropout, canonical_axis
-from bnfold.caffe.operators.join import added, broadcast_product, broadcast_sum, multiplied
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Array, Layer
@@ -56,10 +55,8 @@ def batch_norm(place: LayerContext) -> Affine:
     return Affine.along(1, *statistics.affine())
 
 
-def bias(place: LayerContext) -> Operator:
-    """`y = x + bias`; with two bottoms the second is the bias (bias_layer.cpp)."""
-    if len(place.layer.bottoms) > 1:
-        return added(place)
+def bias(place: LayerContext) -> Affine:
+    """`y = x + bias` (bias_layer.cpp)."""
     return Affine(np.ones(()), learned(place, 0, place.layer.param.bias_param.axis))
 
 
@@ -83,19 +80,15 @@ def power(place: LayerContext) -> Operator:
     return Affine(np.asarray(view.scale, np.float64), np.asarray(view.shift, np.float64))
 
 
-def scale(place: LayerContext) -> Operator:
-    """`y = gamma*x + beta`; with two bottoms gamma is the second (scale_layer.cpp)."""
+def scale(place: LayerContext) -> Affine:
+    """`y = gamma*x + beta` (scale_layer.cpp)."""
     layer, axis = place.layer, place.layer.param.scale_param.axis
-    if len(layer.bottoms) > 1:
-        return multiplied(place)
     return Affine(learned(place, 0, axis), learned(place, 1, axis) if len(layer.blobs) > 1 else np.zeros(()))
 
 
-def arithmetic(place: LayerContext) -> Operator:
+def arithmetic(place: LayerContext) -> Affine:
     """`x + y`, `x - y`, `x*y` or `x/y`, where y was learned and does not enlarge x (Synopsys' Caffe)."""
     layer = place.layer
-    if len(layer.bottoms) > 1:
-        return broadcast_sum(place) if layer.type in ("Add", "Sub") else broadcast_product(place)
     require(len(layer.blobs) == 1, "it has no learned operand")
     rank, learned_shape = len(place.bottom), layer.blobs.shapes[0]
     require(place.tops[0] == place.bottom, "it enlarges its bottom")

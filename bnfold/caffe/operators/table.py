@@ -1,6 +1,7 @@
 """What each layer type is to the laws: one row for each; a type without a row is opaque.
 
-`AFFINES` are removed where that can be done; affines pass those of `PASSING`; those of `LINEAR` absorb. A row raises
+`AFFINES` are removed where that can be done; affines pass those of `PASSING`; those of `LINEAR` absorb, and those of
+`BACKWARD_ONLY` only what stands behind them. What is an affine with one bottom may let one pass with two. A row raises
 `Blocked` with the reason where a layer is none as it stands: one of `AFFINES` is then kept with that reason, any other
 is opaque.
 """
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bnfold.algebra.operators import Operator
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.operators import affine, join, linear, movement, passing
-from bnfold.caffe.operators.place import Row
+from bnfold.caffe.operators.place import LayerContext, Row
 
 AFFINES: Mapping[str, Row] = {
     **dict.fromkeys(BATCHNORMS, affine.batch_norm),
@@ -72,20 +74,35 @@ PASSING: Mapping[str, Row] = {
     "UpsampleDarknet": passing.interpolation,
 }
 
+BACKWARD_ONLY: Mapping[str, Row] = {
+    "Embed": linear.embed,
+    "LayerNorm": linear.layer_norm,
+    "Normalize": linear.normalize,
+    "Parameter": linear.parameter,
+}
+
 LINEAR: Mapping[str, Row] = {
+    **BACKWARD_ONLY,
     "Convolution": linear.convolution,
     "Convolution3D": linear.convolution,
     "ConvolutionDepthwise": linear.convolution,
     "Deconvolution": linear.deconvolution,
     "DepthwiseConvolution": linear.convolution,
     "DepthwiseDeconvolution": linear.deconvolution,
-    "Embed": linear.embed,
     "InnerProduct": linear.inner_product,
-    "LayerNorm": linear.layer_norm,
-    "Normalize": linear.normalize,
-    "Parameter": linear.parameter,
 }
 
-BACKWARD_ONLY = frozenset({"Embed", "LayerNorm", "Normalize", "Parameter"})
 
-OPERATORS: Mapping[str, Row] = {"Split": affine.split, **PASSING, **LINEAR, **AFFINES}
+def _by_bottoms(place: LayerContext) -> Operator:
+    """An affine where its values are learned; with a second bottom they are data."""
+    table = AFFINES if len(place.layer.bottoms) == 1 else PASSING
+    return table[place.layer.type](place)
+
+
+OPERATORS: Mapping[str, Row] = {
+    "Split": affine.split,
+    **PASSING,
+    **LINEAR,
+    **AFFINES,
+    **dict.fromkeys(AFFINES.keys() & PASSING.keys(), _by_bottoms),
+}
