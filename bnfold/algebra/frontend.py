@@ -67,9 +67,11 @@ class FrontEnd(Protocol):
 
     Attributes:
         language: what it is called, "Caffe" or "ONNX".
+        outputs_are_unread: whether a file does not list the outputs, since they are what nobody reads.
     """
 
     language: str
+    outputs_are_unread: bool
 
     def prepare(self, context: FoldContext) -> None:
         """Take apart what is a normalisation, then an affine, and fuse what is one linear layer written as two.

@@ -74,6 +74,7 @@ class Scene(NamedTuple):
         operator: what a layer is by now, an alias being the identity; raises `Blocked` for an affine that is
             none as it stands.
         reads_values: whether a use reads the values of its blob, and not the shape alone.
+        unread: the outputs that would be none if anybody read them.
         refuses: why a composed affine could not be written at a layer; empty if it can.
         note_refusal: told of each affine that could not take the one that is moving, since it may be gone later.
         joins: whether a convolution could be written that slides so.
@@ -86,6 +87,7 @@ class Scene(NamedTuple):
     net: Net
     operator: Callable[[Layer], Operator]
     reads_values: Callable[[Use], bool]
+    unread: Collection[str]
     refuses: Callable[[Layer, Affine], str]
     note_refusal: Callable[[Layer], None]
     joins: Callable[[Layer, Window], bool]
@@ -207,10 +209,15 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     """Move the affine of `layer` into the layers that make its bottom.
 
     Raises:
-        Blocked: some layer on the way neither absorbs it nor lets it pass.
+        Blocked: some layer on the way neither absorbs it nor lets it pass, or an output would get a reader.
     """
     journal = _Journal(scene, absorb_backward, lambda own, arriving: own.then(arriving))
-    _run(_demand(scene, journal, layer.bottoms[0], affine, layer))
+    bottom, top = layer.bottoms[0], layer.tops[0]
+    _run(_demand(scene, journal, bottom, affine, layer))
+    # Those that want the shape alone, or other elements, will read the bottom under the name of the top.
+    others = [use.layer for use in scene.net.uses(bottom) if use.layer is not layer]
+    if top in scene.unread and others:
+        raise Blocked(f"{others[0]} reads '{bottom}', whose place '{top}' would take, and what is read is no output")
     return journal.plan()
 
 

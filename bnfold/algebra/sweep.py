@@ -154,6 +154,7 @@ class _Sweep:
             net=self.net,
             operator=self._operator,
             reads_values=lambda use: self.front.reads_values(use.layer, use.index),
+            unread=frozenset(self.net.outputs if self.front.outputs_are_unread else ()),
             refuses=lambda layer, affine: self.front.refuses(layer, affine, self.context),
             note_refusal=lambda layer: self.refusals.setdefault(id(layer), []).append(self.moving),
             joins=lambda layer, window: self.front.joins(layer, window),

@@ -33,6 +33,7 @@ class Caffe:
     """Caffe as a front end of the algebra (`bnfold.algebra.frontend`)."""
 
     language = "Caffe"
+    outputs_are_unread = True
 
     def prepare(self, context: FoldContext) -> None:
         """Take apart what Intel Caffe fuses: a BatchNorm with `relu: true` is a BatchNorm and a ReLU.

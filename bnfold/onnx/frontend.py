@@ -35,6 +35,7 @@ class OnnxFrontEnd:
     """
 
     language = "ONNX"
+    outputs_are_unread = False
 
     def __init__(self, read: Callable[[bytes, ReadOptions, str], Net]) -> None:
         self._read = read

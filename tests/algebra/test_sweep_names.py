@@ -85,6 +85,27 @@ def test_a_layer_that_does_nothing_stays_where_both_its_names_must(layer_type: s
     assert names(checked(net_of(data() + layer("d", layer_type, "data"))).net) == ["data", "d"]
 
 
+@pytest.mark.parametrize(
+    ("bottom", "through"),
+    [("c", ""), ("p", layer("p", "Pooling", "c", "", "pooling_param { pool: AVE global_pooling: true }"))],
+)
+@pytest.mark.parametrize("reader", ["PriorBox", "Crop"])
+def test_an_output_gets_no_reader_of_its_shape_since_it_would_be_none_in_the_file(
+    bottom: str, through: str, reader: str
+) -> None:
+    bottoms = {"PriorBox": f"{bottom} data", "Crop": f"data {bottom}"}[reader]
+    param = {"PriorBox": "prior_box_param { min_size: 2 }", "Crop": "crop_param { axis: 2 offset: 0 }"}[reader]
+    text = data() + conv("c", "data") + through + bn("b", bottom) + layer("r", reader, bottoms, "", param)
+    net = net_of(text)
+    result = checked(net)
+    read = {bottom for layer in result.net.layers for bottom in layer.bottoms}
+    assert read.isdisjoint(net.outputs)
+    (kept,) = result.report.kept
+    said = f"layer 'r' ({reader}) reads '{bottom}', whose place 'b' would take, and what is read is no output"
+    assert said in kept.reason
+    assert checked(net_of(text + layer("t", "TanH", "b"))).report.kept == []
+
+
 def test_affines_that_cancel_are_dropped_together() -> None:
     text = data() + layer("t", "TanH", "data") + power("p", "t", "", "scale: -4 shift: 1") + layer("u", "TanH", "p")
     cancels = power("q", "p", "", "scale: -0.25 shift: 0.25") + layer("u", "TanH", "q")
