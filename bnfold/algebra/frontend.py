@@ -104,7 +104,8 @@ class FrontEnd(Protocol):
     def operator(self, layer: Layer, context: FoldContext) -> Operator:
         """What a layer is to the laws; asked often, so it should cost no more than reading parameters.
 
-        An affine is read once, and what it becomes by compositions is the sweep's to remember.
+        An affine is read once, and what it becomes by compositions is the sweep's to remember. numpy's floating-point
+        warnings are off meanwhile; what is not finite is refused afterwards.
 
         Raises:
             Blocked: it is an affine's type (a BatchNormalization, say, or an Add with a constant) that is no affine

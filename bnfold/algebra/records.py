@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bnfold.io.rendered import Rendered
+
+if TYPE_CHECKING:
+    from bnfold.net import Shape
 
 
 class Blocked(Exception):
@@ -124,6 +128,8 @@ class FoldReport(Rendered):
         notes: sentences about what the user should know (assumptions made, weights no longer shared).
         layers_before, layers_after: the number of layers.
         parameters_before, parameters_after: the number of learned values.
+        shapes: blob -> its shape, of both networks, as far as folding knew them; None where even the rank is unknown,
+            -1 for a size that is.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -132,6 +138,7 @@ class FoldReport(Rendered):
     layers_after: int = 0
     parameters_before: int = 0
     parameters_after: int = 0
+    shapes: dict[str, Shape | None] = field(default_factory=dict)
 
     @property
     def folded(self) -> list[Folded]:

@@ -27,7 +27,7 @@ from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.errors import UsageError, did_you_mean
 from bnfold.io.rendered import Rendered
-from bnfold.net import Layer, Names, Net, Shape, require_net
+from bnfold.net import Layer, Names, Net, require_net
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -77,10 +77,11 @@ def fold(
     keep = (keep,) if isinstance(keep, str) else keep
     exclude = (exclude,) if isinstance(exclude, str) else exclude
     own = net.copy()
-    shapes: dict[str, Shape | None] = {}
-    context = FoldContext(own, shapes, assume_global_stats, keep=_kept_blobs(own, keep))
-    sweep = _Sweep(own, net.front, context, shapes, exclude, join)
-    sweep.run()
+    report = FoldReport()
+    context = FoldContext(own, report.shapes, assume_global_stats, keep=_kept_blobs(own, keep))
+    sweep = _Sweep(own, net.front, context, exclude, join, report)
+    with np.errstate(all="ignore"):  # what is not finite is refused with the layer's name
+        sweep.run()
     return FoldResult(sweep.net, sweep.report)
 
 
@@ -91,10 +92,9 @@ class _Sweep:
     net: Net
     front: FrontEnd
     context: FoldContext
-    shapes: dict[str, Shape | None]
     exclude: Sequence[str]
     join: bool
-    report: FoldReport = field(default_factory=FoldReport)
+    report: FoldReport
     names: Names = field(default_factory=lambda: Names((), "_"))
     bases: dict[str, str] = field(default_factory=dict)
     records: dict[int, Record] = field(default_factory=dict)
@@ -113,8 +113,8 @@ class _Sweep:
         layers = list(self.net.layers)
         stored = {blob.dtype for layer in layers for blob in layer.blobs.stored}
         self.context.stored_type = np.result_type(np.float32, *stored)
-        self.shapes.update(self.front.shapes(self.net))
-        self.names = Names((*self.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")
+        self.report.shapes.update(self.front.shapes(self.net))
+        self.names = Names((*self.report.shapes, *self.net.public.values(), *self.front.taken_names(self.net)), "_")
         scene = self._scene(layers)
         movable = [layer for layer in layers if self._may_move(layer)]
         for layer in layers:
@@ -221,19 +221,18 @@ class _Sweep:
             if not self._drop(scene, layer):
                 self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
             return []
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with the layer's name
-            try:
-                plan = plan_backward(scene, layer, affine)
-            except Blocked as blocked:
-                behind = str(blocked)
-            else:
-                self._commit_backward(layer, plan)
-                return self._to_settle_again(layer, plan)
-            try:
-                plan = plan_forward(scene, layer, affine)
-            except Blocked as blocked:
-                self._keep(layer, f"backward: {behind}; forward: {blocked}")
-                return []
+        try:
+            plan = plan_backward(scene, layer, affine)
+        except Blocked as blocked:
+            behind = str(blocked)
+        else:
+            self._commit_backward(layer, plan)
+            return self._to_settle_again(layer, plan)
+        try:
+            plan = plan_forward(scene, layer, affine)
+        except Blocked as blocked:
+            self._keep(layer, f"backward: {behind}; forward: {blocked}")
+            return []
         self._commit_forward(layer, plan)
         return [*self._to_settle_again(layer, plan), *self._in_front(layer)]
 
@@ -348,7 +347,7 @@ class _Sweep:
 
     def _rename(self, blob: str, name: str, public: str) -> None:
         self.net.rename(blob, name, public)
-        self.shapes[name] = self.shapes.get(blob)
+        self.report.shapes[name] = self.report.shapes.get(blob)
 
     # Parallel branches.
 

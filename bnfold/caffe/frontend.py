@@ -79,8 +79,7 @@ class Caffe:
             return Opaque(layer.opaque)
         try:
             require(not layer.opaque, layer.opaque)
-            with np.errstate(all="ignore"):
-                operator = read(LayerContext(layer, context))
+            operator = read(LayerContext(layer, context))
             if isinstance(operator, Affine):
                 require(operator.is_finite, "its scale or shift is not finite")
         except Blocked as blocked:

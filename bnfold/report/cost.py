@@ -79,14 +79,15 @@ def changes(run: RunReport, *, every: bool = False) -> list[tuple[str, str, str,
     original, folded = run.original, run.folded
     if original is None or folded is None:
         return []
-    shapes = _shapes(original)
-    before = costs(original, shapes)
-    # A name that survives keeps its value, and so its shape.
-    blobs = (blob for layer in folded.layers for blob in (*layer.bottoms, *layer.tops))
-    after = costs(folded, shapes if all(blob in shapes for blob in blobs) else _shapes(folded))
+    known = run.fold.shapes if run.fold is not None else {}
+    before, after = (costs(net, known if _has_all(known, net) else _shapes(net)) for net in (original, folded))
     pairs = {op_type: (before.get(op_type, Cost()), after.get(op_type, Cost())) for op_type in (*before, *after)}
     rows = [_row(op_type, old, new) for op_type, (old, new) in pairs.items() if every or old.layers != new.layers]
     return rows and [*rows, _row("all", sum(before.values(), Cost()), sum(after.values(), Cost()))]
+
+
+def _has_all(shapes: Shapes, net: Net) -> bool:
+    return all(blob in shapes for layer in net.layers for blob in (*layer.bottoms, *layer.tops))
 
 
 def _shapes(net: Net) -> Shapes:

@@ -55,7 +55,9 @@ def as_json(run: RunReport, environment: Environment | None = None) -> str:
 def fold_data(report: FoldReport) -> dict[str, Any]:
     """What folding did; each record says its `kind`."""
     data: dict[str, Any] = {
-        field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name != "records"
+        field.name: getattr(report, field.name)
+        for field in dataclasses.fields(report)
+        if field.name not in ("records", "shapes")
     }
     data["records"] = [{"kind": KINDS[type(record)], **plain(record)} for record in report.records]
     return data
