@@ -133,12 +133,11 @@ def _folded(original: Net, job: Job, progress: Progress | None) -> RunReport:
         join=job.join,
     )
     comparison = open_comparison(original, result.net, job) if job.verify else None
-    notes = [*original.notes, *(comparison.notes if comparison is not None else ())]
-    notes += not_said(result.net, job.writing)
-    notes += ill_conditioned(original, result.report, job.comparing.limit)
     source = Provenance(job.reading.files, [record.layer for record in result.report.folded])
     with OutputSet(job.reading.files, in_place=job.writing.in_place) as outputs:
-        written = save(result.net, job.writing, source, outputs)
+        written, foreign = save(result.net, job.writing, source, outputs)
+        notes = [*original.notes, *(comparison.notes if comparison is not None else ()), *foreign]
+        notes += ill_conditioned(original, result.report, job.comparing.limit)
         report = RunReport(original, result.net, result.report, written, notes=tuple(notes))
         if comparison is None:
             return report
@@ -346,12 +345,19 @@ class Provenance(NamedTuple):
         return told | ({"folded": ",".join(self.folded)} if self.folded else {})
 
 
-def save(net: Net, writing: Writing, source: Provenance, outputs: OutputSet) -> tuple[Path, ...]:
-    """Write a net to every path, as files of one set."""
+def save(net: Net, writing: Writing, source: Provenance, outputs: OutputSet) -> tuple[tuple[Path, ...], list[str]]:
+    """Write a net to every path, as files of one set.
+
+    Returns:
+        The files, and sentences on what is in them that BVLC's Caffe cannot read.
+    """
     written: list[Path] = []
+    foreign: dict[str, None] = {}
     for path in writing.paths:
-        written += FORMATS[format_of(path)](net, path, outputs, writing, source)
-    return tuple(written)
+        paths, sentences = FORMATS[format_of(path)](net, path, outputs, writing, source)
+        written += paths
+        foreign.update(dict.fromkeys(sentences))
+    return tuple(written), list(foreign)
 
 
 def prove(
@@ -423,21 +429,8 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
     if only == "onnx":
         require_weights(net)
     with OutputSet(reading.files, in_place=writing.in_place) as outputs:
-        written = save(net, writing, Provenance(reading.files), outputs)
-    return RunReport(net, written=written, notes=(*net.notes, *not_said(net, writing)))
-
-
-def not_said(net: Net, writing: Writing) -> list[str]:
-    """What a Caffe file that is written holds, and BVLC's Caffe cannot read."""
-    if (
-        is_onnx(net.file)
-        or writing.dialect == "keep"
-        or not any(format_of(path) == "prototxt" for path in writing.paths)
-    ):
-        return []
-    from bnfold.caffe.stock import foreign_layers, in_stock_words
-
-    return foreign_layers(in_stock_words(net))
+        written, foreign = save(net, writing, Provenance(reading.files), outputs)
+    return RunReport(net, written=written, notes=(*net.notes, *foreign))
 
 
 def inspect(
@@ -522,7 +515,12 @@ def format_of(path: Path) -> str:
     return path.suffix.lstrip(".")
 
 
-def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Provenance) -> list[Path]:
+Saved = tuple[list[Path], list[str]]
+"""The files of one output, and sentences as `save` returns them."""
+
+
+def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Provenance) -> Saved:
+    from bnfold.caffe.stock import foreign_layers, in_stock_words
     from bnfold.caffe.write import save_caffe
 
     if net.language == "ONNX":
@@ -530,18 +528,23 @@ def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source
             f"{path}: {net.file} is an ONNX model, and Caffe has no words for its operators; name an .onnx"
         )
     del source
-    return save_caffe(net, path, outputs=outputs, strip=writing.strip, dialect=writing.dialect)
+    foreign: list[str] = []
+    if writing.dialect == "bvlc":
+        net = in_stock_words(net)
+        foreign = foreign_layers(net)
+    return save_caffe(net, path, outputs=outputs, strip=writing.strip, dialect="keep"), foreign
 
 
-def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Provenance) -> list[Path]:
+def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Provenance) -> Saved:
     from bnfold.onnx import add_onnx
 
-    if net.language == "ONNX":  # its metadata stay what they are
-        return add_onnx(net, path, outputs, writing.onnx)
-    return add_onnx(net, path, outputs, changed(writing.onnx, {"metadata": source.metadata(writing.hash_sources)}))
+    options = writing.onnx
+    if net.language != "ONNX":  # else its metadata stay what they are
+        options = changed(options, {"metadata": source.metadata(writing.hash_sources)})
+    return add_onnx(net, path, outputs, options), []
 
 
-FORMATS: Mapping[str, Callable[[Net, Path, OutputSet, Writing, Provenance], list[Path]]] = {
+FORMATS: Mapping[str, Callable[[Net, Path, OutputSet, Writing, Provenance], Saved]] = {
     "onnx": _to_onnx,
     "prototxt": _to_caffe,
 }
