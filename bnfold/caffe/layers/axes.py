@@ -98,13 +98,10 @@ def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence
 
 def _pair(param: Any, name: str) -> tuple[int | None, int | None]:
     """The `_h` and `_w` fields of a value, None where they are not written or there are none."""
-    if name not in PAIRS or not hasattr(param, PAIRS[name][0]):
+    if name not in PAIRS:
         return None, None
     height, width = PAIRS[name]
-    return (
-        getattr(param, height) if param.HasField(height) else None,
-        getattr(param, width) if param.HasField(width) else None,
-    )
+    return written(param, height), written(param, width)
 
 
 def at_least(layer: Layer, word: str, values: Sequence[int], least: int) -> None:

@@ -10,6 +10,8 @@ from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType, ShapeFuncti
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
+COUNTS = ("kernel_size", "stride", "dilation", "num_output", "group")
+"""What must be at least 1."""
 ALWAYS_DEPTHWISE = frozenset({"ConvolutionDepthwise"})
 DEPTHWISE_UNLESS_SAID = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
 SQUEEZED = frozenset({"SqueezeConvolution", "SqueezeDeconvolution"})
@@ -71,12 +73,10 @@ class Convolution(NamedTuple):
             relu=param.negative_slope if getattr(param, "relu", False) else None,
             same=same,
         )
-        at_least(layer, "kernel_size", view.kernel, 1)
-        at_least(layer, "stride", view.stride, 1)
-        at_least(layer, "dilation", view.dilation, 1)
-        if layer.type != "Im2col":
-            at_least(layer, "num_output", (view.num_output,), 1)
-            at_least(layer, "group", (view.group,), 1)
+        channels = (1, 1) if layer.type == "Im2col" else (view.num_output, view.group)
+        if min(*channels, *kernel, *stride, *view.dilation) < 1:
+            for word, values in zip(COUNTS, (kernel, stride, view.dilation, channels[:1], channels[1:]), strict=True):
+                at_least(layer, word, values, 1)
         return view
 
     @property
