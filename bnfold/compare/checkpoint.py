@@ -66,15 +66,17 @@ class Checkpoint:
         self.batch = int(self.identity["batch"]) if self.identity else None
         self._written = time.monotonic()
 
-    def begin(self, models: Iterable[Model], data: Samples, options: CompareOptions, batch: int) -> None:
-        """Say what is measured from here on.
+    def begin(
+        self, models: Iterable[Model], data: Samples, options: CompareOptions, batch: int, compiled: bool
+    ) -> None:
+        """Say what is measured from here on, and whether by compiled code, which rounds in another order.
 
         Raises:
             UsageError: the file is of another comparison, or cannot be written.
         """
         if self.path is None:
             return
-        identity = identity_of(models, data, options, batch)
+        identity = identity_of(models, data, options, batch) | {"use of numba": str(compiled)}
         differing = [what for what, digest in identity.items() if self.identity.get(what, digest) != digest]
         if differing:
             raise UsageError(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.engine import Engine, Side, processors
@@ -25,7 +26,7 @@ from bnfold.compare.memory import available_memory
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.widening import with_batch
 from bnfold.data.samples import Samples
-from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError
+from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError, few
 from bnfold.options import CompareOptions
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be
 TRIES = 2
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback.
 DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+NO_NUMBA = (
+    "there is no numba that works on {}, and the process that asks measures with it; numpy rounds sums in another "
+    "order, so the report would depend on who measures what: pip install 'bnfold[fast]' there, or ask without numba"
+)
 EXACT = "exact"  # beside the weights by digest, the float64 run of the reference
 
 
@@ -108,6 +113,7 @@ class Work:
         sides: for each candidate a `Side` without its network.
         layout, data, options: of the pass.
         share: how many workers share a machine, and so its processors and its memory.
+        compiled: whether compiled code measures.
     """
 
     key: str
@@ -118,6 +124,7 @@ class Work:
     data: Samples
     options: CompareOptions
     share: int = 1
+    compiled: bool = False
 
 
 @contextmanager
@@ -163,14 +170,23 @@ def connected(cluster: Any) -> Iterator[Client]:
 
 
 def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Client) -> Work:
-    """What the workers of a client need to measure what an engine here would."""
+    """What the workers of a client need to measure what an engine here would.
+
+    Raises:
+        UsageError: there are no workers, or they cannot measure it so, or the samples cannot be sent.
+    """
     places = [worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     if not places:
         raise UsageError("the cluster has no workers")
+    if engine.compiled:
+        lacking = [place for place, there in client.run(worthwhile, MANY).items() if not there]
+        if lacking:
+            raise UsageError(NO_NUMBA.format(few(lacking)))
     sides = tuple(_without_model(side) for side in engine.sides)
     reference, *candidates = (Sent.of(model) for model in (engine.reference, *(side.model for side in engine.sides)))
     plain = replace(options, cluster=None, checkpoint=None)
-    work = Work("", reference, tuple(candidates), sides, engine.layout, data, plain, max(map(places.count, places)))
+    share = max(map(places.count, places))
+    work = Work("", reference, tuple(candidates), sides, engine.layout, data, plain, share, engine.compiled)
     try:
         key = hashlib.sha256(pickle.dumps(work)).hexdigest()[:16]
     except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -319,6 +335,8 @@ def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
         if work.key not in _OPEN:
             for key in list(_OPEN):
                 _OPEN.pop(key)[1].close()
+            if work.compiled and not worthwhile(MANY):  # it came when the others had been asked
+                raise ModelError(NO_NUMBA.format("this worker"))
             options = _shared(work.options, work.share)
             kept = ExitStack()
             store = kept.enter_context(WeightStore())

@@ -334,7 +334,7 @@ class Comparison:
         """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""
         options, pieces = self.options, engine.pieces(data.count)
         models = [engine.reference, *(side.model for side in engine.sides)]
-        state.begin(models, data, options, engine.layout.batch)
+        state.begin(models, data, options, engine.layout.batch, engine.compiled)
         first = state.pieces
 
         def take(measured: list[Measurement]) -> None:

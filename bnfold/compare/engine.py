@@ -148,6 +148,11 @@ class Engine:
         """The reference, which gives its outputs and what it was asked for further, as long as nothing was run."""
         return self.segments[0].sessions[0]
 
+    @property
+    def compiled(self) -> bool:
+        """Whether compiled code measures, as was decided with the plans."""
+        return any(side.plan is not None and side.plan.compiled for side in self.sides)
+
     def shapes(self, data: Samples) -> list[dict[str, Shape]]:
         """Of each network, the reference first, the shapes of all that is compared; one run is made for it."""
         run = next(self._runs(data, range(1)))

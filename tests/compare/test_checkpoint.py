@@ -15,7 +15,7 @@ from compare.small_pair import images, models, said
 from onnx_models import change, classifier
 
 import bnfold
-from bnfold.compare import checkpoint, engine
+from bnfold.compare import checkpoint, engine, opened
 from bnfold.compare.checkpoint import plain, restored
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.measure import Measurement
@@ -71,6 +71,19 @@ def test_a_comparison_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: p
     resumed = compare(*pair, data, batch=2, checkpoint=file)
     assert [piece.start for piece in measured] == [64, 80, 96]
     assert said(resumed) == said(compare(*pair, data, batch=2))
+
+
+def test_a_checkpoint_is_not_gone_on_from_by_code_that_rounds_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.setattr(opened, "worthwhile", bool)
+    pair, file = models(tmp_path), tmp_path / "state.json"
+    compare(*pair, images(), checkpoint=file)
+    compare(*pair, images(), checkpoint=file)
+    monkeypatch.setattr(opened, "worthwhile", lambda _values: False)  # as where there is no numba
+    with pytest.raises(UsageError, match="its use of numba differ"):
+        compare(*pair, images(), checkpoint=file)
 
 
 def test_a_checkpoint_of_another_comparison_is_refused(tmp_path: Path) -> None:

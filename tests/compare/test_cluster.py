@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,8 @@ from compare.hostile_samples import Hostile
 from compare.small_pair import images, models, said
 from onnx_models import change, classifier
 
-from bnfold.compare import cluster
+from bnfold.compare import cluster, opened
+from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.comparison import compare
 from bnfold.compare.exact import Exact
 from bnfold.errors import ModelError, UnsupportedError, UsageError
@@ -221,6 +223,57 @@ def test_workers_hold_both_networks_against_the_float64_run(tmp_path: Path, clie
     alone = compare(*pair, images(40), batch=1, exact=True)
     assert alone.blobs[-1].figures["exact"] > 0
     assert said(compare(*pair, images(40), batch=1, exact=True, cluster=client)) == said(alone)
+
+
+WITHOUT = "import sys; sys.modules['numba'] = None"
+
+
+@contextmanager
+def workers_with(*preloads: list[str]) -> Iterator[Client]:
+    """Local workers with a preload each, by which they may lack a package."""
+    workers = {
+        number: {
+            "cls": distributed.Nanny,
+            "options": {"nthreads": 1, "preload": preload, "memory_limit": None, "silence_logs": 50},
+        }
+        for number, preload in enumerate(preloads)
+    }
+    head = {"cls": distributed.Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
+    with distributed.SpecCluster(workers, head) as there, distributed.Client(there) as client:
+        client.wait_for_workers(len(preloads))
+        yield client
+
+
+@pytest.mark.slow
+def test_a_worker_without_the_numba_that_is_measured_with_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    pair = models(tmp_path)
+    monkeypatch.setattr(opened, "worthwhile", bool)  # as it is of many values
+    with workers_with([], [WITHOUT]) as client:
+        there = client.run(worthwhile, MANY)
+        (having,), (lacking,) = ([worker for worker, has in there.items() if has is wanted] for wanted in (True, False))
+        with pytest.raises(UsageError, match=f"^there is no numba that works on {lacking}, and the process that asks"):
+            compare(*pair, images(), batch=2, cluster=client)
+        # One that comes when the others were asked says the same of itself.
+        client.retire_workers([having])
+        monkeypatch.setattr(cluster, "worthwhile", bool)
+        with pytest.raises(ModelError, match=r"^samples \d+ to \d+ .*, 2 times: there is no numba that works on this"):
+            compare(*pair, images(), batch=2, cluster=client)
+        # Where the process that asks has none, all measure by numpy.
+        monkeypatch.setattr(opened, "worthwhile", lambda _values: False)
+        assert said(compare(*pair, images(), batch=2, cluster=client)) == said(compare(*pair, images(), batch=2))
+
+
+@pytest.mark.slow
+def test_workers_measure_by_numba_to_the_byte(tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    pair = models(tmp_path)
+    plain = compare(*pair, images(), batch=2)
+    monkeypatch.setattr(opened, "worthwhile", bool)
+    alone = compare(*pair, images(), batch=2)
+    assert said(compare(*pair, images(), batch=2, cluster=client)) == said(alone) != said(plain)
 
 
 def test_a_float64_run_that_is_too_large_to_be_sent_is_a_sentence() -> None:
