@@ -1,6 +1,7 @@
 """Measure bnfold against what a user would run instead, as ratios taken in one session on one machine.
 
     python benchmarks/run.py [--folder DIR] [--rounds N] [--only NAME ...] [--markdown FILE]
+    python benchmarks/run.py --against COMMIT       this checkout beside another commit of it, and nothing else
 
 Every measure is a whole process, page cache warm, the median of N rounds in which all commands of a table take turns,
 so that a busy machine is busy for all of them. What is not installed is left out, and the table says so.
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -262,6 +264,37 @@ def latencies(paths: Sequence[Path], level: str, rounds: int) -> list[float]:
     return [statistics.median(times) for times in runs]
 
 
+def against(commit: str, folder: Path, rounds: int) -> str:
+    """This checkout and another commit of it in turns: the least of the rounds, by the clock and by processor time."""
+    here = Path(__file__).parent.parent
+    other = folder / "other"
+    subprocess.run(["git", "-C", str(here), "worktree", "add", "-q", "--detach", str(other), commit], check=True)
+    try:
+        trees = {tree: ["env", f"PYTHONPATH={tree}", PYTHON, "-m", "bnfold"] for tree in (here, other)}
+        commands: dict[str, list[str]] = {"inspect resnet50": ["inspect", *files(model("resnet50", folder))]}
+        for name in ("resnet152", "chain-2000", "chain-20000"):
+            for form in ("prototxt", "onnx") if name == "resnet152" else ("prototxt",):
+                out = str(folder / f"out.{form}")
+                commands[f"fold {name} to {form}"] = ["fold", *files(model(name, folder)), "-o", out, "--no-verify"]
+        rows = []
+        for name, arguments in commands.items():
+            runs: dict[Path, list[Measure]] = {tree: [] for tree in trees}
+            for number in range(rounds + 1):
+                for tree, start in trees.items():
+                    measured = once([*start, *arguments])
+                    if number:
+                        runs[tree].append(measured)
+            row = [name]
+            for what in ("seconds", "processor"):
+                now, then = (min(getattr(run, what) for run in runs[tree]) for tree in (here, other))
+                row += [f"{now:.3f}", f"{then:.3f}", f"{now / then:.2f}"]
+            rows.append(row)
+    finally:
+        subprocess.run(["git", "-C", str(here), "worktree", "remove", "--force", str(other)], check=True)
+    head = ("command", "seconds", "then", "x", "processor seconds", "then", "x")
+    return table(f"This checkout against {commit}, the least of {rounds}", head, rows)
+
+
 def fold(net: Path) -> list[str]:
     """`bnfold fold` of a model."""
     return [*BNFOLD, "fold", *files(net)]
@@ -360,13 +393,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the models are made and kept; a temporary one by default")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--against", metavar="COMMIT", help="measure beside this commit, and nothing else")
     parser.add_argument("--markdown", type=Path, help="write the tables here too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
+        tables = [partial(TABLES[name], folder, given.rounds) for name in given.only]
         parts = []
-        for name in given.only:
-            parts.append(TABLES[name](folder, given.rounds))
+        for measured in [partial(against, given.against, folder, given.rounds)] if given.against else tables:
+            parts.append(measured())
             print(parts[-1], flush=True)
     if given.markdown:
         given.markdown.write_text("\n".join(parts))
