@@ -347,7 +347,8 @@ class _Sweep:
 
     def _rename(self, blob: str, name: str, public: str) -> None:
         self.net.rename(blob, name, public)
-        self.report.shapes[name] = self.report.shapes.get(blob)
+        if self.report.shapes.get(name) is None:
+            self.report.shapes[name] = self.report.shapes.get(blob)
 
     # Parallel branches.
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import onnx_cases
+import pytest
+from cases import golden, goldens
 from nets import net
 
 import bnfold
@@ -39,3 +44,13 @@ def test_what_stands_behind_an_unknown_shape_is_unknown_and_not_nothing() -> Non
     known = {layer.name: layer.blobs for layer in net(CAFFE).layers if layer.blobs}
     found = rows(net(text, **known))
     assert found["BatchNorm"][1] == "unknown -> 0"
+
+
+@pytest.mark.parametrize("case", [*goldens(), *map(str, onnx_cases.cases())])
+def test_shapes_that_the_fold_knew_count_what_inferring_them_anew_counts(case: str) -> None:
+    original = bnfold.load(onnx_cases.FOLDER / case) if case.endswith(".onnx") else golden(case).load()
+    result = bnfold.fold(original)
+    run = RunReport(original, result.net, result.report)
+    anew = RunReport(original, result.net, replace(result.report, shapes={}))
+    assert result.report.shapes
+    assert changes(run, every=True) == changes(anew, every=True)
