@@ -21,7 +21,7 @@ import numpy as np
 
 from bnfold.compare.batches import BatchLayout, runs
 from bnfold.compare.models import Model
-from bnfold.compare.saturation import COUNTS, MOSTLY, Positions
+from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions
 from bnfold.data.samples import Noise
 from bnfold.errors import ModelError
 from bnfold.net import Array
@@ -29,7 +29,6 @@ from bnfold.runtime import Session, to_host
 
 MAGNITUDES = (64.0, 8.0, 1.0, 1 / 8, 1 / 64)
 STEPS = (1 / 64, 1 / 8, 1.0)
-FLAGS = frozenset({"ArgMax", "Threshold"})  # saturated at any magnitude
 
 
 class _Trial(NamedTuple):
@@ -42,7 +41,7 @@ class _Trial(NamedTuple):
 def watched_blobs(reference: Model) -> dict[str, str]:
     """Blob -> type of the layer that may saturate it, over the whole network."""
     types = {blob: writer.type for blob, writer in reference.writers.items()}
-    return {blob: layer_type for blob, layer_type in types.items() if layer_type in COUNTS and layer_type not in FLAGS}
+    return {blob: layer_type for blob, layer_type in types.items() if layer_type in SQUASHING}
 
 
 def choose_noise(noise: Noise, layout: BatchLayout, reference: Model, session: Session) -> Noise:

@@ -1,8 +1,9 @@
-"""Outputs that say little, since a Softmax or a Sigmoid has driven them to the ends of their range.
+"""Outputs that say little, since a Softmax or a Clip has driven them to the ends of their range.
 
 The derivative of `y = sigmoid(x)` is `y*(1 - y)`, that of `y = softmax(x)` likewise, and that of `y = tanh(x)` is
-`1 - y^2`: within END of an end, an error of `x` comes out a thousandfold smaller. An index (ArgMax) or a flag
-(Threshold) shows no small error at all. Such outputs are compared, and so is what stands in front of them.
+`1 - y^2`: within END of an end, an error of `x` comes out a thousandfold smaller. A Clip shows none at its bounds, and a
+ReLU none where it is 0. An index (ArgMax), a flag (Threshold, Greater) or a whole number (Round) shows no small error at
+all. Such outputs are compared, and so is what stands in front of them.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
 END = 1e-3
 MOSTLY = 0.5  # an output is called saturated from this share of its positions on
+CLIPPED = 0.75  # likewise, where half of them are at a bound by nature
 
 MOVING = frozenset(
     [
+        "Cast",
         "Concat",
         "Crop",
+        "DequantizeLinear",
         "Dropout",
         "Flatten",
         "Identity",
@@ -37,7 +41,7 @@ MOVING = frozenset(
         "Unsqueeze",
     ]
 )
-"""Layers whose tops hold the values of their bottoms, in other places: what is saturated stays so."""
+"""Layers whose tops hold the values of their bottoms, in other places or types: what is saturated stays so."""
 
 
 @dataclass(slots=True)
@@ -75,7 +79,7 @@ def saturating(model: Model) -> dict[str, Saturating]:
     for output in model.outputs:
         layers = _saturating_layers(model, output)
         if layers:
-            fronts = [bottom for blob in layers for bottom in model.reads[blob][:1] if bottom in model.writers]
+            fronts = [bottom for blob in layers for bottom in model.reads[blob] if bottom in model.writers]
             found[output] = Saturating(model.writers[layers[0]].type, tuple(dict.fromkeys(fronts)))
     return found
 
@@ -113,17 +117,50 @@ def _always(values: Any) -> tuple[float, float]:
     return float(prod(values.shape)), float(prod(values.shape))
 
 
+def _clipped(values: Any) -> tuple[float, float]:
+    """Clip: its bounds are the smallest and the largest value, where most positions have those; a ReLU6 has half of
+    them at 0 where all is well."""
+    size = prod(values.shape)
+    if size < 2:
+        return 0.0, float(size)
+    xp = backend_of(values).xp
+    at_ends = _count(values, (values == xp.min(values)) | (values == xp.max(values)))
+    return at_ends if at_ends > max(2, CLIPPED * size) else 0.0, float(size)
+
+
+def _dead(values: Any) -> tuple[float, float]:
+    """ReLU: half of the positions are 0 in a layer that is well, and all in one that is dead."""
+    size = float(prod(values.shape))
+    return (size if _count(values, values == 0) == size else 0.0), size
+
+
+def _indices(values: Any) -> tuple[float, float]:
+    """TopK: of its two outputs the one that holds whole numbers."""
+    return _always(values) if _count(values, values % 1 != 0) == 0 else (0.0, float(prod(values.shape)))
+
+
 def _count(values: Any, mask: Any) -> float:
     return float(backend_of(values).xp.count_nonzero(mask))
 
 
-COUNTS: Mapping[str, Callable[[Any], tuple[float, float]]] = {
-    "ArgMax": _always,
+SQUASHING: Mapping[str, Callable[[Any], tuple[float, float]]] = {
     "HardSigmoid": _between_0_and_1,
     "Sigmoid": _between_0_and_1,
     "Softmax": _one_of_many,
     "TanH": _between_ends,
     "Tanh": _between_ends,
-    "Threshold": _always,
+}
+"""Layer type (Caffe's and ONNX's) that a smaller input keeps off its ends -> as COUNTS."""
+
+COUNTS: Mapping[str, Callable[[Any], tuple[float, float]]] = {
+    **SQUASHING,
+    **dict.fromkeys(("ArgMax", "ArgMin", "Threshold"), _always),
+    **dict.fromkeys(("And", "Equal", "Not", "Or", "Xor", "NonZero"), _always),
+    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _always),
+    **dict.fromkeys(("Ceil", "Floor", "Round", "Sign"), _always),
+    **dict.fromkeys(("Clip", "HardTanH", "Max", "Min", "QuantizeLinear", "ReLU6"), _clipped),
+    **dict.fromkeys(("ReLU", "Relu"), _dead),
+    "Erf": _between_ends,
+    "TopK": _indices,
 }
 """Layer type (Caffe's and ONNX's) -> (saturated positions, positions) of some of its values."""

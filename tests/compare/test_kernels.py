@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from compare import oracle
 
-from bnfold.compare import backends, kernels
+from bnfold.compare import backends, kernels, saturation
 from bnfold.compare.backends import BINS
 from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.kernels import bin_edge
@@ -213,7 +213,7 @@ def test_ends_and_saturated_positions_are_found_where_the_values_lie(data: Data)
         finite = values[np.isfinite(values)].astype(np.float64)
         other = array_api_strict.asarray(values)
         assert extremes(values) == extremes(other) == (finite.min(), finite.max())
-        for layer_type in ("Softmax", "Sigmoid", "TanH", "ArgMax"):
+        for layer_type in saturation.COUNTS:
             here, there = Positions(), Positions()
             here.add(layer_type, values)
             there.add(layer_type, other)

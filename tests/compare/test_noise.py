@@ -98,12 +98,23 @@ def test_saturated_positions_are_counted_by_what_the_layer_gives() -> None:
         "Sigmoid": [[0.0, 1.0, 0.5], [0.9, 0.1, 0.2]],
         "TanH": [[-1.0, 1.0, 0.0], [0.9, 0.1, np.nan]],
         "ArgMax": [[3.0]],
+        "ReLU": [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]],
+        "Clip": [[0.0, 0.0, 0.0, 6.0, 6.0], [0.0, 0.0, 1.0, 2.0, 3.0]],
+        "TopK": [[3.0, 1.0], [0.5, 1.0]],
     }.items():
         positions = Positions()
         for row in values:
             positions.add(layer_type, np.array([row], np.float32))
         shares[layer_type] = positions.share
-    assert shares == {"Softmax": 0.5, "Sigmoid": pytest.approx(1 / 3), "TanH": 0.4, "ArgMax": 1.0}
+    assert shares == {
+        "Softmax": 0.5,
+        "Sigmoid": pytest.approx(1 / 3),
+        "TanH": 0.4,
+        "ArgMax": 1.0,
+        "ReLU": 0.5,
+        "Clip": 0.5,
+        "TopK": 0.5,
+    }
     assert COUNTS.keys() >= shares.keys()
 
 
@@ -115,4 +126,7 @@ def test_what_saturates_an_output_is_found_behind_layers_that_move_values() -> N
         'layer { name: "relu" type: "ReLU" bottom: "bn" top: "relu" }',
     ]))  # fmt: skip
     found = saturating(open_model(made, "net"))
-    assert {name: (cause.layer_type, cause.fronts) for name, cause in found.items()} == {"flat": ("Softmax", ("bn",))}
+    assert {name: (cause.layer_type, cause.fronts) for name, cause in found.items()} == {
+        "flat": ("Softmax", ("bn",)),
+        "relu": ("ReLU", ("bn",)),
+    }

@@ -11,7 +11,9 @@ from present import present
 from bnfold.compare.comparison import compare
 from bnfold.compare.records import DiffReport
 from bnfold.errors import ModelError, UsageError
+from bnfold.options import CompareOptions
 
+OUTPUTS = CompareOptions(layers=False)
 IMAGES = np.random.default_rng(3).normal(0, 8, (40, 3, 8, 8)).astype(np.float32)
 
 
@@ -117,3 +119,58 @@ def test_an_output_that_is_a_sequence_is_a_sentence() -> None:
     )
     with pytest.raises(ModelError, match="'s' is a sequence and no tensor"):
         compare(made, made)
+
+
+def flat(layer: str, *bounds: float, scale: float = 1.0) -> ModelProto:
+    """data -> conv -> scaled -> y, where the layer that makes y hides what is in front of it."""
+    weights = {"w": IMAGES[:4].reshape(4, -1)[:, :27].reshape(4, 3, 3, 3), "scale": np.float32(scale)}
+    weights |= {f"bound{place}": np.array(bound, np.float32) for place, bound in enumerate(bounds)}
+    tops = ["values", "y"] if layer == "TopK" else ["y"]
+    if layer == "TopK":
+        weights["bound0"] = np.array([1])
+    behind = "Abs" if layer == "Relu" else "Identity"
+    nodes = [
+        helper.make_node("Conv", ["data", "w"], ["conv"], "conv"),
+        helper.make_node(behind, ["conv"], ["positive"], "positive"),
+        helper.make_node("Mul", ["positive", "scale"], ["scaled"], "scaled"),
+        helper.make_node(layer, ["scaled", *(name for name in weights if name.startswith("bound"))], tops, layer),
+    ]
+    return model(nodes, {"data": (2, 3, 8, 8)}, ["y"], weights)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        flat("Clip", -1e-6, 1e-6),
+        flat("Erf", scale=1e6),
+        flat("Greater", 1e9),
+        flat("Max", 1e9),
+        flat("QuantizeLinear", 1e-6),
+        flat("Relu", scale=-1.0),
+        flat("Round", scale=1e-6),
+        flat("Sign"),
+        flat("TopK", 1),
+    ],
+    ids=lambda made: made.graph.node[-1].op_type,
+)
+def test_an_output_that_shows_no_small_error_is_judged_by_what_stands_in_front_of_it(reference: ModelProto) -> None:
+    layer = reference.graph.node[-1].op_type
+    report = compare(reference, change(reference, "w", (3, 0, 0, 0), 4.0), options=OUTPUTS)
+    assert not report.passed
+    assert any(f"output 'y' is saturated by {layer}" in note for note in report.notes)
+    assert compare(reference, reference, options=OUTPUTS).passed
+
+
+def test_half_of_the_positions_at_a_bound_is_what_a_relu_has() -> None:
+    report = compare(flat("Clip", 0, 1e9), flat("Clip", 0, 1e9), options=OUTPUTS)
+    assert not any("saturated" in note for note in report.notes)
+
+
+def test_an_output_that_the_candidate_has_inside_alone_is_said() -> None:
+    inside = classifier()
+    inside.graph.node.append(helper.make_node("Identity", ["prob"], ["answer"], "answer"))
+    inside.graph.output[0].name = "answer"
+    report = compare(classifier(), inside, options=OUTPUTS)
+    assert report.passed
+    assert "the candidate computes 'prob', and gives no such output" in report.notes
+    assert not any("gives no such output" in note for note in compare(inside, inside).notes)
