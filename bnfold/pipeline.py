@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeGuard, cast
 
-from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError
+from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError, quoted
 from bnfold.net import Net
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
 from bnfold.report.run import RunReport
@@ -392,13 +392,17 @@ def prove(
 
 
 def load_written(path: Path, written: Sequence[Path], original: Net, job: Job, outputs: OutputSet) -> Net | Path:
-    """What was written, read back from where it lies; a Caffe net gets the shapes that the original was read with."""
+    """What was written, read back from where it lies; a Caffe net gets the shapes that the original was read with.
+
+    Raises:
+        BnfoldError: it cannot be read, or would not give all that the original does.
+    """
     if format_of(path) == "onnx":
         return outputs.staged(path)
     from bnfold.caffe.read import load as load_caffe
 
     caffemodel = path.with_suffix(".caffemodel")
-    return load_caffe(
+    net = load_caffe(
         outputs.staged(path),
         outputs.staged(caffemodel) if caffemodel in written else None,
         input_shapes={name: shape for name, shape in original.inputs.items() if shape},
@@ -409,6 +413,10 @@ def load_written(path: Path, written: Sequence[Path], original: Net, job: Job, o
         batchnorm_layout=original.batchnorm_layout if job.writing.dialect == "keep" else None,
         zero_scale_factor=original.zero_factor,
     )
+    given = {net.public_name(output) for output in net.outputs}
+    if lost := [output for output in map(original.public_name, original.outputs) if output not in given]:
+        raise ModelError(f"{path}: a layer reads {quoted(lost)}, and what is read is no output of a Caffe network")
+    return net
 
 
 def export(reading: Reading, writing: Writing, only: str) -> RunReport:

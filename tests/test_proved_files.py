@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nets
 import numpy as np
 import onnx
 import pytest
@@ -18,6 +19,7 @@ from command_line import FOLD, GOLDEN, NET, Run, files
 
 import bnfold
 from bnfold import pipeline
+from bnfold.caffe.frontend import Caffe
 from bnfold.compare.records import DiffReport
 from bnfold.errors import ModelError, WriteError
 from bnfold.io.files import OutputSet
@@ -402,3 +404,19 @@ def test_names_that_are_not_utf_8_are_read_and_written(run: Run) -> None:
     refused = run("export", *model, "-o", f"{stem}3.onnx", "--external-data")
     assert refused.code == 2
     assert "names its weights' file in UTF-8" in refused.err
+
+
+def test_a_file_that_has_an_output_less_is_not_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = 'layer { name: "size" type: "Crop" bottom: "data" bottom: "conv1" top: "size" crop_param { axis: 2 } }'
+    text = """
+        layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
+        layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+                convolution_param { num_output: 2 kernel_size: 3 } }
+        layer { name: "bn1" type: "BatchNorm" bottom: "conv1" top: "bn1" }
+    """
+    bnfold.save_caffe(nets.net(text + reader), "size.prototxt")
+    monkeypatch.setattr(Caffe, "outputs_are_unread", False)
+    outcome = run("fold", "size.prototxt", "size.caffemodel", "-o", "out.prototxt")
+    assert outcome.code == 2
+    assert "out.prototxt: a layer reads 'bn1', and what is read is no output of a Caffe network" in outcome.err
+    assert not Path("out.prototxt").exists()

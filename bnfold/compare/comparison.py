@@ -33,7 +33,7 @@ from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_prototxt
 from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
-from bnfold.errors import UnsupportedError, UsageError, few
+from bnfold.errors import UnsupportedError, UsageError, few, quoted
 from bnfold.io.files import is_stream
 from bnfold.net import Array, Shape
 from bnfold.options import TOLERANCES, CompareOptions, changed
@@ -258,7 +258,9 @@ class Comparison:
             ours, theirs, shape = widened(ours, theirs, inputs, shape, data)
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
         pairs = pair(ours.writers, theirs.writers, blobs, folded=folded or known)
+        inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = self._types
+        notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
         return Opened(
             ours,
             theirs,
