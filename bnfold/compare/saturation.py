@@ -1,9 +1,9 @@
 """Outputs that say little, since a Softmax or a Clip has driven them to the ends of their range.
 
 The derivative of `y = sigmoid(x)` is `y*(1 - y)`, that of `y = softmax(x)` likewise, and that of `y = tanh(x)` is
-`1 - y^2`: within END of an end, an error of `x` comes out a thousandfold smaller. A Clip shows none at its bounds, and a
-ReLU none where it is 0. An index (ArgMax), a flag (Threshold, Greater) or a whole number (Round) shows no small error at
-all. Such outputs are compared, and so is what stands in front of them.
+`1 - y^2`: within END of an end, an error of `x` comes out a thousandfold smaller. A Clip shows none at its bounds, and
+a ReLU none where it is 0. An index (ArgMax), a flag (Threshold, Greater) or a whole number (Round) shows no small error
+at all. Such outputs are compared, and so is what stands in front of them.
 """
 
 from __future__ import annotations
