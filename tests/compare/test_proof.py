@@ -123,7 +123,10 @@ def test_an_output_that_is_a_sequence_is_a_sentence() -> None:
 
 def flat(layer: str, *bounds: float, scale: float = 1.0) -> ModelProto:
     """data -> conv -> scaled -> y, where the layer that makes y hides what is in front of it."""
-    weights = {"w": IMAGES[:4].reshape(4, -1)[:, :27].reshape(4, 3, 3, 3), "scale": np.float32(scale)}
+    weights: dict[str, np.ndarray] = {
+        "w": IMAGES[:4].reshape(4, -1)[:, :27].reshape(4, 3, 3, 3),
+        "scale": np.array(scale, np.float32),
+    }
     weights |= {f"bound{place}": np.array(bound, np.float32) for place, bound in enumerate(bounds)}
     tops = ["values", "y"] if layer == "TopK" else ["y"]
     if layer == "TopK":
