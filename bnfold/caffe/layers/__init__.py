@@ -8,22 +8,20 @@ Axes are kept as written (`canonical_axis` counts them from the front): only a s
 `infer_shapes` walks a net, `output_shapes` and `blob_shapes` answer for one layer.
 """
 
-from bnfold.caffe.layers.activation import Clip, Exp, Log, ReLU
-from bnfold.caffe.layers.affine import BatchNorm, Dropout
-from bnfold.caffe.layers.arrange import Crop, Eltwise, Slice, concat_axis
+from bnfold.caffe.layers.activation import Exp, Log, ReLU, clip_bounds
+from bnfold.caffe.layers.affine import BatchNorm, dropout_scale
+from bnfold.caffe.layers.arrange import Eltwise, concat_axis
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.convolution import DECONVOLUTIONS, KERNELS, Convolution
 from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered, YoloDetectionOutput
 from bnfold.caffe.layers.fields import unread_fields
 from bnfold.caffe.layers.infer import blob_shapes, infer_shapes, output_shapes, row_of
 from bnfold.caffe.layers.linear import InnerProduct, parameter_shape
-from bnfold.caffe.layers.normalisation import LRN
 from bnfold.caffe.layers.padding import Pad
 from bnfold.caffe.layers.pooling import SPP, Pooling
 from bnfold.caffe.layers.recurrent import Recurrent
-from bnfold.caffe.layers.reduction import ArgMax, Reduction
 from bnfold.caffe.layers.region import Proposal, ROIPooling
-from bnfold.caffe.layers.reorder import DepthToSpace, Reorg, Reshape, channel_groups, permutation, pixel_shuffle_factor
+from bnfold.caffe.layers.reorder import DepthToSpace, channel_groups, permutation, pixel_shuffle_factor
 from bnfold.caffe.layers.resample import Interp, Resample, Resize, UnPooling, Upsample
 from bnfold.caffe.layers.row import LayerType
 from bnfold.caffe.layers.table import LAYERS, types_where

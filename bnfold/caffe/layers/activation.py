@@ -102,23 +102,16 @@ def _base(layer: Layer, base: float) -> float | None:
     return base
 
 
-class Clip(NamedTuple):
-    """What a Clip says: `min(max(x, minimum), maximum)` (clip_layer.cpp)."""
+def clip_bounds(layer: Layer) -> tuple[float, float]:
+    """The bounds of a Clip, `min(max(x, minimum), maximum)` (clip_layer.cpp).
 
-    minimum: float
-    maximum: float
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Clip.
-
-        Raises:
-            ModelError: a bound is not given; Caffe has no default for either.
-        """
-        param = layer.param.clip_param
-        if not (param.HasField("min") and param.HasField("max")):
-            raise ModelError(f"{layer}: min and max must both be given")
-        return cls(param.min, param.max)
+    Raises:
+        ModelError: a bound is not given; Caffe has no default for either.
+    """
+    param = layer.param.clip_param
+    if not (param.HasField("min") and param.HasField("max")):
+        raise ModelError(f"{layer}: min and max must both be given")
+    return param.min, param.max
 
 
 ROWS: Mapping[str, LayerType] = {

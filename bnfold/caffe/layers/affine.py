@@ -43,27 +43,13 @@ class BatchNorm(NamedTuple):
         )
 
 
-class Dropout(NamedTuple):
-    """What a Dropout says.
+def dropout_scale(layer: Layer) -> float:
+    """What a Dropout multiplies by at TEST: 1, or `1 - ratio` where training does not scale (dropout_layer.cpp).
 
-    Attributes:
-        ratio: the share that training drops.
-        scale_train: training scales what it keeps (all of Caffe but one fork), so inference has nothing to do.
+    A SeLuDropout or SpatialDropout has no word for that and does nothing at inference.
     """
-
-    ratio: float
-    scale_train: bool
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Dropout, or a SeLuDropout or SpatialDropout, which have no such word and do nothing at inference."""
-        param = layer.param.dropout_param
-        return cls(param.dropout_ratio, param.scale_train)
-
-    @property
-    def test_scale(self) -> float:
-        """What the layer multiplies by at TEST: 1, or `1 - ratio` where training does not scale (dropout_layer.cpp)."""
-        return 1.0 if self.scale_train else 1.0 - self.ratio
+    param = layer.param.dropout_param
+    return 1.0 if param.scale_train else 1.0 - param.dropout_ratio
 
 
 def axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

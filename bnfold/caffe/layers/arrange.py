@@ -32,30 +32,18 @@ def concat_axis(layer: Layer) -> int:
     return _axis(layer, layer.param.concat_param, "concat_dim")
 
 
-class Crop(NamedTuple):
-    """What a Crop says: from `axis` on, as written, the first bottom is cut to the sizes of the second."""
+def crop_offsets(layer: Layer, rank: int) -> tuple[int, ...]:
+    """Where a Crop starts along each of `rank` axes; 0 along those in front of `axis`.
 
-    axis: int
-    offset: tuple[int, ...]
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Crop."""
-        param = layer.param.crop_param
-        return cls(param.axis, tuple(param.offset))
-
-    def offsets(self, layer: Layer, rank: int) -> tuple[int, ...]:
-        """Where the cut starts along each of `rank` axes; 0 along those in front of `axis`.
-
-        Raises:
-            ModelError: there are neither none, nor one, nor as many offsets as axes to cut.
-        """
-        axis = canonical_axis(self.axis, rank, layer)
-        cut = rank - axis
-        if len(self.offset) not in (0, 1, cut):
-            raise ModelError(f"{layer}: {len(self.offset)} offsets for {cut} axes")
-        listed = self.offset if len(self.offset) == cut else (self.offset or (0,)) * cut
-        return (0,) * axis + listed
+    Raises:
+        ModelError: there are neither none, nor one, nor as many offsets as axes to cut.
+    """
+    param = layer.param.crop_param
+    axis, said = canonical_axis(param.axis, rank, layer), tuple(param.offset)
+    cut = rank - axis
+    if len(said) not in (0, 1, cut):
+        raise ModelError(f"{layer}: {len(said)} offsets for {cut} axes")
+    return (0,) * axis + (said if len(said) == cut else (said or (0,)) * cut)
 
 
 class Eltwise(NamedTuple):
@@ -107,41 +95,30 @@ class Eltwise(NamedTuple):
         return second + (1,) * (len(first) - start - len(second))
 
 
-class Slice(NamedTuple):
-    """What a Slice says.
+def slice_axis(layer: Layer) -> int:
+    """The axis that a Slice cuts, as written; `slice_dim` is its old name.
 
-    Attributes:
-        axis: the axis that it cuts, as written; `slice_dim` is its old name.
-        points: where it cuts; empty cuts evenly.
+    Raises:
+        ModelError: both names are given.
     """
+    return _axis(layer, layer.param.slice_param, "slice_dim")
 
-    axis: int
-    points: tuple[int, ...]
 
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Slice.
+def slice_parts(layer: Layer, size: int) -> tuple[int, ...]:
+    """The size of each part into which a Slice cuts an axis of `size`: at its points, or evenly.
 
-        Raises:
-            ModelError: both names of the axis are given.
-        """
-        param = layer.param.slice_param
-        return cls(_axis(layer, param, "slice_dim"), tuple(param.slice_point))
-
-    def parts(self, layer: Layer, size: int, tops: int) -> tuple[int, ...]:
-        """The size of each of `tops` parts of an axis of `size`.
-
-        Raises:
-            ModelError: the points do not cut `size` into that many parts, or it does not divide evenly.
-        """
-        if not self.points:
-            if tops < 1 or size % tops:
-                raise ModelError(f"{layer}: {size} does not divide evenly among {tops} tops")
-            return (size // tops,) * tops
-        edges = (0, *self.points, size)
-        if len(self.points) != tops - 1 or any(a >= b for a, b in pairwise(edges)):
-            raise ModelError(f"{layer}: slice points {self.points} do not cut {size} into {tops} parts")
-        return tuple(b - a for a, b in pairwise(edges))
+    Raises:
+        ModelError: the points do not cut `size` into one part for each top, or it does not divide evenly.
+    """
+    points, tops = tuple(layer.param.slice_param.slice_point), len(layer.tops)
+    if not points:
+        if size % tops:
+            raise ModelError(f"{layer}: {size} does not divide evenly among {tops} tops")
+        return (size // tops,) * tops
+    edges = (0, *points, size)
+    if len(points) != tops - 1 or any(a >= b for a, b in pairwise(edges)):
+        raise ModelError(f"{layer}: slice points {points} do not cut {size} into {tops} parts")
+    return tuple(b - a for a, b in pairwise(edges))
 
 
 def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -172,9 +149,8 @@ def crop(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     bottom, reference = bottoms
     if len(bottom) != len(reference):
         raise ModelError(f"{layer}: bottoms of {sizes(bottom)} and {sizes(reference)} differ in rank")
-    view = Crop.of(layer)
-    axis = canonical_axis(view.axis, len(bottom), layer)
-    for i, offset in enumerate(view.offsets(layer, len(bottom))):
+    axis = canonical_axis(layer.param.crop_param.axis, len(bottom), layer)
+    for i, offset in enumerate(crop_offsets(layer, len(bottom))):
         if i >= axis and UNKNOWN not in (bottom[i], reference[i]) and offset + reference[i] > bottom[i]:
             raise ModelError(
                 f"{layer}: {reference[i]} from offset {offset} on reaches beyond axis {i} of {sizes(bottom)}"
@@ -200,12 +176,11 @@ def silence(_: Layer, __: Sequence[Shape]) -> list[Shape]:
 
 def slice_(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """One part per top (slice_layer.cpp, Reshape)."""
-    bottom, view = bottoms[0], Slice.of(layer)
-    axis = canonical_axis(view.axis, len(bottom), layer)
+    bottom = bottoms[0]
+    axis = canonical_axis(slice_axis(layer), len(bottom), layer)
     if bottom[axis] == UNKNOWN:
         raise ModelError(f"{layer}: axis {axis} of {sizes(bottom)} has no known size to cut")
-    parts = view.parts(layer, bottom[axis], len(layer.tops))
-    return [(*bottom[:axis], part, *bottom[axis + 1 :]) for part in parts]
+    return [(*bottom[:axis], part, *bottom[axis + 1 :]) for part in slice_parts(layer, bottom[axis])]
 
 
 def split(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

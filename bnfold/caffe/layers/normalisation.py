@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import canonical_axis
 from bnfold.caffe.layers.row import DETECTORS, LayerType, four_axes, per_channel, same
@@ -11,38 +10,11 @@ from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
 
-class LRN(NamedTuple):
-    """What an LRN says (lrn_layer.cpp).
-
-    Attributes:
-        local_size: window, odd: channels centred on each, or pixels each way within a channel.
-        alpha, beta, k: of `x / (k + alpha/local_size * sum(x^2))^beta`; within a channel k is 1, whatever is said.
-        across_channels: the window lies across channels and not in the plane.
-    """
-
-    local_size: int
-    alpha: float
-    beta: float
-    k: float
-    across_channels: bool
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read an LRN.
-
-        Raises:
-            ModelError: `local_size` is even.
-        """
-        param = layer.param.lrn_param
-        if param.local_size % 2 == 0:
-            raise ModelError(f"{layer}: local_size {param.local_size} must be odd")
-        across = param.norm_region == param.ACROSS_CHANNELS
-        return cls(param.local_size, param.alpha, param.beta, param.k, across)
-
-
 def lrn(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's (lrn_layer.cpp, Reshape)."""
-    LRN.of(layer)
+    """The bottom's (lrn_layer.cpp, Reshape); the window, `local_size`, has a middle."""
+    size = layer.param.lrn_param.local_size
+    if size % 2 == 0:
+        raise ModelError(f"{layer}: local_size {size} must be odd")
     return [four_axes(layer, bottoms[0])]
 
 

@@ -45,29 +45,13 @@ class Recurrent(NamedTuple):
         return cls(param.num_output, param.expose_hidden, 2 if extra else None, states, gates)
 
 
-class Indicator(NamedTuple):
-    """What a ContinuationIndicator says: sequences of `steps` side by side; its top is 0 at the first step, then 1."""
-
-    steps: int
-    batch: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a ContinuationIndicator.
-
-        Raises:
-            ModelError: a size is missing, 0, or more than a blob holds.
-        """
-        param = layer.param.continuation_indicator_param
-        at_least(layer, "time_step and batch_size", (param.time_step, param.batch_size), 1)
-        if param.time_step * param.batch_size > INT_MAX:
-            raise ModelError(f"{layer}: {param.time_step}x{param.batch_size} is more than a blob holds")
-        return cls(param.time_step, param.batch_size)
-
-
 def indicator(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """(T, N) (by the forks' Caffe)."""
-    return [tuple(Indicator.of(layer))]
+    """(T, N): 0 at the first step of each sequence, then 1 (the forks' Caffe)."""
+    param = layer.param.continuation_indicator_param
+    at_least(layer, "time_step and batch_size", (param.time_step, param.batch_size), 1)
+    if param.time_step * param.batch_size > INT_MAX:
+        raise ModelError(f"{layer}: {param.time_step}x{param.batch_size} is more than a blob holds")
+    return [(param.time_step, param.batch_size)]
 
 
 def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:

@@ -5,37 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, written
+from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
-
-
-class ArgMax(NamedTuple):
-    """What an ArgMax says.
-
-    Attributes:
-        axis: the axis it searches, as written; None searches everything behind the first axis.
-        top_k: how many of the largest it gives.
-        out_max_val: give values: beside the indices without an axis, instead of them with one.
-        smallest: search the smallest instead of the largest (Synopsys' `min_first`).
-    """
-
-    axis: int | None
-    top_k: int
-    out_max_val: bool
-    smallest: bool = False
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read an ArgMax.
-
-        Raises:
-            ModelError: `top_k` is 0.
-        """
-        param = layer.param.argmax_param
-        at_least(layer, "top_k", (param.top_k,), 1)
-        return cls(written(param, "axis"), param.top_k, param.out_max_val, param.min_first)
 
 
 class CTCGreedyDecoder(NamedTuple):
@@ -62,44 +35,31 @@ class CTCGreedyDecoder(NamedTuple):
         return cls(param.blank_index if param.blank_index >= 0 else bottom[2] - 1, param.ctc_merge_repeated)
 
 
-class Reduction(NamedTuple):
-    """What a Reduction says: all axes from `axis` on become one number, times `coeff`.
+def reduction_operation(layer: Layer) -> str:
+    """What a Reduction does with all axes from `axis` on: "SUM", "ASUM", "SUMSQ" or "MEAN".
 
-    Attributes:
-        operation: "SUM", "ASUM", "SUMSQ" or "MEAN".
-        axis: as written (0; may count from the end).
-        coeff: factor of the result.
+    Raises:
+        ModelError: it is none of BVLC Caffe's.
     """
-
-    operation: str
-    axis: int
-    coeff: float
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Reduction.
-
-        Raises:
-            ModelError: the operation is none of BVLC Caffe's.
-        """
-        param = layer.param.reduction_param
-        names = {param.SUM: "SUM", param.ASUM: "ASUM", param.SUMSQ: "SUMSQ", param.MEAN: "MEAN"}
-        if param.operation not in names:
-            raise ModelError(f"{layer}: reduction operation {param.operation} is none of SUM, ASUM, SUMSQ, MEAN")
-        return cls(names[param.operation], param.axis, param.coeff)
+    param = layer.param.reduction_param
+    names = {param.SUM: "SUM", param.ASUM: "ASUM", param.SUMSQ: "SUMSQ", param.MEAN: "MEAN"}
+    if param.operation not in names:
+        raise ModelError(f"{layer}: reduction operation {param.operation} is none of SUM, ASUM, SUMSQ, MEAN")
+    return names[param.operation]
 
 
 def argmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """With an axis top_k along it, else (N, 1 or 2, top_k) filled up with 1 (argmax_layer.cpp, Reshape)."""
-    bottom, view = bottoms[0], ArgMax.of(layer)
-    axis = None if view.axis is None else canonical_axis(view.axis, len(bottom), layer)
+    bottom, param = bottoms[0], layer.param.argmax_param
+    at_least(layer, "top_k", (param.top_k,), 1)
+    axis = canonical_axis(param.axis, len(bottom), layer) if param.HasField("axis") else None
     candidates = count(bottom[1:]) if axis is None else bottom[axis]
-    if candidates != UNKNOWN and view.top_k > candidates:
-        raise ModelError(f"{layer}: top_k {view.top_k} is more than the {candidates} candidates")
+    if candidates != UNKNOWN and param.top_k > candidates:
+        raise ModelError(f"{layer}: top_k {param.top_k} is more than the {candidates} candidates")
     if axis is None:
         filled = (1,) * (len(bottom) - 3)
-        return [(bottom[0], 2 if view.out_max_val else 1, view.top_k, *filled)]
-    return [(*bottom[:axis], view.top_k, *bottom[axis + 1 :])]
+        return [(bottom[0], 2 if param.out_max_val else 1, param.top_k, *filled)]
+    return [(*bottom[:axis], param.top_k, *bottom[axis + 1 :])]
 
 
 def ctc_greedy_decoder(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -115,7 +75,8 @@ def ctc_greedy_decoder(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 def reduction(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The axes in front of `axis` (reduction_layer.cpp, Reshape)."""
-    return [bottoms[0][: canonical_axis(Reduction.of(layer).axis, len(bottoms[0]), layer)]]
+    reduction_operation(layer)
+    return [bottoms[0][: canonical_axis(layer.param.reduction_param.axis, len(bottoms[0]), layer)]]
 
 
 def reduced_axes(layer: Layer, rank: int) -> list[int]:

@@ -13,69 +13,6 @@ from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
 
-class Reshape(NamedTuple):
-    """What a Reshape says.
-
-    Attributes:
-        dims: the new axes; 0 copies the old size, -1 takes what is left.
-        axis, num_axes: the span of old axes that they replace; -1 axes is all to the end.
-        pixel_shuffle: Intel Caffe's factor r that moves r*r channels into each pixel's r*r neighbours; 1 does nothing.
-    """
-
-    dims: Shape
-    axis: int
-    num_axes: int
-    pixel_shuffle: int
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Reshape."""
-        param = layer.param.reshape_param
-        return cls(tuple(param.shape.dim), param.axis, param.num_axes, param.pixelshuffler)
-
-    def span(self, layer: Layer, rank: int) -> tuple[int, int]:
-        """First old axis replaced and first one behind; an insertion may stand at either end.
-
-        Raises:
-            ModelError: the span leaves the blob.
-        """
-        start = self.axis if self.axis >= 0 else rank + self.axis + 1
-        stop = rank if self.num_axes == -1 else start + self.num_axes
-        if not 0 <= start <= stop <= rank or self.num_axes < -1:
-            raise ModelError(f"{layer}: axis {self.axis}, num_axes {self.num_axes} leave a blob of {rank} axes")
-        return start, stop
-
-
-class Reorg(NamedTuple):
-    """What YOLO's Reorg says: blocks of stride x stride pixels become channels, or back with `reverse`."""
-
-    stride: int
-    reverse: bool
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Reorg.
-
-        Raises:
-            ModelError: `stride` is missing or 0.
-        """
-        param = layer.param.reorg_param
-        at_least(layer, "stride", (param.stride,), 1)
-        return cls(param.stride, param.reverse)
-
-    def rearranged(self, layer: Layer, bottom: Shape) -> Shape:
-        """(N, C*s*s, H/s, W/s), or (N, C/(s*s), H*s, W*s).
-
-        Raises:
-            ModelError: the sizes do not divide.
-        """
-        top = _blocks(bottom, self.stride, up=self.reverse)
-        if top is None:
-            divided, by = (bottom[1:2], self.stride**2) if self.reverse else (bottom[2:], self.stride)
-            raise ModelError(f"{layer}: {sizes(divided)} does not divide by {by}")
-        return top
-
-
 class DepthToSpace(NamedTuple):
     """What a DepthToSpace, SpaceToDepth or GSTiling says.
 
@@ -142,11 +79,16 @@ def flatten(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def permutation(layer: Layer, rank: int) -> tuple[int, ...]:
-    """The order of a Permute: the axes that it names, and behind them the others.
+    """The order of a Permute, the axes that it names and behind them the others; or of a Transpose, which names all.
 
     Raises:
-        ModelError: an axis is named twice, or the blob has none of that number.
+        ModelError: an axis is named twice, or the blob has none of that number, or a Transpose leaves one out.
     """
+    if layer.type == "Transpose":
+        order = tuple(layer.param.transpose_param.dim)
+        if sorted(order) != list(range(rank)):
+            raise ModelError(f"{layer}: dim {order} is no order of the {rank} axes of its bottom")
+        return order
     order = tuple(layer.param.permute_param.order)
     if any(axis >= rank for axis in order) or len(set(order)) < len(order):
         raise ModelError(f"{layer}: order {order} names no distinct axes of a blob of {rank} axes")
@@ -154,7 +96,7 @@ def permutation(layer: Layer, rank: int) -> tuple[int, ...]:
 
 
 def permute(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's sizes in the new order (SSD, permute_layer.cpp, Reshape)."""
+    """The bottom's sizes in the new order (SSD, permute_layer.cpp, Reshape; Transpose is CRNN's Caffe's)."""
     return [tuple(bottoms[0][axis] for axis in permutation(layer, len(bottoms[0])))]
 
 
@@ -186,27 +128,48 @@ def pixel_shuffle(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 def reorg(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """Pixels become channels, or back (darknet's `reorg_cpu`, as in MobileNet-YOLO)."""
-    return [Reorg.of(layer).rearranged(layer, four_axes(layer, bottoms[0]))]
+    bottom, param = four_axes(layer, bottoms[0]), layer.param.reorg_param
+    at_least(layer, "stride", (param.stride,), 1)
+    top = _blocks(bottom, param.stride, up=param.reverse)
+    if top is None:
+        divided, by = (bottom[1:2], param.stride**2) if param.reverse else (bottom[2:], param.stride)
+        raise ModelError(f"{layer}: {sizes(divided)} does not divide by {by}")
+    return [top]
 
 
 def reshape(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The span becomes `dims`: 0 copies, one -1 takes what is left (reshape_layer.cpp, Reshape)."""
-    bottom, view = bottoms[0], Reshape.of(layer)
-    if view.pixel_shuffle != 1:
-        return [_pixel_shuffled(layer, four_axes(layer, bottom), view.pixel_shuffle)]
-    start, stop = view.span(layer, len(bottom))
-    if view.dims.count(-1) > 1 or any(not -1 <= size <= INT_MAX for size in view.dims):
-        raise ModelError(f"{layer}: dims {view.dims} are no sizes with at most one -1")
-    if any(size == 0 and start + i >= len(bottom) for i, size in enumerate(view.dims)):
-        raise ModelError(f"{layer}: a 0 in dims {view.dims} has nothing to copy in a bottom of {sizes(bottom)}")
-    dims = [bottom[start + i] if size == 0 else size for i, size in enumerate(view.dims)]
+    bottom, param = bottoms[0], layer.param.reshape_param
+    if param.pixelshuffler != 1:
+        return [_pixel_shuffled(layer, four_axes(layer, bottom), param.pixelshuffler)]
+    start, stop = _replaced(layer, len(bottom))
+    said = tuple(param.shape.dim)
+    if said.count(-1) > 1 or any(not -1 <= size <= INT_MAX for size in said):
+        raise ModelError(f"{layer}: dims {said} are no sizes with at most one -1")
+    if any(size == 0 and start + i >= len(bottom) for i, size in enumerate(said)):
+        raise ModelError(f"{layer}: a 0 in dims {said} has nothing to copy in a bottom of {sizes(bottom)}")
+    dims = [bottom[start + i] if size == 0 else size for i, size in enumerate(said)]
     top = [*bottom[:start], *dims, *bottom[stop:]]
-    if -1 in view.dims:
-        place = start + view.dims.index(-1)
+    if -1 in said:
+        place = start + said.index(-1)
         top[place] = _what_is_left(layer, bottom, (*top[:place], *top[place + 1 :]))
     elif UNKNOWN not in bottom and prod(top) != prod(bottom):
         raise ModelError(f"{layer}: a bottom of {sizes(bottom)} cannot become {sizes(top)}")
     return [tuple(top)]
+
+
+def _replaced(layer: Layer, rank: int) -> tuple[int, int]:
+    """The first old axis that is replaced and the first one behind; an insertion may stand at either end.
+
+    Raises:
+        ModelError: they leave the blob.
+    """
+    axis, num_axes = layer.param.reshape_param.axis, layer.param.reshape_param.num_axes
+    start = axis if axis >= 0 else rank + axis + 1
+    stop = rank if num_axes == -1 else start + num_axes
+    if not 0 <= start <= stop <= rank or num_axes < -1:
+        raise ModelError(f"{layer}: axis {axis}, num_axes {num_axes} leave a blob of {rank} axes")
+    return start, stop
 
 
 def _what_is_left(layer: Layer, bottom: Shape, rest: Shape) -> int:
@@ -275,23 +238,6 @@ def squeeze(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [tuple(size for axis, size in enumerate(bottoms[0]) if axis not in gone)]
 
 
-def transposition(layer: Layer, rank: int) -> tuple[int, ...]:
-    """The order of a Transpose, which names every axis.
-
-    Raises:
-        ModelError: it does not.
-    """
-    order = tuple(layer.param.transpose_param.dim)
-    if sorted(order) != list(range(rank)):
-        raise ModelError(f"{layer}: dim {order} is no order of the {rank} axes of its bottom")
-    return order
-
-
-def transpose(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's sizes in the new order (CRNN's Caffe)."""
-    return [tuple(bottoms[0][axis] for axis in transposition(layer, len(bottoms[0])))]
-
-
 ROWS: Mapping[str, LayerType] = {
     "DepthToSpace": LayerType(
         depth_to_space,
@@ -339,5 +285,5 @@ ROWS: Mapping[str, LayerType] = {
         note="NHWC unless `data_format` says NCHW, DCR or CRD",
     ),
     "Squeeze": LayerType(squeeze, reads={"squeeze_param": "axis"}, dialects="Synopsys"),
-    "Transpose": LayerType(transpose, reads={"transpose_param": "dim"}, dialects="CRNN"),
+    "Transpose": LayerType(permute, reads={"transpose_param": "dim"}, dialects="CRNN"),
 }

@@ -15,7 +15,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm
-from bnfold.caffe.layers import UNKNOWN, Dropout, canonical_axis
+from bnfold.caffe.layers import UNKNOWN, canonical_axis, dropout_scale
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Array, Layer
@@ -62,7 +62,7 @@ def bias(place: LayerContext) -> Affine:
 
 def dropout(place: LayerContext) -> Operator:
     """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST (dropout_layer.cpp)."""
-    scale = Dropout.of(place.layer).test_scale
+    scale = dropout_scale(place.layer)
     return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
 
 

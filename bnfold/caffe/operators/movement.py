@@ -9,17 +9,14 @@ import numpy as np
 from bnfold.algebra.operators import Axes, Move, Regroup, Step, Steps, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, canonical_axis
-from bnfold.caffe.layers.arrange import Crop, Slice
+from bnfold.caffe.layers.arrange import crop_offsets, slice_axis
 from bnfold.caffe.layers.reorder import (
     DepthToSpace,
-    Reorg,
-    Reshape,
     channel_groups,
     permutation,
     pixel_shuffle_factor,
     reversed_axes,
     squeezed_axes,
-    transposition,
 )
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.net import Shape
@@ -42,9 +39,8 @@ def crop(place: LayerContext) -> Move:
     Source: crop_layer.cpp.
     """
     bottom, top = place.bottom, place.tops[0]
-    view = Crop.of(place.layer)
-    axes = range(canonical_axis(view.axis, len(top)), len(top))
-    starts = view.offsets(place.layer, len(top))
+    axes = range(canonical_axis(place.layer.param.crop_param.axis, len(top)), len(top))
+    starts = crop_offsets(place.layer, len(top))
     known = [bottom[axis] if UNKNOWN not in (axis and bottom[axis], top[axis]) else UNKNOWN for axis in range(len(top))]
     steps = [Take(axis, slice(starts[axis], starts[axis] + top[axis]), known[axis]) for axis in axes]
     return movement(*steps)
@@ -62,7 +58,7 @@ def flatten(place: LayerContext) -> Move:
 def permute(place: LayerContext) -> Move:
     """Axes in another order.
 
-    Source: permute_layer.cpp of SSD's Caffe.
+    Source: permute_layer.cpp of SSD's Caffe; Transpose of CRNN's.
     """
     return movement(Axes(permutation(place.layer, len(place.bottom))))
 
@@ -81,10 +77,10 @@ def reorg(place: LayerContext) -> Move:
     With stride s and channels C, darknet's `reorg_cpu` copies bottom[c, h, w] of a blob that it indexes as
     (C/s^2, H*s, W*s), from the place (c mod C/s^2, h*s + c / (C/s^2) / s, w*s + c / (C/s^2) mod s).
     """
-    view = Reorg.of(place.layer)
-    if view.reverse:
-        return movement(*_up(_known(place), place.tops[0], view.stride, "DCR"))
-    stride, bottom = view.stride, _known(place)
+    param, bottom = place.layer.param.reorg_param, _known(place)
+    stride = param.stride
+    if param.reverse:
+        return movement(*_up(bottom, place.tops[0], stride, "DCR"))
     _, channels, height, width = bottom
     inner = channels // stride**2
     require(inner > 0 and channels % stride**2 == 0, f"its {channels} channels are no multiple of {stride}x{stride}")
@@ -100,7 +96,7 @@ def reshape(place: LayerContext) -> Move:
 
     Source: reshape_layer.cpp; `pixelshuffler` of Intel's Caffe.
     """
-    factor = Reshape.of(place.layer).pixel_shuffle
+    factor = place.layer.param.reshape_param.pixelshuffler
     if factor != 1:
         return movement(*_up(place.bottom, place.tops[0], factor, "CRD"))
     bottom, top = place.bottom, place.tops[0]
@@ -131,7 +127,7 @@ def slice_(place: LayerContext) -> Move:
     Source: slice_layer.cpp.
     """
     bottom, tops = place.bottom, place.tops
-    axis = canonical_axis(Slice.of(place.layer).axis, len(bottom))
+    axis = canonical_axis(slice_axis(place.layer), len(bottom))
     stops = np.cumsum([0, *(top[axis] for top in tops)])
     # A net takes batches of any size, so nothing may differ from sample to sample.
     size = bottom[axis] if axis else UNKNOWN
@@ -194,14 +190,6 @@ def squeeze(place: LayerContext) -> Move:
     gone = squeezed_axes(place.layer, place.bottom)
     require(0 not in gone, MIXES_SAMPLES)
     return movement(Axes(tuple(axis for axis in range(len(place.bottom)) if axis not in gone)))
-
-
-def transpose(place: LayerContext) -> Move:
-    """Axes in another order, all of them named.
-
-    Source: CRNN's Caffe.
-    """
-    return movement(Axes(transposition(place.layer, len(place.bottom))))
 
 
 def _regrouped(bottom: Shape, top: Shape) -> Step:

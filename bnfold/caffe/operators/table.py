@@ -68,7 +68,7 @@ PASSING: Mapping[str, Row] = {
     "SpaceToDepth": movement.depth_to_space,
     "Squeeze": movement.squeeze,
     "Sub": join.broadcast_sum,
-    "Transpose": movement.transpose,
+    "Transpose": movement.permute,
     "UnPooling": passing.unpooling,
     "Upsample": passing.upsample,
     "UpsampleDarknet": passing.interpolation,

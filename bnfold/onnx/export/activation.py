@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.layers import Clip, Exp, Log, ReLU
+from bnfold.caffe.layers import Exp, Log, ReLU, clip_bounds
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, scaled, shifted
 
@@ -23,8 +23,7 @@ def _operator(name: str, formula: str) -> LayerFunction:
 
 def bounded(block: Block) -> str:
     """`min(max(x, min), max)`: Clip."""
-    view = Clip.of(block.layer)
-    return clip(block, block.bottom, view.minimum, view.maximum)
+    return clip(block, block.bottom, *clip_bounds(block.layer))
 
 
 def elu(block: Block) -> str:

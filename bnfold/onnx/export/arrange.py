@@ -8,19 +8,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.layers import (
-    Crop,
     DepthToSpace,
     Eltwise,
     Pad,
-    Reorg,
-    Reshape,
-    Slice,
     channel_groups,
     concat_axis,
     permutation,
     pixel_shuffle_factor,
 )
-from bnfold.caffe.layers.reorder import reversed_axes, squeezed_axes, transposition
+from bnfold.caffe.layers.arrange import crop_offsets, slice_axis, slice_parts
+from bnfold.caffe.layers.reorder import reversed_axes, squeezed_axes
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, pad, reshape, scaled, split, transpose
@@ -42,12 +39,11 @@ def concat(block: Block) -> str:
 
 def crop(block: Block) -> str:
     """The first bottom from `offset` on, in the size of the second along `axis` and the axes behind it: Slice."""
-    view = Crop.of(block.layer)
-    axis = block.axis(view.axis)
+    axis = block.axis(block.layer.param.crop_param.axis)
     if axis == 0:
         block.fixes_batch("it crops the batch")
     axes = list(range(axis, block.rank))
-    starts = list(view.offsets(block.layer, block.rank)[axis:])
+    starts = list(crop_offsets(block.layer, block.rank)[axis:])
     ends = [start + block.shapes[1][at] for start, at in zip(starts, axes, strict=True)]
     return cut(block, block.bottom, axes, starts, ends)
 
@@ -152,11 +148,6 @@ def squeeze(block: Block) -> str:
     return reshape(block, block.bottom, (-1, *top[1:]) if top and 0 not in gone else top)
 
 
-def transpose_layer(block: Block) -> str:
-    """Axes in another order, all of them named: Transpose."""
-    return transpose(block, block.bottom, transposition(block.layer, block.rank))
-
-
 def permute(block: Block) -> str:
     """Axes in another order, those not named behind: Transpose."""
     return transpose(block, block.bottom, permutation(block.layer, block.rank))
@@ -177,10 +168,10 @@ def reorg(block: Block) -> str:
     The two axes of size s go in front, and the flat result is seen as (C*s^2, H/s, W/s). Reversed, the bottom is
     seen as (s, s, c, H, W): DepthToSpace.
     """
-    view = Reorg.of(block.layer)
-    s = view.stride
+    param = block.layer.param.reorg_param
+    s = param.stride
     _, channels, height, width = block.shape
-    if view.reverse:
+    if param.reverse:
         return block("DepthToSpace", block.bottom, blocksize=s, mode="DCR")
     if channels % (s * s):
         raise Refused(f"its {channels} channels do not divide by stride^2, {s * s}, and darknet then reads beyond them")
@@ -191,9 +182,9 @@ def reorg(block: Block) -> str:
 
 def reshape_layer(block: Block) -> str:
     """The sizes that infer_shapes found: Reshape; an open batch stays in front by a 0, or the layer fixes it."""
-    view = Reshape.of(block.layer)
-    if view.pixel_shuffle > 1:
-        return _shuffled(block, view.pixel_shuffle)
+    factor = block.layer.param.reshape_param.pixelshuffler
+    if factor > 1:
+        return _shuffled(block, factor)
     top = block.tops[0]
     if block.batched:
         top = _open_batch(block, top)
@@ -225,12 +216,10 @@ def silence(block: Block) -> list[str]:
 
 def slices(block: Block) -> list[str]:
     """Consecutive parts along `axis`: Split."""
-    view = Slice.of(block.layer)
-    axis = block.axis(view.axis)
+    axis = block.axis(slice_axis(block.layer))
     if axis == 0:
         block.fixes_batch("it cuts the batch")
-    parts = view.parts(block.layer, block.shape[axis], len(block.layer.tops))
-    return split(block, block.bottom, parts, axis)
+    return split(block, block.bottom, slice_parts(block.layer, block.shape[axis]), axis)
 
 
 def alias(block: Block) -> list[str]:
@@ -269,5 +258,5 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Split": alias,
     "Squeeze": squeeze,
     "Tile": tile,
-    "Transpose": transpose_layer,
+    "Transpose": permute,
 }

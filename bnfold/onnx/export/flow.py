@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnfold.caffe.layers.flow import Correlation
+from bnfold.caffe.layers.flow import correlation_moves
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, pad, reduce, reshape, shifted
 
@@ -16,30 +16,30 @@ MAX_MOVES = 4096
 
 def correlation(block: Block) -> str:
     """The mean product, or absolute difference, of patches: Slice, Mul, ReduceMean for each move of the second."""
-    view = Correlation.of(block.layer)
-    if len(view.moves) ** 2 > MAX_MOVES:
-        raise Refused(f"its {len(view.moves) ** 2:,} moves would be written out one by one")
-    around = [0, 0, view.pad, view.pad]
+    param, moves = block.layer.param.correlation_param, correlation_moves(block.layer)
+    if len(moves) ** 2 > MAX_MOVES:
+        raise Refused(f"its {len(moves) ** 2:,} moves would be written out one by one")
+    around = [0, 0, param.pad, param.pad]
     first, second = (
-        pad(block, x, around, around, step=f"{name}_padded") if view.pad else x
+        pad(block, x, around, around, step=f"{name}_padded") if param.pad else x
         for x, name in zip(block.bottoms, ("first", "second"), strict=True)
     )
-    spans = [(size - 1) * view.stride + view.kernel for size in block.tops[0][2:]]
-    single = view.kernel == 1
-    sides, strides = [view.kernel] * 2, [view.stride] * 2
+    spans = [(size - 1) * param.stride_1 + param.kernel_size for size in block.tops[0][2:]]
+    single = param.kernel_size == 1
+    sides, strides = [param.kernel_size] * 2, [param.stride_1] * 2
 
     def patches(x: str, down: int, along: int, name: str) -> str:
-        starts = [view.reach + down, view.reach + along]
+        starts = [param.max_displacement + down, param.max_displacement + along]
         ends = [start + span for start, span in zip(starts, spans, strict=True)]
         return cut(block, x, [2, 3], starts, ends, strides if single else None, step=name)
 
     fixed = patches(first, 0, 0, "patches")
     means = []
-    for down in view.moves:
-        for along in view.moves:
+    for down in moves:
+        for along in moves:
             name = f"{down}_{along}"
             moved = patches(second, down, along, f"{name}/moved")
-            if view.subtracts:
+            if param.correlation_type == param.SUBTRACT:
                 pair = block("Abs", block("Sub", fixed, moved, step=f"{name}/sub"), step=f"{name}/abs")
             else:
                 pair = block("Mul", fixed, moved, step=f"{name}/mul")

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
-from bnfold.caffe.layers import LRN, Dropout
+from bnfold.caffe.layers import dropout_scale
 from bnfold.errors import WeightsError
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction
@@ -146,7 +146,7 @@ def _spread(block: Block, shape: Shape, axis: int, *, learned: bool = True) -> S
 
 def dropout(block: Block) -> str:
     """`x`: Identity; in forks that scale at TEST, `(1 - ratio)*x`: Mul."""
-    factor = Dropout.of(block.layer).test_scale
+    factor = dropout_scale(block.layer)
     return block("Identity", block.bottom) if factor == 1 else scaled(block, block.bottom, factor)
 
 
@@ -162,10 +162,11 @@ def eltwise_affine(block: Block) -> str:
 
 def lrn(block: Block) -> str:
     """`x / (k + alpha/size * sum x^2)^beta` across channels: LRN; in the plane `x * (1 + alpha*AVE(x^2))^-beta`."""
-    view = LRN.of(block.layer)
-    if view.across_channels and block.is_double:
-        return _lrn_by_parts(block, view)
-    if view.across_channels:
+    view = block.layer.param.lrn_param
+    across = view.norm_region == view.ACROSS_CHANNELS
+    if across and block.is_double:
+        return _lrn_by_parts(block)
+    if across:
         return block(
             "LRN",
             block.bottom,
@@ -184,8 +185,9 @@ def lrn(block: Block) -> str:
     return _damped(block, average, view.alpha, 1.0, view.beta)
 
 
-def _lrn_by_parts(block: Block, view: LRN) -> str:
+def _lrn_by_parts(block: Block) -> str:
     """LRN across channels without the operator, which onnx's evaluator computes wrongly."""
+    view = block.layer.param.lrn_param
     reach = (view.local_size - 1) // 2
     square = block("Mul", block.bottom, block.bottom, step="square")
     padded = pad(block, square, [0, reach, 0, 0], [0, reach, 0, 0])

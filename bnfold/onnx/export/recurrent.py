@@ -18,7 +18,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.layers import Recurrent
-from bnfold.caffe.layers.recurrent import Indicator
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reshape, split
@@ -29,9 +28,8 @@ MAX_STEPS = 4096
 
 def continuation_indicator(block: Block) -> str:
     """0 at the first step, then 1: a Constant."""
-    view = Indicator.of(block.layer)
-    steps = np.minimum(np.arange(view.steps), 1)
-    return block.constant(np.repeat(steps[:, None], view.batch, 1))
+    steps, batch = block.tops[0]
+    return block.constant(np.repeat(np.minimum(np.arange(steps), 1)[:, None], batch, 1))
 
 
 def lstm(block: Block) -> list[str]:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.caffe.layers import ArgMax, Reduction
-from bnfold.caffe.layers.reduction import CTCGreedyDecoder, reduced_axes
+from bnfold.caffe.layers.reduction import CTCGreedyDecoder, reduced_axes, reduction_operation
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, transpose
 
@@ -21,22 +20,23 @@ def argmax(block: Block) -> str:
     with one it gives the values instead. Of equal values Caffe names the one with the larger index first and ONNX the
     one with the smaller, so the axis is searched backwards; of the smallest, both name the smaller.
     """
-    view = ArgMax.of(block.layer)
-    axis = 1 if view.axis is None else block.axis(view.axis)
-    searched = list(range(1, block.rank)) if view.axis is None else [axis]
+    view = block.layer.param.argmax_param
+    whole = not view.HasField("axis")
+    axis = 1 if whole else block.axis(view.axis)
+    searched = list(range(1, block.rank)) if whole else [axis]
     size, ends = math.prod(block.shape[one] for one in searched), [-block.shape[one] - 1 for one in searched]
     x, first = block.bottom, [-1] * len(searched)
-    if searched and not view.smallest:
+    if searched and not view.min_first:
         # Before Flatten: tract cannot take this Slice past one that stands in front of it.
         x = cut(block, x, searched, first, ends, first, step="backwards")
-    if view.axis is None and block.rank != 2:
+    if whole and block.rank != 2:
         x = block("Flatten", x, axis=1)
-    least: dict[str, Any] = {"largest": 0} if view.smallest else {}
+    least: dict[str, Any] = {"largest": 0} if view.min_first else {}
     values, places = block.several("TopK", x, block.integers([view.top_k], "k"), outputs=2, axis=axis, **least)
-    if not view.smallest:
+    if not view.min_first:
         places = block("Sub", block.integers(size - 1, "last"), places)
     indices = block.as_float(places)
-    if view.axis is not None:
+    if not whole:
         return values if view.out_max_val else indices
     both = block("Concat", indices, values, axis=1) if view.out_max_val else indices
     return reshape(block, both, (-1, *block.tops[0][1:]))
@@ -101,16 +101,16 @@ def reduction(block: Block) -> str:
 
     Not ReduceL1: OpenVINO takes its axes for all of them.
     """
-    view = Reduction.of(block.layer)
-    axis = block.axis(view.axis)
+    param, operation = block.layer.param.reduction_param, reduction_operation(block.layer)
+    axis = block.axis(param.axis)
     axes = list(range(axis, block.rank))
     x = block.bottom
-    if view.operation == "ASUM":
+    if operation == "ASUM":
         x = block("Abs", x)
-    elif view.operation == "SUMSQ":
+    elif operation == "SUMSQ":
         x = block("Mul", x, x, step="square")
-    operator = "ReduceMean" if view.operation == "MEAN" else "ReduceSum"
-    return scaled(block, reduce(block, operator, x, axes, keep=False), view.coeff)
+    operator = "ReduceMean" if operation == "MEAN" else "ReduceSum"
+    return scaled(block, reduce(block, operator, x, axes, keep=False), param.coeff)
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
