@@ -19,6 +19,7 @@ from numbers import Integral
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
+from bnfold.caffe.layers.source import for_each_top
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.caffe.printing import shortest_float
 from bnfold.caffe.told import Told
@@ -151,13 +152,9 @@ def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequen
 def _stated(layer: Layer) -> list[Sample | None]:
     """The shape that an `Input` layer states for each top; one shape is for all, a size of 0 or less is none."""
     shapes = [tuple(shape.dim) for shape in layer.param.input_param.shape]
-    if len(shapes) == 1:
-        shapes *= len(layer.tops)
-    if shapes and len(shapes) != len(layer.tops):
-        raise ModelError(f"{layer}: {len(shapes)} shapes for {len(layer.tops)} tops")
     if not shapes:
         return [None] * len(layer.tops)
-    return [Sample(shape) if all(size > 0 for size in shape) else None for shape in shapes]
+    return [Sample(shape) if all(size > 0 for size in shape) else None for shape in for_each_top(layer, shapes)]
 
 
 def _concluded(top: str, data: Mapping[str, LayerParameter], tells: Tells) -> Sample | None:

@@ -13,19 +13,24 @@ def dummy_data(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
     """One shape for all tops or for each, in the old form as num, channels, height and width (dummy_data_layer.cpp)."""
     param = layer.param.dummy_data_param
     if param.shape:
-        return _for_each_top(layer, [tuple(shape.dim) for shape in param.shape])
+        return for_each_top(layer, [tuple(shape.dim) for shape in param.shape])
     columns = (param.num, param.channels, param.height, param.width)
     if len({len(column) for column in columns}) != 1:
         raise ModelError(f"{layer}: num, channels, height and width must be given equally often")
-    return _for_each_top(layer, list(zip(*columns, strict=True)))
+    return for_each_top(layer, list(zip(*columns, strict=True)))
 
 
 def input_(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
     """One shape for all tops or one for each (input_layer.cpp)."""
-    return _for_each_top(layer, [tuple(shape.dim) for shape in layer.param.input_param.shape])
+    return for_each_top(layer, [tuple(shape.dim) for shape in layer.param.input_param.shape])
 
 
-def _for_each_top(layer: Layer, shapes: list[Shape]) -> list[Shape]:
+def for_each_top(layer: Layer, shapes: list[Shape]) -> list[Shape]:
+    """One shape for each top: one is for all.
+
+    Raises:
+        ModelError: there is another number of shapes.
+    """
     if len(shapes) == 1:
         return shapes * len(layer.tops)
     if len(shapes) != len(layer.tops):

@@ -27,7 +27,7 @@ def eltwise(place: LayerContext) -> Operator:
     shapes = [place.shape(bottom) for bottom in place.layer.bottoms]
     laid: tuple[Steps, ...] = ()
     if len(shapes) > 1 and shapes[0] is not None and shapes[1] is not None and len(shapes[1]) < len(shapes[0]):
-        laid = ((), _laid(place, view.axis), *[()] * (len(shapes) - 2))
+        laid = ((), _from_axis(place, view.axis), *[()] * (len(shapes) - 2))
     if view.operation == "SUM":
         return Sum(view.coeff, laid)
     if view.operation == "DIV":
@@ -64,16 +64,8 @@ def broadcast_extreme(place: LayerContext) -> Extreme:
 def _broadcast(place: LayerContext) -> tuple[Steps, Steps]:
     """How two bottoms lie over the top, aligned at its last axis as in NumPy."""
     top = place.tops[0]
-    first, second = (_aligned(bottom, top) for bottom in place.bottoms)
+    first, second = (_laid(bottom, top, len(top) - len(bottom)) for bottom in place.bottoms)
     return first, second
-
-
-def _aligned(bottom: Shape, top: Shape) -> Steps:
-    missing = len(top) - len(bottom)
-    laid = (1,) * missing + bottom
-    spread = [Spread(axis) for axis, (size, wanted) in enumerate(zip(laid, top, strict=True)) if size == 1 != wanted]
-    axes = [Axes((*[None] * missing, *range(len(bottom))))] if missing else []
-    return (*axes, *spread)
 
 
 def added(place: LayerContext) -> Sum:
@@ -81,7 +73,7 @@ def added(place: LayerContext) -> Sum:
 
     Source: bias_layer.cpp.
     """
-    return Sum((1.0, 1.0), ((), _laid(place, place.layer.param.bias_param.axis)))
+    return Sum((1.0, 1.0), ((), _from_axis(place, place.layer.param.bias_param.axis)))
 
 
 def gated(place: LayerContext) -> Sum:
@@ -89,10 +81,7 @@ def gated(place: LayerContext) -> Sum:
 
     Source: axpy_layer.cpp of SENet's Caffe.
     """
-    gate, top = place.bottoms[0], place.tops[0]
-    axes: Steps = (Axes((*range(len(gate)), *[None] * (len(top) - len(gate)))),)
-    laid = (*axes, *map(Spread, range(2, len(top))))
-    return Sum((0.0, 1.0, 1.0), (laid, (), ()), (None, 0, None))
+    return Sum((0.0, 1.0, 1.0), (_laid(place.bottoms[0], place.tops[0], 0), (), ()), (None, 0, None))
 
 
 def multiplied(place: LayerContext) -> Product:
@@ -101,13 +90,19 @@ def multiplied(place: LayerContext) -> Product:
     Source: scale_layer.cpp.
     """
     require(not len(place.layer.blobs), "it adds a learned bias")
-    return Product(((), _laid(place, place.layer.param.scale_param.axis)))
+    return Product(((), _from_axis(place, place.layer.param.scale_param.axis)))
 
 
-def _laid(place: LayerContext, axis: int) -> Steps:
+def _from_axis(place: LayerContext, axis: int) -> Steps:
     """How a second bottom lies over the first from `axis` on."""
     first, second = place.bottoms[:2]
-    start = canonical_axis(axis, len(first))
-    covered = range(start, start + len(second))
-    spread = [Spread(axis) for axis in range(len(first)) if axis not in covered]
-    return (Axes((*[None] * start, *range(len(second)), *[None] * (len(first) - covered.stop))), *spread)
+    return _laid(second, first, canonical_axis(axis, len(first)))
+
+
+def _laid(blob: Shape, over: Shape, start: int) -> Steps:
+    """How a blob lies over another whose axis `start` is its first: it is repeated where it has size 1, or no axis."""
+    behind = len(over) - start - len(blob)
+    laid = (1,) * start + blob + (1,) * behind
+    spread = [Spread(axis) for axis, (size, wanted) in enumerate(zip(laid, over, strict=True)) if size == 1 != wanted]
+    axes = [Axes((*[None] * start, *range(len(blob)), *[None] * behind))] if start or behind else []
+    return (*axes, *spread)
