@@ -279,8 +279,8 @@ def test_prior_boxes_have_each_aspect_ratio_once_with_its_inverse() -> None:
     view = params.PriorBox.of(layer_of(f'type: "PriorBox" prior_box_param {{ {text} }}'))
     assert view.aspect_ratios == (1.0, 3.0, float(np.float32(1 / 3)))
     assert view.per_cell == 2 * 3 + 2
-    assert view.variances == (0.1, 0.1, 0.1, 0.1)
-    assert (view.image, view.step) == (None, None)
+    assert view.grid.variances == (0.1, 0.1, 0.1, 0.1)
+    assert (view.grid.image, view.grid.step) == (None, None)
 
 
 @pytest.mark.parametrize(

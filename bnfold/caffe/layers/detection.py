@@ -26,29 +26,57 @@ ALIKE = 1e-6
 """SSD takes two aspect ratios that differ by less for one."""
 
 
-class PriorBox(NamedTuple):
-    """What an SSD PriorBox says.
+class PriorGrid(NamedTuple):
+    """Where an SSD PriorBox or OpenVINO's PriorBoxClustered lays its boxes, and how they are written.
 
     Attributes:
-        min_sizes: one box of each, in whole pixels of the image: every Caffe that has the layer cuts off fractions.
-        max_sizes: with each a box of `sqrt(min*max)` follows, likewise whole; empty, or one for each min_size.
-        aspect_ratios: 1 first, then those given, each with its inverse where `flip` is set, none twice; in float32.
         clip: boxes are cut to the image.
         variances: four, as written or repeated (0.1 unless given).
         image: (h, w) where written, None for that of the second bottom.
         step: (h, w) in pixels, None for image size / feature map size.
         offset: (h, w): where in its cell a box is centred.
-        faceboxes: Synopsys': sizes 32 and 64 make 16 and 4 boxes in each cell.
     """
 
-    min_sizes: tuple[int, ...]
-    max_sizes: tuple[int, ...]
-    aspect_ratios: tuple[float, ...]
     clip: bool
-    variances: tuple[float, float, float, float]
+    variances: tuple[float, ...]
     image: tuple[int, int] | None
     step: tuple[float, float] | None
     offset: tuple[float, float]
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read what the two layers have in common.
+
+        Raises:
+            ModelError: a size or variance makes no sense, or something is given twice or in part.
+        """
+        param = layer.param.prior_box_param
+        variances = tuple(param.variance) or (0.1,)
+        if len(variances) not in (1, 4) or not all(variance > 0 for variance in variances):
+            raise ModelError(f"{layer}: variance {variances} must be one or four values above 0")
+        image, step = _pair(layer, param, "img_size"), _pair(layer, param, "step")
+        at_least(layer, "img_h and img_w", image or (), 1)
+        if step is not None and not all(size > 0 for size in step):
+            raise ModelError(f"{layer}: step {step} must be above 0")
+        offset = _pair(layer, param, "offset") or (param.offset, param.offset)
+        return cls(param.clip, variances * (4 // len(variances)), image, step, offset)
+
+
+class PriorBox(NamedTuple):
+    """What an SSD PriorBox says.
+
+    Attributes:
+        grid: where its boxes lie.
+        min_sizes: one box of each, in whole pixels of the image: every Caffe that has the layer cuts off fractions.
+        max_sizes: with each a box of `sqrt(min*max)` follows, likewise whole; empty, or one for each min_size.
+        aspect_ratios: 1 first, then those given, each with its inverse where `flip` is set, none twice; in float32.
+        faceboxes: Synopsys': sizes 32 and 64 make 16 and 4 boxes in each cell.
+    """
+
+    grid: PriorGrid
+    min_sizes: tuple[int, ...]
+    max_sizes: tuple[int, ...]
+    aspect_ratios: tuple[float, ...]
     faceboxes: bool = False
 
     @classmethod
@@ -66,17 +94,8 @@ class PriorBox(NamedTuple):
             raise ModelError(f"{layer}: max_size {maxima} must give one larger size for each min_size {minima}")
         if param.faceboxes and maxima:
             raise ModelError(f"{layer}: faceboxes has no max_size")
-        return cls(
-            min_sizes=tuple(map(int, minima)),
-            max_sizes=tuple(map(int, maxima)),
-            aspect_ratios=_aspect_ratios(layer, param),
-            clip=param.clip,
-            variances=_variances(layer, param),
-            image=_image(layer, param),
-            step=_step(layer, param),
-            offset=_offset(layer, param),
-            faceboxes=param.faceboxes,
-        )
+        ratios = _aspect_ratios(layer, param)
+        return cls(PriorGrid.of(layer), tuple(map(int, minima)), tuple(map(int, maxima)), ratios, param.faceboxes)
 
     @property
     def per_cell(self) -> int:
@@ -107,31 +126,6 @@ def _inverse(ratio: float) -> float:
         return float(np.float32(1.0 / ratio))
 
 
-def _variances(layer: Layer, param: PriorBoxParameter) -> tuple[float, float, float, float]:
-    given = tuple(param.variance) or (0.1,)
-    if len(given) not in (1, 4) or not all(variance > 0 for variance in given):
-        raise ModelError(f"{layer}: variance {given} must be one or four values above 0")
-    first, second, third, fourth = given * (4 // len(given))
-    return first, second, third, fourth
-
-
-def _image(layer: Layer, param: PriorBoxParameter) -> tuple[int, int] | None:
-    image = _pair(layer, param, "img_size")
-    at_least(layer, "img_h and img_w", image or (), 1)
-    return image
-
-
-def _step(layer: Layer, param: PriorBoxParameter) -> tuple[float, float] | None:
-    step = _pair(layer, param, "step")
-    if step is not None and not all(size > 0 for size in step):
-        raise ModelError(f"{layer}: step {step} must be above 0")
-    return step
-
-
-def _offset(layer: Layer, param: PriorBoxParameter) -> tuple[float, float]:
-    return _pair(layer, param, "offset") or (param.offset, param.offset)
-
-
 def _pair(layer: Layer, param: PriorBoxParameter, name: str) -> tuple[Any, Any] | None:
     """(h, w), written as one number or apart; None where it is not written."""
     height, width = (f"{name.removesuffix('_size')}_{side}" for side in "hw")
@@ -147,17 +141,13 @@ class PriorBoxClustered(NamedTuple):
     """What OpenVINO's PriorBoxClustered says: boxes whose sizes are written one by one.
 
     Attributes:
+        grid: where its boxes lie.
         widths, heights: one box of each pair, in pixels of the image.
-        clip, variances, image, step, offset: as in `PriorBox`.
     """
 
+    grid: PriorGrid
     widths: tuple[float, ...]
     heights: tuple[float, ...]
-    clip: bool
-    variances: tuple[float, float, float, float]
-    image: tuple[int, int] | None
-    step: tuple[float, float] | None
-    offset: tuple[float, float]
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -170,15 +160,7 @@ class PriorBoxClustered(NamedTuple):
         widths, heights = tuple(param.width), tuple(param.height)
         if not widths or len(widths) != len(heights) or not all(size > 0 for size in widths + heights):
             raise ModelError(f"{layer}: {len(widths)} widths and {len(heights)} heights must be pairs of sizes above 0")
-        return cls(
-            widths,
-            heights,
-            param.clip,
-            _variances(layer, param),
-            _image(layer, param),
-            _step(layer, param),
-            _offset(layer, param),
-        )
+        return cls(PriorGrid.of(layer), widths, heights)
 
     @property
     def per_cell(self) -> int:
@@ -240,27 +222,18 @@ class DetectionOutput(NamedTuple):
         )
 
 
-def detection_output(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+def detection_output(_: Layer, __: Sequence[Shape]) -> list[Shape]:
     """(1, 1, K, 7), where K depends on the data (SSD, detection_output_layer.cpp).
 
     Whether locations, confidences and priors fit is not asked here: forks lay their priors by rules of their own.
     """
-    del layer, bottoms
     return [(1, 1, UNKNOWN, BOX_ROW)]
 
 
-def prior_box(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(1, 2, H*W*boxes*4): corners, then variances (SSD, prior_box_layer.cpp, Reshape)."""
-    return [_priors(layer, bottoms[0], PriorBox.of(layer).per_cell)]
-
-
-def prior_box_clustered(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """(1, 2, H*W*boxes*4): corners, then variances (OpenVINO's training Caffe)."""
-    return [_priors(layer, bottoms[0], PriorBoxClustered.of(layer).per_cell)]
-
-
-def _priors(layer: Layer, feature: Shape, per_cell: int) -> Shape:
-    return (1, 2, count((*four_axes(layer, feature)[2:], per_cell, 4)))
+def priors(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(1, 2, H*W*boxes*4): corners, then variances (SSD, prior_box_layer.cpp, Reshape; OpenVINO's training Caffe)."""
+    view = PriorBox if layer.type == "PriorBox" else PriorBoxClustered
+    return [(1, 2, count((*four_axes(layer, bottoms[0])[2:], view.of(layer).per_cell, 4)))]
 
 
 class YoloDetectionOutput(NamedTuple):
@@ -363,7 +336,7 @@ ROWS: Mapping[str, LayerType] = {
         "is refused where it does something, with a threshold above 0.5",
     ),
     "PriorBox": LayerType(
-        prior_box,
+        priors,
         bottoms=(2, 2),
         note="fractions of `min_size` and `max_size` are cut off, as every Caffe does; Synopsys' `faceboxes` too",
         reads={"prior_box_param": f"min_size max_size aspect_ratio flip faceboxes {PRIORS}"},
@@ -371,7 +344,7 @@ ROWS: Mapping[str, LayerType] = {
         dialects=DETECTORS,
     ),
     "PriorBoxClustered": LayerType(
-        prior_box_clustered,
+        priors,
         bottoms=(2, 2),
         reads={"prior_box_param": f"width height flip {PRIORS}"},
         shape_only=(0, 1),

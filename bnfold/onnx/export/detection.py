@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.layers import DetectionOutput, PriorBox, PriorBoxClustered
-from bnfold.caffe.layers.detection import face_moves
+from bnfold.caffe.layers.detection import PriorGrid, face_moves
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch, transpose
@@ -42,7 +42,7 @@ def prior_box(block: Block) -> str:
     if view.faceboxes:
         moves = [(size - 1, move) for size in view.min_sizes for move in face_moves(size)]
         sides = np.array([[size, size] for size, _ in moves], dtype=np.float64)
-        return _priors(block, view, sides, np.array([move for _, move in moves], dtype=np.float64))
+        return _priors(block, view.grid, sides, np.array([move for _, move in moves], dtype=np.float64))
     sizes: list[tuple[float, float]] = []
     for number, smallest in enumerate(view.min_sizes):
         sizes.append((smallest, smallest))
@@ -51,31 +51,31 @@ def prior_box(block: Block) -> str:
             sizes.append((side, side))
         roots = [math.sqrt(ratio) for ratio in view.aspect_ratios[1:]]
         sizes += [(smallest * root, smallest / root) for root in roots]
-    return _priors(block, view, np.array(sizes))
+    return _priors(block, view.grid, np.array(sizes))
 
 
 def prior_box_clustered(block: Block) -> str:
     """The same with boxes whose widths and heights are listed: a Constant."""
     view = PriorBoxClustered.of(block.layer)
-    return _priors(block, view, np.array([view.widths, view.heights]).T)
+    return _priors(block, view.grid, np.array([view.widths, view.heights]).T)
 
 
-def _priors(block: Block, view: PriorBox | PriorBoxClustered, sizes: Array, moves: Array | float = 0.0) -> str:
+def _priors(block: Block, grid: PriorGrid, sizes: Array, moves: Array | float = 0.0) -> str:
     """Boxes of `sizes` (A, 2), width and height, around the centre of each cell, or `moves` (A, 2) away from it."""
     _, _, height, width = block.images()
     block.affords(8 * len(sizes) * height * width)
     cells = np.array([height, width])
-    image = np.array(view.image or block.images(1)[2:], dtype=np.float64)
-    step = np.array(view.step) if view.step else image / cells
+    image = np.array(grid.image or block.images(1)[2:], dtype=np.float64)
+    step = np.array(grid.step) if grid.step else image / cells
     y, x = np.meshgrid(
-        *[(np.arange(count) + o) * s for count, o, s in zip(cells, view.offset, step, strict=True)], indexing="ij"
+        *[(np.arange(count) + o) * s for count, o, s in zip(cells, grid.offset, step, strict=True)], indexing="ij"
     )
     centres = np.stack([x, y], axis=-1)[:, :, None, :] + moves
     size = image[::-1]
     boxes = np.concatenate([(centres - sizes / 2) / size, (centres + sizes / 2) / size], axis=-1)
-    if view.clip:
+    if grid.clip:
         boxes = boxes.clip(0, 1)
-    variances = np.broadcast_to(np.array(view.variances), boxes.shape)
+    variances = np.broadcast_to(np.array(grid.variances), boxes.shape)
     values = np.stack([boxes.reshape(-1), variances.reshape(-1)])[None]
     return block.constant(values)
 
