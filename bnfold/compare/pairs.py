@@ -22,13 +22,14 @@ from bnfold.options import CompareOptions
 class PairRow:
     """One comparison: what `bnfold diff` takes; None for data means noise, or what the caller gave.
 
-    The number is that of the line, 0 where there is no table.
+    The number is that of the line in the table, 0 where there is none.
     """
 
     number: int
     reference: str
     candidate: str
     data: str | None = None
+    table: Path | None = None
 
     @property
     def models(self) -> list[Path]:
@@ -69,7 +70,8 @@ def read_pairs(path: Path) -> list[PairRow]:
             continue
         if len(words) not in (2, 3):
             raise ParseError(f"expected REFERENCE CANDIDATE [DATA], got {len(words)} words", path, number)
-        rows.append(PairRow(number, *(_seen_from(path.parent, word) for word in words)))
+        reference, candidate, *data = (_seen_from(path.parent, word) for word in words)
+        rows.append(PairRow(number, reference, candidate, data[0] if data else None, path))
     if not rows:
         raise UsageError(f"the table '{path}' names no models")
     return rows
@@ -86,13 +88,13 @@ def compare_pairs(
     """Compare every row of a table; on a cluster, the workers are the same for all.
 
     Raises:
-        UsageError: what `compare` raises, with the line of the table; before anything is compared if a file is not
+        UsageError: what `compare` raises, with the table and its line; before anything is compared if a file is not
             there.
     """
     for row in rows if rows[0].number else ():
         for path in (*row.models, *([Path(row.data)] if row.data else ())):
             if not os.path.exists(path):
-                raise UsageError(f"line {row.number} of the table: there is no '{path}'")
+                raise UsageError(f"{row.table}:{row.number}: there is no '{path}'")
     with _sharing(options) as shared:
         for row in rows:
             try:
@@ -101,7 +103,7 @@ def compare_pairs(
             except BnfoldError as error:
                 if not row.number:
                     raise
-                raise UsageError(f"line {row.number} of the table: {error}") from error
+                raise UsageError(f"{row.table}:{row.number}: {error}") from error
 
 
 @contextmanager

@@ -18,8 +18,8 @@ def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path: Path) -> N
     table.write_text('reference,candidate,data\n# nothing\n\na.onnx, b.onnx\n"c d.onnx"\te.prototxt:f.caffemodel x/\n')
     place = str(tmp_path)
     assert read_pairs(table) == [
-        PairRow(4, f"{place}/a.onnx", f"{place}/b.onnx"),
-        PairRow(5, f"{place}/c d.onnx", f"{place}/e.prototxt:{place}/f.caffemodel", f"{place}/x"),
+        PairRow(4, f"{place}/a.onnx", f"{place}/b.onnx", table=table),
+        PairRow(5, f"{place}/c d.onnx", f"{place}/e.prototxt:{place}/f.caffemodel", f"{place}/x", table),
     ]
 
 
@@ -88,7 +88,7 @@ def test_an_error_names_the_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx b.onnx\n")
     found = run("diff", "--pairs", str(tmp_path / "table"))
     assert found.code == 2
-    assert "line 2 of the table" in found.err
+    assert f"{tmp_path / 'table'}:2: " in found.err
 
 
 def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_every_line_is_looked_at_before_any_is_compared(run: Run, tmp_path: Path
     onnx.save(classifier(), tmp_path / "a.onnx")
     (tmp_path / "table").write_text(f"a.onnx a.onnx\n{line}\n")
     found = run("diff", "--pairs", str(tmp_path / "table"), "--checkpoint", str(tmp_path / "state"))
-    assert (found.code, "line 2 of the table" in found.err) == (2, True)
+    assert (found.code, f"{tmp_path / 'table'}:2: " in found.err) == (2, True)
     assert not list(tmp_path.glob("state*"))
 
 
