@@ -11,7 +11,6 @@ from bnfold.advice.draft import STATISTICS, Draft, View, Written, normalising
 from bnfold.advice.records import Remark
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import KERNELS, LAYERS, types_where
-from bnfold.caffe.layers.convolution import convolution_field
 from bnfold.errors import with_article
 
 LINEAR = KERNELS | {"InnerProduct"}
@@ -51,7 +50,7 @@ def bias_before_batchnorm(draft: Draft) -> Iterator[Remark]:
             # The mean takes the bias out again (Ioffe and Szegedy 2015, section 3.2), but not where it is frozen.
             frozen = draft.trains and any(reader.global_stats for reader in readers if reader.normalises)
             if readers and all(reader.normalises for reader in readers) and not frozen:
-                field = "inner_product_param" if written.type == "InnerProduct" else "convolution_param"
+                field = next(iter(LAYERS[written.type].reads))
                 yield Remark(
                     written,
                     f"learns a bias, and the BatchNorm '{readers[0].name}' subtracts it again",
@@ -123,8 +122,7 @@ def _is_learned_scale(written: Written) -> bool:
 
 def _adds_bias(written: Written) -> bool:
     """A bias per channel is the last thing that the layer does."""
-    linear = written.type == "InnerProduct"
-    param = getattr(written.layer.param, "inner_product_param" if linear else convolution_field(written.layer))
+    param = LAYERS[written.type].parameters(written.layer)
     return bool(param.bias_term and param.axis == 1 and not getattr(param, "relu", False))
 
 

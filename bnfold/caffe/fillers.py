@@ -33,7 +33,7 @@ def filled(layer: Layer, shapes: Sequence[Shape]) -> Blobs | None:
     names = row.fillers.split(" ")
     if layer.type == "Scale" and len(layer.bottoms) > 1:
         names = names[1:]  # the factor is a bottom
-    param = getattr(layer.param, next(iter(row.reads)))
+    param = row.parameters(layer)
     # A first filler that is not written is a constant, too, but nobody means it.
     if len(shapes) > len(names) or not param.HasField(names[0]):
         return None

@@ -21,7 +21,6 @@ from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
 from bnfold.caffe.layers import LAYERS
-from bnfold.caffe.layers.convolution import convolution_field
 from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
 from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.errors import ModelError, quoted
@@ -148,7 +147,7 @@ class Caffe:
         """New blobs, and the sizes of the kernel and its padding."""
         self.absorb(net, layer, weight, bias)
         param: LayerParameter = deepcopy(layer.param)
-        said = getattr(param, _bias_field(layer))
+        said = getattr(param, LAYERS[layer.type].message(layer))
         for name in ("kernel_size", "kernel_h", "kernel_w", "pad", "pad_h", "pad_w", "dilation"):
             said.ClearField(name)
         for values, field in (
@@ -175,7 +174,7 @@ CAFFE = Caffe()
 
 def _with_bias(layer: Layer) -> LayerParameter:
     """The parameters of a layer that has a bias."""
-    field = _bias_field(layer)
+    field = LAYERS[layer.type].message(layer)
     present: LayerParameter = layer.param
     if len(layer.blobs) > 1 or (getattr(present, field).bias_term and len(present.param) != 1):
         return present
@@ -185,11 +184,6 @@ def _with_bias(layer: Layer) -> LayerParameter:
         changed.param.add().CopyFrom(changed.param[0])
         changed.param[1].ClearField("name")
     return changed
-
-
-def _bias_field(layer: Layer) -> str:
-    """The field that holds `bias_term`."""
-    return BIAS_FIELD.get(layer.type) or convolution_field(layer)
 
 
 def _laid(affine: Affine, bottom: Shape | None) -> tuple[int, Shape] | None:
@@ -260,5 +254,3 @@ def _unshare(context: FoldContext) -> None:
 
 
 KEPT_IN_SCALE = frozenset({"bottom", "exclude", "include", "name", "phase", "top"})
-
-BIAS_FIELD: Mapping[str, str] = {"Embed": "embed_param", "InnerProduct": "inner_product_param"}

@@ -19,6 +19,7 @@ import numpy as np
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
+from bnfold.caffe.layers import LAYERS
 from bnfold.net import Array, Blobs, Layer, LazyArray, Shape
 
 SMALLEST_SQUARE = 1e-6
@@ -90,7 +91,8 @@ def make_plain(layers: Iterable[Layer]) -> list[str]:
 
 
 def _unmask(layer: Layer) -> None:
-    layer_type, source, target = SQUEEZED[layer.type]
+    layer_type = SQUEEZED[layer.type]
+    source, target = (next(iter(LAYERS[one].reads)) for one in (layer.type, layer_type))
     param: LayerParameter = deepcopy(layer.param)
     param.type = layer_type
     squeezed, plain = getattr(layer.param, source), getattr(param, target)
@@ -127,8 +129,8 @@ TRAINED = frozenset({"c_rate", "dynamicsplicing", "engine", "gamma", "iter_stop"
 """Fields of the masked layers that are about how the masks were found, or that have other values there."""
 
 SQUEEZED = {
-    "SqueezeConvolution": ("Convolution", "squeeze_convolution_param", "convolution_param"),
-    "SqueezeDeconvolution": ("Deconvolution", "squeeze_convolution_param", "convolution_param"),
-    "SqueezeInnerProduct": ("InnerProduct", "squeeze_inner_product_param", "inner_product_param"),
+    "SqueezeConvolution": "Convolution",
+    "SqueezeDeconvolution": "Deconvolution",
+    "SqueezeInnerProduct": "InnerProduct",
 }
-"""Masked type -> the plain type, the field of its parameters and that of the plain ones'."""
+"""Masked type -> the plain type."""

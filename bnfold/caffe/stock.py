@@ -30,7 +30,7 @@ from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, Pooling
 from bnfold.caffe.descriptors import is_repeated, put
 from bnfold.caffe.dialects import FIELDS, VALUES, members
 from bnfold.caffe.layers import LAYERS, Convolution, infer_shapes, output_shapes
-from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID, convolution_field
+from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError, few
 from bnfold.net import Array, Blobs, Layer, LazyArray, Names, Net, Shape
@@ -209,7 +209,7 @@ def _convolution(writing: _Rewording, layer: Layer) -> list[Layer] | None:
     """
     layer_type = "Deconvolution" if "Deconvolution" in layer.type else "Convolution"
     own = layer.param.convolution_param
-    source: Message = getattr(layer.param, convolution_field(layer))
+    source: Message = LAYERS[layer.type].parameters(layer)
     relu = bool(own.relu) and len(layer.tops) == 1
     foreign = any(_is_foreign(source, field.name) for field, _ in source.ListFields())
     if layer_type == layer.type and not relu and not foreign:

@@ -35,7 +35,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Constant, Linear
 from bnfold.algebra.records import Blocked
-from bnfold.caffe.frontend import BIAS_FIELD, CAFFE
+from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.operators import BACKWARD_ONLY, LINEAR
 from bnfold.net import Blobs, Layer, Shape
 
@@ -52,11 +52,8 @@ class Row:
     forward: Kind | None = any_affine
 
     def text(self, bias: bool) -> str:
-        if self.type == "Convolution3D":
-            return (
-                f'type: "{self.type}" convolution3d_param {{ {self.param} bias_term: {"true" if bias else "false"} }}'
-            )
-        field = BIAS_FIELD.get(self.type, "convolution_param")
+        fields = {"Convolution3D": "convolution3d_param", "Embed": "embed_param", "InnerProduct": "inner_product_param"}
+        field = fields.get(self.type, "convolution_param")
         return f'type: "{self.type}" {field} {{ {self.param} bias_term: {"true" if bias else "false"} }}'
 
     def outputs(self) -> int:

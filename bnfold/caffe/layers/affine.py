@@ -74,7 +74,7 @@ def _span(layer: Layer, bottoms: Sequence[Shape]) -> Shape:
     Raises:
         ModelError: they reach beyond it, or a second bottom has another shape.
     """
-    param = layer.param.bias_param if layer.type == "Bias" else layer.param.scale_param
+    param = ROWS[layer.type].parameters(layer)
     bottom, axis, num_axes = bottoms[0], param.axis, param.num_axes
     if len(bottoms) == 2:
         if not bottoms[1]:

@@ -14,7 +14,6 @@ COUNTS = ("kernel_size", "stride", "dilation", "num_output", "group")
 """What must be at least 1."""
 ALWAYS_DEPTHWISE = frozenset({"ConvolutionDepthwise"})
 DEPTHWISE_UNLESS_SAID = frozenset({"DepthwiseConvolution", "DepthwiseDeconvolution"})
-SQUEEZED = frozenset({"SqueezeConvolution", "SqueezeDeconvolution"})
 
 
 class Convolution(NamedTuple):
@@ -56,7 +55,7 @@ class Convolution(NamedTuple):
         Raises:
             ModelError: a value is missing, too small, or given twice.
         """
-        param = _convolution_param(layer)
+        param = ROWS[layer.type].parameters(layer)
         kernel = _values(layer, param, "kernel_size", spatial)
         stride = _values(layer, param, "stride", spatial)
         before, after, same = _padding(layer, param, spatial, kernel, stride, bottom)
@@ -103,21 +102,7 @@ class Convolution(NamedTuple):
 
 
 Param = Any
-"""ConvolutionParameter, or a message with the same names."""
-
-
-def _convolution_param(layer: Layer) -> Param:
-    """Tengine, C3D and Synopsys have names of their own for parameters of some types; the fields are the same."""
-    return getattr(layer.param, convolution_field(layer))
-
-
-def convolution_field(layer: Layer) -> str:
-    """The field of a convolution's parameters."""
-    if not layer.param.HasField("convolution_param"):
-        for layer_types, field in OWN_PARAM:
-            if layer.type in layer_types and layer.param.HasField(field):
-                return field
-    return "convolution_param"
+"""ConvolutionParameter, or what Tengine, C3D and Synopsys have for some types, with the same names."""
 
 
 def _values(layer: Layer, param: Param, name: str, spatial: int) -> tuple[int, ...]:
@@ -227,7 +212,7 @@ def convolution_view(layer: Layer, bottom: Shape) -> tuple[int, Convolution]:
     Raises:
         ModelError: they do not.
     """
-    axis = canonical_axis(_convolution_param(layer).axis, len(bottom), layer)
+    axis = canonical_axis(ROWS[layer.type].parameters(layer).axis, len(bottom), layer)
     spatial = len(bottom) - axis - 1
     if layer.type in THREE_D and spatial != 3:
         raise ModelError(f"{layer}: three axes have to follow the channel axis, and {spatial} follow axis {axis}")
@@ -295,11 +280,6 @@ FIELDS = f"num_output bias_term group relu negative_slope {WINDOW}"
 SQUEEZE_FIELDS = f"num_output bias_term group gamma power {WINDOW}"
 DEPTH = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
 THREE_D = frozenset({"Convolution3D"})
-OWN_PARAM = (
-    (frozenset({"DepthwiseConvolution"}), "DepthwiseConvolution_param"),
-    (THREE_D, "convolution3d_param"),
-    (SQUEEZED, "squeeze_convolution_param"),
-)
 SYNOPSYS_PADS = "Synopsys' four pads and `pad_type: 1` (SAME, its dilation not counted) too"
 NO_SAME = "Synopsys' four pads too; its `pad_type` means nothing"
 

@@ -37,15 +37,11 @@ class InnerProduct(NamedTuple):
         Raises:
             ModelError: `num_output` is missing or 0.
         """
-        param = layer.param.inner_product_param
-        if layer.type == "SqueezeInnerProduct":
-            param = layer.param.squeeze_inner_product_param
-            at_least(layer, "num_output", (param.num_output,), 1)
-            return cls(param.num_output, param.bias_term, param.axis, param.transpose)
-        if param.normalize and len(layer.bottoms) > 1:
+        param = ROWS[layer.type].parameters(layer)
+        if getattr(param, "normalize", False) and len(layer.bottoms) > 1:
             raise ModelError(f"{layer}: normalize beside a weight that is a bottom is not known here")
         at_least(layer, "num_output", (param.num_output,), 1)
-        slope = param.negative_slope if param.relu else None
+        slope = param.negative_slope if getattr(param, "relu", False) else None
         return cls(param.num_output, param.bias_term, param.axis, param.transpose, slope)
 
 

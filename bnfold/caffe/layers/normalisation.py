@@ -20,7 +20,7 @@ def lrn(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 def softmax(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The bottom's (softmax_layer.cpp, Reshape; LogSoftmax is Synopsys')."""
-    param = layer.param.softmax_param if layer.type == "Softmax" else layer.param.log_softmax_param
+    param = ROWS[layer.type].parameters(layer)
     canonical_axis(param.axis, len(bottoms[0]), layer)
     return [bottoms[0]]
 

@@ -41,12 +41,12 @@ class DepthToSpace(NamedTuple):
             if not tiling.HasField("reverse"):
                 raise ModelError(f"{layer}: nothing says its way; write `gs_tiling_param {{ reverse: true }}` or false")
             return cls(tiling.stride, False, tiling.reverse)
-        is_up = layer.type == "DepthToSpace"
-        param = layer.param.depth_to_space_param if is_up else layer.param.space_to_depth_param
+        param = ROWS[layer.type].parameters(layer)
         at_least(layer, "block_size", (param.block_size,), 1)
         if param.data_format not in ("NHWC", "NCHW", "DCR", "CRD"):
             raise ModelError(f"{layer}: data_format {param.data_format!r} is none of NHWC, NCHW, DCR, CRD")
-        return cls(param.block_size, param.data_format == "NHWC", is_up, "CRD" if param.data_format == "CRD" else "DCR")
+        last, mode = param.data_format == "NHWC", "CRD" if param.data_format == "CRD" else "DCR"
+        return cls(param.block_size, last, layer.type == "DepthToSpace", mode)
 
 
 def _blocks(bottom: Shape, r: int, *, up: bool) -> Shape | None:
@@ -106,9 +106,7 @@ def pixel_shuffle_factor(layer: Layer) -> int:
     Raises:
         ModelError: the factor is missing, 0 or given in two ways, or `scale` is no square.
     """
-    param = layer.param.pixel_shuffle_param
-    if layer.param.HasField("pixelshuffle_param") and not layer.param.HasField("pixel_shuffle_param"):
-        param = layer.param.pixelshuffle_param
+    param = ROWS[layer.type].parameters(layer)
     given = [name for name in ("upscale_factor", "sigma", "scale") if param.HasField(name)]
     if len(given) > 1:
         raise ModelError(f"{layer}: the factor is given as {' and '.join(given)}; keep one")

@@ -113,8 +113,7 @@ class Resize(NamedTuple):
         Raises:
             ModelError: the format is unknown, two grids are given, or no size.
         """
-        linear = layer.type == "ResizeBilinear"
-        param = layer.param.resize_bilinear_param if linear else layer.param.resize_nearest_neighbor_param
+        param = ROWS[layer.type].parameters(layer)
         if param.data_format not in ("NHWC", "NCHW"):
             raise ModelError(f"{layer}: data_format {param.data_format!r} is neither NHWC nor NCHW")
         grids = ("align_corners", "half_pixel_centers", "pytorch_half_pixel", "half_pixel_onnx")

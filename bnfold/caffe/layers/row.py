@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
@@ -29,8 +29,8 @@ class LayerType(NamedTuple):
         blobs: layer and shapes of its bottoms -> the true shapes of what it learned, None where only the file knows;
             None for a type that learns nothing.
         stand_in: what values a net without weights gets: numbers of one sign or of both, see `placeholder.VALUES`.
-        fillers: the fields of the first message of `reads` that fill its blobs where a file has none, in the order of
-            the blobs and separated by spaces; empty where that is not done here.
+        fillers: the fields of its parameters that fill its blobs where a file has none, in the order of the blobs and
+            separated by spaces; empty where that is not done here.
         reads: `*_param` -> the fields of it that have a meaning here, separated by spaces. A field that is set and is
             neither here nor in `fields.IDLE` makes the layer opaque.
         keeps: what the first top has of the first bottom's shape: "channels" is samples and channels, "shape" all of
@@ -66,6 +66,14 @@ class LayerType(NamedTuple):
     def kept(self) -> Literal["", "channels", "shape", "each"]:
         """What the first top has of the first bottom's shape: `keeps`, and all of it where the shapes are `same`."""
         return "shape" if self.shapes is same else self.keeps
+
+    def message(self, layer: Layer) -> str:
+        """The field that has a layer's parameters: of those of `reads` the first that is set, or the first."""
+        return next((name for name in self.reads if layer.param.HasField(name)), next(iter(self.reads)))
+
+    def parameters(self, layer: Layer) -> Any:
+        """What is in that field."""
+        return getattr(layer.param, self.message(layer))
 
 
 DETECTORS = "SSD, NVCaffe 0.17, MobileNet-YOLO, Intel, Vitis, ncnn, Tengine, MACE, X2Paddle, TI, minicaffe"
