@@ -20,7 +20,7 @@ from pathlib import Path
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError, quoted
-from bnfold.net import Blobs, Layer, Names, Net, Source
+from bnfold.net import Blobs, Layer, Names, Net, Source, Use
 
 
 def single_assignment(
@@ -172,10 +172,17 @@ def _overwritten_by(net: Net, blob: str, public: str, order: dict[int, int]) -> 
             continue
         others = [other for other in net.uses(blob) if other != use]
         if not others or (
-            _was_in_place(layer, position, public) and all(order[id(use.layer)] < order[id(layer)] for use in others)
+            _was_in_place(layer, position, public)
+            and all(order[id(other.layer)] < order[id(layer)] and _read_it(other, public) for other in others)
         ):
             return layer.tops[position]
     return ""
+
+
+def _read_it(use: Use, public: str) -> bool:
+    """Whether a layer read a blob of that name in the file, too."""
+    source: Source | None = use.layer.source
+    return source is not None and public in source.bottoms
 
 
 def _was_in_place(layer: Layer, position: int, public: str) -> bool:

@@ -105,6 +105,14 @@ def test_earlier_readers_are_let_through_where_the_file_had_them() -> None:
     assert written(read(*lines)) == lines
 
 
+def test_a_reader_that_comes_from_another_blob_does_not_share_the_name() -> None:
+    # A PriorBox reads the shape alone, so the affine behind its bottom goes back, and the bottom takes the name.
+    net = read("d: -> x", "conv: x -> c", "prior: c -> p", "bn: c -> y", "sigmoid: y -> y")
+    net.remove(net.layers[3])
+    net.rename("c", "y@bn", "y")
+    assert written(net)[1:] == ["conv: x -> y@bn", "prior: y@bn -> p", "sigmoid: y@bn -> y"]
+
+
 def test_a_made_up_name_never_meets_a_name_of_the_file() -> None:
     net = read("d: -> x", "a: x -> y", "b: x -> y@a", "relu: y -> y")
     assert blobs(net)[1] == "a: x -> y@a#2"
