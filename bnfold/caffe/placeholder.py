@@ -17,7 +17,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.caffe.batchnorm import DUCHA_FIELDS
+from bnfold.caffe.batchnorm import DUCHA_FIELDS, LAYOUTS
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import KERNELS, UNKNOWN, BatchNorm, blob_shapes, infer_shapes, row_of
 from bnfold.caffe.layers.infer import possible_shapes
@@ -122,19 +122,21 @@ def _suggested_layout(layer: Layer, channels: int) -> str:
 
 
 def _statistics(layer: Layer, channels: int, layout: str) -> list[Array]:
-    """mean, variance, gamma and beta in the order of a layout."""
-    mean, variance = _shift(layer, 0, (channels,)), _positive(layer, 1, (channels,))
-    gamma, beta = _factor(layer, 2, (channels,)), _shift(layer, 3, (channels,))
-    one = np.ones(1, dtype=np.float32)
-    if layout == "intel":
-        view = BatchNorm.of(layer)
-        own = [] if not view.use_weight_bias else [gamma, beta] if view.bias_term is not False else [gamma]
-        return [mean, variance, one, *own]
-    if layout == "nvcaffe":
-        return [mean, variance, one, gamma, beta] if BatchNorm.of(layer).scale_bias else [mean, variance, one]
-    if layout in ("cudnn", "ducha", "nvcaffe015", "pspnet"):
-        return [gamma, beta, mean, variance]
-    return [gamma, beta] if layout == "segnet" else [mean, variance, one]
+    """The blobs of a layout, each where `LAYOUTS` has it; a BatchNorm's gamma and beta where the layer says so."""
+    count, lies = {"bvlc": 3, "intel": 3, "nvcaffe": 3, "segnet": 2}.get(layout, 4), LAYOUTS[layout]
+    if layout == "intel" and BatchNorm.of(layer).use_weight_bias:
+        count = 4 if BatchNorm.of(layer).bias_term is False else 5
+    elif layout == "nvcaffe" and BatchNorm.of(layer).scale_bias:
+        count = 5
+    learned: list[tuple[int | None, Array]] = [
+        (lies.mean, _shift(layer, 0, (channels,))),
+        (lies.variance, _positive(layer, 1, (channels,))),
+        (lies.gamma, _factor(layer, 2, (channels,))),
+        (lies.beta, _shift(layer, 3, (channels,))),
+        (lies.factor, np.ones(1, dtype=np.float32)),
+    ]
+    placed = {place % count: blob for place, blob in learned if place is not None and place < count}
+    return [placed[place] for place in range(count)]
 
 
 # Values. All are exact in float32 and float16, and none is 0.
