@@ -20,12 +20,13 @@ import numpy as np
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layers.infer import infer_shapes
-from bnfold.caffe.layers.recurrent import Recurrent
+from bnfold.caffe.layers.recurrent import Recurrent, recurrent
+from bnfold.caffe.layers.table import types_where
 from bnfold.errors import ModelError, quoted
 from bnfold.net import Blobs, Layer, Names, Net, Source
 
 INDICATOR = "ContinuationIndicator"  # BVLC's Caffe has none
-TYPES = frozenset({"LSTM", "RNN"})
+TYPES = types_where(lambda row: row.shapes is recurrent)
 
 
 def forgetful(net: Net) -> list[Layer]:

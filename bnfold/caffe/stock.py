@@ -29,7 +29,7 @@ from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter
 from bnfold.caffe.descriptors import is_repeated, put
 from bnfold.caffe.dialects import FIELDS, VALUES, members
-from bnfold.caffe.layers import LAYERS, Convolution, infer_shapes, output_shapes
+from bnfold.caffe.layers import KERNELS, LAYERS, Convolution, infer_shapes, output_shapes
 from bnfold.caffe.layers.convolution import ALWAYS_DEPTHWISE, DEPTHWISE_UNLESS_SAID
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
 from bnfold.errors import BnfoldError, ModelError, few
@@ -368,13 +368,8 @@ Rewrite = Callable[[_Rewording, Layer], list[Layer] | None]
 
 REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(BATCHNORMS, _batch_norm),
+    **dict.fromkeys(KERNELS, _convolution),
     "Axpy": _axpy,
-    "Convolution": _convolution,
-    "Convolution3D": _convolution,
-    "ConvolutionDepthwise": _convolution,
-    "Deconvolution": _convolution,
-    "DepthwiseConvolution": _convolution,
-    "DepthwiseDeconvolution": _convolution,
     "EltwiseAffine": _eltwise_affine,
     "Pooling": _pooling,
 }

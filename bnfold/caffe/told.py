@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import NamedTuple
 
-from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.layers import LAYERS, infer_shapes, types_where
+from bnfold.caffe.layers import KERNELS, LAYERS, infer_shapes, row_of, types_where
+from bnfold.caffe.layers.convolution import channels_read
 from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.weights import WeightsFile
 from bnfold.errors import ModelError
@@ -44,12 +44,12 @@ def told(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> To
         stored = _stored(layer, files)
         if place or not stored:
             continue
-        if layer.type in ("Convolution", "Convolution3D") and len(stored[0]) > 2:
-            group: int = layer.param.convolution_param.group
-            return Told(channels=stored[0][1] * group, axes=len(stored[0]) - 2)
+        row = row_of(layer)
+        if layer.type in KERNELS and row is not None and len(stored[0]) > 2:
+            return Told(channels=channels_read(layer, stored[0]), axes=len(stored[0]) - 2)
         if layer.type == "InnerProduct" and blob in layer.bottoms and layer.param.inner_product_param.axis == 1:
             return Told((1, _columns(layer, stored[0])), reason=f"'{layer.name}' has weights for as many")
-        if layer.type in (*BATCHNORMS, "Scale", "PReLU") and prod(stored[0]) > 1:
+        if row is not None and row.blobs and row.kept and prod(stored[0]) == max(stored[0], default=1) > 1:
             return Told(channels=prod(stored[0]))
     return Told()
 

@@ -221,13 +221,24 @@ def test_a_guess_is_said_aloud() -> None:
     ]
 
 
-def test_the_first_weights_behind_what_keeps_channels_say_how_many_an_input_has(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("layer_type", "param"),
+    [
+        ("Convolution", "convolution_param { num_output: 2 kernel_size: 3 }"),
+        ("Deconvolution", "convolution_param { num_output: 2 kernel_size: 3 }"),
+        ("DepthwiseConvolution", "convolution_param { num_output: 5 kernel_size: 3 }"),
+        ("Normalize", "norm_param { channel_shared: false }"),
+        ("Bias", ""),
+    ],
+)
+def test_the_first_weights_behind_what_keeps_channels_say_how_many_an_input_has(
+    layer_type: str, param: str, tmp_path: Path
+) -> None:
     stated = 'input: "data" input_shape { dim: 1 dim: 5 dim: 8 dim: 8 }'
     text = (
         'layer { name: "t" type: "TanH" bottom: "data" top: "t" }'
         'layer { name: "u" type: "Upsample" bottom: "t" top: "u" upsample_param { scale: 2 } }'
-        'layer { name: "c" type: "Convolution" bottom: "u" top: "c" '
-        "convolution_param { num_output: 2 kernel_size: 3 } }"
+        f'layer {{ name: "c" type: "{layer_type}" bottom: "u" top: "c" {param} }}'
     )
     bnfold.save_caffe(nets.net(stated + text), tmp_path / "stated.prototxt")
     (tmp_path / "open.prototxt").write_text('input: "data"' + text)

@@ -259,6 +259,11 @@ def convolution_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | N
     return [(first, second // view.group, *view.kernel), (view.num_output,)][: 2 if view.bias else 1]
 
 
+def channels_read(layer: Layer, weight: Shape) -> int:
+    """How many channels a convolution reads that has such a weight. Raises ModelError where it makes no sense."""
+    return weight[0] if layer.type in DECONVOLUTIONS else weight[1] * Convolution.of(layer, len(weight) - 2).group
+
+
 def squeezed_blobs(weights: BlobFunction) -> BlobFunction:
     """Weight, bias, a mask for each, then two numbers of training where the file has them (Synopsys' Caffe)."""
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnfold.caffe.layers import DECONVOLUTIONS, KERNELS, LAYERS, UNKNOWN, Convolution, infer_shapes
+from bnfold.caffe.layers import KERNELS, LAYERS, UNKNOWN, Convolution, infer_shapes
+from bnfold.caffe.layers.convolution import channels_read
 from bnfold.caffe.layers.infer import bottom_shapes, possible_shapes
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
@@ -55,9 +56,7 @@ def _back(layer: Layer, shapes: Shapes) -> None:
     if len(bottoms) != len(layer.bottoms) or layer.opaque or row is None:
         return
     if len(bottoms) == 1 and plane is not None:
-        weight, group = layer.blobs.shapes[0], Convolution.of(layer, plane).group
-        channels = weight[0] if layer.type in DECONVOLUTIONS else weight[1] * group
-        shape = (UNKNOWN, channels, *(UNKNOWN,) * plane)
+        shape = (UNKNOWN, channels_read(layer, layer.blobs.shapes[0]), *(UNKNOWN,) * plane)
     elif top is not None and row.kept and (len(bottoms) == 1 or row.kept == "each"):
         shape = (*top[:2], *(UNKNOWN,) * (len(top) - 2)) if row.kept == "channels" else top
         made = possible_shapes(layer, [shape] * len(bottoms))
