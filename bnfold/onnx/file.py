@@ -210,7 +210,7 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
         raise ParseError("is not an ONNX model, or one without any node", path)
     (graph,) = graphs
     inner = tuple(fields(buffer, graph.at, graph.end))
-    constants: dict[int, tuple[TensorProto, Field]] = {}
+    constants: dict[int, Tensor] = {}
     pieces, nodes = [], 0
     for part in inner:
         if part.wire == LENGTH and part.number in (INITIALIZER, SPARSE_INITIALIZER):
@@ -226,7 +226,8 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
     if not model.graph.node:
         raise ParseError("is not an ONNX model, or one without any node", path)
     beside = _Beside(path, outside)
-    tensors = tuple(_tensor(buffer, part, beside) for part in inner if part[:2] == (INITIALIZER, LENGTH))
+    stored = [part for part in inner if part[:2] == (INITIALIZER, LENGTH)]
+    tensors = tuple(_tensor(buffer, part.at, part.end, beside) for part in stored)
     return Document(
         path,
         buffer,
@@ -235,7 +236,7 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
         inner,
         tensors,
         tuple(map(_dense, _sparse(buffer, inner))),
-        {number: _mapped(header, buffer, place) for number, (header, place) in constants.items()},
+        constants,
         beside.files,
     )
 
@@ -247,20 +248,29 @@ def _sparse(buffer: Buffer, inner: Iterable[Field]) -> Iterator[SparseTensorProt
             yield SparseTensorProto.FromString(bytes(buffer[part.at : part.end]))
 
 
-def _tensor(buffer: Buffer, part: Field, beside: _Beside) -> Tensor:
-    header, place = _header(buffer, part.at, part.end)
-    if place is not None:
-        return _mapped(header, buffer, place)
+def _tensor(buffer: Buffer, at: int, end: int, beside: _Beside | None = None) -> Tensor:
+    """A stored tensor; its message is without the values, if they are many and can be mapped."""
+    if end - at >= EXTERNAL_FROM:
+        parts = list(fields(buffer, at, end))
+        large = [part for part in parts if part.number in _MAPPED and part.wire == LENGTH]
+        if len(large) == 1 and (tensor := _mapped(buffer, parts, large[0])) is not None:
+            return tensor
+    header = TensorProto.FromString(bytes(buffer[at:end]))
     shape, dtype = tuple(header.dims), element_type(header.data_type)
-    if header.data_location != TensorProto.EXTERNAL:
+    if beside is None or header.data_location != TensorProto.EXTERNAL:
         return Tensor(header, shape, dtype)
     return Tensor(header, shape, dtype, beside.view(header, shape, dtype), external=True)
 
 
-def _mapped(header: TensorProto, buffer: Buffer, place: Field) -> Tensor:
-    shape, dtype = tuple(header.dims), element_type(header.data_type)
-    assert dtype is not None
-    return Tensor(header, shape, dtype, _view(buffer, place.at, shape, dtype))
+def _mapped(buffer: Buffer, parts: Iterable[Field], values: Field) -> Tensor | None:
+    """The tensor of these fields, one of them its values, as a view; None where they do not fit its shape and type."""
+    header = TensorProto.FromString(b"".join(buffer[part.begin : part.end] for part in parts if part is not values))
+    shape, dtype, wanted = tuple(header.dims), element_type(header.data_type), _MAPPED[values.number]
+    if dtype is None or min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != values.end - values.at:
+        return None
+    if wanted not in (None, header.data_type) or header.data_location == TensorProto.EXTERNAL:
+        return None
+    return Tensor(header, shape, dtype, _view(buffer, values.at, shape, dtype))
 
 
 def _view(buffer: Buffer, at: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
@@ -269,22 +279,7 @@ def _view(buffer: Buffer, at: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
     return view
 
 
-def _header(buffer: Buffer, at: int, end: int) -> tuple[TensorProto, Field | None]:
-    """A tensor's message; without the values, and where they are, if they are many and can be mapped."""
-    parts = list(fields(buffer, at, end))
-    large = [part for part in parts if part.number in _MAPPED and part.wire == LENGTH]
-    if len(large) != 1 or end - at < EXTERNAL_FROM:
-        return TensorProto.FromString(bytes(buffer[at:end])), None
-    (place,) = large
-    header = TensorProto.FromString(b"".join(buffer[part.begin : part.end] for part in parts if part is not place))
-    dtype, shape, wanted = element_type(header.data_type), tuple(header.dims), _MAPPED[place.number]
-    fits = dtype is not None and min(shape, default=0) >= 0 and prod(shape) * dtype.itemsize == place.end - place.at
-    if not fits or wanted not in (None, header.data_type) or header.data_location == TensorProto.EXTERNAL:
-        return TensorProto.FromString(bytes(buffer[at:end])), None
-    return header, place
-
-
-def _slim_constant(buffer: Buffer, part: Field) -> tuple[bytes, tuple[TensorProto, Field]] | None:
+def _slim_constant(buffer: Buffer, part: Field) -> tuple[bytes, Tensor] | None:
     """A Constant node without the values of its tensor; None for every other node."""
     kept, found = [], None
     for inner in fields(buffer, part.at, part.end):
@@ -293,12 +288,11 @@ def _slim_constant(buffer: Buffer, part: Field) -> tuple[bytes, tuple[TensorProt
             tensors = [one for one in attribute if one[:2] == (_TENSOR, LENGTH)]
             if len(tensors) != 1 or found is not None:
                 return None
-            header, place = _header(buffer, tensors[0].at, tensors[0].end)
-            if place is None:
+            found = _tensor(buffer, tensors[0].at, tensors[0].end)
+            if found.view is None:
                 return None
-            found = header, place
             rest = b"".join(buffer[one.begin : one.end] for one in attribute if one is not tensors[0])
-            kept.append(encode_field(_ATTRIBUTE, rest + encode_field(_TENSOR, header.SerializeToString())))
+            kept.append(encode_field(_ATTRIBUTE, rest + encode_field(_TENSOR, found.header.SerializeToString())))
         else:
             kept.append(bytes(buffer[inner.begin : inner.end]))
     slim = b"".join(kept)

@@ -19,7 +19,7 @@ from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import SHAPE_ALONE
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import FLOATS, ConstantInput, Data, Node, Slot
+from bnfold.onnx.node import ConstantInput, Data, Node, Slot, is_float
 from bnfold.onnx.operators import OLDEST, OPERATORS
 from bnfold.onnx.operators.place import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
@@ -239,4 +239,4 @@ def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:
         return blob.dtype
     names = layer.source.tops if layer.source is not None else layer.tops
     found = element_type(context.net.origin.types.elements.get(names[0], 0))
-    return found if found is not None and found.name in FLOATS else None
+    return found if found is not None and is_float(found) else None

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from onnx import AttributeProto, GraphProto, NodeProto, helper
 
 from bnfold.net import Array, Blobs, Layer
@@ -20,6 +22,13 @@ T = TypeVar("T")
 
 FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
 """The types whose constants are learned values; arithmetic on them is float64, rounded once."""
+
+
+@lru_cache(maxsize=64)
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether a type is one of `FLOATS`; numpy makes the name of a type anew each time."""
+    return dtype.name in FLOATS
+
 
 BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 

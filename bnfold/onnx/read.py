@@ -14,7 +14,7 @@ from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.constants import MAX_COMPUTED, SHAPE_ALONE, Call, compute
 from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
-from bnfold.onnx.node import FLOATS, ConstantInput, Data, Node, Slot, bodies, captured, names_in
+from bnfold.onnx.node import ConstantInput, Data, Node, Slot, bodies, captured, is_float, names_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.shapes import UNKNOWN, Types, held, infer
 from bnfold.options import ReadOptions
@@ -58,9 +58,10 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     fed: frozenset[str] = frozenset()
     if model.ir_version >= CONSTANTS_ARE_INPUTS and not options.freeze_initializers:
         fed = frozenset(port.name for port in model.graph.input if port.name in tensors)
-    _require_sense(document, tensors)
+    captures = [captured(node) for node in model.graph.node]
+    _require_sense(document, tensors, captures)
     types, constants = _known(document, tensors, fed)
-    read = _Layers(model, constants)
+    read = _Layers(model, constants, captures)
     layers, pinned = read.layers, list(_other_reads(document))
     origin = OnnxOrigin(
         document,
@@ -130,7 +131,7 @@ def _give_batch(document: Document, batch: int) -> None:
             port.type.tensor_type.shape.dim[0].dim_value = held(batch)
 
 
-def _require_sense(document: Document, tensors: Mapping[str, Tensor]) -> None:
+def _require_sense(document: Document, tensors: Mapping[str, Tensor], captures: Sequence[Sequence[str]]) -> None:
     """Stop at what is no graph: a value that is made twice, or read before it is made."""
     graph, file = document.model.graph, document.path
     known = any(item.domain in STANDARD for item in document.model.opset_import)
@@ -138,9 +139,9 @@ def _require_sense(document: Document, tensors: Mapping[str, Tensor]) -> None:
         raise ParseError("does not say which version of the standard operators it uses (opset_import)", file)
     made = set(tensors) | {port.name for port in graph.input}
     later: set[str] = set()
-    for number, node in enumerate(graph.node):
-        for name in (*filter(None, node.input), *captured(node)):
-            if name not in made:
+    for number, (node, inner) in enumerate(zip(graph.node, captures, strict=True)):
+        for name in (*node.input, *inner):
+            if name and name not in made:
                 later = later or {name for other in graph.node for name in other.output}
                 why = "which is made only behind it" if name in later else "which nothing makes"
                 raise ModelError(f"{file}: {_called(node, number)} reads '{name}', {why}")
@@ -233,19 +234,23 @@ def _other_reads(document: Document) -> Iterator[str]:
 class _Layers:
     """Layers from nodes.
 
+    Args:
+        model: the nodes.
+        constants: what is known beforehand.
+        captures: what the bodies of each node read from outside.
+
     Attributes:
         layers: those that compute something, in order.
         expressions: number of a node that computes a constant from constants -> the names that it reads.
         reads: every name, as often as a node reads it.
     """
 
-    def __init__(self, model: ModelProto, constants: Mapping[str, Array | None]) -> None:
+    def __init__(self, model: ModelProto, constants: Mapping[str, Array | None], captures: Sequence[list[str]]) -> None:
         self._constants, self._opsets = constants, {item.domain: item.version for item in model.opset_import}
         self.layers: list[Layer] = []
         self.expressions: dict[int, tuple[str, ...]] = {}
         self.reads: list[str] = []
-        for number, node in enumerate(model.graph.node):
-            inner = captured(node)
+        for number, (node, inner) in enumerate(zip(model.graph.node, captures, strict=True)):
             reads = [name for name in (*node.input, *inner) if name]
             self.reads += reads
             outputs = [name for name in node.output if name]
@@ -263,10 +268,11 @@ class _Layers:
                 slots.append(None)
             elif name in self._constants:
                 value = self._constants[name]
-                learned = value is not None and value.dtype.name in FLOATS
-                slots.append(ConstantInput(name, value, len(stored) if learned else -1))
-                if value is not None and learned:
+                if value is not None and is_float(value.dtype):
+                    slots.append(ConstantInput(name, value, len(stored)))
                     stored.append(value)
+                else:
+                    slots.append(ConstantInput(name, value))
             else:
                 slots.append(Data(len(bottoms)))
                 bottoms.append(name)

@@ -51,9 +51,9 @@ class Types:
             self.shapes[port.name] = tuple(map(self._size, kind.shape.dim))
 
     def _size(self, dim: TensorShapeProto.Dimension) -> int:
-        if dim.dim_param:
-            return self._named.setdefault(dim.dim_param, UNKNOWN - 1 - len(self._named))
-        return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else UNKNOWN
+        if dim.HasField("dim_value"):
+            return max(dim.dim_value, UNKNOWN)
+        return self._named.setdefault(dim.dim_param, UNKNOWN - 1 - len(self._named)) if dim.dim_param else UNKNOWN
 
 
 def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Array] = {}) -> Types:
