@@ -87,8 +87,8 @@ def in_place_read_elsewhere(draft: Draft) -> Iterator[Remark]:
 def in_place_spoils_gradient(draft: Draft) -> Iterator[Remark]:
     """A BatchNorm, BN, Scale or Bias in place on values that the layer in front needs for its gradient, in training.
 
-    These are the top of a Sigmoid, TanH, ELU, Exp, LRN, Softmax or Swish, and that of a ReLU, AbsVal or BNLL which is
-    in place itself.
+    Some layers need their top (a Sigmoid, whose gradient is y*(1 - y), TanH, LRN, Softmax), some their bottom, which is
+    their top where they are in place themselves (a ReLU).
     """
     if not draft.trains:
         return
