@@ -609,7 +609,7 @@ def _comparing(given: dict[str, Any], data: Sequence[str | None], layers: bool) 
     from bnfold.options import CompareOptions
 
     if not any(data) and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
-        raise UsageError(f"{' and '.join(idle)} prepare images, and no --data names any")
+        raise UsageError(f"{' and '.join(idle)} prepare{'s' * (len(idle) == 1)} images, and no --data names any")
     words = {name: given[name] for name in PREPARING}
     preparation = None
     if any(word is not None and word is not False for word in words.values()):

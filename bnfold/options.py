@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bnfold.errors import UsageError
@@ -156,18 +157,36 @@ class CompareOptions:
 
 
 Options = TypeVar("Options", ReadOptions, OnnxOptions, CompareOptions)
+PLAIN = {"float": Real, "int": Integral, "str": str}
+NO_WORD = ("bool", "Iterable[str]", "Sequence[str]")  # a word alone would be true, and taken for its letters
 
 
-def changed(options: Options, changes: Mapping[str, object]) -> Options:
-    """The options with some fields replaced.
+def changed(kind: type[Options], options: Options, changes: Mapping[str, object]) -> Options:
+    """The options, a record of that kind, with some fields replaced.
 
     Raises:
-        UsageError: there is no such option.
+        UsageError: there is no such option, or a value of another type.
     """
+    if not isinstance(options, kind):
+        raise UsageError(f"options are a {kind.__name__}, or its fields as keywords, and not {type(options).__name__}")
     known = [known.name for known in fields(options)]
     if unknown := [name for name in changes if name not in known]:
         raise UsageError(f"there is no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
-    return replace(options, **dict[str, Any](changes))
+    options = replace(options, **dict[str, Any](changes))
+    for one in fields(options):
+        value, words = getattr(options, one.name), str(one.type).split(" | ")
+        if not _fits(value, words):
+            raise UsageError(f"the option {one.name} takes {' or '.join(words)}, and not {type(value).__name__}")
+    return options
+
+
+def _fits(value: object, words: Sequence[str]) -> bool:
+    """Whether a value is of one of these types, as far as that can be told by looking at it alone."""
+    if words[0] in NO_WORD:
+        return not isinstance(value, str)
+    types = tuple(PLAIN[word] for word in words if word in PLAIN)
+    known = len(types) + words.count("None") == len(words)
+    return not known or isinstance(value, types) or (value is None and "None" in words)
 
 
 # As words of a command line.
@@ -196,10 +215,10 @@ def sizes(text: str) -> tuple[int, ...]:
 def count_of_bytes(text: str) -> int:
     """`500M`, `4G` or a plain number. Raises ValueError for anything else."""
     number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "B")
-    size = int(float(number) * 2.0 ** (10 * "BKMGT".index(unit)))
-    if size < 1:
+    size = float(number) * 2.0 ** (10 * "BKMGT".index(unit))
+    if not 1 <= size < 2**63:
         raise ValueError
-    return size
+    return int(size)
 
 
 def plane(text: str) -> tuple[int, int]:

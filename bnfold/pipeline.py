@@ -211,11 +211,13 @@ def load(
         >>> bnfold.load("model.onnx")["conv1"].type
         'Conv'
     """
-    options = changed(options, changes)
+    options = changed(ReadOptions, options, changes)
     if _is_contents(model):
         return _from_memory(_contents(model), weights, options)
     if not isinstance(model, str | os.PathLike):
         raise UsageError(f"a model is a path, bytes or a binary stream, and not {type(model).__name__}")
+    if isinstance(model, str) and "\n" in model and "{" in model:
+        raise UsageError("a str is the path of a model; give the text of a prototxt as bytes")
     if _is_contents(weights):
         return _from_memory(Path(model).read_bytes(), weights, options)
     if not is_onnx(model):
@@ -548,7 +550,7 @@ def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source:
 
     options = writing.onnx
     if net.language != "ONNX":  # else its metadata stay what they are
-        options = changed(options, {"metadata": source.metadata(writing.hash_sources)})
+        options = changed(OnnxOptions, options, {"metadata": source.metadata(writing.hash_sources)})
     return add_onnx(net, path, outputs, options), []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tempfile
 from collections.abc import Callable
@@ -46,6 +47,9 @@ def put(blob: int, index: int, value: float) -> Callable[[list[np.ndarray]], Non
 
 AGAIN = 'layer { name: "again" type: "ReLU" bottom: "data" top: "res2a_branch1" }'
 ODD = 'layer { name: "odd" type: "Odd" bottom: "res2a" top: "odd" }'
+
+NPY = io.BytesIO()
+np.save(NPY, np.zeros((2, 3, 16, 16), np.float32))
 
 Content = str | bytes | None
 
@@ -99,6 +103,23 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         ("export", *NET, "-o", "out.onnx"),
         {"net.caffemodel": with_statistics(put(1, 5, np.nan))},
         r"layer 'bn2a_branch1' \(BatchNorm\): variance of channel 5 is nan",
+    ),
+    "a mean that is not finite": (
+        (*FOLD, "--data", "x.npy", "--mean", "nan"),
+        {},
+        "the command line: the mean and",
+    ),
+    "a memory without end": ((*FOLD, "--memory", "1e400"), {}, "expected SIZE like 500M or 4G, got '1e400'"),
+    "a scale that is not finite": (
+        (*FOLD, "--data", "x.npy", "--scale", "inf"),
+        {},
+        "scale of images must be finite",
+    ),
+    "a tolerance without end": ((*FOLD, "--tolerance", "inf"), {}, "the tolerance is inf; it must be 0 or more"),
+    "arrays that would be prepared": (
+        (*FOLD, "--data", "x.npy", "--scale", "2"),
+        {"x.npy": NPY.getvalue()},
+        "2 samples of x.npy: what prepares images does nothing to arrays",
     ),
     "a negative tolerance": ((*FOLD, "--tolerance", "-1"), {}, "the tolerance is -1; it must be 0 or more"),
     "a negative variance": (
@@ -162,6 +183,7 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         "variance of channel 1 is inf",
     ),
     "a seed below zero": ((*FOLD, "--seed", "-1"), {}, "-1 is not in the range x>=0"),
+    "images scaled and not given": ((*FOLD, "--scale", "2"), {}, "--scale prepares images, and no --data names any"),
     "images prepared and not given": (
         (*FOLD, "--crop", "5", "--swap-channels"),
         {},

@@ -136,11 +136,17 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
     [
         (lambda net: LIBRARY.fold("net.prototxt"), "fold takes a net that bnfold.load has read, and got str"),
         (lambda net: LIBRARY.load(3), "a model is a path, bytes or a binary stream, and not int"),
+        (lambda net: LIBRARY.load(PROTOTXT.read_text()), "a str is the path of a model; give the text .* as bytes"),
+        (lambda net: LIBRARY.load(PROTOTXT, until="prob"), "the option until takes Sequence.str., and not str"),
+        (lambda net: LIBRARY.load(PROTOTXT, batch="2"), "the option batch takes int or None, and not str"),
+        (lambda net: LIBRARY.load(PROTOTXT, options=bnfold.CompareOptions()), "a ReadOptions, .* not CompareOptions"),
+        (lambda net: LIBRARY.advise(net), "advice is on a prototxt, its path or its text, and not on Net"),
+        (lambda net: LIBRARY.to_onnx(net, opset="13"), "the option opset takes int, and not str"),
         (lambda net: LIBRARY.compare(net, 3), "int"),
         (lambda net: LIBRARY.save_caffe("x", "y.prototxt"), "str"),
         (lambda net: LIBRARY.to_onnx(None), "NoneType"),
     ],
-    ids=["fold", "load", "compare", "save_caffe", "to_onnx"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_argument_of_the_wrong_kind_is_a_sentence(net: bnfold.Net, call: Callable[[Any], object], said: str) -> None:
     with pytest.raises(UsageError, match=said):

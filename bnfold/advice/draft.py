@@ -22,6 +22,7 @@ from bnfold.caffe.phases import runs
 from bnfold.caffe.text import parse_prototxt, read_prototxt
 from bnfold.caffe.upgrade import upgrade
 from bnfold.caffe.weights import read_weights
+from bnfold.errors import UsageError
 from bnfold.net import Blobs, Layer, Net
 
 if TYPE_CHECKING:
@@ -248,6 +249,8 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
     Raises:
         ModelError: it cannot be read, or has no V2 form.
     """
+    if not isinstance(prototxt, str | Path):
+        raise UsageError(f"advice is on a prototxt, its path or its text, and not on {type(prototxt).__name__}")
     if isinstance(prototxt, str) and not {"{", "\n"} & set(prototxt):  # no text of a layer
         prototxt = Path(prototxt)
     if isinstance(prototxt, str):

@@ -59,7 +59,7 @@ def load(
         WeightsError: the weights do not fit; it names every layer concerned.
         UsageError: `input_shapes` names a blob that is no input, or there is no option of a name that was given.
     """
-    options = changed(options, changes)
+    options = changed(ReadOptions, options, changes)
     path = Path(prototxt)
     if path.suffix == ".caffemodel":
         return _alone(path, _paths(caffemodel), options)
@@ -120,7 +120,7 @@ def build(
     **changes: object,
 ) -> Net:
     """Make a `Net` of a prototxt that was read and caffemodels that were mapped; see `load`."""
-    options = changed(options, changes)
+    options = changed(ReadOptions, options, changes)
     state = document.net.state
     wanted = frozenset([*state.stage, *options.stages])
     everything = upgrade(document)

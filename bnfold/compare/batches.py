@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,6 +130,8 @@ def choose_samples(
         given = {next(iter(needed(shape.feeds) or shape.feeds)): given}
     if hasattr(given, "sample"):
         return cast("Samples", given)
+    if not isinstance(given, Mapping | str | os.PathLike):
+        raise UsageError(f"samples are an array, one array for each input, or a path, and not {type(given).__name__}")
     source = "given arrays"
     if not isinstance(given, Mapping) and is_arrays(given) and Path(given).exists():
         source = str(given)

@@ -6,6 +6,7 @@ Comparison(reference, samples)      reads, checks and exports the reference, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -80,7 +81,9 @@ def compare(
         >>> report.passed, len(report.blobs), report.worst.max_rel < 1e-3
         (True, 36, True)
     """
-    return Comparison(reference, samples, changed(options, changes), labels=labels).against(candidate, progress)
+    return Comparison(reference, samples, changed(CompareOptions, options, changes), labels=labels).against(
+        candidate, progress
+    )
 
 
 class Comparison:
@@ -111,12 +114,16 @@ class Comparison:
         *,
         labels: Sequence[int] | Array | None = None,
     ) -> None:
-        if not options.limit >= 0:
-            raise UsageError(f"the tolerance is {options.limit:g}; it must be 0 or more")
+        options = changed(CompareOptions, options, {})
+        if not 0 <= options.limit < math.inf:
+            raise UsageError(f"the tolerance is {options.limit:g}; it must be 0 or more, and finite")
         if labels is not None and samples is None:
             raise UsageError(NO_SAMPLES)
         if min(options.seed, options.sample_seed or 0) < 0:
             raise UsageError("a seed must be 0 or more")
+        for share, option in ((options.min_agreement, "min_agreement"), (options.max_top1_drop, "max_top1_drop")):
+            if share is not None and not 0 <= share <= 1:
+                raise UsageError(f"the option {option} is a share, from 0 to 1, and not {share:g}")
         for provider, option in ((options.provider, "provider"), (options.reference_provider, "reference-provider")):
             if provider is not None and provider != "cpu":
                 require_provider(provider, f"--{option}")
@@ -228,6 +235,8 @@ class Comparison:
         check_inputs(shape)
         preparation = self.options.preparation or partial(_said_by, self.reference)
         data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation)
+        if self.options.preparation is not None and not hasattr(data, "preparation"):
+            raise UsageError(f"{data.description}: what prepares images does nothing to arrays")
         if self._labels is not None and self._labels.shape != (data.count,):
             raise UsageError(
                 f"{data.description}, and the labels have shape {self._labels.shape}; give one label per sample"

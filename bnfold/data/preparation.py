@@ -47,6 +47,10 @@ class Preparation:
     grey: bool = False
     origin: str = ""
 
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.scale) and (self.mean is None or np.isfinite(self.mean).all())):
+            raise UsageError(f"{self.origin or 'the preparation'}: the mean and the scale of images must be finite")
+
     def __str__(self) -> str:
         """The settings as a sentence's end."""
         return self.done()

@@ -39,7 +39,7 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
         (15, 'prob')
     """
     require_net(net, "to_onnx")
-    options = changed(options, changes)
+    options = changed(OnnxOptions, options, changes)
     model, weights = _model(net, options)
     if size_of(model, weights) > LARGEST_MESSAGE:
         raise UnsupportedError(TOO_LARGE)
@@ -65,7 +65,7 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         True
     """
     require_net(net, "save_onnx")
-    options = changed(options, changes)
+    options = changed(OnnxOptions, options, changes)
     if isinstance(file, str | os.PathLike):
         with OutputSet() as own:
             add_onnx(net, Path(file), own, options)

@@ -12,6 +12,7 @@ from onnx_models import change, classifier, model
 from present import present
 
 from bnfold.compare.comparison import compare
+from bnfold.data.preparation import Preparation
 from bnfold.errors import ModelError, UsageError
 from bnfold.options import ReadOptions
 from bnfold.runtime import engine
@@ -93,6 +94,15 @@ def test_a_label_that_is_no_number_is_named(layer: str) -> None:
     [
         ({"seed": -1}, "a seed must be 0 or more"),
         ({"sample_limit": 1, "sample_seed": -1}, "a seed must be 0 or more"),
+        ({"tolerance": math.inf}, "the tolerance is inf; it must be 0 or more, and finite"),
+        ({"tolerance": "1"}, "the option tolerance takes float or None, and not str"),
+        ({"seed": 1.5}, "the option seed takes int, and not float"),
+        ({"provider": None}, "the option provider takes str, and not NoneType"),
+        ({"memory": "4G"}, "the option memory takes int or None, and not str"),
+        ({"layers": "no"}, "the option layers takes bool, and not str"),
+        ({"min_agreement": 2}, "the option min_agreement is a share, from 0 to 1, and not 2"),
+        ({"options": {"tolerance": 1}}, "options are a CompareOptions, or its fields as keywords, and not dict"),
+        ({"preparation": Preparation()}, "given arrays: what prepares images does nothing to arrays"),
         ({"labels": ["cat"] * 4}, "a label is the number of a class, and these are <U3"),
         ({"provider": "cuda"}, "--provider cuda: this onnxruntime has no"),
         ({"reference_provider": "cuda"}, "--reference-provider cuda: this onnxruntime has no"),
@@ -103,6 +113,16 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(options: dict[str, 
         pytest.skip("it is here")
     with pytest.raises(UsageError, match=sentence):
         compare(classifier(), classifier(), np.zeros((4, 3, 8, 8), np.float32), **options)
+
+
+@pytest.mark.parametrize("given", [3, [np.zeros((3, 8, 8))], np.float32(1)])
+def test_samples_that_are_none_are_named(given: Any) -> None:
+    with pytest.raises(UsageError, match="samples are an array, one array for each input, or a path, and not"):
+        compare(classifier(), classifier(), given)
+
+
+def test_values_of_numpy_are_numbers_like_others() -> None:
+    assert compare(classifier(), classifier(), tolerance=np.float32(1e-3), seed=np.int64(1)).passed
 
 
 def test_onnx_models_are_compared_as_far_as_asked(tmp_path: Path) -> None:
