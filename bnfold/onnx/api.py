@@ -12,7 +12,7 @@ from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Net, require_net
 from bnfold.onnx.edition import message_of
-from bnfold.onnx.save import LARGEST_MESSAGE, DataFile, Sink, fill, size_of, write_external, write_model
+from bnfold.onnx.save import LARGEST_MESSAGE, DataFile, Sink, WholeModel, fill, write_external
 from bnfold.onnx.weight import Weight
 from bnfold.onnx.write import named_data_file, write_net, write_stream
 from bnfold.options import OnnxOptions, changed
@@ -41,7 +41,7 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
     require_net(net, "to_onnx")
     options = changed(OnnxOptions, options, changes)
     model, weights = _model(net, options)
-    if size_of(model, weights) > LARGEST_MESSAGE:
+    if WholeModel(model, weights).size > LARGEST_MESSAGE:
         raise UnsupportedError(TOO_LARGE)
     return fill(model, weights)
 
@@ -73,10 +73,10 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         _require_own(net, options)
         write_stream(net, file)
     else:
-        model, weights = _model(net, options)
-        if options.external_data or size_of(model, weights) > LARGEST_MESSAGE:
+        whole = WholeModel(*_model(net, options))
+        if options.external_data or whole.size > LARGEST_MESSAGE:
             raise UsageError(ONE_FILE)
-        write_model(file, model, weights)
+        whole.write(file)
 
 
 def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = OnnxOptions()) -> list[Path]:
@@ -85,8 +85,8 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = Onnx
         _require_own(net, options)
         return write_net(net, path, files, external_data=options.external_data)
     model, weights = _model(net, options)
-    if not options.external_data and size_of(model, weights) <= LARGEST_MESSAGE:
-        write_model(files.open(path), model, weights)
+    if not options.external_data and (whole := WholeModel(model, weights)).size <= LARGEST_MESSAGE:
+        whole.write(files.open(path))
         return [path]
     data = named_data_file(path)
     write_external(files.open(path), DataFile(files.open(data), data.name), model, weights)

@@ -22,7 +22,7 @@ from bnfold.io.mapping import release_pages
 from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
-from bnfold.onnx.save import DataFile, fill, same_bytes, write_external, write_model
+from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
 from bnfold.onnx.shapes import held
 from bnfold.onnx.weight import Weight, little_endian
 
@@ -211,7 +211,7 @@ class WeightStore:
         self._sources |= dict.fromkeys(sources)
         if sum(weight.nbytes for weight in weights) <= IN_MEMORY:
             stream = BytesIO()
-            write_model(stream, model, self._given_back(weights))
+            WholeModel(model, self._given_back(weights)).write(stream)
             return stream.getvalue() + _outputs(model, tensors).SerializeToString(), None
         try:
             stored = self._stored = self._stored or self._opened()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import deepcopy
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto
@@ -38,26 +38,27 @@ class Sink(Protocol):
         """Append `data`."""
 
 
-class Initialiser(NamedTuple):
-    """An initialiser as it is written: its message without the values, and these."""
+class Initialiser:
+    """An initialiser as it is written: its message without the values, and these.
 
-    header: TensorProto
-    weight: Weight
+    Attributes:
+        header, weight: the two.
+        head: all in front of the values, from the field of the graph on.
+        size: how many bytes it takes.
+    """
 
-    def head(self) -> bytes:
-        """All in front of the values, from the field of the graph on."""
-        header = self.header.SerializeToString(deterministic=True)
-        header += field_head(TensorProto.RAW_DATA_FIELD_NUMBER, self.weight.nbytes)
-        return field_head(GraphProto.INITIALIZER_FIELD_NUMBER, len(header) + self.weight.nbytes) + header
+    __slots__ = ("head", "header", "size", "weight")
 
-    @property
-    def size(self) -> int:
-        """How many bytes it takes."""
-        return len(self.head()) + self.weight.nbytes
+    def __init__(self, header: TensorProto, weight: Weight) -> None:
+        self.header, self.weight = header, weight
+        said = header.SerializeToString(deterministic=True)
+        said += field_head(TensorProto.RAW_DATA_FIELD_NUMBER, weight.nbytes)
+        self.head = field_head(GraphProto.INITIALIZER_FIELD_NUMBER, len(said) + weight.nbytes) + said
+        self.size = len(self.head) + weight.nbytes
 
     def write(self, sink: Sink) -> None:
         """Its head, and the values piece by piece."""
-        sink.write(self.head())
+        sink.write(self.head)
         for piece in self.weight.pieces():
             sink.write(piece)
 
@@ -85,20 +86,32 @@ def fill(model: ModelProto, weights: Iterable[Weight]) -> ModelProto:
     return model
 
 
-def size_of(model: ModelProto, weights: Iterable[Weight]) -> int:
-    """Bytes that `write_model` writes when every weight is inside."""
-    graph = model.graph.ByteSize() + sum(Initialiser(weight.header(), weight).size for weight in weights)
-    return len(_shell(model)) + len(field_head(ModelProto.GRAPH_FIELD_NUMBER, graph)) + graph
+class WholeModel:
+    """A model as it is written with all weights inside.
 
+    Args:
+        model: without them.
+        weights: these.
 
-def write_model(sink: Sink, model: ModelProto, weights: Iterable[Weight]) -> None:
-    """Write the model with all weights inside."""
-    inside = [Initialiser(weight.header(), weight) for weight in weights]
-    sink.write(_shell(model))
-    sink.write(field_head(ModelProto.GRAPH_FIELD_NUMBER, model.graph.ByteSize() + sum(one.size for one in inside)))
-    sink.write(model.graph.SerializeToString(deterministic=True))
-    for initialiser in inside:
-        initialiser.write(sink)
+    Attributes:
+        size: how many bytes it takes.
+    """
+
+    def __init__(self, model: ModelProto, weights: Iterable[Weight]) -> None:
+        self._graph = model.graph
+        self._inside = [Initialiser(weight.header(), weight) for weight in weights]
+        size = model.graph.ByteSize() + sum(one.size for one in self._inside)
+        shell = deepcopy(model)
+        shell.ClearField("graph")
+        self._front = shell.SerializeToString(deterministic=True) + field_head(ModelProto.GRAPH_FIELD_NUMBER, size)
+        self.size = len(self._front) + size
+
+    def write(self, sink: Sink) -> None:
+        """All of it, the values piece by piece."""
+        sink.write(self._front)
+        sink.write(self._graph.SerializeToString(deterministic=True))
+        for initialiser in self._inside:
+            initialiser.write(sink)
 
 
 class DataFile:
@@ -144,10 +157,3 @@ def same_bytes(one: Weight, other: Weight) -> bool:
     """Whether two weights of one shape and type are the same to the bit; most that differ do so in the first piece."""
     pieces = zip(one.pieces(), other.pieces(), strict=False)
     return all(np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)) for a, b in pieces)
-
-
-def _shell(model: ModelProto) -> bytes:
-    """Everything but the graph."""
-    shell = deepcopy(model)
-    shell.ClearField("graph")
-    return shell.SerializeToString(deterministic=True)

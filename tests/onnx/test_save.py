@@ -93,7 +93,7 @@ def test_the_size_is_known_before_writing() -> None:
     file = io.BytesIO()
     save_onnx(net, file)
     model, weights = build(net)
-    assert save.size_of(model, weights) == len(file.getvalue())
+    assert save.WholeModel(model, weights).size == len(file.getvalue())
 
 
 def test_external_data_lies_beside_the_model_and_runs(tmp_path: Path) -> None:
