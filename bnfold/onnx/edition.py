@@ -232,7 +232,7 @@ def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
 def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
     """What is said about a value, under its name of now; None where it is gone."""
     if port.name not in edited.values:
-        return port
+        return edited.fresh[port.name].port() if is_reshaped(port, edited) else port
     name = edited.values[port.name]
     if name is None:
         return None
@@ -242,16 +242,22 @@ def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
 
 
 def leaves(port: ValueInfoProto, edited: Edition, origin: OnnxOrigin) -> bool:
-    """Whether an input is the listing of an initialiser that is gone, or has other values than one would feed."""
+    """Whether an input lists an initialiser that is gone, or has other values, or other sizes, than one would feed."""
     frozen = origin.freeze and origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS
-    return port.name in edited.gone or (frozen and port.name in edited.fresh)
+    return port.name in edited.gone or (frozen and port.name in edited.fresh) or is_reshaped(port, edited)
+
+
+def is_reshaped(port: ValueInfoProto, edited: Edition) -> bool:
+    """Whether a port declares an initialiser that has other sizes now, as a bias of one value that became a row."""
+    fresh = edited.fresh.get(port.name)
+    return fresh is not None and port.type.tensor_type.shape != fresh.port().type.tensor_type.shape
 
 
 def new_inputs(edited: Edition, origin: OnnxOrigin) -> list[ValueInfoProto]:
     """Old models list every initialiser as an input."""
     if origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS:
         return []
-    listed = {port.name for port in origin.document.model.graph.input}
+    listed = {port.name for port in origin.document.model.graph.input if not leaves(port, edited, origin)}
     return [fresh.port() for fresh in edited.fresh.values() if fresh.name not in listed]
 
 

@@ -190,6 +190,31 @@ def test_an_old_model_lists_a_new_bias_as_an_input_and_no_longer_what_went() -> 
     onnx.checker.check_model(after)
 
 
+@pytest.mark.parametrize("version", [3, 8])
+def test_a_bias_whose_sizes_change_is_declared_with_the_new_ones(version: int) -> None:
+    before = model(
+        f"""
+        <ir_version: {version}, opset_import: ["" : 11]>
+        net (float[2,3] x) => (float[2,4] y)
+        {{
+            m = BatchNormalization (x, gamma, beta, mean, variance)
+            y = Gemm (m, w, b)
+        }}
+        """,
+        w=values(3, 4),
+        b=np.float32(0.5),
+        **statistics(),
+    )
+    ports = [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.dims) for one in before.graph.initializer]
+    (before.graph.input if version == 3 else before.graph.value_info).extend(ports)
+    after = folded(before)
+    assert types(after) == ["Gemm"]
+    declared = {port.name: port for port in (*after.graph.input, *after.graph.value_info)}
+    for name, array in stored(after).items():
+        assert tuple(dim.dim_value for dim in declared[name].type.tensor_type.shape.dim) == array.shape
+    require_same(before, after)
+
+
 def test_initialisers_that_may_be_fed_stay_unless_they_are_frozen() -> None:
     before = conv_bn()
     before.graph.input.extend(
