@@ -202,7 +202,7 @@ def test_a_bias_whose_sizes_change_is_declared_with_the_new_ones(version: int) -
         }}
         """,
         w=values(3, 4),
-        b=np.float32(0.5),
+        b=np.array(0.5, np.float32),
         **statistics(),
     )
     ports = [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.dims) for one in before.graph.initializer]
