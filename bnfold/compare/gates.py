@@ -14,21 +14,27 @@ NO_LABELS = "a largest loss of accuracy needs a classifier and labels"
 
 
 def compared_gate(
-    outputs: Sequence[BlobDiff], uncompared: Sequence[Uncompared], detector: DetectorDiff | None, same_behind: bool
+    blobs: Sequence[BlobDiff], uncompared: Sequence[Uncompared], detector: DetectorDiff | None, same_behind: bool
 ) -> Gate:
-    """Every compared output has values that are finite in both networks, and at least one output was compared.
+    """Some output was compared, each has values that are finite in both networks, and not all blobs are 0.
 
     Args:
-        outputs: that were compared.
-        uncompared: the others.
+        blobs: that were compared.
+        uncompared: the outputs that were not.
         detector: its boxes may be none at all, since what they are made of is compared.
         same_behind: outputs behind layers that cannot be run follow from what was compared, by the same layers in both.
     """
+    outputs = [blob for blob in blobs if blob.is_output]
     empty = [blob.blob for blob in outputs if not blob.finite and (detector is None or blob.blob != detector.blob)]
     said = len(outputs) - len(empty)
+    blank = bool(outputs) and detector is None and all(map(_is_blank, blobs))
     if empty:
         names = quoted(empty)
         sentence = f"output {names} has no finite value in common; give inputs that the network means by --data"
+    elif blank:
+        sentence = (
+            "all that was compared is 0 or not finite, and says nothing; give inputs that the network means by --data"
+        )
     elif not outputs:
         sentence = "no output was compared"
         if same_behind:
@@ -41,7 +47,12 @@ def compared_gate(
             sentence += "; neither noise nor --data reaches one, and --no-verify writes without a proof"
     else:
         sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
-    return Gate("compared", 1, said, (bool(outputs) or same_behind) and not empty, sentence)
+    return Gate("compared", 1, said, (bool(outputs) or same_behind) and not empty and not blank, sentence)
+
+
+def _is_blank(blob: BlobDiff) -> bool:
+    """Whether no value is finite in both networks, or all those are 0 in both."""
+    return not blob.finite or blob.low == blob.high == blob.partner_low == blob.partner_high == 0.0
 
 
 def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:

@@ -155,7 +155,7 @@ class Opened:
         outputs = [blob for blob in blobs if blob.is_output]
         uncompared = tuple(hidden.get(name) or Uncompared(name, NO_PARTNER) for name in alone)
         uncompared = (*self.ours.hidden.outputs, *uncompared)
-        gates: list[Gate] = [compared_gate(outputs, uncompared, detector, self.same_behind), outputs_gate(lost)]
+        gates: list[Gate] = [compared_gate(blobs, uncompared, detector, self.same_behind), outputs_gate(lost)]
         doubtful = [name for name in self.doubtful(found) if name in found.distances]
         exact = as_exact(self.ours, self.theirs, self.pairs, found.distances)
         rounded = [name for name in doubtful if name in exact]

@@ -47,6 +47,31 @@ def test_an_output_that_is_finite_in_one_network_alone_proves_nothing_and_differ
     assert report.verdict.startswith("The networks differ: ")
 
 
+def filtered(weight: float, activation: str = "Relu") -> ModelProto:
+    """A convolution of one weight without a bias, and an activation."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], "c"), helper.make_node(activation, ["c"], ["y"], "y")]
+    return model(nodes, {"x": (1, 1, 2, 2)}, ["y"], {"w": np.full((1, 1, 1, 1), weight, np.float32)})
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("value", [0.0, -3e38])
+@pytest.mark.parametrize("activation", ["Relu", "Identity"])
+def test_blobs_that_are_0_or_infinite_alone_prove_nothing(activation: str, value: float, layers: bool) -> None:
+    options = CompareOptions(layers=layers)
+    values = np.full((3, 1, 2, 2), value, np.float32)
+    report = compare(filtered(2, activation), filtered(3, activation), values, options)
+    assert (report.passed, gates(report)["compared"], gates(report)["tolerance"]) == (False, False, True)
+    assert report.verdict.startswith("Nothing is proved: ")
+    assert not compare(filtered(2, activation), filtered(3, activation), -values[:, :, ::-1] + 1, options).passed
+
+
+def test_an_output_of_zeros_is_judged_by_what_stands_in_front() -> None:
+    values = np.full((3, 1, 2, 2), -1, np.float32)
+    assert compare(filtered(2), filtered(2), values).passed
+    report = compare(filtered(2), filtered(3), values, OUTPUTS)
+    assert (report.passed, gates(report)["compared"], gates(report)["tolerance"]) == (False, True, False)
+
+
 def test_no_output_in_common_proves_nothing() -> None:
     report = compare(classifier(classes=5), classifier(classes=4))
     assert gates(report)["compared"] is False
