@@ -173,7 +173,8 @@ def _overwritten_by(net: Net, blob: str, public: str, order: dict[int, int]) -> 
         others = [other for other in net.uses(blob) if other != use]
         if not others or (
             _was_in_place(layer, position, public)
-            and all(order[id(other.layer)] < order[id(layer)] and _read_it(other, public) for other in others)
+            and all(order[id(other.layer)] < order[id(layer)] for other in others)
+            and (blob in net.inputs or all(_read_it(other, public) for other in others))
         ):
             return layer.tops[position]
     return ""

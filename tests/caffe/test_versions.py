@@ -113,6 +113,15 @@ def test_a_reader_that_comes_from_another_blob_does_not_share_the_name() -> None
     assert written(net)[1:] == ["conv: x -> y@bn", "prior: y@bn -> p", "sigmoid: y@bn -> y"]
 
 
+def test_whoever_reads_an_input_in_front_of_what_overwrites_it_is_let_through() -> None:
+    # It cannot have another name, and nor can an output that overwrites it.
+    net = read("data: -> data", "scale: data -> s", "conv: s -> c", "relu: data -> data")
+    net.remove(net.layers[1])
+    net.reconnect(Use(net.layers[1], 0), "data")
+    net.inputs["data"] = (1,)
+    assert written(net)[1:] == ["conv: data -> c", "relu: data -> data"]
+
+
 def test_a_made_up_name_never_meets_a_name_of_the_file() -> None:
     net = read("d: -> x", "a: x -> y", "b: x -> y@a", "relu: y -> y")
     assert blobs(net)[1] == "a: x -> y@a#2"
