@@ -80,7 +80,7 @@ def beside(value: float, limit: float) -> str:
 def outputs_gate(lost: Sequence[str]) -> Gate:
     """Every output of the reference has a partner."""
     names = quoted(lost)
-    sentence = f"no partner of the same shape for output {names}" if lost else "every output has its partner"
+    sentence = f"no partner of the same name and shape for output {names}" if lost else "every output has its partner"
     return Gate("outputs", 0, len(lost), not lost, sentence)
 
 

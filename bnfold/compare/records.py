@@ -288,7 +288,7 @@ class Uncompared:
     reason: str
 
 
-NO_PARTNER = "has no partner of the same shape"
+NO_PARTNER = "has no partner of the same name and shape"
 
 
 def _said(execution: Execution) -> str:

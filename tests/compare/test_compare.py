@@ -150,7 +150,7 @@ def test_blobs_of_other_names_are_paired_by_the_map() -> None:
     renamed.graph.output[0].name = "score"
     report = compare(classifier(), renamed)
     assert not report.passed
-    assert "no partner of the same shape for output 'prob'" in report.verdict
+    assert "no partner of the same name and shape for output 'prob'" in report.verdict
     assert report.unpaired == ("prob",)
     assert report.extra == ("score",)
     assert compare(classifier(), renamed, map={"prob": "score"}).passed
@@ -226,7 +226,7 @@ def test_a_blob_of_another_shape_is_named_and_fails_if_it_is_an_output() -> None
     report = compare(classifier(classes=5), classifier(classes=4))
     assert not report.passed
     assert any("'prob' was not compared" in note for note in report.notes)
-    assert "no partner of the same shape for output 'prob'" in report.verdict
+    assert "no partner of the same name and shape for output 'prob'" in report.verdict
 
 
 def test_inputs_that_do_not_fit_are_refused() -> None:

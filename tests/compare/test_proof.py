@@ -75,7 +75,7 @@ def test_an_output_of_zeros_is_judged_by_what_stands_in_front() -> None:
 def test_no_output_in_common_proves_nothing() -> None:
     report = compare(classifier(classes=5), classifier(classes=4))
     assert gates(report)["compared"] is False
-    assert "0 of 1 outputs compared; 1 has no partner of the same shape" in report.verdict
+    assert "0 of 1 outputs compared; 1 has no partner of the same name and shape" in report.verdict
 
 
 def test_labels_without_samples_are_refused() -> None:
