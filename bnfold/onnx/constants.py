@@ -160,7 +160,9 @@ def _unsqueeze(call: Call) -> Array:
 def _squeeze(call: Call) -> Array:
     if not call.given(1) and call.proto("axes") is None:
         return call[0].squeeze()
-    return call[0].squeeze(tuple(_axes(call, call[0].ndim)))
+    if not (axes := _axes(call, call[0].ndim)):
+        raise NotConstant  # no axes are all of size 1 to some runtimes, and none to others
+    return call[0].squeeze(tuple(axes))
 
 
 def _reshape(call: Call) -> Array:
@@ -172,7 +174,7 @@ def _reshape(call: Call) -> Array:
 
 def _flatten(call: Call) -> Array:
     axis = call.attribute("axis", 1)
-    return call[0].reshape(prod(call[0].shape[: axis % (call[0].ndim + 1) if axis < 0 else axis]), -1)
+    return call[0].reshape(prod(call[0].shape[:axis]), -1)
 
 
 def _transpose(call: Call) -> Array:
@@ -207,13 +209,17 @@ def _slice(call: Call) -> Array:
 
 def slice_of(start: int, end: int, step: int, size: int) -> slice:
     """What ONNX's Slice takes of an axis: negative numbers count from the end, what lies outside is cut off."""
-    if step == 0:
-        raise ValueError
+    if step == 0 or (step < 0 and end in ENDS):
+        raise ValueError  # onnxruntime takes these ends as the beginning of the axis, as nobody else does
     start, end = (value + size if value < 0 else value for value in (start, end))
     if step > 0:
         return slice(min(max(start, 0), size), min(max(end, 0), size), step)
     start, end = min(max(start, 0), size - 1), min(max(end, -1), size - 1)
     return slice(start, None if end < 0 else end, step)
+
+
+ENDS = (2**31 - 1, 2**63 - 1)
+"""What stands for the end of an axis of any size where a Slice goes forward."""
 
 
 def _shape(call: Call) -> Array:
@@ -283,10 +289,10 @@ def _mod(call: Call) -> Array:
 def _reduced(function: Callable[..., Any]) -> Callable[[Call], Array]:
     def rule(call: Call) -> Array:
         axes = _axes(call, call[0].ndim) if call.given(1) or call.proto("axes") is not None else None
-        if axes is None and call.attribute("noop_with_empty_axes", 0):
-            return call[0]
+        if not axes and call.attribute("noop_with_empty_axes", 0):
+            raise NotConstant  # runtimes differ in whether a norm of each value alone is its magnitude
         kept = bool(call.attribute("keepdims", 1))
-        return np.asarray(function(call[0], axis=None if axes is None else tuple(axes), keepdims=kept), call[0].dtype)
+        return np.asarray(function(call[0], axis=tuple(axes) if axes else None, keepdims=kept), call[0].dtype)
 
     return rule
 

@@ -116,8 +116,8 @@ def _laid_constant(place: NodeContext) -> Array:
     if constant is None or not place.layer.bottoms:
         raise Unfit(f"its constant {why_unknown(place, index)}")
     shape = tuple(constant.shape)
-    if prod(shape) == 1 and len(shape) <= 1:
-        return exact_values(constant).reshape(())
+    if not shape:
+        return exact_values(constant)
     if sum(size != 1 for size in shape) > 1 or prod(shape) > MAX_VALUES:
         raise Unfit("its constant varies along more than one axis")
     bottom = place.bottom()

@@ -31,6 +31,8 @@ def squeeze(place: NodeContext) -> Operator:
     """Squeeze: axes of size 1 left out; they are an input from opset 13 on."""
     shape = place.bottom()
     axes = place.axes(13, len(shape))
+    if axes == []:
+        raise Unfit("it names no axes, which runtimes take for all of size 1 or for none")
     if axes is None:
         if min(shape, default=0) < 0:
             raise Unfit("which axes have size 1 is known only when it runs")

@@ -98,7 +98,8 @@ def _reduction(place: NodeContext, zero: str = "", order: str = "") -> Operator:
     node, rank = place.node, len(place.bottom())
     axes = place.axes(13 if place.layer.type == "ReduceSum" else 18, rank)
     if not axes and node.attribute("noop_with_empty_axes", 0):
-        return Alias()
+        # A norm of each value alone is its magnitude to some runtimes, and the value itself to others.
+        return Pass(zero=zero, order=order) if place.layer.type in {"ReduceL1", "ReduceL2"} else Alias()
     axes = axes or list(range(rank))
     kept = tuple(axis for axis in range(rank) if axis not in axes)
     steps: Steps = () if node.attribute("keepdims", 1) else (Axes(kept),)

@@ -1,0 +1,65 @@
+"""What exporters write as small expressions comes out as onnxruntime computes it, or is not computed at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, parser
+from onnx_cases import Array, run
+
+from bnfold.onnx.constants import Call, compute
+
+X = np.array([[[1, -2, 3], [-4, 5, -6]]], np.float32)
+LAST, FIRST = 2**63 - 1, -(2**63)
+
+COMPUTED: dict[str, list[list[int]]] = {
+    "y = Flatten <axis = -1> (x)": [],
+    "y = Flatten <axis = -3> (x)": [],
+    "y = Flatten <axis = 0> (x)": [],
+    "y = Flatten <axis = 3> (x)": [],
+    "y = ReduceL2 <keepdims = 0> (x, a)": [[]],
+    "y = ReduceSum (x, a)": [[-1, 1]],
+    "y = ReduceSum <keepdims = 0> (x, a)": [[]],
+    "y = ReduceSum (x)": [],
+    "y = Slice (x, s, e, a, t)": [[0, LAST], [LAST, FIRST], [1, -1], [1, -2]],
+    "y = Slice (x, s, e, a)": [[0], [2**31 - 1], [0]],
+    "y = Squeeze (x)": [],
+    "y = Squeeze (x, a)": [[0]],
+    "y = Unsqueeze (x, a)": [[-1, 0]],
+}
+"""Expression -> the whole numbers that it reads."""
+
+LEFT: dict[str, list[list[int]]] = {
+    "y = ReduceL2 <noop_with_empty_axes = 1> (x, a)": [[]],
+    "y = Slice (x, s, e, a, t)": [[-1], [LAST], [2], [-1]],
+    "y = Slice (x, s, e, a, u)": [[-1], [2**31 - 1], [2], [-2]],
+    "y = Squeeze (x, a)": [[]],
+}
+"""What runtimes, or onnx and onnxruntime, read in two ways."""
+
+
+def both_of(expression: str, read: list[list[int]]) -> tuple[Array | None, Array]:
+    """What is computed, and what onnxruntime computes."""
+    node = parser.parse_node(expression)
+    values: list[Array] = [X, *(np.array(one, np.int64) for one in read)]
+    types = [TensorProto.FLOAT] + [TensorProto.INT64] * len(read)
+    names = list(node.input)
+    ports = [helper.make_tensor_value_info(*port) for port in zip(names, types, map(np.shape, values), strict=True)]
+    graph = helper.make_graph([node], "one", ports, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    found = compute(Call(node, 18, values, [value.shape for value in values], [value.dtype for value in values]))
+    return found, run(model, dict(zip(names, values, strict=True)))["y"]
+
+
+@pytest.mark.parametrize("expression", COMPUTED)
+def test_an_expression_is_what_onnxruntime_makes_of_it(expression: str) -> None:
+    found, expected = both_of(expression, COMPUTED[expression])
+    assert found is not None
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("expression", LEFT)
+def test_what_runtimes_read_in_two_ways_is_not_computed(expression: str) -> None:
+    found, _ = both_of(expression, LEFT[expression])
+    assert found is None
