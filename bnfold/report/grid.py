@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from bnfold.report.figures import middle
-from bnfold.report.words import visible
+from bnfold.report.words import on_one_line
 
 GAP = 2
 LEAST = 12  # letters that a name keeps before a column goes
@@ -30,8 +30,9 @@ class Line(NamedTuple):
 
 
 def words(text: str, style: Style = "") -> Line:
-    """Text in which what is not to be seen is written out."""
-    return Line(visible(text), style)
+    """A line in which what is not to be seen is written out, so that a name adds no line; one that begins with a line
+    end stands below an empty one."""
+    return Line(text[:1] + on_one_line(text[1:]) if text.startswith("\n") else on_one_line(text), style)
 
 
 class Column(NamedTuple):
@@ -64,7 +65,7 @@ class Grid:
 
     def add(self, *cells: str, style: Style = "") -> None:
         """One more row, with a cell for each column; control characters are written out."""
-        self.rows.append(([visible(cell).replace("\n", "\\n") for cell in cells], style))
+        self.rows.append(([on_one_line(cell) for cell in cells], style))
 
     def lines(self, width: int) -> Iterator[Line]:
         """The table, in a terminal of so many columns."""

@@ -26,6 +26,7 @@ from bnfold.report.cost import COSTS, changes
 from bnfold.report.picture import Pictures, pictures
 from bnfold.report.png import data_uri
 from bnfold.report.run import RunReport
+from bnfold.report.words import visible
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -84,7 +85,7 @@ def as_html(run: RunReport, environment: Environment | None = None) -> str:
     drawn = _pictures(run)
     nodes = {fate.name: f"#node-{fate.row}" for fate in drawn.fates} if drawn is not None else {}
     proofs = [_proof(report, f"proof-{number}", nodes) for number, report in enumerate(run.proofs, start=1)]
-    return templates.get_template("page.html").render(
+    page = templates.get_template("page.html").render(
         run=run,
         drawn=drawn,
         costs=changes(run),
@@ -101,6 +102,7 @@ def as_html(run: RunReport, environment: Environment | None = None) -> str:
         verdict=run.verdict,
         version=installed("bnfold"),
     )
+    return visible(page)
 
 
 def title_of(run: RunReport) -> str:

@@ -14,6 +14,7 @@ from bnfold.report.columns import cell, columns
 from bnfold.report.cost import COSTS, changes
 from bnfold.report.figures import bits, count, ordinary, percent, small
 from bnfold.report.run import RunReport
+from bnfold.report.words import visible
 
 ROWS = 10
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#!|~&$])")
@@ -135,11 +136,11 @@ def escape(text: str) -> str:
         'a\\\\_b \\\\<c\\\\> \\\\|d\\\\|'
     """
     # GitHub looks for mentions after unescaping, so only an invisible space between @ and the name helps.
-    return MENTION.sub("@\u200b", SPECIAL.sub(r"\\\1", " ".join(text.split())))
+    return MENTION.sub("@\u200b", SPECIAL.sub(r"\\\1", visible(" ".join(text.split()))))
 
 
 def _code(text: str) -> str:
-    return " ".join(text.split()).replace("`", "'")
+    return visible(" ".join(text.split())).replace("`", "'")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Iterator[str]:

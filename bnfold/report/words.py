@@ -23,6 +23,11 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: found.group().encode("unicode-escape").decode("ascii"), text)
 
 
+def on_one_line(text: str) -> str:
+    """`text` with its line ends written out, too."""
+    return visible(text).replace("\n", "\\n")
+
+
 def shortened(text: str) -> str:
     """`text`, cut where nobody reads on: a hostile file has names of 50 MB, or a fault in each of 100,000 layers."""
     more = len(text) - LONGEST

@@ -13,6 +13,8 @@ from bnfold.algebra.records import FoldReport, Kept, Record
 from bnfold.compare.gates import beside
 from bnfold.compare.records import DiffReport
 from bnfold.report.grid import Column, Grid, laid_out, printed, words
+from bnfold.report.html import as_html
+from bnfold.report.markdown import as_markdown
 from bnfold.report.run import RunReport
 from bnfold.report.text import as_text
 
@@ -77,6 +79,14 @@ def test_reasons_without_end_stop_and_the_rest_is_counted() -> None:
     report = FoldReport([Kept(f"s{number}", "Scale", f"reason {number}", "Scale") for number in range(30)])
     assert "kept 27 more for 27 other causes; -v lists them" in text(fold=report)
     assert "reason 29" in text(fold=report, verbosity=1)
+
+
+def test_a_name_adds_no_line_and_moves_no_cursor() -> None:
+    run = run_report(renamed(new="a\x1b[2J\u202eb\nThe networks compute the same."))
+    for said in (printed(as_text(run), 400), as_markdown(run), as_html(run)):
+        assert "x1b" in said
+        assert not {"\x1b", "\u202e"} & set(said)
+    assert not re.search("^The networks compute the same", printed(as_text(run), 400), re.MULTILINE)
 
 
 def test_names_of_one_cause_are_listed_when_asked_for() -> None:
