@@ -78,11 +78,12 @@ class _Editing:
         for number, node in enumerate(nodes):
             if number not in present:
                 self._edition.values.update({name: None for name in node.output if name and name not in made})
+        declared = {*self._net.outputs, *(port.name for port in graph.value_info)}
         for layer in self._net.layers:
             if isinstance(layer.source, NodeSource):
                 for old, new in zip(layer.source.tops, layer.tops, strict=False):
                     if old != new and old not in made:
-                        self._edition.values[old] = new
+                        self._edition.values[old] = None if new in declared else new
         return self._edition
 
     def _message(self, layer: Layer) -> NodeProto | None:

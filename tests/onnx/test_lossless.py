@@ -178,6 +178,17 @@ def test_value_infos_follow_the_names() -> None:
     assert {port.name for port in after.graph.value_info} <= made
 
 
+@pytest.mark.parametrize(("declared", "left"), [("c", []), ("y", ["y"]), ("b", ["b"]), ("bc", ["b"]), ("d", ["b"])])
+def test_a_value_that_takes_the_name_of_another_is_declared_once(declared: str, left: list[str]) -> None:
+    text = (
+        CONV_BN if declared in "cy" else CONV_BN.replace("y = Batch", "b = Batch").replace("}", "    y = Relu (b)\n}")
+    )
+    before = conv_bn(text)
+    for name in declared.replace("d", "c"):
+        before.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 3, 3]))
+    assert [port.name for port in folded(before).graph.value_info] == left
+
+
 def test_an_old_model_lists_a_new_bias_as_an_input_and_no_longer_what_went() -> None:
     before = conv_bn(CONV_BN.replace("ir_version: 8", "ir_version: 3").replace('"" : 17', '"" : 8'))
     before.graph.input.extend(
