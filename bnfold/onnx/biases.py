@@ -67,6 +67,7 @@ def part_biases(context: FoldContext) -> None:
     net = context.net
     blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
     names = Names(net.origin.names | blobs | set(context.shapes), "_")
+    node_names = Names((node.name for node in net.origin.document.model.graph.node), "_")
     behind: list[tuple[Layer, Layer]] = []
     for layer in net.layers:
         node: Node = layer.param
@@ -79,7 +80,7 @@ def part_biases(context: FoldContext) -> None:
             if _becomes_gemm(layer, context):
                 continue
             between = names.new(f"{fused.between if fused is not None else top}/{layer.name}")
-            add = _adding(layer, between)
+            add = _adding(layer, between, node_names)
         else:
             continue
         behind.append((layer, add))
@@ -111,7 +112,7 @@ def _is_as_before(layer: Layer, fused: Fused) -> bool:
     return all(one is other for one, other in zip(layer.blobs.stored, before, strict=True))
 
 
-def _adding(layer: Layer, between: str) -> Layer:
+def _adding(layer: Layer, between: str, node_names: Names) -> Layer:
     """Take from a layer what it adds; returns the layer that adds it, the old one where there was one."""
     node: Node = layer.param
     bias = node.constant(2)
@@ -122,6 +123,6 @@ def _adding(layer: Layer, between: str) -> Layer:
     if node.fused is not None:
         add = node.fused.add
         return Layer(add.name, add.type, [between], list(layer.tops), Blobs((stored,)), add.param, add.source)
-    proto = helper.make_node("Add", ["", ""], [""], name=f"{layer.name}/bias")
+    proto = helper.make_node("Add", ["", ""], [""], name=node_names.new(f"{layer.name}/bias"))
     param = Node(proto, node.opset, (Data(0), ConstantInput("", None, 0)), (0,))
     return Layer(proto.name, "Add", [between], list(layer.tops), Blobs((stored,)), param)

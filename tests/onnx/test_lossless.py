@@ -189,6 +189,30 @@ def test_a_value_that_takes_the_name_of_another_is_declared_once(declared: str, 
     assert [port.name for port in folded(before).graph.value_info] == left
 
 
+def test_a_node_that_is_new_has_a_name_of_its_own() -> None:
+    before = model(
+        """
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[2,3,4] x) => (float[2,3,5] y)
+        {
+            [a] r = Add (x, k)
+            [m] c = MatMul (r, w)
+            ["m/bias"] y = Relu (c)
+        }
+        """,
+        w=values(4, 5),
+        k=values(4),
+    )
+    after = folded(before)
+    assert [(node.op_type, node.name) for node in after.graph.node] == [
+        ("MatMul", "m"),
+        ("Add", "m/bias_2"),
+        ("Relu", "m/bias"),
+    ]
+    x = values(2, 3, 4, seed=3)
+    assert error(run(after, {"x": x})["y"], run(before, {"x": x})["y"]) < 1e-6
+
+
 def test_an_old_model_lists_a_new_bias_as_an_input_and_no_longer_what_went() -> None:
     before = conv_bn(CONV_BN.replace("ir_version: 8", "ir_version: 3").replace('"" : 17', '"" : 8'))
     before.graph.input.extend(
