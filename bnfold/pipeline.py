@@ -192,7 +192,7 @@ def load(
 
     Args:
         model: an ONNX model (`.onnx`); or Caffe's prototxt, of any dialect and age, for deployment or training; or a
-            caffemodel, which carries its network. A path, the contents as bytes, or a binary stream.
+            caffemodel, which carries its network, by its path. A path, the contents as bytes, or a binary stream.
         weights: the caffemodel of a prototxt; several files, as a list or joined by commas, where later ones replace
             earlier ones; None for a network without weights. HDF5 snapshots need the extra `hdf5`.
         options: how to read them.

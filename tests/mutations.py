@@ -168,12 +168,15 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=1.5)
     parser.add_argument("--outputs-only", action="store_true", help="measure what the outputs alone would find")
     args = parser.parse_args()
+    nets = args.nets or list(small())
+    if not nets:
+        parser.error(f"there is no zoo at {ZOO}: name folders that have a net.prototxt and a net.caffemodel")
     options = CompareOptions(layers=not args.outputs_only)
     results = []
     print(
         "| net | wrong variants | of them change a blob | fail the proof | share | seconds |\n|---|---|---|---|---|---|"
     )
-    for folder in args.nets or list(small()):
+    for folder in nets:
         result = of_case(Case(folder), args.per_layer, args.factor, options)
         if result.variants:
             results.append(result)

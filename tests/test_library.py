@@ -144,6 +144,10 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.to_onnx(net, opset="13"), "the option opset takes int, and not str"),
         (lambda net: LIBRARY.compare(net, 3), "int"),
         (lambda net: LIBRARY.save_caffe("x", "y.prototxt"), "str"),
+        (
+            lambda net: LIBRARY.save_caffe(LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString()), "y"),
+            "save it with save_",
+        ),
         (lambda net: LIBRARY.to_onnx(None), "NoneType"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

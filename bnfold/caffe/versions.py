@@ -201,9 +201,9 @@ class _WhyMissing:
 
     @cached_property
     def _makers(self) -> list[dict[str, str]]:
-        """Blob -> the first layer that makes it, of those in the net and of the others."""
+        """Blob -> the first layer that makes it, and does not change it in place, of the net's and of the others."""
         return [
-            {top: layer.param.name for layer in reversed(layers) for top in layer.param.top}
+            {top: param.name for param, *_ in reversed(layers) for top in param.top if top not in param.bottom}
             for layers in (self._layers, self._absent)
         ]
 

@@ -57,7 +57,8 @@ def save_caffe(
         The files, the prototxt first.
 
     Raises:
-        UsageError: an output is one of the inputs, or `caffemodel` is given for a net that has no weights.
+        UsageError: an output is one of the inputs, `caffemodel` is given for a net that has no weights, or it is an
+            ONNX net.
         WriteError: a file cannot be written; the old ones are as they were.
 
     Examples:
@@ -66,6 +67,8 @@ def save_caffe(
         ['folded.prototxt', 'folded.caffemodel']
     """
     require_net(net, "save_caffe")
+    if net.language != "Caffe":
+        raise UsageError(f"the net is {net.language}, and Caffe has no words for its operators; save it with save_onnx")
     has_weights = bool(net.origin and net.origin.weights) or any(layer.blobs for layer in net.layers)
     if caffemodel is not None and not has_weights:
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")

@@ -139,6 +139,15 @@ def test_all_faults_are_named_at_once() -> None:
     )
 
 
+def test_a_layer_that_works_in_place_is_not_said_to_make_its_own_bottom() -> None:
+    with pytest.raises(ModelError, match="reads 'bn', which no layer makes"):
+        read("relu: bn -> bn")
+    training = Upgraded(LayerParameter(name="bn", bottom=["x"], top=["bn"]), None)
+    relu = Upgraded(LayerParameter(name="relu", bottom=["bn"], top=["bn"]), None)
+    with pytest.raises(ModelError, match="which only layer 'bn' makes, and that one is not in the TEST net"):
+        single_assignment([relu], None, [training])
+
+
 def test_no_earlier_version_takes_the_name_of_one_that_is_gone() -> None:
     net = read(*IN_PLACE)
     relu, ip = net.layers[-2:]
