@@ -265,53 +265,26 @@ class YoloDetectionOutput(NamedTuple):
         """Read either layer.
 
         Raises:
-            ModelError: classes or boxes are 0, or the masks do not divide among the groups.
+            ModelError: classes or boxes are 0, the anchors are no pairs, or the masks do not divide among the groups.
         """
-        if layer.type == "Yolov3DetectionOutput":
-            return cls._v3(layer)
-        param = layer.param.yolo_detection_output_param
-        _check_pairs(layer, param.biases)
-        boxes = param.num_box if param.HasField("num_box") or not param.biases else len(param.biases) // 2
-        at_least(layer, "num_classes and num_box", (param.num_classes, boxes), 1)
-        return cls(
-            param.num_classes,
-            boxes,
-            param.coords,
-            param.confidence_threshold,
-            param.nms_threshold,
-            tuple(param.biases),
-        )
-
-    @classmethod
-    def _v3(cls, layer: Layer) -> Self:
-        param = layer.param.yolov3_detection_output_param
-        at_least(
-            layer,
-            "num_classes, num_box and mask_group_num",
-            (param.num_classes, param.num_box, param.mask_group_num),
-            1,
-        )
+        param, third = ROWS[layer.type].parameters(layer), layer.type == "Yolov3DetectionOutput"
+        biases = tuple(param.biases)
+        boxes = param.num_box if third or param.HasField("num_box") or not biases else len(biases) // 2
+        if third:
+            positive = (param.num_classes, boxes, param.mask_group_num)
+            at_least(layer, "num_classes, num_box and mask_group_num", positive, 1)
+        if len(biases) % 2:
+            raise ModelError(f"{layer}: biases are pairs of width and height, and there are {len(biases)}")
+        said = param.num_classes, boxes, 4 if third else param.coords, param.confidence_threshold, param.nms_threshold
+        if not third:
+            at_least(layer, "num_classes and num_box", (param.num_classes, boxes), 1)
+            return cls(*said, biases)
         masks, groups = tuple(param.mask), param.mask_group_num
-        _check_pairs(layer, param.biases)
         if len(masks) % groups:
             raise ModelError(f"{layer}: {len(masks)} masks do not divide among {groups} groups")
         each = max(len(masks) // groups, 1)
-        return cls(
-            param.num_classes,
-            param.num_box,
-            4,
-            param.confidence_threshold,
-            param.nms_threshold,
-            tuple(param.biases),
-            tuple(masks[i : i + each] for i in range(0, len(masks), each)),
-            tuple(param.anchors_scale),
-            param.gaussian_box,
-        )
-
-
-def _check_pairs(layer: Layer, biases: Sequence[float]) -> None:
-    if len(biases) % 2:
-        raise ModelError(f"{layer}: biases are pairs of width and height, and there are {len(biases)}")
+        grouped = tuple(masks[i : i + each] for i in range(0, len(masks), each))
+        return cls(*said, biases, grouped, tuple(param.anchors_scale), param.gaussian_box)
 
 
 def yolo_detection_output(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
