@@ -224,13 +224,13 @@ def test_dropout_scales_at_test_only_where_training_does_not() -> None:
 
 
 def test_base_minus_one_is_e() -> None:
-    assert params.Exp.of(layer_of('type: "Exp"')).log_base == 1.0
-    assert params.Log.of(layer_of('type: "Log" log_param { base: 8 }')).log_base == pytest.approx(np.log(8))
+    assert params.log_of_base(layer_of('type: "Exp"')) == 1.0
+    assert params.log_of_base(layer_of('type: "Log" log_param { base: 8 }')) == pytest.approx(np.log(8))
     for text in ('type: "Exp" exp_param { base: 0 }', 'type: "Exp" exp_param { base: nan }'):
         with pytest.raises(ModelError, match="must be above 0"):
-            params.Exp.of(layer_of(text))
+            params.log_of_base(layer_of(text))
     with pytest.raises(ModelError, match="no logarithm of base 1"):
-        params.Log.of(layer_of('type: "Log" log_param { base: 1 }'))
+        params.log_of_base(layer_of('type: "Log" log_param { base: 1 }'))
 
 
 def test_clip_has_no_default_bounds() -> None:

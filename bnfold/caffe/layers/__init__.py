@@ -8,7 +8,7 @@ Axes are kept as written (`canonical_axis` counts them from the front): only a s
 `infer_shapes` walks a net, `output_shapes` and `blob_shapes` answer for one layer.
 """
 
-from bnfold.caffe.layers.activation import Exp, Log, ReLU, clip_bounds
+from bnfold.caffe.layers.activation import ReLU, clip_bounds, log_of_base
 from bnfold.caffe.layers.affine import BatchNorm, dropout_scale
 from bnfold.caffe.layers.arrange import Eltwise, concat_axis
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis

@@ -50,56 +50,22 @@ class ReLU(NamedTuple):
         return self.high is not None or self.low is not None
 
 
-class Exp(NamedTuple):
-    """What an Exp says: `base^(scale*x + shift)` (exp_layer.cpp).
+def log_of_base(layer: Layer) -> float:
+    """`ln(base)` of an Exp, `base^(scale*x + shift)`, or of a Log, `log_base(scale*x + shift)`.
 
-    Attributes:
-        base: above 0; None is e.
-        scale, shift: applied before the power.
+    Source: exp_layer.cpp, log_layer.cpp.
+
+    Raises:
+        ModelError: the base is neither -1 (which stands for e) nor above 0, or a Log's is 1.
     """
-
-    base: float | None
-    scale: float
-    shift: float
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read an Exp.
-
-        Raises:
-            ModelError: the base is neither -1 (which stands for e) nor above 0.
-        """
-        param = layer.param.exp_param
-        return cls(_base(layer, param.base), param.scale, param.shift)
-
-    @property
-    def log_base(self) -> float:
-        """`ln(base)`, with which `base^z = e^(log_base*z)`."""
-        return 1.0 if self.base is None else math.log(self.base)
-
-
-class Log(Exp):
-    """What a Log says (log_layer.cpp): `log_base(scale*x + shift)`, where `log_base(z) = ln(z)/log_base`."""
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a Log.
-
-        Raises:
-            ModelError: the base is neither -1 (which stands for e) nor above 0, or it is 1.
-        """
-        param = layer.param.log_param
-        if param.base == 1:
-            raise ModelError(f"{layer}: there is no logarithm of base 1")
-        return cls(_base(layer, param.base), param.scale, param.shift)
-
-
-def _base(layer: Layer, base: float) -> float | None:
+    base: float = ROWS[layer.type].parameters(layer).base
+    if layer.type == "Log" and base == 1:
+        raise ModelError(f"{layer}: there is no logarithm of base 1")
     if base == -1:
-        return None
+        return 1.0
     if not base > 0 or math.isinf(base):
         raise ModelError(f"{layer}: base {base} must be above 0, or -1 for e")
-    return base
+    return math.log(base)
 
 
 def clip_bounds(layer: Layer) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.layers import Exp, Log, ReLU, clip_bounds
+from bnfold.caffe.layers import ReLU, clip_bounds, log_of_base
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, scaled, shifted
 
@@ -34,9 +34,9 @@ def elu(block: Block) -> str:
 
 def exponential(block: Block) -> str:
     """`base^(scale*x + shift)`: `Exp(ln(base)*scale*x) * base^shift`."""
-    view = Exp.of(block.layer)
-    inner = scaled(block, block.bottom, view.log_base * view.scale)
-    return scaled(block, block("Exp", inner), math.exp(view.log_base * view.shift), "outer")
+    param, log = block.layer.param.exp_param, log_of_base(block.layer)
+    inner = scaled(block, block.bottom, log * param.scale)
+    return scaled(block, block("Exp", inner), math.exp(log * param.shift), "outer")
 
 
 def hard_sigmoid(block: Block) -> str:
@@ -57,9 +57,9 @@ def hard_swish(block: Block) -> str:
 
 def logarithm(block: Block) -> str:
     """`log_base(scale*x + shift)`: `Log(scale*x + shift) * 1/ln(base)`."""
-    view = Log.of(block.layer)
-    inner = shifted(block, scaled(block, block.bottom, view.scale), view.shift)
-    return scaled(block, block("Log", inner), 1 / view.log_base, "outer")
+    param = block.layer.param.log_param
+    inner = shifted(block, scaled(block, block.bottom, param.scale), param.shift)
+    return scaled(block, block("Log", inner), 1 / log_of_base(block.layer), "outer")
 
 
 def mish(block: Block) -> str:
