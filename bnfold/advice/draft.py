@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bnfold.caffe import layer_types
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.caffe_pb2 import TEST, TRAIN, Phase
-from bnfold.caffe.layers import BatchNorm
+from bnfold.caffe.layers import learns_scale
 from bnfold.caffe.phases import runs
 from bnfold.caffe.text import parse_prototxt, read_prototxt
 from bnfold.caffe.upgrade import upgrade
@@ -93,20 +93,21 @@ class Written:
     @property
     def learns_gamma(self) -> bool:
         """It scales and shifts by itself, as the text tells: a BN, or a BatchNorm of NVCaffe, Vitis or Intel."""
-        if self.type == "BN":
-            return True
-        view = BatchNorm.of(self.layer)
-        return view.scale_bias or bool(view.use_weight_bias) or len(self.specs) > STATISTICS
+        param = self.layer.param.batch_norm_param
+        by_flag = param.HasField("use_weight_bias") and param.use_weight_bias
+        return self.type == "BN" or learns_scale(self.layer) or by_flag or len(self.specs) > STATISTICS
 
     @property
     def global_stats(self) -> bool | None:
         """`use_global_stats` of a BatchNorm as written, None where it is not."""
-        return None if self.type == "BN" else BatchNorm.of(self.layer).use_global_stats
+        param = self.layer.param.batch_norm_param
+        return param.use_global_stats if self.type != "BN" and param.HasField("use_global_stats") else None
 
     @property
     def eps(self) -> float:
         """What a layer that normalises adds to the variance."""
-        return self.layer.param.bn_param.eps if self.type == "BN" else BatchNorm.of(self.layer).eps
+        param = self.layer.param
+        return float(param.bn_param.eps if self.type == "BN" else param.batch_norm_param.eps)
 
 
 def normalising(layers: Iterable[Written]) -> Iterator[Written]:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from bnfold.caffe.batchnorm import DUCHA_FIELDS, LAYOUTS
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
-from bnfold.caffe.layers import KERNELS, UNKNOWN, BatchNorm, blob_shapes, infer_shapes, row_of
+from bnfold.caffe.layers import KERNELS, UNKNOWN, blob_shapes, infer_shapes, learns_scale, row_of
+from bnfold.caffe.layers.axes import written
 from bnfold.caffe.layers.infer import possible_shapes
 from bnfold.caffe.limits import INT_MAX
 from bnfold.net import Array, Blobs, Layer, Net, Shape
@@ -112,10 +113,9 @@ def _suggested_layout(layer: Layer, channels: int) -> str:
         return "segnet" if segnet else "pspnet"
     if layer.param.HasField("cudnn_batch_norm_param"):
         return "cudnn"
-    view = BatchNorm.of(layer)
-    if view.scale_bias:
+    if learns_scale(layer):
         return "nvcaffe"
-    if view.use_weight_bias:
+    if written(layer.param.batch_norm_param, "use_weight_bias"):
         return "intel"
     # Two `param {}` that learn and two that do not: gamma, beta, mean, variance.
     return "nvcaffe015" if len(layer.param.param) > 3 and channels > 1 else "bvlc"
@@ -124,9 +124,10 @@ def _suggested_layout(layer: Layer, channels: int) -> str:
 def _statistics(layer: Layer, channels: int, layout: str) -> list[Array]:
     """The blobs of a layout, each where `LAYOUTS` has it; a BatchNorm's gamma and beta where the layer says so."""
     count, lies = {"bvlc": 3, "intel": 3, "nvcaffe": 3, "segnet": 2}.get(layout, 4), LAYOUTS[layout]
-    if layout == "intel" and BatchNorm.of(layer).use_weight_bias:
-        count = 4 if BatchNorm.of(layer).bias_term is False else 5
-    elif layout == "nvcaffe" and BatchNorm.of(layer).scale_bias:
+    param = layer.param.batch_norm_param
+    if layout == "intel" and written(param, "use_weight_bias"):
+        count = 4 if written(param, "bias_term") is False else 5
+    elif layout == "nvcaffe" and learns_scale(layer):
         count = 5
     learned: list[tuple[int | None, Array]] = [
         (lies.mean, _shift(layer, 0, (channels,))),

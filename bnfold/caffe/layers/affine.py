@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis, written
+from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, covered, merged, same
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
 
-class BatchNorm(NamedTuple):
-    """What a BatchNorm or CuDNNBatchNorm says, in the words of all dialects.
-
-    Attributes:
-        eps: added to the variance before the root.
-        use_global_stats: None when not written; Caffe then takes the stored statistics at TEST.
-        scale_bias: NVCaffe learns gamma and beta too (`scale_bias`, or a filler for either).
-        use_weight_bias, bias_term: Intel Caffe's flags for gamma and for beta, None when not written.
-        relu: Intel Caffe fuses a ReLU into the layer.
-    """
-
-    eps: float
-    use_global_stats: bool | None
-    scale_bias: bool
-    use_weight_bias: bool | None
-    bias_term: bool | None
-    relu: bool
-
-    @classmethod
-    def of(cls, layer: Layer) -> Self:
-        """Read a BatchNorm."""
-        param = layer.param.batch_norm_param
-        return cls(
-            eps=param.eps,
-            use_global_stats=written(param, "use_global_stats"),
-            scale_bias=param.scale_bias or param.HasField("scale_filler") or param.HasField("bias_filler"),
-            use_weight_bias=written(param, "use_weight_bias"),
-            bias_term=written(param, "bias_term"),
-            relu=param.relu,
-        )
+def learns_scale(layer: Layer) -> bool:
+    """Whether a BatchNorm of NVCaffe learns gamma and beta too: by `scale_bias`, or by a filler for either."""
+    param = layer.param.batch_norm_param
+    return bool(param.scale_bias or param.HasField("scale_filler") or param.HasField("bias_filler"))
 
 
 def dropout_scale(layer: Layer) -> float:
