@@ -23,7 +23,7 @@ from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
-from bnfold.onnx.shapes import held
+from bnfold.onnx.shapes import held, inferred_ports
 from bnfold.onnx.weight import Weight, little_endian
 
 IN_MEMORY = 1 << 26
@@ -54,14 +54,19 @@ def sent_model(
 
 def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) -> onnx.ModelProto:
     """The model with another first axis of its inputs; what it says of its other shapes is left out."""
-    cut = deepcopy(model)
-    del cut.graph.value_info[:]
+    cut = _unsaid(deepcopy(model))
     for port in cut.graph.input:
         if port.name in inputs and port.type.tensor_type.shape.dim:
             port.type.tensor_type.shape.dim[0].dim_value = held(size)
-    for port in cut.graph.output:
-        port.type.tensor_type.ClearField("shape")
     return cut
+
+
+def _unsaid(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Leave out what a model says of shapes besides its inputs', and return it."""
+    del model.graph.value_info[:]
+    for port in model.graph.output:
+        port.type.tensor_type.ClearField("shape")
+    return model
 
 
 def with_inputs_for(model: onnx.ModelProto, weights: Iterable[Weight]) -> onnx.ModelProto:
@@ -86,21 +91,14 @@ def tensor_sizes(
         weights: these.
         inputs: input -> shape.
     """
-    whole = with_inputs_for(model, weights)
-    del whole.graph.value_info[:]
+    whole = _unsaid(with_inputs_for(model, weights))
     for port in whole.graph.input:
         if port.name in inputs:
             port.CopyFrom(
                 onnx.helper.make_tensor_value_info(port.name, port.type.tensor_type.elem_type, inputs[port.name])
             )
-    for port in whole.graph.output:
-        port.type.tensor_type.ClearField("shape")
-    try:
-        graph = onnx.shape_inference.infer_shapes(whole).graph
-    except Exception:  # whatever onnx makes of what makes no sense; the runtime will say it
-        return {}
     found = {}
-    for port in (*graph.value_info, *graph.output):
+    for port in inferred_ports(whole):
         kind = port.type.tensor_type
         if kind.HasField("shape") and all(size.HasField("dim_value") for size in kind.shape.dim):
             item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).itemsize
@@ -139,11 +137,8 @@ def lists_in(model: onnx.ModelProto) -> set[str]:
     """What nodes make that is no tensor and no output, as a SplitToSequence does: nothing can be compared by it."""
     if not any("Sequence" in node.op_type or "Optional" in node.op_type for node in model.graph.node):
         return set()
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-    except Exception:  # whatever onnx makes of what makes no sense; the runtime will say it
-        return set()
-    return {port.name for port in inferred.value_info if not port.type.HasField("tensor_type")}
+    lists = {port.name for port in inferred_ports(model) if not port.type.HasField("tensor_type")}
+    return lists - {port.name for port in model.graph.output}
 
 
 OWN = "@own"

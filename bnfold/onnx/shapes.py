@@ -129,13 +129,16 @@ def _has_negative(model: ModelProto) -> bool:
 
 
 def _found(model: ModelProto) -> list[ValueInfoProto]:
-    for propagate in (True, False):
-        try:
-            graph = shape_inference.infer_shapes(model, data_prop=propagate).graph
-        except Exception:  # whatever onnx makes of an operator or a size that makes no sense
-            continue
-        return [*graph.value_info, *graph.output]
-    return []
+    return inferred_ports(model, data_prop=True) or inferred_ports(model)
+
+
+def inferred_ports(model: ModelProto, *, data_prop: bool = False) -> list[ValueInfoProto]:
+    """What onnx says of the values of a model; nothing where an operator or a size makes no sense to it."""
+    try:
+        graph = shape_inference.infer_shapes(model, data_prop=data_prop).graph
+    except Exception:  # whatever onnx makes of it; the runtime will say it
+        return []
+    return [*graph.value_info, *graph.output]
 
 
 SHRINKING = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool", "Pad"})
