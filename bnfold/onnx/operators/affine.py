@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.operators import Alias, Operator, Product, Sum
+from bnfold.algebra.operators import Alias, Operator, Product, Steps, Sum
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
@@ -66,15 +66,14 @@ def add(place: NodeContext) -> Operator:
 
 def subtract(place: NodeContext) -> Operator:
     """Sub: `x - c`, `c - x`, or a difference of data."""
-    if not place.has_constant:
-        _require_two(place)
-        return Sum((1.0, -1.0), laid(place))
-    return _shifted(place, -1.0)
+    return _shifted(place, -1.0) if place.has_constant else Sum((1.0, -1.0), _both(place))
 
 
-def _require_two(place: NodeContext) -> None:
+def _both(place: NodeContext) -> tuple[Steps, ...]:
+    """How each of two blobs is broadcast. Raises Unfit where there are not two."""
     if len(place.layer.bottoms) != 2:
         raise Unfit("it does not read two blobs")
+    return laid(place)
 
 
 def _shifted(place: NodeContext, sign: float) -> Operator:
@@ -86,17 +85,13 @@ def _shifted(place: NodeContext, sign: float) -> Operator:
 
 def multiply(place: NodeContext) -> Operator:
     """Mul: `c*x`, or a product of data."""
-    if not place.has_constant:
-        _require_two(place)
-        return Product(laid(place))
-    return _affine(_laid_constant(place), 0.0)
+    return _affine(_laid_constant(place), 0.0) if place.has_constant else Product(_both(place))
 
 
 def divide(place: NodeContext) -> Operator:
     """Div: `x/c`, or a quotient of data, of which the divisor takes nothing."""
     if not place.has_constant:
-        _require_two(place)
-        both = laid(place)
+        both = _both(place)
         return Product((both[0] if both else (), None))
     constant = _laid_constant(place)
     if place.data(0) is None:
