@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from bnfold.errors import UsageError
 from bnfold.io.files import OutputSet, data_file
@@ -166,14 +166,14 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
                 yield part
         elif part.number == OUTPUT and edited.outputs is not None:
             for port in edited.outputs if position == 0 else ():
-                yield encode_field(OUTPUT, port.SerializeToString(deterministic=True))
+                yield _field(OUTPUT, port)
         elif part.number == VALUE_INFO:
             port = graph.value_info[position]
             now = renamed(port, edited)
             if now is port:
                 yield part
             elif now is not None:
-                yield encode_field(VALUE_INFO, now.SerializeToString(deterministic=True))
+                yield _field(VALUE_INFO, now)
         elif part.number == _QUANTIZATION:
             if graph.quantization_annotation[position].tensor_name not in edited.values:
                 yield part
@@ -183,7 +183,7 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
             yield from map(_values, at_end)
     if last is None:
         yield from map(_values, at_end)
-    yield from (encode_field(INPUT, port.SerializeToString(deterministic=True)) for port in inputs)
+    yield from (_field(INPUT, port) for port in inputs)
 
 
 def _by_number(edited: Edition) -> dict[int, list[bytes | None]]:
@@ -192,9 +192,12 @@ def _by_number(edited: Edition) -> dict[int, list[bytes | None]]:
     place = -1
     for number, node in edited.nodes:
         place = number if number >= 0 else place
-        written = None if node is None else encode_field(NODE, node.SerializeToString(deterministic=True))
-        placed.setdefault(place, []).append(written)
+        placed.setdefault(place, []).append(None if node is None else _field(NODE, node))
     return placed
+
+
+def _field(number: int, message: NodeProto | TensorProto | ValueInfoProto) -> bytes:
+    return encode_field(number, message.SerializeToString(deterministic=True))
 
 
 def _initialiser(tensor: Tensor, part: Field, edited: Edition, split: bool) -> Iterator[_Piece]:
@@ -229,7 +232,7 @@ def _placed(piece: _Piece, data: DataFile) -> _Piece:
     """An initialiser with its values in the other file, if they are many."""
     if not isinstance(piece, Initialiser) or piece.weight.nbytes < EXTERNAL_FROM:
         return piece
-    return encode_field(INITIALIZER, piece.outside(data).SerializeToString(deterministic=True))
+    return _field(INITIALIZER, piece.outside(data))
 
 
 _PAYLOADS = (
