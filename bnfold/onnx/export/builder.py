@@ -71,7 +71,6 @@ class Graph:
     _tensor_names: Names = field(init=False)
     _node_names: Names = field(init=False)
     _layer_names: set[str] = field(default_factory=set)  # that a node has already
-    _given: list[tuple[Names, str]] = field(default_factory=list)
     _shared: dict[tuple[int, Shape], str] = field(default_factory=dict)
     _named: dict[tuple[str, Shape], str] = field(default_factory=dict)
 
@@ -82,11 +81,11 @@ class Graph:
 
     def fresh_tensor(self, name: str) -> str:
         """`name`, or `name_2` and so on where a blob or another tensor has it."""
-        return self._fresh(name, self._tensor_names)
+        return self._tensor_names.new(name)
 
     def fresh_node(self, name: str) -> str:
         """The same for nodes."""
-        return self._fresh(name, self._node_names)
+        return self._node_names.new(name)
 
     def node_of(self, layer: Layer) -> str:
         """The name of a layer's main node: the layer's, numbered where a layer in front of it has the same one."""
@@ -95,29 +94,16 @@ class Graph:
         self._layer_names.add(layer.name)
         return layer.name
 
-    def _fresh(self, name: str, names: Names) -> str:
-        given = names.new(name)
-        self._given.append((names, given))
-        return given
-
     def add_weight(self, name: str, stored: Array | LazyArray, shape: Shape, dtype: np.dtype[Any]) -> str:
         """A new initialiser; its final name is returned."""
         name = self.fresh_tensor(name)
         self.weights[name] = Weight(name, stored, shape, dtype)
         return name
 
-    def mark(self) -> tuple[int, int, int]:
-        """How many nodes, initialisers and names there are, for `reset`."""
-        return len(self.nodes), len(self.weights), len(self._given)
-
-    def reset(self, nodes: int, weights: int, given: int) -> None:
-        """Take back everything since `mark`."""
-        del self.nodes[nodes:]
-        while len(self.weights) > weights:
-            self.weights.popitem()
-        for names, name in self._given[given:]:
-            names.free(name)
-        del self._given[given:]
+    def forget_weights(self, kept: int) -> None:
+        """Take back all initialisers but the first `kept`; nodes are added when all of a layer's are made."""
+        while len(self.weights) > kept:
+            self._tensor_names.free(self.weights.popitem()[0])
         self._shared = {key: name for key, name in self._shared.items() if name in self.weights}
         self._named = {key: name for key, name in self._named.items() if name in self.weights}
 

@@ -161,11 +161,11 @@ def _unwritten(graph: Graph) -> Iterator[tuple[Layer, Exception]]:
     for layer in graph.net.layers:
         if layer.type in SOURCES:
             continue
-        mark = graph.mark()
+        kept = len(graph.weights)
         try:
             write_layer(graph, layer)
         except (Refused, ModelError, UnsupportedError) as error:
-            graph.reset(*mark)
+            graph.forget_weights(kept)
             yield layer, error
 
 
