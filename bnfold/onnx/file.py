@@ -42,6 +42,8 @@ _MAPPED = {
     _DOUBLE_DATA: TensorProto.DOUBLE,
 }
 """Payloads that are the little-endian values themselves, and the type that says so; raw data are of any type."""
+_VALUES = ["data_location", *(one.name for one in TensorProto.DESCRIPTOR.fields if one.name.endswith("_data"))]
+"""The fields of TensorProto that hold its values, or say where they lie."""
 MAX_DENSE = 1 << 24
 """Values that a sparse initialiser may have when it is written out."""
 _LARGE_NODE = 1 << 16
@@ -95,6 +97,13 @@ class Tensor:
         if self.view is None or self.dtype is None:
             return None
         return Weight(self.name, self.view, self.shape, self.dtype)
+
+    def bare(self) -> TensorProto:
+        """Its message without the values, and without where they lie."""
+        message = deepcopy(self.header)
+        for name in _VALUES:
+            message.ClearField(name)
+        return message
 
     def array(self) -> Array | None:
         """The values, read-only; None where they cannot be read as an array."""
@@ -305,9 +314,7 @@ def whole(tensor: Tensor) -> TensorProto:
     """The message of a tensor with its values in it."""
     if tensor.view is None:
         return tensor.header
-    message = deepcopy(tensor.header)
-    message.ClearField("data_location")
-    message.ClearField("external_data")
+    message = tensor.bare()
     message.raw_data = tensor.view.tobytes()
     return message
 

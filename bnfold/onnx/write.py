@@ -8,7 +8,6 @@ the last one. What did not change is never copied: it goes from the mapped file 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from copy import deepcopy
 from pathlib import Path
 
 from onnx import NodeProto, TensorProto, ValueInfoProto
@@ -18,7 +17,17 @@ from bnfold.io.files import OutputSet, data_file
 from bnfold.io.wire import LENGTH, Field, encode_field
 from bnfold.net import Net
 from bnfold.onnx.edition import Edition, edition, leaves, new_inputs, renamed
-from bnfold.onnx.file import GRAPH, INITIALIZER, INPUT, NODE, OUTPUT, SPARSE_INITIALIZER, VALUE_INFO, Document, Tensor
+from bnfold.onnx.file import (
+    GRAPH,
+    INITIALIZER,
+    INPUT,
+    NODE,
+    OUTPUT,
+    SPARSE_INITIALIZER,
+    VALUE_INFO,
+    Document,
+    Tensor,
+)
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM, LARGEST_MESSAGE, DataFile, Initialiser, Sink, field_head
 from bnfold.onnx.weight import Weight
@@ -158,7 +167,7 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
         elif part.number == SPARSE_INITIALIZER:
             name = document.sparse[position].name
             if name in edited.fresh:
-                yield _values(edited.fresh[name], document.sparse[position].header)
+                yield _values(edited.fresh[name], document.sparse[position])
             elif name not in edited.gone:
                 yield part
         elif part.number == INPUT:
@@ -203,29 +212,20 @@ def _field(number: int, message: NodeProto | TensorProto | ValueInfoProto) -> by
 def _initialiser(tensor: Tensor, part: Field, edited: Edition, split: bool) -> Iterator[_Piece]:
     fresh = edited.fresh.get(tensor.name)
     if fresh is not None:
-        yield _values(fresh, tensor.header)
+        yield _values(fresh, tensor)
     elif tensor.name in edited.gone:
         return
     elif split and (weight := tensor.weight) is not None:
-        yield Initialiser(_bare(tensor.header), weight)
+        yield Initialiser(tensor.bare(), weight)
     else:
         yield part
 
 
-def _values(fresh: Weight, header: TensorProto | None = None) -> Initialiser:
-    """New values, under what the old header says of name, documentation and the like."""
-    if header is None:
-        return Initialiser(fresh.header(), fresh)
-    bare = _bare(header)
-    bare.dims[:], bare.data_type = fresh.shape, fresh.element
-    return Initialiser(bare, fresh)
-
-
-def _bare(header: TensorProto) -> TensorProto:
-    bare = deepcopy(header)
-    for name in (*_PAYLOADS, "data_location", "external_data"):
-        bare.ClearField(name)
-    return bare
+def _values(fresh: Weight, old: Tensor | None = None) -> Initialiser:
+    """New values, under what the old message says of name, documentation and the like."""
+    header = fresh.header() if old is None else old.bare()
+    header.dims[:], header.data_type = fresh.shape, fresh.element
+    return Initialiser(header, fresh)
 
 
 def _placed(piece: _Piece, data: DataFile) -> _Piece:
@@ -233,14 +233,3 @@ def _placed(piece: _Piece, data: DataFile) -> _Piece:
     if not isinstance(piece, Initialiser) or piece.weight.nbytes < EXTERNAL_FROM:
         return piece
     return _field(INITIALIZER, piece.outside(data))
-
-
-_PAYLOADS = (
-    "double_data",
-    "float_data",
-    "int32_data",
-    "int64_data",
-    "raw_data",
-    "string_data",
-    "uint64_data",
-)
