@@ -7,6 +7,7 @@ no constants that no affine needs; the nodes stay as long as anybody reads them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from math import prod
 from typing import Any
@@ -17,7 +18,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.net import Array, Shape
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import attribute_of
+from bnfold.onnx.node import T, attribute_of
 
 MAX_COMPUTED = 1 << 24
 """Values that all expressions of a model may have together: a text of 100 bytes may ask for 2^40."""
@@ -27,35 +28,32 @@ class NotConstant(Exception):
     """This expression is not computed here."""
 
 
+@dataclass(slots=True, eq=False)
 class Call:
     """One node of an expression, with the values that it reads.
 
-    Args:
+    Attributes:
         node: the node.
         opset: the version of the standard operators.
         inputs: the value at each place, None where nothing is given or it is no constant.
         shapes: the shape at each place, None where it is unknown.
         types: the element type at each place, None where it is unknown.
+        attributes: what the node says, by name.
     """
 
-    def __init__(
-        self,
-        node: NodeProto,
-        opset: int,
-        inputs: Sequence[Array | None],
-        shapes: Sequence[Shape | None] = (),
-        types: Sequence[np.dtype[Any] | None] = (),
-    ) -> None:
-        self.node, self.opset, self.inputs, self.shapes, self.types = node, opset, inputs, shapes, types
-        self._attributes = {attribute.name: attribute for attribute in node.attribute}
+    node: NodeProto
+    opset: int
+    inputs: Sequence[Array | None]
+    shapes: Sequence[Shape | None] = ()
+    types: Sequence[np.dtype[Any] | None] = ()
+    attributes: dict[str, AttributeProto] = field(init=False)
 
-    def attribute(self, name: str, default: Any) -> Any:
-        """An attribute of the node."""
-        return attribute_of(self._attributes.get(name), default)
+    def __post_init__(self) -> None:
+        self.attributes = {attribute.name: attribute for attribute in self.node.attribute}
 
-    def proto(self, name: str) -> AttributeProto | None:
-        """An attribute as it is written."""
-        return self._attributes.get(name)
+    def attribute(self, name: str, default: T) -> T:
+        """An attribute's value, of the default's type."""
+        return attribute_of(self.attributes.get(name), default)
 
     def __getitem__(self, place: int) -> Array:
         value = self.inputs[place] if place < len(self.inputs) else None
@@ -158,7 +156,7 @@ def _unsqueeze(call: Call) -> Array:
 
 
 def _squeeze(call: Call) -> Array:
-    if not call.given(1) and call.proto("axes") is None:
+    if not call.given(1) and "axes" not in call.attributes:
         return call[0].squeeze()
     if not (axes := _axes(call, call[0].ndim)):
         raise NotConstant  # no axes are all of size 1 to some runtimes, and none to others
@@ -179,7 +177,7 @@ def _flatten(call: Call) -> Array:
 
 def _transpose(call: Call) -> Array:
     order = call.attribute("perm", ())
-    return call[0].transpose(order if call.proto("perm") is not None else None)
+    return call[0].transpose(order if "perm" in call.attributes else None)
 
 
 def _concat(call: Call) -> Array:
@@ -240,7 +238,7 @@ def _whole(call: Call) -> Shape:
 
 
 def _constant_of_shape(call: Call) -> Array:
-    written = call.proto("value")
+    written = call.attributes.get("value")
     fill = numpy_helper.to_array(written.t).reshape(-1) if written is not None else np.zeros(1, np.float32)
     shape = tuple(call.numbers(0))
     if min(shape, default=0) < 0:
@@ -288,7 +286,7 @@ def _mod(call: Call) -> Array:
 
 def _reduced(function: Callable[..., Any]) -> Callable[[Call], Array]:
     def rule(call: Call) -> Array:
-        axes = _axes(call, call[0].ndim) if call.given(1) or call.proto("axes") is not None else None
+        axes = _axes(call, call[0].ndim) if call.given(1) or "axes" in call.attributes else None
         if not axes and call.attribute("noop_with_empty_axes", 0):
             raise NotConstant  # runtimes differ in whether a norm of each value alone is its magnitude
         kept = bool(call.attribute("keepdims", 1))
