@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, helper
 
+from bnfold.caffe.attributes import attributes
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.layers.region import layer_type_of
 from bnfold.errors import ModelError, UnsupportedError, UsageError
@@ -40,12 +41,13 @@ from bnfold.onnx.export.builder import (
     Refused,
     UnknownShape,
 )
-from bnfold.onnx.export.custom import DOMAIN, custom
 from bnfold.onnx.weight import ONNX_TYPES, Weight
 from bnfold.options import OnnxOptions
 
 OPSETS = range(11, 22)
 BATCH = "N"
+DOMAIN = "caffe"
+"""Of the nodes of layers that ONNX has no words for; only written when the user allows it."""
 SOURCES = frozenset({"Input"})
 """Layers that become graph inputs."""
 
@@ -120,7 +122,7 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
         if not isinstance(error, Refused | UnsupportedError):
             mistakes.append(error)
         elif allow_custom_ops and not isinstance(error, FixedBatch):
-            custom(graph, layer)
+            _custom(graph, layer)
         else:
             refused.append(layer)
             cases = consequences if isinstance(error, UnknownShape) else refusals
@@ -190,6 +192,22 @@ def write_layer(graph: Graph, layer: Layer) -> None:
             block.close(function(block))
         except ArithmeticError:
             raise Refused(f"a constant made of its parameters is beyond what {block.dtype} holds") from None
+
+
+def _custom(graph: Graph, layer: Layer) -> None:
+    """Add the node of a layer that has no ONNX form: of its type, with the fields that it sets as attributes."""
+    learned = [graph.learned(layer, index, f"blob{index}") for index in range(len(layer.blobs))]
+    graph.nodes.append(
+        helper.make_node(
+            layer.type,
+            [*layer.bottoms, *learned],
+            list(layer.tops),
+            name=graph.node_of(layer),
+            doc_string=str(layer),
+            domain=DOMAIN,
+            **attributes(layer),
+        )
+    )
 
 
 def _unknown(layer: Layer) -> str:
