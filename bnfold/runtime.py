@@ -250,6 +250,8 @@ class Session:
             if isinstance(value, list | dict):
                 kind = "sequence" if isinstance(value, list) else "map"
                 raise ModelError(f"'{name}' is a {kind} and no tensor, so there is nothing to compare it by")
+            if np.asarray(value).dtype == object:
+                raise ModelError(f"'{name}' holds text, so there is nothing to compare it by")
         return dict(zip(names, (np.asarray(value) for value in values), strict=True))
 
     def _run_there(self, library: Any, feeds: Mapping[str, Array], names: list[str]) -> dict[str, Any]:

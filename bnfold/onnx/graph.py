@@ -134,11 +134,23 @@ def mapped_bytes(model: onnx.ModelProto, weights: Sequence[Weight]) -> int:
 
 
 def lists_in(model: onnx.ModelProto) -> set[str]:
-    """What nodes make that is no tensor and no output, as a SplitToSequence does: nothing can be compared by it."""
-    if not any("Sequence" in node.op_type or "Optional" in node.op_type for node in model.graph.node):
+    """What nodes make that holds no numbers, and is no output: lists, as a SplitToSequence makes them, and text."""
+    if not any(any(word in node.op_type for word in NO_NUMBERS) or _to_text(node) for node in model.graph.node):
         return set()
-    lists = {port.name for port in inferred_ports(model) if not port.type.HasField("tensor_type")}
-    return lists - {port.name for port in model.graph.output}
+    found = {
+        port.name
+        for port in inferred_ports(model)
+        if not port.type.HasField("tensor_type") or port.type.tensor_type.elem_type == onnx.TensorProto.STRING
+    }
+    return found - {port.name for port in model.graph.output}
+
+
+NO_NUMBERS = ("CategoryMapper", "LabelEncoder", "Optional", "Sequence", "String")
+
+
+def _to_text(node: onnx.NodeProto) -> bool:
+    text = onnx.TensorProto.STRING
+    return any(one.t.data_type == text or (one.name == "to" and one.i == text) for one in node.attribute)
 
 
 OWN = "@own"

@@ -146,6 +146,15 @@ def test_an_output_that_is_a_sequence_is_a_sentence() -> None:
         compare(made, made)
 
 
+def test_text_is_no_blob_and_as_an_output_a_sentence() -> None:
+    as_text = helper.make_node("Cast", ["data"], ["text"], "text", to=TensorProto.STRING)
+    as_number = helper.make_node("Cast", ["text"], ["number"], "number", to=TensorProto.FLOAT)
+    made = model([as_text, as_number], {"data": (2, 3)}, ["number"])
+    assert [blob.blob for blob in compare(made, made).blobs] == ["number"]
+    with pytest.raises(ModelError, match="'text' holds text, so there is nothing to compare it by"):
+        compare(model([as_text], {"data": (2, 3)}, ["text"]), model([as_text], {"data": (2, 3)}, ["text"]))
+
+
 def flat(layer: str, *bounds: float, scale: float = 1.0) -> ModelProto:
     """data -> conv -> scaled -> y, where the layer that makes y hides what is in front of it."""
     weights: dict[str, np.ndarray] = {
