@@ -179,7 +179,7 @@ def _weighted_sum(linear: Linear, shift: Values) -> Values:
     if axis in linear.summed:
         return np.asarray(_summed(product, weight, (), kernel, linear.summed))
     step = max(1, SUMMED_AT_ONCE * weight.shape[axis] // max(1, weight.size))
-    starts = range(0, weight.shape[axis], step)
+    starts = range(0, max(1, weight.shape[axis]), step)
     pieces = [(*[slice(None)] * axis, slice(start, start + step)) for start in starts]
     return np.concatenate([_summed(product, weight, piece, kernel, linear.summed) for piece in pieces], axis=axis)
 

@@ -160,7 +160,7 @@ def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
         return values.astype(dtype)
     # numpy would round to float32 first and so twice. Rounding to odd in between (Boldo and Melquiond 2008) keeps what
     # decides: it cuts off, and sets the last bit where anything was cut.
-    values = np.ascontiguousarray(values)
+    values = np.asarray(values, order="C")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, as in other types
         single = values.astype(np.float32)
     single = np.where(np.abs(single.astype(np.float64)) > np.abs(values), np.nextafter(single, np.float32(0)), single)

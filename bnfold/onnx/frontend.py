@@ -199,7 +199,7 @@ def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values:
 def _as_stored(layer: Layer, bias: Array) -> Array:
     """A bias as the node wants it: a vector, (M, 1) along the rows of a Gemm or MatMul, or a matrix."""
     left = layer.type in {"Gemm", "MatMul"} and isinstance(layer.param.slots[1], Data)
-    if layer.type == "Gemm" and bias.size > bias.shape[0 if left else 1]:
+    if layer.type == "Gemm" and bias.size != bias.shape[0 if left else 1]:
         return bias
     return bias.reshape(-1, 1) if left else bias.reshape(-1)
 
@@ -229,7 +229,7 @@ def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype
     proto.doc_string = node.proto.doc_string
     slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
     layer.type = op_type
-    layer.blobs = Blobs(Rounded(np.ascontiguousarray(one), dtype) for one in values)
+    layer.blobs = Blobs(Rounded(np.array(one, order="C"), dtype) for one in values)
     layer.param = replace(node, proto=proto, slots=slots, outputs=(0,))
 
 

@@ -72,6 +72,9 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
             del node.input[1:]
     for port in (*graph.input, *graph.output, *graph.value_info):
         types.add(port)
+    made = {name for node in graph.node for name in node.output}
+    for port in [port for port in graph.output if port.name not in made]:
+        graph.output.remove(port)  # onnx takes what an output says of an initialiser, even if that is nothing
     listed = {port.name for port in graph.input}
     for tensor in tensors:
         types.shapes.setdefault(tensor.name, tensor.shape)

@@ -189,6 +189,23 @@ def test_a_value_that_takes_the_name_of_another_is_declared_once(declared: str, 
     assert [port.name for port in folded(before).graph.value_info] == left
 
 
+def test_an_output_that_is_an_initialiser_has_its_shape() -> None:
+    before = model(
+        """
+        <ir_version: 3, opset_import: ["" : 13]>
+        net (float[1,2,5,5] x, float[3,2,3,3] w, float[3,1,1] k) => (float[1,3,3,3] y, float[] k)
+        {
+            c = Conv (x, w)
+            m = Mul (c, k)
+            y = Mul (m, k)
+        }
+        """,
+        w=values(3, 2, 3, 3),
+        k=values(3, 1, 1),
+    )
+    assert types(folded(before)) == ["Conv"]
+
+
 def test_a_node_that_is_new_has_a_name_of_its_own() -> None:
     before = model(
         """
