@@ -267,6 +267,23 @@ def test_a_bias_whose_sizes_change_is_declared_with_the_new_ones(version: int) -
     require_same(before, after)
 
 
+def test_a_bias_without_a_value_is_left_as_it_is() -> None:
+    before = model(
+        """
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[rows,3] x) => (float[rows,4] y)
+        {
+            g = Gemm (x, w, b)
+            y = Mul (g, s)
+        }
+        """,
+        w=values(3, 4),
+        b=np.zeros((0, 1), np.float32),
+        s=values(4),
+    )
+    assert "its bias has the shape 0x1, which does not fit" in reasons(before)[0]
+
+
 def test_initialisers_that_may_be_fed_stay_unless_they_are_frozen() -> None:
     before = conv_bn()
     before.graph.input.extend(

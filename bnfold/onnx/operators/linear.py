@@ -124,7 +124,7 @@ def _gemm_bias(place: NodeContext, axis: int, size: int) -> tuple[Array | None, 
         return None, f"its bias {why_unknown(place, 2)}"
     values = place.node.attribute("beta", 1.0) * exact_values(stored)
     full = (1,) * (2 - values.ndim) + values.shape
-    if len(full) != 2 or full[axis] not in (1, size):
+    if len(full) != 2 or full[axis] not in (1, size) or 0 in full:
         return None, f"its bias has the shape {sizes(stored.shape)}, which does not fit"
     if full[1 - axis] * size > MAX_VALUES:
         return None, "its bias has a value for each row, which are too many"
