@@ -16,6 +16,7 @@ from bnfold.caffe import layer_types
 from bnfold.caffe.blobs import Half
 from bnfold.caffe.fillers import filled
 from bnfold.caffe.layers import KERNELS
+from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError, few
@@ -172,8 +173,11 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, record: Re
 
 
 def _plain(layer: Layer, index: int, shape: Shape) -> Shape:
-    """A legacy shape without its ones, for what is a vector or a matrix in every layer of the type."""
-    if len(shape) != 4 or layer.type not in layer_types.LEARNED:
+    """A legacy shape without its ones, for what is a vector or a matrix in every layer of the type.
+
+    What Synopsys' arithmetic learned broadcasts by the shape that it has: 1x3x1x1 lies along the channels.
+    """
+    if len(shape) != 4 or layer.type not in layer_types.LEARNED or layer.type in ARITHMETIC:
         return shape
     if layer.type == "InnerProduct" and index == 0 and shape[:2] == (1, 1):
         return shape[2:]

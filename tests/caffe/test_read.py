@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import by_onnxruntime
 
 from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.caffe.read import load
@@ -76,6 +77,14 @@ def test_legacy_shapes_become_plain_ones_behind_an_unknown_layer(tmp_path: Path)
     )
     net = read(tmp_path, SHAPES, text, legacy=True)
     assert {layer.name: list(layer.blobs.shapes) for layer in net.layers if layer.blobs} == SHAPES
+
+
+def test_what_arithmetic_learned_keeps_the_shape_by_which_it_broadcasts(tmp_path: Path) -> None:
+    text = 'input: "data" input_shape { dim: [2, 3, 3, 3] } layer { name: "mul" type: "Mul" bottom: "data" top: "mul" }'
+    net = read(tmp_path, {"mul": [(1, 3, 1, 1)]}, text, first=1)
+    (values,) = by_onnxruntime(net, {"data": np.ones((2, 3, 3, 3), np.float32)}).values()
+    assert values[0, :, 0, 1].tolist() == [1, 2, 3]
+    assert values[0, 1, 0].tolist() == [2, 2, 2]
 
 
 def test_all_faults_of_the_weights_are_named_at_once(tmp_path: Path) -> None:
