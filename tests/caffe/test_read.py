@@ -81,10 +81,10 @@ def test_legacy_shapes_become_plain_ones_behind_an_unknown_layer(tmp_path: Path)
 
 def test_what_arithmetic_learned_keeps_the_shape_by_which_it_broadcasts(tmp_path: Path) -> None:
     text = 'input: "data" input_shape { dim: [2, 3, 3, 3] } layer { name: "mul" type: "Mul" bottom: "data" top: "mul" }'
-    net = read(tmp_path, {"mul": [(1, 3, 1, 1)]}, text, first=1)
+    net = read(tmp_path, {"mul": [(1, 3, 1, 1)]}, text)
     (values,) = by_onnxruntime(net, {"data": np.ones((2, 3, 3, 3), np.float32)}).values()
-    assert values[0, :, 0, 1].tolist() == [1, 2, 3]
-    assert values[0, 1, 0].tolist() == [2, 2, 2]
+    assert values[0, :, 0, 1].tolist() == [0, 1, 2]
+    assert values[0, 1, 0].tolist() == [1, 1, 1]
 
 
 def test_all_faults_of_the_weights_are_named_at_once(tmp_path: Path) -> None:
