@@ -44,6 +44,17 @@ class BatchLayout:
         first = slice(1, None) if self.batched else slice(None)
         return self.batched, {name: replace(feed, shape=feed.shape[first]) for name, feed in self.feeds.items()}
 
+    def sizes(self, data: Samples) -> dict[str, tuple[int | None, ...]]:
+        """Input -> its shape in a run, None for an open batch; other open sizes are those of the first sample."""
+        first = 1 if self.batched else 0
+        shapes = {name: feed.shape for name, feed in self.feeds.items()}
+        if any(None in shape[first:] for shape in shapes.values()):
+            sample = data.sample(0)
+            for name, shape in shapes.items():
+                if None in shape[first:]:
+                    shapes[name] = (*shape[:first], *sample[name].shape)
+        return shapes
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

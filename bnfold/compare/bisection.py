@@ -66,7 +66,7 @@ def _measured(opened: Opened, name: str, sample: int, store: WeightStore) -> Blo
     error = BlobError(opened.options.limit)
     layout = opened.layout
     run = run_at(opened.data, layout, sample // layout.batch * layout.batch)
-    with Engine(opened.ours, [side], layout, opened.options, store, fixed=True) as engine:
+    with Engine(opened.ours, [side], layout, opened.data, opened.options, store, fixed=True) as engine:
         for first, second in engine.give(run):
             r, c = first[name], second[partner]
             if r.size == c.size:

@@ -350,6 +350,7 @@ def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
                 reference,
                 sides,
                 work.layout,
+                work.data,
                 options,
                 store,
                 exact=None if packed is None else pickle.loads(packed),

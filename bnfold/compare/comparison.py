@@ -299,6 +299,7 @@ class Comparison:
                 opened[0].ours,
                 sides,
                 replace(shape, batch=state.batch) if state.batch is not None and shape.is_open else shape,
+                data,
                 self.options,
                 store,
                 exact=opened[0].truth,

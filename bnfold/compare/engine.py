@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bnfold.compare.batches import BatchLayout, Run, runs
 from bnfold.compare.exact import Exact
 from bnfold.compare.measure import Measurement, MeasurePlan, Progress
-from bnfold.compare.memory import Needs, give_back, room
+from bnfold.compare.memory import Needs, room
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model
 from bnfold.compare.threads import Threads, result_of
@@ -30,7 +30,7 @@ from bnfold.data.samples import Samples
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
-from bnfold.runtime import Execution, Session, TensorPort, to_host
+from bnfold.runtime import Execution, Session, TensorPort, give_back, to_host
 
 if TYPE_CHECKING:
     from bnfold.onnx.graph import WeightStore
@@ -102,6 +102,7 @@ class Engine:
         reference: Model,
         sides: Sequence[Side],
         layout: BatchLayout,
+        data: Samples,
         options: CompareOptions,
         store: WeightStore,
         *,
@@ -113,6 +114,7 @@ class Engine:
         self.reference, self.sides, self.layout = reference, sides, layout
         self._options, self._store, self.exact = options, store, exact
         self._threads = threads or processors()
+        self._inputs = layout.sizes(data)
         self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
         self.overlapping, self.alternating = True, False
         whole = self._segment()
@@ -263,6 +265,7 @@ class Engine:
         given = segment.sessions[place].run(feeds, self._fetched(segment, place))
         if self.alternating:
             del segment.sessions[place]
+        if not self.overlapping:
             give_back()
         return given
 
@@ -331,9 +334,9 @@ class Engine:
         batch, found = self.layout.batch, []
         for place, model in enumerate((self.reference, *(side.model for side in self.sides))):
             inputs = {
-                self.sides[place - 1].inputs[name] if place else name: (feed.shape[0] or batch, *feed.shape[1:])
-                for name, feed in self.layout.feeds.items()
-                if feed.shape
+                self.sides[place - 1].inputs[name] if place else name: (shape[0] or batch, *shape[1:])
+                for name, shape in self._inputs.items()
+                if shape
             }
             known = {name: _nbytes(port, batch) for name, port in whole.sessions[place].outputs.items()}
             found.append(Needs.of(model, inputs, known))
@@ -342,7 +345,8 @@ class Engine:
     def _working(self, needs: Sequence[Needs], further: Sequence[str]) -> int:
         """Bytes that a run takes besides weights and what is compared, samples that are decoded ahead among them."""
         batch = self.layout.batch
-        inputs = sum(_nbytes(TensorPort(feed.shape, feed.dtype), batch) for feed in self.layout.feeds.values())
+        feeds = self.layout.feeds
+        inputs = sum(_nbytes(TensorPort(shape, feeds[name].dtype), batch) for name, shape in self._inputs.items())
         return (
             max(need.working for need in needs)
             + sum(needs[0].sizes.get(name, 0) for name in further)

@@ -117,10 +117,9 @@ def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple
 def open_exact(reference: Model, notes: list[str]) -> Exact | None:
     """The float64 run of the reference, or None with a note that says why there is none."""
     from bnfold.onnx.graph import Evaluator
-    from bnfold.onnx.risks import needs_own_process
 
     blobs = list(reference.writers)
-    if reference.net is None and needs_own_process(reference.proto):
+    if reference.is_apart:
         notes.append("no exact column: the reference may loop for ever or end the process that runs it")
         return None
     try:

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -31,7 +31,7 @@ import numpy as np
 from bnfold.compare.threads import Threads, result_of
 from bnfold.errors import BnfoldError, ModelError, UsageError
 from bnfold.net import Array
-from bnfold.runtime import Execution, Session, SessionOptions, TensorPort
+from bnfold.runtime import Execution, Session, SessionOptions, TensorPort, give_back
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -86,10 +86,7 @@ class IsolatedSession(Session):
         """What the child answers; whatever interrupts the waiting ends the child."""
         try:
             answer: Future[Message | None] = self._pool.submit(self._exchanged, header, arrays)
-            while True:
-                with suppress(Empty):
-                    message = result_of(answer, GLANCE)
-                    break
+            message = result_of(answer, GLANCE)
         except BaseException:
             self._end()
             raise
@@ -150,17 +147,25 @@ def serve() -> None:
     threading.Thread(target=_listen, args=(asked, waiting), daemon=True).start()
     session: Session | None = None
     while True:
-        header, arrays = waiting.get()
-        try:
-            if session is None:
-                del header["arrays"]
-                session = Session(header.pop("model") or arrays[0].tobytes(), **header)
-                _write(answers, _described(session), [])
-            else:
-                values = session.run(dict(zip(header["inputs"], arrays, strict=True)), header["outputs"])
-                _write(answers, {"outputs": list(values)}, list(values.values()))
-        except BnfoldError as error:
-            _write(answers, {"error": type(error).__name__, "message": str(error)}, [])
+        session = _answered(answers, session, *waiting.get())
+        give_back()
+
+
+def _answered(
+    answers: IO[bytes], session: Session | None, header: dict[str, Any], arrays: list[Array]
+) -> Session | None:
+    """Answer one message, of which nothing is held while the next one is waited for; the session, once there is one."""
+    try:
+        if session is None:
+            del header["arrays"]
+            session = Session(header.pop("model") or arrays[0].tobytes(), **header)
+            _write(answers, _described(session), [])
+        else:
+            values = session.run(dict(zip(header["inputs"], arrays, strict=True)), header["outputs"])
+            _write(answers, {"outputs": list(values)}, list(values.values()))
+    except BnfoldError as error:
+        _write(answers, {"error": type(error).__name__, "message": str(error)}, [])
+    return session
 
 
 def _listen(asked: IO[bytes], waiting: SimpleQueue[Message]) -> None:

@@ -6,10 +6,8 @@ measured, and what a run holds meanwhile. All but the first are known before any
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
@@ -30,6 +28,7 @@ LIVE = 3  # blobs of the largest size that are in memory at once, where not all 
 OWN = 48 << 20  # what threads, the allocator and modules that are imported late take besides
 THREAD = 4 << 20  # what a thread that measures keeps (`backends`), with its stack
 COMPILED = 140 << 20  # what numba takes when it is loaded, which is for many values
+CHILD = 64 << 20  # of the process that a network has of its own
 BARE = 128 << 20  # of a process, where the system does not say
 
 
@@ -67,9 +66,9 @@ class Needs:
     """What a network takes.
 
     Attributes:
-        weights: bytes that its session maps, and every run reads.
+        weights: bytes that its session maps, and every run reads; the process that it has of its own among them.
         working: bytes that a run holds at the most of what nobody asked for.
-        sizes: blob -> bytes, where its shape is known before it runs.
+        sizes: blob -> bytes, where its shape is known before it runs; twice them where another process sends it.
     """
 
     weights: int
@@ -88,7 +87,10 @@ class Needs:
         from bnfold.onnx.graph import mapped_bytes, tensor_sizes, working_bytes
 
         sizes = {**known, **tensor_sizes(model.proto, model.weights, inputs)}
-        return cls(mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes), sizes)
+        weights, working = mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes)
+        if model.is_apart:
+            weights, sizes = weights + CHILD, {name: 2 * size for name, size in sizes.items()}
+        return cls(weights, working, sizes)
 
 
 def room(memory: int | None, threads: int) -> int | None:
@@ -103,16 +105,6 @@ def room(memory: int | None, threads: int) -> int | None:
         return None if free is None else int(SHARE * free)
     compiled = COMPILED if find_spec("numba") is not None else 0
     return memory - resident_memory() - OWN - compiled - THREAD * threads
-
-
-def give_back() -> None:
-    """Have the C library give the system what is free between runs; it keeps pieces of up to 32 MB otherwise.
-
-    A ResNet-152 in segments holds 440 MB with it and 455 without; the networks of `tests/compare/test_memory.py`, which
-    run in many more, 906 MB without it where at most 819 are asked for. It changes no setting of the allocator.
-    """
-    with suppress(AttributeError, OSError, TypeError):  # it may be another than glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_memory() -> int:

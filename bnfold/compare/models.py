@@ -87,14 +87,20 @@ class Model:
         """The layers that write something, in order of execution."""
         return list(dict.fromkeys(writer.layer for writer in self.writers.values()))
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether it runs in a process of its own, since it may loop for ever or end the one that runs it."""
+        from bnfold.onnx.risks import needs_own_process
+
+        return self.net is None and needs_own_process(self.proto)
+
     def session(
         self, blobs: Iterable[str], store: WeightStore, threads: int = 0, provider: str = "cpu", tf32: bool = False
     ) -> Session:
         """Something that computes `blobs` besides the outputs, as long as the store lasts that has its weights."""
         from bnfold.onnx.graph import exposed
-        from bnfold.onnx.risks import needs_own_process
 
-        opened = IsolatedSession if self.net is None and needs_own_process(self.proto) else Session
+        opened = IsolatedSession if self.is_apart else Session
         whole, folder = exposed(self.proto, blobs), self.folder
         if self.weights:
             whole, folder = store.put(self.proto, blobs, self.weights, self.mapped)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import ParamSpec, TypeVar
 
 from bnfold.io.signals import defer_signals
@@ -27,17 +28,17 @@ class Threads(ThreadPoolExecutor):
             return super().submit(fn, *args, **kwargs)
 
 
-def result_of(future: Future[T], timeout: float | None = None) -> T:
+def result_of(future: Future[T], glance: float | None = None) -> T:
     """What a future gives; its exception is raised.
 
     Args:
         future: one of `Threads`.
-        timeout: seconds to wait, for ever by default.
-
-    Raises:
-        queue.Empty: it is not done by then.
+        glance: seconds of one wait, where signals are handed over between two of them.
     """
+    # One queue for all waits: the future would be in the others, which it holds, and its result live on in the circle.
     done: SimpleQueue[Future[T]] = SimpleQueue()
     with defer_signals():
         future.add_done_callback(done.put)
-    return done.get(timeout=timeout).result()
+    while True:
+        with suppress(Empty):
+            return done.get(timeout=glance).result()
