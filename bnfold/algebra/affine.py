@@ -52,6 +52,8 @@ class Affine:
 
     def __post_init__(self) -> None:
         scale, shift = aligned(np.asarray(self.scale, np.float64), np.asarray(self.shift, np.float64))
+        if not (scale.size and shift.size):  # over a blob without elements all affines are one
+            scale, shift = np.ones(()), np.zeros(())
         rank = scale.ndim
         while rank and scale.shape[rank - 1] == shift.shape[rank - 1] == 1:
             rank -= 1

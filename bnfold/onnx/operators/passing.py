@@ -20,7 +20,7 @@ def rectifier(place: NodeContext) -> Operator:
 
 def max_pool(place: NodeContext) -> Operator:
     """MaxPool: the largest of each window; padding never wins."""
-    _require_filled(place)
+    _reach(place)
     order = "a maximum needs every scale >= 0"
     strict = "where a maximum is needs every scale > 0" if len(place.layer.tops) > 1 else ""
     return Pass(order=order, strict=strict, plane=PLANE)
@@ -28,16 +28,18 @@ def max_pool(place: NodeContext) -> Operator:
 
 def average_pool(place: NodeContext) -> Operator:
     """AveragePool: the mean of each window; with count_include_pad, zeros are counted that are not there."""
-    node = place.node
-    _require_filled(place)
-    around = any(node.ints("pads")) or node.attribute("auto_pad", "NOTSET") in SAME
+    node, reach = place.node, _reach(place)
+    plane = (place.context.shapes.get(place.layer.bottoms[0]) or ())[2:]
+    # onnxruntime gives one value for a plane that is smaller than the window, as if there were padding behind it.
+    smaller = any(0 <= size < reached for size, reached in zip(plane, reach, strict=False))
+    around = smaller or any(node.ints("pads")) or node.attribute("auto_pad", "NOTSET") in SAME
     counted = node.attribute("count_include_pad", 0) and (around or node.attribute("ceil_mode", 0))
     zero = "it counts its padding (count_include_pad), so a shift would be wrong at the border" if counted else ""
     return Pass(zero=zero, plane=PLANE)
 
 
-def _require_filled(place: NodeContext) -> None:
-    """Raises Unfit where a window may hold nothing but padding."""
+def _reach(place: NodeContext) -> list[int]:
+    """How far each window reaches, by axis. Raises Unfit where one may hold nothing but padding."""
     kernel = place.node.ints("kernel_shape")
     count, sliding = len(kernel), place.sliding(len(kernel))
     if not kernel or sliding is None:
@@ -57,6 +59,7 @@ def _require_filled(place: NodeContext) -> None:
             last = -(-(size + before + after - reached) // stride) * stride - before
             if last >= size:
                 raise Unfit("its last window (ceil_mode) holds nothing but padding")
+    return reach
 
 
 def global_pool(place: NodeContext) -> Operator:
@@ -127,7 +130,8 @@ def _stays(place: NodeContext, axis: int) -> bool:
     scales = place.values(first)
     if scales is not None and scales.size:
         return bool(scales.size > axis and scales.reshape(-1)[axis] == 1.0)
-    sizes = place.values(3) if first == 2 else None
+    exact = node.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"  # other policies change sizes once more
+    sizes = place.values(3) if first == 2 and exact else None
     return sizes is not None and sizes.size > axis and int(sizes.reshape(-1)[axis]) == place.bottom()[axis]
 
 
