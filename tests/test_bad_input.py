@@ -116,6 +116,11 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         "scale of images must be finite",
     ),
     "a tolerance without end": ((*FOLD, "--tolerance", "inf"), {}, "the tolerance is inf; it must be 0 or more"),
+    "an input of two shapes": (
+        (*FOLD, "--input-shape", "data=1,3,16,16", "--input-shape", "data=1,3,8,8"),
+        {},
+        "--input-shape: 'data' is given two values",
+    ),
     "arrays that would be prepared": (
         (*FOLD, "--data", "x.npy", "--scale", "2"),
         {"x.npy": NPY.getvalue()},
