@@ -130,6 +130,9 @@ def test_a_state_is_kept_in_a_file_of_its_own(run: Run, tmp_path: Path) -> None:
 
 def test_the_images_of_a_table_are_prepared_as_asked(run: Run, tmp_path: Path) -> None:
     onnx.save(classifier(), tmp_path / "a.onnx")
-    np.savez(tmp_path / "images.npz", x=np.zeros((4, 3, 8, 8), np.float32))
-    (tmp_path / "table").write_text("a.onnx a.onnx images.npz\n")
+    images = Path(__file__).parents[2] / "sample_models" / "digits" / "0"
+    (tmp_path / "table").write_text(f'a.onnx a.onnx "{images}"\n')
     assert run("diff", "--pairs", str(tmp_path / "table"), "--mean", "5").code == 0
+    np.savez(tmp_path / "arrays.npz", x=np.zeros((4, 3, 8, 8), np.float32))
+    (tmp_path / "table").write_text("a.onnx a.onnx arrays.npz\n")
+    assert "does nothing to arrays" in run("diff", "--pairs", str(tmp_path / "table"), "--mean", "5").err
