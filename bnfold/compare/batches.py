@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -43,6 +43,10 @@ class BatchLayout:
         """What a sample is, whatever the batch."""
         first = slice(1, None) if self.batched else slice(None)
         return self.batched, {name: replace(feed, shape=feed.shape[first]) for name, feed in self.feeds.items()}
+
+    def has_rows(self, values: Any) -> bool:
+        """Whether a blob of a run has a row for each sample."""
+        return self.batched and values.ndim > 0 and values.shape[0] == self.batch
 
     def sizes(self, data: Samples) -> dict[str, tuple[int | None, ...]]:
         """Input -> its shape in a run, None for an open batch; other open sizes are those of the first sample."""

@@ -70,7 +70,7 @@ def _measured(opened: Opened, name: str, sample: int, store: WeightStore) -> Blo
         for first, second in engine.give(run):
             r, c = first[name], second[partner]
             if r.size == c.size:
-                by_sample = layout.batched and r.ndim > 0 and r.shape[0] == layout.batch
+                by_sample = layout.has_rows(r)
                 rows = slice(len(run.numbers)) if by_sample else ...
                 error.add(r[rows], c.reshape(r.shape)[rows], run.numbers.start, by_sample=by_sample)
     return error

@@ -245,7 +245,7 @@ class Measurement:
             boxes = name == plan.boxes
             if boxes and self.detection is not None:
                 r, c = (rows.T for rows in self.detection.add(to_host(r), to_host(c), run.numbers, names))
-            by_sample = not boxes and plan.layout.batched and r.ndim > 0 and r.shape[0] == plan.layout.batch
+            by_sample = not boxes and plan.layout.has_rows(r)
             shape, rows = tuple(r.shape), (slice(count), ...) if by_sample else ...
             if type(r) is not type(c):
                 r, c = to_host(r), to_host(c)

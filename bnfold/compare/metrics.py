@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.compare.backends import BINS, Float64, Int64
+from bnfold.compare.backends import BINS, COUNTS, SUMS, Float64, Int64
 from bnfold.compare.kernels import Passed, bin_edge, measure_together, span
 from bnfold.compare.merging import BY_MAX, BY_MIN, BY_SUM, FIRST, rule
 from bnfold.compare.records import Histogram, Place
@@ -154,9 +154,9 @@ class BlobError:
 
     def take_in(self, passed: Passed, first: int, names: Sequence[str], inner: Shape) -> None:
         """Add what one pass found; `inner` is the shape of a sample, and the others as in `add`."""
-        for name in ("zero", "lost", "undefined", "above", "nan", "inf", "partner_nan", "partner_inf", "bins"):
+        for name in (*COUNTS, "above", "bins"):
             setattr(self, name, getattr(self, name) + getattr(passed, name))
-        for name in ("sum_abs", "sum_error", "squared_error", "squared_reference", "squared_candidate", "product"):
+        for name in (*SUMS, "product"):
             setattr(self, name, getattr(self, name) + total_of(getattr(passed, name)))
         self.low, self.high = min(self.low, float(passed.low.min())), max(self.high, float(passed.high.max()))
         self.partner_low = min(self.partner_low, float(passed.partner_low.min()))

@@ -137,10 +137,7 @@ class Model:
         """An ONNX model for another number of samples, which it may be unable to run."""
         from bnfold.onnx.graph import with_first_axis
 
-        feeds = {
-            name: replace(feed, shape=(batch, *feed.shape[1:])) if feed.shape else feed
-            for name, feed in self.feeds.items()
-        }
+        feeds = {name: feed.in_batches_of(batch) for name, feed in self.feeds.items()}
         return replace(self, proto=with_first_axis(self.proto, list(feeds), batch), feeds=feeds)
 
     def equals(self, other: Model) -> bool:

@@ -204,21 +204,12 @@ class Opened:
 
     def unrun(self) -> DiffReport:
         """The report on a candidate that is the reference: to run it would prove no more than to read it."""
-        options = self.options
         return DiffReport(
-            reference=self.ours.name,
-            candidate=self.theirs.name,
-            data="no data was needed, since the networks are the same to the last weight",
-            seed=options.seed,
-            tolerance=options.limit,
-            blobs=(),
-            samples=(),
-            unpaired=(),
-            extra=(),
-            classifier=None,
-            detector=None,
-            first_divergent=None,
-            ranges=(),
+            self.ours.name,
+            self.theirs.name,
+            "no data was needed, since the networks are the same to the last weight",
+            self.options.seed,
+            self.options.limit,
             gates=(Gate("compared", 1, len(self.ours.outputs), True, EQUAL),),
             notes=tuple(self.notes),
             equal=True,
@@ -250,8 +241,7 @@ class Opened:
             boxes = found.detection is not None and name == found.detection.blob
             if r is None or c is None or truth is None or boxes or truth.size != r.size or c.size != r.size:
                 continue
-            by_sample = self.layout.batched and r.ndim > 0 and r.shape[0] == self.layout.batch
-            for row in range(len(run.numbers)) if by_sample else [...]:
+            for row in range(len(run.numbers)) if self.layout.has_rows(r) else [...]:
                 true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
                 distances = Distances.of(true, ours, theirs, found.errors[name].range)
                 if name not in found.distances or distances.weight > found.distances[name].weight:

@@ -328,15 +328,15 @@ class DiffReport(Rendered):
     data: str
     seed: int
     tolerance: float
-    blobs: tuple[BlobDiff, ...]
-    samples: tuple[SampleDiff, ...]
-    unpaired: tuple[str, ...]
-    extra: tuple[str, ...]
-    classifier: ClassifierDiff | None
-    detector: DetectorDiff | None
-    first_divergent: FirstDivergent | None
-    ranges: tuple[LayerRange, ...]
-    gates: tuple[Gate, ...]
+    blobs: tuple[BlobDiff, ...] = ()
+    samples: tuple[SampleDiff, ...] = ()
+    unpaired: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    classifier: ClassifierDiff | None = None
+    detector: DetectorDiff | None = None
+    first_divergent: FirstDivergent | None = None
+    ranges: tuple[LayerRange, ...] = ()
+    gates: tuple[Gate, ...] = ()
     notes: tuple[str, ...] = ()
     uncompared: tuple[Uncompared, ...] = ()
     as_exact: tuple[str, ...] = ()

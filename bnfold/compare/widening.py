@@ -53,7 +53,7 @@ def widened(
     sides = ((reference, names), (candidate, inputs))
     if ours is None or theirs is None or not all(_tried(*side, shape, data) for side in sides if side[0].net is None):
         return as_they_are
-    feeds = {name: replace(feed, shape=(batch, *feed.shape[1:])) for name, feed in shape.feeds.items()}
+    feeds = {name: feed.in_batches_of(batch) for name, feed in shape.feeds.items()}
     return ours, theirs, BatchLayout(feeds, batch, True)
 
 
@@ -71,7 +71,7 @@ def with_batch(model: Model, batch: int) -> Model | None:
         proto, weights = build(net)
     except UnsupportedError:
         return None
-    feeds = {name: replace(feed, shape=(batch, *feed.shape[1:])) for name, feed in model.feeds.items()}
+    feeds = {name: feed.in_batches_of(batch) for name, feed in model.feeds.items()}
     return replace(model, net=net, proto=proto, weights=weights, feeds=feeds)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -38,6 +38,10 @@ class Feed:
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
     meaning: StandIn | None = None
+
+    def in_batches_of(self, batch: int) -> Feed:
+        """The same for another number of samples."""
+        return replace(self, shape=(batch, *self.shape[1:])) if self.shape else self
 
 
 class Samples(Protocol):
