@@ -98,12 +98,15 @@ def reduce_norm(place: NodeContext) -> Operator:
 
 def _reduction(place: NodeContext, zero: str = "", order: str = "") -> Operator:
     """Axes are an input from opset 18 on, those of ReduceSum from 13 on."""
-    node, rank = place.node, len(place.bottom())
+    node, shape = place.node, place.bottom()
+    rank = len(shape)
     axes = place.axes(13 if place.layer.type == "ReduceSum" else 18, rank)
     if not axes and node.attribute("noop_with_empty_axes", 0):
         # A norm of each value alone is its magnitude to some runtimes, and the value itself to others.
         return Pass(zero=zero, order=order) if place.layer.type in {"ReduceL1", "ReduceL2"} else Alias()
     axes = axes or list(range(rank))
+    if any(shape[axis] == 0 for axis in axes):
+        raise Unfit("what comes out does not depend on what it reads, which has no values")
     kept = tuple(axis for axis in range(rank) if axis not in axes)
     steps: Steps = () if node.attribute("keepdims", 1) else (Axes(kept),)
     return Pass(zero=zero, order=order, plane=set(axes), steps=steps)
