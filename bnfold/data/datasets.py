@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -276,13 +277,8 @@ def read_inputs(
 
 def _require_axes(path: Path, name: str, shape: Sequence[int], feed: Feed) -> None:
     """Stop before the values of an array are read that cannot be meant, whatever they are."""
-    values = 1
-    for length in shape[1:]:
-        values *= length
-    wanted = 1
-    for size in feed.shape:
-        wanted *= size or 1
-    if None not in feed.shape and len(shape) > 1 and values > wanted:
+    wanted = prod(size or 1 for size in feed.shape)
+    if None not in feed.shape and len(shape) > 1 and prod(shape[1:]) > wanted:
         raise UsageError(f"{path}: '{name}' has shape {tuple(shape)}, and the input takes {feed.shape}")
 
 
