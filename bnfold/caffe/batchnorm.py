@@ -33,7 +33,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.caffe_pb2 import TRAIN, LayerParameter
 from bnfold.caffe.weights import Record
 from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
 from bnfold.io.wire import fields
@@ -313,9 +313,17 @@ def _fields(layer: Layer, names: tuple[str, ...]) -> list[str]:
 
 
 def follows_batch(param: LayerParameter) -> bool:
-    """Whether `use_global_stats: false` has a layer normalise by each batch."""
+    """Whether a layer normalises by each batch: `use_global_stats` says so, and where it is not said, the phase.
+
+    A phase that a layer states holds over the net's own (net.cpp, Init; batch_norm_layer.cpp, LayerSetUp).
+    """
     own = param.batch_norm_param
-    return own.HasField("use_global_stats") and not own.use_global_stats
+    return not own.use_global_stats if own.HasField("use_global_stats") else trains(param)
+
+
+def trains(param: LayerParameter) -> bool:
+    """Whether a layer stands in phase TRAIN by its own word."""
+    return param.HasField("phase") and param.phase == TRAIN
 
 
 def _check(layer: Layer, statistics: Statistics) -> None:

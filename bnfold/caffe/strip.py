@@ -39,8 +39,10 @@ def stripped(param: caffe_pb2.LayerParameter, fillers: bool = True) -> caffe_pb2
         fillers: whether the fillers go too.
     """
     result = deepcopy(param)
-    for name in ("include", "exclude", "phase"):
+    for name in ("include", "exclude"):
         result.ClearField(name)
+    if param.phase == caffe_pb2.TEST:  # TRAIN makes a BatchNorm follow each batch
+        result.ClearField("phase")
     named = [spec.name for spec in param.param]
     del result.param[:]
     for spec in param.param[: max((index + 1 for index, name in enumerate(named) if name), default=0)]:

@@ -152,6 +152,17 @@ def test_statistics_of_the_batch_are_refused_since_another_batch_gives_another_a
     assert difference([alone], [together]) > 1e-3
 
 
+def test_a_phase_that_a_layer_states_decides_where_use_global_stats_does_not() -> None:
+    text, blobs = batch_norm("")
+    with pytest.raises(Blocked, match="its phase is TRAIN, so its statistics follow each batch"):
+        read(f"{text} phase: TRAIN", blobs=blobs)
+    assert isinstance(read(f"{text} phase: TEST", blobs=blobs), Affine)
+    text, blobs = batch_norm("use_global_stats: true")
+    assert isinstance(read(f"{text} phase: TRAIN", blobs=blobs), Affine)
+    with pytest.raises(Blocked, match="its phase is TRAIN, so it drops at random"):
+        read('type: "Dropout" phase: TRAIN')
+
+
 def test_statistics_of_the_batch_are_taken_as_stored_when_the_user_says_so_and_that_is_noted() -> None:
     text, blobs = batch_norm("use_global_stats: false")
     layer = layer_of(text, blobs=blobs)

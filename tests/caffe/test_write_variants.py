@@ -11,7 +11,7 @@ from saving import CAFFEMODEL, PROTOTXT, WEIGHT, Load, Save, fields_of, said, wi
 from wire_encoder import blob, doubles, floats, layer, length, number, tag
 
 import bnfold
-from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
+from bnfold.caffe.caffe_pb2 import TEST, TRAIN, LayerParameter, NetParameter
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.weights import read_weights
 from bnfold.caffe.write import prototxt_text
@@ -138,6 +138,12 @@ def test_strip_keeps_fillers_that_mean_something() -> None:
     assert stripped(norm) is norm
     assert stripped(deconv, fillers=False) is deconv
     assert not stripped(deconv).convolution_param.HasField("weight_filler")
+
+
+def test_a_phase_that_makes_a_layer_train_is_not_stripped() -> None:
+    trains, infers = (LayerParameter(name="bn", type="BatchNorm", phase=phase) for phase in (TRAIN, TEST))
+    assert stripped(trains) is trains
+    assert not stripped(infers).HasField("phase")
 
 
 def test_a_stripped_net_loads_as_the_same_net_but_for_what_was_stripped(

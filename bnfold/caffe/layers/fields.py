@@ -48,7 +48,7 @@ IDLE_OF_LAYER: Mapping[str, str] = _by_name(
         LIBRARY: "engine reshape_every_iter",
         TRAINS: "loss_weight propagate_down",
         WRITES: "debug",
-        "chooses the network": "phase",
+        "tells BatchNorm and Dropout alone that they train": "phase",
         "chooses the row": "type",
         "connects": "bottom top",
         "names": "name",

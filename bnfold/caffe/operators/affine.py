@@ -14,7 +14,7 @@ import numpy as np
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked, require
-from bnfold.caffe.batchnorm import read_batchnorm
+from bnfold.caffe.batchnorm import read_batchnorm, trains
 from bnfold.caffe.layers import UNKNOWN, canonical_axis, dropout_scale
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.errors import ModelError, UnsupportedError
@@ -46,13 +46,18 @@ def batch_norm(place: LayerContext) -> Affine:
         require(not learns, "bn_mode is LEARN, so its statistics follow each batch and none are stored")
         require(
             context.assume_global_stats,
-            "use_global_stats is false, so its statistics follow each batch; "
+            f"{_why(layer)}, so its statistics follow each batch; "
             "fold it with --assume-global-stats if the stored ones are meant",
         )
         context.assumed.append(layer)
     if statistics.factor == 0 and statistics.layout == "bvlc":
         context.notes.append(f"{layer}: its scale_factor is 0, so it was never trained")
     return Affine.along(1, *statistics.affine())
+
+
+def _why(layer: Layer) -> str:
+    said = layer.param.batch_norm_param.HasField("use_global_stats")
+    return "use_global_stats is false" if said else "its phase is TRAIN"
 
 
 def bias(place: LayerContext) -> Affine:
@@ -62,6 +67,7 @@ def bias(place: LayerContext) -> Affine:
 
 def dropout(place: LayerContext) -> Operator:
     """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST (dropout_layer.cpp)."""
+    require(not trains(place.layer.param), "its phase is TRAIN, so it drops at random")
     scale = dropout_scale(place.layer)
     return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
 
