@@ -220,26 +220,27 @@ class _Sweep:
         if stored.is_identity:
             if not self._drop(scene, layer):
                 self._keep(layer, f"it changes nothing, but both '{layer.bottoms[0]}' and '{layer.tops[0]}' must stay")
-            return []
+                return []
+            return self._to_settle_again(layer, ())
         try:
             plan = plan_backward(scene, layer, affine)
         except Blocked as blocked:
             behind = str(blocked)
         else:
             self._commit_backward(layer, plan)
-            return self._to_settle_again(layer, plan)
+            return self._to_settle_again(layer, plan.merged)
         try:
             plan = plan_forward(scene, layer, affine)
         except Blocked as blocked:
             self._keep(layer, f"backward: {behind}; forward: {blocked}")
             return []
         self._commit_forward(layer, plan)
-        return [*self._to_settle_again(layer, plan), *self._in_front(layer)]
+        return [*self._to_settle_again(layer, plan.merged), *self._in_front(layer)]
 
-    def _to_settle_again(self, gone: Layer, plan: Plan) -> list[Layer]:
+    def _to_settle_again(self, gone: Layer, merged: Iterable[tuple[Layer, Affine]]) -> list[Layer]:
         """What may move now: affines that took something in, and those that the one that is gone could not take in."""
         waited = [layer for layer in self.refusals.pop(id(gone), ()) if layer is not None]
-        again = dict.fromkeys([*(layer for layer, _ in plan.merged), *waited])
+        again = dict.fromkeys([*(layer for layer, _ in merged), *waited])
         return [layer for layer in again if isinstance(self.records.get(id(layer)), Kept)]
 
     def _in_front(self, layer: Layer) -> list[Layer]:
