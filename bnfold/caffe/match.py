@@ -74,28 +74,31 @@ def _as_shared(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> tuple[l
     """The layers with one value for each blob that several share by name: what is stored last, as in Caffe.
 
     There the sharers have one blob between them, into which every record is copied (`Net::CopyTrainedLayersFrom`).
+    Where none is stored it is the first layer's, by its filler (`Net::AppendParam`).
     """
     order = {id(file): place for place, file in enumerate(files)}
     sharers: dict[str, list[tuple[tuple[int, int], int, int]]] = {}
     for place, layer in enumerate(layers):
         record = layer.source.record if layer.source else None
+        stands = (order[id(record.file)], record.begin) if record else UNSTORED
         for index, spec in enumerate(layer.param.param[: len(layer.blobs)]):
-            if spec.name and record is not None:
-                sharers.setdefault(spec.name, []).append(((order[id(record.file)], record.begin), place, index))
+            if spec.name:
+                sharers.setdefault(spec.name, []).append((stands, place, index))
     replaced: dict[int, list[Array | LazyArray]] = {}
     notes = []
     for name, found in sharers.items():
-        *_, (_, place, index) = sorted(found)
+        _, place, index = max(found, key=lambda one: (one[0], -one[1], one[2]))
         last = layers[place].blobs.stored[index]
-        for _, other, at in found:
+        for stands, other, at in found:
             stored = layers[other].blobs.stored[at]
             if np.prod(stored.shape) != np.prod(last.shape) or _same(stored, last):
                 continue
             replaced.setdefault(other, list(layers[other].blobs.stored))[at] = _view(last, stored.shape)
-            notes.append(
-                f"{layers[other]} has another '{name}' stored than {layers[place]}, with which it shares it: that of "
-                f"{layers[place]} holds, which comes later, as in Caffe"
-            )
+            if stands != UNSTORED:
+                notes.append(
+                    f"{layers[other]} has another '{name}' stored than {layers[place]}, with which it shares it: that "
+                    f"of {layers[place]} holds, which comes later, as in Caffe"
+                )
     given = [
         replace(layer, blobs=Blobs(replaced[place])) if place in replaced else layer
         for place, layer in enumerate(layers)
@@ -217,3 +220,6 @@ def _listed(shapes: Sequence[Shape]) -> str:
 
 
 NO_BLOBS = Blobs()
+
+UNSTORED = (-1, -1)
+"""The place of a layer that no file has a record of: in front of all that are stored."""

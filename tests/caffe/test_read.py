@@ -136,6 +136,27 @@ def test_a_layer_without_a_record_takes_what_it_shares(tmp_path: Path) -> None:
     assert [a is b for a, b in zip(first.blobs.stored, second.blobs.stored, strict=True)] == [True, True]
 
 
+def shared_scales(folder: Path, stored: Shapes) -> list[list[float]]:
+    """What three Scales of one name learned, with weights for some of them and fillers for the others."""
+    scale = 'layer { name: "%s" type: "Scale" bottom: "data" top: "%s" param { name: "s" } scale_param { %s } }'
+    fillers = {"a": "filler { value: 2 }", "b": "filler { value: 3 }", "c": "filler { value: 4 }"}
+    text = "\n".join([NET.splitlines()[1], *(scale % (name, name, filler) for name, filler in fillers.items())])
+    return [layer.blobs[0].tolist() for layer in read(folder, stored | {"other": [(1,)]}, text).layers[1:]]
+
+
+def test_what_is_stored_last_holds_for_all_that_share_it(tmp_path: Path) -> None:
+    assert shared_scales(tmp_path, {"a": [(3,)]}) == [[0, 1, 2]] * 3
+    (tmp_path / "net.caffemodel").unlink()
+    write_weights(tmp_path / "a.caffemodel", {"a": [(3,)]})
+    write_weights(tmp_path / "b.caffemodel", {"b": [(3,)]}, first=5)
+    net = load(tmp_path / "net.prototxt", [tmp_path / "a.caffemodel", tmp_path / "b.caffemodel"])
+    assert [layer.blobs[0].tolist() for layer in net.layers[1:]] == [[5, 6, 7]] * 3
+
+
+def test_where_nothing_is_stored_the_first_filler_holds(tmp_path: Path) -> None:
+    assert shared_scales(tmp_path, {}) == [[2, 2, 2]] * 3
+
+
 def test_a_second_layer_of_a_name_gets_no_weights_as_in_caffe(tmp_path: Path) -> None:
     text = NET + 'layer { name: "fc" type: "InnerProduct" bottom: "fc" top: "g" inner_product_param { num_output: 5 } }'
     message = refusal(tmp_path, SHAPES, text)
