@@ -8,7 +8,6 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from onnx import helper
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
@@ -224,13 +223,12 @@ def _trailing(values: Array, rank: int) -> Array:
 
 
 def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype[Any], **attributes: Any) -> None:
-    node: Node = layer.param
-    proto = helper.make_node(op_type, [""] * (1 + len(values)), [""], name=node.proto.name, **attributes)
-    proto.doc_string = node.proto.doc_string
+    node: Node = layer.param.edited(*layer.param.attributes, **attributes)
+    node.proto.op_type = op_type
     slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
     layer.type = op_type
     layer.blobs = Blobs(Rounded(np.array(one, order="C"), dtype) for one in values)
-    layer.param = replace(node, proto=proto, slots=slots, outputs=(0,))
+    layer.param = replace(node, slots=slots, outputs=(0,))
 
 
 def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:

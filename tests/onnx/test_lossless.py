@@ -206,6 +206,26 @@ def test_an_output_that_is_an_initialiser_has_its_shape() -> None:
     assert types(folded(before)) == ["Conv"]
 
 
+def test_an_affine_that_took_another_in_keeps_what_is_said_of_it() -> None:
+    before = model(
+        """
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[1,3,5,5] x) => (float[1,3,5,5] y)
+        {
+            r = Relu (x)
+            s = Add (r, k)
+            [last] y = Mul (s, k)
+        }
+        """,
+        k=values(3, 1, 1),
+    )
+    before.graph.node[-1].doc_string = "by hand"
+    before.graph.node[-1].metadata_props.add(key="line", value="7")
+    after = folded(before).graph.node[-1]
+    assert (after.op_type, after.name, after.doc_string) == ("BatchNormalization", "last", "by hand")
+    assert after.metadata_props == before.graph.node[-1].metadata_props
+
+
 def test_a_node_that_is_new_has_a_name_of_its_own() -> None:
     before = model(
         """
