@@ -20,7 +20,6 @@ from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.engine import Engine, Side, processors
-from bnfold.compare.exact import Exact
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.memory import available_memory
 from bnfold.compare.models import Model, open_model
@@ -31,6 +30,8 @@ from bnfold.options import CompareOptions
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from bnfold.onnx.graph import Evaluator
 
 AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be merged
 TRIES = 2
@@ -209,7 +210,7 @@ def measure_all(
     take: Callable[[list[Measurement]], None],
     progress: Progress | None,
     *,
-    exact: Exact | None = None,
+    exact: Evaluator | None = None,
 ) -> None:
     """Have the workers measure all pieces from `first` on.
 
@@ -299,7 +300,7 @@ def _missing(client: Client, work: Work, models: Sequence[Model]) -> dict[str, A
     }
 
 
-def _packed(exact: Exact | None) -> bytes | None:
+def _packed(exact: Evaluator | None) -> bytes | None:
     """The float64 run as it travels: one message, which protobuf lets have 2 GB."""
     try:
         return None if exact is None else pickle.dumps(exact)

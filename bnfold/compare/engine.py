@@ -19,7 +19,6 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from bnfold.compare.batches import BatchLayout, Run, runs
-from bnfold.compare.exact import Exact
 from bnfold.compare.measure import Measurement, MeasurePlan, Progress
 from bnfold.compare.memory import Needs, room
 from bnfold.compare.merging import merge
@@ -33,7 +32,7 @@ from bnfold.options import CompareOptions
 from bnfold.runtime import Execution, Session, TensorPort, give_back, to_host
 
 if TYPE_CHECKING:
-    from bnfold.onnx.graph import WeightStore
+    from bnfold.onnx.graph import Evaluator, WeightStore
 
 PIECE = 16  # runs that are measured together, wherever that is
 OVERLAPPING = 2.5  # times the blobs of a run: two runs, and what is free between blobs that are measured already
@@ -106,7 +105,7 @@ class Engine:
         options: CompareOptions,
         store: WeightStore,
         *,
-        exact: Exact | None = None,
+        exact: Evaluator | None = None,
         further: Sequence[str] = (),
         threads: int | None = None,
         fixed: bool = False,

@@ -33,17 +33,6 @@ ROUNDING = 100.0  # times the tolerance: what is farther away at the first place
 EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one with the largest error
 
 
-@dataclass(slots=True)
-class Exact:
-    """The float64 run."""
-
-    evaluator: Evaluator
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Every blob, in float64."""
-        return self.evaluator.run(feeds)
-
-
 @dataclass(frozen=True, slots=True)
 class Distances:
     """How far the reference and the candidate are from the truth: root mean squares, as shares of the blob's range."""
@@ -114,7 +103,7 @@ def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple
     return (node.op_type, list(node.output).index(blob), tuple(attributes), tuple(inputs))
 
 
-def open_exact(reference: Model, notes: list[str]) -> Exact | None:
+def open_exact(reference: Model, notes: list[str]) -> Evaluator | None:
     """The float64 run of the reference, or None with a note that says why there is none."""
     from bnfold.onnx.graph import Evaluator
 
@@ -124,8 +113,8 @@ def open_exact(reference: Model, notes: list[str]) -> Exact | None:
         return None
     try:
         if reference.net is not None:
-            return Exact(Evaluator.of_net(reference.net, blobs))
-        return Exact(Evaluator.of_model(reference.proto, reference.weights, reference.folder, blobs))
+            return Evaluator.of_net(reference.net, blobs)
+        return Evaluator.of_model(reference.proto, reference.weights, reference.folder, blobs)
     except UnsupportedError as error:
         notes.append(f"no exact column: {error}")
         return None

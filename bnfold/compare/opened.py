@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from bnfold.compare.classify import find_scores, near_chance, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer
 from bnfold.compare.engine import Side
-from bnfold.compare.exact import LEAST_TOLERANCE, ROUNDING, Distances, Exact, as_exact
+from bnfold.compare.exact import LEAST_TOLERANCE, ROUNDING, Distances, as_exact
 from bnfold.compare.gates import agreement_gate, boxes_gate, compared_gate, outputs_gate, tolerance_gate, top1_gate
 from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
@@ -28,6 +29,9 @@ from bnfold.errors import quoted
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
+
+if TYPE_CHECKING:
+    from bnfold.onnx.graph import Evaluator
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 EQUAL = "every layer and every weight of one network is that of the other"
@@ -65,7 +69,7 @@ class Opened:
     data: Samples
     labels: Array | None
     options: CompareOptions
-    truth: Exact | None
+    truth: Evaluator | None
     notes: list[str]
     same_behind: bool = False
     saturating: dict[str, Saturating] = field(default_factory=dict)

@@ -22,7 +22,6 @@ from onnx_models import change, classifier
 from bnfold.compare import cluster, opened
 from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.comparison import compare
-from bnfold.compare.exact import Exact
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -277,9 +276,9 @@ def test_workers_measure_by_numba_to_the_byte(tmp_path: Path, client: Client, mo
 
 
 def test_a_float64_run_that_is_too_large_to_be_sent_is_a_sentence() -> None:
-    class Huge(Exact):
+    class Huge:
         def __reduce__(self) -> str:
             raise UnsupportedError("a float64 network of 2 GB or more cannot be sent")
 
     with pytest.raises(UsageError, match="leave out --exact or --cluster"):
-        cluster._packed(Huge(cast("Evaluator", None)))
+        cluster._packed(cast("Evaluator", Huge()))
