@@ -119,14 +119,14 @@ def in_top(scores: Array, labels: Array, top: int) -> Array:
 
 
 def find_scores(
-    reference: Model, pairs: Mapping[str, str], shapes: Mapping[str, Shape], labels: Array | None
+    reference: Model, pairs: Mapping[str, str], shapes: Mapping[str, Shape], labels: Array | None, batch: int
 ) -> str | None:
-    """The output with one score per class, or None.
+    """The output with one score per class for each sample of a batch, or None.
 
     A Softmax output is one. Without Softmax, labels say that the network classifies, and the first output with
     enough classes is taken: a landmark regressor has the same shape, so shape alone says nothing.
     """
-    outputs = [name for name in reference.outputs if name in pairs and _is_row(shapes.get(name, ()))]
+    outputs = [name for name in reference.outputs if name in pairs and _is_row(shapes.get(name, ()), batch)]
     for name in outputs:
         if reference.writers[name].type.startswith("Softmax"):
             return name
@@ -179,8 +179,8 @@ def near_chance(found: ClassifierDiff) -> str | None:
     )
 
 
-def _is_row(shape: Shape) -> bool:
-    return len(shape) >= 2 and shape[1] >= 2 and all(size == 1 for size in shape[2:])
+def _is_row(shape: Shape, batch: int) -> bool:
+    return len(shape) >= 2 and shape[0] == batch and shape[1] >= 2 and all(size == 1 for size in shape[2:])
 
 
 def _classes(shape: Shape) -> int:

@@ -207,7 +207,7 @@ class Comparison:
         data = self._data(self._own_layout())
         labels = self._known(data)
         known = {name: shape for name, shape in shapes.items() if shape is not None}
-        scores = find_scores(ours, {name: name for name in ours.outputs}, known, labels)
+        scores = find_scores(ours, {name: name for name in ours.outputs}, known, labels, self._own_layout().batch)
         if scores is not None:
             require_labels(labels, known[scores][1], data.name)
         if options.min_agreement is not None and scores is None:

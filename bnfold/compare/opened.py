@@ -115,7 +115,7 @@ class Opened:
                     f"{second[partner]} in the candidate"
                 )
                 del self.pairs[name]
-        scores = find_scores(self.ours, self.pairs, first, self.labels)
+        scores = find_scores(self.ours, self.pairs, first, self.labels, self.layout.batch)
         if scores is not None:
             require_labels(self.labels, first[scores][1], self.data.name)
         elif self.labels is not None:

@@ -115,6 +115,22 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(options: dict[str, 
         compare(classifier(), classifier(), np.zeros((4, 3, 8, 8), np.float32), **options)
 
 
+def test_scores_that_are_not_one_row_for_each_sample_classify_nothing() -> None:
+    rows = model(
+        [
+            helper.make_node("Slice", ["data", "start", "end"], ["some"], "some"),
+            helper.make_node("Softmax", ["some"], ["scores"], "scores", axis=1),
+        ],
+        {"data": (4, 3)},
+        ["scores"],
+        {"start": np.array([0]), "end": np.array([1])},
+    )
+    report = compare(rows, rows, np.ones((5, 3), np.float32), labels=[0] * 5)
+    assert report.passed
+    assert report.classifier is None
+    assert "the labels say nothing here: no output has one score for each of so many classes" in report.notes
+
+
 @pytest.mark.parametrize("given", [3, [np.zeros((3, 8, 8))], np.float32(1)])
 def test_samples_that_are_none_are_named(given: Any) -> None:
     with pytest.raises(UsageError, match="samples are an array, one array for each input, or a path, and not"):
