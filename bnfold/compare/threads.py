@@ -39,6 +39,8 @@ def result_of(future: Future[T], glance: float | None = None) -> T:
     done: SimpleQueue[Future[T]] = SimpleQueue()
     with defer_signals():
         future.add_done_callback(done.put)
-    while True:
+    finished: Future[T] | None = None
+    while finished is None:
         with suppress(Empty):
-            return done.get(timeout=glance).result()
+            finished = done.get(timeout=glance)
+    return finished.result()

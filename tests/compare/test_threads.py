@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
+from queue import Empty
 
 import pytest
+
+from bnfold.compare.threads import Threads, result_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,3 +90,28 @@ def test_pythons_own_executor_does_not_bear_it() -> None:
     done = tried("python")
     assert done.returncode != 0, "Threads would be needed no more"
     assert "waits for ever" in done.stdout or "unlocked lock" in done.stderr
+
+
+@pytest.mark.parametrize("glance", [None, 0.001])
+def test_what_a_thread_raises_is_raised_and_what_it_gives_is_not_kept(glance: float | None) -> None:
+    def fails() -> None:
+        time.sleep(0.01)
+        raise Empty
+
+    class Values:
+        pass
+
+    def gives() -> Values:
+        time.sleep(0.01)
+        return Values()
+
+    with Threads(1) as threads:
+        with pytest.raises(Empty):
+            result_of(threads.submit(fails), glance)
+        gc.disable()
+        try:
+            known = weakref.ref(result_of(threads.submit(gives), glance))
+            threads.submit(int).result()  # the thread lets go of what it did before
+            assert known() is None
+        finally:
+            gc.enable()
