@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnfold.algebra import scaled as module
-from bnfold.algebra.scaled import Scaled, same_values, scaled, stays_finite
+from bnfold.algebra.scaled import Scaled, rounded, same_values, scaled, stays_finite
 
 views = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)
 
@@ -50,6 +51,15 @@ def test_an_empty_weight_has_no_chunks() -> None:
     assert list(blob.chunks()) == []
     assert blob.array().shape == (0, 3)
     assert stays_finite(blob)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 1)])
+def test_rounding_changes_no_shape(dtype: Any, shape: tuple[int, ...]) -> None:
+    values = rounded(np.full(shape, 1.5), dtype)
+    assert values.shape == shape
+    assert values.dtype == dtype
+    assert bool((values == 1.5).all())
 
 
 def test_a_large_weight_is_never_copied_whole_while_it_is_streamed() -> None:
