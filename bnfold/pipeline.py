@@ -32,6 +32,9 @@ Model = StrPath | bytes | BinaryIO
 ONNX_TOO = frozenset({"batch", "freeze_initializers", "guess_shapes", "input_shapes", "until"})
 """The fields of `ReadOptions` that mean something for an ONNX model."""
 
+NET_FIELDS = (1, 2, 3, 100)
+"""The numbers that a caffemodel begins with: name, layers of V1, input, layer."""
+
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
@@ -252,26 +255,43 @@ def _contents(model: bytes | BinaryIO) -> bytes:
 
 
 def _from_memory(model: bytes, weights: Model | Sequence[StrPath] | None, options: ReadOptions) -> Net:
-    """A model whose contents are at hand: a prototxt is text, and what has a zero byte or no text is ONNX."""
+    """A model whose contents are at hand: a prototxt is text, and a caffemodel begins with a text or with a layer."""
+    name = "net.caffemodel" if _is_caffemodel(model) else ""
     with suppress(UnicodeDecodeError):
         if "\0" not in (text := model.decode()) and "layer" in text:
-            from tempfile import TemporaryDirectory
+            name = "net.prototxt"
+    if name:
+        from tempfile import TemporaryDirectory
 
-            # What is written back as it was is found in a mapped file.
-            with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                prototxt, caffemodel = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
-                prototxt.write_bytes(model)
-                if _is_contents(weights):
-                    caffemodel.write_bytes(_contents(weights))
-                    weights = caffemodel
-                net = load(prototxt, weights, options=options)
-                net.file = ""
-                return net
+        # What is written back as it was is found in a mapped file.
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            path, caffemodel = Path(folder, name), Path(folder, "weights.caffemodel")
+            path.write_bytes(model)
+            if _is_contents(weights):
+                caffemodel.write_bytes(_contents(weights))
+                weights = caffemodel
+            try:
+                net = load(path, weights, options=options)
+            except BnfoldError as error:
+                error.args = tuple(str(word).replace(f"{folder}{os.sep}", "") for word in error.args)
+                raise
+            net.file = ""
+            return net
     if weights is not None:
         raise UsageError("an ONNX model has its weights itself, so there is no second file to give")
     from bnfold.onnx.read import load_bytes
 
     return load_bytes(model, options)
+
+
+def _is_caffemodel(model: bytes) -> bool:
+    """Whether the first field is one of a NetParameter: its name, an input or a layer. ONNX begins with a number."""
+    from bnfold.io.wire import LENGTH, WireError, fields
+
+    with suppress(WireError):
+        first = next(fields(model, 0, len(model)), None)
+        return first is not None and first.wire == LENGTH and first.number in NET_FIELDS
+    return False
 
 
 def is_onnx(model: StrPath) -> bool:

@@ -121,6 +121,17 @@ def test_models_come_from_bytes_and_streams(net: bnfold.Net, tmp_path: Path) -> 
         assert answers.passed
 
 
+def test_a_caffemodel_alone_comes_from_bytes_and_is_named_without_a_folder() -> None:
+    contents = CAFFEMODEL.read_bytes()
+    assert len(bnfold.load(contents, input_shapes={"data": (1, 1, 8, 8)}).layers) == 15
+    with pytest.raises(bnfold.ParseError, match=r"^net\.caffemodel: is damaged or cut short"):
+        bnfold.load(contents[:3000])
+    with pytest.raises(bnfold.ParseError, match=r"^net\.prototxt:1:7: the '\{' of 'layer' is never closed"):
+        bnfold.load(b"layer { nonsense")
+    with pytest.raises(bnfold.ParseError, match=r"^model\.onnx: is not an ONNX model"):
+        bnfold.load(b"\x08\x03abc")
+
+
 def test_one_name_to_keep_is_one_name() -> None:
     case = golden("seed_resnet_bn_scale")
     one = bnfold.load(case.prototxt, case.caffemodel)
