@@ -57,12 +57,15 @@ def load(
         ModelError: it is not a network: a bottom that nobody makes, two makers of a blob, an input without a shape.
         UnsupportedError: it computes in integers.
         WeightsError: the weights do not fit; it names every layer concerned.
-        UsageError: `input_shapes` names a blob that is no input, or there is no option of a name that was given.
+        UsageError: `input_shapes` names a blob that is no input, there is no option of a name that was given, or
+            `caffemodel_dialect` is given beside a prototxt.
     """
     options = changed(ReadOptions, options, changes)
     path = Path(prototxt)
     if path.suffix == ".caffemodel":
         return _alone(path, _paths(caffemodel), options)
+    if options.caffemodel_dialect is not None:
+        raise UsageError(f"{path}: --caffemodel-dialect would be ignored: a prototxt says what its layers are")
     document = read_prototxt(
         path, ignore_unknown_fields=options.ignore_unknown_fields, strict_fields=options.strict_fields
     )

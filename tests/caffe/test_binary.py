@@ -261,6 +261,12 @@ def test_a_dialect_that_lacks_a_number_is_refused(tmp_path: Path) -> None:
         read(tmp_path, message(**POOL), dialect="synopsis")
 
 
+def test_a_dialect_beside_a_prototxt_is_refused() -> None:
+    case = golden("seed_resnet_bn_scale")
+    with pytest.raises(UsageError, match=r"net\.prototxt: --caffemodel-dialect would be ignored"):
+        load(case.prototxt, case.caffemodel, caffemodel_dialect="bvlc")
+
+
 def test_v1_and_v0_files_carry_nets_too(tmp_path: Path) -> None:
     path = tmp_path / "net.caffemodel"
     net = NetParameter(input=["data"], input_dim=[1, 2, 3, 4])
