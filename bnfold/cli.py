@@ -30,7 +30,7 @@ from bnfold.options import (
     PREPARING,
     PROVING,
     WEIGHTS,
-    Value,
+    by_name,
     count_of_bytes,
     named,
     plane,
@@ -523,9 +523,9 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     require_paths(files, reports=[*reports, *kept], data=[*table, *_data(given, data)])
     chosen = replace(
         _comparing(given, data, not given["outputs_only"]),
-        map=_by_name("--map", given["pairs"]),
+        map=by_name("--map", given["pairs"]),
         batch=given["batch"],
-        input_shapes=_by_name("--input-shape", given["input_shapes"]) or None,
+        input_shapes=by_name("--input-shape", given["input_shapes"]) or None,
         reading=_read_options(given),
         bisect=given["bisect"],
         checkpoint=given["checkpoint"],
@@ -570,7 +570,7 @@ def _read_options(given: dict[str, Any]) -> ReadOptions:
     from bnfold.options import ReadOptions
 
     said = {one.name: given[one.name] for one in fields(ReadOptions) if one.name in given}
-    return ReadOptions(**said | {"input_shapes": _by_name("--input-shape", given["input_shapes"]) or None})
+    return ReadOptions(**said | {"input_shapes": by_name("--input-shape", given["input_shapes"]) or None})
 
 
 def _refuse_idle(names: Sequence[str], why: str) -> None:
@@ -604,14 +604,6 @@ def _writing(given: dict[str, Any]) -> Writing:
         OnnxOptions(**onnx),
         given.get("hash_sources", False),
     )
-
-
-def _by_name(option: str, pairs: Sequence[tuple[str, Value]]) -> dict[str, Value]:
-    """The values of an option NAME=VALUE, which says one thing of each name."""
-    found = dict(pairs)
-    if twice := [name for name, value in pairs if found[name] != value]:
-        raise UsageError(f"{option}: '{twice[0]}' is given two values")
-    return found
 
 
 def _comparing(given: dict[str, Any], data: Sequence[str | None], layers: bool) -> CompareOptions:

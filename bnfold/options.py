@@ -233,3 +233,11 @@ def named(read: Callable[[str], Value], text: str) -> tuple[str, Value]:
     if not name or not rest:
         raise ValueError
     return name, read(rest)
+
+
+def by_name(option: str, pairs: Sequence[tuple[str, Value]]) -> dict[str, Value]:
+    """The values of an option NAME=VALUE, which says one thing of each name. Raises UsageError where it says two."""
+    found = dict(pairs)
+    if twice := [name for name, value in pairs if found[name] != value]:
+        raise UsageError(f"{option}: '{twice[0]}' is given two values")
+    return found
