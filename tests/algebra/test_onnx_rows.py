@@ -32,7 +32,7 @@ from bnfold.algebra import commute
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Operator
+from bnfold.algebra.operators import Opaque, Operator
 from bnfold.algebra.records import Blocked
 from bnfold.net import Layer, Shape
 from bnfold.onnx.operators import OPERATORS
@@ -268,6 +268,17 @@ def _fits(affine: Affine | None, shape: Shape) -> bool:
         return True
     sizes = affine.shape
     return len(sizes) <= len(shape) and all(a in (1, b) for a, b in zip(sizes, shape, strict=False))
+
+
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
+def test_a_dilated_window_between_whose_taps_the_plane_lies_refuses(op: str) -> None:
+    row = Row(
+        f't0 = {op} <kernel_shape = [2, 2], dilations = [3, 3], auto_pad = "SAME_UPPER"> (x)', ((1, 2, 2, 2),), opset=19
+    )
+    node = alone(row)
+    assert isinstance(node.operator, Opaque)
+    moved, still = node.run([np.full(row.bottoms[0], 8.0)]), node.run([np.full(row.bottoms[0], 7.0)])
+    assert (moved[0] - still[0] != 1.0).any()
 
 
 def test_every_operator_has_its_rows() -> None:

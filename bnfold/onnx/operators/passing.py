@@ -40,17 +40,17 @@ def average_pool(place: NodeContext) -> Operator:
 
 def _reach(place: NodeContext) -> list[int]:
     """How far each window reaches, by axis. Raises Unfit where one may hold nothing but padding."""
-    kernel = place.node.ints("kernel_shape")
+    node, kernel = place.node, place.node.ints("kernel_shape")
     count, sliding = len(kernel), place.sliding(len(kernel))
     if not kernel or sliding is None:
         raise Unfit("its kernel, strides and pads do not fit together")
     strides, dilations, pads = sliding
     reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
-    if any(dilation > 1 for dilation in dilations) and any(pads):
+    if any(dilation > 1 for dilation in dilations) and (any(pads) or node.attribute("auto_pad", "NOTSET") in SAME):
         raise Unfit("a dilated window of it may hold nothing but padding")
     if any(pad >= size for pad, size in zip(pads, reach * 2, strict=True)):
         raise Unfit("a window of it may hold nothing but padding")
-    if place.node.attribute("ceil_mode", 0):
+    if node.attribute("ceil_mode", 0):
         for size, before, after, reached, stride in zip(
             place.bottom()[2:], pads[:count], pads[count:], reach, strides, strict=True
         ):
