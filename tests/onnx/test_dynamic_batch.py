@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from cases import GOLDEN, TOLERANCE, distance, golden, goldens
-from single_layer import layer_net
+from single_layer import by_oracle, layer_net, noise
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Net
@@ -112,12 +112,34 @@ def test_a_golden_that_fixes_the_batch_says_so(name: str) -> None:
         ('type: "Flatten" flatten_param { axis: 0 }', "it flattens the batch away"),
         ('type: "Slice" slice_param { axis: 0 }', "it cuts the batch"),
         ('type: "Permute" permute_param { order: 1 order: 0 }', "the batch does not stay in front"),
+        ('type: "ArgMax" argmax_param { axis: 0 }', "it searches the batch"),
+        ('type: "InnerProduct" inner_product_param { num_output: 5 axis: 0 }', "its weights lie along the batch"),
+        (
+            'type: "Convolution" convolution_param { num_output: 5 kernel_size: 1 axis: 0 }',
+            "its channels are the batch",
+        ),
     ],
 )
 def test_a_layer_that_fixes_the_batch_says_so(text: str, reason: str) -> None:
     net = layer_net(text, [(2, 3, 4)])
     with pytest.raises(UnsupportedError, match=reason):
         to_onnx(net, dynamic_batch=True)
+
+
+def test_a_batch_of_one_that_is_squeezed_away_does_not_stay_in_front() -> None:
+    net = layer_net('type: "Squeeze"', [(1, 1, 1)])
+    with pytest.raises(UnsupportedError, match="shape scalar, and 2 with one more item"):
+        to_onnx(net, dynamic_batch=True)
+
+
+@pytest.mark.parametrize("layer_type", ["Bias", "Scale"])
+def test_one_value_for_each_item_stays_with_its_item(layer_type: str) -> None:
+    text = f'type: "{layer_type}" {layer_type.lower()}_param {{ axis: 0 }}'
+    net = layer_net(text, [(1, 2, 2, 3), (1,)])
+    session = Session(to_onnx(net, dynamic_batch=True), threads=1)
+    x, values = noise([(3, 2, 2, 3), (3,)])
+    (top,) = by_oracle(text, net, [x, values])
+    np.testing.assert_allclose(session.run({"x0": x, "x1": values})["y0"], top, rtol=1e-6)
 
 
 def test_a_second_input_of_another_size_stays_as_it_is() -> None:

@@ -260,6 +260,12 @@ def test_power_zero_is_one_even_of_infinity() -> None:
     np.testing.assert_array_equal(y, np.ones_like(x))
 
 
+def test_a_power_that_has_no_real_value_is_refused() -> None:
+    net = layer_net('type: "Power" power_param { scale: 0 shift: -1 power: 0.5 }', [(2, 3)])
+    with pytest.raises(UnsupportedError, match="a constant made of its parameters"):
+        exported(net, noise([(2, 3)]))
+
+
 def test_an_inner_product_of_two_bottoms_takes_the_second_as_weight() -> None:
     text = 'type: "InnerProduct" inner_product_param { num_output: 5 }'
     shapes: list[Shape] = [(3, 2, 2), (5, 4)]

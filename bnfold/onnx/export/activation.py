@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from bnfold.caffe.layers import ReLU, clip_bounds, log_of_base
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, scaled, shifted
@@ -71,7 +73,7 @@ def power(block: Block) -> str:
     """`(scale*x + shift)^power`: Pow; where x has no say, Expand: Caffe fills in the constant without looking at x."""
     view = block.layer.param.power_param
     if view.power * view.scale == 0:
-        constant = 1.0 if view.power == 0 else view.shift**view.power
+        constant = 1.0 if view.power == 0 else np.float64(view.shift) ** view.power
         # Not x*0 + constant: an infinite x would make it NaN, and Caffe does not read x here.
         filled = block.floats([constant], "value")
         return block("Expand", filled, block("Shape", block.bottom))

@@ -237,7 +237,7 @@ def _batched(net: Net) -> dict[str, str]:
         other = then[blob]
         if shape is None or other is None or shape == other:
             continue
-        if shape[1:] != other[1:]:
+        if len(shape) != len(other) or shape[1:] != other[1:]:
             astray.append(f"blob '{blob}' has shape {sizes(shape)}, and {sizes(other)} with one more item")
         else:
             batched[blob] = _multiple(shape[0], other[0] - shape[0], batch)

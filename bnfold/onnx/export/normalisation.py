@@ -136,7 +136,8 @@ def _aligned(block: Block, index: int, axis: int, word: str) -> str:
 
 def _spread(block: Block, shape: Shape, axis: int, *, learned: bool = True) -> Shape:
     """`shape` laid on the bottom's axes from `axis` on; the axes in front broadcast by themselves."""
-    if math.prod(shape) == 1 and len(shape) <= 1:
+    per_item = not learned and block.bottoms[1] in block.graph.batched
+    if math.prod(shape) == 1 and len(shape) <= 1 and not per_item:
         return (1,) * max(len(shape), 1)
     start = block.axis(axis)
     if start == 0 and learned:

@@ -23,6 +23,8 @@ def argmax(block: Block) -> str:
     view = block.layer.param.argmax_param
     whole = not view.HasField("axis")
     axis = 1 if whole else block.axis(view.axis)
+    if axis == 0:
+        block.fixes_batch("it searches the batch")
     searched = list(range(1, block.rank)) if whole else [axis]
     size, ends = math.prod(block.shape[one] for one in searched), [-block.shape[one] - 1 for one in searched]
     x, first = block.bottom, [-1] * len(searched)
