@@ -155,6 +155,23 @@ def test_a_normalisation_that_went_forward_through_a_scale_is_warned_of() -> Non
     assert "'bn' (BatchNorm) was folded into 'fc'" in warning
 
 
+@pytest.mark.parametrize("scale", ["", 'layer { name: "sc" type: "Scale" bottom: "bn" top: "bn" }'])
+def test_a_normalisation_that_stays_as_a_scale_is_warned_of(scale: str) -> None:
+    kept = FAR[: FAR.index('    layer { name: "fc"')] + scale
+    kept += 'layer { name: "tanh" type: "TanH" bottom: "bn" top: "y" }'
+    mean = mean_of(1e4)
+    reference = net(kept, bn=[mean * FACTOR, np.ones(64) * FACTOR, np.array([FACTOR], np.float32)])
+    result = bnfold.fold(reference)
+    assert [layer.type for layer in result.net.layers] == ["Input", "Scale", "TanH"]
+    (warning,) = ill_conditioned(reference, result.report, 1e-4)
+    assert "layer 'bn' (BatchNorm) was rewritten as scale*x + shift, and its mean lies 1.0e+04" in warning
+    data = np.random.default_rng(1).normal(mean, 1, (50, 64)).astype(np.float32)
+    assert present(compare(reference, result.net, data).worst).l2_rel > 1e-4
+    excluded = bnfold.fold(reference, exclude=["bn"])
+    assert list(ill_conditioned(reference, excluded.report, 1e-4)) == []
+    assert present(compare(reference, excluded.net, data).worst).l2_rel < 1e-6
+
+
 BATCH_STATISTICS = """
     input: "data" input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
     layer { name: "a" type: "Convolution" bottom: "data" top: "a"
