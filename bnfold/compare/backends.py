@@ -297,7 +297,9 @@ class Numpy(_Bits):
     def clipped(self, size: Array, bounded: bool) -> Array:
         """The same, in its place; beside an array, numpy takes the larger ones twice as fast as beside a number."""
         flat = size.reshape(-1)
-        np.maximum(flat, _SMALLEST[: flat.size], out=flat)
+        for start in range(0, flat.size, BLOCK):  # compiled code leaves larger blocks than numpy's own
+            part = flat[start : start + BLOCK]
+            np.maximum(part, _SMALLEST[: part.size], out=part)
         return np.asarray(np.minimum(size, self.largest, out=size)) if bounded else size
 
     def codes(self, size: Array) -> Array:

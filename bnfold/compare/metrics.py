@@ -180,13 +180,8 @@ class BlobError:
         self.exact_sums = by_channel(self.exact_sums, np.array(sums))
 
     @property
-    def compared(self) -> int:
-        """How many values are in the sums."""
-        return self.values - self.lost
-
-    @property
     def finite(self) -> int:
-        """How many values are finite on both sides."""
+        """How many values are finite on both sides, and so in the sums."""
         return self.values - self.undefined
 
     @property
@@ -331,12 +326,12 @@ METRICS: tuple[Metric, ...] = (
         "small",
         EVERYWHERE,
     ),
-    Metric("mean_abs", "mean abs", "`sum |e| / n`", lambda e: e.sum_abs / max(e.compared, 1), "small", (PAGE,)),
+    Metric("mean_abs", "mean abs", "`sum |e| / n`", lambda e: e.sum_abs / max(e.finite, 1), "small", (PAGE,)),
     Metric(
         "bias",
         "bias",
         "`sum e / n`: far from 0 beside `mean_abs` means a shift, not noise",
-        lambda e: e.sum_error / max(e.compared, 1),
+        lambda e: e.sum_error / max(e.finite, 1),
         "small",
         (PAGE,),
     ),

@@ -131,7 +131,7 @@ class BlobError:
     max_abs: float = 0.0
     sum_abs: float = 0.0
     sum_error: float = 0.0
-    compared: int = 0
+    finite: int = 0
     above: int = 0
     low: float = math.inf
     high: float = -math.inf
@@ -183,7 +183,7 @@ class BlobError:
         scale = np.array([span(*pair) for pair in zip(lows, highs, strict=True)])
         lost = 0 if broken is None else int(np.count_nonzero(broken))
         self.values += r.size
-        self.compared += r.size - lost
+        self.finite += int(np.count_nonzero(np.isfinite(reference) & np.isfinite(candidate)))
         self.sum_abs += float(error.sum())
         self.sum_error += float((c - r).sum())
         self.above += int(np.count_nonzero(error > self.tolerance * scale[:, None, None])) + lost
