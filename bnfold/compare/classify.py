@@ -38,7 +38,7 @@ class Classification:
         blob: the output, as the reference calls it.
         labels: the true class of every sample, None when unknown.
 
-    Ties go to the lower class, as Caffe's ArgMax and Accuracy do with equal scores.
+    Ties go to the lower class, as Caffe's ArgMax and Accuracy do with equal scores. NaN is no right answer.
     """
 
     blob: str
@@ -57,13 +57,16 @@ class Classification:
         self.classes = r.shape[1]
         self.samples += len(numbers)
         first, second = r.argmax(axis=1), c.argmax(axis=1)
-        self.agreeing += int((first == second).sum())
+        # A score that is NaN is no answer; both may have none.
+        silent = [np.isnan(scores.max(axis=1)) for scores in (r, c)]
+        flipped = (first != second) | (silent[0] != silent[1])
+        self.agreeing += int((~flipped).sum())
         labels = np.full(len(numbers), -1) if self.labels is None else self.labels[numbers.start : numbers.stop]
         for side, scores in enumerate((r, c)):
             self.hits[side] += np.array([in_top(scores, labels, top).sum() for top in (1, 5)])
         self.known += int((labels >= 0).sum())
         found = []
-        for row in np.flatnonzero(first != second).tolist():
+        for row in np.flatnonzero(flipped).tolist():
             number = numbers[row]
             ours, theirs = int(first[row]), int(second[row])
             found.append(
@@ -114,7 +117,7 @@ def in_top(scores: Array, labels: Array, top: int) -> Array:
     place = np.where(known, labels, 0).astype(np.int64)[:, None]
     own = np.take_along_axis(scores, place, axis=1)
     earlier = np.arange(scores.shape[1])[None] < place
-    better = (scores > own) | ((scores == own) & earlier)
+    better = ~(scores <= own) | ((scores == own) & earlier)  # NaN goes first, as argmax takes it
     return np.asarray(known & (better.sum(axis=1) < top))
 
 

@@ -201,6 +201,16 @@ def test_swapped_classes_flip_every_answer_between_them() -> None:
     assert present(report.first_divergent).layer == "fc"
 
 
+def test_scores_that_are_nan_are_no_answer() -> None:
+    data = np.random.default_rng(3).normal(0, 8, (11, 3, 8, 8)).astype(np.float32)
+    labels = np.arange(11) % 5
+    silent = change(classifier(), "fc_b", (2,), np.nan)
+    found = present(compare(classifier(), silent, data, labels=labels).classifier)
+    assert (found.candidate_top1, found.agreement, found.flipped) == (0, 0, 11)
+    both = present(compare(silent, silent, data, labels=labels).classifier)
+    assert (both.reference_top1, both.candidate_top1, both.agreement) == (0, 0, 1)
+
+
 def test_gates_fail_with_a_sentence_that_says_which() -> None:
     changed = change(classifier(), "fc_b", (0,), 5.0)
     data = np.random.default_rng(3).normal(0, 8, (20, 3, 8, 8)).astype(np.float32)
