@@ -25,7 +25,18 @@ Kind = type[np.floating[Any]]
 Pair = tuple[Array, Array]
 Data = Callable[..., Pair]
 
-SHAPES = [(3, 5, 4, 3), (2, 1, 1, 1), (2, 70, 7, 7), (1, 3, 130, 131), (4, 1000), (1, 40_000), (2, 3, 50_000), (2, 2, 3), (5,), ()]
+SHAPES = [
+    (3, 5, 4, 3),
+    (2, 1, 1, 1),
+    (2, 70, 7, 7),
+    (1, 3, 130, 131),
+    (4, 1000),
+    (1, 40_000),
+    (2, 3, 50_000),
+    (2, 2, 3),
+    (5,),
+    (),
+]
 SUMS = ("sum_abs", "sum_error", "squared_error", "squared_reference", "squared_candidate", "product")
 COUNTS = ("values", "finite", "above", "nan", "inf", "partner_nan", "partner_inf", "zero")
 ENDS = ("low", "high", "partner_low", "partner_high")
