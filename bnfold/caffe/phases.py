@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence, Set
 from copy import deepcopy
 
 from bnfold.caffe import layer_types
+from bnfold.caffe.batchnorm import trains
 from bnfold.caffe.caffe_pb2 import TEST, LayerParameter, NetStateRule, Phase
 from bnfold.caffe.layout import without_fields
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError
+from bnfold.net import Layer
 
 
 def runs(layer: LayerParameter, level: int = 0, stages: Set[str] = frozenset(), phase: Phase = TEST) -> bool:
@@ -72,6 +74,13 @@ def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> 
             who = _listed([f"'{layer.name}' ({layer.type})" for layer in missed])
             verb = "is left out, and {} takes it in" if len(missed) == 1 else "are left out, and {} takes them in"
             yield f"{who} {verb.format(option)}"
+
+
+def dropping(layers: Sequence[Layer]) -> Iterator[str]:
+    """Sentences on layers that drop at random in Caffe, since they state the phase TRAIN themselves."""
+    for layer in layers:
+        if layer.type.endswith("Dropout") and trains(layer.param):
+            yield f"{layer}: its phase is TRAIN, so Caffe drops at random there; it is compared and exported as at TEST"
 
 
 def _infers(layer: LayerParameter) -> bool:

@@ -20,7 +20,7 @@ from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes, preparation
 from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
 from bnfold.caffe.layers.region import proposal_notes
 from bnfold.caffe.match import give_weights
-from bnfold.caffe.phases import decided, left_out, runs
+from bnfold.caffe.phases import decided, dropping, left_out, runs
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.states import expose_states, indicators_as_parameters, state_notes
 from bnfold.caffe.text import PrototxtDocument, read_prototxt
@@ -208,7 +208,7 @@ def build(
         net = expose_states(net)
     net.notes += state_notes(net)
     net.notes += make_plain(net.layers) + proposal_notes(net.layers)
-    net.notes += doubts(net.layers)
+    net.notes += [*doubts(net.layers), *dropping(net.layers)]
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
     return net
 

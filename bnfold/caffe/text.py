@@ -130,6 +130,8 @@ def parse_prototxt(
         document.foreign = reader.foreign
         if not document.net.layer and not document.net.layers:
             raise ParseError("has no layers left without what was ignored, so it is not a network", file) from None
+    if (at, end) != (0, len(text)):
+        document.notes.append("the prototxt is a solver: of its fields only the net is read, and written")
     document.layout = read_layout(prototxt, fields, at, end)
     return document
 

@@ -75,6 +75,14 @@ def test_stages_of_the_file_count_too(tmp_path: Path) -> None:
     assert kept('include { stage: "s" } } state { stage: "s"', tmp_path)
 
 
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_a_dropout_that_drops_at_random_says_that_it_is_taken_as_at_test(phase: str, tmp_path: Path) -> None:
+    layer = f'layer {{ name: "d" type: "Dropout" bottom: "a" top: "b" phase: {phase} }}'
+    (tmp_path / "net.prototxt").write_text(f'input: "a" input_dim: [1, 3, 4, 5] {layer}')
+    notes = [note for note in load(tmp_path / "net.prototxt").notes if "drops at random there" in note]
+    assert len(notes) == (phase == "TRAIN")
+
+
 def test_rules_of_both_kinds_are_refused_as_in_caffe(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"layer 'ruled' \(ReLU\): has include and exclude rules"):
         kept("include { phase: TEST } exclude { phase: TRAIN }", tmp_path)

@@ -208,6 +208,12 @@ def test_every_spelling_of_a_net_is_the_same_net(text: str, tmp_path: Path) -> N
     assert spelled.inputs == {"data": (1, 3, 8, 8)}
 
 
+def test_a_solver_says_that_its_other_fields_are_not_written(tmp_path: Path) -> None:
+    (tmp_path / "solver.prototxt").write_text(f"base_lr: 0.1 net_param {{ {CONV} }}")
+    (note,) = [note for note in load(tmp_path / "solver.prototxt").notes if "solver" in note]
+    assert note == "the prototxt is a solver: of its fields only the net is read, and written"
+
+
 @pytest.mark.parametrize("encoding", ["gbk", "latin-1", "utf-8", "utf-16"])
 def test_comments_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     comment = "été" if encoding == "latin-1" else "卷积层"
