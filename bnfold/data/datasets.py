@@ -107,9 +107,9 @@ class Images:
 
         loaded = self.pictures.load(number)
         if isinstance(loaded, np.ndarray):
-            if loaded.dtype != np.uint8 or (loaded.ndim == 3 and loaded.shape[2] not in (1, 3)):
+            if loaded.dtype != np.uint8 or loaded.shape[2] not in (1, 3):
                 return None
-            loaded = Image.fromarray(np.squeeze(loaded[..., ::-1]) if loaded.ndim == 3 else loaded)
+            loaded = Image.fromarray(loaded[:, :, 0] if loaded.shape[2] == 1 else loaded[:, :, ::-1])
         image = loaded.convert("RGB")
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         return np.asarray(image)

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from bnfold.io.wire import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, s
 from bnfold.net import Array
 
 CHANNELS, HEIGHT, WIDTH, DATA, LABEL, FLOATS, ENCODED = range(1, 8)
+_OPENED: WeakValueDictionary[tuple[int, int], Any] = WeakValueDictionary()  # by device and number of the file
+_OPENING = Lock()
 
 
 @dataclass(slots=True)
@@ -78,14 +81,13 @@ class Database:
     path: Path
     keys: list[bytes]
     _environment: Any = None
-    _opening: Any = field(default_factory=Lock)
 
     def __getstate__(self) -> tuple[Path, list[bytes]]:
         return self.path, self.keys
 
     def __setstate__(self, state: tuple[Path, list[bytes]]) -> None:
         self.path, self.keys = state
-        self._environment, self._opening = None, Lock()
+        self._environment = None
 
     @property
     def count(self) -> int:
@@ -151,10 +153,9 @@ class Database:
         return decode(bytes(datum.data or b""), self.path, self.name(number))
 
     def _opened(self) -> Any:
-        with self._opening:
-            if self._environment is None:
-                self._environment = _environment(self.path)
-            return self._environment
+        if self._environment is None:
+            self._environment = _environment(self.path)
+        return self._environment
 
 
 def open_database(path: Path) -> tuple[Database, Array | None]:
@@ -174,16 +175,24 @@ def open_database(path: Path) -> tuple[Database, Array | None]:
 
 
 def _environment(path: Path) -> Any:
+    """The database, opened once however many read it, since LMDB allows a process no more."""
     lmdb: Any = _package()
-    if not _file_of(path).is_file():
-        raise ParseError("is not a regular file", _file_of(path))
+    file = _file_of(path)
+    if not file.is_file():
+        raise ParseError("is not a regular file", file)
     try:
-        found = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False, readahead=False)
+        with _OPENING:
+            key = file.stat().st_dev, file.stat().st_ino
+            found = _OPENED.get(key)
+            if found is None:
+                found = lmdb.open(
+                    str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False, readahead=False
+                )
+                _OPENED[key] = found
         whole = (found.info()["last_pgno"] + 1) * found.stat()["psize"]
     except lmdb.Error as error:
         raise ParseError(f"is no LMDB, or a damaged one: {error}", path) from None
-    if (size := _file_of(path).stat().st_size) < whole:  # a page behind the end of a mapped file ends the process
-        found.close()
+    if (size := file.stat().st_size) < whole:  # a page behind the end of a mapped file ends the process
         raise ParseError(f"is a damaged LMDB: it has {size:,} bytes of {whole:,}", path)
     return found
 

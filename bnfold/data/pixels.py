@@ -55,7 +55,8 @@ def decoded(image: Any, grey: bool) -> Array:
     if image.mode == "F":
         raise UsageError("its values are no whole numbers; give an .npz")
     if grey:
-        return np.asarray(image.convert("L"))
+        direct = image.convert("RGB") if image.mode == "LAB" else image
+        return np.asarray(direct.convert("L"))
     return np.asarray(image.convert("RGB"))[:, :, ::-1]
 
 

@@ -131,6 +131,24 @@ def test_a_database_may_be_one_file_and_is_read_by_several_threads(tmp_path: Pat
             np.testing.assert_array_equal(found["data"], want.astype(np.float32))
 
 
+def test_a_database_may_be_opened_again_while_it_is_open(tmp_path: Path) -> None:
+    images = planes(2)
+    path = write(tmp_path / "db", {f"{i:08}": datum(images[i], i) for i in range(2)})
+    samples = [open_samples(path, FEEDS) for _ in range(2)]
+    samples.append(pickle.loads(pickle.dumps(samples[0])))
+    for each in samples:
+        np.testing.assert_array_equal(each.sample(1)["data"], images[1].astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (3, 1, 9), (1, 9, 1), (3, 9, 1)])
+def test_a_record_is_a_picture_of_its_own_size(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    path = write(tmp_path / "db", {"0": datum(pixels, 0)})
+    picture = present(open_samples(path, {"data": Feed((1, *shape), np.dtype(np.float32))}).picture(0))
+    rgb = np.broadcast_to(pixels[::-1], (3, *shape[1:]))
+    np.testing.assert_array_equal(picture, rgb.transpose(1, 2, 0))
+
+
 @pytest.mark.parametrize(
     ("record", "sentence"),
     [

@@ -55,6 +55,11 @@ def test_transparency_and_palettes_are_read_as_opencv_reads_them(tmp_path: Path)
         )
 
 
+def test_colours_of_the_lab_space_become_grey() -> None:
+    image = Image.new("LAB", (3, 2), (128, 90, 200))
+    np.testing.assert_array_equal(decoded(image, grey=True), decoded(image.convert("RGB"), grey=True))
+
+
 def test_values_of_more_than_sixteen_bits_are_refused() -> None:
     with pytest.raises(UsageError, match="more than 16 bits"):
         decoded(Image.fromarray(np.full((2, 2), 1 << 20, np.int32)), True)
