@@ -9,6 +9,7 @@ from single_layer import assert_close, by_oracle, exported, exported_double, lay
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Shape
 from bnfold.onnx import to_onnx
+from bnfold.runtime import Session
 
 PRIORS, CLASSES = 40, 5
 
@@ -93,6 +94,16 @@ def test_a_batch_that_stays_open_gives_the_same_rows() -> None:
     opened = layer_net(text, [(1, *x.shape[1:]) for x in inputs])
     model_inputs = [*inputs[:2], inputs[2]]
     assert_close(exported(opened, model_inputs, dynamic_batch=True), exported(fixed, inputs))
+
+
+def test_priors_that_an_open_batch_repeats_are_read_for_its_first_item() -> None:
+    rng = np.random.default_rng(4)
+    loc, scores, priors = detector(rng, 3)
+    net = layer_net(output(), [loc[:1].shape, scores[:1].shape, priors.shape])
+    session = Session(to_onnx(net, dynamic_batch=True), threads=1)
+    inputs = [loc, scores, np.concatenate([priors, priors + 1, priors + 2])]
+    rows = session.run({f"x{index}": array for index, array in enumerate(inputs)})
+    assert_close([rows["y0"]], by_oracle(output(), net, inputs))
 
 
 def test_a_threshold_that_changes_while_suppressing_is_refused() -> None:

@@ -145,7 +145,7 @@ def _decoded(block: Block, view: DetectionOutput, priors: int, labels: list[int]
 
 def _prior_rows(block: Block) -> list[tuple[str, str]]:
     priors = block.bottoms[2]
-    if block.shapes[2][0] != 1:
+    if block.shapes[2][0] != 1 or priors in block.graph.batched:
         # Caffe reads the priors of the first image for all.
         priors = cut(block, priors, [0], [0], [1], step="first_priors")
     return [
