@@ -107,7 +107,7 @@ def match_inputs(
     Raises:
         UsageError: an input has no partner.
     """
-    if len(reference) == len(candidate) == 1:
+    if len(reference) == len(candidate) == 1 and not reference.keys() & named.keys():
         return dict(zip(reference, candidate, strict=True))
     inputs = {name: named.get(name, name) for name in reference}
     alone = [name for name, partner in inputs.items() if partner not in candidate]

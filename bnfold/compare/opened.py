@@ -17,7 +17,6 @@ from bnfold.compare.divergence import first_divergent_layer
 from bnfold.compare.engine import Side
 from bnfold.compare.exact import LEAST_TOLERANCE, ROUNDING, Distances, as_exact
 from bnfold.compare.gates import agreement_gate, boxes_gate, compared_gate, outputs_gate, tolerance_gate, top1_gate
-from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, figures, relative
 from bnfold.compare.models import Model
@@ -315,9 +314,8 @@ def _rounded(name: str, found: Distances, exact: bool) -> str:
 
 def _activations(tops: Mapping[str, str], spans: Spans) -> dict[str, float]:
     """Layer -> range of its own top, where any value was seen."""
-    return {
-        layer: span(*spans[blob]) for layer, blob in tops.items() if blob in spans and spans[blob][0] <= spans[blob][1]
-    }
+    seen = {layer: spans[blob] for layer, blob in tops.items() if blob in spans}
+    return {layer: high - low for layer, (low, high) in seen.items() if low <= high}
 
 
 def _own_tops(model: Model, layers: Collection[str]) -> dict[str, str]:

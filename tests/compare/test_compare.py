@@ -172,6 +172,8 @@ def test_blobs_of_other_names_are_paired_by_the_map() -> None:
     assert compare(classifier(), renamed, map={"prob": "score"}).passed
     with pytest.raises(UsageError, match="the candidate has no blob 'nobody'"):
         compare(classifier(), renamed, map={"prob": "nobody"})
+    with pytest.raises(UsageError, match="inputs without a partner in the other network: data"):
+        compare(classifier(), renamed, map={"prob": "score", "data": "nobody"})
 
 
 def test_swapped_classes_flip_every_answer_between_them() -> None:
@@ -312,3 +314,12 @@ def test_the_range_check_warns_where_one_channel_outgrows_the_others() -> None:
     assert ranges["conv2"].bits_lost > 4
     assert not ranges["conv1"].worse
     assert present(ranges["conv2"].activation_after) > 10 * present(ranges["conv2"].activation_before)
+
+
+def test_the_range_of_an_activation_that_never_changes_is_0() -> None:
+    dead = classifier()
+    for weights in dead.graph.initializer:
+        if weights.name in ("conv1_w", "conv1_b"):
+            weights.CopyFrom(onnx.numpy_helper.from_array(np.zeros(tuple(weights.dims), np.float32), weights.name))
+    ranges = {entry.layer: entry for entry in compare(dead, dead).ranges}
+    assert (ranges["conv1"].activation_before, ranges["conv1"].activation_after) == (0, 0)
