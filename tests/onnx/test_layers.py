@@ -23,6 +23,11 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "bias of two bottoms on axis 0": ('type: "Bias" bias_param { axis: 0 }', [IMAGE, (2, 6)], 1),
     "concat of one bottom": ('type: "Concat"', [IMAGE], 1),
     "convolution in one dimension": (conv("Convolution", "num_output: 4 kernel_size: 3 pad: 1"), [(2, 3, 9)], 1),
+    "convolution of a film without a pad in time": (
+        'type: "Convolution3D" convolution3d_param { num_output: 4 kernel_size: 3 kernel_depth: 2 pad: 1 }',
+        [(2, 3, 4, 5, 6)],
+        1,
+    ),
     "convolution of three bottoms": (conv("Convolution", "num_output: 4 kernel_size: 3 stride: 2"), [IMAGE] * 3, 3),
     "crop with an offset per axis": (
         'type: "Crop" crop_param { axis: 1 offset: 2 offset: 0 offset: 3 }',
@@ -63,6 +68,11 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         [(2, 3, 4)],
         1,
     ),
+    "inner product with a weight that is computed": (
+        'type: "InnerProduct" inner_product_param { num_output: 5 transpose: true bias_term: false }',
+        [(2, 3, 4), (12, 5)],
+        1,
+    ),
     "interp to one pixel": ('type: "Interp" interp_param { height: 1 width: 5 }', [IMAGE], 1),
     "lrn across 3": ('type: "LRN" lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 }', [IMAGE], 1),
     "lrn within 1": (
@@ -93,6 +103,11 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         1,
     ),
     "relu6": ('type: "ReLU6"', [IMAGE], 1),
+    "relux whose bound is below 0": (
+        'type: "ReLUX" relux_param { maximal_value: -0.5 negative_slope: 0.3 }',
+        [IMAGE],
+        1,
+    ),
     "reorg backwards": ('type: "Reorg" reorg_param { stride: 2 reverse: true }', [(2, 8, 3, 5)], 1),
     "reshape that appends an axis": (
         'type: "Reshape" reshape_param { shape { dim: 1 } axis: -1 num_axes: 0 }',

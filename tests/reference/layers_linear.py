@@ -48,10 +48,10 @@ def squeeze_convolution(layer: Message, bottoms: list[Array], blobs: list[Array]
 def with_depth(param: Message) -> Message:
     """C3D's fields for the depth, joined with those for the plane into one value per axis."""
     joined = Message(param)
-    depths = (("kernel_size", "kernel_depth", 0), ("stride", "temporal_stride", 1), ("pad", "temporal_pad", 0))
+    depths = (("kernel_size", "kernel_depth", None), ("stride", "temporal_stride", 1), ("pad", "temporal_pad", 0))
     for name, depth, default in depths:
-        plane = param.integer(name, default)
-        joined[name] = [param.integer(depth, default or plane), plane, plane]
+        plane = param.integer(name, default or 0)
+        joined[name] = [param.integer(depth, plane if default is None else default), plane, plane]
     return joined
 
 
@@ -173,8 +173,11 @@ def with_bias(top: Array, blobs: list[Array], param: Message) -> Array:
 
 
 def inner_product(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """y = x W^T + b over everything from `axis` on; weight (N, K), or (K, N) with `transpose`."""
-    (bottom,) = bottoms
+    """y = x W^T + b over everything from `axis` on; weight (N, K), or (K, N) with `transpose`.
+
+    Further bottoms are the weight and the bias (OpenVINO).
+    """
+    bottom, blobs = bottoms[0], [*bottoms[1:], *blobs]
     param = layer.sub("inner_product_param")
     axis = param.integer("axis", 1) % bottom.ndim
     flat = bottom.reshape(*bottom.shape[:axis], -1)

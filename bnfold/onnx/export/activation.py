@@ -101,8 +101,7 @@ def relu(block: Block) -> str:
 def relux(block: Block) -> str:
     """`min(max(x, 0), maximal_value) + negative_slope*min(x, 0)`: Clip, or two of them where there is a slope."""
     param = block.layer.param.relux_param
-    high = max(float(param.maximal_value), 0.0)
-    y = clip(block, block.bottom, 0.0, high, "above")
+    y = clip(block, block.bottom, 0.0, float(param.maximal_value), "above")
     if param.negative_slope == 0:
         return y
     below = block("Min", block.bottom, block.floats(0.0, "zero"), step="below")
