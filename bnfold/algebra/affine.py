@@ -128,7 +128,8 @@ class Affine:
             except ValueError:
                 raise Blocked("the two affines are of different numbers of channels") from None
             require(values <= MAX_VALUES, f"a composition of {values:,} values is too large")
-        return Affine(outer_scale * scale, outer_scale * shift + outer_shift)
+        gained = outer_scale * shift + outer_shift
+        return Affine(outer_scale * scale, gained if gained.any() else np.zeros(()))
 
     def without_shift(self) -> Affine:
         """The scale alone."""
