@@ -256,6 +256,16 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
             "does not fit a plane of 6x1",
         ),
         (
+            'type: "Correlation" correlation_param { kernel_size: 1 max_displacement: 3 }',
+            [(1, 1, 5, 7)] * 2,
+            "max_displacement 3 leaves nothing of a plane of 5x7",
+        ),
+        (
+            'type: "UnPooling" unpooling_param { unpool: REP out_kernel_size: 3 out_pad: 2 }',
+            [(1, 1, 1, 4)],
+            "out_pad 2x2 leaves nothing of a plane of 1x4",
+        ),
+        (
             'type: "Deconvolution" convolution_param { num_output: 4 kernel_size: 1 pad: 1 }',
             [(1, 2, 6, 1)],
             "pad 1x1 leaves nothing of a plane of 6x1",

@@ -44,8 +44,8 @@ def canonical_axis(axis: int, rank: int, layer: Layer | None = None) -> int:
 
 
 def each_size(formula: Callable[..., int], *sizes: Sequence[int]) -> Shape:
-    """The formula's size along each axis, UNKNOWN where the first of its arguments is."""
-    return tuple([UNKNOWN if row[0] == UNKNOWN else formula(*row) for row in zip(*sizes, strict=True)])
+    """The formula's size along each axis, 0 where nothing is left, UNKNOWN where the first of its arguments is."""
+    return tuple([UNKNOWN if row[0] == UNKNOWN else max(0, formula(*row)) for row in zip(*sizes, strict=True)])
 
 
 def written(param: Any, name: str) -> Any:

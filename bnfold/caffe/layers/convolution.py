@@ -93,12 +93,12 @@ class Convolution(NamedTuple):
         if self.same:
             return each_size(lambda size, s: -(-size // s), image, self.stride)
         windows = (self.stride, self.before, self.after, self.extent)
-        return each_size(lambda size, s, b, a, e: max(0, (size + b + a - e) // s + 1), image, *windows)
+        return each_size(lambda size, s, b, a, e: (size + b + a - e) // s + 1, image, *windows)
 
     def deconvolved(self, image: Shape) -> Shape:
         """A deconvolution's top (deconv_layer.cpp): `s*(H-1) + extent - pads`; 0 where nothing is left."""
         windows = (self.stride, self.before, self.after, self.extent)
-        return each_size(lambda size, s, b, a, e: max(0, s * (size - 1) + e - b - a), image, *windows)
+        return each_size(lambda size, s, b, a, e: s * (size - 1) + e - b - a, image, *windows)
 
 
 Param = Any
