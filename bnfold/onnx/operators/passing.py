@@ -90,26 +90,27 @@ def reduce_sum(place: NodeContext) -> Operator:
 
 
 def reduce_norm(place: NodeContext) -> Operator:
-    """ReduceL1, ReduceL2: the norm over some axes, `|s*x| = s*|x|` for s >= 0."""
-    return _reduction(
-        place, zero="a norm takes a scale, but no shift", order="a negative scale would come out of a norm as positive"
-    )
+    """ReduceL1, ReduceL2: the norm over some axes, `|s*x| = s*|x|` for s >= 0, unless the square leaves float32."""
+    order = "a negative scale would come out of a norm as positive"
+    strict = "squares of what is scaled so little or so much leave float32" if place.layer.type == "ReduceL2" else ""
+    return _reduction(place, zero="a norm takes a scale, but no shift", order=order, strict=strict)
 
 
-def _reduction(place: NodeContext, zero: str = "", order: str = "") -> Operator:
+def _reduction(place: NodeContext, zero: str = "", order: str = "", strict: str = "") -> Operator:
     """Axes are an input from opset 18 on, those of ReduceSum from 13 on."""
     node, shape = place.node, place.bottom()
     rank = len(shape)
     axes = place.axes(13 if place.layer.type == "ReduceSum" else 18, rank)
     if not axes and node.attribute("noop_with_empty_axes", 0):
         # A norm of each value alone is its magnitude to some runtimes, and the value itself to others.
-        return Pass(zero=zero, order=order) if place.layer.type in {"ReduceL1", "ReduceL2"} else Alias()
+        is_norm = place.layer.type in {"ReduceL1", "ReduceL2"}
+        return Pass(zero=zero, order=order, strict=strict) if is_norm else Alias()
     axes = axes or list(range(rank))
     if any(shape[axis] == 0 for axis in axes):
         raise Unfit("what comes out does not depend on what it reads, which has no values")
     kept = tuple(axis for axis in range(rank) if axis not in axes)
     steps: Steps = () if node.attribute("keepdims", 1) else (Axes(kept),)
-    return Pass(zero=zero, order=order, plane=set(axes), steps=steps)
+    return Pass(zero=zero, order=order, strict=strict, plane=set(axes), steps=steps)
 
 
 def resize(place: NodeContext) -> Operator:
