@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from bnfold.errors import UnsupportedError, WriteError
 from bnfold.io.mapping import release_pages
@@ -339,6 +340,21 @@ def _ranges(magnitude: Array, kind: str, attributes: dict[str, int]) -> Array:
     return np.asarray(magnitude.reshape(len(magnitude), -1).max(axis=1))
 
 
+STORED_STATISTICS = 14
+"""The first opset whose BatchNormalization onnx's reference arithmetic computes as it is defined at inference."""
+
+
+class BatchNormalization(OpRun):
+    """By the stored statistics: before opset 14 onnx's reference arithmetic mixes those of the batch into them."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *learned: Array, epsilon: float, **_: object) -> tuple[Array]:
+        along = (-1, *(1,) * (x.ndim - 2)) if learned[0].ndim == 1 else learned[0].shape
+        scale, bias, mean, variance = (values.reshape(along) for values in learned)
+        return (scale * (x - mean) / np.sqrt(variance + epsilon) + bias,)
+
+
 class Evaluator:
     """A network in float64, by onnx's own reference arithmetic in numpy: slow, and nobody's optimisation.
 
@@ -352,7 +368,9 @@ class Evaluator:
 
     def __init__(self, model: onnx.ModelProto, blobs: Sequence[str]) -> None:
         try:
-            self._evaluator = ReferenceEvaluator(onnx.ModelProto.FromString(exposed(model, blobs)))
+            opsets = [version.version for version in model.opset_import if version.domain in ("", "ai.onnx")]
+            known: list[type[OpRun]] = [BatchNormalization] if max(opsets, default=1) < STORED_STATISTICS else []
+            self._evaluator = ReferenceEvaluator(onnx.ModelProto.FromString(exposed(model, blobs)), new_ops=known)
         except Exception as error:
             raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({error})") from error
         self._types = inputs_of(model)

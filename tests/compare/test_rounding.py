@@ -245,6 +245,12 @@ def test_an_onnx_normalisation_far_from_zero_is_warned_of(tmp_path: Path) -> Non
     assert any("its mean lies 1.0e+04 standard deviations from 0" in note for note in report.notes)
 
 
+def test_beside_a_truth_that_is_none_nothing_is_as_exact() -> None:
+    truth, reference = np.zeros(8), np.ones(8)
+    assert Distances.of(truth, reference, reference * 1.001, 1.0).excess > 0
+    assert Distances.of(truth, reference, reference, 1.0).excess == 0
+
+
 def test_large_values_are_not_as_exact_because_their_squares_pass_float64() -> None:
     truth = np.array([1e300, -2e300, np.inf])
     found = Distances.of(truth, truth * (1 + 1e-8), truth * (1 + 1e-4), 3e300)

@@ -1,6 +1,7 @@
 """An ONNX model in float64 computes what it computes in float32, and rounds a hundred million times finer."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,6 +27,18 @@ def test_every_blob_is_that_of_float32_up_to_its_rounding() -> None:
     for name, values in Session(exposed).run({"data": IMAGES}).items():
         assert np.abs(values - exact[name]).max() < 1e-5
         assert np.abs(values - exact[name]).max() > 0
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13, 14, 17])
+@pytest.mark.parametrize("attributes", [{}, {"epsilon": 0.5}])
+def test_a_normalisation_is_by_its_stored_statistics_at_every_opset(opset: int, attributes: dict[str, Any]) -> None:
+    random = np.random.default_rng(2)
+    names = ["gamma", "beta", "mean", "variance"]
+    weights = {name: random.uniform(0.5, 2, 3).astype(np.float32) for name in names}
+    node = helper.make_node("BatchNormalization", ["data", *names], ["bn"], **attributes)
+    made = model([node], {"data": IMAGES.shape}, ["bn"], weights, opset)
+    exact = Evaluator.of_model(made, (), None, ["bn"]).run({"data": IMAGES})["bn"]
+    assert np.abs(Session(made).run({"data": IMAGES})["bn"] - exact).max() < 1e-5
 
 
 def test_constants_casts_and_bodies_become_double() -> None:
