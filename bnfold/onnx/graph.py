@@ -340,10 +340,6 @@ def _ranges(magnitude: Array, kind: str, attributes: dict[str, int]) -> Array:
     return np.asarray(magnitude.reshape(len(magnitude), -1).max(axis=1))
 
 
-STORED_STATISTICS = 14
-"""The first opset whose BatchNormalization onnx's reference arithmetic computes as it is defined at inference."""
-
-
 class BatchNormalization(OpRun):
     """By the stored statistics: before opset 14 onnx's reference arithmetic mixes those of the batch into them."""
 
@@ -353,6 +349,43 @@ class BatchNormalization(OpRun):
         along = (-1, *(1,) * (x.ndim - 2)) if learned[0].ndim == 1 else learned[0].shape
         scale, bias, mean, variance = (values.reshape(along) for values in learned)
         return (scale * (x - mean) / np.sqrt(variance + epsilon) + bias,)
+
+
+class LRN(OpRun):
+    """Across channels: onnx's reference arithmetic computes as many of them as there are samples."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *, size: int, alpha: float, beta: float, bias: float) -> tuple[Array]:
+        before = (size - 1) // 2
+        around = [(0, 0), (before, size - 1 - before), *[(0, 0)] * (x.ndim - 2)]
+        squares = np.pad(x * x, around)
+        total = sum(squares[:, start : start + x.shape[1]] for start in range(size))
+        return (x / (bias + alpha / size * total) ** beta,)
+
+
+class LogSoftmax(OpRun):
+    """Over all axes from `axis` on, as before opset 13: onnx's reference arithmetic always takes `axis` alone."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        said = [attribute.i for attribute in self.onnx_node.attribute if attribute.name == "axis"]
+        axis = (said or [1])[0]
+        axes = tuple(range(axis % max(x.ndim, 1), x.ndim))
+        shifted = x - x.max(axis=axes, keepdims=True)
+        return (shifted - np.log(np.exp(shifted).sum(axis=axes, keepdims=True)),)
+
+
+class Softmax(LogSoftmax):
+    """The same without the logarithm."""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        return (np.exp(super()._run(x)[0]),)
+
+
+OWN_OPERATORS: Mapping[type[OpRun], int] = {BatchNormalization: 14, LRN: 1000, LogSoftmax: 13, Softmax: 13}
+"""In place of what onnx's reference arithmetic computes otherwise than it is defined, below an opset."""
 
 
 class Evaluator:
@@ -369,7 +402,7 @@ class Evaluator:
     def __init__(self, model: onnx.ModelProto, blobs: Sequence[str]) -> None:
         try:
             opsets = [version.version for version in model.opset_import if version.domain in ("", "ai.onnx")]
-            known: list[type[OpRun]] = [BatchNormalization] if max(opsets, default=1) < STORED_STATISTICS else []
+            known = [operator for operator, below in OWN_OPERATORS.items() if max(opsets, default=1) < below]
             self._evaluator = ReferenceEvaluator(onnx.ModelProto.FromString(exposed(model, blobs)), new_ops=known)
         except Exception as error:
             raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({error})") from error

@@ -41,6 +41,26 @@ def test_a_normalisation_is_by_its_stored_statistics_at_every_opset(opset: int, 
     assert np.abs(Session(made).run({"data": IMAGES})["bn"] - exact).max() < 1e-5
 
 
+@pytest.mark.parametrize("opset", [9, 11, 13, 17])
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [
+        ("LRN", {"size": 3, "alpha": 0.5}),
+        ("LRN", {"size": 5, "alpha": 0.5, "beta": 0.3, "bias": 2.0}),
+        ("LogSoftmax", {"axis": 2}),
+        ("Softmax", {}),
+        ("Softmax", {"axis": 1}),
+        ("Softmax", {"axis": 3}),
+    ],
+)
+def test_an_operator_is_what_it_is_at_its_opset(operator: str, attributes: dict[str, Any], opset: int) -> None:
+    node = helper.make_node(operator, ["data"], ["y"], **attributes)
+    made = model([node], {"data": IMAGES.shape}, ["y"], {}, opset)
+    exact = Evaluator.of_model(made, (), None, ["y"]).run({"data": IMAGES})["y"]
+    assert exact.dtype == np.float64
+    assert np.abs(Session(made).run({"data": IMAGES})["y"] - exact).max() < 1e-5
+
+
 def test_constants_casts_and_bodies_become_double() -> None:
     body = helper.make_graph(
         [helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array([0.1], np.float32))),
