@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 
 from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
 from bnfold.errors import UsageError, quoted
@@ -72,9 +73,12 @@ def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
     return Gate("tolerance", tolerance, value, passed, sentence)
 
 
-def beside(value: float, limit: float) -> str:
-    """A value in two figures, as everywhere, or in as many more as tell on which side of a limit it lies."""
-    return next(said for digits in range(1, 18) if (float(said := f"{value:.{digits}e}") > limit) == (value > limit))
+def beside(
+    value: float, limit: float, passes: Callable[[float, float], bool] = operator.le, form: str = "e", least: int = 1
+) -> str:
+    """A value in few figures, as everywhere, or in as many more as tell whether it passes a limit."""
+    said = (f"{value:.{digits}{form}}" for digits in range(least, 18))
+    return next(figures for figures in said if passes(float(figures), limit) == passes(value, limit))
 
 
 def outputs_gate(lost: Sequence[str]) -> Gate:
@@ -108,7 +112,8 @@ def agreement_gate(classifier: ClassifierDiff | None, least: float) -> Gate:
     if classifier is None:
         raise UsageError(NO_CLASSIFIER)
     value = classifier.agreement
-    sentence = f"the answers agree for {value * 100:.4g} % of {classifier.samples} samples, {least * 100:.4g} % needed"
+    share = beside(value * 100, least * 100, operator.ge, "g", 4)
+    sentence = f"the answers agree for {share} % of {classifier.samples} samples, {least * 100:.4g} % needed"
     return Gate("min-agreement", least, value, value >= least, sentence)
 
 
@@ -121,11 +126,11 @@ def top1_gate(classifier: ClassifierDiff | None, most: float) -> Gate:
     drop = classifier.top1_drop if classifier is not None else None
     if drop is None:
         raise UsageError(NO_LABELS)
-    # Shares of counts: 1e-12 is below one sample in any data set and above the rounding of a difference.
-    return Gate(
-        "max-top1-drop",
-        most,
-        drop,
-        drop <= most + 1e-12,
-        f"top-1 accuracy drops by {drop * 100:.4g} %, {most * 100:.4g} % allowed",
-    )
+
+    def passes(drop: float, most: float) -> bool:
+        # Shares of counts: 1e-12 is below one sample in any data set and above the rounding of a difference.
+        return drop <= most + 1e-12
+
+    share = beside(drop * 100, most * 100, passes, "g", 4)
+    sentence = f"top-1 accuracy drops by {share} %, {most * 100:.4g} % allowed"
+    return Gate("max-top1-drop", most, drop, passes(drop, most), sentence)

@@ -1,6 +1,7 @@
 """Comparing whole networks: planted faults must be named, harmless differences must pass."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx_models import change, classifier, model
 from present import present
 
 from bnfold.compare.comparison import compare
+from bnfold.compare.gates import agreement_gate, top1_gate
 from bnfold.data.preparation import Preparation
 from bnfold.errors import ModelError, UsageError
 from bnfold.options import ReadOptions
@@ -323,3 +325,13 @@ def test_the_range_of_an_activation_that_never_changes_is_0() -> None:
             weights.CopyFrom(onnx.numpy_helper.from_array(np.zeros(tuple(weights.dims), np.float32), weights.name))
     ranges = {entry.layer: entry for entry in compare(dead, dead).ranges}
     assert (ranges["conv1"].activation_before, ranges["conv1"].activation_after) == (0, 0)
+
+
+def test_a_share_is_said_in_as_many_figures_as_tell_whether_it_passes() -> None:
+    data = np.random.default_rng(3).normal(0, 8, (9, 3, 8, 8)).astype(np.float32)
+    found = present(compare(classifier(), classifier(), data, labels=np.zeros(9, int)).classifier)
+    one_in_a_million = replace(found, samples=10**6, agreement=1 - 1e-6, reference_top1=0.5, candidate_top1=0.4899999)
+    assert "agree for 99.9999 % of 1000000 samples, 100 % needed" in agreement_gate(one_in_a_million, 1).sentence
+    assert "agree for 100 % of 1000000 samples, 99.99 % needed" in agreement_gate(one_in_a_million, 0.9999).sentence
+    assert "drops by 1.00001 %, 1 % allowed" in top1_gate(one_in_a_million, 0.01).sentence
+    assert "drops by 1 %, 2 % allowed" in top1_gate(one_in_a_million, 0.02).sentence
