@@ -126,11 +126,7 @@ def top1_gate(classifier: ClassifierDiff | None, most: float) -> Gate:
     drop = classifier.top1_drop if classifier is not None else None
     if drop is None:
         raise UsageError(NO_LABELS)
-
-    def passes(drop: float, most: float) -> bool:
-        # Shares of counts: 1e-12 is below one sample in any data set and above the rounding of a difference.
-        return drop <= most + 1e-12
-
-    share = beside(drop * 100, most * 100, passes, "g", 4)
+    limit = most + 1e-12  # shares of counts: below one sample in any data set, above the rounding of a difference
+    share = beside(drop * 100, limit * 100, form="g", least=4)
     sentence = f"top-1 accuracy drops by {share} %, {most * 100:.4g} % allowed"
-    return Gate("max-top1-drop", most, drop, passes(drop, most), sentence)
+    return Gate("max-top1-drop", most, drop, drop <= limit, sentence)

@@ -317,7 +317,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         text = "\0"
     if "\0" in text:
         raise UsageError(f"the data '{path}' is neither a folder, nor an .npz or .npy, nor a list of images")
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(re.split("\r\n?|\n", text), start=1) if line.strip()]
     if not lines:
         raise UsageError(f"the list '{path}' is empty")
     return lines

@@ -82,6 +82,17 @@ def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert present(open_samples(tmp_path / "list.txt", FEEDS).labels).tolist() == [3]
 
 
+def test_the_lines_of_a_list_end_where_files_say_and_not_within_a_name(tmp_path: Path) -> None:
+    names = ["a\u2028b.png", "c\x85d.png", "e.png", "f.png"]
+    for name in names:
+        save(tmp_path / name)
+    lines = [f"{name} {place}" for place, name in enumerate(names)]
+    (tmp_path / "list.txt").write_bytes("\n".join(lines[:2]).encode() + b"\r\n" + "\r".join(lines[2:]).encode())
+    samples = open_samples(tmp_path / "list.txt", FEEDS)
+    assert [samples.name(number) for number in range(samples.count)] == names
+    assert present(samples.labels).tolist() == [0, 1, 2, 3]
+
+
 def test_arrays_are_found_by_the_inputs_name_or_because_there_is_one(tmp_path: Path) -> None:
     data = np.zeros((5, 3, 4, 5), np.float32)
     np.savez(tmp_path / "a.npz", data=data, label=np.arange(5))
