@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_max_pool
 
 from bnfold.errors import UnsupportedError, WriteError
 from bnfold.io.mapping import release_pages
@@ -384,7 +385,29 @@ class Softmax(LogSoftmax):
         return (np.exp(super()._run(x)[0]),)
 
 
-OWN_OPERATORS: Mapping[type[OpRun], int] = {BatchNormalization: 14, LRN: 1000, LogSoftmax: 13, Softmax: 13}
+class MaxPool(op_max_pool.MaxPool):
+    """Padded first where one pad differs from another: with strides of 1 onnx's own takes one axis's for the next's."""
+
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, pads: Sequence[int] | None = None, ceil_mode: int = 0, **more: Any
+    ) -> tuple[Array, ...]:
+        if pads and len(set(pads)) > 1 and not ceil_mode and len(self.onnx_node.output) == 1 and x.dtype.kind == "f":
+            half = len(pads) // 2
+            around = [(0, 0), (0, 0), *zip(pads[:half], pads[half:], strict=True)]
+            x, pads = np.pad(x, around, constant_values=-np.inf), [0] * len(pads)
+        pooled: tuple[Array, ...] = super()._run(x, pads=pads, ceil_mode=ceil_mode, **more)  # type: ignore[no-untyped-call]
+        return pooled
+
+
+OWN_OPERATORS: Mapping[type[OpRun], int] = {
+    BatchNormalization: 14,
+    LRN: 1000,
+    LogSoftmax: 13,
+    MaxPool: 1000,
+    Softmax: 13,
+}
 """In place of what onnx's reference arithmetic computes otherwise than it is defined, below an opset."""
 
 
