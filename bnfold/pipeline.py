@@ -32,9 +32,6 @@ Model = StrPath | bytes | BinaryIO
 ONNX_TOO = frozenset({"batch", "freeze_initializers", "guess_shapes", "input_shapes", "until"})
 """The fields of `ReadOptions` that mean something for an ONNX model."""
 
-NET_FIELDS = (1, 2, 3, 100)
-"""The numbers that a caffemodel begins with: name, layers of V1, input, layer."""
-
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
@@ -256,7 +253,9 @@ def _contents(model: bytes | BinaryIO) -> bytes:
 
 def _from_memory(model: bytes, weights: Model | Sequence[StrPath] | None, options: ReadOptions) -> Net:
     """A model whose contents are at hand: a prototxt is text, and a caffemodel begins with a text or with a layer."""
-    name = "net.caffemodel" if _is_caffemodel(model) else ""
+    from bnfold.caffe.weights import begins_as_caffemodel
+
+    name = "net.caffemodel" if begins_as_caffemodel(model) else ""
     with suppress(UnicodeDecodeError):
         if "\0" not in (text := model.decode()) and "layer" in text:
             name = "net.prototxt"
@@ -282,16 +281,6 @@ def _from_memory(model: bytes, weights: Model | Sequence[StrPath] | None, option
     from bnfold.onnx.read import load_bytes
 
     return load_bytes(model, options)
-
-
-def _is_caffemodel(model: bytes) -> bool:
-    """Whether the first field is one of a NetParameter: its name, an input or a layer. ONNX begins with a number."""
-    from bnfold.io.wire import LENGTH, WireError, fields
-
-    with suppress(WireError):
-        first = next(fields(model, 0, len(model)), None)
-        return first is not None and first.wire == LENGTH and first.number in NET_FIELDS
-    return False
 
 
 def is_onnx(model: StrPath) -> bool:

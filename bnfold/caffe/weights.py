@@ -16,6 +16,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,7 @@ MAX_LAYERS = 250_000
 MAX_BLOBS = 500_000
 
 _NET_LAYER, _NET_LAYERS_V1 = 100, 2
+_NET_BEGINS = (1, _NET_LAYERS_V1, 3, _NET_LAYER)  # name and input are 1 and 3
 _V1_LAYER_V0, _V1_TYPE = 1, 5
 
 # version -> field numbers of name, type (V1 has a number there, which is of no use without its table) and blobs
@@ -142,6 +144,14 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     if not file.records:
         raise ParseError(_impostor(file.buffer) or "holds no layers, so it is not a caffemodel", path)
     return file
+
+
+def begins_as_caffemodel(contents: bytes) -> bool:
+    """Whether the first field is one of a NetParameter: its name, an input or a layer. ONNX begins with a number."""
+    with suppress(WireError):
+        first = next(fields(contents, 0, len(contents)), None)
+        return first is not None and first.wire == LENGTH and first.number in _NET_BEGINS
+    return False
 
 
 def _walk(file: WeightsFile) -> None:
