@@ -47,9 +47,8 @@ def batch_normalization(place: NodeContext) -> Operator:
         raise Blocked("its parameters are no vectors of one length")
     elif channels >= 0 and gamma.size != channels:
         raise Blocked(f"its parameters are of {gamma.size} channels, and what it reads has {channels}")
-    with np.errstate(all="ignore"):
-        scale = gamma / np.sqrt(variance + np.float64(np.float32(node.attribute("epsilon", 1e-5))))
-        shift = beta - mean * scale
+    scale = gamma / np.sqrt(variance + np.float64(np.float32(node.attribute("epsilon", 1e-5))))
+    shift = beta - mean * scale
     return Affine(scale[None], shift[None])
 
 
@@ -96,8 +95,7 @@ def divide(place: NodeContext) -> Operator:
     constant = _laid_constant(place)
     if place.data(0) is None:
         raise Unfit("it divides a constant by what it reads, which is no affine")
-    with np.errstate(all="ignore"):
-        return _affine(1 / constant, 0.0)
+    return _affine(1 / constant, 0.0)
 
 
 def _affine(scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:
