@@ -35,41 +35,29 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Where each name lives. They are imported when they are first used, so that `bnfold --help` waits for none of them.
+# Module -> the names that live there, which are imported when they are first used: `bnfold --help` waits for none.
 _HOMES = {
-    "BlobDiff": "bnfold.compare.records",
-    "BnfoldError": "bnfold.errors",
-    "CompareOptions": "bnfold.options",
-    "Comparison": "bnfold.compare.comparison",
-    "DiffReport": "bnfold.compare.records",
-    "Dropped": "bnfold.algebra.records",
-    "Finding": "bnfold.advice.records",
-    "FoldReport": "bnfold.algebra",
-    "FoldResult": "bnfold.algebra",
-    "Folded": "bnfold.algebra.records",
-    "Gate": "bnfold.compare.records",
-    "Inspection": "bnfold.advice.records",
-    "Joined": "bnfold.algebra.records",
-    "Kept": "bnfold.algebra.records",
-    "Layer": "bnfold.net",
-    "Merged": "bnfold.algebra.records",
-    "ModelError": "bnfold.errors",
-    "Net": "bnfold.net",
-    "OnnxOptions": "bnfold.options",
-    "ParseError": "bnfold.errors",
-    "ReadOptions": "bnfold.options",
-    "RunReport": "bnfold.report.run",
-    "UnsupportedError": "bnfold.errors",
-    "UsageError": "bnfold.errors",
-    "WeightsError": "bnfold.errors",
-    "WriteError": "bnfold.errors",
-    "advise": "bnfold.advice",
-    "compare": "bnfold.compare.comparison",
-    "fold": "bnfold.algebra",
-    "load": "bnfold.pipeline",
-    "save_caffe": "bnfold.caffe.write",
-    "save_onnx": "bnfold.onnx",
-    "to_onnx": "bnfold.onnx",
+    "bnfold.advice": ("advise",),
+    "bnfold.advice.records": ("Finding", "Inspection"),
+    "bnfold.algebra": ("FoldReport", "FoldResult", "fold"),
+    "bnfold.algebra.records": ("Dropped", "Folded", "Joined", "Kept", "Merged"),
+    "bnfold.caffe.write": ("save_caffe",),
+    "bnfold.compare.comparison": ("Comparison", "compare"),
+    "bnfold.compare.records": ("BlobDiff", "DiffReport", "Gate"),
+    "bnfold.errors": (
+        "BnfoldError",
+        "ModelError",
+        "ParseError",
+        "UnsupportedError",
+        "UsageError",
+        "WeightsError",
+        "WriteError",
+    ),
+    "bnfold.net": ("Layer", "Net"),
+    "bnfold.onnx": ("save_onnx", "to_onnx"),
+    "bnfold.options": ("CompareOptions", "OnnxOptions", "ReadOptions"),
+    "bnfold.pipeline": ("load",),
+    "bnfold.report.run": ("RunReport",),
 }
 
 __all__ = [
@@ -115,10 +103,10 @@ if not TYPE_CHECKING:  # so that a name that there is not is an error for a type
 
         if name == "__version__":
             return import_module("importlib.metadata").version("bnfold")
-        if name not in _HOMES:
+        home = next((module for module, names in _HOMES.items() if name in names), None)
+        if home is None:
             raise AttributeError(f"module 'bnfold' has no attribute '{name}'")
-        value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value
+        value = globals()[name] = getattr(import_module(home), name)
         return value
 
 

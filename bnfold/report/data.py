@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved
+from bnfold.algebra.records import FoldReport
 from bnfold.compare.records import BlobDiff, ClassifierDiff, DiffReport, Flip, Histogram, LayerRange
 from bnfold.io.environment import Environment
 from bnfold.io.versions import installed
@@ -48,8 +48,13 @@ def environment_data(environment: Environment) -> dict[str, Any]:
 
 
 def as_json(run: RunReport, environment: Environment | None = None) -> str:
-    """The same as text, with a line break at the end."""
-    return json.dumps(as_data(run, environment), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """The same as text."""
+    return json_text(as_data(run, environment))
+
+
+def json_text(data: dict[str, Any]) -> str:
+    """Data as JSON, with a line break at the end."""
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def fold_data(report: FoldReport) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def fold_data(report: FoldReport) -> dict[str, Any]:
         for field in dataclasses.fields(report)
         if field.name not in ("records", "shapes")
     }
-    data["records"] = [{"kind": KINDS[type(record)], **plain(record)} for record in report.records]
+    data["records"] = [{"kind": type(record).__name__.lower(), **plain(record)} for record in report.records]
     return data
 
 
@@ -91,13 +96,5 @@ ADDED: dict[type, tuple[str, ...]] = {
     DiffReport: ("passed", "verdict"),
     Histogram: ("total",),
     LayerRange: ("bits_lost",),
-}
-KINDS: dict[type, str] = {
-    Dropped: "dropped",
-    Folded: "folded",
-    Joined: "joined",
-    Kept: "kept",
-    Merged: "merged",
-    Moved: "moved",
 }
 LEFT_OUT: dict[type, tuple[str, ...]] = {BlobDiff: ("figures",), Flip: ("picture",)}

@@ -77,10 +77,10 @@ def as_data(inspection: Inspection) -> dict[str, Any]:
 
 
 def as_json(inspection: Inspection) -> str:
-    """The same as text, with a line break at the end."""
-    import json
+    """The same as JSON, with a line break at the end."""
+    from bnfold.report import data
 
-    return json.dumps(as_data(inspection), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return data.json_text(as_data(inspection))
 
 
 def as_markdown(inspection: Inspection) -> str:

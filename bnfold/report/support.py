@@ -80,7 +80,8 @@ def fold(layer_type: str) -> str:
     if layer_type in PASSING:
         law = (PASSING[layer_type].__doc__ or "").partition("\n")[0]
         roles.append(f"passes: {law.removesuffix('.')}")
-    return _capital("; ".join(roles))
+    said = "; ".join(roles)
+    return said[:1].upper() + said[1:]
 
 
 def onnx(layer_type: str) -> str:
@@ -124,10 +125,6 @@ def _training() -> Iterator[str]:
     for layer_type in sorted({"Accuracy", *METRICS}):
         yield f"| {layer_type} | nothing |"
     yield ""
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 if __name__ == "__main__":

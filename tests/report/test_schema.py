@@ -6,12 +6,12 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from command_line import FOLD, NET, Run
 
-from bnfold.report.data import KINDS
+from bnfold.algebra.records import Record
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -59,7 +59,7 @@ def test_the_schema_refuses_what_is_no_report(run: Run) -> None:
 
 def test_the_schema_knows_every_kind_of_record() -> None:
     kinds = schema("report")["$defs"]["fold"]["properties"]["records"]["items"]["properties"]["kind"]["enum"]
-    assert kinds == sorted(KINDS.values())
+    assert kinds == sorted(record.__name__.lower() for record in get_args(Record))
 
 
 def test_an_error_is_json_where_the_report_is(run: Run) -> None:
