@@ -539,19 +539,14 @@ Saved = tuple[list[Path], list[str]]
 
 
 def _to_caffe(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Provenance) -> Saved:
-    from bnfold.caffe.stock import foreign_layers, in_stock_words
-    from bnfold.caffe.write import save_caffe
+    from bnfold.caffe.write import add_caffe
 
     if net.language == "ONNX":
         raise UsageError(
             f"{path}: {net.file} is an ONNX model, and Caffe has no words for its operators; name an .onnx"
         )
     del source
-    foreign: list[str] = []
-    if writing.dialect == "bvlc":
-        net = in_stock_words(net)
-        foreign = foreign_layers(net)
-    return save_caffe(net, path, outputs=outputs, strip=writing.strip, dialect="keep"), foreign
+    return add_caffe(net, path, None, outputs, strip=writing.strip, dialect=writing.dialect)
 
 
 def _to_onnx(net: Net, path: Path, outputs: OutputSet, writing: Writing, source: Provenance) -> Saved:

@@ -21,7 +21,7 @@ from bnfold.caffe.caffemodel import connections, write_caffemodel
 from bnfold.caffe.layout import without_fields
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
 from bnfold.caffe.scan import Prototxt, TextField
-from bnfold.caffe.stock import in_stock_words
+from bnfold.caffe.stock import foreign_layers, in_stock_words
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError
@@ -69,20 +69,29 @@ def save_caffe(
     require_net(net, "save_caffe")
     if net.language != "Caffe":
         raise UsageError(f"the net is {net.language}, and Caffe has no words for its operators; save it with save_onnx")
+    if outputs is not None:
+        return add_caffe(net, prototxt, caffemodel, outputs, strip=strip, dialect=dialect)[0]
+    with OutputSet(input_files(net), in_place=in_place) as own:
+        return add_caffe(net, prototxt, caffemodel, own, strip=strip, dialect=dialect)[0]
+
+
+def add_caffe(
+    net: Net, prototxt: StrPath, caffemodel: StrPath | None, outputs: OutputSet, *, strip: bool, dialect: Dialect
+) -> tuple[list[Path], list[str]]:
+    """As `save_caffe`, among the files of a set; with sentences on what BVLC's Caffe cannot read of its own words."""
     has_weights = bool(net.origin and net.origin.weights) or any(layer.blobs for layer in net.layers)
     if caffemodel is not None and not has_weights:
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
-    if outputs is None:
-        with OutputSet(input_files(net), in_place=in_place) as own:
-            return save_caffe(net, prototxt, caffemodel, strip=strip, dialect=dialect, outputs=own)
-    net = in_file_order(in_stock_words(net) if dialect == "bvlc" else net)
+    net = in_stock_words(net) if dialect == "bvlc" else net
+    foreign = foreign_layers(net) if dialect == "bvlc" else []
+    net = in_file_order(net)
     names = file_names(net)
     outputs.write_text(prototxt, prototxt_text(net, strip=strip, names=names))
     if not has_weights:
-        return [Path(prototxt)]
+        return [Path(prototxt)], foreign
     caffemodel = Path(caffemodel or Path(prototxt).with_suffix(".caffemodel"))
     write_caffemodel(net, names, outputs.open(caffemodel), strip=strip)
-    return [Path(prototxt), caffemodel]
+    return [Path(prototxt), caffemodel], foreign
 
 
 def input_files(net: Net) -> list[Path]:
