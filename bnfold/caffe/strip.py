@@ -15,20 +15,15 @@ from typing import Any
 
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.blobs import DIFF, DOUBLE_DIFF
+from bnfold.caffe.layers import LAYERS
 from bnfold.caffe.patch import Patched, joined, parts_of, replace_part
 from bnfold.io.wire import LENGTH, VARINT, Buffer, encode_field, fields
 
 PARAM, INCLUDE, EXCLUDE, PHASE = 6, 8, 9, 10
 _SPEC_NAME, _SPEC_SHARE_MODE = 1, 2
 
-FILLED = (
-    "bias_param",
-    "convolution_param",
-    "embed_param",
-    "inner_product_param",
-    "prelu_param",
-    "scale_param",
-)
+FILLED = sorted({name for row in LAYERS.values() if row.fillers and not row.dialects for name in row.reads})
+"""The parameters whose fillers fill blobs, of BVLC's layers: the numbers of all others depend on the dialect."""
 
 
 def stripped(param: caffe_pb2.LayerParameter, fillers: bool = True) -> caffe_pb2.LayerParameter:
