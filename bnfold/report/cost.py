@@ -7,7 +7,7 @@ one for each value. What has no product of a learned value and an input counts n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -56,12 +56,16 @@ def costs(net: Net, shapes: Shapes) -> dict[str, Cost]:
     by_type: dict[str, list[Layer]] = {}
     for layer in net.layers:
         by_type.setdefault(layer.type, []).append(layer)
-    return {op_type: _cost(op_type, layers, shapes) for op_type, layers in by_type.items()}
+    products = ONNX_PRODUCTS
+    if net.language != "ONNX":
+        from bnfold.caffe.layers import LAYERS
+
+        products = {layer_type: row.products for layer_type, row in LAYERS.items()}
+    return {layer_type: _cost(layers, shapes, products.get(layer_type, "")) for layer_type, layers in by_type.items()}
 
 
-def _cost(op_type: str, layers: list[Layer], shapes: Shapes) -> Cost:
-    products = COUNTED.get(op_type)
-    done = [products(layer, shapes) for layer in layers if layer.blobs] if products is not None else []
+def _cost(layers: list[Layer], shapes: Shapes, each: str) -> Cost:
+    done = [_products(layer, shapes, each) for layer in layers if layer.blobs] if each else []
     parameters = sum([prod(shape) for layer in layers for shape in layer.blobs.shapes])
     return Cost(len(layers), parameters, sum(filter(None, done)), None not in done)
 
@@ -81,8 +85,10 @@ def changes(run: RunReport, *, every: bool = False) -> list[tuple[str, str, str,
         return []
     known = run.fold.shapes if run.fold is not None else {}
     before, after = (costs(net, known if _has_all(known, net) else _shapes(net)) for net in (original, folded))
-    pairs = {op_type: (before.get(op_type, Cost()), after.get(op_type, Cost())) for op_type in (*before, *after)}
-    rows = [_row(op_type, old, new) for op_type, (old, new) in pairs.items() if every or old.layers != new.layers]
+    pairs = {
+        layer_type: (before.get(layer_type, Cost()), after.get(layer_type, Cost())) for layer_type in (*before, *after)
+    }
+    rows = [_row(layer_type, old, new) for layer_type, (old, new) in pairs.items() if every or old.layers != new.layers]
     return rows and [*rows, _row("all", sum(before.values(), Cost()), sum(after.values(), Cost()))]
 
 
@@ -98,9 +104,9 @@ def _shapes(net: Net) -> Shapes:
     return infer_shapes(net)
 
 
-def _row(op_type: str, old: Cost, new: Cost) -> tuple[str, str, str, str]:
+def _row(layer_type: str, old: Cost, new: Cost) -> tuple[str, str, str, str]:
     return (
-        op_type,
+        layer_type,
         f"{old.layers:,} -> {new.layers:,}",
         f"{_work(old)} -> {_work(new)}",
         f"{old.parameters:,} -> {new.parameters:,}",
@@ -113,37 +119,23 @@ def _work(cost: Cost) -> str:
     return f">= {amount(cost.multiply_adds)}" if cost.multiply_adds else "unknown"
 
 
-def _known(shape: Shape | None) -> Shape | None:
-    return shape if shape is not None and all(size > 0 for size in shape) else None
+def _products(layer: Layer, shapes: Shapes, each: str) -> int | None:
+    """The products of one run, in which each learned value is used once for each place of the bottom or the top."""
+    shape = shapes.get((layer.bottoms if each == "pixel read" else layer.tops)[0])
+    if shape is None or any(size <= 0 for size in shape):
+        return None
+    learned = prod(layer.blobs.shapes[0])
+    if each == "value":
+        return prod(shape)
+    return learned * (prod(shape[:-1]) if each == "row" else shape[0] * prod(shape[2:]))
 
 
-def _at_each_output(layer: Layer, shapes: Shapes) -> int | None:
-    top = _known(shapes.get(layer.tops[0]))
-    return None if top is None else prod(layer.blobs.shapes[0]) * top[0] * prod(top[2:])
-
-
-def _at_each_input(layer: Layer, shapes: Shapes) -> int | None:
-    bottom = _known(shapes.get(layer.bottoms[0]))
-    return None if bottom is None else prod(layer.blobs.shapes[0]) * bottom[0] * prod(bottom[2:])
-
-
-def _at_each_row(layer: Layer, shapes: Shapes) -> int | None:
-    top = _known(shapes.get(layer.tops[0]))
-    return None if top is None else prod(layer.blobs.shapes[0]) * prod(top[:-1])
-
-
-def _at_each_value(layer: Layer, shapes: Shapes) -> int | None:
-    top = _known(shapes.get(layer.tops[0]))
-    return None if top is None else prod(top)
-
-
-COUNTED: Mapping[str, Callable[[Layer, Shapes], int | None]] = {
-    **dict.fromkeys(
-        ("Conv", "Convolution", "Convolution3D", "ConvolutionDepthwise", "DepthwiseConvolution"), _at_each_output
-    ),
-    **dict.fromkeys(("ConvTranspose", "Deconvolution", "DepthwiseDeconvolution"), _at_each_input),
-    **dict.fromkeys(("Gemm", "InnerProduct", "MatMul"), _at_each_row),
-    **dict.fromkeys(
-        ("BN", "BatchNorm", "BatchNormalization", "CuDNNBatchNorm", "EltwiseAffine", "Mul", "Scale"), _at_each_value
-    ),
+ONNX_PRODUCTS: Mapping[str, str] = {
+    "BatchNormalization": "value",
+    "Conv": "pixel",
+    "ConvTranspose": "pixel read",
+    "Gemm": "row",
+    "MatMul": "row",
+    "Mul": "value",
 }
+"""Of ONNX's operators what `LayerType.products` says of Caffe's layer types."""

@@ -102,6 +102,7 @@ ROWS: Mapping[str, LayerType] = {
         same,
         blobs=bn_blobs,
         reads={"bn_param": "bn_mode eps var_eps moving_average"},
+        products="value",
         dialects="PSPNet, SegNet, ncnn, minicaffe, ducha-aiki's, Synopsys",
         note="SegNet's LEARN follows each batch and is kept; INFERENCE folds; ducha-aiki's has its own eps, `var_eps`",
     ),
@@ -111,6 +112,7 @@ ROWS: Mapping[str, LayerType] = {
         reads={
             "batch_norm_param": "eps use_global_stats scale_bias use_weight_bias bias_term relu add_eps_before_sqrt"
         },
+        products="value",
         aligned=True,
         note="layouts are recognised, else `--batchnorm-layout` decides; Intel's fused ReLU is taken apart",
     ),
@@ -129,6 +131,7 @@ ROWS: Mapping[str, LayerType] = {
         same,
         blobs=batch_norm_blobs,
         reads={"cudnn_batch_norm_param": "eps", "batch_norm_param": "eps use_global_stats"},
+        products="value",
         dialects=OTHERS,
     ),
     "Dropout": LayerType(
@@ -143,6 +146,7 @@ ROWS: Mapping[str, LayerType] = {
         blobs=eltwise_affine_blobs,
         stand_in="scale",
         reads={"eltwise_affine_param": "channel_shared"},
+        products="value",
         passes_variance=True,
         dialects="ducha-aiki's",
     ),
@@ -154,6 +158,7 @@ ROWS: Mapping[str, LayerType] = {
         stand_in="scale",
         fillers="filler bias_filler",
         reads={"scale_param": "axis num_axes bias_term"},
+        products="value",
         keeps="shape",
         aligned=True,
         passes_variance=True,

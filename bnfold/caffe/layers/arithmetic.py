@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.row import LayerType
@@ -50,12 +51,13 @@ def as_stored(_: Layer, __: Sequence[Shape]) -> list[Shape] | None:
     return None
 
 
-def _row(**reads: str) -> LayerType:
+def _row(products: Literal["", "value"] = "", **reads: str) -> LayerType:
     return LayerType(
         arithmetic,
         bottoms=(1, 2),
         blobs=as_stored,
         reads=reads,
+        products=products,
         dialects="Synopsys",
         note="broadcasts as NumPy does; the second operand is a bottom or learned",
     )
@@ -66,7 +68,7 @@ ROWS: Mapping[str, LayerType] = {
     "Div": _row(),
     "Maximum": _row(),
     "Minimum": _row(),
-    "Mul": _row(mul_param="mul_shape"),
+    "Mul": _row("value", mul_param="mul_shape"),
     "Pow": _row(),
     "Sub": _row(),
 }

@@ -299,6 +299,7 @@ def _row(shapes: ShapeFunction, dialects: str = "", note: str = SYNOPSYS_PADS, *
             "convolution_param": f"{FIELDS} {' '.join(DEPTH.values())}" if "convolution3d_param" in reads else FIELDS,
             **reads,
         },
+        products="pixel read" if shapes is deconvolution else "pixel",
         passes_variance=True,
         dialects=dialects,
         note=note,

@@ -111,6 +111,7 @@ ROWS: Mapping[str, LayerType] = {
         blobs=inner_product_blobs,
         fillers="weight_filler bias_filler",
         reads={"inner_product_param": f"{PRODUCT} relu negative_slope normalize"},
+        products="row",
         passes_variance=True,
         note="with two bottoms the second is the weight; OpenVINO's `normalize` is done once",
     ),
