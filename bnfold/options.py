@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from bnfold.errors import UsageError
 
@@ -172,7 +172,7 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     known = [known.name for known in fields(options)]
     if unknown := [name for name in changes if name not in known]:
         raise UsageError(f"there is no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
-    options = replace(options, **dict[str, Any](changes))
+    options = replace(options, **changes)  # type: ignore[arg-type]  # their types are looked at below
     for one in fields(options):
         value, words = getattr(options, one.name), str(one.type).split(" | ")
         if not _fits(value, words):
