@@ -134,12 +134,12 @@ class Comparison:
         self._opened: tuple[BatchLayout, Samples] | None = None
         self._noise: Noise | None = None
         self.reference = open_model(reference, "reference", options)
-        self._kind = self.reference.stored_type
+        self._stored_type = self.reference.stored_type
         self._in_float32 = not self.reference.is_runnable(options.provider)
         if self._in_float32:
             self.reference = self.reference.in_float32()
         if self._typed:
-            coarsest = max(TOLERANCES[self._kind], TOLERANCES["float32"] if self._in_float32 else 0.0)
+            coarsest = max(TOLERANCES[self._stored_type], TOLERANCES["float32"] if self._in_float32 else 0.0)
             self.options = options = replace(options, tolerance=coarsest)
         if self.reference.net is not None:
             check_memory(self.reference.net)
@@ -158,11 +158,11 @@ class Comparison:
     @property
     def _types(self) -> list[str]:
         """What the types of the values mean for the comparison, where they are not float32."""
-        kind, said = self._kind, []
+        stored, said = self._stored_type, []
         if self._in_float32:
-            said = [f"onnxruntime has not all of its operators in {kind}, so both networks were run in float32"]
-        if self._typed and kind != "float32":
-            cause = "it was run so" if self.options.limit > TOLERANCES[kind] else f"its values are stored as {kind}"
+            said = [f"onnxruntime has not all of its operators in {stored}, so both networks were run in float32"]
+        if self._typed and stored != "float32":
+            cause = "it was run so" if self.options.limit > TOLERANCES[stored] else f"its values are stored as {stored}"
             said += [f"the tolerance is {self.options.limit:g} of a blob's range, since {cause}"]
         return said
 

@@ -87,9 +87,9 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
     joined, kept = len(report.joined), report.kept
     line = f"{report.layers_before:,} -> {count(report.layers_after, 'layer')}"
     if gone:
-        line += f"; {_kinds(gone)} " + (f"into {count(len(into), 'layer')}" if into else "merged")
+        line += f"; {_by_type(gone)} " + (f"into {count(len(into), 'layer')}" if into else "merged")
     if dropped:
-        line += f"; {_kinds(dropped)} dropped"
+        line += f"; {_by_type(dropped)} dropped"
     if joined:
         line += f"; {count(joined, 'sum')} of parallel branches joined"
     yield words(f"{line}; {len(kept):,} kept")
@@ -102,10 +102,10 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
         yield words(f"kept {hidden:,} more for {count(len(groups) - len(shown), 'other cause')}; -v lists them", WARN)
 
 
-def _kinds(numbers: Counter[str]) -> str:
+def _by_type(numbers: Counter[str]) -> str:
     """`15 BatchNorm, 14 Scale and 2 Bias`."""
-    *kinds, last = (f"{number:,} {kind}" for kind, number in numbers.most_common())
-    return f"{', '.join(kinds)} and {last}" if kinds else last
+    *others, last = (f"{number:,} {layer_type}" for layer_type, number in numbers.most_common())
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _cost_table(run: RunReport, verbosity: int) -> Iterator[Grid]:
