@@ -24,6 +24,7 @@ import click
 
 from bnfold.errors import UsageError
 from bnfold.options import (
+    CHOICES,
     COMPARING,
     FOR_CAFFE,
     FOR_ONNX,
@@ -55,7 +56,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DIFFERENT, INTERRUPTED = 1, 130
 PIPE_WIDTH = 240  # columns of a table that nobody sees in a terminal
-LAYOUTS = ("bvlc", "cudnn", "ducha", "intel", "nvcaffe", "nvcaffe015", "pspnet", "segnet")
 
 
 class Word(Option):
@@ -77,6 +77,7 @@ PAIR = Word("A=B", partial(named, str), "conv1=conv1_relu")
 PLANE = Word("H,W", plane, "256,256")
 BYTES = Word("SIZE", count_of_bytes, "500M or 4G")
 PATH = click.Path(path_type=Path)
+ONE_OF = {name: click.Choice(words) for name, words in CHOICES.items()}
 FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none
 
 
@@ -114,16 +115,16 @@ reading_options = options(
     click.option("--strict-fields", is_flag=True, help="Stop at every field that no Caffe has."),
     click.option("--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; repeatable."),
     click.option("--level", type=int, help="Level of the net's state."),
-    click.option("--batchnorm-layout", type=click.Choice(LAYOUTS), help="How BatchNorms with two readings are read."),
+    click.option("--batchnorm-layout", type=ONE_OF["BatchNormLayout"], help="How to read ambiguous BatchNorms."),
     click.option("--caffemodel-dialect", metavar="NAME", help="Whose Caffe wrote a caffemodel read without prototxt."),
     click.option(
         "--zero-scale-factor",
-        type=click.Choice(["caffe", "one"]),
+        type=ONE_OF["ZeroScaleFactor"],
         help="What scale_factor 0 beside statistics means: 0 as in Caffe, or 1 as NVCaffe once wrote it.",
     ),
     click.option(
         "--crop-offset",
-        type=click.Choice(["caffe", "aligned"]),
+        type=ONE_OF["CropOffset"],
         help="Where a Crop without offset starts: at 0 as in today's Caffe, or aligned as before 2016.",
     ),
     click.option("--recurrent-state", is_flag=True, help="Make the state of each LSTM and RNN an input and an output."),
@@ -169,7 +170,7 @@ caffe_options = options(
     click.option("--strip", is_flag=True, help="Leave out what means nothing at inference."),
     click.option(
         "--dialect",
-        type=click.Choice(["bvlc", "keep"]),
+        type=ONE_OF["Dialect"],
         default="bvlc",
         show_default=True,
         help="Write Caffe in the words of BVLC's, as far as it has words, or in the file's own.",
@@ -217,8 +218,6 @@ report_options = options(
     ),
     group="Report",
 )
-
-
 verbosity_options = options(
     click.option("-v", "--verbose", "verbosity", flag_value=1, type=int, default=0, help="Show tables of all layers."),
     click.option("-q", "--quiet", "verbosity", flag_value=-1, type=int, help="Show the verdict alone."),

@@ -248,7 +248,7 @@ class Net:
         if found is None:
             from difflib import get_close_matches
 
-            close = get_close_matches(name, [layer.name for layer in self.layers])
+            close = get_close_matches(str(name), [layer.name for layer in self.layers])
             raise KeyError(f"there is no layer '{name}'" + (f"; did you mean {' or '.join(close)}?" if close else ""))
         return found
 

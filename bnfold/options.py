@@ -9,10 +9,10 @@ Each is a frozen dataclass. A function that takes one also takes its fields as k
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from bnfold.errors import UsageError
 
@@ -26,8 +26,10 @@ TOLERANCES = {"bfloat16": 8e-2, "float16": 1e-2, "float32": 1e-4, "float64": 1e-
 """Stored type -> what networks that compute the same may differ by, of a blob's range: some ten roundings of a value,
 and in float32 a thousand, since there the sums of a deep network differ by more than its weights."""
 
+BatchNormLayout = Literal["bvlc", "cudnn", "ducha", "intel", "nvcaffe", "nvcaffe015", "pspnet", "segnet"]
 ZeroScaleFactor = Literal["caffe", "one"]
 CropOffset = Literal["caffe", "aligned"]
+Dialect = Literal["bvlc", "keep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class ReadOptions:
     caffemodel_dialect: str | None = None
     stages: Iterable[str] = ()
     level: int | None = None
-    batchnorm_layout: str | None = None
+    batchnorm_layout: BatchNormLayout | None = None
     zero_scale_factor: ZeroScaleFactor | None = None
     crop_offset: CropOffset | None = None
     recurrent_state: bool = False
@@ -157,8 +159,6 @@ class CompareOptions:
 
 
 Options = TypeVar("Options", ReadOptions, OnnxOptions, CompareOptions)
-PLAIN = {"float": Real, "int": Integral, "str": str}
-NO_WORD = ("bool", "Iterable[str]", "Sequence[str]")  # a word alone would be true, and taken for its letters
 
 
 def changed(kind: type[Options], options: Options, changes: Mapping[str, object]) -> Options:
@@ -174,19 +174,66 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
         raise UsageError(f"there is no option {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
     options = replace(options, **changes)  # type: ignore[arg-type]  # their types are looked at below
     for one in fields(options):
-        value, words = getattr(options, one.name), str(one.type).split(" | ")
-        if not _fits(value, words):
-            raise UsageError(f"the option {one.name} takes {' or '.join(words)}, and not {type(value).__name__}")
+        require_type(f"the option {one.name}", getattr(options, one.name), str(one.type))
     return options
 
 
-def _fits(value: object, words: Sequence[str]) -> bool:
-    """Whether a value is of one of these types, as far as that can be told by looking at it alone."""
-    if words[0] in NO_WORD:
-        return not isinstance(value, str)
-    types = tuple(PLAIN[word] for word in words if word in PLAIN)
-    known = len(types) + words.count("None") == len(words)
-    return not known or isinstance(value, types) or (value is None and "None" in words)
+def require_type(name: str, value: object, types: str) -> None:
+    """Stop at a value that is of none of the types, which are written as in an annotation: `"str | None"`.
+
+    Raises:
+        UsageError: with the name of what was given.
+    """
+    words = types.split(" | ")
+    if any(_is_a(value, word) for word in words):
+        return
+    known = [said for word in words for said in (map(repr, CHOICES[word]) if word in CHOICES else [word])]
+    wanted = " or ".join(filter(None, (", ".join(known[:-1]), known[-1])))
+    shown = f" {value!r:.60}" if isinstance(value, str | list | tuple | Mapping) else ""
+    raise UsageError(f"{name} takes {wanted}, and not {type(value).__name__}{shown}")
+
+
+def _is_a(value: object, word: str) -> bool:
+    """Whether a value is of the type of that name, as far as that can be told by looking at it alone."""
+    if word in CHOICES:
+        return isinstance(value, str) and value in CHOICES[word]
+    if word in TYPES:
+        return TYPES[word](value)
+    return word in (kind.__name__ for kind in type(value).__mro__)  # a record, whose module is not needed for that
+
+
+def _are_words(value: object) -> bool:
+    """Whether these are several words: one alone would be taken for its letters, and an iterator is read but once."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return False
+    return not isinstance(value, Collection) or all(isinstance(one, str) for one in value)
+
+
+def _are_sizes(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "BatchNormLayout": get_args(BatchNormLayout),
+    "CropOffset": get_args(CropOffset),
+    "Dialect": get_args(Dialect),
+    "ZeroScaleFactor": get_args(ZeroScaleFactor),
+}
+TYPES: dict[str, Callable[[object], bool]] = {
+    "Iterable[str]": _are_words,
+    "Mapping[str, Sequence[int]]": lambda value: (
+        isinstance(value, Mapping) and _are_words(value) and all(map(_are_sizes, value.values()))
+    ),
+    "Mapping[str, str]": lambda value: isinstance(value, Mapping) and _are_words([*value, *value.values()]),
+    "None": lambda value: value is None,
+    "Sequence[str]": _are_words,
+    "bool": lambda value: not isinstance(value, str),  # a word is true whatever it says
+    "float": lambda value: isinstance(value, Real),
+    "int": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
+    "npt.DTypeLike": lambda _: True,
+    "os.PathLike[str]": lambda value: isinstance(value, os.PathLike),
+    "str": lambda value: isinstance(value, str),
+}
 
 
 # As words of a command line.

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeGuard, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeGuard, cast
 
 from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError, quoted
 from bnfold.net import Net
-from bnfold.options import CompareOptions, OnnxOptions, ReadOptions, changed
+from bnfold.options import CompareOptions, Dialect, OnnxOptions, ReadOptions, changed
 from bnfold.report.run import RunReport
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Writing(NamedTuple):
 
     paths: tuple[Path, ...] = ()
     strip: bool = False
-    dialect: Literal["bvlc", "keep"] = "bvlc"
+    dialect: Dialect = "bvlc"
     in_place: bool = False
     onnx: OnnxOptions = OnnxOptions()
     hash_sources: bool = False
@@ -192,7 +192,7 @@ def load(
 
     Args:
         model: an ONNX model (`.onnx`); or Caffe's prototxt, of any dialect and age, for deployment or training; or a
-            caffemodel, which carries its network, by its path. A path, the contents as bytes, or a binary stream.
+            caffemodel, which carries its network. A path, the contents as bytes, or a binary stream.
         weights: the caffemodel of a prototxt; several files, as a list or joined by commas, where later ones replace
             earlier ones; None for a network without weights. HDF5 snapshots need the extra `hdf5`.
         options: how to read them.
@@ -203,7 +203,7 @@ def load(
         ModelError: it is no network: a blob that nobody makes, two makers of one, an input without a shape.
         UnsupportedError: it is one that cannot be folded, of whatever kind: it computes in integers, say.
         WeightsError: the weights do not fit; it names every layer concerned.
-        UsageError: an option does not fit the model, or there is no option of a name that was given.
+        UsageError: an argument is of another type, an option does not fit the model, or there is none of that name.
 
     Examples:
         >>> bnfold.load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 1, 8, 8)})
@@ -245,6 +245,8 @@ def _is_contents(given: object) -> TypeGuard[bytes | BinaryIO]:
 
 
 def _contents(model: bytes | BinaryIO) -> bytes:
+    if getattr(model, "closed", False):
+        raise UsageError("the stream that a model is read from is closed")
     contents = model if isinstance(model, bytes) else model.read()
     if not isinstance(contents, bytes):
         raise UsageError("a stream that a model is read from gives bytes; open it with 'rb'")

@@ -281,6 +281,9 @@ class Session:
         for name, port in self.inputs.items():
             if name in feeds and not fits(feeds[name].shape, port.shape):
                 wrong.append(f"input '{name}' has shape {feeds[name].shape} where the model takes {port.shape}")
+            # Python's objects, dates, text and complex numbers would be cast, or would stop it with numpy's words.
+            elif name in feeds and not np.can_cast(feeds[name].dtype, np.float64, "same_kind"):
+                wrong.append(f"input '{name}' is given as {feeds[name].dtype}, and takes real numbers")
         if wrong:
             raise UsageError("; ".join(wrong))
         with np.errstate(over="ignore"):  # what is beyond the model's type becomes infinite, as the report says

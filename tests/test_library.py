@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import subprocess
 import sys
@@ -139,6 +140,12 @@ def test_one_name_to_keep_is_one_name() -> None:
     assert any(blob in layer.tops for layer in bnfold.fold(one, keep=blob).net.layers)
 
 
+def closed() -> io.BytesIO:
+    stream = io.BytesIO()
+    stream.close()
+    return stream
+
+
 LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
 
 
@@ -160,12 +167,59 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             "save it with save_",
         ),
         (lambda net: LIBRARY.to_onnx(None), "NoneType"),
+        (
+            lambda net: LIBRARY.to_onnx(net, dtype="nonsense"),
+            "dtype nonsense: a model is written in float32 or float64",
+        ),
+        (lambda net: LIBRARY.to_onnx(net, metadata={"a": 3}), "metadata takes Mapping.str, str. or None, and not dict"),
+        (lambda net: LIBRARY.to_onnx(net, outputs=[3]), r"outputs takes Sequence.str. or None, and not list \[3\]"),
+        (lambda net: LIBRARY.load(PROTOTXT, 3), "a caffemodel is a path, bytes or a binary stream, and not int"),
+        (lambda net: LIBRARY.load(PROTOTXT, batch=True), "the option batch takes int or None, and not bool"),
+        (lambda net: LIBRARY.load(PROTOTXT, stages=3), "the option stages takes Iterable.str., and not int"),
+        (lambda net: LIBRARY.load(PROTOTXT, input_shapes={"data": 3}), "input_shapes takes Mapping.* and not dict"),
+        (lambda net: LIBRARY.load(PROTOTXT, crop_offset="x"), "takes 'caffe', 'aligned' or None, and not str 'x'"),
+        (lambda net: LIBRARY.load(PROTOTXT, zero_scale_factor="x"), "takes 'caffe', 'one' or None, and not str 'x'"),
+        (
+            lambda net: LIBRARY.load(PROTOTXT, batchnorm_layout="x"),
+            "takes 'bvlc', .* or None, and not str 'x'",
+        ),
+        (lambda net: LIBRARY.load(closed()), "the stream that a model is read from is closed"),
+        (lambda net: LIBRARY.fold(net, keep=[3]), r"keep takes str or Iterable.str., and not list \[3\]"),
+        (lambda net: LIBRARY.fold(net, exclude=None), "exclude takes str or Iterable.str., and not NoneType"),
+        (lambda net: LIBRARY.fold(net, join="no"), "join takes bool, and not str 'no'"),
+        (lambda net: LIBRARY.save_caffe(net, None), r"prototxt takes str or os.PathLike\[str\], and not NoneType"),
+        (lambda net: LIBRARY.save_caffe(net, "x", dialect="x"), "dialect takes 'bvlc' or 'keep', and not str 'x'"),
+        (lambda net: LIBRARY.save_onnx(net, None), "a path or an open binary file, and not to NoneType"),
+        (lambda net: LIBRARY.save_onnx(net, io.StringIO()), "a path or an open binary file, and not to StringIO"),
+        (lambda net: LIBRARY.save_onnx(net, closed()), "a path or an open binary file, and not to BytesIO"),
+        (lambda net: LIBRARY.compare(net, net, map="a=b"), "the option map takes Mapping.str, str., and not str 'a=b'"),
+        (lambda net: LIBRARY.compare(net, net, reading=None), "the option reading takes ReadOptions, and not NoneType"),
+        (
+            lambda net: LIBRARY.compare(net, net, checkpoint=3),
+            "checkpoint takes str, os.PathLike.str. or None",
+        ),
+        (lambda net: LIBRARY.compare(net, net, np.zeros((1, 1, 8, 8), complex)), "complex128, and takes real numbers"),
+        (lambda net: LIBRARY.compare(net, net, np.full((1, 1, 8, 8), "a")), "<U1, and takes real numbers"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_argument_of_the_wrong_kind_is_a_sentence(net: bnfold.Net, call: Callable[[Any], object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         call(net)
+
+
+def test_a_stream_that_cannot_be_written_is_a_sentence(net: bnfold.Net, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        (tmp_path / "file").open("rb") as unwritable,
+        pytest.raises(bnfold.WriteError, match="open file cannot be"),
+    ):
+        bnfold.save_onnx(net, unwritable)
+
+
+def test_a_name_that_is_none_is_no_layer(net: bnfold.Net) -> None:
+    with pytest.raises(KeyError, match="no layer '3'"):
+        LIBRARY.fold(net).net[3]
 
 
 def test_a_client_runs() -> None:

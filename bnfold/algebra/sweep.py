@@ -28,6 +28,7 @@ from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined,
 from bnfold.errors import UsageError, did_you_mean
 from bnfold.io.rendered import Rendered
 from bnfold.net import Layer, Names, Net, require_net
+from bnfold.options import require_type
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -73,6 +74,10 @@ def fold(
         Folded(layer='bn_conv1', type='BatchNorm', into=('conv1',), through=(), forward=False)
     """
     require_net(net, "fold")
+    require_type("keep", keep, "str | Iterable[str]")
+    require_type("exclude", exclude, "str | Iterable[str]")
+    require_type("assume_global_stats", assume_global_stats, "bool")
+    require_type("join", join, "bool")
     assert net.front is not None, "a net that is to be folded says which language it is written in"
     keep = (keep,) if isinstance(keep, str) else keep
     exclude = (exclude,) if isinstance(exclude, str) else exclude

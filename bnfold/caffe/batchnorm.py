@@ -28,19 +28,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import prod
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bnfold.caffe.caffe_pb2 import TRAIN, LayerParameter
 from bnfold.caffe.weights import Record
-from bnfold.errors import ModelError, UnsupportedError, UsageError, WeightsError
+from bnfold.errors import ModelError, UnsupportedError, WeightsError
 from bnfold.io.wire import fields
 from bnfold.net import Layer, sizes
+from bnfold.options import ZeroScaleFactor
 
 Vector = npt.NDArray[np.float64]
-ZeroFactor = Literal["caffe", "one"]
 
 CUDNN_SMALLEST_EPS = 1e-5
 PARAM = 6  # of LayerParameter, in every dialect
@@ -96,7 +96,7 @@ class Statistics(NamedTuple):
         return scale, shift if self.beta is None else shift + self.beta
 
 
-def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroFactor | None = None) -> Statistics:
+def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroScaleFactor | None = None) -> Statistics:
     """The statistics of a layer whose type is in `TYPES`.
 
     Args:
@@ -110,8 +110,6 @@ def read_batchnorm(layer: Layer, layout: str | None = None, zero_factor: ZeroFac
         AmbiguousLayout, AmbiguousZeroFactor: the user has to choose; the message names the option.
         WeightsError: the blobs fit no layout, or a channel has no finite positive `variance + eps`.
     """
-    if layout is not None and layout not in LAYOUTS:
-        raise UsageError(f"--batchnorm-layout {layout}: there is no such layout; known are {', '.join(LAYOUTS)}")
     own = TYPES[layer.type]
     name = layout if layout in own.layouts else own.recognise(layer)
     if not layer.param.batch_norm_param.add_eps_before_sqrt and name not in ("bvlc", "intel"):
@@ -223,7 +221,7 @@ class Layout(NamedTuple):
     follows_batch: Callable[[LayerParameter], bool]
     divides: bool = False
 
-    def read(self, layer: Layer, name: str, zero_factor: ZeroFactor | None) -> Statistics:
+    def read(self, layer: Layer, name: str, zero_factor: ZeroScaleFactor | None) -> Statistics:
         """The statistics of a layer whose blobs lie so."""
         stored = max(len(layer.blobs), 3)
         gamma, beta = (_vector(layer, place) if place < stored else None for place in (self.gamma, self.beta))
@@ -237,7 +235,7 @@ class Layout(NamedTuple):
         return _divided(layer, read, zero_factor) if self.divides else read
 
 
-def _divided(layer: Layer, read: Statistics, zero_factor: ZeroFactor | None) -> Statistics:
+def _divided(layer: Layer, read: Statistics, zero_factor: ZeroScaleFactor | None) -> Statistics:
     """The statistics of BVLC's and Intel's layer, which may have a ReLU in it and add eps to the root."""
     param, factor = layer.param.batch_norm_param, _scalar(layer, 2)
     mean, variance, eps = read.mean, read.variance, read.eps

@@ -324,4 +324,6 @@ def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
         if not paths:
             raise UsageError(f"'{text}' names no caffemodel")
         return paths
+    if not isinstance(caffemodel, Sequence):
+        raise UsageError(f"a caffemodel is a path, bytes or a binary stream, and not {type(caffemodel).__name__}")
     return [path for one in caffemodel for path in _paths(one)]

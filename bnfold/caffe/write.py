@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 from google.protobuf.message import Message
 
@@ -27,8 +26,7 @@ from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Layer, Net, require_net
-
-Dialect = Literal["bvlc", "keep"]
+from bnfold.options import Dialect, require_type
 
 
 def save_caffe(
@@ -67,6 +65,10 @@ def save_caffe(
         ['folded.prototxt', 'folded.caffemodel']
     """
     require_net(net, "save_caffe")
+    require_type("prototxt", prototxt, "str | os.PathLike[str]")
+    require_type("caffemodel", caffemodel, "str | os.PathLike[str] | None")
+    require_type("dialect", dialect, "Dialect")
+    require_type("strip", strip, "bool")
     if net.language != "Caffe":
         raise UsageError(f"the net is {net.language}, and Caffe has no words for its operators; save it with save_onnx")
     if outputs is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
+from io import TextIOBase
 from pathlib import Path
 
 from onnx import ModelProto
 
-from bnfold.errors import UnsupportedError, UsageError
+from bnfold.errors import UnsupportedError, UsageError, WriteError
 from bnfold.io.files import OutputSet, StrPath
 from bnfold.net import Net, require_net
 from bnfold.onnx.edition import message_of
@@ -51,7 +52,7 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
 
     Args:
         net: any net that was loaded, folded or not.
-        file: a path, which is written whole or not at all, or an open binary file.
+        file: a path, which is written whole or not at all and replaces what is there; or an open binary file.
         options: opset, types and form.
         changes: fields of `OnnxOptions` that replace those of `options`.
 
@@ -69,7 +70,17 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
     if isinstance(file, str | os.PathLike):
         with OutputSet() as own:
             add_onnx(net, Path(file), own, options)
-    elif net.language == "ONNX" and not options.external_data:
+        return
+    if not hasattr(file, "write") or isinstance(file, TextIOBase) or getattr(file, "closed", False):
+        raise UsageError(f"a model is written to a path or an open binary file, and not to {type(file).__name__}")
+    try:
+        _write_stream(net, file, options)
+    except OSError as error:
+        raise WriteError(f"the open file cannot be written: {error.strerror or error}") from None
+
+
+def _write_stream(net: Net, file: Sink, options: OnnxOptions) -> None:
+    if net.language == "ONNX" and not options.external_data:
         _require_own(net, options)
         write_stream(net, file)
     else:

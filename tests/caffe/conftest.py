@@ -9,8 +9,8 @@ from saving import CAFFEMODEL, PROTOTXT, Load, Read, Save
 
 import bnfold
 from bnfold.caffe.weights import WeightsFile, read_weights
-from bnfold.caffe.write import Dialect
 from bnfold.net import Net
+from bnfold.options import Dialect
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+import bnfold
 from bnfold.caffe.batchnorm import (
     LAYOUTS,
     TYPES,
@@ -17,6 +18,7 @@ from bnfold.caffe.batchnorm import (
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.errors import UsageError, WeightsError
 from bnfold.net import Blobs, Layer
+from bnfold.options import CHOICES
 
 MEAN = np.array([0.5, -1.0, 2.0], np.float32)
 VARIANCE = np.array([4.0, 0.25, 9.0], np.float32)
@@ -225,8 +227,8 @@ def test_a_factor_that_is_not_finite_is_refused() -> None:
 
 
 def test_an_unknown_layout_is_a_usage_error_that_lists_the_known() -> None:
-    with pytest.raises(UsageError, match="bvlc, cudnn, ducha, intel, nvcaffe, nvcaffe015, pspnet, segnet"):
-        read_batchnorm(layer(MEAN, VARIANCE, scalar(1)), layout="torch")
+    with pytest.raises(UsageError, match=r"takes 'bvlc', 'cudnn', .* 'pspnet', 'segnet' or None, and not str 'torch'"):
+        bnfold.load(b"layer {}", batchnorm_layout="torch")
 
 
 def test_a_layout_for_another_type_leaves_this_one_recognised() -> None:
@@ -234,6 +236,6 @@ def test_a_layout_for_another_type_leaves_this_one_recognised() -> None:
 
 
 def test_the_tables_are_sorted_and_agree() -> None:
-    assert list(LAYOUTS) == sorted(LAYOUTS)
+    assert list(LAYOUTS) == sorted(LAYOUTS) == list(CHOICES["BatchNormLayout"])
     assert list(TYPES) == sorted(TYPES)
     assert {name for family in TYPES.values() for name in family.layouts} == set(LAYOUTS)

@@ -99,9 +99,12 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
     """
     if options.opset not in OPSETS:
         raise UsageError(f"opset {options.opset}: known are {OPSETS.start} to {OPSETS.stop - 1}")
-    number = np.dtype(options.dtype)
+    try:
+        number = np.dtype(options.dtype)
+    except TypeError:
+        number = None
     if number not in (np.float32, np.float64):
-        raise UsageError(f"dtype {number}: a model is written in float32 or float64")
+        raise UsageError(f"dtype {options.dtype}: a model is written in float32 or float64")
     names = list(net.outputs if options.outputs is None else options.outputs)
     known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
     if unknown := [name for name in names if name not in known]:
