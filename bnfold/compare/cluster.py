@@ -31,7 +31,7 @@ from bnfold.options import CompareOptions
 if TYPE_CHECKING:
     from distributed import Client
 
-    from bnfold.onnx.graph import Evaluator
+    from bnfold.onnx.evaluator import Evaluator
 
 AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be merged
 TRIES = 2

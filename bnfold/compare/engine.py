@@ -32,7 +32,8 @@ from bnfold.options import CompareOptions
 from bnfold.runtime import Execution, Session, TensorPort, give_back, to_host
 
 if TYPE_CHECKING:
-    from bnfold.onnx.graph import Evaluator, WeightStore
+    from bnfold.onnx.evaluator import Evaluator
+    from bnfold.onnx.graph import WeightStore
 
 PIECE = 16  # runs that are measured together, wherever that is
 OVERLAPPING = 2.5  # times the blobs of a run: two runs, and what is free between blobs that are measured already

@@ -24,7 +24,7 @@ from bnfold.errors import UnsupportedError
 from bnfold.net import Array
 
 if TYPE_CHECKING:
-    from bnfold.onnx.graph import Evaluator
+    from bnfold.onnx.evaluator import Evaluator
 
 LEAST_TOLERANCE = 1e-6  # who asks for less than float32 gives is taken at his word
 CHANCE = 2.0
@@ -108,7 +108,7 @@ def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple
 
 def open_exact(reference: Model, notes: list[str]) -> Evaluator | None:
     """The float64 run of the reference, or None with a note that says why there is none."""
-    from bnfold.onnx.graph import Evaluator
+    from bnfold.onnx.evaluator import Evaluator
 
     blobs = list(reference.writers)
     if reference.is_apart:

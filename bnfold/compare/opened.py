@@ -30,7 +30,7 @@ from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
 
 if TYPE_CHECKING:
-    from bnfold.onnx.graph import Evaluator
+    from bnfold.onnx.evaluator import Evaluator
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 EQUAL = "every layer and every weight of one network is that of the other"

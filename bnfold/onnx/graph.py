@@ -1,9 +1,9 @@
-"""ONNX models as comparing needs them: more outputs, other inputs, a file of weights that several share, float64."""
+"""ONNX models as comparing needs them: more outputs, other inputs, a file of weights that several share."""
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from io import BytesIO
@@ -15,15 +15,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_max_pool
 
-from bnfold.errors import UnsupportedError, WriteError
+from bnfold.errors import WriteError
 from bnfold.io.mapping import release_pages
-from bnfold.net import Array, Net
-from bnfold.onnx.api import to_onnx
-from bnfold.onnx.double import in_double, inputs_of
+from bnfold.net import Array
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
 from bnfold.onnx.shapes import held, inferred_ports
 from bnfold.onnx.weight import Weight, little_endian
@@ -111,18 +106,35 @@ def tensor_sizes(
 def working_bytes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> int:
     """The most that a run holds at once if each tensor goes with its last reader, and outputs stay."""
     nodes = model.graph.node
-    last = {name: place for place, node in enumerate(nodes) for name in node.input}
-    last |= {output.name: len(nodes) for output in model.graph.output}
-    ending: dict[int, set[str]] = {}
-    for place, node in enumerate(nodes):
-        for name in node.output:
-            ending.setdefault(last.get(name, place), set()).add(name)
+    outputs = {output.name for output in model.graph.output}
     now = most = 0
-    for place, node in enumerate(nodes):
+    for node, read_last in zip(nodes, last_readers(model.graph), strict=True):
         now += sum(sizes.get(name, 0) for name in node.output)
         most = max(most, now)
-        now -= sum(sizes.get(name, 0) for name in ending.get(place, ()))
+        now -= sum(sizes.get(name, 0) for name in read_last - outputs)
     return most
+
+
+def last_readers(graph: onnx.GraphProto) -> list[set[str]]:
+    """For each node what nobody reads after it, of what nodes make."""
+    last: dict[str, int] = {}
+    for place, node in enumerate(graph.node):
+        last |= dict.fromkeys((*node.output, *_read_by(node)), place)
+    made = {name for node in graph.node for name in node.output}
+    ending: list[set[str]] = [set() for _ in graph.node]
+    for name in made - {""}:
+        ending[last[name]].add(name)
+    return ending
+
+
+def _read_by(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads, and the nodes of its bodies."""
+    yield from node.input
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            for inner in body.node:
+                yield from _read_by(inner)
+            yield from (output.name for output in body.output)
 
 
 def mapped_bytes(model: onnx.ModelProto, weights: Sequence[Weight]) -> int:
@@ -259,12 +271,16 @@ class _Stored(NamedTuple):
     data: DataFile
 
 
-def _outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
-    """A message with nothing but the further outputs; the runtime infers their types."""
-    extra = onnx.ModelProto()
+def further_outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> Iterator[onnx.ValueInfoProto]:
+    """What a model lists as outputs to have `tensors` among them; a runtime infers their types."""
     have = {output.name for output in model.graph.output}
-    wanted = [name for name in dict.fromkeys(tensors) if name not in have]
-    extra.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    return (onnx.ValueInfoProto(name=name) for name in dict.fromkeys(tensors) if name not in have)
+
+
+def _outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """A message with nothing but the further outputs."""
+    extra = onnx.ModelProto()
+    extra.graph.output.extend(further_outputs(model, tensors))
     return extra
 
 
@@ -339,145 +355,3 @@ def _ranges(magnitude: Array, kind: str, attributes: dict[str, int]) -> Array:
     if kind == "columns" or (kind == "gemm" and not attributes.get("transB", 0)):
         return np.asarray(magnitude.reshape(-1, magnitude.shape[-1]).max(axis=0))
     return np.asarray(magnitude.reshape(len(magnitude), -1).max(axis=1))
-
-
-class BatchNormalization(OpRun):
-    """By the stored statistics: before opset 14 onnx's reference arithmetic mixes those of the batch into them."""
-
-    op_domain = ""
-
-    def _run(self, x: Array, *learned: Array, epsilon: float, **_: object) -> tuple[Array]:
-        along = (-1, *(1,) * (x.ndim - 2)) if learned[0].ndim == 1 else learned[0].shape
-        scale, bias, mean, variance = (values.reshape(along) for values in learned)
-        return (scale * (x - mean) / np.sqrt(variance + epsilon) + bias,)
-
-
-class LRN(OpRun):
-    """Across channels: onnx's reference arithmetic computes as many of them as there are samples."""
-
-    op_domain = ""
-
-    def _run(self, x: Array, *, size: int, alpha: float, beta: float, bias: float) -> tuple[Array]:
-        before = (size - 1) // 2
-        around = [(0, 0), (before, size - 1 - before), *[(0, 0)] * (x.ndim - 2)]
-        squares = np.pad(x * x, around)
-        total = sum(squares[:, start : start + x.shape[1]] for start in range(size))
-        return (x / (bias + alpha / size * total) ** beta,)
-
-
-class LogSoftmax(OpRun):
-    """Over all axes from `axis` on, as before opset 13: onnx's reference arithmetic always takes `axis` alone."""
-
-    op_domain = ""
-
-    def _run(self, x: Array, **_: object) -> tuple[Array]:
-        said = [attribute.i for attribute in self.onnx_node.attribute if attribute.name == "axis"]
-        axis = (said or [1])[0]
-        axes = tuple(range(axis % max(x.ndim, 1), x.ndim))
-        shifted = x - x.max(axis=axes, keepdims=True)
-        return (shifted - np.log(np.exp(shifted).sum(axis=axes, keepdims=True)),)
-
-
-class Softmax(LogSoftmax):
-    """The same without the logarithm."""
-
-    def _run(self, x: Array, **_: object) -> tuple[Array]:
-        return (np.exp(super()._run(x)[0]),)
-
-
-class MaxPool(op_max_pool.MaxPool):
-    """Padded first where one pad differs from another: with strides of 1 onnx's own takes one axis's for the next's."""
-
-    op_domain = ""
-
-    def _run(  # type: ignore[override]
-        self, x: Array, *, pads: Sequence[int] | None = None, ceil_mode: int = 0, **more: Any
-    ) -> tuple[Array, ...]:
-        if pads and len(set(pads)) > 1 and not ceil_mode and len(self.onnx_node.output) == 1 and x.dtype.kind == "f":
-            half = len(pads) // 2
-            around = [(0, 0), (0, 0), *zip(pads[:half], pads[half:], strict=True)]
-            x, pads = np.pad(x, around, constant_values=-np.inf), [0] * len(pads)
-        pooled: tuple[Array, ...] = super()._run(x, pads=pads, ceil_mode=ceil_mode, **more)  # type: ignore[no-untyped-call]
-        return pooled
-
-
-OWN_OPERATORS: Mapping[type[OpRun], int] = {
-    BatchNormalization: 14,
-    LRN: 1000,
-    LogSoftmax: 13,
-    MaxPool: 1000,
-    Softmax: 13,
-}
-"""In place of what onnx's reference arithmetic computes otherwise than it is defined, below an opset."""
-
-
-class Evaluator:
-    """A network in float64, by onnx's own reference arithmetic in numpy: slow, and nobody's optimisation.
-
-    Args:
-        model: in float64, complete.
-        blobs: what to compute besides its outputs.
-
-    Raises:
-        UnsupportedError: onnx's reference arithmetic does not know an operator.
-    """
-
-    def __init__(self, model: onnx.ModelProto, blobs: Sequence[str]) -> None:
-        try:
-            opsets = [version.version for version in model.opset_import if version.domain in ("", "ai.onnx")]
-            known = [operator for operator, below in OWN_OPERATORS.items() if max(opsets, default=1) < below]
-            self._evaluator = ReferenceEvaluator(onnx.ModelProto.FromString(exposed(model, blobs)), new_ops=known)
-        except Exception as error:
-            raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({error})") from error
-        self._types = inputs_of(model)
-        self._names = list(dict.fromkeys([*(output.name for output in model.graph.output), *blobs]))
-
-    @classmethod
-    def of_net(cls, net: Net, blobs: Sequence[str]) -> Evaluator:
-        """Of a Caffe network.
-
-        Raises:
-            UnsupportedError: a layer cannot be written in float64.
-        """
-        return cls(to_onnx(net, dtype=np.float64), blobs)
-
-    @classmethod
-    def of_model(
-        cls, model: onnx.ModelProto, weights: Sequence[Weight], folder: Path | None, blobs: Sequence[str]
-    ) -> Evaluator:
-        """Of an ONNX network, perhaps without its weights, and these.
-
-        Raises:
-            UnsupportedError: an operator has no form in float64.
-        """
-        return cls(in_double(model, weights, folder), blobs)
-
-    def __reduce__(self) -> tuple[Callable[[bytes], Evaluator], tuple[bytes]]:
-        """As another process gets it: all that is computed is an output of the model by now.
-
-        Raises:
-            UnsupportedError: it is larger than protobuf lets a message be.
-        """
-        try:
-            return _sent_evaluator, (self._evaluator.proto_.SerializeToString(),)
-        except Exception as error:  # protobuf's own, which shares no base with others
-            raise UnsupportedError(f"a float64 network of 2 GB or more cannot be sent ({error})") from error
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Blob -> values, in float64.
-
-        Raises:
-            UnsupportedError: the reference arithmetic fails.
-        """
-        given = {name: np.asarray(feeds[name], dtype) for name, dtype in self._types.items() if name in feeds}
-        try:
-            with np.errstate(all="ignore"):  # a network may be undefined in places; both runs show it as NaN
-                values = self._evaluator.run(self._names, given)
-        except Exception as error:  # whatever numpy or onnx make of an operator that they implement in part
-            raise UnsupportedError(f"onnx's reference arithmetic cannot run the network ({error})") from error
-        found = zip(self._names, values, strict=True)
-        return {name: np.asarray(value) for name, value in found if isinstance(value, np.ndarray | np.generic)}
-
-
-def _sent_evaluator(model: bytes) -> Evaluator:
-    return Evaluator(onnx.ModelProto.FromString(model), ())

@@ -27,7 +27,7 @@ from bnfold.errors import ModelError, UnsupportedError, UsageError
 if TYPE_CHECKING:
     from distributed import Client
 
-    from bnfold.onnx.graph import Evaluator
+    from bnfold.onnx.evaluator import Evaluator
 
 distributed = pytest.importorskip("distributed")
 

@@ -11,7 +11,7 @@ from onnx_models import change, classifier, model
 
 from bnfold.errors import UnsupportedError
 from bnfold.onnx.double import in_double
-from bnfold.onnx.graph import Evaluator
+from bnfold.onnx.evaluator import Evaluator
 from bnfold.runtime import Session
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
@@ -64,6 +64,33 @@ def test_an_operator_is_what_it_is_at_its_opset(operator: str, attributes: dict[
     assert np.abs(Session(made).run({"data": IMAGES})["y"] - exact).max() < 1e-5
 
 
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("group", [1, 2, 6])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"strides": [2, 1], "dilations": [1, 2]},
+        {"pads": [1, 0, 2, 1], "strides": [3, 2]},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 3]},
+        {"auto_pad": "SAME_LOWER", "strides": [2, 3]},
+    ],
+)
+def test_a_convolution_is_what_it_is_for_every_group(operator: str, group: int, attributes: dict[str, Any]) -> None:
+    """onnx's reference arithmetic gives every group of a ConvTranspose the first one's bias, where it runs."""
+    random = np.random.default_rng(3)
+    data = random.normal(size=(2, 6, 8, 9)).astype(np.float32)
+    shape = (12, 6 // group, 3, 2) if operator == "Conv" else (6, 12 // group, 3, 2)
+    weights = {"w": random.normal(size=shape).astype(np.float32), "b": random.normal(size=12).astype(np.float32)}
+    node = helper.make_node(operator, ["data", "w", "b"], ["y"], group=group, **attributes)
+    made = model([node], {"data": data.shape}, ["y"], weights)
+    exact = Evaluator.of_model(made, (), None, []).run({"data": data})["y"]
+    found = Session(made).run({"data": data})["y"]
+    assert exact.dtype == np.float64
+    assert exact.shape == found.shape
+    assert np.abs(found - exact).max() < 1e-4
+
+
 def test_constants_casts_and_bodies_become_double() -> None:
     body = helper.make_graph(
         [helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array([0.1], np.float32))),
@@ -88,6 +115,15 @@ def test_constants_casts_and_bodies_become_double() -> None:
     tenth = np.float64(np.float32(0.1))
     assert found["out"].dtype == np.float64
     assert np.array_equal(found["out"], (np.array([1.0, 2.0, 3.0]) + tenth) * tenth)
+
+
+def test_what_is_wanted_is_kept_and_nothing_else() -> None:
+    evaluator = Evaluator.of_model(classifier(), (), None, ["conv1", "relu1", "pool"])
+    every = evaluator.run({"data": IMAGES})
+    assert list(every) == ["prob", "conv1", "relu1", "pool"]
+    some = evaluator.run({"data": IMAGES}, ["relu1", "prob"])
+    assert list(some) == ["prob", "relu1"]
+    assert all(np.array_equal(values, every[name]) for name, values in some.items())
 
 
 def test_half_precision_is_widened() -> None:

@@ -1,0 +1,277 @@
+"""A network in float64, by onnx's own reference arithmetic in numpy: slow, and nobody's optimisation.
+
+What that computes otherwise than ONNX defines it, or in the memory of many blobs, is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.lib.stride_tricks import sliding_window_view
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_max_pool
+
+from bnfold.errors import UnsupportedError
+from bnfold.net import Array, Net
+from bnfold.onnx.api import to_onnx
+from bnfold.onnx.double import in_double, inputs_of
+from bnfold.onnx.graph import further_outputs, last_readers
+from bnfold.onnx.weight import Weight
+
+
+class BatchNormalization(OpRun):
+    """By the stored statistics: before opset 14 onnx's reference arithmetic mixes those of the batch into them."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *learned: Array, epsilon: float, **_: object) -> tuple[Array]:
+        along = (-1, *(1,) * (x.ndim - 2)) if learned[0].ndim == 1 else learned[0].shape
+        scale, bias, mean, variance = (values.reshape(along) for values in learned)
+        return (scale * (x - mean) / np.sqrt(variance + epsilon) + bias,)
+
+
+class Conv(OpRun):
+    """`y[n,m,p] = bias[m] + sum_{c,k} weight[m,c,k] * x[n, c, p*stride + k*dilation - pad]`, some rows at a time.
+
+    onnx's own holds the windows of all samples at once.
+    """
+
+    op_domain = ""
+
+    def _run(self, x: Array, weight: Array, bias: Array | None = None, **given: Any) -> tuple[Array]:
+        strides, dilations, group = _steps(weight, given)
+        axes, reach = len(strides), _span(1, weight, strides, dilations)
+        pads = np.reshape(given["pads"] or [0] * 2 * axes, (2, -1))
+        if given["auto_pad"] in SAME:
+            outputs = -(-np.array(x.shape[2:]) // strides)
+            total = _span(outputs, weight, strides, dilations) - x.shape[2:]
+            pads = _shared(total, odd_first=given["auto_pad"] == "SAME_LOWER")
+        x = np.pad(x, [(0, 0), (0, 0), *pads.T])
+        every: Any = ..., *(slice(None, None, step) for step in (*strides, *dilations))
+        windows = sliding_window_view(x, tuple(reach), tuple(range(2, 2 + axes)))[
+            every
+        ]  # (N, C, *of y, *of the kernel)
+        sizes = windows.shape[2 : 2 + axes]
+        y = np.empty((len(x), len(weight), *sizes), x.dtype)
+        weight = weight.reshape(group, len(weight) // group, -1)
+        rows = max(1, WINDOWS // max(1, prod(windows.shape[1:]) // sizes[0]))
+        for sample, start in product(range(len(x)), range(0, sizes[0], rows)):
+            some = windows[sample, :, start : start + rows]
+            columns = np.moveaxis(some, range(1, 1 + axes), range(-axes, 0)).reshape(group, weight.shape[2], -1)
+            y[sample, :, start : start + rows] = (weight @ columns).reshape(-1, *some.shape[1 : 1 + axes])
+        return (_with_bias(y, bias),)
+
+
+class ConvTranspose(OpRun):
+    """`y[n, m, p*stride + k*dilation - pad]`, the sum of `weight[c,m,k] * x[n,c,p]` over c, k and p, plus `bias[m]`.
+
+    onnx's own gives a group the weights and the bias of others.
+    """
+
+    op_domain = ""
+
+    def _run(self, x: Array, weight: Array, bias: Array | None = None, **given: Any) -> tuple[Array]:
+        strides, dilations, group = _steps(weight, given)
+        inputs = np.array(x.shape[2:])
+        whole = _span(inputs, weight, strides, dilations) + (given["output_padding"] or 0)
+        pads = np.reshape(given["pads"] or [0] * 2 * len(inputs), (2, -1))
+        outputs = given["output_shape"] or (inputs * strides if given["auto_pad"] in SAME else None)
+        if outputs is not None:
+            pads = _shared(whole - outputs, odd_first=given["auto_pad"] != "SAME_UPPER")
+        x = x.reshape(len(x), group, -1, inputs.prod())
+        kernel = weight.shape[2:]
+        factors = weight.reshape(group, -1, weight.shape[1], prod(kernel)).transpose(3, 0, 2, 1)
+        y = np.zeros((len(x), group, weight.shape[1], *whole), x.dtype)
+        for place, factor in zip(np.ndindex(kernel), np.ascontiguousarray(factors), strict=True):
+            made = factor @ x
+            y[_window(place, inputs, strides, dilations)] += made.reshape(*made.shape[:3], *inputs)
+        kept: Any = ..., *map(slice, pads[0], whole - pads[1])
+        y = y[kept]
+        return (_with_bias(y.reshape(len(x), -1, *y.shape[3:]), bias),)
+
+
+SAME = ("SAME_LOWER", "SAME_UPPER")
+WINDOWS = 1 << 20
+"""Values of windows that are held at once."""
+
+
+def _steps(weight: Array, given: Mapping[str, Any]) -> tuple[Array, Array, int]:
+    """Strides, dilations and groups of a convolution."""
+    ones = [1] * (weight.ndim - 2)
+    return np.array(given["strides"] or ones), np.array(given["dilations"] or ones), given["group"] or 1
+
+
+def _span(windows: Array | int, weight: Array, strides: Array, dilations: Array) -> Array:
+    """The size along each axis that so many windows take."""
+    return np.asarray((windows - 1) * strides + (np.array(weight.shape[2:]) - 1) * dilations + 1)
+
+
+def _window(place: Sequence[int], windows: Array, strides: Array, dilations: Array) -> Any:
+    """The index of what so many windows have at one place of the kernel."""
+    first = place * dilations
+    return ..., *map(slice, first, first + (windows - 1) * strides + 1, strides)
+
+
+def _shared(total: Array, *, odd_first: bool) -> Array:
+    """The pads before and behind."""
+    total = np.maximum(total, 0)
+    before = (total + odd_first) // 2
+    return np.array([before, total - before])
+
+
+def _with_bias(y: Array, bias: Array | None) -> Array:
+    return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
+
+
+class LRN(OpRun):
+    """Across channels: onnx's reference arithmetic computes as many of them as there are samples."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *, size: int, alpha: float, beta: float, bias: float) -> tuple[Array]:
+        before = (size - 1) // 2
+        around = [(0, 0), (before, size - 1 - before), *[(0, 0)] * (x.ndim - 2)]
+        squares = np.pad(x * x, around)
+        total = sum(squares[:, start : start + x.shape[1]] for start in range(size))
+        return (x / (bias + alpha / size * total) ** beta,)
+
+
+class LogSoftmax(OpRun):
+    """Over all axes from `axis` on, as before opset 13: onnx's reference arithmetic always takes `axis` alone."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        said = [attribute.i for attribute in self.onnx_node.attribute if attribute.name == "axis"]
+        axis = (said or [1])[0]
+        axes = tuple(range(axis % max(x.ndim, 1), x.ndim))
+        shifted = x - x.max(axis=axes, keepdims=True)
+        return (shifted - np.log(np.exp(shifted).sum(axis=axes, keepdims=True)),)
+
+
+class Softmax(LogSoftmax):
+    """The same without the logarithm."""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        return (np.exp(super()._run(x)[0]),)
+
+
+class MaxPool(op_max_pool.MaxPool):
+    """Padded first where one pad differs from another: with strides of 1 onnx's own takes one axis's for the next's."""
+
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, *, pads: Sequence[int] | None = None, ceil_mode: int = 0, **more: Any
+    ) -> tuple[Array, ...]:
+        if pads and len(set(pads)) > 1 and not ceil_mode and len(self.onnx_node.output) == 1 and x.dtype.kind == "f":
+            half = len(pads) // 2
+            around = [(0, 0), (0, 0), *zip(pads[:half], pads[half:], strict=True)]
+            x, pads = np.pad(x, around, constant_values=-np.inf), [0] * len(pads)
+        pooled: tuple[Array, ...] = super()._run(x, pads=pads, ceil_mode=ceil_mode, **more)  # type: ignore[no-untyped-call]
+        return pooled
+
+
+OWN_OPERATORS: Mapping[type[OpRun], int] = {
+    BatchNormalization: 14,
+    Conv: 1000,
+    ConvTranspose: 1000,
+    LRN: 1000,
+    LogSoftmax: 13,
+    MaxPool: 1000,
+    Softmax: 13,
+}
+"""In place of onnx's own, below an opset."""
+
+
+class Evaluator:
+    """A network in float64.
+
+    Args:
+        model: in float64, complete; what is to be computed becomes an output of it.
+        blobs: what to compute besides its outputs.
+
+    Raises:
+        UnsupportedError: onnx's reference arithmetic does not know an operator.
+    """
+
+    def __init__(self, model: onnx.ModelProto, blobs: Sequence[str]) -> None:
+        try:
+            opsets = [version.version for version in model.opset_import if version.domain in ("", "ai.onnx")]
+            known = [operator for operator, below in OWN_OPERATORS.items() if max(opsets, default=1) < below]
+            model.graph.output.extend(further_outputs(model, blobs))
+            self._evaluator = ReferenceEvaluator(model, new_ops=known)
+        except Exception as error:
+            raise UnsupportedError(f"onnx's reference arithmetic cannot take the network ({error})") from error
+        self._types = inputs_of(model)
+        self._names = [output.name for output in model.graph.output]
+        self._read_last = last_readers(model.graph)
+
+    @classmethod
+    def of_net(cls, net: Net, blobs: Sequence[str]) -> Evaluator:
+        """Of a Caffe network.
+
+        Raises:
+            UnsupportedError: a layer cannot be written in float64.
+        """
+        return cls(to_onnx(net, dtype=np.float64), blobs)
+
+    @classmethod
+    def of_model(
+        cls, model: onnx.ModelProto, weights: Sequence[Weight], folder: Path | None, blobs: Sequence[str]
+    ) -> Evaluator:
+        """Of an ONNX network, perhaps without its weights, and these.
+
+        Raises:
+            UnsupportedError: an operator has no form in float64.
+        """
+        return cls(in_double(model, weights, folder), blobs)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Evaluator], tuple[bytes]]:
+        """As another process gets it: all that is computed is an output of the model by now.
+
+        Raises:
+            UnsupportedError: it is larger than protobuf lets a message be.
+        """
+        try:
+            return _sent_evaluator, (self._evaluator.proto_.SerializeToString(),)
+        except Exception as error:  # protobuf's own, which shares no base with others
+            raise UnsupportedError(f"a float64 network of 2 GB or more cannot be sent ({error})") from error
+
+    def run(self, feeds: Mapping[str, Array], blobs: Collection[str] | None = None) -> dict[str, Array]:
+        """Blob -> values, in float64.
+
+        Args:
+            feeds: what the network is fed.
+            blobs: those that are wanted, all by default; others go with their last reader.
+
+        Raises:
+            UnsupportedError: the reference arithmetic fails.
+        """
+        wanted = set(self._names if blobs is None else blobs)
+        values: dict[str, Any] = {"": None, **self._evaluator.rt_inits_}
+        values |= {name: np.asarray(feeds[name], dtype) for name, dtype in self._types.items() if name in feeds}
+        try:
+            with np.errstate(all="ignore"):  # a network may be undefined in places; both runs show it as NaN
+                for node, read_last in zip(self._evaluator.rt_nodes_, self._read_last, strict=True):
+                    read = [values[name] for name in node.input]
+                    made = node.run(*read, context=values) if node.need_context() else node.run(*read)
+                    values.update(zip(node.output, made, strict=False))
+                    del read, made
+                    for name in read_last - wanted:
+                        del values[name]
+        except Exception as error:  # whatever numpy or onnx make of an operator that they implement in part
+            raise UnsupportedError(f"onnx's reference arithmetic cannot run the network ({error})") from error
+        found = {name: values.get(name) for name in self._names if name in wanted}
+        return {name: np.asarray(value) for name, value in found.items() if isinstance(value, np.ndarray | np.generic)}
+
+
+def _sent_evaluator(model: bytes) -> Evaluator:
+    return Evaluator(onnx.ModelProto.FromString(model), ())
