@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import time
 from collections.abc import Callable
 
 import pytest
 from algebra.running import net_of
 from algebra.texts import bn, conv, data, layer, power, scale
+from growing import growth
 
 from bnfold.algebra import fold
 from bnfold.algebra.plan import Budget
@@ -57,22 +56,6 @@ def stuck(count: int) -> Net:
     return net_of(text)
 
 
-def seconds(net: Net) -> float:
-    """Processor time of one fold, the best of three, without Python's own search for cycles, which is not linear."""
-    gc.collect()
-    gc.disable()
-    try:
-        return min(_once(net) for _ in range(3))
-    finally:
-        gc.enable()
-
-
-def _once(net: Net) -> float:
-    start = time.process_time()
-    fold(net)
-    return time.process_time() - start
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "count"),
@@ -87,7 +70,7 @@ def _once(net: Net) -> float:
 )
 def test_ten_times_the_layers_take_about_ten_times_as_long(make: Callable[[int], Net], count: int) -> None:
     small, large = make(count), make(10 * count)
-    assert seconds(large) < 25 * max(seconds(small), 0.01)
+    assert growth(lambda: fold(small), lambda: fold(large), below=25) < 25
 
 
 def test_an_affine_next_to_its_layer_folds_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
