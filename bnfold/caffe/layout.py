@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from bnfold.caffe.scan import Prototxt, TextField
+from bnfold.caffe.scan import Prototxt, TextField, replaced
 
 INPUTS = frozenset({"input", "input_dim", "input_shape"})
 
@@ -85,11 +85,7 @@ def without_fields(text: str, names: Collection[str]) -> str:
         if whole.opener in ("{", "<")
         for begin, end in _named(scanned, whole, "", names)
     ]
-    pieces, at = [], 0
-    for begin, end in spans:
-        pieces.append(text[at:begin])
-        at = max(at, end)
-    return "".join([*pieces, text[at:]])
+    return replaced(text, [(begin, end, "") for begin, end in spans])
 
 
 def _named(scanned: Prototxt, outer: TextField, path: str, names: Collection[str]) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,6 +133,15 @@ class Prototxt:
             elif mark in ('"', "'"):
                 raise self.error("a string is not closed on its line", token.start())
         raise self.error(f"the '{self.text[at]}' of '{name}' is never closed", at)
+
+
+def replaced(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
+    """A text with other words in the place of spans: (begin, end, new text), in order."""
+    pieces, at = [], 0
+    for begin, end, new in edits:
+        pieces += [text[at:begin], new]
+        at = max(at, end)
+    return "".join([*pieces, text[at:]])
 
 
 def _past_blank(text: str, at: int, end: int) -> int:

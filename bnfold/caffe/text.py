@@ -32,7 +32,7 @@ from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.layer_types import is_known, is_metric, loss
 from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
-from bnfold.caffe.scan import Prototxt, TextField
+from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.errors import Guesses, ParseError
 from bnfold.io.mapping import read_file
 
@@ -400,11 +400,7 @@ class _Diagnosis:
 
 def _blank(text: str, spans: list[tuple[int, int]]) -> str:
     """The text with spans overwritten by spaces, so that everything else keeps its place."""
-    pieces, at = [], 0
-    for begin, end in sorted(spans):
-        pieces += [text[at:begin], re.sub(r"[^\n]", " ", text[begin:end])]
-        at = end
-    return "".join([*pieces, text[at:]])
+    return replaced(text, ((begin, end, re.sub(r"[^\n]", " ", text[begin:end])) for begin, end in sorted(spans)))
 
 
 # What every layer has whatever its type, so that a fault there is a fault of the net.

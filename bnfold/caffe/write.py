@@ -19,7 +19,7 @@ from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.caffemodel import connections, write_caffemodel
 from bnfold.caffe.layout import without_fields
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
-from bnfold.caffe.scan import Prototxt, TextField
+from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.caffe.stock import foreign_layers, in_stock_words
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
@@ -205,13 +205,9 @@ def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...], name: s
     for field in scanned.fields(wholes[0].at, wholes[0].stop):
         if field.name in found:
             found[field.name].append(field)
-    pieces, at = [], 0
     if name and not found["name"]:
         return ""
-    for begin, end, new in sorted(edit for word in wanted for edit in _edits(word, found[word], wanted[word])):
-        pieces += [text[at:begin], new]
-        at = end
-    return "".join([*pieces, text[at:]])
+    return replaced(text, sorted(edit for word in wanted for edit in _edits(word, found[word], wanted[word])))
 
 
 def _edits(name: str, fields: list[TextField], blobs: tuple[str, ...]) -> list[tuple[int, int, str]]:
