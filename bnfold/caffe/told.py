@@ -6,6 +6,7 @@ Told:    1 channel; and of square planes, 28x28 gives ip what it reads
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import NamedTuple
@@ -68,23 +69,14 @@ def plane_told(assembled: Callable[[Shape], Net], files: Sequence[WeightsFile], 
     if 0 in differences:
         return usual[differences.index(0)]
     # What an InnerProduct reads grows with the plane.
-    low = _first(lambda size: _difference(assembled((size, size)), files), 0)
-    high = _first(lambda size: _difference(assembled((size, size)), files), 1)
+    sides = range(1, LARGEST_PLANE)
+    low, high = (
+        1 + bisect_left(sides, least, key=lambda size: _difference(assembled((size, size)), files)) for least in (0, 1)
+    )
     if low == high:
         return None
     size = max(range(low, high), key=lambda size: (size & -size, size))
     return size, size
-
-
-def _first(difference: Callable[[int], int], least: int) -> int:
-    low, high = 1, LARGEST_PLANE
-    while low < high:
-        middle = (low + high) // 2
-        if difference(middle) >= least:
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 def _difference(net: Net, files: Sequence[WeightsFile]) -> int:
