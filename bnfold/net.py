@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from operator import is_
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+
+PIECE = 1 << 20
+"""Values of an array that are handed on at once."""
 
 
 def sizes(shape: Iterable[int | None]) -> str:
@@ -93,9 +97,26 @@ class Blobs(Sequence[Array]):
         """The shape of every blob, without computing any."""
         return tuple([blob.shape for blob in self.stored])
 
+    def is_same(self, other: Blobs) -> bool:
+        """Whether these are the very items of another sequence, and all of them."""
+        return len(self) == len(other) and all(map(is_, self.stored, other.stored))
+
+
+def values_of(blob: Array | LazyArray) -> Array:
+    """The values of a stored blob, computed where it is lazy."""
+    return blob if isinstance(blob, np.ndarray) else blob.array()
+
+
+def pieces_of(blob: Array | LazyArray) -> Iterator[Array]:
+    """The same as flat pieces, see `LazyArray.chunks`."""
+    if not isinstance(blob, np.ndarray):
+        return blob.chunks()
+    flat = blob.reshape(-1)
+    return (flat[start : start + PIECE] for start in range(0, flat.size, PIECE))
+
 
 def _read(blob: Array | LazyArray) -> Array:
-    array = blob if isinstance(blob, np.ndarray) else blob.array()
+    array = values_of(blob)
     array.flags.writeable = False
     return array
 
@@ -379,6 +400,16 @@ class Net:
             public=dict(self.public),
             notes=list(self.notes),
         )
+
+
+def needed_for(layers: Sequence[Layer], blobs: Iterable[str]) -> list[Layer]:
+    """Those of some layers, in execution order, that blobs depend on."""
+    needed, kept = set(blobs), []
+    for layer in reversed(layers):
+        if not needed.isdisjoint(layer.tops):
+            needed.update(layer.bottoms)
+            kept.append(layer)
+    return kept[::-1]
 
 
 def require_net(value: object, caller: str) -> None:

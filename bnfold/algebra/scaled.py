@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.net import Array, LazyArray, Shape
+from bnfold.net import Array, LazyArray, Shape, values_of
 
 Factor = npt.NDArray[np.float64]
 
@@ -172,7 +172,7 @@ def exact_values(blob: Array | LazyArray) -> Factor:
     """The values of a blob in float64, as exactly as they are known."""
     if isinstance(blob, Rounded):
         return blob.exact
-    return np.asarray(blob if isinstance(blob, np.ndarray) else blob.array(), np.float64)
+    return np.asarray(values_of(blob), np.float64)
 
 
 def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
@@ -180,7 +180,7 @@ def scaled(blob: Array | LazyArray, view: Shape, factor: Factor) -> Scaled:
     if not isinstance(blob, Scaled):
         if isinstance(blob, Rounded):
             return Scaled(blob.exact, view, (factor,), _largest(blob.exact), blob.dtype)
-        weight = blob if isinstance(blob, np.ndarray) else blob.array()
+        weight = values_of(blob)
         return Scaled(weight, view, (factor,), None if _checked_later.get() else _largest(weight))
     assert blob.view == view, f"a blob is folded as {blob.view} and as {view}"
     factors = list(blob.factors)
@@ -223,8 +223,7 @@ def same_values(one: Array | LazyArray, other: Array | LazyArray) -> bool:
         return False
     if isinstance(one, Scaled) and isinstance(other, Scaled) and one.follows_the_law_of(other):
         return np.array_equal(one.weight, other.weight, equal_nan=True)
-    left, right = (blob if isinstance(blob, np.ndarray) else blob.array() for blob in (one, other))
-    return np.array_equal(left, right, equal_nan=True)
+    return np.array_equal(values_of(one), values_of(other), equal_nan=True)
 
 
 def _slab_of(factor: Factor, slab: tuple[slice, ...]) -> Factor:

@@ -19,7 +19,7 @@ import numpy as np
 
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.io.wire import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
-from bnfold.net import Array, LazyArray, Shape, sizes
+from bnfold.net import PIECE, Array, LazyArray, Shape, pieces_of, sizes
 
 LEGACY_DIMS = (1, 2, 3, 4)
 DATA, DIFF, SHAPE, DOUBLE_DATA, DOUBLE_DIFF, RAW_TYPE, RAW_DATA = 5, 6, 7, 8, 9, 10, 12
@@ -31,7 +31,6 @@ _DOUBLE: _DType = np.dtype("<f8")
 _HALF: _DType = np.dtype("<f2")
 _RAW_TYPES = {0: _DOUBLE, 1: _FLOAT, 2: _HALF}
 _REPEATED = {DATA: _FLOAT, DIFF: _FLOAT, DOUBLE_DATA: _DOUBLE, DOUBLE_DIFF: _DOUBLE}
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,8 +55,7 @@ class Half:
 
     def chunks(self) -> Iterator[Array]:
         """The same values in flat pieces."""
-        flat = self.stored.reshape(-1)
-        return (flat[start : start + _CHUNK].astype(np.float32) for start in range(0, flat.size, _CHUNK))
+        return (piece.astype(np.float32) for piece in pieces_of(self.stored))
 
 
 class _FieldRuns:
@@ -196,5 +194,5 @@ def _long_run(tags: Array, tag: int, count: int) -> int:
         if other.size:
             return count + int(other[0])
         count = min(count + block, tags.size)
-        block = min(block * 4, _CHUNK)
+        block = min(block * 4, PIECE)
     return count

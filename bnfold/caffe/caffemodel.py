@@ -12,7 +12,6 @@ file is written while the source is walked.
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -28,7 +27,7 @@ from bnfold.caffe.strip import EXCLUDE, INCLUDE, strip_blob, strip_parts, stripp
 from bnfold.errors import ParseError, UnsupportedError
 from bnfold.io.files import Output
 from bnfold.io.wire import LENGTH, Buffer, WireError, encode_field, encode_tag, encode_varint, fields
-from bnfold.net import Array, Blobs, Layer, LazyArray, Net
+from bnfold.net import Array, Blobs, Layer, LazyArray, Net, pieces_of
 
 if TYPE_CHECKING:
     from bnfold.caffe.weights import Record, WeightsFile
@@ -132,9 +131,7 @@ def says_the_same(layer: Layer) -> bool:
 
 def has_same_blobs(layer: Layer) -> bool:
     """Whether a layer still has the very blobs of its source."""
-    if layer.source is None or len(layer.blobs) != len(layer.source.blobs):
-        return False
-    return all(map(operator.is_, layer.blobs.stored, layer.source.blobs.stored))
+    return layer.source is not None and layer.blobs.is_same(layer.source.blobs)
 
 
 class _Writing:
@@ -362,16 +359,9 @@ def _bytes_of(piece: Piece) -> Iterator[memoryview | bytes]:
         for begin in range(piece.begin, piece.end, _STEP):
             yield view[begin : min(begin + _STEP, piece.end)]
     else:
-        for chunk in _chunks(piece.blob):
+        for chunk in pieces_of(piece.blob):
             if chunk.size:
                 yield np.ascontiguousarray(chunk, piece.dtype).data.cast("B")
-
-
-def _chunks(blob: Array | LazyArray) -> Iterator[Array]:
-    if not isinstance(blob, np.ndarray):
-        return blob.chunks()
-    flat = blob.reshape(-1)
-    return (flat[begin : begin + _STEP // 4] for begin in range(0, flat.size, _STEP // 4))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import UsageError, did_you_mean, quoted
-from bnfold.net import Layer, Names, Source
+from bnfold.net import Layer, Names, Source, needed_for
 
 
 class Deployed(NamedTuple):
@@ -133,15 +133,10 @@ def ending_in(
         said = ", ".join(f"'{blob}'{did_you_mean(blob, versions)}" for blob in unknown)
         raise UsageError(f"--until: there is no blob {said}")
     outputs = [versions[blob] for blob in wanted]
-    needed = set(outputs)
-    kept = []
-    for layer in reversed(layers):
-        if not needed.isdisjoint(layer.tops):
-            needed.update(layer.bottoms)
-            kept.append(layer)
+    kept = needed_for(layers, outputs)
     left = len(layers) - len(kept)
     notes = [f"the net ends in {quoted(wanted)}: {left} layer{'s' * (left != 1)} left out"] if left else []
-    return kept[::-1], outputs, notes
+    return kept, outputs, notes
 
 
 def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:

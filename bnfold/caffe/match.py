@@ -20,7 +20,7 @@ from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError, few
-from bnfold.net import Array, Blobs, Layer, LazyArray, Shape, sizes
+from bnfold.net import Array, Blobs, Layer, LazyArray, Shape, sizes, values_of
 
 _SHOWN = 20
 _NAMED = 5
@@ -107,10 +107,7 @@ def _as_shared(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> tuple[l
 
 
 def _same(one: Array | LazyArray, other: Array | LazyArray) -> bool:
-    if one is other:
-        return True
-    left, right = (blob if isinstance(blob, np.ndarray) else blob.array() for blob in (one, other))
-    return np.array_equal(left.reshape(-1), right.reshape(-1), equal_nan=True)
+    return one is other or np.array_equal(values_of(one).reshape(-1), values_of(other).reshape(-1), equal_nan=True)
 
 
 def _filler_notes(layers: Sequence[Layer]) -> list[str]:

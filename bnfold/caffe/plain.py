@@ -20,12 +20,10 @@ import numpy as np
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
 from bnfold.caffe.layers import LAYERS
-from bnfold.net import Array, Blobs, Layer, LazyArray, Shape
+from bnfold.net import Array, Blobs, Layer, LazyArray, Shape, pieces_of, values_of
 
 SMALLEST_SQUARE = 1e-6
 """Added to the sum of squares of a row before the root (inner_product_layer.cpp of OpenVINO's training Caffe)."""
-
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,17 +52,16 @@ class Derived:
 
     def array(self) -> Array:
         """The values."""
-        return self.compute(_values(self.stored), self.other)
+        return self.compute(values_of(self.stored), self.other)
 
     def chunks(self) -> Iterator[Array]:
         """The same values in flat pieces."""
-        flat = self.array().reshape(-1)
-        return (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
+        return pieces_of(self.array())
 
 
 def masked(weight: Array, mask: Array | LazyArray) -> Array:
     """`weight*mask`."""
-    return weight * _values(mask).reshape(weight.shape)
+    return weight * values_of(mask).reshape(weight.shape)
 
 
 def normalised(weight: Array, axis: int) -> Array:
@@ -119,10 +116,6 @@ def _normalise(layer: Layer) -> None:
         first, *rest = layer.blobs.stored
         axis = 0 if param.inner_product_param.transpose else 1
         layer.blobs = Blobs([Derived(first, normalised, axis), *rest])
-
-
-def _values(stored: Array | LazyArray) -> Array:
-    return stored if isinstance(stored, np.ndarray) else stored.array()
 
 
 TRAINED = frozenset({"c_rate", "dynamicsplicing", "engine", "gamma", "iter_stop", "power", "splicing_rate"})

@@ -20,7 +20,7 @@ from bnfold.data.arrays import read_arrays
 from bnfold.data.pixels import Kind, Size, decoded, resized
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.mapping import read_file
-from bnfold.net import Array
+from bnfold.net import Array, values_of
 
 MAX_MEAN_BYTES = 1 << 28
 
@@ -181,7 +181,7 @@ def read_mean_file(path: Path) -> Array:
         blob, problem = read_blob(content, 0, len(content))
     except ParseError as error:
         raise ParseError(f"is not a BlobProto: {error}", path) from None
-    values = blob if isinstance(blob, np.ndarray) else blob.array()
+    values = values_of(blob)
     if problem or not values.size:
         raise ParseError(f"is not a mean image: {problem or 'it has no values'}", path)
     return np.asarray(values, np.float32)

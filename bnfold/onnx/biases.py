@@ -72,7 +72,7 @@ def part_biases(context: FoldContext) -> None:
     for layer in net.layers:
         node: Node = layer.param
         top, fused = layer.tops[0] if layer.tops else "", node.fused
-        if fused is not None and _is_as_before(layer, fused):
+        if fused is not None and layer.blobs.is_same(Blobs((*fused.blobs.stored, *fused.add.blobs.stored))):
             layer.param, layer.blobs = fused.param, fused.blobs
             between, add = fused.between, fused.add
             add.bottoms, add.tops = [between], [top]
@@ -105,11 +105,6 @@ def _becomes_gemm(layer: Layer, context: FoldContext) -> bool:
     proto.op_type = "Gemm"
     layer.param = replace(node, proto=proto, fused=None)
     return True
-
-
-def _is_as_before(layer: Layer, fused: Fused) -> bool:
-    before = (*fused.blobs.stored, *fused.add.blobs.stored)
-    return all(one is other for one, other in zip(layer.blobs.stored, before, strict=True))
 
 
 def _adding(layer: Layer, between: str, node_names: Names) -> Layer:

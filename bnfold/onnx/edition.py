@@ -179,11 +179,8 @@ def _is_unchanged(layer: Layer) -> bool:
     source = layer.source
     if not isinstance(source, NodeSource) or layer.param is not source.param:
         return False
-    if tuple(layer.bottoms) != source.bottoms or tuple(layer.tops) != source.tops:
-        return False
-    return len(layer.blobs) == len(source.blobs) and all(
-        one is other for one, other in zip(layer.blobs.stored, source.blobs.stored, strict=True)
-    )
+    connected = (tuple(layer.bottoms), tuple(layer.tops)) == (source.bottoms, source.tops)
+    return connected and layer.blobs.is_same(source.blobs)
 
 
 def types_of(net: Net) -> Types:

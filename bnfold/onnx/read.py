@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto
 
 from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, quoted
-from bnfold.net import Array, Blobs, Layer, Net
+from bnfold.net import Array, Blobs, Layer, Net, needed_for
 from bnfold.onnx.constants import MAX_COMPUTED, SHAPE_ALONE, Call, compute
 from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
@@ -83,7 +83,9 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     outputs = [port.name for port in model.graph.output]
     if options.until:
         outputs = list(dict.fromkeys(options.until))
-        layers = _ending_in(layers, outputs, str(document.path))
+        if missing := set(outputs) - {top for layer in layers for top in layer.tops}:
+            raise UsageError(f"--until {min(missing)}: {document.path} computes no value of that name")
+        layers = needed_for(layers, outputs)
     return Net(
         name=model.graph.name,
         _layers=layers,
@@ -93,19 +95,6 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         origin=origin,
         front=ONNX,
     )
-
-
-def _ending_in(layers: list[Layer], blobs: Iterable[str], file: str) -> list[Layer]:
-    """The layers that some blobs depend on. Raises UsageError where there is no such blob."""
-    wanted = set(blobs)
-    if missing := wanted - {top for layer in layers for top in layer.tops}:
-        raise UsageError(f"--until {min(missing)}: {file} computes no value of that name")
-    kept = []
-    for layer in reversed(layers):
-        if not wanted.isdisjoint(layer.tops):
-            wanted.update(layer.bottoms)
-            kept.append(layer)
-    return kept[::-1]
 
 
 def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], file: Path | str) -> None:

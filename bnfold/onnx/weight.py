@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
 from bnfold.errors import UnsupportedError
-from bnfold.net import Array, LazyArray, Shape
+from bnfold.net import Array, LazyArray, Shape, pieces_of
 
 ONNX_TYPES = {"bool": 9, "float16": 10, "float32": 1, "float64": 11, "int32": 6, "int64": 7}
 
@@ -51,13 +51,7 @@ class Weight:
     def pieces(self) -> Iterable[memoryview]:
         """The little-endian bytes, in pieces that are small where the values are lazy or of another type."""
         target = little_endian(self.dtype)
-        if isinstance(self.stored, np.ndarray):
-            flat = np.ascontiguousarray(self.stored).reshape(-1)
-            step = 1 << 20
-            chunks: Iterable[Array] = (flat[start : start + step] for start in range(0, len(flat), step))
-        else:
-            chunks = self.stored.chunks()
-        for chunk in chunks:
+        for chunk in pieces_of(self.stored):
             with np.errstate(over="raise"):
                 try:
                     piece = np.ascontiguousarray(chunk, target).reshape(-1).view(np.uint8).data
