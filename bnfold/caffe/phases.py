@@ -9,7 +9,7 @@ reader would decide them anew, and otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from copy import deepcopy
 
 from bnfold.caffe import layer_types
@@ -17,7 +17,7 @@ from bnfold.caffe.batchnorm import trains
 from bnfold.caffe.caffe_pb2 import TEST, LayerParameter, NetStateRule, Phase
 from bnfold.caffe.layout import without_fields
 from bnfold.caffe.upgrade import Upgraded
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, did_you_mean
 from bnfold.net import Layer
 
 
@@ -63,7 +63,7 @@ def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> 
         absent: the layers that are not in the net.
         level, stages: of the net.
     """
-    rules = [rule for layer in absent for rule in (*layer.include, *layer.exclude)]
+    rules = _rules(absent)
     named = dict.fromkeys(stage for rule in rules for stage in rule.stage if stage not in stages)
     limits = [getattr(rule, name) for rule in rules for name in ("min_level", "max_level") if rule.HasField(name)]
     states = [(f"--stage {stage}", level, stages | {stage}) for stage in named]
@@ -74,6 +74,21 @@ def left_out(absent: Sequence[LayerParameter], level: int, stages: Set[str]) -> 
             who = _listed([f"'{layer.name}' ({layer.type})" for layer in missed])
             verb = "is left out, and {} takes it in" if len(missed) == 1 else "are left out, and {} takes them in"
             yield f"{who} {verb.format(option)}"
+
+
+def unasked(layers: Iterable[LayerParameter], stages: Iterable[str], level: int | None) -> Iterator[str]:
+    """Sentences on stages and a level that a user gave, and that no rule of the file asks for."""
+    rules = _rules(layers)
+    known = {stage for rule in rules for stage in (*rule.stage, *rule.not_stage)}
+    for stage in stages:
+        if stage not in known:
+            yield f"--stage {stage} changes nothing: no layer asks for it{did_you_mean(stage, known)}"
+    if level is not None and not any(rule.HasField("min_level") or rule.HasField("max_level") for rule in rules):
+        yield f"--level {level} changes nothing: no layer asks for a level"
+
+
+def _rules(layers: Iterable[LayerParameter]) -> list[NetStateRule]:
+    return [rule for layer in layers for rule in (*layer.include, *layer.exclude)]
 
 
 def dropping(layers: Sequence[Layer]) -> Iterator[str]:

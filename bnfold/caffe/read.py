@@ -20,7 +20,7 @@ from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes, preparation
 from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
 from bnfold.caffe.layers.region import proposal_notes
 from bnfold.caffe.match import give_weights
-from bnfold.caffe.phases import decided, dropping, left_out, runs
+from bnfold.caffe.phases import decided, dropping, left_out, runs, unasked
 from bnfold.caffe.plain import make_plain
 from bnfold.caffe.states import expose_states, indicators_as_parameters, state_notes
 from bnfold.caffe.text import PrototxtDocument, read_prototxt
@@ -124,12 +124,13 @@ def build(
 ) -> Net:
     """Make a `Net` of a prototxt that was read and caffemodels that were mapped; see `load`."""
     options = changed(ReadOptions, options, changes)
-    state = document.net.state
-    wanted = frozenset([*state.stage, *options.stages])
+    state, stages = document.net.state, tuple(options.stages)
+    wanted = frozenset([*state.stage, *stages])
     everything = upgrade(document)
     level = state.level if options.level is None else options.level
     present, absent, borrowed = _at_test(everything, level, wanted)
     borrowed += left_out([layer.param for layer in absent], level, wanted)
+    borrowed += unasked([layer.param for layer in everything], stages, options.level)
     if not present:
         raise ModelError(f"{document.file or 'the net'}: no layer is in the TEST net")
     _refuse_integers(present, document.file)

@@ -38,7 +38,7 @@ from bnfold.errors import UnsupportedError, UsageError, few, quoted
 from bnfold.io.files import is_stream
 from bnfold.net import Array, Shape
 from bnfold.options import TOLERANCES, CompareOptions, changed
-from bnfold.runtime import Session, require_provider
+from bnfold.runtime import TF32, Session, require_provider
 
 if TYPE_CHECKING:
     from bnfold.compare.models import Source
@@ -124,9 +124,10 @@ class Comparison:
         for share, option in ((options.min_agreement, "min_agreement"), (options.max_top1_drop, "max_top1_drop")):
             if share is not None and not 0 <= share <= 1:
                 raise UsageError(f"the option {option} is a share, from 0 to 1, and not {share:g}")
-        for provider, option in ((options.provider, "provider"), (options.reference_provider, "reference-provider")):
-            if provider is not None and provider != "cpu":
-                require_provider(provider, f"--{option}")
+        asked = {"--provider": options.provider, "--reference-provider": options.reference_provider or "cpu"}
+        names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked.items()]
+        if options.tf32 and TF32.isdisjoint(names):
+            raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply so")
         self.options = options = replace(options, layers=options.layers and not options.bisect)
         self._typed = options.tolerance is None
         self._samples = samples

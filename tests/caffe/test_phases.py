@@ -136,6 +136,16 @@ def test_a_layer_of_another_level_is_named(tmp_path: Path) -> None:
     assert kept("include { min_level: 2 }", tmp_path, level=2)
 
 
+def test_a_stage_and_a_level_that_no_layer_asks_for_are_named(tmp_path: Path) -> None:
+    assert kept('exclude { stage: "train" }', tmp_path)
+    net = load(tmp_path / "net.prototxt", stages=["train", "trian", "deploy"], level=3)
+    assert net.notes == [
+        "--stage trian changes nothing: no layer asks for it (did you mean 'train'?)",
+        "--stage deploy changes nothing: no layer asks for it",
+        "--level 3 changes nothing: no layer asks for a level",
+    ]
+
+
 def test_the_level_of_the_file_counts_where_none_is_given(tmp_path: Path) -> None:
     assert kept("include { min_level: 2 } } state { level: 2", tmp_path)
     assert not kept("include { min_level: 2 } } state { level: 2", tmp_path, level=0)
