@@ -283,18 +283,19 @@ def _require_axes(path: Path, name: str, shape: Sequence[int], feed: Feed) -> No
 
 
 def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
-    """Files, classes and class names; a sub-folder is a class only where no image lies beside it."""
+    """Files, classes and class names; a sub-folder with images is a class only where no image lies beside it."""
     direct = _images(folder.iterdir())
     if direct:
         return direct, None, ()
-    classes = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    entries = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    images = {entry.name: found for entry in entries if (found := _images(entry.rglob("*")))}
+    classes = list(images)
     numbered = bool(classes) and all(re.fullmatch(r"[0-9]{1,9}", name) for name in classes)
     classes.sort(key=lambda name: (int(name) if numbered else 0, name))
     files, labels = [], []
     for place, name in enumerate(classes):
-        found = _images((folder / name).rglob("*"))
-        files += found
-        labels += [int(name) if numbered else place] * len(found)
+        files += images[name]
+        labels += [int(name) if numbered else place] * len(images[name])
     if not files:
         raise UsageError(f"there is no image in '{folder}'")
     return files, np.array(labels), () if numbered else classes

@@ -54,6 +54,18 @@ def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> 
     assert "times 2" in samples.description
 
 
+def test_a_sub_folder_without_images_is_no_class(tmp_path: Path) -> None:
+    for name in ("10/a.png", "2/c.png"):
+        save(tmp_path / name)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.xml").touch()
+    samples = open_samples(tmp_path, FEEDS)
+    assert present(samples.labels).tolist() == [2, 10]
+    (tmp_path / "10").rename(tmp_path / "cat")
+    samples = open_samples(tmp_path, FEEDS)
+    assert (present(samples.labels).tolist(), list(samples.class_names)) == ([0, 1], ["2", "cat"])
+
+
 def test_numbered_sub_folders_are_the_labels_themselves(tmp_path: Path) -> None:
     for name in ("10/a.png", "9/b.png", "2/c.png"):
         save(tmp_path / name)
