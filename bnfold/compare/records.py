@@ -7,6 +7,7 @@ Sums run over the values that are finite on both sides; `docs/report.md` explain
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +112,10 @@ class Answer:
 
     label: int
     score: float
+
+    def is_right(self, label: int) -> bool:
+        """Whether this is the true class; a score that is NaN is no answer."""
+        return self.label == label and not math.isnan(self.score)
 
 
 @dataclass(frozen=True, slots=True)

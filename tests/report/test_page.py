@@ -13,6 +13,7 @@ from report.runs import NASTY, failed, folding, renamed, run_report
 from report.test_picture import folded
 
 import bnfold
+from bnfold.compare.records import Answer
 from bnfold.io.environment import environment
 from bnfold.report.html import as_html
 from bnfold.report.run import RunReport
@@ -126,6 +127,14 @@ def test_tables_are_filtered_while_typing(chromium: Chromium, page: Path) -> Non
     assert shown
     assert "17" in shown
     assert len(shown) < 37
+
+
+def test_an_answer_without_a_score_is_not_right() -> None:
+    report = failed()
+    found = present(report.classifier)
+    flip = replace(found.flips[0], label=0, reference=Answer(0, float("nan")), candidate=Answer(0, 0.5))
+    page = as_html(run_report(replace(report, classifier=replace(found, flips=(flip,)))))
+    assert (page.count('<div class="wrong">'), page.count('<div class="right">')) == (1, 1)
 
 
 def test_samples_without_a_picture_are_shown_with_their_answers() -> None:
