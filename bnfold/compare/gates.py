@@ -29,7 +29,9 @@ def compared_gate(
     empty = [blob.blob for blob in outputs if not blob.finite and (detector is None or blob.blob != detector.blob)]
     said = len(outputs) - len(empty)
     blank = bool(outputs) and detector is None and all(map(_is_blank, blobs))
-    if empty:
+    if empty and all(0 in blob.shape for blob in outputs if blob.blob in empty):
+        sentence = f"output {quoted(empty)} has no elements, so there is nothing to compare"
+    elif empty:
         names = quoted(empty)
         sentence = f"output {names} has no finite value in common; give inputs that the network means by --data"
     elif blank:

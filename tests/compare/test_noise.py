@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from nets import net
+from onnx import TensorProto, helper
 from onnx_models import change, classifier
 
 import bnfold
@@ -77,6 +78,20 @@ def test_a_net_that_no_noise_gives_finite_values_proves_nothing() -> None:
     report = compare(made, bnfold.fold(made).net)
     assert not report.passed
     assert "no finite value in common; give inputs that the network means by --data" in report.verdict
+
+
+def test_an_output_without_elements_is_not_told_to_be_given_data() -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 0])
+    ends = [helper.make_tensor(name, TensorProto.INT64, [1], [1]) for name in ("start", "end")]
+    made = helper.make_model(
+        helper.make_graph([helper.make_node("Slice", ["x", "start", "end", "end"], ["y"])], "net", [x], [y], ends),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    report = compare(made, made)
+    assert not report.passed
+    assert "output 'y' has no elements, so there is nothing to compare" in report.verdict
 
 
 def test_the_candidate_has_no_say_in_the_noise() -> None:
