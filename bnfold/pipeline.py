@@ -7,8 +7,10 @@ wanted and gives a record of what was done, and none prints.
 from __future__ import annotations
 
 import os
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeGuard, cast
@@ -258,9 +260,9 @@ def _from_memory(model: bytes, weights: Model | Sequence[StrPath] | None, option
     from bnfold.caffe.weights import begins_as_caffemodel
 
     name = "net.caffemodel" if begins_as_caffemodel(model) else ""
-    with suppress(UnicodeDecodeError):
-        if "\0" not in (text := model.decode()) and "layer" in text:
-            name = "net.prototxt"
+    text = model.decode("utf-16", "replace").encode() if model.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else model
+    if re.search(rb"[\0-\x08]", text) is None and b"layer" in text:
+        name = "net.prototxt"
     if name:
         from tempfile import TemporaryDirectory
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import by_onnxruntime, golden
+from onnx import ModelProto, OperatorSetIdProto, TensorProto, helper
 
 import bnfold
 from bnfold.errors import UsageError
@@ -133,6 +134,24 @@ def test_a_caffemodel_alone_comes_from_bytes_and_is_named_without_a_folder() -> 
         bnfold.load(b"\x08\x03abc")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_a_prototxt_comes_from_bytes_in_whatever_encoding(encoding: str) -> None:
+    text = "# für Ziffern\n" + PROTOTXT.read_text()
+    assert len(bnfold.load(text.encode(encoding), CAFFEMODEL.read_bytes()).layers) == 15
+
+
+def test_a_small_onnx_model_with_layers_in_its_names_is_no_prototxt() -> None:
+    model = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["layer"])],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("layer", TensorProto.FLOAT, [1, 3])],
+    )
+    contents = ModelProto(ir_version=8, graph=model, opset_import=[OperatorSetIdProto(version=17)]).SerializeToString()
+    assert b"\0" not in contents
+    assert bnfold.load(contents).language == "ONNX"
+
+
 def test_one_name_to_keep_is_one_name() -> None:
     case = golden("seed_resnet_bn_scale")
     one = bnfold.load(case.prototxt, case.caffemodel)
@@ -193,6 +212,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.save_onnx(net, io.StringIO()), "a path or an open binary file, and not to StringIO"),
         (lambda net: LIBRARY.save_onnx(net, closed()), "a path or an open binary file, and not to BytesIO"),
         (lambda net: LIBRARY.compare(net, net, map="a=b"), "the option map takes Mapping.str, str., and not str 'a=b'"),
+        (lambda net: LIBRARY.compare(net, net, tf32=True), "--tf32 would be ignored: cpu cannot multiply so"),
         (lambda net: LIBRARY.compare(net, net, reading=None), "the option reading takes ReadOptions, and not NoneType"),
         (
             lambda net: LIBRARY.compare(net, net, checkpoint=3),
