@@ -136,7 +136,8 @@ def _folded(original: Net, job: Job, progress: Progress | None) -> RunReport:
     )
     comparison = open_comparison(original, result.net, job) if job.verify else None
     source = Provenance(job.reading.files, [record.layer for record in result.report.folded])
-    with OutputSet(job.reading.files, in_place=job.writing.in_place) as outputs:
+    read = original.origin.document.paths if original.language == "ONNX" else job.reading.files
+    with OutputSet(read, in_place=job.writing.in_place) as outputs:
         written, foreign = save(result.net, job.writing, source, outputs)
         notes = [*original.notes, *(comparison.notes if comparison is not None else ()), *foreign]
         notes += ill_conditioned(original, result.report, job.comparing.limit)

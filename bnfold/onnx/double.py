@@ -16,6 +16,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
+from bnfold.onnx.file import values_of
 from bnfold.onnx.weight import Weight
 
 FIXED = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
@@ -107,8 +108,7 @@ def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) 
 def _convert_tensor(tensor: TensorProto, folder: Path | None, conversion: Conversion) -> None:
     if tensor.data_type in conversion.sources:
         name = tensor.name
-        values = numpy_helper.to_array(tensor, base_dir=str(folder or ""))
-        tensor.CopyFrom(numpy_helper.from_array(_in_type(values, conversion), name))
+        tensor.CopyFrom(numpy_helper.from_array(_in_type(values_of(tensor, folder), conversion), name))
 
 
 def _in_type(values: Array, conversion: Conversion) -> Array:

@@ -10,7 +10,7 @@ where each field lies, so that `bnfold.onnx.write` can write back what did not c
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -130,7 +130,7 @@ class Document:
         tensors: the initialisers, in the order of the file.
         sparse: likewise those that are stored as sparse tensors, written out.
         constants: number of a Constant node -> its values, where they are large.
-        files: the files that hold tensors of their own, mapped.
+        files: the files in the model's folder that hold tensors, mapped, by what the model calls them.
     """
 
     path: Path
@@ -141,7 +141,12 @@ class Document:
     tensors: tuple[Tensor, ...]
     sparse: tuple[Tensor, ...] = ()
     constants: dict[int, Tensor] = field(default_factory=dict)
-    files: tuple[mmap.mmap, ...] = ()
+    files: Mapping[str, mmap.mmap] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every file that the model lies in."""
+        return [self.path, *(self.path.resolve().parent / location for location in self.files)]
 
 
 class OnnxFile(NamedTuple):
@@ -319,6 +324,15 @@ def whole(tensor: Tensor) -> TensorProto:
     return message
 
 
+def values_of(tensor: TensorProto, folder: Path | None) -> Array:
+    """The values of a tensor that may lie in a file of the model's folder. Raises WeightsError where they do not."""
+    view = None
+    if tensor.data_location == TensorProto.EXTERNAL:
+        beside = _Beside((folder or Path()) / "model.onnx", True)
+        view = beside.view(tensor, tuple(tensor.dims), element_type(tensor.data_type))
+    return numpy_helper.to_array(tensor, str(folder or "")) if view is None else view
+
+
 def fill_constant(node: NodeProto, constant: Tensor) -> None:
     """Put the values back into a slim Constant."""
     for attribute in node.attribute:
@@ -351,16 +365,14 @@ class _Beside:
     Args:
         path: the model.
         outside: whether to map them at all.
+
+    Attributes:
+        files: the mapped files, by what the model calls them.
     """
 
     def __init__(self, path: Path, outside: bool) -> None:
         self._path, self._outside = path, outside
-        self._mapped: dict[str, mmap.mmap] = {}
-
-    @property
-    def files(self) -> tuple[mmap.mmap, ...]:
-        """The mapped files."""
-        return tuple(self._mapped.values())
+        self.files: dict[str, mmap.mmap] = {}
 
     def view(self, header: TensorProto, shape: Shape, dtype: np.dtype[Any] | None) -> Array | None:
         """The values of a tensor that lies outside; None where numpy has no type for it."""
@@ -386,8 +398,8 @@ class _Beside:
         return _view(buffer, offset, shape, dtype) if need else np.zeros(shape, dtype)
 
     def _open(self, name: str, location: str) -> mmap.mmap:
-        if location in self._mapped:
-            return self._mapped[location]
+        if location in self.files:
+            return self.files[location]
         folder = self._path.resolve().parent
         try:
             file = (folder / location).resolve()
@@ -397,10 +409,10 @@ class _Beside:
         if not inside:
             raise self._fault(name, f"is said to lie in '{location}', which is no file in the folder of the model")
         try:
-            self._mapped[location] = map_file(file)
+            self.files[location] = map_file(file)
         except ParseError as error:
             raise self._fault(name, f"lies outside: {error}") from None
-        return self._mapped[location]
+        return self.files[location]
 
     def _fault(self, name: str, says: str) -> WeightsError:
         return WeightsError(f"{self._path}: tensor '{name}' {says}")

@@ -120,7 +120,7 @@ class OnnxFrontEnd:
         if not bool((np.abs(affine.scale) <= limit).all() and (np.abs(affine.shift) <= limit).all()):
             return "the composition would not be finite as a stored value"
         if _channels(layer, affine, context) is None:
-            if context.shapes.get(layer.bottoms[0]) is None:
+            if _shape_of(layer, context) is None:
                 return f"the shape of '{layer.bottoms[0]}' is unknown"
             if not affine.keeps_zero and not bool((affine.scale == 1.0).all()):
                 return "together they would be a factor and a summand, which are two nodes as before"
@@ -137,7 +137,7 @@ class OnnxFrontEnd:
             both = [np.broadcast_to(part.reshape(-1), (channels,)) for part in (affine.scale, affine.shift)]
             _become(layer, "BatchNormalization", [*both, np.zeros(channels), np.ones(channels)], dtype, epsilon=0.0)
             return
-        shape = context.shapes.get(layer.bottoms[0])
+        shape = _shape_of(layer, context)
         assert shape is not None
         op_type, values = ("Mul", affine.scale) if affine.keeps_zero else ("Add", affine.shift)
         _become(layer, op_type, [_trailing(values, len(shape))], dtype)
@@ -205,7 +205,7 @@ def _as_stored(layer: Layer, bias: Array) -> Array:
 
 def _channels(layer: Layer, affine: Affine, context: FoldContext) -> int | None:
     """How many channels a BatchNormalization in the place of an affine has; None where it cannot be one."""
-    dtype, shape = _type_of(layer, context), context.shapes.get(layer.bottoms[0])
+    dtype, shape = _type_of(layer, context), _shape_of(layer, context)
     if dtype is None or (dtype.name == "bfloat16" and layer.param.opset < 14):
         return None
     if shape is not None and len(shape) < 2:
@@ -229,6 +229,12 @@ def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype
     layer.type = op_type
     layer.blobs = Blobs(Rounded(np.array(one, order="C"), dtype) for one in values)
     layer.param = replace(node, slots=slots, outputs=(0,))
+
+
+def _shape_of(layer: Layer, context: FoldContext) -> Shape | None:
+    """The shape of what an affine reads; what those read that it took in has the same, though nobody may say so."""
+    names = layer.source.bottoms if layer.source is not None else layer.bottoms
+    return context.shapes.get(names[0])
 
 
 def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:

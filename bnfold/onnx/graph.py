@@ -14,11 +14,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from bnfold.errors import WriteError
 from bnfold.io.mapping import release_pages
 from bnfold.net import Array
+from bnfold.onnx.file import values_of
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
 from bnfold.onnx.shapes import held, inferred_ports
 from bnfold.onnx.weight import Weight, little_endian
@@ -317,7 +317,7 @@ def _stored(model: onnx.ModelProto, weights: Sequence[Weight]) -> dict[str, onnx
 def _read(stored: onnx.TensorProto | Weight, folder: Path | None) -> Weight:
     if isinstance(stored, Weight):
         return stored
-    return Weight.of(stored.name, numpy_helper.to_array(stored, str(folder or "")))
+    return Weight.of(stored.name, values_of(stored, folder))
 
 
 def channel_ranges(

@@ -61,4 +61,4 @@ class OnnxOrigin:
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """What the weights are views on."""
-        return (self.document.buffer, *self.document.files)
+        return (self.document.buffer, *self.document.files.values())

@@ -15,6 +15,8 @@ SIZES = frozenset(
     {"block_size", "blocksize", "dilations", "group", "kernel_shape", "output_shape", "pooled_shape", "strides"}
 )
 DIVIDING = frozenset({"Div", "Mod"})
+WRITING_ALL = frozenset({"BatchNormalization", "Split"})
+"""Operators whose every output onnxruntime writes, one without a name too, of which it dies."""
 FAMILIES = {
     "one element for one": (
         "Abs Acos Acosh Asin Asinh Atan Atanh Cast CastLike Ceil Celu Clip Cos Cosh DequantizeLinear Dropout Elu "
@@ -58,6 +60,8 @@ def needs_own_process(model: ModelProto) -> bool:
         if node.domain not in ("", "ai.onnx") or node.op_type not in BOUNDED:
             return True
         if any(_strange(attribute) for attribute in node.attribute):
+            return True
+        if node.op_type in WRITING_ALL and not all(node.output):
             return True
         if node.op_type in DIVIDING and len(node.input) > 1 and node.input[1] not in constants:
             divisor = kinds.get(node.input[1], 0)

@@ -175,3 +175,10 @@ def test_a_size_of_nothing_gets_a_process(name: str) -> None:
     made = classifier()
     made.graph.node[0].attribute.append(helper.make_attribute(name, [0, 1]))
     assert needs_own_process(made)
+
+
+def test_an_output_of_a_split_that_has_no_name_is_no_end_of_the_process() -> None:
+    made = model([helper.make_node("Split", ["x"], ["y", ""], axis=1)], {"x": (1, 4)}, ["y"])
+    other = model([helper.make_node("Relu", ["x"], ["y"])], {"x": (1, 4)}, ["y"])
+    with pytest.raises(ModelError, match="onnxruntime died while running it"):
+        compare(made, other, {"x": np.ones((1, 4))})

@@ -22,6 +22,8 @@ from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, 
 from bnfold.net import Net
 from bnfold.onnx.read import load_bytes
 from bnfold.options import ReadOptions
+from bnfold.pipeline import Job, Reading, Writing
+from bnfold.pipeline import run as fold_files
 
 CONV_BN = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -224,6 +226,26 @@ def test_an_affine_that_took_another_in_keeps_what_is_said_of_it() -> None:
     after = folded(before).graph.node[-1]
     assert (after.op_type, after.name, after.doc_string) == ("BatchNormalization", "last", "by hand")
     assert after.metadata_props == before.graph.node[-1].metadata_props
+
+
+def test_an_affine_whose_shape_only_the_model_declares_is_taken_in_behind_an_unknown_one() -> None:
+    before = model(
+        """
+        <ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+        net (float[1,3,5,5] x) => (float[1,3,5,5] z)
+        <float[1,3,5,5] b>
+        {
+            a = own.Gelu (x)
+            b = Neg (a)
+            c = Mul (b, k)
+            z = Tanh (c)
+        }
+        """,
+        k=values(1),
+    )
+    after = folded(before)
+    assert types(after) == ["Gelu", "Mul", "Tanh"]
+    np.testing.assert_array_equal(numpy_helper.to_array(after.graph.initializer[0]).reshape(-1), -values(1))
 
 
 def test_a_node_that_is_new_has_a_name_of_its_own() -> None:
@@ -576,6 +598,27 @@ def test_weights_go_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None
     save_onnx(net_of(conv_bn(large=values(300))), tmp_path / "out.onnx", external_data=True)
     assert sorted(path.name for path in (tmp_path / "inner").iterdir()) == ["model.onnx", "out.onnx.data"]
     assert compare(net_of(conv_bn(large=values(300))), tmp_path / "out.onnx").passed
+
+
+def test_weights_beside_a_model_are_compared_wherever_in_its_folder_they_are_said_to_lie(tmp_path: Path) -> None:
+    path = external(tmp_path, f"../{tmp_path.name}/weights.bin")
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        del tensor.external_data[2]  # the length
+    path.write_bytes(proto.SerializeToString())
+    save_onnx(fold(load(path)).net, tmp_path / "out.onnx")
+    report = compare(path, tmp_path / "out.onnx", exact=True)
+    assert report.passed
+    assert report.ranges
+
+
+def test_the_weights_that_a_model_has_beside_it_are_an_input_too(tmp_path: Path) -> None:
+    (tmp_path / "out.onnx.data").write_bytes(external(tmp_path, "out.onnx.data").with_name("weights.bin").read_bytes())
+    before = (tmp_path / "out.onnx.data").read_bytes()
+    with pytest.raises(UsageError, match=r"out\.onnx\.data: is an input of this run"):
+        fold_files(Job(Reading(tmp_path / "net.onnx"), Writing((tmp_path / "out.onnx",))))
+    assert (tmp_path / "out.onnx.data").read_bytes() == before
+    assert not (tmp_path / "out.onnx").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8")
