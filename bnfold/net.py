@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from operator import is_
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -154,11 +155,13 @@ class Origin(NamedTuple):
         layers: the names of the layers that were loaded; a record of a caffemodel that has none of them is not ours
             to judge (a training layer) and is kept, while the record of one that was folded goes.
         header: the text of a V2 prototxt before its first layer, with its comments, if `name` is all that it sets.
+        data: input -> the parameters of the data layer that it stands for.
     """
 
     weights: tuple[WeightsFile, ...] = ()
     layers: frozenset[str] = frozenset()
     header: str | None = None
+    data: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(slots=True, eq=False)

@@ -99,7 +99,7 @@ def test_a_pipe_is_no_file_and_nobody_waits_for_it(run: Run, arguments: tuple[st
 
 
 def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(run: Run, tmp_path: Path) -> None:
-    from bnfold.data.preparation import from_prototxt
+    from bnfold.data.preparation import from_net
     from bnfold.errors import ParseError, UsageError
 
     folder = tmp_path / "folder"
@@ -108,10 +108,11 @@ def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(run: Run, tm
         np.save(place / "mean.npy", np.full((3, 1, 1), 7 if place is folder else 9, np.float32))
     os.mkfifo(folder / "fifo.binaryproto")
     layer = 'layer {{ name: "data" type: "ImageData" top: "data" transform_param {{ mean_file: "{}" }} }}'
+    reader = 'layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }'
 
     def said(mean: str) -> object:
-        (folder / "net.prototxt").write_text(layer.format(mean))
-        return from_prototxt(folder / "net.prototxt")
+        (folder / "net.prototxt").write_text(layer.format(mean) + reader)
+        return from_net(bnfold.load(folder / "net.prototxt", guess_shapes=True))
 
     for name in ("mean.npy", "data/of/the/training/mean.npy"):
         preparation = said(name)

@@ -185,7 +185,7 @@ def build(
             ],
             file=str(document.file or ""),
             preparation=preparation,
-            origin=Origin(tuple(files), names, document.layout.header),
+            origin=Origin(tuple(files), names, document.layout.header, deployed.data),
             front=CAFFE,
         )
         return with_four_axes(net) if document.net.layers else net

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,10 +31,9 @@ from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
-from bnfold.data.preparation import Preparation, from_prototxt
+from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
 from bnfold.errors import UnsupportedError, UsageError, few, quoted
-from bnfold.io.files import is_stream
 from bnfold.net import Array, Shape
 from bnfold.options import TOLERANCES, CompareOptions, changed
 from bnfold.runtime import TF32, Session, require_provider
@@ -400,10 +398,8 @@ class Comparison:
 
 def _said_by(reference: Model) -> Preparation | None:
     """What the reference's own prototxt says about images; a caffemodel that carries its network says nothing."""
-    path = Path(reference.net.file) if reference.net is not None and reference.net.file else None
-    if path is None or path.suffix == ".caffemodel" or not (path.is_file() or is_stream(path)):
-        return None
-    return from_prototxt(path, ignore_unknown_fields=True)
+    net = reference.net
+    return None if net is None or not net.file or net.file.endswith(".caffemodel") else from_net(net)
 
 
 def _is_fold_of(ours: Model, theirs: Model) -> bool:

@@ -20,7 +20,7 @@ from bnfold.data.arrays import read_arrays
 from bnfold.data.pixels import Kind, Size, decoded, resized
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.mapping import read_file
-from bnfold.net import Array, values_of
+from bnfold.net import Array, Net, Origin, values_of
 
 MAX_MEAN_BYTES = 1 << 28
 
@@ -211,21 +211,16 @@ def from_words(
     )
 
 
-def from_prototxt(path: Path, *, ignore_unknown_fields: bool = False) -> Preparation | None:
-    """The settings of the TEST data layer's `transform_param`; None where the file has none.
+def from_net(net: Net) -> Preparation | None:
+    """The settings of the data layer that an input stands for, by its `transform_param`; None where there is none.
 
     Raises:
-        ParseError: the prototxt or its mean file cannot be read.
+        ParseError: its mean file cannot be read.
         UsageError: the mean file is not there.
     """
-    from bnfold.caffe.phases import runs
-    from bnfold.caffe.text import read_prototxt
-
-    net = read_prototxt(path, ignore_unknown_fields=ignore_unknown_fields).net
-    for layer in net.layer:
-        if layer.HasField("transform_param") and not layer.bottom and runs(layer):
-            return _from_layer(layer, path)
-    return None
+    data = net.origin.data.values() if isinstance(net.origin, Origin) else ()
+    said = next((layer for layer in data if layer.HasField("transform_param")), None)
+    return None if said is None else _from_layer(said, Path(net.file))
 
 
 def _from_layer(layer: Any, path: Path) -> Preparation:
@@ -233,11 +228,16 @@ def _from_layer(layer: Any, path: Path) -> Preparation:
     mean: Array | None = np.array(transform.mean_value, np.float32) if transform.mean_value else None
     if transform.mean_file:
         mean = read_mean_file(_beside(path, transform.mean_file))
-    crop = (transform.crop_h, transform.crop_w) if transform.crop_h else (transform.crop_size,) * 2
+    crops = (
+        (transform.crop_size,) * 2,
+        (transform.crop_h, transform.crop_w),
+        (transform.crop_height, transform.crop_width),
+    )
+    crop = next(filter(all, crops), None)
     resize = (image.new_height, image.new_width)
     for wanted in transform.resize_param:
         resize = (wanted.height, wanted.width)
-    settings = Preparation(mean, transform.scale, crop=crop if crop[0] else None, resize=resize if resize[0] else None)
+    settings = Preparation(mean, transform.scale, crop=crop, resize=resize if resize[0] else None)
     grey = transform.force_gray or not image.is_color
     return replace(settings, grey=grey, origin=f"transform_param of '{layer.name}'")
 

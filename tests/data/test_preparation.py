@@ -3,13 +3,15 @@
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from present import present
 
-from bnfold.data.preparation import Preparation, from_prototxt, read_mean, read_mean_file
+import bnfold
+from bnfold.data.preparation import Preparation, from_net, read_mean, read_mean_file
 from bnfold.errors import ParseError, UsageError
 
 
@@ -96,32 +98,66 @@ def test_a_mean_that_is_neither_is_refused(tmp_path: Path) -> None:
             read_mean_file(tmp_path / name)
 
 
+READER = 'layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }'
+
+
 def prototxt(folder: Path, transform: str, extra: str = "") -> Path:
     path = folder / "net.prototxt"
     path.write_text(
         'layer { name: "train" type: "Data" top: "data" include { phase: TRAIN } transform_param { scale: 9 } }\n'
         f'layer {{ name: "test" type: "ImageData" top: "data" include {{ phase: TEST }} {extra}\n'
-        f"  transform_param {{ {transform} }} }}\n"
+        f"  transform_param {{ {transform} }} }}\n" + READER
     )
     return path
 
 
+def said(path: Path, **options: Any) -> Preparation | None:
+    """What the net of a file says of images."""
+    return from_net(bnfold.load(path, guess_shapes=True, **options))
+
+
 def test_settings_are_taken_from_the_test_layer_of_the_prototxt(tmp_path: Path) -> None:
     path = prototxt(tmp_path, "mean_value: 104 mean_value: 117 mean_value: 123 scale: 0.5 crop_size: 2 mirror: true")
-    found = present(from_prototxt(path))
+    found = present(said(path))
     assert (found.scale, found.crop, present(found.mean).tolist()) == (0.5, (2, 2), [104, 117, 123])
     assert str(found) == "middle 2x2; minus mean 104, 117, 123; times 0.5 (from transform_param of 'test')"
     np.save(tmp_path / "mean.npy", np.ones((3, 2, 2)))
     path = prototxt(
         tmp_path, 'mean_file: "mean.npy"', "image_data_param { new_height: 5 new_width: 6 is_color: false }"
     )
-    found = present(from_prototxt(path))
+    found = present(said(path))
     assert (present(found.mean).shape, found.resize, found.grey) == ((3, 2, 2), (5, 6), True)
-    assert present(from_prototxt(prototxt(tmp_path, "", "top: 'label'"))).scale == 1
-    (tmp_path / "none.prototxt").write_text('layer { name: "relu" type: "ReLU" }')
-    assert from_prototxt(tmp_path / "none.prototxt") is None
+    assert present(said(prototxt(tmp_path, "", "top: 'label'"))).scale == 1
+    (tmp_path / "none.prototxt").write_text('input: "data" ' + READER)
+    assert said(tmp_path / "none.prototxt") is None
     with pytest.raises(UsageError, match=r"beside it the mean file 'missing\.npy' is not there"):
-        from_prototxt(prototxt(tmp_path, 'mean_file: "missing.npy"'))
+        said(prototxt(tmp_path, 'mean_file: "missing.npy"'))
+
+
+STAGES = """
+layer { name: "d" type: "Data" top: "data" transform_param { crop_size: 8 scale: 0.5 } include { not_stage: "deep" } }
+layer { name: "deep" type: "Data" top: "data" transform_param { crop_size: 8 scale: 0.25 } include { stage: "deep" } }
+"""
+V1 = """
+layers { name: "d" type: DATA top: "data" data_param { crop_size: 8 scale: 0.5 } }
+layers { name: "relu" type: RELU bottom: "data" top: "relu" }
+"""
+V0 = """
+layers { layer { name: "d" type: "data" cropsize: 8 scale: 0.5 } top: "data" }
+layers { layer { name: "relu" type: "relu" } bottom: "data" top: "relu" }
+"""
+TRAINED = (
+    'layer { name: "d" type: "Data" top: "data" transform_param { scale: 0.5 crop_size: 8 } include { phase: TRAIN } }'
+)
+
+
+@pytest.mark.parametrize("text", [STAGES + READER, V1, V0, TRAINED + READER], ids=["stages", "v1", "v0", "train"])
+def test_settings_are_those_of_the_data_layer_that_the_input_stands_for(tmp_path: Path, text: str) -> None:
+    (tmp_path / "net.prototxt").write_text(text)
+    found = present(said(tmp_path / "net.prototxt"))
+    assert (found.scale, found.crop, found.origin) == (0.5, (8, 8), "transform_param of 'd'")
+    if text.startswith(STAGES):
+        assert present(said(tmp_path / "net.prototxt", stages=["deep"])).scale == 0.25
 
 
 @pytest.mark.parametrize("name", ["../secret.npy", "/etc/secret.npy", "data/secret.npy", "secret.npy"])
@@ -132,18 +168,18 @@ def test_a_mean_file_is_read_only_where_it_lies_beside_the_prototxt(tmp_path: Pa
     name = name.replace("/etc", str(tmp_path))
     path = prototxt(folder, f'mean_file: "{name}"')
     with pytest.raises(UsageError, match=r"beside it the mean file .* is not there"):
-        from_prototxt(path)
+        said(path)
     np.save(folder / "secret.npy", np.full((3, 2, 2), 5.0))
-    assert np.all(present(present(from_prototxt(path)).mean) == 5)
+    assert np.all(present(present(said(path)).mean) == 5)
 
 
 def test_a_mean_file_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.binaryproto")
     with pytest.raises(ParseError, match="is not a regular file"):
-        from_prototxt(prototxt(tmp_path, 'mean_file: "fifo.binaryproto"'))
+        said(prototxt(tmp_path, 'mean_file: "fifo.binaryproto"'))
 
 
 def test_a_prototxt_that_resizes_beyond_all_memory_is_refused(tmp_path: Path) -> None:
     path = prototxt(tmp_path, "crop_size: 4", "image_data_param { new_height: 30000 new_width: 30000 }")
     with pytest.raises(UsageError, match="resizing to 30000x30000 makes more than"):
-        present(from_prototxt(path)).planes(image(), 3, (4, 4))
+        present(said(path)).planes(image(), 3, (4, 4))
