@@ -100,10 +100,14 @@ def options(*decorators: Callable[[F], F], group: str = "Other") -> Callable[[F]
     return decorate
 
 
-model_options = options(
-    click.argument("prototxt", type=PATH, metavar="NET.prototxt|MODEL.onnx"),
-    click.argument("caffemodel", type=FILES, required=False, metavar="[NET.caffemodel[,MORE.caffemodel]]"),
-)
+def model_arguments(first: str) -> Callable[[F], F]:
+    """A network and its weights; `first` is what the network may be."""
+    return options(
+        click.argument("prototxt", type=PATH, metavar=first),
+        click.argument("caffemodel", type=FILES, required=False, metavar="[NET.caffemodel[,MORE.caffemodel]]"),
+    )
+
+
 shape_options = options(
     click.option("--input-shape", "input_shapes", type=SHAPE, multiple=True, help="Shape of an input; repeatable."),
     click.option("--batch", type=click.IntRange(min=1), help="First dimension of every input."),
@@ -220,23 +224,22 @@ report_options = options(
 )
 verbosity_options = options(
     click.option("-v", "--verbose", "verbosity", flag_value=1, type=int, default=0, help="Show tables of all layers."),
-    click.option("-q", "--quiet", "verbosity", flag_value=-1, type=int, help="Show the verdict alone."),
+    click.option(
+        "-q", "--quiet", "verbosity", flag_value=-1, type=int, help="Only the verdict; of -v, -q the last wins."
+    ),
     group="Report",
 )
 
-EXIT_CODES = """\b
-Exit codes:
-  0  done, and the networks compute the same
-  1  they differ beyond the tolerance, or nothing could be proved
-  2  wrong usage, or a file that cannot be read or written"""
+UNPROVED = "the networks differ beyond the tolerance, or nothing could be proved"
 
 
 class Command(click.Command):
-    """A command whose options are listed in groups, with an example and the exit codes below."""
+    """A command whose options are listed in groups, with an example and the exit codes below: `one` is what 1 means."""
 
-    def __init__(self, name: str | None, *, example: str = "", **kwargs: Any) -> None:
+    def __init__(self, name: str | None, *, example: str = "", one: str = "", **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
-        self.epilog = f"\b\nExample:\n  {example}\n\n{EXIT_CODES}"
+        codes = ["0  done", *([f"1  {one}"] if one else []), "2  wrong usage, or a file that cannot be read or written"]
+        self.epilog = "\n  ".join([f"\b\nExample:\n  bnfold {example}\n\n\b\nExit codes:", *codes])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options under the headings of their groups."""
@@ -349,8 +352,8 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@main.command(cls=Command, example="bnfold fold deploy.prototxt net.caffemodel -o out.prototxt --data images/")
-@model_options
+@main.command(cls=Command, example="fold deploy.prototxt net.caffemodel -o out.prototxt --data images/", one=UNPROVED)
+@model_arguments("NET.prototxt|MODEL.onnx")
 @writing_options("OUT.prototxt (with OUT.caffemodel beside it) or OUT.onnx: the folded network; repeatable.")
 @reading_options
 @folding_options
@@ -394,8 +397,8 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     return 0 if report.passed else DIFFERENT
 
 
-@main.command(cls=Command, example="bnfold export deploy.prototxt net.caffemodel -o net.onnx --opset 17")
-@model_options
+@main.command(cls=Command, example="export deploy.prototxt net.caffemodel -o net.onnx --opset 17")
+@model_arguments("NET.prototxt")
 @writing_options("OUT.onnx: the network as it is; repeatable.")
 @reading_options
 @onnx_options
@@ -404,8 +407,8 @@ def export(prototxt: Path, caffemodel: str | None, **given: Any) -> int:
     return _write_unfolded(prototxt, caffemodel, given, "onnx")
 
 
-@main.command(cls=Command, example="bnfold convert old.prototxt old.caffemodel -o new.prototxt")
-@model_options
+@main.command(cls=Command, example="convert old.prototxt old.caffemodel -o new.prototxt")
+@model_arguments("NET.prototxt")
 @writing_options("OUT.prototxt, with OUT.caffemodel beside it: the network as it is; repeatable.")
 @reading_options
 @caffe_options
@@ -428,8 +431,7 @@ def help_(ctx: click.Context, name: str | None) -> None:
     assert parent is not None
     command = main.get_command(parent, name) if name is not None else main
     if command is None:
-        known = ", ".join(main.list_commands(parent))
-        raise click.UsageError(f"there is no command '{name}'; there are {known}", parent)
+        raise click.UsageError(f"there is no command '{name}'", parent)
     with click.Context(command, info_name=name or parent.info_name, parent=parent if name else None) as inner:
         click.echo(command.get_help(inner))
 
@@ -445,8 +447,8 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
     return 0
 
 
-@main.command(cls=Command, example="bnfold inspect deploy.prototxt net.caffemodel")
-@model_options
+@main.command(cls=Command, example="inspect deploy.prototxt net.caffemodel", one="findings, with --strict")
+@model_arguments("NET.prototxt|MODEL.onnx")
 @reading_options
 @folding_options
 @options(
@@ -470,7 +472,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
     return DIFFERENT if strict and inspection.findings else 0
 
 
-@main.command(cls=Command, example="bnfold diff net.prototxt:net.caffemodel folded.onnx --data images/")
+@main.command(cls=Command, example="diff net.prototxt:net.caffemodel folded.onnx --data images/", one=UNPROVED)
 @click.argument("reference", type=FILES, required=False)
 @click.argument("candidate", type=FILES, required=False)
 @reading_options
@@ -594,13 +596,12 @@ def _writing(given: dict[str, Any]) -> Writing:
         _refuse_idle([*FOR_ONNX, "hash_sources"], "no .onnx is written")
     if "prototxt" not in formats:
         _refuse_idle(FOR_CAFFE, "no .prototxt is written")
-    onnx: dict[str, Any] = {name: given[name] for name in FOR_ONNX if name in given}
     return Writing(
         given["paths"],
         given.get("strip", False),
         given.get("dialect", "bvlc"),
         given["in_place"],
-        OnnxOptions(**onnx),
+        OnnxOptions(**{name: given[name] for name in FOR_ONNX if name in given}),
         given.get("hash_sources", False),
     )
 

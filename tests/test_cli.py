@@ -29,6 +29,27 @@ def test_fold_writes_what_is_asked_for_and_says_what_it_did(run: Run) -> None:
     assert not {"BatchNorm", "Scale"} & set(types)
 
 
+@pytest.mark.parametrize(
+    ("command", "means"),
+    [
+        ("fold", "1 the networks differ beyond the tolerance, or nothing could be proved"),
+        ("diff", "1 the networks differ beyond the tolerance, or nothing could be proved"),
+        ("inspect", "1 findings, with --strict"),
+        ("export", ""),
+        ("convert", ""),
+    ],
+)
+def test_help_says_what_a_command_takes_and_what_its_exit_codes_mean(run: Run, command: str, means: str) -> None:
+    said = " ".join(run(command, "--help").out.split())
+    assert f"Example: bnfold {command} " in said
+    assert " ".join(f"Exit codes: 0 done {means} 2 wrong usage".split()) in said
+    assert ("NET.prototxt|MODEL.onnx" in said) == (command in ("fold", "inspect"))
+
+
+def test_of_quiet_and_verbose_the_last_counts(run: Run) -> None:
+    assert len(run(*FOLD, "-v", "-q").out) < len(run(*FOLD).out) < len(run(*FOLD, "-q", "-v").out)
+
+
 def test_a_pipe_gets_no_colours_no_progress_and_no_cut_names(run: Run) -> None:
     name = "a_layer_whose_name_is_long_enough_to_be_cut_in_two_by_any_table_of_eighty_columns"
     Path("net.prototxt").write_text(TEXT.replace('"res2a"', f'"{name}"'), encoding="utf-8")
