@@ -55,7 +55,7 @@ class Reading(NamedTuple):
     def files(self) -> list[Path]:
         """Every file that is read."""
         text = self.caffemodel or ""
-        parts = [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
+        parts = [text] if os.path.exists(text) else [part.strip() for part in text.split(",")]
         return [self.prototxt, *(Path(part) for part in parts if part)]
 
 

@@ -58,6 +58,20 @@ def test_a_net_from_streams_is_folded_and_proved(run: Run) -> None:
     assert done.stdout.endswith("wrote out.prototxt, out.caffemodel, out.onnx\n")
 
 
+def test_a_dash_is_told_what_standard_input_is_called(run: Run) -> None:
+    assert "No such file or directory; standard input is called /dev/stdin" in run("inspect", "-").err
+
+
+def test_caffemodels_may_have_more_names_than_a_path_has_letters(run: Run) -> None:
+    assert run("fold", "net.prototxt", ",".join(["net.caffemodel"] * 400), "-o", "out.onnx", "--no-verify").code == 0
+
+
+def test_a_name_that_is_too_long_is_the_one_that_is_named(run: Run) -> None:
+    Path("out.onnx").touch()
+    name = "a" * 300 + ".onnx"
+    assert f"{name}: cannot be read: File name too long" in run("fold", name, "-o", "out.onnx").err
+
+
 def test_an_empty_stream_is_empty(run: Run) -> None:
     done = shell("bnfold inspect /dev/stdin < /dev/null")
     assert (done.returncode, done.stderr) == (2, "bnfold: /dev/stdin: is empty\n")

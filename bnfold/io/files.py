@@ -258,7 +258,7 @@ class OutputSet:
         return self._staging[target.parent][0] / name
 
     def _check_replaceable(self, path: Path, target: Path) -> None:
-        if any(source.exists() and source.samefile(target) for source in self._inputs):
+        if any(os.path.exists(source) and source.samefile(target) for source in self._inputs):
             raise UsageError(f"{path}: is an input of this run; give another name, or --in-place to replace it")
         if target.is_dir():
             raise WriteError(f"{path}: is a folder; give the name of a file")

@@ -72,6 +72,8 @@ def open_regular(path: Path) -> BinaryIO:
             raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = interrupted(path) or getattr(error, "strerror", None) or error
+        if str(path) == "-":
+            reason = f"{reason}; standard input is called /dev/stdin"
         raise ParseError(f"cannot be read: {reason}", path) from None
 
 
