@@ -80,8 +80,12 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
         r"net.prototxt:13:23: unknown field 'num_ouput' .* --ignore-unknown-fields",
     ),
     "a folder as output": ((*FOLD[:-1], "x.prototxt"), {"x.prototxt": None}, "x.prototxt: is a folder"),
-    "a gate without what it needs": ((*FOLD, "--max-top1-drop", "0.1"), {}, "needs a classifier and labels"),
-    "a gate without a classifier": ((*FOLD, "--min-agreement", "0.1"), {}, "needs a classifier"),
+    "a gate without what it needs": (
+        (*FOLD, "--max-top1-drop", "0.1"),
+        {},
+        "--max-top1-drop needs a classifier and labels",
+    ),
+    "a gate without a classifier": ((*FOLD, "--min-agreement", "0.1"), {}, "--min-agreement needs a classifier"),
     "a layer that cannot be exported": (
         ("export", *NET, "-o", "out.onnx"),
         {"net.prototxt": TEXT + ODD},

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
 from bnfold.errors import UsageError, quoted
 
-NO_CLASSIFIER = "a least agreement needs a classifier: a Softmax output, or labels"
+NO_CLASSIFIER = "--min-agreement needs a classifier: a Softmax output, or labels"
 NO_SAMPLES = "labels say what the samples are, and no samples are given: noise has no classes"
-NO_LABELS = "a largest loss of accuracy needs a classifier and labels"
+NO_LABELS = "--max-top1-drop needs a classifier and labels"
 
 
 def compared_gate(

@@ -68,6 +68,7 @@ def _bar() -> Any:
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
     from rich.text import Text
 
     class Speed(ProgressColumn):
@@ -82,7 +83,7 @@ def _bar() -> Any:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[pieces]}"),
-        Speed(),
+        Speed(Column(no_wrap=True)),
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=Console(stderr=True), transient=True)

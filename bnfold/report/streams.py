@@ -20,7 +20,7 @@ class ReportLost(WriteError):
     """What a command says cannot be printed: its reader has gone, or the disk is full."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"the report cannot be written: {error}")
+        super().__init__(f"the report cannot be written: {error.strerror or error}")
         self.reader_has_gone = isinstance(error, BrokenPipeError)
 
 
