@@ -143,13 +143,9 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
 
 def _until(net: Net, refused: Sequence[Layer]) -> str:
     """How to end the network in front of the layers that have no ONNX form."""
-    behind: set[str] = set()
-    gone = {id(layer) for layer in refused}
-    for layer in net.layers:
-        if id(layer) in gone or not behind.isdisjoint(layer.bottoms):
-            behind.update(layer.tops)
-    read = {bottom for layer in net.layers if not behind.isdisjoint(layer.tops) for bottom in layer.bottoms}
-    ends = {net.public_name(blob) for blob in read if blob not in behind and blob not in net.inputs}
+    made = {top for layer in net.without(refused).layers for top in layer.tops}
+    read = {bottom for layer in net.layers if not made.issuperset(layer.tops) for bottom in layer.bottoms}
+    ends = {net.public_name(blob) for blob in read & made if blob not in net.inputs}
     if not ends:
         return ""
     return f", {' '.join(f'--until {blob}' for blob in sorted(ends)[:3])} ends the network in front of them"
