@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from bnfold.algebra.affine import MAX_VALUES, Affine, Values, constant_along
-from bnfold.algebra.operators import Axes, Regroup, Spread, Step, Steps, Take
+from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Regroup, Spread, Step, Steps, Take
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Shape
 from bnfold.net import sizes as as_text
@@ -67,6 +67,30 @@ def back(steps: Steps, affine: Affine, *, alone: bool = True) -> Affine:
     except (IndexError, ValueError):
         raise Blocked(CONTRADICTORY) from None
     return Affine(scale, shift)
+
+
+def channels_to_pixels(shape: Shape, block: int, mode: str = "DCR") -> Steps:
+    """(N, C*r*r, H, W) to (N, C, H*r, W*r): channel `(i*r + j)*C + c`, or in the mode CRD `(c*r + i)*r + j`, to (i, j).
+
+    Source: ONNX DepthToSpace; CRD is the pixel shuffle of Shi et al. 2016, arXiv:1609.05158.
+    """
+    n, deep, height, width = shape
+    c = deep // block**2
+    if mode == "CRD":
+        parts, order = (n, c, block, block, height, width), (0, 1, 4, 2, 5, 3)
+    else:
+        parts, order = (n, block, block, c, height, width), (0, 3, 4, 1, 5, 2)
+    plane = (size * block if size >= 0 else UNKNOWN_SIZE for size in (height, width))
+    return (Regroup(shape, parts), Axes(order), Regroup((n, c, height, block, width, block), (n, c, *plane)))
+
+
+def pixels_to_channels(shape: Shape, block: int, mode: str = "DCR") -> Steps:
+    """The same backwards, (N, C, H*r, W*r) to (N, C*r*r, H, W): ONNX SpaceToDepth."""
+    n, c, *plane = shape
+    rows, columns = (size // block if size >= 0 else UNKNOWN_SIZE for size in plane)
+    cells, order = (n, c, rows, block, columns, block), (0, 1, 3, 5, 2, 4) if mode == "CRD" else (0, 3, 5, 1, 2, 4)
+    moved = tuple(cells[axis] for axis in order)
+    return (Regroup(shape, cells), Axes(order), Regroup(moved, (n, c * block**2, rows, columns)))
 
 
 def _carried(step: Step, values: Values) -> Values:

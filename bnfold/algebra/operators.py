@@ -258,6 +258,24 @@ class Linear(NamedTuple):
     window: Window | None = None
 
 
+def sliding(weight: Array | LazyArray, bias: npt.NDArray[np.float64] | None, group: int, transposed: bool) -> Linear:
+    """A convolution with a weight (Cout, Cin/group, kernel), seen as [group, Cout/group, Cin/group, kernel].
+
+    Transposed it is (Cin, Cout/group, kernel), [group, Cin/group, Cout/group, kernel], and not [Cout, ...]: most merge
+    scripts get this wrong.
+    """
+    outputs, inputs = (2, 1) if transposed else (1, 2)
+    shape = tuple(weight.shape)
+    return Linear(
+        weight,
+        bias,
+        view=(group, shape[0] // group, *shape[1:]),
+        outputs=(Port(1, (0, outputs)),),
+        inputs=(Port(1, (0, inputs)),),
+        summed=(inputs, *range(3, len(shape) + 1)),
+    )
+
+
 class Constant(NamedTuple):
     """A blob of fixed values, which take any affine that does not enlarge them.
 

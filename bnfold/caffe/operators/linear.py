@@ -1,7 +1,6 @@
 """The layers that absorb, each with how its weight is seen so that outputs and inputs are axes.
 
-Convolution     its weight is [group, Cout/group, Cin/group, kernel]
-Deconvolution   [group, Cin/group, Cout/group, kernel]     not [Cout, ...]: most merge scripts get this wrong
+Convolution     see `bnfold.algebra.operators.sliding`, and for Deconvolution
 InnerProduct    [N, C, ...], or [C, ..., N] with `transpose`
 Embed           [inputs, N]
 """
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 from math import prod
 
-from bnfold.algebra.operators import Constant, Linear, Port, Window
+from bnfold.algebra.operators import Constant, Linear, Port, Window, sliding
 from bnfold.algebra.records import require
 from bnfold.algebra.scaled import exact_values
 from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct, canonical_axis
@@ -23,29 +22,20 @@ def convolution(place: LayerContext) -> Linear:
     layer, view = _convolution(place)
     window = Window(view.stride, view.dilation, tuple(zip(view.before, view.after, strict=True)), view.group)
     padded = "a shift in front of its padding would be wrong at the border" if view.padded else ""
-    return _sliding(layer, view, 1, 2, padded)._replace(window=window)
+    return _sliding(layer, view, False)._replace(padded=padded, window=window)
 
 
 def deconvolution(place: LayerContext) -> Linear:
     """(Cin, Cout/group, *kernel) (deconv_layer.cpp). But for 1x1, pixels of the top sum different numbers of terms."""
     layer, view = _convolution(place)
     pointwise = all(k == 1 for k in (*layer.blobs.shapes[0][2:], *view.stride)) and not view.padded
-    return _sliding(layer, view, 2, 1, "" if pointwise else "a shift in front of it reaches its outputs unevenly")
+    uneven = "" if pointwise else "a shift in front of it reaches its outputs unevenly"
+    return _sliding(layer, view, True)._replace(padded=uneven)
 
 
-def _sliding(layer: Layer, view: Convolution, outputs: int, inputs: int, padded: str) -> Linear:
-    """A kernel that slides; `outputs` and `inputs` are axes of its weight seen as (group, .., .., *kernel)."""
-    weight = layer.blobs.shapes[0]
-    return Linear(
-        weight=layer.blobs.stored[0],
-        bias=_bias(layer, 1),
-        view=(view.group, weight[0] // view.group, *weight[1:]),
-        outputs=(Port(1, (0, outputs)),),
-        inputs=(Port(1, (0, inputs)),),
-        summed=(inputs, *range(3, len(weight) + 1)),
-        padded=padded,
-        backward="a ReLU is fused into it" if view.relu is not None else "",
-    )
+def _sliding(layer: Layer, view: Convolution, transposed: bool) -> Linear:
+    linear = sliding(layer.blobs.stored[0], _bias(layer, 1), view.group, transposed)
+    return linear._replace(backward="a ReLU is fused into it" if view.relu is not None else "")
 
 
 def _convolution(place: LayerContext) -> tuple[Layer, Convolution]:

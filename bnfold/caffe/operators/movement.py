@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from bnfold.algebra.operators import Axes, Move, Regroup, Step, Steps, Take
+from bnfold.algebra.movement import channels_to_pixels, pixels_to_channels
+from bnfold.algebra.operators import Axes, Move, Regroup, Step, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.arrange import crop_offsets, slice_axis
@@ -68,7 +69,7 @@ def pixel_shuffle(place: LayerContext) -> Move:
 
     Source: Shi et al. 2016, arXiv:1609.05158.
     """
-    return movement(*_up(place.bottom, place.tops[0], pixel_shuffle_factor(place.layer), "CRD"))
+    return movement(*channels_to_pixels(_samples(place), pixel_shuffle_factor(place.layer), "CRD"))
 
 
 def reorg(place: LayerContext) -> Move:
@@ -80,7 +81,7 @@ def reorg(place: LayerContext) -> Move:
     param, bottom = place.layer.param.reorg_param, _known(place)
     stride = param.stride
     if param.reverse:
-        return movement(*_up(bottom, place.tops[0], stride, "DCR"))
+        return movement(*channels_to_pixels(_samples(place), stride))
     _, channels, height, width = bottom
     inner = channels // stride**2
     require(inner > 0 and channels % stride**2 == 0, f"its {channels} channels are no multiple of {stride}x{stride}")
@@ -98,7 +99,7 @@ def reshape(place: LayerContext) -> Move:
     """
     factor = place.layer.param.reshape_param.pixelshuffler
     if factor != 1:
-        return movement(*_up(place.bottom, place.tops[0], factor, "CRD"))
+        return movement(*channels_to_pixels(_samples(place), factor, "CRD"))
     bottom, top = place.bottom, place.tops[0]
     require(bool(bottom) and bool(top) and bottom[0] == top[0], MIXES_SAMPLES)
     unknown = bottom[0] == UNKNOWN and UNKNOWN in (*bottom[1:], *top[1:])
@@ -140,34 +141,22 @@ def depth_to_space(place: LayerContext) -> Move:
     Source: Synopsys' Caffe, ONNX DepthToSpace; GSTiling of Vitis' Caffe.
     """
     view = DepthToSpace.of(place.layer)
-    bottom = _known(place)
+    _known(place)
     first = (0, 3, 1, 2) if view.last else (0, 1, 2, 3)
-    shape, top = (tuple(sizes[axis] for axis in first) for sizes in (bottom, place.tops[0]))
-    steps = (_up if view.up else _down)(shape, top, view.block, view.mode)
+    shape = tuple(_samples(place)[axis] for axis in first)
+    steps = (channels_to_pixels if view.up else pixels_to_channels)(shape, view.block, view.mode)
     return movement(Axes(first), *steps, Axes((0, 2, 3, 1))) if view.last else movement(*steps)
+
+
+def _samples(place: LayerContext) -> Shape:
+    """The shape of the bottom for any batch."""
+    return (BATCH, *place.bottom[1:])
 
 
 def _known(place: LayerContext) -> Shape:
     """The shape of the bottom, of which nothing but the batch may be unknown."""
     require(UNKNOWN not in place.bottom[1:], SIZE_UNKNOWN)
     return place.bottom
-
-
-def _up(bottom: Shape, top: Shape, r: int, mode: str) -> Steps:
-    """(N, C*r*r, H, W) to (N, C, H*r, W*r)."""
-    few, (height, width) = top[1], bottom[2:]
-    parts, order = ((few, r, r), (0, 1, 4, 2, 5, 3)) if mode == "CRD" else ((r, r, few), (0, 3, 4, 1, 5, 2))
-    moved = (BATCH, few, height, r, width, r)
-    cells = Regroup((BATCH, *bottom[1:]), (BATCH, *parts, height, width))
-    return (cells, Axes(order), Regroup(moved, (BATCH, *top[1:])))
-
-
-def _down(bottom: Shape, top: Shape, r: int, mode: str) -> Steps:
-    """(N, C, H*r, W*r) to (N, C*r*r, H, W)."""
-    cells = (BATCH, bottom[1], top[2], r, top[3], r)
-    order = (0, 1, 3, 5, 2, 4) if mode == "CRD" else (0, 3, 5, 1, 2, 4)
-    moved = tuple(cells[axis] for axis in order)
-    return (Regroup((BATCH, *bottom[1:]), cells), Axes(order), Regroup(moved, (BATCH, *top[1:])))
 
 
 def reverse(place: LayerContext) -> Move:

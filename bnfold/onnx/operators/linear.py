@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from bnfold.algebra.operators import Linear, Operator, Port, Window
+from bnfold.algebra.operators import Linear, Operator, Port, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
 from bnfold.onnx.operators.place import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
@@ -18,17 +18,11 @@ from bnfold.onnx.operators.place import MAX_VALUES, SAME, NodeContext, Unfit, ax
 def conv(place: NodeContext) -> Operator:
     """Conv: `w (*) x + b`, the weight being (Cout, Cin/group, *kernel)."""
     node, weight, group = place.node, *_grouped(place)
-    shape, kernel = tuple(weight.shape), tuple(weight.shape[2:])
+    kernel = tuple(weight.shape[2:])
     same = node.attribute("auto_pad", "NOTSET") in SAME and any(size > 1 for size in kernel)
     padded = "a shift in front of its padding would be wrong at the border"
-    bias, fixed = _bias(place, 2, shape[0])
-    return Linear(
-        weight=weight,
-        bias=bias,
-        view=(group, shape[0] // group, shape[1], *kernel),
-        outputs=(Port(1, (0, 1)),),
-        inputs=(Port(1, (0, 2)),),
-        summed=tuple(range(2, 3 + len(kernel))),
+    bias, fixed = _bias(place, 2, weight.shape[0])
+    return sliding(weight, bias, group, False)._replace(
         padded=fixed or (padded if any(node.ints("pads")) or same else ""),
         backward=fixed,
         unbiased=fixed,
@@ -60,18 +54,11 @@ def _window(place: NodeContext, kernel: Shape, group: int) -> Window | None:
 def conv_transpose(place: NodeContext) -> Operator:
     """ConvTranspose: the transpose of a convolution plus b, the weight being (Cin, Cout/group, *kernel)."""
     node, weight, group = place.node, *_grouped(place)
-    shape, kernel = tuple(weight.shape), tuple(weight.shape[2:])
-    plain = all(size == 1 for size in kernel) and all(step == 1 for step in node.ints("strides"))
+    plain = all(size == 1 for size in weight.shape[2:]) and all(step == 1 for step in node.ints("strides"))
     plain = plain and not any(node.ints("pads")) and not any(node.ints("output_padding"))
     plain = plain and not node.has("output_shape") and node.attribute("auto_pad", "NOTSET") == "NOTSET"
-    bias, fixed = _bias(place, 2, shape[1] * group)
-    return Linear(
-        weight=weight,
-        bias=bias,
-        view=(group, shape[0] // group, shape[1], *kernel),
-        outputs=(Port(1, (0, 2)),),
-        inputs=(Port(1, (0, 1)),),
-        summed=(1, *range(3, 3 + len(kernel))),
+    bias, fixed = _bias(place, 2, weight.shape[1] * group)
+    return sliding(weight, bias, group, True)._replace(
         padded=fixed or ("" if plain else "a shift in front of it reaches its outputs unevenly"),
         backward=fixed,
         unbiased=fixed,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bnfold.algebra.movement import channels_to_pixels, pixels_to_channels
 from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Linear, Move, Operator, Port, Regroup, Step, Take
 from bnfold.onnx.constants import slice_of
 from bnfold.onnx.operators.join import lay
@@ -170,14 +171,7 @@ def depth_to_space(place: NodeContext) -> Operator:
     n, c, h, w = _plane(place, block)
     if c % block**2:
         raise Unfit("its channels are no multiple of its blocks")
-    inner = c // block**2
-    if place.node.attribute("mode", "DCR") == "CRD":
-        first, order = (n, inner, block, block, h, w), (0, 1, 4, 2, 5, 3)
-    else:
-        first, order = (n, block, block, inner, h, w), (0, 3, 4, 1, 5, 2)
-    middle = (n, inner, h, block, w, block)
-    last = (n, inner, *(size * block if size >= 0 else UNKNOWN_SIZE for size in (h, w)))
-    return Move(((Regroup((n, c, h, w), first), Axes(order), Regroup(middle, last)),))
+    return Move((channels_to_pixels((n, c, h, w), block, place.node.attribute("mode", "DCR")),))
 
 
 def space_to_depth(place: NodeContext) -> Operator:
@@ -186,10 +180,7 @@ def space_to_depth(place: NodeContext) -> Operator:
     n, c, h, w = _plane(place, block)
     if any(size >= 0 and size % block for size in (h, w)):
         raise Unfit("its plane is no multiple of its blocks")
-    rows, columns = (size // block if size >= 0 else UNKNOWN_SIZE for size in (h, w))
-    first, middle = (n, c, rows, block, columns, block), (n, block, block, c, rows, columns)
-    last = (n, c * block**2, rows, columns)
-    return Move(((Regroup((n, c, h, w), first), Axes((0, 3, 5, 1, 2, 4)), Regroup(middle, last)),))
+    return Move((pixels_to_channels((n, c, h, w), block),))
 
 
 def _plane(place: NodeContext, block: int) -> tuple[int, int, int, int]:
