@@ -10,10 +10,12 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from bnfold.caffe import layer_types
 from bnfold.caffe.alignment import align_crops
 from bnfold.caffe.batchnorm import doubts
+from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes, preparation_notes, prepared
@@ -124,68 +126,31 @@ def build(
 ) -> Net:
     """Make a `Net` of a prototxt that was read and caffemodels that were mapped; see `load`."""
     options = changed(ReadOptions, options, changes)
-    state, stages = document.net.state, tuple(options.stages)
-    wanted = frozenset([*state.stage, *stages])
-    everything = upgrade(document)
-    level = state.level if options.level is None else options.level
-    present, absent, borrowed = _at_test(everything, level, wanted)
-    borrowed += left_out([layer.param for layer in absent], level, wanted)
-    borrowed += unasked([layer.param for layer in everything], stages, options.level)
-    if not present:
-        raise ModelError(f"{document.file or 'the net'}: no layer is in the TEST net")
-    _refuse_integers(present, document.file)
-    misspelt = _misspelt(present)
-    present, unlabelled = without_missing_labels(present)
-    layers, public, renamed = single_assignment(present, document.file, absent)
-    deployed = deploy(layers)
-    heard, unsilenced = without_last_silence(deployed.layers)
-    heard, indicated = indicators_as_parameters(heard)
-    names = frozenset(layer.name for layer in heard)
-    outputs: list[str] = []
-    cut: list[str] = []
-    if options.until:
-        heard, outputs, cut = ending_in(heard, public, options.until)
-    deployed = deployed._replace(layers=heard, notes=[*deployed.notes, *unsilenced, *indicated, *cut])
-    if all(layer.type == "Input" for layer in deployed.layers):
-        raise ModelError(f"{document.file or 'the net'}: nothing but inputs is in the TEST net")
-
-    misunderstood = _mark_opaque(deployed.layers)
-    aligned = align_crops(deployed.layers, options.crop_offset)
+    inferring = _inferring(document, options)
+    preparation = {top: words for top, data in inferring.data.items() if (words := prepared(data))}
 
     def assembled(guess: Shape | None, example: Shape = GUESSES[0], fits: bool = False) -> Net:
         inputs = give_shapes(
-            deployed.layers,
-            deployed.data,
+            inferring.layers,
+            inferring.data,
             options.input_shapes or {},
             options.batch,
             guess=guess,
             example=example,
             fits=fits,
-            tells=partial(told, deployed.layers, files),
+            tells=partial(told, inferring.layers, files),
         )
         written = {top for layer in inputs.layers for top in layer.tops}
-        preparation = {top: words for top, data in deployed.data.items() if (words := prepared(data))}
         net = Net(
             document.net.name,
             inputs.layers,
             inputs.shapes,
-            list(outputs),
-            public={blob: name for blob, name in public.items() if blob in written},
-            notes=[
-                *document.notes,
-                *misspelt,
-                *borrowed,
-                *unlabelled,
-                *renamed,
-                *deployed.notes,
-                *misunderstood,
-                *aligned,
-                *inputs.notes,
-                *preparation_notes(preparation, deployed.data),
-            ],
+            list(inferring.outputs),
+            public={blob: name for blob, name in inferring.public.items() if blob in written},
+            notes=[*inferring.notes, *inputs.notes, *preparation_notes(preparation, inferring.data)],
             file=str(document.file or ""),
             preparation=preparation,
-            origin=Origin(tuple(files), names, document.layout.header, deployed.data),
+            origin=Origin(tuple(files), inferring.names, document.layout.header, inferring.data),
             front=CAFFE,
         )
         return with_four_axes(net) if document.net.layers else net
@@ -212,6 +177,55 @@ def build(
     net.notes += [*doubts(net.layers), *dropping(net.layers)]
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
     return net
+
+
+class _Inferring(NamedTuple):
+    """The layers that infer, whose inputs have no shapes yet.
+
+    Attributes:
+        layers: in single assignment.
+        data: the data layer behind each input that one made.
+        public: blob -> its name in the file, where it has another.
+        outputs: the blobs that were asked for; what nobody reads if empty.
+        names: of the layers before some were cut off.
+        notes: sentences on what was assumed.
+    """
+
+    layers: list[Layer]
+    data: dict[str, LayerParameter]
+    public: dict[str, str]
+    outputs: list[str]
+    names: frozenset[str]
+    notes: list[str]
+
+
+def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
+    """The layers of a document that infer."""
+    file, state, stages = document.file, document.net.state, tuple(options.stages)
+    wanted = frozenset([*state.stage, *stages])
+    everything = upgrade(document)
+    level = state.level if options.level is None else options.level
+    present, absent, borrowed = _at_test(everything, level, wanted)
+    borrowed += left_out([layer.param for layer in absent], level, wanted)
+    borrowed += unasked([layer.param for layer in everything], stages, options.level)
+    if not present:
+        raise ModelError(f"{file or 'the net'}: no layer is in the TEST net")
+    _refuse_integers(present, file)
+    notes = [*document.notes, *_misspelt(present), *borrowed]
+    present, unlabelled = without_missing_labels(present)
+    layers, public, renamed = single_assignment(present, file, absent)
+    deployed = deploy(layers)
+    layers, unsilenced = without_last_silence(deployed.layers)
+    layers, indicated = indicators_as_parameters(layers)
+    notes += [*unlabelled, *renamed, *deployed.notes, *unsilenced, *indicated]
+    names, outputs = frozenset(layer.name for layer in layers), list[str]()
+    if options.until:
+        layers, outputs, cut = ending_in(layers, public, options.until)
+        notes += cut
+    if all(layer.type == "Input" for layer in layers):
+        raise ModelError(f"{file or 'the net'}: nothing but inputs is in the TEST net")
+    notes += [*_mark_opaque(layers), *align_crops(layers, options.crop_offset)]
+    return _Inferring(layers, deployed.data, public, outputs, names, notes)
 
 
 def _fits(net: Net) -> bool:
