@@ -371,7 +371,7 @@ def main(ctx: click.Context) -> None:
 @verbosity_options
 def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> int:
     """Fold a network, write it as Caffe or ONNX, and prove it the same."""
-    from bnfold.pipeline import Job, require_paths, run
+    from bnfold.pipeline import Folding, Job, require_paths, run
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
 
@@ -382,10 +382,7 @@ def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> 
     job = Job(
         reading=reading,
         writing=writing,
-        keep=given["keep"],
-        exclude=given["exclude"],
-        assume_global_stats=given["assume_global_stats"],
-        join=given["join"],
+        folding=Folding(*(given[name] for name in Folding._fields)),
         verify=verify,
         keep_failed=given["keep_failed"],
         samples=given["data"],
@@ -461,13 +458,13 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
 @verbosity_options
 def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) -> int:
     """Show what would fold, what would stay and why. Also says what the prototxt should say instead."""
+    from bnfold.pipeline import Folding, require_paths
     from bnfold.pipeline import inspect as plan
-    from bnfold.pipeline import require_paths
     from bnfold.report.renderings import of_inspection
 
     reading = _reading(prototxt, caffemodel, given)
     require_paths(reading.files, reports=_reports(given))
-    inspection = plan(reading, given["keep"], given["exclude"], given["assume_global_stats"], given["join"])
+    inspection = plan(reading, Folding(*(given[name] for name in Folding._fields)))
     _render(given, of_inspection(inspection, given["verbosity"]))
     return DIFFERENT if strict and inspection.findings else 0
 

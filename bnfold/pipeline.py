@@ -22,6 +22,7 @@ from bnfold.report.run import RunReport
 
 if TYPE_CHECKING:
     from bnfold.advice.records import Inspection
+    from bnfold.algebra import FoldResult
     from bnfold.compare.comparison import Comparison
     from bnfold.compare.models import Source as ComparedModel
     from bnfold.compare.records import DiffReport
@@ -79,11 +80,25 @@ class Writing(NamedTuple):
     hash_sources: bool = False
 
 
+class Folding(NamedTuple):
+    """How a net is folded, as in `bnfold.fold`."""
+
+    keep: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    assume_global_stats: bool = False
+    join: bool = True
+
+    def of(self, net: Net) -> FoldResult:
+        """Fold a net so."""
+        from bnfold.algebra import fold
+
+        return fold(net, **self._asdict())
+
+
 class Job(NamedTuple):
     """One run of `bnfold fold`.
 
     Attributes:
-        keep, exclude, assume_global_stats, join: as in `bnfold.fold`.
         verify: prove that what was written computes what was read; a file gets its name when it has passed.
         keep_failed: leave outputs that did not pass as NAME.failed.
         samples: the data of that comparison, as in `bnfold.compare`; None for noise.
@@ -92,10 +107,7 @@ class Job(NamedTuple):
 
     reading: Reading
     writing: Writing = Writing()
-    keep: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    assume_global_stats: bool = False
-    join: bool = True
+    folding: Folding = Folding()
     verify: bool = True
     keep_failed: bool = False
     samples: Data = None
@@ -123,17 +135,10 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
 
 def _folded(original: Net, job: Job, progress: Progress | None) -> RunReport:
     """The run, once the model is read."""
-    from bnfold.algebra import fold
     from bnfold.compare.conditioning import ill_conditioned
     from bnfold.io.files import OutputSet
 
-    result = fold(
-        original,
-        keep=job.keep,
-        exclude=job.exclude,
-        assume_global_stats=job.assume_global_stats,
-        join=job.join,
-    )
+    result = job.folding.of(original)
     comparison = open_comparison(original, result.net, job) if job.verify else None
     source = Provenance(job.reading.files, [record.layer for record in result.report.folded])
     read = original.origin.document.paths if original.language == "ONNX" else job.reading.files
@@ -333,7 +338,7 @@ def open_comparison(original: Net, folded: Net, job: Job) -> Comparison:
     from bnfold.algebra.frontend import with_stored_statistics
     from bnfold.compare.comparison import Comparison
 
-    reference = with_stored_statistics(original, folded) if job.assume_global_stats else original
+    reference = with_stored_statistics(original, folded) if job.folding.assume_global_stats else original
     return Comparison(reference, job.samples, job.comparing)
 
 
@@ -457,28 +462,19 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
     return RunReport(net, written=written, notes=(*net.notes, *foreign))
 
 
-def inspect(
-    reading: Reading,
-    keep: tuple[str, ...] = (),
-    exclude: tuple[str, ...] = (),
-    assume_global_stats: bool = False,
-    join: bool = True,
-) -> Inspection:
+def inspect(reading: Reading, folding: Folding) -> Inspection:
     """Plan without writing, with or without weights."""
     from bnfold.advice import advise
     from bnfold.advice.records import Inspection
-    from bnfold.algebra import fold
     from bnfold.caffe.placeholder import with_placeholder_weights
 
     net = read(reading, guess_shapes=True)
     if net.language == "ONNX":
-        result = fold(net, keep=keep, exclude=exclude, assume_global_stats=assume_global_stats)
-        return Inspection(net, result.report, (), has_weights=True)
+        return Inspection(net, folding.of(net).report, (), has_weights=True)
     has_weights = net.origin is not None and bool(net.origin.weights)
     findings = advise(reading.prototxt, net if has_weights else None)
     try:
-        planned = net if has_weights else with_placeholder_weights(net)
-        result = fold(planned, keep=keep, exclude=exclude, assume_global_stats=assume_global_stats, join=join)
+        result = folding.of(net if has_weights else with_placeholder_weights(net))
     except ModelError as error:
         if guess := next((note for note in net.notes if "nothing says its shape" in note), ""):
             raise ModelError(f"{error}; but {guess}") from None

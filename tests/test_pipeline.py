@@ -24,7 +24,7 @@ from bnfold.errors import BnfoldError, UsageError, WeightsError, WriteError
 from bnfold.net import Blobs, Net
 from bnfold.onnx import to_onnx
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
-from bnfold.pipeline import Job, Reading, Writing
+from bnfold.pipeline import Folding, Job, Reading, Writing
 from bnfold.report.run import RunReport
 
 CASE = golden("seed_resnet_bn_scale")
@@ -79,11 +79,11 @@ def test_a_proof_sees_a_fault_in_the_file_and_not_in_memory_alone(
         weight, *rest = (np.array(blob) for blob in layer.blobs)
         weight[2] *= 1.01
         layer.blobs = type(layer.blobs)([weight, *rest])
-        return save_caffe(wrong, *args, **options)  # type: ignore[arg-type]
+        return add_caffe(wrong, *args, **options)  # type: ignore[arg-type]
 
-    from bnfold.caffe.write import save_caffe
+    from bnfold.caffe.write import add_caffe
 
-    monkeypatch.setattr("bnfold.caffe.write.save_caffe", broken)
+    monkeypatch.setattr("bnfold.caffe.write.add_caffe", broken)
     report = pipeline.run(job(tmp_path / "a.prototxt"))
     assert not report.passed
     assert "differ" in report.proofs[0].verdict
@@ -162,7 +162,7 @@ def test_a_caffemodel_of_the_same_stem_that_was_not_written_is_not_read_back(tmp
 def test_a_zero_scale_factor_is_read_back_as_it_was_read(tmp_path: Path) -> None:
     case = golden("bn_scale_factor_zero")
     reading = Reading(case.prototxt, str(case.caffemodel), ReadOptions(zero_scale_factor="caffe"))
-    assert pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt",)), exclude=("b",))).passed
+    assert pipeline.run(Job(reading, Writing((tmp_path / "a.prototxt",)), folding=Folding(exclude=("b",)))).passed
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_a_zero_scale_factor_is_read_back_as_it_was_read(tmp_path: Path) -> None
         ({"samples": {"data": np.zeros((2, 3, 16, 17), np.float32)}}, UsageError),
         ({"samples": {"other": np.zeros((2, 3, 16, 16), np.float32)}}, UsageError),
         ({"comparing": CompareOptions(max_top1_drop=0.1)}, UsageError),
-        ({"keep": ("nix",)}, UsageError),
-        ({"exclude": ("nix",)}, UsageError),
+        ({"folding": Folding(keep=("nix",))}, UsageError),
+        ({"folding": Folding(exclude=("nix",))}, UsageError),
         ({"writing": {"onnx": OnnxOptions(opset=3)}}, UsageError),
     ],
     ids=["tolerance", "no data", "other sizes", "other input", "no labels", "keep", "exclude", "opset"],
@@ -269,7 +269,7 @@ def test_one_output_that_cannot_be_written_leaves_none(tmp_path: Path) -> None:
 def test_missing_weights_are_an_error_for_folding_and_none_for_inspecting(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no caffemodel was given, and 9 of its layers need weights"):
         pipeline.run(Job(Reading(CASE.prototxt), Writing((tmp_path / "a.prototxt",))))
-    inspection = pipeline.inspect(Reading(CASE.prototxt))
+    inspection = pipeline.inspect(Reading(CASE.prototxt), Folding())
     assert not inspection.has_weights
     assert inspection.fold.layers_after == 7
 
@@ -278,7 +278,18 @@ def test_inspecting_plans_what_folding_does() -> None:
     reading = Reading(CASE.prototxt, str(CASE.caffemodel))
     report = pipeline.run(Job(reading, verify=False))
     assert report.fold is not None
-    assert pipeline.inspect(reading).fold == report.fold
+    assert pipeline.inspect(reading, Folding()).fold == report.fold
+
+
+def test_branches_kept_apart_stay_apart_in_an_onnx_plan(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 13]> net (float[1,1,4,4] x) => (float[1,1,4,4] y)
+        <float[1,1,1,1] a = {2.0}, float[1,1,1,1] b = {3.0}>
+        { left = Conv(x, a)  right = Conv(x, b)  y = Add(left, right) }""")
+    onnx.save(model, tmp_path / "net.onnx")
+    reading = Reading(tmp_path / "net.onnx")
+    assert pipeline.inspect(reading, Folding()).fold.layers_after == 1
+    assert pipeline.inspect(reading, Folding(join=False)).fold.layers_after == 3
 
 
 def test_several_caffemodels_are_joined_by_commas(tmp_path: Path) -> None:
@@ -301,16 +312,16 @@ def test_inspecting_guesses_a_size_that_fits(tmp_path: Path) -> None:
                 upsample_param { scale: 2 upsample_h: 360 upsample_w: 480 } }
         layer { name: "sum" type: "Eltwise" bottom: "up" bottom: "data" top: "sum" }
     """)
-    inspection = pipeline.inspect(Reading(tmp_path / "net.prototxt"))
+    inspection = pipeline.inspect(Reading(tmp_path / "net.prototxt"), Folding())
     assert inspection.net.inputs == {"data": (1, 3, 360, 480)}
     assert any("nothing says its shape" in note for note in inspection.net.notes)
 
 
 def test_an_exact_run_that_fails_costs_its_column_and_not_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("cannot reshape")
 
-    monkeypatch.setattr("onnx.reference.ReferenceEvaluator.run", fail)
+    monkeypatch.setattr("onnx.reference.op_run.OpRun.run", fail)
     (proof,) = pipeline.run(job(comparing=CompareOptions(exact=True))).proofs
     assert proof.passed
     assert any("no exact column" in note and "cannot reshape" in note for note in proof.notes)

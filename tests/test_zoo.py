@@ -227,9 +227,9 @@ def test_every_published_prototxt_is_planned_or_refused_in_a_sentence(name: str)
     reading = pipeline.Reading(ZOO / "prototxt" / f"{name}.prototxt")
     if name in REFUSED:
         with pytest.raises(BnfoldError, match=REFUSED[name]):
-            pipeline.inspect(reading)
+            pipeline.inspect(reading, pipeline.Folding())
         return
-    inspection = pipeline.inspect(reading)
+    inspection = pipeline.inspect(reading, pipeline.Folding())
     assert not inspection.has_weights
     assert inspection.fold.layers_before == len(inspection.net.layers)
     assert all(record.reason for record in inspection.fold.kept)

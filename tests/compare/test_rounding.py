@@ -18,7 +18,7 @@ from bnfold.compare.conditioning import ill_conditioned
 from bnfold.compare.exact import Distances, as_exact, same_function
 from bnfold.compare.models import open_model
 from bnfold.net import Array, Blobs, Net
-from bnfold.pipeline import Job, Reading, Writing
+from bnfold.pipeline import Folding, Job, Reading, Writing
 
 LARGE_SCORES = """
     input: "data" input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
@@ -189,7 +189,7 @@ def test_what_the_user_said_of_statistics_is_part_of_the_reference(tmp_path: Pat
     bnfold.save_caffe(made, tmp_path / "net.prototxt")
     reading = Reading(tmp_path / "net.prototxt", str(tmp_path / "net.caffemodel"))
     outputs = (tmp_path / "a.prototxt", tmp_path / "a.onnx")
-    report = pipeline.run(Job(reading, Writing(outputs), assume_global_stats=True, exclude=exclude))
+    report = pipeline.run(Job(reading, Writing(outputs), folding=Folding(assume_global_stats=True, exclude=exclude)))
     assert report.passed
     assert all(proof.blobs for proof in report.proofs)
     # The net as it stands follows each batch, and is another one.
@@ -202,7 +202,7 @@ def test_a_wrong_fold_by_stored_statistics_is_still_found(tmp_path: Path) -> Non
     wrong = bnfold.fold(made, assume_global_stats=True).net
     layer = next(layer for layer in wrong.layers if layer.name == "b")
     layer.blobs = Blobs([layer.blobs[0] * 1.01, *layer.blobs.stored[1:]])
-    job = Job(Reading(tmp_path / "net.prototxt"), assume_global_stats=True)
+    job = Job(Reading(tmp_path / "net.prototxt"), folding=Folding(assume_global_stats=True))
     opened = pipeline.open_comparison(made, wrong, job)
     assert isinstance(opened, Comparison)
     assert not opened.against(wrong).passed
@@ -232,7 +232,9 @@ def onnx_norm(mean: float, **attributes: Any) -> ModelProto:
 
 def test_an_onnx_normalisation_in_training_mode_is_proved_as_the_user_says(tmp_path: Path) -> None:
     onnx.save(onnx_norm(0.25, training_mode=1), tmp_path / "net.onnx")
-    job = Job(Reading(tmp_path / "net.onnx"), Writing((tmp_path / "a.onnx",)), assume_global_stats=True)
+    job = Job(
+        Reading(tmp_path / "net.onnx"), Writing((tmp_path / "a.onnx",)), folding=Folding(assume_global_stats=True)
+    )
     report = pipeline.run(job)
     assert report.passed
     assert report.proofs[0].blobs

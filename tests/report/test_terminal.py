@@ -20,7 +20,7 @@ from report.test_picture import chain
 
 import bnfold
 from bnfold.net import Blobs
-from bnfold.pipeline import Job, Reading, Writing, inspect, run
+from bnfold.pipeline import Folding, Job, Reading, Writing, inspect, run
 from bnfold.report import plan
 from bnfold.report.grid import Part, printed
 from bnfold.report.text import as_text
@@ -150,7 +150,7 @@ def test_a_dumb_terminal_gets_no_bar_and_no_empty_line_of_one(job: Job, tmp_path
 
 def test_60_layers_that_stay_for_one_cause_take_few_lines(tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text(chain(122), encoding="utf-8")
-    said = shown(plan.as_text(inspect(Reading(tmp_path / "net.prototxt"))))
+    said = shown(plan.as_text(inspect(Reading(tmp_path / "net.prototxt"), Folding())))
     assert said == STAY
 
 
