@@ -36,6 +36,7 @@ from algebra.rows import (
     uniform,
 )
 
+from bnfold.algebra.affine import Affine
 from bnfold.net import Shape
 
 
@@ -49,6 +50,20 @@ def mask_and_values(rng: Rng) -> list[Array]:
     return [signed(rng, (2, 4, 3, 3)), places.reshape(2, 4, 3, 3).astype(np.float64)]
 
 
+def reduction(param: str) -> Row:
+    return Row(f"reduction {param}", f'type: "Reduction" reduction_param {{ {param} }}', ((2, 4, 3, 5),))
+
+
+ABS = Row("magnitude", 'type: "AbsVal"', ((2, 4, 5, 5),))
+REDUCED = reduction("axis: 2 coeff: -0.5")
+REDUCED_ONE = reduction("axis: -1")
+REDUCED_MEAN = reduction("operation: MEAN axis: 2 coeff: -3")
+REDUCED_MAGNITUDES = reduction("operation: ASUM axis: 2 coeff: -2")
+REDUCED_SQUARES = reduction("operation: SUMSQ axis: 2")
+REDUCED_NOTHING = reduction("axis: 2 coeff: 0")
+NEGATIVE = Affine(np.array(-1.5), np.array(0.25))
+REDUCED_ALL = reduction("")
+REDUCED_ALL_MEAN = reduction("operation: MEAN coeff: 2")
 RELU = Row("relu", 'type: "ReLU"', ((2, 4, 5, 5),))
 LEAKY = Row("leaky relu", 'type: "ReLU" relu_param { negative_slope: 0.25 }', ((2, 4, 5),))
 PRELU = Row("prelu", 'type: "PReLU"', ((2, 4, 3, 3),), ((4,),))
@@ -128,12 +143,16 @@ PIXELS_INTEL = replace(
 )
 GATE = Row("scale by a bottom", 'type: "Scale" scale_param { axis: 0 }', ((2, 4, 3, 3), (2, 4)))
 GATE_MID = Row("scale by rows", 'type: "Scale" scale_param { axis: 1 }', ((2, 4, 3, 3), (4, 3)))
+TILE = Row("tile of channels", 'type: "Tile" tile_param { tiles: 3 }', ((2, 4, 3, 2),))
+TILE_W = Row("tile of columns", 'type: "Tile" tile_param { axis: -1 tiles: 2 }', ((2, 4, 3, 2),))
+TILE_N = Row("tile of samples", 'type: "Tile" tile_param { axis: 0 tiles: 2 }', ((2, 4, 3, 2),))
 ADD = Row("bias by a bottom", 'type: "Bias" bias_param { axis: 0 }', ((2, 4, 3, 3), (2, 4)))
 GATE_BIAS = Row("scale by a bottom with bias", 'type: "Scale" scale_param { axis: 0 bias_term: true }', TWO, (TWO[0],))
 
 
 BACK = [
     *fork_rows.BACK,
+    Back(ABS, keeps_both, (keeps_zero, keeps_strict_order)),
     Back(CONCAT, any_affine),
     Back(CONCAT_OLD, any_affine),
     Back(CONCAT_BACK_AXIS, any_affine),
@@ -179,6 +198,12 @@ BACK = [
     Back(POOL_MAX_PAD, keeps_order, (any_affine,)),
     Back(RELU, keeps_both, (keeps_zero, keeps_strict_order)),
     Back(LEAKY, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(REDUCED, any_affine),
+    Back(REDUCED_ONE, any_affine),
+    Back(REDUCED_MEAN, any_affine),
+    Back(REDUCED_MAGNITUDES, keeps_both, (keeps_zero, keeps_strict_order)),
+    Back(REDUCED_SQUARES, None, (keeps_both, any_affine)),
+    Back(REDUCED_NOTHING, None, (keeps_strict_order,)),
     Back(REORG, any_affine),
     Back(REORG, movable(REORG)),
     Back(REORG_TALL, any_affine),
@@ -203,12 +228,17 @@ BACK = [
     Back(SLICE_H_ONE, any_affine),
     Back(SLICE_N, None, (any_affine,), on_all(1)),
     Back(SLICE_POINTS, any_affine, top=1),
+    Back(TILE, movable(TILE)),
+    Back(TILE, None, (any_affine,), lambda affine: [take(affine, np.arange(4))]),
+    Back(TILE_W, any_affine),
+    Back(TILE_N, None, (any_affine,), lambda _: [None]),
     Back(UPSAMPLE, any_affine),
     Back(UPSAMPLE_MASK, keeps_zero, (any_affine,)),
 ]
 
 FORWARD = [
     *fork_rows.FORWARD,
+    Forward(ABS, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
     Forward(CONCAT, lambda rng: [any_affine(rng, 3), None, any_affine(rng, 2)]),
     Forward(CONCAT_OLD, lambda rng: [None, any_affine(rng, 2)]),
     Forward(CONCAT_BACK_AXIS, lambda rng: [any_affine(rng, 3), any_affine(rng, 2)]),
@@ -257,6 +287,14 @@ FORWARD = [
     Forward(POOL_MAX_PAD, once(keeps_order), (once(any_affine),)),
     Forward(RELU, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
     Forward(LEAKY, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
+    Forward(REDUCED, once(any_affine)),
+    Forward(REDUCED_ONE, once(any_affine)),
+    Forward(REDUCED_MEAN, once(any_affine)),
+    Forward(REDUCED_MAGNITUDES, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
+    Forward(REDUCED_SQUARES, None, (once(keeps_both), once(any_affine))),
+    Forward(REDUCED_NOTHING, None, (once(keeps_strict_order),)),
+    Forward(REDUCED_ALL, lambda _: [NEGATIVE.without_shift()], (lambda _: [NEGATIVE],)),
+    Forward(REDUCED_ALL_MEAN, lambda _: [NEGATIVE], (lambda rng: [any_affine(rng, 4)],), lambda _: [NEGATIVE]),
     Forward(REORG, once(any_affine, channels=8)),
     Forward(REORG_TALL, once(any_affine, channels=16)),
     Forward(PIXELS, movable_forward(PIXELS)),
@@ -280,6 +318,9 @@ FORWARD = [
     Forward(SLICE_H_ONE, once(any_affine)),
     Forward(SLICE_N, once(any_affine)),
     Forward(SLICE_POINTS, once(any_affine, channels=6)),
+    Forward(TILE, once(any_affine)),
+    Forward(TILE_W, once(any_affine)),
+    Forward(TILE_N, None, (once(any_affine),), lambda _: [None]),
     Forward(UPSAMPLE, once(any_affine)),
     Forward(UPSAMPLE_MASK, once(keeps_zero, None), (once(any_affine, None), once(None, uniform))),
 ]

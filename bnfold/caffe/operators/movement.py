@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from bnfold.algebra.affine import MAX_VALUES
 from bnfold.algebra.movement import channels_to_pixels, pixels_to_channels
 from bnfold.algebra.operators import Axes, Move, Regroup, Step, Take
 from bnfold.algebra.records import require
@@ -179,6 +180,19 @@ def squeeze(place: LayerContext) -> Move:
     gone = squeezed_axes(place.layer, place.bottom)
     require(0 not in gone, MIXES_SAMPLES)
     return movement(Axes(tuple(axis for axis in range(len(place.bottom)) if axis not in gone)))
+
+
+def tile(place: LayerContext) -> Move:
+    """The bottom as a whole, `tiles` times along `axis`.
+
+    Source: tile_layer.cpp.
+    """
+    param, bottom = place.layer.param.tile_param, place.bottom
+    axis = canonical_axis(param.axis, len(bottom), place.layer)
+    require(axis > 0, MIXES_SAMPLES)
+    require(bottom[axis] != UNKNOWN, SIZE_UNKNOWN)
+    require(bottom[axis] * param.tiles <= MAX_VALUES, "the axis that it repeats is too long to follow")
+    return movement(Take(axis, np.tile(np.arange(bottom[axis]), param.tiles), bottom[axis]))
 
 
 def _regrouped(bottom: Shape, top: Shape) -> Step:

@@ -9,8 +9,9 @@ import numpy as np
 
 from bnfold.algebra.operators import PLANE, Axes, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling
-from bnfold.caffe.layers.reduction import reduced_axes
+from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling, canonical_axis
+from bnfold.caffe.layers.reduction import reduced_axes, reduction_operation
+from bnfold.caffe.layers.row import count
 from bnfold.caffe.operators.movement import SIZE_UNKNOWN, movement
 from bnfold.caffe.operators.place import LayerContext
 
@@ -26,6 +27,14 @@ def rectifier(place: LayerContext) -> Operator:
     if place.layer.type == "ReLU" and ReLU.of(place.layer).bounded:
         return Opaque("it cuts at a bound")
     return Pass(zero="a shift would move ReLU's threshold away from 0", order="a negative scale turns it over")
+
+
+def magnitude(_: LayerContext) -> Pass:
+    """`|s*x| = s*|x|` for s >= 0.
+
+    Source: absval_layer.cpp.
+    """
+    return Pass(zero="a shift would move the 0 from which AbsVal measures", order="a negative scale would be lost")
 
 
 def pooling(place: LayerContext) -> Operator:
@@ -85,6 +94,28 @@ def mean(place: LayerContext) -> Pass:
     axes = reduced_axes(place.layer, len(bottom))
     stays = Axes(tuple(axis for axis in range(len(bottom)) if axis not in axes))
     return Pass(plane=axes, steps=() if place.layer.param.reduce_mean_param.keepdims else (stays,))
+
+
+def reduction(place: LayerContext) -> Operator:
+    """`coeff` times a sum, a mean or a sum of magnitudes over `axis` and all axes behind it; squares let nothing pass.
+
+    A sum over the batch takes no shift, since the batch may be of any size.
+
+    Source: reduction_layer.cpp.
+    """
+    param, bottom, operation = place.layer.param.reduction_param, place.bottom, reduction_operation(place.layer)
+    axis = canonical_axis(param.axis, len(bottom), place.layer)
+    stays, over = Axes(tuple(range(axis))), range(axis, len(bottom))
+    if operation == "SUMSQ" or param.coeff == 0:
+        return Opaque(f"{operation} times {param.coeff:g} lets no affine pass")
+    if operation == "ASUM":
+        zero, order = "a shift would move the 0 from which ASUM measures", "a negative scale would be lost"
+        return Pass(zero=zero, order=order, plane=over, steps=(stays,))
+    total = param.coeff * (count(bottom[axis:]) if operation == "SUM" else 1)
+    if operation == "SUM" and (axis == 0 or UNKNOWN in bottom[axis:] or total == 0):
+        zero = "a sum over as many values as the data has takes a scale, but no shift"
+        return Pass(zero=zero, plane=over, steps=(stays,))
+    return Pass(plane=over, steps=(stays,), total=total)
 
 
 def pad(place: LayerContext) -> Operator:

@@ -31,6 +31,7 @@ AFFINES: Mapping[str, Row] = {
 }
 
 PASSING: Mapping[str, Row] = {
+    "AbsVal": passing.magnitude,
     "Add": join.broadcast_sum,
     "Axpy": join.gated,
     "Bias": join.added,
@@ -56,6 +57,7 @@ PASSING: Mapping[str, Row] = {
     "RReLU": passing.rectifier,
     "ReLU": passing.rectifier,
     "ReduceMean": passing.mean,
+    "Reduction": passing.reduction,
     "Reorg": movement.reorg,
     "Resample": passing.interpolation,
     "Reshape": movement.reshape,
@@ -68,6 +70,7 @@ PASSING: Mapping[str, Row] = {
     "SpaceToDepth": movement.depth_to_space,
     "Squeeze": movement.squeeze,
     "Sub": join.broadcast_sum,
+    "Tile": movement.tile,
     "Transpose": movement.permute,
     "UnPooling": passing.unpooling,
     "Upsample": passing.upsample,

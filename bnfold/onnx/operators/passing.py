@@ -5,6 +5,8 @@ Each function states the formula of the ONNX operator that it names first.
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from bnfold.algebra.operators import PLANE, Alias, Axes, Operator, Pass, Steps
@@ -85,8 +87,14 @@ def reduce_extreme(place: NodeContext) -> Operator:
 
 
 def reduce_sum(place: NodeContext) -> Operator:
-    """ReduceSum: the sum over some axes."""
-    return _reduction(place, zero="a sum over axes takes a scale, but no shift")
+    """ReduceSum: the sum over some axes; a shift comes out as many times as values are summed."""
+    of_any_size = "a sum over as many values as the data has takes a scale, but no shift"
+    passing = _reduction(place)
+    if not isinstance(passing, Pass):
+        return passing
+    summed = [size for axis, size in enumerate(place.bottom()) if axis in passing.plane]
+    known = min(summed, default=1) > 0
+    return passing._replace(total=float(prod(summed))) if known else passing._replace(zero=of_any_size)
 
 
 def reduce_norm(place: NodeContext) -> Operator:
