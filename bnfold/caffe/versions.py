@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.layer_types import is_data
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError, quoted
 from bnfold.net import Blobs, Layer, Names, Net, Source, Use
@@ -41,7 +42,7 @@ def single_assignment(
     for index, (param, _, _) in enumerate(upgraded):
         for top in param.top:
             last_writer[top] = index
-            if not param.bottom:
+            if param.type == "Input" or is_data(param):
                 holder[top] = index
     holder = last_writer | holder
     names = Names(last_writer, "#")

@@ -14,12 +14,13 @@ from bnfold.net import Net, Use
 
 
 def read(*lines: str) -> Net:
-    """A net of lines like `conv: a b -> c`, whose first one is an input."""
+    """A net of lines like `conv: a b -> c`; one that reads nothing is an input, or called `parameter`."""
     upgraded = []
     for line in lines:
         name, _, blobs = line.partition(":")
         bottoms, _, tops = blobs.partition("->")
-        upgraded.append(Upgraded(LayerParameter(name=name, bottom=bottoms.split(), top=tops.split()), None))
+        word = "" if bottoms.strip() else {"parameter": "Parameter"}.get(name, "Input")
+        upgraded.append(Upgraded(LayerParameter(name=name, type=word, bottom=bottoms.split(), top=tops.split()), None))
     layers, public, _ = single_assignment(upgraded)
     return Net("", layers, {}, public=public)
 
@@ -63,6 +64,12 @@ def test_an_input_keeps_its_name_when_it_is_overwritten() -> None:
         "data:  -> data", "bn: data -> data@bn", "scale: data@bn -> data@scale", "conv: data@scale -> c"
     ]  # fmt: skip
     assert written(net) == ["data:  -> data", "bn: data -> data", "scale: data -> data", "conv: data -> c"]
+
+
+def test_what_a_layer_learned_is_no_input_and_loses_its_name_when_it_is_overwritten() -> None:
+    net = read("data: -> data", "parameter: -> p", "scale: p -> p")
+    assert blobs(net)[1:] == ["parameter:  -> p@parameter", "scale: p@parameter -> p"]
+    assert net.outputs == ["data", "p"]
 
 
 def test_only_the_same_position_is_in_place() -> None:
