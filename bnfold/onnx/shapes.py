@@ -70,7 +70,7 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
         if node.op_type == "GroupNormalization":  # onnx infers nothing of it, nor of what stands behind
             node.op_type = "Identity"
             del node.input[1:]
-    for port in (*graph.input, *graph.output, *graph.value_info):
+    for port in _declared(copy):
         types.add(port)
     made = {name for node in graph.node for name in node.output}
     for port in [port for port in graph.output if port.name not in made]:
@@ -92,7 +92,7 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
     for name, value in computed.items():
         types.shapes.setdefault(name, value.shape)
         types.elements.setdefault(name, helper.np_dtype_to_tensor_dtype(value.dtype))
-    for port in _inferred(copy):
+    for port in inferred_ports(copy, data_prop=True) or inferred_ports(copy):
         types.add(port)
     return types
 
@@ -114,29 +114,49 @@ def _all_in(names: Iterable[str], computed: Collection[str]) -> bool:
     return bool(present) and all(name in computed for name in present)
 
 
-def _inferred(model: ModelProto) -> list[ValueInfoProto]:
+def inferred_ports(model: ModelProto, *, data_prop: bool = False) -> list[ValueInfoProto]:
+    """What onnx says of the values of a model; nothing where an operator or a size makes no sense to it.
+
+    It ends the process where a Slice cuts a size below 0, be it declared, as some exporters write one that is open, or
+    found.
+    """
     op_types = {node.op_type for node in model.graph.node}
-    if "Slice" in op_types and not op_types.isdisjoint(SHRINKING) and _has_negative(model):
-        return []
-    return _found(model)
+    if "Slice" in op_types:
+        model = _without_negative(model)
+        if not op_types.isdisjoint(SHRINKING) and _finds_negative(model):
+            return []
+    return _found(model, data_prop)
 
 
-def _has_negative(model: ModelProto) -> bool:
-    """Whether a size comes out below 0, where nothing is cut: onnx ends the process if a Slice cuts such a size."""
+def _without_negative(model: ModelProto) -> ModelProto:
+    """The model, with sizes that are declared below 0 left open."""
+    if not _negative(_declared(model)):
+        return model
+    model = deepcopy(model)
+    for dim in _negative(_declared(model)):
+        dim.Clear()
+    return model
+
+
+def _declared(model: ModelProto) -> list[ValueInfoProto]:
+    return [*model.graph.input, *model.graph.output, *model.graph.value_info]
+
+
+def _negative(ports: Iterable[ValueInfoProto]) -> list[TensorShapeProto.Dimension]:
+    return [dim for port in ports for dim in port.type.tensor_type.shape.dim if dim.dim_value < 0]
+
+
+def _finds_negative(model: ModelProto) -> bool:
+    """Whether a size comes out below 0 where nothing is cut."""
     trial = deepcopy(model)
     trial.opset_import.add(domain=UNREAD, version=1)
     for node in trial.graph.node:
         if node.op_type == "Slice":
             node.domain = UNREAD
-    return any(dim.dim_value < 0 for port in _found(trial) for dim in port.type.tensor_type.shape.dim)
+    return bool(_negative(_found(trial, True) or _found(trial, False)))
 
 
-def _found(model: ModelProto) -> list[ValueInfoProto]:
-    return inferred_ports(model, data_prop=True) or inferred_ports(model)
-
-
-def inferred_ports(model: ModelProto, *, data_prop: bool = False) -> list[ValueInfoProto]:
-    """What onnx says of the values of a model; nothing where an operator or a size makes no sense to it."""
+def _found(model: ModelProto, data_prop: bool) -> list[ValueInfoProto]:
     try:
         graph = shape_inference.infer_shapes(model, data_prop=data_prop).graph
     except Exception:  # whatever onnx makes of it; the runtime will say it
@@ -144,7 +164,24 @@ def inferred_ports(model: ModelProto, *, data_prop: bool = False) -> list[ValueI
     return [*graph.value_info, *graph.output]
 
 
-SHRINKING = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool", "Pad"})
-"""Operators of which onnx may infer a size below 0: a kernel that is larger than the image."""
+SHRINKING = frozenset(
+    [
+        "AveragePool",
+        "CenterCropPad",
+        "Col2Im",
+        "Conv",
+        "ConvInteger",
+        "ConvTranspose",
+        "DeformConv",
+        "Expand",
+        "LpPool",
+        "MaxPool",
+        "Pad",
+        "QLinearConv",
+        "Resize",
+        "RoiAlign",
+    ]
+)
+"""Operators of which onnx may infer a size below 0: a kernel that is larger than the image, a size that makes none."""
 UNREAD = "unread"
 """A domain of which onnx infers nothing."""

@@ -774,10 +774,43 @@ def test_an_image_that_is_smaller_than_a_kernel_is_no_end_of_the_process() -> No
         "print(len(bnfold.fold(net).report.kept))"
     )
     before = model(text, k=values(4, 2, 6, 6), s=values(4, 1, 1))
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, input=before.SerializeToString(), capture_output=True, check=False)
-    assert (done.returncode, done.stdout.strip()) == (0, b"0"), done.stderr
+    assert in_a_process(script, before) == b"0"
     assert types(folded(before)) == ["Conv", "Slice"]
+
+
+def in_a_process(script: str, proto: ModelProto) -> bytes:
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, input=proto.SerializeToString(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("declared", ["x", "s"])
+def test_a_slice_of_a_size_that_is_declared_as_below_0_is_no_end_of_the_process(declared: str) -> None:
+    before = model(
+        """
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[1,2,5,5] x) => (float[n,c,d,e] z)
+        <float[1,2,5,5] s, int64[1] start = {0}, int64[1] end = {1}, int64[1] axis = {0}>
+        {
+            s = Sigmoid (x)
+            p = Slice (s, start, end, axis)
+            c = Conv (p, w)
+            z = Mul (c, k)
+        }
+        """,
+        w=values(3, 2, 3, 3),
+        k=values(3, 1, 1),
+    )
+    if declared == "x":
+        del before.graph.value_info[:]
+    port = before.graph.input[0] if declared == "x" else before.graph.value_info[0]
+    port.type.tensor_type.shape.dim[0].dim_value = -1
+    script = (
+        "import sys; from bnfold.onnx.read import load_bytes; import bnfold; "
+        "print(len(bnfold.fold(load_bytes(sys.stdin.buffer.read())).report.folded))"
+    )
+    assert in_a_process(script, before) == b"1"
 
 
 def test_sizes_that_contradict_each_other_are_kept_with_a_reason() -> None:
