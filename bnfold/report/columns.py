@@ -1,7 +1,4 @@
-"""The table of blobs, as every rendering shows it and as docs/report.md explains it: both read the table of metrics.
-
-python -m bnfold.report.columns            # the rows of docs/report.md
-"""
+"""The table of blobs, as every rendering shows it: all read the table of metrics."""
 
 from __future__ import annotations
 
@@ -49,13 +46,3 @@ WRITTEN: dict[str, Callable[[Any], str]] = {
     "place": place,
     "small": figures.small,
 }
-
-
-def documentation() -> str:
-    """The rows of docs/report.md, in Markdown."""
-    lines = ["| JSON | shown as | formula |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| `{row.name}` | {row.heading} | {row.formula} |" for row in METRICS)])
-
-
-if __name__ == "__main__":
-    print(documentation())

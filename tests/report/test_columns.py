@@ -1,8 +1,8 @@
 """The one table of metrics, which every rendering and the documentation read."""
 
 import dataclasses
-from pathlib import Path
 
+import pages
 import pytest
 from report.runs import failed, run_report
 
@@ -12,13 +12,6 @@ from bnfold.report import columns, markdown, text
 from bnfold.report.data import as_data
 from bnfold.report.grid import printed
 from bnfold.report.html import as_html
-
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "report.md"
-
-
-@pytest.mark.skipif(not DOCUMENTATION.exists(), reason="the documentation is not beside the tests")
-def test_the_documentation_has_the_table_as_it_is() -> None:
-    assert columns.documentation() in DOCUMENTATION.read_text(encoding="utf-8")
 
 
 def test_a_row_of_the_table_is_all_that_a_new_metric_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +28,7 @@ def test_a_row_of_the_table_is_all_that_a_new_metric_needs(monkeypatch: pytest.M
         assert said in shown
     blobs = {blob["blob"]: blob for blob in as_data(run)["comparisons"][0]["blobs"]}
     assert blobs[worst.blob]["rms"] == worst.rms
-    assert "| `rms` | root of squares | `sqrt(mean e^2)` |" in columns.documentation()
+    assert "| `rms` | root of squares | `sqrt(mean e^2)` |" in pages.columns()
 
 
 def test_a_column_that_says_nothing_is_left_out() -> None:

@@ -1,23 +1,20 @@
-"""The page of supported layers says what the tables say, about every layer."""
+"""The pages say what the tables of the program say, about every layer, operator, metric and rule."""
 
 from __future__ import annotations
 
 import csv
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import pages
 import pytest
 from onnx import defs
 
 from bnfold.caffe.layers import LAYERS
 from bnfold.onnx.export.network import FUNCTIONS, REASONS, SOURCES
-from bnfold.report import support
+from bnfold.onnx.operators import OPERATORS
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "layers.md"
-GOLDENS = ROOT / "tests" / "golden"
+ROOT = Path(__file__).resolve().parents[1]
 
 # What the facts call the dialects that the page names.
 SPELLED = {
@@ -55,13 +52,17 @@ def dialects_of_parameters() -> dict[str, set[str]]:
     return found
 
 
-def test_the_page_is_what_the_tables_give() -> None:
-    assert PAGE.read_text() == support.as_markdown(GOLDENS), "run python -m bnfold.report.support > docs/layers.md"
+@pytest.mark.parametrize("name", pages.GENERATED)
+def test_a_page_has_what_the_tables_give(name: str) -> None:
+    page, generated = (pages.DOCS / name).read_text(encoding="utf-8"), pages.GENERATED[name]()
+    assert generated in page
+    assert pages.with_generated(page, generated) == page, "run python docs/pages.py"
 
 
-def test_the_module_prints_the_page() -> None:
-    command = [sys.executable, "-m", "bnfold.report.support"]
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode() == PAGE.read_text()
+@pytest.mark.parametrize("name", pages.GENERATED)
+def test_a_stale_page_is_made_anew(name: str) -> None:
+    page, generated = (pages.DOCS / name).read_text(encoding="utf-8"), pages.GENERATED[name]()
+    assert pages.with_generated(page.replace(generated.splitlines()[-1], "stale"), generated) == page
 
 
 @pytest.mark.parametrize("layer_type", sorted(LAYERS))
@@ -92,22 +93,22 @@ def test_every_layer_has_a_form_or_a_reason() -> None:
     assert not set(FUNCTIONS) & set(REASONS)
     assert set(FUNCTIONS) <= set(LAYERS)
     for layer_type in LAYERS:
-        assert support.onnx(layer_type), f"{layer_type}: nothing is said of its ONNX form"
+        assert pages.onnx(layer_type), f"{layer_type}: nothing is said of its ONNX form"
 
 
 def test_no_words_are_left_about_layers_that_are_gone() -> None:
-    assert set(support.CALLED) <= set(LAYERS)
+    assert set(pages.CALLED) <= set(LAYERS)
 
 
 def test_every_golden_named_is_there() -> None:
-    for cases in support.cases_of_types(GOLDENS).values():
-        assert all((GOLDENS / case).is_dir() for case in cases)
+    for cases in pages.cases_of_types(pages.GOLDENS).values():
+        assert all((pages.GOLDENS / case).is_dir() for case in cases)
 
 
 def test_a_layer_without_a_golden_is_held_to_the_reference() -> None:
     reference = (ROOT / "tests" / "reference" / "layers.py").read_text()
     tested_alone = {"DepthwiseDeconvolution", "HardSigmoid", "HardSwish", "Mish", "Proposal", "Yolov3DetectionOutput"}
-    for layer_type in set(FUNCTIONS) - set(support.cases_of_types(GOLDENS)):
+    for layer_type in set(FUNCTIONS) - set(pages.cases_of_types(pages.GOLDENS)):
         assert f'"{layer_type}":' in reference or layer_type in tested_alone, layer_type
 
 
@@ -116,3 +117,11 @@ def test_each_form_names_its_operators_or_its_source(layer_type: str) -> None:
     said = (FUNCTIONS[layer_type].__doc__ or "").partition("\n")[0]
     operators = {schema.name for schema in defs.get_all_schemas()}
     assert operators.intersection(re.findall(r"\w+", said)) or re.search(r"\w+\.(c|cpp|cu|hpp|py)\b", said)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_each_row_names_its_operator_in_front_of_the_formula(name: str) -> None:
+    named, colon, formula = (OPERATORS[name].__doc__ or "").partition(": ")
+    assert name in named.split(", ")
+    assert colon
+    assert formula
