@@ -134,6 +134,8 @@ class OnnxFrontEnd:
         assert dtype is not None
         channels = _channels(layer, affine, context)
         if channels is not None:
+            if layer.type == "BatchNormalization":  # whose parameters may be of a wider type than what it reads
+                dtype = layer.blobs.stored[0].dtype
             both = [np.broadcast_to(part.reshape(-1), (channels,)) for part in (affine.scale, affine.shift)]
             _become(layer, "BatchNormalization", [*both, np.zeros(channels), np.ones(channels)], dtype, epsilon=0.0)
             return
@@ -239,8 +241,8 @@ def _shape_of(layer: Layer, context: FoldContext) -> Shape | None:
 
 def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:
     """The float type of what a node gives."""
-    for blob in layer.blobs.stored:
-        return blob.dtype
     names = layer.source.tops if layer.source is not None else layer.tops
     found = element_type(context.net.origin.types.elements.get(names[0], 0))
-    return found if found is not None and is_float(found) else None
+    if found is None:
+        return next((blob.dtype for blob in layer.blobs.stored), None)
+    return found if is_float(found) else None

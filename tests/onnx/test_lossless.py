@@ -248,6 +248,24 @@ def test_an_affine_whose_shape_only_the_model_declares_is_taken_in_behind_an_unk
     np.testing.assert_array_equal(numpy_helper.to_array(after.graph.initializer[0]).reshape(-1), -values(1))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_becomes_of_parameters_of_another_type_has_the_type_that_its_operator_wants(channels: int) -> None:
+    text = f"""
+    <ir_version: 8, opset_import: ["" : 15]>
+    net (float16[1,{channels},5,5] x) => (float16[1,{channels},5,5] y)
+    {{
+        r = Relu (x)
+        m = Mul (r, k)
+        y = BatchNormalization (m, gamma, zero, zero, variance)
+    }}
+    """
+    proto = model(text, **statistics(channels), zero=np.zeros(channels, np.float32), k=values(dtype=np.float16))
+    after = folded(proto)
+    assert types(after) == ["Relu", "Mul" if channels == 1 else "BatchNormalization"]
+    assert {t.data_type for t in after.graph.initializer} == {10 if channels == 1 else 1}  # float16, float32
+    onnx.checker.check_model(after, full_check=True)
+
+
 def test_a_node_that_is_new_has_a_name_of_its_own() -> None:
     before = model(
         """
