@@ -344,7 +344,7 @@ def test_a_large_source_is_hashed_where_that_is_asked_for_and_its_size_told_othe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = CASE.caffemodel.stat().st_size
-    monkeypatch.setattr("bnfold.io.digests.LARGE", size - 1)
+    monkeypatch.setattr("bnfold.pipeline.MAX_HASHED", size - 1)
     told = {}
     for asked in (False, True):
         pipeline.run(job(tmp_path / "a.onnx", writing={"hash_sources": asked}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bnfold.advice import batchnorm, deploy, names, neighbours, weights
+from bnfold.advice import batchnorm, deploy, neighbours, weights
 from bnfold.advice.draft import Draft, read_draft
 from bnfold.advice.records import Finding, Rule
 from bnfold.net import Net
@@ -122,7 +122,7 @@ RULES: dict[str, Rule] = {
         instead="a top of its own for the layer",
     ),
     "layers-of-one-name": Rule(
-        names.layers_of_one_name,
+        weights.layers_of_one_name,
         "warning",
         why="Caffe finds the weights of a layer by its name and gives all that is stored under it to the first layer "
         "that is called so; the others keep what their fillers made, and training goes on from there",

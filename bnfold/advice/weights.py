@@ -1,4 +1,4 @@
-"""Rules about what a BatchNorm has learned, for a prototxt that came with its caffemodel.
+"""Rules about the names by which Caffe finds weights, and about what a BatchNorm has learned, with its caffemodel.
 
 Each rule gives remarks on a draft, and its docstring says what it looks for; `bnfold.advice.rules` has the table.
 Statistics that make no sense at all are not advice but an error, and reading the net for folding raises it.
@@ -12,6 +12,7 @@ import numpy as np
 
 from bnfold.advice.draft import Draft, Written
 from bnfold.advice.records import Remark
+from bnfold.caffe import layer_types
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import AmbiguousZeroFactor, Statistics, read_batchnorm
 from bnfold.errors import BnfoldError
@@ -66,3 +67,14 @@ def _measured(draft: Draft) -> Iterator[tuple[Written, Layer, Statistics | None]
 
 def _is_zero_factor(statistics: Statistics) -> bool:
     return statistics.factor == 0 and statistics.layout in DIVIDED
+
+
+def layers_of_one_name(draft: Draft) -> Iterator[Remark]:
+    """A layer that is called as an earlier one of the same net is."""
+    for view in draft.views:
+        first: dict[str, Written] = {}
+        for written in view.layers:
+            other = first.setdefault(written.name, written)
+            if other is not written and written.name:
+                learns = {written.type, other.type} & layer_types.LEARNED
+                yield Remark(written, f"called as {other.place} is", severity="error" if learns else None)

@@ -119,7 +119,7 @@ def parse_prototxt(
     document = PrototxtDocument(caffe_pb2.NetParameter(), file=file)
     body = text if (at, end) == (0, len(text)) else _blank(text, [(0, at), (end, len(text))])
     if _ESCAPED.search(body):
-        body = _TOKEN.sub(_without_escapes, body)
+        body = _TOKEN.sub(lambda token: _ESCAPED.sub("?", token.group()), body)
         if stray := _ESCAPED.search(body):
             raise prototxt.error("a byte that is no text stands outside comments and strings", stray.start())
     try:
@@ -174,10 +174,6 @@ def _latin1_string(token: re.Match[str]) -> str:
     if word[0] == "#" or not _ESCAPED.search(word):
         return word
     return word.encode("utf-8", "surrogateescape").decode("latin-1")
-
-
-def _without_escapes(token: re.Match[str]) -> str:
-    return _ESCAPED.sub("?", token.group())
 
 
 def _net_span(prototxt: Prototxt) -> tuple[int, int]:

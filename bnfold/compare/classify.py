@@ -135,7 +135,7 @@ def find_scores(
             return name
     if labels is not None:
         most = np.fmax.reduce(labels, initial=0)  # what is no number is for `require_labels` to say
-        return next((name for name in outputs if _classes(shapes[name]) > most), None)
+        return next((name for name in outputs if shapes[name][1] > most), None)
     return None
 
 
@@ -184,7 +184,3 @@ def near_chance(found: ClassifierDiff) -> str | None:
 
 def _is_row(shape: Shape, batch: int) -> bool:
     return len(shape) >= 2 and shape[0] == batch and shape[1] >= 2 and all(size == 1 for size in shape[2:])
-
-
-def _classes(shape: Shape) -> int:
-    return shape[1]

@@ -72,7 +72,8 @@ class IsolatedSession(Session):
             {name: TensorPort(tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in answer[ports].items()}
             for ports in ("inputs", "outputs")
         )
-        self.execution = Execution(**{**answer["execution"], "fallback": _tuple(answer["execution"]["fallback"])})
+        fallback = answer["execution"].pop("fallback")
+        self.execution = Execution(**answer["execution"], fallback=None if fallback is None else tuple(fallback))
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Compute the outputs; as `Session.run`."""
@@ -123,10 +124,6 @@ def _cause(code: int) -> str:
     with suppress(ValueError):
         return f"it was ended by {signal.Signals(-code).name}"
     return f"it was ended by signal {-code}"
-
-
-def _tuple(names: list[str] | None) -> tuple[str, ...] | None:
-    return None if names is None else tuple(names)
 
 
 ERRORS: dict[str, type[BnfoldError]] = {"ModelError": ModelError, "UsageError": UsageError}

@@ -1,1 +1,1 @@
-"""Files: outputs that appear whole, mapped inputs, protobuf's wire format, digests."""
+"""Files: outputs that appear whole, mapped inputs, protobuf's wire format."""
