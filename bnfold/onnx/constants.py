@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -87,19 +87,13 @@ def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
         return None
     try:
         with np.errstate(all="ignore"):
-            _require_small(call, allowed)
-            value = np.asarray(rule(call))
+            if rule.size is not None and prod(rule.size(call)) > allowed:
+                return None  # before numpy makes it
+            value = np.asarray(rule.value(call))
     except (NotConstant, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError, MemoryError):
         return None  # what numpy refuses, the runtime refuses, too
     value.flags.writeable = False
     return value
-
-
-def _require_small(call: Call, allowed: int) -> None:
-    """Stop before numpy makes what is too large."""
-    shape = SIZES.get(call.node.op_type)
-    if (1 if shape is None else prod(shape(call))) > allowed:
-        raise NotConstant
 
 
 def _broadcast(call: Call) -> Shape:
@@ -120,14 +114,6 @@ def _constant(call: Call) -> Array:
     if element_type(attribute.t.data_type) is None or attribute.t.data_location == TensorProto.EXTERNAL:
         raise NotConstant
     return np.asarray(numpy_helper.to_array(attribute.t))
-
-
-def _cast(call: Call) -> Array:
-    return _as(call[0], element_type(call.attribute("to", 0)))
-
-
-def _cast_like(call: Call) -> Array:
-    return _as(call[0], call.types[1] if len(call.types) > 1 else None)
 
 
 def _as(value: Array, target: np.dtype[Any] | None) -> Array:
@@ -168,11 +154,6 @@ def _reshape(call: Call) -> Array:
     if not call.attribute("allowzero", 0):
         wanted = [call[0].shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
     return call[0].reshape(wanted)
-
-
-def _flatten(call: Call) -> Array:
-    axis = call.attribute("axis", 1)
-    return call[0].reshape(prod(call[0].shape[:axis]), -1)
 
 
 def _transpose(call: Call) -> Array:
@@ -226,10 +207,6 @@ def _shape(call: Call) -> Array:
     return np.array(shape[start:end], np.int64)
 
 
-def _size(call: Call) -> Array:
-    return np.asarray(prod(int(size) for size in _whole(call)), np.int64)
-
-
 def _whole(call: Call) -> Shape:
     shape = call.shapes[0]
     if shape is None or any(size < 0 for size in shape):
@@ -246,9 +223,8 @@ def _constant_of_shape(call: Call) -> Array:
     return np.full(shape, fill[0], fill.dtype)
 
 
-def _expand(call: Call) -> Array:
-    shape = np.broadcast_shapes(call[0].shape, tuple(call.numbers(1)))
-    return np.array(np.broadcast_to(call[0], shape), order="C")
+def _expanded(call: Call) -> Shape:
+    return np.broadcast_shapes(call[0].shape, tuple(call.numbers(1)))
 
 
 def _range(call: Call) -> Array:
@@ -325,46 +301,54 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Sub": np.subtract,
 }
 
-SIZES: Mapping[str, Callable[[Call], Sequence[int]]] = {
-    "Cast": lambda call: call[0].shape,
-    "CastLike": lambda call: call[0].shape,
-    "Concat": lambda call: (sum(value.size for value in call.inputs if value is not None),),
-    "ConstantOfShape": lambda call: call.numbers(0),
-    "Equal": _broadcast,
-    "Expand": lambda call: np.broadcast_shapes(call[0].shape, tuple(call.numbers(1))),
-    "Gather": lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1),
-    "Mod": _broadcast,
-    "Range": _steps,
-    "Where": _broadcast,
-    **dict.fromkeys(ELEMENTWISE, _broadcast),
-}
-"""Operators that may make more than they read -> the shape, or the number of values, that they make."""
 
-RULES: Mapping[str, Callable[[Call], Array]] = {
-    "Cast": _cast,
-    "CastLike": _cast_like,
-    "Concat": _concat,
-    "Constant": _constant,
-    "ConstantOfShape": _constant_of_shape,
-    "Equal": lambda call: np.asarray(call[0] == call[1]),
-    "Expand": _expand,
-    "Flatten": _flatten,
-    "Gather": _gather,
-    "Identity": lambda call: call[0],
-    "Mod": _mod,
-    "Range": _range,
-    "ReduceL2": _reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how))),
-    "ReduceSum": _reduced(np.sum),
-    "Reshape": _reshape,
-    "Shape": _shape,
-    "Size": _size,
-    "Slice": _slice,
-    "Squeeze": _squeeze,
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
-    "Where": _where,
-    **{name: _elementwise(function) for name, function in ELEMENTWISE.items()},
+class Rule(NamedTuple):
+    """How the value of an operator is computed.
+
+    Attributes:
+        value: of a node.
+        size: the shape, or the number of values, that it makes; None where it makes no more than it reads.
+        shape_alone: the place of an input of which it reads no value, -1 for none.
+    """
+
+    value: Callable[[Call], Array]
+    size: Callable[[Call], Sequence[int]] | None = None
+    shape_alone: int = -1
+
+
+def _as_first(call: Call) -> Shape:
+    return call[0].shape
+
+
+RULES: Mapping[str, Rule] = {
+    "Cast": Rule(lambda call: _as(call[0], element_type(call.attribute("to", 0))), _as_first),
+    "CastLike": Rule(
+        lambda call: _as(call[0], call.types[1] if len(call.types) > 1 else None), _as_first, shape_alone=1
+    ),
+    "Concat": Rule(_concat, lambda call: (sum(value.size for value in call.inputs if value is not None),)),
+    "Constant": Rule(_constant),
+    "ConstantOfShape": Rule(_constant_of_shape, lambda call: call.numbers(0)),
+    "Equal": Rule(lambda call: np.asarray(call[0] == call[1]), _broadcast),
+    "Expand": Rule(lambda call: np.array(np.broadcast_to(call[0], _expanded(call)), order="C"), _expanded),
+    "Flatten": Rule(lambda call: call[0].reshape(prod(call[0].shape[: call.attribute("axis", 1)]), -1)),
+    "Gather": Rule(_gather, lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)),
+    "Identity": Rule(lambda call: call[0]),
+    "Mod": Rule(_mod, _broadcast),
+    "Range": Rule(_range, _steps),
+    "ReduceL2": Rule(_reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how)))),
+    "ReduceSum": Rule(_reduced(np.sum)),
+    "Reshape": Rule(_reshape),
+    "Shape": Rule(_shape, shape_alone=0),
+    "Size": Rule(lambda call: np.asarray(prod(_whole(call)), np.int64), shape_alone=0),
+    "Slice": Rule(_slice),
+    "Squeeze": Rule(_squeeze),
+    "Transpose": Rule(_transpose),
+    "Unsqueeze": Rule(_unsqueeze),
+    "Where": Rule(_where, _broadcast),
+    **{name: Rule(_elementwise(function), _broadcast) for name, function in ELEMENTWISE.items()},
 }
 
-SHAPE_ALONE: Mapping[str, int] = {"CastLike": 1, "Shape": 0, "Size": 0}
-"""Operator -> the place of the input of which it reads no value."""
+
+def shape_alone(op_type: str) -> int:
+    """The place of the input of which an operator reads no value, -1 for none."""
+    return RULES[op_type].shape_alone if op_type in RULES else -1

@@ -15,7 +15,7 @@ from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.scaled import Rounded, largest_of
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 from bnfold.onnx.biases import fuse_biases, part_biases
-from bnfold.onnx.constants import SHAPE_ALONE
+from bnfold.onnx.constants import shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import ConstantInput, Data, Node, Slot, is_float
@@ -67,7 +67,7 @@ class OnnxFrontEnd:
 
     def reads_values(self, layer: Layer, index: int) -> bool:
         """Whether a node reads more of a bottom than its shape or type."""
-        place, slots = SHAPE_ALONE.get(layer.type, -1), layer.param.slots
+        place, slots = shape_alone(layer.type), layer.param.slots
         spared = slots[place] if 0 <= place < len(slots) else None
         return not isinstance(spared, Data) or spared.index != index
 

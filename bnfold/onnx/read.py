@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, quoted
 from bnfold.net import Array, Blobs, Layer, Net, needed_for
-from bnfold.onnx.constants import MAX_COMPUTED, SHAPE_ALONE, Call, compute
+from bnfold.onnx.constants import MAX_COMPUTED, Call, compute, shape_alone
 from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.node import ConstantInput, Data, Node, Slot, bodies, captured, is_float, names_in
@@ -205,7 +205,7 @@ def _compute(document: Document, types: Types, constants: dict[str, Array | None
 
 
 def _may_be_constant(node: NodeProto, constants: Mapping[str, Array | None]) -> bool:
-    spared = SHAPE_ALONE.get(node.op_type, -1)
+    spared = shape_alone(node.op_type)
     return all(place == spared or not name or name in constants for place, name in enumerate(node.input))
 
 
