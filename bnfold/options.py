@@ -165,7 +165,7 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     """The options, a record of that kind, with some fields replaced.
 
     Raises:
-        UsageError: there is no such option, or a value of another type.
+        UsageError: there is no such option, a value is of another type, or a size is below 1.
     """
     if not isinstance(options, kind):
         raise UsageError(f"options are a {kind.__name__}, or its fields as keywords, and not {type(options).__name__}")
@@ -175,7 +175,17 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     options = replace(options, **changes)  # type: ignore[arg-type]  # their types are looked at below
     for one in fields(options):
         require_type(f"the option {one.name}", getattr(options, one.name), str(one.type))
+    if not isinstance(options, OnnxOptions):
+        _require_sizes(options.batch, options.input_shapes or {})
     return options
+
+
+def _require_sizes(batch: int | None, input_shapes: Mapping[str, Sequence[int]]) -> None:
+    for name, shape in input_shapes.items():
+        if not all(isinstance(size, Integral) and size > 0 for size in shape):
+            raise UsageError(f"input '{name}' cannot have the shape {tuple(shape)}: sizes are positive numbers")
+    if batch is not None and batch < 1:
+        raise UsageError(f"a batch of {batch} holds nothing")
 
 
 def require_type(name: str, value: object, types: str) -> None:

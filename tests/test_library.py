@@ -212,6 +212,22 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.save_onnx(net, io.StringIO()), "a path or an open binary file, and not to StringIO"),
         (lambda net: LIBRARY.save_onnx(net, closed()), "a path or an open binary file, and not to BytesIO"),
         (lambda net: LIBRARY.compare(net, net, map="a=b"), "the option map takes Mapping.str, str., and not str 'a=b'"),
+        (lambda net: LIBRARY.advise(PROTOTXT, "net"), "advise takes a net that bnfold.load has read, and got str"),
+        (lambda net: LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString(), batch=0), "a batch of 0 holds nothing"),
+        (lambda net: LIBRARY.compare(LIBRARY.to_onnx(net), net, batch=-1), "a batch of -1 holds nothing"),
+        (
+            lambda net: LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString(), input_shapes={"data": (1, 1, 8, 0)}),
+            r"input 'data' cannot have the shape \(1, 1, 8, 0\): sizes are positive numbers",
+        ),
+        (
+            lambda net: LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString(), input_shapes={"data": (1, 1, 8)}),
+            "input 'data' has 4 axes, and was given 3 sizes",
+        ),
+        (lambda net: LIBRARY.compare(net, net, threads=-1), "threads is a number of threads, 0 for any, and not -1"),
+        (
+            lambda net: LIBRARY.compare(net, net, np.zeros((2, 1, 8, 8)), labels=5),
+            "numbers of samples: 2, and 1 labels",
+        ),
         (lambda net: LIBRARY.compare(net, net, tf32=True), "--tf32 would be ignored: cpu cannot multiply so"),
         (lambda net: LIBRARY.compare(net, net, reading=None), "the option reading takes ReadOptions, and not NoneType"),
         (

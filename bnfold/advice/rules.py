@@ -11,7 +11,7 @@ from pathlib import Path
 from bnfold.advice import batchnorm, deploy, neighbours, weights
 from bnfold.advice.draft import Draft, read_draft
 from bnfold.advice.records import Finding, Rule
-from bnfold.net import Net
+from bnfold.net import Net, require_net
 
 
 def advise(prototxt: Path | str, net: Net | None = None) -> list[Finding]:
@@ -26,12 +26,15 @@ def advise(prototxt: Path | str, net: Net | None = None) -> list[Finding]:
 
     Raises:
         ModelError: the prototxt cannot be read.
+        UsageError: an argument is of another type.
 
     Examples:
         >>> found = bnfold.advise("train_val.prototxt")
         >>> found[0].layer, found[0].rule, found[0].severity
         ('bn1', 'batchnorm-without-scale', 'warning')
     """
+    if net is not None:
+        require_net(net, "advise")
     return findings(read_draft(prototxt, net))
 
 

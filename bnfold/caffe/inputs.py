@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from math import prod
-from numbers import Integral
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
@@ -139,12 +138,8 @@ def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequen
     if strangers := [f"'{name}'" for name in given if name not in inputs]:
         raise UsageError(f"there is no input {', '.join(strangers)}; the inputs are {there}")
     for name, shape in given.items():
-        if not all(isinstance(size, Integral) and size > 0 for size in shape):
-            raise UsageError(f"input '{name}' cannot have the shape {tuple(shape)}: sizes are positive numbers")
         if len(shape) > MAX_AXES or prod(shape) > INT_MAX:
             raise UsageError(f"input '{name}' cannot have the shape {sizes(shape)}: it is more than Caffe can hold")
-    if batch is not None and batch < 1:
-        raise UsageError(f"a batch of {batch} holds nothing")
     if batch is not None and batch > INT_MAX:
         raise UsageError(f"a batch of {batch} is more than Caffe can hold")
 

@@ -139,8 +139,6 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     except WireError as error:
         damage = "is damaged or cut short, or is not a caffemodel"
         raise ParseError(_impostor(file.buffer) or f"{damage}: {error}", path) from None
-    except ParseError as error:
-        raise ParseError(str(error), path) from None
     if not file.records:
         raise ParseError(_impostor(file.buffer) or "holds no layers, so it is not a caffemodel", path)
     return file
@@ -164,7 +162,9 @@ def _walk(file: WeightsFile) -> None:
         file.records.append(record)
         blob_count += len(record.blobs)
         if len(file.records) > MAX_LAYERS or blob_count > MAX_BLOBS:
-            raise ParseError(f"has more than {MAX_LAYERS:,} layers or {MAX_BLOBS:,} blobs, which no network has")
+            raise ParseError(
+                f"has more than {MAX_LAYERS:,} layers or {MAX_BLOBS:,} blobs, which no network has", file.path
+            )
 
 
 def _read_hdf5(file: WeightsFile) -> None:

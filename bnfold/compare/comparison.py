@@ -119,6 +119,8 @@ class Comparison:
             raise UsageError(NO_SAMPLES)
         if min(options.seed, options.sample_seed or 0) < 0:
             raise UsageError("a seed must be 0 or more")
+        if not 0 <= options.threads < 1 << 31:
+            raise UsageError(f"the option threads is a number of threads, 0 for any, and not {options.threads}")
         for share, option in ((options.min_agreement, "min_agreement"), (options.max_top1_drop, "max_top1_drop")):
             if share is not None and not 0 <= share <= 1:
                 raise UsageError(f"the option {option} is a share, from 0 to 1, and not {share:g}")

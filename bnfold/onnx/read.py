@@ -101,13 +101,15 @@ def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], fil
     """Write sizes that the user gives into a message.
 
     Raises:
-        UsageError: there is no such input.
+        UsageError: there is no such input, or it has another number of axes.
     """
     ports = {port.name: port for port in model.graph.input}
     for name, shape in input_shapes.items():
         if name not in ports:
             raise UsageError(f"{file}: it has no input '{name}' to give a shape; it has {quoted(ports) or 'none'}")
         kind = ports[name].type.tensor_type
+        if kind.HasField("shape") and len(kind.shape.dim) != len(shape):
+            raise UsageError(f"{file}: input '{name}' has {len(kind.shape.dim)} axes, and was given {len(shape)} sizes")
         del kind.shape.dim[:]
         for size in shape:
             kind.shape.dim.add(dim_value=held(size))

@@ -112,5 +112,5 @@ def test_a_snapshot_cut_anywhere_is_read_or_refused_with_a_sentence(snapshot: Pa
 
 def test_without_h5py_the_sentence_says_what_to_install(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ParseError, match=r"bnfold\[hdf5\]"):
+    with pytest.raises(ParseError, match=rf"^{snapshot}: is an HDF5 snapshot, .* 'bnfold\[hdf5\]'"):
         read_weights(snapshot)

@@ -88,7 +88,9 @@ def test_an_onnx_model_takes_as_many_samples_as_the_caller_says(tmp_path: Path) 
             assert batch(source, source, batch=2) == 2
 
 
-@pytest.mark.parametrize("options", [{"batch": 10**20}, {"batch": 2 * 10**9}, {"input_shapes": {"data": (10**20, 3)}}])
+@pytest.mark.parametrize(
+    "options", [{"batch": 10**20}, {"batch": 2 * 10**9}, {"input_shapes": {"data": (10**20, 3, 8, 8)}}]
+)
 def test_an_onnx_model_that_no_memory_holds_is_refused_in_a_sentence(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "a.onnx"
     onnx.save(classifier(batch="N"), path)
