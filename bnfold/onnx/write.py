@@ -7,6 +7,7 @@ the last one. What did not change is never copied: it goes from the mapped file 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -148,49 +149,38 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
     """
     nodes = _by_number(edited)
     graph = document.model.graph
-    counts: dict[int, int] = {}
-    last = max((index for index, part in enumerate(document.inner) if part.number == INITIALIZER), default=None)
+    counts: Counter[int] = Counter()
     at_end = [fresh for fresh in edited.fresh.values() if fresh.name not in origin.tensors]
     inputs = new_inputs(edited, origin)
     yield from filter(None, nodes.get(-1, ()))
-    for index, part in enumerate(document.inner):
+    for part in document.inner:
         if part.wire != LENGTH:  # a field of nobody's
             yield part
             continue
-        position = counts.get(part.number, 0)
-        counts[part.number] = position + 1
+        position = counts[part.number]
+        counts[part.number] += 1
         if part.number == NODE:
-            for piece in nodes.get(position, ()):
-                yield part if piece is None else piece
+            yield from (part if piece is None else piece for piece in nodes.get(position, ()))
         elif part.number == INITIALIZER:
             yield from _initialiser(document.tensors[position], part, edited, split)
+            if position == len(document.tensors) - 1:
+                yield from map(_values, at_end)
         elif part.number == SPARSE_INITIALIZER:
-            name = document.sparse[position].name
-            if name in edited.fresh:
-                yield _values(edited.fresh[name], document.sparse[position])
-            elif name not in edited.gone:
-                yield part
-        elif part.number == INPUT:
-            if not leaves(graph.input[position], edited, origin):
-                yield part
+            yield from _initialiser(document.sparse[position], part, edited)
+        elif part.number == INPUT and leaves(graph.input[position], edited, origin):
+            continue
         elif part.number == OUTPUT and edited.outputs is not None:
-            for port in edited.outputs if position == 0 else ():
-                yield _field(OUTPUT, port)
+            yield from (_field(OUTPUT, port) for port in edited.outputs if position == 0)
         elif part.number == VALUE_INFO:
             port = graph.value_info[position]
             now = renamed(port, edited)
-            if now is port:
-                yield part
-            elif now is not None:
-                yield _field(VALUE_INFO, now)
-        elif part.number == _QUANTIZATION:
-            if graph.quantization_annotation[position].tensor_name not in edited.values:
-                yield part
+            if now is not None:
+                yield part if now is port else _field(VALUE_INFO, now)
+        elif part.number == _QUANTIZATION and graph.quantization_annotation[position].tensor_name in edited.values:
+            continue
         else:
             yield part
-        if index == last:
-            yield from map(_values, at_end)
-    if last is None:
+    if not document.tensors:
         yield from map(_values, at_end)
     yield from (_field(INPUT, port) for port in inputs)
 
@@ -209,7 +199,7 @@ def _field(number: int, message: NodeProto | TensorProto | ValueInfoProto) -> by
     return encode_field(number, message.SerializeToString(deterministic=True))
 
 
-def _initialiser(tensor: Tensor, part: Field, edited: Edition, split: bool) -> Iterator[_Piece]:
+def _initialiser(tensor: Tensor, part: Field, edited: Edition, split: bool = False) -> Iterator[_Piece]:
     fresh = edited.fresh.get(tensor.name)
     if fresh is not None:
         yield _values(fresh, tensor)
