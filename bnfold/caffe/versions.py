@@ -37,22 +37,13 @@ def single_assignment(
     Raises:
         ModelError: a bottom that no earlier layer makes, or a blob with two makers; it lists all of them.
     """
-    last_writer: dict[str, int] = {}
-    holder: dict[str, int] = {}
-    for index, (param, _, _) in enumerate(upgraded):
-        for top in param.top:
-            last_writer[top] = index
-            if param.type == "Input" or is_data(param):
-                holder[top] = index
-    holder = last_writer | holder
-    names = Names(last_writer, "#")
+    holder = _holders([param for param, _, _ in upgraded])
+    names = Names(holder, "#")
     current: dict[str, str] = {}
     maker: dict[str, str] = {}
     public: dict[str, str] = {}
     layers, faults, notes = [], [], []
-    called: Counter[str] = Counter(param.name for param, _, _ in upgraded)
-    layer_names = Names(called, "#")
-    seen: set[str] = set()
+    called, renamed = _layer_names([param.name for param, _, _ in upgraded])
     why_missing = _WhyMissing(upgraded, absent)
     for index, (param, text, opaque) in enumerate(upgraded):
         bottoms, tops = list(param.bottom), list(param.top)
@@ -81,19 +72,31 @@ def single_assignment(
             written.append(version)
         source = Source(tuple(bottoms), tuple(tops), param, NO_BLOBS, text, unsaid=bool(opaque))
         why = f"it sets an {opaque}" if opaque else ""
-        name = layer_names.new(param.name) if param.name in seen else param.name
-        seen.add(param.name)
-        layers.append(Layer(name, param.type, versions, written, NO_BLOBS, param, source, why))
+        layers.append(Layer(called[index], param.type, versions, written, NO_BLOBS, param, source, why))
     if faults:
         raise ModelError(f"{file}: {'; '.join(faults)}" if file else "; ".join(faults))
-    twice = [name for name, count in called.items() if count > 1 and name]
-    if twice:
-        named = quoted(twice[:_NAMED]) + (" ..." if len(twice) > _NAMED else "")
-        notes.append(
-            f"more than one layer is called {named}: what is stored goes to the first, and the others are numbered "
-            f"('{twice[0]}#2')"
-        )
-    return layers, public, notes
+    return layers, public, [*notes, *renamed]
+
+
+def _holders(params: Sequence[LayerParameter]) -> dict[str, int]:
+    """Blob -> the position of the layer whose version keeps the public name: an input's, or the last one."""
+    last = {top: index for index, param in enumerate(params) for top in param.top}
+    sources = [(index, param) for index, param in enumerate(params) if param.type == "Input" or is_data(param)]
+    return last | {top: index for index, param in sources for top in param.top}
+
+
+def _layer_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names of layers, all but the first of one name numbered, and a sentence on that."""
+    free, seen, numbered = Names(names, "#"), set[str](), []
+    for name in names:
+        numbered.append(free.new(name) if name in seen else name)
+        seen.add(name)
+    twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if not twice:
+        return numbered, []
+    named = quoted(twice[:_NAMED]) + (" ..." if len(twice) > _NAMED else "")
+    said = "what is stored goes to the first, and the others are numbered"
+    return numbered, [f"more than one layer is called {named}: {said} ('{twice[0]}#2')"]
 
 
 def _who(param: LayerParameter) -> str:
