@@ -19,7 +19,7 @@ from pathlib import Path
 
 MAX_GUESSES = 20
 MAX_SLIPS = 500
-LONGEST_GUESSED = 60
+MAX_GUESSED = 60
 SHORT = 5  # letters in which only one may be wrong
 
 
@@ -124,7 +124,7 @@ class Guesses:
         """
         key = word, of
         if key not in self._slips:
-            if len(self._slips) >= MAX_SLIPS or len(word) > LONGEST_GUESSED:
+            if len(self._slips) >= MAX_SLIPS or len(word) > MAX_GUESSED:
                 return ""
             self._slips[key] = next((known for known in words if _is_slip(word, known)), "")
         return self._slips[key]
@@ -140,7 +140,7 @@ def did_you_mean(word: str, words: Collection[str]) -> str:
 def _closest(word: str, words: Collection[str]) -> list[str]:
     from difflib import get_close_matches  # for those alone who mistype
 
-    return get_close_matches(word, words, n=1) if len(word) <= LONGEST_GUESSED else []
+    return get_close_matches(word, words, n=1) if len(word) <= MAX_GUESSED else []
 
 
 def _is_slip(word: str, known: str) -> bool:

@@ -1,4 +1,4 @@
-"""What Caffe can count."""
+"""What Caffe can count, and what bnfold believes of sizes that are only said."""
 
 from __future__ import annotations
 
@@ -8,3 +8,6 @@ read as many bytes (`kProtoReadBytesLimit` in io.cpp)."""
 
 MAX_AXES = 32
 """Axes of a blob (`kMaxBlobAxes` in blob.hpp)."""
+
+MAX_CHANNELS = 1 << 20
+"""A text says sizes that no file stands behind, and each channel of an affine takes memory."""

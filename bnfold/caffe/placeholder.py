@@ -22,13 +22,10 @@ from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.layers import KERNELS, UNKNOWN, blob_shapes, infer_shapes, learns_scale, row_of
 from bnfold.caffe.layers.axes import written
 from bnfold.caffe.layers.infer import possible_shapes
-from bnfold.caffe.limits import INT_MAX
+from bnfold.caffe.limits import INT_MAX, MAX_CHANNELS
 from bnfold.net import Array, Blobs, Layer, Net, Shape
 
 Values = npt.NDArray[np.float32]
-
-# A text says sizes that no file stands behind, so they meet an end here: INT_MAX in all, and for what does take memory:
-MAX_CHANNELS = 1 << 20
 
 
 def with_placeholder_weights(net: Net) -> Net:

@@ -18,7 +18,7 @@ from bnfold.caffe.weights import WeightsFile
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
 
-LARGEST_PLANE = 2048
+MAX_PLANE = 2048
 KEEPS_CHANNELS = types_where(lambda row: row.kept)
 
 
@@ -69,7 +69,7 @@ def plane_told(assembled: Callable[[Shape], Net], files: Sequence[WeightsFile], 
     if 0 in differences:
         return usual[differences.index(0)]
     # What an InnerProduct reads grows with the plane.
-    sides = range(1, LARGEST_PLANE)
+    sides = range(1, MAX_PLANE)
     low, high = (
         1 + bisect_left(sides, least, key=lambda size: _difference(assembled((size, size)), files)) for least in (0, 1)
     )

@@ -287,9 +287,9 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
     feeds = {}
     for port in proto.graph.input:
         if port.name not in stored:
-            kind = port.type.tensor_type
-            shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim)
-            dtype = ELEMENTS.get(kind.elem_type, np.dtype(np.float32))
+            tensor = port.type.tensor_type
+            shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
+            dtype = ELEMENTS.get(tensor.elem_type, np.dtype(np.float32))
             feeds[port.name] = Feed(shape, dtype, None if dtype.kind == "f" else Indices(2))
     return feeds
 

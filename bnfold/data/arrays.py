@@ -22,7 +22,7 @@ from bnfold.net import Array, Shape
 LABELS = ("label", "labels", "y", "target", "targets")
 """What the array of the true classes may be called, in numpy's files and in HDF5."""
 NUMBERS = "biuf"
-LONGEST_HEADER = 10_000  # characters, numpy's own limit
+MAX_HEADER = 10_000  # characters, numpy's own limit
 
 
 class Header(NamedTuple):
@@ -88,7 +88,7 @@ def _size(file: IO[bytes]) -> int:
 def _array(stream: IO[bytes], path: Path, wanted: bool, size: int) -> Any:
     version = npy.read_magic(stream)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(stream, max_header_size=LONGEST_HEADER)
+    shape, fortran, dtype = read(stream, max_header_size=MAX_HEADER)
     if not wanted:
         return Header(shape, dtype)
     if dtype.kind not in NUMBERS:

@@ -24,7 +24,7 @@ ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 HDF5 = frozenset({".h5", ".hdf5"})
 LOOKED_AT = 1000
 """Images whose headers are read, to say what is done to them."""
-LONGEST_LIST = 1 << 30
+MAX_LIST_BYTES = 1 << 30
 THUMBNAIL = 128  # pixels of the longer side of a picture in a report
 
 
@@ -311,7 +311,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         raise UsageError(
             f"the data '{path}' is one image: give the folder that it is in, or a list of lines `path label`"
         )
-    content = read_file(path, LONGEST_LIST)
+    content = read_file(path, MAX_LIST_BYTES)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

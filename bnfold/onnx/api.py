@@ -11,9 +11,10 @@ from onnx import ModelProto
 
 from bnfold.errors import UnsupportedError, UsageError, WriteError
 from bnfold.io.files import OutputSet, StrPath
+from bnfold.io.wire import MAX_MESSAGE
 from bnfold.net import Net, require_net
 from bnfold.onnx.edition import message_of
-from bnfold.onnx.save import LARGEST_MESSAGE, DataFile, Sink, WholeModel, fill, write_external
+from bnfold.onnx.save import DataFile, Sink, WholeModel, fill, write_external
 from bnfold.onnx.weight import Weight
 from bnfold.onnx.write import named_data_file, write_net, write_stream
 from bnfold.options import OnnxOptions, changed
@@ -42,7 +43,7 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
     require_net(net, "to_onnx")
     options = changed(OnnxOptions, options, changes)
     model, weights = _model(net, options)
-    if WholeModel(model, weights).size > LARGEST_MESSAGE:
+    if WholeModel(model, weights).size > MAX_MESSAGE:
         raise UnsupportedError(TOO_LARGE)
     return fill(model, weights)
 
@@ -85,7 +86,7 @@ def _write_stream(net: Net, file: Sink, options: OnnxOptions) -> None:
         write_stream(net, file)
     else:
         whole = WholeModel(*_model(net, options))
-        if options.external_data or whole.size > LARGEST_MESSAGE:
+        if options.external_data or whole.size > MAX_MESSAGE:
             raise UsageError(ONE_FILE)
         whole.write(file)
 
@@ -96,7 +97,7 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = Onnx
         _require_own(net, options)
         return write_net(net, path, files, external_data=options.external_data)
     model, weights = _model(net, options)
-    if not options.external_data and (whole := WholeModel(model, weights)).size <= LARGEST_MESSAGE:
+    if not options.external_data and (whole := WholeModel(model, weights)).size <= MAX_MESSAGE:
         whole.write(files.open(path))
         return [path]
     data = named_data_file(path)

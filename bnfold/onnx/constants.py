@@ -82,14 +82,14 @@ def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
         call: the node.
         allowed: how many values it may have that are not a view of another constant's.
     """
-    rule = RULES.get(call.node.op_type)
-    if rule is None or call.node.domain not in ("", "ai.onnx") or len(list(filter(None, call.node.output))) != 1:
+    expression = EXPRESSIONS.get(call.node.op_type)
+    if expression is None or call.node.domain not in ("", "ai.onnx") or len(list(filter(None, call.node.output))) != 1:
         return None
     try:
         with np.errstate(all="ignore"):
-            if rule.size is not None and prod(rule.size(call)) > allowed:
+            if expression.size is not None and prod(expression.size(call)) > allowed:
                 return None  # before numpy makes it
-            value = np.asarray(rule.value(call))
+            value = np.asarray(expression.value(call))
     except (NotConstant, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError, MemoryError):
         return None  # what numpy refuses, the runtime refuses, too
     value.flags.writeable = False
@@ -228,11 +228,11 @@ def _expanded(call: Call) -> Shape:
 
 
 def _range(call: Call) -> Array:
-    kind = call[0].dtype
-    if kind.kind not in "iu":
+    dtype = call[0].dtype
+    if dtype.kind not in "iu":
         raise NotConstant
     start, limit, delta = (int(call[place].reshape(())) for place in range(3))
-    return np.asarray(np.arange(start, limit, delta), kind)
+    return np.asarray(np.arange(start, limit, delta), dtype)
 
 
 def _elementwise(function: Callable[..., Any]) -> Callable[[Call], Array]:
@@ -302,7 +302,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
 }
 
 
-class Rule(NamedTuple):
+class Expression(NamedTuple):
     """How the value of an operator is computed.
 
     Attributes:
@@ -320,35 +320,37 @@ def _as_first(call: Call) -> Shape:
     return call[0].shape
 
 
-RULES: Mapping[str, Rule] = {
-    "Cast": Rule(lambda call: _as(call[0], element_type(call.attribute("to", 0))), _as_first),
-    "CastLike": Rule(
+EXPRESSIONS: Mapping[str, Expression] = {
+    "Cast": Expression(lambda call: _as(call[0], element_type(call.attribute("to", 0))), _as_first),
+    "CastLike": Expression(
         lambda call: _as(call[0], call.types[1] if len(call.types) > 1 else None), _as_first, shape_alone=1
     ),
-    "Concat": Rule(_concat, lambda call: (sum(value.size for value in call.inputs if value is not None),)),
-    "Constant": Rule(_constant),
-    "ConstantOfShape": Rule(_constant_of_shape, lambda call: call.numbers(0)),
-    "Equal": Rule(lambda call: np.asarray(call[0] == call[1]), _broadcast),
-    "Expand": Rule(lambda call: np.array(np.broadcast_to(call[0], _expanded(call)), order="C"), _expanded),
-    "Flatten": Rule(lambda call: call[0].reshape(prod(call[0].shape[: call.attribute("axis", 1)]), -1)),
-    "Gather": Rule(_gather, lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)),
-    "Identity": Rule(lambda call: call[0]),
-    "Mod": Rule(_mod, _broadcast),
-    "Range": Rule(_range, _steps),
-    "ReduceL2": Rule(_reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how)))),
-    "ReduceSum": Rule(_reduced(np.sum)),
-    "Reshape": Rule(_reshape),
-    "Shape": Rule(_shape, shape_alone=0),
-    "Size": Rule(lambda call: np.asarray(prod(_whole(call)), np.int64), shape_alone=0),
-    "Slice": Rule(_slice),
-    "Squeeze": Rule(_squeeze),
-    "Transpose": Rule(_transpose),
-    "Unsqueeze": Rule(_unsqueeze),
-    "Where": Rule(_where, _broadcast),
-    **{name: Rule(_elementwise(function), _broadcast) for name, function in ELEMENTWISE.items()},
+    "Concat": Expression(_concat, lambda call: (sum(value.size for value in call.inputs if value is not None),)),
+    "Constant": Expression(_constant),
+    "ConstantOfShape": Expression(_constant_of_shape, lambda call: call.numbers(0)),
+    "Equal": Expression(lambda call: np.asarray(call[0] == call[1]), _broadcast),
+    "Expand": Expression(lambda call: np.array(np.broadcast_to(call[0], _expanded(call)), order="C"), _expanded),
+    "Flatten": Expression(lambda call: call[0].reshape(prod(call[0].shape[: call.attribute("axis", 1)]), -1)),
+    "Gather": Expression(
+        _gather, lambda call: (*call[1].shape, call[0].size // max(1, len(call[0])) if call[0].ndim else 1)
+    ),
+    "Identity": Expression(lambda call: call[0]),
+    "Mod": Expression(_mod, _broadcast),
+    "Range": Expression(_range, _steps),
+    "ReduceL2": Expression(_reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how)))),
+    "ReduceSum": Expression(_reduced(np.sum)),
+    "Reshape": Expression(_reshape),
+    "Shape": Expression(_shape, shape_alone=0),
+    "Size": Expression(lambda call: np.asarray(prod(_whole(call)), np.int64), shape_alone=0),
+    "Slice": Expression(_slice),
+    "Squeeze": Expression(_squeeze),
+    "Transpose": Expression(_transpose),
+    "Unsqueeze": Expression(_unsqueeze),
+    "Where": Expression(_where, _broadcast),
+    **{name: Expression(_elementwise(function), _broadcast) for name, function in ELEMENTWISE.items()},
 }
 
 
 def shape_alone(op_type: str) -> int:
     """The place of the input of which an operator reads no value, -1 for none."""
-    return RULES[op_type].shape_alone if op_type in RULES else -1
+    return EXPRESSIONS[op_type].shape_alone if op_type in EXPRESSIONS else -1

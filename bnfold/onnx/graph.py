@@ -43,8 +43,8 @@ def sent_model(
 ) -> tuple[onnx.ModelProto, tuple[Weight, ...]]:
     """A model that came as bytes, with weights that came as (name, shape, type, little-endian bytes)."""
     stored = [
-        Weight(name, np.frombuffer(data, little_endian(np.dtype(kind))).reshape(shape), shape, np.dtype(kind))
-        for name, shape, kind, data in weights
+        Weight(name, np.frombuffer(data, little_endian(np.dtype(dtype))).reshape(shape), shape, np.dtype(dtype))
+        for name, shape, dtype, data in weights
     ]
     return onnx.ModelProto.FromString(proto), tuple(stored)
 
@@ -96,10 +96,10 @@ def tensor_sizes(
             )
     found = {}
     for port in inferred_ports(whole):
-        kind = port.type.tensor_type
-        if kind.HasField("shape") and all(size.HasField("dim_value") for size in kind.shape.dim):
-            item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).itemsize
-            found[port.name] = prod(size.dim_value for size in kind.shape.dim) * item
+        tensor = port.type.tensor_type
+        if tensor.HasField("shape") and all(size.HasField("dim_value") for size in tensor.shape.dim):
+            item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).itemsize
+            found[port.name] = prod(size.dim_value for size in tensor.shape.dim) * item
     return found
 
 
@@ -184,8 +184,8 @@ def with_inputs(model: onnx.ModelProto, tensors: Mapping[str, tuple[np.dtype[Any
             if name in tensors:
                 node.output[place] = name + OWN
     for name, (dtype, axes) in tensors.items():
-        kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
-        cut.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * axes))
+        element = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+        cut.graph.input.append(onnx.helper.make_tensor_value_info(name, element, [None] * axes))
     return cut
 
 
@@ -326,13 +326,13 @@ def channel_ranges(
     """Each weighted node's name, and for each of its output channels the largest magnitude of the weights."""
     stored = _stored(model, weights)
     for node in model.graph.node:
-        kind = WEIGHTED.get(node.op_type)
-        if kind is None or len(node.input) < 2 or node.input[1] not in stored:
+        layout = WEIGHTED.get(node.op_type)
+        if layout is None or len(node.input) < 2 or node.input[1] not in stored:
             continue
         magnitude = _magnitude(_read(stored[node.input[1]], folder))
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
         if magnitude.size:
-            yield node.name or node.output[0], _ranges(magnitude, kind, attributes)
+            yield node.name or node.output[0], _ranges(magnitude, layout, attributes)
 
 
 def _magnitude(weight: Weight) -> Array:
@@ -346,12 +346,12 @@ def _magnitude(weight: Weight) -> Array:
     return magnitude
 
 
-def _ranges(magnitude: Array, kind: str, attributes: dict[str, int]) -> Array:
+def _ranges(magnitude: Array, layout: str, attributes: dict[str, int]) -> Array:
     """max |weight| per output channel, wherever the operator keeps that axis."""
-    if kind == "transposed":  # (Cin, Cout/group, ...), Cin being group runs of Cin/group
+    if layout == "transposed":  # (Cin, Cout/group, ...), Cin being group runs of Cin/group
         group, (inputs, outputs) = attributes.get("group", 1), magnitude.shape[:2]
         grouped = magnitude.reshape(group, inputs // group, outputs, -1)
         return np.asarray(grouped.max(axis=(1, 3)).reshape(-1))
-    if kind == "columns" or (kind == "gemm" and not attributes.get("transB", 0)):
+    if layout == "columns" or (layout == "gemm" and not attributes.get("transB", 0)):
         return np.asarray(magnitude.reshape(-1, magnitude.shape[-1]).max(axis=0))
     return np.asarray(magnitude.reshape(len(magnitude), -1).max(axis=1))

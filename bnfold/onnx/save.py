@@ -22,10 +22,9 @@ from typing import Protocol
 import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto
 
-from bnfold.io.wire import LENGTH, MAX_MESSAGE, encode_tag, encode_varint
+from bnfold.io.wire import LENGTH, encode_tag, encode_varint
 from bnfold.onnx.weight import Weight
 
-LARGEST_MESSAGE = MAX_MESSAGE
 EXTERNAL_FROM = 1024
 """Bytes below which a weight stays in the model: shapes and axes must be readable without the other file."""
 PAGE = 4096

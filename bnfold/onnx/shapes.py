@@ -44,11 +44,11 @@ class Types:
         """Take over what a declaration says."""
         if not port.type.HasField("tensor_type"):
             return
-        kind = port.type.tensor_type
-        if kind.elem_type:
-            self.elements[port.name] = kind.elem_type
-        if kind.HasField("shape"):
-            self.shapes[port.name] = tuple(map(self._size, kind.shape.dim))
+        tensor = port.type.tensor_type
+        if tensor.elem_type:
+            self.elements[port.name] = tensor.elem_type
+        if tensor.HasField("shape"):
+            self.shapes[port.name] = tuple(map(self._size, tensor.shape.dim))
 
     def _size(self, dim: TensorShapeProto.Dimension) -> int:
         if dim.HasField("dim_value"):

@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from bnfold.errors import UsageError
 from bnfold.io.files import OutputSet, data_file
-from bnfold.io.wire import LENGTH, Field, encode_field
+from bnfold.io.wire import LENGTH, MAX_MESSAGE, Field, encode_field
 from bnfold.net import Net
 from bnfold.onnx.edition import Edition, edition, leaves, new_inputs, renamed
 from bnfold.onnx.file import (
@@ -30,7 +30,7 @@ from bnfold.onnx.file import (
     Tensor,
 )
 from bnfold.onnx.origin import OnnxOrigin
-from bnfold.onnx.save import EXTERNAL_FROM, LARGEST_MESSAGE, DataFile, Initialiser, Sink, field_head
+from bnfold.onnx.save import EXTERNAL_FROM, DataFile, Initialiser, Sink, field_head
 from bnfold.onnx.weight import Weight
 
 _QUANTIZATION = 14
@@ -57,7 +57,7 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = F
     pieces = list(_pieces(document, edited, origin))
     outside = external_data or any(tensor.external for tensor in document.tensors)
     sink = files.open(path)
-    if not outside and _size(pieces) + _around(document) <= LARGEST_MESSAGE:
+    if not outside and _size(pieces) + _around(document) <= MAX_MESSAGE:
         _emit(sink, document, pieces)
         return [path]
     data_path = named_data_file(path)
@@ -87,7 +87,7 @@ def write_stream(net: Net, sink: Sink) -> None:
     if any(tensor.external for tensor in document.tensors):
         raise UsageError("the weights of this model lie in a second file, so give a path and not an open file")
     pieces = list(_pieces(document, edition(net), origin))
-    if _size(pieces) + _around(document) > LARGEST_MESSAGE:
+    if _size(pieces) + _around(document) > MAX_MESSAGE:
         raise UsageError("the model passes 2 GiB and needs a second file, so give a path and not an open file")
     _emit(sink, document, pieces)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-LONGEST = 20_000
+MAX_SHOWN = 20_000
 
 # Control characters, what turns the direction of writing, line and paragraph separators, bytes that were no text.
 _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -30,5 +30,5 @@ def on_one_line(text: str) -> str:
 
 def shortened(text: str) -> str:
     """`text`, cut where nobody reads on: a hostile file has names of 50 MB, or a fault in each of 100,000 layers."""
-    more = len(text) - LONGEST
-    return f"{text[:LONGEST]} ... and {more:,} more characters" if more > 0 else text
+    more = len(text) - MAX_SHOWN
+    return f"{text[:MAX_SHOWN]} ... and {more:,} more characters" if more > 0 else text

@@ -759,7 +759,7 @@ def test_a_sparse_weight_is_read_and_written_out_where_it_changes() -> None:
 
 
 def test_a_model_that_passes_two_gigabytes_gets_a_second_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bnfold.onnx.write.LARGEST_MESSAGE", 300)
+    monkeypatch.setattr("bnfold.onnx.write.MAX_MESSAGE", 300)
     save_onnx(fold(net_of(conv_bn())).net, tmp_path / "out.onnx")
     assert (tmp_path / "out.onnx.data").exists()
     with pytest.raises(UsageError, match="passes 2 GiB"):

@@ -116,7 +116,7 @@ def test_external_data_is_aligned_and_small_weights_stay_inside(tmp_path: Path) 
 
 
 def test_a_model_beyond_two_gigabytes_goes_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bnfold.onnx.api.LARGEST_MESSAGE", 10_000)
+    monkeypatch.setattr("bnfold.onnx.api.MAX_MESSAGE", 10_000)
     net = nets.net(TEXT)
     save_onnx(net, tmp_path / "net.onnx")
     assert (tmp_path / "net.onnx.data").stat().st_size == 4 * 25600

@@ -16,12 +16,10 @@ from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm, trains
 from bnfold.caffe.layers import UNKNOWN, canonical_axis, dropout_scale
+from bnfold.caffe.limits import MAX_CHANNELS
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Array, Layer
-
-MAX_CHANNELS = 1 << 20
-"""A text says sizes that no file stands behind, and each channel of an affine takes memory."""
 
 
 def batch_norm(place: LayerContext) -> Affine:

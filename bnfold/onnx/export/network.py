@@ -291,10 +291,10 @@ def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) ->
 
 def _value(graph: Graph, blob: str) -> Any:
     shape: Shape | None = graph.shapes.get(blob)
-    kind = ONNX_TYPES[graph.dtype.name]
+    element = ONNX_TYPES[graph.dtype.name]
     if shape is None:
-        return helper.make_tensor_value_info(blob, kind, None)
+        return helper.make_tensor_value_info(blob, element, None)
     dims: list[int | str | None] = [None if size < 0 else size for size in shape]
     if blob in graph.batched:
         dims[0] = graph.batched[blob] or None
-    return helper.make_tensor_value_info(blob, kind, dims)
+    return helper.make_tensor_value_info(blob, element, dims)
