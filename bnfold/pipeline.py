@@ -511,8 +511,8 @@ def require_paths(
     in_place = writing is not None and writing.in_place
     if in_place:
         recover(outputs)
-    require_writable([*outputs, *reports], models, in_place=in_place)
     require_unread(reports, models)
+    require_writable([*outputs, *reports], models, in_place=in_place)
     require_unread([*outputs, *reports], data)
     taken = set(map(os.path.realpath, [*models, *data, *outputs, *reports]))
     for path in writing.paths if writing and not writing.onnx.external_data else ():

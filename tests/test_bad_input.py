@@ -165,7 +165,11 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Content], str]] = {
     "a report of an inspection onto the input": (("inspect", *NET, "--json", NET[0]), {}, "net.prototxt: is an input"),
     "a report onto an output": ((*FOLD, "--json", "out.prototxt"), {}, "out.prototxt: two outputs"),
     "a report onto another": ((*FOLD, "--json", "r", "--html", "r"), {}, "r: two outputs"),
-    "a report onto the input": ((*FOLD, "--json", "net.prototxt"), {}, "net.prototxt: is an input of this run"),
+    "a report onto the input": (
+        (*FOLD, "--json", "net.prototxt"),
+        {},
+        "net.prototxt: is an input of this run, so it cannot",
+    ),
     "a report onto the input, in place": (
         (*FOLD, "--in-place", "--json", NET[0]),
         {},

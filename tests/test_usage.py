@@ -35,6 +35,14 @@ NEARLY_RIGHT = {
         ("diff", *NET),
         "one network and not two: call it net.prototxt:net.caffemodel, and name the other one behind it",
     ),
+    "no weights behind the colon": (
+        ("diff", "net.prototxt:", "net.prototxt"),
+        "the reference 'net.prototxt:' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem",
+    ),
+    "a report onto what is inspected": (
+        ("inspect", "net.prototxt", "--json", "net.prototxt"),
+        "net.prototxt: is an input of this run, so it cannot be written as well; give another name",
+    ),
     "one image": ((*FOLD, "--data", "A.jpg"), "'A.jpg' is one image: give the folder that it is in, or a list"),
     "a blob": ((*FOLD, "--keep", "res3"), "--keep res3: the network has no blob of that name (did you mean 'res2a'?)"),
     "a layer": (

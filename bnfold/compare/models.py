@@ -223,7 +223,7 @@ def split_pair(path: str) -> tuple[Path, Path]:
         ['net.prototxt', 'other.caffemodel']
     """
     text, colon, weights = path.rpartition(":")
-    if colon and text.endswith((".prototxt", ".pbtxt", ".txt")):
+    if colon and weights and text.endswith((".prototxt", ".pbtxt", ".txt")):
         return Path(text), Path(weights)
     return Path(path), Path(path).parent / f"{Path(path).stem}.caffemodel"
 

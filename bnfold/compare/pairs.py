@@ -13,6 +13,7 @@ from bnfold.compare.comparison import compare
 from bnfold.compare.measure import Progress
 from bnfold.compare.models import files_of
 from bnfold.compare.records import DiffReport
+from bnfold.data.samples import counted
 from bnfold.errors import BnfoldError, ParseError, UsageError
 from bnfold.io.files import StrPath
 from bnfold.options import CompareOptions
@@ -69,7 +70,7 @@ def read_pairs(path: Path) -> list[PairRow]:
         if not words or words[0].lower() == "reference":
             continue
         if len(words) not in (2, 3):
-            raise ParseError(f"expected REFERENCE CANDIDATE [DATA], got {len(words)} words", path, number)
+            raise ParseError(f"expected REFERENCE CANDIDATE [DATA], got {counted(len(words), 'word')}", path, number)
         reference, candidate, *data = (_seen_from(path.parent, word) for word in words)
         rows.append(PairRow(number, reference, candidate, data[0] if data else None, path))
     if not rows:

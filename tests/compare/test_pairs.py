@@ -28,6 +28,7 @@ def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path: Path) -> N
     [
         ("a.onnx", "expected REFERENCE CANDIDATE"),
         ("a b c d", "got 4 words"),
+        ("a", "got 1 word$"),
         ('"a b', "no closing"),
         ("# none", "no models"),
         ("a.onnx b\0.onnx", "cannot be read as text"),
