@@ -271,6 +271,8 @@ class Comparison:
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = self._types
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
+        if self.options.seed and self._samples is not None:
+            notes.append(f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given")
         return Opened(
             ours,
             theirs,

@@ -101,6 +101,13 @@ def test_the_candidate_has_no_say_in_the_noise() -> None:
     assert opened.against(loud).data == opened.against(classifier()).data
 
 
+def test_a_seed_beside_samples_is_said_to_change_nothing() -> None:
+    samples = np.zeros((2, 3, 8, 8), np.float32)
+    said = "--seed 3 changes nothing: it is of noise, and samples are given"
+    assert said in compare(classifier(), classifier(), samples, seed=3).notes
+    assert said not in compare(classifier(), classifier(), seed=3).notes
+
+
 def test_one_seed_gives_one_report() -> None:
     assert compare(classifier(), classifier(), seed=3) == compare(classifier(), classifier(), seed=3)
     assert compare(classifier(), classifier(), seed=3).blobs != compare(classifier(), classifier(), seed=4).blobs
