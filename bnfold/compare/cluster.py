@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -354,7 +355,7 @@ def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
                 work.data,
                 options,
                 store,
-                exact=None if packed is None else pickle.loads(packed),
+                exact=None if packed is None else partial(pickle.loads, packed),
                 threads=max(1, processors() // work.share),
                 fixed=True,
             )

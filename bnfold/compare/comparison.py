@@ -282,7 +282,6 @@ class Comparison:
             data,
             self._known(data),
             options,
-            open_exact(ours, notes) if options.exact else None,
             notes,
             same_behind(ours.hidden, theirs.hidden, {*pairs, *ours.feeds}),
         )
@@ -298,6 +297,7 @@ class Comparison:
         with Opening() as store:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
+            absent: list[str] = []
             with Engine(
                 opened[0].ours,
                 sides,
@@ -305,7 +305,7 @@ class Comparison:
                 data,
                 self.options,
                 store,
-                exact=opened[0].truth,
+                exact=partial(open_exact, opened[0].ours, absent) if self.options.exact else None,
                 further=further,
                 fixed=state.batch is not None,
             ) as engine:
@@ -315,6 +315,7 @@ class Comparison:
                 for one, side, second in zip(opened, sides, shapes[1:], strict=True):
                     one.data, one.layout = data, engine.layout
                     side.plan = one.decide(shapes[0], second)
+                    one.notes += absent
                 found = self._pass_over(engine, data, state, progress)
                 for place, one in enumerate(opened):
                     self._decide(engine, place, one, found[place])
@@ -373,25 +374,24 @@ class Comparison:
 
     def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement) -> None:
         """Let a float64 run of the reference decide about blobs that rounding may have brought beyond the tolerance."""
-        doubtful = one.doubtful(found)
-        truth = (one.truth or open_exact(one.ours, found.notes)) if doubtful else None
-        if truth is None:
-            return
         data, shape = one.data, one.layout
-        worst = [found.errors[name].worst for name in doubtful]
+        worst = [found.errors[name].worst for name in one.doubtful(found)]
         numbers = sorted({at.sample for at in worst if at is not None})
-        for start in dict.fromkeys(
-            number // shape.batch * shape.batch
-            for number in (range(data.count) if data.count <= EVERY_SAMPLE else numbers)
-        ):
-            run = run_at(data, shape, start)
-            try:
-                exact = truth.run(run.feeds)
-            except UnsupportedError as error:
-                found.notes.append(f"no float64 run decides about rounding: {error}")
+        if data.count <= EVERY_SAMPLE:
+            numbers = list(range(data.count))
+        try:
+            truth = engine.open_exact(partial(open_exact, engine.reference, found.notes)) if worst else None
+            if truth is None:
                 return
-            for given in engine.give(run):
-                one.judge(found, run, exact, given[0], given[1 + place])
+            for start in dict.fromkeys(number // shape.batch * shape.batch for number in numbers):
+                run = run_at(data, shape, start)
+                for given in engine.give(run):
+                    exact = truth.run(run.feeds, given[0])
+                    one.judge(found, run, exact, given[0], given[1 + place])
+                    del given, exact  # or they would stand beside the next segment in memory
+        except UnsupportedError as error:
+            found.notes.append(f"no float64 run decides about rounding: {error}")
+            found.distances.clear()
 
     def _drawn(self, data: Noise, shape: BatchLayout, reference: Session) -> Noise:
         """The noise with the scales that the reference needs, which are found once."""

@@ -39,6 +39,9 @@ PIECE = 16  # runs that are measured together, wherever that is
 OVERLAPPING = 2.5  # times the blobs of a run: two runs, and what is free between blobs that are measured already
 AHEAD = 2  # runs whose samples are decoded ahead
 
+Opening = Callable[[], "Evaluator | None"]
+"""What opens a float64 run, or cannot."""
+
 
 def processors() -> int:
     """How many threads can run at once."""
@@ -91,7 +94,7 @@ class Engine:
         layout, data: what is fed.
         options: threads, providers, memory.
         store: where the weights lie as long as this is used.
-        exact: the float64 run of the reference, if it is wanted.
+        exact: what opens the float64 run of the reference, if it is wanted.
         further: more blobs that the reference has to be able to give.
         threads: that measure; as many as there are processors by default.
         fixed: the batch is decided already.
@@ -106,26 +109,30 @@ class Engine:
         options: CompareOptions,
         store: WeightStore,
         *,
-        exact: Evaluator | None = None,
+        exact: Opening | None = None,
         further: Sequence[str] = (),
         threads: int | None = None,
         fixed: bool = False,
     ) -> None:
         self.reference, self.sides, self.layout = reference, sides, layout
-        self._options, self._store, self.exact = options, store, exact
+        self._options, self._store = options, store
+        self._in_double = exact is not None
         self._threads = threads or processors()
         self._inputs = layout.sizes(data)
         self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
+        self._held = room(options.memory, self._threads)
         self.overlapping, self.alternating = True, False
         whole = self._segment()
         whole.names += dict.fromkeys(name for side in sides for name in side.pairs)
         for own, side in zip(whole.watched, sides, strict=True):
             for blobs, wanted in zip(own, side.watched, strict=True):
                 blobs += wanted
-        self.segments = [whole]
+        self._whole, self.segments = whole, [whole]
         self._open(whole, further)
         self.executions: list[Execution] = [session.execution for session in whole.sessions.values()]
-        self._plan(whole, further, fixed)
+        self._ports = [session.outputs for session in whole.sessions.values()]
+        self._plan(further, fixed=fixed, refusing=not fixed and (self._in_double or options.memory is not None))
+        self.exact = exact() if exact is not None else None
         if self.segments[0] is not whole:
             whole.sessions.clear()
             self._open(self.segments[0], further)
@@ -173,6 +180,25 @@ class Engine:
         """What each network gives for a run, the reference first: all at once, or a segment at a time."""
         for segment in self.segments:
             yield [_on_host(values, list(values)) for values in self._run(segment, run)]
+
+    def open_exact(self, opening: Opening) -> Evaluator | None:
+        """The float64 run of the reference, beside which what is in flight is planned anew.
+
+        Raises:
+            UnsupportedError: there is no room for it.
+        """
+        if self.exact is None:
+            for segment in self.segments:
+                segment.sessions.clear()
+            self._in_double = True
+            try:
+                self._plan((), fixed=True, refusing=True)
+                self.exact = opening()
+            except UsageError as error:
+                raise UnsupportedError(str(error)) from None
+            finally:
+                self._in_double = self.exact is not None
+        return self.exact
 
     def pieces(self, count: int) -> list[range]:
         """The runs of each piece."""
@@ -225,7 +251,7 @@ class Engine:
                     (_, given), self._first = self._first, None
                 else:
                     given = self._run(segment, run)
-                exact = self._exactly(run, measured)
+                exact = self._exactly(run, segment, measured)
                 finish(stop)
                 for place, (part, measurement) in enumerate(zip(parts, measured, strict=True)):
                     waiting.append(measurement.add(part, run, given[0], given[1 + place], data, exact, self._pool))
@@ -295,23 +321,30 @@ class Engine:
         ties = [replace(side.ties, candidate=side.model, counts={}) for side in self.sides]
         return Segment([], [([], []) for _ in self.sides], ties)
 
-    def _plan(self, whole: Segment, further: Sequence[str], fixed: bool) -> None:
+    def _plan(self, further: Sequence[str], *, fixed: bool, refusing: bool) -> None:
         """Choose batch, runs in flight and segments so that everything fits.
 
+        Args:
+            further: what the reference has to give besides.
+            fixed: the batch is decided already.
+            refusing: raise where nothing fits.
+
         Raises:
-            UsageError: nothing does, and it is the user's own budget; with the least that would.
+            UsageError: with the least that would.
         """
-        held = room(self._options.memory, self._threads)
-        if held is None:
+        whole = self._whole
+        if self._held is None:
             return
-        needs = self._needs(whole)
+        needs = self._needs()
+        double = needs[0].double_weights if self._in_double else 0
+        held = self._held - double
         again = [need.weights for need, side in zip(needs[1:], self.sides, strict=True) if side.ties.pointers]
         weights = sum(need.weights for need in needs) + sum(again)
         if not fixed and self.layout.is_open:
             run = self._bytes(whole, needs) + self._working(needs, further)
             batch = self.layout.batch * (held - weights) // max(run, 1)
             self.layout = replace(self.layout, batch=min(self.layout.batch, max(1, batch)))
-            needs = self._needs(whole)
+            needs = self._needs()
         left = held - self._working(needs, further) - weights
         blobs = self._bytes(whole, needs)
         self.overlapping = OVERLAPPING * blobs <= left
@@ -323,13 +356,15 @@ class Engine:
         self.alternating = True
         left += weights - max(need.weights for need in needs)
         self.segments = list(self._cut(whole, needs, left))
-        if most > left and self._options.memory is not None and not fixed:
+        if most > left and refusing:
+            memory = self._options.memory or self._held
             raise UsageError(
-                f"{_mib(self._options.memory)} are too little memory: comparing these networks takes at least "
-                f"{_mib(self._options.memory + most - left)}, {_mib(most)} of them for one blob or the outputs of both"
+                f"{_mib(memory)} are too little memory: comparing these networks takes at least "
+                f"{_mib(memory + most - left)}, {_mib(most)} of them for one blob or the outputs of both"
+                + (f", and {_mib(double)} for the weights of the float64 run" if double else "")
             )
 
-    def _needs(self, whole: Segment) -> list[Needs]:
+    def _needs(self) -> list[Needs]:
         """Of each network, the reference first."""
         batch, found = self.layout.batch, []
         for place, model in enumerate((self.reference, *(side.model for side in self.sides))):
@@ -338,7 +373,7 @@ class Engine:
                 for name, shape in self._inputs.items()
                 if shape
             }
-            known = {name: _nbytes(port, batch) for name, port in whole.sessions[place].outputs.items()}
+            known = {name: _nbytes(port, batch) for name, port in self._ports[place].items()}
             found.append(Needs.of(model, inputs, known))
         return found
 
@@ -347,11 +382,9 @@ class Engine:
         batch = self.layout.batch
         feeds = self.layout.feeds
         inputs = sum(_nbytes(TensorPort(shape, feeds[name].dtype), batch) for name, shape in self._inputs.items())
-        return (
-            max(need.working for need in needs)
-            + sum(needs[0].sizes.get(name, 0) for name in further)
-            + (2 + AHEAD) * inputs
-        )
+        double = needs[0].double_working(inputs) if self._in_double else 0
+        blobs = sum(needs[0].sizes.get(name, 0) for name in further)
+        return max(need.working for need in needs) + double + blobs + (2 + AHEAD) * inputs
 
     def _bytes(self, segment: Segment, needs: Sequence[Needs]) -> int:
         """Bytes of what the networks give."""
@@ -360,9 +393,13 @@ class Engine:
         )
 
     def _size(self, needs: Sequence[Needs], place: int, name: str) -> int:
-        """Bytes of a blob; a candidate whose indices may be tied is run twice."""
-        twice = place and self.sides[place - 1].ties.pointers
-        return needs[place].sizes.get(name, 0) * (2 if twice else 1)
+        """Bytes of a blob; a candidate whose indices may be tied is run twice, and the reference in float64, too."""
+        times = 1
+        if place and self.sides[place - 1].ties.pointers:
+            times = 2
+        elif not place and self._in_double:
+            times += needs[0].widening
+        return needs[place].sizes.get(name, 0) * times
 
     def _cut(self, whole: Segment, needs: Sequence[Needs], left: int) -> Iterator[Segment]:
         """Segments whose blobs fit, one blob each at least; the networks' outputs in the first, as all have them."""
@@ -386,12 +423,12 @@ class Engine:
             held += size
         yield segment
 
-    def _exactly(self, run: Run, measured: Sequence[Measurement]) -> Mapping[str, Array]:
-        """Every blob in float64; nothing, and a note, once the exact run has failed."""
+    def _exactly(self, run: Run, segment: Segment, measured: Sequence[Measurement]) -> Mapping[str, Array]:
+        """A segment's blobs in float64; nothing, and a note, once the exact run has failed."""
         if self.exact is None:
             return {}
         try:
-            return self.exact.run(run.feeds)
+            return self.exact.run(run.feeds, segment.names)
         except UnsupportedError as error:
             for measurement in measured:
                 measurement.notes.append(f"no exact column: {error}")

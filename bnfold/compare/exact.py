@@ -13,12 +13,14 @@ that is wrong by a thousandth, float32 rounds a thousand times better.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.compare.metrics import in_pieces
 from bnfold.compare.models import Model
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
@@ -44,18 +46,17 @@ class Distances:
     @classmethod
     def of(cls, truth: Array, reference: Array, candidate: Array, size: float) -> Distances:
         """Of one sample of one blob; infinite where one is finite and the truth is not, or the other way round."""
-        exact = np.asarray(truth, np.float64).reshape(-1)
-        sound = np.isfinite(exact)
-        far = []
-        for values in (reference, candidate):
-            found = np.asarray(values, np.float64).reshape(-1)
-            if not np.array_equal(np.isfinite(found), sound):
-                far.append(np.inf)
-            else:
+        squared, count = [0.0, 0.0], 0
+        for exact, *found in in_pieces(truth, reference, candidate):
+            sound = np.isfinite(exact)
+            count += int(sound.sum())
+            for side, values in enumerate(found):
+                if not np.array_equal(np.isfinite(values), sound):
+                    squared[side] = np.inf
                 with np.errstate(over="ignore"):
-                    errors = np.square((found[sound] - exact[sound]) / size)  # whose squares would pass float64 sooner
-                far.append(float(np.sqrt(errors.mean())) if errors.size else 0.0)
-        return cls(*far)
+                    errors = (values[sound] - exact[sound]) / size  # whose squares would pass float64 sooner
+                    squared[side] += float(np.square(errors).sum())
+        return cls(*(math.sqrt(total / max(count, 1)) for total in squared))
 
     @property
     def excess(self) -> float:

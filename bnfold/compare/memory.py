@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHARE = 0.5  # of the free memory, by default: others on the machine and the page cache want some
 VALUE = 4  # bytes
 LIVE = 3  # blobs of the largest size that are in memory at once, where not all are kept
+DOUBLES = 4  # blobs of the largest size that an operator makes in float64 before it gives one
 OWN = 48 << 20  # what threads, the allocator and modules that are imported late take besides
 THREAD = 4 << 20  # what a thread that measures keeps (`backends`), with its stack
 COMPILED = 140 << 20  # what numba takes when it is loaded, which is for many values
@@ -69,11 +70,15 @@ class Needs:
         weights: bytes that its session maps, and every run reads; the process that it has of its own among them.
         working: bytes that a run holds at the most of what nobody asked for.
         sizes: blob -> bytes, where its shape is known before it runs; twice them where another process sends it.
+        widening: how many times as large the values are in float64.
+        double_weights: bytes that the weights take in a float64 run.
     """
 
     weights: int
     working: int
     sizes: Mapping[str, int]
+    widening: int
+    double_weights: int
 
     @classmethod
     def of(cls, model: Model, inputs: Mapping[str, Sequence[int | None]], known: Mapping[str, int]) -> Needs:
@@ -90,7 +95,16 @@ class Needs:
         weights, working = mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes)
         if model.is_apart:
             weights, sizes = weights + CHILD, {name: 2 * size for name, size in sizes.items()}
-        return cls(weights, working, sizes)
+        stored = [tensor.dims for tensor in model.proto.graph.initializer] + [one.shape for one in model.weights]
+        # A message holds them, and so do the arrays that are read from it.
+        return cls(weights, working, sizes, WIDENING.get(model.stored_type, 4), 2 * 8 * sum(map(prod, stored)))
+
+    def double_working(self, inputs: int) -> int:
+        """What a float64 run of so many bytes of inputs holds of what nobody asked for, an operator's own among it."""
+        return self.widening * (inputs + self.working + DOUBLES * max(self.sizes.values(), default=0))
+
+
+WIDENING = {"float64": 1, "float32": 2}
 
 
 def room(memory: int | None, threads: int) -> int | None:

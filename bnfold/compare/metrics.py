@@ -8,7 +8,7 @@ How it merges is said by the fields of `BlobError` that it is computed from.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,16 @@ def relative(error: float, size: float) -> float:
     if math.isinf(size):
         return math.nan
     return float(error / size) if size > 0 else math.inf
+
+
+def in_pieces(*arrays: Array) -> Iterator[list[Float64]]:
+    """Arrays of equal size a part at a time, in float64: whole, each would be another blob in memory."""
+    flat = [values.reshape(-1) for values in arrays]
+    for start in range(0, flat[0].size, PIECE):
+        yield [values[start : start + PIECE].astype(np.float64) for values in flat]
+
+
+PIECE = 1 << 16  # values
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +180,14 @@ class BlobError:
 
     def add_exact(self, exact: Array, reference: Array, candidate: Array) -> None:
         """Measure one batch of both networks against the float64 run of the reference."""
-        truth = np.asarray(exact, np.float64).reshape(-1)
-        sums = []
-        for values in (reference, candidate):
-            found = np.asarray(values, np.float64).reshape(-1)
-            sound = np.isfinite(truth) & np.isfinite(found)
-            with np.errstate(over="ignore"):
-                sums += [np.square(values).sum() for values in (found[sound] - truth[sound], truth[sound])]
-        self.exact_sums = by_channel(self.exact_sums, np.array(sums))
+        sums = np.zeros(4)
+        for truth, *found in in_pieces(exact, reference, candidate):
+            for side, values in enumerate(found):
+                sound = np.isfinite(truth) & np.isfinite(values)
+                with np.errstate(over="ignore"):
+                    sums[2 * side] += np.square(values[sound] - truth[sound]).sum()
+                    sums[2 * side + 1] += np.square(truth[sound]).sum()
+        self.exact_sums = by_channel(self.exact_sums, sums)
 
     @property
     def finite(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,9 +28,6 @@ from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
 
-if TYPE_CHECKING:
-    from bnfold.onnx.evaluator import Evaluator
-
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 EQUAL = "every layer and every weight of one network is that of the other"
 TF32_NOTE = (
@@ -50,7 +46,6 @@ class Opened:
         pairs: blob of the reference -> blob of the candidate; all that both have.
         layout, data, labels: what is fed.
         options: what is compared, and what may differ.
-        truth: the float64 run of the reference, if wanted.
         notes: sentences for the report.
         same_behind: what cannot be run is the same in both networks, and reads only what is compared.
         saturating: output -> what saturates it.
@@ -68,7 +63,6 @@ class Opened:
     data: Samples
     labels: Array | None
     options: CompareOptions
-    truth: Evaluator | None
     notes: list[str]
     same_behind: bool = False
     saturating: dict[str, Saturating] = field(default_factory=dict)

@@ -177,6 +177,29 @@ def test_an_open_batch_follows_the_budget(monkeypatch: pytest.MonkeyPatch) -> No
     assert 1 < compare(*models, images(8)).blobs[0].shape[0] < 8
 
 
+def test_the_float64_run_is_in_the_budget_and_segments_change_none_of_its_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans: list[tuple[int, bool]] = []
+    real = engines.Engine._plan
+
+    def plan(self: engines.Engine, *given: Any, **named: Any) -> None:
+        real(self, *given, **named)
+        plans.append((len(self.segments), self.overlapping))
+
+    whole = compare(*pair(), images(8), exact=True)
+    assert whole.blobs[0].exact is not None
+    monkeypatch.setattr(engines.Engine, "_plan", plan)
+    leave_room(monkeypatch, 80_000)
+    compare(*pair(), images(8))
+    assert said(compare(*pair(), images(8), exact=True)) == said(whole)
+    assert plans == [(1, True), (3, False)]
+    leave_room(monkeypatch, 50_000)
+    compare(*pair(), images(8))
+    with pytest.raises(UsageError, match=r"are too little memory: .* and 1M for the weights of the float64 run"):
+        compare(*pair(), images(8), exact=True)
+
+
 def test_samples_are_decoded_ahead_once_each_and_in_order() -> None:
     from bnfold.compare.threads import Threads
 

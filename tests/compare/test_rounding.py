@@ -13,11 +13,13 @@ from present import present
 
 import bnfold
 from bnfold import pipeline
+from bnfold.compare import engine
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
 from bnfold.compare.exact import Distances, as_exact, same_function
 from bnfold.compare.models import open_model
 from bnfold.net import Array, Blobs, Net
+from bnfold.onnx.evaluator import Evaluator
 from bnfold.pipeline import Folding, Job, Reading, Writing
 
 LARGE_SCORES = """
@@ -49,6 +51,28 @@ def test_a_sigmoid_of_large_scores_is_judged_by_a_float64_run(scale: int, layers
     assert report.as_exact == ("prob",)
     assert "beyond the tolerance by rounding, and as near to a float64 run as the reference: 'prob'" in report.verdict
     assert any("blob 'prob' is beyond the tolerance by rounding: rms" in note for note in report.notes)
+
+
+def test_the_float64_run_decides_in_segments_or_says_that_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = net(LARGE_SCORES)
+    folded = bnfold.fold(reference).net
+    whole = compare(reference, folded, images(1000), tolerance=1e-5)
+    assert whole.as_exact == ("prob",)
+    runs: list[int] = []
+    real = Evaluator.run
+
+    def run(self: Evaluator, feeds: Any, blobs: Any = None) -> dict[str, Array]:
+        runs.append(len(blobs))
+        return real(self, feeds, blobs)
+
+    monkeypatch.setattr(Evaluator, "run", run)
+    monkeypatch.setattr(engine, "room", lambda _memory, _threads: 130_000)
+    assert compare(reference, folded, images(1000), tolerance=1e-5) == whole
+    assert len(runs) > 3  # once a sample
+    monkeypatch.setattr(engine, "room", lambda _memory, _threads: 80_000)
+    report = compare(reference, folded, images(1000), tolerance=1e-5)
+    assert not report.passed
+    assert any("no float64 run decides about rounding: 1M are too little memory" in note for note in report.notes)
 
 
 def test_a_fault_behind_which_a_sigmoid_saturates_is_no_rounding() -> None:

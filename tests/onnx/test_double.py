@@ -45,6 +45,7 @@ def test_a_normalisation_is_by_its_stored_statistics_at_every_opset(opset: int, 
 @pytest.mark.parametrize(
     ("operator", "attributes"),
     [
+        ("Erf", {}),
         ("LRN", {"size": 3, "alpha": 0.5}),
         ("LRN", {"size": 5, "alpha": 0.5, "beta": 0.3, "bias": 2.0}),
         ("LogSoftmax", {"axis": 2}),
