@@ -128,8 +128,8 @@ def _as(value: Array, target: np.dtype[Any] | None) -> Array:
     return value.astype(target, copy=False)
 
 
-def _axes(call: Call, rank: int, place: int = 1) -> list[int]:
-    axes = call.numbers(place, "axes")
+def _axes(call: Call, rank: int) -> list[int]:
+    axes = call.numbers(1, "axes")
     if not all(-rank <= axis < rank for axis in axes):
         raise NotConstant
     return [axis % rank for axis in axes]

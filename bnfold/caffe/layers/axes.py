@@ -104,11 +104,11 @@ def _pair(param: Any, name: str) -> tuple[int | None, int | None]:
     return written(param, height), written(param, width)
 
 
-def at_least(layer: Layer, word: str, values: Sequence[int], least: int) -> None:
-    """Refuse a value below `least`, naming it.
+def at_least_1(layer: Layer, word: str, values: Sequence[int]) -> None:
+    """Refuse a value below 1, naming it.
 
     Raises:
         ModelError: some value is too small.
     """
-    if values and min(values) < least:
-        raise ModelError(f"{layer}: {word} {'x'.join(map(str, values))} must be at least {least}")
+    if values and min(values) < 1:
+        raise ModelError(f"{layer}: {word} {'x'.join(map(str, values))} must be at least 1")

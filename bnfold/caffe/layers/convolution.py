@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least, canonical_axis, each_size, listed, per_axis, written
+from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least_1, canonical_axis, each_size, listed, per_axis, written
 from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType, ShapeFunction, count
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -75,7 +75,7 @@ class Convolution(NamedTuple):
         channels = (1, 1) if layer.type == "Im2col" else (view.num_output, view.group)
         if min(*channels, *kernel, *stride, *view.dilation) < 1:
             for word, values in zip(COUNTS, (kernel, stride, view.dilation, channels[:1], channels[1:]), strict=True):
-                at_least(layer, word, values, 1)
+                at_least_1(layer, word, values)
         return view
 
     @property

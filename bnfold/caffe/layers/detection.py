@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, written
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, written
 from bnfold.caffe.layers.row import DETECTORS, LayerType, count, four_axes
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
@@ -55,7 +55,7 @@ class PriorGrid(NamedTuple):
         if len(variances) not in (1, 4) or not all(variance > 0 for variance in variances):
             raise ModelError(f"{layer}: variance {variances} must be one or four values above 0")
         image, step = _pair(layer, param, "img_size"), _pair(layer, param, "step")
-        at_least(layer, "img_h and img_w", image or (), 1)
+        at_least_1(layer, "img_h and img_w", image or ())
         if step is not None and not all(size > 0 for size in step):
             raise ModelError(f"{layer}: step {step} must be above 0")
         offset = _pair(layer, param, "offset") or (param.offset, param.offset)
@@ -202,7 +202,7 @@ class DetectionOutput(NamedTuple):
         """
         param = layer.param.detection_output_param
         nms = param.nms_param
-        at_least(layer, "num_classes", (param.num_classes,), 1)
+        at_least_1(layer, "num_classes", (param.num_classes,))
         if not (nms.nms_threshold >= 0 and 0 < nms.eta <= 1):
             raise ModelError(f"{layer}: nms_threshold {nms.nms_threshold} or eta {nms.eta} makes no sense")
         # Caffe multiplies the threshold by eta after each box that it keeps, but only while it is above 0.5.
@@ -272,12 +272,12 @@ class YoloDetectionOutput(NamedTuple):
         boxes = param.num_box if third or param.HasField("num_box") or not biases else len(biases) // 2
         if third:
             positive = (param.num_classes, boxes, param.mask_group_num)
-            at_least(layer, "num_classes, num_box and mask_group_num", positive, 1)
+            at_least_1(layer, "num_classes, num_box and mask_group_num", positive)
         if len(biases) % 2:
             raise ModelError(f"{layer}: biases are pairs of width and height, and there are {len(biases)}")
         said = param.num_classes, boxes, 4 if third else param.coords, param.confidence_threshold, param.nms_threshold
         if not third:
-            at_least(layer, "num_classes and num_box", (param.num_classes, boxes), 1)
+            at_least_1(layer, "num_classes and num_box", (param.num_classes, boxes))
             return cls(*said, biases)
         masks, groups = tuple(param.mask), param.mask_group_num
         if len(masks) % groups:

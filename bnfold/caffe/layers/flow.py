@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, each_size
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size
 from bnfold.caffe.layers.row import LayerType, four_axes, merged
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
@@ -24,7 +24,7 @@ def correlation(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     most d; or of their absolute difference.
     """
     first, param = merged(layer, four_axes(layer, bottoms[0]), bottoms[1]), layer.param.correlation_param
-    at_least(layer, "kernel_size, stride_1 and stride_2", (param.kernel_size, param.stride_1, param.stride_2), 1)
+    at_least_1(layer, "kernel_size, stride_1 and stride_2", (param.kernel_size, param.stride_1, param.stride_2))
     if param.kernel_size % 2 == 0:
         raise ModelError(f"{layer}: kernel_size {param.kernel_size} must be odd")
     border = param.max_displacement + (param.kernel_size - 1) // 2

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least, each_size, listed, per_axis, written
+from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least_1, each_size, listed, per_axis, written
 from bnfold.caffe.layers.convolution import DEPTH, same_pads, synopsys_pads
 from bnfold.caffe.layers.row import LayerType, count
 from bnfold.errors import ModelError
@@ -94,9 +94,9 @@ class Pooling(NamedTuple):
         cls, layer: Layer, bottom: Shape, kernel: tuple[int, ...], stride: tuple[int, ...], pad: tuple[int, ...]
     ) -> Self:
         image, dilation = tuple(bottom[2:]), layer.param.pooling_param.dilation
-        at_least(layer, "dilation", (dilation,), 1)
-        at_least(layer, "kernel_size", kernel, 1)
-        at_least(layer, "stride", stride, 1)
+        at_least_1(layer, "dilation", (dilation,))
+        at_least_1(layer, "kernel_size", kernel)
+        at_least_1(layer, "stride", stride)
         if len(kernel) != 2 or kernel[0] != kernel[1]:
             raise ModelError(f"{layer}: MDS pooling takes a square kernel, not {sizes(kernel)}")
         if bottom[1] != UNKNOWN and bottom[1] % prod(kernel):
@@ -138,8 +138,8 @@ def pooled(
     Raises:
         ModelError: a kernel or stride is 0, a pad is as large as its kernel, or no window fits.
     """
-    at_least(layer, "kernel_size", kernel, 1)
-    at_least(layer, "stride", stride, 1)
+    at_least_1(layer, "kernel_size", kernel)
+    at_least_1(layer, "stride", stride)
     for pad in (before, after):
         if any(p >= k for p, k in zip(pad, kernel, strict=True) if p):
             raise ModelError(f"{layer}: pad {sizes(pad)} must be smaller than the kernel {sizes(kernel)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import at_least
+from bnfold.caffe.layers.axes import at_least_1
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -37,7 +37,7 @@ class Recurrent(NamedTuple):
             ModelError: `num_output` is missing or 0, or the number of bottoms fits no form of the layer.
         """
         param = layer.param.recurrent_param
-        at_least(layer, "num_output", (param.num_output,), 1)
+        at_least_1(layer, "num_output", (param.num_output,))
         states, gates = (2, 4) if layer.type == "LSTM" else (1, 1)
         extra = len(layer.bottoms) - 2 - (states if param.expose_hidden else 0)
         if extra not in (0, 1):
@@ -48,7 +48,7 @@ class Recurrent(NamedTuple):
 def indicator(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
     """(T, N): 0 at the first step of each sequence, then 1 (the forks' Caffe)."""
     param = layer.param.continuation_indicator_param
-    at_least(layer, "time_step and batch_size", (param.time_step, param.batch_size), 1)
+    at_least_1(layer, "time_step and batch_size", (param.time_step, param.batch_size))
     if param.time_step * param.batch_size > INT_MAX:
         raise ModelError(f"{layer}: {param.time_step}x{param.batch_size} is more than a blob holds")
     return [(param.time_step, param.batch_size)]

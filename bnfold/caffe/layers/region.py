@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1
 from bnfold.caffe.layers.row import LayerType, count, four_axes
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -55,12 +55,8 @@ class Proposal(NamedTuple):
             raise ModelError(f"{layer}: it lists its anchors as Vitis does; how Vitis decodes them is not known here")
         if any(param.HasField(name) for name in SYNOPSYS_PROPOSAL.split()):
             return cls._synopsys(layer)
-        at_least(
-            layer,
-            "feat_stride, base_size and post_nms_topn",
-            (param.feat_stride, param.base_size, param.post_nms_topn),
-            1,
-        )
+        sizes_above_0 = (param.feat_stride, param.base_size, param.post_nms_topn)
+        at_least_1(layer, "feat_stride, base_size and post_nms_topn", sizes_above_0)
         ratios = tuple(param.ratio) or (0.5, 1.0, 2.0)
         if not all(0 < ratio < math.inf for ratio in ratios):
             raise ModelError(f"{layer}: ratio {ratios} must name numbers above 0")
@@ -82,7 +78,7 @@ class Proposal(NamedTuple):
             if any(field.name == name for field, _ in param.ListFields()):
                 raise ModelError(f"{layer}: {name} is PVANet's and beside it stands a field of Synopsys'; keep one's")
         sizes_above_0 = (param.feat_stride, param.anchor_base_size, param.max_rois)
-        at_least(layer, "feat_stride, anchor_base_size and max_rois", sizes_above_0, 1)
+        at_least_1(layer, "feat_stride, anchor_base_size and max_rois", sizes_above_0)
         return cls(
             param.feat_stride,
             param.anchor_base_size,
@@ -167,7 +163,7 @@ class ROIPooling(NamedTuple):
             if len(listed) > 2:
                 raise ModelError(f"{layer}: pooled_size has {len(listed)} values for 2 spatial axes")
             height, width = listed[0], listed[-1]
-        at_least(layer, "pooled_h and pooled_w", (height, width), 1)
+        at_least_1(layer, "pooled_h and pooled_w", (height, width))
         return cls((height, width), scale)
 
 
@@ -180,8 +176,8 @@ def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
 def psroi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(R, output_dim, group_size, group_size) (R-FCN, psroi_pooling_layer.cu)."""
     param, channels = layer.param.psroi_pooling_param, four_axes(layer, bottoms[0])[1]
-    at_least(layer, "output_dim", (param.output_dim,), 1)
-    at_least(layer, "group_size", (param.group_size,), 1)
+    at_least_1(layer, "output_dim", (param.output_dim,))
+    at_least_1(layer, "group_size", (param.group_size,))
     needed = param.output_dim * param.group_size**2
     if channels not in (UNKNOWN, needed):
         raise ModelError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isqrt, prod
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, canonical_axis, each_size
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis, each_size
 from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, count, four_axes
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -37,12 +37,12 @@ class DepthToSpace(NamedTuple):
         """
         if layer.type == "GSTiling":
             tiling = layer.param.gs_tiling_param
-            at_least(layer, "stride", (tiling.stride,), 1)
+            at_least_1(layer, "stride", (tiling.stride,))
             if not tiling.HasField("reverse"):
                 raise ModelError(f"{layer}: nothing says its way; write `gs_tiling_param {{ reverse: true }}` or false")
             return cls(tiling.stride, False, tiling.reverse)
         param = ROWS[layer.type].parameters(layer)
-        at_least(layer, "block_size", (param.block_size,), 1)
+        at_least_1(layer, "block_size", (param.block_size,))
         if param.data_format not in ("NHWC", "NCHW", "DCR", "CRD"):
             raise ModelError(f"{layer}: data_format {param.data_format!r} is none of NHWC, NCHW, DCR, CRD")
         last, mode = param.data_format == "NHWC", "CRD" if param.data_format == "CRD" else "DCR"
@@ -115,7 +115,7 @@ def pixel_shuffle_factor(layer: Layer) -> int:
         if isqrt(factor) ** 2 != factor:
             raise ModelError(f"{layer}: scale {factor} is the factor's square, and no square")
         factor = isqrt(factor)
-    at_least(layer, "upscale_factor", (factor,), 1)
+    at_least_1(layer, "upscale_factor", (factor,))
     return factor
 
 
@@ -127,7 +127,7 @@ def pixel_shuffle(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def reorg(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """Pixels become channels, or back (darknet's `reorg_cpu`, as in MobileNet-YOLO)."""
     bottom, param = four_axes(layer, bottoms[0]), layer.param.reorg_param
-    at_least(layer, "stride", (param.stride,), 1)
+    at_least_1(layer, "stride", (param.stride,))
     top = _blocks(bottom, param.stride, up=param.reverse)
     if top is None:
         divided, by = (bottom[1:2], param.stride**2) if param.reverse else (bottom[2:], param.stride)
@@ -206,7 +206,7 @@ def channel_groups(layer: Layer) -> int:
         ModelError: 0.
     """
     group: int = layer.param.shuffle_channel_param.group
-    at_least(layer, "group", (group,), 1)
+    at_least_1(layer, "group", (group,))
     return group
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.caffe.layers.axes import UNKNOWN, at_least, each_size, per_axis, written
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size, per_axis, written
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -45,7 +45,7 @@ class Interp(NamedTuple):
         factors = {word: written(param, word) for word in ("zoom_factor", "shrink_factor", "full_zoom_factor")}
         for word, factor in factors.items():
             if factor is not None:
-                at_least(layer, word, (factor,), 1)
+                at_least_1(layer, word, (factor,))
         if param.pad_beg > 0 or param.pad_end > 0:
             raise ModelError(f"{layer}: pad_beg and pad_end can only crop, so they must not be above 0")
         zoom, shrink, full = factors.values()
@@ -56,7 +56,7 @@ class Interp(NamedTuple):
             zoom, shrink, full = None, None, None
         elif (zoom is None) == (shrink is None) and param.HasField("height") and param.HasField("width"):
             height, width, zoom, shrink, full = param.height, param.width, None, None, None
-            at_least(layer, "height and width", (height, width), 1)
+            at_least_1(layer, "height and width", (height, width))
         elif zoom is not None or shrink is not None:
             full = None
         elif full is None:
@@ -129,7 +129,7 @@ class Resize(NamedTuple):
             else:
                 factor = np.float32(getattr(param, f"scale_{name}"))
                 wanted.append(size if size == UNKNOWN else int(np.floor(np.float32(size) * factor)))
-            at_least(layer, f"output_{name}", [one for one in wanted if one != UNKNOWN], 1)
+            at_least_1(layer, f"output_{name}", [one for one in wanted if one != UNKNOWN])
         return cls(last, (height, width), (wanted[0], wanted[1]), given[0] if given else "plain")
 
     def sources(self, axis: int) -> npt.NDArray[np.int64]:
@@ -179,7 +179,7 @@ class Resample(NamedTuple):
             raise ModelError(f"{layer}: type AREA is declared and not made in any Caffe")
         if len(layer.bottoms) == 2:
             return cls(kind, param.antialias, None)
-        at_least(layer, "height and width", (param.height, param.width), 1)
+        at_least_1(layer, "height and width", (param.height, param.width))
         return cls(kind, param.antialias, (param.height, param.width))
 
     def matrices(
@@ -273,8 +273,8 @@ class UnPooling(NamedTuple):
             kernel, stride, pad = (
                 per_axis(layer, param, name, 2) for name in ("out_kernel_size", "out_stride", "out_pad")
             )
-            at_least(layer, "out_kernel_size", kernel, 1)
-            at_least(layer, "out_stride", stride, 1)
+            at_least_1(layer, "out_kernel_size", kernel)
+            at_least_1(layer, "out_stride", stride)
         if any(p >= k for p, k in zip(pad, kernel, strict=True) if p):
             raise ModelError(f"{layer}: out_pad {sizes(pad)} must be smaller than the kernel {sizes(kernel)}")
         return cls(method, kernel, stride, pad)
@@ -345,7 +345,7 @@ class Upsample(NamedTuple):
             raise ModelError(f"{layer}: scale {height:g}x{width:g} must be whole and at least 1")
         size = (param.upsample_h, param.upsample_w) if param.HasField("upsample_h") else None
         if size is not None:
-            at_least(layer, "upsample_h and upsample_w", size, 1)
+            at_least_1(layer, "upsample_h and upsample_w", size)
         return cls((int(height), int(width)), size, (param.pad_out_h, param.pad_out_w))
 
     def resized(self, image: Shape) -> Shape:
@@ -385,7 +385,7 @@ def unpooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def upsample_darknet(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """`stride` times the plane (Synopsys' Caffe)."""
     bottom, stride = four_axes(layer, bottoms[0]), layer.param.upsample_darknet_param.stride
-    at_least(layer, "stride", (stride,), 1)
+    at_least_1(layer, "stride", (stride,))
     return [(*bottom[:2], *(count((size, stride)) for size in bottom[2:]))]
 
 

@@ -104,9 +104,9 @@ def clip(block: Block, x: str, low: float, high: float, step: str = "clip") -> s
     return block("Clip", x, block.floats(low, f"{step}/min"), block.floats(high, f"{step}/max"), step=step)
 
 
-def rectified(block: Block, x: str, slope: float, step: str = "") -> str:
+def rectified(block: Block, x: str, slope: float) -> str:
     """`max(x, 0) + slope*min(x, 0)`."""
-    return block("Relu", x, step=step) if slope == 0 else block("LeakyRelu", x, alpha=float(slope), step=step)
+    return block("Relu", x) if slope == 0 else block("LeakyRelu", x, alpha=float(slope))
 
 
 def window(
@@ -116,6 +116,6 @@ def window(
     return {"kernel_shape": list(kernel), "strides": list(stride), "pads": [*before, *after], **more}
 
 
-def size_of_batch(block: Block, x: str, step: str = "batch") -> str:
+def size_of_batch(block: Block, x: str) -> str:
     """The first dimension of `x` as a tensor of one integer, read at run time."""
-    return cut(block, block("Shape", x, step=f"{step}/shape"), [0], [0], [1], step=step)
+    return cut(block, block("Shape", x, step="batch/shape"), [0], [0], [1], step="batch")
