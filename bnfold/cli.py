@@ -76,7 +76,7 @@ SHAPE = Word("BLOB=N,C,H,W", partial(named, sizes), "data=1,3,224,224")
 PAIR = Word("A=B", partial(named, str), "conv1=conv1_relu")
 PLANE = Word("H,W", plane, "256,256")
 BYTES = Word("SIZE", count_of_bytes, "500M or 4G")
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)  # whoever reads or writes it has sentences
 ONE_OF = {name: click.Choice(words) for name, words in CHOICES.items()}
 FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none
 

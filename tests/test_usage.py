@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,13 @@ def test_a_call_that_is_nearly_right_is_told_what_to_write(run: Run, what: str) 
     assert sentence in outcome.err
     assert outcome.err.count("\n") == 1
     assert files() == before
+
+
+def test_an_output_need_not_be_readable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("out.prototxt").touch()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK and access(path, mode))
+    assert run(*FOLD, "--no-verify").code == 0
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,10 @@ AHEAD = 1 << 24
 
 def interrupted(path: StrPath) -> str:
     """A sentence for somebody who does not find `path` because a run was killed while it replaced it, or ""."""
-    if os.path.exists(path) or "\0" in str(path):
+    aside = "" if "\0" in str(path) else _beside(Path(os.path.realpath(path)), OLD_SUFFIX)
+    if os.path.exists(path) or not os.path.exists(aside):
         return ""
-    aside = _beside(Path(os.path.realpath(path)), OLD_SUFFIX)
-    return f"a run was killed while it replaced this file; the old one is {aside}: rename it" if aside.exists() else ""
+    return f"a run was killed while it replaced this file; the old one is {aside}: rename it"
 
 
 def data_file(path: Path) -> Path:

@@ -325,6 +325,16 @@ def test_a_file_that_is_there_was_not_interrupted(folder: Path) -> None:
     assert interrupted(folder / "a") == ""
 
 
+def test_a_file_in_a_folder_that_may_not_be_looked_into_was_not_interrupted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert interrupted(folder / "a") == ""
+
+
 def test_ctrl_c_during_the_renames_waits_for_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pair(folder, b"old")
     place = Output.place
