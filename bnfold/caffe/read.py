@@ -339,6 +339,6 @@ def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
         if not paths:
             raise UsageError(f"'{text}' names no caffemodel")
         return paths
-    if not isinstance(caffemodel, Sequence):
-        raise UsageError(f"a caffemodel is a path, bytes or a binary stream, and not {type(caffemodel).__name__}")
+    if not isinstance(caffemodel, Sequence) or isinstance(caffemodel, bytes):
+        raise UsageError(f"caffemodels are paths, or one alone bytes or a stream, and not {type(caffemodel).__name__}")
     return [path for one in caffemodel for path in _paths(one)]
