@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bnfold.errors import ParseError
+from bnfold.errors import BnfoldError, ParseError
 from bnfold.net import Array, Blobs
 
 MAX_GROUPS = 250_000
@@ -26,19 +27,36 @@ def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, Blobs, str]]:
     Raises:
         ParseError: h5py is not installed, or the file is damaged or no snapshot of Caffe's.
     """
+    missing = ParseError("is an HDF5 snapshot, which needs h5py: pip install 'bnfold[hdf5]'", path)
+    with opened(path, missing) as (h5py, file):
+        if file.get("data", getclass=True) is not h5py.Group:
+            raise ParseError("is an HDF5 file and no snapshot of Caffe's, which has a group 'data'", path)
+        return [_layer(h5py, name, group, buffer) for name, group in _groups(h5py, file["data"])]
+
+
+@contextmanager
+def opened(path: Path, missing: BnfoldError) -> Iterator[tuple[Any, Any]]:
+    """h5py and an HDF5 file; what goes wrong with it inside is the file's fault.
+
+    Args:
+        path: of the file.
+        missing: what to say where h5py is not installed.
+
+    Raises:
+        ParseError: it is damaged, or no regular file.
+    """
     try:
         h5py: Any = import_module("h5py")
     except ImportError:
-        raise ParseError("is an HDF5 snapshot, which needs h5py: pip install 'bnfold[hdf5]'", path) from None
+        raise missing from None
+    if not path.is_file():
+        raise ParseError("is not a regular file", path)
     try:
         with h5py.File(path, "r") as file:
-            data = file.get("data", getclass=True)
-            if data is not h5py.Group:
-                raise ParseError("is an HDF5 file and no snapshot of Caffe's, which has a group 'data'", path)
-            return [_layer(h5py, name, group, buffer) for name, group in _groups(h5py, file["data"])]
-    except ParseError:
+            yield h5py, file
+    except BnfoldError:
         raise
-    except Exception as error:  # the HDF5 library has one for everything
+    except Exception as error:  # OSError, KeyError, RuntimeError ... of what the HDF5 library says
         raise ParseError(f"is a damaged HDF5 file: {' '.join(str(error).split())}", path) from None
 
 

@@ -6,21 +6,21 @@ The values are taken as they are; that layer transforms nothing (`hdf5_data_laye
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from bnfold.caffe.hdf5 import opened
 from bnfold.data.arrays import NUMBERS, label_among
 from bnfold.data.samples import Feed, Samples, counted, picture_of
-from bnfold.errors import BnfoldError, ParseError, UsageError
+from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
 
+MISSING = "reading HDF5 data needs h5py: pip install 'bnfold[hdf5]'"
 _LIBRARY = Lock()  # the HDF5 library is not made for several threads
 
 
@@ -57,8 +57,8 @@ class Tables:
         """One row of each data set."""
         place = bisect_right(self.starts, number) - 1
         row = number - self.starts[place]
-        with _LIBRARY, _opened(self.files[place]) as file:
-            return {name: np.asarray(_table(file, self.files[place], name)[row]) for name in self.inputs}
+        with _LIBRARY, opened(self.files[place], UsageError(MISSING)) as (h5py, file):
+            return {name: np.asarray(_table(h5py, file, self.files[place], name)[row]) for name in self.inputs}
 
     def name(self, number: int) -> str:
         """The number, and the file where there are several."""
@@ -85,14 +85,14 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
     """
     starts, found = [0], []
     for path in files:
-        with _opened(path) as file:
-            counts = {name: len(_table(file, path, name)) for name in feeds}
+        with opened(path, UsageError(MISSING)) as (h5py, file):
+            counts = {name: len(_table(h5py, file, path, name)) for name in feeds}
             if len(set(counts.values())) != 1:
                 said = ", ".join(f"{count} for '{name}'" for name, count in counts.items())
                 raise UsageError(f"{path}: unequal numbers of samples: {said}")
             label = label_among(file, feeds) if labels is None else None
             if label is not None:
-                found.append(np.asarray(_table(file, path, label)).reshape(-1))
+                found.append(np.asarray(_table(h5py, file, path, label)).reshape(-1))
             starts.append(starts[-1] + next(iter(counts.values())))
     true = np.concatenate(found) if found else labels
     if true is not None and len(true) != starts[-1]:
@@ -102,25 +102,7 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
     return Tables(tuple(files), tuple(starts), tuple(feeds), source, true)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        h5py: Any = import_module("h5py")
-    except ImportError:
-        raise UsageError("reading HDF5 data needs h5py: pip install 'bnfold[hdf5]'") from None
-    if not path.is_file():
-        raise ParseError("is not a regular file", path)
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except BnfoldError:
-        raise
-    except Exception as error:  # h5py makes OSError, KeyError, RuntimeError .. of what the library says
-        raise ParseError(f"is a damaged HDF5 file: {' '.join(str(error).split())}", path) from None
-
-
-def _table(file: Any, path: Path, name: str) -> Any:
-    h5py: Any = import_module("h5py")
+def _table(h5py: Any, file: Any, path: Path, name: str) -> Any:
     # Asked for its class alone, a link out of the file is not followed.
     if file.get(name, getclass=True, getlink=True) is not h5py.HardLink or not isinstance(file[name], h5py.Dataset):
         raise UsageError(f"{path}: there is no data set '{name}'; it has {', '.join(map(str, file)) or 'none'}")
