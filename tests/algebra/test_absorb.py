@@ -87,6 +87,7 @@ ROWS = [
     Row("depthwise times 2", "Convolution", "num_output: 8 kernel_size: 2 group: 4", (2, 4, 5, 5), (8, 1, 2, 2)),
     Row("dilated", "Convolution", "num_output: 3 kernel_size: 2 dilation: 2", (2, 4, 6, 6), (3, 4, 2, 2)),
     Row("one axis", "Convolution", "num_output: 3 kernel_size: 2", (2, 4, 6), (3, 4, 2)),
+    Row("axis -3 of four", "Convolution", "num_output: 3 kernel_size: 2 axis: -3", (2, 4, 5, 6), (3, 4, 2, 2)),
     Row("three axes", "Convolution", "num_output: 3 kernel_size: 2", (1, 4, 3, 4, 3), (3, 4, 2, 2, 2)),
     Row("tengine", "DepthwiseConvolution", "num_output: 4 kernel_size: 2 group: 4", (2, 4, 5, 5), (4, 1, 2, 2)),
     Row(

@@ -15,7 +15,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm, trains
-from bnfold.caffe.layers import UNKNOWN, canonical_axis, dropout_scale
+from bnfold.caffe.layers import UNKNOWN, dropout_scale
 from bnfold.caffe.limits import MAX_CHANNELS
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.errors import ModelError, UnsupportedError
@@ -122,7 +122,7 @@ def learned(place: LayerContext, index: int, axis: int) -> Array:
     if values.size == 1:
         return values.reshape(()).astype(np.float64)
     shape = place.shape(layer.bottoms[0])
-    start = axis if axis >= 0 else canonical_axis(axis, len(place.bottom))
+    start = place.axis(axis)
     require(shape is None or len(shape) > 1, f"'{layer.bottoms[0]}' has no channel axis, its shape is {shape}")
     require(max(values.shape) <= MAX_CHANNELS, _too_many(layer, max(values.shape)))
     laid = values.reshape((1,) * start + values.shape)

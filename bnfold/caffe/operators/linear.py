@@ -12,7 +12,7 @@ from math import prod
 from bnfold.algebra.operators import Constant, Linear, Port, Window, sliding
 from bnfold.algebra.records import require
 from bnfold.algebra.scaled import exact_values
-from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct, canonical_axis
+from bnfold.caffe.layers import UNKNOWN, Convolution, InnerProduct
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.net import Array, Layer
 
@@ -44,7 +44,8 @@ def _convolution(place: LayerContext) -> tuple[Layer, Convolution]:
     bottom = place.shape(layer.bottoms[0])
     require(bottom is not None or layer.type != "ConvolutionDepthwise", f"the shape of '{layer.bottoms[0]}' is unknown")
     view = Convolution.of(layer, len(weight) - 2, bottom)
-    require(view.axis == 1, f"its channel axis is {view.axis}")
+    axis = place.axis(view.axis)
+    require(axis == 1, f"its channel axis is {axis}")
     return layer, view
 
 
@@ -53,8 +54,7 @@ def inner_product(place: LayerContext) -> Linear:
     layer = _with_weight(place)
     view = InnerProduct.of(layer)
     bottom = place.shape(layer.bottoms[0])
-    require(bottom is not None or view.axis >= 0, f"the shape of '{layer.bottoms[0]}' is unknown")
-    axis = view.axis if bottom is None else canonical_axis(view.axis, len(bottom))
+    axis = place.axis(view.axis)
     flattened = () if bottom is None else bottom[axis:]
     forward = ""
     if bottom is None or UNKNOWN in flattened:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Operator
 from bnfold.algebra.records import Blocked
+from bnfold.caffe.layers import canonical_axis
 from bnfold.net import Layer, Shape
 
 
@@ -35,6 +36,10 @@ class LayerContext(NamedTuple):
     def tops(self) -> tuple[Shape, ...]:
         """The shapes of all tops. Raises likewise."""
         return tuple(map(self.known, self.layer.tops))
+
+    def axis(self, axis: int) -> int:
+        """An axis of the first bottom, counted from the front. Raises likewise where it counts from the end."""
+        return axis if axis >= 0 else canonical_axis(axis, len(self.bottom))
 
     def shape(self, blob: str) -> Shape | None:
         """The shape of a blob, None where it is unknown."""
