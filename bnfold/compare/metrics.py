@@ -445,9 +445,10 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "histogram",
         "",
-        "of `|e|`: `zero` values agree bit for bit; `counts` has for each bin i how many lie between `edges` i and "
-        "i + 1; `total` is all of them. The edges are the float's own leading bits, `2^E * (1, 1.25, 1.5, 1.75)`; the "
-        "first bin has all that is below 7e-14, the last all above 1e6",
+        "of `|e|`: `zero` values are equal, and so are 0 and -0, NaN and NaN; `counts` has for each bin i how many lie "
+        "between `edges` i and i + 1; `total` is all of these, without what is not finite on one side alone. The edges "
+        "are the float's own leading bits, `2^E * (1, 1.25, 1.5, 1.75)`; the first bin has all that is below 7e-14, "
+        "the last all above 1e6",
         lambda e: e.histogram(),
     ),
 )
