@@ -84,7 +84,7 @@ def _convert_graph(graph: GraphProto, folder: Path | None, conversion: Conversio
     for port in (*graph.input, *graph.output):
         if port.type.tensor_type.elem_type in conversion.sources:
             port.type.tensor_type.elem_type = conversion.target
-    for tensor in graph.initializer:
+    for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
         _convert_tensor(tensor, folder, conversion)
     for node in graph.node:
         _convert_node(node, folder, conversion)
@@ -98,6 +98,8 @@ def _convert_node(node: NodeProto, folder: Path | None, conversion: Conversion) 
             _convert_graph(attribute.g, folder, conversion)
         elif attribute.type == AttributeProto.TENSOR:
             _convert_tensor(attribute.t, folder, conversion)
+        elif attribute.type == AttributeProto.SPARSE_TENSOR:
+            _convert_tensor(attribute.sparse_tensor.values, folder, conversion)
         elif attribute.name == TYPED.get(node.op_type) and attribute.i in conversion.sources:
             attribute.i = conversion.target
         elif node.op_type == "Constant" and attribute.name in FLOATS and TensorProto.FLOAT in conversion.sources:

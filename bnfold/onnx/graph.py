@@ -97,7 +97,8 @@ def tensor_sizes(
     found = {}
     for port in inferred_ports(whole):
         tensor = port.type.tensor_type
-        if tensor.HasField("shape") and all(size.HasField("dim_value") for size in tensor.shape.dim):
+        known = tensor.elem_type and tensor.HasField("shape")  # of a sparse initialiser onnx infers no type
+        if known and all(size.HasField("dim_value") for size in tensor.shape.dim):
             item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).itemsize
             found[port.name] = prod(size.dim_value for size in tensor.shape.dim) * item
     return found

@@ -758,6 +758,28 @@ def test_a_sparse_weight_is_read_and_written_out_where_it_changes() -> None:
     require_same(model(CONV_BN, w=dense, **statistics()), after)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_model_with_a_sparse_weight_is_compared(dtype: type) -> None:
+    word = "double" if dtype is np.float64 else "float"
+    text = f"""
+    <ir_version: 8, opset_import: ["" : 17]>
+    net ({word}[1,2,5,5] x) => ({word}[1,2,5,5] y)
+    {{
+        m = Mul (k, x)
+        r = Relu (m)
+        y = Conv (r, w)
+    }}
+    """
+    proto = model(text, w=values(2, 2, 1, 1, dtype=dtype))
+    kept = numpy_helper.from_array(np.array([0.5], dtype), "k")
+    proto.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(kept, numpy_helper.from_array(np.array([1])), [2, 1, 1])
+    )
+    after = folded(proto)
+    assert types(after) == ["Relu", "Conv"]
+    assert compare(proto, after).passed
+
+
 def test_a_model_that_passes_two_gigabytes_gets_a_second_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bnfold.onnx.write.MAX_MESSAGE", 300)
     save_onnx(fold(net_of(conv_bn())).net, tmp_path / "out.onnx")
