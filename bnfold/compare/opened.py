@@ -134,24 +134,13 @@ class Opened:
             ran: where either network was run.
         """
         options, notes = self.options, [*self.notes, *found.notes]
-        order = {blob: place for place, blob in enumerate(self.theirs.writers)}
         saturated = [name for name, positions in found.positions.items() if positions.share >= MOSTLY]
-        idle = self.fronts - {front for name in saturated for front in self.saturating[name].fronts}
-        measured = [name for name in found.errors if name not in idle]
-        depths = {layer: depth for depth, layer in enumerate(self.theirs.layers)}
-        blobs = sorted(
-            (self._blob(name, found.errors[name], depths) for name in measured), key=lambda blob: order[blob.partner]
-        )
+        blobs = self._blobs(found, saturated)
         classifier = found.classification.result(self.data.class_names) if found.classification else None
         detector = found.detection.result() if found.detection else None
-        hidden = {output.blob: output for output in self.theirs.hidden.outputs}
-        alone = [name for name in self.ours.outputs if name not in self.pairs]
-        lost = [name for name in alone if name not in hidden]
+        lost, uncompared = self._without_partner()
         steady = detector is not None and self._steady(detector.blob, blobs)
         judged = [blob for blob in blobs if not (steady and detector is not None and blob.blob == detector.blob)]
-        outputs = [blob for blob in blobs if blob.is_output]
-        uncompared = tuple(hidden.get(name) or Uncompared(name, NO_PARTNER) for name in alone)
-        uncompared = (*self.ours.hidden.outputs, *uncompared)
         gates: list[Gate] = [compared_gate(blobs, uncompared, detector, self.same_behind), outputs_gate(lost)]
         doubtful = [name for name in self.doubtful(found) if name in found.distances]
         exact = as_exact(self.ours, self.theirs, self.pairs, found.distances)
@@ -165,8 +154,8 @@ class Opened:
             gates.append(top1_gate(classifier, options.max_top1_drop))
         if classifier is not None and (doubt := near_chance(classifier)) is not None:
             notes.append(doubt)
-        for blob in outputs:
-            if 0 < blob.finite < blob.values:
+        for blob in blobs:
+            if blob.is_output and 0 < blob.finite < blob.values:
                 share = 1 - blob.finite / blob.values
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
         notes += replace(self.ties, counts=found.ties).notes()
@@ -258,6 +247,21 @@ class Opened:
         read = [blob.max_rel for blob in blobs if blob.blob in self.ours.reads[boxes]]
         alike = same_detector(self.ours, self.theirs, boxes, self.pairs[boxes])
         return alike and bool(read) and max(read) <= self.options.limit
+
+    def _without_partner(self) -> tuple[list[str], tuple[Uncompared, ...]]:
+        """The reference's outputs that the candidate has not, and all outputs that were not compared."""
+        hidden = {output.blob: output for output in self.theirs.hidden.outputs}
+        alone = [name for name in self.ours.outputs if name not in self.pairs]
+        uncompared = (hidden.get(name) or Uncompared(name, NO_PARTNER) for name in alone)
+        return [name for name in alone if name not in hidden], (*self.ours.hidden.outputs, *uncompared)
+
+    def _blobs(self, found: Measurement, saturated: Sequence[str]) -> list[BlobDiff]:
+        """What was found of each blob, in the order of the candidate; no fronts of outputs that are not saturated."""
+        idle = self.fronts - {front for name in saturated for front in self.saturating[name].fronts}
+        order = {blob: place for place, blob in enumerate(self.theirs.writers)}
+        depths = {layer: depth for depth, layer in enumerate(self.theirs.layers)}
+        blobs = [self._blob(name, error, depths) for name, error in found.errors.items() if name not in idle]
+        return sorted(blobs, key=lambda blob: order[blob.partner])
 
     def _blob(self, name: str, error: BlobError, depths: Mapping[str, int]) -> BlobDiff:
         partner = self.pairs[name]
