@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from bnfold.errors import BnfoldError, ParseError
-from bnfold.net import Array, Blobs
+from bnfold.net import Array
 
 MAX_GROUPS = 250_000
 
 
-def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, Blobs, str]]:
-    """Name, blobs and what is wrong with them (empty when nothing is) of each layer that learned something.
+def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, dict[int, Array], str]]:
+    """Name, stored blobs by number and what is wrong with them (empty when nothing is) of each layer that has any.
 
     Raises:
         ParseError: h5py is not installed, or the file is damaged or no snapshot of Caffe's.
@@ -77,15 +77,15 @@ def _groups(h5py: Any, data: Any) -> Iterator[tuple[str, Any]]:
         waiting += [(name, data[name]) for name in reversed(inner)]
 
 
-def _layer(h5py: Any, name: str, group: Any, buffer: mmap.mmap) -> tuple[str, Blobs, str]:
+def _layer(h5py: Any, name: str, group: Any, buffer: mmap.mmap) -> tuple[str, dict[int, Array], str]:
     stored = {int(key): group[key] for key in group if key.isdigit() and group.get(key, getclass=True) is h5py.Dataset}
-    if sorted(stored) != list(range(len(stored))):
-        problem = f"has blobs {', '.join(map(str, sorted(stored)))} only; the others are shared with other layers"
-        return name, Blobs(), problem
     for index, dataset in stored.items():
         if dataset.dtype not in (np.float32, np.float64):
-            return name, Blobs(), f"blob {index} holds {dataset.dtype}, which is no floating-point type of Caffe's"
-    return name, Blobs(_values(stored[index], buffer) for index in range(len(stored))), ""
+            return name, {}, f"blob {index} holds {dataset.dtype}, which is no floating-point type of Caffe's"
+    problem = ""
+    if len(stored) <= max(stored, default=-1):
+        problem = f"has blobs {', '.join(map(str, sorted(stored)))} only; the others are shared with other layers"
+    return name, {index: _values(stored[index], buffer) for index in sorted(stored)}, problem
 
 
 def _values(dataset: Any, buffer: mmap.mmap) -> Array:

@@ -50,7 +50,8 @@ def give_weights(
             given.append(layer)  # it brings its own
             continue
         own = layer.copy()
-        own.blobs = record.blobs if record else owners.get(id(layer), NO_BLOBS)
+        shared = owners.get(id(layer))
+        own.blobs = shared or (record.blobs if record else NO_BLOBS)
         try:
             expected = _expected(own, shapes)
             if expected and not own.blobs and not (record and record.problem) and (values := filled(layer, expected)):
@@ -58,7 +59,7 @@ def give_weights(
                 own.blobs = values
                 given.append(own)
                 continue
-            own.blobs = _fitted(layer, own.blobs, expected, record)
+            own.blobs = _fitted(layer, own.blobs, expected, "" if shared or not record else record.problem)
         except WeightsError as error:
             faults.append(str(error))
             continue
@@ -128,19 +129,30 @@ def _by_name(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> dict[str,
 
 
 def _owners(layers: Sequence[Layer], records: Mapping[str, Record]) -> dict[int, Blobs]:
-    """For layers without a record, the blobs that they share by name with layers that have one."""
+    """For layers of which not all is stored, the blobs that they share by name with layers of which it is."""
     shared: dict[str, Array | LazyArray] = {}
     for layer in layers:
-        if layer.name in records:
-            for spec, blob in zip(layer.param.param, records[layer.name].blobs.stored, strict=False):
-                if spec.name:
-                    shared.setdefault(spec.name, blob)
+        if record := records.get(layer.name):
+            for index, blob in record.some.items() or enumerate(record.blobs.stored):
+                if name := _shared_name(layer, index):
+                    shared.setdefault(name, blob)
     owners = {}
     for layer in layers:
-        names = [spec.name for spec in layer.param.param]
-        if layer.name not in records and names and all(name in shared for name in names):
-            owners[id(layer)] = Blobs(shared[name] for name in names)
+        record = records.get(layer.name)
+        if record and not record.some:
+            continue
+        some = record.some if record else {}
+        count = max(len(layer.param.param), *(index + 1 for index in some), 0)
+        found = [some.get(index, shared.get(_shared_name(layer, index))) for index in range(count)]
+        blobs = [blob for blob in found if blob is not None]
+        if blobs and len(blobs) == count:
+            owners[id(layer)] = Blobs(blobs)
     return owners
+
+
+def _shared_name(layer: Layer, index: int) -> str:
+    """The name by which a layer shares a blob, empty where it has it for itself."""
+    return layer.param.param[index].name if index < len(layer.param.param) else ""
 
 
 def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] | None:
@@ -151,10 +163,10 @@ def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] |
         raise WeightsError(str(error)) from None
 
 
-def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, record: Record | None) -> Blobs:
+def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, problem: str) -> Blobs:
     """The blobs in the shapes that are expected, or in plain ones where nothing is known. Raises WeightsError."""
-    if record and record.problem:
-        raise WeightsError(f"{layer}: {record.problem}")
+    if problem:
+        raise WeightsError(f"{layer}: {problem}")
     if expected is None:
         plain = [_plain(layer, index, shape) for index, shape in enumerate(blobs.shapes)]
         return blobs if plain == list(blobs.shapes) else _reshaped(blobs, plain)

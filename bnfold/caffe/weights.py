@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,7 @@ class Record:
         file: the file that it is in.
         begin, at, end: offsets in the file: the whole field begins with its tag at `begin`, its message at `at`.
         problem: what is wrong with its blobs, a sentence for a `WeightsError`; empty when they are sound.
+        some: those blobs, by number, that an HDF5 snapshot stores of a layer that shares the others by name.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Record:
     at: int
     end: int
     problem: str = ""
+    some: Mapping[int, Array] = field(default_factory=dict, repr=False)
 
     @property
     def raw(self) -> memoryview:
@@ -171,8 +173,9 @@ def _read_hdf5(file: WeightsFile) -> None:
     from bnfold.caffe.hdf5 import read_layers  # h5py is an extra, and slow to import
 
     file.is_binary = False
-    for name, blobs, problem in read_layers(file.path, file.buffer):
-        file.records.append(Record(name, None, blobs, 2, file, 0, 0, 0, problem))
+    for name, stored, problem in read_layers(file.path, file.buffer):
+        blobs = _NO_BLOBS if problem else Blobs(stored.values())
+        file.records.append(Record(name, None, blobs, 2, file, 0, 0, 0, problem, stored if problem else {}))
 
 
 def _record(file: WeightsFile, version: int, begin: int, at: int, end: int) -> Record:

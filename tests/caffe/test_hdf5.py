@@ -12,7 +12,7 @@ import pytest
 import bnfold
 from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.caffe.weights import read_weights
-from bnfold.errors import BnfoldError, ParseError
+from bnfold.errors import BnfoldError, ParseError, WeightsError
 
 PROTOTXT = """\
 name: "h5"
@@ -61,6 +61,28 @@ def test_a_net_with_a_snapshot_is_saved_as_a_caffemodel(snapshot: Path, tmp_path
     again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
     for one, other in zip(net.layers, again.layers, strict=True):
         assert [array.tolist() for array in one.blobs] == [array.tolist() for array in other.blobs]
+
+
+SHARING = """\
+layer { name: "data" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }
+layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" param { name: "w" } inner_product_param { num_output: 3 } }
+layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" } inner_product_param { num_output: 3 } }
+"""
+
+
+def test_a_layer_that_shares_some_of_its_blobs_has_the_others_stored(tmp_path: Path) -> None:
+    weight, other = np.arange(9, dtype=np.float32).reshape(3, 3) - 4, np.array([-7, 8, 9], np.float32)
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        file["data/a/0"], file["data/a/1"], file["data/b/1"] = weight, BIAS, other
+    (tmp_path / "net.prototxt").write_text(SHARING)
+    net = bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.h5")
+    assert [blob.tolist() for blob in net["b"].blobs] == [weight.tolist(), other.tolist()]
+    bnfold.save_caffe(net, tmp_path / "out.prototxt")
+    again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
+    assert [blob.tolist() for blob in again["b"].blobs] == [weight.tolist(), other.tolist()]
+    (tmp_path / "net.prototxt").write_text(SHARING.replace('param { name: "w" }', ""))
+    with pytest.raises(WeightsError, match=r"'b' .*has blobs 1 only; the others are shared with other layers"):
+        bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.h5")
 
 
 def test_what_caffe_did_not_write_is_refused(tmp_path: Path) -> None:
