@@ -18,6 +18,7 @@ from cases import by_onnxruntime, golden
 from onnx import ModelProto, OperatorSetIdProto, TensorProto, helper
 
 import bnfold
+from bnfold.data.samples import Noise
 from bnfold.errors import UsageError
 from bnfold.net import Net
 
@@ -204,6 +205,8 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             "takes 'bvlc', .* or None, and not str 'x'",
         ),
         (lambda net: LIBRARY.load(closed()), "the stream that a model is read from is closed"),
+        (lambda net: LIBRARY.fold(Net("net", [], {})), "says which language it is written in"),
+        (lambda net: LIBRARY.compare(net, net, Noise({}, 0)), "there are no samples"),
         (lambda net: LIBRARY.fold(net, keep=[3]), r"keep takes str or Iterable.str., and not list \[3\]"),
         (lambda net: LIBRARY.fold(net, exclude=None), "exclude takes str or Iterable.str., and not NoneType"),
         (lambda net: LIBRARY.fold(net, join="no"), "join takes bool, and not str 'no'"),

@@ -78,7 +78,8 @@ def fold(
     require_type("exclude", exclude, "str | Iterable[str]")
     require_type("assume_global_stats", assume_global_stats, "bool")
     require_type("join", join, "bool")
-    assert net.front is not None, "a net that is to be folded says which language it is written in"
+    if net.front is None:
+        raise UsageError("a net that is to be folded says which language it is written in, as bnfold.load makes it")
     keep = (keep,) if isinstance(keep, str) else keep
     exclude = (exclude,) if isinstance(exclude, str) else exclude
     own = net.copy()

@@ -144,7 +144,10 @@ def choose_samples(
     if isinstance(given, np.ndarray):
         given = {next(iter(needed(shape.feeds) or shape.feeds)): given}
     if hasattr(given, "sample"):
-        return cast("Samples", given)
+        own = cast("Samples", given)
+        if own.count < 1:
+            raise UsageError(f"{own.description}: there are no samples")
+        return own
     if not isinstance(given, Mapping | str | os.PathLike):
         raise UsageError(f"samples are an array, one array for each input, or a path, and not {type(given).__name__}")
     source = "given arrays"
