@@ -13,10 +13,9 @@ from bnfold.errors import UnsupportedError, UsageError, WriteError
 from bnfold.io.files import OutputSet, StrPath
 from bnfold.io.wire import MAX_MESSAGE
 from bnfold.net import Net, require_net
-from bnfold.onnx.edition import message_of
 from bnfold.onnx.save import DataFile, Sink, WholeModel, fill, write_external
 from bnfold.onnx.weight import Weight
-from bnfold.onnx.write import named_data_file, write_net, write_stream
+from bnfold.onnx.write import TOO_LARGE, named_data_file, whole_message, write_net, write_stream
 from bnfold.options import OnnxOptions, changed
 
 
@@ -42,6 +41,9 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
     """
     require_net(net, "to_onnx")
     options = changed(OnnxOptions, options, changes)
+    if net.language == "ONNX":
+        _require_own(net, options)
+        return whole_message(net)
     model, weights = _model(net, options)
     if WholeModel(model, weights).size > MAX_MESSAGE:
         raise UnsupportedError(TOO_LARGE)
@@ -81,12 +83,14 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
 
 
 def _write_stream(net: Net, file: Sink, options: OnnxOptions) -> None:
-    if net.language == "ONNX" and not options.external_data:
+    if options.external_data:
+        raise UsageError(ONE_FILE)
+    if net.language == "ONNX":
         _require_own(net, options)
         write_stream(net, file)
     else:
         whole = WholeModel(*_model(net, options))
-        if options.external_data or whole.size > MAX_MESSAGE:
+        if whole.size > MAX_MESSAGE:
             raise UsageError(ONE_FILE)
         whole.write(file)
 
@@ -115,14 +119,10 @@ def _require_own(net: Net, options: OnnxOptions) -> None:
 
 
 def _model(net: Net, options: OnnxOptions) -> tuple[ModelProto, tuple[Weight, ...]]:
-    """The net as a model without its initialisers, and these."""
-    if net.language == "ONNX":
-        _require_own(net, options)
-        return message_of(net)
+    """A Caffe net as a model without its initialisers, and these."""
     from bnfold.onnx.export.network import build  # whose tables an ONNX net needs none of
 
     return build(net, options)
 
 
 ONE_FILE = "external data is a second file, so give the path of the model and not an open file"
-TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"

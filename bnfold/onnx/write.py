@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
-from onnx import NodeProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from bnfold.errors import UsageError
+from bnfold.errors import UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, data_file
 from bnfold.io.wire import LENGTH, MAX_MESSAGE, Field, encode_field
 from bnfold.net import Net
@@ -90,6 +91,21 @@ def write_stream(net: Net, sink: Sink) -> None:
     if _size(pieces) + _around(document) > MAX_MESSAGE:
         raise UsageError("the model passes 2 GiB and needs a second file, so give a path and not an open file")
     _emit(sink, document, pieces)
+
+
+def whole_message(net: Net) -> ModelProto:
+    """An ONNX net as a message, all weights inside. Raises UnsupportedError where it passes 2 GiB."""
+    origin: OnnxOrigin = net.origin
+    document, stream = origin.document, BytesIO()
+    outside = any(tensor.external for tensor in document.tensors)
+    pieces = list(_pieces(document, edition(net), origin, split=outside))
+    if _size(pieces) + _around(document) > MAX_MESSAGE:
+        raise UnsupportedError(TOO_LARGE)
+    _emit(stream, document, pieces)
+    return ModelProto.FromString(stream.getvalue())
+
+
+TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"
 
 
 def _around(document: Document) -> int:

@@ -16,7 +16,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 from onnx_cases import Array, error, run, values_of
 
-from bnfold import compare, fold, load, save_onnx
+from bnfold import compare, fold, load, save_onnx, to_onnx
 from bnfold.algebra.records import Kept
 from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, WeightsError
 from bnfold.net import Net
@@ -151,6 +151,19 @@ def test_metadata_functions_and_documents_stay() -> None:
         assert getattr(after, field) == getattr(before, field)
     assert after.graph.doc_string == "a graph"
     assert (after.graph.node[0].doc_string, after.graph.node[0].name) == ("a convolution", "first")
+
+
+def test_a_message_is_what_the_file_would_be(tmp_path: Path) -> None:
+    before = conv_bn(large=values(300))
+    for tensor in before.graph.initializer:
+        tensor.doc_string = f"about {tensor.name}"
+    assert to_onnx(net_of(before)) == before
+    net = fold(net_of(before)).net
+    assert to_onnx(net) == saved(net)
+    inside = to_onnx(load(external(tmp_path)))
+    assert [numpy_helper.to_array(tensor).tobytes() for tensor in inside.graph.initializer] == [
+        numpy_helper.to_array(tensor).tobytes() for tensor in conv_bn().graph.initializer
+    ]
 
 
 def test_what_training_and_annotations_name_is_left() -> None:
