@@ -512,12 +512,21 @@ def require_paths(
     if in_place:
         recover(outputs)
     require_unread(reports, models)
+    if any(map(os.path.isfile, reports)):
+        require_unread(reports, _weights_of(models))
     require_writable([*outputs, *reports], models, in_place=in_place)
     require_unread([*outputs, *reports], data)
     taken = set(map(os.path.realpath, [*models, *data, *outputs, *reports]))
     for path in writing.paths if writing and not writing.onnx.external_data else ():
         if format_of(path) == "onnx" and os.path.realpath(data_file(path)) in taken:
             raise UsageError(f"{data_file(path)}: is where the weights of {path} lie if they are large; rename one")
+
+
+def _weights_of(models: Sequence[Path]) -> list[Path]:
+    """The files that ONNX models lie in, those of weights beside them included."""
+    from bnfold.onnx.file import read_document
+
+    return [file for model in models if is_onnx(model) and model.is_file() for file in read_document(model).paths]
 
 
 def files_of(path: Path, writing: Writing) -> list[Path]:

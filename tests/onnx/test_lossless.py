@@ -22,7 +22,7 @@ from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, 
 from bnfold.net import Net
 from bnfold.onnx.read import load_bytes
 from bnfold.options import ReadOptions
-from bnfold.pipeline import Job, Reading, Writing
+from bnfold.pipeline import Job, Reading, Writing, require_paths
 from bnfold.pipeline import run as fold_files
 
 CONV_BN = """
@@ -649,6 +649,8 @@ def test_the_weights_that_a_model_has_beside_it_are_an_input_too(tmp_path: Path)
     before = (tmp_path / "out.onnx.data").read_bytes()
     with pytest.raises(UsageError, match=r"out\.onnx\.data: is an input of this run"):
         fold_files(Job(Reading(tmp_path / "net.onnx"), Writing((tmp_path / "out.onnx",))))
+    with pytest.raises(UsageError, match=r"out\.onnx\.data: is an input of this run"):
+        require_paths([tmp_path / "net.onnx"], reports=[tmp_path / "out.onnx.data"])
     assert (tmp_path / "out.onnx.data").read_bytes() == before
     assert not (tmp_path / "out.onnx").exists()
 
