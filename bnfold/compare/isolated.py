@@ -86,7 +86,8 @@ class IsolatedSession(Session):
     def _asked(self, header: dict[str, Any], arrays: list[Array], doing: str) -> Message:
         """What the child answers; whatever interrupts the waiting ends the child."""
         try:
-            answer: Future[Message | None] = self._pool.submit(self._exchanged, header, arrays)
+            # Not this object: the thread holds what it was called with for a moment after it has answered.
+            answer: Future[Message | None] = self._pool.submit(_exchanged, self._child, header, arrays)
             message = result_of(answer, GLANCE)
         except BaseException:
             self._end()
@@ -97,15 +98,16 @@ class IsolatedSession(Session):
             raise ERRORS.get(message[0]["error"], ModelError)(message[0]["message"])
         return message
 
-    def _exchanged(self, header: dict[str, Any], arrays: list[Array]) -> Message | None:
-        """The answer, None where the child is gone."""
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        try:
-            _write(self._child.stdin, header, arrays)
-            return _read(self._child.stdout)
-        except (OSError, EOFError, ValueError):
-            return None
+
+def _exchanged(child: subprocess.Popen[bytes], header: dict[str, Any], arrays: list[Array]) -> Message | None:
+    """The answer, None where the child is gone."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        _write(child.stdin, header, arrays)
+        return _read(child.stdout)
+    except (OSError, EOFError, ValueError):
+        return None
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
