@@ -9,6 +9,7 @@ survives with another value, and the seconds for all models. A tool that is not 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -162,4 +163,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--work"]:
         work(sys.argv[2], Path(sys.argv[3]))
     else:
-        main(sys.argv[1:])
+        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("tools", nargs="*", choices=TOOLS, metavar="TOOL", help=", ".join(TOOLS))
+        main(parser.parse_args().tools)
