@@ -252,7 +252,7 @@ def measure_all(
         for future in queue:
             number = waiting.pop(future)
             if future.status != "finished":
-                raise ModelError(_failure(future, work, pieces, number, merged))
+                raise ModelError(_failure(future, work, pieces, number))
             ready[number] = future.result()
             while merged in ready:
                 take(ready.pop(merged))
@@ -271,7 +271,7 @@ def measure_all(
     assert merged == len(pieces), f"{merged} of {len(pieces)} pieces were measured"
 
 
-def _failure(future: Any, work: Work, pieces: Sequence[range], number: int, merged: int) -> str:
+def _failure(future: Any, work: Work, pieces: Sequence[range], number: int) -> str:
     """The sentence on a piece that failed, with its samples."""
     start, stop = pieces[number].start * work.layout.batch, pieces[number].stop * work.layout.batch
     last = min(stop, work.data.count) - 1
@@ -281,10 +281,7 @@ def _failure(future: Any, work: Work, pieces: Sequence[range], number: int, merg
     tries = TRIES
     if type(error).__name__ == "KilledWorker":  # another's scheduler has a limit of its own, 3 by default
         tries, reason = error.allowed_failures + 1, "the worker that measured them died each time"
-    return (
-        f"samples {start} to {last} ({names}) could not be measured, {tries} times: {' '.join(reason.split())}; "
-        f"{merged} of {len(pieces)} pieces were done"
-    )
+    return f"samples {start} to {last} ({names}) could not be measured, {tries} times: {' '.join(reason.split())}"
 
 
 def _missing(client: Client, work: Work, models: Sequence[Model]) -> dict[str, Any]:

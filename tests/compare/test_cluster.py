@@ -202,7 +202,7 @@ def test_a_scheduler_says_itself_how_often_a_piece_may_kill_its_worker() -> None
         exception=lambda: KilledWorker("piece", cast("Any", SimpleNamespace(address="tcp://there")), 3)
     )
     work = cast("cluster.Work", SimpleNamespace(layout=SimpleNamespace(batch=1), data=data))
-    assert "4 times: the worker that measured them died" in cluster._failure(future, work, [range(3)], 0, 0)
+    assert "4 times: the worker that measured them died" in cluster._failure(future, work, [range(3)], 0)
 
 
 @pytest.mark.slow
