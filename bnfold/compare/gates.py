@@ -28,7 +28,7 @@ def compared_gate(
     outputs = [blob for blob in blobs if blob.is_output]
     empty = [blob.blob for blob in outputs if not blob.finite and (detector is None or blob.blob != detector.blob)]
     said = len(outputs) - len(empty)
-    blank = bool(outputs) and detector is None and all(map(_is_blank, blobs))
+    blank = bool(outputs) and detector is None and all(map(is_blank, blobs))
     if empty and all(0 in blob.shape for blob in outputs if blob.blob in empty):
         sentence = f"output {quoted(empty)} has no elements, so there is nothing to compare"
     elif empty:
@@ -53,7 +53,7 @@ def compared_gate(
     return Gate("compared", 1, said, (bool(outputs) or same_behind) and not empty and not blank, sentence)
 
 
-def _is_blank(blob: BlobDiff) -> bool:
+def is_blank(blob: BlobDiff) -> bool:
     """Whether no value is finite in both networks, or all those are 0 in both."""
     return not blob.finite or blob.low == blob.high == blob.partner_low == blob.partner_high == 0.0
 

@@ -15,7 +15,15 @@ from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer
 from bnfold.compare.engine import Side
 from bnfold.compare.exact import LEAST_TOLERANCE, ROUNDING, Distances, as_exact
-from bnfold.compare.gates import agreement_gate, boxes_gate, compared_gate, outputs_gate, tolerance_gate, top1_gate
+from bnfold.compare.gates import (
+    agreement_gate,
+    boxes_gate,
+    compared_gate,
+    is_blank,
+    outputs_gate,
+    tolerance_gate,
+    top1_gate,
+)
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, figures, relative
 from bnfold.compare.models import Model
@@ -23,7 +31,7 @@ from bnfold.compare.records import NO_PARTNER, BlobDiff, DiffReport, Gate, Layer
 from bnfold.compare.saturation import MOSTLY, Saturating, saturating
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
-from bnfold.errors import quoted
+from bnfold.errors import few, quoted
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
@@ -158,6 +166,7 @@ class Opened:
             if blob.is_output and 0 < blob.finite < blob.values:
                 share = 1 - blob.finite / blob.values
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
+        notes += self._untried({blob.blob for blob in blobs if is_blank(blob)})
         notes += replace(self.ties, counts=found.ties).notes()
         notes += [self._saturated(name, found.positions[name].share) for name in saturated]
         notes += [_rounded(name, found.distances[name], name in exact) for name in doubtful]
@@ -232,6 +241,16 @@ class Opened:
                 distances = Distances.of(true, ours, theirs, found.errors[name].range)
                 if name not in found.distances or distances.weight > found.distances[name].weight:
                     found.distances[name] = distances
+
+    def _untried(self, blank: set[str]) -> list[str]:
+        """A note on the layers with weights that read nothing but blobs that are 0 everywhere."""
+        layers = {
+            f"'{writer.layer}'": None
+            for name, writer in self.ours.writers.items()
+            if writer.weighted and self.ours.reads[name] and blank.issuperset(self.ours.reads[name])
+        }
+        said = "all that is read there is 0 or not finite, so the weights are not proved; give inputs that are meant"
+        return [f"layer {few(list(layers))}: {said} by --data"] if layers else []
 
     def _saturated(self, name: str, share: float) -> str:
         """The note on a saturated output, with what it is judged by."""

@@ -72,6 +72,19 @@ def test_an_output_of_zeros_is_judged_by_what_stands_in_front() -> None:
     assert (report.passed, gates(report)["compared"], gates(report)["tolerance"]) == (False, True, False)
 
 
+def test_weights_that_meet_nothing_but_zeros_are_said() -> None:
+    """Behind a dead ReLU no weight of conv2 has any effect, and its bias is an output that is equal and not 0."""
+    dead = classifier()
+    for place in range(6):
+        dead = change(dead, "conv1_b", (place,), -1e6)
+    wrong = change(dead, "conv2_w", (7, 3, 1, 1), 5.0)
+    report = compare(dead, wrong, IMAGES)
+    assert report.passed
+    (note,) = [note for note in report.notes if "not proved" in note]
+    assert note.startswith("layer 'conv2': all that is read there is 0")
+    assert not any("not proved" in note for note in compare(classifier(), classifier(), IMAGES).notes)
+
+
 def test_no_output_in_common_proves_nothing() -> None:
     report = compare(classifier(classes=5), classifier(classes=4))
     assert gates(report)["compared"] is False
