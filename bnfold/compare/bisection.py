@@ -1,15 +1,18 @@
 """The first blob beyond the tolerance, found by halving: one blob at a time is an output, in log2(n) runs.
 
-Errors are taken to stay once they are there, as they do in a chain. It looks at the run of the sample in which an
-output differs most, and needs the memory of that run's outputs and one blob.
+Errors are taken to stay once they are there, as they do in a chain. Where a branch that is right was looked at, what is
+found still reads a blob that differs; then that one's own past is halved. It looks at the run of the sample in which
+an output differs most, and needs the memory of that run's outputs and one blob.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnfold.compare.batches import run_at
+from bnfold.compare.divergence import blame, upstream
 from bnfold.compare.engine import Engine
 from bnfold.compare.metrics import BlobError, relative
 from bnfold.compare.records import BlobDiff, FirstDivergent
@@ -31,18 +34,33 @@ def first_beyond(opened: Opened, output: BlobDiff, store: WeightStore) -> tuple[
     Returns:
         The blob with its layer, and how many runs it took; None where the output is within the tolerance in that run.
     """
-    order = {blob: place for place, blob in enumerate(opened.theirs.writers)}
-    names = sorted(opened.pairs, key=lambda name: order[opened.pairs[name]])
-    names = names[: names.index(output.blob) + 1]
+    partners = {partner: name for name, partner in opened.pairs.items()}
+    reads, writers = opened.theirs.reads, opened.theirs.writers
     sample = output.worst.sample if output.worst is not None else 0
     measured: dict[str, BlobError] = {}
 
     def differs(name: str) -> bool:
-        measured[name] = error = _measured(opened, name, sample, store)
-        return relative(error.max_abs, error.range) > opened.options.limit
+        if name not in measured:
+            measured[name] = _measured(opened, name, sample, store)
+        return relative(measured[name].max_abs, measured[name].range) > opened.options.limit
 
-    if not differs(names[-1]):
+    wrong: str | None = output.blob
+    if not differs(output.blob):
         return None
+    while wrong is not None:
+        made_of = set(upstream(opened.pairs[wrong], reads))
+        names = [*(partners[tensor] for tensor in writers if tensor in partners and tensor in made_of), wrong]
+        name = _halved(names, differs)
+        stretch = list(upstream(opened.pairs[name], reads, partners))
+        before = [partners[tensor] for tensor in stretch if tensor in partners]
+        wrong = next(filter(differs, before), None)
+    between = [opened.pairs[name], *(tensor for tensor in stretch if tensor not in partners)]
+    error = max((measured[read].worst_channel[1] for read in before), default=0.0)
+    return blame(name, opened.pairs[name], between, error, measured[name].worst_channel, writers), len(measured)
+
+
+def _halved(names: Sequence[str], differs: Callable[[str], bool]) -> str:
+    """A blob that differs, behind one that does not or at the start; the last one does."""
     within, beyond = -1, len(names) - 1
     while beyond - within > 1:
         middle = (within + beyond) // 2
@@ -50,12 +68,7 @@ def first_beyond(opened: Opened, output: BlobDiff, store: WeightStore) -> tuple[
             beyond = middle
         else:
             within = middle
-    name = names[beyond]
-    channel, after, _ = measured[name].worst_channel
-    before = measured[names[within]].worst_channel[1] if within >= 0 else 0.0
-    layer = opened.theirs.writers[opened.pairs[name]].layer
-    suspects = [opened.theirs.writers[opened.pairs[between]].layer for between in names[within + 1 : beyond + 1]]
-    return FirstDivergent(layer, name, channel, before, after, tuple(dict.fromkeys(suspects))), len(measured)
+    return names[beyond]
 
 
 def _measured(opened: Opened, name: str, sample: int, store: WeightStore) -> BlobError:

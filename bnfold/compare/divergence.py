@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from bnfold.compare.models import Writer
 from bnfold.compare.records import BlobDiff, FirstDivergent
@@ -25,26 +25,46 @@ def first_divergent_layer(
     errors = {blob.partner: blob.channel_rel for blob in blobs}
     for blob in blobs:
         before, between = 0.0, [blob.partner]
-        for tensor in _upstream(blob.partner, reads, errors):
+        for tensor in upstream(blob.partner, reads, errors):
             if tensor in errors:
                 before = max(before, errors[tensor])
             elif tensor in writers:
                 between.append(tensor)
         learned = any(writers[tensor].weighted for tensor in between)
         if blob.channel_rel > GROWTH * max(before, FLOOR if learned else AMPLIFIED):
-            order = {tensor: place for place, tensor in enumerate(writers)}
-            between.sort(key=lambda tensor: order[tensor])
-            suspects = tuple(dict.fromkeys(writers[tensor].layer for tensor in between))
-            # Only what learned something can have learned something wrong.
-            weighted = [writers[tensor].layer for tensor in between if writers[tensor].weighted]
-            layer = weighted[0] if weighted else writers[blob.partner].layer
-            channel = blob.channel if blob.channel_share > ALONE else None
-            return FirstDivergent(layer, blob.blob, channel, before, blob.channel_rel, suspects)
+            worst = blob.channel, blob.channel_rel, blob.channel_share
+            return blame(blob.blob, blob.partner, between, before, worst, writers)
     return None
 
 
-def _upstream(tensor: str, reads: Mapping[str, Sequence[str]], stops: Mapping[str, float]) -> Iterator[str]:
-    """Everything that `tensor` is computed from, back to the nearest compared blobs."""
+def blame(
+    blob: str,
+    partner: str,
+    between: Sequence[str],
+    before: float,
+    worst: tuple[int | None, float, float],
+    writers: Mapping[str, Writer],
+) -> FirstDivergent:
+    """The record of the first blob that differs.
+
+    Args:
+        blob, partner: its names.
+        between: itself, and what it is made of that was not compared; of the candidate.
+        before: the largest error of what all these are made of.
+        worst: its channel with the largest error, that error, and the share that it has.
+        writers: of the candidate.
+    """
+    behind = [writer for tensor, writer in writers.items() if tensor in set(between)]
+    suspects = tuple(dict.fromkeys(writer.layer for writer in behind))
+    # Only what learned something can have learned something wrong.
+    weighted = [writer.layer for writer in behind if writer.weighted]
+    channel, error, share = worst
+    layer = weighted[0] if weighted else writers[partner].layer
+    return FirstDivergent(layer, blob, channel if share > ALONE else None, before, error, suspects)
+
+
+def upstream(tensor: str, reads: Mapping[str, Sequence[str]], stops: Collection[str] = ()) -> Iterator[str]:
+    """Everything that `tensor` is computed from, back to the nearest of `stops`."""
     seen: set[str] = set()
     waiting = list(reads.get(tensor, ()))
     while waiting:

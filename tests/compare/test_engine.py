@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from compare.small_pair import images, said
-from onnx import ModelProto
-from onnx_models import change, classifier
+from onnx import ModelProto, helper
+from onnx_models import change, classifier, model
 from present import present
 
 from bnfold.compare import backends
@@ -248,6 +248,28 @@ def test_halving_finds_the_first_blob_that_differs_in_few_runs() -> None:
         assert [found.blob for found in report.outputs] == ["prob"]
         (note,) = [note for note in report.notes if "halving" in note]
         assert int(note.split()[-2]) <= 4  # of 7 blobs
+
+
+def branches(*wrong: str) -> ModelProto:
+    """A branch of one convolution, which runs first, beside one of three; both are joined and read by a last one."""
+    random, nodes, weights = np.random.default_rng(0), [], {}
+    made = [("a1", "x", 3), ("b1", "x", 3), ("b2", "b1", 4), ("b3", "b2", 4), ("end", "cat", 8)]
+    for name, read, channels in made:
+        if name == "end":
+            nodes.append(helper.make_node("Concat", ["a1", "b3"], ["cat"], "cat", axis=1))
+        weights[f"{name}_w"] = random.normal(size=(4, channels, 1, 1)).astype(np.float32)
+        weights[f"{name}_w"][0] *= 2 if name in wrong else 1
+        nodes.append(helper.make_node("Conv", [read, f"{name}_w"], [name], name))
+    return model(nodes, {"x": (2, 3, 4, 4)}, ["end"], weights)
+
+
+@pytest.mark.parametrize("wrong", [["a1"], ["b2"], ["a1", "b2"], ["b1", "end"], ["b3"], ["end"]])
+def test_halving_goes_on_where_a_branch_that_is_right_hid_the_first_blob_that_differs(wrong: list[str]) -> None:
+    """Of a1, b1, b2, b3, cat and end with a wrong a1 the middle ones agree, and yet cat is not to blame."""
+    found = compare(branches(), branches(*wrong), bisect=True).first_divergent
+    assert (present(found).layer, present(found).blob) == (wrong[0], wrong[0])
+    every = compare(branches(), branches(*wrong)).first_divergent
+    assert (present(found).layer, present(found).suspects) == (present(every).layer, present(every).suspects)
 
 
 def test_nothing_is_sought_where_the_outputs_agree() -> None:
