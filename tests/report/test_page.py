@@ -13,7 +13,7 @@ from report.runs import NASTY, failed, folding, renamed, run_report
 from report.test_picture import folded
 
 import bnfold
-from bnfold.compare.records import Answer
+from bnfold.compare.records import Answer, DetectorDiff
 from bnfold.io.environment import environment
 from bnfold.report.html import as_html
 from bnfold.report.run import RunReport
@@ -135,6 +135,13 @@ def test_an_answer_without_a_score_is_not_right() -> None:
     flip = replace(found.flips[0], label=0, reference=Answer(0, float("nan")), candidate=Answer(0, 0.5))
     page = as_html(run_report(replace(report, classifier=replace(found, flips=(flip,)))))
     assert (page.count('<div class="wrong">'), page.count('<div class="right">')) == (1, 1)
+
+
+def test_a_detector_whose_boxes_all_match_has_no_table_of_strays() -> None:
+    found = DetectorDiff("boxes", 0.5, 3, 3, 3, mean_iou=1.0, max_score_diff=0.0, missed=(), extra=())
+    page = as_html(run_report(replace(failed(), detector=found)))
+    assert "3 of 3 boxes matched" in page
+    assert "boxes without a partner" not in page
 
 
 def test_samples_without_a_picture_are_shown_with_their_answers() -> None:
