@@ -40,6 +40,9 @@ class OnnxOrigin:
             training.
         names: every name in the file.
         freeze: take initialisers that are listed as inputs as constants.
+        tensors: the initialisers, by name.
+        declared: what `types` would be without the sizes that whoever reads the file gave.
+        sized: what `constants` would be with them.
     """
 
     document: Document
@@ -52,11 +55,13 @@ class OnnxOrigin:
     names: frozenset[str]
     freeze: bool = False
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    declared: Types = field(default_factory=Types)
+    sized: Mapping[str, Array | None] = field(default_factory=dict)
 
     @property
     def computed(self) -> dict[str, Array]:
         """What the file's nodes compute from constants, by name: what shapes may be found from."""
-        return {name: value for name, value in self.constants.items() if value is not None and name not in self.tensors}
+        return {name: value for name, value in self.sized.items() if value is not None and name not in self.tensors}
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:

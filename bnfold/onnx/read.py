@@ -51,16 +51,19 @@ def load_bytes(data: bytes, options: ReadOptions = ReadOptions(), file: str = "m
 def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     """The net that a file holds. Raises as `load_onnx`."""
     model = document.model
-    give_sizes(model, options.input_shapes or {}, document.path)
-    if options.batch is not None:
-        _give_batch(document, options.batch)
     tensors = {tensor.name: tensor for tensor in (*document.tensors, *document.sparse)}
     fed: frozenset[str] = frozenset()
     if model.ir_version >= CONSTANTS_ARE_INPUTS and not options.freeze_initializers:
         fed = frozenset(port.name for port in model.graph.input if port.name in tensors)
     captures = [captured(node) for node in model.graph.node]
     _require_sense(document, tensors, captures)
-    types, constants = _known(document, tensors, fed)
+    # What is constant decides what is folded, so a model that stays open for other sizes is looked at without any.
+    declared, constants = types, sized = _known(document, tensors, fed)
+    if options.input_shapes or options.batch is not None:
+        give_sizes(model, options.input_shapes or {}, document.path)
+        if options.batch is not None:
+            _give_batch(document, options.batch)
+        types, sized = _known(document, tensors, fed)
     read = _Layers(model, constants, captures)
     layers, pinned = read.layers, list(_other_reads(document))
     origin = OnnxOrigin(
@@ -74,6 +77,8 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         frozenset(names_in(model.graph)) | tensors.keys(),
         options.freeze_initializers,
         tensors,
+        declared,
+        sized,
     )
     inputs = {
         port.name: tuple(max(size, UNKNOWN) for size in types.shapes.get(port.name, ()))

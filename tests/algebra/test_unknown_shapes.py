@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import nets
 import numpy as np
+import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
+from bnfold import ReadOptions, load, to_onnx
 from bnfold.algebra import fold
 from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.net import Net
@@ -155,3 +158,31 @@ def test_a_power_of_scale_0_is_a_constant_and_no_affine() -> None:
     result = fold(nets.net(text))
     assert [layer.type for layer in result.net.layers if layer.blobs or layer.type == "Power"] == ["Bias", "Power"]
     assert "it gives its shift whatever it reads" in [kept.reason for kept in result.report.kept][-1]
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        "sum = ReduceSum <keepdims = 1> (c, batch)\ny = Add (sum, shift)",
+        "size = Shape <start = 0, end = 1> (x)\ncount = Cast <to = 1> (size)\ny = Mul (c, count)",
+    ],
+)
+def test_sizes_given_to_read_a_model_do_not_go_into_its_weights(behind: str) -> None:
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 1, 2, 2] x) => (float[M, 1, 2, 2] y)
+        <float[1, 1, 1, 1] w = {{ 2.0 }}, int64[1] batch = {{ 0 }}, float[1] shift = {{ 3.0 }}>
+        {{ c = Conv (x, w)\n{behind} }}""")
+    folded = fold(load(model.SerializeToString(), options=ReadOptions(batch=3))).net
+    for batch in (1, 3):
+        x = np.random.default_rng(batch).standard_normal((batch, 1, 2, 2)).astype(np.float32)
+        wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_a_sum_over_sizes_that_a_model_says_takes_a_shift_at_any_batch() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 1, 2, 2] x) => (float[N, 1] y)
+        <float[1, 1, 1, 1] w = { 2.0 }, int64[2] plane = { 2, 3 }, float[1] shift = { 3.0 }>
+        { c = Conv (x, w)\ns = ReduceSum <keepdims = 0> (c, plane)\ny = Add (s, shift) }""")
+    folded = fold(load(model.SerializeToString(), options=ReadOptions(batch=3))).net
+    assert [layer.type for layer in folded.layers] == ["Conv", "ReduceSum"]

@@ -92,7 +92,7 @@ def reduce_sum(place: NodeContext) -> Operator:
     passing = _reduction(place)
     if not isinstance(passing, Pass):
         return passing
-    summed = [size for axis, size in enumerate(place.bottom()) if axis in passing.plane]
+    summed = [size for axis, size in enumerate(place.stated()) if axis in passing.plane]
     known = min(summed, default=1) > 0
     return passing._replace(total=float(prod(summed))) if known else passing._replace(zero=of_any_size)
 

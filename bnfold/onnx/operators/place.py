@@ -39,6 +39,14 @@ class NodeContext(NamedTuple):
         """The shape of a top, likewise."""
         return self._shape(self.layer.tops[index])
 
+    def stated(self) -> Shape:
+        """The shape of the first bottom as the file says it, without sizes that were given to read it. Raises Unfit."""
+        origin, shape = self.context.net.origin, self.bottom()
+        if origin.declared is origin.types:
+            return shape
+        said = origin.declared.shapes.get(self.layer.bottoms[0], ())
+        return tuple(size if said[axis : axis + 1] == (size,) else -1 for axis, size in enumerate(shape))
+
     def _shape(self, blob: str) -> Shape:
         shape = self.context.shapes.get(blob)
         if shape is None:
