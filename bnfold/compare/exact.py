@@ -53,6 +53,7 @@ class Distances:
             for side, values in enumerate(found):
                 if not np.array_equal(np.isfinite(values), sound):
                     squared[side] = np.inf
+                    continue
                 with np.errstate(over="ignore"):
                     errors = (values[sound] - exact[sound]) / size  # whose squares would pass float64 sooner
                     squared[side] += float(np.square(errors).sum())

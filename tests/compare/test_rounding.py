@@ -277,6 +277,14 @@ def test_beside_a_truth_that_is_none_nothing_is_as_exact() -> None:
     assert Distances.of(truth, reference, reference, 1.0).excess == 0
 
 
+def test_a_value_that_is_not_finite_in_one_network_alone_is_infinitely_far() -> None:
+    truth = np.arange(4.0)
+    for value in (np.nan, np.inf):
+        wrong = np.where(truth == 2, value, truth)
+        assert Distances.of(truth, truth, wrong, 1.0) == Distances(0.0, np.inf)
+        assert Distances.of(truth, wrong, truth, 1.0) == Distances(np.inf, 0.0)
+
+
 def test_large_values_are_not_as_exact_because_their_squares_pass_float64() -> None:
     truth = np.array([1e300, -2e300, np.inf])
     found = Distances.of(truth, truth * (1 + 1e-8), truth * (1 + 1e-4), 3e300)
