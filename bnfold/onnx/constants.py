@@ -87,7 +87,7 @@ def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
         return None
     try:
         with np.errstate(all="ignore"):
-            if expression.size is not None and prod(expression.size(call)) > allowed:
+            if (1 if expression.size is None else prod(expression.size(call))) > allowed:
                 return None  # before numpy makes it
             value = np.asarray(expression.value(call))
     except (NotConstant, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError, MemoryError):

@@ -38,17 +38,22 @@ LEFT: dict[str, list[list[int]]] = {
 """What runtimes, or onnx and onnxruntime, read in two ways."""
 
 
+def call_of(expression: str, read: list[list[int]]) -> Call:
+    values: list[Array] = [X, *(np.array(one, np.int64) for one in read)]
+    types = [value.dtype for value in values]
+    return Call(parser.parse_node(expression), 18, values, [value.shape for value in values], types)
+
+
 def both_of(expression: str, read: list[list[int]]) -> tuple[Array | None, Array]:
     """What is computed, and what onnxruntime computes."""
-    node = parser.parse_node(expression)
-    values: list[Array] = [X, *(np.array(one, np.int64) for one in read)]
+    call = call_of(expression, read)
+    node, values = call.node, [value for value in call.inputs if value is not None]
     types = [TensorProto.FLOAT] + [TensorProto.INT64] * len(read)
     names = list(node.input)
     ports = [helper.make_tensor_value_info(*port) for port in zip(names, types, map(np.shape, values), strict=True)]
     graph = helper.make_graph([node], "one", ports, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    found = compute(Call(node, 18, values, [value.shape for value in values], [value.dtype for value in values]))
-    return found, run(model, dict(zip(names, values, strict=True)))["y"]
+    return compute(call), run(model, dict(zip(names, values, strict=True)))["y"]
 
 
 @pytest.mark.parametrize("expression", COMPUTED)
@@ -63,3 +68,8 @@ def test_an_expression_is_what_onnxruntime_makes_of_it(expression: str) -> None:
 def test_what_runtimes_read_in_two_ways_is_not_computed(expression: str) -> None:
     found, _ = both_of(expression, LEFT[expression])
     assert found is None
+
+
+def test_nothing_is_computed_once_as_much_as_is_allowed_was() -> None:
+    for expression, read in COMPUTED.items():
+        assert compute(call_of(expression, read), allowed=0) is None
