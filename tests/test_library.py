@@ -232,6 +232,10 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             lambda net: LIBRARY.compare(net, net, np.zeros((2, 1, 8, 8)), labels=5),
             "numbers of samples: 2, and 1 labels",
         ),
+        (
+            lambda net: LIBRARY.compare(net, net, np.zeros((2, 1, 8, 8)), labels=np.zeros((2, 1))),
+            r"2 samples of .* the labels have shape \(2, 1\); give one label per sample",
+        ),
         (lambda net: LIBRARY.compare(net, net, tf32=True), "--tf32 would be ignored: cpu cannot multiply so"),
         (lambda net: LIBRARY.compare(net, net, reading=None), "the option reading takes ReadOptions, and not NoneType"),
         (

@@ -166,7 +166,7 @@ class Arrays:
             said = ", ".join(f"{count} for '{blob}'" for blob, count in counts.items())
             raise UsageError(f"{self.source}: unequal numbers of samples: {said}")
         count = max(several, default=1)
-        if self.labels is not None and np.shape(self.labels) != (count,):
+        if self.labels is not None and np.shape(self.labels)[:1] != (count,):
             raise UsageError(f"{self.source}: unequal numbers of samples: {count}, and {np.size(self.labels)} labels")
 
     @property
