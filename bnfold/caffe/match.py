@@ -133,17 +133,17 @@ def _owners(layers: Sequence[Layer], records: Mapping[str, Record]) -> dict[int,
     shared: dict[str, Array | LazyArray] = {}
     for layer in layers:
         if record := records.get(layer.name):
-            for index, blob in record.some.items() or enumerate(record.blobs.stored):
+            for index, blob in record.numbered.items() or enumerate(record.blobs.stored):
                 if name := _shared_name(layer, index):
                     shared.setdefault(name, blob)
     owners = {}
     for layer in layers:
         record = records.get(layer.name)
-        if record and not record.some:
+        if record and not record.numbered:
             continue
-        some = record.some if record else {}
-        count = max(len(layer.param.param), *(index + 1 for index in some), 0)
-        found = [some.get(index, shared.get(_shared_name(layer, index))) for index in range(count)]
+        numbered = record.numbered if record else {}
+        count = max(len(layer.param.param), *(index + 1 for index in numbered), 0)
+        found = [numbered.get(index, shared.get(_shared_name(layer, index))) for index in range(count)]
         blobs = [blob for blob in found if blob is not None]
         if blobs and len(blobs) == count:
             owners[id(layer)] = Blobs(blobs)

@@ -51,7 +51,7 @@ class Record:
         file: the file that it is in.
         begin, at, end: offsets in the file: the whole field begins with its tag at `begin`, its message at `at`.
         problem: what is wrong with its blobs, a sentence for a `WeightsError`; empty when they are sound.
-        some: those blobs, by number, that an HDF5 snapshot stores of a layer that shares the others by name.
+        numbered: the blobs of an HDF5 snapshot by number; those that a layer shares with another may be missing.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Record:
     at: int
     end: int
     problem: str = ""
-    some: Mapping[int, Array] = field(default_factory=dict, repr=False)
+    numbered: Mapping[int, Array] = field(default_factory=dict, repr=False)
 
     @property
     def raw(self) -> memoryview:
@@ -175,7 +175,7 @@ def _read_hdf5(file: WeightsFile) -> None:
     file.is_binary = False
     for name, stored, problem in read_layers(file.path, file.buffer):
         blobs = _NO_BLOBS if problem else Blobs(stored.values())
-        file.records.append(Record(name, None, blobs, 2, file, 0, 0, 0, problem, stored if problem else {}))
+        file.records.append(Record(name, None, blobs, 2, file, 0, 0, 0, problem, stored))
 
 
 def _record(file: WeightsFile, version: int, begin: int, at: int, end: int) -> Record:

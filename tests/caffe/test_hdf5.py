@@ -65,23 +65,26 @@ def test_a_net_with_a_snapshot_is_saved_as_a_caffemodel(snapshot: Path, tmp_path
 
 SHARING = """\
 layer { name: "data" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }
-layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" param { name: "w" } inner_product_param { num_output: 3 } }
-layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" } inner_product_param { num_output: 3 } }
+layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" PARAM inner_product_param { num_output: 3 } }
+layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" PARAM inner_product_param { num_output: 3 } }
 """
 
 
-def test_a_layer_that_shares_some_of_its_blobs_has_the_others_stored(tmp_path: Path) -> None:
-    weight, other = np.arange(9, dtype=np.float32).reshape(3, 3) - 4, np.array([-7, 8, 9], np.float32)
+@pytest.mark.parametrize(("own", "param"), [(0, 'param { } param { name: "shared" }'), (1, 'param { name: "shared" }')])
+def test_a_layer_that_shares_some_of_its_blobs_has_the_others_stored(tmp_path: Path, own: int, param: str) -> None:
+    weight = np.arange(9, dtype=np.float32).reshape(3, 3) - 4
+    expected = [weight, BIAS]
+    expected[own] = 2 * expected[own]
     with h5py.File(tmp_path / "net.h5", "w") as file:
-        file["data/a/0"], file["data/a/1"], file["data/b/1"] = weight, BIAS, other
-    (tmp_path / "net.prototxt").write_text(SHARING)
+        file["data/a/0"], file["data/a/1"], file[f"data/b/{own}"] = weight, BIAS, expected[own]
+    (tmp_path / "net.prototxt").write_text(SHARING.replace("PARAM", param))
     net = bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.h5")
-    assert [blob.tolist() for blob in net["b"].blobs] == [weight.tolist(), other.tolist()]
+    assert [blob.tolist() for blob in net["b"].blobs] == [blob.tolist() for blob in expected]
     bnfold.save_caffe(net, tmp_path / "out.prototxt")
     again = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
-    assert [blob.tolist() for blob in again["b"].blobs] == [weight.tolist(), other.tolist()]
-    (tmp_path / "net.prototxt").write_text(SHARING.replace('param { name: "w" }', ""))
-    with pytest.raises(WeightsError, match=r"'b' .*has blobs 1 only; the others are shared with other layers"):
+    assert [blob.tolist() for blob in again["b"].blobs] == [blob.tolist() for blob in expected]
+    (tmp_path / "net.prototxt").write_text(SHARING.replace("PARAM", ""))
+    with pytest.raises(WeightsError, match=r"'b' .*has (3x3, and needs 3x3 and 3|blobs 1 only; the others are shared)"):
         bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.h5")
 
 
