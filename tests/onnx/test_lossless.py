@@ -869,6 +869,30 @@ def test_a_slice_of_a_size_that_is_declared_as_below_0_is_no_end_of_the_process(
     assert in_a_process(script, before) == b"1"
 
 
+@pytest.mark.parametrize(
+    ("size", "nodes"),
+    [
+        (4, "s, i = TopK <axis = 0> (x, below) p = Slice (s, start, end, axis)"),
+        (4, "s, t = Split <axis = 0> (x, both) p = Slice (s, start, end, axis)"),
+        (-1, "s = Relu (x) p = own.First (s)"),
+    ],
+    ids=["TopK", "Split", "a function"],
+)
+def test_a_size_below_0_is_no_end_of_the_process_wherever_it_comes_from(size: int, nodes: str) -> None:
+    text = f"""
+    <ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+    net (float[{size},2] x) => (float[n,m] z)
+    <int64[1] start = {{0}}, int64[1] end = {{1}}, int64[1] axis = {{0}},
+     int64[1] below = {{-3}}, int64[2] both = {{-1, 5}}>
+    {{ {nodes} z = Tanh (p) }}
+    <domain: "own", opset_import: ["" : 17]>
+    First (s) => (p)
+    {{ start = Constant <value_ints = [0]> () end = Constant <value_ints = [1]> () p = Slice (s, start, end, start) }}
+    """
+    script = "import sys; from bnfold.onnx.read import load_bytes; print(load_bytes(sys.stdin.buffer.read()))"
+    assert in_a_process(script, parser.parse_model(text))
+
+
 def test_sizes_that_contradict_each_other_are_kept_with_a_reason() -> None:
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
