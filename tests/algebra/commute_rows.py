@@ -231,7 +231,7 @@ BACK = [
     Back(TILE, movable(TILE)),
     Back(TILE, None, (any_affine,), lambda affine: [take(affine, np.arange(4))]),
     Back(TILE_W, any_affine),
-    Back(TILE_N, None, (any_affine,), lambda _: [None]),
+    Back(TILE_N, any_affine),
     Back(UPSAMPLE, any_affine),
     Back(UPSAMPLE_MASK, keeps_zero, (any_affine,)),
 ]
@@ -320,7 +320,7 @@ FORWARD = [
     Forward(SLICE_POINTS, once(any_affine, channels=6)),
     Forward(TILE, once(any_affine)),
     Forward(TILE_W, once(any_affine)),
-    Forward(TILE_N, None, (once(any_affine),), lambda _: [None]),
+    Forward(TILE_N, once(any_affine)),
     Forward(UPSAMPLE, once(any_affine)),
     Forward(UPSAMPLE_MASK, once(keeps_zero, None), (once(any_affine, None), once(None, uniform))),
 ]

@@ -59,6 +59,7 @@ def test_a_convolution_says_what_it_makes_whatever_it_reads() -> None:
         "permute_param { order: 0 order: 1 order: 3 order: 2 } }",
         'layer { name: "p" type: "ShuffleChannel" bottom: "d" top: "p" shuffle_channel_param { group: 2 } }',
         'layer { name: "p" type: "Eltwise" bottom: "d" bottom: "e" top: "p" }',
+        'layer { name: "p" type: "Tile" bottom: "d" top: "p" tile_param { axis: -1 tiles: 2 } }',
     ],
 )
 def test_an_affine_passes_layers_whose_planes_are_unknown(between: str) -> None:

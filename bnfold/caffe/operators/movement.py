@@ -183,16 +183,15 @@ def squeeze(place: LayerContext) -> Move:
 
 
 def tile(place: LayerContext) -> Move:
-    """The bottom as a whole, `tiles` times along `axis`.
+    """The bottom as a whole, `tiles` times along `axis`; what varies along an axis of unknown size does not pass.
 
     Source: tile_layer.cpp.
     """
     param, bottom = place.layer.param.tile_param, place.bottom
     axis = canonical_axis(param.axis, len(bottom), place.layer)
-    require(axis > 0, MIXES_SAMPLES)
-    require(bottom[axis] != UNKNOWN, SIZE_UNKNOWN)
-    require(bottom[axis] * param.tiles <= MAX_VALUES, "the axis that it repeats is too long to follow")
-    return movement(Take(axis, np.tile(np.arange(bottom[axis]), param.tiles), bottom[axis]))
+    size = bottom[axis] if axis else UNKNOWN
+    require(size * param.tiles <= MAX_VALUES, "the axis that it repeats is too long to follow")
+    return movement(Take(axis, np.tile(np.arange(max(size, 0)), param.tiles), size))
 
 
 def _regrouped(bottom: Shape, top: Shape) -> Step:
