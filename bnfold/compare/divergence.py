@@ -54,10 +54,11 @@ def blame(
         worst: its channel with the largest error, that error, and the share that it has.
         writers: of the candidate.
     """
-    behind = [writer for tensor, writer in writers.items() if tensor in set(between)]
-    suspects = tuple(dict.fromkeys(writer.layer for writer in behind))
+    inside = set(between)
+    makers = [writer for tensor, writer in writers.items() if tensor in inside]
+    suspects = tuple(dict.fromkeys(writer.layer for writer in makers))
     # Only what learned something can have learned something wrong.
-    weighted = [writer.layer for writer in behind if writer.weighted]
+    weighted = [writer.layer for writer in makers if writer.weighted]
     channel, error, share = worst
     layer = weighted[0] if weighted else writers[partner].layer
     return FirstDivergent(layer, blob, channel if share > ALONE else None, before, error, suspects)
