@@ -76,7 +76,7 @@ SHAPE = Word("BLOB=N,C,H,W", partial(named, sizes), "data=1,3,224,224")
 PAIR = Word("A=B", partial(named, str), "conv1=conv1_relu")
 PLANE = Word("H,W", plane, "256,256")
 BYTES = Word("SIZE", count_of_bytes, "500M or 4G")
-PATH = click.Path(path_type=Path, readable=False)  # whoever reads or writes it has sentences
+PATH = click.Path(path_type=Path, readable=False)  # reading and writing say themselves what is wrong
 ONE_OF = {name: click.Choice(words) for name, words in CHOICES.items()}
 FILES = click.Path(readable=False)  # as it was typed: one path or several, or a word that is none
 
@@ -234,7 +234,7 @@ UNPROVED = "the networks differ beyond the tolerance, or nothing could be proved
 
 
 class Command(click.Command):
-    """A command whose options are listed in groups, with an example and the exit codes below: `one` is what 1 means."""
+    """A command whose options are listed in groups, with an example and the exit codes below (`one`: when it is 1)."""
 
     def __init__(self, name: str | None, *, example: str = "", one: str = "", **kwargs: Any) -> None:
         super().__init__(name, **kwargs)

@@ -109,7 +109,7 @@ def values_of(blob: Array | LazyArray) -> Array:
 
 
 def pieces_of(blob: Array | LazyArray) -> Iterator[Array]:
-    """The same as flat pieces, see `LazyArray.chunks`."""
+    """The values of a stored blob in flat pieces, as `LazyArray.chunks` gives them."""
     if not isinstance(blob, np.ndarray):
         return blob.chunks()
     flat = blob.reshape(-1)
@@ -406,7 +406,7 @@ class Net:
 
 
 def needed_for(layers: Sequence[Layer], blobs: Iterable[str]) -> list[Layer]:
-    """Those of some layers, in execution order, that blobs depend on."""
+    """Of layers in execution order those that some blobs depend on."""
     needed, kept = set(blobs), []
     for layer in reversed(layers):
         if not needed.isdisjoint(layer.tops):

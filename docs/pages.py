@@ -1,4 +1,4 @@
-"""What these pages say by the program's own tables: `python docs/pages.py` writes it into them.
+"""Write into these pages what the program's own tables say: `python docs/pages.py`.
 
 `tests/test_pages.py` fails when a page is stale.
 """
@@ -26,7 +26,7 @@ SHOWN = 3
 """How many goldens are named for a layer."""
 
 MARK = "<!-- Made by `python docs/pages.py`, up to the end of the {}. -->\n\n"
-"""What stands in front of it on a page."""
+"""The line in front of what is generated."""
 
 CALLED: Mapping[str, str] = {
     "BatchNorm": "bn",
@@ -49,7 +49,7 @@ ROLES: Mapping[str, str] = {
 
 
 def main() -> None:
-    """Write all of them."""
+    """Write all pages."""
     for name, generated in GENERATED.items():
         page = DOCS / name
         page.write_text(with_generated(page.read_text(encoding="utf-8"), generated()), encoding="utf-8")

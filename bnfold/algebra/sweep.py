@@ -79,7 +79,7 @@ def fold(
     require_type("assume_global_stats", assume_global_stats, "bool")
     require_type("join", join, "bool")
     if net.front is None:
-        raise UsageError("a net that is to be folded says which language it is written in, as bnfold.load makes it")
+        raise UsageError("fold takes a net that bnfold.load has read, and this one has no language")
     keep = (keep,) if isinstance(keep, str) else keep
     exclude = (exclude,) if isinstance(exclude, str) else exclude
     own = net.copy()

@@ -36,7 +36,7 @@ def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, dict[int, Arra
 
 @contextmanager
 def opened(path: Path, missing: BnfoldError) -> Iterator[tuple[Any, Any]]:
-    """h5py and an HDF5 file; what goes wrong with it inside is the file's fault.
+    """h5py and an open HDF5 file; whatever the HDF5 library raises meanwhile is a ParseError.
 
     Args:
         path: of the file.

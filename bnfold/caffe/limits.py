@@ -1,4 +1,4 @@
-"""What Caffe can count, and what bnfold believes of sizes that are only said."""
+"""What Caffe can count, and how large a size may be that no stored weights confirm."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ MAX_AXES = 32
 """Axes of a blob (`kMaxBlobAxes` in blob.hpp)."""
 
 MAX_CHANNELS = 1 << 20
-"""A text says sizes that no file stands behind, and each channel of an affine takes memory."""
+"""Of an affine, since each takes memory, and a prototxt may name any number of them."""

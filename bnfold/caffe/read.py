@@ -180,7 +180,7 @@ def build(
 
 
 class _Inferring(NamedTuple):
-    """The layers that infer, whose inputs have no shapes yet.
+    """The layers of the inference net, before its inputs have shapes.
 
     Attributes:
         layers: in single assignment.
@@ -200,7 +200,7 @@ class _Inferring(NamedTuple):
 
 
 def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
-    """The layers of a document that infer."""
+    """The layers of a document's inference net."""
     file, state, stages = document.file, document.net.state, tuple(options.stages)
     wanted = frozenset([*state.stage, *stages])
     everything = upgrade(document)
@@ -340,5 +340,6 @@ def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
             raise UsageError(f"'{text}' names no caffemodel")
         return paths
     if not isinstance(caffemodel, Sequence) or isinstance(caffemodel, bytes):
-        raise UsageError(f"caffemodels are paths, or one alone bytes or a stream, and not {type(caffemodel).__name__}")
+        given = type(caffemodel).__name__
+        raise UsageError(f"caffemodels are given as paths, a single one also as bytes or a stream, and not as {given}")
     return [path for one in caffemodel for path in _paths(one)]

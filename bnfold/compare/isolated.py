@@ -86,7 +86,7 @@ class IsolatedSession(Session):
     def _asked(self, header: dict[str, Any], arrays: list[Array], doing: str) -> Message:
         """What the child answers; whatever interrupts the waiting ends the child."""
         try:
-            # Not this object: the thread holds what it was called with for a moment after it has answered.
+            # No method of this object: a thread keeps what it was called with for a moment after it has answered.
             answer: Future[Message | None] = self._pool.submit(_exchanged, self._child, header, arrays)
             message = result_of(answer, GLANCE)
         except BaseException:

@@ -58,7 +58,7 @@ def relative(error: float, size: float) -> float:
 
 
 def in_pieces(*arrays: Array) -> Iterator[list[Float64]]:
-    """Arrays of equal size a part at a time, in float64: whole, each would be another blob in memory."""
+    """Pieces of arrays of equal size, in float64: converted as a whole, each would take the memory of two blobs."""
     flat = [values.reshape(-1) for values in arrays]
     for start in range(0, flat[0].size, PIECE):
         yield [values[start : start + PIECE].astype(np.float64) for values in flat]
@@ -445,10 +445,10 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "histogram",
         "",
-        "of `|e|`: `zero` values are equal, and so are 0 and -0, NaN and NaN; `counts` has for each bin i how many lie "
-        "between `edges` i and i + 1; `total` is all of these, without what is not finite on one side alone. The edges "
-        "are the float's own leading bits, `2^E * (1, 1.25, 1.5, 1.75)`; the first bin has all that is below 7e-14, "
-        "the last all above 1e6",
+        "of `|e|`: `zero` counts equal values, with 0 and -0 and two NaNs among them; `counts` has for each bin i how "
+        "many lie between `edges` i and i + 1; `total` is all of these, without what is not finite on one side alone. "
+        "The edges are the float's own leading bits, `2^E * (1, 1.25, 1.5, 1.75)`; the first bin has all that is below "
+        "7e-14, the last all above 1e6",
         lambda e: e.histogram(),
     ),
 )

@@ -35,7 +35,7 @@ class Histogram:
     """How many values have an error of which size.
 
     Attributes:
-        zero: how many values are equal; 0 is -0, and NaN is NaN.
+        zero: how many values are equal; 0 equals -0 here, and NaN equals NaN.
         edges: of the bins, rising, one more than there are bins.
         counts: values per bin, neither the first nor the last of which is empty.
     """

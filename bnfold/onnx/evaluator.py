@@ -55,9 +55,8 @@ class Conv(OpRun):
             pads = _shared(total, odd_first=given["auto_pad"] == "SAME_LOWER")
         x = np.pad(x, [(0, 0), (0, 0), *pads.T])
         every: Any = ..., *(slice(None, None, step) for step in (*strides, *dilations))
-        windows = sliding_window_view(x, tuple(reach), tuple(range(2, 2 + axes)))[
-            every
-        ]  # (N, C, *of y, *of the kernel)
+        # (N, C, sizes of y, sizes of the kernel)
+        windows = sliding_window_view(x, tuple(reach), tuple(range(2, 2 + axes)))[every]
         sizes = windows.shape[2 : 2 + axes]
         y = np.empty((len(x), len(weight), *sizes), x.dtype)
         weight = weight.reshape(group, len(weight) // group, -1)
