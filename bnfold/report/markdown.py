@@ -96,10 +96,11 @@ def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
         )
     others = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.max_rel)
     shown = [*report.outputs, *others[: max(rows - len(report.outputs), 0)]]
-    metrics = columns(MARKDOWN, shown)
-    head = ("blob", "layer", *(metric.heading for metric in metrics))
-    cells = [(blob.blob, blob.layer, *(cell(metric, blob) for metric in metrics)) for blob in shown]
-    yield from _table(head, cells, left=2)
+    if shown:
+        metrics = columns(MARKDOWN, shown)
+        head = ("blob", "layer", *(metric.heading for metric in metrics))
+        cells = [(blob.blob, blob.layer, *(cell(metric, blob) for metric in metrics)) for blob in shown]
+        yield from _table(head, cells, left=2)
     yield from _more(len(report.blobs) - len(shown))
     worse = [entry for entry in report.ranges if entry.worse]
     if worse:

@@ -1,6 +1,7 @@
 """The rendering for a pull request: short, complete in what matters, and names are never markup."""
 
 import re
+from dataclasses import replace
 
 from onnx_models import classifier
 from report.runs import NASTY, failed, folding, renamed, run_report
@@ -42,6 +43,12 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
             cells = len(re.findall(r"(?<!\\)\|", line))
             width = 0 if not line.startswith("|") else width or cells
             assert cells == width
+
+
+def test_a_proof_that_ran_nothing_has_no_empty_table() -> None:
+    said = as_markdown(run_report(replace(failed(), blobs=())))
+    assert "| blob |" in as_markdown(run_report(failed()))
+    assert "| blob |" not in said
 
 
 def test_names_are_escaped_and_mention_nobody() -> None:
