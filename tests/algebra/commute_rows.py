@@ -61,6 +61,7 @@ REDUCED_MEAN = reduction("operation: MEAN axis: 2 coeff: -3")
 REDUCED_MAGNITUDES = reduction("operation: ASUM axis: 2 coeff: -2")
 REDUCED_SQUARES = reduction("operation: SUMSQ axis: 2")
 REDUCED_NOTHING = reduction("axis: 2 coeff: 0")
+REDUCED_NAN = reduction("axis: 2 coeff: nan")
 NEGATIVE = Affine(np.array(-1.5), np.array(0.25))
 REDUCED_ALL = reduction("")
 REDUCED_ALL_MEAN = reduction("operation: MEAN coeff: 2")
@@ -203,6 +204,7 @@ BACK = [
     Back(REDUCED_MEAN, any_affine),
     Back(REDUCED_MAGNITUDES, keeps_both, (keeps_zero, keeps_strict_order)),
     Back(REDUCED_SQUARES, None, (keeps_both, any_affine)),
+    Back(REDUCED_NAN, None, (keeps_strict_order,)),
     Back(REDUCED_NOTHING, None, (keeps_strict_order,)),
     Back(REORG, any_affine),
     Back(REORG, movable(REORG)),
@@ -292,6 +294,7 @@ FORWARD = [
     Forward(REDUCED_MEAN, once(any_affine)),
     Forward(REDUCED_MAGNITUDES, once(keeps_both), (once(keeps_zero), once(keeps_strict_order))),
     Forward(REDUCED_SQUARES, None, (once(keeps_both), once(any_affine))),
+    Forward(REDUCED_NAN, None, (once(keeps_strict_order),)),
     Forward(REDUCED_NOTHING, None, (once(keeps_strict_order),)),
     Forward(REDUCED_ALL, lambda _: [NEGATIVE.without_shift()], (lambda _: [NEGATIVE],)),
     Forward(REDUCED_ALL_MEAN, lambda _: [NEGATIVE], (lambda rng: [any_affine(rng, 4)],), lambda _: [NEGATIVE]),

@@ -106,7 +106,7 @@ def reduction(place: LayerContext) -> Operator:
     param, bottom, operation = place.layer.param.reduction_param, place.bottom, reduction_operation(place.layer)
     axis = canonical_axis(param.axis, len(bottom), place.layer)
     stays, over = Axes(tuple(range(axis))), range(axis, len(bottom))
-    if operation == "SUMSQ" or param.coeff == 0:
+    if operation == "SUMSQ" or not 0 < abs(param.coeff) < math.inf:
         return Opaque(f"{operation} times {param.coeff:g} lets no affine pass")
     if operation == "ASUM":
         zero, order = "a shift would move the 0 from which ASUM measures", "a negative scale would be lost"
