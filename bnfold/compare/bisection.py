@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from bnfold.onnx.graph import WeightStore
 
 
-def first_beyond(opened: Opened, output: BlobDiff, store: WeightStore) -> tuple[FirstDivergent, int] | None:
+def first_beyond(
+    opened: Opened, output: BlobDiff, sample: int, store: WeightStore
+) -> tuple[FirstDivergent, int] | None:
     """The first blob that differs by more than the tolerance of its range.
 
     Args:
         opened: the candidate, with all blobs that both networks have.
-        output: one that differs, and in which sample.
+        output: one that differs.
+        sample: in which sample.
         store: where the weights lie.
 
     Returns:
@@ -36,7 +39,6 @@ def first_beyond(opened: Opened, output: BlobDiff, store: WeightStore) -> tuple[
     """
     partners = {partner: name for name, partner in opened.pairs.items()}
     reads, writers = opened.theirs.reads, opened.theirs.writers
-    sample = output.worst.sample if output.worst is not None else 0
     measured: dict[str, BlobError] = {}
 
     def differs(name: str) -> bool:

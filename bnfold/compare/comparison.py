@@ -332,12 +332,16 @@ class Comparison:
         """The report with the first blob that differs, where an output does."""
         from bnfold.compare.bisection import first_beyond
 
-        beyond = [blob for blob in report.outputs if blob.max_rel > one.options.limit]
+        beyond = [blob for blob in report.outputs if blob.judged > one.options.limit]
         if not beyond:
             return report
         whole = replace(one, options=replace(one.options, layers=True), pairs=dict(one.all_pairs))
         output = min(beyond, key=lambda blob: blob.depth)
-        found = first_beyond(whole, output, store)
+        sample = output.worst.sample if output.worst is not None else 0
+        if isinstance(one.data, Noise):  # each sample is judged by itself
+            farthest = max(report.samples, key=lambda found: found.max_rel)
+            output, sample = next((blob for blob in beyond if blob.blob == farthest.blob), output), farthest.sample
+        found = first_beyond(whole, output, sample, store)
         if found is None:
             return report
         first, runs_made = found

@@ -59,9 +59,9 @@ def is_blank(blob: BlobDiff) -> bool:
 
 
 def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
-    """Every compared blob within `tolerance` of its range."""
-    worst = max(blobs, key=lambda blob: blob.max_rel, default=None)
-    value = worst.max_rel if worst is not None else 0.0
+    """Every compared blob within `tolerance` of its range; of noise in each sample, by the range that it has there."""
+    worst = max(blobs, key=lambda blob: blob.judged, default=None)
+    value = worst.judged if worst is not None else 0.0
     passed = value <= tolerance
     if worst is None:
         sentence = "no blob was compared"
@@ -69,7 +69,8 @@ def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
         sentence = f"blob '{worst.blob}' is not finite, or of another shape, in one of the networks"
     else:
         sentence = (
-            f"blob '{worst.blob}' differs by {beside(value, tolerance)} of its range, "
+            f"blob '{worst.blob}' differs by {beside(value, tolerance)} of its range"
+            f"{' in one sample' if value != worst.max_rel else ''}, "
             f"{'within' if passed else 'beyond'} the tolerance {tolerance:g}"
         )
     return Gate("tolerance", tolerance, value, passed, sentence)

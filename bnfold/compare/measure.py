@@ -80,6 +80,7 @@ class MeasurePlan:
         saturating: output -> the type of the layer that saturates it.
         watched: blobs of either network that are compared with nothing, and whose range is reported.
         compiled: whether the host measures by compiled code, which rounds its sums in another order.
+        by_own_range: each sample is judged by the range that a blob has in it.
     """
 
     pairs: Mapping[str, str]
@@ -92,6 +93,7 @@ class MeasurePlan:
     saturating: Mapping[str, str] = field(default_factory=dict)
     watched: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     compiled: bool = False
+    by_own_range: bool = False
 
     def part(self, names: Sequence[str], watched: tuple[tuple[str, ...], tuple[str, ...]]) -> MeasurePlan:
         """The plan for some of the pairs."""
@@ -169,7 +171,7 @@ class Measurement:
     def begun(cls, plan: MeasurePlan) -> Measurement:
         """One in which nothing was measured."""
         return cls(
-            errors={name: BlobError(plan.tolerance) for name in plan.pairs},
+            errors={name: BlobError(plan.tolerance, plan.by_own_range) for name in plan.pairs},
             classification=Classification(plan.scores, plan.labels) if plan.scores is not None else None,
             detection=Detection(plan.boxes) if plan.boxes is not None else None,
             positions={name: Positions() for name in plan.saturating},

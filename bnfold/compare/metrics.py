@@ -111,12 +111,14 @@ class BlobError:
 
     Args:
         tolerance: relative to the range; what `above` counts against.
+        by_own_range: each sample is judged by the range that the blob has in it, since samples differ in magnitude.
 
     `add` takes a batch at a time, `merge` another measure; what is kept does not grow with the number of samples.
     The fields are those of `kernels.Passed`, and the sums of both networks' squares against an exact run.
     """
 
     tolerance: float
+    by_own_range: bool = False
     shape: Shape = field(default=(), metadata=FIRST)
     values: int = field(default=0, metadata=BY_SUM)
     zero: int = field(default=0, metadata=BY_SUM)
@@ -138,6 +140,7 @@ class BlobError:
     partner_low: float = field(default=math.inf, metadata=BY_MIN)
     partner_high: float = field(default=-math.inf, metadata=BY_MAX)
     largest: Worst | None = field(default=None, metadata=BY_WORSE)
+    sample_rel: float = field(default=0.0, metadata=BY_MAX)
     channels: Float64 | None = field(default=None, metadata=BY_CHANNEL)
     bins: Int64 = field(default_factory=lambda: np.zeros(BINS, np.int64), metadata=BY_SUM)
     exact_sums: Float64 | None = field(default=None, metadata=BY_CHANNEL)
@@ -172,6 +175,7 @@ class BlobError:
         self.partner_low = min(self.partner_low, float(passed.partner_low.min()))
         self.partner_high = max(self.partner_high, float(passed.partner_high.max()))
         self.channels = by_channel(self.channels, passed.channel_error)
+        self.sample_rel = max(self.sample_rel, *map(_relative_to_own, passed.peak, passed.low, passed.high))
         sample = int(passed.peak.argmax())
         if passed.peak[sample] > 0:
             index = tuple(int(part) for part in np.unravel_index(int(passed.place[sample]), inner or (1,)))
@@ -208,6 +212,11 @@ class BlobError:
     def range(self) -> float:
         """What relative errors are relative to."""
         return span(self.low, self.high) if self.values else 1.0
+
+    @property
+    def judged(self) -> float:
+        """What the tolerance is held against."""
+        return self.sample_rel if self.by_own_range else relative(self.max_abs, self.range)
 
     @property
     def worst_channel(self) -> tuple[int | None, float, float]:
@@ -268,11 +277,16 @@ def add_together(
     return [_by_sample(passed) for passed in found]
 
 
+def _relative_to_own(peak: float, low: float, high: float) -> float:
+    """The largest error of one sample, relative to the range that the blob has in it."""
+    return relative(float(peak), span(float(low), float(high)))
+
+
 def _by_sample(passed: Passed) -> list[SampleError]:
     return [
         SampleError(
             float(passed.peak[index]),
-            relative(float(passed.peak[index]), span(float(passed.low[index]), float(passed.high[index]))),
+            _relative_to_own(passed.peak[index], passed.low[index], passed.high[index]),
             l2_rel(float(passed.squared_error[index]), float(passed.squared_reference[index])),
             cosine(
                 float(passed.squared_reference[index]),
@@ -330,11 +344,17 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "max_rel",
         "of range",
-        "`max |e| / (max r - min r)`; if the range is 0 then by `max |r|`, and if that is 0 by 1. The tolerance is "
-        "held against this",
+        "`max |e| / (max r - min r)`; if the range is 0 then by `max |r|`, and if that is 0 by 1",
         lambda e: relative(e.max_abs, e.range),
         "small",
         EVERYWHERE,
+    ),
+    Metric(
+        "judged",
+        "",
+        "what the tolerance is held against: `max_rel`; of noise, whose samples differ in magnitude, the largest of "
+        "the samples' own, each by the range of that sample",
+        lambda e: e.judged,
     ),
     Metric("mean_abs", "mean abs", "`sum |e| / n`", lambda e: e.sum_abs / max(e.finite, 1), "small", (PAGE,)),
     Metric(

@@ -25,12 +25,12 @@ from bnfold.compare.gates import (
     top1_gate,
 )
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
-from bnfold.compare.metrics import BlobError, figures, relative
+from bnfold.compare.metrics import BlobError, figures
 from bnfold.compare.models import Model
 from bnfold.compare.records import NO_PARTNER, BlobDiff, DiffReport, Gate, LayerRange, Uncompared
 from bnfold.compare.saturation import MOSTLY, Saturating, saturating
 from bnfold.compare.ties import Ties
-from bnfold.data.samples import Samples
+from bnfold.data.samples import Noise, Samples
 from bnfold.errors import few, quoted
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
@@ -132,6 +132,7 @@ class Opened:
             {name: cause.layer_type for name, cause in self.saturating.items() if name in self.pairs},
             self.watched,
             worthwhile(self.data.count * sum(prod(first[name]) for name in self.pairs) // self.layout.batch),
+            isinstance(self.data, Noise),
         )
 
     def report(self, found: Measurement, ran: tuple[Execution | None, Execution | None]) -> DiffReport:
@@ -216,7 +217,7 @@ class Opened:
         if tolerance < LEAST_TOLERANCE:
             return []
         indices = {*self.ties.pointers, found.detection.blob if found.detection is not None else ""}
-        errors = {name: relative(error.max_abs, error.range) for name, error in found.errors.items()}
+        errors = {name: error.judged for name, error in found.errors.items()}
         beyond = [name for name in self.ours.writers if errors.get(name, 0.0) > tolerance and name not in indices]
         if not beyond or errors[beyond[0]] > ROUNDING * tolerance:
             return []
@@ -263,7 +264,7 @@ class Opened:
 
     def _steady(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
         """Whether all that the boxes are made of is within the tolerance, by equal layers."""
-        read = [blob.max_rel for blob in blobs if blob.blob in self.ours.reads[boxes]]
+        read = [blob.judged for blob in blobs if blob.blob in self.ours.reads[boxes]]
         alike = same_detector(self.ours, self.theirs, boxes, self.pairs[boxes])
         return alike and bool(read) and max(read) <= self.options.limit
 

@@ -356,7 +356,7 @@ class DiffReport(Rendered):
 
     @property
     def _worst(self) -> str:
-        return "none" if self.worst is None else f"'{self.worst.blob}' {self.worst.max_rel:.1e}"
+        return "none" if self.worst is None else f"'{self.worst.blob}' {self.worst.judged:.1e}"
 
     @property
     def passed(self) -> bool:
@@ -379,8 +379,8 @@ class DiffReport(Rendered):
 
     @property
     def worst(self) -> BlobDiff | None:
-        """The blob that differs most relative to its range."""
-        return max(self.blobs, key=lambda blob: blob.max_rel, default=None)
+        """The blob that differs most relative to its range; of noise in one sample."""
+        return max(self.blobs, key=lambda blob: blob.judged, default=None)
 
     @property
     def coverage(self) -> str:

@@ -124,7 +124,7 @@ def _pictures(run: RunReport) -> Pictures | None:
 
 
 def _proof(report: DiffReport, anchor: str, nodes: dict[str, str]) -> Proof:
-    worst = sorted(report.blobs, key=lambda blob: (not blob.is_output, -blob.max_rel))[:HISTOGRAMS]
+    worst = sorted(report.blobs, key=lambda blob: (not blob.is_output, -blob.judged))[:HISTOGRAMS]
     samples = sorted(report.samples, key=lambda sample: -sample.max_rel)[:SAMPLES]
     classifier, detector = report.classifier, report.detector
     return Proof(

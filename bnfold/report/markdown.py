@@ -66,7 +66,7 @@ def _over_all(proofs: Sequence[DiffReport]) -> Iterator[str]:
             proof.reference,
             proof.candidate,
             "" if proof.worst is None else proof.worst.blob,
-            "" if proof.worst is None else small(proof.worst.max_rel),
+            "" if proof.worst is None else small(proof.worst.judged),
             "" if proof.classifier is None else percent(proof.classifier.agreement),
         )
         for proof in proofs
@@ -94,7 +94,7 @@ def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
             f"Boxes: {found.matched:,} of {found.reference_boxes:,} matched, {found.missed_boxes:,} missed, "
             f"{found.extra_boxes:,} extra.\n"
         )
-    others = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.max_rel)
+    others = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.judged)
     shown = [*report.outputs, *others[: max(rows - len(report.outputs), 0)]]
     if shown:
         metrics = columns(MARKDOWN, shown)

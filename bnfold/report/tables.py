@@ -156,7 +156,7 @@ def blob_table(report: DiffReport, name: str, nodes: dict[str, str]) -> Table:
     """Every compared blob; `nodes` says where the picture of the network shows a layer."""
 
     def style(blob: BlobDiff) -> str:
-        beyond = "beyond" if blob.max_rel > report.tolerance else ""
+        beyond = "beyond" if blob.judged > report.tolerance else ""
         return f"{'output' if blob.is_output else ''} {beyond}".strip()
 
     shown: list[PageColumn[BlobDiff]] = [

@@ -173,7 +173,7 @@ def _found(proof: DiffReport) -> str:
     if proof.worst is not None and proof.worst.max_abs == 0:
         said = "; equal bit for bit"
     elif proof.worst is not None:
-        said = f"; worst blob '{proof.worst.blob}', {small(proof.worst.max_rel)} of its range"
+        said = f"; worst blob '{proof.worst.blob}', {small(proof.worst.judged)} of its range"
     found, boxes = proof.classifier, proof.detector
     if found is not None and found.labelled:
         said += f"; top-1 {percent(found.reference_top1)} -> {percent(found.candidate_top1)}"
@@ -219,7 +219,7 @@ def _blob_table(report: DiffReport, rows: int) -> Grid:
     from bnfold.report.columns import cell as written
     from bnfold.report.columns import columns
 
-    worst = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.max_rel)
+    worst = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.judged)
     shown: Sequence[BlobDiff] = [*report.outputs[:rows], *worst[:rows]]
     metrics = columns(TERMINAL, shown)
     ranked = [Column(metric.heading, rank, metric.written != "place") for rank, metric in enumerate(metrics)]
@@ -230,7 +230,7 @@ def _blob_table(report: DiffReport, rows: int) -> Grid:
     ]
     grid = Grid([Column("blob"), Column("layer", 1), *ranked])
     for blob in shown:
-        style: Style = "red" if blob.max_rel > report.tolerance else "bold" if blob.is_output else ""
+        style: Style = "red" if blob.judged > report.tolerance else "bold" if blob.is_output else ""
         grid.add(blob.blob, blob.layer, *(written(metric, blob) for metric in metrics), style=style)
     hidden = len(report.blobs) - len(shown)
     if hidden > 0:

@@ -85,6 +85,26 @@ def test_weights_that_meet_nothing_but_zeros_are_said() -> None:
     assert not any("not proved" in note for note in compare(classifier(), classifier(), IMAGES).notes)
 
 
+@pytest.mark.parametrize("layers", [True, False])
+def test_what_noise_of_a_large_magnitude_hides_is_found_in_a_sample_of_a_small_one(layers: bool) -> None:
+    def shifted(by: float) -> ModelProto:
+        nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"], "y")]
+        stored = {"w": np.ones((1, 1, 1, 1), np.float32), "b": np.array([by], np.float32)}
+        return model(nodes, {"x": (1, 1, 8, 8)}, ["y"], stored)
+
+    report = compare(shifted(1.0), shifted(1.002), options=CompareOptions(layers=layers))
+    (blob,) = report.blobs
+    assert blob.max_rel < 1e-4 < blob.judged == max(sample.max_rel for sample in report.samples)
+    assert f"blob 'y' differs by {blob.judged:.1e} of its range in one sample, beyond the tolerance" in report.verdict
+    bisected = compare(shifted(1.0), shifted(1.002), options=CompareOptions(layers=False, bisect=True))
+    assert present(bisected.first_divergent).blob == "y"
+    # Samples that are given are one set, whose range is that of all.
+    both = np.concatenate([np.random.default_rng(0).normal(0, scale, (1, 1, 8, 8)) for scale in (1, 64)])
+    given = compare(shifted(1.0), shifted(1.002), both.astype(np.float32), options=CompareOptions(layers=layers))
+    assert given.passed
+    assert given.blobs[0].judged == given.blobs[0].max_rel
+
+
 def test_no_output_in_common_proves_nothing() -> None:
     report = compare(classifier(classes=5), classifier(classes=4))
     assert gates(report)["compared"] is False
