@@ -132,27 +132,27 @@ def _owners(layers: Sequence[Layer], records: Mapping[str, Record]) -> dict[int,
     """For layers of which not all is stored, the blobs that they share by name with layers of which it is."""
     shared: dict[str, Array | LazyArray] = {}
     for layer in layers:
-        if record := records.get(layer.name):
+        if (record := records.get(layer.name)) and (names := _shared_names(layer)):
             for index, blob in record.numbered.items() or enumerate(record.blobs.stored):
-                if name := _shared_name(layer, index):
-                    shared.setdefault(name, blob)
+                if index in names:
+                    shared.setdefault(names[index], blob)
     owners = {}
     for layer in layers:
         record = records.get(layer.name)
         if record and not record.numbered:
             continue
-        numbered = record.numbered if record else {}
+        numbered, names = record.numbered if record else {}, _shared_names(layer)
         count = max(len(layer.param.param), *(index + 1 for index in numbered), 0)
-        found = [numbered.get(index, shared.get(_shared_name(layer, index))) for index in range(count)]
+        found = [numbered.get(index, shared.get(names.get(index, ""))) for index in range(count)]
         blobs = [blob for blob in found if blob is not None]
         if blobs and len(blobs) == count:
             owners[id(layer)] = Blobs(blobs)
     return owners
 
 
-def _shared_name(layer: Layer, index: int) -> str:
-    """The name by which a layer shares a blob, empty where it has it for itself."""
-    return layer.param.param[index].name if index < len(layer.param.param) else ""
+def _shared_names(layer: Layer) -> dict[int, str]:
+    """The names by which a layer shares blobs, by their numbers."""
+    return {index: spec.name for index, spec in enumerate(layer.param.param) if spec.name}
 
 
 def _expected(layer: Layer, shapes: Mapping[str, Shape | None]) -> list[Shape] | None:
