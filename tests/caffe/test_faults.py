@@ -319,6 +319,13 @@ def test_a_layer_that_onnx_has_no_form_for_is_named_with_the_end_in_front_of_it(
         to_onnx(net(CUT))
 
 
+def test_the_end_in_front_of_a_layer_that_works_in_place_is_a_version_of_its_blob() -> None:
+    text = CUT.replace('bottom: "c" top: "odd"', 'bottom: "c" top: "c"')
+    with pytest.raises(UnsupportedError, match="--until c@relu ends the network in front of them"):
+        to_onnx(net(text))
+    assert build(parse_prototxt(text), until=["c@relu"]).outputs == ["c@relu"]
+
+
 def test_what_is_cut_is_written_read_back_and_proved(run: Run) -> None:
     Path("net.prototxt").write_text(TEXT)
     outcome = run("fold", *NET, "-o", "out.prototxt", "-o", "out.onnx", "--until", "res2a")

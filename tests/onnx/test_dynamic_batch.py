@@ -126,6 +126,13 @@ def test_a_layer_that_fixes_the_batch_says_so(text: str, reason: str) -> None:
         to_onnx(net, dynamic_batch=True)
 
 
+@pytest.mark.parametrize("custom", [False, True])
+def test_custom_operators_are_no_way_to_open_a_batch(custom: bool) -> None:
+    net = layer_net('type: "Slice" slice_param { axis: 0 }', [(2, 3, 4)])
+    with pytest.raises(UnsupportedError, match=r"as ONNX \(without --dynamic-batch they may fix the batch\):"):
+        to_onnx(net, dynamic_batch=True, allow_custom_ops=custom)
+
+
 def test_a_batch_of_one_that_is_squeezed_away_does_not_stay_in_front() -> None:
     net = layer_net('type: "Squeeze"', [(1, 1, 1)])
     with pytest.raises(UnsupportedError, match="shape scalar, and 2 with one more item"):

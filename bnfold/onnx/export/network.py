@@ -78,6 +78,10 @@ REASONS: Mapping[str, str] = {
 }
 """Why layers that nets are seen to have, or that are known, have no function."""
 
+CUSTOM = "--allow-custom-ops writes them as nodes of the domain 'caffe'"
+OPEN_BATCH = "without --dynamic-batch they may fix the batch"
+"""What a user can do about layers that have no ONNX form."""
+
 FORMS: Mapping[str, str] = {
     "CTCGreedyDecoder with an accuracy": "its last top measures predictions, and is none",
     "DetectionOutput with eta": "its threshold changes while it suppresses, if it is above 0.5, which ONNX's cannot",
@@ -119,6 +123,7 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
     """Every layer's nodes, or one error that names all layers that have none."""
     refusals: list[str] = []
     refused: list[Layer] = []
+    ways: set[str] = set()
     consequences: list[str] = []
     mistakes: list[Exception] = []
     for layer, error in _unwritten(graph):
@@ -128,6 +133,7 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
             _custom(graph, layer)
         else:
             refused.append(layer)
+            ways.add(OPEN_BATCH if isinstance(error, FixedBatch) else CUSTOM)
             cases = consequences if isinstance(error, UnknownShape) else refusals
             cases.append(f"{layer}: {str(error).removeprefix(f'{layer}: ')}")
     # A shape or weights that are not known are the fault of an unknown layer in front, which is then named itself.
@@ -136,7 +142,7 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
     if refusals := refusals or consequences:
         raise UnsupportedError(
             f"{len(refusals)} layer{'s' * (len(refusals) > 1)} cannot be written as ONNX "
-            f"(--allow-custom-ops writes them as nodes of the domain 'caffe'{_until(graph.net, refused)}):",
+            f"({', '.join(sorted(ways))}{_until(graph.net, refused)}):",
             refusals,
         )
 
@@ -145,7 +151,9 @@ def _until(net: Net, refused: Sequence[Layer]) -> str:
     """How to end the network in front of the layers that have no ONNX form."""
     made = {top for layer in net.without(refused).layers for top in layer.tops}
     read = {bottom for layer in net.layers if not made.issuperset(layer.tops) for bottom in layer.bottoms}
-    ends = {net.public_name(blob) for blob in read & made if blob not in net.inputs}
+    last = {net.public_name(top): top for layer in net.layers for top in layer.tops}  # what a name means to --until
+    names = {blob: net.public_name(blob) for blob in read & made if blob not in net.inputs}
+    ends = [name if last[name] == blob else blob for blob, name in names.items()]
     if not ends:
         return ""
     return f", {' '.join(f'--until {blob}' for blob in sorted(ends)[:3])} ends the network in front of them"
