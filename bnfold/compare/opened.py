@@ -250,8 +250,9 @@ class Opened:
             for name, writer in self.ours.writers.items()
             if writer.weighted and self.ours.reads[name] and blank.issuperset(self.ours.reads[name])
         }
-        said = "all that is read there is 0 or not finite, so the weights are not proved; give inputs that are meant"
-        return [f"layer {few(list(layers))}: {said} by --data"] if layers else []
+        said = "all that is read there is 0 or not finite, so the weights are not proved"
+        meant = "give inputs that the network means by --data"
+        return [f"layer {few(list(layers))}: {said}; {meant}"] if layers else []
 
     def _saturated(self, name: str, share: float) -> str:
         """The note on a saturated output, with what it is judged by."""
