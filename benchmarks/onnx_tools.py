@@ -164,5 +164,8 @@ if __name__ == "__main__":
         work(sys.argv[2], Path(sys.argv[3]))
     else:
         parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("tools", nargs="*", choices=TOOLS, metavar="TOOL", help=", ".join(TOOLS))
-        main(parser.parse_args().tools)
+        parser.add_argument("tools", nargs="*", metavar="TOOL", help=", ".join(TOOLS))
+        tools = parser.parse_args().tools
+        if unknown := set(tools) - set(TOOLS):  # `choices` would be asked about no tool, too
+            parser.error(f"no tool is called {', '.join(sorted(unknown))}; there are {', '.join(TOOLS)}")
+        main(tools)
