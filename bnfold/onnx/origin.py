@@ -42,7 +42,7 @@ class OnnxOrigin:
         freeze: take initialisers that are listed as inputs as constants.
         tensors: the initialisers, by name.
         declared: what `types` would be without the sizes that whoever reads the file gave.
-        sized: what `constants` would be with them.
+        sized: `constants`, and those of a float type that follow from the sizes that were given.
     """
 
     document: Document

@@ -57,13 +57,15 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         fed = frozenset(port.name for port in model.graph.input if port.name in tensors)
     captures = [captured(node) for node in model.graph.node]
     _require_sense(document, tensors, captures)
-    # What is constant decides what is folded, so a model that stays open for other sizes is looked at without any.
+    # A model stays open for other sizes than those that are given: they may say what moves where, but be no weights.
     declared, constants = types, sized = _known(document, tensors, fed)
     if options.input_shapes or options.batch is not None:
         give_sizes(model, options.input_shapes or {}, document.path)
         if options.batch is not None:
             _give_batch(document, options.batch)
         types, sized = _known(document, tensors, fed)
+        whole = {name for name, value in sized.items() if value is not None and value.dtype.kind in "biu"}
+        constants = {name: value for name, value in sized.items() if name in constants or name in whole}
     read = _Layers(model, constants, captures)
     layers, pinned = read.layers, list(_other_reads(document))
     origin = OnnxOrigin(

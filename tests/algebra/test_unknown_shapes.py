@@ -187,3 +187,18 @@ def test_a_sum_over_sizes_that_a_model_says_takes_a_shift_at_any_batch() -> None
         { c = Conv (x, w)\ns = ReduceSum <keepdims = 0> (c, plane)\ny = Add (s, shift) }""")
     folded = fold(load(model.SerializeToString(), options=ReadOptions(batch=3))).net
     assert [layer.type for layer in folded.layers] == ["Conv", "ReduceSum"]
+
+
+def test_sizes_given_to_read_a_model_say_which_axes_stay() -> None:
+    """As F.interpolate and Tensor.shape become nodes: of a plane of unknown size nothing is known of the channels."""
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2, H, W] x) => (float[N, 2, K, L] y)
+        <float[2, 2, 1, 1] w = { 2.0, 1.0, 0.5, 4.0 }, int64[4] twice = { 1, 1, 2, 2 },
+         float[2, 1, 1] s = { 3.0, -1.0 }>
+        { c = Conv (x, w)\nsize = Shape (c)\nsizes = Mul (size, twice)\nr = Resize (c, , , sizes)\ny = Mul (r, s) }""")
+    given = ReadOptions(input_shapes={"x": (1, 2, 3, 3)})
+    folded = fold(load(model.SerializeToString(), options=given)).net
+    assert [layer.type for layer in folded.layers] == ["Conv", "Shape", "Resize"]
+    x = np.random.default_rng(0).standard_normal((2, 2, 4, 5)).astype(np.float32)
+    wanted, found = (np.asarray(ReferenceEvaluator(net).run(None, {"x": x})) for net in (model, to_onnx(folded)))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
