@@ -78,16 +78,16 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
     if not report.records:
         yield words(f"{count(report.layers_before, 'layer')}; there is no affine layer to fold")
         return
-    gone: Counter[str] = Counter()
-    for record in report.records:
-        if isinstance(record, Folded | Merged):
-            gone[record.type] += len(record.layers) if isinstance(record, Merged) else 1
+    folded = Counter(record.type for record in report.folded)
+    merged = Counter(record.type for record in report.merged for _ in record.layers)
     dropped = Counter(record.type for record in report.records if isinstance(record, Dropped))
     into = {name for record in report.folded for name in record.into}
     joined, kept = len(report.joined), report.kept
     line = f"{report.layers_before:,} -> {count(report.layers_after, 'layer')}"
-    if gone:
-        line += f"; {_by_type(gone)} " + (f"into {count(len(into), 'layer')}" if into else "merged")
+    if folded:
+        line += f"; {_by_type(folded)} into {count(len(into), 'layer')}"
+    if merged:
+        line += f"; {_by_type(merged)} merged"
     if dropped:
         line += f"; {_by_type(dropped)} dropped"
     if joined:

@@ -144,6 +144,10 @@ def test_a_detector_whose_boxes_all_match_has_no_table_of_strays() -> None:
     assert "boxes without a partner" not in page
 
 
+def test_each_layer_that_was_merged_is_counted() -> None:
+    assert "<dt>folded / kept</dt><dd>3 / 1</dd>" in as_html(run_report(failed(), fold=folding()))
+
+
 def test_samples_without_a_picture_are_shown_with_their_answers() -> None:
     report = failed()
     found = present(report.classifier)

@@ -44,7 +44,7 @@ def test_accuracy_and_flipped_samples_are_listed() -> None:
 
 def test_folding_is_told_with_reasons_and_counts() -> None:
     said = text(fold=folding(), verbosity=1)
-    assert "12 -> 8 layers; 3 BatchNorm into 1 layer; 1 Dropout dropped; 1 kept" in said
+    assert "12 -> 8 layers; 1 BatchNorm into 1 layer; 2 BatchNorm merged; 1 Dropout dropped; 1 kept" in said
     assert "conv1 through pool1, relu1" in said
     assert "bn2, scale2" in said
     assert "stays, as a Scale" in said
