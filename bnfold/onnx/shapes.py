@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from onnx import ModelProto, NodeProto, TensorShapeProto, ValueInfoProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, TensorShapeProto, ValueInfoProto, helper, inliner, numpy_helper, shape_inference
 
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
@@ -120,17 +120,13 @@ def inferred_ports(model: ModelProto, *, data_prop: bool = False) -> list[ValueI
     It ends the process where a Slice cuts a size below 0, be it declared, as some exporters write one that is open, or
     found.
     """
-    op_types = {node.op_type for node in _nodes(model)}
+    op_types = {node.op_type for node in model.graph.node}
+    op_types |= {node.op_type for function in model.functions for node in function.node}
     if "Slice" in op_types:
         model = _without_negative(model)
         if not op_types.isdisjoint(SHRINKING) and _finds_negative(model):
             return []
     return _found(model, data_prop)
-
-
-def _nodes(model: ModelProto) -> list[NodeProto]:
-    """The nodes of the graph and of the model's functions."""
-    return [*model.graph.node, *(node for function in model.functions for node in function.node)]
 
 
 def _without_negative(model: ModelProto) -> ModelProto:
@@ -153,10 +149,12 @@ def _negative(ports: Iterable[ValueInfoProto]) -> list[TensorShapeProto.Dimensio
 
 def _finds_negative(model: ModelProto) -> bool:
     """Whether a size comes out below 0 where nothing is cut."""
-    trial = deepcopy(model)
-    for opsets in (trial.opset_import, *(function.opset_import for function in trial.functions)):
-        opsets.add(domain=UNREAD, version=1)
-    for node in _nodes(trial):
+    try:
+        trial = inliner.inline_local_functions(model) if model.functions else deepcopy(model)
+    except Exception:  # functions that call each other for ever, say
+        return True
+    trial.opset_import.add(domain=UNREAD, version=1)
+    for node in trial.graph.node:
         if node.op_type == "Slice":
             node.domain = UNREAD
     return bool(_negative(_found(trial, True) or _found(trial, False)))

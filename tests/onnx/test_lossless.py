@@ -875,8 +875,9 @@ def test_a_slice_of_a_size_that_is_declared_as_below_0_is_no_end_of_the_process(
         (4, "s, i = TopK <axis = 0> (x, below) p = Slice (s, start, end, axis)"),
         (4, "s, t = Split <axis = 0> (x, both) p = Slice (s, start, end, axis)"),
         (-1, "s = Relu (x) p = own.First (s)"),
+        (4, "s = Relu (x) p = own.FirstOfTop (s)"),
     ],
-    ids=["TopK", "Split", "a function"],
+    ids=["TopK", "Split", "declared before a function", "found in a function"],
 )
 def test_a_size_below_0_is_no_end_of_the_process_wherever_it_comes_from(size: int, nodes: str) -> None:
     text = f"""
@@ -888,6 +889,10 @@ def test_a_size_below_0_is_no_end_of_the_process_wherever_it_comes_from(size: in
     <domain: "own", opset_import: ["" : 17]>
     First (s) => (p)
     {{ start = Constant <value_ints = [0]> () end = Constant <value_ints = [1]> () p = Slice (s, start, end, start) }}
+    <domain: "own", opset_import: ["" : 17]>
+    FirstOfTop (s) => (p)
+    {{ start = Constant <value_ints = [0]> () end = Constant <value_ints = [1]> ()
+       below = Constant <value_ints = [-3]> () t, i = TopK <axis = 0> (s, below) p = Slice (t, start, end, start) }}
     """
     script = "import sys; from bnfold.onnx.read import load_bytes; print(load_bytes(sys.stdin.buffer.read()))"
     assert in_a_process(script, parser.parse_model(text))
