@@ -67,6 +67,15 @@ def in_pieces(*arrays: Array) -> Iterator[list[Float64]]:
 PIECE = 1 << 16  # values
 
 
+def range_of(values: Array) -> float:
+    """The range that the errors of one sample are held against."""
+    low, high = math.inf, -math.inf
+    for (part,) in in_pieces(values):
+        sound = part[np.isfinite(part)]
+        low, high = float(sound.min(initial=low)), float(sound.max(initial=high))
+    return span(low, high)
+
+
 @dataclass(frozen=True, slots=True)
 class SampleError:
     """The errors of one blob in one sample, for the record of the sample."""

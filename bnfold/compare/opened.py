@@ -25,7 +25,7 @@ from bnfold.compare.gates import (
     top1_gate,
 )
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
-from bnfold.compare.metrics import BlobError, figures
+from bnfold.compare.metrics import BlobError, figures, range_of
 from bnfold.compare.models import Model
 from bnfold.compare.records import NO_PARTNER, BlobDiff, DiffReport, Gate, LayerRange, Uncompared
 from bnfold.compare.saturation import MOSTLY, Saturating, saturating
@@ -239,7 +239,9 @@ class Opened:
                 continue
             for row in range(len(run.numbers)) if self.layout.has_rows(r) else [...]:
                 true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
-                distances = Distances.of(true, ours, theirs, found.errors[name].range)
+                error = found.errors[name]
+                size = range_of(ours) if error.by_own_range else error.range
+                distances = Distances.of(true, ours, theirs, size)
                 if name not in found.distances or distances.weight > found.distances[name].weight:
                     found.distances[name] = distances
 

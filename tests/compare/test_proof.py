@@ -105,6 +105,18 @@ def test_what_noise_of_a_large_magnitude_hides_is_found_in_a_sample_of_a_small_o
     assert given.blobs[0].judged == given.blobs[0].max_rel
 
 
+def test_what_noise_of_a_large_magnitude_hides_is_no_rounding_either() -> None:
+    def shifted(by: float) -> ModelProto:
+        shift = np.zeros((1, 1, 32, 32), np.float32)
+        shift[0, 0, 5, 7] = by
+        return model([helper.make_node("Add", ["x", "s"], ["y"], "y")], {"x": (1, 1, 32, 32)}, ["y"], {"s": shift})
+
+    report = compare(shifted(0.0), shifted(1e-3))
+    (blob,) = report.blobs
+    assert 1e-4 < blob.judged < 2e-4  # of 1,024 values one is wrong: 1e-7 of the range of all samples, on average
+    assert (report.passed, report.as_exact) == (False, ())
+
+
 def test_no_output_in_common_proves_nothing() -> None:
     report = compare(classifier(classes=5), classifier(classes=4))
     assert gates(report)["compared"] is False
