@@ -184,7 +184,6 @@ class BlobError:
         self.partner_low = min(self.partner_low, float(passed.partner_low.min()))
         self.partner_high = max(self.partner_high, float(passed.partner_high.max()))
         self.channels = by_channel(self.channels, passed.channel_error)
-        self.sample_rel = max(self.sample_rel, *map(_relative_to_own, passed.peak, passed.low, passed.high))
         sample = int(passed.peak.argmax())
         if passed.peak[sample] > 0:
             index = tuple(int(part) for part in np.unravel_index(int(passed.place[sample]), inner or (1,)))
@@ -280,22 +279,19 @@ def add_together(
     whole = shape if by_sample and shape else (1, *shape)
     view = (whole[0], whole[1] if len(whole) > 1 else 1, math.prod(whole[2:]))
     found = measure_together(references, candidates, view, errors[0].tolerance, compiled)
-    for one, passed in zip(errors, found, strict=True):
+    samples = [_by_sample(passed) for passed in found]
+    for one, passed, own in zip(errors, found, samples, strict=True):
         one.values += math.prod(shape)
         one.take_in(passed, first, names, whole[1:])
-    return [_by_sample(passed) for passed in found]
-
-
-def _relative_to_own(peak: float, low: float, high: float) -> float:
-    """The largest error of one sample, relative to the range that the blob has in it."""
-    return relative(float(peak), span(float(low), float(high)))
+        one.sample_rel = max(one.sample_rel, *(sample.max_rel for sample in own))
+    return samples
 
 
 def _by_sample(passed: Passed) -> list[SampleError]:
     return [
         SampleError(
             float(passed.peak[index]),
-            _relative_to_own(passed.peak[index], passed.low[index], passed.high[index]),
+            relative(float(passed.peak[index]), span(float(passed.low[index]), float(passed.high[index]))),
             l2_rel(float(passed.squared_error[index]), float(passed.squared_reference[index])),
             cosine(
                 float(passed.squared_reference[index]),
