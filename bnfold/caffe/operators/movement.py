@@ -53,7 +53,7 @@ def flatten(place: LayerContext) -> Move:
 
     Source: flatten_layer.cpp.
     """
-    require(canonical_axis(place.layer.param.flatten_param.axis, len(place.bottom)) > 0, MIXES_SAMPLES)
+    require(place.axis(place.layer.param.flatten_param.axis) > 0, MIXES_SAMPLES)
     return movement(_regrouped(place.bottom, place.tops[0]))
 
 
@@ -129,7 +129,7 @@ def slice_(place: LayerContext) -> Move:
     Source: slice_layer.cpp.
     """
     bottom, tops = place.bottom, place.tops
-    axis = canonical_axis(slice_axis(place.layer), len(bottom))
+    axis = place.axis(slice_axis(place.layer))
     stops = np.cumsum([0, *(top[axis] for top in tops)])
     # A net takes batches of any size, so nothing may differ from sample to sample.
     size = bottom[axis] if axis else UNKNOWN
@@ -188,7 +188,7 @@ def tile(place: LayerContext) -> Move:
     Source: tile_layer.cpp.
     """
     param, bottom = place.layer.param.tile_param, place.bottom
-    axis = canonical_axis(param.axis, len(bottom), place.layer)
+    axis = place.axis(param.axis)
     size = bottom[axis] if axis else UNKNOWN
     require(size * param.tiles <= MAX_VALUES, "the axis that it repeats is too long to follow")
     return movement(Take(axis, np.tile(np.arange(max(size, 0)), param.tiles), size))

@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.algebra.operators import PLANE, Axes, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling, canonical_axis
+from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling
 from bnfold.caffe.layers.reduction import reduced_axes, reduction_operation
 from bnfold.caffe.layers.row import count
 from bnfold.caffe.operators.movement import SIZE_UNKNOWN, movement
@@ -104,18 +104,17 @@ def reduction(place: LayerContext) -> Operator:
     Source: reduction_layer.cpp.
     """
     param, bottom, operation = place.layer.param.reduction_param, place.bottom, reduction_operation(place.layer)
-    axis = canonical_axis(param.axis, len(bottom), place.layer)
-    stays, over = Axes(tuple(range(axis))), range(axis, len(bottom))
+    axis = place.axis(param.axis)
+    passing = Pass(plane=range(axis, len(bottom)), steps=(Axes(tuple(range(axis))),))
     if operation == "SUMSQ" or not 0 < abs(param.coeff) < math.inf:
         return Opaque(f"{operation} times {param.coeff:g} lets no affine pass")
     if operation == "ASUM":
         zero, order = "a shift would move the 0 from which ASUM measures", "a negative scale would be lost"
-        return Pass(zero=zero, order=order, plane=over, steps=(stays,))
+        return passing._replace(zero=zero, order=order)
     total = param.coeff * (count(bottom[axis:]) if operation == "SUM" else 1)
     if operation == "SUM" and (axis == 0 or UNKNOWN in bottom[axis:] or total == 0):
-        zero = "a sum over as many values as the data has takes a scale, but no shift"
-        return Pass(zero=zero, plane=over, steps=(stays,))
-    return Pass(plane=over, steps=(stays,), total=total)
+        return passing._replace(zero="a sum over as many values as the data has takes a scale, but no shift")
+    return passing._replace(total=total)
 
 
 def pad(place: LayerContext) -> Operator:
