@@ -7,6 +7,7 @@ import io
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 from cases import by_onnxruntime, golden
 from onnx import ModelProto, OperatorSetIdProto, TensorProto, helper
+from onnx.numpy_helper import from_array
+from onnx_models import classifier
 
 import bnfold
 from bnfold.data.samples import Noise
@@ -153,6 +156,34 @@ def test_a_small_onnx_model_with_layers_in_its_names_is_no_prototxt() -> None:
     assert bnfold.load(contents).language == "ONNX"
 
 
+@pytest.mark.parametrize("producer", ["", "an exporter"])
+def test_onnx_bytes_without_a_version_of_the_format_are_no_caffemodel(net: bnfold.Net, producer: str) -> None:
+    model = bnfold.to_onnx(net)
+    model.ClearField("ir_version")
+    model.producer_name = producer
+    assert bnfold.load(model.SerializeToString()).language == "ONNX"
+
+
+def test_an_onnx_net_becomes_a_message_without_a_second_copy_of_its_weights(tmp_path: Path) -> None:
+    model = classifier()
+    del model.graph.initializer[:]
+    shapes = {"conv1": (512, 3, 3, 3), "conv2": (1024, 512, 3, 3), "fc": (5, 1024)}
+    for layer, shape in shapes.items():
+        weight, bias = np.ones(shape, np.float32), np.ones(shape[0], np.float32)
+        model.graph.initializer.extend([from_array(weight, f"{layer}_w"), from_array(bias, f"{layer}_b")])
+    contents = model.SerializeToString()
+    (tmp_path / "net.onnx").write_bytes(contents)
+    net = bnfold.load(tmp_path / "net.onnx")
+    tracemalloc.start()
+    try:
+        again = bnfold.to_onnx(net)
+        peak = tracemalloc.get_traced_memory()[1]  # of Python's own memory, and not of the message
+    finally:
+        tracemalloc.stop()
+    assert again == model
+    assert peak < len(contents) / 4
+
+
 def test_one_name_to_keep_is_one_name() -> None:
     case = golden("seed_resnet_bn_scale")
     one = bnfold.load(case.prototxt, case.caffemodel)
@@ -218,6 +249,11 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.save_onnx(net, None), "a path or an open binary file, and not to NoneType"),
         (lambda net: LIBRARY.save_onnx(net, io.StringIO()), "a path or an open binary file, and not to StringIO"),
         (lambda net: LIBRARY.save_onnx(net, closed()), "a path or an open binary file, and not to BytesIO"),
+        (lambda net: LIBRARY.save_onnx(net, "x.prototxt"), "^x.prototxt: what is written there is an ONNX model; "),
+        (lambda net: LIBRARY.save_onnx(net, Path("x.caffemodel")), "what is written there is an ONNX model; give a"),
+        (lambda net: LIBRARY.save_caffe(net, "x.onnx"), "^x.onnx: what is written there is a prototxt; give a name"),
+        (lambda net: LIBRARY.save_caffe(net, "x.caffemodel"), "what is written there is a prototxt; give a name"),
+        (lambda net: LIBRARY.save_caffe(net, "x", "x.onnx"), "^x.onnx: what is written there is a caffemodel; give"),
         (lambda net: LIBRARY.compare(net, net, map="a=b"), "the option map takes Mapping.str, str., and not str 'a=b'"),
         (lambda net: LIBRARY.advise(PROTOTXT, "net"), "advise takes a net that bnfold.load has read, and got str"),
         (lambda net: LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString(), batch=0), "a batch of 0 holds nothing"),

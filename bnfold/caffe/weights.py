@@ -33,6 +33,7 @@ MAX_BLOBS = 500_000
 
 _NET_LAYER, _NET_LAYERS_V1 = 100, 2
 _NET_BEGINS = (1, _NET_LAYERS_V1, 3, _NET_LAYER)  # name and input are 1 and 3
+_ONNX_GRAPH = 7, LENGTH  # where a NetParameter has a number
 _V1_LAYER_V0, _V1_TYPE = 1, 5
 
 # version -> field numbers of name, type (V1 has a number there, which is of no use without its table) and blobs
@@ -147,11 +148,14 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
 
 
 def begins_as_caffemodel(contents: bytes) -> bool:
-    """Whether the first field is one of a NetParameter: its name, an input or a layer. ONNX begins with a number."""
+    """Whether the first field is one of a NetParameter: its name, an input or a layer; an ONNX model has a graph."""
+    first = None
     with suppress(WireError):
-        first = next(fields(contents, 0, len(contents)), None)
-        return first is not None and first.wire == LENGTH and first.number in _NET_BEGINS
-    return False
+        for one in fields(contents, 0, len(contents)):
+            first = first or one
+            if one[:2] == _ONNX_GRAPH:
+                return False
+    return first is not None and first.wire == LENGTH and first.number in _NET_BEGINS
 
 
 def _walk(file: WeightsFile) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -96,13 +95,23 @@ def write_stream(net: Net, sink: Sink) -> None:
 def whole_message(net: Net) -> ModelProto:
     """An ONNX net as a message, all weights inside. Raises UnsupportedError where it passes 2 GiB."""
     origin: OnnxOrigin = net.origin
-    document, stream = origin.document, BytesIO()
+    document = origin.document
     outside = any(tensor.external for tensor in document.tensors)
     pieces = list(_pieces(document, edition(net), origin, split=outside))
     if _size(pieces) + _around(document) > MAX_MESSAGE:
         raise UnsupportedError(TOO_LARGE)
-    _emit(stream, document, pieces)
-    return ModelProto.FromString(stream.getvalue())
+    model, view = ModelProto(), memoryview(document.buffer)
+    for part in document.outer:
+        if part[:2] != (GRAPH, LENGTH):
+            model.MergeFromString(view[part.begin : part.end])
+    for begin, end, piece in _joined(pieces):
+        if isinstance(piece, Initialiser):
+            tensor = model.graph.initializer.add()
+            tensor.CopyFrom(piece.header)
+            tensor.raw_data = b"".join(piece.weight.pieces())
+        else:
+            model.graph.MergeFromString(view[begin:end] if piece is None else piece)
+    return model
 
 
 TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"
