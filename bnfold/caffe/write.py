@@ -24,7 +24,7 @@ from bnfold.caffe.stock import foreign_layers, in_stock_words
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError
-from bnfold.io.files import OutputSet, StrPath
+from bnfold.io.files import OutputSet, StrPath, require_suffix
 from bnfold.net import Layer, Net, require_net
 from bnfold.options import Dialect, require_type
 
@@ -55,8 +55,8 @@ def save_caffe(
         The files, the prototxt first.
 
     Raises:
-        UsageError: an output is one of the inputs, `caffemodel` is given for a net that has no weights, or it is an
-            ONNX net.
+        UsageError: an output is one of the inputs or has the suffix of another format, `caffemodel` is given for a net
+            that has no weights, or it is an ONNX net.
         WriteError: a file cannot be written; the old ones are as they were.
 
     Examples:
@@ -69,6 +69,8 @@ def save_caffe(
     require_type("caffemodel", caffemodel, "str | os.PathLike[str] | None")
     require_type("dialect", dialect, "Dialect")
     require_type("strip", strip, "bool")
+    require_suffix(prototxt, "a prototxt", (".onnx", ".caffemodel"))
+    require_suffix(caffemodel or "", "a caffemodel", (".onnx", ".prototxt"))
     if net.language != "Caffe":
         raise UsageError(f"the net is {net.language}, and Caffe has no words for its operators; save it with save_onnx")
     if outputs is not None:

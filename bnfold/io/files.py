@@ -20,7 +20,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -290,6 +290,12 @@ def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath] = (), *
                 outputs.open(path)
     finally:
         outputs.discard()
+
+
+def require_suffix(path: StrPath, meant: str, others: Collection[str]) -> None:
+    """Stop where a file would be written under a name that promises one of some other formats. Raises UsageError."""
+    if Path(path).suffix in others:
+        raise UsageError(f"{path}: what is written there is {meant}; give a name that says so")
 
 
 def require_unread(paths: Iterable[StrPath], reads: Iterable[StrPath]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from bnfold.errors import UnsupportedError, UsageError, WriteError
-from bnfold.io.files import OutputSet, StrPath
+from bnfold.io.files import OutputSet, StrPath, require_suffix
 from bnfold.io.wire import MAX_MESSAGE
 from bnfold.net import Net, require_net
 from bnfold.onnx.save import DataFile, Sink, WholeModel, fill, write_external
@@ -60,7 +60,8 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         changes: fields of `OnnxOptions` that replace those of `options`.
 
     Raises:
-        UnsupportedError, UsageError: as `to_onnx`; or `file` is no path where a second file must be written.
+        UnsupportedError, UsageError: as `to_onnx`; or `file` has the suffix of another format, or is no path where a
+            second file must be written.
         WriteError: the file cannot be written.
 
     Examples:
@@ -71,6 +72,7 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
     require_net(net, "save_onnx")
     options = changed(OnnxOptions, options, changes)
     if isinstance(file, str | os.PathLike):
+        require_suffix(file, "an ONNX model", (".prototxt", ".caffemodel"))
         with OutputSet() as own:
             add_onnx(net, Path(file), own, options)
         return
