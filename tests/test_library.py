@@ -165,9 +165,9 @@ def test_onnx_bytes_without_a_version_of_the_format_are_no_caffemodel(net: bnfol
 
 
 def test_an_onnx_net_becomes_a_message_without_a_second_copy_of_its_weights(tmp_path: Path) -> None:
-    model = classifier()
+    model = classifier(classes=4608)
     del model.graph.initializer[:]
-    shapes = {"conv1": (512, 3, 3, 3), "conv2": (1024, 512, 3, 3), "fc": (5, 1024)}
+    shapes = {"conv1": (512, 3, 3, 3), "conv2": (512, 512, 3, 3), "fc": (4608, 512)}
     for layer, shape in shapes.items():
         weight, bias = np.ones(shape, np.float32), np.ones(shape[0], np.float32)
         model.graph.initializer.extend([from_array(weight, f"{layer}_w"), from_array(bias, f"{layer}_b")])
@@ -181,7 +181,7 @@ def test_an_onnx_net_becomes_a_message_without_a_second_copy_of_its_weights(tmp_
     finally:
         tracemalloc.stop()
     assert again == model
-    assert peak < len(contents) / 4
+    assert peak < 0.75 * len(contents)  # the larger of two weights, which are half of it each
 
 
 def test_one_name_to_keep_is_one_name() -> None:

@@ -100,17 +100,18 @@ def whole_message(net: Net) -> ModelProto:
     pieces = list(_pieces(document, edition(net), origin, split=outside))
     if _size(pieces) + _around(document) > MAX_MESSAGE:
         raise UnsupportedError(TOO_LARGE)
-    model, view = ModelProto(), memoryview(document.buffer)
+    model = ModelProto()
     for part in document.outer:
         if part[:2] != (GRAPH, LENGTH):
-            model.MergeFromString(view[part.begin : part.end])
-    for begin, end, piece in _joined(pieces):
+            model.MergeFromString(bytes(document.buffer[part.begin : part.end]))
+    for piece in pieces:
         if isinstance(piece, Initialiser):
             tensor = model.graph.initializer.add()
             tensor.CopyFrom(piece.header)
             tensor.raw_data = b"".join(piece.weight.pieces())
         else:
-            model.graph.MergeFromString(view[begin:end] if piece is None else piece)
+            own = piece if isinstance(piece, bytes) else document.buffer[piece.begin : piece.end]
+            model.graph.MergeFromString(bytes(own))
     return model
 
 
