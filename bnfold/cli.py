@@ -277,12 +277,14 @@ class Commands(click.Group):
         started: when the present run began, in seconds since the epoch.
         command_line: what it was asked.
         wants_json: the report goes to standard output as JSON, so errors do, too.
+        stopped_by: the signals that have asked the process to stop, by whoever answers them.
     """
 
     command_class = Command
     started: float = 0.0
     command_line: str = ""
     wants_json: bool = False
+    stopped_by: Sequence[int] = ()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Not sorted: in the order of use, which is the one in which they are written below."""
@@ -290,14 +292,9 @@ class Commands(click.Group):
         return [*(name for name in self.commands if name != "help"), "help"]
 
     def main(self, *args: Any, stopped_by: Sequence[int] = (), **kwargs: Any) -> NoReturn:
-        """Run, and leave with the exit code that the result asks for.
-
-        Args:
-            args, kwargs: as click has them.
-            stopped_by: the signals that have asked the process to stop, by whoever answers them.
-        """
+        """Run, and leave with the exit code that the result asks for; `args` and `kwargs` are click's."""
         kwargs["standalone_mode"] = False
-        self.started = time.time()
+        self.started, self.stopped_by = time.time(), stopped_by
         words = list(kwargs.get("args") or sys.argv[1:])
         self.command_line = shlex.join(["bnfold", *words])
         self.wants_json = "--json=-" in words or ("--json", "-") in pairwise(words)
@@ -494,23 +491,14 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     from dataclasses import fields, replace
 
     from bnfold.compare.measure import NamedProgress
-    from bnfold.compare.pairs import PairRow, compare_pairs, read_pairs
+    from bnfold.compare.pairs import compare_pairs, rows_of
     from bnfold.options import ReadOptions
     from bnfold.pipeline import ONNX_TOO, require_paths
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
     from bnfold.report.run import RunReport
 
-    if given["table"] is not None and reference is None:
-        rows = read_pairs(given["table"])
-    elif given["table"] is None and reference is not None and candidate is not None:
-        rows = [PairRow(0, reference, candidate)]
-    else:
-        raise UsageError("give REFERENCE and CANDIDATE, or --pairs FILE with a table of them")
-    for row in rows:
-        if Path(row.candidate).suffix in WEIGHTS and ":" not in row.candidate and row.reference.endswith(".prototxt"):
-            pair = f"{visible(row.reference)}:{visible(row.candidate)}"
-            raise UsageError(f"this is one network and not two: call it {pair}, and name the other one behind it")
+    rows = rows_of(reference, candidate, given["table"])
     files = [file for row in rows for file in row.models]
     if all(file.suffix == ".onnx" for file in files):
         _refuse_idle([one.name for one in fields(ReadOptions) if one.name not in ONNX_TOO], "the models are ONNX")
@@ -529,16 +517,28 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
         checkpoint=given["checkpoint"],
         cluster=given["cluster"],
     )
+    codes = []
+
+    def failed(row: PairRow, error: Exception) -> str:
+        """What is said of a line of a table that cannot be compared."""
+        if not row.number or main.stopped_by:
+            raise error
+        message, code = answer(error)
+        codes.append(code)
+        with suppress(OSError):  # the code is an answer, too
+            click.echo(f"bnfold: {row.place}{message}", err=True)
+        return f"{row.place}{message}"
+
     with progress_bar() as progress:
         said = NamedProgress(progress, ("comparing",)) if progress is not None else None
-        found = tuple(compare_pairs(rows, given["data"], chosen, said))
+        found = tuple(compare_pairs(rows, given["data"], chosen, failed, said))
     report = RunReport(proofs=found)
     own: dict[Path, Callable[[], Any]] = {}
     for row, proof in zip(rows, found, strict=True):
         renderings = of_run(RunReport(proofs=(proof,)), _facts(row.models))
         own |= {path: renderings[name] for name, path in _own_reports(given, row).items()}
     _render(given, of_run(report, _facts(files), given["verbosity"], reports), own)
-    return 0 if report.passed else DIFFERENT
+    return max(codes, default=0 if report.passed else DIFFERENT)
 
 
 def _own_reports(given: dict[str, Any], row: PairRow) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +12,11 @@ from pathlib import Path
 from bnfold.compare.comparison import compare
 from bnfold.compare.measure import Progress
 from bnfold.compare.models import files_of
-from bnfold.compare.records import DiffReport
+from bnfold.compare.records import DiffReport, Gate
 from bnfold.data.samples import counted
-from bnfold.errors import BnfoldError, ParseError, UsageError
+from bnfold.errors import ParseError, UsageError
 from bnfold.io.files import StrPath
-from bnfold.options import CompareOptions
+from bnfold.options import WEIGHTS, CompareOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,11 @@ class PairRow:
     candidate: str
     data: str | None = None
     table: Path | None = None
+
+    @property
+    def place(self) -> str:
+        """The table and the line, to begin a sentence with; nothing where there is no table."""
+        return f"{self.table}:{self.number}: " if self.number else ""
 
     @property
     def models(self) -> list[Path]:
@@ -83,28 +88,59 @@ def _seen_from(folder: Path, word: str) -> str:
     return ":".join(str(folder / part) for part in word.split(":"))
 
 
+def rows_of(reference: str | None, candidate: str | None, table: Path | None) -> Sequence[PairRow]:
+    """What is to be compared: two models, or those of a table; all is looked at before any is compared.
+
+    Raises:
+        ParseError: as `read_pairs`.
+        UsageError: both or neither are given, two models are one network, or a table names a file that is not there.
+    """
+    if (reference is None) == (table is None) or (candidate is None) != (reference is None):
+        raise UsageError("give REFERENCE and CANDIDATE, or --pairs FILE with a table of them")
+    rows = read_pairs(table) if table is not None else [PairRow(0, str(reference), str(candidate))]
+    for row in rows:
+        if Path(row.candidate).suffix in WEIGHTS and ":" not in row.candidate and row.reference.endswith(".prototxt"):
+            pair = f"{row.reference}:{row.candidate}"
+            raise UsageError(
+                f"{row.place}this is one network and not two: call it {pair}, and name the other one behind it"
+            )
+        for path in (*row.models, *([Path(row.data)] if row.data else ())) if row.number else ():
+            if not os.path.exists(path):
+                raise UsageError(f"{row.place}there is no '{path}'")
+    return rows
+
+
 def compare_pairs(
-    rows: Sequence[PairRow], samples: str | None, options: CompareOptions, progress: Progress | None = None
+    rows: Sequence[PairRow],
+    samples: str | None,
+    options: CompareOptions,
+    failed: Callable[[PairRow, Exception], str],
+    progress: Progress | None = None,
 ) -> Iterator[DiffReport]:
     """Compare every row of a table; on a cluster, the workers are the same for all.
 
-    Raises:
-        UsageError: what `compare` raises, with the table and its line; before anything is compared if a file is not
-            there.
+    Args:
+        rows, samples, options, progress: as in `compare`.
+        failed: makes the sentence on a row that cannot be compared, for its report; the others are compared all the
+            same, unless it raises.
     """
-    for row in rows if rows[0].number else ():
-        for path in (*row.models, *([Path(row.data)] if row.data else ())):
-            if not os.path.exists(path):
-                raise UsageError(f"{row.table}:{row.number}: there is no '{path}'")
     with _sharing(options) as shared:
         for row in rows:
+            chosen = replace(shared, checkpoint=row.checkpoint(shared.checkpoint))
             try:
-                chosen = replace(shared, checkpoint=row.checkpoint(shared.checkpoint))
                 yield compare(row.reference, row.candidate, row.data or samples, chosen, progress=progress)
-            except BnfoldError as error:
-                if not row.number:
-                    raise
-                raise UsageError(f"{row.table}:{row.number}: {error}") from error
+            except Exception as error:
+                sentence = failed(row, error)
+                gate = Gate("compared", 1, 0, False, sentence)
+                yield DiffReport(
+                    row.reference,
+                    row.candidate,
+                    "nothing was run",
+                    options.seed,
+                    options.limit,
+                    gates=(gate,),
+                    error=sentence,
+                )
 
 
 @contextmanager

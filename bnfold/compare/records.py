@@ -326,6 +326,7 @@ class DiffReport(Rendered):
         first_divergent: None where no layer's error grows out of line.
         notes: sentences about what could not be measured or was assumed.
         reference_on, candidate_on: where either network was run, and by what; None where none was.
+        error: why a line of a table of models could not be compared; empty where it was.
     """
 
     reference: str
@@ -349,6 +350,7 @@ class DiffReport(Rendered):
     sample_count: int = 0
     reference_on: Execution | None = None
     candidate_on: Execution | None = None
+    error: str = ""
 
     def __repr__(self) -> str:
         said = "passed" if self.passed else "FAILED"

@@ -34,7 +34,7 @@ def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
         lines += fold_markdown(run.fold, rows)
     if costs := changes(run):
         lines += _table(COSTS, costs, left=1)
-    if len({proof.reference for proof in run.proofs}) > 1:
+    if len(run.proofs) > 1 and run.fold is None:
         lines += _over_all(run.proofs)
     for proof in run.proofs:
         lines += diff_markdown(proof, rows)
@@ -65,7 +65,7 @@ def _over_all(proofs: Sequence[DiffReport]) -> Iterator[str]:
             "✅" if proof.passed else "❌",
             proof.reference,
             proof.candidate,
-            "" if proof.worst is None else proof.worst.blob,
+            proof.error if proof.worst is None else proof.worst.blob,
             "" if proof.worst is None else small(proof.worst.judged),
             "" if proof.classifier is None else percent(proof.classifier.agreement),
         )

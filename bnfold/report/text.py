@@ -47,7 +47,8 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         parts.append(words("Folded. Nothing was compared.", WARN))
     if verbosity < 0:
         return parts
-    unlike = list({proof.verdict: proof for proof in reversed(failed)}.values())[::-1]  # one of those that failed alike
+    compared = [proof for proof in failed if not proof.error]
+    unlike = list({proof.verdict: proof for proof in reversed(compared)}.values())[::-1]  # one of those that fail alike
     for proof in unlike:
         parts += _beginning(proof, len(unlike) > 1)
     for proof in unlike if verbosity > 0 else unlike[:1]:

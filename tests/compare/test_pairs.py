@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,7 +10,11 @@ import pytest
 from command_line import Run
 from onnx_models import change, classifier
 
+from bnfold.cli import main
+from bnfold.compare import pairs
+from bnfold.compare.comparison import compare
 from bnfold.compare.pairs import PairRow, read_pairs
+from bnfold.compare.records import DiffReport
 from bnfold.errors import BnfoldError
 
 
@@ -83,13 +88,73 @@ def test_a_pairs_own_report_does_not_take_the_place_of_a_model(run: Run, tmp_pat
     assert "r.1.onnx" in found.err
 
 
-def test_an_error_names_the_line(run: Run, tmp_path: Path) -> None:
+def test_a_line_that_cannot_be_compared_leaves_the_others_their_reports(run: Run, tmp_path: Path) -> None:
     onnx.save(classifier(), tmp_path / "a.onnx")
+    onnx.save(change(classifier(), "conv1_w", (4, 1, 0, 2), 3.0), tmp_path / "c.onnx")
     (tmp_path / "b.onnx").write_text("nonsense")
-    (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx b.onnx\n")
-    found = run("diff", "--pairs", str(tmp_path / "table"))
+    (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx b.onnx\nb.onnx a.onnx\na.onnx c.onnx\n")
+    words = ("diff", "--pairs", str(tmp_path / "table"), "--checkpoint", str(tmp_path / "state"))
+    files = {name: tmp_path / f"r.{name}" for name in ("json", "html", "markdown")}
+    found = run(*words, *(word for name, path in files.items() for word in (f"--{name}", str(path))))
     assert found.code == 2
-    assert f"{tmp_path / 'table'}:2: " in found.err
+    sentences = [line.removeprefix("bnfold: ") for line in found.err.splitlines()]
+    places = [f"{tmp_path / 'table'}:{line}: {tmp_path / 'b.onnx'}: " for line in (2, 3)]
+    assert [said.startswith(place) for said, place in zip(sentences, places, strict=True)] == [True, True]
+    assert all(sentence in found.out for sentence in sentences)
+    comparisons = json.loads(files["json"].read_text())["comparisons"]
+    assert [one["passed"] for one in comparisons] == [True, False, False, False]
+    assert "rel. L2" in found.out  # the table of the one that differs
+    assert [one["error"] for one in comparisons] == ["", *sentences, ""]
+    for line, passed in enumerate((True, False, False, False), start=1):
+        own = json.loads((tmp_path / f"r.{line}.json").read_text())
+        assert (own["passed"], own["comparisons"]) == (passed, comparisons[line - 1 : line])
+    over_all = [line for line in files["markdown"].read_text().splitlines() if line.startswith(("| ✅", "| ❌"))]
+    assert ["not an ONNX model" in line for line in over_all] == [False, True, True, False]
+    assert files["html"].read_text().count(f'<td class="t">{sentences[0]}'.replace("'", "&#39;")) == 1
+    # Mended, the same command goes on.
+    onnx.save(classifier(), tmp_path / "b.onnx")
+    assert run(*words).code == 1
+    assert sorted(path.name for path in tmp_path.glob("state*")) == [f"state.{line}" for line in (1, 2, 3, 4)]
+
+
+def test_a_table_of_one_reference_has_its_lines_over_all(run: Run, tmp_path: Path) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    onnx.save(change(classifier(), "conv1_w", (4, 1, 0, 2), 3.0), tmp_path / "b.onnx")
+    (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx b.onnx\n")
+    said = run("diff", "--pairs", str(tmp_path / "table"), "--markdown", "-").out
+    assert [line[:4] for line in said.splitlines() if line.startswith(("| ✅", "| ❌"))] == ["| ✅ ", "| ❌ "]
+
+
+def test_a_fault_of_bnfold_in_a_line_leaves_the_others_their_reports(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(reference: str, candidate: str, *rest: Any, **named: Any) -> DiffReport:
+        assert not candidate.endswith("b.onnx")
+        return compare(reference, candidate, *rest, **named)
+
+    for name in ("a", "b"):
+        onnx.save(classifier(), tmp_path / f"{name}.onnx")
+    monkeypatch.setattr(pairs, "compare", broken)
+    (tmp_path / "table").write_text("a.onnx b.onnx\na.onnx a.onnx\n")
+    found = run("diff", "--pairs", str(tmp_path / "table"), "--json", str(tmp_path / "r.json"))
+    assert (found.code, "table:1: this is a fault of bnfold" in found.err) == (70, True)
+    assert [one["passed"] for one in json.loads((tmp_path / "r.json").read_text())["comparisons"]] == [False, True]
+
+
+def test_a_signal_that_a_library_answers_stops_all_lines(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_given: Any, **_named: Any) -> DiffReport:
+        arrived.append(15)
+        raise OSError("interrupted system call")
+
+    arrived: list[int] = []
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    monkeypatch.setattr(pairs, "compare", stopped)
+    (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx a.onnx\n")
+    with pytest.raises(SystemExit, match="143"):
+        main(["diff", "--pairs", str(tmp_path / "table")], stopped_by=arrived)
+    assert arrived == [15]
 
 
 def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
