@@ -230,8 +230,7 @@ class OutputSet:
             for folder, lock in self._staging.values():
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
-                if lock >= 0:
-                    os.close(lock)
+                _unlock(lock)
             self._staging.clear()
 
     def __enter__(self) -> OutputSet:
@@ -421,12 +420,11 @@ def _locked(folders: Iterable[Path]) -> Iterator[None]:
         yield
     finally:
         for lock in locks:
-            if lock >= 0:
-                os.close(lock)
+            _unlock(lock)
 
 
 def _lock(folder: Path, *, wait: bool = True) -> int:
-    """Lock a folder until the descriptor that this returns is closed, or the process ends however it does.
+    """Lock a folder until `_unlock` gets the descriptor that this returns, or the process ends however it does.
 
     Returns:
         The descriptor, or -1 where somebody else has the lock (if not to `wait`) or the system knows no such locks.
@@ -444,6 +442,13 @@ def _lock(folder: Path, *, wait: bool = True) -> int:
     return fd
 
 
+def _unlock(lock: int) -> None:
+    """Give a lock back. Closing is not enough: a process that the host forked meanwhile has the descriptor, too."""
+    if lock >= 0:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        os.close(lock)
+
+
 def _clear_abandoned(folder: Path) -> None:
     """Remove what runs that were killed have left in `folder`: hidden folders of ours that nobody holds."""
     for left in folder.glob(f"{STAGING_PREFIX}{'[0-9a-f]' * 16}"):
@@ -453,7 +458,7 @@ def _clear_abandoned(folder: Path) -> None:
                 for file in left.iterdir():
                     file.unlink()
                 left.rmdir()
-            os.close(lock)
+            _unlock(lock)
 
 
 def _sync(folders: Iterable[Path]) -> None:

@@ -335,6 +335,23 @@ def test_a_file_in_a_folder_that_may_not_be_looked_into_was_not_interrupted(
     assert interrupted(folder / "a") == ""
 
 
+def test_a_process_that_the_host_forks_meanwhile_keeps_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = files._lock
+    forked = []  # descriptors of the same locks, as a child of `os.fork` has them as long as it lives
+
+    def lock_and_fork(folder: Path, *, wait: bool = True) -> int:
+        descriptor = lock(folder, wait=False)
+        assert descriptor >= 0, "would wait for the end of the child"
+        forked.append(os.dup(descriptor))
+        return descriptor
+
+    monkeypatch.setattr(files, "_lock", lock_and_fork)
+    write_pair(tmp_path, b"new")
+    for descriptor in forked:
+        os.close(descriptor)
+    assert contents(tmp_path) == {"net.caffemodel": b"new", "net.prototxt": b"new"}
+
+
 def test_ctrl_c_during_the_renames_waits_for_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pair(folder, b"old")
     place = Output.place
