@@ -502,6 +502,8 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     files = [file for row in rows for file in row.models]
     if all(file.suffix == ".onnx" for file in files):
         _refuse_idle([one.name for one in fields(ReadOptions) if one.name not in ONNX_TOO], "the models are ONNX")
+    if all(row.data for row in rows):
+        _refuse_idle(["data"], "each line of the table names its own")
     data = [given["data"], *(row.data for row in rows)]
     reports = [*_reports(given), *(path for row in rows for path in _own_reports(given, row).values())]
     kept = [Path(path) for row in rows if (path := row.checkpoint(given["checkpoint"])) is not None]
@@ -546,7 +548,7 @@ def _own_reports(given: dict[str, Any], row: PairRow) -> dict[str, Path]:
     from bnfold.io.files import is_stream
 
     files = {name: path for name, path in _renderings(given).items() if str(path) != "-" and not is_stream(path)}
-    return {name: path.with_suffix(f".{row.number}{path.suffix}") for name, path in files.items() if row.number}
+    return {name: path.parent / f"{path.stem}.{row.number}{path.suffix}" for name, path in files.items() if row.number}
 
 
 # From options to records.

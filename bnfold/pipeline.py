@@ -10,7 +10,7 @@ import os
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeGuard, cast
@@ -526,7 +526,12 @@ def _weights_of(models: Sequence[Path]) -> list[Path]:
     """The files that ONNX models lie in, those of weights beside them included."""
     from bnfold.onnx.file import read_document
 
-    return [file for model in models if is_onnx(model) and model.is_file() for file in read_document(model).paths]
+    found: list[Path] = []
+    for model in models:
+        if is_onnx(model) and model.is_file():
+            with suppress(BnfoldError):  # for who opens it to say
+                found += read_document(model).paths
+    return found
 
 
 def files_of(path: Path, writing: Writing) -> list[Path]:

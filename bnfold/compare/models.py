@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -222,9 +223,8 @@ def split_pair(path: str) -> tuple[Path, Path]:
         >>> [part.name for part in split_pair("net.prototxt:other.caffemodel")]
         ['net.prototxt', 'other.caffemodel']
     """
-    text, colon, weights = path.rpartition(":")
-    if colon and weights and text.endswith((".prototxt", ".pbtxt", ".txt")):
-        return Path(text), Path(weights)
+    if pair := re.fullmatch(r"(.*\.(?:prototxt|pbtxt|txt)):(.+)", path, re.DOTALL):
+        return Path(pair[1]), Path(pair[2])
     return Path(path), Path(path).parent / f"{Path(path).stem}.caffemodel"
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from bnfold.compare.comparison import compare
 from bnfold.compare.measure import Progress
-from bnfold.compare.models import files_of
+from bnfold.compare.models import files_of, split_pair
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.data.samples import counted
 from bnfold.errors import ParseError, UsageError
-from bnfold.io.files import StrPath
+from bnfold.io.files import StrPath, is_stream
 from bnfold.options import WEIGHTS, CompareOptions
 
 
@@ -52,7 +52,7 @@ def read_pairs(path: Path) -> list[PairRow]:
 
     Args:
         path: a text; what is behind a # is none of it, and names with spaces stand in quotes. Paths are seen from the
-            table's folder.
+            table's folder, or from the working directory where the table comes through a pipe.
 
     Raises:
         ParseError: a line is none of these.
@@ -64,7 +64,7 @@ def read_pairs(path: Path) -> list[PairRow]:
         text = "\0"
     if "\0" in text:
         raise UsageError(f"the table '{path}' cannot be read as text")
-    rows = []
+    rows, folder = [], Path() if is_stream(path) else path.parent
     for number, line in enumerate(text.splitlines(), start=1):
         reader = shlex.shlex(line, posix=True, punctuation_chars=False)
         reader.whitespace, reader.whitespace_split, reader.commenters = " \t,", True, "#"
@@ -76,16 +76,18 @@ def read_pairs(path: Path) -> list[PairRow]:
             continue
         if len(words) not in (2, 3):
             raise ParseError(f"expected REFERENCE CANDIDATE [DATA], got {counted(len(words), 'word')}", path, number)
-        reference, candidate, *data = (_seen_from(path.parent, word) for word in words)
-        rows.append(PairRow(number, reference, candidate, data[0] if data else None, path))
+        reference, candidate, data = [*words, ""][:3]
+        models = _seen_from(folder, reference), _seen_from(folder, candidate)
+        rows.append(PairRow(number, *models, str(folder / data) if data else None, path))
     if not rows:
         raise UsageError(f"the table '{path}' names no models")
     return rows
 
 
-def _seen_from(folder: Path, word: str) -> str:
-    """A path, or two joined by a colon, as seen from the table's folder."""
-    return ":".join(str(folder / part) for part in word.split(":"))
+def _seen_from(folder: Path, model: str) -> str:
+    """A model as seen from the table's folder: one path, or a prototxt and its weights."""
+    prototxt, weights = split_pair(model)
+    return str(folder / model) if prototxt == Path(model) else f"{folder / prototxt}:{folder / weights}"
 
 
 def rows_of(reference: str | None, candidate: str | None, table: Path | None) -> Sequence[PairRow]:
@@ -99,7 +101,7 @@ def rows_of(reference: str | None, candidate: str | None, table: Path | None) ->
         raise UsageError("give REFERENCE and CANDIDATE, or --pairs FILE with a table of them")
     rows = read_pairs(table) if table is not None else [PairRow(0, str(reference), str(candidate))]
     for row in rows:
-        if Path(row.candidate).suffix in WEIGHTS and ":" not in row.candidate and row.reference.endswith(".prototxt"):
+        if split_pair(row.candidate)[0].suffix in WEIGHTS and row.reference.endswith(".prototxt"):
             pair = f"{row.reference}:{row.candidate}"
             raise UsageError(
                 f"{row.place}this is one network and not two: call it {pair}, and name the other one behind it"

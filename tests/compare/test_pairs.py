@@ -1,6 +1,7 @@
 """Many comparisons by one table."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,36 @@ from bnfold.errors import BnfoldError
 
 def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
-    table.write_text('reference,candidate,data\n# nothing\n\na.onnx, b.onnx\n"c d.onnx"\te.prototxt:f.caffemodel x/\n')
+    table.write_text(
+        'reference,candidate,data\n# nothing\n\na.onnx, b.onnx\n"c d.onnx"\te.prototxt:f.caffemodel x/\n'
+        'v:1/a.onnx,b.onnx,x:y/\n"a.onnx","b.onnx",""\n'
+    )
     place = str(tmp_path)
     assert read_pairs(table) == [
         PairRow(4, f"{place}/a.onnx", f"{place}/b.onnx", table=table),
         PairRow(5, f"{place}/c d.onnx", f"{place}/e.prototxt:{place}/f.caffemodel", f"{place}/x", table),
+        PairRow(6, f"{place}/v:1/a.onnx", f"{place}/b.onnx", f"{place}/x:y", table),
+        PairRow(7, f"{place}/a.onnx", f"{place}/b.onnx", table=table),
     ]
+
+
+def test_a_folder_may_have_a_colon_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    (folder / "table").write_text("e.prototxt:f.caffemodel e.prototxt\n")
+    (row,) = read_pairs(folder / "table")
+    names = ("e.prototxt", "f.caffemodel", "e.prototxt", "e.caffemodel")
+    assert row.models == [folder / name for name in names]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="names descriptors as Linux and macOS do")
+def test_paths_of_a_table_in_a_pipe_are_seen_from_the_working_directory() -> None:
+    reading, writing = os.pipe()
+    with open(writing, "w", encoding="utf-8") as table:
+        table.write("a.onnx x/b.onnx\n")
+    (row,) = read_pairs(Path(f"/dev/fd/{reading}"))
+    os.close(reading)
+    assert (row.reference, row.candidate) == ("a.onnx", "x/b.onnx")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +136,8 @@ def test_a_line_that_cannot_be_compared_leaves_the_others_their_reports(run: Run
     over_all = [line for line in files["markdown"].read_text().splitlines() if line.startswith(("| ✅", "| ❌"))]
     assert ["not an ONNX model" in line for line in over_all] == [False, True, True, False]
     assert files["html"].read_text().count(f'<td class="t">{sentences[0]}'.replace("'", "&#39;")) == 1
-    # Mended, the same command goes on.
+    # Again, with the reports there, whose places are looked at before; and mended, the same command goes on.
+    assert run(*words, "--json", str(files["json"])).err == found.err
     onnx.save(classifier(), tmp_path / "b.onnx")
     assert run(*words).code == 1
     assert sorted(path.name for path in tmp_path.glob("state*")) == [f"state.{line}" for line in (1, 2, 3, 4)]
@@ -182,6 +208,25 @@ def test_nothing_that_a_table_names_is_written(run: Run, tmp_path: Path) -> None
             found = run("diff", "--pairs", str(table), option, str(path))
             assert (found.code, "is an input of this run" in found.err) == (2, True)
             assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("folder", [".", "/"])
+def test_a_report_that_is_a_folder_is_a_sentence(run: Run, tmp_path: Path, folder: str) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    (tmp_path / "table").write_text("a.onnx a.onnx\n")
+    found = run("diff", "--pairs", str(tmp_path / "table"), "--json", folder)
+    assert (found.code, "is a folder" in found.err) == (2, True)
+
+
+def test_data_for_all_lines_is_not_ignored_in_silence(run: Run, tmp_path: Path) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    data = str(tmp_path / "data.npz")
+    np.savez(data, x=np.ones((4, 3, 8, 8), np.float32))
+    (tmp_path / "table").write_text("a.onnx a.onnx data.npz\n")
+    found = run("diff", "--pairs", str(tmp_path / "table"), "--data", data)
+    assert (found.code, "--data would be ignored: each line" in found.err) == (2, True)
+    (tmp_path / "table").write_text("a.onnx a.onnx data.npz\na.onnx a.onnx\n")
+    assert run("diff", "--pairs", str(tmp_path / "table"), "--data", data).code == 0
 
 
 def test_a_state_is_kept_in_a_file_of_its_own(run: Run, tmp_path: Path) -> None:
