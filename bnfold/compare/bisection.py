@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from bnfold.compare.batches import run_at
 from bnfold.compare.divergence import blame, upstream
 from bnfold.compare.engine import Engine
-from bnfold.compare.metrics import BlobError, relative
+from bnfold.compare.metrics import BlobError
 from bnfold.compare.records import BlobDiff, FirstDivergent
 from bnfold.compare.ties import Ties
+from bnfold.data.samples import Noise
 
 if TYPE_CHECKING:
     from bnfold.compare.opened import Opened
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def first_beyond(
     opened: Opened, output: BlobDiff, sample: int, store: WeightStore
 ) -> tuple[FirstDivergent, int] | None:
-    """The first blob that differs by more than the tolerance of its range.
+    """The first blob that differs by more than the tolerance of its range, in one sample where it is noise.
 
     Args:
         opened: the candidate, with all blobs that both networks have.
@@ -44,7 +45,7 @@ def first_beyond(
     def differs(name: str) -> bool:
         if name not in measured:
             measured[name] = _measured(opened, name, sample, store)
-        return relative(measured[name].max_abs, measured[name].range) > opened.options.limit
+        return measured[name].judged > opened.options.limit
 
     wrong: str | None = output.blob
     if not differs(output.blob):
@@ -78,7 +79,7 @@ def _measured(opened: Opened, name: str, sample: int, store: WeightStore) -> Blo
     partner = opened.pairs[name]
     ties = Ties.of(opened.ours, opened.theirs, {name: partner}, opened.options.limit)
     side = replace(opened.side(), pairs={name: partner}, watched=((), ()), ties=ties)
-    error = BlobError(opened.options.limit)
+    error = BlobError(opened.options.limit, isinstance(opened.data, Noise))
     layout = opened.layout
     run = run_at(opened.data, layout, sample // layout.batch * layout.batch)
     with Engine(opened.ours, [side], layout, opened.data, opened.options, store, fixed=True) as engine:

@@ -250,6 +250,24 @@ def test_halving_finds_the_first_blob_that_differs_in_few_runs() -> None:
         assert int(note.split()[-2]) <= 4  # of 7 blobs
 
 
+def test_halving_judges_noise_by_the_range_of_each_sample_as_the_gate_does() -> None:
+    """The samples of magnitude 1, 8 and 64 are one run; beside the largest, a shift of 1e-3 is 1e-5 of the range."""
+
+    def net(shift: float) -> ModelProto:
+        nodes = [
+            helper.make_node("Relu", ["x"], ["front"], "front"),
+            helper.make_node("Conv", ["front", "w", "b"], ["conv"], "conv"),
+            helper.make_node("Abs", ["conv"], ["end"], "end"),
+        ]
+        weights = {"w": np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1), "b": np.array([0, shift, 0], np.float32)}
+        return model(nodes, {"x": ("N", 3, 4, 4)}, ["end"], weights)
+
+    report = compare(net(0), net(1e-3), bisect=True)
+    assert not report.passed
+    assert present(report.worst).max_rel < report.tolerance
+    assert present(report.first_divergent).layer == "conv"
+
+
 def branches(*wrong: str) -> ModelProto:
     """A branch of one convolution, which runs first, beside one of three; both are joined and read by a last one."""
     random, nodes, weights = np.random.default_rng(0), [], {}
