@@ -209,7 +209,8 @@ class Session:
         outputs = self._session.get_outputs()
         self._bindable = all(node.type.startswith("tensor(") and node.type != "tensor(string)" for node in outputs)
         self._bindable &= hasattr(onnxruntime.capi.onnxruntime_pybind11_state.OrtValue, "__dlpack__")
-        self._library = _device_library() if self._provider.device is not None else None
+        # Text and sequences come by the host, and all others with them.
+        self._library = _device_library() if self._provider.device is not None and self._bindable else None
         self.inputs = _ports(self._session.get_inputs())
         self.outputs = _ports(self._session.get_outputs())
         self.execution = Execution(
@@ -336,7 +337,7 @@ def require_provider(wanted: str, option: str = "--provider") -> tuple[str, Prov
 def _unstarted(name: str, provider: Provider) -> str:
     """The sentence on a provider that onnxruntime has and that does not run."""
     return (
-        f"--provider {name}: onnxruntime has it and cannot start it here: there is no device for it, or its libraries "
+        f"the provider {name}: onnxruntime has it and cannot start it here: there is no device for it, or its libraries "
         f"are not installed (see {provider.package})"
     )
 
@@ -356,7 +357,12 @@ def to_host(values: Any) -> Array:
     """An array of `Session.run` on the host."""
     if isinstance(values, np.ndarray):
         return values
-    return np.asarray(values.get() if hasattr(values, "get") else values.cpu().numpy())
+    if hasattr(values, "get"):
+        return np.asarray(values.get())
+    try:
+        return np.asarray(values.cpu().numpy())
+    except TypeError:  # bfloat16 and float8, which numpy has not
+        return np.asarray(values.cpu().double().numpy())
 
 
 def _chain(provider: Provider, tf32: bool) -> list[Any]:

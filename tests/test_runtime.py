@@ -126,3 +126,45 @@ def test_values_stay_where_they_lie_as_arrays_of_a_library_that_is_there(monkeyp
     assert session.execution.values == "array_api_strict"
     np.testing.assert_array_equal(np.from_dlpack(found), expected)
     assert to_host(expected) is expected
+
+
+def test_what_is_no_tensor_of_numbers_is_told_alike_where_values_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    array_api_strict = pytest.importorskip("array_api_strict")
+    words = helper.make_node("Constant", [], ["y"], value_strings=["a", "b"])
+    pieces = helper.make_node("SequenceConstruct", ["x"], ["y"])
+    ports = {
+        "holds text": (words, helper.make_tensor_value_info("y", onnx.TensorProto.STRING, [2])),
+        "is a sequence": (pieces, helper.make_tensor_sequence_value_info("y", onnx.TensorProto.FLOAT, None)),
+    }
+    monkeypatch.setattr(runtime, "_device_library", lambda: array_api_strict)
+    monkeypatch.setitem(runtime.PROVIDERS, "cpu", runtime.Provider("CPUExecutionProvider", device="cpu"))
+    for sentence, (node, port) in ports.items():
+        made = model([node], {"x": (2, 3)}, [])
+        made.graph.output.append(port)
+        session = Session(made)
+        assert session.execution.values == "host"
+        with pytest.raises(ModelError, match=f"'y' {sentence}"):
+            session.run({"x": np.zeros((2, 3), np.float32)})
+
+
+def test_types_that_numpy_has_not_come_to_the_host_as_float64() -> None:
+    class Bfloat16:
+        """An array of torch, as far as it matters."""
+
+        def cpu(self) -> "Bfloat16":
+            return self
+
+        def numpy(self) -> None:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+
+        def double(self) -> Any:
+            return type("Float64", (), {"numpy": lambda _: np.array([1.5])})()
+
+    np.testing.assert_array_equal(to_host(Bfloat16()), [1.5])
+
+
+def test_a_provider_that_does_not_start_is_named_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been asked for by --provider or by --reference-provider."""
+    monkeypatch.setattr(runtime.engine(), "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(UsageError, match="^the provider cuda: onnxruntime has it and cannot start it here"):
+        Session(classifier(), provider="cuda")

@@ -31,7 +31,7 @@ import numpy as np
 from bnfold.compare.threads import Threads, result_of
 from bnfold.errors import BnfoldError, ModelError, UsageError
 from bnfold.net import Array
-from bnfold.runtime import Execution, Session, SessionOptions, TensorPort, give_back
+from bnfold.runtime import Execution, Session, SessionOptions, TensorPort, give_back, to_host
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -161,7 +161,7 @@ def _answered(
             _write(answers, _described(session), [])
         else:
             values = session.run(dict(zip(header["inputs"], arrays, strict=True)), header["outputs"])
-            _write(answers, {"outputs": list(values)}, list(values.values()))
+            _write(answers, {"outputs": list(values)}, [to_host(value) for value in values.values()])
     except BnfoldError as error:
         _write(answers, {"error": type(error).__name__, "message": str(error)}, [])
     return session
@@ -180,7 +180,7 @@ def _described(session: Session) -> dict[str, Any]:
         side: {name: (port.shape, port.dtype.str) for name, port in there.items()}
         for side, there in (("inputs", session.inputs), ("outputs", session.outputs))
     }
-    return {**ports, "execution": asdict(session.execution)}
+    return {**ports, "execution": asdict(session.execution) | {"values": "host"}}
 
 
 # Both sides.

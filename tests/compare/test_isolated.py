@@ -1,10 +1,14 @@
 """A model in a process of its own: the same values, its death is a sentence, and Ctrl-C ends it."""
 
+from __future__ import annotations
+
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import classifier, model
 from present import present
 
+from bnfold.compare import isolated
 from bnfold.compare.comparison import compare
 from bnfold.compare.isolated import IsolatedSession
 from bnfold.errors import ModelError, UsageError
@@ -69,6 +74,31 @@ def test_the_values_are_those_of_the_same_process() -> None:
         np.testing.assert_array_equal(apart.run({"data": IMAGES})["prob"], here.run({"data": IMAGES})["prob"])
     with pytest.raises(UsageError, match="there is no input 'x'"):
         apart.run({"data": IMAGES, "x": IMAGES})
+
+
+def test_values_that_lie_on_a_gpu_are_sent_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnDevice:
+        """An array of torch, as far as it matters: numpy cannot read it where it lies."""
+
+        def __array__(self, *_: object) -> Array:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+        def cpu(self) -> OnDevice:
+            return self
+
+        def numpy(self) -> Array:
+            return IMAGES
+
+    session = Session(classifier())
+    monkeypatch.setattr(Session, "run", lambda *_: {"prob": OnDevice()})
+    answers = io.BytesIO()
+    isolated._answered(answers, session, {"inputs": ["data"], "outputs": ["prob"]}, [IMAGES])
+    answers.seek(0)
+    header, values = isolated._read(answers)
+    assert header["outputs"] == ["prob"]
+    np.testing.assert_array_equal(values[0], IMAGES)
+    session.execution = replace(session.execution, values="torch")
+    assert isolated._described(session)["execution"]["values"] == "host"
 
 
 def test_what_onnxruntime_refuses_is_the_same_sentence() -> None:
