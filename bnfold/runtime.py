@@ -337,8 +337,8 @@ def require_provider(wanted: str, option: str = "--provider") -> tuple[str, Prov
 def _unstarted(name: str, provider: Provider) -> str:
     """The sentence on a provider that onnxruntime has and that does not run."""
     return (
-        f"the provider {name}: onnxruntime has it and cannot start it here: there is no device for it, or its libraries "
-        f"are not installed (see {provider.package})"
+        f"the provider {name}: onnxruntime has it and cannot start it here: there is no device for it, or its "
+        f"libraries are not installed (see {provider.package})"
     )
 
 

@@ -166,5 +166,5 @@ def test_types_that_numpy_has_not_come_to_the_host_as_float64() -> None:
 def test_a_provider_that_does_not_start_is_named_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been asked for by --provider or by --reference-provider."""
     monkeypatch.setattr(runtime.engine(), "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    with pytest.raises(UsageError, match="^the provider cuda: onnxruntime has it and cannot start it here"):
+    with pytest.raises(UsageError, match=r"^the provider cuda: onnxruntime has it and cannot start it here"):
         Session(classifier(), provider="cuda")

@@ -124,7 +124,7 @@ class Comparison:
         for share, option in ((options.min_agreement, "min_agreement"), (options.max_top1_drop, "max_top1_drop")):
             if share is not None and not 0 <= share <= 1:
                 raise UsageError(f"the option {option} is a share, from 0 to 1, and not {share:g}")
-        asked = {"--provider": options.provider, "--reference-provider": options.reference_provider or "cpu"}
+        asked = {"--provider": options.provider, "--reference-provider": options.reference_provider or options.provider}
         names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked.items()]
         if options.tf32 and TF32.isdisjoint(names):
             raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply so")

@@ -12,12 +12,13 @@ from onnx import helper
 from onnx_models import change, classifier, model
 from present import present
 
+from bnfold.compare import comparison
 from bnfold.compare.comparison import compare
 from bnfold.compare.gates import agreement_gate, top1_gate
 from bnfold.data.preparation import Preparation
 from bnfold.errors import ModelError, UsageError
 from bnfold.options import ReadOptions
-from bnfold.runtime import engine
+from bnfold.runtime import Provider, engine
 
 
 def test_a_model_equals_itself_bit_for_bit() -> None:
@@ -115,6 +116,14 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(options: dict[str, 
         pytest.skip("it is here")
     with pytest.raises(UsageError, match=sentence):
         compare(classifier(), classifier(), np.zeros((4, 3, 8, 8), np.float32), **options)
+
+
+def test_a_reference_runs_where_the_candidate_does_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "require_provider", lambda wanted, _: (wanted, Provider(wanted)))
+    with pytest.raises(UsageError, match=r"--tf32 would be ignored: dml cannot multiply so"):
+        compare(classifier(), classifier(), provider="dml", tf32=True)
+    with pytest.raises(UsageError, match=r"--tf32 would be ignored: dml and cpu cannot multiply so"):
+        compare(classifier(), classifier(), provider="dml", reference_provider="cpu", tf32=True)
 
 
 def test_scores_that_are_not_one_row_for_each_sample_classify_nothing() -> None:
