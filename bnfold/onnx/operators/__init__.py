@@ -28,6 +28,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "DepthToSpace": movement.depth_to_space,
     "Div": affine.divide,
     "Dropout": affine.dropout,
+    "Einsum": join.einsum,
     "Expand": movement.expand,
     "Flatten": movement.reshape,
     "Gather": movement.gather,

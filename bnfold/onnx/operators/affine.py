@@ -15,7 +15,7 @@ from bnfold.algebra.operators import Alias, Operator, Product, Steps, Sum
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
-from bnfold.onnx.operators.join import laid, sum_
+from bnfold.onnx.operators.join import laid, lay, sum_
 from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, why_unknown
 
 
@@ -83,8 +83,13 @@ def _shifted(place: NodeContext, sign: float) -> Operator:
 
 
 def multiply(place: NodeContext) -> Operator:
-    """Mul: `c*x`, or a product of data."""
-    return _affine(_laid_constant(place), 0.0) if place.has_constant else Product(_both(place))
+    """Mul: `c*x`, or a product of data, or of data and a c that is no affine's."""
+    if not place.has_constant:
+        return Product(_both(place))
+    try:
+        return _affine(_laid_constant(place), 0.0)
+    except Unfit:
+        return _factor(place)
 
 
 def divide(place: NodeContext) -> Operator:
@@ -92,10 +97,17 @@ def divide(place: NodeContext) -> Operator:
     if not place.has_constant:
         both = _both(place)
         return Product((both[0] if both else (), None))
-    constant = _laid_constant(place)
     if place.data(0) is None:
         raise Unfit("it divides a constant by what it reads, which is no affine")
-    return _affine(1 / constant, 0.0)
+    try:
+        return _affine(1 / _laid_constant(place), 0.0)
+    except Unfit:
+        return _factor(place)
+
+
+def _factor(place: NodeContext) -> Product:
+    """Data times something fixed."""
+    return Product((lay(place.bottom(), place.top()),))
 
 
 def _affine(scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:

@@ -5,8 +5,9 @@ Each function states the formula of the ONNX operator that it names first.
 
 from __future__ import annotations
 
-from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Spread, Step, Steps, Sum
+from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Step, Steps, Sum
 from bnfold.net import Shape
+from bnfold.onnx.node import Data
 from bnfold.onnx.operators.place import NodeContext, Unfit, axis_of
 from bnfold.onnx.shapes import UNKNOWN
 
@@ -36,6 +37,32 @@ def extreme(place: NodeContext) -> Operator:
     """Max, Min: the largest or the smallest of data."""
     place.only_data()
     return Extreme(laid(place))
+
+
+def matrices(place: NodeContext) -> Operator:
+    """MatMul of data: `s*(x*y)` is `(s*x)*y` with one s for each row, and `x*(s*y)` with one for each column."""
+    x, y, top = place.bottom(0), place.bottom(1), place.top()
+    if min(len(x), len(y)) < 2 or len(place.layer.bottoms) != 2:
+        raise Unfit("it does not read two matrices")
+    rows, columns = Axes((*range(len(x) - 1), None)), Axes((*range(len(y) - 2), None, len(y) - 1))
+    return Product(((rows, *lay((*x[:-1], 1), top)), (columns, *lay((*y[:-2], 1, y[-1]), top))))
+
+
+def einsum(place: NodeContext) -> Operator:
+    """Einsum: the sum of products of data, over the letters that the result has not."""
+    terms, _, out = place.node.attribute("equation", "").replace(" ", "").partition("->")
+    letters = terms.split(",")
+    if not out or "." in terms or len(letters) != len(place.node.slots):
+        raise Unfit("its equation leaves letters out")
+    laid = []
+    for index, slot in enumerate(place.node.slots):
+        if isinstance(slot, Data):
+            own, shape = letters[index], place.bottom(slot.index)
+            if len(own) != len(shape) or len(set(own)) < len(own):
+                raise Unfit("its equation takes a diagonal")
+            order = tuple(own.index(letter) if letter in own else None for letter in out)
+            laid.append((Axes(order), *lay(tuple(1 if axis is None else shape[axis] for axis in order), place.top())))
+    return Product(tuple(laid))
 
 
 def laid(place: NodeContext) -> tuple[Steps, ...]:

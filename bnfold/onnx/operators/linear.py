@@ -12,6 +12,7 @@ import numpy as np
 from bnfold.algebra.operators import Linear, Operator, Port, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
+from bnfold.onnx.operators.join import matrices
 from bnfold.onnx.operators.place import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 
 
@@ -121,7 +122,9 @@ def _gemm_bias(place: NodeContext, axis: int, size: int) -> tuple[Array | None, 
 
 
 def matmul(place: NodeContext) -> Operator:
-    """MatMul: `x*W` or `W*x` over the last two axes; axes of W in front of them go with those of x."""
+    """MatMul: `x*W` or `W*x` over the last two axes; axes of W in front of them go with those of x; `x*y` of data."""
+    if place.works_on_data:
+        return matrices(place)
     left = place.data(0) is None
     weight = _weight(place, 0 if left else 1)
     shape, bottom, top = tuple(weight.shape), place.bottom(), place.top()

@@ -100,6 +100,15 @@ class NodeContext(NamedTuple):
         """Whether a constant stands among the inputs."""
         return any(isinstance(slot, ConstantInput) for slot in self.node.slots)
 
+    @property
+    def works_on_data(self) -> bool:
+        """Whether neither of two operands is a weight, be it one that may be fed or is quantised."""
+        net, operands = self.context.net, [self.data(0), self.data(1)]
+        blobs = [self.layer.bottoms[index] for index in operands if index is not None]
+        makers = [net.producer(blob) for blob in blobs if blob not in net.origin.fed]
+        quantised = any(maker is not None and maker.type in QUANTISED for maker in makers)
+        return len(makers) == len(operands) and not quantised
+
     def only_data(self) -> None:
         """Raises Unfit where a constant stands among the inputs."""
         if self.has_constant:
@@ -127,7 +136,7 @@ def _why_data(place: NodeContext, blob: str) -> str:
     maker = net.producer(blob)
     if maker is None:
         return f"'{blob}' is an input of the network"
-    if maker.type in {"DequantizeLinear", "QuantizeLinear"}:
+    if maker.type in QUANTISED:
         return f"'{blob}' is quantised: it comes from {maker}"
     return f"'{blob}' is computed by {maker}"
 
@@ -139,4 +148,5 @@ def axis_of(axis: int, rank: int) -> int:
     return axis % rank
 
 
+QUANTISED = frozenset({"DequantizeLinear", "QuantizeLinear"})
 SAME = frozenset({"SAME_LOWER", "SAME_UPPER"})
