@@ -27,10 +27,10 @@ if TYPE_CHECKING:
         WeightsError,
         WriteError,
     )
+    from bnfold.loading import load
     from bnfold.net import Layer, Net
     from bnfold.onnx import save_onnx, to_onnx
     from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
-    from bnfold.pipeline import load
     from bnfold.report.run import RunReport
 
     __version__: str
@@ -56,7 +56,7 @@ _HOMES = {
     "bnfold.net": ("Layer", "Net"),
     "bnfold.onnx": ("save_onnx", "to_onnx"),
     "bnfold.options": ("CompareOptions", "OnnxOptions", "ReadOptions"),
-    "bnfold.pipeline": ("load",),
+    "bnfold.loading": ("load",),
     "bnfold.report.run": ("RunReport",),
 }
 

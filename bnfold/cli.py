@@ -492,8 +492,9 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
 
     from bnfold.compare.measure import NamedProgress
     from bnfold.compare.pairs import compare_pairs, rows_of
+    from bnfold.loading import ONNX_TOO
     from bnfold.options import ReadOptions
-    from bnfold.pipeline import ONNX_TOO, require_paths
+    from bnfold.pipeline import require_paths
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
     from bnfold.report.run import RunReport

@@ -117,8 +117,8 @@ class CompareOptions:
         sample_limit: take at most so many samples of the data.
         sample_seed: choose them at random, by this seed; by default the first are taken.
         batch: samples per run; by default as many as go in well, where both networks take more than they say.
-        input_shapes: input -> shape, for a prototxt that does not say it.
-        reading: how networks that are given by path are read.
+        input_shapes: input -> shape, for a network that does not say it, unless it is a `Net`.
+        reading: how networks are read that are no `Net` yet.
         threads: per operator, 0 for onnxruntime's own choice.
         provider: onnxruntime's execution provider for both networks, by its short name: `bnfold.runtime.PROVIDERS`.
         reference_provider: another one for the reference.

@@ -7,15 +7,14 @@ wanted and gives a record of what was done, and none prints.
 from __future__ import annotations
 
 import os
-import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeGuard, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError, quoted
+from bnfold.loading import is_onnx, load
 from bnfold.net import Net
 from bnfold.options import CompareOptions, Dialect, OnnxOptions, ReadOptions, changed
 from bnfold.report.run import RunReport
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
     from bnfold.compare.records import DiffReport
     from bnfold.data.samples import Data
     from bnfold.io.files import OutputSet
-
-StrPath = str | os.PathLike[str]
-Model = StrPath | bytes | BinaryIO
-
-ONNX_TOO = frozenset({"batch", "freeze_initializers", "guess_shapes", "input_shapes", "until"})
-"""The fields of `ReadOptions` that mean something for an ONNX model."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -190,115 +183,6 @@ def _rejected(report: RunReport, outputs: OutputSet, keep: bool) -> RunReport:
 def listed(paths: Sequence[Path]) -> str:
     """Some files as the beginning of a sentence on what became of them."""
     return f"{', '.join(map(str, paths))} {'was' if len(paths) == 1 else 'were'}"
-
-
-def load(
-    model: Model,
-    weights: Model | Sequence[StrPath] | None = None,
-    *,
-    options: ReadOptions = ReadOptions(),
-    **changes: object,
-) -> Net:
-    """Read a trained network.
-
-    Args:
-        model: an ONNX model (`.onnx`); or Caffe's prototxt, of any dialect and age, for deployment or training; or a
-            caffemodel, which carries its network. A path, the contents as bytes, or a binary stream.
-        weights: the caffemodel of a prototxt; several files, as a list or joined by commas, where later ones replace
-            earlier ones; None for a network without weights. HDF5 snapshots need the extra `hdf5`.
-        options: how to read them.
-        changes: fields of `ReadOptions` that replace those of `options`.
-
-    Raises:
-        ParseError: a file cannot be read, or is not what its name says; with the place.
-        ModelError: it is no network: a blob that nobody makes, two makers of one, an input without a shape.
-        UnsupportedError: it is one that cannot be folded, of whatever kind: it computes in integers, say.
-        WeightsError: the weights do not fit; it names every layer concerned.
-        UsageError: an argument is of another type, an option does not fit the model, or there is none of that name.
-
-    Examples:
-        >>> bnfold.load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 1, 8, 8)})
-        <Net 'digits_resnet': 66 layers, 12,649 parameters, data -> prob>
-        >>> bnfold.load("model.onnx")["conv1"].type
-        'Conv'
-    """
-    options = changed(ReadOptions, options, changes)
-    if _is_contents(model):
-        return _from_memory(_contents(model), weights, options)
-    if not isinstance(model, str | os.PathLike):
-        raise UsageError(f"a model is a path, bytes or a binary stream, and not {type(model).__name__}")
-    if isinstance(model, str) and "\n" in model and "{" in model:
-        raise UsageError("a str is the path of a model; give the text of a prototxt as bytes")
-    if _is_contents(weights):
-        return _from_memory(Path(model).read_bytes(), weights, options)
-    if not is_onnx(model):
-        if options.freeze_initializers:
-            raise UsageError("--freeze-initializers is for ONNX models; a caffemodel's weights are no inputs")
-        from bnfold.caffe.read import load as load_caffe
-
-        return load_caffe(model, cast("StrPath | Sequence[StrPath] | None", weights), options=options)
-    if weights is not None:
-        raise UsageError(f"{model}: an ONNX model has its weights itself, so there is no second file to give")
-    plain = ReadOptions()
-    other = [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
-    words = {"stages": "stage"}
-    if idle := [f"--{words.get(name, name).replace('_', '-')}" for name in other if name not in ONNX_TOO]:
-        raise UsageError(
-            f"{model}: {' and '.join(idle)}: only Caffe's files are read in such a way, and this is an ONNX model"
-        )
-    from bnfold.onnx.read import load_onnx
-
-    return load_onnx(model, options)
-
-
-def _is_contents(given: object) -> TypeGuard[bytes | BinaryIO]:
-    return isinstance(given, bytes) or hasattr(given, "read")
-
-
-def _contents(model: bytes | BinaryIO) -> bytes:
-    if getattr(model, "closed", False):
-        raise UsageError("the stream that a model is read from is closed")
-    contents = model if isinstance(model, bytes) else model.read()
-    if not isinstance(contents, bytes):
-        raise UsageError("a stream that a model is read from gives bytes; open it with 'rb'")
-    return contents
-
-
-def _from_memory(model: bytes, weights: Model | Sequence[StrPath] | None, options: ReadOptions) -> Net:
-    """A model whose contents are at hand: a prototxt is text, and a caffemodel begins with a text or with a layer."""
-    from bnfold.caffe.weights import begins_as_caffemodel
-
-    name = "net.caffemodel" if begins_as_caffemodel(model) else ""
-    text = model.decode("utf-16", "replace").encode() if model.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else model
-    if re.search(rb"[\0-\x08]", text) is None and b"layer" in text:
-        name = "net.prototxt"
-    if name:
-        from tempfile import TemporaryDirectory
-
-        # What is written back as it was is found in a mapped file.
-        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            path, caffemodel = Path(folder, name), Path(folder, "weights.caffemodel")
-            path.write_bytes(model)
-            if _is_contents(weights):
-                caffemodel.write_bytes(_contents(weights))
-                weights = caffemodel
-            try:
-                net = load(path, weights, options=options)
-            except BnfoldError as error:
-                error.args = tuple(str(word).replace(f"{folder}{os.sep}", "") for word in error.args)
-                raise
-            net.file = ""
-            return net
-    if weights is not None:
-        raise UsageError("an ONNX model has its weights itself, so there is no second file to give")
-    from bnfold.onnx.read import load_bytes
-
-    return load_bytes(model, options)
-
-
-def is_onnx(model: StrPath) -> bool:
-    """Whether a path's name says that it is an ONNX model."""
-    return Path(model).suffix == ".onnx"
 
 
 def read(reading: Reading, **changes: object) -> Net:

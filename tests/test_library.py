@@ -127,6 +127,48 @@ def test_models_come_from_bytes_and_streams(net: bnfold.Net, tmp_path: Path) -> 
         assert answers.passed
 
 
+FORMS: dict[str, Callable[[bytes, Path], Any]] = {
+    "net": lambda contents, _: bnfold.load(contents),
+    "message": lambda contents, _: ModelProto.FromString(contents),
+    "bytes": lambda contents, _: contents,
+    "stream": lambda contents, _: io.BytesIO(contents),
+    "path": lambda _, path: path,
+    "name": lambda _, path: str(path),
+}
+
+
+@pytest.mark.parametrize("reference", FORMS)
+@pytest.mark.parametrize("candidate", FORMS)
+def test_a_model_is_compared_in_any_form(net: bnfold.Net, tmp_path: Path, reference: str, candidate: str) -> None:
+    path, contents = tmp_path / "net.onnx", bnfold.to_onnx(net).SerializeToString()
+    path.write_bytes(contents)
+    forms = [FORMS[name](contents, path) for name in (reference, candidate)]
+    report = bnfold.compare(*forms, tolerance=0)
+    assert report.passed
+    assert len(report.blobs) == 15
+
+
+def test_options_of_reading_mean_the_same_for_a_model_in_memory(net: bnfold.Net, tmp_path: Path) -> None:
+    path, model = tmp_path / "net.onnx", bnfold.to_onnx(net)
+    path.write_bytes(model.SerializeToString())
+    forms = (path, model, model.SerializeToString())
+    options = bnfold.CompareOptions(reading=bnfold.ReadOptions(until=("conv1",)))
+    assert [len(bnfold.compare(form, form, options=options).blobs) for form in forms] == [1, 1, 1]
+    for form in forms:
+        assert bnfold.load(form, batch=3).inputs == {"data": (3, 1, 8, 8)}
+        with pytest.raises(UsageError, match="it has no input 'x' to give a shape"):
+            bnfold.compare(form, form, input_shapes={"x": (1, 1, 8, 8)})
+
+
+def test_weights_in_memory_go_with_a_prototxt_on_the_disk(tmp_path: Path) -> None:
+    assert bnfold.load(PROTOTXT, CAFFEMODEL.read_bytes()).file == str(PROTOTXT)
+    with pytest.raises(bnfold.ParseError, match=r"^.*missing\.prototxt: cannot be read: No such file"):
+        bnfold.load(tmp_path / "missing.prototxt", CAFFEMODEL.read_bytes())
+    with pytest.raises(bnfold.ParseError, match=r"^weights\.caffemodel: is damaged") as caught:
+        bnfold.load(PROTOTXT, b"abc")
+    assert caught.value.file is None
+
+
 def test_a_caffemodel_alone_comes_from_bytes_and_is_named_without_a_folder() -> None:
     contents = CAFFEMODEL.read_bytes()
     assert len(bnfold.load(contents, input_shapes={"data": (1, 1, 8, 8)}).layers) == 15
@@ -204,14 +246,20 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
     ("call", "said"),
     [
         (lambda net: LIBRARY.fold("net.prototxt"), "fold takes a net that bnfold.load has read, and got str"),
-        (lambda net: LIBRARY.load(3), "a model is a path, bytes or a binary stream, and not int"),
+        (lambda net: LIBRARY.load(3), "a model is a path, bytes, a binary stream or an ONNX message, and not int"),
         (lambda net: LIBRARY.load(PROTOTXT.read_text()), "a str is the path of a model; give the text .* as bytes"),
         (lambda net: LIBRARY.load(PROTOTXT, until="prob"), "the option until takes Sequence.str., and not str"),
         (lambda net: LIBRARY.load(PROTOTXT, batch="2"), "the option batch takes int or None, and not str"),
         (lambda net: LIBRARY.load(PROTOTXT, options=bnfold.CompareOptions()), "a ReadOptions, .* not CompareOptions"),
         (lambda net: LIBRARY.advise(net), "advice is on a prototxt, its path or its text, and not on Net"),
         (lambda net: LIBRARY.to_onnx(net, opset="13"), "the option opset takes int, and not str"),
-        (lambda net: LIBRARY.compare(net, 3), "int"),
+        (lambda net: LIBRARY.compare(net, 3), "a model is a path, bytes, .* or an ONNX message, and not int"),
+        (lambda net: LIBRARY.compare(net, PROTOTXT.read_text()), "a str is the path of a model; give the text"),
+        (lambda net: LIBRARY.compare(net, net, input_shapes={"data": (1, 1, 8, 8)}), "and both are read already"),
+        (
+            lambda net: LIBRARY.load(LIBRARY.to_onnx(net), level=1),
+            "--level: only Caffe's files are read in such",
+        ),
         (lambda net: LIBRARY.save_caffe("x", "y.prototxt"), "str"),
         (
             lambda net: LIBRARY.save_caffe(LIBRARY.load(LIBRARY.to_onnx(net).SerializeToString()), "y"),

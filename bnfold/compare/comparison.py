@@ -34,8 +34,8 @@ from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
 from bnfold.errors import UnsupportedError, UsageError, few, quoted
-from bnfold.net import Array, Shape
-from bnfold.options import TOLERANCES, CompareOptions, changed
+from bnfold.net import Array, Net, Shape
+from bnfold.options import TOLERANCES, CompareOptions, ReadOptions, changed
 from bnfold.runtime import TF32, Session, require_provider
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def compare(
     """Run two networks on the same data and measure how far they differ.
 
     Args:
-        reference: a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (weights beside it) or
-            `NET.prototxt:WEIGHTS.caffemodel`.
+        reference: a `Net`, or what `bnfold.load` takes: an `onnx.ModelProto`, bytes, a stream, or a path: `.onnx`,
+            `.prototxt` (weights beside it) or `NET.prototxt:WEIGHTS.caffemodel`.
         candidate: likewise.
         samples: `bnfold.data.samples.Samples`, an array of the single input, {input: array} with the sample as first
             axis, the path of a data set, or None for seeded noise.
@@ -134,6 +134,7 @@ class Comparison:
         self._labels = None if labels is None else np.asarray(labels)
         self._opened: tuple[BatchLayout, Samples] | None = None
         self._noise: Noise | None = None
+        self._is_read = isinstance(reference, Net)
         self.reference = open_model(reference, "reference", options)
         self._stored_type = self.reference.stored_type
         self._in_float32 = not self.reference.is_runnable(options.provider)
@@ -253,6 +254,8 @@ class Comparison:
     def _open(self, candidate: Source, known: bool) -> Opened:
         """One candidate beside the reference."""
         ours, options = self.reference, self.options
+        if self._is_read and isinstance(candidate, Net) and (options.input_shapes or options.reading != ReadOptions()):
+            raise UsageError("input_shapes and reading say how a network is read, and both are read already")
         theirs = open_model(candidate, "candidate", options)
         if self._in_float32 or not theirs.is_runnable(options.provider):
             theirs = theirs.in_float32()

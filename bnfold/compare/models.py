@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -26,10 +26,11 @@ from bnfold.runtime import ELEMENTS, Session
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from bnfold.loading import Model as Given
     from bnfold.onnx.graph import WeightStore
     from bnfold.onnx.weight import Weight
 
-    Source = Net | ModelProto | str | os.PathLike[str]
+    Source = Net | Given
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,8 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
     """Make a network comparable.
 
     Args:
-        source: a `Net`, an `onnx.ModelProto`, or a path: `.onnx`, `.prototxt` (its weights are the `.caffemodel` of
-            the same stem) or `NET.prototxt:WEIGHTS.caffemodel`.
+        source: a `Net`, or what `bnfold.load` takes: contents, a message, or a path: `.onnx`, `.prototxt` (its
+            weights are the `.caffemodel` of the same stem) or `NET.prototxt:WEIGHTS.caffemodel`.
         role: what to call it when it has no file.
         options: its `batch`, and of a network that is read its `input_shapes` and its `reading`.
 
@@ -175,8 +176,6 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
 
 
 def _opened(source: Source, role: str, options: CompareOptions) -> Model:
-    if isinstance(source, str | os.PathLike):
-        return _from_path(os.fspath(source), role, options)
     if isinstance(source, Net):
         if source.language == "ONNX":
             from bnfold.onnx.edition import message_of
@@ -185,9 +184,18 @@ def _opened(source: Source, role: str, options: CompareOptions) -> Model:
             mapped = tuple(one for one in source.origin.buffers if isinstance(one, mmap.mmap))
             return replace(_from_onnx(proto, source.file or role, weights), mapped=mapped)
         return _from_net(source, source.file or role, options.batch)
-    if not hasattr(source, "graph"):
-        raise UsageError(f"the {role} is a net, a path or an ONNX message, and not {type(source).__name__}")
-    return _from_onnx(source, role)
+    until, frozen, shapes = options.reading.until, options.reading.freeze_initializers, options.input_shapes
+    if hasattr(source, "graph") and not (until or frozen or shapes):
+        return _from_onnx(cast("ModelProto", source), role)
+    from bnfold.loading import contents_of, is_onnx, load, name_of
+    from bnfold.onnx.read import load_bytes
+
+    contents = contents_of(source)
+    if contents is None:
+        return _from_path(os.fspath(cast("str | os.PathLike[str]", source)), role, options)
+    reading = replace(options.reading, input_shapes=shapes, batch=None)
+    read = load_bytes(contents, reading) if is_onnx(name_of(contents)) else load(contents, options=reading)
+    return replace(_opened(read, role, options), name=role)
 
 
 def _from_path(path: str, role: str, options: CompareOptions) -> Model:

@@ -1,0 +1,146 @@
+"""Opening a model in any form: a path, contents in memory, a stream, an ONNX message; Caffe's or ONNX."""
+
+from __future__ import annotations
+
+import os
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from bnfold.errors import BnfoldError, ParseError, UsageError
+from bnfold.net import Net
+from bnfold.options import ReadOptions, changed
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    StrPath = str | os.PathLike[str]
+    Model = StrPath | bytes | BinaryIO | ModelProto
+
+ONNX_TOO = frozenset({"batch", "freeze_initializers", "guess_shapes", "input_shapes", "until"})
+"""The fields of `ReadOptions` that mean something for an ONNX model."""
+
+
+def load(
+    model: Model,
+    weights: StrPath | bytes | BinaryIO | Sequence[StrPath] | None = None,
+    *,
+    options: ReadOptions = ReadOptions(),
+    **changes: object,
+) -> Net:
+    """Read a trained network.
+
+    Args:
+        model: an ONNX model (`.onnx`); or Caffe's prototxt, of any dialect and age, for deployment or training; or a
+            caffemodel, which carries its network. A path, the contents as bytes, a binary stream, or an
+            `onnx.ModelProto`.
+        weights: the caffemodel of a prototxt; several files, as a list or joined by commas, where later ones replace
+            earlier ones; None for a network without weights. HDF5 snapshots need the extra `hdf5`.
+        options: how to read them.
+        changes: fields of `ReadOptions` that replace those of `options`.
+
+    Raises:
+        ParseError: a file cannot be read, or is not what its name says; with the place.
+        ModelError: it is no network: a blob that nobody makes, two makers of one, an input without a shape.
+        UnsupportedError: it is one that cannot be folded, of whatever kind: it computes in integers, say.
+        WeightsError: the weights do not fit; it names every layer concerned.
+        UsageError: an argument is of another type, an option does not fit the model, or there is none of that name.
+
+    Examples:
+        >>> bnfold.load("deploy.prototxt", "net.caffemodel", input_shapes={"data": (1, 1, 8, 8)})
+        <Net 'digits_resnet': 66 layers, 12,649 parameters, data -> prob>
+        >>> bnfold.load("model.onnx")["conv1"].type
+        'Conv'
+    """
+    options = changed(ReadOptions, options, changes)
+    contents = contents_of(model)
+    name = str(model) if contents is None else name_of(contents)
+    if is_onnx(name):
+        _require_alone(name, weights, options)
+        from bnfold.onnx.read import load_bytes, load_onnx
+
+        return load_onnx(name, options) if contents is None else load_bytes(contents, options)
+    if options.freeze_initializers:
+        raise UsageError("--freeze-initializers is for ONNX models; a caffemodel's weights are no inputs")
+    from bnfold.caffe.read import load as load_caffe
+
+    files = cast("StrPath | Sequence[StrPath] | None", weights)
+    stored = contents_of(cast("Model", weights)) if isinstance(weights, bytes) or hasattr(weights, "read") else None
+    if contents is None and stored is None:
+        return load_caffe(name, files, options=options)
+    from tempfile import TemporaryDirectory
+
+    # What is written back as it was is found in a mapped file.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if stored is not None:
+            files = Path(folder, "weights.caffemodel")
+            files.write_bytes(stored)
+        path = Path(folder, name) if contents is not None else Path(name)
+        if contents is not None:
+            path.write_bytes(contents)
+        try:
+            net = load_caffe(path, files, options=options)
+        except BnfoldError as error:
+            error.args = tuple(str(word).replace(f"{folder}{os.sep}", "") for word in error.args)
+            if isinstance(error, ParseError) and error.file is not None and str(error.file).startswith(folder):
+                error.file = None
+            raise
+    net.file = "" if contents is not None else net.file
+    net.notes = [note.replace(f"{folder}{os.sep}", "") for note in net.notes]
+    return net
+
+
+def contents_of(model: Model) -> bytes | None:
+    """What a model in memory holds, or None where it is a path. Raises UsageError where it is neither."""
+    if isinstance(model, str | os.PathLike):
+        if isinstance(model, str) and "\n" in model and "{" in model:
+            raise UsageError("a str is the path of a model; give the text of a prototxt as bytes")
+        return None
+    if isinstance(model, bytes):
+        return model
+    if hasattr(model, "SerializeToString"):
+        try:
+            return bytes(model.SerializeToString())
+        except Exception:  # protobuf's EncodeError, which only bnfold.caffe may import
+            raise UsageError("the message passes 2 GiB, more than protobuf writes; give the path of its file") from None
+    if not hasattr(model, "read"):
+        words = "a path, bytes, a binary stream or an ONNX message"
+        raise UsageError(f"a model is {words}, and not {type(model).__name__}")
+    if getattr(model, "closed", False):
+        raise UsageError("the stream that a model is read from is closed")
+    contents = model.read()
+    if not isinstance(contents, bytes):
+        raise UsageError("a stream that a model is read from gives bytes; open it with 'rb'")
+    return contents
+
+
+def name_of(contents: bytes) -> str:
+    """What to call a model in memory, by its kind: a prototxt is text; `begins_as_caffemodel` tells the others."""
+    from bnfold.caffe.weights import begins_as_caffemodel
+
+    is_utf16 = contents.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    text = contents.decode("utf-16", "replace").encode() if is_utf16 else contents
+    if re.search(rb"[\0-\x08]", text) is None and b"layer" in text:
+        return "net.prototxt"
+    return "net.caffemodel" if begins_as_caffemodel(contents) else "model.onnx"
+
+
+def is_onnx(model: StrPath) -> bool:
+    """Whether a path's name says that it is an ONNX model."""
+    return Path(model).suffix == ".onnx"
+
+
+def _require_alone(name: str, weights: object, options: ReadOptions) -> None:
+    """Refuse what means something beside a Caffe network alone. Raises UsageError."""
+    if weights is not None:
+        raise UsageError(f"{name}: an ONNX model has its weights itself, so there is no second file to give")
+    plain = ReadOptions()
+    other = [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
+    words = {"stages": "stage"}
+    if idle := [f"--{words.get(name, name).replace('_', '-')}" for name in other if name not in ONNX_TOO]:
+        raise UsageError(
+            f"{name}: {' and '.join(idle)}: only Caffe's files are read in such a way, and this is an ONNX model"
+        )
