@@ -277,7 +277,7 @@ class Engine:
             if ties.pointers:
                 first = _on_host(given[0], ties.wanted[0])
                 second = _on_host(second, ties.wanted[1])
-                second = ties.settle(first, second, feeds, self._store, count=count, threads=self._options.threads)
+                second = ties.settle(first, second, feeds, self._store, count=count, options=self._options)
             given.append(second)
         return given
 

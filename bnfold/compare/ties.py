@@ -16,14 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from bnfold.compare.kernels import span
 from bnfold.compare.models import Model
 from bnfold.net import Array
-from bnfold.runtime import Session
+from bnfold.options import CompareOptions
+from bnfold.runtime import Session, to_host
 
 if TYPE_CHECKING:
     from bnfold.onnx.graph import WeightStore
@@ -77,8 +78,8 @@ class Ties:
         store: WeightStore,
         *,
         count: int | None,
-        threads: int = 0,
-    ) -> Mapping[str, Array]:
+        options: CompareOptions,
+    ) -> Mapping[str, Any]:
         """The candidate's blobs as they are with the reference's indices where both point at equal values.
 
         Args:
@@ -86,14 +87,14 @@ class Ties:
             feeds: what the candidate was fed.
             store: where its weights lie.
             count: how many samples of the batch are to be counted, the others being padding; None where all are one.
-            threads: per operator.
+            options: how the candidate runs.
         """
         by_sample = count is not None
         chosen = self._settled(first, second, by_sample)
         indices = {self.partners[name]: indices for name, (indices, _) in chosen.items()}
         if any(tied.any() for _, tied in chosen.values()):
             if any(read in indices for reads in self.candidate.reads.values() for read in reads):
-                second, chosen, indices = self._rerun(first, second, feeds, store, indices, by_sample, threads)
+                second, chosen, indices = self._rerun(first, second, feeds, store, indices, by_sample, options)
             second = {**second, **indices}
         for name, (values, tied) in chosen.items():
             rows = slice(count) if by_sample else ...
@@ -134,8 +135,8 @@ class Ties:
         store: WeightStore,
         indices: dict[str, Array],
         by_sample: bool,
-        threads: int,
-    ) -> tuple[Mapping[str, Array], dict[str, tuple[Array, Array]], dict[str, Array]]:
+        options: CompareOptions,
+    ) -> tuple[Mapping[str, Any], dict[str, tuple[Array, Array]], dict[str, Array]]:
         """Run the candidate with indices given, until those behind the given ones are settled, too."""
         from bnfold.onnx.graph import OWN, with_inputs
 
@@ -144,12 +145,14 @@ class Ties:
                 self.candidate.proto, {name: (value.dtype, value.ndim) for name, value in indices.items()}
             )
             blobs = [*(name for name in second if name not in indices), *(name + OWN for name in indices)]
-            self._again = replace(self.candidate, proto=cut).session(blobs, store, threads)
+            again = replace(self.candidate, proto=cut)
+            self._again = again.session(blobs, store, options.threads, options.provider, options.tf32)
         chosen: dict[str, tuple[Array, Array]] = {}
         for _ in range(len(indices) + 1):  # each time one more blob of indices in a row is settled, at least
             given = indices
             second = self._again.run({**feeds, **given})
             second = {name.removesuffix(OWN): value for name, value in second.items() if name not in given}
+            second |= {name: to_host(second[name]) for name in self.partners.values()}
             chosen = self._settled(first, second, by_sample)
             indices = given | {self.partners[name]: value for name, (value, _) in chosen.items()}
             if all(np.array_equal(indices[name], given[name]) for name in given):

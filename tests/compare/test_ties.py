@@ -1,6 +1,6 @@
 """Indices on equal values: counted, and not as differences; indices on unequal ones: differences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import nets
@@ -9,9 +9,13 @@ import pytest
 from onnx import ModelProto, helper
 from onnx_models import change, model
 
+from bnfold.compare import comparison
 from bnfold.compare.comparison import compare
+from bnfold.compare.models import Model
 from bnfold.compare.ties import along_classes, in_plane, in_tensor, settle_ties
 from bnfold.net import Array, Net
+from bnfold.onnx.graph import WeightStore
+from bnfold.runtime import Provider, Session
 
 UNPOOLING = """
 input: "data" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
@@ -54,6 +58,19 @@ def test_a_mask_on_equal_values_is_a_tie_and_what_stands_behind_is_compared() ->
     assert {blob.blob: blob.max_rel < 1e-5 for blob in report.blobs} == dict.fromkeys(
         (b.blob for b in report.blobs), True
     )
+
+
+def test_the_candidate_runs_once_more_where_it_ran_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran, session = [], Model.session
+
+    def on_the_host(self: Model, blobs: Iterable[str], store: WeightStore, threads: int, *chosen: Any) -> Session:
+        ran.append(chosen)
+        return session(self, blobs, store, threads)
+
+    monkeypatch.setattr(Model, "session", on_the_host)
+    monkeypatch.setattr(comparison, "require_provider", lambda wanted, _: (wanted, Provider(wanted)))
+    assert compare(unpooling(), unpooling(1e-6), images(), provider="cuda", tf32=True).passed
+    assert ran == [("cuda", True)] * 3  # the reference, and the candidate twice
 
 
 def test_outputs_alone_are_compared_with_the_ties_settled_too() -> None:
