@@ -257,7 +257,7 @@ class Measurement:
             r, c = seen[name] = r[rows], (c if tuple(c.shape) == shape else c.reshape(shape))[rows]
             if name in plan.saturating:
                 self.positions[name].add(plan.saturating[name], r)
-            if name in exact and not boxes:
+            if name in exact and not boxes and exact[name].size == prod(shape):
                 self.errors[name].add_exact(exact[name].reshape(shape)[rows], to_host(r), to_host(c))
         if seen:
             ours, theirs = zip(*seen.values(), strict=True)

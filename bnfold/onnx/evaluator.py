@@ -273,6 +273,7 @@ class Evaluator:
                     read = [values[name] for name in node.input]
                     made = node.run(*read, context=values) if node.need_context() else node.run(*read)
                     values.update(zip(node.output, made, strict=False))
+                    values[""] = None  # also where an output that nobody wants has no name
                     del read, made
                     for name in read_last - wanted:
                         values.pop(name, None)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from nets import FACTOR, net
 from onnx import ModelProto, helper
-from onnx_models import model
+from onnx_models import change, classifier, model
 from present import present
 
 import bnfold
@@ -290,3 +290,13 @@ def test_large_values_are_not_as_exact_because_their_squares_pass_float64() -> N
     found = Distances.of(truth, truth * (1 + 1e-8), truth * (1 + 1e-4), 3e300)
     assert found.reference == pytest.approx(5.3e-9, rel=0.01)
     assert found.excess > 0
+
+
+def test_a_float64_run_that_gives_another_shape_is_no_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnx's arithmetic reads some operators otherwise."""
+    run = Evaluator.run
+    monkeypatch.setattr(
+        Evaluator, "run", lambda *given: {name: values.repeat(2, axis=0) for name, values in run(*given).items()}
+    )
+    report = compare(classifier(), change(classifier(), "fc_w", (2, 5), 1.001), np.ones((2, 3, 8, 8)), exact=True)
+    assert {blob.figures["exact"] for blob in report.blobs} == {None}

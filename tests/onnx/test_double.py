@@ -92,6 +92,19 @@ def test_a_convolution_is_what_it_is_for_every_group(operator: str, group: int, 
     assert np.abs(found - exact).max() < 1e-4
 
 
+def test_an_output_without_a_name_is_no_input_that_is_not_given() -> None:
+    random = np.random.default_rng(4)
+    weights = {name: random.normal(size=(1, 16, size)).astype(np.float32) for name, size in (("w", 3), ("r", 4))}
+    nodes = [
+        helper.make_node("LSTM", ["x", "w", "r"], ["", "state"], hidden_size=4),
+        helper.make_node("Clip", ["state", "", "high"], ["y"]),
+    ]
+    made = model(nodes, {"x": (5, 2, 3)}, ["y"], weights | {"high": np.array(9, np.float32)})
+    feeds = {"x": random.normal(size=(5, 2, 3)).astype(np.float32)}
+    exact = Evaluator.of_model(made, (), None, ["y"]).run(feeds)["y"]
+    np.testing.assert_allclose(exact, Session(made).run(feeds)["y"], atol=1e-6)
+
+
 def test_constants_casts_and_bodies_become_double() -> None:
     body = helper.make_graph(
         [helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array([0.1], np.float32))),
