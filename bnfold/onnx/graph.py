@@ -150,7 +150,8 @@ def mapped_bytes(model: onnx.ModelProto, weights: Sequence[Weight]) -> int:
 
 def lists_in(model: onnx.ModelProto) -> set[str]:
     """What nodes make that holds no numbers, and is no output: lists, as a SplitToSequence makes them, and text."""
-    if not any(any(word in node.op_type for word in NO_NUMBERS) or _to_text(node) for node in model.graph.node):
+    text = any(tensor.data_type == onnx.TensorProto.STRING for tensor in model.graph.initializer)
+    if not text and not any(map(_makes_no_numbers, model.graph.node)):
         return set()
     found = {
         port.name
@@ -163,9 +164,12 @@ def lists_in(model: onnx.ModelProto) -> set[str]:
 NO_NUMBERS = ("CategoryMapper", "LabelEncoder", "Optional", "Sequence", "String")
 
 
-def _to_text(node: onnx.NodeProto) -> bool:
+def _makes_no_numbers(node: onnx.NodeProto) -> bool:
     text = onnx.TensorProto.STRING
-    return any(one.t.data_type == text or (one.name == "to" and one.i == text) for one in node.attribute)
+    return any(word in node.op_type for word in NO_NUMBERS) or any(
+        one.name.startswith("value_string") or one.t.data_type == text or (one.name == "to" and one.i == text)
+        for one in node.attribute
+    )
 
 
 OWN = "@own"

@@ -200,6 +200,21 @@ def test_text_is_no_blob_and_as_an_output_a_sentence() -> None:
         compare(model([as_text], {"data": (2, 3)}, ["text"]), model([as_text], {"data": (2, 3)}, ["text"]))
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_text_that_a_model_holds_keeps_nothing_else_from_being_compared(stored: bool) -> None:
+    words = helper.make_node("Constant", [], ["held"], "held", value_strings=["a", "b", "c"])
+    nodes = [
+        *([] if stored else [words]),
+        helper.make_node("Identity", ["held"], ["words"], "words"),
+        helper.make_node("Equal", ["words", "held"], ["equal"], "equal"),
+        helper.make_node("Cast", ["equal"], ["factor"], "factor", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["data", "factor"], ["y"], "y"),
+    ]
+    held = {"held": np.array(["a", "b", "c"], object)} if stored else {}
+    made = model(nodes, {"data": (2, 3)}, ["y"], held, 19)
+    assert [blob.blob for blob in compare(made, made).blobs] == ["equal", "factor", "y"]
+
+
 def flat(layer: str, *bounds: float, scale: float = 1.0) -> ModelProto:
     """data -> conv -> scaled -> y, where the layer that makes y hides what is in front of it."""
     weights: dict[str, np.ndarray] = {
