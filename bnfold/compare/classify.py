@@ -118,7 +118,7 @@ def in_top(scores: Array, labels: Array, top: int) -> Array:
     own = np.take_along_axis(scores, place, axis=1)
     earlier = np.arange(scores.shape[1])[None] < place
     better = ~(scores <= own) | ((scores == own) & earlier)  # NaN goes first, as argmax takes it
-    return np.asarray(known & (better.sum(axis=1) < top))
+    return np.asarray(known & ~np.isnan(own[:, 0]) & (better.sum(axis=1) < top))
 
 
 def find_scores(

@@ -222,6 +222,9 @@ def test_scores_that_are_nan_are_no_answer() -> None:
     assert (found.candidate_top1, found.agreement, found.flipped) == (0, 0, 11)
     both = present(compare(silent, silent, data, labels=labels).classifier)
     assert (both.reference_top1, both.candidate_top1, both.agreement) == (0, 0, 1)
+    few = change(classifier(classes=4), "fc_b", (2,), np.nan)
+    found = present(compare(classifier(classes=4), few, data, labels=labels % 4).classifier)
+    assert (found.reference_top5, found.candidate_top5) == (1, 0)
 
 
 def test_gates_fail_with_a_sentence_that_says_which() -> None:
