@@ -51,13 +51,21 @@ class Detection:
     max_score_diff: float = field(default=0.0, metadata=BY_MAX)
     missed: list[Stray] = field(default_factory=list, metadata=rule(_surest))
     extra: list[Stray] = field(default_factory=list, metadata=rule(_surest))
+    boxless: int = field(default=0, metadata=BY_SUM)  # batches whose rows are no boxes
 
-    def add(self, reference: Array, candidate: Array, numbers: range, names: Sequence[str]) -> tuple[Array, Array]:
-        """Match one batch.
+    def add(
+        self, reference: Array, candidate: Array, numbers: range, names: Sequence[str], batch: int = 0
+    ) -> tuple[Array, Array] | None:
+        """Match one batch; of more than there are `numbers` the images behind them are padding.
 
         Returns:
-            The rows of the reference that have a partner, and the partners, both (matched, 7), for `BlobError`.
+            The rows of the reference that have a partner, and the partners, both (matched, 7), for `BlobError`; None
+            where a row is no box, so that the blob, whose shape alone is a detector's, is compared as it stands.
         """
+        images = max(batch, len(numbers))
+        if not (only_boxes(reference, images) and only_boxes(candidate, images)):
+            self.boxless += 1
+            return None
         sides = real_rows(reference, len(numbers)), real_rows(candidate, len(numbers))
         self.counts += [len(side) for side in sides]
         pairs, overlaps = match(sides[0], sides[1], self.min_iou)
@@ -70,6 +78,11 @@ class Detection:
         self.missed = _surest(self.missed, _strays(sides[0], left, numbers, names))
         self.extra = _surest(self.extra, _strays(sides[1], right, numbers, names))
         return ours, theirs
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the rows are boxes, as far as there were any."""
+        return bool(self.counts.any()) or not self.boxless
 
     def result(self) -> DetectorDiff:
         """What was counted, as a record."""
@@ -92,6 +105,17 @@ def _strays(rows: Array, used: Sequence[int], numbers: range, names: Sequence[st
     """The rows without a partner, as records."""
     alone = [rows[place] for place in sorted(set(range(len(rows))) - set(used))]
     return [Stray(numbers[int(row[0])], names[int(row[0])], box(row)) for row in alone]
+
+
+def only_boxes(blob: Array, images: int) -> bool:
+    """Whether each row is a detection in one of so many images, or stands for "nothing": all 0 or -1 from the label on.
+
+    An ONNX model does not say that it detects, and a plane of one image that is seven wide has a detector's shape.
+    """
+    rows = np.asarray(blob, np.float64).reshape(-1, ROW)
+    nothing = (rows[:, 1:] == rows[:, 1:2]).all(axis=1) & np.isin(rows[:, 1], (0, -1))
+    whole = (rows[:, :2] >= 0) & (rows[:, :2] == np.floor(rows[:, :2])) & (rows[:, :2] < (images, np.inf))
+    return bool((nothing | whole.all(axis=1)).all())
 
 
 def real_rows(blob: Array, images: int) -> Array:
@@ -199,11 +223,19 @@ def same_detector(ours: Model, theirs: Model, blob: str, partner: str) -> bool:
     return bool(mine.type == other.type and settings == others)
 
 
-def find_detections(reference: Model, pairs: Mapping[str, str], shapes: Mapping[str, Shape]) -> str | None:
-    """The output of a DetectionOutput layer, or an output with rows of seven of an ONNX file, or None."""
+def find_detections(
+    reference: Model, pairs: Mapping[str, str], ours: Mapping[str, Shape], theirs: Mapping[str, Shape]
+) -> str | None:
+    """The output of a DetectionOutput layer, or an output with rows of seven of an ONNX file, or None.
+
+    Args:
+        reference: the network whose output it is.
+        pairs: blob of the reference -> blob of the candidate.
+        ours, theirs: the shapes of either network's blobs.
+    """
     for name in reference.outputs:
-        shape = shapes.get(name, ())
-        rows = len(shape) == 4 and shape[:2] == (1, 1) and shape[3] == ROW
-        if name in pairs and rows and (reference.net is None or reference.writers[name].type.endswith(DETECTION)):
+        shapes = ours.get(name, ()), theirs.get(pairs.get(name, ""), ())
+        rows = all(len(shape) == 4 and (*shape[:2], shape[3]) == (1, 1, ROW) for shape in shapes)
+        if rows and (reference.net is None or reference.writers[name].type.endswith(DETECTION)):
             return name
     return None

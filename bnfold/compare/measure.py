@@ -244,9 +244,13 @@ class Measurement:
         seen: dict[str, tuple[Any, Any]] = {}
         by_sample = False
         for name, (r, c) in group.items():
-            boxes = name == plan.boxes
-            if boxes and self.detection is not None:
-                r, c = (rows.T for rows in self.detection.add(to_host(r), to_host(c), run.numbers, names))
+            boxes = False
+            if name == plan.boxes and self.detection is not None:
+                r, c = to_host(r), to_host(c)
+                matched = self.detection.add(r, c, run.numbers, names, plan.layout.batch)
+                if boxes := matched is not None:
+                    self.errors[name].shape = self.errors[name].shape or r.shape
+                    r, c = (rows.T for rows in matched)
             by_sample = not boxes and plan.layout.has_rows(r)
             shape, rows = tuple(r.shape), (slice(count), ...) if by_sample else ...
             if type(r) is not type(c):

@@ -12,7 +12,7 @@ from bnfold.compare.backends import worthwhile
 from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import find_scores, near_chance, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
-from bnfold.compare.divergence import first_divergent_layer
+from bnfold.compare.divergence import first_divergent_layer, upstream
 from bnfold.compare.engine import Side
 from bnfold.compare.exact import LEAST_TOLERANCE, ROUNDING, Distances, as_exact
 from bnfold.compare.gates import (
@@ -27,7 +27,7 @@ from bnfold.compare.gates import (
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, figures, range_of
 from bnfold.compare.models import Model
-from bnfold.compare.records import NO_PARTNER, BlobDiff, DiffReport, Gate, LayerRange, Uncompared
+from bnfold.compare.records import NO_PARTNER, BlobDiff, DetectorDiff, DiffReport, Gate, LayerRange, Uncompared
 from bnfold.compare.saturation import MOSTLY, Saturating, saturating
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Noise, Samples
@@ -108,7 +108,7 @@ class Opened:
 
     def decide(self, first: Mapping[str, Shape], second: Mapping[str, Shape]) -> MeasurePlan:
         """What is compared, now that the shapes of either network's blobs are known."""
-        boxes = find_detections(self.ours, self.pairs, first)
+        boxes = find_detections(self.ours, self.pairs, first, second)
         for name, partner in list(self.pairs.items()):
             if name != boxes and _squeezed(first[name]) != _squeezed(second[partner]):
                 self.notes.append(
@@ -146,11 +146,14 @@ class Opened:
         saturated = [name for name, positions in found.positions.items() if positions.share >= MOSTLY]
         blobs = self._blobs(found, saturated)
         classifier = found.classification.result(self.data.class_names) if found.classification else None
-        detector = found.detection.result() if found.detection else None
+        detector = found.detection.result() if found.detection and found.detection.is_one else None
         lost, uncompared = self._without_partner()
         steady = detector is not None and self._steady(detector.blob, blobs)
         judged = [blob for blob in blobs if not (steady and detector is not None and blob.blob == detector.blob)]
-        gates: list[Gate] = [compared_gate(blobs, uncompared, detector, self.same_behind), outputs_gate(lost)]
+        gates: list[Gate] = [
+            compared_gate(blobs, uncompared, self._seen_through(detector, blobs), self.same_behind),
+            outputs_gate(lost),
+        ]
         doubtful = [name for name in self.doubtful(found) if name in found.distances]
         exact = as_exact(self.ours, self.theirs, self.pairs, found.distances)
         rounded = [name for name in doubtful if name in exact]
@@ -264,6 +267,13 @@ class Opened:
         if fronts:
             return f"{said}, so it is judged by what stands in front of it: {fronts}"
         return f"{said}, and nothing in front of it could be compared: it says little"
+
+    def _seen_through(self, detector: DetectorDiff | None, blobs: Sequence[BlobDiff]) -> str | None:
+        """The output of boxes, if something that they are made of was compared."""
+        if detector is None:
+            return None
+        made_of = upstream(self.pairs[detector.blob], self.theirs.reads)
+        return detector.blob if {blob.partner for blob in blobs}.intersection(made_of) else None
 
     def _steady(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
         """Whether all that the boxes are made of is within the tolerance, by equal layers."""

@@ -7,7 +7,7 @@ from onnx_models import model
 from present import present
 
 from bnfold.compare.comparison import compare
-from bnfold.compare.detect import Detection, iou, match, real_rows
+from bnfold.compare.detect import Detection, iou, match, only_boxes, real_rows
 from bnfold.net import Array
 
 ROWS = np.array(
@@ -62,7 +62,7 @@ def test_missed_and_extra_boxes_carry_their_sample() -> None:
     moved = ROWS.copy()
     moved[2, 3:] += 0.35
     moved[0, 2] = 0.6
-    ours, theirs = detection.add(ROWS[None, None], moved[None, None], range(10, 12), ["a.jpg", "b.jpg"])
+    ours, theirs = present(detection.add(ROWS[None, None], moved[None, None], range(10, 12), ["a.jpg", "b.jpg"]))
     found = detection.result()
     assert (found.reference_boxes, found.candidate_boxes, found.matched) == (3, 3, 2)
     assert found.max_score_diff == pytest.approx(0.3)
@@ -91,6 +91,40 @@ def test_detectors_with_different_numbers_of_boxes_are_compared_by_their_boxes()
     assert not report.passed
     assert len(present(report.detector).missed) == 3  # one in each of three samples of noise
     assert "3 boxes missed and 0 extra of 9" in report.verdict
+
+
+@pytest.mark.parametrize("low", [2.0, -3.0, 0.25])
+def test_a_plane_that_is_seven_wide_is_compared_as_it_stands(low: float) -> None:
+    def scaled(factor: float) -> ModelProto:
+        nodes = [helper.make_node("Mul", ["data", "factor"], ["plane"], "mul")]
+        return model(nodes, {"data": (1, 1, 5, 7)}, ["plane"], {"factor": np.array([factor], np.float32)})
+
+    planes = np.random.default_rng(0).uniform(low, low + 0.5, (4, 1, 5, 7)).astype(np.float32)
+    assert compare(scaled(1.0), scaled(1.0), planes).passed
+    report = compare(scaled(1.0), scaled(1.5), planes)
+    assert report.detector is None
+    assert (report.passed, report.blobs[0].values) == (False, planes.size)
+    assert report.blobs[0].max_abs == pytest.approx(np.abs(planes).max() / 2, rel=1e-6)
+
+
+def test_rows_are_boxes_by_whole_numbers_and_nothing_is_all_0_or_minus_1() -> None:
+    for rows in (ROWS, [[-1] * 7], [[1, *[-1] * 6]], [[-1, *[0] * 6]], np.zeros((0, 7))):
+        assert only_boxes(np.array(rows)[None, None], 2)
+    for row in ([2, 1, 0.9, 0, 0, 1, 1], [0, 0.5, 1, 0, 0, 1, 1], [0, np.nan, 1, 0, 0, 1, 1], [-1, 0, 0, 3, 0, 0, 0]):
+        assert not only_boxes(np.array([*ROWS, row])[None, None], 2)
+
+
+def test_no_boxes_on_either_side_prove_nothing_unless_what_they_are_made_of_was_compared() -> None:
+    nodes = [
+        helper.make_node("ReduceMean", ["data"], ["mean"], "mean", keepdims=1),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"], "mul"),
+        helper.make_node("Add", ["nothing", "rows"], ["boxes"], "boxes"),
+    ]
+    found = {"zero": np.zeros((1, 1, 1, 1), np.float32), "rows": np.full((1, 1, 1, 7), -1, np.float32)}
+    detector = model(nodes, {"data": (1, 1, 2, 2)}, ["boxes"], found)
+    assert compare(detector, detector).passed
+    report = compare(detector, detector, layers=False)
+    assert report.verdict.startswith("Nothing is proved: output 'boxes' has no finite value in common")
 
 
 def test_boxes_without_an_end_are_partners_only_of_themselves() -> None:
