@@ -19,6 +19,7 @@ from bnfold.errors import WriteError
 from bnfold.io.mapping import release_pages
 from bnfold.net import Array
 from bnfold.onnx.file import values_of
+from bnfold.onnx.node import captured
 from bnfold.onnx.save import DataFile, WholeModel, fill, same_bytes, write_external
 from bnfold.onnx.shapes import held, inferred_ports
 from bnfold.onnx.weight import Weight, little_endian
@@ -120,22 +121,12 @@ def last_readers(graph: onnx.GraphProto) -> list[set[str]]:
     """For each node what nobody reads after it, of what nodes make."""
     last: dict[str, int] = {}
     for place, node in enumerate(graph.node):
-        last |= dict.fromkeys((*node.output, *_read_by(node)), place)
+        last |= dict.fromkeys((*node.output, *node.input, *captured(node)), place)
     made = {name for node in graph.node for name in node.output}
     ending: list[set[str]] = [set() for _ in graph.node]
     for name in made - {""}:
         ending[last[name]].add(name)
     return ending
-
-
-def _read_by(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads, and the nodes of its bodies."""
-    yield from node.input
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from _read_by(inner)
-            yield from (output.name for output in body.output)
 
 
 def mapped_bytes(model: onnx.ModelProto, weights: Sequence[Weight]) -> int:
