@@ -259,4 +259,4 @@ def new_inputs(edited: Edition, origin: OnnxOrigin) -> list[ValueInfoProto]:
     return [fresh.port() for fresh in edited.fresh.values() if fresh.name not in listed]
 
 
-_WORDS = {("Conv", 2): "bias", ("ConvTranspose", 2): "bias", ("Gemm", 2): "bias", ("Add", 1): "bias"}
+_WORDS = dict.fromkeys([("Add", 1), ("Conv", 2), ("ConvTranspose", 2), ("DeformConv", 3), ("Gemm", 2)], "bias")

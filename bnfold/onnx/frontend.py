@@ -105,7 +105,8 @@ class OnnxFrontEnd:
         stored, slots = list(layer.blobs.stored), list(node.slots)
         _put(slots, stored, place, weight)
         if bias is not None:
-            _put(slots, stored, 2, Rounded(np.ascontiguousarray(_as_stored(layer, bias)), weight.dtype))
+            behind = 3 if layer.type == "DeformConv" else 2
+            _put(slots, stored, behind, Rounded(np.ascontiguousarray(_as_stored(layer, bias)), weight.dtype))
         layer.blobs = Blobs(stored)
         if layer.type == "Gemm":
             node = node.edited("alpha", "beta") if bias is not None else node.edited("alpha")

@@ -134,6 +134,7 @@ ONNX_PRODUCTS: Mapping[str, str] = {
     "BatchNormalization": "value",
     "Conv": "pixel",
     "ConvTranspose": "pixel read",
+    "DeformConv": "pixel",
     "Gemm": "row",
     "MatMul": "row",
     "Mul": "value",

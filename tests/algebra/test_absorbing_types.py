@@ -111,6 +111,7 @@ def test_a_linear_caffe_layer_absorbs_what_stands_in_front_of_it_or_says_why(lay
 
 NODES: dict[str, tuple[int, Shape, Shape, dict[str, Any]]] = {
     "Conv": (1, (2, 4, 6, 6), (4, 4, 3, 3), {}),
+    "DeformConv": (1, (2, 4, 6, 6), (4, 2, 1, 1), {"group": 2}),
     "ConvTranspose": (1, (2, 4, 6, 6), (4, 4, 3, 3), {}),
     "Gemm": (1, (3, 4), (4, 4), {}),
     "GroupNormalization": (1, (2, 4, 3, 3), (4,), {"num_groups": 2}),
@@ -132,7 +133,13 @@ def model_of(op: str, front: bool) -> onnx.ModelProto:
         "b": rng.normal(size=shape),
         "s": (np.array([-1.0, 2.0, 0.5, -3.0])).reshape(along),
     }
-    inputs = ["m" if front else "x", "w", *(["b"] * (op in ("GroupNormalization", "InstanceNormalization")))]
+    weights |= {"o": rng.normal(size=(2, 2, 6, 6))} if op == "DeformConv" else {}
+    inputs = [
+        "m" if front else "x",
+        "w",
+        *weights.keys() & {"o"},
+        *(["b"] * (op in ("GroupNormalization", "InstanceNormalization"))),
+    ]
     linear = helper.make_node(op, inputs, ["z" if front else "y"], "l", **attributes)
     mul = helper.make_node("Mul", ["x" if front else "y", "s"], ["m" if front else "z"], "mul")
     graph = helper.make_graph(

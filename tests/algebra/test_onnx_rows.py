@@ -38,7 +38,20 @@ from bnfold.net import Layer, Shape
 from bnfold.onnx.operators import OPERATORS
 from bnfold.onnx.read import load_bytes
 
-EVERY = {"any": any_affine, "zero": keeps_zero, "order": keeps_order, "strict": keeps_strict_order, "both": keeps_both}
+
+def gain(rng: np.random.Generator, channels: int) -> Affine:
+    """Positive scales, no shift."""
+    return keeps_strict_order(rng, channels).without_shift()
+
+
+EVERY = {
+    "any": any_affine,
+    "zero": keeps_zero,
+    "order": keeps_order,
+    "strict": keeps_strict_order,
+    "both": keeps_both,
+    "gain": gain,
+}
 """The kinds of affine, by what the predicates say of them."""
 
 
@@ -100,6 +113,8 @@ ROWS = [
     ),
     Row("t0 = GlobalAveragePool (x)", (PLANE,)),
     Row("t0 = GlobalMaxPool (x)", (PLANE,), passes="order both", refuses="any zero"),
+    Row("t0 = LpPool <kernel_shape = [3, 3], p = 3> (x)", (PLANE,), passes="gain", refuses="any zero strict both"),
+    Row("t0 = GridSample (x, y)", (PLANE, (2, 3, 5, 2)), passes="zero gain", refuses="any order"),
     Row("t0 = ReduceMean <keepdims = 1> (x, axes)", (PLANE,), (("axes", [2, 3]),)),
     Row("t0 = ReduceMean <keepdims = 0> (x, axes)", (PLANE,), (("axes", [-1, -2]),)),
     Row("t0 = ReduceMean <keepdims = 0> (x, axes)", (PLANE,), (("axes", [1]),)),
@@ -166,8 +181,10 @@ NOT_HERE = {
     "BatchNormalization": "an affine",
     "Conv": "absorbs",
     "ConvTranspose": "absorbs",
+    "DeformConv": "absorbs",
     "Dropout": "an alias",
     "Gemm": "absorbs",
+    "GlobalLpPool": "it is LpPool over the plane, which onnx does not evaluate",
     "GroupNormalization": "absorbs",
     "Identity": "an alias",
     "InstanceNormalization": "absorbs",

@@ -52,6 +52,14 @@ def _window(place: NodeContext, kernel: Shape, group: int) -> Window | None:
     return Window(strides, dilations, tuple(both), group)
 
 
+def deform_conv(place: NodeContext) -> Operator:
+    """DeformConv: `w (*) x + b`, with x read at places that are data, 0 outside of the image; b is input 4."""
+    weight, group = _grouped(place)
+    bias, fixed = _bias(place, 3, weight.shape[0])
+    outside = "a shift in front of it would be missing where it reads outside of the image"
+    return sliding(weight, bias, group, False)._replace(padded=fixed or outside, backward=fixed, unbiased=fixed)
+
+
 def conv_transpose(place: NodeContext) -> Operator:
     """ConvTranspose: the transpose of a convolution plus b, the weight being (Cin, Cout/group, *kernel)."""
     node, weight, group = place.node, *_grouped(place)

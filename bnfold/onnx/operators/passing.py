@@ -64,6 +64,12 @@ def _reach(place: NodeContext) -> list[int]:
     return reach
 
 
+def norm_pool(place: NodeContext) -> Operator:
+    """LpPool, GlobalLpPool: the norm of each window, `|s*x| = s*|x|` for s >= 0, unless a power leaves float32."""
+    del place
+    return Pass(zero=NORM_ZERO, order=NORM_ORDER, strict=NORM_STRICT, plane=PLANE)
+
+
 def global_pool(place: NodeContext) -> Operator:
     """GlobalAveragePool: the mean over the plane."""
     del place
@@ -99,9 +105,8 @@ def reduce_sum(place: NodeContext) -> Operator:
 
 def reduce_norm(place: NodeContext) -> Operator:
     """ReduceL1, ReduceL2: the norm over some axes, `|s*x| = s*|x|` for s >= 0, unless the square leaves float32."""
-    order = "a negative scale would come out of a norm as positive"
-    strict = "squares of what is scaled so little or so much leave float32" if place.layer.type == "ReduceL2" else ""
-    return _reduction(place, zero="a norm takes a scale, but no shift", order=order, strict=strict)
+    strict = NORM_STRICT if place.layer.type == "ReduceL2" else ""
+    return _reduction(place, zero=NORM_ZERO, order=NORM_ORDER, strict=strict)
 
 
 def _reduction(place: NodeContext, zero: str = "", order: str = "", strict: str = "") -> Operator:
@@ -173,5 +178,17 @@ def pad(place: NodeContext) -> Operator:
     return Pass(plane=around.keys())
 
 
+def grid_sample(place: NodeContext) -> Operator:
+    """GridSample: weighted means of pixels, the weights summing to 1; outside of the image zeros, or copies."""
+    copies = place.node.attribute("padding_mode", "zeros") in {"border", "reflection"}
+    return Pass(
+        zero="" if copies else "it reads zeros outside of the image, and a shift would be missing there", plane=PLANE
+    )
+
+
 COPYING = frozenset({"edge", "reflect", "wrap"})
 """The modes of Pad that put copies of what is inside around it."""
+
+NORM_ZERO = "a norm takes a scale, but no shift"
+NORM_ORDER = "a negative scale would come out of a norm as positive"
+NORM_STRICT = "powers of what is scaled so little or so much leave float32"
