@@ -163,6 +163,11 @@ class Origin(NamedTuple):
     header: str | None = None
     data: Mapping[str, Any] = MappingProxyType({})
 
+    def require_unchanged(self) -> None:
+        """Stop where a caffemodel was written to since. Raises ParseError."""
+        for file in self.weights:
+            file.require_unchanged()
+
 
 @dataclass(slots=True, eq=False)
 class Layer:
@@ -416,9 +421,15 @@ def needed_for(layers: Sequence[Layer], blobs: Iterable[str]) -> list[Layer]:
 
 
 def require_net(value: object, caller: str) -> None:
-    """Say in a sentence that something else than a net was given. Raises UsageError."""
+    """Stop at something else than a net, or one whose file was written to since.
+
+    Raises:
+        UsageError, ParseError: for either.
+    """
     if not isinstance(value, Net):
         raise UsageError(f"{caller} takes a net that bnfold.load has read, and got {type(value).__name__}")
+    if value.origin is not None:
+        value.origin.require_unchanged()
 
 
 class Names:

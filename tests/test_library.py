@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import by_onnxruntime, golden
-from onnx import ModelProto, OperatorSetIdProto, TensorProto, helper
+from onnx import ModelProto, OperatorSetIdProto, TensorProto, helper, save_model
 from onnx.numpy_helper import from_array
 from onnx_models import classifier
 
@@ -107,6 +107,71 @@ def test_an_onnx_net_pickles_too(net: bnfold.Net, tmp_path: Path) -> None:
         again = pickle.loads(pickle.dumps(one))
         assert [layer.name for layer in again.layers] == [layer.name for layer in one.layers]
         assert bnfold.compare(one, again, tolerance=0).passed
+
+
+def external(net: bnfold.Net, path: Path, location: str = "weights/all.bin") -> bytes:
+    """The net as an ONNX file with its weights in a file in another folder; gives the model that is whole."""
+    model = bnfold.to_onnx(net)
+    contents = model.SerializeToString()
+    (path.parent / location).parent.mkdir(exist_ok=True)
+    save_model(model, path, save_as_external_data=True, location=location, size_threshold=0)
+    return contents
+
+
+def test_an_onnx_net_whose_weights_lie_outside_pickles_too(net: bnfold.Net, tmp_path: Path) -> None:
+    contents = external(net, tmp_path / "net.onnx")
+    model = bnfold.load(tmp_path / "net.onnx")
+    assert pickle.loads(pickle.dumps(model)).origin.document.buffer == contents
+    folded = bnfold.fold(model).net
+    assert bnfold.compare(folded, pickle.loads(pickle.dumps(folded)), tolerance=0).passed
+
+
+@pytest.mark.parametrize("location", ["", "net.onnx.data", "weights/all.bin"])
+def test_an_onnx_net_is_saved_onto_its_own_file(net: bnfold.Net, tmp_path: Path, location: str) -> None:
+    path = tmp_path / "net.onnx"
+    contents = external(net, path, location) if location else bnfold.to_onnx(net).SerializeToString()
+    if not location:
+        path.write_bytes(contents)
+    model = bnfold.load(path)
+    folded = bnfold.fold(model).net
+    for _ in range(2):
+        bnfold.save_onnx(folded, path)
+    assert bnfold.compare(folded, path, tolerance=0).passed
+    assert bnfold.compare(contents, model, tolerance=0).passed
+    bnfold.save_onnx(model, path)
+    assert bnfold.compare(contents, path, tolerance=0).passed
+
+
+CALLS: dict[str, Callable[[bnfold.Net, Path], object]] = {
+    "compare": lambda net, _: bnfold.compare(net, net),
+    "fold": lambda net, _: bnfold.fold(net),
+    "save": lambda net, path: bnfold.save_onnx(net, path.with_name("new.onnx")),
+    "to_onnx": lambda net, _: bnfold.to_onnx(net),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("suffix", [".caffemodel", ".onnx"])
+def test_a_net_whose_file_was_written_to_since_is_a_sentence(
+    net: bnfold.Net, tmp_path: Path, suffix: str, call: str
+) -> None:
+    path = (tmp_path / "net").with_suffix(suffix)
+    path.write_bytes(CAFFEMODEL.read_bytes() if suffix == ".caffemodel" else bnfold.to_onnx(net).SerializeToString())
+    loaded = bnfold.load(PROTOTXT, path) if suffix == ".caffemodel" else bnfold.load(path)
+    path.write_bytes(b"")  # the end of a process that touches what was mapped
+    with pytest.raises(bnfold.ParseError, match=rf"net\{suffix}: was written to after it was read, .*; load it again"):
+        CALLS[call](loaded, path)
+
+
+def test_a_model_that_is_written_to_its_own_open_file_is_a_sentence(net: bnfold.Net, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    bnfold.save_onnx(net, path)
+    model = bnfold.load(path)
+    with (
+        path.open("wb") as file,
+        pytest.raises(bnfold.ParseError, match=r"net\.onnx: was written to after it was read"),
+    ):
+        bnfold.save_onnx(model, file)
 
 
 def test_models_come_from_bytes_and_streams(net: bnfold.Net, tmp_path: Path) -> None:

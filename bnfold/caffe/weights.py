@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bnfold.caffe.blobs import read_blob
 from bnfold.errors import ParseError
-from bnfold.io.mapping import map_file
+from bnfold.io.mapping import map_file, require_unchanged
 from bnfold.io.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.net import Array, Blobs, LazyArray
 
@@ -116,6 +116,10 @@ class WeightsFile:
                 if record.blobs or not (known := self._by_name.get(record.name)) or not known.blobs:
                     self._by_name[record.name] = record
         return self._by_name.get(name)
+
+    def require_unchanged(self) -> None:
+        """Stop where the file was written to since. Raises ParseError."""
+        require_unchanged([self.buffer])
 
     @property
     def version(self) -> int:

@@ -18,8 +18,8 @@ from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import Feed
 from bnfold.data.standins import Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError
-from bnfold.io.mapping import release_pages
-from bnfold.net import Net
+from bnfold.io.mapping import release_pages, require_unchanged
+from bnfold.net import Net, require_net
 from bnfold.options import CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
@@ -104,6 +104,7 @@ class Model:
 
         opened = IsolatedSession if self.is_apart else Session
         whole, folder = exposed(self.proto, blobs), self.folder
+        require_unchanged(self.mapped)
         if self.weights:
             whole, folder = store.put(self.proto, blobs, self.weights, self.mapped)
         try:
@@ -177,6 +178,7 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
 
 def _opened(source: Source, role: str, options: CompareOptions) -> Model:
     if isinstance(source, Net):
+        require_net(source, "compare")
         if source.language == "ONNX":
             from bnfold.onnx.edition import message_of
 

@@ -10,8 +10,9 @@ import errno
 import mmap
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from bnfold.errors import ParseError
 from bnfold.io.files import descriptor_of, interrupted
@@ -19,6 +20,42 @@ from bnfold.io.files import descriptor_of, interrupted
 _PIECE = 1 << 20
 _streams: dict[tuple[int, int], mmap.mmap] = {}
 """(device, inode) of a stream that was read to its end -> its contents."""
+
+
+class MappedFile(mmap.mmap):
+    """A file in memory that is read as it is touched, and so is no longer what it was where somebody writes to it.
+
+    Args:
+        descriptor: the open file.
+        path: what the user called it.
+    """
+
+    def __new__(cls, descriptor: int, path: Path) -> Self:  # noqa: ARG004 - as `__init__`
+        """Map all of it."""
+        return super().__new__(cls, descriptor, 0, access=mmap.ACCESS_READ)
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._path, self._place, self._before = path, os.path.abspath(path), os.fstat(descriptor)
+
+    def require_unchanged(self) -> None:
+        """Stop where it was written to since; what was replaced or removed lives on as it was. Raises ParseError."""
+        try:
+            now = os.stat(self._place)
+        except OSError:
+            return
+        before = self._before
+        written = (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
+        if written and os.path.samestat(now, before):
+            raise ParseError(
+                "was written to after it was read, so its weights may be others; load it again", self._path
+            )
+
+
+def require_unchanged(buffers: Iterable[object]) -> None:
+    """Stop where one of them is a mapped file that was written to since. Raises ParseError."""
+    for buffer in buffers:
+        if isinstance(buffer, MappedFile):
+            buffer.require_unchanged()
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -30,7 +67,7 @@ def map_file(path: Path) -> mmap.mmap:
         try:
             if os.fstat(file.fileno()).st_size == 0:
                 raise ParseError("is empty", path)
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return MappedFile(file.fileno(), path)
         except (OSError, ValueError) as error:
             raise ParseError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
 

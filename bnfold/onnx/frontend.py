@@ -183,7 +183,7 @@ class OnnxFrontEnd:
     def pickled(self, net: Net) -> tuple[Any, ...]:
         """As the model that would be written."""
         stream = BytesIO()
-        write_stream(net, stream)
+        write_stream(net, stream, inside=True)
         return self._read, (stream.getvalue(), ReadOptions(), net.file)
 
 

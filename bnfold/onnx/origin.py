@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from bnfold.io.mapping import require_unchanged
 from bnfold.io.wire import Buffer
 from bnfold.net import Array, Blobs
 from bnfold.onnx.file import Document, Tensor
@@ -67,3 +68,7 @@ class OnnxOrigin:
     def buffers(self) -> tuple[Buffer, ...]:
         """What the weights are views on."""
         return (self.document.buffer, *self.document.files.values())
+
+    def require_unchanged(self) -> None:
+        """Stop where a file was written to since. Raises ParseError."""
+        require_unchanged(self.buffers)

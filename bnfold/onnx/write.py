@@ -76,17 +76,22 @@ def named_data_file(path: Path) -> Path:
     return data
 
 
-def write_stream(net: Net, sink: Sink) -> None:
+def write_stream(net: Net, sink: Sink, *, inside: bool = False) -> None:
     """Write an ONNX net to an open file, all weights inside.
+
+    Args:
+        net, sink: the two.
+        inside: also where the net's own lie outside.
 
     Raises:
         UsageError: the net's own weights lie outside, or it passes 2 GiB.
     """
     origin: OnnxOrigin = net.origin
     document = origin.document
-    if any(tensor.external for tensor in document.tensors):
+    outside = any(tensor.external for tensor in document.tensors)
+    if outside and not inside:
         raise UsageError("the weights of this model lie in a second file, so give a path and not an open file")
-    pieces = list(_pieces(document, edition(net), origin))
+    pieces = list(_pieces(document, edition(net), origin, split=outside))
     if _size(pieces) + _around(document) > MAX_MESSAGE:
         raise UsageError("the model passes 2 GiB and needs a second file, so give a path and not an open file")
     _emit(sink, document, pieces)
