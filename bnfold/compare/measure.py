@@ -97,7 +97,8 @@ class MeasurePlan:
 
     def part(self, names: Sequence[str], watched: tuple[tuple[str, ...], tuple[str, ...]]) -> MeasurePlan:
         """The plan for some of the pairs."""
-        kept = {name: partner for name, partner in self.pairs.items() if name in set(names)}
+        wanted = set(names)
+        kept = {name: partner for name, partner in self.pairs.items() if name in wanted}
         return replace(
             self,
             pairs=kept,

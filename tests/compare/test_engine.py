@@ -2,21 +2,24 @@
 
 import pickle
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from compare.small_pair import images, said
+from growing import growth
 from onnx import ModelProto, helper
 from onnx_models import change, classifier, model
 from present import present
 
 from bnfold.compare import backends
 from bnfold.compare import engine as engines
+from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import plain
 from bnfold.compare.comparison import Comparison, compare
-from bnfold.compare.measure import Measurement
+from bnfold.compare.measure import Measurement, MeasurePlan
 from bnfold.compare.merging import merge
 from bnfold.data.samples import Arrays, Samples
 from bnfold.errors import UsageError
@@ -328,3 +331,14 @@ def test_the_report_says_what_tf32_does(monkeypatch: pytest.MonkeyPatch) -> None
     assert not any("TF32" in note for note in plain.notes)
     assert any("with it 42 of 208 networks differed by more than 1e-4 on an H200" in note for note in found.notes)
     assert "with TF32" in found.ran
+
+
+def test_a_plan_is_parted_in_time_that_grows_as_the_blobs_do() -> None:
+    """Each segment of each piece of the data has its own."""
+
+    def parted(count: int) -> Callable[[], MeasurePlan]:
+        names = [f"blob{number}" for number in range(count)]
+        plan = MeasurePlan({name: name for name in names}, BatchLayout({}, 2, batched=True), 1e-3)
+        return lambda: plan.part(names, ((), ()))
+
+    assert growth(parted(2000), parted(16_000), below=24) < 24  # 64 if each name took as long as all of them
