@@ -33,13 +33,13 @@ def ordinary(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share.
+    """A share; only the whole is 100 %.
 
     Examples:
-        >>> percent(0.99444), percent(1.0), percent(None)
-        ('99.44 %', '100 %', '')
+        >>> percent(0.99444), percent(1.0), percent(49_999 / 50_000), percent(None)
+        ('99.44 %', '100 %', '99.99 %', '')
     """
-    return "" if share is None else f"{share * 100:.4g} %"
+    return "" if share is None else f"{min(share * 100, 100 if share == 1 else 99.99):.4g} %"
 
 
 def decibels(value: float) -> str:

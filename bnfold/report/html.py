@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from bnfold.io.environment import Environment
 
-SAMPLES = 500  # rows of the table of samples; the JSON has all
-BOXES = 1000  # likewise, of boxes missed and of boxes extra
 HISTOGRAMS = 6
 SMALL = 48  # layers of a network whose picture is open from the start
 
@@ -125,7 +123,7 @@ def _pictures(run: RunReport) -> Pictures | None:
 
 def _proof(report: DiffReport, anchor: str, nodes: dict[str, str]) -> Proof:
     worst = sorted(report.blobs, key=lambda blob: (not blob.is_output, -blob.judged))[:HISTOGRAMS]
-    samples = sorted(report.samples, key=lambda sample: -sample.max_rel)[:SAMPLES]
+    samples = sorted(report.samples, key=lambda sample: -sample.max_rel)
     classifier, detector = report.classifier, report.detector
     return Proof(
         report,
@@ -135,9 +133,7 @@ def _proof(report: DiffReport, anchor: str, nodes: dict[str, str]) -> Proof:
         tables.blob_table(report, f"{anchor}-blob", nodes),
         tables.sample_table(samples, f"{anchor}-samples"),
         tables.flip_table(classifier, f"{anchor}-flips") if classifier is not None and classifier.flips else None,
-        tables.box_table(detector, f"{anchor}-boxes", BOXES)
-        if detector and (detector.missed or detector.extra)
-        else None,
+        tables.box_table(detector, f"{anchor}-boxes") if detector and (detector.missed or detector.extra) else None,
         tables.range_table(report.ranges, f"{anchor}-ranges") if report.ranges else None,
     )
 

@@ -214,9 +214,9 @@ def flip_table(found: ClassifierDiff, name: str) -> Table:
     return table(name, "samples with another answer", columns, found.flips)
 
 
-def box_table(found: DetectorDiff, name: str, most: int) -> Table:
-    """Boxes without a partner, at most so many of each side."""
-    strays = [("missed", stray) for stray in found.missed[:most]] + [("extra", stray) for stray in found.extra[:most]]
+def box_table(found: DetectorDiff, name: str) -> Table:
+    """Boxes without a partner."""
+    strays = [("missed", stray) for stray in found.missed] + [("extra", stray) for stray in found.extra]
     columns: list[PageColumn[tuple[str, Stray]]] = [
         word("sample", lambda row: row[1].name, NAME),
         word("", lambda row: row[0]),

@@ -255,8 +255,8 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[Part]:
                 for answer in (flip.reference, flip.candidate)
             ]
             grid.add(flip.name, "" if flip.label is None else class_name(flip.label, found.class_names), *answers)
-        if len(found.flips) > rows:
-            grid.caption = f"... and {len(found.flips) - rows:,} more flipped"
+        if found.flipped > rows:
+            grid.caption = f"... and {found.flipped - rows:,} more flipped"
         yield grid
 
 

@@ -160,6 +160,15 @@ def test_samples_without_a_picture_are_shown_with_their_answers() -> None:
     assert page.count('<div class="row plain">') == 99
 
 
+def test_what_was_counted_is_told_beside_what_is_listed() -> None:
+    report = failed()
+    found = present(report.classifier)
+    page = as_html(run_report(replace(report, sample_count=10_000, classifier=replace(found, flipped=5000))))
+    listed = f"5,000 samples with another answer: the {len(found.flips)} of which the reference was surest"
+    assert listed in page
+    assert f"Samples: the {len(report.samples)} that differ most of 10,000" in page
+
+
 def test_pictures_of_flipped_samples_are_there(chromium: Chromium, page: Path) -> None:
     chromium.open(page)
     widths = chromium.run("return [...document.querySelectorAll('.flip img')].map(image => image.naturalWidth)")

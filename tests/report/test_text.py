@@ -42,6 +42,16 @@ def test_accuracy_and_flipped_samples_are_listed() -> None:
     assert all(f"{flip.reference.score:.4g}" in said for flip in present(report.classifier).flips[:12])
 
 
+def test_flipped_samples_are_counted_and_not_only_those_that_are_listed() -> None:
+    report = failed()
+    found = dataclasses.replace(present(report.classifier), flipped=5000, samples=250_000, agreement=0.99998)
+    said = text(dataclasses.replace(report, classifier=found))
+    assert len(found.flips) < 4988
+    assert "... and 4,988 more flipped" in said
+    assert "same answer" in said
+    assert "99.99 %" in said
+
+
 def test_folding_is_told_with_reasons_and_counts() -> None:
     said = text(fold=folding(), verbosity=1)
     assert "12 -> 8 layers; 1 BatchNorm into 1 layer; 2 BatchNorm merged; 1 Dropout dropped; 1 kept" in said
