@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -98,6 +100,20 @@ def test_a_pickled_net_is_written_as_the_original_is(net: bnfold.Net, tmp_path: 
     again = bnfold.load(tmp_path / "a.prototxt", tmp_path / "a.caffemodel")
     before, after = by_onnxruntime(net, image(net)), by_onnxruntime(again, image(net))
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_net_that_nobody_holds_lets_its_file_go_at_once() -> None:
+    """Not when garbage is collected next: until then its descriptor is open, and no other file may take its name."""
+    gc.disable()
+    try:
+        net = bnfold.load(PROTOTXT, CAFFEMODEL)
+        result = bnfold.fold(net)
+        assert bnfold.compare(net, result.net).passed
+        file = weakref.ref(net.origin.weights[0].buffer)
+        del net, result
+        assert file() is None
+    finally:
+        gc.enable()
 
 
 def test_an_onnx_net_pickles_too(net: bnfold.Net, tmp_path: Path) -> None:

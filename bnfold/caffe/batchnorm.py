@@ -193,9 +193,9 @@ def doubts(layers: Iterable[Layer]) -> list[str]:
 def _wrote_its_rates(layer: Layer) -> bool:
     """Whether the caffemodel has a `param {}` for each of four blobs: PSPNet's BN adds those that the text lacks."""
     record: Record | None = layer.source.record if layer.source else None
-    if record is None or record.version != 2 or not record.file.is_binary:
+    if record is None or record.version != 2 or not record.is_binary:
         return len(layer.param.param) == 4
-    return sum(field.number == PARAM for field in fields(record.file.buffer, record.at, record.end)) == 4
+    return sum(field.number == PARAM for field in fields(record.buffer, record.at, record.end)) == 4
 
 
 # Reading one layout.

@@ -43,9 +43,9 @@ _AFTER_ALL = 1 << 30
 
 
 class Span(NamedTuple):
-    """Bytes of a source file."""
+    """Bytes that are there already, mostly in a source file."""
 
-    file: WeightsFile
+    buffer: Buffer
     begin: int
     end: int
 
@@ -150,7 +150,7 @@ class _Writing:
         anchor = 0
         for layer in net.layers:
             record = layer.source.record if layer.source else None
-            if record and record.file.is_binary:
+            if record and record.is_binary:
                 anchor = id(record)
                 self.by_record[anchor] = layer
             elif record or not self.files or (layer.blobs and not (has_same_blobs(layer) and says_the_same(layer))):
@@ -171,13 +171,13 @@ class _Writing:
             for record in file.records:
                 # The fields between layers are those of the net: name, inputs. They are needed once.
                 if file is self.files[0] and at < record.begin:
-                    yield Span(file, at, record.begin)
+                    yield Span(file.buffer, at, record.begin)
                 at = record.end
                 with _naming(file):
                     yield from self._record(record)
                 yield from self._new_after(id(record))
             if file is self.files[0]:
-                yield Span(file, at, len(file.buffer))
+                yield Span(file.buffer, at, len(file.buffer))
 
     def _new_after(self, anchor: int) -> Iterator[Piece]:
         for layer in self.new_after.get(anchor, ()):
@@ -189,7 +189,7 @@ class _Writing:
             return self._unmatched(record)
         unchanged = self.copies and self._is_unchanged(layer) and record.name_bytes == layer.name.encode()
         if unchanged and not self.strip and not _has_rules(record):
-            return (Span(record.file, record.begin, record.end),)
+            return (Span(record.buffer, record.begin, record.end),)
         if record.version == 2 and layer.source and record.type != layer.source.param.type and not layer.blobs:
             # A training net's data or loss layer of that name, which became an input or a softmax in the prototxt.
             return () if self.strip else self._copied(record)
@@ -211,10 +211,10 @@ class _Writing:
 
     def _copied(self, record: Record) -> Iterable[Piece]:
         if self.copies and not self.strip:
-            return (Span(record.file, record.begin, record.end),)
+            return (Span(record.buffer, record.begin, record.end),)
         if record.version == 2:
-            parts = self._stripped(parts_of(record.file.buffer, record.at, record.end), record.file.buffer)
-            return self._body(parts, record.file, self._blobs(record, record.blobs, record.blobs)).wrapped(NET_LAYER)
+            parts = self._stripped(parts_of(record.buffer, record.at, record.end), record.buffer)
+            return self._body(parts, record.buffer, self._blobs(record, record.blobs, record.blobs)).wrapped(NET_LAYER)
         return self._upgraded(record).wrapped(NET_LAYER)
 
     def _is_unchanged(self, layer: Layer) -> bool:
@@ -230,7 +230,7 @@ class _Writing:
         """The record with what changed about the layer, and nothing else."""
         source = layer.source
         assert source is not None
-        buffer = record.file.buffer
+        buffer = record.buffer
         parts = parts_of(buffer, record.at, record.end)
         bottoms, tops = connections(layer, self.names)
         if layer.name.encode() != record.name_bytes:  # also when only the encoding was another
@@ -243,7 +243,7 @@ class _Writing:
             for number in (INCLUDE, EXCLUDE):  # decided when the net was read
                 replace_part(parts, number, b"")
         patch_parts(parts, buffer, source.param, layer.param, skip=_PATCHED_APART)
-        return self._body(self._stripped(parts, buffer), record.file, self._blobs(record, layer.blobs, source.blobs))
+        return self._body(self._stripped(parts, buffer), record.buffer, self._blobs(record, layer.blobs, source.blobs))
 
     def _fresh(self, layer: Layer, record: Record | None) -> Body:
         """A `LayerParameter` made of the layer as it is."""
@@ -268,7 +268,7 @@ class _Writing:
             strip_parts(parts, buffer)
         return parts
 
-    def _body(self, parts: list[Patched], source: WeightsFile | bytes, blobs: list[Piece]) -> Body:
+    def _body(self, parts: list[Patched], source: Buffer, blobs: list[Piece]) -> Body:
         """The fields of a layer, with `blobs` in the place of its blobs."""
         body = Body()
         for part in [*parts, Patched(_AFTER_ALL)]:
@@ -279,8 +279,6 @@ class _Writing:
                 continue
             if part.new is not None:
                 body.pieces.append(part.new)
-            elif isinstance(source, bytes):
-                body.pieces.append(source[part.begin : part.end])
             else:
                 body.pieces.append(Span(source, part.begin, part.end))
         return body
@@ -295,13 +293,13 @@ class _Writing:
             if place is None or record is None:
                 body = _new_blob(blob)
             elif self.strip:
-                spans = strip_blob(record.file.buffer, place.at, place.end)
-                body = Body([Span(record.file, begin, end) for begin, end in spans])
+                spans = strip_blob(record.buffer, place.at, place.end)
+                body = Body([Span(record.buffer, begin, end) for begin, end in spans])
             elif place.number == BLOBS:
-                pieces.append(Span(record.file, place.begin, place.end))
+                pieces.append(Span(record.buffer, place.begin, place.end))
                 continue
             else:
-                body = Body([Span(record.file, place.at, place.end)])
+                body = Body([Span(record.buffer, place.at, place.end)])
             pieces += body.wrapped(BLOBS)
         return pieces
 
@@ -316,7 +314,7 @@ def _upgraded_type(record: Record) -> str:
 
 def _has_rules(record: Record) -> bool:
     """Whether a record has rules that another state would decide otherwise; the phase is TEST for every reader."""
-    buffer = record.file.buffer
+    buffer = record.buffer
     rules = (
         rule for rule in fields(buffer, record.at, record.end) if rule[:2] in ((INCLUDE, LENGTH), (EXCLUDE, LENGTH))
     )
@@ -339,8 +337,8 @@ def _merged(pieces: Iterable[Piece]) -> Iterator[Piece]:
     last: Span | None = None
     for piece in pieces:
         if last is not None:
-            if isinstance(piece, Span) and piece.file is last.file and piece.begin == last.end:
-                last = Span(last.file, last.begin, piece.end)
+            if isinstance(piece, Span) and piece.buffer is last.buffer and piece.begin == last.end:
+                last = Span(last.buffer, last.begin, piece.end)
                 continue
             yield last
         last = piece if isinstance(piece, Span) else None
@@ -355,7 +353,7 @@ def _bytes_of(piece: Piece) -> Iterator[memoryview | bytes]:
     if isinstance(piece, bytes):
         yield piece
     elif isinstance(piece, Span):
-        view = memoryview(piece.file.buffer)
+        view = memoryview(piece.buffer)
         for begin in range(piece.begin, piece.end, _STEP):
             yield view[begin : min(begin + _STEP, piece.end)]
     else:

@@ -77,11 +77,11 @@ def _as_shared(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> tuple[l
     There the sharers have one blob between them, into which every record is copied (`Net::CopyTrainedLayersFrom`).
     Where none is stored it is the first layer's, by its filler (`Net::AppendParam`).
     """
-    order = {id(file): place for place, file in enumerate(files)}
+    order = {id(file.buffer): place for place, file in enumerate(files)}
     sharers: dict[str, list[tuple[tuple[int, int], int, int]]] = {}
     for place, layer in enumerate(layers):
         record = layer.source.record if layer.source else None
-        stands = (order[id(record.file)], record.begin) if record else UNSTORED
+        stands = (order[id(record.buffer)], record.begin) if record else UNSTORED
         for index, spec in enumerate(layer.param.param[: len(layer.blobs)]):
             if spec.name:
                 sharers.setdefault(spec.name, []).append((stands, place, index))

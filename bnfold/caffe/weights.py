@@ -49,7 +49,7 @@ class Record:
         type: the type's word as the file has it; None in V1 files, which store a number.
         blobs: what it learned, in the shapes that the file says; read-only.
         version: 2 for a `LayerParameter`, 1 for a `V1LayerParameter`, 0 for a `V0LayerParameter` in one.
-        file: the file that it is in.
+        buffer: the file that it is in, mapped.
         begin, at, end: offsets in the file: the whole field begins with its tag at `begin`, its message at `at`.
         problem: what is wrong with its blobs, a sentence for a `WeightsError`; empty when they are sound.
         numbered: the blobs of an HDF5 snapshot by number; those that a layer shares with another may be missing.
@@ -59,7 +59,7 @@ class Record:
     type: str | None
     blobs: Blobs
     version: int
-    file: WeightsFile = field(repr=False)
+    buffer: mmap.mmap = field(repr=False)
     begin: int
     at: int
     end: int
@@ -67,9 +67,14 @@ class Record:
     numbered: Mapping[int, Array] = field(default_factory=dict, repr=False)
 
     @property
+    def is_binary(self) -> bool:
+        """Whether it has bytes that can be written back, which a layer of an HDF5 snapshot has not."""
+        return self.end > 0
+
+    @property
     def raw(self) -> memoryview:
         """The layer's message as it is in the file, without tag and length."""
-        return memoryview(self.file.buffer)[self.at : self.end]
+        return memoryview(self.buffer)[self.at : self.end]
 
     @property
     def name_bytes(self) -> bytes:
@@ -78,13 +83,13 @@ class Record:
             return self.name.encode()
         number = _NUMBERS[self.version][0]
         names = [field for field in self._fields() if field.number == number]
-        return bytes(self.file.buffer[names[-1].at : names[-1].end])
+        return bytes(self.buffer[names[-1].at : names[-1].end])
 
     @property
     def type_number(self) -> int:
         """The number that V1 has for a type, 0 (NONE) where there is none."""
-        types = [field for field in fields(self.file.buffer, self.at, self.end) if field[:2] == (_V1_TYPE, VARINT)]
-        return varint(self.file.buffer, types[-1].at, types[-1].end)[0] if self.version == 1 and types else 0
+        types = [field for field in fields(self.buffer, self.at, self.end) if field[:2] == (_V1_TYPE, VARINT)]
+        return varint(self.buffer, types[-1].at, types[-1].end)[0] if self.version == 1 and types else 0
 
     def blob_fields(self) -> list[Field]:
         """Where each of `blobs` is in the file."""
@@ -92,7 +97,7 @@ class Record:
         return [field for field in self._fields() if field.number == number]
 
     def _fields(self) -> Iterator[Field]:
-        return _known(self.file.buffer, self.version, self.at, self.end)
+        return _known(self.buffer, self.version, self.at, self.end)
 
 
 @dataclass(slots=True, eq=False)
@@ -168,7 +173,7 @@ def _walk(file: WeightsFile) -> None:
     for number, wire, begin, at, end in fields(file.buffer, 0, len(file.buffer)):
         if wire != LENGTH or number not in (_NET_LAYER, _NET_LAYERS_V1):
             continue
-        record = _record(file, 2 if number == _NET_LAYER else 1, begin, at, end)
+        record = _record(file.buffer, 2 if number == _NET_LAYER else 1, begin, at, end)
         file.records.append(record)
         blob_count += len(record.blobs)
         if len(file.records) > MAX_LAYERS or blob_count > MAX_BLOBS:
@@ -183,11 +188,10 @@ def _read_hdf5(file: WeightsFile) -> None:
     file.is_binary = False
     for name, stored, problem in read_layers(file.path, file.buffer):
         blobs = _NO_BLOBS if problem else Blobs(stored.values())
-        file.records.append(Record(name, None, blobs, 2, file, 0, 0, 0, problem, stored))
+        file.records.append(Record(name, None, blobs, 2, file.buffer, 0, 0, 0, problem, stored))
 
 
-def _record(file: WeightsFile, version: int, begin: int, at: int, end: int) -> Record:
-    buffer = file.buffer
+def _record(buffer: mmap.mmap, version: int, begin: int, at: int, end: int) -> Record:
     if version == 1 and any(field.number == _V1_LAYER_V0 for field in fields(buffer, at, end)):
         version = 0
     name_number, type_number, _ = _NUMBERS[version]
@@ -206,7 +210,9 @@ def _record(file: WeightsFile, version: int, begin: int, at: int, end: int) -> R
             blobs.append(blob)
             if len(blobs) > MAX_BLOBS:
                 break
-    return Record(name, word, Blobs(blobs) if blobs else _NO_BLOBS, version, file, begin, at, end, "; ".join(problems))
+    return Record(
+        name, word, Blobs(blobs) if blobs else _NO_BLOBS, version, buffer, begin, at, end, "; ".join(problems)
+    )
 
 
 def _known(buffer: Buffer, version: int, at: int, end: int) -> Iterator[Field]:
