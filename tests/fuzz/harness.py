@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import resource
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -38,32 +37,11 @@ Target = Callable[[bytes], None]
 CORPUS = Path(__file__).parent / "corpus"
 GOLDEN = Path(__file__).parents[1] / "golden"
 
-SECONDS = 1.0
-SECONDS_PER_BYTE = 20e-6
-"""Of processor time, so that a busy machine is no finding. Without atheris' tracing it is a twentieth of that."""
-
 ADDRESS_SPACE = 1 << 30
 """What an input may make the process grow by; the largest input of a fuzzer has 64 KiB."""
 
 MAX_VALUES = 1 << 20
 """Stand-in weights beyond this are not exported: their size is what the text says, and no file backs it."""
-
-
-class TooSlow(Exception):
-    """An input took longer than its size allows."""
-
-
-def limited(target: Target) -> Target:
-    """The target with the time limit checked after every input."""
-
-    def run(data: bytes) -> None:
-        before = time.process_time()
-        target(data)
-        seconds = time.process_time() - before
-        if seconds > SECONDS + SECONDS_PER_BYTE * len(data):
-            raise TooSlow(f"{seconds:.2f} s for {len(data)} bytes")
-
-    return run
 
 
 def limit_memory(more: int = ADDRESS_SPACE) -> None:

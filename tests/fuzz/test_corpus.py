@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
-from fuzz.harness import CORPUS, GOLDEN, TARGETS, limited
+from fuzz.harness import CORPUS, GOLDEN, TARGETS, text
+from growing import growth
 
 
 def inputs(target: str) -> list[Path]:
@@ -19,7 +21,16 @@ def inputs(target: str) -> list[Path]:
     ("target", "path"), [pytest.param(name, path, id=path.name) for name in TARGETS for path in inputs(name)]
 )
 def test_the_corpus_ends_in_sentences(target: str, path: Path) -> None:
-    limited(TARGETS[target])(path.read_bytes())
+    TARGETS[target](path.read_bytes())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_input_of_the_corpus_takes_long(target: str) -> None:
+    """A whole detector takes 20 to 200 times as long as they do."""
+    detector = (GOLDEN / "ssd_detector_with_bn" / "net.prototxt").read_bytes()
+    for path in inputs(target):
+        times = growth(partial(text, detector), partial(TARGETS[target], path.read_bytes()), below=5)
+        assert times < 5, f"{path.name} takes {times:.1f} times as long as a detector"
 
 
 @pytest.mark.parametrize(("target", "name"), [("text", "net.prototxt"), ("wire", "net.caffemodel")])
@@ -27,4 +38,4 @@ def test_the_goldens_pass_the_harness(target: str, name: str) -> None:
     files = sorted(GOLDEN.glob(f"*/{name}"))
     assert len(files) > 100
     for file in files:
-        limited(TARGETS[target])(file.read_bytes())
+        TARGETS[target](file.read_bytes())

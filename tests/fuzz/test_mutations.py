@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz.harness import GOLDEN, limited, pair, text, wire
+from fuzz.harness import GOLDEN, pair, text, wire
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -81,16 +81,16 @@ def damaged(draw: st.DrawFn, intact: list[bytes]) -> bytes:
 @settings(SETTINGS, max_examples=300)
 @given(damaged(MODELS))
 def test_a_damaged_caffemodel_is_read_or_refused(data: bytes) -> None:
-    limited(wire)(data)
+    wire(data)
 
 
 @settings(SETTINGS, max_examples=300)
 @given(damaged(TEXTS))
 def test_a_damaged_prototxt_is_read_or_refused(data: bytes) -> None:
-    limited(text)(data)
+    text(data)
 
 
 @settings(SETTINGS, max_examples=200)
 @given(st.binary(max_size=300))
 def test_any_small_net_with_weights_is_folded_and_saved_or_refused(data: bytes) -> None:
-    limited(pair)(data)
+    pair(data)
