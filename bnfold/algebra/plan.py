@@ -15,12 +15,14 @@ from itertools import islice
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
+
 from bnfold.algebra import commute
 from bnfold.algebra.absorb import Change, absorb_backward, absorb_forward
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
 from bnfold.algebra.movement import sees_nothing
-from bnfold.algebra.operators import Constant, Linear, Move, Opaque, Operator, Window
+from bnfold.algebra.operators import Constant, Linear, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Layer, Net, Use
 
@@ -56,12 +58,14 @@ class Plan:
     Attributes:
         changes: the linear layers that absorb it, each with its new weights.
         merged: the affine layers that absorb it, each with the affine that it computes from now on.
+        rescaled: the affine layers that it moves through, likewise.
         through: the layers that it moves through, each once, in the order they were crossed.
         moved: the blobs whose value changes on the way, each once.
     """
 
     changes: list[tuple[Layer, Change]] = field(default_factory=list)
     merged: list[tuple[Layer, Affine]] = field(default_factory=list)
+    rescaled: list[tuple[Layer, Affine]] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
 
@@ -116,15 +120,17 @@ class _Journal:
     scene: Scene
     change: Callable[[Linear | Constant, Affine], Change]
     compose: Callable[[Affine, Affine], Affine]
+    rescale: Callable[[Affine, Affine], Affine]
     absorbed: list[_Taken] = field(default_factory=list)
+    rescaled: list[tuple[Layer, Affine]] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
 
-    def mark(self) -> tuple[int, int, int]:
-        return len(self.absorbed), len(self.through), len(self.moved)
+    def mark(self) -> tuple[int, int, int, int]:
+        return len(self.absorbed), len(self.through), len(self.moved), len(self.rescaled)
 
-    def cut(self, mark: tuple[int, int, int]) -> None:
-        del self.absorbed[mark[0] :], self.through[mark[1] :], self.moved[mark[2] :]
+    def cut(self, mark: tuple[int, int, int, int]) -> None:
+        del self.absorbed[mark[0] :], self.through[mark[1] :], self.moved[mark[2] :], self.rescaled[mark[3] :]
 
     def absorb(self, layer: Layer, affine: Affine) -> Commuting | None:
         """Note that `layer` takes the affine, if it is of a kind that absorbs; else say what the affine must get past.
@@ -138,7 +144,13 @@ class _Journal:
             if isinstance(operator, Linear | Constant):
                 change = self.change(operator, affine)
             elif isinstance(operator, Affine):
-                self._composed(layer, operator, affine)
+                try:
+                    self._writable(layer, operator, affine, self.compose)
+                except Blocked:
+                    if not affine.keeps_zero or any(layer is other for other, _ in self.rescaled):
+                        raise
+                    self.rescaled.append((layer, self._writable(layer, operator, affine, self.rescale)))
+                    return Pass()
             elif isinstance(operator, Commuting):
                 return operator
             else:
@@ -172,18 +184,24 @@ class _Journal:
             before = totals.get(id(taken.layer))
             totals[id(taken.layer)] = self._joined(before, taken) if before else taken
         plan = Plan(
-            through=list({id(layer): layer for layer in self.through}.values()), moved=list(dict.fromkeys(self.moved))
+            rescaled=self.rescaled,
+            through=list({id(layer): layer for layer in self.through}.values()),
+            moved=list(dict.fromkeys(self.moved)),
         )
+        require(not totals.keys() & {id(layer) for layer, _ in self.rescaled}, "it is met twice, and differently")
         for layer, affine, change in totals.values():
             if change is not None:
                 plan.changes.append((layer, change))
             elif isinstance(own := self.scene.operator(layer), Affine):
                 with _naming(layer):
-                    plan.merged.append((layer, self._composed(layer, own, affine)))
+                    plan.merged.append((layer, self._writable(layer, own, affine, self.compose)))
         return plan
 
-    def _composed(self, layer: Layer, own: Affine, affine: Affine) -> Affine:
-        composition = self.compose(own, affine)
+    def _writable(
+        self, layer: Layer, own: Affine, affine: Affine, together: Callable[[Affine, Affine], Affine]
+    ) -> Affine:
+        """What a layer that is an affine becomes. Raises `Blocked` where its language could not say it."""
+        composition = together(own, affine)
         largest = max(prod(own.shape), prod(affine.shape))
         larger = prod(composition.shape) > largest
         refused = LARGER if larger else self.scene.refuses(layer, composition)
@@ -211,7 +229,7 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     Raises:
         Blocked: some layer on the way neither absorbs it nor lets it pass, or an output would get a reader.
     """
-    journal = _Journal(scene, absorb_backward, lambda own, arriving: own.then(arriving))
+    journal = _Journal(scene, absorb_backward, lambda own, arriving: own.then(arriving), _rescaled)
     bottom, top = layer.bottoms[0], layer.tops[0]
     _run(_demand(scene, journal, bottom, affine, layer))
     # Those that want the shape alone, or other elements, will read the bottom under the name of the top.
@@ -307,7 +325,7 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     Raises:
         Blocked: its top must survive, or some use neither absorbs the affine nor lets it pass.
     """
-    journal = _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own))
+    journal = _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse)
     carried: dict[str, Affine] = {}
     waiting: list[tuple[int, int]] = []
     seen: dict[int, Layer] = {}
@@ -347,6 +365,17 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
 def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:
     assert isinstance(operator, Linear), "a constant reads nothing"
     return absorb_forward(operator, affine)
+
+
+def _rescaled(own: Affine, scaling: Affine) -> Affine:
+    """`s*(a*x + b) = a*(s*x) + s*b`: what is left of an affine that a scale moves back through."""
+    return Affine(own.scale, Affine(np.ones(()), own.shift).then(scaling).shift)
+
+
+def _rescaled_by_inverse(own: Affine, scaling: Affine) -> Affine:
+    """`a*(s*x) + b = s*(a*x + b/s)`: likewise forward."""
+    require(bool((scaling.scale != 0).all()), "a scale of 0 cannot pass what adds a number")
+    return _rescaled(own, Affine(1 / scaling.scale, np.zeros(())))
 
 
 @contextmanager

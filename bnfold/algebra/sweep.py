@@ -296,7 +296,7 @@ class _Sweep:
 
     def _absorb(self, layer: Layer, plan: Plan, forward: bool) -> None:
         self._change(plan.changes)
-        for other, affine in plan.merged:
+        for other, affine in (*plan.merged, *plan.rescaled):
             self.operators[id(other)] = affine
             self.composed.add(id(other))
         through = tuple(crossed.name for crossed in plan.through)
