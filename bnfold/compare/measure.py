@@ -149,7 +149,7 @@ class Measurement:
         samples: those that differ most, the worst first.
         classification, detection: of the answers, and of the boxes.
         positions: output -> how many of its positions are saturated.
-        spans: of either network, blob -> smallest and largest finite value, for what is watched.
+        spans: of either network, blob -> smallest and largest finite value, for what is watched, and of the inputs.
         distances: blob that is doubtful -> how far either network is from a float64 run, in the sample that speaks most
             against the candidate.
         ties: blob of indices -> how many differ on equal values, and how many there are.
@@ -217,7 +217,8 @@ class Measurement:
         watched = tuple(
             {name: values[name] for name in names} for names, values in zip(plan.watched, (first, second), strict=True)
         )
-        others: list[Future[Any]] = [threads.submit(self._watch, *watched)]
+        values = {name: feed for name, feed in run.feeds.items() if feed.dtype.kind in "fiu"}
+        others: list[Future[Any]] = [threads.submit(self._watch, values | watched[0], watched[1])]
         if self.classification is not None and plan.scores is not None:
             scores = first[plan.scores], second[plan.pairs[plan.scores]]
             others.append(threads.submit(self._classify, self.classification, run, scores, data))

@@ -171,6 +171,7 @@ class Opened:
                 share = 1 - blob.finite / blob.values
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
         notes += self._untried({blob.blob for blob in blobs if is_blank(blob)})
+        notes += self._constant(found.reference_spans)
         notes += replace(self.ties, counts=found.ties).notes()
         notes += [self._saturated(name, found.positions[name].share) for name in saturated]
         notes += [_rounded(name, found.distances[name], name in exact) for name in doubtful]
@@ -258,6 +259,16 @@ class Opened:
         said = "all that is read there is 0 or not finite, so the weights are not proved"
         meant = "give inputs that the network means by --data"
         return [f"layer {few(list(layers))}: {said}; {meant}"] if layers else []
+
+    def _constant(self, spans: Spans) -> list[str]:
+        """A note on data in which nothing varies; inputs of one value a sample, and those that follow, say nothing."""
+        feeds = self.layout.sample[1].items()
+        fed = [name for name, feed in feeds if set(feed.shape) - {1} and not (feed.meaning and feed.meaning.fixed)]
+        found = {name: spans[name] for name in fed if name in spans}
+        if not found or any(low != high for low, high in found.values()):
+            return []
+        said = " and ".join(f"'{name}' is {low:g} everywhere" for name, (low, _) in found.items())
+        return [f"input {said}, so the weights that read it are not proved; give data that varies by --data"]
 
     def _saturated(self, name: str, share: float) -> str:
         """The note on a saturated output, with what it is judged by."""

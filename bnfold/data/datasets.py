@@ -16,7 +16,7 @@ from bnfold.data.arrays import LABELS, label_among, read_arrays, read_headers
 from bnfold.data.pixels import Kind, Size, kind_of
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Samples, counted
-from bnfold.errors import BnfoldError, ParseError, UsageError
+from bnfold.errors import BnfoldError, ParseError, UsageError, few
 from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
@@ -197,6 +197,7 @@ def _images_at(
     blob, feed = next(iter(needed(feeds).items()))
     channels, size = _image_input(blob, feed)
     pictures: PictureSource
+    source = str(place)
     if is_database(place):
         from bnfold.data.lmdb import open_database
 
@@ -205,13 +206,14 @@ def _images_at(
     else:
         _need_pillow()
         files, found, names = _listed_images(place, lines) if lines is not None else _folder(place)
+        source += _passed_over(place, names) if place.is_dir() else ""
         pictures = Files(files, place if place.is_dir() else place.parent)
     true = found if labels is None else labels
     if true is not None and len(true) != pictures.count:
         raise UsageError(f"{len(true)} labels for {pictures.count} images of {place}")
     said = preparation() if callable(preparation) else preparation
     kinds = tuple(pictures.kind(number) for number in range(min(pictures.count, LOOKED_AT)))
-    return Images(blob, channels, size, pictures, said or Preparation(), true, names, str(place), kinds)
+    return Images(blob, channels, size, pictures, said or Preparation(), true, names, source, kinds)
 
 
 def files_of(path: str | os.PathLike[str]) -> list[Path]:
@@ -299,6 +301,13 @@ def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
     if not files:
         raise UsageError(f"there is no image in '{folder}'")
     return files, np.array(labels), () if numbered else classes
+
+
+def _passed_over(folder: Path, classes: Sequence[str]) -> str:
+    """What to say of sub-folders without images, which move the classes behind them forward."""
+    others = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    moving = [name for name in sorted(others.difference(classes)) if classes and name < classes[-1]]
+    return f" (without images, so no class: {few(list(map(repr, moving)))})" if moving else ""
 
 
 def _images(paths: Iterable[Path]) -> list[Path]:

@@ -86,6 +86,28 @@ def test_weights_that_meet_nothing_but_zeros_are_said() -> None:
 
 
 @pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_data_in_which_nothing_varies_is_said(value: float, layers: bool) -> None:
+    wrong = change(change(classifier(), "conv1_w", (2, 1, 0, 0), 5.0), "conv1_w", (2, 1, 2, 2), -5.0)
+    images = np.full((3, 3, 8, 8), value, np.float32)
+    said = f"input 'data' is {value:g} everywhere, so the weights that read it are not proved; give data that varies"
+    report = compare(classifier(), wrong, images, layers=layers)
+    assert report.passed == (value == 0)
+    assert any(note.startswith(said) for note in report.notes)
+    images[1, 2, 3, 4] += 1
+    assert not any("everywhere" in note for note in compare(classifier(), wrong, images, layers=layers).notes)
+
+
+def test_an_input_that_is_the_same_beside_one_that_varies_is_not_said() -> None:
+    added = model([helper.make_node("Add", ["x", "state"], ["y"], "add")], {"x": (1, 4), "state": (1, 4)}, ["y"])
+    random = np.random.default_rng(0).normal(0, 1, (3, 4)).astype(np.float32)
+    nothing = np.zeros((3, 4), np.float32)
+    assert compare(added, added, {"x": random, "state": nothing}).notes == ()
+    (note,) = compare(added, added, {"x": nothing + 2, "state": nothing}).notes
+    assert note.startswith("input 'x' is 2 everywhere and 'state' is 0 everywhere, so")
+
+
+@pytest.mark.parametrize("layers", [True, False])
 def test_what_noise_of_a_large_magnitude_hides_is_found_in_a_sample_of_a_small_one(layers: bool) -> None:
     def shifted(by: float) -> ModelProto:
         nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"], "y")]

@@ -64,6 +64,9 @@ def test_a_sub_folder_without_images_is_no_class(tmp_path: Path) -> None:
     (tmp_path / "10").rename(tmp_path / "cat")
     samples = open_samples(tmp_path, FEEDS)
     assert (present(samples.labels).tolist(), list(samples.class_names)) == ([0, 1], ["2", "cat"])
+    assert f"2 images of {tmp_path} (without images, so no class: 'annotations'), 8x10" in samples.description
+    (tmp_path / "annotations").rename(tmp_path / "dogs")  # behind the classes it moves none
+    assert f"2 images of {tmp_path}, 8x10" in open_samples(tmp_path, FEEDS).description
 
 
 def test_numbered_sub_folders_are_the_labels_themselves(tmp_path: Path) -> None:
