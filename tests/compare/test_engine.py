@@ -341,4 +341,4 @@ def test_a_plan_is_parted_in_time_that_grows_as_the_blobs_do() -> None:
         plan = MeasurePlan({name: name for name in names}, BatchLayout({}, 2, batched=True), 1e-3)
         return lambda: plan.part(names, ((), ()))
 
-    assert growth(parted(2000), parted(16_000), below=24) < 24  # 64 if each name took as long as all of them
+    assert growth(parted(1000), parted(8000), below=24) < 24  # 64 if each name took as long as all of them
