@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.data.samples import counted
 from bnfold.errors import quoted
 from bnfold.io.rendered import Rendered
 from bnfold.net import Array, Shape
@@ -306,7 +307,7 @@ def _said(execution: Execution) -> str:
         said.append("this onnxruntime does not say which nodes fell back to the CPU")
     elif execution.fallback:
         shown = ", ".join(execution.fallback[:5]) + (" .." if len(execution.fallback) > 5 else "")
-        said.append(f"{len(execution.fallback)} nodes fell back to the CPU: {shown}")
+        said.append(f"{counted(len(execution.fallback), 'node')} fell back to the CPU: {shown}")
     return f"{execution.provider} ({'; '.join(said)})"
 
 

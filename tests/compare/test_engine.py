@@ -28,6 +28,9 @@ from bnfold.onnx.graph import tensor_sizes, working_bytes
 from bnfold.options import CompareOptions
 from bnfold.report.data import as_data
 from bnfold.report.run import RunReport
+from bnfold.runtime import engine
+
+AZURE = "AzureExecutionProvider"
 
 
 def pair() -> tuple[ModelProto, ModelProto]:
@@ -304,6 +307,19 @@ def test_the_report_says_where_the_networks_ran() -> None:
     data = as_data(RunReport(proofs=(compare(*pair(), images(4)),)))["comparisons"][0]
     assert data["reference_on"]["provider"] == data["candidate_on"]["provider"] == "cpu"
     assert compare(*pair(), images(4)).ran.startswith("Both networks ran on cpu (")
+
+
+@pytest.mark.skipif(AZURE not in engine().get_available_providers(), reason="this onnxruntime has no other provider")
+def test_the_report_names_the_nodes_that_a_provider_left_to_the_cpu() -> None:
+    """The provider for services takes none."""
+    one = model([helper.make_node("Relu", ["x"], ["y"], "relu")], {"x": (2, 3)}, ["y"])
+    other = model([helper.make_node("LeakyRelu", ["x"], ["y"], "leaky", alpha=0.0)], {"x": (2, 3)}, ["y"])
+    report = compare(one, other, provider=AZURE, reference_provider="cpu")
+    assert present(report.candidate_on).fallback == ("LeakyRelu 'leaky'",)
+    assert "1 node fell back to the CPU: LeakyRelu 'leaky')" in report.ran
+    several = compare(*pair(), images(4), provider=AZURE)
+    assert "7 nodes fell back to the CPU: Conv 'conv1', " in several.ran
+    assert several.ran.endswith(" ..).")
 
 
 def test_lists_do_not_grow_with_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
