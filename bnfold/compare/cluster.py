@@ -7,8 +7,8 @@ again; a piece that fails twice ends the run.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -42,6 +42,7 @@ NO_NUMBA = (
     "there is no numba that works on {}, and the process that asks measures with it; numpy rounds sums in another "
     "order, so the report would depend on who measures what: pip install 'bnfold[fast]' there, or ask without numba"
 )
+PACKAGES = ("bnfold", "numpy", "onnxruntime")  # of other versions they would measure something else
 EXACT = "exact"  # beside the weights by digest, the float64 run of the reference
 
 
@@ -137,7 +138,7 @@ def connected(cluster: Any) -> Iterator[Client]:
         cluster: a `distributed.Client`, the address of a scheduler, or a number of local workers to start.
 
     Raises:
-        UsageError: Dask is not installed, or nobody answers.
+        UsageError: Dask is not installed, nobody answers, or the client is closed or asynchronous.
     """
     try:
         import dask
@@ -145,6 +146,8 @@ def connected(cluster: Any) -> Iterator[Client]:
     except ImportError:
         raise UsageError("a cluster needs dask.distributed: pip install 'bnfold[cluster]'") from None
     if isinstance(cluster, Client):
+        if cluster.status in ("closing", "closed") or cluster.asynchronous:
+            raise UsageError("the client of the cluster is closed or asynchronous, so nothing can be asked of it")
         yield cluster
         return
     with ExitStack() as kept:
@@ -166,7 +169,7 @@ def connected(cluster: Any) -> Iterator[Client]:
             return
         try:
             client = Client(str(cluster), timeout="10s")
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError, TypeError, ValueError) as error:  # a TypeError where there is no certificate
             raise UsageError(f"--cluster {cluster}: no Dask scheduler answers there ({error})") from None
         yield kept.enter_context(client)
 
@@ -180,6 +183,7 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     places = [worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     if not places:
         raise UsageError("the cluster has no workers")
+    _require_versions(client)
     if engine.compiled:
         lacking = [place for place, there in client.run(worthwhile, MANY).items() if not there]
         if lacking:
@@ -188,18 +192,33 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     reference, *candidates = (Sent.of(model) for model in (engine.reference, *(side.model for side in engine.sides)))
     plain = replace(options, cluster=None, checkpoint=None)
     share = max(map(places.count, places))
-    work = Work("", reference, tuple(candidates), sides, engine.layout, data, plain, share, engine.compiled)
+    # A key of its own keeps it apart from all else on the scheduler, be it the same comparison once more.
+    key = uuid.uuid4().hex
+    work = Work(key, reference, tuple(candidates), sides, engine.layout, data, plain, share, engine.compiled)
     try:
-        key = hashlib.sha256(pickle.dumps(work)).hexdigest()[:16]
+        pickle.dumps(work)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise UsageError(f"the samples cannot be sent to workers: {error}") from None
-    return replace(work, key=key)
+    return work
 
 
 def _without_model(side: Side) -> Any:
     """A side as it travels; the network comes by itself."""
     nothing: Any = None
     return replace(side, model=nothing, ties=replace(side.ties, candidate=nothing, counts={}))
+
+
+def _require_versions(client: Client) -> None:
+    """Raise a UsageError where a worker has other versions of what measures, or no bnfold."""
+    found: Any = client.get_versions(packages=list(PACKAGES))
+    for place, worker in found["workers"].items():
+        for name in PACKAGES:
+            ours, theirs = (one["packages"].get(name) for one in (found["client"], worker))
+            if ours and ours != theirs and (theirs or name == "bnfold"):
+                there = f"has {name} {theirs}" if theirs else f"has no {name}"
+                raise UsageError(
+                    f"the worker at {place} {there}, and the process that asks has {ours}; give both the same"
+                )
 
 
 def measure_all(
@@ -251,6 +270,8 @@ def measure_all(
     try:
         for future in queue:
             number = waiting.pop(future)
+            if future.status in ("cancelled", "lost"):
+                raise ModelError("the scheduler of the cluster is gone, or somebody else has cancelled what it does")
             if future.status != "finished":
                 raise ModelError(_failure(future, work, pieces, number))
             ready[number] = future.result()
@@ -317,47 +338,47 @@ def given(value: Any) -> Any:
 
 
 def measure_piece(work: Work, weights: Mapping[str, Any], number: int) -> list[Measurement]:
-    """On a worker: run and measure one piece."""
-    engine = _opened(work, weights)
-    return engine.measure(work.data, engine.pieces(work.data.count)[number])
+    """On a worker: run and measure one piece, one at a time, so that nobody closes the networks of another's."""
+    with _MEASURING:
+        engine = _opened(work, weights)
+        return engine.measure(work.data, engine.pieces(work.data.count)[number])
 
 
 _OPEN: dict[str, tuple[Engine, ExitStack]] = {}
-_OPENING = Lock()
+_MEASURING = Lock()  # and each takes the processors and the memory that there are
 
 
 def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
     """The networks, opened once for all pieces of a comparison; those of another comparison are closed."""
     from bnfold.onnx.graph import WeightStore
 
-    with _OPENING:
-        if work.key not in _OPEN:
-            for key in list(_OPEN):
-                _OPEN.pop(key)[1].close()
-            if work.compiled and not worthwhile(MANY):  # it came when the others had been asked
-                raise ModelError(NO_NUMBA.format("this worker"))
-            options = _shared(work.options, work.share)
-            kept = ExitStack()
-            store = kept.enter_context(WeightStore())
-            sides = []
-            for side, sent in zip(work.sides, work.candidates, strict=True):
-                model = sent.opened(options, weights)
-                sides.append(replace(side, model=model, ties=replace(side.ties, candidate=model)))
-            reference = work.reference.opened(options, weights)
-            packed = weights[EXACT]
-            engine = Engine(
-                reference,
-                sides,
-                work.layout,
-                work.data,
-                options,
-                store,
-                exact=None if packed is None else partial(pickle.loads, packed),
-                threads=max(1, processors() // work.share),
-                fixed=True,
-            )
-            _OPEN[work.key] = kept.enter_context(engine), kept
-        return _OPEN[work.key][0]
+    if work.key not in _OPEN:
+        for key in list(_OPEN):
+            _OPEN.pop(key)[1].close()
+        if work.compiled and not worthwhile(MANY):  # it came when the others had been asked
+            raise ModelError(NO_NUMBA.format("this worker"))
+        options = _shared(work.options, work.share)
+        kept = ExitStack()
+        store = kept.enter_context(WeightStore())
+        sides = []
+        for side, sent in zip(work.sides, work.candidates, strict=True):
+            model = sent.opened(options, weights)
+            sides.append(replace(side, model=model, ties=replace(side.ties, candidate=model)))
+        reference = work.reference.opened(options, weights)
+        packed = weights[EXACT]
+        engine = Engine(
+            reference,
+            sides,
+            work.layout,
+            work.data,
+            options,
+            store,
+            exact=None if packed is None else partial(pickle.loads, packed),
+            threads=max(1, processors() // work.share),
+            fixed=True,
+        )
+        _OPEN[work.key] = kept.enter_context(engine), kept
+    return _OPEN[work.key][0]
 
 
 def _shared(options: CompareOptions, share: int) -> CompareOptions:

@@ -18,7 +18,8 @@ class Hostile:
 
     Attributes:
         trap: the number of the sample.
-        marker: made when the trap is sprung; the second time it does nothing, unless `again`.
+        marker: made when the trap is sprung; the second time it does nothing, unless `again`, and never where a file
+            `mended` lies beside it.
         kill: the process dies; otherwise an exception is raised.
     """
 
@@ -33,7 +34,8 @@ class Hostile:
     class_names = ()
 
     def sample(self, number: int) -> dict[str, Array]:
-        if number == self.trap and (self.again or not self.marker.exists()):
+        mended = self.marker.with_name("mended").exists()
+        if number == self.trap and not mended and (self.again or not self.marker.exists()):
             self.marker.touch()
             if self.kill:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -182,6 +183,17 @@ class LastFirst:
             yield self.futures.pop()
 
 
+def test_a_scheduler_that_is_gone_is_no_fault_of_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "as_completed", LastFirst)
+    monkeypatch.setattr(cluster, "_missing", lambda *_arguments: {})
+    monkeypatch.setattr(Finished, "status", "lost")
+    monkeypatch.setattr(Backwards, "cancel", lambda *_arguments, **_options: None)
+    work = SimpleNamespace(key="test", layout=SimpleNamespace(batch=1), data=SimpleNamespace(count=1))
+    measure_all: Callable[..., None] = cluster.measure_all
+    with pytest.raises(ModelError, match="the scheduler of the cluster is gone"):
+        measure_all(Backwards(), work, (), [range(1)], 0, [].append, None)
+
+
 def test_no_piece_is_left_out_whatever_order_they_finish_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "as_completed", LastFirst)
     monkeypatch.setattr(cluster, "_missing", lambda *_arguments: {})
@@ -211,9 +223,34 @@ def test_a_piece_that_fails_twice_ends_the_run_with_its_samples(tmp_path: Path, 
         compare(*models(tmp_path), Hostile(150, tmp_path / "m", again=True, kill=False), batch=2, cluster=client)
 
 
-def test_a_scheduler_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_what_failed_is_measured_anew_when_it_is_asked_again(tmp_path: Path, client: Client) -> None:
+    pair, data = models(tmp_path), Hostile(150, tmp_path / "m", again=True, kill=False)
+    with pytest.raises(ModelError) as failed:
+        compare(*pair, data, batch=2, cluster=client)
+    (tmp_path / "mended").touch()
+    assert said(compare(*pair, data, batch=2, cluster=client)) == said(compare(*pair, data, batch=2))
+    assert failed.value.__notes__  # its frames hold the piece that failed
+
+
+@pytest.mark.slow
+def test_two_comparisons_at_once_on_a_worker_of_many_threads_do_not_meet(tmp_path: Path) -> None:
+    one, other = models(tmp_path)
+    workers = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=4, dashboard_address=None, memory_limit=None, silence_logs=50
+    )
+    with workers, distributed.Client(workers) as client, ThreadPoolExecutor(2) as pool:
+        asked = [
+            pool.submit(compare, *pair, images(2000), batch=2, cluster=client) for pair in ((one, other), (other, one))
+        ]
+        found = [said(report.result()) for report in asked]
+    assert found == [said(compare(*pair, images(2000), batch=2)) for pair in ((one, other), (other, one))]
+
+
+@pytest.mark.parametrize("address", ["nonsense://127.0.0.1:1", "tls://127.0.0.1:1"])
+def test_a_scheduler_that_does_not_answer_is_a_sentence(tmp_path: Path, address: str) -> None:
     with pytest.raises(UsageError, match="no Dask scheduler answers there"):
-        compare(*models(tmp_path), images(), cluster="nonsense://127.0.0.1:1")
+        compare(*models(tmp_path), images(), cluster=address)
 
 
 @pytest.mark.slow
@@ -273,6 +310,44 @@ def test_workers_measure_by_numba_to_the_byte(tmp_path: Path, client: Client, mo
     monkeypatch.setattr(opened, "worthwhile", bool)
     alone = compare(*pair, images(), batch=2)
     assert said(compare(*pair, images(), batch=2, cluster=client)) == said(alone) != said(plain)
+
+
+@pytest.mark.slow
+def test_a_worker_with_another_version_is_named(tmp_path: Path) -> None:
+    there = tmp_path / "bnfold-0.0.1.dist-info"
+    there.mkdir()
+    (there / "METADATA").write_text("Metadata-Version: 2.1\nName: bnfold\nVersion: 0.0.1\n")
+    with (
+        workers_with([], [f"import sys; sys.path.insert(0, {str(tmp_path)!r})"]) as client,
+        pytest.raises(
+            UsageError, match=r"^the worker at tcp://\S+ has bnfold 0\.0\.1, and the process that asks has \d"
+        ),
+    ):
+        compare(*models(tmp_path), images(), batch=2, cluster=client)
+
+
+@pytest.mark.parametrize(
+    ("there", "sentence"),
+    [
+        ({"bnfold": "1", "numpy": "2", "onnxruntime": None}, ""),  # onnxruntime-gpu, perhaps
+        ({"bnfold": None, "numpy": "2", "onnxruntime": "3"}, "has no bnfold, and the process that asks has 1"),
+        ({"bnfold": "1", "numpy": "2", "onnxruntime": "4"}, "has onnxruntime 4, and the process that asks has 3"),
+    ],
+)
+def test_workers_have_what_measures_in_the_version_of_who_asks(there: dict[str, str | None], sentence: str) -> None:
+    here = {"bnfold": "1", "numpy": "2", "onnxruntime": "3"}
+    found = {"client": {"packages": here}, "workers": {"tcp://there": {"packages": there}}}
+    client = cast("Client", SimpleNamespace(get_versions=lambda packages: found))
+    with pytest.raises(UsageError, match=sentence) if sentence else nullcontext():
+        cluster._require_versions(client)
+
+
+@pytest.mark.slow
+def test_a_client_that_is_closed_is_a_sentence(tmp_path: Path, client: Client) -> None:
+    with distributed.Client(client.scheduler_info()["address"]) as other:
+        pass
+    with pytest.raises(UsageError, match="the client of the cluster is closed or"):
+        compare(*models(tmp_path), images(), cluster=other)
 
 
 def test_a_float64_run_that_is_too_large_to_be_sent_is_a_sentence() -> None:
