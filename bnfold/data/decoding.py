@@ -23,9 +23,9 @@ def read_header(path: Path) -> Any:
         return _opened(stream, path, "", whole=False)
 
 
-def decode(content: bytes, path: Path, record: str) -> Any:
-    """The image whose file is `content`, a record of `path`. Raises ParseError."""
-    return _opened(BytesIO(content), path, f"record '{record}' ", whole=True)
+def decode(content: bytes, path: Path, record: str, *, whole: bool = True) -> Any:
+    """The image whose file is `content`, a record of `path`; its header alone unless `whole`. Raises ParseError."""
+    return _opened(BytesIO(content), path, f"record '{record}' ", whole=whole)
 
 
 def _opened(stream: IO[bytes], path: Path, who: str, *, whole: bool) -> Any:

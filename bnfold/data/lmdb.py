@@ -111,9 +111,8 @@ class Database:
         """What a record holds."""
         datum = self._datum(number)
         if datum.encoded:
-            return kind_of(self._decoded(number, datum))
-        channels, height, width = datum.shape
-        return Kind((height, width), channels == 3, False)
+            return kind_of(self._decoded(number, datum, whole=False))
+        return Kind(datum.shape[1:], None, False)
 
     def load(self, number: int) -> Any:
         """A decoded image, or pixels (height, width, channels)."""
@@ -149,8 +148,8 @@ class Database:
         except (WireError, struct.error, TypeError) as error:
             raise ParseError(f"record '{self.name(number)}' is no Datum: {error}", self.path) from None
 
-    def _decoded(self, number: int, datum: Datum) -> Any:
-        return decode(bytes(datum.data or b""), self.path, self.name(number))
+    def _decoded(self, number: int, datum: Datum, *, whole: bool = True) -> Any:
+        return decode(bytes(datum.data or b""), self.path, self.name(number), whole=whole)
 
     def _opened(self) -> Any:
         if self._environment is None:

@@ -22,10 +22,13 @@ BITS = 11  # of a coefficient, OpenCV's INTER_RESIZE_COEF_BITS
 
 
 class Kind(NamedTuple):
-    """What an image file holds: (height, width), whether it has colours, and whether its values have 16 bits."""
+    """What an image file holds: (height, width), whether it has colours, and whether its values have 16 bits.
+
+    `colour` is None of planes that no file holds: nothing is done to their values.
+    """
 
     size: Size
-    colour: bool
+    colour: bool | None
     deep: bool
 
 

@@ -261,11 +261,11 @@ def _values_said(kinds: Sequence[Kind], grey: bool, channels: int) -> Iterator[s
     deep = sum(kind.deep for kind in kinds)
     if deep:
         yield "16 bits scaled to 8" + _share(deep, kinds)
-    coloured = sum(kind.colour for kind in kinds)
+    coloured, plain = (sum(kind.colour is colour for kind in kinds) for colour in (True, False))
     if grey and coloured:
         yield "colours made grey" + _share(coloured, kinds)
-    if channels == 3 and kinds and (grey or coloured < len(kinds)):
-        yield "grey in all planes" + ("" if grey else _share(len(kinds) - coloured, kinds))
+    if channels == 3 and (plain or (grey and coloured)):
+        yield "grey in all planes" + ("" if grey else _share(plain, kinds))
 
 
 def _share(count: int, kinds: Sequence[Kind]) -> str:

@@ -106,6 +106,18 @@ def test_encoded_records_are_decoded_as_image_files(tmp_path: Path) -> None:
     assert open_samples(folder, ONE).sample(0)["data"].shape == (1, 4, 5)
 
 
+def test_the_data_line_reads_headers_alone_and_says_nothing_of_planes_that_stay_as_they_are(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)).save(stream, "PNG")
+    cut = open_samples(write(tmp_path / "cut", {"0": datum(encoded=stream.getvalue()[:2000])}), FEEDS)
+    assert cut.description.endswith("64x64 resized to 4x5")
+    with pytest.raises(ParseError, match="record '0' cannot be read as an image"):
+        cut.sample(0)
+    raw = open_samples(write(tmp_path / "raw", {"0": datum(planes(1)[0])}), FEEDS, Preparation(grey=True))
+    assert raw.description.endswith("pixels as they are, 0..255")
+    np.testing.assert_array_equal(raw.sample(0)["data"], planes(1)[0])
+
+
 def test_float_data_and_records_without_labels_are_read(tmp_path: Path) -> None:
     floats = np.random.default_rng(2).normal(size=(3, 4, 5)).astype(np.float32)
     samples = open_samples(write(tmp_path / "d", {"0": datum(floats=floats)}), FEEDS)
