@@ -137,7 +137,7 @@ class Comparison:
         self._is_read = isinstance(reference, Net)
         self.reference = open_model(reference, "reference", options)
         self._stored_type = self.reference.stored_type
-        self._in_float32 = not self.reference.is_runnable(options.provider)
+        self._in_float32 = not self.reference.is_runnable(options.reference_provider or options.provider)
         if self._in_float32:
             self.reference = self.reference.in_float32()
         if self._typed:

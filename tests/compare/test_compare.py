@@ -15,6 +15,7 @@ from present import present
 from bnfold.compare import comparison
 from bnfold.compare.comparison import compare
 from bnfold.compare.gates import agreement_gate, top1_gate
+from bnfold.compare.models import Model
 from bnfold.data.preparation import Preparation
 from bnfold.errors import ModelError, UsageError
 from bnfold.options import ReadOptions
@@ -124,6 +125,22 @@ def test_a_reference_runs_where_the_candidate_does_unless_it_is_said(monkeypatch
         compare(classifier(), classifier(), provider="dml", tf32=True)
     with pytest.raises(UsageError, match=r"--tf32 would be ignored: dml and cpu cannot multiply so"):
         compare(classifier(), classifier(), provider="dml", reference_provider="cpu", tf32=True)
+
+
+def test_each_network_is_asked_for_its_types_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    session = Model.session
+
+    def runnable(_: Model, provider: str) -> bool:
+        asked.append(provider)
+        return True
+
+    monkeypatch.setattr(Model, "is_runnable", runnable)
+    monkeypatch.setattr(Model, "session", lambda self, blobs, store, *_: session(self, blobs, store))
+    monkeypatch.setattr(comparison, "require_provider", lambda wanted, _: (wanted, Provider(wanted)))
+    changed = change(classifier(), "fc_w", (2, 5), 1.001)
+    compare(classifier(), changed, provider="cuda", reference_provider="cpu")
+    assert asked == ["cpu", "cuda"]
 
 
 def test_scores_that_are_not_one_row_for_each_sample_classify_nothing() -> None:
