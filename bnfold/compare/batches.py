@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from bnfold.data.arrays import label_among
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Data, Feed, Noise, Samples
 from bnfold.errors import UsageError, quoted
@@ -155,7 +156,11 @@ def choose_samples(
         source = str(given)
         given, labels = read_inputs(Path(given), shape.feeds, labels)
     if isinstance(given, Mapping):
-        arrays = {name: np.asarray(array) for name, array in given.items()}
+        label = label_among(given, shape.feeds) if labels is None else None
+        labels = labels if label is None else np.asarray(given[label]).reshape(-1)
+        # As in a file, what no input takes is left alone; if all is such, a run says what there is.
+        names = [name for name in given if name in shape.feeds] or list(given)
+        arrays = {name: np.asarray(given[name]) for name in names}
         if not shape.batched:
             arrays = {name: _as_runs(array, shape.feeds[name]) for name, array in arrays.items() if name in shape.feeds}
         return Arrays(arrays, None if labels is None else np.asarray(labels), source=source)

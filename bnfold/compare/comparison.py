@@ -60,7 +60,7 @@ def compare(
             `.prototxt` (weights beside it) or `NET.prototxt:WEIGHTS.caffemodel`.
         candidate: likewise.
         samples: `bnfold.data.samples.Samples`, an array of the single input, {input: array} with the sample as first
-            axis, the path of a data set, or None for seeded noise.
+            axis (and labels, as in an `.npz`), the path of a data set, or None for seeded noise.
         options: what is compared, how, and what may differ.
         labels: the true class of each sample, -1 where unknown.
         progress: called with (samples done, samples in all).

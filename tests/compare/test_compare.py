@@ -231,6 +231,16 @@ def test_swapped_classes_flip_every_answer_between_them() -> None:
     assert present(report.first_divergent).layer == "fc"
 
 
+def test_arrays_that_are_given_mean_what_they_mean_in_a_file(tmp_path: Path) -> None:
+    data = np.random.default_rng(3).normal(0, 8, (1, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", data=data, label=[3], other=np.zeros((5, 2)))
+    with np.load(tmp_path / "a.npz") as arrays:
+        given = compare(classifier(), classifier(), arrays)
+    read = compare(classifier(), classifier(), tmp_path / "a.npz")
+    assert (given.sample_count, present(given.classifier).known) == (1, 1)
+    assert (given.blobs, given.classifier) == (read.blobs, read.classifier)
+
+
 def test_scores_that_are_nan_are_no_answer() -> None:
     data = np.random.default_rng(3).normal(0, 8, (11, 3, 8, 8)).astype(np.float32)
     labels = np.arange(11) % 5
