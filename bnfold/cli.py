@@ -223,7 +223,7 @@ report_options = options(
     group="Report",
 )
 verbosity_options = options(
-    click.option("-v", "--verbose", "verbosity", flag_value=1, type=int, default=0, help="Show tables of all layers."),
+    click.option("-v", "--verbose", "verbosity", flag_value=1, type=int, help="Show tables of all layers."),
     click.option(
         "-q", "--quiet", "verbosity", flag_value=-1, type=int, help="Only the verdict; of -v, -q the last wins."
     ),
@@ -357,7 +357,7 @@ def main(ctx: click.Context) -> None:
 @caffe_options
 @onnx_options
 @options(
-    click.option("--no-verify", "verify", is_flag=True, flag_value=False, default=True, help="Do not compare."),
+    click.option("--no-verify", is_flag=True, help="Do not compare."),
     click.option("--keep-failed", is_flag=True, help="Leave outputs whose proof failed as NAME.failed."),
     click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every surviving blob."),
     click.option("--layers", is_flag=True, hidden=True, help="Compare every surviving blob, as is done anyhow."),
@@ -366,28 +366,28 @@ def main(ctx: click.Context) -> None:
 @comparing_options
 @report_options
 @verbosity_options
-def fold(prototxt: Path, caffemodel: str | None, verify: bool, **given: Any) -> int:
+def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **given: Any) -> int:
     """Fold a network, write it as Caffe or ONNX, and prove it the same."""
     from bnfold.pipeline import Folding, Job, require_paths, run
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
 
     reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
-    if not verify:
+    if no_verify:
         _refuse_idle(PROVING, "--no-verify compares nothing")
     require_paths(reading.files, writing, _reports(given), _data(given, [given["data"]]))
     job = Job(
         reading=reading,
         writing=writing,
         folding=Folding(*(given[name] for name in Folding._fields)),
-        verify=verify,
+        verify=not no_verify,
         keep_failed=given["keep_failed"],
         samples=given["data"],
         comparing=_comparing(given, [given["data"]], given["layers"] or not given["outputs_only"]),
     )
     with progress_bar() as progress:
         report = run(job, progress)
-    _render(given, of_run(report, _facts(reading.files, report.written), given["verbosity"], _reports(given)))
+    _render(given, of_run(report, _facts(reading.files, report.written), given["verbosity"] or 0, _reports(given)))
     return 0 if report.passed else DIFFERENT
 
 
@@ -462,7 +462,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
     reading = _reading(prototxt, caffemodel, given)
     require_paths(reading.files, reports=_reports(given))
     inspection = plan(reading, Folding(*(given[name] for name in Folding._fields)))
-    _render(given, of_inspection(inspection, given["verbosity"]))
+    _render(given, of_inspection(inspection, given["verbosity"] or 0))
     return DIFFERENT if strict and inspection.findings else 0
 
 
@@ -540,7 +540,7 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     for row, proof in zip(rows, found, strict=True):
         renderings = of_run(RunReport(proofs=(proof,)), _facts(row.models))
         own |= {path: renderings[name] for name, path in _own_reports(given, row).items()}
-    _render(given, of_run(report, _facts(files), given["verbosity"], reports), own)
+    _render(given, of_run(report, _facts(files), given["verbosity"] or 0, reports), own)
     return max(codes, default=0 if report.passed else DIFFERENT)
 
 

@@ -15,6 +15,7 @@ import pytest
 from command_line import FOLD, GOLDEN, NET, TEXT, Run, files
 
 import bnfold
+from bnfold.cli import main
 
 
 def test_fold_writes_what_is_asked_for_and_says_what_it_did(run: Run) -> None:
@@ -65,6 +66,14 @@ def test_no_verify_compares_nothing(run: Run) -> None:
     report = json.loads(Path("report.json").read_text())
     assert report["comparisons"] == []
     assert "compute the same" not in outcome.out
+
+
+def test_no_flag_states_a_default() -> None:
+    """Each click of our range reads one in its own way: with 8.3 `flag_value=False, default=True` left proofs out."""
+    flags = [option for command in main.commands.values() for option in command.params if getattr(option, "is_flag", 0)]
+    alone = [option for option in flags if not option.secondary_opts]
+    assert len(alone) > 30
+    assert {str(option.default) for option in alone} <= {"False", "None", "Sentinel.UNSET"}
 
 
 def test_export_writes_every_layer_unfolded(run: Run) -> None:
