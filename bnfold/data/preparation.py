@@ -199,10 +199,10 @@ def from_words(
     Raises:
         UsageError, ParseError: `mean` is no mean, see `read_mean`.
     """
-    if not (mean or scale is not None or swap_channels or resize or crop):
+    if {mean, scale, resize, crop} == {None} and not swap_channels:
         return None
     return Preparation(
-        mean=read_mean(mean) if mean else None,
+        mean=None if mean is None else read_mean(mean),
         scale=1.0 if scale is None else scale,
         swap_channels=swap_channels,
         resize=resize,

@@ -11,7 +11,7 @@ from PIL import Image
 from present import present
 
 import bnfold
-from bnfold.data.preparation import Preparation, from_net, read_mean, read_mean_file
+from bnfold.data.preparation import Preparation, from_net, from_words, read_mean, read_mean_file
 from bnfold.errors import ParseError, UsageError
 
 
@@ -91,6 +91,8 @@ def test_a_mean_is_numbers_or_a_file(tmp_path: Path) -> None:
 def test_a_mean_that_is_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither numbers"):
         read_mean("a,b,c")
+    with pytest.raises(UsageError, match="neither numbers"):  # as of a shell's variable that is not set
+        from_words(mean="")
     (tmp_path / "bad.binaryproto").write_bytes(b"\xff" * 9)
     (tmp_path / "bad.npy").write_bytes(b"no array")
     for name in ("bad.binaryproto", "bad.npy", "missing.npy"):
