@@ -146,8 +146,10 @@ def test_a_folded_weight_of_several_pieces_comes_whole() -> None:
     np.testing.assert_array_equal(numpy_helper.to_array(stored), layer.blobs[0])
 
 
-def test_weights_that_are_shared_by_name_are_one_initialiser() -> None:
-    model = to_onnx(golden("shared_everything").load())
+@pytest.mark.parametrize("folded", [False, True])
+def test_weights_that_are_shared_by_name_are_one_initialiser(folded: bool) -> None:
+    net = golden("shared_everything").load()
+    model = to_onnx(fold(net).net if folded else net)
     readers: dict[str, int] = {}
     for node in model.graph.node:
         if node.op_type == "Conv":

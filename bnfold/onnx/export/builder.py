@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper, numpy_helper
 
+from bnfold.algebra.scaled import same_values
 from bnfold.caffe.layers import canonical_axis
 from bnfold.errors import WeightsError
 from bnfold.net import Array, Layer, LazyArray, Names, Net, Shape, sizes
@@ -114,7 +115,7 @@ class Graph:
         share = layer.param_names[index]
         if found := self._shared.get((id(stored), shape)):
             return found
-        if share and (found := self._named.get((share, shape))) and _equal(self.weights[found].stored, stored):
+        if share and (found := self._named.get((share, shape))) and same_values(self.weights[found].stored, stored):
             return found
         name = self.add_weight(f"{layer.name}/{word}", stored, shape, self.dtype)
         self._shared[id(stored), shape] = name
@@ -305,7 +306,3 @@ def _known(graph: Graph, blob: str) -> Shape:
     if shape is None:
         raise UnknownShape(f"the shape of blob '{blob}' is not known")
     return shape
-
-
-def _equal(one: Array | LazyArray, other: Array | LazyArray) -> bool:
-    return isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and bool(np.array_equal(one, other))
