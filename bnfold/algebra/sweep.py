@@ -22,7 +22,7 @@ from bnfold.algebra.absorb import Change, tail_of, without_tail
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.frontend import FoldContext, FrontEnd
-from bnfold.algebra.operators import Alias, Linear, Opaque, Operator
+from bnfold.algebra.operators import Alias, Extreme, Join, Linear, Opaque, Operator, Sum
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.errors import UsageError, did_you_mean
@@ -178,7 +178,7 @@ class _Sweep:
                 found = self.front.operator(layer, self.context)
             except Blocked as blocked:
                 found = blocked
-            if isinstance(found, Alias):
+            if isinstance(found, Alias) or _takes_one(found, layer):
                 self.aliases.add(id(layer))
                 found = Affine.identity() if len(layer.bottoms) == len(layer.tops) == 1 else Opaque()
             self.operators[id(layer)] = found
@@ -441,6 +441,12 @@ def _kept_blobs(net: Net, patterns: Iterable[str]) -> list[str]:
 def _is_called(name: str, pattern: str) -> bool:
     """Whether this is the name, or the pattern matches it; some names look like patterns themselves."""
     return name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
+def _takes_one(operator: Operator | Blocked, layer: Layer) -> bool:
+    """Whether a layer joins, adds up or compares several blobs, and reads but one: its top is that."""
+    summed = isinstance(operator, Sum) and operator.coefficients == (1.0,)
+    return len(layer.bottoms) == 1 and (summed or isinstance(operator, Extreme | Join))
 
 
 def _size(layers: Sequence[Layer]) -> tuple[int, int]:

@@ -63,11 +63,13 @@ def test_layers_that_do_nothing_are_dropped() -> None:
         + conv("c", "data")
         + layer("p", "Power", "c")
         + layer("d", "Dropout", "p")
-        + layer("s", "Split", "d", "x y")
+        + layer("j", "Concat", "d")
+        + layer("s", "Split", "j", "x y")
     )
     result = checked(net_of(text + layer("t", "TanH", "x") + layer("u", "TanH", "y")))
     assert names(result.net) == ["data", "c", "t", "u"]
-    assert result.report.records == [Dropped("p", "Power"), Dropped("d", "Dropout"), Dropped("s", "Split")]
+    dropped = {"p": "Power", "d": "Dropout", "j": "Concat", "s": "Split"}
+    assert result.report.records == [Dropped(name, layer_type) for name, layer_type in dropped.items()]
 
 
 def test_a_dropped_layer_leaves_the_output_its_name() -> None:
