@@ -406,7 +406,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "channel",
         "channel",
-        "the channel (axis 1) with the largest mean square error",
+        "the channel (axis 1, or 0 of a blob without a row for each sample) with the largest mean square error",
         lambda e: e.worst_channel[0],
         "number",
         (PAGE,),
