@@ -9,6 +9,7 @@ from single_layer import assert_close, by_oracle, exported, exported_double, lay
 from bnfold.caffe.layers import infer_shapes
 from bnfold.errors import UnsupportedError
 from bnfold.net import Shape
+from bnfold.onnx import to_onnx
 
 IMAGE = (2, 6, 7, 8)
 
@@ -205,6 +206,13 @@ def test_a_recurrent_layer_gives_what_the_oracle_gives(layer_type: str, static: 
     net, inputs = layer_net(text, shapes, 1 + states), noise(shapes)
     inputs[1] = np.array([[0, 0, 1], [1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0]], np.float32)
     assert_close(exported(net, inputs), by_oracle(text, net, inputs, 1 + states))
+
+
+@pytest.mark.parametrize("layer_type", ["LSTM", "RNN"])
+def test_a_recurrent_layer_of_one_step_brings_no_weight_that_nothing_reads(layer_type: str) -> None:
+    graph = to_onnx(layer_net(f'type: "{layer_type}" recurrent_param {{ num_output: 4 }}', [(1, 3, 2), (1, 3)])).graph
+    read = {name for node in graph.node for name in node.input}
+    assert {weight.name for weight in graph.initializer} <= read
 
 
 @pytest.mark.parametrize("axis", ["", "axis: 1", "axis: -1"])

@@ -92,7 +92,9 @@ def _inputs(block: Block, view: Recurrent, rows: int) -> str:
 
 
 def _hidden_weight(block: Block, view: Recurrent, rows: int) -> str:
-    """The weight of the state, the next one after those of the inputs; shape (rows, D)."""
+    """The weight of the state, the next one after those of the inputs; shape (rows, D). Empty where none is read."""
+    if block.shape[0] == 1 and not view.expose_hidden:
+        return ""
     return block.learned(2 if view.static is None else 3, "hidden_weight", (rows, view.num_output))
 
 
