@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from cases import by_onnxruntime, golden
 from onnx import ModelProto, OperatorSetIdProto, TensorProto, helper, save_model
-from onnx.numpy_helper import from_array
+from onnx.numpy_helper import from_array, to_array
 from onnx_models import classifier
 
 import bnfold
 from bnfold.data.samples import Noise
 from bnfold.errors import UsageError
-from bnfold.net import Net
+from bnfold.net import Blobs, Net
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "sample_models" / "digits_cifar10"
@@ -156,6 +156,46 @@ def test_an_onnx_net_is_saved_onto_its_own_file(net: bnfold.Net, tmp_path: Path,
     assert bnfold.compare(contents, model, tolerance=0).passed
     bnfold.save_onnx(model, path)
     assert bnfold.compare(contents, path, tolerance=0).passed
+
+
+@pytest.mark.parametrize("language", ["Caffe", "ONNX"])
+@pytest.mark.parametrize(
+    "arrange",
+    [np.asfortranarray, lambda weight: np.repeat(weight, 2, axis=0)[::2], lambda weight: weight[::-1][::-1]],
+    ids=["Fortran", "strided", "reversed"],
+)
+def test_weights_that_are_put_in_may_lie_in_any_order(
+    net: bnfold.Net, language: str, arrange: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    one = net.copy() if language == "Caffe" else bnfold.load(bnfold.to_onnx(net))
+    one["conv2"].blobs = Blobs([arrange(2 * one["conv2"].blobs[0])])
+    values = {tensor.name: to_array(tensor) for tensor in bnfold.to_onnx(one).graph.initializer}
+    assert np.array_equal(values["conv2/weight"], 2 * net["conv2"].blobs[0])
+    assert bnfold.compare(one, bnfold.fold(one).net).passed
+    assert np.array_equal(pickle.loads(pickle.dumps(one))["conv2"].blobs[0], one["conv2"].blobs[0])
+
+
+@pytest.mark.parametrize(
+    ("language", "blobs", "said"),
+    [
+        ("Caffe", [3], "its blobs are list, and not bnfold.net.Blobs of arrays"),
+        ("Caffe", Blobs([[1.0, 2.0]]), "blob 0 is list, and not an array"),  # type: ignore[list-item]
+        (
+            "Caffe",
+            Blobs([np.zeros((16, 16, 5, 5), np.int8)]),
+            "blob 0 is of int8, and has to be of a floating-point type",
+        ),
+        ("Caffe", Blobs([np.zeros((16, 16, 5, 5), complex)]), "blob 0 is of complex128, and has to be of a floating"),
+        ("ONNX", Blobs([np.zeros((16, 16, 5, 5))]), "blob 0 is of float64, and has to be of float32"),
+        ("ONNX", Blobs([np.zeros((16, 16, 5, 5), ">f4")]), "blob 0 is of >f4, and has to be of float32"),
+    ],
+)
+def test_weights_that_no_file_can_hold_are_a_sentence(net: bnfold.Net, language: str, blobs: Any, said: str) -> None:
+    one = net.copy() if language == "Caffe" else bnfold.load(bnfold.to_onnx(net))
+    one["conv2"].blobs = blobs
+    for call in (bnfold.fold, bnfold.to_onnx, lambda net: bnfold.compare(net, net)):
+        with pytest.raises(UsageError, match=rf"^layer 'conv2' \(Conv.*\): {said}"):
+            call(one)
 
 
 CALLS: dict[str, Callable[[bnfold.Net, Path], object]] = {
