@@ -110,7 +110,7 @@ def _suggested_layout(layer: Layer, channels: int) -> str:
         return "segnet" if segnet else "pspnet"
     if layer.param.HasField("cudnn_batch_norm_param"):
         return "cudnn"
-    if learns_scale(layer):
+    if learns_scale(layer) and (layer.param.batch_norm_param.scale_bias or len(layer.param.param) != 4):
         return "nvcaffe"
     if written(layer.param.batch_norm_param, "use_weight_bias"):
         return "intel"

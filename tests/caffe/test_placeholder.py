@@ -87,6 +87,7 @@ def test_the_slopes_of_a_prelu_are_positive() -> None:
         ("BatchNorm", "batch_norm_param { use_weight_bias: true bias_term: false }", "intel", 4),
         ("BatchNorm", "batch_norm_param { use_weight_bias: false }", "intel", 3),
         ("BatchNorm", "param {} param {} param {} param {}", "nvcaffe015", 4),
+        ("BatchNorm", "param {} param {} param {} param {} batch_norm_param { scale_filler {} }", "nvcaffe015", 4),
         ("CuDNNBatchNorm", "", "bvlc", 3),
         ("BN", "", "ducha", 4),
         ("BN", "bn_param { frozen: true }", "pspnet", 4),
