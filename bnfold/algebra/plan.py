@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import prod
 from typing import NamedTuple
@@ -30,6 +30,9 @@ MAX_STEPS = 200_000
 """A step takes some 50 microseconds; a model may be of millions of layers that all want to move."""
 MAX_ALTERNATIVES = 64
 """A sum may be of thousands of blobs, each of which could take the shift."""
+
+MAX_TOGETHER = 256
+"""Layers that a search looks at in which several readers of a blob want the same; an attention has some twenty."""
 
 TOO_LONG = "the affines of this net stand so far from linear layers that moving them takes too long"
 LARGER = "the composition would vary along the axes of both"
@@ -86,6 +89,7 @@ class Scene(NamedTuple):
         protected: blob -> why it may neither change nor go.
         excluded: layers that may not be rewritten, by identity.
         budget: what all plans together may look at.
+        shared_budget: likewise, where several readers of a blob want the same.
     """
 
     net: Net
@@ -99,6 +103,7 @@ class Scene(NamedTuple):
     protected: Mapping[str, str]
     excluded: Collection[int]
     budget: Budget
+    shared_budget: Budget
 
     def uses(self, blob: str) -> Sequence[Use]:
         """Every reading of the values of `blob`."""
@@ -115,7 +120,12 @@ class _Taken(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Journal:
-    """What a search has decided so far; a failed alternative is taken back by cutting the lists."""
+    """What a search has decided so far; a failed alternative is taken back by cutting the lists.
+
+    Attributes:
+        past: whether a scale is to get past affines, since others want the same in front of them.
+        wider: whether the search met an affine, or a blob that others read, too; one past those may do what it cannot.
+    """
 
     scene: Scene
     change: Callable[[Linear | Constant, Affine], Change]
@@ -125,6 +135,13 @@ class _Journal:
     rescaled: list[tuple[Layer, Affine]] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+    past: bool = False
+    wider: bool = False
+
+    def copy(self) -> _Journal:
+        return replace(
+            self, absorbed=[*self.absorbed], rescaled=[*self.rescaled], through=[*self.through], moved=[*self.moved]
+        )
 
     def mark(self) -> tuple[int, int, int, int]:
         return len(self.absorbed), len(self.through), len(self.moved), len(self.rescaled)
@@ -144,12 +161,15 @@ class _Journal:
             if isinstance(operator, Linear | Constant):
                 change = self.change(operator, affine)
             elif isinstance(operator, Affine):
+                self.wider = True
                 try:
+                    require(not self.past, "")
                     self._writable(layer, operator, affine, self.compose)
                 except Blocked:
                     if not affine.keeps_zero or any(layer is other for other, _ in self.rescaled):
                         raise
-                    self.rescaled.append((layer, self._writable(layer, operator, affine, self.rescale)))
+                    if not operator.keeps_zero:
+                        self.rescaled.append((layer, self._writable(layer, operator, affine, self.rescale)))
                     return Pass()
             elif isinstance(operator, Commuting):
                 return operator
@@ -231,7 +251,14 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     """
     journal = _Journal(scene, absorb_backward, lambda own, arriving: own.then(arriving), _rescaled)
     bottom, top = layer.bottoms[0], layer.tops[0]
-    _run(_demand(scene, journal, bottom, affine, layer))
+    try:
+        _run(_demand(scene, journal, bottom, affine, layer))
+    except Blocked:
+        again = _Journal(scene, journal.change, journal.compose, journal.rescale)
+        together = _demand_together(again, bottom, affine, layer) if journal.wider and affine.keeps_zero else None
+        if together is None:
+            raise
+        journal = together
     # Those that want the shape alone, or other elements, will read the bottom under the name of the top.
     others = [use.layer for use in scene.net.uses(bottom) if use.layer is not layer]
     if top in scene.unread and others:
@@ -247,6 +274,7 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
     uses = scene.uses(blob)
     others = [use.layer for use in uses if use.layer is not reader]
     alone = len(uses) - len(others) == wanted and all(_takes_others(scene, other, blob, affine) for other in others)
+    journal.wider |= not alone
     require(alone, f"'{blob}' is read {len(uses)} times, and not every reader wants the changed values")
     producer = scene.net.producer(blob)
     if producer is None:
@@ -275,6 +303,74 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
         else:
             return
     raise reason
+
+
+Wanted = dict[str, tuple[Affine, int]]
+"""Blobs, each with the affine that it shall carry and how many of its readings want that."""
+
+
+def _demand_together(journal: _Journal, blob: str, affine: Affine, reader: Layer) -> _Journal | None:
+    """Have `blob` carry a scale where all that read a blob on the way want the same of it, as those of `x + pool(x)`.
+
+    Returns:
+        What was decided; None where it cannot be done.
+    """
+    searches: list[tuple[_Journal, Wanted]] = [(journal, {blob: (affine, 1)})]
+    for _ in range(MAX_TOGETHER):
+        if not searches:
+            break
+        journal, wanted = searches.pop()
+        if not wanted:
+            return journal
+        with suppress(Blocked):
+            ways = _ways(journal, wanted, reader)
+            searches += [(journal.copy() if index else journal, way) for index, way in enumerate(ways)][::-1]
+    return None
+
+
+def _ways(journal: _Journal, wanted: Wanted, reader: Layer) -> list[Wanted]:
+    """What is wanted once the last layer of all that are asked has done its part; all its readers have spoken by then.
+
+    Raises:
+        Blocked: it cannot.
+    """
+    scene = journal.scene
+    scene.shared_budget.spend()
+    blob = max(wanted, key=lambda blob: scene.order.get(id(scene.net.producer(blob)), -1))
+    (affine, count), producer = wanted[blob], scene.net.producer(blob)
+    others = [use.layer for use in scene.uses(blob) if use.layer is not reader and use.layer not in journal.through]
+    alike = len(scene.uses(blob)) - len(others) == count
+    if producer is None or blob in scene.protected or id(producer) in scene.excluded or not alike:
+        raise Blocked(f"'{blob}' cannot change")
+    require(all(_takes_others(scene, other, blob, affine) for other in others), f"{others} want '{blob}' as it is")
+    rest = {other: wanted[other] for other in wanted if other != blob}
+    journal.past = bool(rest)
+    operator = journal.absorb(producer, affine)
+    journal.moved.append(blob)
+    if operator is None:
+        return [rest]
+    journal.through.append(producer)
+    ways: list[Wanted] = []
+    # All readers of what a layer moves may want one thing, or each a thing of its own part.
+    several = isinstance(operator, Move) and len(scene.uses(producer.bottoms[0])) > 1
+    for alone in (True, False) if several else (True,):
+        with suppress(Blocked):
+            laws = commute.back(operator, affine, producer.tops.index(blob), producer.bottoms, alone=alone)
+            for moved in islice(laws, MAX_ALTERNATIVES):
+                ways += _with_demands(rest, _by_bottom(producer, moved))
+    return ways
+
+
+def _with_demands(wanted: Wanted, demands: Wanted) -> Iterator[Wanted]:
+    """What is wanted together; nothing where two different things are wanted of one blob."""
+    both = dict(wanted)
+    for blob, (affine, count) in demands.items():
+        present, others = wanted.get(blob, (affine, 0))
+        if not present.equals(affine):
+            return
+        both[blob] = affine, others + count
+    if len(both) <= MAX_ALTERNATIVES:
+        yield both
 
 
 def _takes_others(scene: Scene, layer: Layer, blob: str, affine: Affine) -> bool:
@@ -326,6 +422,17 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         Blocked: its top must survive, or some use neither absorbs the affine nor lets it pass.
     """
     journal = _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse)
+    past = replace(journal.copy(), past=True)
+    try:
+        return _carry_forward(scene, journal, layer, affine)
+    except Blocked:
+        if journal.wider and affine.keeps_zero:
+            with suppress(Blocked):
+                return _carry_forward(scene, past, layer, affine)
+        raise
+
+
+def _carry_forward(scene: Scene, journal: _Journal, layer: Layer, affine: Affine) -> Plan:
     carried: dict[str, Affine] = {}
     waiting: list[tuple[int, int]] = []
     seen: dict[int, Layer] = {}

@@ -168,6 +168,7 @@ class _Sweep:
             protected={**self.front.protected(self.net), **protected},
             excluded=self.context.excluded,
             budget=Budget(len(layers)),
+            shared_budget=Budget(len(layers)),
         )
 
     def _operator(self, layer: Layer) -> Operator:

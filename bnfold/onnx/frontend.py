@@ -237,7 +237,8 @@ def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype
 def _shape_of(layer: Layer, context: FoldContext) -> Shape | None:
     """The shape of what an affine reads; what those read that it took in has the same, though nobody may say so."""
     names = layer.source.bottoms if layer.source is not None else layer.bottoms
-    return context.shapes.get(names[0])
+    known = context.shapes.get(names[0])
+    return context.shapes.get(layer.bottoms[0]) if known is None else known
 
 
 def _type_of(layer: Layer, context: FoldContext) -> np.dtype[Any] | None:

@@ -40,6 +40,31 @@ def test_an_affine_behind_a_gated_sum_scales_both_summands_and_shifts_the_free_o
     assert result.report.records == [Folded("b", "BatchNorm", into=("c", "d"), through=("a",))]
 
 
+POOLED = (
+    data()
+    + conv("c", "data")
+    + layer("p", "Pooling", "c", "", "pooling_param { pool: AVE kernel_size: 3 stride: 1 pad: 1 }")
+    + layer("d", "Eltwise", "p c", "", "eltwise_param { coeff: 1 coeff: -0.5 }")
+    + layer("s", "Power", "d", "", "power_param { scale: -3 }")
+)
+
+
+def test_a_scale_that_all_readers_of_a_blob_want_goes_in_front_of_it() -> None:
+    result = checked(net_of(POOLED))
+    assert result.report.records == [Folded("s", "Power", into=("c",), through=("d", "p"))]
+
+
+def test_a_scale_that_one_reader_of_a_blob_does_not_want_stays() -> None:
+    (kept,) = checked(net_of(POOLED + layer("t", "TanH", "c"))).report.kept
+    assert "not every reader wants the changed values" in kept.reason
+
+
+def test_a_shift_behind_a_sum_of_a_blob_and_its_mean_stays() -> None:
+    text = POOLED.replace("kernel_size: 3 stride: 1 pad: 1", "kernel_size: 1").replace("scale: -3", "shift: -3")
+    (kept,) = checked(net_of(text)).report.kept
+    assert "not every reader wants the changed values" in kept.reason
+
+
 def test_a_gated_sum_that_reads_a_blob_twice_keeps_the_affine_behind_it() -> None:
     gate = layer("p", "Pooling", "data", "", "pooling_param { pool: AVE global_pooling: true }")
     text = data() + gate + layer("k", "Sigmoid", "p") + conv("c", "data") + layer("a", "Axpy", "k c c") + bn("b", "a")
