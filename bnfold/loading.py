@@ -57,7 +57,7 @@ def load(
     """
     options = changed(ReadOptions, options, changes)
     contents = contents_of(model)
-    name = str(model) if contents is None else name_of(contents)
+    name = os.fsdecode(cast("StrPath", model)) if contents is None else name_of(contents)
     if is_onnx(name):
         _require_alone(name, weights, options)
         from bnfold.onnx.read import load_bytes, load_onnx
@@ -111,7 +111,10 @@ def contents_of(model: Model) -> bytes | None:
         raise UsageError(f"a model is {words}, and not {type(model).__name__}")
     if getattr(model, "closed", False):
         raise UsageError("the stream that a model is read from is closed")
-    contents = model.read()
+    try:
+        contents = model.read()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the stream that a model is read from cannot be read: {error}") from None
     if not isinstance(contents, bytes):
         raise UsageError("a stream that a model is read from gives bytes; open it with 'rb'")
     return contents

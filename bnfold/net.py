@@ -281,6 +281,10 @@ class Net:
             raise KeyError(f"there is no layer '{name}'" + (f"; did you mean {' or '.join(close)}?" if close else ""))
         return found
 
+    def __copy__(self) -> Net:
+        """A net of its own, since an edit changes layers."""
+        return self.copy()
+
     def __deepcopy__(self, memo: object) -> Net:
         """Weights and parameters are values, so a copy shares them."""
         return self.copy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -281,6 +282,32 @@ def test_options_of_reading_mean_the_same_for_a_model_in_memory(net: bnfold.Net,
             bnfold.compare(form, form, input_shapes={"x": (1, 1, 8, 8)})
 
 
+class Place:
+    """A path of somebody's own, as `os.DirEntry` is one."""
+
+    def __init__(self, path: str | bytes) -> None:
+        self.path = path
+
+    def __fspath__(self) -> Any:
+        return self.path
+
+
+@pytest.mark.parametrize("as_said", [str, os.fsencode])
+def test_a_path_may_be_of_any_kind(net: bnfold.Net, tmp_path: Path, as_said: Callable[[Path], str | bytes]) -> None:
+    def place(path: Path) -> Any:
+        return Place(as_said(path))
+
+    assert len(bnfold.load(place(PROTOTXT), place(CAFFEMODEL)).layers) == 15
+    bnfold.save_onnx(net, place(tmp_path / "net.onnx"))
+    assert bnfold.load(place(tmp_path / "net.onnx")).language == "ONNX"
+    assert bnfold.compare(place(tmp_path / "net.onnx"), place(PROTOTXT)).passed
+
+
+def test_a_shallow_copy_is_a_net_of_its_own(net: bnfold.Net) -> None:
+    assert copy.copy(net)["conv1"] is not net["conv1"]
+    assert copy.copy(net).origin is net.origin
+
+
 def test_weights_in_memory_go_with_a_prototxt_on_the_disk(tmp_path: Path) -> None:
     assert bnfold.load(PROTOTXT, CAFFEMODEL.read_bytes()).file == str(PROTOTXT)
     with pytest.raises(bnfold.ParseError, match=r"^.*missing\.prototxt: cannot be read: No such file"):
@@ -360,6 +387,10 @@ def closed() -> io.BytesIO:
     return stream
 
 
+def unreadable() -> io.BufferedWriter:
+    return io.BufferedWriter(io.BytesIO())
+
+
 LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
 
 
@@ -404,6 +435,7 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             lambda net: LIBRARY.load(PROTOTXT, batchnorm_layout="x"),
             "takes 'bvlc', .* or None, and not str 'x'",
         ),
+        (lambda net: LIBRARY.load(unreadable()), "the stream that a model is read from cannot be read: read"),
         (lambda net: LIBRARY.load(closed()), "the stream that a model is read from is closed"),
         (
             lambda net: LIBRARY.fold(Net("net", [], {})),

@@ -332,7 +332,7 @@ def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
     if caffemodel is None:
         return []
     if isinstance(caffemodel, str | os.PathLike):
-        text = os.fspath(caffemodel)
+        text = os.fsdecode(caffemodel)
         if text and ("," not in text or os.path.exists(text)):
             return [Path(text)]
         paths = [Path(part.strip()) for part in text.split(",") if part.strip()]

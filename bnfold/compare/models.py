@@ -172,7 +172,7 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
     """
     model = _opened(source, role, options)
     if isinstance(source, str | os.PathLike):
-        model = replace(model, path=os.path.abspath(os.fspath(source)))
+        model = replace(model, path=os.path.abspath(os.fsdecode(source)))
     return model.in_batches_of(options.batch) if model.net is None and options.batch is not None else model
 
 
@@ -194,7 +194,7 @@ def _opened(source: Source, role: str, options: CompareOptions) -> Model:
 
     contents = contents_of(source)
     if contents is None:
-        return _from_path(os.fspath(cast("str | os.PathLike[str]", source)), role, options)
+        return _from_path(os.fsdecode(cast("str | os.PathLike[str]", source)), role, options)
     reading = replace(options.reading, input_shapes=shapes, batch=None)
     read = load_bytes(contents, reading) if is_onnx(name_of(contents)) else load(contents, options=reading)
     return replace(_opened(read, role, options), name=role)

@@ -72,9 +72,10 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
     require_net(net, "save_onnx")
     options = changed(OnnxOptions, options, changes)
     if isinstance(file, str | os.PathLike):
-        require_suffix(file, "an ONNX model", (".prototxt", ".caffemodel"))
+        path = Path(os.fsdecode(file))
+        require_suffix(path, "an ONNX model", (".prototxt", ".caffemodel"))
         with OutputSet() as own:
-            add_onnx(net, Path(file), own, options)
+            add_onnx(net, path, own, options)
         return
     if not hasattr(file, "write") or isinstance(file, TextIOBase) or getattr(file, "closed", False):
         raise UsageError(f"a model is written to a path or an open binary file, and not to {type(file).__name__}")
