@@ -163,7 +163,7 @@ def test_a_run_that_is_stopped_while_it_compares_leaves_the_originals_and_nothin
         process.stdout.readline()
         assert [path for path in temporary.iterdir() if path.name.startswith("bnfold-")]
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=600)
     assert process.returncode == code
     expected = "bnfold: interrupted; net.prototxt, net.caffemodel were not written, since the proof did not end"
     assert said.decode().strip() == expected
@@ -204,7 +204,7 @@ def shell(script: str, folder: Path, **environment: str) -> subprocess.Completed
     """A script of the shell, for which `bnfold` is a command."""
     script = f'bnfold() {{ "{sys.executable}" -m bnfold "$@"; }}\n{script}'
     given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(["bash", "-c", script], cwd=folder, env=given, capture_output=True, text=True, timeout=120)
+    return subprocess.run(["bash", "-c", script], cwd=folder, env=given, capture_output=True, text=True, timeout=600)
 
 
 def test_a_report_to_standard_output_is_appended_where_that_leads(run: Run) -> None:
@@ -341,7 +341,7 @@ def test_a_pair_that_many_runs_write_is_never_mixed(tmp_path: Path) -> None:
     ]
     counts = []
     for process in runs:
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=600)
         assert process.returncode == 0
         counts.append([int(word) for word in said.split()[1:]])
     assert all(won + lost == 300 for won, lost in counts)

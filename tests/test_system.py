@@ -25,12 +25,12 @@ def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A script of the shell, for which `bnfold` is a command."""
     script = f'bnfold() {{ "{sys.executable}" -m bnfold "$@"; }}\n{script}'
     given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(["bash", "-c", script], env=given, capture_output=True, text=True, timeout=120)
+    return subprocess.run(["bash", "-c", script], env=given, capture_output=True, text=True, timeout=600)
 
 
 def python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run([sys.executable, "-c", script], env=given, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", script], env=given, capture_output=True, text=True, timeout=600)
 
 
 # Streams and pipes.
@@ -297,6 +297,6 @@ def test_nothing_is_written_below_the_home_folder(
         command = [sys.executable, "-c", f"import bnfold.runtime\nbnfold.runtime.engine()\n{library}"]
     else:
         command = [sys.executable, *program.split()[1:]]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert [str(path) for path in home.rglob("*")] == []

@@ -54,7 +54,7 @@ def interrupted_at(step):
         sys.settrace(None)
     pool.shutdown(wait=False, cancel_futures=True)
     for thread in pool._threads:
-        thread.join(5)
+        thread.join(60 if ours else 5)
         if thread.is_alive():
             print("a thread waits for ever, interrupted at step", step, flush=True)
             os._exit(1)
@@ -74,7 +74,7 @@ def tried(kind: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDEVMODE": ""},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 

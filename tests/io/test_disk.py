@@ -23,7 +23,7 @@ def fold(output: Path, before: str = "import runpy; ") -> subprocess.CompletedPr
     arguments = ["bnfold", "fold", str(GOLDEN.prototxt), str(GOLDEN.caffemodel), "--no-verify", "-o", str(output)]
     run = f"{before}import sys; sys.argv[:] = {arguments!r}; runpy.run_module('bnfold', run_name='__main__')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, env=environment, timeout=60)
+    return subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, env=environment, timeout=600)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -104,7 +104,7 @@ def say(shell: str, *arguments: str, buffered: bool = True) -> subprocess.Comple
     """bnfold as a shell starts it, with the redirections of `shell`."""
     command = ["sh", "-c", f'exec "$@" {shell}', "sh", sys.executable, "-m", "bnfold", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "" if buffered else "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
 @pytest.mark.parametrize("buffered", [True, False])
