@@ -264,6 +264,14 @@ def test_a_host_keeps_its_signal_handlers_and_import_hooks(run: Run) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_no_file_is_read_by_the_encoding_of_the_locale(run: Run) -> None:
+    script = "import warnings; warnings.filterwarnings('error', category=EncodingWarning, module='bnfold')\n"
+    options = ["--json", "report.json", "--html", "report.html", "--markdown", "report.md"]
+    script += f"from bnfold.cli import main\nmain({[*FOLD, '-o', 'out.onnx', *options]!r})\n"
+    done = python(script, PYTHONWARNDEFAULTENCODING="1")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_handler_of_the_hosts_in_python_waits_for_renames_and_is_called() -> None:
     from bnfold.io.signals import defer_signals
 

@@ -124,7 +124,7 @@ def room(memory: int | None, threads: int) -> int | None:
 def resident_memory() -> int:
     """Bytes that this process holds."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return BARE
 
@@ -137,7 +137,7 @@ def available_memory() -> int | None:
 
 def _free_in_machine() -> int | None:
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) << 10
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -148,7 +148,7 @@ def _free_in_machine() -> int | None:
 def _free_in_group(files: tuple[str, str]) -> int | None:
     """What a container may still take; what the system can take back at once counts as taken."""
     try:
-        limit, used = (Path(file).read_text().strip() for file in files)
+        limit, used = (Path(file).read_text(encoding="ascii").strip() for file in files)
         return max(0, int(limit) - int(used)) if limit.isdigit() else None
     except (OSError, ValueError):
         return None
