@@ -60,7 +60,7 @@ def test_bnfold_itself_runs_with_everything_as_old_as_it_allows(tmp_path: Path) 
         pytest.skip(f"no environment: python tests/runtimes/environments.py {FOLDER} oldest_onnxruntime")
     case = golden("seed_resnet_bn_scale")
     outputs = [tmp_path / "folded.prototxt", tmp_path / "folded.onnx"]
-    command: list[str | Path] = [python, "-m", "bnfold", "fold", case.prototxt, case.caffemodel]
+    command: list[str | Path] = [python, "-m", "bnfold", "fold", case.prototxt, case.caffemodel, "--external-data"]
     for output in outputs:
         command += ["-o", output]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
