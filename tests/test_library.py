@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import by_onnxruntime, golden
+from nets import net as layered
 from onnx import ModelProto, OperatorSetIdProto, TensorProto, helper, save_model
 from onnx.numpy_helper import from_array, to_array
 from onnx_models import classifier
@@ -124,6 +125,35 @@ def test_an_onnx_net_pickles_too(net: bnfold.Net, tmp_path: Path) -> None:
         again = pickle.loads(pickle.dumps(one))
         assert [layer.name for layer in again.layers] == [layer.name for layer in one.layers]
         assert bnfold.compare(one, again, tolerance=0).passed
+
+
+@pytest.mark.parametrize(
+    ("options", "folded"),
+    [({}, 0), ({"freeze_initializers": True}, 1), ({"input_shapes": {"data": (4, 3, 6, 7)}}, 0), ({"batch": 3}, 0)],
+)
+def test_a_pickled_onnx_net_is_read_as_it_was(options: dict[str, Any], folded: int) -> None:
+    model = bnfold.to_onnx(small_bn())
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    net = bnfold.load(model, **options)
+    again = pickle.loads(pickle.dumps(net))
+    assert again.inputs == net.inputs
+    assert [len(bnfold.fold(one).report.folded) for one in (net, again)] == [folded, folded]
+    result = bnfold.fold(net).net
+    assert bnfold.to_onnx(pickle.loads(pickle.dumps(result))) == bnfold.to_onnx(result)
+
+
+def small_bn() -> bnfold.Net:
+    """A convolution and its BatchNorm."""
+    return layered(
+        """
+        input: "data" input_shape { dim: 2 dim: 3 dim: 6 dim: 7 }
+        layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                convolution_param { num_output: 4 kernel_size: 3 } }
+        layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" }
+        """
+    )
 
 
 def external(net: bnfold.Net, path: Path, location: str = "weights/all.bin") -> bytes:

@@ -241,7 +241,7 @@ def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
 
 def leaves(port: ValueInfoProto, edited: Edition, origin: OnnxOrigin) -> bool:
     """Whether an input lists an initialiser that is gone, or has other values, or other sizes, than one would feed."""
-    frozen = origin.freeze and origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS
+    frozen = origin.options.freeze_initializers and origin.document.model.ir_version >= CONSTANTS_ARE_INPUTS
     return port.name in edited.gone or (frozen and port.name in edited.fresh) or is_reshaped(port, edited)
 
 

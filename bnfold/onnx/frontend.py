@@ -181,10 +181,12 @@ class OnnxFrontEnd:
         context.note_assumed("by its stored statistics")
 
     def pickled(self, net: Net) -> tuple[Any, ...]:
-        """As the model that would be written."""
-        stream = BytesIO()
+        """As the model that would be written, and what was said when it was read of what is left."""
+        stream, said = BytesIO(), net.origin.options
         write_stream(net, stream, inside=True)
-        return self._read, (stream.getvalue(), ReadOptions(), net.file)
+        shapes = {name: tuple(shape) for name, shape in (said.input_shapes or {}).items() if name in net.inputs}
+        options = ReadOptions(batch=said.batch, freeze_initializers=said.freeze_initializers, input_shapes=shapes)
+        return self._read, (stream.getvalue(), options, net.file)
 
 
 def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values: LazyArray) -> None:

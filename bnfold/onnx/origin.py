@@ -12,6 +12,7 @@ from bnfold.net import Array, Blobs
 from bnfold.onnx.file import Document, Tensor
 from bnfold.onnx.node import Node
 from bnfold.onnx.shapes import Types
+from bnfold.options import ReadOptions
 
 CONSTANTS_ARE_INPUTS = 4
 """The first IR version in which an initialiser that is listed as an input may be fed."""
@@ -40,7 +41,7 @@ class OnnxOrigin:
         pinned: names that are read by something else than a node or as an output: by annotations, by what is for
             training.
         names: every name in the file.
-        freeze: take initialisers that are listed as inputs as constants.
+        options: how it was read.
         tensors: the initialisers, by name.
         declared: what `types` would be without the sizes that whoever reads the file gave.
         sized: `constants`, and those of a float type that follow from the sizes that were given.
@@ -54,7 +55,7 @@ class OnnxOrigin:
     readings: Mapping[str, int]
     pinned: frozenset[str]
     names: frozenset[str]
-    freeze: bool = False
+    options: ReadOptions = ReadOptions()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     declared: Types = field(default_factory=Types)
     sized: Mapping[str, Array | None] = field(default_factory=dict)

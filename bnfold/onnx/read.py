@@ -77,7 +77,7 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         Counter((*read.reads, *pinned, *(port.name for port in model.graph.output))),
         frozenset(pinned),
         frozenset(names_in(model.graph)) | tensors.keys(),
-        options.freeze_initializers,
+        options,
         tensors,
         declared,
         sized,
