@@ -157,7 +157,7 @@ def _regrouped(values: Values, before: Shape, after: Shape) -> Values:
     """Values that broadcast over `before` as values that broadcast over `after`."""
     same = _named(before) != _named(after) or -1 in before or -1 in after or _known(before) == _known(after)
     require(same, f"{as_text(before)} and {as_text(after)} hold different elements")
-    values = _of_rank(values, len(before))
+    values = _compact(_of_rank(values, len(before)), before)
     sizes: list[int] = []
     result: list[int] = []
     for old, new in _groups(before, after):

@@ -53,8 +53,7 @@ def flatten(place: LayerContext) -> Move:
 
     Source: flatten_layer.cpp.
     """
-    require(place.axis(place.layer.param.flatten_param.axis) > 0, MIXES_SAMPLES)
-    return movement(_regrouped(place.bottom, place.tops[0]))
+    return movement(_regrouped(place.bottom, place.tops[0], place.axis(place.layer.param.flatten_param.axis) > 0))
 
 
 def permute(place: LayerContext) -> Move:
@@ -94,7 +93,7 @@ def reorg(place: LayerContext) -> Move:
 
 
 def reshape(place: LayerContext) -> Move:
-    """The same order, other axes; the samples must stay the first axis. Intel's form shuffles pixels instead.
+    """The same order, other axes. Intel's form shuffles pixels instead.
 
     Source: reshape_layer.cpp; `pixelshuffler` of Intel's Caffe.
     """
@@ -102,10 +101,9 @@ def reshape(place: LayerContext) -> Move:
     if factor != 1:
         return movement(*channels_to_pixels(_samples(place), factor, "CRD"))
     bottom, top = place.bottom, place.tops[0]
-    require(bool(bottom) and bool(top) and bottom[0] == top[0], MIXES_SAMPLES)
+    require(bool(bottom) and bool(top), SIZE_UNKNOWN)
     unknown = bottom[0] == UNKNOWN and UNKNOWN in (*bottom[1:], *top[1:])
-    require(not unknown, SIZE_UNKNOWN)
-    return movement(_regrouped(bottom, top))
+    return movement(_regrouped(bottom, top, bottom[0] == top[0] and not unknown))
 
 
 def shuffle_channel(place: LayerContext) -> Move:
@@ -194,6 +192,7 @@ def tile(place: LayerContext) -> Move:
     return movement(Take(axis, np.tile(np.arange(max(size, 0)), param.tiles), size))
 
 
-def _regrouped(bottom: Shape, top: Shape) -> Step:
-    """The same elements of each sample under another shape."""
-    return Regroup((BATCH, *bottom[1:]), (BATCH, *top[1:]))
+def _regrouped(bottom: Shape, top: Shape, keeps_samples: bool) -> Step:
+    """The same elements under another shape, whatever the batch; where samples mix, of a first axis of unknown size."""
+    first = BATCH if keeps_samples else UNKNOWN
+    return Regroup((first, *bottom[1:]), (first, *top[1:]))
