@@ -79,7 +79,7 @@ def split(place: NodeContext) -> Operator:
     if len(place.layer.tops) != len(place.node.outputs):
         raise Unfit("the sizes of its parts are unknown")
     if min(sizes) < 0:
-        return Move(((Take(axis, slice(0), UNKNOWN_SIZE),),) * len(sizes))
+        return Move(((_taken_anyhow(axis),),) * len(sizes))
     stops = np.cumsum(sizes).tolist()
     starts = [0, *stops[:-1]]
     return Move(tuple((Take(axis, slice(a, b), shape[axis]),) for a, b in zip(starts, stops, strict=True)))
@@ -110,8 +110,14 @@ def sequence_at(place: NodeContext) -> Operator:
 
 def slice_(place: NodeContext) -> Operator:
     """Slice: some elements along some axes; they are inputs from opset 10 on."""
-    shape, words = place.bottom(), ("starts", "ends", "axes", "steps")
-    starts, ends, axes, strides = (place.integers(word, at, 10, "what it takes is") for at, word in enumerate(words, 1))
+    shape, axes = place.bottom(), place.integers("axes", 3, 10, "what it takes is")
+    words = ((1, "starts"), (2, "ends"), (4, "steps"))
+    try:
+        starts, ends, strides = (place.integers(word, at, 10, "what it takes is") for at, word in words)
+    except Unfit:
+        if axes is None:
+            raise
+        return Move((tuple(_taken_anyhow(axis_of(axis, len(shape))) for axis in axes),))
     if starts is None or ends is None:
         raise Unfit("what it takes is known only when it runs")
     axes = range(len(starts)) if axes is None else axes
@@ -120,7 +126,7 @@ def slice_(place: NodeContext) -> Operator:
     for start, end, axis, step in zip(starts, ends, axes, strides, strict=True):
         where = axis_of(axis, len(shape))
         if shape[where] < 0:
-            steps.append(Take(where, slice(0), UNKNOWN_SIZE))
+            steps.append(_taken_anyhow(where))
             continue
         taken = slice_of(start, end, step, shape[where])
         if shape[where] > MAX_VALUES and step != 1:
@@ -128,6 +134,11 @@ def slice_(place: NodeContext) -> Operator:
         indices = taken if step == 1 else np.arange(shape[where])[taken]
         steps.append(Take(where, indices, shape[where]))
     return Move((tuple(steps),))
+
+
+def _taken_anyhow(axis: int) -> Take:
+    """Elements that are known only when it runs: what is the same along the axis passes."""
+    return Take(axis, slice(0), UNKNOWN_SIZE)
 
 
 def gather(place: NodeContext) -> Operator:
@@ -139,7 +150,8 @@ def gather(place: NodeContext) -> Operator:
     axis = axis_of(axis, len(shape))
     indices = place.values(1)
     if indices is None or indices.dtype.kind not in "iu":
-        raise Unfit("which elements it takes is known only when it runs")
+        new = [axis, *[None] * (len(place.bottom(1)) - 1)] if place.bottom(1) else []
+        return Move(((_taken_anyhow(axis), Axes((*range(axis), *new, *range(axis + 1, len(shape))))),))
     flat = indices.reshape(-1).astype(np.intp)
     steps: list[Step] = [Take(axis, np.where(flat < 0, flat + shape[axis], flat), shape[axis])]
     if indices.ndim == 0:
