@@ -291,6 +291,16 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
         ('type: "Eltwise"', [(1, 2), (1, 3)], "bottoms of 1x2 and 1x3 must have the same shape"),
         ('type: "Eltwise" eltwise_param { coeff: 1 }', [(1, 2), (1, 2)], "1 values of coeff for 2 bottoms"),
         ('type: "ReLU"', [], "it has 0 bottoms, but reads 1"),
+        (
+            'type: "LSTM" recurrent_param { num_output: 7 }',
+            [(4, 3, 5), (4, 3), (2, 6)],
+            "a bottom of 2x6 must be of 3x6 beside 3 sequences",
+        ),
+        (
+            'type: "RNN" recurrent_param { num_output: 7 expose_hidden: true }',
+            [(4, 3, 5), (4, 3), (1, 2, 7)],
+            "a bottom of 1x2x7 must be of 1x3x7 beside 3 sequences",
+        ),
         ('type: "Reshape" reshape_param { shape { dim: -1 dim: -1 } }', [(1, 2)], "at most one -1"),
         ('type: "Reshape" reshape_param { shape { dim: 5 } }', [(1, 2)], "1x2 cannot become 5"),
         ('type: "Reshape" reshape_param { shape { dim: -1 dim: 4 } }', [(3, 2)], "3x2 does not divide by 4"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.axes import at_least_1
+from bnfold.caffe.layers.axes import UNKNOWN, at_least_1
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
@@ -62,8 +62,12 @@ def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     if len(bottoms[1]) != 2:
         raise ModelError(f"{layer}: its second bottom has shape {sizes(bottoms[1])}, but must be (T, N)")
     time, batch = merged(layer, bottoms[0][:2], bottoms[1])
-    exposed = view.states if view.expose_hidden else 0
-    return [(time, batch, view.num_output), *[(1, batch, view.num_output)] * exposed]
+    states = [(1, batch, view.num_output)] * (view.states if view.expose_hidden else 0)
+    static = [(batch, *bottoms[view.static][1:])] if view.static is not None else []
+    for given, wanted in zip(bottoms[2:], [*static, *states], strict=True):
+        if given != wanted and UNKNOWN not in (*given, *wanted):
+            raise ModelError(f"{layer}: a bottom of {sizes(given)} must be of {sizes(wanted)} beside {batch} sequences")
+    return [(time, batch, view.num_output), *states]
 
 
 def recurrent_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
