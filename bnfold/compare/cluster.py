@@ -22,7 +22,6 @@ from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.engine import Engine, Side, processors
 from bnfold.compare.measure import Measurement, Progress
-from bnfold.compare.memory import available_memory
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.widening import with_batch
 from bnfold.data.samples import Samples
@@ -357,7 +356,8 @@ def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
             _OPEN.pop(key)[1].close()
         if work.compiled and not worthwhile(MANY):  # it came when the others had been asked
             raise ModelError(NO_NUMBA.format("this worker"))
-        options = _shared(work.options, work.share)
+        threads = max(1, processors() // work.share)
+        options = replace(work.options, threads=work.options.threads or threads)
         kept = ExitStack()
         store = kept.enter_context(WeightStore())
         sides = []
@@ -374,17 +374,9 @@ def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
             options,
             store,
             exact=None if packed is None else partial(pickle.loads, packed),
-            threads=max(1, processors() // work.share),
+            threads=threads,
             fixed=True,
+            share=work.share,
         )
         _OPEN[work.key] = kept.enter_context(engine), kept
     return _OPEN[work.key][0]
-
-
-def _shared(options: CompareOptions, share: int) -> CompareOptions:
-    """The options of one of so many workers of a machine."""
-    memory = options.memory
-    if memory is None and (free := available_memory()) is not None:
-        memory = free // 2
-    threads = options.threads or max(1, processors() // share)
-    return replace(options, memory=None if memory is None else memory // share, threads=threads)

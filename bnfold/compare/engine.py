@@ -98,6 +98,7 @@ class Engine:
         further: more blobs that the reference has to be able to give.
         threads: that measure; as many as there are processors by default.
         fixed: the batch is decided already.
+        share: how many processes share the memory.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Engine:
         further: Sequence[str] = (),
         threads: int | None = None,
         fixed: bool = False,
+        share: int = 1,
     ) -> None:
         self.reference, self.sides, self.layout = reference, sides, layout
         self._options, self._store = options, store
@@ -120,7 +122,8 @@ class Engine:
         self._threads = threads or processors()
         self._inputs = layout.sizes(data)
         self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
-        self._held = room(options.memory, self._threads)
+        self._share = share
+        self._held = room(options.memory, self._threads, share)
         self.overlapping, self.alternating = True, False
         whole = self._segment()
         whole.names += dict.fromkeys(name for side in sides for name in side.pairs)
@@ -131,7 +134,7 @@ class Engine:
         self._open(whole, further)
         self.executions: list[Execution] = [session.execution for session in whole.sessions.values()]
         self._ports = [session.outputs for session in whole.sessions.values()]
-        self._plan(further, fixed=fixed, refusing=not fixed and (self._in_double or options.memory is not None))
+        self._plan(further, fixed=fixed, refusing=self._in_double or options.memory is not None)
         self.exact = exact() if exact is not None else None
         if self.segments[0] is not whole:
             whole.sessions.clear()
@@ -357,10 +360,12 @@ class Engine:
         left += weights - max(need.weights for need in needs)
         self.segments = list(self._cut(whole, needs, left))
         if most > left and refusing:
-            memory = self._options.memory or self._held
+            memory = self._options.memory or self._share * self._held
+            least = _mib(memory + self._share * (most - left))
             raise UsageError(
-                f"{_mib(memory)} are too little memory: comparing these networks takes at least "
-                f"{_mib(memory + most - left)}, {_mib(most)} of them for one blob or the outputs of both"
+                f"{_mib(memory)} are too little memory: comparing these networks"
+                + (f" in {self._share} workers" if self._share > 1 else "")
+                + f" takes at least {least}, {_mib(most)} of them for one blob or the outputs of both"
                 + (f", and {_mib(double)} for the weights of the float64 run" if double else "")
             )
 

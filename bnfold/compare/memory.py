@@ -107,18 +107,19 @@ class Needs:
 WIDENING = {"float64": 1, "float32": 2}
 
 
-def room(memory: int | None, threads: int) -> int | None:
+def room(memory: int | None, threads: int, processes: int = 1) -> int | None:
     """Bytes for weights and blobs in a process that may hold so much in all; None where the system says nothing.
 
     Args:
         memory: what was asked for; by default a share of what is free, besides what the process holds.
         threads: that measure.
+        processes: that have it together, each as much.
     """
     if memory is None:
         free = available_memory()
-        return None if free is None else int(SHARE * free)
+        return None if free is None else int(SHARE * free) // processes
     compiled = COMPILED if find_spec("numba") is not None else 0
-    return memory - resident_memory() - OWN - compiled - THREAD * threads
+    return memory // processes - resident_memory() - OWN - compiled - THREAD * threads
 
 
 def resident_memory() -> int:

@@ -20,7 +20,7 @@ from compare.hostile_samples import Hostile
 from compare.small_pair import images, models, said
 from onnx_models import change, classifier
 
-from bnfold.compare import cluster, opened
+from bnfold.compare import cluster, engine, opened
 from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.comparison import compare
 from bnfold.errors import ModelError, UnsupportedError, UsageError
@@ -259,6 +259,15 @@ def test_workers_hold_both_networks_against_the_float64_run(tmp_path: Path, clie
     alone = compare(*pair, images(40), batch=1, exact=True)
     assert alone.blobs[-1].figures["exact"] > 0
     assert said(compare(*pair, images(40), batch=1, exact=True, cluster=client)) == said(alone)
+
+
+@pytest.mark.slow
+def test_workers_of_a_machine_refuse_a_memory_that_is_too_little_for_all_of_them(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "room", lambda *_asked: 1 << 30)  # here, and not in the workers
+    with pytest.raises(ModelError, match="1M are too little memory: comparing these networks in 2 workers takes at le"):
+        compare(*models(tmp_path), images(), batch=2, cluster=client, memory=1 << 20)
 
 
 WITHOUT = "import sys; sys.modules['numba'] = None"
