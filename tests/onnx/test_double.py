@@ -1,5 +1,6 @@
 """An ONNX model in float64 computes what it computes in float32, and rounds a hundred million times finer."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,23 @@ def test_a_convolution_is_what_it_is_for_every_group(operator: str, group: int, 
     assert exact.dtype == np.float64
     assert exact.shape == found.shape
     assert np.abs(found - exact).max() < 1e-4
+
+
+def test_a_convolution_takes_the_memory_of_a_few_blobs() -> None:
+    """The windows of all samples at once, as onnx has them, are 49 blobs."""
+    made = model(
+        [helper.make_node("Conv", ["data", "w"], ["y"], pads=[3, 3, 3, 3])],
+        {"data": (8, 4, 128, 128)},
+        ["y"],
+        {"w": np.ones((4, 4, 7, 7), np.float32)},
+    )
+    exact, data = Evaluator.of_model(made, (), None, []), np.ones((8, 4, 128, 128))
+    tracemalloc.start()
+    try:
+        exact.run({"data": data})
+        assert tracemalloc.get_traced_memory()[1] < 10 * data.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_output_without_a_name_is_no_input_that_is_not_given() -> None:
