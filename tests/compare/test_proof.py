@@ -10,6 +10,7 @@ from present import present
 
 from bnfold.compare.comparison import compare
 from bnfold.compare.records import DiffReport
+from bnfold.compare.saturation import Positions
 from bnfold.errors import ModelError, UsageError
 from bnfold.options import CompareOptions
 
@@ -278,6 +279,27 @@ def test_an_output_that_shows_no_small_error_is_judged_by_what_stands_in_front_o
     assert not report.passed
     assert any(f"output 'y' is saturated by {layer}" in note for note in report.notes)
     assert compare(reference, reference, options=OUTPUTS).passed
+
+
+def test_all_that_a_saturating_layer_reads_is_judged() -> None:
+    random = np.random.default_rng(7)
+    weights = {name: random.normal(size=(4, 3, 3, 3)).astype(np.float32) for name in ("w1", "w2")}
+    nodes = [
+        helper.make_node("Conv", ["data", "w1"], ["first"], "first"),
+        helper.make_node("Conv", ["data", "w2"], ["second"], "second"),
+        helper.make_node("Add", ["second", "far"], ["moved"], "moved"),
+        helper.make_node("Greater", ["first", "moved"], ["y"], "greater"),
+    ]
+    made = model(nodes, {"data": (2, 3, 8, 8)}, ["y"], weights | {"far": np.array(1e4, np.float32)})
+    for name in weights:
+        assert not compare(made, change(made, name, (3, 0, 0, 0), 4.0), options=OUTPUTS).passed
+    assert compare(made, made, options=OUTPUTS).passed
+
+
+def test_the_least_and_the_largest_of_two_values_are_no_bounds() -> None:
+    found = Positions()
+    found.add("Clip", np.array([[0.2, 0.7]], np.float32))
+    assert (found.saturated, found.total) == (0, 2)
 
 
 def test_half_of_the_positions_at_a_bound_is_what_a_relu_has() -> None:
