@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx_models import change, classifier, model
 from present import present
 
@@ -279,6 +279,24 @@ def test_an_output_that_shows_no_small_error_is_judged_by_what_stands_in_front_o
     assert not report.passed
     assert any(f"output 'y' is saturated by {layer}" in note for note in report.notes)
     assert compare(reference, reference, options=OUTPUTS).passed
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        helper.make_node("Cast", ["levels"], ["y"], to=TensorProto.FLOAT),
+        helper.make_node("DequantizeLinear", ["levels", "bound0"], ["y"]),
+    ],
+    ids=lambda node: node.op_type,
+)
+def test_levels_in_another_type_show_no_small_error_either(behind: NodeProto) -> None:
+    reference = flat("QuantizeLinear", 1e-6)
+    reference.graph.node[-1].output[0] = "levels"
+    reference.graph.node.append(behind)
+    reference.graph.output[0].CopyFrom(helper.make_empty_tensor_value_info("y"))
+    report = compare(reference, change(reference, "w", (3, 0, 0, 0), 4.0), options=OUTPUTS)
+    assert not report.passed
+    assert any("output 'y' is saturated by QuantizeLinear" in note for note in report.notes)
 
 
 def test_all_that_a_saturating_layer_reads_is_judged() -> None:
