@@ -293,7 +293,8 @@ def test_levels_in_another_type_show_no_small_error_either(behind: NodeProto) ->
     reference = flat("QuantizeLinear", 1e-6)
     reference.graph.node[-1].output[0] = "levels"
     reference.graph.node.append(behind)
-    reference.graph.output[0].CopyFrom(helper.make_empty_tensor_value_info("y"))
+    del reference.graph.value_info[:]
+    reference.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 4, 6, 6)))
     report = compare(reference, change(reference, "w", (3, 0, 0, 0), 4.0), options=OUTPUTS)
     assert not report.passed
     assert any("output 'y' is saturated by QuantizeLinear" in note for note in report.notes)
