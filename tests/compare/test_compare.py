@@ -100,6 +100,7 @@ def test_a_label_that_is_no_number_is_named(layer: str) -> None:
         ({"sample_limit": 1, "sample_seed": -1}, "a seed must be 0 or more"),
         ({"tolerance": math.inf}, "the tolerance is inf; it must be 0 or more, and finite"),
         ({"tolerance": "1"}, "the option tolerance takes float or None, and not str"),
+        ({"threads": 1 << 31}, "the option threads is a number of threads, 0 for any, and not 2147483648"),
         ({"seed": 1.5}, "the option seed takes int, and not float"),
         ({"provider": None}, "the option provider takes str, and not NoneType"),
         ({"memory": "4G"}, "the option memory takes int or None, and not str"),
