@@ -26,6 +26,9 @@ BFLOAT16_LARGEST = (2 - 2**-7) * 2.0**127
 """numpy's `finfo` does not know the type."""
 CHUNK_VALUES = 1 << 16
 """How many values one chunk holds at most, unless a single row is longer: 512 KiB of float64, which stay in cache."""
+BUFFERED_VALUES = 1 << 10
+"""numpy writes a factor out for as many rows as its own buffer holds. Of rows of 1,024 values and more a buffer of this
+size holds one, so that nothing is written out: 0.27 ns a value instead of 0.65 with its 8,192, and as fast below."""
 SEARCHED_AT_ONCE = 1 << 16
 """How many values are searched for extremes at once: 256 KiB of float32, which stay in cache for the second search."""
 
@@ -105,8 +108,9 @@ class Scaled:
             product = exact[: part.size].reshape(part.shape)
             with np.errstate(all="ignore") if self.largest is None else nullcontext():
                 product[...] = part
-                for factor in self.factors:
-                    product *= _slab_of(factor, slab)
+                with _buffer_of(BUFFERED_VALUES):
+                    for factor in self.factors:
+                        product *= _slab_of(factor, slab)
                 chunk = rounded(product.reshape(-1), self.dtype)
             if self.largest is None and not np.isfinite(chunk).all():
                 raise NotFiniteError
@@ -142,6 +146,15 @@ class Rounded:
     def chunks(self) -> Iterator[Array]:
         """All of them as one flat piece."""
         yield self.array().reshape(-1)
+
+
+@contextmanager
+def _buffer_of(values: int) -> Iterator[None]:
+    before = np.setbufsize(values)
+    try:
+        yield
+    finally:
+        np.setbufsize(before)
 
 
 def largest_of(dtype: npt.DTypeLike) -> float:
