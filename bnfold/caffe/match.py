@@ -8,7 +8,6 @@ reported at once: one wrong layer is a typo, a hundred are the caffemodel of ano
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -28,13 +27,16 @@ _NAMED = 5
 
 def give_weights(
     layers: Sequence[Layer], files: Sequence[WeightsFile], shapes: Mapping[str, Shape | None]
-) -> tuple[list[Layer], list[str]]:
-    """The layers with what they learned, and sentences on what is not in the files.
+) -> list[str]:
+    """Put into the layers what they learned.
 
     Args:
         layers: of the net that is loaded.
         files: caffemodels; what a later one has replaces what an earlier one has.
         shapes: the shape of each blob, None or missing where it is not known; weights are then taken as stored.
+
+    Returns:
+        Sentences on what is not in the files.
 
     Raises:
         WeightsError: weights are missing, damaged or misshapen; it names every layer concerned.
@@ -42,37 +44,32 @@ def give_weights(
     records = _by_name(layers, files)
     owners = _owners(layers, records)
     faults: list[str] = []
-    given: list[Layer] = []
     by_filler: list[Layer] = []
     for layer in layers:
         record = records.get(layer.name)
         if layer.blobs and not (record and record.blobs):
-            given.append(layer)  # it brings its own
-            continue
-        own = layer.copy()
+            continue  # it brings its own
         shared = owners.get(id(layer))
-        own.blobs = shared or (record.blobs if record else NO_BLOBS)
+        layer.blobs = shared or (record.blobs if record else NO_BLOBS)
         try:
-            expected = _expected(own, shapes)
-            if expected and not own.blobs and not (record and record.problem) and (values := filled(layer, expected)):
+            expected = _expected(layer, shapes)
+            if expected and not layer.blobs and not (record and record.problem) and (values := filled(layer, expected)):
                 by_filler.append(layer)
-                own.blobs = values
-                given.append(own)
+                layer.blobs = values
                 continue
-            own.blobs = _fitted(layer, own.blobs, expected, "" if shared or not record else record.problem)
+            layer.blobs = _fitted(layer, layer.blobs, expected, "" if shared or not record else record.problem)
         except WeightsError as error:
             faults.append(str(error))
             continue
-        own.source = layer.source._replace(blobs=own.blobs, record=record) if layer.source else None
-        given.append(own)
+        if layer.source:
+            layer.source = layer.source._replace(blobs=layer.blobs, record=record)
     if faults:
         raise WeightsError(_sentence(faults, layers, files))
-    given, notes = _as_shared(given, files)
-    return given, [*_filler_notes(by_filler), *notes]
+    return [*_filler_notes(by_filler), *_share(layers, files)]
 
 
-def _as_shared(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> tuple[list[Layer], list[str]]:
-    """The layers with one value for each blob that several share by name: what is stored last, as in Caffe.
+def _share(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> list[str]:
+    """Give one value to each blob that several layers share by name: what is stored last, as in Caffe.
 
     There the sharers have one blob between them, into which every record is copied (`Net::CopyTrainedLayersFrom`).
     Where none is stored it is the first layer's, by its filler (`Net::AppendParam`).
@@ -100,11 +97,9 @@ def _as_shared(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> tuple[l
                     f"{layers[other]} has another '{name}' stored than {layers[place]}, with which it shares it: that "
                     f"of {layers[place]} holds, which comes later, as in Caffe"
                 )
-    given = [
-        replace(layer, blobs=Blobs(replaced[place])) if place in replaced else layer
-        for place, layer in enumerate(layers)
-    ]
-    return given, notes
+    for place, blobs in replaced.items():
+        layers[place].blobs = Blobs(blobs)
+    return notes
 
 
 def _same(one: Array | LazyArray, other: Array | LazyArray) -> bool:

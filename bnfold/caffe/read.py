@@ -169,7 +169,7 @@ def build(
             else assembled(next((one for one in GUESSES if _fits(assembled(one))), GUESSES[0]))
         )
     if files:
-        net = _with_weights(net, files, guessed)
+        net.notes += _give_weights(net, files, guessed)
     if options.recurrent_state:
         net = expose_states(net)
     net.notes += state_notes(net)
@@ -310,7 +310,7 @@ def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
             )
 
 
-def _with_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> Net:
+def _give_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> list[str]:
     shapes: Mapping[str, Shape | None] = {}
     try:
         shapes = infer_shapes(net)
@@ -319,7 +319,7 @@ def _with_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> Net:
         if not guessed:
             raise
     try:
-        return net.with_layers(*give_weights(net.layers, files, shapes))
+        return give_weights(net.layers, files, shapes)
     except WeightsError as error:
         if not guessed:
             raise
