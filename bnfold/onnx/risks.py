@@ -14,7 +14,7 @@ MAX_SIZE = 1 << 31
 SIZES = frozenset(
     {"block_size", "blocksize", "dilations", "group", "kernel_shape", "output_shape", "pooled_shape", "strides"}
 )
-DIVIDING = frozenset({"Div", "Mod"})
+DIVIDING = frozenset({"Div", "Mod", "SplitToSequence"})
 WRITING_ALL = frozenset({"BatchNormalization", "Split"})
 """Operators whose every output onnxruntime writes, one without a name too, of which it dies."""
 FAMILIES = {
@@ -42,7 +42,7 @@ FAMILIES = {
     ),
     "data moved": (
         "Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Pad Reshape ScatterElements ScatterND "
-        "SequenceAt Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze"
+        "SequenceAt Slice SpaceToDepth Split SplitToSequence Squeeze Tile Transpose Trilu Unsqueeze"
     ),
     "made of sizes": "Constant ConstantOfShape NonZero OneHot Range SequenceLength Shape Size",
 }
@@ -55,7 +55,7 @@ def needs_own_process(model: ModelProto) -> bool:
     graph = model.graph
     kinds = {port.name: port.type.tensor_type.elem_type for port in graph.input}
     kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
-    constants = {tensor.name for tensor in graph.initializer if _nonzero(tensor)}
+    constants = {tensor.name for tensor in graph.initializer if _divides(tensor)}
     for node in graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in BOUNDED:
             return True
@@ -67,6 +67,8 @@ def needs_own_process(model: ModelProto) -> bool:
             divisor = kinds.get(node.input[1], 0)
             if divisor not in FLOATS:
                 return True
+        if node.op_type == "Constant" and all(map(_constant_divides, node.attribute)):
+            constants.update(node.output)
         for place, name in enumerate(node.output):
             kinds[name] = _kind(node, place, kinds)
     return False
@@ -95,12 +97,24 @@ def _strange(attribute: AttributeProto) -> bool:
     return attribute.name in SIZES and not all(0 < size < MAX_SIZE for size in sizes)
 
 
-def _nonzero(tensor: TensorProto) -> bool:
-    """Whether anything may be divided by it."""
+def _divides(tensor: TensorProto) -> bool:
+    """Whether anything may be divided by it: the least integer not by -1, and none by 0."""
     if tensor.data_type in FLOATS:
         return True
-    small = math.prod(tensor.dims) <= 1 << 20 and not tensor.external_data
-    return small and bool(numpy_helper.to_array(tensor).all())
+    if math.prod(tensor.dims) > 1 << 20 or tensor.external_data:
+        return False
+    try:
+        array = numpy_helper.to_array(tensor)
+    except ValueError:  # more or fewer values than it has: onnxruntime says so
+        return False
+    return array.dtype.kind in "iu" and bool((array > 0).all())
+
+
+def _constant_divides(value: AttributeProto) -> bool:
+    """The same of what a Constant gives."""
+    if value.type == AttributeProto.TENSOR:
+        return _divides(value.t)
+    return all(size > 0 for size in ([value.i] if value.type == AttributeProto.INT else value.ints))
 
 
 ASKING = frozenset(

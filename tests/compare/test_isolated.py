@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,6 +176,25 @@ def division(divisor: Array, dtype: int) -> ModelProto:
     return model(nodes, {"x": (2,)}, ["y"], {"d": divisor}, dtype=dtype)
 
 
+def division_by(**constant: Any) -> ModelProto:
+    """Of integers, by what a node gives; exporters write divisors so."""
+    nodes = [helper.make_node("Constant", [], ["d"], **constant), helper.make_node("Div", ["x", "d"], ["y"])]
+    return model(nodes, {"x": (2,)}, ["y"], dtype=TensorProto.INT64)
+
+
+def split_in_pieces(**constants: Array) -> ModelProto:
+    """Of `n` rows, which may be computed."""
+    nodes = [helper.make_node("SplitToSequence", ["x", "n"], ["s"]), helper.make_node("SequenceAt", ["s", "i"], ["y"])]
+    fed: dict[str, tuple[int | str, ...]] = {"x": (4,), "n": ()}
+    return model(
+        nodes,
+        {name: shape for name, shape in fed.items() if name not in constants},
+        ["y"],
+        {"i": np.array(0), **constants},
+        dtype=TensorProto.INT64,
+    )
+
+
 @pytest.mark.parametrize(
     ("made", "alone"),
     [
@@ -182,6 +202,13 @@ def division(divisor: Array, dtype: int) -> ModelProto:
         (division(np.zeros(2, np.float32), TensorProto.FLOAT), False),
         (division(np.array([2, 3]), TensorProto.INT64), False),
         (division(np.array([2, 0]), TensorProto.INT64), True),
+        (division(np.array([2, -1]), TensorProto.INT64), True),  # of which the least integer ends the process
+        (division_by(value=numpy_helper.from_array(np.array([2, 3]))), False),
+        (division_by(value_ints=[2, 3]), False),
+        (division_by(value_int=0), True),
+        (division_by(value_ints=[2, 0]), True),
+        (split_in_pieces(n=np.array(2)), False),
+        (split_in_pieces(), True),
         (endless(), True),
         (model([helper.make_node("CastLike", ["x", "z"], ["y"])], {"x": (2,), "z": (2,)}, ["y"]), False),
         (model([helper.make_node("Div", ["x", "z"], ["y"])], {"x": (2,), "z": (2,)}, ["y"]), False),
@@ -198,6 +225,12 @@ def division(divisor: Array, dtype: int) -> ModelProto:
 )
 def test_only_models_that_may_loop_or_die_get_a_process(made: ModelProto, alone: bool) -> None:
     assert needs_own_process(made) is alone
+
+
+def test_a_divisor_without_its_values_is_none_that_is_known() -> None:
+    made = division(np.array([2, 3]), TensorProto.INT64)
+    made.graph.initializer[0].raw_data = made.graph.initializer[0].raw_data[:8]
+    assert needs_own_process(made)
 
 
 @pytest.mark.parametrize("name", ["strides", "kernel_shape"])
