@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import isfinite, prod
 
 import numpy as np
 
@@ -167,7 +167,7 @@ class Opened:
         if classifier is not None and (doubt := near_chance(classifier)) is not None:
             notes.append(doubt)
         for blob in blobs:
-            if blob.is_output and 0 < blob.finite < blob.values:
+            if blob.is_output and 0 < blob.finite < blob.values and isfinite(blob.max_rel):
                 share = 1 - blob.finite / blob.values
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
         notes += self._untried({blob.blob for blob in blobs if is_blank(blob)})

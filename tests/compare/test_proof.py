@@ -201,6 +201,7 @@ def test_shapes_that_follow_the_values_are_compared_run_by_run() -> None:
     assert not report.passed
     assert "blob 'y': its shape is (3,) in the reference and (5,) in the candidate for sample 1" in report.notes
     assert "of another shape, in one of the networks" in report.verdict
+    assert not [note for note in report.notes if "not finite" in note]
 
 
 def test_an_output_that_is_a_sequence_is_a_sentence() -> None:
