@@ -95,7 +95,7 @@ class OnnxFrontEnd:
             return Opaque("it reads a constant")
         if isinstance(found, Affine) and len(layer.bottoms) != 1:
             return Opaque("it does not read one blob")
-        return found
+        return found if layer.bottoms else Opaque("it reads nothing but constants")
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:
         """New constants; alpha and beta of a Gemm are in them."""
