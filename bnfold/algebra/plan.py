@@ -274,7 +274,7 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
     uses = scene.uses(blob)
     others = [use.layer for use in uses if use.layer is not reader]
     alone = len(uses) - len(others) == wanted and all(_takes_others(scene, other, blob, affine) for other in others)
-    journal.wider |= not alone
+    journal.wider |= not alone and bool(journal.through)  # the first blob's readers want what they want in any search
     require(alone, f"'{blob}' is read {len(uses)} times, and not every reader wants the changed values")
     producer = scene.net.producer(blob)
     if producer is None:
@@ -338,11 +338,11 @@ def _ways(journal: _Journal, wanted: Wanted, reader: Layer) -> list[Wanted]:
     scene.shared_budget.spend()
     blob = max(wanted, key=lambda blob: scene.order.get(id(scene.net.producer(blob)), -1))
     (affine, count), producer = wanted[blob], scene.net.producer(blob)
-    others = [use.layer for use in scene.uses(blob) if use.layer is not reader and use.layer not in journal.through]
-    alike = len(scene.uses(blob)) - len(others) == count
+    uses = scene.uses(blob)
+    others = [use.layer for use in uses if use.layer is not reader and use.layer not in journal.through]
+    alike = len(uses) - len(others) == count and all(_takes_others(scene, other, blob, affine) for other in others)
     if producer is None or blob in scene.protected or id(producer) in scene.excluded or not alike:
         raise Blocked(f"'{blob}' cannot change")
-    require(all(_takes_others(scene, other, blob, affine) for other in others), f"{others} want '{blob}' as it is")
     rest = {other: wanted[other] for other in wanted if other != blob}
     journal.past = bool(rest)
     operator = journal.absorb(producer, affine)

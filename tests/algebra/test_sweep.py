@@ -8,6 +8,7 @@ from algebra.texts import PADDED, bn, checked, conv, data, layer, names, power, 
 
 from bnfold.algebra import Folded, Kept, Merged, fold
 from bnfold.errors import UsageError
+from bnfold.net import Layer
 
 # Records.
 
@@ -57,6 +58,20 @@ def test_a_scale_that_all_readers_of_a_blob_want_goes_in_front_of_it() -> None:
 def test_a_scale_that_one_reader_of_a_blob_does_not_want_stays() -> None:
     (kept,) = checked(net_of(POOLED + layer("t", "TanH", "c"))).report.kept
     assert "not every reader wants the changed values" in kept.reason
+
+
+def test_no_layer_is_written_out_with_its_weights_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    powers = (
+        layer(f"t{i}", "AbsVal", "d") + layer(f"u{i}", "Power", f"t{i}", "", f"power_param {{ scale: {i} }}")
+        for i in (2, 3)
+    )
+    net = net_of(POOLED + "".join(powers))
+
+    def written(self: object) -> str:
+        raise AssertionError("which takes the time of printing arrays, and once for each reader of a blob")
+
+    monkeypatch.setattr(Layer, "__repr__", written)
+    assert len(fold(net).report.kept) == 3
 
 
 def test_a_shift_behind_a_sum_of_a_blob_and_its_mean_stays() -> None:
