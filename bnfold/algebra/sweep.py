@@ -245,10 +245,11 @@ class _Sweep:
         return [*self._to_settle_again(layer, plan.merged), *self._in_front(layer)]
 
     def _to_settle_again(self, gone: Layer, merged: Iterable[tuple[Layer, Affine]]) -> list[Layer]:
-        """What may move now: affines that took something in, and those that the one that is gone could not take in."""
-        waited = [layer for layer in self.refusals.pop(id(gone), ()) if layer is not None]
-        again = dict.fromkeys([*(layer for layer, _ in merged), *waited])
-        return [layer for layer in again if isinstance(self.records.get(id(layer)), Kept)]
+        """What may move now: affines that took something in, and those that they or the one gone could not take in."""
+        changed = [layer for layer, _ in merged]
+        waited = (layer for other in (*changed, gone) for layer in self.refusals.pop(id(other), ()))
+        again = dict.fromkeys([*changed, *waited])
+        return [layer for layer in again if layer is not None and isinstance(self.records.get(id(layer)), Kept)]
 
     def _in_front(self, layer: Layer) -> list[Layer]:
         """The affine in front of one that is gone, if it had to stay: what stood in its way may have been that one."""
