@@ -125,6 +125,7 @@ class _Journal:
     Attributes:
         past: whether a scale is to get past affines, since others want the same in front of them.
         wider: whether the search met an affine, or a blob that others read, too; one past those may do what it cannot.
+        refused: why the first affine on the way could not take it: the reason if getting past it fails, too.
     """
 
     scene: Scene
@@ -137,6 +138,7 @@ class _Journal:
     moved: list[str] = field(default_factory=list)
     past: bool = False
     wider: bool = False
+    refused: Blocked | None = None
 
     def copy(self) -> _Journal:
         return replace(
@@ -165,9 +167,11 @@ class _Journal:
                 try:
                     require(not self.past, "")
                     self._writable(layer, operator, affine, self.compose)
-                except Blocked:
+                except Blocked as blocked:
                     if not affine.keeps_zero or any(layer is other for other, _ in self.rescaled):
                         raise
+                    if not self.past:
+                        self.refused = self.refused or Blocked(f"{layer}: {blocked}")
                     if not operator.keeps_zero:
                         self.rescaled.append((layer, self._writable(layer, operator, affine, self.rescale)))
                     return Pass()
@@ -253,11 +257,11 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     bottom, top = layer.bottoms[0], layer.tops[0]
     try:
         _run(_demand(scene, journal, bottom, affine, layer))
-    except Blocked:
+    except Blocked as blocked:
         again = _Journal(scene, journal.change, journal.compose, journal.rescale)
         together = _demand_together(again, bottom, affine, layer) if journal.wider and affine.keeps_zero else None
         if together is None:
-            raise
+            raise (journal.refused or blocked) from None
         journal = together
     # Those that want the shape alone, or other elements, will read the bottom under the name of the top.
     others = [use.layer for use in scene.net.uses(bottom) if use.layer is not layer]
@@ -425,11 +429,11 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     past = replace(journal.copy(), past=True)
     try:
         return _carry_forward(scene, journal, layer, affine)
-    except Blocked:
+    except Blocked as blocked:
         if journal.wider and affine.keeps_zero:
             with suppress(Blocked):
                 return _carry_forward(scene, past, layer, affine)
-        raise
+        raise (journal.refused or blocked) from None
 
 
 def _carry_forward(scene: Scene, journal: _Journal, layer: Layer, affine: Affine) -> Plan:
