@@ -436,18 +436,18 @@ def require_net(value: object, caller: str) -> None:
         value.origin.require_unchanged()
     for layer in value.layers:
         if layer.source is None or layer.blobs is not layer.source.blobs:
-            _require_arrays(layer, value.language)
+            _require_arrays(layer, value)
 
 
-def _require_arrays(layer: Layer, language: str) -> None:
+def _require_arrays(layer: Layer, net: Net) -> None:
     """Stop at blobs that somebody has put in and that no file can hold. Raises UsageError."""
     if not isinstance(layer.blobs, Blobs):
         raise UsageError(f"{layer}: its blobs are {type(layer.blobs).__name__}, and not bnfold.net.Blobs of arrays")
-    before = layer.source.blobs.stored if language == "ONNX" and layer.source is not None else ()
+    before = layer.source.blobs.stored if layer.source is not None and net.language == "ONNX" else ()
     for place, blob in enumerate(layer.blobs.stored):
         if isinstance(blob, np.ndarray):
             known = place < len(before)
-            if blob.dtype != before[place].dtype if known else language == "Caffe" and blob.dtype.kind not in "fV":
+            if blob.dtype != before[place].dtype if known else blob.dtype.kind not in "fV" and net.language == "Caffe":
                 wanted = before[place].dtype if known else "a floating-point type"
                 raise UsageError(f"{layer}: blob {place} is of {blob.dtype}, and has to be of {wanted}")
         elif not hasattr(blob, "chunks"):  # what makes a `LazyArray`, of which `isinstance` takes a while
