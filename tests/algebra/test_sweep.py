@@ -74,6 +74,22 @@ def test_no_layer_is_written_out_with_its_weights_for_a_reason(monkeypatch: pyte
     assert len(fold(net).report.kept) == 3
 
 
+@pytest.mark.parametrize("option", ["keep", "exclude"])
+def test_a_scale_that_all_readers_want_stops_at_what_its_user_asks_to_leave(option: str) -> None:
+    pooled = layer("c", "Pooling", "e", "", "pooling_param { pool: AVE kernel_size: 3 stride: 1 pad: 1 }")
+    net = net_of(data() + conv("e", "data") + POOLED.replace(data() + conv("c", "data"), pooled))
+    assert not checked(net).report.kept
+    (kept,) = checked(net, **{option: ["e"]}).report.kept
+    assert kept.layer == "s"
+
+
+def test_a_scale_of_which_two_readers_want_different_things_stays() -> None:
+    shuffled = layer("q", "ShuffleChannel", "c", "", "shuffle_channel_param { group: 2 }")
+    text = data() + conv("c", "data") + shuffled + layer("d", "Eltwise", "q c")
+    (kept,) = checked(net_of(text + layer("s", "Scale", "d"))).report.kept
+    assert kept.layer == "s"
+
+
 def test_a_shift_behind_a_sum_of_a_blob_and_its_mean_stays() -> None:
     text = POOLED.replace("kernel_size: 3 stride: 1 pad: 1", "kernel_size: 1").replace("scale: -3", "shift: -3")
     (kept,) = checked(net_of(text)).report.kept
