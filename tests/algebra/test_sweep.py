@@ -90,6 +90,11 @@ def test_a_scale_of_which_two_readers_want_different_things_stays() -> None:
     assert kept.layer == "s"
 
 
+def test_a_sum_of_one_blob_with_a_coefficient_stays() -> None:
+    doubled = layer("e", "Eltwise", "c", "", "eltwise_param { coeff: 2 }")
+    assert checked(net_of(data() + conv("c", "data") + doubled + layer("t", "TanH", "e"))).report.records == []
+
+
 def test_a_shift_behind_a_sum_of_a_blob_and_its_mean_stays() -> None:
     text = POOLED.replace("kernel_size: 3 stride: 1 pad: 1", "kernel_size: 1").replace("scale: -3", "shift: -3")
     (kept,) = checked(net_of(text)).report.kept
