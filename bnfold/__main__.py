@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +35,16 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     del frame
     arrived.append(number)
     raise Stopped
+
+
+def _ask_again(lost: sys.UnraisableHookArgs) -> None:
+    """Send a signal again that came in a destructor or a callback of a weak reference; exceptions end there."""
+    if isinstance(lost.exc_value, Stopped):
+        # To the process, so that it interrupts what the main thread waits for; on Windows os.kill would end it.
+        again = partial(os.kill, os.getpid()) if os.name == "posix" else signal.raise_signal
+        threading.Timer(0.01, again, arrived[:1]).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _open_what_is_closed() -> None:
@@ -70,6 +82,7 @@ def run() -> None:
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     # `nohup` and shells without job control have a process ignore some, and mean it.
     numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    sys.unraisablehook = _ask_again
     try:
         for number in numbers:
             signal.signal(number, _stop)

@@ -136,3 +136,26 @@ def test_ctrl_c_at_any_moment_is_a_sentence_and_leaves_no_half(folder: Path, ver
         assert child.returncode in (0, 130), said.decode()
         assert b"Traceback" not in said, said.decode()
     assert 130 in codes
+
+
+DROPPED = """
+import signal, sys, time
+from bnfold import __main__ as program
+
+class Dropped:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def command(stopped_by):
+    Dropped()
+    time.sleep(600)
+
+program._command = lambda: command
+program.run()
+"""
+
+
+def test_ctrl_c_that_comes_in_a_destructor_is_not_lost() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run([sys.executable, "-c", DROPPED], env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (130, "")
