@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from onnx import ModelProto, TensorShapeProto, ValueInfoProto, helper, inliner, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorShapeProto, ValueInfoProto, helper, inliner, numpy_helper, shape_inference
 
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
@@ -92,9 +92,38 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
     for name, value in computed.items():
         types.shapes.setdefault(name, value.shape)
         types.elements.setdefault(name, helper.np_dtype_to_tensor_dtype(value.dtype))
-    for port in inferred_ports(copy, data_prop=True) or inferred_ports(copy):
+    for port in _without_spread_einsums(copy, types):
         types.add(port)
     return types
+
+
+def _without_spread_einsums(model: ModelProto, types: Types) -> list[ValueInfoProto]:
+    """What onnx says of values; of an Einsum it takes the first size of a letter, also where another one spreads it."""
+    model.opset_import.add(domain=UNREAD, version=1)
+    while True:
+        found = inferred_ports(model, data_prop=True) or inferred_ports(model)
+        known = Types(dict(types.shapes))
+        for port in found:
+            known.add(port)
+        spread = [node for node in model.graph.node if node.op_type == "Einsum" and _spreads(node, known.shapes)]
+        if not spread:
+            return found
+        for node in spread:
+            node.domain, node.op_type = UNREAD, "Spread"
+
+
+def _spreads(node: NodeProto, shapes: Mapping[str, Shape]) -> bool:
+    """Whether some letter of an Einsum is of size 1 in one factor, and perhaps of another in the next."""
+    equation = next((one.s.decode() for one in node.attribute if one.name == "equation"), "").replace(" ", "")
+    sizes: dict[str, set[int]] = {}
+    for term, name in zip(equation.split("->")[0].split(","), node.input, strict=False):
+        letters = term.replace("...", "")
+        shape = shapes.get(name, (UNKNOWN,) * len(letters))
+        behind = len(term.partition("...")[2]) if "..." in term else 0
+        ends = [*shape[: len(letters) - behind], *shape[len(shape) - behind :]]
+        for letter, size in zip(letters, ends, strict=False):
+            sizes.setdefault(letter, set()).add(size)
+    return any(1 in found and len(found) > 1 for found in sizes.values())
 
 
 def _replace(model: ModelProto, computed: Mapping[str, Array]) -> None:
