@@ -20,6 +20,7 @@ import contextlib
 import os
 import re
 import stat
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -170,7 +171,9 @@ class OutputSet:
     def __init__(self, inputs: Iterable[StrPath] = (), *, in_place: bool = False) -> None:
         self._inputs = [] if in_place else [Path(path) for path in inputs]
         self._outputs: dict[Path, Output] = {}
-        self._staging: dict[Path, tuple[Path, int]] = {}  # folder of a target -> hidden folder in it, its descriptor
+        self._staging: dict[Path, tuple[Path, _Lock | None]] = {}  # folder of a target -> hidden folder in it, its lock
+        # Ctrl-C may come before `discard` has begun, or between a folder and its place in the table.
+        weakref.finalize(self, _remove_left, self._staging, os.getpid())
 
     def open(self, path: StrPath) -> Output:
         """Begin a file. A symbolic link is written through.
@@ -228,9 +231,9 @@ class OutputSet:
                 output.discard()
             self._outputs.clear()
             for folder, lock in self._staging.values():
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
-                _unlock(lock)
+                _remove_hidden(folder)
+                if lock is not None:
+                    lock.give_back()
             self._staging.clear()
 
     def __enter__(self) -> OutputSet:
@@ -250,8 +253,9 @@ class OutputSet:
         if target.parent not in self._staging:
             _clear_abandoned(target.parent)
             folder = target.parent / f"{STAGING_PREFIX}{os.urandom(8).hex()}"
+            self._staging[target.parent] = folder, None
             folder.mkdir(0o700)
-            self._staging[target.parent] = folder, _lock(folder)
+            self._staging[target.parent] = folder, _Lock(folder)
         # A link may lead to a name without the suffix by which the file is known.
         name = target.name if target.suffix == path.suffix else target.name + path.suffix
         return self._staging[target.parent][0] / name
@@ -415,50 +419,65 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 def _locked(folders: Iterable[Path]) -> Iterator[None]:
     """Let no other run rename in these folders, where the system can lock a folder."""
     # In one order, or two runs could wait for each other.
-    locks = [_lock(folder) for folder in sorted(folders)]
+    locks = [_Lock(folder) for folder in sorted(folders)]
     try:
         yield
     finally:
         for lock in locks:
-            _unlock(lock)
+            lock.give_back()
 
 
-def _lock(folder: Path, *, wait: bool = True) -> int:
-    """Lock a folder until `_unlock` gets the descriptor that this returns, or the process ends however it does.
+class _Lock:
+    """A lock on a folder, until it is given back, or nobody holds it any longer, as behind a Ctrl-C.
 
-    Returns:
-        The descriptor, or -1 where somebody else has the lock (if not to `wait`) or the system knows no such locks.
+    Attributes:
+        is_held: whether it was had: not where somebody else has it (if not to `wait`), or the system has no such locks.
     """
-    if fcntl is None:
-        return -1
-    fd = -1
-    try:
-        fd = os.open(folder, os.O_RDONLY)
-        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # some network file systems cannot
-        if fd >= 0:
-            os.close(fd)
-        return -1
-    return fd
 
+    def __init__(self, folder: Path, *, wait: bool = True) -> None:
+        self.is_held = False
+        self._fd = -1
+        if fcntl is None:
+            return
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            self._fd = os.open(folder, os.O_RDONLY)
+            fcntl.flock(self._fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.is_held = True
 
-def _unlock(lock: int) -> None:
-    """Give a lock back. Closing is not enough: a process that the host forked meanwhile has the descriptor, too."""
-    if lock >= 0:
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        os.close(lock)
+    def give_back(self) -> None:
+        """Let others have it. Closing is not enough: a process that the host forked meanwhile has the file, too."""
+        with defer_signals():
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                os.close(fd)
+
+    __del__ = give_back
 
 
 def _clear_abandoned(folder: Path) -> None:
     """Remove what runs that were killed have left in `folder`: hidden folders of ours that nobody holds."""
     for left in folder.glob(f"{STAGING_PREFIX}{'[0-9a-f]' * 16}"):
-        lock = _lock(left, wait=False)
-        if lock >= 0:
-            with contextlib.suppress(OSError):
-                for file in left.iterdir():
-                    file.unlink()
-                left.rmdir()
-            _unlock(lock)
+        lock = _Lock(left, wait=False)
+        if lock.is_held:
+            _remove_hidden(left)
+        lock.give_back()
+
+
+def _remove_hidden(folder: Path) -> None:
+    """Remove a hidden folder of ours with what has not got its name."""
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
+def _remove_left(staging: dict[Path, tuple[Path, _Lock | None]], process: int) -> None:
+    """Remove what a set has left that is gone, or lives at the end of its process; a forked one has it, too."""
+    if process == os.getpid():
+        for folder, _ in staging.values():
+            _remove_hidden(folder)
 
 
 def _sync(folders: Iterable[Path]) -> None:

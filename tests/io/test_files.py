@@ -336,16 +336,16 @@ def test_a_file_in_a_folder_that_may_not_be_looked_into_was_not_interrupted(
 
 
 def test_a_process_that_the_host_forks_meanwhile_keeps_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = files._lock
     forked = []  # descriptors of the same locks, as a child of `os.fork` has them as long as it lives
 
-    def lock_and_fork(folder: Path, *, wait: bool = True) -> int:
-        descriptor = lock(folder, wait=False)
-        assert descriptor >= 0, "would wait for the end of the child"
-        forked.append(os.dup(descriptor))
-        return descriptor
+    class Forking(files._Lock):
+        def __init__(self, folder: Path, *, wait: bool = True) -> None:
+            del wait
+            super().__init__(folder, wait=False)
+            assert self.is_held, "would wait for the end of the child"
+            forked.append(os.dup(self._fd))
 
-    monkeypatch.setattr(files, "_lock", lock_and_fork)
+    monkeypatch.setattr(files, "_Lock", Forking)
     write_pair(tmp_path, b"new")
     for descriptor in forked:
         os.close(descriptor)

@@ -135,3 +135,62 @@ def test_a_process_killed_at_any_system_call_leaves_all_old_or_all_new_or_a_gap(
             assert {name: (folder / name).read_bytes() for name in NAMES} == dict.fromkeys(NAMES, b"newer")
             if how == "with locks":
                 assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
+
+
+# Sends Ctrl-C at the n-th line of our own code, for every n there is; what is left must be gone with the set.
+INTERRUPTED = """
+import gc, os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bnfold.io.files import OutputSet
+FILES = ("files.py", "signals.py", "contextlib.py")
+folder = Path(sys.argv[2])
+
+def write():
+    with OutputSet() as outputs:
+        outputs.open(folder / "net.caffemodel").write(b"new")
+        outputs.open(folder / "net.prototxt").write(b"new")
+
+def left_at(step):
+    left = [step]
+    def trace(frame, event, argument):
+        if not frame.f_code.co_filename.endswith(FILES):
+            return None
+        if event != "call":
+            left[0] -= 1
+            if left[0] == 0:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        return trace
+    sys.settrace(trace)
+    try:
+        write()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    gc.collect()
+    names = sorted(os.listdir(folder))
+    for name in names:
+        os.unlink(folder / name)
+    return left[0] <= 0, names
+
+step, halves = 1, []
+came, names = left_at(step)
+while came:
+    if names not in ([], ["net.caffemodel", "net.prototxt"]):
+        halves.append((step, names))
+    step += 1
+    came, names = left_at(step)
+print(step, halves)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal can be deferred on this system")
+def test_ctrl_c_at_any_line_leaves_both_files_or_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(ROOT), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    steps, halves = done.stdout.split(maxsplit=1)
+    assert int(steps) > 100, "the steps are too few to mean anything"
+    assert halves == "[]\n"
