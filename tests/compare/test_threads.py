@@ -22,43 +22,27 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, signal, sys, threading
 from concurrent.futures import ThreadPoolExecutor
+from interrupting import CtrlC
 from bnfold.compare.threads import Threads, result_of
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ours = sys.argv[1] == "ours"
-FILES = ("threading.py", "thread.py", "_base.py")
 
 def interrupted_at(step):
-    left = [step]
-    def trace(frame, event, argument):
-        if not frame.f_code.co_filename.endswith(FILES):
-            return None
-        if event != "call":
-            left[0] -= 1
-            if left[0] == 0:
-                sys.settrace(None)
-                signal.raise_signal(signal.SIGINT)
-        return trace
     pool = (Threads if ours else ThreadPoolExecutor)(2)
     begin = threading.Event()
-    came = False
-    sys.settrace(trace)
-    try:
+    with CtrlC(step, ("threading.py", "thread.py", "_base.py")) as ctrl_c:
         first = pool.submit(abs, -1)
         second = pool.submit(begin.wait, 0.002)
         for future in (first, second):
             result_of(future) if ours else future.result()
-    except KeyboardInterrupt:
-        came = True
-    finally:
-        sys.settrace(None)
     pool.shutdown(wait=False, cancel_futures=True)
     for thread in pool._threads:
         thread.join(60 if ours else 5)
         if thread.is_alive():
             print("a thread waits for ever, interrupted at step", step, flush=True)
             os._exit(1)
-    return came
+    return ctrl_c.came
 
 step = 1
 while interrupted_at(step):
@@ -71,7 +55,7 @@ os._exit(0)
 def tried(kind: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", SCRIPT, kind],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDEVMODE": ""},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "PYTHONDEVMODE": ""},
         capture_output=True,
         text=True,
         timeout=600,

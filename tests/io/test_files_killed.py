@@ -139,12 +139,12 @@ def test_a_process_killed_at_any_system_call_leaves_all_old_or_all_new_or_a_gap(
 
 # Sends Ctrl-C at the n-th line of our own code, for every n there is; what is left must be gone with the set.
 INTERRUPTED = """
-import gc, os, signal, sys
-sys.path.insert(0, sys.argv[1])
+import gc, os, sys
+sys.path[:0] = sys.argv[1:3]
 from pathlib import Path
+from interrupting import CtrlC
 from bnfold.io.files import OutputSet
-FILES = ("files.py", "signals.py", "contextlib.py")
-folder = Path(sys.argv[2])
+folder = Path(sys.argv[3])
 
 def write():
     with OutputSet() as outputs:
@@ -152,28 +152,13 @@ def write():
         outputs.open(folder / "net.prototxt").write(b"new")
 
 def left_at(step):
-    left = [step]
-    def trace(frame, event, argument):
-        if not frame.f_code.co_filename.endswith(FILES):
-            return None
-        if event != "call":
-            left[0] -= 1
-            if left[0] == 0:
-                sys.settrace(None)
-                signal.raise_signal(signal.SIGINT)
-        return trace
-    sys.settrace(trace)
-    try:
+    with CtrlC(step, ("files.py", "signals.py", "contextlib.py")) as ctrl_c:
         write()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(None)
     gc.collect()
     names = sorted(os.listdir(folder))
     for name in names:
         os.unlink(folder / name)
-    return left[0] <= 0, names
+    return ctrl_c.came, names
 
 step, halves = 1, []
 came, names = left_at(step)
@@ -188,7 +173,7 @@ print(step, halves)
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal can be deferred on this system")
 def test_ctrl_c_at_any_line_leaves_both_files_or_none(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", INTERRUPTED, str(ROOT), str(tmp_path)]
+    command = [sys.executable, "-c", INTERRUPTED, str(ROOT), str(ROOT / "tests"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     steps, halves = done.stdout.split(maxsplit=1)
