@@ -28,7 +28,7 @@ CHUNK_VALUES = 1 << 16
 """How many values one chunk holds at most, unless a single row is longer: 512 KiB of float64, which stay in cache."""
 BUFFERED_VALUES = 1 << 10
 """numpy writes a factor out for as many rows as its own buffer holds. Of rows of 1,024 values and more a buffer of this
-size holds one, so that nothing is written out: 0.27 ns a value instead of 0.65 with its 8,192, and as fast below."""
+size holds one, so that nothing is written out: less than half the time (docs/architecture.md), and no more below."""
 SEARCHED_AT_ONCE = 1 << 16
 """How many values are searched for extremes at once: 256 KiB of float32, which stay in cache for the second search."""
 
