@@ -11,13 +11,30 @@ TYPE_CHECKING = False  # as `typing` has it, whose import takes the 10 ms in whi
 if TYPE_CHECKING:
     from typing import Any
 
-    from bnfold.advice import Finding, advise
-    from bnfold.advice.records import Inspection
-    from bnfold.algebra import Dropped, Folded, FoldReport, FoldResult, Kept, Merged, fold
-    from bnfold.algebra.records import Joined
+    from bnfold.advice import advise
+    from bnfold.advice.records import Finding, Inspection
+    from bnfold.algebra import FoldReport, FoldResult, fold
+    from bnfold.algebra.records import Dropped, Folded, Joined, Kept, Merged, Moved
     from bnfold.caffe.write import save_caffe
     from bnfold.compare.comparison import Comparison, compare
-    from bnfold.compare.records import BlobDiff, DiffReport, Gate
+    from bnfold.compare.records import (
+        Answer,
+        BlobDiff,
+        Box,
+        ClassifierDiff,
+        DetectorDiff,
+        DiffReport,
+        FirstDivergent,
+        Flip,
+        Gate,
+        Histogram,
+        LayerRange,
+        Place,
+        SampleDiff,
+        Stray,
+        Uncompared,
+    )
+    from bnfold.data.preparation import Preparation
     from bnfold.errors import (
         BnfoldError,
         ModelError,
@@ -32,57 +49,68 @@ if TYPE_CHECKING:
     from bnfold.onnx import save_onnx, to_onnx
     from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
     from bnfold.report.run import RunReport
+    from bnfold.runtime import Execution
 
     __version__: str
 
 # Module -> the names that live there, which are imported when they are first used: `bnfold --help` waits for none.
 _HOMES = {
-    "bnfold.advice": ("advise",),
-    "bnfold.advice.records": ("Finding", "Inspection"),
-    "bnfold.algebra": ("FoldReport", "FoldResult", "fold"),
-    "bnfold.algebra.records": ("Dropped", "Folded", "Joined", "Kept", "Merged"),
-    "bnfold.caffe.write": ("save_caffe",),
-    "bnfold.compare.comparison": ("Comparison", "compare"),
-    "bnfold.compare.records": ("BlobDiff", "DiffReport", "Gate"),
-    "bnfold.errors": (
-        "BnfoldError",
-        "ModelError",
-        "ParseError",
-        "UnsupportedError",
-        "UsageError",
-        "WeightsError",
-        "WriteError",
-    ),
-    "bnfold.net": ("Layer", "Net"),
-    "bnfold.onnx": ("save_onnx", "to_onnx"),
-    "bnfold.options": ("CompareOptions", "OnnxOptions", "ReadOptions"),
-    "bnfold.loading": ("load",),
-    "bnfold.report.run": ("RunReport",),
+    "bnfold.advice": "advise",
+    "bnfold.advice.records": "Finding Inspection",
+    "bnfold.algebra": "FoldReport FoldResult fold",
+    "bnfold.algebra.records": "Dropped Folded Joined Kept Merged Moved",
+    "bnfold.caffe.write": "save_caffe",
+    "bnfold.compare.comparison": "Comparison compare",
+    "bnfold.compare.records": "Answer BlobDiff Box ClassifierDiff DetectorDiff DiffReport FirstDivergent Flip "
+    "Gate Histogram LayerRange Place SampleDiff Stray Uncompared",
+    "bnfold.data.preparation": "Preparation",
+    "bnfold.errors": "BnfoldError ModelError ParseError UnsupportedError UsageError WeightsError WriteError",
+    "bnfold.loading": "load",
+    "bnfold.net": "Layer Net",
+    "bnfold.onnx": "save_onnx to_onnx",
+    "bnfold.options": "CompareOptions OnnxOptions ReadOptions",
+    "bnfold.report.run": "RunReport",
+    "bnfold.runtime": "Execution",
 }
 
 __all__ = [
+    "Answer",
     "BlobDiff",
     "BnfoldError",
+    "Box",
+    "ClassifierDiff",
     "CompareOptions",
     "Comparison",
+    "DetectorDiff",
     "DiffReport",
     "Dropped",
+    "Execution",
     "Finding",
+    "FirstDivergent",
+    "Flip",
     "FoldReport",
     "FoldResult",
     "Folded",
     "Gate",
+    "Histogram",
     "Inspection",
     "Joined",
     "Kept",
     "Layer",
+    "LayerRange",
     "Merged",
     "ModelError",
+    "Moved",
     "Net",
     "OnnxOptions",
     "ParseError",
+    "Place",
+    "Preparation",
     "ReadOptions",
     "RunReport",
+    "SampleDiff",
+    "Stray",
+    "Uncompared",
     "UnsupportedError",
     "UsageError",
     "WeightsError",
@@ -103,7 +131,7 @@ if not TYPE_CHECKING:  # so that a name that there is not is an error for a type
 
         if name == "__version__":
             return import_module("importlib.metadata").version("bnfold")
-        home = next((module for module, names in _HOMES.items() if name in names), None)
+        home = next((module for module, names in _HOMES.items() if name in names.split()), None)
         if home is None:
             raise AttributeError(f"module 'bnfold' has no attribute '{name}'")
         value = globals()[name] = getattr(import_module(home), name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -14,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from onnx.numpy_helper import from_array, to_array
 from onnx_models import classifier
 
 import bnfold
+from bnfold.algebra.records import Record
 from bnfold.data.samples import Noise
 from bnfold.errors import UsageError
 from bnfold.net import Blobs, Net
@@ -545,6 +548,20 @@ def test_a_client_runs() -> None:
     said = module.report_on(PROTOTXT, CAFFEMODEL)
     assert "<FoldResult: <Net 'digits_cifar10'" in said
     assert said.endswith(bnfold.__version__)
+    assert len({len(bnfold.fold(net).report.folded) for net in module.shared(PROTOTXT, CAFFEMODEL)}) == 1
+    assert all(module.pages(PROTOTXT, CAFFEMODEL, PROTOTXT.parent / "digits"))
+    assert "nowhere.onnx" in module.refusal("nowhere.onnx")
+
+
+def test_every_record_that_a_report_holds_has_a_public_name() -> None:
+    public = [getattr(bnfold, name) for name in bnfold.__all__]
+    homes = [module for name, module in sys.modules.items() if name.startswith("bnfold.")]
+    classes = [kind for module in homes for kind in vars(module).values() if isinstance(kind, type)]
+    known = {kind.__name__: {kind.__name__} for kind in classes if dataclasses.is_dataclass(kind)}
+    known["Record"] = {kind.__name__ for kind in get_args(Record)}
+    for record in filter(dataclasses.is_dataclass, public):
+        words = {word for field in dataclasses.fields(record) for word in re.findall(r"\w+", str(field.type))}
+        assert {name for word in words & known.keys() for name in known[word]} <= set(bnfold.__all__), record
 
 
 @pytest.mark.slow
