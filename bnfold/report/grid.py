@@ -56,12 +56,10 @@ class Grid:
     Attributes:
         columns: from left to right.
         rows: the texts of their cells, and the style of each row.
-        caption: a line below it.
     """
 
     columns: Sequence[Column]
     rows: list[tuple[Sequence[str], Style]] = field(default_factory=list)
-    caption: str = ""
 
     def add(self, *cells: str, style: Style = "") -> None:
         """One more row, with a cell for each column; control characters are written out."""
@@ -73,8 +71,6 @@ class Grid:
         yield Line(self._row([self.columns[place].heading for place in shown], shown, widths), "bold")
         for cells, style in self.rows:
             yield Line(self._row([cells[place] for place in shown], shown, widths), style)
-        if self.caption:
-            yield Line(self.caption, "dim")
 
     def _fitted(self, width: int) -> tuple[list[int], dict[int, int]]:
         """The places of the columns that are shown, and how wide each is."""

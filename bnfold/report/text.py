@@ -136,11 +136,11 @@ def fold_tables(report: FoldReport, rows: int = ROWS) -> Iterator[Part]:
         elif isinstance(record, Kept) and record.now != record.type:
             grid.add(record.layer, record.type, f"stays, as a {record.now}")
     hidden = len(grid.rows) - rows
-    if hidden > 0:
-        del grid.rows[rows:]
-        grid.caption = f"... and {hidden:,} more; --json and --html have all"
+    del grid.rows[rows:]
     if grid.rows:
         yield grid
+    if hidden > 0:
+        yield words(f"... and {hidden:,} more; --json and --html have all", QUIET)
 
 
 def _into(record: Folded) -> str:
@@ -207,14 +207,14 @@ def _tables(proof: DiffReport, rows: int) -> Iterator[Part]:
     if proof.ran:
         yield words(proof.ran, QUIET)
     if proof.blobs:
-        yield _blob_table(proof, rows)
+        yield from _blob_table(proof, rows)
     if proof.classifier is not None:
         yield from _classifier(proof.classifier, rows)
     if proof.detector is not None:
         yield from _detector(proof.detector, rows)
 
 
-def _blob_table(report: DiffReport, rows: int) -> Grid:
+def _blob_table(report: DiffReport, rows: int) -> Iterator[Part]:
     """Outputs first, then the blobs that differ most."""
     from bnfold.compare.metrics import TERMINAL  # a fold that compares nothing needs none of this
     from bnfold.report.columns import cell as written
@@ -233,10 +233,10 @@ def _blob_table(report: DiffReport, rows: int) -> Grid:
     for blob in shown:
         style: Style = "red" if blob.judged > report.tolerance else "bold" if blob.is_output else ""
         grid.add(blob.blob, blob.layer, *(written(metric, blob) for metric in metrics), style=style)
+    yield grid
     hidden = len(report.blobs) - len(shown)
     if hidden > 0:
-        grid.caption = f"and {hidden:,} more blobs that differ less; --json and --html have all"
-    return grid
+        yield words(f"and {hidden:,} more blobs that differ less; --json and --html have all", QUIET)
 
 
 def _classifier(found: ClassifierDiff, rows: int) -> Iterator[Part]:
@@ -255,9 +255,9 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[Part]:
                 for answer in (flip.reference, flip.candidate)
             ]
             grid.add(flip.name, "" if flip.label is None else class_name(flip.label, found.class_names), *answers)
-        if found.flipped > rows:
-            grid.caption = f"... and {found.flipped - rows:,} more flipped"
         yield grid
+        if found.flipped > rows:
+            yield words(f"... and {found.flipped - rows:,} more flipped", QUIET)
 
 
 def _detector(found: DetectorDiff, rows: int) -> Iterator[Part]:

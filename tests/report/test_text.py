@@ -171,7 +171,10 @@ NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 def test_no_number_breaks_over_lines_and_no_line_is_too_wide(width: int) -> None:
     report = failed()
     lines = text(report, width=width).splitlines()
-    assert max(map(len, lines)) <= width
+    few = printed(as_text(run_report(report), rows=1), width)
+    assert "more flipped" in few
+    assert "--html" in few
+    assert max(map(len, [*lines, *few.splitlines()])) <= width
     whole = set(NUMBER.findall(text(report, width=1000)))
     start = next(index for index, line in enumerate(lines) if line.startswith("blob "))
     for line in lines[start + 1 : start + 8]:
