@@ -28,6 +28,7 @@ from bnfold.options import (
     COMPARING,
     FOR_CAFFE,
     FOR_ONNX,
+    FROM_CAFFE,
     PREPARING,
     PROVING,
     WEIGHTS,
@@ -372,7 +373,7 @@ def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **given: Any) 
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
 
-    reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
+    reading, writing = _reading(prototxt, caffemodel, given), _writing(prototxt, given)
     if no_verify:
         _refuse_idle(PROVING, "--no-verify compares nothing")
     require_paths(reading.files, writing, _reports(given), _data(given, [given["data"]]))
@@ -434,7 +435,7 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
     from bnfold.pipeline import export, require_paths
     from bnfold.report.renderings import of_run
 
-    reading, writing = _reading(prototxt, caffemodel, given), _writing(given)
+    reading, writing = _reading(prototxt, caffemodel, given), _writing(prototxt, given)
     require_paths(reading.files, writing)
     report = export(reading, writing, only)
     _render(given, of_run(report, _facts(reading.files, report.written)))
@@ -587,23 +588,21 @@ def _refuse_idle(names: Sequence[str], why: str) -> None:
         raise UsageError(f"{' and '.join(idle)} would be ignored: {why}")
 
 
-def _writing(given: dict[str, Any]) -> Writing:
+def _writing(model: Path, given: dict[str, Any]) -> Writing:
+    from dataclasses import fields
+
     from bnfold.options import OnnxOptions
     from bnfold.pipeline import Writing, format_of
 
     formats = {format_of(path) for path in given["paths"]}
     if "onnx" not in formats:
-        _refuse_idle([*FOR_ONNX, "hash_sources"], "no .onnx is written")
+        _refuse_idle(FOR_ONNX, "no .onnx is written")
+    elif model.suffix == ".onnx":
+        _refuse_idle(FROM_CAFFE, f"{visible(model.name)} is ONNX already, and stays what it is")
     if "prototxt" not in formats:
         _refuse_idle(FOR_CAFFE, "no .prototxt is written")
-    return Writing(
-        given["paths"],
-        given.get("strip", False),
-        given.get("dialect", "bvlc"),
-        given["in_place"],
-        OnnxOptions(**{name: given[name] for name in FOR_ONNX if name in given}),
-        given.get("hash_sources", False),
-    )
+    onnx = OnnxOptions(**{one.name: given[one.name] for one in fields(OnnxOptions) if one.name in given})
+    return Writing(onnx=onnx, **{name: given[name] for name in Writing._fields if name in given})
 
 
 def _comparing(given: dict[str, Any], data: Sequence[str | None], layers: bool) -> CompareOptions:

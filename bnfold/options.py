@@ -251,7 +251,8 @@ TYPES: dict[str, Callable[[object], bool]] = {
 Value = TypeVar("Value")
 WEIGHTS = (".caffemodel", ".h5")
 # Options that mean something only beside others.
-FOR_ONNX = ("opset", "dynamic_batch", "external_data", "allow_custom_ops")
+FROM_CAFFE = ("opset", "dynamic_batch", "allow_custom_ops", "hash_sources")
+FOR_ONNX = (*FROM_CAFFE, "external_data")
 FOR_CAFFE = ("strip", "dialect")
 COMPARING = (
     "tolerance", "seed", "exact", "min_agreement", "max_top1_drop", "provider", "reference_provider", "tf32", "memory",

@@ -56,6 +56,10 @@ NEARLY_RIGHT = {
     ),
     "an end": ((*FOLD, "--until", "res2"), "--until: there is no blob 'res2' (did you mean 'res2a'?)"),
     "ONNX's options": ((*FOLD, "--opset", "12"), "--opset would be ignored: no .onnx is written"),
+    "Caffe's options of ONNX": (
+        ("fold", "a.onnx", "-o", "o.onnx", "--opset", "17", "--hash-sources"),
+        "--opset and --hash-sources would be ignored: a.onnx is ONNX already, and stays what it is",
+    ),
     "Caffe's options": (
         ("fold", *NET, "-o", "o.onnx", "--strip", "--dialect", "keep"),
         "--strip and --dialect would be ignored: no .prototxt is written",
