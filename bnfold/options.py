@@ -236,6 +236,7 @@ TYPES: dict[str, Callable[[object], bool]] = {
     ),
     "Mapping[str, str]": lambda value: isinstance(value, Mapping) and _are_words([*value, *value.values()]),
     "None": lambda value: value is None,
+    "Progress": callable,
     "Sequence[str]": _are_words,
     "bool": lambda value: not isinstance(value, str),  # a word is true whatever it says
     "float": lambda value: isinstance(value, Real),

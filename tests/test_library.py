@@ -517,6 +517,11 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         ),
         (lambda net: LIBRARY.compare(net, net, np.zeros((1, 1, 8, 8), complex)), "complex128, and takes real numbers"),
         (lambda net: LIBRARY.compare(net, net, np.full((1, 1, 8, 8), "a")), "<U1, and takes real numbers"),
+        (lambda net: LIBRARY.compare(net, net, progress=3), "progress takes Progress or None, and not int"),
+        (lambda net: LIBRARY.Preparation(scale="1"), "mean and scale are numbers, resize and crop .height, width."),
+        (lambda net: LIBRARY.Preparation(mean=["b"]), "mean and scale are numbers, resize and crop .height, width."),
+        (lambda net: LIBRARY.Preparation(resize=8), "mean and scale are numbers, resize and crop .height, width."),
+        (lambda net: LIBRARY.Preparation(crop=(8, 0)), "resize and crop are .height, width., in pixels"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -35,7 +35,7 @@ from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
 from bnfold.errors import UnsupportedError, UsageError, few, quoted
 from bnfold.net import Array, Net, Shape
-from bnfold.options import TOLERANCES, CompareOptions, ReadOptions, changed
+from bnfold.options import TOLERANCES, CompareOptions, ReadOptions, changed, require_type
 from bnfold.runtime import TF32, Session, require_provider
 
 if TYPE_CHECKING:
@@ -189,6 +189,7 @@ class Comparison:
             folded: for each candidate, whether it has the names that folding the reference in memory gave, where an
                 equal name is an equal blob; nets that share layers in memory have, and others by default have not.
         """
+        require_type("progress", progress, "Progress | None")
         opened = [
             self._open(candidate, known)
             for candidate, known in zip(candidates, folded or [False] * len(candidates), strict=True)

@@ -9,6 +9,7 @@ the crop is cropped in its middle as the image is (`DataTransformer` in BVLC Caf
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,8 +49,16 @@ class Preparation:
     origin: str = ""
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.scale) and (self.mean is None or np.isfinite(self.mean).all())):
-            raise UsageError(f"{self.origin or 'the preparation'}: the mean and the scale of images must be finite")
+        said = self.origin or "the preparation"
+        try:
+            finite = np.isfinite(self.scale) and (self.mean is None or np.isfinite(self.mean).all())
+            sizes = [tuple(map(operator.index, size)) for size in (self.resize, self.crop) if size is not None]
+        except (TypeError, ValueError):
+            raise UsageError(f"{said}: mean and scale are numbers, resize and crop (height, width)") from None
+        if not finite:
+            raise UsageError(f"{said}: the mean and the scale of images must be finite")
+        if not all(len(size) == 2 and min(size) > 0 for size in sizes):
+            raise UsageError(f"{said}: resize and crop are (height, width), in pixels")
 
     def __str__(self) -> str:
         """The settings as a sentence's end."""
