@@ -125,3 +125,11 @@ def test_each_row_names_its_operator_in_front_of_the_formula(name: str) -> None:
     assert name in named.split(", ")
     assert colon
     assert formula
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in pages.DOCS.glob("*.md")))
+def test_no_cell_of_a_table_holds_a_bar_which_would_end_it(page: str) -> None:
+    """GitHub splits a row at every bar, in code too."""
+    tables = re.findall(r"(?m)(?:^\|.*\n)+", (pages.DOCS / page).read_text(encoding="utf-8"))
+    bars = [{len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()} for table in tables]
+    assert [len(numbers) for numbers in bars] == [1] * len(bars)

@@ -80,7 +80,9 @@ def beside(
     value: float, limit: float, passes: Callable[[float, float], bool] = operator.le, form: str = "e", least: int = 1
 ) -> str:
     """A value in few figures, as everywhere, or in as many more as tell whether it passes a limit."""
-    said = (f"{value:.{digits}{form}}" for digits in range(least, 18))
+    if form == "e" and 0.01 <= value < 99.5:  # an error of everyday size needs no exponent
+        form, least = "#g", 2
+    said = (f"{value:{form[:-1]}.{digits}{form[-1]}}".rstrip(".") for digits in range(least, 18))
     return next(figures for figures in said if passes(float(figures), limit) == passes(value, limit))
 
 

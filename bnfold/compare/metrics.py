@@ -341,27 +341,27 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "max_abs",
         "max abs",
-        "`max |e|`; infinite where a value is finite on one side alone",
+        "`max abs(e)`; infinite where a value is finite on one side alone",
         lambda e: e.max_abs,
         "small",
         EVERYWHERE,
     ),
     Metric(
         "max_rel",
-        "of range",
-        "`max |e| / (max r - min r)`; if the range is 0 then by `max |r|`, and if that is 0 by 1",
+        "",
+        "`max abs(e) / (max r - min r)`; if the range is 0 then by `max abs(r)`, and if that is 0 by 1",
         lambda e: relative(e.max_abs, e.range),
-        "small",
-        EVERYWHERE,
     ),
     Metric(
         "judged",
-        "",
+        "of range",
         "what the tolerance is held against: `max_rel`; of noise, whose samples differ in magnitude, the largest of "
         "the samples' own, each by the range of that sample",
         lambda e: e.judged,
+        "small",
+        EVERYWHERE,
     ),
-    Metric("mean_abs", "mean abs", "`sum |e| / n`", lambda e: e.sum_abs / max(e.finite, 1), "small", (PAGE,)),
+    Metric("mean_abs", "mean abs", "`sum abs(e) / n`", lambda e: e.sum_abs / max(e.finite, 1), "small", (PAGE,)),
     Metric(
         "bias",
         "bias",
@@ -398,7 +398,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "above",
         "above tol.",
-        "the share of values with `|e| > tolerance * range of the blob in its own sample`",
+        "the share of values with `abs(e) > tolerance * range of the blob in its own sample`",
         lambda e: e.above / max(e.values, 1),
         "percent",
         (PAGE,),
@@ -470,10 +470,10 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "histogram",
         "",
-        "of `|e|`: `zero` counts equal values, with 0 and -0 and two NaNs among them; `counts` has for each bin i how "
-        "many lie between `edges` i and i + 1; `total` is all of these, without what is not finite on one side alone. "
-        "The edges are the float's own leading bits, `2^E * (1, 1.25, 1.5, 1.75)`; the first bin has all that is below "
-        "7e-14, the last all above 1e6",
+        "of `abs(e)`: `zero` counts equal values, with 0 and -0 and two NaNs among them; `counts` has for each bin i "
+        "how many lie between `edges` i and i + 1; `total` is all of these, without what is not finite on one side "
+        "alone. The edges are the float's own leading bits, `2^E * (1, 1.25, 1.5, 1.75)`; the first bin has all that "
+        "is below 7e-14, the last all above 1e6",
         lambda e: e.histogram(),
     ),
 )

@@ -96,7 +96,7 @@ def depth_chart(report: DiffReport) -> DepthChart:
     """The largest and the relative L2 error of every blob, in order of execution, with the tolerance as a line."""
     blobs = report.blobs
     drawn = (
-        ("largest error, of the blob's range", "largest", [blob.max_rel for blob in blobs]),
+        ("largest error, of the blob's range", "largest", [blob.judged for blob in blobs]),
         ("relative L2 error", "l2", [blob.l2_rel for blob in blobs]),
     )
     errors = [error for _, _, values in drawn for error in values]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 
 def small(value: float | None) -> str:
-    """An error: two figures and an exponent.
+    """An error: two figures, with an exponent unless it is of everyday size.
 
     Examples:
-        >>> small(0.000123), small(0.0), small(None)
-        ('1.2e-04', '0', '')
+        >>> small(0.000123), small(0.87), small(1.0), small(17.2), small(0.0), small(None)
+        ('1.2e-04', '0.87', '1.0', '17', '0', '')
     """
     if value is None:
         return ""
@@ -19,17 +19,17 @@ def small(value: float | None) -> str:
         return "0"
     if not math.isfinite(value):
         return "∞" if value > 0 else "-∞" if value < 0 else "NaN"
-    return f"{value:.1e}"
+    return f"{value:#.2g}".rstrip(".") if 0.01 <= abs(value) < 99.5 else f"{value:.1e}"
 
 
 def ordinary(value: float | None) -> str:
-    """A value of everyday size: up to four figures.
+    """A value of everyday size: four figures, the zeros among them, so that a column lines up.
 
     Examples:
-        >>> ordinary(12.3456), ordinary(-0.5), ordinary(123456.0)
-        ('12.35', '-0.5', '1.235e+05')
+        >>> ordinary(12.3456), ordinary(-0.5), ordinary(0.0), ordinary(1234.5), ordinary(123456.0)
+        ('12.35', '-0.5000', '0', '1234', '1.235e+05')
     """
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value:#.4g}".rstrip(".") if value else "0"
 
 
 def percent(share: float | None) -> str:

@@ -143,8 +143,8 @@ def _errors(proofs: Sequence[Proof]) -> dict[str, tuple[float, str]]:
     errors: dict[str, tuple[float, str]] = {}
     for proof in proofs:
         for place, blob in enumerate(proof.report.blobs):
-            if blob.max_rel >= errors.get(blob.layer, (-1.0, ""))[0]:
-                errors[blob.layer] = (blob.max_rel, f"#{proof.blobs.name}-{place}")
+            if blob.judged >= errors.get(blob.layer, (-1.0, ""))[0]:
+                errors[blob.layer] = (blob.judged, f"#{proof.blobs.name}-{place}")
     return errors
 
 

@@ -84,8 +84,8 @@ def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
     if report.first_divergent is not None:
         first = report.first_divergent
         channel = f", channel {first.channel}" if first.channel is not None else ""
-        growth = f"{small(first.before)} → {small(first.after)}"
-        yield f"First out of line: layer **{escape(first.layer)}**{channel} ({growth}).\n"
+        growth = f"relative error {small(first.before)} → {small(first.after)}"
+        yield f"First divergent layer: **{escape(first.layer)}**{channel} ({growth}).\n"
     if report.classifier is not None:
         yield from _classifier(report.classifier, rows)
     if report.detector is not None:

@@ -32,8 +32,8 @@ def fold_summary(report: FoldReport) -> str:
 def diff_summary(report: DiffReport) -> str:
     """The verdict, and the blobs that differ most."""
     worst = sorted(report.blobs, key=lambda blob: (not blob.is_output, -blob.judged))
-    rows = [(blob.blob, blob.layer, small(blob.max_rel), small(blob.max_abs)) for blob in worst]
-    return _summary(report.verdict, ("blob", "layer", "of range", "max |e|"), rows, report.data)
+    rows = [(blob.blob, blob.layer, small(blob.judged), small(blob.max_abs)) for blob in worst]
+    return _summary(report.verdict, ("blob", "layer", "of range", "max abs"), rows, report.data)
 
 
 def _summary(line: str, heads: Sequence[str], rows: Sequence[Sequence[object]], below: str = "") -> str:

@@ -189,8 +189,8 @@ def sample_table(samples: Sequence[SampleDiff], name: str) -> Table:
         word("sample", lambda sample: sample.name, NAME),
         number("number", lambda sample: sample.sample),
         word("output", lambda sample: sample.blob),
-        number("max |e|", lambda sample: sample.max_abs, small),
-        number("of its range", lambda sample: sample.max_rel, small),
+        number("max abs", lambda sample: sample.max_abs, small),
+        number("of range", lambda sample: sample.max_rel, small),
         number("rel. L2", lambda sample: sample.l2_rel, small),
         number("cosine", lambda sample: sample.cosine, near_one),
     ]
@@ -234,8 +234,8 @@ def range_table(ranges: Sequence[LayerRange], name: str) -> Table:
         number("ratio before", lambda entry: entry.ratio_before, ordinary),
         number("ratio after", lambda entry: entry.ratio_after, ordinary),
         number("bits lost", lambda entry: entry.bits_lost, bits),
-        number("activations before", lambda entry: entry.activation_before, ordinary),
-        number("activations after", lambda entry: entry.activation_after, ordinary),
+        number("top's range before", lambda entry: entry.activation_before, ordinary),
+        number("top's range after", lambda entry: entry.activation_after, ordinary),
     ]
     caption = "ranges of weights and activations"
     return table(name, caption, columns, ranges, style=lambda entry: "beyond" if entry.worse else "")

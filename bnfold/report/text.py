@@ -226,7 +226,7 @@ def _blob_table(report: DiffReport, rows: int) -> Iterator[Part]:
     ranked = [Column(metric.heading, rank, metric.written != "place") for rank, metric in enumerate(metrics)]
     # Of the metrics, the error relative to the range decides, so it stays longest.
     ranked = [
-        Column(column.heading, 0 if metric.name == "max_rel" else column.rank + 2, column.number)
+        Column(column.heading, 0 if metric.name == "judged" else column.rank + 2, column.number)
         for column, metric in zip(ranked, metrics, strict=True)
     ]
     grid = Grid([Column("blob"), Column("layer", 1), *ranked])

@@ -18,7 +18,7 @@ def changed(blob: BlobDiff, **figures: object) -> BlobDiff:
 
 def with_errors(*errors: float, tolerance: float = 1e-4) -> DiffReport:
     report = failed()
-    blobs = tuple(changed(report.blobs[0], max_rel=error, l2_rel=error / 2) for error in errors)
+    blobs = tuple(changed(report.blobs[0], judged=error, l2_rel=error / 2) for error in errors)
     return replace(report, blobs=blobs, tolerance=tolerance)
 
 

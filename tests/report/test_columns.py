@@ -10,6 +10,7 @@ from bnfold.compare import metrics
 from bnfold.compare.metrics import EVERYWHERE, METRICS, Metric
 from bnfold.report import columns, markdown, text
 from bnfold.report.data import as_data
+from bnfold.report.figures import small
 from bnfold.report.grid import printed
 from bnfold.report.html import as_html
 
@@ -21,7 +22,7 @@ def test_a_row_of_the_table_is_all_that_a_new_metric_needs(monkeypatch: pytest.M
     run = run_report(failed())
     worst = max(run.proofs[0].outputs, key=lambda blob: blob.rms)
     assert worst.rms > 0
-    said = f"{worst.rms:.1e}"
+    said = small(worst.rms)
     table = printed(text.as_text(run), 300)
     for shown in (markdown.as_markdown(run), table, as_html(run)):
         assert "root of squares" in shown

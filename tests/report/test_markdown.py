@@ -23,7 +23,7 @@ def test_the_verdict_is_the_headline() -> None:
 def test_gates_fault_answers_and_folding_are_told() -> None:
     said = as_markdown(run_report(failed(), fold=folding()))
     assert "- ❌ **min-agreement**" in said
-    assert "First out of line: layer **conv1**, channel 4" in said
+    assert "First divergent layer: **conv1**, channel 4 (relative error" in said
     assert "| top-1 |" in said
     assert "flipped sample" in said
     assert "12 → 8 layers" in said

@@ -224,6 +224,17 @@ def fold_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_strip_of_all_layers_has_strong_colours_and_not_the_pale_ones_of_the_boxes(
+    chromium: Chromium, fold_page: Path, scheme: str
+) -> None:
+    chromium.open(fold_page, scheme=scheme)
+    fill = "getComputedStyle(document.querySelector('{}')).{}"
+    strip = chromium.run(f"return {fill.format('.strip .gone rect', 'fill')}")
+    edge = chromium.run(f"return {fill.format('.plan .gone rect', 'stroke')}")
+    assert strip == edge != chromium.run(f"return {fill.format('.plan .gone rect', 'fill')}")
+
+
 OPEN_ALL = "document.querySelectorAll('details').forEach(part => { part.open = true; });"
 AXE = "const done = arguments[0]; axe.run(document).then(found => done(found.violations.map(one => one.id)))"
 

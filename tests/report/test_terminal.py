@@ -27,7 +27,8 @@ from bnfold.report.text import as_text
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 MEASURED = re.compile(
-    r"(?:1 - )?\d\.\d+e[-+]\d+|\d{1,3}\.?\d*(?= %)|\b\d+\.\d$|(?<=worst blob[ \n])'[^']*'|(?<=cpu )\(.*\)", re.M
+    r"(?:1 - )?\d\.\d+e[-+]\d+|\d{1,3}\.?\d*(?= %)|\b\d+\.\d\d?\b|\b0\.0\d\d\b|"
+    r"(?<=worst blob[ \n])'[^']*'|(?<=cpu )\(.*\)"
 )
 
 

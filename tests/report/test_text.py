@@ -147,7 +147,10 @@ def test_of_many_that_failed_one_has_its_tables_and_each_the_layer_where_it_begi
     assert text(*others, verbosity=1).count("of range") == 3
 
 
-@pytest.mark.parametrize(("value", "limit", "said"), [(0.966, 1e-4, "9.7e-01"), (1.004e-4, 1e-4, "1.004e-04")])
+@pytest.mark.parametrize(
+    ("value", "limit", "said"),
+    [(0.966, 1e-4, "0.97"), (12.0, 1e-4, "12"), (0.0200004, 0.02, "0.0200004"), (1.004e-4, 1e-4, "1.004e-04")],
+)
 def test_a_value_beside_a_limit_has_two_figures_or_as_many_as_tell_them_apart(
     value: float, limit: float, said: str
 ) -> None:
