@@ -388,7 +388,8 @@ def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **given: Any) 
     )
     with progress_bar() as progress:
         report = run(job, progress)
-    _render(given, of_run(report, _facts(reading.files, report.written), given["verbosity"] or 0, _reports(given)))
+    facts = _facts(reading.files, report.written, given["data"], given["mean"])
+    _render(given, of_run(report, facts, given["verbosity"] or 0, _reports(given)))
     return 0 if report.passed else DIFFERENT
 
 
@@ -509,8 +510,8 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     data = [given["data"], *(row.data for row in rows)]
     reports = [*_reports(given), *(path for row in rows for path in _own_reports(given, row).values())]
     kept = [Path(path) for row in rows if (path := row.checkpoint(given["checkpoint"])) is not None]
-    table = [given["table"]] if given["table"] is not None else []
-    require_paths(files, reports=[*reports, *kept], data=[*table, *_data(given, data)])
+    beside = [given["table"], given["mean"], given["data"]]
+    require_paths(files, reports=[*reports, *kept], data=[*filter(None, beside[:1]), *_data(given, data)])
     chosen = replace(
         _comparing(given, data, not given["outputs_only"]),
         map=by_name("--map", given["pairs"]),
@@ -539,9 +540,9 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     report = RunReport(proofs=found)
     own: dict[Path, Callable[[], Any]] = {}
     for row, proof in zip(rows, found, strict=True):
-        renderings = of_run(RunReport(proofs=(proof,)), _facts(row.models))
+        renderings = of_run(RunReport(proofs=(proof,)), _facts(row.models, (), *beside, row.data))
         own |= {path: renderings[name] for name, path in _own_reports(given, row).items()}
-    _render(given, of_run(report, _facts(files), given["verbosity"] or 0, reports), own)
+    _render(given, of_run(report, _facts(files, (), *beside, *data), given["verbosity"] or 0, reports), own)
     return max(codes, default=0 if report.passed else DIFFERENT)
 
 
@@ -654,13 +655,13 @@ def _data(given: dict[str, Any], data: Sequence[str | None]) -> list[Path]:
     return [*found, *([Path(given["mean"])] if given["mean"] else ())]
 
 
-def _facts(read: Sequence[Path], written: Sequence[Path] = ()) -> Facts:
+def _facts(read: Sequence[Path], written: Sequence[Path], *data: str | Path | None) -> Facts:
     """How this run came about, told when a report is made that holds it; hashing the files takes time."""
 
     def facts() -> Environment:
         from bnfold.io.environment import environment
 
-        return environment(main.command_line, main.started, read, written)
+        return environment(main.command_line, main.started, read, written, data)
 
     return facts
 

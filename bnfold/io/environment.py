@@ -52,15 +52,23 @@ class Environment:
     files: tuple[FileFacts, ...] = ()
 
 
-def environment(command: str, started: float, read: Iterable[Path] = (), written: Iterable[Path] = ()) -> Environment:
+def environment(
+    command: str,
+    started: float,
+    read: Iterable[Path] = (),
+    written: Iterable[Path] = (),
+    data: Iterable[str | Path | None] = (),
+) -> Environment:
     """The facts as they are now.
 
     Args:
         command: the command line.
         started: when it began, in seconds since the epoch.
         read, written: the files.
+        data: what was named beside the models, of which those are told that are a file: no folder, number or pipe.
     """
-    facts = [*(_facts(path, "read") for path in read), *(_facts(path, "written") for path in written)]
+    also = [Path(name) for name in dict.fromkeys(data) if name and Path(name).is_file()]
+    facts = [*(_facts(path, "read") for path in (*read, *also)), *(_facts(path, "written") for path in written)]
     return Environment(
         command=command,
         started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),

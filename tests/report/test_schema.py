@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from command_line import FOLD, NET, Run
 
@@ -35,6 +37,17 @@ def test_the_report_of_a_fold_fits_its_schema(run: Run) -> None:
     validate(data, "report")
     assert {file["role"] for file in data["environment"]["files"]} == {"read", "written"}
     assert all(len(file["sha256"]) == 64 for file in data["environment"]["files"])
+
+
+def test_a_report_has_the_hash_of_every_file_that_was_named(run: Run) -> None:
+    np.savez("data.npz", data=np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32))
+    outcome = run(*FOLD, "-o", "out.onnx", "--data", "data.npz", "--json", "-")
+    files = {file["path"]: file for file in json.loads(outcome.out)["environment"]["files"]}
+    assert files["data.npz"]["sha256"] == hashlib.sha256(Path("data.npz").read_bytes()).hexdigest()
+    Path("table.txt").write_text("out.onnx out.onnx data.npz\n", encoding="utf-8")
+    outcome = run("diff", "--pairs", "table.txt", "--json", "-")
+    told = [Path(file["path"]).name for file in json.loads(outcome.out)["environment"]["files"]]
+    assert told == ["out.onnx", "out.onnx", "table.txt", "data.npz"]
 
 
 def test_an_inspection_fits_its_schema(run: Run) -> None:
