@@ -230,14 +230,16 @@ def _decide(layer: LayerParameter) -> None:
 
 
 def _undo_splits(net: NetParameter) -> list[int]:
-    """Take out the Split layers that Caffe put in. Returns which layers are left."""
+    """Take out the Split layers that Caffe put in, by their names (`insert_splits.cpp`). Returns which are left."""
     whole: dict[str, str] = {}
     kept: list[int] = []
     for place, layer in enumerate(net.layer):
         for index, bottom in enumerate(layer.bottom):
             layer.bottom[index] = whole.get(bottom, bottom)
-        if layer.type == "Split" and list(layer.top) == [f"{layer.name}_{index}" for index in range(len(layer.top))]:
-            whole.update(dict.fromkeys(layer.top, layer.bottom[0] if layer.bottom else layer.name))
+        named = [f"{layer.name}_{index}" for index in range(len(layer.top))]
+        # A Split of the user's own may have outputs of the network among its tops.
+        if layer.type == "Split" and layer.name.endswith("_split") and layer.bottom and list(layer.top) == named:
+            whole.update(dict.fromkeys(layer.top, layer.bottom[0]))
         else:
             kept.append(place)
     if whole:

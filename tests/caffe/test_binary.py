@@ -142,13 +142,14 @@ def test_split_layers_that_caffe_put_in_are_taken_out(tmp_path: Path) -> None:
         message(name=split, type="Split", bottom=["data"], top=[f"{split}_0", f"{split}_1"]),
         message(name="a", type="ReLU", bottom=[f"{split}_0"], top=["a"]),
         message(name="b", type="ReLU", bottom=[f"{split}_1"], top=["b"]),
-        message(name="mine", type="Split", bottom=["a"], top=["x", "y"]),
+        message(name="mine", type="Split", bottom=["a"], top=["mine_0", "mine_1"]),
     )
     assert [(layer.name, layer.bottoms) for layer in net.layers[1:]] == [
         ("a", ["data"]),
         ("b", ["data"]),
         ("mine", ["a"]),
     ]
+    assert net.outputs == ["b", "mine_0", "mine_1"]
 
 
 def test_the_phase_of_training_goes(tmp_path: Path) -> None:
