@@ -202,16 +202,16 @@ ENDS = (2**31 - 1, 2**63 - 1)
 
 
 def _shape(call: Call) -> Array:
-    shape = _whole(call)
-    start, end = call.attribute("start", 0), call.attribute("end", len(shape))
-    return np.array(shape[start:end], np.int64)
+    start, end = call.attribute("start", 0), call.attribute("end", len(call.shapes[0] or ()))
+    return np.array(_known(call, slice(start, end)), np.int64)
 
 
-def _whole(call: Call) -> Shape:
+def _known(call: Call, axes: slice = slice(None)) -> Shape:
+    """Sizes of the first input, which are all that a node reads of it."""
     shape = call.shapes[0]
-    if shape is None or any(size < 0 for size in shape):
+    if shape is None or any(size < 0 for size in shape[axes]):
         raise NotConstant
-    return shape
+    return shape[axes]
 
 
 def _constant_of_shape(call: Call) -> Array:
@@ -341,7 +341,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "ReduceSum": Expression(_reduced(np.sum)),
     "Reshape": Expression(_reshape),
     "Shape": Expression(_shape, shape_alone=0),
-    "Size": Expression(lambda call: np.asarray(prod(_whole(call)), np.int64), shape_alone=0),
+    "Size": Expression(lambda call: np.asarray(prod(_known(call)), np.int64), shape_alone=0),
     "Slice": Expression(_slice),
     "Squeeze": Expression(_squeeze),
     "Transpose": Expression(_transpose),
