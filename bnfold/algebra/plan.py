@@ -444,7 +444,7 @@ def _carry_forward(scene: Scene, journal: _Journal, layer: Layer, affine: Affine
     def carry(blob: str, moved: Affine) -> None:
         require(blob not in scene.protected, f"{scene.protected.get(blob)}")
         uses = scene.uses(blob)
-        require(len(uses) > 0, f"nobody reads '{blob}'")
+        require(len(uses) > 0 or blob != layer.tops[0], f"nobody reads '{blob}'")
         carried[blob] = moved
         for use in uses:
             if id(use.layer) not in seen:
