@@ -34,7 +34,7 @@ Dialect = Literal["bvlc", "keep"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How to read a network; of these, `input_shapes`, `batch` and `freeze_initializers` are for ONNX models, too.
+    """How to read a network; of these, `input_shapes`, `batch`, `guess_shapes` and `until` are for ONNX models, too.
 
     Attributes:
         input_shapes: input -> shape, where the file does not say it or says another.
@@ -50,7 +50,7 @@ class ReadOptions:
         level: likewise; the file's own, or 0, if None.
         batchnorm_layout: how to read BatchNorms that can be read in two ways; see `bnfold.caffe.batchnorm.LAYOUTS`.
         until: blobs that the network shall end in; what they do not depend on is left out. All of it if empty.
-        freeze_initializers: take initialisers of an ONNX model that are listed as inputs, and so may be fed, as
+        freeze_initializers: of ONNX models alone: take initialisers that are listed as inputs, and so may be fed, as
             constants.
         zero_scale_factor: what scale_factor 0 beside statistics means: "caffe" multiplies them by 0, "one" takes them
             as they are, None leaves it open, so that folding or exporting such a layer is refused.
