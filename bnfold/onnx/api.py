@@ -12,7 +12,7 @@ from onnx import ModelProto
 from bnfold.errors import UnsupportedError, UsageError, WriteError
 from bnfold.io.files import OutputSet, StrPath, require_suffix
 from bnfold.io.wire import MAX_MESSAGE
-from bnfold.net import Net, require_net
+from bnfold.net import Net, require_net, sizes
 from bnfold.onnx.save import DataFile, Sink, WholeModel, fill, write_external
 from bnfold.onnx.weight import Weight
 from bnfold.onnx.write import TOO_LARGE, named_data_file, whole_message, write_net, write_stream
@@ -102,6 +102,7 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = Onnx
     """Write the net as one of a set of files; returns the paths that were opened. Raises as `save_onnx`."""
     if net.language == "ONNX":
         _require_own(net, options)
+        _require_sizes(net)
         return write_net(net, path, files, external_data=options.external_data)
     model, weights = _model(net, options)
     if not options.external_data and (whole := WholeModel(model, weights)).size <= MAX_MESSAGE:
@@ -119,6 +120,17 @@ def _require_own(net: Net, options: OnnxOptions) -> None:
     if other:
         said = " and ".join(f"--{name.replace('_', '-')}" for name in other)
         raise UsageError(f"{net.file}: {said}: only a Caffe network becomes ONNX in such a way, and this is ONNX")
+
+
+def _require_sizes(net: Net) -> None:
+    """Refuse sizes that were given where the model says others, since it is written as it was. Raises UsageError."""
+    for name, given in net.inputs.items():
+        said = net.origin.declared.shapes.get(name) or ()
+        if any(size >= 0 and size != other for size, other in zip(said, given, strict=False)):
+            raise UsageError(
+                f"{net.file}: input '{name}' is {sizes(said)} there, and stays so in what is written: sizes can be "
+                "given where a model leaves them open"
+            )
 
 
 def _model(net: Net, options: OnnxOptions) -> tuple[ModelProto, tuple[Weight, ...]]:

@@ -563,6 +563,16 @@ def test_open_sizes_are_given_by_name_and_an_unknown_name_is_a_sentence() -> Non
         net_of(before, input_shapes={"data": (1, 2, 3, 3)})
 
 
+@pytest.mark.parametrize("given", [{"batch": 4}, {"input_shapes": {"x": (1, 2, 9, 9)}}])
+def test_other_sizes_than_those_of_the_model_are_refused_before_it_is_proved(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    onnx.save(conv_bn(), tmp_path / "net.onnx")
+    job = Job(Reading(tmp_path / "net.onnx", None, ReadOptions(**given)), Writing((tmp_path / "out.onnx",)))
+    with pytest.raises(UsageError, match=r"net.onnx: input 'x' is 1x2x5x5 there, and stays so in what is written"):
+        fold_files(job)
+
+
 def test_sizes_are_given_to_models_that_are_compared(tmp_path: Path) -> None:
     before = conv_bn(
         CONV_BN.replace("float[1,2,5,5] x", "float[1,2,h,w] x").replace("float[1,3,3,3] y", "float[1,3,a,b] y")
