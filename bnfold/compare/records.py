@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bnfold.data.samples import counted
-from bnfold.errors import quoted
+from bnfold.errors import few
 from bnfold.io.rendered import Rendered
 from bnfold.net import Array, Shape
 from bnfold.runtime import Execution
@@ -359,7 +359,9 @@ class DiffReport(Rendered):
 
     @property
     def _worst(self) -> str:
-        return "none" if self.worst is None else f"'{self.worst.blob}' {self.worst.judged:.1e}"
+        if self.worst is None:
+            return "none"
+        return f"'{self.worst.blob}' {f'{self.worst.judged:.1e}' if self.worst.judged else 0}"
 
     @property
     def passed(self) -> bool:
@@ -413,10 +415,9 @@ class DiffReport(Rendered):
             place = f"; the error starts at layer '{self.first_divergent.layer}'" if self.first_divergent else ""
             return f"The networks differ: {sentences}{place}{covered}."
         judged = max((gate.value for gate in self.gates if gate.name == "tolerance"), default=0.0)
-        if all(blob.max_abs == 0 for blob in self.blobs):
-            return f"The networks compute the same, bit for bit{covered}."
+        same = f" within {judged:.1e} of the range" if judged else ", bit for bit"
         rounded = ""
         if self.as_exact:
-            names = quoted(self.as_exact)
+            names = few([f"'{name}'" for name in self.as_exact], 3)
             rounded = f"; beyond the tolerance by rounding, and as near to a float64 run as the reference: {names}"
-        return f"The networks compute the same within {judged:.1e} of the range{rounded}{covered}."
+        return f"The networks compute the same{same}{rounded}{covered}."

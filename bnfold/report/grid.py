@@ -14,6 +14,7 @@ from bnfold.report.words import on_one_line
 
 GAP = 2
 LEAST = 12  # letters that a name keeps before a column goes
+WIDE = "\U000f0001"  # of private use: stands behind a letter that takes two columns while widths are counted
 Style = Literal["", "bold", "dim", "red", "yellow", "cyan", "bold green", "bold red"]
 
 
@@ -63,12 +64,12 @@ class Grid:
 
     def add(self, *cells: str, style: Style = "") -> None:
         """One more row, with a cell for each column; control characters are written out."""
-        self.rows.append(([on_one_line(cell) for cell in cells], style))
+        self.rows.append(([_as_wide(on_one_line(cell)) for cell in cells], style))
 
     def lines(self, width: int) -> Iterator[Line]:
         """The table, in a terminal of so many columns."""
         shown, widths = self._fitted(width)
-        yield Line(self._row([self.columns[place].heading for place in shown], shown, widths), "bold")
+        yield Line(self._row([_as_wide(self.columns[place].heading) for place in shown], shown, widths), "bold")
         for cells, style in self.rows:
             yield Line(self._row([cells[place] for place in shown], shown, widths), style)
 
@@ -90,7 +91,7 @@ class Grid:
             shown.remove(max(droppable, key=lambda place: (self.columns[place].rank, place)))
 
     def _wanted(self, place: int) -> int:
-        return max([len(self.columns[place].heading), *(len(cells[place]) for cells, _ in self.rows)])
+        return max([len(_as_wide(self.columns[place].heading)), *(len(cells[place]) for cells, _ in self.rows)])
 
     def _row(self, cells: Sequence[str], shown: Sequence[int], widths: dict[int, int]) -> str:
         parts = []
@@ -98,8 +99,23 @@ class Grid:
             if self.columns[place].number:
                 parts.append(cell.rjust(widths[place]))
             else:
-                parts.append(middle(cell, widths[place]).ljust(widths[place]))
-        return (" " * GAP).join(parts).rstrip()
+                parts.append(_shortened(cell, widths[place]).ljust(widths[place]))
+        return (" " * GAP).join(parts).rstrip().replace(WIDE, "")
+
+
+def _as_wide(text: str) -> str:
+    """`text` as long as it is wide: Chinese, Japanese and Korean letters and pictures take two columns each."""
+    if text.isascii():
+        return text
+    from unicodedata import east_asian_width
+
+    return "".join(letter + WIDE if east_asian_width(letter) in "WF" else letter for letter in text)
+
+
+def _shortened(cell: str, most: int) -> str:
+    """A cell in at most so many columns; where it would be cut inside a wide letter, in one less."""
+    shown = _as_wide(middle(cell, most).replace(WIDE, ""))
+    return shown if len(shown) <= most else _shortened(cell, most - 1)
 
 
 Part: TypeAlias = Line | Grid
@@ -136,6 +152,6 @@ def _broken(text: str, width: int) -> Iterator[str]:
     for line in re.sub(r"(?<=\d) (?=[%kMG](?!\w))|(?<=->) ", joint, text).split("\n"):
         begin = " " * min(8, len(line) - len(line.lstrip(" -"))) if line.startswith(" ") else ""
         for piece in textwrap.wrap(
-            line, width, replace_whitespace=False, break_on_hyphens=False, subsequent_indent=begin
+            _as_wide(line), width, replace_whitespace=False, break_on_hyphens=False, subsequent_indent=begin
         ) or [""]:
-            yield piece.replace(joint, " ")
+            yield piece.replace(joint, " ").replace(WIDE, "")

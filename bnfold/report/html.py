@@ -20,7 +20,7 @@ from bnfold.compare.records import BlobDiff, DiffReport
 from bnfold.errors import UsageError, few
 from bnfold.io.versions import installed
 from bnfold.report import figures, tables
-from bnfold.report.causes import kept_by_cause
+from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.charts import DepthChart, HistogramChart, depth_chart, histogram_chart
 from bnfold.report.cost import COSTS, changes
 from bnfold.report.picture import Pictures, pictures
@@ -163,6 +163,7 @@ FILTERS = {
     "names": few,
     "ordinary": figures.ordinary,
     "percent": lambda share: whole(figures.percent(share)),
+    "said_once": said_once,
     "small": lambda value: whole(figures.small(value)),
     "whole": whole,
 }

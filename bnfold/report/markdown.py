@@ -33,12 +33,13 @@ def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
     if run.fold is not None:
         lines += fold_markdown(run.fold, rows)
     if costs := changes(run):
-        lines += _table(COSTS, costs, left=1)
+        lines += _table(COSTS, [[cell.replace("->", "→") for cell in cells] for cells in costs], left=1)
     if len(run.proofs) > 1 and run.fold is None:
         lines += _over_all(run.proofs)
     for proof in run.proofs:
         lines += diff_markdown(proof, rows)
-    lines += [f"> {escape(note)}\n" for note in said_once(run.notes)]
+    notes = [*run.notes, *(run.fold.notes if run.fold is not None else ())]
+    lines += [f"> {escape(note)}\n" for note in said_once(notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -49,7 +50,8 @@ def fold_markdown(report: FoldReport, rows: int = ROWS) -> Iterator[str]:
     folded, merged = len(list(report.folded)), sum(len(record.layers) for record in report.merged)
     yield (
         f"**{report.layers_before:,} → {count(report.layers_after, 'layer')}**, {report.parameters_before:,} → "
-        f"{count(report.parameters_after, 'parameter')}; {folded:,} folded, {merged:,} merged{joined}.\n"
+        f"{count(report.parameters_after, 'parameter')}; {folded:,} folded, {merged:,} merged{joined}, "
+        f"{len(report.kept):,} kept.\n"
     )
     groups = kept_by_cause(report.kept)
     if groups:
@@ -105,8 +107,9 @@ def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
     worse = [entry for entry in report.ranges if entry.worse]
     if worse:
         names = few([f"{entry.layer} (-{bits(entry.bits_lost)} bits)" for entry in worse])
-        yield f"⚠️ Per-tensor int8 got worse in {count(len(worse), 'layer')}: {escape(names)}.\n"
-    yield from (f"> {escape(note)}\n" for note in report.notes)
+        layers = f"{count(len(worse), 'layer')}, to be quantised per channel"
+        yield f"⚠️ Per-tensor int8 got worse in {layers}: {escape(names)}.\n"
+    yield from (f"> {escape(note)}\n" for note in said_once(report.notes))
 
 
 def _classifier(found: ClassifierDiff, rows: int) -> Iterator[str]:

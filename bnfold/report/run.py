@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnfold.errors import few
 from bnfold.io.rendered import Rendered
+from bnfold.report.figures import count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from bnfold.net import Net
 
 
+MAX_SAID = 3  # verdicts of comparisons that differ
 _FIGURE = re.compile(r"\d\.\de[-+]\d+")
 
 
@@ -52,17 +54,23 @@ class RunReport(Rendered):
 
     @property
     def verdict(self) -> str:
-        """The result in a sentence or two: that of each comparison, the failed ones first."""
+        """The result in a sentence or two: of several comparisons how many failed, and what each kind of them says."""
         if not self.proofs:
             return "Nothing was compared."
         alike: dict[str, list[DiffReport]] = {}
         for proof in sorted(self.proofs, key=lambda proof: proof.passed):
             alike.setdefault(_FIGURE.sub("", proof.verdict) if proof.passed else proof.verdict, []).append(proof)
+        failed = sum(not proof.passed for proof in self.proofs)
         said = []
         for proofs in alike.values():  # of those that pass alike the worst speaks
+            if failed and proofs[0].passed:
+                break
             worst = max(
                 proofs,
                 key=lambda proof: max((gate.value for gate in proof.gates if gate.name == "tolerance"), default=0.0),
             )
             said.append((few([proof.candidate for proof in proofs], 3), worst.verdict))
-        return said[0][1] if len(said) == 1 else " ".join(f"{files}: {verdict}" for files, verdict in said)
+        if len(alike) == 1:
+            return said[0][1]
+        how = f"{failed:,} of {count(len(self.proofs), 'comparison')} failed" if failed else "All comparisons passed"
+        return " ".join([f"{how}.", *(f"{files}: {verdict}" for files, verdict in said[:MAX_SAID])])

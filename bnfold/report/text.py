@@ -93,7 +93,8 @@ def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
         line += f"; {_by_type(dropped)} dropped"
     if joined:
         line += f"; {count(joined, 'sum')} of parallel branches joined"
-    yield words(f"{line}; {len(kept):,} kept")
+    now = Counter(f"{record.type} as {record.now}" for record in kept if record.now != record.type)
+    yield words(f"{line}; {len(kept):,} kept{f' ({_by_type(now)})' if now else ''}")
     groups = kept_by_cause(kept)
     shown = groups if verbosity > 0 else groups[:CAUSES]
     for cause, records in shown:
@@ -152,7 +153,8 @@ def _proof_lines(proofs: Sequence[DiffReport]) -> Iterator[Part]:
     """A line for each proof: the files, the data, the worst blob, the answers. What is true of several is said once."""
     files: dict[tuple[bool, str, str], list[str]] = {}
     for proof in proofs:
-        files.setdefault((proof.passed, proof.data, _found(proof)), []).append(proof.candidate)
+        if not proof.equal or len(proofs) > 1:  # of a single one the verdict has said so
+            files.setdefault((proof.passed, proof.data, _found(proof)), []).append(proof.candidate)
     told = ""
     for (passed, data, found), candidates in files.items():
         said = "the same data" if data == told else data
@@ -161,7 +163,8 @@ def _proof_lines(proofs: Sequence[DiffReport]) -> Iterator[Part]:
         yield words(f"{mark} {few(candidates)}: {said}{found}", "" if passed else BAD)
     for names in dict.fromkeys(_worse(proof) for proof in proofs):
         if names:
-            yield words(f"per-tensor int8 got worse in {count(len(names), 'layer')}: {few(names, 3)}", WARN)
+            layers = f"{count(len(names), 'layer')}, to be quantised per channel"
+            yield words(f"per-tensor int8 got worse in {layers}: {few(names, 3)}", WARN)
 
 
 def _worse(proof: DiffReport) -> tuple[str, ...]:
@@ -172,7 +175,7 @@ def _found(proof: DiffReport) -> str:
     """The worst blob and the answers."""
     said = ""
     if proof.worst is not None and proof.worst.max_abs == 0:
-        said = "; equal bit for bit"
+        said = "; equal bit for bit" if proof.passed else ""
     elif proof.worst is not None:
         said = f"; worst blob '{proof.worst.blob}', {small(proof.worst.judged)} of its range"
     found, boxes = proof.classifier, proof.detector

@@ -32,7 +32,7 @@ def test_gates_fault_answers_and_folding_are_told() -> None:
 def test_what_operators_cost_is_a_table() -> None:
     net, result = folded("digits_train_test")
     said = as_markdown(RunReport(net, result.net, result.report))
-    assert "| operator | layers | multiply-adds | parameters |\n|:--|--:|--:|--:|\n| BatchNorm | 2 -\\> 0 |" in said
+    assert "| operator | layers | multiply-adds | parameters |\n|:--|--:|--:|--:|\n| BatchNorm | 2 → 0 |" in said
     assert "operator" not in as_markdown(RunReport(net, net, FoldReport()))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import unicodedata
 
 import pytest
 from present import present
@@ -54,7 +55,10 @@ def test_flipped_samples_are_counted_and_not_only_those_that_are_listed() -> Non
 
 def test_folding_is_told_with_reasons_and_counts() -> None:
     said = text(fold=folding(), verbosity=1)
-    assert "12 -> 8 layers; 1 BatchNorm into 1 layer; 2 BatchNorm merged; 1 Dropout dropped; 1 kept" in said
+    line = (
+        "12 -> 8 layers; 1 BatchNorm into 1 layer; 2 BatchNorm merged; 1 Dropout dropped; 1 kept (1 BatchNorm as Scale)"
+    )
+    assert line in said
     assert "conv1 through pool1, relu1" in said
     assert "bn2, scale2" in said
     assert "stays, as a Scale" in said
@@ -127,13 +131,13 @@ def test_what_is_true_of_two_outputs_is_said_once() -> None:
     assert run.verdict == "The networks compute the same within 4.0e-05 of the range."
 
 
-def test_of_many_comparisons_those_that_failed_speak_first_and_the_others_together() -> None:
+def test_of_many_comparisons_it_is_said_first_how_many_failed_and_why() -> None:
     net, result = folded("digits_train_test")
     proof = bnfold.compare(net, result.net)
     others = [dataclasses.replace(proof, candidate=f"{number}.onnx") for number in range(20)]
     verdict = run_report(*others, dataclasses.replace(failed(), candidate="bad.onnx")).verdict
-    assert verdict.startswith("bad.onnx: The networks differ: ")
-    assert ". 0.onnx, 1.onnx, 2.onnx and 17 more: The networks compute the same within " in verdict
+    assert verdict.startswith("1 of 21 comparisons failed. bad.onnx: The networks differ: ")
+    assert "compute the same" not in verdict  # a line of each says so
 
 
 def test_of_many_that_failed_one_has_its_tables_and_each_the_layer_where_it_begins() -> None:
@@ -195,6 +199,48 @@ def test_columns_go_by_rank_and_names_lose_their_middle() -> None:
     assert "…" in narrow[1]
     assert slim[0].split() == ["name", "of", "range"]
     assert slim[1].endswith("3.4e-05")
+
+
+def test_wide_letters_take_two_columns() -> None:
+    grid = Grid([Column("layer"), Column("error", 0, True)])
+    for name in ("conv", "\u5c64\u4e00" * 12, "a\u5c64\u4e00" * 9, "\U0001f600"):
+        grid.add(name, "1.2e-04")
+
+    def wide(line: str) -> int:
+        return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in line)
+
+    for width in (80, 30, 29, 28):
+        lines = printed([grid], width).splitlines()
+        assert {wide(line) for line in lines[1:]} == {wide(lines[1])}
+        assert wide(lines[1]) <= width
+    sentence = " ".join(["\u5c64\u4e00\u7573"] * 20)
+    assert max(map(wide, printed([words(sentence)], 30).splitlines())) <= 30
+
+
+def test_of_many_blobs_that_differ_by_rounding_the_verdict_names_three() -> None:
+    net, result = folded("digits_train_test")
+    proof = dataclasses.replace(bnfold.compare(net, result.net), as_exact=tuple(f"b{number}" for number in range(50)))
+    assert proof.verdict.endswith("as near to a float64 run as the reference: 'b0', 'b1', 'b2' and 47 more.")
+    gates = tuple(dataclasses.replace(gate, value=0.0) for gate in proof.gates)
+    assert dataclasses.replace(proof, gates=gates).verdict.startswith(
+        "The networks compute the same, bit for bit; beyond"
+    )
+
+
+def test_a_failed_proof_is_not_called_equal_and_no_equal_one_told_twice() -> None:
+    equal = DiffReport("a.onnx", "b.onnx", "no data was needed", 0, 1e-4, equal=True)
+    assert text(equal) == "The networks are the same to the last weight, so nothing had to be run.\n"
+    assert "proved b.onnx: no data was needed" in text(equal, failed())
+    blobs = [dataclasses.replace(blob, figures={**blob.figures, "max_abs": 0, "judged": 0}) for blob in failed().blobs]
+    assert "equal bit for bit" not in text(dataclasses.replace(failed(), blobs=tuple(blobs)))
+
+
+def test_notes_that_differ_in_names_alone_are_told_once_everywhere() -> None:
+    report = dataclasses.replace(failed(), notes=tuple(f"blob 'odd_{number}' is odd" for number in range(40)))
+    run = run_report(report)
+    for said in (printed(as_text(run), 400), as_markdown(run), as_html(run)):
+        assert "and 39 more like this" in said
+        assert "odd_17" not in said
 
 
 def test_a_net_without_affines_is_told_so() -> None:
