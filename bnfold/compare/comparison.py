@@ -333,10 +333,10 @@ class Comparison:
         return reports
 
     def _bisected(self, one: Opened, report: DiffReport, store: WeightStore) -> DiffReport:
-        """The report with the first blob that differs, where an output does."""
+        """The report with the first blob that differs, where an output does, or what it is judged by."""
         from bnfold.compare.bisection import first_beyond
 
-        beyond = [blob for blob in report.outputs if blob.judged > one.options.limit]
+        beyond = [blob for blob in report.blobs if blob.judged > one.options.limit]
         if not beyond:
             return report
         whole = replace(one, options=replace(one.options, layers=True), pairs=dict(one.all_pairs))
@@ -344,7 +344,8 @@ class Comparison:
         sample = output.worst.sample if output.worst is not None else 0
         if isinstance(one.data, Noise):  # each sample is judged by itself
             farthest = max(report.samples, key=lambda found: found.max_rel)
-            output, sample = next((blob for blob in beyond if blob.blob == farthest.blob), output), farthest.sample
+            found_in = ((blob, farthest.sample) for blob in beyond if blob.blob == farthest.blob)
+            output, sample = next(found_in, (output, sample))
         found = first_beyond(whole, output, sample, store)
         if found is None:
             return report

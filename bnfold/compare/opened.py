@@ -28,7 +28,7 @@ from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, figures, range_of
 from bnfold.compare.models import Model
 from bnfold.compare.records import NO_PARTNER, BlobDiff, DetectorDiff, DiffReport, Gate, LayerRange, Uncompared
-from bnfold.compare.saturation import MOSTLY, Saturating, saturating
+from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Noise, Samples
 from bnfold.errors import few, quoted
@@ -57,7 +57,7 @@ class Opened:
         notes: sentences for the report.
         same_behind: what cannot be run is the same in both networks, and reads only what is compared.
         saturating: output -> what saturates it.
-        fronts: what is compared only in case the output behind it is saturated.
+        fronts: what is compared only in case the output behind it hides its errors.
         tops: layer -> own top, of the weighted layers whose activation range is reported, in either network.
         ties: the blobs of indices.
         all_pairs: `pairs` as they were, where only outputs are compared.
@@ -143,8 +143,8 @@ class Opened:
             ran: where either network was run.
         """
         options, notes = self.options, [*self.notes, *found.notes]
-        saturated = [name for name, positions in found.positions.items() if positions.share >= MOSTLY]
-        blobs = self._blobs(found, saturated)
+        hiding = [name for name, positions in found.positions.items() if self._hides(name, positions, found)]
+        blobs = self._blobs(found, hiding)
         classifier = found.classification.result(self.data.class_names) if found.classification else None
         detector = found.detection.result() if found.detection and found.detection.is_one else None
         lost, uncompared = self._without_partner()
@@ -173,7 +173,7 @@ class Opened:
         notes += self._untried({blob.blob for blob in blobs if is_blank(blob)})
         notes += self._constant(found.reference_spans)
         notes += replace(self.ties, counts=found.ties).notes()
-        notes += [self._saturated(name, found.positions[name].share) for name in saturated]
+        notes += [self._hidden(name, found.positions[name].share) for name in hiding]
         notes += [_rounded(name, found.distances[name], name in exact) for name in doubtful]
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
         unpaired = [name for name in self.ours.writers if name not in self.pairs]
@@ -270,10 +270,19 @@ class Opened:
         said = " and ".join(f"'{name}' is {low:g} everywhere" for name, (low, _) in found.items())
         return [f"input {said}, so the weights that read it are not proved; give data that varies by --data"]
 
-    def _saturated(self, name: str, share: float) -> str:
-        """The note on a saturated output, with what it is judged by."""
+    def _hides(self, name: str, positions: Positions, found: Measurement) -> bool:
+        """Whether an output is saturated, or equal where scores differ that it squashes, as of classes that never win."""
+        cause, limit = self.saturating[name], self.options.limit
+        scores = self.fronts.intersection(cause.fronts) if cause.layer_type in SQUASHING else ()
+        beyond = any(found.errors[front].judged > limit for front in scores)
+        return positions.share >= MOSTLY or (beyond and found.errors[name].judged <= limit)
+
+    def _hidden(self, name: str, share: float) -> str:
+        """The note on an output that shows too little, with what it is judged by."""
         cause = self.saturating[name]
         said = f"output '{name}' is saturated by {cause.layer_type} at {share * 100:.4g} % of its positions"
+        if share < MOSTLY:
+            said = f"output '{name}' shows little of some scores that {cause.layer_type} squashes"
         fronts = quoted(front for front in cause.fronts if front in self.pairs)
         if fronts:
             return f"{said}, so it is judged by what stands in front of it: {fronts}"
@@ -299,9 +308,9 @@ class Opened:
         uncompared = (hidden.get(name) or Uncompared(name, NO_PARTNER) for name in alone)
         return [name for name in alone if name not in hidden], (*self.ours.hidden.outputs, *uncompared)
 
-    def _blobs(self, found: Measurement, saturated: Sequence[str]) -> list[BlobDiff]:
-        """What was found of each blob, in the order of the candidate; no fronts of outputs that are not saturated."""
-        idle = self.fronts - {front for name in saturated for front in self.saturating[name].fronts}
+    def _blobs(self, found: Measurement, hiding: Sequence[str]) -> list[BlobDiff]:
+        """What was found of each blob, in the order of the candidate; no fronts of outputs that hide nothing."""
+        idle = self.fronts - {front for name in hiding for front in self.saturating[name].fronts}
         order = {blob: place for place, blob in enumerate(self.theirs.writers)}
         depths = {layer: depth for depth, layer in enumerate(self.theirs.layers)}
         blobs = [self._blob(name, error, depths) for name, error in found.errors.items() if name not in idle]
