@@ -271,7 +271,7 @@ class Opened:
         return [f"input {said}, so the weights that read it are not proved; give data that varies by --data"]
 
     def _hides(self, name: str, positions: Positions, found: Measurement) -> bool:
-        """Whether an output is saturated, or equal where scores differ that it squashes, as of classes that never win."""
+        """Whether an output is saturated, or equal where scores that it squashes differ: classes that never win."""
         cause, limit = self.saturating[name], self.options.limit
         scores = self.fronts.intersection(cause.fronts) if cause.layer_type in SQUASHING else ()
         beyond = any(found.errors[front].judged > limit for front in scores)
