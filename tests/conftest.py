@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from bnfold.cli import main
 
 PASSED_PER_DOT = 100
 _passed = count(1)
+
+
+def pytest_collection_finish() -> None:
+    """The tests stay to the end: half a million objects that no search for cycles need look through again."""
+    gc.freeze()
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:

@@ -62,6 +62,7 @@ def run(model: ModelProto | bytes, feeds: Mapping[str, Array], wanted: Iterable[
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     session = ort.InferenceSession(data + extra.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     given = {port.name: feeds[port.name] for port in session.get_inputs()}

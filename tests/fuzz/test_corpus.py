@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fuzz.harness import CORPUS, GOLDEN, TARGETS, text
-from growing import growth
+from growing import growth, seconds
 
 
 def inputs(target: str) -> list[Path]:
@@ -27,10 +27,13 @@ def test_the_corpus_ends_in_sentences(target: str, path: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_input_of_the_corpus_takes_long(target: str) -> None:
     """A whole detector takes 20 to 200 times as long as they do."""
-    detector = (GOLDEN / "ssd_detector_with_bn" / "net.prototxt").read_bytes()
+    detector = partial(text, (GOLDEN / "ssd_detector_with_bn" / "net.prototxt").read_bytes())
+    once = seconds(detector)
     for path in inputs(target):
-        times = growth(partial(text, detector), partial(TARGETS[target], path.read_bytes()), below=5)
-        assert times < 5, f"{path.name} takes {times:.1f} times as long as a detector"
+        work = partial(TARGETS[target], path.read_bytes())
+        if seconds(work) >= 5 * once:  # perhaps since the machine was busy
+            times = growth(detector, work, below=5)
+            assert times < 5, f"{path.name} takes {times:.1f} times as long as a detector"
 
 
 @pytest.mark.parametrize(("target", "name"), [("text", "net.prototxt"), ("wire", "net.caffemodel")])
