@@ -160,7 +160,8 @@ def _concluded(top: str, data: Mapping[str, LayerParameter], tells: Tells) -> Sa
     if layer.type == "DummyData":
         return _dummy(layer, place)
     if place > 0:
-        return None
+        # DeepLab's third top has the height and the width of each image.
+        return Sample((1, 1, 1, 2)) if (layer.type, place) == ("ImageSegData", 2) else None
     if layer.type == "MemoryData":
         memory = layer.memory_data_param
         return Sample((memory.batch_size, memory.channels, memory.height, memory.width))

@@ -103,13 +103,14 @@ def _input_layer(net: NetParameter, text: str) -> list[Upgraded]:
 
 
 def v2_type(word: str) -> str:
-    """The V2 type of a V1 word: that of its letters (`SMOOTH_L1_LOSS` is SmoothL1Loss), or the word."""
-    return ODD_WORDS.get(word) or _BY_LETTERS.get(word.replace("_", "").lower(), word)
+    """The V2 type of a V1 word: that of its letters (`SMOOTH_L1_LOSS` is SmoothL1Loss), or `IMAGE_SEG_DATA` in them."""
+    known = ODD_WORDS.get(word) or _BY_LETTERS.get(word.replace("_", "").lower())
+    return known or ("".join(part.capitalize() for part in word.split("_")) if word.isupper() else word)
 
 
 def _upgrade_v1(old: V1LayerParameter, number: int, foreign: Foreign) -> LayerParameter:
-    word = foreign.types.get(number) or v2_type(V1LayerParameter.LayerType.Name(old.type))
-    if word == "NONE":
+    word = foreign.types.get(number) or TYPES.get(old.type)
+    if word is None:
         raise ModelError(f"layer '{old.name}' (V1) has no type")
     new = LayerParameter(type=word)
     for descriptor, value in old.ListFields():
@@ -203,16 +204,8 @@ TRANSFORMED = {"Data": "data_param", "ImageData": "image_data_param", "WindowDat
 
 V1_ONLY = frozenset({"blob_share_mode", "blobs_lr", "layer", "param", "type", "weight_decay"})
 
-ODD_WORDS = {
-    "ACCURACY": "Accuracy",
-    "DATA": "Data",
-    "HDF5_DATA": "HDF5Data",
-    "IMAGE_DATA": "ImageData",
-    "MEMORY_DATA": "MemoryData",
-    "SOFTMAX_LOSS": "SoftmaxWithLoss",
-    "WINDOW_DATA": "WindowData",
-}
-"""V1 words whose letters are those of no type in the tables."""
+ODD_WORDS = {"DENSE_CRF": "DenseCRF", "HDF5_DATA": "HDF5Data", "SOFTMAX_LOSS": "SoftmaxWithLoss"}
+"""V1 words of types that are spelt otherwise."""
 
 _BY_LETTERS = {word.lower(): word for word in (*reversed(list(LAYERS)), *layer_types.LOSSES, *layer_types.METRICS)}
 

@@ -49,6 +49,19 @@ def test_a_training_net_becomes_an_inference_net() -> None:
     ]
 
 
+def test_layers_that_forks_added_to_v1_bring_samples_and_judge_as_those_of_v2_do() -> None:
+    """DeepLab's words, and the third top of its data layer: the height and the width of each image."""
+    net = read(
+        """
+        layers { name: "data" type: IMAGE_SEG_DATA top: "data" top: "label" top: "dim" transform_param { crop_size: 9 } }
+        layers { name: "crf" type: DENSE_CRF bottom: "data" bottom: "dim" bottom: "data" top: "crf" }
+        layers { name: "accuracy" type: SEG_ACCURACY bottom: "crf" bottom: "label" top: "accuracy" }
+        """
+    )
+    assert lines(net) == ["Input data:  -> data dim", "DenseCRF crf: data dim data -> crf"]
+    assert net.inputs == {"data": (1, 3, 9, 9), "dim": (1, 1, 1, 2)}
+
+
 def test_a_deploy_net_is_not_touched() -> None:
     text = 'input: "data" input_shape { dim: [2, 3, 4, 4] }\n' + FC + "\n" + layer("Softmax", "prob", "fc", "prob")
     net = read(text)
