@@ -262,3 +262,15 @@ def test_a_field_that_is_read_changes_the_model_or_is_refused(layer_type: str) -
         if not known and not any(changes(net, index, name, field) for net, index in bases):
             idle.append(f"{name}.{field.name}")
     assert not idle, ", ".join(idle)
+
+
+def test_parameters_in_another_message_are_those_of_another_layer_of_that_name() -> None:
+    """MS-CNN's ROIAlign is no Synopsys' one: it samples points, and says their number in roi_pooling_param."""
+    param = LayerParameter(type="ROIAlign")
+    param.roi_pooling_param.pooled_h = param.roi_pooling_param.pooled_w = 5
+    layer = Layer("roi", "ROIAlign", ["x", "rois"], ["y"], Blobs(), param)
+    assert unread_fields(layer) == (
+        "its parameters are in roi_pooling_param, where no ROIAlign that is known here has them"
+    )
+    param.roi_align_param.pooled_h = param.roi_align_param.pooled_w = 5
+    assert not unread_fields(layer)

@@ -57,6 +57,9 @@ IDLE_OF_LAYER: Mapping[str, str] = _by_name(
 )
 """Fields of a layer itself, outside its `*_param`, that change nothing of what it computes."""
 
+COMMON_PARAMS = frozenset({"loss_param", "transform_param"})
+"""Parameters that a layer of any type may have."""
+
 IDENTITY: Mapping[str, float] = {
     f"{values}_{word}": neutral
     for values in ("bias", "input", "output", "weight")
@@ -74,7 +77,10 @@ def unread_fields(layer: Layer) -> str:
     for message, names in row.reads.items():
         if param.HasField(message) and (problem := _unread(getattr(param, message), names.split(), message)):
             return problem
+    elsewhere = row.dialects and row.reads and not any(param.HasField(message) for message in row.reads)
     for field, value in param.ListFields():
+        if elsewhere and field.name.endswith("_param") and field.name not in COMMON_PARAMS:
+            return f"its parameters are in {field.name}, where no {layer.type} that is known here has them"
         if field.message_type is None and field.name not in IDLE_OF_LAYER and value != field.default_value:
             return f"its `{field.name}` has no meaning that is known here"
     return ""
