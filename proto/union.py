@@ -346,6 +346,11 @@ ADDED_FIELDS = (
     Fact("CuDNNBatchNormParameter", "eps", 3, "optional", "float", False, "1e-05", ("genet",)),
     Fact("CuDNNBatchNormParameter", "scale_filler", 4, "optional", "FillerParameter", False, "", ("genet",)),
     Fact("CuDNNBatchNormParameter", "bias_filler", 5, "optional", "FillerParameter", False, "", ("genet",)),
+    # DeepLab's word for the dilation, from before BVLC's Caffe had one; the number differs from fork to fork.
+    *(
+        Fact("ConvolutionParameter", name, 30004 + number, "optional", "uint32", False, "1", ("texts",))
+        for number, name in enumerate(("hole", "hole_h", "hole_w"))
+    ),
     # C3D's Convolution3D and Pooling3D: a depth beside the plane, in fields of their own.
     Fact("LayerParameter", "convolution3d_param", 30003, "optional", "ConvolutionParameter", False, "", ("c3d",)),
     *(

@@ -20,7 +20,7 @@ from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
-from bnfold.caffe.layers import LAYERS
+from bnfold.caffe.layers import HOLES, LAYERS
 from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
 from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.errors import ModelError, quoted
@@ -148,7 +148,7 @@ class Caffe:
         self.absorb(net, layer, weight, bias)
         param: LayerParameter = deepcopy(layer.param)
         said = getattr(param, LAYERS[layer.type].message(layer))
-        for name in ("kernel_size", "kernel_h", "kernel_w", "pad", "pad_h", "pad_w", "dilation"):
+        for name in ("kernel_size", "kernel_h", "kernel_w", "pad", "pad_h", "pad_w", "dilation", *HOLES):
             said.ClearField(name)
         for values, field in (
             (weight.shape[-len(window.pads) :], said.kernel_size),

@@ -53,7 +53,8 @@ def test_layers_that_forks_added_to_v1_bring_samples_and_judge_as_those_of_v2_do
     """DeepLab's words, and the third top of its data layer: the height and the width of each image."""
     net = read(
         """
-        layers { name: "data" type: IMAGE_SEG_DATA top: "data" top: "label" top: "dim" transform_param { crop_size: 9 } }
+        layers { name: "data" type: IMAGE_SEG_DATA top: "data" top: "label" top: "dim"
+          transform_param { crop_size: 9 } }
         layers { name: "crf" type: DENSE_CRF bottom: "data" bottom: "dim" bottom: "data" top: "crf" }
         layers { name: "accuracy" type: SEG_ACCURACY bottom: "crf" bottom: "label" top: "accuracy" }
         """

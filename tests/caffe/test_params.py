@@ -85,6 +85,8 @@ def test_window_sizes_come_in_three_forms(text: str, spatial: int, kernel: Shape
         ("kernel_h: 3 kernel_w: 3", 3, "the spatial axes number 3, not 2"),
         ("kernel_size: 3 stride_h: 2", 2, "stride 2x0 must be at least 1"),
         ("kernel_size: 3 dilation: 0", 2, "dilation 0x0 must be at least 1"),
+        ("kernel_size: 3 hole: 0", 2, "dilation 0x0 must be at least 1"),
+        ("kernel_size: 3 hole: 2 dilation: 2", 2, "dilation and hole are both given"),
         ("kernel_size: 3 pad: 1 pad: 1 pad: 1", 2, "pad has 3 values for 2 spatial axes"),
         ("", 2, "kernel_size is not given"),
         ("kernel_size: 3 group: 0", 2, "group 0 must be at least 1"),

@@ -119,6 +119,8 @@ def test_pooling_rounds_and_clips_as_caffe_does(text: str, bottom: Shape, top: S
     ("text", "bottom", "top"),
     [
         ("kernel_size: 3 dilation: 2", (1, 3, 7, 7), (1, 8, 3, 3)),
+        ("kernel_size: 3 hole: 2", (1, 3, 7, 7), (1, 8, 3, 3)),
+        ("kernel_size: 3 hole_h: 1 hole_w: 3", (1, 3, 7, 7), (1, 8, 5, 1)),
         ("kernel_size: 3 kernel_size: 5 pad: 1 pad: 2 stride: 2 stride: 1", (1, 3, 7, 7), (1, 8, 4, 7)),
         ("kernel_h: 1 kernel_w: 3 pad_w: 1", (1, 3, 7, 7), (1, 8, 7, 7)),
         ("kernel_size: 3", (2, 3, 4, 5, 6), (2, 8, 2, 3, 4)),

@@ -232,6 +232,16 @@ def test_pads_of_each_side_are_one_where_they_agree(tmp_path: Path) -> None:
         assert layer_type in foreign_layers(uneven)[0]
 
 
+def test_deeplabs_holes_are_a_dilation() -> None:
+    text = """
+        input: "data" input_shape { dim: 1 dim: 4 dim: 9 dim: 9 }
+        layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+          convolution_param { num_output: 4 kernel_size: 3 pad: 2 hole: 2 } }
+    """
+    param = in_stock_words(net(text)).layers[-1].param.convolution_param
+    assert (list(param.dilation), list(param.pad), param.HasField("hole")) == ([2, 2], [2, 2], False)
+
+
 def test_c3ds_convolution_is_bvlcs_on_three_axes(tmp_path: Path) -> None:
     case = FAULTS / "c3d_convolution3d"
     read = bnfold.load(case / "net.prototxt", case / "net.caffemodel")

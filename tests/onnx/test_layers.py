@@ -30,6 +30,7 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         1,
     ),
     "convolution of three bottoms": (conv("Convolution", "num_output: 4 kernel_size: 3 stride: 2"), [IMAGE] * 3, 3),
+    "convolution with holes": (conv("Convolution", "num_output: 4 kernel_size: 3 pad: 2 hole: 2"), [IMAGE], 1),
     "crop with an offset per axis": (
         'type: "Crop" crop_param { axis: 1 offset: 2 offset: 0 offset: 3 }',
         [IMAGE, (2, 3, 7, 4)],
@@ -37,6 +38,11 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     ),
     "deconvolution with groups, stride and pad": (
         conv("Deconvolution", "num_output: 4 group: 2 kernel_h: 4 kernel_w: 3 stride: 2 pad: 1 dilation: 2"),
+        [IMAGE],
+        1,
+    ),
+    "deconvolution with holes": (
+        conv("Deconvolution", "num_output: 4 kernel_size: 3 stride: 2 hole_h: 1 hole_w: 3"),
         [IMAGE],
         1,
     ),

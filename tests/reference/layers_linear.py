@@ -112,7 +112,7 @@ def window(param: Message, axes: int) -> tuple[Axes, Axes, Pads, Axes]:
         per_axis(param, axes, "kernel_size", "kernel_h", "kernel_w", 0),
         per_axis(param, axes, "stride", "stride_h", "stride_w", 1),
         synopsys_pads(param) or pads,
-        per_axis(param, axes, "dilation", "", "", 1),
+        per_axis(param, axes, "dilation" if param.integers("dilation") else "hole", "hole_h", "hole_w", 1),
     )
 
 

@@ -12,7 +12,7 @@ from bnfold.caffe.layers.activation import ReLU, clip_bounds, log_of_base
 from bnfold.caffe.layers.affine import dropout_scale, learns_scale
 from bnfold.caffe.layers.arrange import Eltwise, concat_axis
 from bnfold.caffe.layers.axes import UNKNOWN, canonical_axis
-from bnfold.caffe.layers.convolution import DECONVOLUTIONS, KERNELS, Convolution
+from bnfold.caffe.layers.convolution import DECONVOLUTIONS, HOLES, KERNELS, Convolution
 from bnfold.caffe.layers.detection import DetectionOutput, PriorBox, PriorBoxClustered, YoloDetectionOutput
 from bnfold.caffe.layers.fields import unread_fields
 from bnfold.caffe.layers.infer import blob_shapes, infer_shapes, output_shapes, row_of

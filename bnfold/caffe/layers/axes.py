@@ -15,13 +15,13 @@ from bnfold.net import Layer, Shape
 UNKNOWN = -1
 """A dimension that depends on the data, like the number of boxes that a detector finds."""
 
-DEFAULTS: Mapping[str, int | None] = {"dilation": 1, "kernel_size": None, "pad": 0, "stride": 1}
+DEFAULTS: Mapping[str, int | None] = {"dilation": 1, "hole": 1, "kernel_size": None, "pad": 0, "stride": 1}
 """What holds along each axis where nothing is written; a kernel must be."""
 
 PAIRS: Mapping[str, tuple[str, str]] = {
     f"{out}{name}": (f"{out}{short}_h", f"{out}{short}_w")
     for out in ("", "out_")
-    for name, short in (("kernel_size", "kernel"), ("pad", "pad"), ("stride", "stride"))
+    for name, short in (("hole", "hole"), ("kernel_size", "kernel"), ("pad", "pad"), ("stride", "stride"))
 }
 """A window's value -> its fields for the two axes of a plane."""
 
@@ -67,7 +67,7 @@ def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence
     Args:
         layer: for messages.
         param: its parameters.
-        name: `kernel_size`, `stride`, `pad` or `dilation`, perhaps with `out_` in front.
+        name: `kernel_size`, `stride`, `pad`, `dilation` or DeepLab's `hole`, perhaps with `out_` in front.
         spatial: how many spatial axes there are.
         values: what the field lists: nothing, one value for all axes, or one for each; read if None.
 

@@ -65,7 +65,7 @@ class Convolution(NamedTuple):
             stride=stride,
             before=before,
             after=after,
-            dilation=per_axis(layer, param, "dilation", spatial),
+            dilation=_dilation(layer, param, spatial),
             group=_group(layer, param, bottom),
             bias=param.bias_term,
             axis=param.axis,
@@ -115,6 +115,15 @@ def _values(layer: Layer, param: Param, name: str, spatial: int) -> tuple[int, .
     if depth is None:
         raise ModelError(f"{layer}: {DEPTH[name]} is not given")
     return (depth, *plane)
+
+
+def _dilation(layer: Layer, param: Param, spatial: int) -> tuple[int, ...]:
+    """The distance between taps, which DeepLab calls hole (`kernel + (kernel - 1)*(hole - 1)`, im2col_layer.cpp)."""
+    if all(written(param, name) is None for name in HOLES):
+        return per_axis(layer, param, "dilation", spatial)
+    if listed(param, "dilation"):
+        raise ModelError(f"{layer}: dilation and hole are both given; keep one")
+    return per_axis(layer, param, "hole", spatial)
 
 
 def _padding(
@@ -278,14 +287,15 @@ def squeezed_blobs(weights: BlobFunction) -> BlobFunction:
 
 
 WINDOW = (
-    "kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w dilation axis "
+    "kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w dilation hole hole_h hole_w axis "
     "pad_type pad_l pad_r pad_t pad_b"
 )
 FIELDS = f"num_output bias_term group relu negative_slope {WINDOW}"
 SQUEEZE_FIELDS = f"num_output bias_term group gamma power {WINDOW}"
+HOLES = ("hole", "hole_h", "hole_w")
 DEPTH = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
 THREE_D = frozenset({"Convolution3D"})
-SYNOPSYS_PADS = "Synopsys' four pads and `pad_type: 1` (SAME, its dilation not counted) too"
+SYNOPSYS_PADS = "Synopsys' four pads and `pad_type: 1` (SAME, its dilation not counted), and DeepLab's `hole`, too"
 NO_SAME = "Synopsys' four pads too; its `pad_type` means nothing"
 
 
