@@ -239,7 +239,10 @@ class Comparison:
         preparation = self.options.preparation or partial(_said_by, self.reference)
         data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation)
         if self.options.preparation is not None and not hasattr(data, "preparation"):
-            raise UsageError(f"{data.description}: what prepares images does nothing to arrays")
+            raise UsageError(
+                f"{data.description}: what prepares images does nothing to arrays; give arrays as the network reads "
+                "them, without --mean, --scale, --swap-channels, --resize and --crop"
+            )
         if self._labels is not None and self._labels.shape != (data.count,):
             raise UsageError(
                 f"{data.description}, and the labels have shape {self._labels.shape}; give one label per sample"

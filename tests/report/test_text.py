@@ -235,6 +235,14 @@ def test_a_failed_proof_is_not_called_equal_and_no_equal_one_told_twice() -> Non
     assert "equal bit for bit" not in text(dataclasses.replace(failed(), blobs=tuple(blobs)))
 
 
+def test_a_page_has_no_empty_column_of_answers_and_groups_the_digits_of_counts() -> None:
+    report = dataclasses.replace(failed(), classifier=None, blobs=failed().blobs[:1] * 1000)
+    page = as_html(run_report(report))
+    assert "same answer" in as_html(run_report(failed()))
+    assert "same answer" not in page
+    assert "<td>1,000</td>" in page
+
+
 def test_notes_that_differ_in_names_alone_are_told_once_everywhere() -> None:
     report = dataclasses.replace(failed(), notes=tuple(f"blob 'odd_{number}' is odd" for number in range(40)))
     run = run_report(report)
