@@ -272,17 +272,26 @@ def _at_test(
 
 
 def _misspelt(layers: Sequence[Upgraded]) -> list[str]:
-    """A sentence for each type that nobody knows and that is close to one that is known."""
+    """A sentence for each type that nobody knows and that is close to one that is known.
+
+    A layer with parameters that no known type reads is some dialect's own (Synopsys' MatMul), and not misspelt.
+    """
     unknown: dict[str, list[str]] = {}
     for param, _, _ in layers:
-        if not layer_types.is_known(param.type):
+        if not layer_types.is_known(param.type) and not _has_own_parameters(param):
             unknown.setdefault(param.type, []).append(param.name)
     guesses, notes = Guesses(), []
     for layer_type, names in unknown.items():
         if guess := guesses.at(layer_type, LAYERS):
             more = f" and {len(names) - 1:,} more stay" if len(names) > 1 else " stays"
-            notes.append(f"no dialect has a layer of type '{layer_type}'{guess}: '{names[0]}'{more} as written")
+            whose = f"no dialect that is known here has a layer of type '{layer_type}'{guess}"
+            notes.append(f"{whose}: '{names[0]}'{more} as written")
     return notes
+
+
+def _has_own_parameters(param: LayerParameter) -> bool:
+    names = [field.name for field, _ in param.ListFields() if field.name.endswith("_param")]
+    return any(all(name not in row.reads for row in LAYERS.values()) for name in names)
 
 
 def _mark_opaque(layers: Sequence[Layer]) -> list[str]:

@@ -240,5 +240,12 @@ def test_a_type_that_looks_misspelt_is_kept_and_pointed_out_once(tmp_path: Path)
     net = load(tmp_path / "net.prototxt")
     assert [layer.type for layer in net.layers].count("BatchNrom") == 2
     assert net.notes == [
-        "no dialect has a layer of type 'BatchNrom' (did you mean 'BatchNorm'?): 'bn' and 1 more stay as written"
+        "no dialect that is known here has a layer of type 'BatchNrom' (did you mean 'BatchNorm'?): "
+        "'bn' and 1 more stay as written"
     ]
+
+
+def test_a_type_with_parameters_of_its_own_is_not_taken_for_misspelt(tmp_path: Path) -> None:
+    own = 'layer { name: "m" type: "MatMul" bottom: "fc" bottom: "fc" top: "m" matmul_param { transpose_b: true } }'
+    (tmp_path / "net.prototxt").write_text(NET + own)
+    assert load(tmp_path / "net.prototxt").notes == []
