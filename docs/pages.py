@@ -13,7 +13,7 @@ from pathlib import Path
 from bnfold.advice.rules import RULES
 from bnfold.caffe.layer_types import LOSSES, METRICS
 from bnfold.caffe.layers import LAYERS
-from bnfold.caffe.operators import AFFINES, BACKWARD_ONLY, LINEAR, PASSING
+from bnfold.caffe.operators import AFFINES, BACKWARD_ONLY, FORWARD_ONLY, LINEAR, PASSING
 from bnfold.compare import metrics
 from bnfold.errors import few
 from bnfold.onnx.export.network import FORMS, FUNCTIONS, OPSETS, REASONS, SOURCES
@@ -87,7 +87,8 @@ def fold(layer_type: str) -> str:
     """What a layer is to the algebra."""
     roles = ["affine"] * (layer_type in AFFINES)
     if layer_type in LINEAR:
-        roles.append(f"absorbs back{' and forward' * (layer_type not in BACKWARD_ONLY)}")
+        ways = ["back"] * (layer_type not in FORWARD_ONLY) + ["forward"] * (layer_type not in BACKWARD_ONLY)
+        roles.append(f"absorbs {' and '.join(ways)}")
     if layer_type in PASSING:
         law = (PASSING[layer_type].__doc__ or "").partition("\n")[0]
         roles.append(f"passes: {law.removesuffix('.')}")

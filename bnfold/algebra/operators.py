@@ -236,7 +236,8 @@ class Linear(NamedTuple):
         inputs: the axes of the bottom that W knows.
         summed: the axes of the view that a sum over inputs and kernel runs over.
         padded: why no shift can come from in front ("a shift in front of its padding would be wrong at the border").
-        backward: why no affine can come from behind (a fused ReLU).
+        backward: why no affine can come from behind (a fused ReLU; the gates of an LSTM, whose outputs are what the
+            weight gives and not the top).
         forward: why no affine can come from in front (it reads indices; a size that is unknown).
         unbiased: why no bias can be added where there is none.
         tail: the weight multiplies and the bias adds last, after all else (a normalisation's scale and bias), so that

@@ -12,7 +12,7 @@ import numpy as np
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass, Window
-from bnfold.algebra.scaled import Rounded, largest_of
+from bnfold.algebra.scaled import Rounded, exact_values, largest_of
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import shape_alone
@@ -24,6 +24,10 @@ from bnfold.onnx.operators.place import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.write import write_stream
 from bnfold.options import ReadOptions
+
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+BIASES = {"DeformConv": 3, **dict.fromkeys(RECURRENT, 3)}
+"""Operator -> which input its bias is, where it is not the third."""
 
 
 class OnnxFrontEnd:
@@ -105,8 +109,8 @@ class OnnxFrontEnd:
         stored, slots = list(layer.blobs.stored), list(node.slots)
         _put(slots, stored, place, weight)
         if bias is not None:
-            behind = 3 if layer.type == "DeformConv" else 2
-            _put(slots, stored, behind, Rounded(np.ascontiguousarray(_as_stored(layer, bias)), weight.dtype))
+            written = np.ascontiguousarray(_as_stored(layer, bias))
+            _put(slots, stored, BIASES.get(layer.type, 2), Rounded(written, weight.dtype))
         layer.blobs = Blobs(stored)
         if layer.type == "Gemm":
             node = node.edited("alpha", "beta") if bias is not None else node.edited("alpha")
@@ -201,7 +205,15 @@ def _put(slots: list[Slot], stored: list[Array | LazyArray], place: int, values:
 
 
 def _as_stored(layer: Layer, bias: Array) -> Array:
-    """A bias as the node wants it: a vector, (M, 1) along the rows of a Gemm or MatMul, or a matrix."""
+    """A bias as the node wants it: a vector, (M, 1) along the rows of a Gemm or MatMul, or a matrix.
+
+    A recurrent node has one for each direction, and behind it another that goes with the state and stays.
+    """
+    if layer.type in RECURRENT:
+        _, directions, _, rows = bias.shape
+        known = layer.param.constant(3)
+        present = np.zeros((directions, 2 * rows)) if known is None else exact_values(layer.blobs.stored[known.blob])
+        return np.concatenate([bias.reshape(directions, rows), present[:, rows:]], axis=1)
     left = layer.type in {"Gemm", "MatMul"} and isinstance(layer.param.slots[1], Data)
     if layer.type == "Gemm" and bias.size != bias.shape[0 if left else 1]:
         return bias

@@ -36,7 +36,7 @@ from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Constant, Linear
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.frontend import CAFFE
-from bnfold.caffe.operators import BACKWARD_ONLY, LINEAR
+from bnfold.caffe.operators import BACKWARD_ONLY, FORWARD_ONLY, LINEAR
 from bnfold.net import Blobs, Layer, Shape
 
 
@@ -201,8 +201,8 @@ def test_a_shift_in_front_of_zeros_refuses_since_it_would_be_wrong_at_the_border
 
 
 def test_every_row_of_the_tables_has_its_properties() -> None:
-    assert {row.type for row in ROWS} == set(LINEAR) - {"LayerNorm", "Normalize", "Parameter"}
-    assert {row.type for row in ROWS if row.forward} == LINEAR.keys() - BACKWARD_ONLY.keys()
+    assert {row.type for row in ROWS} == set(LINEAR) - {"LayerNorm", "Normalize", "Parameter"} - FORWARD_ONLY.keys()
+    assert {row.type for row in ROWS if row.forward} == LINEAR.keys() - BACKWARD_ONLY.keys() - FORWARD_ONLY.keys()
 
 
 def test_the_scale_and_shift_of_a_layer_norm_take_an_affine() -> None:

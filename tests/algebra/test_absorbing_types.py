@@ -11,13 +11,14 @@ from algebra.random_nets import BATCH
 from algebra.running import net_of, run
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnxruntime import InferenceSession
 
 import bnfold
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Constant, Linear
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.layers import LAYERS
-from bnfold.caffe.operators import BACKWARD_ONLY, LINEAR, OPERATORS
+from bnfold.caffe.operators import BACKWARD_ONLY, FORWARD_ONLY, LINEAR, OPERATORS
 from bnfold.net import Net, Shape
 from bnfold.onnx import operators as onnx_operators
 from bnfold.onnx.operators import linear as onnx_linear
@@ -36,9 +37,7 @@ OF_A_TYPE = {"DepthwiseConvolution": "group: 4"}
 """What a type has to say besides."""
 
 LEARN_AND_ABSORB_NOTHING = {
-    "LSTM": "its gates are no sums that a factor passes",
     "Pow": "its exponent is no factor",
-    "RNN": "what it remembers goes through a tanh",
     "SqueezeConvolution": "read as a Convolution where its masks are known, and refused elsewhere",
     "SqueezeDeconvolution": "read as a Deconvolution where its masks are known, and refused elsewhere",
     "SqueezeInnerProduct": "read as an InnerProduct where its masks are known, and refused elsewhere",
@@ -55,13 +54,17 @@ def text_of(layer_type: str, front: str, behind: str) -> str:
     message, fields = next(iter(LAYERS[layer_type].reads.items()))
     said = [f"{name}: {GIVEN[name]}" for name in fields.split() if name in GIVEN] + [OF_A_TYPE.get(layer_type, "")]
     shape, blob = f"dim: 2 dim: 4 {'dim: 5 ' * ('depth' in fields)}dim: 6 dim: 6", "x"
+    cont = layer_type in FORWARD_ONLY
+    if cont:
+        shape = "dim: 5 dim: 2 dim: 4"
     if layer_type == "Embed":
         shape, blob = f"dim: {BATCH} {'dim: 4' * bool(front)}", "index"
-    lines = [f'input: "{blob}" input_shape {{ {shape} }}']
+    lines = [f'input: "{blob}" input_shape {{ {shape} }}', 'input: "cont" input_shape { dim: 5 dim: 2 }' * cont]
     if front:
+        front += " axis: 2" * cont
         lines.append(f'layer {{ name: "front" type: "Scale" bottom: "{blob}" top: "f" scale_param {{ {front} }} }}')
         blob = "f"
-    bottom = f'bottom: "{blob}"' * (LAYERS[layer_type].bottoms != (0, 0))
+    bottom = f'bottom: "{blob}"' * (LAYERS[layer_type].bottoms != (0, 0)) + ' bottom: "cont"' * cont
     lines.append(f'layer {{ name: "l" type: "{layer_type}" {bottom} top: "y" {message} {{ {" ".join(said)} }} }}')
     if behind:
         lines.append(f'layer {{ name: "behind" type: "Scale" bottom: "y" top: "z" scale_param {{ {behind} }} }}')
@@ -84,6 +87,10 @@ def test_a_linear_caffe_layer_absorbs_what_stands_behind_it(layer_type: str, shi
     if shift == "true" and isinstance(operator, Linear) and operator.unbiased:
         (kept,) = folded.report.kept
         assert operator.unbiased in kept.reason
+    elif layer_type in FORWARD_ONLY:
+        (kept,) = folded.report.kept
+        assert isinstance(operator, Linear)
+        assert operator.backward in kept.reason
     else:
         assert [layer.type for layer in folded.net.layers if layer.name != "x"][-1] == layer_type
         assert not folded.report.kept
@@ -109,6 +116,22 @@ def test_a_linear_caffe_layer_absorbs_what_stands_in_front_of_it_or_says_why(lay
         np.testing.assert_allclose(run(folded.net)["y"], run(net)["y"], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("layer_type", sorted(FORWARD_ONLY))
+def test_what_a_recurrent_layer_reads_besides_takes_nothing_from_in_front(layer_type: str) -> None:
+    """`cont` and a static input have no part in W_x; x as its own static input would need it twice."""
+    text = """
+        input: "x" input_shape { dim: 5 dim: 2 dim: 4 } input: "cont" input_shape { dim: 5 dim: 2 }
+        input: "s" input_shape { dim: 2 dim: 3 }
+        layer { name: "factor" type: "Scale" bottom: "s" top: "f" scale_param { bias_term: true } }
+        layer { name: "l" type: "%s" bottom: "x" bottom: "cont" bottom: "f" top: "y"
+                recurrent_param { num_output: 3 } }
+    """
+    net = net_of(text % layer_type, 3)
+    folded = bnfold.fold(net)
+    assert [kept.layer for kept in folded.report.kept] == ["factor"]
+    np.testing.assert_allclose(run(folded.net)["y"], run(net)["y"], rtol=1e-12, atol=1e-12)
+
+
 NODES: dict[str, tuple[int, Shape, Shape, dict[str, Any]]] = {
     "Conv": (1, (2, 4, 6, 6), (4, 4, 3, 3), {}),
     "DeformConv": (1, (2, 4, 6, 6), (4, 2, 1, 1), {"group": 2}),
@@ -121,6 +144,9 @@ NODES: dict[str, tuple[int, Shape, Shape, dict[str, Any]]] = {
     "RMSNormalization": (2, (2, 3, 4), (4,), {}),
 }
 """Operator -> the axis of its channels, what it reads, its weight, its attributes."""
+
+GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
+"""Recurrent operator -> how many rows of its weight a hidden unit has."""
 
 
 def model_of(op: str, front: bool) -> onnx.ModelProto:
@@ -154,7 +180,52 @@ def model_of(op: str, front: bool) -> onnx.ModelProto:
 
 def test_the_linear_operators_of_onnx_are_those_tried_here() -> None:
     rows = onnx_operators.OPERATORS
-    assert {op for op, rule in rows.items() if rule.__module__ == onnx_linear.__name__} == set(NODES)
+    assert {op for op, rule in rows.items() if rule.__module__ == onnx_linear.__name__} == {*NODES, *GATES}
+
+
+def recurrent_model(op: str, directions: int, biased: bool) -> onnx.ModelProto:
+    """A recurrent operator between a Mul with an Add and a Mul; its state has a bias of its own."""
+    rng, rows = np.random.default_rng(9), 3 * GATES[op]
+    weights = {
+        "s": np.array([-1.0, 2.0, 0.5, -3.0]),
+        "h": np.array([0.5, -2.0, 1.0, 0.25]),
+        "w": rng.normal(size=(directions, rows, 4)),
+        "r": rng.normal(size=(directions, rows, 3)),
+        "b": rng.normal(size=(directions, 2 * rows)),
+        "t": np.array([-1.0, 2.0, 0.5]),
+    }
+    direction = "bidirectional" if directions == 2 else "reverse"
+    inputs = ["a", "w", "r", *["b"] * biased]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "s"], ["m"], "front"),
+            helper.make_node("Add", ["m", "h"], ["a"], "shift"),
+            helper.make_node(op, inputs, ["y"], "l", hidden_size=3, direction=direction),
+            helper.make_node("Mul", ["y", "t"], ["z"], "behind"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (5, 2, 4))],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["without bias", "with bias"])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("op", sorted(GATES))
+def test_a_recurrent_onnx_operator_takes_what_stands_in_front_alone(op: str, directions: int, biased: bool) -> None:
+    model = recurrent_model(op, directions, biased)
+    folded = bnfold.fold(bnfold.load(model.SerializeToString()))
+    assert [layer.type for layer in folded.net.layers] == [op, "Mul"]
+    (kept,) = folded.report.kept
+    assert "its gates are no sums that an affine passes" in kept.reason
+    x = np.random.default_rng(6).normal(size=(5, 2, 4)).astype(np.float32)
+    before, after = (
+        InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        for each in (model, bnfold.to_onnx(folded.net))
+    )
+    np.testing.assert_allclose(np.asarray(after), np.asarray(before), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("front", [False, True], ids=["behind", "in front"])

@@ -3,6 +3,7 @@
 Convolution     see `bnfold.algebra.operators.sliding`, and for Deconvolution
 InnerProduct    [N, C, ...], or [C, ..., N] with `transpose`
 Embed           [inputs, N]
+LSTM, RNN       [gates*D, C, ...], of what is read at each step
 """
 
 from __future__ import annotations
@@ -80,6 +81,27 @@ def embed(place: LayerContext) -> Linear:
     axis = len(place.bottom)
     outputs = (Port(axis, (1,)),)
     return Linear(layer.blobs.stored[0], _bias(layer, axis), layer.blobs.shapes[0], outputs, forward="it reads indices")
+
+
+def recurrent(place: LayerContext) -> Linear:
+    """W_x x_t + b, with W_x (gates*D, C, ...), is all that they do with x (lstm_layer.cpp, rnn_layer.cpp).
+
+    The state and a static input have weights of their own, and `cont` has none.
+    """
+    layer = place.layer
+    require(len(layer.blobs) > 1, "it has no learned weight")
+    rows, sample = layer.blobs.shapes[0][0], place.bottom[2:]
+    require(UNKNOWN not in sample, "it flattens a size that is unknown")
+    inputs = tuple(range(1, 1 + len(sample)))
+    return Linear(
+        weight=layer.blobs.stored[0],
+        bias=_bias(layer, 2),
+        view=(rows, *sample),
+        outputs=(Port(2, (0,)),),
+        inputs=tuple(Port(2 + index, (place,)) for index, place in enumerate(inputs)),
+        summed=inputs,
+        backward="its gates are no sums that an affine passes",
+    )
 
 
 def normalize(place: LayerContext) -> Linear:

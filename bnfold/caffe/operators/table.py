@@ -1,9 +1,9 @@
 """What each layer type is to the laws: one row for each; a type without a row is opaque.
 
-`AFFINES` are removed where that can be done; affines pass those of `PASSING`; those of `LINEAR` absorb, and those of
-`BACKWARD_ONLY` only what stands behind them. What is an affine with one bottom may let one pass with two. A row raises
-`Blocked` with the reason where a layer is none as it stands: one of `AFFINES` is then kept with that reason, any other
-is opaque.
+`AFFINES` are removed where that can be done; affines pass those of `PASSING`; those of `LINEAR` absorb, those of
+`BACKWARD_ONLY` only what stands behind them and those of `FORWARD_ONLY` only what stands in front. What is an affine
+with one bottom may let one pass with two. A row raises `Blocked` with the reason where a layer is none as it stands:
+one of `AFFINES` is then kept with that reason, any other is opaque.
 """
 
 from __future__ import annotations
@@ -84,8 +84,14 @@ BACKWARD_ONLY: Mapping[str, Row] = {
     "Parameter": linear.parameter,
 }
 
+FORWARD_ONLY: Mapping[str, Row] = {
+    "LSTM": linear.recurrent,
+    "RNN": linear.recurrent,
+}
+
 LINEAR: Mapping[str, Row] = {
     **BACKWARD_ONLY,
+    **FORWARD_ONLY,
     "Convolution": linear.convolution,
     "Convolution3D": linear.convolution,
     "ConvolutionDepthwise": linear.convolution,

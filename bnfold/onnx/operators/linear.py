@@ -175,6 +175,37 @@ def matmul(place: NodeContext) -> Operator:
     )
 
 
+def recurrent(place: NodeContext) -> Operator:
+    """LSTM, GRU, RNN: `x_t*W^T + Wb` is all that they do with a step; W is (directions, gates*hidden, inputs).
+
+    Wb is the first half of B, whose other half goes with the state.
+    """
+    weight = _weight(place, 1)
+    shape = tuple(weight.shape)
+    if place.data(0) != 0 or len(shape) != 3:
+        raise Unfit("its weight does not fit what it reads")
+    bias, fixed = None, ""
+    if place.node.given(3):
+        stored = place.learned(3)
+        if stored is None:
+            fixed = f"its bias {why_unknown(place, 3)}"
+        elif tuple(stored.shape) != (shape[0], 2 * shape[1]):
+            fixed = f"its bias has the shape {sizes(stored.shape)}, which does not fit"
+        else:
+            bias = exact_values(stored)[:, : shape[1]].reshape(1, shape[0], 1, shape[1])
+    return Linear(
+        weight=weight,
+        bias=bias,
+        view=shape,
+        outputs=(Port(1, (0,)), Port(3, (1,))),
+        inputs=(Port(2, (2,)),),
+        summed=(2,),
+        padded=fixed,
+        backward="its gates are no sums that an affine passes",
+        unbiased=fixed,
+    )
+
+
 def _weight(place: NodeContext, index: int) -> Array | LazyArray:
     """The weight at the first or second place, data being at the other. Raises Unfit, with why it cannot change."""
     if place.data(1 - index) != 0 and place.data(index) != 0:
