@@ -119,11 +119,12 @@ def _values(layer: Layer, param: Param, name: str, spatial: int) -> tuple[int, .
 
 def _dilation(layer: Layer, param: Param, spatial: int) -> tuple[int, ...]:
     """The distance between taps, which DeepLab calls hole (`kernel + (kernel - 1)*(hole - 1)`, im2col_layer.cpp)."""
-    if all(written(param, name) is None for name in HOLES):
-        return per_axis(layer, param, "dilation", spatial)
-    if listed(param, "dilation"):
+    values = listed(param, "dilation")
+    if not values:
+        return per_axis(layer, param, "hole", spatial)  # 1 along each axis where neither is said
+    if any(written(param, name) is not None for name in HOLES):
         raise ModelError(f"{layer}: dilation and hole are both given; keep one")
-    return per_axis(layer, param, "hole", spatial)
+    return per_axis(layer, param, "dilation", spatial, values)
 
 
 def _padding(
