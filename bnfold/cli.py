@@ -511,7 +511,7 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     reports = [*_reports(given), *(path for row in rows for path in _own_reports(given, row).values())]
     kept = [Path(path) for row in rows if (path := row.checkpoint(given["checkpoint"])) is not None]
     beside = [given["table"], given["mean"], given["data"]]
-    require_paths(files, reports=[*reports, *kept], data=[*filter(None, beside[:1]), *_data(given, data)])
+    require_paths(files, reports=[*reports, *kept], data=[*filter(None, [given["table"]]), *_data(given, data)])
     chosen = replace(
         _comparing(given, data, not given["outputs_only"]),
         map=by_name("--map", given["pairs"]),

@@ -92,6 +92,11 @@ def few(words: Sequence[str], most: int = 6) -> str:
     return ", ".join(words[:most]) + (f" and {len(words) - most:,} more" if len(words) > most else "")
 
 
+def is_everyday(error: float) -> bool:
+    """Whether an error is large enough to be written without an exponent: 0.97 of a range, and not 9.7e-01."""
+    return 0.01 <= abs(error) < 99.5
+
+
 def with_article(noun: str) -> str:
     """A noun with its indefinite article, by how it is said: letters that are spelt out count as such.
 

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Sequence
 
 from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
-from bnfold.errors import UsageError, quoted
+from bnfold.errors import UsageError, is_everyday, quoted
 
 NO_CLASSIFIER = "--min-agreement needs a classifier: a Softmax output, or labels"
 NO_SAMPLES = "labels say what the samples are, and no samples are given: noise has no classes"
@@ -80,7 +80,7 @@ def beside(
     value: float, limit: float, passes: Callable[[float, float], bool] = operator.le, form: str = "e", least: int = 1
 ) -> str:
     """A value in few figures, as everywhere, or in as many more as tell whether it passes a limit."""
-    if form == "e" and 0.01 <= value < 99.5:  # an error of everyday size needs no exponent
+    if form == "e" and is_everyday(value):
         form, least = "#g", 2
     said = (f"{value:{form[:-1]}.{digits}{form[-1]}}".rstrip(".") for digits in range(least, 18))
     return next(figures for figures in said if passes(float(figures), limit) == passes(value, limit))

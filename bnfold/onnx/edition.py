@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 from bnfold.algebra.scaled import same_values
 from bnfold.net import Array, Layer, LazyArray, Names, Net
 from bnfold.onnx.file import fill_constant, whole
-from bnfold.onnx.node import ConstantInput, Data, Node
+from bnfold.onnx.node import BIASES, ConstantInput, Data, Node
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer
@@ -121,7 +121,7 @@ class _Editing:
         if old and self._origin.readings.get(old) == 1 and old not in self._origin.fed:
             name = old
         else:
-            word = _WORDS.get((layer.type, place), "value")
+            word = "bias" if place == BIASES.get(layer.type) else "value"
             name = self._names.new(f"{old}/{layer.name}" if old else f"{layer.name}.{word}")
         fresh = Weight.of(name, stored)
         self._edition.fresh[fresh.name] = fresh
@@ -257,6 +257,3 @@ def new_inputs(edited: Edition, origin: OnnxOrigin) -> list[ValueInfoProto]:
         return []
     listed = {port.name for port in origin.document.model.graph.input if not leaves(port, edited, origin)}
     return [fresh.port() for fresh in edited.fresh.values() if fresh.name not in listed]
-
-
-_WORDS = dict.fromkeys([("Add", 1), ("Conv", 2), ("ConvTranspose", 2), ("DeformConv", 3), ("Gemm", 2)], "bias")

@@ -18,16 +18,12 @@ from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import ConstantInput, Data, Node, Slot, is_float
+from bnfold.onnx.node import BIASES, RECURRENT, ConstantInput, Data, Node, Slot, is_float
 from bnfold.onnx.operators import OLDEST, OPERATORS
 from bnfold.onnx.operators.place import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.write import write_stream
 from bnfold.options import ReadOptions
-
-RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
-BIASES = {"DeformConv": 3, **dict.fromkeys(RECURRENT, 3)}
-"""Operator -> which input its bias is, where it is not the third."""
 
 
 class OnnxFrontEnd:

@@ -30,6 +30,11 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.name in FLOATS
 
 
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+
+BIASES = {"Add": 1, "Conv": 2, "ConvTranspose": 2, "DeformConv": 3, "Gemm": 2, **dict.fromkeys(RECURRENT, 3)}
+"""Operator -> which input is its bias."""
+
 BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 

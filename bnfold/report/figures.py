@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bnfold.errors import is_everyday
+
 
 def small(value: float | None) -> str:
     """An error: two figures, with an exponent unless it is of everyday size.
@@ -19,7 +21,7 @@ def small(value: float | None) -> str:
         return "0"
     if not math.isfinite(value):
         return "∞" if value > 0 else "-∞" if value < 0 else "NaN"
-    return f"{value:#.2g}".rstrip(".") if 0.01 <= abs(value) < 99.5 else f"{value:.1e}"
+    return f"{value:#.2g}".rstrip(".") if is_everyday(value) else f"{value:.1e}"
 
 
 def ordinary(value: float | None) -> str:

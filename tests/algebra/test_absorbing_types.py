@@ -220,6 +220,7 @@ def test_a_recurrent_onnx_operator_takes_what_stands_in_front_alone(op: str, dir
     assert [layer.type for layer in folded.net.layers] == [op, "Mul"]
     (kept,) = folded.report.kept
     assert "its gates are no sums that an affine passes" in kept.reason
+    assert bnfold.to_onnx(folded.net).graph.node[0].input[3] == ("b" if biased else "l.bias")
     x = np.random.default_rng(6).normal(size=(5, 2, 4)).astype(np.float32)
     before, after = (
         InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]

@@ -182,8 +182,8 @@ def recurrent(place: NodeContext) -> Operator:
     """
     weight = _weight(place, 1)
     shape = tuple(weight.shape)
-    if place.data(0) != 0 or len(shape) != 3:
-        raise Unfit("its weight does not fit what it reads")
+    if len(shape) != 3:
+        raise Unfit("its weight is no matrix for each direction")
     bias, fixed = None, ""
     if place.node.given(3):
         stored = place.learned(3)
