@@ -41,6 +41,7 @@ def browser() -> Iterator[Chromium]:
         service = webdriver.ChromeService(executable_path=DRIVER)
         driver = webdriver.Chrome(options=options, service=service)
         try:
+            driver.get("about:blank")  # in place of the page for new tabs, whose own requests would still come in
             yield Chromium(driver)
         finally:
             driver.quit()
