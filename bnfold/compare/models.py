@@ -77,11 +77,19 @@ class Model:
 
     @property
     def stored_type(self) -> str:
-        """The coarsest float type that its values are stored in."""
-        numbers = {port.type.tensor_type.elem_type for port in (*self.proto.graph.input, *self.proto.graph.output)}
-        numbers |= {tensor.data_type for tensor in self.proto.graph.initializer}
+        """The coarsest float type that its values have where it computes; a Cast reads another one, and makes it."""
+        from bnfold.onnx.node import captured
+
+        graph = self.proto.graph
+        numbers = {port.type.tensor_type.elem_type for port in (*graph.input, *graph.output)}
+        read = {port.name for port in graph.output}
+        for node in graph.node:
+            is_cast = node.op_type == "Cast"
+            read.update(node.input[is_cast:], captured(node))
+            numbers.update(attribute.i for attribute in node.attribute if is_cast and attribute.name == "to")
+        numbers |= {tensor.data_type for tensor in graph.initializer if tensor.name in read}
         names = {FLOATS[number] for number in numbers if number in FLOATS}
-        names |= {weight.dtype.name for weight in self.weights}
+        names |= {weight.dtype.name for weight in self.weights if weight.name in read}
         return next((name for name in FLOATS.values() if name in names), "float32")
 
     @property
@@ -275,7 +283,10 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     from bnfold.onnx.graph import lists_in
 
     stored = {tensor.name for tensor in proto.graph.initializer} | {weight.name for weight in weights}
-    writers, reads, lists = {}, {}, lists_in(proto)
+    shown = [out.name for out in proto.graph.output if out.name in stored]
+    writers = {name: Writer(name, "Constant", weighted=True) for name in shown}
+    reads: dict[str, tuple[str, ...]] = dict.fromkeys(shown, ())
+    lists = lists_in(proto)
     for node in proto.graph.node:
         weighted = any(name in stored for name in node.input)
         for output in node.output:

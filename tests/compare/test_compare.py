@@ -63,6 +63,15 @@ def test_the_change_of_a_bias_is_measured_exactly() -> None:
     assert blob.worst.index[0] == 2
 
 
+@pytest.mark.parametrize("options", [{}, {"layers": False}, {"bisect": True}], ids=["every blob", "outputs", "bisect"])
+def test_an_output_that_is_an_initialiser_is_compared(options: dict[str, Any]) -> None:
+    table = np.arange(4, dtype=np.float32)
+    node = helper.make_node("Relu", ["x"], ["y"], "relu")
+    one, other = (model([node], {"x": (2, 4)}, ["y", "table"], {"table": values}) for values in (table, -table))
+    assert compare(one, one, **options).passed
+    assert compare(one, other, **options).verdict.startswith("The networks differ: blob 'table' differs by 2.0 of its")
+
+
 def test_only_outputs_are_compared_when_layers_are_not_wanted() -> None:
     report = compare(classifier(), change(classifier(), "conv1_b", (0,), 1.0), layers=False)
     assert [blob.blob for blob in report.blobs] == ["prob"]

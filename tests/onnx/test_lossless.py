@@ -412,6 +412,32 @@ def test_a_half_model_is_held_to_the_tolerance_of_its_type(tmp_path: Path) -> No
     assert compare(str(tmp_path / "half.onnx"), net, tolerance=1e-7).tolerance == 1e-7
 
 
+MIXED = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    net (float[2,2,5,5] x) => (float[2,3,3,3] y) <{kind}[3,2,3,3] w, {kind}[3,1,1] k>
+    {{
+        [in] data = Cast <to: int = {to}> (x)
+        weight = Cast <to: int = {to}> (w)
+        scale = Cast <to: int = {to}> (k)
+        [conv] c = Conv (data, weight)
+        [mul] m = Mul (c, scale)
+        [out] y = Cast <to: int = 1> (m)
+    }}
+"""
+
+
+@pytest.mark.parametrize(("kind", "to", "tolerance"), [("float", 10, 1e-2), ("float16", 1, 1e-4)])
+def test_the_tolerance_is_of_the_type_that_a_cast_makes_of_weights(kind: str, to: int, tolerance: float) -> None:
+    dtype = np.float16 if kind == "float16" else np.float32
+    learned = {"w": values(3, 2, 3, 3, dtype=dtype), "k": values(3, 1, 1, dtype=dtype)}
+    net = net_of(model(MIXED.format(kind=kind, to=to), **learned))
+    result = fold(net)
+    assert [layer.type for layer in result.net.layers] == ["Cast", "Conv", "Cast"]
+    report = compare(net, result.net)
+    assert report.passed
+    assert report.tolerance == tolerance
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype", "tolerance"),
     [("bfloat16", ml_dtypes.bfloat16, 8e-2), ("double", np.float64, 1e-4), ("float16", np.float16, 1e-2)],
