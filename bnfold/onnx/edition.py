@@ -63,7 +63,7 @@ class _Editing:
     def edit(self) -> Edition:
         graph, nodes = self._origin.document.model.graph, self._origin.document.model.graph.node
         if self._net.outputs != [port.name for port in graph.output]:
-            self._edition.outputs = [_port(name, self._origin.types) for name in self._net.outputs]
+            self._edition.outputs = [_port(name, self._origin) for name in self._net.outputs]
         messages = {id(layer): self._message(layer) for layer in self._net.layers}
         alive = self._alive()
         self._edition.nodes = list(self._ordered(messages, alive))
@@ -163,11 +163,13 @@ class _Editing:
         yield from ((number, None) for number in waiting[position:] if number in alive)
 
 
-def _port(name: str, types: Types) -> ValueInfoProto:
-    """What an output that was none before says of itself."""
-    shape = types.shapes.get(name)
+def _port(name: str, origin: OnnxOrigin) -> ValueInfoProto:
+    """What an output that was none before says of itself; sizes that were given are none of the file's."""
+    if name not in origin.types.elements:
+        return ValueInfoProto(name=name)  # runtimes refuse a tensor of type 0
+    shape = origin.declared.shapes.get(name)
     open_sizes = None if shape is None else [size if size >= 0 else None for size in shape]
-    return helper.make_tensor_value_info(name, types.elements.get(name, 0), open_sizes)
+    return helper.make_tensor_value_info(name, origin.types.elements[name], open_sizes)
 
 
 def _is_known(layer: Layer, origin: OnnxOrigin) -> bool:

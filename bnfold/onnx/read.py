@@ -10,7 +10,7 @@ from pathlib import Path
 from onnx import ModelProto, NodeProto, TensorProto
 
 from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, quoted
-from bnfold.net import Array, Blobs, Layer, Net, needed_for
+from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.constants import MAX_COMPUTED, Call, compute, shape_alone
 from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
@@ -92,7 +92,11 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         outputs = list(dict.fromkeys(options.until))
         if missing := set(outputs) - {top for layer in layers for top in layer.tops}:
             raise UsageError(f"--until {min(missing)}: {document.path} computes no value of that name")
-        layers = needed_for(layers, outputs)
+        needed = set(outputs)  # also for what is known beforehand, whose nodes stay
+        for node, inner in zip(reversed(model.graph.node), reversed(captures), strict=True):
+            if any(name in needed for name in node.output if name):
+                needed.update(node.input, inner)
+        layers = [layer for layer in layers if not needed.isdisjoint(layer.tops)]
     return Net(
         name=model.graph.name,
         _layers=layers,

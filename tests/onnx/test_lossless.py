@@ -581,6 +581,29 @@ def test_until_ends_the_model_in_a_value() -> None:
         net_of(before, until=("nothing",))
 
 
+def test_until_keeps_the_shapes_that_it_needs_open_sizes_and_what_it_cannot_type() -> None:
+    before = parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+        net (float[N,2,3] x, float[2,2,3] z) => (float[N,3] u) <int64[1] zero = {0}, int64[1] rest = {-1}>
+        {
+            r = Relu (z)
+            s = Shape (r)
+            n = Gather (s, zero)
+            to = Concat <axis: int = 0> (n, rest)
+            y = Reshape (x, to)
+            w = own.Some (y)
+            u = Neg (w)
+            v = Abs (x)
+        }
+    """)
+    after = saved(net_of(before, until=("y",)))
+    assert types(after) == ["Relu", "Shape", "Gather", "Concat", "Reshape"]
+    onnx.checker.check_model(after, full_check=True)
+    output = saved(net_of(before, until=("v",), batch=2)).graph.output[0]
+    assert not output.type.tensor_type.shape.dim[0].HasField("dim_value")
+    assert not saved(net_of(before, until=("w",))).graph.output[0].HasField("type")
+
+
 def test_open_sizes_are_given_by_name_and_an_unknown_name_is_a_sentence() -> None:
     before = conv_bn(CONV_BN.replace("[1,2,5,5]", "[N,2,H,W]").replace("[1,3,3,3]", "[N,3,A,B]"))
     assert types(folded(before)) == ["Conv"]
