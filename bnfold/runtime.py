@@ -47,7 +47,8 @@ class TensorPort:
     """What an input takes or an output gives.
 
     Attributes:
-        shape: one entry per axis; None where the model leaves the size open.
+        shape: one entry per axis; None where the model leaves the size open. An unknown rank is (), as a scalar's:
+            onnxruntime says no more, and takes any shape there.
         dtype: numpy's type of the values.
     """
 
@@ -280,7 +281,7 @@ class Session:
         wrong = [f"input '{name}' is not given" for name in self.inputs if name not in feeds]
         wrong += [f"there is no input '{name}'" for name in feeds if name not in self.inputs]
         for name, port in self.inputs.items():
-            if name in feeds and not fits(feeds[name].shape, port.shape):
+            if name in feeds and port.shape and not fits(feeds[name].shape, port.shape):
                 wrong.append(f"input '{name}' has shape {feeds[name].shape} where the model takes {port.shape}")
             # Python's objects, dates, text and complex numbers would be cast, or would stop it with numpy's words.
             elif name in feeds and not np.can_cast(feeds[name].dtype, np.float64, "same_kind"):

@@ -82,6 +82,10 @@ def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs:
     feeds = {}
     for name, partner in inputs.items():
         ours, theirs = reference[name], candidate[partner]
+        meaning = ours.meaning if ours.meaning is not None else theirs.meaning
+        if not (ours.ranked and theirs.ranked):
+            feeds[name] = replace(theirs if theirs.ranked else ours, dtype=ours.dtype, meaning=meaning)
+            continue
         if len(ours.shape) != len(theirs.shape) or any(
             None not in sizes and sizes[0] != sizes[1] for sizes in zip(ours.shape, theirs.shape, strict=True)
         ):
@@ -90,7 +94,6 @@ def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs:
                 f"{sizes(theirs.shape)} in the candidate"
             )
         shape = tuple(a if a is not None else b for a, b in zip(ours.shape, theirs.shape, strict=True))
-        meaning = ours.meaning if ours.meaning is not None else theirs.meaning
         feeds[name] = Feed(shape, ours.dtype, meaning)
     first = {feed.shape[0] if feed.shape else 0 for feed in feeds.values()}
     known = first - {None}
@@ -202,6 +205,8 @@ def run_at(samples: Samples, shape: BatchLayout, start: int) -> Run:
 def _fitted(values: Array, feed: Feed, name: str) -> Array:
     """The values in the input's shape; axes of size 1 may differ, since a list of vectors is (N,C) or (N,C,1,1)."""
     wanted = feed.shape
+    if not feed.ranked:
+        return values
     if len(values.shape) == len(wanted) and all(w in (None, h) for h, w in zip(values.shape, wanted, strict=True)):
         return values
     if None not in wanted and [n for n in values.shape if n != 1] == [n for n in wanted if n != 1]:
@@ -212,15 +217,16 @@ def _fitted(values: Array, feed: Feed, name: str) -> Array:
 def _sample_shape(name: str, feed: Feed, shape: BatchLayout) -> tuple[int, ...]:
     wanted = feed.shape[1:] if shape.batched else feed.shape
     if None in wanted:
-        raise UsageError(
-            f"input '{name}' has shape {sizes(feed.shape)}; noise needs every size, so give data or --input-shape"
-        )
+        said = f"has shape {sizes(feed.shape)}" if feed.ranked else "is declared without a shape"
+        raise UsageError(f"input '{name}' {said}; noise needs every size, so give data or --input-shape")
     return tuple(int(size or 0) for size in wanted)
 
 
 def _as_runs(array: Array, feed: Feed) -> Array:
     """Whole runs along a first axis of their own; they may lie one behind the other along the input's own."""
-    if array.ndim != len(feed.shape) or array.ndim == 0:
-        return array if array.ndim else array[None]
+    if not feed.ranked or array.ndim == 0:
+        return array[None]
+    if array.ndim != len(feed.shape):
+        return array
     rows = feed.shape[0] or len(array)
     return array.reshape(-1, rows, *array.shape[1:]) if len(array) and len(array) % rows == 0 else array[None]

@@ -18,6 +18,8 @@ from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
 
 SCALES = (1.0, 8.0, 64.0)
+UNRANKED = (None, None)
+"""The shape of a feed of unknown rank: the first axis is the sample, and the others are what data brings."""
 
 
 def counted(count: int, what: str) -> str:
@@ -33,11 +35,13 @@ class Feed:
         shape: with the batch axis; None where the model leaves the size open.
         dtype: of the values.
         meaning: what else than real values it takes (indices, regions ..), and values that mean it; None for these.
+        ranked: whether the model says how many axes there are; `shape` is `UNRANKED` where it does not.
     """
 
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
     meaning: StandIn | None = None
+    ranked: bool = True
 
     def in_batches_of(self, batch: int) -> Feed:
         """The same for another number of samples."""

@@ -636,6 +636,21 @@ def test_sizes_are_given_to_models_that_are_compared(tmp_path: Path) -> None:
         compare(one, other, input_shapes={"y": (1, 2, 5, 6)})
 
 
+def test_an_input_that_is_declared_without_a_shape_is_no_scalar(tmp_path: Path) -> None:
+    before = conv_bn()
+    before.graph.input[0].type.tensor_type.ClearField("shape")
+    after = folded(before)
+    with pytest.raises(UsageError, match=r"'x' is declared without a shape; noise needs .* --input-shape"):
+        compare(before, after)
+    images = np.random.default_rng(0).normal(size=(6, 2, 5, 5)).astype(np.float32)
+    for one, other in ((before, after), (conv_bn(), after), (before, folded(conv_bn()))):
+        report = compare(one, other, images)
+        assert (report.passed, len(report.samples)) == (True, 6), report.verdict
+    onnx.save(before, tmp_path / "a.onnx")
+    onnx.save(after, tmp_path / "b.onnx")
+    assert compare(tmp_path / "a.onnx", tmp_path / "b.onnx", input_shapes={"x": (1, 2, 7, 6)}).passed
+
+
 def test_options_of_caffe_are_refused_with_a_sentence(tmp_path: Path) -> None:
     onnx.save(conv_bn(), tmp_path / "net.onnx")
     with pytest.raises(UsageError, match="--level: only Caffe's files are read in such a way"):
