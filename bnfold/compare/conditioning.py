@@ -6,15 +6,22 @@ one of size 1. Each is rounded to 24 bits, so about `2^-24 * |mean|/std` of the 
 the layer that makes x, nothing is lost: x itself was rounded at the size of its mean.) One that stays loses as much as
 `scale*x + shift`, as a Scale or with what was merged into it. Noise does not show it, since it does not lie where the
 statistics are.
+
+Affines that went the same way are one, so a mean counts as what it is in front of all of them. Where none of them is a
+normalisation, nothing tells where the data lies. Then `y = scale*x + shift` is taken to be of the size of 1, or of
+`|scale|` where that is larger; a shift that cancels takes about `2^-24 * |shift|` of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from bnfold.algebra.records import Folded, FoldReport, Kept, Merged
+from bnfold.algebra.affine import Affine, Values
+from bnfold.algebra.frontend import FoldContext
+from bnfold.algebra.records import Blocked, Folded, FoldReport, Kept, Merged
 from bnfold.errors import BnfoldError, quoted
 from bnfold.net import Layer, Net
 
@@ -22,8 +29,22 @@ ONNX_PARAMETERS = 4  # scale, bias, mean, variance
 ROUNDING = 2.0**-24  # half a unit in the last place of float32, relative
 
 
+class _Cancellation(NamedTuple):
+    """What cancels in a layer.
+
+    Attributes:
+        layer: the layer.
+        size: how many times larger than the result the numbers are that cancel.
+        sentence: which numbers these are, and where; `{}` stands for the share that is lost.
+    """
+
+    layer: Layer
+    size: float
+    sentence: str
+
+
 def ill_conditioned(original: Net, fold: FoldReport, tolerance: float) -> Iterator[str]:
-    """A warning for each normalisation that lost its subtraction of the mean, at an expected loss beyond the tolerance.
+    """A warning for each affine that no longer subtracts before it multiplies, at a loss beyond the tolerance.
 
     Args:
         original: the net before folding.
@@ -39,20 +60,77 @@ def ill_conditioned(original: Net, fold: FoldReport, tolerance: float) -> Iterat
         elif isinstance(record, Kept) and (record.now != record.type or record.layer in grown):
             became[record.layer] = "rewritten as scale*x + shift"
     # What was merged into one of these went the same way; the last merger is the nearest to it.
+    end = {layer: layer for layer in became}
     for record in reversed(merged):
-        ways = [became[into] for into in record.into if into in became]
-        became.update({layer: ways[0] for layer in record.layers if ways})
+        ways = [end[into] for into in record.into if into in end]
+        end.update({layer: ways[0] for layer in record.layers if ways})
+    runs: dict[str, list[Layer]] = {}
     for layer in original.layers:
-        if layer.name in became and (far := _deviations(layer, original)) * ROUNDING > tolerance:
-            yield (
-                f"{layer} was {became[layer.name]}, and its mean lies {far:.1e} standard deviations from 0: "
-                f"in float32 about {far * ROUNDING:.0e} of the result is lost where the data has that mean, by "
-                f"cancellation; compare with --data, or keep it with --exclude {layer.name}"
-            )
+        if layer.name in end:
+            runs.setdefault(end[layer.name], []).append(layer)
+    context = FoldContext(original, fold.shapes, assume_global_stats=True)
+    forward = {record.layer for record in fold.folded}
+    for last, run in runs.items():
+        for layer, size, sentence in _cancellations(run, last in forward, context):
+            if size * ROUNDING > tolerance:
+                yield (
+                    f"{layer} was {became[last]}, and {sentence.format(f'about {size * ROUNDING:.0e}')}; compare "
+                    f"with --data, or keep it with --exclude {layer.name}"
+                )
 
 
-def _deviations(layer: Layer, net: Net) -> float:
-    """The largest `|mean|/sqrt(variance + eps)` over the channels of a normalisation; 0 for other layers."""
+def _cancellations(run: Sequence[Layer], forward: bool, context: FoldContext) -> Iterator[_Cancellation]:
+    """What cancels in affines that became one, which stand in this order in the network.
+
+    Args:
+        run: the affines.
+        forward: a linear layer took them; one that stays alone multiplies first already.
+        context: of the network.
+    """
+    before, normalised = Affine.identity(), False
+    shifts: list[tuple[float, Layer]] = []
+    for layer in run:
+        affine = _affine(layer, context)
+        if (statistics := _statistics(layer, context.net)) is not None:
+            normalised = True
+            mean, deviation = statistics
+            if before.shift.size in (1, mean.size):
+                mean = mean - before.shift.reshape(-1)
+            far = _largest(mean / deviation)
+            where = f"its mean lies {far:.1e} standard deviations from 0"
+            lost = "in float32 {} of the result is lost by cancellation where the data has that mean"
+            yield _Cancellation(layer, far, f"{where}: {lost}")
+        shifts.append((_largest(affine.shift), layer))
+        try:
+            before = before.then(affine)
+        except Blocked:  # channels were moved in between
+            return
+    if not normalised and (forward or len(run) > 1):
+        size = _largest(before.shift / np.maximum(1, np.abs(before.scale)))
+        _, layer = max(shifts, key=lambda shift: shift[0])
+        adds = f"it adds {size:.1e} where values of size 1 may be left"
+        yield _Cancellation(layer, size, f"{adds}: in float32 {{}} of them is lost where the data cancels what it adds")
+
+
+def _largest(values: Values) -> float:
+    """The largest finite magnitude; 0 where there is none."""
+    magnitudes = np.abs(values)
+    return float(np.max(magnitudes, initial=0.0, where=np.isfinite(magnitudes)))
+
+
+def _affine(layer: Layer, context: FoldContext) -> Affine:
+    """A layer as an affine; the identity where it is none as it stands."""
+    front = context.net.front
+    assert front is not None, "a net that was folded has a language"
+    try:
+        operator = front.operator(layer, context)
+    except (Blocked, BnfoldError):
+        return Affine.identity()
+    return operator if isinstance(operator, Affine) else Affine.identity()
+
+
+def _statistics(layer: Layer, net: Net) -> tuple[Values, Values] | None:
+    """Mean and `sqrt(variance + eps)` of each channel of a normalisation; None for other layers."""
     from bnfold.caffe.batchnorm import TYPES, read_batchnorm  # few folds go forward
 
     if layer.type == "BatchNormalization" and len(layer.blobs) == ONNX_PARAMETERS:
@@ -62,10 +140,9 @@ def _deviations(layer: Layer, net: Net) -> float:
         try:
             statistics = read_batchnorm(layer, net.batchnorm_layout, net.zero_factor)
         except BnfoldError:  # it was not folded by its statistics then
-            return 0.0
+            return None
         mean, variance, eps = statistics.mean, statistics.variance, statistics.eps
     else:
-        return 0.0
+        return None
     with np.errstate(all="ignore"):
-        far = np.abs(mean) / np.sqrt(variance + eps)
-    return float(np.max(far, initial=0.0, where=np.isfinite(far)))
+        return mean, np.sqrt(variance + eps)

@@ -179,6 +179,73 @@ def test_a_normalisation_that_went_forward_through_a_scale_is_warned_of() -> Non
     assert "'bn' (BatchNorm) was folded into 'fc'" in warning
 
 
+AROUND = 2e4
+SUBTRACTED: dict[str, tuple[str, list[Array]]] = {  # layers that subtract it, and what they learned
+    "Bias": ("", [-np.full(64, AROUND)]),
+    "Scale": ("scale_param { bias_term: true }", [np.ones(64), -np.full(64, AROUND)]),
+    "Power": ("power_param { shift: -20000 }", []),
+}
+
+
+@pytest.mark.parametrize("layer_type", SUBTRACTED)
+def test_what_any_affine_subtracts_is_warned_of(layer_type: str) -> None:
+    parameters, learned = SUBTRACTED[layer_type]
+    reference = net(FAR.replace('type: "BatchNorm"', f'type: "{layer_type}" {parameters}'), bn=learned)
+    result = bnfold.fold(reference)
+    (warning,) = ill_conditioned(reference, result.report, 1e-4)
+    assert f"layer 'bn' ({layer_type}) was folded into 'fc' behind it, and it adds 2.0e+04" in warning
+    assert "about 1e-03 of them is lost" in warning
+    data = np.random.default_rng(1).normal(AROUND, 1, (50, 64)).astype(np.float32)
+    assert compare(reference, result.net).passed
+    assert present(compare(reference, result.net, data).worst).l2_rel > 1e-4
+    excluded = bnfold.fold(reference, exclude=["bn"])
+    assert list(ill_conditioned(reference, excluded.report, 1e-4)) == []
+    assert present(compare(reference, excluded.net, data).worst).l2_rel < 1e-6
+
+
+@pytest.mark.parametrize(("added", "deviations"), [(1, "2.0e+04"), (-1, None)])
+def test_a_mean_counts_as_it_is_in_front_of_what_became_one_with_it(added: int, deviations: str | None) -> None:
+    first = 'layer { name: "bias" type: "Bias" bottom: "data" top: "x" }'
+    text = FAR.replace("    layer {", f"    {first}\n    layer {{", 1).replace(
+        'bottom: "data" top: "bn"', 'bottom: "x" top: "bn"'
+    )
+    statistics: list[Array] = [mean_of(1e4) * FACTOR, np.ones(64) * FACTOR, np.array([FACTOR], np.float32)]
+    reference = net(text, bias=[-added * mean_of(1e4)], bn=statistics)
+    result = bnfold.fold(reference)
+    assert [layer.type for layer in result.net.layers] == ["Input", "InnerProduct"]
+    warnings = list(ill_conditioned(reference, result.report, 1e-4))
+    assert [f"its mean lies {deviations} standard deviations" in warning for warning in warnings] == [True] * bool(
+        deviations
+    )
+
+
+@pytest.mark.parametrize(("divisor", "size"), [(1, "2.0e+04"), (1e-3, "2.0e+04"), (2e4, None)])
+def test_an_onnx_subtraction_is_judged_with_its_division(divisor: float, size: str | None) -> None:
+    """Divided by 2e4 what is added is 1; multiplied by 1,000 the result is as much larger."""
+    random = np.random.default_rng(0)
+    made = model(
+        [
+            helper.make_node("Sub", ["x", "mean"], ["around"]),
+            helper.make_node("Div", ["around", "divisor"], ["scaled"]),
+            helper.make_node("MatMul", ["scaled", "weight"], ["y"]),
+        ],
+        {"x": (1, 8)},
+        ["y"],
+        {
+            "mean": np.full(8, AROUND, np.float32),
+            "divisor": np.full(8, divisor, np.float32),
+            "weight": random.normal(size=(8, 4)).astype(np.float32),
+        },
+    )
+    reference = bnfold.load(made)
+    result = bnfold.fold(reference)
+    assert [layer.type for layer in result.net.layers] == ["Gemm"]
+    warnings = list(ill_conditioned(reference, result.report, 1e-4))
+    assert [f"(Sub) was folded into 'y' behind it, and it adds {size}" in warning for warning in warnings] == [
+        True
+    ] * bool(size)
+
+
 @pytest.mark.parametrize("scale", ["", 'layer { name: "sc" type: "Scale" bottom: "bn" top: "bn" }'])
 def test_a_normalisation_that_stays_as_a_scale_is_warned_of(scale: str) -> None:
     kept = FAR[: FAR.index('    layer { name: "fc"')] + scale
