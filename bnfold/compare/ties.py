@@ -9,11 +9,14 @@ are equal within what the tolerance allows each of the two to move,
 the answer is a tie: it is counted, and not as a difference. What stands behind such an index would differ all the same
 (an unpooling writes elsewhere), so the candidate runs once more with the reference's index in the place of its own, and
 what stands behind is compared as strictly as everything else.
+
+A value of Ceil, Floor, Round or QuantizeLinear is such an index, too: it says in which step of a stair a value lies.
+The value at another step is the one of that step that is nearest: a value beside an edge may lie on either side of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,10 +37,11 @@ Look = Callable[[Array, Array], Array | None]
 
 
 class Pointer(NamedTuple):
-    """A blob of indices: the blob that it points into, and how."""
+    """A blob of indices: the blob that it points into, and how, and what it is when it differs without counting."""
 
     values: str
     look: Look
+    what: str = "indices differ on equal values"
 
 
 @dataclass(slots=True)
@@ -106,7 +110,7 @@ class Ties:
         """A sentence for every blob that had ties."""
         read = {blob for reads in self.candidate.reads.values() for blob in reads}
         return [
-            f"blob '{name}': {tied:,} of {seen:,} indices differ on equal values, not counted"
+            f"blob '{name}': {tied:,} of {seen:,} {self.pointers[name].what}, not counted"
             + ("; what stands behind was compared with the reference's" if self.partners[name] in read else "")
             for name, (tied, seen) in self.counts.items()
             if tied
@@ -161,14 +165,17 @@ class Ties:
 
 
 def pointer_of(model: Model, blob: str) -> Pointer | None:
-    """What a blob points into, if it holds indices: ArgMax, TopK, the mask of a MAX pooling; None for other blobs."""
+    """What a blob points into, if it holds indices: ArgMax, TopK, the mask of a MAX pooling, steps; else None."""
     writer = model.writers.get(blob)
     if writer is None or not model.reads[blob] or model.reads[blob][0] not in {*model.writers, *model.feeds}:
         return None
     values = model.reads[blob][0]
     if model.net is None:
         look = _onnx_look(model, blob, writer.type)
-        return None if look is None else Pointer(values, look)
+        if look is None:
+            look = _onnx_steps(model, blob, writer.type)
+            return None if look is None else Pointer(values, look, "values differ by a step whose edge is near")
+        return Pointer(values, look)
     layer = model.net.producer(blob)
     if layer is None:
         return None
@@ -191,6 +198,31 @@ def _onnx_look(model: Model, blob: str, op_type: str) -> Look | None:
         return in_tensor if not said.get("storage_order") else None
     whole = op_type == "TopK" or bool(said.get("keepdims", 1))
     return partial(along_axis, axis=said.get("axis", -1 if op_type == "TopK" else 0), keepdims=whole)
+
+
+def _onnx_steps(model: Model, blob: str, op_type: str) -> Look | None:
+    """How the steps of an ONNX node are read; None where it makes none, or of sizes that are computed."""
+    if op_type not in STEPS:
+        return None
+    from bnfold.onnx.file import values_of
+
+    graph = model.proto.graph
+    node = next(node for node in graph.node if blob in node.output)
+    names = [name for name in node.input[1:] if name]
+    known = {tensor.name: tensor for tensor in graph.initializer if tensor.name in names}
+    makers = [maker for maker in graph.node if maker.op_type == "Constant" and maker.output[0] in names]
+    known |= {maker.output[0]: one.t for maker in makers for one in maker.attribute if one.HasField("t")}
+    if any(name not in known or len(known[name].dims) > 1 for name in names):
+        return None
+    sizes = [values_of(known[name], model.folder) for name in names]
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+    return partial(on_step, sizes=sizes, edges=STEPS[op_type], axis=axis)
+
+
+STEPS = {"Ceil": (-1.0, 0.0), "Floor": (0.0, 1.0), "QuantizeLinear": (-0.5, 0.5), "Round": (-0.5, 0.5)}
+"""Operator -> from where to where a step of it reaches, from the whole number on that it gives."""
+UNSCALED = (np.ones(1), np.zeros(1))
+"""The scale and the zero point where there are none."""
 
 
 def settle_ties(
@@ -258,6 +290,28 @@ def in_plane(values: Array, indices: Array) -> Array | None:
 def in_tensor(values: Array, indices: Array) -> Array | None:
     """ONNX's MaxPool: the place in the whole tensor."""
     return np.asarray(values.reshape(-1)[_inside(indices, values.size)])
+
+
+def on_step(
+    values: Array, whole: Array, *, sizes: Sequence[Array], edges: tuple[float, float], axis: int
+) -> Array | None:
+    """The nearest values that give such whole numbers.
+
+    Args:
+        values, whole: what is read and what is made of it.
+        sizes: the scale and the zero point of QuantizeLinear, a number each or one for each place along `axis`.
+        edges: from where to where a step reaches.
+        axis: of the sizes.
+    """
+    if values.shape != whole.shape or whole.dtype.kind not in "fiu":
+        return None
+    behind = max(values.ndim - 1 - axis % max(values.ndim, 1), 0)
+    scale, zero = (size.astype(np.float64).reshape(-1, *[1] * behind) for size in (*sizes, *UNSCALED[len(sizes) :]))
+    low, high = ((whole - zero + edge) * scale for edge in edges)
+    if whole.dtype.kind in "iu":  # what is beyond the type comes out as its bounds
+        bounds = np.iinfo(whole.dtype)
+        low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
+    return np.asarray(np.clip(values.astype(np.float64), low, high)).reshape(values.shape)
 
 
 def _inside(indices: Array, size: int) -> Array:

@@ -6,13 +6,14 @@ from typing import Any
 import nets
 import numpy as np
 import pytest
-from onnx import ModelProto, helper
+from onnx import ModelProto, helper, numpy_helper
 from onnx_models import change, model
+from present import present
 
 from bnfold.compare import comparison
 from bnfold.compare.comparison import compare
 from bnfold.compare.models import Model
-from bnfold.compare.ties import along_classes, in_plane, in_tensor, settle_ties
+from bnfold.compare.ties import along_classes, in_plane, in_tensor, on_step, settle_ties
 from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
 from bnfold.runtime import Provider, Session
@@ -222,3 +223,49 @@ def test_values_farther_apart_than_float64_reaches_are_no_tie() -> None:
     values = np.concatenate([values, values])
     _, tied = settle_ties(reference, candidate, values, 1e-4, along_classes)
     assert tied.reshape(-1).tolist() == [False, True]
+
+
+STAIRS = ["Ceil", "Floor", "Round", "QuantizeLinear", "QuantizeLinear, of constants", "QuantizeLinear, by channels"]
+
+
+def stair(kind: str, factor: float, shift: float = 0.0) -> ModelProto:
+    """x * factor through a stair, whose steps are 1 or, where it has a scale, 1/4; and 1.5 times that, shifted."""
+    op_type = kind.split(",")[0]
+    weights = {"factor": np.array([factor], np.float32), "behind": np.array([1.5], np.float32)}
+    sizes, dequantised = [], "q"
+    nodes = [helper.make_node("Mul", ["x", "factor"], ["m"], "mul")]
+    if op_type == "QuantizeLinear":
+        count = () if kind != STAIRS[-1] else (3,)
+        weights |= {"scale": np.full(count, 0.25, np.float32), "zero": np.full(count, 3, np.int8)}
+        sizes, dequantised = ["scale", "zero"], "d"
+        if kind == STAIRS[-2]:
+            tensors = {name: numpy_helper.from_array(weights.pop(name)) for name in sizes}
+            nodes += [helper.make_node("Constant", [], [name], value=tensor) for name, tensor in tensors.items()]
+    nodes.append(helper.make_node(op_type, ["m", *sizes], ["q"], "stair"))
+    if sizes:
+        nodes.append(helper.make_node("DequantizeLinear", ["q", *sizes], ["d"], "back"))
+    nodes.append(helper.make_node("Mul", [dequantised, "behind"], ["s"], "scaled"))
+    weights["shift"] = np.array([shift], np.float32)
+    nodes.append(helper.make_node("Add", ["s", "shift"], ["y"], "y"))
+    return model(nodes, {"x": (2, 3, 4)}, ["y"], weights)
+
+
+@pytest.mark.parametrize("kind", STAIRS)
+def test_a_step_whose_edge_is_near_is_a_tie(kind: str) -> None:
+    data = np.random.default_rng(0).normal(0, 3, (2, 3, 4)).astype(np.float32)
+    edge = {"Ceil": 2.0, "Floor": 2.0, "Round": 2.5}.get(kind, 1.125)
+    data[1, 2, 3] = edge
+    report = compare(stair(kind, 1.0 - 1e-6), stair(kind, 1.0 + 1e-6), {"x": data})
+    assert report.passed, report.verdict
+    assert any("blob 'q': 1 of 24 values differ by a step whose edge is near" in note for note in report.notes)
+    assert not compare(stair(kind, 1.0 - 1e-6), stair(kind, 1.0 + 1e-6, shift=0.1), {"x": data}).passed
+    data[1, 2, 3] = edge * 0.98
+    assert not compare(stair(kind, 1.0), stair(kind, 1.04), {"x": data}, tolerance=1e-3).passed
+
+
+def test_what_a_type_cannot_hold_comes_out_as_its_bounds() -> None:
+    sizes: list[Array] = [np.array(0.5, np.float32), np.array(0, np.int8)]
+    values, whole = np.array([-90.0, 0.2, 90.0]), np.array([-128, 1, 127], np.int8)
+    found = on_step(values, whole, sizes=sizes, edges=(-0.5, 0.5), axis=1)
+    assert np.array_equal(present(found), [-90.0, 0.25, 90.0])
+    assert on_step(values, whole[:2], sizes=sizes, edges=(-0.5, 0.5), axis=1) is None
