@@ -191,8 +191,8 @@ proof_options = options(
     click.option("--exact", is_flag=True, help="Measure both against a float64 run of the original too (slow)."),
     click.option("--min-agreement", type=click.FloatRange(0, 1), help="Least share of samples with the same answer."),
     click.option("--max-top1-drop", type=click.FloatRange(0, 1), help="Most top-1 accuracy that may be lost."),
-    click.option("--provider", default="cpu", show_default=True, help="What runs the networks, like cuda."),
-    click.option("--reference-provider", metavar="NAME", help="What runs the reference, if it is another."),
+    click.option("--provider", metavar="NAME", default="cpu", show_default=True, help="Runs the networks, like cuda."),
+    click.option("--reference-provider", metavar="NAME", help="Runs the reference, if it is another."),
     click.option("--tf32", is_flag=True, help="Let GPUs multiply with 10 bits instead of 23."),
     click.option("--memory", type=BYTES, help="What the process may hold, like 4G; by default half of what is free."),
     group="Proof",
@@ -425,9 +425,8 @@ def help_(ctx: click.Context, name: str | None) -> None:
     """Show what a command does and its options."""
     parent = ctx.parent
     assert parent is not None
-    command = main.get_command(parent, name) if name is not None else main
-    if command is None:
-        raise click.UsageError(f"there is no command '{name}'", parent)
+    command = main.resolve_command(parent, [name])[1] if name else main
+    assert command is not None
     with click.Context(command, info_name=name or parent.info_name, parent=parent if name else None) as inner:
         click.echo(command.get_help(inner))
 
@@ -630,10 +629,10 @@ def _reports(given: dict[str, Any]) -> list[Path]:
         UsageError: one cannot be made, or two are to be printed.
     """
     from bnfold.io.files import is_stream
-    from bnfold.report.renderings import require_extras
+    from bnfold.report.renderings import require_possible
 
     wanted = _renderings(given)
-    require_extras(wanted)
+    require_possible(wanted)
     if len(printed := [f"--{name} -" for name, path in wanted.items() if str(path) == "-"]) > 1:
         raise UsageError(f"{' and '.join(printed)}: only one of them can be printed")
     return [path for path in wanted.values() if str(path) != "-" and not is_stream(path)]

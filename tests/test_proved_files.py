@@ -192,6 +192,24 @@ def test_two_dashes_are_refused_before_any_work(run: Run) -> None:
     assert set(files()) == set(NET)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "meant"),
+    [
+        ("html", "report.json", "--json"),
+        ("json", "report.HTML", "--html"),
+        ("json", "report.md", "--markdown"),
+        ("markdown", "report.htm", "--html"),
+    ],
+)
+def test_a_report_under_the_suffix_of_another_is_refused_before_any_work(
+    run: Run, kind: str, name: str, meant: str
+) -> None:
+    outcome = run(*FOLD, f"--{kind}", name)
+    assert outcome.code == 2
+    assert f"--{kind} {name}: a file called so holds what {meant} writes" in outcome.err
+    assert set(files()) == set(NET)
+
+
 def test_an_extra_that_is_missing_is_found_before_any_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     monkeypatch.setattr(pipeline, "run", lambda *_: pytest.fail("work was begun"))

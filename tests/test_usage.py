@@ -27,6 +27,7 @@ NEARLY_RIGHT = {
         "o.onnx is no caffemodel: an ONNX model to write is named behind -o",
     ),
     "two caffemodels": (("inspect", *NET, "more.caffemodel"), "joined by commas, as in a.caffemodel,b.caffemodel"),
+    "a command that is misspelt": (("help", "fld"), "No such command 'fld'. Did you mean 'fold'?"),
     "something else": (("inspect", *NET, "x"), "x is one argument too many"),
     "the files swapped": (
         ("fold", "net.caffemodel", "net.prototxt", "-o", "o.onnx"),

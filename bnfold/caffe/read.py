@@ -169,7 +169,7 @@ def build(
             else assembled(next((one for one in GUESSES if _fits(assembled(one))), GUESSES[0]))
         )
     if files:
-        net.notes += _give_weights(net, files, guessed)
+        net.notes += _give_weights(net, files, guessed, options.input_shapes or {})
     if options.recurrent_state:
         net = expose_states(net)
     net.notes += state_notes(net)
@@ -319,7 +319,9 @@ def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
             )
 
 
-def _give_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> list[str]:
+def _give_weights(
+    net: Net, files: Sequence[WeightsFile], guessed: bool, asked: Mapping[str, Sequence[int]]
+) -> list[str]:
     shapes: Mapping[str, Shape | None] = {}
     try:
         shapes = infer_shapes(net)
@@ -330,10 +332,12 @@ def _give_weights(net: Net, files: Sequence[WeightsFile], guessed: bool) -> list
     try:
         return give_weights(net.layers, files, shapes)
     except WeightsError as error:
-        if not guessed:
+        if not guessed and not asked:
             raise
-        sizes = " ".join(f"--input-shape {name}={','.join(map(str, shape))}" for name, shape in net.inputs.items())
-        raise WeightsError(f"{error}\n  (guessed, since nothing says it: {sizes}; give the right shape)") from None
+        shown = net.inputs if guessed else asked
+        said = " ".join(f"--input-shape {name}={','.join(map(str, shape))}" for name, shape in shown.items())
+        why = "guessed, since nothing says it" if guessed else "as was asked"
+        raise WeightsError(f"{error}\n  ({why}: {said}; give the shape that the weights were made for)") from None
 
 
 def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:

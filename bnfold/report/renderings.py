@@ -5,7 +5,7 @@ They are made when they are asked for, since a page takes longer than a table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +22,24 @@ if TYPE_CHECKING:
 Facts = Callable[[], "Environment"]
 Renderings = dict[str, Callable[[], Any]]
 EXTRAS = {"html": ("jinja2",)}
+SUFFIXES = {".json": "json", ".html": "html", ".htm": "html", ".md": "markdown", ".markdown": "markdown"}
 
 
-def require_extras(names: Iterable[str]) -> None:
-    """Stop before any work where a rendering could not be made at its end.
+def require_possible(paths: Mapping[str, Path]) -> None:
+    """Stop before any work where a rendering could not be made at its end, or would be taken for another one.
+
+    Args:
+        paths: rendering -> the file that is to hold it, or -.
 
     Raises:
-        UsageError: with what to install.
+        UsageError: with what to install, or the option that the file's suffix means.
     """
-    for name in names:
+    for name, path in paths.items():
         if missing := [package for package in EXTRAS.get(name, ()) if find_spec(package) is None]:
             raise UsageError(f"--{name} needs {' and '.join(missing)}: pip install 'bnfold[{name}]'")
+        meant = SUFFIXES.get(path.suffix.lower(), name)
+        if meant != name:
+            raise UsageError(f"--{name} {path}: a file called so holds what --{meant} writes")
 
 
 def of_run(run: RunReport, facts: Facts | None = None, verbosity: int = 0, files: Sequence[Path] = ()) -> Renderings:

@@ -374,6 +374,20 @@ def test_a_guess_that_the_weights_do_not_fit_is_called_one(tmp_path: Path) -> No
         bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", guess_shapes=True)
 
 
+def test_a_shape_that_was_asked_for_is_named_where_the_weights_do_not_fit_it(tmp_path: Path) -> None:
+    made = net(
+        """input: "data" input_shape { dim: 1 dim: 2 dim: 6 dim: 6 }
+        layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                convolution_param { num_output: 3 kernel_size: 2 } }"""
+    )
+    bnfold.save_caffe(made, tmp_path / "net.prototxt")
+    files = (tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    with pytest.raises(WeightsError) as caught:
+        bnfold.load(*files, input_shapes={"data": (1, 2, 6)})
+    assert "layer 'conv' (Convolution): has 3x2x2x2 and 3, and needs 3x2x2 and 3" in str(caught.value)
+    assert "(as was asked: --input-shape data=1,2,6; give the shape that the weights" in str(caught.value)
+
+
 # Layers of few Caffes
 
 
