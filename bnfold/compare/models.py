@@ -295,10 +295,8 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
             writers[output] = Writer(node.name or output, node.op_type, weighted)
             reads[output] = tuple(name for name in node.input if name and name not in stored)
     outputs = [out.name for out in proto.graph.output if out.name in writers]
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
-    shapes |= {weight.name: weight.shape for weight in weights}
     feeds = _feeds(proto, stored)
-    for blob, meaning in onnx_stand_ins(proto, feeds, shapes).items():
+    for blob, meaning in onnx_stand_ins(proto, feeds, weights).items():
         feeds[blob] = replace(feeds[blob], meaning=meaning)
     return Model(name, proto, weights, None, None, writers, reads, feeds, outputs)
 

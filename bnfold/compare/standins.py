@@ -6,18 +6,21 @@ The values themselves are made in `bnfold.data.standins`; inputs that no row kno
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.caffe.layers import ROIPooling, Upsample, infer_shapes
-from bnfold.data.standins import Continuation, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
+from bnfold.data.standins import Continuation, Fixed, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.net import Layer, Net, Shape
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from bnfold.data.samples import Feed
+    from bnfold.onnx.weight import Weight
 
+STRIDE = 16  # pixels of an image to one of the map that a detector usually makes of it
 SAME_VALUES = frozenset({"Dropout", "Flatten", "Reshape", "Split"})
 """Layers whose top has the values of their bottom in the same order, so that what reads the top reads the bottom."""
 
@@ -73,8 +76,10 @@ def _regions(reading: _Reading, scale: float) -> Regions:
 
 
 def _image_info(reading: _Reading) -> ImageInfo:
-    height, width = reading.image or tuple(16 * max(size, 1) for size in reading.shapes[0][-2:])  # its usual stride
-    return ImageInfo(height, width)
+    """An input that is as small as the map of scores is no image but a map, too."""
+    height, width = (max(size, 1) for size in reading.shapes[0][-2:])
+    image = reading.image if reading.image and math.prod(reading.image) > height * width else None
+    return ImageInfo(*(image or (STRIDE * height, STRIDE * width)))
 
 
 def _mask(reading: _Reading) -> Places:
@@ -82,15 +87,13 @@ def _mask(reading: _Reading) -> Places:
     return Places(max(math.prod(plane), 1) if min(plane, default=1) > 0 else 1)
 
 
-def onnx_stand_ins(
-    proto: ModelProto, inputs: Mapping[str, Feed], stored: Mapping[str, Sequence[int]]
-) -> dict[str, StandIn]:
+def onnx_stand_ins(proto: ModelProto, inputs: Mapping[str, Feed], weights: Sequence[Weight]) -> dict[str, StandIn]:
     """The same of an ONNX model.
 
     Args:
         proto: the model.
         inputs: what its inputs take.
-        stored: weight -> shape.
+        weights: those that are not in the message.
     """
     readers: dict[str, list[tuple[NodeProto, int]]] = {}
     for node in proto.graph.node:
@@ -99,34 +102,107 @@ def onnx_stand_ins(
     planes = [feed.shape[2:] for feed in inputs.values() if len(feed.shape) == 4]
     sizes = [(height, width) for height, width in planes if height and width]
     image = max(sizes, key=math.prod, default=(224, 224))
+    shapes: dict[str, Sequence[int]] = {name: [size or 0 for size in feed.shape] for name, feed in inputs.items()}
+    shapes |= {tensor.name: tensor.dims for tensor in proto.graph.initializer}
+    shapes |= {weight.name: weight.shape for weight in weights}
     found: dict[str, StandIn] = {}
-    for blob in inputs:
+    for blob, feed in inputs.items():
         waiting = [blob]
         while waiting and blob not in found:
             for node, index in readers.get(waiting.pop(), ()):
-                meaning = _onnx_meaning(node, index, image, stored)
-                if meaning is not None:
-                    found.setdefault(blob, meaning)
+                row = ONNX_READERS.get((node.op_type, index))
+                if row is not None:
+                    if node.input[0] not in shapes:
+                        shapes = {node.input[0]: (), **_inferred_shapes(proto, weights), **shapes}
+                    numbers = {one.name: one.i for one in node.attribute}
+                    meaning = row(_OnnxReading(numbers, shapes[node.input[0]], image))
+                    if meaning is not None:
+                        found.setdefault(blob, meaning)
                 elif node.op_type in ONNX_SAME_VALUES and index == 0:
                     waiting += node.output[:1]
+        if blob not in found and IMAGE_SIZES.fullmatch(blob) and feed.shape[-1:] in {(2,), (3,), (4,)} and sizes:
+            stride = 1 if max(image) >= 2 * STRIDE else STRIDE  # or it is no image that boxes are found in but a map
+            found[blob] = ImageInfo(stride * image[0], stride * image[1])
     return found
 
 
-def _onnx_meaning(
-    node: NodeProto, index: int, image: tuple[int, int], stored: Mapping[str, Sequence[int]]
-) -> StandIn | None:
-    if index == 1 and node.op_type in {"MaxRoiPool", "RoiAlign"}:
-        return Regions(*image, values=5 if node.op_type == "MaxRoiPool" else 4)
-    if index == 2 and node.op_type == "RoiAlign":
-        return Indices(1)
-    if index == 1 and node.op_type in {"Gather", "GatherElements"} and node.input[0] in stored:
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        shape = stored[node.input[0]]
-        return Indices(max(int(shape[axis]), 1)) if -len(shape) <= axis < len(shape) else None
-    return None
+def _inferred_shapes(proto: ModelProto, weights: Sequence[Weight]) -> dict[str, Sequence[int]]:
+    """Tensor -> shape, with 0 for what is not known."""
+    from bnfold.onnx.graph import with_inputs_for
+    from bnfold.onnx.shapes import inferred_ports
+
+    ports = inferred_ports(with_inputs_for(proto, weights))
+    return {port.name: [size.dim_value for size in port.type.tensor_type.shape.dim] for port in ports}
+
+
+class _OnnxReading(NamedTuple):
+    """The whole numbers of a node's attributes, the shape of its first input, and the size of the image."""
+
+    numbers: Mapping[str, int]
+    shape: Sequence[int]
+    image: tuple[int, int]
+
+
+def _along(attribute: str, default: int, least: int = 0) -> Callable[[_OnnxReading], StandIn | None]:
+    """Places along the axis that an attribute says, or with a least one a length."""
+
+    def meaning(reading: _OnnxReading) -> StandIn | None:
+        axis, rank = reading.numbers.get(attribute, default), len(reading.shape)
+        size = reading.shape[axis] if -rank <= axis < rank else 0
+        return Indices(size + least, least) if size > 0 else None
+
+    return meaning
+
+
+def _among_all(reading: _OnnxReading) -> StandIn:
+    """Places that are there along every axis."""
+    return Indices(max(min(reading.shape[reading.numbers.get("batch_dims", 0) :], default=1), 1))
+
+
+def _doubled(shape: Sequence[int]) -> StandIn | None:
+    """The sizes of planes that are twice as large."""
+    return Fixed((*shape[:2], *(2 * size for size in shape[2:]))) if min(shape, default=0) > 0 else None
+
+
+def _scales(reading: _OnnxReading) -> StandIn | None:
+    return _doubled([1] * len(reading.shape))
+
+
+def _counts(limit: int) -> Callable[[_OnnxReading], StandIn]:
+    return lambda _: Indices(limit, 1)
 
 
 ONNX_SAME_VALUES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+
+IMAGE_SIZES = re.compile(r"info|(im|image|img|orig|orig_im|target|orig_target)_(info|shape|sizes?)")
+"""What exporters of detectors call the input of an image's height and width."""
+
+ONNX_READERS: Mapping[tuple[str, int], Callable[[_OnnxReading], StandIn | None]] = {
+    ("ConstantOfShape", 0): _counts(4),
+    ("Dropout", 2): lambda _: Fixed((0,)),  # whether it is trained, at random
+    ("Expand", 1): _counts(2),
+    ("GRU", 4): _along("layout", 0, 1),
+    ("Gather", 1): _along("axis", 0),
+    ("GatherElements", 1): _along("axis", 0),
+    ("GatherND", 1): _among_all,
+    ("LSTM", 4): _along("layout", 0, 1),
+    ("Loop", 0): _counts(4),
+    ("MaxRoiPool", 1): lambda reading: Regions(*reading.image),
+    ("NonMaxSuppression", 2): _along("", 1, 1),
+    ("RNN", 4): _along("layout", 0, 1),
+    ("Reshape", 1): lambda reading: Fixed((*[0] * (len(reading.shape) - 1), -1)),
+    ("Resize", 2): _scales,
+    ("Resize", 3): lambda reading: _doubled(reading.shape),
+    ("ReverseSequence", 1): _along("time_axis", 0, 1),
+    ("RoiAlign", 1): lambda reading: Regions(*reading.image, values=4),
+    ("RoiAlign", 2): lambda _: Indices(1),
+    ("ScatterElements", 1): _along("axis", 0),
+    ("ScatterND", 1): _among_all,
+    ("Slice", 4): _counts(2),
+    ("Tile", 1): _counts(3),
+    ("TopK", 1): _along("axis", -1, 1),
+    ("Upsample", 1): _scales,
+}
 
 READERS: Mapping[tuple[str, int], Callable[[_Reading], StandIn]] = {
     ("BatchReindex", 1): lambda reading: Indices(max(reading.shapes[0][0], 1)),

@@ -41,16 +41,34 @@ class StandIn:
 
 @dataclass(frozen=True, slots=True)
 class Indices(StandIn):
-    """Whole numbers in [0, limit), each as likely as the other."""
+    """Whole numbers in [least, limit), each as likely as the other: places, or with a least one lengths and counts."""
 
     limit: int
+    least: int = 0
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
         """Draw them one by one."""
-        return random.integers(0, self.limit, shape).astype(np.float32)
+        return random.integers(self.least, self.limit, shape).astype(np.float32)
 
     def __str__(self) -> str:
-        return f"whole numbers below {self.limit:,}"
+        return f"whole numbers {f'from {self.least} on ' if self.least else ''}below {self.limit:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed(StandIn):
+    """The last of these values, as many as there is room for: sizes that an operator can take, or a switch."""
+
+    values: tuple[float, ...]
+    joint: ClassVar[bool] = True
+    fixed: ClassVar[bool] = True
+
+    def draw(self, random: np.random.Generator, shape: Shape) -> Array:
+        """The same in every sample."""
+        del random
+        return np.resize(np.asarray(self.values[-max(math.prod(shape), 1) :], np.float32), shape)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{value:g}" for value in self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +124,10 @@ class ImageInfo(StandIn):
     fixed: ClassVar[bool] = True
 
     def draw(self, random: np.random.Generator, shape: Shape) -> Array:
-        """The same row for every image; PVANet's has two scales."""
+        """The same row for every image; PVANet's has two scales, and one of two values none."""
         del random
-        values = np.ones((1, 3) if math.prod(shape) % 3 == 0 else (1, 4), np.float32)
-        values[0, :2] = self.height, self.width
-        return np.resize(values, math.prod(shape)).reshape(shape)
+        count = 2 if shape[-1:] == (2,) else 3 if math.prod(shape) % 3 == 0 else 4
+        return np.resize(np.array([self.height, self.width, 1, 1][:count], np.float32), shape)
 
     def __str__(self) -> str:
         return f"an image of {self.height}x{self.width}, scale 1"

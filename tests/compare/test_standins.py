@@ -1,17 +1,18 @@
 """Inputs that are no images get values that a network can mean; data may leave out what follows from the network."""
 
 from pathlib import Path
+from typing import Any
 
 import nets
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, shape_inference
 from onnx_models import model
 
 import bnfold
 from bnfold.compare.comparison import compare
 from bnfold.compare.standins import stand_ins
-from bnfold.data.standins import Continuation, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
+from bnfold.data.standins import Continuation, Fixed, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.errors import UsageError
 from bnfold.onnx import to_onnx
 
@@ -65,6 +66,8 @@ def test_the_reader_of_an_input_says_what_it_means() -> None:
         "mask": Places(12 * 16),
         "order": Indices(1),
     }
+    of_maps = text.replace('bottom: "pooled" bottom: "moves"', 'bottom: "data" bottom: "moves"')
+    assert stand_ins(nets.net(of_maps))["im_info"] == ImageInfo(96, 128)
     assert stand_ins(nets.net(CAPTION)) == {"cont": Continuation(3), "words": Indices(12)}
     assert stand_ins(nets.net(ROIS)) == {"rois": Regions(44, 44)}
     assert stand_ins(nets.net(UNREAD % "im_info")) == {"im_info": Unread()}
@@ -78,6 +81,8 @@ def test_stand_ins_are_what_they_say() -> None:
     assert (rows[:, [2, 4]].max(), rows[:, [1, 3]].max()) <= (19, 29)
     assert ImageInfo(600, 800).draw(random(), (2, 3)).tolist() == [[600, 800, 1]] * 2
     assert ImageInfo(600, 800).draw(random(), (1, 4)).tolist() == [[600, 800, 1, 1]]
+    assert ImageInfo(600, 800).draw(random(), (2, 2)).tolist() == [[600, 800]] * 2
+    assert Fixed((0, 0, -1)).draw(random(), (2,)).tolist() == [0, -1]
     assert Continuation(3).draw(random(), (3, 2)).tolist() == [[0, 0], [1, 1], [1, 1]]
     assert Continuation(1).draw(random(), (2,)).tolist() == [0, 0]
     assert set(Indices(4).draw(random(), (200,))) == {0, 1, 2, 3}
@@ -90,7 +95,9 @@ def test_stand_ins_are_what_they_say() -> None:
     assert set(priors[0, 1].tolist()) == {np.float32(0.1), np.float32(0.2)}
 
 
-@pytest.mark.parametrize("meaning", [Regions(9, 9), ImageInfo(9, 9), Continuation(3), Indices(2), Places(4), Priors()])
+@pytest.mark.parametrize(
+    "meaning", [Regions(9, 9), ImageInfo(9, 9), Continuation(3), Indices(2), Places(4), Priors(), Fixed((0, 1))]
+)
 def test_stand_ins_fill_whatever_shape_there_is(meaning: StandIn) -> None:
     for shape in ((1,), (4, 5), (7, 3), (2, 2, 2, 2), (0, 5)):
         values = meaning.draw(random(), shape)
@@ -183,6 +190,58 @@ def embedding() -> ModelProto:
     ]
     table = {"table": np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)}
     return model(nodes, {"words": (3, 2)}, ["y"], table)
+
+
+def read_by(op_type: str, before: int = 1, sizes: tuple[int, ...] = (1,), outputs: int = 1, **more: Any) -> ModelProto:
+    """A Conv, and a node that reads its top, and behind so many others whole numbers that are an input."""
+    nodes = [
+        helper.make_node("Conv", ["data", "w"], ["map"], "map"),
+        helper.make_node(op_type, ["map", *[""] * (before - 1), "said"], ["y", "rest"][:outputs], "y", **more),
+    ]
+    weights = {"w": random().normal(size=(4, 3, 1, 1)).astype(np.float32)}
+    made = model(nodes[:1], {"data": (1, 3, 8, 6)}, ["map"], weights)
+    made.graph.node.append(nodes[1])
+    kind = TensorProto.FLOAT if (op_type, before) == ("Resize", 2) else TensorProto.INT64
+    kind = TensorProto.BOOL if op_type == "Dropout" else kind
+    made.graph.input.append(helper.make_tensor_value_info("said", kind, sizes))
+    made.graph.output[0].CopyFrom(helper.make_empty_tensor_value_info("y"))
+    return shape_inference.infer_shapes(made)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (read_by("Dropout", 2, ()), "0"),
+        (read_by("Expand", 1, (4,)), "whole numbers from 1 on below 2"),
+        (read_by("Gather", 1, (6,), axis=2), "whole numbers below 8"),
+        (read_by("GatherND", 1, (3, 3)), "whole numbers below 1"),
+        (read_by("Reshape", 1, (2,)), "0, 0, 0, -1"),
+        (read_by("Resize", 2, (4,)), "1, 1, 2, 2"),
+        (read_by("Resize", 3, (4,)), "1, 4, 16, 12"),
+        (read_by("Tile", 1, (4,)), "whole numbers from 1 on below 3"),
+        (read_by("TopK", 1, (1,), 2), "whole numbers from 1 on below 7"),
+    ],
+)
+def test_what_an_operator_of_onnx_takes_for_sizes_and_places_is_in_its_range(made: ModelProto, said: str) -> None:
+    report = compare(made, made)
+    assert report.passed, report.verdict
+    assert report.outputs[0].high > report.outputs[0].low
+    assert report.data.endswith(f"'said': {said}")
+
+
+def test_the_steps_of_a_sequence_are_not_left_out() -> None:
+    nodes = [helper.make_node("LSTM", ["data", "w", "r", "", "said"], ["y"], "y", hidden_size=2)]
+    weights = {"w": random().normal(size=(1, 8, 3)), "r": random().normal(size=(1, 8, 2))}
+    made = model(nodes, {"data": (7, 1, 3)}, ["y"], {name: one.astype(np.float32) for name, one in weights.items()})
+    made.graph.input.append(helper.make_tensor_value_info("said", TensorProto.INT32, (1,)))
+    assert compare(made, made).data.endswith("'said': whole numbers from 1 on below 8")
+
+
+def test_the_size_of_an_image_is_known_by_its_name_to_an_onnx_model() -> None:
+    nodes = [helper.make_node("Mul", ["data", "im_info"], ["y"], "y")]
+    for height, width, said in ((40, 3, "40x3"), (4, 3, "64x48")):
+        made = model(nodes, {"data": (1, 1, height, width), "im_info": (1, 3)}, ["y"])
+        assert compare(made, made).data.endswith(f"'im_info': an image of {said}, scale 1")
 
 
 @pytest.mark.parametrize("made", [roi_align(), embedding(), to_onnx(nets.net(ROIS)), to_onnx(nets.net(CAPTION))])
