@@ -20,6 +20,7 @@ from pathlib import Path
 MAX_GUESSES = 20
 MAX_SLIPS = 500
 MAX_GUESSED = 60
+LEAST_ALIKE = 0.7  # of difflib's ratio: "Elementwise" may mean Eltwise, and "ConvLSTM" is no LSTM
 SHORT = 5  # letters in which only one may be wrong
 
 
@@ -118,7 +119,7 @@ class Guesses:
     def at(self, word: str, words: Collection[str]) -> str:
         """` (did you mean 'num_output'?)`, or nothing where no word is close or enough was guessed."""
         self._made += 1
-        close = _closest(word, words) if self._made <= MAX_GUESSES else []
+        close = _closest(word, words, LEAST_ALIKE) if self._made <= MAX_GUESSES else []
         return f" (did you mean '{close[0]}'?)" if close else ""
 
     def slip(self, word: str, words: Collection[str], of: str) -> str:
@@ -142,10 +143,10 @@ def did_you_mean(word: str, words: Collection[str]) -> str:
     return f" (did you mean '{folded[close[0]]}'?)" if close else ""
 
 
-def _closest(word: str, words: Collection[str]) -> list[str]:
+def _closest(word: str, words: Collection[str], cutoff: float = 0.6) -> list[str]:
     from difflib import get_close_matches  # for those alone who mistype
 
-    return get_close_matches(word, words, n=1) if len(word) <= MAX_GUESSED else []
+    return get_close_matches(word, words, n=1, cutoff=cutoff) if len(word) <= MAX_GUESSED else []
 
 
 def _is_slip(word: str, known: str) -> bool:

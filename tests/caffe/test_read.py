@@ -245,6 +245,17 @@ def test_a_type_that_looks_misspelt_is_kept_and_pointed_out_once(tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("Elementwise", "Eltwise"), ("Convolutional", "Convolution"), ("ConvLSTM", ""), ("DropPath", "")],
+)
+def test_a_type_of_its_own_is_no_misspelling_of_one_that_it_resembles(tmp_path: Path, written: str, meant: str) -> None:
+    layer = f'layer {{ name: "x" type: "{written}" bottom: "fc" top: "x" }}'
+    (tmp_path / "net.prototxt").write_text(NET + layer)
+    notes = load(tmp_path / "net.prototxt").notes
+    assert [f"(did you mean '{meant}'?)" in note for note in notes] == [True] * bool(meant)
+
+
 def test_a_type_with_parameters_of_its_own_is_not_taken_for_misspelt(tmp_path: Path) -> None:
     own = 'layer { name: "m" type: "MatMul" bottom: "fc" bottom: "fc" top: "m" matmul_param { transpose_b: true } }'
     (tmp_path / "net.prototxt").write_text(NET + own)
