@@ -23,7 +23,7 @@ from bnfold.compare.exact import EVERY_SAMPLE, open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
-from bnfold.compare.models import Model, open_model
+from bnfold.compare.models import SELDOM, Model, open_model
 from bnfold.compare.noise import choose_noise, watched_blobs
 from bnfold.compare.opened import Opened
 from bnfold.compare.pairing import pair
@@ -136,7 +136,7 @@ class Comparison:
         self._noise: Noise | None = None
         self._is_read = isinstance(reference, Net)
         self.reference = open_model(reference, "reference", options)
-        self._stored_type = self.reference.stored_type
+        self._stored_type, self._seldom = self.reference.stored_type, self.reference.float_types & SELDOM
         self._in_float32 = not self.reference.is_runnable(options.reference_provider or options.provider)
         if self._in_float32:
             self.reference = self.reference.in_float32()
@@ -162,7 +162,8 @@ class Comparison:
         """What the types of the values mean for the comparison, where they are not float32."""
         stored, said = self._stored_type, []
         if self._in_float32:
-            said = [f"onnxruntime has not all of its operators in {stored}, so both networks were run in float32"]
+            seldom = " and ".join(sorted(self._seldom))
+            said = [f"onnxruntime has not all of its operators in {seldom}, so both networks were run in float32"]
         if self._typed and stored != "float32":
             cause = "it was run so" if self.options.limit > TOLERANCES[stored] else f"its values are stored as {stored}"
             said += [f"the tolerance is {self.options.limit:g} of a blob's range, since {cause}"]

@@ -76,8 +76,8 @@ class Model:
     path: str | None = None
 
     @property
-    def stored_type(self) -> str:
-        """The coarsest float type that its values have where it computes; a Cast reads another one, and makes it."""
+    def float_types(self) -> set[str]:
+        """The float types that its values have where it computes; a Cast reads another one, and makes it."""
         from bnfold.onnx.node import captured
 
         graph = self.proto.graph
@@ -89,7 +89,12 @@ class Model:
             numbers.update(attribute.i for attribute in node.attribute if is_cast and attribute.name == "to")
         numbers |= {tensor.data_type for tensor in graph.initializer if tensor.name in read}
         names = {FLOATS[number] for number in numbers if number in FLOATS}
-        names |= {weight.dtype.name for weight in self.weights if weight.name in read}
+        return names | {weight.dtype.name for weight in self.weights if weight.name in read}
+
+    @property
+    def stored_type(self) -> str:
+        """The coarsest of its float types."""
+        names = self.float_types
         return next((name for name in FLOATS.values() if name in names), "float32")
 
     @property
@@ -122,7 +127,7 @@ class Model:
 
     def is_runnable(self, provider: str) -> bool:
         """Whether a provider has all operators in the types of the model; asked only where some are seldom there."""
-        if self.net is not None or self.stored_type not in SELDOM:
+        if self.net is not None or self.float_types.isdisjoint(SELDOM):
             return True
         from bnfold.onnx.graph import with_inputs_for
 

@@ -459,6 +459,20 @@ def test_types_that_no_processor_has_a_convolution_of_are_proved_in_float32(
     assert not compare(net, wrong).passed
 
 
+@pytest.mark.parametrize(("kind", "to"), [("double", 1), ("float", 11)])
+def test_a_double_convolution_between_casts_is_proved_in_float32(kind: str, to: int) -> None:
+    dtype = np.float64 if kind == "double" else np.float32
+    text = MIXED.format(kind=kind, to=11).replace("1> (m)", f"{to}> (m)").replace("float[2,3", f"{FLOATS[to]}[2,3")
+    net = net_of(model(text, w=values(3, 2, 3, 3, dtype=dtype), k=values(3, 1, 1, dtype=dtype)))
+    report = compare(net, fold(net).net)
+    assert report.passed
+    assert report.tolerance == 1e-4
+    assert any("not all of its operators in float64" in note for note in report.notes)
+
+
+FLOATS = {1: "float", 11: "double"}
+
+
 def test_double_that_onnxruntime_has_is_proved_in_double() -> None:
     text = LINEAR.replace("float[", "double[")
     before = model(text, **{n: values(*s, seed=i, dtype=np.float64) for i, (n, s) in enumerate(LEARNED.items(), 3)})
