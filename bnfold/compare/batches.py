@@ -127,6 +127,7 @@ def choose_samples(
     shape: BatchLayout,
     seed: int,
     preparation: Preparation | Callable[[], Preparation | None],
+    most: int | None = None,
 ) -> Samples:
     """The samples that the caller means.
 
@@ -136,6 +137,7 @@ def choose_samples(
         shape: what the networks take.
         seed: of noise.
         preparation: of images; or what finds it, when there are images.
+        most: samples that will be looked at, from the first on; None for all.
 
     Raises:
         UsageError: they do not fit the inputs.
@@ -157,7 +159,7 @@ def choose_samples(
     source = "given arrays"
     if not isinstance(given, Mapping) and is_arrays(given) and Path(given).exists():
         source = str(given)
-        given, labels = read_inputs(Path(given), shape.feeds, labels)
+        given, labels = read_inputs(Path(given), shape.feeds, labels, most if shape.batched else None)
     if isinstance(given, Mapping):
         label = label_among(given, shape.feeds) if labels is None else None
         labels = labels if label is None else np.asarray(given[label]).reshape(-1)

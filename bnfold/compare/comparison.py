@@ -238,7 +238,8 @@ class Comparison:
             return self._opened[1]
         check_inputs(shape)
         preparation = self.options.preparation or partial(_said_by, self.reference)
-        data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation)
+        first = self.options.sample_limit if self.options.sample_seed is None else None
+        data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation, first)
         if self.options.preparation is not None and not hasattr(data, "preparation"):
             raise UsageError(
                 f"{data.description}: what prepares images does nothing to arrays; give arrays as the network reads "

@@ -1,28 +1,30 @@
 """Reading numpy's files, from whoever they come: never a pickle, numbers only, and only the arrays that are wanted.
 
 An archive of three megabytes can unpack to three gigabytes. So the headers are read first, and an array's values when
-it is asked for, never more of them than its header says and the archive has.
+it is asked for, never more of them than its header says and the archive has. Large ones that are not packed are mapped.
 """
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Collection, Container
 from pathlib import Path
 from typing import IO, Any, NamedTuple
-from zipfile import ZipFile
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.lib import format as npy
 
 from bnfold.errors import ParseError
-from bnfold.io.mapping import open_regular
+from bnfold.io.mapping import MappedFile, open_regular
 from bnfold.net import Array, Shape
 
 LABELS = ("label", "labels", "y", "target", "targets")
 """What the array of the true classes may be called, in numpy's files and in HDF5."""
 NUMBERS = "biuf"
 MAX_HEADER = 10_000  # characters, numpy's own limit
+MAPPED = 1 << 26  # bytes, from which on an array is not read before its rows are
 
 
 class Header(NamedTuple):
@@ -47,28 +49,35 @@ def read_headers(path: Path) -> dict[str, Header]:
     return {name: Header(array.shape, array.dtype) for name, array in _read(path, ()).items()}
 
 
-def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
+def read_arrays(path: Path, names: Collection[str] | None = None, most: int | None = None) -> dict[str, Array]:
     """Some of the arrays of an `.npz` by name, or all; that of an `.npy` is called "".
+
+    Args:
+        path: the file.
+        names: of the arrays.
+        most: rows that will be looked at; what is behind them is 0 where it would have to be unpacked.
 
     Raises:
         ParseError: the file cannot be read, is damaged, or holds something else than real numbers where it was asked.
     """
-    found = _read(path, names)
+    found = _read(path, names, most)
     return {name: array for name, array in found.items() if names is None or name in names}
 
 
-def _read(path: Path, names: Collection[str] | None) -> dict[str, Any]:
+def _read(path: Path, names: Collection[str] | None, most: int | None = None) -> dict[str, Any]:
     """Arrays where they were asked for, headers elsewhere."""
     with open_regular(path) as file:
         try:
             if file.read(4) != b"PK\x03\x04":
-                return {"": _array(file, path, names is None or "" in names, _size(file))}
+                return {"": _array(file, path, names is None or "" in names, _size(file), most, (file, 0))}
             with ZipFile(file) as archive:
                 found = {}
                 for entry in archive.infolist():
                     name = entry.filename.removesuffix(".npy")
+                    wanted = names is None or name in names
                     with archive.open(entry) as stream:
-                        found[name] = _array(stream, path, names is None or name in names, entry.file_size)
+                        place = (file, _start(file, entry)) if entry.compress_type == ZIP_STORED else None
+                        found[name] = _array(stream, path, wanted, entry.file_size, most, place)
                 return found
         except ParseError:
             raise
@@ -85,10 +94,20 @@ def _size(file: IO[bytes]) -> int:
     return size
 
 
-def _array(stream: IO[bytes], path: Path, wanted: bool, size: int) -> Any:
+def _start(file: IO[bytes], entry: ZipInfo) -> int:
+    """Where the contents of a file in an archive begin, behind its own header, a name and what is said further."""
+    file.seek(entry.header_offset + 26)
+    name, further = struct.unpack("<HH", file.read(4))
+    return int(entry.header_offset + 30 + name + further)
+
+
+def _array(
+    stream: IO[bytes], path: Path, wanted: bool, size: int, most: int | None, place: tuple[IO[bytes], int] | None
+) -> Any:
+    """An array, or its header; `place` is where it stands in a file as it is."""
     version = npy.read_magic(stream)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(stream, max_header_size=MAX_HEADER)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read_header(stream, max_header_size=MAX_HEADER)
     if not wanted:
         return Header(shape, dtype)
     if dtype.kind not in NUMBERS:
@@ -96,12 +115,21 @@ def _array(stream: IO[bytes], path: Path, wanted: bool, size: int) -> Any:
     count = math.prod(shape)
     if any(length < 0 for length in shape) or count * dtype.itemsize > size:
         raise ParseError("is damaged, or is no array in numpy's format", path)
-    values = np.empty(count, dtype)
-    room, done = values.view(np.uint8).data, 0
+    if place is not None and count * dtype.itemsize >= MAPPED:
+        file, start = place
+        values = np.frombuffer(MappedFile(file.fileno(), path), dtype, count, start + stream.tell())
+    else:
+        values = np.zeros(count, dtype)
+        read = count if most is None or fortran else min(count, most * math.prod(shape[1:]))
+        _fill(values[:read].view(np.uint8).data, stream, path)
+    return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
+
+
+def _fill(room: memoryview, stream: IO[bytes], path: Path) -> None:
+    done = 0
     while done < len(room):
         piece = stream.read(min(1 << 20, len(room) - done))
         if not piece:
             raise ParseError("is damaged, or is no array in numpy's format", path)
         room[done : done + len(piece)] = piece
         done += len(piece)
-    return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)

@@ -252,9 +252,15 @@ def is_database(path: Path) -> bool:
 
 
 def read_inputs(
-    path: Path, feeds: Mapping[str, Feed], labels: Array | None = None
+    path: Path, feeds: Mapping[str, Feed], labels: Array | None = None, most: int | None = None
 ) -> tuple[dict[str, Array], Array | None]:
     """The arrays of a file by input, and its labels; those that are given go first. No others are read.
+
+    Args:
+        path: the file.
+        feeds: the inputs.
+        labels: the true classes.
+        most: samples that will be looked at; None for all.
 
     Raises:
         UsageError: it has nothing for an input.
@@ -271,9 +277,12 @@ def read_inputs(
     for name, source in names.items():
         _require_axes(path, source, there[source].shape, feeds[name])
     label = label_among(there, feeds) if labels is None else None
-    arrays = read_arrays(path, {*names.values(), *([label] if label is not None else [])})
     if label is not None:
-        labels = arrays[label].reshape(-1)
+        count = max(there[source].shape[0] if there[source].shape else 0 for source in names.values())
+        if (said := prod(there[label].shape)) > count:
+            raise UsageError(f"{path}: unequal numbers of samples: {count}, and {said} labels")
+        labels = read_arrays(path, {label})[label].reshape(-1)
+    arrays = read_arrays(path, names.values(), most)
     return {name: arrays[source] for name, source in names.items()}, labels
 
 

@@ -91,9 +91,13 @@ def open_tables(files: Sequence[Path], source: str, feeds: Mapping[str, Feed], l
                 said = ", ".join(f"{count} for '{name}'" for name, count in counts.items())
                 raise UsageError(f"{path}: unequal numbers of samples: {said}")
             label = label_among(file, feeds) if labels is None else None
+            count = next(iter(counts.values()))
             if label is not None:
-                found.append(np.asarray(_table(h5py, file, path, label)).reshape(-1))
-            starts.append(starts[-1] + next(iter(counts.values())))
+                table = _table(h5py, file, path, label)
+                if table.size != count:  # before its values are read
+                    raise UsageError(f"{path}: unequal numbers of samples: {count}, and {table.size} labels")
+                found.append(np.asarray(table).reshape(-1))
+            starts.append(starts[-1] + count)
     true = np.concatenate(found) if found else labels
     if true is not None and len(true) != starts[-1]:
         raise UsageError(f"{len(true)} labels for {starts[-1]} samples of {source}")

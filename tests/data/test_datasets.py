@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from present import present
 
+from bnfold.data import arrays as arrays_of_files
 from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
@@ -274,7 +275,30 @@ def test_arrays_that_no_input_takes_are_not_unpacked(tmp_path: Path) -> None:
         open_samples(tmp_path / "big.npz", FEEDS)
 
 
-def test_arrays_come_back_as_they_were_saved(tmp_path: Path) -> None:
+def test_of_packed_arrays_no_more_rows_are_unpacked_than_are_asked_for(tmp_path: Path) -> None:
+    data = np.arange(1.0, 61.0).reshape(5, 3, 4)
+    np.savez_compressed(tmp_path / "x.npz", data=data, column=np.asfortranarray(data))
+    found = read_arrays(tmp_path / "x.npz", most=2)
+    assert found["data"].shape == data.shape
+    np.testing.assert_array_equal(found["data"][:2], data[:2])
+    assert not found["data"][2:].any()
+    np.testing.assert_array_equal(found["column"], data)
+
+
+def test_labels_that_are_too_many_are_not_read(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "a.npz", "w", ZIP_DEFLATED) as archive:
+        with archive.open("data.npy", "w") as stream:
+            np.lib.format.write_array(stream, np.zeros((2, 3, 4, 5), np.float32))
+        with archive.open("label.npy", "w") as stream:
+            header = {"descr": "<i8", "fortran_order": False, "shape": (750_000_000,)}
+            np.lib.format.write_array_header_1_0(stream, header)
+    with pytest.raises(UsageError, match="unequal numbers of samples: 2, and 750000000 labels"):
+        open_samples(tmp_path / "a.npz", FEEDS)
+
+
+@pytest.mark.parametrize("mapped", [0, 1 << 26])
+def test_arrays_come_back_as_they_were_saved(tmp_path: Path, mapped: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays_of_files, "MAPPED", mapped)
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {
         "a": np.asfortranarray(rng.normal(size=(3, 4, 5))),
@@ -284,6 +308,8 @@ def test_arrays_come_back_as_they_were_saved(tmp_path: Path) -> None:
         "e": np.array(5),
     }
     np.savez(tmp_path / "x.npz", **arrays)
+    np.save(tmp_path / "z.npy", arrays["a"])
+    np.testing.assert_array_equal(read_arrays(tmp_path / "z.npy")[""], arrays["a"], strict=True)
     np.savez_compressed(tmp_path / "y.npz", **arrays)
     for name in ("x.npz", "y.npz"):
         for key, array in read_arrays(tmp_path / name).items():
