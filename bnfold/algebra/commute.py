@@ -36,6 +36,9 @@ Moved = Sequence[Affine | None]
 Commuting = Pass | Move | Join | Sum | Product | Extreme
 """The operators that an affine can get past."""
 
+NOTHING = Affine.identity()
+"""What a bottom carries that carries no affine."""
+
 
 def back(
     operator: Commuting, affine: Affine, top: int, bottoms: Sequence[str], *, alone: bool = True
@@ -151,14 +154,22 @@ def _parts(operator: Join, affine: Affine) -> Iterator[Affine]:
 
 def _joined(operator: Join, affines: Moved) -> Affine:
     """The affines one behind the other, the identity where there is none."""
-    present = [affine or Affine.identity() for affine in affines]
+    present = [affine or NOTHING for affine in affines]
     first, axis = present[0], operator.axis
-    if all(first.equals(other) for other in present) and (axis >= len(first.shape) or first.shape[axis] == 1):
+    if all(first.equals(other) for other in _distinct(present)) and (
+        axis >= len(first.shape) or first.shape[axis] == 1
+    ):
         return first
     require(min(operator.sizes) >= 0, "its other bottoms do not carry the same affine")
+    parts: list[tuple[Affine, int]] = []
+    for affine, size in zip(present, operator.sizes, strict=True):
+        if affine is NOTHING and parts and parts[-1][0] is NOTHING:  # of a thousand bottoms few carry anything
+            size += parts.pop()[1]
+        parts.append((affine, size))
+    sizes = [size for _, size in parts]
     return Affine(
-        _concatenated([affine.scale for affine in present], axis, operator.sizes),
-        _concatenated([affine.shift for affine in present], axis, operator.sizes),
+        _concatenated([affine.scale for affine, _ in parts], axis, sizes),
+        _concatenated([affine.shift for affine, _ in parts], axis, sizes),
     )
 
 
@@ -169,6 +180,11 @@ def _concatenated(parts: Sequence[Values], axis: int, sizes: Sequence[int]) -> V
     require(prod(common) * sum(sizes) <= MAX_VALUES, "an affine of so many values is too large")
     full = [(*common[:axis], size, *common[axis + 1 :]) for size in sizes]
     return np.concatenate([np.broadcast_to(part, shape) for part, shape in zip(parts, full, strict=True)], axis)
+
+
+def _distinct(affines: Iterable[Affine]) -> Iterable[Affine]:
+    """Each object once, so that many bottoms that carry nothing are compared once."""
+    return {id(affine): affine for affine in affines}.values()
 
 
 def _sum_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterator[Moved]:
@@ -221,7 +237,7 @@ def _gated_back(operator: Sum, affine: Affine, bottoms: Sequence[str]) -> Iterat
 
 def _sum_forward(operator: Sum, affines: Moved) -> Affine | None:
     """One scale on all bottoms, and any shifts; with a gate the two scales multiply, and neither may shift."""
-    present = [affine or Affine.identity() for affine in _over_top(affines, operator.laid)]
+    present = [affine or NOTHING for affine in _over_top(affines, operator.laid)]
     for place, gate in enumerate(operator.gates):
         if gate is not None:
             both = present[place].keeps_zero and present[gate].keeps_zero
@@ -231,10 +247,10 @@ def _sum_forward(operator: Sum, affines: Moved) -> Affine | None:
     if not counted:
         return None
     first = counted[0][0].without_shift()
-    alike = all(first.equals(affine.without_shift()) for affine, _ in counted)
+    alike = all(first.equals(affine.without_shift()) for affine in _distinct(affine for affine, _ in counted))
     require(alike, "a sum needs the same scale on all its bottoms")
-    shifts = aligned(*(c * affine.shift for affine, c in counted))
-    return Affine(first.scale, sum(shifts[1:], start=shifts[0]))
+    first_shift, *shifts = aligned(*(c * affine.shift for affine, c in counted if affine is not NOTHING), NOTHING.shift)
+    return Affine(first.scale, sum(shifts, start=first_shift))
 
 
 def _product_back(operator: Product, affine: Affine, count: int) -> Iterator[Moved]:

@@ -56,6 +56,23 @@ def stuck(count: int) -> Net:
     return net_of(text)
 
 
+def joined(count: int, layer_type: str) -> Net:
+    """As many branches with an affine each, joined by one layer, which all of them go through or none does."""
+    text, branches = data(2), ""
+    for i in range(count):
+        text += layer(f"t{i}", "TanH", "data", f"t{i}") + power(f"p{i}", f"t{i}", f"p{i}", "scale: 2 shift: 1")
+        branches += f' bottom: "p{i}"'
+    text += f'layer {{ name: "j" type: "{layer_type}"{branches} top: "j" }}'
+    return net_of(text + layer("end", "TanH", "j") if layer_type == "Eltwise" else text + power("end", "j"))
+
+
+@pytest.mark.parametrize("layer_type", ["Concat", "Eltwise"])
+def test_branches_that_carry_nothing_cost_next_to_nothing(layer_type: str) -> None:
+    """Each affine passes the layer that joins all branches by itself, so what the others cost is paid for each."""
+    small, large = joined(60, layer_type), joined(240, layer_type)
+    assert growth(lambda: fold(small), lambda: fold(large), below=8) < 8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "count"),
