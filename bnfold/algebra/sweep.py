@@ -263,7 +263,7 @@ class _Sweep:
         """Take out a layer that changes nothing; False when both its names have to stay."""
         net, bottom = self.net, layer.bottoms[0]
         in_place = net.public_name(bottom) == net.public_name(layer.tops[0])
-        readers_follow = not any(top in scene.protected for top in layer.tops)
+        readers_follow = not any(top in scene.protected for top in layer.tops) and not self._is_overwritten(layer)
         maker_follows = len(layer.tops) == 1 and bottom not in scene.protected
         # An output that others read too would be none in a file, where outputs are what nobody reads.
         maker_follows = maker_follows and (len(net.uses(bottom)) == 1 or (in_place and readers_follow))
@@ -278,6 +278,17 @@ class _Sweep:
             return False
         self.records[id(layer)] = Dropped(layer.name, layer.type)
         return True
+
+    def _is_overwritten(self, layer: Layer) -> bool:
+        """Whether another layer writes over what this one reads, an input, and could not if this one's readers did."""
+        net, bottom = self.net, layer.bottoms[0]
+        public = net.public_name(bottom)
+        others = [use.layer for use in net.uses(bottom) if use.layer is not layer] if public in net.inputs else []
+        return any(
+            public in map(net.public_name, other.tops)
+            and (bottom not in net.inputs or not set(layer.tops).isdisjoint(other.bottoms))
+            for other in others
+        )
 
     # Committing a plan: the only part that changes the net.
 

@@ -115,6 +115,23 @@ def test_an_input_that_is_overwritten_and_put_out_keeps_its_public_name(readers:
     }
 
 
+@pytest.mark.parametrize(
+    "writers",
+    ['layer { name: "add" type: "Eltwise" bottom: "data" bottom: "copy" top: "data" }', IN_PLACE.format("act", "TanH")],
+)
+def test_a_split_stays_where_its_readers_would_keep_an_input_from_being_overwritten(writers: str) -> None:
+    text = f"""
+        input: "data" input_shape {{ dim: 1 dim: 3 dim: 4 dim: 4 }}
+        {IN_PLACE.format("first", "Sigmoid") if "Eltwise" not in writers else ""}
+        layer {{ name: "split" type: "Split" bottom: "data" top: "copy" }}
+        {writers}
+        layer {{ name: "end" type: "Sigmoid" bottom: "copy" top: "end" }}
+    """
+    folded = bnfold.fold(net(text)).net
+    again = build(parse_prototxt(prototxt_text(folded)))
+    assert sorted(map(again.public_name, again.outputs)) == ["data", "end"]
+
+
 # What need not be refused
 
 
