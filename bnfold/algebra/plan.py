@@ -277,9 +277,15 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
     require(blob not in scene.protected, f"{scene.protected.get(blob)}")
     uses = scene.uses(blob)
     others = [use.layer for use in uses if use.layer is not reader]
-    alone = len(uses) - len(others) == wanted and all(_takes_others(scene, other, blob, affine) for other in others)
-    journal.wider |= not alone and bool(journal.through)  # the first blob's readers want what they want in any search
-    require(alone, f"'{blob}' is read {len(uses)} times, and not every reader wants the changed values")
+    own = len(uses) - len(others)
+    hindered = (
+        f"{other} reads '{blob}' too, and wants it as it is"
+        for other in others
+        if not _takes_others(scene, other, blob, affine)
+    )
+    reason = next(hindered, "") if own == wanted else f"{reader} reads '{blob}' {own} times, and wants {wanted} changed"
+    journal.wider |= bool(reason and journal.through)  # the first blob's readers want what they want in any search
+    require(not reason, reason)
     producer = scene.net.producer(blob)
     if producer is None:
         raise Blocked(f"'{blob}' is made by no layer")
@@ -296,17 +302,17 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
         alternatives = list(islice(laws, MAX_ALTERNATIVES))
     journal.through.append(producer)
     journal.moved.append(blob)
-    mark, reason = journal.mark(), Blocked(f"{producer} has no bottom that could take it")
+    mark, refusal = journal.mark(), Blocked(f"{producer} has no bottom that could take it")
     for index, moved in enumerate(alternatives):
         try:
             for bottom, (part, count) in _by_bottom(producer, moved).items():
                 yield _demand(scene, journal, bottom, part, producer, count)
         except Blocked as blocked:
             journal.cut(mark)
-            reason = blocked if index == 0 else reason
+            refusal = blocked if index == 0 else refusal
         else:
             return
-    raise reason
+    raise refusal
 
 
 Wanted = dict[str, tuple[Affine, int]]
