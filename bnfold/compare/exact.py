@@ -45,13 +45,17 @@ class Distances:
 
     @classmethod
     def of(cls, truth: Array, reference: Array, candidate: Array, size: float) -> Distances:
-        """Of one sample of one blob; infinite where one is finite and the truth is not, or the other way round."""
+        """Of one sample of one blob; infinite where one is finite and the truth is not, or the other way round.
+
+        Where both are the same value that says nothing: they overflow together, or the truth is none there.
+        """
         squared, count = [0.0, 0.0], 0
         for exact, *found in in_pieces(truth, reference, candidate):
-            sound = np.isfinite(exact)
+            same = (found[0] == found[1]) | np.isnan(found[0]) & np.isnan(found[1])
+            sound = np.isfinite(exact) & (np.isfinite(found[0]) | ~same)
             count += int(sound.sum())
             for side, values in enumerate(found):
-                if not np.array_equal(np.isfinite(values), sound):
+                if ((np.isfinite(values) != np.isfinite(exact)) & ~same).any():
                     squared[side] = np.inf
                     continue
                 with np.errstate(over="ignore"):
@@ -62,7 +66,7 @@ class Distances:
     @property
     def excess(self) -> float:
         """By how much the candidate is farther away than chance explains; at most 0 where it is as exact."""
-        if self.candidate == self.reference:
+        if self.candidate == self.reference < math.inf:
             return 0.0
         if self.reference > ASTRAY:
             return self.candidate

@@ -344,6 +344,28 @@ def test_beside_a_truth_that_is_none_nothing_is_as_exact() -> None:
     assert Distances.of(truth, reference, reference, 1.0).excess == 0
 
 
+def test_a_truth_that_is_not_finite_excuses_no_difference() -> None:
+    truth, reference = np.array([1.0, np.nan, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, np.inf])
+    assert Distances.of(truth, reference, reference * 1.001, 1.0).excess > 0
+    assert Distances.of(truth, reference, reference * [1 + 1e-8, 1, 1, 1], 1.0).excess <= 0  # where it is one
+
+
+def test_a_fault_beside_a_value_that_the_truth_spreads_is_found() -> None:
+    """A Log of 0 becomes NaN all over a plane that onnx's own arithmetic resizes, and stays one pixel otherwise."""
+    nodes = [
+        helper.make_node("Log", ["x"], ["log"]),
+        helper.make_node("Resize", ["log", "", "sizes"], ["up"], mode="linear"),
+        helper.make_node("PRelu", ["up", "slope"], ["y"]),
+    ]
+    sizes = np.array([1, 1, 2, 2], np.float32)
+    one, other = (
+        model(nodes, {"x": (1, 1, 4, 4)}, ["y"], {"sizes": sizes, "slope": np.array([slope], np.float32)})
+        for slope in (0.25, 0.255)
+    )
+    data = np.linspace(0, 3, 16, dtype=np.float32).reshape(1, 1, 4, 4)
+    assert not compare(one, other, {"x": data}).passed
+
+
 def test_a_value_that_is_not_finite_in_one_network_alone_is_infinitely_far() -> None:
     truth = np.arange(4.0)
     for value in (np.nan, np.inf):
