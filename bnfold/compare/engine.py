@@ -15,12 +15,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from bnfold.compare.backends import MANY
 from bnfold.compare.batches import BatchLayout, Run, runs
 from bnfold.compare.measure import Measurement, MeasurePlan, Progress
-from bnfold.compare.memory import Needs, room
+from bnfold.compare.memory import COMPILED, Needs, room
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model
 from bnfold.compare.threads import Threads, result_of
@@ -120,7 +122,7 @@ class Engine:
         self._options, self._store = options, store
         self._in_double = exact is not None
         self._threads = threads or processors()
-        self._inputs = layout.sizes(data)
+        self._inputs, self._count = layout.sizes(data), data.count
         self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
         self._share = share
         self._held = room(options.memory, self._threads, share)
@@ -340,7 +342,7 @@ class Engine:
             return
         needs = self._needs()
         double = needs[0].double_weights if self._in_double else 0
-        held = self._held - double
+        held = self._held - double - self._code(needs)
         again = [need.weights for need, side in zip(needs[1:], self.sides, strict=True) if side.ties.pointers]
         weights = sum(need.weights for need in needs) + sum(again)
         if not fixed and self.layout.is_open:
@@ -368,6 +370,16 @@ class Engine:
                 + f" takes at least {least}, {_mib(most)} of them for one blob or the outputs of both"
                 + (f", and {_mib(double)} for the weights of the float64 run" if double else "")
             )
+
+    def _code(self, needs: Sequence[Needs]) -> int:
+        """Bytes for code that numba compiles, where a budget has to hold them and there may be values enough for it."""
+        names, ports = self._whole.names, self._ports[0]
+        if self._options.memory is None or find_spec("numba") is None:
+            return 0
+        closed = all(ports[name].shape and None not in ports[name].shape[1:] for name in names)
+        # A value has a byte at least.
+        most = self._count * sum(needs[0].sizes[name] for name in names) // self.layout.batch
+        return 0 if closed and most < MANY else COMPILED
 
     def _needs(self) -> list[Needs]:
         """Of each network, the reference first."""

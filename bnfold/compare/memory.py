@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,7 +107,7 @@ WIDENING = {"float64": 1, "float32": 2}
 
 
 def room(memory: int | None, threads: int, processes: int = 1) -> int | None:
-    """Bytes for weights and blobs in a process that may hold so much in all; None where the system says nothing.
+    """Bytes for weights, blobs and code in a process that may hold so much in all; None where the system says nothing.
 
     Args:
         memory: what was asked for; by default a share of what is free, besides what the process holds.
@@ -118,8 +117,7 @@ def room(memory: int | None, threads: int, processes: int = 1) -> int | None:
     if memory is None:
         free = available_memory()
         return None if free is None else int(SHARE * free) // processes
-    compiled = COMPILED if find_spec("numba") is not None else 0
-    return memory // processes - resident_memory() - OWN - compiled - THREAD * threads
+    return memory // processes - resident_memory() - OWN - THREAD * threads
 
 
 def resident_memory() -> int:

@@ -3,8 +3,8 @@
     read (8 bits, 0..255) -> resize -> crop the middle -> minus mean -> times scale
 
 Planes come in Caffe's order blue, green, red (OpenCV's, in which Caffe reads images), or as one grey plane where the
-input has one; the layout is channels, height, width. The mean is taken before the scale, and a mean image larger than
-the crop is cropped in its middle as the image is (`DataTransformer` in BVLC Caffe).
+input has one; the layout is channels, height, width. The mean is taken before the scale, and a mean image that is as
+large as the image is cropped in its middle as the image is (`DataTransformer` in BVLC Caffe).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Preparation:
             raise UsageError(f"the image is {_size(pixels.shape)}, and the input takes {_size(size)}")
         values = values.astype(np.float32)
         if self.mean is not None:
-            values = values - _mean_for(self.mean, channels, size)
+            values = values - _mean_for(self.mean, channels, size, pixels.shape[:2])
         return np.ascontiguousarray(values * np.float32(self.scale))
 
     def _as_planes(self, pixels: Array, channels: int) -> Array:
@@ -143,15 +143,21 @@ def _middle(planes: Array, size: Size) -> Array:
     return planes[:, top : top + size[0], left : left + size[1]]
 
 
-def _mean_for(mean: Array, channels: int, size: Size) -> Array:
-    """The mean in a shape that goes with (channels, height, width)."""
+def _mean_for(mean: Array, channels: int, size: Size, whole: Sequence[int]) -> Array:
+    """The mean in a shape that goes with (channels, height, width); an image is as large as that, or as the whole."""
     values = np.asarray(mean, np.float32)
     if values.size in (1, channels) and values.ndim <= 1:
         return values.reshape(-1, 1, 1)
     if values.ndim > 3 and set(values.shape[:-3]) == {1}:
         values = values.reshape(values.shape[-3:])
-    if values.ndim == 3 and values.shape[0] == channels and min(np.subtract(values.shape[1:], size)) >= 0:
-        return _middle(values, size)
+    if values.ndim == 3 and values.shape[0] == channels:
+        if values.shape[1:] in (size, tuple(whole)):
+            return _middle(values, size)
+        if min(np.subtract(values.shape[1:], size)) >= 0:
+            said = f"the mean image is {_size(values.shape[1:])}, and the images before the crop are {_size(whole)}"
+            raise UsageError(
+                f"{said}; in Caffe they are equally large: see --resize and --crop, or give another --mean"
+            )
     raise UsageError(f"the mean has shape {values.shape}, and the input is {channels}x{_size(size)}")
 
 

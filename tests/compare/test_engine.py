@@ -176,6 +176,24 @@ def test_one_run_at_a_time_gives_the_same_report(monkeypatch: pytest.MonkeyPatch
     assert said(compare(*pair(), images(40))) == expected
 
 
+@pytest.mark.parametrize(("many", "least"), [(1 << 28, 0), (1000, memory.COMPILED)])
+def test_room_for_compiled_code_is_held_only_where_it_may_be_loaded(
+    many: int, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = set()
+    real = engines.Engine._code
+
+    def code(self: engines.Engine, needs: Any) -> int:
+        kept.add(real(self, needs))
+        return real(self, needs)
+
+    monkeypatch.setattr(engines, "find_spec", lambda _: object())
+    monkeypatch.setattr(engines, "MANY", many)
+    monkeypatch.setattr(engines.Engine, "_code", code)
+    compare(*pair(), images(8), memory=1 << 40)
+    assert kept == {least}
+
+
 def test_an_open_batch_follows_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     models = classifier(batch="N"), change(classifier(batch="N"), "conv1_w", (4, 1, 0, 2), 3.0)
     assert compare(*models, images(8)).blobs[0].shape[0] == 8

@@ -69,6 +69,7 @@ def test_a_grey_input_gets_one_plane_and_forced_grey_equal_ones() -> None:
         (Preparation(crop=(3, 3)), "the crop leaves 3x3, and the input takes 4x6"),
         (Preparation(mean=np.ones(4)), r"the mean has shape \(4,\)"),
         (Preparation(mean=np.ones((3, 2, 2))), r"the mean has shape \(3, 2, 2\)"),
+        (Preparation(mean=np.ones((3, 9, 9))), "the mean image is 9x9, and the images before the crop are 4x6"),
         (Preparation(resize=(8, 8)), "the input takes 4x6"),
     ],
 )
