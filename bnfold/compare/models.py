@@ -16,7 +16,7 @@ from bnfold.compare.isolated import IsolatedSession
 from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable, same_layers
 from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import UNRANKED, Feed
-from bnfold.data.standins import Indices
+from bnfold.data.standins import FLAG
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.io.mapping import release_pages, require_unchanged
 from bnfold.net import Net, require_net
@@ -315,7 +315,7 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
             shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
             ranked = tensor.HasField("shape")
             dtype = ELEMENTS.get(tensor.elem_type, np.dtype(np.float32))
-            meaning = None if dtype.kind == "f" else Indices(2)
+            meaning = None if dtype.kind == "f" else FLAG
             feeds[port.name] = Feed(shape if ranked else UNRANKED, dtype, meaning, ranked)
     return feeds
 

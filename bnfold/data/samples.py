@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from bnfold.data.standins import StandIn
+from bnfold.data.standins import FLAG, StandIn
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
 
@@ -121,7 +122,9 @@ class Noise:
         drawn = {}
         for place, (blob, (shape, meaning)) in enumerate(self.feeds.items()):
             random = np.random.default_rng([self.seed, number, place])
-            if meaning is not None:
+            if meaning == FLAG and prod(shape) == 1:  # each of both in turn, since a branch may depend on it
+                drawn[blob] = np.full(shape, (self.seed + number + place) % 2, np.float32)
+            elif meaning is not None:
                 drawn[blob] = meaning.draw(random, shape)
             else:
                 noise = random.standard_normal(shape, np.float32)

@@ -54,6 +54,10 @@ class Indices(StandIn):
         return f"whole numbers {f'from {self.least} on ' if self.least else ''}below {self.limit:,}"
 
 
+FLAG = Indices(2)
+"""What goes into whole numbers of which nothing is known, and into inputs that are true or false."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fixed(StandIn):
     """The last of these values, as many as there is room for: sizes that an operator can take, or a switch."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from nets import net
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, parser
 from onnx_models import change, classifier
 
 import bnfold
@@ -99,6 +99,26 @@ def test_the_candidate_has_no_say_in_the_noise() -> None:
     assert compare(classifier(), loud).data == compare(classifier(), classifier()).data
     opened = Comparison(classifier())
     assert opened.against(loud).data == opened.against(classifier()).data
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("shape", ["", "1"])
+def test_a_flag_takes_both_values_so_that_what_depends_on_it_is_compared(shape: str, seed: int) -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[2,3] x, bool[SHAPE] flag) => (float[2,3] y) <float then = {THEN}, float other = {OTHER}>
+        {
+            t = Mul (x, then)
+            e = Mul (x, other)
+            y = Where (flag, t, e)
+        }
+    """.replace("SHAPE", shape).replace("bool[]", "bool")
+    right, *wrong = (
+        parser.parse_model(text.replace("THEN", then).replace("OTHER", other))
+        for then, other in (("2", "2"), ("3", "2"), ("2", "3"))
+    )
+    assert compare(right, right, seed=seed).passed
+    assert not any(compare(right, one, seed=seed, layers=False).passed for one in wrong)
 
 
 def test_a_seed_beside_samples_is_said_to_change_nothing() -> None:
