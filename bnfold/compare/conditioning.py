@@ -7,9 +7,12 @@ the layer that makes x, nothing is lost: x itself was rounded at the size of its
 `scale*x + shift`, as a Scale or with what was merged into it. Noise does not show it, since it does not lie where the
 statistics are.
 
-Affines that went the same way are one, so a mean counts as what it is in front of all of them. Where none of them is a
-normalisation, nothing tells where the data lies. Then `y = scale*x + shift` is taken to be of the size of 1, or of
-`|scale|` where that is larger; a shift that cancels takes about `2^-24 * |shift|` of it.
+Affines that went the same way are one, so a mean counts as what it is in front of all of them, and a channel's loss as
+what all of them make of it, beside one deviation of the channel that they make largest: a gamma of 1e-8 hides its
+channel's. Where none of them is a normalisation, nothing tells where the data lies. Then `y = scale*x + shift` is taken
+to be of the size of 1, or of the median `|scale|` where that is larger (a normalisation written as single nodes has a
+large one where a channel hardly deviates); a shift that cancels takes about `2^-24 * |shift|` of it, but for one that
+stays and was added to a product already.
 """
 
 from __future__ import annotations
@@ -87,29 +90,43 @@ def _cancellations(run: Sequence[Layer], forward: bool, context: FoldContext) ->
         forward: a linear layer took them; one that stays alone multiplies first already.
         context: of the network.
     """
-    before, normalised = Affine.identity(), False
+    before = Affine.identity()
+    statistics: list[tuple[Layer, Affine, Values, Values]] = []
     shifts: list[tuple[float, Layer]] = []
     for layer in run:
         affine = _affine(layer, context)
-        if (statistics := _statistics(layer, context.net)) is not None:
-            normalised = True
-            mean, deviation = statistics
-            if before.shift.size in (1, mean.size):
-                mean = mean - before.shift.reshape(-1)
-            far = _largest(mean / deviation)
-            where = f"its mean lies {far:.1e} standard deviations from 0"
-            lost = "in float32 {} of the result is lost by cancellation where the data has that mean"
-            yield _Cancellation(layer, far, f"{where}: {lost}")
-        shifts.append((_largest(affine.shift), layer))
+        if (known := _statistics(layer, context.net)) is not None:
+            statistics.append((layer, before, *known))
         try:
             before = before.then(affine)
         except Blocked:  # channels were moved in between
-            return
-    if not normalised and (forward or len(run) > 1):
-        size = _largest(before.shift / np.maximum(1, np.abs(before.scale)))
+            break
+        shifts.append((_largest(affine.shift), layer))
+    for layer, in_front, mean, deviation in statistics:
+        (scale, shift), (whole, _) = _flat(in_front, mean.size), _flat(before, mean.size)
+        with np.errstate(all="ignore"):
+            far = np.abs(mean - shift) / deviation
+            gain = np.abs(whole / scale * deviation)
+            cancels = np.where(np.isfinite(far * gain), far * gain, 0)
+        where = f"its mean lies {far[np.argmax(cancels)]:.1e} standard deviations from 0"
+        lost = "in float32 {} of the result is lost by cancellation where the data has that mean"
+        yield _Cancellation(layer, _largest(cancels) / (_largest(gain) or 1), f"{where}: {lost}")
+    if not statistics and len(shifts) == len(run) and (forward or _shifts_first(_affine(run[0], context), before)):
+        size = _largest(before.shift / np.median(np.maximum(1, np.abs(before.scale))))
         _, layer = max(shifts, key=lambda shift: shift[0])
         adds = f"it adds {size:.1e} where values of size 1 may be left"
         yield _Cancellation(layer, size, f"{adds}: in float32 {{}} of them is lost where the data cancels what it adds")
+
+
+def _shifts_first(first: Affine, whole: Affine) -> bool:
+    """Whether what became `whole` added before it multiplied, and so rounded what was left and not the product."""
+    return bool(np.all(first.scale == 1) and np.any(whole.scale != 1))
+
+
+def _flat(affine: Affine, channels: int) -> tuple[Values, Values]:
+    """Scale and shift of each channel; those of the identity where they differ within one."""
+    scale, shift = affine.scale.reshape(-1), affine.shift.reshape(-1)
+    return (scale, shift) if {scale.size, shift.size} <= {1, channels} else (np.ones(1), np.zeros(1))
 
 
 def _largest(values: Values) -> float:

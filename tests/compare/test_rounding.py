@@ -246,6 +246,61 @@ def test_an_onnx_subtraction_is_judged_with_its_division(divisor: float, size: s
     ] * bool(size)
 
 
+@pytest.mark.parametrize("gamma", [1, 1e-6])
+def test_a_far_mean_counts_by_what_its_channel_gives_to_the_result(gamma: float) -> None:
+    """A channel that was pruned by its gamma loses as much of itself, and nothing of the result."""
+    scale = 'layer { name: "scale" type: "Scale" bottom: "bn" top: "scale" scale_param { bias_term: true } }'
+    text = FAR.replace('bottom: "bn" top: "fc"', 'bottom: "scale" top: "fc"')
+    text = text.replace('layer { name: "fc"', f'{scale} layer {{ name: "fc"')
+    mean, gammas = np.zeros(64), np.ones(64)
+    mean[3], gammas[3] = 1e4, gamma
+    statistics: list[Array] = [mean * FACTOR, np.ones(64) * FACTOR, np.array([FACTOR], np.float32)]
+    reference = net(text, bn=statistics, scale=[gammas, np.zeros(64)])
+    result = bnfold.fold(reference)
+    assert [layer.type for layer in result.net.layers] == ["Input", "InnerProduct"]
+    assert len(list(ill_conditioned(reference, result.report, 1e-4))) == (gamma == 1)
+    data = np.random.default_rng(1).normal(mean, 1, (50, 64)).astype(np.float32)
+    assert (present(compare(reference, result.net, data).worst).l2_rel > 1e-5) == (gamma == 1)
+
+
+def channels_around(first: str, second: str, kept: bool) -> ModelProto:
+    """(x - 16)/deviation as two nodes, in front of a product or a Tanh, where one channel of 8 hardly deviates."""
+    deviations = np.ones(8)
+    deviations[5] = 1e-3
+    constants = {
+        "Sub": np.full(8, 16.0),
+        "Div": deviations,
+        "Mul": 1 / deviations,
+        "Add": -16 / deviations,
+        "weight": np.random.default_rng(0).normal(size=(8, 4)),
+    }
+    last = helper.make_node("Tanh", ["z"], ["y"]) if kept else helper.make_node("MatMul", ["z", "weight"], ["y"])
+    nodes = [helper.make_node(first, ["x", first], ["between"]), helper.make_node(second, ["between", second], ["z"])]
+    used = {first, second} if kept else {first, second, "weight"}
+    initializers = {name: constants[name].astype(np.float32) for name in used}
+    return model([*nodes, last], {"x": (1, 8)}, ["y"], initializers)
+
+
+@pytest.mark.parametrize(
+    ("kept", "way"), [(False, "folded into 'y' behind it"), (True, "rewritten as scale*x + shift")]
+)
+def test_a_normalisation_in_nodes_is_warned_of_by_the_channel_that_hardly_deviates(kept: bool, way: str) -> None:
+    reference = bnfold.load(channels_around("Sub", "Div", kept))
+    result = bnfold.fold(reference)
+    (warning,) = ill_conditioned(reference, result.report, 1e-4)
+    assert f"(Sub) was {way}, and it adds 1.6e+04" in warning
+    data = np.random.default_rng(1).normal(16, 1, (50, 8))
+    data[:, 5] = 16 + 1e-3 * (data[:, 5] - 16)
+    assert present(compare(reference, result.net, data.astype(np.float32)).worst).l2_rel > 1e-4
+
+
+def test_what_multiplied_first_already_is_not_warned_of_where_it_stays() -> None:
+    reference = bnfold.load(channels_around("Mul", "Add", kept=True))
+    result = bnfold.fold(reference)
+    assert len(result.report.records) > 1
+    assert list(ill_conditioned(reference, result.report, 1e-4)) == []
+
+
 @pytest.mark.parametrize("scale", ["", 'layer { name: "sc" type: "Scale" bottom: "bn" top: "bn" }'])
 def test_a_normalisation_that_stays_as_a_scale_is_warned_of(scale: str) -> None:
     kept = FAR[: FAR.index('    layer { name: "fc"')] + scale
