@@ -16,7 +16,7 @@ from bnfold.compare.isolated import IsolatedSession
 from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable, same_layers
 from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import UNRANKED, Feed
-from bnfold.data.standins import FLAG
+from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.io.mapping import release_pages, require_unchanged
 from bnfold.net import Net, require_net
@@ -129,6 +129,8 @@ class Model:
         """Whether a provider has all operators in the types of the model; asked only where some are seldom there."""
         if self.net is not None or self.float_types.isdisjoint(SELDOM):
             return True
+        if any(port.type.tensor_type.elem_type not in ELEMENTS for port in self.proto.graph.input):
+            return False  # numpy has no such values to be fed
         from bnfold.onnx.graph import with_inputs_for
 
         try:
@@ -313,9 +315,10 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
         if port.name not in stored:
             tensor = port.type.tensor_type
             shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
-            ranked = tensor.HasField("shape")
+            ranked = tensor.HasField("shape") or not port.type.HasField("tensor_type")
             dtype = ELEMENTS.get(tensor.elem_type, np.dtype(np.float32))
-            meaning = None if dtype.kind == "f" else FLAG
+            pixels = dtype == np.uint8 and len(shape) == 4
+            meaning = None if dtype.kind == "f" else Indices(256) if pixels else FLAG
             feeds[port.name] = Feed(shape if ranked else UNRANKED, dtype, meaning, ranked)
     return feeds
 

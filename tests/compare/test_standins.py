@@ -237,6 +237,23 @@ def test_the_steps_of_a_sequence_are_not_left_out() -> None:
     assert compare(made, made).data.endswith("'said': whole numbers from 1 on below 8")
 
 
+def test_an_input_in_a_type_that_numpy_has_not_is_fed_in_float32() -> None:
+    nodes = [helper.make_node("Cast", ["data"], ["y"], "y", to=TensorProto.FLOAT)]
+    made = model(nodes, {"data": (1, 3)}, ["y"], dtype=TensorProto.BFLOAT16)
+    report = compare(made, made)
+    assert report.passed, report.verdict
+    assert report.outputs[0].high > report.outputs[0].low
+
+
+def test_bytes_of_an_image_take_all_their_values() -> None:
+    made = model(
+        [helper.make_node("Abs", ["data"], ["y"], "y")], {"data": (1, 4, 5, 3)}, ["y"], dtype=TensorProto.UINT8
+    )
+    report = compare(made, made)
+    assert report.data.endswith("'data': whole numbers below 256")
+    assert report.outputs[0].high > 200
+
+
 def test_the_size_of_an_image_is_known_by_its_name_to_an_onnx_model() -> None:
     nodes = [helper.make_node("Mul", ["data", "im_info"], ["y"], "y")]
     for height, width, said in ((40, 3, "40x3"), (4, 3, "64x48")):
