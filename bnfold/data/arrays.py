@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from bnfold.errors import ParseError
-from bnfold.io.mapping import MappedFile, open_regular
+from bnfold.io.mapping import MappedFile, open_regular, release_pages
 from bnfold.net import Array, Shape
 
 LABELS = ("label", "labels", "y", "target", "targets")
@@ -62,6 +62,19 @@ def read_arrays(path: Path, names: Collection[str] | None = None, most: int | No
     """
     found = _read(path, names, most)
     return {name: array for name, array in found.items() if names is None or name in names}
+
+
+def row_of(array: Array, number: int) -> Array:
+    """A row; of an array that is mapped a copy, and the pages that it was read from are given back."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    base = getattr(base, "obj", base)  # of the view that numpy has of a buffer
+    if not isinstance(base, MappedFile):
+        return np.asarray(array[number])
+    row = np.array(array[number])
+    release_pages(base)
+    return row
 
 
 def _read(path: Path, names: Collection[str] | None, most: int | None = None) -> dict[str, Any]:

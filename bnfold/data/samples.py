@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from bnfold.data.arrays import row_of
 from bnfold.data.standins import FLAG, StandIn
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
@@ -191,7 +192,7 @@ class Arrays:
 
     def sample(self, number: int) -> dict[str, Array]:
         """One row of each array."""
-        return {blob: array[number if len(array) > 1 else 0] for blob, array in self.arrays.items()}
+        return {blob: row_of(array, number if len(array) > 1 else 0) for blob, array in self.arrays.items()}
 
     def name(self, number: int) -> str:
         """The number."""

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from present import present
 
+from bnfold.compare.memory import resident_memory
 from bnfold.data import arrays as arrays_of_files
 from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
@@ -283,6 +284,17 @@ def test_of_packed_arrays_no_more_rows_are_unpacked_than_are_asked_for(tmp_path:
     np.testing.assert_array_equal(found["data"][:2], data[:2])
     assert not found["data"][2:].any()
     np.testing.assert_array_equal(found["column"], data)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory that is held is read there")
+def test_rows_of_a_mapped_array_are_held_no_longer_than_they_are_used(tmp_path: Path) -> None:
+    with open(tmp_path / "x.npy", "wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (9, 1 << 21)})
+        stream.truncate(stream.tell() + (9 << 23))
+    samples = Arrays({"data": read_arrays(tmp_path / "x.npy")[""]})
+    before = resident_memory()
+    assert not any(samples.sample(number)["data"].any() for number in range(9))
+    assert resident_memory() - before < 5 << 23
 
 
 def test_labels_that_are_too_many_are_not_read(tmp_path: Path) -> None:
