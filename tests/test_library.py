@@ -61,6 +61,47 @@ def test_every_record_is_one_short_line(net: bnfold.Net, result: bnfold.FoldResu
     assert "passed" in repr(diff)
 
 
+MISFITS: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
+    "has 2x3x1x1, and needs": lambda weight: [np.ones((2, 3, 1, 1), np.float32)],
+    "has 144, and needs": lambda weight: [weight.reshape(-1)],
+    "and 3, and needs": lambda weight: [weight, np.ones(3, np.float32)],
+    "and 16 and 16, and needs": lambda weight: [weight, *np.ones((2, 16), np.float32)],
+}
+
+
+@pytest.mark.parametrize("sentence", MISFITS)
+def test_weights_of_another_shape_that_a_caller_gives_are_refused_wherever_they_go(
+    tmp_path: Path, sentence: str
+) -> None:
+    read = bnfold.load(SAMPLE.parent / "digits_resnet.prototxt", SAMPLE.parent / "digits_resnet.caffemodel")
+    net = read.copy()
+    net["conv1"].blobs = Blobs(MISFITS[sentence](net["conv1"].blobs[0]))
+    for use in (
+        lambda: bnfold.fold(net),
+        lambda: bnfold.compare(net, read),
+        lambda: bnfold.save_caffe(net, tmp_path / "net.prototxt"),
+        lambda: bnfold.save_onnx(net, tmp_path / "net.onnx"),
+    ):
+        with pytest.raises(bnfold.WeightsError) as caught:
+            use()
+        assert "digits_resnet.prototxt: the weights of 1 layer do not fit the network\n  layer 'conv1'" in str(
+            caught.value
+        )
+        assert sentence in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_a_caller_doubles_are_taken(tmp_path: Path, net: bnfold.Net) -> None:
+    doubled = net.copy()
+    for layer in doubled.layers:
+        if layer.type == "Convolution":
+            layer.blobs = Blobs(2 * blob for blob in layer.blobs)
+    bnfold.save_caffe(doubled, tmp_path / "net.prototxt")
+    again = bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    assert bnfold.compare(doubled, again).passed
+    assert not bnfold.compare(net, again).passed
+
+
 def test_a_notebook_shows_a_table_with_names_escaped(net: bnfold.Net, result: bnfold.FoldResult) -> None:
     strange = net.copy()
     strange.name = "<script>"

@@ -21,6 +21,7 @@ from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
 from bnfold.caffe.layers import HOLES, LAYERS
+from bnfold.caffe.match import require_fitting
 from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
 from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.errors import ModelError, quoted
@@ -41,7 +42,11 @@ class Caffe:
 
         The first is an affine and can move; the second then stands where an exact law for it is known. The ReLU takes
         over the top's name, so every name keeps its value.
+
+        Raises:
+            WeightsError: what a caller gave a layer to learn does not fit its parameters.
         """
+        require_fitting(context.net)
         for layer in list(context.net.layers):
             fused = layer.type in BATCHNORMS and layer.param.batch_norm_param.relu and len(layer.tops) == 1
             if fused and id(layer) not in context.excluded:

@@ -16,10 +16,10 @@ from bnfold.caffe.blobs import Half
 from bnfold.caffe.fillers import filled
 from bnfold.caffe.layers import KERNELS
 from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
-from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
+from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, infer_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError, few
-from bnfold.net import Array, Blobs, Layer, LazyArray, Shape, sizes, values_of
+from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape, sizes, values_of
 
 _SHOWN = 20
 _NAMED = 5
@@ -64,8 +64,39 @@ def give_weights(
         if layer.source:
             layer.source = layer.source._replace(blobs=layer.blobs, record=record)
     if faults:
-        raise WeightsError(_sentence(faults, layers, files))
+        strange = 2 * sum(any(file.find(layer.name) for file in files) for layer in layers) < len(faults)
+        names = ", ".join(str(file.path) for file in files)
+        raise WeightsError(_sentence(names, faults, ": is it the caffemodel of another network?" if strange else ""))
     return [*_filler_notes(by_filler), *_share(layers, files)]
+
+
+def require_fitting(net: Net) -> None:
+    """Stop where a caller gave a layer blobs of other shapes than its parameters promise.
+
+    Raises:
+        WeightsError: it names every such layer, what it has and what it needs.
+    """
+    edited = [layer for layer in net.layers if layer.blobs and not _has_shapes_as_read(layer)]
+    faults: list[str] = []
+    try:
+        shapes = infer_shapes(net) if edited else {}
+    except ModelError:  # which says more of the net than of its blobs; whoever needs shapes says it
+        return
+    for layer in edited:
+        expected = _expected(layer, shapes)
+        if expected is not None and list(layer.blobs.shapes) != expected:
+            faults.append(_misfit(layer, layer.blobs, expected))
+    if faults:
+        raise WeightsError(_sentence(net.file or "the net", faults))
+
+
+def _has_shapes_as_read(layer: Layer) -> bool:
+    """Whether the blobs have the shapes that they were read in, perhaps with a bias behind them that folding gave."""
+    read = layer.source.blobs if layer.source else NO_BLOBS
+    if layer.blobs is read:
+        return True
+    known, now = read.shapes, layer.blobs.shapes
+    return now == known or (len(known) == 1 and now == (*known, known[0][:1]))
 
 
 def _share(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> list[str]:
@@ -174,9 +205,13 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, problem: s
             f"{layer}: has no weights there{twice if called != layer.name else ''}, and needs {_listed(expected)}"
         )
     if [_without_ones(shape) for shape in blobs.shapes] != [_without_ones(shape) for shape in expected]:
-        needs = f"needs {_listed(expected)}" if expected else "learns nothing"
-        raise WeightsError(f"{layer}: has {_listed(blobs.shapes)}, and {needs}")
+        raise WeightsError(_misfit(layer, blobs, expected))
     return _reshaped(blobs, expected)
+
+
+def _misfit(layer: Layer, blobs: Blobs, expected: Sequence[Shape]) -> str:
+    needs = f"needs {_listed(expected)}" if expected else "learns nothing"
+    return f"{layer}: has {_listed(blobs.shapes)}, and {needs}"
 
 
 def _plain(layer: Layer, index: int, shape: Shape) -> Shape:
@@ -209,12 +244,9 @@ def _view(blob: Array | LazyArray, shape: Shape) -> Array | LazyArray:
     return blob.reshape(shape)
 
 
-def _sentence(faults: Sequence[str], layers: Sequence[Layer], files: Sequence[WeightsFile]) -> str:
-    names = ", ".join(str(file.path) for file in files)
+def _sentence(where: str, faults: Sequence[str], hint: str = "") -> str:
     count = len(faults)
-    introduction = f"{names}: the weights of {count} {'layer' if count == 1 else 'layers'} do not fit the network"
-    if 2 * sum(any(file.find(layer.name) for file in files) for layer in layers) < count:
-        introduction += ": is it the caffemodel of another network?"
+    introduction = f"{where}: the weights of {count} {'layer' if count == 1 else 'layers'} do not fit the network{hint}"
     shown = [*faults[:_SHOWN], *([f"and {count - _SHOWN} more"] if count > _SHOWN else [])]
     return "\n  ".join([introduction, *shown])
 

@@ -18,6 +18,7 @@ from bnfold.caffe import layer_types
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.caffemodel import connections, write_caffemodel
 from bnfold.caffe.layout import without_fields
+from bnfold.caffe.match import require_fitting
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
 from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.caffe.stock import foreign_layers, in_stock_words
@@ -57,6 +58,7 @@ def save_caffe(
     Raises:
         UsageError: an output is one of the inputs or has the suffix of another format, `caffemodel` is given for a net
             that has no weights, or it is an ONNX net.
+        WeightsError: a layer was given blobs of other shapes than its parameters promise.
         WriteError: a file cannot be written; the old ones are as they were.
 
     Examples:
@@ -86,6 +88,7 @@ def add_caffe(
     has_weights = bool(net.origin and net.origin.weights) or any(layer.blobs for layer in net.layers)
     if caffemodel is not None and not has_weights:
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
+    require_fitting(net)
     net = in_stock_words(net) if dialect == "bvlc" else net
     foreign = foreign_layers(net) if dialect == "bvlc" else []
     net = in_file_order(net)

@@ -15,6 +15,7 @@ from onnx import ModelProto, helper
 from bnfold.caffe.attributes import attributes
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.layers.region import layer_type_of
+from bnfold.caffe.match import require_fitting
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape, sizes
@@ -100,6 +101,7 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
     Raises:
         UsageError: an unknown opset, dtype or output.
         UnsupportedError: layers that ONNX has no form for, all named at once.
+        WeightsError: a layer was given blobs of other shapes than its parameters promise.
     """
     if options.opset not in OPSETS:
         raise UsageError(f"opset {options.opset}: known are {OPSETS.start} to {OPSETS.stop - 1}")
@@ -113,6 +115,7 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
     known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
+    require_fitting(net)
     graph = Graph(net, infer_shapes(net), options.opset, number, _batched(net) if options.dynamic_batch else {})
     _write_layers(graph, options.allow_custom_ops)
     preparation = {f"preprocessing:{blob}": words for blob, words in net.preparation.items()}
