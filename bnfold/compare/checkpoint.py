@@ -27,6 +27,7 @@ from bnfold.compare.metrics import BlobError
 from bnfold.compare.models import Model
 from bnfold.compare.records import Answer, Box, Flip, SampleDiff, Stray
 from bnfold.compare.saturation import Positions
+from bnfold.data.arrays import row_of
 from bnfold.data.samples import Samples
 from bnfold.errors import UsageError
 from bnfold.options import CompareOptions
@@ -153,8 +154,10 @@ def _data_digest(data: Samples) -> str:
     parts += [data.name(number) for number in range(data.count)]
     parts += [] if arrays or files else [data.sample(0)]
     for name, array in arrays.items():
-        content = np.ascontiguousarray(array).data.cast("B")
-        parts += [name, array.shape, array.dtype.str, hashlib.sha256(content).hexdigest()]
+        content = hashlib.sha256()
+        for number in range(len(array)):  # a row at a time, since they may be more than there is memory for
+            content.update(row_of(array, number).tobytes())
+        parts += [name, array.shape, array.dtype.str, content.hexdigest()]
     for path in files:
         status = os.stat(path)
         parts += [status.st_size, status.st_mtime_ns]

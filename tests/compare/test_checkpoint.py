@@ -111,11 +111,11 @@ def test_a_checkpoint_of_images_prepared_in_another_way_is_refused(tmp_path: Pat
     folder, file = picture(tmp_path), tmp_path / "state.json"
     mean = np.zeros((3, 40, 40), np.float32)
     pair = models(tmp_path)
-    compare(*pair, folder, checkpoint=file, preparation=Preparation(mean))
-    compare(*pair, folder, checkpoint=file, preparation=Preparation(mean.copy()))
+    compare(*pair, folder, checkpoint=file, preparation=Preparation(mean, resize=(40, 40), crop=(8, 8)))
+    compare(*pair, folder, checkpoint=file, preparation=Preparation(mean.copy(), resize=(40, 40), crop=(8, 8)))
     mean[:, 18:22, 18:22] = 50
     with pytest.raises(UsageError, match="its data, options differ"):
-        compare(*pair, folder, checkpoint=file, preparation=Preparation(mean))
+        compare(*pair, folder, checkpoint=file, preparation=Preparation(mean, resize=(40, 40), crop=(8, 8)))
 
 
 def test_a_checkpoint_of_a_mean_file_that_changed_is_refused(tmp_path: Path) -> None:
