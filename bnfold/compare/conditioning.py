@@ -46,6 +46,14 @@ class _Cancellation(NamedTuple):
     sentence: str
 
 
+class _Statistics(NamedTuple):
+    """Mean and variance of each channel, and what is added to the variance."""
+
+    mean: Values
+    variance: Values
+    eps: float
+
+
 def ill_conditioned(original: Net, fold: FoldReport, tolerance: float) -> Iterator[str]:
     """A warning for each affine that no longer subtracts before it multiplies, at a loss beyond the tolerance.
 
@@ -91,26 +99,28 @@ def _cancellations(run: Sequence[Layer], forward: bool, context: FoldContext) ->
         context: of the network.
     """
     before = Affine.identity()
-    statistics: list[tuple[Layer, Affine, Values, Values]] = []
+    statistics: list[tuple[Layer, Affine, _Statistics]] = []
     shifts: list[tuple[float, Layer]] = []
     for layer in run:
         affine = _affine(layer, context)
         if (known := _statistics(layer, context.net)) is not None:
-            statistics.append((layer, before, *known))
+            statistics.append((layer, before, known))
         try:
             before = before.then(affine)
         except Blocked:  # channels were moved in between
             break
         shifts.append((_largest(affine.shift), layer))
-    for layer, in_front, mean, deviation in statistics:
-        (scale, shift), (whole, _) = _flat(in_front, mean.size), _flat(before, mean.size)
+    for layer, in_front, (mean, variance, eps) in statistics:
+        (scale, shift), (gain, added) = _flat(in_front, mean.size), _flat(before, mean.size)
         with np.errstate(all="ignore"):
-            far = np.abs(mean - shift) / deviation
-            gain = np.abs(whole / scale * deviation)
-            cancels = np.where(np.isfinite(far * gain), far * gain, 0)
+            far = np.abs(mean - shift) / np.sqrt(variance + eps)
+            gain = gain / scale
+            cancels = gain * (mean - shift)
+            size = _largest(np.hypot(cancels + added, gain * np.sqrt(variance))) or 1
+            cancels = np.where(np.isfinite(cancels), np.abs(cancels), 0)
         where = f"its mean lies {far[np.argmax(cancels)]:.1e} standard deviations from 0"
         lost = "in float32 {} of the result is lost by cancellation where the data has that mean"
-        yield _Cancellation(layer, _largest(cancels) / (_largest(gain) or 1), f"{where}: {lost}")
+        yield _Cancellation(layer, float(np.max(cancels)) / size, f"{where}: {lost}")
     if not statistics and len(shifts) == len(run) and (forward or _shifts_first(_affine(run[0], context), before)):
         size = _largest(before.shift / np.median(np.maximum(1, np.abs(before.scale))))
         _, layer = max(shifts, key=lambda shift: shift[0])
@@ -146,20 +156,17 @@ def _affine(layer: Layer, context: FoldContext) -> Affine:
     return operator if isinstance(operator, Affine) else Affine.identity()
 
 
-def _statistics(layer: Layer, net: Net) -> tuple[Values, Values] | None:
-    """Mean and `sqrt(variance + eps)` of each channel of a normalisation; None for other layers."""
+def _statistics(layer: Layer, net: Net) -> _Statistics | None:
+    """What a normalisation knows of its input; None for other layers."""
     from bnfold.caffe.batchnorm import TYPES, read_batchnorm  # few folds go forward
 
     if layer.type == "BatchNormalization" and len(layer.blobs) == ONNX_PARAMETERS:
         mean, variance = (np.asarray(layer.blobs[index], np.float64) for index in (2, 3))
-        eps = float(layer.param.attribute("epsilon", 1e-5))
-    elif layer.type in TYPES:
+        return _Statistics(mean, variance, float(layer.param.attribute("epsilon", 1e-5)))
+    if layer.type in TYPES:
         try:
             statistics = read_batchnorm(layer, net.batchnorm_layout, net.zero_factor)
         except BnfoldError:  # it was not folded by its statistics then
             return None
-        mean, variance, eps = statistics.mean, statistics.variance, statistics.eps
-    else:
-        return None
-    with np.errstate(all="ignore"):
-        return mean, np.sqrt(variance + eps)
+        return _Statistics(statistics.mean, statistics.variance, statistics.eps)
+    return None
