@@ -84,10 +84,16 @@ def require_fitting(net: Net) -> None:
         return
     for layer in edited:
         expected = _expected(layer, shapes)
-        if expected is not None and list(layer.blobs.shapes) != expected:
+        if expected is not None and [*map(_vector, layer.blobs.shapes)] != [*map(_vector, expected)]:
             faults.append(_misfit(layer, layer.blobs, expected))
     if faults:
         raise WeightsError(_sentence(net.file or "the net", faults))
+
+
+def _vector(shape: Shape) -> Shape:
+    """The shape of a vector without its ones, 1x64x1x1 being 64 to whoever reads it; any other as it is."""
+    plain = _without_ones(shape)
+    return plain if len(plain) < 2 else shape
 
 
 def _has_shapes_as_read(layer: Layer) -> bool:
