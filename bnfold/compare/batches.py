@@ -128,6 +128,7 @@ def choose_samples(
     seed: int,
     preparation: Preparation | Callable[[], Preparation | None],
     most: int | None = None,
+    least: int = LEAST_NOISE,
 ) -> Samples:
     """The samples that the caller means.
 
@@ -138,13 +139,14 @@ def choose_samples(
         seed: of noise.
         preparation: of images; or what finds it, when there are images.
         most: samples that will be looked at, from the first on; None for all.
+        least: how many of noise there are at least.
 
     Raises:
         UsageError: they do not fit the inputs.
     """
     if given is None:
         feeds = {name: (_sample_shape(name, feed, shape), feed.meaning) for name, feed in shape.feeds.items()}
-        return Noise(feeds, LEAST_NOISE, seed)
+        return Noise(feeds, max(LEAST_NOISE, least), seed)
     from bnfold.data.datasets import is_arrays, needed, open_samples, read_inputs
 
     if isinstance(given, np.ndarray):

@@ -239,7 +239,10 @@ class Comparison:
         check_inputs(shape)
         preparation = self.options.preparation or partial(_said_by, self.reference)
         first = self.options.sample_limit if self.options.sample_seed is None else None
-        data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation, first)
+        # Where an ONNX network says how long the first axis is, its rows may mean more than samples.
+        means_more = self.reference.net is None and not shape.is_open and self.options.batch is None
+        least = min(shape.batch, EVERY_SAMPLE) if means_more else 0
+        data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation, first, least)
         if self.options.preparation is not None and not hasattr(data, "preparation"):
             raise UsageError(
                 f"{data.description}: what prepares images does nothing to arrays; give arrays as the network reads "

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from nets import net
 from onnx import TensorProto, helper, parser
-from onnx_models import change, classifier
+from onnx_models import change, classifier, model
 
 import bnfold
 from bnfold.compare.comparison import Comparison, compare
@@ -119,6 +119,17 @@ def test_a_flag_takes_both_values_so_that_what_depends_on_it_is_compared(shape: 
     )
     assert compare(right, right, seed=seed).passed
     assert not any(compare(right, one, seed=seed, layers=False).passed for one in wrong)
+
+
+def test_every_row_of_a_short_first_axis_is_compared() -> None:
+    node = helper.make_node("Add", ["x", "place"], ["y"])
+    place = np.arange(24, dtype=np.float32).reshape(8, 3)
+    right, wrong = (
+        model([node], {"x": (8, 3)}, ["y"], {"place": values}) for values in (place, np.vstack([place[:7], place[:1]]))
+    )
+    report = compare(right, wrong)
+    assert not report.passed
+    assert report.sample_count == 8
 
 
 def test_a_seed_beside_samples_is_said_to_change_nothing() -> None:
