@@ -463,6 +463,23 @@ ADDED_FIELDS = (
         for name, number in (("ratio", 4), ("scale", 5))
     ),
     Fact("ProposalParameter", "nms_thresh", 8, "optional", "float", False, "0.7", ("pvanet",)),
+    # MS-CNN's ROIPooling (zhaoweicai/mscnn) pools what is around a region, too.
+    Fact("ROIPoolingParameter", "pad_ratio", 30001, "optional", "float", False, "0", ("texts",)),
+    # GradientScaler of ddtm/caffe and its forks, whose number differs from fork to fork.
+    *_parameters("texts", ("gradient_scaler", 30010, "GradientScaler")),
+    *(
+        Fact("GradientScalerParameter", name, number, "optional", kind, False, default, ("texts",))
+        for number, (name, kind, default) in enumerate(
+            (
+                ("lower_bound", "float", "0"),
+                ("upper_bound", "float", "1"),
+                ("alpha", "float", "10"),
+                ("max_iter", "float", "1"),
+                ("threshold_iter", "int32", "0"),
+            ),
+            start=1,
+        )
+    ),
     # Vitis' GSTiling, extended-caffe's UnPooling, and CTC's decoder, whose numbers differ from fork to fork.
     Fact("LayerParameter", "gs_tiling_param", 30007, "optional", "GSTilingParameter", False, "", ("texts",)),
     Fact("GSTilingParameter", "stride", 1, "optional", "uint32", False, "0", ("texts",)),

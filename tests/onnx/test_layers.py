@@ -126,6 +126,8 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "scale of two bottoms with a bias": ('type: "Scale" scale_param { axis: 1 bias_term: true }', [IMAGE, (6, 7)], 1),
     "selu": ('type: "SELU"', [IMAGE], 1),
     "selu with constants": ('type: "SeLu" selu_param { lambda: 1.5 alpha: 0.75 }', [IMAGE], 1),
+    "gradient reversal": ('type: "GradientReversal"', [IMAGE], 1),
+    "gradient scaler": ('type: "GradientScaler" gradient_scaler_param { alpha: 5 }', [IMAGE], 1),
     "selu's dropout": ('type: "SeLuDropout"', [IMAGE], 1),
     "shuffle of three groups": ('type: "ShuffleChannel" shuffle_channel_param { group: 3 }', [IMAGE], 1),
     "shuffle without a plane": ('type: "ShuffleChannel" shuffle_channel_param { group: 2 }', [(2, 6)], 1),

@@ -22,11 +22,12 @@ def regions(rng: np.random.Generator, count: int, images: int) -> Array:
     return np.concatenate([image, start, start + size], axis=1).astype(np.float32)
 
 
+@pytest.mark.parametrize("ratio", ["", "pad_ratio: 0.25"])
 @pytest.mark.parametrize("opset", [11, 17])
-def test_roi_pooling_gives_what_the_oracle_gives(opset: int) -> None:
+def test_roi_pooling_gives_what_the_oracle_gives(opset: int, ratio: str) -> None:
     rng = np.random.default_rng(0)
     inputs = [rng.normal(0, 1, (2, 3, 10, 13)).astype(np.float32), regions(rng, 30, 2)]
-    text = 'type: "ROIPooling" roi_pooling_param { pooled_h: 3 pooled_w: 4 spatial_scale: 0.125 }'
+    text = f'type: "ROIPooling" roi_pooling_param {{ pooled_h: 3 pooled_w: 4 spatial_scale: 0.125 {ratio} }}'
     net = layer_net(text, [x.shape for x in inputs])
     assert_close(exported(net, inputs, opset=opset), by_oracle(text, net, inputs))
 

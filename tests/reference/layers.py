@@ -79,6 +79,8 @@ FORWARD: dict[str, Forward] = {
     "FlowWarp": layers_forks.flow_warp,
     "GRN": layers_forks.grn,
     "GSTiling": layers_forks.gs_tiling,
+    "GradientReversal": layers_pointwise.dropout,
+    "GradientScaler": layers_pointwise.dropout,
     "HardSigmoid": layers_forks.hard_sigmoid,
     "HardSwish": layers_forks.hard_swish,
     "HardTanH": layers_forks.hard_tanh,

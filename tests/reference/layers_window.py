@@ -159,7 +159,10 @@ def spp(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]
 
 
 def roi_pooling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """Fast R-CNN: MAX over pooled_h x pooled_w bins of each region (image, x1, y1, x2, y2), 0 in an empty bin."""
+    """Fast R-CNN: MAX over pooled_h x pooled_w bins of each region (image, x1, y1, x2, y2), 0 in an empty bin.
+
+    MS-CNN's pad_ratio first adds that part of the region's width and height on each side.
+    """
     features, regions = bottoms
     param = layer.sub("roi_pooling_param")
     rows, columns = param.integer("pooled_h", 0), param.integer("pooled_w", 0)
@@ -168,7 +171,9 @@ def roi_pooling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> lis
     top = np.zeros((len(regions), features.shape[1], rows, columns), features.dtype)
     for r, region in enumerate(regions):
         image = features[int(region[0])]
-        x1, y1, x2, y2 = (round_half_away(value * factor) for value in region[1:])
+        more = (region[3:] - region[1:3] + 1) * param.number("pad_ratio", 0)
+        corners = np.concatenate([region[1:3] - more, region[3:] + more])
+        x1, y1, x2, y2 = (round_half_away(value * factor) for value in corners)
         height, width = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
         for i, j in np.ndindex(rows, columns):
             down = inside(floor(i * height / rows) + y1, ceil((i + 1) * height / rows) + y1, image.shape[1])

@@ -19,7 +19,8 @@ def learns_scale(layer: Layer) -> bool:
 def dropout_scale(layer: Layer) -> float:
     """What a Dropout multiplies by at TEST: 1, or `1 - ratio` where training does not scale (dropout_layer.cpp).
 
-    A SeLuDropout or SpatialDropout has no word for that and does nothing at inference.
+    A SeLuDropout or SpatialDropout has no word for that and does nothing at inference, nor does what changes gradients
+    alone, GradientScaler (ddtm/caffe, gradient_scaler_layer.cpp) and GradientReversal (gradient_reversal_layer.cpp).
     """
     param = layer.param.dropout_param
     return 1.0 if param.scale_train else 1.0 - param.dropout_ratio
@@ -149,6 +150,13 @@ ROWS: Mapping[str, LayerType] = {
         products="value",
         passes_variance=True,
         dialects="ducha-aiki's",
+    ),
+    "GradientReversal": LayerType(same, dialects=OTHERS, note="it changes gradients alone"),
+    "GradientScaler": LayerType(
+        same,
+        reads={"gradient_scaler_param": "lower_bound upper_bound alpha max_iter threshold_iter"},
+        dialects=OTHERS,
+        note="it changes gradients alone",
     ),
     "Power": LayerType(same, reads={"power_param": "power scale shift"}, aligned=True),
     "Scale": LayerType(

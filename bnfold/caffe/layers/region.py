@@ -141,10 +141,12 @@ class ROIPooling(NamedTuple):
     Attributes:
         pooled: (h, w) of each region's top.
         spatial_scale: pixels of the feature map per pixel of the image.
+        pad_ratio: MS-CNN's: by how many of its widths and heights a region grows on each side before it is pooled.
     """
 
     pooled: tuple[int, int]
     spatial_scale: float
+    pad_ratio: float = 0.0
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -155,16 +157,16 @@ class ROIPooling(NamedTuple):
         """
         if layer.type == "ROIAlign":
             align = layer.param.roi_align_param
-            height, width, scale = align.pooled_h, align.pooled_w, align.spatial_scale
+            height, width, scale, ratio = align.pooled_h, align.pooled_w, align.spatial_scale, 0.0
         else:
             param = layer.param.roi_pooling_param
-            scale = param.spatial_scale
+            scale, ratio = param.spatial_scale, param.pad_ratio
             listed = tuple(param.pooled_size) or (param.pooled_h, param.pooled_w)
             if len(listed) > 2:
                 raise ModelError(f"{layer}: pooled_size has {len(listed)} values for 2 spatial axes")
             height, width = listed[0], listed[-1]
         at_least_1(layer, "pooled_h and pooled_w", (height, width))
-        return cls((height, width), scale)
+        return cls((height, width), scale, ratio)
 
 
 def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
@@ -232,8 +234,9 @@ ROWS: Mapping[str, LayerType] = {
     "ROIPooling": LayerType(
         roi_pooling,
         bottoms=(2, 2),
-        reads={"roi_pooling_param": "pooled_h pooled_w pooled_size spatial_scale"},
+        reads={"roi_pooling_param": "pooled_h pooled_w pooled_size spatial_scale pad_ratio"},
         fixed=REGIONS,
         dialects="Intel, Vitis, ncnn, Tengine, X2Paddle, minicaffe, soeaver's, Synopsys, PVANet",
+        note="MS-CNN's `pad_ratio` too",
     ),
 }

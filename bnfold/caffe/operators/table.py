@@ -22,6 +22,8 @@ AFFINES: Mapping[str, Row] = {
     "Div": affine.arithmetic,
     "Dropout": affine.dropout,
     "EltwiseAffine": affine.eltwise_affine,
+    "GradientReversal": affine.dropout,
+    "GradientScaler": affine.dropout,
     "Mul": affine.arithmetic,
     "Power": affine.power,
     "Scale": affine.scale,

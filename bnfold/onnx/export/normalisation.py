@@ -282,6 +282,8 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Dropout": dropout,
     "EltwiseAffine": eltwise_affine,
     "GRN": grn,
+    "GradientReversal": dropout,
+    "GradientScaler": dropout,
     "LRN": lrn,
     "LayerNorm": layer_norm,
     "LogSoftmax": log_softmax,

@@ -24,7 +24,21 @@ def roi_pooling(block: Block) -> str:
     """The largest pixel of each of h x w bins of a region whose corners are rounded: MaxRoiPool."""
     view = ROIPooling.of(block.layer)
     regions = _regions(block)
+    if view.pad_ratio:
+        regions = _grown(block, regions, view.pad_ratio)
     return block("MaxRoiPool", block.bottom, regions, pooled_shape=list(view.pooled), spatial_scale=view.spatial_scale)
+
+
+def _grown(block: Block, regions: str, ratio: float) -> str:
+    """Regions with `(x2 - x1 + 1)*ratio` more on each side (MS-CNN, roi_pooling_layer.cpp)."""
+    image, near, far = (
+        cut(block, regions, [1], [first], [last], step=word)
+        for word, first, last in (("image", 0, 1), ("near", 1, 3), ("far", 3, 5))
+    )
+    sides = shifted(block, block("Sub", far, near, step="distance"), 1.0, "sides")
+    pad = scaled(block, sides, ratio, "pad")
+    corners = block("Sub", near, pad, step="first"), block("Add", far, pad, step="last")
+    return block("Concat", image, *corners, axis=1, step="grown")
 
 
 def _regions(block: Block) -> str:
