@@ -84,6 +84,27 @@ def compare(
     )
 
 
+def require_usable(options: CompareOptions) -> None:
+    """Stop where an option means nothing, whatever is compared.
+
+    Raises:
+        UsageError: it is out of its range, or asks for a provider that cannot be had here.
+    """
+    if not 0 <= options.limit < math.inf:
+        raise UsageError(f"the tolerance is {options.limit:g}; it must be 0 or more, and finite")
+    if min(options.seed, options.sample_seed or 0) < 0:
+        raise UsageError("a seed must be 0 or more")
+    if not 0 <= options.threads < 1 << 31:
+        raise UsageError(f"the option threads is a number of threads, 0 for any, and not {options.threads}")
+    for share, option in ((options.min_agreement, "min_agreement"), (options.max_top1_drop, "max_top1_drop")):
+        if share is not None and not 0 <= share <= 1:
+            raise UsageError(f"the option {option} is a share, from 0 to 1, and not {share:g}")
+    asked = {"--provider": options.provider, "--reference-provider": options.reference_provider or options.provider}
+    names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked.items()]
+    if options.tf32 and TF32.isdisjoint(names):
+        raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply so")
+
+
 class Comparison:
     """A reference that is open for comparing: read, checked and exported once, with its data looked at.
 
@@ -113,21 +134,9 @@ class Comparison:
         labels: Sequence[int] | Array | None = None,
     ) -> None:
         options = changed(CompareOptions, options, {})
-        if not 0 <= options.limit < math.inf:
-            raise UsageError(f"the tolerance is {options.limit:g}; it must be 0 or more, and finite")
+        require_usable(options)
         if labels is not None and samples is None:
             raise UsageError(NO_SAMPLES)
-        if min(options.seed, options.sample_seed or 0) < 0:
-            raise UsageError("a seed must be 0 or more")
-        if not 0 <= options.threads < 1 << 31:
-            raise UsageError(f"the option threads is a number of threads, 0 for any, and not {options.threads}")
-        for share, option in ((options.min_agreement, "min_agreement"), (options.max_top1_drop, "max_top1_drop")):
-            if share is not None and not 0 <= share <= 1:
-                raise UsageError(f"the option {option} is a share, from 0 to 1, and not {share:g}")
-        asked = {"--provider": options.provider, "--reference-provider": options.reference_provider or options.provider}
-        names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked.items()]
-        if options.tf32 and TF32.isdisjoint(names):
-            raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply so")
         self.options = options = replace(options, layers=options.layers and not options.bisect)
         self._typed = options.tolerance is None
         self._samples = samples

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bnfold.compare.comparison import compare
+from bnfold.compare.comparison import compare, require_usable
 from bnfold.compare.measure import Progress
 from bnfold.compare.models import files_of, split_pair
 from bnfold.compare.records import DiffReport, Gate
@@ -125,7 +125,11 @@ def compare_pairs(
         rows, samples, options, progress: as in `compare`.
         failed: makes the sentence on a row that cannot be compared, for its report; the others are compared all the
             same, unless it raises.
+
+    Raises:
+        UsageError: an option means nothing, whatever is compared.
     """
+    require_usable(options)
     with _sharing(options) as shared:
         for row in rows:
             chosen = replace(shared, checkpoint=row.checkpoint(shared.checkpoint))

@@ -247,3 +247,21 @@ def test_the_images_of_a_table_are_prepared_as_asked(run: Run, tmp_path: Path) -
     np.savez(tmp_path / "arrays.npz", x=np.zeros((4, 3, 8, 8), np.float32))
     (tmp_path / "table").write_text("a.onnx a.onnx arrays.npz\n")
     assert "does nothing to arrays" in run("diff", "--pairs", str(tmp_path / "table"), "--mean", "5").err
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (("--tolerance", "-1"), "the tolerance is -1; it must be 0 or more"),
+        (("--provider", "none"), "--provider none: there is no such provider"),
+        (("--tf32",), "--tf32 would be ignored: cpu cannot multiply so"),
+    ],
+)
+def test_an_option_that_fits_no_line_is_said_once(
+    run: Run, tmp_path: Path, option: tuple[str, ...], sentence: str
+) -> None:
+    onnx.save(classifier(), tmp_path / "a.onnx")
+    (tmp_path / "table").write_text("a.onnx a.onnx\na.onnx a.onnx\n")
+    found = run("diff", "--pairs", str(tmp_path / "table"), *option, "--json", str(tmp_path / "r.json"))
+    assert (found.code, found.err.count(sentence), found.out) == (2, 1, "")
+    assert not (tmp_path / "r.json").exists()
