@@ -147,7 +147,7 @@ def choose_samples(
     if given is None:
         feeds = {name: (_sample_shape(name, feed, shape), feed.meaning) for name, feed in shape.feeds.items()}
         return Noise(feeds, max(LEAST_NOISE, least), seed)
-    from bnfold.data.datasets import is_arrays, needed, open_samples, read_inputs
+    from bnfold.data.datasets import LOOKED_AT, is_arrays, needed, open_samples, read_inputs
 
     if isinstance(given, np.ndarray):
         given = {next(iter(needed(shape.feeds) or shape.feeds)): given}
@@ -171,7 +171,7 @@ def choose_samples(
         if not shape.batched:
             arrays = {name: _as_runs(array, shape.feeds[name]) for name, array in arrays.items() if name in shape.feeds}
         return Arrays(arrays, None if labels is None else np.asarray(labels), source=source)
-    return open_samples(given, shape.feeds, preparation, labels)
+    return open_samples(given, shape.feeds, preparation, labels, LOOKED_AT if most is None else most)
 
 
 def runs(samples: Samples, shape: BatchLayout, numbers: range | None = None) -> Iterator[Run]:

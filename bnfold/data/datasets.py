@@ -154,6 +154,7 @@ def open_samples(
     feeds: Mapping[str, Feed],
     preparation: Preparation | Callable[[], Preparation | None] | None = None,
     labels: Array | None = None,
+    most: int = LOOKED_AT,
 ) -> Samples:
     """The samples at a path.
 
@@ -165,6 +166,7 @@ def open_samples(
         feeds: the inputs.
         preparation: of images, or what finds it; nothing by default but the size.
         labels: the true classes, which go before those found at the path.
+        most: images that are looked at beforehand, to say what is done to them.
 
     Raises:
         UsageError: there is nothing there that fits.
@@ -182,7 +184,7 @@ def open_samples(
 
         files = [place] if lines is None else [_listed(place, *line) for line in lines]
         return open_tables(files, str(place), needed(feeds), labels)
-    return _images_at(place, lines, feeds, preparation, labels)
+    return _images_at(place, lines, feeds, preparation, labels, most)
 
 
 def _images_at(
@@ -191,6 +193,7 @@ def _images_at(
     feeds: Mapping[str, Feed],
     preparation: Preparation | Callable[[], Preparation | None] | None,
     labels: Array | None,
+    most: int,
 ) -> Images:
     if len(needed(feeds)) != 1:
         raise UsageError(f"images fit a network with one input, and this one has {', '.join(feeds)}; give an .npz")
@@ -212,7 +215,7 @@ def _images_at(
     if true is not None and len(true) != pictures.count:
         raise UsageError(f"{len(true)} labels for {pictures.count} images of {place}")
     said = preparation() if callable(preparation) else preparation
-    kinds = tuple(pictures.kind(number) for number in range(min(pictures.count, LOOKED_AT)))
+    kinds = tuple(pictures.kind(number) for number in range(min(pictures.count, most, LOOKED_AT)))
     return Images(blob, channels, size, pictures, said or Preparation(), true, names, source, kinds)
 
 

@@ -232,6 +232,15 @@ def test_the_data_line_says_what_is_done_to_the_pixels(tmp_path: Path) -> None:
     assert open_samples(tmp_path, one).description.endswith(", pixels as they are, 0..255")
 
 
+def test_images_behind_the_limit_are_not_looked_at(tmp_path: Path) -> None:
+    for name in "abc":
+        save(tmp_path / f"{name}.png")
+    (tmp_path / "d.png").write_bytes(b"nothing")
+    assert open_samples(tmp_path, FEEDS, most=3).description.endswith("8x10 resized to 4x5 (of the first 3)")
+    with pytest.raises(ParseError, match=r"d\.png: cannot be read as an image"):
+        open_samples(tmp_path, FEEDS)
+
+
 @pytest.mark.parametrize("label", ["--5", "9" * 5000, "5.0", "+5"])
 def test_a_label_that_is_no_number_of_usual_size_is_refused(tmp_path: Path, label: str) -> None:
     save(tmp_path / "a.png")
