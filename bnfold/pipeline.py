@@ -141,7 +141,7 @@ def _folded(original: Net, job: Job, progress: Progress | None) -> RunReport:
     with OutputSet(read, in_place=job.writing.in_place) as outputs:
         written, foreign = save(result.net, job.writing, source, outputs)
         notes = [*original.notes, *(comparison.notes if comparison is not None else ()), *foreign]
-        notes += ill_conditioned(original, result.report, job.comparing.limit)
+        notes += ill_conditioned(original, result.report, job.comparing.tolerance)
         report = RunReport(original, result.net, result.report, written, notes=tuple(notes))
         if comparison is None:
             return report

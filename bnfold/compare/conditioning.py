@@ -12,7 +12,8 @@ what all of them make of it, beside one deviation of the channel that they make 
 channel's. Where none of them is a normalisation, nothing tells where the data lies. Then `y = scale*x + shift` is taken
 to be of the size of 1, or of the median `|scale|` where that is larger (a normalisation written as single nodes has a
 large one where a channel hardly deviates); a shift that cancels takes about `2^-24 * |shift|` of it, but for one that
-stays and was added to a product already.
+stays and was added to a product already. (Types of 2 bytes have no values of 1 beside such a shift, but the mean of an
+image at 128 in float16: nothing is taken of them.)
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.records import Blocked, Folded, FoldReport, Kept, Merged
 from bnfold.errors import BnfoldError, quoted
 from bnfold.net import Layer, Net
+from bnfold.options import TOLERANCES
 
 ONNX_PARAMETERS = 4  # scale, bias, mean, variance
-ROUNDING = 2.0**-24  # half a unit in the last place of float32, relative
+ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+"""Type of a layer's values -> half a unit in their last place, relative."""
 
 
 class _Cancellation(NamedTuple):
@@ -38,7 +41,7 @@ class _Cancellation(NamedTuple):
     Attributes:
         layer: the layer.
         size: how many times larger than the result the numbers are that cancel.
-        sentence: which numbers these are, and where; `{}` stands for the share that is lost.
+        sentence: which numbers these are, and where; `{}` stands for the type and the share that is lost.
     """
 
     layer: Layer
@@ -54,13 +57,13 @@ class _Statistics(NamedTuple):
     eps: float
 
 
-def ill_conditioned(original: Net, fold: FoldReport, tolerance: float) -> Iterator[str]:
+def ill_conditioned(original: Net, fold: FoldReport, tolerance: float | None = None) -> Iterator[str]:
     """A warning for each affine that no longer subtracts before it multiplies, at a loss beyond the tolerance.
 
     Args:
         original: the net before folding.
         fold: what became of its layers.
-        tolerance: the loss that is worth a word, of the result's size.
+        tolerance: the loss that is worth a word, of the result's size; None for that of the layer's type.
     """
     merged = [record for record in fold.records if isinstance(record, Merged)]
     grown = {into for record in merged for into in record.into}
@@ -83,9 +86,11 @@ def ill_conditioned(original: Net, fold: FoldReport, tolerance: float) -> Iterat
     forward = {record.layer for record in fold.folded}
     for last, run in runs.items():
         for layer, size, sentence in _cancellations(run, last in forward, context):
-            if size * ROUNDING > tolerance:
+            stored = _type(layer, original)
+            loss = size * ROUNDING[stored]
+            if loss > (TOLERANCES[stored] if tolerance is None else tolerance):
                 yield (
-                    f"{layer} was {became[last]}, and {sentence.format(f'about {size * ROUNDING:.0e}')}; compare "
+                    f"{layer} was {became[last]}, and {sentence.format(f'in {stored} about {loss:.0e}')}; compare "
                     f"with --data, or keep it with --exclude {layer.name}"
                 )
 
@@ -119,13 +124,21 @@ def _cancellations(run: Sequence[Layer], forward: bool, context: FoldContext) ->
             size = _largest(np.hypot(cancels + added, gain * np.sqrt(variance))) or 1
             cancels = np.where(np.isfinite(cancels), np.abs(cancels), 0)
         where = f"its mean lies {far[np.argmax(cancels)]:.1e} standard deviations from 0"
-        lost = "in float32 {} of the result is lost by cancellation where the data has that mean"
+        lost = "{} of the result is lost by cancellation where the data has that mean"
         yield _Cancellation(layer, float(np.max(cancels)) / size, f"{where}: {lost}")
-    if not statistics and len(shifts) == len(run) and (forward or _shifts_first(_affine(run[0], context), before)):
+    fine = ROUNDING[_type(run[0], context.net)] <= ROUNDING["float32"]
+    loses = forward or _shifts_first(_affine(run[0], context), before)
+    if not statistics and fine and loses and len(shifts) == len(run):
         size = _largest(before.shift / np.median(np.maximum(1, np.abs(before.scale))))
         _, layer = max(shifts, key=lambda shift: shift[0])
         adds = f"it adds {size:.1e} where values of size 1 may be left"
-        yield _Cancellation(layer, size, f"{adds}: in float32 {{}} of them is lost where the data cancels what it adds")
+        yield _Cancellation(layer, size, f"{adds}: {{}} of them is lost where the data cancels what it adds")
+
+
+def _type(layer: Layer, net: Net) -> str:
+    """The type in which a layer is computed; Caffe's are written and run in float32, as whatever they are stored."""
+    names = [str(blob.dtype) for blob in layer.blobs] if net.language == "ONNX" else []
+    return next((name for name in names if name in ROUNDING), "float32")
 
 
 def _shifts_first(first: Affine, whole: Affine) -> bool:

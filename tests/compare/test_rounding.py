@@ -299,6 +299,57 @@ def test_a_normalisation_in_nodes_is_warned_of_by_the_channel_that_hardly_deviat
     assert present(compare(reference, result.net, data.astype(np.float32)).worst).l2_rel > 1e-4
 
 
+@pytest.mark.parametrize(
+    ("dtype", "mean", "way"),
+    [
+        (np.float16, 300, "in float16 about 1e-01 of the result is lost"),
+        (np.float16, 10, None),
+        (np.float64, 1e5, None),
+        (np.float32, 1e5, "in float32 about 6e-03 of the result is lost"),
+    ],
+)
+def test_cancellation_is_judged_in_the_type_of_the_layer(dtype: type, mean: float, way: str | None) -> None:
+    parameters = {"gamma": np.ones(8), "beta": np.zeros(8), "mean": np.full(8, mean), "variance": np.ones(8)}
+    made = model(
+        [
+            helper.make_node("BatchNormalization", ["x", *parameters], ["z"], epsilon=1e-5),
+            helper.make_node("MatMul", ["z", "weight"], ["y"]),
+        ],
+        {"x": (1, 8)},
+        ["y"],
+        {
+            name: value.astype(dtype)
+            for name, value in (parameters | {"weight": np.random.default_rng(0).normal(size=(8, 4))}).items()
+        },
+        dtype=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
+    )
+    reference = bnfold.load(made)
+    result = bnfold.fold(reference)
+    warnings = list(ill_conditioned(reference, result.report))
+    assert [way in warning for warning in warnings if way] == [True] * bool(way)
+    assert bool(warnings) == bool(way)
+    if dtype != np.float64:  # of which onnxruntime has no BatchNormalization
+        data: Array = np.round(np.random.default_rng(1).normal(mean, 1, (50, 8))).astype(dtype)
+        assert compare(reference, result.net, data).passed == (way is None)
+
+
+@pytest.mark.parametrize(("dtype", "warned"), [(np.float16, False), (np.float32, True)])
+def test_a_pixel_mean_in_float16_is_no_shift_that_cancels(dtype: type, warned: bool) -> None:
+    """In float32 as many roundings are 2e4, which is no mean of pixels."""
+    shift: Array = np.full(8, 123 if dtype == np.float16 else AROUND, dtype)
+    made = model(
+        [helper.make_node("Sub", ["x", "mean"], ["z"]), helper.make_node("MatMul", ["z", "weight"], ["y"])],
+        {"x": (1, 8)},
+        ["y"],
+        {"mean": shift, "weight": np.eye(8)[:, :4].astype(dtype)},
+        dtype=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
+    )
+    reference = bnfold.load(made)
+    result = bnfold.fold(reference)
+    assert [layer.type for layer in result.net.layers] == ["Gemm"]
+    assert bool(list(ill_conditioned(reference, result.report))) == warned
+
+
 def test_what_multiplied_first_already_is_not_warned_of_where_it_stays() -> None:
     reference = bnfold.load(channels_around("Mul", "Add", kept=True))
     result = bnfold.fold(reference)
