@@ -373,12 +373,13 @@ class Engine:
 
     def _code(self, needs: Sequence[Needs]) -> int:
         """Bytes for code that numba compiles, where a budget has to hold them and there may be values enough for it."""
-        names, ports = self._whole.names, self._ports[0]
         if self._options.memory is None or find_spec("numba") is None:
             return 0
-        closed = all(ports[name].shape and None not in ports[name].shape[1:] for name in names)
+        names = self._whole.names
+        shapes = [self._ports[0][name].shape if name in self._ports[0] else () for name in names]
+        closed = all(shape and None not in shape[1:] for shape in shapes)
         # A value has a byte at least.
-        most = self._count * sum(needs[0].sizes[name] for name in names) // self.layout.batch
+        most = self._count * sum(needs[0].sizes.get(name, 0) for name in names) // self.layout.batch
         return 0 if closed and most < MANY else COMPILED
 
     def _needs(self) -> list[Needs]:
