@@ -463,6 +463,8 @@ ADDED_FIELDS = (
         for name, number in (("ratio", 4), ("scale", 5))
     ),
     Fact("ProposalParameter", "nms_thresh", 8, "optional", "float", False, "0.7", ("pvanet",)),
+    # DeepLab's first Caffe (net.cpp): whether a layer's weights must have its shapes, or as many values.
+    Fact("V1LayerParameter", "strict_dim", 30001, "optional", "bool", False, "true", ("texts",)),
     # MS-CNN's ROIPooling (zhaoweicai/mscnn) pools what is around a region, too.
     Fact("ROIPoolingParameter", "pad_ratio", 30001, "optional", "float", False, "0", ("texts",)),
     # GradientScaler of ddtm/caffe and its forks, whose number differs from fork to fork.

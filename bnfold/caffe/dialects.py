@@ -206,6 +206,7 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
         "engine": {"tengine": 1},
         "index": {"tengine": 2},
     },
+    "V1LayerParameter": {"bn_param": {"texts": 30001}},
     "ResizeParameter": {
         "center_object": {"ducha": 8},
         "max_angle": {"ducha": 9},

@@ -202,7 +202,7 @@ RENAMED = {"DepthwiseConvolution_parameter": "DepthwiseConvolution_param"}
 
 TRANSFORMED = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
 
-V1_ONLY = frozenset({"blob_share_mode", "blobs_lr", "layer", "param", "type", "weight_decay"})
+V1_ONLY = frozenset({"blob_share_mode", "blobs_lr", "layer", "param", "strict_dim", "type", "weight_decay"})
 
 ODD_WORDS = {"DENSE_CRF": "DenseCRF", "HDF5_DATA": "HDF5Data", "SOFTMAX_LOSS": "SoftmaxWithLoss"}
 """V1 words of types that are spelt otherwise."""

@@ -60,6 +60,7 @@ def test_v1_becomes_v2_with_its_rates_shares_and_rules() -> None:
     old = """
         layers { name: "c" type: CONVOLUTION bottom: "x" top: "c" blobs_lr: 1 blobs_lr: 2 weight_decay: 3
           param: "w" param: "b" blob_share_mode: STRICT blob_share_mode: PERMISSIVE
+          strict_dim: false
           include { phase: TEST stage: "s" } convolution_param { num_output: 4 kernel_size: 3 } loss_weight: 0.5 }
         layers { name: "r" type: RELU bottom: "c" top: "c" relu_param { negative_slope: 0.1 } }
         layers { name: "i" type: IM2COL } layers { name: "e" type: EUCLIDEAN_LOSS } layers { name: "m" type: MVN }
