@@ -71,7 +71,7 @@ ROWS = [
     Row('type: "Scale" scale_param { axis: 0 num_axes: 2 }', (1, 4, 3), ((1, 4),)),
     Row('type: "Scale" scale_param { axis: 0 num_axes: -1 bias_term: true }', (1, 4, 1), ((1, 4, 1), (1, 4, 1))),
     Row('type: "Scale" scale_param { axis: 2 bias_term: true }', (2, 4, 1), ((1,), (1,))),
-    Row('type: "GradientReversal"', FOUR),
+    Row('type: "GradientReversal" phase: TRAIN', FOUR),
     Row('type: "GradientScaler" gradient_scaler_param { alpha: 5 max_iter: 1000 }', FOUR),
     Row('type: "SeLuDropout"', FOUR),
     Row('type: "SpatialDropout"', FOUR),

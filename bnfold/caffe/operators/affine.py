@@ -105,7 +105,7 @@ def arithmetic(place: LayerContext) -> Affine:
 
 
 def split(_: LayerContext) -> Alias:
-    """Every top is the bottom (split_layer.cpp)."""
+    """Every top is the bottom (split_layer.cpp); GradientReversal and GradientScaler do more in training alone."""
     return Alias()
 
 
