@@ -334,10 +334,11 @@ def _give_weights(
     except WeightsError as error:
         if not guessed and not asked:
             raise
-        shown = net.inputs if guessed else asked
-        said = " ".join(f"--input-shape {name}={','.join(map(str, shape))}" for name, shape in shown.items())
-        why = "guessed, since nothing says it" if guessed else "as was asked"
-        raise WeightsError(f"{error}\n  ({why}: {said}; give the shape that the weights were made for)") from None
+        given = net.inputs if guessed else asked
+        said = " ".join(f"--input-shape {name}={','.join(map(str, shape))}" for name, shape in given.items())
+        if guessed:
+            raise WeightsError(f"{error}\n  (guessed, since nothing says it: {said}; give the right shape)") from None
+        raise WeightsError(f"{error}; {said} was asked for") from None
 
 
 def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:

@@ -402,7 +402,7 @@ def test_a_shape_that_was_asked_for_is_named_where_the_weights_do_not_fit_it(tmp
     with pytest.raises(WeightsError) as caught:
         bnfold.load(*files, input_shapes={"data": (1, 2, 6)})
     assert "layer 'conv' (Convolution): has 3x2x2x2 and 3, and needs 3x2x2 and 3" in str(caught.value)
-    assert "(as was asked: --input-shape data=1,2,6; give the shape that the weights" in str(caught.value)
+    assert "; --input-shape data=1,2,6 was asked for" in str(caught.value)
 
 
 # Layers of few Caffes
