@@ -113,6 +113,9 @@ def total_of(values: Float64) -> float:
 
 BY_WORSE, BY_CHANNEL = rule(worse), rule(by_channel)
 
+LARGEST_BYTE = 255.0
+"""What errors of whole numbers are relative to at most: among a million classes, too, the next one is another one."""
+
 
 @dataclass(slots=True)
 class BlobError:
@@ -123,12 +126,14 @@ class BlobError:
         by_own_range: each sample is judged by the range that the blob has in it, since samples differ in magnitude.
 
     `add` takes a batch at a time, `merge` another measure; what is kept does not grow with the number of samples.
-    The fields are those of `kernels.Passed`, and the sums of both networks' squares against an exact run.
+    The fields are those of `kernels.Passed`, whether the values are whole numbers by their type, and the sums of both
+    networks' squares against an exact run.
     """
 
     tolerance: float
     by_own_range: bool = False
     shape: Shape = field(default=(), metadata=FIRST)
+    whole: bool = field(default=False, metadata=FIRST)
     values: int = field(default=0, metadata=BY_SUM)
     zero: int = field(default=0, metadata=BY_SUM)
     lost: int = field(default=0, metadata=BY_SUM)
@@ -224,7 +229,8 @@ class BlobError:
     @property
     def judged(self) -> float:
         """What the tolerance is held against."""
-        return self.sample_rel if self.by_own_range else relative(self.max_abs, self.range)
+        error = self.sample_rel if self.by_own_range else relative(self.max_abs, self.range)
+        return max(error, relative(self.max_abs, LARGEST_BYTE)) if self.whole else error
 
     @property
     def worst_channel(self) -> tuple[int | None, float, float]:
@@ -282,6 +288,7 @@ def add_together(
     samples = [_by_sample(passed) for passed in found]
     for one, passed, own in zip(errors, found, samples, strict=True):
         one.values += math.prod(shape)
+        one.whole = "int" in str(references[0].dtype)  # as numpy, CuPy and torch call them alike
         one.take_in(passed, first, names, whole[1:])
         one.sample_rel = max(one.sample_rel, *(sample.max_rel for sample in own))
     return samples
@@ -356,7 +363,8 @@ METRICS: tuple[Metric, ...] = (
         "judged",
         "of range",
         "what the tolerance is held against: `max_rel`; of noise, whose samples differ in magnitude, the largest of "
-        "the samples' own, each by the range of that sample",
+        "the samples' own, each by the range of that sample; of whole numbers, where a difference of 1 is no rounding, "
+        "at least `max abs(e) / 255`",
         lambda e: e.judged,
         "small",
         EVERYWHERE,

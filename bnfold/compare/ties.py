@@ -10,8 +10,9 @@ the answer is a tie: it is counted, and not as a difference. What stands behind 
 (an unpooling writes elsewhere), so the candidate runs once more with the reference's index in the place of its own, and
 what stands behind is compared as strictly as everything else.
 
-A value of Ceil, Floor, Round or QuantizeLinear is such an index, too: it says in which step of a stair a value lies.
-The value at another step is the one of that step that is nearest: a value beside an edge may lie on either side of it.
+A value of Ceil, Floor, Round, QuantizeLinear or a Cast to integers is such an index, too: it says in which step of a
+stair a value lies. The value at another step is the one of that step that is nearest: a value beside an edge may lie on
+either side of it.
 """
 
 from __future__ import annotations
@@ -219,8 +220,8 @@ def _onnx_steps(model: Model, blob: str, op_type: str) -> Look | None:
     return partial(on_step, sizes=sizes, edges=STEPS[op_type], axis=axis)
 
 
-STEPS = {"Ceil": (-1.0, 0.0), "Floor": (0.0, 1.0), "QuantizeLinear": (-0.5, 0.5), "Round": (-0.5, 0.5)}
-"""Operator -> from where to where a step of it reaches, from the whole number on that it gives."""
+STEPS = {"Cast": None, "Ceil": (-1.0, 0.0), "Floor": (0.0, 1.0), "QuantizeLinear": (-0.5, 0.5), "Round": (-0.5, 0.5)}
+"""Operator -> from where to where a step of it reaches, from the whole number on that it gives; None to cut off."""
 UNSCALED = (np.ones(1), np.zeros(1))
 """The scale and the zero point where there are none."""
 
@@ -293,21 +294,24 @@ def in_tensor(values: Array, indices: Array) -> Array | None:
 
 
 def on_step(
-    values: Array, whole: Array, *, sizes: Sequence[Array], edges: tuple[float, float], axis: int
+    values: Array, whole: Array, *, sizes: Sequence[Array], edges: tuple[float, float] | None, axis: int
 ) -> Array | None:
     """The nearest values that give such whole numbers.
 
     Args:
         values, whole: what is read and what is made of it.
         sizes: the scale and the zero point of QuantizeLinear, a number each or one for each place along `axis`.
-        edges: from where to where a step reaches.
+        edges: from where to where a step reaches; None for what is cut off towards 0 and becomes an integer.
         axis: of the sizes.
     """
     if values.shape != whole.shape or whole.dtype.kind not in "fiu":
         return None
+    if edges is None and (values.dtype.kind, whole.dtype.kind) not in (("f", "i"), ("f", "u")):
+        return None  # it rounds to another type, or widens
     behind = max(values.ndim - 1 - axis % max(values.ndim, 1), 0)
     scale, zero = (size.astype(np.float64).reshape(-1, *[1] * behind) for size in (*sizes, *UNSCALED[len(sizes) :]))
-    low, high = ((whole - zero + edge) * scale for edge in edges)
+    below, above = (-1.0 * (whole <= 0), 1.0 * (whole >= 0)) if edges is None else edges
+    low, high = ((whole - zero + edge) * scale for edge in (below, above))
     if whole.dtype.kind in "iu":  # what is beyond the type comes out as its bounds
         bounds = np.iinfo(whole.dtype)
         low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf

@@ -6,7 +6,7 @@ from typing import Any
 import nets
 import numpy as np
 import pytest
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import change, model
 from present import present
 
@@ -225,7 +225,15 @@ def test_values_farther_apart_than_float64_reaches_are_no_tie() -> None:
     assert tied.reshape(-1).tolist() == [False, True]
 
 
-STAIRS = ["Ceil", "Floor", "Round", "QuantizeLinear", "QuantizeLinear, of constants", "QuantizeLinear, by channels"]
+STAIRS = [
+    "Cast",
+    "Ceil",
+    "Floor",
+    "Round",
+    "QuantizeLinear",
+    "QuantizeLinear, of constants",
+    "QuantizeLinear, by channels",
+]
 
 
 def stair(kind: str, factor: float, shift: float = 0.0) -> ModelProto:
@@ -242,6 +250,10 @@ def stair(kind: str, factor: float, shift: float = 0.0) -> ModelProto:
             tensors = {name: numpy_helper.from_array(weights.pop(name)) for name in sizes}
             nodes += [helper.make_node("Constant", [], [name], value=tensor) for name, tensor in tensors.items()]
     nodes.append(helper.make_node(op_type, ["m", *sizes], ["q"], "stair"))
+    if kind == "Cast":
+        nodes[-1].attribute.append(helper.make_attribute("to", TensorProto.INT64))
+        nodes.append(helper.make_node("Cast", ["q"], ["d"], "back", to=TensorProto.FLOAT))
+        dequantised = "d"
     if sizes:
         nodes.append(helper.make_node("DequantizeLinear", ["q", *sizes], ["d"], "back"))
     nodes.append(helper.make_node("Mul", [dequantised, "behind"], ["s"], "scaled"))
@@ -253,7 +265,7 @@ def stair(kind: str, factor: float, shift: float = 0.0) -> ModelProto:
 @pytest.mark.parametrize("kind", STAIRS)
 def test_a_step_whose_edge_is_near_is_a_tie(kind: str) -> None:
     data = np.random.default_rng(0).normal(0, 3, (2, 3, 4)).astype(np.float32)
-    edge = {"Ceil": 2.0, "Floor": 2.0, "Round": 2.5}.get(kind, 1.125)
+    edge = {"Cast": -2.0, "Ceil": 2.0, "Floor": 2.0, "Round": 2.5}.get(kind, 1.125)
     data[1, 2, 3] = edge
     report = compare(stair(kind, 1.0 - 1e-6), stair(kind, 1.0 + 1e-6), {"x": data})
     assert report.passed, report.verdict
@@ -269,3 +281,30 @@ def test_what_a_type_cannot_hold_comes_out_as_its_bounds() -> None:
     found = on_step(values, whole, sizes=sizes, edges=(-0.5, 0.5), axis=1)
     assert np.array_equal(present(found), [-90.0, 0.25, 90.0])
     assert on_step(values, whole[:2], sizes=sizes, edges=(-0.5, 0.5), axis=1) is None
+
+
+def test_a_cast_to_integers_cuts_off_on_both_sides_of_zero() -> None:
+    values, whole = np.array([-2.5, -0.5, 0.5, 3.5], np.float32), np.array([-3, -1, 1, 4], np.int64)
+    found = on_step(values, whole, sizes=[], edges=None, axis=1)
+    assert np.array_equal(present(found), [-3.0, -1.0, 1.0, 4.0])
+    found = on_step(values, np.array([0, 0, 0, -4], np.int64), sizes=[], edges=None, axis=1)
+    assert np.array_equal(present(found), [-1.0, -0.5, 0.5, -4.0])
+    assert on_step(values, whole.astype(np.float32), sizes=[], edges=None, axis=1) is None
+    assert on_step(values.astype(np.int32), whole, sizes=[], edges=None, axis=1) is None
+
+
+@pytest.mark.parametrize(
+    ("off", "tolerance", "passed"), [(0, 1e-4, True), (1, 1e-4, False), (1, 1e-2, True), (3, 1e-2, False)]
+)
+def test_whole_numbers_of_a_wide_range_are_not_off_by_one(off: int, tolerance: float, passed: bool) -> None:
+    """Places of a vocabulary: 30,000 is no range of which 1 is a rounding, though a user may allow for it in bytes."""
+    table = np.random.default_rng(0).permutation(30000).astype(np.int64)
+
+    def made(table: Array) -> ModelProto:
+        gathered = helper.make_node("Gather", ["table", "x"], ["y"], "y")
+        return model([gathered], {"x": (2, 40)}, ["y"], {"table": table}, dtype=TensorProto.INT64)
+
+    data = np.random.default_rng(1).integers(0, 30000, (2, 40))
+    report = compare(made(table), made(table + off), {"x": data}, tolerance=tolerance)
+    assert report.passed is passed
+    assert present(report.worst).judged == pytest.approx(off / 255)
