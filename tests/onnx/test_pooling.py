@@ -49,8 +49,11 @@ def test_pooling_in_float64_gives_what_the_oracle_gives(method: str) -> None:
 def test_intel_averages_may_leave_the_padding_out_of_the_divisor() -> None:
     text = 'type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 avg_include_pad: false }'
     x = np.ones((1, 1, 7, 7), np.float32)
-    (y,) = exported(layer_net(text, [x.shape]), [x])
+    net = layer_net(text, [x.shape])
+    (y,) = exported(net, [x])
     np.testing.assert_array_equal(y, np.ones((1, 1, 4, 4)))
+    inputs = noise([x.shape])
+    assert_close(exported(net, inputs), by_oracle(text, net, inputs))
 
 
 def test_stochastic_pooling_weighs_each_pixel_by_itself() -> None:

@@ -21,6 +21,8 @@ def pooling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
     (bottom,) = bottoms
     param = layer.sub("pooling_param")
     method = param.enum("pool", "MAX", METHODS)
+    if method == "AVE" and not param.flag("avg_include_pad", True):  # Intel's
+        method = "AVE_EXC_PAD"
     kernel = pair(param, "kernel_size", "kernel_h", "kernel_w", 0)
     stride, pad = pair(param, "stride", "stride_h", "stride_w", 1), pair(param, "pad", "pad_h", "pad_w", 0)
     if method == "MDS":
