@@ -4,7 +4,7 @@ It also decides, unasked, where the tolerance is passed by rounding alone: a Sig
 rounding into 1e-4 of its own range, in the original as in the folded network, and which of the two rounds better at a
 place is chance. With t the float64 run, a blob is as exact as the reference if, for each sample,
 
-    rms(c - t)  <=  2 * rms(r - t) + 2^-23 * range
+    rms(c - t)  <=  2 * rms(r - t) + 2^-23 * max(range, max abs(r))
 
 or if the same layer without weights makes it in both, of blobs of which that is true. The factor is the chance: two
 programs that round equally well are seldom twice as far from the truth over a whole blob. A fault is: beside a weight
@@ -38,16 +38,27 @@ EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one wit
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """How far the reference and the candidate are from the truth: root mean squares, as shares of the blob's range."""
+    """How far the reference and the candidate are from the truth: root mean squares, as shares of the blob's range.
+
+    Attributes:
+        reference, candidate: the distances.
+        unit: the distance of two floats at the blob's largest value, likewise.
+    """
 
     reference: float
     candidate: float
+    unit: float = UNIT
 
     @classmethod
-    def of(cls, truth: Array, reference: Array, candidate: Array, size: float) -> Distances:
+    def of(cls, truth: Array, reference: Array, candidate: Array, size: float, largest: float = 0.0) -> Distances:
         """Of one sample of one blob; infinite where one is finite and the truth is not, or the other way round.
 
         Where both are the same value that says nothing: they overflow together, or the truth is none there.
+
+        Args:
+            truth, reference, candidate: equally shaped values.
+            size: the blob's range.
+            largest: the largest magnitude of its values.
         """
         squared, count = [0.0, 0.0], 0
         for exact, *found in in_pieces(truth, reference, candidate):
@@ -61,16 +72,17 @@ class Distances:
                 with np.errstate(over="ignore"):
                     errors = (values[sound] - exact[sound]) / size  # whose squares would pass float64 sooner
                     squared[side] += float(np.square(errors).sum())
-        return cls(*(math.sqrt(total / max(count, 1)) for total in squared))
+        ours, theirs = (math.sqrt(total / max(count, 1)) for total in squared)
+        return cls(ours, theirs, UNIT * max(1.0, largest / size))
 
     @property
     def excess(self) -> float:
         """By how much the candidate is farther away than chance explains; at most 0 where it is as exact."""
         if self.candidate == self.reference < math.inf:
             return 0.0
-        if self.reference > ASTRAY:
+        if self.reference > max(ASTRAY, self.unit):
             return self.candidate
-        return self.candidate - CHANCE * self.reference - UNIT
+        return self.candidate - CHANCE * self.reference - self.unit
 
     @property
     def weight(self) -> tuple[bool, float]:

@@ -67,13 +67,18 @@ def in_pieces(*arrays: Array) -> Iterator[list[Float64]]:
 PIECE = 1 << 16  # values
 
 
-def range_of(values: Array) -> float:
-    """The range that the errors of one sample are held against."""
+def extremes(values: Array) -> tuple[float, float]:
+    """The least and the largest finite value; infinity and -infinity where none is finite."""
     low, high = math.inf, -math.inf
     for (part,) in in_pieces(values):
         sound = part[np.isfinite(part)]
         low, high = float(sound.min(initial=low)), float(sound.max(initial=high))
-    return span(low, high)
+    return low, high
+
+
+def magnitude(low: float, high: float) -> float:
+    """The largest magnitude of values between two ends; 0 where there are none."""
+    return max(abs(low), abs(high)) if low <= high else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from bnfold.compare.gates import (
     tolerance_gate,
     top1_gate,
 )
+from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
-from bnfold.compare.metrics import BlobError, figures, range_of
+from bnfold.compare.metrics import BlobError, extremes, figures, magnitude, relative
 from bnfold.compare.models import Model
 from bnfold.compare.records import NO_PARTNER, BlobDiff, DetectorDiff, DiffReport, Gate, LayerRange, Uncompared
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
@@ -223,7 +224,12 @@ class Opened:
         indices = {*self.ties.pointers, found.detection.blob if found.detection is not None else ""}
         errors = {name: error.judged for name, error in found.errors.items()}
         beyond = [name for name in self.ours.writers if errors.get(name, 0.0) > tolerance and name not in indices]
-        if not beyond or errors[beyond[0]] > ROUNDING * tolerance:
+        if not beyond:
+            return []
+        first = found.errors[beyond[0]]
+        # Beside values far from 0, which float32 cannot tell apart, a range may be small.
+        farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
+        if farthest > ROUNDING * tolerance:
             return []
         return beyond
 
@@ -244,8 +250,9 @@ class Opened:
             for row in range(len(run.numbers)) if self.layout.has_rows(r) else [...]:
                 true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
                 error = found.errors[name]
-                size = range_of(ours) if error.by_own_range else error.range
-                distances = Distances.of(true, ours, theirs, size)
+                ends = extremes(ours)
+                size = span(*ends) if error.by_own_range else error.range
+                distances = Distances.of(true, ours, theirs, size, magnitude(*ends))
                 if name not in found.distances or distances.weight > found.distances[name].weight:
                     found.distances[name] = distances
 

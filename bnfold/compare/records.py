@@ -415,7 +415,7 @@ class DiffReport(Rendered):
             place = f"; the error starts at layer '{self.first_divergent.layer}'" if self.first_divergent else ""
             return f"The networks differ: {sentences}{place}{covered}."
         judged = max((gate.value for gate in self.gates if gate.name == "tolerance"), default=0.0)
-        same = f" within {judged:.1e} of the range" if judged else ", bit for bit"
+        same = f" within {judged:.1e} of the range" if judged else "" if self.as_exact else ", bit for bit"
         rounded = ""
         if self.as_exact:
             names = few([f"'{name}'" for name in self.as_exact], 3)

@@ -455,6 +455,34 @@ def test_beside_a_truth_that_is_none_nothing_is_as_exact() -> None:
     assert Distances.of(truth, reference, reference, 1.0).excess == 0
 
 
+@pytest.mark.parametrize("gamma", [1e-8, 1e-5])
+def test_channels_that_are_pruned_to_a_constant_are_judged_by_units_in_the_last_place(gamma: float) -> None:
+    text = """
+        input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+        layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                convolution_param { num_output: 1 kernel_size: 3 } }
+        layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" }
+        layer { name: "scale" type: "Scale" bottom: "bn" top: "scale" scale_param { bias_term: true } }
+    """
+    reference = net(text, scale=[np.array([gamma]), np.array([0.17])])
+    folded = bnfold.fold(reference).net
+    report = compare(reference, folded)
+    assert report.passed
+    assert report.as_exact == ("scale",)
+    assert "bit for bit" not in report.verdict
+    (layer,) = (layer for layer in folded.layers if layer.type == "Convolution")
+    layer.blobs = Blobs([layer.blobs[0], layer.blobs[1] * (1 + 1e-6)])  # some units
+    assert not compare(reference, folded).passed
+
+
+def test_a_unit_is_that_of_the_largest_value() -> None:
+    truth = np.linspace(100.0, 100.01, 8)
+    unit = np.float32(100).astype(float) * 2.0**-23
+    assert Distances.of(truth, truth, truth + 0.9 * unit, 0.01, 100.01).excess <= 0
+    assert Distances.of(truth, truth, truth + 1.1 * unit, 0.01, 100.01).excess > 0
+    assert Distances.of(truth, truth, truth + 0.9 * unit, 0.01).excess > 0
+
+
 def test_a_truth_that_is_not_finite_excuses_no_difference() -> None:
     truth, reference = np.array([1.0, np.nan, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, np.inf])
     assert Distances.of(truth, reference, reference * 1.001, 1.0).excess > 0
