@@ -8,7 +8,9 @@ place is chance. With t the float64 run, a blob is as exact as the reference if,
 
 or if the same layer without weights makes it in both, of blobs of which that is true. The factor is the chance: two
 programs that round equally well are seldom twice as far from the truth over a whole blob. A fault is: beside a weight
-that is wrong by a thousandth, float32 rounds a thousand times better.
+that is wrong by a thousandth, float32 rounds a thousand times better. A few values, as one score a sample, are no whole
+blob, and may lie near 0 by chance, where what was added up to them is as large as in other samples: they may be 8 units
+off of the largest value of the run.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ CHANCE = 2.0
 ASTRAY = 1e-2  # a reference so far from the truth is not rounded: onnx's arithmetic reads an operator otherwise
 UNIT = 2.0**-23  # the distance of two floats around 1
 ROUNDING = 100.0  # times the tolerance: what is farther away at the first place is no rounding, and a float64 run slow
+FEW = 8  # values of a sample of which a mean says nothing
+UNITS_OF_FEW = 8  # how many units of the largest value of all samples these may be off; a sum of 64 terms is off by 2
 EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one with the largest error
 
 

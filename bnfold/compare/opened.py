@@ -14,7 +14,7 @@ from bnfold.compare.classify import find_scores, near_chance, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
 from bnfold.compare.engine import Side
-from bnfold.compare.exact import LEAST_TOLERANCE, ROUNDING, Distances, as_exact
+from bnfold.compare.exact import FEW, LEAST_TOLERANCE, ROUNDING, UNITS_OF_FEW, Distances, as_exact
 from bnfold.compare.gates import (
     agreement_gate,
     boxes_gate,
@@ -247,12 +247,14 @@ class Opened:
             boxes = found.detection is not None and name == found.detection.blob
             if r is None or c is None or truth is None or boxes or truth.size != r.size or c.size != r.size:
                 continue
-            for row in range(len(run.numbers)) if self.layout.has_rows(r) else [...]:
+            by_row = self.layout.has_rows(r)
+            elsewhere = UNITS_OF_FEW * magnitude(*extremes(r)) if by_row and r[0].size < FEW else 0.0
+            for row in range(len(run.numbers)) if by_row else [...]:
                 true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
                 error = found.errors[name]
                 ends = extremes(ours)
                 size = span(*ends) if error.by_own_range else error.range
-                distances = Distances.of(true, ours, theirs, size, magnitude(*ends))
+                distances = Distances.of(true, ours, theirs, size, max(magnitude(*ends), elsewhere))
                 if name not in found.distances or distances.weight > found.distances[name].weight:
                     found.distances[name] = distances
 

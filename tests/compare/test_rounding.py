@@ -483,6 +483,31 @@ def test_a_unit_is_that_of_the_largest_value() -> None:
     assert Distances.of(truth, truth, truth + 0.9 * unit, 0.01).excess > 0
 
 
+def scores(seed: int) -> ModelProto:
+    """A network of one score a sample, of which one of sixteen may lie near 0."""
+    random = np.random.default_rng(seed)
+    shapes = {"w1": (32, 64), "gamma": (64,), "beta": (64,), "mean": (64,), "w2": (64, 1)}
+    weights = {name: random.normal(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    norm = ["a", "gamma", "beta", "mean", "variance"]
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1"], ["a"], "a"),
+        helper.make_node("BatchNormalization", norm, ["b"], "b"),
+        helper.make_node("Relu", ["b"], ["r"], "r"),
+        helper.make_node("Gemm", ["r", "w2"], ["y"], "y"),
+    ]
+    return model(nodes, {"x": (16, 32)}, ["y"], weights | {"variance": np.ones(64, np.float32)})
+
+
+@pytest.mark.parametrize("seed", [85, 382])
+def test_one_score_a_sample_may_be_near_0_by_chance(seed: int) -> None:
+    reference = bnfold.load(scores(seed))
+    folded = bnfold.fold(reference).net
+    report = compare(reference, folded)
+    assert report.passed
+    assert report.as_exact == ("y",)
+    assert not compare(reference, change(scores(seed), "w2", (3, 0), 1e-3)).passed
+
+
 def test_a_truth_that_is_not_finite_excuses_no_difference() -> None:
     truth, reference = np.array([1.0, np.nan, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, np.inf])
     assert Distances.of(truth, reference, reference * 1.001, 1.0).excess > 0
