@@ -132,7 +132,8 @@ def _moved_back(operator: Move, affine: Affine, top: int, alone: bool) -> Affine
     alone = alone and len(operator.tops) == 1
     moved = movement.back(operator.tops[top], affine, alone=alone)
     for index, steps in enumerate(operator.tops):
-        require(index == top or movement.sees_nothing(steps, moved), "another top shares its channels")
+        apart = index == top or movement.are_disjoint(operator.tops[top], steps)
+        require(apart or movement.sees_nothing(steps, moved), "another top shares its channels")
     return None if moved.is_identity else moved
 
 

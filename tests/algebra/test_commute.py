@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from bnfold.algebra import commute
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
+from bnfold.algebra.movement import are_disjoint, back, sees_nothing
+from bnfold.algebra.operators import UNKNOWN_SIZE, Spread, Steps, Take
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.operators import PASSING
 from bnfold.net import Shape
@@ -202,3 +204,23 @@ def test_a_channel_that_is_cropped_away_gets_the_identity() -> None:
     assert moved[0] is not None
     np.testing.assert_array_equal(moved[0].scale, [[1, 1, 3, 3, 1]])
     np.testing.assert_array_equal(moved[0].shift, [[0, 0, 1, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "disjoint"),
+    [
+        ((Take(1, slice(0, 2), 4),), (Take(1, slice(2, 4), 4),), True),
+        ((Take(1, slice(2, 4), 4),), (Take(1, slice(0, 2), 4),), True),
+        ((Take(1, slice(0, 3), 4),), (Take(1, slice(2, 4), 4),), False),
+        ((Take(1, slice(0, 2), 4),), (Take(2, slice(2, 4), 4),), False),
+        ((Take(1, slice(0, None), UNKNOWN_SIZE),), (Take(1, slice(2, 4), 4),), False),
+        ((Take(1, np.array([0, 1]), 4),), (Take(1, slice(2, 4), 4),), False),
+        ((Take(1, slice(0, 2), 4), Spread(2)), (Take(1, slice(2, 4), 4),), False),
+        ((), (), False),
+    ],
+)
+def test_tops_that_take_other_elements_at_sight(one: Steps, other: Steps, disjoint: bool) -> None:
+    assert are_disjoint(one, other) is disjoint
+    if disjoint:  # as the walk over all elements says
+        behind = Affine.along(1, [2.0, -3.0], [0.5, 1.0])
+        assert sees_nothing(other, back(one, behind, alone=False))
