@@ -102,7 +102,7 @@ class Ties:
                 second, chosen, indices = self._rerun(first, second, feeds, store, indices, by_sample, options)
             second = {**second, **indices}
         for name, (values, tied) in chosen.items():
-            rows = slice(count) if by_sample else ...
+            rows = slice(count) if by_sample and values.ndim else ...
             found, seen = self.counts.get(name, (0, 0))
             self.counts[name] = found + int(tied[rows].sum()), seen + values[rows].size
         return second

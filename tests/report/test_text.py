@@ -222,9 +222,9 @@ def test_of_many_blobs_that_differ_by_rounding_the_verdict_names_three() -> None
     proof = dataclasses.replace(bnfold.compare(net, result.net), as_exact=tuple(f"b{number}" for number in range(50)))
     assert proof.verdict.endswith("as near to a float64 run as the reference: 'b0', 'b1', 'b2' and 47 more.")
     gates = tuple(dataclasses.replace(gate, value=0.0) for gate in proof.gates)
-    assert dataclasses.replace(proof, gates=gates).verdict.startswith(
-        "The networks compute the same, bit for bit; beyond"
-    )
+    assert dataclasses.replace(proof, gates=gates).verdict.startswith("The networks compute the same; beyond")
+    exact = dataclasses.replace(proof, gates=gates, as_exact=())
+    assert exact.verdict == "The networks compute the same, bit for bit."
 
 
 def test_a_failed_proof_is_not_called_equal_and_no_equal_one_told_twice() -> None:
