@@ -46,11 +46,6 @@ class Run:
     seconds: float
 
 
-def bnfold(*arguments: str | Path, address_space: int = 4 << 30) -> Run:
-    """Run one command."""
-    return several([arguments], address_space)[0]
-
-
 def several(jobs: Sequence[Sequence[str | Path]], address_space: int = 4 << 30, timeout: float = 300) -> list[Run]:
     """Run commands one after the other in one process. Fails when that was killed."""
     # The budgets are those of a user's Python, whose development mode checks every allocation.
