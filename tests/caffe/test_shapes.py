@@ -418,3 +418,10 @@ def test_shapes_of_ten_times_the_layers_take_about_ten_times_as_long() -> None:
 def test_an_axpy_of_blobs_without_channels_is_refused(shape: Shape) -> None:
     with pytest.raises(ModelError, match="fewer than 2"):
         tops_of('type: "Axpy"', shape, shape, shape)
+
+
+@pytest.mark.parametrize("factor", ["3e38", "inf", "nan", "1e9"])
+def test_a_factor_of_which_no_size_comes_is_refused(factor: str) -> None:
+    said = f'type: "ResizeBilinear" resize_bilinear_param {{ data_format: "NCHW" scale_height: {factor} }}'
+    with pytest.raises(ModelError, match=r"scale_height .* makes no size of 8"):
+        tops_of(said, (1, 2, 8, 8))

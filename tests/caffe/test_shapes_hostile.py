@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -27,6 +28,10 @@ def fuzzed(param: LayerParameter, draw: st.DrawFn) -> None:
             fill(message, field, draw(st.lists(numbers, min_size=1, max_size=4)))
 
 
+STRANGE = {7: math.nan, 8: math.inf, 9: 3e38}
+"""Numbers that are drawn often, and what a field of floats gets for them."""
+
+
 def fill(message: Message, field: FieldDescriptor, values: list[int]) -> None:
     """Set a numeric field, cut to what its type holds."""
     bits = {
@@ -41,7 +46,7 @@ def fill(message: Message, field: FieldDescriptor, values: list[int]) -> None:
     elif field.cpp_type == field.CPPTYPE_BOOL:
         wrapped = [bool(value % 2) for value in values]
     elif field.cpp_type == field.CPPTYPE_FLOAT:
-        wrapped = [float(value) / 2 if value != 7 else float("nan") for value in values]
+        wrapped = [STRANGE.get(value, value / 2) for value in values]
     elif field.cpp_type == field.CPPTYPE_ENUM:
         members = [member.number for member in present(field.enum_type).values]
         wrapped = [members[value % len(members)] for value in values]

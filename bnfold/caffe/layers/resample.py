@@ -126,9 +126,15 @@ class Resize(NamedTuple):
         for size, name in ((height, "height"), (width, "width")):
             if param.HasField(f"output_{name}"):
                 wanted.append(getattr(param, f"output_{name}"))
+            elif size == UNKNOWN:
+                wanted.append(size)
             else:
-                factor = np.float32(getattr(param, f"scale_{name}"))
-                wanted.append(size if size == UNKNOWN else int(np.floor(np.float32(size) * factor)))
+                factor = getattr(param, f"scale_{name}")
+                with np.errstate(over="ignore"):
+                    scaled = np.float32(size) * np.float32(factor)
+                if not scaled <= INT_MAX:  # NaN is not, either
+                    raise ModelError(f"{layer}: scale_{name} {factor:g} makes no size of {size}")
+                wanted.append(int(np.floor(scaled)))
             at_least_1(layer, f"output_{name}", [one for one in wanted if one != UNKNOWN])
         return cls(last, (height, width), (wanted[0], wanted[1]), given[0] if given else "plain")
 
