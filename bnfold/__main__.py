@@ -11,7 +11,6 @@ from functools import partial
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
-    from typing import NoReturn
 
     from bnfold.cli import Commands
 
@@ -30,19 +29,34 @@ class Stopped(KeyboardInterrupt):
     """
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
+def _stop(number: int, frame: FrameType | None) -> None:
     """Answer Ctrl-C, SIGTERM and SIGHUP alike: what is half done is cleared up on the way out."""
-    del frame
+    if _loads_extension(frame):  # an exception in the middle of onnx's own start ends the process by SIGSEGV
+        _send_again(number)
+        return
     arrived.append(number)
     raise Stopped
+
+
+def _loads_extension(frame: FrameType | None) -> bool:
+    """Whether Python is loading a module of compiled code, which runs Python as it starts."""
+    while frame is not None:
+        if type(frame.f_locals.get("self")).__name__ == "ExtensionFileLoader":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    # To the process, so that it interrupts what the main thread waits for; on Windows os.kill would end it.
+    again = partial(os.kill, os.getpid()) if os.name == "posix" else signal.raise_signal
+    threading.Timer(0.01, again, [number]).start()
 
 
 def _ask_again(lost: sys.UnraisableHookArgs) -> None:
     """Send a signal again that came in a destructor or a callback of a weak reference; exceptions end there."""
     if isinstance(lost.exc_value, Stopped):
-        # To the process, so that it interrupts what the main thread waits for; on Windows os.kill would end it.
-        again = partial(os.kill, os.getpid()) if os.name == "posix" else signal.raise_signal
-        threading.Timer(0.01, again, arrived[:1]).start()
+        _send_again(arrived[0])
     else:
         sys.__unraisablehook__(lost)
 

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from cases import golden
 
+from bnfold import __main__ as program
+
 TESTS = Path(__file__).parent
 GOLDEN = golden("seed_resnet_bn_scale")
 POINTS = 200
@@ -136,6 +138,23 @@ def test_ctrl_c_at_any_moment_is_a_sentence_and_leaves_no_half(folder: Path, ver
         assert child.returncode in (0, 130), said.decode()
         assert b"Traceback" not in said, said.decode()
     assert 130 in codes
+
+
+def test_a_signal_while_compiled_code_is_loaded_is_sent_again_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception within its start ends the process: one of some hundred that were stopped while onnx was loaded."""
+    sent: list[int] = []
+    monkeypatch.setattr(program, "_send_again", sent.append)
+    monkeypatch.setattr(program, "arrived", [])
+
+    class ExtensionFileLoader:
+        def create_module(self) -> None:
+            program._stop(signal.SIGTERM, sys._getframe())
+
+    ExtensionFileLoader().create_module()
+    assert (sent, program.arrived) == ([signal.SIGTERM], [])
+    with pytest.raises(program.Stopped):
+        program._stop(signal.SIGTERM, sys._getframe())
+    assert (sent, program.arrived) == ([signal.SIGTERM], [signal.SIGTERM])
 
 
 DROPPED = """
