@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,20 @@ def road(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     prototxt = tmp_path_factory.mktemp(case.name) / "folded.prototxt"
     bnfold.save_caffe(folded.net, prototxt)
     return Road(case, net, folded, prototxt)
+
+
+@pytest.mark.parametrize("name", goldens())
+def test_what_is_kept_with_a_reason_holds_no_file_until_garbage_is_collected(name: str) -> None:
+    """A reason that is caught far from where it arose must not hold the frames in between, and their weights."""
+    gc.disable()
+    try:
+        net = golden(name).load()
+        result = bnfold.fold(net)
+        file = weakref.ref(net.origin.weights[0].buffer)
+        del net, result
+        assert file() is None
+    finally:
+        gc.enable()
 
 
 def test_a_net_as_it_is_answers_through_onnx_as_caffe_did(road: Road) -> None:

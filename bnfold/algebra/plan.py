@@ -138,7 +138,7 @@ class _Journal:
     moved: list[str] = field(default_factory=list)
     past: bool = False
     wider: bool = False
-    refused: Blocked | None = None
+    refused: str = ""
 
     def copy(self) -> _Journal:
         return replace(
@@ -171,7 +171,7 @@ class _Journal:
                     if not affine.keeps_zero or any(layer is other for other, _ in self.rescaled):
                         raise
                     if not self.past:
-                        self.refused = self.refused or Blocked(f"{layer}: {blocked}")
+                        self.refused = self.refused or f"{layer}: {blocked}"
                     if not operator.keeps_zero:
                         self.rescaled.append((layer, self._writable(layer, operator, affine, self.rescale)))
                     return Pass()
@@ -261,7 +261,7 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         again = _Journal(scene, journal.change, journal.compose, journal.rescale)
         together = _demand_together(again, bottom, affine, layer) if journal.wider and affine.keeps_zero else None
         if together is None:
-            raise (journal.refused or blocked) from None
+            raise Blocked(journal.refused or str(blocked)) from None
         journal = together
     # Those that want the shape alone, or other elements, will read the bottom under the name of the top.
     others = [use.layer for use in scene.net.uses(bottom) if use.layer is not layer]
@@ -418,8 +418,11 @@ def _run(root: Search) -> None:
         except Blocked as blocked:
             stack.pop()
             error = blocked.with_traceback(None)
-    if error is not None:
-        raise error
+    try:
+        if error is not None:
+            raise error
+    finally:
+        error = None  # which holds this frame by its traceback
 
 
 # Going forward.
@@ -439,7 +442,7 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
         if journal.wider and affine.keeps_zero:
             with suppress(Blocked):
                 return _carry_forward(scene, past, layer, affine)
-        raise (journal.refused or blocked) from None
+        raise Blocked(journal.refused or str(blocked)) from None
 
 
 def _carry_forward(scene: Scene, journal: _Journal, layer: Layer, affine: Affine) -> Plan:

@@ -178,7 +178,7 @@ class _Sweep:
             try:
                 found = self.front.operator(layer, self.context)
             except Blocked as blocked:
-                found = blocked
+                found = blocked.with_traceback(None)  # which holds the frames, and with them the weights
             if isinstance(found, Alias) or _takes_one(found, layer):
                 self.aliases.add(id(layer))
                 found = Affine.identity() if len(layer.bottoms) == len(layer.tops) == 1 else Opaque()
