@@ -42,6 +42,15 @@ def filled(layer: Layer, shapes: Sequence[Shape]) -> Blobs | None:
     return Blobs(known) if len(known) == len(shapes) else None
 
 
+def has_filler(layer: Layer) -> bool:
+    """Whether a filler says what the first blob is, once its shape is known."""
+    row = row_of(layer)
+    if row is None or not row.fillers:
+        return False
+    param, name = row.parameters(layer), row.fillers.split(" ")[0]
+    return param.HasField(name) and getattr(param, name).type in ("constant", "bilinear")
+
+
 def _values(filler: FillerParameter, shape: Shape) -> Array | None:
     if filler.type == "constant":
         values = np.full(shape, filler.value, np.float32)

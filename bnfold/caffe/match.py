@@ -13,7 +13,7 @@ import numpy as np
 
 from bnfold.caffe import layer_types
 from bnfold.caffe.blobs import Half
-from bnfold.caffe.fillers import filled
+from bnfold.caffe.fillers import filled, has_filler
 from bnfold.caffe.layers import KERNELS
 from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, infer_shapes
@@ -23,6 +23,8 @@ from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape, sizes, values
 
 _SHOWN = 20
 _NAMED = 5
+_ALWAYS_LEARN = layer_types.LEARNED - ARITHMETIC.keys()
+"""Types that learn, whatever shape it is that they read as their only bottom."""
 
 
 def give_weights(
@@ -200,6 +202,8 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, problem: s
     if problem:
         raise WeightsError(f"{layer}: {problem}")
     if expected is None:
+        if not blobs and layer.type in _ALWAYS_LEARN and len(layer.bottoms) == 1 and not has_filler(layer):
+            raise WeightsError(f"{layer}: has no weights there, and learns some")
         plain = [_plain(layer, index, shape) for index, shape in enumerate(blobs.shapes)]
         return blobs if plain == list(blobs.shapes) else _reshaped(blobs, plain)
     if list(blobs.shapes) == expected:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cases import TOLERANCE, assert_answers, by_onnxruntime, golden
 
-from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
+from bnfold.caffe.caffe_pb2 import BlobProto, LayerParameter, NetParameter
 from bnfold.caffe.patch import encode
 from bnfold.caffe.read import load
 from bnfold.errors import BnfoldError, ParseError, UsageError
@@ -129,7 +129,9 @@ def test_one_layer_tells_the_dialect_of_the_next(tmp_path: Path) -> None:
     # Field 8 of BatchNormParameter is bias_filler in Intel's Caffe; RegionLoss has 209 there alone.
     assert LayerParameter(type="BN").DESCRIPTOR.fields_by_name["bn_param"].number == 45
     segnet = encode_field(45, encode_field(1, b""))
-    bn = message(name="b", type="BN", bottom=["data"], top=["b"]) + segnet + encode_field(45, varint_field(3, 1))
+    learned = [BlobProto(data=[1, 2, 3, 4], num=1, channels=4, height=1, width=1)] * 2
+    bn = message(name="b", type="BN", bottom=["data"], top=["b"], blobs=learned)
+    bn += segnet + encode_field(45, varint_field(3, 1))
     layer = read(tmp_path, bn).layers[1]
     assert layer.param.bn_param.HasField("scale_filler")
     assert layer.param.bn_param.bn_mode == 1

@@ -257,6 +257,52 @@ def test_random_fillers_and_none_are_no_values(param: str, tmp_path: Path) -> No
         bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
 
 
+def lacking(text: str, tmp_path: Path) -> str:
+    """What is said of a network whose caffemodel has another layer alone."""
+    image = 'input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 }'
+    (tmp_path / "net.prototxt").write_text(f'{image} {text} layer {{ name: "x" type: "ReLU" bottom: "b" top: "x" }}')
+    (tmp_path / "net.caffemodel").write_bytes(layer_record("x", "ReLU"))
+    with pytest.raises(WeightsError) as caught:
+        bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    return str(caught.value).splitlines()[1].strip()
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "param"),
+    [
+        ("BatchNorm", "batch_norm_param { use_weight_bias: true }"),
+        ("BatchNorm", "batch_norm_param { scale_bias: true }"),
+        ("BN", "bn_param { bn_mode: INFERENCE }"),
+        ("BN", ""),
+    ],
+)
+def test_normalisations_of_forks_need_their_weights_too(layer_type: str, param: str, tmp_path: Path) -> None:
+    text = f'layer {{ name: "b" type: "{layer_type}" bottom: "data" top: "b" {param} }}'
+    assert lacking(text, tmp_path) == f"layer 'b' ({layer_type}): has no weights there, and learns some"
+
+
+@pytest.mark.parametrize("layer_type", ["BatchNorm", "BN", "Convolution", "InnerProduct", "Scale", "PReLU", "Bias"])
+def test_what_learns_needs_its_weights_behind_a_layer_of_unknown_type(layer_type: str, tmp_path: Path) -> None:
+    text = f"""
+        layer {{ name: "m" type: "Mystery" bottom: "data" top: "m" }}
+        layer {{ name: "b" type: "{layer_type}" bottom: "m" top: "b" }}
+    """
+    said = lacking(text.replace('top: "b"', 'top: "b" convolution_param { num_output: 2 kernel_size: 1 }'), tmp_path)
+    assert said == f"layer 'b' ({layer_type}): has no weights there, and learns some"
+
+
+def test_a_filler_may_give_what_is_learned_behind_a_layer_of_unknown_type(tmp_path: Path) -> None:
+    text = """
+        input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 }
+        layer { name: "m" type: "Mystery" bottom: "data" top: "m" }
+        layer { name: "b" type: "Scale" bottom: "m" top: "b" scale_param { filler { value: 2 } } }
+        layer { name: "x" type: "ReLU" bottom: "b" top: "x" }
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(layer_record("x", "ReLU"))
+    assert not bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel").layers[1].blobs
+
+
 # Names
 
 
