@@ -119,8 +119,8 @@ class Guesses:
     def at(self, word: str, words: Collection[str]) -> str:
         """` (did you mean 'num_output'?)`, or nothing where no word is close or enough was guessed."""
         self._made += 1
-        close = _closest(word, words, LEAST_ALIKE) if self._made <= MAX_GUESSES else []
-        return f" (did you mean '{close[0]}'?)" if close else ""
+        close = _closest(word, words, LEAST_ALIKE) if self._made <= MAX_GUESSES else ""
+        return f" (did you mean '{close}'?)" if close else ""
 
     def slip(self, word: str, words: Collection[str], of: str) -> str:
         """The known word, of those `of` a message or enum, that `word` is a slip of; empty where it is its own word.
@@ -138,15 +138,18 @@ class Guesses:
 
 def did_you_mean(word: str, words: Collection[str]) -> str:
     """` (did you mean 'conv1'?)` for a name that a user typed, or nothing."""
-    folded = {known.lower(): known for known in words}
-    close = _closest(word.lower(), folded)
-    return f" (did you mean '{folded[close[0]]}'?)" if close else ""
+    close = _closest(word, words, 0.6)
+    return f" (did you mean '{close}'?)" if close else ""
 
 
-def _closest(word: str, words: Collection[str], cutoff: float = 0.6) -> list[str]:
+def _closest(word: str, words: Collection[str], cutoff: float) -> str:
+    """The known word that is closest, whatever its case, or nothing."""
     from difflib import get_close_matches  # for those alone who mistype
 
-    return get_close_matches(word, words, n=1, cutoff=cutoff) if len(word) <= MAX_GUESSED else []
+    if len(word) > MAX_GUESSED:
+        return ""
+    folded = {known.lower(): known for known in words}
+    return "".join(folded[close] for close in get_close_matches(word.lower(), folded, n=1, cutoff=cutoff))
 
 
 def _is_slip(word: str, known: str) -> bool:

@@ -15,22 +15,29 @@ NO_LABELS = "--max-top1-drop needs a classifier and labels"
 
 
 def compared_gate(
-    blobs: Sequence[BlobDiff], uncompared: Sequence[Uncompared], boxes: str | None, same_behind: bool
+    blobs: Sequence[BlobDiff],
+    uncompared: Sequence[Uncompared],
+    boxes: str | None,
+    may_have_none: bool,
+    same_behind: bool,
 ) -> Gate:
     """Some output was compared, each has values that are finite in both networks, and not all blobs are 0.
 
     Args:
         blobs: that were compared.
         uncompared: the outputs that were not.
-        boxes: the output that may have none at all, since something that they are made of is compared.
+        boxes: the output of a detector, if there is one.
+        may_have_none: whether it says enough without a box, since something that they are made of is compared.
         same_behind: outputs behind layers that cannot be run follow from what was compared, by the same layers in both.
     """
     outputs = [blob for blob in blobs if blob.is_output]
-    empty = [blob.blob for blob in outputs if not blob.finite and blob.blob != boxes]
+    empty = [blob.blob for blob in outputs if not blob.finite and not (may_have_none and blob.blob == boxes)]
     said = len(outputs) - len(empty)
     blank = bool(outputs) and all(map(is_blank, blobs))
     if empty and all(0 in blob.shape for blob in outputs if blob.blob in empty):
         sentence = f"output {quoted(empty)} has no elements, so there is nothing to compare"
+    elif empty == [boxes]:
+        sentence = f"output '{boxes}' has no box; give samples in which there is something to find by --data"
     elif empty:
         names = quoted(empty)
         sentence = f"output {names} has no finite value in common; give inputs that the network means by --data"

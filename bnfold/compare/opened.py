@@ -152,7 +152,13 @@ class Opened:
         steady = detector is not None and self._steady(detector.blob, blobs)
         judged = [blob for blob in blobs if not (steady and detector is not None and blob.blob == detector.blob)]
         gates: list[Gate] = [
-            compared_gate(blobs, uncompared, self._seen_through(detector, blobs), self.same_behind),
+            compared_gate(
+                blobs,
+                uncompared,
+                detector.blob if detector is not None else None,
+                detector is not None and self._seen_through(detector, blobs),
+                self.same_behind,
+            ),
             outputs_gate(lost),
         ]
         doubtful = [name for name in self.doubtful(found) if name in found.distances]
@@ -297,12 +303,10 @@ class Opened:
             return f"{said}, so it is judged by what stands in front of it: {fronts}"
         return f"{said}, and nothing in front of it could be compared: it says little"
 
-    def _seen_through(self, detector: DetectorDiff | None, blobs: Sequence[BlobDiff]) -> str | None:
-        """The output of boxes, if something that they are made of was compared."""
-        if detector is None:
-            return None
-        made_of = upstream(self.pairs[detector.blob], self.theirs.reads)
-        return detector.blob if {blob.partner for blob in blobs}.intersection(made_of) else None
+    def _seen_through(self, detector: DetectorDiff, blobs: Sequence[BlobDiff]) -> bool:
+        """Whether something that the boxes are made of was compared."""
+        made_of = set(upstream(self.pairs[detector.blob], self.theirs.reads))
+        return any(blob.partner in made_of for blob in blobs)
 
     def _steady(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
         """Whether all that the boxes are made of is within the tolerance, by equal layers."""

@@ -189,6 +189,18 @@ def test_everything_unsupported_is_named_at_once_and_nothing_else() -> None:
     assert str(refused.value).startswith("2 layers cannot be written as ONNX (--allow-custom-ops ")
 
 
+def test_a_type_that_is_misspelt_is_guessed_for_each_of_its_layers() -> None:
+    text = """
+    input: "x" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }
+    layer { name: "a" type: "Rellu" bottom: "x" top: "a" }
+    layer { name: "b" type: "Rellu" bottom: "a" top: "b" }
+    """
+    with pytest.raises(UnsupportedError) as refused:
+        to_onnx(nets.net(text))
+    said = "(Rellu): what layers of this type compute is not known here (did you mean 'ReLU'?)"
+    assert refused.value.cases == (f"layer 'a' {said}", f"layer 'b' {said}")
+
+
 def test_a_custom_node_carries_its_parameters_and_weights() -> None:
     text = """
     input: "x" input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }

@@ -13,10 +13,10 @@ import numpy as np
 from onnx import ModelProto, helper
 
 from bnfold.caffe.attributes import attributes
-from bnfold.caffe.layers import infer_shapes
+from bnfold.caffe.layers import LAYERS, infer_shapes
 from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.match import require_fitting
-from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError
 from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape, sizes
 from bnfold.onnx.export import (
@@ -49,6 +49,7 @@ OPSETS = range(11, 22)
 BATCH = "N"
 DOMAIN = "caffe"
 """Of the nodes of layers that ONNX has no words for; only written when the user allows it."""
+UNKNOWN = "what layers of this type compute is not known here"
 SOURCES = frozenset({"Input"})
 """Layers that become graph inputs."""
 
@@ -129,6 +130,7 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
     ways: set[str] = set()
     consequences: list[str] = []
     mistakes: list[Exception] = []
+    guesses, hints = Guesses(), dict[str, str]()
     for layer, error in _unwritten(graph):
         if not isinstance(error, Refused | UnsupportedError):
             mistakes.append(error)
@@ -138,7 +140,10 @@ def _write_layers(graph: Graph, allow_custom_ops: bool) -> None:
             refused.append(layer)
             ways.add(OPEN_BATCH if isinstance(error, FixedBatch) else CUSTOM)
             cases = consequences if isinstance(error, UnknownShape) else refusals
-            cases.append(f"{layer}: {str(error).removeprefix(f'{layer}: ')}")
+            why = str(error).removeprefix(f"{layer}: ")
+            if why == UNKNOWN and layer.type not in hints:
+                hints[layer.type] = guesses.at(layer.type, LAYERS)
+            cases.append(f"{layer}: {why}{hints[layer.type] if why == UNKNOWN else ''}")
     # A shape or weights that are not known are the fault of an unknown layer in front, which is then named itself.
     if mistakes and not refusals:
         raise mistakes[0]
@@ -223,7 +228,7 @@ def _custom(graph: Graph, layer: Layer) -> None:
 def _unknown(layer: Layer) -> str:
     if layer.type.endswith("Data"):
         return "it reads samples from outside; give the net an input in its place"
-    return "what layers of this type compute is not known here"
+    return UNKNOWN
 
 
 def _batched(net: Net) -> dict[str, str]:
