@@ -16,7 +16,8 @@ from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_d
 from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.node import ConstantInput, Data, Node, Slot, bodies, captured, is_float, names_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
-from bnfold.onnx.shapes import UNKNOWN, Types, held, infer
+from bnfold.onnx.shapes import Types, held, infer
+from bnfold.onnx.sizes import UNKNOWN
 from bnfold.options import ReadOptions
 
 STANDARD = ("", "ai.onnx")

@@ -1,18 +1,35 @@
-"""The shape and type of every value of a model, by onnx's own inference on a copy without weights."""
+"""The shape and type of every value of a model, by onnx's own inference on a copy without weights.
+
+Sizes that nodes compute of sizes, of which onnx follows few, are followed here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from math import prod
 
-from onnx import ModelProto, NodeProto, TensorShapeProto, ValueInfoProto, helper, inliner, numpy_helper, shape_inference
+from onnx import (
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TensorShapeProto,
+    ValueInfoProto,
+    defs,
+    helper,
+    inliner,
+    numpy_helper,
+    shape_inference,
+)
 
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
-from bnfold.onnx.file import Tensor
+from bnfold.onnx.constants import Call
+from bnfold.onnx.file import Tensor, element_type
+from bnfold.onnx.node import bodies
+from bnfold.onnx.sizes import MAX_SIZES, UNKNOWN, coded, computed_sizes, is_open, reshaped
 
-UNKNOWN = -1
 MAX_SIZE = (1 << 63) - 1
 """Of an axis: `dim_value` is an int64 (onnx.proto)."""
 _SMALL = 1 << 10
@@ -38,7 +55,7 @@ class Types:
 
     shapes: dict[str, Shape] = field(default_factory=dict)
     elements: dict[str, int] = field(default_factory=dict)
-    _named: dict[str, int] = field(default_factory=dict)
+    _named: dict[object, int] = field(default_factory=dict)
 
     def add(self, port: ValueInfoProto) -> None:
         """Take over what a declaration says."""
@@ -50,10 +67,25 @@ class Types:
         if tensor.HasField("shape"):
             self.shapes[port.name] = tuple(map(self._size, tensor.shape.dim))
 
+    def refine(self, name: str, shape: Shape) -> bool:
+        """Take over sizes that were not known; whether there were any. What is not known yet gets a name."""
+        before = self.shapes.get(name, (UNKNOWN,) * len(shape))
+        if len(before) != len(shape) or (name in self.shapes and min(before, default=0) >= 0):
+            return False
+        shape = tuple(old if old >= 0 or new == UNKNOWN else new for old, new in zip(before, shape, strict=True))
+        is_new = name not in self.shapes or shape != before
+        self.shapes[name] = tuple(
+            self._number((name, axis)) if size == UNKNOWN else size for axis, size in enumerate(shape)
+        )
+        return is_new
+
     def _size(self, dim: TensorShapeProto.Dimension) -> int:
         if dim.HasField("dim_value"):
             return max(dim.dim_value, UNKNOWN)
-        return self._named.setdefault(dim.dim_param, UNKNOWN - 1 - len(self._named)) if dim.dim_param else UNKNOWN
+        return self._number(dim.dim_param) if dim.dim_param else UNKNOWN
+
+    def _number(self, name: object) -> int:
+        return self._named.setdefault(name, UNKNOWN - 1 - len(self._named))
 
 
 def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Array] = {}) -> Types:
@@ -70,6 +102,10 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
         if node.op_type == "GroupNormalization":  # onnx infers nothing of it, nor of what stands behind
             node.op_type = "Identity"
             del node.input[1:]
+    for port in graph.input:
+        for axis, dim in enumerate(port.type.tensor_type.shape.dim):
+            if not dim.dim_param and (dim.dim_value < 0 or not dim.HasField("dim_value")):
+                dim.dim_param = f"{port.name}?{axis}"  # a name, by which it is the same size behind what keeps it
     for port in _declared(copy):
         types.add(port)
     made = {name for node in graph.node for name in node.output}
@@ -94,7 +130,74 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
         types.elements.setdefault(name, helper.np_dtype_to_tensor_dtype(value.dtype))
     for port in _without_spread_einsums(copy, types):
         types.add(port)
+    made_anew = [node.output[0] for node in graph.node if node.op_type == "Reshape"]
+    if any(min(types.shapes.get(name, (UNKNOWN,)), default=0) < 0 for name in made_anew):
+        _follow_sizes(copy, types)
     return types
+
+
+def _follow_sizes(model: ModelProto, types: Types) -> None:
+    """Find what comes of a Reshape to sizes that nodes compute, and what stands behind it.
+
+    Given:   Shape -> Gather -> Unsqueeze -> Concat with -1 -> Reshape, as PyTorch writes `x.view(x.size(0), -1)`
+    Result:  of (N, 8, 4, 4) it makes (N, 128)
+
+    Args:
+        model: the nodes, and small constants.
+        types: what onnx found, to which is added what is found here.
+    """
+    opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
+    values: dict[str, Array] = {}
+    for one in model.graph.initializer:
+        if one.data_type in (TensorProto.INT32, TensorProto.INT64) and prod(one.dims) <= MAX_SIZES:
+            value = Tensor(one, tuple(one.dims), element_type(one.data_type)).array()
+            if value is not None and not is_open(value).any():
+                values[one.name] = value
+    changed: set[str] = set()
+    for node in model.graph.node:
+        shapes = (types.shapes.get(name) for name in node.input)
+        coded_shapes = [shape if shape is None else tuple(map(coded, shape)) for shape in shapes]
+        call = Call(node, opset, [values.get(name) for name in node.input], coded_shapes)
+        if (value := computed_sizes(call)) is not None:
+            values[node.output[0]] = value
+        found: Mapping[str, Shape | None] = {}
+        if node.op_type == "Reshape" and len(node.input) == 2:
+            found = {node.output[0]: reshaped(call)}
+        elif not changed.isdisjoint(node.input):
+            found = _inferred(model, call, types)
+        changed.update(name for name, shape in found.items() if shape is not None and types.refine(name, shape))
+
+
+def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape]:
+    """What onnx infers of one node by what is known of its inputs; a size that is not known goes by its number."""
+    node, names = call.node, [name for name in call.node.input if name]
+    if any(bodies(node)) or not all(name in types.elements for name in names):
+        return {}
+    inputs = {}
+    for name in names:
+        shape = types.shapes.get(name)
+        sizes = None if shape is None else [None if one == UNKNOWN else one if one >= 0 else str(one) for one in shape]
+        inputs[name] = helper.make_tensor_type_proto(types.elements[name], sizes)
+    given = {
+        name: numpy_helper.from_array(value, name)
+        for name, value in zip(node.input, call.inputs, strict=True)
+        if value is not None and not is_open(value).any()
+    }
+    try:
+        schema = defs.get_schema(node.op_type, call.opset, node.domain)
+        found = shape_inference.infer_node_outputs(
+            schema, node, inputs, given, None, list(model.opset_import), model.ir_version
+        )
+    except Exception:  # as for whole models
+        return {}
+    return {
+        name: tuple(
+            int(dim.dim_param or (dim.dim_value if dim.HasField("dim_value") else UNKNOWN))
+            for dim in one.tensor_type.shape.dim
+        )
+        for name, one in found.items()
+        if one.tensor_type.HasField("shape")
+    }
 
 
 def _without_spread_einsums(model: ModelProto, types: Types) -> list[ValueInfoProto]:

@@ -9,7 +9,7 @@ from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spr
 from bnfold.net import Shape
 from bnfold.onnx.node import Data
 from bnfold.onnx.operators.place import NodeContext, Unfit, axis_of
-from bnfold.onnx.shapes import UNKNOWN
+from bnfold.onnx.sizes import UNKNOWN
 
 
 def concat(place: NodeContext) -> Operator:

@@ -1,0 +1,81 @@
+"""Sizes that nodes compute of sizes, some of which are known only when the network runs.
+
+They are vectors of whole numbers, as Shape makes them, in which a size that is not known is a number that none is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.net import Array, Shape
+from bnfold.onnx.constants import ELEMENTWISE, Call, compute
+
+UNKNOWN = -1
+"""A size of which nothing is known, not even which others are equal."""
+OPEN = 1 << 30
+"""Among computed sizes, n more than this stands for the size that a shape calls -n. An int32 holds it."""
+MAX_SIZES = 1 << 7
+"""How many numbers are followed at once; the rank of a blob is smaller still."""
+
+
+def coded(size: int) -> int:
+    """A size as it stands among computed ones; such a large one is none that is known."""
+    return OPEN - size if size < 0 else min(size, OPEN - UNKNOWN)
+
+
+def is_open(values: Array) -> npt.NDArray[np.bool_]:
+    """Which of several numbers stand for sizes that are not known."""
+    return (values > OPEN) & (values < OPEN + OPEN // 2)
+
+
+def computed_sizes(call: Call) -> Array | None:
+    """The value of an expression: sizes that are not known may be moved in it, and what is reckoned of them is open."""
+    value = compute(call, MAX_SIZES)
+    if value is None or value.size > MAX_SIZES or value.dtype.kind not in "biuf":
+        return None
+    op_type = call.node.op_type
+    opened = [is_open(one) for one in call.inputs if one is not None]
+    places = [place for place, one in enumerate(opened) if one.any()]
+    if not places and op_type != "Shape":
+        return None if is_open(value).any() else value  # a number that only looks like one
+    if op_type in ELEMENTWISE:
+        return np.where(np.logical_or.reduce(np.broadcast_arrays(*opened)), OPEN - UNKNOWN, value)
+    moved = op_type in {"Concat", "Shape"} or (op_type in MOVING and places == [0])
+    return value if moved and value.dtype in (np.int32, np.int64) else None
+
+
+def reshaped(call: Call) -> Shape | None:
+    """What a Reshape makes: 0 keeps a size unless `allowzero` says otherwise; -1 stands for what the others leave."""
+    before, wanted = call.shapes[0], call.inputs[1]
+    if wanted is None or wanted.ndim != 1:
+        ranks = call.shapes[1]
+        return (UNKNOWN,) * ranks[0] if ranks is not None and len(ranks) == 1 and ranks[0] <= MAX_SIZES else None
+    kept = () if call.attribute("allowzero", 0) else before or ()
+    sizes = [kept[axis] if size == 0 and axis < len(kept) else size for axis, size in enumerate(wanted.tolist())]
+    unsaid = [place for place, size in enumerate(sizes) if size in (-1, OPEN - UNKNOWN)]
+    if len(unsaid) == 1:
+        sizes[unsaid[0]] = _left(before, [size for place, size in enumerate(sizes) if place != unsaid[0]])
+    return tuple(max(size, UNKNOWN) if size <= OPEN else OPEN - size for size in sizes)
+
+
+def _left(before: Shape | None, others: Sequence[int]) -> int:
+    """The size that is left for a -1: what is known is divided by what is known, and equal names cancel."""
+    names = [size for size in before or () if size > OPEN]
+    for name in (size for size in others if size > OPEN):
+        if name not in names:
+            return OPEN - UNKNOWN
+        names.remove(name)
+    whole, part = (prod(size for size in sizes if size <= OPEN) for sizes in (before or (), others))
+    if before is None or part < 1 or whole % part or OPEN - UNKNOWN in (*before, *others):
+        return OPEN - UNKNOWN
+    if names:
+        return names[0] if len(names) == 1 and whole == part else OPEN - UNKNOWN
+    return min(whole // part, OPEN - UNKNOWN)
+
+
+MOVING = frozenset(["Cast", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
+"""Operators that move the elements of their first input, and may do so with sizes that are not known."""

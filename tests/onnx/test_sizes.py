@@ -1,0 +1,153 @@
+"""Sizes that nodes compute of sizes: what is found of them is true whatever is open, and affines pass by it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorShapeProto
+from onnx_cases import Array, error, run, values_of
+from onnx_texts import folded, model, net_of, statistics, types, values
+
+from bnfold.onnx.sizes import OPEN
+
+AXES = {"n": 0, "c": 1, "h": 2, "w": 3}
+SIZES = {"n": 3, "m": 6, "h": 5, "w": 7}
+"""What the open sizes are when a model runs."""
+BN = "y = BatchNormalization (x, gamma, beta, mean, variance)\n"
+
+
+def sized(target: str, opset: int, of: str, to: str) -> str:
+    """A Reshape to sizes that are computed as PyTorch's exporter has it, as for `n -1` or `n 2 c/2 h w`."""
+    nodes, parts = [f"{to}_s = Shape ({of})"], []
+    for number, word in enumerate(target.split()):
+        size = f"{to}_{number}"
+        parts.append(f"{size}_1")
+        if word[0] not in AXES:
+            nodes.append(f"{size}_1 = Constant <value_ints = [{word}]> ()")
+            continue
+        nodes.append(f"{size}_at = Constant <value_int = {AXES[word[0]]}> ()")
+        nodes.append(f"{size} = Gather <axis = 0> ({to}_s, {size}_at)")
+        if len(word) > 1:
+            nodes.append(f"{size}_by = Constant <value_int = {word[2:]}> ()")
+            nodes.append(f"{size}_of = {'Div' if word[1] == '/' else 'Mul'} ({size}, {size}_by)")
+            size += "_of"
+        if opset < 13:
+            nodes.append(f"{parts[-1]} = Unsqueeze <axes = [0]> ({size})")
+        else:
+            nodes.append(f"{parts[-1]}_in = Constant <value_ints = [0]> ()")
+            nodes.append(f"{parts[-1]} = Unsqueeze ({size}, {parts[-1]}_in)")
+    nodes.append(f"{to}_to = Concat <axis = 0> ({', '.join(parts)})")
+    return "\n".join([*nodes, f"{to} = Reshape ({of}, {to}_to)\n"])
+
+
+def written(nodes: str, opset: int = 13, inputs: str = "float[n,8,4,4] x", **constants: Array) -> ModelProto:
+    """A model whose letters are open sizes."""
+    constants |= statistics(8) if "gamma" in nodes else {}
+    return model(
+        f'<ir_version: 8, opset_import: ["" : {opset}]> net ({inputs}) => (float[] u) {{ {nodes} }}', **constants
+    )
+
+
+def fed(proto: ModelProto) -> dict[str, Array]:
+    feeds = {}
+    for number, port in enumerate(proto.graph.input):
+        dims = port.type.tensor_type.shape.dim
+        feeds[port.name] = values(*(SIZES.get(dim.dim_param, dim.dim_value) for dim in dims), seed=number + 3)
+    return feeds
+
+
+def require_same(before: ModelProto, after: ModelProto) -> None:
+    names = sorted(set(values_of(before)) & set(values_of(after)))
+    one, other = (run(proto, fed(before), names) for proto in (before, after))
+    for name in names:
+        assert one[name].shape == other[name].shape
+        assert one[name].dtype.kind != "f" or error(other[name], one[name]) < 2e-5, name
+
+
+def require_true(proto: ModelProto) -> None:
+    """Known sizes are those that are there when it runs, and sizes that are called alike are alike."""
+    shapes = {name: shape for name, shape in net_of(proto).origin.types.shapes.items() if name in values_of(proto)}
+    made = run(proto, fed(proto), list(shapes))
+    named: dict[int, set[int]] = {}
+    for name, shape in shapes.items():
+        assert len(shape) == made[name].ndim, name
+        for size, true in zip(shape, made[name].shape, strict=True):
+            assert size < 0 or size == true, (name, shape, made[name].shape)
+            named.setdefault(size, set()).add(true)
+    assert all(len(true) == 1 for size, true in named.items() if size < -1), named
+
+
+@pytest.mark.parametrize("opset", [9, 12, 13, 14, 18])
+@pytest.mark.parametrize("target", ["n -1", "n 128", "n 8 -1", "n 0 h*4", "n*1 128", "n 2 c/2 h w"])
+def test_a_batchnorm_in_front_of_a_view_to_computed_sizes_folds_into_what_is_behind(opset: int, target: str) -> None:
+    nodes = BN + sized(target, opset, "y", "v") + sized("n -1", opset, "v", "f") + "u = Gemm (f, w, b)"
+    before = written(nodes, opset, w=values(128, 5), b=values(5, seed=2))
+    assert "BatchNormalization" not in types(folded(before))
+    require_same(before, folded(before))
+    require_true(before)
+
+
+@pytest.mark.parametrize("dim", [{}, {"dim_value": -1}])
+def test_the_batch_may_be_open_without_a_name(dim: dict[str, int]) -> None:
+    nodes = BN + sized("n -1", 13, "y", "f").replace("Shape (y)", "Shape (x)") + "u = Gemm (f, w, b)"
+    named = written(nodes, w=values(128, 5), b=values(5, seed=2))
+    before = ModelProto.FromString(named.SerializeToString())
+    before.graph.input[0].type.tensor_type.shape.dim[0].CopyFrom(TensorShapeProto.Dimension(**dim))  # type: ignore[arg-type]
+    after = folded(before)
+    assert "BatchNormalization" not in types(after)
+    assert error(run(after, fed(named))["u"], run(named, fed(named))["u"]) < 2e-5
+
+
+@pytest.mark.parametrize(
+    ("nodes", "inputs"),
+    [
+        (sized("n -1", 13, "z", "q").replace("Reshape (z,", "Reshape (y,"), "float[n,8,4,4] x, float[m,8,4,4] z"),
+        (sized("n*2 -1", 13, "y", "q"), "float[n,8,4,4] x"),
+        (sized("n*2 64", 13, "y", "q"), "float[n,8,4,4] x"),
+    ],
+)
+def test_a_view_that_parts_the_channels_of_a_sample_keeps_the_batchnorm(nodes: str, inputs: str) -> None:
+    """Each row has half of the channels, so no factor of a column is that of all rows: they differ between two rows."""
+    before = written(f"{BN} {nodes} u = Gemm (q, w, b)", 13, inputs, w=values(64, 5), b=values(5, seed=2))
+    assert "BatchNormalization" in types(folded(before))
+    require_same(before, folded(before))
+    require_true(before)
+    ones = {name: np.ones_like(value) for name, value in fed(before).items()}
+    assert error(*run(before, ones, ["q"])["q"][:2]) > 0.1
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        sized("h -1 n 0", 13, "x", "u"),
+        sized("n c w -1", 13, "x", "u"),
+        sized("n -1 h/1 w", 13, "x", "u"),
+        sized("w*2 -1", 13, "x", "a") + sized("n -1", 13, "x", "b") + "u = Identity (a)",
+        sized("n 0 0 0 1", 13, "x", "u"),
+        sized("n c h w", 13, "x", "a") + "t = Transpose <perm = [3,0,1,2]> (a) " + sized("c 8 -1", 13, "t", "u"),
+        sized("n -1", 13, "x", "a")
+        .replace("Unsqueeze (a_0,", "Unsqueeze (a_0c,")
+        .replace("a_0_1 =", "a_0b = Cast <to = 6> (a_0) a_0c = Cast <to = 7> (a_0b) a_0_1 =")
+        + "u = Identity (a)",
+        "s = Shape (x) one = Constant <value_ints = [1]> () from = Constant <value_ints = [-2]> ()"
+        "ends = Constant <value_ints = [9223372036854775807]> () hw = Slice (s, from, ends)"
+        "rest = Constant <value_ints = [-1]> () to = Concat <axis = 0> (hw, rest) u = Reshape (x, to)",
+        "s = Shape (x) r = Constant <value_ints = [3,2,1,0]> () q = Gather (s, r) u = Reshape (x, q)",
+        "s = Shape <start = 2> (x) r = Constant <value_ints = [-1]> () q = Concat <axis = 0> (s, r) u = Reshape (x, q)",
+        "s = Shape (x) k = Cast <to = 3> (s) j = Cast <to = 7> (k) u = Reshape (x, j)",
+        "s = Shape (x) k = Cast <to = 1> (s) j = Cast <to = 7> (k) u = Reshape (x, j)",
+        "s = Shape (x) k = Neg (s) j = Abs (k) u = Reshape (x, j)",
+        "s = Shape (x) j = Max (s, s) u = Reshape (x, j)",
+        "s = Shape (x) m = Sub (s, s) o = Equal (s, m) j = Where (o, m, s) u = Reshape (x, j)",
+        "s = Shape (x) t = Tile (s, two) i = Constant <value_ints = [4,5,6,7]> () j = Gather (t, i) u = Reshape (x, j)",
+    ],
+)
+def test_what_is_found_of_sizes_is_true(nodes: str) -> None:
+    require_true(written(nodes, 15, "float[n,8,h,w] x", two=np.array([2])))
+
+
+def test_a_number_that_looks_like_an_open_size_is_none() -> None:
+    """The model's batch would be that of the first open size; here it is a number that is there."""
+    looks = np.array([OPEN + 2])
+    nodes = "m = Mul (big, one) k = Sub (m, but) u = Reshape (x, k)"
+    require_true(written(nodes, 15, "float[n,8] x", big=looks, one=np.array([1]), but=looks - 24))
