@@ -43,6 +43,7 @@ class FoldContext:
         assumed: the layers for which that was done.
         keep: blobs that the user keeps.
         excluded: layers that must stay exactly as they are, by identity.
+        settled: whether what stays could move no further, so that two which stay are better one.
         notes: sentences for the user, to be appended to.
     """
 
@@ -53,6 +54,7 @@ class FoldContext:
     assumed: list[Layer] = field(default_factory=list)
     keep: Collection[str] = ()
     excluded: Collection[int] = ()
+    settled: bool = False
     notes: list[str] = field(default_factory=list)
 
     def note_assumed(self, how: str) -> None:

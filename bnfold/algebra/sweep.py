@@ -131,6 +131,8 @@ class _Sweep:
         while self.join and self._join_branches(scene, layers):
             # A branch that is gone may have stood in the way of an affine.
             self._move(scene, deque(self._kept()))
+        self.context.settled = True
+        self._move(scene, deque(self._kept_beside_another()))
         for layer in layers:
             if id(layer) not in self.gone and id(layer) not in scene.excluded:
                 self._move_tail(scene, layer)
@@ -205,6 +207,11 @@ class _Sweep:
     def _kept(self) -> Iterator[Layer]:
         """The affines that stay so far."""
         return (layer for layer in self.net.layers if isinstance(self.records.get(id(layer)), Kept))
+
+    def _kept_beside_another(self) -> list[Layer]:
+        """The affines that stay, though they met another one, which could not take them."""
+        met = {id(waiting) for refused in self.refusals.values() for waiting in refused}
+        return [layer for layer in self._kept() if id(layer) in met]
 
     def _settle(self, scene: Scene, layer: Layer) -> list[Layer]:
         """Move one affine, or keep it with the reason.

@@ -225,6 +225,10 @@ def _channels(layer: Layer, affine: Affine, context: FoldContext) -> int | None:
         return None
     sizes = affine.shape
     varies = [axis for axis, size in enumerate(sizes) if size != 1]
+    if not varies and context.settled and shape is not None and (len(shape) > 2 or shape[1] == 1):
+        # Two passes over planes cost more than four numbers for each of them.
+        both = not affine.keeps_zero and not bool((affine.scale == 1.0).all())
+        return shape[1] if both and shape[1] > 0 else None
     return sizes[1] if varies == [1] else None
 
 
