@@ -181,14 +181,15 @@ def _known(
 ) -> tuple[Types, dict[str, Array | None]]:
     """Shapes and constants: each may need the other, so they are looked at in turns until nothing new is found."""
     constants = {name: tensor.array() for name, tensor in tensors.items() if name not in fed}
-    types = infer(document.model, tensors.values())
+    types = infer(document.model, tensors.values(), {}, fed)
     for _ in range(max(_ROUNDS, _NODES // (1 + len(document.model.graph.node)))):
         before = len(constants)
+        constants.update((name, value) for name, value in types.numbers.items() if name not in constants)
         _compute(document, types, constants)
         found = {name: value for name, value in constants.items() if value is not None and name not in tensors}
         if len(constants) == before or not _is_open(document, types, constants):
             break
-        types = infer(document.model, tensors.values(), found)
+        types = infer(document.model, tensors.values(), found, fed)
     return types, constants
 
 

@@ -28,7 +28,7 @@ from bnfold.net import Array, Shape
 from bnfold.onnx.constants import Call
 from bnfold.onnx.file import Tensor, element_type
 from bnfold.onnx.node import bodies
-from bnfold.onnx.sizes import MAX_SIZES, UNKNOWN, coded, computed_sizes, is_open, reshaped
+from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, coded, computed_sizes, is_open
 
 MAX_SIZE = (1 << 63) - 1
 """Of an axis: `dim_value` is an int64 (onnx.proto)."""
@@ -51,10 +51,12 @@ class Types:
         shapes: name -> shape; names whose rank is unknown are missing. A size that is not known is negative: -1 equals
             nothing, -2, -3 .. stand for sizes that the model names ("batch"), equal ones for equal sizes.
         elements: name -> ONNX element type; values that are no tensors are missing.
+        numbers: what nodes compute of sizes that are known, though others may not be: the channels of an open batch.
     """
 
     shapes: dict[str, Shape] = field(default_factory=dict)
     elements: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, Array] = field(default_factory=dict)
     _named: dict[object, int] = field(default_factory=dict)
 
     def add(self, port: ValueInfoProto) -> None:
@@ -88,13 +90,16 @@ class Types:
         return self._named.setdefault(name, UNKNOWN - 1 - len(self._named))
 
 
-def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Array] = {}) -> Types:
+def infer(
+    model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Array] = {}, fed: Collection[str] = ()
+) -> Types:
     """What onnx finds out about a model, as far as it comes.
 
     Args:
         model: without initialisers.
         tensors: the initialisers.
         known: values that were computed from constants, by name.
+        fed: initialisers that may have other values when it runs.
     """
     copy, types = deepcopy(model), Types()
     graph = copy.graph
@@ -130,14 +135,19 @@ def infer(model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Arra
         types.elements.setdefault(name, helper.np_dtype_to_tensor_dtype(value.dtype))
     for port in _without_spread_einsums(copy, types):
         types.add(port)
-    made_anew = [node.output[0] for node in graph.node if node.op_type == "Reshape"]
-    if any(min(types.shapes.get(name, (UNKNOWN,)), default=0) < 0 for name in made_anew):
-        _follow_sizes(copy, types)
+    if any(_leaves_sizes(node, types) for node in graph.node):
+        _follow_sizes(copy, types, fed)
     return types
 
 
-def _follow_sizes(model: ModelProto, types: Types) -> None:
-    """Find what comes of a Reshape to sizes that nodes compute, and what stands behind it.
+def _leaves_sizes(node: NodeProto, types: Types) -> bool:
+    """Whether onnx has not followed a node: it reckons with sizes, or makes a blob of sizes that are not known."""
+    unknown = (min(types.shapes.get(name, (UNKNOWN,)), default=0) < 0 for name in node.output)
+    return node.op_type == "Shape" or (node.op_type in SIZED and any(unknown))
+
+
+def _follow_sizes(model: ModelProto, types: Types, fed: Collection[str]) -> None:
+    """Find what comes of a Reshape or Resize to sizes that nodes compute, and what stands behind it.
 
     Given:   Shape -> Gather -> Unsqueeze -> Concat with -1 -> Reshape, as PyTorch writes `x.view(x.size(0), -1)`
     Result:  of (N, 8, 4, 4) it makes (N, 128)
@@ -145,11 +155,16 @@ def _follow_sizes(model: ModelProto, types: Types) -> None:
     Args:
         model: the nodes, and small constants.
         types: what onnx found, to which is added what is found here.
+        fed: initialisers that may have other values.
     """
     opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
     values: dict[str, Array] = {}
     for one in model.graph.initializer:
-        if one.data_type in (TensorProto.INT32, TensorProto.INT64) and prod(one.dims) <= MAX_SIZES:
+        if (
+            one.name not in fed
+            and one.data_type in (TensorProto.INT32, TensorProto.INT64)
+            and prod(one.dims) <= MAX_SIZES
+        ):
             value = Tensor(one, tuple(one.dims), element_type(one.data_type)).array()
             if value is not None and not is_open(value).any():
                 values[one.name] = value
@@ -161,11 +176,12 @@ def _follow_sizes(model: ModelProto, types: Types) -> None:
         if (value := computed_sizes(call)) is not None:
             values[node.output[0]] = value
         found: Mapping[str, Shape | None] = {}
-        if node.op_type == "Reshape" and len(node.input) == 2:
-            found = {node.output[0]: reshaped(call)}
+        if node.op_type in SIZED and node.domain in ("", "ai.onnx") and node.output:
+            found = {node.output[0]: SIZED[node.op_type](call)}
         elif not changed.isdisjoint(node.input):
             found = _inferred(model, call, types)
         changed.update(name for name, shape in found.items() if shape is not None and types.refine(name, shape))
+    types.numbers = {name: value for name, value in values.items() if not is_open(value).any()}
 
 
 def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape]:

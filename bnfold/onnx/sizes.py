@@ -5,7 +5,7 @@ They are vectors of whole numbers, as Shape makes them, in which a size that is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -18,6 +18,8 @@ UNKNOWN = -1
 """A size of which nothing is known, not even which others are equal."""
 OPEN = 1 << 30
 """Among computed sizes, n more than this stands for the size that a shape calls -n. An int32 holds it."""
+WHOLE = (np.int32, np.int64)
+"""The types that sizes are computed in."""
 MAX_SIZES = 1 << 7
 """How many numbers are followed at once; the rank of a blob is smaller still."""
 
@@ -29,6 +31,8 @@ def coded(size: int) -> int:
 
 def is_open(values: Array) -> npt.NDArray[np.bool_]:
     """Which of several numbers stand for sizes that are not known."""
+    if values.dtype not in WHOLE:
+        return np.zeros(values.shape, np.bool_)
     return (values > OPEN) & (values < OPEN + OPEN // 2)
 
 
@@ -45,11 +49,13 @@ def computed_sizes(call: Call) -> Array | None:
     if op_type in ELEMENTWISE:
         return np.where(np.logical_or.reduce(np.broadcast_arrays(*opened)), OPEN - UNKNOWN, value)
     moved = op_type in {"Concat", "Shape"} or (op_type in MOVING and places == [0])
-    return value if moved and value.dtype in (np.int32, np.int64) else None
+    return value if moved and value.dtype in WHOLE else None
 
 
-def reshaped(call: Call) -> Shape | None:
+def _reshaped(call: Call) -> Shape | None:
     """What a Reshape makes: 0 keeps a size unless `allowzero` says otherwise; -1 stands for what the others leave."""
+    if len(call.inputs) < 2:
+        return None
     before, wanted = call.shapes[0], call.inputs[1]
     if wanted is None or wanted.ndim != 1:
         ranks = call.shapes[1]
@@ -59,6 +65,19 @@ def reshaped(call: Call) -> Shape | None:
     unsaid = [place for place, size in enumerate(sizes) if size in (-1, OPEN - UNKNOWN)]
     if len(unsaid) == 1:
         sizes[unsaid[0]] = _left(before, [size for place, size in enumerate(sizes) if place != unsaid[0]])
+    return _shape(sizes)
+
+
+def _resized(call: Call) -> Shape | None:
+    """What a Resize to sizes makes."""
+    policy, wanted = call.attribute("keep_aspect_ratio_policy", "stretch"), (*call.inputs, *[None] * 4)[3]
+    if wanted is None or wanted.ndim != 1 or "axes" in call.attributes or policy != "stretch":
+        return None
+    return _shape(wanted.tolist())
+
+
+def _shape(sizes: Sequence[int]) -> Shape:
+    """Sizes as a shape has them."""
     return tuple(max(size, UNKNOWN) if size <= OPEN else OPEN - size for size in sizes)
 
 
@@ -77,5 +96,7 @@ def _left(before: Shape | None, others: Sequence[int]) -> int:
     return min(whole // part, OPEN - UNKNOWN)
 
 
+SIZED: Mapping[str, Callable[[Call], Shape | None]] = {"Reshape": _reshaped, "Resize": _resized}
+"""What makes a blob of computed sizes, and the shape that they give it, None where that is not known."""
 MOVING = frozenset(["Cast", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
 """Operators that move the elements of their first input, and may do so with sizes that are not known."""

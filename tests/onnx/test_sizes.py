@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorShapeProto
+from onnx import ModelProto, TensorProto, TensorShapeProto, helper
 from onnx_cases import Array, error, run, values_of
 from onnx_texts import folded, model, net_of, statistics, types, values
 
@@ -65,9 +65,11 @@ def require_same(before: ModelProto, after: ModelProto) -> None:
 
 
 def require_true(proto: ModelProto) -> None:
-    """Known sizes are those that are there when it runs, and sizes that are called alike are alike."""
-    shapes = {name: shape for name, shape in net_of(proto).origin.types.shapes.items() if name in values_of(proto)}
+    """Known sizes and values are those that are there when it runs, and sizes that are called alike are alike."""
+    origin = net_of(proto).origin
+    shapes = {name: shape for name, shape in origin.types.shapes.items() if name in values_of(proto)}
     made = run(proto, fed(proto), list(shapes))
+    assert all(np.array_equal(made[name], origin.constants[name]) for name in made if name in origin.constants)
     named: dict[int, set[int]] = {}
     for name, shape in shapes.items():
         assert len(shape) == made[name].ndim, name
@@ -151,3 +153,58 @@ def test_a_number_that_looks_like_an_open_size_is_none() -> None:
     looks = np.array([OPEN + 2])
     nodes = "m = Mul (big, one) k = Sub (m, but) u = Reshape (x, k)"
     require_true(written(nodes, 15, "float[n,8] x", big=looks, one=np.array([1]), but=looks - 24))
+
+
+CHANNELS = """
+    s = Shape (c) one = Constant <value_int = 1> () channels = Gather (s, one) two = Constant <value_int = 2> ()
+    half = Div (channels, two) first = Constant <value_ints = [0]> () axes = Constant <value_ints = [1]> ()
+    from = Unsqueeze (half, first) to = Unsqueeze (channels, first)
+"""
+
+
+def test_a_slice_up_to_half_of_the_channels_of_an_open_batch_passes_on_to_what_makes_them() -> None:
+    """As PyTorch's older exporter writes `x.chunk(2, 1)`."""
+    nodes = f"""
+        c = Conv (x, w) {CHANNELS}
+        a = Slice (c, first, from, axes) b = Slice (c, from, to, axes)
+        p = BatchNormalization (a, gamma, beta, mean, variance) q = Add (b, k)
+        u = Concat <axis = 1> (q, p)
+    """
+    before = written(nodes, 13, "float[n,3,h,w] x", w=values(16, 3, 1, 1), k=values(8, 1, 1, seed=4))
+    after = folded(before)
+    assert not {"Add", "BatchNormalization"} & set(types(after))
+    require_same(before, after)
+    require_true(before)
+
+
+def test_sizes_that_may_be_fed_are_not_taken_for_constants() -> None:
+    sizes = CHANNELS.replace("two = Constant <value_int = 2> ()", "")
+    nodes = f"c = Conv (x, w) {sizes} a = Slice (c, first, from, axes) {BN.replace('y', 'u').replace('(x', '(a')}"
+    before = written(nodes, 13, "float[n,3,h,w] x", w=values(16, 3, 1, 1), two=np.array(2))
+    assert "BatchNormalization" not in types(folded(before))
+    before.graph.input.append(helper.make_tensor_value_info("two", TensorProto.INT64, []))
+    assert "BatchNormalization" in types(folded(before))
+    assert "BatchNormalization" not in types(folded(before, freeze_initializers=True))
+
+
+def test_a_batchnorm_goes_back_through_a_resize_to_the_plane_of_another_blob() -> None:
+    """As of `F.interpolate(c, size=x.shape[2:])`; channels that it resized, too, would not pass."""
+    nodes = """
+        c = Conv (x, w) s = Shape (c) t = Shape (x) none = Constant <value_floats = [1.0]> ()
+        i = Constant <value_ints = [0]> () j = Constant <value_ints = [2]> () k = Constant <value_ints = [4]> ()
+        own = Slice (s, i, j) other = Slice (t, j, k) to = Concat <axis = 0> (own, other)
+        r = Resize <mode = "linear", coordinate_transformation_mode = "half_pixel"> (c, , , to)
+        u = BatchNormalization (r, gamma, beta, mean, variance)
+    """
+    before = written(nodes, 13, "float[n,3,h,w] x", w=values(8, 3, 3, 3))
+    assert "BatchNormalization" not in types(folded(before))
+    require_same(before, folded(before))
+    require_true(before)
+    mixing = (
+        nodes.replace("linear", "nearest")
+        .replace("Slice (s, i, j)", "Constant <value_ints = [3, 8]> ()")
+        .replace("Conv (x, w)", "Conv (x, v)")
+    )
+    mixed = written(mixing, 13, "float[n,3,h,w] x", v=values(4, 3, 3, 3))
+    assert "BatchNormalization" in types(folded(mixed))
+    require_same(mixed, folded(mixed))

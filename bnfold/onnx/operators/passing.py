@@ -12,6 +12,7 @@ import numpy as np
 from bnfold.algebra.operators import PLANE, Alias, Axes, Operator, Pass, Steps
 from bnfold.net import Array
 from bnfold.onnx.operators.place import SAME, NodeContext, Unfit, axis_of
+from bnfold.onnx.sizes import UNKNOWN
 
 
 def rectifier(place: NodeContext) -> Operator:
@@ -148,8 +149,9 @@ def _stays(place: NodeContext, axis: int) -> bool:
     if scales is not None and scales.size:
         return bool(scales.size > axis and scales.reshape(-1)[axis] == 1.0)
     exact = node.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"  # other policies change sizes once more
-    sizes = place.values(3) if first == 2 and exact else None
-    return sizes is not None and sizes.size > axis and int(sizes.reshape(-1)[axis]) == place.bottom()[axis]
+    if first != 2 or not exact or not node.given(3):
+        return False
+    return place.top()[axis] == place.bottom()[axis] != UNKNOWN
 
 
 def pad(place: NodeContext) -> Operator:
