@@ -275,9 +275,9 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
     if affine.is_identity:
         return
     require(blob not in scene.protected, f"{scene.protected.get(blob)}")
-    uses = scene.uses(blob)
-    others = [use.layer for use in uses if use.layer is not reader]
-    own = len(uses) - len(others)
+    uses = scene.net.uses(blob)
+    own = sum(use.layer is reader and scene.reads_values(use) for use in uses)
+    others = (use.layer for use in uses if use.layer is not reader and scene.reads_values(use))
     hindered = (
         f"{other} reads '{blob}' too, and wants it as it is"
         for other in others
