@@ -160,6 +160,8 @@ def _follow_sizes(model: ModelProto, types: Types, fed: Collection[str]) -> None
     opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
     values: dict[str, Array] = {}
     for one in model.graph.initializer:
+        types.shapes.setdefault(one.name, tuple(one.dims))
+        types.elements.setdefault(one.name, one.data_type)
         if (
             one.name not in fed
             and one.data_type in (TensorProto.INT32, TensorProto.INT64)
@@ -201,6 +203,9 @@ def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape]:
     }
     try:
         schema = defs.get_schema(node.op_type, call.opset, node.domain)
+        if len(node.input) > schema.max_input:  # a MatMul with the bias that is fused to it
+            node = deepcopy(node)
+            del node.input[schema.max_input :]
         found = shape_inference.infer_node_outputs(
             schema, node, inputs, given, None, list(model.opset_import), model.ir_version
         )

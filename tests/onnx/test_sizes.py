@@ -208,3 +208,17 @@ def test_a_batchnorm_goes_back_through_a_resize_to_the_plane_of_another_blob() -
     mixed = written(mixing, 13, "float[n,3,h,w] x", v=values(4, 3, 3, 3))
     assert "BatchNormalization" in types(folded(mixed))
     require_same(mixed, folded(mixed))
+
+
+def test_a_factor_behind_a_view_goes_into_a_matmul_with_a_bias_that_reads_a_view() -> None:
+    """As an attention scales its queries; the MatMul and the Add are one layer meanwhile, which onnx does not know."""
+    nodes = f"""
+        {sized("n -1 8", 13, "x", "r")} m = MatMul (r, w) a = Add (m, b) g = Mul (a, k)
+        {sized("n c 2 -1", 13, "g", "v")} t = Transpose <perm = [0,2,1,3]> (v) q = Mul (t, scale)
+        u = Softmax (q)
+    """
+    constants = {"w": values(8, 6), "b": values(6, seed=2), "k": values(6, seed=4), "scale": values(1, seed=6)}
+    before = written(nodes, 13, "float[n,5,2,8] x", **constants)
+    assert "Mul" not in types(folded(before))
+    require_same(before, folded(before))
+    require_true(before)
