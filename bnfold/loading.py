@@ -10,7 +10,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from bnfold.errors import BnfoldError, ParseError, UsageError
+from bnfold.errors import BnfoldError, ParseError, UsageError, WeightsError
+from bnfold.io.files import descriptor_of
+from bnfold.io.mapping import map_file
 from bnfold.net import Net
 from bnfold.options import ReadOptions, changed
 
@@ -58,6 +60,8 @@ def load(
     options = changed(ReadOptions, options, changes)
     contents = contents_of(model)
     name = os.fsdecode(cast("StrPath", model)) if contents is None else name_of(contents)
+    if contents is None and descriptor_of(name) is not None and is_onnx(name_of(piped := bytes(map_file(Path(name))))):
+        contents, name = piped, name_of(piped)
     if is_onnx(name):
         _require_alone(name, weights, options)
         from bnfold.onnx.read import load_bytes, load_onnx
@@ -134,6 +138,33 @@ def name_of(contents: bytes) -> str:
 def is_onnx(model: StrPath) -> bool:
     """Whether a path's name says that it is an ONNX model."""
     return Path(model).suffix == ".onnx"
+
+
+def require_weights(net: Net, how: str = "name it behind the prototxt") -> None:
+    """Stop where layers need weights and no caffemodel was given.
+
+    Args:
+        net: as it was read.
+        how: what the caller does to give one.
+
+    Raises:
+        WeightsError: with the number of such layers, and the first.
+    """
+    if net.language == "ONNX" or (net.origin is not None and net.origin.weights):
+        return
+    from bnfold.caffe.layers import blob_shapes, infer_shapes
+
+    shapes = infer_shapes(net)
+    bare = []
+    for layer in net.layers:
+        bottoms = [shape for bottom in layer.bottoms if (shape := shapes[bottom]) is not None]
+        if not layer.blobs and len(bottoms) == len(layer.bottoms) and blob_shapes(layer, bottoms):
+            bare.append(layer)
+    if bare:
+        raise WeightsError(
+            f"{net.file}: no caffemodel was given, and {len(bare)} of its layers need weights, the first of them "
+            f"{bare[0]}; {how}"
+        )
 
 
 def _require_alone(name: str, weights: object, options: ReadOptions) -> None:

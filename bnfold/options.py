@@ -250,6 +250,7 @@ TYPES: dict[str, Callable[[object], bool]] = {
 # As words of a command line.
 
 Value = TypeVar("Value")
+TEXT = (".prototxt", ".pbtxt", ".txt")
 WEIGHTS = (".caffemodel", ".h5")
 # Options that mean something only beside others.
 FROM_CAFFE = ("opset", "dynamic_batch", "allow_custom_ops", "hash_sources")

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError, quoted
-from bnfold.loading import is_onnx, load
+from bnfold.errors import BnfoldError, ModelError, UsageError, quoted
+from bnfold.loading import is_onnx, load, require_weights
 from bnfold.net import Net
 from bnfold.options import CompareOptions, Dialect, OnnxOptions, ReadOptions, changed
 from bnfold.report.run import RunReport
@@ -190,29 +190,6 @@ def read(reading: Reading, **changes: object) -> Net:
     return load(reading.prototxt, reading.caffemodel, options=reading.options, **changes)
 
 
-def require_weights(net: Net) -> None:
-    """Stop where layers need weights and no caffemodel was given.
-
-    Raises:
-        WeightsError: with the number of such layers, and the first.
-    """
-    if net.language == "ONNX" or (net.origin is not None and net.origin.weights):
-        return
-    from bnfold.caffe.layers import blob_shapes, infer_shapes
-
-    shapes = infer_shapes(net)
-    bare = []
-    for layer in net.layers:
-        bottoms = [shape for bottom in layer.bottoms if (shape := shapes[bottom]) is not None]
-        if not layer.blobs and len(bottoms) == len(layer.bottoms) and blob_shapes(layer, bottoms):
-            bare.append(layer)
-    if bare:
-        raise WeightsError(
-            f"{net.file}: no caffemodel was given, and {len(bare)} of its layers need weights, the first of them "
-            f"{bare[0]}; name it behind the prototxt"
-        )
-
-
 def open_comparison(original: Net, folded: Net, job: Job) -> Comparison:
     """The reference of the proof, opened before anything is written: the data or a gate may be in its way.
 
@@ -338,12 +315,12 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
     if wrong := [str(path) for path in writing.paths if format_of(path) != only]:
         other = {"onnx": "convert", "prototxt": "export"}[only]
         raise UsageError(f"{', '.join(wrong)}: this writes .{only}; for the other format there is 'bnfold {other}'")
-    if is_onnx(reading.prototxt):
+    net = read(reading)
+    if net.language == "ONNX":
         what = "is ONNX already" if only == "onnx" else "is an ONNX model, and Caffe has no words for its operators"
         raise UsageError(f"{reading.prototxt}: {what}; 'bnfold fold', 'bnfold inspect' and 'bnfold diff' take it")
     from bnfold.io.files import OutputSet
 
-    net = read(reading)
     if only == "onnx":
         require_weights(net)
     with OutputSet(reading.files, in_place=writing.in_place) as outputs:

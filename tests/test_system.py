@@ -51,6 +51,37 @@ def test_a_stream_is_read_once_and_is_as_good_as_a_file(run: Run, script: str) -
     assert done.stdout == run("inspect", *NET).out
 
 
+@pytest.mark.parametrize("name", ["net.prototxt", "net.caffemodel", "model.onnx"])
+@pytest.mark.parametrize("command", ["inspect", "diff -q {name}", "fold -q -o out.onnx"])
+def test_a_model_that_is_piped_in_is_known_by_its_contents(run: Run, name: str, command: str) -> None:
+    assert run("export", *NET, "-o", "model.onnx").code == 0
+    words = f"bnfold {command.format(name=name)}"
+    weights = {"inspect": " net.caffemodel", "fold": " net.caffemodel", "diff": ":net.caffemodel"}[command.split()[0]]
+    weights *= name.endswith("prototxt")
+    Path("spaced").write_bytes(b"\n" * name.endswith("prototxt") + Path(name).read_bytes())
+    piped = shell(f"cat spaced | {words} /dev/stdin{weights} --batch 1")
+    assert (piped.returncode, piped.stderr) == (0, "")
+    assert piped.stdout.splitlines()[:1] == shell(f"{words} {name}{weights} --batch 1").stdout.splitlines()[:1] != []
+
+
+def test_a_caffemodel_is_compared_as_the_network_that_it_carries(run: Run) -> None:
+    assert run("export", "net.caffemodel", "-o", "model.onnx").code == 0
+    assert run("diff", "net.caffemodel", "model.onnx", "--caffemodel-dialect", "bvlc").code == 0
+    idle = run("diff", "net.prototxt", "model.onnx", "--caffemodel-dialect", "bvlc")
+    assert (idle.code, "--caffemodel-dialect would be ignored" in idle.err) == (2, True)
+
+
+def test_a_prototxt_without_weights_beside_it_is_compared_if_it_needs_none(run: Run) -> None:
+    text = 'input: "x" input_shape { dim: 1 dim: 2 } layer { name: "r" type: "ReLU" bottom: "x" top: "y" }'
+    Path("plain.prototxt").write_text(text)
+    assert run("diff", "plain.prototxt", "plain.prototxt").code == 0
+    Path("bare.prototxt").write_bytes(Path("net.prototxt").read_bytes())
+    needing = run("diff", "net.prototxt", "bare.prototxt")
+    assert needing.code == 2
+    assert "bare.prototxt: no caffemodel was given, and" in needing.err
+    assert "call the two bare.prototxt:WEIGHTS.caffemodel" in needing.err
+
+
 def test_a_net_from_streams_is_folded_and_proved(run: Run) -> None:
     done = shell("bnfold fold <(cat net.prototxt) <(cat net.caffemodel) -o out.prototxt -o out.onnx")
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ from bnfold.caffe.layers import learns_scale
 from bnfold.caffe.phases import runs
 from bnfold.caffe.text import parse_prototxt, read_prototxt
 from bnfold.caffe.upgrade import upgrade
-from bnfold.caffe.weights import read_weights
+from bnfold.caffe.weights import carries_net, read_weights
 from bnfold.errors import UsageError
 from bnfold.net import Blobs, Layer, Net
 
@@ -256,7 +256,7 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
         prototxt = Path(prototxt)
     if isinstance(prototxt, str):
         document = parse_prototxt(prototxt, ignore_unknown_fields=True)
-    elif prototxt.suffix == ".caffemodel":
+    elif carries_net(prototxt):
         from bnfold.caffe.binary import read_net  # rare, and its tables take their time
 
         learned = {layer.name: layer.param for layer in net.layers} if net else {}

@@ -29,7 +29,7 @@ from bnfold.caffe.text import PrototxtDocument, read_prototxt
 from bnfold.caffe.told import plane_told, told
 from bnfold.caffe.upgrade import Upgraded, upgrade, with_four_axes
 from bnfold.caffe.versions import single_assignment
-from bnfold.caffe.weights import WeightsFile, read_weights
+from bnfold.caffe.weights import WeightsFile, carries_net, read_weights
 from bnfold.errors import Guesses, ModelError, ParseError, UnsupportedError, UsageError, WeightsError
 from bnfold.net import Layer, Net, Origin, Shape
 from bnfold.options import ReadOptions, changed
@@ -64,7 +64,7 @@ def load(
     """
     options = changed(ReadOptions, options, changes)
     path = Path(prototxt)
-    if path.suffix == ".caffemodel":
+    if carries_net(path):
         return _alone(path, _paths(caffemodel), options)
     if options.caffemodel_dialect is not None:
         raise UsageError(f"{path}: --caffemodel-dialect would be ignored: a prototxt says what its layers are")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from bnfold.caffe.blobs import read_blob
 from bnfold.errors import ParseError
+from bnfold.io.files import descriptor_of
 from bnfold.io.mapping import map_file, require_unchanged
 from bnfold.io.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
 from bnfold.net import Array, Blobs, LazyArray
@@ -156,7 +158,15 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     return file
 
 
-def begins_as_caffemodel(contents: bytes) -> bool:
+def carries_net(path: Path) -> bool:
+    """Whether a model is a caffemodel: by its name, or by how it begins where it comes through a stream."""
+    if descriptor_of(path) is None:
+        return path.suffix == ".caffemodel"
+    contents = map_file(path)  # text has no such bytes, and a line feed in front of it is a tag of protobuf's
+    return re.search(rb"[\0-\x08]", contents) is not None and begins_as_caffemodel(contents)
+
+
+def begins_as_caffemodel(contents: Buffer) -> bool:
     """Whether the first field is one of a NetParameter: its name, an input or a layer; an ONNX model has a graph."""
     first = None
     with suppress(WireError):

@@ -35,7 +35,7 @@ from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
 from bnfold.errors import UnsupportedError, UsageError, few, quoted
 from bnfold.net import Array, Net, Shape
-from bnfold.options import TOLERANCES, CompareOptions, ReadOptions, changed, require_type
+from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
 from bnfold.runtime import TF32, Session, require_provider
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def compare(
 
     Args:
         reference: a `Net`, or what `bnfold.load` takes: an `onnx.ModelProto`, bytes, a stream, or a path: `.onnx`,
-            `.prototxt` (weights beside it) or `NET.prototxt:WEIGHTS.caffemodel`.
+            `.prototxt` (weights beside it, if it has any), `NET.prototxt:WEIGHTS.caffemodel`, or a `.caffemodel`.
         candidate: likewise.
         samples: `bnfold.data.samples.Samples`, an array of the single input, {input: array} with the sample as first
             axis (and labels, as in an `.npz`), the path of a data set, or None for seeded noise.
@@ -79,9 +79,11 @@ def compare(
         >>> report.passed, len(report.blobs), report.worst.max_rel < 1e-3
         (True, 36, True)
     """
-    return Comparison(reference, samples, changed(CompareOptions, options, changes), labels=labels).against(
-        candidate, progress
-    )
+    options = changed(CompareOptions, options, changes)
+    others = [isinstance(one, str) and one.endswith((".onnx", *TEXT)) for one in (reference, candidate)]
+    if options.reading.caffemodel_dialect and all(others):
+        raise UsageError("--caffemodel-dialect would be ignored: neither model is a caffemodel alone")
+    return Comparison(reference, samples, options, labels=labels).against(candidate, progress)
 
 
 def require_usable(options: CompareOptions) -> None:

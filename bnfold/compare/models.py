@@ -18,9 +18,10 @@ from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.io.files import descriptor_of
 from bnfold.io.mapping import release_pages, require_unchanged
 from bnfold.net import Net, require_net
-from bnfold.options import CompareOptions
+from bnfold.options import TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
 
     Args:
         source: a `Net`, or what `bnfold.load` takes: contents, a message, or a path: `.onnx`, `.prototxt` (its
-            weights are the `.caffemodel` of the same stem) or `NET.prototxt:WEIGHTS.caffemodel`.
+            weights are the `.caffemodel` of the same stem), `NET.prototxt:WEIGHTS.caffemodel` or a `.caffemodel`.
         role: what to call it when it has no file.
         options: its `batch`, and of a network that is read its `input_shapes` and its `reading`.
 
@@ -186,7 +187,7 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         ModelError: the network cannot be read.
     """
     model = _opened(source, role, options)
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike) and descriptor_of(os.fsdecode(source)) is None:
         model = replace(model, path=os.path.abspath(os.fsdecode(source)))
     return model.in_batches_of(options.batch) if model.net is None and options.batch is not None else model
 
@@ -227,35 +228,38 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
         give_sizes(file.model, options.input_shapes or {}, path)
         model = _from_onnx(file.model, path, file.weights)
         return replace(model, folder=Path(path).resolve().parent, mapped=(file.buffer,))
-    prototxt, weights = split_pair(path)
-    if not prototxt.name.endswith((".prototxt", ".pbtxt", ".txt")):
+    network, weights = split_pair(path)
+    if not network.name.endswith((*TEXT, ".caffemodel")) and descriptor_of(network) is None:
         raise UsageError(
             f"the {role} '{path}' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem, "
-            "nor NET.prototxt:WEIGHTS.caffemodel"
+            "nor NET.prototxt:WEIGHTS.caffemodel, nor a caffemodel that carries its network"
         )
-    from bnfold.caffe.read import load
+    from bnfold.loading import load, require_weights
 
-    net = load(prototxt, weights, options=options.reading, batch=options.batch, input_shapes=options.input_shapes)
-    return _from_net(net, path, None)
+    reading = replace(options.reading, caffemodel_dialect=None) if path.endswith(TEXT) else options.reading
+    net = load(network, weights, options=reading, batch=options.batch, input_shapes=options.input_shapes)
+    require_weights(net, f"call the two {path}:WEIGHTS.caffemodel")
+    return replace(_opened(net, role, replace(options, batch=None)), name=path)
 
 
-def split_pair(path: str) -> tuple[Path, Path]:
-    """The prototxt and the caffemodel that a model argument means.
+def split_pair(path: str) -> tuple[Path, Path | None]:
+    """The network and the caffemodel that a model argument means, if it has one of its own.
 
     Examples:
-        >>> [part.name for part in split_pair("a/net.prototxt")]
-        ['net.prototxt', 'net.caffemodel']
-        >>> [part.name for part in split_pair("net.prototxt:other.caffemodel")]
+        >>> [str(part) for part in split_pair("net.prototxt:other.caffemodel")]
         ['net.prototxt', 'other.caffemodel']
+        >>> [str(part) for part in split_pair("net.caffemodel")]
+        ['net.caffemodel', 'None']
     """
-    if pair := re.fullmatch(r"(.*\.(?:prototxt|pbtxt|txt)):(.+)", path, re.DOTALL):
+    if pair := re.fullmatch(r"(.*\.(?:prototxt|pbtxt|txt)|/dev/(?:stdin|fd/\d+)):(.+)", path, re.DOTALL):
         return Path(pair[1]), Path(pair[2])
-    return Path(path), Path(path).parent / f"{Path(path).stem}.caffemodel"
+    beside = Path(path).parent / f"{Path(path).stem}.caffemodel"
+    return Path(path), beside if path.endswith(TEXT) and os.path.lexists(beside) else None
 
 
 def files_of(path: str) -> list[Path]:
     """The files that a model argument means."""
-    return [Path(path)] if path.endswith(".onnx") else list(split_pair(path))
+    return [file for file in split_pair(path) if file is not None]
 
 
 def _from_net(net: Net, name: str, batch: int | None) -> Model:

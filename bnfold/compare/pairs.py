@@ -87,7 +87,7 @@ def read_pairs(path: Path) -> list[PairRow]:
 def _seen_from(folder: Path, model: str) -> str:
     """A model as seen from the table's folder: one path, or a prototxt and its weights."""
     prototxt, weights = split_pair(model)
-    return str(folder / model) if prototxt == Path(model) else f"{folder / prototxt}:{folder / weights}"
+    return f"{folder / prototxt}:{folder / weights}" if weights and prototxt != Path(model) else str(folder / model)
 
 
 def rows_of(reference: str | None, candidate: str | None, table: Path | None) -> Sequence[PairRow]:
@@ -109,6 +109,8 @@ def rows_of(reference: str | None, candidate: str | None, table: Path | None) ->
         for path in (*row.models, *([Path(row.data)] if row.data else ())) if row.number else ():
             if not os.path.exists(path):
                 raise UsageError(f"{row.place}there is no '{path}'")
+        if row.number and (folders := [path for path in row.models if path.is_dir()]):
+            raise UsageError(f"{row.place}'{folders[0]}' is a folder and no model")
     return rows
 
 

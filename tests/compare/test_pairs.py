@@ -37,6 +37,7 @@ def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path: Path) -> N
 def test_a_folder_may_have_a_colon_in_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "a:b"
     folder.mkdir()
+    (folder / "e.caffemodel").touch()
     (folder / "table").write_text("e.prototxt:f.caffemodel e.prototxt\n")
     (row,) = read_pairs(folder / "table")
     names = ("e.prototxt", "f.caffemodel", "e.prototxt", "e.caffemodel")
