@@ -80,6 +80,11 @@ class Affine:
         return np.broadcast_shapes(self.scale.shape, self.shift.shape)
 
     @property
+    def count(self) -> int:
+        """How many values it has along the axes along which they vary; a number may be written for each channel."""
+        return prod(np.broadcast_shapes(compact(self.scale).shape, compact(self.shift).shape))
+
+    @property
     def is_identity(self) -> bool:
         """Whether every scale is 1 and every shift 0."""
         return bool((self.scale == 1.0).all() and (self.shift == 0.0).all())
@@ -156,6 +161,15 @@ def aligned(*arrays: Values) -> tuple[Values, ...]:
         return arrays
     rank = max(ranks)
     return tuple(array.reshape(array.shape + (1,) * (rank - array.ndim)) for array in arrays)
+
+
+def compact(values: Values) -> Values:
+    """Size 1 along each axis along which nothing varies."""
+    for axis in range(values.ndim):
+        first = values[(*[slice(None)] * axis, slice(1))]
+        if values.shape[axis] > 1 and bool((values == first).all()):
+            values = first
+    return values
 
 
 def constant_along(array: Values, axes: Collection[int]) -> Values:

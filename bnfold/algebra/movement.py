@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from bnfold.algebra.affine import MAX_VALUES, Affine, Values, constant_along
+from bnfold.algebra.affine import MAX_VALUES, Affine, Values, compact, constant_along
 from bnfold.algebra.operators import UNKNOWN_SIZE, Axes, Regroup, Spread, Step, Steps, Take
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Shape
@@ -168,7 +168,7 @@ def _regrouped(values: Values, before: Shape, after: Shape) -> Values:
     """Values that broadcast over `before` as values that broadcast over `after`."""
     same = _named(before) != _named(after) or -1 in before or -1 in after or _known(before) == _known(after)
     require(same, f"{as_text(before)} and {as_text(after)} hold different elements")
-    values = _compact(_of_rank(values, len(before)), before)
+    values = compact(_of_rank(values, len(before)))
     sizes: list[int] = []
     result: list[int] = []
     for old, new in _groups(before, after):
@@ -188,16 +188,7 @@ def _regrouped(values: Values, before: Shape, after: Shape) -> Values:
             result += after[new]
     require(prod(sizes) <= MAX_VALUES, f"its {as_text(before)} elements are too many to follow one by one")
     values = np.broadcast_to(values, sizes).reshape(result)
-    return _compact(values, after)
-
-
-def _compact(values: Values, shape: Shape) -> Values:
-    """Size 1 along each axis along which nothing varies."""
-    for axis in range(len(shape)):
-        first = values[(*[slice(None)] * axis, slice(1))]
-        if values.shape[axis] > 1 and bool((values == first).all()):
-            values = first
-    return values
+    return compact(values)
 
 
 def _groups(before: Shape, after: Shape) -> Iterator[tuple[slice, slice]]:

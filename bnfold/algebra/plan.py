@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -226,8 +225,7 @@ class _Journal:
     ) -> Affine:
         """What a layer that is an affine becomes. Raises `Blocked` where its language could not say it."""
         composition = together(own, affine)
-        largest = max(prod(own.shape), prod(affine.shape))
-        larger = prod(composition.shape) > largest
+        larger = composition.count > max(own.count, affine.count)
         refused = LARGER if larger else self.scene.refuses(layer, composition)
         if refused:
             self.scene.note_refusal(layer)

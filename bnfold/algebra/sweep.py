@@ -132,7 +132,7 @@ class _Sweep:
             # A branch that is gone may have stood in the way of an affine.
             self._move(scene, deque(self._kept()))
         self.context.settled = True
-        self._move(scene, deque(self._kept_beside_another()))
+        self._move(scene, deque(self._kept_to_try_last()))
         for layer in layers:
             if id(layer) not in self.gone and id(layer) not in scene.excluded:
                 self._move_tail(scene, layer)
@@ -208,10 +208,15 @@ class _Sweep:
         """The affines that stay so far."""
         return (layer for layer in self.net.layers if isinstance(self.records.get(id(layer)), Kept))
 
-    def _kept_beside_another(self) -> list[Layer]:
-        """The affines that stay, though they met another one, which could not take them."""
+    def _kept_to_try_last(self) -> list[Layer]:
+        """What stays though it changes nothing, or met another affine, which could not take it: others may be gone."""
         met = {id(waiting) for refused in self.refusals.values() for waiting in refused}
-        return [layer for layer in self._kept() if id(layer) in met]
+        affines = ((layer, self.operators.get(id(layer))) for layer in self._kept())
+        return [
+            layer
+            for layer, affine in affines
+            if id(layer) in met or (isinstance(affine, Affine) and affine.is_identity)
+        ]
 
     def _settle(self, scene: Scene, layer: Layer) -> list[Layer]:
         """Move one affine, or keep it with the reason.

@@ -6,6 +6,8 @@ from io import BytesIO
 
 import numpy as np
 import onnx
+from algebra.running import net_of
+from algebra.texts import bn, checked, conv, data, layer, names, power, scale
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -36,3 +38,18 @@ def test_what_stood_in_an_affines_way_may_be_gone_later() -> None:
         ReferenceEvaluator(onnx.ModelProto.FromString(each)).run(None, feeds) for each in (data, once)
     )
     np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-5, atol=1e-5)
+
+
+def test_a_number_that_is_written_for_each_channel_stays_a_number() -> None:
+    """Else it would join the BatchNorm in a second fold, whose values would then be one for each channel and column."""
+    text = data() + conv("c", "data") + layer("t", "TanH", "c") + bn("b", "t")
+    text += layer("cut", "Slice", "b", "d e", "slice_param { axis: -1 slice_point: 3 }") + power("p", "e")
+    result = checked(net_of(text + layer("s", "Scale", "p", "", "scale_param { num_axes: 0 bias_term: true }")))
+    assert names(result.net) == ["data", "c", "t", "b", "cut", "s"]
+
+
+def test_an_alias_goes_when_what_wrote_over_its_input_is_gone() -> None:
+    text = data() + layer("r", "ReLU", "data", "data") + layer("d", "Dropout", "data")
+    text += layer("o", "Dropout", "data", "data", "dropout_param { dropout_ratio: 0.25 scale_train: false }")
+    text += scale("s", "data") + layer("e", "Eltwise", "s d", "", "eltwise_param { operation: PROD }")
+    assert names(checked(net_of(text)).net) == ["data", "r", "s", "e"]
