@@ -83,6 +83,17 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
+def named(noun: str, names: Sequence[str], most: int = 6) -> str:
+    """Names behind what they are of, in one number or the other.
+
+    Examples:
+        >>> named("output", ["a"]), named("output", ["a", "b"])
+        ("output 'a'", "outputs 'a', 'b'")
+    """
+    said = few([f"'{name}'" for name in names], most)
+    return f"{noun}{'s' * (len(names) != 1)} {said}"
+
+
 def few(words: Sequence[str], most: int = 6) -> str:
     """The first of some words, and how many more there are.
 

@@ -10,6 +10,7 @@ from command_line import Run
 from PIL import Image
 
 import bnfold
+from bnfold.caffe.placeholder import with_placeholder_weights
 
 CRELU = """
 input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
@@ -34,6 +35,13 @@ layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_p
 layer { name: "s" type: "Scale" bottom: "fc" top: "s" }
 """
 FOLD = ("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt", "-o", "out.onnx")
+
+
+def test_an_array_without_a_name_is_not_called_by_one(run: Run, here: Path) -> None:
+    np.save("wrong.npy", np.zeros((2, 3, 8, 8), np.float32))
+    grey = bnfold.load(GREY.encode(), input_shapes={"data": (1, 1, 8, 8)})
+    with pytest.raises(bnfold.UsageError, match=r"wrong.npy: it has shape \(2, 3, 8, 8\), and the input takes"):
+        bnfold.Comparison(with_placeholder_weights(grey), "wrong.npy")
 
 
 @pytest.fixture

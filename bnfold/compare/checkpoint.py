@@ -79,6 +79,8 @@ class Checkpoint:
             return
         identity = identity_of(models, data, options, batch) | {"use of numba": str(compiled)}
         differing = [what for what, digest in identity.items() if self.identity.get(what, digest) != digest]
+        if "batch" in differing:  # which stands in the sizes of either model, too
+            differing = [what for what in differing if not what.startswith("model ")]
         if differing:
             raise UsageError(
                 f"the checkpoint '{self.path}' is of another comparison: its {', '.join(differing)} differ; go on "

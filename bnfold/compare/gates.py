@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Sequence
 
 from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
-from bnfold.errors import UsageError, is_everyday, quoted
+from bnfold.errors import UsageError, is_everyday, named
 
 NO_CLASSIFIER = "--min-agreement needs a classifier: a Softmax output, or labels"
 NO_SAMPLES = "labels say what the samples are, and no samples are given: noise has no classes"
@@ -32,15 +32,15 @@ def compared_gate(
     """
     outputs = [blob for blob in blobs if blob.is_output]
     empty = [blob.blob for blob in outputs if not blob.finite and not (may_have_none and blob.blob == boxes)]
-    said = len(outputs) - len(empty)
+    said, have = len(outputs) - len(empty), "has" if len(empty) == 1 else "have"
     blank = bool(outputs) and all(map(is_blank, blobs))
     if empty and all(0 in blob.shape for blob in outputs if blob.blob in empty):
-        sentence = f"output {quoted(empty)} has no elements, so there is nothing to compare"
+        sentence = f"{named('output', empty)} {have} no elements, so there is nothing to compare"
     elif empty == [boxes]:
         sentence = f"output '{boxes}' has no box; give samples in which there is something to find by --data"
     elif empty:
-        names = quoted(empty)
-        sentence = f"output {names} has no finite value in common; give inputs that the network means by --data"
+        names = named("output", empty)
+        sentence = f"{names} {have} no finite value in common; give inputs that the network means by --data"
     elif blank:
         sentence = (
             "all that was compared is 0 or not finite, and says nothing; give inputs that the network means by --data"
@@ -95,8 +95,8 @@ def beside(
 
 def outputs_gate(lost: Sequence[str]) -> Gate:
     """Every output of the reference has a partner."""
-    names = quoted(lost)
-    sentence = f"no partner of the same name and shape for output {names}" if lost else "every output has its partner"
+    names = named("output", lost)
+    sentence = f"no partner of the same name and shape for {names}" if lost else "every output has its partner"
     return Gate("outputs", 0, len(lost), not lost, sentence)
 
 

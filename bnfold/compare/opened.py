@@ -32,7 +32,7 @@ from bnfold.compare.records import NO_PARTNER, BlobDiff, DetectorDiff, DiffRepor
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Noise, Samples
-from bnfold.errors import few, quoted
+from bnfold.errors import named, quoted
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution
@@ -267,13 +267,13 @@ class Opened:
     def _untried(self, blank: set[str]) -> list[str]:
         """A note on the layers with weights that read nothing but blobs that are 0 everywhere."""
         layers = {
-            f"'{writer.layer}'": None
+            writer.layer: None
             for name, writer in self.ours.writers.items()
             if writer.weighted and self.ours.reads[name] and blank.issuperset(self.ours.reads[name])
         }
         said = "all that is read there is 0 or not finite, so the weights are not proved"
         meant = "give inputs that the network means by --data"
-        return [f"layer {few(list(layers))}: {said}; {meant}"] if layers else []
+        return [f"{named('layer', list(layers))}: {said}; {meant}"] if layers else []
 
     def _constant(self, spans: Spans) -> list[str]:
         """A note on data in which nothing varies; inputs of one value a sample, and those that follow, say nothing."""

@@ -290,10 +290,11 @@ def read_inputs(
 
 
 def _require_axes(path: Path, name: str, shape: Sequence[int], feed: Feed) -> None:
-    """Stop before the values of an array are read that cannot be meant, whatever they are."""
+    """Stop before the values of an array are read that cannot be meant, whatever they are; an .npy has no name."""
     wanted = prod(size or 1 for size in feed.shape)
     if None not in feed.shape and len(shape) > 1 and prod(shape[1:]) > wanted:
-        raise UsageError(f"{path}: '{name}' has shape {tuple(shape)}, and the input takes {feed.shape}")
+        what = f"'{name}'" if name else "it"
+        raise UsageError(f"{path}: {what} has shape {tuple(shape)}, and the input takes {feed.shape}")
 
 
 def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:

@@ -93,6 +93,8 @@ def test_a_checkpoint_of_another_comparison_is_refused(tmp_path: Path) -> None:
         compare(*pair, images(), checkpoint=file, tolerance=1e-5)
     with pytest.raises(UsageError, match="its data differ"):
         compare(*pair, images() + 1, checkpoint=file)
+    with pytest.raises(UsageError, match="its data, options, batch differ"):  # and the models do not
+        compare(*pair, images(), checkpoint=file, sample_limit=3, batch=2)
     with pytest.raises(UsageError, match="its model 2 differ"):
         compare(pair[0], change(classifier(), "conv2_w", (3, 1, 0, 0), 2e-3), images(), checkpoint=file)
 

@@ -94,6 +94,14 @@ def test_an_output_without_elements_is_not_told_to_be_given_data() -> None:
     assert "output 'y' has no elements, so there is nothing to compare" in report.verdict
 
 
+def test_several_outputs_and_layers_are_told_of_in_the_plural() -> None:
+    two = classifier()
+    two.graph.output.append(helper.make_tensor_value_info("conv1", TensorProto.FLOAT, None))
+    report = compare(two, two, np.full((2, 3, 8, 8), np.nan, np.float32))
+    assert "outputs 'conv1', 'prob' have no finite value in common" in report.verdict
+    assert any(note.startswith("layers 'conv2', 'fc': all that is read there") for note in report.notes)
+
+
 def test_the_candidate_has_no_say_in_the_noise() -> None:
     loud = change(classifier(), "fc_b", (0,), 1e6)
     assert compare(classifier(), loud).data == compare(classifier(), classifier()).data
