@@ -136,6 +136,7 @@ NODES: dict[str, tuple[int, Shape, Shape, dict[str, Any]]] = {
     "Conv": (1, (2, 4, 6, 6), (4, 4, 3, 3), {}),
     "DeformConv": (1, (2, 4, 6, 6), (4, 2, 1, 1), {"group": 2}),
     "ConvTranspose": (1, (2, 4, 6, 6), (4, 4, 3, 3), {}),
+    "Einsum": (1, (2, 4, 3), (4, 4), {"equation": "bij,ik->bkj"}),
     "Gemm": (1, (3, 4), (4, 4), {}),
     "GroupNormalization": (1, (2, 4, 3, 3), (4,), {"num_groups": 2}),
     "InstanceNormalization": (1, (2, 4, 3, 3), (4,), {}),

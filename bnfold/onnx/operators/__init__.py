@@ -29,7 +29,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "DepthToSpace": movement.depth_to_space,
     "Div": affine.divide,
     "Dropout": affine.dropout,
-    "Einsum": join.einsum,
+    "Einsum": linear.einsum,
     "Expand": movement.expand,
     "Flatten": movement.reshape,
     "Gather": movement.gather,

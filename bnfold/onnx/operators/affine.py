@@ -76,7 +76,7 @@ def _both(place: NodeContext) -> tuple[Steps, ...]:
 
 
 def _shifted(place: NodeContext, sign: float) -> Operator:
-    constant = _laid_constant(place)
+    constant = _laid_constant(place, axes=MAX_VALUES)
     if place.data(0) is None:  # c - x
         return _affine(sign, constant)
     return _affine(1.0, sign * constant)
@@ -114,7 +114,7 @@ def _affine(scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:
     return Affine(np.asarray(scale, np.float64), np.asarray(shift, np.float64))
 
 
-def _laid_constant(place: NodeContext) -> Array:
+def _laid_constant(place: NodeContext, axes: int = 1) -> Array:
     """The constant of a node with one, with its axes where those of the blob are."""
     index = 0 if place.data(0) is None else 1
     constant = place.learned(index)
@@ -123,7 +123,7 @@ def _laid_constant(place: NodeContext) -> Array:
     shape = tuple(constant.shape)
     if not shape:
         return exact_values(constant)
-    if sum(size != 1 for size in shape) > 1 or prod(shape) > MAX_VALUES:
+    if sum(size != 1 for size in shape) > axes or prod(shape) > MAX_VALUES:
         raise Unfit("its constant varies along more than one axis")
     bottom = place.bottom()
     if len(shape) > len(bottom):

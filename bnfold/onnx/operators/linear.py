@@ -12,6 +12,7 @@ import numpy as np
 from bnfold.algebra.operators import Linear, Operator, Port, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
+from bnfold.onnx.operators.join import einsum as product
 from bnfold.onnx.operators.join import matrices
 from bnfold.onnx.operators.place import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 
@@ -172,6 +173,28 @@ def matmul(place: NodeContext) -> Operator:
         inputs=tuple(inputs),
         summed=(summed,),
         unbiased="it makes a vector of a vector" if left and lost else unbiased,
+    )
+
+
+def einsum(place: NodeContext) -> Operator:
+    """Einsum: `sum of W*x` over the letters that the result has not; of data, a product."""
+    terms, _, out = place.node.attribute("equation", "").replace(" ", "").partition("->")
+    at = 0 if place.data(0) is None else 1
+    weight, letters = place.learned(at), terms.split(",")
+    if weight is None or len(letters) != 2 or len(place.layer.bottoms) != 1 or "." in terms or not out:
+        return product(place)
+    own, other, shape, bottom = letters[at], letters[1 - at], tuple(weight.shape), place.bottom()
+    whole = len(own) == len(set(own)) == len(shape) and len(other) == len(set(other)) == len(bottom)
+    alike = whole and all(shape[own.index(one)] == bottom[other.index(one)] for one in set(own) & set(other))
+    if not alike:
+        return product(place)
+    return Linear(
+        weight=weight,
+        bias=None,
+        view=shape,
+        outputs=tuple(Port(out.index(one), (axis,)) for axis, one in enumerate(own) if one in out),
+        inputs=tuple(Port(other.index(one), (axis,)) for axis, one in enumerate(own) if one in other),
+        unbiased="it has no bias",  # so no shift comes from in front, of which it may sum x alone as well
     )
 
 
