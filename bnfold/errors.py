@@ -21,6 +21,8 @@ MAX_GUESSES = 20
 MAX_SLIPS = 500
 MAX_GUESSED = 60
 LEAST_ALIKE = 0.7  # of difflib's ratio: "Elementwise" may mean Eltwise, and "ConvLSTM" is no LSTM
+PARAM = "_param"
+ACRONYM = 3  # letters of a layer's name that is as close to others by chance: bn, gn, grn, lrn, mvn, rnn
 SHORT = 5  # letters in which only one may be wrong
 
 
@@ -137,7 +139,8 @@ class Guesses:
         """The known word, of those `of` a message or enum, that `word` is a slip of; empty where it is its own word.
 
         One letter or two are wrong, or the parts stand in another order (`output_num`). What differs in a number or in
-        a part of one letter (`pad_l` beside `pad_h`, `relu6` beside `relu`) is another name and no slip.
+        a part of one letter (`pad_l` beside `pad_h`, `relu6` beside `relu`), and what parameters are called by three
+        letters (`gn_param`), is another name and no slip.
         """
         key = word, of
         if key not in self._slips:
@@ -164,6 +167,10 @@ def _closest(word: str, words: Collection[str], cutoff: float) -> str:
 
 
 def _is_slip(word: str, known: str) -> bool:
+    if word.endswith(PARAM) and known.endswith(PARAM):  # which tells nothing: gn_param is no slip of bn_param
+        word, known = word.removesuffix(PARAM), known.removesuffix(PARAM)
+        if len(word) <= ACRONYM:
+            return False
     if abs(len(word) - len(known)) > 2 or _stem(word) == _stem(known):
         return False
     if sorted(word.lower().split("_")) == sorted(known.lower().split("_")):

@@ -139,6 +139,17 @@ def test_a_slip_of_the_pen_stops_wherever_it_is(layer_type: str, field: str) -> 
     assert "did you mean" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("field", "meant"), [("gn_param", ""), ("fpn_param", ""), ("convolutoin_param", "convolution_param")]
+)
+def test_a_param_of_another_name_is_no_slip_for_ending_as_all_of_them_do(field: str, meant: str) -> None:
+    text = CONV.replace('type: "Convolution"', f'type: "Convolution" {field} {{ groups: 2 }}')
+    if meant:
+        assert f"did you mean '{meant}'?" in str(refusal(text))
+    else:
+        assert build(parse_prototxt(text)).layers[-1].opaque == f"it sets an unknown field '{field}' of LayerParameter"
+
+
 def test_what_a_loss_does_to_its_prediction_is_not_passed_over() -> None:
     refusal('layer { name: "x" type: "SoftmaxWithLoss" bottom: "a" softmax_param { temperature: 3 } }')
 
