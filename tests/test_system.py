@@ -19,6 +19,7 @@ from bnfold.errors import UnsupportedError
 from bnfold.net import Blobs
 
 ROOT = Path(__file__).parents[1]
+OTHER = 'layer { name: "r" type: "ReLU" bottom: "data" top: "y" }'
 
 
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -80,6 +81,18 @@ def test_a_prototxt_without_weights_beside_it_is_compared_if_it_needs_none(run: 
     assert needing.code == 2
     assert "bare.prototxt: no caffemodel was given, and" in needing.err
     assert "call the two bare.prototxt:WEIGHTS.caffemodel" in needing.err
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("field", ["", 'type: "Upsample"'])
+def test_which_of_two_networks_is_meant_is_said(run: Run, place: int, field: str) -> None:
+    shape = "input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }" if field else ""
+    layer = f'layer {{ name: "odd" {field} bottom: "data" top: "y" }}' if field else OTHER
+    Path("other.prototxt").write_text(f'input: "data" {shape} {layer}')
+    names = ["net.prototxt", "net.prototxt"]
+    names[place] = "other.prototxt"
+    refused = run("diff", *names)
+    assert (refused.code, refused.err.count("other.prototxt")) == (2, 1), refused.err
 
 
 def test_a_net_from_streams_is_folded_and_proved(run: Run) -> None:

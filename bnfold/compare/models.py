@@ -17,7 +17,7 @@ from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable, same_layers
 from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
-from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError
 from bnfold.io.files import descriptor_of
 from bnfold.io.mapping import release_pages, require_unchanged
 from bnfold.net import Net, require_net
@@ -186,7 +186,15 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         UsageError: the path's ending says nothing.
         ModelError: the network cannot be read.
     """
-    model = _opened(source, role, options)
+    try:
+        model = _opened(source, role, options)
+    except BnfoldError as error:
+        if isinstance(source, str | os.PathLike):  # of two networks it must be said which
+            path = os.fsdecode(source)
+            error.args = (
+                f"{error}" if any(str(file) in str(error) for file in files_of(path)) else f"{path}: {error}",
+            )
+        raise
     if isinstance(source, str | os.PathLike) and descriptor_of(os.fsdecode(source)) is None:
         model = replace(model, path=os.path.abspath(os.fsdecode(source)))
     return model.in_batches_of(options.batch) if model.net is None and options.batch is not None else model
