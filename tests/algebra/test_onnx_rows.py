@@ -102,6 +102,8 @@ ROWS = [
     Row("t0 = Relu (x)", (PLANE,), passes="both", refuses="any zero strict"),
     Row("t0 = LeakyRelu <alpha = 0.25> (x)", (PLANE,), passes="both", refuses="any zero strict"),
     Row("t0 = PRelu (x, f)", (PLANE,), (("f", [3]),), passes="both", refuses="any zero strict"),
+    Row("t0 = Max (x, f)", (PLANE,), (("f", [0]),), passes="both", refuses="any zero strict"),
+    Row("t0 = Min (x, f)", (PLANE,), (("f", [0]),), passes="both", refuses="any zero strict"),
     Row("t0 = MaxPool <kernel_shape = [2, 2]> (x)", (PLANE,), passes="order both", refuses="any zero"),
     Row("t0 = AveragePool <kernel_shape = [3, 3]> (x)", (PLANE,)),
     Row("t0 = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)", (PLANE,)),
@@ -179,6 +181,7 @@ ROWS = [
 NOT_HERE = {
     "Abs": "it changes the affine's signs",
     "BatchNormalization": "an affine",
+    "Cast": "an alias, or nothing that is known",
     "Conv": "absorbs",
     "ConvTranspose": "absorbs",
     "DeformConv": "absorbs",

@@ -386,7 +386,8 @@ def test_the_tolerance_is_of_the_type_that_a_cast_makes_of_weights(kind: str, to
     learned = {"w": values(3, 2, 3, 3, dtype=dtype), "k": values(3, 1, 1, dtype=dtype)}
     net = net_of(model(MIXED.format(kind=kind, to=to), **learned))
     result = fold(net)
-    assert [layer.type for layer in result.net.layers] == ["Cast", "Conv", "Cast"]
+    casts = ["Cast"] * (to == 10)  # those to the type that there is are dropped
+    assert [layer.type for layer in result.net.layers] == [*casts, "Conv", *casts]
     report = compare(net, result.net)
     assert report.passed
     assert report.tolerance == tolerance

@@ -22,6 +22,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Add": affine.add,
     "AveragePool": passing.average_pool,
     "BatchNormalization": affine.batch_normalization,
+    "Cast": affine.cast,
     "Concat": join.concat,
     "Conv": linear.conv,
     "ConvTranspose": linear.conv_transpose,

@@ -140,6 +140,15 @@ def alias(_: NodeContext) -> Operator:
     return Alias()
 
 
+def cast(place: NodeContext) -> Operator:
+    """Cast: `x`, where it is of that type already."""
+    source, types = place.layer.source, place.context.net.origin.types.elements
+    blob = (source.bottoms if source is not None else place.layer.bottoms)[0]
+    if types.get(blob) != place.node.attribute("to", 0):
+        raise Unfit("it may round to another type")
+    return Alias()
+
+
 def dropout(place: NodeContext) -> Operator:
     """Dropout: `x` at inference, which opset 12 and newer say by an input."""
     if len(place.layer.tops) > 1:

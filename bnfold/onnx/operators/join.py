@@ -5,9 +5,15 @@ Each function states the formula of the ONNX operator that it names first.
 
 from __future__ import annotations
 
+from math import prod
+
+import numpy as np
+
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Step, Steps, Sum
+from bnfold.algebra.scaled import exact_values
 from bnfold.net import Shape
 from bnfold.onnx.node import Data
+from bnfold.onnx.operators.passing import rectifier
 from bnfold.onnx.operators.place import NodeContext, Unfit, axis_of
 from bnfold.onnx.sizes import UNKNOWN
 
@@ -34,7 +40,12 @@ def mean(place: NodeContext) -> Operator:
 
 
 def extreme(place: NodeContext) -> Operator:
-    """Max, Min: the largest or the smallest of data."""
+    """Max, Min: the largest or the smallest of data; of data and 0, a rectifier."""
+    bound = place.learned(1) if len(place.node.slots) == 2 else None
+    if bound is not None and prod(bound.shape) == 1 and len(bound.shape) <= len(place.bottom()):
+        if np.any(exact_values(bound)):
+            raise Unfit("it is bounded by another number than 0")
+        return rectifier(place)
     place.only_data()
     return Extreme(laid(place))
 
