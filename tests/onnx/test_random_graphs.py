@@ -77,8 +77,13 @@ class Builder:
         read = {name for node in self.nodes for name in node.input}
         made = [name for node in self.nodes for name in node.output]
         outputs = [name for name in made if name not in read or self.choose.random() < 0.05]
-        inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, self.shapes[name]) for name in "xz"]
-        ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, self.shapes[name]) for name in outputs]
+        is_open = self.choose.random() < 0.3  # other sizes are as they are with a batch of two
+        batch = ["N"] if is_open else [2]
+        said = {name: [None] * len(self.shapes[name]) if is_open else self.shapes[name] for name in outputs}
+        inputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [*batch, *self.shapes[name][1:]]) for name in "xz"
+        ]
+        ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, said[name]) for name in outputs]
         stored = [numpy_helper.from_array(values, name) for name, values in self.constants.items()]
         graph = helper.make_graph(self.nodes, "random", inputs, ports, stored)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
@@ -125,14 +130,17 @@ def arithmetic(b: Builder, x: str, shape: Shape) -> None:
     op_type = b.choose.choice(["Add", "Sub", "Mul", "Mul", "Div"])
     axis = b.choose.randrange(len(shape)) if b.choose.random() < 0.3 else min(1, len(shape) - 1)
     form = tuple(size if place == axis else 1 for place, size in enumerate(shape))
-    form = b.choose.choice([form, form[axis:], (), (1,)])
+    several = tuple(b.choose.choice([1, size, size]) for size in shape[1:])
+    form = b.choose.choice([form, form[axis:], form[axis:], (), (1,), several])
     constant = b.constant(*form, positive=b.choose.random() < 0.5)
     b.add(op_type, [constant, x] if b.choose.random() < 0.3 and op_type != "Div" else [x, constant], [shape])
 
 
 def unary(b: Builder, x: str, shape: Shape) -> None:
-    op_type = b.choose.choice(["Relu", "LeakyRelu", "Neg", "Identity", "Dropout", "Sigmoid", "Abs", "Relu", "Tanh"])
-    b.add(op_type, [x], [shape])
+    kinds = ["Relu", "LeakyRelu", "Neg", "Identity", "Dropout", "Sigmoid", "Abs", "Max", "Min", "Tanh"]
+    op_type = b.choose.choice(kinds)
+    zero = [b.stored(np.zeros(b.choose.choice([(), (1,)]), np.float32))] if op_type in ("Max", "Min") else []
+    b.add(op_type, [x, *zero], [shape])
 
 
 def prelu(b: Builder, x: str, shape: Shape) -> None:
@@ -223,6 +231,15 @@ def linear(b: Builder, x: str, shape: Shape) -> None:
             [[], [b.constant(out)], [b.constant(1)], [b.constant(1, out)], [b.constant(shape[0], 1)]]
         )
         b.add("Gemm", [x, weight, *bias], [(shape[0], out)], transB=turned, alpha=b.choose.choice([1.0, 0.5]), beta=2.0)
+    elif len(shape) >= 2 and b.choose.random() < 0.3:
+        letters = "abcdefgh"[: len(shape)]
+        known = b.choose.sample(letters, b.choose.randrange(1, len(shape)))
+        left = [letter for letter in letters if letter not in known or b.choose.random() < 0.4]
+        sizes = {"o": out, **dict(zip(letters, shape, strict=True))}
+        given = "".join(b.choose.sample([*left, "o"], len(left) + 1))
+        weight = b.constant(*(sizes[letter] for letter in (*known, "o")))
+        made = tuple(sizes[letter] for letter in given)
+        b.add("Einsum", [x, weight], [made], equation=f"{letters},{''.join(known)}o->{given}")
     elif len(shape) >= 2 and b.choose.random() < 0.7:
         (top,) = b.add("MatMul", [x, b.constant(shape[-1], out)], [(*shape[:-1], out)])
         if b.choose.random() < 0.6:
