@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 TOLERANCES = {"bfloat16": 8e-2, "float16": 1e-2, "float32": 1e-4, "float64": 1e-9}
 """Stored type -> what networks that compute the same may differ by, of a blob's range: some ten roundings of a value,
 and in float32 a thousand, since there the sums of a deep network differ by more than its weights."""
+ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+"""Type of values -> half a unit in their last place, relative."""
 
 BatchNormLayout = Literal["bvlc", "cudnn", "ducha", "intel", "nvcaffe", "nvcaffe015", "pspnet", "segnet"]
 ZeroScaleFactor = Literal["caffe", "one"]

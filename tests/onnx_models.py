@@ -50,8 +50,10 @@ def classifier(seed: int = 0, batch: int | str = 2, classes: int = 5) -> onnx.Mo
     return model(nodes, {"data": (batch, 3, 8, 8)}, ["prob"], weights)
 
 
-def change(made: onnx.ModelProto, weight: str, index: tuple[int, ...], amount: float) -> onnx.ModelProto:
-    """A copy with one value of one weight changed by `amount`."""
+def change(
+    made: onnx.ModelProto, weight: str, index: tuple[int | slice, ...], amount: float | np.ndarray
+) -> onnx.ModelProto:
+    """A copy with some values of one weight changed by `amount`."""
     copy = onnx.ModelProto()
     copy.CopyFrom(made)
     for initializer in copy.graph.initializer:

@@ -25,7 +25,7 @@ from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
 from bnfold.compare.models import SELDOM, Model, open_model
 from bnfold.compare.noise import choose_noise, watched_blobs
-from bnfold.compare.opened import Opened
+from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
 from bnfold.compare.partial import same_behind
 from bnfold.compare.records import DiffReport
@@ -415,8 +415,9 @@ class Comparison:
                 run = run_at(data, shape, start)
                 for given in engine.give(run):
                     exact = truth.run(run.feeds, given[0])
-                    one.judge(found, run, exact, given[0], given[1 + place])
-                    del given, exact  # or they would stand beside the next segment in memory
+                    moved = rounded_otherwise(one, run, given[1 + place]) if len(engine.segments) == 1 else []
+                    one.judge(found, run, exact, given[0], given[1 + place], moved)
+                    del given, exact, moved  # or they would stand beside the next segment in memory
         except UnsupportedError as error:
             found.notes.append(f"no float64 run decides about rounding: {error}")
             found.distances.clear()

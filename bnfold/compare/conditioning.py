@@ -28,11 +28,9 @@ from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.records import Blocked, Folded, FoldReport, Kept, Merged
 from bnfold.errors import BnfoldError, quoted
 from bnfold.net import Layer, Net
-from bnfold.options import TOLERANCES
+from bnfold.options import ROUNDING, TOLERANCES
 
 ONNX_PARAMETERS = 4  # scale, bias, mean, variance
-ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
-"""Type of a layer's values -> half a unit in their last place, relative."""
 
 
 class _Cancellation(NamedTuple):

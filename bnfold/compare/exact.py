@@ -11,21 +11,33 @@ programs that round equally well are seldom twice as far from the truth over a w
 that is wrong by a thousandth, float32 rounds a thousand times better. A few values, as one score a sample, are no whole
 blob, and may lie near 0 by chance, where what was added up to them is as large as in other samples: they may be 8 units
 off of the largest value of the run.
+
+In float16 and bfloat16 (if the networks run so) the weights are no truth either: those that a fold computed are rounded
+once, and a network whose sums cancel shows it. So the candidate runs in float32 too, as it is and MOVED times with each
+weight that is not the reference's half a unit in its last place off, up or down by chance. With q what the largest of
+these moves the blob by, in each sample and channel
+
+    rms(c - t)  <=  2 * (rms(r - t) + q) + u / sqrt(12) * max abs(r)
+
+where u is the distance of two values around 1 in that type. q counts up to the tolerance, since sums
+that cancel so far that the rounding of weights alone loses more prove nothing. One blob of which that is not true
+speaks against all: a tolerance of 1e-2 hides faults of a channel in one place that pass for rounding in another.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bnfold.compare.metrics import in_pieces
+from bnfold.compare.metrics import extremes, in_pieces, magnitude
 from bnfold.compare.models import Model
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
+from bnfold.options import ROUNDING as UNITS
 
 if TYPE_CHECKING:
     from bnfold.onnx.evaluator import Evaluator
@@ -37,6 +49,7 @@ UNIT = 2.0**-23  # the distance of two floats around 1
 ROUNDING = 100.0  # times the tolerance: what is farther away at the first place is no rounding, and a float64 run slow
 FEW = 8  # values of a sample of which a mean says nothing
 UNITS_OF_FEW = 8  # how many units of the largest value of all samples these may be off; a sum of 64 terms is off by 2
+MOVED = 8  # seldom are so many draws all far smaller than what the rounding of one channel's weights did
 EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one with the largest error
 
 
@@ -47,11 +60,15 @@ class Distances:
     Attributes:
         reference, candidate: the distances.
         unit: the distance of two floats at the blob's largest value, likewise.
+        moved: how far rounding the candidate's weights otherwise moves it.
+        astray: a reference that is so far away is not rounded.
     """
 
     reference: float
     candidate: float
     unit: float = UNIT
+    moved: float = 0.0
+    astray: float = ASTRAY
 
     @classmethod
     def of(cls, truth: Array, reference: Array, candidate: Array, size: float, largest: float = 0.0) -> Distances:
@@ -79,19 +96,51 @@ class Distances:
         ours, theirs = (math.sqrt(total / max(count, 1)) for total in squared)
         return cls(ours, theirs, UNIT * max(1.0, largest / size))
 
+    @classmethod
+    def by_channel(cls, values: Sequence[Array], size: float, coarse: Coarse) -> Distances:
+        """As `of`, of the channel along the first axis that speaks most against the candidate.
+
+        Args:
+            values: the truth, the reference, and the candidate; then the candidate in float32, as it is and with its
+                weights rounded otherwise.
+            size: as in `of`.
+            coarse: what holds in the type of the values.
+        """
+        farthest = cls(0.0, 0.0)
+        for true, ours, theirs, still, *others in zip(*values, strict=True):
+            found = cls.of(true, ours, theirs, size)
+            unit = 2 * coarse.rounding / math.sqrt(12) * magnitude(*extremes(ours)) / size
+            apart = max(cls.of(still, still, other, size).candidate for other in others)
+            found = cls(found.reference, found.candidate, unit, min(apart, coarse.tolerance), coarse.astray)
+            farthest = max(farthest, found, key=lambda one: one.weight)
+        return farthest
+
     @property
     def excess(self) -> float:
         """By how much the candidate is farther away than chance explains; at most 0 where it is as exact."""
         if self.candidate == self.reference < math.inf:
             return 0.0
-        if self.reference > max(ASTRAY, self.unit):
+        if self.reference > max(self.astray, self.unit):
             return self.candidate
-        return self.candidate - CHANCE * self.reference - self.unit
+        return self.candidate - CHANCE * (self.reference + self.moved) - self.unit
 
     @property
     def weight(self) -> tuple[bool, float]:
         """Of two samples the larger speaks more against the candidate."""
         return self.excess > 0, self.candidate
+
+
+class Coarse(NamedTuple):
+    """What holds of values of 2 bytes: half a unit in their last place, the tolerance, how far is too far."""
+
+    rounding: float
+    tolerance: float
+    astray: float
+
+    @classmethod
+    def of(cls, dtype: str, tolerance: float) -> Coarse | None:
+        """None for types that are finer."""
+        return cls(UNITS[dtype], tolerance, 10 * tolerance) if dtype in ("bfloat16", "float16") else None
 
 
 def as_exact(reference: Model, candidate: Model, pairs: Mapping[str, str], found: Mapping[str, Distances]) -> set[str]:

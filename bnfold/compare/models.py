@@ -6,6 +6,7 @@ import mmap
 import os
 import re
 from collections.abc import Collection, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,14 +22,14 @@ from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError
 from bnfold.io.files import descriptor_of
 from bnfold.io.mapping import release_pages, require_unchanged
 from bnfold.net import Net, require_net
-from bnfold.options import TEXT, CompareOptions
+from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bnfold.loading import Model as Given
-    from bnfold.onnx.graph import WeightStore
+    from bnfold.onnx.graph import Parts, WeightStore
     from bnfold.onnx.weight import Weight
 
     Source = Net | Given
@@ -152,6 +153,42 @@ class Model:
         }
         return replace(self, proto=converted(self.proto, self.folder, RUNNABLE), weights=tuple(weights), feeds=feeds)
 
+    def rounded_otherwise(self, reference: Model, seed: int | None) -> Model:
+        """The network in float32, as if the weights that are not the reference's had been rounded otherwise.
+
+        Args:
+            reference: what is stored there under the same name, value for value, was not rounded.
+            seed: each value of 2 bytes is half a unit in its last place off, up or down by chance; None for none.
+        """
+        from bnfold.onnx.double import FINER, converted
+        from bnfold.onnx.graph import same_weight, stored_weights
+
+        random = np.random.default_rng(seed)
+        kept, weights = stored_weights(reference.parts), []
+        for name, weight in stored_weights(self.parts).items():
+            if not FINER.tells(weight.dtype):
+                weights.append(weight)
+                continue
+            values = weight.array().astype(np.float32)
+            if seed is not None and not (name in kept and same_weight(weight, kept[name])):
+                half = np.ldexp(np.float32(ROUNDING[weight.dtype.name] / 2), np.frexp(values)[1])
+                values = values + np.where(values == 0, 0, half) * random.choice(
+                    np.array([-1, 1], np.float32), values.shape
+                )
+            weights.append(weight.of(name, values))
+        bare = deepcopy(self.proto)
+        del bare.graph.initializer[:]
+        feeds = {
+            name: replace(feed, dtype=FINER.dtype) if FINER.tells(feed.dtype) else feed
+            for name, feed in self.feeds.items()
+        }
+        return replace(self, proto=converted(bare, self.folder, FINER), weights=tuple(weights), feeds=feeds, mapped=())
+
+    @property
+    def parts(self) -> Parts:
+        """The model, the weights that it is without, and where its external ones lie."""
+        return self.proto, self.weights, self.folder
+
     def in_batches_of(self, batch: int) -> Model:
         """An ONNX model for another number of samples, which it may be unable to run."""
         from bnfold.onnx.graph import with_first_axis
@@ -163,9 +200,7 @@ class Model:
         """Whether the other is the same network to the last weight, so that there is nothing to run."""
         from bnfold.onnx.graph import equal_models
 
-        return same_layers(self.hidden.layers, other.hidden.layers) and equal_models(
-            (self.proto, self.weights, self.folder), (other.proto, other.weights, other.folder)
-        )
+        return same_layers(self.hidden.layers, other.hidden.layers) and equal_models(self.parts, other.parts)
 
     def release_pages(self) -> None:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""

@@ -14,7 +14,7 @@ from bnfold.compare.classify import find_scores, near_chance, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
 from bnfold.compare.engine import Side
-from bnfold.compare.exact import FEW, LEAST_TOLERANCE, ROUNDING, UNITS_OF_FEW, Distances, as_exact
+from bnfold.compare.exact import FEW, LEAST_TOLERANCE, MOVED, ROUNDING, UNITS_OF_FEW, Coarse, Distances, as_exact
 from bnfold.compare.gates import (
     agreement_gate,
     boxes_gate,
@@ -163,6 +163,8 @@ class Opened:
         ]
         doubtful = [name for name in self.doubtful(found) if name in found.distances]
         exact = as_exact(self.ours, self.theirs, self.pairs, found.distances)
+        if self.coarse is not None and not exact.issuperset(found.distances):
+            exact = set()
         rounded = [name for name in doubtful if name in exact]
         gates.append(tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit))
         if detector is not None:
@@ -246,8 +248,17 @@ class Opened:
         exact: Mapping[str, Array],
         first: Mapping[str, Array],
         second: Mapping[str, Array],
+        moved: Sequence[Mapping[str, Array]] = (),
     ) -> None:
-        """Hold one run against the float64 run; of each blob the sample counts that speaks most against it."""
+        """Hold one run against the float64 run; of each blob the sample counts that speaks most against it.
+
+        Args:
+            found: where the distances go.
+            run: the samples.
+            exact: what the float64 run gave.
+            first, second: what either network gave.
+            moved: what the candidate gave in float32, as it is and with its weights rounded otherwise.
+        """
         for name, partner in self.pairs.items():
             r, c, truth = first.get(name), second.get(partner), exact.get(name)
             boxes = found.detection is not None and name == found.detection.blob
@@ -260,9 +271,19 @@ class Opened:
                 error = found.errors[name]
                 ends = extremes(ours)
                 size = span(*ends) if error.by_own_range else error.range
-                distances = Distances.of(true, ours, theirs, size, max(magnitude(*ends), elsewhere))
+                if self.coarse is not None and moved:
+                    others = [one[partner].reshape(r.shape)[row] for one in moved]
+                    found_here = [_along_channels(values, by_row) for values in (true, ours, theirs, *others)]
+                    distances = Distances.by_channel(found_here, size, self.coarse)
+                else:
+                    distances = Distances.of(true, ours, theirs, size, max(magnitude(*ends), elsewhere))
                 if name not in found.distances or distances.weight > found.distances[name].weight:
                     found.distances[name] = distances
+
+    @property
+    def coarse(self) -> Coarse | None:
+        """What holds of values of 2 bytes, where the candidate runs with such."""
+        return Coarse.of(self.theirs.stored_type, self.options.limit)
 
     def _untried(self, blank: set[str]) -> list[str]:
         """A note on the layers with weights that read nothing but blobs that are 0 everywhere."""
@@ -376,6 +397,11 @@ def _rounded(name: str, found: Distances, exact: bool) -> str:
     return f"blob '{name}' is beyond the tolerance by rounding: {said}{by_read}"
 
 
+def _along_channels(values: Array, is_sample: bool) -> Array:
+    """The values with the channel first, which is the first axis of a sample."""
+    return np.moveaxis(values, 1, 0) if values.ndim > 1 and not is_sample else np.atleast_1d(values)
+
+
 def _activations(tops: Mapping[str, str], spans: Spans) -> dict[str, float]:
     """Layer -> range of its own top, where any value was seen."""
     seen = {layer: spans[blob] for layer, blob in tops.items() if blob in spans}
@@ -411,3 +437,19 @@ def _ratios(model: Model) -> dict[str, float]:
 
 def _squeezed(shape: Shape) -> list[int]:
     return [size for size in shape if size != 1]
+
+
+def rounded_otherwise(one: Opened, run: Run, blobs: Collection[str]) -> list[Mapping[str, Array]]:
+    """What a candidate with values of 2 bytes gives in float32: as it is, and with its weights rounded otherwise."""
+    from bnfold.onnx.graph import WeightStore
+
+    found: list[Mapping[str, Array]] = []
+    if one.coarse is None:
+        return found
+    feeds = {one.inputs[name]: values for name, values in run.feeds.items()}
+    for seed in (None, *range(MOVED)):
+        model = one.theirs.rounded_otherwise(one.ours, seed)
+        fed = {name: values.astype(model.feeds[name].dtype, copy=False) for name, values in feeds.items()}
+        with WeightStore() as store:
+            found.append(model.session(blobs, store, one.options.threads).run(fed, list(blobs)))
+    return found

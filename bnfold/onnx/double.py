@@ -50,6 +50,8 @@ class Conversion(NamedTuple):
 WIDE = Conversion(frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}), TensorProto.DOUBLE)
 RUNNABLE = Conversion(frozenset({TensorProto.BFLOAT16, TensorProto.DOUBLE}), TensorProto.FLOAT)
 """To the type that every runtime has all operators of."""
+FINER = Conversion(frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16}), TensorProto.FLOAT)
+"""From the types of 2 bytes to one that can be run and rounds some thousand times finer."""
 
 
 def in_double(model: ModelProto, weights: Sequence[Weight], folder: Path | None) -> ModelProto:

@@ -296,11 +296,18 @@ def equal_models(ours: Parts, theirs: Parts) -> bool:
         return False
     stored, others = (_stored(model, weights) for model, weights, _ in (ours, theirs))
     return stored.keys() == others.keys() and all(
-        _same(_read(one, ours[2]), _read(others[name], theirs[2])) for name, one in stored.items()
+        same_weight(_read(one, ours[2]), _read(others[name], theirs[2])) for name, one in stored.items()
     )
 
 
-def _same(one: Weight, other: Weight) -> bool:
+def stored_weights(parts: Parts) -> dict[str, Weight]:
+    """Name -> what is stored, wherever it lies."""
+    model, weights, folder = parts
+    return {name: _read(one, folder) for name, one in _stored(model, weights).items()}
+
+
+def same_weight(one: Weight, other: Weight) -> bool:
+    """Whether two are equal in type, shape and every value."""
     return one.dtype.name == other.dtype.name and one.shape == other.shape and same_bytes(one, other)
 
 

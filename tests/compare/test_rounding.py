@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from nets import FACTOR, net
-from onnx import ModelProto, helper
+from onnx import ModelProto, helper, numpy_helper
 from onnx_models import change, classifier, model
 from present import present
 
@@ -348,6 +348,48 @@ def test_a_pixel_mean_in_float16_is_no_shift_that_cancels(dtype: type, warned: b
     result = bnfold.fold(reference)
     assert [layer.type for layer in result.net.layers] == ["Gemm"]
     assert bool(list(ill_conditioned(reference, result.report))) == warned
+
+
+def half_precision(seed: int) -> ModelProto:
+    """Three times a convolution and a normalisation whose means lie far from 0, in float16, in front of a Sigmoid."""
+    random = np.random.default_rng(seed)
+    weights: dict[str, Array] = {}
+    nodes, top, channels = [], "x", 3
+    for layer, count in enumerate((16, 16, 8)):
+        learned = {
+            f"w{layer}": random.normal(0, 1 / np.sqrt(9 * channels), (count, channels, 3, 3)),
+            f"gamma{layer}": random.uniform(0.4, 1.6, count),
+            f"beta{layer}": random.normal(0, 0.5, count),
+            f"mean{layer}": random.normal(0, 10, count),
+            f"variance{layer}": 10 ** random.uniform(-2, 1, count),
+        }
+        weight, *statistics = learned
+        nodes.append(helper.make_node("Conv", [top, weight], [f"conv{layer}"], f"conv{layer}"))
+        nodes.append(helper.make_node("BatchNormalization", [f"conv{layer}", *statistics], [f"bn{layer}"]))
+        weights |= {name: values.astype(np.float16) for name, values in learned.items()}
+        top, channels = f"bn{layer}", count
+    nodes.append(helper.make_node("Sigmoid", [top], ["y"]))
+    return model(nodes, {"x": (1, 3, 8, 8)}, ["y"], weights, dtype=onnx.TensorProto.FLOAT16)
+
+
+@pytest.mark.parametrize("seed", [0, 8])
+def test_a_fold_in_float16_may_round_its_weights_and_no_more(seed: int) -> None:
+    """Sums that cancel show that rounding in the Sigmoid; one channel that is 3 % off shows where it is."""
+    reference = half_precision(seed)
+    folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
+    proof = Comparison(reference)
+    report = proof.against(folded)
+    assert report.passed
+    assert report.as_exact == ("y",)
+    assert max(blob.judged for blob in report.blobs) > report.tolerance
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in folded.graph.initializer}
+    largest = int(np.abs(stored["conv1.bias"]).argmax())
+    wrong = [
+        change(folded, "conv1.bias", (largest,), stored["conv1.bias"][largest] * np.float16(0.03)),
+        change(folded, "w2", (2,), stored["w2"][2] * np.float16(0.03)),
+        change(folded, "w1", (slice(4, 6),), stored["w1"][[5, 4]] - stored["w1"][4:6]),
+    ]
+    assert [proof.against(one).passed for one in wrong] == [False] * 3
 
 
 def test_what_multiplied_first_already_is_not_warned_of_where_it_stays() -> None:
