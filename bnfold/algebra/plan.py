@@ -502,5 +502,6 @@ def _naming(layer: Layer) -> Iterator[None]:
     try:
         yield
     except Blocked as blocked:
+        blocked.with_traceback(None)  # by which it and the frame that it leaves through would hold each other
         reason = f": {blocked}" if str(blocked) else " neither absorbs an affine nor lets one pass"
         raise Blocked(f"{layer}{reason}") from None
