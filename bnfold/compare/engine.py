@@ -24,7 +24,7 @@ from bnfold.compare.batches import BatchLayout, Run, runs
 from bnfold.compare.measure import Measurement, MeasurePlan, Progress
 from bnfold.compare.memory import COMPILED, Needs, room
 from bnfold.compare.merging import merge
-from bnfold.compare.models import Model
+from bnfold.compare.models import Model, telling_which
 from bnfold.compare.threads import Threads, result_of
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
@@ -293,7 +293,8 @@ class Engine:
                 if other is not segment:
                     other.sessions.clear()
             segment.sessions[place] = self._session(segment, place)
-        given = segment.sessions[place].run(feeds, self._fetched(segment, place))
+        with telling_which(self._model(place).name):
+            given = segment.sessions[place].run(feeds, self._fetched(segment, place))
         if self.alternating:
             del segment.sessions[place]
         if not self.overlapping:
@@ -316,10 +317,12 @@ class Engine:
 
     def _session(self, segment: Segment, place: int, further: Sequence[str] = ()) -> Session:
         options = self._options
-        model = self.sides[place - 1].model if place else self.reference
         provider = options.provider if place else options.reference_provider or options.provider
         blobs = [*self._fetched(segment, place), *further]
-        return model.session(blobs, self._store, options.threads, provider, options.tf32)
+        return self._model(place).session(blobs, self._store, options.threads, provider, options.tf32)
+
+    def _model(self, place: int) -> Model:
+        return self.sides[place - 1].model if place else self.reference
 
     def _segment(self) -> Segment:
         """One of nothing yet."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -221,18 +222,26 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         UsageError: the path's ending says nothing.
         ModelError: the network cannot be read.
     """
-    try:
+    if not isinstance(source, str | os.PathLike):
         model = _opened(source, role, options)
-    except BnfoldError as error:
-        if isinstance(source, str | os.PathLike):  # of two networks it must be said which
-            path = os.fsdecode(source)
-            error.args = (
-                f"{error}" if any(str(file) in str(error) for file in files_of(path)) else f"{path}: {error}",
-            )
-        raise
-    if isinstance(source, str | os.PathLike) and descriptor_of(os.fsdecode(source)) is None:
-        model = replace(model, path=os.path.abspath(os.fsdecode(source)))
+    else:
+        path = os.fsdecode(source)
+        with telling_which(path, files_of(path)):
+            model = _opened(source, role, options)
+        if descriptor_of(path) is None:
+            model = replace(model, path=os.path.abspath(path))
     return model.in_batches_of(options.batch) if model.net is None and options.batch is not None else model
+
+
+@contextmanager
+def telling_which(name: str, files: Iterable[Path] = ()) -> Iterator[None]:
+    """Put a network's name in front of an error that names neither it nor its files: there are two of them."""
+    try:
+        yield
+    except BnfoldError as error:
+        if not any(str(known) in str(error) for known in (name, *files)):
+            error.args = (f"{name}: {error}",)
+        raise
 
 
 def _opened(source: Source, role: str, options: CompareOptions) -> Model:
