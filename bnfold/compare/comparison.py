@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from bnfold.compare.models import Source
     from bnfold.onnx.graph import WeightStore
 
+ROWS = 4096  # of a network's own first axis that are samples of noise: each is drawn and measured by itself
+
 
 def compare(
     reference: Source,
@@ -250,9 +252,9 @@ class Comparison:
         check_inputs(shape)
         preparation = self.options.preparation or partial(_said_by, self.reference)
         first = self.options.sample_limit if self.options.sample_seed is None else None
-        # Where an ONNX network says how long the first axis is, its rows may mean more than samples.
+        # Where an ONNX network says how long the first axis is, its rows may be no samples; a run has them all.
         means_more = self.reference.net is None and not shape.is_open and self.options.batch is None
-        least = min(shape.batch, EVERY_SAMPLE) if means_more else 0
+        least = min(shape.batch, ROWS) if means_more else 0
         data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation, first, least)
         if self.options.preparation is not None and not hasattr(data, "preparation"):
             raise UsageError(
@@ -294,6 +296,8 @@ class Comparison:
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = self._types
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
+        if self._samples is None and ours.net is None and data.count == ROWS < shape.batch:
+            notes.append(f"of the {shape.batch:,} rows of a run {ROWS:,} were compared, and the others are not proved")
         if self.options.seed and self._samples is not None:
             notes.append(f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given")
         return Opened(

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, parser
 from onnx_models import change, classifier, model
 
 import bnfold
+from bnfold.compare import comparison
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.models import open_model
 from bnfold.compare.saturation import COUNTS, Positions, saturating
@@ -129,15 +130,25 @@ def test_a_flag_takes_both_values_so_that_what_depends_on_it_is_compared(shape: 
     assert not any(compare(right, one, seed=seed, layers=False).passed for one in wrong)
 
 
-def test_every_row_of_a_short_first_axis_is_compared() -> None:
+@pytest.mark.parametrize("rows", [8, 40])
+def test_every_row_of_a_first_axis_is_compared(rows: int) -> None:
     node = helper.make_node("Add", ["x", "place"], ["y"])
-    place = np.arange(24, dtype=np.float32).reshape(8, 3)
+    place = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
     right, wrong = (
-        model([node], {"x": (8, 3)}, ["y"], {"place": values}) for values in (place, np.vstack([place[:7], place[:1]]))
+        model([node], {"x": (rows, 3)}, ["y"], {"place": values})
+        for values in (place, np.vstack([place[:-1], place[:1]]))
     )
     report = compare(right, wrong)
     assert not report.passed
-    assert report.sample_count == 8
+    assert report.sample_count == rows
+
+
+def test_rows_that_are_too_many_to_be_samples_are_said_not_to_be_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "ROWS", 16)
+    made = model([helper.make_node("Relu", ["x"], ["y"])], {"x": (20, 3)}, ["y"])
+    report = compare(made, made)
+    assert report.sample_count == 16
+    assert "of the 20 rows of a run 16 were compared, and the others are not proved" in report.notes
 
 
 def test_a_seed_beside_samples_is_said_to_change_nothing() -> None:
