@@ -57,7 +57,7 @@ def _reshaped(call: Call) -> Shape | None:
     if len(call.inputs) < 2:
         return None
     before, wanted = call.shapes[0], call.inputs[1]
-    if wanted is None or wanted.ndim != 1:
+    if wanted is None or wanted.ndim != 1 or wanted.dtype not in WHOLE:
         ranks = call.shapes[1]
         return (UNKNOWN,) * ranks[0] if ranks is not None and len(ranks) == 1 and ranks[0] <= MAX_SIZES else None
     kept = () if call.attribute("allowzero", 0) else before or ()
@@ -71,7 +71,13 @@ def _reshaped(call: Call) -> Shape | None:
 def _resized(call: Call) -> Shape | None:
     """What a Resize to sizes makes."""
     policy, wanted = call.attribute("keep_aspect_ratio_policy", "stretch"), (*call.inputs, *[None] * 4)[3]
-    if wanted is None or wanted.ndim != 1 or "axes" in call.attributes or policy != "stretch":
+    if (
+        wanted is None
+        or wanted.ndim != 1
+        or wanted.dtype not in WHOLE
+        or "axes" in call.attributes
+        or policy != "stretch"
+    ):
         return None
     return _shape(wanted.tolist())
 

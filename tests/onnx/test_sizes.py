@@ -222,3 +222,25 @@ def test_a_factor_behind_a_view_goes_into_a_matmul_with_a_bias_that_reads_a_view
     assert "Mul" not in types(folded(before))
     require_same(before, folded(before))
     require_true(before)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "s = Shape (x) f = Constant <value_floats = [2.0, -1.0]> () y = Reshape (x, f) u = Relu (y)",
+        "s = Shape (x) y = Reshape (x) u = Relu (y)",
+        "s = Shape (x) y = own.Reshape (x, s) u = Relu (y)",
+        "s = Shape (x) k = Concat <axis = 0> (s, many) y = Reshape (x, k) u = Relu (y)",
+        "s = Shape (x) k = Gather (s, many) u = Reshape (x, k)",
+        "s = Shape (x) k = Mul (s, huge) u = Reshape (x, k)",
+        "s = Shape () u = Relu (x)",
+    ],
+)
+def test_sizes_that_make_no_sense_are_not_followed(nodes: str) -> None:
+    constants = {"many": np.arange(3) % 2, "huge": np.full(4, 1 << 62)}
+    before = written(nodes, 15, "float[n,8,h,w] x", **constants)
+    before.opset_import.add(domain="own", version=1)
+    net = net_of(before)
+    assert all(isinstance(size, int) for shape in net.origin.types.shapes.values() for size in shape)
+    assert net.origin.types.shapes.get("y", (-1,))[:1] != (2,)
+    folded(before)
