@@ -45,6 +45,10 @@ NEARLY_RIGHT = {
         ("inspect", "net.prototxt", "--json", "net.prototxt"),
         "net.prototxt: is an input of this run, so it cannot be written as well; give another name",
     ),
+    "two options that exclude each other": (
+        ("inspect", *NET, "--strict-fields", "--ignore-unknown-fields"),
+        "--strict-fields stops at what --ignore-unknown-fields goes on without; give one of the two",
+    ),
     "one image": ((*FOLD, "--data", "A.jpg"), "'A.jpg' is one image: give the folder that it is in, or a list"),
     "a blob": ((*FOLD, "--keep", "res3"), "--keep res3: the network has no blob of that name (did you mean 'res2a'?)"),
     "a layer": (

@@ -59,10 +59,12 @@ def load(
         ModelError: it is not a network: a bottom that nobody makes, two makers of a blob, an input without a shape.
         UnsupportedError: it computes in integers.
         WeightsError: the weights do not fit; it names every layer concerned.
-        UsageError: `input_shapes` names a blob that is no input, there is no option of a name that was given, or
-            `caffemodel_dialect` is given beside a prototxt.
+        UsageError: `input_shapes` names a blob that is no input, there is no option of a name that was given,
+            `caffemodel_dialect` is given beside a prototxt, or two options exclude each other.
     """
     options = changed(ReadOptions, options, changes)
+    if options.strict_fields and options.ignore_unknown_fields:
+        raise UsageError("--strict-fields stops at what --ignore-unknown-fields goes on without; give one of the two")
     path = Path(prototxt)
     if carries_net(path):
         return _alone(path, _paths(caffemodel), options)
@@ -312,10 +314,12 @@ def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
     for field, whose in (("quantization_param", "Intel's"), ("fixed_param", "Vitis'")):
         quantised = [param for param, _, _ in layers if param.HasField(field) and layer_types.is_known(param.type)]
         if quantised:
-            first = quantised[0]
+            first, count = quantised[0], len(quantised)
+            who = f"layer '{first.name}' ({first.type}) has" if count == 1 else ""
+            who = who or f"{count} layers, the first of them '{first.name}' ({first.type}), have"
             raise UnsupportedError(
-                f"{file or 'the net'}: {len(quantised)} layers, the first of them '{first.name}' ({first.type}), have "
-                f"a `{field}`, by which {whose} Caffe computes in integers; give the network as it was before"
+                f"{file or 'the net'}: {who} a `{field}`, by which {whose} Caffe computes in integers; give the "
+                "network as it was before"
             )
 
 

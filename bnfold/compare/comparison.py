@@ -74,7 +74,8 @@ def compare(
     Raises:
         UsageError: inputs, blobs or samples do not fit together, a gate needs what is not there, or there is no such
             option.
-        ModelError: a network cannot be read or run.
+        ModelError: a network cannot be read or run; the sentence says which.
+        UnsupportedError: one computes what is not compared, such as in integers, or has no ONNX form.
 
     Examples:
         >>> report = bnfold.compare("model.onnx", "folded.onnx", "images/", tolerance=1e-3)

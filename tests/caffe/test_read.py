@@ -187,7 +187,7 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("param", ["quantization_param { bw_params: 8 }", "fixed_param { bit_width: 8 }"])
 def test_a_network_in_integers_is_refused(param: str, tmp_path: Path) -> None:
     text = NET.replace("convolution_param", f"{param} convolution_param")
-    with pytest.raises(UnsupportedError, match=r"1 layers, the first of them 'conv' \(Convolution\).*integers"):
+    with pytest.raises(UnsupportedError, match=r"layer 'conv' \(Convolution\) has a .*integers"):
         read(tmp_path, SHAPES, text)
 
 
