@@ -127,3 +127,26 @@ def test_a_prototxt_cannot_make_it_wait_read_elsewhere_or_take_all_memory(
     assert sentence in outcome.err
     assert outcome.err.count("\n") == 1
     assert not (here / "out.onnx").exists()
+
+
+def test_channels_that_are_not_there_are_not_swapped(run: Run, here: Path) -> None:
+    write(GREY, here)
+    refused = run(*FOLD, "--data", "images", "--swap-channels")
+    assert (refused.code, refused.err) == (
+        2,
+        "bnfold: --swap-channels would be ignored: input 'data' has one channel\n",
+    )
+
+
+@pytest.mark.parametrize("layer", ['type: "Minimum"', 'type: "Eltwise" eltwise_param { operation: MIN }'])
+def test_a_minimum_is_not_told_to_be_a_maximum(layer: str) -> None:
+    net = nets.net(f"""
+    input: "data" input_shape {{ dim: 1 dim: 3 dim: 4 dim: 4 }}
+    layer {{ name: "c" type: "Convolution" bottom: "data" top: "c"
+      convolution_param {{ num_output: 3 kernel_size: 1 }} }}
+    layer {{ name: "m" {layer} bottom: "c" bottom: "data" top: "m" }}
+    layer {{ name: "s" type: "Scale" bottom: "m" top: "s" }}
+    """)
+    (kept,) = bnfold.fold(net).report.kept
+    assert "layer 'm'" in kept.reason
+    assert "a maximum or minimum needs every scale >= 0" in kept.reason

@@ -73,7 +73,7 @@ def back(
         case Product():
             return _product_back(operator, affine, count)
         case Extreme():
-            require(affine.keeps_order, "a maximum needs every scale >= 0")
+            require(affine.keeps_order, "a maximum or minimum needs every scale >= 0")
             return [[movement.back(steps, affine) for steps in _laid(operator.laid, count)]]
 
 
@@ -102,7 +102,7 @@ def forward(operator: Commuting, affines: Moved, tops: int) -> Moved:
             return [_product_forward(operator, affines)]
         case Extreme():
             same = _same_on_all(_over_top(affines, operator.laid))
-            require(same.keeps_order, "a maximum needs every scale >= 0")
+            require(same.keeps_order, "a maximum or minimum needs every scale >= 0")
             return [same]
 
 

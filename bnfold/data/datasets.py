@@ -169,7 +169,7 @@ def open_samples(
         most: images that are looked at beforehand, to say what is done to them.
 
     Raises:
-        UsageError: there is nothing there that fits.
+        UsageError: there is nothing there that fits, or nothing to prepare so.
         ParseError: a file is damaged.
     """
     place = Path(path)
@@ -215,6 +215,8 @@ def _images_at(
     if true is not None and len(true) != pictures.count:
         raise UsageError(f"{len(true)} labels for {pictures.count} images of {place}")
     said = preparation() if callable(preparation) else preparation
+    if said is not None and said.swap_channels and channels == 1:
+        raise UsageError(f"--swap-channels would be ignored: input '{blob}' has one channel")
     kinds = tuple(pictures.kind(number) for number in range(min(pictures.count, most, LOOKED_AT)))
     return Images(blob, channels, size, pictures, said or Preparation(), true, names, source, kinds)
 
