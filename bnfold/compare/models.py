@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from bnfold.compare.isolated import IsolatedSession
-from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, runnable, same_layers
+from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, drawn, runnable, same_layers
 from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
@@ -349,11 +349,12 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     shown = [out.name for out in proto.graph.output if out.name in stored]
     writers = {name: Writer(name, "Constant", weighted=True) for name in shown}
     reads: dict[str, tuple[str, ...]] = dict.fromkeys(shown, ())
-    lists = lists_in(proto)
+    hidden = drawn((proto, weights, None))
+    left_out = lists_in(proto) | hidden.blobs
     for node in proto.graph.node:
         weighted = any(name in stored for name in node.input)
         for output in node.output:
-            if not output or output in lists:
+            if not output or output in left_out:
                 continue
             writers[output] = Writer(node.name or output, node.op_type, weighted)
             reads[output] = tuple(name for name in node.input if name and name not in stored)
@@ -361,7 +362,7 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     feeds = _feeds(proto, stored)
     for blob, meaning in onnx_stand_ins(proto, feeds, weights).items():
         feeds[blob] = replace(feeds[blob], meaning=meaning)
-    return Model(name, proto, weights, None, None, writers, reads, feeds, outputs)
+    return Model(name, proto, weights, None, None, writers, reads, feeds, outputs, hidden=hidden)
 
 
 def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:

@@ -340,7 +340,10 @@ class Opened:
         hidden = {output.blob: output for output in self.theirs.hidden.outputs}
         alone = [name for name in self.ours.outputs if name not in self.pairs]
         uncompared = (hidden.get(name) or Uncompared(name, NO_PARTNER) for name in alone)
-        return [name for name in alone if name not in hidden], (*self.ours.hidden.outputs, *uncompared)
+        lost = [name for name in alone if name not in hidden or self.theirs.hidden.nodes]
+        # What is drawn in one of the networks alone is another thing.
+        lost += [out.blob for out in self.ours.hidden.outputs if self.ours.hidden.nodes and out.blob not in hidden]
+        return lost, (*self.ours.hidden.outputs, *uncompared)
 
     def _blobs(self, found: Measurement, hiding: Sequence[str]) -> list[BlobDiff]:
         """What was found of each blob, in the order of the candidate; no fronts of outputs that hide nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from io import BytesIO
@@ -300,10 +300,11 @@ def equal_models(ours: Parts, theirs: Parts) -> bool:
     )
 
 
-def stored_weights(parts: Parts) -> dict[str, Weight]:
-    """Name -> what is stored, wherever it lies."""
+def stored_weights(parts: Parts, names: Collection[str] | None = None) -> dict[str, Weight]:
+    """Name -> what is stored, wherever it lies; of some names or of all."""
     model, weights, folder = parts
-    return {name: _read(one, folder) for name, one in _stored(model, weights).items()}
+    stored = _stored(model, weights)
+    return {name: _read(one, folder) for name, one in stored.items() if names is None or name in names}
 
 
 def same_weight(one: Weight, other: Weight) -> bool:

@@ -335,3 +335,44 @@ def test_an_output_that_the_candidate_has_inside_alone_is_said() -> None:
     assert report.passed
     assert "the candidate computes 'prob', and gives no such output" in report.notes
     assert not any("gives no such output" in note for note in compare(inside, inside).notes)
+
+
+def drawing(node: NodeProto, *, shift: float = 0, more: bool = False) -> ModelProto:
+    """A product, and a node behind it that draws or does not; perhaps with the product as an output, too."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], "fc"), node, helper.make_node("Mul", ["z", "b"], ["y"])]
+    weights = {
+        "w": np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32) + np.float32(shift),
+        "b": np.arange(1, 4, dtype=np.float32),
+        "ratio": np.array(0.5, np.float32),
+        "training": np.array(True),
+    }
+    used = {name: weights[name] for made in nodes for name in made.input if name in weights}
+    return model(nodes, {"x": (2, 4)}, ["a", "y"] if more else ["y"], used)
+
+
+DRAWS = {
+    "RandomNormalLike": helper.make_node("RandomNormalLike", ["a"], ["z"], "z", seed=1.0),
+    "RandomUniform": helper.make_node("RandomUniform", [], ["z"], "z", shape=[2, 3]),
+    "Dropout": helper.make_node("Dropout", ["a", "ratio", "training"], ["z"], "z"),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_what_stands_behind_a_node_that_draws_is_not_compared(name: str) -> None:
+    reference = drawing(DRAWS[name])
+    report = compare(reference, drawing(DRAWS[name]))
+    assert report.passed
+    assert f"0 of 1 outputs compared; 1 stands behind node 'z' ({name}), which draws other values" in report.verdict
+    assert [blob.blob for blob in report.blobs] == ["a"]
+    assert not compare(reference, drawing(DRAWS[name], shift=0.1)).passed
+    behind = compare(reference, change(drawing(DRAWS[name]), "b", (1,), 0.5))
+    assert behind.verdict.startswith("Nothing is proved: no output was compared")
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_an_output_that_one_network_alone_draws_has_no_partner(name: str) -> None:
+    plain = drawing(helper.make_node("Identity", ["a"], ["z"], "z"), more=True)
+    random = drawing(DRAWS[name], more=True)
+    assert compare(random, random).passed
+    for pair in ((plain, random), (random, plain)):
+        assert gates(compare(*pair)) == {"compared": True, "outputs": False, "tolerance": True}
