@@ -33,7 +33,7 @@ from bnfold.caffe.layer_types import is_known, is_metric, loss
 from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Prototxt, TextField, replaced
-from bnfold.errors import Guesses, ParseError
+from bnfold.errors import Guesses, ParseError, did_you_mean
 from bnfold.io.mapping import read_file
 
 # protobuf has a descriptor class for each of its implementations.
@@ -158,9 +158,10 @@ def decode(content: bytes, path: Path | None = None) -> str:
     return text
 
 
-# What a file begins with that calls itself a prototxt and is none; a message that is spelled between < > has a name.
+# What a file begins with that calls itself a prototxt and is none; a message spelled between < > or { } has a name.
 IMPOSTORS = (
     ("<", "is a web page and not a prototxt: the download failed, or was of the page about the file"),
+    ("{", "is JSON and not a prototxt: the download failed, or was of the page about the file"),
     ("version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),
     ("404: Not Found", "is an error message of a server and not a prototxt: the download failed"),
 )
@@ -195,6 +196,12 @@ def _net_span(prototxt: Prototxt) -> tuple[int, int]:
         raise ParseError("is empty", prototxt.file)
     if all(name in NET.fields_by_name for name in fields):
         raise ParseError("has no layers, so it is not a network", prototxt.file)
+    first = next(iter(fields.values()))
+    if not any(name in NET.fields_by_name for name in fields) and not did_you_mean(first.name, NET.fields_by_name):
+        others = f", nor {len(fields) - 1:,} more of its fields" if len(fields) > 1 else ""
+        raise prototxt.error(
+            f"this is no network: it has no layers, and no network has {first.name!r}{others}", first.begin
+        )
     return 0, len(prototxt.text)
 
 
