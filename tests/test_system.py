@@ -68,8 +68,11 @@ def test_a_model_that_is_piped_in_is_known_by_its_contents(run: Run, name: str, 
 def test_a_caffemodel_is_compared_as_the_network_that_it_carries(run: Run) -> None:
     assert run("export", "net.caffemodel", "-o", "model.onnx").code == 0
     assert run("diff", "net.caffemodel", "model.onnx", "--caffemodel-dialect", "bvlc").code == 0
-    idle = run("diff", "net.prototxt", "model.onnx", "--caffemodel-dialect", "bvlc")
-    assert (idle.code, "--caffemodel-dialect would be ignored" in idle.err) == (2, True)
+    pair = "net.prototxt:net.caffemodel"
+    assert "ignored" not in run("diff", "net.caffemodel", pair, "--caffemodel-dialect", "bvlc").err
+    for candidate in ("model.onnx", pair):
+        idle = run("diff", "net.prototxt", candidate, "--caffemodel-dialect", "bvlc")
+        assert (idle.code, "--caffemodel-dialect would be ignored" in idle.err) == (2, True)
 
 
 def test_a_prototxt_without_weights_beside_it_is_compared_if_it_needs_none(run: Run) -> None:

@@ -23,7 +23,7 @@ from bnfold.compare.exact import EVERY_SAMPLE, open_exact
 from bnfold.compare.gates import NO_CLASSIFIER, NO_LABELS, NO_SAMPLES
 from bnfold.compare.measure import Measurement, Progress, tell_pieces
 from bnfold.compare.memory import check_inputs, check_memory
-from bnfold.compare.models import SELDOM, Model, open_model
+from bnfold.compare.models import SELDOM, Model, open_model, split_pair
 from bnfold.compare.noise import choose_noise, watched_blobs
 from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
@@ -83,8 +83,8 @@ def compare(
         (True, 36, True)
     """
     options = changed(CompareOptions, options, changes)
-    others = [isinstance(one, str) and one.endswith((".onnx", *TEXT)) for one in (reference, candidate)]
-    if options.reading.caffemodel_dialect and all(others):
+    paths = [split_pair(one)[0].name if isinstance(one, str) else "" for one in (reference, candidate)]
+    if options.reading.caffemodel_dialect and all(path.endswith((".onnx", *TEXT)) for path in paths):
         raise UsageError("--caffemodel-dialect would be ignored: neither model is a caffemodel alone")
     return Comparison(reference, samples, options, labels=labels).against(candidate, progress)
 

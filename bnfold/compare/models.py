@@ -288,7 +288,7 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
         )
     from bnfold.loading import load, require_weights
 
-    reading = replace(options.reading, caffemodel_dialect=None) if path.endswith(TEXT) else options.reading
+    reading = replace(options.reading, caffemodel_dialect=None) if network.name.endswith(TEXT) else options.reading
     net = load(network, weights, options=reading, batch=options.batch, input_shapes=options.input_shapes)
     require_weights(net, f"call the two {path}:WEIGHTS.caffemodel")
     return replace(_opened(net, role, replace(options, batch=None)), name=path)
