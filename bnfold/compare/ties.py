@@ -12,7 +12,8 @@ what stands behind is compared as strictly as everything else.
 
 A value of Ceil, Floor, Round, QuantizeLinear or a Cast to integers is such an index, too: it says in which step of a
 stair a value lies. The value at another step is the one of that step that is nearest: a value beside an edge may lie on
-either side of it.
+either side of it. So is a flag of Greater, Less and the like, if one side of the comparison is stored: a stair of two
+steps.
 """
 
 from __future__ import annotations
@@ -172,11 +173,12 @@ def pointer_of(model: Model, blob: str) -> Pointer | None:
         return None
     values = model.reads[blob][0]
     if model.net is None:
-        look = _onnx_look(model, blob, writer.type)
-        if look is None:
-            look = _onnx_steps(model, blob, writer.type)
-            return None if look is None else Pointer(values, look, "values differ by a step whose edge is near")
-        return Pointer(values, look)
+        if (look := _onnx_look(model, blob, writer.type)) is not None:
+            return Pointer(values, look)
+        if (look := _onnx_steps(model, blob, writer.type)) is not None:
+            return Pointer(values, look, "values differ by a step whose edge is near")
+        look = _onnx_flags(model, blob, writer.type)
+        return None if look is None else Pointer(values, look, "flags differ at a limit that is near")
     layer = model.net.producer(blob)
     if layer is None:
         return None
@@ -218,6 +220,21 @@ def _onnx_steps(model: Model, blob: str, op_type: str) -> Look | None:
     sizes = [values_of(known[name], model.folder) for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
     return partial(on_step, sizes=sizes, edges=STEPS[op_type], axis=axis)
+
+
+def _onnx_flags(model: Model, blob: str, op_type: str) -> Look | None:
+    """How the flags of a comparison are read; None where it is none, or one of two blobs that are computed."""
+    if not op_type.startswith(("Greater", "Less")):
+        return None
+    from bnfold.onnx.graph import stored_weights
+
+    node = next(node for node in model.proto.graph.node if blob in node.output)
+    stored = stored_weights(model.parts, set(node.input))
+    if len(stored) != 1:
+        return None
+    (name, limit), *_ = stored.items()
+    above = op_type.startswith("Greater") == (node.input[1] == name)
+    return partial(on_side, limit=limit.array(), above=above)
 
 
 STEPS = {"Cast": None, "Ceil": (-1.0, 0.0), "Floor": (0.0, 1.0), "QuantizeLinear": (-0.5, 0.5), "Round": (-0.5, 0.5)}
@@ -316,6 +333,20 @@ def on_step(
         bounds = np.iinfo(whole.dtype)
         low[whole == bounds.min], high[whole == bounds.max] = -np.inf, np.inf
     return np.asarray(np.clip(values.astype(np.float64), low, high)).reshape(values.shape)
+
+
+def on_side(values: Array, flags: Array, *, limit: Array, above: bool) -> Array | None:
+    """The nearest values that give such flags.
+
+    Args:
+        values, flags: what is compared with a limit, and the answers.
+        limit: one for all, or as it broadcasts to the values.
+        above: values above the limit give True.
+    """
+    if values.shape != flags.shape or np.broadcast_shapes(values.shape, limit.shape) != values.shape:
+        return None
+    wide, limit = values.astype(np.float64), limit.astype(np.float64)
+    return np.where(flags.astype(bool) == above, np.maximum(wide, limit), np.minimum(wide, limit))
 
 
 def _inside(indices: Array, size: int) -> Array:

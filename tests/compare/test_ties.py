@@ -275,6 +275,40 @@ def test_a_step_whose_edge_is_near_is_a_tie(kind: str) -> None:
     assert not compare(stair(kind, 1.0), stair(kind, 1.04), {"x": data}, tolerance=1e-3).passed
 
 
+def mask(op_type: str, factor: float, shift: float = 0.0, *, stored_first: bool = False) -> ModelProto:
+    """x where x * factor is on one side of a limit, and its half elsewhere; and that, shifted."""
+    sides = ["limit", "m"] if stored_first else ["m", "limit"]
+    weights = {"factor": factor, "limit": 1.125, "half": 0.5, "shift": shift}
+    nodes = [
+        helper.make_node("Mul", ["x", "factor"], ["m"], "mul"),
+        helper.make_node(op_type, sides, ["q"], "flags"),
+        helper.make_node("Mul", ["x", "half"], ["h"], "h"),
+        helper.make_node("Where", ["q", "x", "h"], ["w"], "w"),
+        helper.make_node("Add", ["w", "shift"], ["y"], "y"),
+    ]
+    return model(
+        nodes, {"x": (2, 3, 4)}, ["y"], {name: np.array([value], np.float32) for name, value in weights.items()}
+    )
+
+
+@pytest.mark.parametrize("op_type", ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+@pytest.mark.parametrize("stored_first", [False, True])
+def test_a_flag_whose_limit_is_near_is_a_tie(op_type: str, stored_first: bool) -> None:
+    data = np.random.default_rng(0).normal(0, 3, (2, 3, 4)).astype(np.float32)
+    data[1, 2, 3] = 1.125
+
+    def made(factor: float, shift: float = 0.0) -> ModelProto:
+        return mask(op_type, factor, shift, stored_first=stored_first)
+
+    report = compare(made(1 - 1e-6), made(1 + 1e-6), {"x": data})
+    assert report.passed, report.verdict
+    assert any("blob 'q': 1 of 24 flags differ at a limit that is near" in note for note in report.notes)
+    assert not compare(made(1 - 1e-6), made(1 + 1e-6, shift=0.1), {"x": data}).passed
+    data[1, 2, 3] = 1.125 * 0.98
+    wrong = compare(made(1.0), made(1.04), {"x": data}, tolerance=1e-3)
+    assert next(blob for blob in wrong.blobs if blob.blob == "q").max_abs == 1
+
+
 def test_what_a_type_cannot_hold_comes_out_as_its_bounds() -> None:
     sizes: list[Array] = [np.array(0.5, np.float32), np.array(0, np.int8)]
     values, whole = np.array([-90.0, 0.2, 90.0]), np.array([-128, 1, 127], np.int8)
