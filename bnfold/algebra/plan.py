@@ -33,6 +33,9 @@ MAX_ALTERNATIVES = 64
 MAX_TOGETHER = 256
 """Layers that a search looks at in which several readers of a blob want the same; an attention has some twenty."""
 
+MODEST = 2.0**-4
+"""The least factor of which the inverse is given to others."""
+
 TOO_LONG = "the affines of this net stand so far from linear layers that moving them takes too long"
 LARGER = "the composition would vary along the axes of both"
 
@@ -435,15 +438,15 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     journal = _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse)
     past = replace(journal.copy(), past=True)
     try:
-        return _carry_forward(scene, journal, layer, affine)
+        return _carry_forward(scene, journal, layer.tops[0], affine)
     except Blocked as blocked:
         if journal.wider and affine.keeps_zero:
             with suppress(Blocked):
-                return _carry_forward(scene, past, layer, affine)
+                return _carry_forward(scene, past, layer.tops[0], affine)
         raise Blocked(journal.refused or str(blocked)) from None
 
 
-def _carry_forward(scene: Scene, journal: _Journal, layer: Layer, affine: Affine) -> Plan:
+def _carry_forward(scene: Scene, journal: _Journal, start: str, affine: Affine) -> Plan:
     carried: dict[str, Affine] = {}
     waiting: list[tuple[int, int]] = []
     seen: dict[int, Layer] = {}
@@ -451,14 +454,14 @@ def _carry_forward(scene: Scene, journal: _Journal, layer: Layer, affine: Affine
     def carry(blob: str, moved: Affine) -> None:
         require(blob not in scene.protected, f"{scene.protected.get(blob)}")
         uses = scene.uses(blob)
-        require(len(uses) > 0 or blob != layer.tops[0], f"nobody reads '{blob}'")
+        require(len(uses) > 0 or blob != start, f"nobody reads '{blob}'")
         carried[blob] = moved
         for use in uses:
             if id(use.layer) not in seen:
                 seen[id(use.layer)] = use.layer
                 heapq.heappush(waiting, (scene.order[id(use.layer)], id(use.layer)))
 
-    carry(layer.tops[0], affine)
+    carry(start, affine)
     while waiting:
         # In execution order, so that all that reaches a layer has reached it when its turn comes.
         reader = seen[heapq.heappop(waiting)[1]]
@@ -478,6 +481,34 @@ def _carry_forward(scene: Scene, journal: _Journal, layer: Layer, affine: Affine
                 journal.moved.append(top)
                 carry(top, moved)
     return journal.plan()
+
+
+# Both ways.
+
+
+def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
+    """Move a factor of `layer` back though others read its bottom, and its inverse forward into all of them.
+
+    Given:   L -> b -> A -> t, b -> M -> u      Result:  L' -> t, t -> M' -> u      with s in L' and 1/s in M'
+
+    One number alone, of which the inverse keeps every bit's worth, and no large one, which might leave a type's range.
+
+    Raises:
+        Blocked: either cannot be carried out.
+    """
+    bottom, factor = layer.bottoms[0], affine.scale.reshape(-1)[0]
+    require(affine.keeps_zero and affine.count == 1 and MODEST <= abs(factor) <= 1 / MODEST, "")
+
+    def seen(own: bool) -> Scene:
+        def reads_values(use: Use) -> bool:
+            counts = use.layer.bottoms[use.index] != bottom or (use.layer is layer) == own
+            return counts and scene.reads_values(use)
+
+        return scene._replace(reads_values=reads_values)
+
+    behind = plan_backward(seen(own=True), layer, affine)
+    journal = _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse)
+    return behind, _carry_forward(seen(own=False), journal, bottom, Affine(1 / affine.scale, affine.shift))
 
 
 def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:

@@ -23,7 +23,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.frontend import FoldContext, FrontEnd
 from bnfold.algebra.operators import Alias, Extreme, Join, Linear, Opaque, Operator, Sum
-from bnfold.algebra.plan import Budget, Plan, Scene, plan_backward, plan_forward
+from bnfold.algebra.plan import Budget, Plan, Scene, plan_apart, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.errors import UsageError, did_you_mean
 from bnfold.io.rendered import Rendered
@@ -251,10 +251,17 @@ class _Sweep:
         try:
             plan = plan_forward(scene, layer, affine)
         except Blocked as blocked:
-            self._keep(layer, f"backward: {behind}; forward: {blocked}")
+            ahead = str(blocked)
+        else:
+            self._commit_forward(layer, plan)
+            return [*self._to_settle_again(layer, plan.merged), *self._in_front(layer)]
+        try:
+            plan, inverse = plan_apart(scene, layer, affine)
+        except Blocked:
+            self._keep(layer, f"backward: {behind}; forward: {ahead}")
             return []
-        self._commit_forward(layer, plan)
-        return [*self._to_settle_again(layer, plan.merged), *self._in_front(layer)]
+        self._commit_apart(layer, plan, inverse)
+        return self._to_settle_again(layer, (*plan.merged, *inverse.merged))
 
     def _to_settle_again(self, gone: Layer, merged: Iterable[tuple[Layer, Affine]]) -> list[Layer]:
         """What may move now: affines that took something in, and those that they or the one gone could not take in."""
@@ -318,6 +325,18 @@ class _Sweep:
         self._remove(layer)
         self._reconnect(layer)
         self._rename_moved(layer, plan.moved[::-1], {})
+
+    def _commit_apart(self, layer: Layer, plan: Plan, inverse: Plan) -> None:
+        """Given: L -> b -> A -> t, b -> M -> u.  Result: L' -> t -> M' -> u."""
+        self._absorb(layer, inverse, forward=True)
+        ahead = self.records[id(layer)]
+        self._commit_backward(layer, plan)
+        self._rename_moved(layer, inverse.moved[::-1], {})
+        behind = self.records[id(layer)]
+        assert isinstance(ahead, Folded | Merged)
+        assert isinstance(behind, Folded | Merged)
+        into, through = (*behind.into, *ahead.into), (*behind.through, *ahead.through)
+        self.records[id(layer)] = Folded(layer.name, layer.type, into, through, False)
 
     def _absorb(self, layer: Layer, plan: Plan, forward: bool) -> None:
         self._change(plan.changes)

@@ -53,3 +53,14 @@ def test_an_alias_goes_when_what_wrote_over_its_input_is_gone() -> None:
     text += layer("o", "Dropout", "data", "data", "dropout_param { dropout_ratio: 0.25 scale_train: false }")
     text += scale("s", "data") + layer("e", "Eltwise", "s d", "", "eltwise_param { operation: PROD }")
     assert names(checked(net_of(text)).net) == ["data", "r", "s", "e"]
+
+
+def test_a_number_goes_back_and_its_inverse_to_what_else_reads_the_blob() -> None:
+    text = data() + conv("c", "data") + power("p", "c", param="scale: -0.5") + layer("t", "TanH", "p")
+    text += layer("e", "Eltwise", "t c", "", "eltwise_param { operation: PROD }") + conv("last", "e")
+    result = checked(net_of(text))
+    assert names(result.net) == ["data", "c", "t", "e", "last"]
+    (folded,) = result.report.folded
+    assert (folded.layer, folded.into) == ("p", ("c", "last"))
+    shifted = text.replace("scale: -0.5", "scale: -0.5 shift: 0.25")
+    assert "p" in names(checked(net_of(shifted)).net)
