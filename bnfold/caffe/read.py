@@ -30,7 +30,7 @@ from bnfold.caffe.told import plane_told, told
 from bnfold.caffe.upgrade import Upgraded, upgrade, with_four_axes
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, carries_net, read_weights
-from bnfold.errors import Guesses, ModelError, ParseError, UnsupportedError, UsageError, WeightsError
+from bnfold.errors import Guesses, ModelError, ParseError, UnsupportedError, UsageError, WeightsError, named
 from bnfold.net import Layer, Net, Origin, Shape
 from bnfold.options import ReadOptions, changed
 
@@ -212,6 +212,10 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
     borrowed += unasked([layer.param for layer in everything], stages, options.level)
     if not present:
         raise ModelError(f"{file or 'the net'}: no layer is in the TEST net")
+    if untyped := [param.name for param, _, _ in present if not param.type]:
+        raise ModelError(
+            f"{file or 'the net'}: {named('layer', untyped)} without a type, which no Caffe takes; write it"
+        )
     _refuse_integers(present, file)
     notes = [*document.notes, *_misspelt(present), *borrowed]
     present, unlabelled = without_missing_labels(present)

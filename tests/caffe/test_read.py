@@ -184,6 +184,13 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read(tmp_path, SHAPES, NET.replace("8, 8", "2, 2"))
 
 
+def test_a_layer_without_a_type_is_no_layer_of_a_dialect_that_is_not_known(tmp_path: Path) -> None:
+    text = NET.replace('type: "Convolution"', "")
+    assert text != NET
+    with pytest.raises(ModelError, match=r"net\.prototxt: layer 'conv' without a type, which no Caffe takes"):
+        read(tmp_path, SHAPES, text)
+
+
 @pytest.mark.parametrize("param", ["quantization_param { bw_params: 8 }", "fixed_param { bit_width: 8 }"])
 def test_a_network_in_integers_is_refused(param: str, tmp_path: Path) -> None:
     text = NET.replace("convolution_param", f"{param} convolution_param")
