@@ -36,6 +36,9 @@ MAX_TOGETHER = 256
 MODEST = 2.0**-4
 """The least factor of which the inverse is given to others."""
 
+MAX_APART = 8
+"""Readers of a blob that is given another scale for the sake of one of them."""
+
 TOO_LONG = "the affines of this net stand so far from linear layers that moving them takes too long"
 LARGER = "the composition would vary along the axes of both"
 
@@ -498,13 +501,14 @@ def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
     """
     bottom, factor = layer.bottoms[0], affine.scale.reshape(-1)[0]
     require(affine.keeps_zero and affine.count == 1 and MODEST <= abs(factor) <= 1 / MODEST, "")
+    require(len(scene.net.uses(bottom)) <= MAX_APART, "")
 
     def seen(own: bool) -> Scene:
         def reads_values(use: Use) -> bool:
             counts = use.layer.bottoms[use.index] != bottom or (use.layer is layer) == own
             return counts and scene.reads_values(use)
 
-        return scene._replace(reads_values=reads_values)
+        return scene._replace(reads_values=reads_values, budget=scene.shared_budget)
 
     behind = plan_backward(seen(own=True), layer, affine)
     journal = _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse)

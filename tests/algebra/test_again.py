@@ -64,3 +64,15 @@ def test_a_number_goes_back_and_its_inverse_to_what_else_reads_the_blob() -> Non
     assert (folded.layer, folded.into) == ("p", ("c", "last"))
     shifted = text.replace("scale: -0.5", "scale: -0.5 shift: 0.25")
     assert "p" in names(checked(net_of(shifted)).net)
+
+
+def test_a_blob_that_many_read_keeps_its_scale() -> None:
+    """All others would take the inverse, for one layer less."""
+    text = data() + conv("c", "data")
+    for number in range(9):
+        text += power(f"p{number}", "c", param=f"scale: {0.5 + number / 32}") + layer(
+            f"t{number}", "TanH", f"p{number}"
+        )
+    assert len(checked(net_of(text)).report.kept) == 9
+    few = text[: text.index(layer("t7", "TanH", "p7"))] + layer("t7", "TanH", "p7")
+    assert len(checked(net_of(few)).report.kept) == 7
