@@ -5,7 +5,8 @@
 
 What a call gives at `..._out` is what the next one takes at `..._in`, zeros at first.
 
-ContinuationIndicator, which some text readers have in front of an LSTM, becomes a Parameter that holds its values:
+ContinuationIndicator, which some text readers have in front of an LSTM, becomes a Parameter that holds its values, but
+where a bottom says how many sequences there are:
 
     indicator[t, n] = 0 if t == 0 else 1        time_step x batch_size: each sequence begins at its first step
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import reference
 from cases import TESTS, Array, Case, assert_answers, by_onnxruntime, golden
 from nets import net as parsed
@@ -12,6 +13,7 @@ from nets import net as parsed
 import bnfold
 from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.states import expose_states
+from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Net
 
 CASE = Case(TESTS / "faults" / "lstm_goes_on")
@@ -91,3 +93,45 @@ def test_a_fork_makes_the_indicator_itself() -> None:
     told = {**inputs, "indicator": np.array([[0], [1], [1], [1], [1]], np.float32)}
     expected = reference.load(case.prototxt, case.caffemodel).run(told)
     assert_answers(by_onnxruntime(net, inputs), {"fc1": expected["fc1"]}, 2e-5)
+
+
+INDICATED = """
+input: "x" input_shape { dim: 5 dim: 3 dim: 4 }
+layer { name: "p" type: "Permute" bottom: "x" top: "p" permute_param { order: 1 order: 0 order: 2 } }
+layer { name: "i" type: "ContinuationIndicator" bottom: "p" top: "cont" continuation_indicator_param { time_step: 5 } }
+layer { name: "rnn" type: "RNN" bottom: "x" bottom: "cont" top: "y" recurrent_param { num_output: 2 } }
+"""
+
+
+def test_a_bottom_says_for_how_many_sequences_an_indicator_is(tmp_path: Path) -> None:
+    bnfold.save_caffe(parsed(INDICATED), tmp_path / "out.prototxt")
+    read = bnfold.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
+    assert infer_shapes(read)["cont"] == (5, 3)
+    inputs = {"x": np.random.default_rng(0).standard_normal((5, 3, 4)).astype(np.float32)}
+    expected = reference.load(tmp_path / "out.prototxt", tmp_path / "out.caffemodel").run(inputs)
+    assert_answers(by_onnxruntime(read, inputs), {"y": expected["y"]}, 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("time_step: 5", "time_step: 5 batch_size: 3"), ("dim: 5 dim: 3 dim: 4", "dim: 1 dim: 1 dim: 1")]
+)
+def test_a_bottom_that_may_be_flags_or_a_number_of_sequences_is_refused(old: str, new: str) -> None:
+    with pytest.raises(ModelError, match=r"'i'.* how many sequences there are, in another which go on"):
+        infer_shapes(parsed(INDICATED.replace(old, new)))
+
+
+def test_sequences_that_the_data_number_have_no_indicator_in_onnx() -> None:
+    net = parsed("""
+        input: "loc" input_shape { dim: 1 dim: 8 }
+        input: "conf" input_shape { dim: 1 dim: 4 }
+        input: "prior" input_shape { dim: 1 dim: 2 dim: 8 }
+        layer { name: "d" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" top: "rows"
+          detection_output_param { num_classes: 2 nms_param { nms_threshold: 0.5 } confidence_threshold: 0.1 } }
+        layer { name: "p" type: "Permute" bottom: "rows" top: "some"
+          permute_param { order: 2 order: 0 order: 1 order: 3 } }
+        layer { name: "i" type: "ContinuationIndicator" bottom: "some" top: "cont"
+          continuation_indicator_param { time_step: 5 } }
+    """)
+    assert infer_shapes(net)["cont"] == (5, -1)
+    with pytest.raises(UnsupportedError, match="how many sequences there are depends on the data"):
+        bnfold.to_onnx(net)

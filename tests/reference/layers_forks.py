@@ -37,7 +37,8 @@ def channel_norm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> li
 def continuation_indicator(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """(T, N): 0 at the first step, 1 behind it."""
     param = layer.sub("continuation_indicator_param")
-    top = np.ones((param.integer("time_step", 0), param.integer("batch_size", 0)))
+    batch = bottoms[0].shape[0] if bottoms else param.integer("batch_size", 0)
+    top = np.ones((param.integer("time_step", 0), batch))
     top[0] = 0
     return [top]
 

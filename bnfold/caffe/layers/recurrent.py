@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1
@@ -45,13 +46,25 @@ class Recurrent(NamedTuple):
         return cls(param.num_output, param.expose_hidden, 2 if extra else None, states, gates)
 
 
-def indicator(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
-    """(T, N): 0 at the first step of each sequence, then 1 (the forks' Caffe)."""
+def indicator(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(T, N): 0 at the first step of each sequence, then 1 (the forks' Caffe).
+
+    N is `batch_size`, or what a bottom has of items (continuation_indicator_layer.cpp of dlunion/CC4.0). In that of
+    zhzhong11/video-caffe, where `batch_size` is 1 unless set, a bottom of 1 for each sequence says that it goes on.
+    """
     param = layer.param.continuation_indicator_param
-    at_least_1(layer, "time_step and batch_size", (param.time_step, param.batch_size))
-    if param.time_step * param.batch_size > INT_MAX:
-        raise ModelError(f"{layer}: {param.time_step}x{param.batch_size} is more than a blob holds")
-    return [(param.time_step, param.batch_size)]
+    if bottoms:
+        if param.batch_size or prod(bottoms[0]) == 1:
+            raise ModelError(
+                f"{layer}: in one Caffe its bottom says how many sequences there are, in another which go on"
+            )
+        at_least_1(layer, "time_step", (param.time_step,))
+        return [(param.time_step, bottoms[0][0])]
+    batch = param.batch_size
+    at_least_1(layer, "time_step and batch_size", (param.time_step, batch))
+    if param.time_step * batch > INT_MAX:
+        raise ModelError(f"{layer}: {param.time_step}x{batch} is more than a blob holds")
+    return [(param.time_step, batch)]
 
 
 def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -96,10 +109,11 @@ def _recurrent() -> LayerType:
 ROWS: Mapping[str, LayerType] = {
     "ContinuationIndicator": LayerType(
         indicator,
-        bottoms=(0, 0),
+        bottoms=(0, 1),
         reads={"continuation_indicator_param": "time_step batch_size"},
+        shape_only=(0,),
         dialects=OTHERS,
-        note="0 at the first step, then 1",
+        note="0 at the first step, then 1, for `batch_size` sequences or as many as its bottom has items",
     ),
     "LSTM": _recurrent(),
     "RNN": _recurrent(),

@@ -29,6 +29,8 @@ MAX_STEPS = 4096
 def continuation_indicator(block: Block) -> str:
     """0 at the first step, then 1: a Constant."""
     steps, batch = block.tops[0]
+    if batch < 1:
+        raise Refused("how many sequences there are depends on the data")
     return block.constant(np.repeat(np.minimum(np.arange(steps), 1)[:, None], batch, 1))
 
 
