@@ -488,7 +488,7 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @report_options
 @verbosity_options
 def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
-    """Compare any two models. Each is an .onnx, a .prototxt beside its weights, or NET.prototxt:WEIGHTS.caffemodel."""
+    """Compare any two models. Each is .onnx, .caffemodel, .prototxt beside it, or NET.prototxt:WEIGHTS.caffemodel."""
     from dataclasses import fields, replace
 
     from bnfold.compare.measure import NamedProgress
