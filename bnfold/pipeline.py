@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.errors import BnfoldError, ModelError, UsageError, quoted
+from bnfold.errors import BnfoldError, ModelError, UsageError, few, quoted
 from bnfold.loading import is_onnx, load, require_weights
 from bnfold.net import Net
 from bnfold.options import CompareOptions, Dialect, OnnxOptions, ReadOptions, changed
@@ -342,8 +342,10 @@ def inspect(reading: Reading, folding: Folding) -> Inspection:
     try:
         result = folding.of(net if has_weights else with_placeholder_weights(net))
     except ModelError as error:
-        if guess := next((note for note in net.notes if "nothing says its shape" in note), ""):
-            raise ModelError(f"{error}; but {guess}") from None
+        ending = "; --input-shape says another"
+        guesses = [note.removesuffix(ending) for note in net.notes if "nothing says its shape" in note]
+        if guesses:
+            raise ModelError(f"{error}; but {few(guesses, 4)}{ending}") from None
         raise
     return Inspection(net, result.report, tuple(findings), has_weights)
 

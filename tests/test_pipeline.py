@@ -20,7 +20,7 @@ from bnfold.algebra import fold
 from bnfold.algebra.records import Folded
 from bnfold.caffe.write import prototxt_text
 from bnfold.compare.comparison import compare
-from bnfold.errors import BnfoldError, UsageError, WeightsError, WriteError
+from bnfold.errors import BnfoldError, ModelError, UsageError, WeightsError, WriteError
 from bnfold.net import Blobs, Net
 from bnfold.onnx import to_onnx
 from bnfold.options import CompareOptions, OnnxOptions, ReadOptions
@@ -300,6 +300,15 @@ def test_several_caffemodels_are_joined_by_commas(tmp_path: Path) -> None:
     both = Reading(CASE.prototxt, f"{first}, {CASE.caffemodel}")
     assert both.files == [CASE.prototxt, first, CASE.caffemodel]
     assert pipeline.run(Job(both)).passed
+
+
+def test_inspecting_names_every_guess_where_one_does_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text("""
+        layer { name: "text" type: "HDF5Data" top: "words" top: "cont" }
+        layer { name: "lstm" type: "LSTM" bottom: "words" bottom: "cont" top: "y" recurrent_param { num_output: 2 } }
+    """)
+    with pytest.raises(ModelError, match=r"second bottom.* input 'words' is taken as .* input 'cont' is taken as "):
+        pipeline.inspect(Reading(tmp_path / "net.prototxt"), Folding())
 
 
 def test_inspecting_guesses_a_size_that_fits(tmp_path: Path) -> None:
