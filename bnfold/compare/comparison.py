@@ -408,7 +408,10 @@ class Comparison:
     def _decide(self, engine: Engine, place: int, one: Opened, found: Measurement) -> None:
         """Let a float64 run of the reference decide about blobs that rounding may have brought beyond the tolerance."""
         data, shape = one.data, one.layout
-        worst = [found.errors[name].worst for name in one.doubtful(found)]
+        doubtful, notes = one.doubtful(found), list(found.notes)
+        unasked = not doubtful and self._typed and one.is_coarse_and_small(found)
+        asked = [name for name in one.ours.outputs if name in found.errors] if unasked else doubtful
+        worst = [found.errors[name].worst for name in asked]
         numbers = sorted({at.sample for at in worst if at is not None})
         if data.count <= EVERY_SAMPLE:
             numbers = list(range(data.count))
@@ -421,11 +424,16 @@ class Comparison:
                 for given in engine.give(run):
                     exact = truth.run(run.feeds, given[0])
                     moved = rounded_otherwise(one, run, given[1 + place]) if len(engine.segments) == 1 else []
+                    if unasked and not moved:
+                        return
                     one.judge(found, run, exact, given[0], given[1 + place], moved)
                     del given, exact, moved  # or they would stand beside the next segment in memory
         except UnsupportedError as error:
             found.notes.append(f"no float64 run decides about rounding: {error}")
             found.distances.clear()
+        finally:
+            if unasked:
+                found.notes = notes
 
     def _drawn(self, data: Noise, shape: BatchLayout, reference: Session) -> Noise:
         """The noise with the scales that the reference needs, which are found once."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from bnfold.compare.exact import Distances
 from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
 from bnfold.errors import UsageError, is_everyday, named
 
@@ -81,6 +82,23 @@ def tolerance_gate(blobs: Sequence[BlobDiff], tolerance: float) -> Gate:
             f"{'within' if passed else 'beyond'} the tolerance {tolerance:g}"
         )
     return Gate("tolerance", tolerance, value, passed, sentence)
+
+
+def rounding_gate(inexact: Mapping[str, Distances]) -> Gate:
+    """In types of 2 bytes nothing farther from a float64 run than rounding explains, though the tolerance has room.
+
+    Args:
+        inexact: the blobs that are.
+    """
+    if not inexact:
+        return Gate("rounding", 1, 0, True, "rounding explains what differs")
+    name, found = next(iter(inexact.items()))
+    explained = found.candidate - found.excess
+    sentence = (
+        f"blob '{name}' is within the tolerance, but has a channel that is rms {found.candidate:.1e} of its range from "
+        f"a float64 run, of which rounding explains {explained:.1e}"
+    )
+    return Gate("rounding", 1, found.candidate / explained if explained else math.inf, False, sentence)
 
 
 def beside(

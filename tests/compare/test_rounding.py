@@ -392,6 +392,22 @@ def test_a_fold_in_float16_may_round_its_weights_and_no_more(seed: int) -> None:
     assert [proof.against(one).passed for one in wrong] == [False] * 3
 
 
+def test_a_fault_in_float16_is_found_within_the_tolerance() -> None:
+    reference = half_precision(1)
+    folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
+    proof = Comparison(reference)
+    report = proof.against(folded)
+    assert report.passed
+    assert [gate.name for gate in report.gates] == ["compared", "outputs", "tolerance", "rounding"]
+    bias = next(numpy_helper.to_array(one) for one in folded.graph.initializer if one.name == "conv0.bias")
+    smallest = int(np.abs(bias).argmin())
+    wrong = change(folded, "conv0.bias", (smallest,), 0.03)
+    report = proof.against(wrong)
+    assert [gate.name for gate in report.gates if not gate.passed] == ["rounding"]
+    assert "blob 'bn0' is within the tolerance, but has a channel that is rms" in report.verdict
+    assert compare(reference, wrong, tolerance=1e-2).passed  # who says what may differ is taken at his word
+
+
 def test_what_multiplied_first_already_is_not_warned_of_where_it_stays() -> None:
     reference = bnfold.load(channels_around("Mul", "Add", kept=True))
     result = bnfold.fold(reference)
