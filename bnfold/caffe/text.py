@@ -374,7 +374,25 @@ class _Diagnosis:
             seen: dict[str, TextField] = {}
             for inner in self.prototxt.fields(found.at, found.stop):
                 yield from self._in_field(inner, known.message_type, who, weight)
-                self._note_repetition(inner, seen, known.message_type, who)
+                if self._is_another_axis(inner, seen.get(inner.name), known.message_type):
+                    word = self.prototxt.text[inner.at : inner.stop][:MAX_QUOTED]
+                    problem = f"additional value '{word}' of {known.message_type.name}'s {inner.name}, for another axis"
+                    yield _Finding(inner, who, problem, weight)
+                else:
+                    self._note_repetition(inner, seen, known.message_type, who)
+
+    def _is_another_axis(self, found: TextField, first: TextField | None, message: Descriptor) -> bool:
+        """Whether a size of a Pooling differs from its first: some Caffes take one for each axis.
+
+        In those `kernel_size` is repeated (mkldnn_pooling_layer.cpp of Intel's); in BVLC's there is one for all axes.
+        """
+        text = self.prototxt.text
+        return (
+            first is not None
+            and message is caffe_pb2.PoolingParameter.DESCRIPTOR
+            and found.name in ("kernel_size", "stride", "pad")
+            and text[found.at : found.stop] != text[first.at : first.stop]
+        )
 
     def _note_repetition(self, found: TextField, seen: dict[str, TextField], message: Descriptor, who: str) -> None:
         known = message.fields_by_name.get(found.name)

@@ -69,6 +69,24 @@ def test_a_text_of_ignored_fields_alone_is_no_network() -> None:
     assert "has no layers left" in str(refusal("layr { }", ignore_unknown_fields=True))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "opaque"),
+    [
+        ("kernel_size: 2 kernel_size: 3 kernel_size: 3", True),
+        ("kernel_size: 3 stride: 1 stride: 2 stride: 2", True),
+        ("kernel_size: 3 pad: 0 pad: 1 pad: 1", True),
+        ("kernel_size: 3 kernel_size: 3", False),
+    ],
+)
+def test_a_pooling_with_a_size_for_each_axis_is_not_one_with_the_last_for_all(sizes: str, opaque: bool) -> None:
+    document = parse_prototxt(f"""
+        input: "film" input_shape {{ dim: 1 dim: 2 dim: 8 dim: 8 dim: 8 }}
+        layer {{ name: "p" type: "Pooling" bottom: "film" top: "p" pooling_param {{ {sizes} }} }}
+    """)
+    why = document.foreign.opaque.get(0, "")
+    assert why.endswith("for another axis") if opaque else not why
+
+
 def test_an_unknown_enum_value_is_refused_even_if_unknown_fields_are_ignored() -> None:
     pool = 'layer { name: "p" type: "Pooling" pooling_param {\n pool: AVG } }'
     error = refusal(pool, ignore_unknown_fields=True)
