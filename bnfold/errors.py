@@ -96,6 +96,16 @@ def named(noun: str, names: Sequence[str], most: int = 6) -> str:
     return f"{noun}{'s' * (len(names) != 1)} {said}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, in one number or the other.
+
+    Examples:
+        >>> counted(1, "bottom"), counted(1_000, "axis")
+        ('1 bottom', '1,000 axes')
+    """
+    return f"{number:,} {noun if number == 1 else 'axes' if noun == 'axis' else f'{noun}s'}"
+
+
 def few(words: Sequence[str], most: int = 6) -> str:
     """The first of some words, and how many more there are.
 

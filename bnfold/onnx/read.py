@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto
 
-from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, quoted
+from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, counted, quoted
 from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.constants import MAX_COMPUTED, Call, compute, shape_alone
 from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
@@ -121,7 +121,10 @@ def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], fil
             raise UsageError(f"{file}: it has no input '{name}' to give a shape; it has {quoted(ports) or 'none'}")
         kind = ports[name].type.tensor_type
         if kind.HasField("shape") and len(kind.shape.dim) != len(shape):
-            raise UsageError(f"{file}: input '{name}' has {len(kind.shape.dim)} axes, and was given {len(shape)} sizes")
+            raise UsageError(
+                f"{file}: input '{name}' has {counted(len(kind.shape.dim), 'axis')}, and was given "
+                f"{counted(len(shape), 'size')}"
+            )
         del kind.shape.dim[:]
         for size in shape:
             kind.shape.dim.add(dim_value=held(size))

@@ -291,7 +291,7 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
         ('type: "Concat" concat_param { axis: 1 concat_dim: 1 }', [(1, 2)], "axis and concat_dim are the same"),
         ('type: "Concat"', [(1, 2, 3), (1, 2, 4)], "must have the same shape"),
         ('type: "Eltwise"', [(1, 2), (1, 3)], "bottoms of 1x2 and 1x3 must have the same shape"),
-        ('type: "Eltwise" eltwise_param { coeff: 1 }', [(1, 2), (1, 2)], "1 values of coeff for 2 bottoms"),
+        ('type: "Eltwise" eltwise_param { coeff: 1 }', [(1, 2), (1, 2)], "1 value of coeff for 2 bottoms"),
         ('type: "ReLU"', [], "it has 0 bottoms, but reads 1"),
         (
             'type: "LSTM" recurrent_param { num_output: 7 }',

@@ -10,12 +10,11 @@ environment holds it.
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
-import sys
 import tomllib
 import venv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,15 +92,17 @@ def make(runtime: Runtime, folder: Path) -> None:
             subprocess.run([*pip, *options, *packages], check=True)
 
 
-def main(arguments: Sequence[str]) -> None:
-    known = [runtime.name for runtime in RUNTIMES]
-    if not arguments or not set(arguments[1:]) <= set(known):
-        raise SystemExit(f"environments.py FOLDER [NAME ...], where a name is one of {', '.join(known)}")
-    folder = Path(arguments[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join(runtime.name for runtime in RUNTIMES))
+    given = parser.parse_args()
+    if unknown := set(given.names) - {runtime.name for runtime in RUNTIMES}:
+        parser.error(f"there is no runtime {', '.join(sorted(unknown))}")
     for runtime in RUNTIMES:
-        if runtime.name in arguments[1:] or (not arguments[1:] and runtime.can_run):
-            make(runtime, folder)
+        if runtime.name in given.names or (not given.names and runtime.can_run):
+            make(runtime, given.folder)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -8,6 +8,7 @@ there); the others stay as record.json has them. With no argument at all the pag
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -150,17 +151,21 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?")
+    parser.add_argument("names", metavar="NAME", nargs="*")
+    given = parser.parse_args()
     recorded = record.read()
-    if arguments:
-        folder, wanted = Path(arguments[0]), arguments[1:]
-        for runtime in installed(folder):
-            if not wanted or runtime.name in wanted:
+    if given.folder is not None:
+        for runtime in installed(given.folder):
+            if not given.names or runtime.name in given.names:
                 print(runtime.name, flush=True)
-                recorded[runtime.name] = record.try_out(python_of(folder, runtime.name), runtime.engine, names())
+                tried = record.try_out(python_of(given.folder, runtime.name), runtime.engine, names())
+                recorded[runtime.name] = tried
                 record.write({one.name: recorded[one.name] for one in RUNTIMES if one.name in recorded})
     PAGE.write_text(render(record.read()), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

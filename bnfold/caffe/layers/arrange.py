@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis
 from bnfold.caffe.layers.row import LayerType, count, covered, merged
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
 
 OPERATIONS = ("PROD", "SUM", "MAX", "DIV", "MIN")
@@ -42,7 +42,7 @@ def crop_offsets(layer: Layer, rank: int) -> tuple[int, ...]:
     axis, said = canonical_axis(param.axis, rank, layer), tuple(param.offset)
     cut = rank - axis
     if len(said) not in (0, 1, cut):
-        raise ModelError(f"{layer}: {len(said)} offsets for {cut} axes")
+        raise ModelError(f"{layer}: {counted(len(said), 'offset')} for {counted(cut, 'axis')}")
     return (0,) * axis + (said if len(said) == cut else (said or (0,)) * cut)
 
 
@@ -77,7 +77,7 @@ class Eltwise(NamedTuple):
         if coeff and operation != "SUM":
             raise ModelError(f"{layer}: coeff is for SUM, not for {operation}")
         if coeff and len(coeff) != bottoms:
-            raise ModelError(f"{layer}: {len(coeff)} values of coeff for {bottoms} bottoms")
+            raise ModelError(f"{layer}: {counted(len(coeff), 'value')} of coeff for {counted(bottoms, 'bottom')}")
         return cls(operation, coeff or (1.0,) * bottoms, param.axis)
 
     def laid(self, layer: Layer, first: Shape, second: Shape) -> Shape:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape
 
 UNKNOWN = -1
@@ -39,7 +39,7 @@ def canonical_axis(axis: int, rank: int, layer: Layer | None = None) -> int:
     """
     if not -rank <= axis < rank:
         whose = "" if layer is None else f"{layer}: "
-        raise ModelError(f"{whose}axis {axis} is outside a blob of {rank} axes")
+        raise ModelError(f"{whose}axis {axis} is outside a blob of {counted(rank, 'axis')}")
     return axis % rank
 
 
@@ -92,7 +92,7 @@ def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence
     if len(values) == 1:
         return (values[0],) * spatial
     if len(values) != spatial:
-        raise ModelError(f"{layer}: {name} has {len(values)} values for {spatial} spatial axes")
+        raise ModelError(f"{layer}: {name} has {counted(len(values), 'value')} for {spatial} spatial axes")
     return tuple(values)
 
 

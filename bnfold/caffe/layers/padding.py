@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bnfold.caffe.layers.axes import UNKNOWN, each_size
 from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
 
 
@@ -43,7 +43,9 @@ class Pad(NamedTuple):
 
 def _paddings(layer: Layer, paddings: Sequence[int], bottom: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if len(paddings) != 2 * len(bottom):
-        raise ModelError(f"{layer}: {len(paddings)} paddings for {len(bottom)} axes; it takes two for each")
+        raise ModelError(
+            f"{layer}: {counted(len(paddings), 'padding')} for {counted(len(bottom), 'axis')}; it takes two for each"
+        )
     return tuple(paddings[::2]), tuple(paddings[1::2])
 
 

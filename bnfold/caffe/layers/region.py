@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Self
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1
 from bnfold.caffe.layers.row import LayerType, count, four_axes
 from bnfold.caffe.limits import INT_MAX
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
 
 
@@ -163,7 +163,7 @@ class ROIPooling(NamedTuple):
             scale, ratio = param.spatial_scale, param.pad_ratio
             listed = tuple(param.pooled_size) or (param.pooled_h, param.pooled_w)
             if len(listed) > 2:
-                raise ModelError(f"{layer}: pooled_size has {len(listed)} values for 2 spatial axes")
+                raise ModelError(f"{layer}: pooled_size has {counted(len(listed), 'value')} for 2 spatial axes")
             height, width = listed[0], listed[-1]
         at_least_1(layer, "pooled_h and pooled_w", (height, width))
         return cls((height, width), scale, ratio)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis, each_size
 from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, count, four_axes
 from bnfold.caffe.limits import INT_MAX
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
 
 
@@ -91,7 +91,7 @@ def permutation(layer: Layer, rank: int) -> tuple[int, ...]:
         return order
     order = tuple(layer.param.permute_param.order)
     if any(axis >= rank for axis in order) or len(set(order)) < len(order):
-        raise ModelError(f"{layer}: order {order} names no distinct axes of a blob of {rank} axes")
+        raise ModelError(f"{layer}: order {order} names no distinct axes of a blob of {counted(rank, 'axis')}")
     return order + tuple(axis for axis in range(rank) if axis not in order)
 
 
@@ -166,7 +166,7 @@ def _replaced(layer: Layer, rank: int) -> tuple[int, int]:
     start = axis if axis >= 0 else rank + axis + 1
     stop = rank if num_axes == -1 else start + num_axes
     if not 0 <= start <= stop <= rank or num_axes < -1:
-        raise ModelError(f"{layer}: axis {axis}, num_axes {num_axes} leave a blob of {rank} axes")
+        raise ModelError(f"{layer}: axis {axis}, num_axes {num_axes} leave a blob of {counted(rank, 'axis')}")
     return start, stop
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
 
 ShapeFunction = Callable[[Layer, Sequence[Shape]], list[Shape] | None]
@@ -151,7 +151,7 @@ def check_count(layer: Layer, row: LayerType, bottoms: int) -> None:
     least, most = row.bottoms
     if bottoms < least or (most is not None and bottoms > most):
         wanted = f"{least}" if most == least else f"{least} to {most or 'any number of'}"
-        raise ModelError(f"{layer}: it has {bottoms} bottoms, but reads {wanted}")
+        raise ModelError(f"{layer}: it has {counted(bottoms, 'bottom')}, but reads {wanted}")
 
 
 def check_bottoms(layer: Layer, row: LayerType, bottoms: Sequence[Shape]) -> None:
@@ -165,7 +165,7 @@ def check_bottoms(layer: Layer, row: LayerType, bottoms: Sequence[Shape]) -> Non
         if bottom and (0 in bottom or min(bottom) < UNKNOWN):
             raise ModelError(f"{layer}: a bottom of shape {sizes(bottom)} holds nothing")
     if row.rank and len(bottoms[0]) < row.rank:
-        raise ModelError(f"{layer}: a bottom of shape {sizes(bottoms[0])} has fewer than {row.rank} axes")
+        raise ModelError(f"{layer}: a bottom of shape {sizes(bottoms[0])} has fewer than {counted(row.rank, 'axis')}")
 
 
 def check_tops(layer: Layer, tops: Sequence[Shape]) -> None:

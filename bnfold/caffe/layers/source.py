@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bnfold.caffe.layers.row import LayerType
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape
 
 
@@ -34,7 +34,7 @@ def for_each_top(layer: Layer, shapes: list[Shape]) -> list[Shape]:
     if len(shapes) == 1:
         return shapes * len(layer.tops)
     if len(shapes) != len(layer.tops):
-        raise ModelError(f"{layer}: {len(shapes)} shapes for {len(layer.tops)} tops")
+        raise ModelError(f"{layer}: {counted(len(shapes), 'shape')} for {counted(len(layer.tops), 'top')}")
     return shapes
 
 

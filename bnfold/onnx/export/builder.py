@@ -24,7 +24,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 from bnfold.algebra.scaled import same_values
 from bnfold.caffe.layers import canonical_axis
-from bnfold.errors import WeightsError
+from bnfold.errors import WeightsError, counted
 from bnfold.net import Array, Layer, LazyArray, Names, Net, Shape, sizes
 from bnfold.onnx.weight import ONNX_TYPES, Weight
 
@@ -224,7 +224,7 @@ class Block:
         """The shape of a bottom of images, (N, C, H, W)."""
         shape = self.shapes[index]
         if len(shape) != 4:
-            raise Refused(f"a bottom has {len(shape)} axes, and it takes images, of 4")
+            raise Refused(f"a bottom has {counted(len(shape), 'axis')}, and it takes images, of 4")
         return shape[0], shape[1], shape[2], shape[3]
 
     def stored_shape(self, index: int, word: str) -> Shape:
