@@ -104,7 +104,7 @@ def give_shapes(
             sample = Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, tells)
             if sample is None:
                 unknown.append(top)
-                sample = _guessed(tells(top), guess or example, fits)
+                sample = _as_far_as_stated(layer, place, _guessed(tells(top), guess or example, fits))
             shape = sample.shape
             if batch is not None and shape:
                 shape = (batch, *shape[1:])
@@ -150,6 +150,16 @@ def _stated(layer: Layer) -> list[Sample | None]:
     if not shapes:
         return [None] * len(layer.tops)
     return [Sample(shape) if all(size > 0 for size in shape) else None for shape in for_each_top(layer, shapes)]
+
+
+def _as_far_as_stated(layer: Layer, place: int, guess: Sample) -> Sample:
+    """A guess with the axes and sizes that the `Input` layer states: of 1x1x-1x-1 the channel is no guess."""
+    shapes = [tuple(shape.dim) for shape in layer.param.input_param.shape]
+    sizes = for_each_top(layer, shapes)[place] if shapes else ()
+    if not sizes:
+        return guess
+    others = guess.shape if len(guess.shape) == len(sizes) else (1,) * len(sizes)
+    return Sample(tuple(said if said > 0 else other for said, other in zip(sizes, others, strict=True)), guess.reason)
 
 
 def _concluded(top: str, data: Mapping[str, LayerParameter], tells: Tells) -> Sample | None:

@@ -179,6 +179,23 @@ def test_the_channels_of_a_guess_come_from_the_weights(tmp_path: Path) -> None:
     assert "the weights of its reader ask for 1" in net.notes[-1]
 
 
+@pytest.mark.parametrize(
+    ("stated", "taken"),
+    [((1, 1, -1, -1), (1, 1, 224, 224)), ((0, 3, 48, 0), (1, 3, 48, 224)), ((-1, 2), (1, 2))],
+)
+def test_a_guess_keeps_the_sizes_that_the_file_states(
+    stated: tuple[int, ...], taken: tuple[int, ...], tmp_path: Path
+) -> None:
+    sizes = " ".join(f"dim: {size}" for size in stated)
+    (tmp_path / "net.prototxt").write_text(f"""
+        input: "image" input_shape {{ {sizes} }}
+        layer {{ name: "r" type: "ReLU" bottom: "image" top: "r" }}
+    """)
+    with pytest.raises(ModelError, match="--input-shape image=" + ",".join(map(str, taken))):
+        load(tmp_path / "net.prototxt")
+    assert load(tmp_path / "net.prototxt", guess_shapes=True).inputs == {"image": taken}
+
+
 def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="layer 'conv'"):
         read(tmp_path, SHAPES, NET.replace("8, 8", "2, 2"))
