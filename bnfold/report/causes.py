@@ -17,13 +17,16 @@ _NUMBER = re.compile(r"\d+")
 def kept_by_cause(records: Iterable[Kept]) -> list[tuple[str, list[Kept]]]:
     """The layers that stay, by the sentence that they share; the largest group first.
 
-    A group of one keeps its own sentence, names included.
+    A group of one sentence keeps it, names included.
     """
     groups: dict[tuple[str, str], list[Kept]] = {}
     for record in records:
         groups.setdefault((record.type, cause(record.reason)), []).append(record)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    return [(found[0].reason if len(found) == 1 else shared, found) for (_, shared), found in ordered]
+    return [
+        (found[0].reason if len({record.reason for record in found}) == 1 else shared, found)
+        for (_, shared), found in ordered
+    ]
 
 
 def cause(reason: str) -> str:

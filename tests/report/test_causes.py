@@ -6,7 +6,8 @@ from pathlib import Path
 
 from command_line import Run
 
-from bnfold.report.causes import said_once
+from bnfold.algebra.records import Kept
+from bnfold.report.causes import kept_by_cause, said_once
 
 
 def test_sentences_that_differ_only_in_names_and_numbers_are_counted() -> None:
@@ -38,3 +39,12 @@ def test_layers_that_stay_for_one_cause_and_notes_alike_are_one_row_each(run: Ru
         assert len(rows) == 1
         assert "p29" not in text
     assert "27 more" in outcome.out
+
+
+def test_a_sentence_that_several_layers_have_word_for_word_keeps_its_names() -> None:
+    same = "it sets an unknown field 'channel_shared' of BiasParameter"
+    assert [said for said, _ in kept_by_cause([Kept("a", "Bias", same, "Bias"), Kept("b", "Bias", same, "Bias")])] == [
+        same
+    ]
+    two = [Kept("a", "Bias", "'x' is an output", "Bias"), Kept("b", "Bias", "'y' is an output", "Bias")]
+    assert [said for said, _ in kept_by_cause(two)] == ["a blob is an output"]
