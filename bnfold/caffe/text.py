@@ -359,6 +359,12 @@ class _Diagnosis:
                 hint = f" (did you mean '{slip}'?)" if slip else self.guesses.at(found.name, names)
             problem = f"unknown field '{found.name[:MAX_QUOTED]}' of {message.name}{hint}"
             yield _Finding(found, who, problem, _Weight.STOP if slip else weight)
+        elif found.opener == "[" and not is_repeated(known):
+            if _is_size(found, message):
+                yield _Finding(found, who, f"own value of {message.name}'s {found.name} for each axis", weight)
+            else:
+                problem = f"{message.name}'s {found.name} takes one value, and is given a list"
+                yield _Finding(found, who, problem, _Weight.FATAL)
         elif known.enum_type is not None and not found.opener:
             word = self.prototxt.text[found.at : found.stop]
             numbers, words = known.enum_type.values_by_number, list(known.enum_type.values_by_name)
@@ -389,8 +395,7 @@ class _Diagnosis:
         text = self.prototxt.text
         return (
             first is not None
-            and message is caffe_pb2.PoolingParameter.DESCRIPTOR
-            and found.name in ("kernel_size", "stride", "pad")
+            and _is_size(found, message)
             and text[found.at : found.stop] != text[first.at : first.stop]
         )
 
@@ -417,6 +422,11 @@ class _Diagnosis:
         if all(finding.weight is not _Weight.FATAL for finding in findings):
             message += "; it may change what the network computes, and --ignore-unknown-fields reads on without it"
         return self.prototxt.error(message, first.found.begin)
+
+
+def _is_size(found: TextField, message: Descriptor) -> bool:
+    """Whether some Caffe takes as many values as there are axes."""
+    return message is caffe_pb2.PoolingParameter.DESCRIPTOR and found.name in ("kernel_size", "stride", "pad")
 
 
 def _blank(text: str, spans: list[tuple[int, int]]) -> str:

@@ -87,6 +87,15 @@ def test_a_pooling_with_a_size_for_each_axis_is_not_one_with_the_last_for_all(si
     assert why.endswith("for another axis") if opaque else not why
 
 
+def test_a_list_where_one_value_belongs_is_named_or_for_the_axes_of_a_pooling() -> None:
+    pool = 'layer { name: "p" type: "Pooling" pooling_param {\n %s } }'
+    error = refusal(pool % "pool: [MAX]", ignore_unknown_fields=True)
+    said = "2:2: PoolingParameter's pool takes one value, and is given a list, in layer 'p' (Pooling)"
+    assert str(error).endswith(said)
+    document = parse_prototxt(pool % "kernel_size: [2, 3, 3]")
+    assert document.foreign.opaque == {0: "own value of PoolingParameter's kernel_size for each axis"}
+
+
 def test_an_unknown_enum_value_is_refused_even_if_unknown_fields_are_ignored() -> None:
     pool = 'layer { name: "p" type: "Pooling" pooling_param {\n pool: AVG } }'
     error = refusal(pool, ignore_unknown_fields=True)
