@@ -318,9 +318,8 @@ def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
     for field, whose in (("quantization_param", "Intel's"), ("fixed_param", "Vitis'")):
         quantised = [param for param, _, _ in layers if param.HasField(field) and layer_types.is_known(param.type)]
         if quantised:
-            first, count = quantised[0], len(quantised)
-            who = f"layer '{first.name}' ({first.type}) has" if count == 1 else ""
-            who = who or f"{count} layers, the first of them '{first.name}' ({first.type}), have"
+            count, first = len(quantised), f"'{quantised[0].name}' ({quantised[0].type})"
+            who = f"layer {first} has" if count == 1 else f"{count} layers, the first of them {first}, have"
             raise UnsupportedError(
                 f"{file or 'the net'}: {who} a `{field}`, by which {whose} Caffe computes in integers; give the "
                 "network as it was before"
