@@ -22,7 +22,8 @@ LIMITED = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (50
 def fold(output: Path, before: str = "import runpy; ") -> subprocess.CompletedProcess[str]:
     arguments = ["bnfold", "fold", str(GOLDEN.prototxt), str(GOLDEN.caffemodel), "--no-verify", "-o", str(output)]
     run = f"{before}import sys; sys.argv[:] = {arguments!r}; runpy.run_module('bnfold', run_name='__main__')"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # Python would keep a module's code cut off at the limit, and every later command would read that.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, env=environment, timeout=600)
 
 
