@@ -83,6 +83,7 @@ def test_stand_ins_are_what_they_say() -> None:
     assert ImageInfo(600, 800).draw(random(), (1, 4)).tolist() == [[600, 800, 1, 1]]
     assert ImageInfo(600, 800).draw(random(), (2, 2)).tolist() == [[600, 800]] * 2
     assert Fixed((0, 0, -1)).draw(random(), (2,)).tolist() == [0, -1]
+    assert Fixed((3, 4)).draw(random(), ()).tolist() == 4
     assert Continuation(3).draw(random(), (3, 2)).tolist() == [[0, 0], [1, 1], [1, 1]]
     assert Continuation(1).draw(random(), (2,)).tolist() == [0, 0]
     assert set(Indices(4).draw(random(), (200,))) == {0, 1, 2, 3}
@@ -92,7 +93,19 @@ def test_stand_ins_are_what_they_say() -> None:
     priors = Priors().draw(random(), (1, 2, 12))
     corners = priors[0, 0].reshape(3, 4)
     assert (corners[:, :2] <= corners[:, 2:]).all()
-    assert set(priors[0, 1].tolist()) == {np.float32(0.1), np.float32(0.2)}
+    assert 0 <= corners.min() < corners.max() <= 1
+    np.testing.assert_array_equal(
+        priors[0, 1].reshape(3, 4), np.tile(np.array([0.1, 0.1, 0.2, 0.2], np.float32), (3, 1))
+    )
+
+
+def test_what_follows_from_the_network_is_the_same_in_every_sample() -> None:
+    for meaning in (ImageInfo(9, 9), Continuation(2), Fixed((1, 2)), Unread()):
+        assert meaning.fixed
+        first, second = (meaning.draw(np.random.default_rng(seed), (2, 4)) for seed in (1, 2))
+        np.testing.assert_array_equal(first, second)
+    for other in (Regions(9, 9), Indices(9), Places(9), Priors()):
+        assert not other.fixed
 
 
 @pytest.mark.parametrize(

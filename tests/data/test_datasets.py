@@ -20,7 +20,7 @@ from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import Arrays, Feed, Noise, Subset, part_of, picture_of
-from bnfold.data.standins import Indices
+from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
 
@@ -358,5 +358,24 @@ def test_a_part_is_the_first_samples_or_any_by_a_seed() -> None:
     assert chosen.description == "4, chosen by seed 7, of 10 samples of given arrays"
     assert pickle.loads(pickle.dumps(chosen)).numbers == chosen.numbers
     assert part_of(whole, 10, 7) is whole
+    assert part_of(whole, 1, None).sample(0)["data"].tolist() == [0, 1]
+    with pytest.raises(UsageError, match="a limit of 0 leaves no sample"):
+        part_of(whole, 0, None)
     with pytest.raises(UsageError, match="say how many with --limit"):
         part_of(whole, None, 7)
+
+
+def test_two_rows_are_two_samples_and_one_goes_with_all() -> None:
+    given = Arrays({"data": np.arange(4.0).reshape(2, 2), "shape": np.full((1, 2), 7.0)})
+    assert [given.sample(place)["data"].tolist() for place in range(2)] == [[0, 1], [2, 3]]
+    assert [given.sample(place)["shape"].tolist() for place in range(2)] == [[7, 7]] * 2
+
+
+def test_a_switch_is_off_and_on_in_turn_and_flags_are_drawn() -> None:
+    feeds = {"data": ((2,), None), "training": ((1,), FLAG), "other": ((), FLAG), "mask": ((40,), FLAG)}
+    noise = Noise(feeds, 4, seed=3)
+    drawn = [noise.sample(place) for place in range(4)]
+    assert [sample["training"].tolist() for sample in drawn] == [[0], [1], [0], [1]]
+    assert [sample["other"].tolist() for sample in drawn] == [1, 0, 1, 0]
+    assert all(set(sample["mask"].tolist()) == {0, 1} for sample in drawn)
+    assert Noise(feeds, 4).sample(0)["training"].tolist() == [1], "seed 0 where none is given"

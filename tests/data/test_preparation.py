@@ -78,6 +78,39 @@ def test_settings_that_do_not_lead_to_the_input_are_refused(settings: Preparatio
         settings.planes(image(), 3, (4, 6))
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"scale": np.inf}, "the preparation: the mean and the scale of images must be finite"),
+        ({"mean": np.array([1, np.nan, 3]), "origin": "--mean"}, "--mean: the mean and the scale of images"),
+        ({"scale": "half"}, "the preparation: mean and scale are numbers"),
+        ({"resize": (8, 0)}, r"the preparation: resize and crop are \(height, width\), in pixels"),
+        ({"crop": (8, 8, 8), "origin": "--crop"}, r"--crop: resize and crop are \(height, width\)"),
+    ],
+)
+def test_settings_that_no_image_can_have_are_refused(settings: Any, sentence: str) -> None:
+    with pytest.raises(UsageError, match=f"^{sentence}"):
+        Preparation(**settings)
+
+
+def test_the_settings_are_said_in_their_order() -> None:
+    assert str(Preparation()) == "pixels as they are, 0..255"
+    settings = Preparation(np.array([1.5, 2, 3]), 0.25, True, resize=(9, 8), crop=(4, 6), origin="--mean")
+    assert str(settings) == "resized to 9x8; middle 4x6; minus mean 1.5, 2, 3; times 0.25; RGB (from --mean)"
+    assert str(Preparation(np.ones((3, 4, 6)))) == "minus mean image"
+
+
+@pytest.mark.parametrize(
+    ("pixels", "channels", "count"),
+    [((4, 6, 3), 1, "3"), ((4, 6, 3), 5, "1 or 3"), ((4, 6, 2), 3, "2"), ((4, 6), 2, "1 or 3")],
+)
+def test_an_image_whose_planes_are_not_the_inputs_is_refused(
+    pixels: tuple[int, ...], channels: int, count: str
+) -> None:
+    with pytest.raises(UsageError, match=f"the input has {channels} channels, and an image has {count}$"):
+        Preparation().planes(np.zeros(pixels, np.uint8), channels, (4, 6))
+
+
 def test_a_mean_is_numbers_or_a_file(tmp_path: Path) -> None:
     assert read_mean("104, 117,123").tolist() == [104, 117, 123]
     mean = np.random.default_rng(0).normal(size=(3, 2, 2)).astype(np.float32)
