@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -12,8 +13,15 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from command_line import FOLD, NET, Run
+from report.runs import failed, run_report
 
-from bnfold.algebra.records import Record
+from bnfold.advice.records import Finding
+from bnfold.algebra.records import FoldReport, Record
+from bnfold.compare import records
+from bnfold.compare.metrics import METRICS
+from bnfold.io.environment import Environment, FileFacts
+from bnfold.report.data import ADDED, LEFT_OUT, as_data
+from bnfold.runtime import Execution
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -73,6 +81,51 @@ def test_the_schema_refuses_what_is_no_report(run: Run) -> None:
 def test_the_schema_knows_every_kind_of_record() -> None:
     kinds = schema("report")["$defs"]["fold"]["properties"]["records"]["items"]["properties"]["kind"]["enum"]
     assert kinds == sorted(record.__name__.lower() for record in get_args(Record))
+
+
+FIGURES = {metric.name for metric in METRICS}
+PLACES: dict[str, list[type]] = {
+    "report/$defs/fold/properties/records/items": list(get_args(Record)),
+    "report/$defs/fold": [FoldReport],
+    "report/$defs/comparison": [records.DiffReport],
+    "report/$defs/comparison/properties/gates/items": [records.Gate],
+    "report/$defs/comparison/properties/blobs/items": [records.BlobDiff],
+    "report/$defs/comparison/properties/blobs/items/properties/worst": [records.Place],
+    "report/$defs/comparison/properties/blobs/items/properties/histogram": [records.Histogram],
+    "report/$defs/comparison/properties/samples/items": [records.SampleDiff],
+    "report/$defs/comparison/properties/first_divergent": [records.FirstDivergent],
+    "report/$defs/comparison/properties/classifier": [records.ClassifierDiff],
+    "report/$defs/comparison/properties/classifier/properties/flips/items": [records.Flip],
+    "report/$defs/comparison/properties/detector": [records.DetectorDiff],
+    "report/$defs/comparison/properties/ranges/items": [records.LayerRange],
+    "report/$defs/comparison/properties/uncompared/items": [records.Uncompared],
+    "report/$defs/answer": [records.Answer],
+    "report/$defs/strays/items": [records.Stray],
+    "report/$defs/strays/items/properties/box": [records.Box],
+    "report/$defs/execution": [Execution],
+    "report/$defs/environment": [Environment],
+    "report/$defs/environment/properties/files/items": [FileFacts],
+    "inspection/properties/findings/items": [Finding],
+}
+"""Where a schema describes a record -> the kinds of record that stand there."""
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.rpartition("/")[2])
+def test_the_schema_describes_every_key_of_a_record(place: str) -> None:
+    name, *steps = place.split("/")
+    described = schema(name)
+    for step in steps:
+        described = described[step]
+    keys: set[str] = set()
+    for kind in PLACES[place]:
+        keys |= {field.name for field in dataclasses.fields(kind)} - {*LEFT_OUT.get(kind, ())} | {*ADDED.get(kind, ())}
+    keys |= {"kind"} if place.endswith("records/items") else set()
+    keys |= FIGURES if records.BlobDiff in PLACES[place] else set()
+    assert set(described["properties"]) == keys - ({"shapes"} if FoldReport in PLACES[place] else set())
+
+
+def test_the_report_of_a_comparison_that_fails_fits_its_schema() -> None:
+    validate(as_data(run_report(failed())), "report")
 
 
 def test_an_error_is_json_where_the_report_is(run: Run) -> None:
