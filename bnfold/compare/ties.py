@@ -6,19 +6,20 @@ are equal within what the tolerance allows each of the two to move,
 
     r[i] - r[j] <= 2 * tolerance * range of r in this sample,
 
-the answer is a tie: it is counted, and not as a difference. What stands behind such an index would differ all the same
-(an unpooling writes elsewhere), so the candidate runs once more with the reference's index in the place of its own, and
-what stands behind is compared as strictly as everything else.
+and so are the candidate's, by its own range with 0 in it, the answer is a tie: it is counted, and not as a difference.
+(Without the candidate's, a blob that is 0 throughout in the reference would excuse any index and any flag of it.) What
+stands behind such an index would differ all the same (an unpooling writes elsewhere), so the candidate runs once more
+with the reference's index in the place of its own, and what stands behind is compared as strictly as everything else.
 
 A value of Ceil, Floor, Round, QuantizeLinear or a Cast to integers is such an index, too: it says in which step of a
 stair a value lies. The value at another step is the one of that step that is nearest: a value beside an edge may lie on
-either side of it. So is a flag of Greater, Less and the like, if one side of the comparison is stored: a stair of two
-steps.
+either side of it. So is Sign, and a flag of Caffe's Threshold, of Greater, Less and Equal: a stair of two steps, at a
+limit that is stored or computed. Of two blobs that are computed the larger range counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,9 +40,9 @@ Look = Callable[[Array, Array], Array | None]
 
 
 class Pointer(NamedTuple):
-    """A blob of indices: the blob that it points into, and how, and what it is when it differs without counting."""
+    """A blob of indices: the blob that it points into (or two, whose difference counts), how, and what a tie is."""
 
-    values: str
+    values: tuple[str, ...]
     look: Look
     what: str = "indices differ on equal values"
 
@@ -54,6 +55,7 @@ class Ties:
         candidate: the network that is run again.
         pointers: index blob of the reference -> what it points into, in order of execution.
         partners: index blob of the reference -> that of the candidate.
+        own: index blob of the reference -> what its partner points into, as far as that is known.
         tolerance: relative to the range.
         counts: index blob -> ties, and indices compared.
     """
@@ -61,6 +63,7 @@ class Ties:
     candidate: Model
     pointers: dict[str, Pointer]
     partners: dict[str, str]
+    own: dict[str, Pointer]
     tolerance: float
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     _again: Session | None = None
@@ -69,12 +72,27 @@ class Ties:
     def of(cls, reference: Model, candidate: Model, pairs: Mapping[str, str], tolerance: float) -> Ties:
         """What can be settled between two networks, given all blobs that are partners."""
         pointers = {name: pointer for name in pairs if (pointer := pointer_of(reference, name)) is not None}
-        return cls(candidate, pointers, {name: pairs[name] for name in pointers}, tolerance)
+        own = {}
+        for name, pointer in pointers.items():
+            made = candidate.writers[pairs[name]].type == reference.writers[name].type
+            same = (
+                pointer_of(candidate, pairs[name])
+                if made and (candidate.net is None) == (reference.net is None)
+                else None
+            )
+            if same is not None:
+                own[name] = same
+            elif all(blob in pairs for blob in pointer.values):  # Caffe's Threshold is several nodes in ONNX
+                own[name] = pointer._replace(values=tuple(pairs[blob] for blob in pointer.values))
+        return cls(candidate, pointers, {name: pairs[name] for name in pointers}, own, tolerance)
 
     @property
     def wanted(self) -> tuple[list[str], list[str]]:
         """The blobs that have to be computed of the reference and of the candidate."""
-        return [*self.pointers, *(pointer.values for pointer in self.pointers.values())], [*self.partners.values()]
+        ours, theirs = (
+            [blob for pointer in pointers.values() for blob in pointer.values] for pointers in (self.pointers, self.own)
+        )
+        return [*self.pointers, *ours], [*self.partners.values(), *theirs]
 
     def settle(
         self,
@@ -127,10 +145,13 @@ class Ties:
             reference, candidate = first[name], second[self.partners[name]]
             if reference.size != candidate.size:
                 continue
-            same = candidate.reshape(reference.shape)
-            scores = first[pointer.values]
-            indices, tied = settle_ties(reference, same, scores, self.tolerance, pointer.look, by_sample=by_sample)
-            chosen[name] = indices.reshape(candidate.shape).astype(candidate.dtype, copy=False), tied
+            tied = ties(reference, candidate.reshape(reference.shape), first, self.tolerance, pointer, by_sample)
+            if name in self.own and tied.any():
+                ours, own = reference.reshape(candidate.shape), self.own[name]
+                also = ties(ours, candidate, second, self.tolerance, own, by_sample, least=0.0)
+                tied &= also.reshape(tied.shape)
+            indices = np.where(tied, reference, candidate.reshape(reference.shape)).reshape(candidate.shape)
+            chosen[name] = indices.astype(candidate.dtype, copy=False), tied
         return chosen
 
     def _rerun(
@@ -158,7 +179,7 @@ class Ties:
             given = indices
             second = self._again.run({**feeds, **given})
             second = {name.removesuffix(OWN): value for name, value in second.items() if name not in given}
-            second |= {name: to_host(second[name]) for name in self.partners.values()}
+            second |= {name: to_host(second[name]) for name in dict.fromkeys(self.wanted[1])}
             chosen = self._settled(first, second, by_sample)
             indices = given | {self.partners[name]: value for name, (value, _) in chosen.items()}
             if all(np.array_equal(indices[name], given[name]) for name in given):
@@ -169,16 +190,15 @@ class Ties:
 def pointer_of(model: Model, blob: str) -> Pointer | None:
     """What a blob points into, if it holds indices: ArgMax, TopK, the mask of a MAX pooling, steps; else None."""
     writer = model.writers.get(blob)
-    if writer is None or not model.reads[blob] or model.reads[blob][0] not in {*model.writers, *model.feeds}:
+    if writer is None or not model.reads[blob] or not {*model.writers, *model.feeds}.issuperset(model.reads[blob]):
         return None
-    values = model.reads[blob][0]
+    values = model.reads[blob][:1]
     if model.net is None:
         if (look := _onnx_look(model, blob, writer.type)) is not None:
             return Pointer(values, look)
         if (look := _onnx_steps(model, blob, writer.type)) is not None:
             return Pointer(values, look, "values differ by a step whose edge is near")
-        look = _onnx_flags(model, blob, writer.type)
-        return None if look is None else Pointer(values, look, "flags differ at a limit that is near")
+        return _onnx_flags(model, blob, writer.type)
     layer = model.net.producer(blob)
     if layer is None:
         return None
@@ -186,6 +206,9 @@ def pointer_of(model: Model, blob: str) -> Pointer | None:
         param = layer.param.argmax_param
         look = partial(along_axis, axis=param.axis, keepdims=True) if param.HasField("axis") else along_classes
         return Pointer(values, look)
+    if layer.type == "Threshold":
+        limit = np.asarray(layer.param.threshold_param.threshold)
+        return Pointer(values, partial(on_side, limit=limit, turns=(False, True)), NEAR_LIMIT)
     return Pointer(values, in_plane) if layer.type == "Pooling" and layer.tops.index(blob) == 1 else None
 
 
@@ -207,71 +230,102 @@ def _onnx_steps(model: Model, blob: str, op_type: str) -> Look | None:
     """How the steps of an ONNX node are read; None where it makes none, or of sizes that are computed."""
     if op_type not in STEPS:
         return None
-    from bnfold.onnx.file import values_of
-
-    graph = model.proto.graph
-    node = next(node for node in graph.node if blob in node.output)
+    node = next(node for node in model.proto.graph.node if blob in node.output)
     names = [name for name in node.input[1:] if name]
-    known = {tensor.name: tensor for tensor in graph.initializer if tensor.name in names}
-    makers = [maker for maker in graph.node if maker.op_type == "Constant" and maker.output[0] in names]
-    known |= {maker.output[0]: one.t for maker in makers for one in maker.attribute if one.HasField("t")}
-    if any(name not in known or len(known[name].dims) > 1 for name in names):
+    known = _known(model, names)
+    if any(name not in known or known[name].ndim > 1 for name in names):
         return None
-    sizes = [values_of(known[name], model.folder) for name in names]
+    sizes = [known[name] for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
     return partial(on_step, sizes=sizes, edges=STEPS[op_type], axis=axis)
 
 
-def _onnx_flags(model: Model, blob: str, op_type: str) -> Look | None:
-    """How the flags of a comparison are read; None where it is none, or one of two blobs that are computed."""
-    if not op_type.startswith(("Greater", "Less")):
+def _onnx_flags(model: Model, blob: str, op_type: str) -> Pointer | None:
+    """What the flags of a comparison, or the signs, say of which values; None where it is neither."""
+    if op_type not in TURNS:
         return None
+    node = next(node for node in model.proto.graph.node if blob in node.output)
+    known = _known(model, node.input)
+    values = tuple(name for name in node.input if name not in known)
+    if not values:
+        return None
+    limits, turns = list(known.values()), TURNS[op_type]
+    if node.input[0] in known:  # the limit is above
+        turns = turns[::-1]
+    return Pointer(values, partial(on_side, limit=limits[0] if limits else np.zeros(()), turns=turns), NEAR_LIMIT)
+
+
+def _known(model: Model, names: Iterable[str]) -> dict[str, Array]:
+    """Those of some tensors of an ONNX model that are stored, or that a Constant says."""
+    from bnfold.onnx.file import values_of
     from bnfold.onnx.graph import stored_weights
 
-    node = next(node for node in model.proto.graph.node if blob in node.output)
-    stored = stored_weights(model.parts, set(node.input))
-    if len(stored) != 1:
-        return None
-    (name, limit), *_ = stored.items()
-    above = op_type.startswith("Greater") == (node.input[1] == name)
-    return partial(on_side, limit=limit.array(), above=above)
+    names = set(names)
+    makers = [node for node in model.proto.graph.node if node.op_type == "Constant" and node.output[0] in names]
+    said = {
+        node.output[0]: values_of(one.t, model.folder) for node in makers for one in node.attribute if one.HasField("t")
+    }
+    return said | {name: weight.array() for name, weight in stored_weights(model.parts, names).items()}
 
 
 STEPS = {"Cast": None, "Ceil": (-1.0, 0.0), "Floor": (0.0, 1.0), "QuantizeLinear": (-0.5, 0.5), "Round": (-0.5, 0.5)}
 """Operator -> from where to where a step of it reaches, from the whole number on that it gives; None to cut off."""
+TURNS: dict[str, tuple[object, object]] = {
+    "Equal": (False, False),
+    "Greater": (False, True),
+    "GreaterOrEqual": (False, True),
+    "Less": (True, False),
+    "LessOrEqual": (True, False),
+    "Sign": (-1, 1),
+}
+"""Operator -> what it gives below a limit and above; Sign's is 0."""
+NEAR_LIMIT = "flags differ at a limit that is near"
 UNSCALED = (np.ones(1), np.zeros(1))
 """The scale and the zero point where there are none."""
 
 
-def settle_ties(
-    reference: Array, candidate: Array, values: Array, tolerance: float, look: Look, *, by_sample: bool = True
-) -> tuple[Array, Array]:
-    """The candidate's indices with the reference's where both point at equal values, and where that is so.
+def ties(
+    reference: Array,
+    candidate: Array,
+    blobs: Mapping[str, Array],
+    tolerance: float,
+    pointer: Pointer,
+    by_sample: bool = True,
+    *,
+    least: float = np.inf,
+) -> Array:
+    """Where indices differ that point at equal values of one network.
 
     Args:
         reference, candidate: equally shaped indices.
-        values: of the reference; what the indices point into.
+        blobs: of the network; what the indices point into is among them.
         tolerance: relative to the range of the values, of each sample by itself if `by_sample`.
-        look: how the indices are read. Indices that cannot be read so are left alone.
+        pointer: how the indices are read. Those that cannot be read so are no ties.
+        least: 0 where the range reaches to 0 at least; infinity where it is that of the values alone.
     """
-    differing = reference != candidate
-    ours = look(values, reference) if differing.any() else None
-    theirs = look(values, candidate) if ours is not None else None
+    differing, none = reference != candidate, np.zeros(reference.shape, bool)
+    if not differing.any():
+        return none
+    sides = [blobs[name] for name in pointer.values]
+    values = sides[0] if len(sides) == 1 else np.subtract(*(side.astype(np.float64) for side in sides))
+    ours, theirs = (pointer.look(values, indices) for indices in (reference, candidate))
     if ours is None or theirs is None:
-        return candidate, np.zeros(reference.shape, bool)
-    samples = values.reshape(len(values) if by_sample and values.ndim else 1, -1)
-    finite = np.isfinite(samples)
-    lows = samples.min(axis=1, where=finite, initial=np.inf)
-    highs = samples.max(axis=1, where=finite, initial=-np.inf)
-    ranges = np.array([span(float(low), float(high)) for low, high in zip(lows, highs, strict=True)])
-    with np.errstate(over="ignore"):
-        allowed = 2 * tolerance * ranges
-    if len(allowed) not in (1, len(reference) if reference.ndim else 0):
-        return candidate, np.zeros(reference.shape, bool)
+        return none
     with np.errstate(over="ignore", invalid="ignore"):
+        allowed = 2 * tolerance * np.max([_ranges(side, values, by_sample, least) for side in sides], axis=0)
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
-    tied = differing & (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1)))
-    return np.where(tied, reference, candidate), tied
+    if len(allowed) not in (1, len(reference) if reference.ndim else 0):
+        return none
+    return np.asarray(differing & (gap <= allowed.reshape(-1, *[1] * (reference.ndim - 1))))
+
+
+def _ranges(side: Array, values: Array, by_sample: bool, least: float) -> Array:
+    """The range of a blob in each sample of what is made of it, or in all."""
+    samples = np.broadcast_to(side, values.shape).reshape(len(values) if by_sample and values.ndim else 1, -1)
+    finite = np.isfinite(samples)
+    lows = samples.min(axis=1, where=finite, initial=least)
+    highs = samples.max(axis=1, where=finite, initial=-least)
+    return np.array([span(float(low), float(high)) for low, high in zip(lows, highs, strict=True)])
 
 
 def along_classes(values: Array, indices: Array) -> Array | None:
@@ -335,18 +389,20 @@ def on_step(
     return np.asarray(np.clip(values.astype(np.float64), low, high)).reshape(values.shape)
 
 
-def on_side(values: Array, flags: Array, *, limit: Array, above: bool) -> Array | None:
+def on_side(values: Array, flags: Array, *, limit: Array, turns: tuple[object, object]) -> Array | None:
     """The nearest values that give such flags.
 
     Args:
         values, flags: what is compared with a limit, and the answers.
         limit: one for all, or as it broadcasts to the values.
-        above: values above the limit give True.
+        turns: the answers below and above it; another one is that of the limit itself.
     """
     if values.shape != flags.shape or np.broadcast_shapes(values.shape, limit.shape) != values.shape:
         return None
     wide, limit = values.astype(np.float64), limit.astype(np.float64)
-    return np.where(flags.astype(bool) == above, np.maximum(wide, limit), np.minimum(wide, limit))
+    below, above = (flags == turn for turn in turns)
+    sides = [below & above, below, above]
+    return np.select(sides, [wide, np.minimum(wide, limit), np.maximum(wide, limit)], limit)
 
 
 def _inside(indices: Array, size: int) -> Array:

@@ -1,6 +1,7 @@
 """Indices on equal values: counted, and not as differences; indices on unequal ones: differences."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import nets
@@ -10,10 +11,11 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import change, model
 from present import present
 
+import bnfold
 from bnfold.compare import comparison
 from bnfold.compare.comparison import compare
 from bnfold.compare.models import Model
-from bnfold.compare.ties import along_classes, in_plane, in_tensor, on_step, settle_ties
+from bnfold.compare.ties import Pointer, along_classes, in_plane, in_tensor, on_step, ties
 from bnfold.net import Array, Net
 from bnfold.onnx.graph import WeightStore
 from bnfold.runtime import Provider, Session
@@ -94,18 +96,20 @@ def test_a_mask_on_unequal_values_is_a_difference() -> None:
     assert next(blob for blob in report.blobs if blob.blob == "mask1").max_abs > 0
 
 
+def tied(reference: Sequence[object], candidate: Sequence[object], scores: Array, tolerance: float = 1e-4) -> Array:
+    ours, theirs = (np.array(one, np.float64) for one in (reference, candidate))
+    return ties(ours, theirs, {"scores": scores}, tolerance, Pointer(("scores",), along_classes))
+
+
 def test_only_indices_of_equal_scores_are_settled() -> None:
     scores = np.array([[1.0, 1.0 - 1e-6, 0.0], [1.0, 0.5, 0.0]])
-    settled, tied = settle_ties(np.array([[0.0], [0.0]]), np.array([[1.0], [1.0]]), scores, 1e-4, along_classes)
-    assert settled.tolist() == [[0.0], [1.0]]
-    assert tied.tolist() == [[True], [False]]
+    assert tied([[0], [0]], [[1], [1]], scores).tolist() == [[True], [False]]
 
 
 @pytest.mark.parametrize("neighbour", [[0.0, 1.0, 0.5], [0.0, 100.0, 50.0]])
 def test_a_sample_is_judged_by_its_own_range_whatever_stands_beside_it(neighbour: list[float]) -> None:
     scores = np.array([[0.0, 1.0, 0.999], neighbour])
-    _, tied = settle_ties(np.array([[1.0], [1.0]]), np.array([[2.0], [1.0]]), scores, 1e-4, along_classes)
-    assert not tied.any()
+    assert not tied([[1], [1]], [[2], [1]], scores).any()
 
 
 def test_indices_per_position_and_over_a_whole_sample_are_both_understood() -> None:
@@ -113,9 +117,9 @@ def test_indices_per_position_and_over_a_whole_sample_are_both_understood() -> N
     scores[0, 0] = 1
     scores[0, 1, 1, 1] = 1
     per_position = np.zeros((1, 1, 2, 2))
-    assert settle_ties(per_position, np.ones((1, 1, 2, 2)), scores, 0, along_classes)[1].sum() == 1
-    assert settle_ties(np.array([[[3.0]]]), np.array([[[7.0]]]), scores, 0, along_classes)[1].sum() == 1
-    assert settle_ties(np.array([[[3.0]]]), np.array([[[6.0]]]), scores, 0, along_classes)[1].sum() == 0
+    assert tied(per_position.tolist(), np.ones((1, 1, 2, 2)).tolist(), scores, 0).sum() == 1
+    assert tied([[[3]]], [[[7]]], scores, 0).sum() == 1
+    assert tied([[[3]]], [[[6]]], scores, 0).sum() == 0
 
 
 def test_masks_point_into_a_plane_in_caffe_and_into_the_whole_tensor_in_onnx() -> None:
@@ -129,8 +133,7 @@ def test_masks_point_into_a_plane_in_caffe_and_into_the_whole_tensor_in_onnx() -
 
 def test_values_that_are_not_finite_do_not_stretch_the_range() -> None:
     scores = np.array([[1.0, 0.9, np.inf], [np.nan, 1.0, 1.0]])
-    _, tied = settle_ties(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]]), scores, 1e-4, along_classes)
-    assert tied.tolist() == [[False], [True]]
+    assert tied([[0], [1]], [[1], [2]], scores).tolist() == [[False], [True]]
 
 
 def segmenter() -> ModelProto:
@@ -218,11 +221,8 @@ def test_indices_along_any_axis_of_a_caffe_net_are_settled(param: str) -> None:
 def test_values_farther_apart_than_float64_reaches_are_no_tie() -> None:
     most = np.finfo(np.float64).max
     values = np.array([[[most], [-most], [most]]])
-    reference = np.array([[[0]], [[0]]])
-    candidate = np.array([[[1]], [[2]]])
     values = np.concatenate([values, values])
-    _, tied = settle_ties(reference, candidate, values, 1e-4, along_classes)
-    assert tied.reshape(-1).tolist() == [False, True]
+    assert tied([[[0]], [[0]]], [[[1]], [[2]]], values).reshape(-1).tolist() == [False, True]
 
 
 STAIRS = [
@@ -275,38 +275,102 @@ def test_a_step_whose_edge_is_near_is_a_tie(kind: str) -> None:
     assert not compare(stair(kind, 1.0), stair(kind, 1.04), {"x": data}, tolerance=1e-3).passed
 
 
-def mask(op_type: str, factor: float, shift: float = 0.0, *, stored_first: bool = False) -> ModelProto:
-    """x where x * factor is on one side of a limit, and its half elsewhere; and that, shifted."""
-    sides = ["limit", "m"] if stored_first else ["m", "limit"]
-    weights = {"factor": factor, "limit": 1.125, "half": 0.5, "shift": shift}
-    nodes = [
-        helper.make_node("Mul", ["x", "factor"], ["m"], "mul"),
+def mask(op_type: str, factor: float, shift: float = 0.0, *, limit: str = "stored") -> ModelProto:
+    """x where x * factor is on one side of a limit, as a flag says, and 0 elsewhere; and that, shifted."""
+    weights = {"factor": factor, "limit": 1.125, "shift": shift}
+    tensors = {name: np.array([value], np.float32) for name, value in weights.items()}
+    nodes = [helper.make_node("Mul", ["x", "factor"], ["m"], "mul")]
+    sides = ["m", "limit"]
+    if limit == "a Constant":
+        value = numpy_helper.from_array(tensors.pop("limit"))
+        nodes.append(helper.make_node("Constant", [], ["limit"], value=value))
+    if limit == "stored first":
+        sides.reverse()
+    if limit == "computed":  # |x| where it is no larger, and so x itself where that is positive
+        nodes.append(helper.make_node("Abs", ["x"], ["a"], "abs"))
+        nodes.append(helper.make_node("Min", ["a", "limit"], ["l"], "least"))
+        sides[1] = "l"
+    if op_type == "Sign":
+        nodes.append(helper.make_node("Sub", sides, ["d"], "difference"))
+        sides = ["d"]
+    nodes += [
         helper.make_node(op_type, sides, ["q"], "flags"),
-        helper.make_node("Mul", ["x", "half"], ["h"], "h"),
-        helper.make_node("Where", ["q", "x", "h"], ["w"], "w"),
+        helper.make_node("Cast", ["q"], ["f"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "x"], ["w"], "w"),
         helper.make_node("Add", ["w", "shift"], ["y"], "y"),
     ]
-    return model(
-        nodes, {"x": (2, 3, 4)}, ["y"], {name: np.array([value], np.float32) for name, value in weights.items()}
-    )
+    return model(nodes, {"x": (2, 3, 4)}, ["y"], tensors)
 
 
-@pytest.mark.parametrize("op_type", ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
-@pytest.mark.parametrize("stored_first", [False, True])
-def test_a_flag_whose_limit_is_near_is_a_tie(op_type: str, stored_first: bool) -> None:
+@pytest.mark.parametrize("op_type", ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Sign"])
+@pytest.mark.parametrize("limit", ["stored", "stored first", "a Constant", "computed"])
+def test_a_flag_whose_limit_is_near_is_a_tie(op_type: str, limit: str) -> None:
     data = np.random.default_rng(0).normal(0, 3, (2, 3, 4)).astype(np.float32)
+    data[np.abs(data) < 1.25] = 3
     data[1, 2, 3] = 1.125
 
     def made(factor: float, shift: float = 0.0) -> ModelProto:
-        return mask(op_type, factor, shift, stored_first=stored_first)
+        return mask(op_type, factor, shift, limit=limit)
 
-    report = compare(made(1 - 1e-6), made(1 + 1e-6), {"x": data})
+    below = 1.0 if op_type == "Equal" else 1 - 1e-6
+    report = compare(made(below), made(1 + 1e-6), {"x": data})
     assert report.passed, report.verdict
     assert any("blob 'q': 1 of 24 flags differ at a limit that is near" in note for note in report.notes)
-    assert not compare(made(1 - 1e-6), made(1 + 1e-6, shift=0.1), {"x": data}).passed
-    data[1, 2, 3] = 1.125 * 0.98
-    wrong = compare(made(1.0), made(1.04), {"x": data}, tolerance=1e-3)
-    assert next(blob for blob in wrong.blobs if blob.blob == "q").max_abs == 1
+    assert not compare(made(below), made(1 + 1e-6, shift=0.1), {"x": data}).passed
+    wrong = compare(made(1.0 if op_type == "Equal" else 0.98), made(1.04), {"x": data}, tolerance=1e-3)
+    assert next(blob for blob in wrong.blobs if blob.blob == "q").max_abs == 1 + (op_type == "Sign")
+
+
+THRESHOLD = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 3 dim: 3 }
+layer { name: "scale" type: "Scale" bottom: "data" top: "scale" scale_param { axis: 1 num_axes: 3 } }
+layer { name: "flags" type: "Threshold" bottom: "scale" top: "flags" threshold_param { threshold: 0.5 } }
+layer { name: "fc" type: "InnerProduct" bottom: "flags" top: "fc" inner_product_param { num_output: 2 } }
+"""
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_threshold_of_a_caffe_net_is_settled_too(tmp_path: Path, written: bool) -> None:
+    random = np.random.default_rng(0)
+    data = random.normal(0, 1, (2, 3, 3, 3)).astype(np.float32)
+    data[1, 1, 1, 1] = 0.5
+    fc = [random.normal(size=(2, 27)).astype(np.float32), np.zeros(2, np.float32)]
+
+    def made(gamma: float) -> Net:
+        gammas = np.ones((3, 3, 3), np.float32)
+        gammas[1, 1, 1] = gamma
+        return nets.net(THRESHOLD, scale=[gammas], fc=fc)
+
+    bnfold.save_onnx(made(1 + 1e-6), tmp_path / "net.onnx")
+    report = compare(made(1.0), tmp_path / "net.onnx" if written else made(1 + 1e-6), data)
+    assert report.passed, report.verdict
+    assert any("blob 'flags': 1 of 54 flags differ at a limit that is near" in note for note in report.notes)
+    assert not compare(made(1.0), made(1.04), data).passed
+
+
+@pytest.mark.parametrize("op_type", ["Greater", "ArgMax"])
+def test_values_that_are_equal_in_the_reference_alone_excuse_nothing(op_type: str) -> None:
+    """Behind a ReLU many are 0: all there lie at a limit of 0, and every class is the best."""
+
+    def made(bias: float) -> ModelProto:
+        weights = {"w": np.random.default_rng(1).normal(size=(4, 3, 1, 1)).astype(np.float32)}
+        weights |= {"b": np.full(4, bias, np.float32), "zero": np.zeros(1, np.float32)}
+        weights["one"] = np.ones(1, np.float32)
+        nodes = [
+            helper.make_node("Conv", ["x", "w", "b"], ["c"], "conv"),
+            helper.make_node("Relu", ["c"], ["r"], "relu"),
+            helper.make_node("ArgMax", ["r"], ["q"], "q", axis=1)
+            if op_type == "ArgMax"
+            else helper.make_node("Greater", ["r", "zero"], ["q"], "q"),
+            helper.make_node("Cast", ["q"], ["f"], "cast", to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["f"], ["s"], "sum"),
+            helper.make_node("Sub", ["s", "one"], ["y"], "y"),
+        ]
+        return model(nodes, {"x": (1, 3, 8, 8)}, ["y"], weights)
+
+    data = np.random.default_rng(0).normal(0, 10, (4, 3, 8, 8)).astype(np.float32)
+    assert compare(made(-30.0), made(-30.0), data, layers=False).passed
+    assert not compare(made(-30.0), made(-25.0), data, layers=False).passed
 
 
 def test_what_a_type_cannot_hold_comes_out_as_its_bounds() -> None:
