@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,9 @@ from bnfold.compare.records import Uncompared
 from bnfold.net import Layer, Net
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from pathlib import Path
+
+    from onnx import FunctionProto, NodeProto, TensorProto
 
     from bnfold.onnx.graph import Parts
 
@@ -65,6 +68,9 @@ def runnable(net: Net) -> tuple[Net, Hidden]:
     return part, Hidden(tuple(hidden), tuple(outputs), tuple(reads))
 
 
+FLAG = 9
+"""ONNX's number of the type of flags."""
+
 DRAWING = frozenset(
     ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"],
 )
@@ -76,15 +82,18 @@ def drawn(parts: Parts) -> Hidden:
     from bnfold.onnx.graph import stored_weights
     from bnfold.onnx.node import captured
 
-    graph = parts[0].graph
-    if not any(_draws(node, parts) for node in graph.node):
+    model, weights, folder = parts
+    graph, drawing = model.graph, _Drawing({(one.domain, one.name): one for one in model.functions}, folder)
+    flags = {one.name: bool(one.array().any()) for one in weights if one.dtype == bool and prod(one.shape) == 1}
+    flags |= drawing.said_by(graph.node, graph.initializer)
+    if not any(drawing.draws(node, flags) for node in graph.node):
         return NOTHING_HIDDEN
     stored, culprit = stored_weights(parts), dict[str, str]()
     nodes, reads = [], dict[str, None]()
     for node in graph.node:
         read = [name for name in (*node.input, *captured(node)) if name]
         before = [culprit[name] for name in read if name in culprit and node.op_type not in ("Shape", "Size")]
-        if not before and _draws(node, parts):
+        if not before and drawing.draws(node, flags):
             before = [f"node '{node.name or node.output[0]}' ({node.op_type}), which draws other values in each run"]
         if not before:
             continue
@@ -94,17 +103,52 @@ def drawn(parts: Parts) -> Hidden:
         nodes.append(b"".join([node.SerializeToString(deterministic=True), *learned]))
     outputs = [port.name for port in graph.output if port.name in culprit]
     uncompared = (Uncompared(name, f"stands behind {culprit[name]}") for name in outputs)
+    nodes += [function.SerializeToString(deterministic=True) for function in model.functions]
     return Hidden((), tuple(uncompared), tuple(reads), tuple(nodes), frozenset(culprit))
 
 
-def _draws(node: NodeProto, parts: Parts) -> bool:
-    from bnfold.onnx.graph import stored_weights
-    from bnfold.onnx.node import bodies
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """What draws in an ONNX model, its bodies and functions among it.
 
-    if node.op_type == "Dropout" and len(node.input) > 2:  # since opset 12: whether it is in training
-        flag = stored_weights(parts, {node.input[2]}).get(node.input[2])
-        return flag is not None and bool(flag.array().any())
-    return node.op_type in DRAWING or any(_draws(inner, parts) for body in bodies(node) for inner in body.node)
+    Attributes:
+        functions: domain and name -> function.
+        folder: where external weights lie.
+    """
+
+    functions: Mapping[tuple[str, str], FunctionProto]
+    folder: Path | None
+
+    def said_by(self, nodes: Iterable[NodeProto], tensors: Iterable[TensorProto] = ()) -> dict[str, bool]:
+        """Name -> flag, of the constants among some nodes and what is stored beside them."""
+        from bnfold.onnx.file import values_of
+
+        said = [(one.output[0], a.t) for one in nodes if one.op_type == "Constant" for a in one.attribute]
+        said += [(one.name, one) for one in tensors]
+        return {
+            name: bool(values_of(one, self.folder).any())
+            for name, one in said
+            if one.data_type == FLAG and prod(one.dims) == 1
+        }
+
+    def draws(self, node: NodeProto, flags: Mapping[str, bool]) -> bool:
+        """Whether a node draws, given the flags around it."""
+        from bnfold.onnx.node import bodies
+
+        if (called := self.functions.get((node.domain, node.op_type))) is not None:
+            given = {name: flags[read] for name, read in zip(called.input, node.input, strict=False) if read in flags}
+            # No function calls itself; one that does is not followed.
+            inside = _Drawing({key: one for key, one in self.functions.items() if one is not called}, self.folder)
+            return inside._any_of(called.node, given)
+        if node.op_type == "Dropout" and len(node.input) > 2:  # since opset 12: whether it is in training
+            return flags.get(node.input[2], False)
+        return node.op_type in DRAWING or any(
+            self._any_of(body.node, {**flags, **self.said_by((), body.initializer)}) for body in bodies(node)
+        )
+
+    def _any_of(self, nodes: Sequence[NodeProto], flags: Mapping[str, bool]) -> bool:
+        known = {**flags, **self.said_by(nodes)}
+        return any(self.draws(node, known) for node in nodes)
 
 
 def same_layers(reference: Sequence[Layer], candidate: Sequence[Layer]) -> bool:

@@ -1,0 +1,114 @@
+"""What draws inside a function or a body, or by a flag that a Constant says: it is left out of the proof, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx_models import change
+
+from bnfold.compare.comparison import compare
+from bnfold.net import Array
+
+OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+
+
+def said(name: str, value: object) -> NodeProto:
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array(value)))
+
+
+def dropout(read: str, flag: str, written: str) -> NodeProto:
+    return helper.make_node("Dropout", [read, "", flag], [written], written)
+
+
+def called(name: str, *read: str, written: str = "z") -> NodeProto:
+    return helper.make_node(name, read, [written], written, domain="f")
+
+
+def functions(spread: float = 1.0) -> list[FunctionProto]:
+    noise = helper.make_node("RandomNormalLike", ["i"], ["n"], scale=spread)
+    bodies = {
+        "Noisy": [noise, helper.make_node("Add", ["i", "n"], ["o"])],
+        "Outer": [called("Noisy", "i", written="o")],
+        "Drop": [dropout("i", "t", "o")],
+        "Training": [said("t", True), dropout("i", "t", "o")],
+    }
+    return [
+        helper.make_function("f", name, ["i", "t"] if name == "Drop" else ["i"], ["o"], nodes, OPSETS)
+        for name, nodes in bodies.items()
+    ]
+
+
+def branch(name: str, nodes: Sequence[NodeProto], stored: dict[str, Array] | None = None) -> NodeProto:
+    """An If whose first branch, which gives a blob of such a name, is taken."""
+    bodies = [
+        helper.make_graph(
+            list(inside),
+            "body",
+            [],
+            [helper.make_tensor_value_info(out, TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(value, key) for key, value in (stored or {}).items()],
+        )
+        for out, inside in ((name, nodes), ("p", [helper.make_node("Identity", ["a"], ["p"])]))
+    ]
+    return helper.make_node("If", ["on"], ["z"], "z", then_branch=bodies[0], else_branch=bodies[1])
+
+
+def network(between: Sequence[NodeProto], shift: float = 0.0, spread: float = 1.0) -> ModelProto:
+    """A product `a`, what makes `z` of it, and a product of that."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], "fc"), *between, helper.make_node("Mul", ["z", "b"], ["y"])]
+    weights = {
+        "w": np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32) + np.float32(shift),
+        "b": np.arange(1, 4, dtype=np.float32),
+        "on": np.array(True),
+        "off": np.array(False),
+    }
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name, sizes in SIZES.items()]
+    stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "test", ports[:1], ports[1:], stored)
+    return helper.make_model(graph, opset_imports=OPSETS, ir_version=8, functions=functions(spread))
+
+
+SIZES = {"x": (2, 4), "y": (2, 3)}
+DRAWS = {
+    "a function": [called("Noisy", "a")],
+    "a function of a function": [called("Outer", "a")],
+    "a function in training": [called("Training", "a")],
+    "a function that is told to train": [called("Drop", "a", "on")],
+    "a function that a Constant tells to train": [said("t", True), called("Drop", "a", "t")],
+    "a Constant": [said("t", True), dropout("a", "t", "z")],
+    "a body": [branch("q", [dropout("a", "on", "q")])],
+    "a body with a flag": [branch("q", [dropout("a", "t", "q")], {"t": np.array(True)})],
+    "a body with a Constant": [branch("q", [said("t", True), dropout("a", "t", "q")])],
+    "a body that calls": [branch("q", [called("Noisy", "a", written="q")])],
+}
+STEADY = {
+    "a function": [called("Drop", "a", "off")],
+    "a Constant": [said("t", False), dropout("a", "t", "z")],
+    "a body": [branch("q", [dropout("a", "t", "q")], {"t": np.array(False)})],
+}
+
+
+@pytest.mark.parametrize("between", DRAWS.values(), ids=DRAWS)
+def test_what_draws_is_left_out_wherever_it_stands(between: list[NodeProto]) -> None:
+    report = compare(network(between), network(between))
+    assert report.passed, report.verdict
+    assert "0 of 1 outputs compared; 1 stands behind node 'z'" in report.verdict
+    assert "which draws other values in each run" in report.verdict
+    assert "a" in [blob.blob for blob in report.blobs]
+    assert not compare(network(between), network(between, 0.1)).passed
+    assert not compare(network(between), change(network(between), "b", (1,), 0.5)).passed
+
+
+@pytest.mark.parametrize("between", STEADY.values(), ids=STEADY)
+def test_what_does_not_draw_is_compared(between: list[NodeProto]) -> None:
+    report = compare(network(between), network(between))
+    assert report.passed
+    assert "y" in [blob.blob for blob in report.blobs]
+
+
+def test_a_function_that_draws_otherwise_is_no_proof() -> None:
+    report = compare(network(DRAWS["a function"]), network(DRAWS["a function"], spread=2.0))
+    assert report.verdict.startswith("Nothing is proved: no output was compared")
