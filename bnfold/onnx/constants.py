@@ -20,7 +20,7 @@ from bnfold.net import Array, Shape
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import T, attribute_of
 
-MAX_COMPUTED = 1 << 24
+MAX_COMPUTED = 1 << 26
 """Values that all expressions of a model may have together: a text of 100 bytes may ask for 2^40."""
 
 

@@ -194,7 +194,7 @@ def types_of(net: Net) -> Types:
     model, weights = message_of(net)
     for weight in weights:
         model.graph.input.append(weight.port())
-    return infer(model, (), origin.computed, origin.fed)
+    return infer(model, (), dict(origin.numbers))
 
 
 # As a message.

@@ -61,9 +61,9 @@ class OnnxOrigin:
     sized: Mapping[str, Array | None] = field(default_factory=dict)
 
     @property
-    def computed(self) -> dict[str, Array]:
-        """What the file's nodes compute from constants, by name: what shapes may be found from."""
-        return {name: value for name, value in self.sized.items() if value is not None and name not in self.tensors}
+    def numbers(self) -> dict[str, Array | None]:
+        """Constants that no fold changes, by name: what shapes may be found from."""
+        return {name: value for name, value in self.sized.items() if value is not None and value.dtype.kind in "biu"}
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:

@@ -11,8 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, counted, quoted
 from bnfold.net import Array, Blobs, Layer, Net
-from bnfold.onnx.constants import MAX_COMPUTED, Call, compute, shape_alone
-from bnfold.onnx.file import Document, Tensor, document_of, element_type, read_document
+from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.node import ConstantInput, Data, Node, Slot, bodies, captured, is_float, names_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
@@ -22,9 +21,6 @@ from bnfold.options import ReadOptions
 
 STANDARD = ("", "ai.onnx")
 """The two names of the domain of the standard operators."""
-_ROUNDS = 4
-_NODES = 100_000
-"""How often, and at how many nodes in all, shapes and constants are looked at again; each needs the other."""
 
 
 def load_onnx(file: str | os.PathLike[str], options: ReadOptions = ReadOptions()) -> Net:
@@ -182,49 +178,9 @@ def _called(node: NodeProto, number: int) -> str:
 def _known(
     document: Document, tensors: Mapping[str, Tensor], fed: frozenset[str]
 ) -> tuple[Types, dict[str, Array | None]]:
-    """Shapes and constants: each may need the other, so they are looked at in turns until nothing new is found."""
+    """Shapes and constants, of which each may need the other."""
     constants = {name: tensor.array() for name, tensor in tensors.items() if name not in fed}
-    types = infer(document.model, tensors.values(), {}, fed)
-    for _ in range(max(_ROUNDS, _NODES // (1 + len(document.model.graph.node)))):
-        before = len(constants)
-        constants.update((name, value) for name, value in types.numbers.items() if name not in constants)
-        _compute(document, types, constants)
-        found = {name: value for name, value in constants.items() if value is not None and name not in tensors}
-        if len(constants) == before or not _is_open(document, types, constants):
-            break
-        types = infer(document.model, tensors.values(), found, fed)
-    return types, constants
-
-
-def _is_open(document: Document, types: Types, constants: Mapping[str, Array | None]) -> bool:
-    """Whether some value's shape is not known yet."""
-    names = (name for node in document.model.graph.node for name in node.output if name and name not in constants)
-    return any(min(types.shapes.get(name, (UNKNOWN,)), default=0) < 0 for name in names)
-
-
-def _compute(document: Document, types: Types, constants: dict[str, Array | None]) -> None:
-    """Add what the nodes compute from constants alone."""
-    opset = next((item.version for item in document.model.opset_import if item.domain in STANDARD), 0)
-    allowed = MAX_COMPUTED
-    for number, node in enumerate(document.model.graph.node):
-        name = node.output[0] if node.output else ""
-        if not name or name in constants or not _may_be_constant(node, constants):
-            continue
-        if (large := document.constants.get(number)) is not None:
-            constants[name] = large.array()
-            continue
-        shapes = [types.shapes.get(input_name) for input_name in node.input]
-        elements = [element_type(types.elements.get(input_name, 0)) for input_name in node.input]
-        value = compute(Call(node, opset, [constants.get(one) for one in node.input], shapes, elements), allowed)
-        if value is not None:
-            constants[name] = value
-            if value.base is None:
-                allowed -= value.size
-
-
-def _may_be_constant(node: NodeProto, constants: Mapping[str, Array | None]) -> bool:
-    spared = shape_alone(node.op_type)
-    return all(place == spared or not name or name in constants for place, name in enumerate(node.input))
+    return infer(document.model, tensors.values(), constants, document.constants), constants
 
 
 def _other_reads(document: Document) -> Iterator[str]:

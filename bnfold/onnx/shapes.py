@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from math import prod
 
 from onnx import (
     ModelProto,
     NodeProto,
-    TensorProto,
     TensorShapeProto,
     ValueInfoProto,
     defs,
@@ -25,7 +23,7 @@ from onnx import (
 
 from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
-from bnfold.onnx.constants import Call
+from bnfold.onnx.constants import MAX_COMPUTED, Call, compute, shape_alone
 from bnfold.onnx.file import Tensor, element_type
 from bnfold.onnx.node import bodies
 from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, coded, computed_sizes, is_open
@@ -51,12 +49,10 @@ class Types:
         shapes: name -> shape; names whose rank is unknown are missing. A size that is not known is negative: -1 equals
             nothing, -2, -3 .. stand for sizes that the model names ("batch"), equal ones for equal sizes.
         elements: name -> ONNX element type; values that are no tensors are missing.
-        numbers: what nodes compute of sizes that are known, though others may not be: the channels of an open batch.
     """
 
     shapes: dict[str, Shape] = field(default_factory=dict)
     elements: dict[str, int] = field(default_factory=dict)
-    numbers: dict[str, Array] = field(default_factory=dict)
     _named: dict[object, int] = field(default_factory=dict)
 
     def add(self, port: ValueInfoProto) -> None:
@@ -68,6 +64,12 @@ class Types:
             self.elements[port.name] = tensor.elem_type
         if tensor.HasField("shape"):
             self.shapes[port.name] = tuple(map(self._size, tensor.shape.dim))
+
+    def take(self, name: str, value: Array) -> None:
+        """Take over what is seen of a value."""
+        self.shapes[name] = value.shape
+        if value.dtype.kind in "biuf":  # others go by names of their own
+            self.elements.setdefault(name, helper.np_dtype_to_tensor_dtype(value.dtype))
 
     def refine(self, name: str, shape: Shape) -> bool:
         """Take over sizes that were not known; whether there were any. What is not known yet gets a name."""
@@ -91,15 +93,19 @@ class Types:
 
 
 def infer(
-    model: ModelProto, tensors: Iterable[Tensor], known: Mapping[str, Array] = {}, fed: Collection[str] = ()
+    model: ModelProto,
+    tensors: Iterable[Tensor],
+    constants: dict[str, Array | None],
+    large: Mapping[int, Tensor] = {},
 ) -> Types:
-    """What onnx finds out about a model, as far as it comes.
+    """What onnx finds out about a model, as far as it comes, and what its nodes compute of constants and of sizes.
 
     Args:
-        model: without initialisers.
-        tensors: the initialisers.
-        known: values that were computed from constants, by name.
-        fed: initialisers that may have other values when it runs.
+        model: the nodes.
+        tensors: the initialisers that it does not hold itself.
+        constants: values that are known beforehand, None where one cannot be had, to which those are added that nodes
+            compute.
+        large: number of a Constant node -> its value, where that is mapped.
     """
     copy, types = deepcopy(model), Types()
     graph = copy.graph
@@ -123,70 +129,113 @@ def infer(
         array = tensor.view
         if array is None:
             graph.initializer.append(tensor.header)
-        elif array.nbytes <= _SMALL and array.dtype.kind in "iub":
+        elif _decides(array):
             graph.initializer.append(numpy_helper.from_array(array, tensor.name))
         elif tensor.name not in listed:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.header.data_type, tensor.shape))
-    computed = {name: value for name, value in known.items() if value.dtype.kind in "iub" and value.nbytes <= _SMALL}
-    if computed:
-        _replace(copy, computed)
-    for name, value in computed.items():
-        types.shapes.setdefault(name, value.shape)
-        types.elements.setdefault(name, helper.np_dtype_to_tensor_dtype(value.dtype))
+    for one in model.graph.initializer:
+        types.shapes.setdefault(one.name, tuple(one.dims))
+        types.elements.setdefault(one.name, one.data_type)
     for port in _without_spread_einsums(copy, types):
         types.add(port)
-    if any(_leaves_sizes(node, types) for node in graph.node):
-        _follow_sizes(copy, types, fed)
+    for name, value in constants.items():
+        if value is not None:
+            types.take(name, value)
+    follower = _Follower(model, types, constants)
+    for number, (node, readable) in enumerate(zip(model.graph.node, graph.node, strict=True)):
+        if number in large:
+            constants[node.output[0]] = large[number].array()
+        else:
+            follower.visit(node, readable)
     return types
 
 
-def _leaves_sizes(node: NodeProto, types: Types) -> bool:
-    """Whether onnx has not followed a node: it reckons with sizes, or makes a blob of sizes that are not known."""
-    unknown = (min(types.shapes.get(name, (UNKNOWN,)), default=0) < 0 for name in node.output)
-    return node.op_type == "Shape" or (node.op_type in SIZED and any(unknown))
+def _decides(value: Array) -> bool:
+    """Whether a constant's values, and not its shape alone, say of what shape something is."""
+    return value.nbytes <= _SMALL and value.dtype.kind in "iub"
 
 
-def _follow_sizes(model: ModelProto, types: Types, fed: Collection[str]) -> None:
-    """Find what comes of a Reshape or Resize to sizes that nodes compute, and what stands behind it.
+class _Follower:
+    """Finds what comes of constants and of sizes, of which onnx follows few; nodes must be visited in their order.
 
     Given:   Shape -> Gather -> Unsqueeze -> Concat with -1 -> Reshape, as PyTorch writes `x.view(x.size(0), -1)`
     Result:  of (N, 8, 4, 4) it makes (N, 128)
 
     Args:
-        model: the nodes, and small constants.
+        model: the model.
         types: what onnx found, to which is added what is found here.
-        fed: initialisers that may have other values.
+        constants: as for `infer`.
     """
-    opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
-    values: dict[str, Array] = {}
-    for one in model.graph.initializer:
-        types.shapes.setdefault(one.name, tuple(one.dims))
-        types.elements.setdefault(one.name, one.data_type)
-        if (
-            one.name not in fed
-            and one.data_type in (TensorProto.INT32, TensorProto.INT64)
-            and prod(one.dims) <= MAX_SIZES
-        ):
-            value = Tensor(one, tuple(one.dims), element_type(one.data_type)).array()
-            if value is not None and not is_open(value).any():
-                values[one.name] = value
-    changed: set[str] = set()
-    for node in model.graph.node:
-        shapes = (types.shapes.get(name) for name in node.input)
-        coded_shapes = [shape if shape is None else tuple(map(coded, shape)) for shape in shapes]
-        call = Call(node, opset, [values.get(name) for name in node.input], coded_shapes)
-        if (value := computed_sizes(call)) is not None:
-            values[node.output[0]] = value
-        found: Mapping[str, Shape | None] = {}
-        if node.op_type in SIZED and node.domain in ("", "ai.onnx") and node.output:
-            found = {node.output[0]: SIZED[node.op_type](call)}
-        elif not changed.isdisjoint(node.input):
-            found = _inferred(model, call, types)
-        changed.update(name for name, shape in found.items() if shape is not None and types.refine(name, shape))
-    types.numbers = {name: value for name, value in values.items() if not is_open(value).any()}
+
+    def __init__(self, model: ModelProto, types: Types, constants: dict[str, Array | None]) -> None:
+        self._model, self._types, self._constants = model, types, constants
+        self._opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
+        self._allowed = MAX_COMPUTED
+        self._sizes: dict[str, Array] = {}
+        self._changed: set[str] = set()
+
+    def visit(self, node: NodeProto, readable: NodeProto) -> None:
+        """Find what a node makes; `readable` is the same node as onnx can read it."""
+        types, name = self._types, next(iter(node.output), "")
+        value = self._constants[name] if name in self._constants else self._constant(node)
+        if value is not None:
+            self._constants[name] = value
+        elif (value := self._counted(node)) is not None:
+            (self._sizes if is_open(value).any() else self._constants)[name] = value
+        if value is not None:
+            types.take(name, value)
+            if node.op_type != "Constant":
+                self._changed.add(name)
+        elif any(min(types.shapes.get(one, (UNKNOWN,)), default=0) < 0 for one in node.output):
+            found = self._found(readable).items()
+            self._changed.update(one for one, shape in found if shape is not None and types.refine(one, shape))
+
+    def _constant(self, node: NodeProto) -> Array | None:
+        """What a node computes of constants alone."""
+        if not _may_be_constant(node, self._constants):
+            return None
+        shapes = [self._types.shapes.get(one) for one in node.input]
+        elements = [element_type(self._types.elements.get(one, 0)) for one in node.input]
+        inputs = [self._constants.get(one) for one in node.input]
+        value = compute(Call(node, self._opset, inputs, shapes, elements), self._allowed)
+        if value is not None and value.base is None:
+            self._allowed -= value.size
+        return value
+
+    def _counted(self, node: NodeProto) -> Array | None:
+        """What a node computes of sizes, of which some are not known."""
+        is_one = node.op_type == "Shape" or not self._sizes.keys().isdisjoint(node.input)
+        return computed_sizes(self._call(node)) if is_one else None
+
+    def _found(self, node: NodeProto) -> Mapping[str, Shape | None]:
+        """The shapes of what a node makes, as far as they follow from what onnx had not found."""
+        shape = None
+        if node.op_type in SIZED and node.domain in ("", "ai.onnx"):
+            shape = SIZED[node.op_type](self._call(node))
+        if shape is not None:
+            return {node.output[0]: shape}
+        return {} if self._changed.isdisjoint(node.input) else _inferred(self._model, self._call(node), self._types)
+
+    def _call(self, node: NodeProto) -> Call:
+        """A node with the sizes that it reads, known or not."""
+        shapes = (self._types.shapes.get(one) for one in node.input)
+        coded_shapes = [shape and tuple(map(coded, shape)) for shape in shapes]
+        return Call(node, self._opset, [self._size(one) for one in node.input], coded_shapes)
+
+    def _size(self, name: str) -> Array | None:
+        """A value that may be sizes; none of many numbers, nor one that only looks like a size that is open."""
+        value = self._constants.get(name)
+        if value is None or value.size > MAX_SIZES or is_open(value).any():
+            return self._sizes.get(name)
+        return value
 
 
-def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape]:
+def _may_be_constant(node: NodeProto, constants: Collection[str]) -> bool:
+    spared = shape_alone(node.op_type)
+    return all(place == spared or not name or name in constants for place, name in enumerate(node.input))
+
+
+def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape | None]:
     """What onnx infers of one node by what is known of its inputs; a size that is not known goes by its number."""
     node, names = call.node, [name for name in call.node.input if name]
     if any(bodies(node)) or not all(name in types.elements for name in names):
@@ -199,7 +248,7 @@ def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape]:
     given = {
         name: numpy_helper.from_array(value, name)
         for name, value in zip(node.input, call.inputs, strict=True)
-        if value is not None and not is_open(value).any()
+        if value is not None and _decides(value) and not is_open(value).any()
     }
     try:
         schema = defs.get_schema(node.op_type, call.opset, node.domain)
@@ -248,23 +297,6 @@ def _spreads(node: NodeProto, shapes: Mapping[str, Shape]) -> bool:
         for letter, size in zip(letters, ends, strict=False):
             sizes.setdefault(letter, set()).add(size)
     return any(1 in found and len(found) > 1 for found in sizes.values())
-
-
-def _replace(model: ModelProto, computed: Mapping[str, Array]) -> None:
-    """Put values in the place of the nodes that compute them."""
-    graph = model.graph
-    nodes = [node for node in graph.node if not _all_in(node.output, computed)]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    made = {name for node in nodes for name in node.output}
-    graph.initializer.extend(
-        numpy_helper.from_array(value, name) for name, value in computed.items() if name not in made
-    )
-
-
-def _all_in(names: Iterable[str], computed: Collection[str]) -> bool:
-    present = [name for name in names if name]
-    return bool(present) and all(name in computed for name in present)
 
 
 def inferred_ports(model: ModelProto, *, data_prop: bool = False) -> list[ValueInfoProto]:

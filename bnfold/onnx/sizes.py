@@ -44,8 +44,6 @@ def computed_sizes(call: Call) -> Array | None:
     op_type = call.node.op_type
     opened = [is_open(one) for one in call.inputs if one is not None]
     places = [place for place, one in enumerate(opened) if one.any()]
-    if not places and op_type != "Shape":
-        return None if is_open(value).any() else value  # a number that only looks like one
     if op_type in ELEMENTWISE:
         return np.where(np.logical_or.reduce(np.broadcast_arrays(*opened)), OPEN - UNKNOWN, value)
     moved = op_type in {"Concat", "Shape"} or (op_type in MOVING and places == [0])
@@ -82,6 +80,23 @@ def _resized(call: Call) -> Shape | None:
     return _shape(wanted.tolist())
 
 
+def _expanded(call: Call) -> Shape | None:
+    """What an Expand makes."""
+    before, wanted = (*call.shapes, None)[0], (*call.inputs, None, None)[1]
+    if before is None or wanted is None or wanted.ndim != 1 or wanted.dtype not in WHOLE or min(wanted, default=0) < 0:
+        return None
+    rank = max(len(before), len(wanted))
+    both = ([1] * (rank - len(sizes)) + [*map(int, sizes)] for sizes in (before, wanted))
+    return _shape([_common(one, other) for one, other in zip(*both, strict=True)])
+
+
+def _common(one: int, other: int) -> int:
+    """What two sizes give that are laid over each other: an open one is 1, or what the other is."""
+    if 1 in (one, other):
+        return other if one == 1 else one
+    return one if one == other else min(one, other, OPEN - UNKNOWN)
+
+
 def _shape(sizes: Sequence[int]) -> Shape:
     """Sizes as a shape has them."""
     return tuple(max(size, UNKNOWN) if size <= OPEN else OPEN - size for size in sizes)
@@ -102,7 +117,11 @@ def _left(before: Shape | None, others: Sequence[int]) -> int:
     return min(whole // part, OPEN - UNKNOWN)
 
 
-SIZED: Mapping[str, Callable[[Call], Shape | None]] = {"Reshape": _reshaped, "Resize": _resized}
+SIZED: Mapping[str, Callable[[Call], Shape | None]] = {
+    "Expand": _expanded,
+    "Reshape": _reshaped,
+    "Resize": _resized,
+}
 """What makes a blob of computed sizes, and the shape that they give it, None where that is not known."""
 MOVING = frozenset(["Cast", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
 """Operators that move the elements of their first input, and may do so with sizes that are not known."""

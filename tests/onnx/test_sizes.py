@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, TensorShapeProto, helper
 from onnx_cases import Array, error, run, values_of
 from onnx_texts import folded, model, net_of, statistics, types, values
 
+from bnfold.onnx import shapes
 from bnfold.onnx.sizes import OPEN
 
 AXES = {"n": 0, "c": 1, "h": 2, "w": 3}
@@ -148,11 +151,54 @@ def test_what_is_found_of_sizes_is_true(nodes: str) -> None:
     require_true(written(nodes, 15, "float[n,8,h,w] x", two=np.array([2])))
 
 
-def test_a_number_that_looks_like_an_open_size_is_none() -> None:
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "m = Mul (big, one) k = Sub (m, but) u = Reshape (x, k)",
+        "s = Shape (x) m = Concat <axis = 0> (s, big) k = Gather (m, two) j = Sub (k, but) u = Reshape (x, j)",
+    ],
+)
+def test_a_number_that_looks_like_an_open_size_is_none(nodes: str) -> None:
     """The model's batch would be that of the first open size; here it is a number that is there."""
     looks = np.array([OPEN + 2])
-    nodes = "m = Mul (big, one) k = Sub (m, but) u = Reshape (x, k)"
-    require_true(written(nodes, 15, "float[n,8] x", big=looks, one=np.array([1]), but=looks - 24))
+    require_true(written(nodes, 15, "float[n,8] x", big=looks, one=np.array([1]), two=np.array([2]), but=looks - 24))
+
+
+def test_an_expand_to_open_sizes_is_as_large_as_they_say() -> None:
+    """As PyTorch writes `w.expand_as(x)`; a size of 1 takes the other, open or not."""
+    nodes = """
+        r = ReduceSum <keepdims = 1> (x, axes) s = Shape (x) e = Expand (r, s)
+        i = Constant <value_ints = [3, 2, 1]> () j = Gather (s, i) f = Expand (w, j) g = Expand (f, s)
+        u = Sum (e, g)
+    """
+    before = written(nodes, 15, "float[n,8,h,8] x", axes=np.array([1, 2]), w=values(1, 8))
+    require_true(before)
+    shapes = net_of(before).origin.types.shapes
+    assert shapes["e"] == shapes["x"]
+    assert [size < 0 for size in shapes["f"]] == [False, True, False]
+
+
+@pytest.mark.parametrize("sizes", [[3, 3], [3, -1], [3.0, 1.0]])
+def test_an_expand_that_makes_no_sense_is_not_followed(sizes: list[float]) -> None:
+    nodes = "s = Shape (x) t = Concat <axis = 0> (s, to) f = Expand (x, t) u = Relu (x)"
+    before = written(nodes, 15, "float[n,8] x", to=np.array(sizes))
+    assert min(net_of(before).origin.types.shapes.get("f", (-1,))) < 0
+
+
+def test_onnx_is_asked_once_however_deep_sizes_are_computed_of_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted(depth: int) -> int:
+        nodes = "".join(
+            f"s{k} = Shape <start = 1> (b{k}) r{k} = ConstantOfShape (s{k}) b{k + 1} = Add (b{k}, r{k}) "
+            for k in range(depth)
+        )
+        net = net_of(written(sized("n 2 -1", 15, "x", "b0") + nodes + f"u = Relu (b{depth})", 15))
+        assert net.origin.types.shapes["u"][1:] == (2, 64)
+        return ask.call_count
+
+    ask = Mock(side_effect=shapes.inferred_ports)
+    monkeypatch.setattr(shapes, "inferred_ports", ask)
+    assert counted(1) == 1
+    assert counted(6) == 2
 
 
 CHANNELS = """
