@@ -63,8 +63,9 @@ def fold(
         A net of its own, in which every blob that survives has its old value, and the report.
 
     Raises:
-        UsageError: `keep` or `exclude` names nothing in the net.
-        ModelError: a layer's statistics make no sense (the sentence names layer and channel).
+        UsageError: `keep` or `exclude` names nothing in the net, or an argument is of another type.
+        ModelError: a layer's statistics make no sense or can be read in two ways (the sentence names the layer), or a
+            file that the net was read from was written to since.
 
     Examples:
         >>> result = bnfold.fold(bnfold.load("deploy.prototxt", "net.caffemodel"))

@@ -59,6 +59,9 @@ def save_caffe(
         UsageError: an output is one of the inputs or has the suffix of another format, `caffemodel` is given for a net
             that has no weights, or it is an ONNX net.
         WeightsError: a layer was given blobs of other shapes than its parameters promise.
+        ParseError: a caffemodel that the net was read from was written to since, or is damaged where it is copied.
+        UnsupportedError: the caffemodel would reach 2 GiB, which Caffe does not read; or a layer of an old prototxt has
+            fields that no dialect has, and so cannot be written as today's.
         WriteError: a file cannot be written; the old ones are as they were.
 
     Examples:

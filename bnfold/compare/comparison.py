@@ -75,7 +75,7 @@ def compare(
         UsageError: inputs, blobs or samples do not fit together, a gate needs what is not there, or there is no such
             option.
         ModelError: a network cannot be read or run; the sentence says which.
-        UnsupportedError: one computes what is not compared, such as in integers, or has no ONNX form.
+        UnsupportedError: one cannot be read exactly: it computes in integers, say.
 
     Examples:
         >>> report = bnfold.compare("model.onnx", "folded.onnx", "images/", tolerance=1e-3)
@@ -121,7 +121,7 @@ class Comparison:
 
     Raises:
         UsageError: the data does not fit the reference, or a gate needs what is not there.
-        ModelError: the reference cannot be read.
+        ModelError, UnsupportedError: the reference cannot be read.
 
     Examples:
         >>> net = bnfold.load("deploy.prototxt", "net.caffemodel")

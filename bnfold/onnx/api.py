@@ -32,6 +32,8 @@ def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object
     Raises:
         UnsupportedError: layers that ONNX has no form for, all named at once; or the model passes 2 GiB, which
             no message can hold: `save_onnx` can.
+        ModelError: a layer has no weights, or some that make no sense; or a file that the net was read from was written
+            to since.
         UsageError: an unknown opset, dtype, output or option.
 
     Examples:
@@ -60,8 +62,8 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         changes: fields of `OnnxOptions` that replace those of `options`.
 
     Raises:
-        UnsupportedError, UsageError: as `to_onnx`; or `file` has the suffix of another format, or is no path where a
-            second file must be written.
+        UnsupportedError, ModelError, UsageError: as `to_onnx`; or `file` has the suffix of another format, or is no
+            path where a second file must be written.
         WriteError: the file cannot be written.
 
     Examples:
