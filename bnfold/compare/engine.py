@@ -368,9 +368,9 @@ class Engine:
             memory = self._options.memory or self._share * self._held
             least = _mib(memory + self._share * (most - left))
             raise UsageError(
-                f"{_mib(memory)} are too little memory: comparing these networks"
+                f"{_mib(memory)} is too little memory: comparing these networks"
                 + (f" in {self._share} workers" if self._share > 1 else "")
-                + f" takes at least {least}, {_mib(most)} of them for one blob or the outputs of both"
+                + f" takes at least {least}, {_mib(most)} of it for one blob or the outputs of both"
                 + (f", and {_mib(double)} for the weights of the float64 run" if double else "")
             )
 

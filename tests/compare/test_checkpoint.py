@@ -165,7 +165,7 @@ def test_a_checkpoint_holds_the_batch_that_another_budget_would_change(
 def test_a_memory_that_is_too_little_is_refused_where_a_checkpoint_is_gone_on_from_too(tmp_path: Path) -> None:
     pair, path = models(tmp_path), tmp_path / "state"
     compare(*pair, images(), batch=2, checkpoint=path)
-    with pytest.raises(UsageError, match=r"^1M are too little memory: comparing these networks takes at least"):
+    with pytest.raises(UsageError, match=r"^1M is too little memory: comparing these networks takes at least"):
         compare(*pair, images(), batch=2, checkpoint=path, memory=1 << 20)
 
 

@@ -220,7 +220,7 @@ def test_the_float64_run_is_in_the_budget_and_segments_change_none_of_its_figure
     assert plans == [(1, True), (3, False)]
     leave_room(monkeypatch, 50_000)
     compare(*pair(), images(8))
-    with pytest.raises(UsageError, match=r"are too little memory: .* and 1M for the weights of the float64 run"):
+    with pytest.raises(UsageError, match=r"is too little memory: .* and 1M for the weights of the float64 run"):
         compare(*pair(), images(8), exact=True)
 
 

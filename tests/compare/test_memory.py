@@ -116,7 +116,7 @@ def test_a_process_stays_below_its_memory_or_says_what_would_be_enough(model: Pa
     whole, most = compared(model)
     assert len(whole) == len(hashlib.sha256().hexdigest())
     said, _ = compared(model, 50 * MIB)
-    found = re.fullmatch(r"50M are too little memory: comparing these networks takes at least (\d+)M, .*", said)
+    found = re.fullmatch(r"50M is too little memory: comparing these networks takes at least (\d+)M, .*", said)
     assert found is not None, said
     least = int(found[1]) * MIB
     for more in MORE[model.stem]:

@@ -72,7 +72,7 @@ def test_the_float64_run_decides_in_segments_or_says_that_it_does_not_fit(monkey
     monkeypatch.setattr(engine, "room", lambda *_asked: 80_000)
     report = compare(reference, folded, images(1000), tolerance=1e-5)
     assert not report.passed
-    assert any("no float64 run decides about rounding: 1M are too little memory" in note for note in report.notes)
+    assert any("no float64 run decides about rounding: 1M is too little memory" in note for note in report.notes)
 
 
 def test_a_fault_behind_which_a_sigmoid_saturates_is_no_rounding() -> None:
