@@ -42,6 +42,11 @@ class Edition:
     values: dict[str, str | None] = field(default_factory=dict)
     outputs: list[ValueInfoProto] | None = None
 
+    def is_as_read(self, model: ModelProto) -> bool:
+        """Whether nothing differs from the file that holds `model`."""
+        every = [(number, None) for number in range(len(model.graph.node))]
+        return self.nodes == every and not (self.fresh or self.gone or self.values) and self.outputs is None
+
 
 def edition(net: Net) -> Edition:
     """How a net differs from the file that it came from."""

@@ -32,7 +32,8 @@ class OnnxOrigin:
     """`net.origin`: the file behind an ONNX net.
 
     Attributes:
-        document: the file.
+        document: the file, with bodies in the place of calls of its functions where these normalise.
+        found: the file as it is.
         types: the shapes and types of its values.
         constants: name -> what is known beforehand; None where its values cannot be had.
         expressions: number of a node that computes a constant -> the names that it reads.
@@ -48,6 +49,7 @@ class OnnxOrigin:
     """
 
     document: Document
+    found: Document
     types: Types
     constants: Mapping[str, Array | None]
     expressions: Mapping[int, tuple[str, ...]]
@@ -68,7 +70,7 @@ class OnnxOrigin:
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """What the weights are views on."""
-        return (self.document.buffer, *self.document.files.values())
+        return (self.found.buffer, self.document.buffer, *self.document.files.values())
 
     def require_unchanged(self) -> None:
         """Stop where a file was written to since. Raises ParseError."""

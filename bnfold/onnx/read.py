@@ -13,6 +13,7 @@ from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, 
 from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
+from bnfold.onnx.functions import with_bodies
 from bnfold.onnx.node import ConstantInput, Data, Node, Slot, bodies, captured, is_float, names_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.shapes import Types, held, infer
@@ -47,6 +48,7 @@ def load_bytes(data: bytes, options: ReadOptions = ReadOptions(), file: str = "m
 
 def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     """The net that a file holds. Raises as `load_onnx`."""
+    found, (document, note) = document, with_bodies(document)
     model = document.model
     tensors = {tensor.name: tensor for tensor in (*document.tensors, *document.sparse)}
     fed: frozenset[str] = frozenset()
@@ -67,6 +69,7 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     layers, pinned = read.layers, list(_other_reads(document))
     origin = OnnxOrigin(
         document,
+        found,
         types,
         constants,
         read.expressions,
@@ -99,6 +102,7 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         _layers=layers,
         inputs=inputs,
         outputs=outputs,
+        notes=[note] if note else [],
         file=str(document.path),
         origin=origin,
         front=ONNX,

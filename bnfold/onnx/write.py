@@ -53,7 +53,7 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = F
         UsageError: the weights' file cannot be named in a model.
     """
     origin: OnnxOrigin = net.origin
-    document, edited = origin.document, edition(net)
+    document, edited = _differences(net)
     pieces = list(_pieces(document, edited, origin))
     outside = external_data or any(tensor.external for tensor in document.tensors)
     sink = files.open(path)
@@ -87,11 +87,11 @@ def write_stream(net: Net, sink: Sink, *, inside: bool = False) -> None:
         UsageError: the net's own weights lie outside, or it passes 2 GiB.
     """
     origin: OnnxOrigin = net.origin
-    document = origin.document
+    document, edited = _differences(net)
     outside = any(tensor.external for tensor in document.tensors)
     if outside and not inside:
         raise UsageError("the weights of this model lie in a second file, so give a path and not an open file")
-    pieces = list(_pieces(document, edition(net), origin, split=outside))
+    pieces = list(_pieces(document, edited, origin, split=outside))
     if _size(pieces) + _around(document) > MAX_MESSAGE:
         raise UsageError("the model passes 2 GiB and needs a second file, so give a path and not an open file")
     _emit(sink, document, pieces)
@@ -100,9 +100,9 @@ def write_stream(net: Net, sink: Sink, *, inside: bool = False) -> None:
 def whole_message(net: Net) -> ModelProto:
     """An ONNX net as a message, all weights inside. Raises UnsupportedError where it passes 2 GiB."""
     origin: OnnxOrigin = net.origin
-    document = origin.document
+    document, edited = _differences(net)
     outside = any(tensor.external for tensor in document.tensors)
-    pieces = list(_pieces(document, edition(net), origin, split=outside))
+    pieces = list(_pieces(document, edited, origin, split=outside))
     if _size(pieces) + _around(document) > MAX_MESSAGE:
         raise UnsupportedError(TOO_LARGE)
     model = ModelProto()
@@ -118,6 +118,15 @@ def whole_message(net: Net) -> ModelProto:
             own = piece if isinstance(piece, bytes) else document.buffer[piece.begin : piece.end]
             model.graph.MergeFromString(bytes(own))
     return model
+
+
+def _differences(net: Net) -> tuple[Document, Edition]:
+    """The file that a net is written from, and how it differs: nothing folded leaves the calls of functions."""
+    origin: OnnxOrigin = net.origin
+    document, edited = origin.document, edition(net)
+    if origin.found is document or not edited.is_as_read(document.model):
+        return document, edited
+    return origin.found, Edition([(number, None) for number in range(len(origin.found.model.graph.node))])
 
 
 TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"
