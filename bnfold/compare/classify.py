@@ -38,7 +38,8 @@ class Classification:
         blob: the output, as the reference calls it.
         labels: the true class of every sample, None when unknown.
 
-    Ties go to the lower class, as Caffe's ArgMax and Accuracy do with equal scores. NaN is no right answer.
+    Ties go to the lower class, as Caffe's ArgMax and Accuracy do with equal scores. NaN is no right answer. A sample
+    without an answer of either network is not counted as classified.
     """
 
     blob: str
@@ -55,12 +56,12 @@ class Classification:
         """Count one batch; both are (samples, classes) up to axes of size 1."""
         r, c = (np.asarray(scores).reshape(len(numbers), -1) for scores in (reference, candidate))
         self.classes = r.shape[1]
-        self.samples += len(numbers)
         first, second = r.argmax(axis=1), c.argmax(axis=1)
-        # A score that is NaN is no answer; both may have none.
         silent = [np.isnan(scores.max(axis=1)) for scores in (r, c)]
-        flipped = (first != second) | (silent[0] != silent[1])
-        self.agreeing += int((~flipped).sum())
+        answered = ~(silent[0] & silent[1])
+        flipped = answered & ((first != second) | (silent[0] != silent[1]))
+        self.samples += int(answered.sum())
+        self.agreeing += int((answered & ~flipped).sum())
         labels = np.full(len(numbers), -1) if self.labels is None else self.labels[numbers.start : numbers.stop]
         for side, scores in enumerate((r, c)):
             self.hits[side] += np.array([in_top(scores, labels, top).sum() for top in (1, 5)])
@@ -95,7 +96,7 @@ class Classification:
             blob=self.blob,
             classes=self.classes,
             samples=self.samples,
-            agreement=self.agreeing / self.samples if self.samples else 1.0,
+            agreement=self.agreeing / self.samples if self.samples else 0.0,
             labelled=self.known > 0,
             known=self.known,
             reference_top1=ours1,

@@ -300,12 +300,15 @@ def add_together(
 
 
 def _by_sample(passed: Passed) -> list[SampleError]:
+    """The errors of each sample; without a value that is finite on both sides no figure of all of them is known."""
+    known = [1.0 if low <= high else math.nan for low, high in zip(passed.low, passed.high, strict=True)]
     return [
         SampleError(
             float(passed.peak[index]),
             relative(float(passed.peak[index]), span(float(passed.low[index]), float(passed.high[index]))),
-            l2_rel(float(passed.squared_error[index]), float(passed.squared_reference[index])),
-            cosine(
+            known[index] * l2_rel(float(passed.squared_error[index]), float(passed.squared_reference[index])),
+            known[index]
+            * cosine(
                 float(passed.squared_reference[index]),
                 float(passed.squared_candidate[index]),
                 float(passed.product[index]),

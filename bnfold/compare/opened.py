@@ -178,6 +178,11 @@ class Opened:
             gates.append(agreement_gate(classifier, options.min_agreement))
         if options.max_top1_drop is not None:
             gates.append(top1_gate(classifier, options.max_top1_drop))
+        if classifier is not None and (silent := found.count - classifier.samples):
+            names = f"{silent:,} of {found.count:,} samples"
+            notes.append(
+                f"{names} have a NaN among the scores '{classifier.blob}' of both networks: no answers that agree"
+            )
         if classifier is not None and (doubt := near_chance(classifier)) is not None:
             notes.append(doubt)
         for blob in blobs:

@@ -147,8 +147,8 @@ class ClassifierDiff:
 
     Attributes:
         blob: the output with one score per class.
-        samples: how many were classified.
-        agreement: the share of samples with the same first answer.
+        samples: how many were classified: by one of the networks at least, in scores without a NaN.
+        agreement: the share of these with the same first answer; 0 where there are none.
         labelled: whether the true classes are known; the four accuracies are None otherwise.
         known: for how many samples they are.
         flipped: how many samples have another first answer.

@@ -258,10 +258,33 @@ def test_scores_that_are_nan_are_no_answer() -> None:
     found = present(compare(classifier(), silent, data, labels=labels).classifier)
     assert (found.candidate_top1, found.agreement, found.flipped) == (0, 0, 11)
     both = present(compare(silent, silent, data, labels=labels).classifier)
-    assert (both.reference_top1, both.candidate_top1, both.agreement) == (0, 0, 1)
+    assert (both.reference_top1, both.candidate_top1, both.samples, both.agreement) == (0, 0, 0, 0)
     few = change(classifier(classes=4), "fc_b", (2,), np.nan)
     found = present(compare(classifier(classes=4), few, data, labels=labels % 4).classifier)
     assert (found.reference_top5, found.candidate_top5) == (1, 0)
+
+
+def test_samples_of_which_no_network_gives_an_answer_agree_in_nothing() -> None:
+    data = np.random.default_rng(3).normal(0, 8, (11, 3, 8, 8)).astype(np.float32)
+    data[4:] = np.nan
+    changed = change(classifier(), "fc_b", (0,), 5.0)
+    report = compare(classifier(), changed, data, tolerance=10, min_agreement=0.75)
+    right = compare(classifier(), classifier(), data, min_agreement=1.0)
+    found, same = present(report.classifier), present(right.classifier)
+    assert (found.samples, found.flipped) == (4, 4 - round(4 * found.agreement))
+    assert found.agreement == 0.5
+    assert not report.passed
+    assert right.passed
+    assert (same.samples, same.agreement) == (4, 1)
+    note = "7 of 11 samples have a NaN among the scores 'prob' of both networks: no answers that agree"
+    assert note in report.notes
+    assert [math.isnan(sample.cosine) and math.isnan(sample.l2_rel) for sample in right.samples] == [False] * 4 + [
+        True
+    ] * 7
+    data[:] = np.nan
+    nothing = compare(classifier(), classifier(), data, min_agreement=0.0)
+    assert "Nothing is proved" in nothing.verdict
+    assert (present(nothing.classifier).samples, present(nothing.classifier).agreement) == (0, 0)
 
 
 def test_gates_fail_with_a_sentence_that_says_which() -> None:
