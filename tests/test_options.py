@@ -1,0 +1,72 @@
+"""What is read of an option's text, and what options are unless somebody says otherwise."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from bnfold import CompareOptions, OnnxOptions, ReadOptions, UsageError
+from bnfold.options import by_name, count_of_bytes, named, plane, sizes
+
+
+def is_refused(read: Callable[[], object]) -> bool:
+    """Whether reading raises a ValueError, which the command line tells with what the option takes."""
+    try:
+        read()
+    except ValueError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (sizes, "1,3,224,224", (1, 3, 224, 224)),
+        (sizes, "1x3x8", (1, 3, 8)),
+        (sizes, "7", (7,)),
+        (plane, "224", (224, 224)),
+        (plane, "480x640", (480, 640)),
+        (plane, "480,640", (480, 640)),
+        (count_of_bytes, "1M", 1 << 20),
+        (count_of_bytes, "1024k", 1 << 20),
+        (count_of_bytes, "1.5G", 3 << 29),
+        (count_of_bytes, "2T", 2 << 40),
+        (count_of_bytes, "1048577", (1 << 20) + 1),
+        (count_of_bytes, "8388607T", 8388607 << 40),
+    ],
+)
+def test_an_options_text_is_read(read: Callable[[str], Any], text: str, value: object) -> None:
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        *((sizes, text) for text in ("", "1,0", "1,-3", "1,,3", "a", "1.5")),
+        *((plane, text) for text in ("0", "1,2,3", "1x", "wide")),
+        *((count_of_bytes, text) for text in ("", "M", "1X", "1023k", "0", "-1G", "8388608T", "nanG", "infG", "1 Q")),
+    ],
+)
+def test_a_text_that_means_nothing_is_refused(read: Callable[[str], Any], text: str) -> None:
+    assert is_refused(lambda: read(text))
+
+
+def test_a_name_may_hold_an_equals_sign_and_a_value_may_not() -> None:
+    assert named(sizes, "data=1,3") == ("data", (1, 3))
+    assert named(sizes, "a=b=1,3") == ("a=b", (1, 3))
+    for text in ("data", "=1,3", "data=", "data=x"):
+        assert is_refused(partial(named, sizes, text))
+
+
+def test_one_name_has_one_value() -> None:
+    assert by_name("--input-shape", [("a", (1,)), ("b", (2,)), ("a", (1,))]) == {"a": (1,), "b": (2,)}
+    with pytest.raises(UsageError, match=r"^--input-shape: 'a' is given two values$"):
+        by_name("--input-shape", [("a", (1,)), ("a", (2,))])
+
+
+def test_nothing_doubtful_is_assumed_unless_it_is_asked_for() -> None:
+    assert not OnnxOptions().allow_custom_ops
+    assert not CompareOptions().tf32
+    read = ReadOptions()
+    assert (read.ignore_unknown_fields, read.freeze_initializers, read.zero_scale_factor) == (False, False, None)
