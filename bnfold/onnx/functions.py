@@ -1,7 +1,9 @@
-"""A model's own functions: where they normalise, their bodies are read in the place of their calls.
+"""Normalisations that are no nodes of the graph: those in a model's own functions, and in bodies of control flow.
 
 Exporters that keep the modules of a framework write each as a function, and a BatchNormalization then stands in another
-one than the convolution in front of it. A layer is a node of the graph, so nothing would fold into a call.
+one than the convolution in front of it. A layer is a node of the graph, so nothing would fold into a call: where a
+function normalises, bodies are read in the place of calls. What stands in a body of If, Loop or Scan stays, and a note
+says so.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator
 
 from onnx import ModelProto, NodeProto, inliner
 
-from bnfold.errors import counted
+from bnfold.errors import counted, few
 from bnfold.onnx.file import Document, document_of
 from bnfold.onnx.node import bodies
 
@@ -23,7 +25,7 @@ NORMALISATIONS = frozenset(
         "RMSNormalization",
     }
 )
-"""What makes it worthwhile: a function of anything else may be one that a runtime has a kernel for."""
+"""What makes a body worthwhile: a function of anything else may be one that a runtime has a kernel for."""
 
 
 def with_bodies(document: Document) -> tuple[Document, str]:
@@ -64,6 +66,17 @@ def with_bodies(document: Document) -> tuple[Document, str]:
     )  # nobody calls them any more, but a fold takes nothing out that it can leave
     verb = "was replaced by its body" if len(calls) == 1 else "were replaced by their bodies"
     return document_of(plain.SerializeToString(), document.path), f"{said} {verb}"
+
+
+def left_in_bodies(model: ModelProto) -> list[str]:
+    """A sentence on the normalisations in bodies of control flow, if there are any."""
+    found = {
+        f"'{node.name or node.output[0]}' ({node.op_type})": normalising
+        for node in model.graph.node
+        if (normalising := sum(one.op_type in NORMALISATIONS for body in bodies(node) for one in _all(body.node)))
+    }
+    said = counted(sum(found.values()), "normalisation")
+    return [f"{said} in bodies of {few(list(found))}: nothing is folded there"] if found else []
 
 
 def _calls(nodes: Iterable[NodeProto], functions: Container[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, 
 from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
-from bnfold.onnx.functions import with_bodies
+from bnfold.onnx.functions import left_in_bodies, with_bodies
 from bnfold.onnx.node import ConstantInput, Data, Node, Slot, bodies, captured, is_float, names_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.shapes import Types, held, infer
@@ -102,7 +102,7 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         _layers=layers,
         inputs=inputs,
         outputs=outputs,
-        notes=[note] if note else [],
+        notes=[*([note] if note else []), *left_in_bodies(model)],
         file=str(document.path),
         origin=origin,
         front=ONNX,

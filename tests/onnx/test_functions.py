@@ -129,7 +129,8 @@ def test_functions_that_cannot_be_put_in_stay_and_are_told(old: str, new: str) -
 def test_calls_in_bodies_of_control_flow_are_replaced() -> None:
     before = model(IN_A_BRANCH, w=values(3, 2, 3, 3), **statistics())
     assert net_of(before).notes == [
-        "1 call of 1 function of the model's own, which normalise, was replaced by its body"
+        "1 call of 1 function of the model's own, which normalise, was replaced by its body",
+        "1 normalisation in bodies of 'y' (If): nothing is folded there",
     ]
     for branch in (True, False):
         feeds = {"x": values(1, 2, 5, 5, seed=3), "s": np.array(branch)}
