@@ -11,7 +11,7 @@ from cases import golden, goldens
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from present import present
-from single_layer import layer_net
+from single_layer import assert_close, by_oracle, exported, layer_net, noise
 
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import is_message, is_repeated
@@ -116,7 +116,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "Div": [("", [IMAGE, IMAGE])],
     "Maximum": [("", [IMAGE, IMAGE])],
     "Minimum": [("", [IMAGE, IMAGE])],
-    "Mul": [("mul_param { mul_shape: 4 }", [IMAGE]), ("", [IMAGE, IMAGE])],
+    "Mul": [("mul_param { mul_shape: 8 }", [IMAGE]), ("", [IMAGE, IMAGE])],
     "Padding": [
         ("padding_param { pad_h: 1 pad_w: 2 }", [IMAGE]),
         ("padding_param { type: MIRROR pad_up: 1 pad_left: 2 }", [IMAGE]),
@@ -150,6 +150,19 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
 A golden holds what a real Caffe computed, and these are layers of forks that none was made with. Which of their fields
 matter can be asked of a net without answers.
 """
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "text", "shapes"),
+    [(layer_type, text, shapes) for layer_type, cases in NO_GOLDEN.items() for text, shapes in cases],
+)
+def test_a_type_that_no_golden_has_computes_what_the_reference_does(
+    layer_type: str, text: str, shapes: list[Shape]
+) -> None:
+    inside, inputs = f'type: "{layer_type}" {text}', noise(shapes)
+    net = layer_net(inside, shapes, blobs=noise([(8,)], 1) if "mul_shape: 8" in text else None)
+    assert_close(exported(net, inputs), by_oracle(inside, net, inputs))
+
 
 NOT_IN_A_NET = {
     "DummyData": "it is an input of the net, and no layer",
