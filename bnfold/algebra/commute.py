@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import prod
 
 import numpy as np
 
 from bnfold.algebra import movement
-from bnfold.algebra.affine import MAX_VALUES, Affine, Values, aligned
+from bnfold.algebra.affine import MAX_VALUES, Affine, aligned
 from bnfold.algebra.operators import Extreme, Join, Move, Pass, Product, Steps, Sum
 from bnfold.algebra.records import Blocked, require
 
@@ -131,9 +131,8 @@ def _weighed(affine: Affine, total: float) -> Affine:
 def _moved_back(operator: Move, affine: Affine, top: int, alone: bool) -> Affine | None:
     alone = alone and len(operator.tops) == 1
     moved = movement.back(operator.tops[top], affine, alone=alone)
-    for index, steps in enumerate(operator.tops):
-        apart = index == top or movement.are_disjoint(operator.tops[top], steps)
-        require(apart or movement.sees_nothing(steps, moved), "another top shares its channels")
+    others = () if operator.apart else (steps for index, steps in enumerate(operator.tops) if index != top)
+    require(all(movement.sees_nothing(steps, moved) for steps in others), "another top shares its channels")
     return None if moved.is_identity else moved
 
 
@@ -155,32 +154,23 @@ def _parts(operator: Join, affine: Affine) -> Iterator[Affine]:
 
 def _joined(operator: Join, affines: Moved) -> Affine:
     """The affines one behind the other, the identity where there is none."""
-    present = [affine or NOTHING for affine in affines]
-    first, axis = present[0], operator.axis
-    if all(first.equals(other) for other in _distinct(present)) and (
-        axis >= len(first.shape) or first.shape[axis] == 1
-    ):
+    carried = [(place, affine) for place, affine in enumerate(affines) if affine is not None]
+    first, axis = carried[0][1], operator.axis
+    alike = all(first.equals(other) for other in _distinct(affine for _, affine in carried))
+    if alike and len(carried) == len(affines) and (axis >= len(first.shape) or first.shape[axis] == 1):
         return first
     require(min(operator.sizes) >= 0, "its other bottoms do not carry the same affine")
-    parts: list[tuple[Affine, int]] = []
-    for affine, size in zip(present, operator.sizes, strict=True):
-        if affine is NOTHING and parts and parts[-1][0] is NOTHING:  # of a thousand bottoms few carry anything
-            size += parts.pop()[1]
-        parts.append((affine, size))
-    sizes = [size for _, size in parts]
-    return Affine(
-        _concatenated([affine.scale for affine, _ in parts], axis, sizes),
-        _concatenated([affine.shift for affine, _ in parts], axis, sizes),
-    )
-
-
-def _concatenated(parts: Sequence[Values], axis: int, sizes: Sequence[int]) -> Values:
-    parts = aligned(*parts, np.ones((1,) * (axis + 1)))[:-1]
-    shapes = [(*part.shape[:axis], 1, *part.shape[axis + 1 :]) for part in parts]
-    common = np.broadcast_shapes(*shapes)
-    require(prod(common) * sum(sizes) <= MAX_VALUES, "an affine of so many values is too large")
-    full = [(*common[:axis], size, *common[axis + 1 :]) for size in sizes]
-    return np.concatenate([np.broadcast_to(part, shape) for part, shape in zip(parts, full, strict=True)], axis)
+    around = np.empty((1,) * (axis + 1))
+    parts = [aligned(affine.scale, affine.shift, around)[:2] for _, affine in carried]
+    shapes = [(*part.shape[:axis], 1, *part.shape[axis + 1 :]) for part in chain.from_iterable(parts)]
+    common, stops = np.broadcast_shapes(*shapes), np.cumsum((0, *operator.sizes))
+    require(prod(common) * stops[-1] <= MAX_VALUES, "an affine of so many values is too large")
+    scale = np.ones((*common[:axis], stops[-1], *common[axis + 1 :]))
+    shift = np.zeros(scale.shape)
+    for (place, _), part in zip(carried, parts, strict=True):
+        own = (*[slice(None)] * axis, slice(*stops[place : place + 2]))
+        scale[own], shift[own] = part
+    return Affine(scale, shift)
 
 
 def _distinct(affines: Iterable[Affine]) -> Iterable[Affine]:

@@ -49,17 +49,6 @@ def sees_nothing(steps: Steps, affine: Affine) -> bool:
     return forward(steps, affine).is_identity
 
 
-def are_disjoint(one: Steps, other: Steps) -> bool:
-    """Whether two tops of one layer are seen at once to take other elements, as those of a Slice are."""
-    match one, other:
-        case (Take(axis=axis, indices=slice() as first),), (Take(axis=same, indices=slice() as second),) if (
-            axis == same
-        ):
-            ends = (first.start, first.stop, second.start, second.stop)
-            return None not in ends and (first.stop <= second.start or second.stop <= first.start)
-    return False
-
-
 def back(steps: Steps, affine: Affine, *, alone: bool = True) -> Affine:
     """The affine in front of the steps: `A(L(x)) = L(A'(x))`.
 

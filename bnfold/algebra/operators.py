@@ -133,9 +133,11 @@ class Move(NamedTuple):
 
     Attributes:
         tops: for each top how its elements come from the bottom.
+        apart: no two tops take the same element, as those of a Slice do not.
     """
 
     tops: tuple[Steps, ...]
+    apart: bool = False
 
 
 class Join(NamedTuple):

@@ -6,20 +6,22 @@ Back is `A(L(x)) == L(A'(x))`, forward `L(A(x)) == A'(L(x))`, in float64 by the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from algebra.commute_kinds import Affines, Back, Forward, Row
-from algebra.commute_rows import BACK, CROP_C, FORWARD, POOL_MAX_MASK, pooling
+from algebra.commute_rows import BACK, CROP_C, FORWARD, POOL_MAX_MASK, SLICE, SLICE_H, SLICE_POINTS, pooling
 from algebra.rows import Array, any_affine, applied, channel_affine, difference, layer_of, operator_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnfold.algebra import commute
+from bnfold.algebra import commute, movement
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
-from bnfold.algebra.movement import are_disjoint, back, sees_nothing
-from bnfold.algebra.operators import UNKNOWN_SIZE, Spread, Steps, Take
+from bnfold.algebra.movement import back, sees_nothing
+from bnfold.algebra.operators import Move
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.operators import PASSING
 from bnfold.net import Shape
@@ -206,21 +208,18 @@ def test_a_channel_that_is_cropped_away_gets_the_identity() -> None:
     np.testing.assert_array_equal(moved[0].shift, [[0, 0, 1, 1, 0]])
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "disjoint"),
-    [
-        ((Take(1, slice(0, 2), 4),), (Take(1, slice(2, 4), 4),), True),
-        ((Take(1, slice(2, 4), 4),), (Take(1, slice(0, 2), 4),), True),
-        ((Take(1, slice(0, 3), 4),), (Take(1, slice(2, 4), 4),), False),
-        ((Take(1, slice(0, 2), 4),), (Take(2, slice(2, 4), 4),), False),
-        ((Take(1, slice(0, None), UNKNOWN_SIZE),), (Take(1, slice(2, 4), 4),), False),
-        ((Take(1, np.array([0, 1]), 4),), (Take(1, slice(2, 4), 4),), False),
-        ((Take(1, slice(0, 2), 4), Spread(2)), (Take(1, slice(2, 4), 4),), False),
-        ((), (), False),
-    ],
-)
-def test_tops_that_take_other_elements_at_sight(one: Steps, other: Steps, disjoint: bool) -> None:
-    assert are_disjoint(one, other) is disjoint
-    if disjoint:  # as the walk over all elements says
-        behind = Affine.along(1, [2.0, -3.0], [0.5, 1.0])
-        assert sees_nothing(other, back(one, behind, alone=False))
+@pytest.mark.parametrize("row", [SLICE, SLICE_POINTS, SLICE_H], ids=lambda row: row.name)
+def test_the_parts_of_a_slice_are_apart_as_the_walk_over_all_elements_says(
+    row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is looked at for another's sake, so that moving affines back from n parts takes n steps and not n*n."""
+    operator = operator_of(layer_of(row.text, 1, row.tops, []), row.bottoms)
+    assert isinstance(operator, Move)
+    for top, other in permutations(operator.tops, 2):
+        behind = Affine.along(operator.tops[0][0].axis, -3.0, 0.5)  # type: ignore[union-attr]
+        assert sees_nothing(other, back(top, behind, alone=False))
+    walk = Mock(side_effect=sees_nothing)
+    monkeypatch.setattr(movement, "sees_nothing", walk)
+    assert commute.back(operator, Affine.along(1, -3.0, 0.5), 0, ["x"])
+    assert operator.apart
+    assert not walk.called

@@ -32,7 +32,7 @@ from bnfold.algebra import commute
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Opaque, Operator
+from bnfold.algebra.operators import Move, Opaque, Operator
 from bnfold.algebra.records import Blocked
 from bnfold.net import Layer, Shape
 from bnfold.onnx.operators import OPERATORS
@@ -317,6 +317,14 @@ def test_a_dilated_window_between_whose_taps_the_plane_lies_refuses(op: str) -> 
     assert isinstance(node.operator, Opaque)
     moved, still = node.run([np.full(row.bottoms[0], 8.0)]), node.run([np.full(row.bottoms[0], 7.0)])
     assert (moved[0] - still[0] != 1.0).any()
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.op == "Split"], ids=ids)
+def test_the_parts_of_a_split_are_apart(row: Row) -> None:
+    """As those of a Slice of Caffe are, of which a test says what that spares."""
+    operator = alone(row).operator
+    assert isinstance(operator, Move)
+    assert operator.apart
 
 
 def test_every_operator_has_its_rows() -> None:

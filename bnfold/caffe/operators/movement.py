@@ -131,7 +131,7 @@ def slice_(place: LayerContext) -> Move:
     stops = np.cumsum([0, *(top[axis] for top in tops)])
     # A net takes batches of any size, so nothing may differ from sample to sample.
     size = bottom[axis] if axis else UNKNOWN
-    return Move(tuple((Take(axis, slice(start, stop), size),) for start, stop in pairwise(stops)))
+    return Move(tuple((Take(axis, slice(start, stop), size),) for start, stop in pairwise(stops)), apart=True)
 
 
 def depth_to_space(place: LayerContext) -> Move:

@@ -82,7 +82,8 @@ def split(place: NodeContext) -> Operator:
         return Move(((_taken_anyhow(axis),),) * len(sizes))
     stops = np.cumsum(sizes).tolist()
     starts = [0, *stops[:-1]]
-    return Move(tuple((Take(axis, slice(a, b), shape[axis]),) for a, b in zip(starts, stops, strict=True)))
+    parts = tuple((Take(axis, slice(a, b), shape[axis]),) for a, b in zip(starts, stops, strict=True))
+    return Move(parts, apart=True)
 
 
 def split_to_sequence(place: NodeContext) -> Operator:
