@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from command_line import Run
 
+from bnfold.cli import main
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", README, re.M | re.S)
@@ -50,3 +52,11 @@ def test_the_layers_that_stay_are_explained_as_shown(run: Run, tmp_path: Path, n
     printed = " ".join(run("inspect", "kept.prototxt").out.split())
     (said,) = [line for line in re.split(r" (?=kept 1 )", quoted("kept 1 ")) if name in line]
     assert said in printed
+
+
+@pytest.mark.parametrize("name", [name for name in main.commands if name != "help"])
+def test_a_page_explains_each_option(name: str) -> None:
+    said = README + "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    words = set(re.findall(r"--[a-z0-9][\w-]*", said))
+    options = [param for param in main.commands[name].params if not getattr(param, "hidden", True)]
+    assert [one.name for one in options if words.isdisjoint([*one.opts, *one.secondary_opts])] == []
