@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
-from bnfold.compare.batches import BatchLayout, choose_samples, layout, match_inputs, run_at, runs
+from bnfold.compare.batches import LEAST_NOISE, BatchLayout, choose_samples, layout, match_inputs, run_at, runs
 from bnfold.compare.checkpoint import Checkpoint
 from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.engine import Engine
@@ -253,9 +253,7 @@ class Comparison:
         check_inputs(shape)
         preparation = self.options.preparation or partial(_said_by, self.reference)
         first = self.options.sample_limit if self.options.sample_seed is None else None
-        # Where an ONNX network says how long the first axis is, its rows may be no samples; a run has them all.
-        means_more = self.reference.net is None and not shape.is_open and self.options.batch is None
-        least = min(shape.batch, ROWS) if means_more else 0
+        least = min(shape.batch, ROWS) if self._rows_differ(shape) else 0
         data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation, first, least)
         if self.options.preparation is not None and not hasattr(data, "preparation"):
             raise UsageError(
@@ -273,6 +271,14 @@ class Comparison:
         next(runs(data, shape), None)
         self._opened = shape, data
         return data
+
+    def _rows_differ(self, shape: BatchLayout) -> bool:
+        """Whether the rows of a first axis that the network fixes may be no samples, of which a few say all."""
+        from bnfold.onnx.export.network import grows_with_batch
+
+        net = self.reference.net
+        fixed = shape.batched and not shape.is_open and self.options.batch is None and shape.batch > LEAST_NOISE
+        return fixed and (net is None or not grows_with_batch(net))
 
     def _open(self, candidate: Source, known: bool) -> Opened:
         """One candidate beside the reference."""
@@ -297,8 +303,8 @@ class Comparison:
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = self._types
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
-        if self._samples is None and ours.net is None and data.count == ROWS < shape.batch:
-            notes.append(f"of the {shape.batch:,} rows of a run {ROWS:,} were compared, and the others are not proved")
+        if data.count < shape.batch and self._rows_differ(shape):
+            notes.append(f"of the {shape.batch:,} rows of a run {data.count:,} were compared, and no others are proved")
         if self.options.seed and self._samples is not None:
             notes.append(f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given")
         return Opened(

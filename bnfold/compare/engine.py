@@ -469,6 +469,7 @@ class Ahead:
     def __init__(self, data: Samples, threads: Threads, most: int) -> None:
         self._data, self._threads, self._most = data, threads, most
         self._waiting: dict[int, Future[dict[str, Array]]] = {}
+        self._stop = 0
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is that of the data."""
@@ -476,9 +477,10 @@ class Ahead:
 
     def sample(self, number: int) -> dict[str, Array]:
         """One sample, and the next ones on their way."""
-        for later in range(number, min(number + 1 + self._most, self._data.count)):
-            if later not in self._waiting:
-                self._waiting[later] = self._threads.submit(self._data.sample, later)
+        stop = min(number + 1 + self._most, self._data.count)
+        for later in range(self._stop if number in self._waiting else number, stop):
+            self._waiting[later] = self._threads.submit(self._data.sample, later)
+        self._stop = stop
         return result_of(self._waiting.pop(number))
 
 

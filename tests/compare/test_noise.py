@@ -148,7 +148,7 @@ def test_rows_that_are_too_many_to_be_samples_are_said_not_to_be_proved(monkeypa
     made = model([helper.make_node("Relu", ["x"], ["y"])], {"x": (20, 3)}, ["y"])
     report = compare(made, made)
     assert report.sample_count == 16
-    assert "of the 20 rows of a run 16 were compared, and the others are not proved" in report.notes
+    assert "of the 20 rows of a run 16 were compared, and no others are proved" in report.notes
 
 
 def test_a_seed_beside_samples_is_said_to_change_nothing() -> None:
@@ -202,3 +202,25 @@ def test_what_saturates_an_output_is_found_behind_layers_that_move_values() -> N
         "flat": ("Softmax", ("bn",)),
         "relu": ("ReLU", ("bn",)),
     }
+
+
+BIASED = """
+input: "data" input_shape { dim: 8 dim: 4 }
+layer { name: "bias" type: "Bias" bottom: "data" top: "bias" bias_param { axis: 0 num_axes: 1 } }
+layer { name: "fc" type: "InnerProduct" bottom: "bias" top: "fc" inner_product_param { num_output: 2 } }
+"""
+
+
+def test_every_row_of_a_caffe_net_that_learned_a_value_for_each_is_compared() -> None:
+    values = np.arange(8, dtype=np.float32)
+    fc = [np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32), np.zeros(2, np.float32)]
+    right, wrong = (net(BIASED, bias=[bias], fc=fc) for bias in (values, np.where(values == 5, -5, values)))
+    assert compare(right, right).sample_count == 8
+    assert not compare(right, wrong).passed
+    data = np.random.default_rng(1).normal(size=(40, 4)).astype(np.float32)
+    assert not compare(right, wrong, data).passed
+    few = compare(right, right, data[:3])
+    assert "of the 8 rows of a run 3 were compared, and no others are proved" in few.notes
+    usual = BIASED.replace("axis: 0", "axis: 1")
+    grown = net(usual, bias=[values[:4]], fc=fc)
+    assert compare(grown, grown).sample_count == 3

@@ -14,6 +14,7 @@ from onnx import ModelProto, helper
 
 from bnfold.caffe.attributes import attributes
 from bnfold.caffe.layers import LAYERS, infer_shapes
+from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.match import require_fitting
 from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError
@@ -239,11 +240,9 @@ def _batched(net: Net) -> dict[str, str]:
     if not net.inputs or not next(iter(net.inputs.values())):
         raise UnsupportedError("--dynamic-batch: the net has no input with a batch")
     batch = next(iter(net.inputs.values()))[0]
-    grown = net.copy()
-    grown.inputs = {name: _grown(shape, batch) for name, shape in net.inputs.items()}
     now = infer_shapes(net)
     try:
-        then = infer_shapes(grown)
+        then = infer_shapes(_with_one_more(net))
     except ModelError as error:
         raise UnsupportedError(f"--dynamic-batch: with one more item the net does not fit together: {error}") from error
     batched: dict[str, str] = {}
@@ -262,11 +261,23 @@ def _batched(net: Net) -> dict[str, str]:
 
 
 def grows_with_batch(net: Net) -> bool:
-    """Whether with one more item the first dimension of blobs grows, and nothing else."""
+    """Whether with one more item the first dimension of blobs grows, and nothing else, such as what a layer learned."""
     try:
-        return bool(_batched(net))
+        grows = bool(_batched(net))
     except UnsupportedError:
         return False
+    now, then = infer_shapes(net), infer_shapes(_with_one_more(net))
+    bottoms = ((layer, bottom_shapes(layer, now), bottom_shapes(layer, then)) for layer in net.layers if layer.blobs)
+    return grows and all(
+        before is None or after is None or blob_shapes(layer, before) == blob_shapes(layer, after)
+        for layer, before, after in bottoms
+    )
+
+
+def _with_one_more(net: Net) -> Net:
+    batch, grown = next(iter(net.inputs.values()))[0], net.copy()
+    grown.inputs = {name: _grown(shape, batch) for name, shape in net.inputs.items()}
+    return grown
 
 
 def _grown(shape: Shape, batch: int) -> Shape:
