@@ -45,10 +45,10 @@ def align_crops(layers: Sequence[Layer], choice: CropOffset | None) -> list[str]
         choice: the reading; None is "aligned", which is then said.
 
     Returns:
-        A sentence for each Crop that was read by a guess.
+        A sentence for each Crop that was read by a guess, or one on a choice that none left open.
     """
     makers = {top: layer for layer in layers for top in layer.tops}
-    notes = []
+    notes, chosen = [], False
     for layer in layers:
         if layer.type != "Crop" or layer.param.HasField("crop_param") or len(layer.bottoms) != 2 or layer.opaque:
             continue
@@ -57,12 +57,14 @@ def align_crops(layers: Sequence[Layer], choice: CropOffset | None) -> list[str]
             continue
         param: LayerParameter = deepcopy(layer.param)
         param.crop_param.offset.extend((0,) if choice == "caffe" else offset)
-        layer.param = param
+        layer.param, chosen = param, True
         if choice is None:
             notes.append(
                 f"{layer} says no offset: it is read as Caffes before 2016 aligned it, from {offset[0]}, {offset[1]} "
                 "on; today's would cut from 0, 0 on; choose with --crop-offset aligned or --crop-offset caffe"
             )
+    if choice is not None and not chosen:
+        notes.append(f"--crop-offset {choice} changes nothing: no Crop without offset could start elsewhere")
     return notes
 
 

@@ -35,7 +35,7 @@ import numpy.typing as npt
 
 from bnfold.caffe.caffe_pb2 import TRAIN, LayerParameter
 from bnfold.caffe.weights import Record
-from bnfold.errors import ModelError, UnsupportedError, WeightsError
+from bnfold.errors import BnfoldError, ModelError, UnsupportedError, WeightsError
 from bnfold.io.wire import fields
 from bnfold.net import Layer, sizes
 from bnfold.options import ZeroScaleFactor
@@ -188,6 +188,37 @@ def doubts(layers: Iterable[Layer]) -> list[str]:
         if layer.type == "BN" and len(layer.blobs) == 4 and not layer.param.bn_param.ListFields()
         if not _wrote_its_rates(layer)
     ]
+
+
+def unneeded(layers: Iterable[Layer], layout: str | None, zero_factor: ZeroScaleFactor | None) -> list[str]:
+    """Sentences on choices that a user made, and that no layer left open."""
+    own, said = [layer for layer in layers if layer.type in TYPES], []
+    if layout is not None and not any(_reads_otherwise(layer, layout) for layer in own):
+        said.append(f"--batchnorm-layout {layout} changes nothing: no layer would be read otherwise without it")
+    if zero_factor is not None and not any(_has_zero_factor(layer, layout) for layer in own):
+        said.append(
+            f"--zero-scale-factor {zero_factor} changes nothing: no layer has a scale_factor of 0 beside statistics "
+            "that are not"
+        )
+    return said
+
+
+def _reads_otherwise(layer: Layer, layout: str) -> bool:
+    family = TYPES[layer.type]
+    try:
+        return layout in family.layouts and (not layer.blobs or family.recognise(layer) != layout)
+    except ModelError:  # the choice decides
+        return True
+
+
+def _has_zero_factor(layer: Layer, layout: str | None) -> bool:
+    try:
+        read_batchnorm(layer, layout)
+    except AmbiguousZeroFactor:
+        return True
+    except BnfoldError:  # for who needs its statistics to say
+        return False
+    return False
 
 
 def _wrote_its_rates(layer: Layer) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bnfold.caffe import layer_types
 from bnfold.caffe.alignment import align_crops
-from bnfold.caffe.batchnorm import doubts
+from bnfold.caffe.batchnorm import doubts, unneeded
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without_missing_labels
 from bnfold.caffe.frontend import CAFFE
@@ -175,6 +175,7 @@ def build(
     if options.recurrent_state:
         net = expose_states(net)
     net.notes += state_notes(net)
+    net.notes += unneeded(net.layers, options.batchnorm_layout, options.zero_scale_factor)
     net.notes += make_plain(net.layers) + proposal_notes(net.layers)
     net.notes += [*doubts(net.layers), *dropping(net.layers)]
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor

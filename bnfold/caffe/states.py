@@ -59,6 +59,7 @@ def expose_states(net: Net) -> Net:
     """
     wanted = {id(layer) for layer in forgetful(net)}
     if not wanted:
+        net.notes.append("--recurrent-state changes nothing: no LSTM or RNN keeps a state that is not a blob already")
         return net
     shapes = infer_shapes(net)
     names = Names((layer.name for layer in net.layers), "#")

@@ -22,6 +22,7 @@ from bnfold.options import ReadOptions
 
 STANDARD = ("", "ai.onnx")
 """The two names of the domain of the standard operators."""
+FREEZES_NOTHING = "--freeze-initializers changes nothing: no initialiser is an input that may be fed"
 
 
 def load_onnx(file: str | os.PathLike[str], options: ReadOptions = ReadOptions()) -> Net:
@@ -51,9 +52,10 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     found, (document, note) = document, with_bodies(document)
     model = document.model
     tensors = {tensor.name: tensor for tensor in (*document.tensors, *document.sparse)}
-    fed: frozenset[str] = frozenset()
-    if model.ir_version >= CONSTANTS_ARE_INPUTS and not options.freeze_initializers:
-        fed = frozenset(port.name for port in model.graph.input if port.name in tensors)
+    listed: frozenset[str] = frozenset()
+    if model.ir_version >= CONSTANTS_ARE_INPUTS:
+        listed = frozenset(port.name for port in model.graph.input if port.name in tensors)
+    fed, idle = (frozenset(), [] if listed else [FREEZES_NOTHING]) if options.freeze_initializers else (listed, [])
     captures = [captured(node) for node in model.graph.node]
     _require_sense(document, tensors, captures)
     # A model stays open for other sizes than those that are given: they may say what moves where, but be no weights.
@@ -102,7 +104,7 @@ def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
         _layers=layers,
         inputs=inputs,
         outputs=outputs,
-        notes=[*([note] if note else []), *left_in_bodies(model)],
+        notes=[*([note] if note else []), *left_in_bodies(model), *idle],
         file=str(document.path),
         origin=origin,
         front=ONNX,
