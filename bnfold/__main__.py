@@ -86,7 +86,12 @@ def _command() -> Commands:
     try:
         from bnfold.cli import main
     except (ImportError, MemoryError, OSError) as error:
-        sys.stderr.write(f"bnfold: cannot start: {error}\n")
+        said = str(error)
+        if isinstance(error, ModuleNotFoundError):
+            from bnfold.report.streams import not_loaded
+
+            said = not_loaded(error)
+        sys.stderr.write(f"bnfold: cannot start: {said}\n")
         sys.exit(UNUSABLE)
     return main
 

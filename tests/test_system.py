@@ -232,7 +232,22 @@ def test_what_the_system_refuses_is_a_sentence_and_exit_code_2(run: Run, limit: 
         (OSError(24, "Too many open files"), "the system refuses: Too many open files"),
         (PermissionError(13, "Permission denied", "/some/where"), "the system refuses: /some/where: Permission denied"),
         (RuntimeError("can't start new thread"), "the system refuses another thread (see `ulimit -u`)"),
-        (ImportError("libx.so: failed to map segment", name="numpy"), "libx.so: failed to map segment"),
+        (ImportError("libx.so: failed to map segment", name="numpy"), "(no memory left for it?): libx.so: failed"),
+        (
+            ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"),
+            "the Python package onnxruntime is missing; 'pip install onnxruntime' installs it",
+        ),
+        (ModuleNotFoundError("No module named 'google'", name="google"), "'pip install protobuf' installs it"),
+        (
+            ModuleNotFoundError("No module named 'onnx.parser'", name="onnx.parser"),
+            "the Python package onnx is incomplete: No module named 'onnx.parser'; "
+            "'pip install --force-reinstall onnx' may mend it",
+        ),
+        (
+            ImportError("libz.so.1: cannot open shared object file", name="onnx"),
+            "a library cannot be loaded: libz.so.1: cannot open shared object file; "
+            "'pip install --force-reinstall onnx' may mend it",
+        ),
         (MemoryError(), "out of memory; nothing was left half-written"),
     ],
 )
@@ -247,6 +262,15 @@ def test_the_culprit_is_named_and_it_is_not_the_report(
     assert outcome.code == 2
     assert sentence in outcome.err
     assert "report" not in outcome.err
+    assert "memory" not in outcome.err or "memory" in sentence
+
+
+def test_a_package_without_which_nothing_starts_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')\n")
+    done = shell(f"PYTHONPATH={tmp_path}:$PYTHONPATH bnfold --help")
+    assert done.returncode == 2
+    said = "bnfold: cannot start: the Python package click is missing; 'pip install click' installs it\n"
+    assert done.stderr == said
 
 
 def test_an_import_that_fails_of_our_own_is_a_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

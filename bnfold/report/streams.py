@@ -12,6 +12,10 @@ from bnfold.errors import BnfoldError, WriteError
 from bnfold.options import WEIGHTS
 from bnfold.report.words import shortened, visible
 
+DISTRIBUTIONS = {"PIL": "Pillow", "google": "protobuf"}
+"""Module -> the package that has it, where the two have different names."""
+OF_MEMORY = ("memory", "failed to map segment")
+"""Words of the loader where it was given no memory."""
 UNUSABLE, FAULTY = 2, 70
 """Exit codes: wrong usage or a file that cannot be used; a fault of bnfold itself."""
 
@@ -65,9 +69,7 @@ def answer(error: Exception) -> tuple[str, int]:
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return with_notes("the system refuses another thread (see `ulimit -u`)", error), UNUSABLE
     if isinstance(error, ImportError) and not (error.name or "").startswith("bnfold"):
-        # numpy says on several lines what the loader said on one.
-        said = visible(" ".join(str(error).strip().splitlines()[-1:]))
-        return with_notes(f"a library cannot be loaded (no memory left for it?): {said}", error), UNUSABLE
+        return with_notes(not_loaded(error), error), UNUSABLE
     if isinstance(error, SystemError):  # what C code makes of an allocation that failed
         return with_notes(f"Python itself failed (no memory left for it?): {error}", error), UNUSABLE
     # Python would leave with 1, which means here that two networks differ.
@@ -76,6 +78,22 @@ def answer(error: Exception) -> tuple[str, int]:
 
         traceback.print_exception(error)
     return "this is a fault of bnfold and not of your files; please report it", FAULTY
+
+
+def not_loaded(error: ImportError) -> str:
+    """What keeps a library from being loaded, and what to do: it is missing, it is broken, or memory is short."""
+    package = (error.name or "").partition(".")[0]
+    # numpy says on several lines what the loader said on one.
+    said = visible(" ".join(str(error).strip().splitlines()[-1:]))
+    name = visible(DISTRIBUTIONS.get(package, package))
+    if isinstance(error, ModuleNotFoundError) and package:
+        if error.name == package:
+            return f"the Python package {name} is missing; 'pip install {name}' installs it"
+        return f"the Python package {name} is incomplete: {said}; 'pip install --force-reinstall {name}' may mend it"
+    if any(word in str(error) for word in OF_MEMORY):
+        return f"a library cannot be loaded (no memory left for it?): {said}"
+    again = f"; 'pip install --force-reinstall {name}' may mend it" if name else ""
+    return f"a library cannot be loaded: {said}{again}"
 
 
 def with_notes(message: str, error: BaseException, otherwise: str = "") -> str:
