@@ -14,7 +14,8 @@ Each message names the file or the layer, says what is wrong and, where there is
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 MAX_GUESSES = 20
@@ -78,6 +79,17 @@ class WriteError(BnfoldError):
 
 
 # What their sentences are made of.
+
+
+@contextmanager
+def telling_which(name: str, files: Iterable[Path] = ()) -> Iterator[None]:
+    """Put a network's name, where it has one, in front of an error that names neither it nor its files."""
+    try:
+        yield
+    except BnfoldError as error:
+        if not any(str(known) in str(error) for known in (name, *files)):
+            error.args = (f"{name}: {error}",)
+        raise
 
 
 def quoted(names: Iterable[str]) -> str:

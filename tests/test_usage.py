@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import FOLD, NET, Run, files
 from PIL import Image
+
+import bnfold
+from bnfold.errors import ModelError
+from bnfold.net import Blobs
 
 PAIR = "--map"
 
@@ -162,3 +167,39 @@ def test_a_stage_and_a_level_are_given_at_the_command_line(run: Run) -> None:
     assert 'name: "a"' in text
     assert 'name: "b"' in text
     assert "include" not in text
+
+
+COMMANDS = {"inspect": (), "fold": ("-o", "o.prototxt", "--no-verify"), "export": ("-o", "o.onnx")}
+MISFITS = {
+    "a kernel": 'layer { name: "x" type: "Convolution" bottom: "data" top: "x" '
+    "convolution_param { num_output: 4 kernel_size: 13 } }",
+    "a pooling": 'layer { name: "x" type: "Pooling" bottom: "data" top: "x" pooling_param { kernel_size: 99 } }',
+    "parts": 'layer { name: "x" type: "Slice" bottom: "data" top: "x" top: "y" }',
+    "what is summed": 'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { kernel_size: 2 } } '
+    'layer { name: "x" type: "Eltwise" bottom: "data" bottom: "p" top: "x" }',
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_what_does_not_fit_is_said_with_file_and_layer(run: Run, command: str, misfit: str) -> None:
+    Path("odd.prototxt").write_text('input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }\n' + MISFITS[misfit])
+    outcome = run(command, "odd.prototxt", *COMMANDS[command])
+    assert outcome.code == 2
+    assert outcome.err.startswith("bnfold: odd.prototxt: layer 'x' (")
+    assert outcome.err.count("odd.prototxt") == 1
+    if misfit in ("a kernel", "a pooling"):
+        assert outcome.err.strip().endswith("; --input-shape says a larger input")
+
+
+def test_statistics_that_make_no_sense_are_said_with_file_and_layer(tmp_path: Path) -> None:
+    path = tmp_path / "odd.prototxt"
+    path.write_text(
+        'input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 } layer { name: "bn" type: "BatchNorm" '
+        'bottom: "data" top: "bn" }'
+    )
+    net = bnfold.load(path)
+    statistics = [np.zeros(3, np.float32), np.full(3, -1, np.float32), np.ones(1, np.float32)]
+    net["bn"].blobs = Blobs(statistics)
+    with pytest.raises(ModelError, match=rf"^{path}: layer 'bn' \(BatchNorm\): variance \+ eps of channel 0 is "):
+        bnfold.fold(net)

@@ -25,7 +25,7 @@ from bnfold.algebra.frontend import FoldContext, FrontEnd
 from bnfold.algebra.operators import Alias, Extreme, Join, Linear, Opaque, Operator, Sum
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_apart, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
-from bnfold.errors import UsageError, did_you_mean
+from bnfold.errors import UsageError, did_you_mean, telling_which
 from bnfold.io.rendered import Rendered
 from bnfold.net import Layer, Names, Net, require_net
 from bnfold.options import require_type
@@ -87,7 +87,7 @@ def fold(
     report = FoldReport()
     context = FoldContext(own, report.shapes, assume_global_stats, keep=_kept_blobs(own, keep))
     sweep = _Sweep(own, net.front, context, exclude, join, report)
-    with np.errstate(all="ignore"):  # what is not finite is refused with the layer's name
+    with telling_which(net.file), np.errstate(all="ignore"):  # what is not finite is refused with the layer's name
         sweep.run()
     return FoldResult(sweep.net, sweep.report)
 

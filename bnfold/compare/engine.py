@@ -24,11 +24,11 @@ from bnfold.compare.batches import BatchLayout, Run, runs
 from bnfold.compare.measure import Measurement, MeasurePlan, Progress
 from bnfold.compare.memory import COMPILED, Needs, room
 from bnfold.compare.merging import merge
-from bnfold.compare.models import Model, telling_which
+from bnfold.compare.models import Model
 from bnfold.compare.threads import Threads, result_of
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Samples
-from bnfold.errors import UnsupportedError, UsageError
+from bnfold.errors import UnsupportedError, UsageError, telling_which
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
 from bnfold.runtime import Execution, Session, TensorPort, give_back, to_host
@@ -365,10 +365,11 @@ class Engine:
         left += weights - max(need.weights for need in needs)
         self.segments = list(self._cut(whole, needs, left))
         if most > left and refusing:
-            memory = self._options.memory or self._share * self._held
+            asked = self._options.memory
+            memory = self._share * self._held if asked is None else asked
             least = _mib(memory + self._share * (most - left))
             raise UsageError(
-                f"{_mib(memory)} is too little memory: comparing these networks"
+                f"{_mib(memory) if asked is None else _exactly(memory)} is too little memory: comparing these networks"
                 + (f" in {self._share} workers" if self._share > 1 else "")
                 + f" takes at least {least}, {_mib(most)} of it for one blob or the outputs of both"
                 + (f", and {_mib(double)} for the weights of the float64 run" if double else "")
@@ -498,3 +499,8 @@ def _nbytes(port: TensorPort, batch: int) -> int:
 def _mib(size: int) -> str:
     """Bytes as `--memory` takes them, rounded up."""
     return f"{-(-size >> 20)}M"
+
+
+def _exactly(size: int) -> str:
+    """Bytes as a user gave them."""
+    return f"{size:,} bytes" if size % (1 << 20) or not size else _mib(size)

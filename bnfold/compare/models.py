@@ -5,8 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from bnfold.compare.partial import NOTHING_HIDDEN, Hidden, drawn, runnable, same
 from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
-from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError
+from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.files import descriptor_of
 from bnfold.io.mapping import release_pages, require_unchanged
 from bnfold.net import Net, require_net
@@ -231,17 +230,6 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
         if descriptor_of(path) is None:
             model = replace(model, path=os.path.abspath(path))
     return model.in_batches_of(options.batch) if model.net is None and options.batch is not None else model
-
-
-@contextmanager
-def telling_which(name: str, files: Iterable[Path] = ()) -> Iterator[None]:
-    """Put a network's name in front of an error that names neither it nor its files: there are two of them."""
-    try:
-        yield
-    except BnfoldError as error:
-        if not any(str(known) in str(error) for known in (name, *files)):
-            error.args = (f"{name}: {error}",)
-        raise
 
 
 def _opened(source: Source, role: str, options: CompareOptions) -> Model:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto
 
-from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, counted, quoted
+from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, counted, quoted, telling_which
 from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
@@ -49,6 +49,11 @@ def load_bytes(data: bytes, options: ReadOptions = ReadOptions(), file: str = "m
 
 def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:
     """The net that a file holds. Raises as `load_onnx`."""
+    with telling_which(str(document.path)):
+        return _net_of(document, options)
+
+
+def _net_of(document: Document, options: ReadOptions) -> Net:
     found, (document, note) = document, with_bodies(document)
     model = document.model
     tensors = {tensor.name: tensor for tensor in (*document.tensors, *document.sparse)}

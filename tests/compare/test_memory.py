@@ -11,7 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import bnfold
+from bnfold.errors import UsageError
+
 MIB = 1 << 20
+ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import hashlib, sys
 from pathlib import Path
@@ -110,6 +114,15 @@ def compared(model: Path, memory: int = 0) -> tuple[str, int]:
     command = [sys.executable, "-c", SCRIPT, str(model), str(memory)]
     said, held = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return said, int(held)
+
+
+@pytest.mark.parametrize(
+    ("memory", "said"), [(5, "5 bytes"), (1_500_000, "1,500,000 bytes"), (2 * MIB, "2M"), (0, "0 bytes")]
+)
+def test_the_memory_that_is_too_little_is_said_as_it_was_given(memory: int, said: str) -> None:
+    model = ROOT / "sample_models" / "digits_resnet.prototxt"
+    with pytest.raises(UsageError, match=rf"^{said} is too little memory: "):
+        bnfold.compare(model, model, memory=memory)
 
 
 def test_a_process_stays_below_its_memory_or_says_what_would_be_enough(model: Path) -> None:

@@ -211,7 +211,8 @@ def _convolved(layer: Layer, bottom: Shape) -> Shape:
     if any(size < 1 and size != UNKNOWN for size in top):
         raise ModelError(
             f"{layer}: kernel {sizes(view.kernel)} spans {sizes(view.extent)}, "
-            f"which does not fit a plane of {sizes(bottom[axis + 1 :])} with pad {sizes(view.before)}"
+            f"which does not fit a plane of {sizes(bottom[axis + 1 :])} with pad {sizes(view.before)}; "
+            "--input-shape says a larger input"
         )
     return (*bottom[:axis], view.num_output, *top)
 

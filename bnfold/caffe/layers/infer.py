@@ -8,7 +8,7 @@ from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.layers.row import LayerType, check_bottoms, check_count, check_tops
 from bnfold.caffe.layers.table import LAYERS
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, telling_which
 from bnfold.net import Layer, Net, Shape, sizes
 
 
@@ -63,6 +63,11 @@ def infer_shapes(net: Net) -> dict[str, Shape | None]:
     Raises:
         ModelError: sizes do not fit, or a layer reads a blob that nobody makes.
     """
+    with telling_which(net.file):
+        return _inferred(net)
+
+
+def _inferred(net: Net) -> dict[str, Shape | None]:
     shapes: dict[str, Shape | None] = {}
     for blob, shape in net.inputs.items():
         if any(size < 1 and size != UNKNOWN for size in shape):

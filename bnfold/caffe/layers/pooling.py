@@ -154,7 +154,10 @@ def pooled(
         if clips and (out - 1) * s >= size + b:
             out -= 1
         if out < 1:
-            raise ModelError(f"{layer}: kernel {sizes(kernel)} does not fit a plane of {sizes(image)}")
+            raise ModelError(
+                f"{layer}: kernel {sizes(kernel)} does not fit a plane of {sizes(image)}; "
+                "--input-shape says a larger input"
+            )
         output.append(out)
     return tuple(output)
 

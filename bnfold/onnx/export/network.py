@@ -17,7 +17,7 @@ from bnfold.caffe.layers import LAYERS, infer_shapes
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.match import require_fitting
-from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError
+from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape, sizes
 from bnfold.onnx.export import (
@@ -117,9 +117,10 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
     known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
-    require_fitting(net)
-    graph = Graph(net, infer_shapes(net), options.opset, number, _batched(net) if options.dynamic_batch else {})
-    _write_layers(graph, options.allow_custom_ops)
+    with telling_which(net.file):
+        require_fitting(net)
+        graph = Graph(net, infer_shapes(net), options.opset, number, _batched(net) if options.dynamic_batch else {})
+        _write_layers(graph, options.allow_custom_ops)
     preparation = {f"preprocessing:{blob}": words for blob, words in net.preparation.items()}
     return _model(graph, names, preparation | dict(options.metadata or {})), tuple(graph.weights.values())
 
