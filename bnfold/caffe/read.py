@@ -20,7 +20,7 @@ from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes, preparation_notes, prepared
 from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
-from bnfold.caffe.layers.region import proposal_notes
+from bnfold.caffe.layers.region import layer_type_of, proposal_notes
 from bnfold.caffe.match import give_weights
 from bnfold.caffe.phases import decided, dropping, left_out, runs, unasked
 from bnfold.caffe.plain import make_plain
@@ -30,7 +30,17 @@ from bnfold.caffe.told import plane_told, told
 from bnfold.caffe.upgrade import Upgraded, upgrade, with_four_axes
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, carries_net, read_weights
-from bnfold.errors import Guesses, ModelError, ParseError, UnsupportedError, UsageError, WeightsError, named
+from bnfold.errors import (
+    Guesses,
+    ModelError,
+    ParseError,
+    UnsupportedError,
+    UsageError,
+    WeightsError,
+    few,
+    named,
+    telling_which,
+)
 from bnfold.net import Layer, Net, Origin, Shape
 from bnfold.options import ReadOptions, changed
 
@@ -65,15 +75,20 @@ def load(
     options = changed(ReadOptions, options, changes)
     if options.strict_fields and options.ignore_unknown_fields:
         raise UsageError("--strict-fields stops at what --ignore-unknown-fields goes on without; give one of the two")
-    path = Path(prototxt)
+    path, files = Path(prototxt), _paths(caffemodel)
+    with telling_which(str(path), files):
+        return _read(path, files, options)
+
+
+def _read(path: Path, files: Sequence[Path], options: ReadOptions) -> Net:
     if carries_net(path):
-        return _alone(path, _paths(caffemodel), options)
+        return _alone(path, files, options)
     if options.caffemodel_dialect is not None:
-        raise UsageError(f"{path}: --caffemodel-dialect would be ignored: a prototxt says what its layers are")
+        raise UsageError("--caffemodel-dialect would be ignored: a prototxt says what its layers are")
     document = read_prototxt(
         path, ignore_unknown_fields=options.ignore_unknown_fields, strict_fields=options.strict_fields
     )
-    return build(document, [read_weights(one) for one in _paths(caffemodel)], options=options)
+    return build(document, [read_weights(one) for one in files], options=options)
 
 
 def _alone(path: Path, caffemodels: Sequence[Path], options: ReadOptions) -> Net:
@@ -218,7 +233,7 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
             f"{file or 'the net'}: {named('layer', untyped)} without a type, which no Caffe takes; write it"
         )
     _refuse_integers(present, file)
-    notes = [*document.notes, *_misspelt(present), *borrowed]
+    notes = [*document.notes, *borrowed]
     present, unlabelled = without_missing_labels(present)
     layers, public, renamed = single_assignment(present, file, absent)
     deployed = deploy(layers)
@@ -231,7 +246,7 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
         notes += cut
     if all(layer.type == "Input" for layer in layers):
         raise ModelError(f"{file or 'the net'}: nothing but inputs is in the TEST net")
-    notes += [*_mark_opaque(layers), *align_crops(layers, options.crop_offset)]
+    notes += [*_unknown(layers), *_mark_opaque(layers), *align_crops(layers, options.crop_offset)]
     return _Inferring(layers, deployed.data, public, outputs, names, notes)
 
 
@@ -278,22 +293,36 @@ def _at_test(
     )
 
 
-def _misspelt(layers: Sequence[Upgraded]) -> list[str]:
-    """A sentence for each type that nobody knows and that is close to one that is known.
+def _unknown(layers: Sequence[Layer]) -> list[str]:
+    """A sentence for each type that nobody knows and that is close to one that is known, and one for all the others.
 
     A layer with parameters that no known type reads is some dialect's own (Synopsys' MatMul), and not misspelt.
     """
+    own: dict[str, list[str]] = {}
     unknown: dict[str, list[str]] = {}
-    for param, _, _ in layers:
-        if not layer_types.is_known(param.type) and not _has_own_parameters(param):
-            unknown.setdefault(param.type, []).append(param.name)
-    guesses, notes = Guesses(), []
+    for layer in layers:
+        if not layer_types.is_known(layer_type_of(layer)):
+            (own if _has_own_parameters(layer.param) else unknown).setdefault(layer.type, []).append(layer.name)
+    guesses, notes, none = Guesses(), [], "no dialect that is known here has"
     for layer_type, names in unknown.items():
         if guess := guesses.at(layer_type, LAYERS):
-            more = f" and {len(names) - 1:,} more stay" if len(names) > 1 else " stays"
-            whose = f"no dialect that is known here has a layer of type '{layer_type}'{guess}"
-            notes.append(f"{whose}: '{names[0]}'{more} as written")
+            notes.append(f"{none} a layer of type '{layer_type}'{guess}: {_left(names)}")
+        else:
+            own.setdefault(layer_type, []).extend(names)
+    if coded := own.pop("Python", []):
+        notes.append(f"what a layer of type 'Python' computes is code outside the network: {_left(coded)}")
+    if own:
+        whose = few([f"'{layer_type}'" for layer_type in own])
+        notes.append(f"{none} layers of type {whose}: {_left([name for names in own.values() for name in names])}")
     return notes
+
+
+def _left(names: Sequence[str]) -> str:
+    """What becomes of layers that nobody knows."""
+    if len(names) == 1:
+        return f"'{names[0]}' stays as written; nothing folds through it, and it has no ONNX form"
+    more = f"'{names[0]}' and {len(names) - 1:,} more"
+    return f"{more} stay as written; nothing folds through them, and they have no ONNX form"
 
 
 def _has_own_parameters(param: LayerParameter) -> bool:
@@ -309,9 +338,9 @@ def _mark_opaque(layers: Sequence[Layer]) -> list[str]:
         if layer.opaque:
             alike.setdefault((layer.type, layer.opaque), []).append(layer)
     return [
-        f"{few[0]}{f' and {len(few) - 1:,} more' if len(few) > 1 else ''}: {why}; "
+        f"{group[0]}{f' and {len(group) - 1:,} more' if len(group) > 1 else ''}: {why}; "
         "left as it is: nothing folds through it, and it has no ONNX form"
-        for (_, why), few in alike.items()
+        for (_, why), group in alike.items()
     ]
 
 

@@ -265,8 +265,33 @@ def test_a_type_that_looks_misspelt_is_kept_and_pointed_out_once(tmp_path: Path)
     assert [layer.type for layer in net.layers].count("BatchNrom") == 2
     assert net.notes == [
         "no dialect that is known here has a layer of type 'BatchNrom' (did you mean 'BatchNorm'?): "
-        "'bn' and 1 more stay as written"
+        "'bn' and 1 more stay as written; nothing folds through them, and they have no ONNX form",
+        "no dialect that is known here has layers of type 'Whatever': "
+        "'x' stays as written; nothing folds through it, and it has no ONNX form",
     ]
+
+
+def test_a_layer_of_unknown_type_that_inference_does_not_need_is_not_worth_a_note(tmp_path: Path) -> None:
+    more = 'layer { name: "x" type: "Whatever" bottom: "fc" top: "x" } layer { name: "l" type: "OddLoss" bottom: "x" }'
+    (tmp_path / "net.prototxt").write_text(NET + more)
+    assert not [note for note in load(tmp_path / "net.prototxt", until=["fc"]).notes if "no dialect" in note]
+
+
+def test_code_outside_the_network_is_said_and_a_proposal_that_is_known_is_not(tmp_path: Path) -> None:
+    python = 'type: "Python" python_param {{ module: "{0}" layer: "{1}" }}'
+    drop = f'layer {{ name: "x" bottom: "fc" top: "x" {python.format("drop", "Drop")} }}'
+    (tmp_path / "net.prototxt").write_text(NET + drop)
+    assert load(tmp_path / "net.prototxt").notes == [
+        "what a layer of type 'Python' computes is code outside the network: "
+        "'x' stays as written; nothing folds through it, and it has no ONNX form"
+    ]
+    proposal = python.format("rpn.proposal_layer", 'ProposalLayer" param_str: "feat_stride: 16')
+    (tmp_path / "net.prototxt").write_text(
+        'input: "a" input_shape { dim: 1 dim: 18 dim: 4 dim: 4 } '
+        'input: "b" input_shape { dim: 1 dim: 36 dim: 4 dim: 4 } input: "im_info" input_shape { dim: 1 dim: 3 } '
+        f'layer {{ name: "p" bottom: "a" bottom: "b" bottom: "im_info" top: "p" {proposal} }}'
+    )
+    assert not [note for note in load(tmp_path / "net.prototxt").notes if "code outside" in note]
 
 
 @pytest.mark.parametrize(
@@ -277,10 +302,11 @@ def test_a_type_of_its_own_is_no_misspelling_of_one_that_it_resembles(tmp_path: 
     layer = f'layer {{ name: "x" type: "{written}" bottom: "fc" top: "x" }}'
     (tmp_path / "net.prototxt").write_text(NET + layer)
     notes = load(tmp_path / "net.prototxt").notes
-    assert [f"(did you mean '{meant}'?)" in note for note in notes] == [True] * bool(meant)
+    assert [("(did you mean" in note, f"(did you mean '{meant}'?)" in note) for note in notes] == [(bool(meant),) * 2]
 
 
 def test_a_type_with_parameters_of_its_own_is_not_taken_for_misspelt(tmp_path: Path) -> None:
     own = 'layer { name: "m" type: "MatMul" bottom: "fc" bottom: "fc" top: "m" matmul_param { transpose_b: true } }'
     (tmp_path / "net.prototxt").write_text(NET + own)
-    assert load(tmp_path / "net.prototxt").notes == []
+    (note,) = load(tmp_path / "net.prototxt").notes
+    assert note.startswith("no dialect that is known here has layers of type 'MatMul': 'm' stays as written")
