@@ -131,16 +131,16 @@ class Distances:
 
 
 class Coarse(NamedTuple):
-    """What holds of values of 2 bytes: half a unit in their last place, the tolerance, how far is too far."""
+    """What holds of weights of 2 bytes: half a unit in the last place of values, the tolerance, how far is too far."""
 
     rounding: float
     tolerance: float
     astray: float
 
     @classmethod
-    def of(cls, dtype: str, tolerance: float) -> Coarse | None:
-        """None for types that are finer."""
-        return cls(UNITS[dtype], tolerance, 10 * tolerance) if dtype in ("bfloat16", "float16") else None
+    def of(cls, stored: str, run: str, tolerance: float) -> Coarse | None:
+        """Of the type of the weights and that of the values; None for finer weights."""
+        return cls(UNITS[run], tolerance, 10 * tolerance) if stored in ("bfloat16", "float16") else None
 
 
 def as_exact(reference: Model, candidate: Model, pairs: Mapping[str, str], found: Mapping[str, Distances]) -> set[str]:

@@ -62,6 +62,7 @@ class Model:
         hidden: what of a Caffe network cannot be run; `net` is the rest.
         mapped: the files that its weights lie in.
         path: where it was read, as the user said it; None where it was given.
+        before: the network in its own types, where this is it in float32.
     """
 
     name: str
@@ -76,6 +77,12 @@ class Model:
     mapped: tuple[mmap.mmap, ...] = ()
     hidden: Hidden = NOTHING_HIDDEN
     path: str | None = None
+    before: Model | None = None
+
+    @property
+    def own(self) -> Model:
+        """The network in its own types."""
+        return self.before or self
 
     @property
     def float_types(self) -> set[str]:
@@ -151,7 +158,8 @@ class Model:
             name: replace(feed, dtype=float32) if RUNNABLE.tells(feed.dtype) else feed
             for name, feed in self.feeds.items()
         }
-        return replace(self, proto=converted(self.proto, self.folder, RUNNABLE), weights=tuple(weights), feeds=feeds)
+        proto = converted(self.proto, self.folder, RUNNABLE)
+        return replace(self, proto=proto, weights=tuple(weights), feeds=feeds, before=self)
 
     def rounded_otherwise(self, reference: Model, seed: int | None) -> Model:
         """The network in float32, as if the weights that are not the reference's had been rounded otherwise.

@@ -255,7 +255,7 @@ class Opened:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""
         stored = [prod(tensor.dims) for tensor in self.theirs.proto.graph.initializer]
         stored += [prod(weight.shape) for weight in self.theirs.weights]
-        alike = self.ours.stored_type == self.theirs.stored_type
+        alike = self.ours.own.stored_type == self.theirs.own.stored_type
         cpu = {self.options.provider, self.options.reference_provider or "cpu"} == {"cpu"}
         values = sum(error.values for error in found.errors.values())
         within = all(error.judged <= self.options.limit for error in found.errors.values())
@@ -302,8 +302,8 @@ class Opened:
 
     @property
     def coarse(self) -> Coarse | None:
-        """What holds of values of 2 bytes, where the candidate runs with such."""
-        return Coarse.of(self.theirs.stored_type, self.options.limit)
+        """What holds of weights of 2 bytes, where the candidate has such."""
+        return Coarse.of(self.theirs.own.stored_type, self.theirs.stored_type, self.options.limit)
 
     def _untried(self, blank: set[str]) -> list[str]:
         """A note on the layers with weights that read nothing but blobs that are 0 everywhere."""
@@ -471,7 +471,7 @@ def rounded_otherwise(one: Opened, run: Run, blobs: Collection[str]) -> list[Map
         return found
     feeds = {one.inputs[name]: values for name, values in run.feeds.items()}
     for seed in (None, *range(MOVED)):
-        model = one.theirs.rounded_otherwise(one.ours, seed)
+        model = one.theirs.own.rounded_otherwise(one.ours.own, seed)
         fed = {name: values.astype(model.feeds[name].dtype, copy=False) for name, values in feeds.items()}
         try:
             with WeightStore() as store:
