@@ -13,11 +13,11 @@ from pathlib import Path
 from bnfold.advice.rules import RULES
 from bnfold.caffe.layer_types import LOSSES, METRICS
 from bnfold.caffe.layers import LAYERS
-from bnfold.caffe.operators import AFFINES, BACKWARD_ONLY, FORWARD_ONLY, LINEAR, PASSING
+from bnfold.caffe.operators import AFFINES, BACKWARD_ONLY, FORWARD_ONLY, LINEAR, OPERATORS, PASSING
 from bnfold.compare import metrics
 from bnfold.errors import few
+from bnfold.onnx import operators as onnx_operators
 from bnfold.onnx.export.network import FORMS, FUNCTIONS, OPSETS, REASONS, SOURCES
-from bnfold.onnx.operators import OPERATORS
 
 DOCS = Path(__file__).parent
 GOLDENS = DOCS.parent / "tests" / "golden"
@@ -92,7 +92,7 @@ def fold(layer_type: str) -> str:
     if layer_type in PASSING:
         law = (PASSING[layer_type].__doc__ or "").partition("\n")[0]
         roles.append(f"passes: {law.removesuffix('.')}")
-    said = "; ".join(roles)
+    said = "; ".join(roles or ["alias"] * (layer_type in OPERATORS))
     return said[:1].upper() + said[1:]
 
 
@@ -142,7 +142,7 @@ def _training() -> Iterator[str]:
 def operators() -> str:
     """The table of docs/onnx.md: for each operator type that the laws know its name, what it is to them, and how."""
     rows = ["| operator | to the laws | as |", "|---|---|---|"]
-    for op_type, rule in sorted(OPERATORS.items()):
+    for op_type, rule in sorted(onnx_operators.OPERATORS.items()):
         role = ROLES[rule.__module__.rpartition(".")[2]]
         said = (rule.__doc__ or "").partition("\n")[0].partition(": ")[2].rstrip(".").replace("|", "\\|")
         rows.append(f"| {op_type} | {role} | {said} |")

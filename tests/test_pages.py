@@ -10,6 +10,7 @@ import pages
 import pytest
 from onnx import defs
 
+from bnfold.caffe import operators as caffe_operators
 from bnfold.caffe.layers import LAYERS
 from bnfold.onnx.export.network import FUNCTIONS, REASONS, SOURCES
 from bnfold.onnx.operators import OPERATORS
@@ -94,6 +95,11 @@ def test_every_layer_has_a_form_or_a_reason() -> None:
     assert set(FUNCTIONS) <= set(LAYERS)
     for layer_type in LAYERS:
         assert pages.onnx(layer_type), f"{layer_type}: nothing is said of its ONNX form"
+
+
+@pytest.mark.parametrize("layer_type", sorted(LAYERS))
+def test_a_layer_is_said_to_do_something_where_the_laws_know_it(layer_type: str) -> None:
+    assert bool(pages.fold(layer_type)) == (layer_type in caffe_operators.OPERATORS)
 
 
 def test_no_words_are_left_about_layers_that_are_gone() -> None:

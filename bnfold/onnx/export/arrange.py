@@ -223,7 +223,7 @@ def slices(block: Block) -> list[str]:
 
 
 def alias(block: Block) -> list[str]:
-    """Split: every top is the bottom."""
+    """Every top is the bottom: Identity."""
     return [block.bottom] * len(block.layer.tops)
 
 
