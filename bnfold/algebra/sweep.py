@@ -472,11 +472,16 @@ def _kept_blobs(net: Net, patterns: Iterable[str]) -> list[str]:
     Raises:
         UsageError: a pattern matches none.
     """
-    made = [top for layer in net.layers for top in layer.tops]
+    made = list(dict.fromkeys([*net.inputs, *(top for layer in net.layers for top in layer.tops)]))
     kept: dict[str, None] = {}
     for pattern in patterns:
         matching = [blob for blob in made if _is_called(blob, pattern)]
         if not matching:
+            if net.front is not None and pattern in net.front.taken_names(net):
+                raise UsageError(
+                    f"--keep {pattern}: that is a weight, another value that is known before anything runs, or inside "
+                    "a body, and no blob that can be kept"
+                )
             guess = did_you_mean(pattern, made)
             raise UsageError(f"--keep {pattern}: the network has no blob of that name{guess}")
         kept.update(dict.fromkeys(matching))

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto
 
-from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, counted, quoted, telling_which
+from bnfold.errors import (
+    ModelError,
+    ParseError,
+    UnsupportedError,
+    UsageError,
+    counted,
+    did_you_mean,
+    quoted,
+    telling_which,
+)
 from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
@@ -97,8 +106,15 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     outputs = [port.name for port in model.graph.output]
     if options.until:
         outputs = list(dict.fromkeys(options.until))
-        if missing := set(outputs) - {top for layer in layers for top in layer.tops}:
-            raise UsageError(f"--until {min(missing)}: {document.path} computes no value of that name")
+        tops = {top for layer in layers for top in layer.tops}
+        if missing := set(outputs) - tops:
+            name = min(missing)
+            why = f"{document.path} computes no value of that name"
+            if name in constants:
+                why = f"in {document.path} that is a weight, or computed before anything runs"
+            elif name in inputs:
+                why = f"in {document.path} that is an input"
+            raise UsageError(f"--until {name}: {why}{did_you_mean(name, tops)}")
         needed = set(outputs)  # also for what is known beforehand, whose nodes stay
         for node, inner in zip(reversed(model.graph.node), reversed(captures), strict=True):
             if any(name in needed for name in node.output if name):

@@ -550,6 +550,37 @@ def test_until_ends_the_model_in_a_value() -> None:
         net_of(before, until=("nothing",))
 
 
+SIZES = """
+<ir_version: 8, opset_import: ["" : 13]> g (float[2,3] x) => (float[2,3] y)
+<int64 zero = {0}, int64[1] axes = {0}, int64[1] rest = {-1}, float[3] b = {1, 2, 3}> {
+    shape = Shape (x)
+    rows = Gather <axis = 0> (shape, zero)
+    row = Unsqueeze (rows, axes)
+    wanted = Concat <axis = 0> (row, rest)
+    reshaped = Reshape (x, wanted)
+    y = Add (reshaped, b)
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["rows", "wanted", "b"])
+def test_what_is_known_before_anything_runs_is_said_to_be_no_blob(name: str) -> None:
+    net = load(parser.parse_model(SIZES))
+    with pytest.raises(UsageError, match=f"--keep {name}: that is a weight, another value that is known before"):
+        fold(net, keep=name)
+    with pytest.raises(
+        UsageError, match=f"--until {name}: in model.onnx that is a weight, or computed before anything"
+    ):
+        load(parser.parse_model(SIZES), until=[name])
+
+
+def test_an_input_is_kept_anyhow_and_ends_nothing() -> None:
+    net = load(parser.parse_model(SIZES))
+    assert list(fold(net, keep="x").net.inputs) == ["x"]
+    with pytest.raises(UsageError, match=r"--until x: in model\.onnx that is an input"):
+        load(parser.parse_model(SIZES), until=["x"])
+
+
 def test_until_keeps_the_shapes_that_it_needs_open_sizes_and_what_it_cannot_type() -> None:
     before = parser.parse_model("""
         <ir_version: 8, opset_import: ["" : 17, "own" : 1]>
