@@ -30,7 +30,7 @@ from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, coded, computed_sizes, 
 
 MAX_SIZE = (1 << 63) - 1
 """Of an axis: `dim_value` is an int64 (onnx.proto)."""
-_SMALL = 1 << 10
+_SMALL = 1 << 13
 """Bytes of a constant up to which its values, and not its shape alone, decide about shapes."""
 
 

@@ -290,3 +290,14 @@ def test_sizes_that_make_no_sense_are_not_followed(nodes: str) -> None:
     assert all(isinstance(size, int) for shape in net.origin.types.shapes.values() for size in shape)
     assert net.origin.types.shapes.get("y", (-1,))[:1] != (2,)
     folded(before)
+
+
+def test_a_split_into_parts_of_many_stated_sizes_is_followed() -> None:
+    """Of 300 channels to parts of 1 and 2; int64 sizes of as many parts are 1,600 bytes."""
+    parts = ", ".join(f"p{number}" for number in range(200))
+    nodes = f"c = Conv (x, w) {parts} = Split <axis = 1> (c, sizes) u = BatchNormalization (p101, g, b, m, v)"
+    statistics_of_two = {name: values(2, seed=seed) for seed, name in enumerate("gbm")} | {"v": abs(values(2, seed=9))}
+    sizes = np.array([1, 2] * 100)
+    before = written(nodes, 13, "float[n,3,4,4] x", w=values(300, 3, 1, 1), sizes=sizes, **statistics_of_two)
+    assert types(folded(before)) == ["Conv", "Split"]
+    require_same(before, folded(before))
