@@ -76,7 +76,7 @@ def plan_junction(scene: Scene, layer: Layer) -> Junction | None:
     reaches = [_reaches(branch.operator, first) for branch in branches]
     laid = [_joined_reach(axis) for axis in zip(*reaches, strict=True)]
     kernel = tuple((axis.last - axis.first) // axis.step + 1 for axis in laid)
-    if any((axis.last - axis.first) % axis.step for axis in laid):
+    if not laid or any((axis.last - axis.first) % axis.step for axis in laid):  # without a plane nothing slides
         return None
     if prod(kernel) > sum(prod(_linear(branch).view[3:]) for branch in convolutions):
         return None

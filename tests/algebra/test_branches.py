@@ -75,6 +75,13 @@ def test_a_block_of_repvgg_is_one_convolution() -> None:
     assert (taken.into, taken.through) == (("dense",), ("sum",))
 
 
+@pytest.mark.parametrize("kernel", ["kernel_size: 1", "kernel_size: 3 pad: 1"])
+def test_branches_of_blobs_without_a_plane_stay(kernel: str) -> None:
+    """Caffe takes them for products of matrices, whatever their kernels are said to be."""
+    flat = 'input: "x" input_shape { dim: 2 dim: 4 }\n'
+    assert_left(flat + conv("a", "kernel_size: 1") + conv("b", kernel) + added("a", "b", "x"))
+
+
 def test_a_block_is_left_as_it_is_when_asked() -> None:
     result = fold(net_of(REPVGG), join=False)
     assert types(result.net) == ["Convolution", "ReLU", "Convolution", "Convolution", "Scale", "Eltwise", "ReLU"]
