@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 from onnx_models import classifier
+from present import present
 from report.runs import NASTY, failed, folding, renamed, run_report
 from report.test_picture import folded
 
@@ -62,3 +63,35 @@ def test_names_are_escaped_and_mention_nobody() -> None:
 def test_rows_are_limited_and_the_rest_is_counted() -> None:
     said = as_markdown(run_report(failed()), rows=3)
     assert "... and 4 more." in said
+
+
+def test_outputs_come_first_and_take_the_room_of_others() -> None:
+    report = failed()
+    outputs = [blob.blob for blob in report.outputs]
+    others = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.judged)
+    for rows in (1, 3):
+        said = as_markdown(run_report(report), rows=rows)
+        table = said[said.index("| blob |") :].split("\n\n")[0].splitlines()[2:]
+        wanted = [*outputs, *(blob.blob for blob in others)][: max(rows, len(outputs))]
+        assert [line.split(" | ")[0].removeprefix("| ") for line in table] == [escape(name) for name in wanted]
+
+
+def test_flips_name_the_true_class_where_it_is_known() -> None:
+    report = failed()
+    found = present(report.classifier)
+    labelled, plain = replace(found.flips[0], name="cat", label=3), replace(found.flips[0], name="dog", label=None)
+    said = as_markdown(run_report(replace(report, classifier=replace(found, flips=(labelled, plain), flipped=2))))
+    assert "| cat | 3 | " in said
+    assert "| dog |  | " in said
+
+
+def test_several_comparisons_have_one_table_over_all() -> None:
+    report = failed()
+    nothing = replace(report, reference="a.onnx", candidate="b.onnx", blobs=(), error="a.onnx: is no model")
+    said = as_markdown(run_report(report, nothing))
+    head = "|  | reference | candidate | worst blob | of range | same answer |"
+    assert head in said
+    table = said[said.index(head) :].split("\n\n")[0].splitlines()[2:]
+    assert [line.split(" | ")[3] for line in table] == [present(report.worst).blob, escape("a.onnx: is no model")]
+    assert head not in as_markdown(run_report(report))
+    assert head not in as_markdown(run_report(report, nothing, fold=folding())), "a fold's proofs are of one network"

@@ -15,7 +15,7 @@ from report.test_picture import folded
 import bnfold
 from bnfold.compare.records import Answer, DetectorDiff
 from bnfold.io.environment import environment
-from bnfold.report.html import as_html
+from bnfold.report.html import as_html, title_of
 from bnfold.report.run import RunReport
 
 SIZES = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
@@ -142,6 +142,13 @@ def test_a_detector_whose_boxes_all_match_has_no_table_of_strays() -> None:
     page = as_html(run_report(replace(failed(), detector=found)))
     assert "3 of 3 boxes matched" in page
     assert "boxes without a partner" not in page
+
+
+def test_a_page_is_called_by_its_network_or_by_how_many_were_compared() -> None:
+    first, second = (replace(failed(), reference=name) for name in ("nets/a.onnx", "b.onnx"))
+    assert title_of(run_report(first)) == title_of(run_report(first, first)) == "a"
+    assert title_of(run_report(first, second)) == "2 comparisons"
+    assert title_of(RunReport()) == "network"
 
 
 def test_each_layer_that_was_merged_is_counted() -> None:
