@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.compare.backends import MANY
 from bnfold.compare.batches import BatchLayout, Run, runs
+from bnfold.compare.exact import COARSE, MOVED
 from bnfold.compare.measure import Measurement, MeasurePlan, Progress
 from bnfold.compare.memory import COMPILED, Needs, room
 from bnfold.compare.merging import merge
@@ -344,7 +345,9 @@ class Engine:
         if self._held is None:
             return
         needs = self._needs()
-        double = needs[0].double_weights if self._in_double else 0
+        pairs = zip(needs[1:], self.sides, strict=True)
+        moved = max((need.double_weights // 2 for need, side in pairs if self._moves(side)), default=0)
+        double = needs[0].double_weights + moved if self._in_double else 0
         held = self._held - double - self._code(needs)
         again = [need.weights for need, side in zip(needs[1:], self.sides, strict=True) if side.ties.pointers]
         weights = sum(need.weights for need in needs) + sum(again)
@@ -415,13 +418,22 @@ class Engine:
         )
 
     def _size(self, needs: Sequence[Needs], place: int, name: str) -> int:
-        """Bytes of a blob; a candidate whose indices may be tied is run twice, and the reference in float64, too."""
+        """Bytes of a blob.
+
+        A candidate whose indices may be tied is run twice, and one of 2 bytes in float32, too, with its weights as they
+        are and moved; the reference in float64.
+        """
         times = 1
-        if place and self.sides[place - 1].ties.pointers:
-            times = 2
+        if place:
+            side = self.sides[place - 1]
+            times += bool(side.ties.pointers) + (needs[place].widening // 2 * (1 + MOVED) if self._moves(side) else 0)
         elif not place and self._in_double:
             times += needs[0].widening
         return needs[place].sizes.get(name, 0) * times
+
+    def _moves(self, side: Side) -> bool:
+        """Whether a candidate runs in float32 with its weights rounded otherwise, beside the float64 run."""
+        return self._in_double and side.model.own.stored_type in COARSE
 
     def _cut(self, whole: Segment, needs: Sequence[Needs], left: int) -> Iterator[Segment]:
         """Segments whose blobs fit, one blob each at least; the networks' outputs in the first, as all have them."""

@@ -50,6 +50,7 @@ ROUNDING = 100.0  # times the tolerance: what is farther away at the first place
 FEW = 8  # values of a sample of which a mean says nothing
 UNITS_OF_FEW = 8  # how many units of the largest value of all samples these may be off; a sum of 64 terms is off by 2
 MOVED = 8  # seldom are so many draws all far smaller than what the rounding of one channel's weights did
+COARSE = ("bfloat16", "float16")  # types whose rounding of the weights that a fold computed counts
 EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one with the largest error
 
 
@@ -140,7 +141,7 @@ class Coarse(NamedTuple):
     @classmethod
     def of(cls, stored: str, run: str, tolerance: float) -> Coarse | None:
         """Of the type of the weights and that of the values; None for finer weights."""
-        return cls(UNITS[run], tolerance, 10 * tolerance) if stored in ("bfloat16", "float16") else None
+        return cls(UNITS[run], tolerance, 10 * tolerance) if stored in COARSE else None
 
 
 def as_exact(reference: Model, candidate: Model, pairs: Mapping[str, str], found: Mapping[str, Distances]) -> set[str]:

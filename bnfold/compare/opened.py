@@ -35,11 +35,15 @@ from bnfold.compare.ties import Ties
 from bnfold.data.samples import Noise, Samples
 from bnfold.errors import ModelError, named, quoted
 from bnfold.net import Array, Shape
-from bnfold.options import CompareOptions
+from bnfold.options import TOLERANCES, CompareOptions
 from bnfold.runtime import Execution
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
+UNLOOKED = (
+    "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
+    f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
+)
 EQUAL = "every layer and every weight of one network is that of the other"
 TF32_NOTE = (
     "products had the 10 bits of TF32 (--tf32): with it 42 of 208 networks differed by more than 1e-4 on an H200, "
@@ -172,6 +176,8 @@ class Opened:
         gates.append(tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit))
         if self.coarse is not None and found.distances and not doubtful:
             gates.append(rounding_gate(inexact))
+        elif self.coarse is not None and not doubtful and any(blob.judged for blob in blobs):
+            notes += [UNLOOKED] if options.limit > TOLERANCES["float32"] else []
         if detector is not None:
             gates.append(boxes_gate(detector, steady))
         if options.min_agreement is not None:

@@ -1,5 +1,6 @@
 """Where rounding alone passes the tolerance a float64 run decides, and ill-conditioned folds are warned of."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from present import present
 
 import bnfold
 from bnfold import pipeline
-from bnfold.compare import engine
+from bnfold.compare import engine, opened
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
 from bnfold.compare.exact import Distances, as_exact, same_function
 from bnfold.compare.models import open_model
+from bnfold.errors import UsageError
 from bnfold.net import Array, Blobs, Net
 from bnfold.onnx.evaluator import Evaluator
 from bnfold.pipeline import Folding, Job, Reading, Writing
@@ -406,7 +408,35 @@ def test_a_fault_in_float16_is_found_within_the_tolerance() -> None:
     report = proof.against(wrong)
     assert [gate.name for gate in report.gates if not gate.passed] == ["rounding"]
     assert "blob 'bn0' is within the tolerance, but has a channel that is rms" in report.verdict
-    assert compare(reference, wrong, tolerance=1e-2).passed  # who says what may differ is taken at his word
+    said = compare(reference, wrong, tolerance=1e-2)
+    assert said.passed  # who says what may differ is taken at his word
+    assert opened.UNLOOKED in said.notes
+    assert opened.UNLOOKED not in compare(reference, reference, tolerance=1e-2).notes
+
+
+def test_a_network_in_float16_that_is_too_large_to_look_closer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = half_precision(1)
+    folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
+    assert opened.UNLOOKED not in compare(reference, folded).notes
+    monkeypatch.setattr(opened, "SMALL", 1000)
+    report = compare(reference, folded)
+    assert [gate.name for gate in report.gates] == ["compared", "outputs", "tolerance"]
+    assert opened.UNLOOKED in report.notes
+
+
+def test_runs_with_weights_rounded_otherwise_are_in_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {"w": np.ones((1024, 2048), np.float16)}
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    made = model([node], {"x": (1, 1024)}, ["y"], weights, dtype=onnx.TensorProto.FLOAT16)
+
+    def least() -> int:
+        with pytest.raises(UsageError) as refused:
+            compare(made, made, exact=True, memory=50 << 20)
+        return int(present(re.search(r"takes at least (\d+)M", str(refused.value)))[1])
+
+    whole = least()
+    monkeypatch.setattr(engine, "COARSE", ())
+    assert whole - least() > 14  # 2 million values, in the message and as arrays
 
 
 def in_bfloat16(made: ModelProto) -> ModelProto:
