@@ -116,8 +116,8 @@ shape_options = options(
 )
 reading_options = options(
     shape_options,
-    click.option("--ignore-unknown-fields", is_flag=True, help="Go on without any field that no Caffe has."),
-    click.option("--strict-fields", is_flag=True, help="Stop at every field that no Caffe has."),
+    click.option("--ignore-unknown-fields", is_flag=True, help="Skip fields that no known Caffe has."),
+    click.option("--strict-fields", is_flag=True, help="Stop at each field that no known Caffe has."),
     click.option("--stage", "stages", multiple=True, metavar="NAME", help="A stage of the net's state; repeatable."),
     click.option("--level", type=int, help="Level of the net's state."),
     click.option("--batchnorm-layout", type=ONE_OF["BatchNormLayout"], help="How to read ambiguous BatchNorms."),
@@ -125,7 +125,7 @@ reading_options = options(
     click.option(
         "--zero-scale-factor",
         type=ONE_OF["ZeroScaleFactor"],
-        help="What scale_factor 0 beside statistics means: 0 as in Caffe, or 1 as NVCaffe once wrote it.",
+        help="What scale_factor 0 means beside statistics that are not 0: 0 as in Caffe, or 1 as in old NVCaffe.",
     ),
     click.option(
         "--crop-offset",
@@ -133,7 +133,7 @@ reading_options = options(
         help="Where a Crop without offset starts: at 0 as in today's Caffe, or aligned as before 2016.",
     ),
     click.option("--recurrent-state", is_flag=True, help="Make the state of each LSTM and RNN an input and an output."),
-    click.option("--until", multiple=True, metavar="BLOB", help="End the network in a blob; repeatable."),
+    click.option("--until", multiple=True, metavar="BLOB", help="End the network at a blob; repeatable."),
     click.option("--freeze-initializers", is_flag=True, help="Take ONNX initialisers listed as inputs as constants."),
     group="Reading",
 )
@@ -158,7 +158,7 @@ def writing_options(what: str) -> Callable[[F], F]:
     """Where the result goes; `what` says what may be written."""
     return options(
         click.option("-o", "--output", "paths", type=PATH, multiple=True, required=True, help=what),
-        click.option("--in-place", is_flag=True, help="Allow writing onto the input."),
+        click.option("--in-place", is_flag=True, help="Allow overwriting the input."),
         group="Output",
     )
 
@@ -178,7 +178,7 @@ caffe_options = options(
         type=ONE_OF["Dialect"],
         default="bvlc",
         show_default=True,
-        help="Write Caffe in the words of BVLC's, as far as it has words, or in the file's own.",
+        help="Write the types and fields of BVLC's Caffe, where it has them, or keep the file's own.",
     ),
     group="Output",
 )
@@ -190,9 +190,9 @@ proof_options = options(
     ),
     click.option("--exact", is_flag=True, help="Measure both against a float64 run of the original too (slow)."),
     click.option("--min-agreement", type=click.FloatRange(0, 1), help="Least share of samples with the same answer."),
-    click.option("--max-top1-drop", type=click.FloatRange(0, 1), help="Most top-1 accuracy that may be lost."),
-    click.option("--provider", metavar="NAME", default="cpu", show_default=True, help="Runs the networks, like cuda."),
-    click.option("--reference-provider", metavar="NAME", help="Runs the reference, if it is another."),
+    click.option("--max-top1-drop", type=click.FloatRange(0, 1), help="Largest loss of top-1 accuracy allowed."),
+    click.option("--provider", metavar="NAME", default="cpu", show_default=True, help="Where to run, like cuda."),
+    click.option("--reference-provider", metavar="NAME", help="Where to run the reference, if elsewhere."),
     click.option("--tf32", is_flag=True, help="Let GPUs multiply with 10 bits instead of 23."),
     click.option("--memory", type=BYTES, help="What the process may hold, like 4G; by default half of what is free."),
     group="Proof",
@@ -204,8 +204,8 @@ data_options = options(
         metavar="PATH",
         help="A folder of images, a list `path label`, an LMDB, .h5, .npz or .npy; else noise.",
     ),
-    click.option("--limit", "sample_limit", type=click.IntRange(min=1), help="Take at most so many samples."),
-    click.option("--sample", "sample_seed", type=click.IntRange(min=0), help="Take any of them, by this seed."),
+    click.option("--limit", "sample_limit", type=click.IntRange(min=1), help="Take at most this many samples."),
+    click.option("--sample", "sample_seed", type=click.IntRange(min=0), help="Choose them at random, by this seed."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
     click.option("--mean", type=FILES, metavar="B,G,R|FILE", help="Mean to subtract: numbers, .binaryproto or .npy."),
     click.option("--scale", type=float, help="Factor after the mean."),
@@ -478,10 +478,10 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
     ),
     click.option("--outputs-only", is_flag=True, help="Compare the outputs alone and not every common blob."),
     click.option(
-        "--bisect", is_flag=True, help="Compare the outputs, and seek the first blob that differs by halving."
+        "--bisect", is_flag=True, help="Compare the outputs, and find the first blob that differs by bisection."
     ),
-    click.option("--checkpoint", type=PATH, metavar="FILE", help="Keep the state there, and go on from it."),
-    click.option("--cluster", metavar="ADDRESS|N", help="Measure on a Dask scheduler's workers, or on N of our own."),
+    click.option("--checkpoint", type=PATH, metavar="FILE", help="Keep the state in a file, and resume from it."),
+    click.option("--cluster", metavar="ADDRESS|N", help="Measure on workers of a Dask scheduler, or N local ones."),
     group="Proof",
 )
 @comparing_options
