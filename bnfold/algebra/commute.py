@@ -67,7 +67,9 @@ def back(
         case Move():
             return [[_moved_back(operator, affine, top, alone), *[None] * (count - 1)]]
         case Join():
-            return [[None if part.is_identity else part for part in _parts(operator, affine)]]
+            parts = [None if part.is_identity else part for part in _parts(operator, affine)]
+            require(not any(parts[place] for place in operator.fixed), "a constant among its parts would change")
+            return [[part for place, part in enumerate(parts) if place not in operator.fixed]]
         case Sum():
             return _gated_back(operator, affine, bottoms) if operator.gates else _sum_back(operator, affine, bottoms)
         case Product():
@@ -154,10 +156,11 @@ def _parts(operator: Join, affine: Affine) -> Iterator[Affine]:
 
 def _joined(operator: Join, affines: Moved) -> Affine:
     """The affines one behind the other, the identity where there is none."""
-    carried = [(place, affine) for place, affine in enumerate(affines) if affine is not None]
+    places = [place for place in range(len(operator.sizes)) if place not in operator.fixed]
+    carried = [(place, affine) for place, affine in zip(places, affines, strict=True) if affine is not None]
     first, axis = carried[0][1], operator.axis
     alike = all(first.equals(other) for other in _distinct(affine for _, affine in carried))
-    if alike and len(carried) == len(affines) and (axis >= len(first.shape) or first.shape[axis] == 1):
+    if alike and len(carried) == len(operator.sizes) and (axis >= len(first.shape) or first.shape[axis] == 1):
         return first
     require(min(operator.sizes) >= 0, "its other bottoms do not carry the same affine")
     around = np.empty((1,) * (axis + 1))
