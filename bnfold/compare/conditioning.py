@@ -10,10 +10,10 @@ statistics are.
 Affines that went the same way are one, so a mean counts as what it is in front of all of them, and a channel's loss as
 what all of them make of it, beside one deviation of the channel that they make largest: a gamma of 1e-8 hides its
 channel's. Where none of them is a normalisation, nothing tells where the data lies. Then `y = scale*x + shift` is taken
-to be of the size of 1, or of the median `|scale|` where that is larger (a normalisation written as single nodes has a
-large one where a channel hardly deviates); a shift that cancels takes about `2^-24 * |shift|` of it, but for one that
-stays and was added to a product already. (Types of 2 bytes have no values of 1 beside such a shift, but the mean of an
-image at 128 in float16: nothing is taken of them.)
+to be of the size of 1; where it multiplied first, and so rounded at the size of the product already, of the median
+`|scale|` if that is larger. (One that adds and then multiplies may be a normalisation in single nodes.) A shift that
+cancels takes about `2^-24 * |shift|` of it, but for one that stays and was added to a product already. (Types of 2
+bytes have no values of 1 beside such a shift, but the mean of an image at 128 in float16: nothing is taken of them.)
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def _cancellations(run: Sequence[Layer], forward: bool, context: FoldContext) ->
     fine = ROUNDING[_type(run[0], context.net)] <= ROUNDING["float32"]
     loses = forward or _shifts_first(_affine(run[0], context), before)
     if not statistics and fine and loses and len(shifts) == len(run):
-        size = _largest(before.shift / np.median(np.maximum(1, np.abs(before.scale))))
+        normalises = _shifts_first(_affine(run[0], context), before)
+        size = _largest(before.shift / (1 if normalises else np.median(np.maximum(1, np.abs(before.scale)))))
         _, layer = max(shifts, key=lambda shift: shift[0])
         adds = f"it adds {size:.1e} where values of size 1 may be left"
         yield _Cancellation(layer, size, f"{adds}: {{}} of them is lost where the data cancels what it adds")

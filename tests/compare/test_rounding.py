@@ -222,9 +222,9 @@ def test_a_mean_counts_as_it_is_in_front_of_what_became_one_with_it(added: int, 
     )
 
 
-@pytest.mark.parametrize(("divisor", "size"), [(1, "2.0e+04"), (1e-3, "2.0e+04"), (2e4, None)])
+@pytest.mark.parametrize(("divisor", "size"), [(1, "2.0e+04"), (1e-3, "2.0e+07"), (2e4, None)])
 def test_an_onnx_subtraction_is_judged_with_its_division(divisor: float, size: str | None) -> None:
-    """Divided by 2e4 what is added is 1; multiplied by 1,000 the result is as much larger."""
+    """Divided by 2e4 what is added is 1; by 1e-3, as of data that deviates by so little, it is 2e7."""
     random = np.random.default_rng(0)
     made = model(
         [
@@ -247,6 +247,27 @@ def test_an_onnx_subtraction_is_judged_with_its_division(divisor: float, size: s
     assert [f"(Sub) was folded into 'y' behind it, and it adds {size}" in warning for warning in warnings] == [
         True
     ] * bool(size)
+
+
+@pytest.mark.parametrize("deviation", [0.1, 1.0])
+def test_a_mean_of_hundreds_is_far_beside_a_small_deviation(deviation: float) -> None:
+    """300 around which data deviates by 0.1: what is left has lost 1e-4, as a normalisation with such statistics."""
+    weights = {
+        "mean": np.full(64, 300, np.float32),
+        "deviation": np.full(64, deviation, np.float32),
+        "weight": np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Sub", ["x", "mean"], ["around"]),
+        helper.make_node("Div", ["around", "deviation"], ["scaled"]),
+        helper.make_node("MatMul", ["scaled", "weight"], ["y"]),
+    ]
+    reference = bnfold.load(model(nodes, {"x": (1, 64)}, ["y"], weights))
+    result = bnfold.fold(reference)
+    data = np.random.default_rng(1).normal(300, deviation, (50, 64)).astype(np.float32)
+    lost = present(compare(reference, result.net, data).worst).l2_rel
+    warnings = list(ill_conditioned(reference, result.report, 1e-4))
+    assert [lost > 1e-4, len(warnings)] == ([True, 1] if deviation == 0.1 else [False, 0])
 
 
 @pytest.mark.parametrize(
