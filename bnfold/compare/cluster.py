@@ -7,6 +7,7 @@ again; a piece that fails twice ends the run.
 
 from __future__ import annotations
 
+import os
 import pickle
 import uuid
 import warnings
@@ -26,6 +27,7 @@ from bnfold.compare.models import Model, open_model
 from bnfold.compare.widening import with_batch
 from bnfold.data.samples import Samples
 from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError, few
+from bnfold.io.signals import defer_signals
 from bnfold.options import CompareOptions
 
 if TYPE_CHECKING:
@@ -35,8 +37,12 @@ if TYPE_CHECKING:
 
 AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be merged
 TRIES = 2
-# Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback.
-DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+# Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
+# signals of who starts them, which are deferred meanwhile; SIGTERM is how they are told to go.
+DEAF = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "hasattr(signal, 'pthread_sigmask') and signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})"
+)
 NO_NUMBA = (
     "there is no numba that works on {}, and the process that asks measures with it; numpy rounds sums in another "
     "order, so the report would depend on who measures what: pip install 'bnfold[fast]' there, or ask without numba"
@@ -140,6 +146,8 @@ def connected(cluster: Any) -> Iterator[Client]:
         UsageError: Dask is not installed, nobody answers, or the client is closed or asynchronous.
     """
     try:
+        from multiprocessing import resource_tracker
+
         import dask
         from distributed import Client, LocalCluster
     except ImportError:
@@ -153,18 +161,22 @@ def connected(cluster: Any) -> Iterator[Client]:
         if isinstance(cluster, int) or str(cluster).isdecimal():
             # A piece that kills its worker twice is at fault itself.
             kept.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}))
-            workers = LocalCluster(
-                n_workers=int(cluster),
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=None,
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
-                silence_logs=50,
-                preload=[DEAF],
-            )
-            kept.enter_context(workers)
-            yield kept.enter_context(Client(workers))
+            if os.name == "posix":  # whoever starts it lets signals through again (multiprocessing/resource_tracker.py)
+                resource_tracker.ensure_running()
+            with defer_signals():  # Dask cannot take down what has half started
+                workers = LocalCluster(
+                    n_workers=int(cluster),
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=None,
+                    dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
+                    silence_logs=50,
+                    preload=[DEAF],
+                )
+                kept.enter_context(workers)
+                client = kept.enter_context(Client(workers))
+            yield client
             return
         try:
             client = Client(str(cluster), timeout="10s")
