@@ -13,7 +13,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -122,6 +122,7 @@ class Work:
         layout, data, options: of the pass.
         share: how many workers share a machine, and so its processors and its memory.
         compiled: whether compiled code measures.
+        versions: of `PACKAGES`, where it is asked; workers that come late look for themselves.
     """
 
     key: str
@@ -133,6 +134,7 @@ class Work:
     options: CompareOptions
     share: int = 1
     compiled: bool = False
+    versions: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @contextmanager
@@ -194,7 +196,7 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     places = [worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     if not places:
         raise UsageError("the cluster has no workers")
-    _require_versions(client)
+    versions = _require_versions(client)
     if engine.compiled:
         lacking = [place for place, there in client.run(worthwhile, MANY).items() if not there]
         if lacking:
@@ -205,7 +207,7 @@ def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Clie
     share = max(map(places.count, places))
     # A key of its own keeps it apart from all else on the scheduler, be it the same comparison once more.
     key = uuid.uuid4().hex
-    work = Work(key, reference, tuple(candidates), sides, engine.layout, data, plain, share, engine.compiled)
+    work = Work(key, reference, tuple(candidates), sides, engine.layout, data, plain, share, engine.compiled, versions)
     try:
         pickle.dumps(work)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -219,17 +221,24 @@ def _without_model(side: Side) -> Any:
     return replace(side, model=nothing, ties=replace(side.ties, candidate=nothing, counts={}))
 
 
-def _require_versions(client: Client) -> None:
-    """Raise a UsageError where a worker has other versions of what measures, or no bnfold."""
+def _require_versions(client: Client) -> Mapping[str, str | None]:
+    """Raise a UsageError where a worker has other versions of what measures, or no bnfold; else ours."""
     found: Any = client.get_versions(packages=list(PACKAGES))
+    ours: Mapping[str, str | None] = found["client"]["packages"]
     for place, worker in found["workers"].items():
-        for name in PACKAGES:
-            ours, theirs = (one["packages"].get(name) for one in (found["client"], worker))
-            if ours and ours != theirs and (theirs or name == "bnfold"):
-                there = f"has {name} {theirs}" if theirs else f"has no {name}"
-                raise UsageError(
-                    f"the worker at {place} {there}, and the process that asks has {ours}; give both the same"
-                )
+        if other := _other_version(ours, worker["packages"]):
+            raise UsageError(f"the worker at {place} {other}")
+    return ours
+
+
+def _other_version(ours: Mapping[str, str | None], theirs: Mapping[str, str | None]) -> str:
+    """What a worker has that the process which asks has not; empty where they measure the same."""
+    for name in PACKAGES:
+        here, there = ours.get(name), theirs.get(name)
+        if here and here != there and (there or name == "bnfold"):
+            has = f"has {name} {there}" if there else f"has no {name}"
+            return f"{has}, and the process that asks has {here}; give both the same"
+    return ""
 
 
 def measure_all(
@@ -361,12 +370,17 @@ _MEASURING = Lock()  # and each takes the processors and the memory that there a
 
 def _opened(work: Work, weights: Mapping[str, Any]) -> Engine:
     """The networks, opened once for all pieces of a comparison; those of another comparison are closed."""
+    from distributed.versions import get_versions
+
     from bnfold.onnx.graph import WeightStore
 
     if work.key not in _OPEN:
         for key in list(_OPEN):
             _OPEN.pop(key)[1].close()
-        if work.compiled and not worthwhile(MANY):  # it came when the others had been asked
+        # It may have come when the others had been asked.
+        if other := _other_version(work.versions, get_versions(packages=list(PACKAGES))["packages"]):
+            raise ModelError(f"a worker {other}")
+        if work.compiled and not worthwhile(MANY):
             raise ModelError(NO_NUMBA.format("this worker"))
         threads = max(1, processors() // work.share)
         options = replace(work.options, threads=work.options.threads or threads)

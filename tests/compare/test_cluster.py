@@ -380,7 +380,19 @@ def test_workers_have_what_measures_in_the_version_of_who_asks(there: dict[str, 
     found = {"client": {"packages": here}, "workers": {"tcp://there": {"packages": there}}}
     client = cast("Client", SimpleNamespace(get_versions=lambda packages: found))
     with pytest.raises(UsageError, match=sentence) if sentence else nullcontext():
-        cluster._require_versions(client)
+        assert cluster._require_versions(client) == here
+
+
+@pytest.mark.slow
+def test_a_worker_that_comes_late_looks_at_its_own_versions(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(_: Client) -> dict[str, str]:
+        return {"numpy": "0.1"}
+
+    monkeypatch.setattr(cluster, "_require_versions", asked)  # as if nobody had been there
+    with pytest.raises(ModelError, match=r"a worker has numpy \S+, and the process that asks has 0\.1; give both the"):
+        compare(*models(tmp_path), images(), batch=2, cluster=client)
 
 
 @pytest.mark.slow
