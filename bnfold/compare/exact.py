@@ -121,14 +121,19 @@ class Distances:
         """By how much the candidate is farther away than chance explains; at most 0 where it is as exact."""
         if self.candidate == self.reference < math.inf:
             return 0.0
-        if self.reference > max(self.astray, self.unit):
+        if not self.tells:
             return self.candidate
         return self.candidate - CHANCE * (self.reference + self.moved) - self.unit
 
     @property
-    def weight(self) -> tuple[bool, float]:
+    def tells(self) -> bool:
+        """Whether the float64 run is a truth to the reference: not behind a jump that rounding decides otherwise."""
+        return self.reference <= max(self.astray, self.unit)
+
+    @property
+    def weight(self) -> tuple[bool, bool, float]:
         """Of two samples the larger speaks more against the candidate."""
-        return self.excess > 0, self.candidate
+        return self.excess > 0, self.tells, self.candidate
 
 
 class Coarse(NamedTuple):

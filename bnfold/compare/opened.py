@@ -44,6 +44,7 @@ UNLOOKED = (
     "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
     f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
 )
+MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
 EQUAL = "every layer and every weight of one network is that of the other"
 TF32_NOTE = (
     "products had the 10 bits of TF32 (--tf32): with it 42 of 208 networks differed by more than 1e-4 on an H200, "
@@ -175,7 +176,9 @@ class Opened:
         rounded = [name for name in doubtful if name in exact]
         gates.append(tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit))
         if self.coarse is not None and found.distances and not doubtful:
-            gates.append(rounding_gate(inexact))
+            gates.append(rounding_gate({name: apart for name, apart in inexact.items() if apart.tells}))
+            mute = [name for name, apart in inexact.items() if not apart.tells]
+            notes += [f"{named('blob', mute)}: {MUTE}"] if mute else []
         elif self.coarse is not None and not doubtful and any(blob.judged for blob in blobs):
             notes += [UNLOOKED] if options.limit > TOLERANCES["float32"] else []
         if detector is not None:
