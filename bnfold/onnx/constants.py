@@ -271,6 +271,23 @@ def _reduced(function: Callable[..., Any]) -> Callable[[Call], Array]:
     return rule
 
 
+def _mean(call: Call) -> Array:
+    if call[0].dtype.kind != "f":
+        raise NotConstant  # runtimes differ in how they round
+    return _reduced(np.mean)(call)
+
+
+def _normalized(call: Call) -> Array:
+    """`gamma*(x - mean)/sqrt(variance + epsilon) + beta`, of a weight that is standardised by its own statistics."""
+    value = call[0]
+    if call.opset < 9 or call.attribute("training_mode", 0) or value.dtype.kind != "f" or value.ndim < 2:
+        raise NotConstant
+    by_channel = (call[place].astype(np.float64).reshape(-1, *[1] * (value.ndim - 2)) for place in range(1, 5))
+    gamma, beta, mean, variance = by_channel
+    deviation = np.sqrt(variance + call.attribute("epsilon", 1e-5))
+    return (gamma * (value - mean) / deviation + beta).astype(value.dtype)
+
+
 def _where(call: Call) -> Array:
     if call[1].dtype != call[2].dtype:
         raise NotConstant
@@ -321,6 +338,7 @@ def _as_first(call: Call) -> Shape:
 
 
 EXPRESSIONS: Mapping[str, Expression] = {
+    "BatchNormalization": Expression(_normalized),
     "Cast": Expression(lambda call: _as(call[0], element_type(call.attribute("to", 0))), _as_first),
     "CastLike": Expression(
         lambda call: _as(call[0], call.types[1] if len(call.types) > 1 else None), _as_first, shape_alone=1
@@ -338,6 +356,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "Mod": Expression(_mod, _broadcast),
     "Range": Expression(_range, _steps),
     "ReduceL2": Expression(_reduced(lambda value, **how: np.sqrt(np.sum(value * value, **how)))),
+    "ReduceMean": Expression(_mean),
     "ReduceSum": Expression(_reduced(np.sum)),
     "Reshape": Expression(_reshape),
     "Shape": Expression(_shape, shape_alone=0),

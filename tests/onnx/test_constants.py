@@ -18,6 +18,8 @@ COMPUTED: dict[str, list[list[int]]] = {
     "y = Flatten <axis = 0> (x)": [],
     "y = Flatten <axis = 3> (x)": [],
     "y = ReduceL2 <keepdims = 0> (x, a)": [[]],
+    "y = ReduceMean (x, a)": [[1]],
+    "y = ReduceMean <keepdims = 0> (x, a)": [[1, 0]],
     "y = ReduceSum (x, a)": [[-1, 1]],
     "y = ReduceSum <keepdims = 0> (x, a)": [[]],
     "y = ReduceSum (x)": [],
@@ -68,6 +70,34 @@ def test_an_expression_is_what_onnxruntime_makes_of_it(expression: str) -> None:
 def test_what_runtimes_read_in_two_ways_is_not_computed(expression: str) -> None:
     found, _ = both_of(expression, LEFT[expression])
     assert found is None
+
+
+def test_a_mean_of_whole_numbers_is_not_computed() -> None:
+    """It is cut to a whole number by some runtimes and rounded by others."""
+    assert compute(Call(parser.parse_node("y = ReduceMean (x)"), 18, [X.astype(np.int64)])) is None
+
+
+def test_a_batchnormalization_of_a_constant_is_what_onnxruntime_makes_of_it() -> None:
+    names = ["x", "gamma", "beta", "mean", "variance"]
+    values = [X, *(np.array(one, np.float32) for one in ([2, -3], [0.5, 1], [-1, 4], [0.25, 9]))]
+    ports = [helper.make_tensor_value_info(*port, None) for port in zip(names, [TensorProto.FLOAT] * 5, strict=True)]
+    made = []
+    for said in ("epsilon = 0.01", "epsilon = 0.01, training_mode = 1"):
+        node = parser.parse_node(f"y = BatchNormalization <{said}> ({', '.join(names)})")
+        found = compute(Call(node, 18, values))
+        if "training_mode" in said:  # by the statistics of what it reads
+            assert found is None
+            node.output.extend(["m", "v"])
+        else:
+            assert found is not None
+            assert compute(Call(node, 7, values)) is None  # by pixel, where `spatial` says so
+            made.append(found)
+        graph = helper.make_graph([node], "one", ports, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        made.append(run(model, dict(zip(names, values, strict=True)))["y"])
+    assert made[0].dtype == made[1].dtype
+    np.testing.assert_allclose(made[0], made[1], rtol=1e-6, atol=1e-6)  # values up to 16
+    assert np.abs(made[2] - made[0]).max() > 0.1
 
 
 def test_nothing_is_computed_once_as_much_as_is_allowed_was() -> None:
