@@ -502,7 +502,7 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
 
     rows = rows_of(reference, candidate, given["table"])
     files = [file for row in rows for file in row.models]
-    if all(file.suffix == ".onnx" for file in files):
+    if all(file.suffix.lower() == ".onnx" for file in files):
         _refuse_idle([one.name for one in fields(ReadOptions) if one.name not in ONNX_TOO], "the models are ONNX")
     if all(row.data for row in rows):
         _refuse_idle(["data"], "each line of the table names its own")
@@ -559,9 +559,9 @@ def _own_reports(given: dict[str, Any], row: PairRow) -> dict[str, Path]:
 def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> Reading:
     from bnfold.pipeline import Reading
 
-    if prototxt.suffix in WEIGHTS and caffemodel and caffemodel.endswith(".prototxt"):
+    if prototxt.suffix.lower() in WEIGHTS and caffemodel and caffemodel.lower().endswith(".prototxt"):
         raise UsageError(f"the prototxt comes first: {visible(caffemodel)} {visible(str(prototxt))}")
-    if caffemodel and caffemodel.endswith(".onnx") and prototxt.suffix != ".onnx":
+    if caffemodel and caffemodel.lower().endswith(".onnx") and prototxt.suffix.lower() != ".onnx":
         raise UsageError(f"{visible(caffemodel)} is no caffemodel: an ONNX model to write is named behind -o")
     return Reading(prototxt, caffemodel, _read_options(given))
 
@@ -597,7 +597,7 @@ def _writing(model: Path, given: dict[str, Any]) -> Writing:
     formats = {format_of(path) for path in given["paths"]}
     if "onnx" not in formats:
         _refuse_idle(FOR_ONNX, "no .onnx is written")
-    elif model.suffix == ".onnx":
+    elif model.suffix.lower() == ".onnx":
         _refuse_idle(FROM_CAFFE, f"{visible(model.name)} is ONNX already, and stays what it is")
     if "prototxt" not in formats:
         _refuse_idle(FOR_CAFFE, "no .prototxt is written")

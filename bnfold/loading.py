@@ -137,7 +137,7 @@ def name_of(contents: bytes) -> str:
 
 def is_onnx(model: StrPath) -> bool:
     """Whether a path's name says that it is an ONNX model."""
-    return Path(model).suffix == ".onnx"
+    return Path(model).suffix.lower() == ".onnx"
 
 
 def require_weights(net: Net, how: str = "name it behind the prototxt") -> None:

@@ -413,7 +413,8 @@ def format_of(path: Path) -> str:
         UsageError: it chooses none.
     """
     if path.suffix.lstrip(".") not in FORMATS:
-        raise UsageError(f"{path}: the suffix chooses the format, and must be one of .{', .'.join(FORMATS)}")
+        small = f"; write {path.stem}{path.suffix.lower()}" if path.suffix.lower().lstrip(".") in FORMATS else ""
+        raise UsageError(f"{path}: the suffix chooses the format, and must be one of .{', .'.join(FORMATS)}{small}")
     return path.suffix.lstrip(".")
 
 

@@ -203,3 +203,22 @@ def test_statistics_that_make_no_sense_are_said_with_file_and_layer(tmp_path: Pa
     net["bn"].blobs = Blobs(statistics)
     with pytest.raises(ModelError, match=rf"^{path}: layer 'bn' \(BatchNorm\): variance \+ eps of channel 0 is "):
         bnfold.fold(net)
+
+
+def test_what_is_read_may_have_its_suffix_in_capitals(run: Run) -> None:
+    assert run(*FOLD, "-o", "out.onnx").code == 0
+    for file in ("net.prototxt", "net.caffemodel", "out.onnx"):
+        path = Path(file)
+        path.rename(f"{path.stem}{path.suffix.upper()}")
+    outcome = run("diff", "net.PROTOTXT", "out.ONNX", "--outputs-only")
+    assert (outcome.code, outcome.err) == (0, "")
+    outcome = run("diff", "net.PROTOTXT:net.CAFFEMODEL", "net.PROTOTXT")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert run("inspect", "out.ONNX").code == 0
+    assert run("fold", "out.ONNX", "-o", "again.onnx").code == 0
+    outcome = run("fold", "net.CAFFEMODEL", "net.PROTOTXT", "-o", "again.onnx")
+    assert "the prototxt comes first: net.PROTOTXT net.CAFFEMODEL" in outcome.err
+    outcome = run("fold", "out.ONNX", "-o", "new.ONNX")
+    assert outcome.err.strip().endswith(
+        "new.ONNX: the suffix chooses the format, and must be one of .onnx, .prototxt; write new.onnx"
+    )

@@ -161,7 +161,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
 def carries_net(path: Path) -> bool:
     """Whether a model is a caffemodel: by its name, or by how it begins where it comes through a stream."""
     if descriptor_of(path) is None:
-        return path.suffix == ".caffemodel"
+        return path.suffix.lower() == ".caffemodel"
     contents = map_file(path)  # text has no such bytes, and a line feed in front of it is a tag of protobuf's
     return re.search(rb"[\0-\x08]", contents) is not None and begins_as_caffemodel(contents)
 

@@ -84,7 +84,7 @@ def compare(
     """
     options = changed(CompareOptions, options, changes)
     paths = [split_pair(one)[0].name if isinstance(one, str) else "" for one in (reference, candidate)]
-    if options.reading.caffemodel_dialect and all(path.endswith((".onnx", *TEXT)) for path in paths):
+    if options.reading.caffemodel_dialect and all(path.lower().endswith((".onnx", *TEXT)) for path in paths):
         raise UsageError("--caffemodel-dialect would be ignored: neither model is a caffemodel alone")
     return Comparison(reference, samples, options, labels=labels).against(candidate, progress)
 

@@ -265,7 +265,7 @@ def _opened(source: Source, role: str, options: CompareOptions) -> Model:
 
 
 def _from_path(path: str, role: str, options: CompareOptions) -> Model:
-    if path.endswith(".onnx"):
+    if path.lower().endswith(".onnx"):
         from bnfold.onnx.file import read_onnx
         from bnfold.onnx.read import give_sizes, load_onnx
 
@@ -277,14 +277,16 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
         model = _from_onnx(file.model, path, file.weights)
         return replace(model, folder=Path(path).resolve().parent, mapped=(file.buffer,))
     network, weights = split_pair(path)
-    if not network.name.endswith((*TEXT, ".caffemodel")) and descriptor_of(network) is None:
+    if not network.name.lower().endswith((*TEXT, ".caffemodel")) and descriptor_of(network) is None:
         raise UsageError(
             f"the {role} '{path}' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem, "
             "nor NET.prototxt:WEIGHTS.caffemodel, nor a caffemodel that carries its network"
         )
     from bnfold.loading import load, require_weights
 
-    reading = replace(options.reading, caffemodel_dialect=None) if network.name.endswith(TEXT) else options.reading
+    reading = options.reading
+    if network.name.lower().endswith(TEXT):
+        reading = replace(reading, caffemodel_dialect=None)
     net = load(network, weights, options=reading, batch=options.batch, input_shapes=options.input_shapes)
     require_weights(net, f"call the two {path}:WEIGHTS.caffemodel")
     return replace(_opened(net, role, replace(options, batch=None)), name=path)
@@ -299,10 +301,11 @@ def split_pair(path: str) -> tuple[Path, Path | None]:
         >>> [str(part) for part in split_pair("net.caffemodel")]
         ['net.caffemodel', 'None']
     """
-    if pair := re.fullmatch(r"(.*\.(?:prototxt|pbtxt|txt)|/dev/(?:stdin|fd/\d+)):(.+)", path, re.DOTALL):
+    if pair := re.fullmatch(r"(.*\.(?i:prototxt|pbtxt|txt)|/dev/(?:stdin|fd/\d+)):(.+)", path, re.DOTALL):
         return Path(pair[1]), Path(pair[2])
-    beside = Path(path).parent / f"{Path(path).stem}.caffemodel"
-    return Path(path), beside if path.endswith(TEXT) and os.path.lexists(beside) else None
+    stem = Path(path).parent / Path(path).stem
+    names = [f"{stem}.caffemodel", f"{stem}.CAFFEMODEL"] if path.lower().endswith(TEXT) else []
+    return Path(path), next((Path(name) for name in names if os.path.lexists(name)), None)
 
 
 def files_of(path: str) -> list[Path]:

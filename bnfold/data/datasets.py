@@ -242,7 +242,7 @@ def needed(feeds: Mapping[str, Feed]) -> dict[str, Feed]:
 
 def is_arrays(path: str | os.PathLike[str]) -> bool:
     """Whether a path names arrays in numpy's format."""
-    return Path(path).suffix in {".npy", ".npz"}
+    return Path(path).suffix.lower() in {".npy", ".npz"}
 
 
 def is_database(path: Path) -> bool:

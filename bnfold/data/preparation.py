@@ -185,9 +185,9 @@ def read_mean_file(path: Path) -> Array:
         ParseError: the file cannot be read or is damaged.
         UsageError: its ending says nothing.
     """
-    if path.suffix not in {".binaryproto", ".npy"}:
+    if path.suffix.lower() not in {".binaryproto", ".npy"}:
         raise UsageError(f"the mean '{path}' is neither numbers (104,117,123) nor a .binaryproto or .npy")
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return np.asarray(read_arrays(path).get("", ()), np.float32)
     content = read_file(path, MAX_MEAN_BYTES)
     from bnfold.caffe.blobs import read_blob
