@@ -81,8 +81,9 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         types, sized = _known(document, tensors, fed)
         whole = {name for name, value in sized.items() if value is not None and value.dtype.kind in "biu"}
         constants = {name: value for name, value in sized.items() if name in constants or name in whole}
-    read = _Layers(model, constants, captures)
-    layers, pinned = read.layers, list(_other_reads(document))
+    pinned = list(_other_reads(document))
+    read = _Layers(model, constants, captures, {*pinned, *options.until})
+    layers = read.layers
     origin = OnnxOrigin(
         document,
         found,
@@ -221,6 +222,11 @@ def _other_reads(document: Document) -> Iterator[str]:
             yield entry.value
 
 
+LEAVES_OUT = {"BatchNormalization": 14, "Dropout": 7, "LayerNormalization": 17, "MaxPool": 8}
+"""What computes the same without its further outputs, which exporters name though nobody reads them, and since which
+opset; before 14 they are what tells that a BatchNormalization is in training mode."""
+
+
 class _Layers:
     """Layers from nodes.
 
@@ -228,6 +234,7 @@ class _Layers:
         model: the nodes.
         constants: what is known beforehand.
         captures: what the bodies of each node read from outside.
+        wanted: what else somebody reads.
 
     Attributes:
         layers: those that compute something, in order.
@@ -235,8 +242,12 @@ class _Layers:
         reads: every name, as often as a node reads it.
     """
 
-    def __init__(self, model: ModelProto, constants: Mapping[str, Array | None], captures: Sequence[list[str]]) -> None:
+    def __init__(
+        self, model: ModelProto, constants: Mapping[str, Array | None], captures: Sequence[list[str]], wanted: set[str]
+    ) -> None:
         self._constants, self._opsets = constants, {item.domain: item.version for item in model.opset_import}
+        self._wanted = wanted.union(*(node.input for node in model.graph.node), *captures)
+        self._wanted |= {port.name for port in model.graph.output}
         self.layers: list[Layer] = []
         self.expressions: dict[int, tuple[str, ...]] = {}
         self.reads: list[str] = []
@@ -267,13 +278,19 @@ class _Layers:
                 slots.append(Data(len(bottoms)))
                 bottoms.append(name)
         bottoms += [name for name in inner if name not in self._constants]
-        tops = [name for name in node.output if name]
+        names = list(node.output)
+        opset = self._opsets.get(node.domain, self._opsets.get("ai.onnx" if node.domain == "" else "", 0))
+        if node.domain in STANDARD and opset >= LEAVES_OUT.get(node.op_type, opset + 1):
+            names[1:] = [name if name in self._wanted else "" for name in names[1:]]
+            while len(names) > 1 and not names[-1]:
+                names.pop()
+        tops = [name for name in names if name]
         places = iter(range(len(tops)))
         param = Node(
             node,
-            self._opsets.get(node.domain, self._opsets.get("ai.onnx" if node.domain == "" else "", 0)),
+            opset,
             tuple(slots),
-            tuple(next(places) if name else None for name in node.output),
+            tuple(next(places) if name else None for name in names),
             tuple(name for name in inner if name in self._constants),
             sum(name not in self._constants for name in inner),
             number=number,

@@ -54,6 +54,55 @@ def require_same(before: ModelProto, after: ModelProto, tolerance: float = 2e-5)
 # Names of initialisers.
 
 
+UNREAD = {
+    "BatchNormalization": "r, m1, v1 = BatchNormalization <training_mode = 1> (c, gamma, beta, mean, variance)",
+    "Dropout": "d, mask = Dropout (c) r = BatchNormalization (d, gamma, beta, mean, variance)",
+    "MaxPool": "d, mask = MaxPool <kernel_shape = [2, 2]> (c) r = BatchNormalization (d, ones, beta, mean, variance)",
+}
+
+
+def with_further_outputs(kind: str, also: str = "") -> ModelProto:
+    return conv_bn(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 2, 5, 5] x) => (float[N, C, H, W] y{also}) {{ c = Conv (x, w) {UNREAD[kind]} y = Sigmoid (r) }}""",
+        ones=np.array([1, 0, 2], np.float32),
+    )
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_a_further_output_that_nobody_reads_keeps_no_affine(kind: str) -> None:
+    before = with_further_outputs(kind)
+    net = net_of(before)
+    assert saved(net) == before
+    result = fold(net, assume_global_stats=True)
+    assert not result.report.kept
+    assert "BatchNormalization" not in types(saved(result.net))
+    assert all("" not in node.output for node in saved(result.net).graph.node)
+    if kind != "BatchNormalization":  # whose values in training are others
+        require_same(before, saved(result.net))
+
+
+@pytest.mark.parametrize(
+    ("kind", "also"), [("BatchNormalization", ", float[C] v1"), ("Dropout", ", bool[N, C, H, W] mask")]
+)
+def test_a_further_output_that_somebody_reads_stays(kind: str, also: str) -> None:
+    before = with_further_outputs(kind, also)
+    result = fold(net_of(before), assume_global_stats=True)
+    assert len(result.report.kept) == 1
+    assert saved(result.net) == before
+
+
+def test_a_batch_normalization_that_is_in_training_by_its_outputs_stays_so() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 9]> g (float[1, 2, 5, 5] x) => (float[N, C, H, W] y) {
+        c = Conv (x, w) n = Mul (c, gain) r, m1, v1, m2, v2 = BatchNormalization (n, gamma, beta, mean, variance)
+        y = Sigmoid (r) }"""
+    before = conv_bn(text, gain=np.array(2, np.float32))
+    after = folded(before)
+    assert types(after) == ["Conv", "BatchNormalization", "Sigmoid"]
+    assert len(after.graph.node[1].output) == 5
+    assert reasons(before) == ["it is in training mode and gives its statistics, which follow each batch"]
+
+
 def test_a_weight_that_one_node_reads_keeps_its_name_and_the_statistics_go() -> None:
     before = conv_bn()
     after = folded(before)
