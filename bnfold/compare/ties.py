@@ -39,12 +39,17 @@ Look = Callable[[Array, Array], Array | None]
 """(values, indices) -> the values at the indices, in the shape of the indices; None where they cannot be read so."""
 
 
+ORIGIN = np.zeros(())
+"""The limit of a Sign, and of the difference of two blobs."""
+
+
 class Pointer(NamedTuple):
     """A blob of indices: the blob that it points into (or two, whose difference counts), how, and what a tie is."""
 
     values: tuple[str, ...]
     look: Look
     what: str = "indices differ on equal values"
+    limit: Array = ORIGIN
 
 
 @dataclass(slots=True)
@@ -127,13 +132,17 @@ class Ties:
         return second
 
     def notes(self) -> list[str]:
-        """A sentence for every blob that had ties."""
+        """A sentence for every blob that had ties, and for every one that is compared with another limit."""
         read = {blob for reads in self.candidate.reads.values() for blob in reads}
         return [
             f"blob '{name}': {tied:,} of {seen:,} {self.pointers[name].what}, not counted"
             + ("; what stands behind was compared with the reference's" if self.partners[name] in read else "")
             for name, (tied, seen) in self.counts.items()
             if tied
+        ] + [
+            f"blob '{name}' has another limit in the candidate; a value between the two is another flag there"
+            for name, own in self.own.items()
+            if not np.array_equal(np.squeeze(own.limit), np.squeeze(self.pointers[name].limit))
         ]
 
     def _settled(
@@ -208,7 +217,7 @@ def pointer_of(model: Model, blob: str) -> Pointer | None:
         return Pointer(values, look)
     if layer.type == "Threshold":
         limit = np.asarray(layer.param.threshold_param.threshold)
-        return Pointer(values, partial(on_side, limit=limit, turns=(False, True)), NEAR_LIMIT)
+        return Pointer(values, partial(on_side, limit=limit, turns=(False, True)), NEAR_LIMIT, limit)
     return Pointer(values, in_plane) if layer.type == "Pooling" and layer.tops.index(blob) == 1 else None
 
 
@@ -249,10 +258,10 @@ def _onnx_flags(model: Model, blob: str, op_type: str) -> Pointer | None:
     values = tuple(name for name in node.input if name not in known)
     if not values:
         return None
-    limits, turns = list(known.values()), TURNS[op_type]
+    limit, turns = next(iter(known.values()), ORIGIN), TURNS[op_type]
     if node.input[0] in known:  # the limit is above
         turns = turns[::-1]
-    return Pointer(values, partial(on_side, limit=limits[0] if limits else np.zeros(()), turns=turns), NEAR_LIMIT)
+    return Pointer(values, partial(on_side, limit=limit, turns=turns), NEAR_LIMIT, limit)
 
 
 def _known(model: Model, names: Iterable[str]) -> dict[str, Array]:

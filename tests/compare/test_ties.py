@@ -348,6 +348,17 @@ def test_a_threshold_of_a_caffe_net_is_settled_too(tmp_path: Path, written: bool
     assert not compare(made(1.0), made(1.04), data).passed
 
 
+def test_a_limit_that_no_value_tells_from_another_is_said() -> None:
+    data = np.where(np.random.default_rng(0).normal(size=(2, 3, 4)) > 0, 2, 0).astype(np.float32)
+    reference, said = mask("Greater", 1.0), "blob 'q' has another limit in the candidate"
+    assert not any(note.startswith(said) for note in compare(reference, mask("Greater", 1.0), {"x": data}).notes)
+    moved = compare(reference, change(reference, "limit", (0,), 0.5), {"x": data})
+    assert moved.passed
+    assert any(note.startswith(said) for note in moved.notes)
+    ours, theirs = (nets.net(THRESHOLD.replace("0.5", limit), scale=[np.ones((3, 3, 3))]) for limit in ("0.5", "0.51"))
+    assert any(note.startswith("blob 'flags' has another limit") for note in compare(ours, theirs).notes)
+
+
 @pytest.mark.parametrize("op_type", ["Greater", "ArgMax"])
 def test_values_that_are_equal_in_the_reference_alone_excuse_nothing(op_type: str) -> None:
     """Behind a ReLU many are 0: all there lie at a limit of 0, and every class is the best."""
