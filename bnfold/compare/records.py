@@ -324,7 +324,10 @@ class DiffReport(Rendered):
         uncompared: the outputs of the reference that could not be compared.
         as_exact: blobs beyond the tolerance that are no farther from a float64 run of the reference than the reference.
         equal: the networks are the same to the last weight, and nothing was run.
+        classifier, detector: how far both recognise and detect the same; None where no output is of that kind.
         first_divergent: None where no layer's error grows out of line.
+        ranges: what per-tensor int8 makes of each layer with weights.
+        gates: the conditions that were asked; the comparison passed if each of them did.
         notes: sentences about what could not be measured or was assumed.
         reference_on, candidate_on: where either network was run, and by what; None where none was.
         error: why a line of a table of models could not be compared; empty where it was.
