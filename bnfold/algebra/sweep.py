@@ -479,8 +479,8 @@ def _kept_blobs(net: Net, patterns: Iterable[str]) -> list[str]:
         if not matching:
             if net.front is not None and pattern in net.front.taken_names(net):
                 raise UsageError(
-                    f"--keep {pattern}: that is a weight, another value that is known before anything runs, or inside "
-                    "a body, and no blob that can be kept"
+                    f"--keep {pattern}: that is a weight, another value that is known before anything runs, inside a "
+                    "body, or a further output that nobody reads, and no blob that can be kept"
                 )
             guess = did_you_mean(pattern, made)
             raise UsageError(f"--keep {pattern}: the network has no blob of that name{guess}")

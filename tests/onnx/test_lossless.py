@@ -82,6 +82,14 @@ def test_a_further_output_that_nobody_reads_keeps_no_affine(kind: str) -> None:
         require_same(before, saved(result.net))
 
 
+def test_a_further_output_that_nobody_reads_is_said_to_be_none_that_can_be_kept() -> None:
+    net = net_of(with_further_outputs("Dropout"))
+    with pytest.raises(
+        UsageError, match=r"^--keep mask: .* a further output that nobody reads, and no blob that can be"
+    ):
+        fold(net, keep=["mask"])
+
+
 @pytest.mark.parametrize(
     ("kind", "also"), [("BatchNormalization", ", float[C] v1"), ("Dropout", ", bool[N, C, H, W] mask")]
 )
