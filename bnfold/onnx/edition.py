@@ -102,7 +102,7 @@ class _Editing:
         inputs = [self._input(layer, param, place) for place in range(len(param.slots))]
         del node.input[:], node.output[:]
         node.input.extend(inputs)
-        node.output.extend("" if place is None else layer.tops[place] for place in param.outputs)
+        node.output.extend(layer.tops[at] if isinstance(at, int) else at or "" for at in param.outputs)
         return node
 
     def _input(self, layer: Layer, param: Node, place: int) -> str:

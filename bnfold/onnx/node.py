@@ -81,7 +81,8 @@ class Node:
         proto: the message, never written into; what it says of inputs and outputs is what the file said.
         opset: the version of its domain's operators.
         slots: what stands at each place of its inputs.
-        outputs: for each place of its outputs, which of `layer.tops` it is; None for an empty name.
+        outputs: for each place of its outputs, which of `layer.tops` it is; the name where nobody reads it, None for an
+            empty one.
         captures: the constants that its bodies read, by name.
         inner: how many of the bottoms, the last ones, are read by its bodies.
         number: where it stands in the file, -1 for a node that is new.
@@ -92,7 +93,7 @@ class Node:
     proto: NodeProto
     opset: int
     slots: tuple[Slot, ...]
-    outputs: tuple[int | None, ...]
+    outputs: tuple[int | str | None, ...]
     captures: tuple[str, ...] = ()
     inner: int = 0
     number: int = -1

@@ -225,6 +225,8 @@ def _other_reads(document: Document) -> Iterator[str]:
 LEAVES_OUT = {"BatchNormalization": 14, "Dropout": 7, "LayerNormalization": 17, "MaxPool": 8}
 """What computes the same without its further outputs, which exporters name though nobody reads them, and since which
 opset; before 14 they are what tells that a BatchNormalization is in training mode."""
+GIVES_ALL = frozenset({"BatchNormalization"})
+"""Those of them that are not valid in training mode without all outputs, so these keep their names."""
 
 
 class _Layers:
@@ -280,17 +282,18 @@ class _Layers:
         bottoms += [name for name in inner if name not in self._constants]
         names = list(node.output)
         opset = self._opsets.get(node.domain, self._opsets.get("ai.onnx" if node.domain == "" else "", 0))
+        idle: set[str] = set()
         if node.domain in STANDARD and opset >= LEAVES_OUT.get(node.op_type, opset + 1):
-            names[1:] = [name if name in self._wanted else "" for name in names[1:]]
-            while len(names) > 1 and not names[-1]:
+            idle = {*filter(None, names[1:])} - self._wanted
+            while node.op_type not in GIVES_ALL and len(names) > 1 and (not names[-1] or names[-1] in idle):
                 names.pop()
-        tops = [name for name in names if name]
+        tops = [name for name in names if name and name not in idle]
         places = iter(range(len(tops)))
         param = Node(
             node,
             opset,
             tuple(slots),
-            tuple(next(places) if name else None for name in names),
+            tuple(name if name in idle else next(places) if name else None for name in names),
             tuple(name for name in inner if name in self._constants),
             sum(name not in self._constants for name in inner),
             number=number,

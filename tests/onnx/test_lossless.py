@@ -82,6 +82,18 @@ def test_a_further_output_that_nobody_reads_keeps_no_affine(kind: str) -> None:
         require_same(before, saved(result.net))
 
 
+def test_a_batch_normalization_in_training_keeps_all_its_outputs_where_its_input_changes() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 2, 5, 5] x) => (float[N, C, H, W] y, float[N, C, H, W] c) {
+        c = Conv (x, w) d = Dropout (c)
+        y, m1, v1 = BatchNormalization <training_mode = 1> (d, gamma, beta, mean, variance) }"""
+    before = conv_bn(text)
+    after = folded(before)
+    assert types(after) == ["Conv", "BatchNormalization"]
+    assert list(after.graph.node[1].output) == ["y", "m1", "v1"]
+    assert compare(before, after).passed
+
+
 def test_a_further_output_that_nobody_reads_is_said_to_be_none_that_can_be_kept() -> None:
     net = net_of(with_further_outputs("Dropout"))
     with pytest.raises(
