@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -114,10 +114,12 @@ class _Drawing:
     Attributes:
         functions: domain and name -> function.
         folder: where external weights lie.
+        known: function and the flags that it is given -> whether it draws.
     """
 
     functions: Mapping[tuple[str, str], FunctionProto]
     folder: Path | None
+    known: dict[tuple[str, str, frozenset[tuple[str, bool]]], bool] = field(default_factory=dict)
 
     def said_by(self, nodes: Iterable[NodeProto], tensors: Iterable[TensorProto] = ()) -> dict[str, bool]:
         """Name -> flag, of the constants among some nodes and what is stored beside them."""
@@ -137,9 +139,11 @@ class _Drawing:
 
         if (called := self.functions.get((node.domain, node.op_type))) is not None:
             given = {name: flags[read] for name, read in zip(called.input, node.input, strict=False) if read in flags}
-            # No function calls itself; one that does is not followed.
-            inside = _Drawing({key: one for key, one in self.functions.items() if one is not called}, self.folder)
-            return inside._any_of(called.node, given)
+            key = node.domain, node.op_type, frozenset(given.items())
+            if key not in self.known:
+                self.known[key] = False  # no function calls itself; one that does is not followed
+                self.known[key] = self._any_of(called.node, given)
+            return self.known[key]
         if node.op_type == "Dropout" and len(node.input) > 2:  # since opset 12: whether it is in training
             return flags.get(node.input[2], False)
         return node.op_type in DRAWING or any(

@@ -8,7 +8,8 @@ says so.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from onnx import ModelProto, NodeProto, inliner
 
@@ -28,6 +29,10 @@ NORMALISATIONS = frozenset(
 """What makes a body worthwhile: a function of anything else may be one that a runtime has a kernel for."""
 
 
+MAX_NODES = 1 << 18
+"""Nodes up to which bodies are put in the place of calls, be it here or by onnx."""
+
+
 def with_bodies(document: Document) -> tuple[Document, str]:
     """The file with bodies in the place of calls, in memory, and a sentence that says so.
 
@@ -41,7 +46,7 @@ def with_bodies(document: Document) -> tuple[Document, str]:
     model = document.model
     if not model.functions:
         return document, ""
-    functions = {(function.domain, function.name): function.node for function in model.functions}
+    functions = _functions(model)
     calls = _calls(model.graph.node, functions)
     called, waiting = set(calls), list(calls)
     while waiting:
@@ -50,22 +55,45 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         waiting += further
     if not any(node.op_type in NORMALISATIONS for one in called for node in _all(functions[one])):
         return document, ""
-    try:
-        plain = inliner.inline_local_functions(ModelProto.FromString(bytes(document.buffer[:])))
-        left = _calls(plain.graph.node, functions)
-    except Exception:  # onnx's errors share no base
-        left = calls
+    plain = _plain(document) if expanded(model) <= MAX_NODES else None
     said = f"{counted(len(calls), 'call')} of {counted(len(called), 'function')} of the model's own, which normalise,"
-    if left:
+    if plain is None or _calls(plain.graph.node, functions):
         return document, (
-            f"{said} cannot be replaced by bodies (a function calls itself, or uses another version of the operators), "
-            "so nothing is folded there"
+            f"{said} cannot be replaced by bodies (a function calls itself or uses another version of the operators, "
+            f"or there would be more than {MAX_NODES:,} nodes), so nothing is folded there"
         )
-    plain.functions.extend(
-        model.functions
-    )  # nobody calls them any more, but a fold takes nothing out that it can leave
+    # Nobody calls them any more, but a fold takes nothing out that it can leave.
+    plain.functions.extend(model.functions)
     verb = "was replaced by its body" if len(calls) == 1 else "were replaced by their bodies"
     return document_of(plain.SerializeToString(), document.path), f"{said} {verb}"
+
+
+def _plain(document: Document) -> ModelProto | None:
+    try:
+        return inliner.inline_local_functions(ModelProto.FromString(bytes(document.buffer[:])))
+    except Exception:  # onnx's errors share no base
+        return None
+
+
+def expanded(model: ModelProto) -> int:
+    """How many nodes there are with those of all calls, the calls among them; more than `MAX_NODES` if without end.
+
+    Some thirty functions that call each other twice make a thousand million nodes, of which onnx infers each.
+    """
+    functions = _functions(model)
+    calls = {key: _calls(nodes, functions) for key, nodes in functions.items()}
+    sizes: dict[tuple[str, str], int] = {}
+    try:
+        for key in TopologicalSorter(calls).static_order():
+            within = sum(1 for _ in _all(functions[key])) + sum(sizes[one] for one in calls[key])
+            sizes[key] = min(within, MAX_NODES + 1)
+    except CycleError:
+        return MAX_NODES + 1
+    return len(model.graph.node) + sum(sizes[one] for one in _calls(model.graph.node, functions))
+
+
+def _functions(model: ModelProto) -> dict[tuple[str, str], Sequence[NodeProto]]:
+    return {(function.domain, function.name): function.node for function in model.functions}
 
 
 def left_in_bodies(model: ModelProto) -> list[str]:

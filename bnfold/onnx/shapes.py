@@ -25,6 +25,7 @@ from bnfold.errors import UsageError
 from bnfold.net import Array, Shape
 from bnfold.onnx.constants import MAX_COMPUTED, Call, compute, shape_alone
 from bnfold.onnx.file import Tensor, element_type
+from bnfold.onnx.functions import MAX_NODES, expanded
 from bnfold.onnx.node import bodies
 from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, coded, computed_sizes, is_open
 
@@ -300,11 +301,14 @@ def _spreads(node: NodeProto, shapes: Mapping[str, Shape]) -> bool:
 
 
 def inferred_ports(model: ModelProto, *, data_prop: bool = False) -> list[ValueInfoProto]:
-    """What onnx says of the values of a model; nothing where an operator or a size makes no sense to it.
+    """What onnx says of the values of a model; nothing where an operator or a size makes no sense to it, nor where the
+    model's own functions make too many nodes.
 
     It ends the process where a Slice cuts a size below 0, be it declared, as some exporters write one that is open, or
     found.
     """
+    if model.functions and expanded(model) > MAX_NODES:
+        return []
     op_types = {node.op_type for node in model.graph.node}
     op_types |= {node.op_type for function in model.functions for node in function.node}
     if "Slice" in op_types:

@@ -11,6 +11,8 @@ from onnx_cases import error, run
 from onnx_texts import folded, model, net_of, saved, statistics, types, values
 
 import bnfold
+from bnfold.compare.partial import NOTHING_HIDDEN, drawn
+from bnfold.onnx.functions import expanded
 from bnfold.pipeline import Job, Reading, Writing
 from bnfold.pipeline import run as fold_files
 
@@ -124,6 +126,30 @@ def test_functions_that_cannot_be_put_in_stay_and_are_told(old: str, new: str) -
     (note,) = net.notes
     assert note.startswith("3 calls of 4 functions of the model's own, which normalise, cannot be replaced by bodies")
     assert folded(before) == before
+
+
+def doubling(count: int, op_type: str = "InstanceNormalization (x, x, x)") -> ModelProto:
+    """As many functions, each of which calls the one before twice."""
+    last = f"m.f{count - 1}"
+    text = (
+        f'<ir_version: 8, opset_import: ["" : 17, "m" : 1]> net (float[1,3] x) => (float[1,3] y) {{ y = {last} (x) }}\n'
+    )
+    text += f'<domain: "m", opset_import: ["" : 17]> f0 (x) => (y) {{ y = {op_type} }}\n'
+    for one in range(1, count):
+        body = f"a = m.f{one - 1} (x) y = m.f{one - 1} (a)"
+        text += f'<domain: "m", opset_import: ["" : 17, "m" : 1]> f{one} (x) => (y) {{ {body} }}\n'
+    return model(text)
+
+
+def test_a_text_of_some_lines_makes_no_thousand_million_nodes() -> None:
+    assert [expanded(doubling(count)) for count in (1, 2, 5)] == [2, 5, 47]
+    assert len(net_of(doubling(5)).layers) == 16
+    net = net_of(doubling(40))
+    assert [layer.type for layer in net.layers] == ["m.f39"]
+    assert "there would be more than 262,144 nodes" in net.notes[0]
+    assert not net_of(doubling(40, "Relu (x)")).notes
+    drawing = doubling(40, "Dropout (x, , on)")
+    assert drawn((drawing, (), None)) == NOTHING_HIDDEN
 
 
 def test_calls_in_bodies_of_control_flow_are_replaced() -> None:
