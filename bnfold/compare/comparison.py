@@ -301,7 +301,7 @@ class Comparison:
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
         pairs = pair(ours.writers, theirs.writers, blobs, folded=folded or known)
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
-        notes = self._types
+        notes = [*ours.notes, *theirs.notes, *self._types]
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
         if data.count < shape.batch and self._rows_differ(shape):
             notes.append(f"of the {shape.batch:,} rows of a run {data.count:,} were compared, and no others are proved")

@@ -63,6 +63,7 @@ class Model:
         mapped: the files that its weights lie in.
         path: where it was read, as the user said it; None where it was given.
         before: the network in its own types, where this is it in float32.
+        notes: what was assumed when its file was read.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Model:
     hidden: Hidden = NOTHING_HIDDEN
     path: str | None = None
     before: Model | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def own(self) -> Model:
@@ -271,7 +273,7 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
 
         if options.reading.until or options.reading.freeze_initializers:  # what is in the file is not the whole answer
             reading = replace(options.reading, input_shapes=options.input_shapes, batch=None)
-            return replace(_opened(load_onnx(path, reading), role, options), name=path)
+            return _named(load_onnx(path, reading), path, options)
         file = read_onnx(Path(path))
         give_sizes(file.model, options.input_shapes or {}, path)
         model = _from_onnx(file.model, path, file.weights)
@@ -289,7 +291,13 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
         reading = replace(reading, caffemodel_dialect=None)
     net = load(network, weights, options=reading, batch=options.batch, input_shapes=options.input_shapes)
     require_weights(net, f"call the two {path}:WEIGHTS.caffemodel")
-    return replace(_opened(net, role, replace(options, batch=None)), name=path)
+    return _named(net, path, replace(options, batch=None))
+
+
+def _named(net: Net, path: str, options: CompareOptions) -> Model:
+    """A network that was read for this comparison, which alone can tell what was assumed."""
+    notes = tuple(f"{path}: {note}" for note in net.notes)
+    return replace(_opened(net, path, options), name=path, notes=notes)
 
 
 def split_pair(path: str) -> tuple[Path, Path | None]:

@@ -407,3 +407,11 @@ def test_a_share_is_said_in_as_many_figures_as_tell_whether_it_passes() -> None:
     assert "agree for 100 % of 1000000 samples, 99.99 % needed" in agreement_gate(one_in_a_million, 0.9999).sentence
     assert "drops by 1.00001 %, 1 % allowed" in top1_gate(one_in_a_million, 0.01).sentence
     assert "drops by 1 %, 2 % allowed" in top1_gate(one_in_a_million, 0.02).sentence
+
+
+def test_what_was_assumed_of_a_file_that_was_read_for_it_is_told() -> None:
+    path = Path(__file__).parents[2] / "sample_models" / "digits_train_test.prototxt"
+    reading = ReadOptions(stages=("odd",))
+    notes = compare(path, path, input_shapes={"data": (1, 1, 8, 8)}, reading=reading).notes
+    for note in ("--stage odd changes nothing", "made a net for inference", "'digits' (Data) prepared its samples"):
+        assert any(one.startswith(f"{path}: ") and note in one for one in notes), note
