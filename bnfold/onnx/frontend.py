@@ -20,6 +20,7 @@ from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import BIASES, RECURRENT, ConstantInput, Data, Node, Slot, is_float
 from bnfold.onnx.operators import OLDEST, OPERATORS
+from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.place import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.write import write_stream
@@ -128,8 +129,12 @@ class OnnxFrontEnd:
         return ""
 
     def rewrite(self, layer: Layer, affine: Affine, context: FoldContext, *, composed: bool) -> None:
-        """One BatchNormalization, or along another axis a Mul or an Add, for what took others in; else as it is."""
+        """One BatchNormalization, or along another axis a Mul or an Add, for what took others in; else as it is.
+
+        A BatchNormalization in training that was taken by its stored statistics has these from now on.
+        """
         if not composed:
+            layer.param = self.stored_statistics(layer) or layer.param
             return
         dtype = _type_of(layer, context)
         assert dtype is not None
@@ -148,7 +153,7 @@ class OnnxFrontEnd:
     def stored_statistics(self, layer: Layer) -> Node | None:
         """A BatchNormalization in training mode without it, None for every other node."""
         node: Node = layer.param
-        if layer.type != "BatchNormalization" or "training_mode" not in node.attributes:
+        if layer.type != "BatchNormalization" or not is_in_training(node):
             return None
         node = node.edited("training_mode")
         del node.proto.output[1:]  # what else it gives in training mode has no name

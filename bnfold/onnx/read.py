@@ -222,11 +222,11 @@ def _other_reads(document: Document) -> Iterator[str]:
             yield entry.value
 
 
-LEAVES_OUT = {"BatchNormalization": 14, "Dropout": 7, "LayerNormalization": 17, "MaxPool": 8}
-"""What computes the same without its further outputs, which exporters name though nobody reads them, and since which
-opset; before 14 they are what tells that a BatchNormalization is in training mode."""
+LEAVES_OUT = {"BatchNormalization": 7, "Dropout": 7, "LayerNormalization": 17, "MaxPool": 8}
+"""What gives the same y without further outputs, which exporters name though nobody reads them, since which opset."""
 GIVES_ALL = frozenset({"BatchNormalization"})
-"""Those of them that are not valid in training mode without all outputs, so these keep their names."""
+"""Those of them whose further outputs keep their names: before opset 14 they alone say that it is in training mode, and
+since then it is not valid in training mode without them."""
 
 
 class _Layers:

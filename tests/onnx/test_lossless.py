@@ -22,7 +22,7 @@ from bnfold.algebra.records import Kept
 from bnfold.errors import ModelError, ParseError, UnsupportedError, UsageError, WeightsError
 from bnfold.onnx.read import load_bytes
 from bnfold.options import ReadOptions
-from bnfold.pipeline import Job, Reading, Writing, require_paths
+from bnfold.pipeline import Folding, Job, Reading, Writing, require_paths
 from bnfold.pipeline import run as fold_files
 
 CONV_BN = """
@@ -120,7 +120,47 @@ def test_a_batch_normalization_that_is_in_training_by_its_outputs_stays_so() -> 
     after = folded(before)
     assert types(after) == ["Conv", "BatchNormalization", "Sigmoid"]
     assert len(after.graph.node[1].output) == 5
-    assert reasons(before) == ["it is in training mode and gives its statistics, which follow each batch"]
+    assert reasons(before) == [
+        "it is in training mode, so its statistics follow each batch; --assume-global-stats folds it"
+    ]
+    assert types(saved(fold(net_of(before), assume_global_stats=True).net)) == ["Conv", "Sigmoid"]
+
+
+@pytest.mark.parametrize(
+    ("opset", "node"),
+    [
+        (9, "r, m1, v1, m2, v2 = BatchNormalization (q, gamma, beta, mean, variance)"),
+        (17, "r, m1, v1 = BatchNormalization <training_mode = 1> (q, gamma, beta, mean, variance)"),
+    ],
+)
+def test_a_batch_normalization_that_stays_has_the_stored_statistics_if_these_are_assumed(
+    opset: int, node: str, tmp_path: Path
+) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]> g (float[1, 3, 5, 5] x) => (float[N, C, H, W] y) {{
+        q = Relu (x) {node} y = Relu (r) }}"""
+    onnx.save(model(text, **statistics()), tmp_path / "training.onnx")
+    job = Job(Reading(tmp_path / "training.onnx"), Writing((tmp_path / "out.onnx",)), Folding(assume_global_stats=True))
+    assert fold_files(job).passed
+    after = onnx.load(tmp_path / "out.onnx")
+    assert types(after) == ["Relu", "BatchNormalization", "Relu"]
+    assert list(after.graph.node[1].output) == ["r"]
+    plain = model(
+        text.replace("r, m1, v1, m2, v2", "r").replace("r, m1, v1", "r").replace("<training_mode = 1>", ""),
+        **statistics(),
+    )
+    assert compare(plain, after).passed
+
+
+def test_a_batch_normalization_that_is_in_training_by_its_outputs_keeps_them_where_its_input_changes() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 9]>
+        g (float[1, 2, 5, 5] x) => (float[N, C, H, W] y, float[N, C, H, W] c) {
+        c = Conv (x, w) d = Dropout (c)
+        y, m1, v1, m2, v2 = BatchNormalization (d, gamma, beta, mean, variance) }"""
+    before = conv_bn(text)
+    after = folded(before)
+    assert types(after) == ["Conv", "BatchNormalization"]
+    assert list(after.graph.node[1].output) == ["y", "m1", "v1", "m2", "v2"]
+    assert compare(before, after).passed
 
 
 def test_a_weight_that_one_node_reads_keeps_its_name_and_the_statistics_go() -> None:

@@ -15,8 +15,14 @@ from bnfold.algebra.operators import Alias, Operator, Product, Steps, Sum
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
+from bnfold.onnx.node import Node
 from bnfold.onnx.operators.join import laid, lay, sum_
 from bnfold.onnx.operators.place import MAX_VALUES, NodeContext, Unfit, why_unknown
+
+
+def is_in_training(node: Node) -> bool:
+    """Whether a BatchNormalization normalises by its batch: before opset 14 it says so by giving more than y."""
+    return bool(node.attribute("training_mode", 0)) if node.opset >= 14 else any(node.proto.output[1:])
 
 
 def batch_normalization(place: NodeContext) -> Operator:
@@ -27,7 +33,7 @@ def batch_normalization(place: NodeContext) -> Operator:
     node = place.node
     if len(place.layer.tops) > 1:
         raise Blocked("it is in training mode and gives its statistics, which follow each batch")
-    if node.opset >= 14 and node.attribute("training_mode", 0):
+    if is_in_training(node):
         if not place.context.assume_global_stats:
             raise Blocked("it is in training mode, so its statistics follow each batch; --assume-global-stats folds it")
         place.context.assumed.append(place.layer)
