@@ -4,18 +4,24 @@ Exporters that keep the modules of a framework write each as a function, and a B
 one than the convolution in front of it. A layer is a node of the graph, so nothing would fold into a call: where a
 function normalises, bodies are read in the place of calls. What stands in a body of If, Loop or Scan stays, and a note
 says so.
+
+onnx has an inliner, too, which forgets what an attribute is that a call does not give, and whose names are lost in
+bodies that hand on what they were given (`onnx/inliner/inliner.cc`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
-from onnx import ModelProto, NodeProto, inliner
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from bnfold.errors import counted, few
-from bnfold.onnx.file import Document, document_of
-from bnfold.onnx.node import bodies
+from bnfold.io.wire import LENGTH, MAX_MESSAGE
+from bnfold.net import Names
+from bnfold.onnx.file import GRAPH, INITIALIZER, SPARSE_INITIALIZER, Document, document_of, fill_constant
+from bnfold.onnx.node import bodies, graphs_of, names_in
+from bnfold.onnx.save import field_head
 
 NORMALISATIONS = frozenset(
     {
@@ -28,9 +34,15 @@ NORMALISATIONS = frozenset(
 )
 """What makes a body worthwhile: a function of anything else may be one that a runtime has a kernel for."""
 
-
 MAX_NODES = 1 << 18
 """Nodes up to which bodies are put in the place of calls, be it here or by onnx."""
+
+Key = tuple[str, str, str]
+"""What a function is called by: domain, name and overload (since IR 10)."""
+
+
+class NoBody(Exception):
+    """Calls cannot be replaced by bodies; the sentence says why."""
 
 
 def with_bodies(document: Document) -> tuple[Document, str]:
@@ -40,60 +52,33 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         document: a file.
 
     Returns:
-        The same file where no function that is called normalises, without a sentence, or where bodies cannot be put in:
-        a function calls itself, or asks for another version of the operators.
+        The same file where no function that is called normalises, without a sentence, or where bodies cannot be put in,
+        with one that says why.
     """
     model = document.model
     if not model.functions:
         return document, ""
     functions = _functions(model)
-    calls = _calls(model.graph.node, functions)
-    called, waiting = set(calls), list(calls)
+    calls = {key: _calls(function.node, functions) for key, function in functions.items()}
+    first = _calls(model.graph.node, functions)
+    called, waiting = set(first), list(first)
     while waiting:
-        further = set(_calls(functions[waiting.pop()], functions)) - called
+        further = set(calls[waiting.pop()]) - called
         called |= further
         waiting += further
-    if not any(node.op_type in NORMALISATIONS for one in called for node in _all(functions[one])):
+    if not any(node.op_type in NORMALISATIONS for one in called for node in _all(functions[one].node)):
         return document, ""
-    plain = _plain(document) if expanded(model) <= MAX_NODES else None
-    said = f"{counted(len(calls), 'call')} of {counted(len(called), 'function')} of the model's own, which normalise,"
-    if plain is None or _calls(plain.graph.node, functions):
-        return document, (
-            f"{said} cannot be replaced by bodies (a function calls itself or uses another version of the operators, "
-            f"or there would be more than {MAX_NODES:,} nodes), so nothing is folded there"
-        )
-    # Nobody calls them any more, but a fold takes nothing out that it can leave.
-    plain.functions.extend(model.functions)
-    verb = "was replaced by its body" if len(calls) == 1 else "were replaced by their bodies"
-    return document_of(plain.SerializeToString(), document.path), f"{said} {verb}"
-
-
-def _plain(document: Document) -> ModelProto | None:
+    said = f"{counted(len(first), 'call')} of {counted(len(called), 'function')} of the model's own, which normalise,"
     try:
-        return inliner.inline_local_functions(ModelProto.FromString(bytes(document.buffer[:])))
-    except Exception:  # onnx's errors share no base
-        return None
-
-
-def expanded(model: ModelProto) -> int:
-    """How many nodes there are with those of all calls, the calls among them; more than `MAX_NODES` if without end.
-
-    Some thirty functions that call each other twice make a thousand million nodes, of which onnx infers each.
-    """
-    functions = _functions(model)
-    calls = {key: _calls(nodes, functions) for key, nodes in functions.items()}
-    sizes: dict[tuple[str, str], int] = {}
-    try:
-        for key in TopologicalSorter(calls).static_order():
-            within = sum(1 for _ in _all(functions[key])) + sum(sizes[one] for one in calls[key])
-            sizes[key] = min(within, MAX_NODES + 1)
-    except CycleError:
-        return MAX_NODES + 1
-    return len(model.graph.node) + sum(sizes[one] for one in _calls(model.graph.node, functions))
-
-
-def _functions(model: ModelProto) -> dict[tuple[str, str], Sequence[NodeProto]]:
-    return {(function.domain, function.name): function.node for function in model.functions}
+        if expanded(model) > MAX_NODES:
+            raise NoBody(f"a function calls itself, or there would be more than {MAX_NODES:,} nodes")
+        versions = _versions(model, functions, called)
+        data = _inlined(document, functions, versions)
+    except (NoBody, RecursionError) as error:
+        why = str(error) if isinstance(error, NoBody) else "bodies stand in one another too deep"
+        return document, f"{said} cannot be replaced by bodies ({why}), so nothing is folded there"
+    verb = "was replaced by its body" if len(first) == 1 else "were replaced by their bodies"
+    return document_of(data, document.path), f"{said} {verb}"
 
 
 def left_in_bodies(model: ModelProto) -> list[str]:
@@ -107,9 +92,172 @@ def left_in_bodies(model: ModelProto) -> list[str]:
     return [f"{said} in bodies of {few(list(found))}: nothing is folded there"] if found else []
 
 
-def _calls(nodes: Iterable[NodeProto], functions: Container[tuple[str, str]]) -> list[tuple[str, str]]:
+def expanded(model: ModelProto) -> int:
+    """How many nodes there are with those of all calls, the calls among them; more than `MAX_NODES` if without end.
+
+    Some thirty functions that call each other twice make a thousand million nodes, of which onnx infers each.
+    """
+    functions = _functions(model)
+    calls = {key: _calls(function.node, functions) for key, function in functions.items()}
+    sizes: dict[Key, int] = {}
+    try:
+        for key in TopologicalSorter(calls).static_order():
+            within = sum(1 for _ in _all(functions[key].node)) + sum(sizes[one] for one in calls[key])
+            sizes[key] = min(within, MAX_NODES + 1)
+    except CycleError:
+        return MAX_NODES + 1
+    return len(model.graph.node) + sum(sizes[one] for one in _calls(model.graph.node, functions))
+
+
+def _functions(model: ModelProto) -> dict[Key, FunctionProto]:
+    return {_key(function, function.name): function for function in model.functions}
+
+
+def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: Iterable[Key]) -> dict[str, int]:
+    """The version of each domain of the operators that stay; a model need not name those of functions alone."""
+    versions = {_domain(item.domain): item.version for item in model.opset_import}
+    for key in called:
+        own = {_domain(item.domain): item.version for item in functions[key].opset_import}
+        for node in _all(functions[key].node):
+            domain = _domain(node.domain)
+            if _key(node, node.op_type) in functions or domain not in own:
+                continue
+            if versions.setdefault(domain, own[domain]) != own[domain]:
+                raise NoBody(f"function '{functions[key].name}' uses another version of the operators")
+    return versions
+
+
+def _inlined(document: Document, functions: dict[Key, FunctionProto], versions: dict[str, int]) -> bytes:
+    """The bytes of the file with bodies in the place of calls; weights are copied once."""
+    model = ModelProto()
+    model.CopyFrom(document.model)
+    graph = model.graph
+    names = Names({*names_in(graph), *(one.name for one in (*document.tensors, *document.sparse))}, "__")
+    large = {graph.node[number].output[0]: tensor for number, tensor in document.constants.items()}
+    nodes = list(_Inliner(functions, names).expanded(graph.node))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output[0] in large:
+            fill_constant(node, large[node.output[0]])
+    known = {_domain(item.domain) for item in model.opset_import}
+    model.opset_import.extend(helper.make_opsetid(domain, versions[domain]) for domain in versions.keys() - known)
+    around, buffer = ModelProto(), memoryview(document.buffer)
+    around.CopyFrom(model)
+    around.ClearField("graph")
+    stored = [
+        buffer[part.begin : part.end]
+        for part in document.inner
+        if part.wire == LENGTH and part.number in (INITIALIZER, SPARSE_INITIALIZER)
+    ]
+    pieces: list[bytes | memoryview] = [graph.SerializeToString(), *stored]
+    head = [around.SerializeToString(), field_head(GRAPH, sum(map(len, pieces)))]
+    if sum(map(len, (*head, *pieces))) > MAX_MESSAGE:
+        raise NoBody("the model would pass 2 GiB")
+    return b"".join([*head, *pieces])
+
+
+class _Inliner:
+    """Puts bodies in the place of calls.
+
+    Args:
+        functions: those of the model; none calls itself.
+        names: those that are taken.
+    """
+
+    def __init__(self, functions: dict[Key, FunctionProto], names: Names) -> None:
+        self._functions, self._names = functions, names
+
+    def expanded(self, nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+        """The nodes, and in the place of those that are calls what they call, also within their bodies."""
+        waiting = [iter(nodes)]
+        while waiting:
+            node = next(waiting[-1], None)
+            if node is None:
+                waiting.pop()
+            elif (function := self._functions.get(_key(node, node.op_type))) is not None:
+                waiting.append(self._body(node, function))
+            else:
+                for body in bodies(node):
+                    inside = list(self.expanded(body.node))
+                    del body.node[:]
+                    body.node.extend(inside)
+                yield node
+
+    def _body(self, call: NodeProto, function: FunctionProto) -> Iterator[NodeProto]:
+        """The nodes of a function as they stand for one call of it."""
+        if len(call.input) > len(function.input) or len(call.output) > len(function.output):
+            raise NoBody(f"a call of function '{function.name}' has more inputs or outputs than it")
+        given = [*call.input, *[""] * (len(function.input) - len(call.input))]
+        names = dict(zip(function.input, given, strict=True))
+        wanted = [*call.output, *[""] * (len(function.output) - len(call.output))]
+        handed = [
+            (names[name], top) for name, top in zip(function.output, wanted, strict=True) if name in names and top
+        ]
+        made = [(name, top) for name, top in zip(function.output, wanted, strict=True) if name not in names and top]
+        names.update(made)
+        attributes = {one.name: one for one in (*function.attribute_proto, *call.attribute)}
+        for node in function.node:
+            yield self._placed(node, names, attributes)
+        for bottom, top in handed:
+            yield helper.make_node("Identity", [bottom], [top])
+
+    def _placed(self, node: NodeProto, names: dict[str, str], attributes: dict[str, AttributeProto]) -> NodeProto:
+        """A node of a body by the names around its call, to which those are added that it makes."""
+        placed = NodeProto()
+        placed.CopyFrom(node)
+        if node.name:
+            placed.name = self._names.new(node.name)
+        placed.input[:] = [names.get(name, name) for name in node.input]
+        placed.output[:] = [self._made(name, names) for name in node.output]
+        del placed.attribute[:]
+        for attribute in node.attribute:
+            if attribute.ref_attr_name and attribute.ref_attr_name not in attributes:
+                continue  # nobody gives it, so the operator's own default counts
+            one = placed.attribute.add()
+            one.CopyFrom(attributes.get(attribute.ref_attr_name, attribute))
+            one.name = attribute.name
+            if not attribute.ref_attr_name:
+                for body in graphs_of(one):
+                    self._place(body, dict(names), attributes)
+        return placed
+
+    def _place(self, graph: GraphProto, names: dict[str, str], attributes: dict[str, AttributeProto]) -> None:
+        """The same for the body of a node, whose own names hide those around it."""
+        own: list[ValueInfoProto | TensorProto] = [
+            *graph.input,
+            *graph.initializer,
+            *(sparse.values for sparse in graph.sparse_initializer),
+        ]
+        made = [name for node in graph.node for name in node.output]
+        for name in [*(one.name for one in own), *made]:
+            names.pop(name, None)
+        for one in own:
+            one.name = self._made(one.name, names)
+        nodes = [self._placed(node, names, attributes) for node in graph.node]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        for port in (*graph.output, *graph.value_info):
+            port.name = names.get(port.name, port.name)
+
+    def _made(self, name: str, names: dict[str, str]) -> str:
+        """The name in the graph of a value that a body makes."""
+        if name and name not in names:
+            names[name] = self._names.new(name)
+        return names.get(name, "")
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+def _key(one: NodeProto | FunctionProto, name: str) -> Key:
+    return _domain(one.domain), name, getattr(one, "overload", "")  # which onnx has since 1.17
+
+
+def _calls(nodes: Iterable[NodeProto], functions: dict[Key, FunctionProto]) -> list[Key]:
     """The functions that some nodes call, as often as they do."""
-    return [key for node in _all(nodes) if (key := (node.domain, node.op_type)) in functions]
+    return [key for node in _all(nodes) if (key := _key(node, node.op_type)) in functions]
 
 
 def _all(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:

@@ -168,10 +168,15 @@ _TYPES: dict[type, tuple[int, ...]] = {
 def bodies(node: NodeProto) -> Iterator[GraphProto]:
     """The graphs that a node carries."""
     for attribute in node.attribute:
-        if attribute.type in BODIES:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
+        yield from graphs_of(attribute)
+
+
+def graphs_of(attribute: AttributeProto) -> Iterator[GraphProto]:
+    """The graphs that an attribute is."""
+    if attribute.type in BODIES:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def captured(node: NodeProto) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto
-from onnx_cases import error, run
+from onnx_cases import Array, error, run
 from onnx_texts import folded, model, net_of, saved, statistics, types, values
 
 import bnfold
@@ -170,3 +170,110 @@ def test_a_command_says_what_was_replaced(tmp_path: Path) -> None:
     assert report.passed
     assert any("were replaced by their bodies" in note for note in report.notes)
     assert types(onnx.load(tmp_path / "out.onnx")) == ["Conv", "Relu", "Add"]
+
+
+HEAD = """
+<ir_version: 10, opset_import: ["" : 17, "m" : 2]>
+net (float[2,2,5,5] x, bool s) => (float[2,3,3,3] y)
+"""
+BODY = "gamma, beta, mean, variance"
+
+
+def agrees(text: str, *expected: str, **constants: Array) -> None:
+    """A model with functions, and its fold, compute the same, and this is what is left of its nodes."""
+    before = model(HEAD + text, w=values(3, 2, 3, 3), **statistics(), **constants)
+    after = folded(before)
+    assert types(after) == list(expected)
+    onnx.checker.check_model(after, full_check=True)
+    for branch in (True, False):
+        feeds = {**FEEDS, "s": np.array(branch)}
+        assert error(run(after, feeds, ["y"])["y"], run(before, feeds, ["y"])["y"]) < 1e-6
+
+
+@pytest.mark.parametrize("declared", ["<eps>", "<eps: float = 0.4>"])
+@pytest.mark.parametrize("given", ["", "<eps = 0.7>"])
+def test_an_attribute_that_a_call_does_not_give_is_the_default_of_the_function(declared: str, given: str) -> None:
+    agrees(
+        f"""{{ c = Conv (x, w)  y = m.Outer {given} (c, {BODY}) }}
+        <domain: "m", opset_import: ["m" : 1]>
+        Outer {declared} (x, {BODY}) => (y) {{ y = m.Inner <eps: float = @eps> (x, {BODY}) }}
+        <domain: "m", opset_import: ["" : 17]>
+        Inner <eps: float = 0.3> (x, {BODY}) => (y)
+        {{ y = BatchNormalization <epsilon: float = @eps> (x, {BODY}) }}""",
+        "Conv",
+    )
+
+
+def test_functions_of_one_name_are_told_apart_by_their_overload() -> None:
+    agrees(
+        f"""{{ c = Conv (x, w)  n = m.F:one (c, {BODY})  y = m.F:two (n) }}
+        <domain: "m", overload: "one", opset_import: ["" : 17]>
+        F (x, {BODY}) => (y) {{ y = BatchNormalization (x, {BODY}) }}
+        <domain: "m", overload: "two", opset_import: ["" : 17]>
+        F (x) => (y) {{ y = Relu (x) }}""",
+        "Conv",
+        "Relu",
+    )
+
+
+def test_a_domain_that_only_a_function_names_is_named_by_the_model() -> None:
+    agrees(
+        f"""{{ c = Conv (x, w)  y = m.F (c, {BODY}) }}
+        <domain: "m", opset_import: ["" : 17, "com.microsoft" : 1]>
+        F (x, {BODY}) => (y) {{ n = BatchNormalization (x, {BODY})  y = com.microsoft.Gelu (n) }}""",
+        "Conv",
+        "Gelu",
+    )
+
+
+def test_names_in_a_functions_bodies_stay_apart_from_those_of_the_graph_and_of_other_calls() -> None:
+    agrees(
+        f"""{{ n = Conv (x, w)  k = m.F <slope = 0.3> (n, s, {BODY})  y = m.F (k, s, {BODY}) }}
+        <domain: "m", opset_import: ["" : 17]>
+        F <slope: float = 0.7> (x, s, {BODY}) => (y)
+        {{
+            n = BatchNormalization (x, {BODY})
+            trips = Constant <value = int64 {{2}}> ()
+            p = Loop (trips, , n) <body = g (int64 i, bool k, float[2,3,3,3] q) => (bool k, float[2,3,3,3] r) {{
+                r = Add (q, n)
+            }}>
+            y = If (s) <
+                then_branch = g1 () => (a) {{ q = Neg (p)  a = LeakyRelu <alpha: float = @slope> (q) }},
+                else_branch = g2 () => (b) {{ b = Abs (p) }}
+            >
+        }}""",
+        *("Conv", "Constant", "Loop", "If", "BatchNormalization", "Constant", "Loop", "If"),
+    )
+
+
+def test_inputs_that_a_call_leaves_out_and_outputs_that_nobody_reads() -> None:
+    agrees(
+        f"""{{ , y = m.F (x, w, , {BODY}) }}
+        <domain: "m", opset_import: ["" : 17]>
+        F (x, w, b, {BODY}, more) => (n, y)
+        {{ c = Conv (x, w, b)  n = BatchNormalization (c, {BODY})  y = Abs (n) }}""",
+        "Conv",
+        "Abs",
+    )
+
+
+def test_large_constants_of_graph_and_function_stay() -> None:
+    before = model(
+        HEAD
+        + f"""{{ c = m.F (x, v, {BODY})  y = Add (c, c) }}
+        <domain: "m", opset_import: ["" : 17]>
+        F (x, v, {BODY}) => (y) {{ k = Add (v, w)  c = Conv (x, k)  y = BatchNormalization (c, {BODY}) }}""",
+        **statistics(),
+    )
+    weights = [values(3, 2, 3, 3, seed=seed) + np.zeros((400, 1, 1, 1, 1), np.float32) for seed in (1, 4)]
+    for nodes, name, value in zip((before.graph.node, before.functions[0].node), "vw", weights, strict=True):
+        large = onnx.numpy_helper.from_array(value)
+        whole = onnx.helper.make_node("Constant", [], ["whole"], value=large)
+        zero = onnx.helper.make_node("Constant", [], ["zero"], value_int=0)
+        nodes.insert(0, onnx.helper.make_node("Gather", ["whole", "zero"], [name]))
+        nodes.insert(0, zero)
+        nodes.insert(0, whole)
+    after = folded(before)
+    assert types(after) == ["Conv", "Add"]
+    feeds = {**FEEDS, "s": np.array(True)}
+    assert error(run(after, feeds, ["y"])["y"], run(before, feeds, ["y"])["y"]) < 1e-6
