@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SHARE = 0.5  # of the free memory, by default: others on the machine and the page cache want some
 VALUE = 4  # bytes
 LIVE = 3  # blobs of the largest size that are in memory at once, where not all are kept
+LOOSE = 2  # such blobs that stay with the allocator, more or less of them by chance, where sizes are open
 DOUBLES = 4  # blobs of the largest size that an operator makes in float64 before it gives one
 OWN = 48 << 20  # what threads, the allocator and modules that are imported late take besides
 THREAD = 4 << 20  # what a thread that measures keeps (`backends`), with its stack
@@ -94,6 +95,8 @@ class Needs:
         weights, working = mapped_bytes(model.proto, model.weights), working_bytes(model.proto, sizes)
         if model.is_apart:
             weights, sizes = weights + CHILD, {name: 2 * size for name, size in sizes.items()}
+        if any(None in feed.shape for feed in model.feeds.values()):  # onnxruntime plans no memory beforehand
+            working += LOOSE * max(sizes.values(), default=0)
         stored = [tensor.dims for tensor in model.proto.graph.initializer] + [one.shape for one in model.weights]
         # A message holds them, and so do the arrays that are read from it.
         return cls(weights, working, sizes, WIDENING.get(model.stored_type, 4), 2 * 8 * sum(map(prod, stored)))
