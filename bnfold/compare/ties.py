@@ -331,6 +331,8 @@ def ties(
 def _ranges(side: Array, values: Array, by_sample: bool, least: float) -> Array:
     """The range of a blob in each sample of what is made of it, or in all."""
     samples = np.broadcast_to(side, values.shape).reshape(len(values) if by_sample and values.ndim else 1, -1)
+    if samples.dtype.kind in "biu":  # whole numbers know no infinity to begin from
+        samples = samples.astype(np.float64)
     finite = np.isfinite(samples)
     lows = samples.min(axis=1, where=finite, initial=least)
     highs = samples.max(axis=1, where=finite, initial=-least)

@@ -417,3 +417,21 @@ def test_whole_numbers_of_a_wide_range_are_not_off_by_one(off: int, tolerance: f
     report = compare(made(table), made(table + off), {"x": data}, tolerance=tolerance)
     assert report.passed is passed
     assert present(report.worst).judged == pytest.approx(off / 255)
+
+
+@pytest.mark.parametrize("op_type", ["Equal", "Greater", "Less"])
+def test_flags_of_whole_numbers_are_compared(op_type: str) -> None:
+    data = np.array([[0, 1, 2, 3]], np.float32)
+
+    def made(limit: int) -> ModelProto:
+        nodes = [
+            helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+            helper.make_node(op_type, ["i", "limit"], ["f"]),
+            helper.make_node("Cast", ["f"], ["y"], to=TensorProto.FLOAT),
+        ]
+        return model(nodes, {"x": (1, 4)}, ["y"], {"limit": np.array(limit, np.int64)})
+
+    assert compare(made(1), made(1), {"x": data}).passed
+    report = compare(made(1), made(2), {"x": data})
+    assert next(blob for blob in report.blobs if blob.blob == "f").max_abs == 1
+    assert not report.passed
