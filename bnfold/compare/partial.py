@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from onnx import FunctionProto, NodeProto, TensorProto
 
+    from bnfold.onnx.functions import Key
     from bnfold.onnx.graph import Parts
 
 
@@ -79,11 +80,12 @@ DRAWING = frozenset(
 
 def drawn(parts: Parts) -> Hidden:
     """The nodes of an ONNX network that draw their values, and what stands behind: no two runs give the same."""
+    from bnfold.onnx.functions import functions_of
     from bnfold.onnx.graph import stored_weights
     from bnfold.onnx.node import captured
 
     model, weights, folder = parts
-    graph, drawing = model.graph, _Drawing({(one.domain, one.name): one for one in model.functions}, folder)
+    graph, drawing = model.graph, _Drawing(functions_of(model), folder)
     flags = {one.name: bool(one.array().any()) for one in weights if one.dtype == bool and prod(one.shape) == 1}
     flags |= drawing.said_by(graph.node, graph.initializer)
     if not any(drawing.draws(node, flags) for node in graph.node):
@@ -112,14 +114,14 @@ class _Drawing:
     """What draws in an ONNX model, its bodies and functions among it.
 
     Attributes:
-        functions: domain and name -> function.
+        functions: what calls it -> function.
         folder: where external weights lie.
         known: function and the flags that it is given -> whether it draws.
     """
 
-    functions: Mapping[tuple[str, str], FunctionProto]
+    functions: Mapping[Key, FunctionProto]
     folder: Path | None
-    known: dict[tuple[str, str, frozenset[tuple[str, bool]]], bool] = field(default_factory=dict)
+    known: dict[tuple[Key, frozenset[tuple[str, bool]]], bool] = field(default_factory=dict)
 
     def said_by(self, nodes: Iterable[NodeProto], tensors: Iterable[TensorProto] = ()) -> dict[str, bool]:
         """Name -> flag, of the constants among some nodes and what is stored beside them."""
@@ -135,11 +137,12 @@ class _Drawing:
 
     def draws(self, node: NodeProto, flags: Mapping[str, bool]) -> bool:
         """Whether a node draws, given the flags around it."""
+        from bnfold.onnx.functions import key_of
         from bnfold.onnx.node import bodies
 
-        if (called := self.functions.get((node.domain, node.op_type))) is not None:
+        if (called := self.functions.get(key_of(node))) is not None:
             given = {name: flags[read] for name, read in zip(called.input, node.input, strict=False) if read in flags}
-            key = node.domain, node.op_type, frozenset(given.items())
+            key = key_of(node), frozenset(given.items())
             if key not in self.known:
                 self.known[key] = False  # no function calls itself; one that does is not followed
                 self.known[key] = self._any_of(called.node, given)

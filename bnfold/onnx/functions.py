@@ -58,7 +58,7 @@ def with_bodies(document: Document) -> tuple[Document, str]:
     model = document.model
     if not model.functions:
         return document, ""
-    functions = _functions(model)
+    functions = functions_of(model)
     calls = {key: _calls(function.node, functions) for key, function in functions.items()}
     first = _calls(model.graph.node, functions)
     called, waiting = set(first), list(first)
@@ -97,7 +97,7 @@ def expanded(model: ModelProto) -> int:
 
     Some thirty functions that call each other twice make a thousand million nodes, of which onnx infers each.
     """
-    functions = _functions(model)
+    functions = functions_of(model)
     calls = {key: _calls(function.node, functions) for key, function in functions.items()}
     sizes: dict[Key, int] = {}
     try:
@@ -109,8 +109,9 @@ def expanded(model: ModelProto) -> int:
     return len(model.graph.node) + sum(sizes[one] for one in _calls(model.graph.node, functions))
 
 
-def _functions(model: ModelProto) -> dict[Key, FunctionProto]:
-    return {_key(function, function.name): function for function in model.functions}
+def functions_of(model: ModelProto) -> dict[Key, FunctionProto]:
+    """A model's own functions, by what they are called by."""
+    return {key_of(function): function for function in model.functions}
 
 
 def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: Iterable[Key]) -> dict[str, int]:
@@ -120,7 +121,7 @@ def _versions(model: ModelProto, functions: dict[Key, FunctionProto], called: It
         own = {_domain(item.domain): item.version for item in functions[key].opset_import}
         for node in _all(functions[key].node):
             domain = _domain(node.domain)
-            if _key(node, node.op_type) in functions or domain not in own:
+            if key_of(node) in functions or domain not in own:
                 continue
             if versions.setdefault(domain, own[domain]) != own[domain]:
                 raise NoBody(f"function '{functions[key].name}' uses another version of the operators")
@@ -175,7 +176,7 @@ class _Inliner:
             node = next(waiting[-1], None)
             if node is None:
                 waiting.pop()
-            elif (function := self._functions.get(_key(node, node.op_type))) is not None:
+            elif (function := self._functions.get(key_of(node))) is not None:
                 waiting.append(self._body(node, function))
             else:
                 for body in bodies(node):
@@ -251,13 +252,15 @@ def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _key(one: NodeProto | FunctionProto, name: str) -> Key:
+def key_of(one: NodeProto | FunctionProto) -> Key:
+    """What a node calls, if it is a call, and what a function is called by."""
+    name = one.op_type if isinstance(one, NodeProto) else one.name
     return _domain(one.domain), name, getattr(one, "overload", "")  # which onnx has since 1.17
 
 
 def _calls(nodes: Iterable[NodeProto], functions: dict[Key, FunctionProto]) -> list[Key]:
     """The functions that some nodes call, as often as they do."""
-    return [key for node in _all(nodes) if (key := _key(node, node.op_type)) in functions]
+    return [key for node in _all(nodes) if (key := key_of(node)) in functions]
 
 
 def _all(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:

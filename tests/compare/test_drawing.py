@@ -112,3 +112,18 @@ def test_what_does_not_draw_is_compared(between: list[NodeProto]) -> None:
 def test_a_function_that_draws_otherwise_is_no_proof() -> None:
     report = compare(network(DRAWS["a function"]), network(DRAWS["a function"], spread=2.0))
     assert report.verdict.startswith("Nothing is proved: no output was compared")
+
+
+@pytest.mark.skipif(not hasattr(NodeProto(), "overload"), reason="this onnx knows no overloads")
+def test_functions_of_one_name_are_told_apart_by_their_overload() -> None:
+    def made(overload: str) -> ModelProto:
+        net = network([called("Noisy", "a")])
+        net.ir_version = 10
+        quiet = helper.make_function("f", "Noisy", ["i"], ["o"], [helper.make_node("Abs", ["i"], ["o"])], OPSETS)
+        quiet.overload = "quiet"
+        net.functions.append(quiet)
+        net.graph.node[1].overload = overload
+        return net
+
+    assert [one.blob for one in compare(made(""), made("")).uncompared] == ["y"]
+    assert not compare(made("quiet"), made("quiet")).uncompared
