@@ -76,8 +76,8 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         data = _inlined(document, functions, versions)
     except (NoBody, RecursionError) as error:
         why = str(error) if isinstance(error, NoBody) else "bodies stand in one another too deep"
-        return document, f"{said} cannot be replaced by bodies ({why}), so nothing is folded there"
-    verb = "was replaced by its body" if len(first) == 1 else "were replaced by their bodies"
+        return document, f"{said} cannot be read as bodies ({why}), so nothing is folded there"
+    verb = "was read as its body" if len(first) == 1 else "were read as their bodies"
     return document_of(data, document.path), f"{said} {verb}"
 
 

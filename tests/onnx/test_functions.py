@@ -77,7 +77,7 @@ def test_a_normalisation_in_one_function_folds_into_a_convolution_in_another() -
     one, other = run(before, FEEDS, ["y", "z"]), run(after, FEEDS, ["y", "z"])
     assert all(error(other[name], one[name]) < 1e-6 for name in one)
     assert net_of(before).notes == [
-        "3 calls of 4 functions of the model's own, which normalise, were replaced by their bodies"
+        "3 calls of 4 functions of the model's own, which normalise, were read as their bodies"
     ]
     diff = bnfold.compare(before, after)
     assert diff.passed
@@ -124,7 +124,7 @@ def test_functions_that_cannot_be_put_in_stay_and_are_told(old: str, new: str) -
     net = net_of(before)
     assert [layer.type for layer in net.layers] == ["modules.Convolve", "modules.Normalise", "modules.Twice"]
     (note,) = net.notes
-    assert note.startswith("3 calls of 4 functions of the model's own, which normalise, cannot be replaced by bodies")
+    assert note.startswith("3 calls of 4 functions of the model's own, which normalise, cannot be read as bodies")
     assert folded(before) == before
 
 
@@ -155,7 +155,7 @@ def test_a_text_of_some_lines_makes_no_thousand_million_nodes() -> None:
 def test_calls_in_bodies_of_control_flow_are_replaced() -> None:
     before = model(IN_A_BRANCH, w=values(3, 2, 3, 3), **statistics())
     assert net_of(before).notes == [
-        "1 call of 1 function of the model's own, which normalise, was replaced by its body",
+        "1 call of 1 function of the model's own, which normalise, was read as its body",
         "1 normalisation in bodies of 'y' (If): nothing is folded there",
     ]
     for branch in (True, False):
@@ -168,7 +168,7 @@ def test_a_command_says_what_was_replaced(tmp_path: Path) -> None:
     onnx.save(modules(), tmp_path / "model.onnx", save_as_external_data=True, location="weights", size_threshold=0)
     report = fold_files(Job(Reading(tmp_path / "model.onnx"), Writing((tmp_path / "out.onnx",))))
     assert report.passed
-    assert any("were replaced by their bodies" in note for note in report.notes)
+    assert any("were read as their bodies" in note for note in report.notes)
     assert types(onnx.load(tmp_path / "out.onnx")) == ["Conv", "Relu", "Add"]
 
 
