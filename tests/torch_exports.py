@@ -12,7 +12,7 @@ alike is kept once.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,4 +100,8 @@ def main(what: str, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description="Export what tests/golden_onnx was made of, or torchvision's nets.")
+    parser.add_argument("what", choices=["blocks", "nets"])
+    parser.add_argument("out", type=Path)
+    given = parser.parse_args()
+    main(given.what, given.out)
