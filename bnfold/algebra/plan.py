@@ -438,7 +438,7 @@ def plan_forward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     Raises:
         Blocked: its top must survive, or some use neither absorbs the affine nor lets it pass.
     """
-    journal = _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse)
+    journal = _forward_journal(scene)
     past = replace(journal.copy(), past=True)
     try:
         return _carry_forward(scene, journal, layer.tops[0], affine)
@@ -511,8 +511,12 @@ def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
         return scene._replace(reads_values=reads_values, budget=scene.shared_budget)
 
     behind = plan_backward(seen(own=True), layer, affine)
-    journal = _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse)
-    return behind, _carry_forward(seen(own=False), journal, bottom, Affine(1 / affine.scale, affine.shift))
+    inverse = Affine(1 / affine.scale, affine.shift)
+    return behind, _carry_forward(seen(own=False), _forward_journal(scene), bottom, inverse)
+
+
+def _forward_journal(scene: Scene) -> _Journal:
+    return _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse)
 
 
 def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:

@@ -267,7 +267,9 @@ def _opened(source: Source, role: str, options: CompareOptions) -> Model:
 
 
 def _from_path(path: str, role: str, options: CompareOptions) -> Model:
-    if path.lower().endswith(".onnx"):
+    from bnfold.loading import is_onnx, load, require_weights
+
+    if is_onnx(path):
         from bnfold.onnx.file import read_onnx
         from bnfold.onnx.read import give_sizes, load_onnx
 
@@ -284,8 +286,6 @@ def _from_path(path: str, role: str, options: CompareOptions) -> Model:
             f"the {role} '{path}' is neither an .onnx, nor a .prototxt with the .caffemodel of the same stem, "
             "nor NET.prototxt:WEIGHTS.caffemodel, nor a caffemodel that carries its network"
         )
-    from bnfold.loading import load, require_weights
-
     reading = options.reading
     if network.name.lower().endswith(TEXT):
         reading = replace(reading, caffemodel_dialect=None)

@@ -233,19 +233,19 @@ def _unknown(layer: Layer) -> str:
     return UNKNOWN
 
 
+Shapes = Mapping[str, Shape | None]
+
+
 def _batched(net: Net) -> dict[str, str]:
     """The blobs whose first dimension follows the batch, with a name for it: those that grow when the inputs do.
 
     The batch is the first dimension of the first input, and of every input that has as many items.
     """
-    if not net.inputs or not next(iter(net.inputs.values())):
-        raise UnsupportedError("--dynamic-batch: the net has no input with a batch")
+    return _growing(net, *_shapes_with_one_more(net))
+
+
+def _growing(net: Net, now: Shapes, then: Shapes) -> dict[str, str]:
     batch = next(iter(net.inputs.values()))[0]
-    now = infer_shapes(net)
-    try:
-        then = infer_shapes(_with_one_more(net))
-    except ModelError as error:
-        raise UnsupportedError(f"--dynamic-batch: with one more item the net does not fit together: {error}") from error
     batched: dict[str, str] = {}
     astray = []
     for blob, shape in now.items():
@@ -264,10 +264,10 @@ def _batched(net: Net) -> dict[str, str]:
 def grows_with_batch(net: Net) -> bool:
     """Whether with one more item the first dimension of blobs grows, and nothing else, such as what a layer learned."""
     try:
-        grows = bool(_batched(net))
+        now, then = _shapes_with_one_more(net)
+        grows = bool(_growing(net, now, then))
     except UnsupportedError:
         return False
-    now, then = infer_shapes(net), infer_shapes(_with_one_more(net))
     bottoms = ((layer, bottom_shapes(layer, now), bottom_shapes(layer, then)) for layer in net.layers if layer.blobs)
     return grows and all(
         before is None or after is None or blob_shapes(layer, before) == blob_shapes(layer, after)
@@ -275,10 +275,17 @@ def grows_with_batch(net: Net) -> bool:
     )
 
 
-def _with_one_more(net: Net) -> Net:
+def _shapes_with_one_more(net: Net) -> tuple[Shapes, Shapes]:
+    """The shapes of all blobs, and those with one more item. Raises UnsupportedError where there are no such."""
+    if not net.inputs or not next(iter(net.inputs.values())):
+        raise UnsupportedError("--dynamic-batch: the net has no input with a batch")
     batch, grown = next(iter(net.inputs.values()))[0], net.copy()
     grown.inputs = {name: _grown(shape, batch) for name, shape in net.inputs.items()}
-    return grown
+    now = infer_shapes(net)
+    try:
+        return now, infer_shapes(grown)
+    except ModelError as error:
+        raise UnsupportedError(f"--dynamic-batch: with one more item the net does not fit together: {error}") from error
 
 
 def _grown(shape: Shape, batch: int) -> Shape:
