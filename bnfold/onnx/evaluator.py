@@ -23,6 +23,7 @@ from bnfold.net import Array, Net
 from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
 from bnfold.onnx.graph import further_outputs, last_readers
+from bnfold.onnx.node import STANDARD
 from bnfold.onnx.weight import Weight
 
 
@@ -213,7 +214,7 @@ class Evaluator:
 
     def __init__(self, model: onnx.ModelProto, blobs: Sequence[str]) -> None:
         try:
-            opsets = [version.version for version in model.opset_import if version.domain in ("", "ai.onnx")]
+            opsets = [version.version for version in model.opset_import if version.domain in STANDARD]
             known = [operator for operator, below in OWN_OPERATORS.items() if max(opsets, default=1) < below]
             model.graph.output.extend(further_outputs(model, blobs))
             self._evaluator = ReferenceEvaluator(model, new_ops=known)

@@ -20,7 +20,7 @@ from bnfold.errors import counted, few
 from bnfold.io.wire import LENGTH, MAX_MESSAGE
 from bnfold.net import Names
 from bnfold.onnx.file import GRAPH, INITIALIZER, SPARSE_INITIALIZER, Document, document_of, fill_constant
-from bnfold.onnx.node import bodies, graphs_of, names_in
+from bnfold.onnx.node import STANDARD, bodies, graphs_of, names_in
 from bnfold.onnx.save import field_head
 
 NORMALISATIONS = frozenset(
@@ -249,7 +249,7 @@ class _Inliner:
 
 
 def _domain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
+    return "" if domain in STANDARD else domain
 
 
 def key_of(one: NodeProto | FunctionProto) -> Key:

@@ -20,6 +20,8 @@ from bnfold.net import Array, Blobs, Layer
 
 T = TypeVar("T")
 
+STANDARD = ("", "ai.onnx")
+"""The two names of the domain of the standard operators."""
 FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
 """The types whose constants are learned values; arithmetic on them is float64, rounded once."""
 

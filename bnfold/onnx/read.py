@@ -23,14 +23,12 @@ from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.functions import left_in_bodies, with_bodies
-from bnfold.onnx.node import ConstantInput, Data, Node, Slot, bodies, captured, is_float, names_in
+from bnfold.onnx.node import STANDARD, ConstantInput, Data, Node, Slot, bodies, captured, is_float, names_in
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.shapes import Types, held, infer
 from bnfold.onnx.sizes import UNKNOWN
 from bnfold.options import ReadOptions
 
-STANDARD = ("", "ai.onnx")
-"""The two names of the domain of the standard operators."""
 FREEZES_NOTHING = "--freeze-initializers changes nothing: no initialiser is an input that may be fed"
 
 

@@ -10,6 +10,8 @@ import math
 
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
+from bnfold.onnx.node import STANDARD
+
 MAX_SIZE = 1 << 31
 SIZES = frozenset(
     {"block_size", "blocksize", "dilations", "group", "kernel_shape", "output_shape", "pooled_shape", "strides"}
@@ -57,7 +59,7 @@ def needs_own_process(model: ModelProto) -> bool:
     kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     constants = {tensor.name for tensor in graph.initializer if _divides(tensor)}
     for node in graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in BOUNDED:
+        if node.domain not in STANDARD or node.op_type not in BOUNDED:
             return True
         if any(_strange(attribute) for attribute in node.attribute):
             return True

@@ -26,7 +26,7 @@ from bnfold.net import Array, Shape
 from bnfold.onnx.constants import MAX_COMPUTED, Call, compute, shape_alone
 from bnfold.onnx.file import Tensor, element_type
 from bnfold.onnx.functions import MAX_NODES, expanded
-from bnfold.onnx.node import bodies
+from bnfold.onnx.node import STANDARD, bodies
 from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, coded, computed_sizes, is_open
 
 MAX_SIZE = (1 << 63) - 1
@@ -170,7 +170,7 @@ class _Follower:
 
     def __init__(self, model: ModelProto, types: Types, constants: dict[str, Array | None]) -> None:
         self._model, self._types, self._constants = model, types, constants
-        self._opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
+        self._opset = next((item.version for item in model.opset_import if item.domain in STANDARD), 0)
         self._allowed = MAX_COMPUTED
         self._sizes: dict[str, Array] = {}
         self._changed: set[str] = set()
@@ -211,7 +211,7 @@ class _Follower:
     def _found(self, node: NodeProto) -> Mapping[str, Shape | None]:
         """The shapes of what a node makes, as far as they follow from what onnx had not found."""
         shape = None
-        if node.op_type in SIZED and node.domain in ("", "ai.onnx"):
+        if node.op_type in SIZED and node.domain in STANDARD:
             shape = SIZED[node.op_type](self._call(node))
         if shape is not None:
             return {node.output[0]: shape}
