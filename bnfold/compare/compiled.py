@@ -6,7 +6,6 @@ takes seconds, or one once numba has kept it: `worthwhile` of `backends` says fr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +16,19 @@ from bnfold.compare.backends import FIRST_CODE, ROWS, BinCounter, Float64, Numpy
 from bnfold.net import Array
 
 # numba notices a change of this file alone: what the code is made of stands here, or is given to it.
-AT_ONCE = 1 << 11  # values that stay in the first level cache while their bins are counted
-FOUND = ("peak", "place", "sum_abs", "sum_error", "squared_reference", "squared_candidate", "zero")
+AT_ONCE = 1 << 11  # values that stay in the first level cache while they are passed over
+FOUND = (
+    *("low", "partner_low", "high", "partner_high", "peak", "place"),
+    *("sum_abs", "sum_error", "squared_reference", "squared_candidate", "zero"),
+)
+MOST = 0x7FFFFFFF  # an int32 without its sign
+INFINITY = 0x7F800000  # float32's bits
 
 _SIDE = numba.types.Array(numba.float32, 3, "C", readonly=True)
-_SIGNATURE = numba.void(_SIDE, _SIDE, numba.float64[:, ::1], numba.float64[:, ::1], numba.int64[::1], numba.int64)
+_SIGNATURE = numba.boolean(_SIDE, _SIDE, numba.float64[:, ::1], numba.float64[:, ::1], numba.int64[::1], numba.int64)
 
 
-def _made(function: Callable[..., None]) -> Callable[..., None]:
+def _made(function: Callable[..., bool]) -> Callable[..., bool]:
     """Machine code, kept on the disk where there is a folder for it; the order of the sums is the processor's."""
     options: dict[str, Any] = {
         "nogil": True,
@@ -38,64 +42,92 @@ def _made(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @_made
-def _pass_over(reference: Any, candidate: Any, found: Any, by_channel: Any, bins: Any, first_code: int) -> None:
-    """One block whose values are finite.
+def _pass_over(reference: Any, candidate: Any, found: Any, by_channel: Any, bins: Any, first_code: int) -> bool:
+    """One block, if all of its values are finite.
+
+    Extremes are those of keys: integers that rise with the value, of which several are compared at once.
 
     Args:
         reference, candidate: (samples, channels, values).
-        found: `FOUND` for each sample.
-        by_channel: sum of e^2, (samples, channels).
+        found: `FOUND` for each sample; extremes as keys.
+        by_channel: sum of e^2, (samples, channels), 0 before.
         bins: the histogram, to which the block is added.
         first_code: the leading bits of what is in the first bin.
+
+    Returns:
+        Whether they are; if not, no more than `found` and `by_channel` was written to.
     """
     codes = np.empty(AT_ONCE, np.uint8)
-    even, odd = np.zeros_like(bins), np.zeros_like(bins)  # one entry twice in a row would wait for itself
+    counted = np.zeros((4, bins.size), np.int64)  # one entry twice in a row would wait for itself
+    first, last = np.int32(first_code), np.int32(bins.size - 1)
+    size = reference.shape[2]
     for sample in range(reference.shape[0]):
         r, c = reference[sample].reshape(-1), candidate[sample].reshape(-1)
+        low = partner_low = np.int32(MOST)
+        high = partner_high = np.int32(-MOST)
         largest, place = np.int64(-1), 0
         all_abs = all_error = all_reference = all_candidate = 0.0
         equal = 0
         for start in range(0, r.size, AT_ONCE):
             ours, theirs = r[start : start + AT_ONCE], c[start : start + AT_ONCE]
+            our_bits, their_bits = ours.view(np.int32), theirs.view(np.int32)
+            for at in range(ours.size):
+                one, two = our_bits[at], their_bits[at]
+                key = np.int32(one ^ ((one >> 31) & MOST))
+                low, high = min(low, key), max(high, key)
+                key = np.int32(two ^ ((two >> 31) & MOST))
+                partner_low, partner_high = min(partner_low, key), max(partner_high, key)
+            if max(high, partner_high) >= INFINITY or min(low, partner_low) <= ~INFINITY:
+                return False
             sum_abs = sum_error = squared_reference = squared_candidate = 0.0
             zero, top = 0, np.int64(0)
             for at in range(ours.size):
                 one, two = np.float64(ours[at]), np.float64(theirs[at])
                 error = two - one
-                size = abs(error)
-                sum_abs += size
+                magnitude = abs(error)
+                sum_abs += magnitude
                 sum_error += error
                 squared_reference += one * one
                 squared_candidate += two * two
-                zero += ours[at] == theirs[at]
-                top = max(top, np.float64(size).view(np.int64))  # of what is not negative, the bits rise with it
-                code = (np.float32(size).view(np.int32) >> 21) - first_code
-                codes[at] = min(max(code, 0), bins.size - 1)
+                zero += 1 if ours[at] == theirs[at] else 0
+                top = max(top, np.float64(magnitude).view(np.int64))  # of what is not negative, bits are keys
+                code = np.int32((np.float32(magnitude).view(np.int32) >> 21) - first)
+                codes[at] = np.uint8(min(max(code, np.int32(0)), last))
             if top > largest:
                 largest, place = top, start
-            for at in range(0, ours.size - 1, 2):
-                even[codes[at]] += 1
-                odd[codes[at + 1]] += 1
-            if ours.size % 2:
-                even[codes[ours.size - 1]] += 1
             all_abs += sum_abs
             all_error += sum_error
             all_reference += squared_reference
             all_candidate += squared_candidate
             equal += zero
+            fours = ours.size & ~3
+            for at in range(0, fours, 4):
+                counted[0, codes[at]] += 1
+                counted[1, codes[at + 1]] += 1
+                counted[2, codes[at + 2]] += 1
+                counted[3, codes[at + 3]] += 1
+            for at in range(fours, ours.size):
+                counted[0, codes[at]] += 1
+            at = 0
+            while at < ours.size:
+                channel = (start + at) // size
+                stop = min((channel + 1) * size - start, ours.size)
+                own, partner = ours[at:stop], theirs[at:stop]
+                squared = 0.0
+                for position in range(own.size):
+                    error = np.float64(partner[position]) - np.float64(own[position])
+                    squared += error * error
+                by_channel[sample, channel] += squared
+                at = stop
         peak = np.int64(largest).view(np.float64)
         while abs(np.float64(c[place]) - np.float64(r[place])) != peak:
             place += 1
-        figures = peak, float(place), all_abs, all_error, all_reference, all_candidate, float(equal)
-        for row, figure in enumerate(figures):
+        keys = float(low), float(partner_low), float(high), float(partner_high)
+        sums = all_abs, all_error, all_reference, all_candidate, float(equal)
+        for row, figure in enumerate((*keys, peak, float(place), *sums)):
             found[row, sample] = figure
-        for channel in range(reference.shape[1]):
-            squared = 0.0
-            for at in range(reference.shape[2]):
-                error = np.float64(candidate[sample, channel, at]) - np.float64(reference[sample, channel, at])
-                squared += error * error
-            by_channel[sample, channel] = squared
-    bins += even + odd
+    bins += counted.sum(axis=0)
+    return True
 
 
 class Compiled(Numpy):
@@ -108,11 +140,11 @@ class Compiled(Numpy):
         """By the compiled pass, where the block is one for it."""
         if any(side.dtype != np.float32 or not side.flags.c_contiguous for side in (reference, candidate)):
             return None
-        ends = self.ends(reference, candidate)
-        if not math.isfinite(self.total(ends)):
+        found, by_channel = np.empty((len(FOUND), len(reference))), np.zeros(reference.shape[:2])
+        if not _pass_over(reference, candidate, found, by_channel, counter.found[0], FIRST_CODE):
             return None
-        found, by_channel = np.empty((len(FOUND), len(reference))), np.empty(reference.shape[:2])
-        _pass_over(reference, candidate, found, by_channel, counter.found[0], FIRST_CODE)
+        keys = found[:4].astype(np.int32)
+        found[:4] = (keys ^ ((keys >> 31) & MOST)).view(np.float32)
         figures = np.zeros((len(ROWS), len(reference)))
-        figures[: len(ends)], figures[self.rows, :] = ends, found
+        figures[self.rows, :] = found
         return self.totalled(figures, by_channel)

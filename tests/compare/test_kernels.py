@@ -122,6 +122,38 @@ def test_the_compiled_pass_takes_finite_blocks_of_float32_and_no_others() -> Non
     assert backends.backend_of(np.zeros(1)).at_once(block, block, backend.counter(1)) is None
 
 
+@pytest.mark.parametrize("strange", [math.nan, -math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, 2047, 2048, 4999, 9999])
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_compiled_pass_leaves_a_block_with_one_value_that_is_not_finite(
+    strange: float, place: int, side: int
+) -> None:
+    backend = backends.backend_of(np.zeros(1), compiled=True)
+    pair = [np.ones((2, 5, 1000), np.float32) for _ in range(2)]
+    counter = backend.counter(1)
+    assert backend.at_once(pair[0], pair[1], counter) is not None
+    before = counter.counts().copy()
+    pair[side].reshape(-1)[place] = strange
+    assert backend.at_once(pair[0], pair[1], counter) is None
+    assert (counter.counts() == before).all()
+
+
+@pytest.mark.parametrize("values", [(-3, -1), (1, 3), (-1e-40, 1e-40), (-3e38, 3e38), (-0.0, 0.0)], ids=str)
+def test_the_compiled_pass_finds_the_ends_and_the_channels_of_several_pieces(values: tuple[float, float]) -> None:
+    backend = backends.backend_of(np.zeros(1), compiled=True)
+    random = np.random.default_rng(8)
+    ours, theirs = (np.asarray(random.uniform(*values, (3, 7, 1001)), np.float32) for _ in range(2))
+    summed = backend.at_once(ours, theirs, backend.counter(1))
+    assert summed is not None
+    rows = dict(zip(backends.ROWS, summed[0], strict=True))
+    for name, blob in (("", ours), ("partner_", theirs)):
+        assert (rows[f"{name}low"] == blob.min(axis=(1, 2))).all()
+        assert (rows[f"{name}high"] == blob.max(axis=(1, 2))).all()
+    squares = np.square(theirs.astype(np.float64) - ours)
+    assert summed[1][0] == pytest.approx(squares.sum(axis=(0, 2)), rel=1e-12)
+    assert rows["squared_error"] == pytest.approx(squares.sum(axis=(1, 2)), rel=1e-12)
+
+
 def test_code_is_compiled_for_many_values_where_numba_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backends.worthwhile(backends.MANY)
     assert not backends.worthwhile(backends.MANY - 1)
