@@ -56,11 +56,7 @@ def with_bodies(document: Document) -> tuple[Document, str]:
         with one that says why.
     """
     model = document.model
-    if not model.functions:
-        return document, ""
-    functions = functions_of(model)
-    calls = {key: _calls(function.node, functions) for key, function in functions.items()}
-    first = _calls(model.graph.node, functions)
+    functions, calls, first = _calls_of(model)
     called, waiting = set(first), list(first)
     while waiting:
         further = set(calls[waiting.pop()]) - called
@@ -97,8 +93,7 @@ def expanded(model: ModelProto) -> int:
 
     Some thirty functions that call each other twice make a thousand million nodes, of which onnx infers each.
     """
-    functions = functions_of(model)
-    calls = {key: _calls(function.node, functions) for key, function in functions.items()}
+    functions, calls, first = _calls_of(model)
     sizes: dict[Key, int] = {}
     try:
         for key in TopologicalSorter(calls).static_order():
@@ -106,7 +101,7 @@ def expanded(model: ModelProto) -> int:
             sizes[key] = min(within, MAX_NODES + 1)
     except CycleError:
         return MAX_NODES + 1
-    return len(model.graph.node) + sum(sizes[one] for one in _calls(model.graph.node, functions))
+    return len(model.graph.node) + sum(sizes[one] for one in first)
 
 
 def functions_of(model: ModelProto) -> dict[Key, FunctionProto]:
@@ -258,9 +253,15 @@ def key_of(one: NodeProto | FunctionProto) -> Key:
     return _domain(one.domain), name, getattr(one, "overload", "")  # which onnx has since 1.17
 
 
-def _calls(nodes: Iterable[NodeProto], functions: dict[Key, FunctionProto]) -> list[Key]:
-    """The functions that some nodes call, as often as they do."""
-    return [key for node in _all(nodes) if (key := key_of(node)) in functions]
+def _calls_of(model: ModelProto) -> tuple[dict[Key, FunctionProto], dict[Key, list[Key]], list[Key]]:
+    """A model's own functions, which of them each calls, and which the graph does, as often as they do."""
+    functions = functions_of(model)
+
+    def calls(nodes: Iterable[NodeProto]) -> list[Key]:
+        return [key for node in _all(nodes) if (key := key_of(node)) in functions]
+
+    within = {key: calls(function.node) for key, function in functions.items()}
+    return functions, within, calls(model.graph.node) if functions else []
 
 
 def _all(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
