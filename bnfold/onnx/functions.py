@@ -73,8 +73,8 @@ def with_bodies(document: Document) -> tuple[Document, str]:
     except (NoBody, RecursionError) as error:
         why = str(error) if isinstance(error, NoBody) else "bodies stand in one another too deep"
         return document, f"{said} cannot be read as bodies ({why}), so nothing is folded there"
-    verb = "was read as its body" if len(first) == 1 else "were read as their bodies"
-    return document_of(data, document.path), f"{said} {verb}"
+    verb = "was read as its body, and is" if len(first) == 1 else "were read as their bodies, and are"
+    return document_of(data, document.path), f"{said} {verb} written so where anything folds"
 
 
 def left_in_bodies(model: ModelProto) -> list[str]:

@@ -77,7 +77,8 @@ def test_a_normalisation_in_one_function_folds_into_a_convolution_in_another() -
     one, other = run(before, FEEDS, ["y", "z"]), run(after, FEEDS, ["y", "z"])
     assert all(error(other[name], one[name]) < 1e-6 for name in one)
     assert net_of(before).notes == [
-        "3 calls of 4 functions of the model's own, which normalise, were read as their bodies"
+        "3 calls of 4 functions of the model's own, which normalise, were read as their bodies, and are written so "
+        "where anything folds"
     ]
     diff = bnfold.compare(before, after)
     assert diff.passed
@@ -155,7 +156,8 @@ def test_a_text_of_some_lines_makes_no_thousand_million_nodes() -> None:
 def test_calls_in_bodies_of_control_flow_are_replaced() -> None:
     before = model(IN_A_BRANCH, w=values(3, 2, 3, 3), **statistics())
     assert net_of(before).notes == [
-        "1 call of 1 function of the model's own, which normalise, was read as its body",
+        "1 call of 1 function of the model's own, which normalise, was read as its body, and is written so where "
+        "anything folds",
         "1 normalisation in bodies of 'y' (If): nothing is folded there",
     ]
     for branch in (True, False):
