@@ -144,6 +144,11 @@ class Document:
     files: Mapping[str, mmap.mmap] = field(default_factory=dict)
 
     @property
+    def keeps_outside(self) -> bool:
+        """Whether tensors lie in files of their own."""
+        return any(tensor.external for tensor in self.tensors)
+
+    @property
     def paths(self) -> list[Path]:
         """Every file that the model lies in."""
         return [self.path, *(self.path.resolve().parent / location for location in self.files)]
@@ -171,7 +176,7 @@ def read_onnx(path: Path) -> OnnxFile:
     """
     buffer = map_file(path)
     document = _sentences(path, lambda: _document(path, buffer, outside=False))
-    if any(tensor.external for tensor in document.tensors):
+    if document.keeps_outside:
         # Weights on a store and in a folder cannot both be beside the model.
         return OnnxFile(_sentences(path, lambda: ModelProto.FromString(bytes(buffer[:]))), (), buffer)
     weights = []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from bnfold.errors import UnsupportedError, UsageError
+from bnfold.errors import BnfoldError, UnsupportedError, UsageError
 from bnfold.io.files import OutputSet, data_file
 from bnfold.io.wire import LENGTH, MAX_MESSAGE, Field, encode_field
 from bnfold.net import Net
@@ -55,9 +55,8 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = F
     origin: OnnxOrigin = net.origin
     document, edited = _differences(net)
     pieces = list(_pieces(document, edited, origin))
-    outside = external_data or any(tensor.external for tensor in document.tensors)
     sink = files.open(path)
-    if not outside and _size(pieces) + _around(document) <= MAX_MESSAGE:
+    if not (external_data or document.keeps_outside) and _size(document, pieces) <= MAX_MESSAGE:
         _emit(sink, document, pieces)
         return [path]
     data_path = named_data_file(path)
@@ -86,25 +85,15 @@ def write_stream(net: Net, sink: Sink, *, inside: bool = False) -> None:
     Raises:
         UsageError: the net's own weights lie outside, or it passes 2 GiB.
     """
-    origin: OnnxOrigin = net.origin
-    document, edited = _differences(net)
-    outside = any(tensor.external for tensor in document.tensors)
-    if outside and not inside:
+    if not inside and net.origin.document.keeps_outside:
         raise UsageError("the weights of this model lie in a second file, so give a path and not an open file")
-    pieces = list(_pieces(document, edited, origin, split=outside))
-    if _size(pieces) + _around(document) > MAX_MESSAGE:
-        raise UsageError("the model passes 2 GiB and needs a second file, so give a path and not an open file")
-    _emit(sink, document, pieces)
+    too_large = "the model passes 2 GiB and needs a second file, so give a path and not an open file"
+    _emit(sink, *_whole(net, UsageError(too_large)))
 
 
 def whole_message(net: Net) -> ModelProto:
     """An ONNX net as a message, all weights inside. Raises UnsupportedError where it passes 2 GiB."""
-    origin: OnnxOrigin = net.origin
-    document, edited = _differences(net)
-    outside = any(tensor.external for tensor in document.tensors)
-    pieces = list(_pieces(document, edited, origin, split=outside))
-    if _size(pieces) + _around(document) > MAX_MESSAGE:
-        raise UnsupportedError(TOO_LARGE)
+    document, pieces = _whole(net, UnsupportedError(TOO_LARGE))
     model = ModelProto()
     for part in document.outer:
         if part[:2] != (GRAPH, LENGTH):
@@ -120,6 +109,15 @@ def whole_message(net: Net) -> ModelProto:
     return model
 
 
+def _whole(net: Net, too_large: BnfoldError) -> tuple[Document, list[_Piece]]:
+    """The file that a net is written from, and the fields of its graph, all weights among them."""
+    document, edited = _differences(net)
+    pieces = list(_pieces(document, edited, net.origin, split=document.keeps_outside))
+    if _size(document, pieces) > MAX_MESSAGE:
+        raise too_large
+    return document, pieces
+
+
 def _differences(net: Net) -> tuple[Document, Edition]:
     """The file that a net is written from, and how it differs: nothing folded leaves the calls of functions."""
     origin: OnnxOrigin = net.origin
@@ -132,12 +130,10 @@ def _differences(net: Net) -> tuple[Document, Edition]:
 TOO_LARGE = "the model passes 2 GiB, which no ONNX message can hold; save it with external data"
 
 
-def _around(document: Document) -> int:
-    return sum(part.end - part.begin for part in document.outer if part.number != GRAPH) + 16
-
-
-def _size(pieces: Iterable[_Piece]) -> int:
-    return sum(_length(piece) for piece in pieces)
+def _size(document: Document, pieces: Iterable[_Piece]) -> int:
+    """How many bytes the model takes with these pieces in its graph, and no fewer."""
+    around = sum(part.end - part.begin for part in document.outer if part.number != GRAPH)
+    return around + sum(map(_length, pieces)) + 16
 
 
 def _length(piece: _Piece) -> int:
@@ -152,7 +148,7 @@ def _emit(sink: Sink, document: Document, pieces: Sequence[_Piece]) -> None:
         if part[:2] != (GRAPH, LENGTH):
             sink.write(view[part.begin : part.end])
             continue
-        sink.write(field_head(GRAPH, _size(pieces)))
+        sink.write(field_head(GRAPH, sum(map(_length, pieces))))
         for begin, end, piece in _joined(pieces):
             if piece is None:
                 sink.write(view[begin:end])
