@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bnfold.loading import Model as Given
+    from bnfold.onnx.double import Conversion
     from bnfold.onnx.graph import Parts, WeightStore
     from bnfold.onnx.weight import Weight
 
@@ -152,16 +153,10 @@ class Model:
 
     def in_float32(self) -> Model:
         """The same network with its bfloat16 and float64 values as float32."""
-        from bnfold.onnx.double import RUNNABLE, converted
+        from bnfold.onnx.double import RUNNABLE
 
-        float32 = np.dtype(np.float32)
-        weights = [replace(one, dtype=float32) if RUNNABLE.tells(one.dtype) else one for one in self.weights]
-        feeds = {
-            name: replace(feed, dtype=float32) if RUNNABLE.tells(feed.dtype) else feed
-            for name, feed in self.feeds.items()
-        }
-        proto = converted(self.proto, self.folder, RUNNABLE)
-        return replace(self, proto=proto, weights=tuple(weights), feeds=feeds, before=self)
+        weights = [replace(one, dtype=RUNNABLE.dtype) if RUNNABLE.tells(one.dtype) else one for one in self.weights]
+        return replace(self._converted(self.proto, weights, RUNNABLE), before=self)
 
     def rounded_otherwise(self, reference: Model, seed: int | None) -> Model:
         """The network in float32, as if the weights that are not the reference's had been rounded otherwise.
@@ -170,7 +165,7 @@ class Model:
             reference: what is stored there under the same name, value for value, was not rounded.
             seed: each value of 2 bytes is half a unit in its last place off, up or down by chance; None for none.
         """
-        from bnfold.onnx.double import FINER, converted
+        from bnfold.onnx.double import FINER
         from bnfold.onnx.graph import same_weight, stored_weights
 
         random = np.random.default_rng(seed)
@@ -188,11 +183,17 @@ class Model:
             weights.append(weight.of(name, values))
         bare = deepcopy(self.proto)
         del bare.graph.initializer[:]
+        return replace(self._converted(bare, weights, FINER), mapped=())
+
+    def _converted(self, proto: ModelProto, weights: Iterable[Weight], conversion: Conversion) -> Model:
+        """The network with some float types as another one, given its weights in that."""
+        from bnfold.onnx.double import converted
+
         feeds = {
-            name: replace(feed, dtype=FINER.dtype) if FINER.tells(feed.dtype) else feed
+            name: replace(feed, dtype=conversion.dtype) if conversion.tells(feed.dtype) else feed
             for name, feed in self.feeds.items()
         }
-        return replace(self, proto=converted(bare, self.folder, FINER), weights=tuple(weights), feeds=feeds, mapped=())
+        return replace(self, proto=converted(proto, self.folder, conversion), weights=tuple(weights), feeds=feeds)
 
     @property
     def parts(self) -> Parts:
