@@ -126,12 +126,11 @@ class _Drawing:
     def said_by(self, nodes: Iterable[NodeProto], tensors: Iterable[TensorProto] = ()) -> dict[str, bool]:
         """Name -> flag, of the constants among some nodes and what is stored beside them."""
         from bnfold.onnx.file import values_of
+        from bnfold.onnx.node import constants_among
 
-        said = [(one.output[0], a.t) for one in nodes if one.op_type == "Constant" for a in one.attribute]
-        said += [(one.name, one) for one in tensors]
         return {
             name: bool(values_of(one, self.folder).any())
-            for name, one in said
+            for name, one in (constants_among(nodes) | {one.name: one for one in tensors}).items()
             if one.data_type == FLAG and prod(one.dims) == 1
         }
 

@@ -7,14 +7,14 @@ Loop and Scan capture is a bottom, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
 
 from bnfold.net import Array, Blobs, Layer
 
@@ -179,6 +179,12 @@ def graphs_of(attribute: AttributeProto) -> Iterator[GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def constants_among(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
+    """Name -> the tensor that it is, of what Constants among some nodes make."""
+    makers = (node for node in nodes if node.op_type == "Constant")
+    return {node.output[0]: said.t for node in makers for said in node.attribute if said.HasField("t")}
 
 
 def captured(node: NodeProto) -> list[str]:
