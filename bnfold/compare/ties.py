@@ -33,6 +33,8 @@ from bnfold.options import CompareOptions
 from bnfold.runtime import Session, to_host
 
 if TYPE_CHECKING:
+    from onnx import NodeProto
+
     from bnfold.onnx.graph import WeightStore
 
 Look = Callable[[Array, Array], Array | None]
@@ -201,13 +203,10 @@ def pointer_of(model: Model, blob: str) -> Pointer | None:
     writer = model.writers.get(blob)
     if writer is None or not model.reads[blob] or not {*model.writers, *model.feeds}.issuperset(model.reads[blob]):
         return None
-    values = model.reads[blob][:1]
     if model.net is None:
-        if (look := _onnx_look(model, blob, writer.type)) is not None:
-            return Pointer(values, look)
-        if (look := _onnx_steps(model, blob, writer.type)) is not None:
-            return Pointer(values, look, "values differ by a step whose edge is near")
-        return _onnx_flags(model, blob, writer.type)
+        rule = ONNX_POINTERS.get(writer.type)
+        return rule(model, blob, next(node for node in model.proto.graph.node if blob in node.output)) if rule else None
+    values = model.reads[blob][:1]
     layer = model.net.producer(blob)
     if layer is None:
         return None
@@ -221,44 +220,38 @@ def pointer_of(model: Model, blob: str) -> Pointer | None:
     return Pointer(values, in_plane) if layer.type == "Pooling" and layer.tops.index(blob) == 1 else None
 
 
-def _onnx_look(model: Model, blob: str, op_type: str) -> Look | None:
+def _onnx_indices(model: Model, blob: str, node: NodeProto) -> Pointer | None:
     """How the indices of an ONNX node are read; None where it gives none."""
-    if op_type not in {"ArgMax", "ArgMin", "MaxPool", "TopK"}:
-        return None
-    node = next(node for node in model.proto.graph.node if blob in node.output)
-    if op_type in {"MaxPool", "TopK"} and node.output[0] == blob:
+    if node.op_type in {"MaxPool", "TopK"} and node.output[0] == blob:
         return None  # the values themselves
     said = {attribute.name: attribute.i for attribute in node.attribute}
-    if op_type == "MaxPool":
-        return in_tensor if not said.get("storage_order") else None
-    whole = op_type == "TopK" or bool(said.get("keepdims", 1))
-    return partial(along_axis, axis=said.get("axis", -1 if op_type == "TopK" else 0), keepdims=whole)
+    values = model.reads[blob][:1]
+    if node.op_type == "MaxPool":
+        return Pointer(values, in_tensor) if not said.get("storage_order") else None
+    is_top = node.op_type == "TopK"
+    whole = is_top or bool(said.get("keepdims", 1))
+    return Pointer(values, partial(along_axis, axis=said.get("axis", -1 if is_top else 0), keepdims=whole))
 
 
-def _onnx_steps(model: Model, blob: str, op_type: str) -> Look | None:
-    """How the steps of an ONNX node are read; None where it makes none, or of sizes that are computed."""
-    if op_type not in STEPS:
-        return None
-    node = next(node for node in model.proto.graph.node if blob in node.output)
+def _onnx_steps(model: Model, blob: str, node: NodeProto) -> Pointer | None:
+    """How the steps of an ONNX node are read; None where they are of sizes that are computed."""
     names = [name for name in node.input[1:] if name]
     known = _known(model, names)
     if any(name not in known or known[name].ndim > 1 for name in names):
         return None
     sizes = [known[name] for name in names]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-    return partial(on_step, sizes=sizes, edges=STEPS[op_type], axis=axis)
+    look = partial(on_step, sizes=sizes, edges=STEPS[node.op_type], axis=axis)
+    return Pointer(model.reads[blob][:1], look, "values differ by a step whose edge is near")
 
 
-def _onnx_flags(model: Model, blob: str, op_type: str) -> Pointer | None:
-    """What the flags of a comparison, or the signs, say of which values; None where it is neither."""
-    if op_type not in TURNS:
-        return None
-    node = next(node for node in model.proto.graph.node if blob in node.output)
+def _onnx_flags(model: Model, _: str, node: NodeProto) -> Pointer | None:
+    """What the flags of a comparison, or the signs, say of which values; None where these are stored."""
     known = _known(model, node.input)
     values = tuple(name for name in node.input if name not in known)
     if not values:
         return None
-    limit, turns = next(iter(known.values()), ORIGIN), TURNS[op_type]
+    limit, turns = next(iter(known.values()), ORIGIN), TURNS[node.op_type]
     if node.input[0] in known:  # the limit is above
         turns = turns[::-1]
     return Pointer(values, partial(on_side, limit=limit, turns=turns), NEAR_LIMIT, limit)
@@ -268,12 +261,10 @@ def _known(model: Model, names: Iterable[str]) -> dict[str, Array]:
     """Those of some tensors of an ONNX model that are stored, or that a Constant says."""
     from bnfold.onnx.file import values_of
     from bnfold.onnx.graph import stored_weights
+    from bnfold.onnx.node import constants_among
 
-    names = set(names)
-    makers = [node for node in model.proto.graph.node if node.op_type == "Constant" and node.output[0] in names]
-    said = {
-        node.output[0]: values_of(one.t, model.folder) for node in makers for one in node.attribute if one.HasField("t")
-    }
+    names, constants = set(names), constants_among(model.proto.graph.node)
+    said = {name: values_of(constants[name], model.folder) for name in names & constants.keys()}
     return said | {name: weight.array() for name, weight in stored_weights(model.parts, names).items()}
 
 
@@ -288,6 +279,11 @@ TURNS: dict[str, tuple[object, object]] = {
     "Sign": (-1, 1),
 }
 """Operator -> what it gives below a limit and above; Sign's is 0."""
+ONNX_POINTERS: Mapping[str, Callable[[Model, str, NodeProto], Pointer | None]] = {
+    **dict.fromkeys(("ArgMax", "ArgMin", "MaxPool", "TopK"), _onnx_indices),
+    **dict.fromkeys(STEPS, _onnx_steps),
+    **dict.fromkeys(TURNS, _onnx_flags),
+}
 NEAR_LIMIT = "flags differ at a limit that is near"
 UNSCALED = (np.ones(1), np.zeros(1))
 """The scale and the zero point where there are none."""
