@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
+from dataclasses import fields, replace
 from functools import partial, reduce
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,9 @@ from bnfold.options import (
     PREPARING,
     PROVING,
     WEIGHTS,
+    CompareOptions,
+    OnnxOptions,
+    ReadOptions,
     by_name,
     count_of_bytes,
     named,
@@ -44,7 +48,6 @@ from bnfold.report.words import visible
 if TYPE_CHECKING:
     from bnfold.compare.pairs import PairRow
     from bnfold.io.environment import Environment
-    from bnfold.options import CompareOptions, ReadOptions
     from bnfold.pipeline import Reading, Writing
     from bnfold.report.grid import Line
     from bnfold.report.renderings import Facts, Renderings
@@ -489,12 +492,9 @@ def inspect(prototxt: Path, caffemodel: str | None, strict: bool, **given: Any) 
 @verbosity_options
 def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
     """Compare any two models. Each is .onnx, .caffemodel, .prototxt beside it, or NET.prototxt:WEIGHTS.caffemodel."""
-    from dataclasses import fields, replace
-
     from bnfold.compare.measure import NamedProgress
     from bnfold.compare.pairs import compare_pairs, rows_of
-    from bnfold.loading import ONNX_TOO
-    from bnfold.options import ReadOptions
+    from bnfold.loading import ONNX_TOO, is_onnx
     from bnfold.pipeline import require_paths
     from bnfold.report.progress import progress_bar
     from bnfold.report.renderings import of_run
@@ -502,7 +502,7 @@ def diff(reference: str | None, candidate: str | None, **given: Any) -> int:
 
     rows = rows_of(reference, candidate, given["table"])
     files = [file for row in rows for file in row.models]
-    if all(file.suffix.lower() == ".onnx" for file in files):
+    if all(map(is_onnx, files)):
         _refuse_idle([one.name for one in fields(ReadOptions) if one.name not in ONNX_TOO], "the models are ONNX")
     if all(row.data for row in rows):
         _refuse_idle(["data"], "each line of the table names its own")
@@ -557,20 +557,17 @@ def _own_reports(given: dict[str, Any], row: PairRow) -> dict[str, Path]:
 
 
 def _reading(prototxt: Path, caffemodel: str | None, given: dict[str, Any]) -> Reading:
+    from bnfold.loading import is_onnx
     from bnfold.pipeline import Reading
 
     if prototxt.suffix.lower() in WEIGHTS and caffemodel and caffemodel.lower().endswith(".prototxt"):
         raise UsageError(f"the prototxt comes first: {visible(caffemodel)} {visible(str(prototxt))}")
-    if caffemodel and caffemodel.lower().endswith(".onnx") and prototxt.suffix.lower() != ".onnx":
+    if caffemodel and is_onnx(caffemodel) and not is_onnx(prototxt):
         raise UsageError(f"{visible(caffemodel)} is no caffemodel: an ONNX model to write is named behind -o")
     return Reading(prototxt, caffemodel, _read_options(given))
 
 
 def _read_options(given: dict[str, Any]) -> ReadOptions:
-    from dataclasses import fields
-
-    from bnfold.options import ReadOptions
-
     said = {one.name: given[one.name] for one in fields(ReadOptions) if one.name in given}
     return ReadOptions(**said | {"input_shapes": by_name("--input-shape", given["input_shapes"]) or None})
 
@@ -589,15 +586,13 @@ def _refuse_idle(names: Sequence[str], why: str) -> None:
 
 
 def _writing(model: Path, given: dict[str, Any]) -> Writing:
-    from dataclasses import fields
-
-    from bnfold.options import OnnxOptions
+    from bnfold.loading import is_onnx
     from bnfold.pipeline import Writing, format_of
 
     formats = {format_of(path) for path in given["paths"]}
     if "onnx" not in formats:
         _refuse_idle(FOR_ONNX, "no .onnx is written")
-    elif model.suffix.lower() == ".onnx":
+    elif is_onnx(model):
         _refuse_idle(FROM_CAFFE, f"{visible(model.name)} is ONNX already, and stays what it is")
     if "prototxt" not in formats:
         _refuse_idle(FOR_CAFFE, "no .prototxt is written")
@@ -606,8 +601,6 @@ def _writing(model: Path, given: dict[str, Any]) -> Writing:
 
 
 def _comparing(given: dict[str, Any], data: Sequence[str | None], layers: bool) -> CompareOptions:
-    from bnfold.options import CompareOptions
-
     if not any(data) and (idle := [f"--{name.replace('_', '-')}" for name in PREPARING if given[name]]):
         raise UsageError(f"{' and '.join(idle)} prepare{'s' * (len(idle) == 1)} images, and no --data names any")
     words = {name: given[name] for name in PREPARING}
