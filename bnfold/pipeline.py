@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.errors import BnfoldError, ModelError, UsageError, few, quoted
+from bnfold.io.files import OutputSet, data_file, recover, require_unread, require_writable
+from bnfold.io.mapping import map_file
 from bnfold.loading import is_onnx, load, require_weights
 from bnfold.net import Net
 from bnfold.options import CompareOptions, Dialect, OnnxOptions, ReadOptions, changed
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from bnfold.compare.models import Source as ComparedModel
     from bnfold.compare.records import DiffReport
     from bnfold.data.samples import Data
-    from bnfold.io.files import OutputSet
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -132,7 +133,6 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
 def _folded(original: Net, job: Job, progress: Progress | None) -> RunReport:
     """The run, once the model is read."""
     from bnfold.compare.conditioning import ill_conditioned
-    from bnfold.io.files import OutputSet
 
     result = job.folding.of(original)
     comparison = open_comparison(original, result.net, job) if job.verify else None
@@ -220,8 +220,6 @@ class Provenance(NamedTuple):
         """
         from hashlib import sha256
 
-        from bnfold.io.mapping import map_file
-
         # Names of files are bytes, and protobuf's strings are UTF-8.
         names = {path: os.fsencode(path.name).decode(errors="backslashreplace") for path in self.files}
         told = {}
@@ -254,7 +252,7 @@ def prove(
     written: Sequence[Path],
     job: Job,
     outputs: OutputSet,
-    progress: Progress | None = None,
+    progress: Progress | None,
 ) -> tuple[DiffReport, ...]:
     """Compare the original with every file that was written, where it lies, or with the folded net where none was."""
     from bnfold.compare.measure import NamedProgress
@@ -319,8 +317,6 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
     if net.language == "ONNX":
         what = "is ONNX already" if only == "onnx" else "is an ONNX model, and Caffe has no words for its operators"
         raise UsageError(f"{reading.prototxt}: {what}; 'bnfold fold', 'bnfold inspect' and 'bnfold diff' take it")
-    from bnfold.io.files import OutputSet
-
     if only == "onnx":
         require_weights(net)
     with OutputSet(reading.files, in_place=writing.in_place) as outputs:
@@ -368,8 +364,6 @@ def require_paths(
         UsageError: a path is an input, comes twice, or has an unknown suffix.
         WriteError: there cannot be such a file.
     """
-    from bnfold.io.files import data_file, recover, require_unread, require_writable
-
     outputs = [file for path in writing.paths for file in files_of(path, writing)] if writing else []
     in_place = writing is not None and writing.in_place
     if in_place:
@@ -399,8 +393,6 @@ def _weights_of(models: Sequence[Path]) -> list[Path]:
 
 def files_of(path: Path, writing: Writing) -> list[Path]:
     """The files that an output consists of."""
-    from bnfold.io.files import data_file
-
     if format_of(path) == "prototxt":
         return [path, path.with_suffix(".caffemodel")]
     return [path, data_file(path)] if writing.onnx.external_data else [path]
