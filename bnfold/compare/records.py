@@ -391,6 +391,11 @@ class DiffReport(Rendered):
         return max(self.blobs, key=lambda blob: blob.judged, default=None)
 
     @property
+    def judged(self) -> float:
+        """The largest error that was held to the tolerance; 0 where none was."""
+        return max((gate.value for gate in self.gates if gate.name == "tolerance"), default=0.0)
+
+    @property
     def coverage(self) -> str:
         """How many outputs were compared, and why the others were not; empty where all were."""
         if not self.uncompared:
@@ -417,8 +422,7 @@ class DiffReport(Rendered):
                 return f"Nothing is proved: {sentences}{covered}."
             place = f"; the error starts at layer '{self.first_divergent.layer}'" if self.first_divergent else ""
             return f"The networks differ: {sentences}{place}{covered}."
-        judged = max((gate.value for gate in self.gates if gate.name == "tolerance"), default=0.0)
-        same = f" within {judged:.1e} of the range" if judged else "" if self.as_exact else ", bit for bit"
+        same = f" within {self.judged:.1e} of the range" if self.judged else "" if self.as_exact else ", bit for bit"
         rounded = ""
         if self.as_exact:
             names = few([f"'{name}'" for name in self.as_exact], 3)

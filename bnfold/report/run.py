@@ -65,10 +65,7 @@ class RunReport(Rendered):
         for proofs in alike.values():  # of those that pass alike the worst speaks
             if failed and proofs[0].passed:
                 break
-            worst = max(
-                proofs,
-                key=lambda proof: max((gate.value for gate in proof.gates if gate.name == "tolerance"), default=0.0),
-            )
+            worst = max(proofs, key=lambda proof: proof.judged)
             said.append((few([proof.candidate for proof in proofs], 3), worst.verdict))
         if len(alike) == 1:
             return said[0][1]
