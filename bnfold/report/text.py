@@ -226,11 +226,10 @@ def _blob_table(report: DiffReport, rows: int) -> Iterator[Part]:
     worst = sorted((blob for blob in report.blobs if not blob.is_output), key=lambda blob: -blob.judged)
     shown: Sequence[BlobDiff] = [*report.outputs[:rows], *worst[:rows]]
     metrics = columns(TERMINAL, shown)
-    ranked = [Column(metric.heading, rank, metric.written != "place") for rank, metric in enumerate(metrics)]
     # Of the metrics, the error relative to the range decides, so it stays longest.
     ranked = [
-        Column(column.heading, 0 if metric.name == "judged" else column.rank + 2, column.number)
-        for column, metric in zip(ranked, metrics, strict=True)
+        Column(metric.heading, 0 if metric.name == "judged" else rank + 2, metric.written != "place")
+        for rank, metric in enumerate(metrics)
     ]
     grid = Grid([Column("blob"), Column("layer", 1), *ranked])
     for blob in shown:
