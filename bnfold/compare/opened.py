@@ -29,7 +29,7 @@ from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, extremes, figures, magnitude, relative
 from bnfold.compare.models import Model
-from bnfold.compare.records import NO_PARTNER, BlobDiff, DetectorDiff, DiffReport, Gate, LayerRange, Uncompared
+from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DiffReport, Gate, LayerRange, Uncompared
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
 from bnfold.compare.ties import Ties
 from bnfold.data.samples import Noise, Samples
@@ -150,43 +150,81 @@ class Opened:
             found: in all samples.
             ran: where either network was run.
         """
-        options, notes = self.options, [*self.notes, *found.notes]
+        options = self.options
         hiding = [name for name, positions in found.positions.items() if self._hides(name, positions, found)]
         blobs = self._blobs(found, hiding)
         classifier = found.classification.result(self.data.class_names) if found.classification else None
         detector = found.detection.result() if found.detection and found.detection.is_one else None
+        boxes = detector.blob if detector is not None else None
         lost, uncompared = self._without_partner()
-        steady = detector is not None and self._steady(detector.blob, blobs)
-        judged = [blob for blob in blobs if not (steady and detector is not None and blob.blob == detector.blob)]
-        gates: list[Gate] = [
-            compared_gate(
-                blobs,
-                uncompared,
-                detector.blob if detector is not None else None,
-                detector is not None and self._seen_through(detector, blobs),
-                self.same_behind,
-            ),
+        steady = boxes is not None and self._steady(boxes, blobs)
+        judged = [blob for blob in blobs if not (steady and blob.blob == boxes)]
+        decided, rounding, unlooked = self._rounding(found, blobs)
+        rounded = [name for name, by_rounding in decided.items() if by_rounding]
+        seen_through = boxes is not None and self._seen_through(boxes, blobs)
+        gates = [
+            compared_gate(blobs, uncompared, boxes, seen_through, self.same_behind),
             outputs_gate(lost),
+            tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
+            *rounding,
         ]
-        doubtful = [name for name in self.doubtful(found) if name in found.distances]
-        exact = as_exact(self.ours, self.theirs, self.pairs, found.distances)
-        inexact = {name: apart for name, apart in found.distances.items() if name not in exact}
-        if self.coarse is not None and inexact:
-            exact = set()
-        rounded = [name for name in doubtful if name in exact]
-        gates.append(tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit))
-        if self.coarse is not None and found.distances and not doubtful:
-            gates.append(rounding_gate({name: apart for name, apart in inexact.items() if apart.tells}))
-            mute = [name for name, apart in inexact.items() if not apart.tells]
-            notes += [f"{named('blob', mute)}: {MUTE}"] if mute else []
-        elif self.coarse is not None and not doubtful and any(blob.judged for blob in blobs):
-            notes += [UNLOOKED] if options.limit > TOLERANCES["float32"] else []
         if detector is not None:
             gates.append(boxes_gate(detector, steady))
         if options.min_agreement is not None:
             gates.append(agreement_gate(classifier, options.min_agreement))
         if options.max_top1_drop is not None:
             gates.append(top1_gate(classifier, options.max_top1_drop))
+        notes = [*self.notes, *found.notes, *unlooked, *self._doubts(found, blobs, classifier)]
+        notes += [self._hidden(name, found.positions[name].share) for name in hiding]
+        notes += [_rounded(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
+        notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
+        paired = set(self.pairs.values())
+        return DiffReport(
+            self.ours.name,
+            self.theirs.name,
+            self.data.description,
+            options.seed,
+            options.limit,
+            tuple(blobs),
+            tuple(sorted(found.samples, key=lambda sample: sample.sample)),
+            tuple([name for name in self.ours.writers if name not in self.pairs] if options.layers else lost),
+            tuple(name for name in self.theirs.writers if name not in paired) if options.layers else (),
+            classifier,
+            detector,
+            first_divergent_layer(judged, self.theirs.writers, self.theirs.reads) if options.layers else None,
+            self._ranges(found),
+            tuple(gates),
+            tuple(notes),
+            uncompared,
+            tuple(rounded),
+            sample_count=found.count,
+            reference_on=ran[0],
+            candidate_on=ran[1],
+        )
+
+    def _rounding(self, found: Measurement, blobs: Sequence[BlobDiff]) -> tuple[dict[str, bool], list[Gate], list[str]]:
+        """What a float64 run decided, if there was one.
+
+        Returns:
+            Each blob that is beyond the tolerance -> whether rounding brought it there; the gate of types of 2 bytes,
+            and a note, where nothing is beyond it.
+        """
+        doubtful = [name for name in self.doubtful(found) if name in found.distances]
+        exact = as_exact(self.ours, self.theirs, self.pairs, found.distances)
+        inexact = {name: apart for name, apart in found.distances.items() if name not in exact}
+        decided = {name: name in exact and (self.coarse is None or not inexact) for name in doubtful}
+        if self.coarse is None or doubtful:
+            return decided, [], []
+        if found.distances:
+            mute = [name for name, apart in inexact.items() if not apart.tells]
+            gate = rounding_gate({name: apart for name, apart in inexact.items() if apart.tells})
+            return decided, [gate], [f"{named('blob', mute)}: {MUTE}"] if mute else []
+        unlooked = any(blob.judged for blob in blobs) and self.options.limit > TOLERANCES["float32"]
+        return decided, [], [UNLOOKED] if unlooked else []
+
+    def _doubts(self, found: Measurement, blobs: Sequence[BlobDiff], classifier: ClassifierDiff | None) -> list[str]:
+        """Notes on what says little: samples without an answer, values that are not finite, data that is all alike."""
+        notes = []
         if classifier is not None and (silent := found.count - classifier.samples):
             names = f"{silent:,} of {found.count:,} samples"
             notes.append(
@@ -200,35 +238,7 @@ class Opened:
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
         notes += self._untried({blob.blob for blob in blobs if is_blank(blob)})
         notes += self._constant(found.reference_spans)
-        notes += replace(self.ties, counts=found.ties).notes()
-        notes += [self._hidden(name, found.positions[name].share) for name in hiding]
-        notes += [_rounded(name, found.distances[name], name in exact) for name in doubtful]
-        notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
-        unpaired = [name for name in self.ours.writers if name not in self.pairs]
-        paired = set(self.pairs.values())
-        extra = [name for name in self.theirs.writers if name not in paired]
-        return DiffReport(
-            self.ours.name,
-            self.theirs.name,
-            self.data.description,
-            options.seed,
-            options.limit,
-            tuple(blobs),
-            tuple(sorted(found.samples, key=lambda sample: sample.sample)),
-            tuple(unpaired if options.layers else lost),
-            tuple(extra if options.layers else ()),
-            classifier,
-            detector,
-            first_divergent_layer(judged, self.theirs.writers, self.theirs.reads) if options.layers else None,
-            self._ranges(found),
-            tuple(gates),
-            tuple(notes),
-            uncompared,
-            tuple(rounded),
-            sample_count=found.count,
-            reference_on=ran[0],
-            candidate_on=ran[1],
-        )
+        return [*notes, *replace(self.ties, counts=found.ties).notes()]
 
     def unrun(self) -> DiffReport:
         """The report on a candidate that is the reference: to run it would prove no more than to read it."""
@@ -353,9 +363,9 @@ class Opened:
             return f"{said}, so it is judged by what stands in front of it: {fronts}"
         return f"{said}, and nothing in front of it could be compared: it says little"
 
-    def _seen_through(self, detector: DetectorDiff, blobs: Sequence[BlobDiff]) -> bool:
+    def _seen_through(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
         """Whether something that the boxes are made of was compared."""
-        made_of = set(upstream(self.pairs[detector.blob], self.theirs.reads))
+        made_of = set(upstream(self.pairs[boxes], self.theirs.reads))
         return any(blob.partner in made_of for blob in blobs)
 
     def _steady(self, boxes: str, blobs: Sequence[BlobDiff]) -> bool:
