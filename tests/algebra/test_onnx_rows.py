@@ -177,6 +177,8 @@ ROWS = [
     Row('t0 = DepthToSpace <blocksize = 2, mode = "CRD"> (x)', ((1, 8, 2, 3),)),
     Row("t0 = SpaceToDepth <blocksize = 2> (x)", ((1, 3, 4, 2),)),
 ]
+if onnx.defs.onnx_opset_version() >= 28:
+    ROWS.append(Row('t0 = SpaceToDepth <blocksize = 2, mode = "CRD"> (x)', ((1, 3, 4, 2),), opset=28))
 
 NOT_HERE = {
     "Abs": "it changes the affine's signs",

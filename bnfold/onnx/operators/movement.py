@@ -188,12 +188,12 @@ def depth_to_space(place: NodeContext) -> Operator:
 
 
 def space_to_depth(place: NodeContext) -> Operator:
-    """SpaceToDepth: blocks of pixels become channels."""
+    """SpaceToDepth: blocks of pixels become channels; opset 28 brought the mode CRD."""
     block = place.node.attribute("blocksize", 0)
     n, c, h, w = _plane(place, block)
     if any(size >= 0 and size % block for size in (h, w)):
         raise Unfit("its plane is no multiple of its blocks")
-    return Move((pixels_to_channels((n, c, h, w), block),))
+    return Move((pixels_to_channels((n, c, h, w), block, place.node.attribute("mode", "DCR")),))
 
 
 def _plane(place: NodeContext, block: int) -> tuple[int, int, int, int]:
