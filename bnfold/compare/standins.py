@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.caffe.layers import ROIPooling, Upsample, infer_shapes
+from bnfold.caffe.layers.region import layer_type_of
 from bnfold.data.standins import Continuation, Fixed, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.net import Layer, Net, Shape
 
@@ -53,7 +54,7 @@ def _meaning(net: Net, blob: str, shapes: Mapping[str, Shape | None], image: tup
             layer = use.layer
             known = [shapes.get(bottom) for bottom in layer.bottoms]
             sizes = [shape for shape in known if shape is not None]
-            row = READERS.get((layer.type, use.index))
+            row = READERS.get((layer_type_of(layer), use.index))
             if row is not None and len(sizes) == len(known):
                 return row(_Reading(layer, sizes, image))
             if layer.type in SAME_VALUES:

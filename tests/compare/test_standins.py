@@ -66,6 +66,9 @@ def test_the_reader_of_an_input_says_what_it_means() -> None:
         "mask": Places(12 * 16),
         "order": Indices(1),
     }
+    python = "python_param { module: 'rpn.proposal_layer' layer: 'ProposalLayer' param_str: \"'feat_stride': 2\" }"
+    in_python = text.replace('type: "Proposal"', 'type: "Python"').replace('top: "rois"', f'top: "rois" {python}')
+    assert stand_ins(nets.net(in_python))["im_info"] == ImageInfo(6, 8)
     of_maps = text.replace('bottom: "pooled" bottom: "moves"', 'bottom: "data" bottom: "moves"')
     assert stand_ins(nets.net(of_maps))["im_info"] == ImageInfo(96, 128)
     assert stand_ins(nets.net(CAPTION)) == {"cont": Continuation(3), "words": Indices(12)}
