@@ -297,8 +297,8 @@ class Measurement:
             return
         ranked = []
         for place, (number, sample) in enumerate(zip(run.numbers, names, strict=True)):
-            name = max(outputs, key=lambda name, place=place: outputs[name][place].max_rel)  # type: ignore[misc]
-            error = outputs[name][place]
+            here = ((name, errors[place]) for name, errors in outputs.items())
+            name, error = max(here, key=lambda one: one[1].max_rel)
             ranked.append(SampleDiff(number, sample, name, error.max_abs, error.max_rel, error.l2_rel, error.cosine))
         self.samples = _worst_samples(self.samples, ranked)
 

@@ -12,9 +12,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-Record = TypeVar("Record")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 Item = TypeVar("Item")
 Rule = Callable[[Any, Any], Any]
 
@@ -31,7 +34,7 @@ def merge(first: Record, second: Record) -> Record:
         first: changed.
         second: the later part; unchanged.
     """
-    for known in fields(first):  # type: ignore[arg-type]
+    for known in fields(first):
         merging = known.metadata.get("merge")
         if merging is not None:
             setattr(first, known.name, merging(getattr(first, known.name), getattr(second, known.name)))

@@ -83,7 +83,7 @@ def _columns(rows: list[list[str]], links: Sequence[tuple[str, str]]) -> dict[st
         down = sweep % 2 == 0
         for row in rows if down else reversed(rows):
             wanted = {node: _mean(columns, (above if down else below).get(node, ()), columns[node]) for node in row}
-            row.sort(key=lambda node, wanted=wanted: wanted[node])  # type: ignore[misc]
+            row.sort(key=wanted.__getitem__)
             columns |= _apart(row, wanted)
     return columns
 

@@ -55,10 +55,10 @@ def written(param: Any, name: str) -> Any:
 
 def listed(param: Any, name: str) -> Sequence[int]:
     """The values of a field, be it a list or one number; () where nothing is written."""
-    value: Any = getattr(param, name, ())
+    value: int | Sequence[int] = getattr(param, name, ())
     if isinstance(value, int):
         return (value,) if param.HasField(name) else ()
-    return value  # type: ignore[no-any-return]  # protobuf's list
+    return value
 
 
 def per_axis(layer: Layer, param: Any, name: str, spatial: int, values: Sequence[int] | None = None) -> tuple[int, ...]:
