@@ -166,7 +166,7 @@ class _Sweep:
             unread=frozenset(self.net.outputs if self.front.outputs_are_unread else ()),
             refuses=lambda layer, affine: self.front.refuses(layer, affine, self.context),
             note_refusal=lambda layer: self.refusals.setdefault(id(layer), []).append(self.moving),
-            joins=lambda layer, window: self.front.joins(layer, window),
+            joins=self.front.joins,
             order={id(layer): position for position, layer in enumerate(layers)},
             protected={**self.front.protected(self.net), **protected},
             excluded=self.context.excluded,
@@ -207,7 +207,10 @@ class _Sweep:
 
     def _kept(self) -> Iterator[Layer]:
         """The affines that stay so far."""
-        return (layer for layer in self.net.layers if isinstance(self.records.get(id(layer)), Kept))
+        return filter(self._stays, self.net.layers)
+
+    def _stays(self, layer: Layer) -> bool:
+        return isinstance(self.records.get(id(layer)), Kept)
 
     def _kept_to_try_last(self) -> list[Layer]:
         """What stays though it changes nothing, or met another affine, which could not take it: others may be gone."""
@@ -268,13 +271,12 @@ class _Sweep:
         """What may move now: affines that took something in, and those that they or the one gone could not take in."""
         changed = [layer for layer, _ in merged]
         waited = (layer for other in (*changed, gone) for layer in self.refusals.pop(id(other), ()))
-        again = dict.fromkeys([*changed, *waited])
-        return [layer for layer in again if layer is not None and isinstance(self.records.get(id(layer)), Kept)]
+        return [layer for layer in dict.fromkeys([*changed, *waited]) if layer is not None and self._stays(layer)]
 
     def _in_front(self, layer: Layer) -> list[Layer]:
         """The affine in front of one that is gone, if it had to stay: what stood in its way may have been that one."""
         producer = self.net.producer(layer.bottoms[0])
-        return [producer] if producer is not None and isinstance(self.records.get(id(producer)), Kept) else []
+        return [producer] if producer is not None and self._stays(producer) else []
 
     def _keep(self, layer: Layer, reason: str) -> None:
         self.records[id(layer)] = Kept(layer.name, layer.type, reason, layer.type)

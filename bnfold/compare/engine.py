@@ -427,7 +427,7 @@ class Engine:
         if place:
             side = self.sides[place - 1]
             times += bool(side.ties.pointers) + (needs[place].widening // 2 * (1 + MOVED) if self._moves(side) else 0)
-        elif not place and self._in_double:
+        elif self._in_double:
             times += needs[0].widening
         return needs[place].sizes.get(name, 0) * times
 
