@@ -90,7 +90,7 @@ class Body:
         return [encode_tag(number, LENGTH) + encode_varint(self.size), *self.pieces]
 
 
-def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, strip: bool = False) -> None:
+def write_caffemodel(net: Net, names: Mapping[str, str], output: Output, *, strip: bool) -> None:
     """Write the weights of `net`.
 
     Args:

@@ -66,12 +66,12 @@ def give_shapes(
     layers: Sequence[Layer],
     data: Mapping[str, LayerParameter],
     given: Mapping[str, Sequence[int]],
-    batch: int | None = None,
+    batch: int | None,
     *,
-    guess: Shape | None = None,
-    example: Shape = GUESSES[0],
-    fits: bool = False,
-    tells: Tells = lambda _: Told(),
+    guess: Shape | None,
+    example: Shape,
+    fits: bool,
+    tells: Tells,
 ) -> Inputs:
     """Find the shape of every input and write it into its `Input` layer.
 

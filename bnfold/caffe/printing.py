@@ -42,7 +42,7 @@ def print_layer(
     bottoms: Sequence[str],
     tops: Sequence[str],
     param: LayerParameter,
-    indent: str = DEFAULT_INDENT,
+    indent: str,
 ) -> str:
     """A layer from `layer {` to its closing brace, without a newline at the end.
 

@@ -202,7 +202,7 @@ def _around(text: str) -> tuple[str, str]:
     return text[: whole[0].begin], text[whole[-1].end :]
 
 
-def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...], name: str = "") -> str:
+def _renamed(text: str, bottoms: tuple[str, ...], tops: tuple[str, ...], name: str) -> str:
     """The text of a layer with other blobs, and perhaps another name; empty when it is no layer of its own."""
     wanted = {"bottom": bottoms, "top": tops} | ({"name": (name,)} if name else {})
     found: dict[str, list[TextField]] = {word: [] for word in wanted}

@@ -257,7 +257,7 @@ def is_database(path: Path) -> bool:
 
 
 def read_inputs(
-    path: Path, feeds: Mapping[str, Feed], labels: Array | None = None, most: int | None = None
+    path: Path, feeds: Mapping[str, Feed], labels: Array | None, most: int | None = None
 ) -> tuple[dict[str, Array], Array | None]:
     """The arrays of a file by input, and its labels; those that are given go first. No others are read.
 

@@ -284,7 +284,7 @@ class OutputSet:
                 _replace_together(outputs)
 
 
-def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath] = (), *, in_place: bool = False) -> None:
+def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath], *, in_place: bool) -> None:
     """Raise now what writing onto `paths` as one set would raise later; see `OutputSet`."""
     outputs = OutputSet(inputs, in_place=in_place)
     try:

@@ -100,7 +100,7 @@ def _write_stream(net: Net, file: Sink, options: OnnxOptions) -> None:
         whole.write(file)
 
 
-def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions = OnnxOptions()) -> list[Path]:
+def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions) -> list[Path]:
     """Write the net as one of a set of files; returns the paths that were opened. Raises as `save_onnx`."""
     if net.language == "ONNX":
         _require_own(net, options)

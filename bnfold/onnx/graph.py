@@ -325,7 +325,7 @@ def _read(stored: onnx.TensorProto | Weight, folder: Path | None) -> Weight:
 
 
 def channel_ranges(
-    model: onnx.ModelProto, weights: Sequence[Weight] = (), folder: Path | None = None
+    model: onnx.ModelProto, weights: Sequence[Weight], folder: Path | None
 ) -> Iterator[tuple[str, Array]]:
     """Each weighted node's name, and for each of its output channels the largest magnitude of the weights."""
     stored = _stored(model, weights)

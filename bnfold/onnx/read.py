@@ -32,7 +32,7 @@ from bnfold.options import ReadOptions
 FREEZES_NOTHING = "--freeze-initializers changes nothing: no initialiser is an input that may be fed"
 
 
-def load_onnx(file: str | os.PathLike[str], options: ReadOptions = ReadOptions()) -> Net:
+def load_onnx(file: str | os.PathLike[str], options: ReadOptions) -> Net:
     """Read an ONNX model as a net. Weights are mapped, not read.
 
     Args:

@@ -39,7 +39,7 @@ _Piece = Field | bytes | Initialiser
 """A field as it lies in the old file, a new one, or an initialiser whose values are written from an array."""
 
 
-def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool = False) -> list[Path]:
+def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) -> list[Path]:
     """Write an ONNX net as one of a set of files; returns the paths that were opened.
 
     Args:

@@ -43,7 +43,7 @@ def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def fold_markdown(report: FoldReport, rows: int = ROWS) -> Iterator[str]:
+def fold_markdown(report: FoldReport, rows: int) -> Iterator[str]:
     """What folding saved, and what it left and why."""
     sums = len(list(report.joined))
     joined = f", {count(sums, 'sum')} of branches joined" if sums else ""
@@ -76,7 +76,7 @@ def _over_all(proofs: Sequence[DiffReport]) -> Iterator[str]:
     yield from _table(("", "reference", "candidate", "worst blob", "of range", "same answer"), rows, left=4)
 
 
-def diff_markdown(report: DiffReport, rows: int = ROWS) -> Iterator[str]:
+def diff_markdown(report: DiffReport, rows: int) -> Iterator[str]:
     """One comparison."""
     said = f"{escape(report.data)}. {escape(report.ran)}".rstrip()
     yield f"`{_code(report.reference)}` against `{_code(report.candidate)}`: {said}\n"

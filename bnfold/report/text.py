@@ -74,7 +74,7 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
     return parts
 
 
-def fold_lines(report: FoldReport, verbosity: int = 0) -> Iterator[Part]:
+def fold_lines(report: FoldReport, verbosity: int) -> Iterator[Part]:
     """What folded into what, and what stays and why, in a few lines."""
     if not report.records:
         yield words(f"{count(report.layers_before, 'layer')}; there is no affine layer to fold")
@@ -119,7 +119,7 @@ def _cost_table(run: RunReport, verbosity: int) -> Iterator[Grid]:
         yield grid
 
 
-def fold_tables(report: FoldReport, rows: int = ROWS) -> Iterator[Part]:
+def fold_tables(report: FoldReport, rows: int) -> Iterator[Part]:
     """What folded into what, layer by layer."""
     grid = Grid([Column("layer"), Column("type", 1), Column("went into")])
     for record in report.records:

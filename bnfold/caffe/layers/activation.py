@@ -96,7 +96,7 @@ ROWS: Mapping[str, LayerType] = {
     "PReLU": LayerType(
         same,
         rank=2,
-        blobs=per_channel(shared="prelu_param.channel_shared"),
+        blobs=per_channel("prelu_param"),
         stand_in="positive",
         fillers="filler",
         reads={"prelu_param": "channel_shared"},

@@ -64,7 +64,7 @@ ROWS: Mapping[str, LayerType] = {
     "Normalize": LayerType(
         same,
         rank=2,
-        blobs=per_channel(shared="norm_param.channel_shared"),
+        blobs=per_channel("norm_param"),
         stand_in="positive",
         fillers="scale_filler",
         reads={"norm_param": "across_spatial channel_shared eps add_eps_before_sqrt"},

@@ -99,13 +99,11 @@ def four_axes(layer: Layer, bottom: Shape) -> Shape:
     return bottom
 
 
-def per_channel(*, shared: str = "") -> BlobFunction:
-    """One learned value for each channel, or one for all where the field `shared` (`message.field`) is set."""
-    message, _, name = shared.partition(".")
+def per_channel(parameters: str) -> BlobFunction:
+    """One learned value for each channel, or one for all where these parameters say `channel_shared`."""
 
     def blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
-        is_shared = bool(name) and getattr(getattr(layer.param, message), name)
-        return [() if is_shared else (bottoms[0][1],)]
+        return [() if getattr(layer.param, parameters).channel_shared else (bottoms[0][1],)]
 
     return blobs
 
