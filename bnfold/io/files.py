@@ -22,6 +22,7 @@ import re
 import stat
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -353,7 +354,7 @@ def _replace_together(outputs: list[Output]) -> None:
             with _sentences(output.path):
                 if output.target.exists():
                     os.replace(output.target, asides[output])
-                    undo.append(_Restore(asides[output], output.target))
+                    undo.append(partial(os.replace, asides[output], output.target))
         if undo:
             _sync(folders)
         moved = list(undo)
@@ -371,16 +372,6 @@ def _replace_together(outputs: list[Output]) -> None:
         for aside in asides.values():
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
-
-
-class _Restore:
-    """A step of undoing: call a file that was moved aside by its name again."""
-
-    def __init__(self, aside: Path, target: Path) -> None:
-        self._aside, self._target = aside, target
-
-    def __call__(self) -> None:
-        os.replace(self._aside, self._target)
 
 
 def _finish_interrupted(pairs: Iterable[tuple[Path, Path]]) -> None:
