@@ -221,10 +221,6 @@ def _are_words(value: object) -> bool:
     return not isinstance(value, Collection) or all(isinstance(one, str) for one in value)
 
 
-def _are_sizes(value: object) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, str)
-
-
 CHOICES: dict[str, tuple[str, ...]] = {
     "BatchNormLayout": get_args(BatchNormLayout),
     "CropOffset": get_args(CropOffset),
@@ -234,7 +230,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
 TYPES: dict[str, Callable[[object], bool]] = {
     "Iterable[str]": _are_words,
     "Mapping[str, Sequence[int]]": lambda value: (
-        isinstance(value, Mapping) and _are_words(value) and all(map(_are_sizes, value.values()))
+        isinstance(value, Mapping)
+        and _are_words(value)
+        and all(isinstance(sizes, Iterable) and not isinstance(sizes, str) for sizes in value.values())
     ),
     "Mapping[str, str]": lambda value: isinstance(value, Mapping) and _are_words([*value, *value.values()]),
     "None": lambda value: value is None,

@@ -24,7 +24,6 @@ from bnfold.compare.models import Model
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions
 from bnfold.data.samples import Noise
 from bnfold.errors import ModelError
-from bnfold.net import Array
 from bnfold.runtime import Session, to_host
 
 MAGNITUDES = (64.0, 8.0, 1.0, 1 / 8, 1 / 64)
@@ -90,8 +89,4 @@ def _try(
         positions = Positions()
         positions.add(layer_type, values[name])
         alive = min(alive, 1 - positions.share)
-    return _Trial(all(_some_finite(values[name]) for name in outputs), alive)
-
-
-def _some_finite(values: Array) -> bool:
-    return not values.size or bool(np.isfinite(values).any())
+    return _Trial(all(np.isfinite(values[name]).any() or not values[name].size for name in outputs), alive)

@@ -162,8 +162,9 @@ def histogram_chart(blob: BlobDiff) -> HistogramChart:
     drawn = []
     for place, (label, number) in enumerate(bars):
         size = round(number / largest * (bottom - TOP), 1)
-        text = f"{_size(label)}: {figures.count(number, 'value')}"
-        drawn.append(Bar(left_of(place), bottom - size, round(slot * 0.86, 1), size, text, label == "0"))
+        equal = label == "0"
+        text = f"{'equal bit for bit' if equal else f'|e| from {label}'}: {figures.count(number, 'value')}"
+        drawn.append(Bar(left_of(place), bottom - size, round(slot * 0.86, 1), size, text, equal))
     # Whole decades alone are labelled, every second one where there are many; half of one is written beside no other.
     whole = [place for place, (label, _) in enumerate(bars) if place and label[0] == "1"]
     labelled = [0, *(whole or range(1, len(bars)))[:: 2 if len(whole) > 6 else 1]]
@@ -173,10 +174,6 @@ def histogram_chart(blob: BlobDiff) -> HistogramChart:
         columns=tuple(Tick(round(left_of(place) + slot * 0.43, 1), bars[place][0]) for place in labelled),
         counts=tuple(Tick(round(bottom - share * (bottom - TOP), 1), f"{round(share * largest):,}") for share in ticks),
     )
-
-
-def _size(label: str) -> str:
-    return "equal bit for bit" if label == "0" else f"|e| from {label}"
 
 
 def halves(histogram: Histogram) -> list[tuple[str, int]]:

@@ -45,9 +45,8 @@ def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
 
 def fold_markdown(report: FoldReport, rows: int) -> Iterator[str]:
     """What folding saved, and what it left and why."""
-    sums = len(list(report.joined))
-    joined = f", {count(sums, 'sum')} of branches joined" if sums else ""
-    folded, merged = len(list(report.folded)), sum(len(record.layers) for record in report.merged)
+    joined = f", {count(len(report.joined), 'sum')} of branches joined" if report.joined else ""
+    folded, merged = len(report.folded), sum(len(record.layers) for record in report.merged)
     yield (
         f"**{report.layers_before:,} → {count(report.layers_after, 'layer')}**, {report.parameters_before:,} → "
         f"{count(report.parameters_after, 'parameter')}; {folded:,} folded, {merged:,} merged{joined}, "

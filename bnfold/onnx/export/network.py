@@ -280,16 +280,14 @@ def _shapes_with_one_more(net: Net) -> tuple[Shapes, Shapes]:
     if not net.inputs or not next(iter(net.inputs.values())):
         raise UnsupportedError("--dynamic-batch: the net has no input with a batch")
     batch, grown = next(iter(net.inputs.values()))[0], net.copy()
-    grown.inputs = {name: _grown(shape, batch) for name, shape in net.inputs.items()}
+    grown.inputs = {
+        name: (batch + 1, *shape[1:]) if shape[:1] == (batch,) else shape for name, shape in net.inputs.items()
+    }
     now = infer_shapes(net)
     try:
         return now, infer_shapes(grown)
     except ModelError as error:
         raise UnsupportedError(f"--dynamic-batch: with one more item the net does not fit together: {error}") from error
-
-
-def _grown(shape: Shape, batch: int) -> Shape:
-    return (batch + 1, *shape[1:]) if shape and shape[0] == batch else shape
 
 
 def _multiple(size: int, growth: int, batch: int) -> str:
