@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto
@@ -105,15 +105,7 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     outputs = [port.name for port in model.graph.output]
     if options.until:
         outputs = list(dict.fromkeys(options.until))
-        tops = {top for layer in layers for top in layer.tops}
-        if missing := set(outputs) - tops:
-            name = min(missing)
-            why = f"{document.path} computes no value of that name"
-            if name in constants:
-                why = f"in {document.path} that is a weight, or computed before anything runs"
-            elif name in inputs:
-                why = f"in {document.path} that is an input"
-            raise UsageError(f"--until {name}: {why}{did_you_mean(name, tops)}")
+        _require_computed(outputs, layers, constants, inputs, document.path)
         needed = set(outputs)  # also for what is known beforehand, whose nodes stay
         for node, inner in zip(reversed(model.graph.node), reversed(captures), strict=True):
             if any(name in needed for name in node.output if name):
@@ -129,6 +121,21 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         origin=origin,
         front=ONNX,
     )
+
+
+def _require_computed(
+    names: Iterable[str], layers: Iterable[Layer], constants: Container[str], inputs: Container[str], file: Path
+) -> None:
+    """Stop where a network shall end in what no layer makes. Raises UsageError."""
+    tops = {top for layer in layers for top in layer.tops}
+    if missing := set(names) - tops:
+        name = min(missing)
+        why = f"{file} computes no value of that name"
+        if name in constants:
+            why = f"in {file} that is a weight, or computed before anything runs"
+        elif name in inputs:
+            why = f"in {file} that is an input"
+        raise UsageError(f"--until {name}: {why}{did_you_mean(name, tops)}")
 
 
 def give_sizes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]], file: Path | str) -> None:
