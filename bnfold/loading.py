@@ -6,7 +6,6 @@ import os
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -14,7 +13,7 @@ from bnfold.errors import BnfoldError, ParseError, UsageError, WeightsError
 from bnfold.io.files import descriptor_of
 from bnfold.io.mapping import map_file
 from bnfold.net import Net
-from bnfold.options import ReadOptions, changed
+from bnfold.options import ReadOptions, changed, differing
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -171,9 +170,7 @@ def _require_alone(name: str, weights: object, options: ReadOptions) -> None:
     """Refuse what means something beside a Caffe network alone. Raises UsageError."""
     if weights is not None:
         raise UsageError(f"{name}: an ONNX model has its weights itself, so there is no second file to give")
-    plain = ReadOptions()
-    other = [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
-    words = {"stages": "stage"}
+    other, words = differing(options, ReadOptions()), {"stages": "stage"}
     if idle := [f"--{words.get(name, name).replace('_', '-')}" for name in other if name not in ONNX_TOO]:
         raise UsageError(
             f"{name}: {' and '.join(idle)}: only Caffe's files are read in such a way, and this is an ONNX model"

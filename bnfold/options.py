@@ -182,6 +182,11 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     return options
 
 
+def differing(options: Options, plain: Options) -> list[str]:
+    """The fields that two records of options have of different values."""
+    return [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
+
+
 def _require_sizes(batch: int | None, input_shapes: Mapping[str, Sequence[int]]) -> None:
     for name, shape in input_shapes.items():
         if not all(isinstance(size, Integral) and size > 0 for size in shape):

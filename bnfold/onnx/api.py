@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from io import TextIOBase
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from bnfold.net import Net, require_net, sizes
 from bnfold.onnx.save import DataFile, Sink, WholeModel, fill, write_external
 from bnfold.onnx.weight import Weight
 from bnfold.onnx.write import TOO_LARGE, named_data_file, whole_message, write_net, write_stream
-from bnfold.options import OnnxOptions, changed
+from bnfold.options import OnnxOptions, changed, differing
 
 
 def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object) -> ModelProto:
@@ -117,9 +116,7 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions) -> li
 
 def _require_own(net: Net, options: OnnxOptions) -> None:
     """Refuse options that say how a Caffe net becomes ONNX. Raises UsageError."""
-    plain = OnnxOptions(external_data=options.external_data)
-    other = [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
-    if other:
+    if other := differing(options, OnnxOptions(external_data=options.external_data)):
         said = " and ".join(f"--{name.replace('_', '-')}" for name in other)
         raise UsageError(f"{net.file}: {said}: only a Caffe network becomes ONNX in such a way, and this is ONNX")
 
