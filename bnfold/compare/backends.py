@@ -33,10 +33,11 @@ MANY = 1 << 28  # pairs: compiled code saves the second that it takes to be load
 
 LOWEST = ("low", "partner_low")
 HIGHEST = ("high", "partner_high", "peak")
-SUMS = ("squared_error", "sum_abs", "sum_error", "squared_reference", "squared_candidate")
+SUMS = ("squared_error", "squared_reference", "squared_candidate", "sum_abs", "sum_error")
 COUNTS = ("zero", "lost", "undefined", "nan", "inf", "partner_nan", "partner_inf")
 ROWS = (*LOWEST, *HIGHEST, "place", *SUMS, *COUNTS)  # what a block gives for each of its samples
-PEAK, PLACE, SQUARED = (ROWS.index(name) for name in ("peak", "place", "squared_error"))
+PEAK, PLACE = ROWS.index("peak"), ROWS.index("place")
+SQUARED = slice(ROWS.index("squared_error"), ROWS.index("squared_candidate"))  # what is summed for each channel, too
 
 
 class Backend:
@@ -104,18 +105,23 @@ class Backend:
         """What `_Block.figures` gives, in one piece to the host.
 
         Args:
-            rows: of each sample; e^2 by channel in the place of its sum; those that are missing at the end are 0.
+            rows: of each sample; e^2 and r^2 by channel in the place of their sums; those that are missing at the end
+                are 0.
             blobs: as whose samples the channels are summed.
+
+        Returns:
+            The rows for each sample, and the sums of e^2 and r^2 for each blob and channel.
         """
-        xp, (count, channels) = self.xp, rows[SQUARED].shape
+        xp = self.xp
         wide = [xp.astype(row, xp.float64, copy=False) for row in rows]
-        by_channel = wide[SQUARED]
-        wide[SQUARED] = xp.sum(by_channel, axis=1)
-        summed = xp.sum(xp.reshape(by_channel, (blobs, count // blobs, channels)), axis=1)
+        by_channel = xp.stack(wide[SQUARED])
+        _, count, channels = by_channel.shape
+        wide[SQUARED] = [xp.sum(by_channel[side, ...], axis=1) for side in range(2)]
+        summed = xp.sum(xp.reshape(by_channel, (2, blobs, count // blobs, channels)), axis=2)
         found = self.host(xp.concat([xp.reshape(xp.stack(wide), (-1,)), xp.reshape(summed, (-1,))]))
         figures = np.zeros((len(ROWS), count))
         figures[: len(rows)] = found[: len(rows) * count].reshape(len(rows), count)
-        return figures, found[len(rows) * count :].reshape(blobs, channels)
+        return figures, found[len(rows) * count :].reshape(2, blobs, channels)
 
     def double(self, values: Any, side: int) -> Any:
         """As float64, of one side."""
@@ -238,17 +244,12 @@ class Numpy(_Bits):
     def joined(self, rows: list[Array], blobs: int) -> tuple[Float64, Float64]:
         """The same, where everything lies on the host and blobs come one by one."""
         del blobs
-        by_channel = rows[SQUARED]
-        figures = np.zeros((len(ROWS), len(by_channel)))
+        by_channel = np.stack(rows[SQUARED])
+        rows[SQUARED] = np.add.reduce(by_channel, axis=2)
+        figures = np.zeros((len(ROWS), by_channel.shape[1]))
         for row, values in enumerate(rows):
-            if row != SQUARED:
-                figures[row] = values
-        return self.totalled(figures, by_channel)
-
-    def totalled(self, figures: Float64, by_channel: Float64) -> tuple[Float64, Float64]:
-        """What `joined` gives: the sum of e^2 for each sample filled in, and that of each channel."""
-        figures[SQUARED] = np.add.reduce(by_channel, axis=1)
-        return figures, np.add.reduce(by_channel, axis=0, keepdims=True)
+            figures[row] = values
+        return figures, np.add.reduce(by_channel, axis=1)[:, np.newaxis]
 
     def dot(self, left: Array, right: Array) -> Array:
         """The sum of the products of each sample, in pieces that BLAS does not share among threads."""

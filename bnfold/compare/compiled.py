@@ -12,20 +12,20 @@ from typing import Any
 import numba
 import numpy as np
 
-from bnfold.compare.backends import FIRST_CODE, ROWS, BinCounter, Float64, Numpy
+from bnfold.compare.backends import FIRST_CODE, ROWS, SQUARED, BinCounter, Float64, Numpy
 from bnfold.net import Array
 
 # numba notices a change of this file alone: what the code is made of stands here, or is given to it.
 AT_ONCE = 1 << 11  # values that stay in the first level cache while they are passed over
 FOUND = (
     *("low", "partner_low", "high", "partner_high", "peak", "place"),
-    *("sum_abs", "sum_error", "squared_reference", "squared_candidate", "zero"),
+    *("squared_candidate", "sum_abs", "sum_error", "zero"),
 )
 MOST = 0x7FFFFFFF  # an int32 without its sign
 INFINITY = 0x7F800000  # float32's bits
 
 _SIDE = numba.types.Array(numba.float32, 3, "C", readonly=True)
-_SIGNATURE = numba.boolean(_SIDE, _SIDE, numba.float64[:, ::1], numba.float64[:, ::1], numba.int64[::1], numba.int64)
+_SIGNATURE = numba.boolean(_SIDE, _SIDE, numba.float64[:, ::1], numba.float64[:, :, ::1], numba.int64[::1], numba.int64)
 
 
 def _made(function: Callable[..., bool]) -> Callable[..., bool]:
@@ -50,7 +50,7 @@ def _pass_over(reference: Any, candidate: Any, found: Any, by_channel: Any, bins
     Args:
         reference, candidate: (samples, channels, values).
         found: `FOUND` for each sample; extremes as keys.
-        by_channel: sum of e^2, (samples, channels), 0 before.
+        by_channel: sums of e^2 and r^2, (2, samples, channels), 0 before.
         bins: the histogram, to which the block is added.
         first_code: the leading bits of what is in the first bin.
 
@@ -66,7 +66,7 @@ def _pass_over(reference: Any, candidate: Any, found: Any, by_channel: Any, bins
         low = partner_low = np.int32(MOST)
         high = partner_high = np.int32(-MOST)
         largest, place = np.int64(-1), 0
-        all_abs = all_error = all_reference = all_candidate = 0.0
+        all_candidate = all_abs = all_error = 0.0
         equal = 0
         for start in range(0, r.size, AT_ONCE):
             ours, theirs = r[start : start + AT_ONCE], c[start : start + AT_ONCE]
@@ -79,26 +79,24 @@ def _pass_over(reference: Any, candidate: Any, found: Any, by_channel: Any, bins
                 partner_low, partner_high = min(partner_low, key), max(partner_high, key)
             if max(high, partner_high) >= INFINITY or min(low, partner_low) <= ~INFINITY:
                 return False
-            sum_abs = sum_error = squared_reference = squared_candidate = 0.0
+            squared_candidate = sum_abs = sum_error = 0.0
             zero, top = 0, np.int64(0)
             for at in range(ours.size):
                 one, two = np.float64(ours[at]), np.float64(theirs[at])
                 error = two - one
                 magnitude = abs(error)
+                squared_candidate += two * two
                 sum_abs += magnitude
                 sum_error += error
-                squared_reference += one * one
-                squared_candidate += two * two
                 zero += 1 if ours[at] == theirs[at] else 0
                 top = max(top, np.float64(magnitude).view(np.int64))  # of what is not negative, bits are keys
                 code = np.int32((np.float32(magnitude).view(np.int32) >> 21) - first)
                 codes[at] = np.uint8(min(max(code, np.int32(0)), last))
             if top > largest:
                 largest, place = top, start
+            all_candidate += squared_candidate
             all_abs += sum_abs
             all_error += sum_error
-            all_reference += squared_reference
-            all_candidate += squared_candidate
             equal += zero
             fours = ours.size & ~3
             for at in range(0, fours, 4):
@@ -113,17 +111,20 @@ def _pass_over(reference: Any, candidate: Any, found: Any, by_channel: Any, bins
                 channel = (start + at) // size
                 stop = min((channel + 1) * size - start, ours.size)
                 own, partner = ours[at:stop], theirs[at:stop]
-                squared = 0.0
+                squared = squared_reference = 0.0
                 for position in range(own.size):
-                    error = np.float64(partner[position]) - np.float64(own[position])
+                    one = np.float64(own[position])
+                    error = np.float64(partner[position]) - one
                     squared += error * error
-                by_channel[sample, channel] += squared
+                    squared_reference += one * one
+                by_channel[0, sample, channel] += squared
+                by_channel[1, sample, channel] += squared_reference
                 at = stop
         peak = np.int64(largest).view(np.float64)
         while abs(np.float64(c[place]) - np.float64(r[place])) != peak:
             place += 1
         keys = float(low), float(partner_low), float(high), float(partner_high)
-        sums = all_abs, all_error, all_reference, all_candidate, float(equal)
+        sums = all_candidate, all_abs, all_error, float(equal)
         for row, figure in enumerate((*keys, peak, float(place), *sums)):
             found[row, sample] = figure
     bins += counted.sum(axis=0)
@@ -140,11 +141,11 @@ class Compiled(Numpy):
         """By the compiled pass, where the block is one for it."""
         if any(side.dtype != np.float32 or not side.flags.c_contiguous for side in (reference, candidate)):
             return None
-        found, by_channel = np.empty((len(FOUND), len(reference))), np.zeros(reference.shape[:2])
+        found, by_channel = np.empty((len(FOUND), len(reference))), np.zeros((2, *reference.shape[:2]))
         if not _pass_over(reference, candidate, found, by_channel, counter.found[0], FIRST_CODE):
             return None
         keys = found[:4].astype(np.int32)
         found[:4] = (keys ^ ((keys >> 31) & MOST)).view(np.float32)
         figures = np.zeros((len(ROWS), len(reference)))
-        figures[self.rows, :] = found
-        return self.totalled(figures, by_channel)
+        figures[self.rows, :], figures[SQUARED] = found, by_channel.sum(axis=2)
+        return figures, by_channel.sum(axis=1)[:, np.newaxis]

@@ -47,7 +47,7 @@ class Passed:
         peak, place: per sample, the largest |e| and its flat index in the sample, infinite where one side alone is not
             finite.
         sum_abs, sum_error, squared_error, squared_reference, squared_candidate, product: per sample.
-        channel_error: sum of e^2 for each channel, all samples together.
+        channel_error, channel_reference: sums of e^2 and r^2 for each channel, all samples together.
         zero, lost, undefined, above: how many values are equal; are finite on one side alone or differ in kind; are not
             finite on both sides; are above the tolerance of their sample's range (those that are lost among them).
         nan, inf, partner_nan, partner_inf: counts.
@@ -66,6 +66,7 @@ class Passed:
     squared_candidate: Float64
     product: Float64
     channel_error: Float64
+    channel_reference: Float64
     place: Int64
     bins: Int64
     zero: int = 0
@@ -142,7 +143,7 @@ def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, toler
     counter = backend.counter(blobs)
     cuts = list(_blocks(backend, count, channels * parts, size // parts))
     found: list[Float64] = []
-    errors = np.zeros((blobs, channels * parts))
+    squares = np.zeros((2, blobs, channels * parts))
     for cut in cuts:
         ours, theirs = (side[cut] for side in sides)
         summed = backend.at_once(ours, theirs, counter)
@@ -151,15 +152,15 @@ def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, toler
             summed = block.figures(blobs)
             counter.add(block.code(LARGEST if summed[0][PEAK].max() >= LARGEST else math.inf))
         rows, by_channel = summed
-        errors[:, cut[1]] += by_channel
+        squares[:, :, cut[1]] += by_channel
         found.append(rows)
     table = _gathered(cuts, found, count, size // parts)
     figures = dict(zip(ROWS, table, strict=True))
     limits = tolerance * np.array([span(*ends) for ends in zip(figures["low"], figures["high"], strict=True)])
     above = figures["lost"].copy()
-    squares = figures["squared_reference"] + figures["squared_candidate"]
-    product = (squares - figures["squared_error"]) / 2
-    unlike = (squares > 0) & ~(product > ALIKE * squares)
+    both = figures["squared_reference"] + figures["squared_candidate"]
+    product = (both - figures["squared_error"]) / 2
+    unlike = (both > 0) & ~(product > ALIKE * both)
     product[unlike] = 0.0  # what would be left of the squares is their rounding
     for cut, rows in zip(cuts, found, strict=True):
         at = cut[0]
@@ -168,7 +169,7 @@ def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, toler
             product[at] += np.where(unlike[at], products, 0.0)
         if (rows[PEAK] > limits[at]).any():
             above[at] += _Block(backend, *(side[cut] for side in sides)).above(limits[at])
-    bins = counter.counts()
+    bins, channel_sums = counter.counts(), squares.reshape(2, blobs, channels, parts).sum(axis=3)
     passed, totals = [], table[-len(COUNTS) :].reshape(len(COUNTS), blobs, -1).sum(axis=2)
     for number in range(blobs):
         own = slice(number * (count // blobs), (number + 1) * (count // blobs))
@@ -181,7 +182,8 @@ def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, toler
                 **counts,  # type: ignore[arg-type]
                 product=product[own],
                 place=figures["place"][own].astype(np.int64),
-                channel_error=errors[number].reshape(channels, parts).sum(axis=1),
+                channel_error=channel_sums[0, number],
+                channel_reference=channel_sums[1, number],
                 bins=bins[number],
                 above=int(above[own].sum()),
             )
@@ -274,24 +276,25 @@ class _Block:
         self.reference, self.candidate = (xp.where(sound, side, none) for side in sides)
 
     def figures(self, blobs: int) -> tuple[Float64, Float64]:
-        """On the host: `ROWS` for each sample, and the sum of e^2 for each of so many blobs and channels.
+        """On the host: `ROWS` for each sample, and the sums of e^2 and r^2 for each of so many blobs and channels.
 
         A backend may write e over c, and |e| over e; each is the last to be wanted of the one before.
         """
         backend, xp = self.backend, self.backend.xp
-        squares = [backend.dot(side, side) for side in (self.reference, self.candidate)]
+        reference = backend.row_squares(self.reference)
+        candidate = backend.dot(self.candidate, self.candidate)
         error = backend.difference(self.candidate, self.reference)
-        by_channel = backend.row_squares(error)
+        squares = [backend.row_squares(error), reference, candidate]
         sum_error = backend.summed(error)
         magnitude = backend.magnitude(error)
         self.size = backend.single(magnitude)
         counts = [backend.counted(self.same)]
-        sums = [backend.summed(magnitude), sum_error, *squares]
+        sums = [*squares, backend.summed(magnitude), sum_error]
         flat = xp.reshape(magnitude, (magnitude.shape[0], -1))
         if self.lost is not None:
             counts += [backend.counted(mask) for mask in (self.lost, *self.strange)]
             flat = xp.where(xp.reshape(self.lost, flat.shape), xp.full_like(flat, math.inf), flat)
-        return backend.joined([*self.ends, *backend.peak(flat), by_channel, *sums, *counts], blobs)
+        return backend.joined([*self.ends, *backend.peak(flat), *sums, *counts], blobs)
 
     def code(self, most: float) -> Any:
         """The histogram's bin of each |e|, which is at most `most` then; in the backend's type for it."""

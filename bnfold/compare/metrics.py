@@ -118,6 +118,10 @@ def total_of(values: Float64) -> float:
 
 BY_WORSE, BY_CHANNEL = rule(worse), rule(by_channel)
 
+A_TENTH = 0.1  # of its own size: what a channel too small to be judged has to differ by to be named
+NOISE = 4.0  # times the rounding of the largest value, and what half of the channels differ by
+LEAST_OF_CHANNEL = 16  # values of a channel: of fewer, all may lie near 0 by chance
+
 LARGEST_BYTE = 255.0
 """What errors of whole numbers are relative to at most: among a million classes, too, the next one is another one."""
 
@@ -161,6 +165,7 @@ class BlobError:
     largest: Worst | None = field(default=None, metadata=BY_WORSE)
     sample_rel: float = field(default=0.0, metadata=BY_MAX)
     channels: Float64 | None = field(default=None, metadata=BY_CHANNEL)
+    channel_squares: Float64 | None = field(default=None, metadata=BY_CHANNEL)
     bins: Int64 = field(default_factory=lambda: np.zeros(BINS, np.int64), metadata=BY_SUM)
     exact_sums: Float64 | None = field(default=None, metadata=BY_CHANNEL)
 
@@ -194,6 +199,7 @@ class BlobError:
         self.partner_low = min(self.partner_low, float(passed.partner_low.min()))
         self.partner_high = max(self.partner_high, float(passed.partner_high.max()))
         self.channels = by_channel(self.channels, passed.channel_error)
+        self.channel_squares = by_channel(self.channel_squares, passed.channel_reference)
         sample = int(passed.peak.argmax())
         if passed.peak[sample] > 0:
             index = tuple(int(part) for part in np.unravel_index(int(passed.place[sample]), inner or (1,)))
@@ -251,6 +257,30 @@ class BlobError:
         if math.isinf(self.max_abs) and self.largest is not None:
             place, error, share = self.largest[2][0], math.inf, 1.0
         return (place if errors.size > 1 and error != 0 else None), error, share
+
+    def small_channel(self, rounding: float) -> tuple[int, float] | None:
+        """A channel that differs by a tenth of itself, though the blob's range is too large for that to be judged.
+
+        Only one that differs by several times what half of the others do says more than the noise of the arithmetic.
+
+        Args:
+            rounding: half a unit in the last place of the blob's values, relative.
+
+        Returns:
+            The channel with the largest error of these, and `sqrt(sum e^2 / sum r^2)` in it; None where there is none.
+        """
+        if self.channels is None or self.channel_squares is None or self.channels.size < 2:
+            return None
+        errors, squares, each = self.channels, self.channel_squares, self.values / self.channels.size
+        if each < LEAST_OF_CHANNEL:
+            return None
+        typical = np.sort(errors)[(errors.size - 1) // 2]
+        rounded = each * (NOISE * rounding * magnitude(self.low, self.high)) ** 2
+        apart = (errors > max(NOISE**2 * typical, rounded)) & (errors > A_TENTH**2 * squares)
+        if not apart.any():
+            return None
+        place = int(np.where(apart, errors, 0).argmax())
+        return place, l2_rel(float(errors[place]), float(squares[place]))
 
     def histogram(self) -> Histogram:
         """The histogram of the absolute error, without its empty ends."""

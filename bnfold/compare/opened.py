@@ -17,6 +17,7 @@ from bnfold.compare.engine import Side
 from bnfold.compare.exact import FEW, LEAST_TOLERANCE, MOVED, ROUNDING, UNITS_OF_FEW, Coarse, Distances, as_exact
 from bnfold.compare.gates import (
     agreement_gate,
+    beside,
     boxes_gate,
     compared_gate,
     is_blank,
@@ -35,6 +36,7 @@ from bnfold.compare.ties import Ties
 from bnfold.data.samples import Noise, Samples
 from bnfold.errors import ModelError, named, quoted
 from bnfold.net import Array, Shape
+from bnfold.options import ROUNDING as UNITS
 from bnfold.options import TOLERANCES, CompareOptions
 from bnfold.runtime import Execution
 
@@ -238,6 +240,7 @@ class Opened:
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
         notes += self._untried({blob.blob for blob in blobs if is_blank(blob)})
         notes += self._constant(found.reference_spans)
+        notes += self._small_channels(found, [blob.blob for blob in blobs])
         return [*notes, *replace(self.ties, counts=found.ties).notes()]
 
     def unrun(self) -> DiffReport:
@@ -344,6 +347,23 @@ class Opened:
             return []
         said = " and ".join(f"'{name}' is {low:g} everywhere" for name, (low, _) in found.items())
         return [f"input {said}, so the weights that read it are not proved; give data that varies by --data"]
+
+    def _small_channels(self, found: Measurement, names: Sequence[str]) -> list[str]:
+        """A note on channels that differ by much of themselves, and are too small for the tolerance of their blob."""
+        rounding = UNITS[self.theirs.stored_type] if self.theirs.stored_type in UNITS else UNITS["float32"]
+        indices = {*self.ties.pointers, found.detection.blob if found.detection is not None else ""}
+        small: dict[str, tuple[int, float]] = {}
+        for name, error in ((name, found.errors[name]) for name in names if name not in indices):
+            channel = error.small_channel(rounding)
+            if channel is not None and not error.whole and error.judged <= self.options.limit:
+                small[name] = channel
+        if not small:
+            return []
+        first, *others = small
+        place, apart = small[first]
+        said = f"blob '{first}': channel {place} differs by {beside(apart * 100, 100, form='g', least=2)} % of itself"
+        said += f", and so does one of {named('blob', others)}" if others else ""
+        return [f"{said}; beside channels that are so much larger the tolerance passes it, and a smaller one would not"]
 
     def _hides(self, name: str, positions: Positions, found: Measurement) -> bool:
         """Whether an output is saturated, or equal where scores that it squashes differ: classes that never win."""

@@ -99,7 +99,7 @@ def test_what_is_no_sum_of_floats_is_equal_for_every_cut(monkeypatch: pytest.Mon
     for name, error in ours["fields"]["errors"]["names"].items():
         for field, value in error["fields"].items():
             other = theirs["fields"]["errors"]["names"][name]["fields"][field]
-            if field in ("channels", "exact_sums"):
+            if field in ("channels", "channel_squares", "exact_sums"):
                 continue
             if isinstance(value, float):
                 assert other == pytest.approx(value, rel=1e-13), (name, field)

@@ -150,8 +150,10 @@ def test_the_compiled_pass_finds_the_ends_and_the_channels_of_several_pieces(val
         assert (rows[f"{name}low"] == blob.min(axis=(1, 2))).all()
         assert (rows[f"{name}high"] == blob.max(axis=(1, 2))).all()
     squares = np.square(theirs.astype(np.float64) - ours)
-    assert summed[1][0] == pytest.approx(squares.sum(axis=(0, 2)), rel=1e-12)
-    assert rows["squared_error"] == pytest.approx(squares.sum(axis=(1, 2)), rel=1e-12)
+    own = np.square(ours.astype(np.float64))
+    for place, (name, squared) in enumerate({"squared_error": squares, "squared_reference": own}.items()):
+        assert summed[1][place, 0] == pytest.approx(squared.sum(axis=(0, 2)), rel=1e-12)
+        assert rows[name] == pytest.approx(squared.sum(axis=(1, 2)), rel=1e-12)
 
 
 def test_code_is_compiled_for_many_values_where_numba_is(monkeypatch: pytest.MonkeyPatch) -> None:

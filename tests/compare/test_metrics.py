@@ -205,3 +205,46 @@ def test_the_ends_of_a_type_are_measured_and_merged_without_a_warning(dtype: typ
             merged = merge(*parts)
             assert not merged.max_abs < 0
             assert set(figures(merged)) == {metric.name for metric in METRICS}
+
+
+SMALL = 2  # the channel that is small
+
+
+def small(size: float = 1e-4, wrong: float = 1.5, each: int = 60) -> tuple[Array, Array]:
+    """Five channels, one of which is small and wrong by a factor, and noise as float32 has it."""
+    random = np.random.default_rng(4)
+    reference = random.normal(size=(1, 5, each)) * np.where(np.arange(5) == SMALL, size, 1)[:, np.newaxis]
+    candidate = reference * (1 + 1e-7 * random.normal(size=reference.shape))
+    candidate[:, SMALL] *= wrong
+    return reference.astype(np.float32), candidate.astype(np.float32)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.8, 1.5, -1.0])
+def test_a_channel_is_found_that_is_wrong_and_small_beside_the_others(wrong: float) -> None:
+    once = measure(*small(wrong=wrong))[0]
+    twice = merge(measure(*small(wrong=wrong))[0], measure(*small(wrong=wrong))[0])
+    for error in (once, twice):
+        place, apart = present(error.small_channel(2**-24))
+        assert place == SMALL
+        assert apart == pytest.approx(abs(wrong - 1), rel=1e-3)
+
+
+def test_a_channel_of_zeros_that_has_values_in_the_candidate_alone_is_found() -> None:
+    reference, candidate = small()
+    reference[:, SMALL] = 0
+    assert measure(reference, candidate)[0].small_channel(2**-24) == (SMALL, math.inf)
+
+
+@pytest.mark.parametrize(
+    "pair_of_blobs",
+    [
+        small(wrong=1.05),  # by less than a tenth
+        small(size=1e-7),  # no more than the others' rounding
+        small(each=15),  # too few values
+        small(wrong=1.0),
+        pair(noise=1.0),  # all channels alike
+    ],
+    ids=["little", "rounding", "few", "right", "alike"],
+)
+def test_rounding_and_a_few_values_make_no_channel_wrong(pair_of_blobs: tuple[Array, Array]) -> None:
+    assert measure(*pair_of_blobs)[0].small_channel(2**-24) is None

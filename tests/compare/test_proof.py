@@ -376,3 +376,27 @@ def test_an_output_that_one_network_alone_draws_has_no_partner(name: str) -> Non
     assert compare(random, random).passed
     for pair in ((plain, random), (random, plain)):
         assert gates(compare(*pair)) == {"compared": True, "outputs": False, "tolerance": True}
+
+
+def spread(small: float, wrong: float = 1.0) -> ModelProto:
+    """Two convolutions with a ReLU between them, of the first of which a filter is small."""
+    random = np.random.default_rng(6)
+    first, second = (random.normal(size=shape).astype(np.float32) for shape in ((8, 3, 3, 3), (4, 8, 1, 1)))
+    first[5] *= small * wrong
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["c"], "c"),
+        helper.make_node("Relu", ["c"], ["r"], "r"),
+        helper.make_node("Conv", ["r", "second"], ["y"], "y"),
+    ]
+    return model(nodes, {"x": (1, 3, 16, 16)}, ["y"], {"first": first, "second": second})
+
+
+def test_a_wrong_filter_that_is_too_small_for_the_tolerance_is_said() -> None:
+    report = compare(spread(1e-5), spread(1e-5, 1.5))
+    assert report.passed
+    (note,) = (note for note in report.notes if "of itself" in note)
+    assert note.startswith("blob 'c': channel 5 differs by 50 % of itself, and so does one of blob 'r'; beside ")
+    assert not compare(spread(1e-5), spread(1e-5, 1.5), None, CompareOptions(tolerance=1e-6)).passed
+    assert not any("of itself" in note for note in compare(spread(1e-5), spread(1e-5, 1 + 1e-6)).notes)
+    # What fails is said by the gate already.
+    assert not any("of itself" in note for note in compare(spread(1.0), spread(1.0, 1.5)).notes)
