@@ -7,11 +7,12 @@ Told:    1 channel; and of square planes, 28x28 gives ip what it reads
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod
 from typing import NamedTuple
 
 from bnfold.caffe.layers import KERNELS, LAYERS, infer_shapes, row_of, types_where
+from bnfold.caffe.layers.arrange import slice_axis
 from bnfold.caffe.layers.convolution import channels_read
 from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.weights import WeightsFile
@@ -41,7 +42,16 @@ def told(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> To
             return Told(shape, reason=f"'{layer.name}' ({layer.type}) reads {words}")
     if blob == "im_info":
         return Told((1, 3), reason="it is called like the image's height, width and scale")
-    for layer, place in _through(layers, blob):
+    through = list(_through(layers, blob))
+    by_weights = _told_by_weights(through, files, blob)
+    if by_weights == Told():
+        channels = (_cut(layer, layers, files) for layer, place in through if layer.type == "Slice" and place == 0)
+        return Told(channels=next(filter(None, channels), None))
+    return by_weights
+
+
+def _told_by_weights(through: Iterable[tuple[Layer, int]], files: Sequence[WeightsFile], blob: str) -> Told:
+    for layer, place in through:
         stored = _stored(layer, files)
         if place or not stored:
             continue
@@ -53,6 +63,16 @@ def told(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> To
         if row is not None and row.blobs and row.kept and prod(stored[0]) == max(stored[0], default=1) > 1:
             return Told(channels=prod(stored[0]))
     return Told()
+
+
+def _cut(layer: Layer, layers: Sequence[Layer], files: Sequence[WeightsFile]) -> int | None:
+    """The channels that a Slice reads: its last point and the last part's, or for even parts as often any part's."""
+    if slice_axis(layer) != 1:
+        return None
+    parts = [_told_by_weights(_through(layers, top), files, top).channels for top in layer.tops]
+    if points := layer.param.slice_param.slice_point:
+        return points[-1] + parts[-1] if parts[-1] else None
+    return len(parts) * next(filter(None, parts), 0) or None
 
 
 def plane_told(assembled: Callable[[Shape], Net], files: Sequence[WeightsFile], usual: Sequence[Shape]) -> Shape | None:

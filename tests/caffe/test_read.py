@@ -180,6 +180,21 @@ def test_the_channels_of_a_guess_come_from_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("points", "channels"), [("slice_point: 2", 3), ("", 2), ("slice_dim: 1 slice_point: 1", 2), ("axis: 2", 3)]
+)
+def test_the_channels_of_a_pair_are_those_of_its_parts(points: str, channels: int, tmp_path: Path) -> None:
+    text = f"""
+        layer {{ name: "d" type: "Data" top: "pair" transform_param {{ crop_size: 8 }} }}
+        layer {{ name: "s" type: "Slice" bottom: "pair" top: "a" top: "b" slice_param {{ {points} }} }}
+        layer {{ name: "power" type: "Power" bottom: "b" top: "power" }}
+        layer {{ name: "conv" type: "Convolution" bottom: "power" top: "y"
+          convolution_param {{ num_output: 4 kernel_size: 3 }} }}
+    """
+    weight = 3 if "axis" in points else 1
+    assert read(tmp_path, {"conv": [(4, weight, 3, 3), (4,)]}, text).inputs == {"pair": (1, channels, 8, 8)}
+
+
+@pytest.mark.parametrize(
     ("stated", "taken"),
     [((1, 1, -1, -1), (1, 1, 224, 224)), ((0, 3, 48, 0), (1, 3, 48, 224)), ((-1, 2), (1, 2))],
 )
