@@ -5,8 +5,9 @@ looked at field by field to find out what is meant: fields that no dialect has, 
 twice. Caffe stops at each; so do we, with place and guess, except that
 
 - a layer of an unknown *type* may have whatever it likes: it stays opaque and is written back as it was;
-- an unknown field that means nothing at inference (in data layers, losses, metrics, fillers and `param {}`) is passed
-  over, and any other one makes its layer opaque, as an unknown type does: what it computes is not known;
+- an unknown field that means nothing at inference (in data layers, losses, metrics, fillers and `param {}`, and V1's
+  `blobs_lr` in V2) is passed over, and any other one makes its layer opaque, as an unknown type does: what it computes
+  is not known;
 - but a slip of the pen (`kernal_size`) stops, with the guess; `strict_fields` stops at all of them;
 - a singular field given twice counts as given last (protobuf's own rule for merging);
 - `ignore_unknown_fields` drops unknown fields and reads on;
@@ -30,7 +31,7 @@ from google.protobuf import text_format
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.layer_types import is_known, is_metric, loss
-from bnfold.caffe.layout import TextLayout, read_layout
+from bnfold.caffe.layout import TextLayout, read_layout, without_fields
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.errors import Guesses, ParseError, did_you_mean
@@ -122,17 +123,22 @@ def parse_prototxt(
         body = _TOKEN.sub(lambda token: _ESCAPED.sub("?", token.group()), body)
         if stray := _ESCAPED.search(body):
             raise prototxt.error("a byte that is no text stands outside comments and strings", stray.start())
+    rated: set[int] = set()
     try:
         document.net = parse_net(body, fields)
     except (text_format.ParseError, RecursionError, ValueError):
         reader = _Diagnosis(prototxt, fields, ignore_unknown_fields, strict_fields)
         document.net, document.notes = reader.parse(body)
-        document.foreign = reader.foreign
+        document.foreign, rated = reader.foreign, reader.rated
         if not document.net.layer and not document.net.layers:
             raise ParseError("has no layers left without what was ignored, so it is not a network", file) from None
     if (at, end) != (0, len(text)):
         document.notes.append("the prototxt is a solver: of its fields only the net is read, and written")
     document.layout = read_layout(prototxt, fields, at, end)
+    if rated:
+        texts = enumerate(document.layout.layers)
+        clean = tuple(without_fields(layer, RATES) if number in rated else layer for number, layer in texts)
+        document.layout = document.layout._replace(layers=clean)
     return document
 
 
@@ -248,6 +254,7 @@ class _Diagnosis:
         self.dropped: list[tuple[int, int]] = []
         self.foreign = Foreign()
         self.moved: list[tuple[int, TextField]] = []
+        self.rated: set[int] = set()  # layers that have any of `RATES`
         # Layers in a list are not told apart here.
         self.has_lists = any(found.opener == "[" for found in fields if found.name in ("layer", "layers"))
 
@@ -259,6 +266,8 @@ class _Diagnosis:
             if found.name in ("layer", "layers"):
                 for finding in self._in_layer(found, number):
                     findings.append(finding)
+                    if finding.found.name in RATES:
+                        self.rated.add(number)
                     if finding.weight is _Weight.OPAQUE:
                         self.foreign.opaque.setdefault(number, finding.problem)
                 number += 1
@@ -324,7 +333,8 @@ class _Diagnosis:
             stops = found.name in RULES or (trains and found.name in PREDICTING) or "layer" in values or self.has_lists
             weight = _Weight.STOP if stops else _Weight.IDLE if trains else _Weight.OPAQUE
             said = message
-            if old and found.name not in V1.fields_by_name and found.name in LAYER.fields_by_name:
+            is_spec = found.name == "param" and found.opener  # V1 has the name alone
+            if old and (found.name not in V1.fields_by_name or is_spec) and found.name in LAYER.fields_by_name:
                 said = LAYER
                 self.moved.append((number, found))
             findings = list(self._in_field(found, said, who, weight))
@@ -349,7 +359,7 @@ class _Diagnosis:
     def _in_field(self, found: TextField, message: Descriptor, who: str, weight: _Weight) -> Iterator[_Finding]:
         """What is wrong with one field of `message`, and in the fields below it; `weight` is that of a foreign one."""
         known = message.fields_by_name.get(found.name)
-        if message.name in IDLE_MESSAGES:
+        if message.name in IDLE_MESSAGES or (known is None and message in (LAYER, V1) and found.name in RATES):
             weight = _Weight.IDLE
         if known is None:
             names = list(message.fields_by_name)
@@ -447,3 +457,6 @@ PREDICTING = frozenset({"sigmoid_param", "softmax_param"})
 
 # Messages that only training reads.
 IDLE_MESSAGES = frozenset({"FillerParameter", "ParamSpec"})
+
+# How a layer is trained, in words that it has in another version or inside `param {}`: no Caffe reads them as written.
+RATES = frozenset({"blob_share_mode", "blobs_lr", "decay_mult", "lr_mult", "share_mode", "strict_dim", "weight_decay"})

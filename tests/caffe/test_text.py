@@ -9,6 +9,7 @@ from present import present
 
 from bnfold.caffe.read import build, load
 from bnfold.caffe.text import decode, parse_prototxt
+from bnfold.caffe.upgrade import upgrade
 from bnfold.caffe.write import prototxt_text
 from bnfold.errors import ParseError, UnsupportedError
 
@@ -63,6 +64,26 @@ def test_ignored_unknown_fields_are_noted_and_the_rest_is_read() -> None:
         "line 11, column 5: ignored unknown field 'kernal_size' of ConvolutionParameter (did you mean 'kernel_size'?) "
         "in layer 'conv1' (Convolution)"
     ]
+
+
+@pytest.mark.parametrize("words", ["blobs_lr: 1 blobs_lr: 2 weight_decay: 0", "lr_mult: 1", "strict_dim: false"])
+def test_rates_of_another_version_are_passed_over_and_not_written_again(words: str) -> None:
+    rated = 'layer { name: "r" type: "ReLU" %sbottom: "conv1" top: "r" }'
+    other = f'layer {{ name: "o" type: "Other" {words} bottom: "r" top: "o" }}'
+    document = parse_prototxt(CONV + rated % f"{words} " + "\n" + other)
+    assert not document.foreign.opaque
+    assert "ReLU" in document.notes[0]
+    assert document.notes[0].endswith(": it means nothing at inference")
+    assert document.layout.layers[1:] == (rated % "", other)
+    assert f"unknown field '{words.partition(':')[0]}'" in str(refusal(CONV + rated % f"{words} ", strict_fields=True))
+
+
+def test_the_params_of_v2_are_read_in_v1() -> None:
+    conv = 'name: "c" type: CONVOLUTION bottom: "x" top: "c" convolution_param { num_output: 2 kernel_size: 1 }'
+    specs = 'param { name: "w" lr_mult: 3 } param { lr_mult: 0 decay_mult: 2 }'
+    document = parse_prototxt(f'input: "x" input_dim: [1, 1, 4, 4] layers {{ {conv} {specs} }}')
+    first, second = upgrade(document)[1].param.param
+    assert (first.name, first.lr_mult, second.lr_mult, second.decay_mult) == ("w", 3, 0, 2)
 
 
 def test_a_text_of_ignored_fields_alone_is_no_network() -> None:
