@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size, per_axis, written
 from bnfold.caffe.layers.row import OTHERS, LayerType, count, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape, sizes
+from bnfold.net import Array, Layer, Shape, sizes
 
 
 class Interp(NamedTuple):
@@ -138,7 +137,7 @@ class Resize(NamedTuple):
             at_least_1(layer, f"output_{name}", [one for one in wanted if one != UNKNOWN])
         return cls(last, (height, width), (wanted[0], wanted[1]), given[0] if given else "plain")
 
-    def sources(self, axis: int) -> npt.NDArray[np.int64]:
+    def sources(self, axis: int) -> Array:
         """For each row (axis 0) or column of the top the nearest one of the bottom by the grid (Synopsys' Caffe)."""
         size, wanted = self.image[axis], self.size[axis]
         aligned = self.grid == "align_corners" and wanted > 1
@@ -152,8 +151,7 @@ class Resize(NamedTuple):
             places = np.floor((places + np.float32(0.5)) * step - np.float32(0.5))
         else:
             places = np.floor(places * step)
-        sources: npt.NDArray[np.int64] = places.clip(0, size - 1).astype(np.int64)
-        return sources
+        return np.asarray(places.clip(0, size - 1), np.int64)
 
 
 class Resample(NamedTuple):
@@ -188,9 +186,7 @@ class Resample(NamedTuple):
         at_least_1(layer, "height and width", (param.height, param.width))
         return cls(kind, param.antialias, (param.height, param.width))
 
-    def matrices(
-        self, layer: Layer, image: tuple[int, int], size: tuple[int, int]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def matrices(self, layer: Layer, image: tuple[int, int], size: tuple[int, int]) -> tuple[Array, Array]:
         """(H', H) and (W', W): `top = rows @ image @ columns.T`.
 
         Raises:
@@ -203,40 +199,34 @@ class Resample(NamedTuple):
             self._matrix(layer, image[1], size[1], fx, fy, shrinks),
         )
 
-    def _matrix(self, layer: Layer, old: int, new: int, factor: float, other: float, shrinks: bool) -> npt.NDArray[Any]:
+    def _matrix(self, layer: Layer, old: int, new: int, factor: float, other: float, shrinks: bool) -> Array:
         source = np.arange(new) * factor + other / 2 - 0.5
         nearest = (np.sign(source) * np.floor(np.abs(source) + 0.5)).astype(np.int64)
         pixels = np.arange(old)
         if self.kind == "NEAREST":
-            if nearest.min() < 0 or nearest.max() >= old:
-                raise ModelError(f"{layer}: its pixels reach beyond the image of its bottom, where nothing is defined")
-            picks: npt.NDArray[Any] = (pixels == nearest[:, None]).astype(np.float64)
-            return picks
-        width = 2 if self.kind == "LINEAR" else 4
-        stretch = 1 / factor if self.antialias and shrinks else 1.0
-        radius = 2 if factor < 1 else math.ceil(width / stretch)
-        kernel = _triangle if self.kind == "LINEAR" else _catmull_rom
-        weights = kernel(stretch * (source[:, None] - pixels))
-        weights = np.where(np.abs(pixels - nearest[:, None]) <= radius, weights, 0.0)
+            weights = np.asarray(pixels == nearest[:, None], np.float64)
+        else:
+            kernel, width = (_triangle, 2) if self.kind == "LINEAR" else (_catmull_rom, 4)
+            stretch = 1 / factor if self.antialias and shrinks else 1.0
+            radius = 2 if factor < 1 else math.ceil(width / stretch)
+            near = np.abs(pixels - nearest[:, None]) <= radius
+            weights = np.where(near, kernel(stretch * (source[:, None] - pixels)), 0.0)
         totals = weights.sum(axis=1, keepdims=True)
         if (totals == 0).any():
             raise ModelError(f"{layer}: its pixels reach beyond the image of its bottom, where nothing is defined")
-        matrix: npt.NDArray[Any] = weights / totals
-        return matrix
+        return np.asarray(weights / totals)
 
 
-def _triangle(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    kernel: npt.NDArray[Any] = np.maximum(1 - np.abs(x), 0)
-    return kernel
+def _triangle(x: Array) -> Array:
+    return np.asarray(np.maximum(1 - np.abs(x), 0))
 
 
-def _catmull_rom(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _catmull_rom(x: Array) -> Array:
     """The cubic kernel with a = -0.5."""
     d = np.abs(x)
     near = 1.5 * d**3 - 2.5 * d**2 + 1
     far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
-    kernel: npt.NDArray[Any] = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
-    return kernel
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
 
 
 class UnPooling(NamedTuple):
@@ -293,14 +283,14 @@ class UnPooling(NamedTuple):
             raise ModelError(f"{layer}: out_pad {sizes(self.pad)} leaves nothing of a plane of {sizes(image)}")
         return size
 
-    def matrices(self, image: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def matrices(self, image: tuple[int, int]) -> tuple[Array, Array]:
         """(H', H) and (W', W): `top = rows @ image @ columns.T`."""
         rows, columns = (
             self._matrix(old, k, s, p) for old, k, s, p in zip(image, self.kernel, self.stride, self.pad, strict=True)
         )
         return rows, columns
 
-    def _matrix(self, old: int, kernel: int, stride: int, pad: int) -> npt.NDArray[Any]:
+    def _matrix(self, old: int, kernel: int, stride: int, pad: int) -> Array:
         new = (old - 1) * stride - 2 * pad + kernel
         starts = np.arange(old) * stride - pad
         matrix = np.zeros((new, old))
@@ -313,8 +303,7 @@ class UnPooling(NamedTuple):
         inside = (places >= starts) & (places < starts + kernel)
         matrix[inside] = 1
         covered = np.maximum(inside.sum(axis=1, keepdims=True), 1)
-        shared: npt.NDArray[Any] = matrix / (covered * (kernel if self.method == "DIV" else 1))
-        return shared
+        return np.asarray(matrix / (covered * (kernel if self.method == "DIV" else 1)))
 
 
 class Upsample(NamedTuple):
