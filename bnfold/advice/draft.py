@@ -144,7 +144,7 @@ class View:
         """All uses of what `written` writes, in the order of the file."""
         return [reader for top in written.layer.tops for reader in self._readers.get((written.index, top), [])]
 
-    def fellows(self, written: Written, position: int) -> list[Written]:
+    def other_readers(self, written: Written, position: int) -> list[Written]:
         """The other layers that read the version which `written` reads at `position`."""
         maker = self.maker(written, position)
         readers = self._readers[maker.index if maker else -1, written.layer.bottoms[position]]

@@ -75,7 +75,7 @@ def in_place_read_elsewhere(draft: Draft) -> Iterator[Remark]:
     for view in draft.views:
         for written in view.layers:
             for position, (bottom, top) in enumerate(zip(written.layer.bottoms, written.layer.tops, strict=False)):
-                others = view.fellows(written, position) if bottom == top else []
+                others = view.other_readers(written, position) if bottom == top else []
                 if others:
                     yield Remark(
                         written,
@@ -94,11 +94,11 @@ def in_place_spoils_gradient(draft: Draft) -> Iterator[Remark]:
         return
     for written in draft.train.layers:
         if written.type in OVERWRITES and written.in_place:
-            robbed = _robbed(draft.train, written)
-            if robbed is not None:
+            maker = _overwritten(draft.train, written)
+            if maker is not None:
                 yield Remark(
                     written,
-                    f"writes over the values that {robbed.place}, {with_article(robbed.type)}, needs for its gradient",
+                    f"writes over the values that {maker.place}, {with_article(maker.type)}, needs for its gradient",
                     f"give '{written.name}' a top of its own",
                 )
 
@@ -126,7 +126,7 @@ def _adds_bias(written: Written) -> bool:
     return bool(param.bias_term and param.axis == 1 and not getattr(param, "relu", False))
 
 
-def _robbed(view: View, written: Written) -> Written | None:
+def _overwritten(view: View, written: Written) -> Written | None:
     """The layer whose values `written` overwrites and whose gradient needs them."""
     maker = view.maker(written)
     while maker is not None:

@@ -384,13 +384,13 @@ class _Sweep:
             written: the public name of what the affine wrote, if it went back. Versions of that blob keep it, since the
                 file shows one writer less behind them. Without such a trace a version would be taken for what it was.
         """
-        heirs: dict[str, str] = {}
+        public_names: dict[str, str] = {}
         for blob in moved:
             public, name = self.net.public_name(blob), self._fresh(blob, layer)
-            heir = public if public == written else heirs.get(public, name)
-            new, heir = decided.get(blob, (name, heir))
-            heirs.setdefault(public, heir)
-            self._rename(blob, new, heir)
+            named = public if public == written else public_names.get(public, name)
+            new, named = decided.get(blob, (name, named))
+            public_names.setdefault(public, named)
+            self._rename(blob, new, named)
 
     def _fresh(self, blob: str, layer: Layer) -> str:
         """`conv1/bn1` for the blob conv1 that an affine bn1 moved through; `conv1/scale1` when scale1 follows."""

@@ -112,9 +112,8 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[DialectReadi
         who, number = f"layer '{record.name}'", 100 if record.version == 2 else 2
         found = fields(file.buffer, record.at, record.end)
         whole.append((who, number, reader.read(who, NET_LAYERS[number].DESCRIPTOR, found, file)))
-    strangers = [
-        reader.stranger(fields(file.buffer, record.at, record.end)) for record in file.records if record.version == 2
-    ]
+    parts = [fields(file.buffer, record.at, record.end) for record in file.records if record.version == 2]
+    unknown = [reader.unknown_field(part) for part in parts]
     alive = reader.among
     for _, _, found_in in whole:
         alive = alive & frozenset().union(*found_in.values()) or alive
@@ -135,7 +134,7 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[DialectReadi
             layer.ClearField("phase")
             _decide(layer)
         kept = _undo_splits(net)
-        foreign = Foreign({new: strangers[old] for new, old in enumerate(kept) if strangers[old]})
+        foreign = Foreign({new: unknown[old] for new, old in enumerate(kept) if unknown[old]})
         layers: list[Any] = [*net.layer, *net.layers]
         if not any(layer.bottom for layer in layers) or not all([*layer.bottom, *layer.top] for layer in net.layer):
             raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
@@ -289,7 +288,7 @@ class _Reader:
             readings = longer or readings
         return readings
 
-    def stranger(self, layer: Iterable[Field]) -> str:
+    def unknown_field(self, layer: Iterable[Field]) -> str:
         """A field in the parameters of a layer's type that no dialect has; empty where all are known."""
         layer = list(layer)
         row, outside, known = LAYERS.get(layer_type := self._layer_type(layer)), "", False

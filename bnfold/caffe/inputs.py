@@ -135,8 +135,8 @@ def _guessed(told: Told, plane: Shape, fits: bool) -> Sample:
 
 def _check(given: Mapping[str, Sequence[int]], batch: int | None, inputs: Sequence[str]) -> None:
     there = quoted(inputs) or "none"
-    if strangers := [f"'{name}'" for name in given if name not in inputs]:
-        raise UsageError(f"there is no input {', '.join(strangers)}; the inputs are {there}")
+    if unknown := [f"'{name}'" for name in given if name not in inputs]:
+        raise UsageError(f"there is no input {', '.join(unknown)}; the inputs are {there}")
     for name, shape in given.items():
         if len(shape) > MAX_AXES or prod(shape) > INT_MAX:
             raise UsageError(f"input '{name}' cannot have the shape {sizes(shape)}: it is more than Caffe can hold")

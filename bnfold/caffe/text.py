@@ -155,7 +155,7 @@ def decode(content: bytes, path: Path | None = None) -> str:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     if "\0" in text:
         raise ParseError("is binary and not a prototxt: was a caffemodel given in its place?", path)
-    for head, sentence in IMPOSTORS:
+    for head, sentence in OTHER_FORMATS:
         if text.lstrip().startswith(head):
             raise ParseError(sentence, path)
     text = text.replace("\r\n", "\n")
@@ -165,7 +165,7 @@ def decode(content: bytes, path: Path | None = None) -> str:
 
 
 # What a file begins with that calls itself a prototxt and is none; a message spelled between < > or { } has a name.
-IMPOSTORS = (
+OTHER_FORMATS = (
     ("<", "is a web page and not a prototxt: the download failed, or was of the page about the file"),
     ("{", "is JSON and not a prototxt: the download failed, or was of the page about the file"),
     ("version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),

@@ -152,9 +152,9 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
             _walk(file)
     except WireError as error:
         damage = "is damaged or cut short, or is not a caffemodel"
-        raise ParseError(_impostor(file.buffer) or f"{damage}: {error}", path) from None
+        raise ParseError(_other_format(file.buffer) or f"{damage}: {error}", path) from None
     if not file.records:
-        raise ParseError(_impostor(file.buffer) or "holds no layers, so it is not a caffemodel", path)
+        raise ParseError(_other_format(file.buffer) or "holds no layers, so it is not a caffemodel", path)
     return file
 
 
@@ -246,7 +246,7 @@ def decode(text: bytes) -> str:
         return text.decode("latin-1")
 
 
-def _impostor(buffer: mmap.mmap) -> str:
+def _other_format(buffer: mmap.mmap) -> str:
     """What a file is that calls itself a caffemodel and is none; empty when that cannot be told."""
     head = bytes(buffer[:1024])
     for magic, sentence in _MAGIC:

@@ -39,7 +39,7 @@ AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be
 TRIES = 2
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
 # signals of who starts them, which are deferred meanwhile; SIGTERM is how they are told to go.
-DEAF = (
+WITHOUT_SIGINT = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "hasattr(signal, 'pthread_sigmask') and signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})"
 )
@@ -174,7 +174,7 @@ def connected(cluster: Any) -> Iterator[Client]:
                     dashboard_address=None,
                     scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
                     silence_logs=50,
-                    preload=[DEAF],
+                    preload=[WITHOUT_SIGINT],
                 )
                 kept.enter_context(workers)
                 client = kept.enter_context(Client(workers))
