@@ -12,6 +12,7 @@ import numpy as np
 
 from bnfold.compare.records import Uncompared
 from bnfold.net import Layer, Net
+from bnfold.runtime import BOOL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,9 +69,6 @@ def runnable(net: Net) -> tuple[Net, Hidden]:
     reads = dict.fromkeys(bottom for layer in hidden for bottom in layer.bottoms if bottom not in culprit)
     return part, Hidden(tuple(hidden), tuple(outputs), tuple(reads))
 
-
-FLAG = 9
-"""ONNX's number of the type of flags."""
 
 DRAWING = frozenset(
     ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"],
@@ -131,7 +129,7 @@ class _Drawing:
         return {
             name: bool(values_of(one, self.folder).any())
             for name, one in (constants_among(nodes) | {one.name: one for one in tensors}).items()
-            if one.data_type == FLAG and prod(one.dims) == 1
+            if one.data_type == BOOL and prod(one.dims) == 1
         }
 
     def draws(self, node: NodeProto, flags: Mapping[str, bool]) -> bool:
