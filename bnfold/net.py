@@ -103,6 +103,10 @@ class Blobs(Sequence[Array]):
         return len(self) == len(other) and all(map(is_, self.stored, other.stored))
 
 
+NO_BLOBS = Blobs()
+"""What a layer has that learned nothing: one for all, since a file may hold a quarter of a million of them."""
+
+
 def values_of(blob: Array | LazyArray) -> Array:
     """The values of a stored blob, computed where it is lazy."""
     return blob if isinstance(blob, np.ndarray) else blob.array()

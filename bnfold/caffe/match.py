@@ -19,7 +19,7 @@ from bnfold.caffe.layers.arithmetic import ROWS as ARITHMETIC
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes, infer_shapes
 from bnfold.caffe.weights import Record, WeightsFile
 from bnfold.errors import ModelError, WeightsError, few
-from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape, sizes, values_of
+from bnfold.net import NO_BLOBS, Array, Blobs, Layer, LazyArray, Net, Shape, sizes, values_of
 
 _SHOWN = 20
 _NAMED = 5
@@ -264,8 +264,6 @@ def _sentence(where: str, faults: Sequence[str], hint: str = "") -> str:
 def _listed(shapes: Sequence[Shape]) -> str:
     return " and ".join(map(sizes, shapes))
 
-
-NO_BLOBS = Blobs()
 
 UNSTORED = (-1, -1)
 """The place of a layer that no file has a record of: in front of all that are stored."""

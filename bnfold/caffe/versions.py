@@ -21,7 +21,7 @@ from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.layer_types import is_data
 from bnfold.caffe.upgrade import Upgraded
 from bnfold.errors import ModelError, quoted
-from bnfold.net import Blobs, Layer, Names, Net, Source, Use
+from bnfold.net import NO_BLOBS, Layer, Names, Net, Source, Use
 
 
 def single_assignment(
@@ -222,5 +222,3 @@ class _WhyMissing:
 
 
 _NAMED = 5
-
-NO_BLOBS = Blobs()

@@ -26,7 +26,7 @@ from bnfold.errors import ParseError
 from bnfold.io.files import descriptor_of
 from bnfold.io.mapping import map_file, require_unchanged
 from bnfold.io.wire import LENGTH, VARINT, Buffer, Field, WireError, fields, varint
-from bnfold.net import Array, Blobs, LazyArray
+from bnfold.net import NO_BLOBS, Array, Blobs, LazyArray
 
 # Each layer and each blob costs memory of ours whatever its size in the file, so a hostile file must meet an end:
 # at these limits the records take about 100 MB each. Published nets have below 3,000 layers.
@@ -197,7 +197,7 @@ def _read_hdf5(file: WeightsFile) -> None:
 
     file.is_binary = False
     for name, stored, problem in read_layers(file.path, file.buffer):
-        blobs = _NO_BLOBS if problem else Blobs(stored.values())
+        blobs = NO_BLOBS if problem else Blobs(stored.values())
         file.records.append(Record(name, None, blobs, 2, file.buffer, 0, 0, 0, problem, stored))
 
 
@@ -220,9 +220,7 @@ def _record(buffer: mmap.mmap, version: int, begin: int, at: int, end: int) -> R
             blobs.append(blob)
             if len(blobs) > MAX_BLOBS:
                 break
-    return Record(
-        name, word, Blobs(blobs) if blobs else _NO_BLOBS, version, buffer, begin, at, end, "; ".join(problems)
-    )
+    return Record(name, word, Blobs(blobs) if blobs else NO_BLOBS, version, buffer, begin, at, end, "; ".join(problems))
 
 
 def _known(buffer: Buffer, version: int, at: int, end: int) -> Iterator[Field]:
@@ -259,8 +257,6 @@ def _other_format(buffer: mmap.mmap) -> str:
         return "is text and not a caffemodel: was the prototxt given in its place?"
     return ""
 
-
-_NO_BLOBS = Blobs()
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
