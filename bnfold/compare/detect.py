@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bnfold.caffe.layers.detection import BOX_ROW
 from bnfold.compare.merging import BY_MAX, BY_SUM, keep_worst, rule
 from bnfold.compare.models import Model
 from bnfold.compare.records import Box, DetectorDiff, Stray
@@ -17,7 +18,6 @@ SLACK = 1e-4
 """Of the extent of all boxes: what corners may differ by where a box is so thin that areas are rounding errors."""
 STRAYS = 1000  # of either side that are listed: those with the highest scores; all are counted
 DETECTION = "DetectionOutput"  # also the end of YoloDetectionOutput
-ROW = 7  # image, label, score, xmin, ymin, xmax, ymax: SSD's DetectionOutput
 
 
 def _surest(first: list[Stray], second: list[Stray]) -> list[Stray]:
@@ -112,7 +112,7 @@ def only_boxes(blob: Array, images: int) -> bool:
 
     An ONNX model does not say that it detects, and a plane of one image that is seven wide has a detector's shape.
     """
-    rows = np.asarray(blob, np.float64).reshape(-1, ROW)
+    rows = np.asarray(blob, np.float64).reshape(-1, BOX_ROW)
     nothing = (rows[:, 1:] == rows[:, 1:2]).all(axis=1) & np.isin(rows[:, 1], (0, -1))
     whole = (rows[:, :2] >= 0) & (rows[:, :2] == np.floor(rows[:, :2])) & (rows[:, :2] < (images, np.inf))
     return bool((nothing | whole.all(axis=1)).all())
@@ -120,7 +120,7 @@ def only_boxes(blob: Array, images: int) -> bool:
 
 def real_rows(blob: Array, images: int) -> Array:
     """The detections of the first `images` images, (K, 7); the row of -1 or 0 that stands for "nothing" is none."""
-    rows = np.asarray(blob, np.float64).reshape(-1, ROW)
+    rows = np.asarray(blob, np.float64).reshape(-1, BOX_ROW)
     known = (rows[:, 0] >= 0) & (rows[:, 0] < images) & (rows[:, 1] >= 0) & (rows[:, 1] < np.inf)
     real = known & (rows[:, 1:3] != 0).any(axis=1)
     return np.asarray(rows[real])
@@ -235,7 +235,7 @@ def find_detections(
     """
     for name in reference.outputs:
         shapes = ours.get(name, ()), theirs.get(pairs.get(name, ""), ())
-        rows = all(len(shape) == 4 and (*shape[:2], shape[3]) == (1, 1, ROW) for shape in shapes)
+        rows = all(len(shape) == 4 and (*shape[:2], shape[3]) == (1, 1, BOX_ROW) for shape in shapes)
         if rows and (reference.net is None or reference.writers[name].type.endswith(DETECTION)):
             return name
     return None

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from bnfold.caffe.caffe_pb2 import PriorBoxParameter
 
 BOX_ROW = 7
-"""Image, label, score and four corners."""
-
+"""Image, label, score, xmin, ymin, xmax, ymax: SSD's DetectionOutput."""
 
 LOWEST_FOR_ETA = 0.5
 """Up to this threshold eta does nothing (`ApplyNMSFast` in bbox_util.cpp)."""

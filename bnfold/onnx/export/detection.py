@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.layers import DetectionOutput, PriorBox, PriorBoxClustered
-from bnfold.caffe.layers.detection import PriorGrid, face_moves
+from bnfold.caffe.layers.detection import BOX_ROW, PriorGrid, face_moves
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch, transpose
@@ -28,8 +28,6 @@ LOWEST = float(np.finfo(np.float32).min)
 SMALLEST = float(np.finfo(np.float32).tiny)
 ALONE = 2**20
 """Further away than any box of an image."""
-ROW = 7
-"""Image, label, score and four corners."""
 
 
 def prior_box(block: Block) -> str:
@@ -252,7 +250,7 @@ def _rows(block: Block, boxes: str, survivors: str, priors: int, labels: list[in
     named = block("Gather", block.floats(labels, "names"), label, step="name")
     number = block.as_float(image, "image_number")
     rows = block("Concat", number, named, score, box, axis=1, step="rows")
-    return reshape(block, or_nothing(block, rows, score), (1, 1, -1, ROW), "blob")
+    return reshape(block, or_nothing(block, rows, score), (1, 1, -1, BOX_ROW), "blob")
 
 
 def _images_of(block: Block, rows: str, length: int) -> str:
@@ -290,7 +288,7 @@ def or_nothing(block: Block, rows: str, scores: str) -> str:
         batch = block.integers([block.shape[0]], "images")
         images = block.floats(_numbers(block, block.shape[0])[:, None], "numbers")
     nothing = block(
-        "Pad", images, block.integers([0, 0, 0, ROW - 1], "pads"), block.floats(-1.0, "minus"), mode="constant"
+        "Pad", images, block.integers([0, 0, 0, BOX_ROW - 1], "pads"), block.floats(-1.0, "minus"), mode="constant"
     )
     none = block("Expand", none, batch, step="nothing_rows")
     chosen = block("NonZero", block("Concat", alive, none, axis=0, step="chosen_rows"), step="chosen")

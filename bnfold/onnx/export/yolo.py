@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bnfold.caffe.layers import YoloDetectionOutput
+from bnfold.caffe.layers.detection import BOX_ROW
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.detection import ROW, or_nothing, suppressed
+from bnfold.onnx.export.detection import or_nothing, suppressed
 from bnfold.onnx.export.forms import cut, reduce, reshape, softmax, transpose
 
 BOX = 5
@@ -152,7 +153,7 @@ def _rows(block: Block, parts: Sequence[tuple[str, str, str]], count: int, thres
     number = block.as_float(number, "label_float")
     image = block("Mul", score, block.floats(0.0, "image_zero"), step="image")
     rows = block("Concat", image, number, score, box, axis=1, step="rows")
-    return reshape(block, or_nothing(block, rows, ranked), (1, 1, -1, ROW), "blob")
+    return reshape(block, or_nothing(block, rows, ranked), (1, 1, -1, BOX_ROW), "blob")
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
