@@ -19,6 +19,7 @@ from bnfold.errors import BnfoldError, ParseError
 from bnfold.net import Array
 
 MAX_GROUPS = 250_000
+SOLVER_STATE = "is the state of a solver and not a caffemodel: give the .caffemodel that was saved beside it"
 
 
 def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, dict[int, Array], str]]:
@@ -30,6 +31,8 @@ def read_layers(path: Path, buffer: mmap.mmap) -> list[tuple[str, dict[int, Arra
     missing = ParseError("is an HDF5 snapshot, which needs h5py: pip install 'bnfold[hdf5]'", path)
     with opened(path, missing) as (h5py, file):
         if file.get("data", getclass=True) is not h5py.Group:
+            if "history" in file and "iter" in file:
+                raise ParseError(SOLVER_STATE, path)
             raise ParseError("is an HDF5 file and no snapshot of Caffe's, which has a group 'data'", path)
         return [_layer(h5py, name, group, buffer) for name, group in _groups(h5py, file["data"])]
 

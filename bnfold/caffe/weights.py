@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bnfold.caffe.blobs import read_blob
+from bnfold.caffe.hdf5 import SOLVER_STATE, read_layers
 from bnfold.errors import ParseError
 from bnfold.io.files import descriptor_of
 from bnfold.io.mapping import map_file, require_unchanged
@@ -193,8 +194,6 @@ def _walk(file: WeightsFile) -> None:
 
 
 def _read_hdf5(file: WeightsFile) -> None:
-    from bnfold.caffe.hdf5 import read_layers  # h5py is an extra, and slow to import
-
     file.is_binary = False
     for name, stored, problem in read_layers(file.path, file.buffer):
         blobs = NO_BLOBS if problem else Blobs(stored.values())
@@ -255,10 +254,27 @@ def _other_format(buffer: mmap.mmap) -> str:
         return "is a web page and not a caffemodel: the download failed"
     if b"{" in text and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in text):
         return "is text and not a caffemodel: was the prototxt given in its place?"
-    return ""
+    return _other_message(buffer)
+
+
+def _other_message(buffer: mmap.mmap) -> str:
+    """What a message of protobuf's is whose first field is a number, as that of no network is; empty for any other."""
+    kinds = set[tuple[int, int]]()
+    with suppress(WireError):
+        kinds.update(one[:2] for one in fields(buffer, 0, len(buffer)))
+    if (1, VARINT) not in kinds:
+        return ""
+    if _ONNX_GRAPH in kinds:
+        return "is an ONNX model and not a caffemodel, and needs no prototxt beside it"
+    if (2, VARINT) in kinds:
+        return "is one blob, as the file of a mean is, and not a caffemodel"
+    return SOLVER_STATE if kinds <= _SOLVER_STATE else ""
 
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+# SolverState: iter, learned_net, history, current_step.
+_SOLVER_STATE = {(1, VARINT), (2, LENGTH), (3, LENGTH), (4, VARINT)}
 
 _MAGIC = (
     (b"PK\x03\x04", "is a zip archive: unpack it and give the caffemodel inside"),

@@ -90,12 +90,14 @@ def test_a_layer_that_shares_some_of_its_blobs_has_the_others_stored(tmp_path: P
 
 def test_what_caffe_did_not_write_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
-    for key, value, sentence in [
-        ("weights/0", BIAS, "no snapshot of Caffe's"),
-        ("data", BIAS, "no snapshot of Caffe's"),
+    for keys, sentence in [
+        (["weights/0"], "no snapshot of Caffe's"),
+        (["data"], "no snapshot of Caffe's"),
+        (["iter", "history/0"], "is the state of a solver and not a caffemodel"),
     ]:
         with h5py.File(path, "w") as file:
-            file[key] = value
+            for key in keys:
+                file[key] = BIAS
         with pytest.raises(ParseError, match=sentence):
             read_weights(path)
 
