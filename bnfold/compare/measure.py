@@ -1,4 +1,4 @@
-"""What is compared, decided once (`Plan`), and what has been found so far (`Measurement`), which merges.
+"""What is compared, decided once (`MeasurePlan`), and what has been found so far (`Measurement`), which merges.
 
 A plan can be sent to another process. A measurement holds sums, extremes, counts and the worst of each kind: nothing
 in it grows with the number of samples. Parts of the data are measured anywhere and merged in the order of the data.

@@ -1,4 +1,4 @@
-"""Where the data of a comparison comes from: seeded noise, arrays, or images prepared as Caffe users prepare them.
+"""Where the data of a comparison comes from: seeded noise and arrays; images and files are in `bnfold.data.datasets`.
 
 A sample is a dictionary from input blob to array, without the batch axis. Samples are made one at a time and on
 demand, so that a folder of any size can be compared without being held in memory.

@@ -1,4 +1,4 @@
-"""The report as data: a dictionary of plain values, and JSON of it. The schema is in docs/report.md.
+"""The report as data: a dictionary of plain values, and JSON of it. Its schema is docs/report.schema.json.
 
 A change of the schema that could break a reader raises `VERSION`; a new key does not.
 """
