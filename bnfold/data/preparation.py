@@ -208,14 +208,12 @@ def from_words(
     swap_channels: bool = False,
     resize: Size | None = None,
     crop: Size | None = None,
-) -> Preparation | None:
-    """What a command line says; None where it says nothing, so that the prototxt's `transform_param` counts.
+) -> Preparation:
+    """What a command line says; where it says nothing, the prototxt's `transform_param` counts.
 
     Raises:
         UsageError, ParseError: `mean` is no mean, see `read_mean`.
     """
-    if {mean, scale, resize, crop} == {None} and not swap_channels:
-        return None
     return Preparation(
         mean=None if mean is None else read_mean(mean),
         scale=1.0 if scale is None else scale,
