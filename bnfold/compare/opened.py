@@ -489,7 +489,7 @@ def _ratios(model: Model) -> dict[str, float]:
     from bnfold.onnx.graph import channel_ranges
 
     found = {}
-    for layer, ranges in channel_ranges(model.proto, model.weights, model.folder):
+    for layer, ranges in channel_ranges(model.parts):
         alive = ranges[ranges > 0]
         with np.errstate(over="ignore", invalid="ignore"):
             found[layer] = float(alive.max() / np.median(alive)) if alive.size else 1.0

@@ -324,10 +324,9 @@ def _read(stored: onnx.TensorProto | Weight, folder: Path | None) -> Weight:
     return Weight.of(stored.name, values_of(stored, folder))
 
 
-def channel_ranges(
-    model: onnx.ModelProto, weights: Sequence[Weight], folder: Path | None
-) -> Iterator[tuple[str, Array]]:
+def channel_ranges(parts: Parts) -> Iterator[tuple[str, Array]]:
     """Each weighted node's name, and for each of its output channels the largest magnitude of the weights."""
+    model, weights, folder = parts
     stored = _stored(model, weights)
     for node in model.graph.node:
         layout = WEIGHTED.get(node.op_type)
