@@ -269,7 +269,8 @@ class _Diagnosis:
                     if finding.found.name in RATES:
                         self.rated.add(number)
                     if finding.weight is _Weight.OPAQUE:
-                        self.foreign.opaque.setdefault(number, finding.problem)
+                        hint = IGNORES * finding.problem.startswith("unknown field")
+                        self.foreign.opaque.setdefault(number, finding.problem + hint)
                 number += 1
             else:
                 findings += self._in_field(found, NET, "the net", _Weight.STOP)
@@ -443,6 +444,8 @@ def _blank(text: str, spans: list[tuple[int, int]]) -> str:
     """The text with spans overwritten by spaces, so that everything else keeps its place."""
     return replaced(text, ((begin, end, re.sub(r"[^\n]", " ", text[begin:end])) for begin, end in sorted(spans)))
 
+
+IGNORES = " (if it changes nothing, --ignore-unknown-fields reads on without it)"
 
 # What every layer has whatever its type, so that a fault there is a fault of the net.
 COMMON_FIELDS = frozenset(

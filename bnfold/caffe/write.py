@@ -24,7 +24,7 @@ from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.caffe.stock import foreign_layers, in_stock_words
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
-from bnfold.errors import UnsupportedError, UsageError
+from bnfold.errors import UnsupportedError, UsageError, telling_which
 from bnfold.io.files import OutputSet, StrPath, require_suffix
 from bnfold.net import Layer, Net, require_net
 from bnfold.options import Dialect, require_type
@@ -91,12 +91,14 @@ def add_caffe(
     has_weights = bool(net.origin and net.origin.weights) or any(layer.blobs for layer in net.layers)
     if caffemodel is not None and not has_weights:
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
-    require_fitting(net)
-    net = in_stock_words(net) if dialect == "bvlc" else net
-    foreign = foreign_layers(net) if dialect == "bvlc" else []
-    net = in_file_order(net)
-    names = file_names(net)
-    outputs.write_text(prototxt, prototxt_text(net, strip=strip, names=names))
+    with telling_which(net.file):
+        require_fitting(net)
+        net = in_stock_words(net) if dialect == "bvlc" else net
+        foreign = foreign_layers(net) if dialect == "bvlc" else []
+        net = in_file_order(net)
+        names = file_names(net)
+        text = prototxt_text(net, strip=strip, names=names)
+    outputs.write_text(prototxt, text)
     if not has_weights:
         return [Path(prototxt)], foreign
     caffemodel = Path(caffemodel or Path(prototxt).with_suffix(".caffemodel"))

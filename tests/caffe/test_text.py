@@ -10,7 +10,7 @@ from present import present
 from bnfold.caffe.read import build, load
 from bnfold.caffe.text import decode, parse_prototxt
 from bnfold.caffe.upgrade import upgrade
-from bnfold.caffe.write import prototxt_text
+from bnfold.caffe.write import prototxt_text, save_caffe
 from bnfold.errors import ParseError, UnsupportedError
 
 CONV = """\
@@ -195,7 +195,8 @@ def test_a_param_of_another_name_is_no_slip_for_ending_as_all_of_them_do(field: 
     if meant:
         assert f"did you mean '{meant}'?" in str(refusal(text))
     else:
-        assert build(parse_prototxt(text)).layers[-1].opaque == f"it sets an unknown field '{field}' of LayerParameter"
+        opaque = build(parse_prototxt(text)).layers[-1].opaque
+        assert opaque.startswith(f"it sets an unknown field '{field}' of LayerParameter (")
 
 
 def test_what_a_loss_does_to_its_prediction_is_not_passed_over() -> None:
@@ -207,10 +208,11 @@ OPAQUE = CONV.replace("kernel_size: 3", "kernel_size: 3 wavelet: 2")
 
 def test_any_other_unknown_field_makes_its_layer_opaque() -> None:
     net = build(parse_prototxt(OPAQUE))
-    assert net.layers[-1].opaque == "it sets an unknown field 'wavelet' of ConvolutionParameter"
+    said = "it sets an unknown field 'wavelet' of ConvolutionParameter"
+    why = f"{said} (if it changes nothing, --ignore-unknown-fields reads on without it)"
+    assert net.layers[-1].opaque == why
     assert net.notes == [
-        "layer 'conv1' (Convolution): it sets an unknown field 'wavelet' of ConvolutionParameter; "
-        "left as it is: nothing folds through it, and it has no ONNX form"
+        f"layer 'conv1' (Convolution): {why}; left as it is: nothing folds through it, and it has no ONNX form"
     ]
     assert not build(parse_prototxt(OPAQUE, ignore_unknown_fields=True)).layers[-1].opaque
     refusal(OPAQUE, strict_fields=True)
@@ -227,13 +229,16 @@ def test_layers_with_the_same_unknown_field_share_a_note() -> None:
     assert note.startswith("layer 'p0' (Pooling) and 8 more: it sets")
 
 
-def test_a_v1_layer_with_an_unknown_field_is_read_and_cannot_be_written_as_v2() -> None:
+def test_a_v1_layer_with_an_unknown_field_is_read_and_cannot_be_written_as_v2(tmp_path: Path) -> None:
     text = """input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
         layers { name: "p" type: POOLING bottom: "data" top: "p" pooling_param { wavelet: 1 } }"""
     net = build(parse_prototxt(text))
     assert net.layers[-1].opaque
     with pytest.raises(UnsupportedError, match=r"layer 'p' .* cannot be written as V2"):
         prototxt_text(net)
+    (tmp_path / "old.prototxt").write_text(text)
+    with pytest.raises(UnsupportedError, match=r"old\.prototxt: layer 'p' .* cannot be written as V2"):
+        save_caffe(load(tmp_path / "old.prototxt"), tmp_path / "new.prototxt")
 
 
 def test_a_singular_field_given_twice_counts_as_given_last_and_is_noted() -> None:
