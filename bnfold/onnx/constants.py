@@ -18,7 +18,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.net import Array, Shape
 from bnfold.onnx.file import element_type
-from bnfold.onnx.node import STANDARD, T, attribute_of
+from bnfold.onnx.node import STANDARD, T, attribute_of, is_newer
 
 MAX_COMPUTED = 1 << 26
 """Values that all expressions of a model may have together: a text of 100 bytes may ask for 2^40."""
@@ -84,6 +84,8 @@ def compute(call: Call, allowed: int = MAX_COMPUTED) -> Array | None:
     """
     expression = EXPRESSIONS.get(call.node.op_type)
     if expression is None or call.node.domain not in STANDARD or len(list(filter(None, call.node.output))) != 1:
+        return None
+    if is_newer(call.node.op_type, call.opset):
         return None
     try:
         with np.errstate(all="ignore"):

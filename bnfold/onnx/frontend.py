@@ -12,6 +12,7 @@ import numpy as np
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass, Window
+from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, largest_of
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 from bnfold.onnx.biases import fuse_biases, part_biases
@@ -19,7 +20,7 @@ from bnfold.onnx.constants import shape_alone
 from bnfold.onnx.edition import types_of
 from bnfold.onnx.file import element_type
 from bnfold.onnx.node import BIASES, RECURRENT, ConstantInput, Data, Node, Slot, is_float
-from bnfold.onnx.operators import OLDEST, OPERATORS
+from bnfold.onnx.operators import OPERATORS, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.place import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
@@ -81,8 +82,10 @@ class OnnxFrontEnd:
         rule = OPERATORS.get(layer.type)
         if rule is None:
             return Opaque()
-        if layer.param.opset < OLDEST:
-            return Opaque(f"opset {layer.param.opset} is older than {OLDEST}, the oldest that is read")
+        if why := why_unread(layer.type, layer.param.opset):
+            if layer.type == "BatchNormalization":
+                raise Blocked(why)
+            return Opaque(why)
         if not layer.tops:
             return Opaque("it makes nothing")
         place = NodeContext(layer, context)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, defs, helper
 
 from bnfold.net import Array, Blobs, Layer
 
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 STANDARD = ("", "ai.onnx")
 """The two names of the domain of the standard operators."""
+NEWEST = 28
+"""The newest opset whose operators were looked through."""
 FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
 """The types whose constants are learned values; arithmetic on them is float64, rounded once."""
 
@@ -38,6 +40,13 @@ BIASES = {"Add": 1, "Conv": 2, "ConvTranspose": 2, "DeformConv": 3, "Gemm": 2, *
 """Operator -> which input is its bias."""
 
 BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+
+
+def is_newer(op_type: str, opset: int) -> bool:
+    """Whether an opset has, or may have, a newer version of a standard operator than was looked at."""
+    if opset <= NEWEST:
+        return False
+    return opset > defs.onnx_opset_version() or defs.get_schema(op_type, opset).since_version > NEWEST
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,7 @@
 A function looks at one `NodeContext`, the node with the shapes around it, and gives the record of
 `bnfold.algebra.operators` that says what the node does at inference, as the specification of the ONNX operator has it
 that its docstring names first. Attributes and inputs are those of opset 7 and newer; what older opsets say otherwise is
-opaque.
+opaque, and so is a version of an operator that is newer than what was looked at.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bnfold.algebra.operators import Operator
+from bnfold.onnx.node import NEWEST, is_newer
 from bnfold.onnx.operators import affine, join, linear, movement, passing
 from bnfold.onnx.operators.place import NodeContext
 
@@ -80,3 +81,13 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "Unsqueeze": movement.unsqueeze,
     "Upsample": passing.resize,
 }
+
+
+def why_unread(op_type: str, opset: int) -> str:
+    """Why it is not known what an operator does at an opset; empty where it is."""
+    if opset < OLDEST:
+        return (
+            f"opset {opset} is older than {OLDEST}, the oldest that is read; onnx.version_converter may bring it there"
+        )
+    newer = f"opset {opset} may say otherwise what it does than {NEWEST}, the newest that is known"
+    return newer if is_newer(op_type, opset) else ""
