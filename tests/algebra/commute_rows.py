@@ -49,6 +49,16 @@ def mask_and_values(rng: Rng) -> list[Array]:
     return [signed(rng, (2, 4, 3, 3)), places.reshape(2, 4, 3, 3).astype(np.float64)]
 
 
+def samples_and_order(rng: Rng) -> list[Array]:
+    """Three samples, and five indices of them."""
+    return [signed(rng, (3, 4, 2, 5)), rng.permutation(np.array([0.0, 1.0, 2.0, 2.0, 0.0]))]
+
+
+def samples_and_selector(rng: Rng) -> list[Array]:
+    """Four samples of two blobs, of which two are picked."""
+    return [signed(rng, (4, 4, 3)), signed(rng, (4, 2)), rng.permutation([0.0, -0.5, 0.0, 2.0]).reshape(4, 1, 1)]
+
+
 def reduction(param: str) -> Row:
     return Row(f"reduction {param}", f'type: "Reduction" reduction_param {{ {param} }}', ((2, 4, 3, 5),))
 
@@ -104,6 +114,10 @@ INTERP_ZOOM = Row("interp zoom", 'type: "Interp" interp_param { zoom_factor: 2 }
 INTERP_SHRINK = Row("interp shrink", 'type: "Interp" interp_param { shrink_factor: 2 }', ((2, 4, 5, 6),))
 INTERP_CROP = Row(
     "interp crop", 'type: "Interp" interp_param { pad_beg: -1 pad_end: -1 height: 7 width: 4 }', ((1, 4, 5, 6),)
+)
+REINDEX = Row("samples by index", 'type: "BatchReindex"', ((3, 4, 2, 5), (5,)), inputs=samples_and_order)
+FILTER = Row(
+    "samples that are picked", 'type: "Filter"', ((4, 4, 3), (4, 2), (4, 1, 1)), tops=2, inputs=samples_and_selector
 )
 UPSAMPLE = Row("upsample nearest", 'type: "Upsample" upsample_param { scale: 2 }', ((2, 4, 2, 3),))
 UPSAMPLE_MASK = Row("upsample by mask", 'type: "Upsample"', ((2, 4, 3, 3), (2, 4, 3, 3)), inputs=mask_and_values)
@@ -233,6 +247,8 @@ BACK = [
     Back(TILE, None, (any_affine,), lambda affine: [take(affine, np.arange(4))]),
     Back(TILE_W, any_affine),
     Back(TILE_N, any_affine),
+    Back(REINDEX, any_affine),
+    Back(FILTER, any_affine, top=0),
     Back(UPSAMPLE, any_affine),
     Back(UPSAMPLE_MASK, keeps_zero, (any_affine,)),
 ]
@@ -323,6 +339,8 @@ FORWARD = [
     Forward(TILE, once(any_affine)),
     Forward(TILE_W, once(any_affine)),
     Forward(TILE_N, once(any_affine)),
+    Forward(REINDEX, once(any_affine, None)),
+    Forward(FILTER, once(any_affine, None, None)),
     Forward(UPSAMPLE, once(any_affine)),
     Forward(UPSAMPLE_MASK, once(keeps_zero, None), (once(any_affine, None), once(None, uniform))),
 ]

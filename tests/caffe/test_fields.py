@@ -110,6 +110,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         (f"convolution_param {{ {WINDOW} }}", [IMAGE]),
         (f"convolution_param {{ {WINDOW} pad_l: 1 }}", [IMAGE]),
     ],
+    "Filter": [("", [IMAGE, (2, 1, 1, 1)]), ("", [IMAGE, (2,)])],
     "GradientReversal": [("", [IMAGE])],
     "GradientScaler": [("", [IMAGE])],
     "GSTiling": [("gs_tiling_param { stride: 2 reverse: true }", [IMAGE])],

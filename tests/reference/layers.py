@@ -75,6 +75,7 @@ FORWARD: dict[str, Forward] = {
     "EltwiseAffine": layers_normalize.eltwise_affine,
     "Embed": layers_linear.embed,
     "Exp": layers_pointwise.exp,
+    "Filter": layers_shape.filter_,
     "Flatten": layers_shape.flatten,
     "FlowWarp": layers_forks.flow_warp,
     "GRN": layers_forks.grn,

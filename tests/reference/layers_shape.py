@@ -39,6 +39,12 @@ def batch_reindex(layer: Message, bottoms: list[Array], blobs: list[Array]) -> l
     return [bottoms[0][bottoms[1].reshape(-1).astype(np.int64)]]
 
 
+def filter_(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Of each bottom the samples whose value in the last bottom is not 0."""
+    picked = bottoms[-1].reshape(len(bottoms[-1])) != 0
+    return [bottom[picked] for bottom in bottoms[:-1]]
+
+
 def concat(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     param = layer.sub("concat_param")
     return [np.concatenate(bottoms, param.integer("axis", param.integer("concat_dim", 1)))]

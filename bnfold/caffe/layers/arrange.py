@@ -129,6 +129,20 @@ def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(indices[0], *bottom[1:])]
 
 
+def filter_(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """As many samples of each bottom as the last one, one value for each sample, picks (filter_layer.cpp, Reshape)."""
+    *filtered, selector = bottoms
+    if len(layer.tops) != len(filtered):
+        raise ModelError(f"{layer}: {counted(len(layer.tops), 'top')} for {counted(len(filtered), 'bottom')} to filter")
+    if any(size not in (1, UNKNOWN) for size in selector[1:]):
+        raise ModelError(f"{layer}: its selector has shape {sizes(selector)}, but must have one value for each sample")
+    if not selector:
+        raise ModelError(f"{layer}: its selector has no axes, but must have one value for each sample")
+    for bottom in filtered:
+        merged(layer, bottom[:1], selector[:1])
+    return [(UNKNOWN, *bottom[1:]) for bottom in filtered]
+
+
 def concat(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The sum of the sizes along the axis; all others must agree (concat_layer.cpp, Reshape)."""
     axis = canonical_axis(concat_axis(layer), len(bottoms[0]), layer)
@@ -213,6 +227,9 @@ ROWS: Mapping[str, LayerType] = {
         keeps="each",
         aligned=True,
         note="Synopsys' DIV, MIN and `axis` too",
+    ),
+    "Filter": LayerType(
+        filter_, bottoms=(2, None), rank=1, note="the last bottom picks the samples whose value is not 0"
     ),
     "Silence": LayerType(silence, bottoms=(1, None)),
     "Slice": LayerType(slice_, reads={"slice_param": "axis slice_dim slice_point"}),

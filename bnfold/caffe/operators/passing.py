@@ -69,6 +69,14 @@ def pooling(place: LayerContext) -> Operator:
     return Opaque(f"{pool.method} pooling is no fixed function")
 
 
+def samples(_: LayerContext) -> Pass:
+    """Whole samples in another order, some of them or some twice; other bottoms say which.
+
+    Source: batch_reindex_layer.cpp, filter_layer.cpp.
+    """
+    return Pass(plane=(0,))
+
+
 def interpolation(_: LayerContext) -> Pass:
     """Each output is a weighted mean of inputs, weights summing to 1; its pads only crop.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from onnx import TensorProto
 
 from bnfold.caffe.layers import (
     DepthToSpace,
@@ -29,6 +30,15 @@ def batch_reindex(block: Block) -> str:
     if len(block.shapes[1]) != 1:
         indices = reshape(block, indices, (-1,), "flat")
     return block("Gather", block.bottom, indices, axis=0)
+
+
+def filter_(block: Block) -> list[str]:
+    """The samples for which the last bottom has no 0: Cast to bool, Compress on axis 0."""
+    *filtered, selector = block.bottoms
+    if len(block.shapes[-1]) != 1:
+        selector = reshape(block, selector, (-1,), "flat")
+    picked = block("Cast", selector, to=TensorProto.BOOL, step="picked")
+    return [block("Compress", bottom, picked, axis=0) for bottom in filtered]
 
 
 def concat(block: Block) -> str:
@@ -241,8 +251,9 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Crop": crop,
     "DepthToSpace": depth_to_space,
     "Eltwise": eltwise,
-    "GSTiling": gs_tiling,
+    "Filter": filter_,
     "Flatten": flatten,
+    "GSTiling": gs_tiling,
     "MirrorPad": pad_layer,
     "Pad": pad_layer,
     "Padding": pad_layer,
