@@ -33,6 +33,7 @@ class Tiny:
     def taken_names(self, net): return ()
     def reads_values(self, layer, index): return True
     def refuses(self, layer, affine, context): return ""
+    def joins(self, layer, window): return False
     def shapes(self, net): return {"x": (2, 3), "y": (2, 4), "z": (2, 4), "out": (2, 4)}
 
     def operator(self, layer, context):
