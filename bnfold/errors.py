@@ -168,7 +168,8 @@ class Guesses:
         if key not in self._slips:
             if len(self._slips) >= MAX_SLIPS or len(word) > MAX_GUESSED:
                 return ""
-            self._slips[key] = next((known for known in words if _is_slip(word, known)), "")
+            slips = [known for known in words if _is_slip(word, known)]
+            self._slips[key] = min(slips, key=lambda known: _distance(word.lower(), known.lower()), default="")
         return self._slips[key]
 
 

@@ -185,7 +185,7 @@ def doubts(layers: Iterable[Layer]) -> list[str]:
         f"{layer}: its four blobs are read as ducha-aiki's, whose eps is 1e-10, since no field says whose they are; "
         "PSPNet's would add 1e-5 (--batchnorm-layout pspnet)"
         for layer in layers
-        if layer.type == "BN" and len(layer.blobs) == 4 and not layer.param.bn_param.ListFields()
+        if layer.type == "BN" and len(layer.blobs) == 4 and not layer.param.bn_param.ListFields() and not layer.opaque
         if not _wrote_its_rates(layer)
     ]
 

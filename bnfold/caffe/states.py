@@ -46,7 +46,7 @@ def state_notes(net: Net) -> list[str]:
         return []
     more = f" and {len(few) - 1:,} more keep their" if len(few) > 1 else " keeps its"
     return [
-        f"{few[0]}{more} state from call to call in Caffe, and starts at 0 in each call here; "
+        f"{few[0]}{more} state from call to call in Caffe, and start{'s' * (len(few) == 1)} at 0 in each call here; "
         "--recurrent-state makes the state an input and an output"
     ]
 

@@ -35,6 +35,14 @@ def test_the_note_names_the_layer_and_the_choice() -> None:
     assert list(net.inputs) == ["x", "cont"]
 
 
+def test_several_layers_share_the_note() -> None:
+    again = RNN.splitlines()[3].replace('"rnn"', '"again"').replace('"y"', '"z"')
+    (note,) = parsed(RNN + again).notes
+    assert note.startswith(
+        "layer 'rnn' (RNN) and 1 more keep their state from call to call in Caffe, and start at 0 in"
+    )
+
+
 def test_where_the_state_is_exposed_there_is_nothing_to_say() -> None:
     assert not bnfold.load(CASE.prototxt, CASE.caffemodel, recurrent_state=True).notes
     assert not parsed('input: "x" input_shape { dim: 2 } layer { name: "r" type: "ReLU" bottom: "x" top: "y" }').notes

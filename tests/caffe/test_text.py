@@ -45,6 +45,11 @@ def test_an_unknown_field_is_refused_with_its_place_and_a_guess() -> None:
     assert "--ignore-unknown-fields" in str(error)
 
 
+def test_of_several_words_that_a_slip_could_mean_the_closest_is_guessed() -> None:
+    assert "'Layer' of NetParameter (did you mean 'layer'?)" in str(refusal(CONV.replace("layer", "Layer")))
+    assert "'layrs' of NetParameter (did you mean 'layers'?)" in str(refusal(CONV.replace("layer", "layrs")))
+
+
 def test_all_unknown_fields_are_named_at_once() -> None:
     error = refusal(CONV.replace("num_output", "outputs").replace("kernel_size", "kernal_size"))
     assert "'kernal_size'" in str(error)
