@@ -26,6 +26,7 @@ from bnfold.net import Array, Shape
 from bnfold.onnx.constants import MAX_COMPUTED, Call, compute, shape_alone
 from bnfold.onnx.file import Tensor, element_type
 from bnfold.onnx.functions import MAX_NODES, expanded
+from bnfold.onnx.misread import RULES, is_misread
 from bnfold.onnx.node import STANDARD, bodies
 from bnfold.onnx.sizes import MAX_SIZES, SIZED, UNKNOWN, coded, computed_sizes, is_open
 
@@ -114,6 +115,8 @@ def infer(
         if node.op_type == "GroupNormalization":  # onnx infers nothing of it, nor of what stands behind
             node.op_type = "Identity"
             del node.input[1:]
+        elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
+            node.attribute.append(helper.make_attribute("onesided", 1))  # its default, for which onnx takes 0
     for port in graph.input:
         for axis, dim in enumerate(port.type.tensor_type.shape.dim):
             if not dim.dim_param and (dim.dim_value < 0 or not dim.HasField("dim_value")):
@@ -137,7 +140,7 @@ def infer(
     for one in model.graph.initializer:
         types.shapes.setdefault(one.name, tuple(one.dims))
         types.elements.setdefault(one.name, one.data_type)
-    for port in _without_spread_einsums(copy, types):
+    for port in _without_misread(copy, types):
         types.add(port)
     for name, value in constants.items():
         if value is not None:
@@ -149,6 +152,11 @@ def infer(
         else:
             follower.visit(node, readable)
     return types
+
+
+def opset_of(model: ModelProto) -> int:
+    """The version of the standard operators."""
+    return next((item.version for item in model.opset_import if item.domain in STANDARD), 0)
 
 
 def _decides(value: Array) -> bool:
@@ -170,7 +178,7 @@ class _Follower:
 
     def __init__(self, model: ModelProto, types: Types, constants: dict[str, Array | None]) -> None:
         self._model, self._types, self._constants = model, types, constants
-        self._opset = next((item.version for item in model.opset_import if item.domain in STANDARD), 0)
+        self._opset = opset_of(model)
         self._allowed = MAX_COMPUTED
         self._sizes: dict[str, Array] = {}
         self._changed: set[str] = set()
@@ -239,7 +247,7 @@ def _may_be_constant(node: NodeProto, constants: Collection[str]) -> bool:
 def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape | None]:
     """What onnx infers of one node by what is known of its inputs; a size that is not known goes by its number."""
     node, names = call.node, [name for name in call.node.input if name]
-    if any(bodies(node)) or not all(name in types.elements for name in names):
+    if any(bodies(node)) or not all(name in types.elements for name in names) or is_misread(call):
         return {}
     inputs = {}
     for name in names:
@@ -271,33 +279,21 @@ def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape | 
     }
 
 
-def _without_spread_einsums(model: ModelProto, types: Types) -> list[ValueInfoProto]:
-    """What onnx says of values; of an Einsum it takes the first size of a letter, also where another one spreads it."""
+def _without_misread(model: ModelProto, types: Types) -> list[ValueInfoProto]:
+    """What onnx says of values; nothing of those of which it says something else than runtimes make."""
+    opset = opset_of(model)
     model.opset_import.add(domain=UNREAD, version=1)
     while True:
         found = inferred_ports(model, data_prop=True) or inferred_ports(model)
         known = Types(dict(types.shapes))
         for port in found:
             known.add(port)
-        spread = [node for node in model.graph.node if node.op_type == "Einsum" and _spreads(node, known.shapes)]
-        if not spread:
+        nodes = [node for node in model.graph.node if node.op_type in RULES]
+        misread = [node for node in nodes if is_misread(Call(node, opset, (), [*map(known.shapes.get, node.input)]))]
+        if not misread:
             return found
-        for node in spread:
-            node.domain, node.op_type = UNREAD, "Spread"
-
-
-def _spreads(node: NodeProto, shapes: Mapping[str, Shape]) -> bool:
-    """Whether some letter of an Einsum is of size 1 in one factor, and perhaps of another in the next."""
-    equation = next((one.s.decode() for one in node.attribute if one.name == "equation"), "").replace(" ", "")
-    sizes: dict[str, set[int]] = {}
-    for term, name in zip(equation.split("->")[0].split(","), node.input, strict=False):
-        letters = term.replace("...", "")
-        shape = shapes.get(name, (UNKNOWN,) * len(letters))
-        behind = len(term.partition("...")[2]) if "..." in term else 0
-        ends = [*shape[: len(letters) - behind], *shape[len(shape) - behind :]]
-        for letter, size in zip(letters, ends, strict=False):
-            sizes.setdefault(letter, set()).add(size)
-    return any(1 in found and len(found) > 1 for found in sizes.values())
+        for node in misread:
+            node.domain = UNREAD
 
 
 def inferred_ports(model: ModelProto, *, data_prop: bool = False) -> list[ValueInfoProto]:

@@ -24,6 +24,11 @@ MAX_SIZES = 1 << 7
 """How many numbers are followed at once; the rank of a blob is smaller still."""
 
 
+def last_window(size: int, before: int, after: int, reach: int, stride: int) -> int:
+    """Where the last window of a pool begins, by its pads in front and behind, with ceil_mode."""
+    return -(-(size + before + after - reach) // stride) * stride - before
+
+
 def coded(size: int) -> int:
     """A size as it stands among computed ones; such a large one is none that is known."""
     return OPEN - size if size < 0 else min(size, OPEN - UNKNOWN)

@@ -12,7 +12,7 @@ import numpy as np
 from bnfold.algebra.operators import PLANE, Alias, Axes, Operator, Pass, Steps
 from bnfold.net import Array
 from bnfold.onnx.operators.place import SAME, NodeContext, Unfit, axis_of
-from bnfold.onnx.sizes import UNKNOWN
+from bnfold.onnx.sizes import UNKNOWN, last_window
 
 
 def rectifier(place: NodeContext) -> Operator:
@@ -54,13 +54,10 @@ def _reach(place: NodeContext) -> list[int]:
     if any(pad >= size for pad, size in zip(pads, reach * 2, strict=True)):
         raise Unfit("a window of it may hold nothing but padding")
     if node.attribute("ceil_mode", 0):
-        for size, before, after, reached, stride in zip(
-            place.bottom()[2:], pads[:count], pads[count:], reach, strides, strict=True
-        ):
+        for size, *window in zip(place.bottom()[2:], pads[:count], pads[count:], reach, strides, strict=True):
             if size < 0:
                 raise Unfit("whether its last window (ceil_mode) holds anything depends on a size that is unknown")
-            last = -(-(size + before + after - reached) // stride) * stride - before
-            if last >= size:
+            if last_window(size, *window) >= size:
                 raise Unfit("its last window (ceil_mode) holds nothing but padding")
     return reach
 

@@ -1,0 +1,69 @@
+"""Of which nodes onnx (1.23) infers another shape than onnxruntime, or onnx's own evaluator, makes.
+
+A wrong size is worse than one that is not known: behind a sum over it a shift would count another number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bnfold.net import Shape
+from bnfold.onnx.constants import Call
+from bnfold.onnx.node import STANDARD
+from bnfold.onnx.sizes import UNKNOWN, last_window
+
+
+def is_misread(call: Call) -> bool:
+    """Whether the shape that onnx infers of a node may be wrong, by what is known of the shapes that it reads."""
+    rule = RULES.get(call.node.op_type)
+    return rule is not None and call.node.domain in STANDARD and rule(call)
+
+
+def _leaves_out_a_window(call: Call) -> bool:
+    """Pools: whether the last window (ceil_mode) begins behind the image; before opset 22 onnx counts it."""
+    if call.opset >= 22 or not call.attribute("ceil_mode", 0):
+        return False
+    kernel: Shape = call.attribute("kernel_shape", ())
+    count, plane = len(kernel), (call.shapes[0] if call.shapes else None) or ()
+    strides, dilations = (call.attribute(name, ()) or (1,) * count for name in ("strides", "dilations"))
+    pads = call.attribute("pads", ()) or (0,) * 2 * count
+    reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=False)]
+    windows = zip(plane[2:], pads[:count], pads[count:], reach, strides, strict=False)
+    return any(size >= 0 < window[-1] and last_window(size, *window) >= size for size, *window in windows)
+
+
+def _spreads(call: Call) -> bool:
+    """Einsum: whether a letter is of size 1 in one factor, and perhaps of another in the next; onnx takes the first."""
+    terms = call.attribute("equation", "").replace(" ", "").split("->")[0].split(",")
+    sizes: dict[str, set[int]] = {}
+    for term, shape in zip(terms, call.shapes, strict=False):
+        letters = term.replace("...", "")
+        known = (UNKNOWN,) * len(letters) if shape is None else shape
+        behind = len(term.partition("...")[2]) if "..." in term else 0
+        ends = [*known[: len(letters) - behind], *known[len(known) - behind :]]
+        for letter, size in zip(letters, ends, strict=False):
+            sizes.setdefault(letter, set()).add(size)
+    return any(1 in found and len(found) > 1 for found in sizes.values())
+
+
+def _keeps_its_aspect(call: Call) -> bool:
+    """Resize: whether it keeps its aspect along axes that are counted from the back; onnx leaves these as they are."""
+    policy = call.attribute("keep_aspect_ratio_policy", "stretch")
+    return policy != "stretch" and min(call.attribute("axes", ()), default=0) < 0
+
+
+def _names_no_axes(call: Call) -> bool:
+    """Squeeze: whether its list of axes is empty, which onnx takes for none, and onnxruntime for all of size 1."""
+    if call.given(1):
+        return call.shapes[1] == (0,)
+    return "axes" in call.attributes and not call.attribute("axes", ())
+
+
+RULES: Mapping[str, Callable[[Call], bool]] = {
+    "AveragePool": _leaves_out_a_window,
+    "Einsum": _spreads,
+    "LpPool": _leaves_out_a_window,
+    "MaxPool": _leaves_out_a_window,
+    "Resize": _keeps_its_aspect,
+    "Squeeze": _names_no_axes,
+}

@@ -1,0 +1,80 @@
+"""Nodes of which onnx infers another shape than runtimes make: nothing is folded by a size that is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx_cases import error, run
+from onnx_texts import folded, model, net_of, types, values
+
+from bnfold.onnx.read import ONNX
+
+SUMMED = """<ir_version: 8, opset_import: ["" : %d]> g (float[%s] x) => (float[N, C, H, W] y) {
+    %s
+    c = Conv (p, w)
+    s = ReduceSum %s
+    y = Add (s, k) }"""
+POOL = "p = %sPool <kernel_shape = [3, 3], pads = [0, 0, 2, 2], strides = [2, 2], ceil_mode = 1> (x)"
+RESIZE = 'p = Resize <axes = [%s], keep_aspect_ratio_policy = "not_larger"> (x, , , sizes)'
+STFT = "d = STFT %s (x, step, window) p = Transpose <perm = [0, 3, 1, 2]> (d)"
+NUMBERS = {"axes": [2, 3], "one": [1], "sizes": [9, 12], "step": 4}
+PLANE, SIGNAL = "2, 2, 6, 6", "2, 16, 1"
+
+
+def summed(opset: int, node: str, shape: str = PLANE) -> onnx.ModelProto:
+    """A node, a convolution of what it makes, and a bias behind the sum over the plane."""
+    text = SUMMED % (opset, shape, node, "<axes = [2, 3]> (c)" if opset < 13 else "(c, axes)")
+    numbers = {name: np.array(value) for name, value in NUMBERS.items()}
+    return model(text, w=values(3, 2, 1, 1), k=values(3, 1, 1), window=values(8), **numbers)
+
+
+@pytest.mark.parametrize(
+    ("opset", "node", "shape", "is_known"),
+    [
+        (11, POOL % "Max", PLANE, False),
+        (11, POOL % "Average", PLANE, False),
+        (18, POOL % "Lp", PLANE, False),
+        (22, POOL % "Max", PLANE, True),
+        (11, POOL.replace("[0, 0, 2, 2]", "[0, 0, 1, 1]") % "Max", PLANE, True),
+        (18, RESIZE % "-1, -2", PLANE, False),
+        (18, RESIZE % "3, 2", PLANE, True),
+        (17, STFT % "", SIGNAL, True),
+        (17, STFT % "<onesided = 0>", SIGNAL, True),
+    ],
+)
+def test_a_shift_passes_a_sum_only_where_its_size_is_what_a_runtime_makes(
+    opset: int, node: str, shape: str, is_known: bool
+) -> None:
+    before = summed(opset, node, shape)
+    after = folded(before)
+    assert ("Add" not in types(after)) == is_known
+    x = {"x": values(*map(int, shape.split(",")))}
+    made = run(before, x, ["p", "y"])
+    assert error(run(after, x)["y"], made["y"]) < 2e-5
+    assert ONNX.shapes(net_of(before))["p"] == (made["p"].shape if is_known else None)
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+def test_a_squeeze_of_no_axes_has_no_shape_that_is_known(opset: int) -> None:
+    """onnxruntime makes (4, 4) of it, where an axis 1 is another one than of the (1, 4, 1, 4) that onnx infers."""
+    axes = "(x)" if opset < 13 else "(x, none)"
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]> g (float[1, 4, 1, 4] x) => (float[N] y) {{
+        q = Squeeze {axes} a = Mul (q, k) m = ReduceMean <axes = [1], keepdims = 0> (a) y = MatMul (m, w) }}"""
+    constants = {"none": np.zeros(0, np.int64)} if opset >= 13 else {}
+    before = model(text, k=values(4), w=values(4, 3), **constants)
+    if opset < 13:
+        before.graph.node[0].attribute.append(
+            onnx.helper.make_attribute("axes", [], attr_type=onnx.AttributeProto.INTS)
+        )
+    x = {"x": values(1, 4, 1, 4)}
+    assert error(run(folded(before), x)["y"], run(before, x)["y"]) < 2e-5
+    assert ONNX.shapes(net_of(before))["q"] is None
+
+
+def test_a_pool_of_a_plane_that_nodes_compute_has_no_size_that_is_wrong() -> None:
+    """onnx is asked again when the plane is known, which it does not find out itself."""
+    shape = "z = Shape (x) o = Div (z, one) r = Reshape (x, o)"
+    before = summed(13, f"{shape} {POOL % 'Max'}".replace("(x)", "(r)").replace("Shape (r)", "Shape (x)"))
+    assert ONNX.shapes(net_of(before))["r"] == (2, 2, 6, 6)
+    assert ONNX.shapes(net_of(before))["p"] is None
