@@ -7,7 +7,7 @@ prototxt -> messages (text) -> V2 (upgrade) -> the TEST net (phases) -> single a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -172,19 +172,7 @@ def build(
         )
         return with_four_axes(net) if document.net.layers else net
 
-    guessed = False
-    try:
-        net = assembled(None)
-    except MissingShapes:
-        guessed = options.guess_shapes
-        plane = plane_told(assembled, files, GUESSES) if files else None
-        if not guessed:
-            assembled(None, plane or GUESSES[0])  # asks for it, now with what the weights tell
-        net = (
-            assembled(plane, fits=True)
-            if plane
-            else assembled(next((one for one in GUESSES if _fits(assembled(one))), GUESSES[0]))
-        )
+    net, guessed = _with_shapes(assembled, files, options.guess_shapes)
     if files:
         net.notes += _give_weights(net, files, guessed, options.input_shapes or {})
     if options.recurrent_state:
@@ -195,6 +183,23 @@ def build(
     net.notes += [*doubts(net.layers), *dropping(net.layers)]
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
     return net
+
+
+def _with_shapes(assembled: Callable[..., Net], files: Sequence[WeightsFile], guess: bool) -> tuple[Net, bool]:
+    """The net with the shapes that its inputs are known to have, or with a guess; and whether it was one.
+
+    Raises:
+        MissingShapes: they are not known, and are not to be guessed.
+    """
+    try:
+        return assembled(None), False
+    except MissingShapes:
+        plane = plane_told(assembled, files, GUESSES) if files else None
+        if not guess:
+            assembled(None, plane or GUESSES[0])  # asks for it, now with what the weights tell
+        if plane:
+            return assembled(plane, fits=True), True
+        return assembled(next((one for one in GUESSES if _fits(assembled(one))), GUESSES[0])), True
 
 
 class _Inferring(NamedTuple):
