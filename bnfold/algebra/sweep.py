@@ -166,7 +166,7 @@ class _Sweep:
             unread=frozenset(self.net.outputs if self.front.outputs_are_unread else ()),
             refuses=lambda layer, affine: self.front.refuses(layer, affine, self.context),
             note_refusal=lambda layer: self.refusals.setdefault(id(layer), []).append(self.moving),
-            joins=lambda layer, window: self.front.joins(layer, window),
+            joins=self.front.joins,
             order={id(layer): position for position, layer in enumerate(layers)},
             protected={**self.front.protected(self.net), **protected},
             excluded=self.context.excluded,
