@@ -11,7 +11,8 @@ from google.protobuf import text_format
 import bnfold.advice.draft as drafts
 from bnfold.advice import RULES, Finding, advise
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.read import load
+from bnfold.caffe.read import build, load
+from bnfold.caffe.text import parse_prototxt
 from bnfold.errors import BnfoldError, ParseError
 from bnfold.net import Blobs, Layer, Net
 
@@ -258,6 +259,14 @@ def test_shared_statistics_are_found_on_every_layer_that_shares_them(names: list
     ]
     assert "('mean', 'variance'" in found[0].message
     assert "'bn_b'" in found[0].message
+    assert found[0].message.endswith("with their names") == (len(names) == 3)
+
+
+def test_names_in_three_params_share_nothing_where_caffe_drops_them() -> None:
+    text = siamese(["mean", "variance", "factor"])
+    assert all("but not in Caffe 1.0, which drops three `param {}`" in finding.message for finding in advise(text))
+    for layer in build(parse_prototxt(text)).layers:
+        assert not [spec.name for spec in layer.param.param if layer.type == "BatchNorm"]
 
 
 def test_a_name_that_nobody_else_has_shares_nothing() -> None:

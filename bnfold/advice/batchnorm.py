@@ -137,7 +137,11 @@ def shared_statistics(draft: Draft) -> Iterator[Remark]:
             if others:
                 shared = quoted(name for name in names if len(owners.get(name, ())) > 1)
                 with_whom = [f"'{other.name}'" for other in sorted(others, key=lambda other: other.index)]
-                yield Remark(written, f"shares its statistics ({shared}) with {few(with_whom, 3)}")
+                message = f"shares its statistics ({shared}) with {few(with_whom, 3)}"
+                if written.type == "BatchNorm" and len(written.specs) == STATISTICS:
+                    # UpgradeNetBatchNorm in upgrade_proto.cpp.
+                    message += ", but not in Caffe 1.0, which drops three `param {}` of a BatchNorm with their names"
+                yield Remark(written, message)
 
 
 def _statistics_only(draft: Draft) -> Iterator[Written]:
