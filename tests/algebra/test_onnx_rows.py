@@ -177,8 +177,20 @@ ROWS = [
     Row('t0 = DepthToSpace <blocksize = 2, mode = "CRD"> (x)', ((1, 8, 2, 3),)),
     Row("t0 = SpaceToDepth <blocksize = 2> (x)", ((1, 3, 4, 2),)),
 ]
-if onnx.defs.onnx_opset_version() >= 28:
-    ROWS.append(Row('t0 = SpaceToDepth <blocksize = 2, mode = "CRD"> (x)', ((1, 3, 4, 2),), opset=28))
+NEWER = [
+    Row('t0 = SpaceToDepth <blocksize = 2, mode = "CRD"> (x)', ((1, 3, 4, 2),), opset=28),
+    *(
+        Row(
+            f"t0 = {op}Pool <kernel_shape = [3, 3], pads = [0, 0, 2, 2], strides = [2, 2], ceil_mode = 1> (x)",
+            (PLANE,),
+            passes=passes,
+            refuses=refuses,
+            opset=22,
+        )
+        for op, passes, refuses in (("Average", "any", ""), ("Max", "order both", "any zero"))
+    ),
+]
+ROWS += [row for row in NEWER if row.opset <= onnx.defs.onnx_opset_version()]
 
 NOT_HERE = {
     "Abs": "it changes the affine's signs",

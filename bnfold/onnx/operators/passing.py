@@ -53,7 +53,7 @@ def _reach(place: NodeContext) -> list[int]:
         raise Unfit("a dilated window of it may hold nothing but padding")
     if any(pad >= size for pad, size in zip(pads, reach * 2, strict=True)):
         raise Unfit("a window of it may hold nothing but padding")
-    if node.attribute("ceil_mode", 0):
+    if node.attribute("ceil_mode", 0) and node.opset < 22:  # since when one that begins behind the image is left out
         for size, *window in zip(place.bottom()[2:], pads[:count], pads[count:], reach, strides, strict=True):
             if size < 0:
                 raise Unfit("whether its last window (ceil_mode) holds anything depends on a size that is unknown")
