@@ -16,7 +16,7 @@ import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_max_pool
+from onnx.reference.ops import op_max_pool, op_roi_align
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Net
@@ -152,17 +152,52 @@ class LRN(OpRun):
         return (x / (bias + alpha / size * total) ** beta,)
 
 
+class GlobalMaxPool(OpRun):
+    """Over planes of any number of axes: onnx's own takes other axes where there are not two."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class Hardmax(OpRun):
+    """1 at the first largest value over all axes from `axis` on, as before opset 13; onnx's own takes `axis` alone."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        rows = x.reshape(prod(x.shape[: _said_axis(self, x)]), -1)
+        y = np.zeros_like(rows)
+        y[np.arange(len(rows)), rows.argmax(axis=1)] = 1
+        return (y.reshape(x.shape),)
+
+
+class LpNormalization(OpRun):
+    """Divided by `sum(|x|^p)^(1/p)` along an axis: onnx's own lets signs into the sum where p is odd."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *, axis: int, p: int) -> tuple[Array]:
+        norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
+        return (np.divide(x, norm, out=np.zeros_like(x), where=norm != 0),)
+
+
 class LogSoftmax(OpRun):
     """Over all axes from `axis` on, as before opset 13: onnx's reference arithmetic always takes `axis` alone."""
 
     op_domain = ""
 
     def _run(self, x: Array, **_: object) -> tuple[Array]:
-        said = [attribute.i for attribute in self.onnx_node.attribute if attribute.name == "axis"]
-        axis = (said or [1])[0]
-        axes = tuple(range(axis % max(x.ndim, 1), x.ndim))
+        axes = tuple(range(_said_axis(self, x), x.ndim))
         shifted = x - x.max(axis=axes, keepdims=True)
         return (shifted - np.log(np.exp(shifted).sum(axis=axes, keepdims=True)),)
+
+
+def _said_axis(operator: OpRun, x: Array) -> int:
+    """The attribute `axis`, which is 1 by default before opset 13."""
+    said = [attribute.i for attribute in operator.onnx_node.attribute if attribute.name == "axis"]
+    return (said or [1])[0] % max(x.ndim, 1)
 
 
 class Softmax(LogSoftmax):
@@ -188,14 +223,29 @@ class MaxPool(op_max_pool.MaxPool):
         return pooled
 
 
+class RoiAlign(op_roi_align.RoiAlign):
+    """With regions from pixel to pixel, as before opset 16: onnx's own begins half a pixel earlier."""
+
+    op_domain = ""
+
+    def _run(self, *inputs: Array, **given: Any) -> tuple[Array, ...]:
+        given["coordinate_transformation_mode"] = "output_half_pixel"
+        aligned: tuple[Array, ...] = super()._run(*inputs, **given)  # type: ignore[no-untyped-call]
+        return aligned
+
+
 OWN_OPERATORS: Mapping[type[OpRun], int] = {
     BatchNormalization: 14,
     Conv: 1000,
     ConvTranspose: 1000,
     Erf: 1000,
+    GlobalMaxPool: 1000,
+    Hardmax: 13,
     LRN: 1000,
     LogSoftmax: 13,
+    LpNormalization: 1000,
     MaxPool: 1000,
+    RoiAlign: 16,
     Softmax: 13,
 }
 """In place of onnx's own, below an opset."""

@@ -47,9 +47,14 @@ def test_a_normalisation_is_by_its_stored_statistics_at_every_opset(opset: int, 
     ("operator", "attributes"),
     [
         ("Erf", {}),
+        ("Hardmax", {}),
+        ("Hardmax", {"axis": 2}),
+        ("Hardmax", {"axis": -1}),
         ("LRN", {"size": 3, "alpha": 0.5}),
         ("LRN", {"size": 5, "alpha": 0.5, "beta": 0.3, "bias": 2.0}),
         ("LogSoftmax", {"axis": 2}),
+        ("LpNormalization", {"axis": 1, "p": 1}),
+        ("LpNormalization", {"axis": 2}),
         ("MaxPool", {"kernel_shape": [3, 3], "pads": [1, 1, 2, 0]}),
         ("MaxPool", {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}),
         ("MaxPool", {"kernel_shape": [3, 2], "pads": [1, 0, 2, 1], "strides": [2, 1]}),
@@ -64,6 +69,30 @@ def test_an_operator_is_what_it_is_at_its_opset(operator: str, attributes: dict[
     exact = Evaluator.of_model(made, (), None, ["y"]).run({"data": IMAGES})["y"]
     assert exact.dtype == np.float64
     assert np.abs(Session(made).run({"data": IMAGES})["y"] - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize("opset", [10, 15, 16])
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_regions_lie_where_they_do_at_each_opset(mode: str, opset: int) -> None:
+    regions = np.array([[0.5, 0.5, 6, 5], [2, 1, 7, 7]], np.float32)
+    attributes: dict[str, Any] = {"mode": mode, "output_height": 2, "output_width": 3, "sampling_ratio": 1}
+    node = helper.make_node("RoiAlign", ["data", "regions", "which"], ["y"], **attributes)
+    made = model([node], {"data": IMAGES.shape}, ["y"], {"regions": regions, "which": np.array([1, 0])}, opset)
+    exact = Evaluator.of_model(made, (), None, []).run({"data": IMAGES})["y"]
+    assert np.abs(Session(made).run({"data": IMAGES})["y"] - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize("operator", ["GlobalAveragePool", "GlobalMaxPool"])
+@pytest.mark.parametrize("plane", [(7,), (3, 5), (2, 3, 5)])
+def test_a_global_pool_takes_planes_of_any_number_of_axes(operator: str, plane: tuple[int, ...]) -> None:
+    data = np.random.default_rng(5).normal(size=(2, 3, *plane)).astype(np.float32)
+    made = model([helper.make_node(operator, ["data"], ["y"])], {"data": data.shape}, ["y"], {})
+    exact, found = (
+        Evaluator.of_model(made, (), None, []).run({"data": data})["y"],
+        Session(made).run({"data": data})["y"],
+    )
+    assert exact.shape == found.shape
+    assert np.abs(found - exact).max() < 1e-6
 
 
 @pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
