@@ -229,10 +229,12 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
     everything = upgrade(document)
     level = state.level if options.level is None else options.level
     present, absent, borrowed = _at_test(everything, level, wanted)
-    borrowed += left_out([layer.param for layer in absent], level, wanted)
+    left = list(left_out([layer.param for layer in absent], level, wanted))
+    hint = "".join(f"; {sentence}" for sentence in left)
+    borrowed += left
     borrowed += unasked([layer.param for layer in everything], stages, options.level)
     if not present:
-        raise ModelError(f"{file or 'the net'}: no layer is in the TEST net")
+        raise ModelError(f"{file or 'the net'}: no layer is in the TEST net{hint}")
     if untyped := [param.name for param, _, _ in present if not param.type]:
         raise ModelError(
             f"{file or 'the net'}: {named('layer', untyped)} without a type, which no Caffe takes; write it"
@@ -240,7 +242,7 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
     _refuse_integers(present, file)
     notes = [*document.notes, *borrowed]
     present, unlabelled = without_missing_labels(present)
-    layers, public, renamed = single_assignment(present, file, absent)
+    layers, public, renamed = single_assignment(present, file, absent, hint)
     deployed = deploy(layers)
     layers, unsilenced = without_last_silence(deployed.layers)
     layers, indicated = indicators_as_parameters(layers)
@@ -250,7 +252,7 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
         layers, outputs, cut = ending_in(layers, public, options.until)
         notes += cut
     if all(layer.type == "Input" for layer in layers):
-        raise ModelError(f"{file or 'the net'}: nothing but inputs is in the TEST net")
+        raise ModelError(f"{file or 'the net'}: nothing but inputs is in the TEST net{hint}")
     notes += [*_unknown(layers), *_mark_opaque(layers), *align_crops(layers, options.crop_offset)]
     return _Inferring(layers, deployed.data, public, outputs, names, notes)
 

@@ -25,7 +25,7 @@ from bnfold.net import NO_BLOBS, Layer, Names, Net, Source, Use
 
 
 def single_assignment(
-    upgraded: Sequence[Upgraded], file: Path | None = None, absent: Sequence[Upgraded] = ()
+    upgraded: Sequence[Upgraded], file: Path | None = None, absent: Sequence[Upgraded] = (), hint: str = ""
 ) -> tuple[list[Layer], dict[str, str], list[str]]:
     """Layers that write each blob once, the public name of every blob whose name is another, and sentences on names.
 
@@ -33,6 +33,7 @@ def single_assignment(
         upgraded: the layers of one phase, in order.
         file: for messages.
         absent: layers of the file that are not in this net, for messages.
+        hint: what would take some of them in, for messages.
 
     Raises:
         ModelError: a bottom that no earlier layer makes, or a blob with two makers; it lists all of them.
@@ -74,7 +75,7 @@ def single_assignment(
         why = f"it sets an {opaque}" if opaque else ""
         layers.append(Layer(called[index], param.type, versions, written, NO_BLOBS, param, source, why))
     if faults:
-        raise ModelError(f"{file}: {'; '.join(faults)}" if file else "; ".join(faults))
+        raise ModelError(f"{f'{file}: ' if file else ''}{'; '.join(faults)}{hint}")
     return layers, public, [*notes, *renamed]
 
 

@@ -91,7 +91,7 @@ def layout(reference: Mapping[str, Feed], candidate: Mapping[str, Feed], inputs:
         ):
             raise UsageError(
                 f"input '{name}' has shape {sizes(ours.shape)} in the reference and "
-                f"{sizes(theirs.shape)} in the candidate"
+                f"{sizes(theirs.shape)} in the candidate; --batch or --input-shape says another for a net of a prototxt"
             )
         shape = tuple(a if a is not None else b for a, b in zip(ours.shape, theirs.shape, strict=True))
         feeds[name] = Feed(shape, ours.dtype, meaning)

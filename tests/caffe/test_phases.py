@@ -129,6 +129,32 @@ def test_data_losses_and_metrics_of_another_stage_are_not_missed() -> None:
     assert not [note for note in net.notes if "--stage val" in note or "--stage train" in note]
 
 
+@pytest.mark.parametrize(
+    ("rule", "behind", "fault"),
+    [
+        (
+            'phase: TEST stage: "val"',
+            "sig",
+            "reads 'a', which only layer 'power' makes, and that one is not in the TEST",
+        ),
+        ("min_level: 3", "sig", "reads 'a', which only layer 'power' makes, and that one is not in the TEST net"),
+        ('stage: "val"', "", "nothing but inputs is in the TEST net"),
+    ],
+)
+def test_what_would_take_a_missing_layer_in_is_said_where_the_net_is_refused(
+    rule: str, behind: str, fault: str, tmp_path: Path
+) -> None:
+    text = f"""input: "x" input_shape {{ dim: 1 dim: 2 }}
+        layer {{ name: "power" type: "Power" bottom: "x" top: "a" include {{ {rule} }} }}"""
+    text += 'layer { name: "sig" type: "Sigmoid" bottom: "a" top: "y" }' * bool(behind)
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(ModelError) as caught:
+        load(tmp_path / "net.prototxt")
+    option = "--level 3" if "level" in rule else "--stage val"
+    assert fault in str(caught.value)
+    assert str(caught.value).endswith(f"; 'power' (Power) is left out, and {option} takes it in")
+
+
 def test_a_layer_of_another_level_is_named(tmp_path: Path) -> None:
     assert not kept("include { min_level: 2 }", tmp_path)
     net = load(tmp_path / "net.prototxt")

@@ -333,7 +333,9 @@ def test_a_blob_of_another_shape_is_named_and_fails_if_it_is_an_output() -> None
 
 def test_inputs_that_do_not_fit_are_refused() -> None:
     other = model([helper.make_node("Relu", ["data"], ["prob"], "r")], {"data": (2, 3, 9, 9)}, ["prob"])
-    with pytest.raises(UsageError, match=r"2x3x8x8 in the reference and 2x3x9x9 in the candidate"):
+    with pytest.raises(
+        UsageError, match=r"2x3x8x8 in the reference and 2x3x9x9 in the candidate; --batch or --input-shape"
+    ):
         compare(classifier(), other)
     with pytest.raises(UsageError, match=r"input 'data' takes 2x3x8x8, and the data is \(2, 3, 4, 4\)"):
         compare(classifier(), classifier(), np.zeros((2, 3, 4, 4)))
