@@ -11,7 +11,7 @@ from command_line import FOLD, NET, Run, files
 from PIL import Image
 
 import bnfold
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, UsageError
 from bnfold.net import Blobs
 
 PAIR = "--map"
@@ -218,6 +218,11 @@ def test_what_is_read_may_have_its_suffix_in_capitals(run: Run) -> None:
     assert run("fold", "out.ONNX", "-o", "again.onnx").code == 0
     outcome = run("fold", "net.CAFFEMODEL", "net.PROTOTXT", "-o", "again.onnx")
     assert "the prototxt comes first: net.PROTOTXT net.CAFFEMODEL" in outcome.err
+    assert "call it net.PROTOTXT:net.CAFFEMODEL, and name" in run("diff", "net.PROTOTXT", "net.CAFFEMODEL").err
+    outcome = run("fold", "net.PROTOTXT", "net.CAFFEMODEL", "OTHER.CAFFEMODEL", "-o", "again.onnx")
+    assert "several caffemodels are joined by commas" in outcome.err
+    with pytest.raises(UsageError, match=r"^again\.ONNX: what is written there is a prototxt"):
+        bnfold.save_caffe(bnfold.load("net.PROTOTXT", "net.CAFFEMODEL"), "again.ONNX")
     outcome = run("fold", "out.ONNX", "-o", "new.ONNX")
     assert outcome.err.strip().endswith(
         "new.ONNX: the suffix chooses the format, and must be one of .onnx, .prototxt; write new.onnx"

@@ -451,7 +451,7 @@ class Comparison:
 def _said_by(reference: Model) -> Preparation | None:
     """What the reference's own prototxt says about images; a caffemodel that carries its network says nothing."""
     net = reference.net
-    return None if net is None or not net.file or net.file.endswith(".caffemodel") else from_net(net)
+    return None if net is None or not net.file or net.file.lower().endswith(".caffemodel") else from_net(net)
 
 
 def _is_fold_of(ours: Model, theirs: Model) -> bool:

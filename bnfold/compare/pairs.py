@@ -101,7 +101,7 @@ def rows_of(reference: str | None, candidate: str | None, table: Path | None) ->
         raise UsageError("give REFERENCE and CANDIDATE, or --pairs FILE with a table of them")
     rows = read_pairs(table) if table is not None else [PairRow(0, str(reference), str(candidate))]
     for row in rows:
-        if split_pair(row.candidate)[0].suffix in WEIGHTS and row.reference.endswith(".prototxt"):
+        if split_pair(row.candidate)[0].suffix.lower() in WEIGHTS and row.reference.lower().endswith(".prototxt"):
             pair = f"{row.reference}:{row.candidate}"
             raise UsageError(
                 f"{row.place}this is one network and not two: call it {pair}, and name the other one behind it"

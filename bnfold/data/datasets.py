@@ -178,8 +178,8 @@ def open_samples(
     if is_arrays(place):
         inputs, labels = read_inputs(place, feeds, labels)
         return Arrays(inputs, labels, source=str(place))
-    lines = None if place.is_dir() or is_database(place) or place.suffix in HDF5 else _lines(place)
-    if place.suffix in HDF5 or (lines and Path(lines[0][1]).suffix in HDF5):
+    lines = None if place.is_dir() or is_database(place) or is_hdf5(place) else _lines(place)
+    if is_hdf5(place) or (lines and is_hdf5(Path(lines[0][1]))):
         from bnfold.data.tables import open_tables
 
         files = [place] if lines is None else [_listed(place, *line) for line in lines]
@@ -225,10 +225,10 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     """What a data set reads: the file or folder itself, and the files that a list names."""
     place = Path(path)
     try:
-        if place.is_dir() or is_arrays(place) or is_database(place) or place.suffix in HDF5:
+        if place.is_dir() or is_arrays(place) or is_database(place) or is_hdf5(place):
             return [place]
         lines = _lines(place)
-        if Path(lines[0][1]).suffix in HDF5:
+        if is_hdf5(Path(lines[0][1])):
             return [place, *(_listed(place, *line) for line in lines)]
         return [place, *_listed_images(place, lines)[0]]
     except BnfoldError:  # for `open_samples` to say
@@ -245,6 +245,11 @@ def is_arrays(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in {".npy", ".npz"}
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether a path names an HDF5 file."""
+    return path.suffix.lower() in HDF5
+
+
 def is_database(path: Path) -> bool:
     """Whether a path names an LMDB.
 
@@ -253,7 +258,7 @@ def is_database(path: Path) -> bool:
     """
     if (path / "CURRENT").exists() and any(path.glob("MANIFEST-*")):
         raise UsageError(f"'{path}' is a LevelDB; write it as LMDB (convert_imageset --backend lmdb), or give an .npz")
-    return path.suffix == ".mdb" or (path / "data.mdb").exists()
+    return path.suffix.lower() == ".mdb" or (path / "data.mdb").exists()
 
 
 def read_inputs(

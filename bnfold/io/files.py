@@ -298,7 +298,7 @@ def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath], *, in_
 
 def require_suffix(path: StrPath, meant: str, others: Collection[str]) -> None:
     """Stop where a file would be written under a name that promises one of some other formats. Raises UsageError."""
-    if Path(path).suffix in others:
+    if Path(path).suffix.lower() in others:
         raise UsageError(f"{path}: what is written there is {meant}; give a name that says so")
 
 

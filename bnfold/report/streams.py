@@ -108,7 +108,7 @@ def forget(stream: TextIO) -> None:
 
 def too_many(command: str, extra: list[str]) -> str:
     """What to write instead of a file in a place where there is none."""
-    file, suffix = f"{visible(extra[0])} is one file too many", Path(extra[0]).suffix
+    file, suffix = f"{visible(extra[0])} is one file too many", Path(extra[0]).suffix.lower()
     if command == "diff":
         return f"{file}: two models are compared, with weights that lie elsewhere as NET.prototxt:WEIGHTS.caffemodel"
     if suffix in (".onnx", ".prototxt") and command != "inspect":

@@ -48,6 +48,10 @@ def test_a_list_of_files_is_one_data_set(tmp_path: Path) -> None:
 
 def test_one_file_may_be_named_by_itself(tmp_path: Path) -> None:
     arrays = write(tmp_path / "a.h5", 3, label=None)
+    capital = (tmp_path / "a.h5").rename(tmp_path / "a.H5")
+    (tmp_path / "list.txt").write_text("a.H5\n")
+    assert [open_samples(place, FEEDS).count for place in (capital, tmp_path / "list.txt")] == [3, 3]
+    capital.rename(tmp_path / "a.h5")
     samples = open_samples(tmp_path / "a.h5", FEEDS)
     assert (samples.count, samples.labels, samples.name(1)) == (3, None, "1")
     np.testing.assert_array_equal(samples.sample(2)["data"], arrays["data"][2])
