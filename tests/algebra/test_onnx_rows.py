@@ -104,6 +104,8 @@ ROWS = [
     Row("t0 = PRelu (x, f)", (PLANE,), (("f", [3]),), passes="both", refuses="any zero strict"),
     Row("t0 = Max (x, f)", (PLANE,), (("f", [0]),), passes="both", refuses="any zero strict"),
     Row("t0 = Min (x, f)", (PLANE,), (("f", [0]),), passes="both", refuses="any zero strict"),
+    Row("t0 = Clip <min = 0.0> (x)", (PLANE,), passes="both", refuses="any zero strict", opset=10),
+    Row("t0 = Clip (x, , f)", (PLANE,), (("f", [0]),), passes="both", refuses="any zero strict"),
     Row("t0 = MaxPool <kernel_shape = [2, 2]> (x)", (PLANE,), passes="order both", refuses="any zero"),
     Row("t0 = AveragePool <kernel_shape = [3, 3]> (x)", (PLANE,)),
     Row("t0 = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)", (PLANE,)),

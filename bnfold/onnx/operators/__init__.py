@@ -24,6 +24,7 @@ OPERATORS: Mapping[str, Callable[[NodeContext], Operator]] = {
     "AveragePool": passing.average_pool,
     "BatchNormalization": affine.batch_normalization,
     "Cast": affine.cast,
+    "Clip": passing.clip,
     "Concat": join.concat,
     "Conv": linear.conv,
     "ConvTranspose": linear.conv_transpose,

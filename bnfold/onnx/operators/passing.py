@@ -21,6 +21,25 @@ def rectifier(place: NodeContext) -> Operator:
     return Pass(zero="a shift would move its threshold away from 0", order="a negative scale turns it over")
 
 
+def clip(place: NodeContext) -> Operator:
+    """Clip: `min(max(x, low), high)`, a rectifier where its one bound is 0; bounds are inputs from opset 11 on."""
+    bounds = [_bound(place, name, index) for index, name in enumerate(("min", "max"), 1)]
+    if [bound for bound in bounds if bound is not None] != [0.0]:
+        raise Unfit("a rectifier has one bound, which is 0")
+    return rectifier(place)
+
+
+def _bound(place: NodeContext, name: str, index: int) -> float | None:
+    """A bound of a Clip, None where it is not given. Raises Unfit."""
+    node = place.node
+    if node.opset < 11:
+        return node.attribute(name, 0.0) if node.has(name) else None
+    values = place.values(index)
+    if values is None and node.given(index):
+        raise Unfit("its bounds are known only when it runs")
+    return None if values is None else float(values.item())
+
+
 def max_pool(place: NodeContext) -> Operator:
     """MaxPool: the largest of each window; padding never wins."""
     _reach(place)
