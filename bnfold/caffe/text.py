@@ -123,22 +123,21 @@ def parse_prototxt(
         body = _TOKEN.sub(lambda token: _ESCAPED.sub("?", token.group()), body)
         if stray := _ESCAPED.search(body):
             raise prototxt.error("a byte that is no text stands outside comments and strings", stray.start())
-    rated: set[int] = set()
+    reader: _Diagnosis | None = None
     try:
         document.net = parse_net(body, fields)
     except (text_format.ParseError, RecursionError, ValueError):
         reader = _Diagnosis(prototxt, fields, ignore_unknown_fields, strict_fields)
         document.net, document.notes = reader.parse(body)
-        document.foreign, rated = reader.foreign, reader.rated
+        document.foreign = reader.foreign
         if not document.net.layer and not document.net.layers:
             raise ParseError("has no layers left without what was ignored, so it is not a network", file) from None
     if (at, end) != (0, len(text)):
         document.notes.append("the prototxt is a solver: of its fields only the net is read, and written")
     document.layout = read_layout(prototxt, fields, at, end)
-    if rated:
-        texts = enumerate(document.layout.layers)
-        clean = tuple(without_fields(layer, RATES) if number in rated else layer for number, layer in texts)
-        document.layout = document.layout._replace(layers=clean)
+    if reader is not None:
+        layers = tuple(reader.readable(number, layer) for number, layer in enumerate(document.layout.layers))
+        document.layout = document.layout._replace(layers=layers)
     return document
 
 
@@ -255,6 +254,8 @@ class _Diagnosis:
         self.foreign = Foreign()
         self.moved: list[tuple[int, TextField]] = []
         self.rated: set[int] = set()  # layers that have any of `RATES`
+        self.repeating: set[int] = set()  # layers that give a singular field twice
+        self.repeats = False
         # Layers in a list are not told apart here.
         self.has_lists = any(found.opener == "[" for found in fields if found.name in ("layer", "layers"))
 
@@ -264,6 +265,7 @@ class _Diagnosis:
         number = 0
         for found in self.fields:
             if found.name in ("layer", "layers"):
+                self.repeats = False
                 for finding in self._in_layer(found, number):
                     findings.append(finding)
                     if finding.found.name in RATES:
@@ -271,6 +273,8 @@ class _Diagnosis:
                     if finding.weight is _Weight.OPAQUE:
                         hint = IGNORES * finding.problem.startswith("unknown field")
                         self.foreign.opaque.setdefault(number, finding.problem + hint)
+                if self.repeats and number not in self.foreign.opaque:
+                    self.repeating.add(number)
                 number += 1
             else:
                 findings += self._in_field(found, NET, "the net", _Weight.STOP)
@@ -295,6 +299,12 @@ class _Diagnosis:
         except (RecursionError, ValueError) as error:
             raise ParseError(f"cannot be read: {error}", self.prototxt.file) from None
         return net, self.notes
+
+    def readable(self, number: int, text: str) -> str:
+        """The text of a layer as Caffe reads it; empty where it has to be printed from the message."""
+        if number in self.repeating:
+            return ""
+        return without_fields(text, RATES) if number in self.rated else text
 
     def _stops(self, finding: _Finding) -> bool:
         if finding.weight is _Weight.FATAL:
@@ -414,6 +424,7 @@ class _Diagnosis:
         known = message.fields_by_name.get(found.name)
         if known is None or is_repeated(known):
             return
+        self.repeats |= found.name in seen
         if found.name in seen and known.message_type is None:
             line, column = self.prototxt.place(found.begin)
             self.notes.append(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
 from present import present
 
+from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.caffe.read import build, load
 from bnfold.caffe.text import decode, parse_prototxt
 from bnfold.caffe.upgrade import upgrade
@@ -252,6 +254,23 @@ def test_a_singular_field_given_twice_counts_as_given_last_and_is_noted() -> Non
     (note,) = document.notes
     assert "line 10" in note
     assert "'num_output' is given twice" in note
+
+
+@pytest.mark.parametrize(
+    ("once", "twice"),
+    [
+        ("num_output: 4", "num_output: 4 num_output: 6"),
+        ("num_output: 4", "num_output: 4 } convolution_param {"),
+        ('type: "Convolution"', 'type: "Convolution" type: "Convolution"'),
+    ],
+)
+def test_what_is_given_twice_is_written_once(once: str, twice: str) -> None:
+    text = CONV.replace(once, twice) + 'layer { name: "r" type: "ReLU" bottom: "conv1" top: "r" }\n'
+    written = prototxt_text(build(parse_prototxt(text)))
+    assert text_format.Parse(written, NetParameter()).layer[0].convolution_param.kernel_size == [3]
+    assert written.endswith(text[text.index('layer { name: "r"') :])
+    opaque = text.replace("kernel_size: 3", "kernel_size: 3 wavelet: 2")
+    assert "wavelet: 2" in prototxt_text(build(parse_prototxt(opaque)))
 
 
 @pytest.mark.parametrize(
