@@ -342,10 +342,7 @@ class _Sweep:
         self.records[id(layer)] = Folded(layer.name, layer.type, into, through, False)
 
     def _absorb(self, layer: Layer, plan: Plan, forward: bool) -> None:
-        self._change(plan.changes)
-        for other, affine in (*plan.merged, *plan.rescaled):
-            self.operators[id(other)] = affine
-            self.composed.add(id(other))
+        self._change(plan)
         through = tuple(crossed.name for crossed in plan.through)
         if plan.merged and not plan.changes:
             into = tuple(other.name for other, _ in plan.merged)
@@ -354,12 +351,16 @@ class _Sweep:
             into = tuple(linear.name for linear, _ in plan.changes) + tuple(other.name for other, _ in plan.merged)
             self.records[id(layer)] = Folded(layer.name, layer.type, into, through, forward)
 
-    def _change(self, changes: Iterable[tuple[Layer, Change]]) -> None:
-        for layer, change in changes:
+    def _change(self, plan: Plan, *more: tuple[Layer, Change]) -> None:
+        """Give all layers that a plan changes their new values, and more."""
+        for layer, change in (*plan.changes, *more):
             self.front.absorb(self.net, layer, change.weight, change.bias)
             operator = self.operators.pop(id(layer))
             if isinstance(operator, Linear):
                 self.operators[id(layer)] = operator._replace(weight=change.weight, bias=change.bias)
+        for other, affine in (*plan.merged, *plan.rescaled):
+            self.operators[id(other)] = affine
+            self.composed.add(id(other))
 
     def _remove(self, layer: Layer) -> None:
         self.net.remove(layer)
@@ -451,7 +452,7 @@ class _Sweep:
         biased = all(isinstance(taker, Linear) and taker.bias is not None for taker in takers)
         if plan.merged or not (biased or tail.keeps_zero):
             return
-        self._change([*plan.changes, (layer, without_tail(linear))])
+        self._change(plan, (layer, without_tail(linear)))
         into, through = tuple(taker.name for taker, _ in plan.changes), tuple(other.name for other in plan.through)
         self.records[id(layer)] = Moved(layer.name, layer.type, into, through)
         self._rename_moved(layer, [*plan.moved[::-1], layer.tops[0]], {})

@@ -23,6 +23,7 @@ WEIGHTS = {
     "wk": RNG.standard_normal((6, 4)),
     "bq": RNG.standard_normal(4),
     "bk": RNG.standard_normal(4),
+    "table": RNG.standard_normal((3, 6)),
 }
 
 
@@ -76,6 +77,17 @@ def test_the_scale_and_bias_of_a_layer_normalization_go_into_the_matmuls_that_re
     assert len(record.into) == 2
     again, _ = folded(after, tmp_path)
     assert again == after
+
+
+def test_a_table_that_is_added_on_the_way_is_divided_by_the_scale(tmp_path: Path) -> None:
+    before = model("n = LayerNormalization (x, scale) t = Add (n, table) q = MatMul (t, wq)", "q")
+    after, report = folded(before, tmp_path)
+    assert_same(before, after)
+    (scale,), (table,) = constants(after, "LayerNormalization"), constants(after, "Add")
+    assert (scale == 1).all()
+    np.testing.assert_allclose(table, WEIGHTS["table"] / WEIGHTS["scale"], rtol=1e-6)
+    (moved,) = [record for record in report.records if isinstance(record, Moved)]
+    assert moved.through
 
 
 @pytest.mark.parametrize(
