@@ -36,6 +36,8 @@ GUESSES: tuple[Shape, ...] = (
     (28, 28),
 )
 """The usual heights and widths, the most usual first; 360x480 is SegNet's, whose decoders state their sizes."""
+LABELLED = frozenset({"Data", "ImageData", "MemoryData", "WindowData"})
+"""Data layers whose second top is (N,) (data_layer.cpp, and that of each of the others)."""
 COLOURS = 3
 FRAMES = 16
 
@@ -101,7 +103,9 @@ def give_shapes(
             continue
         stated = _stated(layer)
         for place, top in enumerate(layer.tops):
-            sample = Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, tells)
+            sample = (
+                Sample(tuple(given[top])) if top in given else stated[place] or _concluded(top, data, shapes, tells)
+            )
             if sample is None:
                 unknown.append(top)
                 sample = _as_far_as_stated(layer, place, _guessed(tells(top), guess or example, fits))
@@ -162,13 +166,16 @@ def _as_far_as_stated(layer: Layer, place: int, guess: Sample) -> Sample:
     return Sample(tuple(said if said > 0 else other for said, other in zip(sizes, others, strict=True)), guess.reason)
 
 
-def _concluded(top: str, data: Mapping[str, LayerParameter], tells: Tells) -> Sample | None:
+def _concluded(top: str, data: Mapping[str, LayerParameter], known: Mapping[str, Shape], tells: Tells) -> Sample | None:
     layer = data.get(top)
     if layer is None:
         return None
     place = list(layer.top).index(top) if top in layer.top else 0
     if layer.type == "DummyData":
         return _dummy(layer, place)
+    if place == 1 and layer.type in LABELLED:
+        batch = known.get(layer.top[0], ())[:1] or (layer.memory_data_param.batch_size or 1,)
+        return Sample(batch, f"'{layer.name}' ({layer.type}) has a label for each sample")
     if place > 0:
         # DeepLab's third top has the height and the width of each image.
         return Sample((1, 1, 1, 2)) if (layer.type, place) == ("ImageSegData", 2) else None

@@ -205,6 +205,19 @@ def test_the_shape_comes_from_what_the_data_layer_says(layer_type: str, rest: st
     assert read(layer(layer_type, "d", "", "data", rest), FC).inputs == {"data": shape}
 
 
+@pytest.mark.parametrize("layer_type", ["Data", "ImageData", "WindowData", "MemoryData"])
+def test_a_label_that_a_layer_of_inference_reads_has_a_value_for_each_sample(layer_type: str) -> None:
+    """As the margin of a loss for faces does, whose layer is of no known type."""
+    text = f"""
+        layer {{ name: "d" type: "{layer_type}" top: "data" top: "label" transform_param {{ crop_size: 8 }} }}
+        layer {{ name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param {{ num_output: 4 }} }}
+        layer {{ name: "margin" type: "Margin" bottom: "ip" bottom: "label" top: "margin" }}
+    """
+    net = build(parse_prototxt(text), input_shapes={"data": (5, 3, 8, 8)})
+    assert net.inputs == {"data": (5, 3, 8, 8), "label": (5,)}
+    assert any("has a label for each sample" in note for note in net.notes)
+
+
 def test_a_given_shape_wins_and_the_batch_comes_on_top() -> None:
     assert read(DATA, FC, input_shapes={"data": [7, 1, 2, 2]}).inputs == {"data": (7, 1, 2, 2)}
     assert read(DATA, FC, batch=5).inputs == {"data": (5, 3, 24, 24)}
