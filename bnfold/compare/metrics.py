@@ -258,6 +258,13 @@ class BlobError:
             place, error, share = self.largest[2][0], math.inf, 1.0
         return (place if errors.size > 1 and error != 0 else None), error, share
 
+    @property
+    def blank_channels(self) -> tuple[int, int]:
+        """How many channels have no value but 0 (or one that is not finite) on both sides, and how many there are."""
+        if self.channels is None or self.channel_squares is None:
+            return 0, 0
+        return int(np.count_nonzero((self.channels == 0) & (self.channel_squares == 0))), self.channels.size
+
     def small_channel(self, rounding: float) -> tuple[int, float] | None:
         """A channel that differs by a tenth of itself, though the blob's range is too large for that to be judged.
 

@@ -41,6 +41,7 @@ from bnfold.options import TOLERANCES, CompareOptions
 from bnfold.runtime import Execution
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
+BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "InnerProduct")  # axis 1 of what is read
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
 UNLOOKED = (
     "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
@@ -239,6 +240,7 @@ class Opened:
                 share = 1 - blob.finite / blob.values
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
         notes += self._untried({blob.blob for blob in blobs if is_blank(blob)})
+        notes += self._untried_channels(found)
         notes += self._constant(found.reference_spans)
         notes += self._small_channels(found, [blob.blob for blob in blobs])
         return [*notes, *replace(self.ties, counts=found.ties).notes()]
@@ -337,6 +339,23 @@ class Opened:
         said = "all that is read there is 0 or not finite, so the weights are not proved"
         meant = "give inputs that the network means by --data"
         return [f"{named('layer', list(layers))}: {said}; {meant}"] if layers else []
+
+    def _untried_channels(self, found: Measurement) -> list[str]:
+        """A note on channels that are 0 everywhere, of which layers with weights for each channel read some others."""
+        blank: dict[str, tuple[int, int]] = {}
+        for name, writer in self.ours.writers.items():
+            for blob in self.ours.reads[name] if writer.weighted and writer.type in BY_CHANNEL else ():
+                error = found.errors.get(blob)
+                if error is not None and self.layout.batched and error.shape[:1] == (self.layout.batch,):
+                    blank[writer.layer] = error.blank_channels
+        blank = {layer: (zero, channels) for layer, (zero, channels) in blank.items() if zero < channels}
+        zero, channels = (sum(counts) for counts in zip((0, 0), *blank.values(), strict=True))
+        if not zero:
+            return []
+        most = max(blank, key=lambda layer: blank[layer][0])
+        said = f"{zero:,} of {channels:,} channels that layers with weights read are 0 in all samples"
+        where = f"most in front of '{most}' ({blank[most][0]:,} of {blank[most][1]:,})"
+        return [f"{said}, {where}: the weights that read them are not proved; give other samples by --data"]
 
     def _constant(self, spans: Spans) -> list[str]:
         """A note on data in which nothing varies; inputs of one value a sample, and those that follow, say nothing."""

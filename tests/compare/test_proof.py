@@ -86,6 +86,17 @@ def test_weights_that_meet_nothing_but_zeros_are_said() -> None:
     assert not any("not proved" in note for note in compare(classifier(), classifier(), IMAGES).notes)
 
 
+def test_weights_that_read_channels_of_zeros_are_said() -> None:
+    """Two channels of six never pass the ReLU, and a weight that reads one of them may be anything."""
+    dead = change(change(classifier(), "conv1_b", (2,), -1e6), "conv1_b", (3,), -1e6)
+    report = compare(dead, change(dead, "conv2_w", (7, 3, 1, 1), 5.0), IMAGES)
+    assert report.passed
+    (note,) = [note for note in report.notes if "not proved" in note]
+    said = "2 of 14 channels that layers with weights read are 0 in all samples, most in front of 'conv2' (2 of 6): "
+    assert note.startswith(said)
+    assert not compare(dead, change(dead, "conv2_w", (7, 1, 1, 1), 5.0), IMAGES).passed
+
+
 @pytest.mark.parametrize("layers", [True, False])
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_data_in_which_nothing_varies_is_said(value: float, layers: bool) -> None:
