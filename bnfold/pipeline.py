@@ -328,6 +328,7 @@ def inspect(reading: Reading, folding: Folding) -> Inspection:
     """Plan without writing, with or without weights."""
     from bnfold.advice import advise
     from bnfold.advice.records import Inspection
+    from bnfold.caffe.inputs import ANOTHER, UNSAID
     from bnfold.caffe.placeholder import with_placeholder_weights
 
     net = read(reading, guess_shapes=True)
@@ -338,10 +339,9 @@ def inspect(reading: Reading, folding: Folding) -> Inspection:
     try:
         result = folding.of(net if has_weights else with_placeholder_weights(net))
     except ModelError as error:
-        ending = "; --input-shape says another"
-        guesses = [note.removesuffix(ending) for note in net.notes if "nothing says its shape" in note]
+        guesses = [note.removesuffix(ANOTHER) for note in net.notes if UNSAID in note]
         if guesses:
-            raise ModelError(f"{error}; but {few(guesses, 4)}{ending}") from None
+            raise ModelError(f"{error}; but {few(guesses, 4)}{ANOTHER}") from None
         raise
     return Inspection(net, result.report, tuple(findings), has_weights)
 

@@ -40,6 +40,8 @@ LABELLED = frozenset({"Data", "ImageData", "MemoryData", "WindowData"})
 """Data layers whose second top is (N,) (data_layer.cpp, and that of each of the others)."""
 COLOURS = 3
 FRAMES = 16
+UNSAID = "nothing says its shape"  # in a note on a shape that is guessed
+ANOTHER = "; --input-shape says another"  # at the end of one on a shape that is taken
 
 Tells = Callable[[str], Told]
 """What the readers of a blob and their weights tell about its shape."""
@@ -113,7 +115,7 @@ def give_shapes(
             if batch is not None and shape:
                 shape = (batch, *shape[1:])
             if sample.reason:
-                notes.append(f"input '{top}' is taken as {sizes(shape)}: {sample.reason}; --input-shape says another")
+                notes.append(f"input '{top}' is taken as {sizes(shape)}: {sample.reason}{ANOTHER}")
             shapes[top] = shape
         shaped.append(_with_shapes(layer, [shapes[top] for top in layer.tops]))
     if unknown and guess is None:
@@ -129,11 +131,11 @@ def give_shapes(
 def _guessed(told: Told, plane: Shape, fits: bool) -> Sample:
     """A sample of the kind that is told, or an image of that plane."""
     if told.shape is not None:
-        return Sample(told.shape, f"nothing says its shape, and {told.reason}")
+        return Sample(told.shape, f"{UNSAID}, and {told.reason}")
     depth = (FRAMES,) * (told.axes - len(plane))
     return Sample(
         (1, told.channels or COLOURS, *depth, *plane),
-        f"nothing says its shape{', and the weights fit this one' * fits}",
+        f"{UNSAID}{', and the weights fit this one' * fits}",
     )
 
 
