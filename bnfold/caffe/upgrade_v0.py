@@ -78,6 +78,8 @@ def _upgrade(old: V1LayerParameter) -> V1LayerParameter:
             continue
         places = (PLACES.get(layer_type, ("", "")) for layer_type in (flat.type, ""))
         message = next((message for message, names in places if name in names.split(" ")), None)
+        if message is None and flat.type in DATA:
+            continue  # as in UpgradeV0LayerParameter; of such a layer only its tops stay
         if message is None:
             raise ModelError(f"{_who(old)}: has '{name}', which this type has no place for")
         target: Any = getattr(new, message) if message else new
@@ -102,6 +104,8 @@ TYPES: dict[str, V1LayerParameter.LayerType] = {
     "innerproduct": V1LayerParameter.INNER_PRODUCT,
     "pool": V1LayerParameter.POOLING,
 }
+
+DATA = frozenset({"data", "hdf5_data", "images", "window_data"})
 
 PLACES: dict[str, tuple[str, str]] = {
     "": ("transform_param", "cropsize meanfile mirror scale"),

@@ -170,6 +170,13 @@ def test_what_has_no_upgrade_is_refused(text: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("word", ["data", "images", "hdf5_data", "window_data"])
+def test_what_a_data_layer_of_v0_has_no_place_for_is_passed_over_as_in_caffe(word: str) -> None:
+    flat = f'name: "d" type: "{word}" batchsize: 3 cropsize: 5 stride: 2 alpha: 0.5'
+    (layer,) = upgraded(f'layers {{ layer {{ {flat} }} top: "data" top: "label" }}')
+    assert (layer.name, list(layer.top), layer.transform_param.crop_size) == ("d", ["data", "label"], 5)
+
+
 def test_the_frozen_rates_of_a_batch_norm_go_and_its_text_stays() -> None:
     frozen = 'layer { name: "b" type: "BatchNorm" param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 } }'
     (layer,) = upgrade(parse_prototxt(frozen))
