@@ -177,9 +177,7 @@ class Model:
             values = weight.array().astype(np.float32)
             if seed is not None and not (name in kept and same_weight(weight, kept[name])):
                 half = np.ldexp(np.float32(ROUNDING[weight.dtype.name] / 2), np.frexp(values)[1])
-                values = values + np.where(values == 0, 0, half) * random.choice(
-                    np.array([-1, 1], np.float32), values.shape
-                )
+                values += np.where(values == 0, 0, half) * random.choice(np.array([-1, 1], np.float32), values.shape)
             weights.append(weight.of(name, values))
         bare = deepcopy(self.proto)
         del bare.graph.initializer[:]

@@ -416,6 +416,18 @@ def test_a_fold_in_float16_may_round_its_weights_and_no_more(seed: int) -> None:
     assert [proof.against(one).passed for one in wrong] == [False] * 3
 
 
+@pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.01, False)])
+def test_a_number_without_axes_is_rounded_otherwise_too(wrong: float, passed: bool) -> None:
+    nodes = [helper.make_node("Mul", ["x", "first"], ["m"]), helper.make_node("Mul", ["m", "second"], ["y"])]
+    numbers = {"first": np.array(0.3, np.float16), "second": np.array(0.7, np.float16)}
+    reference = model(nodes, {"x": (2, 4, 3, 3)}, ["y"], numbers, dtype=onnx.TensorProto.FLOAT16)
+    folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
+    (number,) = folded.graph.initializer
+    assert number.dims == []
+    report = compare(reference, change(folded, number.name, (), numpy_helper.to_array(number) * np.float16(wrong - 1)))
+    assert [gate.name for gate in report.gates if not gate.passed] == ([] if passed else ["rounding"])
+
+
 def test_a_fault_in_float16_is_found_within_the_tolerance() -> None:
     reference = half_precision(1)
     folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
