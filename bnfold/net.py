@@ -160,12 +160,14 @@ class Origin(NamedTuple):
             to judge (a training layer) and is kept, while the record of one that was folded goes.
         header: the text of a V2 prototxt before its first layer, with its comments, if `name` is all that it sets.
         data: input -> the parameters of the data layer that it stands for.
+        loose: the prototxt has what protobuf's parser stops at, like a field that was passed over.
     """
 
     weights: tuple[WeightsFile, ...] = ()
     layers: frozenset[str] = frozenset()
     header: str | None = None
     data: Mapping[str, Any] = MappingProxyType({})
+    loose: bool = False
 
     def require_unchanged(self) -> None:
         """Stop where a caffemodel was written to since. Raises ParseError."""

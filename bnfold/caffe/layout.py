@@ -23,12 +23,14 @@ class TextLayout(NamedTuple):
         lines: the line of each layer of any version.
         inputs: the text of the legacy `input`, `input_dim` and `input_shape` fields.
         header: what stands before the first layer or input, if `name` is all that it sets; None otherwise.
+        loose: it has what protobuf's parser stops at, like a field that was passed over.
     """
 
     layers: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
     inputs: str = ""
     header: str | None = None
+    loose: bool = False
 
 
 def read_layout(prototxt: Prototxt, fields: Sequence[TextField], at: int, end: int) -> TextLayout:

@@ -167,7 +167,7 @@ def build(
             notes=[*inferring.notes, *inputs.notes, *preparation_notes(preparation, inferring.data)],
             file=str(document.file or ""),
             preparation=preparation,
-            origin=Origin(tuple(files), inferring.names, document.layout.header, inferring.data),
+            origin=Origin(tuple(files), inferring.names, document.layout.header, inferring.data, document.layout.loose),
             front=CAFFE,
         )
         return with_four_axes(net) if document.net.layers else net

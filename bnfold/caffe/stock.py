@@ -22,11 +22,12 @@ from operator import is_
 from typing import Any
 
 import numpy as np
+from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import Statistics, read_batchnorm
-from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter
+from bnfold.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter, NetParameter, PoolingParameter
 from bnfold.caffe.descriptors import is_repeated, put
 from bnfold.caffe.dialects import FIELDS, VALUES, members
 from bnfold.caffe.layers import KERNELS, LAYERS, Convolution, infer_shapes, output_shapes
@@ -84,7 +85,8 @@ class _Rewording:
             return [layer]
         rewrite = REWRITES.get(layer.type)
         layers = (rewrite(self, layer) if rewrite else None) or [layer]
-        return [_without_idle_fields(one) for one in layers]
+        layers = [_without_idle_fields(one) for one in layers]
+        return [*map(_in_readable_text, layers)] if self.net.origin and self.net.origin.loose else layers
 
     def channels(self, layer: Layer) -> int | None:
         """How many channels a layer reads."""
@@ -316,6 +318,18 @@ def _without_idle_fields(layer: Layer) -> Layer:
         if isinstance(value, Message) and not value.ListFields() and getattr(layer.param, field.name).ListFields():
             param.ClearField(field.name)
     return replace(layer, param=param)
+
+
+def _in_readable_text(layer: Layer) -> Layer:
+    """The layer without its own text where that has a field that was passed over, and no Caffe here knows."""
+    source = layer.source
+    if layer.type not in STOCK_TYPES or source is None or not source.text or source.unsaid:
+        return layer
+    try:
+        text_format.Parse(source.text, NetParameter())
+    except text_format.ParseError:
+        return replace(layer, source=source._replace(text=None))
+    return layer
 
 
 def _foreign_fields(layer: Layer) -> set[str]:

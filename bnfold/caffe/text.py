@@ -137,7 +137,7 @@ def parse_prototxt(
     document.layout = read_layout(prototxt, fields, at, end)
     if reader is not None:
         layers = tuple(reader.readable(number, layer) for number, layer in enumerate(document.layout.layers))
-        document.layout = document.layout._replace(layers=layers)
+        document.layout = document.layout._replace(layers=layers, loose=True)
     return document
 
 

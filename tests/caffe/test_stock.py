@@ -18,7 +18,9 @@ from nets import net
 
 import bnfold
 from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
+from bnfold.caffe.read import build
 from bnfold.caffe.stock import STOCK_TYPES, foreign_layers, in_stock_words
+from bnfold.caffe.text import parse_prototxt
 from bnfold.caffe.write import prototxt_text
 from bnfold.net import Net
 
@@ -83,6 +85,19 @@ layer {
 }
 """
     assert prototxt_text(in_stock_words(net(text))) == text.replace("    engine: MKL2017\n", "")
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_what_was_passed_over_is_not_written_for_bvlcs_caffe(ignored: bool) -> None:
+    data = 'layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 1 dim: 2 } } }\n'
+    odd = 'layer { name: "r" type: "ReLU" bottom: "d" top: "r" param { odd: 1 } relu_param { wavelet: 2 } }\n'
+    plain = 'layer { name: "s" type: "Sigmoid" bottom: "r" top: "s" } # as it is\n'
+    read = build(parse_prototxt(data + odd + plain, ignore_unknown_fields=ignored))
+    said = prototxt_text(in_stock_words(read))
+    assert ("wavelet: 2" in said, "odd: 1" in said) == (not ignored, not ignored)  # of an opaque layer nothing goes
+    assert data.strip() in said
+    assert plain in said
+    assert odd.strip() in prototxt_text(read)
 
 
 @pytest.mark.parametrize("name", goldens())
