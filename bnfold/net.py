@@ -160,7 +160,7 @@ class Origin(NamedTuple):
             to judge (a training layer) and is kept, while the record of one that was folded goes.
         header: the text of a V2 prototxt before its first layer, with its comments, if `name` is all that it sets.
         data: input -> the parameters of the data layer that it stands for.
-        loose: the prototxt has what protobuf's parser stops at, like a field that was passed over.
+        loose: the prototxt has what protobuf's parser stops at: a field that was passed over, or is given twice.
     """
 
     weights: tuple[WeightsFile, ...] = ()

@@ -23,7 +23,7 @@ class TextLayout(NamedTuple):
         lines: the line of each layer of any version.
         inputs: the text of the legacy `input`, `input_dim` and `input_shape` fields.
         header: what stands before the first layer or input, if `name` is all that it sets; None otherwise.
-        loose: it has what protobuf's parser stops at, like a field that was passed over.
+        loose: it has what protobuf's parser stops at: a field that was passed over, or is given twice.
     """
 
     layers: tuple[str, ...] = ()

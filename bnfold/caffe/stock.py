@@ -321,7 +321,7 @@ def _without_idle_fields(layer: Layer) -> Layer:
 
 
 def _in_readable_text(layer: Layer) -> Layer:
-    """The layer without its own text where that has a field that was passed over, and no Caffe here knows."""
+    """The layer without its own text where Caffe stops at that: at what was passed over, or is given twice."""
     source = layer.source
     if layer.type not in STOCK_TYPES or source is None or not source.text or source.unsaid:
         return layer

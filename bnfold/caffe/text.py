@@ -31,7 +31,7 @@ from google.protobuf import text_format
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
 from bnfold.caffe.layer_types import is_known, is_metric, loss
-from bnfold.caffe.layout import TextLayout, read_layout, without_fields
+from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.errors import Guesses, ParseError, did_you_mean
@@ -123,21 +123,18 @@ def parse_prototxt(
         body = _TOKEN.sub(lambda token: _ESCAPED.sub("?", token.group()), body)
         if stray := _ESCAPED.search(body):
             raise prototxt.error("a byte that is no text stands outside comments and strings", stray.start())
-    reader: _Diagnosis | None = None
+    loose = False
     try:
         document.net = parse_net(body, fields)
     except (text_format.ParseError, RecursionError, ValueError):
         reader = _Diagnosis(prototxt, fields, ignore_unknown_fields, strict_fields)
         document.net, document.notes = reader.parse(body)
-        document.foreign = reader.foreign
+        document.foreign, loose = reader.foreign, True
         if not document.net.layer and not document.net.layers:
             raise ParseError("has no layers left without what was ignored, so it is not a network", file) from None
     if (at, end) != (0, len(text)):
         document.notes.append("the prototxt is a solver: of its fields only the net is read, and written")
-    document.layout = read_layout(prototxt, fields, at, end)
-    if reader is not None:
-        layers = tuple(reader.readable(number, layer) for number, layer in enumerate(document.layout.layers))
-        document.layout = document.layout._replace(layers=layers, loose=True)
+    document.layout = read_layout(prototxt, fields, at, end)._replace(loose=loose)
     return document
 
 
@@ -253,9 +250,6 @@ class _Diagnosis:
         self.dropped: list[tuple[int, int]] = []
         self.foreign = Foreign()
         self.moved: list[tuple[int, TextField]] = []
-        self.rated: set[int] = set()  # layers that have any of `RATES`
-        self.repeating: set[int] = set()  # layers that give a singular field twice
-        self.repeats = False
         # Layers in a list are not told apart here.
         self.has_lists = any(found.opener == "[" for found in fields if found.name in ("layer", "layers"))
 
@@ -265,16 +259,11 @@ class _Diagnosis:
         number = 0
         for found in self.fields:
             if found.name in ("layer", "layers"):
-                self.repeats = False
                 for finding in self._in_layer(found, number):
                     findings.append(finding)
-                    if finding.found.name in RATES:
-                        self.rated.add(number)
                     if finding.weight is _Weight.OPAQUE:
                         hint = IGNORES * finding.problem.startswith("unknown field")
                         self.foreign.opaque.setdefault(number, finding.problem + hint)
-                if self.repeats and number not in self.foreign.opaque:
-                    self.repeating.add(number)
                 number += 1
             else:
                 findings += self._in_field(found, NET, "the net", _Weight.STOP)
@@ -299,12 +288,6 @@ class _Diagnosis:
         except (RecursionError, ValueError) as error:
             raise ParseError(f"cannot be read: {error}", self.prototxt.file) from None
         return net, self.notes
-
-    def readable(self, number: int, text: str) -> str:
-        """The text of a layer as Caffe reads it; empty where it has to be printed from the message."""
-        if number in self.repeating:
-            return ""
-        return without_fields(text, RATES) if number in self.rated else text
 
     def _stops(self, finding: _Finding) -> bool:
         if finding.weight is _Weight.FATAL:
@@ -370,7 +353,7 @@ class _Diagnosis:
     def _in_field(self, found: TextField, message: Descriptor, who: str, weight: _Weight) -> Iterator[_Finding]:
         """What is wrong with one field of `message`, and in the fields below it; `weight` is that of a foreign one."""
         known = message.fields_by_name.get(found.name)
-        if message.name in IDLE_MESSAGES or (known is None and message in (LAYER, V1) and found.name in RATES):
+        if message.name in IDLE_MESSAGES or (known is None and found.name in RATES):
             weight = _Weight.IDLE
         if known is None:
             names = list(message.fields_by_name)
@@ -424,7 +407,6 @@ class _Diagnosis:
         known = message.fields_by_name.get(found.name)
         if known is None or is_repeated(known):
             return
-        self.repeats |= found.name in seen
         if found.name in seen and known.message_type is None:
             line, column = self.prototxt.place(found.begin)
             self.notes.append(
