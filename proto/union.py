@@ -494,6 +494,16 @@ ADDED_FIELDS = (
             ["kernel_size", "kernel_h", "kernel_w", "stride", "stride_h", "stride_w", "pad", "pad_h", "pad_w"]
         )
     ),
+    # The Unpooling of DeconvNet's Caffe, which has these without `out_`.
+    *(
+        Fact("UnPoolingParameter", word, 30011 + number, "optional", "uint32", False, "", ("texts",))
+        for number, word in enumerate(
+            [
+                *("kernel_size", "kernel_h", "kernel_w", "stride", "stride_h", "stride_w", "pad", "pad_h", "pad_w"),
+                *("unpool_size", "unpool_h", "unpool_w"),
+            ]
+        )
+    ),
     Fact("LayerParameter", "ctc_decoder_param", 30009, "optional", "CTCDecoderParameter", False, "", ("texts",)),
     Fact("CTCDecoderParameter", "blank_index", 1, "optional", "int32", False, "-1", ("texts",)),
     Fact("CTCDecoderParameter", "ctc_merge_repeated", 2, "optional", "bool", False, "true", ("texts",)),
@@ -513,7 +523,7 @@ ADDED_ENUMS = {
         ["ssd", "nvcaffe017", "mobilenetyolo", "intel", "vitis", "mace", "x2paddle"],
     ),
     "PaddingParameter.Method": ("CONSTANT=0 MIRROR=1", ["texts"]),
-    "UnPoolingParameter.Method": ("FIXED=0 DIV=1 REP=2", ["texts"]),
+    "UnPoolingParameter.Method": ("FIXED=0 DIV=1 REP=2 MAX=3", ["texts"]),
     # Layers that were added to a V1 Caffe; the numbers are ours.
     "V1LayerParameter.LayerType": ("BN=30001 CONVOLUTION3D=30002 POOLING3D=30003", ["texts"]),
 }

@@ -5427,15 +5427,17 @@ class GSTilingParameter(_message.Message):
     def __init__(self, stride: _Optional[int] = ..., reverse: bool = ...) -> None: ...
 
 class UnPoolingParameter(_message.Message):
-    __slots__ = ("unpool", "out_kernel_size", "out_kernel_h", "out_kernel_w", "out_stride", "out_stride_h", "out_stride_w", "out_pad", "out_pad_h", "out_pad_w")
+    __slots__ = ("unpool", "out_kernel_size", "out_kernel_h", "out_kernel_w", "out_stride", "out_stride_h", "out_stride_w", "out_pad", "out_pad_h", "out_pad_w", "kernel_size", "kernel_h", "kernel_w", "stride", "stride_h", "stride_w", "pad", "pad_h", "pad_w", "unpool_size", "unpool_h", "unpool_w")
     class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         FIXED: _ClassVar[UnPoolingParameter.Method]
         DIV: _ClassVar[UnPoolingParameter.Method]
         REP: _ClassVar[UnPoolingParameter.Method]
+        MAX: _ClassVar[UnPoolingParameter.Method]
     FIXED: UnPoolingParameter.Method
     DIV: UnPoolingParameter.Method
     REP: UnPoolingParameter.Method
+    MAX: UnPoolingParameter.Method
     UNPOOL_FIELD_NUMBER: _ClassVar[int]
     OUT_KERNEL_SIZE_FIELD_NUMBER: _ClassVar[int]
     OUT_KERNEL_H_FIELD_NUMBER: _ClassVar[int]
@@ -5446,6 +5448,18 @@ class UnPoolingParameter(_message.Message):
     OUT_PAD_FIELD_NUMBER: _ClassVar[int]
     OUT_PAD_H_FIELD_NUMBER: _ClassVar[int]
     OUT_PAD_W_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_H_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_W_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_H_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_W_FIELD_NUMBER: _ClassVar[int]
+    PAD_FIELD_NUMBER: _ClassVar[int]
+    PAD_H_FIELD_NUMBER: _ClassVar[int]
+    PAD_W_FIELD_NUMBER: _ClassVar[int]
+    UNPOOL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    UNPOOL_H_FIELD_NUMBER: _ClassVar[int]
+    UNPOOL_W_FIELD_NUMBER: _ClassVar[int]
     unpool: UnPoolingParameter.Method
     out_kernel_size: int
     out_kernel_h: int
@@ -5456,7 +5470,19 @@ class UnPoolingParameter(_message.Message):
     out_pad: int
     out_pad_h: int
     out_pad_w: int
-    def __init__(self, unpool: _Optional[_Union[UnPoolingParameter.Method, str]] = ..., out_kernel_size: _Optional[int] = ..., out_kernel_h: _Optional[int] = ..., out_kernel_w: _Optional[int] = ..., out_stride: _Optional[int] = ..., out_stride_h: _Optional[int] = ..., out_stride_w: _Optional[int] = ..., out_pad: _Optional[int] = ..., out_pad_h: _Optional[int] = ..., out_pad_w: _Optional[int] = ...) -> None: ...
+    kernel_size: int
+    kernel_h: int
+    kernel_w: int
+    stride: int
+    stride_h: int
+    stride_w: int
+    pad: int
+    pad_h: int
+    pad_w: int
+    unpool_size: int
+    unpool_h: int
+    unpool_w: int
+    def __init__(self, unpool: _Optional[_Union[UnPoolingParameter.Method, str]] = ..., out_kernel_size: _Optional[int] = ..., out_kernel_h: _Optional[int] = ..., out_kernel_w: _Optional[int] = ..., out_stride: _Optional[int] = ..., out_stride_h: _Optional[int] = ..., out_stride_w: _Optional[int] = ..., out_pad: _Optional[int] = ..., out_pad_h: _Optional[int] = ..., out_pad_w: _Optional[int] = ..., kernel_size: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., pad: _Optional[int] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., unpool_size: _Optional[int] = ..., unpool_h: _Optional[int] = ..., unpool_w: _Optional[int] = ...) -> None: ...
 
 class CTCDecoderParameter(_message.Message):
     __slots__ = ("blank_index", "ctc_merge_repeated")

@@ -104,7 +104,7 @@ def _input_layer(net: NetParameter, text: str) -> list[Upgraded]:
 
 def v2_type(word: str) -> str:
     """The V2 type of a V1 word: that of its letters (`SMOOTH_L1_LOSS` is SmoothL1Loss), or `IMAGE_SEG_DATA` in them."""
-    known = ODD_WORDS.get(word) or _BY_LETTERS.get(word.replace("_", "").lower())
+    known = word if word in LAYERS else ODD_WORDS.get(word) or _BY_LETTERS.get(word.replace("_", "").lower())
     return known or ("".join(part.capitalize() for part in word.split("_")) if word.isupper() else word)
 
 

@@ -30,6 +30,7 @@ from algebra.rows import (
     keeps_order,
     keeps_strict_order,
     keeps_zero,
+    mask_and_values,
     signed,
     take,
     uniform,
@@ -41,12 +42,6 @@ from bnfold.net import Shape
 
 def pooling(param: str, tops: int = 1, shape: Shape = (2, 4, 5, 5)) -> Row:
     return Row(f"pooling {param}", f'type: "Pooling" pooling_param {{ {param} }}', (shape,), tops=tops)
-
-
-def mask_and_values(rng: Rng) -> list[Array]:
-    """A plane of 3x3 and distinct places for it in one of 6x6."""
-    places = np.stack([np.sort(rng.permutation(36)[:9]).reshape(3, 3) for _ in range(8)])
-    return [signed(rng, (2, 4, 3, 3)), places.reshape(2, 4, 3, 3).astype(np.float64)]
 
 
 def samples_and_order(rng: Rng) -> list[Array]:

@@ -16,7 +16,17 @@ from algebra.commute_kinds import (
     taking,
     the_same,
 )
-from algebra.rows import Rng, any_affine, keeps_both, keeps_order, keeps_strict_order, keeps_zero, take, uniform
+from algebra.rows import (
+    Rng,
+    any_affine,
+    keeps_both,
+    keeps_order,
+    keeps_strict_order,
+    keeps_zero,
+    mask_and_values,
+    take,
+    uniform,
+)
 
 from bnfold.algebra.affine import Affine
 from bnfold.net import Shape
@@ -107,6 +117,10 @@ UNTILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: true }", (2, 1
 UNPOOL = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
 UNPOOL_GAPS = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 2 out_stride: 3 }")
 UNPOOL_MIDDLE = layer("UnPooling", "unpooling_param { unpool: FIXED out_kernel_size: 2 out_stride: 2 }")
+UNPOOL_STRIDE = layer("Unpooling", "unpooling_param { unpool: MAX stride: 2 unpool_h: 8 unpool_w: 9 }")
+UNPOOL_MASK = Row(
+    "unpooling by mask", 'type: "Unpooling" unpooling_param { unpool_size: 6 }', TWO, inputs=mask_and_values
+)
 UNPOOL_PART = layer("UnPooling", "unpooling_param { unpool: DIV out_kernel_size: 2 out_stride: 2 }")
 UNPOOL_SHARED = layer("UnPooling", "unpooling_param { unpool: DIV out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
 AXPY = Row("Axpy", 'type: "Axpy"', ((2, 4, 1, 1), PLANE, PLANE))
@@ -168,6 +182,8 @@ BACK = [
     Back(UNPOOL, any_affine),
     Back(UNPOOL_GAPS, keeps_zero, (any_affine,)),
     Back(UNPOOL_MIDDLE, keeps_zero, (any_affine,)),
+    Back(UNPOOL_STRIDE, keeps_zero, (any_affine,)),
+    Back(UNPOOL_MASK, keeps_zero, (any_affine,)),
     Back(UNPOOL_PART, any_affine),
     Back(UNPOOL_SHARED, any_affine),
     Back(AXPY, any_affine),
@@ -224,6 +240,8 @@ FORWARD = [
     Forward(UNPOOL, once(any_affine)),
     Forward(UNPOOL_GAPS, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL_MIDDLE, once(keeps_zero), (once(any_affine),)),
+    Forward(UNPOOL_STRIDE, once(keeps_zero), (once(any_affine),)),
+    Forward(UNPOOL_MASK, once(keeps_zero, None), (once(any_affine, None), once(None, uniform))),
     Forward(UNPOOL_PART, once(any_affine)),
     Forward(UNPOOL_SHARED, once(any_affine)),
     Forward(

@@ -117,6 +117,12 @@ def signed(rng: Rng, shape: Shape) -> Array:
     return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape))
 
 
+def mask_and_values(rng: Rng) -> list[Array]:
+    """A plane of 3x3 and distinct places for it in one of 6x6."""
+    places = np.stack([np.sort(rng.permutation(36)[:9]).reshape(3, 3) for _ in range(8)])
+    return [signed(rng, (2, 4, 3, 3)), places.reshape(2, 4, 3, 3).astype(np.float64)]
+
+
 def distinct(rng: Rng, count: int) -> Array:
     """Positive values that differ from each other by a tenth at least."""
     return rng.permutation(0.5 + 0.2 * np.arange(count) + rng.uniform(0, 0.1, count))

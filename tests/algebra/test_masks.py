@@ -37,6 +37,35 @@ def test_what_rounding_would_make_equal_is_kept(scale: float, shift: float) -> N
     assert (mask(moved) != mask(net)).any()
 
 
+DECONVNET = """
+input: "data" input_dim: 1 input_dim: 3 input_dim: 16 input_dim: 16
+layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layers { name: "bn" type: BN bottom: "conv" top: "conv" bn_param { bn_mode: INFERENCE } }
+layers { name: "relu" type: RELU bottom: "conv" top: "conv" }
+layers { name: "pool" type: POOLING bottom: "conv" top: "pool" top: "mask"
+  pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layers { name: "up" type: UNPOOLING bottom: "pool" bottom: "mask" top: "up"
+  unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 16 } }
+layers { name: "deconv" type: DECONVOLUTION bottom: "up" top: "deconv"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layers { name: "bn2" type: BN bottom: "deconv" top: "deconv" bn_param { bn_mode: INFERENCE } }
+"""
+
+
+def test_a_deconvnet_folds_and_is_compared_behind_its_unpooling() -> None:
+    affines = {name: [factor * (1 + np.arange(4)), np.arange(4) - 1.5] for name, factor in (("bn", 0.5), ("bn2", -2))}
+    net = nets.net(DECONVNET, **affines)
+    folded = bnfold.fold(net)
+    assert [record.layer for record in folded.report.folded] == ["bn", "bn2"]
+    report = bnfold.compare(net, folded.net)
+    assert report.passed
+    assert {blob.layer for blob in report.blobs} >= {"up", "deconv"}
+    weight, bias = net["deconv"].blobs
+    wrong = nets.net(DECONVNET, deconv=[np.asarray(weight) * 1.1, bias], **affines)
+    assert not bnfold.compare(net, bnfold.fold(wrong).net).passed
+
+
 @pytest.mark.parametrize(("scale", "shift"), [(1e-3, 0.1), (2.0, -300.0)])
 def test_an_affine_of_usual_size_passes_and_leaves_the_mask(scale: float, shift: float) -> None:
     net = nets.net(TEXT, scale=[scale * ONES, shift * ONES])

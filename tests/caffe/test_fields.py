@@ -144,6 +144,10 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         ("unpooling_param { unpool: REP out_kernel_size: 3 out_stride_h: 2 out_stride_w: 1 }", [IMAGE]),
         ("unpooling_param { unpool: REP out_kernel_size: 3 out_pad_h: 1 out_pad_w: 0 }", [IMAGE]),
     ],
+    "Unpooling": [
+        ("unpooling_param { unpool: MAX stride: 2 unpool_size: 9 }", [IMAGE]),
+        ("unpooling_param { stride_h: 1 stride_w: 2 unpool_h: 7 unpool_w: 9 }", [IMAGE]),
+    ],
     "Transpose": [("transpose_param { dim: 0 dim: 3 dim: 1 dim: 2 }", [IMAGE])],
 }
 """The types that no golden has, with nets of their own: the inside of the layer, and the shapes of its bottoms.
@@ -220,6 +224,9 @@ ELSEWHERE = {
     ("SeLuDropout", "alpha"): "it drops nothing at TEST",
     ("SeLuDropout", "dropout_ratio"): "it drops nothing at TEST",
     ("SpatialDropout", "dropout_ratio"): "it drops nothing at TEST",
+    **dict.fromkeys(
+        [("Unpooling", name) for name in ("kernel_h", "kernel_size", "kernel_w")], "the plane of the top is said"
+    ),
 }
 """Fields that are known and change nothing in a net with its weights, and why."""
 

@@ -268,6 +268,13 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
             "out_pad 2x2 leaves nothing of a plane of 1x4",
         ),
         (
+            'type: "Unpooling" unpooling_param { unpool: MAX kernel_size: 2 stride: 2 }',
+            [(1, 1, 3, 4)] * 2,
+            "nothing says the plane of its top, and forks differ .*; write `unpool_size`",
+        ),
+        ('type: "Unpooling" unpooling_param { unpool: REP unpool_size: 6 }', [(1, 1, 3, 4)], "`unpool: MAX` alone"),
+        ('type: "Unpooling" unpooling_param { unpool_size: 6 pad: 1 }', [(1, 1, 3, 4)], "no unpooling with a pad"),
+        (
             'type: "Deconvolution" convolution_param { num_output: 4 kernel_size: 1 pad: 1 }',
             [(1, 2, 6, 1)],
             "pad 1x1 leaves nothing of a plane of 6x1",

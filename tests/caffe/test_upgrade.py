@@ -89,6 +89,7 @@ def test_v1_becomes_v2_with_its_rates_shares_and_rules() -> None:
         ("IMAGE_SEG_DATA", "ImageSegData"),
         ("SEG_ACCURACY", "SegAccuracy"),
         ("DENSE_CRF", "DenseCRF"),
+        ("UNPOOLING", "Unpooling"),
         ('"Convolution"', "Convolution"),
     ],
 )

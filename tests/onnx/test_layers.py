@@ -168,6 +168,16 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         1,
     ),
     "unpooling of one row": ('type: "UnPooling" unpooling_param { unpool: REP }', [(2, 3, 1, 2), (1, 1, 5, 4)], 1),
+    "unpooling to where strides begin": (
+        'type: "Unpooling" unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 8 }',
+        [IMAGE],
+        1,
+    ),
+    "unpooling to fewer places than pixels": (
+        'type: "Unpooling" unpooling_param { stride_h: 3 stride_w: 1 unpool_h: 5 unpool_w: 2 }',
+        [IMAGE],
+        1,
+    ),
     "upsample by three": ('type: "Upsample" upsample_param { scale: 3 }', [IMAGE], 1),
 }
 
@@ -305,8 +315,14 @@ def test_an_inner_product_of_two_bottoms_takes_the_second_as_weight() -> None:
     assert_close(exported(layer_net(text, shapes, blobs=[bias]), [x, weight]), [x.reshape(3, 4) @ weight.T + bias])
 
 
-def test_the_mask_of_an_overlapping_pool_scatters_the_last_value() -> None:
-    text = 'type: "Upsample" upsample_param { scale: 2 }'
+@pytest.mark.parametrize(
+    "text",
+    [
+        'type: "Upsample" upsample_param { scale: 2 }',
+        'type: "Unpooling" unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 4 }',
+    ],
+)
+def test_the_mask_of_an_overlapping_pool_scatters_the_last_value(text: str) -> None:
     mask = np.array([[[[5, 5], [0, 12]]]], np.float32)
     x = np.array([[[[1, 2], [3, 4]]]], np.float32)
     net = layer_net(text, [x.shape, mask.shape])

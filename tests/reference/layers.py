@@ -153,6 +153,7 @@ FORWARD: dict[str, Forward] = {
     "Tile": layers_shape.tile,
     "Transpose": layers_forks.transpose,
     "UnPooling": layers_forks.unpooling,
+    "Unpooling": layers_forks.unpooling_by_mask,
     "Upsample": layers_window.upsample,
     "UpsampleDarknet": layers_forks.upsample_darknet,
     "YoloDetectionOutput": layers_detect.yolo_detection_output,

@@ -421,6 +421,20 @@ def unpooling(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
     return [top / (kernel[0] * kernel[1]) if method == "DIV" else top]
 
 
+def unpooling_by_mask(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Pixel by pixel, as DeconvNet's Caffe does it: where the mask points, or without one where a stride begins."""
+    param = layer.sub("unpooling_param")
+    bottom = bottoms[0]
+    size = [param.integer(f"unpool_{side}", param.integer("unpool_size", 0)) for side in "hw"]
+    stride = [param.integer(f"stride_{side}", param.integer("stride", 1)) for side in "hw"]
+    top = np.zeros((*bottom.shape[:2], size[0] * size[1]))
+    for n, c, h, w in np.ndindex(bottom.shape):
+        row, column = (min(at * s, end - 1) for at, s, end in zip((h, w), stride, size, strict=True))
+        place = row * size[1] + column if len(bottoms) == 1 else int(bottoms[1][n, c, h, w])
+        top[n, c, place] = bottom[n, c, h, w]
+    return [top.reshape(*bottom.shape[:2], *size)]
+
+
 def ctc_greedy_decoder(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Sequence by sequence, step by step."""
     param = layer.sub("ctc_decoder_param")

@@ -199,6 +199,7 @@ V1_TYPES = {
     "SPLIT": "Split",
     "TANH": "TanH",
     "THRESHOLD": "Threshold",
+    "UNPOOLING": "Unpooling",
     "UPSAMPLE": "Upsample",
     "WINDOW_DATA": "WindowData",
 }

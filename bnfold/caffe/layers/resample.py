@@ -1,4 +1,4 @@
-"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, the Upsamples."""
+"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, Unpooling, the Upsamples."""
 
 from __future__ import annotations
 
@@ -306,6 +306,59 @@ class UnPooling(NamedTuple):
         return np.asarray(matrix / (covered * (kernel if self.method == "DIV" else 1)))
 
 
+class Unpooling(NamedTuple):
+    """What an Unpooling says: each pixel goes where a pooling mask points (unpooling_layer.cpp of DeconvNet's Caffe).
+
+    Without a mask pixel (h, w) goes to (h*s, w*s), or to the last row and column that there are.
+
+    Attributes:
+        size: (h, w) of the top.
+        stride: (h, w).
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, ...]
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Read an Unpooling.
+
+        Raises:
+            ModelError: it is by another method than MAX, it is padded, or it does not say the plane of its top.
+        """
+        param = layer.param.unpooling_param
+        if param.HasField("unpool") and param.unpool != param.MAX:
+            raise ModelError(
+                f"{layer}: it knows `unpool: MAX` alone; an UnPooling has {param.Method.Name(param.unpool)}"
+            )
+        if any(per_axis(layer, param, "pad", 2)):
+            raise ModelError(f"{layer}: DeconvNet's Caffe has no unpooling with a pad")
+        both = param.unpool_size
+        size = (param.unpool_h or both, param.unpool_w or both)
+        if not all(size):
+            raise ModelError(
+                f"{layer}: nothing says the plane of its top, and forks differ in what follows from the kernel; write "
+                "`unpool_size`, or `unpool_h` and `unpool_w`"
+            )
+        stride = per_axis(layer, param, "stride", 2)
+        at_least_1(layer, "stride", stride)
+        return cls(size, stride)
+
+    def matrices(self, image: tuple[int, int]) -> tuple[Array, Array]:
+        """(H', H) and (W', W) without a mask: `top = rows @ image @ columns.T`."""
+        rows, columns = map(_spread, image, self.size, self.stride)
+        return rows, columns
+
+
+def _spread(old: int, new: int, stride: int) -> Array:
+    """Where each of `old` places goes; the last one of those that would go to one place counts."""
+    places = np.minimum(np.arange(old) * stride, new - 1)
+    last = np.append(places[1:] != places[:-1], True)
+    matrix = np.zeros((new, old))
+    matrix[places[last], np.arange(old)[last]] = 1
+    return matrix
+
+
 class Upsample(NamedTuple):
     """What an Upsample says: YOLO's repeats each pixel, SegNet's puts it where a pooling mask points.
 
@@ -371,6 +424,12 @@ def resize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(bottom[0], *view.size, bottom[3]) if view.last else (*bottom[:2], *view.size)]
 
 
+def unpooling_by_mask(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(N, C), then the plane that is said (DeconvNet's Caffe, unpooling_layer.cpp)."""
+    bottom = four_axes(layer, bottoms[0])
+    return [(*bottom[:2], *Unpooling.of(layer).size)]
+
+
 def unpooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(N, C), then the plane that the windows cover (extended-caffe, unpooling_layer.cpp)."""
     bottom = four_axes(layer, bottoms[0])
@@ -424,6 +483,17 @@ ROWS: Mapping[str, LayerType] = {
         reads={"resize_nearest_neighbor_param": f"{RESIZE} half_pixel_onnx"},
         dialects="Synopsys",
         note="NHWC unless `data_format` says NCHW",
+    ),
+    "Unpooling": LayerType(  # before UnPooling, which is newer than the V1 that has one word for either
+        unpooling_by_mask,
+        bottoms=(1, 2),
+        reads={
+            "unpooling_param": "unpool kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w "
+            "unpool_size unpool_h unpool_w"
+        },
+        keeps="channels",
+        dialects=OTHERS,
+        note="by MAX, as DeconvNet's Caffe computes it; the plane of the top must be said",
     ),
     "UnPooling": LayerType(
         unpooling,

@@ -158,6 +158,14 @@ def unpooling(place: LayerContext) -> Pass:
     return Pass(zero=zero, plane=PLANE, total=1 / math.prod(view.kernel) if view.method == "DIV" else 1.0)
 
 
+def unpooling_by_mask(_place: LayerContext) -> Pass:
+    """It writes zeros wherever no pixel goes.
+
+    Source: unpooling_layer.cpp of DeconvNet's Caffe.
+    """
+    return Pass(zero="an unpooling writes zeros between its pixels, so every shift must be 0", plane=PLANE)
+
+
 def upsample(place: LayerContext) -> Pass:
     """Nearest repeats each pixel; by a pooling mask it writes zeros wherever the mask does not point.
 

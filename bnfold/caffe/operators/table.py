@@ -77,6 +77,7 @@ PASSING: Mapping[str, Row] = {
     "Tile": movement.tile,
     "Transpose": movement.permute,
     "UnPooling": passing.unpooling,
+    "Unpooling": passing.unpooling_by_mask,
     "Upsample": passing.upsample,
     "UpsampleDarknet": passing.interpolation,
 }

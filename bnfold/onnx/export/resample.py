@@ -1,11 +1,11 @@
-"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, the Upsamples."""
+"""Layers that change the resolution: Interp, Resample, the Resizes, UnPooling, Unpooling, the Upsamples."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from bnfold.caffe.layers import Interp, Resample, Resize, UnPooling, Upsample
+from bnfold.caffe.layers import Interp, Resample, Resize, UnPooling, Unpooling, Upsample
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction
 from bnfold.onnx.export.forms import cut, reshape, size_of_batch, transpose
@@ -36,6 +36,16 @@ def unpooling(block: Block) -> str:
     _, _, tall, wide = block.tops[0]
     block.affords(height * tall + width * wide)
     return _by_matrices(block, *UnPooling.of(block.layer, block.shapes).matrices((height, width)))
+
+
+def unpooling_by_mask(block: Block) -> str:
+    """Each pixel where the mask points; without one at each stride's beginning, as `rows @ x @ columns`: MatMul."""
+    if len(block.bottoms) == 2:
+        return _unpooled(block)
+    _, _, height, width = block.images()
+    _, _, tall, wide = block.tops[0]
+    block.affords(height * tall + width * wide)
+    return _by_matrices(block, *Unpooling.of(block.layer).matrices((height, width)))
 
 
 def _by_matrices(block: Block, rows: Array, columns: Array) -> str:
@@ -128,6 +138,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "ResizeBilinear": resize_bilinear,
     "ResizeNearestNeighbor": resize_nearest,
     "UnPooling": unpooling,
+    "Unpooling": unpooling_by_mask,
     "Upsample": upsample,
     "UpsampleDarknet": upsample_darknet,
 }
