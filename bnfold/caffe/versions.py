@@ -74,6 +74,8 @@ def single_assignment(
         source = Source(tuple(bottoms), tuple(tops), param, NO_BLOBS, text, unsaid=bool(opaque))
         why = f"it sets an {opaque}" if opaque else ""
         layers.append(Layer(called[index], param.type, versions, written, NO_BLOBS, param, source, why))
+    if faults and all(param.bottom for param, *_ in upgraded):
+        hint += '; the net has no input: name what comes from outside, as in `input: "data" input_shape { dim: ... }`'
     if faults:
         raise ModelError(f"{f'{file}: ' if file else ''}{'; '.join(faults)}{hint}")
     return layers, public, [*notes, *renamed]

@@ -137,13 +137,20 @@ def test_a_made_up_name_never_meets_a_name_of_the_file() -> None:
 
 def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(ModelError) as caught:
-        read("a: ghost -> x", "b: late -> x", "c: x -> late", "d: x -> z z")
+        read("in: -> image", "a: ghost -> x", "b: late -> x", "c: x -> late", "d: x -> z z")
     assert str(caught.value) == (
         "layer 'a' () reads 'ghost', which no layer makes; "
         "layer 'b' () reads 'late', which is made only later, by layer 'c'; "
         "layer 'b' () writes 'x', which layer 'a' has written already; "
         "layer 'd' () writes 'z', which layer 'd' has written already"
     )
+
+
+def test_a_net_without_any_input_is_told_how_to_name_one() -> None:
+    with pytest.raises(ModelError, match=r"reads 'data', which no layer makes; the net has no input: name what"):
+        read("conv: data -> conv", "relu: conv -> conv")
+    with pytest.raises(ModelError, match=r"which no layer makes$"):
+        read("input: -> image", "conv: data -> conv", "relu: image -> y")
 
 
 def test_a_layer_that_works_in_place_is_not_said_to_make_its_own_bottom() -> None:
