@@ -112,7 +112,7 @@ def infer(
     copy, types = deepcopy(model), Types()
     graph = copy.graph
     for node in graph.node:
-        if node.op_type == "GroupNormalization":  # onnx infers nothing of it, nor of what stands behind
+        if node.op_type in UNINFERRED:
             node.op_type = "Identity"
             del node.input[1:]
         elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
@@ -374,5 +374,7 @@ SHRINKING = frozenset(
     ]
 )
 """Operators of which onnx may infer a size below 0: a kernel that is larger than the image, a size that makes none."""
+UNINFERRED = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+"""Operators that keep a shape, of which onnx infers nothing, nor of what stands behind."""
 UNREAD = "unread"
 """A domain of which onnx infers nothing."""

@@ -78,3 +78,15 @@ def test_a_pool_of_a_plane_that_nodes_compute_has_no_size_that_is_wrong() -> Non
     before = summed(13, f"{shape} {POOL % 'Max'}".replace("(x)", "(r)").replace("Shape (r)", "Shape (x)"))
     assert ONNX.shapes(net_of(before))["r"] == (2, 2, 6, 6)
     assert ONNX.shapes(net_of(before))["p"] is None
+
+
+@pytest.mark.parametrize("opset", [9, 13])
+def test_a_normalisation_of_which_onnx_infers_nothing_keeps_the_shape(opset: int) -> None:
+    """Without `axes`, of which it knows no default since opset 13."""
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]> g (float[1, 3, 4, 4] x) => (float[N, C, H, W] y) {{
+        n = MeanVarianceNormalization (x) m = Mul (n, k) y = Add (m, b) }}"""
+    before = model(text, k=values(3, 1, 1), b=values(3, 1, 1, seed=2))
+    x = {"x": values(1, 3, 4, 4, seed=3)}
+    after = folded(before)
+    assert types(after) == ["MeanVarianceNormalization", "BatchNormalization"]
+    assert error(run(after, x)["y"], run(before, x)["y"]) < 2e-5
