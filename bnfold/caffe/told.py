@@ -20,6 +20,8 @@ from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape
 
 MAX_PLANE = 2048
+STEPS = 16
+RECURRENT = ("LSTM", "RNN")
 KEEPS_CHANNELS = types_where(lambda row: row.kept)
 
 
@@ -42,12 +44,25 @@ def told(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> To
             return Told(shape, reason=f"'{layer.name}' ({layer.type}) reads {words}")
     if blob == "im_info":
         return Told((1, 3), reason="it is called like the image's height, width and scale")
+    if (steps := _steps(layers, files, blob)).shape is not None:
+        return steps
     through = list(_through(layers, blob))
     by_weights = _told_by_weights(through, files, blob)
     if by_weights == Told():
         channels = (_cut(layer, layers, files) for layer, place in through if layer.type == "Slice" and place == 0)
         return Told(channels=next(filter(None, channels), None))
     return by_weights
+
+
+def _steps(layers: Sequence[Layer], files: Sequence[WeightsFile], blob: str) -> Told:
+    """What is read in steps: (T, N, ...) by an LSTM or RNN, with flags of (T, N); words of (T, N) through an Embed."""
+    for layer, place in _readers(layers, blob):
+        behind = _readers(layers, layer.tops[0]) if layer.type == "Embed" and layer.tops else ((layer, place),)
+        for reader, index in behind:
+            if reader.type in RECURRENT and index < 2:
+                features = (_stored(reader, files) or [(1,)])[0][-1:] if index == 0 and reader is layer else ()
+                return Told((STEPS, 1, *features), reason=f"'{reader.name}' ({reader.type}) reads it in steps")
+    return Told()
 
 
 def _told_by_weights(through: Iterable[tuple[Layer, int]], files: Sequence[WeightsFile], blob: str) -> Told:

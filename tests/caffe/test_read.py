@@ -10,6 +10,7 @@ import pytest
 from cases import by_onnxruntime
 
 from bnfold.caffe.caffe_pb2 import NetParameter
+from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.read import load
 from bnfold.errors import BnfoldError, ModelError, UnsupportedError, WeightsError
 from bnfold.net import Net
@@ -177,6 +178,25 @@ def test_the_channels_of_a_guess_come_from_the_weights(tmp_path: Path) -> None:
     net = read(tmp_path, {**SHAPES, "conv": [(4, 1, 3, 3), (4,)]}, text)
     assert net.inputs == {"data": (1, 1, 8, 8)}
     assert "the weights of its reader ask for 1" in net.notes[-1]
+
+
+def test_what_an_lstm_reads_is_guessed_in_steps(tmp_path: Path) -> None:
+    text = """
+        layer { name: "d" type: "HDF5Data" top: "cont" top: "words" top: "features" }
+        layer { name: "embed" type: "Embed" bottom: "words" top: "e" embed_param { input_dim: 9 num_output: 5 } }
+        layer { name: "one" type: "LSTM" bottom: "e" bottom: "cont" top: "one" recurrent_param { num_output: 2 } }
+        layer { name: "two" type: "RNN" bottom: "features" bottom: "cont" top: "two" recurrent_param { num_output: 3 } }
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(
+        ModelError, match=r"--input-shape cont=16,1 --input-shape words=16,1 --input-shape features=16,1,1"
+    ):
+        load(tmp_path / "net.prototxt")
+    blobs = {"embed": [(9, 5), (5,)], "one": [(8, 5), (8,), (8, 2)], "two": [(3, 7), (3,), (3, 3), (3, 3), (3,)]}
+    net = load(tmp_path / "net.prototxt", write_weights(tmp_path / "net.caffemodel", blobs), guess_shapes=True)
+    assert net.inputs == {"cont": (16, 1), "words": (16, 1), "features": (16, 1, 7)}
+    assert infer_shapes(net)["two"] == (16, 1, 3)
+    assert any("and 'two' (RNN) reads it in steps" in note for note in net.notes)
 
 
 @pytest.mark.parametrize(
