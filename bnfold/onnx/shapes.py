@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from onnx import (
+    GraphProto,
     ModelProto,
     NodeProto,
     TensorShapeProto,
@@ -117,6 +118,7 @@ def infer(
             del node.input[1:]
         elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
             node.attribute.append(helper.make_attribute("onesided", 1))  # its default, for which onnx takes 0
+            _forget_shapes(graph)
     for port in graph.input:
         for axis, dim in enumerate(port.type.tensor_type.shape.dim):
             if not dim.dim_param and (dim.dim_value < 0 or not dim.HasField("dim_value")):
@@ -294,6 +296,16 @@ def _without_misread(model: ModelProto, types: Types) -> list[ValueInfoProto]:
             return found
         for node in misread:
             node.domain = UNREAD
+        for name in _forget_shapes(model.graph):
+            types.shapes.pop(name, None)
+
+
+def _forget_shapes(graph: GraphProto) -> list[str]:
+    """Leave the shapes of values open that a file says, since onnx may have inferred them; returns their names."""
+    for port in graph.value_info:
+        if port.type.HasField("tensor_type"):
+            port.type.tensor_type.ClearField("shape")
+    return [port.name for port in graph.value_info]
 
 
 def inferred_ports(model: ModelProto, *, data_prop: bool = False) -> list[ValueInfoProto]:
