@@ -20,7 +20,9 @@ these moves the blob by, in each sample and channel
     rms(c - t)  <=  2 * (rms(r - t) + q) + u / sqrt(12) * max abs(r)
 
 where u is the distance of two values around 1 in that type. q counts up to the tolerance, since sums
-that cancel so far that the rounding of weights alone loses more prove nothing. One blob of which that is not true
+that cancel so far that the rounding of weights alone loses more prove nothing. Where channels have a few values, as the
+scores of classes, r may meet the truth in one of them by chance: then 4 times the root mean square over the channels of
+rms(r - t) is added, and 2*u takes the place of u / sqrt(12). One blob of which that is not true
 speaks against all: a tolerance of 1e-2 hides faults of a channel in one place that pass for rounding in another.
 """
 
@@ -28,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -49,6 +51,8 @@ UNIT = 2.0**-23  # the distance of two floats around 1
 ROUNDING = 100.0  # times the tolerance: what is farther away at the first place is no rounding, and a float64 run slow
 FEW = 8  # values of a sample of which a mean says nothing
 UNITS_OF_FEW = 8  # how many units of the largest value of all samples these may be off; a sum of 64 terms is off by 2
+CHANCE_OF_ONE = 4.0  # of 10,000 values hardly one is so many times as far off as their root mean square
+UNITS_OF_ONE = 2.0  # each of several operators behind one another rounds by half a unit
 MOVED = 8  # seldom are so many draws all far smaller than what the rounding of one channel's weights did
 COARSE = ("bfloat16", "float16")  # types whose rounding of the weights that a fold computed counts
 EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one with the largest error
@@ -107,14 +111,19 @@ class Distances:
             size: as in `of`.
             coarse: what holds in the type of the values.
         """
-        farthest = cls(0.0, 0.0)
+        few = values[0].size < FEW * len(values[0])
+        channels = []
         for true, ours, theirs, still, *others in zip(*values, strict=True):
             found = cls.of(true, ours, theirs, size)
-            unit = 2 * coarse.rounding / math.sqrt(12) * magnitude(*extremes(ours)) / size
+            units = UNITS_OF_ONE if few else 1 / math.sqrt(12)
+            unit = units * 2 * coarse.rounding * magnitude(*extremes(ours)) / size
             apart = max(cls.of(still, still, other, size).candidate for other in others)
-            found = cls(found.reference, found.candidate, unit, min(apart, coarse.tolerance), coarse.astray)
-            farthest = max(farthest, found, key=lambda one: one.weight)
-        return farthest
+            channels.append(cls(found.reference, found.candidate, unit, min(apart, coarse.tolerance), coarse.astray))
+        if few:
+            known = [one.reference for one in channels if one.reference <= coarse.tolerance]
+            usual = CHANCE_OF_ONE * math.sqrt(math.fsum(one * one for one in known) / max(len(known), 1))
+            channels = [replace(one, unit=one.unit + usual) for one in channels]
+        return max(channels, key=lambda one: one.weight, default=cls(0.0, 0.0))
 
     @property
     def excess(self) -> float:

@@ -416,6 +416,43 @@ def test_a_fold_in_float16_may_round_its_weights_and_no_more(seed: int) -> None:
     assert [proof.against(one).passed for one in wrong] == [False] * 3
 
 
+def half_precision_scores(seed: int) -> ModelProto:
+    """A classifier in float16: one value for each class and sample."""
+    random = np.random.default_rng(seed)
+    learned = {
+        "w1": random.normal(0, 0.2, (16, 3, 3, 3)),
+        "gamma": random.uniform(0.5, 1.5, 16),
+        "beta": random.normal(0, 0.5, 16),
+        "mean": random.normal(0, 1, 16),
+        "variance": random.uniform(0.2, 2, 16),
+        "w2": random.normal(0, 0.3, (16, 10)),
+        "b2": random.normal(0, 1, 10),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["conv"], "conv"),
+        helper.make_node("BatchNormalization", ["conv", "gamma", "beta", "mean", "variance"], ["bn"], "bn"),
+        helper.make_node("Relu", ["bn"], ["relu"], "relu"),
+        helper.make_node("GlobalAveragePool", ["relu"], ["pool"], "pool"),
+        helper.make_node("Flatten", ["pool"], ["flat"], "flat"),
+        helper.make_node("Gemm", ["flat", "w2", "b2"], ["scores"], "scores"),
+        helper.make_node("Softmax", ["scores"], ["y"], "y"),
+    ]
+    weights = {name: values.astype(np.float16) for name, values in learned.items()}
+    return model(nodes, {"x": (2, 3, 8, 8)}, ["y"], weights, dtype=onnx.TensorProto.FLOAT16)
+
+
+@pytest.mark.parametrize("seed", [9, 12])
+def test_one_score_in_float16_may_meet_the_truth_by_chance(seed: int) -> None:
+    reference = half_precision_scores(seed)
+    folded = bnfold.to_onnx(bnfold.fold(bnfold.load(reference)).net)
+    proof = Comparison(reference)
+    report = proof.against(folded)
+    assert report.passed
+    assert [gate.name for gate in report.gates][-1] == "rounding"
+    report = proof.against(change(folded, "b2", (3,), 0.03))  # of scores between -3 and 3
+    assert [gate.name for gate in report.gates if not gate.passed] == ["rounding"]
+
+
 @pytest.mark.parametrize(("wrong", "passed"), [(1.0, True), (1.01, False)])
 def test_a_number_without_axes_is_rounded_otherwise_too(wrong: float, passed: bool) -> None:
     nodes = [helper.make_node("Mul", ["x", "first"], ["m"]), helper.make_node("Mul", ["m", "second"], ["y"])]
