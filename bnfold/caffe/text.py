@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -275,19 +275,35 @@ class _Diagnosis:
         self.dropped += [(finding.found.begin, finding.found.end) for finding in findings]
         net = caffe_pb2.NetParameter()
         body = _blank(body, self.dropped)
+        for owner, found in self.moved:
+            param = self.foreign.params.setdefault(owner, caffe_pb2.LayerParameter())
+            self._merge(body[found.begin : found.end], param, found.begin)
+        self._merge(_blank(body, [(found.begin, found.end) for _, found in self.moved]), net)
+        return net, self.notes
+
+    def _merge(self, text: str, message: Any, begin: int = 0) -> None:
+        """Parse what stands from `begin` on; Merge differs from Parse in one thing: a singular field may come twice."""
         try:
-            for owner, found in self.moved:
-                param = self.foreign.params.setdefault(owner, caffe_pb2.LayerParameter())
-                text_format.Merge(body[found.begin : found.end], param)
-            # Merge differs from Parse in one thing: a singular field may come twice.
-            text_format.Merge(_blank(body, [(found.begin, found.end) for _, found in self.moved]), net)
+            text_format.Merge(text, message)
         except text_format.ParseError as error:
-            # It may quote a line of any length, and it begins with the place.
-            message = re.sub(r"^[\d:]+ *:? *", "", str(error))[:MAX_QUOTED].replace("bnfold.caffe.", "")
-            raise ParseError(message, self.prototxt.file, error.GetLine(), error.GetColumn()) from None
+            # It begins with the place, and mostly quotes the whole line, which may be the whole file.
+            lines, row = text.split("\n"), (error.GetLine() or 1) - 1
+            quoted = f"'{''.join(lines[row : row + 1])}': "
+            said = re.sub(r"^[\d:]+ *:? *", "", str(error)).removeprefix(quoted).rstrip(".")
+            at = begin + sum(len(line) + 1 for line in lines[:row]) + (error.GetColumn() or 1) - 1
+            layers = (
+                found for found in self.fields if found.name in ("layer", "layers") and found.opener in ("{", "<")
+            )
+            around = [self.prototxt.fields(one.at, one.stop) for one in layers if one.begin <= at < one.end]
+            where = "".join(f", in {_who(self._said(fields))}" for fields in around)
+            said = said[:MAX_QUOTED].replace("bnfold.caffe.", "")
+            raise self.prototxt.error(f"{said}{where}", at) from None
         except (RecursionError, ValueError) as error:
             raise ParseError(f"cannot be read: {error}", self.prototxt.file) from None
-        return net, self.notes
+
+    def _said(self, fields: Iterable[TextField]) -> dict[str, str]:
+        """What the fields of a layer say, without quotes."""
+        return {found.name: self.prototxt.text[found.at : found.stop].strip("\"'") for found in fields}
 
     def _stops(self, finding: _Finding) -> bool:
         if finding.weight is _Weight.FATAL:
@@ -310,9 +326,8 @@ class _Diagnosis:
         if layer.opener == "[":
             return
         fields = list(self.prototxt.fields(layer.at, layer.stop)) if layer.opener else []
-        values = {found.name: self.prototxt.text[found.at : found.stop].strip("\"'") for found in fields}
-        name, layer_type = values.get("name", ""), values.get("type", "")
-        who = f"layer '{name}' ({layer_type})"
+        values = self._said(fields)
+        layer_type, who = values.get("type", ""), _who(values)
         old = layer.name == "layers"
         message: Descriptor = V1 if old else LAYER
         if old and layer_type:
@@ -426,6 +441,10 @@ class _Diagnosis:
         if all(finding.weight is not _Weight.FATAL for finding in findings):
             message += "; it may change what the network computes, and --ignore-unknown-fields reads on without it"
         return self.prototxt.error(message, first.found.begin)
+
+
+def _who(said: Mapping[str, str]) -> str:
+    return f"layer '{said.get('name', '')}' ({said.get('type', '')})"
 
 
 def _is_size(found: TextField, message: Descriptor) -> bool:
