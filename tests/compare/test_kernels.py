@@ -143,8 +143,14 @@ def test_the_compiled_pass_finds_the_ends_and_the_channels_of_several_pieces(val
     backend = backends.backend_of(np.zeros(1), compiled=True)
     random = np.random.default_rng(8)
     ours, theirs = (np.asarray(random.uniform(*values, (3, 7, 1001)), np.float32) for _ in range(2))
-    summed = backend.at_once(ours, theirs, backend.counter(1))
+    counter = backend.counter(1)
+    summed = backend.at_once(ours, theirs, counter)
     assert summed is not None
+    edges = [bin_edge(index) for index in range(BINS)]
+    with np.errstate(over="ignore"):
+        sizes = np.abs(theirs.astype(np.float64) - ours).astype(np.float32).ravel()
+    bins = np.searchsorted(edges, sizes, "right") - 1
+    assert counter.counts()[0].tolist() == np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS).tolist()
     rows = dict(zip(backends.ROWS, summed[0], strict=True))
     for name, blob in (("", ours), ("partner_", theirs)):
         assert (rows[f"{name}low"] == blob.min(axis=(1, 2))).all()
