@@ -33,7 +33,7 @@ from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
 from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
-from bnfold.errors import UnsupportedError, UsageError, few, quoted
+from bnfold.errors import ModelError, UnsupportedError, UsageError, few, quoted
 from bnfold.net import Array, Net, Shape
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
 from bnfold.runtime import TF32, Session, require_provider
@@ -343,9 +343,16 @@ class Comparison:
                 further=further,
                 fixed=state.batch is not None,
             ) as engine:
-                if isinstance(data, Noise):
-                    data = self._drawn(data, engine.layout, engine.session)
-                shapes = engine.shapes(data)
+                try:
+                    data, shapes = self._begun(engine, data)
+                except ModelError:
+                    open_still = engine.layout.is_open and self.options.batch is None and state.batch is None
+                    if not open_still or engine.layout.batch == 1 or self._runs(engine.layout, data, store):
+                        raise
+                    engine.layout = replace(engine.layout, batch=1)
+                    data, shapes = self._begun(engine, data)
+                    said = f"{self.reference.name} leaves its batch open and takes one sample alone, so each was a run"
+                    absent.append(said)
                 for one, side, second in zip(opened, sides, shapes[1:], strict=True):
                     one.data, one.layout = data, engine.layout
                     side.plan = one.decide(shapes[0], second)
@@ -361,6 +368,21 @@ class Comparison:
             if self.options.bisect:
                 reports = [self._bisected(one, report, store) for one, report in zip(opened, reports, strict=True)]
         return reports
+
+    def _begun(self, engine: Engine, data: Samples) -> tuple[Samples, list[dict[str, Shape]]]:
+        """The data, noise as the reference needs it, and of each network the shapes of what is compared."""
+        if isinstance(data, Noise):
+            data = self._drawn(data, engine.layout, engine.session)
+        return data, engine.shapes(data)
+
+    def _runs(self, shape: BatchLayout, data: Samples, store: WeightStore) -> bool:
+        """Whether the reference takes as many samples; some leave their batch open and hold constants of another."""
+        ours = self.reference
+        try:
+            ours.session(ours.outputs, store, self.options.threads).run(run_at(data, shape, 0).feeds)
+        except ModelError:
+            return False
+        return True
 
     def _bisected(self, one: Opened, report: DiffReport, store: WeightStore) -> DiffReport:
         """The report with the first blob that differs, where an output does, or what it is judged by."""

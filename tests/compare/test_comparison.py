@@ -10,14 +10,14 @@ import pytest
 from cases import golden
 from nets import net
 from onnx import ModelProto
-from onnx_models import change, classifier
+from onnx_models import change, classifier, model
 from present import present
 
 import bnfold
 from bnfold import pipeline, runtime
 from bnfold.compare import models
 from bnfold.compare.comparison import Comparison
-from bnfold.errors import UsageError
+from bnfold.errors import ModelError, UsageError
 from bnfold.net import Array, Net
 from bnfold.options import CompareOptions
 from bnfold.pipeline import Job, Reading, Writing
@@ -148,3 +148,40 @@ def test_models_are_equal_only_to_the_last_value_and_in_the_same_opset(tmp_path:
     older = classifier()
     older.opset_import[0].version = 13
     assert not same(older)
+
+
+def traced(first: int) -> ModelProto:
+    """A network that leaves its batch open, with a Reshape to so many samples, 0 for any."""
+    weights: dict[str, Array] = {
+        "w": np.random.default_rng(0).normal(0, 1, (4, 3, 1, 1)).astype(np.float32),
+        "factor": np.array([0.5, -2, 3, 1], np.float32).reshape(4, 1, 1),
+        "shape": np.array([first, 4, 16], np.int64),
+    }
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"], "c"),
+        onnx.helper.make_node("Mul", ["c", "factor"], ["m"], "m"),
+        onnx.helper.make_node("Reshape", ["m", "shape"], ["y"], "y"),
+    ]
+    return model(nodes, {"x": ("N", 3, 4, 4)}, ["y"], weights)
+
+
+def test_an_open_batch_that_takes_one_sample_alone_is_run_one_by_one() -> None:
+    said = "model.onnx leaves its batch open and takes one sample alone, so each was a run"
+    folded = bnfold.fold(bnfold.load(traced(1))).net
+    data = np.random.default_rng(1).normal(0, 1, (5, 3, 4, 4)).astype(np.float32)
+    for samples in (None, data):
+        report = bnfold.compare(bnfold.load(traced(1)), folded, samples)
+        assert report.passed
+        assert said in report.notes
+    assert report.sample_count == 5
+    assert not bnfold.compare(traced(1), change(bnfold.to_onnx(folded), "w", (2,), 0.1)).passed
+    assert said not in bnfold.compare(traced(0), bnfold.fold(bnfold.load(traced(0))).net).notes
+
+
+def test_an_open_batch_is_not_given_up_for_a_candidate() -> None:
+    with pytest.raises(ModelError, match="cannot be reshaped to the requested shape"):
+        bnfold.compare(traced(0), traced(1))
+    with pytest.raises(ModelError, match="cannot be reshaped to the requested shape"):
+        bnfold.compare(traced(1), traced(1), batch=2)
+    with pytest.raises(ModelError, match="cannot be reshaped to the requested shape"):
+        bnfold.compare(traced(2), traced(2))
