@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from bnfold.net import Shape
 from bnfold.onnx.constants import Call
 from bnfold.onnx.node import STANDARD
-from bnfold.onnx.sizes import UNKNOWN, last_window
+from bnfold.onnx.sizes import OPEN, UNKNOWN, last_window, scaled, scales_of
 
 
 def is_misread(call: Call) -> bool:
@@ -19,8 +19,12 @@ def is_misread(call: Call) -> bool:
     return rule is not None and call.node.domain in STANDARD and rule(call)
 
 
-def _leaves_out_a_window(call: Call) -> bool:
-    """Pools: whether the last window (ceil_mode) begins behind the image; before opset 22 onnx counts it."""
+def _has_other_windows(call: Call) -> bool:
+    """Pools: whether the last window (ceil_mode) begins behind the image, which onnx counts before opset 22; or windows
+    are dilated and padded to SAME, for which onnxruntime leaves the dilation out.
+    """
+    if _is_same(call) and max(call.attribute("dilations", ()), default=1) > 1:
+        return True
     if call.opset >= 22 or not call.attribute("ceil_mode", 0):
         return False
     kernel: Shape = call.attribute("kernel_shape", ())
@@ -30,6 +34,15 @@ def _leaves_out_a_window(call: Call) -> bool:
     reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=False)]
     windows = zip(plane[2:], pads[:count], pads[count:], reach, strides, strict=False)
     return any(size >= 0 < window[-1] and last_window(size, *window) >= size for size, *window in windows)
+
+
+def _is_same(call: Call) -> bool:
+    return call.attribute("auto_pad", "NOTSET").startswith("SAME")
+
+
+def _pads_its_output(call: Call) -> bool:
+    """ConvTranspose: whether it has output_padding beside SAME, with which onnxruntime leaves it out."""
+    return _is_same(call) and any(call.attribute("output_padding", ()))
 
 
 def _spreads(call: Call) -> bool:
@@ -46,10 +59,16 @@ def _spreads(call: Call) -> bool:
     return any(1 in found and len(found) > 1 for found in sizes.values())
 
 
-def _keeps_its_aspect(call: Call) -> bool:
-    """Resize: whether it keeps its aspect along axes that are counted from the back; onnx leaves these as they are."""
-    policy = call.attribute("keep_aspect_ratio_policy", "stretch")
-    return policy != "stretch" and min(call.attribute("axes", ()), default=0) < 0
+def _makes_another_size(call: Call) -> bool:
+    """Resize, Upsample: whether it keeps its aspect along axes that are counted from the back, which onnx leaves as
+    they are; or a size times its scale is another number to onnx than to onnxruntime.
+    """
+    axes: Shape = call.attribute("axes", ())
+    if call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch" and min(axes, default=0) < 0:
+        return True
+    shape = (call.shapes[0] if call.shapes else None) or ()
+    sizes = [shape[axis] for axis in axes if -len(shape) <= axis < len(shape)] if axes else shape
+    return any(0 < size < OPEN < scaled(size, scale) for size, scale in zip(sizes, scales_of(call), strict=False))
 
 
 def _names_no_axes(call: Call) -> bool:
@@ -60,10 +79,12 @@ def _names_no_axes(call: Call) -> bool:
 
 
 RULES: Mapping[str, Callable[[Call], bool]] = {
-    "AveragePool": _leaves_out_a_window,
+    "AveragePool": _has_other_windows,
+    "ConvTranspose": _pads_its_output,
     "Einsum": _spreads,
-    "LpPool": _leaves_out_a_window,
-    "MaxPool": _leaves_out_a_window,
-    "Resize": _keeps_its_aspect,
+    "LpPool": _has_other_windows,
+    "MaxPool": _has_other_windows,
+    "Resize": _makes_another_size,
     "Squeeze": _names_no_axes,
+    "Upsample": _makes_another_size,
 }

@@ -142,7 +142,7 @@ def infer(
     for one in model.graph.initializer:
         types.shapes.setdefault(one.name, tuple(one.dims))
         types.elements.setdefault(one.name, one.data_type)
-    for port in _without_misread(copy, types):
+    for port in _without_misread(copy, types, constants):
         types.add(port)
     for name, value in constants.items():
         if value is not None:
@@ -198,7 +198,7 @@ class _Follower:
             if node.op_type != "Constant":
                 self._changed.add(name)
         elif any(min(types.shapes.get(one, (UNKNOWN,)), default=0) < 0 for one in node.output):
-            found = self._found(readable).items()
+            found = self._found(node, readable).items()
             self._changed.update(one for one, shape in found if shape is not None and types.refine(one, shape))
 
     def _constant(self, node: NodeProto) -> Array | None:
@@ -218,14 +218,14 @@ class _Follower:
         is_one = node.op_type == "Shape" or not self._sizes.keys().isdisjoint(node.input)
         return computed_sizes(self._call(node)) if is_one else None
 
-    def _found(self, node: NodeProto) -> Mapping[str, Shape | None]:
+    def _found(self, node: NodeProto, readable: NodeProto) -> Mapping[str, Shape | None]:
         """The shapes of what a node makes, as far as they follow from what onnx had not found."""
         shape = None
         if node.op_type in SIZED and node.domain in STANDARD:
             shape = SIZED[node.op_type](self._call(node))
         if shape is not None:
             return {node.output[0]: shape}
-        return {} if self._changed.isdisjoint(node.input) else _inferred(self._model, self._call(node), self._types)
+        return {} if self._changed.isdisjoint(node.input) else _inferred(self._model, self._call(readable), self._types)
 
     def _call(self, node: NodeProto) -> Call:
         """A node with the sizes that it reads, known or not."""
@@ -281,17 +281,23 @@ def _inferred(model: ModelProto, call: Call, types: Types) -> dict[str, Shape | 
     }
 
 
-def _without_misread(model: ModelProto, types: Types) -> list[ValueInfoProto]:
+def _without_misread(model: ModelProto, types: Types, constants: Mapping[str, Array | None]) -> list[ValueInfoProto]:
     """What onnx says of values; nothing of those of which it says something else than runtimes make."""
     opset = opset_of(model)
     model.opset_import.add(domain=UNREAD, version=1)
+    scales = {name for node in model.graph.node if node.op_type in {"Resize", "Upsample"} for name in node.input}
+    made = (node for node in model.graph.node if node.op_type == "Constant" and not scales.isdisjoint(node.output))
+    values = {**constants, **{node.output[0]: compute(Call(node, opset, ())) for node in made}}
     while True:
         found = inferred_ports(model, data_prop=True) or inferred_ports(model)
         known = Types(dict(types.shapes))
         for port in found:
             known.add(port)
         nodes = [node for node in model.graph.node if node.op_type in RULES]
-        misread = [node for node in nodes if is_misread(Call(node, opset, (), [*map(known.shapes.get, node.input)]))]
+        calls = (
+            Call(node, opset, [*map(values.get, node.input)], [*map(known.shapes.get, node.input)]) for node in nodes
+        )
+        misread = [call.node for call in calls if is_misread(call)]
         if not misread:
             return found
         for node in misread:

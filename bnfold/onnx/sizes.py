@@ -72,17 +72,31 @@ def _reshaped(call: Call) -> Shape | None:
 
 
 def _resized(call: Call) -> Shape | None:
-    """What a Resize to sizes makes."""
-    policy, wanted = call.attribute("keep_aspect_ratio_policy", "stretch"), (*call.inputs, *[None] * 4)[3]
-    if (
-        wanted is None
-        or wanted.ndim != 1
-        or wanted.dtype not in WHOLE
-        or "axes" in call.attributes
-        or policy != "stretch"
-    ):
+    """What a Resize or Upsample makes, to sizes or by scales."""
+    if call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch" or "axes" in call.attributes:
         return None
-    return _shape(wanted.tolist())
+    wanted, before, scales = (*call.inputs, *[None] * 4)[3], (*call.shapes, None)[0], scales_of(call)
+    if wanted is not None:
+        return _shape(wanted.tolist()) if wanted.ndim == 1 and wanted.dtype in WHOLE else None
+    if before is None or len(before) != len(scales):
+        return None
+    return _shape([scaled(size, scale) for size, scale in zip(before, scales, strict=True)])
+
+
+def scales_of(call: Call) -> list[float]:
+    """The scales of a Resize or Upsample, which are an attribute before opset 9; none where they are not known."""
+    place = 2 if call.node.op_type == "Resize" and call.opset >= 11 else 1
+    given = call.inputs[place] if place < len(call.inputs) else None
+    return list(call.attribute("scales", ())) if given is None else given.reshape(-1).tolist()
+
+
+def scaled(size: int, scale: float) -> int:
+    """A size times a scale: open where float32, in which onnxruntime multiplies, makes another whole number of it."""
+    if scale == 1.0:
+        return size
+    exact, rounded = size * scale, np.float32(size) * np.float32(scale)
+    is_known = size <= OPEN and 0 < exact < OPEN and int(exact) == int(rounded)
+    return int(exact) if is_known else OPEN - UNKNOWN
 
 
 def _expanded(call: Call) -> Shape | None:
@@ -126,6 +140,7 @@ SIZED: Mapping[str, Callable[[Call], Shape | None]] = {
     "Expand": _expanded,
     "Reshape": _reshaped,
     "Resize": _resized,
+    "Upsample": _resized,
 }
 """What makes a blob of computed sizes, and the shape that they give it, None where that is not known."""
 MOVING = frozenset(["Cast", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])

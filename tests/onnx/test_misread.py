@@ -16,6 +16,8 @@ SUMMED = """<ir_version: 8, opset_import: ["" : %d]> g (float[%s] x) => (float[N
     s = ReduceSum %s
     y = Add (s, k) }"""
 POOL = "p = %sPool <kernel_shape = [3, 3], pads = [0, 0, 2, 2], strides = [2, 2], ceil_mode = 1> (x)"
+DILATED = 'p = %sPool <kernel_shape = [2, 2], dilations = [2, 2], auto_pad = "SAME_UPPER"> (x)'
+UPWARD = 'p = ConvTranspose <strides = [2, 2], output_padding = [0, 1], auto_pad = "SAME_UPPER"> (x, u)'
 RESIZE = 'p = Resize <axes = [%s], keep_aspect_ratio_policy = "not_larger"> (x, , , sizes)'
 STFT = "d = STFT %s (x, step, window) p = Transpose <perm = [0, 3, 1, 2]> (d)"
 NUMBERS = {"axes": [2, 3], "one": [1], "sizes": [9, 12], "step": 4}
@@ -26,7 +28,7 @@ def summed(opset: int, node: str, shape: str = PLANE) -> onnx.ModelProto:
     """A node, a convolution of what it makes, and a bias behind the sum over the plane."""
     text = SUMMED % (opset, shape, node, "<axes = [2, 3]> (c)" if opset < 13 else "(c, axes)")
     numbers = {name: np.array(value) for name, value in NUMBERS.items()}
-    return model(text, w=values(3, 2, 1, 1), k=values(3, 1, 1), window=values(8), **numbers)
+    return model(text, w=values(3, 2, 1, 1), k=values(3, 1, 1), u=values(2, 2, 3, 3), window=values(8), **numbers)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,10 @@ def summed(opset: int, node: str, shape: str = PLANE) -> onnx.ModelProto:
         (11, POOL.replace("[0, 0, 2, 2]", "[0, 0, 1, 1]") % "Max", PLANE, True),
         (18, RESIZE % "-1, -2", PLANE, False),
         (18, RESIZE % "3, 2", PLANE, True),
+        (12, DILATED % "Max", PLANE, False),
+        (19, DILATED % "Average", PLANE, False),
+        (11, UPWARD, PLANE, False),
+        (11, UPWARD.replace("[0, 1]", "[0, 0]"), PLANE, True),
         (17, STFT % "", SIGNAL, True),
         (17, STFT % "<onesided = 0>", SIGNAL, True),
     ],
@@ -91,3 +97,28 @@ def test_a_normalisation_of_which_onnx_infers_nothing_keeps_the_shape(opset: int
     after = folded(before)
     assert types(after) == ["MeanVarianceNormalization", "BatchNormalization"]
     assert error(run(after, x)["y"], run(before, x)["y"]) < 2e-5
+
+
+@pytest.mark.parametrize(
+    ("opset", "node"),
+    [
+        (9, "p = Upsample (x, ninth)"),
+        (10, "p = Resize (x, ninth)"),
+        (11, 'p = Resize <mode = "linear"> (x, none, ninth)'),
+        (13, "q = Constant <value = float[4] {1, 1, 1.8888888, 1.8888888}> () p = Resize (x, , q)"),
+        (18, 'p = Resize <axes = [3, 2], mode = "linear"> (x, , pair)'),
+    ],
+)
+def test_a_size_that_rounding_decides_is_open(opset: int, node: str) -> None:
+    """9 times 1.8888888 is 16.999999, and 17 in float32, which is what was meant and what onnxruntime makes."""
+    before = summed(opset, node, "2, 2, 9, 9")
+    scales = np.array([1, 1, 17 / 9, 17 / 9], np.float32)
+    for name, array in (("ninth", scales), ("pair", scales[2:]), ("none", scales[:0])):
+        before.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    x = {"x": values(2, 2, 9, 9)}
+    made = run(before, x, ["p", "y"])
+    assert made["p"].shape == (2, 2, 17, 17)
+    assert error(run(folded(before), x)["y"], made["y"]) < 2e-5
+    shape = ONNX.shapes(net_of(before))["p"]
+    assert shape is None or (shape[:2] == (2, 2) and max(shape[2:]) < 0)
+    assert (shape is None) == (opset == 18)
