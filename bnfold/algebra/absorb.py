@@ -21,7 +21,7 @@ import numpy as np
 from bnfold.algebra.affine import Affine, Values, aligned, constant_along
 from bnfold.algebra.operators import Constant, Linear, Port
 from bnfold.algebra.records import Blocked, require
-from bnfold.algebra.scaled import Rounded, Scaled, exact_values, largest_of, scaled, stays_finite
+from bnfold.algebra.scaled import Rounded, Scaled, exact_values, keeps_digits, largest_of, scaled, stays_finite
 
 if TYPE_CHECKING:
     from bnfold.net import LazyArray, Shape
@@ -196,6 +196,7 @@ def _summed(
 
 def _changed(weight: Scaled, bias: Values | None) -> Change:
     require(stays_finite(weight), "a folded weight would not be finite")
+    require(keeps_digits(weight), f"a folded weight would be too small for all digits of {weight.dtype}")
     if bias is not None:
         largest = float(np.abs(bias).max(initial=0.0))
         require(largest <= largest_of(weight.dtype), "a folded bias would not be finite")

@@ -29,6 +29,8 @@ CHUNK_VALUES = 1 << 16
 BUFFERED_VALUES = 1 << 10
 """numpy writes a factor out for as many rows as its own buffer holds. Of rows of 1,024 values and more a buffer of this
 size holds one, so that nothing is written out: less than half the time (docs/architecture.md), and no more below."""
+LIGHT = 2.0**-40
+"""No weight is looked at for being lighter as a whole, where products are looked at as they are computed."""
 SEARCHED_AT_ONCE = 1 << 16
 """How many values are searched for extremes at once: 256 KiB of float32, which stay in cache for the second search."""
 
@@ -167,6 +169,16 @@ def _largest_of(dtype: np.dtype[Any]) -> float:
     return BFLOAT16_LARGEST if dtype.name == "bfloat16" else float(np.finfo(dtype).max)
 
 
+def loses_digits(largest: float, dtype: npt.DTypeLike) -> bool:
+    """Whether values none of which is larger have fewer digits than their type: they lie below its normal numbers."""
+    return 0 < largest < _least_of(np.dtype(dtype))
+
+
+@cache
+def _least_of(dtype: np.dtype[Any]) -> float:
+    return 2.0**-126 if dtype.name == "bfloat16" else float(np.finfo(dtype).tiny)
+
+
 def rounded(values: Factor, dtype: npt.DTypeLike) -> Array:
     """The values, rounded once to a floating type."""
     if np.dtype(dtype).kind == "f":  # bfloat16 is none of numpy's own
@@ -226,6 +238,15 @@ def stays_finite(blob: Scaled) -> bool:
         if bound < largest_of(blob.dtype) / 2:
             return True
         return all(bool(np.all(np.isfinite(chunk))) for chunk in blob.chunks())
+
+
+def keeps_digits(blob: Scaled) -> bool:
+    """Whether the largest product is a normal number of its stored type, or the weight has none itself."""
+    most = math.prod(float(np.abs(factor).max(initial=0.0)) for factor in blob.factors)
+    if blob.largest is None and not loses_digits(most * LIGHT, blob.dtype):
+        return True
+    largest = _largest(blob.weight) if blob.largest is None else blob.largest
+    return loses_digits(largest, blob.dtype) or not loses_digits(largest * most, blob.dtype)
 
 
 def same_values(one: Array | LazyArray, other: Array | LazyArray) -> bool:

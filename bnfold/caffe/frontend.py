@@ -15,7 +15,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, require
-from bnfold.algebra.scaled import Rounded, largest_of, same_values
+from bnfold.algebra.scaled import Rounded, largest_of, loses_digits, same_values
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -113,6 +113,8 @@ class Caffe:
         largest = largest_of(context.stored_type)
         if not all(bool((np.abs(values) <= largest).all()) for values in (affine.scale, affine.shift)):
             return "the composition would not be finite as a stored value"
+        if loses_digits(float(np.abs(affine.scale).max(initial=0.0)), context.stored_type):
+            return f"the composition would be too small for all digits of {np.dtype(context.stored_type)}"
         if _laid(affine, context.shapes.get(layer.bottoms[0])) is None:
             return "which axes the composition would lie along depends on a size that is unknown"
         return ""

@@ -13,7 +13,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
-from bnfold.algebra.scaled import Rounded, exact_values, largest_of
+from bnfold.algebra.scaled import Rounded, exact_values, largest_of, loses_digits
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import shape_alone
@@ -124,6 +124,8 @@ class OnnxFrontEnd:
         limit = largest_of(dtype)
         if not bool((np.abs(affine.scale) <= limit).all() and (np.abs(affine.shift) <= limit).all()):
             return "the composition would not be finite as a stored value"
+        if loses_digits(float(np.abs(affine.scale).max(initial=0.0)), dtype):
+            return f"the composition would be too small for all digits of {dtype}"
         if _channels(layer, affine, context) is None:
             if _shape_of(layer, context) is None:
                 return f"the shape of '{layer.bottoms[0]}' is unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 from unittest import mock
 
@@ -12,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnfold.algebra import scaled as module
-from bnfold.algebra.scaled import Scaled, rounded, same_values, scaled, stays_finite
+from bnfold.algebra.scaled import (
+    Scaled,
+    checked_while_computed,
+    keeps_digits,
+    rounded,
+    same_values,
+    scaled,
+    stays_finite,
+)
 
 views = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)
 
@@ -98,3 +107,26 @@ def test_same_values_are_the_same_however_they_are_stored(swap: bool) -> None:
     assert not same_values(twice, weight)
     assert not same_values(twice, twice.array().astype(np.float64))
     assert not same_values(twice, twice.array().reshape(3, 2))
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "weight", "factor", "kept"),
+    [
+        (np.float16, 0.5, 1e-5, False),
+        (np.float16, 0.5, 1e-3, True),
+        (np.float16, 0.0, 1e-5, True),
+        (np.float16, 1e-5, 0.5, True),  # it had few digits before
+        (np.float32, 0.5, 1e-39, False),
+        (np.float32, 0.5, 1e-30, True),
+        (np.float32, 0.5, 0.0, True),
+        (np.float64, 0.5, 1e-300, True),
+        (ml_dtypes.bfloat16, 0.5, 1e-39, False),
+    ],
+)
+def test_products_that_are_below_the_normal_numbers_altogether_lose_digits(
+    later: bool, dtype: Any, weight: float, factor: float, kept: bool
+) -> None:
+    values = np.array([[weight, weight / 4]]).astype(dtype)
+    with checked_while_computed() if later else nullcontext():
+        assert keeps_digits(scaled(values, (1, 2), np.array([[factor, factor / 2]]))) == kept
