@@ -28,7 +28,7 @@ LOOSE = 2  # such blobs that stay with the allocator, more or less of them by ch
 DOUBLES = 4  # blobs of the largest size that an operator makes in float64 before it gives one
 OWN = 48 << 20  # what threads, the allocator and modules that are imported late take besides
 THREAD = 4 << 20  # what a thread that measures keeps (`backends`), with its stack
-COMPILED = 140 << 20  # what numba takes when it is loaded, which is for many values
+COMPILED = 184 << 20  # what numba takes when it makes the code, which is for many values; 133 where that was kept
 CHILD = 64 << 20  # of the process that a network has of its own
 BARE = 128 << 20  # of a process, where the system does not say
 
