@@ -17,7 +17,7 @@ once, and a network whose sums cancel shows it. So the candidate runs in float32
 weight that is not the reference's half a unit in its last place off, up or down by chance. With q what the largest of
 these moves the blob by, in each sample and channel
 
-    rms(c - t)  <=  2 * (rms(r - t) + q) + u / sqrt(12) * max abs(r)
+    rms(c - t)  <=  2 * rms(r - t) + 3 * q + u / sqrt(12) * max abs(r)
 
 where u is the distance of two values around 1 in that type. q counts up to the tolerance, since sums
 that cancel so far that the rounding of weights alone loses more prove nothing. Where channels have a few values, as the
@@ -54,6 +54,7 @@ UNITS_OF_FEW = 8  # how many units of the largest value of all samples these may
 CHANCE_OF_ONE = 4.0  # of 10,000 values hardly one is so many times as far off as their root mean square
 UNITS_OF_ONE = 2.0  # each of several operators behind one another rounds by half a unit
 MOVED = 8  # seldom are so many draws all far smaller than what the rounding of one channel's weights did
+CHANCE_OF_MOVED = 3.0  # times the most of so many draws: of 100,000 channels 30 are farther off than twice that
 COARSE = ("bfloat16", "float16")  # types whose rounding of the weights that a fold computed counts
 EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one with the largest error
 
@@ -132,7 +133,7 @@ class Distances:
             return 0.0
         if not self.tells:
             return self.candidate
-        return self.candidate - CHANCE * (self.reference + self.moved) - self.unit
+        return self.candidate - CHANCE * self.reference - CHANCE_OF_MOVED * self.moved - self.unit
 
     @property
     def tells(self) -> bool:

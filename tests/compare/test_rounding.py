@@ -18,7 +18,7 @@ from bnfold import pipeline
 from bnfold.compare import engine, memory, opened
 from bnfold.compare.comparison import Comparison, compare
 from bnfold.compare.conditioning import ill_conditioned
-from bnfold.compare.exact import Distances, as_exact, same_function
+from bnfold.compare.exact import Coarse, Distances, as_exact, same_function
 from bnfold.compare.models import open_model
 from bnfold.errors import UsageError
 from bnfold.net import Array, Blobs, Net
@@ -463,6 +463,27 @@ def test_a_number_without_axes_is_rounded_otherwise_too(wrong: float, passed: bo
     assert number.dims == []
     report = compare(reference, change(folded, number.name, (), numpy_helper.to_array(number) * np.float16(wrong - 1)))
     assert [gate.name for gate in report.gates if not gate.passed] == ([] if passed else ["rounding"])
+
+
+def test_of_a_thousand_channels_none_is_a_fault_since_all_draws_were_small() -> None:
+    """Where the rounding of a channel's weights adds one number to it, eight draws may all be half of that."""
+    random = np.random.default_rng(3)
+    weights = random.normal(0, 1e-3, (1000, 32))
+    rounding = (weights * random.uniform(-0.5, 0.5, weights.shape)).sum(1)
+    draws = [(weights * random.choice([-0.5, 0.5], weights.shape)).sum(1) for _ in range(8)]
+    most = np.abs(draws).max(0)
+    assert (np.abs(rounding) > 2 * most).any()
+    truth = np.zeros(8)
+    truth[0] = 1.0
+    channels = [truth + number for number in (np.zeros((1000, 1)), rounding[:, np.newaxis])]
+    moved = [channels[1] + draw[:, np.newaxis] for draw in draws]
+    coarse = Coarse.of("bfloat16", "float32", 0.08)
+    assert coarse is not None
+    found = Distances.by_channel([channels[0], channels[0], channels[1], channels[1], *moved], 1.0, coarse)
+    assert found.excess <= 0
+    wrong = channels[1] + 4 * most.max()
+    moved = [wrong + draw[:, np.newaxis] for draw in draws]
+    assert Distances.by_channel([channels[0], channels[0], wrong, wrong, *moved], 1.0, coarse).excess > 0
 
 
 def test_a_fault_in_float16_is_found_within_the_tolerance() -> None:
