@@ -345,11 +345,17 @@ class Comparison:
             ) as engine:
                 try:
                     data, shapes = self._begun(engine, data)
-                except ModelError:
+                except ModelError as error:
+                    batch = engine.layout.batch
                     open_still = engine.layout.is_open and self.options.batch is None and state.batch is None
-                    if not open_still or engine.layout.batch == 1 or self._runs(engine.layout, data, store):
+                    if not open_still or batch == 1 or self._runs(engine.layout, data, store):
                         raise
                     engine.layout = replace(engine.layout, batch=1)
+                    if not self._runs(engine.layout, data, store):
+                        said = (
+                            f"its batch is open, and neither {batch} samples nor one run; --batch gives another number"
+                        )
+                        raise ModelError(f"{error}; {said}") from error
                     data, shapes = self._begun(engine, data)
                     said = f"{self.reference.name} leaves its batch open and takes one sample alone, so each was a run"
                     absent.append(said)
