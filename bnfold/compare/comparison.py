@@ -305,6 +305,10 @@ class Comparison:
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
         if data.count < shape.batch and self._rows_differ(shape):
             notes.append(f"of the {shape.batch:,} rows of a run {data.count:,} were compared, and no others are proved")
+        stored = theirs.own.stored_type
+        if self._typed and TOLERANCES[stored] > self.options.limit:
+            held = f"is held to the tolerance of the reference; that of {stored} is --tolerance {TOLERANCES[stored]:g}"
+            notes.append(f"the candidate, whose values are stored as {stored}, {held}")
         if self.options.seed and self._samples is not None:
             notes.append(f"--seed {self.options.seed} changes nothing: it is of noise, and samples are given")
         return Opened(

@@ -188,3 +188,25 @@ def test_an_open_batch_is_not_given_up_for_a_candidate() -> None:
     ):
         bnfold.compare(traced(2), traced(2))
     assert bnfold.compare(traced(2), traced(2), batch=2).passed
+
+
+def test_a_candidate_of_a_coarser_type_is_told_its_own_tolerance() -> None:
+    reference, candidate = traced(0), traced(0)
+    for tensor in candidate.graph.initializer:
+        if tensor.name != "shape":
+            values = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    for port in (*candidate.graph.input, *candidate.graph.output):
+        port.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    del candidate.graph.value_info[:]
+    said = (
+        "the candidate, whose values are stored as float16, is held to the tolerance of the reference; "
+        "that of float16 is --tolerance 0.01"
+    )
+    report = bnfold.compare(reference, candidate)
+    assert report.tolerance == 1e-4
+    assert said in report.notes
+    report = bnfold.compare(reference, candidate, tolerance=1e-2)
+    assert report.passed
+    assert said not in report.notes
+    assert said not in bnfold.compare(candidate, candidate).notes
