@@ -304,10 +304,11 @@ def test_several_caffemodels_are_joined_by_commas(tmp_path: Path) -> None:
 
 def test_inspecting_names_every_guess_where_one_does_not_fit(tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text("""
-        layer { name: "text" type: "HDF5Data" top: "words" top: "cont" }
-        layer { name: "lstm" type: "LSTM" bottom: "words" bottom: "cont" top: "y" recurrent_param { num_output: 2 } }
+        layer { name: "data" type: "HDF5Data" top: "one" top: "two" }
+        layer { name: "rows" type: "Reshape" bottom: "one" top: "rows" reshape_param { shape { dim: 0 dim: 7 } } }
+        layer { name: "sum" type: "Eltwise" bottom: "rows" bottom: "two" top: "sum" }
     """)
-    with pytest.raises(ModelError, match=r"second bottom.* input 'words' is taken as .* input 'cont' is taken as "):
+    with pytest.raises(ModelError, match=r"cannot become 1x7; but input 'one' is taken as .* input 'two' is taken as "):
         pipeline.inspect(Reading(tmp_path / "net.prototxt"), Folding())
 
 
