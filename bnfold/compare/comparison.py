@@ -335,7 +335,7 @@ class Comparison:
         with Opening() as store:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
-            absent: list[str] = []
+            notes: list[str] = []
             with Engine(
                 opened[0].ours,
                 sides,
@@ -343,30 +343,16 @@ class Comparison:
                 data,
                 self.options,
                 store,
-                exact=partial(open_exact, opened[0].ours, absent) if self.options.exact else None,
+                exact=partial(open_exact, opened[0].ours, notes) if self.options.exact else None,
                 further=further,
                 fixed=state.batch is not None,
             ) as engine:
-                try:
-                    data, shapes = self._begun(engine, data)
-                except ModelError as error:
-                    batch = engine.layout.batch
-                    open_still = engine.layout.is_open and self.options.batch is None and state.batch is None
-                    if not open_still or batch == 1 or self._runs(engine.layout, data, store):
-                        raise
-                    engine.layout = replace(engine.layout, batch=1)
-                    if not self._runs(engine.layout, data, store):
-                        said = (
-                            f"its batch is open, and neither {batch} samples nor one run; --batch gives another number"
-                        )
-                        raise ModelError(f"{error}; {said}") from error
-                    data, shapes = self._begun(engine, data)
-                    said = f"{self.reference.name} leaves its batch open and takes one sample alone, so each was a run"
-                    absent.append(said)
+                is_free = shape.is_open and self.options.batch is None and state.batch is None
+                data, shapes = self._begun(engine, data, store if is_free else None, notes)
                 for one, side, second in zip(opened, sides, shapes[1:], strict=True):
                     one.data, one.layout = data, engine.layout
                     side.plan = one.decide(shapes[0], second)
-                    one.notes += absent
+                    one.notes += notes
                 found = self._pass_over(engine, data, state, progress)
                 for place, one in enumerate(opened):
                     self._decide(engine, place, one, found[place])
@@ -379,11 +365,34 @@ class Comparison:
                 reports = [self._bisected(one, report, store) for one, report in zip(opened, reports, strict=True)]
         return reports
 
-    def _begun(self, engine: Engine, data: Samples) -> tuple[Samples, list[dict[str, Shape]]]:
-        """The data, noise as the reference needs it, and of each network the shapes of what is compared."""
-        if isinstance(data, Noise):
-            data = self._drawn(data, engine.layout, engine.session)
-        return data, engine.shapes(data)
+    def _begun(
+        self, engine: Engine, data: Samples, store: WeightStore | None, notes: list[str]
+    ) -> tuple[Samples, list[dict[str, Shape]]]:
+        """The data, noise as the reference needs it, and of each network the shapes of what is compared.
+
+        Args:
+            engine: its batch becomes 1, with a note, where that is free and the reference takes one sample alone.
+            data: the samples, or noise.
+            store: of the weights, where the batch is free.
+            notes: where the note goes.
+        """
+
+        def begin() -> tuple[Samples, list[dict[str, Shape]]]:
+            drawn = self._drawn(data, engine.layout, engine.session) if isinstance(data, Noise) else data
+            return drawn, engine.shapes(drawn)
+
+        batch = engine.layout.batch
+        try:
+            return begin()
+        except ModelError as error:
+            if store is None or batch == 1 or self._runs(engine.layout, data, store):
+                raise
+            engine.layout = replace(engine.layout, batch=1)
+            if not self._runs(engine.layout, data, store):
+                said = f"its batch is open, and neither {batch} samples nor one run; --batch gives another number"
+                raise ModelError(f"{error}; {said}") from error
+        notes.append(f"{self.reference.name} leaves its batch open and takes one sample alone, so each was a run")
+        return begin()
 
     def _runs(self, shape: BatchLayout, data: Samples, store: WeightStore) -> bool:
         """Whether the reference takes as many samples; some leave their batch open and hold constants of another."""
