@@ -293,17 +293,12 @@ class UnPooling(NamedTuple):
     def _matrix(self, old: int, kernel: int, stride: int, pad: int) -> Array:
         new = (old - 1) * stride - 2 * pad + kernel
         starts = np.arange(old) * stride - pad
-        matrix = np.zeros((new, old))
         if self.method == "FIXED":
-            middles = np.clip((2 * starts + kernel - 1) // 2, 0, new - 1)
-            last = np.append(middles[1:] != middles[:-1], True)
-            matrix[middles[last], np.arange(old)[last]] = 1
-            return matrix
+            return _one_to_one(np.clip((2 * starts + kernel - 1) // 2, 0, new - 1), new)
         places = np.arange(new)[:, None]
         inside = (places >= starts) & (places < starts + kernel)
-        matrix[inside] = 1
         covered = np.maximum(inside.sum(axis=1, keepdims=True), 1)
-        return np.asarray(matrix / (covered * (kernel if self.method == "DIV" else 1)))
+        return np.asarray(inside / (covered * (kernel if self.method == "DIV" else 1)))
 
 
 class Unpooling(NamedTuple):
@@ -346,16 +341,18 @@ class Unpooling(NamedTuple):
 
     def matrices(self, image: tuple[int, int]) -> tuple[Array, Array]:
         """(H', H) and (W', W) without a mask: `top = rows @ image @ columns.T`."""
-        rows, columns = map(_spread, image, self.size, self.stride)
+        rows, columns = (
+            _one_to_one(np.minimum(np.arange(old) * stride, new - 1), new)
+            for old, new, stride in zip(image, self.size, self.stride, strict=True)
+        )
         return rows, columns
 
 
-def _spread(old: int, new: int, stride: int) -> Array:
-    """Where each of `old` places goes; the last one of those that would go to one place counts."""
-    places = np.minimum(np.arange(old) * stride, new - 1)
+def _one_to_one(places: Array, new: int) -> Array:
+    """The matrix (new, old) that puts each pixel to its place, of which the last one counts where several go to one."""
     last = np.append(places[1:] != places[:-1], True)
-    matrix = np.zeros((new, old))
-    matrix[places[last], np.arange(old)[last]] = 1
+    matrix = np.zeros((new, len(places)))
+    matrix[places[last], np.flatnonzero(last)] = 1
     return matrix
 
 

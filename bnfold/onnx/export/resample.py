@@ -24,28 +24,30 @@ def interp(block: Block) -> str:
 
 def resample(block: Block) -> str:
     """`rows @ x @ columns` (resample_layer.cu), by constants that depend on the sizes alone: MatMul."""
-    _, _, height, width = block.images()
-    size = block.tops[0][2], block.tops[0][3]
-    block.affords(height * size[0] + width * size[1])
-    return _by_matrices(block, *Resample.of(block.layer).matrices(block.layer, (height, width), size))
+    image, size = _planes(block)
+    return _by_matrices(block, *Resample.of(block.layer).matrices(block.layer, image, size))
 
 
 def unpooling(block: Block) -> str:
     """Each pixel in the middle of its window (FIXED), or all over it (REP, DIV), as `rows @ x @ columns`: MatMul."""
-    _, _, height, width = block.images()
-    _, _, tall, wide = block.tops[0]
-    block.affords(height * tall + width * wide)
-    return _by_matrices(block, *UnPooling.of(block.layer, block.shapes).matrices((height, width)))
+    image, _ = _planes(block)
+    return _by_matrices(block, *UnPooling.of(block.layer, block.shapes).matrices(image))
 
 
 def unpooling_by_mask(block: Block) -> str:
     """Each pixel where the mask points; without one at each stride's beginning, as `rows @ x @ columns`: MatMul."""
     if len(block.bottoms) == 2:
         return _unpooled(block)
+    image, _ = _planes(block)
+    return _by_matrices(block, *Unpooling.of(block.layer).matrices(image))
+
+
+def _planes(block: Block) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) of the bottom and of the top, if there is room for a matrix along each of the two axes."""
     _, _, height, width = block.images()
     _, _, tall, wide = block.tops[0]
     block.affords(height * tall + width * wide)
-    return _by_matrices(block, *Unpooling.of(block.layer).matrices((height, width)))
+    return (height, width), (tall, wide)
 
 
 def _by_matrices(block: Block, rows: Array, columns: Array) -> str:
