@@ -369,7 +369,7 @@ class Opened:
 
     def _small_channels(self, found: Measurement, names: Sequence[str]) -> list[str]:
         """A note on channels that differ by much of themselves, and are too small for the tolerance of their blob."""
-        rounding = UNITS[self.theirs.stored_type] if self.theirs.stored_type in UNITS else UNITS["float32"]
+        rounding = UNITS.get(self.theirs.stored_type, UNITS["float32"])
         indices = {*self.ties.pointers, found.detection.blob if found.detection is not None else ""}
         small: dict[str, tuple[int, float]] = {}
         for name, error in ((name, found.errors[name]) for name in names if name not in indices):
