@@ -7,6 +7,7 @@ to V2 (type words; `blobs_lr`, `weight_decay`, `param` and `blob_share_mode` int
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 AXES = 4
 BATCH_NORM_PARAMS = 3
+DEEP = frozenset({"Convolution3D", "Pooling3D"})
 DIMS_OF_AN_INPUT = 4
 MEETING = frozenset({"Concat", "Eltwise"})
 
@@ -57,26 +59,27 @@ def upgrade(document: PrototxtDocument) -> list[Upgraded]:
     for layer in net.layer:
         if layer.blobs:
             raise ModelError(f"layer '{layer.name}' ({layer.type}): has weights in the text; give a caffemodel instead")
-    inputs = _input_layer(net, document.layout.inputs)
     foreign = document.foreign
     if net.layers:
-        return inputs + [
+        layers = [
             Upgraded(_upgrade_v1(layer, number, foreign), None, foreign.opaque.get(number, ""))
             for number, layer in upgrade_v0(net.layers, foreign.types, v2_type)
         ]
+        return _input_layer(net, document.layout.inputs, layers) + layers
     for layer in net.layer:
         _move_transform(layer)
         # Shares nothing, as in Caffe: the names go with the learning rates.
         if layer.type == "BatchNorm" and len(layer.param) == BATCH_NORM_PARAMS:
             layer.ClearField("param")
     texts = document.layout.layers or [None] * len(net.layer)
-    return inputs + [
+    layers = [
         Upgraded(layer, text, foreign.opaque.get(number, ""))
         for number, (layer, text) in enumerate(zip(net.layer, texts, strict=True))
     ]
+    return _input_layer(net, document.layout.inputs, layers) + layers
 
 
-def _input_layer(net: NetParameter, text: str) -> list[Upgraded]:
+def _input_layer(net: NetParameter, text: str, layers: Sequence[Upgraded]) -> list[Upgraded]:
     """The legacy `input` fields as Caffe's `Input` layer, called `input`; none if there are none (UpgradeNetInput)."""
     inputs = list(net.input)
     shapes = []
@@ -86,9 +89,14 @@ def _input_layer(net: NetParameter, text: str) -> list[Upgraded]:
         shapes = list(net.input_shape)
     elif net.input_dim:
         dims = list(net.input_dim)
-        size = DIMS_OF_AN_INPUT if len(inputs) != 1 else len(dims)
+        size = DIMS_OF_AN_INPUT
+        if len(dims) == (size + 1) * len(inputs) and any(layer.param.type in DEEP for layer in layers):
+            size += 1  # C3D's Caffe counts the frames, too
         if len(dims) != size * len(inputs):
-            raise ModelError(f"the net has {len(inputs)} `input`s and {len(dims)} `input_dim`s, not 4 for each")
+            raise ModelError(
+                f"the net has {len(inputs)} `input`s and {len(dims)} `input_dim`s, not 4 for each; inputs with "
+                "another number of axes are written as `input_shape { dim: ... }`"
+            )
         shapes = [BlobShape(dim=dims[start : start + size]) for start in range(0, len(dims), size)]
     else:
         # Caffe passes over inputs without a shape, and some files name again what their Input layer brings.

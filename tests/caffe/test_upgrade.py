@@ -142,6 +142,15 @@ def test_input_fields_become_an_input_layer_in_front(sizes: str) -> None:
     assert layers[1].name == "x"
 
 
+@pytest.mark.parametrize("layer", ['layers { name: "p" type: POOLING3D }', 'layer { name: "p" type: "Pooling3D" }'])
+def test_an_input_of_a_net_with_frames_has_five_sizes(layer: str) -> None:
+    ((one, two), _) = (
+        [tuple(shape.dim) for shape in found.input_param.shape]
+        for found in upgraded(f'input: "a" input: "b" input_dim: [1, 3, 8, 9, 9, 1, 2, 4, 5, 6] {layer}')
+    )
+    assert (one, two) == ((1, 3, 8, 9, 9), (1, 2, 4, 5, 6))
+
+
 def test_an_input_field_that_an_input_layer_repeats_is_passed_over() -> None:
     text = 'input: "data" layer { name: "in" type: "Input" top: "data" } layer { name: "x" type: "ReLU" }'
     assert [layer.name for layer in upgraded(text)] == ["in", "x"]
@@ -151,6 +160,9 @@ def test_an_input_field_that_an_input_layer_repeats_is_passed_over() -> None:
     ("text", "words"),
     [
         ('input: "a" input: "b" input_dim: 1 layer {}', "2 `input`s and 1 `input_dim`s, not 4 for each"),
+        ('input: "a" input_dim: [1, 3, 4, 5, 6] layer {}', "1 `input`s and 5 `input_dim`s, not 4 for each"),
+        ('input: "a" input_dim: [1, 3, 4, 5, 1, 3, 4, 5] layer {}', "1 `input`s and 8 `input_dim`s"),
+        ('input: "a" input_dim: [1, 9] layer { type: "Pooling3D" }', "written as `input_shape { dim: ... }`"),
         ('input: "a" input_shape {} input_shape {} layer {}', "1 `input`s and 2 `input_shape`s"),
         ('layers { name: "x" }', "layer 'x' (V1) has no type"),
         ('layers { name: "x" type: NONE }', "layer 'x' (V1) has no type"),

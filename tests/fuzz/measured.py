@@ -52,7 +52,9 @@ def several(jobs: Sequence[Sequence[str | Path]], address_space: int = 4 << 30, 
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDEVMODE": ""}
     with tempfile.TemporaryDirectory() as folder:
         orders, report, sound = (Path(folder) / name for name in ("orders.json", "report.json", "sound.prototxt"))
-        sound.write_text('input: "data" input_dim: 1 layer { name: "r" type: "ReLU" bottom: "data" top: "r" }')
+        sound.write_text(
+            'input: "data" input_dim: [1, 1, 1, 1] layer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
+        )
         orders.write_text(json.dumps([list(map(str, job)) for job in jobs]))
         done = subprocess.run(
             [sys.executable, "-c", _WRAPPER, str(address_space), *map(str, (orders, report, sound))],
