@@ -22,7 +22,7 @@ class TextLayout(NamedTuple):
         layers: for each `layer`, its own text; empty when they are not written one by one.
         lines: the line of each layer of any version.
         inputs: the text of the legacy `input`, `input_dim` and `input_shape` fields.
-        header: what stands before the first layer or input, if `name` is all that it sets; None otherwise.
+        header: what stands before the first layer or input, if a `name`, once, is all that it sets; None otherwise.
         loose: it has what protobuf's parser stops at: a field that was passed over, or is given twice.
     """
 
@@ -38,7 +38,7 @@ def read_layout(prototxt: Prototxt, fields: Sequence[TextField], at: int, end: i
     text = prototxt.text
     ends = [_end_of_line(text, fields, index, end) for index in range(len(fields))]
     first = next((index for index, found in enumerate(fields) if found.name != "name"), len(fields))
-    has_header = at == 0 and first < len(fields) and fields[first].name in INPUTS | {"layer"}
+    has_header = at == 0 and first < min(2, len(fields)) and fields[first].name in INPUTS | {"layer"}
     inputs = [index for index, found in enumerate(fields) if found.name in INPUTS]
     layers: list[str] = []
     lines: list[int] = []

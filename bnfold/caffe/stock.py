@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
-from operator import is_
+from operator import is_, is_not
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ def in_stock_words(net: Net) -> Net:
 
     Blobs keep their names and values; a layer that becomes several writes new versions of its top in between.
     """
+    net = in_readable_text(net)
     writing = _Rewording(net)
     layers = [said for layer in net.layers for said in writing.said(layer)]
     if len(layers) == len(net.layers) and all(map(is_, layers, net.layers)):
@@ -53,6 +54,33 @@ def in_stock_words(net: Net) -> Net:
     written = net.with_layers(layers)
     written.public.update(writing.public)
     return written
+
+
+def in_readable_text(net: Net, *, keep: bool = False) -> Net:
+    """The net without the text of layers at which Caffe stops: with a field given twice, or with one passed over.
+
+    Args:
+        net: not changed; itself where every text can stay.
+        keep: keep what was passed over. The layers that BVLC's Caffe has not got keep it always.
+    """
+    if net.origin is None or not net.origin.loose:
+        return net
+    layers = [
+        layer if _is_readable(layer, keep) else replace(layer, source=layer.source._replace(text=None))
+        for layer in net.layers
+    ]
+    return net.with_layers(layers) if any(map(is_not, layers, net.layers)) else net
+
+
+def _is_readable(layer: Layer, keep: bool) -> bool:
+    source = layer.source
+    if source is None or not source.text or source.unsaid:
+        return True
+    try:
+        text_format.Parse(source.text, NetParameter(), allow_unknown_field=keep or layer.type not in STOCK_TYPES)
+    except text_format.ParseError:
+        return False
+    return True
 
 
 def foreign_layers(net: Net) -> list[str]:
@@ -85,8 +113,7 @@ class _Rewording:
             return [layer]
         rewrite = REWRITES.get(layer.type)
         layers = (rewrite(self, layer) if rewrite else None) or [layer]
-        layers = [_without_idle_fields(one) for one in layers]
-        return [*map(_in_readable_text, layers)] if self.net.origin and self.net.origin.loose else layers
+        return [_without_idle_fields(one) for one in layers]
 
     def channels(self, layer: Layer) -> int | None:
         """How many channels a layer reads."""
@@ -318,18 +345,6 @@ def _without_idle_fields(layer: Layer) -> Layer:
         if isinstance(value, Message) and not value.ListFields() and getattr(layer.param, field.name).ListFields():
             param.ClearField(field.name)
     return replace(layer, param=param)
-
-
-def _in_readable_text(layer: Layer) -> Layer:
-    """The layer without its own text where Caffe stops at that: at what was passed over, or is given twice."""
-    source = layer.source
-    if layer.type not in STOCK_TYPES or source is None or not source.text or source.unsaid:
-        return layer
-    try:
-        text_format.Parse(source.text, NetParameter())
-    except text_format.ParseError:
-        return replace(layer, source=source._replace(text=None))
-    return layer
 
 
 def _foreign_fields(layer: Layer) -> set[str]:

@@ -21,7 +21,7 @@ from bnfold.caffe.layout import without_fields
 from bnfold.caffe.match import require_fitting
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
 from bnfold.caffe.scan import Prototxt, TextField, replaced
-from bnfold.caffe.stock import foreign_layers, in_stock_words
+from bnfold.caffe.stock import foreign_layers, in_readable_text, in_stock_words
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError, telling_which
@@ -93,7 +93,7 @@ def add_caffe(
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
     with telling_which(net.file):
         require_fitting(net)
-        net = in_stock_words(net) if dialect == "bvlc" else net
+        net = in_stock_words(net) if dialect == "bvlc" else in_readable_text(net, keep=True)
         foreign = foreign_layers(net) if dialect == "bvlc" else []
         net = in_file_order(net)
         names = file_names(net)

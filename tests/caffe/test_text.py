@@ -304,6 +304,25 @@ def test_what_is_given_twice_is_written_once(once: str, twice: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("once", "twice"),
+    [
+        ("num_output: 4", "num_output: 4 num_output: 6"),
+        ("num_output: 4", "num_output: 4 } convolution_param {"),
+        ('name: "conv1"', 'name: "conv" name: "conv1"'),
+        ('name: "n"', 'name: "m" name: "n"'),
+        ('type: "Convolution"', 'type: "ShuffleChannel" shuffle_channel_param { group: 1 group: 3 }'),
+    ],
+)
+def test_what_is_given_twice_is_written_once_in_the_words_of_the_file(once: str, twice: str, tmp_path: Path) -> None:
+    words = "param { lr_mult: 1 no_such: 2 }  # trained"
+    text = CONV.replace(once, twice) + f'layer {{ name: "r" type: "ReLU" bottom: "conv1" top: "r" {words}\n}}\n'
+    save_caffe(build(parse_prototxt(text)), tmp_path / "kept.prototxt", dialect="keep")
+    written = (tmp_path / "kept.prototxt").read_text()
+    assert text_format.Parse(written, NetParameter(), allow_unknown_field=True).name == "n"
+    assert words in written
+
+
+@pytest.mark.parametrize(
     "text",
     [
         CONV.replace("\n", "\r\n"),
