@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bnfold.algebra.frontend import FrontEnd
     from bnfold.caffe.caffe_pb2 import LayerParameter
     from bnfold.caffe.weights import Record, WeightsFile
+    from bnfold.io.wire import Buffer
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -168,6 +169,11 @@ class Origin(NamedTuple):
     header: str | None = None
     data: Mapping[str, Any] = MappingProxyType({})
     loose: bool = False
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """What the weights are views on."""
+        return tuple(file.buffer for file in self.weights)
 
     def require_unchanged(self) -> None:
         """Stop where a caffemodel was written to since. Raises ParseError."""

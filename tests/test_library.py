@@ -305,6 +305,20 @@ def test_a_model_that_is_written_to_its_own_open_file_is_a_sentence(net: bnfold.
         bnfold.save_onnx(model, file)
 
 
+@pytest.mark.parametrize("suffix", [".caffemodel", ".onnx"])
+def test_a_model_is_not_written_over_what_it_is_read_from(net: bnfold.Net, tmp_path: Path, suffix: str) -> None:
+    path = (tmp_path / "net").with_suffix(suffix)
+    before = CAFFEMODEL.read_bytes() if suffix == ".caffemodel" else bnfold.to_onnx(net).SerializeToString()
+    path.write_bytes(before)
+    loaded = bnfold.load(PROTOTXT, path) if suffix == ".caffemodel" else bnfold.load(path)
+    with (
+        path.open("r+b") as file,
+        pytest.raises(bnfold.UsageError, match=rf"net\{suffix}: the open file is what .*path"),
+    ):
+        bnfold.save_onnx(loaded, file)
+    assert path.read_bytes() == before
+
+
 def test_models_come_from_bytes_and_streams(net: bnfold.Net, tmp_path: Path) -> None:
     bnfold.save_onnx(net, tmp_path / "net.onnx")
     with (

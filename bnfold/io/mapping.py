@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from bnfold.errors import ParseError
+from bnfold.errors import ParseError, UsageError
 from bnfold.io.files import descriptor_of, interrupted
 
 _PIECE = 1 << 20
@@ -50,12 +50,31 @@ class MappedFile(mmap.mmap):
                 "was written to after it was read, so its weights may be others; load it again", self._path
             )
 
+    def require_other(self, file: object) -> None:
+        """Stop where an open file is this one, parts of which would be gone before they are read. Raises UsageError."""
+        try:
+            there = os.fstat(file.fileno())  # type: ignore[attr-defined]
+        except (AttributeError, OSError, TypeError, ValueError):  # no file, but something else that can be written to
+            return
+        if os.path.samestat(there, self._before):
+            raise UsageError(
+                f"{self._path}: the open file is what the net was read from, and still is; give its path, so that it "
+                "is replaced as a whole"
+            )
+
 
 def require_unchanged(buffers: Iterable[object]) -> None:
     """Stop where one of them is a mapped file that was written to since. Raises ParseError."""
     for buffer in buffers:
         if isinstance(buffer, MappedFile):
             buffer.require_unchanged()
+
+
+def require_other(buffers: Iterable[object], file: object) -> None:
+    """Stop where an open file that is to be written is one of them. Raises UsageError."""
+    for buffer in buffers:
+        if isinstance(buffer, MappedFile):
+            buffer.require_other(file)
 
 
 def map_file(path: Path) -> mmap.mmap:

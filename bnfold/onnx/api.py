@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from bnfold.errors import UnsupportedError, UsageError, WriteError
 from bnfold.io.files import OutputSet, StrPath, require_suffix
+from bnfold.io.mapping import require_other
 from bnfold.io.wire import MAX_MESSAGE
 from bnfold.net import Net, require_net, sizes
 from bnfold.onnx.save import DataFile, Sink, WholeModel, fill, write_external
@@ -61,8 +62,8 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
         changes: fields of `OnnxOptions` that replace those of `options`.
 
     Raises:
-        UnsupportedError, ModelError, UsageError: as `to_onnx`; or `file` has the suffix of another format, or is no
-            path where a second file must be written.
+        UnsupportedError, ModelError, UsageError: as `to_onnx`; or `file` has the suffix of another format, is no
+            path where a second file must be written, or is open and what the net was read from.
         WriteError: the file cannot be written.
 
     Examples:
@@ -89,6 +90,7 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
 def _write_stream(net: Net, file: Sink, options: OnnxOptions) -> None:
     if options.external_data:
         raise UsageError(ONE_FILE)
+    require_other(net.origin.buffers if net.origin is not None else (), file)
     if net.language == "ONNX":
         _require_own(net, options)
         write_stream(net, file)
