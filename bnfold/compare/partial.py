@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,14 @@ DRAWING = frozenset(
 )
 """ONNX's operators that draw. A seed fixes the first run of a session, and each run goes on from there."""
 
+LOGIC: Mapping[str, Callable[[Sequence[bool]], bool]] = {
+    "And": all,
+    "Identity": all,
+    "Not": lambda read: not all(read),
+    "Or": any,
+}
+"""Operator -> what it makes of flags."""
+
 
 def drawn(parts: Parts) -> Hidden:
     """The nodes of an ONNX network that draw their values, and what stands behind: no two runs give the same."""
@@ -84,8 +93,9 @@ def drawn(parts: Parts) -> Hidden:
 
     model, weights, folder = parts
     graph, drawing = model.graph, _Drawing(functions_of(model), folder)
-    flags = {one.name: bool(one.array().any()) for one in weights if one.dtype == bool and prod(one.shape) == 1}
-    flags |= drawing.said_by(graph.node, graph.initializer)
+    flags = dict.fromkeys(["", *(port.name for port in graph.input)], False)  # not given; fed, as a stand-in is
+    flags |= {one.name: bool(one.array().any()) for one in weights if one.dtype == bool and prod(one.shape) == 1}
+    flags = drawing.known_among(graph.node, graph.initializer, flags)
     if not any(drawing.draws(node, flags) for node in graph.node):
         return NOTHING_HIDDEN
     stored, culprit = stored_weights(parts), dict[str, str]()
@@ -121,16 +131,21 @@ class _Drawing:
     folder: Path | None
     known: dict[tuple[Key, frozenset[tuple[str, bool]]], bool] = field(default_factory=dict)
 
-    def said_by(self, nodes: Iterable[NodeProto], tensors: Iterable[TensorProto] = ()) -> dict[str, bool]:
-        """Name -> flag, of the constants among some nodes and what is stored beside them."""
+    def known_among(
+        self, nodes: Sequence[NodeProto], tensors: Iterable[TensorProto], around: Mapping[str, bool]
+    ) -> dict[str, bool]:
+        """Name -> flag: those around some nodes, stored beside them, said by their constants, and the logic of these."""
         from bnfold.onnx.file import values_of
         from bnfold.onnx.node import constants_among
 
-        return {
-            name: bool(values_of(one, self.folder).any())
-            for name, one in (constants_among(nodes) | {one.name: one for one in tensors}).items()
-            if one.data_type == BOOL and prod(one.dims) == 1
-        }
+        flags = {**around}
+        for name, one in (constants_among(nodes) | {one.name: one for one in tensors}).items():
+            if one.data_type == BOOL and prod(one.dims) == 1:
+                flags[name] = bool(values_of(one, self.folder).any())
+        for node in nodes:
+            if node.op_type in LOGIC and all(name in flags for name in node.input):
+                flags[node.output[0]] = LOGIC[node.op_type]([flags[name] for name in node.input])
+        return flags
 
     def draws(self, node: NodeProto, flags: Mapping[str, bool]) -> bool:
         """Whether a node draws, given the flags around it."""
@@ -138,21 +153,20 @@ class _Drawing:
         from bnfold.onnx.node import bodies
 
         if (called := self.functions.get(key_of(node))) is not None:
-            given = {name: flags[read] for name, read in zip(called.input, node.input, strict=False) if read in flags}
+            read = zip_longest(called.input, node.input, fillvalue="")
+            given = {"": False, **{name: flags[one] for name, one in read if one in flags}}
             key = key_of(node), frozenset(given.items())
             if key not in self.known:
                 self.known[key] = False  # no function calls itself; one that does is not followed
-                self.known[key] = self._any_of(called.node, given)
+                self.known[key] = self._any_of(called.node, (), given)
             return self.known[key]
         if node.op_type == "Dropout" and len(node.input) > 2:  # since opset 12: whether it is in training
-            return flags.get(node.input[2], False)
-        return node.op_type in DRAWING or any(
-            self._any_of(body.node, {**flags, **self.said_by((), body.initializer)}) for body in bodies(node)
-        )
+            return flags.get(node.input[2], True)  # computed: it may be
+        return node.op_type in DRAWING or any(self._any_of(body.node, body.initializer, flags) for body in bodies(node))
 
-    def _any_of(self, nodes: Sequence[NodeProto], flags: Mapping[str, bool]) -> bool:
-        known = {**flags, **self.said_by(nodes)}
-        return any(self.draws(node, known) for node in nodes)
+    def _any_of(self, nodes: Sequence[NodeProto], tensors: Iterable[TensorProto], around: Mapping[str, bool]) -> bool:
+        flags = self.known_among(nodes, tensors, around)
+        return any(self.draws(node, flags) for node in nodes)
 
 
 def same_layers(reference: Sequence[Layer], candidate: Sequence[Layer]) -> bool:

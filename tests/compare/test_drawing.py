@@ -72,7 +72,13 @@ def network(between: Sequence[NodeProto], shift: float = 0.0, spread: float = 1.
 
 
 SIZES = {"x": (2, 4), "y": (2, 3)}
+COMPUTED = [helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0), said("far", np.float32(99))]
+COMPUTED.append(helper.make_node("Less", ["most", "far"], ["computed"]))
 DRAWS = {
+    "a flag that is computed": [*COMPUTED, dropout("a", "computed", "z")],
+    "a flag that a function is told, computed": [*COMPUTED, called("Drop", "a", "computed")],
+    "a flag that a body computes": [branch("q", [*COMPUTED, dropout("a", "computed", "q")])],
+    "a flag that is logic": [helper.make_node("Not", ["off"], ["t"]), dropout("a", "t", "z")],
     "a function": [called("Noisy", "a")],
     "a function of a function": [called("Outer", "a")],
     "a function in training": [called("Training", "a")],
@@ -85,6 +91,9 @@ DRAWS = {
     "a body that calls": [branch("q", [called("Noisy", "a", written="q")])],
 }
 STEADY = {
+    "a flag that is logic": [helper.make_node("And", ["on", "off"], ["t"]), dropout("a", "t", "z")],
+    "a flag that is not given": [helper.make_node("Dropout", ["a", "", ""], ["z"])],
+    "a function that is told nothing": [called("Drop", "a")],
     "a function": [called("Drop", "a", "off")],
     "a Constant": [said("t", False), dropout("a", "t", "z")],
     "a body": [branch("q", [dropout("a", "t", "q")], {"t": np.array(False)})],
