@@ -134,7 +134,7 @@ class _Drawing:
     def known_among(
         self, nodes: Sequence[NodeProto], tensors: Iterable[TensorProto], around: Mapping[str, bool]
     ) -> dict[str, bool]:
-        """Name -> flag: those around some nodes, stored beside them, said by their constants, and the logic of these."""
+        """Name -> flag: those around some nodes, stored beside them, of their constants, and the logic of these."""
         from bnfold.onnx.file import values_of
         from bnfold.onnx.node import constants_among
 
