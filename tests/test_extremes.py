@@ -58,7 +58,7 @@ def made(text: str, weights: Mapping[str, Sequence[np.ndarray]]) -> Net:
 
 FOLDED = {
     "gamma 1e38 on a weight of 1": (CONV % "data" + SCALE % "c", {"c": conv(1.0), "s": scale(1e38, 0.0)}),
-    "gamma below the smallest normal number": (CONV % "data" + SCALE % "c", {"c": conv(1e-38), "s": scale(1e-45, 0.0)}),
+    "gamma below the smallest normal number": (CONV % "data" + SCALE % "c", {"c": conv(1.0), "s": scale(1e-45, 0.0)}),
     "variance 7e-46": (CONV % "data" + NORM % "c", {"c": conv(1.0), "b": norm(1.0, 7e-46)}),
     "variance -7e-44": (CONV % "data" + NORM % "c", {"c": conv(1.0), "b": norm(1.0, -7e-44)}),
     "variance 7e5": (CONV % "data" + NORM % "c", {"c": conv(1.0), "b": norm(1.0, 7e5)}),
@@ -105,6 +105,22 @@ KEPT = {
         CONV % "data" + SCALE % "c",
         {"c": conv(1.0), "s": scale(np.nan, 0.0)},
         "its scale or shift is not finite",
+    ),
+    "a factor on weights below the normal numbers": (
+        CONV % "data" + SCALE % "c",
+        {"c": conv(1e-40), "s": scale(1.7, 0.0)},
+        "layer 'c' (Convolution): a folded weight would be too small for all digits of float32",
+    ),
+    "a factor of 1e-10 on weights of 1e-30": (
+        CONV % "data" + POWER % ("p", "c", "p", "1e-10", "0"),
+        {"c": conv(1e-30, 1e-30)},
+        "layer 'c' (Convolution): a folded weight would be too small for all digits of float32",
+    ),
+    "a factor of 1e-10 on a parameter of 1e-30": (
+        'layer { name: "k" type: "Parameter" top: "k" parameter_param { shape { dim: 2 } } }'
+        + POWER % ("p", "k", "p", "1e-10", "0"),
+        {"k": [np.full(2, 1e-30)]},
+        "layer 'k' (Parameter): a folded constant would be too small for all digits of float32",
     ),
     "a factor in front of a weight of 3e38": (
         SCALE % "data" + CONV % "s",

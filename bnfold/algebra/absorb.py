@@ -21,7 +21,16 @@ import numpy as np
 from bnfold.algebra.affine import Affine, Values, aligned, constant_along
 from bnfold.algebra.operators import Constant, Linear, Port
 from bnfold.algebra.records import Blocked, require
-from bnfold.algebra.scaled import Rounded, Scaled, exact_values, keeps_digits, largest_of, scaled, stays_finite
+from bnfold.algebra.scaled import (
+    Rounded,
+    Scaled,
+    exact_values,
+    keeps_digits,
+    largest_of,
+    loses_digits,
+    scaled,
+    stays_finite,
+)
 
 if TYPE_CHECKING:
     from bnfold.net import LazyArray, Shape
@@ -102,6 +111,8 @@ def _constant(constant: Constant, affine: Affine) -> Change:
     require(np.broadcast_shapes(value.shape, affine.shape + (1,) * (rank - len(affine.shape))) == value.shape, LARGER)
     changed = Rounded(scale * value + shift, constant.value.dtype)
     require(bool(np.all(np.isfinite(changed.array()))), "a folded constant would not be finite")
+    few = loses_digits(float(np.abs(changed.exact).max(initial=0.0)), changed.dtype)
+    require(not few, f"a folded constant would be too small for all digits of {changed.dtype}")
     return Change(changed, None)
 
 

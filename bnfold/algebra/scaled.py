@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -38,7 +38,7 @@ _checked_later: ContextVar[bool] = ContextVar("_checked_later", default=False)
 
 
 class NotFiniteError(ArithmeticError):
-    """A product turned out not to be finite while it was computed; whoever asked for that folds again and looks."""
+    """A product turned out not to be finite, or all to be too small, while they were computed: fold again and look."""
 
 
 @contextmanager
@@ -103,6 +103,7 @@ class Scaled:
         """
         weight = self.weight.reshape(self.view)
         exact = np.empty(0)  # used again for every piece
+        light = self.largest is None
         for slab in _slabs(self.view, CHUNK_VALUES):
             part = weight[slab]
             if part.size > exact.size:
@@ -116,7 +117,10 @@ class Scaled:
                 chunk = rounded(product.reshape(-1), self.dtype)
             if self.largest is None and not np.isfinite(chunk).all():
                 raise NotFiniteError
+            light = light and loses_digits(float(np.abs(chunk).max()), self.dtype, zero=True)
             yield chunk
+        if light and not keeps_digits(replace(self, largest=_largest(self.weight))):
+            raise NotFiniteError
 
     def follows_the_law_of(self, other: Scaled) -> bool:
         """Whether both multiply by the same factors in the same view."""
@@ -169,9 +173,9 @@ def _largest_of(dtype: np.dtype[Any]) -> float:
     return BFLOAT16_LARGEST if dtype.name == "bfloat16" else float(np.finfo(dtype).max)
 
 
-def loses_digits(largest: float, dtype: npt.DTypeLike) -> bool:
+def loses_digits(largest: float, dtype: npt.DTypeLike, *, zero: bool = False) -> bool:
     """Whether values none of which is larger have fewer digits than their type: they lie below its normal numbers."""
-    return 0 < largest < _least_of(np.dtype(dtype))
+    return (largest > 0 or zero) and largest < _least_of(np.dtype(dtype))
 
 
 @cache
@@ -241,12 +245,20 @@ def stays_finite(blob: Scaled) -> bool:
 
 
 def keeps_digits(blob: Scaled) -> bool:
-    """Whether the largest product is a normal number of its stored type, or the weight has none itself."""
-    most = math.prod(float(np.abs(factor).max(initial=0.0)) for factor in blob.factors)
+    """Whether the largest product is 0 or a normal number of its stored type; bounds decide where they can."""
+    extremes = [
+        (float(sizes.max(initial=0.0)), float(sizes.min(initial=np.inf))) for sizes in map(np.abs, blob.factors)
+    ]
+    most, least = (math.prod(bounds) for bounds in zip(*extremes, strict=True))
     if blob.largest is None and not loses_digits(most * LIGHT, blob.dtype):
         return True
     largest = _largest(blob.weight) if blob.largest is None else blob.largest
-    return loses_digits(largest, blob.dtype) or not loses_digits(largest * most, blob.dtype)
+    if loses_digits(largest * most, blob.dtype):
+        return False
+    if least > 0 and not loses_digits(largest * least, blob.dtype):
+        return True
+    exact = Scaled(blob.weight, blob.view, blob.factors, largest, np.dtype(np.float64))
+    return not loses_digits(max((float(np.abs(chunk).max()) for chunk in exact.chunks()), default=0.0), blob.dtype)
 
 
 def same_values(one: Array | LazyArray, other: Array | LazyArray) -> bool:

@@ -116,7 +116,8 @@ def test_same_values_are_the_same_however_they_are_stored(swap: bool) -> None:
         (np.float16, 0.5, 1e-5, False),
         (np.float16, 0.5, 1e-3, True),
         (np.float16, 0.0, 1e-5, True),
-        (np.float16, 1e-5, 0.5, True),  # it had few digits before
+        (np.float16, 1e-5, 0.5, False),  # it had few digits before, and has fewer
+        (np.float16, 1e-5, 256.0, True),
         (np.float32, 0.5, 1e-39, False),
         (np.float32, 0.5, 1e-30, True),
         (np.float32, 0.5, 0.0, True),
@@ -130,3 +131,10 @@ def test_products_that_are_below_the_normal_numbers_altogether_lose_digits(
     values = np.array([[weight, weight / 4]]).astype(dtype)
     with checked_while_computed() if later else nullcontext():
         assert keeps_digits(scaled(values, (1, 2), np.array([[factor, factor / 2]]))) == kept
+
+
+@pytest.mark.parametrize(("last", "kept"), [(1e-10, False), (1e-5, True), (0.0, False)])
+def test_the_largest_product_is_looked_for_where_no_bound_tells(last: float, kept: bool) -> None:
+    """The largest weight is scaled by the least factor."""
+    values = np.array([[1.0, 1e-30]], np.float32)
+    assert keeps_digits(scaled(values, (1, 2), np.array([[1e-40, last]]))) == kept
