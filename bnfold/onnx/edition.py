@@ -79,6 +79,8 @@ class _Editing:
             if name not in self._read and (self._origin.readings.get(name) or name in self._edition.fresh)
         }
         self._edition.gone -= self._edition.fresh.keys()
+        if not self._origin.options.until:  # who feeds an input would miss it
+            self._edition.gone -= self._origin.fed
         made = {name for number, node in self._edition.nodes for name in (node or nodes[number]).output}
         for number, node in enumerate(nodes):
             if number not in present:

@@ -434,6 +434,18 @@ def test_initialisers_that_may_be_fed_stay_unless_they_are_frozen() -> None:
     assert [port.name for port in after.graph.input] == ["x"]
 
 
+def test_an_initialiser_that_may_be_fed_stays_where_what_reads_it_goes() -> None:
+    before = conv_bn()
+    before.graph.node.add(op_type="Dropout", input=["y", "ratio"], output=["z"])
+    before.graph.output[0].name = "z"
+    before.graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "ratio"))
+    before.graph.input.append(helper.make_tensor_value_info("ratio", TensorProto.FLOAT, []))
+    after = folded(before)
+    assert types(after) == ["Conv"]
+    assert [port.name for port in after.graph.input] == ["x", "ratio"]
+    assert [port.name for port in folded(before, freeze_initializers=True).graph.input] == ["x"]
+
+
 # Types.
 
 
