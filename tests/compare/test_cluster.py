@@ -22,8 +22,12 @@ from onnx_models import change, classifier
 
 from bnfold.compare import cluster, engine, opened
 from bnfold.compare.backends import MANY, worthwhile
+from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.comparison import compare
+from bnfold.compare.models import open_model
+from bnfold.compare.widening import with_batch
 from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.options import CompareOptions
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -75,6 +79,33 @@ def test_networks_that_workers_do_not_have_are_sent(client: Client) -> None:
 
 
 @pytest.mark.slow
+def test_a_worker_holds_the_networks_of_the_last_comparison_alone(client: Client) -> None:
+    pair = classifier(), change(classifier(), "conv2_w", (3, 1, 0, 0), 1e-3)
+    for count in (64, 128):
+        compare(*pair, images(count), batch=2, cluster=client)
+        held = client.run(lambda: len(cluster._OPEN)).values()
+        assert max(held) == 1
+
+
+def test_a_network_at_its_path_is_read_there_and_not_sent(tmp_path: Path) -> None:
+    path, other = models(tmp_path)
+    options = CompareOptions()
+    read = open_model(path, "", options)
+    sent = cluster.Sent.of(read)
+    wider = with_batch(read, 4)
+    assert wider is not None
+    resized = cluster.Sent.of(wider)
+    in_memory = cluster.Sent.of(open_model(classifier(), "", options))
+    assert cluster.has_networks([sent, resized, in_memory], options) == [True, True, False]
+    assert [digest_of(one.opened(options, {})) for one in (sent, resized)] == [sent.digest, resized.digest]
+
+    Path(path).write_bytes(Path(other).read_bytes())
+    assert cluster.has_networks([sent, resized], options) == [False, False]
+    with pytest.raises(ModelError, match=r"this worker has another file, or none, at '.*'; start it anew"):
+        sent.opened(options, {})
+
+
+@pytest.mark.slow
 def test_a_killed_workers_pieces_are_done_again(tmp_path: Path, client: Client) -> None:
     pair = models(tmp_path)
     marker = tmp_path / "killed"
@@ -113,6 +144,7 @@ def test_ctrl_c_cancels_the_rest_and_says_how_far_it_was(tmp_path: Path, client:
 INTERRUPTED = """
 import os, signal, sys
 import numpy as np
+from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.comparison import compare
 
 def interrupt(done, total):
@@ -141,6 +173,7 @@ def test_ctrl_c_on_a_terminal_has_local_workers_say_nothing(tmp_path: Path) -> N
 STARTING = """
 import os, signal, sys, threading, time
 from pathlib import Path
+from bnfold.compare.checkpoint import digest_of
 from bnfold.compare.comparison import compare
 
 def children():
