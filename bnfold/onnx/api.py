@@ -63,7 +63,8 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
 
     Raises:
         UnsupportedError, ModelError, UsageError: as `to_onnx`; or `file` has the suffix of another format, is no
-            path where a second file must be written, or is open and what the net was read from.
+            path where a second file must be written, or is open and what the net was read from; or the weights would
+            go where those of the model lie that was read, and stays.
         WriteError: the file cannot be written.
 
     Examples:

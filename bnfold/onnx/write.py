@@ -50,19 +50,34 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) ->
             or the model passes 2 GiB.
 
     Raises:
-        UsageError: the weights' file cannot be named in a model.
+        UsageError: the weights' file cannot be named in a model, or is that of the model that was read, which stays.
     """
     origin: OnnxOrigin = net.origin
     document, edited = _differences(net)
     pieces = list(_pieces(document, edited, origin))
     sink = files.open(path)
+    _require_left_whole(document, path, path)
     if not (external_data or document.keeps_outside) and _size(document, pieces) <= MAX_MESSAGE:
         _emit(sink, document, pieces)
         return [path]
     data_path = named_data_file(path)
     data = DataFile(files.open(data_path), data_path.name)
+    _require_left_whole(document, path, data_path)
     _emit(sink, document, [_placed(piece, data) for piece in _pieces(document, edited, origin, split=True)])
     return [path, data_path]
+
+
+def _require_left_whole(document: Document, model: Path, written: Path) -> None:
+    """Stop where weights would be replaced of a model that is not. Raises UsageError."""
+    own, *weights = document.paths
+    if _is_same(own, model):
+        return
+    if any(_is_same(file, written) for file in weights):
+        raise UsageError(f"{written}: holds the weights of {own}, which would be another network; give another name")
+
+
+def _is_same(file: Path, other: Path) -> bool:
+    return file.exists() and other.exists() and file.samefile(other)
 
 
 def named_data_file(path: Path) -> Path:

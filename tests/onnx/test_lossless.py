@@ -783,6 +783,21 @@ def test_options_of_caffe_are_refused_with_a_sentence(tmp_path: Path) -> None:
 # Files beside the model.
 
 
+@pytest.mark.parametrize("target", ["out.onnx", "out.onnx.data"])
+def test_a_model_that_stays_keeps_its_weights(tmp_path: Path, target: str) -> None:
+    path = external(tmp_path, "out.onnx.data")
+    weights = path.with_name("weights.bin").rename(tmp_path / "out.onnx.data")
+    before = weights.read_bytes()
+    net = fold(load(path)).net
+    with pytest.raises(UsageError, match=rf"out\.onnx\.data: holds the weights of .*{path.name}, .* another name"):
+        save_onnx(net, tmp_path / target)
+    assert sorted(tmp_path.iterdir()) == sorted([path, weights])
+    assert weights.read_bytes() == before
+    path = path.rename(tmp_path / "out.onnx")
+    save_onnx(fold(load(path)).net, path)
+    assert compare(net, path).passed
+
+
 def external(tmp_path: Path, location: str = "weights.bin", **place: str) -> Path:
     proto = conv_bn()
     raw = b"\0" * 16
