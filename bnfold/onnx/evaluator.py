@@ -16,7 +16,7 @@ import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_max_pool, op_roi_align
+from onnx.reference.ops import op_max_pool, op_roi_align, op_slice
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Net
@@ -85,6 +85,7 @@ class ConvTranspose(OpRun):
         outputs = given["output_shape"] or (inputs * strides if given["auto_pad"] in SAME else None)
         if outputs is not None:
             pads = _shared(whole - outputs, odd_first=given["auto_pad"] != "SAME_UPPER")
+            whole = np.maximum(whole, given["output_shape"] or 0)
         x = x.reshape(len(x), group, -1, inputs.prod())
         kernel = weight.shape[2:]
         factors = weight.reshape(group, -1, weight.shape[1], prod(kernel)).transpose(3, 0, 2, 1)
@@ -152,6 +153,72 @@ class LRN(OpRun):
         return (x / (bias + alpha / size * total) ** beta,)
 
 
+class AveragePool(OpRun):
+    """The average over a window, of its pads too if they count, and never of what lies behind them (ceil_mode).
+
+    onnx's own moves windows to the front where the last one ends more than one pixel behind the pads.
+    """
+
+    op_domain = ""
+
+    def _run(self, x: Array, count_include_pad: int = 0, **given: Any) -> tuple[Array]:
+        values, counted = _windows(x, 0, 0, **given), _windows(np.ones_like(x[:1, :1]), count_include_pad, 0, **given)
+        axes = tuple(range(x.ndim, values.ndim))
+        return (values.sum(axis=axes) / counted.sum(axis=axes),)
+
+
+class LpPool(OpRun):
+    """`sum(|x|^p)^(1/p)` over a window."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, p: int = 2, **given: Any) -> tuple[Array]:
+        values = _windows(np.abs(x) ** p, 0, 0, **given)
+        return (values.sum(axis=tuple(range(x.ndim, values.ndim))) ** (1 / p),)
+
+
+def _windows(
+    x: Array,
+    pad: float,
+    behind: float,
+    *,
+    kernel_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    auto_pad: str | None = None,
+    ceil_mode: int | None = 0,
+) -> Array:
+    """A pool's windows, (N, C, sizes of y, sizes of the kernel), as onnxruntime lays them: SAME knows of no dilation.
+
+    What pads hold is given, and what lies behind them.
+    """
+    axes, sizes, kernel = len(kernel_shape), np.array(x.shape[2:]), np.array(kernel_shape)
+    steps, taps = np.array(strides or [1] * axes), np.array(dilations or [1] * axes)
+    around = np.reshape(pads or [0] * 2 * axes, (2, -1))
+    if auto_pad in SAME:
+        around = _shared((-(-sizes // steps) - 1) * steps + kernel - sizes, odd_first=auto_pad == "SAME_LOWER")
+    reach = (kernel - 1) * taps + 1
+    whole = sizes + around.sum(axis=0)
+    last = -((reach - whole) // steps) if ceil_mode else (whole - reach) // steps
+    if ceil_mode:
+        last -= last * steps >= sizes + around[0]  # the last window begins within the image
+    x = np.pad(x, [(0, 0), (0, 0), *around.T], constant_values=pad)
+    missing = np.maximum(last * steps + reach - whole, 0)
+    x = np.pad(x, [(0, 0), (0, 0), *((0, size) for size in missing)], constant_values=behind)
+    every: Any = ..., *map(slice, [None] * axes, last * steps + 1, steps), *(slice(None, None, step) for step in taps)
+    return np.asarray(sliding_window_view(x, tuple(reach), tuple(range(2, 2 + axes)))[every])
+
+
+class GlobalLpPool(OpRun):
+    """Over a plane; onnx has none of its own."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, p: int = 2) -> tuple[Array]:
+        return ((np.abs(x) ** p).sum(axis=tuple(range(2, x.ndim)), keepdims=True) ** (1 / p),)
+
+
 class GlobalMaxPool(OpRun):
     """Over planes of any number of axes: onnx's own takes other axes where there are not two."""
 
@@ -200,6 +267,27 @@ def _said_axis(operator: OpRun, x: Array) -> int:
     return (said or [1])[0] % max(x.ndim, 1)
 
 
+class Slice(op_slice.Slice_10):
+    """The largest integer as an end is the end in the direction of the step: onnx's own takes it for an index."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Any:
+        if steps is not None:
+            to_start = (steps < 0) & np.isin(ends, [2**31 - 1, 2**63 - 1])
+            ends = np.where(to_start, -(2**63), ends.astype(np.int64))
+        return super()._run(x, starts, ends, axes, steps)  # type: ignore[no-untyped-call]
+
+
+class Unsqueeze(OpRun):
+    """Axes are those of what is made, as from opset 13 on: onnx's own puts in one after another in their order."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *, axes: Sequence[int]) -> tuple[Array]:
+        return (np.expand_dims(x, tuple(axes)),)
+
+
 class Softmax(LogSoftmax):
     """The same without the logarithm."""
 
@@ -208,18 +296,15 @@ class Softmax(LogSoftmax):
 
 
 class MaxPool(op_max_pool.MaxPool):
-    """Padded first where one pad differs from another: with strides of 1 onnx's own takes one axis's for the next's."""
+    """By the same windows; where they are asked for, indices come from onnx's own."""
 
     op_domain = ""
 
-    def _run(  # type: ignore[override]
-        self, x: Array, *, pads: Sequence[int] | None = None, ceil_mode: int = 0, **more: Any
-    ) -> tuple[Array, ...]:
-        if pads and len(set(pads)) > 1 and not ceil_mode and len(self.onnx_node.output) == 1 and x.dtype.kind == "f":
-            half = len(pads) // 2
-            around = [(0, 0), (0, 0), *zip(pads[:half], pads[half:], strict=True)]
-            x, pads = np.pad(x, around, constant_values=-np.inf), [0] * len(pads)
-        pooled: tuple[Array, ...] = super()._run(x, pads=pads, ceil_mode=ceil_mode, **more)  # type: ignore[no-untyped-call]
+    def _run(self, x: Array, *, storage_order: int = 0, **given: Any) -> tuple[Array, ...]:  # type: ignore[override]
+        if len(self.onnx_node.output) == 1 and x.dtype.kind == "f":
+            values = _windows(x, -np.inf, -np.inf, **given)
+            return (values.max(axis=tuple(range(x.ndim, values.ndim))),)
+        pooled: tuple[Array, ...] = super()._run(x, storage_order=storage_order, **given)  # type: ignore[no-untyped-call]
         return pooled
 
 
@@ -235,18 +320,23 @@ class RoiAlign(op_roi_align.RoiAlign):
 
 
 OWN_OPERATORS: Mapping[type[OpRun], int] = {
+    AveragePool: 1000,
     BatchNormalization: 14,
     Conv: 1000,
     ConvTranspose: 1000,
     Erf: 1000,
+    GlobalLpPool: 1000,
     GlobalMaxPool: 1000,
     Hardmax: 13,
     LRN: 1000,
     LogSoftmax: 13,
     LpNormalization: 1000,
+    LpPool: 1000,
     MaxPool: 1000,
     RoiAlign: 16,
+    Slice: 1000,
     Softmax: 13,
+    Unsqueeze: 13,
 }
 """In place of onnx's own, below an opset."""
 
