@@ -73,6 +73,20 @@ def test_a_comparison_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: p
     assert said(resumed) == said(compare(*pair, data, batch=2))
 
 
+@pytest.mark.parametrize(("every", "kept"), [(0.0, [0, 1, 2, 3]), (3600.0, [0])])
+def test_the_state_is_written_while_it_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: float, kept: list[int]
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY", every)
+    file, seen = tmp_path / "state.json", []
+
+    def progress(*_step: int) -> None:
+        seen.append(json.loads(file.read_text())["pieces"])
+
+    compare(*models(tmp_path), images(64), batch=2, checkpoint=file, progress=progress)
+    assert sorted(set(seen)) == kept
+
+
 def test_a_checkpoint_is_not_gone_on_from_by_code_that_rounds_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
