@@ -83,7 +83,7 @@ def test_the_state_is_written_while_it_grows(
     def progress(*_step: int) -> None:
         seen.append(json.loads(file.read_text())["pieces"])
 
-    compare(*models(tmp_path), images(64), batch=2, checkpoint=file, progress=progress)
+    compare(*models(tmp_path), images(128), batch=2, checkpoint=file, progress=progress)
     assert sorted(set(seen)) == kept
 
 
