@@ -24,6 +24,7 @@ from bnfold.onnx.api import to_onnx
 from bnfold.onnx.double import in_double, inputs_of
 from bnfold.onnx.graph import further_outputs, last_readers
 from bnfold.onnx.node import STANDARD
+from bnfold.onnx.recurrent import GRU, LSTM, RNN
 from bnfold.onnx.weight import Weight
 
 
@@ -325,14 +326,17 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     Conv: 1000,
     ConvTranspose: 1000,
     Erf: 1000,
+    GRU: 1000,
     GlobalLpPool: 1000,
     GlobalMaxPool: 1000,
     Hardmax: 13,
     LRN: 1000,
+    LSTM: 1000,
     LogSoftmax: 13,
     LpNormalization: 1000,
     LpPool: 1000,
     MaxPool: 1000,
+    RNN: 1000,
     RoiAlign: 16,
     Slice: 1000,
     Softmax: 13,

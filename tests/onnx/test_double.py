@@ -133,6 +133,69 @@ def test_a_deconvolution_may_be_told_its_size(sizes: list[int]) -> None:
     same_in_double(model([node], {"data": IMAGES.shape}, ["y"], {"w": weight}))
 
 
+@pytest.mark.parametrize(("operator", "gates", "activations"), [("LSTM", 4, 3), ("GRU", 3, 2), ("RNN", 1, 1)])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(
+    ("places", "attributes"),
+    [
+        ("w r b", {}),
+        ("w r b", {"activations": ["ScaledTanh", "Affine", "Softplus"]}),
+        ("w r b lengths", {}),
+        ("w r b lengths h c p", {}),
+        ("w r  lengths h c", {"clip": 0.6}),
+        ("w r b  h c p", {"clip": 0.3, "input_forget": 1}),
+        ("w r b lengths", {"linear_before_reset": 1}),
+        ("w r b", {"activations": ["HardSigmoid", "Softsign", "Elu"], "activation_alpha": [0.3, 0.7, 0.3, 0.7]}),
+        (
+            "w r b",
+            {"activations": ["LeakyRelu", "ThresholdedRelu", "Relu"], "activation_alpha": [0.3] * 4, "clip": 2.0},
+        ),
+    ],
+)
+def test_a_recurrent_network_does_all_that_it_is_told(
+    operator: str, gates: int, activations: int, direction: str, places: str, attributes: dict[str, Any]
+) -> None:
+    """onnx's own knows no lengths, no clip and few activations."""
+    random, ways = np.random.default_rng(7), 2 if direction == "bidirectional" else 1
+    shapes = {"w": (ways, gates * 4, 3), "r": (ways, gates * 4, 4), "b": (ways, gates * 8), "h": (ways, 2, 4),
+              "c": (ways, 2, 4), "p": (ways, 12)}  # fmt: skip
+    stored = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    stored |= {"c": 2 * stored["c"], "lengths": np.array([3, 5], np.int32)}
+    own = {"GRU": {"linear_before_reset"}, "LSTM": {"input_forget"}}.get(operator, set())
+    told = {key: said for key, said in attributes.items() if key in own or not key.startswith(("input", "linear"))}
+    if "activations" in told:
+        told["activations"] = told["activations"][:activations] * ways
+    read = [name for name in places.split(" ") if operator == "LSTM" or name not in ("c", "p")]
+    made_of = ["y", "y_h", "y_c"][: 3 if operator == "LSTM" else 2]
+    node = helper.make_node(operator, ["x", *read], made_of, hidden_size=4, direction=direction, **told)
+    made = model([node], {"x": (5, 2, 3)}, made_of, {name: stored[name] for name in read if name})
+    feeds = {"x": random.normal(size=(5, 2, 3)).astype(np.float32)}
+    exact = Evaluator.of_model(made, (), None, []).run(feeds)
+    for name, found in Session(made).run(feeds).items():
+        assert exact[name].dtype == np.float64
+        np.testing.assert_allclose(exact[name], found, rtol=1e-5, atol=1e-5)
+
+
+def test_a_recurrent_network_may_have_the_batch_in_front() -> None:
+    """onnxruntime runs none; what ONNX says of the layout is where axes lie."""
+    random = np.random.default_rng(8)
+    names = {"w": (2, 16, 3), "r": (2, 16, 4), "b": (2, 32), "lengths": (), "h": (2, 2, 4), "c": (2, 2, 4)}
+    stored = {name: random.normal(size=shape).astype(np.float32) for name, shape in names.items()}
+    stored["lengths"], x = np.array([3, 5], np.int32), random.normal(size=(5, 2, 3)).astype(np.float32)
+    found = []
+    for layout in (0, 1):
+        node = helper.make_node(
+            "LSTM", ["x", *names], ["y", "y_h", "y_c"], layout=layout, hidden_size=4, direction="bidirectional"
+        )
+        if layout:
+            x = x.swapaxes(0, 1)
+            stored |= {name: stored[name].swapaxes(0, 1) for name in ("h", "c")}
+        made = model([node], {"x": x.shape}, ["y", "y_h", "y_c"], stored)
+        found.append(Evaluator.of_model(made, (), None, []).run({"x": x}))
+    assert np.array_equal(found[0]["y"].transpose(2, 0, 1, 3), found[1]["y"])
+    assert all(np.array_equal(found[0][name].swapaxes(0, 1), found[1][name]) for name in ("y_h", "y_c"))
+
+
 def same_in_double(made: onnx.ModelProto) -> None:
     exact, found = (
         Evaluator.of_model(made, (), None, []).run({"data": IMAGES})["y"],
