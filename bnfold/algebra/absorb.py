@@ -59,6 +59,7 @@ def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
     if isinstance(linear, Constant):
         return _constant(linear, affine)
     require(not linear.backward, linear.backward)
+    affine = Affine(*(_shared(values, linear.outputs) for values in (affine.scale, affine.shift)))
     scale = _placed(affine.scale, linear.outputs, linear.view)
     weight = scaled(linear.weight, linear.view, scale)
     if linear.bias is None and affine.keeps_zero:
@@ -114,6 +115,19 @@ def _constant(constant: Constant, affine: Affine) -> Change:
     few = loses_digits(float(np.abs(changed.exact).max(initial=0.0)), changed.dtype)
     require(not few, f"a folded constant would be too small for all digits of {changed.dtype}")
     return Change(changed, None)
+
+
+def _shared(values: Values, ports: Sequence[Port]) -> Values:
+    """Values over a blob, one for all neighbours that share one of the weight. Raises `Blocked` where they differ."""
+    for axis, _, each in ports:
+        if each > 1 and values.ndim > axis and values.shape[axis] > 1:
+            groups = values.reshape(*values.shape[:axis], -1, each, *values.shape[axis + 1 :])
+            first = groups.take([0], axis + 1)
+            require(
+                bool((groups == first).all()), "the affine varies within a group, which has one value of the weight"
+            )
+            values = first.squeeze(axis + 1)
+    return values
 
 
 def _placed(values: Values, ports: Sequence[Port], view: Shape) -> Values:

@@ -197,10 +197,12 @@ class Port(NamedTuple):
         axis: the axis of the blob.
         places: the axes of the view that it is made of, in C order; (0, 1) for the channels of a grouped convolution
             whose weight is seen as [group, o, i, kernel].
+        each: how many neighbours along the axis of the blob share a value of the weight.
     """
 
     axis: int
     places: tuple[int, ...]
+    each: int = 1
 
 
 class Window(NamedTuple):

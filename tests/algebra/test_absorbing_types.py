@@ -247,3 +247,34 @@ def test_a_linear_onnx_operator_absorbs_from_either_side_or_says_why(op: str, fr
         for value in ReferenceEvaluator(each).run(None, {"x": x})
     )
     np.testing.assert_allclose(np.asarray(after), np.asarray(before), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+@pytest.mark.parametrize(("factors", "absorbed"), [([2, 2, 2, -3, -3, -3], True), ([2, 2, 2, -3, -3, 5], False)])
+def test_a_group_normalisation_with_a_scale_for_each_group_takes_what_its_groups_share(
+    factors: list[float], absorbed: bool, opset: int
+) -> None:
+    rng = np.random.default_rng(8)
+    both = np.array(factors).reshape(6, 1, 1)
+    weights: dict[str, np.ndarray] = {"w": rng.normal(size=2), "b": rng.normal(size=2), "s": both, "h": -both}
+    graph = helper.make_graph(
+        [
+            helper.make_node("GroupNormalization", ["x", "w", "b"], ["g"], "g", num_groups=2),
+            helper.make_node("Mul", ["g", "s"], ["m"], "mul"),
+            helper.make_node("Add", ["m", "h"], ["y"], "add"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 6, 3, 3))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 6, 3, 3))],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    folded = bnfold.fold(bnfold.load(model.SerializeToString()))
+    assert [layer.type for layer in folded.net.layers][1:] == ([] if absorbed else ["BatchNormalization"])
+    assert all("varies within a group" in kept.reason for kept in folded.report.kept if kept.layer == "add")
+    x = rng.normal(size=(2, 6, 3, 3)).astype(np.float32)
+    before, after = (
+        InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        for each in (model, bnfold.to_onnx(folded.net))
+    )
+    np.testing.assert_allclose(np.asarray(after), np.asarray(before), rtol=1e-5, atol=1e-5)

@@ -260,10 +260,13 @@ def instance_normalization(place: NodeContext) -> Operator:
 
 
 def group_normalization(place: NodeContext) -> Operator:
-    """GroupNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of each group, from opset 21 on."""
-    if place.node.opset < 21:
-        raise Unfit("its scale is one of each group (opset 18)")
-    return _normalization(place, 1)
+    """GroupNormalization: `scale*(x - mean)/sqrt(variance + epsilon) + B` of groups; both by group below opset 21."""
+    if place.node.opset >= 21:
+        return _normalization(place, 1)
+    channels, groups = place.bottom()[1], place.node.attribute("num_groups", 0)
+    if channels < 1 or channels % groups or tuple(_weight(place, 1).shape) != (groups,):
+        raise Unfit("its scale is one of each group, of which it has another number")
+    return _normalization(place, 1, channels // groups)
 
 
 def layer_normalization(place: NodeContext) -> Operator:
@@ -277,7 +280,7 @@ def layer_normalization(place: NodeContext) -> Operator:
     return _normalization(place, rank - 1)
 
 
-def _normalization(place: NodeContext, axis: int) -> Operator:
+def _normalization(place: NodeContext, axis: int, each: int = 1) -> Operator:
     scale, stored = _weight(place, 1), place.learned(2)
     if len(scale.shape) != 1 or (place.node.given(2) and (stored is None or stored.shape != scale.shape)):
         raise Unfit("its scale and bias are no vectors of one length")
@@ -286,7 +289,7 @@ def _normalization(place: NodeContext, axis: int) -> Operator:
         weight=scale,
         bias=bias,
         view=tuple(scale.shape),
-        outputs=(Port(axis, (0,)),),
+        outputs=(Port(axis, (0,), each),),
         forward="it normalises what it reads",
         unbiased="it has no bias" if place.layer.type == "RMSNormalization" else "",
         tail=place.layer.type in {"LayerNormalization", "RMSNormalization"},
