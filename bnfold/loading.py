@@ -47,7 +47,8 @@ def load(
         ParseError: a file cannot be read, or is not what its name says; with the place.
         ModelError: it is no network: a blob that nobody makes, two makers of one, an input without a shape.
         UnsupportedError: it is one that cannot be folded, of whatever kind: it computes in integers, say.
-        WeightsError: the weights do not fit; it names every layer concerned.
+        WeightsError: the weights do not fit; it names every layer concerned. Or an ONNX model in memory has weights in
+            a file beside it, and so nowhere.
         UsageError: an argument is of another type, an option does not fit the model, or there is none of that name.
 
     Examples:

@@ -252,7 +252,8 @@ def _opened(source: Source, role: str, options: CompareOptions) -> Model:
             return replace(_from_onnx(proto, source.file or role, weights), mapped=mapped)
         return _from_net(source, source.file or role, options.batch)
     until, frozen, shapes = options.reading.until, options.reading.freeze_initializers, options.input_shapes
-    if hasattr(source, "graph") and not (until or frozen or shapes):
+    outside = hasattr(source, "graph") and any(tensor.data_location for tensor in source.graph.initializer)
+    if hasattr(source, "graph") and not (until or frozen or shapes or outside):
         return _from_onnx(cast("ModelProto", source), role)
     from bnfold.loading import contents_of, is_onnx, load, name_of
     from bnfold.onnx.read import load_bytes

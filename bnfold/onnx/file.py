@@ -203,9 +203,9 @@ def read_document(path: Path) -> Document:
     return _sentences(path, lambda: _document(path, buffer))
 
 
-def document_of(data: bytes, path: Path) -> Document:
-    """The same for a model in memory; `path` is what messages call it, and beside what its tensors lie."""
-    return _sentences(path, lambda: _document(path, data))
+def document_of(data: bytes, path: Path, *, outside: bool = True) -> Document:
+    """The same for a model in memory; `path` is what messages call it, and beside what tensors lie, if `outside`."""
+    return _sentences(path, lambda: _document(path, data, outside))
 
 
 def _sentences(path: Path, read: Callable[[], T]) -> T:

@@ -14,6 +14,7 @@ from bnfold.errors import (
     ParseError,
     UnsupportedError,
     UsageError,
+    WeightsError,
     counted,
     did_you_mean,
     quoted,
@@ -50,8 +51,14 @@ def load_onnx(file: str | os.PathLike[str], options: ReadOptions) -> Net:
 
 
 def load_bytes(data: bytes, options: ReadOptions = ReadOptions(), file: str = "model.onnx") -> Net:
-    """The same for a model in memory; `file` is what messages call it."""
-    return net_of(document_of(data, Path(file)), options)
+    """The same for a model in memory, which has all its weights in it; `file` is what messages call it."""
+    document = document_of(data, Path(file), outside=False)
+    if document.keeps_outside:
+        raise WeightsError(
+            f"{file}: has weights in a file beside it, and a model in memory lies in no folder; give its path, or load "
+            "them into it first (onnx.load, onnx.external_data_helper)"
+        )
+    return net_of(document, options)
 
 
 def net_of(document: Document, options: ReadOptions = ReadOptions()) -> Net:

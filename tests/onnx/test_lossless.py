@@ -798,6 +798,24 @@ def test_a_model_that_stays_keeps_its_weights(tmp_path: Path, target: str) -> No
     assert compare(net, path).passed
 
 
+def test_a_model_in_memory_takes_no_weights_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = external(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "weights.bin").write_bytes(path.with_name("weights.bin").read_bytes()[::-1])  # of another model
+    monkeypatch.chdir(other)
+    message = onnx.load(path, load_external_data=False)
+    with path.open("rb") as stream:
+        for model in (message, message.SerializeToString(), stream):
+            with pytest.raises(WeightsError, match="a model in memory lies in no folder; give its path, or load them"):
+                load(model)
+    with pytest.raises(WeightsError, match="a model in memory lies in no folder; give its path, or load them"):
+        compare(path, message)
+    assert compare(path, onnx.load(path)).passed
+
+
 def external(tmp_path: Path, location: str = "weights.bin", **place: str) -> Path:
     proto = conv_bn()
     raw = b"\0" * 16
