@@ -16,7 +16,7 @@ import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_max_pool, op_roi_align, op_slice
+from onnx.reference.ops import op_grid_sample, op_max_pool, op_roi_align, op_slice
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Net
@@ -229,6 +229,26 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class GridSample(op_grid_sample.GridSample):
+    """onnx's own knows no mode of opset 16, rounds places to float32, and clamps them where a cubic mode reads on."""
+
+    op_domain = ""
+    mode: str
+    padding_mode: str
+
+    def _run(self, x: Array, grid: Array, mode: str, **more: Any) -> tuple[Array]:  # type: ignore[override]
+        sampled: tuple[Array] = super()._run(x, grid, mode=mode.removeprefix("bi"), **more)  # type: ignore[no-untyped-call]
+        return sampled
+
+    def _prepare_border(self, dims: Sequence[int], align_corners: bool) -> Any:
+        if self.mode.endswith("cubic") and self.padding_mode == "border":  # each pixel is clamped, and no place
+            return np.repeat([-np.inf, np.inf], len(dims))
+        return super()._prepare_border(dims, align_corners)
+
+    def _gs_denormalize_coordinates(self, n: Array, dims: Sequence[int], align_corners: bool) -> Array:
+        return np.array([self._gs_denormalize(one, size, align_corners) for one, size in zip(n, dims, strict=True)])
+
+
 class Hardmax(OpRun):
     """1 at the first largest value over all axes from `axis` on, as before opset 13; onnx's own takes `axis` alone."""
 
@@ -329,6 +349,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     GRU: 1000,
     GlobalLpPool: 1000,
     GlobalMaxPool: 1000,
+    GridSample: 1000,
     Hardmax: 13,
     LRN: 1000,
     LSTM: 1000,

@@ -112,6 +112,30 @@ def test_windows_of_a_pool_lie_where_onnxruntime_lays_them(
     same_in_double(model([node], {"data": IMAGES.shape}, ["y"], {}, 19))
 
 
+@pytest.mark.parametrize("align_corners", [0, 1])
+@pytest.mark.parametrize("padding_mode", ["border", "reflection", "zeros"])
+@pytest.mark.parametrize(
+    ("mode", "opset"), [("bicubic", 16), ("bilinear", 16), ("nearest", 16), ("cubic", 20), ("linear", 20)]
+)
+def test_a_grid_is_sampled_as_onnxruntime_samples_it(
+    mode: str, opset: int, padding_mode: str, align_corners: int
+) -> None:
+    grid = np.random.default_rng(6).uniform(-1.4, 1.4, (2, 5, 6, 2)).astype(np.float32)
+    said: dict[str, Any] = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
+    node = helper.make_node("GridSample", ["data", "grid"], ["y"], **said)
+    same_in_double(model([node], {"data": IMAGES.shape}, ["y"], {"grid": grid}, opset))
+
+
+def test_a_grid_is_sampled_at_places_that_are_not_rounded_to_float32() -> None:
+    node = helper.make_node("GridSample", ["data", "grid"], ["y"])
+    ports = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in ("data", "grid", "y")]
+    graph = helper.make_graph([node], "test", ports[:2], ports[2:])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
+    feeds = {"data": np.arange(8.0).reshape(1, 1, 1, 8), "grid": np.array([[[[0.3, 0.0]]]])}
+    found = Evaluator.of_model(made, (), None, []).run(feeds)["y"]
+    assert abs(found.item() - (1.3 * 8 - 1) / 2) < 1e-14
+
+
 @pytest.mark.parametrize(("starts", "end", "step"), [(5, 2**31 - 1, -1), (5, 2**63 - 1, -2), (1, 2**31 - 1, 2)])
 def test_the_largest_integer_is_the_end_of_a_slice_in_its_direction(starts: int, end: int, step: int) -> None:
     said = {"from": starts, "to": end, "axis": 2, "step": step}
