@@ -149,8 +149,8 @@ def test_a_text_of_some_lines_makes_no_thousand_million_nodes() -> None:
     assert [layer.type for layer in net.layers] == ["m.f39"]
     assert "there would be more than 262,144 nodes" in net.notes[0]
     assert not net_of(doubling(40, "Relu (x)")).notes
-    drawing = doubling(40, "Dropout (x, , on)")
-    assert drawn((drawing, (), None)) == NOTHING_HIDDEN
+    assert drawn((doubling(40, "Dropout (x)"), (), None)) == NOTHING_HIDDEN
+    assert [one.blob for one in drawn((doubling(40, "Dropout (x, , on)"), (), None)).outputs] == ["y"]
 
 
 def test_calls_in_bodies_of_control_flow_are_replaced() -> None:
