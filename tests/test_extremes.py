@@ -116,6 +116,11 @@ KEPT = {
         {"c": conv(1e-30, 1e-30)},
         "layer 'c' (Convolution): a folded weight would be too small for all digits of float32",
     ),
+    "a factor of 1e-20 and another in one channel": (
+        POWER % ("p", "data", "p", "1e-20", "0") + SCALE % "p",
+        {"s": scale(1e-20, 0.0)},
+        "layer 's' (Scale): the composition would be too small for all digits of float32",
+    ),
     "a factor of 1e-10 on a parameter of 1e-30": (
         'layer { name: "k" type: "Parameter" top: "k" parameter_param { shape { dim: 2 } } }'
         + POWER % ("p", "k", "p", "1e-10", "0"),
@@ -151,6 +156,12 @@ def test_what_would_overflow_is_kept_with_the_name_of_the_layer(what: str, tmp_p
     result = fold(made(text, weights))
     assert any(reason in kept.reason for kept in result.report.kept)
     bnfold.save_caffe(result.net, tmp_path / "out.prototxt")
+
+
+def test_a_channel_whose_factor_has_few_digits_already_is_no_obstacle() -> None:
+    result = fold(made(POWER % ("p", "data", "p", "0.5", "0") + SCALE % "p", {"s": scale(1e-40, 0.0)}))
+    assert [layer.type for layer in result.net.layers if layer.blobs] == ["Scale"]
+    assert len(result.report.merged) == 1
 
 
 REFUSED = {

@@ -16,7 +16,7 @@ body of If or Loop captures is one more bottom each), and the writer takes all n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -131,8 +131,8 @@ class FrontEnd(Protocol):
                 to be rounded once (`Rounded`). It is finite in the weight's type. None where there is none, as before.
         """
 
-    def refuses(self, layer: Layer, affine: Affine, context: FoldContext) -> str:
-        """Why a composed affine could not be written at `layer` (it is not finite as stored); empty if it can."""
+    def refuses(self, layer: Layer, affine: Affine, context: FoldContext, parts: Sequence[Affine] = ()) -> str:
+        """Why an affine composed of parts could not be written at `layer` (it is not finite as stored), or empty."""
 
     def rewrite(self, layer: Layer, affine: Affine, context: FoldContext, *, composed: bool) -> None:
         """Write an affine that stays as the language's plain layer for one: Scale in Caffe, one node in ONNX.

@@ -101,7 +101,7 @@ class Scene(NamedTuple):
     operator: Callable[[Layer], Operator]
     reads_values: Callable[[Use], bool]
     unread: Collection[str]
-    refuses: Callable[[Layer, Affine], str]
+    refuses: Callable[[Layer, Affine, Sequence[Affine]], str]
     note_refusal: Callable[[Layer], None]
     joins: Callable[[Layer, Window], bool]
     order: Mapping[int, int]
@@ -232,7 +232,7 @@ class _Journal:
         """What a layer that is an affine becomes. Raises `Blocked` where its language could not say it."""
         composition = together(own, affine)
         larger = composition.count > max(own.count, affine.count)
-        refused = LARGER if larger else self.scene.refuses(layer, composition)
+        refused = LARGER if larger else self.scene.refuses(layer, composition, (own, affine))
         if refused:
             self.scene.note_refusal(layer)
             raise Blocked(refused)

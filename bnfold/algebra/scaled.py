@@ -8,7 +8,7 @@ still rounds only once. A bias is small, so it is kept as it is in float64, for 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -176,6 +176,15 @@ def _largest_of(dtype: np.dtype[Any]) -> float:
 def loses_digits(largest: float, dtype: npt.DTypeLike, *, zero: bool = False) -> bool:
     """Whether values none of which is larger have fewer digits than their type: they lie below its normal numbers."""
     return (largest > 0 or zero) and largest < _least_of(np.dtype(dtype))
+
+
+def loses_digits_of(product: Factor, parts: Iterable[Factor], dtype: npt.DTypeLike) -> bool:
+    """Whether a value lies below the normal numbers of a type, and none of those does that it is the product of."""
+    least = _least_of(np.dtype(dtype))
+    low = (product != 0) & (np.abs(product) < least)
+    for part in parts if low.any() else ():
+        low = low & (np.abs(part) >= least)
+    return bool(low.any())
 
 
 @cache

@@ -164,7 +164,7 @@ class _Sweep:
             operator=self._operator,
             reads_values=lambda use: self.front.reads_values(use.layer, use.index),
             unread=frozenset(self.net.outputs if self.front.outputs_are_unread else ()),
-            refuses=lambda layer, affine: self.front.refuses(layer, affine, self.context),
+            refuses=lambda layer, affine, parts: self.front.refuses(layer, affine, self.context, parts),
             note_refusal=lambda layer: self.refusals.setdefault(id(layer), []).append(self.moving),
             joins=self.front.joins,
             order={id(layer): position for position, layer in enumerate(layers)},
