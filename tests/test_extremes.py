@@ -158,6 +158,16 @@ def test_what_would_overflow_is_kept_with_the_name_of_the_layer(what: str, tmp_p
     bnfold.save_caffe(result.net, tmp_path / "out.prototxt")
 
 
+@pytest.mark.parametrize(("front", "weight", "behind"), [("1e-20", 1e-30, 1e20), ("1e20", 1e20, 1e-20)])
+def test_what_a_weight_cannot_take_alone_it_takes_with_what_comes_later(
+    front: str, weight: float, behind: float
+) -> None:
+    text = POWER % ("p", "data", "p", front, "0") + CONV % "p" + POWER % ("q", "c", "q", f"{behind:g}", "0")
+    result = fold(made(text, {"c": conv(weight)}))
+    assert [record.layer for record in result.report.folded] == ["p", "q"]
+    assert result.net.layers[-1].blobs[0] == pytest.approx(float(front) * weight * behind, rel=1e-6)
+
+
 def test_a_channel_whose_factor_has_few_digits_already_is_no_obstacle() -> None:
     result = fold(made(POWER % ("p", "data", "p", "0.5", "0") + SCALE % "p", {"s": scale(1e-40, 0.0)}))
     assert [layer.type for layer in result.net.layers if layer.blobs] == ["Scale"]

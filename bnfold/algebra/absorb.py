@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 SUMMED_AT_ONCE = 1 << 20
 
 
+class OutOfRange(Blocked):
+    """What a layer would hold does not fit its type; together with what it takes from others it may."""
+
+
 class Change(NamedTuple):
     """What becomes of a layer that absorbs.
 
@@ -220,11 +224,14 @@ def _summed(
 
 
 def _changed(weight: Scaled, bias: Values | None) -> Change:
-    require(stays_finite(weight), "a folded weight would not be finite")
-    require(keeps_digits(weight), f"a folded weight would be too small for all digits of {weight.dtype}")
+    if not stays_finite(weight):
+        raise OutOfRange("a folded weight would not be finite")
+    if not keeps_digits(weight):
+        raise OutOfRange(f"a folded weight would be too small for all digits of {weight.dtype}")
     if bias is not None:
         largest = float(np.abs(bias).max(initial=0.0))
-        require(largest <= largest_of(weight.dtype), "a folded bias would not be finite")
+        if largest > largest_of(weight.dtype):
+            raise OutOfRange("a folded bias would not be finite")
     return Change(weight, bias)
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bnfold.algebra import commute
-from bnfold.algebra.absorb import Change, absorb_backward, absorb_forward
+from bnfold.algebra.absorb import Change, OutOfRange, absorb_backward, absorb_forward
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
 from bnfold.algebra.movement import sees_nothing
@@ -88,7 +88,7 @@ class Scene(NamedTuple):
         reads_values: whether a use reads the values of its blob, and not the shape alone.
         unread: the outputs that would be none if anybody read them.
         refuses: why a composed affine could not be written at a layer; empty if it can.
-        note_refusal: told of each affine that could not take the one that is moving, since it may be gone later.
+        note_refusal: told of each layer that could not take the affine that moves, and may later.
         joins: whether a convolution could be written that slides so.
         order: position of each layer, by identity.
         protected: blob -> why it may neither change nor go.
@@ -166,7 +166,11 @@ class _Journal:
         with _naming(layer):
             operator = self._operator(layer)
             if isinstance(operator, Linear | Constant):
-                change = self.change(operator, affine)
+                try:
+                    change = self.change(operator, affine)
+                except OutOfRange:
+                    self.scene.note_refusal(layer)
+                    raise
             elif isinstance(operator, Affine):
                 self.wider = True
                 try:
