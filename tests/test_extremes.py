@@ -121,6 +121,11 @@ KEPT = {
         {"s": scale(1e-20, 0.0)},
         "layer 's' (Scale): the composition would be too small for all digits of float32",
     ),
+    "a factor of 1e-3 and one of 1e-40 in one channel": (
+        POWER % ("p", "data", "p", "1e-3", "0") + SCALE % "p",
+        {"s": scale(1e-40, 0.0)},
+        "layer 's' (Scale): the composition would be too small for all digits of float32",
+    ),
     "a factor of 1e-10 on a parameter of 1e-30": (
         'layer { name: "k" type: "Parameter" top: "k" parameter_param { shape { dim: 2 } } }'
         + POWER % ("p", "k", "p", "1e-10", "0"),

@@ -31,6 +31,8 @@ BUFFERED_VALUES = 1 << 10
 size holds one, so that nothing is written out: less than half the time (docs/architecture.md), and no more below."""
 LIGHT = 2.0**-40
 """No weight is looked at for being lighter as a whole, where products are looked at as they are computed."""
+FEWER = 16
+"""How much smaller than a factor without all its digits a product may be: those of dead channels are no obstacle."""
 SEARCHED_AT_ONCE = 1 << 16
 """How many values are searched for extremes at once: 256 KiB of float32, which stay in cache for the second search."""
 
@@ -179,11 +181,11 @@ def loses_digits(largest: float, dtype: npt.DTypeLike, *, zero: bool = False) ->
 
 
 def loses_digits_of(product: Factor, parts: Iterable[Factor], dtype: npt.DTypeLike) -> bool:
-    """Whether a value lies below the normal numbers of a type, and none of those does that it is the product of."""
+    """Whether a value below the normal numbers of a type has far fewer digits than what it is the product of."""
     least = _least_of(np.dtype(dtype))
     low = (product != 0) & (np.abs(product) < least)
     for part in parts if low.any() else ():
-        low = low & (np.abs(part) >= least)
+        low = low & ((np.abs(part) >= least) | (np.abs(product) * FEWER < np.abs(part)))
     return bool(low.any())
 
 
