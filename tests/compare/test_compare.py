@@ -292,6 +292,7 @@ def test_gates_fail_with_a_sentence_that_says_which() -> None:
     data = np.random.default_rng(3).normal(0, 8, (20, 3, 8, 8)).astype(np.float32)
     report = compare(classifier(), changed, data, tolerance=1, min_agreement=0.99)
     assert [gate.name for gate in report.gates if not gate.passed] == ["min-agreement"]
+    assert "1 of 1 outputs have finite values in common" in [gate.sentence for gate in report.gates if gate.passed]
     assert "99 % needed" in report.verdict
     labels = np.full(20, 1)
     report = compare(classifier(), changed, data, tolerance=1, labels=labels, max_top1_drop=0)
