@@ -32,7 +32,7 @@ from bnfold.data.samples import Samples
 from bnfold.errors import UsageError
 from bnfold.options import CompareOptions
 
-SCHEMA = "bnfold-checkpoint-3"
+SCHEMA = "bnfold-checkpoint-4"
 EVERY = 10.0  # seconds between two times of writing
 FREE = frozenset({"checkpoint", "cluster", "memory", "threads", "min_agreement", "max_top1_drop"})
 """Options that change nothing in what is measured."""
@@ -54,6 +54,7 @@ class Checkpoint:
     Attributes:
         batch: samples per run of what is in the file; None where it is not there. The free memory had a say in it, and
             may be another today.
+        notes: what was found when the networks were first run, which a run that goes on does not find again.
         pieces, found: how many pieces are in the measurements, one of which there is for each candidate.
 
     Raises:
@@ -63,14 +64,26 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.path = None if path is None else Path(path)
         self.identity: dict[str, str] = {}
+        self.notes: list[str] = []
         self.pieces, self.found = (0, []) if self.path is None or not self.path.exists() else self._read(self.path)
         self.batch = int(self.identity["batch"]) if self.identity else None
         self._written = time.monotonic()
 
     def begin(
-        self, models: Iterable[Model], data: Samples, options: CompareOptions, batch: int, compiled: bool
+        self,
+        models: Iterable[Model],
+        data: Samples,
+        options: CompareOptions,
+        batch: int,
+        compiled: bool,
+        notes: list[str],
     ) -> None:
-        """Say what is measured from here on, and whether by compiled code, which rounds in another order.
+        """Say what is measured from here on, with the notes on it.
+
+        Args:
+            models, data, options, batch: what is measured.
+            compiled: whether by compiled code, which rounds in another order.
+            notes: kept for a run that goes on, where this is none.
 
         Raises:
             UsageError: the file is of another comparison, or cannot be written.
@@ -87,7 +100,7 @@ class Checkpoint:
                 "with the same, or name another file"
             )
         if not self.identity:
-            self.identity = identity
+            self.identity, self.notes = identity, notes
             self.save()  # better now than after hours
 
     def add(self, measured: list[Measurement]) -> None:
@@ -106,7 +119,8 @@ class Checkpoint:
         """
         if self.path is None:
             return
-        state = {"schema": SCHEMA, "identity": self.identity, "pieces": self.pieces, "found": plain(self.found)}
+        state = {"schema": SCHEMA, "identity": self.identity, "notes": self.notes, "pieces": self.pieces}
+        state["found"] = plain(self.found)
         beside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             beside.write_text(json.dumps(state | {"digest": _hash(state)}), encoding="utf-8")
@@ -121,7 +135,7 @@ class Checkpoint:
             state = json.loads(path.read_text(encoding="utf-8"))
             if state["schema"] != SCHEMA or state.pop("digest") != _hash(state):
                 raise ValueError
-            self.identity = dict(state["identity"])
+            self.identity, self.notes = dict(state["identity"]), list(state["notes"])
             return int(state["pieces"]), list(restored(state["found"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UsageError(f"'{path}' is no checkpoint of a comparison; name another file") from None

@@ -335,7 +335,7 @@ class Comparison:
         with Opening() as store:
             further = list(watched_blobs(self.reference)) if isinstance(data, Noise) else []
             sides = [one.side() for one in opened]
-            notes: list[str] = []
+            notes = list(state.notes)
             with Engine(
                 opened[0].ours,
                 sides,
@@ -352,8 +352,8 @@ class Comparison:
                 for one, side, second in zip(opened, sides, shapes[1:], strict=True):
                     one.data, one.layout = data, engine.layout
                     side.plan = one.decide(shapes[0], second)
-                    one.notes += notes
-                found = self._pass_over(engine, data, state, progress)
+                    one.notes += dict.fromkeys(notes)
+                found = self._pass_over(engine, data, state, progress, notes)
                 for place, one in enumerate(opened):
                     self._decide(engine, place, one, found[place])
                 ran = engine.executions
@@ -425,12 +425,12 @@ class Comparison:
         return replace(report, first_divergent=first, notes=(*report.notes, note))
 
     def _pass_over(
-        self, engine: Engine, data: Samples, state: Checkpoint, progress: Progress | None
+        self, engine: Engine, data: Samples, state: Checkpoint, progress: Progress | None, notes: list[str]
     ) -> list[Measurement]:
         """Every piece of the data, merged in order; here or on a cluster, from the start or a checkpoint on."""
         options, pieces = self.options, engine.pieces(data.count)
         models = [engine.reference, *(side.model for side in engine.sides)]
-        state.begin(models, data, options, engine.layout.batch, engine.compiled)
+        state.begin(models, data, options, engine.layout.batch, engine.compiled, notes)
         first = state.pieces
 
         def take(measured: list[Measurement]) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from bnfold.compare.backends import MANY
 from bnfold.compare.batches import BatchLayout, Run, runs
 from bnfold.compare.exact import COARSE, MOVED
-from bnfold.compare.measure import Measurement, MeasurePlan, Progress
+from bnfold.compare.measure import Counts, Measurement, MeasurePlan, Progress
 from bnfold.compare.memory import COMPILED, Needs, room
 from bnfold.compare.merging import merge
 from bnfold.compare.models import Model
@@ -124,7 +124,7 @@ class Engine:
         self._in_double = exact is not None
         self._threads = threads or processors()
         self._inputs, self._count = layout.sizes(data), data.count
-        self._first: tuple[Run, list[Mapping[str, Any]]] | None = None
+        self._first: tuple[Run, list[Mapping[str, Any]], list[Counts]] | None = None
         self._share = share
         self._held = room(options.memory, self._threads, share)
         self.overlapping, self.alternating = True, False
@@ -176,8 +176,9 @@ class Engine:
             given = self._run(segment, run)
             for shapes, values in zip(found, given, strict=True):
                 shapes |= {name: tuple(value.shape) for name, value in values.items()}
+            counts = [ties.take_counts() for ties in segment.ties]  # of a run that may be made again, or by others
             if len(self.segments) == 1:
-                self._first = run, given
+                self._first = run, given, counts
             del given, values  # or they would stand beside the next segment in memory
             give_back()
         return found
@@ -227,7 +228,7 @@ class Engine:
                 if place:
                     part.count = 0
                 else:
-                    part.ties, ties.counts = ties.counts, {}
+                    part.ties = ties.take_counts()
                 merge(whole, part)
         return found
 
@@ -254,7 +255,9 @@ class Engine:
         try:
             for run in self._runs(data, piece):
                 if self._first is not None and self._first[0].numbers == run.numbers:
-                    (_, given), self._first = self._first, None
+                    (_, given, counts), self._first = self._first, None
+                    for ties, known in zip(segment.ties, counts, strict=True):
+                        ties.counts = known
                 else:
                     given = self._run(segment, run)
                 exact = self._exactly(run, segment, measured)

@@ -133,6 +133,11 @@ class Ties:
             self.counts[name] = found + int(tied[rows].sum()), seen + values[rows].size
         return second
 
+    def take_counts(self) -> dict[str, tuple[int, int]]:
+        """The counts so far; those of the next runs begin anew."""
+        taken, self.counts = self.counts, {}
+        return taken
+
     def notes(self) -> list[str]:
         """A sentence for every blob that had ties, and for every one that is compared with another limit."""
         read = {blob for reads in self.candidate.reads.values() for blob in reads}
