@@ -112,8 +112,14 @@ def parse_prototxt(
         ParseError: with line and column.
     """
     prototxt = Prototxt(text, file)
-    at, end = _net_span(prototxt)
-    fields = list(prototxt.fields(at, end))
+    commented = _behind_return(text)
+    try:
+        at, end = _net_span(prototxt)
+        fields = list(prototxt.fields(at, end))
+    except ParseError:
+        if commented is None:
+            raise
+        raise prototxt.error(BEHIND_RETURN, commented) from None
     if sum(found.name in ("layer", "layers") for found in fields) > MAX_LAYERS:
         raise ParseError(f"has more than {MAX_LAYERS:,} layers, which no network has", file)
     _refuse_two_versions(prototxt, fields)
@@ -134,6 +140,9 @@ def parse_prototxt(
             raise ParseError("has no layers left without what was ignored, so it is not a network", file) from None
     if (at, end) != (0, len(text)):
         document.notes.append("the prototxt is a solver: of its fields only the net is read, and written")
+    if commented is not None:
+        line, column = prototxt.place(commented)
+        document.notes.append(f"line {line}, column {column}: {BEHIND_RETURN}")
     document.layout = read_layout(prototxt, fields, at, end)._replace(loose=loose)
     return document
 
@@ -167,7 +176,12 @@ OTHER_FORMATS = (
     ("version https://git-lfs", "is a git-lfs pointer and not the file itself: run `git lfs pull`"),
     ("404: Not Found", "is an error message of a server and not a prototxt: the download failed"),
 )
+BEHIND_RETURN = (
+    "a carriage return alone ends no comment, so this is part of one and is not read, by Caffe neither; give the file "
+    "line feeds if it should be"
+)
 _ESCAPED = re.compile("[\udc80-\udcff]")
+_LINE = re.compile(r"\r\s*+(\S)")
 _NUMBER = re.compile(r"-?[0-9]{1,10}")
 _TOKEN = re.compile(r"""#[^\n]*+|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'""")
 
@@ -177,6 +191,16 @@ def _latin1_string(token: re.Match[str]) -> str:
     if word[0] == "#" or not _ESCAPED.search(word):
         return word
     return word.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _behind_return(text: str) -> int | None:
+    """Where a comment first goes on behind a carriage return, as in a file whose lines end with nothing else."""
+    for token in _TOKEN.finditer(text) if "\r" in text else ():
+        comment = token.group().rstrip() if token.group()[0] == "#" else ""
+        for line in _LINE.finditer(comment):
+            if line[1] != "#":
+                return token.start() + line.start(1)
+    return None
 
 
 def _net_span(prototxt: Prototxt) -> tuple[int, int]:

@@ -345,6 +345,29 @@ def test_every_spelling_of_a_net_is_the_same_net(text: str, tmp_path: Path) -> N
     assert spelled.inputs == {"data": (1, 3, 8, 8)}
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "# a net\n"),
+        ('name: "n"\n', 'name: "n"\n# a net\n'),
+        ("layer {\n", "layer {  # one\n"),
+    ],
+)
+def test_what_a_comment_takes_with_it_behind_a_carriage_return_is_said(before: str, after: str) -> None:
+    text = CONV.replace(before, after, 1).replace("\n", "\r")
+    error = refusal(text)
+    assert "a carriage return alone ends no comment" in str(error)
+    assert (error.line, error.column) == (1, text.index("\r", text.index("#")) + 2 + 2 * (before == "layer {\n"))
+    (note,) = parse_prototxt(f"{CONV}# no more\rlayer {{ }}\nlayer {{ }}").notes
+    assert note.startswith("line 14, column 11: a carriage return alone ends no comment")
+
+
+@pytest.mark.parametrize("text", [CONV.replace("\n", "\r"), f"# a\r# b\r\r\n{CONV}", f'name: "# \r a"\r{CONV[9:]}'])
+def test_a_carriage_return_that_costs_nothing_is_no_matter(text: str) -> None:
+    document = parse_prototxt(text)
+    assert (len(document.net.layer), document.notes) == (1, [])
+
+
 def test_a_solver_says_that_its_other_fields_are_not_written(tmp_path: Path) -> None:
     (tmp_path / "solver.prototxt").write_text(f"base_lr: 0.1 net_param {{ {CONV} }}")
     (note,) = [note for note in load(tmp_path / "solver.prototxt").notes if "solver" in note]
