@@ -16,7 +16,6 @@ from bnfold.caffe.caffe_pb2 import (
     BlobShape,
     InputParameter,
     LayerParameter,
-    NetParameter,
     ParamSpec,
     TransformationParameter,
     V1LayerParameter,
@@ -65,7 +64,7 @@ def upgrade(document: PrototxtDocument) -> list[Upgraded]:
             Upgraded(_upgrade_v1(layer, number, foreign), None, foreign.opaque.get(number, ""))
             for number, layer in upgrade_v0(net.layers, foreign.types, v2_type)
         ]
-        return _input_layer(net, document.layout.inputs, layers) + layers
+        return _input_layer(document, layers) + layers
     for layer in net.layer:
         _move_transform(layer)
         # Shares nothing, as in Caffe: the names go with the learning rates.
@@ -76,11 +75,12 @@ def upgrade(document: PrototxtDocument) -> list[Upgraded]:
         Upgraded(layer, text, foreign.opaque.get(number, ""))
         for number, (layer, text) in enumerate(zip(net.layer, texts, strict=True))
     ]
-    return _input_layer(net, document.layout.inputs, layers) + layers
+    return _input_layer(document, layers) + layers
 
 
-def _input_layer(net: NetParameter, text: str, layers: Sequence[Upgraded]) -> list[Upgraded]:
+def _input_layer(document: PrototxtDocument, layers: Sequence[Upgraded]) -> list[Upgraded]:
     """The legacy `input` fields as Caffe's `Input` layer, called `input`; none if there are none (UpgradeNetInput)."""
+    net, text = document.net, document.layout.inputs
     inputs = list(net.input)
     shapes = []
     if net.input_shape:
@@ -92,6 +92,14 @@ def _input_layer(net: NetParameter, text: str, layers: Sequence[Upgraded]) -> li
         size = DIMS_OF_AN_INPUT
         if len(dims) == (size + 1) * len(inputs) and any(layer.param.type in DEEP for layer in layers):
             size += 1  # C3D's Caffe counts the frames, too
+        if len(inputs) == 1 and len(dims) % size:
+            size = len(dims)
+            document.notes.append(
+                f"the {len(dims)} `input_dim`s are read as the shape of '{inputs[0]}'; Caffe takes 4, so write them as "
+                "`input_shape { dim: ... }`"
+            )
+        elif len(inputs) == 1:
+            del dims[size:]  # Caffe passes over them
         if len(dims) != size * len(inputs):
             raise ModelError(
                 f"the net has {len(inputs)} `input`s and {len(dims)} `input_dim`s, not 4 for each; inputs with "

@@ -151,6 +151,23 @@ def test_an_input_of_a_net_with_frames_has_five_sizes(layer: str) -> None:
     assert (one, two) == ((1, 3, 8, 9, 9), (1, 2, 4, 5, 6))
 
 
+@pytest.mark.parametrize(
+    ("given", "shape", "words"),
+    [
+        ([1, 3, 4, 5, 2, 6, 7, 8], (1, 3, 4, 5), []),
+        ([1, 3, 4, 5, 6], (1, 3, 4, 5, 6), ["the 5 `input_dim`s are read as the shape of 'a'; Caffe takes 4"]),
+        ([1, 9], (1, 9), ["the 2 `input_dim`s are read as the shape of 'a'; Caffe takes 4"]),
+    ],
+)
+def test_one_input_takes_four_sizes_or_all_with_a_note(
+    given: list[int], shape: tuple[int, ...], words: list[str]
+) -> None:
+    document = parse_prototxt(f'input: "a" input_dim: {given} layer {{ name: "x" type: "ReLU" }}')
+    (found,) = upgrade(document)[0].param.input_param.shape
+    assert tuple(found.dim) == shape
+    assert [note.split(", so")[0] for note in document.notes] == words
+
+
 def test_an_input_field_that_an_input_layer_repeats_is_passed_over() -> None:
     text = 'input: "data" layer { name: "in" type: "Input" top: "data" } layer { name: "x" type: "ReLU" }'
     assert [layer.name for layer in upgraded(text)] == ["in", "x"]
@@ -160,9 +177,7 @@ def test_an_input_field_that_an_input_layer_repeats_is_passed_over() -> None:
     ("text", "words"),
     [
         ('input: "a" input: "b" input_dim: 1 layer {}', "2 `input`s and 1 `input_dim`s, not 4 for each"),
-        ('input: "a" input_dim: [1, 3, 4, 5, 6] layer {}', "1 `input`s and 5 `input_dim`s, not 4 for each"),
-        ('input: "a" input_dim: [1, 3, 4, 5, 1, 3, 4, 5] layer {}', "1 `input`s and 8 `input_dim`s"),
-        ('input: "a" input_dim: [1, 9] layer { type: "Pooling3D" }', "written as `input_shape { dim: ... }`"),
+        ('input: "a" input: "b" input_dim: [1, 9] layer { type: "ReLU" }', "written as `input_shape { dim: ... }`"),
         ('input: "a" input_shape {} input_shape {} layer {}', "1 `input`s and 2 `input_shape`s"),
         ('layers { name: "x" }', "layer 'x' (V1) has no type"),
         ('layers { name: "x" type: NONE }', "layer 'x' (V1) has no type"),
