@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bnfold.algebra.affine import Affine, aligned
 from bnfold.net import Array, LazyArray, Shape, values_of
 
 Factor = npt.NDArray[np.float64]
@@ -119,7 +120,7 @@ class Scaled:
                 chunk = rounded(product.reshape(-1), self.dtype)
             if self.largest is None and not np.isfinite(chunk).all():
                 raise NotFiniteError
-            light = light and loses_digits(float(np.abs(chunk).max()), self.dtype, zero=True)
+            light = light and float(np.abs(chunk).max()) < _least_of(self.dtype)
             yield chunk
         if light and not keeps_digits(replace(self, largest=_largest(self.weight))):
             raise NotFiniteError
@@ -175,12 +176,23 @@ def _largest_of(dtype: np.dtype[Any]) -> float:
     return BFLOAT16_LARGEST if dtype.name == "bfloat16" else float(np.finfo(dtype).max)
 
 
-def loses_digits(largest: float, dtype: npt.DTypeLike, *, zero: bool = False) -> bool:
+def loses_digits(largest: float, dtype: npt.DTypeLike) -> bool:
     """Whether values none of which is larger have fewer digits than their type: they lie below its normal numbers."""
-    return (largest > 0 or zero) and largest < _least_of(np.dtype(dtype))
+    return 0 < largest < _least_of(np.dtype(dtype))
 
 
-def loses_digits_of(product: Factor, parts: Iterable[Factor], dtype: npt.DTypeLike) -> bool:
+def why_unstorable(affine: Affine, parts: Iterable[Affine], dtype: npt.DTypeLike) -> str:
+    """Why values of a type cannot hold an affine that is composed of parts; empty if they can."""
+    limit = largest_of(dtype)
+    if not all(bool((np.abs(values) <= limit).all()) for values in (affine.scale, affine.shift)):
+        return "the composition would not be finite as a stored value"
+    product, *factors = aligned(affine.scale, *(part.scale for part in parts))
+    if loses_digits(float(np.abs(product).max(initial=0.0)), dtype) or _loses_digits_of(product, factors, dtype):
+        return f"the composition would be too small for all digits of {np.dtype(dtype)}"
+    return ""
+
+
+def _loses_digits_of(product: Factor, parts: Iterable[Factor], dtype: npt.DTypeLike) -> bool:
     """Whether a value below the normal numbers of a type has far fewer digits than what it is the product of."""
     least = _least_of(np.dtype(dtype))
     low = (product != 0) & (np.abs(product) < least)

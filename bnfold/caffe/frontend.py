@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bnfold.algebra.affine import Affine, aligned
+from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, require
-from bnfold.algebra.scaled import Rounded, largest_of, loses_digits, loses_digits_of, same_values
+from bnfold.algebra.scaled import Rounded, same_values, why_unstorable
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
@@ -110,14 +110,8 @@ class Caffe:
 
     def refuses(self, layer: Layer, affine: Affine, context: FoldContext, parts: Sequence[Affine] = ()) -> str:
         """Why a Scale at the layer's place could not hold the affine."""
-        largest = largest_of(context.stored_type)
-        if not all(bool((np.abs(values) <= largest).all()) for values in (affine.scale, affine.shift)):
-            return "the composition would not be finite as a stored value"
-        product, *factors = aligned(affine.scale, *(part.scale for part in parts))
-        if loses_digits(float(np.abs(product).max(initial=0.0)), context.stored_type) or loses_digits_of(
-            product, factors, context.stored_type
-        ):
-            return f"the composition would be too small for all digits of {np.dtype(context.stored_type)}"
+        if reason := why_unstorable(affine, parts, context.stored_type):
+            return reason
         if _laid(affine, context.shapes.get(layer.bottoms[0])) is None:
             return "which axes the composition would lie along depends on a size that is unknown"
         return ""

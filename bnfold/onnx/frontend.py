@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.algebra.affine import Affine, aligned
+from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
 from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
-from bnfold.algebra.scaled import Rounded, exact_values, largest_of, loses_digits, loses_digits_of
+from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
 from bnfold.onnx.biases import fuse_biases, part_biases
 from bnfold.onnx.constants import shape_alone
@@ -121,12 +121,8 @@ class OnnxFrontEnd:
         dtype = _type_of(layer, context)
         if dtype is None:
             return "the type of its values is unknown"
-        limit = largest_of(dtype)
-        if not bool((np.abs(affine.scale) <= limit).all() and (np.abs(affine.shift) <= limit).all()):
-            return "the composition would not be finite as a stored value"
-        product, *factors = aligned(affine.scale, *(part.scale for part in parts))
-        if loses_digits(float(np.abs(product).max(initial=0.0)), dtype) or loses_digits_of(product, factors, dtype):
-            return f"the composition would be too small for all digits of {dtype}"
+        if reason := why_unstorable(affine, parts, dtype):
+            return reason
         if _channels(layer, affine, context) is None:
             if _shape_of(layer, context) is None:
                 return f"the shape of '{layer.bottoms[0]}' is unknown"
