@@ -15,10 +15,10 @@ class Blocked(Exception):
     """An affine cannot go on; the message says where it stopped and why. A result, never an error for the user."""
 
 
-def require(holds: bool, reason: str) -> None:
-    """Block with `reason` unless the condition holds."""
+def require(holds: bool, reason: str, kind: type[Blocked] = Blocked) -> None:
+    """Block with `reason`, in this kind, unless the condition holds."""
     if not holds:
-        raise Blocked(reason)
+        raise kind(reason)
 
 
 @dataclass(frozen=True, slots=True)
