@@ -27,7 +27,7 @@ from bnfold.caffe.plain import make_plain
 from bnfold.caffe.states import expose_states, indicators_as_parameters, state_notes
 from bnfold.caffe.text import PrototxtDocument, read_prototxt
 from bnfold.caffe.told import plane_told, told
-from bnfold.caffe.upgrade import Upgraded, upgrade, with_four_axes
+from bnfold.caffe.upgrade import Upgraded, notes_on_inputs, upgrade, with_four_axes
 from bnfold.caffe.versions import single_assignment
 from bnfold.caffe.weights import WeightsFile, carries_net, read_weights
 from bnfold.errors import (
@@ -240,7 +240,7 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
             f"{file or 'the net'}: {named('layer', untyped)} without a type, which no Caffe takes; write it"
         )
     _refuse_integers(present, file)
-    notes = [*document.notes, *borrowed]
+    notes = [*document.notes, *notes_on_inputs(document.net, everything), *borrowed]
     present, unlabelled = without_missing_labels(present)
     layers, public, renamed = single_assignment(present, file, absent, hint)
     deployed = deploy(layers)

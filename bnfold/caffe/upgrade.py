@@ -16,6 +16,7 @@ from bnfold.caffe.caffe_pb2 import (
     BlobShape,
     InputParameter,
     LayerParameter,
+    NetParameter,
     ParamSpec,
     TransformationParameter,
     V1LayerParameter,
@@ -64,7 +65,7 @@ def upgrade(document: PrototxtDocument) -> list[Upgraded]:
             Upgraded(_upgrade_v1(layer, number, foreign), None, foreign.opaque.get(number, ""))
             for number, layer in upgrade_v0(net.layers, foreign.types, v2_type)
         ]
-        return _input_layer(document, layers) + layers
+        return _input_layer(net, document.layout.inputs, layers) + layers
     for layer in net.layer:
         _move_transform(layer)
         # Shares nothing, as in Caffe: the names go with the learning rates.
@@ -75,12 +76,28 @@ def upgrade(document: PrototxtDocument) -> list[Upgraded]:
         Upgraded(layer, text, foreign.opaque.get(number, ""))
         for number, (layer, text) in enumerate(zip(net.layer, texts, strict=True))
     ]
-    return _input_layer(document, layers) + layers
+    return _input_layer(net, document.layout.inputs, layers) + layers
 
 
-def _input_layer(document: PrototxtDocument, layers: Sequence[Upgraded]) -> list[Upgraded]:
+def notes_on_inputs(net: NetParameter, layers: Sequence[Upgraded]) -> list[str]:
+    """A sentence where one input's `input_dim`s are not as many as Caffe takes, and all are its shape."""
+    count = len(net.input_dim)
+    if len(net.input) != 1 or net.input_shape or not count % _dims_of_an_input(net, layers):
+        return []
+    return [
+        f"the {count} `input_dim`s are read as the shape of '{net.input[0]}'; Caffe takes 4, so write them as "
+        "`input_shape { dim: ... }`"
+    ]
+
+
+def _dims_of_an_input(net: NetParameter, layers: Sequence[Upgraded]) -> int:
+    """How many `input_dim`s an input has; C3D's Caffe counts the frames, too."""
+    frames = len(net.input_dim) == (DIMS_OF_AN_INPUT + 1) * len(net.input)
+    return DIMS_OF_AN_INPUT + (frames and any(layer.param.type in DEEP for layer in layers))
+
+
+def _input_layer(net: NetParameter, text: str, layers: Sequence[Upgraded]) -> list[Upgraded]:
     """The legacy `input` fields as Caffe's `Input` layer, called `input`; none if there are none (UpgradeNetInput)."""
-    net, text = document.net, document.layout.inputs
     inputs = list(net.input)
     shapes = []
     if net.input_shape:
@@ -88,16 +105,9 @@ def _input_layer(document: PrototxtDocument, layers: Sequence[Upgraded]) -> list
             raise ModelError(f"the net has {len(inputs)} `input`s and {len(net.input_shape)} `input_shape`s")
         shapes = list(net.input_shape)
     elif net.input_dim:
-        dims = list(net.input_dim)
-        size = DIMS_OF_AN_INPUT
-        if len(dims) == (size + 1) * len(inputs) and any(layer.param.type in DEEP for layer in layers):
-            size += 1  # C3D's Caffe counts the frames, too
+        dims, size = list(net.input_dim), _dims_of_an_input(net, layers)
         if len(inputs) == 1 and len(dims) % size:
-            size = len(dims)
-            document.notes.append(
-                f"the {len(dims)} `input_dim`s are read as the shape of '{inputs[0]}'; Caffe takes 4, so write them as "
-                "`input_shape { dim: ... }`"
-            )
+            size = len(dims)  # as `notes_on_inputs` says
         elif len(inputs) == 1:
             del dims[size:]  # Caffe passes over them
         if len(dims) != size * len(inputs):

@@ -6,7 +6,7 @@ import pytest
 
 from bnfold.caffe.caffe_pb2 import LayerParameter, ParamSpec
 from bnfold.caffe.text import parse_prototxt
-from bnfold.caffe.upgrade import upgrade
+from bnfold.caffe.upgrade import notes_on_inputs, upgrade
 from bnfold.errors import ModelError
 
 
@@ -163,9 +163,10 @@ def test_one_input_takes_four_sizes_or_all_with_a_note(
     given: list[int], shape: tuple[int, ...], words: list[str]
 ) -> None:
     document = parse_prototxt(f'input: "a" input_dim: {given} layer {{ name: "x" type: "ReLU" }}')
-    (found,) = upgrade(document)[0].param.input_param.shape
+    layers = upgrade(document)
+    (found,) = layers[0].param.input_param.shape
     assert tuple(found.dim) == shape
-    assert [note.split(", so")[0] for note in document.notes] == words
+    assert [note.split(", so")[0] for note in notes_on_inputs(document.net, layers)] == words
 
 
 def test_an_input_field_that_an_input_layer_repeats_is_passed_over() -> None:
