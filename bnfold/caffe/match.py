@@ -202,7 +202,8 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, problem: s
     if problem:
         raise WeightsError(f"{layer}: {problem}")
     if expected is None:
-        if not blobs and layer.type in _ALWAYS_LEARN and len(layer.bottoms) == 1 and not has_filler(layer):
+        learns = layer.type in _ALWAYS_LEARN and not layer.opaque and len(layer.bottoms) == 1
+        if not blobs and learns and not has_filler(layer):
             raise WeightsError(f"{layer}: has no weights there, and learns some")
         plain = [_plain(layer, index, shape) for index, shape in enumerate(blobs.shapes)]
         return blobs if plain == list(blobs.shapes) else _reshaped(blobs, plain)

@@ -287,8 +287,24 @@ def test_what_learns_needs_its_weights_behind_a_layer_of_unknown_type(layer_type
         layer {{ name: "m" type: "Mystery" bottom: "data" top: "m" }}
         layer {{ name: "b" type: "{layer_type}" bottom: "m" top: "b" }}
     """
-    said = lacking(text.replace('top: "b"', 'top: "b" convolution_param { num_output: 2 kernel_size: 1 }'), tmp_path)
+    if layer_type == "Convolution":
+        text = text.replace('top: "b"', 'top: "b" convolution_param { num_output: 2 kernel_size: 1 }')
+    said = lacking(text, tmp_path)
     assert said == f"layer 'b' ({layer_type}): has no weights there, and learns some"
+
+
+@pytest.mark.parametrize("layer_type", ["BatchNorm", "Normalize", "PReLU"])
+def test_a_layer_that_is_not_understood_may_learn_nothing(layer_type: str, tmp_path: Path) -> None:
+    text = f"""
+        input: "data" input_shape {{ dim: 1 dim: 3 dim: 2 dim: 2 }}
+        layer {{ name: "b" type: "{layer_type}" bottom: "data" top: "b" mystery_param {{ statistics: "none" }} }}
+        layer {{ name: "x" type: "ReLU" bottom: "b" top: "x" }}
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(layer_record("x", "ReLU"))
+    layer = bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")["b"]
+    assert "mystery_param" in layer.opaque
+    assert not len(layer.blobs)
 
 
 def test_a_filler_may_give_what_is_learned_behind_a_layer_of_unknown_type(tmp_path: Path) -> None:
