@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -148,7 +149,7 @@ class Session:
 
     Args:
         model: an `onnx.ModelProto`, its serialised bytes, or the path of an ONNX file.
-        threads: how many threads an operator may use; 0 leaves that to onnxruntime.
+        threads: how many threads an operator may use; 0 for as many as the process can run at once.
         folder: where the external data of a model that is given as message or bytes lies.
         provider: a key of `PROVIDERS`, or onnxruntime's own name of one.
         tf32: let products have 10 bits where the provider has such units.
@@ -182,7 +183,7 @@ class Session:
         options.use_deterministic_compute = True
         # An arena keeps what a run needed, in pieces that the next one fits badly: a third more memory, and no faster.
         options.enable_cpu_mem_arena = False
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or _own_threads()
         options.log_severity_level = FATAL
         if folder is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
@@ -352,6 +353,33 @@ def give_back() -> None:
     """
     with suppress(AttributeError, OSError, TypeError):  # it may be another than glibc
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def processors() -> int:
+    """How many threads of this process can run at once: those of its affinity, or of the quota of its control group."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([count, *(quota for quota in map(_quota, QUOTAS) if quota is not None)]))
+
+
+def _quota(files: tuple[str, ...]) -> int | None:
+    """The processors that a control group may use, a part of one counting as one; None where nothing limits it."""
+    try:
+        words = [word for file in files for word in Path(file).read_text(encoding="ascii").split()]
+        return -(-int(words[0]) // int(words[1])) if int(words[0]) > 0 else None
+    except (OSError, ValueError, IndexError, ZeroDivisionError):
+        return None
+
+
+QUOTAS = (("/sys/fs/cgroup/cpu.max",), ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
+"""Microseconds of a processor, and in how many; of a control group in its second version and its first."""
+
+
+def _own_threads() -> int:
+    """How many threads a session takes where nobody said it: 0, which is onnxruntime's own choice, on a whole machine.
+
+    That takes every core and binds a thread to each, those that the process is kept from among them.
+    """
+    return own if (own := processors()) < (os.cpu_count() or 1) else 0
 
 
 def to_host(values: Any) -> Array:

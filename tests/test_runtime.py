@@ -1,5 +1,8 @@
 """Running a model: values, the ports it shows, and the sentences it refuses with."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +171,55 @@ def test_a_provider_that_does_not_start_is_named_as_what_it_is(monkeypatch: pyte
     monkeypatch.setattr(runtime.engine(), "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(UsageError, match=r"^the provider cuda: onnxruntime has it and cannot start it here"):
         Session(classifier(), provider="cuda")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")
+def test_no_thread_of_a_session_leaves_the_processors_that_the_process_may_use(tmp_path: Path) -> None:
+    onnx.save(classifier(), tmp_path / "net.onnx")
+    program = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from bnfold.runtime import Session
+session = Session(sys.argv[1])
+threads = [int(thread) for thread in os.listdir("/proc/self/task")]
+print(all(os.sched_getaffinity(thread) == os.sched_getaffinity(0) for thread in threads))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "net.onnx")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu.cfs_quota_us": "300000\n", "cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}, 64),
+        ({}, 64),
+    ],
+)
+def test_the_quota_of_a_control_group_counts_as_processors(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    quotas = [tuple(str(tmp_path / Path(file).name) for file in group) for group in runtime.QUOTAS]
+    monkeypatch.setattr(runtime, "QUOTAS", quotas)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(64)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert runtime.processors() == expected
+    asked: list[int] = []
+    options = runtime.engine().SessionOptions
+
+    class Asked(options):  # type: ignore[misc, valid-type]
+        """Notes what it is told."""
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "intra_op_num_threads":
+                asked.append(value)
+            super().__setattr__(name, value)
+
+    monkeypatch.setattr(runtime.engine(), "SessionOptions", Asked)
+    Session(classifier())
+    assert asked == [0 if expected == 64 else expected]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bnfold.compare.backends import MANY, worthwhile
 from bnfold.compare.batches import BatchLayout
 from bnfold.compare.checkpoint import digest_of
-from bnfold.compare.engine import Engine, Side, processors
+from bnfold.compare.engine import Engine, Side
 from bnfold.compare.measure import Measurement, Progress
 from bnfold.compare.models import Model, open_model
 from bnfold.compare.widening import with_batch
@@ -29,6 +29,7 @@ from bnfold.data.samples import Samples
 from bnfold.errors import BnfoldError, ModelError, UnsupportedError, UsageError, few
 from bnfold.io.signals import defer_signals
 from bnfold.options import CompareOptions
+from bnfold.runtime import processors
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -11,7 +11,6 @@ others not held; and if need be with the weights of one network at a time.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,7 @@ from bnfold.data.samples import Samples
 from bnfold.errors import UnsupportedError, UsageError, telling_which
 from bnfold.net import Array, Shape
 from bnfold.options import CompareOptions
-from bnfold.runtime import Execution, Session, TensorPort, give_back, to_host
+from bnfold.runtime import Execution, Session, TensorPort, give_back, processors, to_host
 
 if TYPE_CHECKING:
     from bnfold.onnx.evaluator import Evaluator
@@ -44,11 +43,6 @@ AHEAD = 2  # runs whose samples are decoded ahead
 
 Opening = Callable[[], "Evaluator | None"]
 """What opens a float64 run, or cannot."""
-
-
-def processors() -> int:
-    """How many threads can run at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(slots=True)
