@@ -507,6 +507,13 @@ ADDED_FIELDS = (
     Fact("LayerParameter", "ctc_decoder_param", 30009, "optional", "CTCDecoderParameter", False, "", ("texts",)),
     Fact("CTCDecoderParameter", "blank_index", 1, "optional", "int32", False, "-1", ("texts",)),
     Fact("CTCDecoderParameter", "ctc_merge_repeated", 2, "optional", "bool", False, "true", ("texts",)),
+    # NormFace's Normalize, whose number differs from fork to fork; old ones have `rescale`, later ones the two others.
+    Fact("LayerParameter", "normalize_param", 30011, "optional", "NormFaceParameter", False, "", ("texts",)),
+    Fact("NormFaceParameter", "normalize_type", 1, "optional", "string", False, "L2", ("texts",)),
+    *(
+        Fact("NormFaceParameter", name, 30001 + number, "optional", "bool", False, "false", ("texts",))
+        for number, name in enumerate(["rescale", "fix_gradient", "bp_norm"])
+    ),
     # SSD's forks with cells that are not square.
     Fact("PriorBoxParameter", "offset_h", 30001, "optional", "float", False, "0.5", ("texts",)),
     Fact("PriorBoxParameter", "offset_w", 30002, "optional", "float", False, "0.5", ("texts",)),

@@ -23,8 +23,8 @@ from bnfold.net import NO_BLOBS, Array, Blobs, Layer, LazyArray, Net, Shape, siz
 
 _SHOWN = 20
 _NAMED = 5
-_ALWAYS_LEARN = layer_types.LEARNED - ARITHMETIC.keys()
-"""Types that learn, whatever shape it is that they read as their only bottom."""
+_ALWAYS_LEARN = layer_types.LEARNED - ARITHMETIC.keys() - {"LayerNorm", "Normalize"}
+"""Types that learn, whatever they say and whatever shape it is that they read as their only bottom."""
 
 
 def give_weights(

@@ -307,6 +307,34 @@ def test_a_layer_that_is_not_understood_may_learn_nothing(layer_type: str, tmp_p
     assert not len(layer.blobs)
 
 
+@pytest.mark.parametrize(
+    ("layer_type", "param"),
+    [
+        ("LayerNorm", "layer_norm_param { elementwise_affine: false }"),
+        ("Normalize", 'normalize_param { normalize_type: "L2" }'),
+        ("Normalize", ""),
+    ],
+)
+@pytest.mark.parametrize("bottom", ["data", "m"])
+def test_what_need_not_learn_needs_no_weights(layer_type: str, param: str, bottom: str, tmp_path: Path) -> None:
+    text = f"""
+        input: "data" input_shape {{ dim: 1 dim: 3 dim: 2 dim: 2 }}
+        layer {{ name: "m" type: "Mystery" bottom: "data" top: "m" }}
+        layer {{ name: "b" type: "{layer_type}" bottom: "{bottom}" top: "b" {param} }}
+        layer {{ name: "x" type: "ReLU" bottom: "b" top: "x" }}
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(layer_record("x", "ReLU"))
+    layer = bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")["b"]
+    assert not layer.opaque
+    assert not len(layer.blobs)
+
+
+def test_the_normalize_of_ssd_needs_its_weights(tmp_path: Path) -> None:
+    text = 'layer { name: "b" type: "Normalize" bottom: "data" top: "b" norm_param { channel_shared: false } }'
+    assert lacking(text, tmp_path) == "layer 'b' (Normalize): has no weights there, and needs 3"
+
+
 def test_a_filler_may_give_what_is_learned_behind_a_layer_of_unknown_type(tmp_path: Path) -> None:
     text = """
         input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 }

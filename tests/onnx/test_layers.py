@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from single_layer import assert_close, by_oracle, exported, exported_double, layer_net, noise
 
 from bnfold.caffe.layers import infer_shapes
-from bnfold.errors import UnsupportedError
+from bnfold.errors import BnfoldError, UnsupportedError
 from bnfold.net import Shape
 from bnfold.onnx import to_onnx
 
@@ -94,6 +96,17 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     ),
     "mvn without variance": ('type: "MVN" mvn_param { normalize_variance: false }', [IMAGE], 1),
     "mvn with a large eps": ('type: "MVN" mvn_param { eps: 0.5 across_channels: true }', [IMAGE], 1),
+    "normalize of nothing that is learned": ('type: "Normalize" normalize_param { }', [IMAGE], 1),
+    "normalize of features, and their norms": (
+        'type: "Normalize" normalize_param { normalize_type: "L2" bp_norm: true }',
+        [(3, 5)],
+        2,
+    ),
+    "normalize by absolute values, and by what": (
+        'type: "Normalize" normalize_param { normalize_type: "L1" rescale: true }',
+        [IMAGE],
+        2,
+    ),
     "normalize per channel over the plane": (
         'type: "Normalize" norm_param { across_spatial: true channel_shared: false eps: 0.1 }',
         [IMAGE],
@@ -195,6 +208,26 @@ def test_a_layer_in_float64_gives_what_the_oracle_gives(name: str) -> None:
     text, shapes, tops = CASES[name]
     net, inputs = layer_net(text, shapes, tops), noise(shapes)
     assert_close(exported_double(net, inputs), by_oracle(text, net, inputs, tops), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("param", "tops", "reason"),
+    [
+        ("", 1, 'if it is NormFace\'s, say so: normalize_param { normalize_type: "L2" }'),
+        ("normalize_param { }", 2, "its second top is the norm in newer Caffes of NormFace"),
+        ('normalize_param { normalize_type: "L3" }', 1, "its normalize_type is 'L3', and L1 and L2 are known"),
+        ("normalize_param { } norm_param { }", 1, "norm_param is SSD's and normalize_param NormFace's; keep one"),
+    ],
+)
+def test_a_normalize_whose_values_no_caffe_tells_has_no_onnx_form(param: str, tops: int, reason: str) -> None:
+    with pytest.raises(BnfoldError, match=re.escape(reason)):
+        to_onnx(layer_net(f'type: "Normalize" {param}', [IMAGE], tops))
+
+
+def test_a_normalize_that_says_nothing_is_the_one_whose_weights_it_has() -> None:
+    text, (x,) = 'type: "Normalize"', noise([IMAGE])
+    net = layer_net(text, [IMAGE], blobs=[np.array([3.0], np.float32)])
+    assert_close(exported(net, [x]), by_oracle(text, net, [x]))
 
 
 @pytest.mark.parametrize("layer_type", ["Convolution", "Deconvolution"])

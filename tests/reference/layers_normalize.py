@@ -178,8 +178,13 @@ def mvn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]
 
 
 def normalize(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """x / sqrt(sum x^2 + eps) * scale over channels, or over C, H, W; scale per channel, or one for all."""
+    """x / sqrt(sum x^2 + eps) * scale over channels, or over C, H, W; scale per channel, or one for all.
+
+    NormFace's, told by its parameters, has neither scale nor eps: each pixel is divided by its L2 or L1 norm.
+    """
     (bottom,) = bottoms
+    if "normalize_param" in layer:
+        return normalize_pixels(layer, bottom)
     param = layer.sub("norm_param")
     axes = (1, 2, 3) if param.flag("across_spatial", True) else (1,)
     total, eps = (bottom**2).sum(axes, keepdims=True), param.number("eps", 1e-10)
@@ -187,6 +192,20 @@ def normalize(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
     if param.flag("across_spatial", True) and not param.flag("add_eps_before_sqrt", True):
         norm = np.sqrt(total) + eps
     return [bottom / norm * column(blobs[0].reshape(-1), bottom)]
+
+
+def normalize_pixels(layer: Message, bottom: Array) -> list[Array]:
+    """NormFace's forward loops: num, channels, height and width are what Blob says of absent axes, 1."""
+    param = layer.sub("normalize_param")
+    image = bottom.reshape(*bottom.shape, *[1] * (4 - bottom.ndim))
+    norm = np.zeros((image.shape[0], 1, *image.shape[2:]))
+    for channel in np.split(image, image.shape[1], axis=1):
+        norm += np.abs(channel) if param.word("normalize_type", "L2") == "L1" else channel**2
+    norm += 1e-6
+    if param.word("normalize_type", "L2") == "L2":
+        norm = np.sqrt(norm)
+    beside = [1 / norm if "rescale" in param else norm] if len(layer["top"]) > 1 else []
+    return [image / norm, *beside]
 
 
 def softmax(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:

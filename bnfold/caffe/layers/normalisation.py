@@ -35,6 +35,29 @@ def layer_norm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | No
     return [bottoms[0][1:]] * 2 if layer.param.layer_norm_param.elementwise_affine else []
 
 
+def normalize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """The bottom's in SSD; in NormFace it has four axes, and each pixel's norm may stand beside.
+
+    Source: normalize_layer.cpp of both.
+    """
+    param, bottom = layer.param, bottoms[0]
+    if param.HasField("norm_param") and param.HasField("normalize_param"):
+        raise ModelError(f"{layer}: norm_param is SSD's and normalize_param NormFace's; keep one")
+    if param.HasField("norm_param") or layer.blobs:
+        return [bottom]
+    if not param.HasField("normalize_param") and len(bottom) < 4:
+        return None
+    image = four_axes(layer, (*bottom, *(1,) * (4 - len(bottom))))
+    return [image, (image[0], 1, *image[2:])][: max(len(layer.tops), 1)]
+
+
+def normalize_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """A scale in SSD, nothing in NormFace; where neither's parameters are there, the file knows which it is."""
+    if layer.param.HasField("normalize_param"):
+        return []
+    return per_channel("norm_param")(layer, bottoms) if layer.param.HasField("norm_param") or layer.blobs else None
+
+
 ROWS: Mapping[str, LayerType] = {
     "ChannelNorm": LayerType(channel_norm, rank=2, dialects="Synopsys, FlowNet2"),
     "GRN": LayerType(same, rank=2, reads={"grn_param": "bias"}, dialects="OpenVINO's training Caffe"),
@@ -62,14 +85,19 @@ ROWS: Mapping[str, LayerType] = {
         note="Synopsys' `add_eps_before_sqrt: true` puts eps under the root",
     ),
     "Normalize": LayerType(
-        same,
+        normalize,
         rank=2,
-        blobs=per_channel("norm_param"),
+        blobs=normalize_blobs,
+        keeps="channels",
         stand_in="positive",
         fillers="scale_filler",
-        reads={"norm_param": "across_spatial channel_shared eps add_eps_before_sqrt"},
-        dialects=DETECTORS,
-        note="Synopsys' `add_eps_before_sqrt: false` takes eps out of the root, with `across_spatial`",
+        reads={
+            "norm_param": "across_spatial channel_shared eps add_eps_before_sqrt",
+            "normalize_param": "normalize_type rescale fix_gradient bp_norm",
+        },
+        dialects=f"{DETECTORS}, NormFace",
+        note="Synopsys' `add_eps_before_sqrt: false` takes eps out of the root, with `across_spatial`; NormFace's "
+        "is told by its `normalize_param`, and learns nothing",
     ),
     "Softmax": LayerType(softmax, reads={"softmax_param": "axis"}, keeps="shape", gradient="top"),
 }

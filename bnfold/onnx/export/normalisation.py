@@ -1,7 +1,7 @@
 """Layers that normalise by statistics or by what they read, and the learned affines that follow them.
 
 Formulas: batch_norm_layer.cpp, scale_layer.cpp, bias_layer.cpp, lrn_layer.cpp, mvn_layer.cpp and softmax_layer.cpp of
-BVLC; normalize_layer.cpp of SSD, axpy_layer.cpp of SENet, grn_layer.cpp of OpenVINO's Caffe.
+BVLC; normalize_layer.cpp of SSD and of NormFace, axpy_layer.cpp of SENet, grn_layer.cpp of OpenVINO's Caffe.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bnfold.caffe.batchnorm import Statistics, read_batchnorm
 from bnfold.caffe.layers import dropout_scale
 from bnfold.errors import WeightsError
 from bnfold.net import Shape
-from bnfold.onnx.export.builder import Block, LayerFunction
+from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, pad, reduce, reshape, scaled, shifted, softmax
 
 
@@ -217,12 +217,19 @@ def mvn(block: Block) -> str:
     return block("Div", centred, shifted(block, block("Sqrt", variance), view.eps, "eps"))
 
 
-def normalize(block: Block) -> str:
+def normalize(block: Block) -> str | list[str]:
     """`x / sqrt(sum x^2 + eps) * scale` over channels, or over channels and plane: ReduceSum, Sqrt, Div, Mul.
 
-    Synopsys may add eps to the root.
+    Synopsys may add eps to the root. NormFace's is another layer: see `_normalize_pixels`.
     """
-    view = block.layer.param.norm_param
+    param, view = block.layer.param, block.layer.param.norm_param
+    if param.HasField("normalize_param"):
+        return _normalize_pixels(block)
+    if not block.layer.blobs and not param.HasField("norm_param"):
+        raise Refused(
+            "it learned nothing, and Caffes disagree about what it computes then; if it is NormFace's, say so: "
+            'normalize_param { normalize_type: "L2" }'
+        )
     axes = list(range(1, block.rank)) if view.across_spatial else [1]
     total = _sum_of_squares(block, axes)
     if view.across_spatial and not view.add_eps_before_sqrt:
@@ -232,6 +239,33 @@ def normalize(block: Block) -> str:
     y = block("Div", block.bottom, norm)
     count = 1 if view.channel_shared else block.shape[1]
     return block("Mul", y, block.learned(0, "scale", (count,) + (1,) * (block.rank - 2)))
+
+
+def _normalize_pixels(block: Block) -> list[str]:
+    """`x / sqrt(sum x^2 + 1e-6)` or `x / (sum |x| + 1e-6)` over channels, and the norm or 1/norm: ReduceSum, Sqrt, Div.
+
+    The top has four axes whatever the bottom has (NormFace, normalize_layer.cpp).
+    """
+    view = block.layer.param.normalize_param
+    x = block.bottom if block.rank == 4 else reshape(block, block.bottom, (0,) * block.rank + (1,) * (4 - block.rank))
+    if view.normalize_type == "L2":
+        square = block("Mul", x, x, step="square")
+        norm = block("Sqrt", shifted(block, reduce(block, "ReduceSum", square, [1], step="sum"), 1e-6, "eps"))
+    elif view.normalize_type == "L1":
+        size = block("Abs", x, step="size")
+        norm = shifted(block, reduce(block, "ReduceSum", size, [1], step="sum"), 1e-6, "eps")
+    else:
+        raise Refused(f"its normalize_type is '{view.normalize_type}', and L1 and L2 are known")
+    y = block("Div", x, norm)
+    if len(block.layer.tops) == 1:
+        return [y]
+    if view.HasField("rescale"):
+        return [y, block("Reciprocal", norm)]
+    if view.HasField("fix_gradient") or view.HasField("bp_norm"):
+        return [y, norm]
+    raise Refused(
+        "its second top is the norm in newer Caffes of NormFace, where it may say bp_norm, and 1/norm in older ones"
+    )
 
 
 def _sum_of_squares(block: Block, axes: list[int]) -> str:
