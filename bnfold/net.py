@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload, 
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.errors import UsageError
+from bnfold.errors import ModelError, UsageError, telling_which
 
 if TYPE_CHECKING:
     from bnfold.algebra.frontend import FrontEnd
@@ -437,18 +437,64 @@ def needed_for(layers: Sequence[Layer], blobs: Iterable[str]) -> list[Layer]:
 
 
 def require_net(value: object, caller: str) -> None:
-    """Stop at something else than a net, or one whose file was written to since.
+    """Stop at something else than a net, at one that edits have broken, or one whose file was written to since.
 
     Raises:
-        UsageError, ParseError: for either.
+        UsageError: it is no net, or holds what no net does.
+        ModelError: a layer reads what nobody in front of it makes, or makes what is made already.
+        ParseError: a file was written to.
     """
     if not isinstance(value, Net):
         raise UsageError(f"{caller} takes a net that bnfold.load has read, and got {type(value).__name__}")
+    _require_types(value)
+    with telling_which(str(value.file)):
+        _require_wired(value)
     if value.origin is not None:
         value.origin.require_unchanged()
     for layer in value.layers:
         if layer.source is None or layer.blobs is not layer.source.blobs:
             _require_arrays(layer, value)
+
+
+def _require_types(net: Net) -> None:
+    """Stop where a program has put something of another type into a net. Raises UsageError."""
+    for word, kind in _KINDS.items():
+        if not isinstance(getattr(net, word), kind):
+            raise UsageError(f"Net.{word} is a {kind.__name__}, and not {type(getattr(net, word)).__name__}")
+    for name, shape in net.inputs.items():
+        if not isinstance(name, str) or not isinstance(shape, tuple | list) or not {*map(type, shape)} <= {int}:
+            raise UsageError(f"input {name!r}: its shape is a tuple of int, and not {shape!r}")
+    for layer in net.layers:
+        if not isinstance(layer, Layer):
+            raise UsageError(f"the layers of a net are bnfold.Layer, and not {type(layer).__name__}")
+        blobs = [layer.bottoms, layer.tops]
+        if not all(isinstance(names, list | tuple) for names in blobs):
+            raise UsageError(f"{layer}: its bottoms and tops are lists of names, and not {blobs[0]!r} and {blobs[1]!r}")
+        if wrong := [word for word in (layer.name, layer.type, *blobs[0], *blobs[1]) if not isinstance(word, str)]:
+            raise UsageError(f"{layer}: names and types are str, and not {wrong[0]!r}")
+        if net.front is not None and not isinstance(layer.param, net.front.param_type):
+            wanted = net.front.param_type.__name__
+            raise UsageError(f"{layer}: its param is a {wanted}, and not {type(layer.param).__name__}")
+
+
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(["inputs", "preparation", "public"], dict),
+    **dict.fromkeys(["layers", "notes", "outputs"], list),
+    "name": str,
+}
+
+
+def _require_wired(net: Net) -> None:
+    """Stop where a blob has no maker in front of its readers, or two. Raises ModelError."""
+    makers: dict[str, Layer | None] = dict.fromkeys(net.inputs)
+    for layer in net.layers:
+        for bottom in layer.bottoms:
+            if bottom not in makers:
+                raise ModelError(f"{layer}: nobody makes its bottom '{bottom}'")
+        for top in layer.tops:
+            if (first := makers.get(top)) is not None:
+                raise ModelError(f"{layer}: it makes '{top}', which {first} has made already")
+            makers[top] = layer
 
 
 def _require_arrays(layer: Layer, net: Net) -> None:
@@ -459,11 +505,18 @@ def _require_arrays(layer: Layer, net: Net) -> None:
     for place, blob in enumerate(layer.blobs.stored):
         if isinstance(blob, np.ndarray):
             known = place < len(before)
-            if blob.dtype != before[place].dtype if known else blob.dtype.kind not in "fV" and net.language == "Caffe":
+            if blob.dtype != before[place].dtype if known else not _is_float(blob.dtype) and net.language == "Caffe":
                 wanted = before[place].dtype if known else "a floating-point type"
                 raise UsageError(f"{layer}: blob {place} is of {blob.dtype}, and has to be of {wanted}")
+            if np.ma.is_masked(blob):
+                raise UsageError(f"{layer}: blob {place} is masked, and no file can hold a mask; fill it")
         elif not hasattr(blob, "chunks"):  # what makes a `LazyArray`, of which `isinstance` takes a while
             raise UsageError(f"{layer}: blob {place} is {type(blob).__name__}, and not an array")
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether it is a floating-point type, also one that another package gives numpy, as bfloat16."""
+    return dtype.kind == "f" or (dtype.kind == "V" and dtype.type is not np.void)
 
 
 class Names:

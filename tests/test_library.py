@@ -29,7 +29,7 @@ from onnx_models import classifier
 import bnfold
 from bnfold.algebra.records import Record
 from bnfold.data.samples import Noise
-from bnfold.errors import UsageError
+from bnfold.errors import ModelError, UsageError
 from bnfold.net import Blobs, Net
 
 ROOT = Path(__file__).parents[1]
@@ -260,6 +260,7 @@ def test_weights_that_are_put_in_may_lie_in_any_order(
             Blobs([np.zeros((16, 16, 5, 5), np.int8)]),
             "blob 0 is of int8, and has to be of a floating-point type",
         ),
+        ("Caffe", Blobs([np.zeros((16, 16, 5, 5), "V4")]), "blob 0 is of .V4, and has to be of a floating-point type"),
         ("Caffe", Blobs([np.zeros((16, 16, 5, 5), complex)]), "blob 0 is of complex128, and has to be of a floating"),
         ("ONNX", Blobs([np.zeros((16, 16, 5, 5))]), "blob 0 is of float64, and has to be of float32"),
         ("ONNX", Blobs([np.zeros((16, 16, 5, 5), ">f4")]), "blob 0 is of >f4, and has to be of float32"),
@@ -271,6 +272,66 @@ def test_weights_that_no_file_can_hold_are_a_sentence(net: bnfold.Net, language:
     for call in (bnfold.fold, bnfold.to_onnx, lambda net: bnfold.compare(net, net)):
         with pytest.raises(UsageError, match=rf"^layer 'conv2' \(Conv.*\): {said}"):
             call(one)
+
+
+def edited(**values: Any) -> Callable[[bnfold.Net], None]:
+    """An edit of 'conv2', whatever the types say."""
+
+    def edit(net: bnfold.Net) -> None:
+        for name, value in values.items():
+            setattr(net["conv2"], name, value)
+
+    return edit
+
+
+BROKEN: dict[str, Callable[[bnfold.Net], object]] = {
+    r"conv2' \(Conv.*\): its param is a (LayerParameter|Node), and not NoneType": edited(param=None),
+    r"conv2' \(Conv.*\): its bottoms and tops are lists of names, and not None and \['conv2'\]": edited(bottoms=None),
+    r"conv2' \(Conv.*\): its bottoms and tops are lists .* and not \['.*'\] and 'conv2'": edited(tops="conv2"),
+    r"conv2' \(Conv.*\): names and types are str, and not 3": edited(bottoms=[3]),
+    r"None' \(Conv.*\): names and types are str, and not None": edited(name=None),
+    r"conv2' \(Conv.*\): nobody makes its bottom 'nobody'": edited(bottoms=["nobody"]),
+    r"conv2' \(Conv.*\): it makes 'conv1', which layer 'conv1' \(Conv.*\) has made already": edited(tops=["conv1"]),
+    r"^Net.inputs is a dict, and not NoneType": lambda net: setattr(net, "inputs", None),
+    r"^input 'data': its shape is a tuple of int, and not \(1.0, 1, 8, 8\)": (
+        lambda net: net.inputs.update(data=(1.0, 1, 8, 8))  # type: ignore[arg-type]
+    ),
+    r"^the layers of a net are bnfold.Layer, and not str": lambda net: net.layers.append("relu"),  # type: ignore
+}
+
+
+@pytest.mark.parametrize("language", ["Caffe", "ONNX"])
+@pytest.mark.parametrize("said", BROKEN)
+def test_a_net_that_an_edit_has_broken_is_a_sentence(net: bnfold.Net, tmp_path: Path, said: str, language: str) -> None:
+    read = net if language == "Caffe" else bnfold.load(bnfold.to_onnx(net))
+    one = read.copy()
+    BROKEN[said](one)
+    save = bnfold.save_caffe if language == "Caffe" else bnfold.save_onnx
+    for use in (
+        bnfold.fold,
+        bnfold.to_onnx,
+        lambda net: bnfold.compare(net, read),
+        lambda net: save(net, tmp_path / "net"),
+    ):
+        with pytest.raises((UsageError, ModelError), match=said):
+            use(one)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("language", ["Caffe", "ONNX"])
+def test_weights_that_are_masked_or_gone_are_a_sentence(net: bnfold.Net, language: str) -> None:
+    one = net.copy() if language == "Caffe" else bnfold.load(bnfold.to_onnx(net))
+    weight = one["conv2"].blobs[0]
+    one["conv2"].blobs = Blobs([np.ma.masked_less(weight, 0)])
+    with pytest.raises(UsageError, match=r"conv2' \(Conv.*\): blob 0 is masked, and no file can hold a mask; fill it"):
+        bnfold.to_onnx(one)
+    one["conv2"].blobs = Blobs([np.ma.masked_array(weight)])
+    bnfold.to_onnx(one)
+    one["conv2"].blobs = Blobs()
+    with pytest.raises(
+        bnfold.BnfoldError, match=r"conv2' \(Conv.*\): (has no weights|it has 0 blobs), and (needs|reads)"
+    ):
+        bnfold.to_onnx(one)
 
 
 CALLS: dict[str, Callable[[bnfold.Net, Path], object]] = {

@@ -73,10 +73,12 @@ class FrontEnd(Protocol):
 
     Attributes:
         language: what it is called, "Caffe" or "ONNX".
+        param_type: what `Layer.param` is.
         outputs_are_unread: whether a file does not list the outputs, since they are what nobody reads.
     """
 
     language: str
+    param_type: type[Any]
     outputs_are_unread: bool
 
     def prepare(self, context: FoldContext) -> None:

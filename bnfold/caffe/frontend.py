@@ -33,6 +33,7 @@ class Caffe:
     """Caffe as a front end of the algebra (`bnfold.algebra.frontend`)."""
 
     language = "Caffe"
+    param_type = LayerParameter
     outputs_are_unread = True
 
     def prepare(self, context: FoldContext) -> None:

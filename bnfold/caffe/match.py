@@ -78,7 +78,7 @@ def require_fitting(net: Net) -> None:
     Raises:
         WeightsError: it names every such layer, what it has and what it needs.
     """
-    edited = [layer for layer in net.layers if layer.blobs and not _has_shapes_as_read(layer)]
+    edited = [layer for layer in net.layers if not _has_shapes_as_read(layer)]
     faults: list[str] = []
     try:
         shapes = infer_shapes(net) if edited else {}
@@ -222,7 +222,7 @@ def _fitted(layer: Layer, blobs: Blobs, expected: list[Shape] | None, problem: s
 
 def _misfit(layer: Layer, blobs: Blobs, expected: Sequence[Shape]) -> str:
     needs = f"needs {_listed(expected)}" if expected else "learns nothing"
-    return f"{layer}: has {_listed(blobs.shapes)}, and {needs}"
+    return f"{layer}: has {_listed(blobs.shapes) or 'no weights'}, and {needs}"
 
 
 def _plain(layer: Layer, index: int, shape: Shape) -> Shape:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from bnfold.algebra.scaled import same_values
+from bnfold.errors import UsageError, counted
 from bnfold.net import Array, Layer, LazyArray, Names, Net
 from bnfold.onnx.file import fill_constant, whole
 from bnfold.onnx.node import BIASES, ConstantInput, Data, Node
@@ -113,6 +114,8 @@ class _Editing:
             return ""
         if isinstance(slot, Data):
             return layer.bottoms[slot.index]
+        if slot.blob >= len(layer.blobs):
+            raise UsageError(f"{layer}: it has {counted(len(layer.blobs), 'blob')}, and reads {slot.blob + 1}")
         stored = layer.blobs.stored[slot.blob] if slot.blob >= 0 else slot.value
         if slot.name and stored is slot.value:
             self._read.add(slot.name)

@@ -36,6 +36,7 @@ class OnnxFrontEnd:
     """
 
     language = "ONNX"
+    param_type = Node
     outputs_are_unread = False
 
     def __init__(self, read: Callable[[bytes, ReadOptions, str], Net]) -> None:

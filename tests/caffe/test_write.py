@@ -144,11 +144,11 @@ def test_a_changed_layer_loses_its_outdated_duplicates(load: Load, saved: Save) 
 def test_a_new_layer_comes_after_the_layer_in_front_of_it(load: Load, saved: Save) -> None:
     net = load()
     scale = Layer("scale", "Scale", ["conv"], ["scale"], Blobs([np.array([1, 2, 3], np.float32)]), LayerParameter())
-    layers = [*net.layers[:2], scale, net.layers[2]]
+    layers = [*net.layers, scale]
     text, caffemodel = saved(Net(net.name, layers, net.inputs, public=net.public, file=net.file, origin=net.origin))
     message = NetParameter.FromString(caffemodel)
-    assert [each.name for each in message.layer] == ["data", "conv", "scale", "act", "loss"]
-    assert (message.layer[2].type, list(message.layer[2].bottom), list(message.layer[2].top)) == (
+    assert [each.name for each in message.layer] == ["data", "conv", "act", "scale", "loss"]
+    assert (message.layer[3].type, list(message.layer[3].bottom), list(message.layer[3].top)) == (
         "Scale",
         ["conv"],
         ["scale"],
