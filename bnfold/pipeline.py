@@ -319,6 +319,10 @@ def export(reading: Reading, writing: Writing, only: str) -> RunReport:
         raise UsageError(f"{reading.prototxt}: {what}; 'bnfold fold', 'bnfold inspect' and 'bnfold diff' take it")
     if only == "onnx":
         require_weights(net)
+    else:
+        from bnfold.caffe.layers import infer_shapes
+
+        infer_shapes(net)  # without a caffemodel nobody has asked yet whether its sizes fit
     with OutputSet(reading.files, in_place=writing.in_place) as outputs:
         written, foreign = save(net, writing, Provenance(reading.files), outputs)
     return RunReport(net, written=written, notes=(*net.notes, *foreign))

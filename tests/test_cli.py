@@ -94,6 +94,21 @@ def test_convert_writes_caffe_unfolded(run: Run) -> None:
     assert len(bnfold.load("out.prototxt", "out.caffemodel").layers) == len(bnfold.load(*NET).layers)
 
 
+def test_convert_refuses_sizes_that_do_not_fit_though_no_weights_say_so(run: Run) -> None:
+    Path("net.prototxt").write_text("""
+        input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 }
+        layer {
+          name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 9 }
+        }
+    """)
+    outcome = run("convert", "net.prototxt", "-o", "out.prototxt")
+    assert outcome.code == 2
+    assert (
+        "net.prototxt: layer 'c' (Convolution): kernel 9x9 spans 9x9, which does not fit a plane of 4x4" in outcome.err
+    )
+    assert not Path("out.prototxt").exists()
+
+
 def test_convert_without_weights_writes_a_prototxt_alone(run: Run) -> None:
     outcome = run("convert", "net.prototxt", "-o", "out.prototxt")
     assert (outcome.code, outcome.out) == (0, "wrote out.prototxt\n")
