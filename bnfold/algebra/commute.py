@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, pairwise
+from itertools import chain, compress, pairwise
 from math import prod
 
 import numpy as np
@@ -156,8 +156,9 @@ def _parts(operator: Join, affine: Affine) -> Iterator[Affine]:
 
 def _joined(operator: Join, affines: Moved) -> Affine:
     """The affines one behind the other, the identity where there is none."""
-    places = [place for place in range(len(operator.sizes)) if place not in operator.fixed]
-    carried = [(place, affine) for place, affine in zip(places, affines, strict=True) if affine is not None]
+    count = len(operator.sizes)
+    places = [place for place in range(count) if place not in operator.fixed] if operator.fixed else range(count)
+    carried = [(place, affine) for place, affine in compress(zip(places, affines, strict=True), affines) if affine]
     first, axis = carried[0][1], operator.axis
     alike = all(first.equals(other) for other in _distinct(affine for _, affine in carried))
     if alike and len(carried) == len(operator.sizes) and (axis >= len(first.shape) or first.shape[axis] == 1):

@@ -305,7 +305,8 @@ def _demand(scene: Scene, journal: _Journal, blob: str, affine: Affine, reader: 
         journal.moved.append(blob)
         return
     with _naming(producer):
-        alone = len(scene.uses(producer.bottoms[0])) == 1
+        readings = filter(scene.reads_values, scene.net.uses(producer.bottoms[0]))
+        alone = len(list(islice(readings, 2))) == 1  # thousands may read it
         laws = commute.back(operator, affine, producer.tops.index(blob), producer.bottoms, alone=alone)
         alternatives = list(islice(laws, MAX_ALTERNATIVES))
     journal.through.append(producer)
@@ -474,7 +475,7 @@ def _carry_forward(scene: Scene, journal: _Journal, start: str, affine: Affine) 
         reader = seen[heapq.heappop(waiting)[1]]
         require(id(reader) not in scene.excluded, f"{reader} is excluded")
         scene.budget.spend()
-        arriving = [carried.get(bottom) for bottom in reader.bottoms]
+        arriving = list(map(carried.get, reader.bottoms))
         first, *others = arriving
         alone = first if not any(others) else None
         operator = journal.absorb(reader, alone) if alone else journal.passed(reader)

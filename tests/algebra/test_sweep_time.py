@@ -12,7 +12,8 @@ from growing import growth
 from bnfold.algebra import fold
 from bnfold.algebra.plan import Budget
 from bnfold.algebra.records import Blocked
-from bnfold.net import Net
+from bnfold.caffe.frontend import Caffe
+from bnfold.net import Layer, Net
 
 # Time and depth.
 
@@ -71,6 +72,26 @@ def test_branches_that_carry_nothing_cost_next_to_nothing(layer_type: str) -> No
     """Each affine passes the layer that joins all branches by itself, so what the others cost is paid for each."""
     small, large = joined(60, layer_type), joined(240, layer_type)
     assert growth(lambda: fold(small), lambda: fold(large), below=8) < 8
+
+
+def test_of_the_many_that_read_a_blob_no_more_than_two_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    reads_values = Caffe.reads_values
+
+    def counted(front: Caffe, of: Layer, index: int) -> bool:
+        asked.append(of.name)
+        return reads_values(front, of, index)
+
+    monkeypatch.setattr(Caffe, "reads_values", counted)
+    costs = []
+    for count in (50, 100):
+        text = data(2)
+        for i in range(count):
+            text += layer(f"r{i}", "ReLU", "data", f"r{i}") + power(f"p{i}", f"r{i}", f"p{i}", "scale: 2")
+        assert len(fold(net_of(text)).report.kept) == count
+        costs.append(len(asked))
+        asked.clear()
+    assert costs[1] < 3 * costs[0]
 
 
 @pytest.mark.slow
