@@ -54,8 +54,9 @@ class Conv(OpRun):
         if given["auto_pad"] in SAME:
             outputs = -(-np.array(x.shape[2:]) // strides)
             total = _span(outputs, weight, strides, dilations) - x.shape[2:]
-            pads = _shared(total, odd_first=given["auto_pad"] == "SAME_LOWER")
-        x = np.pad(x, [(0, 0), (0, 0), *pads.T])
+            # onnxruntime leaves one value less out than windows skip, of those that are none of any window.
+            pads = _shared(total + (total < 0), odd_first=given["auto_pad"] == "SAME_LOWER")
+        x = _padded(x, pads)
         every: Any = ..., *(slice(None, None, step) for step in (*strides, *dilations))
         # (N, C, sizes of y, sizes of the kernel)
         windows = sliding_window_view(x, tuple(reach), tuple(range(2, 2 + axes)))[every]
@@ -85,7 +86,7 @@ class ConvTranspose(OpRun):
         pads = np.reshape(given["pads"] or [0] * 2 * len(inputs), (2, -1))
         outputs = given["output_shape"] or (inputs * strides if given["auto_pad"] in SAME else None)
         if outputs is not None:
-            pads = _shared(whole - outputs, odd_first=given["auto_pad"] != "SAME_UPPER")
+            pads = _shared(np.maximum(whole - outputs, 0), odd_first=given["auto_pad"] != "SAME_UPPER")
             whole = np.maximum(whole, given["output_shape"] or 0)
         x = x.reshape(len(x), group, -1, inputs.prod())
         kernel = weight.shape[2:]
@@ -122,10 +123,15 @@ def _window(place: Sequence[int], windows: Array, strides: Array, dilations: Arr
 
 
 def _shared(total: Array, *, odd_first: bool) -> Array:
-    """The pads before and behind."""
-    total = np.maximum(total, 0)
-    before = (total + odd_first) // 2
+    """The pads before and behind, negative where values are left out; rounded towards 0 as in onnxruntime's C++."""
+    before = np.trunc((total + odd_first) / 2).astype(int)
     return np.array([before, total - before])
+
+
+def _padded(x: Array, pads: Array, value: float = 0.0) -> Array:
+    """A plane with pads around it, without what negative ones leave out."""
+    kept: Any = ..., *map(slice, np.maximum(-pads[0], 0), x.shape[2:] + np.minimum(pads[1], 0))
+    return np.pad(x[kept], [(0, 0), (0, 0), *np.maximum(pads, 0).T], constant_values=value)
 
 
 def _with_bias(y: Array, bias: Array | None) -> Array:
@@ -204,7 +210,7 @@ def _windows(
     last = -((reach - whole) // steps) if ceil_mode else (whole - reach) // steps
     if ceil_mode:
         last -= last * steps >= sizes + around[0]  # the last window begins within the image
-    x = np.pad(x, [(0, 0), (0, 0), *around.T], constant_values=pad)
+    x = _padded(x, around, pad)
     missing = np.maximum(last * steps + reach - whole, 0)
     x = np.pad(x, [(0, 0), (0, 0), *((0, size) for size in missing)], constant_values=behind)
     every: Any = ..., *map(slice, [None] * axes, last * steps + 1, steps), *(slice(None, None, step) for step in taps)

@@ -270,6 +270,22 @@ def test_a_convolution_is_what_it_is_for_every_group(operator: str, group: int, 
     assert np.abs(found - exact).max() < 1e-4
 
 
+@pytest.mark.parametrize("auto_pad", ["SAME_LOWER", "SAME_UPPER"])
+@pytest.mark.parametrize("operator", ["Conv", "LpPool"])
+@pytest.mark.parametrize("kernel", [1, 2])
+@pytest.mark.parametrize("stride", [2, 3, 4, 5, 6])
+def test_strides_skip_the_pixels_that_onnxruntime_skips(stride: int, kernel: int, operator: str, auto_pad: str) -> None:
+    random = np.random.default_rng(3)
+    weights = {"w": random.normal(size=(3, 3, kernel, kernel)).astype(np.float32)} if operator == "Conv" else {}
+    shaped: dict[str, Any] = {} if weights else {"kernel_shape": [kernel] * 2}
+    node = helper.make_node(operator, ["data", *weights], ["y"], auto_pad=auto_pad, strides=[stride] * 2, **shaped)
+    for size in (5, 6, 8, 12):
+        data = random.normal(size=(2, 3, size, size + 1)).astype(np.float32)
+        made = model([node], {"data": data.shape}, ["y"], weights, 18)
+        exact = Evaluator.of_model(made, (), None, []).run({"data": data})["y"]
+        np.testing.assert_allclose(Session(made).run({"data": data})["y"], exact, atol=1e-5)
+
+
 def test_a_convolution_takes_the_memory_of_a_few_blobs() -> None:
     """The windows of all samples at once, as onnx has them, are 49 blobs."""
     made = model(
