@@ -221,9 +221,20 @@ def _is_a(value: object, word: str) -> bool:
 
 def _are_words(value: object) -> bool:
     """Whether these are several words: one alone would be taken for its letters, and an iterator is read but once."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return False
-    return not isinstance(value, Collection) or all(isinstance(one, str) for one in value)
+    items = _items(value)
+    if items is None:
+        return isinstance(value, Iterable) and not isinstance(value, Collection) and not hasattr(value, "read")
+    return all(isinstance(one, str) for one in items)
+
+
+def _items(value: object) -> list[object] | None:
+    """What a collection holds, None for what is none: letters are no items, and numpy's scalars have none."""
+    if isinstance(value, str) or not isinstance(value, Collection):
+        return None
+    try:
+        return list(value)
+    except TypeError:
+        return None
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -235,15 +246,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
 TYPES: dict[str, Callable[[object], bool]] = {
     "Iterable[str]": _are_words,
     "Mapping[str, Sequence[int]]": lambda value: (
-        isinstance(value, Mapping)
-        and _are_words(value)
-        and all(isinstance(sizes, Iterable) and not isinstance(sizes, str) for sizes in value.values())
+        isinstance(value, Mapping) and _are_words(value) and all(_items(sizes) is not None for sizes in value.values())
     ),
     "Mapping[str, str]": lambda value: isinstance(value, Mapping) and _are_words([*value, *value.values()]),
     "None": lambda value: value is None,
     "Progress": callable,
     "Sequence[str]": _are_words,
-    "bool": lambda value: not isinstance(value, str),  # a word is true whatever it says
+    # A word and a list are true whatever they say, and an array is neither.
+    "bool": lambda value: hasattr(value, "__bool__") and not hasattr(value, "__len__"),
     "float": lambda value: isinstance(value, Real),
     "int": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
     "npt.DTypeLike": lambda _: True,

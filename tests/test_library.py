@@ -334,6 +334,24 @@ def test_weights_that_are_masked_or_gone_are_a_sentence(net: bnfold.Net, languag
         bnfold.to_onnx(one)
 
 
+def test_weights_are_not_written_for_two_layers_of_one_name(net: bnfold.Net, tmp_path: Path) -> None:
+    one = net.copy()
+    one["conv2"].name = "conv1"
+    with pytest.raises(UsageError, match=r"layer 'conv1' \(Convolution\): another layer has its name, by which"):
+        bnfold.save_caffe(one, tmp_path / "net.prototxt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_keeps_its_type_whatever_its_parameters_say_of_it(net: bnfold.Net, tmp_path: Path) -> None:
+    one = net.copy()
+    param = copy.deepcopy(one["conv2"].param)
+    param.ClearField("type")
+    one["conv2"].param = param
+    bnfold.save_caffe(one, tmp_path / "net.prototxt")
+    assert bnfold.compare(net, bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel")).passed
+    assert bnfold.load(tmp_path / "net.caffemodel", input_shapes=net.inputs)["conv2"].type == "Convolution"
+
+
 CALLS: dict[str, Callable[[bnfold.Net, Path], object]] = {
     "compare": lambda net, _: bnfold.compare(net, net),
     "fold": lambda net, _: bnfold.fold(net),
@@ -540,6 +558,7 @@ def unreadable() -> io.BufferedWriter:
     return io.BufferedWriter(io.BytesIO())
 
 
+MASKED = np.ma.masked_less(np.array([1.0, -1.0]).reshape(2, 1, 1, 1) * np.ones((2, 1, 8, 8)), 0)
 LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
 
 
@@ -634,6 +653,25 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.compare(net, net, np.zeros((1, 1, 8, 8), complex)), "complex128, and takes real numbers"),
         (lambda net: LIBRARY.compare(net, net, np.full((1, 1, 8, 8), "a")), "<U1, and takes real numbers"),
         (lambda net: LIBRARY.compare(net, net, progress=3), "progress takes Progress or None, and not int"),
+        (lambda net: LIBRARY.fold(net, keep=np.array("x")), r"keep takes str or Iterable.str., and not ndarray"),
+        (lambda net: LIBRARY.fold(net, keep=io.StringIO("x")), r"keep takes str or Iterable.str., and not StringIO"),
+        (lambda net: LIBRARY.fold(net, exclude=iter([3])), r"exclude takes str or Iterable.str., and not list \[3\]"),
+        (lambda net: LIBRARY.fold(net, join=np.zeros(2)), "join takes bool, and not ndarray"),
+        (lambda net: LIBRARY.fold(net, join=[]), r"join takes bool, and not list"),
+        (lambda net: LIBRARY.compare(net, net, exact=np.zeros(2)), "the option exact takes bool, and not ndarray"),
+        (
+            lambda net: LIBRARY.load(PROTOTXT, input_shapes={"data": (size for size in (1, 1, 8, 8))}),
+            "input_shapes takes Mapping.* and not dict",
+        ),
+        (lambda net: LIBRARY.save_caffe(net, "x", outputs="y"), "outputs takes OutputSet or None, and not str 'y'"),
+        (lambda net: LIBRARY.compare(net, net, MASKED), "^given arrays: 'data' is masked, and a network takes every"),
+        (
+            lambda net: LIBRARY.compare(net, net, MASKED.data, labels=np.ma.masked_array([1, 2], [True, False])),
+            "^the labels are masked; -1 says that a class is not known",
+        ),
+        (lambda net: LIBRARY.compare(net, net, "x" * 5000), "^the data 'x+' does not exist"),
+        (lambda net: LIBRARY.compare(net, net, checkpoint="a\0b"), "the checkpoint 'a\0b' cannot be written: embedded"),
+        (lambda net: LIBRARY.compare(net, net, checkpoint="x" * 5000), "cannot be written: File name too long"),
         (lambda net: LIBRARY.Preparation(scale="1"), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(mean=["b"]), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(resize=8), "mean and scale are numbers, resize and crop .height, width."),
@@ -644,6 +682,16 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
 def test_an_argument_of_the_wrong_kind_is_a_sentence(net: bnfold.Net, call: Callable[[Any], object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         call(net)
+
+
+def test_words_may_come_from_an_iterator(net: bnfold.Net) -> None:
+    assert "bn2" in {layer.name for layer in LIBRARY.fold(net, exclude=iter(["bn2"])).net.layers}
+    assert bnfold.load(PROTOTXT, stages=iter(["deploy"])).layers
+
+
+def test_the_root_is_no_model() -> None:
+    with pytest.raises(bnfold.ParseError, match=r"^/: cannot be read: Is a directory"):
+        bnfold.load("/")
 
 
 def test_a_stream_that_cannot_be_written_is_a_sentence(net: bnfold.Net, tmp_path: Path) -> None:

@@ -75,14 +75,11 @@ def fold(
         Folded(layer='bn_conv1', type='BatchNorm', into=('conv1',), through=(), forward=False)
     """
     require_net(net, "fold")
-    require_type("keep", keep, "str | Iterable[str]")
-    require_type("exclude", exclude, "str | Iterable[str]")
+    keep, exclude = _patterns("keep", keep), _patterns("exclude", exclude)
     require_type("assume_global_stats", assume_global_stats, "bool")
     require_type("join", join, "bool")
     if net.front is None:
         raise UsageError("fold takes a net that bnfold.load has read, and this one has no language")
-    keep = (keep,) if isinstance(keep, str) else keep
-    exclude = (exclude,) if isinstance(exclude, str) else exclude
     own = net.copy()
     report = FoldReport()
     context = FoldContext(own, report.shapes, assume_global_stats, keep=_kept_blobs(own, keep))
@@ -467,6 +464,14 @@ class _Sweep:
             if isinstance(record, Kept) and isinstance(affine, Affine) and id(layer) not in self.context.excluded:
                 self.front.rewrite(layer, affine, self.context, composed=id(layer) in self.composed)
                 self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)
+
+
+def _patterns(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
+    """One pattern, or several. Raises UsageError where they are no words."""
+    require_type(name, given, "str | Iterable[str]")
+    patterns = (given,) if isinstance(given, str) else tuple(given)
+    require_type(name, list(patterns), "str | Iterable[str]")  # what an iterator gave
+    return patterns
 
 
 def _kept_blobs(net: Net, patterns: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ in that text; any other layer is printed in the indentation of its source. Both 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def save_caffe(
 
     Raises:
         UsageError: an output is one of the inputs or has the suffix of another format, `caffemodel` is given for a net
-            that has no weights, or it is an ONNX net.
+            that has no weights, it is an ONNX net, or a layer with weights has the name of another.
         WeightsError: a layer was given blobs of other shapes than its parameters promise.
         ParseError: a caffemodel that the net was read from was written to since, or is damaged where it is copied.
         UnsupportedError: the caffemodel would reach 2 GiB, which Caffe does not read; or a layer of an old prototxt has
@@ -74,6 +75,8 @@ def save_caffe(
     require_type("caffemodel", caffemodel, "str | os.PathLike[str] | None")
     require_type("dialect", dialect, "Dialect")
     require_type("strip", strip, "bool")
+    require_type("in_place", in_place, "bool")
+    require_type("outputs", outputs, "OutputSet | None")
     require_suffix(prototxt, "a prototxt", (".onnx", ".caffemodel"))
     require_suffix(caffemodel or "", "a caffemodel", (".onnx", ".prototxt"))
     if net.language != "Caffe":
@@ -93,6 +96,7 @@ def add_caffe(
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
     with telling_which(net.file):
         require_fitting(net)
+        _require_own_names(net)
         net = in_stock_words(net) if dialect == "bvlc" else in_readable_text(net, keep=True)
         foreign = foreign_layers(net) if dialect == "bvlc" else []
         net = in_file_order(net)
@@ -104,6 +108,13 @@ def add_caffe(
     caffemodel = Path(caffemodel or Path(prototxt).with_suffix(".caffemodel"))
     write_caffemodel(net, names, outputs.open(caffemodel), strip=strip)
     return [Path(prototxt), caffemodel], foreign
+
+
+def _require_own_names(net: Net) -> None:
+    """Stop where weights would go to another layer, since a caffemodel gives them by name. Raises UsageError."""
+    called = Counter(layer.name for layer in net.layers)
+    if shared := next((layer for layer in net.layers if layer.blobs and called[layer.name] > 1), None):
+        raise UsageError(f"{shared}: another layer has its name, by which a caffemodel gives weights; rename one")
 
 
 def input_files(net: Net) -> list[Path]:
@@ -192,7 +203,7 @@ def _gone(old: Message, new: Message, path: str = "") -> list[str] | None:
     return None if after.keys() - (APART if path == "" else frozenset()) else gone
 
 
-APART = frozenset({"blobs", "bottom", "name", "top"})
+APART = frozenset({"blobs", "bottom", "name", "top", "type"})
 """What the text of a layer is given by itself."""
 
 

@@ -159,7 +159,7 @@ def choose_samples(
     if not isinstance(given, Mapping | str | os.PathLike):
         raise UsageError(f"samples are an array, one array for each input, or a path, and not {type(given).__name__}")
     source = "given arrays"
-    if not isinstance(given, Mapping) and is_arrays(given) and Path(given).exists():
+    if not isinstance(given, Mapping) and is_arrays(given) and os.path.exists(given):
         source = str(given)
         given, labels = read_inputs(Path(given), shape.feeds, labels, most if shape.batched else None)
     if isinstance(given, Mapping):
@@ -167,6 +167,8 @@ def choose_samples(
         labels = labels if label is None else np.asarray(given[label]).reshape(-1)
         # As in a file, what no input takes is left alone; if all is such, a run says what there is.
         names = [name for name in given if name in shape.feeds] or list(given)
+        if masked := [name for name in names if np.ma.is_masked(given[name])]:
+            raise UsageError(f"{source}: '{masked[0]}' is masked, and a network takes every value; fill it")
         arrays = {name: np.asarray(given[name]) for name in names}
         if not shape.batched:
             arrays = {name: _as_runs(array, shape.feeds[name]) for name, array in arrays.items() if name in shape.feeds}

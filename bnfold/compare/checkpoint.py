@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Checkpoint:
         self.path = None if path is None else Path(path)
         self.identity: dict[str, str] = {}
         self.notes: list[str] = []
-        self.pieces, self.found = (0, []) if self.path is None or not self.path.exists() else self._read(self.path)
+        self.pieces, self.found = (0, []) if path is None or not os.path.exists(path) else self._read(Path(path))
         self.batch = int(self.identity["batch"]) if self.identity else None
         self._written = time.monotonic()
 
@@ -125,9 +126,11 @@ class Checkpoint:
         try:
             beside.write_text(json.dumps(state | {"digest": _hash(state)}), encoding="utf-8")
             beside.replace(self.path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise UsageError(f"the checkpoint '{self.path}' cannot be written: {error.strerror or error}") from None
+        except (OSError, ValueError) as error:  # ValueError: a name with a zero byte, of which there is no file
+            with suppress(OSError, ValueError):
+                beside.unlink()
+            said = getattr(error, "strerror", None) or error
+            raise UsageError(f"the checkpoint '{self.path}' cannot be written: {said}") from None
         self._written = time.monotonic()
 
     def _read(self, path: Path) -> tuple[int, list[Measurement]]:

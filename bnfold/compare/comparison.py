@@ -145,6 +145,8 @@ class Comparison:
         self.options = options = replace(options, layers=options.layers and not options.bisect)
         self._typed = options.tolerance is None
         self._samples = samples
+        if np.ma.is_masked(labels):
+            raise UsageError("the labels are masked; -1 says that a class is not known")
         self._labels = None if labels is None else np.asarray(labels)
         self._opened: tuple[BatchLayout, Samples] | None = None
         self._noise: Noise | None = None

@@ -173,7 +173,7 @@ def open_samples(
         ParseError: a file is damaged.
     """
     place = Path(path)
-    if not place.exists():
+    if not os.path.exists(place):  # also where no file can have the name
         raise UsageError(f"the data '{place}' does not exist")
     if is_arrays(place):
         inputs, labels = read_inputs(place, feeds, labels)

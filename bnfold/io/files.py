@@ -262,7 +262,7 @@ class OutputSet:
         return self._staging[target.parent][0] / name
 
     def _check_replaceable(self, path: Path, target: Path) -> None:
-        if any(os.path.exists(source) and source.samefile(target) for source in self._inputs):
+        if any(is_same_file(source, target) for source in self._inputs):
             raise UsageError(f"{path}: is an input of this run; give another name, or --in-place to replace it")
         if target.is_dir():
             raise WriteError(f"{path}: is a folder; give the name of a file")
@@ -296,6 +296,11 @@ def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath], *, in_
         outputs.discard()
 
 
+def is_same_file(one: StrPath, other: StrPath) -> bool:
+    """Whether two paths lead to one file, and there is one."""
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
 def require_suffix(path: StrPath, meant: str, others: Collection[str]) -> None:
     """Stop where a file would be written under a name that promises one of some other formats. Raises UsageError."""
     if Path(path).suffix.lower() in others:
@@ -319,7 +324,7 @@ def require_unread(paths: Iterable[StrPath], reads: Iterable[StrPath]) -> None:
         place = os.path.realpath(read)
         for path, target in there.items():
             is_inside = os.path.isdir(place) and os.path.commonpath([place, target]) == place
-            if is_inside or (os.path.exists(place) and os.path.samefile(place, target)):
+            if is_inside or is_same_file(place, target):
                 raise UsageError(f"{path}: is an input of this run, so it cannot be written as well; give another name")
 
 
@@ -390,7 +395,7 @@ def _beside(target: Path, suffix: str) -> Path:
     """NAME and the suffix; where that is too long, the name cut and told from its like by a hash of the whole."""
     name = os.fsencode(target.name)
     if len(name) + len(suffix) <= MAX_NAME:
-        return target.with_name(target.name + suffix)
+        return target.parent / (target.name + suffix)  # the root has no name
     from hashlib import sha256
 
     told_apart = f"~{sha256(name).hexdigest()[:16]}{suffix}"

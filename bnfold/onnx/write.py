@@ -14,7 +14,7 @@ from pathlib import Path
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from bnfold.errors import BnfoldError, UnsupportedError, UsageError
-from bnfold.io.files import OutputSet, data_file
+from bnfold.io.files import OutputSet, data_file, is_same_file
 from bnfold.io.wire import LENGTH, MAX_MESSAGE, Field, encode_field
 from bnfold.net import Net
 from bnfold.onnx.edition import Edition, edition, leaves, new_inputs, renamed
@@ -70,14 +70,10 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) ->
 def _require_left_whole(document: Document, model: Path, written: Path) -> None:
     """Stop where weights would be replaced of a model that is not. Raises UsageError."""
     own, *weights = document.paths
-    if _is_same(own, model):
+    if is_same_file(own, model):
         return
-    if any(_is_same(file, written) for file in weights):
+    if any(is_same_file(file, written) for file in weights):
         raise UsageError(f"{written}: holds the weights of {own}, which would be another network; give another name")
-
-
-def _is_same(file: Path, other: Path) -> bool:
-    return file.exists() and other.exists() and file.samefile(other)
 
 
 def named_data_file(path: Path) -> Path:
