@@ -398,6 +398,31 @@ def test_a_model_is_not_written_over_what_it_is_read_from(net: bnfold.Net, tmp_p
     assert path.read_bytes() == before
 
 
+def test_a_model_that_was_renamed_keeps_its_weights(net: bnfold.Net, tmp_path: Path) -> None:
+    path, renamed, weights = tmp_path / "out.onnx", tmp_path / "renamed.onnx", tmp_path / "out.onnx.data"
+    bnfold.save_onnx(net, path, external_data=True)
+    path.rename(renamed)
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    before = weights.read_bytes()
+    for one in (net, bnfold.load(bnfold.to_onnx(net)), bnfold.load(renamed)):
+        with pytest.raises(
+            UsageError, match=r"out\.onnx\.data: holds the weights of .*renamed\.onnx, .* another name$"
+        ):
+            bnfold.save_onnx(one, path, external_data=True)
+    assert weights.read_bytes() == before
+    renamed.unlink()
+    bnfold.save_onnx(net, path, external_data=True)
+
+
+def test_a_model_that_was_removed_can_be_saved_under_its_name_again(net: bnfold.Net, tmp_path: Path) -> None:
+    path = tmp_path / "out.onnx"
+    bnfold.save_onnx(net, path, external_data=True)
+    model = bnfold.load(path)
+    path.unlink()
+    bnfold.save_onnx(model, path)
+    assert bnfold.compare(net, path).passed
+
+
 def test_models_come_from_bytes_and_streams(net: bnfold.Net, tmp_path: Path) -> None:
     bnfold.save_onnx(net, tmp_path / "net.onnx")
     with (

@@ -15,7 +15,7 @@ from bnfold.io.wire import MAX_MESSAGE
 from bnfold.net import Net, require_net, sizes
 from bnfold.onnx.save import DataFile, Sink, WholeModel, fill, write_external
 from bnfold.onnx.weight import Weight
-from bnfold.onnx.write import TOO_LARGE, named_data_file, whole_message, write_net, write_stream
+from bnfold.onnx.write import TOO_LARGE, named_data_file, require_no_others, whole_message, write_net, write_stream
 from bnfold.options import OnnxOptions, changed, differing
 
 
@@ -113,6 +113,7 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions) -> li
         whole.write(files.open(path))
         return [path]
     data = named_data_file(path)
+    require_no_others(path, data)
     write_external(files.open(path), DataFile(files.open(data), data.name), model, weights)
     return [path, data]
 

@@ -7,8 +7,10 @@ the last one. What did not change is never copied: it goes from the mapped file 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -28,6 +30,7 @@ from bnfold.onnx.file import (
     VALUE_INFO,
     Document,
     Tensor,
+    read_document,
 )
 from bnfold.onnx.origin import OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM, DataFile, Initialiser, Sink, field_head
@@ -55,14 +58,15 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) ->
     origin: OnnxOrigin = net.origin
     document, edited = _differences(net)
     pieces = list(_pieces(document, edited, origin))
-    sink = files.open(path)
     _require_left_whole(document, path, path)
+    sink = files.open(path)
     if not (external_data or document.keeps_outside) and _size(document, pieces) <= MAX_MESSAGE:
         _emit(sink, document, pieces)
         return [path]
     data_path = named_data_file(path)
-    data = DataFile(files.open(data_path), data_path.name)
     _require_left_whole(document, path, data_path)
+    require_no_others(path, data_path)
+    data = DataFile(files.open(data_path), data_path.name)
     _emit(sink, document, [_placed(piece, data) for piece in _pieces(document, edited, origin, split=True)])
     return [path, data_path]
 
@@ -70,10 +74,32 @@ def write_net(net: Net, path: Path, files: OutputSet, *, external_data: bool) ->
 def _require_left_whole(document: Document, model: Path, written: Path) -> None:
     """Stop where weights would be replaced of a model that is not. Raises UsageError."""
     own, *weights = document.paths
-    if is_same_file(own, model):
+    if _is_at(document, model):
         return
     if any(is_same_file(file, written) for file in weights):
-        raise UsageError(f"{written}: holds the weights of {own}, which would be another network; give another name")
+        raise UsageError(_LEFT.format(written, own))
+
+
+def _is_at(document: Document, model: Path) -> bool:
+    """Whether a model was read from there, be it there still or not."""
+    return is_same_file(document.path, model) or os.path.realpath(document.path) == os.path.realpath(model)
+
+
+def require_no_others(model: Path, data: Path) -> None:
+    """Stop where weights would be replaced of another model, which lies beside them: it may have been renamed.
+
+    Raises:
+        UsageError: with the first such model.
+    """
+    for other in sorted(data.parent.glob("*.onnx")) if data.is_file() else ():
+        files: list[Path] = []
+        with suppress(BnfoldError):  # it is no model, and so has no weights
+            files = [] if is_same_file(other, model) else read_document(other).paths[1:]
+        if any(is_same_file(file, data) for file in files):
+            raise UsageError(_LEFT.format(data, other))
+
+
+_LEFT = "{}: holds the weights of {}, which would be another network; give another name"
 
 
 def named_data_file(path: Path) -> Path:

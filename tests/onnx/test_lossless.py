@@ -875,8 +875,11 @@ def test_weights_beside_a_model_are_compared_wherever_in_its_folder_they_are_sai
 def test_the_weights_that_a_model_has_beside_it_are_an_input_too(tmp_path: Path) -> None:
     (tmp_path / "out.onnx.data").write_bytes(external(tmp_path, "out.onnx.data").with_name("weights.bin").read_bytes())
     before = (tmp_path / "out.onnx.data").read_bytes()
-    with pytest.raises(UsageError, match=r"out\.onnx\.data: is an input of this run"):
-        fold_files(Job(Reading(tmp_path / "net.onnx"), Writing((tmp_path / "out.onnx",))))
+    for in_place in (False, True):  # which would not help, so it is not offered
+        with pytest.raises(
+            UsageError, match=r"out\.onnx\.data: holds the weights of .*net\.onnx, .* give another name$"
+        ):
+            fold_files(Job(Reading(tmp_path / "net.onnx"), Writing((tmp_path / "out.onnx",), in_place=in_place)))
     with pytest.raises(UsageError, match=r"out\.onnx\.data: is an input of this run"):
         require_paths([tmp_path / "net.onnx"], reports=[tmp_path / "out.onnx.data"])
     assert (tmp_path / "out.onnx.data").read_bytes() == before
