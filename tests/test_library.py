@@ -318,6 +318,15 @@ def test_a_net_that_an_edit_has_broken_is_a_sentence(net: bnfold.Net, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
+def test_an_input_that_a_program_has_taken_away_is_a_sentence(net: bnfold.Net) -> None:
+    one = net.copy()
+    one.inputs.clear()
+    with pytest.raises(
+        bnfold.UnsupportedError, match=r"'data' \(Input\): what it makes is no input of the net any more"
+    ):
+        bnfold.to_onnx(one)
+
+
 @pytest.mark.parametrize("language", ["Caffe", "ONNX"])
 def test_weights_that_are_masked_or_gone_are_a_sentence(net: bnfold.Net, language: str) -> None:
     one = net.copy() if language == "Caffe" else bnfold.load(bnfold.to_onnx(net))

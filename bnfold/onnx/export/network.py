@@ -178,7 +178,7 @@ def refused_layers(net: Net) -> list[Layer]:
 def _unwritten(graph: Graph) -> Iterator[tuple[Layer, Exception]]:
     """Add the nodes of all layers; gives each one that has none, and why, with the graph as it was in front of it."""
     for layer in graph.net.layers:
-        if layer.type in SOURCES:
+        if layer.type in SOURCES and graph.net.inputs.keys() >= set(layer.tops):
             continue
         kept = len(graph.weights)
         try:
@@ -228,6 +228,8 @@ def _custom(graph: Graph, layer: Layer) -> None:
 
 
 def _unknown(layer: Layer) -> str:
+    if layer.type in SOURCES:
+        return "what it makes is no input of the net any more"
     if layer.type.endswith("Data"):
         return "it reads samples from outside; give the net an input in its place"
     return UNKNOWN
