@@ -161,6 +161,7 @@ class CompareOptions:
 
 
 Options = TypeVar("Options", ReadOptions, OnnxOptions, CompareOptions)
+Sized = TypeVar("Sized", ReadOptions, CompareOptions)
 
 
 def changed(kind: type[Options], options: Options, changes: Mapping[str, object]) -> Options:
@@ -177,9 +178,7 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     options = replace(options, **changes)  # type: ignore[arg-type]  # their types are looked at below
     for one in fields(options):
         require_type(f"the option {one.name}", getattr(options, one.name), str(one.type))
-    if not isinstance(options, OnnxOptions):
-        _require_sizes(options.batch, options.input_shapes or {})
-    return options
+    return options if isinstance(options, OnnxOptions) else _with_sizes(options)
 
 
 def differing(options: Options, plain: Options) -> list[str]:
@@ -187,12 +186,16 @@ def differing(options: Options, plain: Options) -> list[str]:
     return [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
 
 
-def _require_sizes(batch: int | None, input_shapes: Mapping[str, Sequence[int]]) -> None:
-    for name, shape in input_shapes.items():
+def _with_sizes(options: Sized) -> Sized:
+    """The options with Python's own numbers as sizes, whatever numbers are given. Raises UsageError below 1."""
+    for name, shape in (options.input_shapes or {}).items():
         if not all(isinstance(size, Integral) and size > 0 for size in shape):
             raise UsageError(f"input '{name}' cannot have the shape {tuple(shape)}: sizes are positive numbers")
-    if batch is not None and batch < 1:
-        raise UsageError(f"a batch of {batch} holds nothing")
+    if options.batch is not None and options.batch < 1:
+        raise UsageError(f"a batch of {options.batch} holds nothing")
+    batch = None if options.batch is None else int(options.batch)
+    shapes = {name: tuple(map(int, shape)) for name, shape in (options.input_shapes or {}).items()}
+    return replace(options, batch=batch, input_shapes=shapes or options.input_shapes)
 
 
 def require_type(name: str, value: object, types: str) -> None:

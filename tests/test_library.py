@@ -706,6 +706,11 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.compare(net, net, "x" * 5000), "^the data 'x+' does not exist"),
         (lambda net: LIBRARY.compare(net, net, checkpoint="a\0b"), "the checkpoint 'a\0b' cannot be written: embedded"),
         (lambda net: LIBRARY.compare(net, net, checkpoint="x" * 5000), "cannot be written: File name too long"),
+        (lambda net: LIBRARY.Preparation(swap_channels="no"), "the preparation: swap_channels takes bool, and not str"),
+        (lambda net: LIBRARY.Preparation(mean=np.ma.masked_less([1, -1], 0)), "the preparation: its mean is masked"),
+        (lambda net: LIBRARY.Comparison(net).against_all(None), "against_all takes a list of models, and not NoneType"),
+        (lambda net: LIBRARY.Comparison(net).against_all("x"), "against_all takes a list of models, and not str"),
+        (lambda net: LIBRARY.load(PROTOTXT, [None]), "caffemodels are given as paths, .* and not as NoneType"),
         (lambda net: LIBRARY.Preparation(scale="1"), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(mean=["b"]), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(resize=8), "mean and scale are numbers, resize and crop .height, width."),
@@ -716,6 +721,18 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
 def test_an_argument_of_the_wrong_kind_is_a_sentence(net: bnfold.Net, call: Callable[[Any], object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         call(net)
+
+
+def test_numbers_may_be_numpys(net: bnfold.Net, tmp_path: Path) -> None:
+    sizes = np.array([2, 1, 8, 8])
+    for given in ({"batch": np.int64(2)}, {"input_shapes": {"data": sizes}}):
+        read = LIBRARY.load(PROTOTXT, CAFFEMODEL, **given)
+        assert read.inputs == {"data": (2, 1, 8, 8)}
+        bnfold.save_onnx(read, tmp_path / "net.onnx", opset=np.int32(15))
+        assert LIBRARY.compare(tmp_path / "net.onnx", read, seed=np.uint8(1)).passed
+    preparation = LIBRARY.Preparation(resize=sizes[2:], crop=sizes[2:])
+    assert (preparation.resize, preparation.crop) == ((8, 8), (8, 8))
+    assert preparation.size_before_crop((4, 4)) == (8, 8)
 
 
 def test_words_may_come_from_an_iterator(net: bnfold.Net) -> None:

@@ -397,7 +397,8 @@ def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
         if not paths:
             raise UsageError(f"'{text}' names no caffemodel")
         return paths
-    if not isinstance(caffemodel, Sequence) or isinstance(caffemodel, bytes):
-        given = type(caffemodel).__name__
+    listed: Sequence[object] = caffemodel if isinstance(caffemodel, list | tuple) else [caffemodel]
+    if wrong := [one for one in listed if not isinstance(one, str | os.PathLike)]:  # None among them is no file
+        given = type(wrong[0]).__name__
         raise UsageError(f"caffemodels are given as paths, a single one also as bytes or a stream, and not as {given}")
     return [path for one in caffemodel for path in _paths(one)]

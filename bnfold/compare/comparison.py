@@ -207,6 +207,8 @@ class Comparison:
                 equal name is an equal blob; nets that share layers in memory have, and others by default have not.
         """
         require_type("progress", progress, "Progress | None")
+        if isinstance(candidates, str | bytes) or not isinstance(candidates, Sequence):
+            raise UsageError(f"against_all takes a list of models, and not {type(candidates).__name__}")
         opened = [
             self._open(candidate, known)
             for candidate, known in zip(candidates, folded or [False] * len(candidates), strict=True)
