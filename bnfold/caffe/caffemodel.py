@@ -147,13 +147,17 @@ class _Writing:
         self.present = {layer.name: layer for layer in net.layers}
         self.by_record: dict[int, Layer] = {}
         self.new_after: dict[int, list[Layer]] = {}
+        # A snapshot carries the net, what learns nothing too; a file of weights alone has no place for that.
+        carries_net = any(layer.source and layer.source.record and not layer.blobs for layer in net.layers)
         anchor = 0
         for layer in net.layers:
             record = layer.source.record if layer.source else None
             if record and record.is_binary:
                 anchor = id(record)
                 self.by_record[anchor] = layer
-            elif record or not self.files or (layer.blobs and not (has_same_blobs(layer) and says_the_same(layer))):
+            elif record or not self.files or (carries_net and layer.source is None):
+                self.new_after.setdefault(anchor, []).append(layer)
+            elif layer.blobs and not (has_same_blobs(layer) and says_the_same(layer)):
                 # Else it has its blobs from a layer that shares them by name, and the source has no record of it.
                 self.new_after.setdefault(anchor, []).append(layer)
 
