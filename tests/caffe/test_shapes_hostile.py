@@ -69,7 +69,7 @@ def read_fields() -> dict[str, list[list[str]]]:
         "BN": ["bn_param"],
         "Im2col": ["convolution_param"],
         "LSTM": ["recurrent_param"],
-        "Normalize": ["norm_param"],
+        "Normalize": ["norm_param", "normalize_param"],
         "PriorBoxClustered": ["prior_box_param"],
         "RNN": ["recurrent_param"],
         "ReLU6": ["relu6_param", "relu_param"],

@@ -213,7 +213,7 @@ def _fields_of_types() -> dict[str, list[str]]:
     own = {
         "Im2col": ["convolution_param"],
         "LSTM": ["recurrent_param"],
-        "Normalize": ["norm_param"],
+        "Normalize": ["norm_param", "normalize_param"],
         "PriorBoxClustered": ["prior_box_param"],
         "RNN": ["recurrent_param"],
     }
