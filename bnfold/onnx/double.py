@@ -1,7 +1,7 @@
 """An ONNX model in float64, for a run that shows what float32 rounded away; or in float32, for one that can be run.
 
 Every float becomes a double: initialisers and constants, inputs, the target of a Cast. What is whole, a flag or a
-string stays. What an operator's definition fixes to float32 (quantisation) has no form in float64.
+string stays. What rounds to whole numbers by float32's arithmetic (quantisation) has no form in float64.
 """
 
 from __future__ import annotations
@@ -19,8 +19,14 @@ from bnfold.net import Array
 from bnfold.onnx.file import values_of
 from bnfold.onnx.weight import Weight
 
-FIXED = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
-TYPED = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"}
+FIXED = frozenset({"DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
+TYPED = {
+    "Cast": "to",
+    "DequantizeLinear": "output_dtype",
+    "EyeLike": "dtype",
+    "RandomNormal": "dtype",
+    "RandomUniform": "dtype",
+}
 """Operators that say their result's type in an attribute."""
 FLOATS = ("value_float", "value_floats")
 """How a Constant may say floats without a tensor."""

@@ -16,7 +16,7 @@ import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_grid_sample, op_max_pool, op_roi_align, op_slice
+from onnx.reference.ops import op_dequantize_linear, op_grid_sample, op_max_pool, op_roi_align, op_slice
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Net
@@ -136,6 +136,12 @@ def _padded(x: Array, pads: Array, value: float = 0.0) -> Array:
 
 def _with_bias(y: Array, bias: Array | None) -> Array:
     return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
+
+
+class DequantizeLinear(op_dequantize_linear._CommonDequantizeLinear):
+    """`(x - zero_point) * scale` at any opset: onnx has those from 19 on."""
+
+    op_domain = ""
 
 
 class Erf(OpRun):
@@ -351,6 +357,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     BatchNormalization: 14,
     Conv: 1000,
     ConvTranspose: 1000,
+    DequantizeLinear: 19,
     Erf: 1000,
     GRU: 1000,
     GlobalLpPool: 1000,

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_models import change, classifier, model
 
 from bnfold.errors import UnsupportedError
+from bnfold.net import Array
 from bnfold.onnx.double import in_double
 from bnfold.onnx.evaluator import Evaluator
 from bnfold.runtime import Session
@@ -369,6 +370,36 @@ def test_external_weights_are_read(tmp_path: Path) -> None:
     assert np.array_equal(found, Evaluator.of_model(classifier(), (), None, []).run({"data": IMAGES})["prob"])
     other = Evaluator.of_model(change(classifier(), "fc_b", (0,), 1.0), (), None, []).run({"data": IMAGES})["prob"]
     assert not np.array_equal(found, other)
+
+
+@pytest.mark.parametrize(
+    ("opset", "scales", "attributes"),
+    [
+        (10, (), {}),
+        (13, (4,), {"axis": 0}),
+        (19, (3,), {}),
+        (21, (2, 3), {"axis": 0, "block_size": 2}),
+        (23, (), {"output_dtype": TensorProto.FLOAT}),
+    ],
+)
+def test_weights_that_are_dequantised_have_a_double(
+    opset: int, scales: tuple[int, ...], attributes: dict[str, Any]
+) -> None:
+    random = np.random.default_rng(7)
+    weights: dict[str, Array] = {
+        "q": random.integers(-128, 128, (4, 3)).astype(np.int8),
+        "scale": random.uniform(0.01, 0.1, scales).astype(np.float32),
+        "zero": random.integers(-9, 9, scales).astype(np.int8),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", [*weights], ["w"], **attributes),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    made = model(nodes, {"x": (2, 4)}, ["y"], weights, opset)
+    x = random.normal(size=(2, 4)).astype(np.float32)
+    exact = Evaluator.of_model(made, (), None, []).run({"x": x})["y"]
+    assert exact.dtype == np.float64
+    np.testing.assert_allclose(Session(made).run({"x": x})["y"], exact, atol=1e-5)
 
 
 def test_quantisation_and_unknown_operators_have_no_double() -> None:
