@@ -61,6 +61,7 @@ ROWS = [
     Row('type: "Dropout" dropout_param { dropout_ratio: 0.25 scale_train: false }', FOUR),
     Row('type: "EltwiseAffine"', FOUR, ((4,), (4,))),
     Row('type: "EltwiseAffine"', (2, 4), ((), ())),
+    Row('type: "Eltwise" eltwise_param { coeff: -0.5 }', FOUR),
     Row('type: "Power"', FOUR),
     Row('type: "Power" power_param { scale: -0.5 shift: 0.25 }', (2, 4)),
     Row('type: "Scale"', FOUR, ((4,),)),
@@ -197,6 +198,16 @@ def test_the_learn_mode_of_segnet_is_refused_since_it_follows_the_batch() -> Non
 @pytest.mark.parametrize("power", ["2", "0.5", "0"])
 def test_a_power_that_is_not_1_is_no_affine(power: str) -> None:
     assert read(f'type: "Power" power_param {{ power: {power} scale: 2 }}') == Opaque()
+
+
+@pytest.mark.parametrize("operation", ["PROD", "MAX"])
+def test_an_eltwise_of_one_bottom_that_is_no_sum_is_not_known(operation: str) -> None:
+    assert read(f'type: "Eltwise" eltwise_param {{ operation: {operation} }}') == Opaque()
+
+
+def test_a_sum_of_one_bottom_times_nothing_stays() -> None:
+    with pytest.raises(Blocked, match="its coefficient is 0"):
+        read('type: "Eltwise" eltwise_param { coeff: 0 }')
 
 
 def test_an_unknown_layer_is_no_affine() -> None:

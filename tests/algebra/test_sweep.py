@@ -6,7 +6,7 @@ import pytest
 from algebra.running import assert_same, net_of, run
 from algebra.texts import PADDED, bn, checked, conv, data, layer, names, power, scale
 
-from bnfold.algebra import Folded, Kept, Merged, fold
+from bnfold.algebra import Dropped, Folded, Kept, Merged, fold
 from bnfold.errors import UsageError
 from bnfold.net import Layer
 
@@ -90,9 +90,14 @@ def test_a_scale_of_which_two_readers_want_different_things_stays() -> None:
     assert kept.layer == "s"
 
 
-def test_a_sum_of_one_blob_with_a_coefficient_stays() -> None:
-    doubled = layer("e", "Eltwise", "c", "", "eltwise_param { coeff: 2 }")
-    assert checked(net_of(data() + conv("c", "data") + doubled + layer("t", "TanH", "e"))).report.records == []
+def test_a_sum_of_one_blob_is_a_scale() -> None:
+    doubled = layer("e", "Eltwise", "c", "", "eltwise_param { coeff: -2 }")
+    result = checked(net_of(data() + conv("c", "data") + doubled + layer("t", "TanH", "e")))
+    assert result.report.records == [Folded("e", "Eltwise", into=("c",))]
+    plain = doubled.replace("coeff: -2", "")
+    assert checked(net_of(data() + conv("c", "data") + plain + layer("t", "TanH", "e"))).report.records == [
+        Dropped("e", "Eltwise")
+    ]
 
 
 def test_a_shift_behind_a_sum_of_a_blob_and_its_mean_stays() -> None:

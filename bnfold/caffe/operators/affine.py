@@ -4,6 +4,7 @@ BatchNorm   scale = gamma/sqrt(variance + eps)    shift = beta - mean*scale     
 Scale       scale = blobs[0]                      shift = blobs[1] or 0
 Bias        scale = 1                             shift = blobs[0]
 Power       scale = scale                         shift = shift                 (power 1)
+Eltwise     scale = coeff                         shift = 0                     (SUM of one bottom)
 Dropout     scale = 1, or 1 - ratio in the forks that scale at TEST
 """
 
@@ -15,7 +16,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Opaque, Operator
 from bnfold.algebra.records import Blocked, require
 from bnfold.caffe.batchnorm import read_batchnorm, trains
-from bnfold.caffe.layers import UNKNOWN, dropout_scale
+from bnfold.caffe.layers import UNKNOWN, Eltwise, dropout_scale
 from bnfold.caffe.limits import MAX_CHANNELS
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.errors import ModelError, UnsupportedError
@@ -67,6 +68,16 @@ def dropout(place: LayerContext) -> Operator:
     """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST (dropout_layer.cpp)."""
     require(not trains(place.layer.param), "its phase is TRAIN, so it drops at random")
     scale = dropout_scale(place.layer)
+    return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
+
+
+def eltwise(place: LayerContext) -> Operator:
+    """`y = coeff*x`, a sum of one bottom, which FlowNet2's Caffe allows (eltwise_layer.cpp)."""
+    view = Eltwise.of(place.layer, 1)
+    if view.operation != "SUM":
+        return Opaque()
+    (scale,) = view.coeff
+    require(scale != 0.0, "its coefficient is 0")
     return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
 
 

@@ -21,6 +21,7 @@ AFFINES: Mapping[str, Row] = {
     "Bias": affine.bias,
     "Div": affine.arithmetic,
     "Dropout": affine.dropout,
+    "Eltwise": affine.eltwise,
     "EltwiseAffine": affine.eltwise_affine,
     "GradientReversal": affine.split,
     "GradientScaler": affine.split,
