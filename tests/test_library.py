@@ -711,6 +711,10 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         (lambda net: LIBRARY.Comparison(net).against_all(None), "against_all takes a list of models, and not NoneType"),
         (lambda net: LIBRARY.Comparison(net).against_all("x"), "against_all takes a list of models, and not str"),
         (lambda net: LIBRARY.load(PROTOTXT, [None]), "caffemodels are given as paths, .* and not as NoneType"),
+        (
+            lambda net: LIBRARY.advise(PROTOTXT, LIBRARY.load(LIBRARY.to_onnx(net))),
+            "advice is on a prototxt, and the net beside it is ONNX; give the one that it says",
+        ),
         (lambda net: LIBRARY.Preparation(scale="1"), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(mean=["b"]), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(resize=8), "mean and scale are numbers, resize and crop .height, width."),

@@ -11,6 +11,7 @@ from pathlib import Path
 from bnfold.advice import batchnorm, deploy, neighbours, weights
 from bnfold.advice.draft import Draft, read_draft
 from bnfold.advice.records import Finding, Rule
+from bnfold.errors import UsageError
 from bnfold.net import Net, require_net
 
 
@@ -35,6 +36,8 @@ def advise(prototxt: Path | str, net: Net | None = None) -> list[Finding]:
     """
     if net is not None:
         require_net(net, "advise")
+        if net.language != "Caffe":
+            raise UsageError("advice is on a prototxt, and the net beside it is ONNX; give the one that it says")
     return findings(read_draft(prototxt, net))
 
 
