@@ -50,6 +50,7 @@ class Backend:
 
     on_host = False
     block = row = 1 << 62  # a GPU takes a blob at once
+    together = 1 << 25  # values of blobs that a GPU takes as one
 
     def __init__(self, xp: Any, like: Any) -> None:
         self.xp = xp
@@ -191,7 +192,7 @@ class Backend:
         return None
 
 
-class _Bits(Backend):
+class Bits(Backend):
     """A library whose arrays show the bits of their values, as `view`, and that counts, as `bincount`."""
 
     def codes(self, size: Any) -> Any:
@@ -204,7 +205,7 @@ class _Bits(Backend):
         return self.host(self.xp.astype(found, self.xp.float64)).astype(np.int64)
 
 
-class Numpy(_Bits):
+class Numpy(Bits):
     """The host's own arrays, in memory that each thread keeps: blocks of one sample are what most blobs are made of."""
 
     on_host = True
@@ -447,7 +448,7 @@ FIRST_BYTE = np.uint8(FIRST_CODE % BINS)
 _ONES = np.ones(ROW)
 _SMALLEST = np.full(BLOCK, SMALLEST, np.float32)
 _NUMPY = Numpy()
-_BACKENDS: dict[tuple[str, str], Backend] = {}
+_BACKENDS: dict[tuple[str, str, bool], Backend] = {}
 
 
 @cache
@@ -455,6 +456,21 @@ def _compiled() -> Backend:
     from bnfold.compare.compiled import Compiled  # numba is an extra, and slow to import
 
     return Compiled()
+
+
+def _compiled_cuda(xp: Any, array: Any) -> Backend | None:
+    """Numba's code for an array on a GPU, where there is what makes it, and it works."""
+    if not hasattr(array, "__cuda_array_interface__"):
+        return None
+    try:
+        from bnfold.compare.compiled_cuda import CompiledCuda
+
+        made = CompiledCuda(xp, array)
+        some = xp.ones((1, 1, SHORT), dtype=xp.float32, device=made.device)
+        made.at_once(some, some, made.counter(1))
+    except Exception:  # an ImportError, or whatever it makes of a driver, or of a numpy, that it does not know
+        return None
+    return made
 
 
 def worthwhile(values: int) -> bool:
@@ -472,7 +488,7 @@ def backend_of(array: Any, compiled: bool = False) -> Backend:
 
     Args:
         array: of any library.
-        compiled: take compiled code for numpy's own.
+        compiled: take numba's code where there is some for such arrays.
 
     Raises:
         ImportError: the array is not numpy's, and array-api-compat is not installed; or numba is not.
@@ -482,7 +498,8 @@ def backend_of(array: Any, compiled: bool = False) -> Backend:
     import array_api_compat
 
     xp = array_api_compat.array_namespace(array)
-    key = xp.__name__, str(array.device)
+    key = xp.__name__, str(array.device), compiled
     if key not in _BACKENDS:
-        _BACKENDS[key] = (_Bits if hasattr(array, "view") and hasattr(xp, "bincount") else Backend)(xp, array)
+        plain = Bits if hasattr(array, "view") and hasattr(xp, "bincount") else Backend
+        _BACKENDS[key] = (compiled and _compiled_cuda(xp, array)) or plain(xp, array)
     return _BACKENDS[key]

@@ -35,8 +35,6 @@ from bnfold.compare.backends import (
     backend_of,
 )
 
-TOGETHER = 1 << 25  # values of blobs that a GPU takes as one
-
 
 @dataclass(slots=True)
 class Passed:

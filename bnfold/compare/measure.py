@@ -19,7 +19,6 @@ from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
-from bnfold.compare.kernels import TOGETHER
 from bnfold.compare.merging import BY_NAME, BY_SUM, keep_worst, optional, rule
 from bnfold.compare.metrics import BlobError, SampleError, add_together
 from bnfold.compare.records import SampleDiff
@@ -315,7 +314,7 @@ def _together(plan: MeasurePlan, first: Mapping[str, Any], second: Mapping[str, 
         if type(r) is type(c) and not isinstance(r, np.ndarray) and name != plan.boxes:
             key = tuple(r.shape), tuple(c.shape), str(r.dtype), str(c.dtype)
         parts = groups.setdefault(key, [[]])
-        if len(parts[-1]) * prod(r.shape) > TOGETHER:
+        if parts[-1] and len(parts[-1]) * prod(r.shape) > backend_of(r, plan.compiled).together:
             parts.append([])
         parts[-1].append(name)
     return [part for parts in groups.values() for part in parts]
