@@ -292,7 +292,7 @@ class Session:
         if wrong:
             raise UsageError("; ".join(wrong))
         with np.errstate(over="ignore"):  # what is beyond the model's type becomes infinite, as the report says
-            return {name: np.ascontiguousarray(feeds[name], port.dtype) for name, port in self.inputs.items()}
+            return {name: np.asarray(feeds[name], port.dtype, order="C") for name, port in self.inputs.items()}
 
 
 def fits(shape: Sequence[int], port: Sequence[int | None]) -> bool:

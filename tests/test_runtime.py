@@ -71,6 +71,11 @@ def test_optimisations_are_off_so_that_a_batch_normalisation_is_not_folded_for_u
     assert [node.op_type for node in kept.graph.node] == ["Conv", "BatchNormalization"]
 
 
+def test_a_number_is_fed_as_one() -> None:
+    session = Session(model([helper.make_node("Neg", ["x"], ["y"])], {"x": ()}, ["y"]))
+    assert session.run({"x": np.array(3.0, np.float32)})["y"].shape == ()
+
+
 def test_wrong_feeds_are_refused_all_at_once() -> None:
     session = Session(classifier())
     with pytest.raises(UsageError, match=r"'data' is not given; there is no input 'image'"):
