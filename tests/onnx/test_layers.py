@@ -247,6 +247,20 @@ def test_a_channel_axis_of_zero_makes_one_image() -> None:
     assert_close(exported(net, [x]), [flat[0]])
 
 
+@pytest.mark.parametrize(
+    ("text", "bottoms"),
+    [("Scale", 1), ("Scale", 2), ("Bias", 1), ("Bias", 2)],
+)
+def test_one_number_leaves_a_blob_without_axes_without_axes(text: str, bottoms: int) -> None:
+    """As Caffe has it behind a Reduction of all axes (scale_layer.cpp, Reshape, where num_axes() is 0)."""
+    given = [np.array(2.5, np.float32)] if bottoms == 1 else None
+    net = layer_net(f'type: "{text}" {text.lower()}_param {{ num_axes: 0 }}', [()] * bottoms, blobs=given)
+    inputs = [np.array(3.0, np.float32), np.array(2.5, np.float32)][:bottoms]
+    (found,) = exported(net, inputs)
+    assert found.shape == ()
+    assert found == (7.5 if text == "Scale" else 5.5)
+
+
 @pytest.mark.parametrize("layer_type", ["LSTM", "RNN"])
 @pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("exposed", [False, True])

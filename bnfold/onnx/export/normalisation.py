@@ -138,7 +138,7 @@ def _spread(block: Block, shape: Shape, axis: int, *, learned: bool = True) -> S
     """`shape` laid on the bottom's axes from `axis` on; the axes in front broadcast by themselves."""
     per_item = not learned and block.bottoms[1] in block.graph.batched
     if math.prod(shape) == 1 and len(shape) <= 1 and not per_item:
-        return (1,) * max(len(shape), 1)
+        return (1,) * min(max(len(shape), 1), block.rank)
     start = block.axis(axis)
     if start == 0 and learned:
         block.fixes_batch("its learned values lie along the batch")
