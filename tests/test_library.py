@@ -343,6 +343,16 @@ def test_weights_that_are_masked_or_gone_are_a_sentence(net: bnfold.Net, languag
         bnfold.to_onnx(one)
 
 
+def test_a_node_is_another_operator_by_its_param_alone(net: bnfold.Net, tmp_path: Path) -> None:
+    one = bnfold.load(bnfold.to_onnx(net))
+    one["Sigmoid1"].type = "Tanh"
+    for use in (bnfold.fold, bnfold.to_onnx, lambda net: bnfold.save_onnx(net, tmp_path / "net.onnx")):
+        with pytest.raises(
+            UsageError, match=r"layer 'Sigmoid1' \(Tanh\): its param is a Sigmoid, and what a node computes"
+        ):
+            use(one)
+
+
 def test_weights_are_not_written_for_two_layers_of_one_name(net: bnfold.Net, tmp_path: Path) -> None:
     one = net.copy()
     one["conv2"].name = "conv1"

@@ -97,6 +97,8 @@ class _Editing:
     def _message(self, layer: Layer) -> NodeProto | None:
         """The layer as a node; None where it is what it was. Notes what it reads."""
         param: Node = layer.param
+        if layer.type != param.layer_type:
+            raise UsageError(f"{layer}: its param is a {param.layer_type}, and what a node computes is said there")
         self._read.update(layer.bottoms, param.captures)
         if _is_unchanged(layer):
             self._read.update(slot.name for slot in param.slots if isinstance(slot, ConstantInput))
@@ -189,7 +191,7 @@ def _is_known(layer: Layer, origin: OnnxOrigin) -> bool:
 
 def _is_unchanged(layer: Layer) -> bool:
     source = layer.source
-    if not isinstance(source, NodeSource) or layer.param is not source.param:
+    if not isinstance(source, NodeSource) or layer.param is not source.param or layer.type != source.param.layer_type:
         return False
     connected = (tuple(layer.bottoms), tuple(layer.tops)) == (source.bottoms, source.tops)
     return connected and layer.blobs.is_same(source.blobs)

@@ -114,6 +114,11 @@ class Node:
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", {attribute.name: attribute for attribute in self.proto.attribute})
 
+    @property
+    def layer_type(self) -> str:
+        """What its layer is called by type: the operator, behind its domain where that is not the standard one."""
+        return self.proto.op_type if self.proto.domain in STANDARD else f"{self.proto.domain}.{self.proto.op_type}"
+
     def edited(self, *without: str, **attributes: object) -> Node:
         """The same with some attributes left out and others set."""
         proto = deepcopy(self.proto)

@@ -311,10 +311,9 @@ class _Layers:
             number=number,
         )
         blobs = Blobs(stored)
-        domain = "" if node.domain in STANDARD else f"{node.domain}."
         name = node.name or (tops[0] if tops else f"{node.op_type}{number}")
         source = NodeSource(param, blobs, tuple(bottoms), tuple(tops))
-        return Layer(name, f"{domain}{node.op_type}", bottoms, tops, blobs, param, source)
+        return Layer(name, param.layer_type, bottoms, tops, blobs, param, source)
 
 
 ONNX = OnnxFrontEnd(load_bytes)
