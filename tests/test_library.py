@@ -715,6 +715,11 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         ),
         (lambda net: LIBRARY.compare(net, net, "x" * 5000), "^the data 'x+' does not exist"),
         (lambda net: LIBRARY.compare(net, net, checkpoint="a\0b"), "the checkpoint 'a\0b' cannot be written: embedded"),
+        (lambda net: LIBRARY.compare(net, net, checkpoint=""), r"the checkpoint '\.' cannot be written: "),
+        (
+            lambda net: LIBRARY.compare(net, net, checkpoint="/"),
+            "^'/' is no checkpoint of a comparison; name another file",
+        ),
         (lambda net: LIBRARY.compare(net, net, checkpoint="x" * 5000), "cannot be written: File name too long"),
         (lambda net: LIBRARY.Preparation(swap_channels="no"), "the preparation: swap_channels takes bool, and not str"),
         (lambda net: LIBRARY.Preparation(mean=np.ma.masked_less([1, -1], 0)), "the preparation: its mean is masked"),

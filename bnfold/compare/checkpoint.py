@@ -122,7 +122,7 @@ class Checkpoint:
             return
         state = {"schema": SCHEMA, "identity": self.identity, "notes": self.notes, "pieces": self.pieces}
         state["found"] = plain(self.found)
-        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        beside = self.path.parent / f"{self.path.name}.{os.getpid()}"  # "." has no name
         try:
             beside.write_text(json.dumps(state | {"digest": _hash(state)}), encoding="utf-8")
             beside.replace(self.path)
