@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 LEAST_TOLERANCE = 1e-6  # who asks for less than float32 gives is taken at his word
 CHANCE = 2.0
 ASTRAY = 1e-2  # a reference so far from the truth is not rounded: onnx's arithmetic reads an operator otherwise
+UNITS_ASTRAY = 8.0  # nor is one that is farther away than so many units, where they are a large share of a flat sample
 UNIT = 2.0**-23  # the distance of two floats around 1
 ROUNDING = 100.0  # times the tolerance: what is farther away at the first place is no rounding, and a float64 run slow
 FEW = 8  # values of a sample of which a mean says nothing
@@ -138,7 +139,7 @@ class Distances:
     @property
     def tells(self) -> bool:
         """Whether the float64 run is a truth to the reference: not behind a jump that rounding decides otherwise."""
-        return self.reference <= max(self.astray, self.unit)
+        return self.reference <= max(self.astray, UNITS_ASTRAY * self.unit)
 
     @property
     def weight(self) -> tuple[bool, bool, float]:

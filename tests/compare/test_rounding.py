@@ -734,6 +734,16 @@ def test_a_unit_is_that_of_the_largest_value() -> None:
     assert Distances.of(truth, truth, truth + 0.9 * unit, 0.01).excess > 0
 
 
+def test_a_flat_sample_is_judged_where_a_unit_is_a_large_share_of_its_range() -> None:
+    """As the products of an attention whose inputs are all nearly 0: each is a sum, and off by some units."""
+    unit = np.float32(100).astype(float) * 2.0**-23
+    truth = 100 + 50 * unit * np.linspace(0, 1, 16)
+    reference = truth + 3 * unit * np.resize([1, -1], 16)
+    for units, right in ((4, True), (8, False)):
+        found = Distances.of(truth, reference, truth + units * unit * np.resize([1, 1, -1], 16), 50 * unit, 100.0)
+        assert (found.excess <= 0) == right
+
+
 def scores(seed: int) -> ModelProto:
     """A network of one score a sample, of which one of sixteen may lie near 0."""
     random = np.random.default_rng(seed)
