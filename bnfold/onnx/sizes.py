@@ -63,8 +63,10 @@ def _reshaped(call: Call) -> Shape | None:
     if wanted is None or wanted.ndim != 1 or wanted.dtype not in WHOLE:
         ranks = call.shapes[1]
         return (UNKNOWN,) * ranks[0] if ranks is not None and len(ranks) == 1 and ranks[0] <= MAX_SIZES else None
-    kept = () if call.attribute("allowzero", 0) else before or ()
-    sizes = [kept[axis] if size == 0 and axis < len(kept) else size for axis, size in enumerate(wanted.tolist())]
+    sizes: list[int] = wanted.tolist()
+    if not call.attribute("allowzero", 0):
+        kept = [*(before or ()), *[OPEN - UNKNOWN] * len(sizes)]
+        sizes = [kept[axis] if size == 0 else size for axis, size in enumerate(sizes)]
     unsaid = [place for place, size in enumerate(sizes) if size in (-1, OPEN - UNKNOWN)]
     if len(unsaid) == 1:
         sizes[unsaid[0]] = _left(before, [size for place, size in enumerate(sizes) if place != unsaid[0]])
