@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from operator import gt
 from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto
@@ -24,7 +25,18 @@ from bnfold.net import Array, Blobs, Layer, Net
 from bnfold.onnx.file import Document, Tensor, document_of, read_document
 from bnfold.onnx.frontend import OnnxFrontEnd
 from bnfold.onnx.functions import left_in_bodies, with_bodies
-from bnfold.onnx.node import STANDARD, ConstantInput, Data, Node, Slot, bodies, captured, is_float, names_in
+from bnfold.onnx.node import (
+    STANDARD,
+    ConstantInput,
+    Data,
+    Node,
+    Slot,
+    attribute_of,
+    bodies,
+    captured,
+    is_float,
+    names_in,
+)
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.shapes import Types, held, infer
 from bnfold.onnx.sizes import UNKNOWN
@@ -241,6 +253,14 @@ GIVES_ALL = frozenset({"BatchNormalization"})
 since then it is not valid in training mode without them."""
 
 
+def _needs_all(node: NodeProto) -> bool:
+    """Whether onnxruntime runs it with its further outputs alone: a MaxPool that is padded as SAME and skips pixels."""
+    said = {attribute.name: attribute for attribute in node.attribute}
+    strides, kernel = (attribute_of(said.get(name), ()) for name in ("strides", "kernel_shape"))
+    is_same = attribute_of(said.get("auto_pad"), "").startswith("SAME")
+    return node.op_type == "MaxPool" and is_same and any(map(gt, strides, kernel))
+
+
 class _Layers:
     """Layers from nodes.
 
@@ -295,7 +315,7 @@ class _Layers:
         names = list(node.output)
         opset = self._opsets.get(node.domain, self._opsets.get("ai.onnx" if node.domain == "" else "", 0))
         idle: set[str] = set()
-        if node.domain in STANDARD and opset >= LEAVES_OUT.get(node.op_type, opset + 1):
+        if node.domain in STANDARD and opset >= LEAVES_OUT.get(node.op_type, opset + 1) and not _needs_all(node):
             idle = {*filter(None, names[1:])} - self._wanted
             while node.op_type not in GIVES_ALL and len(names) > 1 and (not names[-1] or names[-1] in idle):
                 names.pop()
