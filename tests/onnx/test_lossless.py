@@ -1159,3 +1159,19 @@ def test_affines_that_all_want_to_move_far_end_in_time(monkeypatch: pytest.Monke
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     monkeypatch.setattr("bnfold.algebra.plan.Budget.__init__", lambda self, _: setattr(self, "left", 100))
     assert any("moving them takes too long" in reason for reason in reasons(proto))
+
+
+def test_a_pool_that_skips_pixels_of_a_padded_plane_keeps_the_indices_that_onnxruntime_needs_to_run_it() -> None:
+    before = model(
+        """<ir_version: 8, opset_import: ["" : 12]> g (float[1,3,6,6] x) => (float[1,3,3,3] y) {
+            c = Conv (x, w)
+            p, unread = MaxPool <kernel_shape = [1, 3], strides = [2, 2], auto_pad = "SAME_UPPER"> (c)
+            y = Mul (p, s)
+        }""",
+        w=values(3, 3, 1, 1),
+        s=np.abs(values(3, 1, 1)),
+    )
+    after = folded(before)
+    assert types(after) == ["Conv", "MaxPool"]
+    feeds = {"x": values(1, 3, 6, 6)}
+    assert error(run(after, feeds, ["y"])["y"], run(before, feeds, ["y"])["y"]) < 1e-6
