@@ -33,7 +33,7 @@ from bnfold.data.samples import Samples
 from bnfold.errors import UsageError
 from bnfold.options import CompareOptions
 
-SCHEMA = "bnfold-checkpoint-4"
+SCHEMA = "bnfold-checkpoint-5"
 EVERY = 10.0  # seconds between two times of writing
 FREE = frozenset({"checkpoint", "cluster", "memory", "threads", "min_agreement", "max_top1_drop"})
 """Options that change nothing in what is measured."""

@@ -455,15 +455,14 @@ class Engine:
         yield segment
 
     def _exactly(self, run: Run, segment: Segment, measured: Sequence[Measurement]) -> Mapping[str, Array]:
-        """A segment's blobs in float64; nothing, and a note, once the exact run has failed."""
-        if self.exact is None:
+        """A segment's blobs in float64; nothing, for the rest of the piece, once the exact run has failed."""
+        if self.exact is None or any(measurement.inexact for measurement in measured):
             return {}
         try:
             return self.exact.run(run.feeds, segment.names)
         except UnsupportedError as error:
             for measurement in measured:
-                measurement.notes.append(f"no exact column: {error}")
-            self.exact = None
+                measurement.inexact = str(error)
             return {}
 
 

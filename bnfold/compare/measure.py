@@ -19,7 +19,7 @@ from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
-from bnfold.compare.merging import BY_NAME, BY_SUM, keep_worst, optional, rule
+from bnfold.compare.merging import BY_NAME, BY_SUM, FIRST, keep_worst, optional, rule
 from bnfold.compare.metrics import BlobError, SampleError, add_together
 from bnfold.compare.records import SampleDiff
 from bnfold.compare.saturation import Positions
@@ -153,6 +153,7 @@ class Measurement:
             against the candidate.
         ties: blob of indices -> how many differ on equal values, and how many there are.
         notes: sentences for the report.
+        inexact: why the float64 run failed, of the first piece in which it did.
     """
 
     errors: dict[str, BlobError] = field(default_factory=dict, metadata=BY_NAME)
@@ -166,6 +167,7 @@ class Measurement:
     distances: dict[str, Distances] = field(default_factory=dict, metadata=rule(_farthest))
     ties: Counts = field(default_factory=dict, metadata=rule(_both))
     notes: list[str] = field(default_factory=list, metadata=rule(_once))
+    inexact: str = field(default="", metadata=FIRST)
 
     @classmethod
     def begun(cls, plan: MeasurePlan) -> Measurement:

@@ -154,6 +154,10 @@ class Opened:
             ran: where either network was run.
         """
         options = self.options
+        if found.inexact:  # of other samples alone it would say nothing of this data
+            found.notes.append(f"no exact column: {found.inexact}")
+            for error in found.errors.values():
+                error.exact_sums = None
         hiding = [name for name, positions in found.positions.items() if self._hides(name, positions, found)]
         blobs = self._blobs(found, hiding)
         classifier = found.classification.result(self.data.class_names) if found.classification else None

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bnfold.errors import UnsupportedError
 from bnfold.net import Array
+from bnfold.onnx.evaluator import Evaluator
+
+LOUD = 1000.0
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,26 @@ class Hostile:
 
     def picture(self, number: int) -> None:
         return
+
+
+class Float64:
+    """A float64 run that fails, each time with another reason, where what it is fed has a value above `LOUD`."""
+
+    real = Evaluator.run
+
+    @classmethod
+    def begin(cls) -> None:
+        """Fail from here on."""
+
+        def run(self: Evaluator, feeds: Mapping[str, Array], *more: object) -> dict[str, Array]:
+            loudest = max(float(values.max()) for values in feeds.values())
+            if loudest > LOUD:
+                raise UnsupportedError(f"{loudest:g} is too loud")
+            return cls.real(self, feeds, *more)  # type: ignore[arg-type]
+
+        Evaluator.run = run  # type: ignore[method-assign, assignment]
+
+    @classmethod
+    def end(cls) -> None:
+        """And no more."""
+        Evaluator.run = cls.real  # type: ignore[method-assign]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
-from compare.hostile_samples import Hostile
+from compare.hostile_samples import LOUD, Float64, Hostile
 from compare.small_pair import images, models, said
 from onnx_models import change, classifier
 
@@ -27,12 +27,11 @@ from bnfold.compare.comparison import compare
 from bnfold.compare.models import open_model
 from bnfold.compare.widening import with_batch
 from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.onnx.evaluator import Evaluator
 from bnfold.options import CompareOptions
 
 if TYPE_CHECKING:
     from distributed import Client
-
-    from bnfold.onnx.evaluator import Evaluator
 
 distributed = pytest.importorskip("distributed")
 
@@ -324,6 +323,25 @@ def test_workers_hold_both_networks_against_the_float64_run(tmp_path: Path, clie
     alone = compare(*pair, images(40), batch=1, exact=True)
     assert alone.blobs[-1].figures["exact"] > 0
     assert said(compare(*pair, images(40), batch=1, exact=True, cluster=client)) == said(alone)
+
+
+@pytest.mark.slow
+def test_workers_report_one_failure_of_the_float64_run_whoever_meets_it_first(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, data = models(tmp_path), images(80)
+    for sample in (20, 60):
+        data[sample, 0, 3, 3] = LOUD + sample
+    monkeypatch.setattr(Evaluator, "run", Float64.real)
+    Float64.begin()
+    alone = compare(*pair, data, batch=1, exact=True)
+    assert "no exact column: 1020 is too loud" in alone.notes
+    assert all(blob.exact is None for blob in alone.blobs)
+    client.run(Float64.begin)
+    try:
+        assert said(compare(*pair, data, batch=1, exact=True, cluster=client)) == said(alone)
+    finally:
+        client.run(Float64.end)
 
 
 @pytest.mark.slow

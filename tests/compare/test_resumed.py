@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compare.hostile_samples import LOUD, Float64
 from compare.small_pair import images, said
 from compare.test_comparison import traced
 from compare.test_proof import DRAWS, drawing, spread
@@ -24,6 +25,7 @@ from bnfold.compare.measure import Measurement
 from bnfold.compare.records import DiffReport
 from bnfold.data.samples import Samples
 from bnfold.net import Array
+from bnfold.onnx.evaluator import Evaluator
 
 COUNT = 7
 
@@ -66,6 +68,14 @@ def following(shift: float = 0.0) -> ModelProto:
         helper.make_node("NonZero", ["r"], ["y"], "nonzero"),
     ]
     return model(nodes, {"data": (1, 3, 8, 8)}, ["y", "r"], {"shift": np.array([shift], np.float32)})
+
+
+def loud(count: int = COUNT) -> Array:
+    """Samples of which two have a value that `Float64` fails by, each by its own."""
+    found = images(count)
+    for sample in (count // 2, count - 2):
+        found[sample, 0, 3, 3] = LOUD + sample
+    return found
 
 
 WRONG = partial(change, weight="conv2_w", index=(3, 1, 0, 0))
@@ -142,6 +152,23 @@ def test_a_run_that_goes_on_reports_what_an_unbroken_one_does(
         assert said(report) == unbroken, stop
     done = compare(reference, candidate, data, checkpoint=tmp_path / "1.json", **options)  # nothing is left to measure
     assert said(done) == unbroken
+
+
+def test_a_float64_run_that_fails_for_some_samples_has_no_column_wherever_the_run_broke_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it failed by before the run broke off is not what the rest of it would be reported by."""
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    monkeypatch.setattr(engine, "PIECE", 1)
+    monkeypatch.setattr(Evaluator, "run", Float64.real)
+    pair, data = (classifier(), WRONG(classifier(), amount=1e-3)), loud()
+    Float64.begin()
+    report = compare(*pair, data, exact=True)
+    assert [note for note in report.notes if "exact column" in note] == ["no exact column: 1003 is too loud"]
+    assert all(blob.exact is None for blob in report.blobs)
+    for stop in range(4):
+        resumed_report = resumed(monkeypatch, tmp_path / f"{stop}.json", stop, *pair, data, exact=True)
+        assert said(resumed_report) == said(report), stop
 
 
 def test_ties_are_counted_once_where_the_blobs_are_compared_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
