@@ -357,7 +357,7 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     writers = {name: Writer(name, "Constant", weighted=True) for name in shown}
     reads: dict[str, tuple[str, ...]] = dict.fromkeys(shown, ())
     hidden = drawn((proto, weights, None))
-    left_out = lists_in(proto) | hidden.blobs
+    left_out = lists_in(proto, weights) | hidden.blobs
     for node in proto.graph.node:
         weighted = any(name in stored for name in node.input)
         for output in node.output:

@@ -139,14 +139,19 @@ def mapped_bytes(model: onnx.ModelProto, weights: Sequence[Weight]) -> int:
     )
 
 
-def lists_in(model: onnx.ModelProto) -> set[str]:
-    """What nodes make that holds no numbers, and is no output: lists, as a SplitToSequence makes them, and text."""
+def lists_in(model: onnx.ModelProto, weights: Iterable[Weight]) -> set[str]:
+    """What nodes make that holds no numbers, and is no output: lists, as a SplitToSequence makes them, and text.
+
+    Args:
+        model: perhaps without its weights.
+        weights: these.
+    """
     text = any(tensor.data_type == onnx.TensorProto.STRING for tensor in model.graph.initializer)
     if not text and not any(map(_makes_no_numbers, model.graph.node)):
         return set()
     found = {
         port.name
-        for port in inferred_ports(model)
+        for port in inferred_ports(with_inputs_for(model, weights))
         if not port.type.HasField("tensor_type") or port.type.tensor_type.elem_type == onnx.TensorProto.STRING
     }
     return found - {port.name for port in model.graph.output}

@@ -8,6 +8,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx_models import change, classifier, model
 from present import present
 
+from bnfold import fold, load
 from bnfold.compare.comparison import compare
 from bnfold.compare.records import DiffReport
 from bnfold.compare.saturation import Positions
@@ -224,6 +225,22 @@ def test_an_output_that_is_a_sequence_is_a_sentence() -> None:
     )
     with pytest.raises(ModelError, match="'s' is a sequence and no tensor"):
         compare(made, made)
+
+
+def test_a_list_inside_a_net_that_was_folded_in_memory_is_no_blob() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["w", "data"], ["c"], "c"),
+        helper.make_node("Mul", ["c", "k"], ["m"], "m"),
+        helper.make_node("SplitToSequence", ["m", "n"], ["list"], "list", axis=0),
+        helper.make_node("SequenceAt", ["list", "i"], ["y"], "y"),
+    ]
+    weights = {"w": np.eye(2, dtype=np.float32), "k": np.float32(2), "n": np.int64(2), "i": np.int64(0)}
+    made = model(nodes, {"data": (2, 4)}, ["y"], {name: np.asarray(value) for name, value in weights.items()})
+    made.graph.ClearField("value_info")  # so that the types of what nodes make follow from the weights
+    net = load(made.SerializeToString())
+    folded = fold(net).net
+    assert [layer.type for layer in folded.layers] == ["MatMul", "SplitToSequence", "SequenceAt"]
+    assert [blob.blob for blob in compare(net, folded).blobs] == ["m", "y"]
 
 
 def test_text_is_no_blob_and_as_an_output_a_sentence() -> None:
