@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_dequantize_linear, op_grid_sample, op_max_pool, op_roi_align, op_slice
+from onnx.reference.ops._op import OpRunReduceNumpy
 
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Net
@@ -300,6 +301,22 @@ def _said_axis(operator: OpRun, x: Array) -> int:
     return (said or [1])[0] % max(x.ndim, 1)
 
 
+class ReduceMean(OpRunReduceNumpy):
+    """`sum(x) / count`; of nothing, where ONNX leaves it undefined, 0 as in onnxruntime.
+
+    numpy's own mean of nothing warns by Python's `warnings`, which `np.errstate` does not still, and a filter of those
+    would be one for all threads of the process.
+    """
+
+    op_domain = ""
+
+    def _run(self, x: Array, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> tuple[Array]:
+        along = self.handle_axes(axes, noop_with_empty_axes)  # type: ignore[no-untyped-call]
+        total = np.asarray(x.sum(axis=along, keepdims=bool(keepdims)))
+        count = x.size // max(1, total.size)
+        return ((total / max(1, count)).astype(x.dtype),)
+
+
 class Slice(op_slice.Slice_10):
     """The largest integer as an end is the end in the direction of the step: onnx's own takes it for an index."""
 
@@ -371,6 +388,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     LpPool: 1000,
     MaxPool: 1000,
     RNN: 1000,
+    ReduceMean: 1000,
     RoiAlign: 16,
     Slice: 1000,
     Softmax: 13,

@@ -304,6 +304,24 @@ def test_a_convolution_takes_the_memory_of_a_few_blobs() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((2, 3, 4), [1, -1]), ((2, 3, 4), []), ((2, 0, 4), [1]), ((2, 0, 4), []), ((2, 0, 4), [0])]
+)
+def test_a_mean_is_that_of_onnxruntime_and_quiet_where_it_is_of_nothing(
+    shape: tuple[int, ...], axes: list[int], opset: int, keepdims: int
+) -> None:
+    listed = opset >= 18 and axes
+    said: dict[str, Any] = {"axes": axes} if axes and not listed else {}
+    node = helper.make_node("ReduceMean", ["x", "axes"] if listed else ["x"], ["y"], keepdims=keepdims, **said)
+    made = model([node], {"x": shape}, ["y"], {"axes": np.array(axes, np.int64)} if listed else {}, opset)
+    feeds = {"x": np.random.default_rng(3).normal(size=shape).astype(np.float32)}
+    found, wanted = Evaluator.of_model(made, (), None, []).run(feeds)["y"], Session(made).run(feeds)["y"]
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
 def test_an_output_without_a_name_is_no_input_that_is_not_given() -> None:
     random = np.random.default_rng(4)
     weights = {name: random.normal(size=(1, 16, size)).astype(np.float32) for name, size in (("w", 3), ("r", 4))}
