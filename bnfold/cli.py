@@ -262,10 +262,17 @@ class Command(click.Command):
         return super().shell_complete(ctx, incomplete) or FILES.shell_complete(ctx, self.params[0], incomplete)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click has it."""
+        """As click has it, but of an option for one file it would take the last, and say nothing of the others."""
         given = list(args)
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+            said = [one for one in self.make_parser(ctx).parse_args(given)[2] if isinstance(one.type, click.Path)]
+            for param in said:
+                if not param.multiple and said.count(param) > 1 and not ctx.resilient_parsing:
+                    raise UsageError(
+                        f"{param.opts[0]} is said {said.count(param)} times: all but the last would be ignored"
+                    )
+            return rest
         except click.UsageError:
             with suppress(click.UsageError):
                 extra = self.make_parser(ctx).parse_args(given)[1]

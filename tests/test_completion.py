@@ -46,6 +46,7 @@ def test_every_argument_and_option_that_takes_a_file_offers_files(command: str) 
 def test_files_are_offered_between_options_and_behind_a_colon() -> None:
     assert offered("fold", "--no-verify", begun="n") == [("file", "n")]
     assert offered("fold", "net.prototxt", "-o", "out.onnx", begun="n") == [("file", "n")]
+    assert offered("fold", "--json", "a.json", "--json", "b.json", begun="n") == [("file", "n")]  # refused once it runs
     assert offered("diff", "net.prototxt", ":", begun="n") == [("file", "n")]  # bash makes three words of it
 
 

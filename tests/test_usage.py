@@ -33,6 +33,14 @@ NEARLY_RIGHT = {
     ),
     "two caffemodels": (("inspect", *NET, "more.caffemodel"), "joined by commas, as in a.caffemodel,b.caffemodel"),
     "a command that is misspelt": (("help", "fld"), "No such command 'fld'. Did you mean 'fold'?"),
+    "two files for one report": (
+        (*FOLD, "--json", "a.json", "--json=b.json"),
+        "--json is said 2 times: all but the last would be ignored",
+    ),
+    "two data sets": (
+        ("diff", "net.prototxt:net.caffemodel", "o.onnx", "--data", "a", "--data", "b", "--mean", "1", "--data", "c"),
+        "--data is said 3 times: all but the last would be ignored",
+    ),
     "something else": (("inspect", *NET, "x"), "x is one argument too many"),
     "the files swapped": (
         ("fold", "net.caffemodel", "net.prototxt", "-o", "o.onnx"),
