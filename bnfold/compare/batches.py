@@ -12,7 +12,7 @@ import numpy as np
 
 from bnfold.data.arrays import label_among
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Arrays, Data, Feed, Noise, Samples
+from bnfold.data.samples import ALL, Arrays, Data, Feed, Noise, Part, Samples
 from bnfold.errors import UsageError, quoted
 from bnfold.net import Array, sizes
 
@@ -127,7 +127,7 @@ def choose_samples(
     shape: BatchLayout,
     seed: int,
     preparation: Preparation | Callable[[], Preparation | None],
-    most: int | None = None,
+    part: Part = ALL,
     least: int = LEAST_NOISE,
 ) -> Samples:
     """The samples that the caller means.
@@ -138,7 +138,7 @@ def choose_samples(
         shape: what the networks take.
         seed: of noise.
         preparation: of images; or what finds it, when there are images.
-        most: samples that will be looked at, from the first on; None for all.
+        part: the samples that will be looked at.
         least: how many of noise there are at least.
 
     Raises:
@@ -147,7 +147,7 @@ def choose_samples(
     if given is None:
         feeds = {name: (_sample_shape(name, feed, shape), feed.meaning) for name, feed in shape.feeds.items()}
         return Noise(feeds, max(LEAST_NOISE, least), seed)
-    from bnfold.data.datasets import LOOKED_AT, is_arrays, needed, open_samples, read_inputs
+    from bnfold.data.datasets import is_arrays, needed, open_samples, read_inputs
 
     if isinstance(given, np.ndarray):
         given = {next(iter(needed(shape.feeds) or shape.feeds)): given}
@@ -161,7 +161,7 @@ def choose_samples(
     source = "given arrays"
     if not isinstance(given, Mapping) and is_arrays(given) and os.path.exists(given):
         source = str(given)
-        given, labels = read_inputs(Path(given), shape.feeds, labels, most if shape.batched else None)
+        given, labels = read_inputs(Path(given), shape.feeds, labels, part if shape.batched else ALL)
     if isinstance(given, Mapping):
         label = label_among(given, shape.feeds) if labels is None else None
         labels = labels if label is None else np.asarray(given[label]).reshape(-1)
@@ -173,7 +173,7 @@ def choose_samples(
         if not shape.batched:
             arrays = {name: _as_runs(array, shape.feeds[name]) for name, array in arrays.items() if name in shape.feeds}
         return Arrays(arrays, None if labels is None else np.asarray(labels), source=source)
-    return open_samples(given, shape.feeds, preparation, labels, LOOKED_AT if most is None else most)
+    return open_samples(given, shape.feeds, preparation, labels, part)
 
 
 def runs(samples: Samples, shape: BatchLayout, numbers: range | None = None) -> Iterator[Run]:

@@ -32,7 +32,7 @@ from bnfold.compare.records import DiffReport
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
-from bnfold.data.samples import Data, Noise, Samples, Subset, part_of
+from bnfold.data.samples import Data, Noise, Part, Samples, Subset, part_of
 from bnfold.errors import ModelError, UnsupportedError, UsageError, few, quoted
 from bnfold.net import Array, Net, Shape
 from bnfold.options import TEXT, TOLERANCES, CompareOptions, ReadOptions, changed, require_type
@@ -256,9 +256,9 @@ class Comparison:
             return self._opened[1]
         check_inputs(shape)
         preparation = self.options.preparation or partial(_said_by, self.reference)
-        first = self.options.sample_limit if self.options.sample_seed is None else None
+        part = Part(self.options.sample_limit, self.options.sample_seed)
         least = min(shape.batch, ROWS) if self._rows_differ(shape) else 0
-        data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation, first, least)
+        data = choose_samples(self._samples, self._labels, shape, self.options.seed, preparation, part, least)
         if self.options.preparation is not None and not hasattr(data, "preparation"):
             raise UsageError(
                 f"{data.description}: what prepares images does nothing to arrays; give arrays as the network reads "
@@ -269,7 +269,7 @@ class Comparison:
                 f"{data.description}, and the labels have shape {self._labels.shape}; give one label per sample"
             )
         if self._samples is not None:
-            data = part_of(data, self.options.sample_limit, self.options.sample_seed)
+            data = part_of(data, *part)
         elif self.options.sample_limit is not None or self.options.sample_seed is not None:
             raise UsageError("a part of the samples can be taken where --data names some")
         next(runs(data, shape), None)

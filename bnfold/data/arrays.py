@@ -7,8 +7,9 @@ it is asked for, never more of them than its header says and the archive has. La
 from __future__ import annotations
 
 import math
+import os
 import struct
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
@@ -49,18 +50,21 @@ def read_headers(path: Path) -> dict[str, Header]:
     return {name: Header(array.shape, array.dtype) for name, array in _read(path, ()).items()}
 
 
-def read_arrays(path: Path, names: Collection[str] | None = None, most: int | None = None) -> dict[str, Array]:
+def read_arrays(
+    path: Path, names: Collection[str] | None = None, rows: Sequence[int] | None = None
+) -> dict[str, Array]:
     """Some of the arrays of an `.npz` by name, or all; that of an `.npy` is called "".
 
     Args:
         path: the file.
         names: of the arrays.
-        most: rows that will be looked at; what is behind them is 0 where it would have to be unpacked.
+        rows: those that will be looked at, in their order, or all; others are 0 where they would have to be held, and
+            nothing behind the last is unpacked.
 
     Raises:
         ParseError: the file cannot be read, is damaged, or holds something else than real numbers where it was asked.
     """
-    found = _read(path, names, most)
+    found = _read(path, names, rows)
     return {name: array for name, array in found.items() if names is None or name in names}
 
 
@@ -77,12 +81,12 @@ def row_of(array: Array, number: int) -> Array:
     return row
 
 
-def _read(path: Path, names: Collection[str] | None, most: int | None = None) -> dict[str, Any]:
+def _read(path: Path, names: Collection[str] | None, rows: Sequence[int] | None = None) -> dict[str, Any]:
     """Arrays where they were asked for, headers elsewhere."""
     with open_regular(path) as file:
         try:
             if file.read(4) != b"PK\x03\x04":
-                return {"": _array(file, path, names is None or "" in names, _size(file), most, (file, 0))}
+                return {"": _array(file, path, names is None or "" in names, _size(file), rows, (file, 0))}
             with ZipFile(file) as archive:
                 found = {}
                 for entry in archive.infolist():
@@ -90,7 +94,7 @@ def _read(path: Path, names: Collection[str] | None, most: int | None = None) ->
                     wanted = names is None or name in names
                     with archive.open(entry) as stream:
                         place = (file, _start(file, entry)) if entry.compress_type == ZIP_STORED else None
-                        found[name] = _array(stream, path, wanted, entry.file_size, most, place)
+                        found[name] = _array(stream, path, wanted, entry.file_size, rows, place)
                 return found
         except ParseError:
             raise
@@ -115,7 +119,12 @@ def _start(file: IO[bytes], entry: ZipInfo) -> int:
 
 
 def _array(
-    stream: IO[bytes], path: Path, wanted: bool, size: int, most: int | None, place: tuple[IO[bytes], int] | None
+    stream: IO[bytes],
+    path: Path,
+    wanted: bool,
+    size: int,
+    rows: Sequence[int] | None,
+    place: tuple[IO[bytes], int] | None,
 ) -> Any:
     """An array, or its header; `place` is where it stands in a file as it is."""
     version = npy.read_magic(stream)
@@ -132,10 +141,22 @@ def _array(
         file, start = place
         values = np.frombuffer(MappedFile(file.fileno(), path), dtype, count, start + stream.tell())
     else:
-        values = np.zeros(count, dtype)
-        read = count if most is None or fortran else min(count, most * math.prod(shape[1:]))
-        _fill(values[:read].view(np.uint8).data, stream, path)
+        values = np.zeros(count, dtype)  # whose pages take no memory before they are written to
+        room = values.view(np.uint8).data
+        if rows is None or fortran or len(shape) == 0 or shape[0] < 2:  # one row goes with all samples of others
+            _fill(room, stream, path)
+        else:
+            _fill_rows(room, stream, path, [row for row in rows if row < shape[0]], len(room) // shape[0])
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
+
+
+def _fill_rows(room: memoryview, stream: IO[bytes], path: Path, rows: Sequence[int], size: int) -> None:
+    """Rows of so many bytes; those that follow each other at once."""
+    starts = [row for place, row in enumerate(rows) if not place or row != rows[place - 1] + 1]
+    stops = [row + 1 for place, row in enumerate(rows) if place + 1 == len(rows) or rows[place + 1] != row + 1]
+    for start, stop, before in zip(starts, stops, [0, *stops], strict=False):
+        stream.seek((start - before) * size, os.SEEK_CUR)
+        _fill(room[start * size : stop * size], stream, path)
 
 
 def _fill(room: memoryview, stream: IO[bytes], path: Path) -> None:

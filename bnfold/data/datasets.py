@@ -15,7 +15,7 @@ import numpy as np
 from bnfold.data.arrays import LABELS, label_among, read_arrays, read_headers
 from bnfold.data.pixels import Kind, Size, kind_of
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Arrays, Feed, Samples, counted
+from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, counted
 from bnfold.errors import BnfoldError, ParseError, UsageError, few
 from bnfold.io.mapping import read_file
 from bnfold.net import Array
@@ -154,7 +154,7 @@ def open_samples(
     feeds: Mapping[str, Feed],
     preparation: Preparation | Callable[[], Preparation | None] | None = None,
     labels: Array | None = None,
-    most: int = LOOKED_AT,
+    part: Part = ALL,
 ) -> Samples:
     """The samples at a path.
 
@@ -166,7 +166,7 @@ def open_samples(
         feeds: the inputs.
         preparation: of images, or what finds it; nothing by default but the size.
         labels: the true classes, which go before those found at the path.
-        most: images that are looked at beforehand, to say what is done to them.
+        part: those that will be taken; of others less is read.
 
     Raises:
         UsageError: there is nothing there that fits, or nothing to prepare so.
@@ -176,7 +176,7 @@ def open_samples(
     if not os.path.exists(place):  # also where no file can have the name
         raise UsageError(f"the data '{place}' does not exist")
     if is_arrays(place):
-        inputs, labels = read_inputs(place, feeds, labels)
+        inputs, labels = read_inputs(place, feeds, labels, part)
         return Arrays(inputs, labels, source=str(place))
     lines = None if place.is_dir() or is_database(place) or is_hdf5(place) else _lines(place)
     if is_hdf5(place) or (lines and is_hdf5(Path(lines[0][1]))):
@@ -184,7 +184,7 @@ def open_samples(
 
         files = [place] if lines is None else [_listed(place, *line) for line in lines]
         return open_tables(files, str(place), needed(feeds), labels)
-    return _images_at(place, lines, feeds, preparation, labels, most)
+    return _images_at(place, lines, feeds, preparation, labels, part)
 
 
 def _images_at(
@@ -193,7 +193,7 @@ def _images_at(
     feeds: Mapping[str, Feed],
     preparation: Preparation | Callable[[], Preparation | None] | None,
     labels: Array | None,
-    most: int,
+    part: Part,
 ) -> Images:
     if len(needed(feeds)) != 1:
         raise UsageError(f"images fit a network with one input, and this one has {', '.join(feeds)}; give an .npz")
@@ -204,7 +204,7 @@ def _images_at(
     if is_database(place):
         from bnfold.data.lmdb import open_database
 
-        pictures, found = open_database(place)
+        pictures, found = open_database(place, part)
         names: Sequence[str] = ()
     else:
         _need_pillow()
@@ -217,7 +217,8 @@ def _images_at(
     said = preparation() if callable(preparation) else preparation
     if said is not None and said.swap_channels and channels == 1:
         raise UsageError(f"--swap-channels would be ignored: input '{blob}' has one channel")
-    kinds = tuple(pictures.kind(number) for number in range(min(pictures.count, most, LOOKED_AT)))
+    first = part.most if part.most and part.seed is None else LOOKED_AT
+    kinds = tuple(pictures.kind(number) for number in range(min(pictures.count, first, LOOKED_AT)))
     return Images(blob, channels, size, pictures, said or Preparation(), true, names, source, kinds)
 
 
@@ -262,7 +263,7 @@ def is_database(path: Path) -> bool:
 
 
 def read_inputs(
-    path: Path, feeds: Mapping[str, Feed], labels: Array | None, most: int | None = None
+    path: Path, feeds: Mapping[str, Feed], labels: Array | None, part: Part = ALL
 ) -> tuple[dict[str, Array], Array | None]:
     """The arrays of a file by input, and its labels; those that are given go first. No others are read.
 
@@ -270,7 +271,7 @@ def read_inputs(
         path: the file.
         feeds: the inputs.
         labels: the true classes.
-        most: samples that will be looked at; None for all.
+        part: the samples that will be looked at.
 
     Raises:
         UsageError: it has nothing for an input.
@@ -287,12 +288,12 @@ def read_inputs(
     for name, source in names.items():
         _require_axes(path, source, there[source].shape, feeds[name])
     label = label_among(there, feeds) if labels is None else None
+    count = max((there[source].shape[0] for source in names.values() if there[source].shape), default=0)
     if label is not None:
-        count = max(there[source].shape[0] if there[source].shape else 0 for source in names.values())
         if (said := prod(there[label].shape)) > count:
             raise UsageError(f"{path}: unequal numbers of samples: {count}, and {said} labels")
         labels = read_arrays(path, {label})[label].reshape(-1)
-    arrays = read_arrays(path, names.values(), most)
+    arrays = read_arrays(path, names.values(), part.numbers(count))
     return {name: arrays[source] for name, source in names.items()}, labels
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from bnfold.data.decoding import decode
 from bnfold.data.pixels import Kind, kind_of
+from bnfold.data.samples import Part
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.wire import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed, varint
 from bnfold.net import Array
@@ -128,12 +129,13 @@ class Database:
         values: Array = np.frombuffer(raw, np.uint8) if size == len(raw) else np.frombuffer(floats, "<f4")
         return values.reshape(shape).transpose(1, 2, 0)
 
-    def labels(self) -> Array | None:
-        """Of all records; None where none says one."""
+    def labels(self, part: Part) -> Array | None:
+        """Of the records that will be taken, -1 for others; None where none of them says one."""
         known, labels = False, np.full(self.count, -1, np.int64)
         with _reading(self._opened(), self.path, buffers=True) as transaction:
-            for number, key in enumerate(self.keys):
-                datum = self._parsed(transaction.get(key), number)
+            taken = part.numbers(self.count)
+            for number in range(self.count) if taken is None else taken:
+                datum = self._parsed(transaction.get(self.keys[number]), number)
                 known |= LABEL in datum.numbers
                 labels[number] = datum.numbers.get(LABEL, 0)
         return labels if known else None
@@ -157,8 +159,8 @@ class Database:
         return self._environment
 
 
-def open_database(path: Path) -> tuple[Database, Array | None]:
-    """The records at a path, and their labels.
+def open_database(path: Path, part: Part) -> tuple[Database, Array | None]:
+    """The records at a path, and the labels of those that will be taken.
 
     Raises:
         UsageError: the package `lmdb` is not installed, or nothing is in the database.
@@ -170,7 +172,7 @@ def open_database(path: Path) -> tuple[Database, Array | None]:
     if not keys:
         raise UsageError(f"there is no record in '{path}'")
     database = Database(path, keys, environment)
-    return database, database.labels()
+    return database, database.labels(part)
 
 
 def _environment(path: Path) -> Any:

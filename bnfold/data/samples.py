@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -255,24 +255,40 @@ class Subset:
         return self.whole.picture(self.numbers[number])
 
 
-def part_of(samples: Samples, most: int | None, seed: int | None) -> Samples:
-    """At most so many of the samples: the first, or with a seed any.
+class Part(NamedTuple):
+    """At most so many of the samples: the first, or with a seed any; all by default."""
 
-    Raises:
-        UsageError: a seed without a number, or a number below 1.
-    """
-    if most is None:
-        if seed is not None:
-            raise UsageError(f"--sample {seed} chooses which samples are taken; say how many with --limit")
+    most: int | None = None
+    seed: int | None = None
+
+    def numbers(self, count: int) -> tuple[int, ...] | None:
+        """Which of so many, in their order; None for all.
+
+        Raises:
+            UsageError: a seed without a number, or a number below 1.
+        """
+        if self.most is None:
+            if self.seed is not None:
+                raise UsageError(f"--sample {self.seed} chooses which samples are taken; say how many with --limit")
+            return None
+        if self.most < 1:
+            raise UsageError(f"a limit of {self.most} leaves no sample")
+        if self.most >= count:
+            return None
+        if self.seed is None:
+            return tuple(range(self.most))
+        return tuple(sorted(np.random.default_rng(self.seed).choice(count, self.most, replace=False).tolist()))
+
+
+ALL = Part()
+
+
+def part_of(samples: Samples, most: int | None, seed: int | None) -> Samples:
+    """As `Part` says; exceptions are those of `Part.numbers`."""
+    numbers = Part(most, seed).numbers(samples.count)
+    if numbers is None:
         return samples
-    if most < 1:
-        raise UsageError(f"a limit of {most} leaves no sample")
-    if most >= samples.count:
-        return samples
-    if seed is None:
-        return Subset(samples, tuple(range(most)), f"the first {most:,}")
-    numbers = np.random.default_rng(seed).choice(samples.count, most, replace=False)
-    return Subset(samples, tuple(sorted(numbers.tolist())), f"{most:,}, chosen by seed {seed},")
+    return Subset(samples, numbers, f"the first {most:,}" if seed is None else f"{most:,}, chosen by seed {seed},")
 
 
 def picture_of(planes: Array) -> Array | None:

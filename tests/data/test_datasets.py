@@ -11,15 +11,17 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import h5py
 import numpy as np
 import pytest
+from onnx_models import change, classifier
 from PIL import Image
 from present import present
 
+from bnfold import compare
 from bnfold.compare.memory import resident_memory
 from bnfold.data import arrays as arrays_of_files
 from bnfold.data.arrays import read_arrays
 from bnfold.data.datasets import open_samples
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Arrays, Feed, Noise, Subset, part_of, picture_of
+from bnfold.data.samples import Arrays, Feed, Noise, Part, Subset, part_of, picture_of
 from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
@@ -236,7 +238,7 @@ def test_images_behind_the_limit_are_not_looked_at(tmp_path: Path) -> None:
     for name in "abc":
         save(tmp_path / f"{name}.png")
     (tmp_path / "d.png").write_bytes(b"nothing")
-    assert open_samples(tmp_path, FEEDS, most=3).description.endswith("8x10 resized to 4x5 (of the first 3)")
+    assert open_samples(tmp_path, FEEDS, part=Part(3)).description.endswith("8x10 resized to 4x5 (of the first 3)")
     with pytest.raises(ParseError, match=r"d\.png: cannot be read as an image"):
         open_samples(tmp_path, FEEDS)
 
@@ -288,11 +290,38 @@ def test_arrays_that_no_input_takes_are_not_unpacked(tmp_path: Path) -> None:
 def test_of_packed_arrays_no_more_rows_are_unpacked_than_are_asked_for(tmp_path: Path) -> None:
     data = np.arange(1.0, 61.0).reshape(5, 3, 4)
     np.savez_compressed(tmp_path / "x.npz", data=data, column=np.asfortranarray(data))
-    found = read_arrays(tmp_path / "x.npz", most=2)
+    found = read_arrays(tmp_path / "x.npz", rows=(0, 1))
     assert found["data"].shape == data.shape
     np.testing.assert_array_equal(found["data"][:2], data[:2])
     assert not found["data"][2:].any()
     np.testing.assert_array_equal(found["column"], data)
+    np.save(tmp_path / "x.npy", data)
+    for name, key in (("x.npz", "data"), ("x.npy", "")):
+        array = read_arrays(tmp_path / name, rows=(0, 2, 3))[key]
+        np.testing.assert_array_equal(array, data * np.reshape([1, 0, 1, 1, 0], (5, 1, 1)))
+    one: dict[str, Any] = {"data": data, "same": data[:1], "shorter": data[:3]}
+    np.savez_compressed(tmp_path / "y.npz", **one)
+    found = read_arrays(tmp_path / "y.npz", rows=(2, 4))
+    assert found["same"].tolist() == [data[0].tolist()]
+    assert found["shorter"].tolist() == [[[0.0] * 4] * 3] * 2 + [data[2].tolist()]
+
+
+@pytest.mark.parametrize("part", [Part(20), Part(2, 1)])
+def test_a_comparison_of_some_samples_unpacks_nothing_behind_them(tmp_path: Path, part: Part) -> None:
+    images = np.random.default_rng(0).normal(size=(500, 3, 8, 8)).astype(np.float32)
+    np.savez_compressed(tmp_path / "x.npz", data=images)
+    numbers = present(part.numbers(500))
+    assert numbers[-1] < 400
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[-30_000:-1000] = bytes(29_000)
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ParseError, match="is damaged"):
+        compare(classifier(), classifier(), tmp_path / "x.npz")
+    chosen: dict[str, Any] = {"sample_limit": part.most, "sample_seed": part.seed}
+    report = compare(classifier(), change(classifier(), "fc_b", (0,), 0.5), tmp_path / "x.npz", **chosen)
+    assert report.sample_count == part.most
+    again = compare(classifier(), change(classifier(), "fc_b", (0,), 0.5), images[list(numbers)])
+    assert [sample.max_abs for sample in report.samples] == [sample.max_abs for sample in again.samples]
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory that is held is read there")

@@ -12,8 +12,9 @@ from PIL import Image
 from present import present
 
 from bnfold.data.datasets import open_samples
+from bnfold.data.lmdb import open_database
 from bnfold.data.preparation import Preparation
-from bnfold.data.samples import Feed
+from bnfold.data.samples import Feed, Part
 from bnfold.errors import ParseError, UsageError
 from bnfold.net import Array
 
@@ -124,6 +125,19 @@ def test_float_data_and_records_without_labels_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples.sample(0)["data"], floats)
     assert samples.labels is None
     assert samples.picture(0) is None
+
+
+def test_labels_are_read_of_the_records_that_are_taken_alone(tmp_path: Path) -> None:
+    records = {f"{i:04}": datum(planes(1)[0], 10 + i) for i in range(40)}
+    taken = present(Part(3, 1).numbers(40))
+    damaged = {key: b"\xff" for place, key in enumerate(records) if place not in {0, *taken}}
+    folder = write(tmp_path / "some", records | damaged)
+    with pytest.raises(ParseError, match="is no Datum"):
+        open_samples(folder, FEEDS)
+    samples = open_samples(folder, FEEDS, part=Part(1))
+    assert present(samples.labels).tolist() == [10] + [-1] * 39
+    labels = present(open_database(folder, Part(3, 1))[1])
+    assert {place: label for place, label in enumerate(labels) if label >= 0} == {place: 10 + place for place in taken}
 
 
 def test_annotated_datums_hold_a_datum(tmp_path: Path) -> None:
