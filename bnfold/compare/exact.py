@@ -183,10 +183,9 @@ def same_function(reference: Model, candidate: Model, blob: str, partner: str, p
 
 def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple[object, ...] | None:
     """The operators from `leaves` to `blob`, nested; None if they read anything else."""
-    made = {name: node for node in model.proto.graph.node for name in node.output}
-    if blob not in made:
+    node = model.makers.get(blob)
+    if node is None:
         return None
-    node = made[blob]
     inputs = [(leaves[name],) if name in leaves else _formula(model, name, leaves) for name in node.input]
     if None in inputs or (None,) in inputs:
         return None

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -26,7 +27,7 @@ from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
     from bnfold.loading import Model as Given
     from bnfold.onnx.double import Conversion
@@ -45,7 +46,7 @@ class Writer:
     weighted: bool
 
 
-@dataclass(slots=True)
+@dataclass
 class Model:
     """One side of a comparison.
 
@@ -87,7 +88,12 @@ class Model:
         """The network in its own types."""
         return self.before or self
 
-    @property
+    @cached_property
+    def makers(self) -> dict[str, NodeProto]:
+        """Value -> the node that makes it."""
+        return {name: node for node in self.proto.graph.node for name in node.output}
+
+    @cached_property
     def float_types(self) -> set[str]:
         """The float types that its values have where it computes; a Cast reads another one, and makes it."""
         from bnfold.onnx.node import captured

@@ -1,6 +1,7 @@
 """Where rounding alone passes the tolerance a float64 run decides, and ill-conditioned folds are warned of."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from growing import growth
 from nets import FACTOR, net
 from onnx import ModelProto, helper, numpy_helper
 from onnx_models import change, classifier, model
@@ -126,6 +128,23 @@ def test_a_layer_is_the_same_function_only_with_the_same_settings() -> None:
     assert not same_function(models[0], models[2], "prob", "prob", pairs)
     assert not same_function(models[0], models[1], "score", "score", pairs)  # it has weights
     assert as_exact(models[0], models[1], pairs, {}) == set()
+
+
+def test_blobs_are_judged_in_time_that_grows_as_they_do() -> None:
+    def judged(count: int) -> Callable[[], None]:
+        nodes = [helper.make_node("Relu", [f"r{i}" if i else "x"], [f"r{i + 1}"], f"n{i}") for i in range(count)]
+        chain = open_model(model(nodes, {"x": (1, 2)}, [f"r{count}"]), "chain")
+        pairs = {name: name for name in chain.writers}
+        near, far = Distances(1e-7, 1e-7), Distances(1e-7, 1.0)
+        distances = dict.fromkeys(pairs, far) | {"r1": near}
+
+        def judge() -> None:
+            assert as_exact(chain, chain, pairs, distances) == set(pairs)  # each by what it is made of
+            assert {chain.stored_type for _ in pairs} == {"float32"}
+
+        return judge
+
+    assert growth(judged(50), judged(400), below=24) < 24  # 64 if each blob took as long as all of them
 
 
 FAR = """
