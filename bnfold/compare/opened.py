@@ -33,6 +33,7 @@ from bnfold.compare.models import Model
 from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DiffReport, Gate, LayerRange, Uncompared
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
 from bnfold.compare.ties import Ties
+from bnfold.compare.unseen import unseen
 from bnfold.data.samples import Noise, Samples
 from bnfold.errors import ModelError, named, quoted
 from bnfold.net import Array, Shape
@@ -247,6 +248,8 @@ class Opened:
         notes += self._untried_channels(found)
         notes += self._constant(found.reference_spans)
         notes += self._small_channels(found, [blob.blob for blob in blobs])
+        differs = {blob.blob: bool(blob.max_abs) for blob in blobs}
+        notes += unseen(self.ours, self.theirs, {**self.inputs, **self.all_pairs}, differs)
         return [*notes, *replace(self.ties, counts=found.ties).notes()]
 
     def unrun(self) -> DiffReport:

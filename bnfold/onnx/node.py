@@ -181,6 +181,15 @@ _TYPES: dict[type, tuple[int, ...]] = {
 """The type of a default -> those of attributes that say the same."""
 
 
+def settings_of(node: NodeProto, opset: int) -> dict[str, bytes]:
+    """The attributes of a node, serialised, with the defaults of a standard operator where it says nothing."""
+    said = {one.name: one for one in node.attribute}
+    if node.domain in STANDARD and defs.has(node.op_type, opset, ""):
+        known = defs.get_schema(node.op_type, opset, "").attributes
+        said = {name: one.default_value for name, one in known.items() if one.default_value.name} | said
+    return {name: one.SerializeToString(deterministic=True) for name, one in said.items()}
+
+
 def bodies(node: NodeProto) -> Iterator[GraphProto]:
     """The graphs that a node carries."""
     for attribute in node.attribute:

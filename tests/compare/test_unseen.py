@@ -1,0 +1,79 @@
+"""Layers that hold other values in the candidate, of which the data showed nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import ArrayLike
+from onnx import TensorProto, helper, numpy_helper
+
+import bnfold
+
+X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(6, 4)
+
+
+def model(op_type: str, stored: Mapping[str, ArrayLike], **attributes: Any) -> onnx.ModelProto:
+    """x -> the operator -> Relu -> y."""
+    nodes = [
+        helper.make_node(op_type, ["x", *stored], ["c"], name="c", **attributes),
+        helper.make_node("Relu", ["c"], ["y"], name="y"),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None]) for name in "xy"]
+    ports[0].type.tensor_type.shape.dim[1].dim_value = 4
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def clip(high: float) -> onnx.ModelProto:
+    return model("Clip", {"low": np.float32(-9), "high": np.float32(high)})
+
+
+def matmul(dead: float) -> onnx.ModelProto:
+    weight = np.eye(4, dtype=np.float32)
+    weight[:, 3] = [0, 0, dead, 0]
+    return model("Gemm", {"w": weight, "b": np.array([0, 0, 0, -50], np.float32)})
+
+
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize(
+    ("reference", "candidate", "said"),
+    [
+        (clip(6), clip(8), "layer 'c' has other values in the candidate ('high')"),
+        (clip(6), model("Relu", {}), "(Relu in the place of Clip)"),
+        (model("Elu", {}), model("Elu", {}, alpha=2.0), "(attribute 'alpha')"),
+    ],
+)
+def test_a_value_that_nothing_reached_is_said_not_to_be_proved(
+    reference: onnx.ModelProto, candidate: onnx.ModelProto, said: str, layers: bool
+) -> None:
+    report = bnfold.compare(reference, candidate, np.abs(X), layers=layers)
+    assert report.passed
+    assert any(said in note and "not proved" in note for note in report.notes)
+
+
+def test_weights_of_a_dead_channel_are_said_not_to_be_proved_by_the_outputs() -> None:
+    report = bnfold.compare(matmul(1), matmul(2), X, layers=False)
+    assert report.passed
+    assert any("layer 'c'" in note and "('w')" in note for note in report.notes)
+    assert not bnfold.compare(matmul(1), matmul(2), X).passed
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate"),
+    [
+        (model("Elu", {}), model("Elu", {}, alpha=1.0)),  # the default
+        (model("LeakyRelu", {}, alpha=0.1), model("LeakyRelu", {}, alpha=0.10001)),  # measured: nothing is hidden
+        (clip(6), clip(6)),
+    ],
+)
+def test_equal_values_and_values_that_were_measured_need_no_word(
+    reference: onnx.ModelProto, candidate: onnx.ModelProto
+) -> None:
+    report = bnfold.compare(reference, candidate, X)
+    assert report.passed
+    assert not any("other values" in note for note in report.notes)
