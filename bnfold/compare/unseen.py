@@ -45,7 +45,7 @@ def unseen(ours: Model, theirs: Model, pairs: Mapping[str, str], differs: Mappin
         and (node.op_type == partner.op_type or COUNTS.keys() >= {node.op_type, partner.op_type})
     ]
     stored = _stored(ours, [node for node, _ in couples]), _stored(theirs, [partner for _, partner in couples])
-    found = {}
+    found = _other_layers(ours, theirs, pairs, silent)
     for node, partner in couples:
         said = _difference(node, partner, stored, pairs, versions[0].get(node.domain, 1))
         if said:
@@ -68,12 +68,35 @@ def _silent(model: Model, differs: Mapping[str, bool]) -> set[str]:
     from bnfold.onnx.node import captured
 
     reads = {name: (*node.input, *captured(node)) for node in model.proto.graph.node for name in node.output}
+    for name, read in model.reads.items():  # by the layers of Caffe, of which some are no nodes
+        reads[name] = (*reads.get(name, ()), *read)
     # One walk from all of them: a missing input, the only thing without a name, leads nowhere else.
     behind, shown = (
         set(upstream("", {**reads, "": names}))
         for names in ([*differs], [name for name, said in differs.items() if said])
     )
     return {blob for blob in behind if not differs.get(blob, blob in shown)}
+
+
+def _other_layers(ours: Model, theirs: Model, pairs: Mapping[str, str], silent: set[str]) -> dict[str, str]:
+    """Layer of Caffe -> a group of settings that differs, of those that read the same blobs; one may be many nodes."""
+    found: dict[str, str] = {}
+    if ours.net is None or theirs.net is None:
+        return found
+    others = {top: layer for layer in theirs.net.layers for top in layer.tops if top in silent}
+    for layer in ours.net.layers:
+        partner = next((others[pairs[top]] for top in layer.tops if pairs.get(top) in others), None)
+        read = [pairs.get(bottom) for bottom in layer.bottoms]
+        if partner is None or partner.type != layer.type or partner.bottoms != read or partner.param is layer.param:
+            continue
+        settings, changed = (
+            {field.name: value for field, value in one.param.ListFields() if field.name.endswith("_param")}
+            for one in (layer, partner)
+        )
+        names = [name for name in sorted(settings.keys() | changed.keys()) if settings.get(name) != changed.get(name)]
+        if names:
+            found[partner.name] = names[0]
+    return found
 
 
 def _inputs(node: NodeProto) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,24 @@ def test_equal_values_and_values_that_were_measured_need_no_word(
     report = bnfold.compare(reference, candidate, X)
     assert report.passed
     assert not any("other values" in note for note in report.notes)
+
+
+DETECTOR = """
+input: "loc" input_shape { dim: 1 dim: 8 } input: "conf" input_shape { dim: 1 dim: 4 }
+input: "prior" input_shape { dim: 1 dim: 2 dim: 8 }
+layer { name: "out" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" top: "out"
+  detection_output_param { num_classes: 2 nms_param { nms_threshold: 0.45 top_k: 30 } keep_top_k: 20
+    confidence_threshold: 0.1 code_type: CENTER_SIZE } }
+"""
+
+
+def test_settings_of_a_layer_that_is_many_nodes_are_said_not_to_be_proved(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.prototxt", tmp_path / "b.prototxt"]
+    for path, text in zip(paths, (DETECTOR, DETECTOR.replace("top_k: 30", "top_k: 31")), strict=True):
+        path.write_text(text)
+    prior = np.array([[[0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.9, 0.9], [0.1, 0.1, 0.2, 0.2] * 2]], np.float32)
+    scores = np.array([[0.2, 0.8, 0.4, 0.6]], np.float32)
+    data = {"loc": np.zeros((1, 8), np.float32), "conf": scores, "prior": prior}
+    report = bnfold.compare(bnfold.load(paths[0]), bnfold.load(paths[1]), data)
+    assert report.passed
+    assert any("layer 'out'" in note and "detection_output_param" in note for note in report.notes)
