@@ -244,6 +244,11 @@ class Opened:
             if blob.is_output and 0 < blob.finite < blob.values and isfinite(blob.max_rel):
                 share = 1 - blob.finite / blob.values
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
+        least = float(np.finfo(np.float32).min)
+        empty = [blob.blob for blob in blobs if blob.finite and blob.low == least]
+        if empty:
+            said = "a window without a value gives the least float32, beside which other values do not count"
+            notes.append(f"{named('blob', empty)}: {said}, so they are not proved")
         notes += self._untried({blob.blob for blob in blobs if is_blank(blob)})
         notes += self._untried_channels(found)
         notes += self._constant(found.reference_spans)

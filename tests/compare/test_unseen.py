@@ -99,3 +99,14 @@ def test_settings_of_a_layer_that_is_many_nodes_are_said_not_to_be_proved(tmp_pa
     report = bnfold.compare(bnfold.load(paths[0]), bnfold.load(paths[1]), data)
     assert report.passed
     assert any("layer 'out'" in note and "detection_output_param" in note for note in report.notes)
+
+
+def test_a_pooling_with_windows_outside_is_said_not_to_be_proved(tmp_path: Path) -> None:
+    text = """input: "x" input_shape { dim: 1 dim: 3 dim: 14 dim: 11 }
+    layer { name: "p" type: "Pooling" bottom: "x" top: "p" pooling_param { pool: MAX kernel_size: 2 stride: 5 } }"""
+    nets = []
+    for size in (2, 3):
+        path = tmp_path / f"{size}.prototxt"
+        path.write_text(text.replace("kernel_size: 2", f"kernel_size: {size}"))
+        nets.append(bnfold.load(path))
+    assert any("blob 'p'" in note and "not proved" in note for note in bnfold.compare(nets[0], nets[1]).notes)
