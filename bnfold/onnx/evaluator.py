@@ -311,7 +311,10 @@ class ReduceMean(OpRunReduceNumpy):
     op_domain = ""
 
     def _run(self, x: Array, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> tuple[Array]:
-        along = self.handle_axes(axes, noop_with_empty_axes)  # type: ignore[no-untyped-call]
+        along = () if axes is None else tuple(np.asarray(axes).reshape(-1).tolist())
+        if not along and noop_with_empty_axes:
+            return (x,)
+        along = along or tuple(range(x.ndim))
         total = np.asarray(x.sum(axis=along, keepdims=bool(keepdims)))
         count = x.size // max(1, total.size)
         return ((total / max(1, count)).astype(x.dtype),)
