@@ -44,15 +44,25 @@ pytestmark = [
 ]
 
 
+WORKERS = 2
+
+
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+def shared_client() -> Iterator[Client]:
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None, silence_logs=50
+            n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, memory_limit=None, silence_logs=50
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    """The workers of all tests here, with those again that the test before has killed."""
+    shared_client.wait_for_workers(WORKERS, timeout=60)
+    return shared_client
 
 
 @pytest.mark.slow
