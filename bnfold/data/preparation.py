@@ -53,18 +53,17 @@ class Preparation:
         said = self.origin or "the preparation"
         try:
             finite = np.isfinite(self.scale) and (self.mean is None or np.isfinite(self.mean).all())
-            sizes = [tuple(map(operator.index, size)) for size in (self.resize, self.crop) if size is not None]
+            given = {"resize": self.resize, "crop": self.crop}
+            sizes = {name: tuple(map(operator.index, size)) for name, size in given.items() if size is not None}
             if np.ma.is_masked(self.mean):
                 raise UsageError(f"{said}: its mean is masked; fill it")
         except (TypeError, ValueError):
             raise UsageError(f"{said}: mean and scale are numbers, resize and crop (height, width)") from None
         if not finite:
             raise UsageError(f"{said}: the mean and the scale of images must be finite")
-        if not all(len(size) == 2 and min(size) > 0 for size in sizes):
+        if not all(len(size) == 2 and min(size) > 0 for size in sizes.values()):
             raise UsageError(f"{said}: resize and crop are (height, width), in pixels")
-        for name, size in zip(
-            [one for one in ("resize", "crop") if getattr(self, one) is not None], sizes, strict=True
-        ):
+        for name, size in sizes.items():
             object.__setattr__(self, name, size)  # whatever kind of pair was given
         for name in ("swap_channels", "grey"):
             require_type(f"{said}: {name}", getattr(self, name), "bool")

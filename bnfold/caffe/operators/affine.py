@@ -68,7 +68,7 @@ def dropout(place: LayerContext) -> Operator:
     """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST (dropout_layer.cpp)."""
     require(not trains(place.layer.param), "its phase is TRAIN, so it drops at random")
     scale = dropout_scale(place.layer)
-    return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
+    return _times(scale)
 
 
 def eltwise(place: LayerContext) -> Operator:
@@ -78,6 +78,11 @@ def eltwise(place: LayerContext) -> Operator:
         return Opaque()
     (scale,) = view.coeff
     require(scale != 0.0, "its coefficient is 0")
+    return _times(scale)
+
+
+def _times(scale: float) -> Operator:
+    """`y = scale*x`, which is x itself for 1."""
     return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
 
 
