@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -119,6 +120,8 @@ def run() -> None:
         # What is left is Python's own leaving, with the answer that was given already.
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
+        # Python seeks cycles among all that is left before it ends: 20 of the 227 ms of an `inspect`, for nothing.
+        gc.freeze()
 
 
 if __name__ == "__main__":
