@@ -341,9 +341,26 @@ class Net:
         """Put a layer whose tops nobody makes yet right behind another one."""
         self.insert_behind([(after, layer)])
 
-    def _wire(self, layer: Layer) -> None:
+    def insert_first(self, layers: Iterable[Layer]) -> None:
+        """Put layers that read nothing in front of all, their tops being new."""
+        first = list(layers)
+        self._layers = [*first, *self.layers]
+        for layer in first:
+            self._wire(layer)
+
+    def reads(self, layer: Layer, bottoms: Iterable[str]) -> None:
+        """Make a layer read these blobs and no others."""
+        for index, bottom in enumerate(layer.bottoms):
+            self._uses[bottom].remove(Use(layer, index))
+        layer.bottoms = list(bottoms)
+        self._wire_bottoms(layer)
+
+    def _wire_bottoms(self, layer: Layer) -> None:
         for index, bottom in enumerate(layer.bottoms):
             self._uses.setdefault(bottom, []).append(Use(layer, index))
+
+    def _wire(self, layer: Layer) -> None:
+        self._wire_bottoms(layer)
         for top in layer.tops:
             assert top not in self._producers, f"blob '{top}' is written twice"
             self._producers[top] = layer

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, compress, pairwise
+from itertools import chain, pairwise
 from math import prod
 
 import numpy as np
@@ -67,9 +67,7 @@ def back(
         case Move():
             return [[_moved_back(operator, affine, top, alone), *[None] * (count - 1)]]
         case Join():
-            parts = [None if part.is_identity else part for part in _parts(operator, affine)]
-            require(not any(parts[place] for place in operator.fixed), "a constant among its parts would change")
-            return [[part for place, part in enumerate(parts) if place not in operator.fixed]]
+            return [[None if part.is_identity else part for part in _parts(operator, affine)]]
         case Sum():
             return _gated_back(operator, affine, bottoms) if operator.gates else _sum_back(operator, affine, bottoms)
         case Product():
@@ -156,9 +154,7 @@ def _parts(operator: Join, affine: Affine) -> Iterator[Affine]:
 
 def _joined(operator: Join, affines: Moved) -> Affine:
     """The affines one behind the other, the identity where there is none."""
-    count = len(operator.sizes)
-    places = [place for place in range(count) if place not in operator.fixed] if operator.fixed else range(count)
-    carried = [(place, affine) for place, affine in compress(zip(places, affines, strict=True), affines) if affine]
+    carried = [(place, affine) for place, affine in enumerate(affines) if affine]
     first, axis = carried[0][1], operator.axis
     alike = all(first.equals(other) for other in _distinct(affine for _, affine in carried))
     if alike and len(carried) == len(operator.sizes) and (axis >= len(first.shape) or first.shape[axis] == 1):

@@ -141,17 +141,15 @@ class Move(NamedTuple):
 
 
 class Join(NamedTuple):
-    """The bottoms one behind the other along an axis, constants perhaps between them: Concat.
+    """The bottoms one behind the other along an axis: Concat.
 
     Attributes:
         axis: the axis.
-        sizes: how long each part is along it; `UNKNOWN_SIZE` where that is unknown.
-        fixed: the parts that are constants, and no bottoms.
+        sizes: how long each bottom is along it; `UNKNOWN_SIZE` where that is unknown.
     """
 
     axis: int
     sizes: tuple[int, ...]
-    fixed: Collection[int] = ()
 
 
 class Sum(NamedTuple):

@@ -504,8 +504,7 @@ def _is_called(name: str, pattern: str) -> bool:
 def _takes_one(operator: Operator | Blocked, layer: Layer) -> bool:
     """Whether a layer joins, adds up or compares several blobs, and reads but one: its top is that."""
     summed = isinstance(operator, Sum) and operator.coefficients == (1.0,)
-    joined = isinstance(operator, Join) and not operator.fixed
-    return len(layer.bottoms) == 1 and (summed or joined or isinstance(operator, Extreme))
+    return len(layer.bottoms) == 1 and (summed or isinstance(operator, Join | Extreme))
 
 
 def _size(layers: Sequence[Layer]) -> tuple[int, int]:

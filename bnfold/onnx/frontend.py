@@ -11,7 +11,7 @@ import numpy as np
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Alias, Move, Opaque, Operator, Pass, Window
+from bnfold.algebra.operators import Alias, Constant, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
@@ -24,6 +24,7 @@ from bnfold.onnx.operators import OPERATORS, why_unread
 from bnfold.onnx.operators.affine import is_in_training
 from bnfold.onnx.operators.place import NodeContext, Unfit
 from bnfold.onnx.origin import OnnxOrigin
+from bnfold.onnx.parts import join_constants, part_constants
 from bnfold.onnx.write import write_stream
 from bnfold.options import ReadOptions
 
@@ -43,8 +44,9 @@ class OnnxFrontEnd:
         self._read = read
 
     def prepare(self, context: FoldContext) -> None:
-        """A MatMul and the bias behind it become one layer."""
+        """A MatMul and the bias behind it become one layer, constants that are joined with data layers of their own."""
         fuse_biases(context)
+        part_constants(context)
 
     def shapes(self, net: Net) -> Mapping[str, Shape | None]:
         """What onnx's inference finds, negative where a size is unknown."""
@@ -100,7 +102,7 @@ class OnnxFrontEnd:
             return Opaque("it reads a constant")
         if isinstance(found, Affine) and len(layer.bottoms) != 1:
             return Opaque("it does not read one blob")
-        return found if layer.bottoms else Opaque("it reads nothing but constants")
+        return found if layer.bottoms or isinstance(found, Constant) else Opaque("it reads nothing but constants")
 
     def absorb(self, net: Net, layer: Layer, weight: LazyArray, bias: Array | None) -> None:
         """New constants; alpha and beta of a Gemm are in them."""
@@ -181,7 +183,8 @@ class OnnxFrontEnd:
         )
 
     def finish(self, context: FoldContext) -> None:
-        """What was one layer with a bias is two nodes again; what was assumed is said once; kept constants stay."""
+        """What `prepare` did is undone; what was assumed is said once; kept constants stay."""
+        join_constants(context.net)
         part_biases(context)
         origin: OnnxOrigin = context.net.origin
         if kept := origin.constants.keys() & set(context.keep):

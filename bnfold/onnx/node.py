@@ -98,6 +98,7 @@ class Node:
         inner: how many of the bottoms, the last ones, are read by its bodies.
         number: where it stands in the file, -1 for a node that is new.
         fused: what a MatMul and the Add behind it were before they became one layer, while a net is folded.
+        whole: what it was before its constants became layers of their own, likewise.
         attributes: what the message says, by name.
     """
 
@@ -109,6 +110,7 @@ class Node:
     inner: int = 0
     number: int = -1
     fused: Fused | None = None
+    whole: Node | None = None
     attributes: dict[str, AttributeProto] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -335,25 +335,6 @@ def test_a_dilated_window_between_whose_taps_the_plane_lies_refuses(op: str) -> 
     assert (moved[0] - still[0] != 1.0).any()
 
 
-def test_constants_among_the_parts_of_a_concat_stay_what_they_are() -> None:
-    node = alone(Row("t0 = Concat <axis = 0> (f, x, fb)", ((3,),), (("f", [7, -8]), ("fb", [9]))))
-    own = Affine(np.array([2.0, -3.0, 0.5]), np.array([1.0, 4.0, -6.0]))
-    whole = Affine(np.array([1.0, 1.0, 2.0, -3.0, 0.5, 1.0]), np.array([0.0, 0.0, 1.0, 4.0, -6.0, 0.0]))
-    bottoms = [np.array([5.0, -1.0, 3.0])]
-    assert isinstance(node.operator, Commuting)
-    (leaving,) = commute.forward(node.operator, [own], 1)
-    assert leaving is not None
-    assert leaving.equals(whole)
-    assert back(node, whole, 0)[0][0].equals(own)  # type: ignore[union-attr]
-    inside = node.run([applied(own, bottoms[0])])
-    assert difference([applied(whole, node.run(bottoms)[0])], inside) == 0
-    for place in (0, 1, 5):
-        shift = whole.shift + np.eye(6)[place]
-        assert not back(node, Affine(whole.scale, shift), 0)
-        assert difference([applied(Affine(whole.scale, shift), node.run(bottoms)[0])], inside) > 0.01
-    assert not back(node, Affine(np.array(2.0), np.array(0.0)), 0)
-
-
 @pytest.mark.parametrize("row", [row for row in ROWS if row.op == "Split"], ids=ids)
 def test_the_parts_of_a_split_are_apart(row: Row) -> None:
     """As those of a Slice of Caffe are, of which a test says what that spares."""

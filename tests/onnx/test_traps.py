@@ -44,6 +44,13 @@ def test_a_small_model_folds_to_the_fewest_and_to_the_same_numbers(trap: Trap) -
     assert again == written
 
 
+@pytest.mark.parametrize("trap", [trap for trap in traps() if "Concat" in trap.body], ids=str)
+def test_constants_of_what_is_excluded_stay_where_they_are(trap: Trap) -> None:
+    data, stream = trap.model().SerializeToString(), BytesIO()
+    save_onnx(fold(load_bytes(data, trap.options), exclude="*").net, stream)
+    assert stream.getvalue() == data
+
+
 @pytest.mark.parametrize("trap", [trap for trap in traps() if "Sequence" in trap.body], ids=str)
 def test_lists_of_tensors_are_left_out_of_a_proof(trap: Trap) -> None:
     net = load_bytes(trap.model().SerializeToString(), trap.options)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.operators import Alias, Operator, Product, Steps, Sum
+from bnfold.algebra.operators import Alias, Constant, Operator, Product, Steps, Sum
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Array
@@ -141,9 +141,10 @@ def _laid_constant(place: NodeContext, axes: int = 1) -> Array:
     return exact_values(constant).reshape(full)
 
 
-def alias(_: NodeContext) -> Operator:
+def alias(place: NodeContext) -> Operator:
     """Identity: `x`."""
-    return Alias()
+    constant = place.learned(0)
+    return Alias() if constant is None else Constant(constant)
 
 
 def cast(place: NodeContext) -> Operator:

@@ -20,18 +20,10 @@ from bnfold.onnx.sizes import UNKNOWN
 
 def concat(place: NodeContext) -> Operator:
     """Concat: one behind the other along an axis, constants among them."""
-    shapes: list[Shape] = []
-    fixed: list[int] = []
-    for index, slot in enumerate(place.node.slots):
-        if isinstance(slot, Data):
-            shapes.append(place.bottom(slot.index))
-        elif (constant := place.learned(index)) is not None:
-            fixed.append(index)
-            shapes.append(tuple(constant.shape))
-        else:
-            raise Unfit("a constant stands among what it reads")
+    place.only_data()
+    shapes = [place.bottom(index) for index in range(len(place.layer.bottoms))]
     axis = axis_of(place.node.attribute("axis", 1), len(shapes[0]))
-    return Join(axis, tuple(shape[axis] for shape in shapes), tuple(fixed))
+    return Join(axis, tuple(shape[axis] for shape in shapes))
 
 
 def sum_(place: NodeContext) -> Operator:
