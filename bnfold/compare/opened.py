@@ -253,8 +253,8 @@ class Opened:
         notes += self._untried_channels(found)
         notes += self._constant(found.reference_spans)
         notes += self._small_channels(found, [blob.blob for blob in blobs])
-        differs = {blob.blob: bool(blob.max_abs) for blob in blobs}
-        notes += unseen(self.ours, self.theirs, {**self.inputs, **self.all_pairs}, differs)
+        errors = {blob.blob: blob.judged for blob in blobs}
+        notes += unseen(self.ours, self.theirs, {**self.inputs, **self.all_pairs}, errors)
         return [*notes, *replace(self.ties, counts=found.ties).notes()]
 
     def unrun(self) -> DiffReport:

@@ -192,6 +192,13 @@ def settings_of(node: NodeProto, opset: int) -> dict[str, bytes]:
     return {name: one.SerializeToString(deterministic=True) for name, one in said.items()}
 
 
+def floats_said(attribute: bytes | None) -> Array | None:
+    """The values of one of `settings_of`; None where they are no floats."""
+    said = AttributeProto.FromString(attribute or b"")
+    is_float = said.type in (AttributeProto.FLOAT, AttributeProto.FLOATS)
+    return np.asarray(helper.get_attribute_value(said)) if is_float else None
+
+
 def bodies(node: NodeProto) -> Iterator[GraphProto]:
     """The graphs that a node carries."""
     for attribute in node.attribute:

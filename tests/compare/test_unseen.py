@@ -80,6 +80,36 @@ def test_equal_values_and_values_that_were_measured_need_no_word(
     assert not any("other values" in note for note in report.notes)
 
 
+def scaled(scale: float, high: float) -> onnx.ModelProto:
+    """x -> Mul -> s -> Clip -> c -> Relu -> y."""
+    found = clip(high)
+    found.graph.initializer.append(numpy_helper.from_array(np.asarray(scale, np.float32), "scale"))
+    found.graph.node.insert(0, helper.make_node("Mul", ["x", "scale"], ["s"], name="s"))
+    found.graph.node[1].input[0] = "s"
+    return found
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_rounding_in_front_of_a_value_that_nothing_reached_does_not_hide_it(layers: bool) -> None:
+    report = bnfold.compare(scaled(1.1, 6), scaled(1.1000001, 8), X, layers=layers)
+    assert report.passed
+    assert report.worst is not None
+    assert report.worst.max_abs > 0
+    (note,) = (note for note in report.notes if "other values" in note)
+    assert "layer 'c'" in note
+    assert "('high')" in note
+    assert "differs by rounding alone" in note
+
+
+@pytest.mark.parametrize("step", [1e-7, 1e-6, 1e-5])
+def test_weights_that_differ_by_as_little_as_is_seen_need_no_word(step: float) -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+    other = weight * np.float32(1 + step)
+    report = bnfold.compare(model("MatMul", {"w": weight}), model("MatMul", {"w": other}), X)
+    assert report.passed
+    assert not any("other values" in note for note in report.notes)
+
+
 DETECTOR = """
 input: "loc" input_shape { dim: 1 dim: 8 } input: "conf" input_shape { dim: 1 dim: 4 }
 input: "prior" input_shape { dim: 1 dim: 2 dim: 8 }
