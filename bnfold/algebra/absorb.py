@@ -5,6 +5,10 @@ With W the weight, b the bias, s and h the affine's scale and shift, o an output
     backward, A(L(x)):   W'[o, i] = s[o]*W[o, i]        b'[o] = s[o]*b[o] + h[o]
     forward,  L(A(x)):   W'[o, i] = W[o, i]*s[i]        b'[o] = b[o] + sum over i and the kernel of W[o, i]*h[i]
 
+Where a layer has no bias and no place for one, it takes the scale from in front, and its top carries the shift on:
+
+    L(A(x)) = L'(x) + h'                               h'[o] = sum over i and the kernel of W[o, i]*h[i]
+
 Backward with a BatchNorm's affine is section 3.2 of Jacob et al., arXiv:1712.05877. The layouts differ; the operator
 says where o and i are in its weight (`Linear.outputs`, `Linear.inputs`). Nothing here looks at the graph or at a
 language; what cannot take the affine raises `Blocked`.
@@ -48,10 +52,12 @@ class Change(NamedTuple):
     Attributes:
         weight: its new weight.
         bias: its new bias as it lies over the top; None where it has none.
+        left: what its top carries on; None where nothing is left.
     """
 
     weight: LazyArray
     bias: Values | None
+    left: Affine | None = None
 
 
 def absorb_backward(linear: Linear | Constant, affine: Affine) -> Change:
@@ -88,8 +94,9 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
     weight = scaled(linear.weight, linear.view, factor)
     if affine.keeps_zero:
         return _changed(weight, linear.bias)
-    require(linear.bias is not None or not linear.unbiased, linear.unbiased)
     gain = _over_top(_weighted_sum(linear, _placed(affine.shift, linear.inputs, linear.view)), linear)
+    if linear.bias is None and linear.unbiased:
+        return _changed(weight, None)._replace(left=Affine(np.ones(()), gain))
     bias, gain = aligned(np.zeros(()) if linear.bias is None else linear.bias, gain)
     return _changed(weight, _full(bias + gain, linear))
 

@@ -480,10 +480,12 @@ def _carry_forward(scene: Scene, journal: _Journal, start: str, affine: Affine) 
         alone = first if not any(others) else None
         operator = journal.absorb(reader, alone) if alone else journal.passed(reader)
         if operator is None:
-            continue
-        with _naming(reader):
-            leaving = commute.forward(operator, arriving, len(reader.tops))
-        journal.through.append(reader)
+            change = journal.absorbed[-1].change
+            leaving: Moved = [change and change.left, *[None] * (len(reader.tops) - 1)]
+        else:
+            with _naming(reader):
+                leaving = commute.forward(operator, arriving, len(reader.tops))
+            journal.through.append(reader)
         for top, moved in zip(reader.tops, leaving, strict=True):
             if moved is not None and not moved.is_identity:
                 journal.moved.append(top)

@@ -61,7 +61,7 @@ def absorb_backward(layer: Layer, bottoms: Sequence[Shape | None], affine: Affin
     operator = operator_of(layer, bottoms)
     assert isinstance(operator, Linear)
     changed = replace(layer)
-    CAFFE.absorb(Net("alone", [changed], {}), changed, *absorb.absorb_backward(operator, affine))
+    CAFFE.absorb(Net("alone", [changed], {}), changed, *absorb.absorb_backward(operator, affine)[:2])
     return changed
 
 
@@ -70,7 +70,7 @@ def absorb_forward(layer: Layer, bottoms: Sequence[Shape | None], affine: Affine
     operator = operator_of(layer, bottoms)
     assert isinstance(operator, Linear)
     changed = replace(layer)
-    CAFFE.absorb(Net("alone", [changed], {}), changed, *absorb.absorb_forward(operator, affine))
+    CAFFE.absorb(Net("alone", [changed], {}), changed, *absorb.absorb_forward(operator, affine)[:2])
     return changed
 
 

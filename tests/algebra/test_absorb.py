@@ -247,8 +247,9 @@ def test_a_parameter_takes_any_affine_that_does_not_enlarge_it() -> None:
     layer = layer_of('type: "Parameter" parameter_param { shape { dim: 2 dim: 4 dim: 1 } }', 0, blobs=[value])
     constant, affine = operator_of(layer, []), any_affine(rng, 4)
     assert isinstance(constant, Constant)
-    weight, bias = laws.absorb_backward(constant, affine)
+    weight, bias, left = laws.absorb_backward(constant, affine)
     assert bias is None
+    assert left is None
     np.testing.assert_allclose(weight.array(), applied(affine, value), rtol=1e-15)
     with pytest.raises(Blocked, match="an axis that the constant has not got"):
         laws.absorb_backward(constant, Affine.along(2, [1.0, 2.0], 0.0))

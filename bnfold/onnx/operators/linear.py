@@ -191,13 +191,16 @@ def einsum(place: NodeContext) -> Operator:
     alike = whole and all(shape[own.index(one)] == bottom[other.index(one)] for one in set(own) & set(other))
     if not alike:
         return product(place)
+    alone = set(other) - {*own, *out}
     return Linear(
         weight=weight,
         bias=None,
         view=shape,
         outputs=tuple(Port(out.index(one), (axis,)) for axis, one in enumerate(own) if one in out),
         inputs=tuple(Port(other.index(one), (axis,)) for axis, one in enumerate(own) if one in other),
-        unbiased="it has no bias",  # so no shift comes from in front, of which it may sum x alone as well
+        summed=tuple(axis for axis, one in enumerate(own) if one not in out),
+        padded="it sums what it reads along an axis that its weight has not got" if alone else "",
+        unbiased="it has no bias",
     )
 
 
