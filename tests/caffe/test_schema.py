@@ -154,7 +154,8 @@ def test_values_of_enums_have_each_dialects_numbers() -> None:
 
 
 def test_real_numbers_are_the_most_widespread_ones() -> None:
-    assert dialects.REAL_NUMBERS["LayerParameter"]["reorg_param"] == 147
+    assert caffe_pb2.LayerParameter.REORG_PARAM_FIELD_NUMBER == 149
+    assert dialects.ELSEWHERE["LayerParameter"]["reorg_param"]["ncnn"] == 147
     assert dialects.REAL_NUMBERS["LayerParameter"]["box_annotator_ohem_param"] == 152
     assert dialects.REAL_NUMBERS["BlobProto"]["mask"] == 10
     assert dialects.REAL_NUMBERS.keys() == dialects.RENUMBERED.keys()

@@ -229,9 +229,9 @@ def test_a_damaged_parameter_of_a_layer_that_changed_is_an_error_and_writes_noth
 
 def test_a_fields_real_number_is_written_and_not_that_of_the_union() -> None:
     # The union moved these out of the way of other dialects' fields.
-    reorg = LayerParameter(name="r", reorg_param={"stride": 2})
-    assert [field for field, _ in fields_of(reorg.SerializeToString())] == [1, 10147]
-    assert [field for field, _ in fields_of(encode(reorg))] == [1, 147]
+    interp = LayerParameter(name="i", interp_param={"height": 2})
+    assert [field for field, _ in fields_of(interp.SerializeToString())] == [1, 10143]
+    assert [field for field, _ in fields_of(encode(interp))] == [1, 143]
     relu = LayerParameter(convolution_param={"relu": True})
     assert fields_of(encode(relu)) == [(106, number(19, 1))]
 
