@@ -434,7 +434,7 @@ ADDED_FIELDS = (
         ("smooth_l1_loss", 8266712, "SmoothL1Loss"),
         ("proposal", 8266713, "Proposal"),
     ),
-    # Vitis' Caffe as it was published (Xilinx/Vitis-AI, AI-Model-Zoo/caffe-xilinx), whose facts are those of one before.
+    # Vitis' Caffe as it was published (Xilinx/Vitis-AI, AI-Model-Zoo/caffe-xilinx); the facts are of an older one.
     *_parameters(
         "vitis",
         ("reorg", 149, "Reorg"),

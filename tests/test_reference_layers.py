@@ -197,3 +197,16 @@ def test_errors_say_which_layer_they_are_in() -> None:
     with pytest.raises(ValueError, match="Mystery") as caught:
         net.run({"x": noise(1)})
     assert caught.value.__notes__ == ["in layer 'odd' (Mystery)"]
+
+
+def test_deephi_resize_is_opencvs() -> None:
+    import cv2
+
+    for height, width, tall, wide in ((5, 7, 11, 3), (4, 6, 8, 12), (22, 1, 49, 4), (9, 10, 1, 93), (14, 8, 7, 4)):
+        x = noise(1, 2, height, width)
+        for mode, flag in (("BILINEAR", cv2.INTER_LINEAR), ("NEAREST", cv2.INTER_NEAREST)):
+            size = f"resize_type: {mode} new_height: {tall} new_width: {wide}"
+            (top,) = run(f'type: "DeephiResize" deephi_resize_param {{ {size} }}', x)
+            theirs = np.stack([cv2.resize(plane, (wide, tall), interpolation=flag) for plane in x[0]])
+            # OpenCV has its weights in float32.
+            np.testing.assert_allclose(top[0], theirs, atol=1e-5 if mode == "BILINEAR" else 0)

@@ -47,7 +47,18 @@ LOSSES = {
 }
 
 
-METRICS = frozenset({"DetectionEvaluate", "EvalDetection", "HDF5Output", "MatWrite", "SegmentationEvaluate"})
+METRICS = frozenset(
+    {
+        "AlignmentAccuracy",
+        "DenseboxMapEvaluation",
+        "DetectionEvaluate",
+        "EvalDetection",
+        "HDF5Output",
+        "MatWrite",
+        "SegmentationEvaluate",
+        "YoloEvalDetection",
+    }
+)
 
 
 SINKS = frozenset({"HDF5Output", "MatWrite", "Silence"})

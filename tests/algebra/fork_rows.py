@@ -112,6 +112,9 @@ NEAREST = layer(
     "ResizeNearestNeighbor", 'resize_nearest_neighbor_param { data_format: "NCHW" output_height: 7 output_width: 4 }'
 )
 NEAREST_LAST = layer("ResizeNearestNeighbor", "resize_nearest_neighbor_param { output_height: 7 output_width: 4 }")
+OPENCV = layer("DeephiResize", "deephi_resize_param { scale_h: 2.5 scale_w: 0.4 }")
+OPENCV_LINEAR = layer("DeephiResize", "deephi_resize_param { resize_type: BILINEAR new_height: 7 new_width: 4 }")
+TILING = layer("Tiling", "tiling_param { tile_dim: 2 }", (2, 12, 2, 3))
 TILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: false }", (2, 4, 4, 6))
 UNTILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: true }", (2, 12, 2, 3))
 UNPOOL = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
@@ -174,6 +177,9 @@ BACK = [
     Back(RESAMPLE, any_affine),
     Back(RESAMPLE_DOWN, any_affine),
     Back(BILINEAR, any_affine),
+    Back(OPENCV, any_affine),
+    Back(OPENCV_LINEAR, any_affine),
+    Back(TILING, any_affine),
     Back(NEAREST, any_affine),
     Back(NEAREST_LAST, uniform),
     Back(DARKNET, any_affine),
@@ -232,6 +238,9 @@ FORWARD = [
     Forward(RESAMPLE, once(any_affine)),
     Forward(RESAMPLE_DOWN, once(any_affine)),
     Forward(BILINEAR, once(any_affine)),
+    Forward(OPENCV, once(any_affine)),
+    Forward(OPENCV_LINEAR, once(any_affine)),
+    Forward(TILING, movable_forward(TILING)),
     Forward(NEAREST, once(any_affine)),
     Forward(NEAREST_LAST, once(uniform)),
     Forward(DARKNET, once(any_affine)),

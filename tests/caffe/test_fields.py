@@ -106,6 +106,10 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         (f"convolution3d_param {{ {WINDOW} kernel_depth: 2 }}", [FILM]),
         (f"convolution_param {{ {WINDOW} kernel_depth: 2 }}", [FILM]),
     ],
+    "DeephiResize": [
+        ("deephi_resize_param { scale_h: 2 scale_w: 3 }", [IMAGE]),
+        ("deephi_resize_param { resize_type: BILINEAR new_height: 7 new_width: 3 }", [IMAGE]),
+    ],
     "DepthwiseDeconvolution": [
         (f"convolution_param {{ {WINDOW} }}", [IMAGE]),
         (f"convolution_param {{ {WINDOW} pad_l: 1 }}", [IMAGE]),
@@ -138,6 +142,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "SpaceToDepth": [('space_to_depth_param { block_size: 2 data_format: "NCHW" }', [IMAGE])],
     "SpatialDropout": [("", [IMAGE])],
     "Sub": [("", [IMAGE, IMAGE])],
+    "Tiling": [("tiling_param { tile_dim: 2 }", [IMAGE])],
     "UnPooling": [
         ("unpooling_param { unpool: FIXED out_kernel_size: 3 }", [IMAGE]),
         ("unpooling_param { unpool: FIXED out_kernel_h: 3 out_kernel_w: 2 }", [IMAGE]),

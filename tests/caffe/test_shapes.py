@@ -432,3 +432,14 @@ def test_a_factor_of_which_no_size_comes_is_refused(factor: str) -> None:
     said = f'type: "ResizeBilinear" resize_bilinear_param {{ data_format: "NCHW" scale_height: {factor} }}'
     with pytest.raises(ModelError, match=r"scale_height .* makes no size of 8"):
         tops_of(said, (1, 2, 8, 8))
+
+
+def test_a_deephi_resize_rounds_down_and_says_both_sizes() -> None:
+    said = 'type: "DeephiResize" deephi_resize_param { scale_h: 2.6 scale_w: 0.4 }'
+    assert tops_of(said, (1, 2, 8, 8)) == [(1, 2, 20, 3)]
+    assert tops_of('type: "DeephiResize"', (1, 2, 8, 9)) == [(1, 2, 8, 9)]
+    for half in ("new_height: 4", "new_width: 4", "scale_h: 2", "scale_w: 2"):
+        with pytest.raises(ModelError, match="must be given together"):
+            tops_of(f'type: "DeephiResize" deephi_resize_param {{ {half} }}', (1, 2, 8, 8))
+    with pytest.raises(ModelError, match="a size of its top"):
+        tops_of('type: "DeephiResize" deephi_resize_param { scale_h: 0.1 scale_w: 1 }', (1, 2, 8, 8))

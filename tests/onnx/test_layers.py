@@ -64,6 +64,17 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "elu": ('type: "ELU" elu_param { alpha: 0.3 }', [IMAGE], 1),
     "flatten of the middle": ('type: "Flatten" flatten_param { axis: 1 end_axis: 2 }', [IMAGE], 1),
     "flatten of everything": ('type: "Flatten" flatten_param { axis: 0 }', [IMAGE], 1),
+    "deephi resize to the nearest": (
+        'type: "DeephiResize" deephi_resize_param { scale_h: 2.6 scale_w: 0.4 }',
+        [IMAGE],
+        1,
+    ),
+    "deephi resize, bilinear": (
+        'type: "DeephiResize" deephi_resize_param { resize_type: BILINEAR new_height: 9 new_width: 4 }',
+        [IMAGE],
+        1,
+    ),
+    "gs tiling that says no way": ('type: "GSTiling" gs_tiling_param { stride: 2 }', [(2, 3, 4, 6)], 1),
     "gs tiling of pixels": ('type: "GSTiling" gs_tiling_param { stride: 2 reverse: false }', [(2, 3, 4, 6)], 1),
     "gs tiling of channels": ('type: "GSTiling" gs_tiling_param { stride: 3 reverse: true }', [(2, 18, 2, 4)], 1),
     "im2col with stride and dilation": (
@@ -113,6 +124,7 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         1,
     ),
     "permute of three axes": ('type: "Permute" permute_param { order: 2 order: 0 }', [(2, 3, 4)], 1),
+    "tiling by 3": ('type: "Tiling" tiling_param { tile_dim: 3 }', [(2, 18, 2, 4)], 1),
     "pixel shuffle by 3": ('type: "PixelShuffle" pixel_shuffle_param { upscale_factor: 3 }', [(2, 18, 2, 4)], 1),
     "power of a shift alone": ('type: "Power" power_param { scale: 0 shift: 2 power: 3 }', [IMAGE], 1),
     "power of whole numbers": ('type: "Power" power_param { scale: 2 shift: 0.5 power: 3 }', [IMAGE], 1),

@@ -246,6 +246,31 @@ def resize(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Arr
     return [top]
 
 
+def deephi_resize(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Each plane by cv::resize: bilinear about the pixels' centres, or the pixel at floor(o * (1/(wanted/size)))."""
+    param = layer.sub("deephi_resize_param")
+    linear = param.enum("resize_type", "NEAREST", {0: "BILINEAR", 1: "NEAREST"}) == "BILINEAR"
+    top = bottoms[0]
+    for axis, name in ((2, "height"), (3, "width")):
+        size = top.shape[axis]
+        scaled = int(np.float32(size) * np.float32(param.number(f"scale_{name[0]}", 1)))
+        wanted = param.integer(f"new_{name}", scaled)
+        if linear:
+            pixels = [between(top, axis, (o + 0.5) * size / wanted - 0.5) for o in range(wanted)]
+            top = np.stack(pixels, axis)
+        else:
+            top = top.take([min(floor(o * (1 / (wanted / size))), size - 1) for o in range(wanted)], axis)
+    return [top]
+
+
+def between(values: Array, axis: int, place: float) -> Array:
+    """The value between two neighbours along an axis, of which the outermost goes on for ever."""
+    low = floor(place)
+    pair = np.clip([low, low + 1], 0, values.shape[axis] - 1)
+    first: Array = values.take(pair[0], axis)
+    return first + (place - low) * np.asarray(values.take(pair[1], axis) - first)
+
+
 def linear_places(param: Message, size: int, wanted: int) -> tuple[Array, Array, Array]:
     places = np.arange(wanted)
     if param.flag("align_corners", False) and wanted > 1:

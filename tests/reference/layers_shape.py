@@ -84,7 +84,10 @@ def permute(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
 def pixel_shuffle(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Channel (c*r + i)*r + j becomes pixel (i, j) of each r x r block of channel c."""
     param = layer.sub("pixel_shuffle_param") or layer.sub("pixelshuffle_param")
-    times = param.integer("upscale_factor", param.integer("sigma", round(param.integer("scale", 1) ** 0.5)))
+    if layer.word("type") == "Tiling":
+        times = layer.sub("tiling_param").integer("tile_dim", 0)
+    else:
+        times = param.integer("upscale_factor", param.integer("sigma", round(param.integer("scale", 1) ** 0.5)))
     batch, channels, height, width = bottoms[0].shape
     blocks = bottoms[0].reshape(batch, channels // times**2, times, times, height, width)
     return [blocks.transpose(0, 1, 4, 2, 5, 3).reshape(batch, -1, height * times, width * times)]

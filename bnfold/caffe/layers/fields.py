@@ -34,7 +34,7 @@ IDLE: Mapping[str, str] = _by_name(
         "weight_fixed",
         WRITES: "debug_info label_map_file save_file save_output_param visualize visualize_threshold",
         "fills an input, which the user gives": "data_filler",
-        "is read by nothing in the Caffe that has it": "ignore_id side use_ignore_ids",
+        "is read by nothing in the Caffe that has it": "ignore_id side use_dpu use_ignore_ids",
         "says how to round to integers, where scales and zero points ask for it": "quantize_method",
         "says how training begins": "bias_filler bias_mask_filler filler scale_filler shift_filler slope_filler "
         "weight_filler weight_mask_filler",

@@ -33,13 +33,11 @@ class DepthToSpace(NamedTuple):
         """Read any of the three.
 
         Raises:
-            ModelError: the block is missing or below 1, or the format is unknown, or a GSTiling does not say its way.
+            ModelError: the block is missing or below 1, or the format is unknown.
         """
         if layer.type == "GSTiling":
             tiling = layer.param.gs_tiling_param
             at_least_1(layer, "stride", (tiling.stride,))
-            if not tiling.HasField("reverse"):
-                raise ModelError(f"{layer}: nothing says its way; write `gs_tiling_param {{ reverse: true }}` or false")
             return cls(tiling.stride, False, tiling.reverse)
         param = ROWS[layer.type].parameters(layer)
         at_least_1(layer, "block_size", (param.block_size,))
@@ -101,12 +99,17 @@ def permute(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def pixel_shuffle_factor(layer: Layer) -> int:
-    """How many pixels a PixelShuffle makes of one; forks say `upscale_factor`, `sigma`, or its square as `scale`.
+    """How many pixels along an axis a PixelShuffle or a Tiling makes of one.
+
+    Forks say `upscale_factor`, `sigma`, or its square as `scale`; a Tiling says `tile_dim`.
 
     Raises:
-        ModelError: the factor is missing, 0 or given in two ways, or `scale` is no square.
+        ModelError: the factor is missing, below 1 or given in two ways, or `scale` is no square.
     """
     param = ROWS[layer.type].parameters(layer)
+    if layer.type == "Tiling":
+        at_least_1(layer, "tile_dim", (param.tile_dim,))
+        return int(param.tile_dim)
     given = [name for name in ("upscale_factor", "sigma", "scale") if param.HasField(name)]
     if len(given) > 1:
         raise ModelError(f"{layer}: the factor is given as {' and '.join(given)}; keep one")
@@ -120,7 +123,7 @@ def pixel_shuffle_factor(layer: Layer) -> int:
 
 
 def pixel_shuffle(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """Channels become pixels (Shi et al. 2016, arXiv:1609.05158)."""
+    """Channels become pixels (Shi et al. 2016, arXiv:1609.05158; tiling_layer.cpp of Vitis' Caffe)."""
     return [_pixel_shuffled(layer, four_axes(layer, bottoms[0]), pixel_shuffle_factor(layer))]
 
 
@@ -248,7 +251,7 @@ ROWS: Mapping[str, LayerType] = {
         depth_to_space,
         reads={"gs_tiling_param": "stride reverse"},
         dialects="Vitis",
-        note="`reverse: true` makes pixels of channels; which way it goes must be said",
+        note="`reverse: true` makes pixels of channels",
     ),
     "Permute": LayerType(permute, reads={"permute_param": "order"}, dialects=DETECTORS),
     "PixelShuffle": LayerType(
@@ -259,7 +262,7 @@ ROWS: Mapping[str, LayerType] = {
     "Reorg": LayerType(
         reorg,
         reads={"reorg_param": "stride reverse"},
-        dialects="MobileNet-YOLO, Intel, ncnn, Tengine",
+        dialects="MobileNet-YOLO, Intel, Vitis, ncnn, Tengine",
         note="as darknet computes it, which is not space-to-depth",
     ),
     "Reshape": LayerType(
@@ -283,5 +286,8 @@ ROWS: Mapping[str, LayerType] = {
         note="NHWC unless `data_format` says NCHW, DCR or CRD",
     ),
     "Squeeze": LayerType(squeeze, reads={"squeeze_param": "axis"}, dialects="Synopsys"),
+    "Tiling": LayerType(
+        pixel_shuffle, reads={"tiling_param": "tile_dim"}, dialects="Vitis", note="DenseBox's pixel shuffle"
+    ),
     "Transpose": LayerType(permute, reads={"transpose_param": "dim"}, dialects="CRNN"),
 }

@@ -90,28 +90,32 @@ class Interp(NamedTuple):
 
 
 class Resize(NamedTuple):
-    """What a ResizeBilinear or ResizeNearestNeighbor says about one bottom.
+    """What a ResizeBilinear, ResizeNearestNeighbor or DeephiResize says about one bottom.
 
     Attributes:
         last: the channels are the last axis (NHWC, which is the default).
         image: (H, W) of the bottom.
         size: (H', W') of the top.
         grid: where the pixels of the top lie: "plain", "align_corners", "half_pixel_centers", "pytorch_half_pixel" or
-            "half_pixel_onnx".
+            "half_pixel_onnx"; "opencv" is plain, counted as cv::resize does.
+        linear: each pixel is a weighted mean of those around, and not a copy of the nearest.
     """
 
     last: bool
     image: tuple[int, int]
     size: tuple[int, int]
     grid: str
+    linear: bool
 
     @classmethod
     def of(cls, layer: Layer, bottom: Shape) -> Self:
-        """Read either layer.
+        """Read any of the three.
 
         Raises:
-            ModelError: the format is unknown, two grids are given, or no size.
+            ModelError: the format is unknown, two grids are given, or no size, or one of two that belong together.
         """
+        if layer.type == "DeephiResize":
+            return cls._by_opencv(layer, bottom)
         param = ROWS[layer.type].parameters(layer)
         if param.data_format not in ("NHWC", "NCHW"):
             raise ModelError(f"{layer}: data_format {param.data_format!r} is neither NHWC nor NCHW")
@@ -125,21 +129,38 @@ class Resize(NamedTuple):
         for size, name in ((height, "height"), (width, "width")):
             if param.HasField(f"output_{name}"):
                 wanted.append(getattr(param, f"output_{name}"))
-            elif size == UNKNOWN:
-                wanted.append(size)
             else:
-                factor = getattr(param, f"scale_{name}")
-                with np.errstate(over="ignore"):
-                    scaled = np.float32(size) * np.float32(factor)
-                if not scaled <= INT_MAX:  # NaN is not, either
-                    raise ModelError(f"{layer}: scale_{name} {factor:g} makes no size of {size}")
-                wanted.append(int(np.floor(scaled)))
+                wanted.append(_times(layer, size, f"scale_{name}", getattr(param, f"scale_{name}")))
             at_least_1(layer, f"output_{name}", [one for one in wanted if one != UNKNOWN])
-        return cls(last, (height, width), (wanted[0], wanted[1]), given[0] if given else "plain")
+        grid = given[0] if given else "plain"
+        return cls(last, (height, width), (wanted[0], wanted[1]), grid, layer.type == "ResizeBilinear")
+
+    @classmethod
+    def _by_opencv(cls, layer: Layer, bottom: Shape) -> Self:
+        """Read a DeephiResize, which calls cv::resize (deephi_resize_layer.cpp of Vitis' Caffe)."""
+        param, image = layer.param.deephi_resize_param, four_axes(layer, bottom)[2:]
+        for one, other in (("new_height", "new_width"), ("scale_h", "scale_w")):
+            if param.HasField(one) != param.HasField(other):
+                raise ModelError(f"{layer}: {one} and {other} must be given together")
+        if param.HasField("new_height"):
+            height, width = param.new_height, param.new_width
+        else:
+            height = _times(layer, image[0], "scale_h", param.scale_h)
+            width = _times(layer, image[1], "scale_w", param.scale_w)
+        at_least_1(layer, "a size of its top", [size for size in (height, width) if size != UNKNOWN])
+        linear = param.resize_type == param.BILINEAR
+        grid = "half_pixel_centers" if linear else "opencv"
+        return cls(False, (image[0], image[1]), (height, width), grid, linear)
 
     def sources(self, axis: int) -> Array:
-        """For each row (axis 0) or column of the top the nearest one of the bottom by the grid (Synopsys' Caffe)."""
+        """For each row (axis 0) or column of the top the nearest one of the bottom by the grid.
+
+        Source: Synopsys' Caffe; resizeNN of OpenCV's resize.cpp, which counts in float64.
+        """
         size, wanted = self.image[axis], self.size[axis]
+        if self.grid == "opencv":
+            places = np.floor(np.arange(wanted) * (1 / (wanted / size)))
+            return np.asarray(places.clip(0, size - 1), np.int64)
         aligned = self.grid == "align_corners" and wanted > 1
         step = np.float32(size - 1) / np.float32(wanted - 1) if aligned else np.float32(size) / np.float32(wanted)
         places = np.arange(wanted, dtype=np.float32)
@@ -152,6 +173,17 @@ class Resize(NamedTuple):
         else:
             places = np.floor(places * step)
         return np.asarray(places.clip(0, size - 1), np.int64)
+
+
+def _times(layer: Layer, size: int, name: str, factor: float) -> int:
+    """`size * factor` in float32, rounded down; UNKNOWN stays."""
+    if size == UNKNOWN:
+        return UNKNOWN
+    with np.errstate(over="ignore"):
+        scaled = np.float32(size) * np.float32(factor)
+    if not scaled <= INT_MAX:  # NaN is not, either
+        raise ModelError(f"{layer}: {name} {factor:g} makes no size of {size}")
+    return int(np.floor(scaled))
 
 
 class Resample(NamedTuple):
@@ -415,7 +447,7 @@ def resample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def resize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """The bottom's, with another plane (Synopsys' Caffe)."""
+    """The bottom's, with another plane (Synopsys' Caffe; deephi_resize_layer.cpp of Vitis')."""
     bottom = four_axes(layer, bottoms[0])
     view = Resize.of(layer, bottom)
     return [(bottom[0], *view.size, bottom[3]) if view.last else (*bottom[:2], *view.size)]
@@ -451,6 +483,13 @@ def upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 RESIZE = "align_corners output_height output_width data_format scale_height scale_width half_pixel_centers"
 
 ROWS: Mapping[str, LayerType] = {
+    "DeephiResize": LayerType(
+        resize,
+        reads={"deephi_resize_param": "resize_type scale_h scale_w new_height new_width"},
+        keeps="channels",
+        dialects="Vitis",
+        note="to the nearest pixel unless `resize_type` says BILINEAR; its `use_dpu` means nothing",
+    ),
     "Interp": LayerType(
         interp,
         bottoms=(1, 2),

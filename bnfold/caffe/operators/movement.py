@@ -67,7 +67,7 @@ def permute(place: LayerContext) -> Move:
 def pixel_shuffle(place: LayerContext) -> Move:
     """Channels (C, r, r) become blocks of r x r pixels.
 
-    Source: Shi et al. 2016, arXiv:1609.05158.
+    Source: Shi et al. 2016, arXiv:1609.05158; tiling_layer.cpp of Vitis' Caffe.
     """
     return movement(*channels_to_pixels(_samples(place), pixel_shuffle_factor(place.layer), "CRD"))
 

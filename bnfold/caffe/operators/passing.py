@@ -88,7 +88,7 @@ def interpolation(_: LayerContext) -> Pass:
 def resize(place: LayerContext) -> Pass:
     """Each output is a copy or a weighted mean of pixels; the plane is axes 1 and 2 where the channels are last.
 
-    Source: Synopsys' Caffe.
+    Source: Synopsys' Caffe; deephi_resize_layer.cpp of Vitis'.
     """
     return Pass(plane=(1, 2) if Resize.of(place.layer, place.bottom).last else PLANE)
 

@@ -269,5 +269,6 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Split": alias,
     "Squeeze": squeeze,
     "Tile": tile,
+    "Tiling": pixel_shuffle,
     "Transpose": permute,
 }

@@ -75,6 +75,11 @@ def resize_nearest(block: Block) -> str:
     return x
 
 
+def deephi_resize(block: Block) -> str:
+    """Bilinear on half-pixel centres: Resize; or the nearest pixel as OpenCV counts: Gather of rows, then columns."""
+    return (resize_bilinear if Resize.of(block.layer, block.shape).linear else resize_nearest)(block)
+
+
 def upsample_darknet(block: Block) -> str:
     """Each pixel repeated stride x stride times: Resize to the nearest."""
     return _repeated(block, (block.layer.param.upsample_darknet_param.stride,) * 2)
@@ -135,6 +140,7 @@ def _unpooled(block: Block) -> str:
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
+    "DeephiResize": deephi_resize,
     "Interp": interp,
     "Resample": resample,
     "ResizeBilinear": resize_bilinear,
