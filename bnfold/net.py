@@ -263,8 +263,7 @@ class Net:
     _removed: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        for layer in self._layers:
-            self._wire(layer)
+        self.rewire()
         if not self.outputs:
             self.outputs = [top for layer in self._layers for top in layer.tops if top not in self._uses]
 
@@ -355,6 +354,13 @@ class Net:
         layer.bottoms = list(bottoms)
         self._wire_bottoms(layer)
 
+    def rewire(self) -> None:
+        """Find makers and readers anew, where a program may have changed lists of bottoms and tops by itself."""
+        self._producers.clear()
+        self._uses.clear()
+        for layer in self.layers:
+            self._wire(layer)
+
     def _wire_bottoms(self, layer: Layer) -> None:
         for index, bottom in enumerate(layer.bottoms):
             self._uses.setdefault(bottom, []).append(Use(layer, index))
@@ -362,7 +368,8 @@ class Net:
     def _wire(self, layer: Layer) -> None:
         self._wire_bottoms(layer)
         for top in layer.tops:
-            assert top not in self._producers, f"blob '{top}' is written twice"
+            if top in self._producers:
+                raise UsageError(f"{layer}: blob '{top}' is written by {self._producers[top]} already")
             self._producers[top] = layer
 
     def insert_behind(self, pairs: Iterable[tuple[Layer, Layer]]) -> None:
@@ -387,7 +394,8 @@ class Net:
         Readers of `new` (left over from a layer that was removed) become readers of the renamed blob.
         """
         if new != blob:
-            assert new not in self._producers, f"blob '{new}' is written twice"
+            if blob not in self._producers or new in self._producers:
+                raise UsageError(f"cannot rename '{blob}' to '{new}': no layer writes the one, or one writes the other")
             layer = self._producers.pop(blob)
             layer.tops[layer.tops.index(blob)] = new
             self._producers[new] = layer
@@ -464,8 +472,9 @@ def require_net(value: object, caller: str) -> None:
     if not isinstance(value, Net):
         raise UsageError(f"{caller} takes a net that bnfold.load has read, and got {type(value).__name__}")
     _require_types(value)
-    with telling_which(str(value.file)):
+    with telling_which(value.file):
         _require_wired(value)
+    value.rewire()
     if value.origin is not None:
         value.origin.require_unchanged()
     for layer in value.layers:
@@ -481,6 +490,13 @@ def _require_types(net: Net) -> None:
     for name, shape in net.inputs.items():
         if not isinstance(name, str) or not isinstance(shape, tuple | list) or not {*map(type, shape)} <= {int}:
             raise UsageError(f"input {name!r}: its shape is a tuple of int, and not {shape!r}")
+    words = [*net.outputs, *net.notes, *net.public, *net.public.values(), *net.preparation, *net.preparation.values()]
+    if wrong := [word for word in words if not isinstance(word, str)]:
+        raise UsageError(f"outputs, notes, public and preparation of a net hold str, and not {wrong[0]!r}")
+    if net.front is not None and not hasattr(net.front, "origin_type"):
+        raise UsageError(f"Net.front is what bnfold.load has put there, and not {type(net.front).__name__}")
+    if not isinstance(net.origin, Origin | None if net.front is None else net.front.origin_type):
+        raise UsageError(f"Net.origin is what bnfold.load has put there, and not {type(net.origin).__name__}")
     for layer in net.layers:
         if not isinstance(layer, Layer):
             raise UsageError(f"the layers of a net are bnfold.Layer, and not {type(layer).__name__}")
@@ -492,12 +508,30 @@ def _require_types(net: Net) -> None:
         if net.front is not None and not isinstance(layer.param, net.front.param_type):
             wanted = net.front.param_type.__name__
             raise UsageError(f"{layer}: its param is a {wanted}, and not {type(layer.param).__name__}")
+        if layer.source is not None and not hasattr(layer.source, "blobs"):
+            raise UsageError(f"{layer}: its source is what bnfold.load has put there, and not {layer.source!r}")
+    _require_names(net)
+
+
+def _require_names(net: Net) -> None:
+    """Stop at a name that is empty, or that no file can hold. Raises UsageError."""
+    blobs = [blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)]
+    if not all(blobs):
+        layer = next(layer for layer in net.layers if not all((*layer.bottoms, *layer.tops)))
+        raise UsageError(f"{layer}: a blob has a name of one letter or more, and this reads or writes ''")
+    words = [net.name, *net.outputs, *net.inputs, *net.public.values(), *blobs]
+    words += [word for layer in net.layers for word in (layer.name, layer.type)]
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError as error:
+        word = next(word for word in words if error.object[error.start] in word)
+        raise UsageError(f"names are UTF-8 in every file, and {word!a} is none: it has half of a character") from None
 
 
 _KINDS: dict[str, type] = {
     **dict.fromkeys(["inputs", "preparation", "public"], dict),
     **dict.fromkeys(["layers", "notes", "outputs"], list),
-    "name": str,
+    **dict.fromkeys(["file", "name"], str),
 }
 
 
@@ -512,6 +546,9 @@ def _require_wired(net: Net) -> None:
             if (first := makers.get(top)) is not None:
                 raise ModelError(f"{layer}: it makes '{top}', which {first} has made already")
             makers[top] = layer
+    known = getattr(net.origin, "constants", None)  # ONNX; outputs of Caffe are what nobody reads, whatever is said
+    if known is not None and (lost := [name for name in net.outputs if name not in makers and name not in known]):
+        raise ModelError(f"nobody makes the net's output '{lost[0]}'")
 
 
 def _require_arrays(layer: Layer, net: Net) -> None:

@@ -338,7 +338,7 @@ def test_weights_that_are_masked_or_gone_are_a_sentence(net: bnfold.Net, languag
     bnfold.to_onnx(one)
     one["conv2"].blobs = Blobs()
     with pytest.raises(
-        bnfold.BnfoldError, match=r"conv2' \(Conv.*\): (has no weights|it has 0 blobs), and (needs|reads)"
+        bnfold.BnfoldError, match=r"conv2' \(Conv.*\): (has no weights|it has 0 blobs), and (needs|its param reads)"
     ):
         bnfold.to_onnx(one)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bnfold.algebra.affine import Affine
@@ -80,6 +81,10 @@ class FrontEnd(Protocol):
     language: str
     param_type: type[Any]
     outputs_are_unread: bool
+
+    @property
+    def origin_type(self) -> type[Any] | UnionType:
+        """What `Net.origin` is."""
 
     def prepare(self, context: FoldContext) -> None:
         """Take apart what is a normalisation, then an affine, and fuse what is one linear layer written as two.

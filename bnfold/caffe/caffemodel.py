@@ -151,7 +151,7 @@ class _Writing:
         carries_net = any(layer.source and layer.source.record and not layer.blobs for layer in net.layers)
         anchor = 0
         for layer in net.layers:
-            record = layer.source.record if layer.source else None
+            record = layer.source.record if layer.source and self.files else None
             if record and record.is_binary:
                 anchor = id(record)
                 self.by_record[anchor] = layer

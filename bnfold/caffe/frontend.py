@@ -25,7 +25,7 @@ from bnfold.caffe.match import require_fitting
 from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
 from bnfold.caffe.operators.shapes import known_shapes
 from bnfold.errors import ModelError, quoted
-from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
+from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Origin, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Caffe:
 
     language = "Caffe"
     param_type = LayerParameter
+    origin_type = Origin | None
     outputs_are_unread = True
 
     def prepare(self, context: FoldContext) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from math import prod
+from operator import is_
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
@@ -23,7 +24,7 @@ from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.caffe.printing import shortest_float
 from bnfold.caffe.told import Told
 from bnfold.errors import ModelError, UsageError, quoted
-from bnfold.net import Layer, Shape, sizes
+from bnfold.net import Layer, Net, Shape, sizes
 
 GUESSES: tuple[Shape, ...] = (
     (224, 224),
@@ -233,6 +234,22 @@ def _with_shapes(layer: Layer, shapes: list[Shape]) -> Layer:
     param: LayerParameter = deepcopy(layer.param)
     param.input_param.CopyFrom(parameter)
     return replace(layer, param=param)
+
+
+def with_stated_inputs(net: Net) -> Net:
+    """The net with `Input` layers that state the shapes of its inputs; itself where they do.
+
+    Raises:
+        UsageError: one makes what a program took from the inputs.
+    """
+    layers = []
+    for layer in net.layers:
+        if layer.type == "Input":
+            if gone := [top for top in layer.tops if top not in net.inputs]:
+                raise UsageError(f"{layer}: what it makes, {quoted(gone)}, is no input of the net any more")
+            layer = _with_shapes(layer, [tuple(net.inputs[top]) for top in layer.tops])
+        layers.append(layer)
+    return net if all(map(is_, layers, net.layers)) else net.with_layers(layers)
 
 
 def prepared(layer: LayerParameter) -> str:

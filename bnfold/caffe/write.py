@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from google.protobuf.message import Message
+from google.protobuf.text_format import Parse
 
 from bnfold.caffe import layer_types
-from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.caffe_pb2 import LayerParameter, NetParameter
 from bnfold.caffe.caffemodel import connections, write_caffemodel
+from bnfold.caffe.inputs import with_stated_inputs
 from bnfold.caffe.layout import without_fields
 from bnfold.caffe.match import require_fitting
 from bnfold.caffe.printing import DEFAULT_INDENT, indentation_of, print_layer, quote
@@ -25,7 +27,7 @@ from bnfold.caffe.scan import Prototxt, TextField, replaced
 from bnfold.caffe.stock import foreign_layers, in_readable_text, in_stock_words
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
-from bnfold.errors import UnsupportedError, UsageError, telling_which
+from bnfold.errors import UnsupportedError, UsageError, quoted, telling_which
 from bnfold.io.files import OutputSet, StrPath, require_suffix
 from bnfold.net import Layer, Net, require_net
 from bnfold.options import Dialect, require_type
@@ -62,7 +64,7 @@ def save_caffe(
         WeightsError: a layer was given blobs of other shapes than its parameters promise.
         ParseError: a caffemodel that the net was read from was written to since, or is damaged where it is copied.
         UnsupportedError: the caffemodel would reach 2 GiB, which Caffe does not read; or a layer of an old prototxt has
-            fields that no dialect has, and so cannot be written as today's.
+            fields that no dialect has, and so cannot be written as today's; or a layer reads an output.
         WriteError: a file cannot be written; the old ones are as they were.
 
     Examples:
@@ -94,9 +96,11 @@ def add_caffe(
     has_weights = bool(net.origin and net.origin.weights) or any(layer.blobs for layer in net.layers)
     if caffemodel is not None and not has_weights:
         raise UsageError(f"{caffemodel}: the net was read without weights, so there are none to write")
+    _require_unread(net, prototxt)
     with telling_which(net.file):
         require_fitting(net)
         _require_own_names(net)
+        net = with_stated_inputs(net)
         net = in_stock_words(net) if dialect == "bvlc" else in_readable_text(net, keep=True)
         foreign = foreign_layers(net) if dialect == "bvlc" else []
         net = in_file_order(net)
@@ -117,6 +121,15 @@ def _require_own_names(net: Net) -> None:
         raise UsageError(f"{shared}: another layer has its name, by which a caffemodel gives weights; rename one")
 
 
+def _require_unread(net: Net, file: StrPath) -> None:
+    """Stop where a file would have fewer outputs than the net. Raises UnsupportedError."""
+    read = {bottom for layer in net.layers for bottom in layer.bottoms}
+    if lost := [net.public_name(output) for output in net.outputs if output in read]:
+        raise UnsupportedError(
+            f"{file}: a layer reads {quoted(lost)}, and what is read is no output of a Caffe network"
+        )
+
+
 def input_files(net: Net) -> list[Path]:
     """The files that a net was read from."""
     files = [file.path for file in net.origin.weights] if net.origin else []
@@ -135,11 +148,20 @@ def prototxt_text(net: Net, *, strip: bool = False, names: Mapping[str, str] | N
         net = in_file_order(net)
         names = file_names(net)
     indent = indentation_of(layer.source.text for layer in net.layers if layer.source and layer.source.text)
-    header = net.origin.header if net.origin else None
-    if header is None:
-        header = f"name: {quote(net.name)}\n" if net.name else ""
+    header = _header(net)
     layers = [_text_of(layer, names, strip, indent) for layer in net.layers]
     return header + "\n".join([*_missing_inputs(net, indent), *layers, ""])
+
+
+def _header(net: Net) -> str:
+    """What stands in front of the first layer: the net's name, and the comments around it."""
+    header: str | None = net.origin.header if net.origin else None
+    names = [field for field in Prototxt(header or "").fields() if field.name == "name"]
+    if header is None or (net.name and not names):
+        return (f"name: {quote(net.name)}\n" if net.name else "") + (header or "")
+    if names and Parse(header, NetParameter()).name != net.name:
+        return replaced(header, [(names[0].at, names[0].stop, quote(net.name))])
+    return header
 
 
 def _missing_inputs(net: Net, indent: str) -> Iterator[str]:

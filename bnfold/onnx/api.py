@@ -106,7 +106,6 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions) -> li
     """Write the net as one of a set of files; returns the paths that were opened. Raises as `save_onnx`."""
     if net.language == "ONNX":
         _require_own(net, options)
-        _require_sizes(net)
         return write_net(net, path, files, external_data=options.external_data)
     model, weights = _model(net, options)
     if not options.external_data and (whole := WholeModel(model, weights)).size <= MAX_MESSAGE:
@@ -119,10 +118,11 @@ def add_onnx(net: Net, path: Path, files: OutputSet, options: OnnxOptions) -> li
 
 
 def _require_own(net: Net, options: OnnxOptions) -> None:
-    """Refuse options that say how a Caffe net becomes ONNX. Raises UsageError."""
+    """Refuse options that say how a Caffe net becomes ONNX, and other sizes than the model's. Raises UsageError."""
     if other := differing(options, OnnxOptions(external_data=options.external_data)):
         said = " and ".join(f"--{name.replace('_', '-')}" for name in other)
         raise UsageError(f"{net.file}: {said}: only a Caffe network becomes ONNX in such a way, and this is ONNX")
+    _require_sizes(net)
 
 
 def _require_sizes(net: Net) -> None:

@@ -6,17 +6,19 @@ nobody does any more, it goes, and so do the nodes that computed it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from bnfold.algebra.scaled import same_values
-from bnfold.errors import UsageError, counted
+from bnfold.errors import UsageError, counted, quoted
 from bnfold.net import Array, Layer, LazyArray, Names, Net
 from bnfold.onnx.file import fill_constant, whole
-from bnfold.onnx.node import BIASES, ConstantInput, Data, Node
+from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, captured
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer
@@ -35,6 +37,7 @@ class Edition:
         gone: initialisers that nobody reads any more.
         values: blob of the old file -> its name now, where it has another one; None where it is gone.
         outputs: the outputs, where they are others than in the old file.
+        name: the graph's name, where it is another.
     """
 
     nodes: list[tuple[int, NodeProto | None]] = field(default_factory=list)
@@ -42,15 +45,18 @@ class Edition:
     gone: set[str] = field(default_factory=set)
     values: dict[str, str | None] = field(default_factory=dict)
     outputs: list[ValueInfoProto] | None = None
+    name: str | None = None
 
     def is_as_read(self, model: ModelProto) -> bool:
         """Whether nothing differs from the file that holds `model`."""
         every = [(number, None) for number in range(len(model.graph.node))]
-        return self.nodes == every and not (self.fresh or self.gone or self.values) and self.outputs is None
+        other = self.fresh or self.gone or self.values
+        return self.nodes == every and not other and self.outputs is None and self.name is None
 
 
 def edition(net: Net) -> Edition:
-    """How a net differs from the file that it came from."""
+    """How a net differs from the file that it came from. Raises UsageError at edits that no file can hold."""
+    _require_as_read(net)
     return _Editing(net).edit()
 
 
@@ -66,10 +72,20 @@ class _Editing:
         self._read: set[str] = set()
         self._taken: dict[str, list[Weight]] = {}
 
+    @cached_property
+    def _called(self) -> Counter[str]:
+        """How many nodes have a name."""
+        nodes = self._origin.document.model.graph.node
+        return Counter(
+            (*(layer.name for layer in self._net.layers), *(nodes[at].name for at in self._origin.expressions))
+        )
+
     def edit(self) -> Edition:
         graph, nodes = self._origin.document.model.graph, self._origin.document.model.graph.node
+        if self._net.name != graph.name:
+            self._edition.name = self._net.name
         if self._net.outputs != [port.name for port in graph.output]:
-            self._edition.outputs = [_port(name, self._origin) for name in self._net.outputs]
+            self._edition.outputs = list(self._ports())
         messages = {id(layer): self._message(layer) for layer in self._net.layers}
         alive = self._alive()
         self._edition.nodes = list(self._ordered(messages, alive))
@@ -94,6 +110,14 @@ class _Editing:
                         self._edition.values[old] = None if new in declared else new
         return self._edition
 
+    def _ports(self) -> Iterator[ValueInfoProto]:
+        """The outputs: those of the file as it declares them, others as far as their shapes and types are known."""
+        declared = {port.name: port for port in self._origin.document.model.graph.output}
+        sources = ((layer.source, layer) for layer in self._net.layers if isinstance(layer.source, NodeSource))
+        old = {new: was for source, layer in sources for was, new in zip(source.tops, layer.tops, strict=False)}
+        for name in self._net.outputs:
+            yield declared[name] if name in declared else _port(name, old.get(name, name), self._origin)
+
     def _message(self, layer: Layer) -> NodeProto | None:
         """The layer as a node; None where it is what it was. Notes what it reads."""
         param: Node = layer.param
@@ -103,7 +127,12 @@ class _Editing:
         if _is_unchanged(layer):
             self._read.update(slot.name for slot in param.slots if isinstance(slot, ConstantInput))
             return None
+        _require_ports(layer)
         node = deepcopy(param.proto)
+        if layer.name != _given_name(layer):
+            if self._called[layer.name] > 1:
+                raise UsageError(f"{layer}: another node has its name, and runtimes refuse that; choose another")
+            node.name = layer.name
         inputs = [self._input(layer, param, place) for place in range(len(param.slots))]
         del node.input[:], node.output[:]
         node.input.extend(inputs)
@@ -116,8 +145,6 @@ class _Editing:
             return ""
         if isinstance(slot, Data):
             return layer.bottoms[slot.index]
-        if slot.blob >= len(layer.blobs):
-            raise UsageError(f"{layer}: it has {counted(len(layer.blobs), 'blob')}, and reads {slot.blob + 1}")
         stored = layer.blobs.stored[slot.blob] if slot.blob >= 0 else slot.value
         if slot.name and stored is slot.value:
             self._read.add(slot.name)
@@ -175,13 +202,13 @@ class _Editing:
         yield from ((number, None) for number in waiting[position:] if number in alive)
 
 
-def _port(name: str, origin: OnnxOrigin) -> ValueInfoProto:
+def _port(name: str, old: str, origin: OnnxOrigin) -> ValueInfoProto:
     """What an output that was none before says of itself; sizes that were given are none of the file's."""
-    if name not in origin.types.elements:
+    if old not in origin.types.elements:
         return ValueInfoProto(name=name)  # runtimes refuse a tensor of type 0
-    shape = origin.declared.shapes.get(name)
+    shape = origin.declared.shapes.get(old)
     open_sizes = None if shape is None else [size if size >= 0 else None for size in shape]
-    return helper.make_tensor_value_info(name, origin.types.elements[name], open_sizes)
+    return helper.make_tensor_value_info(name, origin.types.elements[old], open_sizes)
 
 
 def _is_known(layer: Layer, origin: OnnxOrigin) -> bool:
@@ -194,7 +221,41 @@ def _is_unchanged(layer: Layer) -> bool:
     if not isinstance(source, NodeSource) or layer.param is not source.param or layer.type != source.param.layer_type:
         return False
     connected = (tuple(layer.bottoms), tuple(layer.tops)) == (source.bottoms, source.tops)
-    return connected and layer.blobs.is_same(source.blobs)
+    return connected and layer.name == source.name and layer.blobs.is_same(source.blobs)
+
+
+def _given_name(layer: Layer) -> str:
+    """What a layer was called where it was made; a node without a name is called otherwise."""
+    return layer.source.name if isinstance(layer.source, NodeSource) else layer.param.proto.name
+
+
+def _require_ports(layer: Layer) -> None:
+    """Stop at what a layer was given that its node has no place for. Raises UsageError."""
+    param: Node = layer.param
+    places = {
+        "bottom": (len(layer.bottoms), sum(isinstance(slot, Data) for slot in param.slots) + param.inner),
+        "top": (len(layer.tops), sum(isinstance(at, int) for at in param.outputs)),
+        "blob": (len(layer.blobs), sum(isinstance(slot, ConstantInput) and slot.blob >= 0 for slot in param.slots)),
+    }
+    for noun, (given, wanted) in places.items():
+        if given != wanted:
+            said = "makes" if noun == "top" else "reads"
+            raise UsageError(f"{layer}: it has {counted(given, noun)}, and its param {said} {wanted}")
+    inner = [name for name in captured(param.proto) if name not in param.captures] if param.inner else []
+    if inner != list(layer.bottoms[len(layer.bottoms) - param.inner :]):
+        raise UsageError(f"{layer}: its bodies read {quoted(inner)}, and a param with other bodies would read others")
+
+
+def _require_as_read(net: Net) -> None:
+    """Stop at what a program has set and a model's file does not take. Raises UsageError."""
+    origin: OnnxOrigin = net.origin
+    inputs = [port.name for port in origin.document.model.graph.input if port.name not in origin.constants]
+    if list(net.inputs) != inputs:
+        raise UsageError(
+            f"the inputs of an ONNX net stay those of its file, {quoted(inputs)}; they are now {quoted(net.inputs)}"
+        )
+    if net.public or net.preparation:
+        raise UsageError("Net.public and Net.preparation say what Caffe's files do, and an ONNX net has none")
 
 
 def types_of(net: Net) -> Types:
@@ -219,6 +280,7 @@ def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
     model = deepcopy(document.model)
     graph = model.graph
     nodes = [node if node is not None else document.model.graph.node[number] for number, node in edited.nodes]
+    graph.name = net.name
     del graph.node[:], graph.value_info[:], graph.input[:]
     graph.node.extend(nodes)
     for position, (number, node) in enumerate(edited.nodes):

@@ -38,6 +38,7 @@ class OnnxFrontEnd:
 
     language = "ONNX"
     param_type = Node
+    origin_type = OnnxOrigin
     outputs_are_unread = False
 
     def __init__(self, read: Callable[[bytes, ReadOptions, str], Net]) -> None:

@@ -25,6 +25,7 @@ class NodeSource(NamedTuple):
     blobs: Blobs
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
+    name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -332,7 +332,7 @@ class _Layers:
         )
         blobs = Blobs(stored)
         name = node.name or (tops[0] if tops else f"{node.op_type}{number}")
-        source = NodeSource(param, blobs, tuple(bottoms), tuple(tops))
+        source = NodeSource(param, blobs, tuple(bottoms), tuple(tops), name)
         return Layer(name, param.layer_type, bottoms, tops, blobs, param, source)
 
 

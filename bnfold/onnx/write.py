@@ -24,6 +24,7 @@ from bnfold.onnx.file import (
     GRAPH,
     INITIALIZER,
     INPUT,
+    NAME,
     NODE,
     OUTPUT,
     SPARSE_INITIALIZER,
@@ -226,12 +227,16 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
     at_end = [fresh for fresh in edited.fresh.values() if fresh.name not in origin.tensors]
     inputs = new_inputs(edited, origin)
     yield from filter(None, nodes.get(-1, ()))
+    if edited.name is not None:
+        yield encode_field(NAME, edited.name.encode())
     for part in document.inner:
         if part.wire != LENGTH:  # a field of nobody's
             yield part
             continue
         position = counts[part.number]
         counts[part.number] += 1
+        if part.number == NAME and edited.name is not None:
+            continue
         if part.number == NODE:
             yield from (part if piece is None else piece for piece in nodes.get(position, ()))
         elif part.number == INITIALIZER:

@@ -26,6 +26,7 @@ from bnfold.net import Blobs, Layer, Net
 class Tiny:
     # A language of three words.
     param_type = object
+    origin_type = object
     outputs_are_unread = True
 
     def prepare(self, context): pass

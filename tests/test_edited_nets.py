@@ -1,0 +1,227 @@
+"""What a program sets on a net is written, or refused with a reason: never left out without a word."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.numpy_helper import from_array
+
+import bnfold
+from bnfold.errors import ModelError, UnsupportedError, UsageError
+from bnfold.net import Blobs, Layer, Net
+
+TEXT = b"""# the first line
+name: "small"  # what it is called
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"  # kept
+        convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }
+layer { name: "norm" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "act" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { pool: MAX global_pooling: true } }
+"""
+
+
+@pytest.fixture
+def caffe() -> Net:
+    net = bnfold.load(TEXT)
+    net["conv"].blobs = Blobs([np.array([[1, -2], [3, 4]], np.float32).reshape(2, 2, 1, 1)])
+    statistics = [[0.5, -1.0], [2.0, 3.0], [1.0]]
+    net["norm"].blobs = Blobs(np.array(values, np.float32) for values in statistics)
+    return net
+
+
+@pytest.fixture
+def model(caffe: Net) -> Net:
+    return bnfold.load(bnfold.to_onnx(caffe).SerializeToString())
+
+
+def saved_caffe(net: Net, folder: Path) -> Net:
+    bnfold.save_caffe(net, folder / "out.prototxt")
+    return bnfold.load(folder / "out.prototxt", folder / "out.caffemodel")
+
+
+def saved_onnx(net: Net, folder: Path) -> Net:
+    """Read again from each of the three forms in which an ONNX net is written, which are alike."""
+    bnfold.save_onnx(net, folder / "out.onnx")
+    stream = io.BytesIO()
+    bnfold.save_onnx(net, stream)
+    assert stream.getvalue() == (folder / "out.onnx").read_bytes()
+    assert bnfold.to_onnx(net) == onnx.load(folder / "out.onnx")
+    onnx.checker.check_model(onnx.load(folder / "out.onnx"), full_check=True)
+    return bnfold.load(folder / "out.onnx")
+
+
+def test_names_that_a_program_gives_are_written_to_onnx(model: Net, tmp_path: Path) -> None:
+    model.name = "another"
+    model["conv"].name = "first"
+    again = saved_onnx(model, tmp_path)
+    assert (again.name, [layer.name for layer in again.layers]) == ("another", ["first", "norm", "act", "pool"])
+    assert bnfold.compare(model, again, tolerance=0).passed
+    assert saved_onnx(bnfold.fold(model).net, tmp_path)["first"].type == "Conv"
+
+
+def test_a_graph_without_a_name_gets_one(model: Net, tmp_path: Path) -> None:
+    message = bnfold.to_onnx(model)
+    message.graph.ClearField("name")
+    model = bnfold.load(message)
+    model.name = "another"
+    bnfold.save_onnx(model, tmp_path / "net.onnx")
+    assert onnx.load(tmp_path / "net.onnx").graph.name == "another"
+
+
+def test_a_node_without_a_name_keeps_none(model: Net) -> None:
+    message = bnfold.to_onnx(model)
+    message.graph.node[0].name = ""
+    model = bnfold.load(message)
+    model[message.graph.node[0].output[0]].blobs = Blobs(2 * blob for blob in model.layers[0].blobs)
+    assert bnfold.to_onnx(model).graph.node[0].name == ""
+
+
+def test_names_that_a_program_gives_are_written_to_caffe(caffe: Net, tmp_path: Path) -> None:
+    caffe.name = "another"
+    caffe["conv"].name = "first"
+    again = saved_caffe(caffe, tmp_path)
+    assert (again.name, again.layers[1].name) == ("another", "first")
+    text = (tmp_path / "out.prototxt").read_text()
+    assert text.startswith('# the first line\nname: "another"  # what it is called\n')
+    assert "# kept" in text
+    assert bnfold.compare(caffe, again, tolerance=0).passed
+
+
+def test_a_prototxt_without_a_name_gets_one(tmp_path: Path) -> None:
+    net = bnfold.load(TEXT.replace(b'name: "small"', b""))
+    net.name = "another"
+    bnfold.save_caffe(net, tmp_path / "out.prototxt")
+    assert (tmp_path / "out.prototxt").read_text().startswith('name: "another"\n# the first line\n')
+
+
+def test_the_shape_of_an_input_is_written_to_caffe(caffe: Net, tmp_path: Path) -> None:
+    caffe.inputs["data"] = (3, 2, 5, 6)
+    assert saved_caffe(caffe, tmp_path).inputs == {"data": (3, 2, 5, 6)}
+    caffe.inputs.clear()
+    with pytest.raises(UsageError, match=r"'data' \(Input\): what it makes, 'data', is no input of the net any more"):
+        bnfold.save_caffe(caffe, tmp_path / "gone.prototxt")
+
+
+def test_what_reads_an_older_version_of_a_blob_reads_it_in_the_file(caffe: Net, tmp_path: Path) -> None:
+    layers = {layer.name: layer for layer in caffe.layers}
+    layers["pool"].bottoms[0] = layers["conv"].tops[0]  # in front of the normalisation in place
+    assert bnfold.compare(caffe, saved_caffe(caffe, tmp_path), tolerance=0).passed
+
+
+def test_a_caffemodel_is_written_whole_without_the_files_behind_it(caffe: Net, tmp_path: Path) -> None:
+    read = saved_caffe(caffe, tmp_path)
+    read.origin = None
+    (tmp_path / "again").mkdir()
+    assert bnfold.compare(caffe, saved_caffe(read, tmp_path / "again"), tolerance=0).passed
+
+
+def test_an_output_that_is_read_is_refused_where_a_file_would_lose_it(caffe: Net, tmp_path: Path) -> None:
+    caffe.outputs.append(caffe["act"].tops[0])
+    with pytest.raises(UnsupportedError, match=r"out\.prototxt: a layer reads 'conv', and what is read is no output"):
+        saved_caffe(caffe, tmp_path)
+    assert len(bnfold.to_onnx(caffe).graph.output) == 2
+
+
+def test_outputs_that_are_renamed_or_added_keep_their_types(model: Net, tmp_path: Path) -> None:
+    message = bnfold.to_onnx(model)
+    message.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    model = bnfold.load(message)
+    model.outputs.append(model["conv"].tops[0])
+    saved_onnx(model, tmp_path)
+    assert onnx.load(tmp_path / "out.onnx").graph.output[0] == message.graph.output[0]
+    model.layers[-1].tops[0] = model.outputs[0] = "other"
+    saved_onnx(model, tmp_path)
+    ports = onnx.load(tmp_path / "out.onnx").graph.output
+    assert [port.name for port in ports] == model.outputs
+    assert [[dim.dim_value for dim in port.type.tensor_type.shape.dim] for port in ports] == [
+        [1, 2, 1, 1],
+        [1, 2, 4, 4],
+    ]
+
+
+def more(noun: str) -> Callable[[Net], object]:
+    return lambda net: getattr(net["conv"], noun).append("data" if noun == "bottoms" else "more")
+
+
+def without_top(net: Net) -> None:
+    net["pool"].tops.clear()
+    net.outputs.clear()
+
+
+REFUSED: dict[str, Callable[[Net], Any]] = {
+    r"'conv' \(Conv\): it has 2 bottoms, and its param reads 1": more("bottoms"),
+    r"'conv' \(Conv\): it has 0 bottoms, and its param reads 1": lambda net: net["conv"].bottoms.clear(),
+    r"'conv' \(Conv\): it has 2 tops, and its param makes 1": more("tops"),
+    r"'pool' \(.*\): it has 0 tops, and its param makes 1": without_top,
+    r"'conv' \(Conv\): it has . blobs, and its param reads .": (
+        lambda net: setattr(net["conv"], "blobs", Blobs([*net["conv"].blobs, net["conv"].blobs[0]]))
+    ),
+    r"'norm' \(Conv\): another node has its name, and runtimes": lambda net: setattr(net["conv"], "name", "norm"),
+    r"inputs of an ONNX net stay those of its file, 'data'; they are now 'data', 'x'": lambda net: net.inputs.update(
+        x=(1, 2)
+    ),
+    r"input 'data' is 1x2x4x4 there, and stays so": lambda net: net.inputs.update(data=(7, 2, 4, 4)),
+    r"Net\.public and Net\.preparation": lambda net: net.public.update(conv="x"),
+    r"Net\.public and Net\.preparation say": lambda net: net.preparation.update(data="grey"),
+    r"nobody makes the net's output 'nobody'": lambda net: net.outputs.append("nobody"),
+    r"a blob has a name of one letter or more": lambda net: net.rename(net["conv"].tops[0], ""),
+    r"Net\.origin is what bnfold.load has put there, and not NoneType": lambda net: setattr(net, "origin", None),
+    r"Net\.front is what bnfold.load has put there, and not int": lambda net: setattr(net, "front", 3),
+    r"'conv' \(Conv\): its source is what bnfold.load has": lambda net: setattr(net["conv"], "source", 3),
+    r"outputs, notes, public and preparation of a net hold str, and not 3": lambda net: net.notes.append(3),  # type: ignore[arg-type]
+    r"Net\.file is a str, and not NoneType": lambda net: setattr(net, "file", None),
+    r"names are UTF-8 in every file, and 'a\\udc80' is none": lambda net: setattr(net["conv"], "name", "a\udc80"),
+    r"names are UTF-8 in every file, and 'b\\udc80' is none": lambda net: net.rename(net["conv"].tops[0], "b\udc80"),
+    r"names are UTF-8 in every file, and 'c\\udc80' is none": lambda net: setattr(net, "name", "c\udc80"),
+}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+@pytest.mark.parametrize("write", [saved_onnx, lambda net, folder: bnfold.to_onnx(net)], ids=["file", "message"])
+def test_what_a_model_cannot_hold_is_refused(
+    model: Net, tmp_path: Path, said: str, write: Callable[[Net, Path], object]
+) -> None:
+    REFUSED[said](model)
+    with pytest.raises((UsageError, ModelError), match=said):
+        write(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_no_file_can_hold_are_refused_in_caffe(caffe: Net, tmp_path: Path) -> None:
+    caffe["conv"].type = "a\udc80"
+    for use in (bnfold.fold, bnfold.to_onnx, lambda net: saved_caffe(net, tmp_path)):
+        with pytest.raises(UsageError, match=r"names are UTF-8 in every file, and 'a\\udc80' is none"):
+            use(caffe)
+
+
+def test_what_a_body_reads_is_not_another_blob_without_another_body(tmp_path: Path) -> None:
+    body = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "body", [], [port("y")])
+    node = helper.make_node("If", ["flag"], ["out"], then_branch=body, else_branch=body)
+    flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
+    graph = helper.make_graph([node], "g", [flag, port("x"), port("z")], [port("out")], [from_array(np.ones(1), "w")])
+    net = bnfold.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    net["out"].bottoms[1] = "z"
+    with pytest.raises(UsageError, match=r"'out' \(If\): its bodies read 'x', and a param with other bodies"):
+        bnfold.save_onnx(net, tmp_path / "out.onnx")
+
+
+def port(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [2])
+
+
+def test_a_blob_that_there_is_not_cannot_be_renamed_nor_one_be_written_twice(caffe: Net) -> None:
+    with pytest.raises(UsageError, match="cannot rename 'nobody' to 'x'"):
+        caffe.rename("nobody", "x")
+    with pytest.raises(UsageError, match="cannot rename 'pool' to 'conv'"):
+        caffe.rename("pool", "conv")
+    twice = Layer("twice", "ReLU", ["pool"], ["conv"], Blobs(), caffe["act"].param)
+    with pytest.raises(UsageError, match=r"'twice' \(ReLU\): blob 'conv' is written by layer 'act' \(ReLU\) already"):
+        caffe.insert(twice, after=caffe["pool"])
