@@ -357,6 +357,7 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
 
 def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:
     from bnfold.onnx.graph import lists_in
+    from bnfold.onnx.node import bodies, captured
 
     stored = {tensor.name for tensor in proto.graph.initializer} | {weight.name for weight in weights}
     shown = [out.name for out in proto.graph.output if out.name in stored]
@@ -365,12 +366,13 @@ def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -
     hidden = drawn((proto, weights, None))
     left_out = lists_in(proto, weights) | hidden.blobs
     for node in proto.graph.node:
-        weighted = any(name in stored for name in node.input)
+        read = [name for name in (*node.input, *captured(node)) if name]
+        weighted = any(name in stored for name in read) or any(body.initializer for body in bodies(node))
         for output in node.output:
             if not output or output in left_out:
                 continue
             writers[output] = Writer(node.name or output, node.op_type, weighted)
-            reads[output] = tuple(name for name in node.input if name and name not in stored)
+            reads[output] = tuple(name for name in read if name not in stored)
     outputs = [out.name for out in proto.graph.output if out.name in writers]
     feeds = _feeds(proto, stored)
     for blob, meaning in onnx_stand_ins(proto, feeds, weights).items():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from compare.small_pair import images, said
 from growing import growth
-from onnx import ModelProto, helper
+from onnx import ModelProto, helper, parser
 from onnx_models import change, classifier, model
 from present import present
 
@@ -312,6 +312,36 @@ def test_halving_goes_on_where_a_branch_that_is_right_hid_the_first_blob_that_di
     assert (present(found).layer, present(found).blob) == (wrong[0], wrong[0])
     every = compare(branches(), branches(*wrong)).first_divergent
     assert (present(found).layer, present(found).suspects) == (present(every).layer, present(every).suspects)
+
+
+def conditional(front: float = 1, shift: float = 0) -> ModelProto:
+    """A convolution that only the body of an If reads, which adds a stored value to it."""
+    found: ModelProto = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["": 17]>
+        g (float[2, 3, 4, 4] x) => (float[2, 2, 4, 4] y)
+        <float[2, 3, 1, 1] w = {{{front}, 1, 1, 1, -1, 2}}, float[2, 1, 1] h = {{1, {1 + shift}}}> {{
+            [front] front = Conv(x, w)
+            [sum] sum = ReduceSum <keepdims = 0> (x)
+            [on] on = Equal(sum, sum)
+            [choice] y = If(on) <
+                then_branch = t () => (float[2, 2, 4, 4] p) {{ p = Add(front, h) }},
+                else_branch = e () => (float[2, 2, 4, 4] q) {{ q = Relu(front) }}>
+        }}"""
+    )
+    return found
+
+
+@pytest.mark.parametrize("bisect", [False, True])
+def test_what_the_body_of_an_if_reads_is_looked_at_before_the_if_is_named(bisect: bool) -> None:
+    found = compare(conditional(), conditional(front=1.1), bisect=bisect).first_divergent
+    assert (present(found).layer, present(found).blob) == ("front", "front")
+
+
+def test_an_if_whose_body_reads_stored_values_is_a_layer_with_weights() -> None:
+    """Without any, an error of 2e-4 of its range might be rounding that it has made larger."""
+    found = compare(conditional(), conditional(shift=0.01)).first_divergent
+    assert present(found).layer == "choice"
+    assert present(found).after < 1e-3
 
 
 def test_nothing_is_sought_where_the_outputs_agree() -> None:
