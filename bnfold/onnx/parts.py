@@ -38,7 +38,9 @@ def part_constants(context: FoldContext) -> None:
 
 def _holding(constant: ConstantInput, layer: Layer, names: Names) -> Layer:
     """A layer that gives a constant of another one."""
-    param = Node(helper.make_node("Identity", [""], [""]), layer.param.opset, (replace(constant, blob=0),), (0,))
+    param = Node(
+        helper.make_node("Identity", [""], [""], name=layer.name), layer.param.opset, (replace(constant, blob=0),), (0,)
+    )
     top = names.new(constant.name or layer.name)
     return Layer(layer.name, "Identity", [], [top], Blobs((layer.blobs.stored[constant.blob],)), param)
 
