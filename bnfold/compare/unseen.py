@@ -12,9 +12,9 @@ would have been measured. So would one whose values differ by less than CLEAR ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import inf
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf, prod
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,8 +32,18 @@ if TYPE_CHECKING:
 
 Stored = Mapping[str, "Weight | Array"]
 
+
+class Difference(NamedTuple):
+    """What two nodes hold otherwise, how far that is apart of its own size, and how many units of that are rounding."""
+
+    said: str
+    size: float
+    units: float
+
+
 CLEAR = 100.0  # times what is seen: a setting that is so far off would show it, if the data reached it
 UNITS = 4.0  # in the last place: what two roundings of one number differ by
+COMPUTED = 256.0  # likewise: what a few operations differ by, of which some cancel
 
 
 def unseen(ours: Model, theirs: Model, pairs: Mapping[str, str], errors: Mapping[str, float]) -> list[str]:
@@ -44,25 +54,17 @@ def unseen(ours: Model, theirs: Model, pairs: Mapping[str, str], errors: Mapping
         pairs: blob of the reference -> blob of the candidate, with the inputs.
         errors: blob of the reference that was compared -> its largest error, of its range.
     """
-    versions = [{one.domain: one.version for one in model.proto.opset_import} for model in (ours, theirs)]
-    if versions[0] != versions[1]:  # settings have other places and defaults there
-        return []
     unit = max(ROUNDING[model.stored_type] for model in (ours, theirs))
     seen = _seen(theirs, {pairs[name]: error for name, error in errors.items()}, unit)
-    partners = {name: node for node in theirs.proto.graph.node for name in node.output if seen.get(name, inf) < inf}
-    couples = [
-        (node, partners[name], seen[name])
-        for node in ours.proto.graph.node
-        if (name := next((pairs[name] for name in node.output if pairs.get(name) in partners), None))
-        and node.domain == partners[name].domain
-        and (node.op_type == partners[name].op_type or COUNTS.keys() >= {node.op_type, partners[name].op_type})
-    ]
-    stored = _stored(ours, [node for node, *_ in couples]), _stored(theirs, [partner for _, partner, _ in couples])
-    found = _other_layers(ours, theirs, pairs, seen)
-    for node, partner, error in couples:
-        said, size = _difference(node, partner, stored, pairs, versions[0].get(node.domain, 1))
-        if size > max(UNITS * unit, CLEAR * error):
+    found: dict[str, tuple[str, float]] = {}
+    same: set[str] = set()
+    for partner, (said, size, units) in _differences(ours, theirs, pairs, seen):
+        error = max(seen.get(name, 0.0) for name in partner.output)
+        if size > max(units * unit, CLEAR * error):
             found[partner.name or partner.output[0]] = said, error
+        else:
+            same.update(partner.output)
+    found = _other_layers(ours, theirs, pairs, seen, same) | found
     for model in (ours, theirs):
         model.release_pages()
     if not found:
@@ -106,12 +108,77 @@ def _seen(model: Model, errors: Mapping[str, float], unit: float) -> dict[str, f
     return found | own
 
 
-def _other_layers(
+def _differences(
     ours: Model, theirs: Model, pairs: Mapping[str, str], seen: Mapping[str, float]
+) -> Iterator[tuple[NodeProto, Difference]]:
+    """The nodes of the candidate of which nothing is seen, and how they differ from the reference's of the same place.
+
+    Two that compute each value from one are compared as functions, with what is in front of them up to a blob that both
+    networks have, since there are many ways to write one; others by what they hold.
+    """
+    blobs = {name: blob for blob, name in pairs.items() if blob in ours.makers}
+    couples: dict[str, tuple[NodeProto, NodeProto]] = {}
+    for node in theirs.proto.graph.node:
+        known = [name for name in node.output if name in seen]
+        if known and max(seen[name] for name in known) < inf and (name := next(filter(blobs.get, known), None)):
+            couples[name] = ours.makers[blobs[name]], node
+    sides = (ours, [node for node, _ in couples.values()]), (theirs, [node for _, node in couples.values()])
+    stored = [_stored(model, {name for node in nodes for name in _inputs(node)}) for model, nodes in sides]
+    opsets = [{one.domain: one.version for one in model.proto.opset_import} for model in (ours, theirs)]
+    held = {
+        name: _difference(node, partner, stored, pairs, [known.get(node.domain, 1) for known in opsets])
+        for name, (node, partner) in couples.items()
+    }
+    unlike = {name: blobs[name] for name, found in held.items() if found is None or found.size}
+    sizes = dict(_functions(ours, theirs, unlike, pairs))
+    for name, (_, partner) in couples.items():
+        found = held[name]
+        if name in sizes:
+            types, size = sizes[name]
+            yield partner, Difference(types if found is None else found.said, size, COMPUTED)
+        elif found is not None:
+            yield partner, found
+
+
+def _functions(
+    ours: Model, theirs: Model, blobs: Mapping[str, str], pairs: Mapping[str, str]
+) -> Iterator[tuple[str, tuple[str, float]]]:
+    """Of some blobs of the candidate that are made value by value: what makes them, and how far that is apart.
+
+    Args:
+        ours, theirs: the networks.
+        blobs: blob of the candidate -> that of the reference.
+        pairs: as in `unseen`.
+    """
+    from bnfold.compare.probing import MOST, apart
+    from bnfold.onnx.pointwise import Stretch, stretch_behind
+
+    fronts = set(pairs.values())
+    couples: dict[str, tuple[Stretch, Stretch]] = {}
+    for name, blob in blobs.items():
+        mine, its = stretch_behind(ours.makers, blob, pairs), stretch_behind(theirs.makers, name, fronts)
+        if mine is not None and its is not None and pairs[mine.front] == its.front:
+            couples[name] = mine, its
+    stored = [
+        {name: _array(held) for name, held in _stored(model, names).items() if prod(held.shape) <= MOST}
+        for model, names in (
+            (ours, set().union(*(mine.constants for mine, _ in couples.values()))),
+            (theirs, set().union(*(its.constants for _, its in couples.values()))),
+        )
+    ]
+    for name, (mine, its) in couples.items():
+        size = apart((ours, mine, stored[0]), (theirs, its, stored[1]))
+        if size is not None:
+            other = f"{its.types} in the place of {mine.types}"
+            yield name, (other if its.types != mine.types else f"a value of {its.types}", size)
+
+
+def _other_layers(
+    ours: Model, theirs: Model, pairs: Mapping[str, str], seen: Mapping[str, float], same: set[str]
 ) -> dict[str, tuple[str, float]]:
     """Layer of Caffe -> a group of settings that differs and what is seen, of those that read the same blobs.
 
-    One may be many nodes.
+    One may be many nodes; where its tops are known to be the same, settings are only written otherwise.
     """
     found: dict[str, tuple[str, float]] = {}
     if ours.net is None or theirs.net is None:
@@ -127,7 +194,7 @@ def _other_layers(
             for one in (layer, partner)
         )
         names = [name for name in sorted(settings.keys() | changed.keys()) if settings.get(name) != changed.get(name)]
-        if names:
+        if names and not same.issuperset(partner.tops):
             found[partner.name] = names[0], max(seen.get(top, 0.0) for top in partner.tops)
     return found
 
@@ -138,24 +205,26 @@ def _inputs(node: NodeProto) -> list[str]:
     return [*node.input, *sorted(captured(node))]
 
 
-def _stored(model: Model, nodes: list[NodeProto]) -> Stored:
-    """Name -> what is stored of what some nodes read, or said by a Constant."""
+def _stored(model: Model, names: set[str]) -> Stored:
+    """Name -> what is stored under it, or said by a Constant."""
     from bnfold.onnx.file import values_of
     from bnfold.onnx.graph import stored_weights
     from bnfold.onnx.node import constants_among
 
-    names = {name for node in nodes for name in _inputs(node)}
-    constants = constants_among(model.proto.graph.node)
-    said = {name: values_of(constants[name], model.folder) for name in names & constants.keys()}
+    constants = constants_among(model.makers[name] for name in names & model.makers.keys())
+    said = {name: values_of(tensor, model.folder) for name, tensor in constants.items()}
     return {**said, **stored_weights(model.parts, names)}
 
 
 def _difference(
-    node: NodeProto, partner: NodeProto, stored: tuple[Stored, Stored], pairs: Mapping[str, str], version: int
-) -> tuple[str, float]:
-    """What two nodes hold most otherwise, and by how much, of its own size; 0 where they read other blobs."""
-    from bnfold.onnx.node import floats_said, settings_of
+    node: NodeProto, partner: NodeProto, stored: Sequence[Stored], pairs: Mapping[str, str], opsets: Sequence[int]
+) -> Difference | None:
+    """What two nodes hold most otherwise; None where they read other blobs, or cannot be compared by what they hold."""
+    from bnfold.onnx.node import floats_said, same_places, settings_of
 
+    squashes = node.op_type != partner.op_type and COUNTS.keys() >= {node.op_type, partner.op_type}
+    if node.domain != partner.domain or not (squashes or same_places(node, opsets[0], partner, opsets[1])):
+        return None
     ours, theirs = _inputs(node), _inputs(partner)
     ours += [""] * (len(theirs) - len(ours))
     theirs += [""] * (len(ours) - len(theirs))
@@ -163,17 +232,17 @@ def _difference(
     if any(
         (one and mine is None) or (other and its is None) for one, other, mine, its in known if pairs.get(one) != other
     ):
-        return "", 0.0
+        return None
     if node.op_type != partner.op_type:
-        return f"{partner.op_type} in the place of {node.op_type}", 1.0
-    settings, others = settings_of(node, version), settings_of(partner, version)
-    apart = [
+        return Difference(f"{partner.op_type} in the place of {node.op_type}", 1.0, UNITS)
+    settings, others = settings_of(node, opsets[0]), settings_of(partner, opsets[1])
+    found = [
         (f"attribute '{name}'", _apart(*(floats_said(held.get(name)) for held in (settings, others))))
         for name in sorted(settings.keys() | others.keys())
         if settings.get(name) != others.get(name)
     ]
-    apart += [(f"'{one or other}'", _apart_stored(mine, its)) for one, other, mine, its in known if one + other]
-    return max(apart, key=lambda found: found[1], default=("", 0.0))
+    found += [(f"'{one or other}'", _apart_stored(mine, its)) for one, other, mine, its in known if one + other]
+    return Difference(*max(found, key=lambda one: one[1], default=("", 0.0)), UNITS)
 
 
 def _apart_stored(one: Weight | Array | None, other: Weight | Array | None) -> float:
@@ -184,7 +253,11 @@ def _apart_stored(one: Weight | Array | None, other: Weight | Array | None) -> f
         return 0.0
     if one is other:
         return 0.0
-    return _apart(*(held.array() if isinstance(held, Weight) else held for held in (one, other)))
+    return _apart(*(None if held is None else _array(held) for held in (one, other)))
+
+
+def _array(held: Weight | Array) -> Array:
+    return held if isinstance(held, np.ndarray) else held.array()
 
 
 def _apart(one: Array | None, other: Array | None) -> float:

@@ -192,6 +192,20 @@ def settings_of(node: NodeProto, opset: int) -> dict[str, bytes]:
     return {name: one.SerializeToString(deterministic=True) for name, one in said.items()}
 
 
+def same_places(one: NodeProto, opset: int, other: NodeProto, others: int) -> bool:
+    """Whether two nodes are one operator whose inputs and attributes mean the same in both opsets."""
+    if (one.domain, one.op_type) != (other.domain, other.op_type):
+        return False
+    if opset == others or one.domain not in STANDARD or not defs.has(one.op_type, opset, ""):
+        return opset == others
+    schemas = [defs.get_schema(one.op_type, version, "") for version in (opset, others)]
+    inputs, attributes = (
+        [[port.name for port in schema.inputs] for schema in schemas],
+        [{name: said.default_value for name, said in schema.attributes.items()} for schema in schemas],
+    )
+    return inputs[0] == inputs[1] and attributes[0] == attributes[1]
+
+
 def floats_said(attribute: bytes | None) -> Array | None:
     """The values of one of `settings_of`; None where they are no floats."""
     said = AttributeProto.FromString(attribute or b"")

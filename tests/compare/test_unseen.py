@@ -110,6 +110,86 @@ def test_weights_that_differ_by_as_little_as_is_seen_need_no_word(step: float) -
     assert not any("other values" in note for note in report.notes)
 
 
+Step = tuple[str, Mapping[str, ArrayLike], Mapping[str, Any]]
+
+
+def chain(*steps: Step, opset: int = 18) -> onnx.ModelProto:
+    """x -> the operators, each with what it has stored -> c -> Relu -> y."""
+    found = model("Identity", {})
+    del found.graph.node[0]
+    found.opset_import[0].version = opset
+    blob = "x"
+    for number, (op_type, stored, attributes) in enumerate(steps):
+        top = "c" if number + 1 == len(steps) else f"{op_type}{number}{len(steps)}"
+        names = [f"{name}{number}" for name in stored]
+        node = helper.make_node(op_type, [blob, *names], [top], name=top, **attributes)
+        found.graph.node.insert(number, node)
+        values = zip(stored.values(), names, strict=True)
+        found.graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(value, np.float32), name) for value, name in values
+        )
+        blob = top
+    return found
+
+
+def bounded(low: float, high: float, slope: float = 0.2) -> onnx.ModelProto:
+    """`min(max(slope*x + 0.5, low), high)` in single steps."""
+    return chain(("Mul", {"a": slope}, {}), ("Add", {"b": 0.5}, {}), ("Clip", {"low": low, "high": high}, {}))
+
+
+HARD_SIGMOID = chain(("HardSigmoid", {}, {"alpha": 0.2, "beta": 0.5}))
+LEAKY = chain(("LeakyRelu", {}, {"alpha": 0.1}))
+NORMALISED: Step = ("BatchNormalization", {"g": [1, 2], "b": [3, 4], "m": [5, 6], "v": [7, 8]}, {"epsilon": 1.0})
+FACTORS = np.array([1, 2]) / np.sqrt([8, 9])
+SHIFTS = np.array([3, 4]) - np.array([5, 6]) * FACTORS
+SCALED: Step = ("BatchNormalization", {"g": FACTORS, "b": SHIFTS, "m": [0, 0], "v": [1, 1]}, {"epsilon": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "said"),
+    [
+        (chain(("Clip", {}, {"max": 6.0}), opset=6), clip(8), "(a value of Clip)"),
+        (LEAKY, chain(("PRelu", {"s": [0.2]}, {})), "(PRelu in the place of LeakyRelu)"),
+        (LEAKY, chain(("Relu", {}, {})), "(Relu in the place of LeakyRelu)"),
+        (HARD_SIGMOID, bounded(0, 1.5), "(Mul, Add, Clip in the place of HardSigmoid)"),
+        (bounded(0, 1), bounded(0, 1.5), "layer 'c'"),
+        (bounded(0, 1), bounded(0.4, 1, slope=0.20001), "layer 'c'"),
+        (model("ThresholdedRelu", {}, alpha=0.01), model("ThresholdedRelu", {}, alpha=0.011), "(attribute 'alpha')"),
+        (chain(("Max", {"m": 0.0}, {})), chain(("Relu", {}, {}), ("Min", {"m": 7.0}, {})), "Min in the place of Max"),
+    ],
+)
+def test_what_no_data_has_shown_is_said_whatever_it_is_written_as(
+    reference: onnx.ModelProto, candidate: onnx.ModelProto, said: str
+) -> None:
+    report = bnfold.compare(reference, candidate, np.abs(X))
+    assert report.passed
+    assert any("not proved" in note and said in note for note in report.notes), report.notes
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate"),
+    [
+        (chain(("Clip", {}, {"min": -9.0, "max": 6.0}), opset=6), clip(6)),
+        (chain(("Relu", {}, {})), model("Clip", {"low": np.float32(0), "high": np.finfo(np.float32).max})),
+        (LEAKY, chain(("PRelu", {"s": [0.1]}, {}))),
+        (LEAKY, chain(("PRelu", {"s": [0.1, 0.1, 0.1, 0.1]}, {}), opset=9)),
+        (HARD_SIGMOID, bounded(0, 1)),
+        (chain(NORMALISED), chain(("Mul", {"a": FACTORS}, {}), ("Add", {"b": SHIFTS}, {}))),
+        (
+            chain(NORMALISED),
+            chain(SCALED),
+        ),
+    ],
+)
+def test_what_is_only_written_otherwise_needs_no_word(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> None:
+    for one in (reference, candidate):
+        one.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "C"
+    channels = 2 if "BatchNormalization" in {node.op_type for node in reference.graph.node} else 4
+    report = bnfold.compare(reference, candidate, np.abs(X[:, :channels]))
+    assert report.passed
+    assert not any("other values" in note for note in report.notes), report.notes
+
+
 DETECTOR = """
 input: "loc" input_shape { dim: 1 dim: 8 } input: "conf" input_shape { dim: 1 dim: 4 }
 input: "prior" input_shape { dim: 1 dim: 2 dim: 8 }
@@ -129,6 +209,18 @@ def test_settings_of_a_layer_that_is_many_nodes_are_said_not_to_be_proved(tmp_pa
     report = bnfold.compare(bnfold.load(paths[0]), bnfold.load(paths[1]), data)
     assert report.passed
     assert any("layer 'out'" in note and "detection_output_param" in note for note in report.notes)
+
+
+def test_settings_of_caffe_that_are_only_written_otherwise_need_no_word(tmp_path: Path) -> None:
+    text = """input: "x" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 }
+    layer { name: "p" type: "Pooling" bottom: "x" top: "p" pooling_param { kernel_size: 2 } }
+    layer { name: "r" type: "ReLU" bottom: "p" top: "r" }"""
+    nets = []
+    for number, written in enumerate((text, text.replace("kernel_size: 2", "pool: MAX kernel_h: 2 kernel_w: 2"))):
+        path = tmp_path / f"{number}.prototxt"
+        path.write_text(written)
+        nets.append(bnfold.load(path))
+    assert not any("other values" in note for note in bnfold.compare(nets[0], nets[1]).notes)
 
 
 def test_a_pooling_with_windows_outside_is_said_not_to_be_proved(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Stretches of a model whose nodes compute each value from the value at the same place of one blob, and from constants.
+
+x -> Mul -> Add -> Clip -> y          x -> HardSigmoid -> y          x -> BatchNormalization -> PRelu -> y
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
+
+from bnfold.net import Array, Shape
+from bnfold.onnx.node import STANDARD
+
+POINTWISE = frozenset(
+    (
+        *("Abs", "Add", "BatchNormalization", "Celu", "Clip", "Constant", "Div", "Dropout", "Elu", "Erf", "Exp"),
+        *("Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg"),
+        *("PRelu", "Pow", "Reciprocal", "Relu", "Selu", "Shrink", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub"),
+        *("Sum", "Tanh", "ThresholdedRelu"),
+    )
+)
+LONGEST = 16  # nodes: what an operator was ever written as
+
+
+class Stretch(NamedTuple):
+    """Nodes in their order, the blob that they read, and the one that they make."""
+
+    nodes: tuple[NodeProto, ...]
+    front: str
+    blob: str
+
+    @property
+    def types(self) -> str:
+        """Their operators."""
+        return ", ".join(node.op_type for node in self.nodes if node.op_type != "Constant")
+
+    @property
+    def constants(self) -> set[str]:
+        """What else they read, stored or said by a Constant."""
+        return self._read - {name for node in self.nodes if node.op_type != "Constant" for name in node.output}
+
+    @property
+    def stored(self) -> set[str]:
+        """What else they read and none of them makes."""
+        return self._read - {name for node in self.nodes for name in node.output}
+
+    @property
+    def _read(self) -> set[str]:
+        return {name for node in self.nodes for name in node.input if name} - {self.front}
+
+
+def stretch_behind(makers: Mapping[str, NodeProto], blob: str, fronts: Collection[str]) -> Stretch | None:
+    """The stretch that makes a blob of the nearest of `fronts`; None where it is none, or of more than one of them.
+
+    Args:
+        makers: value -> the node that makes it.
+        blob: what is made.
+        fronts: where it may begin.
+    """
+    nodes: dict[str, NodeProto] = {}
+    read: set[str] = set()
+
+    def walk(name: str) -> bool:
+        node = makers.get(name)
+        if name in fronts and name != blob and (node is None or node.op_type != "Constant"):
+            read.add(name)
+        elif node is not None and name not in nodes:
+            if node.domain not in STANDARD or node.op_type not in POINTWISE or len(nodes) == LONGEST:
+                return False
+            nodes[name] = node
+            if not all(map(walk, filter(None, node.input))):
+                return False
+            nodes[name] = nodes.pop(name)  # behind what it reads
+        return True
+
+    return Stretch(tuple(nodes.values()), read.pop(), blob) if walk(blob) and len(read) == 1 else None
+
+
+def stretch_model(model: ModelProto, stretch: Stretch, stored: Mapping[str, Array], dtype: np.dtype[Any]) -> ModelProto:
+    """A model of a stretch alone, whose blobs have any shape.
+
+    Args:
+        model: that it is of.
+        stretch: the nodes.
+        stored: its constants.
+        dtype: the type of its blobs.
+    """
+    tensors = [numpy_helper.from_array(stored[name], name) for name in stretch.stored]
+    front = helper.make_tensor_value_info(stretch.front, helper.np_dtype_to_tensor_dtype(dtype), None)
+    graph = helper.make_graph(stretch.nodes, "stretch", [front], [ValueInfoProto(name=stretch.blob)], tensors)
+    return helper.make_model(graph, ir_version=model.ir_version, opset_imports=model.opset_import)
+
+
+def numbers_said(nodes: Iterable[NodeProto]) -> list[float]:
+    """The floats among the attributes of some nodes."""
+    return [one.f for node in nodes for one in node.attribute if one.type == AttributeProto.FLOAT]
+
+
+def channels_of(stretch: Stretch, stored: Mapping[str, Array]) -> set[int]:
+    """How many channels its BatchNormalizations have, which count them along axis 1."""
+    scales = [node.input[1] for node in stretch.nodes if node.op_type == "BatchNormalization"]
+    return {stored[name].size for name in scales if name in stored}
+
+
+def shapes_of(stretch: Stretch, stored: Mapping[str, Array]) -> list[Shape]:
+    """The shapes of what else broadcasts with its blob."""
+    return [
+        stored[name].shape
+        for node in stretch.nodes
+        if node.op_type != "BatchNormalization"
+        for name in node.input
+        if name in stored
+    ]
