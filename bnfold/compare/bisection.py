@@ -54,12 +54,11 @@ def first_beyond(
         made_of = set(upstream(opened.pairs[wrong], reads))
         names = [*(partners[tensor] for tensor in writers if tensor in partners and tensor in made_of), wrong]
         name = _halved(names, differs)
-        stretch = list(upstream(opened.pairs[name], reads, partners))
+        stretch = upstream(opened.pairs[name], reads, partners)
         before = [partners[tensor] for tensor in stretch if tensor in partners]
         wrong = next(filter(differs, before), None)
-    between = [opened.pairs[name], *(tensor for tensor in stretch if tensor not in partners)]
     error = max((measured[read].worst_channel[1] for read in before), default=0.0)
-    return blame(name, opened.pairs[name], between, error, measured[name].worst_channel, writers), len(measured)
+    return blame(opened.ours, opened.theirs, name, opened.pairs, error, measured[name].worst_channel), len(measured)
 
 
 def _halved(names: Sequence[str], differs: Callable[[str], bool]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from bnfold.compare.models import Writer
+from bnfold.compare.models import Model, Writer
 from bnfold.compare.records import BlobDiff, FirstDivergent
 
 FLOOR = 1e-6  # relative errors below are float32 rounding: 2^-23 = 1.2e-7, summed over a few hundred terms
@@ -13,55 +13,66 @@ GROWTH = 10.0  # rounding grows by about the square root of the depth, never ten
 ALONE = 0.9  # share of the squared error that one channel must carry to be named
 
 
-def first_divergent_layer(
-    blobs: Sequence[BlobDiff], writers: Mapping[str, Writer], reads: Mapping[str, Sequence[str]]
-) -> FirstDivergent | None:
+def first_divergent_layer(ours: Model, theirs: Model, blobs: Sequence[BlobDiff]) -> FirstDivergent | None:
     """The first blob with `error > 10 * max(error of what its layer reads, 1e-6)`; 1e-4 behind layers without weights.
 
     Args:
+        ours, theirs: the reference and the candidate.
         blobs: the compared blobs in the candidate's order of execution.
-        writers, reads: of the candidate.
     """
     errors = {blob.partner: blob.channel_rel for blob in blobs}
     for blob in blobs:
-        before, between = 0.0, [blob.partner]
-        for tensor in upstream(blob.partner, reads, errors):
+        before, learned = 0.0, theirs.writers[blob.partner].weighted
+        for tensor in upstream(blob.partner, theirs.reads, errors):
             if tensor in errors:
                 before = max(before, errors[tensor])
-            elif tensor in writers:
-                between.append(tensor)
-        learned = any(writers[tensor].weighted for tensor in between)
+            elif tensor in theirs.writers:
+                learned |= theirs.writers[tensor].weighted
         if blob.channel_rel > GROWTH * max(before, FLOOR if learned else AMPLIFIED):
             worst = blob.channel, blob.channel_rel, blob.channel_share
-            return blame(blob.blob, blob.partner, between, before, worst, writers)
+            return blame(ours, theirs, blob.blob, {one.blob: one.partner for one in blobs}, before, worst)
     return None
 
 
 def blame(
+    ours: Model,
+    theirs: Model,
     blob: str,
-    partner: str,
-    between: Sequence[str],
+    pairs: Mapping[str, str],
     before: float,
     worst: tuple[int | None, float, float],
-    writers: Mapping[str, Writer],
 ) -> FirstDivergent:
     """The record of the first blob that differs.
 
     Args:
-        blob, partner: its names.
-        between: itself, and what it is made of that was not compared; of the candidate.
-        before: the largest error of what all these are made of.
+        ours, theirs: the reference and the candidate.
+        blob: as the reference calls it.
+        pairs: blob of the reference -> blob of the candidate, of all that could be compared.
+        before: the largest error of what it is made of.
         worst: its channel with the largest error, that error, and the share that it has.
-        writers: of the candidate.
     """
-    inside = set(between)
-    makers = [writer for tensor, writer in writers.items() if tensor in inside]
-    suspects = tuple(dict.fromkeys(writer.layer for writer in makers))
+    makers = _makers(theirs, pairs[blob], pairs.values())
     # Only what learned something can have learned something wrong.
     weighted = [writer.layer for writer in makers if writer.weighted]
     channel, error, share = worst
-    layer = weighted[0] if weighted else writers[partner].layer
-    return FirstDivergent(layer, blob, channel if share > ALONE else None, before, error, suspects)
+    layer = weighted[0] if weighted else theirs.writers[pairs[blob]].layer
+    known = {writer.layer for writer in theirs.writers.values()}
+    return FirstDivergent(
+        layer,
+        blob,
+        channel if share > ALONE else None,
+        before,
+        error,
+        tuple(dict.fromkeys(writer.layer for writer in makers)),
+        tuple(dict.fromkeys(writer.layer for writer in _makers(ours, blob, pairs) if writer.layer not in known)),
+    )
+
+
+def _makers(model: Model, blob: str, compared: Collection[str]) -> list[Writer]:
+    """What writes a blob, and what it is made of that was not compared, in order of execution."""
+    stops = set(compared)
+    inside = {blob, *upstream(blob, model.reads, stops)} - (stops - {blob})
+    return [writer for tensor, writer in model.writers.items() if tensor in inside]
 
 
 def upstream(tensor: str, reads: Mapping[str, Sequence[str]], stops: Collection[str] = ()) -> Iterator[str]:

@@ -199,7 +199,7 @@ class Opened:
             tuple(name for name in self.theirs.writers if name not in paired) if options.layers else (),
             classifier,
             detector,
-            first_divergent_layer(judged, self.theirs.writers, self.theirs.reads) if options.layers else None,
+            first_divergent_layer(self.ours, self.theirs, judged) if options.layers else None,
             self._ranges(found),
             tuple(gates),
             tuple(notes),

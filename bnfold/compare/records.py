@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bnfold.data.samples import counted
-from bnfold.errors import few
+from bnfold.errors import few, named
 from bnfold.io.rendered import Rendered
 from bnfold.net import Array, Shape
 from bnfold.runtime import Execution
@@ -239,6 +239,7 @@ class FirstDivergent:
         channel: where the error is largest, None where all channels carry it or there are none.
         before, after: relative error (`channel_rel`) of what the layer reads, at most, and of what it writes.
         suspects: layers between the last blob that was in line and this one; one of these is at fault.
+        missing: those of the reference in that stretch of whose names the candidate has none: folded away, or lost.
     """
 
     layer: str
@@ -247,6 +248,18 @@ class FirstDivergent:
     before: float
     after: float
     suspects: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where the error starts, as far as is known."""
+        others = [name for name in self.suspects if name != self.layer]
+        return f"one of the {named('layer', [self.layer, *others])}" if others else f"layer '{self.layer}'"
+
+    @property
+    def lost(self) -> str:
+        """What else the reference has there, to be put behind a sentence; empty where that is nothing."""
+        return f"; the reference also has {named('layer', self.missing)} there" if self.missing else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,7 +433,7 @@ class DiffReport(Rendered):
             sentences = "; ".join(gate.sentence for gate in failed)
             if all(gate.name == "compared" or (gate.name == "outputs" and not self.blobs) for gate in failed):
                 return f"Nothing is proved: {sentences}{covered}."
-            place = f"; the error starts at layer '{self.first_divergent.layer}'" if self.first_divergent else ""
+            place = f"; the error starts at {self.first_divergent.place}" if self.first_divergent else ""
             return f"The networks differ: {sentences}{place}{covered}."
         same = f" within {self.judged:.1e} of the range" if self.judged else "" if self.as_exact else ", bit for bit"
         rounded = ""

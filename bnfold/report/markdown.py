@@ -86,7 +86,7 @@ def diff_markdown(report: DiffReport, rows: int) -> Iterator[str]:
         first = report.first_divergent
         channel = f", channel {first.channel}" if first.channel is not None else ""
         growth = f"relative error {small(first.before)} → {small(first.after)}"
-        yield f"First divergent layer: **{escape(first.layer)}**{channel} ({growth}).\n"
+        yield f"First divergent layer: **{escape(first.layer)}**{channel} ({growth}){escape(first.lost)}.\n"
     if report.classifier is not None:
         yield from _classifier(report.classifier, rows)
     if report.detector is not None:

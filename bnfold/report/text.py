@@ -195,7 +195,7 @@ def _beginning(proof: DiffReport, named: bool) -> Iterator[Part]:
         channel = f", channel {found.channel}" if found.channel is not None else ""
         yield words(
             f"first divergent layer{f' of {proof.candidate}' if named else ''}: '{found.layer}'{channel} (blob "
-            f"'{found.blob}'): relative error {small(found.before)} -> {small(found.after)}",
+            f"'{found.blob}'): relative error {small(found.before)} -> {small(found.after)}{found.lost}",
             BAD,
         )
 

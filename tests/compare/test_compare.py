@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from nets import net
 from onnx import helper
 from onnx_models import change, classifier, model
 from present import present
@@ -50,6 +51,22 @@ def test_one_changed_weight_is_traced_to_its_layer_and_channel(
     assert (present(report.first_divergent).layer, present(report.first_divergent).channel) == (layer, channel)
     assert present(report.first_divergent).before == 0
     assert f"the error starts at layer '{layer}'" in report.verdict
+
+
+@pytest.mark.parametrize("bisect", [False, True])
+def test_all_layers_are_named_that_may_be_at_fault_and_those_that_the_reference_alone_has(bisect: bool) -> None:
+    """Between the input and `y` both have a convolution and a ReLU of blobs of other names; an AbsVal was lost."""
+    text = """input: "x" input_shape { dim: 1 dim: 3 dim: 5 dim: 5 }
+    layer { name: "conv" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "abs" type: "AbsVal" bottom: "a" top: "b" }
+    layer { name: "relu" type: "ReLU" bottom: "b" top: "y" }"""
+    lines = text.splitlines()
+    candidate = "\n".join([*lines[:2], lines[3]]).replace('"a"', '"c"').replace('"b"', '"c"')
+    report = compare(net(text), net(candidate), bisect=bisect)
+    found = present(report.first_divergent)
+    assert (found.layer, found.suspects, found.missing) == ("conv", ("conv", "relu"), ("abs",))
+    assert "; the error starts at one of the layers 'conv', 'relu'" in report.verdict
+    assert found.lost == "; the reference also has layer 'abs' there"
 
 
 def test_the_change_of_a_bias_is_measured_exactly() -> None:

@@ -90,7 +90,7 @@ FAILED = """\
 The networks differ: blob 'bn2' differs by # of its range, beyond the
 tolerance 0.0001; the error starts at layer 'conv2'.
 first divergent layer: 'conv2', channel 3 (blob 'bn2'): relative error #
--> #
+-> #; the reference also has layer 'bn2' there
 digits_cifar10.prototxt against out.prototxt
 Both networks ran on cpu #.
 blob      layer     max abs  of range  rel. L2       cosine  SNR dB
