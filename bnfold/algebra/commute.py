@@ -6,6 +6,7 @@ With A an affine and L a layer, each law states when `A(L(x)) = L(A'(x))` holds 
     moving forward   Given:  A -> t -> L -> u          Result:  t' -> L -> A' -> u
 
     Pass        the same affine on both sides, if the conditions hold
+    Clip        s*min(max(x, a), b) + h = min(max(s*x + h, s*a + h), s*b + h), s >= 0
     Move        the affine goes with the elements
     Join        each bottom has its own part of it
     Sum         s*sum(c*x) + h = c1*(s*x1 + h/c1) + sum(c*(s*x))
@@ -21,14 +22,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, pairwise
-from math import prod
+from math import isfinite, prod
 
 import numpy as np
 
 from bnfold.algebra import movement
 from bnfold.algebra.affine import MAX_VALUES, Affine, aligned
-from bnfold.algebra.operators import Extreme, Join, Move, Pass, Product, Steps, Sum
+from bnfold.algebra.operators import Clip, Extreme, Join, Move, Pass, Product, Steps, Sum
 from bnfold.algebra.records import Blocked, require
+from bnfold.algebra.scaled import largest_of, loses_digits
 
 Moved = Sequence[Affine | None]
 """One entry for each bottom (moving back) or top (moving forward); None where nothing has to be done."""
@@ -123,6 +125,47 @@ def _passed(operator: Pass, affine: Affine) -> Affine:
 def _weighed(affine: Affine, total: float) -> Affine:
     """A shift becomes `total` times itself where the weights sum to that."""
     return affine if total == 1 else Affine(affine.scale, affine.shift * total)
+
+
+# Layers that cut at bounds.
+
+
+def clipped_back(clip: Clip, affine: Affine) -> Clip:
+    """What cuts the values that carry an affine as `clip` cut those without; the affine itself passes.
+
+    `s*min(max(x, a), b) + h` is `min(max(s*x + h, s*a + h), s*b + h)` for s >= 0; for s < 0 the bounds change places.
+    """
+    turned = bool((affine.scale < 0).all())
+    require(turned or affine.keeps_order, "scales of both signs turn its bounds over in some channels")
+    low, high = (-clip.high, -clip.low) if turned else (clip.low, clip.high)
+    moved = Affine(-affine.scale, affine.shift) if turned else affine
+    return clip._replace(low=_bound(low, moved, clip), high=_bound(high, moved, clip))
+
+
+def clipped_forward(clip: Clip, affine: Affine) -> Clip:
+    """`min(max(s*x, a), b) = s*min(max(x, a/s), b/s)`: likewise. A shift would leave `a - h`, with digits lost."""
+    require(affine.keeps_zero, "a shift in front of it would be taken off its bounds, where digits are lost")
+    if affine.keeps_order and not any(map(_cuts_elsewhere, (clip.low, clip.high))):
+        return clip
+    require(bool((affine.scale != 0).all()), "a scale of 0 leaves it no bounds")
+    return clipped_back(clip, Affine(1 / affine.scale, affine.shift))
+
+
+def _cuts_elsewhere(bound: float) -> bool:
+    """Whether a bound is neither 0, where a factor leaves it, nor none."""
+    return bound != 0 and isfinite(bound)
+
+
+def _bound(bound: float, affine: Affine, clip: Clip) -> float:
+    """A bound after an affine, which must be one number."""
+    if not isfinite(bound):
+        return bound
+    values = affine.scale * bound + affine.shift
+    first = float(values.flat[0])
+    require(bool((values == first).all()), "its bounds are the same for all channels, and would differ")
+    storable = abs(first) <= largest_of(clip.dtype) and not loses_digits(abs(first), clip.dtype)
+    require(storable, f"its bounds would leave the normal numbers of {np.dtype(clip.dtype)}")
+    return first
 
 
 # Layers that move data.

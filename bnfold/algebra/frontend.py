@@ -22,7 +22,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bnfold.algebra.affine import Affine
-from bnfold.algebra.operators import Operator, Window
+from bnfold.algebra.operators import Clip, Operator, Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,6 +151,9 @@ class FrontEnd(Protocol):
             composed: it took others in, so it must be rewritten; otherwise it may, where that is plainer (a
                 BatchNorm's five values per channel become two), or stay as it is written.
         """
+
+    def clip(self, layer: Layer, clip: Clip) -> None:
+        """Have a layer cut at other bounds, of which some may be infinite, and others be finite that were not."""
 
     def stored_statistics(self, layer: Layer) -> Any:
         """The parameters of a normalisation that follows its batch, made to take its stored statistics; else None."""

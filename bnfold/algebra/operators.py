@@ -3,6 +3,7 @@
     Affine      y = scale*x + shift                                  (`bnfold.algebra.affine`)
     Alias       y = x
     Pass        A(L(x)) = L(A(x)) for every A that keeps zero, keeps order, or is constant along some axes
+    Clip        min(max(x, low), high)
     Move        each element of a top is a copy of one element of the bottom
     Join        bottoms one behind the other along an axis
     Sum         sum of c_i*x_i, some x_i multiplied by a gate
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +127,19 @@ class Pass(NamedTuple):
     plane: Collection[int] = ()
     steps: Steps = ()
     total: float = 1.0
+
+
+class Clip(NamedTuple):
+    """`min(max(x, low), high)`; an affine that gets past changes the bounds, which are the same for all elements.
+
+    Attributes:
+        low, high: the bounds, infinite where there is none; low <= high.
+        dtype: the type in which a bound is stored.
+    """
+
+    low: float
+    high: float
+    dtype: np.dtype[Any]
 
 
 class Move(NamedTuple):
@@ -301,4 +315,4 @@ class Opaque(NamedTuple):
     reason: str = ""
 
 
-Operator = Affine | Alias | Pass | Move | Join | Sum | Product | Extreme | Linear | Constant | Opaque
+Operator = Affine | Alias | Pass | Clip | Move | Join | Sum | Product | Extreme | Linear | Constant | Opaque

@@ -21,7 +21,7 @@ from bnfold.algebra.absorb import Change, OutOfRange, absorb_backward, absorb_fo
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
 from bnfold.algebra.movement import sees_nothing
-from bnfold.algebra.operators import Constant, Linear, Move, Opaque, Operator, Pass, Window
+from bnfold.algebra.operators import Clip, Constant, Linear, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.net import Layer, Net, Use
 
@@ -66,14 +66,14 @@ class Plan:
     Attributes:
         changes: the linear layers that absorb it, each with its new weights.
         merged: the affine layers that absorb it, each with the affine that it computes from now on.
-        rescaled: the affine layers that it moves through, likewise.
+        rescaled: the affine layers that it moves through, likewise, and those that cut at bounds.
         through: the layers that it moves through, each once, in the order they were crossed.
         moved: the blobs whose value changes on the way, each once.
     """
 
     changes: list[tuple[Layer, Change]] = field(default_factory=list)
     merged: list[tuple[Layer, Affine]] = field(default_factory=list)
-    rescaled: list[tuple[Layer, Affine]] = field(default_factory=list)
+    rescaled: list[tuple[Layer, Affine | Clip]] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
 
@@ -137,8 +137,9 @@ class _Journal:
     change: Callable[[Linear | Constant, Affine], Change]
     compose: Callable[[Affine, Affine], Affine]
     rescale: Callable[[Affine, Affine], Affine]
+    clip: Callable[[Clip, Affine], Clip]
     absorbed: list[_Taken] = field(default_factory=list)
-    rescaled: list[tuple[Layer, Affine]] = field(default_factory=list)
+    rescaled: list[tuple[Layer, Affine | Clip]] = field(default_factory=list)
     through: list[Layer] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     past: bool = False
@@ -184,6 +185,10 @@ class _Journal:
                     if not operator.keeps_zero:
                         self.rescaled.append((layer, self._writable(layer, operator, affine, self.rescale)))
                     return Pass()
+            elif isinstance(operator, Clip):
+                if (bounds := self.clip(operator, affine)) != operator:
+                    self.rescaled.append((layer, bounds))
+                return Pass()
             elif isinstance(operator, Commuting):
                 return operator
             else:
@@ -261,12 +266,14 @@ def plan_backward(scene: Scene, layer: Layer, affine: Affine) -> Plan:
     Raises:
         Blocked: some layer on the way neither absorbs it nor lets it pass, or an output would get a reader.
     """
-    journal = _Journal(scene, absorb_backward, lambda own, arriving: own.then(arriving), _rescaled)
+    journal = _Journal(
+        scene, absorb_backward, lambda own, arriving: own.then(arriving), _rescaled, commute.clipped_back
+    )
     bottom, top = layer.bottoms[0], layer.tops[0]
     try:
         _run(_demand(scene, journal, bottom, affine, layer))
     except Blocked as blocked:
-        again = _Journal(scene, journal.change, journal.compose, journal.rescale)
+        again = _Journal(scene, journal.change, journal.compose, journal.rescale, journal.clip)
         together = _demand_together(again, bottom, affine, layer) if journal.wider and affine.keeps_zero else None
         if together is None:
             raise Blocked(journal.refused or str(blocked)) from None
@@ -523,7 +530,8 @@ def plan_apart(scene: Scene, layer: Layer, affine: Affine) -> tuple[Plan, Plan]:
 
 
 def _forward_journal(scene: Scene) -> _Journal:
-    return _Journal(scene, _taken_from_in_front, lambda own, arriving: arriving.then(own), _rescaled_by_inverse)
+    compose, clip = (lambda own, arriving: arriving.then(own)), commute.clipped_forward
+    return _Journal(scene, _taken_from_in_front, compose, _rescaled_by_inverse, clip)
 
 
 def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:

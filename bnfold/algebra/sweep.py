@@ -22,7 +22,7 @@ from bnfold.algebra.absorb import Change, tail_of, without_tail
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.branches import Junction, plan_junction
 from bnfold.algebra.frontend import FoldContext, FrontEnd
-from bnfold.algebra.operators import Alias, Extreme, Join, Linear, Opaque, Operator, Sum
+from bnfold.algebra.operators import Alias, Clip, Extreme, Join, Linear, Opaque, Operator, Sum
 from bnfold.algebra.plan import Budget, Plan, Scene, plan_apart, plan_backward, plan_forward
 from bnfold.algebra.records import Blocked, Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved, Record
 from bnfold.errors import UsageError, did_you_mean, telling_which
@@ -457,10 +457,12 @@ class _Sweep:
     # What stays.
 
     def _rewrite_kept(self) -> None:
-        """An affine that took others in is written anew, and one that has a plainer form may be."""
+        """An affine that took others in is written anew, and one that has a plainer form may be; so are new bounds."""
         for layer in self.net.layers:
             record = self.records.get(id(layer))
             affine = self.operators.get(id(layer))
+            if isinstance(affine, Clip) and id(layer) in self.composed:
+                self.front.clip(layer, affine)
             if isinstance(record, Kept) and isinstance(affine, Affine) and id(layer) not in self.context.excluded:
                 self.front.rewrite(layer, affine, self.context, composed=id(layer) in self.composed)
                 self.records[id(layer)] = Kept(record.layer, record.type, record.reason, layer.type)

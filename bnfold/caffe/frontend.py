@@ -13,7 +13,7 @@ import numpy as np
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Opaque, Operator, Window
+from bnfold.algebra.operators import Clip, Opaque, Operator, Window
 from bnfold.algebra.records import Blocked, require
 from bnfold.algebra.scaled import Rounded, same_values, why_unstorable
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
@@ -135,6 +135,11 @@ class Caffe:
             context.notes.append(f"{layer}: it shared its values by name, and has its own now")
         layer.param = _scale_param(layer.param, axis, shape, biased=len(blobs) > 1)
         layer.type, layer.blobs = "Scale", Blobs(blobs)
+
+    def clip(self, layer: Layer, clip: Clip) -> None:
+        """As a Clip's two fields."""
+        layer.param = deepcopy(layer.param)
+        layer.param.clip_param.min, layer.param.clip_param.max = clip.low, clip.high
 
     def stored_statistics(self, layer: Layer) -> LayerParameter | None:
         """With `use_global_stats: true`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
-from bnfold.algebra.operators import Alias, Constant, Move, Opaque, Operator, Pass, Window
+from bnfold.algebra.operators import Alias, Clip, Constant, Move, Opaque, Operator, Pass, Window
 from bnfold.algebra.records import Blocked
 from bnfold.algebra.scaled import Rounded, exact_values, why_unstorable
 from bnfold.net import Array, Blobs, Layer, LazyArray, Net, Shape
@@ -99,7 +100,7 @@ class OnnxFrontEnd:
             return Opaque(str(unfit))
         except (ArithmeticError, LookupError, TypeError, ValueError):
             return Opaque("its attributes and inputs do not fit together")
-        if isinstance(found, Alias | Move | Pass) and place.data(0) != 0:
+        if isinstance(found, Alias | Clip | Move | Pass) and place.data(0) != 0:
             return Opaque("it reads a constant")
         if isinstance(found, Affine) and len(layer.bottoms) != 1:
             return Opaque("it does not read one blob")
@@ -155,6 +156,32 @@ class OnnxFrontEnd:
         assert shape is not None
         op_type, values = ("Mul", affine.scale) if affine.keeps_zero else ("Add", affine.shift)
         _become(layer, op_type, [_trailing(values, len(shape))], dtype)
+
+    def clip(self, layer: Layer, clip: Clip) -> None:
+        """New attributes or inputs of a Clip, or a Max or a Min of another number."""
+        node: Node = layer.param
+        bounds = [None if np.isinf(bound) else bound for bound in (clip.low, clip.high)]
+        if layer.type == "Clip" and node.opset < 11:
+            said = {name: bound for name, bound in zip(("min", "max"), bounds, strict=True) if bound is not None}
+            layer.param = node.edited("min", "max", **said)
+            return
+        if layer.type != "Clip":
+            layer.type = "Min" if bounds[0] is None else "Max"
+            proto = deepcopy(node.proto)
+            proto.op_type = layer.type
+            node, bounds = replace(node, proto=proto), [bound for bound in bounds if bound is not None]
+        slots: list[Slot] = [Data(0), *[None] * len(bounds)]
+        stored: list[Array | LazyArray] = []
+        for place, bound in enumerate(bounds, 1):
+            if bound is not None:
+                old = node.constant(place) or ConstantInput("", None)
+                blob = layer.blobs.stored[old.blob] if old.blob >= 0 else Rounded(np.array(np.nan), clip.dtype)
+                slots[place] = replace(old, blob=len(stored))
+                same = bool(np.all(exact_values(blob) == bound))
+                stored.append(blob if same else Rounded(np.full(blob.shape, bound), clip.dtype))
+        while slots[-1] is None:
+            del slots[-1]
+        layer.param, layer.blobs = replace(node, slots=tuple(slots)), Blobs(stored)
 
     def stored_statistics(self, layer: Layer) -> Node | None:
         """A BatchNormalization in training mode without it, None for every other node."""

@@ -126,8 +126,9 @@ def anyway_forward(case: Forward, affines: Affines) -> Affines:
 
 
 def test_every_row_of_the_table_has_its_properties() -> None:
-    assert {case.row.type for case in BACK if case.passes} == set(PASSING)
-    assert {case.row.type for case in FORWARD if case.passes} == set(PASSING)
+    of_their_own = {"Clip"}  # tests/algebra/test_clip.py
+    assert {case.row.type for case in BACK if case.passes} == set(PASSING) - of_their_own
+    assert {case.row.type for case in FORWARD if case.passes} == set(PASSING) - of_their_own
 
 
 def test_every_row_with_a_condition_shows_what_it_refuses() -> None:
@@ -135,7 +136,7 @@ def test_every_row_with_a_condition_shows_what_it_refuses() -> None:
     unconditional |= {"DeephiResize", "Tiling"}
     unconditional |= {"Axpy", "BatchReindex", "Filter", "Flatten", "GSTiling"}
     unconditional |= {"Reorg", "Resample", "ResizeBilinear", "ResizeNearestNeighbor", "Reverse", "ShuffleChannel"}
-    unconditional |= {"SpaceToDepth", "Squeeze", "Sub", "Transpose", "UpsampleDarknet"}
+    unconditional |= {"Clip", "SpaceToDepth", "Squeeze", "Sub", "Transpose", "UpsampleDarknet"}
     assert {case.row.type for case in BACK if case.refuses} == set(PASSING) - unconditional
 
 

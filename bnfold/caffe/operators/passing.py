@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from bnfold.algebra.operators import PLANE, Axes, Opaque, Operator, Pass, Regroup, Take
+from bnfold.algebra.operators import PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling
+from bnfold.caffe.layers.activation import clip_bounds
 from bnfold.caffe.layers.reduction import reduced_axes, reduction_operation
 from bnfold.caffe.layers.row import count
 from bnfold.caffe.operators.movement import SIZE_UNKNOWN, movement
@@ -27,6 +28,15 @@ def rectifier(place: LayerContext) -> Operator:
     if place.layer.type == "ReLU" and ReLU.of(place.layer).bounded:
         return Opaque("it cuts at a bound")
     return Pass(zero="a shift would move ReLU's threshold away from 0", order="a negative scale turns it over")
+
+
+def clip(place: LayerContext) -> Operator:
+    """`min(max(x, min), max)`.
+
+    Source: clip_layer.cpp.
+    """
+    low, high = clip_bounds(place.layer)
+    return Clip(low, high, np.dtype(np.float32)) if low <= high else Opaque("its bounds leave nothing between them")
 
 
 def magnitude(_: LayerContext) -> Pass:

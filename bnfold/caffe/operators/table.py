@@ -39,6 +39,7 @@ PASSING: Mapping[str, Row] = {
     "Axpy": join.gated,
     "BatchReindex": passing.samples,
     "Bias": join.added,
+    "Clip": passing.clip,
     "Concat": join.concat,
     "Crop": movement.crop,
     "DeephiResize": passing.resize,

@@ -149,9 +149,7 @@ def alias(place: NodeContext) -> Operator:
 
 def cast(place: NodeContext) -> Operator:
     """Cast: `x`, where it is of that type already."""
-    source, types = place.layer.source, place.context.net.origin.types.elements
-    blob = (source.bottoms if source is not None else place.layer.bottoms)[0]
-    if types.get(blob) != place.node.attribute("to", 0):
+    if place.element != place.node.attribute("to", 0):
         raise Unfit("it may round to another type")
     return Alias()
 

@@ -13,7 +13,7 @@ from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spr
 from bnfold.algebra.scaled import exact_values
 from bnfold.net import Shape
 from bnfold.onnx.node import Data
-from bnfold.onnx.operators.passing import rectifier
+from bnfold.onnx.operators.passing import between
 from bnfold.onnx.operators.place import NodeContext, Unfit, axis_of
 from bnfold.onnx.sizes import UNKNOWN
 
@@ -40,12 +40,11 @@ def mean(place: NodeContext) -> Operator:
 
 
 def extreme(place: NodeContext) -> Operator:
-    """Max, Min: the largest or the smallest of data; of data and 0, a rectifier."""
+    """Max, Min: the largest or the smallest of data; of data and one number, a Clip."""
     bound = place.learned(1) if len(place.node.slots) == 2 else None
     if bound is not None and prod(bound.shape) == 1 and len(bound.shape) <= len(place.bottom()):
-        if np.any(exact_values(bound)):
-            raise Unfit("it is bounded by another number than 0")
-        return rectifier(place)
+        number = float(exact_values(bound).item())
+        return between(place, number, np.inf) if place.layer.type == "Max" else between(place, -np.inf, number)
     place.only_data()
     return Extreme(laid(place))
 

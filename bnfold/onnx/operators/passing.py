@@ -8,8 +8,9 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+from onnx import TensorProto
 
-from bnfold.algebra.operators import PLANE, Alias, Axes, Operator, Pass, Steps
+from bnfold.algebra.operators import PLANE, Alias, Axes, Clip, Operator, Pass, Steps
 from bnfold.net import Array
 from bnfold.onnx.operators.place import SAME, NodeContext, Unfit, axis_of
 from bnfold.onnx.sizes import UNKNOWN, last_window
@@ -22,11 +23,20 @@ def rectifier(place: NodeContext) -> Operator:
 
 
 def clip(place: NodeContext) -> Operator:
-    """Clip: `min(max(x, low), high)`, a rectifier where its one bound is 0; bounds are inputs from opset 11 on."""
-    bounds = [_bound(place, name, index) for index, name in enumerate(("min", "max"), 1)]
-    if [bound for bound in bounds if bound is not None] != [0.0]:
-        raise Unfit("a rectifier has one bound, which is 0")
-    return rectifier(place)
+    """Clip: `min(max(x, low), high)`; bounds are inputs from opset 11 on, and of the type of x."""
+    low, high = (_bound(place, name, index) for index, name in enumerate(("min", "max"), 1))
+    if place.node.opset < 11 and place.element == TensorProto.DOUBLE:
+        if any((low, high)):
+            raise Unfit("its bounds are float32, and what it reads float64")
+        return rectifier(place)
+    return between(place, -np.inf if low is None else low, np.inf if high is None else high)
+
+
+def between(place: NodeContext, low: float, high: float) -> Clip:
+    """What cuts at two bounds, of which some may be infinite."""
+    if not low <= high or low == np.inf or high == -np.inf:
+        raise Unfit("its bounds leave nothing between them")
+    return Clip(low, high, next((bound.dtype for bound in place.layer.blobs.stored), np.dtype(np.float32)))
 
 
 def _bound(place: NodeContext, name: str, index: int) -> float | None:

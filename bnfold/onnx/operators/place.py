@@ -53,6 +53,13 @@ class NodeContext(NamedTuple):
             raise Unfit(f"the shape of '{blob}' is unknown")
         return shape
 
+    @property
+    def element(self) -> int:
+        """ONNX's number of the type of the first bottom; 0 where it is unknown."""
+        source, types = self.layer.source, self.context.net.origin.types.elements
+        number: int = types.get((source.bottoms if source is not None else self.layer.bottoms)[0], 0)
+        return number
+
     def data(self, place: int) -> int | None:
         """Which bottom stands at a place of the inputs; None for a constant, or nothing."""
         slot = self.node.slots[place] if place < len(self.node.slots) else None
