@@ -273,9 +273,11 @@ class Net:
         return "Caffe" if self.front is None else self.front.language
 
     def __repr__(self) -> str:
+        if broken := why_broken(self):
+            return f"<Net {self.name!r} that an edit has broken: {broken}>"
         parameters = sum(prod(shape) for layer in self.layers for shape in layer.blobs.shapes)
         ends = f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
-        return f"<Net '{self.name}': {len(self.layers)} layers, {parameters:,} parameters, {ends}>"
+        return f"<Net {self.name!r}: {len(self.layers)} layers, {parameters:,} parameters, {ends}>"
 
     def _repr_html_(self) -> str:
         from importlib import import_module
@@ -301,7 +303,8 @@ class Net:
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled by value: as what it was written in, or layer by layer with all weights."""
+        """Pickled by value: as what it was written in, or layer by layer with all weights. Raises as `require_net`."""
+        require_net(self, "pickle")
         if self.front is not None and (whole := self.front.pickled(self)) is not None:
             return whole
         values = (self.name, self.layers, self.inputs, self.outputs, self.public, self.notes, self.file)
@@ -431,7 +434,12 @@ class Net:
         return net
 
     def copy(self) -> Net:
-        """A net of its own that shares weights and parameters, which are values."""
+        """A net of its own that shares weights and parameters, which are values.
+
+        Raises:
+            UsageError: an edit has put something into this one that no net holds, or has a blob written twice.
+        """
+        _require_types(self)
         return self._with(self.layers, self.outputs)
 
     def with_layers(self, layers: Sequence[Layer], notes: Sequence[str] = ()) -> Net:
@@ -480,6 +488,17 @@ def require_net(value: object, caller: str) -> None:
     for layer in value.layers:
         if layer.source is None or layer.blobs is not layer.source.blobs:
             _require_arrays(layer, value)
+
+
+def why_broken(net: Net) -> str:
+    """What an edit has put into a net that none holds; empty where it has not."""
+    try:
+        _require_types(net)
+        for layer in net.layers:
+            _require_arrays(layer, net)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def _require_types(net: Net) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +229,56 @@ def test_a_blob_that_there_is_not_cannot_be_renamed_nor_one_be_written_twice(caf
     twice = Layer("twice", "ReLU", ["pool"], ["conv"], Blobs(), caffe["act"].param)
     with pytest.raises(UsageError, match=r"'twice' \(ReLU\): blob 'conv' is written by layer 'act' \(ReLU\) already"):
         caffe.insert(twice, after=caffe["pool"])
+
+
+def test_the_sizes_of_an_open_input_are_given_where_it_is_read(model: Net) -> None:
+    message = bnfold.to_onnx(model)
+    message.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    model = bnfold.load(message)
+    model.inputs["data"] = (7, 2, 4, 4)
+    for use in (bnfold.to_onnx, lambda net: bnfold.compare(net, message), pickle.dumps):
+        with pytest.raises(UsageError, match=r"'data' was read as \?x2x4x4, and keeps its sizes; bnfold.load gives it"):
+            use(model)
+    assert bnfold.load(message, batch=7).inputs == {"data": (7, 2, 4, 4)}
+
+
+BROKEN: dict[str, Callable[[Net], object]] = {
+    "Net.layers is a list, and not NoneType": lambda net: setattr(net, "_layers", None),
+    "the layers of a net are bnfold.Layer, and not str": lambda net: net.layers.append("x"),  # type: ignore[arg-type]
+    "Net.inputs is a dict, and not NoneType": lambda net: setattr(net, "inputs", None),
+    "outputs, notes, public and preparation of a net hold str, and not 3": lambda net: setattr(net, "outputs", [3]),
+    "its blobs are list, and not": lambda net: setattr(net.layers[1], "blobs", [3]),
+    "blob 0 is list, and not an array": lambda net: setattr(net.layers[1], "blobs", Blobs([[1.0]])),  # type: ignore
+    "Net.file is a str, and not int": lambda net: setattr(net, "file", 3),
+    "Net.front is what bnfold.load has put there": lambda net: setattr(net, "front", 3),
+    "Net.origin is what bnfold.load has put there": lambda net: setattr(net, "origin", 3),
+    "names are UTF-8": lambda net: setattr(net, "name", "\udc80"),
+    "it makes": lambda net: net.layers.append(net.layers[-1]),
+}
+
+
+@pytest.mark.parametrize("language", ["caffe", "model"])
+@pytest.mark.parametrize("said", BROKEN)
+def test_a_broken_net_is_shown_and_neither_pickled_nor_taken_for_whole(
+    said: str, language: str, request: pytest.FixtureRequest
+) -> None:
+    net: Net = request.getfixturevalue(language)
+    BROKEN[said](net)
+    shown = repr(net)
+    assert shown.startswith("<Net '")
+    assert said == "it makes" or re.search(f"that an edit has broken: .*{said}", shown)
+    assert shown.isprintable()
+    assert net._repr_html_().startswith("<div>")
+    assert repr(bnfold.FoldResult(net, bnfold.FoldReport())).startswith("<FoldResult: <Net '")
+    with pytest.raises((UsageError, ModelError), match=said):
+        pickle.dumps(net)
+    for again in (copy.copy, copy.deepcopy, Net.copy):
+        with suppress(UsageError):  # weights are not looked at, since a copy shares them
+            again(net)
+
+
+def test_a_comparison_is_neither_copied_nor_pickled(caffe: Net) -> None:
+    comparison = bnfold.Comparison(caffe)
+    for again in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(UsageError, match="a Comparison holds open files and running networks; make another"):
+            again(comparison)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -184,6 +184,9 @@ class Comparison:
             cause = "it was run so" if self.options.limit > TOLERANCES[stored] else f"its values are stored as {stored}"
             said += [f"the tolerance is {self.options.limit:g} of a blob's range, since {cause}"]
         return said
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError("a Comparison holds open files and running networks; make another where one is needed")
 
     def against(self, candidate: Source, progress: Progress | None = None) -> DiffReport:
         """Compare one candidate; exceptions are those of `compare`."""

@@ -16,12 +16,12 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from bnfold.algebra.scaled import same_values
 from bnfold.errors import UsageError, counted, quoted
-from bnfold.net import Array, Layer, LazyArray, Names, Net
+from bnfold.net import Array, Layer, LazyArray, Names, Net, sizes
 from bnfold.onnx.file import fill_constant, whole
 from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, captured
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
-from bnfold.onnx.shapes import Types, infer
+from bnfold.onnx.shapes import Types, infer, inputs_of
 from bnfold.onnx.weight import Weight
 
 Stored = Array | LazyArray
@@ -249,10 +249,15 @@ def _require_ports(layer: Layer) -> None:
 def _require_as_read(net: Net) -> None:
     """Stop at what a program has set and a model's file does not take. Raises UsageError."""
     origin: OnnxOrigin = net.origin
-    inputs = [port.name for port in origin.document.model.graph.input if port.name not in origin.constants]
-    if list(net.inputs) != inputs:
+    inputs = inputs_of(origin.document.model, origin.types, origin.constants)
+    if list(net.inputs) != list(inputs):
         raise UsageError(
             f"the inputs of an ONNX net stay those of its file, {quoted(inputs)}; they are now {quoted(net.inputs)}"
+        )
+    if changed := [name for name, shape in net.inputs.items() if tuple(shape) != inputs[name]]:
+        raise UsageError(
+            f"input '{changed[0]}' was read as {sizes(inputs[changed[0]])}, and keeps its sizes; bnfold.load gives it "
+            "others (input_shapes, batch)"
         )
     if net.public or net.preparation:
         raise UsageError("Net.public and Net.preparation say what Caffe's files do, and an ONNX net has none")

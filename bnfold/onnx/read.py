@@ -38,8 +38,7 @@ from bnfold.onnx.node import (
     names_in,
 )
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
-from bnfold.onnx.shapes import Types, held, infer
-from bnfold.onnx.sizes import UNKNOWN
+from bnfold.onnx.shapes import Types, held, infer, inputs_of
 from bnfold.options import ReadOptions
 
 FREEZES_NOTHING = "--freeze-initializers changes nothing: no initialiser is an input that may be fed"
@@ -116,11 +115,7 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         declared,
         sized,
     )
-    inputs = {
-        port.name: tuple(max(size, UNKNOWN) for size in types.shapes.get(port.name, ()))
-        for port in model.graph.input
-        if port.name not in constants
-    }
+    inputs = inputs_of(model, types, constants)
     outputs = [port.name for port in model.graph.output]
     if options.until:
         outputs = list(dict.fromkeys(options.until))

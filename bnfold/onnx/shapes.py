@@ -156,6 +156,12 @@ def infer(
     return types
 
 
+def inputs_of(model: ModelProto, types: Types, constants: Collection[str]) -> dict[str, Shape]:
+    """The inputs that are no constants, -1 for a size that is unknown."""
+    ports = [port.name for port in model.graph.input if port.name not in constants]
+    return {name: tuple(max(size, UNKNOWN) for size in types.shapes.get(name) or ()) for name in ports}
+
+
 def opset_of(model: ModelProto) -> int:
     """The version of the standard operators."""
     return next((item.version for item in model.opset_import if item.domain in STANDARD), 0)

@@ -8,7 +8,7 @@ from html import escape
 
 from bnfold.algebra.records import FoldReport
 from bnfold.compare.records import DiffReport
-from bnfold.net import Net, sizes
+from bnfold.net import Net, sizes, why_broken
 from bnfold.report.causes import kept_by_cause
 from bnfold.report.figures import count, small
 
@@ -17,6 +17,8 @@ MAX_ROWS = 12  # rows
 
 def net_summary(net: Net) -> str:
     """The types of layers, and how many there are of each."""
+    if why_broken(net):
+        return _summary(repr(net), (), ())
     types = Counter(layer.type for layer in net.layers)
     inputs = ", ".join(f"{name} {sizes(shape)}" for name, shape in net.inputs.items())
     said = f"inputs: {inputs}; outputs: {', '.join(net.outputs)}"
