@@ -120,7 +120,7 @@ BY_WORSE, BY_CHANNEL = rule(worse), rule(by_channel)
 
 A_TENTH = 0.1  # of its own size: what a channel too small to be judged has to differ by to be named
 NOISE = 4.0  # times the rounding of the largest value, and what half of the channels differ by
-LEAST_OF_CHANNEL = 16  # values of a channel: of fewer, all may lie near 0 by chance
+ENOUGH = 16  # values of a channel: of fewer, all may lie near 0 by chance, or be what was rounded worst of thousands
 
 LARGEST_BYTE = 255.0
 """What errors of whole numbers are relative to at most: among a million classes, too, the next one is another one."""
@@ -268,7 +268,9 @@ class BlobError:
     def small_channel(self, rounding: float) -> tuple[int, float] | None:
         """A channel that differs by a tenth of itself, though the blob's range is too large for that to be judged.
 
-        Only one that differs by several times what half of the others do says more than the noise of the arithmetic.
+        Only one that differs by several times what half of the others do says more than the noise of the arithmetic:
+        by 4 times where a channel has enough values, by 16 where it has one. Of others those count that are not 0
+        throughout, since a ReLU hides what they differ by.
 
         Args:
             rounding: half a unit in the last place of the blob's values, relative.
@@ -279,11 +281,12 @@ class BlobError:
         if self.channels is None or self.channel_squares is None or self.channels.size < 2:
             return None
         errors, squares, each = self.channels, self.channel_squares, self.values / self.channels.size
-        if each < LEAST_OF_CHANNEL:
+        alive = np.sort(errors[(errors > 0) | (squares > 0)])
+        if not alive.size:
             return None
-        typical = np.sort(errors)[(errors.size - 1) // 2]
-        rounded = each * (NOISE * rounding * magnitude(self.low, self.high)) ** 2
-        apart = (errors > max(NOISE**2 * typical, rounded)) & (errors > A_TENTH**2 * squares)
+        noise = NOISE**2 * max(1, ENOUGH / each)
+        rounded = each * (rounding * magnitude(self.low, self.high)) ** 2
+        apart = (errors > noise * max(alive[(alive.size - 1) // 2], rounded)) & (errors > A_TENTH**2 * squares)
         if not apart.any():
             return None
         place = int(np.where(apart, errors, 0).argmax())

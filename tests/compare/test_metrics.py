@@ -235,12 +235,39 @@ def test_a_channel_of_zeros_that_has_values_in_the_candidate_alone_is_found() ->
     assert measure(reference, candidate)[0].small_channel(2**-24) == (SMALL, math.inf)
 
 
+@pytest.mark.parametrize("each", [1, 2, 5, 15])
+@pytest.mark.parametrize("others", [1, 6])
+def test_a_channel_of_a_few_values_is_found_that_is_wrong_beside_a_constant(each: int, others: int) -> None:
+    random = np.random.default_rng(each)
+    reference = random.uniform(5, 9, (1, others + 1, each)).astype(np.float32)
+    reference[:, 0] = 1e6
+    candidate = reference * np.float32(1 + 1e-7)
+    candidate[:, others] *= 1.5
+    error = measure(reference, candidate)[0]
+    assert error.judged < 1e-4
+    place, apart = present(error.small_channel(2**-24))
+    assert place == others
+    assert apart == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_one_value_a_channel_is_not_wrong_by_rounding_however_many_there_are(is_alive: bool) -> None:
+    """Sums that were rounded at the size of their terms, the worst of them near 0; or what a ReLU leaves of them."""
+    random = np.random.default_rng(0)
+    reference, noise = random.normal(size=(1, 100_000)), random.normal(size=(1, 100_000))
+    reference[0, np.abs(noise).argmax()] = 1e-4
+    candidate = reference + 1e-5 * noise
+    if not is_alive:
+        reference, candidate = (np.maximum(values - 0.5, 0) for values in (reference, candidate))
+    assert measure(reference.astype(np.float32), candidate.astype(np.float32))[0].small_channel(2**-24) is None
+
+
 @pytest.mark.parametrize(
     "pair_of_blobs",
     [
         small(wrong=1.05),  # by less than a tenth
         small(size=1e-7),  # no more than the others' rounding
-        small(each=15),  # too few values
+        small(size=2e-6, each=1),  # of so few values some lie near 0
         small(wrong=1.0),
         pair(noise=1.0),  # all channels alike
     ],
