@@ -242,7 +242,7 @@ def test_what_stands_behind_a_layer_that_cannot_be_run_is_not_proved(tmp_path: P
     report = compare(alone, changed.without([changed.layers[-1]]))
     assert not report.passed
     assert report.verdict == (
-        "Nothing is proved: no output was compared; neither noise nor --data reaches one, and --no-verify writes "
+        "Nothing is proved: no output was compared; neither noise nor --data reaches one, and fold --no-verify writes "
         "without a proof (0 of 1 outputs compared; 1 stands behind layer 'drop', which cannot be run)."
     )
 

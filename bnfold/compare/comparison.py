@@ -27,7 +27,7 @@ from bnfold.compare.models import SELDOM, Model, open_model, split_pair
 from bnfold.compare.noise import choose_noise, watched_blobs
 from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
-from bnfold.compare.partial import same_behind
+from bnfold.compare.partial import run_in_one, same_behind
 from bnfold.compare.records import DiffReport
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
@@ -309,6 +309,7 @@ class Comparison:
         pairs = pair(ours.writers, theirs.writers, blobs, folded=folded or known)
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = [*ours.notes, *theirs.notes, *self._types]
+        notes += run_in_one(ours.hidden, theirs.hidden) if ours.net is not None and theirs.net is not None else []
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
         if data.count < shape.batch and self._rows_differ(shape):
             notes.append(f"of the {shape.batch:,} rows of a run {data.count:,} were compared, and no others are proved")

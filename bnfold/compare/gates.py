@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 
 from bnfold.compare.exact import Distances
-from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
+from bnfold.compare.records import NO_PARTNER, OTHER_SHAPE, BlobDiff, ClassifierDiff, DetectorDiff, Gate, Uncompared
 from bnfold.errors import UsageError, is_everyday, named
 
 NO_CLASSIFIER = "--min-agreement needs a classifier: a Softmax output, or labels"
@@ -54,8 +54,8 @@ def compared_gate(
             sentence += ", since the reference has none"
         elif all(output.reason == NO_PARTNER for output in uncompared):
             sentence += "; pair outputs of other names with --map A=B"
-        else:
-            sentence += "; neither noise nor --data reaches one, and --no-verify writes without a proof"
+        elif all(output.reason != OTHER_SHAPE for output in uncompared):
+            sentence += "; neither noise nor --data reaches one, and fold --no-verify writes without a proof"
     else:
         sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
     return Gate("compared", 1, said, (bool(outputs) or same_behind) and not empty and not blank, sentence)

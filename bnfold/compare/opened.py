@@ -30,7 +30,16 @@ from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
 from bnfold.compare.metrics import BlobError, extremes, figures, magnitude, relative
 from bnfold.compare.models import Model
-from bnfold.compare.records import NO_PARTNER, BlobDiff, ClassifierDiff, DiffReport, Gate, LayerRange, Uncompared
+from bnfold.compare.records import (
+    NO_PARTNER,
+    OTHER_SHAPE,
+    BlobDiff,
+    ClassifierDiff,
+    DiffReport,
+    Gate,
+    LayerRange,
+    Uncompared,
+)
 from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
 from bnfold.compare.ties import Ties
 from bnfold.compare.unseen import unseen
@@ -429,7 +438,8 @@ class Opened:
         """The reference's outputs that the candidate has not, and all outputs that were not compared."""
         hidden = {output.blob: output for output in self.theirs.hidden.outputs}
         alone = [name for name in self.ours.outputs if name not in self.pairs]
-        uncompared = (hidden.get(name) or Uncompared(name, NO_PARTNER) for name in alone)
+        reasons = {name: OTHER_SHAPE if name in self.all_pairs else NO_PARTNER for name in alone}
+        uncompared = (hidden.get(name) or Uncompared(name, reason) for name, reason in reasons.items())
         lost = [name for name in alone if name not in hidden or self.theirs.hidden.nodes]
         # What is drawn in one of the networks alone is another thing.
         lost += [out.blob for out in self.ours.hidden.outputs if self.ours.hidden.nodes and out.blob not in hidden]

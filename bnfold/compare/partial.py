@@ -30,6 +30,7 @@ class Hidden:
 
     Attributes:
         layers: those that cannot be run, and those behind them, in order of execution.
+        reasons: name of a layer of Caffe that cannot be run -> why.
         outputs: the network's outputs among their tops, each with its reason.
         reads: what these layers read of the part that runs.
         nodes: of an ONNX network these nodes, each as a message with a digest of what is stored for it.
@@ -37,6 +38,7 @@ class Hidden:
     """
 
     layers: tuple[Layer, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Uncompared, ...] = ()
     reads: tuple[str, ...] = ()
     nodes: tuple[bytes, ...] = ()
@@ -50,13 +52,13 @@ def runnable(net: Net) -> tuple[Net, Hidden]:
     """The part of a net that runs, and what stays hidden; the net itself where all of it runs."""
     from bnfold.onnx.export.network import refused_layers
 
-    refused = {id(layer) for layer in refused_layers(net)}
-    if not refused:
+    reasons = {id(layer): (layer.name, str(reason)) for layer, reason in refused_layers(net)}
+    if not reasons:
         return net, NOTHING_HIDDEN
-    part = net.without([layer for layer in net.layers if id(layer) in refused])
+    part = net.without([layer for layer in net.layers if id(layer) in reasons])
     part.outputs = [blob for blob in part.outputs if blob not in part.inputs]
     hidden = [
-        layer for layer in net.layers if id(layer) in refused or any(not part.producer(top) for top in layer.tops)
+        layer for layer in net.layers if id(layer) in reasons or any(not part.producer(top) for top in layer.tops)
     ]
     culprit: dict[str, str] = {}
     for layer in hidden:
@@ -68,7 +70,7 @@ def runnable(net: Net) -> tuple[Net, Hidden]:
         if blob in culprit
     ]
     reads = dict.fromkeys(bottom for layer in hidden for bottom in layer.bottoms if bottom not in culprit)
-    return part, Hidden(tuple(hidden), tuple(outputs), tuple(reads))
+    return part, Hidden(tuple(hidden), dict(reasons.values()), tuple(outputs), tuple(reads))
 
 
 DRAWING = frozenset(
@@ -114,7 +116,7 @@ def drawn(parts: Parts) -> Hidden:
     outputs = [port.name for port in graph.output if port.name in culprit]
     uncompared = (Uncompared(name, f"stands behind {culprit[name]}") for name in outputs)
     nodes += [function.SerializeToString(deterministic=True) for function in model.functions]
-    return Hidden((), tuple(uncompared), tuple(reads), tuple(nodes), frozenset(culprit))
+    return Hidden((), {}, tuple(uncompared), tuple(reads), tuple(nodes), frozenset(culprit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,17 @@ def same_behind(reference: Hidden, candidate: Hidden, compared: Collection[str])
         and reference.nodes == candidate.nodes
         and set(reference.reads) <= set(compared)
     )
+
+
+def run_in_one(reference: Hidden, candidate: Hidden) -> list[str]:
+    """Notes on the layers of Caffe that cannot be run in one of the networks, where the other one has none such."""
+    sides = (("reference", reference, candidate), ("candidate", candidate, reference))
+    return [
+        f"layer '{name}' cannot be run in the {side} alone: {reason}"
+        for side, hidden, other in sides
+        for name, reason in hidden.reasons.items()
+        if name not in other.reasons
+    ]
 
 
 def _same(ours: Layer, theirs: Layer) -> bool:

@@ -308,6 +308,7 @@ class Uncompared:
 
 
 NO_PARTNER = "has no partner of the same name and shape"
+OTHER_SHAPE = "has another shape in the candidate"
 
 
 def _said(execution: Execution) -> str:
@@ -431,7 +432,8 @@ class DiffReport(Rendered):
         failed = [gate for gate in self.gates if not gate.passed]
         if failed:
             sentences = "; ".join(gate.sentence for gate in failed)
-            if all(gate.name == "compared" or (gate.name == "outputs" and not self.blobs) for gate in failed):
+            seen = self.blobs or any(output.reason == OTHER_SHAPE for output in self.uncompared)
+            if all(gate.name == "compared" or (gate.name == "outputs" and not seen) for gate in failed):
                 return f"Nothing is proved: {sentences}{covered}."
             place = f"; the error starts at {self.first_divergent.place}" if self.first_divergent else ""
             return f"The networks differ: {sentences}{place}{covered}."

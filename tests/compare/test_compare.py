@@ -346,7 +346,22 @@ def test_a_blob_of_another_shape_is_named_and_fails_if_it_is_an_output() -> None
     report = compare(classifier(classes=5), classifier(classes=4))
     assert not report.passed
     assert any("'prob' was not compared" in note for note in report.notes)
+    assert report.verdict.endswith("(0 of 1 outputs compared; 1 has another shape in the candidate).")
     assert "no partner of the same name and shape for output 'prob'" in report.verdict
+
+
+def test_networks_of_which_the_only_blob_has_another_shape_differ() -> None:
+    """To pair outputs of other names is no advice where the names are the same, and it is not that nothing is known."""
+    wide, narrow = (
+        model(
+            [helper.make_node("MaxPool", ["x"], ["y"], "pool", kernel_shape=[size, size])], {"x": (1, 2, 6, 6)}, ["y"]
+        )
+        for size in (2, 3)
+    )
+    assert compare(wide, narrow).verdict == (
+        "The networks differ: no output was compared; no partner of the same name and shape for output 'y' "
+        "(0 of 1 outputs compared; 1 has another shape in the candidate)."
+    )
 
 
 def test_inputs_that_do_not_fit_are_refused() -> None:

@@ -157,7 +157,7 @@ def test_what_noise_of_a_large_magnitude_hides_is_no_rounding_either() -> None:
 def test_no_output_in_common_proves_nothing() -> None:
     report = compare(classifier(classes=5), classifier(classes=4))
     assert gates(report)["compared"] is False
-    assert "0 of 1 outputs compared; 1 has no partner of the same name and shape" in report.verdict
+    assert "0 of 1 outputs compared; 1 has another shape in the candidate" in report.verdict
 
 
 def test_labels_without_samples_are_refused() -> None:

@@ -169,10 +169,9 @@ def _until(net: Net, refused: Sequence[Layer]) -> str:
     return f", {' '.join(f'--until {blob}' for blob in sorted(ends)[:3])} ends the network in front of them"
 
 
-def refused_layers(net: Net) -> list[Layer]:
-    """The layers that ONNX has no form for, or whose shapes such a layer in front hides."""
-    graph = Graph(net, infer_shapes(net), OPSETS.stop - 1, np.dtype(np.float32))
-    return [layer for layer, _ in _unwritten(graph)]
+def refused_layers(net: Net) -> list[tuple[Layer, Exception]]:
+    """The layers that ONNX has no form for, or whose shapes such a layer in front hides, each with the reason."""
+    return list(_unwritten(Graph(net, infer_shapes(net), OPSETS.stop - 1, np.dtype(np.float32))))
 
 
 def _unwritten(graph: Graph) -> Iterator[tuple[Layer, Exception]]:
