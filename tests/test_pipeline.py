@@ -247,6 +247,18 @@ def test_what_stands_behind_a_layer_that_cannot_be_run_is_not_proved(tmp_path: P
     )
 
 
+def test_a_layer_that_only_one_network_cannot_run_is_named_with_the_reason() -> None:
+    text = """
+        input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+        layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }
+        layer { name: "odd" type: "Odd" bottom: "relu" top: "odd" }
+        """
+    both, one = nets.net(text), nets.net(text.replace("Odd", "TanH"))
+    notes = compare(one, both).notes
+    assert any(note.startswith("layer 'odd' cannot be run in the candidate alone: ") for note in notes)
+    assert not [note for note in compare(both, both.copy()).notes if "cannot be run" in note]
+
+
 def test_a_net_of_which_nothing_runs_is_folded_and_says_so(tmp_path: Path) -> None:
     text = 'layer { name: "odd" type: "Odd" bottom: "data" top: "odd" }'
     text = 'input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 } ' + text
