@@ -404,7 +404,7 @@ REWRITES: Mapping[str, Rewrite] = {
 }
 
 _TRAINING = (
-    "Accuracy ContrastiveLoss Data EuclideanLoss HDF5Data HDF5Output HingeLoss ImageData InfogainLoss LSTMUnit "
+    "Accuracy ContrastiveLoss Data EuclideanLoss HDF5Data HDF5Output HingeLoss ImageData InfogainLoss "
     "MemoryData MultinomialLogisticLoss SigmoidCrossEntropyLoss SoftmaxWithLoss WindowData"
 )
 STOCK_TYPES = {layer_type for layer_type, row in LAYERS.items() if not row.dialects}.union(_TRAINING.split(" "))

@@ -119,6 +119,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "GradientScaler": [("", [IMAGE])],
     "GSTiling": [("gs_tiling_param { stride: 2 reverse: true }", [IMAGE])],
     "Div": [("", [IMAGE, IMAGE])],
+    "LSTMUnit": [("", [(1, 2, 4), (1, 2, 16), (1, 2)])],
     "Maximum": [("", [IMAGE, IMAGE])],
     "Minimum": [("", [IMAGE, IMAGE])],
     "Mul": [("mul_param { mul_shape: 8 }", [IMAGE]), ("", [IMAGE, IMAGE])],
@@ -162,6 +163,9 @@ matter can be asked of a net without answers.
 """
 
 
+TOPS = {"LSTMUnit": 2}
+
+
 @pytest.mark.parametrize(
     ("layer_type", "text", "shapes"),
     [(layer_type, text, shapes) for layer_type, cases in NO_GOLDEN.items() for text, shapes in cases],
@@ -170,7 +174,8 @@ def test_a_type_that_no_golden_has_computes_what_the_reference_does(
     layer_type: str, text: str, shapes: list[Shape]
 ) -> None:
     inside, inputs = f'type: "{layer_type}" {text}', noise(shapes)
-    net = layer_net(inside, shapes, blobs=noise([(8,)], 1) if "mul_shape: 8" in text else None)
+    blobs = noise([(8,)], 1) if "mul_shape: 8" in text else None
+    net = layer_net(inside, shapes, TOPS.get(layer_type, 1), blobs)
     assert_close(exported(net, inputs), by_oracle(inside, net, inputs))
 
 
@@ -210,7 +215,8 @@ def bases_of(layer_type: str) -> list[tuple[Net, int]]:
     """Nets that have a type, and where."""
     if layer_type not in NO_GOLDEN:
         return nets_with()[layer_type][:24]
-    nets = [layer_net(f'type: "{layer_type}" {text}', shapes) for text, shapes in NO_GOLDEN[layer_type]]
+    tops = TOPS.get(layer_type, 1)
+    nets = [layer_net(f'type: "{layer_type}" {text}', shapes, tops) for text, shapes in NO_GOLDEN[layer_type]]
     return [(net, index) for net in nets for index, layer in enumerate(net.layers) if layer.type == layer_type]
 
 

@@ -206,6 +206,8 @@ def test_several_bottoms_of_a_convolution_make_several_tops() -> None:
             [(4, 2, 5), (4, 2), (1, 2, 7), (1, 2, 7)],
             [(4, 2, 7), (1, 2, 7), (1, 2, 7)],
         ),
+        ('type: "LSTMUnit"', [(1, 2, 7), (1, 2, 28), (1, 2)], [(1, 2, 7), (1, 2, 7)]),
+        ('type: "LSTMUnit"', [(1, -1, 7), (1, 2, 28), (1, -1)], [(1, -1, 7), (1, -1, 7)]),
     ],
 )
 def test_tops_have_caffes_shapes(text: str, bottoms: list[Shape], tops: list[Shape]) -> None:
@@ -310,6 +312,9 @@ def test_clustered_priors_are_as_many_as_there_are_pairs_of_sizes() -> None:
             [(4, 3, 5), (4, 3), (1, 2, 7)],
             "a bottom of 1x2x7 must be of 1x3x7 beside 3 sequences",
         ),
+        ('type: "LSTMUnit"', [(2, 3, 7), (2, 3, 28), (2, 3)], "first bottom has shape 2x3x7"),
+        ('type: "LSTMUnit"', [(1, 3, 7), (1, 3, 21), (1, 3)], "bottoms of 1x3x21 and 1x3x28"),
+        ('type: "LSTMUnit"', [(1, 3, 7), (1, 3, 28), (1, 2)], "bottoms of 1x2 and 1x3"),
         ('type: "Reshape" reshape_param { shape { dim: -1 dim: -1 } }', [(1, 2)], "at most one -1"),
         ('type: "Reshape" reshape_param { shape { dim: 5 } }', [(1, 2)], "1x2 cannot become 5"),
         ('type: "Reshape" reshape_param { shape { dim: -1 dim: 4 } }', [(3, 2)], "3x2 does not divide by 4"),

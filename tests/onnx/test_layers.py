@@ -123,6 +123,7 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         [IMAGE],
         1,
     ),
+    "one step of an LSTM": ('type: "LSTMUnit"', [(1, 3, 4), (1, 3, 16), (1, 3)], 2),
     "permute of three axes": ('type: "Permute" permute_param { order: 2 order: 0 }', [(2, 3, 4)], 1),
     "tiling by 3": ('type: "Tiling" tiling_param { tile_dim: 3 }', [(2, 18, 2, 4)], 1),
     "pixel shuffle by 3": ('type: "PixelShuffle" pixel_shuffle_param { upscale_factor: 3 }', [(2, 18, 2, 4)], 1),

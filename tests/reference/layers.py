@@ -91,6 +91,7 @@ FORWARD: dict[str, Forward] = {
     "Interp": layers_window.interp,
     "LRN": layers_normalize.lrn,
     "LSTM": layers_linear.lstm,
+    "LSTMUnit": layers_linear.lstm_unit,
     "LayerNorm": layers_forks.layer_norm,
     "Log": layers_pointwise.log,
     "LogSoftmax": layers_forks.log_softmax,

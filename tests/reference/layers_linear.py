@@ -221,6 +221,14 @@ def lstm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array
     return [np.stack(tops), *([h[np.newaxis], c[np.newaxis]] if exposed else [])]
 
 
+def lstm_unit(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Of c, the gates i, f, o, g and cont: the next c and h (lstm_unit_layer.cpp)."""
+    cell, gates, cont = bottoms
+    i, f, o, g = np.split(gates, 4, axis=2)
+    c = cont[:, :, np.newaxis] * sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+    return [c, sigmoid(o) * np.tanh(c)]
+
+
 def rnn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Blobs W_x, b_h, [W_static], W_h, W_o, b_o: h' = tanh(W_x x + b_h + W_h (cont*h)), top = tanh(W_o h' + b_o)."""
     param = layer.sub("recurrent_param")

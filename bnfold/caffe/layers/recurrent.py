@@ -1,4 +1,4 @@
-"""LSTM, RNN, and what tells them where a sequence starts."""
+"""LSTM, RNN, a step of an LSTM, and what tells them where a sequence starts."""
 
 from __future__ import annotations
 
@@ -67,6 +67,16 @@ def indicator(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(param.time_step, batch)]
 
 
+def unit(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """c and h of one step, (1, N, D) like the last c; the gates are (1, N, 4*D) (lstm_unit_layer.cpp, Reshape)."""
+    cell, gates, cont = bottoms
+    if len(cell) != 3 or cell[0] not in (1, UNKNOWN):
+        raise ModelError(f"{layer}: its first bottom has shape {sizes(cell)}, but must be (1, N, D)")
+    merged(layer, gates, (1, cell[1], UNKNOWN if cell[2] == UNKNOWN else 4 * cell[2]))
+    merged(layer, cont, (1, cell[1]))
+    return [cell, cell]
+
+
 def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(T, N, D), then (1, N, D) for each exposed state (recurrent_layer.cpp, Reshape)."""
     view = Recurrent.of(layer)
@@ -116,5 +126,13 @@ ROWS: Mapping[str, LayerType] = {
         note="0 at the first step, then 1, for `batch_size` sequences or as many as its bottom has items",
     ),
     "LSTM": _recurrent(),
+    "LSTMUnit": LayerType(
+        unit,
+        bottoms=(3, 3),
+        rank=3,
+        keeps="shape",
+        gradient="top",
+        note="one step of an LSTM, from c, the gates and `cont`",
+    ),
     "RNN": _recurrent(),
 }

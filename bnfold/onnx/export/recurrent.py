@@ -57,6 +57,21 @@ def lstm(block: Block) -> list[str]:
     return [y, *_last_states(block, view, [h, c])]
 
 
+def lstm_unit(block: Block) -> list[str]:
+    """One step of an LSTM: `c' = cont*f*c + i*g` and `o*tanh(c')`."""
+    cell, gates, cont = block.bottoms
+    if block.batched:
+        block.fixes_batch("its first axis is time, of which it takes one step")
+    size = block.shape[2]
+    if size < 1:
+        raise Refused("how many units it has depends on the data")
+    i, f, o, g = split(block, gates, [size] * 4, 2)
+    fresh = block("Mul", block("Sigmoid", i, step="i"), block("Tanh", g, step="g"), step="fresh")
+    forget = block("Mul", block("Sigmoid", f, step="f"), reshape(block, cont, (1, -1, 1), "cont"), step="forget")
+    c = block("Add", block("Mul", forget, cell, step="old"), fresh, step="c")
+    return [c, block("Mul", block("Sigmoid", o, step="o"), block("Tanh", c, step="squashed"), step="h")]
+
+
 def rnn(block: Block) -> list[str]:
     """The unrolled RNN; its output layer is one Gemm for all steps."""
     view = Recurrent.of(block.layer)
@@ -136,5 +151,6 @@ def _all_steps(block: Block, outputs: list[str]) -> str:
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "ContinuationIndicator": continuation_indicator,
     "LSTM": lstm,
+    "LSTMUnit": lstm_unit,
     "RNN": rnn,
 }
