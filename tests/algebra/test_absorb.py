@@ -26,10 +26,13 @@ from algebra.rows import (
     run,
     signed,
 )
+from algebra.running import net_of
+from algebra.running import run as run_net
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bnfold
 from bnfold.algebra import absorb as laws
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.frontend import FoldContext
@@ -50,9 +53,22 @@ class Row:
     bottom: Shape
     weight: Shape
     forward: Kind | None = any_affine
+    steps: Shape | None = None
+
+    def read(self, bottom: Array) -> list[Array]:
+        """What it reads: beside the bottom perhaps places, which no affine changes."""
+        return [bottom] if self.steps is None else [bottom, np.random.default_rng(1).normal(size=self.steps)]
+
+    def shapes(self) -> list[Shape]:
+        return [self.bottom] if self.steps is None else [self.bottom, self.steps]
 
     def text(self, bias: bool) -> str:
-        fields = {"Convolution3D": "convolution3d_param", "Embed": "embed_param", "InnerProduct": "inner_product_param"}
+        fields = {
+            "Convolution3D": "convolution3d_param",
+            "DeformableConvolution": "deformable_convolution_param",
+            "Embed": "embed_param",
+            "InnerProduct": "inner_product_param",
+        }
         field = fields.get(self.type, "convolution_param")
         return f'type: "{self.type}" {field} {{ {self.param} bias_term: {"true" if bias else "false"} }}'
 
@@ -60,7 +76,7 @@ class Row:
         return int(self.param.split("num_output: ")[1].split()[0])
 
     def layer(self, blobs: list[Array], bias: bool) -> Layer:
-        return layer_of(self.text(bias), blobs=blobs)
+        return layer_of(self.text(bias), len(self.shapes()), blobs=blobs)
 
     def sample(self, rng: np.random.Generator, bias: bool) -> tuple[Array, list[Array]]:
         blobs = [signed(rng, self.weight), signed(rng, (self.outputs(),))]
@@ -143,13 +159,36 @@ ROWS = [
         (4, 1, 2, 2),
         keeps_zero,
     ),
+    Row(
+        "moved",
+        "DeformableConvolution",
+        "num_output: 6 kernel_size: 2 stride: 2 pad: 1 group: 2 deformable_group: 2",
+        (2, 4, 5, 5),
+        (6, 2, 2, 2),
+        keeps_zero,
+        (2, 16, 3, 3),
+    ),
     Row("table", "Embed", "num_output: 5 input_dim: 3", (7,), (3, 5), None),
 ]
 
 
 def run_change(row: Row, change: Layer, bottom: Array) -> Array:
     """The layer as it is after absorbing, by the oracle from its own parameters."""
-    return run(text_format.MessageToString(change.param), [bottom], blobs=list(change.blobs))[0]
+    return run(text_format.MessageToString(change.param), row.read(bottom), blobs=list(change.blobs))[0]
+
+
+def test_a_factor_on_the_steps_of_a_deformable_convolution_stays() -> None:
+    text = """
+        input: "x" input_shape { dim: 2 dim: 4 dim: 6 dim: 6 } input: "s" input_shape { dim: 2 dim: 18 dim: 6 dim: 6 }
+        layer { name: "factor" type: "Scale" bottom: "s" top: "f" scale_param { bias_term: true } }
+        layer { name: "l" type: "DeformableConvolution" bottom: "x" bottom: "f" top: "y"
+                deformable_convolution_param { num_output: 4 kernel_size: 3 pad: 1 deformable_group: 1 } }
+    """
+    net = net_of(text, 3)
+    folded = bnfold.fold(net)
+    assert [kept.layer for kept in folded.report.kept] == ["factor"]
+    without = net_of(text.replace('bottom: "f"', 'bottom: "s"'), 3)
+    assert np.abs(run_net(without)["y"] - run_net(net)["y"]).max() > 1e-3
 
 
 seeds = given(st.integers(0, 2**32 - 1), st.booleans())
@@ -163,8 +202,8 @@ def test_an_affine_behind_a_linear_layer_goes_into_it(row: Row, seed: int, bias:
     rng = np.random.default_rng(seed)
     bottom, blobs = row.sample(rng, bias)
     affine = any_affine(rng, row.outputs())
-    change = absorb_backward(row.layer(blobs, bias), [row.bottom], affine)
-    wanted = applied(affine, run(row.text(bias), [bottom], blobs=blobs)[0])
+    change = absorb_backward(row.layer(blobs, bias), row.shapes(), affine)
+    wanted = applied(affine, run(row.text(bias), row.read(bottom), blobs=blobs)[0])
     assert difference([wanted], [run_change(row, change, bottom)]) <= 1e-12
     assert change.blobs.shapes == (row.weight, (row.outputs(),))
 
@@ -177,8 +216,8 @@ def test_an_affine_in_front_of_a_linear_layer_goes_into_it(row: Row, seed: int, 
     bottom, blobs = row.sample(rng, bias)
     assert row.forward is not None
     affine = row.forward(rng, row.bottom[1])
-    change = absorb_forward(row.layer(blobs, bias), [row.bottom], affine)
-    wanted = run(row.text(bias), [applied(affine, bottom)], blobs=blobs)[0]
+    change = absorb_forward(row.layer(blobs, bias), row.shapes(), affine)
+    wanted = run(row.text(bias), row.read(applied(affine, bottom)), blobs=blobs)[0]
     assert difference([wanted], [run_change(row, change, bottom)]) <= 1e-12
 
 
@@ -190,13 +229,13 @@ def test_a_shift_in_front_of_zeros_refuses_since_it_would_be_wrong_at_the_border
     bottom, blobs = row.sample(rng, bias=True)
     affine = any_affine(rng, row.bottom[1])
     with pytest.raises(Blocked, match="a shift in front of"):
-        absorb_forward(row.layer(blobs, bias=True), [row.bottom], affine)
+        absorb_forward(row.layer(blobs, bias=True), row.shapes(), affine)
     # Doing it anyway: scale the weight, and let the bias take what the shifts sum to where nothing is missing.
-    scaled = absorb_forward(row.layer(blobs, bias=True), [row.bottom], affine.without_shift())
+    scaled = absorb_forward(row.layer(blobs, bias=True), row.shapes(), affine.without_shift())
     inside = run_change(row, replace(scaled, blobs=Blobs([blobs[0], 0 * blobs[1]])), applied(affine, 0 * bottom))
     middle = tuple(size // 2 for size in inside.shape[2:])
     anyway = replace(scaled, blobs=Blobs([scaled.blobs[0], blobs[1] + inside[(0, slice(None), *middle)]]))
-    wanted = run(row.text(bias=True), [applied(affine, bottom)], blobs=blobs)[0]
+    wanted = run(row.text(bias=True), row.read(applied(affine, bottom)), blobs=blobs)[0]
     assert difference([wanted], [run_change(row, anyway, bottom)]) > 1e-3
 
 
@@ -528,6 +567,6 @@ def as_scale(layer: Layer, affine: Affine, context: FoldContext, *, composed: bo
 def test_the_sizes_of_these_rows_are_those_that_bnfold_promises() -> None:
     for row in ROWS:
         if row.type != "Embed":
-            linear = operator_of(row.layer([np.zeros(row.weight)], bias=False), [row.bottom])
+            linear = operator_of(row.layer([np.zeros(row.weight)], bias=False), row.shapes())
             assert isinstance(linear, Linear)
             assert abs(prod(linear.view)) == prod(row.weight), row.name

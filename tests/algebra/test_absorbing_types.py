@@ -33,7 +33,7 @@ GIVEN = {
 }
 """What a layer has to say, by the fields that its record names."""
 
-OF_A_TYPE = {"DepthwiseConvolution": "group: 4"}
+OF_A_TYPE = {"DeformableConvolution": "pad: 1 deformable_group: 2", "DepthwiseConvolution": "group: 4"}
 """What a type has to say besides."""
 
 LEARN_AND_ABSORB_NOTHING = {
@@ -64,6 +64,9 @@ def text_of(layer_type: str, front: str, behind: str) -> str:
         front += " axis: 2" * cont
         lines.append(f'layer {{ name: "front" type: "Scale" bottom: "{blob}" top: "f" scale_param {{ {front} }} }}')
         blob = "f"
+    if layer_type == "DeformableConvolution":
+        lines.append('input: "steps" input_shape { dim: 2 dim: 36 dim: 6 dim: 6 }')
+        blob += '" bottom: "steps'
     bottom = f'bottom: "{blob}"' * (LAYERS[layer_type].bottoms != (0, 0)) + ' bottom: "cont"' * cont
     lines.append(f'layer {{ name: "l" type: "{layer_type}" {bottom} top: "y" {message} {{ {" ".join(said)} }} }}')
     if behind:

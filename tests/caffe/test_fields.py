@@ -97,6 +97,7 @@ def nets_with() -> dict[str, list[tuple[Net, int]]]:
 
 IMAGE = (2, 4, 6, 8)
 FILM = (2, 4, 4, 6, 6)
+STEPS = (2, 36, 6, 8)
 WINDOW = "num_output: 4 kernel_size: 3"
 
 NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
@@ -109,6 +110,18 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "DeephiResize": [
         ("deephi_resize_param { scale_h: 2 scale_w: 3 }", [IMAGE]),
         ("deephi_resize_param { resize_type: BILINEAR new_height: 7 new_width: 3 }", [IMAGE]),
+    ],
+    "DeformableConvolution": [
+        (f"deformable_convolution_param {{ {WINDOW} group: 2 deformable_group: 2 pad: 1 }}", [IMAGE, STEPS]),
+        (
+            "deformable_convolution_param { num_output: 4 kernel_h: 3 kernel_w: 3 deformable_group: 2 pad_h: 1 "
+            "pad_w: 1 stride_h: 1 stride_w: 1 }",
+            [IMAGE, STEPS],
+        ),
+        (
+            f"deformable_convolution_param {{ {WINDOW} deformable_group: 2 pad: 2 dilation: 2 stride: 1 }}",
+            [IMAGE, STEPS],
+        ),
     ],
     "DepthwiseDeconvolution": [
         (f"convolution_param {{ {WINDOW} }}", [IMAGE]),

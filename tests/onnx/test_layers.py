@@ -53,6 +53,12 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         [IMAGE],
         1,
     ),
+    "deformable convolution": (
+        'type: "DeformableConvolution" deformable_convolution_param { num_output: 8 kernel_h: 3 kernel_w: 2 pad: 1 '
+        "stride_h: 2 stride_w: 1 dilation: 2 group: 2 deformable_group: 2 }",
+        [(2, 4, 7, 6), (2, 24, 3, 6)],
+        1,
+    ),
     "dropout": ('type: "Dropout" dropout_param { dropout_ratio: 0.4 }', [IMAGE], 1),
     "eltwise maximum of three": ('type: "Eltwise" eltwise_param { operation: MAX }', [IMAGE] * 3, 1),
     "eltwise sum with a negative and a zero coefficient": (

@@ -65,6 +65,7 @@ FORWARD: dict[str, Forward] = {
     "CuDNNBatchNorm": layers_normalize.cudnn_batch_norm,
     "Deconvolution": layers_linear.deconvolution,
     "DeephiResize": layers_forks.deephi_resize,
+    "DeformableConvolution": layers_linear.deformable_convolution,
     "DepthToSpace": layers_forks.depth_to_space,
     "DepthwiseConvolution": layers_linear.convolution,
     "DepthwiseDeconvolution": layers_linear.deconvolution,

@@ -37,6 +37,34 @@ def convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> lis
     return tops
 
 
+def deformable_convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """A convolution that reads tap k of pixel p at p*s - pad + k*d + step(k, p), as deformable_im2col.cu does.
+
+    Inside of [0, H) x [0, W) it is bilinear, with what is beyond the last row or column taken from it; outside 0.
+    """
+    param, (image, steps) = layer.sub("deformable_convolution_param"), bottoms
+    (tall, wide), stride, pads, dilation = window(param, 2)
+    groups, group = param.integer("deformable_group", 4), param.integer("group", 1)
+    batch, channels, height, width = image.shape
+    plane = steps.shape[2:]
+    columns = np.zeros((batch, channels, tall, wide, *plane))
+    for n, c, i, j, y, x in np.ndindex(*columns.shape):
+        first = 2 * ((c // (channels // groups) * tall + i) * wide + j)
+        down = y * stride[0] - pads[0][0] + i * dilation[0] + steps[n, first, y, x]
+        along = x * stride[1] - pads[1][0] + j * dilation[1] + steps[n, first + 1, y, x]
+        if 0 <= down < height and 0 <= along < width:
+            above, left = int(down), int(along)
+            below, right = min(above + 1, height - 1), min(left + 1, width - 1)
+            a, b = down - above, along - left
+            upper = image[n, c, above, left] * (1 - b) + image[n, c, above, right] * b
+            lower = image[n, c, below, left] * (1 - b) + image[n, c, below, right] * b
+            columns[n, c, i, j, y, x] = upper * (1 - a) + lower * a
+    weight = blobs[0].reshape(group, -1, channels // group, tall, wide)
+    top = np.einsum("gockl,ngcklyx->ngoyx", weight, columns.reshape(batch, group, -1, tall, wide, *plane))
+    top = top.reshape(batch, -1, *plane)
+    return [top + blobs[1].reshape(-1, 1, 1) if len(blobs) > 1 else top]
+
+
 def squeeze_convolution(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Synopsys': blobs weight, bias, weight mask, bias mask, and two numbers of training."""
     param = layer.sub("squeeze_convolution_param")

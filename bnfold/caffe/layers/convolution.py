@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import DEFAULTS, UNKNOWN, at_least_1, canonical_axis, each_size, listed, per_axis, written
-from bnfold.caffe.layers.row import OTHERS, BlobFunction, LayerType, ShapeFunction, count
+from bnfold.caffe.layers.row import (
+    OTHERS,
+    BlobFunction,
+    LayerType,
+    ShapeFunction,
+    count,
+    four_axes,
+    merged,
+)
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape, sizes
 
@@ -237,6 +246,21 @@ def convolution_view(layer: Layer, bottom: Shape) -> tuple[int, Convolution]:
     return axis, view
 
 
+def deformable_convolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """A convolution's; the second bottom has a step down and one along for each tap and pixel (Dai et al., 2017).
+
+    Source: deformable_conv_layer.cpp of the forks that have it.
+    """
+    bottom, group = four_axes(layer, bottoms[0]), layer.param.deformable_convolution_param.deformable_group
+    at_least_1(layer, "deformable_group", (group,))
+    axis, view = convolution_view(layer, bottom)
+    if axis != 1 or (bottom[1] != UNKNOWN and bottom[1] % group) or view.num_output % group:
+        raise ModelError(f"{layer}: deformable_group {group} has to divide the channels, which lie along axis 1")
+    top = _convolved(layer, bottom)
+    merged(layer, (top[0], 2 * group * prod(view.kernel), *top[2:]), bottoms[1])
+    return [top]
+
+
 def deconvolution(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """Each bottom makes a top: (..., num_output, spatial...) (base_conv_layer.cpp, Reshape)."""
     return [_deconvolved(layer, bottom) for bottom in bottoms]
@@ -293,6 +317,10 @@ WINDOW = (
     "pad_type pad_l pad_r pad_t pad_b"
 )
 FIELDS = f"num_output bias_term group relu negative_slope {WINDOW}"
+DEFORMABLE_FIELDS = (
+    "num_output bias_term group deformable_group kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h "
+    "pad_w dilation axis"
+)
 SQUEEZE_FIELDS = f"num_output bias_term group gamma power {WINDOW}"
 HOLES = ("hole", "hole_h", "hole_w")
 DEPTH = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
@@ -344,10 +372,17 @@ ROWS: Mapping[str, LayerType] = {
     "Deconvolution": _row(deconvolution, note=NO_SAME),
     "DepthwiseConvolution": _row(convolution, "MobileNet-YOLO, Tengine, soeaver's", DepthwiseConvolution_param=FIELDS),
     "DepthwiseDeconvolution": _row(deconvolution, OTHERS, NO_SAME),
+    "DeformableConvolution": _row(
+        deformable_convolution,
+        "soeaver's",
+        "each tap moved by the second bottom; zero outside of the image, and its last row and column go on for a pixel",
+    )._replace(bottoms=(2, 2), reads={"deformable_convolution_param": DEFORMABLE_FIELDS}),
     "Im2col": LayerType(im2col, bottoms=(1, None), reads={"convolution_param": WINDOW}),
     "SqueezeConvolution": _squeezed(_row(convolution)),
     "SqueezeDeconvolution": _squeezed(_row(deconvolution)),
 }
-KERNELS = frozenset(layer_type for layer_type, row in ROWS.items() if row.blobs)
-"""Types whose first blob is a kernel, with as many axes as the kernel says and two more."""
+KERNELS = frozenset(
+    layer_type for layer_type, row in ROWS.items() if row.blobs and row.shapes is not deformable_convolution
+)
+"""Types whose first blob is a kernel that slides over every bottom, with as many axes as it says and two more."""
 DECONVOLUTIONS = frozenset(layer_type for layer_type, row in ROWS.items() if row.shapes is deconvolution)

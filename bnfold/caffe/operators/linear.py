@@ -26,6 +26,14 @@ def convolution(place: LayerContext) -> Linear:
     return _sliding(layer, view, False)._replace(padded=padded, window=window)
 
 
+def deformable_convolution(place: LayerContext) -> Linear:
+    """(Cout, Cin/group, *kernel), over pixels at places that the second bottom says (deformable_conv_layer.cpp)."""
+    layer = place.layer
+    require(len(layer.blobs) > 0, "it has no learned weight")
+    outside = "a shift in front of it would be missing where it reads outside of the image"
+    return _sliding(layer, Convolution.of(layer, 2), False)._replace(padded=outside)
+
+
 def deconvolution(place: LayerContext) -> Linear:
     """(Cin, Cout/group, *kernel) (deconv_layer.cpp). But for 1x1, pixels of the top sum different numbers of terms."""
     layer, view = _convolution(place)

@@ -105,6 +105,7 @@ LINEAR: Mapping[str, Row] = {
     "Convolution3D": linear.convolution,
     "ConvolutionDepthwise": linear.convolution,
     "Deconvolution": linear.deconvolution,
+    "DeformableConvolution": linear.deformable_convolution,
     "DepthwiseConvolution": linear.convolution,
     "DepthwiseDeconvolution": linear.deconvolution,
     "InnerProduct": linear.inner_product,

@@ -15,7 +15,8 @@ from bnfold.caffe.layers import Convolution, InnerProduct, parameter_shape
 from bnfold.caffe.layers.convolution import convolution_view
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import rectified, reshape, split, window
+from bnfold.onnx.export.flow import bilinear
+from bnfold.onnx.export.forms import cut, rectified, reshape, split, window
 
 
 def convolution(block: Block) -> list[str]:
@@ -79,6 +80,35 @@ def _sliding(view: Convolution) -> dict[str, Any]:
     return window(view.kernel, view.stride, view.before, view.after, dilations=list(view.dilation))
 
 
+def deformable_convolution(block: Block) -> str:
+    """`w (*) x` with each tap moved by the second bottom: the taps by FlowWarp's bilinear, then Conv of 1x1.
+
+    Not DeformConv: it weighs what is outside of the image as 0, where Caffe's last row and column go on for a pixel.
+    """
+    view, group = Convolution.of(block.layer, 2), block.layer.param.deformable_convolution_param.deformable_group
+    _, channels, height, width = block.images()
+    plane, taps = block.tops[0][2:], math.prod(view.kernel)
+    block.affords(2 * taps * math.prod(plane))
+    steps = reshape(block, block.bottoms[1], (-1, taps, 2, *plane), "steps")
+    places = []
+    for axis, name in enumerate("yx"):
+        first = np.arange(plane[axis]) * view.stride[axis] - view.before[axis]
+        grid = np.arange(view.kernel[axis])[:, None] * view.dilation[axis] + first
+        grid = grid[:, None, :, None] if axis == 0 else grid[None, :, None, :]
+        moved = cut(block, steps, [2], [axis], [axis + 1], step=f"{name}_steps")
+        moved = reshape(block, moved, (-1, *view.kernel, *plane), f"{name}_taps")
+        place = block("Add", moved, block.floats(grid[None], f"{name}_grid"), step=f"{name}_place")
+        places.append(reshape(block, place, (-1, 1, taps * math.prod(plane)), f"{name}_flat"))
+    flat = reshape(block, block.bottom, (-1, channels // group, height * width), "image")
+    columns = bilinear(block, flat, channels // group, (places[0], places[1]), (height, width), 0.0)
+    columns = reshape(block, columns, (-1, channels * taps, *plane), "columns")
+    weight = block.learned(0, "weight", (view.num_output, channels // view.group, *view.kernel))
+    weights = [reshape(block, weight, (view.num_output, -1, 1, 1), "flat_weight")]
+    if view.bias:
+        weights.append(block.learned(1, "bias", (view.num_output,)))
+    return block("Conv", columns, *weights, group=view.group)
+
+
 def embed(block: Block) -> str:
     """`y[..., :] = weight[x] + b`: Gather of rows by the bottom cast to integers."""
     param = block.layer.param.embed_param
@@ -140,6 +170,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Convolution3D": convolution,
     "ConvolutionDepthwise": convolution,
     "Deconvolution": deconvolution,
+    "DeformableConvolution": deformable_convolution,
     "DepthwiseConvolution": convolution,
     "DepthwiseDeconvolution": deconvolution,
     "Embed": embed,

@@ -55,14 +55,38 @@ def flow_warp(block: Block) -> str:
     param = block.layer.param.flow_warp_param
     _, channels, height, width = block.images()
     block.affords(2 * height * width)
-    y, x = np.mgrid[:height, :width]
-    shape = (0, 1, height * width)
     places = []
-    for axis, (grid, size) in enumerate(((x, width), (y, height))):
+    for axis, grid in ((1, np.arange(height)[:, None]), (0, np.arange(width)[None])):
         name = "xy"[axis]
         flow = cut(block, block.bottoms[1], [1], [axis], [axis + 1], step=f"{name}_flow")
-        place = block("Add", flow, block.floats(grid[None, None], f"{name}_grid"), step=f"{name}_place")
-        place = reshape(block, place, shape, f"{name}_flat")
+        grid = np.broadcast_to(grid, (1, 1, height, width))
+        place = block("Add", flow, block.floats(grid, f"{name}_grid"), step=f"{name}_place")
+        places.append(reshape(block, place, (0, 1, height * width), f"{name}_flat"))
+    flat = reshape(block, block.bottom, (0, channels, height * width), "image")
+    outside = float("nan") if param.fill_value == param.NOT_A_NUMBER else 0.0
+    value = bilinear(block, flat, channels, (places[0], places[1]), (height, width), outside)
+    return reshape(block, value, (0, channels, height, width), "planes")
+
+
+def bilinear(
+    block: Block, flat: str, channels: int, places: tuple[str, str], plane: tuple[int, int], outside: float
+) -> str:
+    """Values between pixels: four GatherElements, weighed.
+
+    Args:
+        block: the layer.
+        flat: images (N, C, H*W).
+        channels: C.
+        places: rows and columns, each (N, 1, P); between two pixels values are interpolated, and the last one goes on
+            for a pixel.
+        plane: (H, W).
+        outside: the value of the places in front of 0 and from H or W on.
+
+    Returns:
+        (N, C, P).
+    """
+    parts = []
+    for place, size, name in zip(places, plane, "yx", strict=True):
         low = block("Floor", place, step=f"{name}_low")
         weight = block("Sub", place, low, step=f"{name}_weight")
         inside = block(
@@ -74,14 +98,13 @@ def flow_warp(block: Block) -> str:
         ends = block.floats(0.0, f"{name}_zero"), block.floats(size - 1.0, f"{name}_last")
         low = block("Clip", low, *ends, step=f"{name}_from")
         high = block("Min", shifted(block, low, 1.0, f"{name}_next"), ends[1], step=f"{name}_to")
-        places.append((low, high, weight, inside))
-    (left, right, along, in_row), (top, bottom, down, in_column) = places
-    flat = reshape(block, block.bottom, (0, channels, height * width), "image")
+        parts.append((low, high, weight, inside))
+    (top, bottom, down, in_column), (left, right, along, in_row) = parts
     # GatherElements wants an index for each channel.
     every = block.floats(np.zeros((1, channels, 1)), "channels")
 
     def pixels(row: str, column: str, name: str) -> str:
-        index = block("Mul", row, block.floats(float(width), f"{name}_width"), step=f"{name}_row")
+        index = block("Mul", row, block.floats(float(plane[1]), f"{name}_width"), step=f"{name}_row")
         index = block("Add", block("Add", index, column, step=f"{name}_index"), every, step=f"{name}_every")
         return block("GatherElements", flat, block.as_integer(index, f"{name}_at"), axis=2)
 
@@ -92,10 +115,8 @@ def flow_warp(block: Block) -> str:
     above = between(pixels(top, left, "top_left"), pixels(top, right, "top_right"), along, "above")
     below = between(pixels(bottom, left, "bottom_left"), pixels(bottom, right, "bottom_right"), along, "below")
     value = between(above, below, down, "value")
-    outside = float("nan") if param.fill_value == param.NOT_A_NUMBER else 0.0
     kept = block("And", in_row, in_column, step="inside")
-    value = block("Where", kept, value, block.floats(outside, "outside"), step="filled")
-    return reshape(block, value, (0, channels, height, width), "planes")
+    return block("Where", kept, value, block.floats(outside, "outside"), step="filled")
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
