@@ -545,6 +545,11 @@ ADDED_FIELDS = (
             start=1,
         )
     ),
+    # What else changes gradients alone, of which no published caffe.proto says the numbers.
+    *_parameters("texts", ("gradient_clip", 30012, "GradientClip"), ("output_decay", 30013, "OutputDecay")),
+    Fact("GradientClipParameter", "gradient_clip", 30001, "optional", "float", False, "", ("texts",)),
+    Fact("OutputDecayParameter", "output_decay", 30001, "optional", "float", False, "", ("texts",)),
+    Fact("OutputDecayParameter", "regularization_type", 30002, "optional", "string", False, "", ("texts",)),
     # Extended-caffe's UnPooling and CTC's decoder, whose numbers differ from fork to fork.
     Fact("LayerParameter", "unpooling_param", 30008, "optional", "UnPoolingParameter", False, "", ("texts",)),
     Fact("UnPoolingParameter", "unpool", 30001, "optional", "UnPoolingParameter.Method", False, "", ("texts",)),

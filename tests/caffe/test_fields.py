@@ -128,14 +128,17 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         (f"convolution_param {{ {WINDOW} pad_l: 1 }}", [IMAGE]),
     ],
     "Filter": [("", [IMAGE, (2, 1, 1, 1)]), ("", [IMAGE, (2,)])],
+    "GradientClip": [("", [IMAGE])],
     "GradientReversal": [("", [IMAGE])],
     "GradientScaler": [("", [IMAGE])],
+    "GradientSilent": [("", [IMAGE])],
     "GSTiling": [("gs_tiling_param { stride: 2 reverse: true }", [IMAGE])],
     "Div": [("", [IMAGE, IMAGE])],
     "LSTMUnit": [("", [(1, 2, 4), (1, 2, 16), (1, 2)])],
     "Maximum": [("", [IMAGE, IMAGE])],
     "Minimum": [("", [IMAGE, IMAGE])],
     "Mul": [("mul_param { mul_shape: 8 }", [IMAGE]), ("", [IMAGE, IMAGE])],
+    "OutputDecay": [("", [IMAGE])],
     "Padding": [
         ("padding_param { pad_h: 1 pad_w: 2 }", [IMAGE]),
         ("padding_param { type: MIRROR pad_up: 1 pad_left: 2 }", [IMAGE]),
@@ -237,6 +240,7 @@ ELSEWHERE = {
     ("BatchNorm", "bias_term"): "the number of blobs says it",
     ("BatchNorm", "use_weight_bias"): "the number of blobs says it",
     ("ConvolutionDepthwise", "group"): "the type is depthwise whatever it says",
+    ("GradientClip", "gradient_clip"): "it scales gradients alone",
     ("EltwiseAffine", "channel_shared"): "the number of values says it",
     **dict.fromkeys(
         [("GradientScaler", name) for name in ("alpha", "lower_bound", "max_iter", "threshold_iter", "upper_bound")],
@@ -244,6 +248,9 @@ ELSEWHERE = {
     ),
     ("InnerProduct", "normalize"): "it is worked into the weights when they are read",
     ("Mul", "mul_shape"): "the blob has the shape",
+    **dict.fromkeys(
+        [("OutputDecay", name) for name in ("output_decay", "regularization_type")], "it changes gradients alone"
+    ),
     ("PriorBoxClustered", "flip"): "its boxes are listed one by one",
     ("SeLuDropout", "alpha"): "it drops nothing at TEST",
     ("SeLuDropout", "dropout_ratio"): "it drops nothing at TEST",

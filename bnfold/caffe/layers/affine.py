@@ -20,7 +20,8 @@ def dropout_scale(layer: Layer) -> float:
     """What a Dropout multiplies by at TEST: 1, or `1 - ratio` where training does not scale (dropout_layer.cpp).
 
     A SeLuDropout or SpatialDropout has no word for that and does nothing at inference, nor does what changes gradients
-    alone, GradientScaler (ddtm/caffe, gradient_scaler_layer.cpp) and GradientReversal (gradient_reversal_layer.cpp).
+    alone: GradientClip, GradientReversal, GradientScaler, GradientSilent and OutputDecay (gradient_clip_layer.cpp,
+    ddtm/caffe's gradient_scaler_layer.cpp and so on).
     """
     param = layer.param.dropout_param
     return 1.0 if param.scale_train else 1.0 - param.dropout_ratio
@@ -151,10 +152,20 @@ ROWS: Mapping[str, LayerType] = {
         passes_variance=True,
         dialects="ducha-aiki's",
     ),
+    "GradientClip": LayerType(
+        same, reads={"gradient_clip_param": "gradient_clip"}, dialects=OTHERS, note="it changes gradients alone"
+    ),
     "GradientReversal": LayerType(same, dialects=OTHERS, note="it changes gradients alone"),
     "GradientScaler": LayerType(
         same,
         reads={"gradient_scaler_param": "lower_bound upper_bound alpha max_iter threshold_iter"},
+        dialects=OTHERS,
+        note="it changes gradients alone",
+    ),
+    "GradientSilent": LayerType(same, dialects=OTHERS, note="it changes gradients alone"),
+    "OutputDecay": LayerType(
+        same,
+        reads={"output_decay_param": "output_decay regularization_type"},
         dialects=OTHERS,
         note="it changes gradients alone",
     ),

@@ -121,7 +121,7 @@ def arithmetic(place: LayerContext) -> Affine:
 
 
 def split(_: LayerContext) -> Alias:
-    """Every top is the bottom (split_layer.cpp); GradientReversal and GradientScaler do more in training alone."""
+    """Every top is the bottom (split_layer.cpp, gradient_reversal_layer.cpp, output_decay_layer.cpp)."""
     return Alias()
 
 
