@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -114,7 +114,7 @@ def parse_prototxt(
     prototxt = Prototxt(text, file)
     commented = _behind_return(text)
     try:
-        at, end = _net_span(prototxt)
+        at, end, states = _net_span(prototxt)
         fields = list(prototxt.fields(at, end))
     except ParseError:
         if commented is None:
@@ -140,6 +140,7 @@ def parse_prototxt(
             raise ParseError("has no layers left without what was ignored, so it is not a network", file) from None
     if (at, end) != (0, len(text)):
         document.notes.append("the prototxt is a solver: of its fields only the net is read, and written")
+        _filter_by_solver(document, prototxt, states)
     if commented is not None:
         line, column = prototxt.place(commented)
         document.notes.append(f"line {line}, column {column}: {BEHIND_RETURN}")
@@ -203,21 +204,42 @@ def _behind_return(text: str) -> int | None:
     return None
 
 
-def _net_span(prototxt: Prototxt) -> tuple[int, int]:
-    """Where the net's own fields are: the whole text, or the inside of a solver's `net_param`."""
+def _filter_by_solver(document: PrototxtDocument, prototxt: Prototxt, states: Sequence[TextField]) -> None:
+    """Merge a solver's `test_state` into the state of its net (solver.cpp, InitTestNets); several are of several nets.
+
+    Raises:
+        ParseError: it is no state.
+    """
+    if len(states) > 1:
+        document.notes.append(f"the solver has {len(states)} test_states, each of one net; say what counts by --stage")
+    for state in states if len(states) == 1 else ():
+        try:
+            text_format.Merge(prototxt.text[state.at : state.stop], document.net.state)
+        except (text_format.ParseError, ValueError):
+            raise prototxt.error("the solver's test_state is no state of a net", state.begin) from None
+
+
+def _net_span(prototxt: Prototxt) -> tuple[int, int, list[TextField]]:
+    """Where the net's own fields are: the whole text, or the inside of a solver's `net_param`; its test_states."""
     fields: dict[str, TextField] = {}
+    states: list[TextField] = []
     for found in prototxt.fields():
         if found.name in ("layer", "layers"):
-            return 0, len(prototxt.text)
+            return 0, len(prototxt.text), []
         fields.setdefault(found.name, found)
+        states += [found] * (found.name == "test_state")
     for name in SOLVER_NETS:
         if name in fields and fields[name].opener:
-            return fields[name].at, fields[name].stop
+            # With a net of its own for testing, a state is of that one.
+            tests = name == "test_net_param" or fields.keys().isdisjoint(("test_net_param", "test_net"))
+            return fields[name].at, fields[name].stop, states if tests and name != "train_net_param" else []
     for name in SOLVER_FILES:
         if name in fields:
             value = fields[name]
             net = prototxt.text[value.at : value.stop]
-            raise prototxt.error(f"this is a solver, and its net is in another file: give {net} instead", value.begin)
+            more = ", and by --stage what its test_state says" if states else ""
+            sentence = f"this is a solver, and its net is in another file: give {net} instead{more}"
+            raise prototxt.error(sentence, value.begin)
     if not fields:
         raise ParseError("is empty", prototxt.file)
     if all(name in NET.fields_by_name for name in fields):
@@ -228,7 +250,7 @@ def _net_span(prototxt: Prototxt) -> tuple[int, int]:
         raise prototxt.error(
             f"this is no network: it has no layers, and no network has {first.name!r}{others}", first.begin
         )
-    return 0, len(prototxt.text)
+    return 0, len(prototxt.text), []
 
 
 def _refuse_two_versions(prototxt: Prototxt, fields: list[TextField]) -> None:

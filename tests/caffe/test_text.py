@@ -374,6 +374,37 @@ def test_a_solver_says_that_its_other_fields_are_not_written(tmp_path: Path) -> 
     assert note == "the prototxt is a solver: of its fields only the net is read, and written"
 
 
+STAGED = """
+    input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 } state { stage: "own" }
+    layer { name: "half" type: "Power" bottom: "data" top: "y" power_param { scale: 0.5 } include { stage: "deploy" } }
+    layer { name: "twice" type: "Power" bottom: "data" top: "y" power_param { scale: 2 } exclude { stage: "deploy" } }
+    layer { name: "own" type: "ReLU" bottom: "y" top: "z" include { stage: "own" min_level: 3 } }
+    layer { name: "low" type: "TanH" bottom: "y" top: "z" include { max_level: 2 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("solver", "taken"),
+    [
+        ("net_param { NET }", "twice low"),
+        ("net_param { NET } test_state { stage: 'deploy' }", "half low"),
+        ("test_state < level: 4 stage: 'deploy' > net_param { NET }", "half own"),
+        ("test_net_param { NET } net_param { NET } test_state { stage: 'deploy' }", "twice low"),
+        ("test_net_param { NET } test_state { stage: 'deploy' }", "half low"),
+        ("train_net_param { NET } test_state { stage: 'deploy' }", "twice low"),
+        ("net_param { NET } train_state { stage: 'deploy' }", "twice low"),
+        ("net_param { NET } test_state { stage: 'deploy' } test_state { level: 4 }", "twice low"),
+    ],
+)
+def test_a_net_is_filtered_with_the_state_that_its_solver_tests_it_with(
+    solver: str, taken: str, tmp_path: Path
+) -> None:
+    (tmp_path / "solver.prototxt").write_text(f"base_lr: 0.1 {solver.replace('NET', STAGED)}")
+    net = load(tmp_path / "solver.prototxt")
+    assert [layer.name for layer in net.layers if layer.type != "Input"] == taken.split()
+    assert any("2 test_states" in note for note in net.notes) == (solver.count("test_state") == 2)
+
+
 @pytest.mark.parametrize("encoding", ["gbk", "latin-1", "utf-8", "utf-16"])
 def test_comments_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     comment = "été" if encoding == "latin-1" else "卷积层"
@@ -436,6 +467,8 @@ def test_brackets_and_hashes_in_strings_are_no_structure() -> None:
         ('layer { name: "a"\n  type: Convolution }', "", (2, 9)),
         ('layer { name: "a"\n  phase: "x" }', "phase is", (2, 3)),
         ('layer { type: "Pooling" pooling_param {\n pad: -1 } }', "", (2, 7)),
+        ('net: "a.prototxt" test_state { level: 1 }', 'give "a.prototxt" instead, and by --stage what', (1, 1)),
+        (f"net_param {{ {CONV} }}\ntest_state {{ stages: 1 }}", "the solver's test_state is no state", (15, 1)),
         ('net: "train_val.prototxt"\nbase_lr: 0.1', 'its net is in another file: give "train_val.prototxt"', (1, 1)),
         ('layer { name: "a" }\nlayers { name: "b" }', "`layers` (V1) in a file with 1 `layer` (V2", None),
         ("\0\0\1", "is binary", None),
