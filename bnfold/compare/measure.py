@@ -80,6 +80,7 @@ class MeasurePlan:
         watched: blobs of either network that are compared with nothing, and whose range is reported.
         compiled: whether the host measures by compiled code, which rounds its sums in another order.
         by_own_range: each sample is judged by the range that a blob has in it.
+        last: the outputs, and what stands in front of those that show little: nothing else shows what a mask hides.
     """
 
     pairs: Mapping[str, str]
@@ -93,6 +94,7 @@ class MeasurePlan:
     watched: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     compiled: bool = False
     by_own_range: bool = False
+    last: frozenset[str] = frozenset()
 
     def part(self, names: Sequence[str], watched: tuple[tuple[str, ...], tuple[str, ...]]) -> MeasurePlan:
         """The plan for some of the pairs."""
@@ -264,6 +266,10 @@ class Measurement:
             r, c = seen[name] = r[rows], (c if tuple(c.shape) == shape else c.reshape(shape))[rows]
             if name in plan.saturating:
                 self.positions[name].add(plan.saturating[name], r)
+            if name in plan.last and not boxes:
+                pair = to_host(r), to_host(c)
+                for sample in zip(*pair, strict=True) if by_sample else [pair]:
+                    self.errors[name].look_beside_mask(*sample)
             if name in exact and not boxes and exact[name].size == prod(shape):
                 self.errors[name].add_exact(exact[name].reshape(shape)[rows], to_host(r), to_host(c))
         if seen:

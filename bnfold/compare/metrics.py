@@ -19,6 +19,7 @@ from bnfold.compare.kernels import Passed, bin_edge, measure_together, span
 from bnfold.compare.merging import BY_MAX, BY_MIN, BY_SUM, FIRST, rule
 from bnfold.compare.records import Histogram, Place
 from bnfold.net import Array, Shape
+from bnfold.options import ROUNDING
 
 
 def l2_rel(squared_error: float, squared_reference: float) -> float:
@@ -122,6 +123,8 @@ A_TENTH = 0.1  # of its own size: what a channel too small to be judged has to d
 NOISE = 4.0  # times the rounding of the largest value, and what half of the channels differ by
 ENOUGH = 16  # values of a channel: of fewer, all may lie near 0 by chance, or be what was rounded worst of thousands
 
+FAR = 0.01  # of the largest magnitude: what is smaller, beside nothing up to half of it, stands beside a mask
+
 LARGEST_BYTE = 255.0
 """What errors of whole numbers are relative to at most: among a million classes, too, the next one is another one."""
 
@@ -135,8 +138,8 @@ class BlobError:
         by_own_range: each sample is judged by the range that the blob has in it, since samples differ in magnitude.
 
     `add` takes a batch at a time, `merge` another measure; what is kept does not grow with the number of samples.
-    The fields are those of `kernels.Passed`, whether the values are whole numbers by their type, and the sums of both
-    networks' squares against an exact run.
+    The fields are those of `kernels.Passed`, whether the values are whole numbers by their type, the sums of both
+    networks' squares against an exact run, and the largest error beside a mask.
     """
 
     tolerance: float
@@ -168,6 +171,7 @@ class BlobError:
     channel_squares: Float64 | None = field(default=None, metadata=BY_CHANNEL)
     bins: Int64 = field(default_factory=lambda: np.zeros(BINS, np.int64), metadata=BY_SUM)
     exact_sums: Float64 | None = field(default=None, metadata=BY_CHANNEL)
+    beside: float = field(default=0.0, metadata=BY_MAX)
 
     def add(
         self, reference: Any, candidate: Any, first: int = 0, names: Sequence[str] = (), *, by_sample: bool = True
@@ -216,6 +220,29 @@ class BlobError:
                     sums[2 * side] += np.square(values[sound] - truth[sound]).sum()
                     sums[2 * side + 1] += np.square(truth[sound]).sum()
         self.exact_sums = by_channel(self.exact_sums, sums)
+
+    def look_beside_mask(self, reference: Array, candidate: Array) -> None:
+        """Judge the values of one sample beside which a mask stands, -1e9 at places that do not count, without it.
+
+        A mask leaves nothing between: each value is smaller than a hundredth of the largest, or larger than half of
+        it. If the large ones are farther apart than one number to which small ones were added, the small ones may be
+        what rounding left of such, and differ so.
+        """
+        large, rounding = magnitude(*extremes(reference)), ROUNDING.get(reference.dtype.name, ROUNDING["float32"])
+        low, high, masked, others, error = math.inf, -math.inf, 0, 0.0, 0.0
+        for r, c in in_pieces(reference, candidate) if large else ():
+            sound = np.isfinite(r) & np.isfinite(c)
+            r, c = r[sound], c[sound]
+            far, small = np.abs(r) >= large / 2, np.abs(r) <= FAR * large
+            if not (far | small).all():
+                return
+            low, high = min(low, float(r[far].min(initial=low))), max(high, float(r[far].max(initial=high)))
+            masked += int(np.count_nonzero(far))
+            others = max(others, float(np.abs(r[small]).max(initial=0)))
+            error = max(error, float(np.abs(r - c)[small].max(initial=0)))
+        rounded = rounding * large
+        if masked > 1 and others and (high - low <= NOISE * (others + rounded) or error > NOISE * rounded):
+            self.beside = max(self.beside, error / others)
 
     @property
     def finite(self) -> int:

@@ -40,7 +40,7 @@ from bnfold.compare.records import (
     LayerRange,
     Uncompared,
 )
-from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
+from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating, sources
 from bnfold.compare.ties import Ties
 from bnfold.compare.unseen import unseen
 from bnfold.data.samples import Noise, Samples
@@ -142,6 +142,7 @@ class Opened:
             require_labels(self.labels, first[scores][1], self.data.name)
         elif self.labels is not None:
             self.notes.append("the labels say nothing here: no output has one score for each of so many classes")
+        fronts = {front for cause in self.saturating.values() for front in cause.fronts}
         return MeasurePlan(
             self.pairs,
             self.layout,
@@ -154,6 +155,7 @@ class Opened:
             self.watched,
             worthwhile(self.data.count * sum(prod(first[name]) for name in self.pairs) // self.layout.batch),
             isinstance(self.data, Noise),
+            frozenset(self.pairs.keys() & {*self.ours.outputs, *fronts}),
         )
 
     def report(self, found: Measurement, ran: tuple[Execution | None, Execution | None]) -> DiffReport:
@@ -254,7 +256,7 @@ class Opened:
                 share = 1 - blob.finite / blob.values
                 notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
         least = float(np.finfo(np.float32).min)
-        empty = [blob.blob for blob in blobs if blob.finite and blob.low == least]
+        empty = [blob.blob for blob in blobs if blob.finite and blob.low == least and self._pools(blob.blob)]
         if empty:
             said = "a window without a value gives the least float32, beside which other values do not count"
             notes.append(f"{named('blob', empty)}: {said}, so they are not proved")
@@ -263,8 +265,13 @@ class Opened:
         notes += self._constant(found.reference_spans)
         notes += self._small_channels(found, [blob.blob for blob in blobs])
         errors = {blob.blob: blob.judged for blob in blobs}
+        notes += self._masked(found, blobs)
         notes += unseen(self.ours, self.theirs, {**self.inputs, **self.all_pairs}, errors)
         return [*notes, *replace(self.ties, counts=found.ties).notes()]
+
+    def _pools(self, blob: str) -> bool:
+        """Whether a pooling makes a blob, or others moved its values."""
+        return any("Pool" in self.ours.writers[name].type for name in sources(self.ours, blob))
 
     def unrun(self) -> DiffReport:
         """The report on a candidate that is the reference: to run it would prove no more than to read it."""
@@ -404,6 +411,17 @@ class Opened:
         said = f"blob '{first}': channel {place} differs by {beside(apart * 100, 100, form='g', least=2)} % of itself"
         said += f", and so does one of {named('blob', others)}" if others else ""
         return [f"{said}; beside channels that are so much larger the tolerance passes it, and a smaller one would not"]
+
+    def _masked(self, found: Measurement, blobs: Sequence[BlobDiff]) -> list[str]:
+        """Notes on what differs by more than the tolerance of its own size, beside a mask."""
+        limit = self.options.limit
+        errors = {blob.blob: found.errors[blob.blob] for blob in blobs}
+        return [
+            f"blob '{name}': beside a mask, whose values are a hundred times larger or more, the others differ by "
+            f"{beside(error.beside * 100, limit * 100, form='g', least=2)} % of their largest; the tolerance passes it"
+            for name, error in errors.items()
+            if error.beside > limit >= error.judged and not error.whole
+        ]
 
     def _hides(self, name: str, positions: Positions, found: Measurement) -> bool:
         """Whether an output is saturated, or equal where scores that it squashes differ: classes that never win."""

@@ -77,26 +77,27 @@ def saturating(model: Model) -> dict[str, Saturating]:
     """Output -> what makes it saturate, for those that a saturating layer writes, or moves of its values only."""
     found = {}
     for output in model.outputs:
-        layers = _saturating_layers(model, output)
+        layers = [blob for blob in sources(model, output) if model.writers[blob].type in COUNTS]
         if layers:
             fronts = [bottom for blob in layers for bottom in model.reads[blob] if bottom in model.writers]
             found[output] = Saturating(model.writers[layers[0]].type, tuple(dict.fromkeys(fronts)))
     return found
 
 
-def _saturating_layers(model: Model, output: str) -> list[str]:
+def sources(model: Model, output: str) -> list[str]:
+    """The blobs whose values a blob holds: itself, or behind layers that only move values what these moved."""
     waiting, seen, found = [output], {output}, []
     while waiting:
         blob = waiting.pop()
         writer = model.writers.get(blob)
         if writer is None:
             continue
-        if writer.type in COUNTS:
-            found.append(blob)
-        elif writer.type in MOVING:
+        if writer.type in MOVING:
             fresh = [bottom for bottom in model.reads[blob] if bottom not in seen]
             seen.update(fresh)
             waiting += fresh
+        else:
+            found.append(blob)
     return found
 
 

@@ -275,3 +275,34 @@ def test_one_value_a_channel_is_not_wrong_by_rounding_however_many_there_are(is_
 )
 def test_rounding_and_a_few_values_make_no_channel_wrong(pair_of_blobs: tuple[Array, Array]) -> None:
     assert measure(*pair_of_blobs)[0].small_channel(2**-24) is None
+
+
+def beside(mask: float, *, wrong: float = 1.0, added: bool = False) -> float:
+    """The largest error beside a mask at every third place, with noise as float32 has it."""
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(2, 3, 50))
+    pair = [scores, wrong * scores * (1 + 1e-7 * random.normal(size=scores.shape))]
+    for values in pair:
+        values[..., ::3] = values[..., ::3] + mask if added else mask
+    error = BlobError(1e-4)
+    error.look_beside_mask(*(values.astype(np.float32) for values in pair))
+    return error.beside
+
+
+@pytest.mark.parametrize("mask", [-1e4, 1e4, -1e9, -1e30, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize("added", [True, False])
+def test_values_beside_a_mask_are_judged_without_it(mask: float, added: bool) -> None:
+    assert beside(mask, wrong=1.5, added=added) == pytest.approx(0.5, rel=1e-5)
+    assert beside(mask, added=added) < 1e-6
+
+
+def test_rounding_and_values_of_any_size_are_beside_no_mask() -> None:
+    random = np.random.default_rng(0)
+    large = random.choice([-1, 1], 100) * random.uniform(1, 1.9, 100)
+    left = np.where(np.arange(100) % 2, large, 1e-8 * random.normal(size=100))  # x - mean of what is constant
+    alone = np.where(np.arange(100) == 0, 1e3, left)
+    for reference in (left, alone, random.normal(size=100), np.zeros(100)):
+        error = BlobError(1e-4)
+        candidate = reference + 3e-8 * random.normal(size=100)
+        error.look_beside_mask(reference.astype(np.float32), candidate.astype(np.float32))
+        assert error.beside == 0

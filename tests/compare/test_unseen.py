@@ -232,3 +232,34 @@ def test_a_pooling_with_windows_outside_is_said_not_to_be_proved(tmp_path: Path)
         path.write_text(text.replace("kernel_size: 2", f"kernel_size: {size}"))
         nets.append(bnfold.load(path))
     assert any("blob 'p'" in note and "not proved" in note for note in bnfold.compare(nets[0], nets[1]).notes)
+
+
+def masked(name: str, wrong: float, mask: float, *, softmax: bool = False) -> onnx.ModelProto:
+    """x -> MatMul -> s -> Where -> m, and perhaps Softmax -> y."""
+    weight = np.random.default_rng(0).normal(size=(4, 4))
+    hidden = np.triu(np.ones((4, 4), np.bool_), 1)
+    stored = {"w": np.float32(wrong * weight), "hidden": hidden, "mask": np.float32(mask)}
+    nodes = [helper.make_node("MatMul", ["x", "w"], [name]), helper.make_node("Where", ["hidden", "mask", name], ["m"])]
+    nodes += [helper.make_node("Softmax", ["m"], ["y"], axis=-1)] if softmax else []
+    ports = [
+        helper.make_tensor_value_info(port, TensorProto.FLOAT, [3, 4, 4]) for port in ("x", "y" if softmax else "m")
+    ]
+    tensors = [numpy_helper.from_array(np.asarray(value), key) for key, value in stored.items()]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.mark.parametrize("mask", [-1e9, -1e30, float(np.finfo(np.float32).min)])
+def test_scores_that_differ_beside_a_mask_are_said_to(mask: float) -> None:
+    right = bnfold.compare(masked("s", 1, mask), masked("t", 1, mask))
+    wrong = bnfold.compare(masked("s", 1, mask), masked("t", 1.5, mask))
+    assert right.passed
+    assert not right.notes
+    assert wrong.passed
+    assert any("blob 'm': beside a mask" in note and "50 %" in note for note in wrong.notes)
+    assert not bnfold.compare(masked("s", 1, mask, softmax=True), masked("t", 1.5, mask, softmax=True)).passed
+
+
+def test_a_mask_is_no_window_without_a_value() -> None:
+    model = masked("s", 1, float(np.finfo(np.float32).min), softmax=True)
+    assert not bnfold.compare(model, model).notes
