@@ -52,6 +52,7 @@ from bnfold.runtime import Execution
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "InnerProduct")  # axis 1 of what is read
+GROWN = "more than rounding mostly adds, though within the tolerance; --exact tells whether it is rounding"
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
 UNLOOKED = (
     "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
@@ -197,6 +198,11 @@ class Opened:
         notes += [self._hidden(name, found.positions[name].share) for name in hiding]
         notes += [_rounded(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
+        first = first_divergent_layer(self.ours, self.theirs, judged) if options.layers else None
+        # Of types of 2 bytes, and of what a float64 run was asked about, there are words already.
+        if first is not None and self.coarse is None and not rounded and all(gate.passed for gate in gates):
+            growth = f"from {first.before or 0:.1g} to {first.after:.1e}"
+            notes.append(f"the relative error grows {growth} at {first.place}, {GROWN}")
         paired = set(self.pairs.values())
         return DiffReport(
             self.ours.name,
@@ -210,7 +216,7 @@ class Opened:
             tuple(name for name in self.theirs.writers if name not in paired) if options.layers else (),
             classifier,
             detector,
-            first_divergent_layer(self.ours, self.theirs, judged) if options.layers else None,
+            first,
             self._ranges(found),
             tuple(gates),
             tuple(notes),

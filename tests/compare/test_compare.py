@@ -69,6 +69,15 @@ def test_all_layers_are_named_that_may_be_at_fault_and_those_that_the_reference_
     assert found.lost == "; the reference also has layer 'abs' there"
 
 
+def test_a_fault_within_the_tolerance_is_named() -> None:
+    report = compare(classifier(), change(classifier(), "conv2_b", (2,), 1e-4))
+    assert report.passed
+    assert report.notes == (
+        "the relative error grows from 0 to 1.5e-05 at layer 'conv2', more than rounding mostly adds, though within "
+        "the tolerance; --exact tells whether it is rounding",
+    )
+
+
 def test_the_change_of_a_bias_is_measured_exactly() -> None:
     report = compare(classifier(), change(classifier(), "conv2_b", (2,), 0.25))
     blob = next(blob for blob in report.blobs if blob.blob == "conv2")
