@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import nets
 import numpy as np
 import pytest
 from single_layer import assert_close, by_oracle, exported, exported_double, layer_net, noise
@@ -290,6 +291,21 @@ def test_a_recurrent_layer_gives_what_the_oracle_gives(layer_type: str, static: 
     net, inputs = layer_net(text, shapes, 1 + states), noise(shapes)
     inputs[1] = np.array([[0, 0, 1], [1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0]], np.float32)
     assert_close(exported(net, inputs), by_oracle(text, net, inputs, 1 + states))
+
+
+@pytest.mark.parametrize("layer_type", ["LSTM", "RNN"])
+def test_steps_at_which_all_sequences_are_known_to_go_on_multiply_nothing(layer_type: str) -> None:
+    inside = f'type: "{layer_type}" recurrent_param {{ num_output: 4 }}'
+    cont = np.array([[0, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 1, 1]], np.float32)
+    text = f"""
+        input: "x0" input_shape {{ dim: 5 dim: 3 dim: 2 }}
+        layer {{ name: "c" type: "Parameter" top: "c" parameter_param {{ shape {{ dim: 5 dim: 3 }} }} }}
+        layer {{ name: "l" bottom: "x0" bottom: "c" top: "y0" {inside} }}
+    """
+    net, inputs = nets.net(text, c=[cont]), noise([(5, 3, 2)])
+    assert_close(exported(net, inputs), by_oracle(inside, net, [*inputs, cont]))
+    reads = [node.name for node in to_onnx(net).graph.node if node.op_type == "Slice" and "cut" in node.name]
+    assert {name.split("/")[1] for name in reads} == {"2"}
 
 
 @pytest.mark.parametrize("layer_type", ["LSTM", "RNN"])

@@ -13,7 +13,7 @@ Formulas: lstm_layer.cpp, lstm_unit_layer.cpp and rnn_layer.cpp of BVLC.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -38,16 +38,16 @@ def lstm(block: Block) -> list[str]:
     """The unrolled LSTM; what does not depend on the state is one Gemm for all steps."""
     view = Recurrent.of(block.layer)
     steps, size = block.shape[0], view.num_output
-    inputs, weight = _inputs(block, view, 4 * size), _hidden_weight(block, view, 4 * size)
+    inputs, weight, goes_on = _inputs(block, view, 4 * size), _hidden_weight(block, view, 4 * size), _goes_on(block)
     states = _first_states(block, view)
     h, c = states if states else ("", "")
     outputs: list[str] = []
     for t in range(steps):
-        gates = _summed(block, inputs, 4 * size, h, weight, t, "gates")
+        gates = _summed(block, inputs, 4 * size, _kept(block, h, t, goes_on, "kept"), weight, t, "gates")
         i, f, o, g = split(block, gates, [size] * 4, 1, f"{t}/split")
         fresh = block("Mul", block("Sigmoid", i, step=f"{t}/i"), block("Tanh", g, step=f"{t}/g"), step=f"{t}/fresh")
         if c:
-            forget = block("Mul", block("Sigmoid", f, step=f"{t}/f"), _cont(block, t), step=f"{t}/forget")
+            forget = _kept(block, block("Sigmoid", f, step=f"{t}/f"), t, goes_on, "forget")
             c = block("Add", block("Mul", forget, c, step=f"{t}/old"), fresh, step=f"{t}/c")
         else:
             c = fresh
@@ -76,12 +76,13 @@ def rnn(block: Block) -> list[str]:
     """The unrolled RNN; its output layer is one Gemm for all steps."""
     view = Recurrent.of(block.layer)
     steps, size = block.shape[0], view.num_output
-    inputs, weight = _inputs(block, view, size), _hidden_weight(block, view, size)
+    inputs, weight, goes_on = _inputs(block, view, size), _hidden_weight(block, view, size), _goes_on(block)
     states = _first_states(block, view)
     h = states[0] if states else ""
     hidden: list[str] = []
     for t in range(steps):
-        h = block("Tanh", _summed(block, inputs, size, h, weight, t, "sum"), step=f"{t}/h")
+        kept = _kept(block, h, t, goes_on, "kept")
+        h = block("Tanh", _summed(block, inputs, size, kept, weight, t, "sum"), step=f"{t}/h")
         hidden.append(h)
     last = len(block.layer.blobs) - 1
     weights = [block.learned(last - 1, "output_weight", (size, size)), block.learned(last, "output_bias", (size,))]
@@ -115,18 +116,28 @@ def _hidden_weight(block: Block, view: Recurrent, rows: int) -> str:
     return block.learned(2 if view.static is None else 3, "hidden_weight", (rows, view.num_output))
 
 
-def _summed(block: Block, inputs: str, rows: int, h: str, weight: str, t: int, name: str) -> str:
-    """`W_x x_t + b [+ W_s s] + W_h (cont_t * h)` of one step, (N, rows); h is empty where it is 0."""
+def _summed(block: Block, inputs: str, rows: int, kept: str, weight: str, t: int, name: str) -> str:
+    """`W_x x_t + b [+ W_s s] + W_h (cont_t * h)` of one step, (N, rows); the last is empty where it is 0."""
     own = reshape(block, cut(block, inputs, [0], [t], [t + 1], step=f"{t}/step"), (-1, rows), f"{t}/input")
-    if not h:
+    if not kept:
         return own
-    kept = block("Mul", h, _cont(block, t), step=f"{t}/kept")
     return block("Add", own, block("Gemm", kept, weight, transB=1, step=f"{t}/hidden"), step=f"{t}/{name}")
 
 
-def _cont(block: Block, t: int) -> str:
-    """cont of one step as (N, 1)."""
-    return reshape(block, cut(block, block.bottoms[1], [0], [t], [t + 1], step=f"{t}/cut"), (-1, 1), f"{t}/cont")
+def _kept(block: Block, x: str, t: int, goes_on: Sequence[bool], step: str) -> str:
+    """`cont_t * x`, cont being (N, 1); x itself where it is empty, or all sequences are known to go on."""
+    if not x or goes_on[t]:
+        return x
+    cont = reshape(block, cut(block, block.bottoms[1], [0], [t], [t + 1], step=f"{t}/cut"), (-1, 1), f"{t}/cont")
+    return block("Mul", x, cont, step=f"{t}/{step}")
+
+
+def _goes_on(block: Block) -> list[bool]:
+    """For each step whether a Parameter, which a ContinuationIndicator becomes, has 1 for all sequences."""
+    steps, maker = block.shape[0], block.graph.net.producer(block.layer.bottoms[1])
+    if maker is None or maker.type != "Parameter" or not len(maker.blobs):
+        return [False] * steps
+    return [bool((cont == 1).all()) for cont in maker.blobs[0].reshape(steps, -1)]
 
 
 def _first_states(block: Block, view: Recurrent) -> list[str]:
