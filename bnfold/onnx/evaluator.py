@@ -242,6 +242,18 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class GatherElements(OpRun):
+    """`y[i, j] = x[index[i, j], j]` for an axis of any length: onnx's own takes 64 values of it at most."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, index: Array, *, axis: int) -> tuple[Array]:
+        axis %= x.ndim
+        # The index may be shorter along the other axes.
+        read = x[tuple(slice(None if along == axis else size) for along, size in enumerate(index.shape))]
+        return (np.take_along_axis(read, index, axis),)
+
+
 class GridSample(op_grid_sample.GridSample):
     """onnx's own knows no mode of opset 16, rounds places to float32, and clamps them where a cubic mode reads on."""
 
@@ -380,6 +392,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     DequantizeLinear: 19,
     Erf: 1000,
     GRU: 1000,
+    GatherElements: 1000,
     GlobalLpPool: 1000,
     GlobalMaxPool: 1000,
     GridSample: 1000,

@@ -231,6 +231,22 @@ def same_in_double(made: onnx.ModelProto) -> None:
     assert np.abs(found - exact).max() < 1e-5
 
 
+@pytest.mark.parametrize(("axis", "shape"), [(-1, (2, 3, 90)), (2, (2, 2, 70)), (1, (2, 5, 90)), (0, (1, 2, 3))])
+def test_elements_are_gathered_from_an_axis_of_any_length(axis: int, shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(9)
+    data = random.normal(size=(2, 3, 90)).astype(np.float32)
+    index = random.integers(-data.shape[axis], data.shape[axis], shape)
+    made = model(
+        [helper.make_node("GatherElements", ["data", "i"], ["y"], axis=axis)], {"data": data.shape}, ["y"], {"i": index}
+    )
+    exact, found = (
+        Evaluator.of_model(made, (), None, []).run({"data": data})["y"],
+        Session(made).run({"data": data})["y"],
+    )
+    assert exact.dtype == np.float64
+    np.testing.assert_array_equal(exact.astype(np.float32), found)
+
+
 @pytest.mark.parametrize("operator", ["GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"])
 @pytest.mark.parametrize("plane", [(7,), (3, 5), (2, 3, 5)])
 def test_a_global_pool_takes_planes_of_any_number_of_axes(operator: str, plane: tuple[int, ...]) -> None:
