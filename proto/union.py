@@ -572,6 +572,22 @@ ADDED_FIELDS = (
     Fact("LayerParameter", "ctc_decoder_param", 30009, "optional", "CTCDecoderParameter", False, "", ("texts",)),
     Fact("CTCDecoderParameter", "blank_index", 1, "optional", "int32", False, "-1", ("texts",)),
     Fact("CTCDecoderParameter", "ctc_merge_repeated", 2, "optional", "bool", False, "true", ("texts",)),
+    # Kaichun Mo's SpatialTransformer, which many forks took; 150 in most, where others have other layers.
+    Fact("LayerParameter", "st_param", 30012, "optional", "SpatialTransformerParameter", False, "", ("texts",)),
+    *(
+        Fact("SpatialTransformerParameter", name, number, "optional", kind, False, default, ("texts",))
+        for number, (name, kind, default) in enumerate(
+            (
+                ("transform_type", "string", "affine"),
+                ("sampler_type", "string", "bilinear"),
+                ("output_H", "int32", ""),
+                ("output_W", "int32", ""),
+                ("to_compute_dU", "bool", "true"),
+                *((f"theta_{row}_{column}", "double", "") for row in (1, 2) for column in (1, 2, 3)),
+            ),
+            start=1,
+        )
+    ),
     # NormFace's Normalize, whose number differs from fork to fork; old ones have `rescale`, later ones the two others.
     Fact("LayerParameter", "normalize_param", 30011, "optional", "NormFaceParameter", False, "", ("texts",)),
     Fact("NormFaceParameter", "normalize_type", 1, "optional", "string", False, "L2", ("texts",)),

@@ -107,6 +107,7 @@ RENUMBERED: dict[str, dict[str, dict[str, int]]] = {
         "engine": {"intel": 149},
         "multinode": {"intel": 150},
         "depth_to_space_param": {"synopsys": 208},
+        "st_param": {"texts": 30012},
         "tiling_param": {"vitis": 147},
         "inner_product_blob_param": {"soeaver": 149},
         "grn_param": {"openvino": 208},

@@ -126,6 +126,8 @@ UNPOOL_MASK = Row(
 )
 UNPOOL_PART = layer("UnPooling", "unpooling_param { unpool: DIV out_kernel_size: 2 out_stride: 2 }")
 UNPOOL_SHARED = layer("UnPooling", "unpooling_param { unpool: DIV out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
+FLOW = Row("FlowWarp", 'type: "FlowWarp"', (PLANE, (2, 2, 3, 5)))
+MAPPED = Row("SpatialTransformer", 'type: "SpatialTransformer" st_param { output_H: 4 }', (PLANE, (2, 6)))
 AXPY = Row("Axpy", 'type: "Axpy"', ((2, 4, 1, 1), PLANE, PLANE))
 AXPY_FLAT = Row("Axpy of (N, C)", 'type: "Axpy"', ((2, 4), PLANE, PLANE))
 DARKNET = layer("UpsampleDarknet", "upsample_darknet_param { stride: 2 }")
@@ -192,6 +194,8 @@ BACK = [
     Back(UNPOOL_MASK, keeps_zero, (any_affine,)),
     Back(UNPOOL_PART, any_affine),
     Back(UNPOOL_SHARED, any_affine),
+    Back(FLOW, keeps_zero, (any_affine,)),
+    Back(MAPPED, keeps_zero, (any_affine,)),
     Back(AXPY, any_affine),
     Back(AXPY_FLAT, any_affine),
     Back(POOL_MDS, any_affine),
@@ -250,6 +254,8 @@ FORWARD = [
     Forward(UNPOOL_GAPS, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL_MIDDLE, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL_STRIDE, once(keeps_zero), (once(any_affine),)),
+    Forward(FLOW, once(keeps_zero, None), (once(any_affine, None),)),
+    Forward(MAPPED, once(keeps_zero, None), (once(any_affine, None),)),
     Forward(UNPOOL_MASK, once(keeps_zero, None), (once(any_affine, None), once(None, uniform))),
     Forward(UNPOOL_PART, once(any_affine)),
     Forward(UNPOOL_SHARED, once(any_affine)),

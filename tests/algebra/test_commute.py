@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from algebra.commute_kinds import Affines, Back, Forward, Row
 from algebra.commute_rows import BACK, CROP_C, FORWARD, POOL_MAX_MASK, SLICE, SLICE_H, SLICE_POINTS, pooling
-from algebra.rows import Array, any_affine, applied, channel_affine, difference, layer_of, operator_of
+from algebra.rows import Array, any_affine, applied, channel_affine, difference, layer_of, operator_of, run, signed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ from bnfold.algebra import commute, movement
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.commute import Commuting, Moved
 from bnfold.algebra.movement import back, sees_nothing
-from bnfold.algebra.operators import Move
+from bnfold.algebra.operators import PLANE, Move, Pass
 from bnfold.algebra.records import Blocked
 from bnfold.caffe.operators import PASSING
 from bnfold.net import Shape
@@ -123,6 +123,16 @@ def anyway_forward(case: Forward, affines: Affines) -> Affines:
         return case.anyway(affines)
     arriving = next(affine for affine in affines if affine is not None)
     return [arriving, *[None] * (case.row.tops - 1)]
+
+
+def test_a_shift_passes_a_flow_warp_that_has_nan_outside() -> None:
+    rng = np.random.default_rng(0)
+    image, flow, affine = signed(rng, (2, 4, 3, 5)), rng.normal(size=(2, 2, 3, 5)), any_affine(rng, 4)
+    text = 'type: "FlowWarp" flow_warp_param { fill_value: NOT_A_NUMBER }'
+    assert operator_of(layer_of(text, 2), [image.shape, flow.shape]) == Pass(plane=PLANE)
+    (behind,), (before,) = run(text, [image, flow]), run(text, [applied(affine, image), flow])
+    assert np.isnan(before).any()
+    np.testing.assert_allclose(applied(affine, behind), before, rtol=1e-12)
 
 
 def test_every_row_of_the_table_has_its_properties() -> None:

@@ -159,6 +159,14 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "SpaceToDepth": [('space_to_depth_param { block_size: 2 data_format: "NCHW" }', [IMAGE])],
     "SpatialDropout": [("", [IMAGE])],
     "Sub": [("", [IMAGE, IMAGE])],
+    "SpatialTransformer": [
+        (
+            "st_param { transform_type: 'affine' sampler_type: 'bilinear' output_H: 5 output_W: 3 theta_1_1: 0.5 "
+            "theta_1_2: 0 theta_1_3: 0.25 }",
+            [IMAGE, (2, 3)],
+        ),
+        ("st_param { theta_2_1: 0.5 theta_2_2: 0 theta_2_3: 0.25 }", [IMAGE, (2, 3)]),
+    ],
     "Tiling": [("tiling_param { tile_dim: 2 }", [IMAGE])],
     "UnPooling": [
         ("unpooling_param { unpool: FIXED out_kernel_size: 3 }", [IMAGE]),

@@ -132,6 +132,16 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     ),
     "one step of an LSTM": ('type: "LSTMUnit"', [(1, 3, 4), (1, 3, 16), (1, 3)], 2),
     "permute of three axes": ('type: "Permute" permute_param { order: 2 order: 0 }', [(2, 3, 4)], 1),
+    "spatial transformer": (
+        'type: "SpatialTransformer" st_param { output_H: 5 output_W: 9 }',
+        [(2, 3, 5, 4), (2, 6, 1, 1)],
+        1,
+    ),
+    "spatial transformer with a part of theta": (
+        'type: "SpatialTransformer" st_param { theta_1_1: 0.8 theta_1_2: 0.1 theta_2_1: 0 theta_2_2: 1.3 }',
+        [(2, 3, 5, 4), (2, 2)],
+        1,
+    ),
     "tiling by 3": ('type: "Tiling" tiling_param { tile_dim: 3 }', [(2, 18, 2, 4)], 1),
     "pixel shuffle by 3": ('type: "PixelShuffle" pixel_shuffle_param { upscale_factor: 3 }', [(2, 18, 2, 4)], 1),
     "power of a shift alone": ('type: "Power" power_param { scale: 0 shift: 2 power: 3 }', [IMAGE], 1),

@@ -149,6 +149,7 @@ FORWARD: dict[str, Forward] = {
     "Softmax": layers_normalize.softmax,
     "SpaceToDepth": layers_forks.depth_to_space,
     "SpatialDropout": layers_pointwise.dropout,
+    "SpatialTransformer": layers_forks.spatial_transformer,
     "Split": layers_shape.split,
     "Squeeze": layers_forks.squeeze,
     "SqueezeConvolution": layers_linear.squeeze_convolution,

@@ -100,6 +100,25 @@ def flow_warp(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
     return [top]
 
 
+def spatial_transformer(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Each pixel of the top from four of the bottom, at the place that theta maps it to; there are zeros around."""
+    param, (image, given) = layer.sub("st_param"), bottoms
+    batch, channels, height, width = image.shape
+    tall, wide = param.integer("output_H", height), param.integer("output_W", width)
+    said = [param.number(f"theta_{row}_{column}", np.nan) for row in (1, 2) for column in (1, 2, 3)]
+    top = np.zeros((batch, channels, tall, wide))
+    for n, s, t in np.ndindex(batch, tall, wide):
+        theta = np.array(said)
+        theta[np.isnan(theta)] = given[n].ravel()
+        x, y = theta.reshape(2, 3) @ [s / tall * 2 - 1, t / wide * 2 - 1, 1]
+        x, y = (x + 1) / 2 * height, (y + 1) / 2 * width
+        for row in (floor(x), floor(x) + 1):
+            for column in (floor(y), floor(y) + 1):
+                if 0 <= row < height and 0 <= column < width:
+                    top[n, :, s, t] += (1 - abs(x - row)) * (1 - abs(y - column)) * image[n, :, row, column]
+    return [top]
+
+
 def grn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     bias = layer.sub("grn_param").number("bias", 1e-7)
     return [bottoms[0] / np.sqrt((bottoms[0] ** 2).sum(1, keepdims=True) + bias)]

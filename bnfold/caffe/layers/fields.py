@@ -30,8 +30,8 @@ IDLE: Mapping[str, str] = _by_name(
     {
         LIBRARY: "conv_algorithm conv_algos_override cudnn_convolution_algo_seeker engine force_nd_im2col",
         TRAINS: "c_rate decay decay_exma dis_mode dummy_backward dynamicsplicing frozen gen_mode iter_stop momentum "
-        "moving_average_fraction random_seed splicing_rate stable_prod_grad stats_batch_size update_global_stats "
-        "weight_fixed",
+        "moving_average_fraction random_seed splicing_rate stable_prod_grad stats_batch_size to_compute_dU "
+        "update_global_stats weight_fixed",
         WRITES: "debug_info label_map_file save_file save_output_param visualize visualize_threshold",
         "fills an input, which the user gives": "data_filler",
         "is read by nothing in the Caffe that has it": "ignore_id side use_dpu use_ignore_ids",

@@ -1,13 +1,17 @@
-"""FlowNet's layers that compare two images, or move one along a flow: Correlation, FlowWarp."""
+"""Layers that compare two images, or move one: FlowNet's Correlation and FlowWarp, SpatialTransformer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
+from typing import NamedTuple, Self
+
+import numpy as np
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, each_size
-from bnfold.caffe.layers.row import LayerType, four_axes, merged
+from bnfold.caffe.layers.row import OTHERS, LayerType, four_axes, merged
 from bnfold.errors import ModelError
-from bnfold.net import Layer, Shape, sizes
+from bnfold.net import Array, Layer, Shape, sizes
 
 
 def correlation_moves(layer: Layer) -> range:
@@ -42,6 +46,60 @@ def flow_warp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [image]
 
 
+class SpatialTransformer(NamedTuple):
+    """What a SpatialTransformer says: an affine map from the plane of the top to that of the bottom (st_layer.cu).
+
+        (x, y) = theta (s/H'*2 - 1, t/W'*2 - 1, 1)      top[s, t] = bottom[(x + 1)/2*H, (y + 1)/2*W], bilinear
+
+    Attributes:
+        image: (H, W) of the bottom.
+        size: (H', W') of the top.
+        theta: the six values row by row, None for each that the second bottom has.
+    """
+
+    image: tuple[int, int]
+    size: tuple[int, int]
+    theta: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, layer: Layer, bottom: Shape) -> Self:
+        """Read it. Raises ModelError where it is no affine map, or not bilinear, or has no size."""
+        param = layer.param.st_param
+        for word, known in (("transform_type", "affine"), ("sampler_type", "bilinear")):
+            if getattr(param, word) != known:
+                raise ModelError(f"{layer}: {word} {getattr(param, word)!r} is not {known!r}, which alone there is")
+        image = four_axes(layer, bottom)[2:]
+        height, width = (
+            getattr(param, name) if param.HasField(name) else size
+            for name, size in zip(("output_H", "output_W"), image, strict=True)
+        )
+        at_least_1(layer, "output_H and output_W", [size for size in (height, width) if size != UNKNOWN])
+        names = [f"theta_{row}_{column}" for row in (1, 2) for column in (1, 2, 3)]
+        theta = [getattr(param, name) if param.HasField(name) else None for name in names]
+        return cls((image[0], image[1]), (height, width), tuple(theta))
+
+    def places(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """Rows and columns in the bottom, each as (weights, constant): `given @ weights + constant` for each pixel."""
+        grids = [np.arange(size) / size * 2 - 1 for size in self.size]
+        s, t = (grid.ravel() for grid in np.meshgrid(*grids, indexing="ij"))
+        given = [index for index, value in enumerate(self.theta) if value is None]
+        said = np.array([value or 0.0 for value in self.theta])
+        terms = np.zeros((2, 6, s.size))
+        for axis, size in enumerate(self.image):
+            terms[axis, 3 * axis : 3 * axis + 3] = np.stack([s, t, np.ones_like(s)]) * size / 2
+        down, along = ((part[given], said @ part + size / 2) for part, size in zip(terms, self.image, strict=True))
+        return down, along
+
+
+def spatial_transformer(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """(N, C), then the plane that is said, or the bottom's (st_layer.cpp, LayerSetUp)."""
+    view, bottom = SpatialTransformer.of(layer, bottoms[0]), bottoms[0]
+    given, read = view.theta.count(None), bottoms[1][1:]
+    if UNKNOWN not in read and prod(read) != given:
+        raise ModelError(f"{layer}: {given} of 6 values of theta are not said, and its second bottom has {prod(read)}")
+    return [(*bottom[:2], *view.size)]
+
+
 ROWS: Mapping[str, LayerType] = {
     "Correlation": LayerType(
         correlation,
@@ -55,5 +113,16 @@ ROWS: Mapping[str, LayerType] = {
         reads={"flow_warp_param": "fill_value"},
         keeps="shape",
         dialects="Synopsys, FlowNet2",
+    ),
+    "SpatialTransformer": LayerType(
+        spatial_transformer,
+        bottoms=(2, 2),
+        reads={
+            "st_param": "transform_type sampler_type output_H output_W theta_1_1 theta_1_2 theta_1_3 theta_2_1 "
+            "theta_2_2 theta_2_3"
+        },
+        keeps="channels",
+        dialects=OTHERS,
+        note="values of theta that are said are not read from the second bottom, as its GPU code has it",
     ),
 }

@@ -103,6 +103,17 @@ def resize(place: LayerContext) -> Pass:
     return Pass(plane=(1, 2) if Resize.of(place.layer, place.bottom).last else PLANE)
 
 
+def sampling(place: LayerContext) -> Pass:
+    """Weighted means of pixels, the weights summing to 1; what is outside of the image reads as 0, or as NaN.
+
+    Source: flow_warp_layer.cu of FlowNet2's Caffe; st_layer.cu of Kaichun Mo's.
+    """
+    param = place.layer.param.flow_warp_param
+    nan = place.layer.type == "FlowWarp" and param.fill_value == param.NOT_A_NUMBER
+    outside = "it reads zeros outside of the image, and a shift would be missing there"
+    return Pass(zero="" if nan else outside, plane=PLANE)
+
+
 def mean(place: LayerContext) -> Pass:
     """A mean commutes with what is constant over the axes that it reduces.
 

@@ -1,4 +1,4 @@
-"""FlowNet's layers that compare two images, or move one along a flow (correlation_layer.cu, flow_warp_layer.cu)."""
+"""Layers that compare two images, or move one (correlation_layer.cu, flow_warp_layer.cu, st_layer.cu)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnfold.caffe.layers.flow import correlation_moves
+from bnfold.caffe.layers.flow import SpatialTransformer, correlation_moves
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, pad, reduce, reshape, shifted
 
@@ -119,7 +119,26 @@ def bilinear(
     return block("Where", kept, value, block.floats(outside, "outside"), step="filled")
 
 
+def spatial_transformer(block: Block) -> str:
+    """`bottom[theta (s, t, 1)]`, bilinear, zeros around: places by MatMul, then as FlowWarp in a plane with a rim."""
+    view = SpatialTransformer.of(block.layer, block.shape)
+    _, channels, height, width = block.images()
+    theta = reshape(block, block.bottoms[1], (-1, view.theta.count(None)), "theta")
+    places = []
+    for name, (weights, constant) in zip("yx", view.places(), strict=True):
+        block.affords(weights.size)
+        place = block("MatMul", theta, block.floats(weights, f"{name}_weights"), step=f"{name}_moved")
+        place = block("Add", place, block.floats(constant[None] + 1, f"{name}_rim"), step=f"{name}_place")
+        places.append(reshape(block, place, (-1, 1, constant.size), f"{name}_flat"))
+    rim = pad(block, block.bottom, [0, 0, 1, 1], [0, 0, 1, 1], step="padded")
+    plane = (height + 2, width + 2)
+    flat = reshape(block, rim, (0, channels, plane[0] * plane[1]), "image")
+    value = bilinear(block, flat, channels, (places[0], places[1]), plane, 0.0)
+    return reshape(block, value, (0, channels, *view.size), "planes")
+
+
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "Correlation": correlation,
     "FlowWarp": flow_warp,
+    "SpatialTransformer": spatial_transformer,
 }
