@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bnfold.errors import BnfoldError, ParseError, UsageError, WeightsError
-from bnfold.io.files import descriptor_of
+from bnfold.io.files import descriptor_of, os_path
 from bnfold.io.mapping import map_file
 from bnfold.net import Net
 from bnfold.options import ReadOptions, changed, differing
@@ -59,7 +59,7 @@ def load(
     """
     options = changed(ReadOptions, options, changes)
     contents = contents_of(model)
-    name = os.fsdecode(cast("StrPath", model)) if contents is None else name_of(contents)
+    name = os_path(cast("StrPath", model)) if contents is None else name_of(contents)
     if contents is None and descriptor_of(name) is not None and is_onnx(name_of(piped := bytes(map_file(Path(name))))):
         contents, name = piped, name_of(piped)
     if is_onnx(name):

@@ -260,7 +260,7 @@ TYPES: dict[str, Callable[[object], bool]] = {
     "float": lambda value: isinstance(value, Real),
     "int": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
     "npt.DTypeLike": lambda _: True,
-    "os.PathLike[str]": lambda value: isinstance(value, os.PathLike) and isinstance(os.fspath(value), str),
+    "os.PathLike[str]": lambda value: isinstance(value, os.PathLike),
     "str": lambda value: isinstance(value, str),
 }
 

@@ -23,6 +23,7 @@ from bnfold.caffe.text import parse_prototxt, read_prototxt
 from bnfold.caffe.upgrade import upgrade
 from bnfold.caffe.weights import carries_net, read_weights
 from bnfold.errors import UsageError
+from bnfold.io.files import os_path
 from bnfold.net import Blobs, Layer, Net
 
 if TYPE_CHECKING:
@@ -252,8 +253,8 @@ def read_draft(prototxt: Path | str, net: Net | None = None) -> Draft:
     """
     if not isinstance(prototxt, str | Path):
         raise UsageError(f"advice is on a prototxt, its path or its text, and not on {type(prototxt).__name__}")
-    if isinstance(prototxt, str) and not {"{", "\n"} & set(prototxt):  # no text of a layer
-        prototxt = Path(prototxt)
+    if isinstance(prototxt, Path) or not {"{", "\n"} & set(prototxt):  # no text of a layer
+        prototxt = Path(os_path(prototxt))
     if isinstance(prototxt, str):
         document = parse_prototxt(prototxt, ignore_unknown_fields=True)
     elif carries_net(prototxt):

@@ -41,6 +41,7 @@ from bnfold.errors import (
     named,
     telling_which,
 )
+from bnfold.io.files import os_path
 from bnfold.net import Layer, Net, Origin, Shape
 from bnfold.options import ReadOptions, changed
 
@@ -390,7 +391,7 @@ def _paths(caffemodel: PathLike | Sequence[PathLike] | None) -> list[Path]:
     if caffemodel is None:
         return []
     if isinstance(caffemodel, str | os.PathLike):
-        text = os.fsdecode(caffemodel)
+        text = os_path(caffemodel)
         if text and ("," not in text or os.path.exists(text)):
             return [Path(text)]
         paths = [Path(part.strip()) for part in text.split(",") if part.strip()]

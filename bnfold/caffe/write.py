@@ -28,7 +28,7 @@ from bnfold.caffe.stock import foreign_layers, in_readable_text, in_stock_words
 from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError, quoted, telling_which
-from bnfold.io.files import OutputSet, StrPath, require_suffix
+from bnfold.io.files import OutputSet, StrPath, os_path, require_suffix
 from bnfold.net import Layer, Net, require_net
 from bnfold.options import Dialect, require_type
 
@@ -75,6 +75,7 @@ def save_caffe(
     require_net(net, "save_caffe")
     require_type("prototxt", prototxt, "str | os.PathLike[str]")
     require_type("caffemodel", caffemodel, "str | os.PathLike[str] | None")
+    prototxt, caffemodel = os_path(prototxt), None if caffemodel is None else os_path(caffemodel)
     require_type("dialect", dialect, "Dialect")
     require_type("strip", strip, "bool")
     require_type("in_place", in_place, "bool")

@@ -14,6 +14,7 @@ from bnfold.data.arrays import label_among
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import ALL, Arrays, Data, Feed, Noise, Part, Samples
 from bnfold.errors import UsageError, quoted
+from bnfold.io.files import os_path
 from bnfold.net import Array, sizes
 
 DEFAULT_BATCH = 8  # where both models leave the batch open
@@ -158,6 +159,7 @@ def choose_samples(
         return own
     if not isinstance(given, Mapping | str | os.PathLike):
         raise UsageError(f"samples are an array, one array for each input, or a path, and not {type(given).__name__}")
+    given = given if isinstance(given, Mapping) else os_path(given)
     source = "given arrays"
     if not isinstance(given, Mapping) and is_arrays(given) and os.path.exists(given):
         source = str(given)

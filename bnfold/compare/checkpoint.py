@@ -30,7 +30,9 @@ from bnfold.compare.records import Answer, Box, Flip, SampleDiff, Stray
 from bnfold.compare.saturation import Positions
 from bnfold.data.arrays import row_of
 from bnfold.data.samples import Samples
-from bnfold.errors import UsageError
+from bnfold.errors import ParseError, UsageError
+from bnfold.io.files import os_path
+from bnfold.io.mapping import open_regular
 from bnfold.options import CompareOptions
 
 SCHEMA = "bnfold-checkpoint-5"
@@ -63,10 +65,11 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
-        self.path = None if path is None else Path(path)
+        place = "" if path is None else os_path(path)
+        self.path = None if path is None else Path(place)
         self.identity: dict[str, str] = {}
         self.notes: list[str] = []
-        self.pieces, self.found = (0, []) if path is None or not os.path.exists(path) else self._read(Path(path))
+        self.pieces, self.found = (0, []) if self.path is None or not os.path.exists(place) else self._read(self.path)
         self.batch = int(self.identity["batch"]) if self.identity else None
         self._written = time.monotonic()
 
@@ -135,12 +138,13 @@ class Checkpoint:
 
     def _read(self, path: Path) -> tuple[int, list[Measurement]]:
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            with open_regular(path) as file:
+                state = json.load(file)
             if state["schema"] != SCHEMA or state.pop("digest") != _hash(state):
                 raise ValueError
             self.identity, self.notes = dict(state["identity"]), list(state["notes"])
             return int(state["pieces"]), list(restored(state["found"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ParseError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UsageError(f"'{path}' is no checkpoint of a comparison; name another file") from None
 
 

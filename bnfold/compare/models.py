@@ -20,7 +20,7 @@ from bnfold.compare.standins import onnx_stand_ins, stand_ins
 from bnfold.data.samples import UNRANKED, Feed
 from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
-from bnfold.io.files import descriptor_of
+from bnfold.io.files import descriptor_of, os_path
 from bnfold.io.mapping import release_pages, require_unchanged
 from bnfold.net import Net, require_net
 from bnfold.options import ROUNDING, TEXT, CompareOptions
@@ -239,7 +239,7 @@ def open_model(source: Source, role: str, options: CompareOptions = CompareOptio
     if not isinstance(source, str | os.PathLike):
         model = _opened(source, role, options)
     else:
-        path = os.fsdecode(source)
+        path = os_path(source)
         with telling_which(path, files_of(path)):
             model = _opened(source, role, options)
         if descriptor_of(path) is None:
@@ -266,7 +266,7 @@ def _opened(source: Source, role: str, options: CompareOptions) -> Model:
 
     contents = contents_of(source)
     if contents is None:
-        return _from_path(os.fsdecode(cast("str | os.PathLike[str]", source)), role, options)
+        return _from_path(os_path(cast("str | os.PathLike[str]", source)), role, options)
     reading = replace(options.reading, input_shapes=shapes, batch=None)
     read = load_bytes(contents, reading) if is_onnx(name_of(contents)) else load(contents, options=reading)
     return replace(_opened(read, role, options), name=role)

@@ -15,7 +15,7 @@ from bnfold.compare.models import files_of, split_pair
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.data.samples import counted
 from bnfold.errors import ParseError, UsageError
-from bnfold.io.files import StrPath, is_stream
+from bnfold.io.files import StrPath, is_stream, os_path
 from bnfold.options import WEIGHTS, CompareOptions
 
 
@@ -44,7 +44,7 @@ class PairRow:
 
     def checkpoint(self, path: StrPath | None) -> StrPath | None:
         """Where it keeps its state: at the path, with the number of its line behind if it is one of several."""
-        return f"{os.fspath(path)}.{self.number}" if self.number and path is not None else path
+        return f"{os_path(path)}.{self.number}" if self.number and path is not None else path
 
 
 def read_pairs(path: Path) -> list[PairRow]:

@@ -51,6 +51,18 @@ AHEAD = 1 << 24
 """Bytes after which the disk is told to begin, so that flushing in the end waits for the last of them alone."""
 
 
+def os_path(given: StrPath | os.PathLike[bytes]) -> str:
+    """The path that a caller gave, whatever kind of object says it. Raises UsageError where it can be none."""
+    try:
+        path = os.fsdecode(given)
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise UsageError(f"{path!a}: no file can have this name, which has half of a character") from None
+    except Exception as error:  # whatever its own __fspath__ raises
+        raise UsageError(f"a {type(given).__name__} that is given as a path says none: {error}") from None
+    return path
+
+
 def interrupted(path: StrPath) -> str:
     """A sentence for somebody who does not find `path` because a run was killed while it replaced it, or ""."""
     aside = "" if "\0" in str(path) else _beside(Path(os.path.realpath(path)), OLD_SUFFIX)

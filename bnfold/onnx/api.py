@@ -9,7 +9,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from bnfold.errors import UnsupportedError, UsageError, WriteError
-from bnfold.io.files import OutputSet, StrPath, require_suffix
+from bnfold.io.files import OutputSet, StrPath, os_path, require_suffix
 from bnfold.io.mapping import require_other
 from bnfold.io.wire import MAX_MESSAGE
 from bnfold.net import Net, require_net, sizes
@@ -75,7 +75,7 @@ def save_onnx(net: Net, file: StrPath | Sink, *, options: OnnxOptions = OnnxOpti
     require_net(net, "save_onnx")
     options = changed(OnnxOptions, options, changes)
     if isinstance(file, str | os.PathLike):
-        path = Path(os.fsdecode(file))
+        path = Path(os_path(file))
         require_suffix(path, "an ONNX model", (".prototxt", ".caffemodel"))
         with OutputSet() as own:
             add_onnx(net, path, own, options)

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
 from bnfold.errors import ParseError, WeightsError
 from bnfold.io.mapping import map_file
 from bnfold.io.wire import LENGTH, Buffer, Field, WireError, encode_field, fields
 from bnfold.net import Array, Shape
+from bnfold.onnx.node import graphs_of
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.weight import ONNX_TYPES, Weight, little_endian
 
@@ -244,6 +245,9 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
     model = ModelProto.FromString(around + encode_field(GRAPH, b"".join(pieces)))
     if not model.graph.node:
         raise ParseError("is not an ONNX model, or one without any node", path)
+    for word in _words(model):
+        if isinstance(word, bytes):  # what protobuf makes of a string that it cannot read
+            raise ParseError(f"is damaged: a name in it is no UTF-8: {word!r}", path)
     beside = _Beside(path, outside)
     stored = [part for part in inner if part[:2] == (INITIALIZER, LENGTH)]
     tensors = tuple(_tensor(buffer, part.at, part.end, beside) for part in stored)
@@ -258,6 +262,33 @@ def _document(path: Path, buffer: Buffer, outside: bool = True) -> Document:
         constants,
         beside.files,
     )
+
+
+def _words(model: ModelProto) -> Iterator[str]:
+    """The names in a model, but for those of initialisers, which nothing could read by such a name."""
+    for opset in model.opset_import:
+        yield opset.domain
+    yield from _words_in(model.graph)
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
+        yield from _words_of(function.node)
+
+
+def _words_in(graph: GraphProto) -> Iterator[str]:
+    yield graph.name
+    for port in (*graph.input, *graph.output, *graph.value_info):
+        yield port.name
+        yield from (dim.dim_param for dim in port.type.tensor_type.shape.dim)
+    yield from _words_of(graph.node)
+
+
+def _words_of(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    for node in nodes:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield attribute.name
+            for body in graphs_of(attribute):
+                yield from _words_in(body)
 
 
 def _sparse(buffer: Buffer, inner: Iterable[Field]) -> Iterator[SparseTensorProto]:

@@ -319,7 +319,12 @@ def _model(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, str]) ->
         producer_version=installed("bnfold"),
     )
     assert used <= {DOMAIN}
-    helper.set_model_props(model, dict(sorted(metadata.items())))
+    try:
+        helper.set_model_props(model, dict(sorted(metadata.items())))
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"metadata of a model is UTF-8, and {error.object!a} is none: it has half of a character"
+        ) from None
     return model
 
 

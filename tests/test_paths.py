@@ -1,0 +1,131 @@
+"""Paths and names of every kind that a program can give: taken, or a sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path, PosixPath
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bnfold
+from bnfold.errors import ParseError, UsageError
+from bnfold.net import Net
+
+SAMPLE = Path(__file__).parents[1] / "sample_models" / "digits_cifar10"
+PROTOTXT, CAFFEMODEL = SAMPLE.with_suffix(".prototxt"), SAMPLE.with_suffix(".caffemodel")
+LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
+
+
+class Says:
+    """A path that says what it was told."""
+
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    def __fspath__(self) -> Any:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+class Broken(PosixPath):
+    """A path that says nothing."""
+
+    def __fspath__(self) -> str:
+        raise RuntimeError("mine")
+
+
+@pytest.fixture(scope="module")
+def net() -> Net:
+    return bnfold.load(PROTOTXT, CAFFEMODEL)
+
+
+USES: dict[str, Callable[[Net, Any], object]] = {
+    "load": lambda net, path: LIBRARY.load(path),
+    "load, weights": lambda net, path: LIBRARY.load(PROTOTXT, path),
+    "load, several weights": lambda net, path: LIBRARY.load(PROTOTXT, [path]),
+    "compare, reference": lambda net, path: LIBRARY.compare(path, net),
+    "compare, candidate": lambda net, path: LIBRARY.compare(net, path),
+    "compare, samples": lambda net, path: LIBRARY.compare(net, net, path),
+    "compare, checkpoint": lambda net, path: LIBRARY.compare(net, net, checkpoint=path),
+    "save_onnx": lambda net, path: LIBRARY.save_onnx(net, path),
+    "save_caffe": lambda net, path: LIBRARY.save_caffe(net, path),
+    "save_caffe, weights": lambda net, path: LIBRARY.save_caffe(net, "net.prototxt", path),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (Says(3), "a Says that is given as a path says none: .*int"),
+        (Says(None), "a Says that is given as a path says none: .*NoneType"),
+        (Says(RuntimeError("mine")), "a Says that is given as a path says none: mine"),
+        (Broken("net.prototxt"), "a Broken that is given as a path says none: mine"),
+        ("net\ud800", r"'net\\ud800': no file can have this name, which has half of a character"),
+        (Path("net\ud800"), r"'net\\ud800': no file can have this name, which has half of a character"),
+    ],
+    ids=["number", "nothing", "raises", "subclass", "text", "path"],
+)
+def test_what_says_no_path_is_a_sentence(
+    net: Net, path: Any, said: str, use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=said):
+        USES[use](net, path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_advice_on_what_says_no_path_is_a_sentence() -> None:
+    for path in ("net\ud800", Path("net\ud800"), Broken("net.prototxt")):
+        with pytest.raises(UsageError):
+            bnfold.advise(path)
+
+
+def test_what_says_a_path_in_bytes_is_one(net: Net, tmp_path: Path) -> None:
+    place = Says(os.fsencode(tmp_path / "net.onnx"))
+    LIBRARY.save_onnx(net, place)
+    assert LIBRARY.compare(net, place).passed
+    np.save(tmp_path / "data.npy", np.ones((1, 1, 8, 8), np.float32))
+    assert LIBRARY.compare(net, net, Says(os.fsencode(tmp_path / "data.npy"))).passed
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_checkpoint_that_is_a_pipe_or_has_too_long_a_name_is_a_sentence(net: Net, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match=r"pipe' is no checkpoint of a comparison"):  # reading it waits for ever
+        bnfold.compare(net, net, checkpoint=tmp_path / "pipe")
+    with pytest.raises(UsageError, match=r"the checkpoint '.*' cannot be written: File name too long"):
+        bnfold.compare(net, net, checkpoint=tmp_path / ("x" * 300))
+
+
+def test_metadata_that_no_model_can_hold_are_a_sentence(net: Net) -> None:
+    for metadata in ({"key": "a\udc80"}, {"a\udc80": "value"}):
+        with pytest.raises(UsageError, match=r"metadata of a model is UTF-8, and 'a\\udc80' is none"):
+            bnfold.to_onnx(net, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    "name", ["conv2", "data", "prob", "Sigmoid", "kernel_shape", "conv2/weight", "digits_cifar10", "ai.bnfold"]
+)
+def test_a_model_with_a_name_that_is_no_text_is_a_sentence(net: Net, tmp_path: Path, name: str) -> None:
+    message = bnfold.to_onnx(net)
+    message.opset_import.add(domain="ai.bnfold", version=1)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(message.SerializeToString().replace(name.encode(), name[:-1].encode() + b"\xe9"))
+    for use in (bnfold.load, lambda path: bnfold.load(path.read_bytes()), lambda path: bnfold.compare(path, net)):
+        with pytest.raises(ParseError, match=r"is damaged: a name in it is no UTF-8: b'.*\\xe9"):
+            use(path)
+
+
+@pytest.mark.parametrize("name", [b"conv2", b"data", b"prob"])
+def test_caffe_files_with_names_that_are_no_text_end_in_no_traceback(tmp_path: Path, name: bytes) -> None:
+    prototxt, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    for old, new in ((PROTOTXT, prototxt), (CAFFEMODEL, caffemodel)):
+        new.write_bytes(old.read_bytes().replace(name, name[:-1] + b"\xe9"))
+    result = bnfold.fold(bnfold.load(prototxt, caffemodel))
+    bnfold.save_caffe(result.net, tmp_path / "out.prototxt")
+    assert bnfold.compare(tmp_path / "out.prototxt", result.net).passed
