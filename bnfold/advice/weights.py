@@ -70,7 +70,10 @@ def _is_zero_factor(statistics: Statistics) -> bool:
 
 
 def layers_of_one_name(draft: Draft) -> Iterator[Remark]:
-    """A layer that is called as an earlier one of the same net is."""
+    """A layer that is called as an earlier one of the same net is.
+
+    It is an error where one of the two has weights.
+    """
     for view in draft.views:
         first: dict[str, Written] = {}
         for written in view.layers:
