@@ -72,6 +72,49 @@ def test_detections_are_those_of_caffe_in_its_order(fields: dict[str, object], i
 
 
 @pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("code", ["CORNER", "CENTER_SIZE", "CORNER_SIZE"])
+@pytest.mark.parametrize("objectness", [0.01, 0.4])
+def test_the_boxes_of_refinedet_are_moved_twice_and_only_where_there_is_an_object(
+    objectness: float, code: str, images: int
+) -> None:
+    rng = np.random.default_rng(images)
+    inputs = detector(rng, images)
+    objects = rng.random((images, PRIORS * 2)).astype(np.float32)
+    first = rng.normal(0, 0.5, (images, PRIORS * 4)).astype(np.float32)
+    words = {"code_type": code, "keep_top_k": -1, "nms_param": "{ nms_threshold: 1.5 }"}
+    text = output(**words, **({"objectness_score": 0.4} if objectness == 0.4 else {}))
+    refined = [*inputs, objects, first]
+    net = layer_net(text, [x.shape for x in refined])
+    (expected,) = by_oracle(text, net, refined)
+    assert_close(exported(net, refined), [expected])
+    likely = inputs[1].reshape(images, PRIORS, CLASSES)[:, :, 1:] > 0.2
+    assert len(expected[0, 0]) == (likely & (objects.reshape(images, PRIORS, 2)[:, :, 1:] >= objectness)).sum()
+    (plain,) = by_oracle(output(**words), net, inputs)
+    assert plain.shape != expected.shape or np.abs(plain - expected).max() > 1e-3
+
+
+def test_a_fourth_bottom_alone_has_no_meaning_that_is_known() -> None:
+    inputs = [*detector(np.random.default_rng(0), 1), np.zeros((1, 2 * PRIORS), np.float32)]
+    with pytest.raises(UnsupportedError, match="it has 4 bottoms, and only the meaning of 3, or of RefineDet's 5"):
+        to_onnx(layer_net(output(), [x.shape for x in inputs]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "first", "reason"),
+    [
+        ({"share_location": "false"}, 4, "only where all classes share them"),
+        ({}, 3, "needs 80 confidences and 160 locations"),
+    ],
+)
+def test_a_first_step_that_fits_no_priors_is_refused(fields: dict[str, object], first: int, reason: str) -> None:
+    rng = np.random.default_rng(0)
+    inputs = detector(rng, 1, CLASSES if fields else 1)
+    inputs += [np.zeros((1, PRIORS * 2), np.float32), np.zeros((1, PRIORS * first), np.float32)]
+    with pytest.raises(UnsupportedError, match=reason):
+        to_onnx(layer_net(output(**fields), [x.shape for x in inputs]))
+
+
+@pytest.mark.parametrize("images", [1, 3])
 def test_no_detection_at_all_gives_one_row_for_each_image(images: int) -> None:
     inputs = detector(np.random.default_rng(0), images)
     net = layer_net(output(confidence_threshold=0.999), [x.shape for x in inputs])

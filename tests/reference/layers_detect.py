@@ -92,6 +92,10 @@ def detection_output(layer: Message, bottoms: list[Array], blobs: list[Array]) -
     shared = param.flag("share_location", True)
     locations = bottoms[0].reshape(batch, count, 1 if shared else classes, 4)
     scores = bottoms[1].reshape(batch, count, classes)
+    refined = len(bottoms) == 5
+    if refined:
+        nothing = bottoms[3].reshape(batch, count, 2)[:, :, 1] < np.float32(param.number("objectness_score", 0.01))
+        scores = np.where(nothing[:, :, None], np.eye(1, classes)[None], scores)
     keep_top_k = param.integer("keep_top_k", -1)
 
     rows = []
@@ -100,7 +104,8 @@ def detection_output(layer: Message, bottoms: list[Array], blobs: list[Array]) -
         for label in range(classes):
             if label == background:
                 continue
-            boxes = decoded(locations[image, :, 0 if shared else label], prior, variance, param)
+            start = decoded(bottoms[4][image].reshape(count, 4), prior, variance, param) if refined else prior
+            boxes = decoded(locations[image, :, 0 if shared else label], start, variance, param)
             score = scores[image, :, label]
             kept += [[image, label, score[i], *boxes[i]] for i in suppressed(boxes, score, param)]
         if 0 <= keep_top_k < len(kept):

@@ -167,8 +167,12 @@ class PriorBoxClustered(NamedTuple):
         return len(self.widths)
 
 
+REFINED = 5
+"""How many bottoms RefineDet's DetectionOutput has: SSD's, and confidences and locations of its first step."""
+
+
 class DetectionOutput(NamedTuple):
-    """What an SSD DetectionOutput says.
+    """What an SSD DetectionOutput says, or RefineDet's, which has two more bottoms.
 
     Attributes:
         num_classes: with the background.
@@ -179,6 +183,7 @@ class DetectionOutput(NamedTuple):
         keep_top_k: best boxes of an image over all classes; -1 is all.
         variance_encoded_in_target: offsets are not multiplied by the variances.
         confidence_threshold: scores at or below it do not count; None lets all.
+        objectness: RefineDet: priors whose first step scores below it are background; None in SSD's.
     """
 
     num_classes: int
@@ -191,6 +196,7 @@ class DetectionOutput(NamedTuple):
     keep_top_k: int
     variance_encoded_in_target: bool
     confidence_threshold: float | None
+    objectness: float | None
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -218,6 +224,7 @@ class DetectionOutput(NamedTuple):
             keep_top_k=param.keep_top_k,
             variance_encoded_in_target=param.variance_encoded_in_target,
             confidence_threshold=written(param, "confidence_threshold"),
+            objectness=param.objectness_score if len(layer.bottoms) == REFINED else None,
         )
 
 
@@ -301,11 +308,11 @@ ROWS: Mapping[str, LayerType] = {
         rank=1,
         reads={
             "detection_output_param": "num_classes share_location background_label_id nms_param code_type keep_top_k "
-            "variance_encoded_in_target confidence_threshold"
+            "variance_encoded_in_target confidence_threshold objectness_score"
         },
         dialects=DETECTORS,
-        note="its rows, their order and its empty answer are Caffe's; all images have the priors of the first; `eta` "
-        "is refused where it does something, with a threshold above 0.5",
+        note="RefineDet's too, with five bottoms; its rows, their order and its empty answer are Caffe's; all images "
+        "have the priors of the first; `eta` is refused where it does something, with a threshold above 0.5",
     ),
     "PriorBox": LayerType(
         priors,

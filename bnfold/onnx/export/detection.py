@@ -8,7 +8,10 @@ the threshold, the best `top_k` of them, and suppress greedily; keep the best `k
 Here TopK and ScatterElements hide all scores but the `top_k`, NonMaxSuppression suppresses, a second TopK over the
 survivors of all classes keeps `keep_top_k`, and a third, over `label*k + place`, brings them in order.
 
-Formulas: prior_box_layer.cpp, detection_output_layer.cpp and bbox_util.cpp of SSD.
+RefineDet's reads confidences and locations of a first step, too: a prior without an object there is background, and
+the others are moved by it before they are moved by the second.
+
+Formulas: prior_box_layer.cpp, detection_output_layer.cpp and bbox_util.cpp of SSD and of RefineDet.
 """
 
 from __future__ import annotations
@@ -80,9 +83,9 @@ def _priors(block: Block, grid: PriorGrid, sizes: Array, moves: Array | float = 
 
 def detection_output(block: Block) -> str:
     """Decoded, suppressed and ordered detections, (1, 1, K, 7): NonMaxSuppression between TopKs."""
-    if len(block.bottoms) > 3:
-        raise Refused(f"it has {len(block.bottoms)} bottoms, and only the meaning of the first three is known")
     view = DetectionOutput.of(block.layer)
+    if len(block.bottoms) > 3 and view.objectness is None:
+        raise Refused(f"it has {len(block.bottoms)} bottoms, and only the meaning of 3, or of RefineDet's 5, is known")
     if view.nms_eta != 1:
         raise Refused(f"eta {view.nms_eta:g} changes the threshold while suppressing, which NonMaxSuppression cannot")
     priors = math.prod(block.shapes[2][1:]) // 8
@@ -91,6 +94,8 @@ def detection_output(block: Block) -> str:
     labels = [label for label in range(view.num_classes) if label != view.background]
     boxes = _decoded(block, view, priors, labels)
     scores = reshape(block, block.bottoms[1], (0, priors, view.num_classes), "conf")
+    if view.objectness is not None:
+        scores = _objects(block, scores, view.objectness, priors, view.num_classes)
     scores = transpose(block, scores, (0, 2, 1), "scores")
     if len(labels) < view.num_classes:
         scores = block("Gather", scores, block.integers(labels, "labels"), axis=1, step="foreground")
@@ -112,6 +117,20 @@ def _check_counts(block: Block, view: DetectionOutput, priors: int) -> None:
             f"{priors} priors of {view.num_classes} classes need {located} locations and "
             f"{priors * view.num_classes} confidences, but there are {locations} and {confidences}"
         )
+    if view.objectness is None:
+        return
+    if not view.share_location:
+        raise Refused("RefineDet's Caffe moves boxes twice only where all classes share them")
+    if [math.prod(shape[1:]) for shape in block.shapes[3:]] != [2 * priors, 4 * priors]:
+        raise Refused(f"the first step of {priors} priors needs {2 * priors} confidences and {4 * priors} locations")
+
+
+def _objects(block: Block, scores: str, objectness: float, priors: int, classes: int) -> str:
+    """(N, P, C) scores; a prior whose first step finds no object there is 1 for class 0 and 0 for the others."""
+    first = reshape(block, block.bottoms[3], (0, priors, 2), "first_conf")
+    objects = cut(block, first, [2], [1], [2], step="objects")
+    none = block("Less", objects, block.floats(objectness, "objectness"), step="no_object")
+    return block("Where", none, block.floats(np.eye(1, classes)[None], "nothing"), scores, step="objects_conf")
 
 
 def _decoded(block: Block, view: DetectionOutput, priors: int, labels: list[int]) -> str:
@@ -123,22 +142,31 @@ def _decoded(block: Block, view: DetectionOutput, priors: int, labels: list[int]
     loc = transpose(block, loc, (0, 2, 1, 3), "per_class")
     if not view.share_location and len(labels) < classes:
         loc = block("Gather", loc, block.integers(labels, "located"), axis=1, step="loc_foreground")
-    rows = [reshape(block, part, (1, 1, priors, 4), name) for part, name in _prior_rows(block)]
+    prior, variance = [reshape(block, part, (1, 1, priors, 4), name) for part, name in _prior_rows(block)]
+    if view.objectness is not None:
+        first = reshape(block, block.bottoms[4], (0, 1, priors, 4), "first_loc")
+        prior = _moved(block, view, first, prior, variance, "first_")
+    return _moved(block, view, loc, prior, variance)
+
+
+def _moved(block: Block, view: DetectionOutput, loc: str, prior: str, variance: str, name: str = "") -> str:
+    """Boxes where `loc` moves them to from their priors (bbox_util.cpp, DecodeBBox)."""
     if not view.variance_encoded_in_target:
-        loc = block("Mul", loc, rows[1], step="varied")
+        loc = block("Mul", loc, variance, step=f"{name}varied")
     if view.code_type == "CORNER":
-        return block("Add", rows[0], loc, step="boxes")
-    low, high = halves(block, rows[0], "prior")
-    size = block("Sub", high, low, step="prior_size")
+        return block("Add", prior, loc, step=f"{name}boxes")
+    low, high = halves(block, prior, f"{name}prior")
+    size = block("Sub", high, low, step=f"{name}prior_size")
     if view.code_type == "CORNER_SIZE":
-        sizes = block("Concat", size, size, axis=3, step="sizes")
-        return block("Add", rows[0], block("Mul", loc, sizes, step="sized"), step="boxes")
-    shift, growth = halves(block, loc, "loc")
-    middle = scaled(block, block("Add", low, high, step="prior_sum"), 0.5, "prior_centre")
-    centre = block("Add", block("Mul", shift, size, step="shift"), middle, step="centre")
-    half = scaled(block, block("Mul", block("Exp", growth), size, step="size"), 0.5, "half")
-    corners = [block("Sub", centre, half, step="low"), block("Add", centre, half, step="high")]
-    return block("Concat", *corners, axis=3, step="boxes")
+        sizes = block("Concat", size, size, axis=3, step=f"{name}sizes")
+        return block("Add", prior, block("Mul", loc, sizes, step=f"{name}sized"), step=f"{name}boxes")
+    shift, growth = halves(block, loc, f"{name}loc")
+    middle = scaled(block, block("Add", low, high, step=f"{name}prior_sum"), 0.5, f"{name}prior_centre")
+    centre = block("Add", block("Mul", shift, size, step=f"{name}shift"), middle, step=f"{name}centre")
+    grown = block("Exp", growth, step=f"{name}growth") if name else block("Exp", growth)
+    half = scaled(block, block("Mul", grown, size, step=f"{name}size"), 0.5, f"{name}half")
+    corners = [block("Sub", centre, half, step=f"{name}low"), block("Add", centre, half, step=f"{name}high")]
+    return block("Concat", *corners, axis=3, step=f"{name}boxes")
 
 
 def _prior_rows(block: Block) -> list[tuple[str, str]]:
