@@ -745,6 +745,36 @@ def test_channels_that_are_pruned_to_a_constant_are_judged_by_units_in_the_last_
     assert not compare(reference, folded).passed
 
 
+CENTRED = """
+    input: "data" input_shape { dim: 2 dim: 3 dim: 9 dim: 9 }
+    layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+            convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" }
+    layer { name: "scale" type: "Scale" bottom: "bn" top: "scale" scale_param { bias_term: true } }
+    layer { name: "mvn" type: "MVN" bottom: "scale" top: "mvn" }
+    layer { name: "score" type: "Convolution" bottom: "mvn" top: "score"
+            convolution_param { num_output: 4 kernel_size: 7 } }
+"""
+
+
+@pytest.mark.parametrize("dead", [0, 1, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_plane_that_is_constant_is_no_fault(seed: int, dead: int) -> None:
+    (conv,) = (layer for layer in net(CENTRED, seed).layers if layer.name == "conv")
+    weight, bias = (np.array(blob) for blob in conv.blobs)
+    weight[:dead] = 0
+    reference = net(CENTRED, seed, conv=[weight, bias])
+    folded = bnfold.fold(reference).net
+    report = compare(reference, folded)
+    assert report.passed
+    assert any("layer 'score': all that is read there is 0" in note for note in report.notes) == (dead == 4)
+    (layer,) = (layer for layer in folded.layers if layer.name == "conv")
+    wrong = np.array(layer.blobs[0])
+    wrong[-1, 0] = 1.01 * wrong[-1, 0] + 1e-2
+    layer.blobs = Blobs([wrong, layer.blobs[1]])
+    assert not compare(reference, folded).passed
+
+
 def test_a_unit_is_that_of_the_largest_value() -> None:
     truth = np.linspace(100.0, 100.01, 8)
     unit = np.float32(100).astype(float) * 2.0**-23

@@ -233,6 +233,31 @@ def test_a_layer_gives_what_the_oracle_gives(name: str, opset: int) -> None:
     assert_close(exported(net, inputs, opset=opset), by_oracle(text, net, inputs, tops))
 
 
+@pytest.mark.parametrize("value", [0.1, -1e-3, 3e5])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "MVN"',
+        'type: "MVN" mvn_param { across_channels: true }',
+        'type: "MVN" mvn_param { normalize_variance: false }',
+        'type: "MVN" mvn_param { add_eps_before_sqrt: true }',
+        'type: "BatchNorm" batch_norm_param { use_global_stats: false }',
+        'type: "LayerNorm" layer_norm_param { elementwise_affine: false }',
+    ],
+)
+def test_what_is_constant_has_no_deviation_that_rounding_could_blow_up(layer: str, value: float) -> None:
+    net = layer_net(layer, [IMAGE], 1)
+    for opset in (11, 21):
+        (top,) = exported(net, [np.full(IMAGE, value, np.float32)], opset=opset)
+        assert not top.any()
+
+
+def test_a_mean_over_no_axes_is_the_value_itself() -> None:
+    shapes: list[Shape] = [(2, 6)]
+    (top,) = exported(layer_net('type: "MVN"', shapes, 1), noise(shapes))
+    assert not top.any()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_layer_in_float64_gives_what_the_oracle_gives(name: str) -> None:
     text, shapes, tops = CASES[name]

@@ -7,8 +7,7 @@ BVLC; normalize_layer.cpp of SSD and of NormFace, axpy_layer.cpp of SENet, grn_l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -38,7 +37,8 @@ def batch_norm(block: Block) -> str:
     statistics = read_batchnorm(block.layer, block.graph.net.batchnorm_layout, block.graph.net.zero_factor)
     if statistics.batch_statistics:
         block.fixes_batch("its statistics follow each batch")
-        y = _learned_affine(block, _standardised(block, partial(_mean_of_batch, block), statistics.eps), statistics)
+        axes = [axis for axis in range(block.rank) if axis != 1]
+        y = _learned_affine(block, _standardised(block, axes, statistics.eps), statistics)
     elif block.rank < 2 or statistics.layout == "segnet":
         y = _learned_affine(block, block.bottom, statistics)
     else:
@@ -57,26 +57,25 @@ def batch_norm(block: Block) -> str:
     return block("Relu", y) if statistics.relu else y
 
 
-Mean = Callable[[str, str], str]
-"""What writes the mean of a tensor, under the name of a step."""
-
-
-def _standardised(block: Block, mean: Mean, eps: float) -> str:
-    """`(x - E x)/sqrt(E (x - E x)^2 + eps)`, E being the mean."""
-    centred = block("Sub", block.bottom, mean(block.bottom, "mean"))
-    variance = mean(block("Mul", centred, centred, step="square"), "variance")
+def _standardised(block: Block, axes: list[int], eps: float) -> str:
+    """`(x - E x)/sqrt(E (x - E x)^2 + eps)`, E being the mean over `axes`."""
+    centred = _centred(block, axes)
+    variance = _mean(block, block("Mul", centred, centred, step="square"), axes, "variance")
     return block("Div", centred, block("Sqrt", shifted(block, variance, eps, "eps")))
 
 
-def _mean_of_batch(block: Block, x: str, step: str) -> str:
-    """The mean over all axes but the channels: first over the plane, since OpenCV 5 gets axes 0, 2, 3 at once wrong."""
-    plane = list(range(2, block.rank))
-    inner = reduce(block, "ReduceMean", x, plane, step=f"{step}_plane") if plane else x
-    return reduce(block, "ReduceMean", inner, [0], step=step)
+def _centred(block: Block, axes: list[int]) -> str:
+    """`x - E x = (x - a) - E (x - a)`, a being the first x: where x is constant nothing is left, not even rounding."""
+    first = cut(block, block.bottom, axes, [0] * len(axes), [1] * len(axes), step="first") if axes else block.bottom
+    moved = block("Sub", block.bottom, first, step="moved")
+    return block("Sub", moved, _mean(block, moved, axes, "mean"))
 
 
-def _mean_over(block: Block, axes: list[int]) -> Mean:
-    return lambda x, step: reduce(block, "ReduceMean", x, axes, step=step)
+def _mean(block: Block, x: str, axes: list[int], step: str) -> str:
+    """The mean over axes; of a batch first over the plane, since OpenCV 5 gets axes 0, 2, 3 at once wrong."""
+    if axes[:1] == [0] and axes[1:]:
+        x, axes = reduce(block, "ReduceMean", x, axes[1:], step=f"{step}_plane"), [0]
+    return reduce(block, "ReduceMean", x, axes, step=step)
 
 
 def _learned_affine(block: Block, x: str, statistics: Statistics) -> str:
@@ -205,15 +204,15 @@ def _damped(block: Block, squares: str, alpha: float, k: float, beta: float) -> 
 
 
 def mvn(block: Block) -> str:
-    """`(x - mean)/(sqrt(E (x - mean)^2) + eps)` over the plane, or over channels and plane: ReduceMean, Div."""
+    """`(x - mean)/(sqrt(E (x - mean)^2) + eps)` over the plane, or over channels and plane: Slice, ReduceMean, Div."""
     view = block.layer.param.mvn_param
-    mean = _mean_over(block, list(range(1 if view.across_channels else 2, block.rank)))
+    axes = list(range(1 if view.across_channels else 2, block.rank))
     if view.normalize_variance and view.add_eps_before_sqrt:
-        return _standardised(block, mean, view.eps)
-    centred = block("Sub", block.bottom, mean(block.bottom, "mean"))
+        return _standardised(block, axes, view.eps)
+    centred = _centred(block, axes)
     if not view.normalize_variance:
         return centred
-    variance = mean(block("Mul", centred, centred, step="square"), "variance")
+    variance = _mean(block, block("Mul", centred, centred, step="square"), axes, "variance")
     return block("Div", centred, shifted(block, block("Sqrt", variance), view.eps, "eps"))
 
 
@@ -287,7 +286,7 @@ def grn(block: Block) -> str:
 def layer_norm(block: Block) -> str:
     """`(x - mean)/sqrt(variance + eps) * scale + shift` over a sample, by parts: LayerNormalization is of opset 17."""
     param = block.layer.param.layer_norm_param
-    y = _standardised(block, _mean_over(block, list(range(1, block.rank))), param.eps)
+    y = _standardised(block, list(range(1, block.rank)), param.eps)
     if not param.elementwise_affine:
         return y
     y = block("Mul", y, block.learned(0, "scale", block.shape[1:]))
