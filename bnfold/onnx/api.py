@@ -22,7 +22,8 @@ from bnfold.options import OnnxOptions, changed, differing
 def to_onnx(net: Net, *, options: OnnxOptions = OnnxOptions(), **changes: object) -> ModelProto:
     """The net as an ONNX model: of a Caffe net one that gives Caffe's numbers, of an ONNX net the model that it was.
 
-    A Caffe net's layer names become node names, its blob names tensor names.
+    A Caffe net's layer names become node names, its blob names tensor names. Of a blob that layers write in place the
+    last value keeps the name, and others are called `blob@layer`; where the blob is an input, the input keeps it.
 
     Args:
         net: any net that was loaded, folded or not.
