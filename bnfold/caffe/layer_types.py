@@ -68,6 +68,11 @@ TYPES = 256
 """Of how many types it is kept what they are: every layer is asked several times."""
 
 
+def is_fixed_point(layer_type: str) -> bool:
+    """Whether it is one of the types that Vitis' quantiser puts in place of others, or between them."""
+    return layer_type == "FixedNeuron" or layer_type.endswith("Fixed")
+
+
 def is_data(param: LayerParameter) -> bool:
     """Whether a layer brings samples into the net. Forks have dozens, which all end in `Data`, and `Python` ones."""
     return not param.bottom and len(param.top) > 0 and (param.type.endswith("Data") or param.type == "Python")

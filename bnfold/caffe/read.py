@@ -354,7 +354,11 @@ def _mark_opaque(layers: Sequence[Layer]) -> list[str]:
 
 def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
     for field, whose in (("quantization_param", "Intel's"), ("fixed_param", "Vitis'")):
-        quantised = [param for param, _, _ in layers if param.HasField(field) and layer_types.is_known(param.type)]
+        quantised = [
+            param
+            for param, _, _ in layers
+            if param.HasField(field) and (layer_types.is_known(param.type) or layer_types.is_fixed_point(param.type))
+        ]
         if quantised:
             count, first = len(quantised), f"'{quantised[0].name}' ({quantised[0].type})"
             who = f"layer {first} has" if count == 1 else f"{count} layers, the first of them {first}, have"

@@ -250,6 +250,13 @@ def test_a_network_in_integers_is_refused(param: str, tmp_path: Path) -> None:
         read(tmp_path, SHAPES, text)
 
 
+@pytest.mark.parametrize("layer_type", ["FixedNeuron", "ConvolutionFixed"])
+def test_what_the_quantiser_of_vitis_writes_is_refused(layer_type: str, tmp_path: Path) -> None:
+    text = NET.replace('type: "Convolution"', f'type: "{layer_type}" fixed_param {{ bit_width: 8 }}')
+    with pytest.raises(UnsupportedError, match=rf"layer 'conv' \({layer_type}\) has a `fixed_param`.*integers"):
+        read(tmp_path, SHAPES, text)
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_golden_has_the_inputs_and_outputs_that_caffe_had(folder: Path) -> None:
     check(folder)
