@@ -143,6 +143,18 @@ def unary(b: Builder, x: str, shape: Shape) -> None:
     b.add(op_type, [x, *zero], [shape])
 
 
+def clip(b: Builder, x: str, shape: Shape) -> None:
+    """Two bounds, or one, some of them 0."""
+    low, high = sorted(b.choose.choice([0.0, b.choose.uniform(-1, 1)]) for _ in range(2))
+    bounds = [b.stored(np.array(bound, np.float32)) for bound in (low, high)]
+    op_type = b.choose.choice(["Clip", "Clip", "Max", "Min"])
+    if op_type == "Clip":
+        missing = b.choose.choice([0, 0, 1, 2])
+        b.add("Clip", [x, *("" if place == missing else name for place, name in enumerate(bounds, 1))], [shape])
+    else:
+        b.add(op_type, [x, bounds[op_type == "Min"]], [shape])
+
+
 def prelu(b: Builder, x: str, shape: Shape) -> None:
     if len(shape) == 4:
         b.add("PRelu", [x, b.constant(shape[1], 1, 1)], [shape])
@@ -180,13 +192,16 @@ def global_pool(b: Builder, x: str, shape: Shape) -> None:
 def join(b: Builder, x: str, shape: Shape) -> None:
     other = b.like(shape)
     op_type = b.choose.choice(["Add", "Sub", "Mul", "Max", "Min", "Concat", "Sum", "Mean"])
+    if op_type in ("Concat", "Sum", "Mean") and b.choose.random() < 0.4:
+        other = b.constant(*shape)
     if other is None:
         return
     if op_type == "Concat":
         axis = b.choose.randrange(len(shape))
         if shape[axis] <= 8:
             top = tuple(2 * size if place == axis else size for place, size in enumerate(shape))
-            b.add(op_type, [x, other], [top], axis=b.choose.choice([axis, axis - len(shape)]))
+            parts = b.choose.choice([[x, other], [other, x]])
+            b.add(op_type, parts, [top], axis=b.choose.choice([axis, axis - len(shape)]))
     else:
         b.add(op_type, [x, other], [shape])
 
@@ -240,6 +255,9 @@ def linear(b: Builder, x: str, shape: Shape) -> None:
         weight = b.constant(*(sizes[letter] for letter in (*known, "o")))
         made = tuple(sizes[letter] for letter in given)
         b.add("Einsum", [x, weight], [made], equation=f"{letters},{''.join(known)}o->{given}")
+    elif len(shape) >= 3 and b.choose.random() < 0.2:
+        form = b.choose.choice([(shape[-1],), (*shape[:-2], shape[-1], out), (shape[-3], shape[-1], out)])
+        b.add("MatMul", [x, b.constant(*form)], [shape[:-1] if len(form) == 1 else (*shape[:-1], out)])
     elif len(shape) >= 2 and b.choose.random() < 0.7:
         (top,) = b.add("MatMul", [x, b.constant(shape[-1], out)], [(*shape[:-1], out)])
         if b.choose.random() < 0.6:
@@ -324,6 +342,7 @@ def normalize(b: Builder, x: str, shape: Shape) -> None:
 MAKERS: list[Maker] = [
     *[conv, batch_normalization, arithmetic, linear, unary] * 3,
     *[
+        clip,
         conv_transpose,
         prelu,
         pool,
