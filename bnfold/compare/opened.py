@@ -303,11 +303,12 @@ class Opened:
         if not beyond:
             return []
         first = found.errors[beyond[0]]
-        # Beside values far from 0, which float32 cannot tell apart, a range may be small.
+        # Beside values far from 0, which float32 cannot tell apart, a range may be small; so it may where those that
+        # are read cancel: the mean of what was centred is what rounding left.
         farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
-        if farthest > ROUNDING * tolerance:
-            return []
-        return beyond
+        read = [found.errors[name] for name in self.ours.reads[beyond[0]] if name in found.errors]
+        added = max((magnitude(error.low, error.high) for error in read), default=0.0)
+        return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 
     def is_coarse_and_small(self, found: Measurement) -> bool:
         """Whether the float64 run decides unasked: the tolerance of 2 bytes hides faults of a few per cent."""

@@ -752,6 +752,7 @@ CENTRED = """
     layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" }
     layer { name: "scale" type: "Scale" bottom: "bn" top: "scale" scale_param { bias_term: true } }
     layer { name: "mvn" type: "MVN" bottom: "scale" top: "mvn" }
+    layer { name: "mean" type: "Pooling" bottom: "mvn" top: "mean" pooling_param { pool: AVE global_pooling: true } }
     layer { name: "score" type: "Convolution" bottom: "mvn" top: "score"
             convolution_param { num_output: 4 kernel_size: 7 } }
 """
@@ -759,7 +760,7 @@ CENTRED = """
 
 @pytest.mark.parametrize("dead", [0, 1, 4])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_plane_that_is_constant_is_no_fault(seed: int, dead: int) -> None:
+def test_a_plane_that_is_constant_and_a_mean_of_what_was_centred_are_no_fault(seed: int, dead: int) -> None:
     (conv,) = (layer for layer in net(CENTRED, seed).layers if layer.name == "conv")
     weight, bias = (np.array(blob) for blob in conv.blobs)
     weight[:dead] = 0
