@@ -42,7 +42,7 @@ from bnfold.options import (
     plane,
     sizes,
 )
-from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, too_many, with_notes
+from bnfold.report.streams import UNUSABLE, Printed, ReportLost, answer, forget, telling, too_many, with_notes
 from bnfold.report.words import visible
 
 if TYPE_CHECKING:
@@ -325,7 +325,7 @@ class Commands(click.Group):
             _stop(f"{visible(message)} ('{command} --help' lists what there is)", UNUSABLE)
         except ReportLost as lost:
             forget(sys.stdout)
-            _stop(str(lost), UNUSABLE, quiet=lost.reader_has_gone)
+            _stop(with_notes(str(lost), lost), UNUSABLE, quiet=lost.reader_has_gone)
         except (click.Abort, KeyboardInterrupt) as abort:
             # click has its own exception for Ctrl-C, and the notes are on Python's.
             code = 128 + stopped_by[0] if stopped_by else INTERRUPTED
@@ -399,7 +399,8 @@ def fold(prototxt: Path, caffemodel: str | None, no_verify: bool, **given: Any) 
     with progress_bar() as progress:
         report = run(job, progress)
     facts = _facts(reading.files, report.written, given["data"], given["mean"])
-    _render(given, of_run(report, facts, given["verbosity"] or 0, _reports(given)))
+    with telling(report):
+        _render(given, of_run(report, facts, given["verbosity"] or 0, _reports(given)))
     return 0 if report.passed else DIFFERENT
 
 
@@ -448,7 +449,8 @@ def _write_unfolded(prototxt: Path, caffemodel: str | None, given: dict[str, Any
     reading, writing = _reading(prototxt, caffemodel, given), _writing(prototxt, given)
     require_paths(reading.files, writing)
     report = export(reading, writing, only)
-    _render(given, of_run(report, _facts(reading.files, report.written)))
+    with telling(report):
+        _render(given, of_run(report, _facts(reading.files, report.written)))
     return 0
 
 
@@ -640,8 +642,7 @@ def _reports(given: dict[str, Any]) -> list[Path]:
 
 def _renderings(given: dict[str, Any]) -> dict[str, Path]:
     """Rendering -> the file that is to hold it, or -."""
-    paths = {name: given.get(f"{name}_path") for name in ("json", "html", "markdown")}
-    return {name: path for name, path in paths.items() if path is not None}
+    return {name: path for name in ("json", "html", "markdown") if (path := given.get(f"{name}_path")) is not None}
 
 
 def _data(given: dict[str, Any], data: Sequence[str | None]) -> list[Path]:

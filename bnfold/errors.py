@@ -128,6 +128,11 @@ def few(words: Sequence[str], most: int = 6) -> str:
     return ", ".join(words[:most]) + (f" and {len(words) - most:,} more" if len(words) > most else "")
 
 
+def listed(paths: Sequence[Path]) -> str:
+    """Some files as the beginning of a sentence on what became of them."""
+    return f"{', '.join(map(str, paths))} {'was' if len(paths) == 1 else 'were'}"
+
+
 def is_everyday(error: float) -> bool:
     """Whether an error is large enough to be written without an exponent: 0.97 of a range, and not 9.7e-01."""
     return 0.01 <= abs(error) < 99.5

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.errors import BnfoldError, ModelError, UsageError, few
+from bnfold.errors import BnfoldError, ModelError, UsageError, WriteError, few, listed
 from bnfold.io.files import OutputSet, data_file, recover, require_unread, require_writable
 from bnfold.io.mapping import map_file
 from bnfold.loading import is_onnx, load, require_weights
@@ -163,7 +163,8 @@ def _unwritten_unless_proved(written: Sequence[Path], outputs: OutputSet) -> Ite
                 error.args = tuple(str(word).replace(str(outputs.staged(path)), str(path)) for word in error.args)
         if written:
             unrun = "; --no-verify writes without a proof" if isinstance(error, ModelError) else ""
-            error.add_note(f"{listed(written)} not written, since the proof did not end{unrun}")
+            why = "" if isinstance(error, WriteError) else f", since the proof did not end{unrun}"
+            error.add_note(f"{listed(written)} not written{why}")
         raise
 
 
@@ -178,11 +179,6 @@ def _rejected(report: RunReport, outputs: OutputSet, keep: bool) -> RunReport:
         outputs.discard()
         note += "; --keep-failed leaves what failed as NAME.failed"
     return replace(report, written=(), rejected=report.written, notes=(*report.notes, note))
-
-
-def listed(paths: Sequence[Path]) -> str:
-    """Some files as the beginning of a sentence on what became of them."""
-    return f"{', '.join(map(str, paths))} {'was' if len(paths) == 1 else 'were'}"
 
 
 def read(reading: Reading, **changes: object) -> Net:

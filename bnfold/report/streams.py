@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from bnfold.errors import BnfoldError, WriteError
+from bnfold.errors import BnfoldError, WriteError, listed
 from bnfold.options import WEIGHTS
 from bnfold.report.words import shortened, visible
+
+if TYPE_CHECKING:
+    from bnfold.report.run import RunReport
 
 DISTRIBUTIONS = {"PIL": "Pillow", "google": "protobuf"}
 """Module -> the package that has it, where the two have different names."""
@@ -54,6 +58,21 @@ def _losing() -> Iterator[None]:
         yield
     except OSError as error:
         raise ReportLost(error) from None
+
+
+@contextmanager
+def telling(report: RunReport) -> Iterator[None]:
+    """Have what keeps a report from being told say what it would have told of the files."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BaseException as error:
+        if report.written:
+            proved = ", and proved" if report.proofs else ""
+            error.add_note(f"{listed(report.written)} written{proved} before that")
+        if report.rejected:
+            error.add_note(f"{listed(report.rejected)} not written, since the proof failed")
+        raise
 
 
 def answer(error: Exception) -> tuple[str, int]:

@@ -114,6 +114,37 @@ def test_a_report_that_finds_no_room_is_a_sentence(arguments: tuple[str, ...], b
     is_refused(say(">/dev/full", *arguments, buffered=buffered), "the report cannot be written: No space left")
 
 
+@pytest.mark.parametrize(
+    ("command", "more", "fate"),
+    [
+        ("fold", ("--json", "/dev/full"), "out.onnx was written, and proved before that\n"),
+        ("fold", ("--json", "/dev/full", "--no-verify"), "out.onnx was written before that\n"),
+        ("fold", (), "out.onnx was written, and proved before that\n"),
+        ("export", (), "out.onnx was written before that\n"),
+        ("fold", ("--tolerance", "0"), "out.onnx was not written, since the proof failed\n"),
+    ],
+)
+def test_a_report_that_finds_no_room_says_what_became_of_the_model(
+    tmp_path: Path, command: str, more: tuple[str, ...], fate: str
+) -> None:
+    out = tmp_path / "out.onnx"
+    arguments = [command, str(GOLDEN.prototxt), str(GOLDEN.caffemodel), "-o", str(out), *more]
+    run = say("" if "--json" in more else ">/dev/full", *arguments)
+    is_refused(run, "cannot be written: No space left on device; ", fate)
+    assert out.exists() == ("not written" not in fate)
+
+
+def test_a_model_that_finds_no_room_is_not_said_to_lack_a_proof(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("one.onnx", "two.onnx")]
+    limited = f"{LIMITED}import sys; sys.argv[0] = 'bnfold'; runpy.run_module('bnfold', run_name='__main__')"
+    arguments = ["fold", str(GOLDEN.prototxt), str(GOLDEN.caffemodel), "-o", paths[0], "-o", paths[1]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", limited, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    is_refused(run, f"{paths[0]}: cannot be written: File too large; {paths[0]}, {paths[1]} were not written\n")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("shell", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_streams_that_are_closed_or_full_change_no_exit_code(shell: str) -> None:
     assert say(shell, "inspect", str(GOLDEN.prototxt)).returncode == 0
