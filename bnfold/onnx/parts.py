@@ -1,4 +1,4 @@
-"""The constants that a node joins or sums with data, which are layers of their own while a net is folded.
+"""The constants that a node joins, sums or compares with data, which are layers of their own while a net is folded.
 
     Given:   y = Concat(x, k)      While folding:  p = Identity(k), y = Concat(x, p)      Result:  y = Concat(x, k')
 
@@ -8,6 +8,7 @@ So an affine on y finds a layer behind each bottom, and the constant takes its o
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 from onnx import helper
 
@@ -15,7 +16,7 @@ from bnfold.algebra.frontend import FoldContext
 from bnfold.net import Blobs, Layer, Names, Net
 from bnfold.onnx.node import ConstantInput, Data, Node
 
-JOINING = frozenset({"Concat", "Mean", "Sum"})
+JOINING = frozenset({"Concat", "Max", "Mean", "Min", "Sum"})
 
 
 def part_constants(context: FoldContext) -> None:
@@ -25,7 +26,7 @@ def part_constants(context: FoldContext) -> None:
     for layer in net.layers:
         node: Node = layer.param
         constants = [slot for slot in node.slots if isinstance(slot, ConstantInput)]
-        joins = layer.type in JOINING and layer.bottoms and id(layer) not in context.excluded
+        joins = layer.type in JOINING and layer.bottoms and id(layer) not in context.excluded and not _clips(layer)
         if joins and constants and min(constant.blob for constant in constants) >= 0:
             held = [_holding(constant, layer, names) for constant in constants]
             others, data = iter(held), iter(layer.bottoms)
@@ -34,6 +35,11 @@ def part_constants(context: FoldContext) -> None:
             layer.blobs = Blobs()
             parts += held
     net.insert_first(parts)
+
+
+def _clips(layer: Layer) -> bool:
+    """Whether a layer is the larger or the smaller of data and one number, which is a Clip."""
+    return layer.type in ("Max", "Min") and len(layer.bottoms) == 1 and [*map(prod, layer.blobs.shapes)] == [1]
 
 
 def _holding(constant: ConstantInput, layer: Layer, names: Names) -> Layer:
