@@ -296,6 +296,18 @@ class LpNormalization(OpRun):
         return (np.divide(x, norm, out=np.zeros_like(x), where=norm != 0),)
 
 
+class MeanVarianceNormalization(OpRun):
+    """`(x - E x)/(sqrt(E (x - E x)^2) + 1e-9)` beside the first x; onnx's own holds float32 and squares the mean."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *, axes: Sequence[int] = (0, 2, 3)) -> tuple[Array]:
+        along = tuple(axis % x.ndim for axis in axes)
+        moved = x - x[tuple(slice(1 if axis in along else None) for axis in range(x.ndim))]
+        centred = moved - moved.mean(axis=along, keepdims=True)
+        return (centred / (np.sqrt(np.square(centred).mean(axis=along, keepdims=True)) + 1e-9),)
+
+
 class LogSoftmax(OpRun):
     """Over all axes from `axis` on, as before opset 13: onnx's reference arithmetic always takes `axis` alone."""
 
@@ -403,6 +415,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     LpNormalization: 1000,
     LpPool: 1000,
     MaxPool: 1000,
+    MeanVarianceNormalization: 1000,
     RNN: 1000,
     ReduceMean: 1000,
     RoiAlign: 16,

@@ -59,6 +59,8 @@ def test_a_normalisation_is_by_its_stored_statistics_at_every_opset(opset: int, 
         ("MaxPool", {"kernel_shape": [3, 3], "pads": [1, 1, 2, 0]}),
         ("MaxPool", {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}),
         ("MaxPool", {"kernel_shape": [3, 2], "pads": [1, 0, 2, 1], "strides": [2, 1]}),
+        ("MeanVarianceNormalization", {"axes": [0, 2, 3]}),
+        ("MeanVarianceNormalization", {"axes": [1, -1]}),
         ("Softmax", {}),
         ("Softmax", {"axis": 1}),
         ("Softmax", {"axis": 3}),
@@ -70,6 +72,13 @@ def test_an_operator_is_what_it_is_at_its_opset(operator: str, attributes: dict[
     exact = Evaluator.of_model(made, (), None, ["y"]).run({"data": IMAGES})["y"]
     assert exact.dtype == np.float64
     assert np.abs(Session(made).run({"data": IMAGES})["y"] - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize("value", [0.1, -3e5])
+def test_what_is_constant_is_centred_to_0(value: float) -> None:
+    node = helper.make_node("MeanVarianceNormalization", ["data"], ["y"], axes=[2, 3])
+    made = model([node], {"data": IMAGES.shape}, ["y"], {}, 17)
+    assert not Evaluator.of_model(made, (), None, ["y"]).run({"data": np.full_like(IMAGES, value)})["y"].any()
 
 
 @pytest.mark.parametrize("opset", [10, 15, 16])
