@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -24,6 +25,8 @@ ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 HDF5 = frozenset({".h5", ".hdf5"})
 LOOKED_AT = 1000
 """Images whose headers are read, to say what is done to them."""
+MOST_OTHERS = 100_000
+"""Entries of a folder of images that may be none, beside as many as there are images: / has more."""
 MAX_LIST_BYTES = 1 << 30
 THUMBNAIL = 128  # pixels of the longer side of a picture in a report
 
@@ -208,8 +211,9 @@ def _images_at(
         names: Sequence[str] = ()
     else:
         _need_pillow()
-        files, found, names = _listed_images(place, lines) if lines is not None else _folder(place)
-        source += _passed_over(place, names) if place.is_dir() else ""
+        with _readable(place):
+            files, found, names = _listed_images(place, lines) if lines is not None else _folder(place)
+            source += _passed_over(place, names) if place.is_dir() else ""
         pictures = Files(files, place if place.is_dir() else place.parent)
     true = found if labels is None else labels
     if true is not None and len(true) != pictures.count:
@@ -307,11 +311,11 @@ def _require_axes(path: Path, name: str, shape: Sequence[int], feed: Feed) -> No
 
 def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
     """Files, classes and class names; a sub-folder with images is a class only where no image lies beside it."""
-    direct = _images(folder.iterdir())
+    direct = _images(folder.iterdir(), folder)
     if direct:
         return direct, None, ()
     entries = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    images = {entry.name: found for entry in entries if (found := _images(entry.rglob("*")))}
+    images = {entry.name: found for entry in entries if (found := _images(entry.rglob("*"), entry))}
     classes = list(images)
     numbered = bool(classes) and all(re.fullmatch(r"[0-9]{1,9}", name) for name in classes)
     classes.sort(key=lambda name: (int(name) if numbered else 0, name))
@@ -331,8 +335,25 @@ def _passed_over(folder: Path, classes: Sequence[str]) -> str:
     return f" (without images, so no class: {few(list(map(repr, moving)))})" if moving else ""
 
 
-def _images(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in ENDINGS and path.is_file())
+def _images(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """The images among what a folder has, by name. Raises UsageError where hardly any entry is one."""
+    images, others = [], 0
+    for path in paths:
+        if path.suffix.lower() in ENDINGS and path.is_file():
+            images.append(path)
+        elif (others := others + 1) > MOST_OTHERS + len(images):
+            raise UsageError(
+                f"'{folder}' has more than {others - 1:,} entries that are no images; give the folder of the images"
+            )
+    return sorted(images)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # no rights, or what lies there goes meanwhile
+        raise UsageError(f"the folder '{folder}' cannot be read: {error.strerror or error}") from None
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -73,6 +73,30 @@ def test_a_sub_folder_without_images_is_no_class(tmp_path: Path) -> None:
     assert f"2 images of {tmp_path}, 8x10" in open_samples(tmp_path, FEEDS).description
 
 
+def test_a_folder_of_all_but_images_is_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bnfold.data.datasets.MOST_OTHERS", 3)
+    for number in range(3):
+        save(tmp_path / "cat" / f"{number}.png")
+    for number in range(3):
+        (tmp_path / "cat" / f"{number}.txt").touch()
+    assert open_samples(tmp_path, FEEDS).count == 3
+    for number in range(4):
+        (tmp_path / "cat" / f"folder{number}").mkdir()
+    with pytest.raises(
+        UsageError, match=r"cat' has more than [3-6] entries that are no images; give the folder of the im"
+    ):
+        open_samples(tmp_path, FEEDS)
+
+
+def test_a_folder_that_cannot_be_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(UsageError, match=f"^the folder '{tmp_path}' cannot be read: Permission denied"):
+        open_samples(tmp_path, FEEDS)
+
+
 def test_numbered_sub_folders_are_the_labels_themselves(tmp_path: Path) -> None:
     for name in ("10/a.png", "9/b.png", "2/c.png"):
         save(tmp_path / name)
