@@ -164,7 +164,12 @@ def pointwise(w: Writer) -> None:
     bottom = w.pick(channels)
     if bottom is not None:
         layer_type, param = w.choose(
-            "ReLU/", "ReLU/relu_param { negative_slope: 0.125 }", "PReLU/", "TanH/", "ReLU/", "ReLU/"
+            "ReLU/",
+            "ReLU/relu_param { negative_slope: 0.125 }",
+            "PReLU/",
+            "TanH/",
+            "ReLU/",
+            "Clip/clip_param { min: -0.5 max: 0.75 }",
         ).split("/", 1)
         w.add(layer_type, [bottom], param, in_place=w.chance(2))
 
