@@ -118,6 +118,18 @@ def outputs_gate(lost: Sequence[str]) -> Gate:
     return Gate("outputs", 0, len(lost), not lost, sentence)
 
 
+def shapes_gates(resized: Sequence[str]) -> list[Gate]:
+    """Every blob that both have holds as many values in both; no gate where that is so.
+
+    Args:
+        resized: a sentence on each blob that does not, in order of execution.
+    """
+    if not resized:
+        return []
+    more = f" (and {len(resized) - 1:,} more like this)" if len(resized) > 1 else ""
+    return [Gate("shapes", 0, len(resized), False, resized[0] + more)]
+
+
 def boxes_gate(detector: DetectorDiff, steady: bool) -> Gate:
     """No box without a partner, unless a rounding decides.
 

@@ -23,6 +23,7 @@ from bnfold.compare.gates import (
     is_blank,
     outputs_gate,
     rounding_gate,
+    shapes_gates,
     tolerance_gate,
     top1_gate,
 )
@@ -83,6 +84,7 @@ class Opened:
         tops: layer -> own top, of the weighted layers whose activation range is reported, in either network.
         ties: the blobs of indices.
         all_pairs: `pairs` as they were, where only outputs are compared.
+        resized: sentences on blobs, but outputs, that hold another number of values in the candidate.
     """
 
     ours: Model
@@ -100,6 +102,7 @@ class Opened:
     tops: tuple[dict[str, str], dict[str, str]] = ({}, {})
     ties: Ties = field(init=False)
     all_pairs: dict[str, str] = field(init=False)
+    resized: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.saturating, self.all_pairs = saturating(self.ours), dict(self.pairs)
@@ -133,10 +136,10 @@ class Opened:
         boxes = find_detections(self.ours, self.pairs, first, second)
         for name, partner in list(self.pairs.items()):
             if name != boxes and _squeezed(first[name]) != _squeezed(second[partner]):
-                self.notes.append(
-                    f"blob '{name}' was not compared: its shape is {first[name]} in the reference and "
-                    f"{second[partner]} in the candidate"
-                )
+                shapes = f"its shape is {first[name]} in the reference and {second[partner]} in the candidate"
+                self.notes.append(f"blob '{name}' was not compared: {shapes}")
+                if name not in self.ours.outputs and prod(first[name]) != prod(second[partner]):
+                    self.resized.append(f"blob '{name}' has another size: {shapes}")
                 del self.pairs[name]
         scores = find_scores(self.ours, self.pairs, first, self.labels, self.layout.batch)
         if scores is not None:
@@ -185,6 +188,7 @@ class Opened:
         gates = [
             compared_gate(blobs, uncompared, boxes, seen_through, self.same_behind),
             outputs_gate(lost),
+            *shapes_gates(self.resized),
             tolerance_gate([blob for blob in judged if blob.blob not in rounded], options.limit),
             *rounding,
         ]

@@ -373,6 +373,25 @@ def test_networks_of_which_the_only_blob_has_another_shape_differ() -> None:
     )
 
 
+def test_an_inner_blob_of_another_size_is_a_difference_though_the_outputs_agree() -> None:
+    """As a detector's that finds nothing: of all that is behind a pad that is wrong, the output alone agrees."""
+
+    def net(kernel: int) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("MaxPool", ["x"], ["inner"], "inner", kernel_shape=[kernel, kernel]),
+            helper.make_node("GlobalMaxPool", ["inner"], ["y"], "y"),
+        ]
+        return model(nodes, {"x": (1, 2, 6, 6)}, ["y"])
+
+    report = compare(net(1), net(2))
+    assert report.verdict == (
+        "The networks differ: blob 'inner' has another size: its shape is (1, 2, 6, 6) in the reference and "
+        "(1, 2, 5, 5) in the candidate."
+    )
+    assert [gate.name for gate in report.gates if not gate.passed] == ["shapes"]
+    assert compare(net(1), net(2), layers=False).passed
+
+
 def test_inputs_that_do_not_fit_are_refused() -> None:
     other = model([helper.make_node("Relu", ["data"], ["prob"], "r")], {"data": (2, 3, 9, 9)}, ["prob"])
     with pytest.raises(
