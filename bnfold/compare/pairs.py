@@ -16,7 +16,10 @@ from bnfold.compare.records import DiffReport, Gate
 from bnfold.data.samples import counted
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.files import StrPath, is_stream, os_path
+from bnfold.io.mapping import read_file
 from bnfold.options import WEIGHTS, CompareOptions
+
+MAX_TABLE = 1 << 26  # bytes, of which a line takes some hundred
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ def read_pairs(path: Path) -> list[PairRow]:
         UsageError: there is no such file, or nothing in it.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        text = read_file(path, MAX_TABLE).decode("utf-8-sig")
+    except (ParseError, UnicodeDecodeError):
         text = "\0"
     if "\0" in text:
         raise UsageError(f"the table '{path}' cannot be read as text")

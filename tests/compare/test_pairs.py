@@ -16,7 +16,7 @@ from bnfold.compare import pairs
 from bnfold.compare.comparison import compare
 from bnfold.compare.pairs import PairRow, read_pairs
 from bnfold.compare.records import DiffReport
-from bnfold.errors import BnfoldError
+from bnfold.errors import BnfoldError, UsageError
 
 
 def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path: Path) -> None:
@@ -69,6 +69,14 @@ def test_a_line_that_is_no_pair_is_a_sentence(tmp_path: Path, text: str, sentenc
     (tmp_path / "table").write_text(text)
     with pytest.raises(BnfoldError, match=sentence):
         read_pairs(tmp_path / "table")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_table_that_is_a_device_or_a_pipe_is_not_read_for_ever(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "table")
+    for path in (tmp_path / "table", Path("/dev/full")):
+        with pytest.raises(UsageError, match=f"the table '{path}' cannot be read as text"):
+            read_pairs(path)
 
 
 def test_each_pair_has_its_report_and_one_that_differs_decides(run: Run, tmp_path: Path) -> None:
