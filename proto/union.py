@@ -304,9 +304,7 @@ DECIDED = {
 # in a binary, and is an error in a text.
 UNDEFINED = {
     "AxpyParameter": "Axpy has no parameters",
-    "BatchToSpaceNDParameter": "synopsys' layer is not among the facts",
     "SolverBatchSizePair": "part of intel's training schedule",
-    "SpaceToBatchNDParameter": "synopsys' layer is not among the facts",
     "SparseToDenseParameter": "synopsys' layer is not among the facts",
     "SpatialBatchingPoolingParameter": "synopsys' layer is not among the facts",
 }
@@ -337,6 +335,11 @@ ADDED_FIELDS = (
     Fact("LayerParameter", "reduce_mean_param", 231, "optional", "ReduceMeanParameter", False, "", ("synopsys",)),
     Fact("ReduceMeanParameter", "axis", 1, "repeated", "int32", False, "", ("synopsys",)),
     Fact("ReduceMeanParameter", "keepdims", 2, "optional", "bool", False, "false", ("synopsys",)),
+    # Two of Synopsys' layers whose parameters the facts name without their fields: from its caffe.proto.
+    Fact("BatchToSpaceNDParameter", "block_shape", 1, "repeated", "uint32", False, "", ("synopsys",)),
+    Fact("BatchToSpaceNDParameter", "crops", 2, "repeated", "uint32", False, "", ("synopsys",)),
+    Fact("SpaceToBatchNDParameter", "block_shape", 1, "repeated", "uint32", False, "", ("synopsys",)),
+    Fact("SpaceToBatchNDParameter", "paddings", 2, "repeated", "uint32", False, "", ("synopsys",)),
     # liu2bao's BN, which is ducha-aiki's.
     Fact("BNParameter", "decay_exma", 30001, "optional", "float", False, "0", ("texts",)),
     # hujie-frank's GENet, whose BatchNorm on the GPU is a layer of its own.

@@ -5376,6 +5376,22 @@ class ReduceMeanParameter(_message.Message):
     keepdims: bool
     def __init__(self, axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
 
+class BatchToSpaceNDParameter(_message.Message):
+    __slots__ = ("block_shape", "crops")
+    BLOCK_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    CROPS_FIELD_NUMBER: _ClassVar[int]
+    block_shape: _containers.RepeatedScalarFieldContainer[int]
+    crops: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, block_shape: _Optional[_Iterable[int]] = ..., crops: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SpaceToBatchNDParameter(_message.Message):
+    __slots__ = ("block_shape", "paddings")
+    BLOCK_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    PADDINGS_FIELD_NUMBER: _ClassVar[int]
+    block_shape: _containers.RepeatedScalarFieldContainer[int]
+    paddings: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, block_shape: _Optional[_Iterable[int]] = ..., paddings: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class CuDNNBatchNormParameter(_message.Message):
     __slots__ = ("frozen", "momentum", "eps", "scale_filler", "bias_filler")
     FROZEN_FIELD_NUMBER: _ClassVar[int]
@@ -5694,15 +5710,7 @@ class AxpyParameter(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class BatchToSpaceNDParameter(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
 class SolverBatchSizePair(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class SpaceToBatchNDParameter(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -117,6 +117,21 @@ OPENCV_LINEAR = layer("DeephiResize", "deephi_resize_param { resize_type: BILINE
 TILING = layer("Tiling", "tiling_param { tile_dim: 2 }", (2, 12, 2, 3))
 TILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: false }", (2, 4, 4, 6))
 UNTILED = layer("GSTiling", "gs_tiling_param { stride: 2 reverse: true }", (2, 12, 2, 3))
+BATCHED = layer(
+    "SpaceToBatchND",
+    "space_to_batch_nd_param { block_shape: 1 block_shape: 2 block_shape: 3 paddings: 0 paddings: 0 paddings: 1 "
+    "paddings: 0 paddings: 0 paddings: 1 }",
+)
+BATCHED_WHOLE = layer(
+    "SpaceToBatchND",
+    "space_to_batch_nd_param { block_shape: 1 block_shape: 3 paddings: 0 paddings: 0 paddings: 0 paddings: 0 }",
+)
+BATCHED_CHANNELS = layer("SpaceToBatchND", "space_to_batch_nd_param { block_shape: 2 paddings: 0 paddings: 0 }")
+UNBATCHED_CHANNELS = layer("BatchToSpaceND", "batch_to_space_nd_param { block_shape: 2 crops: 0 crops: 0 }")
+UNBATCHED = layer(
+    "BatchToSpaceND",
+    "batch_to_space_nd_param { block_shape: 1 block_shape: 2 crops: 0 crops: 0 crops: 1 crops: 0 }",
+)
 UNPOOL = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
 UNPOOL_GAPS = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 2 out_stride: 3 }")
 UNPOOL_MIDDLE = layer("UnPooling", "unpooling_param { unpool: FIXED out_kernel_size: 2 out_stride: 2 }")
@@ -187,6 +202,11 @@ BACK = [
     Back(DARKNET, any_affine),
     Back(TILED, movable(TILED)),
     Back(UNTILED, any_affine),
+    Back(BATCHED, keeps_zero, (any_affine,)),
+    Back(BATCHED_WHOLE, any_affine),
+    Back(UNBATCHED, any_affine),
+    Back(BATCHED_CHANNELS, uniform),
+    Back(UNBATCHED_CHANNELS, uniform, (any_affine,), lambda affine: [take(affine, np.arange(0, 8, 2))]),
     Back(UNPOOL, any_affine),
     Back(UNPOOL_GAPS, keeps_zero, (any_affine,)),
     Back(UNPOOL_MIDDLE, keeps_zero, (any_affine,)),
@@ -250,6 +270,11 @@ FORWARD = [
     Forward(DARKNET, once(any_affine)),
     Forward(TILED, once(any_affine)),
     Forward(UNTILED, movable_forward(UNTILED)),
+    Forward(BATCHED, once(keeps_zero), (once(any_affine),)),
+    Forward(BATCHED_WHOLE, once(any_affine)),
+    Forward(UNBATCHED, once(any_affine)),
+    Forward(BATCHED_CHANNELS, once(uniform)),
+    Forward(UNBATCHED_CHANNELS, once(uniform)),
     Forward(UNPOOL, once(any_affine)),
     Forward(UNPOOL_GAPS, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL_MIDDLE, once(keeps_zero), (once(any_affine),)),

@@ -101,6 +101,9 @@ STEPS = (2, 36, 6, 8)
 WINDOW = "num_output: 4 kernel_size: 3"
 
 NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
+    "BatchToSpaceND": [
+        ("batch_to_space_nd_param { block_shape: 1 block_shape: 2 crops: 0 crops: 0 crops: 1 crops: 0 }", [IMAGE])
+    ],
     "CTCGreedyDecoder": [("", [(5, 2, 4), (5, 2)])],
     "ContinuationIndicator": [("continuation_indicator_param { time_step: 5 }", [(2, 4, 6)])],
     "Convolution3D": [
@@ -156,6 +159,12 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "Reverse": [("reverse_param { axis: 1 }", [IMAGE])],
     "SELU": [("", [IMAGE])],
     "SeLuDropout": [("", [IMAGE])],
+    "SpaceToBatchND": [
+        (
+            "space_to_batch_nd_param { block_shape: 1 block_shape: 2 paddings: 0 paddings: 0 paddings: 1 paddings: 3 }",
+            [IMAGE],
+        )
+    ],
     "SpaceToDepth": [('space_to_depth_param { block_size: 2 data_format: "NCHW" }', [IMAGE])],
     "SpatialDropout": [("", [IMAGE])],
     "Sub": [("", [IMAGE, IMAGE])],

@@ -439,6 +439,34 @@ def test_a_factor_of_which_no_size_comes_is_refused(factor: str) -> None:
         tops_of(said, (1, 2, 8, 8))
 
 
+BLOCKS = "block_shape: 1 block_shape: 2 block_shape: 3"
+
+
+def test_space_to_batch_and_back_divide_and_multiply_sizes() -> None:
+    pads = (0, 0, 1, 2, 0, 1)
+    there = " ".join(f"paddings: {pad}" for pad in pads)
+    back = " ".join(f"crops: {pad}" for pad in pads)
+    forth = f'type: "SpaceToBatchND" space_to_batch_nd_param {{ {BLOCKS} {there} }}'
+    assert tops_of(forth, (2, 4, 5, 8)) == [(12, 4, 4, 3)]
+    assert tops_of(forth, (-1, 4, -1, 8)) == [(-1, 4, -1, 3)]
+    inverse = f'type: "BatchToSpaceND" batch_to_space_nd_param {{ {BLOCKS} {back} }}'
+    assert tops_of(inverse, (12, 4, 4, 3)) == [(2, 4, 5, 8)]
+    assert tops_of(inverse, (-1, 4, 4, -1)) == [(-1, 4, 5, -1)]
+    for bottom, said in (
+        ((2, 4, 6, 8), "block 2 does not divide axis 2, padded to 9"),
+        ((2, 4, 5), "3 blocks, and a bottom of 2x4x5 has fewer axes behind the batch"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            tops_of(forth, bottom)
+    with pytest.raises(ModelError, match="one sample of 6, which do not divide 4"):
+        tops_of(inverse, (4, 4, 4, 3))
+    with pytest.raises(ModelError, match="holds nothing"):
+        tops_of(inverse, (6, 4, 1, 3))
+    for wrong, words in (("block_shape: 0 crops: 0 crops: 0", "at least 1"), ("block_shape: 2", "takes two for each")):
+        with pytest.raises(ModelError, match=words):
+            tops_of(f'type: "BatchToSpaceND" batch_to_space_nd_param {{ {wrong} }}', (4, 4, 4, 3))
+
+
 def test_a_deephi_resize_rounds_down_and_says_both_sizes() -> None:
     said = 'type: "DeephiResize" deephi_resize_param { scale_h: 2.6 scale_w: 0.4 }'
     assert tops_of(said, (1, 2, 8, 8)) == [(1, 2, 20, 3)]

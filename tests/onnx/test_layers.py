@@ -68,6 +68,28 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         1,
     ),
     "eltwise affine": ('type: "EltwiseAffine"', [IMAGE], 1),
+    "batch to space with crops": (
+        'type: "BatchToSpaceND" batch_to_space_nd_param { block_shape: 1 block_shape: 2 block_shape: 3 crops: 0 '
+        "crops: 0 crops: 1 crops: 0 crops: 2 crops: 1 }",
+        [(12, 3, 4, 5)],
+        1,
+    ),
+    "batch to space of the channels": (
+        'type: "BatchToSpaceND" batch_to_space_nd_param { block_shape: 2 crops: 0 crops: 0 }',
+        [(4, 3, 5)],
+        1,
+    ),
+    "space to batch with paddings": (
+        'type: "SpaceToBatchND" space_to_batch_nd_param { block_shape: 1 block_shape: 2 block_shape: 3 paddings: 0 '
+        "paddings: 0 paddings: 2 paddings: 3 paddings: 1 paddings: 0 }",
+        [(2, 3, 5, 8)],
+        1,
+    ),
+    "space to batch of the channels": (
+        'type: "SpaceToBatchND" space_to_batch_nd_param { block_shape: 2 paddings: 0 paddings: 0 }',
+        [(2, 4, 3)],
+        1,
+    ),
     "elu": ('type: "ELU" elu_param { alpha: 0.3 }', [IMAGE], 1),
     "flatten of the middle": ('type: "Flatten" flatten_param { axis: 1 end_axis: 2 }', [IMAGE], 1),
     "flatten of everything": ('type: "Flatten" flatten_param { axis: 0 }', [IMAGE], 1),

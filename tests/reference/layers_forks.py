@@ -360,6 +360,32 @@ def rrelu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Arra
     return [np.maximum(bottoms[0], 0) + slope * np.minimum(bottoms[0], 0)]
 
 
+def space_to_batch(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Every block-th element from each place of the block on, block after block; the samples stay together."""
+    param = layer.sub("space_to_batch_nd_param")
+    blocks, amounts = param.integers("block_shape"), np.array(param.integers("paddings")).reshape(-1, 2)
+    whole = np.pad(bottoms[0], [(0, 0), *amounts, *[(0, 0)] * (bottoms[0].ndim - 1 - len(blocks))])
+    parts = []
+    for place in np.ndindex(*blocks):
+        taken = (slice(start, None, step) for start, step in zip(place, blocks, strict=True))
+        parts.append(whole[(slice(None), *taken)])
+    return [np.concatenate(parts)]
+
+
+def batch_to_space(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """The inverse, element by element of the block, and cut off at both ends."""
+    param, bottom = layer.sub("batch_to_space_nd_param"), bottoms[0]
+    blocks, crops = param.integers("block_shape"), np.array(param.integers("crops")).reshape(-1, 2)
+    count = len(bottom) // int(np.prod(blocks))
+    plane = [size * step for size, step in zip(bottom.shape[1:], blocks, strict=False)]
+    top = np.zeros((count, *plane, *bottom.shape[1 + len(blocks) :]), bottom.dtype)
+    for index, place in enumerate(np.ndindex(*blocks)):
+        taken = (slice(start, None, step) for start, step in zip(place, blocks, strict=True))
+        top[(slice(None), *taken)] = bottom[index * count : (index + 1) * count]
+    kept = (slice(before, size - behind) for size, (before, behind) in zip(plane, crops, strict=True))
+    return [top[(slice(None), *kept)]]
+
+
 def squeeze(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     axes = layer.sub("squeeze_param").integers("axis")
     return [bottoms[0].squeeze(tuple(axes) or None)]

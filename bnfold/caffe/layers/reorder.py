@@ -66,6 +66,46 @@ def depth_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [tuple(top[axis] for axis in (0, 2, 3, 1)) if view.last else top]
 
 
+class SpaceToBatch(NamedTuple):
+    """What a SpaceToBatchND or BatchToSpaceND says.
+
+    Attributes:
+        blocks: for each axis behind the batch, as many as are named, into how many samples it is dealt out in turn.
+        pads: for each of them the zeros in front and behind that SpaceToBatchND adds, or what BatchToSpaceND cuts off.
+    """
+
+    blocks: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, layer: Layer, bottom: Shape) -> Self:
+        """Read either layer.
+
+        Raises:
+            ModelError: a block is below 1, the bottom has fewer axes, or there are not two pads for each block.
+        """
+        param = ROWS[layer.type].parameters(layer)
+        name = "paddings" if layer.type == "SpaceToBatchND" else "crops"
+        blocks, pads = tuple(param.block_shape), tuple(getattr(param, name))
+        at_least_1(layer, "block_shape", blocks)
+        if len(blocks) >= len(bottom):
+            axes = counted(len(blocks), "block")
+            raise ModelError(f"{layer}: {axes}, and a bottom of {sizes(bottom)} has fewer axes behind the batch")
+        if len(pads) != 2 * len(blocks):
+            raise ModelError(f"{layer}: {name} has {counted(len(pads), 'value')}, and takes two for each block")
+        return cls(blocks, tuple(zip(pads[::2], pads[1::2], strict=True)))
+
+    @property
+    def axes(self) -> list[int]:
+        """The axes that are dealt out, padded or cut."""
+        return [axis for axis, (block, pads) in enumerate(self.each, start=1) if block > 1 or any(pads)]
+
+    @property
+    def each(self) -> list[tuple[int, tuple[int, int]]]:
+        """The block and the pads of each axis behind the batch."""
+        return list(zip(self.blocks, self.pads, strict=True))
+
+
 def flatten(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The axes from `axis` to `end_axis` become one (flatten_layer.cpp, Reshape)."""
     bottom, view = bottoms[0], layer.param.flatten_param
@@ -221,6 +261,31 @@ def shuffle_channel(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [bottoms[0]]
 
 
+def space_to_batch(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's with its zeros, each axis divided by its block, the batch times all of them (Synopsys' Caffe)."""
+    batch, *rest = bottoms[0]
+    view = SpaceToBatch.of(layer, bottoms[0])
+    for axis, (block, pads) in enumerate(view.each):
+        if rest[axis] != UNKNOWN:
+            padded = rest[axis] + sum(pads)
+            if padded % block:
+                raise ModelError(f"{layer}: block {block} does not divide axis {axis + 1}, padded to {padded}")
+            rest[axis] = padded // block
+    return [(count((batch, *view.blocks)), *rest)]
+
+
+def batch_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The batch divided by all blocks, each axis times its own, without what is cut off (Synopsys' Caffe)."""
+    batch, *rest = bottoms[0]
+    view = SpaceToBatch.of(layer, bottoms[0])
+    for axis, (block, pads) in enumerate(view.each):
+        if rest[axis] != UNKNOWN:
+            rest[axis] = max(0, rest[axis] * block - sum(pads))
+    if batch != UNKNOWN and batch % prod(view.blocks):
+        raise ModelError(f"{layer}: it makes one sample of {prod(view.blocks)}, which do not divide {batch}")
+    return [(batch if batch == UNKNOWN else batch // prod(view.blocks), *rest)]
+
+
 def squeezed_axes(layer: Layer, bottom: Shape) -> list[int]:
     """The axes of size 1 that a Squeeze takes away: those named, else all.
 
@@ -240,6 +305,13 @@ def squeeze(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 ROWS: Mapping[str, LayerType] = {
+    "BatchToSpaceND": LayerType(
+        batch_to_space,
+        rank=1,
+        reads={"batch_to_space_nd_param": "block_shape crops"},
+        dialects="Synopsys",
+        note="as TensorFlow's; its first block is that of axis 1",
+    ),
     "DepthToSpace": LayerType(
         depth_to_space,
         reads={"depth_to_space_param": "block_size data_format"},
@@ -278,6 +350,13 @@ ROWS: Mapping[str, LayerType] = {
         reads={"shuffle_channel_param": "group"},
         keeps="shape",
         dialects="ncnn, Tengine, MACE, X2Paddle, TI, minicaffe, Synopsys",
+    ),
+    "SpaceToBatchND": LayerType(
+        space_to_batch,
+        rank=1,
+        reads={"space_to_batch_nd_param": "block_shape paddings"},
+        dialects="Synopsys",
+        note="as TensorFlow's; the fork pads with zeros in its first run, and with what is left there in later ones",
     ),
     "SpaceToDepth": LayerType(
         depth_to_space,

@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.algebra.operators import PLANE, Axes, Clip, Opaque, Operator, Pass, Regroup, Take
 from bnfold.algebra.records import require
-from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, UnPooling
+from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, SpaceToBatch, UnPooling
 from bnfold.caffe.layers.activation import clip_bounds
 from bnfold.caffe.layers.reduction import reduced_axes, reduction_operation
 from bnfold.caffe.layers.row import count
@@ -166,6 +166,16 @@ def pad(place: LayerContext) -> Operator:
         indices = np.pad(np.arange(bottom[axis]), (view.before[axis], view.after[axis]), mode=modes[view.mode])
         steps.append(Take(axis, indices, bottom[axis] if axis else UNKNOWN))
     return movement(*steps)
+
+
+def space_to_batch(place: LayerContext) -> Pass:
+    """Pixels become samples, or samples pixels, so an affine must be the same for all; zeros around need zero kept.
+
+    Source: SpaceToBatchND and BatchToSpaceND of Synopsys' Caffe.
+    """
+    view = SpaceToBatch.of(place.layer, place.bottom)
+    padded = place.layer.type == "SpaceToBatchND" and any(map(any, view.pads))
+    return Pass(zero="zeros are put around, so every shift must be 0" if padded else "", plane=(0, *view.axes))
 
 
 def unpooling(place: LayerContext) -> Pass:

@@ -12,6 +12,7 @@ from bnfold.caffe.layers import (
     DepthToSpace,
     Eltwise,
     Pad,
+    SpaceToBatch,
     channel_groups,
     concat_axis,
     permutation,
@@ -78,6 +79,35 @@ def space_to_depth(block: Block) -> str:
         return reshape(block, x, (-1, channels * r * r, height // r, width // r), "deep")
     y = block("SpaceToDepth", x, blocksize=view.block)
     return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
+
+
+def space_to_batch(block: Block) -> str:
+    """Pixels become samples, those of one place in each block together: Pad, Reshape, Transpose, Reshape."""
+    view, top, x = SpaceToBatch.of(block.layer, block.shape), block.tops[0], block.bottom
+    if any(map(any, view.pads)):
+        behind = (0,) * (block.rank - 1 - len(view.pads))
+        before, after = ((0, *(pads[side] for pads in view.pads), *behind) for side in (0, 1))
+        x = pad(block, x, before, after)
+    cells = [part for size, (cell, _) in zip(top[1:], view.each, strict=False) for part in (size, cell)]
+    x = reshape(block, x, (-1, *cells, *top[1 + len(view.blocks) :]), "cells")
+    outer, inner = range(1, len(cells), 2), range(2, len(cells) + 1, 2)
+    x = transpose(block, x, (*inner, 0, *outer, *range(len(cells) + 1, block.rank + len(view.blocks))))
+    return reshape(block, x, (-1, *top[1:]), "samples")
+
+
+def batch_to_space(block: Block) -> str:
+    """Samples become pixels, the inverse of SpaceToBatchND: Reshape, Transpose, Reshape, Slice."""
+    view, rest = SpaceToBatch.of(block.layer, block.shape), block.shape[1:]
+    count = len(view.blocks)
+    x = reshape(block, block.bottom, (*view.blocks, -1, *rest), "cells")
+    woven = [axis for at in range(count) for axis in (count + 1 + at, at)]
+    x = transpose(block, x, (count, *woven, *range(2 * count + 1, block.rank + count)))
+    whole = [size * cell for size, cell in zip(rest, view.blocks, strict=False)]
+    x = reshape(block, x, (-1, *whole, *rest[count:]), "pixels")
+    if not any(map(any, view.pads)):
+        return x
+    ends = [size - behind for size, (_, behind) in zip(whole, view.pads, strict=True)]
+    return cut(block, x, range(1, count + 1), [before for before, _ in view.pads], ends)
 
 
 def gs_tiling(block: Block) -> str:
@@ -247,6 +277,7 @@ def tile(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "BatchReindex": batch_reindex,
+    "BatchToSpaceND": batch_to_space,
     "Concat": concat,
     "Crop": crop,
     "DepthToSpace": depth_to_space,
@@ -265,6 +296,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "ShuffleChannel": shuffle_channel,
     "Silence": silence,
     "Slice": slices,
+    "SpaceToBatchND": space_to_batch,
     "SpaceToDepth": space_to_depth,
     "Split": alias,
     "Squeeze": squeeze,
