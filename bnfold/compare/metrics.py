@@ -82,6 +82,28 @@ def magnitude(low: float, high: float) -> float:
     return max(abs(low), abs(high)) if low <= high else 0.0
 
 
+def beside_mask(values: Array) -> Array | None:
+    """Where the values stand that count beside a mask, as of -1e9; None where there is no mask.
+
+    The values of a mask are more than one and are one number, to which small ones may have been added; all others are
+    smaller than a hundredth of it.
+
+    Examples:
+        >>> scores = np.array([-1e9, 0.5, 2.0, -1e9 + 64], np.float32)
+        >>> scores[beside_mask(scores)].tolist()
+        [0.5, 2.0]
+    """
+    sound = np.isfinite(values)
+    sizes = np.where(sound, np.abs(values), 0.0)
+    largest = float(sizes.max(initial=0.0))
+    masked, small = sound & (sizes >= largest / 2), sound & (sizes <= FAR * largest)
+    others, mask = sizes[small].max(initial=0.0), values[masked]
+    if mask.size < 2 or not others or not (masked | small | ~sound).all():
+        return None
+    rounding = ROUNDING.get(values.dtype.name, ROUNDING["float32"])
+    return small if np.ptp(mask) <= NOISE * (others + rounding * largest) else None
+
+
 @dataclass(frozen=True, slots=True)
 class SampleError:
     """The errors of one blob in one sample, for the record of the sample."""

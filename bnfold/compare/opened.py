@@ -29,7 +29,7 @@ from bnfold.compare.gates import (
 )
 from bnfold.compare.kernels import span
 from bnfold.compare.measure import Measurement, MeasurePlan, Spans
-from bnfold.compare.metrics import BlobError, extremes, figures, magnitude, relative
+from bnfold.compare.metrics import BlobError, beside_mask, extremes, figures, magnitude, relative
 from bnfold.compare.models import Model
 from bnfold.compare.records import (
     NO_PARTNER,
@@ -352,8 +352,11 @@ class Opened:
             for row in range(len(run.numbers)) if by_row else [...]:
                 true, ours, theirs = (values.reshape(r.shape)[row] for values in (truth, r, c))
                 error = found.errors[name]
+                small = beside_mask(ours) if not moved else None
+                if small is not None:  # the mask is so large that beside it nothing would be wrong
+                    true, ours, theirs = true[small], ours[small], theirs[small]
                 ends = extremes(ours)
-                size = span(*ends) if error.by_own_range else error.range
+                size = span(*ends) if error.by_own_range or small is not None else error.range
                 if self.coarse is not None and moved:
                     others = [one[partner].reshape(r.shape)[row] for one in moved]
                     found_here = [_along_channels(values, by_row) for values in (true, ours, theirs, *others)]
