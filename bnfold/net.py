@@ -286,7 +286,7 @@ class Net:
 
     def __getitem__(self, name: str) -> Layer:
         """The layer of that name: `net["conv1"]`. Raises KeyError, with the names that are close."""
-        found = next((layer for layer in self.layers if layer.name == name), None)
+        found = next((layer for layer in self.layers if isinstance(name, str) and layer.name == name), None)
         if found is None:
             from difflib import get_close_matches
 

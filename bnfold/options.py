@@ -178,6 +178,10 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     options = replace(options, **changes)  # type: ignore[arg-type]  # their types are looked at below
     for one in fields(options):
         require_type(f"the option {one.name}", getattr(options, one.name), str(one.type))
+    # Whatever holds the words, and may be read once only, or be compared element by element.
+    words = {one.name: getattr(options, one.name) for one in fields(options) if str(one.type).startswith(WORDS)}
+    given = {name: tuple(value) for name, value in words.items() if value is not None}
+    options = replace(options, **given)  # type: ignore[arg-type]
     return options if isinstance(options, OnnxOptions) else _with_sizes(options)
 
 
@@ -230,6 +234,14 @@ def _are_words(value: object) -> bool:
     return all(isinstance(one, str) for one in items)
 
 
+def _is_float(value: object) -> bool:
+    """Whether this is a number that a float can hold, as 10**400 is none."""
+    try:
+        return isinstance(value, Real) and isinstance(float(value), float)
+    except OverflowError:
+        return False
+
+
 def _items(value: object) -> list[object] | None:
     """What a collection holds, None for what is none: letters are no items, and numpy's scalars have none."""
     if isinstance(value, str) or not isinstance(value, Collection):
@@ -240,6 +252,7 @@ def _items(value: object) -> list[object] | None:
         return None
 
 
+WORDS = ("Iterable[str]", "Sequence[str]")
 CHOICES: dict[str, tuple[str, ...]] = {
     "BatchNormLayout": get_args(BatchNormLayout),
     "CropOffset": get_args(CropOffset),
@@ -247,17 +260,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ZeroScaleFactor": get_args(ZeroScaleFactor),
 }
 TYPES: dict[str, Callable[[object], bool]] = {
-    "Iterable[str]": _are_words,
     "Mapping[str, Sequence[int]]": lambda value: (
         isinstance(value, Mapping) and _are_words(value) and all(_items(sizes) is not None for sizes in value.values())
     ),
     "Mapping[str, str]": lambda value: isinstance(value, Mapping) and _are_words([*value, *value.values()]),
     "None": lambda value: value is None,
     "Progress": callable,
-    "Sequence[str]": _are_words,
+    **dict.fromkeys(WORDS, _are_words),
     # A word and a list are true whatever they say, and an array is neither.
     "bool": lambda value: hasattr(value, "__bool__") and not hasattr(value, "__len__"),
-    "float": lambda value: isinstance(value, Real),
+    "float": _is_float,
     "int": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
     "npt.DTypeLike": lambda _: True,
     "os.PathLike[str]": lambda value: isinstance(value, os.PathLike),

@@ -730,6 +730,10 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
             lambda net: LIBRARY.advise(PROTOTXT, LIBRARY.load(LIBRARY.to_onnx(net))),
             "advice is on a prototxt, and the net beside it is ONNX; give the one that it says",
         ),
+        (lambda net: LIBRARY.compare(net, net, tolerance=10**400), "the option tolerance takes float .*, and not int"),
+        (lambda net: LIBRARY.compare(net, net, min_agreement=-(10**400)), "min_agreement takes float .*, and not int"),
+        (lambda net: LIBRARY.to_onnx(net, dtype={"a": 3}), "dtype {'a': 3}: a model is written in float32 or float64"),
+        (lambda net: LIBRARY.Preparation(origin=np.zeros(3)), "origin takes str, and not ndarray"),
         (lambda net: LIBRARY.Preparation(scale="1"), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(mean=["b"]), "mean and scale are numbers, resize and crop .height, width."),
         (lambda net: LIBRARY.Preparation(resize=8), "mean and scale are numbers, resize and crop .height, width."),
@@ -752,6 +756,19 @@ def test_numbers_may_be_numpys(net: bnfold.Net, tmp_path: Path) -> None:
     preparation = LIBRARY.Preparation(resize=sizes[2:], crop=sizes[2:])
     assert (preparation.resize, preparation.crop) == ((8, 8), (8, 8))
     assert preparation.size_before_crop((4, 4)) == (8, 8)
+
+
+@pytest.mark.parametrize("blobs", [np.array(["conv1"]), iter(["conv1"]), {"conv1"}, np.array([], str)])
+def test_words_may_come_in_an_array(net: bnfold.Net, blobs: Any) -> None:
+    wanted = ["conv1"] if not isinstance(blobs, np.ndarray) or blobs.size else net.outputs
+    assert LIBRARY.load(PROTOTXT, CAFFEMODEL, until=blobs).outputs == wanted
+    LIBRARY.load(bnfold.to_onnx(net), until=np.array(wanted))
+
+
+def test_what_is_no_name_at_all_is_no_layer(net: bnfold.Net) -> None:
+    for name in (np.zeros(3), 0, None, np.array("conv1")):
+        with pytest.raises(KeyError, match="there is no layer"):
+            LIBRARY.load(PROTOTXT, CAFFEMODEL)[name]
 
 
 def test_words_may_come_from_an_iterator(net: bnfold.Net) -> None:

@@ -50,6 +50,7 @@ class Preparation:
     origin: str = ""
 
     def __post_init__(self) -> None:
+        require_type("origin", self.origin, "str")
         said = self.origin or "the preparation"
         try:
             finite = np.isfinite(self.scale) and (self.mean is None or np.isfinite(self.mean).all())

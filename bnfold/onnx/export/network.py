@@ -109,7 +109,7 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
         raise UsageError(f"opset {options.opset}: known are {OPSETS.start} to {OPSETS.stop - 1}")
     try:
         number = np.dtype(options.dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         number = None
     if number not in (np.float32, np.float64):
         raise UsageError(f"dtype {options.dtype}: a model is written in float32 or float64")
