@@ -132,6 +132,10 @@ UNBATCHED = layer(
     "BatchToSpaceND",
     "batch_to_space_nd_param { block_shape: 1 block_shape: 2 crops: 0 crops: 0 crops: 1 crops: 0 }",
 )
+EXPANDED = layer("ExpandDimsND", "expand_dims_nd_param { axis: 2 axis: -1 }")
+EXPANDED_BEFORE = layer("ExpandDimsND", "expand_dims_nd_param { axis: 1 }")
+UNSTACKED = Row("Unstack", 'type: "Unstack" unstack_param { axis: 2 }', (PLANE,), tops=2)
+UNSTACKED_CHANNELS = Row("Unstack channels", 'type: "Unstack" unstack_param { axis: 1 }', (PLANE,), tops=4)
 UNPOOL = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
 UNPOOL_GAPS = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 2 out_stride: 3 }")
 UNPOOL_MIDDLE = layer("UnPooling", "unpooling_param { unpool: FIXED out_kernel_size: 2 out_stride: 2 }")
@@ -207,6 +211,10 @@ BACK = [
     Back(UNBATCHED, any_affine),
     Back(BATCHED_CHANNELS, uniform),
     Back(UNBATCHED_CHANNELS, uniform, (any_affine,), lambda affine: [take(affine, np.arange(0, 8, 2))]),
+    Back(EXPANDED, any_affine),
+    Back(EXPANDED_BEFORE, uniform),
+    Back(UNSTACKED, any_affine, top=1),
+    Back(UNSTACKED_CHANNELS, uniform, top=2),
     Back(UNPOOL, any_affine),
     Back(UNPOOL_GAPS, keeps_zero, (any_affine,)),
     Back(UNPOOL_MIDDLE, keeps_zero, (any_affine,)),
@@ -275,6 +283,10 @@ FORWARD = [
     Forward(UNBATCHED, once(any_affine)),
     Forward(BATCHED_CHANNELS, once(uniform)),
     Forward(UNBATCHED_CHANNELS, once(uniform)),
+    Forward(EXPANDED, once(any_affine)),
+    Forward(EXPANDED_BEFORE, once(uniform)),
+    Forward(UNSTACKED, once(any_affine)),
+    Forward(UNSTACKED_CHANNELS, once(uniform)),
     Forward(UNPOOL, once(any_affine)),
     Forward(UNPOOL_GAPS, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL_MIDDLE, once(keeps_zero), (once(any_affine),)),

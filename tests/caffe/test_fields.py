@@ -101,6 +101,7 @@ STEPS = (2, 36, 6, 8)
 WINDOW = "num_output: 4 kernel_size: 3"
 
 NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
+    "Atan": [("", [IMAGE])],
     "BatchToSpaceND": [
         ("batch_to_space_nd_param { block_shape: 1 block_shape: 2 crops: 0 crops: 0 crops: 1 crops: 0 }", [IMAGE])
     ],
@@ -130,6 +131,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         (f"convolution_param {{ {WINDOW} }}", [IMAGE]),
         (f"convolution_param {{ {WINDOW} pad_l: 1 }}", [IMAGE]),
     ],
+    "ExpandDimsND": [("expand_dims_nd_param { axis: 1 }", [IMAGE])],
     "Filter": [("", [IMAGE, (2, 1, 1, 1)]), ("", [IMAGE, (2,)])],
     "GradientClip": [("", [IMAGE])],
     "GradientReversal": [("", [IMAGE])],
@@ -176,6 +178,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         ),
         ("st_param { theta_2_1: 0.5 theta_2_2: 0 theta_2_3: 0.25 }", [IMAGE, (2, 3)]),
     ],
+    "Stack": [("stack_param { axis: 1 }", [IMAGE, IMAGE])],
     "Tiling": [("tiling_param { tile_dim: 2 }", [IMAGE])],
     "UnPooling": [
         ("unpooling_param { unpool: FIXED out_kernel_size: 3 }", [IMAGE]),
@@ -187,6 +190,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         ("unpooling_param { unpool: MAX stride: 2 unpool_size: 9 }", [IMAGE]),
         ("unpooling_param { stride_h: 1 stride_w: 2 unpool_h: 7 unpool_w: 9 }", [IMAGE]),
     ],
+    "Unstack": [("unstack_param { axis: 1 }", [IMAGE])],
     "Transpose": [("transpose_param { dim: 0 dim: 3 dim: 1 dim: 2 }", [IMAGE])],
 }
 """The types that no golden has, with nets of their own: the inside of the layer, and the shapes of its bottoms.
@@ -266,6 +270,7 @@ ELSEWHERE = {
     ("BatchNorm", "use_weight_bias"): "the number of blobs says it",
     ("ConvolutionDepthwise", "group"): "the type is depthwise whatever it says",
     ("GradientClip", "gradient_clip"): "it scales gradients alone",
+    ("Unstack", "num"): "the number of tops says it",
     ("EltwiseAffine", "channel_shared"): "the number of values says it",
     **dict.fromkeys(
         [("GradientScaler", name) for name in ("alpha", "lower_bound", "max_iter", "threshold_iter", "upper_bound")],

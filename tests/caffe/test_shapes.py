@@ -467,6 +467,33 @@ def test_space_to_batch_and_back_divide_and_multiply_sizes() -> None:
             tops_of(f'type: "BatchToSpaceND" batch_to_space_nd_param {{ {wrong} }}', (4, 4, 4, 3))
 
 
+def test_axes_are_put_in_one_after_the_other_each_at_its_number_and_how_many_were() -> None:
+    def said(*axes: int) -> str:
+        return f'type: "ExpandDimsND" expand_dims_nd_param {{ {" ".join(f"axis: {axis}" for axis in axes)} }}'
+
+    assert tops_of(said(1), (2, 3)) == [(2, 1, 3)]
+    assert tops_of(said(0, 2), (2, 3)) == [(1, 2, 3, 1)]
+    assert tops_of(said(1, 1), (2, -1)) == [(2, 1, 1, -1)]
+    assert tops_of(said(2, 0), (2, 3)) == [(2, 1, 3, 1)]
+    assert tops_of(said(-1, -2), (2, 3)) == [(2, 3, 1, 1)]
+    assert tops_of(said(), (2, 3)) == [(2, 3)]
+    for axis in (3, -3):
+        with pytest.raises(ModelError, match=f"axis {axis} is outside a blob of 2 axes"):
+            tops_of(said(axis), (2, 3))
+
+
+def test_a_stack_has_a_new_axis_and_an_unstack_one_less() -> None:
+    assert tops_of('type: "Stack"', (2, 3), (2, -1), (2, 3)) == [(3, 2, 3)]
+    assert tops_of('type: "Stack" stack_param { axis: -1 }', (2, 3), (2, 3)) == [(2, 3, 2)]
+    with pytest.raises(ModelError, match="axis 3 is outside"):
+        tops_of('type: "Stack" stack_param { axis: 3 }', (2, 3))
+    with pytest.raises(ModelError, match="must have the same shape"):
+        tops_of('type: "Stack"', (2, 3), (2, 4))
+    assert tops_of('type: "Unstack" unstack_param { axis: -2 }', (2, 3, 4), tops=2) == [(2, 4), (2, 4)]
+    with pytest.raises(ModelError, match="2 tops, and axis 0 of 1x3 fewer"):
+        tops_of('type: "Unstack"', (1, 3), tops=2)
+
+
 def test_a_deephi_resize_rounds_down_and_says_both_sizes() -> None:
     said = 'type: "DeephiResize" deephi_resize_param { scale_h: 2.6 scale_w: 0.4 }'
     assert tops_of(said, (1, 2, 8, 8)) == [(1, 2, 20, 3)]

@@ -68,6 +68,13 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         1,
     ),
     "eltwise affine": ('type: "EltwiseAffine"', [IMAGE], 1),
+    "atan": ('type: "Atan"', [IMAGE], 1),
+    "axes put in": ('type: "ExpandDimsND" expand_dims_nd_param { axis: 0 axis: 2 axis: -1 }', [IMAGE], 1),
+    "no axis put in": ('type: "ExpandDimsND"', [IMAGE], 1),
+    "stack of three behind": ('type: "Stack" stack_param { axis: -1 }', [IMAGE, IMAGE, IMAGE], 1),
+    "stack of one": ('type: "Stack"', [IMAGE], 1),
+    "unstack of channels": ('type: "Unstack" unstack_param { axis: 1 }', [IMAGE], 3),
+    "unstack of the batch, in part": ('type: "Unstack"', [IMAGE], 1),
     "batch to space with crops": (
         'type: "BatchToSpaceND" batch_to_space_nd_param { block_shape: 1 block_shape: 2 block_shape: 3 crops: 0 '
         "crops: 0 crops: 1 crops: 0 crops: 2 crops: 1 }",

@@ -386,6 +386,23 @@ def batch_to_space(layer: Message, bottoms: list[Array], blobs: list[Array]) -> 
     return [top[(slice(None), *kept)]]
 
 
+def expand_dims(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """One axis after the other: the i-th named one at its number plus i, those below 0 counted from behind the last."""
+    top, rank = bottoms[0], bottoms[0].ndim
+    for index, axis in enumerate(layer.sub("expand_dims_nd_param").integers("axis")):
+        top = np.expand_dims(top, (axis if axis >= 0 else axis + rank + 1) + index)
+    return [top]
+
+
+def stack(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.stack(bottoms, layer.sub("stack_param").integer("axis", 0))]
+
+
+def unstack(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    axis, tops = layer.sub("unstack_param").integer("axis", 0), len(layer.words("top"))
+    return list(np.moveaxis(bottoms[0], axis, 0)[:tops])
+
+
 def squeeze(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     axes = layer.sub("squeeze_param").integers("axis")
     return [bottoms[0].squeeze(tuple(axes) or None)]

@@ -14,6 +14,10 @@ def absval(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Arr
     return [np.abs(bottoms[0])]
 
 
+def atan(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.arctan(bottoms[0])]
+
+
 def axpy(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """a*x + y with a (N, C) or (N, C, 1, 1)."""
     a, x, y = bottoms

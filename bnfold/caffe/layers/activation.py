@@ -82,6 +82,7 @@ def clip_bounds(layer: Layer) -> tuple[float, float]:
 
 ROWS: Mapping[str, LayerType] = {
     "AbsVal": LayerType(same, aligned=True, gradient="bottom"),
+    "Atan": LayerType(same, dialects="Synopsys"),
     "BNLL": LayerType(same, aligned=True, gradient="bottom"),
     "Clip": LayerType(same, reads={"clip_param": "min max"}),
     "ELU": LayerType(same, reads={"elu_param": "alpha lambda"}, aligned=True, gradient="top"),

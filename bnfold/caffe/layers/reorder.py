@@ -7,7 +7,7 @@ from math import isqrt, prod
 from typing import NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis, each_size
-from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, count, four_axes
+from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, count, four_axes, merged
 from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
@@ -286,6 +286,55 @@ def batch_to_space(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(batch if batch == UNKNOWN else batch // prod(view.blocks), *rest)]
 
 
+def expanded_axes(layer: Layer, rank: int) -> tuple[int | None, ...]:
+    """For each axis that an ExpandDimsND makes of `rank` the axis that it was; None for a new one.
+
+    The i-th of those named is put in at its number plus i; -1 is behind the last.
+
+    Raises:
+        ModelError: one is named farther behind or in front than the bottom has axes.
+    """
+    order: list[int | None] = list(range(rank))
+    for made, axis in enumerate(layer.param.expand_dims_nd_param.axis):
+        if not -rank <= axis <= rank:
+            raise ModelError(f"{layer}: axis {axis} is outside a blob of {counted(rank, 'axis')}")
+        order.insert((axis if axis >= 0 else axis + rank + 1) + made, None)
+    return tuple(order)
+
+
+def expand_dims(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's, with new axes of size 1 (Synopsys' Caffe)."""
+    bottom = bottoms[0]
+    return [tuple([1 if axis is None else bottom[axis] for axis in expanded_axes(layer, len(bottom))])]
+
+
+def stack_axis(layer: Layer, rank: int) -> int:
+    """Where the new axis of a Stack of blobs of `rank` axes is; -1 is behind the last.
+
+    Raises:
+        ModelError: it is farther behind or in front than there are axes.
+    """
+    return canonical_axis(layer.param.stack_param.axis, rank + 1, layer)
+
+
+def stack(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottoms', which are the same, with an axis along which they lie (Synopsys' Caffe)."""
+    top = bottoms[0]
+    axis = stack_axis(layer, len(top))
+    for bottom in bottoms[1:]:
+        top = merged(layer, top, bottom)
+    return [(*top[:axis], len(bottoms), *top[axis:])]
+
+
+def unstack(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's without `axis`, for each top; more elements than tops go nowhere (Synopsys' Caffe)."""
+    bottom = bottoms[0]
+    axis = canonical_axis(layer.param.unstack_param.axis, len(bottom), layer)
+    if bottom[axis] != UNKNOWN and len(layer.tops) > bottom[axis]:
+        raise ModelError(f"{layer}: it has {len(layer.tops)} tops, and axis {axis} of {sizes(bottom)} fewer elements")
+    return [(*bottom[:axis], *bottom[axis + 1 :])] * len(layer.tops)
+
+
 def squeezed_axes(layer: Layer, bottom: Shape) -> list[int]:
     """The axes of size 1 that a Squeeze takes away: those named, else all.
 
@@ -318,6 +367,7 @@ ROWS: Mapping[str, LayerType] = {
         dialects="Synopsys",
         note="NHWC unless `data_format` says NCHW, DCR or CRD",
     ),
+    "ExpandDimsND": LayerType(expand_dims, reads={"expand_dims_nd_param": "axis"}, dialects="Synopsys"),
     "Flatten": LayerType(flatten, reads={"flatten_param": "axis end_axis"}, passes_variance=True),
     "GSTiling": LayerType(
         depth_to_space,
@@ -365,8 +415,16 @@ ROWS: Mapping[str, LayerType] = {
         note="NHWC unless `data_format` says NCHW, DCR or CRD",
     ),
     "Squeeze": LayerType(squeeze, reads={"squeeze_param": "axis"}, dialects="Synopsys"),
+    "Stack": LayerType(stack, bottoms=(1, None), reads={"stack_param": "axis"}, dialects="Synopsys"),
     "Tiling": LayerType(
         pixel_shuffle, reads={"tiling_param": "tile_dim"}, dialects="Vitis", note="DenseBox's pixel shuffle"
     ),
     "Transpose": LayerType(permute, reads={"transpose_param": "dim"}, dialects="CRNN"),
+    "Unstack": LayerType(
+        unstack,
+        rank=1,
+        reads={"unstack_param": "axis num"},
+        dialects="Synopsys",
+        note="as many as it has tops, whatever `num` says",
+    ),
 }

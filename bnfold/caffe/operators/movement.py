@@ -15,6 +15,7 @@ from bnfold.caffe.layers.arrange import crop_offsets, slice_axis
 from bnfold.caffe.layers.reorder import (
     DepthToSpace,
     channel_groups,
+    expanded_axes,
     permutation,
     pixel_shuffle_factor,
     reversed_axes,
@@ -168,6 +169,28 @@ def reverse(place: LayerContext) -> Move:
     require(UNKNOWN not in [bottom[axis] for axis in axes], SIZE_UNKNOWN)
     steps = [Take(axis, np.arange(bottom[axis])[::-1], bottom[axis] if axis else UNKNOWN) for axis in axes]
     return movement(*steps)
+
+
+def expand_dims(place: LayerContext) -> Move:
+    """New axes of size 1, but none in front of the samples.
+
+    Source: ExpandDimsND of Synopsys' Caffe.
+    """
+    order = expanded_axes(place.layer, len(place.bottom))
+    require(order[:1] == (0,), MIXES_SAMPLES)
+    return movement(Axes(order))
+
+
+def unstack(place: LayerContext) -> Move:
+    """One element of `axis` for each top; along the samples nothing passes.
+
+    Source: Unstack of Synopsys' Caffe.
+    """
+    bottom, axis = place.bottom, place.axis(place.layer.param.unstack_param.axis)
+    require(axis > 0, MIXES_SAMPLES)
+    others = Axes(tuple(other for other in range(len(bottom)) if other != axis))
+    tops = range(len(place.layer.tops))
+    return Move(tuple((Take(axis, slice(top, top + 1), bottom[axis]), others) for top in tops), apart=True)
 
 
 def squeeze(place: LayerContext) -> Move:

@@ -50,6 +50,7 @@ PASSING: Mapping[str, Row] = {
     "DepthToSpace": movement.depth_to_space,
     "Div": join.broadcast_product,
     "Eltwise": join.eltwise,
+    "ExpandDimsND": movement.expand_dims,
     "Filter": passing.samples,
     "Flatten": movement.flatten,
     "FlowWarp": passing.sampling,
@@ -89,6 +90,7 @@ PASSING: Mapping[str, Row] = {
     "Transpose": movement.permute,
     "UnPooling": passing.unpooling,
     "Unpooling": passing.unpooling_by_mask,
+    "Unstack": movement.unstack,
     "Upsample": passing.upsample,
     "UpsampleDarknet": passing.interpolation,
 }

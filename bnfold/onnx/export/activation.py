@@ -139,6 +139,7 @@ def threshold(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "AbsVal": _operator("Abs", "`|x|`"),
+    "Atan": _operator("Atan", "The angle whose tangent is `x`"),
     "BNLL": _operator("Softplus", "`ln(1 + e^x)`"),
     "Clip": bounded,
     "ELU": elu,

@@ -19,10 +19,10 @@ from bnfold.caffe.layers import (
     pixel_shuffle_factor,
 )
 from bnfold.caffe.layers.arrange import crop_offsets, slice_axis, slice_parts
-from bnfold.caffe.layers.reorder import reversed_axes, squeezed_axes
+from bnfold.caffe.layers.reorder import expanded_axes, reversed_axes, squeezed_axes, stack_axis
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import cut, pad, reshape, scaled, split, transpose
+from bnfold.onnx.export.forms import cut, pad, reshape, scaled, split, transpose, unsqueeze
 
 
 def batch_reindex(block: Block) -> str:
@@ -188,6 +188,31 @@ def squeeze(block: Block) -> str:
     return reshape(block, block.bottom, (-1, *top[1:]) if top and 0 not in gone else top)
 
 
+def expand_dims(block: Block) -> str:
+    """New axes of size 1: Unsqueeze."""
+    new = [place for place, axis in enumerate(expanded_axes(block.layer, block.rank)) if axis is None]
+    return unsqueeze(block, block.bottom, new) if new else block.bottom
+
+
+def stack(block: Block) -> str:
+    """The bottoms side by side along a new axis: Unsqueeze, Concat."""
+    axis = stack_axis(block.layer, block.rank)
+    parts = [unsqueeze(block, x, [axis], f"part{index}") for index, x in enumerate(block.bottoms)]
+    return block("Concat", *parts, axis=axis)
+
+
+def unstack(block: Block) -> list[str]:
+    """One element of `axis` for each top, without the axis: Gather by a number."""
+    axis = block.axis(block.layer.param.unstack_param.axis)
+    if axis == 0:
+        block.fixes_batch("it takes the batch apart")
+    numbers = range(len(block.layer.tops))
+    return [
+        block("Gather", block.bottom, block.integers(at, f"part{at}/number"), axis=axis, step=f"part{at}")
+        for at in numbers
+    ]
+
+
 def permute(block: Block) -> str:
     """Axes in another order, those not named behind: Transpose."""
     return transpose(block, block.bottom, permutation(block.layer, block.rank))
@@ -282,6 +307,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Crop": crop,
     "DepthToSpace": depth_to_space,
     "Eltwise": eltwise,
+    "ExpandDimsND": expand_dims,
     "Filter": filter_,
     "Flatten": flatten,
     "GSTiling": gs_tiling,
@@ -300,7 +326,9 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "SpaceToDepth": space_to_depth,
     "Split": alias,
     "Squeeze": squeeze,
+    "Stack": stack,
     "Tile": tile,
     "Tiling": pixel_shuffle,
     "Transpose": permute,
+    "Unstack": unstack,
 }

@@ -30,6 +30,13 @@ def transpose(block: Block, x: str, order: Sequence[int], step: str = "transpose
     return block("Transpose", x, perm=list(order), step=step)
 
 
+def unsqueeze(block: Block, x: str, axes: Sequence[int], step: str = "unsqueeze") -> str:
+    """`x` with new axes of size 1, numbered as in the result."""
+    if block.opset >= 13:
+        return block("Unsqueeze", x, block.integers(axes, f"{step}/axes"), step=step)
+    return block("Unsqueeze", x, axes=list(axes), step=step)
+
+
 def reduce(block: Block, operator: str, x: str, axes: Sequence[int], *, keep: bool = True, step: str = "") -> str:
     """One of the Reduce operators over `axes`, which stay as size 1 when `keep`."""
     if not axes and operator in ("ReduceMax", "ReduceMean", "ReduceSum"):
