@@ -251,6 +251,12 @@ def test_a_type_that_is_read_as_another_is_in_no_net(layer_type: str, text: str,
 REFINEDET = [(2, 32), (2, 24), (1, 2, 32), (2, 16), (2, 32)]
 BESIDE_GOLDENS: dict[str, list[tuple[str, list[Shape]]]] = {
     "DetectionOutput": [("detection_output_param { num_classes: 3 }", REFINEDET)],
+    "Proposal": [
+        (
+            "proposal_param { stride_h: 4 stride_w: 4 nms_iou_th: 0.5 anchor { right: 9 bottom: 9 } }",
+            [(1, 2, 6, 8), (1, 4, 6, 8), (1, 3)],
+        )
+    ],
 }
 """Nets of types that goldens have, for fields that mean something in none of these."""
 

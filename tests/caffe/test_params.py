@@ -310,10 +310,20 @@ def test_clustered_priors_need_pairs_of_sizes(text: str) -> None:
         params.PriorBoxClustered.of(layer_of(f'type: "PriorBoxClustered" prior_box_param {{ {text} }}'))
 
 
-def test_a_proposal_in_vitis_words_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("stride_h: 16 nms_iou_th: 0.7 anchor {}", "stride_h, stride_w, nms_input_num and nms_output_num"),
+        ("stride_h: 16 stride_w: 16 nms_iou_th: 0.7", "must list anchors, and have an nms_iou_th from 0 to 1"),
+        ("stride_h: 16 stride_w: 16 nms_iou_th: 1.5 anchor {}", "must list anchors, and have an nms_iou_th from 0"),
+        ("stride_h: 16 stride_w: 16 anchor {} feat_stride: 16", "beside feat_stride stands a field of Vitis'"),
+        ("max_rois: 16 ratio: 2", "beside ratio stands a field of Synopsys'"),
+    ],
+)
+def test_a_proposal_says_all_that_its_fork_needs_and_nothing_of_another(text: str, reason: str) -> None:
     assert params.Proposal.of(layer_of('type: "Proposal"')).scales == (8.0, 16.0, 32.0)
-    with pytest.raises(ModelError, match="lists its anchors as Vitis does"):
-        params.Proposal.of(layer_of('type: "Proposal" proposal_param { nms_iou_th: 0.7 }'))
+    with pytest.raises(ModelError, match=reason):
+        params.Proposal.of(layer_of(f'type: "Proposal" proposal_param {{ {text} }}'))
 
 
 def test_yolo_v3_masks_are_split_among_its_bottoms() -> None:

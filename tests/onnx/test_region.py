@@ -90,6 +90,38 @@ def test_proposals_are_those_of_mini_caffe(first: int, most: int) -> None:
     assert_close(exported(net, inputs), proposals(scores, deltas, image[0], 16, first, most))
 
 
+VITIS = """type: "Proposal" proposal_param {{
+  stride_h: 16 stride_w: 8 nms_iou_th: {overlap} nms_input_num: {first} nms_output_num: {most} {least}
+  anchor {{ left: -12.5 top: -20 right: 20 bottom: 36 }} anchor {{ left: 2 top: 1 right: 14 bottom: 9.25 }}
+  anchor {{ left: -40 top: -8 right: 60 bottom: 30 }} }}"""
+
+
+@pytest.mark.parametrize("opset", [11, 18])
+@pytest.mark.parametrize(
+    ("first", "most", "least", "overlap", "kept"),
+    [
+        (6000, 300, "", 0.7, (20, 90)),
+        (40, 300, "min_width: 9 min_height: 12", 0.5, (5, 30)),
+        (6000, 5, "min_width: 16", 0.3, (5, 5)),
+        (6000, 300, "min_height: 60", 0.7, (1, 1)),
+    ],
+)
+def test_proposals_are_those_of_vitis(
+    first: int, most: int, least: str, overlap: float, kept: tuple[int, int], opset: int
+) -> None:
+    rng = np.random.default_rng(7)
+    scores = rng.random((1, 6, 5, 6)).astype(np.float32)
+    deltas = rng.normal(0, 0.3, (1, 12, 5, 6)).astype(np.float32)
+    inputs = [scores, deltas, np.array([[70.5, 50, 1.25]], np.float32)]
+    text = VITIS.format(first=first, most=most, least=least, overlap=overlap)
+    net = layer_net(text, [x.shape for x in inputs])
+    (wanted,) = by_oracle(text, net, inputs)
+    assert kept[0] <= len(wanted) <= kept[1]
+    assert_close(exported(net, inputs, opset=opset), [wanted])
+    if least == "min_height: 60":
+        assert wanted.tolist() == [[0, 0, 0, 1, 1]]
+
+
 PYTHON = 'type: "Python" python_param {{ module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "{}" }}'
 RPN = [
     ("'feat_stride': 16", 9, (100, 150, 1.5)),

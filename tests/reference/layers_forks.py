@@ -418,8 +418,10 @@ def upsample_darknet(layer: Message, bottoms: list[Array], blobs: list[Array]) -
 
 
 def proposal(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    """Faster R-CNN's on one image, in PVANet's words or Synopsys'."""
+    """Faster R-CNN's on one image, in PVANet's words, Synopsys' or Vitis'."""
     param = layer.sub("proposal_param")
+    if "nms_iou_th" in param:
+        return vitis_proposal(param, bottoms)
     if any(name in param for name in ("max_rois", "anchor_base_size", "rpn_min_size", "anchor_scale")):
         return synopsys_proposal(layer, param, bottoms)
     ratios, scales = param.numbers("ratio") or [0.5, 1, 2], param.numbers("scale") or [8, 16, 32]
@@ -559,6 +561,38 @@ def synopsys_proposal(layer: Message, param: Message, bottoms: list[Array]) -> l
     kept = nms(boxes, order, param.number("rpn_nms_thresh", 0.7))[: param.integer("max_rois", 300)]
     rois = np.concatenate([np.zeros((len(kept), 1)), boxes[kept]], axis=1)
     return [rois, scores[kept].reshape(-1, 1)][: len(layer.words("top"))]
+
+
+def vitis_proposal(param: Message, bottoms: list[Array]) -> list[Array]:
+    """Box by box, as Vitis' Caffe walks them: listed anchors, one pixel back; sides without the +1 of the others."""
+    anchors = [[box.number(side, 0) for side in ("left", "top", "right", "bottom")] for box in param.subs("anchor")]
+    scores, moves, (high, wide, scale) = bottoms[0][0], bottoms[1][0], bottoms[2].reshape(-1)
+    boxes, values = [], []
+    for a, row, column in np.ndindex(len(anchors), *scores.shape[1:]):
+        x, y = param.integer("stride_w", 0) * column - 1, param.integer("stride_h", 0) * row - 1
+        left, top, right, bottom = anchors[a]
+        width, height = right - left + 1, bottom - top + 1
+        move = moves[4 * a : 4 * a + 4, row, column]
+        middle = x + left + width / 2 + move[0] * width, y + top + height / 2 + move[1] * height
+        half = np.exp(move[2]) * width / 2, np.exp(move[3]) * height / 2
+        box = [middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1]]
+        boxes.append([max(min(side, (wide, high)[i % 2] - 1), 0) for i, side in enumerate(box)])
+        values.append(scores[len(anchors) + a, row, column])
+    kept: list[list[float]] = []
+    for i in np.argsort(-np.array(values), kind="stable")[: param.integer("nms_input_num", 6000)]:
+        x1, y1, x2, y2 = boxes[i]
+        if x2 - x1 <= param.number("min_width", 0) * scale or y2 - y1 <= param.number("min_height", 0) * scale:
+            continue
+        for other in kept:
+            across, down = min(x2, other[2]) - max(x1, other[0]), min(y2, other[3]) - max(y1, other[1])
+            both = max(across, 0) * max(down, 0)
+            areas = (x2 - x1) * (y2 - y1) + (other[2] - other[0]) * (other[3] - other[1])
+            if both / (areas - both) >= param.number("nms_iou_th", 0):
+                break
+        else:
+            kept.append(boxes[i])
+    rows = [[0, *box] for box in kept[: param.integer("nms_output_num", 300)]]
+    return [np.array(rows or [[0, 0, 0, 1, 1]])]
 
 
 def anchors_of(base: int, ratios: list[float], scales: list[float]) -> Array:

@@ -19,51 +19,61 @@ class Proposal(NamedTuple):
     """What a Proposal of the Faster R-CNN forks in C++ says.
 
     Attributes:
-        feat_stride: pixels of the image per cell.
+        feat_stride: pixels of the image per cell, down and across.
         base_size: side of the anchor that ratios and scales start from.
-        min_size: smaller boxes do not count, in pixels of the unscaled image.
+        min_size: width and height below which boxes do not count, in pixels of the unscaled image.
         ratios, scales: an anchor for each pair; 0.5, 1, 2 and 8, 16, 32 unless given.
         pre_nms_topn, post_nms_topn: boxes before and after suppression.
         nms_threshold: overlap that suppresses.
-        words: whose: "pvanet" gives boxes below the least size the score 0, the two others drop them; "synopsys" has
-            boxes go by anchor, row, column, and cuts the image's size to whole pixels; "python" is py-faster-rcnn's.
+        words: whose: "pvanet" gives boxes below the least size the score 0, the others drop them; "synopsys" has
+            boxes go by anchor, row, column, and cuts the image's size to whole pixels; "python" is py-faster-rcnn's;
+            "vitis" has sides of `x2 - x1`, drops boxes that are not larger than the least size, and those after it
+            has taken `pre_nms_topn`, and gives one region where none is left.
+        listed: Vitis' anchors, which it lists instead of their ratios and scales.
     """
 
-    feat_stride: int
+    feat_stride: tuple[int, int]
     base_size: int
-    min_size: float
+    min_size: tuple[float, float]
     ratios: tuple[float, ...]
     scales: tuple[float, ...]
     pre_nms_topn: int
     post_nms_topn: int
     nms_threshold: float
-    words: Literal["pvanet", "synopsys", "python"] = "pvanet"
+    words: Literal["pvanet", "synopsys", "python", "vitis"] = "pvanet"
+    listed: tuple[tuple[float, float, float, float], ...] = ()
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
-        """Read a Proposal, in PVANet's words or in Synopsys'.
+        """Read a Proposal, in PVANet's words, in Synopsys' or in Vitis'.
 
         Raises:
-            ModelError: the layer is written in Vitis' words, whose arithmetic is another, or in two forks' at once; it
-                keeps no box; a ratio makes no anchor.
+            ModelError: the layer is written in two forks' words at once; it keeps no box; a ratio makes no anchor.
         """
         if (said := _python_words(layer)) is not None:
             # py-faster-rcnn's (lib/rpn/proposal_layer.py), with the TEST defaults of its config.
-            return cls(said[0], 16, 16, (0.5, 1.0, 2.0), said[1], 6000, 300, 0.7, "python")
+            return cls((said[0], said[0]), 16, (16, 16), (0.5, 1.0, 2.0), said[1], 6000, 300, 0.7, "python")
         param = layer.param.proposal_param
-        if param.anchor or param.HasField("nms_iou_th"):
-            raise ModelError(f"{layer}: it lists its anchors as Vitis does; how Vitis decodes them is not known here")
-        if any(param.HasField(name) for name in SYNOPSYS_PROPOSAL.split()):
-            return cls._synopsys(layer)
+        named = {field.name for field, _ in param.ListFields()}
+        for words, whose, read in (
+            (VITIS_PROPOSAL, "Vitis'", cls._vitis),
+            (SYNOPSYS_PROPOSAL, "Synopsys'", cls._synopsys),
+        ):
+            if not named.isdisjoint(words.split()):
+                # Two names are PVANet's and Synopsys'.
+                shared = {"feat_stride", "pre_nms_topn"} if words == SYNOPSYS_PROPOSAL else set()
+                if others := sorted(named - set(words.split()) - shared):
+                    raise ModelError(f"{layer}: beside {others[0]} stands a field of {whose}; keep one fork's")
+                return read(layer)
         sizes_above_0 = (param.feat_stride, param.base_size, param.post_nms_topn)
         at_least_1(layer, "feat_stride, base_size and post_nms_topn", sizes_above_0)
         ratios = tuple(param.ratio) or (0.5, 1.0, 2.0)
         if not all(0 < ratio < math.inf for ratio in ratios):
             raise ModelError(f"{layer}: ratio {ratios} must name numbers above 0")
         return cls(
-            param.feat_stride,
+            (param.feat_stride, param.feat_stride),
             param.base_size,
-            param.min_size,
+            (param.min_size, param.min_size),
             ratios,
             tuple(param.scale) or (8.0, 16.0, 32.0),
             param.pre_nms_topn,
@@ -74,21 +84,39 @@ class Proposal(NamedTuple):
     @classmethod
     def _synopsys(cls, layer: Layer) -> Self:
         param = layer.param.proposal_param
-        for name in ("base_size", "min_size", "ratio", "scale", "post_nms_topn", "nms_thresh"):
-            if any(field.name == name for field, _ in param.ListFields()):
-                raise ModelError(f"{layer}: {name} is PVANet's and beside it stands a field of Synopsys'; keep one's")
         sizes_above_0 = (param.feat_stride, param.anchor_base_size, param.max_rois)
         at_least_1(layer, "feat_stride, anchor_base_size and max_rois", sizes_above_0)
         return cls(
-            param.feat_stride,
+            (param.feat_stride, param.feat_stride),
             param.anchor_base_size,
-            param.rpn_min_size,
+            (param.rpn_min_size, param.rpn_min_size),
             (0.5, 1.0, 2.0) if param.anchor_ratio == 3 else (1.0,),
             (8.0, 16.0, 32.0) if param.anchor_scale == 3 else (32.0,),
             param.pre_nms_topn,
             param.max_rois,
             param.rpn_nms_thresh,
             words="synopsys",
+        )
+
+    @classmethod
+    def _vitis(cls, layer: Layer) -> Self:
+        """Its own proposal_layer.cpp."""
+        param = layer.param.proposal_param
+        sizes_above_0 = (param.stride_h, param.stride_w, param.nms_input_num, param.nms_output_num)
+        at_least_1(layer, "stride_h, stride_w, nms_input_num and nms_output_num", sizes_above_0)
+        if not param.anchor or not 0 <= param.nms_iou_th <= 1:
+            raise ModelError(f"{layer}: it must list anchors, and have an nms_iou_th from 0 to 1")
+        return cls(
+            (param.stride_h, param.stride_w),
+            0,
+            (param.min_width, param.min_height),
+            (),
+            (),
+            param.nms_input_num,
+            param.nms_output_num,
+            param.nms_iou_th,
+            "vitis",
+            tuple((anchor.left, anchor.top, anchor.right, anchor.bottom) for anchor in param.anchor),
         )
 
 
@@ -171,8 +199,9 @@ class ROIPooling(NamedTuple):
 
 def proposal(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
     """(K, 5) regions, and if asked K scores, (K, 1) but in PVANet's Caffe (proposal_layer.py of py-faster-rcnn)."""
-    regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN,) if Proposal.of(layer).words == "pvanet" else (UNKNOWN, 1)]
-    return regions[: max(len(layer.tops), 1)]
+    words = Proposal.of(layer).words
+    regions: list[Shape] = [(UNKNOWN, 5), (UNKNOWN,) if words == "pvanet" else (UNKNOWN, 1)]
+    return regions[: 1 if words == "vitis" else max(len(layer.tops), 1)]
 
 
 def psroi_pooling(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -201,6 +230,7 @@ def _regions(layer: Layer, regions: Shape) -> int:
 
 
 REGIONS = {1: ((1, 5), "regions: image, x1, y1, x2, y2")}
+VITIS_PROPOSAL = "anchor nms_iou_th stride_h stride_w nms_input_num nms_output_num min_width min_height"
 SYNOPSYS_PROPOSAL = "anchor_base_size anchor_scale anchor_ratio max_rois rpn_min_size rpn_nms_thresh"
 
 ROWS: Mapping[str, LayerType] = {
@@ -215,13 +245,13 @@ ROWS: Mapping[str, LayerType] = {
         proposal,
         bottoms=(2, 3),
         reads={
-            "proposal_param": "feat_stride base_size min_size ratio scale pre_nms_topn post_nms_topn nms_thresh anchor "
-            f"nms_iou_th {SYNOPSYS_PROPOSAL}"
+            "proposal_param": "feat_stride base_size min_size ratio scale pre_nms_topn post_nms_topn nms_thresh "
+            f"{VITIS_PROPOSAL} {SYNOPSYS_PROPOSAL}"
         },
         fixed={2: ((1, 3), "the image's height, width and scale")},
         dialects="Vitis, minicaffe, PVANet, Synopsys",
-        note="in PVANet's words or Synopsys', or as py-faster-rcnn's Python layer `rpn.proposal_layer.ProposalLayer` "
-        "at the defaults of its config; Vitis' are refused; one image",
+        note="in PVANet's words, Synopsys' or Vitis', or as py-faster-rcnn's Python layer "
+        "`rpn.proposal_layer.ProposalLayer` at the defaults of its config; one image",
     ),
     "ROIAlign": LayerType(
         roi_pooling,

@@ -89,7 +89,6 @@ FORMS: Mapping[str, str] = {
     "CTCGreedyDecoder with an accuracy": "its last top measures predictions, and is none",
     "DetectionOutput with eta": "its threshold changes while it suppresses, if it is above 0.5, which ONNX's cannot",
     "Padding with all_pad": "the fork whose field it is is known by the shapes of its blobs alone",
-    "Proposal of Vitis": "it lists its anchors, and how it moves and rounds them no public source says",
     "Yolov3DetectionOutput with gaussian_box": "the one Caffe that has it reads scores that it never wrote",
     "YoloDetectionOutput of a plane that is not square": "its Caffe reads the wrong cells, or past the end",
     "any layer that rounds to integers": "Synopsys' scales and zero points at other values than 1 and 0",

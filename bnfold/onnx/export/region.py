@@ -1,6 +1,7 @@
 """Layers that pool regions of interest, and the one that proposes them.
 
-Formulas: roi_pooling_layer.cpp of Fast R-CNN, psroi_pooling_layer.cu of R-FCN, proposal_layer.py of Faster R-CNN.
+Formulas: roi_pooling_layer.cpp of Fast R-CNN, psroi_pooling_layer.cu of R-FCN, proposal_layer.py of Faster R-CNN and
+proposal_layer.cpp of the forks that have one.
 """
 
 from __future__ import annotations
@@ -223,8 +224,8 @@ def _rounded(block: Block, x: str, name: str) -> str:
 def proposal(block: Block) -> list[str]:
     """Anchors of one image, moved by the regression, clipped, the best of them suppressed: TopK, NonMaxSuppression.
 
-    Boxes are `[x1, x2]` with both ends inside, so sides are `x2 - x1 + 1`: NonMaxSuppression sees x2 + 1.
-    A box below the least size keeps its place with score 0, or drops out.
+    Boxes are `[x1, x2]` with both ends inside, so sides are `x2 - x1 + 1`: NonMaxSuppression sees x2 + 1, but for
+    Vitis' Caffe. A box below the least size keeps its place with score 0, or drops out.
     """
     view = Proposal.of(block.layer)
     if len(block.bottoms) < 3:
@@ -233,7 +234,7 @@ def proposal(block: Block) -> list[str]:
     if images != 1:
         raise Refused("it takes one image")
     block.fixes_batch("it takes one image")
-    anchors = _anchors(view)
+    anchors = np.array(view.listed) - 1 if view.listed else _anchors(view)
     count = len(anchors)
     if channels != 2 * count:
         raise Refused(f"its {channels} channels are not a background and a foreground score for {count} anchors")
@@ -243,6 +244,8 @@ def proposal(block: Block) -> list[str]:
     score = cut(block, block.bottom, [1], [count], [2 * count], step="foreground")
     if view.words == "synopsys":
         return _synopsys(block, view, size, score, anchors)
+    if view.words == "vitis":
+        return [_vitis(block, view, size, score, anchors)]
     score = reshape(block, transpose(block, score, (0, 2, 3, 1), "scores_last"), (total,), "scores")
     deltas = reshape(block, block.bottoms[1], (count, 4, height, width), "deltas")
     deltas = reshape(block, transpose(block, deltas, (2, 3, 0, 1), "deltas_last"), (total, 4), "moves")
@@ -271,7 +274,7 @@ def _is_small(block: Block, boxes: str, view: Proposal, scales: str) -> str:
     """1 for each box with a width or height below the least, of (width, height) scales; 0 for the others."""
     low, high = (cut(block, boxes, [1], [at], [at + 2], step=name) for at, name in ((0, "low"), (2, "high")))
     sides = shifted(block, block("Sub", high, low, step="extent"), 1.0, "sides")
-    least = scaled(block, scales, float(view.min_size), "least")
+    least = block("Mul", scales, block.floats(view.min_size, "min_size"), step="least")
     small = block.as_float(block("Less", sides, least, step="small"), "is_small")
     return reduce(block, "ReduceMax", small, [1], keep=False, step="any_small")
 
@@ -305,6 +308,35 @@ def _synopsys(block: Block, view: Proposal, size: str, score: str, anchors: Arra
     return [regions, reshape(block, scores, (-1, 1), "scores_column")][: len(block.layer.tops)]
 
 
+def _vitis(block: Block, view: Proposal, size: str, score: str, anchors: Array) -> str:
+    """Boxes by anchor, row, column; of the best `pre_nms_topn` those drop out that are no larger than the least size.
+
+    Where none is left one region stays, (0, 0, 0, 1, 1). An overlap of just the threshold suppresses on its CPU, and
+    neither on its GPU nor here.
+    """
+    count, (_, _, height, width) = len(anchors), block.images()
+    total = count * height * width
+    score = reshape(block, score, (total,), "scores")
+    deltas = reshape(block, block.bottoms[1], (count, 4, height, width), "deltas")
+    deltas = reshape(block, transpose(block, deltas, (0, 2, 3, 1), "deltas_last"), (total, 4), "moves")
+    placed = _shifted_anchors(anchors, view.feat_stride, height, width).reshape(height, width, count, 4)
+    boxes = _clipped(block, _moved(block, deltas, placed.transpose(2, 0, 1, 3).reshape(total, 4)), size)
+    score, boxes, first = _best(block, view, boxes, score, total)
+    low, high = (cut(block, boxes, [1], [at], [at + 2], step=name) for at, name in ((0, "low"), (2, "high")))
+    least = block("Mul", _picked(block, size, (2,))[0], block.floats(view.min_size, "min_size"), step="least")
+    large = block.as_float(block("Greater", block("Sub", high, low, step="extent"), least, step="large"), "is_large")
+    all_large = reduce(block, "ReduceMin", large, [1], keep=False, step="both_large")
+    kept = block("Greater", all_large, block.floats(0.5, "half"), step="is_kept")
+    score = block("Where", kept, score, block.floats(LOWEST, "lowest"), step="scores_left")
+    regions, scores = _survivors(block, view, boxes, score, first)
+    alive = block.as_float(block("Greater", scores, block.floats(LOWEST, "none"), step="is_alive"), "alive")
+    living = reduce(block, "ReduceSum", alive, [0], step="alive_count")
+    none = block.as_float(block("Equal", living, block.floats(0.0, "zero_alive"), step="is_none"), "is_nothing")
+    rows = block("Concat", regions, block.floats([[0.0, 0.0, 0.0, 1.0, 1.0]], "nothing"), axis=0, step="or_nothing")
+    given = block("NonZero", block("Concat", alive, none, axis=0, step="given_rows"), step="given")
+    return block("Gather", rows, reshape(block, given, (-1,), "given_places"), axis=0, step="given_regions")
+
+
 def _picked(block: Block, size: str, places: tuple[int, ...]) -> list[str]:
     return [cut(block, size, [0], [at], [at + 1], step=f"image{number}_{at}") for number, at in enumerate(places)]
 
@@ -326,9 +358,9 @@ def _half_away(x: float) -> int:
     return math.floor(x + 0.5)
 
 
-def _shifted_anchors(anchors: Array, stride: int, height: int, width: int) -> Array:
+def _shifted_anchors(anchors: Array, strides: tuple[int, int], height: int, width: int) -> Array:
     """(H*W*A, 4)."""
-    y, x = np.mgrid[:height, :width] * stride
+    y, x = np.mgrid[:height, :width] * np.reshape(strides, (2, 1, 1))
     shifts = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
     moved: Array = (shifts + anchors).reshape(-1, 4)
     return moved
@@ -347,15 +379,22 @@ def _moved(block: Block, deltas: str, anchors: Array) -> str:
 
 
 def _chosen(block: Block, view: Proposal, boxes: str, score: str, total: int) -> list[str]:
+    score, boxes, first = _best(block, view, boxes, score, total)
+    return _survivors(block, view, boxes, score, first)[: len(block.layer.tops)]
+
+
+def _best(block: Block, view: Proposal, boxes: str, score: str, total: int) -> tuple[str, str, int]:
+    """The `pre_nms_topn` best scores, their boxes, and how many that are."""
     first = min(view.pre_nms_topn, total)
     score, order = block.several("TopK", score, block.integers([first], "first"), outputs=2, axis=0, step="best")
-    boxes = block("Gather", boxes, order, axis=0, step="best_boxes")
-    return _survivors(block, view, boxes, score, first)[: len(block.layer.tops)]
+    return score, block("Gather", boxes, order, axis=0, step="best_boxes"), first
 
 
 def _survivors(block: Block, view: Proposal, boxes: str, score: str, first: int) -> list[str]:
     """The regions of `first` boxes that no better one suppresses, image 0 in front of each, and their scores."""
-    past = block("Add", boxes, block.floats([0.0, 0.0, 1.0, 1.0], "past"), step="open_boxes")
+    past = boxes
+    if view.words != "vitis":
+        past = block("Add", boxes, block.floats([0.0, 0.0, 1.0, 1.0], "past"), step="open_boxes")
     selected = block(
         "NonMaxSuppression",
         block.as_float32(reshape(block, past, (1, first, 4), "nms_boxes"), "nms_boxes32"),
