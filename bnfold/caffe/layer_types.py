@@ -52,6 +52,7 @@ METRICS = frozenset(
         "AlignmentAccuracy",
         "DenseboxMapEvaluation",
         "DetectionEvaluate",
+        "DetectionEvaluateRefine",
         "EvalDetection",
         "HDF5Output",
         "MatWrite",

@@ -17,7 +17,7 @@ MIN_IOU = 0.5
 SLACK = 1e-4
 """Of the extent of all boxes: what corners may differ by where a box is so thin that areas are rounding errors."""
 STRAYS = 1000  # of either side that are listed: those with the highest scores; all are counted
-DETECTION = "DetectionOutput"  # also the end of YoloDetectionOutput
+DETECTION = ("DetectionOutput", "DetectionOutputRefine")  # also the end of YoloDetectionOutput
 
 
 def _surest(first: list[Stray], second: list[Stray]) -> list[Stray]:

@@ -208,6 +208,7 @@ ONNX_READERS: Mapping[tuple[str, int], Callable[[_OnnxReading], StandIn | None]]
 READERS: Mapping[tuple[str, int], Callable[[_Reading], StandIn]] = {
     ("BatchReindex", 1): lambda reading: Indices(max(reading.shapes[0][0], 1)),
     ("DetectionOutput", 2): lambda _: Priors(),
+    ("DetectionOutputRefine", 2): lambda _: Priors(),
     ("Embed", 0): lambda reading: Indices(max(int(reading.layer.param.embed_param.input_dim), 1)),
     ("LSTM", 1): lambda reading: Continuation(max(reading.shapes[1][0], 1)),
     ("PSROIPooling", 1): lambda reading: _regions(reading, reading.layer.param.psroi_pooling_param.spatial_scale),

@@ -63,6 +63,12 @@ def test_layers_that_forks_added_to_v1_bring_samples_and_judge_as_those_of_v2_do
     assert net.inputs == {"data": (1, 3, 9, 9), "dim": (1, 1, 1, 2)}
 
 
+@pytest.mark.parametrize("layer_type", ["DetectionEvaluate", "DetectionEvaluateRefine"])
+def test_what_judges_the_boxes_of_a_detector_goes(layer_type: str) -> None:
+    net = read(DATA, FC, layer(layer_type, "judge", "fc label", "judged"))
+    assert lines(net) == ["Input data:  -> data", "InnerProduct fc: data -> fc"]
+
+
 def test_a_deploy_net_is_not_touched() -> None:
     text = 'input: "data" input_shape { dim: [2, 3, 4, 4] }\n' + FC + "\n" + layer("Softmax", "prob", "fc", "prob")
     net = read(text)

@@ -98,6 +98,7 @@ def nets_with() -> dict[str, list[tuple[Net, int]]]:
 IMAGE = (2, 4, 6, 8)
 FILM = (2, 4, 4, 6, 6)
 STEPS = (2, 36, 6, 8)
+REFINEDET = [(2, 32), (2, 24), (1, 2, 32), (2, 16), (2, 32)]
 WINDOW = "num_output: 4 kernel_size: 3"
 
 NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
@@ -127,6 +128,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
             [IMAGE, STEPS],
         ),
     ],
+    "DetectionOutputRefine": [("detection_output_param { num_classes: 3 }", REFINEDET)],
     "DepthwiseDeconvolution": [
         (f"convolution_param {{ {WINDOW} }}", [IMAGE]),
         (f"convolution_param {{ {WINDOW} pad_l: 1 }}", [IMAGE]),
@@ -248,7 +250,6 @@ def test_a_type_that_is_read_as_another_is_in_no_net(layer_type: str, text: str,
     assert layer_type not in {layer.type for layer in layer_net(f'type: "{layer_type}" {text}', shapes).layers}
 
 
-REFINEDET = [(2, 32), (2, 24), (1, 2, 32), (2, 16), (2, 32)]
 BESIDE_GOLDENS: dict[str, list[tuple[str, list[Shape]]]] = {
     "DetectionOutput": [("detection_output_param { num_classes: 3 }", REFINEDET)],
     "Proposal": [

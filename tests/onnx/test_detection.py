@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from single_layer import assert_close, by_oracle, exported, exported_double, layer_net
 
+from bnfold.compare.comparison import compare
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array, Shape
 from bnfold.onnx import to_onnx
@@ -74,8 +75,9 @@ def test_detections_are_those_of_caffe_in_its_order(fields: dict[str, object], i
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("code", ["CORNER", "CENTER_SIZE", "CORNER_SIZE"])
 @pytest.mark.parametrize("objectness", [0.01, 0.4])
+@pytest.mark.parametrize("layer_type", ["DetectionOutput", "DetectionOutputRefine"])
 def test_the_boxes_of_refinedet_are_moved_twice_and_only_where_there_is_an_object(
-    objectness: float, code: str, images: int
+    layer_type: str, objectness: float, code: str, images: int
 ) -> None:
     rng = np.random.default_rng(images)
     inputs = detector(rng, images)
@@ -83,6 +85,7 @@ def test_the_boxes_of_refinedet_are_moved_twice_and_only_where_there_is_an_objec
     first = rng.normal(0, 0.5, (images, PRIORS * 4)).astype(np.float32)
     words = {"code_type": code, "keep_top_k": -1, "nms_param": "{ nms_threshold: 1.5 }"}
     text = output(**words, **({"objectness_score": 0.4} if objectness == 0.4 else {}))
+    text = text.replace('"DetectionOutput"', f'"{layer_type}"')
     refined = [*inputs, objects, first]
     net = layer_net(text, [x.shape for x in refined])
     (expected,) = by_oracle(text, net, refined)
@@ -91,6 +94,15 @@ def test_the_boxes_of_refinedet_are_moved_twice_and_only_where_there_is_an_objec
     assert len(expected[0, 0]) == (likely & (objects.reshape(images, PRIORS, 2)[:, :, 1:] >= objectness)).sum()
     (plain,) = by_oracle(output(**words), net, inputs)
     assert plain.shape != expected.shape or np.abs(plain - expected).max() > 1e-3
+
+
+def test_the_rows_of_vitis_refinedet_are_compared_as_boxes() -> None:
+    inputs = detector(np.random.default_rng(0), 1)
+    net = layer_net(output().replace('"DetectionOutput"', '"DetectionOutputRefine"'), [x.shape for x in inputs])
+    report = compare(net, to_onnx(net), {f"x{i}": x for i, x in enumerate(inputs)})
+    assert report.passed
+    assert report.detector is not None
+    assert report.detector.matched == report.detector.reference_boxes > 0
 
 
 def test_a_fourth_bottom_alone_has_no_meaning_that_is_known() -> None:

@@ -72,6 +72,7 @@ FORWARD: dict[str, Forward] = {
     "DepthwiseConvolution": layers_linear.convolution,
     "DepthwiseDeconvolution": layers_linear.deconvolution,
     "DetectionOutput": layers_detect.detection_output,
+    "DetectionOutputRefine": layers_detect.detection_output,
     "Div": layers_forks.arithmetic,
     "Dropout": layers_pointwise.dropout,
     "ELU": layers_pointwise.elu,

@@ -301,19 +301,22 @@ def yolo_detection_output(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
 
 PRIORS = "clip variance img_size img_h img_w step step_h step_w offset offset_h offset_w"
 
+DETECTION = LayerType(
+    detection_output,
+    bottoms=(3, None),
+    rank=1,
+    reads={
+        "detection_output_param": "num_classes share_location background_label_id nms_param code_type keep_top_k "
+        "variance_encoded_in_target confidence_threshold objectness_score"
+    },
+    dialects=DETECTORS,
+    note="RefineDet's too, with five bottoms; its rows, their order and its empty answer are Caffe's; all images "
+    "have the priors of the first; `eta` is refused where it does something, with a threshold above 0.5",
+)
+
 ROWS: Mapping[str, LayerType] = {
-    "DetectionOutput": LayerType(
-        detection_output,
-        bottoms=(3, None),
-        rank=1,
-        reads={
-            "detection_output_param": "num_classes share_location background_label_id nms_param code_type keep_top_k "
-            "variance_encoded_in_target confidence_threshold objectness_score"
-        },
-        dialects=DETECTORS,
-        note="RefineDet's too, with five bottoms; its rows, their order and its empty answer are Caffe's; all images "
-        "have the priors of the first; `eta` is refused where it does something, with a threshold above 0.5",
-    ),
+    "DetectionOutput": DETECTION,
+    "DetectionOutputRefine": DETECTION._replace(dialects="Vitis", note="what RefineDet calls DetectionOutput"),
     "PriorBox": LayerType(
         priors,
         bottoms=(2, 2),

@@ -325,11 +325,12 @@ def or_nothing(block: Block, rows: str, scores: str) -> str:
 
 
 def _own_boxes(block: Block) -> bool:
-    return block.layer.type == "DetectionOutput" and not DetectionOutput.of(block.layer).share_location
+    return not block.layer.type.startswith("Yolo") and not DetectionOutput.of(block.layer).share_location
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "DetectionOutput": detection_output,
+    "DetectionOutputRefine": detection_output,
     "PriorBox": prior_box,
     "PriorBoxClustered": prior_box_clustered,
 }
