@@ -137,6 +137,7 @@ class Source(NamedTuple):
         text: the layer's own text in a V2 prototxt, from `layer` to its closing brace; None when it was upgraded.
         record: where the layer stands in the caffemodel; None when the caffemodel has not got it.
         unsaid: the file says more of it than `param`: a field or a word that no dialect has.
+        said: `param`, serialised, where there is a text: a program may have written into the message since.
     """
 
     bottoms: tuple[str, ...]
@@ -146,10 +147,11 @@ class Source(NamedTuple):
     text: str | None = None
     record: Record | None = None
     unsaid: bool = False
+    said: bytes = b""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The record is a place in a mapped file, which another process has not got.
-        return Source, (self.bottoms, self.tops, self.param, self.blobs, self.text, None)
+        return Source, (self.bottoms, self.tops, self.param, self.blobs, self.text, None, self.unsaid, self.said)
 
 
 class Origin(NamedTuple):

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from onnx.numpy_helper import from_array
 
 import bnfold
+from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.errors import ModelError, UnsupportedError, UsageError
 from bnfold.net import Blobs, Layer, Net
 
@@ -104,6 +105,18 @@ def test_a_prototxt_without_a_name_gets_one(tmp_path: Path) -> None:
     net.name = "another"
     bnfold.save_caffe(net, tmp_path / "out.prototxt")
     assert (tmp_path / "out.prototxt").read_text().startswith('name: "another"\n# the first line\n')
+
+
+def test_what_is_written_into_a_param_is_written_to_caffe(caffe: Net, tmp_path: Path) -> None:
+    read = saved_caffe(caffe, tmp_path)
+    for number, net in enumerate((caffe, read, pickle.loads(pickle.dumps(read)))):
+        net["conv"].param.convolution_param.stride.append(2)
+        (tmp_path / str(number)).mkdir()
+        again = saved_caffe(net, tmp_path / str(number))
+        assert list(again["conv"].param.convolution_param.stride) == [2]
+        assert bnfold.compare(net, again, tolerance=0).passed
+        message = NetParameter.FromString((tmp_path / str(number) / "out.caffemodel").read_bytes())
+        assert [list(layer.convolution_param.stride) for layer in message.layer if layer.name == "conv"] == [[2]]
 
 
 def test_the_shape_of_an_input_is_written_to_caffe(caffe: Net, tmp_path: Path) -> None:

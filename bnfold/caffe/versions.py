@@ -71,7 +71,8 @@ def single_assignment(
             maker[top] = f"'{param.name}'"
             current[top] = version
             written.append(version)
-        source = Source(tuple(bottoms), tuple(tops), param, NO_BLOBS, text, unsaid=bool(opaque))
+        said = param.SerializeToString() if text is not None else b""
+        source = Source(tuple(bottoms), tuple(tops), param, NO_BLOBS, text, unsaid=bool(opaque), said=said)
         why = f"it sets an {opaque}" if opaque else ""
         layers.append(Layer(called[index], param.type, versions, written, NO_BLOBS, param, source, why))
     if faults and all(param.bottom for param, *_ in upgraded):

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from operator import is_
 from pathlib import Path
 
 from google.protobuf.message import Message
@@ -29,7 +31,7 @@ from bnfold.caffe.strip import stripped
 from bnfold.caffe.versions import file_names, in_file_order
 from bnfold.errors import UnsupportedError, UsageError, quoted, telling_which
 from bnfold.io.files import OutputSet, StrPath, os_path, require_suffix
-from bnfold.net import Layer, Net, require_net
+from bnfold.net import Layer, Net, Source, require_net
 from bnfold.options import Dialect, require_type
 
 
@@ -101,6 +103,7 @@ def add_caffe(
     with telling_which(net.file):
         require_fitting(net)
         _require_own_names(net)
+        net = _with_params_as_read(net)
         net = with_stated_inputs(net)
         net = in_stock_words(net) if dialect == "bvlc" else in_readable_text(net, keep=True)
         foreign = foreign_layers(net) if dialect == "bvlc" else []
@@ -113,6 +116,19 @@ def add_caffe(
     caffemodel = Path(caffemodel or Path(prototxt).with_suffix(".caffemodel"))
     write_caffemodel(net, names, outputs.open(caffemodel), strip=strip)
     return [Path(prototxt), caffemodel], foreign
+
+
+def _with_params_as_read(net: Net) -> Net:
+    """The net with sources that say what the file did, where a program has written into the message of one."""
+    layers = list(map(_with_param_as_read, net.layers))
+    return net if all(map(is_, layers, net.layers)) else net.with_layers(layers)
+
+
+def _with_param_as_read(layer: Layer) -> Layer:
+    source: Source | None = layer.source
+    if source is None or not source.said or source.param.SerializeToString() == source.said:
+        return layer
+    return replace(layer, source=source._replace(param=LayerParameter.FromString(source.said)))
 
 
 def _require_own_names(net: Net) -> None:
