@@ -54,6 +54,7 @@ from bnfold.runtime import Execution
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
 BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "InnerProduct")  # axis 1 of what is read
 GROWN = "more than rounding mostly adds, though within the tolerance; --exact tells whether it is rounding"
+SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
 UNLOOKED = (
     "whether rounding explains what differs within the tolerance was not looked at, and a channel may be some per cent "
@@ -308,9 +309,10 @@ class Opened:
             return []
         first = found.errors[beyond[0]]
         # Beside values far from 0, which float32 cannot tell apart, a range may be small; so it may where those that
-        # are read cancel: the mean of what was centred is what rounding left.
+        # are added cancel: the mean of what was centred is what rounding left. Of others the unit is their own.
         farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
-        read = [found.errors[name] for name in self.ours.reads[beyond[0]] if name in found.errors]
+        adds = self.ours.writers[beyond[0]].type in SUMS
+        read = [found.errors[name] for name in self.ours.reads[beyond[0]] if name in found.errors and adds]
         added = max((magnitude(error.low, error.high) for error in read), default=0.0)
         return beyond if farthest <= ROUNDING * tolerance or first.max_abs <= tolerance * added else []
 

@@ -776,6 +776,24 @@ def test_a_plane_that_is_constant_and_a_mean_of_what_was_centred_are_no_fault(se
     assert not compare(reference, folded).passed
 
 
+@pytest.mark.parametrize("squashes", ["Sigmoid", "Softsign", "Tanh"])
+def test_a_fault_below_the_unit_of_another_channel_is_found_by_what_squashes_both(squashes: str) -> None:
+    """The unit of 1e6 is 0.06: beside it scores that are 0.05 off are as exact as any, and what reads them is not."""
+    weight = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+
+    def scores(off: float) -> ModelProto:
+        bias = np.array([1e6, off, 0, 0], np.float32)
+        nodes = [
+            helper.make_node("Gemm", ["data", "w", "b"], ["s"], name="s"),
+            helper.make_node(squashes, ["s"], ["y"], name="y"),
+        ]
+        return model(nodes, {"data": (2, 3)}, ["y"], {"w": weight, "b": bias})
+
+    data = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
+    assert compare(scores(0), scores(0), data).passed
+    assert not compare(scores(0), scores(0.05), data).passed
+
+
 def test_a_unit_is_that_of_the_largest_value() -> None:
     truth = np.linspace(100.0, 100.01, 8)
     unit = np.float32(100).astype(float) * 2.0**-23
