@@ -192,7 +192,7 @@ def global_pool(b: Builder, x: str, shape: Shape) -> None:
 def join(b: Builder, x: str, shape: Shape) -> None:
     other = b.like(shape)
     op_type = b.choose.choice(["Add", "Sub", "Mul", "Max", "Min", "Concat", "Sum", "Mean"])
-    if op_type in ("Concat", "Sum", "Mean") and b.choose.random() < 0.4:
+    if op_type in ("Concat", "Max", "Mean", "Min", "Sum") and b.choose.random() < 0.4:
         other = b.constant(*shape)
     if other is None:
         return
