@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnfold.errors import BnfoldError, ModelError, UsageError, WriteError, few, listed
+from bnfold.errors import BnfoldError, ModelError, UsageError, WriteError, listed
 from bnfold.io.files import OutputSet, data_file, recover, require_unread, require_writable
 from bnfold.io.mapping import map_file
 from bnfold.loading import is_onnx, load, require_weights
@@ -324,7 +324,6 @@ def inspect(reading: Reading, folding: Folding) -> Inspection:
     """Plan without writing, with or without weights."""
     from bnfold.advice import advise
     from bnfold.advice.records import Inspection
-    from bnfold.caffe.inputs import ANOTHER, UNSAID
     from bnfold.caffe.placeholder import with_placeholder_weights
 
     net = read(reading, guess_shapes=True)
@@ -332,13 +331,7 @@ def inspect(reading: Reading, folding: Folding) -> Inspection:
         return Inspection(net, folding.of(net).report, (), has_weights=True)
     has_weights = net.origin is not None and bool(net.origin.weights)
     findings = advise(reading.prototxt, net if has_weights else None)
-    try:
-        result = folding.of(net if has_weights else with_placeholder_weights(net))
-    except ModelError as error:
-        guesses = [note.removesuffix(ANOTHER) for note in net.notes if UNSAID in note]
-        if guesses:
-            raise ModelError(f"{error}; but {few(guesses, 4)}{ANOTHER}") from None
-        raise
+    result = folding.of(net if has_weights else with_placeholder_weights(net))
     return Inspection(net, result.report, tuple(findings), has_weights)
 
 

@@ -19,6 +19,7 @@ from operator import is_
 from typing import NamedTuple
 
 from bnfold.caffe.caffe_pb2 import BlobShape, InputParameter, LayerParameter
+from bnfold.caffe.layers.infer import ANOTHER
 from bnfold.caffe.layers.source import for_each_top
 from bnfold.caffe.limits import INT_MAX, MAX_AXES
 from bnfold.caffe.printing import shortest_float
@@ -42,7 +43,6 @@ LABELLED = frozenset({"Data", "ImageData", "MemoryData", "WindowData"})
 COLOURS = 3
 FRAMES = 16
 UNSAID = "nothing says its shape"  # in a note on a shape that is guessed
-ANOTHER = "; --input-shape says another"  # at the end of one on a shape that is taken
 
 Tells = Callable[[str], Told]
 """What the readers of a blob and their weights tell about its shape."""

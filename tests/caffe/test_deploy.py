@@ -9,6 +9,7 @@ import nets
 import pytest
 
 import bnfold
+from bnfold.caffe.layers import infer_shapes
 from bnfold.caffe.read import build
 from bnfold.caffe.text import parse_prototxt
 from bnfold.errors import ModelError, UsageError
@@ -244,6 +245,17 @@ def test_inputs_without_a_shape_are_all_named_with_the_way_out() -> None:
         "nothing says the shape of inputs 'data', 'more': give it, for example "
         "--input-shape data=1,3,224,224 --input-shape more=1,3,224,224"
     )
+
+
+def test_a_shape_that_was_concluded_is_named_where_sizes_do_not_fit() -> None:
+    """Temporal Segment Networks stack ten planes of flow for each of three segments, and no field here says so."""
+    net = read(
+        layer("VideoData", "video", "", "data label", "transform_param { crop_size: 32 }"),
+        layer("Reshape", "segments", "data", "x", "reshape_param { shape { dim: [-1, 10, 32, 32] } }"),
+    )
+    wanted = "does not divide by 10x32x32; but input 'data' is taken as 1x3x32x32: 'video'.*assumed; --input-shape says"
+    with pytest.raises(ModelError, match=wanted):
+        infer_shapes(net)
 
 
 def test_a_guess_is_said_aloud() -> None:

@@ -8,8 +8,11 @@ from bnfold.caffe.layers.axes import UNKNOWN
 from bnfold.caffe.layers.region import layer_type_of
 from bnfold.caffe.layers.row import LayerType, check_bottoms, check_count, check_tops
 from bnfold.caffe.layers.table import LAYERS
-from bnfold.errors import ModelError, telling_which
+from bnfold.errors import ModelError, few, telling_which
 from bnfold.net import Layer, Net, Shape, sizes
+
+ANOTHER = "; --input-shape says another"
+"""At the end of a note on an input's shape that no file states; where sizes do not fit, it may be the reason."""
 
 
 def row_of(layer: Layer) -> LayerType | None:
@@ -63,8 +66,13 @@ def infer_shapes(net: Net) -> dict[str, Shape | None]:
     Raises:
         ModelError: sizes do not fit, or a layer reads a blob that nobody makes.
     """
-    with telling_which(net.file):
-        return _inferred(net)
+    try:
+        with telling_which(net.file):
+            return _inferred(net)
+    except ModelError as error:
+        if taken := [note.removesuffix(ANOTHER) for note in net.notes if note.endswith(ANOTHER)]:
+            error.args = (f"{error}; but {few(taken, 4)}{ANOTHER}",)
+        raise
 
 
 def _inferred(net: Net) -> dict[str, Shape | None]:
