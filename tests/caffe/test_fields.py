@@ -250,8 +250,19 @@ def test_a_type_that_is_read_as_another_is_in_no_net(layer_type: str, text: str,
     assert layer_type not in {layer.type for layer in layer_net(f'type: "{layer_type}" {text}', shapes).layers}
 
 
+RATIOS = " ".join(f"ratio{part}: 2" for part in range(6))
 BESIDE_GOLDENS: dict[str, list[tuple[str, list[Shape]]]] = {
-    "DetectionOutput": [("detection_output_param { num_classes: 3 }", REFINEDET)],
+    "DetectionOutput": [
+        ("detection_output_param { num_classes: 3 }", REFINEDET),
+        (
+            f"detection_output_param {{ num_classes: 3 ratio_permute: true {RATIOS} }}",
+            [(1, 12)] * 6 + [(1, 16)] * 6 + [(1, 2, 96)],
+        ),
+        (
+            "detection_output_param { num_classes: 3 no_permute: true nbottom: 2 }",
+            [(1, 3, 2, 4)] * 2 + [(1, 8, 2, 2)] * 2 + [(1, 2, 64)],
+        ),
+    ],
     "Proposal": [
         (
             "proposal_param { stride_h: 4 stride_w: 4 nms_iou_th: 0.5 anchor { right: 9 bottom: 9 } }",

@@ -7,7 +7,7 @@ import pytest
 from single_layer import assert_close, by_oracle, exported, exported_double, layer_net
 
 from bnfold.compare.comparison import compare
-from bnfold.errors import UnsupportedError
+from bnfold.errors import ModelError, UnsupportedError
 from bnfold.net import Array, Shape
 from bnfold.onnx import to_onnx
 from bnfold.runtime import Session
@@ -124,6 +124,107 @@ def test_a_first_step_that_fits_no_priors_is_refused(fields: dict[str, object], 
     inputs += [np.zeros((1, PRIORS * 2), np.float32), np.zeros((1, PRIORS * first), np.float32)]
     with pytest.raises(UnsupportedError, match=reason):
         to_onnx(layer_net(output(**fields), [x.shape for x in inputs]))
+
+
+PARTS = ((24, 3), (16, 2))
+"""How many of the priors lie in each plane, and how many boxes each of its cells has; together PRIORS."""
+
+
+def in_parts(inputs: list[Array], layout: str, located: int = 1) -> list[Array]:
+    """A detector's locations, confidences and priors as Synopsys' Caffe takes them, in two planes."""
+    loc, conf = inputs[0].reshape(PRIORS, 4 * located), inputs[1].reshape(PRIORS, CLASSES)
+    confidences, locations, start = [], [], 0
+    for count, cell in PARTS:
+        box, scores = loc[start : start + count], conf[start : start + count]
+        start += count
+        if layout:
+            # Boxes lie by cell, and then by ratio: all boxes of the first ratio in front.
+            box = box.reshape(count // cell, cell, 4).transpose(1, 0, 2)
+            scores = scores.reshape(count // cell, cell, CLASSES).transpose(2, 1, 0)
+            box = box.transpose(0, 2, 1) if layout == "no_permute" else box.reshape(count, 4).T
+        locations.append(box.reshape(1, 4 * cell, 2, -1) if layout == "no_permute" else box.reshape(1, -1))
+        confidences.append(scores[None] if layout == "no_permute" else scores.reshape(1, -1))
+    return [*confidences, *locations, inputs[2]]
+
+
+def parts_of(layout: str, **fields: object) -> str:
+    words: dict[str, object] = {"nbottom": 2} | ({layout: "true"} if layout else {})
+    return output(**words, ratio0=3, ratio1=2, **fields)
+
+
+@pytest.mark.parametrize("opset", [11, 17, 21])
+@pytest.mark.parametrize("layout", ["", "ratio_permute", "no_permute"])
+def test_boxes_in_parts_are_those_of_one_bottom(layout: str, opset: int) -> None:
+    inputs = detector(np.random.default_rng(0), 1)
+    parts = in_parts(inputs, layout)
+    net = layer_net(parts_of(layout), [x.shape for x in parts])
+    whole = layer_net(output(), [x.shape for x in inputs])
+    (expected,) = by_oracle(output(), whole, inputs)
+    assert_close(by_oracle(parts_of(layout), net, parts), [expected], 1e-12)
+    assert_close(exported(net, parts, opset=opset), [expected])
+
+
+@pytest.mark.parametrize("layout", ["", "ratio_permute", "no_permute"])
+def test_variances_of_boxes_in_parts_stay_where_they_are(layout: str) -> None:
+    rng = np.random.default_rng(1)
+    inputs = in_parts(detector(rng, 1), layout)
+    inputs[-1][:, 1] = rng.random(PRIORS * 4) * 0.3
+    net = layer_net(parts_of(layout), [x.shape for x in inputs])
+    assert_close(exported(net, inputs), by_oracle(parts_of(layout), net, inputs))
+
+
+def test_parts_may_have_priors_and_classes_boxes_of_their_own() -> None:
+    inputs = detector(np.random.default_rng(2), 1, CLASSES)
+    *parts, priors = in_parts(inputs, "", CLASSES)
+    parts += np.split(priors, [PARTS[0][0] * 4], axis=2)
+    text = parts_of("", share_location="false")
+    net = layer_net(text, [x.shape for x in parts])
+    whole = output(share_location="false")
+    expected = by_oracle(whole, layer_net(whole, [x.shape for x in inputs]), inputs)
+    assert_close(exported(net, parts), expected)
+
+
+FLAT: list[Shape] = [(1, 120), (1, 80), (1, 96), (1, 64)]
+TOGETHER: list[Shape] = [(1, 2, 160)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes", "reason"),
+    [
+        ({}, [(2, *shape[1:]) for shape in FLAT] + TOGETHER, "gives every image the boxes of the first"),
+        (
+            {"ratio_permute": "true", "share_location": "false"},
+            FLAT + TOGETHER,
+            "where classes have boxes of their own",
+        ),
+        ({"ratio_permute": "true"}, [*FLAT, (1, 2, 96), (1, 2, 64)], "reads priors in parts otherwise"),
+        ({"ratio_permute": "true", "ratio1": 3}, FLAT + TOGETHER, "part 1, of 16 boxes, has no cells of 3"),
+        ({"ratio_permute": "true", "ratio1": 0}, FLAT + TOGETHER, "part 1 has no ratio above 0"),
+        ({"no_permute": "true"}, FLAT + TOGETHER, "part 0 is no plane"),
+        ({}, [*FLAT[:3], (1, 60), *TOGETHER], "part 1, of 15 boxes, has 80 confidences"),
+        ({}, [*FLAT, (1, 2, 168)], r"parts have \[24, 16\] boxes, and there are priors of \[42\]"),
+        ({}, [*FLAT, (1, 2, 16, 10)], "its priors are not"),
+        ({}, [(1, 60, 2), *FLAT[1:], *TOGETHER], "part 0 is not flat"),
+        ({}, FLAT, "it has 4 bottoms, and only the meaning of 3, .* with nbottom 2 of 5 or 6"),
+        ({"nbottom": 3}, [(1, 160), (1, 200), (1, 2, 320)], "it has 3 bottoms, .* with nbottom 3 of 7 or 9"),
+    ],
+)
+def test_parts_that_no_caffe_reads_rightly_are_refused(
+    fields: dict[str, object], shapes: list[Shape], reason: str
+) -> None:
+    words: dict[str, object] = {"nbottom": 2, "ratio0": 3, "ratio1": 2}
+    with pytest.raises(UnsupportedError, match=reason):
+        to_onnx(layer_net(output(**(words | fields)), shapes))
+
+
+def test_two_layouts_of_parts_are_an_error() -> None:
+    with pytest.raises(ModelError, match="ratio_permute and no_permute are two layouts"):
+        to_onnx(layer_net(output(ratio_permute="true", no_permute="true", nbottom=2), FLAT + TOGETHER))
+
+
+def test_parts_cannot_leave_the_batch_open() -> None:
+    with pytest.raises(UnsupportedError, match="gives every image the boxes of the first, so the batch size cannot"):
+        to_onnx(layer_net(output(nbottom=2), FLAT + TOGETHER), dynamic_batch=True)
 
 
 @pytest.mark.parametrize("images", [1, 3])

@@ -86,13 +86,16 @@ def priors(
 def detection_output(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """SSD: decode, suppress per class, keep the best keep_top_k of an image; rows in order of image, class, score."""
     param = layer.sub("detection_output_param")
+    parts = param.integer("nbottom", 6)
+    if len(bottoms) in (2 * parts + 1, 3 * parts):
+        bottoms = from_parts(param, bottoms, parts)
     classes, background = param.integer("num_classes", 0), param.integer("background_label_id", 0)
     prior, variance = bottoms[2][:1].reshape(2, -1, 4)  # the first image's, for all
     batch, count = len(bottoms[0]), len(prior)
     shared = param.flag("share_location", True)
     locations = bottoms[0].reshape(batch, count, 1 if shared else classes, 4)
     scores = bottoms[1].reshape(batch, count, classes)
-    refined = len(bottoms) == 5
+    refined = len(bottoms) == 5 < parts
     if refined:
         nothing = bottoms[3].reshape(batch, count, 2)[:, :, 1] < np.float32(param.number("objectness_score", 0.01))
         scores = np.where(nothing[:, :, None], np.eye(1, classes)[None], scores)
@@ -113,6 +116,33 @@ def detection_output(layer: Message, bottoms: list[Array], blobs: list[Array]) -
             kept = sorted(best, key=lambda row: row[1])  # stable: within a class still by score
         rows += kept
     return [detections(rows, batch, bottoms[0])]
+
+
+def from_parts(param: Message, bottoms: list[Array], parts: int) -> list[Array]:
+    """The three bottoms of SSD from Synopsys', by plane: confidences, then locations, then priors, of one image."""
+    classes, shared = param.integer("num_classes", 0), param.flag("share_location", True)
+    by_ratio, by_plane = param.flag("ratio_permute", False), param.flag("no_permute", False)
+    locations, confidences = [], []
+    order: list[int] = []
+    for part in range(parts):
+        confidence, location = bottoms[part][0], bottoms[parts + part][0]
+        ratios = 1
+        if by_plane:  # [ratio][4][y][x] and [class][ratio][y*x]
+            ratios = len(location) // 4
+            location = location.reshape(ratios, 4, -1).transpose(0, 2, 1).reshape(-1, 4)
+            confidence = confidence.reshape(classes, -1).T
+        elif by_ratio:  # [4][box] and [class][box]
+            ratios = param.integer(f"ratio{part}", 3 if part == 0 else 6)
+            location, confidence = location.reshape(4, -1).T, confidence.reshape(classes, -1).T
+        confidences.append(confidence.reshape(-1, classes))
+        locations.append(location.reshape(-1, 4 if shared else 4 * classes))
+        cells = len(confidences[-1]) // ratios
+        # Where priors lie [y][x][ratio], and boxes [ratio][y][x].
+        start = len(order)
+        order += [start + cell * ratios + ratio for ratio in range(ratios) for cell in range(cells)]
+    boxes, variances = np.concatenate(bottoms[2 * parts :], 2)[0].reshape(2, -1, 4)
+    priors = np.stack([boxes[order].reshape(-1), variances.reshape(-1)])
+    return [np.concatenate(locations).reshape(1, -1), np.concatenate(confidences).reshape(1, -1), priors[None]]
 
 
 def detections(rows: list[list[float]], batch: int, like: Array) -> Array:

@@ -172,7 +172,7 @@ REFINED = 5
 
 
 class DetectionOutput(NamedTuple):
-    """What an SSD DetectionOutput says, or RefineDet's, which has two more bottoms.
+    """What an SSD DetectionOutput says; RefineDet's, which has two more bottoms; or Synopsys', which has them in parts.
 
     Attributes:
         num_classes: with the background.
@@ -184,6 +184,12 @@ class DetectionOutput(NamedTuple):
         variance_encoded_in_target: offsets are not multiplied by the variances.
         confidence_threshold: scores at or below it do not count; None lets all.
         objectness: RefineDet: priors whose first step scores below it are background; None in SSD's.
+        parts: Synopsys': so many bottoms of confidences, then as many of locations, then one of all priors or as many;
+            0 where locations, confidences and priors are a bottom each.
+        layout: of the parts: "" box by box; "ratio_permute" class by class and coordinate by coordinate; "no_permute"
+            as a convolution leaves locations, and confidences class by class. In the latter two the boxes of a cell lie
+            planes apart, but not their priors.
+        ratios: "ratio_permute": how many boxes each cell of a part has.
     """
 
     num_classes: int
@@ -197,19 +203,26 @@ class DetectionOutput(NamedTuple):
     variance_encoded_in_target: bool
     confidence_threshold: float | None
     objectness: float | None
+    parts: int
+    layout: str
+    ratios: tuple[int, ...]
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
         """Read a DetectionOutput.
 
         Raises:
-            ModelError: `num_classes` is missing or 0, or a threshold makes no sense.
+            ModelError: `num_classes` is missing or 0, a threshold makes no sense, or two layouts are given.
         """
         param = layer.param.detection_output_param
         nms = param.nms_param
         at_least_1(layer, "num_classes", (param.num_classes,))
         if not (nms.nms_threshold >= 0 and 0 < nms.eta <= 1):
             raise ModelError(f"{layer}: nms_threshold {nms.nms_threshold} or eta {nms.eta} makes no sense")
+        layouts = [name for name in ("ratio_permute", "no_permute") if getattr(param, name)]
+        if len(layouts) > 1:
+            raise ModelError(f"{layer}: {' and '.join(layouts)} are two layouts; keep one")
+        parts = param.nbottom if len(layer.bottoms) in (2 * param.nbottom + 1, 3 * param.nbottom) else 0
         # Caffe multiplies the threshold by eta after each box that it keeps, but only while it is above 0.5.
         eta = nms.eta if nms.nms_threshold > LOWEST_FOR_ETA else 1.0
         codes = {1: "CORNER", 2: "CENTER_SIZE", 3: "CORNER_SIZE"}
@@ -224,7 +237,10 @@ class DetectionOutput(NamedTuple):
             keep_top_k=param.keep_top_k,
             variance_encoded_in_target=param.variance_encoded_in_target,
             confidence_threshold=written(param, "confidence_threshold"),
-            objectness=param.objectness_score if len(layer.bottoms) == REFINED else None,
+            objectness=param.objectness_score if len(layer.bottoms) == REFINED < param.nbottom else None,
+            parts=parts,
+            layout="".join(layouts),
+            ratios=tuple(getattr(param, ratio) for ratio in RATIOS.split()),
         )
 
 
@@ -301,21 +317,23 @@ def yolo_detection_output(layer: Layer, _: Sequence[Shape]) -> list[Shape]:
 
 PRIORS = "clip variance img_size img_h img_w step step_h step_w offset offset_h offset_w"
 
-DETECTION = LayerType(
-    detection_output,
-    bottoms=(3, None),
-    rank=1,
-    reads={
-        "detection_output_param": "num_classes share_location background_label_id nms_param code_type keep_top_k "
-        "variance_encoded_in_target confidence_threshold objectness_score"
-    },
-    dialects=DETECTORS,
-    note="RefineDet's too, with five bottoms; its rows, their order and its empty answer are Caffe's; all images "
-    "have the priors of the first; `eta` is refused where it does something, with a threshold above 0.5",
+READ = (
+    "num_classes share_location background_label_id nms_param code_type keep_top_k variance_encoded_in_target "
+    "confidence_threshold objectness_score"
 )
 
+RATIOS = "ratio0 ratio1 ratio2 ratio3 ratio4 ratio5"
+
+DETECTION = LayerType(detection_output, bottoms=(3, None), rank=1, reads={"detection_output_param": READ})
+
 ROWS: Mapping[str, LayerType] = {
-    "DetectionOutput": DETECTION,
+    "DetectionOutput": DETECTION._replace(
+        reads={"detection_output_param": f"{READ} nbottom ratio_permute no_permute {RATIOS}"},
+        dialects=f"{DETECTORS}, Synopsys",
+        note="RefineDet's too, with five bottoms, and Synopsys', with several planes apart, for one image; its rows, "
+        "their order and its empty answer are Caffe's; all images have the priors of the first; `eta` is refused where "
+        "it does something, with a threshold above 0.5",
+    ),
     "DetectionOutputRefine": DETECTION._replace(dialects="Vitis", note="what RefineDet calls DetectionOutput"),
     "PriorBox": LayerType(
         priors,

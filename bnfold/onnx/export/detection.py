@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from bnfold.caffe.layers import DetectionOutput, PriorBox, PriorBoxClustered
 from bnfold.caffe.layers.detection import BOX_ROW, PriorGrid, face_moves
-from bnfold.net import Array
+from bnfold.net import Array, Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch, transpose
 
@@ -84,16 +85,20 @@ def _priors(block: Block, grid: PriorGrid, sizes: Array, moves: Array | float = 
 def detection_output(block: Block) -> str:
     """Decoded, suppressed and ordered detections, (1, 1, K, 7): NonMaxSuppression between TopKs."""
     view = DetectionOutput.of(block.layer)
-    if len(block.bottoms) > 3 and view.objectness is None:
-        raise Refused(f"it has {len(block.bottoms)} bottoms, and only the meaning of 3, or of RefineDet's 5, is known")
+    nbottom = block.layer.param.detection_output_param.nbottom
+    if not (view.parts or view.objectness is not None or len(block.bottoms) == 3 < nbottom):
+        raise Refused(
+            f"it has {len(block.bottoms)} bottoms, and only the meaning of 3, or of RefineDet's 5, is known, or with "
+            f"nbottom {nbottom} of {2 * nbottom + 1} or {3 * nbottom}"
+        )
     if view.nms_eta != 1:
         raise Refused(f"eta {view.nms_eta:g} changes the threshold while suppressing, which NonMaxSuppression cannot")
-    priors = math.prod(block.shapes[2][1:]) // 8
-    _check_counts(block, view, priors)
     block.affords(view.num_classes)
+    read = _in_parts(block, view) if view.parts else _whole(block, view)
+    priors = read.priors
     labels = [label for label in range(view.num_classes) if label != view.background]
-    boxes = _decoded(block, view, priors, labels)
-    scores = reshape(block, block.bottoms[1], (0, priors, view.num_classes), "conf")
+    boxes = _decoded(block, view, read, labels)
+    scores = reshape(block, read.confidences, (0, priors, view.num_classes), "conf")
     if view.objectness is not None:
         scores = _objects(block, scores, view.objectness, priors, view.num_classes)
     scores = transpose(block, scores, (0, 2, 1), "scores")
@@ -106,6 +111,92 @@ def detection_output(block: Block) -> str:
     total = len(labels) * priors
     kept = min(view.keep_top_k, total) if view.keep_top_k > -1 else total
     return _rows(block, boxes, survivors, priors, labels, kept)
+
+
+class _Read(NamedTuple):
+    """What a DetectionOutput reads: (N, P*classes*4) and (N, P*classes) tensors, and the rows of P priors."""
+
+    locations: str
+    confidences: str
+    boxes: str
+    variances: str
+    priors: int
+
+
+def _whole(block: Block, view: DetectionOutput) -> _Read:
+    """Locations, confidences and priors, a bottom each."""
+    priors = math.prod(block.shapes[2][1:]) // 8
+    _check_counts(block, view, priors)
+    locations, confidences, both = block.bottoms[:3]
+    return _Read(locations, confidences, *_prior_rows(block, 2, both), priors)
+
+
+def _in_parts(block: Block, view: DetectionOutput) -> _Read:
+    """The same of Synopsys' bottoms, the parts side by side in the order in which its Caffe reads their boxes."""
+    parts, shapes = view.parts, block.shapes
+    block.fixes_batch("its Caffe gives every image the boxes of the first")
+    if shapes[0][0] != 1:
+        raise Refused("its Caffe gives every image the boxes of the first")
+    if view.layout and not view.share_location:
+        raise Refused(f"its Caffe reads the priors of {view.layout} wrongly where classes have boxes of their own")
+    if view.layout and len(block.bottoms) == 3 * parts:
+        raise Refused(f"its Caffe reads priors in parts otherwise, or not at all, with {view.layout}")
+    if any(len(shape) != 3 for shape in shapes[2 * parts :]):
+        raise Refused("its priors are not (1, 2, boxes*4)")
+    each = 4 * (1 if view.share_location else view.num_classes)
+    counts: list[int] = []
+    places = []
+    for part in range(parts):
+        confidences, locations = shapes[part], shapes[parts + part]
+        count = math.prod(locations[1:]) // each
+        if (math.prod(locations[1:]), math.prod(confidences[1:])) != (count * each, count * view.num_classes):
+            raise Refused(f"part {part}, of {count} boxes, has {math.prod(confidences[1:])} confidences")
+        cell = _boxes_of_a_cell(view, part, confidences, locations)
+        if count % cell:
+            raise Refused(f"part {part}, of {count} boxes, has no cells of {cell}")
+        block.affords(count)
+        places.append(sum(counts) + np.arange(count).reshape(-1, cell).T.reshape(-1))
+        counts.append(count)
+    priors = block.bottoms[2 * parts]
+    if len(block.bottoms) > 2 * parts + 1:
+        priors = block("Concat", *block.bottoms[2 * parts :], axis=2, step="priors_of_parts")
+    laid = [math.prod(shape[1:]) // 8 for shape in shapes[2 * parts :]]
+    if laid not in (counts, [sum(counts)]):
+        raise Refused(f"its parts have {counts} boxes, and there are priors of {laid}")
+    boxes, variances = _prior_rows(block, 2 * parts, priors)
+    if view.layout:
+        # The variances stay where they are: Caffe reads those by their place alone.
+        boxes = reshape(block, boxes, (sum(counts), 4), "prior_boxes")
+        boxes = block("Gather", boxes, block.integers(np.concatenate(places), "planes"), axis=0, step="priors_by_plane")
+    tensors = []
+    for name, start, width in (("loc", parts, each), ("conf", 0, view.num_classes)):
+        rows = []
+        for part, x in enumerate(block.bottoms[start : start + parts]):
+            plane = counts[part]
+            if view.layout == "no_permute" and name == "loc":
+                plane = math.prod(shapes[parts + part][2:])
+            if view.layout:
+                x = reshape(block, x, (-1, width, plane), f"{name}{part}_planes")
+                x = transpose(block, x, (0, 2, 1), f"{name}{part}_boxes")
+            rows.append(reshape(block, x, (1, -1), f"{name}{part}_row"))
+        tensors.append(block("Concat", *rows, axis=1, step=f"{name}_of_parts"))
+    return _Read(tensors[0], tensors[1], boxes, variances, sum(counts))
+
+
+def _boxes_of_a_cell(view: DetectionOutput, part: int, confidences: Shape, locations: Shape) -> int:
+    """How many boxes lie in a cell of a part, whose priors lie together; 1 where its boxes do, too."""
+    if view.layout == "no_permute":
+        if len(confidences) != 4 or len(locations) != 4 or locations[1] % 4:
+            raise Refused(f"part {part} is no plane of locations and confidences")
+        cell = locations[1] // 4
+        if confidences[1:] != (view.num_classes, cell, math.prod(locations[2:])):
+            raise Refused(f"the confidences of part {part} are not by class, box and place")
+        return cell
+    if any(size != 1 for shape in (confidences, locations) for size in shape[2:]):
+        raise Refused(f"part {part} is not flat")
+    if view.layout and not (part < len(view.ratios) and view.ratios[part] > 0):
+        raise Refused(f"part {part} has no ratio above 0")
+    return view.ratios[part] if view.layout else 1
 
 
 def _check_counts(block: Block, view: DetectionOutput, priors: int) -> None:
@@ -133,16 +224,18 @@ def _objects(block: Block, scores: str, objectness: float, priors: int, classes:
     return block("Where", none, block.floats(np.eye(1, classes)[None], "nothing"), scores, step="objects_conf")
 
 
-def _decoded(block: Block, view: DetectionOutput, priors: int, labels: list[int]) -> str:
+def _decoded(block: Block, view: DetectionOutput, read: _Read, labels: list[int]) -> str:
     """The box of every prior: (N, 1, P, 4), or (N, labels, P, 4) where each label has its own."""
     if view.code_type not in ("CORNER", "CENTER_SIZE", "CORNER_SIZE"):
         raise Refused(f"code_type {view.code_type} is none of CORNER, CENTER_SIZE, CORNER_SIZE")
     classes = 1 if view.share_location else view.num_classes
-    loc = reshape(block, block.bottoms[0], (0, priors, classes, 4), "loc")
+    priors = read.priors
+    loc = reshape(block, read.locations, (0, priors, classes, 4), "loc")
     loc = transpose(block, loc, (0, 2, 1, 3), "per_class")
     if not view.share_location and len(labels) < classes:
         loc = block("Gather", loc, block.integers(labels, "located"), axis=1, step="loc_foreground")
-    prior, variance = [reshape(block, part, (1, 1, priors, 4), name) for part, name in _prior_rows(block)]
+    prior = reshape(block, read.boxes, (1, 1, priors, 4), "priors")
+    variance = reshape(block, read.variances, (1, 1, priors, 4), "variances")
     if view.objectness is not None:
         first = reshape(block, block.bottoms[4], (0, 1, priors, 4), "first_loc")
         prior = _moved(block, view, first, prior, variance, "first_")
@@ -169,15 +262,16 @@ def _moved(block: Block, view: DetectionOutput, loc: str, prior: str, variance: 
     return block("Concat", *corners, axis=3, step=f"{name}boxes")
 
 
-def _prior_rows(block: Block) -> list[tuple[str, str]]:
-    priors = block.bottoms[2]
-    if block.shapes[2][0] != 1 or priors in block.graph.batched:
+def _prior_rows(block: Block, index: int, priors: str) -> tuple[str, str]:
+    """The boxes and the variances of priors, which are bottom `index` or have its first size."""
+    if block.shapes[index][0] != 1 or block.bottoms[index] in block.graph.batched:
         # Caffe reads the priors of the first image for all.
         priors = cut(block, priors, [0], [0], [1], step="first_priors")
-    return [
-        (cut(block, priors, [1], [row], [row + 1], step=f"{name}_row"), name)
+    boxes, variances = (
+        cut(block, priors, [1], [row], [row + 1], step=f"{name}_row")
         for row, name in enumerate(("priors", "variances"))
-    ]
+    )
+    return boxes, variances
 
 
 def halves(block: Block, boxes: str, name: str) -> tuple[str, str]:

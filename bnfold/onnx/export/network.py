@@ -87,6 +87,7 @@ OPEN_BATCH = "without --dynamic-batch they may fix the batch"
 
 FORMS: Mapping[str, str] = {
     "CTCGreedyDecoder with an accuracy": "its last top measures predictions, and is none",
+    "DetectionOutput in parts, of several images": "its Caffe gives every image the boxes of the first",
     "DetectionOutput with eta": "its threshold changes while it suppresses, if it is above 0.5, which ONNX's cannot",
     "Padding with all_pad": "the fork whose field it is is known by the shapes of its blobs alone",
     "Yolov3DetectionOutput with gaussian_box": "the one Caffe that has it reads scores that it never wrote",
