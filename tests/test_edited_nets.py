@@ -173,6 +173,11 @@ def without_top(net: Net) -> None:
     net.outputs.clear()
 
 
+def written_into(net: Net) -> None:
+    net["conv"].param.attributes["strides"].ints[:] = [2, 2]
+    net["conv"].blobs = Blobs(2 * blob for blob in net["conv"].blobs)
+
+
 REFUSED: dict[str, Callable[[Net], Any]] = {
     r"'conv' \(Conv\): it has 2 bottoms, and its param reads 1": more("bottoms"),
     r"'conv' \(Conv\): it has 0 bottoms, and its param reads 1": lambda net: net["conv"].bottoms.clear(),
@@ -182,6 +187,7 @@ REFUSED: dict[str, Callable[[Net], Any]] = {
         lambda net: setattr(net["conv"], "blobs", Blobs([*net["conv"].blobs, net["conv"].blobs[0]]))
     ),
     r"'norm' \(Conv\): another node has its name, and runtimes": lambda net: setattr(net["conv"], "name", "norm"),
+    r"'conv' \(Conv\): a program has written into its node; set layer.param to param.edited": written_into,
     r"inputs of an ONNX net stay those of its file, 'data'; they are now 'data', 'x'": lambda net: net.inputs.update(
         x=(1, 2)
     ),

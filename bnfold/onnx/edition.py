@@ -16,8 +16,9 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from bnfold.algebra.scaled import same_values
 from bnfold.errors import UsageError, counted, quoted
+from bnfold.io.wire import LENGTH, Field
 from bnfold.net import Array, Layer, LazyArray, Names, Net, sizes
-from bnfold.onnx.file import fill_constant, whole
+from bnfold.onnx.file import NODE, fill_constant, whole
 from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, captured
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
@@ -124,6 +125,8 @@ class _Editing:
         if layer.type != param.layer_type:
             raise UsageError(f"{layer}: its param is a {param.layer_type}, and what a node computes is said there")
         self._read.update(layer.bottoms, param.captures)
+        if isinstance(layer.source, NodeSource) and param is layer.source.param:
+            self._require_untouched(layer)
         if _is_unchanged(layer):
             self._read.update(slot.name for slot in param.slots if isinstance(slot, ConstantInput))
             return None
@@ -138,6 +141,21 @@ class _Editing:
         node.input.extend(inputs)
         node.output.extend(layer.tops[at] if isinstance(at, int) else at or "" for at in param.outputs)
         return node
+
+    @cached_property
+    def _places(self) -> list[Field]:
+        """Where each node lies in the file."""
+        return [part for part in self._origin.document.inner if part[:2] == (NODE, LENGTH)]
+
+    def _require_untouched(self, layer: Layer) -> None:
+        """Stop where a program has written into a node, whose shapes were found as it was. Raises UsageError."""
+        place, proto = self._places[layer.param.number], layer.param.proto
+        read = bytes(self._origin.document.buffer[place.at : place.end])
+        slim, said = layer.param.number in self._origin.document.constants, proto.SerializeToString()
+        if not slim and said != read and said != NodeProto.FromString(read).SerializeToString():
+            raise UsageError(
+                f"{layer}: a program has written into its node; set layer.param to param.edited(...) instead"
+            )
 
     def _input(self, layer: Layer, param: Node, place: int) -> str:
         slot = param.slots[place]
