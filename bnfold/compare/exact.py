@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bnfold.compare.kernels import span
 from bnfold.compare.metrics import extremes, in_pieces, magnitude
 from bnfold.compare.models import Model
 from bnfold.errors import UnsupportedError
@@ -69,6 +70,7 @@ class Distances:
         unit: the distance of two floats at the blob's largest value, likewise.
         moved: how far rounding the candidate's weights otherwise moves it.
         astray: a reference that is so far away is not rounded.
+        narrow: the largest excess of a channel of enough values, each held to its own range.
     """
 
     reference: float
@@ -76,6 +78,7 @@ class Distances:
     unit: float = UNIT
     moved: float = 0.0
     astray: float = ASTRAY
+    narrow: float = 0.0
 
     @classmethod
     def of(cls, truth: Array, reference: Array, candidate: Array, size: float, largest: float = 0.0) -> Distances:
@@ -127,6 +130,21 @@ class Distances:
             channels = [replace(one, unit=one.unit + usual) for one in channels]
         return max(channels, key=lambda one: one.weight, default=cls(0.0, 0.0))
 
+    @classmethod
+    def in_channels(cls, truth: Array, reference: Array, candidate: Array) -> float:
+        """The largest excess of a channel along the first axis, by its own range; 0 where they have few values."""
+        if truth.size < FEW * len(truth):
+            return 0.0
+        worst = 0.0
+        for true, ours, theirs in zip(truth, reference, candidate, strict=True):
+            ends = extremes(ours)
+            worst = max(worst, cls.of(true, ours, theirs, span(*ends), magnitude(*ends)).excess)
+        return worst
+
+    def joined(self, other: Distances) -> Distances:
+        """Of two samples the one that speaks more against the candidate, with the larger excess of a channel."""
+        return replace(max(self, other, key=lambda one: one.weight), narrow=max(self.narrow, other.narrow))
+
     @property
     def excess(self) -> float:
         """By how much the candidate is farther away than chance explains; at most 0 where it is as exact."""
@@ -161,16 +179,24 @@ class Coarse(NamedTuple):
 
 
 def as_exact(reference: Model, candidate: Model, pairs: Mapping[str, str], found: Mapping[str, Distances]) -> set[str]:
-    """The blobs that are as exact as the reference's, by their own distances or by those of what they are made of."""
+    """The blobs that are as exact as the reference's, by their own distances or by those of what they are made of.
+
+    What is made of a blob may show a channel that is small in it, so there each channel has to be as exact.
+    """
     exact: set[str] = set()
+    narrowly: set[str] = set()
     for blob, partner in pairs.items():  # in order of execution
         if blob not in found:
             continue
         made_of = [read for read in reference.reads[blob] if read in reference.writers]
-        if found[blob].excess <= 0 or (
-            made_of and exact.issuperset(made_of) and same_function(reference, candidate, blob, partner, pairs)
-        ):
+        by_itself = found[blob].excess <= 0
+        by_read = (
+            bool(made_of) and narrowly.issuperset(made_of) and same_function(reference, candidate, blob, partner, pairs)
+        )
+        if by_itself or by_read:
             exact.add(blob)
+        if by_read or (by_itself and found[blob].narrow <= 0):
+            narrowly.add(blob)
     return exact
 
 

@@ -128,8 +128,7 @@ def _both(first: Counts, second: Counts) -> Counts:
 
 
 def _farthest(first: dict[str, Distances], second: dict[str, Distances]) -> dict[str, Distances]:
-    farther = {name: found for name, found in second.items() if name not in first or found.weight > first[name].weight}
-    return {**first, **farther}
+    return {**first, **{name: first.get(name, found).joined(found) for name, found in second.items()}}
 
 
 def _once(first: list[str], second: list[str]) -> list[str]:

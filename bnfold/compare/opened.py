@@ -365,8 +365,10 @@ class Opened:
                     distances = Distances.by_channel(found_here, size, self.coarse)
                 else:
                     distances = Distances.of(true, ours, theirs, size, max(magnitude(*ends), elsewhere))
-                if name not in found.distances or distances.weight > found.distances[name].weight:
-                    found.distances[name] = distances
+                    if small is None:
+                        channels = [_along_channels(values, by_row) for values in (true, ours, theirs)]
+                        distances = replace(distances, narrow=Distances.in_channels(*channels))
+                found.distances[name] = found.distances.get(name, distances).joined(distances)
 
     @property
     def coarse(self) -> Coarse | None:

@@ -94,6 +94,27 @@ def test_a_fault_behind_which_a_sigmoid_saturates_is_no_rounding() -> None:
     assert any("beyond the tolerance, and not by rounding" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("factor", [1.3, 1.005])
+@pytest.mark.parametrize("large", [1e5, 1e7])
+def test_a_small_channel_that_is_wrong_is_no_rounding_to_what_reads_it(factor: float, large: float) -> None:
+    """Beside values of `large` the channel is as exact as they are, and the Sigmoid behind it shows that it is not."""
+
+    def net_of(factor: float) -> ModelProto:
+        weight = np.random.default_rng(0).normal(0, 0.25, (4, 3, 1, 1)).astype(np.float32)
+        weight[0] *= large
+        weight[1] *= factor
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["scores"], "scores"),
+            helper.make_node("Sigmoid", ["scores"], ["y"], "y"),
+        ]
+        return model(nodes, {"x": (1, 3, 6, 6)}, ["y"], {"w": weight})
+
+    report = compare(net_of(1), net_of(factor))
+    assert not report.passed
+    assert not report.as_exact
+    assert compare(net_of(1), net_of(1 + 2.0**-23)).passed
+
+
 @pytest.mark.parametrize("layers", [True, False])
 def test_an_onnx_reference_is_judged_by_a_float64_run_too(tmp_path: Path, layers: bool) -> None:
     made = net(LARGE_SCORES)
