@@ -17,7 +17,7 @@ from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import is_message, is_repeated
 from bnfold.caffe.layers import LAYERS, unread_fields
 from bnfold.caffe.layers.fields import IDLE, IDLE_OF_LAYER
-from bnfold.errors import BnfoldError
+from bnfold.errors import BnfoldError, UnsupportedError
 from bnfold.net import Blobs, Layer, Net, Shape
 from bnfold.onnx import to_onnx
 
@@ -76,6 +76,13 @@ def test_a_field_that_is_read_by_nothing_stops_the_layer_by_its_name(layer_type:
         assert f"`{field.name}`" in unread_fields(Layer("l", layer_type, ["x"], ["y"], Blobs(), param)), (
             f"{name}.{field.name}"
         )
+
+
+def test_a_dropout_that_draws_at_test_is_refused_as_what_no_two_runs_agree_on() -> None:
+    net = layer_net('type: "Dropout" dropout_param { sample_weights_test: true }', [IMAGE])
+    with pytest.raises(UnsupportedError, match="`sample_weights_test` of its dropout_param drops values at random at"):
+        to_onnx(net)
+    assert not layer_net('type: "Dropout" dropout_param { sample_weights_test: false }', [IMAGE]).layers[-1].opaque
 
 
 def test_a_reason_stands_beside_each_field_that_means_nothing() -> None:

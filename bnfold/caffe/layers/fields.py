@@ -57,6 +57,12 @@ IDLE_OF_LAYER: Mapping[str, str] = _by_name(
 )
 """Fields of a layer itself, outside its `*_param`, that change nothing of what it computes."""
 
+OPAQUE: Mapping[str, str] = {
+    "sample_weights_test": "drops values at random at TEST, too, so that no two runs agree; without it the layer gives "
+    "their mean",
+}
+"""Fields of any `*_param` whose meaning is known, and is nothing that can be computed or proved."""
+
 COMMON_PARAMS = frozenset({"loss_param", "transform_param"})
 """Parameters that a layer of any type may have."""
 
@@ -94,7 +100,8 @@ def _unread(param: Message, reads: Collection[str], message: str) -> str:
             if all(number == IDENTITY[field.name] for number in (value if is_repeated(field) else [value])):
                 continue
             return f"`{field.name}` of its {message} is not {IDENTITY[field.name]:g}, so it computes in integers"
-        return f"`{field.name}` of its {message} has no meaning that is known here for this type"
+        why = OPAQUE.get(field.name, "has no meaning that is known here for this type")
+        return f"`{field.name}` of its {message} {why}"
     return ""
 
 
