@@ -297,6 +297,8 @@ def test_prior_boxes_have_each_aspect_ratio_once_with_its_inverse() -> None:
         ("min_size: 4 step: 1 step_h: 1", "step is given beside step_h"),
         ("min_size: 4 img_size: 1 img_h: 1", "img_size is given beside img_h"),
         ("min_size: 4 aspect_ratio: 0", "aspect_ratio 0.0 must be above 0"),
+        ("box_width: 4", "box_width and box_height must be pairs"),
+        ("min_size: 32 faceboxes: true tf: true", "faceboxes has its own boxes"),
     ],
 )
 def test_prior_boxes_that_make_no_sense_are_refused(text: str, sentence: str) -> None:

@@ -275,6 +275,10 @@ def test_a_threshold_that_changes_while_suppressing_is_refused() -> None:
         "min_size: 10 min_size: 20 max_size: 15 max_size: 40 aspect_ratio: 2 aspect_ratio: 0.3 clip: true step: 8",
         "min_size: 7 aspect_ratio: 3 flip: false variance: 0.3 offset: 0.25 img_size: 90",
         "min_size: 7 img_h: 50 img_w: 70 step_h: 9 step_w: 11 variance: 0.1 variance: 0.2 variance: 0.3 variance: 0.4",
+        "min_size: 20 min_size: 60 max_size: 30 max_size: 70 aspect_ratio: 2 tf: true clip: true",
+        "min_size: 60.5 aspect_ratio: 2 aspect_ratio: 3 tf: true yx_order: true",
+        "min_size: 20 min_size: 60 max_size: 30 max_size: 70 aspect_ratio: 2 keras: true tf: true",
+        "box_width: 15.5 box_width: 60 box_height: 8 box_height: 60 yx_order: true tf: true",
     ],
 )
 def test_prior_boxes_only_depend_on_shapes(text: str) -> None:
@@ -284,6 +288,15 @@ def test_prior_boxes_only_depend_on_shapes(text: str) -> None:
     net = layer_net(text, shapes)
     assert_close(exported(net, inputs), by_oracle(text, net, inputs), 1e-7)
     assert_close(exported_double(net, inputs), by_oracle(text, net, inputs), 1e-7)
+
+
+def test_the_square_of_60_lies_inside_as_in_tensorflow_with_y_in_front() -> None:
+    sizes = "min_size: 60 max_size: 240 aspect_ratio: 4 flip: false"
+    text = f'type: "PriorBox" prior_box_param {{ {sizes} tf: true yx_order: true }}'
+    shapes: list[Shape] = [(1, 1, 1, 1), (1, 1, 50, 100)]
+    (top,) = exported(layer_net(text, shapes), [np.zeros(shape, np.float32) for shape in shapes])
+    square, ratio, larger = [-0.05, 0.25, 1.05, 0.75], [0.2, -0.1, 0.8, 1.1], [-0.7, -0.1, 1.7, 1.1]
+    np.testing.assert_allclose(top[0, 0], [*square, *ratio, *larger], atol=1e-6)
 
 
 @pytest.mark.parametrize("text", ["", "clip: true step: 9 offset: 0.25", "img_h: 50 img_w: 70 step_h: 9 step_w: 11"])

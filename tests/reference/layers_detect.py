@@ -21,13 +21,20 @@ def prior_box(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
             moves += [(x * step, y * step) for y in numbers for x in numbers]
             sizes += [(size - 1, size - 1)] * len(numbers) ** 2
         return [priors(param, bottoms, sizes, moves)]
-    largest = param.numbers("max_size")
+    if widths := param.numbers("box_width"):
+        return [priors(param, bottoms, list(zip(widths, param.numbers("box_height"), strict=True)))]
+    largest, keras = param.numbers("max_size"), param.flag("keras", False)
+    tensorflow = param.flag("tf", False) and not keras
+    insets: list[float] = []
     for i, smallest in enumerate(map(int, param.numbers("min_size"))):
-        sizes.append((smallest, smallest))
+        boxes: list[tuple[float, float]] = [(smallest, smallest)]
+        boxes += [(smallest * ratio**0.5, smallest / ratio**0.5) for ratio in aspect_ratios(param)]
         if largest:
-            sizes.append(((smallest * int(largest[i])) ** 0.5,) * 2)
-        sizes += [(smallest * ratio**0.5, smallest / ratio**0.5) for ratio in aspect_ratios(param)]
-    return [priors(param, bottoms, sizes)]
+            place = len(boxes) if tensorflow else 0 if keras else 1
+            boxes.insert(place, ((smallest * int(largest[i])) ** 0.5,) * 2)
+        insets += [0.05 if tensorflow and smallest == 60 else 0, *[0] * (len(boxes) - 1)]
+        sizes += boxes
+    return [priors(param, bottoms, sizes, insets=insets)]
 
 
 def aspect_ratios(param: Message) -> list[float]:
@@ -50,10 +57,11 @@ def priors(
     bottoms: list[Array],
     sizes: list[tuple[float, float]],
     moves: list[tuple[float, float]] | None = None,
+    insets: list[float] | None = None,
 ) -> Array:
     """(1, 2, H*W*boxes*4): boxes (xmin, ymin, xmax, ymax) relative to the image; then the variances.
 
-    Each box lies `moves` (x, y) away from its cell's centre.
+    Each box lies `moves` (x, y) away from its cell's centre, and begins and ends `insets` of the image inside.
     """
     rows, columns = bottoms[0].shape[2:]
     square = param.integer("img_size", 0)
@@ -69,12 +77,15 @@ def priors(
     aside, down = np.array(moves or [(0, 0)]).T
     x = ((np.arange(columns) + offset_w) * step_w).reshape(1, -1, 1) + aside
     y = ((np.arange(rows) + offset_h) * step_h).reshape(-1, 1, 1) + down
+    inset = np.array(insets or [0])
     corners = [
-        (x - width / 2) / image_w,
-        (y - height / 2) / image_h,
-        (x + width / 2) / image_w,
-        (y + height / 2) / image_h,
+        (x - width / 2) / image_w + inset,
+        (y - height / 2) / image_h + inset,
+        (x + width / 2) / image_w - inset,
+        (y + height / 2) / image_h - inset,
     ]
+    if param.flag("yx_order", False):
+        corners = [corners[i] for i in (1, 0, 3, 2)]
     boxes = np.stack([np.broadcast_to(corner, (rows, columns, len(sizes))) for corner in corners], axis=-1)
     if param.flag("clip", False):
         boxes = boxes.clip(0, 1)

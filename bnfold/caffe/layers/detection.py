@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -20,6 +20,9 @@ BOX_ROW = 7
 
 LOWEST_FOR_ETA = 0.5
 """Up to this threshold eta does nothing (`ApplyNMSFast` in bbox_util.cpp)."""
+
+INSET_SIZE, INSET = 60, 0.05
+"""Synopsys' `tf`: the square of this min_size begins and ends so far inside, as a fraction of the image."""
 
 ALIKE = 1e-6
 """SSD takes two aspect ratios that differ by less for one."""
@@ -70,6 +73,9 @@ class PriorBox(NamedTuple):
         max_sizes: with each a box of `sqrt(min*max)` follows, likewise whole; empty, or one for each min_size.
         aspect_ratios: 1 first, then those given, each with its inverse where `flip` is set, none twice; in float32.
         faceboxes: Synopsys': sizes 32 and 64 make 16 and 4 boxes in each cell.
+        order: of a size's boxes: "caffe" has that of max_size behind the first, "tf" behind all, "keras" in front.
+        yx: y stands in front of x.
+        listed: Synopsys' `box_width` and `box_height`, pixels of the image: these boxes and no others; () for none.
     """
 
     grid: PriorGrid
@@ -77,6 +83,9 @@ class PriorBox(NamedTuple):
     max_sizes: tuple[int, ...]
     aspect_ratios: tuple[float, ...]
     faceboxes: bool = False
+    order: Literal["caffe", "tf", "keras"] = "caffe"
+    yx: bool = False
+    listed: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, layer: Layer) -> Self:
@@ -87,20 +96,36 @@ class PriorBox(NamedTuple):
         """
         param = layer.param.prior_box_param
         minima, maxima = tuple(param.min_size), tuple(param.max_size)
-        if not minima or not all(size > 0 for size in minima):
+        if len(param.box_width) != len(param.box_height):
+            raise ModelError(f"{layer}: box_width and box_height must be pairs")
+        listed = tuple(zip(param.box_width, param.box_height, strict=True))
+        if not (minima or listed) or not all(size > 0 for size in minima):
             raise ModelError(f"{layer}: min_size {minima} must name sizes above 0")
         if maxima and (len(maxima) != len(minima) or any(a >= b for a, b in zip(minima, maxima, strict=True))):
             raise ModelError(f"{layer}: max_size {maxima} must give one larger size for each min_size {minima}")
         if param.faceboxes and maxima:
             raise ModelError(f"{layer}: faceboxes has no max_size")
+        if param.faceboxes and (param.tf or param.keras or param.yx_order or listed):
+            raise ModelError(f"{layer}: faceboxes has its own boxes, and no order or list of others")
         ratios = _aspect_ratios(layer, param)
-        return cls(PriorGrid.of(layer), tuple(map(int, minima)), tuple(map(int, maxima)), ratios, param.faceboxes)
+        return cls(
+            PriorGrid.of(layer),
+            tuple(map(int, minima)),
+            tuple(map(int, maxima)),
+            ratios,
+            param.faceboxes,
+            "keras" if param.keras else "tf" if param.tf else "caffe",
+            param.yx_order,
+            listed,
+        )
 
     @property
     def per_cell(self) -> int:
         """How many boxes each cell of the feature map has."""
         if self.faceboxes:
             return sum(len(face_moves(size)) for size in self.min_sizes)
+        if self.listed:
+            return len(self.listed)
         return len(self.aspect_ratios) * len(self.min_sizes) + len(self.max_sizes)
 
 
@@ -338,8 +363,12 @@ ROWS: Mapping[str, LayerType] = {
     "PriorBox": LayerType(
         priors,
         bottoms=(2, 2),
-        note="fractions of `min_size` and `max_size` are cut off, as every Caffe does; Synopsys' `faceboxes` too",
-        reads={"prior_box_param": f"min_size max_size aspect_ratio flip faceboxes {PRIORS}"},
+        note="fractions of `min_size` and `max_size` are cut off, as every Caffe does; Synopsys' `faceboxes`, orders "
+        "(`tf`, `keras`, `yx_order`) and listed boxes too",
+        reads={
+            "prior_box_param": "min_size max_size aspect_ratio flip faceboxes tf keras yx_order box_width box_height "
+            f"{PRIORS}"
+        },
         shape_only=(0, 1),
         dialects=DETECTORS,
     ),

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bnfold.caffe.layers import DetectionOutput, PriorBox, PriorBoxClustered
-from bnfold.caffe.layers.detection import BOX_ROW, PriorGrid, face_moves
+from bnfold.caffe.layers.detection import BOX_ROW, INSET, INSET_SIZE, PriorGrid, face_moves
 from bnfold.net import Array, Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, size_of_batch, transpose
@@ -39,21 +39,29 @@ def prior_box(block: Block) -> str:
 
     Cell (h, w) is centred at `((w + offset)*step_w, (h + offset)*step_h)`. For each min_size m there come m x m, then
     sqrt(m*max) squared, then `m*sqrt(r) x m/sqrt(r)` for every other ratio r. The second row is the variances.
+    Synopsys' Caffe has the second elsewhere, y in front of x, or boxes that are listed.
     """
     view = PriorBox.of(block.layer)
     if view.faceboxes:
         moves = [(size - 1, move) for size in view.min_sizes for move in face_moves(size)]
         sides = np.array([[size, size] for size, _ in moves], dtype=np.float64)
         return _priors(block, view.grid, sides, np.array([move for _, move in moves], dtype=np.float64))
+    if view.listed:
+        return _priors(block, view.grid, np.array(view.listed), yx=view.yx)
     sizes: list[tuple[float, float]] = []
+    insets: list[float] = []
     for number, smallest in enumerate(view.min_sizes):
-        sizes.append((smallest, smallest))
-        if view.max_sizes:
-            side = math.sqrt(smallest * view.max_sizes[number])
-            sizes.append((side, side))
+        side = math.sqrt(smallest * view.max_sizes[number]) if view.max_sizes else 0.0
+        first, second = [(float(smallest),) * 2], [(side, side)] if view.max_sizes else []
         roots = [math.sqrt(ratio) for ratio in view.aspect_ratios[1:]]
-        sizes += [(smallest * root, smallest / root) for root in roots]
-    return _priors(block, view.grid, np.array(sizes))
+        rest = [(smallest * root, smallest / root) for root in roots]
+        if view.order == "tf":
+            insets += [INSET if smallest == INSET_SIZE else 0.0] + [0.0] * len(rest + second)
+            sizes += first + rest + second
+        else:
+            sizes += (second + first if view.order == "keras" else first + second) + rest
+    inset = np.array(insets)[:, None] if any(insets) else 0.0
+    return _priors(block, view.grid, np.array(sizes), inset=inset, yx=view.yx)
 
 
 def prior_box_clustered(block: Block) -> str:
@@ -62,8 +70,19 @@ def prior_box_clustered(block: Block) -> str:
     return _priors(block, view.grid, np.array([view.widths, view.heights]).T)
 
 
-def _priors(block: Block, grid: PriorGrid, sizes: Array, moves: Array | float = 0.0) -> str:
-    """Boxes of `sizes` (A, 2), width and height, around the centre of each cell, or `moves` (A, 2) away from it."""
+def _priors(
+    block: Block,
+    grid: PriorGrid,
+    sizes: Array,
+    moves: Array | float = 0.0,
+    *,
+    inset: Array | float = 0.0,
+    yx: bool = False,
+) -> str:
+    """Boxes of `sizes` (A, 2), width and height, around the centre of each cell, or `moves` (A, 2) away from it.
+
+    They begin and end `inset` (A, 1) of the image further inside; `yx` has y in front of x.
+    """
     _, _, height, width = block.images()
     block.affords(8 * len(sizes) * height * width)
     cells = np.array([height, width])
@@ -74,7 +93,8 @@ def _priors(block: Block, grid: PriorGrid, sizes: Array, moves: Array | float = 
     )
     centres = np.stack([x, y], axis=-1)[:, :, None, :] + moves
     size = image[::-1]
-    boxes = np.concatenate([(centres - sizes / 2) / size, (centres + sizes / 2) / size], axis=-1)
+    corners = [(centres - sizes / 2) / size + inset, (centres + sizes / 2) / size - inset]
+    boxes = np.concatenate([corner[..., ::-1] if yx else corner for corner in corners], axis=-1)
     if grid.clip:
         boxes = boxes.clip(0, 1)
     variances = np.broadcast_to(np.array(grid.variances), boxes.shape)
