@@ -8,6 +8,7 @@ at load every such write becomes a version of its own: the last one keeps the pu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import prod
 from operator import is_
@@ -334,9 +335,16 @@ class Net:
         return self.public.get(blob, blob)
 
     def remove(self, layer: Layer) -> None:
-        """Take `layer` out. Its tops have no producer afterwards: rename the blob that replaces them."""
+        """Take `layer` out. Its tops have no producer afterwards: rename the blob that replaces them.
+
+        Raises:
+            UsageError: it is not in the net.
+        """
+        if any(self._producers.get(top) is not layer for top in layer.tops):
+            raise UsageError(f"{layer}: is no layer of this net, or writes what Net.rename was not told of")
         for index, bottom in enumerate(layer.bottoms):
-            self._uses[bottom].remove(Use(layer, index))
+            with suppress(KeyError, ValueError):  # a program may have changed what it reads by itself
+                self._uses[bottom].remove(Use(layer, index))
         for top in layer.tops:
             del self._producers[top]
         self._removed.add(id(layer))
@@ -380,9 +388,13 @@ class Net:
     def insert_behind(self, pairs: Iterable[tuple[Layer, Layer]]) -> None:
         """Put many layers in, each a pair (after, layer), in one walk; else as `insert`."""
         new: dict[int, list[Layer]] = {}
+        pairs = list(pairs)
         for after, layer in pairs:
             new.setdefault(id(after), []).append(layer)
         if new:
+            known = set(map(id, self.layers))
+            if lost := [after for after, _ in pairs if id(after) not in known]:
+                raise UsageError(f"{lost[0]}: is no layer of this net, so nothing can stand behind it")
             self._layers = [one for layer in self.layers for one in (layer, *new.get(id(layer), ()))]
         for layer in (layer for layers in new.values() for layer in layers):
             self._wire(layer)

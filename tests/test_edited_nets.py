@@ -240,6 +240,20 @@ def port(name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [2])
 
 
+def test_a_layer_of_another_net_is_neither_taken_out_nor_followed(caffe: Net) -> None:
+    other = caffe.copy()
+    new = Layer("new", "ReLU", ["pool"], ["new"], Blobs(), caffe["act"].param)
+    with pytest.raises(
+        UsageError, match=r"'pool' \(Pooling\): is no layer of this net, so nothing can stand behind it"
+    ):
+        caffe.insert(new, after=other["pool"])
+    with pytest.raises(UsageError, match=r"'pool' \(Pooling\): is no layer of this net"):
+        caffe.remove(other["pool"])
+    caffe["pool"].bottoms[0] = "data"
+    caffe.remove(caffe["pool"])
+    assert [layer.name for layer in caffe.layers] == ["data", "conv", "norm", "act"]
+
+
 def test_a_blob_that_there_is_not_cannot_be_renamed_nor_one_be_written_twice(caffe: Net) -> None:
     with pytest.raises(UsageError, match="cannot rename 'nobody' to 'x'"):
         caffe.rename("nobody", "x")
