@@ -553,6 +553,12 @@ ADDED_FIELDS = (
     Fact("GradientClipParameter", "gradient_clip", 30001, "optional", "float", False, "", ("texts",)),
     Fact("OutputDecayParameter", "output_decay", 30001, "optional", "float", False, "", ("texts",)),
     Fact("OutputDecayParameter", "regularization_type", 30002, "optional", "string", False, "", ("texts",)),
+    # Agostinelli's adaptive piecewise linear units, in whose own Caffe and in others the number differs.
+    *_parameters("texts", ("apl", 30014, "APL")),
+    Fact("APLParameter", "sums", 30001, "optional", "uint32", False, "0", ("texts",)),
+    Fact("APLParameter", "slope_filler", 30002, "optional", "FillerParameter", False, "", ("texts",)),
+    Fact("APLParameter", "offset_filler", 30003, "optional", "FillerParameter", False, "", ("texts",)),
+    Fact("APLParameter", "save_mem", 30004, "optional", "bool", False, "false", ("texts",)),
     # Extended-caffe's UnPooling and CTC's decoder, whose numbers differ from fork to fork.
     Fact("LayerParameter", "unpooling_param", 30008, "optional", "UnPoolingParameter", False, "", ("texts",)),
     Fact("UnPoolingParameter", "unpool", 30001, "optional", "UnPoolingParameter.Method", False, "", ("texts",)),

@@ -37,6 +37,7 @@ OF_A_TYPE = {"DeformableConvolution": "pad: 1 deformable_group: 2", "DepthwiseCo
 """What a type has to say besides."""
 
 LEARN_AND_ABSORB_NOTHING = {
+    "APL": "its max(x, 0) has no factor of its own",
     "Pow": "its exponent is no factor",
     "SqueezeConvolution": "read as a Convolution where its masks are known, and refused elsewhere",
     "SqueezeDeconvolution": "read as a Deconvolution where its masks are known, and refused elsewhere",

@@ -109,6 +109,7 @@ REFINEDET = [(2, 32), (2, 24), (1, 2, 32), (2, 16), (2, 32)]
 WINDOW = "num_output: 4 kernel_size: 3"
 
 NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
+    "APL": [("apl_param { sums: 3 }", [IMAGE]), ("apl_param { sums: 1 }", [(2, 5)])],
     "Atan": [("", [IMAGE])],
     "BatchToSpaceND": [
         ("batch_to_space_nd_param { block_shape: 1 block_shape: 2 crops: 0 crops: 0 crops: 1 crops: 0 }", [IMAGE])

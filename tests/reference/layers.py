@@ -43,6 +43,7 @@ def forward(layer: Message, bottoms: Sequence[Array], blobs: Sequence[Array] = (
 
 
 FORWARD: dict[str, Forward] = {
+    "APL": layers_pointwise.apl,
     "AbsVal": layers_pointwise.absval,
     "Add": layers_forks.arithmetic,
     "ArgMax": layers_shape.argmax,

@@ -95,6 +95,18 @@ def prelu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Arra
     return [np.maximum(bottom, 0) + slope * np.minimum(bottom, 0)]
 
 
+def apl(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """max(x, 0) + sum of a*max(b - x, 0): value k of a sample has the a and b at k*sums to (k + 1)*sums in memory."""
+    bottom, sums = bottoms[0], layer.sub("apl_param").integer("sums", 0)
+    slopes, offsets = (blob.reshape(-1) for blob in blobs)
+    top = np.maximum(bottom, 0).reshape(len(bottom), -1)
+    for sample, values in enumerate(bottom.reshape(len(bottom), -1)):
+        for k, x in enumerate(values):
+            for s in range(k * sums, (k + 1) * sums):
+                top[sample, k] += slopes[s] * max(offsets[s] - x, 0)
+    return [top.reshape(bottom.shape)]
+
+
 def relu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """max(x, 0) + slope*min(x, 0); Synopsys' bounds follow: 6, a maximum above 0, a minimum that is not 0."""
     param = layer.sub("relu_param")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from bnfold.caffe.layers.row import OTHERS, LayerType, per_channel, same
+from bnfold.caffe.layers.axes import at_least_1
+from bnfold.caffe.layers.row import OTHERS, LayerType, count, per_channel, same
 from bnfold.errors import ModelError
-from bnfold.net import Layer
+from bnfold.net import Layer, Shape
 
 
 class ReLU(NamedTuple):
@@ -80,7 +81,23 @@ def clip_bounds(layer: Layer) -> tuple[float, float]:
     return param.min, param.max
 
 
+def apl_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Slopes and offsets, `sums` of each for each value of a sample: one value's lie side by side (apl_layer.cpp)."""
+    sums = layer.param.apl_param.sums
+    at_least_1(layer, "sums", (sums,))
+    return [(1, 1, sums, count(bottoms[0][1:]))] * 2
+
+
 ROWS: Mapping[str, LayerType] = {
+    "APL": LayerType(
+        same,
+        rank=2,
+        blobs=apl_blobs,
+        stand_in="shift",
+        reads={"apl_param": "sums"},
+        dialects=OTHERS,
+        note="hinges of each value of a sample, not of each channel; a net of another size needs others",
+    ),
     "AbsVal": LayerType(same, aligned=True, gradient="bottom"),
     "Atan": LayerType(same, dialects="Synopsys"),
     "BNLL": LayerType(same, aligned=True, gradient="bottom"),

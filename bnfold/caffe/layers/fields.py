@@ -28,7 +28,7 @@ def _by_name(names: Mapping[str, str]) -> Mapping[str, str]:
 
 IDLE: Mapping[str, str] = _by_name(
     {
-        LIBRARY: "conv_algorithm conv_algos_override cudnn_convolution_algo_seeker engine force_nd_im2col",
+        LIBRARY: "conv_algorithm conv_algos_override cudnn_convolution_algo_seeker engine force_nd_im2col save_mem",
         TRAINS: "c_rate decay decay_exma dis_mode dummy_backward dynamicsplicing frozen gen_mode iter_stop momentum "
         "moving_average_fraction random_seed splicing_rate stable_prod_grad stats_batch_size to_compute_dU "
         "update_global_stats weight_fixed",
@@ -36,8 +36,8 @@ IDLE: Mapping[str, str] = _by_name(
         "fills an input, which the user gives": "data_filler",
         "is read by nothing in the Caffe that has it": "ignore_id side use_dpu use_ignore_ids",
         "says how to round to integers, where scales and zero points ask for it": "quantize_method",
-        "says how training begins": "bias_filler bias_mask_filler filler scale_filler shift_filler slope_filler "
-        "weight_filler weight_mask_filler",
+        "says how training begins": "bias_filler bias_mask_filler filler offset_filler scale_filler shift_filler "
+        "slope_filler weight_filler weight_mask_filler",
         "says which of two layers called BN it is, which the number of its blobs says too": "icnet",
     }
 )

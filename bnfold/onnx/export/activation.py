@@ -12,7 +12,7 @@ import numpy as np
 
 from bnfold.caffe.layers import ReLU, clip_bounds, log_of_base
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
-from bnfold.onnx.export.forms import clip, rectified, scaled, shifted
+from bnfold.onnx.export.forms import clip, rectified, reduce, scaled, shifted, unsqueeze
 
 
 def _operator(name: str, formula: str) -> LayerFunction:
@@ -21,6 +21,16 @@ def _operator(name: str, formula: str) -> LayerFunction:
 
     function.__doc__ = f"{formula}: {name}."
     return function
+
+
+def apl(block: Block) -> str:
+    """`max(x, 0) + sum over s of slope[s]*max(offset[s] - x, 0)`: Relu of all hinges beside x, Mul, ReduceSum."""
+    hinges = (*block.shape[1:], block.layer.param.apl_param.sums)
+    slope, offset = (block.learned(index, word, hinges) for index, word in enumerate(("slope", "offset")))
+    beside = unsqueeze(block, block.bottom, [block.rank], "beside")
+    bent = block("Relu", block("Sub", offset, beside, step="from_offset"), step="hinges")
+    total = reduce(block, "ReduceSum", block("Mul", slope, bent, step="sloped"), [block.rank], keep=False, step="sum")
+    return block("Add", block("Relu", block.bottom, step="above"), total)
 
 
 def bounded(block: Block) -> str:
@@ -138,6 +148,7 @@ def threshold(block: Block) -> str:
 
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
+    "APL": apl,
     "AbsVal": _operator("Abs", "`|x|`"),
     "Atan": _operator("Atan", "The angle whose tangent is `x`"),
     "BNLL": _operator("Softplus", "`ln(1 + e^x)`"),
