@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from bnfold.onnx.evaluator import Evaluator
 
 AHEAD = 4  # pieces that are waiting for each worker; more would only wait to be merged
+MAX_LOCAL = 512
+"""Worker processes that are started on this machine: a number with a digit too many would take all of it."""
 TRIES = 2
 # Ctrl-C on a terminal reaches all processes there, and each worker would answer with a traceback. They start with the
 # signals of who starts them, which are deferred meanwhile; SIGTERM is how they are told to go.
@@ -162,13 +164,18 @@ def connected(cluster: Any) -> Iterator[Client]:
         return
     with ExitStack() as kept:
         if isinstance(cluster, int) or str(cluster).isdecimal():
+            number = cluster if isinstance(cluster, int) else int(str(cluster)[:9])
+            if number > MAX_LOCAL:
+                raise UsageError(
+                    f"--cluster starts at most {MAX_LOCAL:,} processes here; more are a scheduler's business"
+                )
             # A piece that kills its worker twice is at fault itself.
             kept.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}))
             if os.name == "posix":  # whoever starts it lets signals through again (multiprocessing/resource_tracker.py)
                 resource_tracker.ensure_running()
             with defer_signals():  # Dask cannot take down what has half started
                 workers = LocalCluster(
-                    n_workers=int(cluster),
+                    n_workers=number,
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=None,

@@ -466,6 +466,12 @@ def test_a_client_that_is_closed_is_a_sentence(tmp_path: Path, client: Client) -
         compare(*models(tmp_path), images(), cluster=other)
 
 
+@pytest.mark.parametrize("workers", [10**30, 10**5000, "1" * 20, "1" * 5000, 513], ids=range(5))
+def test_more_workers_than_a_machine_can_start_are_a_sentence(tmp_path: Path, workers: int | str) -> None:
+    with pytest.raises(UsageError, match="--cluster starts at most 512 processes here; more are a scheduler's"):
+        compare(*models(tmp_path), images(), cluster=workers)
+
+
 def test_a_float64_run_that_is_too_large_to_be_sent_is_a_sentence() -> None:
     class Huge:
         def __reduce__(self) -> str:
