@@ -136,6 +136,7 @@ EXPANDED = layer("ExpandDimsND", "expand_dims_nd_param { axis: 2 axis: -1 }")
 EXPANDED_BEFORE = layer("ExpandDimsND", "expand_dims_nd_param { axis: 1 }")
 UNSTACKED = Row("Unstack", 'type: "Unstack" unstack_param { axis: 2 }', (PLANE,), tops=2)
 UNSTACKED_CHANNELS = Row("Unstack channels", 'type: "Unstack" unstack_param { axis: 1 }', (PLANE,), tops=4)
+PYRAMID = layer("ICNetSubgraph", shape=(2, 4, 9, 17))
 UNPOOL = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
 UNPOOL_GAPS = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 2 out_stride: 3 }")
 UNPOOL_MIDDLE = layer("UnPooling", "unpooling_param { unpool: FIXED out_kernel_size: 2 out_stride: 2 }")
@@ -215,6 +216,7 @@ BACK = [
     Back(EXPANDED_BEFORE, uniform),
     Back(UNSTACKED, any_affine, top=1),
     Back(UNSTACKED_CHANNELS, uniform, top=2),
+    Back(PYRAMID, any_affine),
     Back(UNPOOL, any_affine),
     Back(UNPOOL_GAPS, keeps_zero, (any_affine,)),
     Back(UNPOOL_MIDDLE, keeps_zero, (any_affine,)),
@@ -287,6 +289,7 @@ FORWARD = [
     Forward(EXPANDED_BEFORE, once(uniform)),
     Forward(UNSTACKED, once(any_affine)),
     Forward(UNSTACKED_CHANNELS, once(uniform)),
+    Forward(PYRAMID, once(any_affine)),
     Forward(UNPOOL, once(any_affine)),
     Forward(UNPOOL_GAPS, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL_MIDDLE, once(keeps_zero), (once(any_affine),)),

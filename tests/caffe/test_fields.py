@@ -149,6 +149,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "GradientSilent": [("", [IMAGE])],
     "GSTiling": [("gs_tiling_param { stride: 2 reverse: true }", [IMAGE])],
     "Div": [("", [IMAGE, IMAGE])],
+    "ICNetSubgraph": [("", [IMAGE])],
     "LSTMUnit": [("", [(1, 2, 4), (1, 2, 16), (1, 2)])],
     "Maximum": [("", [IMAGE, IMAGE])],
     "Minimum": [("", [IMAGE, IMAGE])],

@@ -494,6 +494,14 @@ def test_a_stack_has_a_new_axis_and_an_unstack_one_less() -> None:
         tops_of('type: "Unstack"', (1, 3), tops=2)
 
 
+def test_the_windows_of_an_icnet_subgraph_need_a_plane_of_4_by_6() -> None:
+    assert tops_of('type: "ICNetSubgraph"', (1, 2, 4, 6)) == [(1, 2, 4, 6)]
+    assert tops_of('type: "ICNetSubgraph"', (1, 2, -1, 33)) == [(1, 2, -1, 33)]
+    for plane in ((3, 6), (4, 5)):
+        with pytest.raises(ModelError, match="is too small for its windows"):
+            tops_of('type: "ICNetSubgraph"', (1, 2, *plane))
+
+
 def test_a_deephi_resize_rounds_down_and_says_both_sizes() -> None:
     said = 'type: "DeephiResize" deephi_resize_param { scale_h: 2.6 scale_w: 0.4 }'
     assert tops_of(said, (1, 2, 8, 8)) == [(1, 2, 20, 3)]

@@ -68,6 +68,8 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         1,
     ),
     "eltwise affine": ('type: "EltwiseAffine"', [IMAGE], 1),
+    "icnet's own plane": ('type: "ICNetSubgraph"', [(1, 2, 33, 65)], 1),
+    "icnet's windows cut at a smaller plane": ('type: "ICNetSubgraph"', [(2, 3, 20, 41)], 1),
     "atan": ('type: "Atan"', [IMAGE], 1),
     "axes put in": ('type: "ExpandDimsND" expand_dims_nd_param { axis: 0 axis: 2 axis: -1 }', [IMAGE], 1),
     "no axis put in": ('type: "ExpandDimsND"', [IMAGE], 1),

@@ -51,6 +51,7 @@ FORWARD: dict[str, Forward] = {
     "BN": layers_normalize.bn,
     "BNLL": layers_pointwise.bnll,
     "BatchNorm": layers_normalize.batch_norm,
+    "ICNetSubgraph": layers_window.icnet_subgraph,
     "Atan": layers_pointwise.atan,
     "BatchToSpaceND": layers_forks.batch_to_space,
     "BatchReindex": layers_shape.batch_reindex,

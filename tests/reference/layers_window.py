@@ -256,6 +256,16 @@ def interp(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Arr
     return [stretched(stretched(cropped, 2, sizes[0]), 3, sizes[1])]
 
 
+def icnet_subgraph(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """The bottom and its averages over windows of four sizes, each interpolated to the bottom's plane."""
+    (bottom,) = bottoms
+    top = bottom.copy()
+    for kernel, stride in (((33, 65), (33, 65)), ((17, 33), (16, 32)), ((13, 25), (10, 20)), ((8, 15), (5, 10))):
+        averages, _ = pool(bottom, "AVE_EXC_PAD", kernel, stride, [(0, 0), (0, 0)])
+        top += stretched(stretched(averages, 2, bottom.shape[2]), 3, bottom.shape[3])
+    return [top]
+
+
 def stretched(image: Array, axis: int, size: int) -> Array:
     """Linear interpolation along one axis: position o reads at o*(n - 1)/(size - 1)."""
     n = image.shape[axis]

@@ -453,6 +453,39 @@ def resize(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(bottom[0], *view.size, bottom[3]) if view.last else (*bottom[:2], *view.size)]
 
 
+PYRAMID = (((33, 33), (65, 65)), ((17, 16), (33, 32)), ((13, 10), (25, 20)), ((8, 5), (15, 10)))
+"""(kernel, stride) along both axes of ICNet's four averages of 33 x 65 pixels, whatever the plane is."""
+
+
+def pyramid_matrix(size: int, kernel: int, stride: int) -> Array:
+    """Averages of windows along an axis, of which the last may be cut, and each pixel between two of these.
+
+    Source: icnet_subgraph_layer.cpp of Synopsys' Caffe.
+    """
+    count = math.ceil((size - kernel) / stride) + 1
+    means = np.zeros((count, size))
+    for window in range(count):
+        stop = min(window * stride + kernel, size)
+        means[window, window * stride : stop] = 1 / (stop - window * stride)
+    pixels = np.arange(size)
+    places = pixels * ((count - 1) / (size - 1))
+    low = places.astype(np.int64).clip(0, count - 1)
+    matrix = np.zeros((size, count))
+    matrix[pixels, low] = 1 - (places - low)
+    matrix[pixels, (low + 1).clip(0, count - 1)] += places - low
+    result: Array = matrix @ means
+    return result
+
+
+def pyramid(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The bottom's, of whose plane each average has a window (Synopsys' Caffe)."""
+    bottom = four_axes(layer, bottoms[0])
+    for axis, size in enumerate(bottom[2:]):
+        if size != UNKNOWN and any(size <= (kernel - stride) for kernel, stride in (row[axis] for row in PYRAMID)):
+            raise ModelError(f"{layer}: a plane of {sizes(bottom[2:])} is too small for its windows")
+    return [bottom]
+
+
 def unpooling_by_mask(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """(N, C), then the plane that is said (DeconvNet's Caffe, unpooling_layer.cpp)."""
     bottom = four_axes(layer, bottoms[0])
@@ -489,6 +522,9 @@ ROWS: Mapping[str, LayerType] = {
         keeps="channels",
         dialects="Vitis",
         note="to the nearest pixel unless `resize_type` says BILINEAR; its `use_dpu` means nothing",
+    ),
+    "ICNetSubgraph": LayerType(
+        pyramid, keeps="shape", dialects="Synopsys", note="for ICNet's plane of 33 x 65; others are averaged alike"
     ),
     "Interp": LayerType(
         interp,

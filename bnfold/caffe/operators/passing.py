@@ -95,6 +95,14 @@ def interpolation(_: LayerContext) -> Pass:
     return Pass(plane=PLANE)
 
 
+def pyramid(_: LayerContext) -> Pass:
+    """A pixel and four weighted means of all: weights that sum to 5.
+
+    Source: icnet_subgraph_layer.cpp of Synopsys' Caffe.
+    """
+    return Pass(plane=PLANE, total=5.0)
+
+
 def resize(place: LayerContext) -> Pass:
     """Each output is a copy or a weighted mean of pixels; the plane is axes 1 and 2 where the channels are last.
 

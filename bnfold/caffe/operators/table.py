@@ -55,6 +55,7 @@ PASSING: Mapping[str, Row] = {
     "Flatten": movement.flatten,
     "FlowWarp": passing.sampling,
     "GSTiling": movement.depth_to_space,
+    "ICNetSubgraph": passing.pyramid,
     "Interp": passing.interpolation,
     "Maximum": join.broadcast_extreme,
     "Minimum": join.broadcast_extreme,

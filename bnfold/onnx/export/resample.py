@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from bnfold.caffe.layers import Interp, Resample, Resize, UnPooling, Unpooling, Upsample
+from bnfold.caffe.layers.resample import PYRAMID, pyramid_matrix
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction
 from bnfold.onnx.export.forms import cut, reshape, size_of_batch, transpose
@@ -20,6 +21,16 @@ def interp(block: Block) -> str:
         ends = [height + view.pad_end, width + view.pad_end]
         x = cut(block, x, [2, 3], [-view.pad_beg] * 2, ends, step="crop")
     return resized(block, x, block.tops[0][2:], mode="linear", coordinate_transformation_mode="align_corners")
+
+
+def pyramid(block: Block) -> str:
+    """`x` and four averages of it, each brought to its plane again, as `rows @ x @ columns`: MatMul, Add."""
+    image, _ = _planes(block)
+    total = block.bottom
+    for windows in PYRAMID:
+        rows, columns = (pyramid_matrix(size, *window) for size, window in zip(image, windows, strict=True))
+        total = block("Add", total, _by_matrices(block, rows, columns))
+    return total
 
 
 def resample(block: Block) -> str:
@@ -141,6 +152,7 @@ def _unpooled(block: Block) -> str:
 
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "DeephiResize": deephi_resize,
+    "ICNetSubgraph": pyramid,
     "Interp": interp,
     "Resample": resample,
     "ResizeBilinear": resize_bilinear,
