@@ -74,9 +74,14 @@ def is_fixed_point(layer_type: str) -> bool:
     return layer_type == "FixedNeuron" or layer_type.endswith("Fixed")
 
 
+def brings_samples(layer_type: str) -> bool:
+    """Whether it is a type of data layers: forks have dozens, which all end in `Data`, or like Vitis' DrivingData2."""
+    return layer_type.rstrip("0123456789").endswith("Data")
+
+
 def is_data(param: LayerParameter) -> bool:
-    """Whether a layer brings samples into the net. Forks have dozens, which all end in `Data`, and `Python` ones."""
-    return not param.bottom and len(param.top) > 0 and (param.type.endswith("Data") or param.type == "Python")
+    """Whether a layer brings samples into the net: one of those types, or a `Python` layer that reads nothing."""
+    return not param.bottom and len(param.top) > 0 and (brings_samples(param.type) or param.type == "Python")
 
 
 @lru_cache(TYPES)
@@ -113,7 +118,7 @@ def is_metric(layer_type: str) -> bool:
 @lru_cache(TYPES)
 def is_known(layer_type: str) -> bool:
     """Whether the parameters of a type have a meaning here."""
-    return layer_type in LAYERS or layer_type in LOSSES or is_metric(layer_type) or layer_type.endswith("Data")
+    return layer_type in LAYERS or layer_type in LOSSES or is_metric(layer_type) or brings_samples(layer_type)
 
 
 _METRIC_CLASS = re.compile(r"(accuracy|metrics?|eval|evaluation|evaluator)(_?layer)?$", re.IGNORECASE)

@@ -30,7 +30,7 @@ from google.protobuf import text_format
 
 from bnfold.caffe import caffe_pb2
 from bnfold.caffe.descriptors import is_repeated
-from bnfold.caffe.layer_types import is_known, is_metric, loss
+from bnfold.caffe.layer_types import brings_samples, is_known, is_metric, loss
 from bnfold.caffe.layout import TextLayout, read_layout
 from bnfold.caffe.repetition import parse_net
 from bnfold.caffe.scan import Prototxt, TextField, replaced
@@ -379,7 +379,7 @@ class _Diagnosis:
         if old and layer_type:
             layer_type = self._v1_type(layer_type, number, fields)
         opaque = not is_known(layer_type)
-        trains = layer_type.endswith("Data") or loss(layer_type) is not None or is_metric(layer_type)
+        trains = brings_samples(layer_type) or loss(layer_type) is not None or is_metric(layer_type)
         seen: dict[str, TextField] = {}
         for found in fields:
             if old and found.name == "type" and number in self.foreign.types:

@@ -13,6 +13,7 @@ import numpy as np
 from onnx import ModelProto, helper
 
 from bnfold.caffe.attributes import attributes
+from bnfold.caffe.layer_types import brings_samples
 from bnfold.caffe.layers import LAYERS, infer_shapes
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.layers.region import layer_type_of
@@ -229,7 +230,7 @@ def _custom(graph: Graph, layer: Layer) -> None:
 def _unknown(layer: Layer) -> str:
     if layer.type in SOURCES:
         return "what it makes is no input of the net any more"
-    if layer.type.endswith("Data"):
+    if brings_samples(layer.type):
         return "it reads samples from outside; give the net an input in its place"
     return UNKNOWN
 
