@@ -137,6 +137,10 @@ EXPANDED_BEFORE = layer("ExpandDimsND", "expand_dims_nd_param { axis: 1 }")
 UNSTACKED = Row("Unstack", 'type: "Unstack" unstack_param { axis: 2 }', (PLANE,), tops=2)
 UNSTACKED_CHANNELS = Row("Unstack channels", 'type: "Unstack" unstack_param { axis: 1 }', (PLANE,), tops=4)
 PYRAMID = layer("ICNetSubgraph", shape=(2, 4, 9, 17))
+MOST = layer("ReduceMax", "reduce_max_param { axis: 2 axis: 3 }")
+LEAST = layer("ReduceMin", "reduce_min_param { axis: -1 keepdims: true }")
+TOTAL = layer("ReduceSum", "reduce_sum_param { axis: 2 axis: 3 }")
+TOTAL_BATCH = layer("ReduceSum", "reduce_sum_param { axis: 0 keepdims: true }")
 UNPOOL = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 3 out_stride: 2 out_pad: 1 }")
 UNPOOL_GAPS = layer("UnPooling", "unpooling_param { unpool: REP out_kernel_size: 2 out_stride: 3 }")
 UNPOOL_MIDDLE = layer("UnPooling", "unpooling_param { unpool: FIXED out_kernel_size: 2 out_stride: 2 }")
@@ -217,6 +221,10 @@ BACK = [
     Back(UNSTACKED, any_affine, top=1),
     Back(UNSTACKED_CHANNELS, uniform, top=2),
     Back(PYRAMID, any_affine),
+    Back(MOST, keeps_order, (any_affine,)),
+    Back(LEAST, keeps_order, (any_affine,)),
+    Back(TOTAL, any_affine),
+    Back(TOTAL_BATCH, keeps_zero, (any_affine,)),
     Back(UNPOOL, any_affine),
     Back(UNPOOL_GAPS, keeps_zero, (any_affine,)),
     Back(UNPOOL_MIDDLE, keeps_zero, (any_affine,)),
@@ -290,6 +298,10 @@ FORWARD = [
     Forward(UNSTACKED, once(any_affine)),
     Forward(UNSTACKED_CHANNELS, once(uniform)),
     Forward(PYRAMID, once(any_affine)),
+    Forward(MOST, once(keeps_order), (once(any_affine),)),
+    Forward(LEAST, once(keeps_order), (once(any_affine),)),
+    Forward(TOTAL, once(any_affine)),
+    Forward(TOTAL_BATCH, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL, once(any_affine)),
     Forward(UNPOOL_GAPS, once(keeps_zero), (once(any_affine),)),
     Forward(UNPOOL_MIDDLE, once(keeps_zero), (once(any_affine),)),

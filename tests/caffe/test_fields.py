@@ -169,6 +169,10 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         ("pooling_param { kernel_size: 3 kernel_depth: 1 stride: 2 }", [FILM]),
     ],
     "Pow": [("", [IMAGE, IMAGE])],
+    **{
+        f"Reduce{name}": [(f"reduce_{name.lower()}_param {{ axis: 2 }}", [IMAGE])]
+        for name in ("Max", "Min", "Prod", "Sum")
+    },
     "Reverse": [("reverse_param { axis: 1 }", [IMAGE])],
     "SELU": [("", [IMAGE])],
     "SeLuDropout": [("", [IMAGE])],

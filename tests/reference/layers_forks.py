@@ -193,10 +193,11 @@ def padding(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Ar
     return [np.pad(bottoms[0], [(0, 0), (0, 0), *amounts], constant_values=param.number("pad_value", 0))]
 
 
-def reduce_mean(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
-    param = layer.sub("reduce_mean_param")
+def reduced(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    name = layer.word("type").removeprefix("Reduce").lower()
+    param = layer.sub(f"reduce_{name}_param")
     axes = tuple(param.integers("axis")) or None
-    return [np.asarray(bottoms[0].mean(axes, keepdims=param.flag("keepdims", False)))]
+    return [np.asarray(getattr(bottoms[0], name)(axes, keepdims=param.flag("keepdims", False)))]
 
 
 def relux(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:

@@ -1,4 +1,4 @@
-"""Layers that reduce axes: ArgMax, CTCGreedyDecoder, ReduceMean, Reduction."""
+"""Layers that reduce axes: ArgMax, CTCGreedyDecoder, Reduction, and Synopsys' ReduceMean and its like."""
 
 from __future__ import annotations
 
@@ -79,23 +79,35 @@ def reduction(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [bottoms[0][: canonical_axis(layer.param.reduction_param.axis, len(bottoms[0]), layer)]]
 
 
-def reduced_axes(layer: Layer, rank: int) -> list[int]:
-    """The axes that a ReduceMean reduces, from the front and in order; all where it names none.
+class Reduced(NamedTuple):
+    """What a ReduceMean, ReduceSum, ReduceProd, ReduceMax or ReduceMin says.
 
-    Raises:
-        ModelError: it names an axis twice, or one that the blob has not.
+    Attributes:
+        axes: those that it reduces, from the front and in order; all where it names none.
+        keep: they stay, of size 1.
     """
-    axes = sorted(canonical_axis(axis, rank, layer) for axis in layer.param.reduce_mean_param.axis)
-    if len(set(axes)) < len(axes):
-        raise ModelError(f"{layer}: axis names an axis twice")
-    return axes or list(range(rank))
+
+    axes: list[int]
+    keep: bool
+
+    @classmethod
+    def of(cls, layer: Layer, rank: int) -> Self:
+        """Read any of the five.
+
+        Raises:
+            ModelError: it names an axis twice, or one that the blob has not.
+        """
+        param = ROWS[layer.type].parameters(layer)
+        axes = sorted(canonical_axis(axis, rank, layer) for axis in param.axis)
+        if len(set(axes)) < len(axes):
+            raise ModelError(f"{layer}: axis names an axis twice")
+        return cls(axes or list(range(rank)), param.keepdims)
 
 
-def reduce_mean(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+def reduced(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """The axes that stay, and 1 for the others where `keepdims` says so (Synopsys' Caffe)."""
     bottom = bottoms[0]
-    axes = reduced_axes(layer, len(bottom))
-    keep = layer.param.reduce_mean_param.keepdims
+    axes, keep = Reduced.of(layer, len(bottom))
     return [tuple(1 if i in axes else size for i, size in enumerate(bottom) if keep or i not in axes)]
 
 
@@ -114,6 +126,11 @@ ROWS: Mapping[str, LayerType] = {
         dialects="OpenVINO's training Caffe",
         note="an accuracy, measured by a third bottom of labels, is refused",
     ),
-    "ReduceMean": LayerType(reduce_mean, reads={"reduce_mean_param": "axis keepdims"}, dialects="Synopsys"),
+    **{
+        f"Reduce{name}": LayerType(
+            reduced, reads={f"reduce_{name.lower()}_param": "axis keepdims"}, dialects="Synopsys"
+        )
+        for name in ("Max", "Mean", "Min", "Prod", "Sum")
+    },
     "Reduction": LayerType(reduction, reads={"reduction_param": "operation axis coeff"}),
 }

@@ -11,7 +11,7 @@ from bnfold.algebra.operators import PLANE, Axes, Clip, Opaque, Operator, Pass, 
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, SpaceToBatch, UnPooling
 from bnfold.caffe.layers.activation import clip_bounds
-from bnfold.caffe.layers.reduction import reduced_axes, reduction_operation
+from bnfold.caffe.layers.reduction import Reduced, reduction_operation
 from bnfold.caffe.layers.row import count
 from bnfold.caffe.operators.movement import SIZE_UNKNOWN, movement
 from bnfold.caffe.operators.place import LayerContext
@@ -122,15 +122,27 @@ def sampling(place: LayerContext) -> Pass:
     return Pass(zero="" if nan else outside, plane=PLANE)
 
 
-def mean(place: LayerContext) -> Pass:
-    """A mean commutes with what is constant over the axes that it reduces.
+SUM_OF_ANY_SIZE = "a sum over as many values as the data has takes a scale, but no shift"
 
-    Source: ReduceMean of Synopsys' Caffe.
+
+def reduced(place: LayerContext) -> Pass:
+    """A mean, a sum or an extreme of what is constant over the axes that it reduces; an extreme needs order kept.
+
+    A sum over the batch takes no shift, since the batch may be of any size.
+
+    Source: ReduceMean, ReduceSum, ReduceMax and ReduceMin of Synopsys' Caffe.
     """
     bottom = place.bottom
-    axes = reduced_axes(place.layer, len(bottom))
+    axes, keep = Reduced.of(place.layer, len(bottom))
     stays = Axes(tuple(axis for axis in range(len(bottom)) if axis not in axes))
-    return Pass(plane=axes, steps=() if place.layer.param.reduce_mean_param.keepdims else (stays,))
+    passing = Pass(plane=axes, steps=() if keep else (stays,))
+    if place.layer.type == "ReduceMean":
+        return passing
+    if place.layer.type != "ReduceSum":
+        return passing._replace(order="a maximum or minimum needs every scale >= 0")
+    total = count([bottom[axis] for axis in axes])
+    unknown = 0 in axes or total == UNKNOWN
+    return passing._replace(zero=SUM_OF_ANY_SIZE) if unknown else passing._replace(total=total)
 
 
 def reduction(place: LayerContext) -> Operator:
@@ -150,7 +162,7 @@ def reduction(place: LayerContext) -> Operator:
         return passing._replace(zero=zero, order=order)
     total = param.coeff * (count(bottom[axis:]) if operation == "SUM" else 1)
     if operation == "SUM" and (axis == 0 or UNKNOWN in bottom[axis:] or total == 0):
-        return passing._replace(zero="a sum over as many values as the data has takes a scale, but no shift")
+        return passing._replace(zero=SUM_OF_ANY_SIZE)
     return passing._replace(total=total)
 
 

@@ -1,4 +1,4 @@
-"""Layers that reduce axes: ArgMax, CTCGreedyDecoder, ReduceMean, Reduction."""
+"""Layers that reduce axes: ArgMax, CTCGreedyDecoder, Reduction, and Synopsys' ReduceMean and its like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.caffe.layers.reduction import CTCGreedyDecoder, reduced_axes, reduction_operation
+from bnfold.caffe.layers.reduction import CTCGreedyDecoder, Reduced, reduction_operation
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reduce, reshape, scaled, transpose
 
@@ -90,12 +90,15 @@ def ctc_greedy_decoder(block: Block) -> list[str]:
     return tops
 
 
-def reduce_mean(block: Block) -> str:
-    """The mean over the axes that are named, kept as 1 or not: ReduceMean."""
-    axes = reduced_axes(block.layer, block.rank)
-    if 0 in axes:
-        block.fixes_batch("it takes the mean over the batch")
-    return reduce(block, "ReduceMean", block.bottom, axes, keep=block.layer.param.reduce_mean_param.keepdims)
+def _reduced(operator: str, words: str) -> LayerFunction:
+    def function(block: Block) -> str:
+        axes, keep = Reduced.of(block.layer, block.rank)
+        if 0 in axes:
+            block.fixes_batch("it reduces the batch")
+        return reduce(block, operator, block.bottom, axes, keep=keep)
+
+    function.__doc__ = f"The {words} over the axes that are named, kept as 1 or not: {operator}."
+    return function
 
 
 def reduction(block: Block) -> str:
@@ -118,6 +121,10 @@ def reduction(block: Block) -> str:
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "ArgMax": argmax,
     "CTCGreedyDecoder": ctc_greedy_decoder,
-    "ReduceMean": reduce_mean,
+    "ReduceMax": _reduced("ReduceMax", "largest"),
+    "ReduceMean": _reduced("ReduceMean", "mean"),
+    "ReduceMin": _reduced("ReduceMin", "smallest"),
+    "ReduceProd": _reduced("ReduceProd", "product"),
+    "ReduceSum": _reduced("ReduceSum", "sum"),
     "Reduction": reduction,
 }
