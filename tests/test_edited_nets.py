@@ -275,6 +275,42 @@ def test_the_sizes_of_an_open_input_are_given_where_it_is_read(model: Net) -> No
     assert bnfold.load(message, batch=7).inputs == {"data": (7, 2, 4, 4)}
 
 
+def summing() -> onnx.ModelProto:
+    """A BatchNormalization whose shift goes past a sum over the plane, and says so often as the plane has pixels."""
+    random = np.random.default_rng(0)
+    sizes = {"scale": (3,), "shift": (3,), "mean": (3,), "variance": (3,), "weight": (3, 2), "bias": (2,)}
+    stored = [from_array(random.uniform(1, 2, size).astype(np.float32), name) for name, size in sizes.items()]
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["p"], name="pool", kernel_shape=[1, 1], strides=[1, 1]),
+        helper.make_node("BatchNormalization", ["p", "scale", "shift", "mean", "variance"], ["n"], name="norm"),
+        helper.make_node("ReduceSum", ["n", "axes"], ["s"], name="sum", keepdims=0),
+        helper.make_node("Gemm", ["s", "weight", "bias"], ["y"], name="fc"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "g", [x], [y], [*stored, from_array(np.array([2, 3]), "axes")])
+    graph.value_info.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in "pn")
+    graph.value_info.append(helper.make_tensor_value_info("half", TensorProto.FLOAT, [1, 3, 4, 4]))
+    graph.node.insert(0, helper.make_node("MaxPool", ["x"], ["half"], name="half", kernel_shape=[1, 1], strides=[2, 2]))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda pool: setattr(pool, "param", pool.param.edited(strides=[2, 2])),
+        lambda pool: pool.bottoms.__setitem__(0, "half"),
+    ],
+    ids=["another node", "another bottom"],
+)
+def test_sizes_that_a_file_says_hold_no_more_behind_what_an_edit_changed(edit: Callable[[Layer], None]) -> None:
+    net = bnfold.load(summing())
+    edit(net["pool"])
+    folded = bnfold.fold(net)
+    assert [record.layer for record in folded.report.folded] == ["norm"]
+    assert bnfold.compare(net, folded.net).passed
+
+
 BROKEN: dict[str, Callable[[Net], object]] = {
     "Net.layers is a list, and not NoneType": lambda net: setattr(net, "_layers", None),
     "the layers of a net are bnfold.Layer, and not str": lambda net: net.layers.append("x"),  # type: ignore[arg-type]

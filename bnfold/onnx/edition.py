@@ -7,7 +7,7 @@ nobody does any more, it goes, and so do the nodes that computed it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 from bnfold.algebra.scaled import same_values
 from bnfold.errors import UsageError, counted, quoted
 from bnfold.io.wire import LENGTH, Field
-from bnfold.net import Array, Layer, LazyArray, Names, Net, sizes
+from bnfold.net import Array, Layer, LazyArray, Names, Net, Shape, sizes
 from bnfold.onnx.file import NODE, fill_constant, whole
 from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, captured
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
@@ -290,7 +290,33 @@ def types_of(net: Net) -> Types:
     model, weights = message_of(net)
     for weight in weights:
         model.graph.input.append(weight.port())
+    _forget_sizes(model, net)
     return infer(model, (), dict(origin.numbers))
+
+
+def _forget_sizes(model: ModelProto, net: Net) -> None:
+    """Take from a message what its file said of sizes behind nodes that a program may have made to give others."""
+    behind: set[str] = set()
+    for layer in net.layers:
+        if not behind.isdisjoint(layer.bottoms) or _may_give_others(layer, net.origin.types.shapes):
+            behind.update(layer.tops)
+    kept = [port for port in model.graph.value_info if port.name not in behind]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    for port in model.graph.output:
+        if port.name in behind and port.type.HasField("tensor_type"):
+            port.type.tensor_type.ClearField("shape")
+
+
+def _may_give_others(layer: Layer, shapes: Mapping[str, Shape | None]) -> bool:
+    """Whether a layer has another node, weights of other shapes or blobs of other sizes than in the file."""
+    source = layer.source
+    if not isinstance(source, NodeSource):
+        return False
+    if layer.param.proto is not source.param.proto or layer.blobs.shapes[: len(source.blobs)] != source.blobs.shapes:
+        return True
+    both = zip(layer.bottoms, source.bottoms, strict=False)
+    return any(new in shapes and shapes[new] != shapes.get(old) for new, old in both if new != old)
 
 
 # As a message.
