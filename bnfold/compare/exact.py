@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bnfold.compare.kernels import span
-from bnfold.compare.metrics import extremes, in_pieces, magnitude
+from bnfold.compare.metrics import ENOUGH, NOISE, extremes, in_pieces, magnitude
 from bnfold.compare.models import Model
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
@@ -70,7 +70,7 @@ class Distances:
         unit: the distance of two floats at the blob's largest value, likewise.
         moved: how far rounding the candidate's weights otherwise moves it.
         astray: a reference that is so far away is not rounded.
-        narrow: the largest excess of a channel of enough values, each held to its own range.
+        narrow: the largest excess of a channel, each held to its own range.
     """
 
     reference: float
@@ -132,9 +132,18 @@ class Distances:
 
     @classmethod
     def in_channels(cls, truth: Array, reference: Array, candidate: Array) -> float:
-        """The largest excess of a channel along the first axis, by its own range; 0 where they have few values."""
-        if truth.size < FEW * len(truth):
-            return 0.0
+        """The largest excess of a channel along the first axis, by its own range.
+
+        Of a few values r may meet the truth by chance, and c be what was rounded worst: they may be as far off as a
+        `BlobError.small_channel`, beside what half of the channels of r are.
+        """
+        if 0 < truth.size < FEW * len(truth):
+            flat = [side.reshape(len(side), -1).astype(np.float64) for side in (truth, reference, candidate)]
+            with np.errstate(all="ignore"):
+                ours, theirs = (np.sqrt(np.square(side - flat[0]).mean(axis=1)) for side in flat[1:])
+            usual = NOISE * math.sqrt(ENOUGH / flat[0].shape[1]) * np.sort(ours)[(len(ours) - 1) // 2]
+            excess = theirs - CHANCE * ours - UNITS_OF_FEW * UNIT * np.abs(flat[0]).max(axis=1) - usual
+            return float(np.max(excess, initial=0.0, where=np.isfinite(excess)))
         worst = 0.0
         for true, ours, theirs in zip(truth, reference, candidate, strict=True):
             ends = extremes(ours)
