@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bnfold
-from bnfold.errors import ParseError, UsageError
+from bnfold.errors import ParseError, UsageError, WriteError
 from bnfold.net import Net
 
 SAMPLE = Path(__file__).parents[1] / "sample_models" / "digits_cifar10"
@@ -100,6 +100,20 @@ def test_a_checkpoint_that_is_a_pipe_or_has_too_long_a_name_is_a_sentence(net: N
         bnfold.compare(net, net, checkpoint=tmp_path / "pipe")
     with pytest.raises(UsageError, match=r"the checkpoint '.*' cannot be written: File name too long"):
         bnfold.compare(net, net, checkpoint=tmp_path / ("x" * 300))
+
+
+def test_a_folder_without_rights_is_a_sentence_for_external_data(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: object, *more: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    bnfold.save_onnx(net, tmp_path / "net.onnx", external_data=True)
+    monkeypatch.setattr(Path, "lstat", refused)
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(WriteError, match=r"other\.onnx: cannot be written: Permission denied"):
+        bnfold.save_onnx(net, tmp_path / "other.onnx", external_data=True)
 
 
 def test_metadata_that_no_model_can_hold_are_a_sentence(net: Net) -> None:

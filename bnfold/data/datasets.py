@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -178,6 +177,19 @@ def open_samples(
     place = Path(path)
     if not os.path.exists(place):  # also where no file can have the name
         raise UsageError(f"the data '{place}' does not exist")
+    try:
+        return _samples_at(place, feeds, preparation, labels, part)
+    except OSError as error:  # no rights, or what lies there goes meanwhile
+        raise UsageError(f"the data '{place}' cannot be read: {error.strerror or error}") from None
+
+
+def _samples_at(
+    place: Path,
+    feeds: Mapping[str, Feed],
+    preparation: Preparation | Callable[[], Preparation | None] | None,
+    labels: Array | None,
+    part: Part,
+) -> Samples:
     if is_arrays(place):
         inputs, labels = read_inputs(place, feeds, labels, part)
         return Arrays(inputs, labels, source=str(place))
@@ -211,9 +223,8 @@ def _images_at(
         names: Sequence[str] = ()
     else:
         _need_pillow()
-        with _readable(place):
-            files, found, names = _listed_images(place, lines) if lines is not None else _folder(place)
-            source += _passed_over(place, names) if place.is_dir() else ""
+        files, found, names = _listed_images(place, lines) if lines is not None else _folder(place)
+        source += _passed_over(place, names) if place.is_dir() else ""
         pictures = Files(files, place if place.is_dir() else place.parent)
     true = found if labels is None else labels
     if true is not None and len(true) != pictures.count:
@@ -346,14 +357,6 @@ def _images(paths: Iterable[Path], folder: Path) -> list[Path]:
                 f"'{folder}' has more than {others - 1:,} entries that are no images; give the folder of the images"
             )
     return sorted(images)
-
-
-@contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # no rights, or what lies there goes meanwhile
-        raise UsageError(f"the folder '{folder}' cannot be read: {error.strerror or error}") from None
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

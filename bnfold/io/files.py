@@ -73,7 +73,7 @@ def interrupted(path: StrPath) -> str:
 
 def data_file(path: Path) -> Path:
     """Where an ONNX model has its weights if they are not in it: beside the file itself, where a link leads to it."""
-    return (Path(os.path.realpath(path)) if path.is_symlink() else path).with_name(f"{path.name}.data")
+    return (Path(os.path.realpath(path)) if os.path.islink(path) else path).with_name(f"{path.name}.data")
 
 
 def descriptor_of(path: StrPath) -> int | None:

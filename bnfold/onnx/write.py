@@ -92,7 +92,7 @@ def require_no_others(model: Path, data: Path) -> None:
     Raises:
         UsageError: with the first such model.
     """
-    for other in sorted(data.parent.glob("*.onnx")) if data.is_file() else ():
+    for other in sorted(data.parent.glob("*.onnx")) if os.path.isfile(data) else ():
         files: list[Path] = []
         with suppress(BnfoldError):  # it is no model, and so has no weights
             files = [] if is_same_file(other, model) else read_document(other).paths[1:]

@@ -92,9 +92,11 @@ def test_a_folder_that_cannot_be_read_is_a_sentence(tmp_path: Path, monkeypatch:
     def refused(self: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", refused)
-    with pytest.raises(UsageError, match=f"^the folder '{tmp_path}' cannot be read: Permission denied"):
-        open_samples(tmp_path, FEEDS)
+    for word in ("exists", "iterdir"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, word, refused)
+            with pytest.raises(UsageError, match=f"^the data '{tmp_path}' cannot be read: Permission denied"):
+                open_samples(tmp_path, FEEDS)
 
 
 def test_numbered_sub_folders_are_the_labels_themselves(tmp_path: Path) -> None:
