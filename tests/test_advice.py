@@ -368,6 +368,12 @@ def test_a_loss_in_a_net_with_inputs_is_found() -> None:
     assert finding.instead == 'layer { name: "loss" type: "Softmax" bottom: "conv" top: "prob" }'
 
 
+def test_a_margin_in_a_net_with_inputs_becomes_a_copy_with_the_same_top() -> None:
+    margin = 'layer { name: "m" type: "LabelSpecificAdd" bottom: "conv" bottom: "data" top: "moved" }\n'
+    wanted = 'layer { name: "m" type: "Power" bottom: "conv" top: "moved" }'
+    assert only(INPUT + GOOD + margin).instead == wanted
+
+
 def test_an_accuracy_in_a_net_with_inputs_is_left_out() -> None:
     accuracy = 'layer { name: "acc" type: "Accuracy" bottom: "conv" bottom: "data" top: "acc" }'
     assert only(INPUT + GOOD + accuracy).instead == "leave the layer out"

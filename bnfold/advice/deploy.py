@@ -30,7 +30,8 @@ def loss_in_deploy(draft: Draft) -> Iterator[Remark]:
         loss = layer_types.loss(written.type) if written.is_loss else None
         if loss is not None and loss.becomes:
             bottom = written.layer.bottoms[0]
-            instead = f'layer {{ name: "{written.name}" type: "{loss.becomes}" bottom: "{bottom}" top: "prob" }}'
+            top = written.layer.tops[0] if loss.goes_on and written.layer.tops else "prob"
+            instead = f'layer {{ name: "{written.name}" type: "{loss.becomes}" bottom: "{bottom}" top: "{top}" }}'
             yield Remark(written, f"{with_article(written.type)}, while {draft.deploys}", instead)
         elif loss is not None or written.is_metric:
             yield Remark(written, f"{with_article(written.type)}, while {draft.deploys}", "leave the layer out")

@@ -213,7 +213,7 @@ def _gone(layers: Sequence[Layer], labels: set[str]) -> tuple[set[str], set[int]
     for layer in layers:
         loss = layer_types.loss_of(layer.param)
         if loss is not None and loss.becomes and layer.bottoms[0] not in gone:
-            gone.update(layer.tops[:1])
+            gone.update(() if loss.goes_on else layer.tops[:1])
             continue
         if not layer.bottoms or layer.type in layer_types.SINKS:
             goes = gone.issuperset([*layer.bottoms, *layer.tops]) or layer.type in layer_types.METRICS

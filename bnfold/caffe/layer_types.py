@@ -20,11 +20,13 @@ class Loss(NamedTuple):
     """How a loss reads its bottoms, and what remains of it at inference.
 
     `becomes` is the type that gives the prediction itself, None when the prediction is the bottom as it is; bottoms
-    before `predictions` are predictions, the others labels and weights.
+    before `predictions` are predictions, the others labels and weights. What stands behind one that `goes_on` stays:
+    it is no loss itself, but moves predictions in training, by their labels.
     """
 
     becomes: str | None = None
     predictions: int = 1
+    goes_on: bool = False
 
 
 LOSSES = {
@@ -33,6 +35,8 @@ LOSSES = {
     "HingeLoss": Loss(),
     "InfogainLoss": Loss(),
     "L1Loss": Loss(),
+    # AM-Softmax' margin: at TEST it copies its scores (label_specific_add_layer.cpp), as Power does, in place too.
+    "LabelSpecificAdd": Loss("Power", goes_on=True),
     "MultiBoxLoss": Loss(predictions=3),
     "MultinomialLogisticLoss": Loss(),
     "RegionLoss": Loss(),
