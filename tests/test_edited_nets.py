@@ -311,6 +311,22 @@ def test_sizes_that_a_file_says_hold_no_more_behind_what_an_edit_changed(edit: C
     assert bnfold.compare(net, folded.net).passed
 
 
+@pytest.mark.parametrize("batch", [None, 3], ids=["as declared", "of a batch that was given"])
+def test_sizes_that_an_edit_changed_are_written_as_they_are_now(batch: int | None) -> None:
+    model = summing()
+    for port in (*model.graph.input, *model.graph.value_info):
+        port.type.tensor_type.shape.dim[0].dim_param = "N"
+    net = bnfold.load(onnx.shape_inference.infer_shapes(model), batch=batch)
+    net["half"].param = net["half"].param.edited(strides=[1, 1])
+    net["pool"].bottoms[0] = "half"
+    written = bnfold.to_onnx(net)
+    onnx.checker.check_model(written, full_check=True)
+    said = {port.name: port.type for port in (*written.graph.value_info, *written.graph.output)}
+    dims = {name: [dim.dim_param or dim.dim_value for dim in kind.tensor_type.shape.dim] for name, kind in said.items()}
+    whole = ["N", 3, 8, 8] if batch is None else ["N", 0, 0, 0]
+    assert dims == dict.fromkeys(["half", "p", "n"], whole) | {"s": whole[:2], "y": ["N", 2 if batch is None else 0]}
+
+
 BROKEN: dict[str, Callable[[Net], object]] = {
     "Net.layers is a list, and not NoneType": lambda net: setattr(net, "_layers", None),
     "the layers of a net are bnfold.Layer, and not str": lambda net: net.layers.append("x"),  # type: ignore[arg-type]

@@ -103,7 +103,7 @@ def _becomes_gemm(layer: Layer, context: FoldContext) -> bool:
     layer.type = "Gemm"
     proto = deepcopy(node.proto)
     proto.op_type = "Gemm"
-    layer.param = replace(node, proto=proto, fused=None)
+    layer.param = node.rewritten(replace(node, proto=proto, fused=None))
     return True
 
 

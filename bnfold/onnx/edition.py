@@ -23,6 +23,7 @@ from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, captured
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer, inputs_of
+from bnfold.onnx.sizes import UNKNOWN
 from bnfold.onnx.weight import Weight
 
 Stored = Array | LazyArray
@@ -39,6 +40,7 @@ class Edition:
         values: blob of the old file -> its name now, where it has another one; None where it is gone.
         outputs: the outputs, where they are others than in the old file.
         name: the graph's name, where it is another.
+        resized: what is said of values that a program gave other sizes than the file says, by their names of now.
     """
 
     nodes: list[tuple[int, NodeProto | None]] = field(default_factory=list)
@@ -47,6 +49,7 @@ class Edition:
     values: dict[str, str | None] = field(default_factory=dict)
     outputs: list[ValueInfoProto] | None = None
     name: str | None = None
+    resized: dict[str, ValueInfoProto] = field(default_factory=dict)
 
     def is_as_read(self, model: ModelProto) -> bool:
         """Whether nothing differs from the file that holds `model`."""
@@ -58,7 +61,45 @@ class Edition:
 def edition(net: Net) -> Edition:
     """How a net differs from the file that it came from. Raises UsageError at edits that no file can hold."""
     _require_as_read(net)
-    return _Editing(net).edit()
+    edited = _Editing(net).edit()
+    if behind := _behind(net):
+        _resize(edited, net, behind)
+    return edited
+
+
+def _resize(edited: Edition, net: Net, behind: set[str]) -> None:
+    """Correct what the file says of the sizes of some values; those that cannot be found out are left open."""
+    origin: OnnxOrigin = net.origin
+    graph = origin.document.model.graph
+    outputs = list(graph.output) if edited.outputs is None else edited.outputs
+    stated = [port for port in (renamed(port, edited) for port in graph.value_info) if port is not None]
+    known = _found(net, edited, behind).shapes
+    if origin.types is not origin.declared:  # sizes were given, and the model stays open for others
+        known = {name: (UNKNOWN,) * len(shape) for name, shape in known.items()}
+    for port in (*outputs, *stated):
+        if port.name in behind and port.type.HasField("tensor_type"):
+            resized = _resized(port, known.get(port.name))
+            if resized != port:
+                edited.resized[port.name] = resized
+    if any(port.name in edited.resized for port in outputs):
+        edited.outputs = [edited.resized.get(port.name, port) for port in outputs]
+
+
+def _resized(port: ValueInfoProto, shape: Shape | None) -> ValueInfoProto:
+    """A port of another shape; sizes that are not known keep the names that they have."""
+    resized = deepcopy(port)
+    tensor = resized.type.tensor_type
+    tensor.ClearField("shape")
+    if shape is not None:
+        tensor.shape.SetInParent()  # also where there are no axes
+        named = [dim.dim_param for dim in port.type.tensor_type.shape.dim]
+        for axis, size in enumerate(shape):
+            dim = tensor.shape.dim.add()
+            if size >= 0:
+                dim.dim_value = size
+            elif len(named) == len(shape) and named[axis]:
+                dim.dim_param = named[axis]
+    return resized
 
 
 class _Editing:
@@ -287,25 +328,37 @@ def types_of(net: Net) -> Types:
     as_read = len(net.layers) + len(origin.expressions) == len(origin.document.model.graph.node)
     if as_read and all(map(_is_unchanged, net.layers)):
         return origin.types
-    model, weights = message_of(net)
+    _require_as_read(net)
+    return _found(net, _Editing(net).edit(), _behind(net))
+
+
+def _found(net: Net, edited: Edition, behind: set[str]) -> Types:
+    """What can be found out about the blobs of a net that is no more as it was read.
+
+    Args:
+        net: the net.
+        edited: how it differs, without `resized`.
+        behind: the blobs of which the file's sizes are not to be believed.
+    """
+    model, weights = _message(net, edited)
     for weight in weights:
         model.graph.input.append(weight.port())
-    _forget_sizes(model, net)
-    return infer(model, (), dict(origin.numbers))
-
-
-def _forget_sizes(model: ModelProto, net: Net) -> None:
-    """Take from a message what its file said of sizes behind nodes that a program may have made to give others."""
-    behind: set[str] = set()
-    for layer in net.layers:
-        if not behind.isdisjoint(layer.bottoms) or _may_give_others(layer, net.origin.types.shapes):
-            behind.update(layer.tops)
     kept = [port for port in model.graph.value_info if port.name not in behind]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
     for port in model.graph.output:
         if port.name in behind and port.type.HasField("tensor_type"):
             port.type.tensor_type.ClearField("shape")
+    return infer(model, (), dict(net.origin.numbers))
+
+
+def _behind(net: Net) -> set[str]:
+    """The blobs behind nodes that a program may have made to give other sizes than the file says."""
+    behind: set[str] = set()
+    for layer in net.layers:
+        if not behind.isdisjoint(layer.bottoms) or _may_give_others(layer, net.origin.types.shapes):
+            behind.update(layer.tops)
+    return behind
 
 
 def _may_give_others(layer: Layer, shapes: Mapping[str, Shape | None]) -> bool:
@@ -313,9 +366,12 @@ def _may_give_others(layer: Layer, shapes: Mapping[str, Shape | None]) -> bool:
     source = layer.source
     if not isinstance(source, NodeSource):
         return False
-    if layer.param.proto is not source.param.proto or layer.blobs.shapes[: len(source.blobs)] != source.blobs.shapes:
+    if layer.param.proto is source.param.proto:
+        if layer.blobs.shapes[: len(source.blobs)] != source.blobs.shapes:
+            return True
+    elif layer.param.replaces is not source.param.proto:
         return True
-    both = zip(layer.bottoms, source.bottoms, strict=False)
+    both = (*zip(layer.bottoms, source.bottoms, strict=False), *zip(layer.tops, source.tops, strict=False))
     return any(new in shapes and shapes[new] != shapes.get(old) for new, old in both if new != old)
 
 
@@ -324,8 +380,12 @@ def _may_give_others(layer: Layer, shapes: Mapping[str, Shape | None]) -> bool:
 
 def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
     """The net as a model without its large weights, and these, which read their values when they are asked."""
+    return _message(net, edition(net))
+
+
+def _message(net: Net, edited: Edition) -> tuple[ModelProto, tuple[Weight, ...]]:
     origin: OnnxOrigin = net.origin
-    document, edited = origin.document, edition(net)
+    document = origin.document
     model = deepcopy(document.model)
     graph = model.graph
     nodes = [node if node is not None else document.model.graph.node[number] for number, node in edited.nodes]
@@ -354,11 +414,13 @@ def message_of(net: Net) -> tuple[ModelProto, tuple[Weight, ...]]:
 
 def renamed(port: ValueInfoProto, edited: Edition) -> ValueInfoProto | None:
     """What is said about a value, under its name of now; None where it is gone."""
-    if port.name not in edited.values:
-        return edited.fresh[port.name].port() if is_reshaped(port, edited) else port
-    name = edited.values[port.name]
+    name = edited.values.get(port.name, port.name)
     if name is None:
         return None
+    if name in edited.resized:
+        return edited.resized[name]
+    if name == port.name:
+        return edited.fresh[name].port() if is_reshaped(port, edited) else port
     renamed = deepcopy(port)
     renamed.name = name
     return renamed

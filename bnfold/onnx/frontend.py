@@ -118,7 +118,7 @@ class OnnxFrontEnd:
             _put(slots, stored, BIASES.get(layer.type, 2), Rounded(written, weight.dtype))
         layer.blobs = Blobs(stored)
         if layer.type == "Gemm":
-            node = node.edited("alpha", "beta") if bias is not None else node.edited("alpha")
+            node = node.rewritten(node.edited("alpha", "beta") if bias is not None else node.edited("alpha"))
         layer.param = replace(node, slots=tuple(slots))
 
     def refuses(self, layer: Layer, affine: Affine, context: FoldContext, parts: Sequence[Affine] = ()) -> str:
@@ -163,13 +163,14 @@ class OnnxFrontEnd:
         bounds = [None if np.isinf(bound) else bound for bound in (clip.low, clip.high)]
         if layer.type == "Clip" and node.opset < 11:
             said = {name: bound for name, bound in zip(("min", "max"), bounds, strict=True) if bound is not None}
-            layer.param = node.edited("min", "max", **said)
+            layer.param = node.rewritten(node.edited("min", "max", **said))
             return
         if layer.type != "Clip":
             layer.type = "Min" if bounds[0] is None else "Max"
             proto = deepcopy(node.proto)
             proto.op_type = layer.type
-            node, bounds = replace(node, proto=proto), [bound for bound in bounds if bound is not None]
+            node = node.rewritten(replace(node, proto=proto))
+            bounds = [bound for bound in bounds if bound is not None]
         slots: list[Slot] = [Data(0), *[None] * len(bounds)]
         stored: list[Array | LazyArray] = []
         for place, bound in enumerate(bounds, 1):
@@ -188,7 +189,7 @@ class OnnxFrontEnd:
         node: Node = layer.param
         if layer.type != "BatchNormalization" or not is_in_training(node):
             return None
-        node = node.edited("training_mode")
+        node = node.rewritten(node.edited("training_mode"))
         del node.proto.output[1:]  # what else it gives in training mode has no name
         return replace(node, outputs=node.outputs[:1])
 
@@ -201,13 +202,16 @@ class OnnxFrontEnd:
         """New constants for a Conv, and attributes; the last axes of the weight say the kernel's size."""
         self.absorb(net, layer, weight, bias)
         before, after = zip(*window.pads, strict=True)
-        layer.param = layer.param.edited(
-            "auto_pad",
-            dilations=window.dilation,
-            group=window.group,
-            kernel_shape=weight.shape[2:],
-            pads=(*before, *after),
-            strides=window.stride,
+        node: Node = layer.param
+        layer.param = node.rewritten(
+            node.edited(
+                "auto_pad",
+                dilations=window.dilation,
+                group=window.group,
+                kernel_shape=weight.shape[2:],
+                pads=(*before, *after),
+                strides=window.stride,
+            )
         )
 
     def finish(self, context: FoldContext) -> None:
@@ -279,7 +283,7 @@ def _trailing(values: Array, rank: int) -> Array:
 
 
 def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype[Any], **attributes: Any) -> None:
-    node: Node = layer.param.edited(*layer.param.attributes, **attributes)
+    node: Node = layer.param.rewritten(layer.param.edited(*layer.param.attributes, **attributes))
     node.proto.op_type = op_type
     slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
     layer.type = op_type

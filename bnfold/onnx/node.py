@@ -99,6 +99,7 @@ class Node:
         number: where it stands in the file, -1 for a node that is new.
         fused: what a MatMul and the Add behind it were before they became one layer, while a net is folded.
         whole: what it was before its constants became layers of their own, likewise.
+        replaces: the message whose outputs have the same sizes as this one's, where a fold wrote another.
         attributes: what the message says, by name.
     """
 
@@ -111,6 +112,7 @@ class Node:
     number: int = -1
     fused: Fused | None = None
     whole: Node | None = None
+    replaces: NodeProto | None = None
     attributes: dict[str, AttributeProto] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,7 +129,11 @@ class Node:
         kept = [one for one in proto.attribute if one.name not in without and one.name not in attributes]
         del proto.attribute[:]
         proto.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in attributes.items())])
-        return replace(self, proto=proto)
+        return replace(self, proto=proto, replaces=None)
+
+    def rewritten(self, node: Node) -> Node:
+        """Another node in the place of this one, whose outputs have the same sizes."""
+        return replace(node, replaces=self.replaces or self.proto)
 
     def constant(self, place: int) -> ConstantInput | None:
         """The constant at a place, None where there is something else or nothing."""
