@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -326,7 +326,7 @@ def _folder(folder: Path) -> tuple[list[Path], Array | None, Sequence[str]]:
     if direct:
         return direct, None, ()
     entries = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    images = {entry.name: found for entry in entries if (found := _images(entry.rglob("*"), entry))}
+    images = {entry.name: found for entry in entries if (found := _images(_below(entry), entry))}
     classes = list(images)
     numbered = bool(classes) and all(re.fullmatch(r"[0-9]{1,9}", name) for name in classes)
     classes.sort(key=lambda name: (int(name) if numbered else 0, name))
@@ -344,6 +344,16 @@ def _passed_over(folder: Path, classes: Sequence[str]) -> str:
     others = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     moving = [name for name in sorted(others.difference(classes)) if classes and name < classes[-1]]
     return f" (without images, so no class: {few(list(map(repr, moving)))})" if moving else ""
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All that lies in a folder and the folders in it. Raises UsageError where one cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"the folder '{error.filename}' cannot be read: {error.strerror}")
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in (*folders, *files))
 
 
 def _images(paths: Iterable[Path], folder: Path) -> list[Path]:

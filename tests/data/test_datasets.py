@@ -99,6 +99,24 @@ def test_a_folder_that_cannot_be_read_is_a_sentence(tmp_path: Path, monkeypatch:
                 open_samples(tmp_path, FEEDS)
 
 
+def test_a_folder_below_a_class_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    for name in ("cat/a.png", "cat/locked/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (6, 6)).save(tmp_path / name)
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UsageError, match=r"the folder '.*locked' cannot be read: Permission denied"):
+        open_samples(tmp_path, FEEDS)
+
+
 def test_numbered_sub_folders_are_the_labels_themselves(tmp_path: Path) -> None:
     for name in ("10/a.png", "9/b.png", "2/c.png"):
         save(tmp_path / name)
