@@ -21,6 +21,7 @@ from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
 from bnfold.caffe.descriptors import put
 from bnfold.caffe.layers import HOLES, LAYERS
+from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
 from bnfold.caffe.operators import AFFINES, OPERATORS, LayerContext
 from bnfold.caffe.operators.shapes import known_shapes
@@ -80,7 +81,7 @@ class Caffe:
             Blocked: the type is an affine's, but this layer is none.
             ModelError: its statistics make no sense.
         """
-        read = OPERATORS.get(layer.type)
+        read = OPERATORS.get(layer_type_of(layer))
         if read is None:
             return Opaque(layer.opaque)
         try:

@@ -20,7 +20,7 @@ from bnfold.caffe.deploy import deploy, ending_in, without_last_silence, without
 from bnfold.caffe.frontend import CAFFE
 from bnfold.caffe.inputs import GUESSES, MissingShapes, give_shapes, preparation_notes, prepared
 from bnfold.caffe.layers import LAYERS, infer_shapes, unread_fields
-from bnfold.caffe.layers.region import layer_type_of, proposal_notes
+from bnfold.caffe.layers.python_code import layer_type_of, python_notes
 from bnfold.caffe.match import give_weights
 from bnfold.caffe.phases import decided, dropping, left_out, runs, unasked
 from bnfold.caffe.plain import make_plain
@@ -180,7 +180,7 @@ def build(
         net = expose_states(net)
     net.notes += state_notes(net)
     net.notes += unneeded(net.layers, options.batchnorm_layout, options.zero_scale_factor)
-    net.notes += make_plain(net.layers) + proposal_notes(net.layers)
+    net.notes += make_plain(net.layers) + python_notes(net.layers)
     net.notes += [*doubts(net.layers), *dropping(net.layers)]
     net.batchnorm_layout, net.zero_factor = options.batchnorm_layout, options.zero_scale_factor
     return net

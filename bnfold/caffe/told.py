@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bnfold.caffe.layers import KERNELS, LAYERS, infer_shapes, row_of, types_where
 from bnfold.caffe.layers.arrange import slice_axis
 from bnfold.caffe.layers.convolution import channels_read
-from bnfold.caffe.layers.region import layer_type_of
+from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.weights import WeightsFile
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Net, Shape

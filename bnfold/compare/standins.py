@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bnfold.caffe.layers import ROIPooling, Upsample, infer_shapes
-from bnfold.caffe.layers.region import layer_type_of
+from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.data.standins import Continuation, Fixed, ImageInfo, Indices, Places, Priors, Regions, StandIn, Unread
 from bnfold.net import Layer, Net, Shape
 

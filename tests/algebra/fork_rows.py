@@ -86,6 +86,9 @@ ADD, SUB, MUL, QUOTIENT = (pair(layer_type) for layer_type in ("Add", "Sub", "Mu
 ADD_SPREAD, SUB_SPREAD, MUL_SPREAD = pair("Add", (4, 1, 1)), pair("Sub", (1, 4, 3, 1)), pair("Mul", (4, 1, 3))
 ADD_NUMBER = pair("Add", ())
 LESSER, GREATER, GREATER_SPREAD = pair("Minimum"), pair("Maximum"), pair("Maximum", (4, 3, 1))
+CODE = 'python_param {{ module: "eltwise" layer: "Eltwise" param_str: "{{ {} }}" }}'
+CODED_SUB = pair("Python", (4, 1, 1), CODE.format("'operation': 1, 'coeff': [1, -1]"))
+CODED_QUOTIENT = pair("Python", param=CODE.format("'operation': 3"))
 PAD, MIRROR_CONSTANT = pads("Pad", "pad_param"), pads("MirrorPad", "mirror_pad_param")
 PAD_ONE = pads("Pad", "pad_param", "constant_values: 1")
 MIRROR = pads("MirrorPad", "mirror_pad_param", 'mode: "REFLECT"')
@@ -179,6 +182,8 @@ BACK = [
     Back(MUL, keeps_zero, (any_affine,)),
     Back(MUL_SPREAD, keeps_zero, (any_affine,)),
     Back(QUOTIENT, keeps_zero, (any_affine,)),
+    Back(CODED_SUB, any_affine),
+    Back(CODED_QUOTIENT, keeps_zero, (any_affine,)),
     Back(LESSER, keeps_order, (any_affine,), on_all(2)),
     Back(GREATER, keeps_order, (any_affine,), on_all(2)),
     Back(PAD, keeps_zero, (any_affine,)),
@@ -254,6 +259,7 @@ FORWARD = [
     Forward(ADD, one_scale, (once(any_affine, any_affine), once(any_affine, None))),
     Forward(SUB, one_scale, (once(any_affine, any_affine),)),
     Forward(MUL, once(keeps_zero, keeps_zero), (once(keeps_zero, any_affine),)),
+    Forward(CODED_QUOTIENT, once(keeps_zero, None), (once(any_affine, None),)),
     Forward(QUOTIENT, once(keeps_zero, None), (once(any_affine, None),)),
     Forward(LESSER, the_same(keeps_order, 2), (the_same(any_affine, 2),)),
     Forward(GREATER, the_same(keeps_order, 2), (once(keeps_order, None),)),

@@ -126,7 +126,7 @@ FORWARD: dict[str, Forward] = {
     "PriorBoxClustered": layers_detect.prior_box_clustered,
     "Proposal": layers_forks.proposal,
     "PSROIPooling": layers_window.psroi_pooling,
-    "Python": layers_forks.python_proposal,
+    "Python": layers_forks.python,
     "ReduceMax": layers_forks.reduced,
     "ReduceMean": layers_forks.reduced,
     "ReduceMin": layers_forks.reduced,

@@ -440,7 +440,22 @@ def proposal(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[A
     return [rois, scores[kept]][: len(layer.words("top"))]
 
 
-def python_proposal(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+def python(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Code of which forks' networks make use; blobs has none."""
+    module = layer.sub("python_param").word("module")
+    return {"rpn.proposal_layer": python_proposal, "eltwise": python_eltwise}[module](layer, bottoms)
+
+
+def python_eltwise(layer: Message, bottoms: list[Array]) -> list[Array]:
+    """Synopsys' Eltwise in Python, with coefficients for a sum alone."""
+    said = ast.literal_eval(layer.sub("python_param").word("param_str"))
+    first, second = bottoms
+    if said["operation"] == 1:
+        first, second = (k * bottom for k, bottom in zip(said["coeff"], bottoms, strict=True))
+    return [(np.multiply, np.add, np.maximum, np.divide, np.minimum)[said["operation"]](first, second)]
+
+
+def python_proposal(layer: Message, bottoms: list[Array]) -> list[Array]:
     """py-faster-rcnn's ProposalLayer at the TEST defaults of its config: small boxes drop out."""
     said = ast.literal_eval("{" + layer.sub("python_param").word("param_str").strip("{}") + "}")
     anchors = anchors_of(16, [0.5, 1, 2], list(said.get("scales", (8, 16, 32))))

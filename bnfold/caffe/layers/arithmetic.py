@@ -59,7 +59,8 @@ def _row(products: Literal["", "value"] = "", **reads: str) -> LayerType:
         reads=reads,
         products=products,
         dialects="Synopsys",
-        note="broadcasts as NumPy does; the second operand is a bottom or learned",
+        note="broadcasts as NumPy does; the second operand is a bottom or learned; all but Pow also as the Python "
+        "layer `eltwise.Eltwise` of two bottoms, with coefficients of 1 and -1",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bnfold.caffe.layers.axes import UNKNOWN
-from bnfold.caffe.layers.region import layer_type_of
+from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.layers.row import LayerType, check_bottoms, check_count, check_tops
 from bnfold.caffe.layers.table import LAYERS
 from bnfold.errors import ModelError, few, telling_which

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Literal, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1
+from bnfold.caffe.layers.python_code import proposal_words
 from bnfold.caffe.layers.row import LayerType, count, four_axes
-from bnfold.caffe.limits import INT_MAX
 from bnfold.errors import ModelError, counted
 from bnfold.net import Layer, Shape, sizes
 
@@ -50,7 +48,7 @@ class Proposal(NamedTuple):
         Raises:
             ModelError: the layer is written in two forks' words at once; it keeps no box; a ratio makes no anchor.
         """
-        if (said := _python_words(layer)) is not None:
+        if (said := proposal_words(layer)) is not None:
             # py-faster-rcnn's (lib/rpn/proposal_layer.py), with the TEST defaults of its config.
             return cls((said[0], said[0]), 16, (16, 16), (0.5, 1.0, 2.0), said[1], 6000, 300, 0.7, "python")
         param = layer.param.proposal_param
@@ -118,49 +116,6 @@ class Proposal(NamedTuple):
             "vitis",
             tuple((anchor.left, anchor.top, anchor.right, anchor.bottom) for anchor in param.anchor),
         )
-
-
-_LIST = r"(\[[^][()]*\]|\([^][()]*\))"
-_SAID = rf"""['"]?(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(?:{_LIST}|(\d+(?:\.\d*)?))\s*,?"""
-"""A name and a number, or a list of numbers, of YAML. Compiled when a Python layer is met, which few nets have."""
-
-
-def _python_words(layer: Layer) -> tuple[int, tuple[float, ...]] | None:
-    """The stride and the scales that py-faster-rcnn's ProposalLayer is given; None for any other layer.
-
-    Forks of it under the same name are given more, and compute something else.
-    """
-    if layer.type != "Python":
-        return None
-    python = layer.param.python_param
-    if (python.module, python.layer) != ("rpn.proposal_layer", "ProposalLayer"):
-        return None
-    given: dict[str, tuple[float, ...]] = {"scales": (8.0, 16.0, 32.0)}
-    with suppress(ValueError):  # then what is said is not in `given`
-        for word, listed, single in re.findall(_SAID, python.param_str):
-            given[word] = ()
-            given[word] = tuple(map(float, (listed or single).strip("[]()").replace(",", " ").split()))
-    stride, scales = given.get("feat_stride", ()), given["scales"]
-    if re.sub(_SAID, "", python.param_str).strip("{}, \t\r\n") or given.keys() != {"feat_stride", "scales"}:
-        return None
-    if len(stride) != 1 or not stride[0].is_integer() or not 1 <= stride[0] <= INT_MAX:
-        return None
-    return (int(stride[0]), scales) if scales and all(0 < scale < math.inf for scale in scales) else None
-
-
-def layer_type_of(layer: Layer) -> str:
-    """The type whose row, and whose form in ONNX, a layer has: py-faster-rcnn's ProposalLayer is a Proposal."""
-    return str(layer.type) if _python_words(layer) is None else "Proposal"
-
-
-def proposal_notes(layers: Sequence[Layer]) -> list[str]:
-    """What the code of a Python layer has that its network does not say."""
-    return [
-        f"{layer}: read as py-faster-rcnn's ProposalLayer at the TEST defaults of its config, RPN_PRE_NMS_TOP_N 6000, "
-        "RPN_POST_NMS_TOP_N 300, RPN_NMS_THRESH 0.7, RPN_MIN_SIZE 16; no code of it is run"
-        for layer in layers
-        if _python_words(layer) is not None
-    ]
 
 
 class ROIPooling(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bnfold.algebra.operators import Axes, Extreme, Join, Operator, Product, Spread, Steps, Sum
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, Eltwise, canonical_axis, concat_axis
+from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.operators.place import LayerContext
 from bnfold.net import Shape
 
@@ -40,7 +41,7 @@ def broadcast_sum(place: LayerContext) -> Sum:
 
     Source: Add and Sub of Synopsys' Caffe.
     """
-    return Sum((1.0, -1.0 if place.layer.type == "Sub" else 1.0), _broadcast(place))
+    return Sum((1.0, -1.0 if layer_type_of(place.layer) == "Sub" else 1.0), _broadcast(place))
 
 
 def broadcast_product(place: LayerContext) -> Product:
@@ -49,7 +50,7 @@ def broadcast_product(place: LayerContext) -> Product:
     Source: Mul and Div of Synopsys' Caffe.
     """
     first, second = _broadcast(place)
-    return Product((first, None if place.layer.type == "Div" else second))
+    return Product((first, None if layer_type_of(place.layer) == "Div" else second))
 
 
 def broadcast_extreme(place: LayerContext) -> Extreme:

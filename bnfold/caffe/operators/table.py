@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from bnfold.algebra.operators import Operator
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
+from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.operators import affine, join, linear, movement, passing
 from bnfold.caffe.operators.place import LayerContext, Row
 
@@ -128,7 +129,7 @@ LINEAR: Mapping[str, Row] = {
 def _by_bottoms(place: LayerContext) -> Operator:
     """An affine where its values are learned; with a second bottom they are data."""
     table = AFFINES if len(place.layer.bottoms) == 1 else PASSING
-    return table[place.layer.type](place)
+    return table[layer_type_of(place.layer)](place)
 
 
 OPERATORS: Mapping[str, Row] = {

@@ -16,7 +16,7 @@ from bnfold.caffe.attributes import attributes
 from bnfold.caffe.layer_types import brings_samples
 from bnfold.caffe.layers import LAYERS, infer_shapes
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
-from bnfold.caffe.layers.region import layer_type_of
+from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
 from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.versions import installed
