@@ -8,6 +8,7 @@ import pickle
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,17 +296,27 @@ def summing() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
 
 
+def put_in_front(net: Net, layer: Layer) -> None:
+    """Make what stands behind the first layer read a new one."""
+    net.insert(layer, after=net["half"])
+    net["pool"].bottoms[0] = layer.tops[0]
+
+
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda pool: setattr(pool, "param", pool.param.edited(strides=[2, 2])),
-        lambda pool: pool.bottoms.__setitem__(0, "half"),
+        lambda net: setattr(net["pool"], "param", net["pool"].param.edited(strides=[2, 2])),
+        lambda net: net["pool"].bottoms.__setitem__(0, "half"),
+        lambda net: put_in_front(
+            net, Layer("new", "MaxPool", ["x"], ["new"], Blobs(), replace(net["half"].param, number=-1))
+        ),
+        lambda net: put_in_front(net, replace(net["half"].copy(), name="new", tops=["new"])),
     ],
-    ids=["another node", "another bottom"],
+    ids=["another node", "another bottom", "a new layer", "a layer twice"],
 )
-def test_sizes_that_a_file_says_hold_no_more_behind_what_an_edit_changed(edit: Callable[[Layer], None]) -> None:
+def test_sizes_that_a_file_says_hold_no_more_behind_what_an_edit_changed(edit: Callable[[Net], None]) -> None:
     net = bnfold.load(summing())
-    edit(net["pool"])
+    edit(net)
     folded = bnfold.fold(net)
     assert [record.layer for record in folded.report.folded] == ["norm"]
     assert bnfold.compare(net, folded.net).passed
@@ -325,6 +336,29 @@ def test_sizes_that_an_edit_changed_are_written_as_they_are_now(batch: int | Non
     dims = {name: [dim.dim_param or dim.dim_value for dim in kind.tensor_type.shape.dim] for name, kind in said.items()}
     whole = ["N", 3, 8, 8] if batch is None else ["N", 0, 0, 0]
     assert dims == dict.fromkeys(["half", "p", "n"], whole) | {"s": whole[:2], "y": ["N", 2 if batch is None else 0]}
+
+
+TRANSFORMED = {"weight": (3, 3), "shift": (3,), "factor": (3,)}
+
+
+def test_what_a_fold_adds_leaves_the_sizes_that_a_file_says() -> None:
+    random = np.random.default_rng(0)
+    stored = [from_array(random.uniform(1, 2, size).astype(np.float32), name) for name, size in TRANSFORMED.items()]
+    nodes = [
+        helper.make_node("MatMul", ["x", "weight"], ["m"], name="matmul"),
+        helper.make_node("Add", ["m", "shift"], ["a"], name="add"),
+        helper.make_node("Mul", ["a", "factor"], ["f"], name="mul"),
+        helper.make_node("Relu", ["f"], ["y"], name="act"),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2, 3]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    model = onnx.shape_inference.infer_shapes(model)
+    folded = bnfold.fold(bnfold.load(model, batch=3)).net
+    assert [layer.type for layer in folded.layers] == ["MatMul", "Add", "Relu"]
+    written = bnfold.to_onnx(folded).graph
+    assert written.value_info
+    assert all(port.type == ports[1].type for port in (*written.value_info, *written.output))
 
 
 BROKEN: dict[str, Callable[[Net], object]] = {

@@ -119,5 +119,5 @@ def _adding(layer: Layer, between: str, node_names: Names) -> Layer:
         add = node.fused.add
         return Layer(add.name, add.type, [between], list(layer.tops), Blobs((stored,)), add.param, add.source)
     proto = helper.make_node("Add", ["", ""], [""], name=node_names.new(f"{layer.name}/bias"))
-    param = Node(proto, node.opset, (Data(0), ConstantInput("", None, 0)), (0,))
+    param = Node(proto, node.opset, (Data(0), ConstantInput("", None, 0)), (0,), replaces=node.proto)
     return Layer(proto.name, "Add", [between], list(layer.tops), Blobs((stored,)), param)

@@ -354,25 +354,38 @@ def _found(net: Net, edited: Edition, behind: set[str]) -> Types:
 
 def _behind(net: Net) -> set[str]:
     """The blobs behind nodes that a program may have made to give other sizes than the file says."""
+    shapes: Mapping[str, Shape | None] = net.origin.types.shapes
     behind: set[str] = set()
+    now = dict(shapes)  # of the blobs as they are called now
     for layer in net.layers:
-        if not behind.isdisjoint(layer.bottoms) or _may_give_others(layer, net.origin.types.shapes):
+        if not behind.isdisjoint(layer.bottoms) or _may_give_others(layer, shapes, now):
             behind.update(layer.tops)
+        old = layer.source.tops if isinstance(layer.source, NodeSource) else layer.tops
+        now.update((top, shapes.get(was)) for top, was in zip(layer.tops, old, strict=False))
     return behind
 
 
-def _may_give_others(layer: Layer, shapes: Mapping[str, Shape | None]) -> bool:
-    """Whether a layer has another node, weights of other shapes or blobs of other sizes than in the file."""
+def _may_give_others(layer: Layer, shapes: Mapping[str, Shape | None], now: Mapping[str, Shape | None]) -> bool:
+    """Whether a layer has another node, weights of other shapes or blobs of other sizes than in the file.
+
+    Args:
+        layer: the layer; all blobs of one that a program put in are such.
+        shapes: the sizes of the blobs of the file.
+        now: those of the blobs in front of the layer, by their names of now.
+    """
     source = layer.source
     if not isinstance(source, NodeSource):
-        return False
+        return layer.param.replaces is None
     if layer.param.proto is source.param.proto:
         if layer.blobs.shapes[: len(source.blobs)] != source.blobs.shapes:
             return True
     elif layer.param.replaces is not source.param.proto:
         return True
-    both = (*zip(layer.bottoms, source.bottoms, strict=False), *zip(layer.tops, source.tops, strict=False))
-    return any(new in shapes and shapes[new] != shapes.get(old) for new, old in both if new != old)
+    read = zip(layer.bottoms, source.bottoms, strict=False)
+    made = zip(layer.tops, source.tops, strict=False)
+    return any(now.get(new) != shapes.get(old) for new, old in read if new != old) or any(
+        new in shapes and shapes[new] != shapes.get(old) for new, old in made if new != old
+    )
 
 
 # As a message.
