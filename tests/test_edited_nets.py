@@ -346,9 +346,9 @@ def test_what_a_fold_adds_leaves_the_sizes_that_a_file_says() -> None:
     stored = [from_array(random.uniform(1, 2, size).astype(np.float32), name) for name, size in TRANSFORMED.items()]
     nodes = [
         helper.make_node("MatMul", ["x", "weight"], ["m"], name="matmul"),
-        helper.make_node("Add", ["m", "shift"], ["a"], name="add"),
-        helper.make_node("Mul", ["a", "factor"], ["f"], name="mul"),
-        helper.make_node("Relu", ["f"], ["y"], name="act"),
+        helper.make_node("Mul", ["m", "factor"], ["f"], name="mul"),
+        helper.make_node("Add", ["f", "shift"], ["a"], name="add"),
+        helper.make_node("Relu", ["a"], ["y"], name="act"),
     ]
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2, 3]) for name in "xy"]
     graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], stored)
