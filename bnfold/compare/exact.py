@@ -6,11 +6,13 @@ place is chance. With t the float64 run, a blob is as exact as the reference if,
 
     rms(c - t)  <=  2 * rms(r - t) + 2^-23 * max(range, max abs(r))
 
-or if the same layer without weights makes it in both, of blobs of which that is true. The factor is the chance: two
+or if the same layer makes it in both, of blobs of which that is true, without weights or with equal ones of a
+normalisation: of a plane that is constant it divides what rounding left by sqrt(epsilon). The factor is the chance: two
 programs that round equally well are seldom twice as far from the truth over a whole blob. A fault is: beside a weight
-that is wrong by a thousandth, float32 rounds a thousand times better. A few values, as one score a sample, are no whole
-blob, and may lie near 0 by chance, where what was added up to them is as large as in other samples: they may be 8 units
-off of the largest value of the run.
+that is wrong by a thousandth, float32 rounds a thousand times better. What rounding left of one channel hides no fault
+of another: none may be off by more than the tolerance, and 4 times as far as in the reference. A few values, as one
+score a sample, are no whole blob, and may lie near 0 by chance, where what was added up to them is as large as in other
+samples: they may be 8 units off of the largest value of the run.
 
 In float16 and bfloat16 (if the networks run so) the weights are no truth either: those that a fold computed are rounded
 once, and a network whose sums cancel shows it. So the candidate runs in float32 too, as it is and MOVED times with each
@@ -31,6 +33,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -58,6 +61,7 @@ UNITS_OF_ONE = 2.0  # each of several operators behind one another rounds by hal
 MOVED = 8  # seldom are so many draws all far smaller than what the rounding of one channel's weights did
 CHANCE_OF_MOVED = 3.0  # times the most of so many draws: of 100,000 channels 30 are farther off than twice that
 COARSE = ("bfloat16", "float16")  # types whose rounding of the weights that a fold computed counts
+NORMALISING = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization")
 EVERY_SAMPLE = 16  # of so many samples each one is judged; of more, the one with the largest error
 
 
@@ -71,6 +75,7 @@ class Distances:
         moved: how far rounding the candidate's weights otherwise moves it.
         astray: a reference that is so far away is not rounded.
         narrow: the largest excess of a channel, each held to its own range.
+        alone: how far the candidate is from the truth in a channel in which the reference is much nearer to it.
     """
 
     reference: float
@@ -79,6 +84,7 @@ class Distances:
     moved: float = 0.0
     astray: float = ASTRAY
     narrow: float = 0.0
+    alone: float = 0.0
 
     @classmethod
     def of(cls, truth: Array, reference: Array, candidate: Array, size: float, largest: float = 0.0) -> Distances:
@@ -150,9 +156,28 @@ class Distances:
             worst = max(worst, cls.of(true, ours, theirs, span(*ends), magnitude(*ends)).excess)
         return worst
 
+    @classmethod
+    def in_one(cls, size: float, truth: Array, reference: Array, candidate: Array) -> float:
+        """The largest distance of the candidate in a channel in which the reference is much nearer; 0 of a few values.
+
+        Args:
+            size: as in `of`.
+            truth, reference, candidate: with the channel as first axis.
+        """
+        if truth.size < FEW * len(truth):
+            return 0.0
+        each = (
+            cls.of(*sides, size, magnitude(*extremes(sides[1])))
+            for sides in zip(truth, reference, candidate, strict=True)
+        )
+        return max(
+            (one.candidate for one in each if one.candidate > CHANCE_OF_ONE * one.reference + one.unit), default=0.0
+        )
+
     def joined(self, other: Distances) -> Distances:
         """Of two samples the one that speaks more against the candidate, with the larger excess of a channel."""
-        return replace(max(self, other, key=lambda one: one.weight), narrow=max(self.narrow, other.narrow))
+        worse = max(self, other, key=lambda one: one.weight)
+        return replace(worse, narrow=max(self.narrow, other.narrow), alone=max(self.alone, other.alone))
 
     @property
     def excess(self) -> float:
@@ -187,7 +212,13 @@ class Coarse(NamedTuple):
         return cls(UNITS[run], tolerance, 10 * tolerance) if stored in COARSE else None
 
 
-def as_exact(reference: Model, candidate: Model, pairs: Mapping[str, str], found: Mapping[str, Distances]) -> set[str]:
+def as_exact(
+    reference: Model,
+    candidate: Model,
+    pairs: Mapping[str, str],
+    found: Mapping[str, Distances],
+    tolerance: float = math.inf,
+) -> set[str]:
     """The blobs that are as exact as the reference's, by their own distances or by those of what they are made of.
 
     What is made of a blob may show a channel that is small in it, so there each channel has to be as exact.
@@ -198,7 +229,7 @@ def as_exact(reference: Model, candidate: Model, pairs: Mapping[str, str], found
         if blob not in found:
             continue
         made_of = [read for read in reference.reads[blob] if read in reference.writers]
-        by_itself = found[blob].excess <= 0
+        by_itself = found[blob].excess <= 0 and found[blob].alone <= tolerance
         by_read = (
             bool(made_of) and narrowly.issuperset(made_of) and same_function(reference, candidate, blob, partner, pairs)
         )
@@ -210,7 +241,7 @@ def as_exact(reference: Model, candidate: Model, pairs: Mapping[str, str], found
 
 
 def same_function(reference: Model, candidate: Model, blob: str, partner: str, pairs: Mapping[str, str]) -> bool:
-    """Whether the same operators without constants make a blob in both, of the blobs that its layer reads."""
+    """Whether the same operators make a blob in both of the blobs that its layer reads, by no weights but a norm's."""
     ours = _formula(reference, blob, {name: pairs.get(name) for name in reference.reads[blob]})
     read = {pairs[name] for name in reference.reads[blob] if name in pairs}
     return ours is not None and ours == _formula(candidate, partner, {name: name for name in read})
@@ -221,11 +252,24 @@ def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple
     node = model.makers.get(blob)
     if node is None:
         return None
-    inputs = [(leaves[name],) if name in leaves else _formula(model, name, leaves) for name in node.input]
+    inputs = [
+        (leaves[name],) if name in leaves else _formula(model, name, leaves) or _constant(model, name, node.op_type)
+        for name in node.input
+    ]
     if None in inputs or (None,) in inputs:
         return None
     attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
     return (node.op_type, list(node.output).index(blob), tuple(attributes), tuple(inputs))
+
+
+def _constant(model: Model, name: str, reader: str) -> tuple[object, ...] | None:
+    """What is stored under a name: of a normalisation, or one value, or integers; None of other weights."""
+    from bnfold.onnx.graph import stored_weights
+
+    stored = stored_weights(model.parts, {name}).get(name)
+    if stored is None or not (reader in NORMALISING or prod(stored.shape) == 1 or stored.dtype.kind == "i"):
+        return None
+    return (stored.dtype.name, stored.shape, stored.array().tobytes())
 
 
 def open_exact(reference: Model, notes: list[str]) -> Evaluator | None:

@@ -14,7 +14,17 @@ from bnfold.compare.classify import find_scores, near_chance, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
 from bnfold.compare.engine import Side
-from bnfold.compare.exact import FEW, LEAST_TOLERANCE, MOVED, ROUNDING, UNITS_OF_FEW, Coarse, Distances, as_exact
+from bnfold.compare.exact import (
+    FEW,
+    LEAST_TOLERANCE,
+    MOVED,
+    NORMALISING,
+    ROUNDING,
+    UNITS_OF_FEW,
+    Coarse,
+    Distances,
+    as_exact,
+)
 from bnfold.compare.gates import (
     agreement_gate,
     beside,
@@ -240,7 +250,7 @@ class Opened:
             and a note, where nothing is beyond it.
         """
         doubtful = [name for name in self.doubtful(found) if name in found.distances]
-        exact = as_exact(self.ours, self.theirs, self.pairs, found.distances)
+        exact = as_exact(self.ours, self.theirs, self.pairs, found.distances, self.options.limit)
         inexact = {name: apart for name, apart in found.distances.items() if name not in exact}
         decided = {name: name in exact and (self.coarse is None or not inexact) for name in doubtful}
         if self.coarse is None or doubtful:
@@ -308,6 +318,8 @@ class Opened:
         if not beyond:
             return []
         first = found.errors[beyond[0]]
+        if self.ours.writers[beyond[0]].type in (*NORMALISING, "Div"):  # what rounding left of a constant plane is any
+            return beyond
         # Beside values far from 0, which float32 cannot tell apart, a range may be small; so it may where those that
         # are added cancel: the mean of what was centred is what rounding left. Of others the unit is their own.
         farthest = min(first.judged, relative(first.max_abs, magnitude(first.low, first.high)))
@@ -367,7 +379,8 @@ class Opened:
                     distances = Distances.of(true, ours, theirs, size, max(magnitude(*ends), elsewhere))
                     if small is None:
                         channels = [_along_channels(values, by_row) for values in (true, ours, theirs)]
-                        distances = replace(distances, narrow=Distances.in_channels(*channels))
+                        narrow, alone = Distances.in_channels(*channels), Distances.in_one(size, *channels)
+                        distances = replace(distances, narrow=narrow, alone=alone)
                 found.distances[name] = found.distances.get(name, distances).joined(distances)
 
     @property

@@ -797,6 +797,69 @@ def test_a_plane_that_is_constant_and_a_mean_of_what_was_centred_are_no_fault(se
     assert not compare(reference, folded).passed
 
 
+NORMALISED: dict[str, dict[str, Any]] = {
+    "InstanceNormalization": {"epsilon": 1e-5},
+    "GroupNormalization": {"epsilon": 1e-5, "num_groups": 6},
+    "LayerNormalization": {"epsilon": 1e-5, "axis": 2},
+    "MeanVarianceNormalization": {"axes": [2, 3]},
+}
+
+
+def normalised(seed: int, kind: str, near: float = 0.0, **faults: float) -> ModelProto:
+    """conv -> bn -> a normalisation of each plane; the first is constant but for `near`, and all are far from 0.
+
+    Args:
+        faults: weight -> the factor of what it holds of the last channel.
+    """
+    random = np.random.default_rng(seed)
+    weights = {
+        "w": random.normal(0, 0.3, (6, 3, 3, 3)),
+        "b": random.normal(0, 1, 6),
+        "gamma": 1 + random.random(6),
+        "beta": 1000 * random.normal(0, 1, 6),
+        "mean": random.normal(0, 1, 6),
+        "variance": 0.5 + random.random(6),
+    }
+    weights["w"][0] *= near
+    shape = (7, 7) if kind == "LayerNormalization" else (6,)
+    held = {"scale": 1 + random.random(shape), "shift": 1 + random.random(shape)}
+    for name, factor in faults.items():
+        (held if name in held else weights)[name][-1] *= factor
+    nodes = [
+        helper.make_node("Conv", ["data", "w", "b"], ["conv"], "conv"),
+        helper.make_node("BatchNormalization", ["conv", "gamma", "beta", "mean", "variance"], ["bn"], "bn"),
+    ]
+    if kind == "nodes":
+        held = {"two": np.array(2.0), "eps": np.array(1e-9)}
+        nodes += [
+            helper.make_node("ReduceMean", ["bn"], ["mean_bn"], "mean_bn", axes=[2, 3]),
+            helper.make_node("Sub", ["bn", "mean_bn"], ["centred"], "centred"),
+            helper.make_node("Pow", ["centred", "two"], ["square"], "square"),
+            helper.make_node("ReduceMean", ["square"], ["var"], "var", axes=[2, 3]),
+            helper.make_node("Sqrt", ["var"], ["root"], "root"),
+            helper.make_node("Add", ["root", "eps"], ["deviation"], "deviation"),
+            helper.make_node("Div", ["centred", "deviation"], ["y"], "y"),
+        ]
+    else:
+        held = {} if kind.startswith("Mean") else held
+        nodes.append(helper.make_node(kind, ["bn", *held], ["y"], "y", **NORMALISED[kind]))
+    stored = {name: np.asarray(values, np.float32) for name, values in {**weights, **held}.items()}
+    return model(nodes, {"data": (2, 3, 9, 9)}, ["y"], stored, opset=21 if kind.startswith("Group") else 17)
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-6])
+@pytest.mark.parametrize("kind", [*NORMALISED, "nodes"])
+def test_what_rounding_left_of_a_constant_plane_is_no_fault_and_hides_none(kind: str, near: float) -> None:
+    """The unit of 1000, divided by sqrt(epsilon), is 2 % of a plane and more."""
+    wrong = ["gamma", "scale", "shift"] if kind not in ("MeanVarianceNormalization", "nodes") else ["gamma"]
+    for seed in range(6):
+        reference = bnfold.load(normalised(seed, kind, near))
+        assert compare(reference, bnfold.fold(reference).net).passed
+        for name in wrong:
+            candidate = bnfold.load(normalised(seed, kind, near, **{name: 0.0 if name == "shift" else 1.01}))
+            assert not compare(reference, bnfold.fold(candidate).net).passed
+
+
 @pytest.mark.parametrize("off", [0.001, 0.005, 0.05])
 @pytest.mark.parametrize("squashes", ["Sigmoid", "Softsign", "Tanh"])
 def test_a_fault_below_the_unit_of_another_channel_is_found_by_what_squashes_both(squashes: str, off: float) -> None:
