@@ -338,6 +338,19 @@ def test_sizes_that_an_edit_changed_are_written_as_they_are_now(batch: int | Non
     assert dims == dict.fromkeys(["half", "p", "n"], whole) | {"s": whole[:2], "y": ["N", 2 if batch is None else 0]}
 
 
+def test_new_values_are_not_those_of_another_node_that_reads_the_old_ones(model: Net, tmp_path: Path) -> None:
+    conv = model["conv"]
+    again = replace(conv.copy(), name="again", tops=["again"])
+    model.insert(again, after=conv)
+    again.blobs = Blobs(2 * values for values in again.blobs)
+    model.outputs.append("again")
+    written = saved_onnx(model, tmp_path)
+    assert np.array_equal(2 * np.asarray(written["conv"].blobs[0]), written["again"].blobs[0])
+    model["norm"].bottoms[0] = "again"
+    model.outputs[-1] = conv.tops[0]
+    assert bnfold.compare(model, bnfold.fold(model).net).passed
+
+
 TRANSFORMED = {"weight": (3, 3), "shift": (3,), "factor": (3,)}
 
 

@@ -122,6 +122,12 @@ class _Editing:
             (*(layer.name for layer in self._net.layers), *(nodes[at].name for at in self._origin.expressions))
         )
 
+    @cached_property
+    def _readers(self) -> Counter[str]:
+        """How many inputs of the net's nodes have the name of an initialiser: a program may have put in others."""
+        slots = (slot for layer in self._net.layers for slot in layer.param.slots)
+        return Counter(slot.name for slot in slots if isinstance(slot, ConstantInput))
+
     def edit(self) -> Edition:
         graph, nodes = self._origin.document.model.graph, self._origin.document.model.graph.node
         if self._net.name != graph.name:
@@ -216,7 +222,8 @@ class _Editing:
         for fresh in self._taken.get(old, ()) if old else ():
             if same_values(fresh.stored, stored):
                 return fresh.name
-        if old and self._origin.readings.get(old) == 1 and old not in self._origin.fed:
+        alone = self._origin.readings.get(old) == 1 and self._readers[old] == 1
+        if old and alone and old not in self._origin.fed:
             name = old
         else:
             word = "bias" if place == BIASES.get(layer.type) else "value"
