@@ -351,6 +351,31 @@ def test_new_values_are_not_those_of_another_node_that_reads_the_old_ones(model:
     assert bnfold.compare(model, bnfold.fold(model).net).passed
 
 
+def branching() -> onnx.ModelProto:
+    """A MaxPool that both bodies of an If read, which say its size, and what `summing` does behind that."""
+    model = summing()
+    said = helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 3, 8, 8])
+    body = helper.make_graph([helper.make_node("Relu", ["p"], ["b"])], "body", [], [said])
+    model.graph.node.insert(2, helper.make_node("If", ["flag"], ["i"], name="if", then_branch=body, else_branch=body))
+    model.graph.node[3].input[0] = "i"
+    model.graph.input.append(helper.make_tensor_value_info("flag", TensorProto.BOOL, []))
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def test_sizes_in_bodies_hold_no_more_behind_what_an_edit_changed(tmp_path: Path) -> None:
+    net = bnfold.load(branching())
+    net["pool"].param = net["pool"].param.edited(strides=[2, 2])
+    again = saved_onnx(net, tmp_path)
+    assert [dim.dim_value for dim in port_of(again, "i").type.tensor_type.shape.dim] == [1, 3, 4, 4]
+    folded = bnfold.fold(net)
+    assert [record.layer for record in folded.report.folded] == ["norm"]
+    assert bnfold.compare(net, folded.net).passed
+
+
+def port_of(net: Net, name: str) -> onnx.ValueInfoProto:
+    return next(port for port in bnfold.to_onnx(net).graph.value_info if port.name == name)
+
+
 TRANSFORMED = {"weight": (3, 3), "shift": (3,), "factor": (3,)}
 
 

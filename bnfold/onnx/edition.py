@@ -19,7 +19,7 @@ from bnfold.errors import UsageError, counted, quoted
 from bnfold.io.wire import LENGTH, Field
 from bnfold.net import Array, Layer, LazyArray, Names, Net, Shape, sizes
 from bnfold.onnx.file import NODE, fill_constant, whole
-from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, captured
+from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, bodies, captured
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer, inputs_of
@@ -61,8 +61,9 @@ class Edition:
 def edition(net: Net) -> Edition:
     """How a net differs from the file that it came from. Raises UsageError at edits that no file can hold."""
     _require_as_read(net)
-    edited = _Editing(net).edit()
-    if behind := _behind(net):
+    behind = _behind(net)
+    edited = _Editing(net, behind).edit()
+    if behind:
         _resize(edited, net, behind)
     return edited
 
@@ -105,8 +106,9 @@ def _resized(port: ValueInfoProto, shape: Shape | None) -> ValueInfoProto:
 class _Editing:
     """The state of `edition`."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, behind: set[str]) -> None:
         self._net = net
+        self._behind = behind
         self._origin: OnnxOrigin = net.origin
         blobs = {blob for layer in net.layers for blob in (*layer.bottoms, *layer.tops)}
         self._names = Names(self._origin.names | blobs, "_")
@@ -174,11 +176,14 @@ class _Editing:
         self._read.update(layer.bottoms, param.captures)
         if isinstance(layer.source, NodeSource) and param is layer.source.param:
             self._require_untouched(layer)
-        if _is_unchanged(layer):
+        stale = not self._behind.isdisjoint(layer.tops) and any(bodies(param.proto))
+        if _is_unchanged(layer) and not stale:
             self._read.update(slot.name for slot in param.slots if isinstance(slot, ConstantInput))
             return None
         _require_ports(layer)
         node = deepcopy(param.proto)
+        if stale:
+            _forget_sizes(node)
         if layer.name != _given_name(layer):
             if self._called[layer.name] > 1:
                 raise UsageError(f"{layer}: another node has its name, and runtimes refuse that; choose another")
@@ -268,6 +273,16 @@ class _Editing:
         yield from ((number, None) for number in waiting[position:] if number in alive)
 
 
+def _forget_sizes(node: NodeProto) -> None:
+    """Leave open what the bodies of a node say of sizes; they are found out from what they read."""
+    for body in bodies(node):
+        for port in (*body.input, *body.output, *body.value_info):
+            if port.type.HasField("tensor_type"):
+                port.type.tensor_type.ClearField("shape")
+        for inner in body.node:
+            _forget_sizes(inner)
+
+
 def _port(name: str, old: str, origin: OnnxOrigin) -> ValueInfoProto:
     """What an output that was none before says of itself; sizes that were given are none of the file's."""
     if old not in origin.types.elements:
@@ -336,7 +351,8 @@ def types_of(net: Net) -> Types:
     if as_read and all(map(_is_unchanged, net.layers)):
         return origin.types
     _require_as_read(net)
-    return _found(net, _Editing(net).edit(), _behind(net))
+    behind = _behind(net)
+    return _found(net, _Editing(net, behind).edit(), behind)
 
 
 def _found(net: Net, edited: Edition, behind: set[str]) -> Types:
