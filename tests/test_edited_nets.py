@@ -21,7 +21,7 @@ from onnx.numpy_helper import from_array
 import bnfold
 from bnfold.caffe.caffe_pb2 import NetParameter
 from bnfold.errors import ModelError, UnsupportedError, UsageError
-from bnfold.net import Blobs, Layer, Net
+from bnfold.net import Blobs, Layer, Net, Shape
 
 TEXT = b"""# the first line
 name: "small"  # what it is called
@@ -370,6 +370,22 @@ def test_sizes_in_bodies_hold_no_more_behind_what_an_edit_changed(tmp_path: Path
     folded = bnfold.fold(net)
     assert [record.layer for record in folded.report.folded] == ["norm"]
     assert bnfold.compare(net, folded.net).passed
+
+
+def test_a_loop_still_runs_behind_what_an_edit_changed() -> None:
+    def said(name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    steps = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["in", "p"], ["out"])]
+    given = [said("round", (), TensorProto.INT64), said("go", (), TensorProto.BOOL), said("in", (1, 3, 8, 8))]
+    body = helper.make_graph(steps, "body", given, [said("on", (), TensorProto.BOOL), said("out", (1, 3, 8, 8))])
+    model = summing()
+    model.graph.initializer.extend([from_array(np.array(2), "rounds"), from_array(np.array(True), "start")])
+    model.graph.node.insert(2, helper.make_node("Loop", ["rounds", "start", "p"], ["i"], name="loop", body=body))
+    model.graph.node[3].input[0] = "i"
+    net = bnfold.load(model)
+    net["pool"].param = net["pool"].param.edited(strides=[2, 2])
+    assert bnfold.compare(net, bnfold.fold(net).net).passed
 
 
 def port_of(net: Net, name: str) -> onnx.ValueInfoProto:

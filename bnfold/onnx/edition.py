@@ -275,8 +275,9 @@ class _Editing:
 
 def _forget_sizes(node: NodeProto) -> None:
     """Leave open what the bodies of a node say of sizes; they are found out from what they read."""
+    counts = 2 if node.op_type == "Loop" else 0  # of rounds, and whether there is another; they are no data
     for body in bodies(node):
-        for port in (*body.input, *body.output, *body.value_info):
+        for port in (*body.input[counts:], *body.output, *body.value_info):
             if port.type.HasField("tensor_type"):
                 port.type.tensor_type.ClearField("shape")
         for inner in body.node:
