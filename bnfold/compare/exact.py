@@ -31,13 +31,14 @@ speaks against all: a tolerance of 1e-2 hides faults of a channel in one place t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import span
 from bnfold.compare.metrics import ENOUGH, NOISE, extremes, in_pieces, magnitude
 from bnfold.compare.models import Model
@@ -218,10 +219,19 @@ def as_exact(
     pairs: Mapping[str, str],
     found: Mapping[str, Distances],
     tolerance: float = math.inf,
+    within: Collection[str] = (),
 ) -> set[str]:
     """The blobs that are as exact as the reference's, by their own distances or by those of what they are made of.
 
-    What is made of a blob may show a channel that is small in it, so there each channel has to be as exact.
+    What is made of a blob may show a channel that is small in it, so there each channel has to be as exact. Where both
+    read the same rounding, which is far from the truth, it is none to what they make of it.
+
+    Args:
+        reference, candidate: the networks.
+        pairs: blob of the reference -> blob of the candidate.
+        found: blob -> its distances.
+        tolerance: what a channel alone may be off by, and what is far.
+        within: the blobs in which both are the same up to that.
     """
     exact: set[str] = set()
     narrowly: set[str] = set()
@@ -229,7 +239,9 @@ def as_exact(
         if blob not in found:
             continue
         made_of = [read for read in reference.reads[blob] if read in reference.writers]
-        by_itself = found[blob].excess <= 0 and found[blob].alone <= tolerance
+        nearest = set(upstream(blob, reference.reads, found)).intersection(found, within)
+        shared = any(found[name].reference > tolerance for name in nearest)
+        by_itself = found[blob].excess <= 0 and found[blob].alone <= tolerance and not shared
         by_read = (
             bool(made_of) and narrowly.issuperset(made_of) and same_function(reference, candidate, blob, partner, pairs)
         )

@@ -250,7 +250,9 @@ class Opened:
             and a note, where nothing is beyond it.
         """
         doubtful = [name for name in self.doubtful(found) if name in found.distances]
-        exact = as_exact(self.ours, self.theirs, self.pairs, found.distances, self.options.limit)
+        limit = self.options.limit
+        within = [name for name, error in found.errors.items() if error.judged <= limit and self.coarse is None]
+        exact = as_exact(self.ours, self.theirs, self.pairs, found.distances, limit, within)
         inexact = {name: apart for name, apart in found.distances.items() if name not in exact}
         decided = {name: name in exact and (self.coarse is None or not inexact) for name in doubtful}
         if self.coarse is None or doubtful:

@@ -860,6 +860,28 @@ def test_what_rounding_left_of_a_constant_plane_is_no_fault_and_hides_none(kind:
             assert not compare(reference, bnfold.fold(candidate).net).passed
 
 
+def test_rounding_that_both_networks_read_explains_no_fault_behind_it() -> None:
+    def behind(seed: int, factor: float) -> ModelProto:
+        made = normalised(seed, "InstanceNormalization")
+        random = np.random.default_rng(seed)
+        weights = {one.name: numpy_helper.to_array(one) for one in made.graph.initializer}
+        weights["w2"] = random.normal(0, 0.3, (6, 6, 3, 3)).astype(np.float32)
+        weights["gamma2"] = (1 + random.random(6)).astype(np.float32)
+        weights["gamma2"][-1] *= factor
+        norm = ["c2", "gamma2", "b", "mean", "variance"]
+        nodes = [
+            *made.graph.node,
+            helper.make_node("Conv", ["y", "w2"], ["c2"], "conv2"),
+            helper.make_node("BatchNormalization", norm, ["z"], "bn2"),
+        ]
+        return model(nodes, {"data": (2, 3, 9, 9)}, ["z"], weights)
+
+    for seed in range(6):
+        reference = bnfold.load(behind(seed, 1.0))
+        assert compare(reference, bnfold.fold(reference).net).passed
+        assert not compare(reference, bnfold.fold(bnfold.load(behind(seed, 1.01))).net).passed
+
+
 @pytest.mark.parametrize("off", [0.001, 0.005, 0.05])
 @pytest.mark.parametrize("squashes", ["Sigmoid", "Softsign", "Tanh"])
 def test_a_fault_below_the_unit_of_another_channel_is_found_by_what_squashes_both(squashes: str, off: float) -> None:
