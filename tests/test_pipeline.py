@@ -259,6 +259,24 @@ def test_a_layer_that_only_one_network_cannot_run_is_named_with_the_reason() -> 
     assert not [note for note in compare(both, both.copy()).notes if "cannot be run" in note]
 
 
+def test_a_layer_behind_what_cannot_run_that_was_folded_away_does_not_run_in_the_folded_network() -> None:
+    net = nets.net(
+        """
+        input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+        layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }
+        layer { name: "odd" type: "Odd" bottom: "relu" top: "odd" }
+        layer { name: "conv" type: "Convolution" bottom: "odd" top: "conv"
+                convolution_param { num_output: 4 kernel_size: 1 } }
+        layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" }
+    """,
+        conv=[np.arange(-6, 6, dtype=np.float32).reshape(4, 3, 1, 1), np.arange(4, dtype=np.float32)],
+        bn=[np.array(values, np.float32) for values in ([1, -2, 3, -4], [1, 2, 3, 4], [1])],
+    )
+    folded = bnfold.fold(net).net
+    assert "bn" not in [layer.name for layer in folded.layers]
+    assert not [note for note in compare(net, folded).notes if "cannot be run in the" in note]
+
+
 def test_a_net_of_which_nothing_runs_is_folded_and_says_so(tmp_path: Path) -> None:
     text = 'layer { name: "odd" type: "Odd" bottom: "data" top: "odd" }'
     text = 'input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 } ' + text

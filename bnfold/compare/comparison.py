@@ -309,7 +309,8 @@ class Comparison:
         pairs = pair(ours.writers, theirs.writers, blobs, folded=folded or known)
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = [*ours.notes, *theirs.notes, *self._types]
-        notes += run_in_one(ours.hidden, theirs.hidden) if ours.net is not None and theirs.net is not None else []
+        if ours.net is not None and theirs.net is not None:
+            notes += run_in_one((ours.net, ours.hidden), (theirs.net, theirs.hidden))
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
         if data.count < shape.batch and self._rows_differ(shape):
             notes.append(f"of the {shape.batch:,} rows of a run {data.count:,} were compared, and no others are proved")

@@ -186,14 +186,17 @@ def same_behind(reference: Hidden, candidate: Hidden, compared: Collection[str])
     )
 
 
-def run_in_one(reference: Hidden, candidate: Hidden) -> list[str]:
-    """Notes on the layers of Caffe that cannot be run in one of the networks, where the other one has none such."""
+def run_in_one(reference: tuple[Net, Hidden], candidate: tuple[Net, Hidden]) -> list[str]:
+    """Notes on the layers of Caffe that cannot be run in one of the networks, and are in the other, each as a net that
+    runs and what stays hidden.
+    """
     sides = (("reference", reference, candidate), ("candidate", candidate, reference))
     return [
         f"layer '{name}' cannot be run in the {side} alone: {reason}"
-        for side, hidden, other in sides
+        for side, (_, hidden), (other, _) in sides
+        for names in [{layer.name for layer in other.layers}]
         for name, reason in hidden.reasons.items()
-        if name not in other.reasons
+        if name in names
     ]
 
 
