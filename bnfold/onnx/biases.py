@@ -9,7 +9,6 @@ Conv and Gemm have a place for a bias; a MatMul has none. On a matrix what comes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import replace
 
 from onnx import helper
@@ -101,9 +100,7 @@ def _becomes_gemm(layer: Layer, context: FoldContext) -> bool:
     if node.opset < 13 and layer.blobs.stored[bias.blob].dtype.name == "bfloat16":
         return False
     layer.type = "Gemm"
-    proto = deepcopy(node.proto)
-    proto.op_type = "Gemm"
-    layer.param = node.rewritten(replace(node, proto=proto, fused=None))
+    layer.param = replace(node.rewritten(op_type="Gemm"), fused=None)
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -118,7 +117,7 @@ class OnnxFrontEnd:
             _put(slots, stored, BIASES.get(layer.type, 2), Rounded(written, weight.dtype))
         layer.blobs = Blobs(stored)
         if layer.type == "Gemm":
-            node = node.rewritten(node.edited("alpha", "beta") if bias is not None else node.edited("alpha"))
+            node = node.rewritten("alpha", "beta") if bias is not None else node.rewritten("alpha")
         layer.param = replace(node, slots=tuple(slots))
 
     def refuses(self, layer: Layer, affine: Affine, context: FoldContext, parts: Sequence[Affine] = ()) -> str:
@@ -162,14 +161,14 @@ class OnnxFrontEnd:
         node: Node = layer.param
         bounds = [None if np.isinf(bound) else bound for bound in (clip.low, clip.high)]
         if layer.type == "Clip" and node.opset < 11:
-            said = {name: bound for name, bound in zip(("min", "max"), bounds, strict=True) if bound is not None}
-            layer.param = node.rewritten(node.edited("min", "max", **said))
+            said: dict[str, Any] = {
+                name: bound for name, bound in zip(("min", "max"), bounds, strict=True) if bound is not None
+            }
+            layer.param = node.rewritten("min", "max", **said)
             return
         if layer.type != "Clip":
             layer.type = "Min" if bounds[0] is None else "Max"
-            proto = deepcopy(node.proto)
-            proto.op_type = layer.type
-            node = node.rewritten(replace(node, proto=proto))
+            node = node.rewritten(op_type=layer.type)
             bounds = [bound for bound in bounds if bound is not None]
         slots: list[Slot] = [Data(0), *[None] * len(bounds)]
         stored: list[Array | LazyArray] = []
@@ -189,7 +188,7 @@ class OnnxFrontEnd:
         node: Node = layer.param
         if layer.type != "BatchNormalization" or not is_in_training(node):
             return None
-        node = node.rewritten(node.edited("training_mode"))
+        node = node.rewritten("training_mode")
         del node.proto.output[1:]  # what else it gives in training mode has no name
         return replace(node, outputs=node.outputs[:1])
 
@@ -202,16 +201,13 @@ class OnnxFrontEnd:
         """New constants for a Conv, and attributes; the last axes of the weight say the kernel's size."""
         self.absorb(net, layer, weight, bias)
         before, after = zip(*window.pads, strict=True)
-        node: Node = layer.param
-        layer.param = node.rewritten(
-            node.edited(
-                "auto_pad",
-                dilations=window.dilation,
-                group=window.group,
-                kernel_shape=weight.shape[2:],
-                pads=(*before, *after),
-                strides=window.stride,
-            )
+        layer.param = layer.param.rewritten(
+            "auto_pad",
+            dilations=window.dilation,
+            group=window.group,
+            kernel_shape=weight.shape[2:],
+            pads=(*before, *after),
+            strides=window.stride,
         )
 
     def finish(self, context: FoldContext) -> None:
@@ -283,8 +279,7 @@ def _trailing(values: Array, rank: int) -> Array:
 
 
 def _become(layer: Layer, op_type: str, values: Sequence[Array], dtype: np.dtype[Any], **attributes: Any) -> None:
-    node: Node = layer.param.rewritten(layer.param.edited(*layer.param.attributes, **attributes))
-    node.proto.op_type = op_type
+    node: Node = layer.param.rewritten(*layer.param.attributes, op_type=op_type, **attributes)
     slots: tuple[Slot, ...] = (Data(0), *(ConstantInput("", None, index) for index in range(len(values))))
     layer.type = op_type
     layer.blobs = Blobs(Rounded(np.array(one, order="C"), dtype) for one in values)

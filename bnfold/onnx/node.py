@@ -131,8 +131,10 @@ class Node:
         proto.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in attributes.items())])
         return replace(self, proto=proto, replaces=None)
 
-    def rewritten(self, node: Node) -> Node:
-        """Another node in the place of this one, whose outputs have the same sizes."""
+    def rewritten(self, *without: str, op_type: str = "", **attributes: object) -> Node:
+        """As `edited`, perhaps as another operator, where the outputs keep their sizes: what a fold does to a node."""
+        node = self.edited(*without, **attributes)
+        node.proto.op_type = op_type or node.proto.op_type
         return replace(node, replaces=self.replaces or self.proto)
 
     def constant(self, place: int) -> ConstantInput | None:
