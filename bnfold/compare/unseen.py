@@ -87,11 +87,9 @@ def _seen(model: Model, errors: Mapping[str, float], unit: float) -> dict[str, f
         errors: blob of it that was compared -> its error.
         unit: half a unit in the last place of its values, relative.
     """
-    from bnfold.onnx.node import captured
-
-    reads = {name: (*node.input, *captured(node)) for node in model.proto.graph.node for name in node.output}
+    reads = {name: _inputs(node) for node in model.proto.graph.node for name in node.output}
     for name, read in model.reads.items():  # by the layers of Caffe, of which some are no nodes
-        reads[name] = (*reads.get(name, ()), *read)
+        reads[name] = [*reads.get(name, ()), *read]
     own, scale = dict(errors), unit / ROUNDING["float32"]
     for blob, error in errors.items():
         before = max((errors.get(name, 0.0) for name in upstream(blob, reads, errors)), default=0.0) if error else 0.0
