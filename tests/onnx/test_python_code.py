@@ -40,6 +40,7 @@ OTHERS = [
     "'operation': 1, 'coeff': [1, 2]",
     "'operation': 1",
     "'operation': 1, 'coeff': [1, 1, 1]",
+    "'operation': 1, 'coeff': [1 -1]",
     "'operation': 5",
     "'operation': 0.5",
     "'operation': [0, 1]",

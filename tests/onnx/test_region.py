@@ -164,6 +164,7 @@ OTHERS = [
     "'scales': [2, 4]",
     "'feat_stride': 2.5",
     "'feat_stride': 16, 'scales': []",
+    "'feat_stride': 16, 'scales': [8 16]",
 ]
 OTHERS += ["", "feat_stride: 1.5.2", "feat_stride: 16, scales: [1.2.3]", "feat_stride: 16 scales"]
 

@@ -27,7 +27,8 @@ def _said(layer: Layer, module: str, name: str) -> dict[str, tuple[float, ...]]:
     with suppress(ValueError):  # then what is said is not in `given`
         for word, listed, single in re.findall(_SAID, python.param_str):
             given[word] = ()
-            given[word] = tuple(map(float, (listed or single).strip("[]()").replace(",", " ").split()))
+            items = (listed or single).strip("[]()").split(",")
+            given[word] = tuple(float(item) for item in items if item.strip())
     return {} if re.sub(_SAID, "", python.param_str).strip("{}, \t\r\n") else given
 
 
@@ -70,7 +71,9 @@ def python_notes(layers: Sequence[Layer]) -> list[str]:
     """What the code of a Python layer has that its network does not say."""
     notes = []
     for layer in layers:
-        row = layer_type_of(layer) if layer.type == "Python" else "Python"
+        if layer.type != "Python":
+            continue
+        row = layer_type_of(layer)
         if row == "Proposal":
             notes.append(
                 f"{layer}: read as py-faster-rcnn's ProposalLayer at the TEST defaults of its config, "
