@@ -165,6 +165,7 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         [IMAGE],
         1,
     ),
+    "flow that leads outside": ('type: "FlowWarp"', [(2, 3, 2, 3), (2, 2, 2, 3)], 1),
     "one step of an LSTM": ('type: "LSTMUnit"', [(1, 3, 4), (1, 3, 16), (1, 3)], 2),
     "permute of three axes": ('type: "Permute" permute_param { order: 2 order: 0 }', [(2, 3, 4)], 1),
     "spatial transformer": (
@@ -298,6 +299,17 @@ def test_a_layer_in_float64_gives_what_the_oracle_gives(name: str) -> None:
     text, shapes, tops = CASES[name]
     net, inputs = layer_net(text, shapes, tops), noise(shapes)
     assert_close(exported_double(net, inputs), by_oracle(text, net, inputs, tops), 1e-6)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("name", ["deformable convolution", "flow that leads outside"])
+def test_what_is_moved_to_no_place_reads_what_is_outside(name: str, odd: float) -> None:
+    text, shapes, tops = CASES[name]
+    net, inputs = layer_net(text, shapes, tops), noise(shapes)
+    inputs[1].flat[::5] = odd
+    oracle = by_oracle(text, net, inputs, tops)
+    assert_close(exported(net, inputs), oracle)
+    assert_close(exported_double(net, inputs), oracle, 1e-9)
 
 
 @pytest.mark.parametrize(

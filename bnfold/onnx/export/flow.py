@@ -87,17 +87,18 @@ def bilinear(
     """
     parts = []
     for place, size, name in zip(places, plane, "yx", strict=True):
-        low = block("Floor", place, step=f"{name}_low")
-        weight = block("Sub", place, low, step=f"{name}_weight")
         inside = block(
             "And",
             block("Not", block("Less", place, block.floats(0.0, f"{name}_first"), step=f"{name}_below"), step=name),
             block("Less", place, block.floats(float(size), f"{name}_size"), step=f"{name}_before"),
             step=f"{name}_inside",
         )
-        ends = block.floats(0.0, f"{name}_zero"), block.floats(size - 1.0, f"{name}_last")
-        low = block("Clip", low, *ends, step=f"{name}_from")
-        high = block("Min", shifted(block, low, 1.0, f"{name}_next"), ends[1], step=f"{name}_to")
+        # What lies outside, or is not a number, has no index.
+        place = block("Where", inside, place, block.floats(0.0, f"{name}_zero"), step=f"{name}_kept")
+        low = block("Floor", place, step=f"{name}_low")
+        weight = block("Sub", place, low, step=f"{name}_weight")
+        last = block.floats(size - 1.0, f"{name}_last")
+        high = block("Min", shifted(block, low, 1.0, f"{name}_next"), last, step=f"{name}_to")
         parts.append((low, high, weight, inside))
     (top, bottom, down, in_column), (left, right, along, in_row) = parts
     # GatherElements wants an index for each channel.
