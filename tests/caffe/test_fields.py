@@ -114,6 +114,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "BatchToSpaceND": [
         ("batch_to_space_nd_param { block_shape: 1 block_shape: 2 crops: 0 crops: 0 crops: 1 crops: 0 }", [IMAGE])
     ],
+    "Ceil": [("", [IMAGE])],
     "CTCGreedyDecoder": [("", [(5, 2, 4), (5, 2)])],
     "ContinuationIndicator": [("continuation_indicator_param { time_step: 5 }", [(2, 4, 6)])],
     "Convolution3D": [
@@ -143,6 +144,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     ],
     "ExpandDimsND": [("expand_dims_nd_param { axis: 1 }", [IMAGE])],
     "Filter": [("", [IMAGE, (2, 1, 1, 1)]), ("", [IMAGE, (2,)])],
+    "Floor": [("", [IMAGE])],
     "GradientClip": [("", [IMAGE])],
     "GradientReversal": [("", [IMAGE])],
     "GradientScaler": [("", [IMAGE])],
@@ -174,8 +176,13 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         for name in ("Max", "Min", "Prod", "Sum")
     },
     "Reverse": [("reverse_param { axis: 1 }", [IMAGE])],
+    "Round": [("", [IMAGE])],
+    "ScaledTanH": [("scaled_tanh_param { alpha: 1.5 beta: 0.5 }", [IMAGE])],
     "SELU": [("", [IMAGE])],
     "SeLuDropout": [("", [IMAGE])],
+    "Sin": [("", [IMAGE])],
+    "Softplus": [("", [IMAGE])],
+    "Softsign": [("", [IMAGE])],
     "SpaceToBatchND": [
         (
             "space_to_batch_nd_param { block_shape: 1 block_shape: 2 paddings: 0 paddings: 0 paddings: 1 paddings: 3 }",
@@ -194,6 +201,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         ("st_param { theta_2_1: 0.5 theta_2_2: 0 theta_2_3: 0.25 }", [IMAGE, (2, 3)]),
     ],
     "Stack": [("stack_param { axis: 1 }", [IMAGE, IMAGE])],
+    "ThresholdedReLU": [("thresholded_relu_param { alpha: 0.5 }", [IMAGE])],
     "Tiling": [("tiling_param { tile_dim: 2 }", [IMAGE])],
     "UnPooling": [
         ("unpooling_param { unpool: FIXED out_kernel_size: 3 }", [IMAGE]),

@@ -8,6 +8,7 @@ from google.protobuf import text_format
 
 from bnfold.caffe import layers as params
 from bnfold.caffe.caffe_pb2 import LayerParameter
+from bnfold.caffe.layers.activation import tanh_factors
 from bnfold.caffe.layers.arrange import crop_offsets, slice_axis
 from bnfold.caffe.layers.axes import written
 from bnfold.errors import ModelError
@@ -241,6 +242,13 @@ def test_base_minus_one_is_e() -> None:
 def test_clip_has_no_default_bounds() -> None:
     with pytest.raises(ModelError, match="min and max must both be given"):
         params.clip_bounds(layer_of('type: "Clip" clip_param { min: 0 }'))
+
+
+def test_a_scaled_tanh_says_both_factors() -> None:
+    said = layer_of('type: "ScaledTanH" scaled_tanh_param { alpha: 2 beta: -0.5 }')
+    assert tanh_factors(said) == (2, -0.5)
+    with pytest.raises(ModelError, match="alpha and beta must both be given"):
+        tanh_factors(layer_of('type: "ScaledTanH" scaled_tanh_param { alpha: 2 }'))
 
 
 def test_a_permute_completes_its_order() -> None:

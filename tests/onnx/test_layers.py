@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import nets
 import numpy as np
@@ -11,7 +12,7 @@ from single_layer import assert_close, by_oracle, exported, exported_double, lay
 
 from bnfold.caffe.layers import infer_shapes
 from bnfold.errors import BnfoldError, UnsupportedError
-from bnfold.net import Shape
+from bnfold.net import Array, Shape
 from bnfold.onnx import to_onnx
 
 IMAGE = (2, 6, 7, 8)
@@ -457,6 +458,21 @@ def test_a_hard_swish_is_x_times_a_clipped_line() -> None:
 def test_mish_is_x_times_the_tanh_of_softplus() -> None:
     x = np.linspace(-4, 4, 33, dtype=np.float32).reshape(1, 3, 11)
     assert_close(exported(layer_net('type: "Mish"', [x.shape]), [x]), [x * np.tanh(np.log1p(np.exp(x)))])
+
+
+@pytest.mark.parametrize(("layer_type", "rounded"), [("Ceil", np.ceil), ("Floor", np.floor), ("Round", np.rint)])
+def test_integers_are_found_as_c_finds_them_halves_and_negative_numbers_too(
+    layer_type: str, rounded: Callable[[Array], Array]
+) -> None:
+    x = np.linspace(-4, 4, 33, dtype=np.float32).reshape(1, 3, 11)
+    assert_close(exported(layer_net(f'type: "{layer_type}"', [x.shape]), [x]), [rounded(x)], tolerance=0)
+
+
+def test_a_thresholded_relu_gives_nothing_at_its_threshold() -> None:
+    x = np.array([[-3, 0.5, 0.75, 1, 1.25]], np.float32)
+    for said, y in (("", [0, 0, 0, 0, 1.25]), ("alpha: 0.5", [0, 0, 0.75, 1, 1.25]), ("alpha: -4", x[0])):
+        net = layer_net(f'type: "ThresholdedReLU" thresholded_relu_param {{ {said} }}', [x.shape])
+        assert_close(exported(net, [x]), [np.array([y], np.float32)], tolerance=0)
 
 
 def test_power_zero_is_one_even_of_infinity() -> None:

@@ -24,6 +24,37 @@ def axpy(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array
     return [a.reshape(*x.shape[:2], 1, 1) * x + y]
 
 
+def ceil(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.ceil(bottoms[0])]
+
+
+def floor(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.floor(bottoms[0])]
+
+
+def rounded(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """To the nearest integer, halves to the even one (C's rint)."""
+    return [np.rint(bottoms[0])]
+
+
+def sine(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.sin(bottoms[0])]
+
+
+def softsign(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [bottoms[0] / (1 + np.abs(bottoms[0]))]
+
+
+def scaled_tanh(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("scaled_tanh_param")
+    return [param.number("alpha", np.nan) * np.tanh(param.number("beta", np.nan) * bottoms[0])]
+
+
+def thresholded_relu(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    alpha = layer.sub("thresholded_relu_param").number("alpha", 1)
+    return [np.where(bottoms[0] > alpha, bottoms[0], 0)]
+
+
 def bnll(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """log(1 + e^x), written so that e^x cannot overflow."""
     return [np.maximum(bottoms[0], 0) + np.log1p(np.exp(-np.abs(bottoms[0])))]

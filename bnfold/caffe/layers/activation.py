@@ -81,6 +81,18 @@ def clip_bounds(layer: Layer) -> tuple[float, float]:
     return param.min, param.max
 
 
+def tanh_factors(layer: Layer) -> tuple[float, float]:
+    """What a ScaledTanH, `alpha*tanh(beta*x)`, multiplies by (scaled_tanh_layer.cpp of Synopsys' Caffe).
+
+    Raises:
+        ModelError: one is not given; that Caffe has no default for either.
+    """
+    param = layer.param.scaled_tanh_param
+    if not (param.HasField("alpha") and param.HasField("beta")):
+        raise ModelError(f"{layer}: alpha and beta must both be given")
+    return param.alpha, param.beta
+
+
 def apl_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     """Slopes and offsets, `sums` of each for each value of a sample: one value's lie side by side (apl_layer.cpp)."""
     sums = layer.param.apl_param.sums
@@ -101,9 +113,11 @@ ROWS: Mapping[str, LayerType] = {
     "AbsVal": LayerType(same, aligned=True, gradient="bottom"),
     "Atan": LayerType(same, dialects="Synopsys"),
     "BNLL": LayerType(same, aligned=True, gradient="bottom"),
+    "Ceil": LayerType(same, dialects="Synopsys"),
     "Clip": LayerType(same, reads={"clip_param": "min max"}),
     "ELU": LayerType(same, reads={"elu_param": "alpha lambda"}, aligned=True, gradient="top"),
     "Exp": LayerType(same, reads={"exp_param": "base scale shift"}, aligned=True, gradient="top"),
+    "Floor": LayerType(same, dialects="Synopsys"),
     "HardSigmoid": LayerType(
         same, reads={"hard_sigmoid_param": "alpha beta"}, dialects="Synopsys", note="slope 0.2 unless said"
     ),
@@ -142,11 +156,17 @@ ROWS: Mapping[str, LayerType] = {
         dialects="MobileNet-YOLO, Vitis, Tengine, TI",
     ),
     "ReLUX": LayerType(same, reads={"relux_param": "negative_slope maximal_value"}, dialects="soeaver's"),
+    "Round": LayerType(same, dialects="Synopsys", note="halves to the even number"),
     "SELU": LayerType(same, reads={"selu_param": "lambda alpha"}, dialects=f"soeaver's, Synopsys, {OTHERS}"),
+    "ScaledTanH": LayerType(same, reads={"scaled_tanh_param": "alpha beta"}, dialects="Synopsys"),
     "SeLU": LayerType(same, reads={"selu_param": "lambda alpha"}, dialects="Synopsys"),
     "SeLu": LayerType(same, reads={"selu_param": "lambda alpha"}, dialects="soeaver's, Synopsys"),
     "Sigmoid": LayerType(same, reads={"sigmoid_param": ""}, aligned=True, gradient="top"),
+    "Sin": LayerType(same, dialects="Synopsys"),
+    "Softplus": LayerType(same, dialects="Synopsys", note="BNLL under another name"),
+    "Softsign": LayerType(same, dialects="Synopsys"),
     "Swish": LayerType(same, reads={"swish_param": "beta"}, gradient="top"),
     "TanH": LayerType(same, reads={"tanh_param": ""}, aligned=True, gradient="top"),
     "Threshold": LayerType(same, reads={"threshold_param": "threshold"}, aligned=True),
+    "ThresholdedReLU": LayerType(same, reads={"thresholded_relu_param": "alpha"}, dialects="Synopsys"),
 }

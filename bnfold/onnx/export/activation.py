@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.caffe.layers import ReLU, clip_bounds, log_of_base
+from bnfold.caffe.layers.activation import tanh_factors
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import clip, rectified, reduce, scaled, shifted, unsqueeze
 
@@ -135,6 +136,12 @@ def selu(block: Block) -> str:
     return block("Selu", block.bottom, alpha=float(param.alpha), gamma=float(getattr(param, "lambda")))
 
 
+def scaled_tanh(block: Block) -> str:
+    """`alpha * tanh(beta*x)`: Mul, Tanh, Mul."""
+    outer, inner = tanh_factors(block.layer)
+    return scaled(block, block("Tanh", scaled(block, block.bottom, inner, "inner")), outer)
+
+
 def swish(block: Block) -> str:
     """`x * sigmoid(beta*x)`: Sigmoid, Mul."""
     gate = block("Sigmoid", scaled(block, block.bottom, block.layer.param.swish_param.beta))
@@ -147,14 +154,21 @@ def threshold(block: Block) -> str:
     return block.as_float(above)
 
 
+def thresholded_relu(block: Block) -> str:
+    """`x` where it is above alpha, 1 unless said, and 0 else: ThresholdedRelu."""
+    return block("ThresholdedRelu", block.bottom, alpha=float(block.layer.param.thresholded_relu_param.alpha))
+
+
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "APL": apl,
     "AbsVal": _operator("Abs", "`|x|`"),
     "Atan": _operator("Atan", "The angle whose tangent is `x`"),
     "BNLL": _operator("Softplus", "`ln(1 + e^x)`"),
+    "Ceil": _operator("Ceil", "The smallest integer that is not below `x`"),
     "Clip": bounded,
     "ELU": elu,
     "Exp": exponential,
+    "Floor": _operator("Floor", "The largest integer that is not above `x`"),
     "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
     "HardTanH": hard_tanh,
@@ -166,11 +180,17 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "ReLU": relu,
     "ReLU6": relu6,
     "ReLUX": relux,
+    "Round": _operator("Round", "The nearest integer, of two the even one"),
     "SELU": selu,
+    "ScaledTanH": scaled_tanh,
     "SeLU": selu,
     "SeLu": selu,
     "Sigmoid": _operator("Sigmoid", "`1/(1 + e^-x)`"),
+    "Sin": _operator("Sin", "`sin x`"),
+    "Softplus": _operator("Softplus", "`ln(1 + e^x)`"),
+    "Softsign": _operator("Softsign", "`x/(1 + |x|)`"),
     "Swish": swish,
     "TanH": _operator("Tanh", "`tanh x`"),
     "Threshold": threshold,
+    "ThresholdedReLU": thresholded_relu,
 }
