@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.errors import ModelError, UsageError, telling_which
+from bnfold.options import require_type
 
 if TYPE_CHECKING:
     from bnfold.algebra.frontend import FrontEnd
@@ -526,6 +527,8 @@ def _require_types(net: Net) -> None:
     words = [*net.outputs, *net.notes, *net.public, *net.public.values(), *net.preparation, *net.preparation.values()]
     if wrong := [word for word in words if not isinstance(word, str)]:
         raise UsageError(f"outputs, notes, public and preparation of a net hold str, and not {wrong[0]!r}")
+    require_type("Net.batchnorm_layout", net.batchnorm_layout, "BatchNormLayout | None")
+    require_type("Net.zero_factor", net.zero_factor, "ZeroScaleFactor | None")
     if net.front is not None and not hasattr(net.front, "origin_type"):
         raise UsageError(f"Net.front is what bnfold.load has put there, and not {type(net.front).__name__}")
     if not isinstance(net.origin, Origin | None if net.front is None else net.front.origin_type):

@@ -193,8 +193,10 @@ REFUSED: dict[str, Callable[[Net], Any]] = {
         x=(1, 2)
     ),
     r"input 'data' is 1x2x4x4 there, and stays so": lambda net: net.inputs.update(data=(7, 2, 4, 4)),
-    r"Net\.public and Net\.preparation": lambda net: net.public.update(conv="x"),
-    r"Net\.public and Net\.preparation say": lambda net: net.preparation.update(data="grey"),
+    r"Net\.public says what is in Caffe's files": lambda net: net.public.update(conv="x"),
+    r"Net\.preparation says what is in Caffe's files": lambda net: net.preparation.update(data="grey"),
+    r"Net\.batchnorm_layout says what is in Caffe's": lambda net: setattr(net, "batchnorm_layout", "bvlc"),
+    r"Net\.zero_factor says what is in Caffe's files": lambda net: setattr(net, "zero_factor", "one"),
     r"nobody makes the net's output 'nobody'": lambda net: net.outputs.append("nobody"),
     r"a blob has a name of one letter or more": lambda net: net.rename(net["conv"].tops[0], ""),
     r"Net\.origin is what bnfold.load has put there, and not NoneType": lambda net: setattr(net, "origin", None),
@@ -423,7 +425,9 @@ BROKEN: dict[str, Callable[[Net], object]] = {
     "its blobs are list, and not": lambda net: setattr(net.layers[1], "blobs", [3]),
     "blob 0 is list, and not an array": lambda net: setattr(net.layers[1], "blobs", Blobs([[1.0]])),  # type: ignore
     "Net.file is a str, and not int": lambda net: setattr(net, "file", 3),
-    "Net.front is what bnfold.load has put there": lambda net: setattr(net, "front", 3),
+    "Net.front is what bnfold.load has put there, and not int": lambda net: setattr(net, "front", 3),
+    "Net.batchnorm_layout takes 'bvlc', .* or None, and not str 'x'": lambda net: setattr(net, "batchnorm_layout", "x"),
+    "Net.zero_factor takes 'caffe', 'one' or None, and not str 'x'": lambda net: setattr(net, "zero_factor", "x"),
     "Net.origin is what bnfold.load has put there": lambda net: setattr(net, "origin", 3),
     "names are UTF-8": lambda net: setattr(net, "name", "\udc80"),
     "it makes": lambda net: net.layers.append(net.layers[-1]),

@@ -341,8 +341,11 @@ def _require_as_read(net: Net) -> None:
             f"input '{changed[0]}' was read as {sizes(inputs[changed[0]])}, and keeps its sizes; bnfold.load gives it "
             "others (input_shapes, batch)"
         )
-    if net.public or net.preparation:
-        raise UsageError("Net.public and Net.preparation say what Caffe's files do, and an ONNX net has none")
+    if said := [f"Net.{word}" for word in _OF_CAFFE if getattr(net, word)]:
+        raise UsageError(f"{said[0]} says what is in Caffe's files, and an ONNX net has none")
+
+
+_OF_CAFFE = ("public", "preparation", "batchnorm_layout", "zero_factor")
 
 
 def types_of(net: Net) -> Types:
