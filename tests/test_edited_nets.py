@@ -336,8 +336,71 @@ def test_sizes_that_an_edit_changed_are_written_as_they_are_now(batch: int | Non
     onnx.checker.check_model(written, full_check=True)
     said = {port.name: port.type for port in (*written.graph.value_info, *written.graph.output)}
     dims = {name: [dim.dim_param or dim.dim_value for dim in kind.tensor_type.shape.dim] for name, kind in said.items()}
-    whole = ["N", 3, 8, 8] if batch is None else ["N", 0, 0, 0]
-    assert dims == dict.fromkeys(["half", "p", "n"], whole) | {"s": whole[:2], "y": ["N", 2 if batch is None else 0]}
+    assert dims == {"s": ["N", 3], "y": ["N", 2]} | {name: ["N", 3, 8, 8] for name in ("half", "p", "n")}
+
+
+def test_an_output_that_is_new_says_its_type_and_sizes_as_far_as_they_are_known(tmp_path: Path) -> None:
+    model = summing()
+    for declared in (*model.graph.input, *model.graph.value_info):
+        declared.type.tensor_type.shape.dim[0].dim_param = "N"
+    model.opset_import.add(domain="odd", version=1)
+    net = bnfold.load(model, batch=3)
+    halved = Layer("new", "MaxPool", ["x"], ["new"], Blobs(), replace(net["half"].param, number=-1))
+    net.insert(halved, after=net["half"])
+    custom = replace(net["half"].param, number=-1, proto=helper.make_node("Odd", ["x"], ["odd"], domain="odd"))
+    net.insert(Layer("odd", "odd.Odd", ["p"], ["odd"], Blobs(), custom), after=net["pool"])
+    net.outputs += ["new", "half", "n", "odd"]
+    said = {port.name: port.type.tensor_type for port in bnfold.to_onnx(net).graph.output}
+    dims = {name: [dim.dim_param or dim.dim_value for dim in kind.shape.dim] for name, kind in said.items()}
+    half = ["N", 3, 4, 4]
+    assert dims == {"y": [], "new": half, "half": half, "n": ["N", 3, 8, 8], "odd": []}
+    assert [said[name].elem_type for name in ("new", "half", "n", "odd")] == [1, 1, 1, 0]
+    net.outputs.remove("odd")
+    net.remove(net["odd"])
+    net.outputs.remove("y")
+    saved_onnx(net, tmp_path)
+
+
+def test_the_type_of_values_that_an_edit_changed_is_written_as_it_is_now(tmp_path: Path) -> None:
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xaby"]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node("Relu", ["a"], ["b"], name="act"),
+        helper.make_node("Neg", ["b"], ["y"], name="neg"),
+    ]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[3:], value_info=ports[1:3])
+    net = bnfold.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8))
+    net["cast"].param = net["cast"].param.edited(to=TensorProto.DOUBLE)
+    saved_onnx(net, tmp_path)
+    written = onnx.load(tmp_path / "out.onnx").graph
+    said = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["N", 3]) for name in "aby"]
+    assert [*written.value_info, *written.output] == said
+
+
+def test_a_bias_of_a_fold_that_a_program_puts_elsewhere_is_not_taken_to_keep_sizes() -> None:
+    random = np.random.default_rng(0)
+    sizes = {"weight": (3, 3), "shift": (3,)}
+    stored = [from_array(random.uniform(1, 2, size).astype(np.float32), name) for name, size in sizes.items()]
+    nodes = [
+        helper.make_node("MatMul", ["x", "weight"], ["m"], name="matmul"),
+        helper.make_node("Relu", ["x"], ["r"], name="relu"),
+        helper.make_node("Add", ["m", "shift"], ["a"], name="add"),
+        helper.make_node("Sum", ["a", "r"], ["y"], name="sum"),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 3]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], stored)
+    model = onnx.shape_inference.infer_shapes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    )
+    net = bnfold.load(model)
+    matmul = net["matmul"]
+    net.rename("r", "s")
+    param = replace(net["add"].param, number=-1, replaces=matmul.param.proto)
+    values = Blobs([np.ones((4, 1, 3), np.float32)])
+    net.insert(Layer("bias", "Add", ["s"], ["r"], values, param), after=net["relu"])
+    net["sum"].bottoms[1] = "r"
+    said = {port.name: port.type.tensor_type.shape.dim for port in bnfold.to_onnx(net).graph.output}
+    assert [dim.dim_value for dim in said["y"]] == [4, 2, 3]
 
 
 def test_new_values_are_not_those_of_another_node_that_reads_the_old_ones(model: Net, tmp_path: Path) -> None:

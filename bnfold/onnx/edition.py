@@ -7,7 +7,7 @@ nobody does any more, it goes, and so do the nodes that computed it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +23,6 @@ from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, bodies, captured
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer, inputs_of
-from bnfold.onnx.sizes import UNKNOWN
 from bnfold.onnx.weight import Weight
 
 Stored = Array | LazyArray
@@ -69,38 +68,29 @@ def edition(net: Net) -> Edition:
 
 
 def _resize(edited: Edition, net: Net, behind: set[str]) -> None:
-    """Correct what the file says of the sizes of some values; those that cannot be found out are left open."""
+    """Correct what the file says of the sizes and types of some values; what cannot be found out is left open."""
     origin: OnnxOrigin = net.origin
     graph = origin.document.model.graph
     outputs = list(graph.output) if edited.outputs is None else edited.outputs
     stated = [port for port in (renamed(port, edited) for port in graph.value_info) if port is not None]
-    known = _found(net, edited, behind).shapes
-    if origin.types is not origin.declared:  # sizes were given, and the model stays open for others
-        known = {name: (UNKNOWN,) * len(shape) for name, shape in known.items()}
+    found = _found(net, edited, behind, as_declared=True)
     for port in (*outputs, *stated):
-        if port.name in behind and port.type.HasField("tensor_type"):
-            resized = _resized(port, known.get(port.name))
+        if port.name in behind and port.type.WhichOneof("value") in (None, "tensor_type"):
+            element = found.elements.get(port.name, port.type.tensor_type.elem_type)
+            resized = _port(port, element, found.dims(port.name, origin.sizes_named))
             if resized != port:
                 edited.resized[port.name] = resized
     if any(port.name in edited.resized for port in outputs):
         edited.outputs = [edited.resized.get(port.name, port) for port in outputs]
 
 
-def _resized(port: ValueInfoProto, shape: Shape | None) -> ValueInfoProto:
-    """A port of another shape; sizes that are not known keep the names that they have."""
-    resized = deepcopy(port)
-    tensor = resized.type.tensor_type
-    tensor.ClearField("shape")
-    if shape is not None:
-        tensor.shape.SetInParent()  # also where there are no axes
-        named = [dim.dim_param for dim in port.type.tensor_type.shape.dim]
-        for axis, size in enumerate(shape):
-            dim = tensor.shape.dim.add()
-            if size >= 0:
-                dim.dim_value = size
-            elif len(named) == len(shape) and named[axis]:
-                dim.dim_param = named[axis]
-    return resized
+def _port(port: ValueInfoProto, element: int, dims: Sequence[int | str | None] | None) -> ValueInfoProto:
+    """A port of another type and shape; without either where that is not known, since runtimes refuse a type 0."""
+    made = deepcopy(port)
+    made.ClearField("type")
+    if element:
+        made.type.CopyFrom(helper.make_tensor_type_proto(element, dims))
+    return made
 
 
 class _Editing:
@@ -166,7 +156,12 @@ class _Editing:
         sources = ((layer.source, layer) for layer in self._net.layers if isinstance(layer.source, NodeSource))
         old = {new: was for source, layer in sources for was, new in zip(source.tops, layer.tops, strict=False)}
         for name in self._net.outputs:
-            yield declared[name] if name in declared else _port(name, old.get(name, name), self._origin)
+            if name in declared:
+                yield declared[name]
+            else:  # sizes that were given are none of the file's
+                was, origin = old.get(name, name), self._origin
+                dims = origin.declared.dims(was, origin.sizes_named)
+                yield _port(ValueInfoProto(name=name), origin.types.elements.get(was, 0), dims)
 
     def _message(self, layer: Layer) -> NodeProto | None:
         """The layer as a node; None where it is what it was. Notes what it reads."""
@@ -284,15 +279,6 @@ def _forget_sizes(node: NodeProto) -> None:
             _forget_sizes(inner)
 
 
-def _port(name: str, old: str, origin: OnnxOrigin) -> ValueInfoProto:
-    """What an output that was none before says of itself; sizes that were given are none of the file's."""
-    if old not in origin.types.elements:
-        return ValueInfoProto(name=name)  # runtimes refuse a tensor of type 0
-    shape = origin.declared.shapes.get(old)
-    open_sizes = None if shape is None else [size if size >= 0 else None for size in shape]
-    return helper.make_tensor_value_info(name, origin.types.elements[old], open_sizes)
-
-
 def _is_known(layer: Layer, origin: OnnxOrigin) -> bool:
     """Whether what a layer computes is a constant all the same: it reads no more than a shape or a type."""
     return bool(layer.tops) and all(top in origin.constants for top in layer.tops)
@@ -359,15 +345,23 @@ def types_of(net: Net) -> Types:
     return _found(net, _Editing(net, behind).edit(), behind)
 
 
-def _found(net: Net, edited: Edition, behind: set[str]) -> Types:
+def _found(net: Net, edited: Edition, behind: set[str], *, as_declared: bool = False) -> Types:
     """What can be found out about the blobs of a net that is no more as it was read.
 
     Args:
         net: the net.
         edited: how it differs, without `resized`.
         behind: the blobs of which the file's sizes are not to be believed.
+        as_declared: without the sizes that whoever read the file gave.
     """
+    origin: OnnxOrigin = net.origin
     model, weights = _message(net, edited)
+    numbers = origin.numbers
+    if as_declared and origin.types is not origin.declared:
+        numbers = {name: value for name, value in numbers.items() if name in origin.tensors}
+        declared = {port.name: port for port in origin.document.declared_inputs()}
+        for port in model.graph.input:
+            port.CopyFrom(declared.get(port.name, port))
     for weight in weights:
         model.graph.input.append(weight.port())
     kept = [port for port in model.graph.value_info if port.name not in behind]
@@ -375,8 +369,8 @@ def _found(net: Net, edited: Edition, behind: set[str]) -> Types:
     model.graph.value_info.extend(kept)
     for port in model.graph.output:
         if port.name in behind and port.type.HasField("tensor_type"):
-            port.type.tensor_type.ClearField("shape")
-    return infer(model, (), dict(net.origin.numbers))
+            port.ClearField("type")
+    return infer(model, (), dict(numbers))
 
 
 def _behind(net: Net) -> set[str]:
@@ -385,7 +379,8 @@ def _behind(net: Net) -> set[str]:
     behind: set[str] = set()
     now = dict(shapes)  # of the blobs as they are called now
     for layer in net.layers:
-        if not behind.isdisjoint(layer.bottoms) or _may_give_others(layer, shapes, now):
+        others = _may_give_others(layer, shapes, now) and not _is_bias(layer, net)
+        if others or not behind.isdisjoint(layer.bottoms):
             behind.update(layer.tops)
         old = layer.source.tops if isinstance(layer.source, NodeSource) else layer.tops
         now.update((top, shapes.get(was)) for top, was in zip(layer.tops, old, strict=False))
@@ -402,7 +397,7 @@ def _may_give_others(layer: Layer, shapes: Mapping[str, Shape | None], now: Mapp
     """
     source = layer.source
     if not isinstance(source, NodeSource):
-        return layer.param.replaces is None
+        return True
     if layer.param.proto is source.param.proto:
         if layer.blobs.shapes[: len(source.blobs)] != source.blobs.shapes:
             return True
@@ -413,6 +408,16 @@ def _may_give_others(layer: Layer, shapes: Mapping[str, Shape | None], now: Mapp
     return any(now.get(new) != shapes.get(old) for new, old in read if new != old) or any(
         new in shapes and shapes[new] != shapes.get(old) for new, old in made if new != old
     )
+
+
+def _is_bias(layer: Layer, net: Net) -> bool:
+    """Whether a new layer adds the bias of the MatMul in front of it, as a fold writes it, and so enlarges nothing."""
+    matmul = net.producer(layer.bottoms[0]) if layer.type == "Add" and layer.source is None else None
+    if matmul is None or matmul.type != "MatMul" or layer.param.replaces is not matmul.param.proto:
+        return False
+    left = isinstance(matmul.param.slots[1], Data)
+    wanted = {(shape[0], 1) if left else shape[-1:] for shape in matmul.blobs.shapes}
+    return wanted == set(layer.blobs.shapes)
 
 
 # As a message.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from bnfold.errors import ParseError, WeightsError
 from bnfold.io.mapping import map_file
@@ -153,6 +153,11 @@ class Document:
     def paths(self) -> list[Path]:
         """Every file that the model lies in."""
         return [self.path, *(self.path.resolve().parent / location for location in self.files)]
+
+    def declared_inputs(self) -> list[ValueInfoProto]:
+        """The inputs of the graph as the file has them; `model` has the sizes that whoever read it gave."""
+        places = (part for part in self.inner if part[:2] == (INPUT, LENGTH))
+        return [ValueInfoProto.FromString(bytes(self.buffer[part.at : part.end])) for part in places]
 
 
 class OnnxFile(NamedTuple):

@@ -69,6 +69,13 @@ class OnnxOrigin:
         return {name: value for name, value in self.sized.items() if value is not None and value.dtype.kind in "biu"}
 
     @property
+    def sizes_named(self) -> set[str]:
+        """The names of open sizes in the file."""
+        graph = self.document.model.graph
+        ports = (*self.document.declared_inputs(), *graph.output, *graph.value_info)
+        return {dim.dim_param for port in ports for dim in port.type.tensor_type.shape.dim} - {""}
+
+    @property
     def buffers(self) -> tuple[Buffer, ...]:
         """What the weights are views on."""
         return (self.found.buffer, self.document.buffer, *self.document.files.values())

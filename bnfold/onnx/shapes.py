@@ -86,6 +86,17 @@ class Types:
         )
         return is_new
 
+    def dims(self, name: str, names: Collection[str]) -> list[int | str | None] | None:
+        """The sizes of a value as a model declares them, None where its rank is unknown.
+
+        Args:
+            name: of the value.
+            names: those of sizes that the model has.
+        """
+        called = {self._named[name]: name for name in names if name in self._named}
+        shape = self.shapes.get(name)
+        return None if shape is None else [size if size >= 0 else called.get(size) for size in shape]
+
     def _size(self, dim: TensorShapeProto.Dimension) -> int:
         if dim.HasField("dim_value"):
             return max(dim.dim_value, UNKNOWN)
