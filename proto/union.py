@@ -551,6 +551,21 @@ ADDED_FIELDS = (
     # What else changes gradients alone, of which no published caffe.proto says the numbers.
     *_parameters("texts", ("gradient_clip", 30012, "GradientClip"), ("output_decay", 30013, "OutputDecay")),
     Fact("GradientClipParameter", "gradient_clip", 30001, "optional", "float", False, "", ("texts",)),
+    # Noise of several forks, in the words of each; it is training's but for the one that has a `filler_param`.
+    Fact("LayerParameter", "noise_param", 30015, "optional", "NoiseLayerParameter", False, "", ("texts",)),
+    *(
+        Fact("NoiseLayerParameter", name, 30000 + number, "optional", kind, False, "", ("texts",))
+        for number, (name, kind) in enumerate(
+            (
+                *((word, "float") for word in ("gaussian_std", "uniform_range", "bias", "mean", "std_var")),
+                *((word, "float") for word in ("lower", "upper", "alpha", "beta")),
+                ("noise_type", "NoiseLayerParameter.NoiseType"),
+                ("apply_type", "NoiseLayerParameter.ApplyType"),
+                ("filler_param", "FillerParameter"),
+            ),
+            start=1,
+        )
+    ),
     Fact("OutputDecayParameter", "output_decay", 30001, "optional", "float", False, "", ("texts",)),
     Fact("OutputDecayParameter", "regularization_type", 30002, "optional", "string", False, "", ("texts",)),
     # Agostinelli's adaptive piecewise linear units, in whose own Caffe and in others the number differs.
@@ -621,6 +636,8 @@ ADDED_ENUMS = {
     ),
     "DeephiResizeParameter.ResizeType": ("BILINEAR=0 NEAREST=1", ["vitis"]),
     "ImageDataParameter.LabelType": ("NONE=0 IMAGE=1 PIXEL=2 BBX=3", ["vitis"]),
+    "NoiseLayerParameter.ApplyType": ("ADD=0 MULTIPLY=1", ["texts"]),
+    "NoiseLayerParameter.NoiseType": ("UNIFORM=0 GAUSSIAN=1", ["texts"]),
     "PaddingParameter.Method": ("CONSTANT=0 MIRROR=1", ["texts"]),
     "UnPoolingParameter.Method": ("FIXED=0 DIV=1 REP=2 MAX=3", ["texts"]),
     "YoloEvalDetectionParameter.ScoreType": ("OBJ=0 PROB=1 MULTIPLY=2", ["vitis"]),

@@ -72,6 +72,8 @@ ROWS = [
     Row('type: "Scale" scale_param { axis: 0 num_axes: 2 }', (1, 4, 3), ((1, 4),)),
     Row('type: "Scale" scale_param { axis: 0 num_axes: -1 bias_term: true }', (1, 4, 1), ((1, 4, 1), (1, 4, 1))),
     Row('type: "Scale" scale_param { axis: 2 bias_term: true }', (2, 4, 1), ((1,), (1,))),
+    Row('type: "GradientBlock"', FOUR),
+    Row('type: "Noise" noise_param { noise_type: GAUSSIAN mean: 0.5 std_var: 2 }', FOUR),
     Row('type: "GradientClip" gradient_clip_param { gradient_clip: 10 }', FOUR),
     Row('type: "GradientReversal" phase: TRAIN', FOUR),
     Row('type: "GradientScaler" gradient_scaler_param { alpha: 5 max_iter: 1000 }', FOUR),
@@ -100,6 +102,11 @@ def test_the_affine_of_a_layer_is_what_the_oracle_computes(row: Row, seed: int) 
         affine = Affine.identity()
     assert isinstance(affine, Affine)
     assert difference(run(row.text, [bottom], blobs=blobs), [applied(affine, bottom)]) <= 1e-12
+
+
+def test_a_layer_that_copies_several_blobs_is_no_affine() -> None:
+    layer = layer_of('type: "GradientBlock"', 2, 2)
+    assert CAFFE.operator(layer, context_of(layer, [FOUR, (2, 5)])) == Opaque("it copies several blobs")
 
 
 def test_every_row_of_the_table_has_its_properties() -> None:

@@ -85,6 +85,12 @@ def test_a_dropout_that_draws_at_test_is_refused_as_what_no_two_runs_agree_on() 
     assert not layer_net('type: "Dropout" dropout_param { sample_weights_test: false }', [IMAGE]).layers[-1].opaque
 
 
+def test_a_noise_that_is_filled_is_added_at_test_too() -> None:
+    net = layer_net('type: "Noise" noise_param { filler_param { type: "gaussian" std: 0.5 } }', [IMAGE])
+    with pytest.raises(UnsupportedError, match="`filler_param` of its noise_param"):
+        to_onnx(net)
+
+
 def test_a_reason_stands_beside_each_field_that_means_nothing() -> None:
     assert all(IDLE.values())
     assert all(IDLE_OF_LAYER.values())
@@ -145,6 +151,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "ExpandDimsND": [("expand_dims_nd_param { axis: 1 }", [IMAGE])],
     "Filter": [("", [IMAGE, (2, 1, 1, 1)]), ("", [IMAGE, (2,)])],
     "Floor": [("", [IMAGE])],
+    "GradientBlock": [("", [IMAGE])],
     "GradientClip": [("", [IMAGE])],
     "GradientReversal": [("", [IMAGE])],
     "GradientScaler": [("", [IMAGE])],
@@ -156,6 +163,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "Maximum": [("", [IMAGE, IMAGE])],
     "Minimum": [("", [IMAGE, IMAGE])],
     "Mul": [("mul_param { mul_shape: 8 }", [IMAGE]), ("", [IMAGE, IMAGE])],
+    "Noise": [("noise_param { gaussian_std: 0.5 }", [IMAGE])],
     "OutputDecay": [("", [IMAGE])],
     "Padding": [
         ("padding_param { pad_h: 1 pad_w: 2 }", [IMAGE]),
@@ -310,6 +318,7 @@ ELSEWHERE = {
     ("ConvolutionDepthwise", "group"): "the type is depthwise whatever it says",
     ("GradientClip", "gradient_clip"): "it scales gradients alone",
     ("Unstack", "num"): "the number of tops says it",
+    **dict.fromkeys([("Noise", name) for name in LAYERS["Noise"].reads["noise_param"].split()], "it is training's"),
     ("EltwiseAffine", "channel_shared"): "the number of values says it",
     **dict.fromkeys(
         [("GradientScaler", name) for name in ("alpha", "lower_bound", "max_iter", "threshold_iter", "upper_bound")],

@@ -167,6 +167,7 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
         1,
     ),
     "flow that leads outside": ('type: "FlowWarp"', [(2, 3, 2, 3), (2, 2, 2, 3)], 1),
+    "gradients of two blobs that are blocked": ('type: "GradientBlock"', [IMAGE, (2, 5)], 2),
     "one step of an LSTM": ('type: "LSTMUnit"', [(1, 3, 4), (1, 3, 16), (1, 3)], 2),
     "permute of three axes": ('type: "Permute" permute_param { order: 2 order: 0 }', [(2, 3, 4)], 1),
     "spatial transformer": (

@@ -152,6 +152,10 @@ def shuffle_channel(layer: Message, bottoms: list[Array], blobs: list[Array]) ->
     return [grouped.swapaxes(1, 2).reshape(bottom.shape)]
 
 
+def each(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return bottoms
+
+
 def silence(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     return []
 

@@ -20,11 +20,17 @@ def dropout_scale(layer: Layer) -> float:
     """What a Dropout multiplies by at TEST: 1, or `1 - ratio` where training does not scale (dropout_layer.cpp).
 
     A SeLuDropout or SpatialDropout has no word for that and does nothing at inference, nor does what changes gradients
-    alone: GradientClip, GradientReversal, GradientScaler, GradientSilent and OutputDecay (gradient_clip_layer.cpp,
-    ddtm/caffe's gradient_scaler_layer.cpp and so on).
+    alone: GradientBlock, GradientClip, GradientReversal, GradientScaler, GradientSilent and OutputDecay
+    (gradient_clip_layer.cpp, ddtm/caffe's gradient_scaler_layer.cpp and so on). Nor does a Noise (noise_layer.cpp of
+    sergeyk's Caffe and others).
     """
     param = layer.param.dropout_param
     return 1.0 if param.scale_train else 1.0 - param.dropout_ratio
+
+
+def each(_: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Those of all bottoms (gradient_block_layer.cpp, Reshape)."""
+    return list(bottoms)
 
 
 def axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -152,6 +158,9 @@ ROWS: Mapping[str, LayerType] = {
         passes_variance=True,
         dialects="ducha-aiki's",
     ),
+    "GradientBlock": LayerType(
+        each, bottoms=(1, None), keeps="each", dialects=OTHERS, note="it changes gradients alone, of several blobs"
+    ),
     "GradientClip": LayerType(
         same, reads={"gradient_clip_param": "gradient_clip"}, dialects=OTHERS, note="it changes gradients alone"
     ),
@@ -163,6 +172,14 @@ ROWS: Mapping[str, LayerType] = {
         note="it changes gradients alone",
     ),
     "GradientSilent": LayerType(same, dialects=OTHERS, note="it changes gradients alone"),
+    "Noise": LayerType(
+        same,
+        reads={
+            "noise_param": "gaussian_std uniform_range bias mean std_var lower upper alpha beta noise_type apply_type"
+        },
+        dialects=OTHERS,
+        note="it adds noise in training alone; the one fork whose layer does so at TEST fills it by a `filler_param`",
+    ),
     "OutputDecay": LayerType(
         same,
         reads={"output_decay_param": "output_decay regularization_type"},

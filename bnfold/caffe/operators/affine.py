@@ -125,6 +125,12 @@ def split(_: LayerContext) -> Alias:
     return Alias()
 
 
+def each(place: LayerContext) -> Alias:
+    """Each top is the bottom of its place (gradient_block_layer.cpp)."""
+    require(len(place.layer.bottoms) == 1, "it copies several blobs")
+    return Alias()
+
+
 def learned(place: LayerContext, index: int, axis: int) -> Array:
     """A learned blob as it lies over the bottom from `axis` on, with size 1 where nothing varies.
 

@@ -150,6 +150,11 @@ def dropout(block: Block) -> str:
     return block("Identity", block.bottom) if factor == 1 else scaled(block, block.bottom, factor)
 
 
+def each(block: Block) -> list[str]:
+    """Each top is the bottom of its place: Identity."""
+    return [block("Identity", bottom) for bottom in block.bottoms]
+
+
 def eltwise_affine(block: Block) -> str:
     """`slope*x + bias` along the channels, or with one slope and one bias for all: Mul, Add."""
     along = (1,) * (block.rank - 2)
@@ -315,6 +320,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Dropout": dropout,
     "EltwiseAffine": eltwise_affine,
     "GRN": grn,
+    "GradientBlock": each,
     "GradientClip": dropout,
     "GradientReversal": dropout,
     "GradientScaler": dropout,
@@ -324,6 +330,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "LogSoftmax": log_softmax,
     "MVN": mvn,
     "Normalize": normalize,
+    "Noise": dropout,
     "OutputDecay": dropout,
     "Scale": scale,
     "Softmax": softmax_layer,
