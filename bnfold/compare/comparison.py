@@ -28,7 +28,7 @@ from bnfold.compare.noise import choose_noise, watched_blobs
 from bnfold.compare.opened import Opened, rounded_otherwise
 from bnfold.compare.pairing import pair
 from bnfold.compare.partial import run_in_one, same_behind
-from bnfold.compare.records import DiffReport
+from bnfold.compare.records import DiffReport, Gate
 from bnfold.compare.widening import widened
 from bnfold.data.arrays import NUMBERS
 from bnfold.data.preparation import Preparation, from_net
@@ -108,6 +108,9 @@ def require_usable(options: CompareOptions) -> None:
     names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked.items()]
     if options.tf32 and TF32.isdisjoint(names):
         raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply so")
+
+
+EQUAL = "every layer and every weight of one network is that of the other"
 
 
 class Comparison:
@@ -212,19 +215,17 @@ class Comparison:
         require_type("progress", progress, "Progress | None")
         if isinstance(candidates, str | bytes) or not isinstance(candidates, Sequence):
             raise UsageError(f"against_all takes a list of models, and not {type(candidates).__name__}")
-        opened = [
-            self._open(candidate, known)
-            for candidate, known in zip(candidates, folded or [False] * len(candidates), strict=True)
-        ]
+        models = [self._candidate(candidate) for candidate in candidates]
         skipping = not run_equal and self._samples is None and self.options.min_agreement is None
-        equal = [skipping and self.reference.equals(one.theirs) for one in opened]
-        different = [one for one, same in zip(opened, equal, strict=True) if not same]
+        equal = [skipping and self.reference.equals(model) for model in models]
+        named = zip(models, folded or [False] * len(models), equal, strict=True)
+        different = [self._open(model, known) for model, known, same in named if not same]
         if any(one.layout != different[0].layout for one in different[1:]):
             found = [self._run([one], progress)[0] for one in different]
         else:
             found = self._run(different, progress) if different else []
         reports = iter(found)
-        return [one.unrun() if same else next(reports) for one, same in zip(opened, equal, strict=True)]
+        return [self._unrun(model) if same else next(reports) for model, same in zip(models, equal, strict=True)]
 
     def _check(self, shapes: Mapping[str, Shape | None]) -> None:
         """Raise now, before anything is written or run, what the data or a gate would raise later."""
@@ -287,8 +288,7 @@ class Comparison:
         fixed = shape.batched and not shape.is_open and self.options.batch is None and shape.batch > LEAST_NOISE
         return fixed and (net is None or not grows_with_batch(net))
 
-    def _open(self, candidate: Source, known: bool) -> Opened:
-        """One candidate beside the reference."""
+    def _candidate(self, candidate: Source) -> Model:
         ours, options = self.reference, self.options
         if self._is_read and isinstance(candidate, Net) and (options.input_shapes or options.reading != ReadOptions()):
             raise UsageError("input_shapes and reading say how a network is read, and both are read already")
@@ -297,20 +297,42 @@ class Comparison:
             theirs = theirs.in_float32()
         if theirs.net is not None:
             check_memory(theirs.net)
-        folded = _is_fold_of(ours, theirs)
         if ours.name == theirs.name:
-            theirs.name += ", folded" if folded else ", candidate"
+            theirs.name += ", folded" if _is_fold_of(ours, theirs) else ", candidate"
+        return theirs
+
+    def _unrun(self, theirs: Model) -> DiffReport:
+        """The report on a candidate that is the reference: to run it would prove no more than to read it."""
+        return DiffReport(
+            self.reference.name,
+            theirs.name,
+            "no data was needed, since the networks are the same to the last weight",
+            self.options.seed,
+            self.options.limit,
+            gates=(Gate("compared", 1, len(self.reference.outputs), True, EQUAL),),
+            notes=(*self.reference.notes, *theirs.notes, *self._types),
+            equal=True,
+        )
+
+    def _open(self, theirs: Model, known: bool) -> Opened:
+        """One candidate beside the reference; `known` says that equal names are equal blobs."""
+        ours, options = self.reference, self.options
         inputs = match_inputs(ours.feeds, theirs.feeds, options.map)
-        shape = layout(ours.feeds, theirs.feeds, inputs)
+        shape, sized = layout(ours.feeds, theirs.feeds, inputs), ""
+        if self._samples is None and ours.net is None:
+            from bnfold.compare.opensizes import with_usual_sizes
+
+            shape, sized = with_usual_sizes(ours, shape)
         data = self._data(shape)
         if options.batch is None:
             ours, theirs, shape = widened(ours, theirs, inputs, shape, data)
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
-        pairs = pair(ours.writers, theirs.writers, blobs, folded=folded or known)
+        pairs = pair(ours.writers, theirs.writers, blobs, folded=known or _is_fold_of(ours, theirs))
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = [*ours.notes, *theirs.notes, *self._types]
         if ours.net is not None and theirs.net is not None:
             notes += run_in_one((ours.net, ours.hidden), (theirs.net, theirs.hidden))
+        notes += [sized] if sized else []
         notes += [f"the candidate computes {quoted(inner)}, and gives no such output"] if inner else []
         if data.count < shape.batch and self._rows_differ(shape):
             notes.append(f"of the {shape.batch:,} rows of a run {data.count:,} were compared, and no others are proved")

@@ -71,7 +71,6 @@ UNLOOKED = (
     f"off: it is looked at without --tolerance, on the CPU, of at most {SMALL:,} weights and values"
 )
 MUTE = "the reference itself is far from a float64 run, which tells nothing: a channel may be some per cent off"
-EQUAL = "every layer and every weight of one network is that of the other"
 TF32_NOTE = (
     "products had the 10 bits of TF32 (--tf32): with it 42 of 208 networks differed by more than 1e-4 on an H200, "
     "without it none but an ArgMax of ties"
@@ -295,19 +294,6 @@ class Opened:
     def _pools(self, blob: str) -> bool:
         """Whether a pooling makes a blob, or others moved its values."""
         return any("Pool" in self.ours.writers[name].type for name in sources(self.ours, blob))
-
-    def unrun(self) -> DiffReport:
-        """The report on a candidate that is the reference: to run it would prove no more than to read it."""
-        return DiffReport(
-            self.ours.name,
-            self.theirs.name,
-            "no data was needed, since the networks are the same to the last weight",
-            self.options.seed,
-            self.options.limit,
-            gates=(Gate("compared", 1, len(self.ours.outputs), True, EQUAL),),
-            notes=tuple(self.notes),
-            equal=True,
-        )
 
     def doubtful(self, found: Measurement) -> list[str]:
         """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""

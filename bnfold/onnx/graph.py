@@ -52,10 +52,16 @@ def sent_model(
 
 def with_first_axis(model: onnx.ModelProto, inputs: Sequence[str], size: int) -> onnx.ModelProto:
     """The model with another first axis of its inputs; what it says of its other shapes is left out."""
+    return with_input_sizes(model, dict.fromkeys(inputs, (size,)))
+
+
+def with_input_sizes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int | None]]) -> onnx.ModelProto:
+    """The model with other sizes of its inputs, from the first on, and None for those that stay; likewise."""
     cut = _unsaid(deepcopy(model))
     for port in cut.graph.input:
-        if port.name in inputs and port.type.tensor_type.shape.dim:
-            port.type.tensor_type.shape.dim[0].dim_value = held(size)
+        for dim, size in zip(port.type.tensor_type.shape.dim, shapes.get(port.name, ()), strict=False):
+            if size is not None:
+                dim.dim_value = held(size)
     return cut
 
 

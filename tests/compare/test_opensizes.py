@@ -1,0 +1,127 @@
+"""Models that leave sizes open are proved on noise of sizes that they take, which a note says."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto
+from onnx_cases import Array
+from onnx_texts import folded, model, statistics, stored, values
+
+from bnfold import compare
+from bnfold.errors import UsageError
+from bnfold.options import ReadOptions
+from bnfold.pipeline import Folding, Job, Reading, Writing
+from bnfold.pipeline import run as fold_files
+
+
+def net(inputs: str, body: str, **constants: Array) -> ModelProto:
+    head = f'<ir_version: 8, opset_import: ["" : 17]> net ({inputs}) => (float[q,r,s,t] y)'
+    made = model(f"{head} {{ {body} }}", **constants)
+    for port in made.graph.input:
+        for dim in port.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = dim.dim_param.replace("_plus_", " + ")  # which the text has no way to say
+    return made
+
+
+def conv_bn(shape: str = "n,2,h,w", channels: int = 2, front: str = "p = Identity (x)") -> ModelProto:
+    body = f"{front} c = Conv (p, k) y = BatchNormalization (c, gamma, beta, mean, variance)"
+    constants = {"k": values(3, channels, 3, 3), **statistics()}
+    return net(f"float[{shape}] x", body, **constants)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (conv_bn(), "'x' ?x2x224x224"),
+        (conv_bn("1,2,30,w"), "'x' 1x2x30x224"),
+        (conv_bn("1,2,s,s"), "'x' 1x2x224x224"),
+        (conv_bn("n,c,h,w", 1), "'x' ?x1x224x224"),
+        (conv_bn("n,h,w,3", 3, "p = Transpose <perm = [0, 3, 1, 2]> (x)"), "'x' ?x224x224x3"),
+        (
+            net(
+                "float[n,1,h,w] x",
+                "c = Conv (x, k) p = ReduceMax <axes = [3]> (c) q = Squeeze (p, one) y = Add (q, table)",
+                k=values(3, 1, 3, 3),
+                one=np.array([3]),
+                table=values(46),
+            ),
+            "'x' ?x1x48x320",
+        ),
+        (net("float[n,t] x", "y = MatMul (x, k)", k=values(512, 3)), "'x' ?x512"),
+        (
+            net(
+                "int64[b,t] x, float[b,p,4] cache, float[b,p_plus_t] mask",
+                "e = Gather (k, x) a = Concat <axis = 1> (cache, e) m = Unsqueeze (mask, last) y = Mul (a, m)",
+                k=values(9, 4),
+                last=np.array([2]),
+            ),
+            "'x' ?x16 and 'cache' ?x16x4 and 'mask' ?x32",
+        ),
+        (
+            net(
+                "float[b,t] x, float[2,b,3] state, float scale",
+                "m = ReduceMean <axes = [1]> (x) s = Mul (m, scale) y = Add (state, s)",
+            ),
+            "'x' 1x16 and 'state' 2x1x3",
+        ),
+    ],
+)
+def test_sizes_are_found_that_the_model_takes(made: ModelProto, said: str) -> None:
+    report = compare(made, made)
+    assert report.passed, report.verdict
+    assert f"the model leaves sizes open; it was run with {said}, and --input-shape gives others" in report.notes
+
+
+def test_a_fold_of_a_model_with_open_sizes_is_proved_and_a_fault_in_it_is_found(tmp_path: Path) -> None:
+    onnx.save(conv_bn(), tmp_path / "net.onnx")
+    paths = tmp_path / "net.onnx", tmp_path / "out.onnx"
+    done = fold_files(Job(Reading(paths[0], None, ReadOptions()), Writing((paths[1],)), Folding()))
+    assert [proof.passed for proof in done.proofs] == [True]
+    after = onnx.load(paths[1])
+    assert [dim.dim_param for dim in after.graph.input[0].type.tensor_type.shape.dim] == ["n", "", "h", "w"]
+    wrong = folded(conv_bn())
+    for tensor in wrong.graph.initializer:
+        if tensor.name in stored(wrong) and len(tensor.dims) == 1:
+            array = stored(wrong)[tensor.name].copy()
+            array[1] += 0.01 * np.abs(array).max()
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    report = compare(conv_bn(), wrong)
+    assert not report.passed
+    assert report.verdict.startswith("The networks differ: blob 'y'")
+
+
+def test_sizes_that_the_candidate_states_go_before_usual_ones() -> None:
+    report = compare(conv_bn(), conv_bn("4,2,7,9"))
+    assert report.passed
+    assert not any("sizes open" in note for note in report.notes)
+
+
+def test_regions_lie_in_the_image_that_was_chosen() -> None:
+    body = (
+        "m = Conv <strides = [4, 4]> (x, k) i = Squeeze (g, first) "
+        "y = RoiAlign <output_height = 2, output_width = 2> (m, r, i)"
+    )
+    made = net(
+        "float[n,3,h,w] x, float[m,4] r, int64[m,1] g",
+        body,
+        k=values(2, 3, 4, 4),
+        first=np.array([1]),
+    )
+    report = compare(made, made)
+    assert report.passed, report.verdict
+    assert "'r': regions inside 224x224" in report.data
+    assert any("'r' 4x4" in note for note in report.notes), report.notes
+
+
+def test_a_model_that_takes_no_usual_size_is_refused_unless_there_is_nothing_to_run(tmp_path: Path) -> None:
+    odd = net("float[n,t] x", "y = MatMul (x, k)", k=values(7, 3))
+    with pytest.raises(UsageError, match=r"'x' has shape \?x\?; noise needs every size, and .* --input-shape"):
+        compare(odd, odd)
+    assert compare(odd, odd, input_shapes={"x": (3, 7)}).passed
+    onnx.save(odd, tmp_path / "net.onnx")
+    reading, writing = Reading(tmp_path / "net.onnx", None, ReadOptions()), Writing((tmp_path / "out.onnx",))
+    (proof,) = fold_files(Job(reading, writing, Folding())).proofs
+    assert (proof.passed, proof.equal) == (True, True)
