@@ -328,6 +328,7 @@ class Comparison:
             ours, theirs, shape = widened(ours, theirs, inputs, shape, data)
         blobs = {blob: partner for blob, partner in options.map.items() if blob not in ours.feeds}
         pairs = pair(ours.writers, theirs.writers, blobs, folded=known or _is_fold_of(ours, theirs))
+        ours, theirs = ours.reading_through_copies(pairs), theirs.reading_through_copies({*pairs.values()})
         inner = [name for name in ours.outputs if name in pairs and pairs[name] not in theirs.outputs]
         notes = [*ours.notes, *theirs.notes, *self._types]
         if ours.net is not None and theirs.net is not None:

@@ -41,7 +41,7 @@ import numpy as np
 from bnfold.compare.divergence import upstream
 from bnfold.compare.kernels import span
 from bnfold.compare.metrics import ENOUGH, NOISE, extremes, in_pieces, magnitude
-from bnfold.compare.models import Model
+from bnfold.compare.models import Model, is_copy
 from bnfold.errors import UnsupportedError
 from bnfold.net import Array
 from bnfold.options import ROUNDING as UNITS
@@ -264,14 +264,21 @@ def _formula(model: Model, blob: str, leaves: Mapping[str, str | None]) -> tuple
     node = model.makers.get(blob)
     if node is None:
         return None
-    inputs = [
-        (leaves[name],) if name in leaves else _formula(model, name, leaves) or _constant(model, name, node.op_type)
-        for name in node.input
-    ]
+    inputs = [_operand(model, name, node.op_type, leaves) for name in node.input]
     if None in inputs or (None,) in inputs:
         return None
     attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
     return (node.op_type, list(node.output).index(blob), tuple(attributes), tuple(inputs))
+
+
+def _operand(model: Model, name: str, reader: str, leaves: Mapping[str, str | None]) -> tuple[object, ...] | None:
+    """What a node reads: a leaf, what other nodes make of these, or what is stored."""
+    if name in leaves:
+        return (leaves[name],)
+    node = model.makers.get(name)
+    if node is not None and is_copy(node, name):
+        return _operand(model, node.input[0], reader, leaves)
+    return _formula(model, name, leaves) or _constant(model, name, reader)
 
 
 def _constant(model: Model, name: str, reader: str) -> tuple[object, ...] | None:

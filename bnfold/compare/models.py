@@ -93,6 +93,16 @@ class Model:
         """Value -> the node that makes it."""
         return {name: node for node in self.proto.graph.node for name in node.output}
 
+    def reading_through_copies(self, compared: Collection[str]) -> Model:
+        """The network, whose `reads` name in the place of a copy that is not compared what it was made of."""
+
+        def source(name: str) -> str:
+            while name not in compared and (node := self.makers.get(name)) is not None and is_copy(node, name):
+                name = node.input[0]
+            return name
+
+        return replace(self, reads={blob: tuple(map(source, read)) for blob, read in self.reads.items()})
+
     @cached_property
     def float_types(self) -> set[str]:
         """The float types that its values have where it computes; a Cast reads another one, and makes it."""
@@ -221,6 +231,11 @@ class Model:
         """Give back the memory of the source's pages: whoever wants its weights again maps them again."""
         for buffer in self.mapped:
             release_pages(buffer)
+
+
+def is_copy(node: NodeProto, name: str) -> bool:
+    """Whether a node makes a value that is its first input; a Dropout that draws is not compared at all."""
+    return node.op_type in COPYING and node.output[0] == name
 
 
 def open_model(source: Source, role: str, options: CompareOptions = CompareOptions()) -> Model:
@@ -394,6 +409,8 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
             feeds[port.name] = Feed(shape if ranked else UNRANKED, dtype, meaning, ranked)
     return feeds
 
+
+COPYING = frozenset({"Dropout", "Identity"})
 
 SELDOM = frozenset({"bfloat16", "float64"})
 """Types of which onnxruntime has many operators on no processor."""

@@ -312,6 +312,22 @@ def test_an_output_that_shows_no_small_error_is_judged_by_what_stands_in_front_o
     assert compare(reference, reference, options=OUTPUTS).passed
 
 
+@pytest.mark.parametrize("copy", ["Identity", "Dropout"])
+def test_what_hides_behind_a_copy_of_scores_is_judged_by_the_scores(copy: str) -> None:
+    def squashed(nodes: list[NodeProto], front: str, bias: float) -> ModelProto:
+        made = [helper.make_node("Conv", ["x", "w", "b"], ["c"], "c"), *nodes]
+        made.append(helper.make_node("Sigmoid", [front], ["y"], "y"))
+        weights = {"w": np.full((1, 1, 1, 1), 40, np.float32), "b": np.full(1, bias, np.float32)}
+        return model(made, {"x": (1, 1, 4, 4)}, ["y"], weights)
+
+    whole = squashed([helper.make_node(copy, ["c"], ["d"], "d")], "d", 300.0)
+    images = np.random.default_rng(2).normal(size=(4, 1, 4, 4)).astype(np.float32)
+    right = compare(whole, squashed([], "c", 300.0), images, OUTPUTS)
+    assert right.passed
+    assert any("so it is judged by what stands in front of it: 'c'" in note for note in right.notes)
+    assert not compare(whole, squashed([], "c", 303.0), images, OUTPUTS).passed
+
+
 @pytest.mark.parametrize(
     "behind",
     [
