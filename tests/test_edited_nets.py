@@ -416,6 +416,21 @@ def test_new_values_are_not_those_of_another_node_that_reads_the_old_ones(model:
     assert bnfold.compare(model, bnfold.fold(model).net).passed
 
 
+def test_layers_that_a_program_puts_into_another_order_are_written_in_it(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["a"], name="a"),
+        helper.make_node("Constant", [], ["two"], value_floats=[2.0, 2.0]),
+        helper.make_node("Mul", ["x", "two"], ["b"], name="b"),
+        helper.make_node("Add", ["a", "b"], ["y"], name="y"),
+    ]
+    graph = helper.make_graph(nodes, "g", [port("x")], [port("y")])
+    net = bnfold.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8))
+    net.layers.reverse()
+    net.layers.append(net.layers.pop(0))
+    net["a"].bottoms[0] = "b"
+    assert [layer.name for layer in saved_onnx(net, tmp_path).layers] == ["b", "a", "y"]
+
+
 def branching() -> onnx.ModelProto:
     """A MaxPool that both bodies of an If read, which say its size, and what `summing` does behind that."""
     model = summing()

@@ -254,12 +254,16 @@ class _Editing:
     def _ordered(
         self, messages: dict[int, NodeProto | None], alive: set[int]
     ) -> Iterator[tuple[int, NodeProto | None]]:
-        """The nodes of the new file: layers in their order, expressions where they stood."""
+        """The nodes of the new file: layers in their order, expressions in front of who reads them."""
+        nodes = self._origin.document.model.graph.node
+        makers = {name: number for number in self._origin.expressions for name in nodes[number].output}
         waiting = sorted(self._origin.expressions)
         position = 0
         for layer in self._net.layers:
-            number = layer.param.number
-            while number >= 0 and position < len(waiting) and waiting[position] < number:
+            number, param = layer.param.number, layer.param
+            read = (slot.name for slot in param.slots if isinstance(slot, ConstantInput))
+            behind = max([number, *(makers.get(name, -1) for name in (*read, *param.captures))])
+            while position < len(waiting) and waiting[position] <= behind:
                 if waiting[position] in alive:
                     yield waiting[position], None
                 position += 1

@@ -226,7 +226,12 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
     counts: Counter[int] = Counter()
     at_end = [fresh for fresh in edited.fresh.values() if fresh.name not in origin.tensors]
     inputs = new_inputs(edited, origin)
-    yield from filter(None, nodes.get(-1, ()))
+    old = [part for part in document.inner if part[:2] == (NODE, LENGTH)]
+
+    def written(place: int) -> Iterator[_Piece]:
+        return (old[piece] if isinstance(piece, int) else piece for piece in nodes.get(place, ()))
+
+    yield from written(-1)
     if edited.name is not None:
         yield encode_field(NAME, edited.name.encode())
     for part in document.inner:
@@ -238,7 +243,7 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
         if part.number == NAME and edited.name is not None:
             continue
         if part.number == NODE:
-            yield from (part if piece is None else piece for piece in nodes.get(position, ()))
+            yield from written(position)
         elif part.number == INITIALIZER:
             yield from _initialiser(document.tensors[position], part, edited, split)
             if position == len(document.tensors) - 1:
@@ -263,13 +268,16 @@ def _pieces(document: Document, edited: Edition, origin: OnnxOrigin, split: bool
     yield from (_field(INPUT, port) for port in inputs)
 
 
-def _by_number(edited: Edition) -> dict[int, list[bytes | None]]:
-    """Number of a node of the old file -> what is written in its place: None is the node as it was."""
-    placed: dict[int, list[bytes | None]] = {}
+def _by_number(edited: Edition) -> dict[int, list[bytes | int]]:
+    """Number of a node of the old file -> what is written in its place: nodes, or numbers of those that are as before.
+
+    One that a program has moved behind a later one stands there.
+    """
+    placed: dict[int, list[bytes | int]] = {}
     place = -1
     for number, node in edited.nodes:
-        place = number if number >= 0 else place
-        placed.setdefault(place, []).append(None if node is None else _field(NODE, node))
+        place = max(place, number)
+        placed.setdefault(place, []).append(number if node is None else _field(NODE, node))
     return placed
 
 

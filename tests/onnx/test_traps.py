@@ -7,7 +7,7 @@ from io import BytesIO
 
 import onnx
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, helper
 from onnx_cases import error, run, values_of
 from onnx_traps import Trap, traps
 
@@ -49,6 +49,27 @@ def test_constants_of_what_is_excluded_stay_where_they_are(trap: Trap) -> None:
     data, stream = trap.model().SerializeToString(), BytesIO()
     save_onnx(fold(load_bytes(data, trap.options), exclude="*").net, stream)
     assert stream.getvalue() == data
+
+
+JOINED = [
+    trap for trap in traps() if re.search(r"(Concat|Max|Mean|Min|Sum) .*\{", trap.body) and "fed" not in trap.said
+]
+
+
+@pytest.mark.parametrize("trap", JOINED, ids=str)
+def test_constants_that_nodes_hold_fold_as_those_that_the_model_holds(trap: Trap) -> None:
+    model = trap.model()
+    ports = {port.name for port in (*model.graph.input, *model.graph.output)}
+    held = [tensor for tensor in model.graph.initializer if tensor.name not in ports]
+    left = [tensor for tensor in model.graph.initializer if tensor.name in ports]
+    nodes = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in held]
+    nodes += model.graph.node
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(left)
+    result = ModelProto.FromString(folded(model.SerializeToString(), trap)[0])
+    onnx.checker.check_model(result, full_check=True)
+    assert [node.op_type for node in result.graph.node if node.op_type != "Constant"] == trap.left
 
 
 @pytest.mark.parametrize("trap", [trap for trap in traps() if "Sequence" in trap.body], ids=str)
