@@ -619,6 +619,9 @@ ADDED_FIELDS = (
         Fact("NormFaceParameter", name, 30001 + number, "optional", "bool", False, "false", ("texts",))
         for number, name in enumerate(["rescale", "fix_gradient", "bp_norm"])
     ),
+    # Normalization of several forks, of which some have a norm to choose.
+    Fact("LayerParameter", "normalization_param", 30016, "optional", "NormalizationParameter", False, "", ("texts",)),
+    Fact("NormalizationParameter", "norm", 30001, "optional", "NormalizationParameter.Norm", False, "", ("texts",)),
     # SSD's forks with cells that are not square.
     Fact("PriorBoxParameter", "offset_h", 30001, "optional", "float", False, "0.5", ("texts",)),
     Fact("PriorBoxParameter", "offset_w", 30002, "optional", "float", False, "0.5", ("texts",)),
@@ -638,6 +641,7 @@ ADDED_ENUMS = {
     "ImageDataParameter.LabelType": ("NONE=0 IMAGE=1 PIXEL=2 BBX=3", ["vitis"]),
     "NoiseLayerParameter.ApplyType": ("ADD=0 MULTIPLY=1", ["texts"]),
     "NoiseLayerParameter.NoiseType": ("UNIFORM=0 GAUSSIAN=1", ["texts"]),
+    "NormalizationParameter.Norm": ("L1=1 L2=2 L3=3", ["texts"]),
     "PaddingParameter.Method": ("CONSTANT=0 MIRROR=1", ["texts"]),
     "UnPoolingParameter.Method": ("FIXED=0 DIV=1 REP=2 MAX=3", ["texts"]),
     "YoloEvalDetectionParameter.ScoreType": ("OBJ=0 PROB=1 MULTIPLY=2", ["vitis"]),

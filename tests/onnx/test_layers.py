@@ -328,6 +328,24 @@ def test_a_normalize_whose_values_no_caffe_tells_has_no_onnx_form(param: str, to
         to_onnx(layer_net(f'type: "Normalize" {param}', [IMAGE], tops))
 
 
+@pytest.mark.parametrize(
+    ("inside", "shape", "reason"),
+    [
+        ('type: "Normalization"', IMAGE, "forks disagree about the axes over which it sums"),
+        ('type: "Normalization" normalization_param { norm: L2 }', (2, 5), "`norm` of its normalization_param"),
+        ('type: "L2Norm"', (2, 5), "forks disagree about the axes over which it sums, and about what it adds"),
+        (
+            'type: "Region" region_param { classes: 20 anchors: "1,2" }',
+            IMAGE,
+            "forks leave what becomes of its anchors",
+        ),
+    ],
+)
+def test_a_type_of_forks_that_disagree_has_no_onnx_form(inside: str, shape: Shape, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=re.escape(reason)):
+        to_onnx(layer_net(inside, [shape]))
+
+
 def test_a_normalize_that_says_nothing_is_the_one_whose_weights_it_has() -> None:
     text, (x,) = 'type: "Normalize"', noise([IMAGE])
     net = layer_net(text, [IMAGE], blobs=[np.array([3.0], np.float32)])

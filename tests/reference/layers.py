@@ -114,6 +114,7 @@ FORWARD: dict[str, Forward] = {
     "Mul": layers_forks.arithmetic,
     "MVN": layers_normalize.mvn,
     "Noise": layers_pointwise.dropout,
+    "Normalization": layers_normalize.normalization,
     "Normalize": layers_normalize.normalize,
     "OutputDecay": layers_pointwise.dropout,
     "Pad": layers_forks.pad,

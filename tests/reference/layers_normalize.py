@@ -194,6 +194,11 @@ def normalize(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[
     return [bottom / norm * column(blobs[0].reshape(-1), bottom)]
 
 
+def normalization(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Sample by sample, each divided by its length."""
+    return [np.stack([sample / np.linalg.norm(sample) for sample in bottoms[0]])]
+
+
 def normalize_pixels(layer: Message, bottom: Array) -> list[Array]:
     """NormFace's forward loops: num, channels, height and width are what Blob says of absent axes, 1."""
     param = layer.sub("normalize_param")

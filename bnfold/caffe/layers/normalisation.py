@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bnfold.caffe.layers.axes import canonical_axis
-from bnfold.caffe.layers.row import DETECTORS, LayerType, four_axes, per_channel, same
+from bnfold.caffe.layers.row import DETECTORS, OTHERS, LayerType, four_axes, per_channel, same
 from bnfold.errors import ModelError
 from bnfold.net import Layer, Shape
 
@@ -58,6 +58,11 @@ def normalize_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | Non
     return per_channel("norm_param")(layer, bottoms) if layer.param.HasField("norm_param") or layer.blobs else None
 
 
+def normalization(_: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """The bottom's, if that is (N, C): forks disagree about others (normalization_layer.cpp)."""
+    return [bottoms[0]] if len(bottoms[0]) == 2 else None
+
+
 ROWS: Mapping[str, LayerType] = {
     "ChannelNorm": LayerType(channel_norm, rank=2, dialects="Synopsys, FlowNet2"),
     "GRN": LayerType(same, rank=2, reads={"grn_param": "bias"}, dialects="OpenVINO's training Caffe"),
@@ -83,6 +88,13 @@ ROWS: Mapping[str, LayerType] = {
         reads={"mvn_param": "normalize_variance across_channels eps add_eps_before_sqrt"},
         aligned=True,
         note="Synopsys' `add_eps_before_sqrt: true` puts eps under the root",
+    ),
+    "Normalization": LayerType(
+        normalization,
+        reads={"normalization_param": ""},
+        dialects=OTHERS,
+        note="of (N, C) alone, where the forks agree; those that add 1e-12 to the sum, or choose a norm, say so by a "
+        "`norm`",
     ),
     "Normalize": LayerType(
         normalize,

@@ -74,7 +74,12 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
 
 REASONS: Mapping[str, str] = {
     "DenseCRF": "it infers by iterations over all pairs of pixels, which ONNX has no operator for",
+    **dict.fromkeys(
+        ("L2Norm", "L2Normalization", "L2Normalize"),
+        "forks disagree about the axes over which it sums, and about what it adds to the sum",
+    ),
     "Python": "what it computes is Python code outside the network",
+    "Region": "forks leave what becomes of its anchors to programs outside of the network, and disagree about the rest",
     "Resize": "forks disagree about where the pixels of the smaller plane lie in the larger one",
     "SqueezeConvolution": "without its masks nobody knows its weights; load the net with its caffemodel",
     "SqueezeDeconvolution": "without its masks nobody knows its weights; load the net with its caffemodel",
@@ -90,6 +95,7 @@ FORMS: Mapping[str, str] = {
     "CTCGreedyDecoder with an accuracy": "its last top measures predictions, and is none",
     "DetectionOutput in parts, of several images": "its Caffe gives every image the boxes of the first",
     "DetectionOutput with eta": "its threshold changes while it suppresses, if it is above 0.5, which ONNX's cannot",
+    "Normalization of other than (N, C)": "forks disagree about the axes over which it sums",
     "Padding with all_pad": "the fork whose field it is is known by the shapes of its blobs alone",
     "Yolov3DetectionOutput with gaussian_box": "the one Caffe that has it reads scores that it never wrote",
     "YoloDetectionOutput of a plane that is not square": "its Caffe reads the wrong cells, or past the end",

@@ -221,6 +221,13 @@ def mvn(block: Block) -> str:
     return block("Div", centred, shifted(block, block("Sqrt", variance), view.eps, "eps"))
 
 
+def normalization(block: Block) -> str:
+    """`x / sqrt(sum of x^2)` for each sample, (N, C): ReduceSum, Sqrt, Div."""
+    if block.rank != 2:
+        raise Refused("forks disagree about the axes over which it sums, unless there are two")
+    return block("Div", block.bottom, block("Sqrt", _sum_of_squares(block, [1])))
+
+
 def normalize(block: Block) -> str | list[str]:
     """`x / sqrt(sum x^2 + eps) * scale` over channels, or over channels and plane: ReduceSum, Sqrt, Div, Mul.
 
@@ -329,6 +336,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "LayerNorm": layer_norm,
     "LogSoftmax": log_softmax,
     "MVN": mvn,
+    "Normalization": normalization,
     "Normalize": normalize,
     "Noise": dropout,
     "OutputDecay": dropout,
