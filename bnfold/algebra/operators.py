@@ -59,7 +59,7 @@ class Take(NamedTuple):
     Attributes:
         axis: the axis.
         indices: which index of the axis each index of the result is, shape (size of the result,); a slice where the
-            elements follow each other, with no more than a start where the end is unknown.
+            elements follow each other, perhaps at a distance, with no more than a start where the end is unknown.
         size: how long the axis was; `UNKNOWN_SIZE` where it is unknown.
     """
 

@@ -210,6 +210,7 @@ READERS: Mapping[tuple[str, int], Callable[[_Reading], StandIn]] = {
     ("DetectionOutput", 2): lambda _: Priors(),
     ("DetectionOutputRefine", 2): lambda _: Priors(),
     ("Embed", 0): lambda reading: Indices(max(int(reading.layer.param.embed_param.input_dim), 1)),
+    ("GatherV2", 1): lambda reading: Indices(max(reading.shapes[0][reading.layer.param.gather_v2_param.axis], 1)),
     ("LSTM", 1): lambda reading: Continuation(max(reading.shapes[1][0], 1)),
     ("PSROIPooling", 1): lambda reading: _regions(reading, reading.layer.param.psroi_pooling_param.spatial_scale),
     ("Proposal", 2): _image_info,

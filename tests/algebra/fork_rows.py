@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from algebra.commute_kinds import (
     Affines,
@@ -17,6 +19,7 @@ from algebra.commute_kinds import (
     the_same,
 )
 from algebra.rows import (
+    Array,
     Rng,
     any_affine,
     keeps_both,
@@ -24,6 +27,7 @@ from algebra.rows import (
     keeps_strict_order,
     keeps_zero,
     mask_and_values,
+    signed,
     take,
     uniform,
 )
@@ -73,6 +77,11 @@ def in_each_part(rng: Rng) -> Affines:
 
 def in_each_part_without_shift(rng: Rng) -> Affines:
     return [affine and affine.without_shift() for affine in in_each_part(rng)]
+
+
+def places_below_3(*shape: int) -> Callable[[Rng], list[Array]]:
+    """A blob, and which of its first three places along an axis are taken."""
+    return lambda rng: [signed(rng, PLANE), rng.integers(0, 3, shape).astype(np.float64)]
 
 
 RRELU = layer("RReLU", "rrelu_param { lb: 3 ub: 8 }")
@@ -139,6 +148,35 @@ EXPANDED = layer("ExpandDimsND", "expand_dims_nd_param { axis: 2 axis: -1 }")
 EXPANDED_BEFORE = layer("ExpandDimsND", "expand_dims_nd_param { axis: 1 }")
 UNSTACKED = Row("Unstack", 'type: "Unstack" unstack_param { axis: 2 }', (PLANE,), tops=2)
 UNSTACKED_CHANNELS = Row("Unstack channels", 'type: "Unstack" unstack_param { axis: 1 }', (PLANE,), tops=4)
+STRIDED = layer(
+    "StridedSlice",
+    "strided_slice_param { begin: 0 begin: -1 begin: 1 begin: 0 end: 0 end: 0 end: 2 end: 9 strides: 1 strides: -2 "
+    "strides: 1 strides: 2 begin_mask: 1 end_mask: 3 shrink_axis_mask: 4 }",
+)
+STRIDED_NEW = layer(
+    "StridedSlice",
+    "strided_slice_param { begin: 0 begin: 0 begin: 1 end: 0 end: 0 end: 4 ellipsis_mask: 1 new_axis_mask: 2 }",
+)
+STRIDED_CHANNEL = layer(
+    "StridedSlice", "strided_slice_param { begin: 0 begin: 2 end: 0 end: 0 end_mask: 1 shrink_axis_mask: 2 }"
+)
+STRIDED_AXES = layer(
+    "StridedSlice", "strided_slice_param { begin: 3 begin: 3 end: -5 end: 0 strides: -1 strides: -1 axes: 3 axes: 1 }"
+)
+PIECE = layer("Piece", "piece_param { begin: 0 begin: 1 begin: 0 begin: 2 size: -1 size: 2 size: 3 size: -1 }")
+GATHERED = layer("Gather", "gather_param { indices: 3 indices: 0 indices: 3 shape: 3 axis: 1 }")
+GATHERED_TABLE = layer(
+    "Gather", "gather_param { indices: 3 indices: 0 indices: 2 indices: 1 shape: 2 shape: 2 axis: -1 }"
+)
+GATHERED_ONE = layer("Gather", "gather_param { indices: 2 shape: 0 axis: 2 }")
+GATHERED_SAMPLES = layer("Gather", "gather_param { indices: 1 indices: 1 shape: 2 }")
+CHOSEN = Row("GatherV2", 'type: "GatherV2" gather_v2_param { axis: 2 }', (PLANE, (2, 3)), inputs=places_below_3(2, 3))
+CHOSEN_CHANNELS = Row(
+    "GatherV2 of channels", 'type: "GatherV2" gather_v2_param { axis: 1 }', (PLANE, (3,)), inputs=places_below_3(3)
+)
+REPEATED = layer("TileND", "tile_nd_param { multiples: 1 multiples: 2 multiples: 1 multiples: 3 }")
+BROADCAST = layer("BroadcastTo", "broadcast_to_param { shape: 2 shape: 4 shape: 3 shape: 5 }", (2, 4, 1, 5))
+BROADCAST_CHANNELS = layer("BroadcastTo", "broadcast_to_param { shape: 2 shape: 4 shape: 3 }", (2, 1, 3))
 PYRAMID = layer("ICNetSubgraph", shape=(2, 4, 9, 17))
 MOST = layer("ReduceMax", "reduce_max_param { axis: 2 axis: 3 }")
 LEAST = layer("ReduceMin", "reduce_min_param { axis: -1 keepdims: true }")
@@ -225,6 +263,20 @@ BACK = [
     Back(EXPANDED_BEFORE, uniform),
     Back(UNSTACKED, any_affine, top=1),
     Back(UNSTACKED_CHANNELS, uniform, top=2),
+    Back(STRIDED, any_affine),
+    Back(STRIDED_NEW, any_affine),
+    Back(STRIDED_CHANNEL, uniform),
+    Back(STRIDED_AXES, any_affine),
+    Back(PIECE, any_affine),
+    Back(GATHERED, movable(GATHERED), (any_affine,), lambda affine: [take(affine, np.array([1, 0, 0, 2]))]),
+    Back(GATHERED_TABLE, any_affine),
+    Back(GATHERED_ONE, any_affine),
+    Back(GATHERED_SAMPLES, any_affine),
+    Back(CHOSEN, any_affine),
+    Back(CHOSEN_CHANNELS, uniform, (any_affine,), lambda affine: [take(affine, np.array([0, 1, 2, 0])), None]),
+    Back(REPEATED, movable(REPEATED), (any_affine,), lambda affine: [take(affine, np.arange(4))]),
+    Back(BROADCAST, any_affine),
+    Back(BROADCAST_CHANNELS, uniform, (any_affine,), lambda affine: [take(affine, np.zeros(1, int))]),
     Back(PYRAMID, any_affine),
     Back(MOST, keeps_order, (any_affine,)),
     Back(LEAST, keeps_order, (any_affine,)),
@@ -303,6 +355,20 @@ FORWARD = [
     Forward(EXPANDED_BEFORE, once(uniform)),
     Forward(UNSTACKED, once(any_affine)),
     Forward(UNSTACKED_CHANNELS, once(uniform)),
+    Forward(STRIDED, once(any_affine)),
+    Forward(STRIDED_NEW, once(any_affine)),
+    Forward(STRIDED_CHANNEL, once(any_affine)),
+    Forward(STRIDED_AXES, once(any_affine)),
+    Forward(PIECE, once(any_affine)),
+    Forward(GATHERED, once(any_affine)),
+    Forward(GATHERED_TABLE, once(any_affine)),
+    Forward(GATHERED_ONE, once(any_affine)),
+    Forward(GATHERED_SAMPLES, once(any_affine)),
+    Forward(CHOSEN, once(any_affine, None)),
+    Forward(CHOSEN_CHANNELS, once(uniform, None), (once(any_affine, None),), taking(0, 1, 2)),
+    Forward(REPEATED, once(any_affine)),
+    Forward(BROADCAST, once(any_affine)),
+    Forward(BROADCAST_CHANNELS, once(uniform, channels=1)),
     Forward(PYRAMID, once(any_affine)),
     Forward(MOST, once(keeps_order), (once(any_affine),)),
     Forward(LEAST, once(keeps_order), (once(any_affine),)),

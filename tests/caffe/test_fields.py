@@ -120,6 +120,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "BatchToSpaceND": [
         ("batch_to_space_nd_param { block_shape: 1 block_shape: 2 crops: 0 crops: 0 crops: 1 crops: 0 }", [IMAGE])
     ],
+    "BroadcastTo": [("broadcast_to_param { shape: 2 shape: 3 shape: 4 }", [(2, 1, 4)])],
     "Ceil": [("", [IMAGE])],
     "CTCGreedyDecoder": [("", [(5, 2, 4), (5, 2)])],
     "ContinuationIndicator": [("continuation_indicator_param { time_step: 5 }", [(2, 4, 6)])],
@@ -152,6 +153,11 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "Filter": [("", [IMAGE, (2, 1, 1, 1)]), ("", [IMAGE, (2,)])],
     "Floor": [("", [IMAGE])],
     "GradientBlock": [("", [IMAGE])],
+    "Gather": [("gather_param { indices: 2 indices: 0 indices: 2 indices: 1 shape: 2 shape: 2 axis: 1 }", [IMAGE])],
+    "GatherND": [
+        ("gather_nd_param { indices: 1 indices: 2 indices: 0 indices: 1 indices_shape: 2 indices_shape: 2 }", [IMAGE])
+    ],
+    "GatherV2": [("gather_v2_param { axis: 1 }", [IMAGE, (3,)])],
     "GradientClip": [("", [IMAGE])],
     "GradientReversal": [("", [IMAGE])],
     "GradientScaler": [("", [IMAGE])],
@@ -171,6 +177,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
         ("padding_param { type: MIRROR pad_up: 1 pad_left: 2 }", [IMAGE]),
         ("padding_param { pad_t: 1 pad_l: 2 }", [IMAGE]),
     ],
+    "Piece": [("piece_param { begin: 0 begin: 1 begin: 0 begin: 2 size: -1 size: 2 size: 3 size: -1 }", [IMAGE])],
     "PixelShuffle": [
         ("pixel_shuffle_param { upscale_factor: 2 }", [IMAGE]),
         ("pixelshuffle_param { upscale_factor: 2 }", [IMAGE]),
@@ -200,6 +207,11 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     ],
     "SpaceToDepth": [('space_to_depth_param { block_size: 2 data_format: "NCHW" }', [IMAGE])],
     "SpatialDropout": [("", [IMAGE])],
+    "StridedSlice": [
+        ("strided_slice_param { begin: 0 begin: 1 end: 2 end: 4 begin_mask: 1 end_mask: 1 }", [IMAGE]),
+        ("strided_slice_param { begin: 2 begin: 1 begin: 0 end: 0 end: 5 end: 6 ellipsis_mask: 1 }", [IMAGE]),
+        ("strided_slice_param { begin: 1 end: 4 axes: 2 }", [IMAGE]),
+    ],
     "Sub": [("", [IMAGE, IMAGE])],
     "SpatialTransformer": [
         (
@@ -211,6 +223,7 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     ],
     "Stack": [("stack_param { axis: 1 }", [IMAGE, IMAGE])],
     "ThresholdedReLU": [("thresholded_relu_param { alpha: 0.5 }", [IMAGE])],
+    "TileND": [("tile_nd_param { multiples: 1 multiples: 2 }", [IMAGE])],
     "Tiling": [("tiling_param { tile_dim: 2 }", [IMAGE])],
     "UnPooling": [
         ("unpooling_param { unpool: FIXED out_kernel_size: 3 }", [IMAGE]),

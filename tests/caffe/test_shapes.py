@@ -494,6 +494,127 @@ def test_a_stack_has_a_new_axis_and_an_unstack_one_less() -> None:
         tops_of('type: "Unstack"', (1, 3), tops=2)
 
 
+def strided(words: str) -> str:
+    """`begin 1 -2 | end 3 9 | axes 0 2` as a StridedSlice."""
+    fields = [part.split() for part in words.split("|")]
+    said = " ".join(f"{field}: {value}" for field, *values in fields for value in values)
+    return f'type: "StridedSlice" strided_slice_param {{ {said} }}'
+
+
+@pytest.mark.parametrize(
+    ("words", "bottom", "top"),
+    [
+        ("begin 1 | end 3", (4, 5), (2, 5)),
+        ("begin 0 1 | end 9 9 | strides 2 3", (5, 6), (3, 2)),
+        ("begin -1 4 | end 0 -6 | strides -2 -1 | end_mask 3", (4, 5), (2, 5)),
+        ("begin 9 | end 12", (4, 5), (1, 5)),
+        ("begin -9 | end -1", (4, 5), (3, 5)),
+        ("begin 0 | end 0 | begin_mask 1 | end_mask 1", (-1, 5), (-1, 5)),
+        ("begin 0 1 | end 2147483647 3 | axes 0 1", (-1, 5), (-1, 2)),
+        ("begin 0 -1 | end 0 0 | end_mask 1 | shrink_axis_mask 2", (4, 5, 6), (4, 6)),
+        ("begin 0 0 | end 0 0 | new_axis_mask 2 | end_mask 1", (4, 5), (4, 1, 5)),
+        ("begin 0 7 0 | end 0 9 2 | ellipsis_mask 1 | new_axis_mask 2", (4, 5, 6), (4, 5, 1, 2)),
+        ("begin 0 1 | end 0 0 | ellipsis_mask 1 | shrink_axis_mask 2", (4, 5, 6), (4, 5)),
+        ("begin 1 0 | end 3 0 | ellipsis_mask 2", (4, 5, 6), (2, 5, 6)),
+        ("begin 1 0 | end 3 2 | axes -1 0 | begin_mask 3 | shrink_axis_mask 3", (4, 5, 6), (2, 5, 2)),
+        ("begin -3 | end -1 | axes 1", (4, 4, 6), (4, 2, 6)),
+    ],
+)
+def test_a_strided_slice_cuts_as_tensorflow_does_but_for_a_begin_behind_the_end(
+    words: str, bottom: Shape, top: Shape
+) -> None:
+    assert tops_of(strided(words), bottom) == [top]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("begin 1 | end 3 4", "are of different numbers, or a stride is 0"),
+        ("begin 1 | end 3 | strides 0", "are of different numbers, or a stride is 0"),
+        ("begin 0 0 0 0 | end 1 1 1 1", "begin is of more axes than the 3"),
+        ("begin 0 0 0 0 | end 1 1 1 1 | ellipsis_mask 4", "begin is of more axes than the 3"),
+        ("begin 0 0 | end 1 1 | ellipsis_mask 3", "ellipsis_mask 3 is no one place"),
+        ("begin 0 0 | end 1 1 | ellipsis_mask 4", "ellipsis_mask 4 is no one place"),
+        ("begin 3 | end 2", "there is nothing along axis 0"),
+        ("begin 0 | end 0 | strides 2", "there is nothing along axis 0"),
+        ("begin 3 | end -9 | strides -1", "which versions of its Caffe read differently"),
+        ("begin 0 -1 | end 0 9 | ellipsis_mask 1", "counts begin -1, the one of axis 2, from the end of another"),
+        ("begin -1 | end 9 | axes 2", "counts begin -1, the one of axis 2, from the end of another"),
+        ("begin 3 | end 4 | strides -1 | shrink_axis_mask 1", "takes one place with a stride of -1"),
+        ("begin 1 1 | end 2 2 | axes 1 1", "do not say one axis for each"),
+        ("begin 1 1 1 | end 2 2 2 | axes 2 1 0", "do not say one axis for each"),
+        ("begin 1 | end 2 | axes 3", "axis 3 is outside"),
+    ],
+)
+def test_a_strided_slice_that_its_caffe_reads_otherwise_or_not_at_all_is_refused(words: str, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        tops_of(strided(words), (4, 5, 6))
+
+
+def test_a_cut_of_unknown_size_is_refused_where_it_says_how_much() -> None:
+    for text in (strided("begin 1 | end 9 | end_mask 1"), 'type: "Piece" piece_param { begin: 1 size: -1 }'):
+        with pytest.raises(ModelError, match=r"axis 0 of \? has no known size to cut"):
+            tops_of(text, (-1,))
+    assert tops_of('type: "Piece" piece_param { begin: 0 size: -1 }', (-1,)) == [(-1,)]
+
+
+def test_a_piece_lies_inside_of_its_bottom() -> None:
+    def piece(begin: int, size: int) -> str:
+        return f'type: "Piece" piece_param {{ begin: {begin} size: {size} }}'
+
+    assert tops_of(piece(1, 3), (4,)) == [(3,)]
+    assert tops_of(piece(1, -1), (4,)) == [(3,)]
+    for begin, size in ((1, 4), (-1, 1), (4, -1), (1, 0), (2, -2)):
+        with pytest.raises(ModelError, match=f"{size} from {begin} on are not there along axis 0"):
+            tops_of(piece(begin, size), (4,))
+    with pytest.raises(ModelError, match="one number for each axis of 4x5"):
+        tops_of(piece(1, 3), (4, 5))
+
+
+def test_what_is_gathered_has_the_shape_of_its_indices() -> None:
+    def gather(words: str, layer_type: str = "Gather", field: str = "gather_param") -> str:
+        return f'type: "{layer_type}" {field} {{ {words} }}'
+
+    assert tops_of(gather("indices: 2 indices: 0 shape: 2 shape: 1 axis: 1"), (4, 3, 5)) == [(4, 2, 1, 5)]
+    assert tops_of(gather("indices: 2 shape: 0 axis: -2"), (4, 3, 5)) == [(4, 5)]
+    assert tops_of(gather("indices: 2"), (-1, 3)) == [(3,)]
+    assert output_shapes(layer_of('type: "Gather"'), [(4, 3)]) is None
+    with pytest.raises(ModelError, match="there is no place 3 along axis 1 of 4x3"):
+        tops_of(gather("indices: 3 axis: 1"), (4, 3))
+    with pytest.raises(ModelError, match="1 index for a shape of 2"):
+        tops_of(gather("indices: 3 shape: 2"), (4, 3))
+    several = "indices: 1 indices: 2 indices: 0 indices: 1 indices_shape: 2 indices_shape: 2"
+    assert tops_of(gather(several, "GatherND", "gather_nd_param"), (2, 3, 5)) == [(2, 5)]
+    with pytest.raises(ModelError, match="there is no place 2 along axis 1 of 2x2x5"):
+        tops_of(gather(several, "GatherND", "gather_nd_param"), (2, 2, 5))
+    with pytest.raises(ModelError, match="are no places in 2"):
+        tops_of(gather(several, "GatherND", "gather_nd_param"), (2,))
+    assert tops_of(gather("axis: -1", "GatherV2", "gather_v2_param"), (4, 3), (2, -1)) == [(4, 2, -1)]
+    assert tops_of(gather("axis: 0", "GatherV2", "gather_v2_param"), (4, 3), ()) == [(3,)]
+
+
+def test_copies_of_each_axis_and_a_shape_to_broadcast_to_are_held_to_the_bottom() -> None:
+    def said(layer_type: str, message: str, field: str, *values: int) -> str:
+        return f'type: "{layer_type}" {message} {{ {" ".join(f"{field}: {value}" for value in values)} }}'
+
+    def tiles(*values: int) -> str:
+        return said("TileND", "tile_nd_param", "multiples", *values)
+
+    def broadcast(*values: int) -> str:
+        return said("BroadcastTo", "broadcast_to_param", "shape", *values)
+
+    assert tops_of(tiles(2, 3), (-1, 4, 5)) == [(-1, 12, 5)]
+    for values in ((), (1, 1, 1, 1)):
+        with pytest.raises(ModelError, match=f"multiples are {len(values)}, for a bottom of 3 axes"):
+            tops_of(tiles(*values), (2, 4, 5))
+    with pytest.raises(ModelError, match="multiples 2x0 must be at least 1"):
+        tops_of(tiles(2, 0), (2, 4, 5))
+    assert tops_of(broadcast(7, 2, 4, 5), (2, 1, 5)) == [(7, 2, 4, 5)]
+    for shape in ((4, 5), (2, 4, 6), (2, 5, 1)):
+        with pytest.raises(ModelError, match="does not broadcast to"):
+            tops_of(broadcast(*shape), (2, 1, 5))
+
+
 def test_the_windows_of_an_icnet_subgraph_need_a_plane_of_4_by_6() -> None:
     assert tops_of('type: "ICNetSubgraph"', (1, 2, 4, 6)) == [(1, 2, 4, 6)]
     assert tops_of('type: "ICNetSubgraph"', (1, 2, -1, 33)) == [(1, 2, -1, 33)]

@@ -55,8 +55,10 @@ def test_the_reader_of_an_input_says_what_it_means() -> None:
     input: "moves" input_shape { dim: 1 dim: 8 dim: 3 dim: 4 }
     input: "mask" input_shape { dim: 1 dim: 4 dim: 6 dim: 8 }
     input: "order" input_shape { dim: 2 }
+    input: "chosen" input_shape { dim: 3 }
     layer { name: "up" type: "Upsample" bottom: "data" bottom: "mask" top: "up" upsample_param { scale: 2 } }
     layer { name: "ordered" type: "BatchReindex" bottom: "data" bottom: "order" top: "ordered" }
+    layer { name: "few" type: "GatherV2" bottom: "data" bottom: "chosen" top: "few" gather_v2_param { axis: -2 } }
     layer { name: "pooled" type: "Pooling" bottom: "data" top: "pooled" pooling_param { kernel_size: 2 stride: 2 } }
     layer { name: "said" type: "Reshape" bottom: "im_info" top: "said" reshape_param { shape { dim: 1 dim: 3 } } }
     layer { name: "proposal" type: "Proposal" bottom: "pooled" bottom: "moves" bottom: "said" top: "rois" }
@@ -65,6 +67,7 @@ def test_the_reader_of_an_input_says_what_it_means() -> None:
         "im_info": ImageInfo(6, 8),
         "mask": Places(12 * 16),
         "order": Indices(1),
+        "chosen": Indices(6),
     }
     python = "python_param { module: 'rpn.proposal_layer' layer: 'ProposalLayer' param_str: \"'feat_stride': 2\" }"
     in_python = text.replace('type: "Proposal"', 'type: "Python"').replace('top: "rois"', f'top: "rois" {python}')

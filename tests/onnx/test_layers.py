@@ -76,6 +76,56 @@ CASES: dict[str, tuple[str, list[Shape], int]] = {
     "product of channels": ('type: "ReduceProd" reduce_prod_param { axis: 1 }', [IMAGE], 1),
     "sum of the batch": ('type: "ReduceSum" reduce_sum_param { axis: 0 }', [IMAGE], 1),
     "atan": ('type: "Atan"', [IMAGE], 1),
+    "every other row from the last, one column, all channels": (
+        'type: "StridedSlice" strided_slice_param { begin: 0 begin: 1 begin: -1 begin: 3 end: 0 end: 5 end: 0 end: 0 '
+        "strides: 1 strides: 1 strides: -2 strides: 1 begin_mask: 1 end_mask: 5 shrink_axis_mask: 8 }",
+        [IMAGE],
+        1,
+    ),
+    "new axes around an ellipsis and one channel": (
+        'type: "StridedSlice" strided_slice_param { begin: 1 begin: 0 begin: 0 begin: 2 begin: 0 end: 2 end: 1 end: 0 '
+        "end: 3 end: 1 shrink_axis_mask: 1 new_axis_mask: 18 ellipsis_mask: 4 }",
+        [IMAGE],
+        1,
+    ),
+    "ranges along named axes, one to the front": (
+        'type: "StridedSlice" strided_slice_param { begin: 5 begin: 1 end: 0 end: 5 strides: -1 strides: 3 axes: -2 '
+        "axes: 1 }",
+        [IMAGE],
+        1,
+    ),
+    "all of a slice": (
+        'type: "StridedSlice" strided_slice_param { begin: 3 end: 4 begin_mask: 1 end_mask: 1 }',
+        [IMAGE],
+        1,
+    ),
+    "a piece of samples, channels and plane": (
+        'type: "Piece" piece_param { begin: 1 begin: 0 begin: 2 begin: 3 size: 1 size: -1 size: -1 size: 2 }',
+        [IMAGE],
+        1,
+    ),
+    "channels gathered as a table": (
+        'type: "Gather" gather_param { indices: 5 indices: 0 indices: 5 indices: 2 shape: 2 shape: 2 axis: -3 }',
+        [IMAGE],
+        1,
+    ),
+    "one sample gathered": ('type: "Gather" gather_param { indices: 1 shape: 0 }', [IMAGE], 1),
+    "places gathered by all numbers": (
+        'type: "GatherND" gather_nd_param { indices: 1 indices: 5 indices: 6 indices: 7 indices: 0 indices: 0 '
+        "indices: 3 indices: 1 indices_shape: 2 indices_shape: 4 }",
+        [IMAGE],
+        1,
+    ),
+    "tiles along all axes": (
+        'type: "TileND" tile_nd_param { multiples: 2 multiples: 1 multiples: 3 multiples: 2 }',
+        [IMAGE],
+        1,
+    ),
+    "broadcast with an axis in front": (
+        'type: "BroadcastTo" broadcast_to_param { shape: 3 shape: 2 shape: 4 shape: 5 }',
+        [(2, 1, 5)],
+        1,
+    ),
     "axes put in": ('type: "ExpandDimsND" expand_dims_nd_param { axis: 0 axis: 2 axis: -1 }', [IMAGE], 1),
     "no axis put in": ('type: "ExpandDimsND"', [IMAGE], 1),
     "stack of three behind": ('type: "Stack" stack_param { axis: -1 }', [IMAGE, IMAGE, IMAGE], 1),
@@ -492,6 +542,25 @@ def test_a_thresholded_relu_gives_nothing_at_its_threshold() -> None:
     for said, y in (("", [0, 0, 0, 0, 1.25]), ("alpha: 0.5", [0, 0, 0.75, 1, 1.25]), ("alpha: -4", x[0])):
         net = layer_net(f'type: "ThresholdedReLU" thresholded_relu_param {{ {said} }}', [x.shape])
         assert_close(exported(net, [x]), [np.array([y], np.float32)], tolerance=0)
+
+
+def test_a_slice_that_begins_behind_the_end_gives_the_last_place_as_its_caffe_does() -> None:
+    (x,) = noise([(2, 5)])
+    for words in ("begin: 0 begin: 7 end: 2 end: 9", "begin: 0 begin: 7 end: 2 end: 0 strides: 1 strides: -9"):
+        net = layer_net(f'type: "StridedSlice" strided_slice_param {{ {words} }}', [x.shape])
+        assert_close(exported(net, [x]), [x[:, 4:]], tolerance=0)
+
+
+def test_what_a_gather_takes_may_be_told_by_a_blob() -> None:
+    (x,) = noise([(2, 3, 4)])
+    places = np.array([[1, 0], [2.9, 1]], np.float32)
+    net = layer_net('type: "GatherV2" gather_v2_param { axis: 1 }', [x.shape, places.shape])
+    assert_close(exported(net, [x, places]), [x[:, [[1, 0], [2, 1]]]], tolerance=0)
+
+
+def test_a_gather_that_lists_nothing_is_another_caffes() -> None:
+    with pytest.raises(UnsupportedError, match="it lists no indices, so it is no layer of Synopsys' Caffe"):
+        exported(layer_net('type: "Gather"', [(2, 3)]), noise([(2, 3)]))
 
 
 def test_power_zero_is_one_even_of_infinity() -> None:

@@ -700,3 +700,53 @@ def overlap(one: list[float], other: list[float]) -> float:
     shared = max(sides[0], 0) * max(sides[1], 0)
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
     return float(shared / (sum(areas) - shared)) if shared > 0 else 0.0
+
+
+def strided_slice(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """As numpy's brackets: a range, a number, a new axis or an ellipsis in each place; or ranges along named axes."""
+    param = layer.sub("strided_slice_param")
+    begin, end, axes = (param.integers(word) for word in ("begin", "end", "axes"))
+    strides = param.integers("strides") or [1] * len(begin)
+    if axes:
+        top = bottoms[0]
+        for axis, *said in zip(axes, begin, end, strides, strict=True):
+            top = np.moveaxis(np.moveaxis(top, axis, 0)[slice(*said)], 0, axis)
+        return [top]
+    brackets: list[Any] = []
+    for bit, (start, stop, step) in enumerate(zip(begin, end, strides, strict=True)):
+        said = [param.integer(f"{word}_mask", 0) & 2**bit for word in ("begin", "end")]
+        places = slice(None if said[0] else start, None if said[1] else stop, step)
+        forms = {"ellipsis": ..., "new_axis": None, "shrink_axis": start}
+        brackets.append(next((forms[word] for word in forms if param.integer(f"{word}_mask", 0) & 2**bit), places))
+    return [bottoms[0][tuple(brackets)]]
+
+
+def piece(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("piece_param")
+    said = zip(param.integers("begin"), param.integers("size"), strict=True)
+    return [bottoms[0][tuple(slice(start, None if size == -1 else start + size) for start, size in said)]]
+
+
+def gather(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("gather_param")
+    shape = [size for size in param.integers("shape") if size]
+    return [bottoms[0].take(np.reshape(param.integers("indices"), shape), param.integer("axis", 0))]
+
+
+def gather_nd(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    param = layer.sub("gather_nd_param")
+    places = np.reshape(param.integers("indices"), param.integers("indices_shape"))
+    return [bottoms[0][tuple(np.moveaxis(places, -1, 0))]]
+
+
+def gather_v2(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [bottoms[0].take(bottoms[1].astype(int), layer.sub("gather_v2_param").integer("axis", 0))]
+
+
+def tile_nd(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    copies = list(layer.sub("tile_nd_param").integers("multiples"))
+    return [np.tile(bottoms[0], copies + [1] * (bottoms[0].ndim - len(copies)))]
+
+
+def broadcast_to(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    return [np.broadcast_to(bottoms[0], layer.sub("broadcast_to_param").integers("shape"))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, NamedTuple, Self
 
 from bnfold.caffe.layers.axes import UNKNOWN, at_least_1, canonical_axis
@@ -210,8 +210,27 @@ def tile(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(*bottom[:axis], count((bottom[axis], param.tiles)), *bottom[axis + 1 :])]
 
 
+def tile_nd(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Each size times its number of copies, 1 behind the last that is said (tile_nd_layer.cpp, Reshape)."""
+    bottom, copies = bottoms[0], tuple(layer.param.tile_nd_param.multiples)
+    at_least_1(layer, "multiples", copies)
+    if not 1 <= len(copies) <= len(bottom):
+        raise ModelError(f"{layer}: multiples are {len(copies)}, for a bottom of {counted(len(bottom), 'axis')}")
+    return [tuple(count(pair) for pair in zip_longest(bottom, copies, fillvalue=1))]
+
+
+def broadcast_to(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """The shape that it says, to which the bottom broadcasts, aligned at the last axis (broadcast_to_layer.cpp)."""
+    bottom, top = bottoms[0], tuple(layer.param.broadcast_to_param.shape)
+    laid = zip(reversed(bottom), reversed(top), strict=False)
+    if len(top) < len(bottom) or any(size not in (1, wanted, UNKNOWN) for size, wanted in laid):
+        raise ModelError(f"{layer}: {sizes(bottom)} does not broadcast to {sizes(top)}")
+    return [top]
+
+
 ROWS: Mapping[str, LayerType] = {
     "BatchReindex": LayerType(batch_reindex, bottoms=(2, 2), rank=1),
+    "BroadcastTo": LayerType(broadcast_to, reads={"broadcast_to_param": "shape"}, dialects="Synopsys"),
     "Concat": LayerType(concat, bottoms=(1, None), reads={"concat_param": "axis concat_dim"}),
     "Crop": LayerType(
         crop,
@@ -235,4 +254,5 @@ ROWS: Mapping[str, LayerType] = {
     "Slice": LayerType(slice_, reads={"slice_param": "axis slice_dim slice_point"}),
     "Split": LayerType(split, reads={"split_param": ""}, keeps="shape", aligned=True),
     "Tile": LayerType(tile, reads={"tile_param": "axis tiles"}),
+    "TileND": LayerType(tile_nd, reads={"tile_nd_param": "multiples"}, dialects="Synopsys"),
 }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
 
 from bnfold.algebra.affine import MAX_VALUES
 from bnfold.algebra.movement import channels_to_pixels, pixels_to_channels
-from bnfold.algebra.operators import Axes, Move, Regroup, Step, Take
+from bnfold.algebra.operators import Axes, Move, Regroup, Spread, Step, Take
 from bnfold.algebra.records import require
 from bnfold.caffe.layers import UNKNOWN, canonical_axis
 from bnfold.caffe.layers.arrange import crop_offsets, slice_axis
+from bnfold.caffe.layers.indexing import Cut, gathered
 from bnfold.caffe.layers.reorder import (
     DepthToSpace,
     channel_groups,
@@ -208,11 +210,66 @@ def tile(place: LayerContext) -> Move:
 
     Source: tile_layer.cpp.
     """
-    param, bottom = place.layer.param.tile_param, place.bottom
-    axis = place.axis(param.axis)
-    size = bottom[axis] if axis else UNKNOWN
-    require(size * param.tiles <= MAX_VALUES, "the axis that it repeats is too long to follow")
-    return movement(Take(axis, np.tile(np.arange(max(size, 0)), param.tiles), size))
+    param = place.layer.param.tile_param
+    return _tiled(place, {place.axis(param.axis): param.tiles})
+
+
+def tile_nd(place: LayerContext) -> Move:
+    """The bottom as a whole, as often as is said along each axis; what varies along one of unknown size does not pass.
+
+    Source: tile_nd_layer.cpp of Synopsys' Caffe.
+    """
+    return _tiled(place, dict(enumerate(place.layer.param.tile_nd_param.multiples)))
+
+
+def _tiled(place: LayerContext, copies: Mapping[int, int]) -> Move:
+    steps, bottom = [], place.bottom
+    for axis, times in copies.items():
+        size = bottom[axis] if axis else UNKNOWN
+        require(size * times <= MAX_VALUES, "the axis that it repeats is too long to follow")
+        steps += [Take(axis, np.tile(np.arange(max(size, 0)), times), size)] if times > 1 else []
+    return movement(*steps)
+
+
+def broadcast_to(place: LayerContext) -> Move:
+    """Repeated along axes of size 1, but none in front of the samples.
+
+    Source: broadcast_to_layer.cpp of Synopsys' Caffe.
+    """
+    bottom, top = place.bottom, place.tops[0]
+    require(len(bottom) == len(top) and bottom[:1] == top[:1], MIXES_SAMPLES)
+    return movement(*(Spread(axis) for axis, size in enumerate(bottom) if size != top[axis]))
+
+
+def cut(place: LayerContext) -> Move:
+    """The places that it leaves along each axis, and new axes, but none in front of the samples.
+
+    Source: strided_slice_layer.cpp and piece_layer.cpp of Synopsys' Caffe.
+    """
+    view = Cut.of(place.layer, place.bottom)
+    require(view.order[:1] == (0,), MIXES_SAMPLES)
+    steps: list[Step] = []
+    for axis, places in enumerate(view.picked):
+        if places is not None:
+            stop = places.stop if places.stop >= 0 else None
+            size = place.bottom[axis] if axis else UNKNOWN
+            steps.append(Take(axis, slice(places.start, stop, places.step), size))
+    return movement(*steps, Axes(view.order))
+
+
+def gather(place: LayerContext) -> Move:
+    """Some elements of an axis, perhaps as a table; of samples no table.
+
+    Source: gather_layer.cpp of Synopsys' Caffe.
+    """
+    param, bottom = place.layer.param.gather_param, place.bottom
+    require(len(param.indices) > 0, "it lists no indices, so it is another Caffe's layer")
+    axis, shape = place.axis(param.axis), gathered(place.layer)
+    require(axis > 0 or len(shape) == 1, MIXES_SAMPLES)
+    steps: list[Step] = [Take(axis, np.array(param.indices), bottom[axis] if axis else UNKNOWN)]
+    named = tuple(range(BATCH, BATCH - len(bottom), -1))
+    before = (*named[:axis], len(param.indices), *named[axis + 1 :])
+    return movement(*steps, Regroup(before, (*named[:axis], *shape, *named[axis + 1 :])))
 
 
 def _regrouped(bottom: Shape, top: Shape, keeps_samples: bool) -> Step:

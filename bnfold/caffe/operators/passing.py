@@ -13,7 +13,7 @@ from bnfold.caffe.layers import UNKNOWN, Pad, Pooling, ReLU, Resize, SpaceToBatc
 from bnfold.caffe.layers.activation import clip_bounds
 from bnfold.caffe.layers.reduction import Reduced, reduction_operation
 from bnfold.caffe.layers.row import count
-from bnfold.caffe.operators.movement import SIZE_UNKNOWN, movement
+from bnfold.caffe.operators.movement import MIXES_SAMPLES, SIZE_UNKNOWN, movement
 from bnfold.caffe.operators.place import LayerContext
 
 _BATCH, _HEIGHT, _WIDTH = -2, -3, -4
@@ -85,6 +85,18 @@ def samples(_: LayerContext) -> Pass:
     Source: batch_reindex_layer.cpp, filter_layer.cpp.
     """
     return Pass(plane=(0,))
+
+
+def gather_v2(place: LayerContext) -> Pass:
+    """Elements of an axis that the other bottom says, so that all along it must be alike.
+
+    Source: gather_v2_layer.cpp of Synopsys' Caffe.
+    """
+    bottom, places = place.bottoms
+    axis = place.axis(place.layer.param.gather_v2_param.axis)
+    require(axis > 0 or len(places) == 1, MIXES_SAMPLES)
+    order = (*range(axis), *[None] * len(places), *range(axis + 1, len(bottom)))
+    return Pass(plane=(axis,), steps=(Axes(order),))
 
 
 def interpolation(_: LayerContext) -> Pass:

@@ -300,9 +300,23 @@ def tile(block: Block) -> str:
     return block("Tile", block.bottom, block.integers(repeats, "repeats"))
 
 
+def tile_nd(block: Block) -> str:
+    """The bottom as often as is said along each axis: Tile."""
+    said = tuple(block.layer.param.tile_nd_param.multiples)
+    return block("Tile", block.bottom, block.integers([*said, *[1] * (block.rank - len(said))], "repeats"))
+
+
+def broadcast_to(block: Block) -> str:
+    """The bottom repeated along axes of size 1 to the shape that is said: Expand."""
+    if len(block.tops[0]) == block.rank:
+        block.fixes_batch("its shape says the batch size")
+    return block("Expand", block.bottom, block.integers(block.tops[0], "shape"))
+
+
 FUNCTIONS: Mapping[str, LayerFunction] = {
     "BatchReindex": batch_reindex,
     "BatchToSpaceND": batch_to_space,
+    "BroadcastTo": broadcast_to,
     "Concat": concat,
     "Crop": crop,
     "DepthToSpace": depth_to_space,
@@ -328,6 +342,7 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "Squeeze": squeeze,
     "Stack": stack,
     "Tile": tile,
+    "TileND": tile_nd,
     "Tiling": pixel_shuffle,
     "Transpose": permute,
     "Unstack": unstack,
