@@ -32,8 +32,6 @@ from bnfold.onnx.weight import Weight
 class BatchNormalization(OpRun):
     """By the stored statistics: before opset 14 onnx's reference arithmetic mixes those of the batch into them."""
 
-    op_domain = ""
-
     def _run(self, x: Array, *learned: Array, epsilon: float, **_: object) -> tuple[Array]:
         along = (-1, *(1,) * (x.ndim - 2)) if learned[0].ndim == 1 else learned[0].shape
         scale, bias, mean, variance = (values.reshape(along) for values in learned)
@@ -45,8 +43,6 @@ class Conv(OpRun):
 
     onnx's own holds the windows of all samples at once.
     """
-
-    op_domain = ""
 
     def _run(self, x: Array, weight: Array, bias: Array | None = None, **given: Any) -> tuple[Array]:
         strides, dilations, group = _steps(weight, given)
@@ -77,8 +73,6 @@ class ConvTranspose(OpRun):
 
     onnx's own gives a group the weights and the bias of others.
     """
-
-    op_domain = ""
 
     def _run(self, x: Array, weight: Array, bias: Array | None = None, **given: Any) -> tuple[Array]:
         strides, dilations, group = _steps(weight, given)
@@ -142,13 +136,9 @@ def _with_bias(y: Array, bias: Array | None) -> Array:
 class DequantizeLinear(op_dequantize_linear._CommonDequantizeLinear):
     """`(x - zero_point) * scale` at any opset: onnx has those from 19 on."""
 
-    op_domain = ""
-
 
 class Erf(OpRun):
     """A value at a time: onnx's own holds all of them as Python's numbers."""
-
-    op_domain = ""
 
     def _run(self, x: Array) -> tuple[Array]:
         return (np.fromiter(map(erf, x.flat), x.dtype, x.size).reshape(x.shape),)
@@ -156,8 +146,6 @@ class Erf(OpRun):
 
 class LRN(OpRun):
     """Across channels: onnx's reference arithmetic computes as many of them as there are samples."""
-
-    op_domain = ""
 
     def _run(self, x: Array, *, size: int, alpha: float, beta: float, bias: float) -> tuple[Array]:
         before = (size - 1) // 2
@@ -173,8 +161,6 @@ class AveragePool(OpRun):
     onnx's own moves windows to the front where the last one ends more than one pixel behind the pads.
     """
 
-    op_domain = ""
-
     def _run(self, x: Array, count_include_pad: int = 0, **given: Any) -> tuple[Array]:
         values, counted = _windows(x, 0, 0, **given), _windows(np.ones_like(x[:1, :1]), count_include_pad, 0, **given)
         axes = tuple(range(x.ndim, values.ndim))
@@ -183,8 +169,6 @@ class AveragePool(OpRun):
 
 class LpPool(OpRun):
     """`sum(|x|^p)^(1/p)` over a window."""
-
-    op_domain = ""
 
     def _run(self, x: Array, p: int = 2, **given: Any) -> tuple[Array]:
         values = _windows(np.abs(x) ** p, 0, 0, **given)
@@ -227,8 +211,6 @@ def _windows(
 class GlobalLpPool(OpRun):
     """Over a plane; onnx has none of its own."""
 
-    op_domain = ""
-
     def _run(self, x: Array, p: int = 2) -> tuple[Array]:
         return ((np.abs(x) ** p).sum(axis=tuple(range(2, x.ndim)), keepdims=True) ** (1 / p),)
 
@@ -236,16 +218,12 @@ class GlobalLpPool(OpRun):
 class GlobalMaxPool(OpRun):
     """Over planes of any number of axes: onnx's own takes other axes where there are not two."""
 
-    op_domain = ""
-
     def _run(self, x: Array) -> tuple[Array]:
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
 class GatherElements(OpRun):
     """`y[i, j] = x[index[i, j], j]` for an axis of any length: onnx's own takes 64 values of it at most."""
-
-    op_domain = ""
 
     def _run(self, x: Array, index: Array, *, axis: int) -> tuple[Array]:
         axis %= x.ndim
@@ -257,7 +235,6 @@ class GatherElements(OpRun):
 class GridSample(op_grid_sample.GridSample):
     """onnx's own knows no mode of opset 16, rounds places to float32, and clamps them where a cubic mode reads on."""
 
-    op_domain = ""
     mode: str
     padding_mode: str
 
@@ -277,8 +254,6 @@ class GridSample(op_grid_sample.GridSample):
 class Hardmax(OpRun):
     """1 at the first largest value over all axes from `axis` on, as before opset 13; onnx's own takes `axis` alone."""
 
-    op_domain = ""
-
     def _run(self, x: Array, **_: object) -> tuple[Array]:
         rows = x.reshape(prod(x.shape[: _said_axis(self, x)]), -1)
         y = np.zeros_like(rows)
@@ -289,8 +264,6 @@ class Hardmax(OpRun):
 class LpNormalization(OpRun):
     """Divided by `sum(|x|^p)^(1/p)` along an axis: onnx's own lets signs into the sum where p is odd."""
 
-    op_domain = ""
-
     def _run(self, x: Array, *, axis: int, p: int) -> tuple[Array]:
         norm = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
         return (np.divide(x, norm, out=np.zeros_like(x), where=norm != 0),)
@@ -298,8 +271,6 @@ class LpNormalization(OpRun):
 
 class MeanVarianceNormalization(OpRun):
     """`(x - E x)/(sqrt(E (x - E x)^2) + 1e-9)` beside the first x; onnx's own holds float32 and squares the mean."""
-
-    op_domain = ""
 
     def _run(self, x: Array, *, axes: Sequence[int] = (0, 2, 3)) -> tuple[Array]:
         along = tuple(axis % x.ndim for axis in axes)
@@ -310,8 +281,6 @@ class MeanVarianceNormalization(OpRun):
 
 class LogSoftmax(OpRun):
     """Over all axes from `axis` on, as before opset 13: onnx's reference arithmetic always takes `axis` alone."""
-
-    op_domain = ""
 
     def _run(self, x: Array, **_: object) -> tuple[Array]:
         axes = tuple(range(_said_axis(self, x), x.ndim))
@@ -332,8 +301,6 @@ class ReduceMean(OpRunReduceNumpy):
     would be one for all threads of the process.
     """
 
-    op_domain = ""
-
     def _run(self, x: Array, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> tuple[Array]:
         along = () if axes is None else tuple(np.asarray(axes).reshape(-1).tolist())
         if not along and noop_with_empty_axes:
@@ -347,8 +314,6 @@ class ReduceMean(OpRunReduceNumpy):
 class Slice(op_slice.Slice_10):
     """The largest integer as an end is the end in the direction of the step: onnx's own takes it for an index."""
 
-    op_domain = ""
-
     def _run(self, x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Any:
         if steps is not None:
             to_start = (steps < 0) & np.isin(ends, [2**31 - 1, 2**63 - 1])
@@ -358,8 +323,6 @@ class Slice(op_slice.Slice_10):
 
 class Unsqueeze(OpRun):
     """Axes are those of what is made, as from opset 13 on: onnx's own puts in one after another in their order."""
-
-    op_domain = ""
 
     def _run(self, x: Array, *, axes: Sequence[int]) -> tuple[Array]:
         return (np.expand_dims(x, tuple(axes)),)
@@ -375,8 +338,6 @@ class Softmax(LogSoftmax):
 class MaxPool(op_max_pool.MaxPool):
     """By the same windows; where they are asked for, indices come from onnx's own."""
 
-    op_domain = ""
-
     def _run(self, x: Array, *, storage_order: int = 0, **given: Any) -> tuple[Array, ...]:  # type: ignore[override]
         if len(self.onnx_node.output) == 1 and x.dtype.kind == "f":
             values = _windows(x, -np.inf, -np.inf, **given)
@@ -387,8 +348,6 @@ class MaxPool(op_max_pool.MaxPool):
 
 class RoiAlign(op_roi_align.RoiAlign):
     """With regions from pixel to pixel, as before opset 16: onnx's own begins half a pixel earlier."""
-
-    op_domain = ""
 
     def _run(self, *inputs: Array, **given: Any) -> tuple[Array, ...]:
         given["coordinate_transformation_mode"] = "output_half_pixel"

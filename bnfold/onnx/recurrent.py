@@ -43,7 +43,6 @@ class RecurrentOperator(OpRun):
         names: its activations by default.
     """
 
-    op_domain = ""
     count = 1
     names: ClassVar[tuple[str, ...]]
 
