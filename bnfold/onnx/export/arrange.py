@@ -51,9 +51,8 @@ def concat(block: Block) -> str:
 def crop(block: Block) -> str:
     """The first bottom from `offset` on, in the size of the second along `axis` and the axes behind it: Slice."""
     axis = block.axis(block.layer.param.crop_param.axis)
-    if axis == 0:
-        block.fixes_batch("it crops the batch")
     axes = list(range(axis, block.rank))
+    block.fixes_batch("it crops the batch", axes)
     starts = list(crop_offsets(block.layer, block.rank)[axis:])
     ends = [start + block.shapes[1][at] for start, at in zip(starts, axes, strict=True)]
     return cut(block, block.bottom, axes, starts, ends)
@@ -145,8 +144,7 @@ def flatten(block: Block) -> str:
     end = block.axis(view.end_axis)
     if start == 1 and end == block.rank - 1:
         return block("Flatten", block.bottom, axis=1)
-    if start == 0:
-        block.fixes_batch("it flattens the batch away")
+    block.fixes_batch("it flattens the batch away", [start])
     return reshape(block, block.bottom, (*(0,) * start, -1, *block.shape[end + 1 :]))
 
 
@@ -173,8 +171,7 @@ def pad_layer(block: Block) -> str:
 def reverse(block: Block) -> str:
     """Axes turned round: Slice with step -1."""
     axes = reversed_axes(block.layer, block.rank)
-    if 0 in axes:
-        block.fixes_batch("it turns the batch round")
+    block.fixes_batch("it turns the batch round", axes)
     back = [-1] * len(axes)
     return cut(block, block.bottom, axes, back, [-block.shape[axis] - 1 for axis in axes], back)
 
@@ -182,8 +179,7 @@ def reverse(block: Block) -> str:
 def squeeze(block: Block) -> str:
     """Axes of size 1 taken away: Reshape, since the operator's axes moved with the opsets."""
     gone = squeezed_axes(block.layer, block.shape)
-    if 0 in gone:
-        block.fixes_batch("it takes the batch axis away")
+    block.fixes_batch("it takes the batch axis away", gone)
     top = block.tops[0]
     return reshape(block, block.bottom, (-1, *top[1:]) if top and 0 not in gone else top)
 
@@ -204,8 +200,7 @@ def stack(block: Block) -> str:
 def unstack(block: Block) -> list[str]:
     """One element of `axis` for each top, without the axis: Gather by a number."""
     axis = block.axis(block.layer.param.unstack_param.axis)
-    if axis == 0:
-        block.fixes_batch("it takes the batch apart")
+    block.fixes_batch("it takes the batch apart", [axis])
     numbers = range(len(block.layer.tops))
     return [
         block("Gather", block.bottom, block.integers(at, f"part{at}/number"), axis=axis, step=f"part{at}")
@@ -282,8 +277,7 @@ def silence(block: Block) -> list[str]:
 def slices(block: Block) -> list[str]:
     """Consecutive parts along `axis`: Split."""
     axis = block.axis(slice_axis(block.layer))
-    if axis == 0:
-        block.fixes_batch("it cuts the batch")
+    block.fixes_batch("it cuts the batch", [axis])
     return split(block, block.bottom, slice_parts(block.layer, block.shape[axis]), axis)
 
 

@@ -14,7 +14,7 @@ keep their names as tensors. Learned arrays stay what they are, views or lazy, u
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -268,9 +268,13 @@ class Block:
         """Whether the first bottom's first dimension is symbolic."""
         return self.bottom in self.graph.batched
 
-    def fixes_batch(self, reason: str) -> None:
-        """Say that what follows writes the batch size into the model."""
-        if any(bottom in self.graph.batched for bottom in self.bottoms):
+    def fixes_batch(self, reason: str, axes: Collection[int] = (0,)) -> None:
+        """Say that what follows writes the sizes of some axes into the model, which must not be that of an open batch.
+
+        Raises:
+            FixedBatch: it is.
+        """
+        if 0 in axes and any(bottom in self.graph.batched for bottom in self.bottoms):
             raise FixedBatch(f"{reason}, so the batch size cannot stay open")
 
     def close(self, results: str | Sequence[str]) -> None:

@@ -50,9 +50,8 @@ def _windowed(block: Block, index: int, operator: str) -> str:
         x = reshape(block, x, (-1, *shape[axis:], *(1,) * flat), "batch")
     y = _multiplied(block, operator, x, weights, view, channels)
     if axis != 1 or flat:
-        if axis == 0:
-            block.fixes_batch("its channels are the batch")
-        elif axis > 1:
+        block.fixes_batch("its channels are the batch", [axis])
+        if axis > 1:
             block.fixes_batch("its axes in front of the channels are written out")
         top = block.tops[index]
         y = reshape(block, y, (-1, *top[1:]) if axis == 1 else top, "unbatch")
@@ -138,8 +137,7 @@ def inner_product(block: Block) -> str:
     """
     view = InnerProduct.of(block.layer)
     axis = block.axis(view.axis)
-    if axis == 0:
-        block.fixes_batch("its weights lie along the batch")
+    block.fixes_batch("its weights lie along the batch", [axis])
     size = math.prod(block.shape[axis:])
     x = block.bottom
     if (block.rank, axis) != (2, 1):

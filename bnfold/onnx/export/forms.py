@@ -126,3 +126,10 @@ def window(
 def size_of_batch(block: Block, x: str) -> str:
     """The first dimension of `x` as a tensor of one integer, read at run time."""
     return cut(block, block("Shape", x, step="batch/shape"), [0], [0], [1], step="batch")
+
+
+def sizes_behind_batch(block: Block, x: str, sizes: Sequence[int], step: str) -> str:
+    """A shape as a tensor: the first dimension of `x`, read at run time where it is open, then `sizes`."""
+    if not block.batched:
+        return block.integers([block.shape[0], *sizes], step)
+    return block("Concat", size_of_batch(block, x), block.integers(sizes, "plane"), axis=0)

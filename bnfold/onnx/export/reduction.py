@@ -23,8 +23,7 @@ def argmax(block: Block) -> str:
     view = block.layer.param.argmax_param
     whole = not view.HasField("axis")
     axis = 1 if whole else block.axis(view.axis)
-    if axis == 0:
-        block.fixes_batch("it searches the batch")
+    block.fixes_batch("it searches the batch", [axis])
     searched = list(range(1, block.rank)) if whole else [axis]
     size, ends = math.prod(block.shape[one] for one in searched), [-block.shape[one] - 1 for one in searched]
     x, first = block.bottom, [-1] * len(searched)
@@ -93,8 +92,7 @@ def ctc_greedy_decoder(block: Block) -> list[str]:
 def _reduced(operator: str, words: str) -> LayerFunction:
     def function(block: Block) -> str:
         axes, keep = Reduced.of(block.layer, block.rank)
-        if 0 in axes:
-            block.fixes_batch("it reduces the batch")
+        block.fixes_batch("it reduces the batch", axes)
         return reduce(block, operator, block.bottom, axes, keep=keep)
 
     function.__doc__ = f"The {words} over the axes that are named, kept as 1 or not: {operator}."

@@ -272,7 +272,7 @@ def _clipped(block: Block, boxes: str, size: str) -> str:
 
 def _is_small(block: Block, boxes: str, view: Proposal, scales: str) -> str:
     """1 for each box with a width or height below the least, of (width, height) scales; 0 for the others."""
-    low, high = (cut(block, boxes, [1], [at], [at + 2], step=name) for at, name in ((0, "low"), (2, "high")))
+    low, high = _halves(block, boxes, "low", "high")
     sides = shifted(block, block("Sub", high, low, step="extent"), 1.0, "sides")
     least = block("Mul", scales, block.floats(view.min_size, "min_size"), step="least")
     small = block.as_float(block("Less", sides, least, step="small"), "is_small")
@@ -284,17 +284,14 @@ def _synopsys(block: Block, view: Proposal, size: str, score: str, anchors: Arra
 
     The very last box is never held to the least size. All boxes take part in the suppression.
     """
-    count, (_, _, height, width) = len(anchors), block.images()
-    total = count * height * width
+    total = len(anchors) * math.prod(block.shape[2:])
     if view.pre_nms_topn < total:
         raise Refused(f"pre_nms_topn {view.pre_nms_topn} sorts a part of its {total} boxes, in an order of its own")
     backwards = np.arange(total)[::-1]
     score = block("Gather", reshape(block, score, (total,), "scores"), block.integers(backwards, "backwards"), axis=0)
-    deltas = reshape(block, block.bottoms[1], (count, 4, height, width), "deltas")
-    deltas = reshape(block, transpose(block, deltas, (0, 2, 3, 1), "deltas_last"), (total, 4), "moves")
+    deltas, placed = _by_anchor(block, view, anchors)
     deltas = block("Gather", deltas, block.integers(backwards, "moves_backwards"), axis=0, step="moves_back")
-    placed = _shifted_anchors(anchors, view.feat_stride, height, width).reshape(height, width, count, 4)
-    boxes = _moved(block, deltas, placed.transpose(2, 0, 1, 3).reshape(total, 4)[::-1])
+    boxes = _moved(block, deltas, placed[::-1])
     boxes = _clipped(block, boxes, block("Floor", size, step="whole_image"))
     scale = _picked(block, size, (2,))[0]
     small = _is_small(block, boxes, view, scale)
@@ -314,15 +311,11 @@ def _vitis(block: Block, view: Proposal, size: str, score: str, anchors: Array) 
     Where none is left one region stays, (0, 0, 0, 1, 1). An overlap of just the threshold suppresses on its CPU, and
     neither on its GPU nor here.
     """
-    count, (_, _, height, width) = len(anchors), block.images()
-    total = count * height * width
+    total = len(anchors) * math.prod(block.shape[2:])
     score = reshape(block, score, (total,), "scores")
-    deltas = reshape(block, block.bottoms[1], (count, 4, height, width), "deltas")
-    deltas = reshape(block, transpose(block, deltas, (0, 2, 3, 1), "deltas_last"), (total, 4), "moves")
-    placed = _shifted_anchors(anchors, view.feat_stride, height, width).reshape(height, width, count, 4)
-    boxes = _clipped(block, _moved(block, deltas, placed.transpose(2, 0, 1, 3).reshape(total, 4)), size)
+    boxes = _clipped(block, _moved(block, *_by_anchor(block, view, anchors)), size)
     score, boxes, first = _best(block, view, boxes, score, total)
-    low, high = (cut(block, boxes, [1], [at], [at + 2], step=name) for at, name in ((0, "low"), (2, "high")))
+    low, high = _halves(block, boxes, "low", "high")
     least = block("Mul", _picked(block, size, (2,))[0], block.floats(view.min_size, "min_size"), step="least")
     large = block.as_float(block("Greater", block("Sub", high, low, step="extent"), least, step="large"), "is_large")
     all_large = reduce(block, "ReduceMin", large, [1], keep=False, step="both_large")
@@ -335,6 +328,20 @@ def _vitis(block: Block, view: Proposal, size: str, score: str, anchors: Array) 
     rows = block("Concat", regions, block.floats([[0.0, 0.0, 0.0, 1.0, 1.0]], "nothing"), axis=0, step="or_nothing")
     given = block("NonZero", block("Concat", alive, none, axis=0, step="given_rows"), step="given")
     return block("Gather", rows, reshape(block, given, (-1,), "given_places"), axis=0, step="given_regions")
+
+
+def _by_anchor(block: Block, view: Proposal, anchors: Array) -> tuple[str, Array]:
+    """The moves of all boxes by anchor, row, column, (A*H*W, 4), and the anchors that they move, in that order."""
+    count, (_, _, height, width) = len(anchors), block.images()
+    deltas = reshape(block, block.bottoms[1], (count, 4, height, width), "deltas")
+    deltas = transpose(block, deltas, (0, 2, 3, 1), "deltas_last")
+    placed = _shifted_anchors(anchors, view.feat_stride, height, width).reshape(-1, count, 4)
+    return reshape(block, deltas, (count * height * width, 4), "moves"), placed.swapaxes(0, 1).reshape(-1, 4)
+
+
+def _halves(block: Block, rows: str, *names: str) -> list[str]:
+    """The first two and the last two of four numbers in each row."""
+    return [cut(block, rows, [1], [at], [at + 2], step=name) for at, name in zip((0, 2), names, strict=True)]
 
 
 def _picked(block: Block, size: str, places: tuple[int, ...]) -> list[str]:
@@ -370,7 +377,7 @@ def _moved(block: Block, deltas: str, anchors: Array) -> str:
     """`centre + shift*size -+ e^growth*size/2`."""
     sizes = anchors[:, 2:] - anchors[:, :2] + 1
     centres = anchors[:, :2] + 0.5 * sizes
-    shift, growth = (cut(block, deltas, [1], [at], [at + 2], step=name) for at, name in ((0, "shift"), (2, "growth")))
+    shift, growth = _halves(block, deltas, "shift", "growth")
     moved = block("Mul", shift, block.floats(sizes, "anchor_sizes"), step="moved")
     centre = block("Add", moved, block.floats(centres, "anchor_centres"), step="centre")
     half = block("Mul", block("Exp", growth), block.floats(sizes / 2, "half_sizes"), step="half")

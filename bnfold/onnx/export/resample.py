@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bnfold.caffe.layers import Interp, Resample, Resize, UnPooling, Unpooling, Upsample
 from bnfold.caffe.layers.resample import PYRAMID, pyramid_matrix
 from bnfold.net import Array
 from bnfold.onnx.export.builder import Block, LayerFunction
-from bnfold.onnx.export.forms import cut, reshape, size_of_batch, transpose
+from bnfold.onnx.export.forms import cut, reshape, sizes_behind_batch, transpose
 
 
 def interp(block: Block) -> str:
@@ -20,7 +20,7 @@ def interp(block: Block) -> str:
     if view.pad_beg or view.pad_end:
         ends = [height + view.pad_end, width + view.pad_end]
         x = cut(block, x, [2, 3], [-view.pad_beg] * 2, ends, step="crop")
-    return resized(block, x, block.tops[0][2:], mode="linear", coordinate_transformation_mode="align_corners")
+    return resized(block, x, block.tops[0][1:], mode="linear", coordinate_transformation_mode="align_corners")
 
 
 def pyramid(block: Block) -> str:
@@ -71,8 +71,8 @@ def resize_bilinear(block: Block) -> str:
     view = Resize.of(block.layer, block.shape)
     mode = {"plain": "asymmetric", "half_pixel_centers": "half_pixel"}.get(view.grid, view.grid)
     x = transpose(block, block.bottom, (0, 3, 1, 2), "channels_first") if view.last else block.bottom
-    channels = block.shape[3 if view.last else 1]
-    y = resized(block, x, view.size, channels, mode="linear", coordinate_transformation_mode=mode)
+    sizes = (block.shape[3 if view.last else 1], *view.size)
+    y = resized(block, x, sizes, mode="linear", coordinate_transformation_mode=mode)
     return transpose(block, y, (0, 2, 3, 1), "channels_last") if view.last else y
 
 
@@ -101,13 +101,9 @@ def _repeated(block: Block, factors: tuple[int, int]) -> str:
     return block("Resize", block.bottom, _absent(block, "roi"), scales, **REPEATING)
 
 
-def resized(block: Block, x: str, plane: tuple[int, ...], channels: int | None = None, /, **attributes: str) -> str:
-    """`x`, whose first axes are those of the first bottom, with another plane."""
-    deep = block.shape[1] if channels is None else channels
-    if block.batched:
-        kept = block("Concat", size_of_batch(block, x), block.integers([deep, *plane], "plane"), axis=0)
-    else:
-        kept = block.integers([block.shape[0], deep, *plane], "sizes")
+def resized(block: Block, x: str, sizes: Sequence[int], /, **attributes: str) -> str:
+    """`x`, whose first axis is that of the first bottom, with other sizes behind it: C, H and W."""
+    kept = sizes_behind_batch(block, x, sizes, "sizes")
     scales, roi = _absent(block, "scales"), _absent(block, "roi")
     return block("Resize", x, roi, scales, kept, **attributes)
 
@@ -128,7 +124,7 @@ def upsample(block: Block) -> str:
         return _unpooled(block)
     if view.size is None and not any(view.pad_out):
         return _repeated(block, view.scale)
-    return resized(block, block.bottom, block.tops[0][2:], **REPEATING)
+    return resized(block, block.bottom, block.tops[0][1:], **REPEATING)
 
 
 def _unpooled(block: Block) -> str:
@@ -141,10 +137,7 @@ def _unpooled(block: Block) -> str:
     pixels, larger = math.prod(plane), math.prod(block.tops[0][2:])
     x = reshape(block, block.bottom, (0, channels, pixels), "flat")
     places = block.as_integer(reshape(block, block.bottoms[1], (0, channels, pixels), "mask"))
-    if block.batched:
-        shape = block("Concat", size_of_batch(block, x), block.integers([channels, larger], "plane"), axis=0)
-    else:
-        shape = block.integers([block.shape[0], channels, larger], "plane")
+    shape = sizes_behind_batch(block, x, [channels, larger], "plane")
     zeros = block("Expand", block.floats([0.0], "zero"), shape)
     y = block("ScatterElements", zeros, places, x, axis=2)
     return reshape(block, y, (0, channels, *block.tops[0][2:]), "planes")
