@@ -96,7 +96,7 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
         return _changed(weight, linear.bias)
     gain = _over_top(_weighted_sum(linear, _placed(affine.shift, linear.inputs, linear.view)), linear)
     if linear.bias is None and linear.unbiased:
-        return _changed(weight, None)._replace(left=Affine(np.ones(()), gain))
+        return _changed(weight, None)._replace(left=Affine(shift=gain))
     bias, gain = aligned(np.zeros(()) if linear.bias is None else linear.bias, gain)
     return _changed(weight, _full(bias + gain, linear))
 
@@ -104,7 +104,7 @@ def absorb_forward(linear: Linear, affine: Affine) -> Change:
 def tail_of(linear: Linear) -> Affine:
     """What a normalisation does last, as an affine on its top."""
     scale = _over_top(exact_values(linear.weight).reshape(linear.view), linear)
-    return Affine(scale, np.zeros(()) if linear.bias is None else linear.bias)
+    return Affine(scale, 0.0 if linear.bias is None else linear.bias)
 
 
 def without_tail(linear: Linear) -> Change:

@@ -38,9 +38,9 @@ MAX_SHIFT = 2.0**9
 """Values around 1 keep 14 of their 24 bits beside a shift that is so much larger."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, init=False)
 class Affine:
-    """`y = scale*x + shift` in float64, along any axes of a blob.
+    """`y = scale*x + shift` in float64, along any axes of a blob; the identity unless it is told otherwise.
 
     Attributes:
         scale: factors; size 1 along the axes along which they are constant, as are axes that it has not got.
@@ -50,8 +50,8 @@ class Affine:
     scale: Values
     shift: Values
 
-    def __post_init__(self) -> None:
-        scale, shift = aligned(np.asarray(self.scale, np.float64), np.asarray(self.shift, np.float64))
+    def __init__(self, scale: npt.ArrayLike = 1.0, shift: npt.ArrayLike = 0.0) -> None:
+        scale, shift = aligned(np.asarray(scale, np.float64), np.asarray(shift, np.float64))
         if not (scale.size and shift.size):  # over a blob without elements all affines are one
             scale, shift = np.ones(()), np.zeros(())
         rank = scale.ndim
@@ -59,20 +59,14 @@ class Affine:
             rank -= 1
         if rank < scale.ndim:
             scale, shift = scale.reshape(scale.shape[:rank]), shift.reshape(shift.shape[:rank])
-        if scale is not self.scale or shift is not self.shift:
-            object.__setattr__(self, "scale", scale)
-            object.__setattr__(self, "shift", shift)
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "shift", shift)
 
     @classmethod
     def along(cls, axis: int, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:
         """An affine along one axis, from vectors or numbers."""
         vectors = (np.asarray(values, np.float64).reshape(-1) for values in (scale, shift))
         return cls(*(vector.reshape(*[1] * axis, -1) for vector in vectors))
-
-    @classmethod
-    def identity(cls) -> Affine:
-        """The affine that changes nothing."""
-        return cls(np.ones(()), np.zeros(()))
 
     @property
     def shape(self) -> Shape:
@@ -134,11 +128,11 @@ class Affine:
                 raise Blocked("the two affines are of different numbers of channels") from None
             require(values <= MAX_VALUES, f"a composition of {values:,} values is too large")
         gained = outer_scale * shift + outer_shift
-        return Affine(outer_scale * scale, gained if gained.any() else np.zeros(()))
+        return Affine(outer_scale * scale, gained if gained.any() else 0.0)
 
     def without_shift(self) -> Affine:
         """The scale alone."""
-        return Affine(self.scale, np.zeros(()))
+        return Affine(self.scale)
 
     def constant_along(self, axes: Collection[int]) -> Affine:
         """The same affine with size 1 along some axes.

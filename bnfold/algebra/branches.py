@@ -123,7 +123,7 @@ def _branch(scene: Scene, layer: Layer, blob: str, coefficient: float) -> _Branc
                 return _Branch(producer.bottoms[0], coefficient, operator, producer)
             if isinstance(operator, Affine):
                 return _Branch(producer.bottoms[0], coefficient, operator, producer)
-    return _Branch(blob, coefficient, Affine.identity(), None)
+    return _Branch(blob, coefficient, Affine(), None)
 
 
 def _operator(scene: Scene, layer: Layer) -> Operator | None:

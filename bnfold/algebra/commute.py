@@ -38,7 +38,7 @@ Moved = Sequence[Affine | None]
 Commuting = Pass | Move | Join | Sum | Product | Extreme
 """The operators that an affine can get past."""
 
-NOTHING = Affine.identity()
+NOTHING = Affine()
 """What a bottom carries that carries no affine."""
 
 
@@ -300,7 +300,7 @@ def _product_back(operator: Product, affine: Affine, count: int) -> Iterator[Mov
 def _product_forward(operator: Product, affines: Moved) -> Affine:
     """`(s*x)*(u*y) = s*u*(x*y)`."""
     require(all(affine is None or affine.keeps_zero for affine in affines), "a product lets a scale pass, but no shift")
-    product = Affine.identity()
+    product = Affine()
     for affine, steps in zip(affines, operator.laid or ((),) * len(affines), strict=True):
         if affine is not None:
             if steps is None:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
-import numpy as np
-
 from bnfold.algebra import commute
 from bnfold.algebra.absorb import Change, OutOfRange, absorb_backward, absorb_forward
 from bnfold.algebra.affine import Affine
@@ -541,13 +539,13 @@ def _taken_from_in_front(operator: Linear | Constant, affine: Affine) -> Change:
 
 def _rescaled(own: Affine, scaling: Affine) -> Affine:
     """`s*(a*x + b) = a*(s*x) + s*b`: what is left of an affine that a scale moves back through."""
-    return Affine(own.scale, Affine(np.ones(()), own.shift).then(scaling).shift)
+    return Affine(own.scale, Affine(shift=own.shift).then(scaling).shift)
 
 
 def _rescaled_by_inverse(own: Affine, scaling: Affine) -> Affine:
     """`a*(s*x) + b = s*(a*x + b/s)`: likewise forward."""
     require(bool((scaling.scale != 0).all()), "a scale of 0 cannot pass what adds a number")
-    return _rescaled(own, Affine(1 / scaling.scale, np.zeros(())))
+    return _rescaled(own, Affine(1 / scaling.scale))
 
 
 @contextmanager

@@ -181,7 +181,7 @@ class _Sweep:
                 found = blocked.with_traceback(None)  # which holds the frames, and with them the weights
             if isinstance(found, Alias) or _takes_one(found, layer):
                 self.aliases.add(id(layer))
-                found = Affine.identity() if len(layer.bottoms) == len(layer.tops) == 1 else Opaque()
+                found = Affine() if len(layer.bottoms) == len(layer.tops) == 1 else Opaque()
             self.operators[id(layer)] = found
         if isinstance(found, Blocked):
             raise Blocked(str(found))

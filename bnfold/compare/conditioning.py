@@ -101,7 +101,7 @@ def _cancellations(run: Sequence[Layer], forward: bool, context: FoldContext) ->
         forward: a linear layer took them; one that stays alone multiplies first already.
         context: of the network.
     """
-    before = Affine.identity()
+    before = Affine()
     statistics: list[tuple[Layer, Affine, _Statistics]] = []
     shifts: list[tuple[float, Layer]] = []
     for layer in run:
@@ -164,8 +164,8 @@ def _affine(layer: Layer, context: FoldContext) -> Affine:
     try:
         operator = front.operator(layer, context)
     except (Blocked, BnfoldError):
-        return Affine.identity()
-    return operator if isinstance(operator, Affine) else Affine.identity()
+        return Affine()
+    return operator if isinstance(operator, Affine) else Affine()
 
 
 def _statistics(layer: Layer, net: Net) -> _Statistics | None:

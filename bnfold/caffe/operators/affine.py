@@ -61,14 +61,13 @@ def _why(layer: Layer) -> str:
 
 def bias(place: LayerContext) -> Affine:
     """`y = x + bias` (bias_layer.cpp)."""
-    return Affine(np.ones(()), learned(place, 0, place.layer.param.bias_param.axis))
+    return Affine(shift=learned(place, 0, place.layer.param.bias_param.axis))
 
 
 def dropout(place: LayerContext) -> Operator:
     """`y = x`, or `(1 - ratio)*x` where `scale_train: false` moves the scaling to TEST (dropout_layer.cpp)."""
     require(not trains(place.layer.param), "its phase is TRAIN, so it drops at random")
-    scale = dropout_scale(place.layer)
-    return _times(scale)
+    return _times(dropout_scale(place.layer))
 
 
 def eltwise(place: LayerContext) -> Operator:
@@ -83,7 +82,7 @@ def eltwise(place: LayerContext) -> Operator:
 
 def _times(scale: float) -> Operator:
     """`y = scale*x`, which is x itself for 1."""
-    return Alias() if scale == 1.0 else Affine(np.asarray(scale, np.float64), np.zeros(()))
+    return Alias() if scale == 1.0 else Affine(scale)
 
 
 def eltwise_affine(place: LayerContext) -> Affine:
@@ -97,13 +96,13 @@ def power(place: LayerContext) -> Operator:
     if view.power != 1.0:
         return Opaque()
     require(view.scale != 0.0, "its scale is 0, so it gives its shift whatever it reads, even what is not a number")
-    return Affine(np.asarray(view.scale, np.float64), np.asarray(view.shift, np.float64))
+    return Affine(view.scale, view.shift)
 
 
 def scale(place: LayerContext) -> Affine:
     """`y = gamma*x + beta` (scale_layer.cpp)."""
     layer, axis = place.layer, place.layer.param.scale_param.axis
-    return Affine(learned(place, 0, axis), learned(place, 1, axis) if len(layer.blobs) > 1 else np.zeros(()))
+    return Affine(learned(place, 0, axis), learned(place, 1, axis) if len(layer.blobs) > 1 else 0.0)
 
 
 def arithmetic(place: LayerContext) -> Affine:
@@ -114,10 +113,9 @@ def arithmetic(place: LayerContext) -> Affine:
     require(place.tops[0] == place.bottom, "it enlarges its bottom")
     require(max(learned_shape, default=1) <= MAX_CHANNELS, _too_many(layer, max(learned_shape, default=1)))
     values = layer.blobs[0].astype(np.float64).reshape((1,) * (rank - len(learned_shape)) + learned_shape)
-    zero, one = np.zeros(()), np.ones(())
     if layer.type in ("Add", "Sub"):
-        return Affine(one, values if layer.type == "Add" else -values)
-    return Affine(values if layer.type == "Mul" else 1.0 / values, zero)
+        return Affine(shift=values if layer.type == "Add" else -values)
+    return Affine(values if layer.type == "Mul" else 1.0 / values)
 
 
 def split(_: LayerContext) -> Alias:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.operators import Alias, Constant, Operator, Product, Steps, Sum
@@ -61,7 +60,7 @@ def batch_normalization(place: NodeContext) -> Operator:
 def negate(place: NodeContext) -> Operator:
     """Neg: `-x`."""
     del place
-    return _affine(-1.0, 0.0)
+    return Affine(-1.0)
 
 
 def add(place: NodeContext) -> Operator:
@@ -84,8 +83,8 @@ def _both(place: NodeContext) -> tuple[Steps, ...]:
 def _shifted(place: NodeContext, sign: float) -> Operator:
     constant = _laid_constant(place, axes=MAX_VALUES)
     if place.data(0) is None:  # c - x
-        return _affine(sign, constant)
-    return _affine(1.0, sign * constant)
+        return Affine(sign, constant)
+    return Affine(shift=sign * constant)
 
 
 def multiply(place: NodeContext) -> Operator:
@@ -93,7 +92,7 @@ def multiply(place: NodeContext) -> Operator:
     if not place.has_constant:
         return Product(_both(place))
     try:
-        return _affine(_laid_constant(place), 0.0)
+        return Affine(_laid_constant(place))
     except Unfit:
         return _factor(place)
 
@@ -106,7 +105,7 @@ def divide(place: NodeContext) -> Operator:
     if place.data(0) is None:
         raise Unfit("it divides a constant by what it reads, which is no affine")
     try:
-        return _affine(1 / _laid_constant(place), 0.0)
+        return Affine(1 / _laid_constant(place))
     except Unfit:
         return _factor(place)
 
@@ -114,10 +113,6 @@ def divide(place: NodeContext) -> Operator:
 def _factor(place: NodeContext) -> Product:
     """Data times something fixed."""
     return Product((lay(place.bottom(), place.top()),))
-
-
-def _affine(scale: npt.ArrayLike, shift: npt.ArrayLike) -> Affine:
-    return Affine(np.asarray(scale, np.float64), np.asarray(shift, np.float64))
 
 
 def _laid_constant(place: NodeContext, axes: int = 1) -> Array:
