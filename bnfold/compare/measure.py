@@ -19,7 +19,7 @@ from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
-from bnfold.compare.merging import BY_NAME, BY_SUM, FIRST, keep_worst, optional, rule
+from bnfold.compare.merging import BY_NAME, BY_SUM, FIRST, by_name, keep_worst, optional, rule
 from bnfold.compare.metrics import BlobError, SampleError, add_together
 from bnfold.compare.records import SampleDiff
 from bnfold.compare.saturation import Positions
@@ -111,24 +111,9 @@ class MeasurePlan:
         )
 
 
-def widen(first: Spans, second: Spans) -> Spans:
-    """Ranges that hold both."""
-    wider = dict(first)
-    for name, (low, high) in second.items():
-        before = wider.get(name, (np.inf, -np.inf))
-        wider[name] = min(before[0], low), max(before[1], high)
-    return wider
-
-
-def _both(first: Counts, second: Counts) -> Counts:
-    names = dict.fromkeys([*first, *second])
-    nothing = 0, 0
-    parts = {name: (first.get(name, nothing), second.get(name, nothing)) for name in names}
-    return {name: (ours[0] + theirs[0], ours[1] + theirs[1]) for name, (ours, theirs) in parts.items()}
-
-
-def _farthest(first: dict[str, Distances], second: dict[str, Distances]) -> dict[str, Distances]:
-    return {**first, **{name: first.get(name, found).joined(found) for name, found in second.items()}}
+widen = by_name(lambda first, second: (min(first[0], second[0]), max(first[1], second[1])))
+"""Ranges that hold those of both tables."""
+_added = by_name(lambda first, second: (first[0] + second[0], first[1] + second[1]))
 
 
 def _once(first: list[str], second: list[str]) -> list[str]:
@@ -165,8 +150,8 @@ class Measurement:
     positions: dict[str, Positions] = field(default_factory=dict, metadata=BY_NAME)
     reference_spans: Spans = field(default_factory=dict, metadata=rule(widen))
     candidate_spans: Spans = field(default_factory=dict, metadata=rule(widen))
-    distances: dict[str, Distances] = field(default_factory=dict, metadata=rule(_farthest))
-    ties: Counts = field(default_factory=dict, metadata=rule(_both))
+    distances: dict[str, Distances] = field(default_factory=dict, metadata=rule(by_name(Distances.joined)))
+    ties: Counts = field(default_factory=dict, metadata=rule(_added))
     notes: list[str] = field(default_factory=list, metadata=rule(_once))
     inexact: str = field(default="", metadata=FIRST)
 

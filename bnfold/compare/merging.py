@@ -41,9 +41,12 @@ def merge(first: Record, second: Record) -> Record:
     return first
 
 
-def by_name(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Records of one name are merged."""
-    return {**first, **{name: merge(first[name], part) if name in first else part for name, part in second.items()}}
+def by_name(merging: Rule) -> Rule:
+    """A rule for tables: what both have under one name, `merging` puts together."""
+    return lambda first, second: {
+        **first,
+        **{name: merging(first[name], part) if name in first else part for name, part in second.items()},
+    }
 
 
 def keep_worst(first: list[Item], second: list[Item], key: Callable[[Item], Any], most: int) -> list[Item]:
@@ -57,5 +60,5 @@ def optional() -> Mapping[str, Rule]:
 
 
 BY_SUM, BY_MIN, BY_MAX = rule(operator.add), rule(min), rule(max)
-BY_NAME = rule(by_name)
+BY_NAME = rule(by_name(merge))
 FIRST = rule(lambda first, second: first or second)
