@@ -493,7 +493,7 @@ def backend_of(array: Any, compiled: bool = False) -> Backend:
     Raises:
         ImportError: the array is not numpy's, and array-api-compat is not installed; or numba is not.
     """
-    if isinstance(array, np.ndarray):
+    if isinstance(array, np.ndarray | np.generic):
         return _compiled() if compiled else _NUMPY
     import array_api_compat
 

@@ -20,7 +20,7 @@ from bnfold.compare.classify import Classification
 from bnfold.compare.detect import Detection
 from bnfold.compare.exact import Distances
 from bnfold.compare.merging import BY_NAME, BY_SUM, FIRST, by_name, keep_worst, optional, rule
-from bnfold.compare.metrics import BlobError, SampleError, add_together
+from bnfold.compare.metrics import BlobError, SampleError, add_together, extremes
 from bnfold.compare.records import SampleDiff
 from bnfold.compare.saturation import Positions
 from bnfold.compare.threads import result_of
@@ -310,16 +310,3 @@ def _together(plan: MeasurePlan, first: Mapping[str, Any], second: Mapping[str, 
             parts.append([])
         parts[-1].append(name)
     return [part for parts in groups.values() for part in parts]
-
-
-def extremes(values: Any) -> tuple[float, float]:
-    """The smallest and the largest finite value; (inf, -inf) where there is none."""
-    if 0 in values.shape:
-        return np.inf, -np.inf
-    backend = backend_of(values)
-    xp, values = backend.xp, backend.real(values)
-    low, high = float(xp.min(values)), float(xp.max(values))
-    if np.isfinite(low) and np.isfinite(high):
-        return low, high
-    finite, infinite = xp.isfinite(values), xp.full_like(values, np.inf)
-    return float(xp.min(xp.where(finite, values, infinite))), float(xp.max(xp.where(finite, values, -infinite)))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.compare.backends import BINS, COUNTS, SUMS, Float64, Int64
+from bnfold.compare.backends import BINS, COUNTS, SUMS, Float64, Int64, backend_of
 from bnfold.compare.kernels import Passed, bin_edge, measure_together, span
 from bnfold.compare.merging import BY_MAX, BY_MIN, BY_SUM, FIRST, rule
 from bnfold.compare.records import Histogram, Place
@@ -68,13 +68,17 @@ def in_pieces(*arrays: Array) -> Iterator[list[Float64]]:
 PIECE = 1 << 16  # values
 
 
-def extremes(values: Array) -> tuple[float, float]:
-    """The least and the largest finite value; infinity and -infinity where none is finite."""
-    low, high = math.inf, -math.inf
-    for (part,) in in_pieces(values):
-        sound = part[np.isfinite(part)]
-        low, high = float(sound.min(initial=low)), float(sound.max(initial=high))
-    return low, high
+def extremes(values: Any) -> tuple[float, float]:
+    """The least and the largest finite value, wherever they lie; infinity and -infinity where none is finite."""
+    if 0 in values.shape:
+        return math.inf, -math.inf
+    backend = backend_of(values)
+    xp, values = backend.xp, backend.real(values)
+    low, high = float(xp.min(values)), float(xp.max(values))
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
+    finite, infinite = xp.isfinite(values), xp.full_like(values, math.inf)
+    return float(xp.min(xp.where(finite, values, infinite))), float(xp.max(xp.where(finite, values, -infinite)))
 
 
 def magnitude(low: float, high: float) -> float:

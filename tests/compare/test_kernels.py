@@ -15,8 +15,8 @@ from bnfold.compare import backends, kernels, saturation
 from bnfold.compare.backends import BINS
 from bnfold.compare.batches import BatchLayout, Run
 from bnfold.compare.kernels import bin_edge
-from bnfold.compare.measure import Measurement, MeasurePlan, _together, extremes
-from bnfold.compare.metrics import BlobError, add_together, figures
+from bnfold.compare.measure import Measurement, MeasurePlan, _together
+from bnfold.compare.metrics import BlobError, add_together, extremes, figures
 from bnfold.compare.saturation import Positions
 from bnfold.data.samples import Arrays
 from bnfold.net import Array, Shape
@@ -265,6 +265,7 @@ def test_ends_and_saturated_positions_are_found_where_the_values_lie(data: Data)
         finite = values[np.isfinite(values)].astype(np.float64)
         other = array_api_strict.asarray(values)
         assert extremes(values) == extremes(other) == (finite.min(), finite.max())
+        assert extremes(finite[0]) == (finite[0], finite[0])
         for layer_type in saturation.COUNTS:
             here, there = Positions(), Positions()
             here.add(layer_type, values)
