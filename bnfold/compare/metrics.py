@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,26 +86,53 @@ def magnitude(low: float, high: float) -> float:
     return max(abs(low), abs(high)) if low <= high else 0.0
 
 
-def beside_mask(values: Array) -> Array | None:
-    """Where the values stand that count beside a mask, as of -1e9; None where there is no mask.
+class Masked(NamedTuple):
+    """Values beside which a mask stands, as of -1e9 at places that do not count.
 
-    The values of a mask are more than one and are one number, to which small ones may have been added; all others are
-    smaller than a hundredth of it.
+    A mask leaves nothing between: each value is smaller than a hundredth of the largest, or larger than half of it.
+
+    Attributes:
+        most: the bound of the small ones.
+        error: by how much one of these differs at most, of the largest of them.
+        is_more: whether that is more than the rounding of the large ones, of which there are several.
+        is_one_number: whether these are one number, to which small ones may have been added.
+    """
+
+    most: float
+    error: float
+    is_more: bool
+    is_one_number: bool
+
+    @classmethod
+    def of(cls, reference: Array, candidate: Array) -> Masked | None:
+        """Those of the reference that are finite in both; None where there is no mask."""
+        large, low, high, count, others, error = magnitude(*extremes(reference)), math.inf, -math.inf, 0, 0.0, 0.0
+        for r, c in in_pieces(reference, candidate):
+            sound = np.isfinite(r) & np.isfinite(c)
+            r, c = r[sound], c[sound]
+            far, small = np.abs(r) >= large / 2, np.abs(r) <= FAR * large
+            if not (far | small).all():
+                return None
+            low, high = min(low, float(r[far].min(initial=low))), max(high, float(r[far].max(initial=high)))
+            count += int(np.count_nonzero(far))
+            others = max(others, float(np.abs(r[small]).max(initial=0)))
+            error = max(error, float(np.abs(r - c)[small].max(initial=0)))
+        if count < 2 or not others:
+            return None
+        rounded = large * ROUNDING.get(reference.dtype.name, ROUNDING["float32"])
+        return cls(FAR * large, error / others, error > NOISE * rounded, high - low <= NOISE * (others + rounded))
+
+
+def beside_mask(values: Array) -> Array | None:
+    """Where the values stand that count beside a mask of one number; None where there is no such mask.
 
     Examples:
         >>> scores = np.array([-1e9, 0.5, 2.0, -1e9 + 64], np.float32)
         >>> scores[beside_mask(scores)].tolist()
         [0.5, 2.0]
     """
-    sound = np.isfinite(values)
-    sizes = np.where(sound, np.abs(values), 0.0)
-    largest = float(sizes.max(initial=0.0))
-    masked, small = sound & (sizes >= largest / 2), sound & (sizes <= FAR * largest)
-    others, mask = sizes[small].max(initial=0.0), values[masked]
-    if mask.size < 2 or not others or not (masked | small | ~sound).all():
-        return None
-    rounding = ROUNDING.get(values.dtype.name, ROUNDING["float32"])
-    return small if np.ptp(mask) <= NOISE * (others + rounding * largest) else None
+    found = Masked.of(values, values)
+    return np.abs(values) <= found.most if found is not None and found.is_one_number else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,27 +275,14 @@ class BlobError:
         self.exact_sums = by_channel(self.exact_sums, sums)
 
     def look_beside_mask(self, reference: Array, candidate: Array) -> None:
-        """Judge the values of one sample beside which a mask stands, -1e9 at places that do not count, without it.
+        """Judge the values of one sample beside which a mask stands without it.
 
-        A mask leaves nothing between: each value is smaller than a hundredth of the largest, or larger than half of
-        it. If the large ones are farther apart than one number to which small ones were added, the small ones may be
-        what rounding left of such, and differ so.
+        If its values are farther apart than those of one number, the others may be what rounding left of such, and
+        differ so.
         """
-        large, rounding = magnitude(*extremes(reference)), ROUNDING.get(reference.dtype.name, ROUNDING["float32"])
-        low, high, masked, others, error = math.inf, -math.inf, 0, 0.0, 0.0
-        for r, c in in_pieces(reference, candidate) if large else ():
-            sound = np.isfinite(r) & np.isfinite(c)
-            r, c = r[sound], c[sound]
-            far, small = np.abs(r) >= large / 2, np.abs(r) <= FAR * large
-            if not (far | small).all():
-                return
-            low, high = min(low, float(r[far].min(initial=low))), max(high, float(r[far].max(initial=high)))
-            masked += int(np.count_nonzero(far))
-            others = max(others, float(np.abs(r[small]).max(initial=0)))
-            error = max(error, float(np.abs(r - c)[small].max(initial=0)))
-        rounded = rounding * large
-        if masked > 1 and others and (high - low <= NOISE * (others + rounded) or error > NOISE * rounded):
-            self.beside = max(self.beside, error / others)
+        found = Masked.of(reference, candidate)
+        if found is not None and (found.is_one_number or found.is_more):
+            self.beside = max(self.beside, found.error)
 
     @property
     def finite(self) -> int:
