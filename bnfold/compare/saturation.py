@@ -55,9 +55,10 @@ class Positions:
         """Count one array behind a layer of `layer_type`, where it lies. What is not finite is no position."""
         xp = backend_of(values).xp
         wide = xp.astype(values, xp.float64)
-        saturated, total = COUNTS[layer_type](wide[xp.isfinite(wide)])
-        self.saturated += saturated
-        self.total += total
+        finite = wide[xp.isfinite(wide)]
+        self.saturated += COUNTS[layer_type](finite)
+        # Each position of a Softmax is a distribution, so their sum counts them.
+        self.total += float(xp.sum(finite)) if layer_type == "Softmax" else prod(finite.shape)
 
     @property
     def share(self) -> float:
@@ -101,59 +102,49 @@ def sources(model: Model, output: str) -> list[str]:
     return found
 
 
-def _one_of_many(values: Any) -> tuple[float, float]:
-    """Softmax: each position is a distribution, so the values' sum counts them; one value near 1 saturates it."""
-    return _count(values, values >= 1 - END), float(backend_of(values).xp.sum(values))
+def _near(low: float, high: float) -> Callable[[Any], int]:
+    """How many positions are at one of the ends of what a layer gives."""
+    return lambda values: _count((values <= low + END) | (values >= high - END))
 
 
-def _between_0_and_1(values: Any) -> tuple[float, float]:
-    return _count(values, (values <= END) | (values >= 1 - END)), float(prod(values.shape))
+def _always(values: Any) -> int:
+    return prod(values.shape)
 
 
-def _between_ends(values: Any) -> tuple[float, float]:
-    return _count(values, (values <= END - 1) | (values >= 1 - END)), float(prod(values.shape))
-
-
-def _always(values: Any) -> tuple[float, float]:
-    return float(prod(values.shape)), float(prod(values.shape))
-
-
-def _clipped(values: Any) -> tuple[float, float]:
+def _clipped(values: Any) -> int:
     """Clip: its bounds are the smallest and the largest value, where most positions have those; a ReLU6 has half of
     them at 0 where all is well."""
     size = prod(values.shape)
     if size < 2:
-        return 0.0, float(size)
+        return 0
     xp = backend_of(values).xp
-    at_ends = _count(values, (values == xp.min(values)) | (values == xp.max(values)))
-    return at_ends if at_ends > max(2, CLIPPED * size) else 0.0, float(size)
+    at_ends = _count((values == xp.min(values)) | (values == xp.max(values)))
+    return at_ends if at_ends > max(2, CLIPPED * size) else 0
 
 
-def _dead(values: Any) -> tuple[float, float]:
+def _dead(values: Any) -> int:
     """ReLU: half of the positions are 0 in a layer that is well, and all in one that is dead."""
-    size = float(prod(values.shape))
-    return (size if _count(values, values == 0) == size else 0.0), size
+    size = prod(values.shape)
+    return size if _count(values == 0) == size else 0
 
 
-def _indices(values: Any) -> tuple[float, float]:
+def _indices(values: Any) -> int:
     """TopK: of its two outputs the one that holds whole numbers."""
-    return _always(values) if _count(values, values % 1 != 0) == 0 else (0.0, float(prod(values.shape)))
+    return prod(values.shape) if _count(values % 1 != 0) == 0 else 0
 
 
-def _count(values: Any, mask: Any) -> float:
-    return float(backend_of(values).xp.count_nonzero(mask))
+def _count(mask: Any) -> int:
+    return int(backend_of(mask).xp.count_nonzero(mask))
 
 
-SQUASHING: Mapping[str, Callable[[Any], tuple[float, float]]] = {
-    "HardSigmoid": _between_0_and_1,
-    "Sigmoid": _between_0_and_1,
-    "Softmax": _one_of_many,
-    "TanH": _between_ends,
-    "Tanh": _between_ends,
+SQUASHING: Mapping[str, Callable[[Any], int]] = {
+    **dict.fromkeys(("HardSigmoid", "Sigmoid"), _near(0, 1)),
+    **dict.fromkeys(("TanH", "Tanh"), _near(-1, 1)),
+    "Softmax": lambda values: _count(values >= 1 - END),
 }
 """Layer type (Caffe's and ONNX's) that a smaller input keeps off its ends -> as COUNTS."""
 
-COUNTS: Mapping[str, Callable[[Any], tuple[float, float]]] = {
+COUNTS: Mapping[str, Callable[[Any], int]] = {
     **SQUASHING,
     **dict.fromkeys(("ArgMax", "ArgMin", "Threshold"), _always),
     **dict.fromkeys(("And", "Equal", "Not", "Or", "Xor", "NonZero"), _always),
@@ -161,7 +152,7 @@ COUNTS: Mapping[str, Callable[[Any], tuple[float, float]]] = {
     **dict.fromkeys(("Ceil", "Floor", "Round", "Sign"), _always),
     **dict.fromkeys(("Clip", "HardTanH", "Max", "Min", "QuantizeLinear", "ReLU6"), _clipped),
     **dict.fromkeys(("ReLU", "Relu"), _dead),
-    "Erf": _between_ends,
+    "Erf": _near(-1, 1),
     "TopK": _indices,
 }
-"""Layer type (Caffe's and ONNX's) -> (saturated positions, positions) of some of its values."""
+"""Layer type (Caffe's and ONNX's) -> how many of some of its values are at saturated positions."""
