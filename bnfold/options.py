@@ -155,6 +155,11 @@ class CompareOptions:
     cluster: Client | str | int | None = None
 
     @property
+    def providers(self) -> tuple[str, str]:
+        """That of the reference, and that of the candidate."""
+        return self.reference_provider or self.provider, self.provider
+
+    @property
     def limit(self) -> float:
         """The tolerance, or that of float32."""
         return TOLERANCES["float32"] if self.tolerance is None else self.tolerance

@@ -104,8 +104,8 @@ def require_usable(options: CompareOptions) -> None:
     for share, option in ((options.min_agreement, "min_agreement"), (options.max_top1_drop, "max_top1_drop")):
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"the option {option} is a share, from 0 to 1, and not {share:g}")
-    asked = {"--provider": options.provider, "--reference-provider": options.reference_provider or options.provider}
-    names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked.items()]
+    asked = zip(("--provider", "--reference-provider"), options.providers[::-1], strict=True)
+    names = [one if one == "cpu" else require_provider(one, option)[0] for option, one in asked]
     if options.tf32 and TF32.isdisjoint(names):
         raise UsageError(f"--tf32 would be ignored: {' and '.join(dict.fromkeys(names))} cannot multiply so")
 
@@ -156,7 +156,7 @@ class Comparison:
         self._is_read = isinstance(reference, Net)
         self.reference = open_model(reference, "reference", options)
         self._stored_type, self._seldom = self.reference.stored_type, self.reference.float_types & SELDOM
-        self._in_float32 = not self.reference.is_runnable(options.reference_provider or options.provider)
+        self._in_float32 = not self.reference.is_runnable(options.providers[0])
         if self._in_float32:
             self.reference = self.reference.in_float32()
         if self._typed:

@@ -125,9 +125,8 @@ def _cancellations(run: Sequence[Layer], forward: bool, context: FoldContext) ->
         lost = "{} of the result is lost by cancellation where the data has that mean"
         yield _Cancellation(layer, float(np.max(cancels)) / size, f"{where}: {lost}")
     fine = ROUNDING[_type(run[0], context.net)] <= ROUNDING["float32"]
-    loses = forward or _shifts_first(_affine(run[0], context), before)
-    if not statistics and fine and loses and len(shifts) == len(run):
-        normalises = _shifts_first(_affine(run[0], context), before)
+    normalises = _shifts_first(_affine(run[0], context), before)
+    if not statistics and fine and (forward or normalises) and len(shifts) == len(run):
         size = _largest(before.shift / (1 if normalises else np.median(np.maximum(1, np.abs(before.scale)))))
         _, layer = max(shifts, key=lambda shift: shift[0])
         adds = f"it adds {size:.1e} where values of size 1 may be left"

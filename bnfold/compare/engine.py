@@ -314,9 +314,8 @@ class Engine:
             segment.sessions[place] = self._session(segment, place, () if place else further)
 
     def _session(self, segment: Segment, place: int, further: Sequence[str] = ()) -> Session:
-        options = self._options
-        provider = options.provider if place else options.reference_provider or options.provider
-        blobs = [*self._fetched(segment, place), *further]
+        options, blobs = self._options, [*self._fetched(segment, place), *further]
+        provider = options.providers[bool(place)]
         return self._model(place).session(blobs, self._store, options.threads, provider, options.tf32)
 
     def _model(self, place: int) -> Model:

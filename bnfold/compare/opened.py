@@ -321,7 +321,7 @@ class Opened:
         stored = [prod(tensor.dims) for tensor in self.theirs.proto.graph.initializer]
         stored += [prod(weight.shape) for weight in self.theirs.weights]
         alike = self.ours.own.stored_type == self.theirs.own.stored_type
-        cpu = {self.options.provider, self.options.reference_provider or "cpu"} == {"cpu"}
+        cpu = set(self.options.providers) == {"cpu"}
         values = sum(error.values for error in found.errors.values())
         within = all(error.judged <= self.options.limit for error in found.errors.values())
         return self.coarse is not None and alike and cpu and within and max(sum(stored), values) <= SMALL
