@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfold.caffe.layers.detection import BOX_ROW
 from bnfold.compare.merging import BY_MAX, BY_SUM, keep_worst, rule
-from bnfold.compare.models import Model
+from bnfold.compare.models import Model, layer_settings
 from bnfold.compare.records import Box, DetectorDiff, Stray
 from bnfold.net import Array, Shape
 
@@ -210,17 +210,14 @@ def detector_reads(model: Model) -> list[str]:
 
 def same_detector(ours: Model, theirs: Model, blob: str, partner: str) -> bool:
     """Whether the boxes come from one layer in both, with equal thresholds as far as one can see."""
-    layers = [model.net.producer(name) if model.net else None for model, name in ((ours, blob), (theirs, partner))]
-    mine, other = layers
+    mine, other = (
+        model.net.producer(name) if model.net is not None else None for model, name in ((ours, blob), (theirs, partner))
+    )
     if mine is None or not mine.type.endswith(DETECTION):
         return False
     if other is None:  # an ONNX model, which holds the layer as operators
         return True
-    settings, others = (
-        {field.name: value for field, value in layer.param.ListFields() if field.name.endswith("_param")}
-        for layer in (mine, other)
-    )
-    return bool(mine.type == other.type and settings == others)
+    return mine.type == other.type and layer_settings(mine) == layer_settings(other)
 
 
 def find_detections(

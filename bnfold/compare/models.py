@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from bnfold.data.standins import FLAG, Indices
 from bnfold.errors import ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.files import descriptor_of, os_path
 from bnfold.io.mapping import release_pages, require_unchanged
-from bnfold.net import Net, require_net
+from bnfold.net import Layer, Net, require_net
 from bnfold.options import ROUNDING, TEXT, CompareOptions
 from bnfold.runtime import ELEMENTS, Session
 
@@ -345,10 +345,8 @@ def files_of(path: str) -> list[Path]:
 def _from_net(net: Net, name: str, batch: int | None) -> Model:
     from bnfold.onnx.export.network import build
 
-    if batch is not None:
-        net = net.copy()
-        net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
-    whole, hidden = net, NOTHING_HIDDEN
+    net = whole = net if batch is None else net_in_batches_of(net, batch)
+    hidden = NOTHING_HIDDEN
     try:
         proto, weights = build(net)
     except UnsupportedError:
@@ -368,6 +366,18 @@ def _from_net(net: Net, name: str, batch: int | None) -> Model:
     outputs = [blob for blob in whole.outputs if blob in writers]
     mapped = tuple(file.buffer for file in net.origin.weights) if net.origin is not None else ()
     return Model(name, proto, weights, net, None, writers, reads, feeds, outputs, mapped, hidden)
+
+
+def net_in_batches_of(net: Net, batch: int) -> Net:
+    """A copy of a Caffe network for another number of samples."""
+    net = net.copy()
+    net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
+    return net
+
+
+def layer_settings(layer: Layer) -> dict[str, Any]:
+    """The parameters of a Caffe layer's type, by group: `pooling_param`."""
+    return {field.name: value for field, value in layer.param.ListFields() if field.name.endswith("_param")}
 
 
 def _from_onnx(proto: ModelProto, name: str, weights: tuple[Weight, ...] = ()) -> Model:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bnfold.compare.divergence import AMPLIFIED, FLOOR, GROWTH, upstream
-from bnfold.compare.models import Model
+from bnfold.compare.models import Model, layer_settings
 from bnfold.compare.saturation import COUNTS
 from bnfold.errors import named
 from bnfold.net import Array
@@ -187,10 +187,7 @@ def _other_layers(
         read = [pairs.get(bottom) for bottom in layer.bottoms]
         if partner is None or partner.type != layer.type or partner.bottoms != read or partner.param is layer.param:
             continue
-        settings, changed = (
-            {field.name: value for field, value in one.param.ListFields() if field.name.endswith("_param")}
-            for one in (layer, partner)
-        )
+        settings, changed = layer_settings(layer), layer_settings(partner)
         names = [name for name in sorted(settings.keys() | changed.keys()) if settings.get(name) != changed.get(name)]
         if names and not same.issuperset(partner.tops):
             found[partner.name] = names[0], max(seen.get(top, 0.0) for top in partner.tops)

@@ -16,7 +16,7 @@ import numpy as np
 
 from bnfold.caffe.layers import infer_shapes
 from bnfold.compare.batches import BatchLayout, run_at
-from bnfold.compare.models import Model
+from bnfold.compare.models import Model, net_in_batches_of
 from bnfold.data.samples import Noise, Samples
 from bnfold.errors import BnfoldError, UnsupportedError
 from bnfold.net import Array
@@ -65,8 +65,7 @@ def with_batch(model: Model, batch: int) -> Model | None:
         return model.in_batches_of(batch)
     if len({shape[:1] for shape in model.net.inputs.values()}) != 1 or not grows_with_batch(model.net):
         return None
-    net = model.net.copy()
-    net.inputs = {blob: (batch, *shape[1:]) for blob, shape in net.inputs.items()}
+    net = net_in_batches_of(model.net, batch)
     try:
         proto, weights = build(net)
     except UnsupportedError:
