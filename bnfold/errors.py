@@ -21,6 +21,7 @@ from pathlib import Path
 MAX_GUESSES = 20
 MAX_SLIPS = 500
 MAX_GUESSED = 60
+PLURALS = {"axis": "axes", "box": "boxes"}
 LEAST_ALIKE = 0.7  # of difflib's ratio: "Elementwise" may mean Eltwise, and "ConvLSTM" is no LSTM
 PARAM = "_param"
 ACRONYM = 3  # letters of a layer's name that is as close to others by chance: bn, gn, grn, lrn, mvn, rnn
@@ -112,10 +113,10 @@ def counted(number: int, noun: str) -> str:
     """A number of things, in one number or the other.
 
     Examples:
-        >>> counted(1, "bottom"), counted(1_000, "axis")
-        ('1 bottom', '1,000 axes')
+        >>> counted(1, "bottom"), counted(1_000, "axis"), counted(2, "box")
+        ('1 bottom', '1,000 axes', '2 boxes')
     """
-    return f"{number:,} {noun if number == 1 else 'axes' if noun == 'axis' else f'{noun}s'}"
+    return f"{number:,} {noun if number == 1 else PLURALS.get(noun, f'{noun}s')}"
 
 
 def few(words: Sequence[str], most: int = 6) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bnfold.compare.records import BlobDiff, DiffReport, Histogram
-from bnfold.report import figures
+from bnfold.errors import counted
 from bnfold.report.figures import small
 
 WIDTH, HEIGHT = 960, 360
@@ -163,7 +163,7 @@ def histogram_chart(blob: BlobDiff) -> HistogramChart:
     for place, (label, number) in enumerate(bars):
         size = round(number / largest * (bottom - TOP), 1)
         equal = label == "0"
-        text = f"{'equal bit for bit' if equal else f'|e| from {label}'}: {figures.count(number, 'value')}"
+        text = f"{'equal bit for bit' if equal else f'|e| from {label}'}: {counted(number, 'value')}"
         drawn.append(Bar(left_of(place), bottom - size, round(slot * 0.86, 1), size, text, equal))
     # Whole decades alone are labelled, every second one where there are many; half of one is written beside no other.
     whole = [place for place, (label, _) in enumerate(bars) if place and label[0] == "1"]

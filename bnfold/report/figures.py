@@ -76,16 +76,6 @@ def near_one(value: float) -> str:
     return f"1 - {1 - value:.1e}" if value > 0.99 else f"{value:.4g}"
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun.
-
-    Examples:
-        >>> count(1, "layer"), count(1200, "layer"), count(2, "box", "boxes")
-        ('1 layer', '1,200 layers', '2 boxes')
-    """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def middle(name: str, most: int) -> str:
     """A name of at most `most` letters; a longer one loses its middle, since both ends tell layers apart.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfold.compare.records import BlobDiff, DiffReport
-from bnfold.errors import UsageError, few
+from bnfold.errors import UsageError, counted, few
 from bnfold.io.versions import installed
 from bnfold.report import figures, tables
 from bnfold.report.causes import kept_by_cause, said_once
@@ -108,7 +108,7 @@ def title_of(run: RunReport) -> str:
     if run.original is not None:
         return run.original.name or Path(run.original.file).stem or "network"
     names = {Path(proof.reference).stem for proof in run.proofs}
-    return names.pop() if len(names) == 1 else figures.count(len(run.proofs), "comparison") if names else "network"
+    return names.pop() if len(names) == 1 else counted(len(run.proofs), "comparison") if names else "network"
 
 
 def _asset(name: str) -> str:
@@ -158,7 +158,7 @@ def whole(text: str) -> Markup:
 FILTERS = {
     "bytes": figures.size,
     "class_name": figures.class_name,
-    "count": figures.count,
+    "count": counted,
     "data_uri": data_uri,
     "names": few,
     "ordinary": figures.ordinary,

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from bnfold.algebra.records import FoldReport
 from bnfold.compare.metrics import MARKDOWN
 from bnfold.compare.records import ClassifierDiff, DiffReport
-from bnfold.errors import few
+from bnfold.errors import counted, few
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.columns import cell, columns
 from bnfold.report.cost import COSTS, changes
-from bnfold.report.figures import bits, count, ordinary, percent, small
+from bnfold.report.figures import bits, ordinary, percent, small
 from bnfold.report.run import RunReport
 from bnfold.report.words import visible
 
@@ -45,11 +45,11 @@ def as_markdown(run: RunReport, *, rows: int = ROWS) -> str:
 
 def fold_markdown(report: FoldReport, rows: int) -> Iterator[str]:
     """What folding saved, and what it left and why."""
-    joined = f", {count(len(report.joined), 'sum')} of branches joined" if report.joined else ""
+    joined = f", {counted(len(report.joined), 'sum')} of branches joined" if report.joined else ""
     folded, merged = len(report.folded), sum(len(record.layers) for record in report.merged)
     yield (
-        f"**{report.layers_before:,} → {count(report.layers_after, 'layer')}**, {report.parameters_before:,} → "
-        f"{count(report.parameters_after, 'parameter')}; {folded:,} folded, {merged:,} merged{joined}, "
+        f"**{report.layers_before:,} → {counted(report.layers_after, 'layer')}**, {report.parameters_before:,} → "
+        f"{counted(report.parameters_after, 'parameter')}; {folded:,} folded, {merged:,} merged{joined}, "
         f"{len(report.kept):,} kept.\n"
     )
     groups = kept_by_cause(report.kept)
@@ -106,7 +106,7 @@ def diff_markdown(report: DiffReport, rows: int) -> Iterator[str]:
     worse = [entry for entry in report.ranges if entry.worse]
     if worse:
         names = few([f"{entry.layer} (-{bits(entry.bits_lost)} bits)" for entry in worse])
-        layers = f"{count(len(worse), 'layer')}, to be quantised per channel"
+        layers = f"{counted(len(worse), 'layer')}, to be quantised per channel"
         yield f"⚠️ Per-tensor int8 got worse in {layers}: {escape(names)}.\n"
     yield from (f"> {escape(note)}\n" for note in said_once(report.notes))
 

@@ -8,9 +8,10 @@ from html import escape
 
 from bnfold.algebra.records import FoldReport
 from bnfold.compare.records import DiffReport
+from bnfold.errors import counted
 from bnfold.net import Net, sizes, why_broken
 from bnfold.report.causes import kept_by_cause
-from bnfold.report.figures import count, small
+from bnfold.report.figures import small
 
 MAX_ROWS = 12  # rows
 
@@ -42,5 +43,5 @@ def _summary(line: str, heads: Sequence[str], rows: Sequence[Sequence[object]], 
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows[:MAX_ROWS])
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
-    more = f"<p>and {count(len(rows) - MAX_ROWS, 'more row')}</p>" if len(rows) > MAX_ROWS else ""
+    more = f"<p>and {counted(len(rows) - MAX_ROWS, 'more row')}</p>" if len(rows) > MAX_ROWS else ""
     return f"<div><p><b>{escape(line)}</b></p>{table}{more}{f'<p>{escape(below)}</p>' if below else ''}</div>"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bnfold.errors import counted
 from bnfold.report.causes import said_once
-from bnfold.report.figures import count
 from bnfold.report.grid import Part, Style, printed, words
 from bnfold.report.text import fold_lines, fold_tables
 
@@ -27,7 +27,7 @@ def as_text(inspection: Inspection, *, verbosity: int = 0) -> list[Part]:
     """
     parts: list[Part] = list(fold_lines(inspection.fold, verbosity))
     if verbosity < 0:
-        return [*parts, words(count(len(inspection.findings), "finding"))]
+        return [*parts, words(counted(len(inspection.findings), "finding"))]
     notes = said_once([*inspection.net.notes, *inspection.fold.notes])
     parts += [words(f"note: {note}", style="yellow") for note in notes]
     if not inspection.has_weights:
@@ -40,7 +40,7 @@ def as_text(inspection: Inspection, *, verbosity: int = 0) -> list[Part]:
 
 def _findings(findings: Sequence[Finding], most: int) -> Iterator[Part]:
     """By rule, in the order in which the rules first speak: the reason once, then the layers."""
-    yield words(f"\n{count(len(findings), 'finding')}" if findings else "\nno findings", style="bold")
+    yield words(f"\n{counted(len(findings), 'finding')}" if findings else "\nno findings", style="bold")
     rules: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         rules.setdefault((finding.rule, finding.severity), []).append(finding)
@@ -56,7 +56,7 @@ def _findings(findings: Sequence[Finding], most: int) -> Iterator[Part]:
             if len(same) > 1:
                 yield words(f"      instead: {finding.instead}", style="dim")
         if len(group) > most:
-            yield words(f"  - and {count(len(group) - most, 'more layer')}; -v lists them", style="dim")
+            yield words(f"  - and {counted(len(group) - most, 'more layer')}; -v lists them", style="dim")
 
 
 def as_data(inspection: Inspection) -> dict[str, Any]:

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnfold.errors import few
+from bnfold.errors import counted, few
 from bnfold.io.rendered import Rendered
-from bnfold.report.figures import count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,5 +68,5 @@ class RunReport(Rendered):
             said.append((few([proof.candidate for proof in proofs], 3), worst.verdict))
         if len(alike) == 1:
             return said[0][1]
-        how = f"{failed:,} of {count(len(self.proofs), 'comparison')} failed" if failed else "All comparisons passed"
+        how = f"{failed:,} of {counted(len(self.proofs), 'comparison')} failed" if failed else "All comparisons passed"
         return " ".join([f"{how}.", *(f"{files}: {verdict}" for files, verdict in said[:MAX_SAID])])

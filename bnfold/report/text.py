@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfold.algebra.records import Dropped, Folded, FoldReport, Joined, Kept, Merged, Moved
-from bnfold.errors import few
+from bnfold.errors import counted, few
 from bnfold.report.causes import kept_by_cause, said_once
 from bnfold.report.cost import COSTS, changes
-from bnfold.report.figures import class_name, count, ordinary, percent, small
+from bnfold.report.figures import class_name, ordinary, percent, small
 from bnfold.report.grid import Column, Grid, Part, Style, words
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
         parts += _gates(proof) if verbosity > 0 else ()
         parts += _tables(proof, rows)
     if len(unlike) > 1 and verbosity == 0:
-        parts.append(words(f"-v has the tables of {count(len(unlike) - 1, 'other comparison')} that failed", QUIET))
+        parts.append(words(f"-v has the tables of {counted(len(unlike) - 1, 'other comparison')} that failed", QUIET))
     if run.fold is not None:
         parts += fold_lines(run.fold, verbosity)
         parts += _cost_table(run, verbosity)
@@ -77,22 +77,22 @@ def as_text(run: RunReport, *, verbosity: int = 0, rows: int = ROWS, files: Sequ
 def fold_lines(report: FoldReport, verbosity: int) -> Iterator[Part]:
     """What folded into what, and what stays and why, in a few lines."""
     if not report.records:
-        yield words(f"{count(report.layers_before, 'layer')}; there is no affine layer to fold")
+        yield words(f"{counted(report.layers_before, 'layer')}; there is no affine layer to fold")
         return
     folded = Counter(record.type for record in report.folded)
     merged = Counter(record.type for record in report.merged for _ in record.layers)
     dropped = Counter(record.type for record in report.records if isinstance(record, Dropped))
     into = {name for record in report.folded for name in record.into}
     joined, kept = len(report.joined), report.kept
-    line = f"{report.layers_before:,} -> {count(report.layers_after, 'layer')}"
+    line = f"{report.layers_before:,} -> {counted(report.layers_after, 'layer')}"
     if folded:
-        line += f"; {_by_type(folded)} into {count(len(into), 'layer')}"
+        line += f"; {_by_type(folded)} into {counted(len(into), 'layer')}"
     if merged:
         line += f"; {_by_type(merged)} merged"
     if dropped:
         line += f"; {_by_type(dropped)} dropped"
     if joined:
-        line += f"; {count(joined, 'sum')} of parallel branches joined"
+        line += f"; {counted(joined, 'sum')} of parallel branches joined"
     now = Counter(f"{record.type} as {record.now}" for record in kept if record.now != record.type)
     yield words(f"{line}; {len(kept):,} kept{f' ({_by_type(now)})' if now else ''}")
     groups = kept_by_cause(kept)
@@ -101,7 +101,7 @@ def fold_lines(report: FoldReport, verbosity: int) -> Iterator[Part]:
         example = f" ({few([record.layer for record in records], 3 if verbosity <= 0 else 1000)})"
         yield words(f"kept {len(records):,} {records[0].type}{example}: {cause}", WARN)
     if hidden := sum(len(records) for _, records in groups[len(shown) :]):
-        yield words(f"kept {hidden:,} more for {count(len(groups) - len(shown), 'other cause')}; -v lists them", WARN)
+        yield words(f"kept {hidden:,} more for {counted(len(groups) - len(shown), 'other cause')}; -v lists them", WARN)
 
 
 def _by_type(numbers: Counter[str]) -> str:
@@ -163,7 +163,7 @@ def _proof_lines(proofs: Sequence[DiffReport]) -> Iterator[Part]:
         yield words(f"{mark} {few(candidates)}: {said}{found}", "" if passed else BAD)
     for names in dict.fromkeys(_worse(proof) for proof in proofs):
         if names:
-            layers = f"{count(len(names), 'layer')}, to be quantised per channel"
+            layers = f"{counted(len(names), 'layer')}, to be quantised per channel"
             yield words(f"per-tensor int8 got worse in {layers}: {few(names, 3)}", WARN)
 
 
@@ -184,7 +184,7 @@ def _found(proof: DiffReport) -> str:
     elif found is not None:
         said += f"; same answer {percent(found.agreement)}"
     if boxes is not None:
-        said += f"; {boxes.matched:,} of {count(boxes.reference_boxes, 'box', 'boxes')} matched"
+        said += f"; {boxes.matched:,} of {counted(boxes.reference_boxes, 'box')} matched"
     return said
 
 
@@ -264,7 +264,7 @@ def _classifier(found: ClassifierDiff, rows: int) -> Iterator[Part]:
 
 def _detector(found: DetectorDiff, rows: int) -> Iterator[Part]:
     yield words(
-        f"'{found.blob}': {found.matched:,} of {count(found.reference_boxes, 'box', 'boxes')} matched (IoU >= "
+        f"'{found.blob}': {found.matched:,} of {counted(found.reference_boxes, 'box')} matched (IoU >= "
         f"{found.min_iou:g}, mean {found.mean_iou:.4f}), {found.missed_boxes:,} missed, {found.extra_boxes:,} extra, "
         f"largest difference of scores {small(found.max_score_diff)}"
     )
