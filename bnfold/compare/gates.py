@@ -32,33 +32,43 @@ def compared_gate(
         same_behind: outputs behind layers that cannot be run follow from what was compared, by the same layers in both.
     """
     outputs = [blob for blob in blobs if blob.is_output]
-    empty = [blob.blob for blob in outputs if not blob.finite and not (may_have_none and blob.blob == boxes)]
-    said, have = len(outputs) - len(empty), "has" if len(empty) == 1 else "have"
-    blank = bool(outputs) and all(map(is_blank, blobs))
-    if empty and all(0 in blob.shape for blob in outputs if blob.blob in empty):
-        sentence = f"{named('output', empty)} {have} no elements, so there is nothing to compare"
-    elif empty == [boxes]:
-        sentence = f"output '{boxes}' has no box; give samples in which there is something to find by --data"
-    elif empty:
-        names = named("output", empty)
-        sentence = f"{names} {have} no finite value in common; give inputs that the network means by --data"
+    empty = [blob for blob in outputs if not blob.finite and not (may_have_none and blob.blob == boxes)]
+    said, blank = len(outputs) - len(empty), bool(outputs) and all(map(is_blank, blobs))
+    if empty:
+        sentence = _nothing_in(empty, boxes)
     elif blank:
         sentence = (
             "all that was compared is 0 or not finite, and says nothing; give inputs that the network means by --data"
         )
-    elif not outputs:
-        sentence = "no output was compared"
-        if same_behind:
-            sentence += ", but the same layers make them of what was compared"
-        elif not uncompared:
-            sentence += ", since the reference has none"
-        elif all(output.reason == NO_PARTNER for output in uncompared):
-            sentence += "; pair outputs of other names with --map A=B"
-        elif all(output.reason != OTHER_SHAPE for output in uncompared):
-            sentence += "; neither noise nor --data reaches one, and fold --no-verify writes without a proof"
-    else:
+    elif outputs:
         sentence = f"{said} of {len(outputs) + len(uncompared)} outputs have finite values in common"
+    else:
+        sentence = f"no output was compared{_way_out(uncompared, same_behind)}"
     return Gate("compared", 1, said, (bool(outputs) or same_behind) and not empty and not blank, sentence)
+
+
+def _nothing_in(empty: Sequence[BlobDiff], boxes: str | None) -> str:
+    """The sentence on outputs without a value that is finite in both networks."""
+    names = [blob.blob for blob in empty]
+    outputs = f"{named('output', names)} {'has' if len(names) == 1 else 'have'}"
+    if all(0 in blob.shape for blob in empty):
+        return f"{outputs} no elements, so there is nothing to compare"
+    if names == [boxes]:
+        return f"output '{boxes}' has no box; give samples in which there is something to find by --data"
+    return f"{outputs} no finite value in common; give inputs that the network means by --data"
+
+
+def _way_out(uncompared: Sequence[Uncompared], same_behind: bool) -> str:
+    """What follows where no output was compared, to end the sentence with."""
+    if same_behind:
+        return ", but the same layers make them of what was compared"
+    if not uncompared:
+        return ", since the reference has none"
+    if all(output.reason == NO_PARTNER for output in uncompared):
+        return "; pair outputs of other names with --map A=B"
+    if all(output.reason != OTHER_SHAPE for output in uncompared):
+        return "; neither noise nor --data reaches one, and fold --no-verify writes without a proof"
+    return ""
 
 
 def is_blank(blob: BlobDiff) -> bool:

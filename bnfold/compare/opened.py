@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite, prod
+from math import prod
 
 import numpy as np
 
 from bnfold.compare.backends import worthwhile
 from bnfold.compare.batches import BatchLayout, Run
-from bnfold.compare.classify import find_scores, near_chance, require_labels
+from bnfold.compare.classify import find_scores, require_labels
 from bnfold.compare.detect import detector_reads, find_detections, same_detector
 from bnfold.compare.divergence import first_divergent_layer, upstream
 from bnfold.compare.engine import Side
@@ -27,10 +27,8 @@ from bnfold.compare.exact import (
 )
 from bnfold.compare.gates import (
     agreement_gate,
-    beside,
     boxes_gate,
     compared_gate,
-    is_blank,
     outputs_gate,
     rounding_gate,
     shapes_gates,
@@ -45,24 +43,21 @@ from bnfold.compare.records import (
     NO_PARTNER,
     OTHER_SHAPE,
     BlobDiff,
-    ClassifierDiff,
     DiffReport,
     Gate,
     LayerRange,
     Uncompared,
 )
-from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating, sources
+from bnfold.compare.saturation import MOSTLY, SQUASHING, Positions, Saturating, saturating
 from bnfold.compare.ties import Ties
-from bnfold.compare.unseen import unseen
+from bnfold.compare.unproved import unproved
 from bnfold.data.samples import Noise, Samples
 from bnfold.errors import ModelError, named, quoted
 from bnfold.net import Array, Shape
-from bnfold.options import ROUNDING as UNITS
 from bnfold.options import TOLERANCES, CompareOptions
 from bnfold.runtime import Execution
 
 WORSE = 2.0  # a ratio of weight ranges that is twice as large: the median channel loses a bit
-BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "InnerProduct")  # axis 1 of what is read
 GROWN = "more than rounding mostly adds, though within the tolerance; --exact tells whether it is rounding"
 SUMS = ("AveragePool", "GlobalAveragePool", "Pooling", "ReduceMean", "ReduceSum", "Reduction")
 SMALL = 1 << 22  # weights, and values that are compared, up to which a float64 run and ten in float32 take seconds
@@ -158,18 +153,18 @@ class Opened:
             self.notes.append("the labels say nothing here: no output has one score for each of so many classes")
         fronts = {front for cause in self.saturating.values() for front in cause.fronts}
         return MeasurePlan(
-            self.pairs,
-            self.layout,
-            self.options.limit,
-            frozenset(name for name in self.ours.outputs if name in self.pairs),
-            boxes,
-            scores if self.layout.batched else None,
-            self.labels,
-            {name: cause.layer_type for name, cause in self.saturating.items() if name in self.pairs},
-            self.watched,
-            worthwhile(self.data.count * sum(prod(first[name]) for name in self.pairs) // self.layout.batch),
-            isinstance(self.data, Noise),
-            frozenset(self.pairs.keys() & {*self.ours.outputs, *fronts}),
+            pairs=self.pairs,
+            layout=self.layout,
+            tolerance=self.options.limit,
+            outputs=frozenset(name for name in self.ours.outputs if name in self.pairs),
+            boxes=boxes,
+            scores=scores if self.layout.batched else None,
+            labels=self.labels,
+            saturating={name: cause.layer_type for name, cause in self.saturating.items() if name in self.pairs},
+            watched=self.watched,
+            compiled=worthwhile(self.data.count * sum(prod(first[name]) for name in self.pairs) // self.layout.batch),
+            by_own_range=isinstance(self.data, Noise),
+            last=frozenset(self.pairs.keys() & {*self.ours.outputs, *fronts}),
         )
 
     def report(self, found: Measurement, ran: tuple[Execution | None, Execution | None]) -> DiffReport:
@@ -208,7 +203,7 @@ class Opened:
             gates.append(agreement_gate(classifier, options.min_agreement))
         if options.max_top1_drop is not None:
             gates.append(top1_gate(classifier, options.max_top1_drop))
-        notes = [*self.notes, *found.notes, *unlooked, *self._doubts(found, blobs, classifier)]
+        notes = [*self.notes, *found.notes, *unlooked, *unproved(self, found, blobs, classifier)]
         notes += [self._hidden(name, found.positions[name].share) for name in hiding]
         notes += [_rounded(name, found.distances[name], by_rounding) for name, by_rounding in decided.items()]
         notes += [TF32_NOTE] if any(execution is not None and execution.tf32 for execution in ran) else []
@@ -219,23 +214,23 @@ class Opened:
             notes.append(f"the relative error grows {growth} at {first.place}, {GROWN}")
         paired = set(self.pairs.values())
         return DiffReport(
-            self.ours.name,
-            self.theirs.name,
-            self.data.description,
-            options.seed,
-            options.limit,
-            tuple(blobs),
-            tuple(sorted(found.samples, key=lambda sample: sample.sample)),
-            tuple([name for name in self.ours.writers if name not in self.pairs] if options.layers else lost),
-            tuple(name for name in self.theirs.writers if name not in paired) if options.layers else (),
-            classifier,
-            detector,
-            first,
-            self._ranges(found),
-            tuple(gates),
-            tuple(notes),
-            uncompared,
-            tuple(rounded),
+            reference=self.ours.name,
+            candidate=self.theirs.name,
+            data=self.data.description,
+            seed=options.seed,
+            tolerance=options.limit,
+            blobs=tuple(blobs),
+            samples=tuple(sorted(found.samples, key=lambda sample: sample.sample)),
+            unpaired=tuple([name for name in self.ours.writers if name not in self.pairs] if options.layers else lost),
+            extra=tuple(name for name in self.theirs.writers if name not in paired) if options.layers else (),
+            classifier=classifier,
+            detector=detector,
+            first_divergent=first,
+            ranges=self._ranges(found),
+            gates=tuple(gates),
+            notes=tuple(notes),
+            uncompared=uncompared,
+            as_exact=tuple(rounded),
             sample_count=found.count,
             reference_on=ran[0],
             candidate_on=ran[1],
@@ -262,38 +257,6 @@ class Opened:
             return decided, [gate], [f"{named('blob', mute)}: {MUTE}"] if mute else []
         unlooked = any(blob.judged for blob in blobs) and self.options.limit > TOLERANCES["float32"]
         return decided, [], [UNLOOKED] if unlooked else []
-
-    def _doubts(self, found: Measurement, blobs: Sequence[BlobDiff], classifier: ClassifierDiff | None) -> list[str]:
-        """Notes on what says little: samples without an answer, values that are not finite, data that is all alike."""
-        notes = []
-        if classifier is not None and (silent := found.count - classifier.samples):
-            names = f"{silent:,} of {found.count:,} samples"
-            notes.append(
-                f"{names} have a NaN among the scores '{classifier.blob}' of both networks: no answers that agree"
-            )
-        if classifier is not None and (doubt := near_chance(classifier)) is not None:
-            notes.append(doubt)
-        for blob in blobs:
-            if blob.is_output and 0 < blob.finite < blob.values and isfinite(blob.max_rel):
-                share = 1 - blob.finite / blob.values
-                notes.append(f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing")
-        least = float(np.finfo(np.float32).min)
-        empty = [blob.blob for blob in blobs if blob.finite and blob.low == least and self._pools(blob.blob)]
-        if empty:
-            said = "a window without a value gives the least float32, beside which other values do not count"
-            notes.append(f"{named('blob', empty)}: {said}, so they are not proved")
-        notes += self._untried({blob.blob for blob in blobs if is_blank(blob)})
-        notes += self._untried_channels(found)
-        notes += self._constant(found.reference_spans)
-        notes += self._small_channels(found, [blob.blob for blob in blobs])
-        errors = {blob.blob: blob.judged for blob in blobs}
-        notes += self._masked(found, blobs)
-        notes += unseen(self.ours, self.theirs, {**self.inputs, **self.all_pairs}, errors)
-        return [*notes, *replace(self.ties, counts=found.ties).notes()]
-
-    def _pools(self, blob: str) -> bool:
-        """Whether a pooling makes a blob, or others moved its values."""
-        return any("Pool" in self.ours.writers[name].type for name in sources(self.ours, blob))
 
     def doubtful(self, found: Measurement) -> list[str]:
         """The blobs beyond the tolerance, if rounding may have brought them there and a float64 run could tell."""
@@ -375,72 +338,6 @@ class Opened:
     def coarse(self) -> Coarse | None:
         """What holds of weights of 2 bytes, where the candidate has such."""
         return Coarse.of(self.theirs.own.stored_type, self.theirs.stored_type, self.options.limit)
-
-    def _untried(self, blank: set[str]) -> list[str]:
-        """A note on the layers with weights that read nothing but blobs that are 0 everywhere."""
-        layers = {
-            writer.layer: None
-            for name, writer in self.ours.writers.items()
-            if writer.weighted and self.ours.reads[name] and blank.issuperset(self.ours.reads[name])
-        }
-        said = "all that is read there is 0 or not finite, so the weights are not proved"
-        meant = "give inputs that the network means by --data"
-        return [f"{named('layer', list(layers))}: {said}; {meant}"] if layers else []
-
-    def _untried_channels(self, found: Measurement) -> list[str]:
-        """A note on channels that are 0 everywhere, of which layers with weights for each channel read some others."""
-        blank: dict[str, tuple[int, int]] = {}
-        for name, writer in self.ours.writers.items():
-            for blob in self.ours.reads[name] if writer.weighted and writer.type in BY_CHANNEL else ():
-                error = found.errors.get(blob)
-                if error is not None and self.layout.batched and error.shape[:1] == (self.layout.batch,):
-                    blank[writer.layer] = error.blank_channels
-        blank = {layer: (zero, channels) for layer, (zero, channels) in blank.items() if zero < channels}
-        zero, channels = (sum(counts) for counts in zip((0, 0), *blank.values(), strict=True))
-        if not zero:
-            return []
-        most = max(blank, key=lambda layer: blank[layer][0])
-        said = f"{zero:,} of {channels:,} channels that layers with weights read are 0 in all samples"
-        where = f"most in front of '{most}' ({blank[most][0]:,} of {blank[most][1]:,})"
-        return [f"{said}, {where}: the weights that read them are not proved; give other samples by --data"]
-
-    def _constant(self, spans: Spans) -> list[str]:
-        """A note on data in which nothing varies; inputs of one value a sample, and those that follow, say nothing."""
-        feeds = self.layout.sample[1].items()
-        fed = [name for name, feed in feeds if set(feed.shape) - {1} and not (feed.meaning and feed.meaning.fixed)]
-        found = {name: spans[name] for name in fed if name in spans}
-        if not found or any(low != high for low, high in found.values()):
-            return []
-        said = " and ".join(f"'{name}' is {low:g} everywhere" for name, (low, _) in found.items())
-        return [f"input {said}, so the weights that read it are not proved; give data that varies by --data"]
-
-    def _small_channels(self, found: Measurement, names: Sequence[str]) -> list[str]:
-        """A note on channels that differ by much of themselves, and are too small for the tolerance of their blob."""
-        rounding = UNITS.get(self.theirs.stored_type, UNITS["float32"])
-        indices = {*self.ties.pointers, found.detection.blob if found.detection is not None else ""}
-        small: dict[str, tuple[int, float]] = {}
-        for name, error in ((name, found.errors[name]) for name in names if name not in indices):
-            channel = error.small_channel(rounding)
-            if channel is not None and not error.whole and error.judged <= self.options.limit:
-                small[name] = channel
-        if not small:
-            return []
-        first, *others = small
-        place, apart = small[first]
-        said = f"blob '{first}': channel {place} differs by {beside(apart * 100, 100, form='g', least=2)} % of itself"
-        said += f", and so does one of {named('blob', others)}" if others else ""
-        return [f"{said}; beside channels that are so much larger the tolerance passes it, and a smaller one would not"]
-
-    def _masked(self, found: Measurement, blobs: Sequence[BlobDiff]) -> list[str]:
-        """Notes on what differs by more than the tolerance of its own size, beside a mask."""
-        limit = self.options.limit
-        errors = {blob.blob: found.errors[blob.blob] for blob in blobs}
-        return [
-            f"blob '{name}': beside a mask, whose values are a hundred times larger or more, the others differ by "
-            f"{beside(error.beside * 100, limit * 100, form='g', least=2)} % of their largest; the tolerance passes it"
-            for name, error in errors.items()
-            if error.beside > limit >= error.judged and not error.whole
-        ]
 
     def _hides(self, name: str, positions: Positions, found: Measurement) -> bool:
         """Whether an output is saturated, or equal where scores that it squashes differ: classes that never win."""

@@ -1,0 +1,147 @@
+"""Notes on what a comparison passes and does not prove: what its data never reached, or showed too little of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnfold.compare.batches import BatchLayout
+from bnfold.compare.classify import near_chance
+from bnfold.compare.gates import beside, is_blank
+from bnfold.compare.measure import Measurement, Spans
+from bnfold.compare.models import Model
+from bnfold.compare.records import BlobDiff, ClassifierDiff
+from bnfold.compare.saturation import sources
+from bnfold.compare.unseen import unseen
+from bnfold.errors import named
+from bnfold.options import ROUNDING
+
+if TYPE_CHECKING:
+    from bnfold.compare.opened import Opened
+
+BY_CHANNEL = ("Conv", "ConvTranspose", "Gemm", "Convolution", "Deconvolution", "InnerProduct")  # axis 1 of what is read
+
+
+def unproved(
+    one: Opened, found: Measurement, blobs: Sequence[BlobDiff], classifier: ClassifierDiff | None
+) -> Iterator[str]:
+    """The notes on one candidate.
+
+    Args:
+        one: the candidate.
+        found: in all samples.
+        blobs: what is reported.
+        classifier: likewise.
+    """
+    if classifier is not None:
+        yield from _unanswered(found.count, classifier)
+    yield from _not_finite(blobs)
+    yield from _empty_windows(one.ours, blobs)
+    yield from _unread(one.ours, blobs)
+    yield from _blank_channels(one.ours, one.layout, found)
+    yield from _constant(one.layout, found.reference_spans)
+    yield from _small_channels(one, found, blobs)
+    yield from _beside_masks(found, blobs, one.options.limit)
+    yield from unseen(one.ours, one.theirs, {**one.inputs, **one.all_pairs}, {blob.blob: blob.judged for blob in blobs})
+    yield from replace(one.ties, counts=found.ties).notes()
+
+
+def _unanswered(count: int, classifier: ClassifierDiff) -> Iterator[str]:
+    """Samples without an answer, and answers that are no better than chance."""
+    if silent := count - classifier.samples:
+        names = f"{silent:,} of {count:,} samples"
+        yield f"{names} have a NaN among the scores '{classifier.blob}' of both networks: no answers that agree"
+    if (doubt := near_chance(classifier)) is not None:
+        yield doubt
+
+
+def _not_finite(blobs: Sequence[BlobDiff]) -> Iterator[str]:
+    """Outputs of which some values are not finite in both networks."""
+    for blob in blobs:
+        if blob.is_output and 0 < blob.finite < blob.values and isfinite(blob.max_rel):
+            share = 1 - blob.finite / blob.values
+            yield f"output '{blob.blob}': {share * 100:.4g} % of its values are not finite, and say nothing"
+
+
+def _empty_windows(model: Model, blobs: Sequence[BlobDiff]) -> Iterator[str]:
+    """Blobs that a pooling makes, or others of its values, with the value of a window that holds none."""
+    least = float(np.finfo(np.float32).min)
+    low = [blob.blob for blob in blobs if blob.finite and blob.low == least]
+    empty = [name for name in low if any("Pool" in model.writers[source].type for source in sources(model, name))]
+    if empty:
+        said = "a window without a value gives the least float32, beside which other values do not count"
+        yield f"{named('blob', empty)}: {said}, so they are not proved"
+
+
+def _unread(model: Model, blobs: Sequence[BlobDiff]) -> Iterator[str]:
+    """Layers with weights that read nothing but blobs that are 0 everywhere."""
+    blank = {blob.blob for blob in blobs if is_blank(blob)}
+    layers = {
+        writer.layer: None
+        for name, writer in model.writers.items()
+        if writer.weighted and model.reads[name] and blank.issuperset(model.reads[name])
+    }
+    if layers:
+        said = "all that is read there is 0 or not finite, so the weights are not proved"
+        yield f"{named('layer', list(layers))}: {said}; give inputs that the network means by --data"
+
+
+def _blank_channels(model: Model, layout: BatchLayout, found: Measurement) -> Iterator[str]:
+    """Channels that are 0 everywhere, of which layers with weights for each channel read some others."""
+    blank: dict[str, tuple[int, int]] = {}
+    for name, writer in model.writers.items():
+        for blob in model.reads[name] if writer.weighted and writer.type in BY_CHANNEL else ():
+            error = found.errors.get(blob)
+            if error is not None and layout.batched and error.shape[:1] == (layout.batch,):
+                blank[writer.layer] = error.blank_channels
+    blank = {layer: (zero, channels) for layer, (zero, channels) in blank.items() if zero < channels}
+    zero, channels = (sum(counts) for counts in zip((0, 0), *blank.values(), strict=True))
+    if zero:
+        most = max(blank, key=lambda layer: blank[layer][0])
+        said = f"{zero:,} of {channels:,} channels that layers with weights read are 0 in all samples"
+        where = f"most in front of '{most}' ({blank[most][0]:,} of {blank[most][1]:,})"
+        yield f"{said}, {where}: the weights that read them are not proved; give other samples by --data"
+
+
+def _constant(layout: BatchLayout, spans: Spans) -> Iterator[str]:
+    """Data in which nothing varies; inputs of one value a sample, and those that follow, say nothing."""
+    feeds = layout.sample[1].items()
+    fed = [name for name, feed in feeds if set(feed.shape) - {1} and not (feed.meaning and feed.meaning.fixed)]
+    found = {name: spans[name] for name in fed if name in spans}
+    if found and all(low == high for low, high in found.values()):
+        said = " and ".join(f"'{name}' is {low:g} everywhere" for name, (low, _) in found.items())
+        yield f"input {said}, so the weights that read it are not proved; give data that varies by --data"
+
+
+def _small_channels(one: Opened, found: Measurement, blobs: Sequence[BlobDiff]) -> Iterator[str]:
+    """Channels that differ by much of themselves, and are too small for the tolerance of their blob."""
+    rounding = ROUNDING.get(one.theirs.stored_type, ROUNDING["float32"])
+    indices = {*one.ties.pointers, found.detection.blob if found.detection is not None else ""}
+    small: dict[str, tuple[int, float]] = {}
+    for name in (blob.blob for blob in blobs if blob.blob not in indices):
+        error = found.errors[name]
+        channel = error.small_channel(rounding)
+        if channel is not None and not error.whole and error.judged <= one.options.limit:
+            small[name] = channel
+    if small:
+        first, *others = small
+        place, apart = small[first]
+        said = f"blob '{first}': channel {place} differs by {beside(apart * 100, 100, form='g', least=2)} % of itself"
+        said += f", and so does one of {named('blob', others)}" if others else ""
+        yield f"{said}; beside channels that are so much larger the tolerance passes it, and a smaller one would not"
+
+
+def _beside_masks(found: Measurement, blobs: Sequence[BlobDiff], limit: float) -> Iterator[str]:
+    """What differs by more than the tolerance of its own size, beside a mask."""
+    for blob in blobs:
+        error = found.errors[blob.blob]
+        if error.beside > limit >= error.judged and not error.whole:
+            apart = beside(error.beside * 100, limit * 100, form="g", least=2)
+            yield (
+                f"blob '{blob.blob}': beside a mask, whose values are a hundred times larger or more, the others "
+                f"differ by {apart} % of their largest; the tolerance passes it"
+            )
