@@ -254,7 +254,7 @@ class Engine:
                         ties.counts = known
                 else:
                     given = self._run(segment, run)
-                exact = self._exactly(run, segment, measured)
+                exact = self._in_float64(run, segment, measured)
                 finish(stop)
                 for place, (part, measurement) in enumerate(zip(parts, measured, strict=True)):
                     waiting.append(measurement.add(part, run, given[0], given[1 + place], data, exact, self._pool))
@@ -368,7 +368,7 @@ class Engine:
             memory = self._share * self._held if asked is None else asked
             least = _mib(memory + self._share * (most - left))
             raise UsageError(
-                f"{_mib(memory) if asked is None else _exactly(memory)} is too little memory: comparing these networks"
+                f"{_mib(memory) if asked is None else _as_given(memory)} is too little memory: comparing these networks"
                 + (f" in {self._share} workers" if self._share > 1 else "")
                 + f" takes at least {least}, {_mib(most)} of it for one blob or the outputs of both"
                 + (f", and {_mib(double)} for the weights of the float64 run" if double else "")
@@ -453,7 +453,7 @@ class Engine:
             held += size
         yield segment
 
-    def _exactly(self, run: Run, segment: Segment, measured: Sequence[Measurement]) -> Mapping[str, Array]:
+    def _in_float64(self, run: Run, segment: Segment, measured: Sequence[Measurement]) -> Mapping[str, Array]:
         """A segment's blobs in float64; nothing, for the rest of the piece, once the exact run has failed."""
         if self.exact is None or any(measurement.inexact for measurement in measured):
             return {}
@@ -508,6 +508,6 @@ def _mib(size: int) -> str:
     return f"{-(-size >> 20)}M"
 
 
-def _exactly(size: int) -> str:
+def _as_given(size: int) -> str:
     """Bytes as a user gave them."""
     return f"{size:,} bytes" if size % (1 << 20) or not size else _mib(size)

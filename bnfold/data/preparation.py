@@ -21,7 +21,7 @@ from bnfold.data.arrays import read_arrays
 from bnfold.data.pixels import Kind, Size, decoded, resized
 from bnfold.errors import ParseError, UsageError
 from bnfold.io.mapping import read_file
-from bnfold.net import Array, Net, Origin, values_of
+from bnfold.net import Array, Net, Origin, sizes, values_of
 from bnfold.options import require_type
 
 MAX_MEAN_BYTES = 1 << 28
@@ -55,16 +55,16 @@ class Preparation:
         try:
             finite = np.isfinite(self.scale) and (self.mean is None or np.isfinite(self.mean).all())
             given = {"resize": self.resize, "crop": self.crop}
-            sizes = {name: tuple(map(operator.index, size)) for name, size in given.items() if size is not None}
+            planes = {name: tuple(map(operator.index, size)) for name, size in given.items() if size is not None}
             if np.ma.is_masked(self.mean):
                 raise UsageError(f"{said}: its mean is masked; fill it")
         except (TypeError, ValueError):
             raise UsageError(f"{said}: mean and scale are numbers, resize and crop (height, width)") from None
         if not finite:
             raise UsageError(f"{said}: the mean and the scale of images must be finite")
-        if not all(len(size) == 2 and min(size) > 0 for size in sizes.values()):
+        if not all(len(size) == 2 and min(size) > 0 for size in planes.values()):
             raise UsageError(f"{said}: resize and crop are (height, width), in pixels")
-        for name, size in sizes.items():
+        for name, size in planes.items():
             object.__setattr__(self, name, size)  # whatever kind of pair was given
         for name in ("swap_channels", "grey"):
             require_type(f"{said}: {name}", getattr(self, name), "bool")
@@ -82,13 +82,13 @@ class Preparation:
         """
         steps = [*_values_said(kinds, channels == 1 or self.grey, channels)]
         wanted = self.resize if size is None else self.size_before_crop(size)
-        sizes = sorted({kind.size for kind in kinds}, key=lambda each: (each[0] * each[1], each))
-        if sizes and wanted is not None and sizes != [wanted]:
-            steps.append(f"{' to '.join(dict.fromkeys(map(_size, (sizes[0], sizes[-1]))))} resized to {_size(wanted)}")
-        elif not sizes and wanted is not None:
-            steps.append(f"resized to {_size(wanted)}")
+        seen = sorted({kind.size for kind in kinds}, key=lambda each: (each[0] * each[1], each))
+        if seen and wanted is not None and seen != [wanted]:
+            steps.append(f"{' to '.join(dict.fromkeys(map(sizes, (seen[0], seen[-1]))))} resized to {sizes(wanted)}")
+        elif not seen and wanted is not None:
+            steps.append(f"resized to {sizes(wanted)}")
         if self.crop is not None:
-            steps.append(f"middle {_size(self.crop)}")
+            steps.append(f"middle {sizes(self.crop)}")
         if self.mean is not None:
             flat = np.asarray(self.mean).reshape(-1)
             values = ", ".join(f"{value:g}" for value in flat.tolist()) if flat.size <= 4 else "image"
@@ -120,14 +120,14 @@ class Preparation:
         """
         kept = self.crop or size
         if kept != size:
-            raise UsageError(f"the crop leaves {_size(kept)}, and the input takes {_size(size)}")
+            raise UsageError(f"the crop leaves {sizes(kept)}, and the input takes {sizes(size)}")
         pixels = image if isinstance(image, np.ndarray) else decoded(image, channels == 1 or self.grey)
         wanted = self.size_before_crop(size)
         if wanted is not None:
             pixels = resized(pixels, wanted)
         values = _middle(self._as_planes(pixels, channels), size)
         if values.shape[1:] != size or (self.crop is None and pixels.shape[:2] != size):
-            raise UsageError(f"the image is {_size(pixels.shape)}, and the input takes {_size(size)}")
+            raise UsageError(f"the image is {sizes(pixels.shape[:2])}, and the input takes {sizes(size)}")
         values = values.astype(np.float32)
         if self.mean is not None:
             values = values - _mean_for(self.mean, channels, size, pixels.shape[:2])
@@ -163,11 +163,11 @@ def _mean_for(mean: Array, channels: int, size: Size, whole: Sequence[int]) -> A
         if values.shape[1:] in (size, tuple(whole)):
             return _middle(values, size)
         if min(np.subtract(values.shape[1:], size)) >= 0:
-            said = f"the mean image is {_size(values.shape[1:])}, and the images before the crop are {_size(whole)}"
+            said = f"the mean image is {sizes(values.shape[1:])}, and the images before the crop are {sizes(whole)}"
             raise UsageError(
                 f"{said}; in Caffe they are equally large: see --resize and --crop, or give another --mean"
             )
-    raise UsageError(f"the mean has shape {values.shape}, and the input is {channels}x{_size(size)}")
+    raise UsageError(f"the mean has shape {values.shape}, and the input is {channels}x{sizes(size)}")
 
 
 def read_mean(text: str) -> Array:
@@ -292,7 +292,3 @@ def _values_said(kinds: Sequence[Kind], grey: bool, channels: int) -> Iterator[s
 
 def _share(count: int, kinds: Sequence[Kind]) -> str:
     return "" if count == len(kinds) else f" ({count} of {len(kinds)})"
-
-
-def _size(size: Sequence[int]) -> str:
-    return f"{size[0]}x{size[1]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,8 @@ def as_data(run: RunReport, environment: Environment | None = None) -> dict[str,
         "comparisons": [plain(proof) for proof in run.proofs],
         "written": [str(path) for path in run.written],
         "notes": list(run.notes),
-        "environment": None if environment is None else environment_data(environment),
+        "environment": plain(environment),
     }
-
-
-def environment_data(environment: Environment) -> dict[str, Any]:
-    """How a report came about."""
-    return {**plain(environment), "versions": dict(environment.versions)}
 
 
 def as_json(run: RunReport, environment: Environment | None = None) -> str:
@@ -78,7 +74,7 @@ def plain(value: Any) -> Any:
             if field.name not in left_out
         }
         if isinstance(value, BlobDiff):  # its metrics stand beside what it is
-            data |= {name: plain(figure) for name, figure in value.figures.items()}
+            data |= plain(value.figures)
         return data | {name: plain(getattr(value, name)) for name in ADDED.get(type(value), ())}
     if isinstance(value, bool | str) or value is None:
         return value
@@ -88,6 +84,8 @@ def plain(value: Any) -> Any:
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
     return [plain(item) for item in value]
 
 

@@ -38,21 +38,13 @@ SMALL = 48  # layers of a network whose picture is open from the start
 
 
 @dataclass(frozen=True, slots=True)
-class Histogrammed:
-    """A blob with the picture of its errors."""
-
-    blob: BlobDiff
-    chart: HistogramChart
-
-
-@dataclass(frozen=True, slots=True)
 class Proof:
     """One comparison with what the page draws of it; `anchor` is the id of its section."""
 
     report: DiffReport
     anchor: str
     depth: DepthChart | None
-    histograms: Sequence[Histogrammed]
+    histograms: Sequence[tuple[BlobDiff, HistogramChart]]
     blobs: tables.Table
     samples: tables.Table
     flips: tables.Table | None
@@ -129,7 +121,7 @@ def _proof(report: DiffReport, anchor: str, nodes: dict[str, str]) -> Proof:
         report,
         anchor,
         depth_chart(report) if report.blobs else None,
-        [Histogrammed(blob, histogram_chart(blob)) for blob in worst],
+        [(blob, histogram_chart(blob)) for blob in worst],
         tables.blob_table(report, f"{anchor}-blob", nodes),
         tables.sample_table(samples, f"{anchor}-samples"),
         tables.flip_table(classifier, f"{anchor}-flips") if classifier is not None and classifier.flips else None,
