@@ -28,7 +28,10 @@ _ALWAYS_LEARN = layer_types.LEARNED - ARITHMETIC.keys() - {"LayerNorm", "Normali
 
 
 def give_weights(
-    layers: Sequence[Layer], files: Sequence[WeightsFile], shapes: Mapping[str, Shape | None]
+    layers: Sequence[Layer],
+    files: Sequence[WeightsFile],
+    shapes: Mapping[str, Shape | None],
+    omitted: Sequence[Layer] = (),
 ) -> list[str]:
     """Put into the layers what they learned.
 
@@ -36,6 +39,7 @@ def give_weights(
         layers: of the net that is loaded.
         files: caffemodels; what a later one has replaces what an earlier one has.
         shapes: the shape of each blob, None or missing where it is not known; weights are then taken as stored.
+        omitted: of the network, but not of the net: what these share with its layers may be stored with them.
 
     Returns:
         Sentences on what is not in the files.
@@ -43,8 +47,8 @@ def give_weights(
     Raises:
         WeightsError: weights are missing, damaged or misshapen; it names every layer concerned.
     """
-    records = _by_name(layers, files)
-    owners = _owners(layers, records)
+    records = _by_name([*layers, *omitted], files)
+    owners = _owners([*layers, *omitted], records)
     faults: list[str] = []
     by_filler: list[Layer] = []
     for layer in layers:
@@ -69,7 +73,10 @@ def give_weights(
         strange = 2 * sum(any(file.find(layer.name) for file in files) for layer in layers) < len(faults)
         names = ", ".join(str(file.path) for file in files)
         raise WeightsError(_sentence(names, faults, ": is it the caffemodel of another network?" if strange else ""))
-    return [*_filler_notes(by_filler), *_share(layers, files)]
+    for layer in omitted:
+        if (record := records.get(layer.name)) and layer.source:
+            layer.blobs, layer.source = record.blobs, layer.source._replace(record=record)
+    return [*_filler_notes(by_filler), *_share(layers, files, omitted)]
 
 
 def require_fitting(net: Net) -> None:
@@ -107,12 +114,13 @@ def _has_shapes_as_read(layer: Layer) -> bool:
     return now == known or (len(known) == 1 and now == (*known, known[0][:1]))
 
 
-def _share(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> list[str]:
+def _share(net: Sequence[Layer], files: Sequence[WeightsFile], omitted: Sequence[Layer]) -> list[str]:
     """Give one value to each blob that several layers share by name: what is stored last, as in Caffe.
 
     There the sharers have one blob between them, into which every record is copied (`Net::CopyTrainedLayersFrom`).
     Where none is stored it is the first layer's, by its filler (`Net::AppendParam`).
     """
+    layers = [*net, *omitted]
     order = {id(file.buffer): place for place, file in enumerate(files)}
     sharers: dict[str, list[tuple[tuple[int, int], int, int]]] = {}
     for place, layer in enumerate(layers):
@@ -131,7 +139,7 @@ def _share(layers: Sequence[Layer], files: Sequence[WeightsFile]) -> list[str]:
             if np.prod(stored.shape) != np.prod(last.shape) or _same(stored, last):
                 continue
             replaced.setdefault(other, list(layers[other].blobs.stored))[at] = _view(last, stored.shape)
-            if stands != UNSTORED:
+            if stands != UNSTORED and other < len(net):
                 notes.append(
                     f"{layers[other]} has another '{name}' stored than {layers[place]}, with which it shares it: that "
                     f"of {layers[place]} holds, which comes later, as in Caffe"

@@ -145,6 +145,7 @@ def build(
     """Make a `Net` of a prototxt that was read and caffemodels that were mapped; see `load`."""
     options = changed(ReadOptions, options, changes)
     inferring = _inferring(document, options)
+    names = frozenset(layer.name for layer in (*inferring.layers, *inferring.omitted))
     preparation = {top: words for top, data in inferring.data.items() if (words := prepared(data))}
 
     def assembled(guess: Shape | None, example: Shape = GUESSES[0], fits: bool = False) -> Net:
@@ -168,14 +169,14 @@ def build(
             notes=[*inferring.notes, *inputs.notes, *preparation_notes(preparation, inferring.data)],
             file=str(document.file or ""),
             preparation=preparation,
-            origin=Origin(tuple(files), inferring.names, document.layout.header, inferring.data, document.layout.loose),
+            origin=Origin(tuple(files), names, document.layout.header, inferring.data, document.layout.loose),
             front=CAFFE,
         )
         return with_four_axes(net) if document.net.layers else net
 
     net, guessed = _with_shapes(assembled, files, options.guess_shapes)
     if files:
-        net.notes += _give_weights(net, files, guessed, options.input_shapes or {})
+        net.notes += _give_weights(net, inferring.omitted, files, guessed, options.input_shapes or {})
     if options.recurrent_state:
         net = expose_states(net)
     net.notes += state_notes(net)
@@ -211,7 +212,7 @@ class _Inferring(NamedTuple):
         data: the data layer behind each input that one made.
         public: blob -> its name in the file, where it has another.
         outputs: the blobs that were asked for; what nobody reads if empty.
-        names: of the layers before some were cut off.
+        omitted: the layers on which these do not depend.
         notes: sentences on what was assumed.
     """
 
@@ -219,7 +220,7 @@ class _Inferring(NamedTuple):
     data: dict[str, LayerParameter]
     public: dict[str, str]
     outputs: list[str]
-    names: frozenset[str]
+    omitted: list[Layer]
     notes: list[str]
 
 
@@ -248,14 +249,16 @@ def _inferring(document: PrototxtDocument, options: ReadOptions) -> _Inferring:
     layers, unsilenced = without_last_silence(deployed.layers)
     layers, indicated = indicators_as_parameters(layers)
     notes += [*unlabelled, *renamed, *deployed.notes, *unsilenced, *indicated]
-    names, outputs = frozenset(layer.name for layer in layers), list[str]()
+    whole, outputs = layers, list[str]()
     if options.until:
         layers, outputs, cut = ending_in(layers, public, options.until)
         notes += cut
     if all(layer.type == "Input" for layer in layers):
         raise ModelError(f"{file or 'the net'}: nothing but inputs is in the TEST net{hint}")
     notes += [*_unknown(layers), *_mark_opaque(layers), *align_crops(layers, options.crop_offset)]
-    return _Inferring(layers, deployed.data, public, outputs, names, notes)
+    kept = {id(layer) for layer in layers}
+    omitted = [layer for layer in whole if id(layer) not in kept]
+    return _Inferring(layers, deployed.data, public, outputs, omitted, notes)
 
 
 def _fits(net: Net) -> bool:
@@ -369,7 +372,11 @@ def _refuse_integers(layers: Sequence[Upgraded], file: Path | None) -> None:
 
 
 def _give_weights(
-    net: Net, files: Sequence[WeightsFile], guessed: bool, asked: Mapping[str, Sequence[int]]
+    net: Net,
+    omitted: Sequence[Layer],
+    files: Sequence[WeightsFile],
+    guessed: bool,
+    asked: Mapping[str, Sequence[int]],
 ) -> list[str]:
     shapes: Mapping[str, Shape | None] = {}
     try:
@@ -379,7 +386,7 @@ def _give_weights(
         if not guessed:
             raise
     try:
-        return give_weights(net.layers, files, shapes)
+        return give_weights(net.layers, files, shapes, omitted)
     except WeightsError as error:
         if not guessed and not asked:
             raise

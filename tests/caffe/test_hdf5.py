@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from wire_encoder import blob, layer
 
 import bnfold
 from bnfold.caffe.caffe_pb2 import NetParameter
@@ -86,6 +87,28 @@ def test_a_layer_that_shares_some_of_its_blobs_has_the_others_stored(tmp_path: P
     (tmp_path / "net.prototxt").write_text(SHARING.replace("PARAM", ""))
     with pytest.raises(WeightsError, match=r"'b' .*has (3x3, and needs 3x3 and 3|blobs 1 only; the others are shared)"):
         bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.h5")
+
+
+def test_what_an_end_leaves_out_still_shares_its_weights(tmp_path: Path) -> None:
+    """Caffe stores a shared blob with its first owner alone, and takes of a binary file the last one."""
+    weight = np.arange(9, dtype=np.float32).reshape(3, 3) - 4
+    text = SHARING.replace("PARAM", 'param { name: "w" } param { name: "b" }').replace('bottom: "a"', 'bottom: "x"')
+    (tmp_path / "net.prototxt").write_text(text)
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        file["data/a/0"], file["data/a/1"] = weight, BIAS
+    net = bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.h5", until=["b"])
+    assert [one.name for one in net.layers] == ["data", "b"]
+    assert [one.tolist() for one in net["b"].blobs] == [weight.tolist(), BIAS.tolist()]
+
+    other = blob((2 * weight).ravel().tolist(), 3, 3), blob((2 * BIAS).tolist(), 3)
+    records = [layer("a", "InnerProduct", blob(weight.ravel().tolist(), 3, 3), blob(BIAS.tolist(), 3))]
+    records.append(layer("b", "InnerProduct", *other))
+    (tmp_path / "net.caffemodel").write_bytes(b"".join(records))
+    whole, ended = (
+        bnfold.load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", until=end) for end in ([], ["a"])
+    )
+    assert [one.tolist() for one in ended["a"].blobs] == [one.tolist() for one in whole["a"].blobs]
+    assert ended["a"].blobs[1].tolist() == (2 * BIAS).tolist()
 
 
 def test_what_caffe_did_not_write_is_refused(tmp_path: Path) -> None:
