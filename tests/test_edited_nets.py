@@ -416,6 +416,17 @@ def test_new_values_are_not_those_of_another_node_that_reads_the_old_ones(model:
     assert bnfold.compare(model, bnfold.fold(model).net).passed
 
 
+def test_sizes_that_nobody_knows_are_not_taken_for_the_same() -> None:
+    nodes = [helper.make_node("NonZero", [name], [f"{name}n"], name=f"{name}n") for name in "xz"]
+    nodes.append(helper.make_node("Cast", ["xn"], ["y"], name="y", to=TensorProto.FLOAT))
+    said = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])
+    graph = helper.make_graph(nodes, "g", [port("x"), port("z")], [said])
+    net = bnfold.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8))
+    net["y"].bottoms[0] = "zn"
+    (dims,) = (port.type.tensor_type.shape.dim for port in bnfold.to_onnx(net).graph.output)
+    assert [dim.dim_value for dim in dims] == [1, 0]
+
+
 def test_layers_that_a_program_puts_into_another_order_are_written_in_it(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Neg", ["x"], ["a"], name="a"),

@@ -7,7 +7,7 @@ nobody does any more, it goes, and so do the nodes that computed it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,8 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 from bnfold.algebra.scaled import same_values
 from bnfold.errors import UsageError, counted, quoted
 from bnfold.io.wire import LENGTH, Field
-from bnfold.net import Array, Layer, LazyArray, Names, Net, Shape, sizes
+from bnfold.net import Array, Layer, LazyArray, Names, Net, sizes
+from bnfold.onnx.behind import behind_edits
 from bnfold.onnx.file import NODE, fill_constant, whole
 from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, bodies, captured
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
@@ -60,7 +61,7 @@ class Edition:
 def edition(net: Net) -> Edition:
     """How a net differs from the file that it came from. Raises UsageError at edits that no file can hold."""
     _require_as_read(net)
-    behind = _behind(net)
+    behind = behind_edits(net)
     edited = _Editing(net, behind).edit()
     if behind:
         _resize(edited, net, behind)
@@ -345,7 +346,7 @@ def types_of(net: Net) -> Types:
     if as_read and all(map(_is_unchanged, net.layers)):
         return origin.types
     _require_as_read(net)
-    behind = _behind(net)
+    behind = behind_edits(net)
     return _found(net, _Editing(net, behind).edit(), behind)
 
 
@@ -375,53 +376,6 @@ def _found(net: Net, edited: Edition, behind: set[str], *, as_declared: bool = F
         if port.name in behind and port.type.HasField("tensor_type"):
             port.ClearField("type")
     return infer(model, (), dict(numbers))
-
-
-def _behind(net: Net) -> set[str]:
-    """The blobs behind nodes that a program may have made to give other sizes than the file says."""
-    shapes: Mapping[str, Shape | None] = net.origin.types.shapes
-    behind: set[str] = set()
-    now = dict(shapes)  # of the blobs as they are called now
-    for layer in net.layers:
-        others = _may_give_others(layer, shapes, now) and not _is_bias(layer, net)
-        if others or not behind.isdisjoint(layer.bottoms):
-            behind.update(layer.tops)
-        old = layer.source.tops if isinstance(layer.source, NodeSource) else layer.tops
-        now.update((top, shapes.get(was)) for top, was in zip(layer.tops, old, strict=False))
-    return behind
-
-
-def _may_give_others(layer: Layer, shapes: Mapping[str, Shape | None], now: Mapping[str, Shape | None]) -> bool:
-    """Whether a layer has another node, weights of other shapes or blobs of other sizes than in the file.
-
-    Args:
-        layer: the layer; all blobs of one that a program put in are such.
-        shapes: the sizes of the blobs of the file.
-        now: those of the blobs in front of the layer, by their names of now.
-    """
-    source = layer.source
-    if not isinstance(source, NodeSource):
-        return True
-    if layer.param.proto is source.param.proto:
-        if layer.blobs.shapes[: len(source.blobs)] != source.blobs.shapes:
-            return True
-    elif layer.param.replaces is not source.param.proto:
-        return True
-    read = zip(layer.bottoms, source.bottoms, strict=False)
-    made = zip(layer.tops, source.tops, strict=False)
-    return any(now.get(new) != shapes.get(old) for new, old in read if new != old) or any(
-        new in shapes and shapes[new] != shapes.get(old) for new, old in made if new != old
-    )
-
-
-def _is_bias(layer: Layer, net: Net) -> bool:
-    """Whether a new layer adds the bias of the MatMul in front of it, as a fold writes it, and so enlarges nothing."""
-    matmul = net.producer(layer.bottoms[0]) if layer.type == "Add" and layer.source is None else None
-    if matmul is None or matmul.type != "MatMul" or layer.param.replaces is not matmul.param.proto:
-        return False
-    left = isinstance(matmul.param.slots[1], Data)
-    wanted = {(shape[0], 1) if left else shape[-1:] for shape in matmul.blobs.shapes}
-    return wanted == set(layer.blobs.shapes)
 
 
 # As a message.

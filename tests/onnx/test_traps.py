@@ -92,6 +92,17 @@ def test_sizes_that_were_known_are_known_of_the_folded_net(trap: Trap) -> None:
     assert {blob: found[blob] for blob in known if blob in found} == {b: s for b, s in known.items() if b in found}
 
 
+@pytest.mark.parametrize("trap", traps(), ids=str)
+def test_what_a_model_says_of_sizes_stays(trap: Trap) -> None:
+    model = onnx.shape_inference.infer_shapes(trap.model())
+    for port in (*model.graph.value_info, *model.graph.output):
+        for axis, dim in enumerate(port.type.tensor_type.shape.dim):
+            dim.dim_param = f"{port.name}_{axis}"
+    result = ModelProto.FromString(folded(model.SerializeToString(), trap)[0]).graph
+    said = {port.name: port for port in (*model.graph.value_info, *model.graph.output)}
+    assert all(said.get(port.name, port) == port for port in (*result.value_info, *result.output))
+
+
 def test_each_is_there_once_and_there_are_many() -> None:
     names = [trap.name for trap in traps()]
     assert len(names) == len(set(names)) > 300
