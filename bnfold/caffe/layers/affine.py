@@ -104,6 +104,8 @@ def scale_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
     return [_span(layer, bottoms)] * ((len(bottoms) == 1) + biased)
 
 
+GRADIENT = LayerType(same, dialects=OTHERS, note="it changes gradients alone")
+
 ROWS: Mapping[str, LayerType] = {
     "Axpy": LayerType(axpy, bottoms=(3, 3), rank=2, reads={"axpy_param": ""}, dialects="SENet, X2Paddle, TI"),
     "BN": LayerType(
@@ -161,17 +163,12 @@ ROWS: Mapping[str, LayerType] = {
     "GradientBlock": LayerType(
         each, bottoms=(1, None), keeps="each", dialects=OTHERS, note="it changes gradients alone, of several blobs"
     ),
-    "GradientClip": LayerType(
-        same, reads={"gradient_clip_param": "gradient_clip"}, dialects=OTHERS, note="it changes gradients alone"
+    "GradientClip": GRADIENT._replace(reads={"gradient_clip_param": "gradient_clip"}),
+    "GradientReversal": GRADIENT,
+    "GradientScaler": GRADIENT._replace(
+        reads={"gradient_scaler_param": "lower_bound upper_bound alpha max_iter threshold_iter"}
     ),
-    "GradientReversal": LayerType(same, dialects=OTHERS, note="it changes gradients alone"),
-    "GradientScaler": LayerType(
-        same,
-        reads={"gradient_scaler_param": "lower_bound upper_bound alpha max_iter threshold_iter"},
-        dialects=OTHERS,
-        note="it changes gradients alone",
-    ),
-    "GradientSilent": LayerType(same, dialects=OTHERS, note="it changes gradients alone"),
+    "GradientSilent": GRADIENT,
     "Noise": LayerType(
         same,
         reads={
@@ -180,12 +177,7 @@ ROWS: Mapping[str, LayerType] = {
         dialects=OTHERS,
         note="it adds noise in training alone; the one fork whose layer does so at TEST fills it by a `filler_param`",
     ),
-    "OutputDecay": LayerType(
-        same,
-        reads={"output_decay_param": "output_decay regularization_type"},
-        dialects=OTHERS,
-        note="it changes gradients alone",
-    ),
+    "OutputDecay": GRADIENT._replace(reads={"output_decay_param": "output_decay regularization_type"}),
     "Power": LayerType(same, reads={"power_param": "power scale shift"}, aligned=True),
     "Scale": LayerType(
         scale,

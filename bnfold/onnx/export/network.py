@@ -18,6 +18,7 @@ from bnfold.caffe.layers import LAYERS, infer_shapes
 from bnfold.caffe.layers.infer import blob_shapes, bottom_shapes
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
+from bnfold.caffe.plain import SQUEEZED
 from bnfold.errors import Guesses, ModelError, UnsupportedError, UsageError, telling_which
 from bnfold.io.versions import installed
 from bnfold.net import Layer, Net, Shape, sizes
@@ -83,9 +84,7 @@ REASONS: Mapping[str, str] = {
     "Python": "what it computes is Python code outside the network",
     "Region": "forks leave what becomes of its anchors to programs outside of the network, and disagree about the rest",
     "Resize": "forks disagree about where the pixels of the smaller plane lie in the larger one",
-    "SqueezeConvolution": "without its masks nobody knows its weights; load the net with its caffemodel",
-    "SqueezeDeconvolution": "without its masks nobody knows its weights; load the net with its caffemodel",
-    "SqueezeInnerProduct": "without its masks nobody knows its weights; load the net with its caffemodel",
+    **dict.fromkeys(SQUEEZED, "without its masks nobody knows its weights; load the net with its caffemodel"),
 }
 """Why layers that nets are seen to have, or that are known, have no function."""
 
