@@ -177,21 +177,7 @@ class Session:
     ) -> None:
         onnxruntime = engine()
         name, self._provider = require_provider(provider)
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.use_deterministic_compute = True
-        # An arena keeps what a run needed, in pieces that the next one fits badly: a third more memory, and no faster.
-        options.enable_cpu_mem_arena = False
-        options.intra_op_num_threads = threads or _own_threads()
-        options.log_severity_level = FATAL
-        if folder is not None:
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-        # Packed copies of the weights make runs no faster here, and a mapped file would be read into memory for them.
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        # Threads that wait for the next operator would take processors from those that measure.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = _options(onnxruntime, threads or _own_threads(), folder)
         source = os.fspath(model) if isinstance(model, str | os.PathLike) else model
         if not isinstance(source, str | bytes):
             source = source.SerializeToString()
@@ -293,6 +279,26 @@ class Session:
             raise UsageError("; ".join(wrong))
         with np.errstate(over="ignore"):  # what is beyond the model's type becomes infinite, as the report says
             return {name: np.asarray(feeds[name], port.dtype, order="C") for name, port in self.inputs.items()}
+
+
+def _options(onnxruntime: Any, threads: int, folder: str | os.PathLike[str] | None) -> Any:
+    """How onnxruntime is asked to run a network: as it is, and with the same result every time."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    # An arena keeps what a run needed, in pieces that the next one fits badly: a third more memory, and no faster.
+    options.enable_cpu_mem_arena = False
+    options.intra_op_num_threads = threads
+    options.log_severity_level = FATAL
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    # Packed copies of the weights make runs no faster here, and a mapped file would be read into memory for them.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # Threads that wait for the next operator would take processors from those that measure.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def fits(shape: Sequence[int], port: Sequence[int | None]) -> bool:

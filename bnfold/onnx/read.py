@@ -82,10 +82,9 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
     found, (document, note) = document, with_bodies(document)
     model = document.model
     tensors = {tensor.name: tensor for tensor in (*document.tensors, *document.sparse)}
-    listed: frozenset[str] = frozenset()
-    if model.ir_version >= CONSTANTS_ARE_INPUTS:
-        listed = frozenset(port.name for port in model.graph.input if port.name in tensors)
-    fed, idle = (frozenset(), [] if listed else [FREEZES_NOTHING]) if options.freeze_initializers else (listed, [])
+    may_be_fed = model.ir_version >= CONSTANTS_ARE_INPUTS
+    listed = frozenset(port.name for port in model.graph.input if port.name in tensors and may_be_fed)
+    fed = listed if not options.freeze_initializers else frozenset[str]()
     captures = [captured(node) for node in model.graph.node]
     _require_sense(document, tensors, captures)
     # A model stays open for other sizes than those that are given: they may say what moves where, but be no weights.
@@ -99,42 +98,48 @@ def _net_of(document: Document, options: ReadOptions) -> Net:
         constants = {name: value for name, value in sized.items() if name in constants or name in whole}
     pinned = list(_other_reads(document))
     read = _Layers(model, constants, captures, {*pinned, *options.until})
-    layers = read.layers
-    origin = OnnxOrigin(
-        document,
-        found,
-        types,
-        constants,
-        read.expressions,
-        fed,
-        Counter((*read.reads, *pinned, *(port.name for port in model.graph.output))),
-        frozenset(pinned),
-        frozenset(names_in(model.graph)) | tensors.keys(),
-        options,
-        tensors,
-        declared,
-        sized,
-    )
-    inputs = inputs_of(model, types, constants)
+    layers, inputs = read.layers, inputs_of(model, types, constants)
     outputs = [port.name for port in model.graph.output]
+    origin = OnnxOrigin(
+        document=document,
+        found=found,
+        types=types,
+        constants=constants,
+        expressions=read.expressions,
+        fed=fed,
+        readings=Counter((*read.reads, *pinned, *outputs)),
+        pinned=frozenset(pinned),
+        names=frozenset(names_in(model.graph)) | tensors.keys(),
+        options=options,
+        tensors=tensors,
+        declared=declared,
+        sized=sized,
+    )
     if options.until:
         outputs = list(dict.fromkeys(options.until))
         _require_computed(outputs, layers, constants, inputs, document.path)
-        needed = set(outputs)  # also for what is known beforehand, whose nodes stay
-        for node, inner in zip(reversed(model.graph.node), reversed(captures), strict=True):
-            if any(name in needed for name in node.output if name):
-                needed.update(node.input, inner)
+        needed = _needed_for(outputs, model, captures)
         layers = [layer for layer in layers if not needed.isdisjoint(layer.tops)]
+    freezes_nothing = options.freeze_initializers and not listed
     return Net(
         name=model.graph.name,
         _layers=layers,
         inputs=inputs,
         outputs=outputs,
-        notes=[*([note] if note else []), *left_in_bodies(model), *idle],
+        notes=[*filter(None, [note]), *left_in_bodies(model), *[FREEZES_NOTHING] * freezes_nothing],
         file=str(document.path),
         origin=origin,
         front=ONNX,
     )
+
+
+def _needed_for(names: Iterable[str], model: ModelProto, captures: Sequence[Sequence[str]]) -> set[str]:
+    """All that values are computed of, themselves among them; also what is known beforehand, whose nodes stay."""
+    needed = set(names)
+    for node, inner in zip(reversed(model.graph.node), reversed(captures), strict=True):
+        if any(name in needed for name in node.output if name):
+            needed.update(node.input, inner)
+    return needed
 
 
 def _require_computed(

@@ -108,7 +108,7 @@ class Types:
 
 def infer(
     model: ModelProto,
-    tensors: Iterable[Tensor],
+    tensors: Collection[Tensor],
     constants: dict[str, Array | None],
     large: Mapping[int, Tensor] = {},
 ) -> Types:
@@ -121,50 +121,57 @@ def infer(
             compute.
         large: number of a Constant node -> its value, where that is mapped.
     """
-    copy, types = deepcopy(model), Types()
-    graph = copy.graph
-    for node in graph.node:
-        if node.op_type in UNINFERRED:
-            node.op_type = "Identity"
-            del node.input[1:]
-        elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
-            node.attribute.append(helper.make_attribute("onesided", 1))  # its default, for which onnx takes 0
-            _forget_shapes(graph)
-    for port in graph.input:
-        for axis, dim in enumerate(port.type.tensor_type.shape.dim):
-            if not dim.dim_param and (dim.dim_value < 0 or not dim.HasField("dim_value")):
-                dim.dim_param = f"{port.name}?{axis}"  # a name, by which it is the same size behind what keeps it
+    copy, types = _readable(model), Types()
     for port in _declared(copy):
         types.add(port)
-    made = {name for node in graph.node for name in node.output}
-    for port in [port for port in graph.output if port.name not in made]:
-        graph.output.remove(port)  # onnx takes what an output says of an initialiser, even if that is nothing
-    listed = {port.name for port in graph.input}
-    for tensor in tensors:
-        types.shapes.setdefault(tensor.name, tensor.shape)
-        types.elements.setdefault(tensor.name, tensor.header.data_type)
-        array = tensor.view
-        if array is None:
-            graph.initializer.append(tensor.header)
-        elif _decides(array):
-            graph.initializer.append(numpy_helper.from_array(array, tensor.name))
-        elif tensor.name not in listed:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.header.data_type, tensor.shape))
-    for one in model.graph.initializer:
-        types.shapes.setdefault(one.name, tuple(one.dims))
-        types.elements.setdefault(one.name, one.data_type)
+    for header in (*(tensor.header for tensor in tensors), *model.graph.initializer):
+        types.shapes.setdefault(header.name, tuple(header.dims))
+        types.elements.setdefault(header.name, header.data_type)
+    _put_in(copy.graph, tensors)
     for port in _without_misread(copy, types, constants):
         types.add(port)
     for name, value in constants.items():
         if value is not None:
             types.take(name, value)
     follower = _Follower(model, types, constants)
-    for number, (node, readable) in enumerate(zip(model.graph.node, graph.node, strict=True)):
+    for number, (node, readable) in enumerate(zip(model.graph.node, copy.graph.node, strict=True)):
         if number in large:
             constants[node.output[0]] = large[number].array()
         else:
             follower.visit(node, readable)
     return types
+
+
+def _readable(model: ModelProto) -> ModelProto:
+    """A copy that onnx can infer from; open sizes of inputs have names, by which they are the same behind nodes."""
+    copy = deepcopy(model)
+    for node in copy.graph.node:
+        if node.op_type in UNINFERRED:
+            node.op_type = "Identity"
+            del node.input[1:]
+        elif node.op_type == "STFT" and all(one.name != "onesided" for one in node.attribute):
+            node.attribute.append(helper.make_attribute("onesided", 1))  # its default, for which onnx takes 0
+            _forget_shapes(copy.graph)
+    for port in copy.graph.input:
+        for axis, dim in enumerate(port.type.tensor_type.shape.dim):
+            if not dim.dim_param and (dim.dim_value < 0 or not dim.HasField("dim_value")):
+                dim.dim_param = f"{port.name}?{axis}"
+    return copy
+
+
+def _put_in(graph: GraphProto, tensors: Iterable[Tensor]) -> None:
+    """Have a graph hold initialisers, or list them as inputs where their values decide about no shape."""
+    made = {name for node in graph.node for name in node.output}
+    for port in [port for port in graph.output if port.name not in made]:
+        graph.output.remove(port)  # onnx takes what an output says of an initialiser, even if that is nothing
+    listed = {port.name for port in graph.input}
+    for tensor in tensors:
+        if tensor.view is None:
+            graph.initializer.append(tensor.header)
+        elif _decides(tensor.view):
+            graph.initializer.append(numpy_helper.from_array(tensor.view, tensor.name))
+        elif tensor.name not in listed:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.header.data_type, tensor.shape))
 
 
 def inputs_of(model: ModelProto, types: Types, constants: Collection[str]) -> dict[str, Shape]:

@@ -17,7 +17,7 @@ Formulas: prior_box_layer.cpp, detection_output_layer.cpp and bbox_util.cpp of S
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -164,19 +164,7 @@ def _in_parts(block: Block, view: DetectionOutput) -> _Read:
     if any(len(shape) != 3 for shape in shapes[2 * parts :]):
         raise Refused("its priors are not (1, 2, boxes*4)")
     each = 4 * (1 if view.share_location else view.num_classes)
-    counts: list[int] = []
-    places = []
-    for part in range(parts):
-        confidences, locations = shapes[part], shapes[parts + part]
-        count = math.prod(locations[1:]) // each
-        if (math.prod(locations[1:]), math.prod(confidences[1:])) != (count * each, count * view.num_classes):
-            raise Refused(f"part {part}, of {count} boxes, has {math.prod(confidences[1:])} confidences")
-        cell = _boxes_of_a_cell(view, part, confidences, locations)
-        if count % cell:
-            raise Refused(f"part {part}, of {count} boxes, has no cells of {cell}")
-        block.affords(count)
-        places.append(sum(counts) + np.arange(count).reshape(-1, cell).T.reshape(-1))
-        counts.append(count)
+    counts, places = _boxes_of_parts(block, view, each)
     priors = block.bottoms[2 * parts]
     if len(block.bottoms) > 2 * parts + 1:
         priors = block("Concat", *block.bottoms[2 * parts :], axis=2, step="priors_of_parts")
@@ -188,19 +176,42 @@ def _in_parts(block: Block, view: DetectionOutput) -> _Read:
         # The variances stay where they are: Caffe reads those by their place alone.
         boxes = reshape(block, boxes, (sum(counts), 4), "prior_boxes")
         boxes = block("Gather", boxes, block.integers(np.concatenate(places), "planes"), axis=0, step="priors_by_plane")
-    tensors = []
-    for name, start, width in (("loc", parts, each), ("conf", 0, view.num_classes)):
-        rows = []
-        for part, x in enumerate(block.bottoms[start : start + parts]):
-            plane = counts[part]
-            if view.layout == "no_permute" and name == "loc":
-                plane = math.prod(shapes[parts + part][2:])
-            if view.layout:
-                x = reshape(block, x, (-1, width, plane), f"{name}{part}_planes")
-                x = transpose(block, x, (0, 2, 1), f"{name}{part}_boxes")
-            rows.append(reshape(block, x, (1, -1), f"{name}{part}_row"))
-        tensors.append(block("Concat", *rows, axis=1, step=f"{name}_of_parts"))
-    return _Read(tensors[0], tensors[1], boxes, variances, sum(counts))
+    # As a convolution leaves them, coordinates lie planes apart, and not boxes.
+    planes = [math.prod(shape[2:]) for shape in shapes[parts:]] if view.layout == "no_permute" else counts
+    locations = _side_by_side(block, view, block.bottoms[parts : 2 * parts], planes, each, "loc")
+    confidences = _side_by_side(block, view, block.bottoms[:parts], counts, view.num_classes, "conf")
+    return _Read(locations, confidences, boxes, variances, sum(counts))
+
+
+def _boxes_of_parts(block: Block, view: DetectionOutput, each: int) -> tuple[list[int], list[Array]]:
+    """How many boxes of `each` coordinates each part has, and for each part the priors of its boxes in their order."""
+    counts: list[int] = []
+    places = []
+    for part in range(view.parts):
+        confidences, locations = block.shapes[part], block.shapes[view.parts + part]
+        count = math.prod(locations[1:]) // each
+        if (math.prod(locations[1:]), math.prod(confidences[1:])) != (count * each, count * view.num_classes):
+            raise Refused(f"part {part}, of {count} boxes, has {math.prod(confidences[1:])} confidences")
+        cell = _boxes_of_a_cell(view, part, confidences, locations)
+        if count % cell:
+            raise Refused(f"part {part}, of {count} boxes, has no cells of {cell}")
+        block.affords(count)
+        places.append(sum(counts) + np.arange(count).reshape(-1, cell).T.reshape(-1))
+        counts.append(count)
+    return counts, places
+
+
+def _side_by_side(
+    block: Block, view: DetectionOutput, parts: Sequence[str], planes: Sequence[int], width: int, name: str
+) -> str:
+    """Parts as one row, box by box, where each box has `width` numbers and a layout has them in planes."""
+    rows = []
+    for part, (x, plane) in enumerate(zip(parts, planes, strict=False)):
+        if view.layout:
+            x = reshape(block, x, (-1, width, plane), f"{name}{part}_planes")
+            x = transpose(block, x, (0, 2, 1), f"{name}{part}_boxes")
+        rows.append(reshape(block, x, (1, -1), f"{name}{part}_row"))
+    return block("Concat", *rows, axis=1, step=f"{name}_of_parts")
 
 
 def _boxes_of_a_cell(view: DetectionOutput, part: int, confidences: Shape, locations: Shape) -> int:
