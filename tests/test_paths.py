@@ -52,6 +52,7 @@ USES: dict[str, Callable[[Net, Any], object]] = {
     "compare, samples": lambda net, path: LIBRARY.compare(net, net, path),
     "compare, checkpoint": lambda net, path: LIBRARY.compare(net, net, checkpoint=path),
     "save_onnx": lambda net, path: LIBRARY.save_onnx(net, path),
+    "save_onnx, of ONNX": lambda net, path: LIBRARY.save_onnx(LIBRARY.load(LIBRARY.to_onnx(net)), path),
     "save_caffe": lambda net, path: LIBRARY.save_caffe(net, path),
     "save_caffe, weights": lambda net, path: LIBRARY.save_caffe(net, "net.prototxt", path),
 }
@@ -67,8 +68,9 @@ USES: dict[str, Callable[[Net, Any], object]] = {
         (Broken("net.prototxt"), "a Broken that is given as a path says none: mine"),
         ("net\ud800", r"'net\\ud800': no file can have this name, which has half of a character"),
         (Path("net\ud800"), r"'net\\ud800': no file can have this name, which has half of a character"),
+        ("net\0", r"'net\\x00': no file can have this name, which has a NUL"),
     ],
-    ids=["number", "nothing", "raises", "subclass", "text", "path"],
+    ids=["number", "nothing", "raises", "subclass", "text", "path", "NUL"],
 )
 def test_what_says_no_path_is_a_sentence(
     net: Net, path: Any, said: str, use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
