@@ -173,7 +173,7 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     """The options, a record of that kind, with some fields replaced.
 
     Raises:
-        UsageError: there is no such option, a value is of another type, or a size is below 1.
+        UsageError: there is no such option, a value is of another type or unknown, or a size is below 1.
     """
     if not isinstance(options, kind):
         raise UsageError(f"options are a {kind.__name__}, or its fields as keywords, and not {type(options).__name__}")
@@ -187,12 +187,25 @@ def changed(kind: type[Options], options: Options, changes: Mapping[str, object]
     words = {one.name: getattr(options, one.name) for one in fields(options) if str(one.type).startswith(WORDS)}
     given = {name: tuple(value) for name, value in words.items() if value is not None}
     options = replace(options, **given)  # type: ignore[arg-type]
-    return options if isinstance(options, OnnxOptions) else _with_sizes(options)
+    return _with_dtype(options) if isinstance(options, OnnxOptions) else _with_sizes(options)
 
 
 def differing(options: Options, plain: Options) -> list[str]:
     """The fields that two records of options have of different values."""
     return [one.name for one in fields(options) if getattr(options, one.name) != getattr(plain, one.name)]
+
+
+def _with_dtype(options: OnnxOptions) -> OnnxOptions:
+    """The options with the name of the dtype, whatever says it. Raises UsageError where that is none of the two."""
+    import numpy as np  # which what shows options alone needs not
+
+    try:
+        dtype = None if options.dtype is None else np.dtype(options.dtype)  # that of None is float64
+    except (TypeError, ValueError):
+        dtype = None
+    if dtype is None or dtype.name not in ("float32", "float64"):
+        raise UsageError(f"dtype {options.dtype}: a model is written in float32 or float64")
+    return replace(options, dtype=dtype.name)
 
 
 def _with_sizes(options: Sized) -> Sized:

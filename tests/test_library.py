@@ -732,6 +732,11 @@ LIBRARY: Any = bnfold  # as a program sees it that no type checker reads
         ),
         (lambda net: LIBRARY.compare(net, net, tolerance=10**400), "the option tolerance takes float .*, and not int"),
         (lambda net: LIBRARY.compare(net, net, min_agreement=-(10**400)), "min_agreement takes float .*, and not int"),
+        (lambda net: LIBRARY.to_onnx(net, dtype=None), "dtype None: a model is written in float32 or float64"),
+        (
+            lambda net: LIBRARY.to_onnx(LIBRARY.load(LIBRARY.to_onnx(net)), dtype=np.zeros(3)),
+            r"dtype \[0. 0. 0.\]: a model is written in float32 or float64",
+        ),
         (lambda net: LIBRARY.to_onnx(net, dtype={"a": 3}), "dtype {'a': 3}: a model is written in float32 or float64"),
         (lambda net: LIBRARY.Preparation(origin=np.zeros(3)), "origin takes str, and not ndarray"),
         (lambda net: LIBRARY.Preparation(scale="1"), "mean and scale are numbers, resize and crop .height, width."),
@@ -763,6 +768,12 @@ def test_words_may_come_in_an_array(net: bnfold.Net, blobs: Any) -> None:
     wanted = ["conv1"] if not isinstance(blobs, np.ndarray) or blobs.size else net.outputs
     assert LIBRARY.load(PROTOTXT, CAFFEMODEL, until=blobs).outputs == wanted
     LIBRARY.load(bnfold.to_onnx(net), until=np.array(wanted))
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype(np.float32)])
+def test_the_default_type_is_none_that_an_onnx_net_would_ignore_whoever_says_it(net: bnfold.Net, dtype: Any) -> None:
+    model = bnfold.to_onnx(net, dtype=dtype)
+    assert bnfold.to_onnx(bnfold.load(model), dtype=dtype) == model
 
 
 def test_what_is_no_name_at_all_is_no_layer(net: bnfold.Net) -> None:

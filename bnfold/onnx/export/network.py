@@ -109,25 +109,20 @@ def build(net: Net, options: OnnxOptions = OnnxOptions()) -> tuple[ModelProto, t
     """The model without its initialisers, and these, which read their values when they are asked.
 
     Raises:
-        UsageError: an unknown opset, dtype or output.
+        UsageError: an unknown opset or output.
         UnsupportedError: layers that ONNX has no form for, all named at once.
         WeightsError: a layer was given blobs of other shapes than its parameters promise.
     """
     if options.opset not in OPSETS:
         raise UsageError(f"opset {options.opset}: known are {OPSETS.start} to {OPSETS.stop - 1}")
-    try:
-        number = np.dtype(options.dtype)
-    except (TypeError, ValueError):
-        number = None
-    if number not in (np.float32, np.float64):
-        raise UsageError(f"dtype {options.dtype}: a model is written in float32 or float64")
     names = list(net.outputs if options.outputs is None else options.outputs)
     known = set(net.inputs) | {top for layer in net.layers for top in layer.tops}
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"the net has no blob {', '.join(map(repr, unknown))}")
     with telling_which(net.file):
         require_fitting(net)
-        graph = Graph(net, infer_shapes(net), options.opset, number, _batched(net) if options.dynamic_batch else {})
+        batched = _batched(net) if options.dynamic_batch else {}
+        graph = Graph(net, infer_shapes(net), options.opset, np.dtype(options.dtype), batched)
         _write_layers(graph, options.allow_custom_ops)
     preparation = {f"preprocessing:{blob}": words for blob, words in net.preparation.items()}
     return _model(graph, names, preparation | dict(options.metadata or {})), tuple(graph.weights.values())
