@@ -19,7 +19,7 @@ from bnfold.algebra.scaled import Rounded, same_values, why_unstorable
 from bnfold.caffe.batchnorm import TYPES as BATCHNORMS
 from bnfold.caffe.batchnorm import follows_batch
 from bnfold.caffe.caffe_pb2 import LayerParameter
-from bnfold.caffe.descriptors import put
+from bnfold.caffe.constants import fix_constants, retyped
 from bnfold.caffe.layers import HOLES, LAYERS
 from bnfold.caffe.layers.python_code import layer_type_of
 from bnfold.caffe.match import require_fitting
@@ -39,7 +39,7 @@ class Caffe:
     outputs_are_unread = True
 
     def prepare(self, context: FoldContext) -> None:
-        """Take apart what Intel Caffe fuses: a BatchNorm with `relu: true` is a BatchNorm and a ReLU.
+        """Evaluate what depends on Parameters alone; and take apart what Intel Caffe fuses, a BatchNorm with a ReLU.
 
             Given:   conv1 -> bn1 (relu: true)          Result:  conv1 -> bn1 -> bn1/relu
 
@@ -50,6 +50,7 @@ class Caffe:
             WeightsError: what a caller gave a layer to learn does not fit its parameters.
         """
         require_fitting(context.net)
+        fix_constants(context)
         for layer in list(context.net.layers):
             fused = layer.type in BATCHNORMS and layer.param.batch_norm_param.relu and len(layer.tops) == 1
             if fused and id(layer) not in context.excluded:
@@ -211,11 +212,7 @@ def _laid(affine: Affine, bottom: Shape | None) -> tuple[int, Shape] | None:
 
 
 def _scale_param(present: LayerParameter, axis: int, shape: Shape, *, biased: bool) -> LayerParameter:
-    param = LayerParameter()
-    for descriptor, value in present.ListFields():
-        if descriptor.name in KEPT_IN_SCALE:
-            put(param, descriptor.name, value)
-    param.type = "Scale"
+    param = retyped(present, "Scale")
     param.scale_param.SetInParent()
     if axis != 1:
         param.scale_param.axis = axis
@@ -263,6 +260,3 @@ def _unshare(context: FoldContext) -> None:
             layer.param = param
         users = quoted(layer.name for layer, _ in members)
         context.notes.append(f"'{name}' is no longer shared: {users} came out different")
-
-
-KEPT_IN_SCALE = frozenset({"bottom", "exclude", "include", "name", "phase", "top"})

@@ -35,6 +35,7 @@ LEFT: Mapping[str, int] = {
     "crelu_negation": 1,
     "ducha_rrelu_bn": 1,  # its shift would move the threshold
     "ip_axis2_bn_not_channel": 1,
+    "op_parameter": 1,  # it scales an input
     "ov_grn_bn": 1,  # behind a norm
     "preact_resnet": 2,
     "relu_scale_nobias": 1,  # some of its scales are negative

@@ -122,5 +122,7 @@ ROWS: Mapping[str, LayerType] = {
         dialects="Synopsys",
         note="read as the layer without masks, its weight times the mask",
     ),
-    "Parameter": LayerType(parameter, bottoms=(0, 0), blobs=parameter, reads={"parameter_param": "shape"}),
+    "Parameter": LayerType(
+        parameter, bottoms=(0, 0), blobs=parameter, stand_in="positive", reads={"parameter_param": "shape"}
+    ),
 }
