@@ -23,7 +23,7 @@ EACH = 16  # values of a row that are worth a thread
 MOST = float(np.finfo(np.float32).max)
 LEAST = ("low", "partner_low")
 LARGEST = ("high", "partner_high", "peak")
-SUMS = ("squared_candidate", "sum_abs", "sum_error", "zero", "strange")
+SUMS = ("squared_candidate", "sum_abs", "sum_error", "zero", "nonfinite")
 FOUND = (*LEAST, *LARGEST, "place", *SUMS)
 PEAK, PLACE = FOUND.index("peak"), FOUND.index("place")
 ENDS, ADDED = PLACE + 1, len(SUMS)  # numba takes numbers for sizes
@@ -40,8 +40,8 @@ def _pass_over(
         blob_samples: of a blob.
         rows: of a sample that a block takes at a time.
         lanes: threads that share a row, a power of two.
-        found: `FOUND` for each time, (figures, samples, times), of the values that are finite on both sides; "strange"
-            counts the others, and "place" is the index in the sample.
+        found: `FOUND` for each time, (figures, samples, times), of the values that are finite on both sides;
+            "nonfinite" counts the others, and "place" is the index in the sample.
         squares: sums of e^2 and r^2 for each part of a row, (2, samples, channels, parts).
         bins: the histogram of each blob without the errors of 0, to which the values are added.
     """
@@ -62,14 +62,14 @@ def _pass_over(
         high = partner_high = -math.inf
         peak, place = -1.0, 0
         squared_candidate = sum_abs = sum_error = 0.0
-        zero = strange = 0
+        zero = nonfinite = 0
         for joint in range(first, last, THREADS // lanes):
             row = joint + own // lanes
             squared_error = squared_reference = 0.0
             for at in range(start + lane, stop if row < last else 0, lanes):
                 one, two = float64(reference[sample, row, at]), float64(candidate[sample, row, at])
                 if not (abs(one) <= MOST and abs(two) <= MOST):
-                    strange += 1
+                    nonfinite += 1
                     continue
                 error = two - one
                 magnitude = abs(error)
@@ -103,7 +103,7 @@ def _pass_over(
         ends[0, own], ends[1, own], ends[2, own], ends[3, own] = low, partner_low, high, partner_high
         ends[PEAK, own], ends[PLACE, own] = peak, float64(place)
         sums[0, own], sums[1, own], sums[2, own] = squared_candidate, sum_abs, sum_error
-        sums[3, own], sums[4, own] = float64(zero), float64(strange)
+        sums[3, own], sums[4, own] = float64(zero), float64(nonfinite)
         cuda.syncthreads()
         half = THREADS // 2
         while half > 0:
@@ -162,7 +162,7 @@ class CompiledCuda(Bits):
         figures, by_channel, counts = np.split(rest, sizes)
         names = (*FOUND, "squared_error", "squared_reference")
         named = dict(zip(names, figures.reshape(len(names), count), strict=True))
-        if named["strange"].any():
+        if named["nonfinite"].any():
             return None
         counter.found += counts.reshape(blobs, BINS).astype(np.int64)
         zero = named["zero"].reshape(blobs, -1).sum(axis=1)

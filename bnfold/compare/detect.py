@@ -139,7 +139,7 @@ def match(ours: Array, theirs: Array, min_iou: float) -> tuple[list[tuple[int, i
     """
     overlap = np.asarray(iou(ours[:, 3:], theirs[:, 3:]))
     overlap[(ours[:, None, :2] != theirs[None, :, :2]).any(axis=2)] = -1
-    # Equal rows are partners before any others: boxes without an end (`exp` overflows) overlap with each other.
+    # Equal rows are partners before others in their place, whose scores differ.
     equal = (ours[:, None] == theirs[None]).all(axis=2)
     pairs, overlaps = [], []
     free_rows, free_columns = set(range(len(ours))), set(range(len(theirs)))

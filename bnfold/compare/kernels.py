@@ -243,27 +243,27 @@ class _Block:
     finite on one side alone, or an infinity against another, is lost.
     """
 
-    __slots__ = ("backend", "candidate", "ends", "lost", "reference", "same", "size", "strange")
+    __slots__ = ("backend", "candidate", "ends", "lost", "nonfinite", "reference", "same", "size")
 
     def __init__(self, backend: Backend, reference: Any, candidate: Any) -> None:
         self.backend = backend
         self.lost = self.size = None
-        self.strange: list[Any] = []
+        self.nonfinite: list[Any] = []
         self.ends = backend.ends(reference, candidate)
         # NaN and infinity stay in a sum, and a sum that only overflows takes the careful way for nothing.
         if math.isfinite(backend.total(self.ends)):
             self.same = backend.same(reference, candidate)
             self.reference, self.candidate = backend.double(reference, 0), backend.double(candidate, 1)
         else:
-            self._take_out_strange(reference, candidate)
+            self._take_out_nonfinite(reference, candidate)
 
-    def _take_out_strange(self, reference: Any, candidate: Any) -> None:
+    def _take_out_nonfinite(self, reference: Any, candidate: Any) -> None:
         xp = self.backend.xp
         sound = xp.isfinite(reference) & xp.isfinite(candidate)
         agreed = (reference == candidate) | (xp.isnan(reference) & xp.isnan(candidate))
         self.lost, self.same = ~(sound | agreed), agreed
         kinds = [kind(side) for side in (reference, candidate) for kind in (xp.isnan, xp.isinf)]
-        self.strange = [~sound, *kinds]
+        self.nonfinite = [~sound, *kinds]
         sides = [xp.astype(side, xp.float64) for side in (reference, candidate)]
         none, most = xp.zeros_like(sides[0]), xp.full_like(sides[0], math.inf)
         self.ends = [
@@ -290,7 +290,7 @@ class _Block:
         sums = [*squares, backend.summed(magnitude), sum_error]
         flat = xp.reshape(magnitude, (magnitude.shape[0], -1))
         if self.lost is not None:
-            counts += [backend.counted(mask) for mask in (self.lost, *self.strange)]
+            counts += [backend.counted(mask) for mask in (self.lost, *self.nonfinite)]
             flat = xp.where(xp.reshape(self.lost, flat.shape), xp.full_like(flat, math.inf), flat)
         return backend.joined([*self.ends, *backend.peak(flat), *sums, *counts], blobs)
 

@@ -33,6 +33,19 @@ def test_a_model_equals_itself_bit_for_bit() -> None:
     assert "N(0, s^2)" in report.data
 
 
+def test_what_a_softmax_makes_of_rounding_is_no_fault_of_it() -> None:
+    random = np.random.default_rng(0)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["s"]), helper.make_node("Softmax", ["s"], ["y"])]
+    weights = [random.normal(5, 0.01, (64, 8))]  # whose scores are around 1000, and less than 1 apart
+    weights.append(weights[0] * (1 + 2e-6 * random.normal(size=(64, 8))))
+    first, second = (model(nodes, {"x": (4, 64)}, ["y"], {"w": weight.astype(np.float32)}) for weight in weights)
+    report = compare(first, second, {"x": random.uniform(0, 6, (4, 64)).astype(np.float32)})
+    errors = {blob.blob: blob.channel_rel for blob in report.blobs}
+    assert errors["s"] < 1e-6
+    assert errors["y"] > 1e-5
+    assert report.first_divergent is None
+
+
 @pytest.mark.parametrize(
     ("weight", "index", "layer", "channel"),
     [

@@ -52,6 +52,11 @@ def test_each_box_has_one_partner_and_the_best_goes_first() -> None:
     assert overlaps == [1.0]
 
 
+def test_of_boxes_in_one_place_those_of_one_score_are_partners() -> None:
+    rows = np.array([[0, 1, score, 0.1, 0.1, 0.5, 0.5] for score in (0.9, 0.8, 0.7)])
+    assert match(rows, rows[1:], 0.5)[0] == [(1, 0), (2, 1)]
+
+
 @pytest.mark.parametrize("nothing", [[-1] * 7, [0] * 7, [-1, 0, 0, 0, 0, 0, 0]])
 def test_the_row_of_an_empty_result_is_no_box(nothing: float) -> None:
     assert len(real_rows(np.array([[[nothing]]]), 1)) == 0

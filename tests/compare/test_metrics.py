@@ -229,6 +229,13 @@ def test_a_channel_is_found_that_is_wrong_and_small_beside_the_others(wrong: flo
         assert apart == pytest.approx(abs(wrong - 1), rel=1e-3)
 
 
+def test_what_the_largest_value_is_rounded_by_makes_no_channel_wrong_beside_equal_ones() -> None:
+    reference, _ = small(size=1e-8)
+    candidate = reference.copy()
+    candidate[:, SMALL] *= 1.5
+    assert measure(reference, candidate)[0].small_channel(2**-24) is None
+
+
 def test_a_channel_of_zeros_that_has_values_in_the_candidate_alone_is_found() -> None:
     reference, candidate = small()
     reference[:, SMALL] = 0
@@ -294,6 +301,17 @@ def beside(mask: float, *, wrong: float = 1.0, added: bool = False) -> float:
 def test_values_beside_a_mask_are_judged_without_it(mask: float, added: bool) -> None:
     assert beside(mask, wrong=1.5, added=added) == pytest.approx(0.5, rel=1e-5)
     assert beside(mask, added=added) < 1e-6
+
+
+def test_values_beside_masks_of_several_numbers_are_judged_if_they_differ_by_more_than_these_are_rounded_by() -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(1, 60)).astype(np.float32)
+    pair = scores, 1.5 * scores
+    for values, mask in ((values, mask) for values in pair for mask in (1, 2)):
+        values[:, mask::6] = -1e4 * mask  # of two masks that are added, some places have both
+    error = BlobError(1e-4)
+    error.look_beside_mask(*pair)
+    assert error.beside == pytest.approx(0.5, rel=1e-5)
 
 
 def test_rounding_and_values_of_any_size_are_beside_no_mask() -> None:
