@@ -57,6 +57,18 @@ def test_what_saturates_at_any_magnitude_gets_the_usual_noise() -> None:
     assert "s = 1, 8, 64 in turn" in described(*head(10000, "Sigmoid"))
 
 
+def test_what_signed_noise_saturates_is_given_no_magnitudes_in_its_place() -> None:
+    made = net(
+        f"""{INPUT}
+        layer {{ name: "minus" type: "Power" bottom: "data" top: "minus" power_param {{ scale: -1 }} }}
+        layer {{ name: "relu" type: "ReLU" bottom: "minus" top: "relu" }}
+        layer {{ name: "mean" type: "Reduction" bottom: "relu" top: "mean" reduction_param {{ axis: 1 }} }}
+        layer {{ name: "up" type: "Power" bottom: "mean" top: "up" power_param {{ scale: 1e9 }} }}
+        layer {{ name: "end" type: "Sigmoid" bottom: "up" top: "end" }}"""
+    )
+    assert "noise, N(0, s^2) with s = 1, 8, 64 in turn" in compare(made, made).data
+
+
 def test_a_root_or_a_log_in_front_gets_no_negative_noise() -> None:
     for layer in (
         'layer { name: "root" type: "Power" bottom: "data" top: "root" power_param { power: 0.5 } }',
