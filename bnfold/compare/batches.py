@@ -159,23 +159,29 @@ def choose_samples(
         return own
     if not isinstance(given, Mapping | str | os.PathLike):
         raise UsageError(f"samples are an array, one array for each input, or a path, and not {type(given).__name__}")
-    given = given if isinstance(given, Mapping) else os_path(given)
-    source = "given arrays"
-    if not isinstance(given, Mapping) and is_arrays(given) and os.path.exists(given):
-        source = str(given)
-        given, labels = read_inputs(Path(given), shape.feeds, labels, part if shape.batched else ALL)
     if isinstance(given, Mapping):
-        label = label_among(given, shape.feeds) if labels is None else None
-        labels = labels if label is None else np.asarray(given[label]).reshape(-1)
-        # As in a file, what no input takes is left alone; if all is such, a run says what there is.
-        names = [name for name in given if name in shape.feeds] or list(given)
-        if masked := [name for name in names if np.ma.is_masked(given[name])]:
-            raise UsageError(f"{source}: '{masked[0]}' is masked, and a network takes every value; fill it")
-        arrays = {name: np.asarray(given[name]) for name in names}
-        if not shape.batched:
-            arrays = {name: _as_runs(array, shape.feeds[name]) for name, array in arrays.items() if name in shape.feeds}
-        return Arrays(arrays, None if labels is None else np.asarray(labels), source=source)
-    return open_samples(given, shape.feeds, preparation, labels, part)
+        return _given_arrays(given, labels, shape)
+    path = os_path(given)
+    if is_arrays(path) and os.path.exists(path):
+        arrays, labels = read_inputs(Path(path), shape.feeds, labels, part if shape.batched else ALL)
+        return _given_arrays(arrays, labels, shape, path)
+    return open_samples(path, shape.feeds, preparation, labels, part)
+
+
+def _given_arrays(
+    given: Mapping[str, Array], labels: Array | None, shape: BatchLayout, source: str = "given arrays"
+) -> Arrays:
+    """Arrays by input, with the labels that may be among them. Raises UsageError where one is masked."""
+    label = label_among(given, shape.feeds) if labels is None else None
+    labels = labels if label is None else np.asarray(given[label]).reshape(-1)
+    # As in a file, what no input takes is left alone; if all is such, a run says what there is.
+    names = [name for name in given if name in shape.feeds] or list(given)
+    if masked := [name for name in names if np.ma.is_masked(given[name])]:
+        raise UsageError(f"{source}: '{masked[0]}' is masked, and a network takes every value; fill it")
+    arrays = {name: np.asarray(given[name]) for name in names}
+    if not shape.batched:
+        arrays = {name: _as_runs(array, shape.feeds[name]) for name, array in arrays.items() if name in shape.feeds}
+    return Arrays(arrays, None if labels is None else np.asarray(labels), source=source)
 
 
 def runs(samples: Samples, shape: BatchLayout, numbers: range | None = None) -> Iterator[Run]:

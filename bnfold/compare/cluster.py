@@ -151,48 +151,54 @@ def connected(cluster: Any) -> Iterator[Client]:
         UsageError: Dask is not installed, nobody answers, or the client is closed or asynchronous.
     """
     try:
-        from multiprocessing import resource_tracker
-
-        import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client
     except ImportError:
         raise UsageError("a cluster needs dask.distributed: pip install 'bnfold[cluster]'") from None
     if isinstance(cluster, Client):
         if cluster.status in ("closing", "closed") or cluster.asynchronous:
             raise UsageError("the client of the cluster is closed or asynchronous, so nothing can be asked of it")
         yield cluster
-        return
-    with ExitStack() as kept:
-        if isinstance(cluster, int) or str(cluster).isdecimal():
-            number = cluster if isinstance(cluster, int) else int(str(cluster)[:9])
-            if number > MAX_LOCAL:
-                raise UsageError(
-                    f"--cluster starts at most {MAX_LOCAL:,} processes here; more are a scheduler's business"
-                )
-            # A piece that kills its worker twice is at fault itself.
-            kept.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}))
-            if os.name == "posix":  # whoever starts it lets signals through again (multiprocessing/resource_tracker.py)
-                resource_tracker.ensure_running()
-            with defer_signals():  # Dask cannot take down what has half started
-                workers = LocalCluster(
-                    n_workers=number,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=None,
-                    dashboard_address=None,
-                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
-                    silence_logs=50,
-                    preload=[WITHOUT_SIGINT],
-                )
-                kept.enter_context(workers)
-                client = kept.enter_context(Client(workers))
+    elif isinstance(cluster, int) or str(cluster).isdecimal():
+        with _started(cluster if isinstance(cluster, int) else int(str(cluster)[:9])) as client:
             yield client
-            return
+    else:
         try:
             client = Client(str(cluster), timeout="10s")
         except (OSError, TimeoutError, TypeError, ValueError) as error:  # a TypeError where there is no certificate
             raise UsageError(f"--cluster {cluster}: no Dask scheduler answers there ({error})") from None
-        yield kept.enter_context(client)
+        with client:
+            yield client
+
+
+@contextmanager
+def _started(number: int) -> Iterator[Client]:
+    """A client of so many workers on this machine, which end with it. Raises UsageError where these are too many."""
+    from multiprocessing import resource_tracker
+
+    import dask
+    from distributed import Client, LocalCluster
+
+    if number > MAX_LOCAL:
+        raise UsageError(f"--cluster starts at most {MAX_LOCAL:,} processes here; more are a scheduler's business")
+    with ExitStack() as kept:
+        # A piece that kills its worker twice is at fault itself.
+        kept.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}))
+        if os.name == "posix":  # whoever starts it lets signals through again (multiprocessing/resource_tracker.py)
+            resource_tracker.ensure_running()
+        with defer_signals():  # Dask cannot take down what has half started
+            workers = LocalCluster(
+                n_workers=number,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=None,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a port that nobody has, and nobody outside
+                silence_logs=50,
+                preload=[WITHOUT_SIGINT],
+            )
+            kept.enter_context(workers)
+            client = kept.enter_context(Client(workers))
+        yield client
 
 
 def work_of(engine: Engine, data: Samples, options: CompareOptions, client: Client) -> Work:
