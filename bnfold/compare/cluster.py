@@ -304,8 +304,6 @@ def measure_all(
     try:
         for future in queue:
             number = waiting.pop(future)
-            if future.status in ("cancelled", "lost"):
-                raise ModelError("the scheduler of the cluster is gone, or somebody else has cancelled what it does")
             if future.status != "finished":
                 raise ModelError(_failure(future, work, pieces, number))
             ready[number] = future.result()
@@ -328,6 +326,8 @@ def measure_all(
 
 def _failure(future: Any, work: Work, pieces: Sequence[range], number: int) -> str:
     """The sentence on a piece that failed, with its samples."""
+    if future.status in ("cancelled", "lost"):
+        return "the scheduler of the cluster is gone, or somebody else has cancelled what it does"
     start, stop = pieces[number].start * work.layout.batch, pieces[number].stop * work.layout.batch
     last = min(stop, work.data.count) - 1
     names = f"'{work.data.name(start)}' to '{work.data.name(last)}'"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,19 +154,7 @@ def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, toler
         found.append(rows)
     table = _gathered(cuts, found, count, size // parts)
     figures = dict(zip(ROWS, table, strict=True))
-    limits = tolerance * np.array([span(*ends) for ends in zip(figures["low"], figures["high"], strict=True)])
-    above = figures["lost"].copy()
-    both = figures["squared_reference"] + figures["squared_candidate"]
-    product = (both - figures["squared_error"]) / 2
-    unlike = (both > 0) & ~(product > ALIKE * both)
-    product[unlike] = 0.0  # what would be left of the squares is their rounding
-    for cut, rows in zip(cuts, found, strict=True):
-        at = cut[0]
-        if unlike[at].any():
-            products = _Block(backend, *(side[cut] for side in sides)).product()
-            product[at] += np.where(unlike[at], products, 0.0)
-        if (rows[PEAK] > limits[at]).any():
-            above[at] += _Block(backend, *(side[cut] for side in sides)).above(limits[at])
+    product, above = _looked_at_again(backend, sides, cuts, found, figures, tolerance)
     bins, channel_sums = counter.counts(), squares.reshape(2, blobs, channels, parts).sum(axis=3)
     passed, totals = [], table[-len(COUNTS) :].reshape(len(COUNTS), blobs, -1).sum(axis=2)
     for number in range(blobs):
@@ -187,6 +175,31 @@ def _measure(backend: Backend, reference: Any, candidate: Any, blobs: int, toler
             )
         )
     return passed
+
+
+def _looked_at_again(
+    backend: Backend,
+    sides: Sequence[Any],
+    cuts: Sequence[Cut],
+    found: Sequence[Float64],
+    figures: Mapping[str, Float64],
+    tolerance: float,
+) -> tuple[Float64, Float64]:
+    """Of each sample the sum of r*c, which the squares tell where both are alike, and how many |e| are too large."""
+    limits = tolerance * np.array([span(*ends) for ends in zip(figures["low"], figures["high"], strict=True)])
+    above = figures["lost"].copy()
+    both = figures["squared_reference"] + figures["squared_candidate"]
+    product = (both - figures["squared_error"]) / 2
+    unlike = (both > 0) & ~(product > ALIKE * both)
+    product[unlike] = 0.0  # what would be left of the squares is their rounding
+    for cut, rows in zip(cuts, found, strict=True):
+        at = cut[0]
+        if unlike[at].any():
+            products = _Block(backend, *(side[cut] for side in sides)).product()
+            product[at] += np.where(unlike[at], products, 0.0)
+        if (rows[PEAK] > limits[at]).any():
+            above[at] += _Block(backend, *(side[cut] for side in sides)).above(limits[at])
+    return product, above
 
 
 def _parts(size: int, row: int) -> int:
