@@ -66,6 +66,11 @@ def test_one_changed_weight_is_traced_to_its_layer_and_channel(
     assert f"the error starts at layer '{layer}'" in report.verdict
 
 
+def test_no_channel_is_named_where_several_are_wrong() -> None:
+    found = compare(classifier(), change(classifier(), "conv1_w", (slice(2, 4),), 0.05)).first_divergent
+    assert (present(found).layer, present(found).channel) == ("conv1", None)
+
+
 @pytest.mark.parametrize("bisect", [False, True])
 def test_all_layers_are_named_that_may_be_at_fault_and_those_that_the_reference_alone_has(bisect: bool) -> None:
     """Between the input and `y` both have a convolution and a ReLU of blobs of other names; an AbsVal was lost."""

@@ -62,6 +62,8 @@ def test_weights_of_a_dead_channel_are_said_not_to_be_proved_by_the_outputs() ->
     assert report.passed
     assert any("layer 'c'" in note and "('w')" in note for note in report.notes)
     assert not bnfold.compare(matmul(1), matmul(2), X).passed
+    rounded = float(np.nextafter(np.float32(1), np.float32(2)))
+    assert not bnfold.compare(matmul(1), matmul(rounded), X, layers=False).notes
 
 
 @pytest.mark.parametrize(
@@ -145,9 +147,15 @@ SHIFTS = np.array([3, 4]) - np.array([5, 6]) * FACTORS
 SCALED: Step = ("BatchNormalization", {"g": FACTORS, "b": SHIFTS, "m": [0, 0], "v": [1, 1]}, {"epsilon": 0.0})
 
 
+def three(op_type: str) -> onnx.ModelProto:
+    """What an operator makes of 3."""
+    return chain(("Mul", {"a": 0.0}, {}), ("Add", {"b": 3.0}, {}), (op_type, {}, {}))
+
+
 @pytest.mark.parametrize(
     ("reference", "candidate", "said"),
     [
+        (three("Floor"), three("Ceil"), "(Ceil in the place of Floor)"),
         (chain(("Clip", {}, {"max": 6.0}), opset=6), clip(8), "(a value of Clip)"),
         (LEAKY, chain(("PRelu", {"s": [0.2]}, {})), "(PRelu in the place of LeakyRelu)"),
         (LEAKY, chain(("Relu", {}, {})), "(Relu in the place of LeakyRelu)"),
@@ -175,10 +183,7 @@ def test_what_no_data_has_shown_is_said_whatever_it_is_written_as(
         (LEAKY, chain(("PRelu", {"s": [0.1, 0.1, 0.1, 0.1]}, {}), opset=9)),
         (HARD_SIGMOID, bounded(0, 1)),
         (chain(NORMALISED), chain(("Mul", {"a": FACTORS}, {}), ("Add", {"b": SHIFTS}, {}))),
-        (
-            chain(NORMALISED),
-            chain(SCALED),
-        ),
+        (chain(NORMALISED), chain(SCALED)),
     ],
 )
 def test_what_is_only_written_otherwise_needs_no_word(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> None:
