@@ -619,6 +619,21 @@ ADDED_FIELDS = (
         Fact("NormFaceParameter", name, 30001 + number, "optional", "bool", False, "false", ("texts",))
         for number, name in enumerate(["rescale", "fix_gradient", "bp_norm"])
     ),
+    # Lstm of junhyukoh's Caffe, which CRNN's and CTPN's took without a batch size.
+    *_parameters("texts", ("lstm", 30017, "Lstm")),
+    *(
+        Fact("LstmParameter", name, 30000 + number, "optional", kind, False, default, ("texts",))
+        for number, (name, kind, default) in enumerate(
+            (
+                ("num_output", "uint32", "0"),
+                ("clipping_threshold", "float", "0"),
+                ("weight_filler", "FillerParameter", ""),
+                ("bias_filler", "FillerParameter", ""),
+                ("batch_size", "uint32", "1"),
+            ),
+            start=1,
+        )
+    ),
     # Normalization of several forks, of which some have a norm to choose.
     Fact("LayerParameter", "normalization_param", 30016, "optional", "NormalizationParameter", False, "", ("texts",)),
     Fact("NormalizationParameter", "norm", 30001, "optional", "NormalizationParameter.Norm", False, "", ("texts",)),

@@ -166,6 +166,10 @@ NO_GOLDEN: dict[str, list[tuple[str, list[Shape]]]] = {
     "Div": [("", [IMAGE, IMAGE])],
     "ICNetSubgraph": [("", [IMAGE])],
     "LSTMUnit": [("", [(1, 2, 4), (1, 2, 16), (1, 2)])],
+    "Lstm": [
+        ("lstm_param { num_output: 5 clipping_threshold: 1 }", [(4, 3, 6)]),
+        ("lstm_param { num_output: 5 batch_size: 2 }", [(6, 3, 2)]),
+    ],
     "Maximum": [("", [IMAGE, IMAGE])],
     "Minimum": [("", [IMAGE, IMAGE])],
     "Mul": [("mul_param { mul_shape: 8 }", [IMAGE]), ("", [IMAGE, IMAGE])],
@@ -339,6 +343,7 @@ ELSEWHERE = {
         "it scales gradients alone",
     ),
     ("InnerProduct", "normalize"): "it is worked into the weights when they are read",
+    ("Lstm", "clipping_threshold"): "it clips gradients alone",
     ("Mul", "mul_shape"): "the blob has the shape",
     **dict.fromkeys(
         [("OutputDecay", name) for name in ("output_decay", "regularization_type")], "it changes gradients alone"

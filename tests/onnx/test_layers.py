@@ -467,6 +467,32 @@ def test_a_recurrent_layer_of_one_step_brings_no_weight_that_nothing_reads(layer
     assert {weight.name for weight in graph.initializer} <= read
 
 
+@pytest.mark.parametrize(
+    ("param", "shape"), [("", (1, 3, 4)), ("", (6, 4)), ("batch_size: 3", (6, 4)), ("", (5, 1, 4))]
+)
+def test_the_lstm_of_crnn_gives_what_the_oracle_gives(param: str, shape: Shape) -> None:
+    text, (x,) = f'type: "Lstm" lstm_param {{ num_output: 3 {param} }}', noise([shape])
+    net = layer_net(text, [shape])
+    oracle = by_oracle(text, net, [x])
+    assert_close(exported(net, [x]), oracle)
+    assert_close(exported_double(net, [x]), oracle, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "rows", "reason"),
+    [
+        ([(5, 2, 4), (5, 2)], 4, "its second bottom lets it go on where the last call stopped"),
+        ([(5, 2, 4)], 8, "its weights are not those of (steps, sequences, values), and nothing says `batch_size`"),
+        ([(5, 2, 4, 1)], 4, "its weights are not those of (steps, sequences, values), and nothing says `batch_size`"),
+    ],
+)
+def test_an_lstm_of_crnn_that_may_be_another_has_no_onnx_form(shapes: list[Shape], rows: int, reason: str) -> None:
+    weights = noise([(12, rows), (12, 3), (12,)])
+    net = layer_net('type: "Lstm" lstm_param { num_output: 3 }', shapes, blobs=weights)
+    with pytest.raises(UnsupportedError, match=re.escape(reason)):
+        to_onnx(net)
+
+
 @pytest.mark.parametrize("axis", ["", "axis: 1", "axis: -1"])
 @pytest.mark.parametrize("values", ["", "out_max_val: true"])
 def test_argmax_names_the_larger_of_two_equal_indices_first(axis: str, values: str) -> None:

@@ -111,6 +111,7 @@ FORWARD: dict[str, Forward] = {
     "LRN": layers_normalize.lrn,
     "LSTM": layers_linear.lstm,
     "LSTMUnit": layers_linear.lstm_unit,
+    "Lstm": layers_linear.lstm_of_crnn,
     "Maximum": layers_forks.arithmetic,
     "Minimum": layers_forks.arithmetic,
     "MirrorPad": layers_forks.pad,

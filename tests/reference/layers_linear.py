@@ -249,6 +249,23 @@ def lstm(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array
     return [np.stack(tops), *([h[np.newaxis], c[np.newaxis]] if exposed else [])]
 
 
+def lstm_of_crnn(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
+    """Sequence by sequence, step by step, from 0: blobs W_x (4D, I), W_h (4D, D), b (4D); gates i, f, o, g."""
+    param, (bottom,) = layer.sub("lstm_param"), bottoms
+    size = param.integer("num_output", 0)
+    flat = bottom.ndim == 2 or "batch_size" in param
+    batch = param.integer("batch_size", 1) if flat else bottom.shape[1]
+    x = bottom.reshape(bottom.shape[0] // batch if flat else bottom.shape[0], batch, -1)
+    top = np.zeros((*x.shape[:2], size), bottom.dtype)
+    for n in range(batch):
+        h, c = np.zeros((2, size), bottom.dtype)
+        for t in range(len(x)):
+            i, f, o, g = (blobs[0] @ x[t, n] + blobs[1] @ h + blobs[2]).reshape(4, size)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = top[t, n] = sigmoid(o) * np.tanh(c)
+    return [top.reshape(-1, size) if flat else top]
+
+
 def lstm_unit(layer: Message, bottoms: list[Array], blobs: list[Array]) -> list[Array]:
     """Of c, the gates i, f, o, g and cont: the next c and h (lstm_unit_layer.cpp)."""
     cell, gates, cont = bottoms

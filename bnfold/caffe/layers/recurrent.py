@@ -1,4 +1,4 @@
-"""LSTM, RNN, a step of an LSTM, and what tells them where a sequence starts."""
+"""LSTM, RNN, CRNN's Lstm, a step of an LSTM, and what tells them where a sequence starts."""
 
 from __future__ import annotations
 
@@ -44,6 +44,57 @@ class Recurrent(NamedTuple):
         if extra not in (0, 1):
             raise ModelError(f"{layer}: {len(layer.bottoms)} bottoms fit neither with nor without a static input")
         return cls(param.num_output, param.expose_hidden, 2 if extra else None, states, gates)
+
+
+class Lstm(NamedTuple):
+    """What an Lstm of junhyukoh's Caffe, or of CRNN's, says: an LSTM whose sequences are as long as its bottom.
+
+    Attributes:
+        steps, batch: T steps of N sequences.
+        inputs: how many values a step has.
+        hidden: how many the state has.
+        flat: the bottom is (T*N, ...) and not (T, N, I), and so is the top.
+    """
+
+    steps: int
+    batch: int
+    inputs: int
+    hidden: int
+    flat: bool
+
+    @classmethod
+    def of(cls, layer: Layer, bottom: Shape) -> Self | None:
+        """Read it; None where it may be either Caffe's, or where its weights are of other sizes.
+
+        Raises:
+            ModelError: it has no output, or its sequences do not divide the bottom.
+        """
+        param = layer.param.lstm_param
+        flat = param.HasField("batch_size") or len(bottom) == 2
+        if not flat and len(bottom) != 3:
+            return None
+        batch = param.batch_size if flat else bottom[1]
+        at_least_1(layer, "num_output", (param.num_output,))
+        if flat:
+            at_least_1(layer, "batch_size", (batch,))
+        if flat and bottom[0] != UNKNOWN and bottom[0] % batch:
+            raise ModelError(f"{layer}: batch_size {batch} does not divide {bottom[0]} rows")
+        steps = bottom[0] // batch if flat and bottom[0] != UNKNOWN else bottom[0]
+        view = cls(steps, batch, count(bottom[1:] if flat else bottom[2:]), param.num_output, flat)
+        fits = not layer.blobs or prod(layer.blobs.shapes[0]) == 4 * view.hidden * view.inputs
+        return view if fits else None
+
+
+def lstm(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """(T, N, H), or (T*N, H) (lstm_layer.cpp of CTPN's Caffe and of junhyukoh's, Reshape)."""
+    view = Lstm.of(layer, bottoms[0])
+    return view and [(bottoms[0][0], view.hidden) if view.flat else (*bottoms[0][:2], view.hidden)]
+
+
+def lstm_blobs(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape] | None:
+    """W_x, W_h, b (lstm_layer.cpp, LayerSetUp)."""
+    view = Lstm.of(layer, bottoms[0])
+    return view and [(4 * view.hidden, view.inputs), (4 * view.hidden, view.hidden), (4 * view.hidden,)]
 
 
 def indicator(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -133,6 +184,16 @@ ROWS: Mapping[str, LayerType] = {
         keeps="shape",
         gradient="top",
         note="one step of an LSTM, from c, the gates and `cont`",
+    ),
+    "Lstm": LayerType(
+        lstm,
+        bottoms=(1, 2),
+        rank=2,
+        blobs=lstm_blobs,
+        reads={"lstm_param": "num_output batch_size clipping_threshold"},
+        dialects="CRNN",
+        note="unrolled; of (T, N, I), as CRNN and CTPN have it, or of (T*N, I), as junhyukoh's Caffe; computed as on a "
+        "GPU, since the code for a CPU adds to all sequences what the first one's state gives",
     ),
     "RNN": _recurrent(),
 }

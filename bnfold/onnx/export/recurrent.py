@@ -7,7 +7,7 @@
 x is (T, N, ...), cont (T, N); s is the input that is the same at every step, where there is one. States are 0 in
 front of the first step, or bottoms when they are exposed, and then the last ones are tops.
 
-Formulas: lstm_layer.cpp, lstm_unit_layer.cpp and rnn_layer.cpp of BVLC.
+Formulas: lstm_layer.cpp, lstm_unit_layer.cpp and rnn_layer.cpp of BVLC; lstm_layer.cu of CTPN's Caffe.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bnfold.caffe.layers import Recurrent
+from bnfold.caffe.layers.recurrent import Lstm, Recurrent
 from bnfold.net import Shape
 from bnfold.onnx.export.builder import Block, LayerFunction, Refused
 from bnfold.onnx.export.forms import cut, reshape, split
@@ -39,10 +39,35 @@ def lstm(block: Block) -> list[str]:
     view = Recurrent.of(block.layer)
     steps, size = block.shape[0], view.num_output
     inputs, weight, goes_on = _inputs(block, view, 4 * size), _hidden_weight(block, view, 4 * size), _goes_on(block)
-    states = _first_states(block, view)
-    h, c = states if states else ("", "")
+    outputs, states = _cells(block, size, inputs, weight, goes_on, _first_states(block, view))
+    y = reshape(block, _all_steps(block, outputs), (steps, -1, size), "steps")
+    return [y, *_last_states(block, view, states)]
+
+
+def crnn_lstm(block: Block) -> str:
+    """The unrolled LSTM, from 0 on; what does not depend on the state is one Gemm for all steps."""
+    if len(block.bottoms) > 1:
+        raise Refused("its second bottom lets it go on where the last call stopped")
+    view = Lstm.of(block.layer, block.shape)
+    if view is None:
+        raise Refused("its weights are not those of (steps, sequences, values), and nothing says `batch_size`")
+    _check_steps(block, view.steps)
+    size, rows = view.hidden, 4 * view.hidden
+    x = reshape(block, block.bottom, (-1, view.inputs), "flat")
+    weights = [block.learned(0, "input_weight", (rows, view.inputs)), block.learned(2, "bias", (rows,))]
+    inputs = reshape(block, block("Gemm", x, *weights, transB=1, step="input"), (view.steps, -1, rows), "inputs")
+    weight = block.learned(1, "hidden_weight", (rows, size)) if view.steps > 1 else ""
+    outputs, _ = _cells(block, size, inputs, weight, [True] * view.steps, [])
+    return reshape(block, _all_steps(block, outputs), block.tops[0], "steps")
+
+
+def _cells(
+    block: Block, size: int, inputs: str, weight: str, goes_on: Sequence[bool], states: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """h of each step, and the last h and c, from the first ones if there are any."""
+    h, c = states or ("", "")
     outputs: list[str] = []
-    for t in range(steps):
+    for t in range(len(goes_on)):
         gates = _summed(block, inputs, 4 * size, _kept(block, h, t, goes_on, "kept"), weight, t, "gates")
         i, f, o, g = split(block, gates, [size] * 4, 1, f"{t}/split")
         fresh = block("Mul", block("Sigmoid", i, step=f"{t}/i"), block("Tanh", g, step=f"{t}/g"), step=f"{t}/fresh")
@@ -53,8 +78,7 @@ def lstm(block: Block) -> list[str]:
             c = fresh
         h = block("Mul", block("Sigmoid", o, step=f"{t}/o"), block("Tanh", c, step=f"{t}/squashed"), step=f"{t}/h")
         outputs.append(h)
-    y = reshape(block, _all_steps(block, outputs), (steps, -1, size), "steps")
-    return [y, *_last_states(block, view, [h, c])]
+    return outputs, [h, c]
 
 
 def lstm_unit(block: Block) -> list[str]:
@@ -93,10 +117,7 @@ def rnn(block: Block) -> list[str]:
 def _inputs(block: Block, view: Recurrent, rows: int) -> str:
     """`W_x x_t + b [+ W_s s]` for all steps at once, shape (T, N, rows)."""
     steps = block.shape[0]
-    if steps > MAX_STEPS:
-        raise Refused(f"its {steps:,} steps would be written out one by one, and more than {MAX_STEPS:,} are too many")
-    if block.batched:
-        block.fixes_batch("its first axis is time, and each step is written out")
+    _check_steps(block, steps)
     x = reshape(block, block.bottom, (-1, math.prod(block.shape[2:])), "flat")
     shape: Shape = (rows, math.prod(block.shape[2:]))
     weights = [block.learned(0, "input_weight", shape), block.learned(1, "bias", (rows,))]
@@ -107,6 +128,13 @@ def _inputs(block: Block, view: Recurrent, rows: int) -> str:
     static = reshape(block, block.bottoms[view.static], (-1, size), "static_flat")
     constant = block("Gemm", static, block.learned(2, "static_weight", (rows, size)), transB=1, step="static")
     return block("Add", y, constant, step="inputs_static")
+
+
+def _check_steps(block: Block, steps: int) -> None:
+    if steps > MAX_STEPS:
+        raise Refused(f"its {steps:,} steps would be written out one by one, and more than {MAX_STEPS:,} are too many")
+    if block.batched:
+        block.fixes_batch("its first axis is time, and each step is written out")
 
 
 def _hidden_weight(block: Block, view: Recurrent, rows: int) -> str:
@@ -163,5 +191,6 @@ FUNCTIONS: Mapping[str, LayerFunction] = {
     "ContinuationIndicator": continuation_indicator,
     "LSTM": lstm,
     "LSTMUnit": lstm_unit,
+    "Lstm": crnn_lstm,
     "RNN": rnn,
 }
