@@ -20,27 +20,28 @@ ROWS = 4  # of regions of one image, or steps of one sentence
 
 
 class Usual(NamedTuple):
-    """Sizes that are often met together: of the plane of an image, of its colours, and of anything else."""
+    """Sizes that are often met together: an image's plane and colours, the values of a signal, and any other length."""
 
     height: int
     width: int
     colours: int = 3
     length: int = 16
+    signal: int = 1024
 
 
 USUAL = (
     Usual(224, 224),
-    Usual(64, 64, length=64),
-    Usual(224, 224, colours=1, length=512),
-    Usual(64, 64, colours=1, length=128),
-    Usual(32, 32, length=256),
-    Usual(48, 320, length=1024),  # a line of text
-    Usual(32, 100, colours=1, length=400),
-    Usual(256, 256, length=3000),
-    Usual(320, 320, length=4096),
-    Usual(416, 416, length=8000),
-    Usual(512, 512, length=16000),
-    Usual(640, 640, length=1),
+    Usual(64, 64, length=64, signal=512),
+    Usual(224, 224, colours=1, length=512, signal=16000),
+    Usual(64, 64, colours=1, length=128, signal=4096),
+    Usual(32, 32, length=256, signal=256),
+    Usual(48, 320, length=1024, signal=128),  # a line of text
+    Usual(32, 100, colours=1, length=400, signal=64),
+    Usual(256, 256, length=3000, signal=8000),
+    Usual(320, 320, length=4096, signal=400),
+    Usual(416, 416, length=8000, signal=48000),
+    Usual(512, 512, length=16000, signal=16),
+    Usual(640, 640, length=1, signal=1),
 )
 """What public models take: classifiers, segmenters, detectors and readers of text; tokens, frames and waveforms."""
 
@@ -117,7 +118,7 @@ def _size(feed: Feed, axis: int, usual: Usual) -> int:
     if rank == 3 and axis == 1 and shape[0] is not None:
         return 1  # the samples of a state, which begins with layers or directions
     if rank < 4:
-        return usual.length
+        return usual.signal if rank < 3 and feed.meaning is None else usual.length
     last = shape[1] is None and (shape[-1] or rank * COLOURS) <= COLOURS
     spatial = range(1, rank - 1) if last else range(2, rank)
     if axis not in spatial:

@@ -65,7 +65,7 @@ def conv_bn(shape: str = "n,2,h,w", channels: int = 2, front: str = "p = Identit
                 "float[b,t] x, float[2,b,3] state, float scale",
                 "m = ReduceMean <axes = [1]> (x) s = Mul (m, scale) y = Add (state, s)",
             ),
-            "'x' 1x16 and 'state' 2x1x3",
+            "'x' 1x1024 and 'state' 2x1x3",
         ),
     ],
 )
