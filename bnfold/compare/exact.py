@@ -296,9 +296,6 @@ def open_exact(reference: Model, notes: list[str]) -> Evaluator | None:
     from bnfold.onnx.evaluator import Evaluator
 
     blobs = list(reference.writers)
-    if reference.is_apart:
-        notes.append("no exact column: the reference may loop for ever or end the process that runs it")
-        return None
     try:
         if reference.net is not None:
             return Evaluator.of_net(reference.net, blobs)

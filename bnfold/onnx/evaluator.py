@@ -294,6 +294,17 @@ def _said_axis(operator: OpRun, x: Array) -> int:
     return (said or [1])[0] % max(x.ndim, 1)
 
 
+class OneHot(OpRun):
+    """On at the index along a new axis, counted from its end if negative; onnx's own takes no depth of shape (1)."""
+
+    def _run(self, indices: Array, depth: Array, values: Array, *, axis: int) -> tuple[Array]:
+        axis %= indices.ndim + 1
+        count, (off, on) = int(depth.reshape(())), values
+        counted = np.arange(count).reshape(-1, *(1,) * (indices.ndim - axis))
+        chosen = np.expand_dims(np.where(indices < 0, indices + count, indices), axis)
+        return (np.where(chosen == counted, on, off),)
+
+
 class ReduceMean(OpRunReduceNumpy):
     """`sum(x) / count`; of nothing, where ONNX leaves it undefined, 0 as in onnxruntime.
 
@@ -375,6 +386,7 @@ OWN_OPERATORS: Mapping[type[OpRun], int] = {
     LpPool: 1000,
     MaxPool: 1000,
     MeanVarianceNormalization: 1000,
+    OneHot: 1000,
     RNN: 1000,
     ReduceMean: 1000,
     RoiAlign: 16,

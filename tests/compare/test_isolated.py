@@ -41,7 +41,7 @@ def stft() -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def endless() -> ModelProto:
+def looping(trips: int) -> ModelProto:
     body = helper.make_graph(
         [helper.make_node("Identity", ["c"], ["co"]), helper.make_node("Add", ["v", "one"], ["vo"])],
         "body",
@@ -56,7 +56,7 @@ def endless() -> ModelProto:
         ],
         [numpy_helper.from_array(np.ones(1, np.float32), "one")],
     )
-    weights = {"m": np.array(2**62), "t": np.array(True)}
+    weights = {"m": np.array(trips), "t": np.array(True)}
     graph = helper.make_graph(
         [helper.make_node("Loop", ["m", "t", "x"], ["y"], "loop", body=body)],
         "g",
@@ -67,6 +67,10 @@ def endless() -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def endless() -> ModelProto:
+    return looping(2**62)
+
+
 def test_the_values_are_those_of_the_same_process() -> None:
     made = classifier()
     apart, here = IsolatedSession(made), Session(made)
@@ -75,6 +79,15 @@ def test_the_values_are_those_of_the_same_process() -> None:
         np.testing.assert_array_equal(apart.run({"data": IMAGES})["prob"], here.run({"data": IMAGES})["prob"])
     with pytest.raises(UsageError, match="there is no input 'x'"):
         apart.run({"data": IMAGES, "x": IMAGES})
+
+
+def test_a_loop_that_ends_is_run_in_float64_too() -> None:
+    made = looping(3)
+    report = compare(made, made, np.random.default_rng(4).normal(size=(4, 6)).astype(np.float32), exact=True)
+    assert report.passed
+    assert report.outputs[0].exact is not None
+    assert 0 < report.outputs[0].exact < 1e-6
+    assert not any("no exact column" in note for note in report.notes)
 
 
 def test_values_that_lie_on_a_gpu_are_sent_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:

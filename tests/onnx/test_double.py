@@ -256,6 +256,20 @@ def test_elements_are_gathered_from_an_axis_of_any_length(axis: int, shape: tupl
     np.testing.assert_array_equal(exact.astype(np.float32), found)
 
 
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+@pytest.mark.parametrize("depth", [np.array(4), np.array([4])])
+def test_the_depth_of_one_hot_is_a_number_or_a_vector_of_one(depth: Array, axis: int) -> None:
+    made = model(
+        [helper.make_node("OneHot", ["i", "depth", "ends"], ["y"], axis=axis)],
+        {"x": (1,)},
+        ["y"],
+        {"i": np.array([[3, 0, -2], [1, 4, -4]]), "depth": depth, "ends": np.array([-1.5, 2.5], np.float32)},
+    )
+    feeds = {"x": np.zeros(1, np.float32)}
+    exact, found = Evaluator.of_model(made, (), None, []).run(feeds)["y"], Session(made).run(feeds)["y"]
+    np.testing.assert_array_equal(exact, found)
+
+
 @pytest.mark.parametrize("operator", ["GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"])
 @pytest.mark.parametrize("plane", [(7,), (3, 5), (2, 3, 5)])
 def test_a_global_pool_takes_planes_of_any_number_of_axes(operator: str, plane: tuple[int, ...]) -> None:
