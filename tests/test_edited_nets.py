@@ -179,6 +179,13 @@ def written_into(net: Net) -> None:
     net["conv"].blobs = Blobs(2 * blob for blob in net["conv"].blobs)
 
 
+def beside(net: Net, proto: onnx.NodeProto) -> None:
+    """Put in a node that reads what the first one does."""
+    conv = net["conv"]
+    param = replace(conv.param, number=-1, proto=proto)
+    net.insert(Layer(proto.name, param.layer_type, list(conv.bottoms), ["new"], conv.blobs, param), after=conv)
+
+
 REFUSED: dict[str, Callable[[Net], Any]] = {
     r"'conv' \(Conv\): it has 2 bottoms, and its param reads 1": more("bottoms"),
     r"'conv' \(Conv\): it has 0 bottoms, and its param reads 1": lambda net: net["conv"].bottoms.clear(),
@@ -188,6 +195,10 @@ REFUSED: dict[str, Callable[[Net], Any]] = {
         lambda net: setattr(net["conv"], "blobs", Blobs([*net["conv"].blobs, net["conv"].blobs[0]]))
     ),
     r"'norm' \(Conv\): another node has its name, and runtimes": lambda net: setattr(net["conv"], "name", "norm"),
+    r"'conv' \(Conv\): another node has its name, and runtimes": lambda net: beside(net, net["conv"].param.proto),
+    r"'new' \(Odd\): the model does not say which version of 'odd' it uses": (
+        lambda net: beside(net, helper.make_node("Odd", ["x"], ["y"], name="new", domain="odd"))
+    ),
     r"'conv' \(Conv\): a program has written into its node; set layer.param to param.edited": written_into,
     r"inputs of an ONNX net stay those of its file, 'data'; they are now 'data', 'x'": lambda net: net.inputs.update(
         x=(1, 2)

@@ -20,7 +20,7 @@ from bnfold.io.wire import LENGTH, Field
 from bnfold.net import Array, Layer, LazyArray, Names, Net, sizes
 from bnfold.onnx.behind import behind_edits
 from bnfold.onnx.file import NODE, fill_constant, whole
-from bnfold.onnx.node import BIASES, ConstantInput, Data, Node, bodies, captured
+from bnfold.onnx.node import BIASES, STANDARD, ConstantInput, Data, Node, bodies, captured
 from bnfold.onnx.origin import CONSTANTS_ARE_INPUTS, NodeSource, OnnxOrigin
 from bnfold.onnx.save import EXTERNAL_FROM
 from bnfold.onnx.shapes import Types, infer, inputs_of
@@ -63,9 +63,24 @@ def edition(net: Net) -> Edition:
     _require_as_read(net)
     behind = behind_edits(net)
     edited = _Editing(net, behind).edit()
+    _require_known(edited, net.origin.document.model)
     if behind:
         _resize(edited, net, behind)
     return edited
+
+
+def _require_known(edited: Edition, model: ModelProto) -> None:
+    """Stop at a node with another one's name, or of operators that have no version there. Raises UsageError."""
+    old = model.graph.node
+    names = Counter((node or old[number]).name for number, node in edited.nodes)
+    had = Counter(node.name for node in old)
+    versions = {item.domain for item in model.opset_import}
+    for node in (node for _, node in edited.nodes if node is not None):
+        layer = f"layer '{node.name or next(iter(node.output), '')}' ({node.op_type})"
+        if node.name and names[node.name] > max(1, had[node.name]):
+            raise UsageError(f"{layer}: another node has its name, and runtimes refuse that; choose another")
+        if node.domain not in STANDARD and node.domain not in versions:
+            raise UsageError(f"{layer}: the model does not say which version of '{node.domain}' it uses (opset_import)")
 
 
 def _resize(edited: Edition, net: Net, behind: set[str]) -> None:
@@ -106,14 +121,6 @@ class _Editing:
         self._edition = Edition()
         self._read: set[str] = set()
         self._taken: dict[str, list[Weight]] = {}
-
-    @cached_property
-    def _called(self) -> Counter[str]:
-        """How many nodes have a name."""
-        nodes = self._origin.document.model.graph.node
-        return Counter(
-            (*(layer.name for layer in self._net.layers), *(nodes[at].name for at in self._origin.expressions))
-        )
 
     @cached_property
     def _readers(self) -> Counter[str]:
@@ -181,8 +188,6 @@ class _Editing:
         if stale:
             _forget_sizes(node)
         if layer.name != _given_name(layer):
-            if self._called[layer.name] > 1:
-                raise UsageError(f"{layer}: another node has its name, and runtimes refuse that; choose another")
             node.name = layer.name
         inputs = [self._input(layer, param, place) for place in range(len(param.slots))]
         del node.input[:], node.output[:]
