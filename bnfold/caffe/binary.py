@@ -125,25 +125,39 @@ def read_net(file: WeightsFile, dialect: str | None = None) -> list[DialectReadi
             chosen.setdefault(picked, set()).add(one)
     readings: dict[frozenset[Effect], DialectReading] = {}
     for picked, some in chosen.items():
-        net = NetParameter()
-        for (who, number, _), encoded in zip(whole, picked, strict=True):
-            message: Any = net if not number else net.layer.add() if number == 100 else net.layers.add()
-            _merge(message, encoded, who, file)
-        for layer in net.layer:
-            # Caffe takes a phase that a layer states over the net's own, so a BatchNorm would train.
-            layer.ClearField("phase")
-            _decide(layer)
-        kept = _undo_splits(net)
-        foreign = Foreign({new: unknown[old] for new, old in enumerate(kept) if unknown[old]})
-        layers: list[Any] = [*net.layer, *net.layers]
-        if not any(layer.bottom for layer in layers) or not all([*layer.bottom, *layer.top] for layer in net.layer):
-            raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
-        effects = frozenset(_effects(net)) if len(chosen) > 1 else frozenset()
-        same = readings.setdefault(
-            effects, DialectReading(PrototxtDocument(net, file=file.path, foreign=foreign), frozenset(), effects)
-        )
+        said = [(who, number, encoded) for (who, number, _), encoded in zip(whole, picked, strict=True)]
+        document = _document(file, said, unknown)
+        effects = frozenset(_effects(document.net)) if len(chosen) > 1 else frozenset()
+        same = readings.setdefault(effects, DialectReading(document, frozenset(), effects))
         readings[effects] = same._replace(dialects=same.dialects | some)
     return list(readings.values())
+
+
+def _document(file: WeightsFile, said: Iterable[tuple[str, int, bytes]], unknown: Sequence[str]) -> PrototxtDocument:
+    """A file by one reading of it: whose each message is, its number in the net, 0 for that itself, and what it says.
+
+    Args:
+        file: the caffemodel.
+        said: the messages.
+        unknown: for each layer of V2 a field of it that no dialect has, empty where it has none.
+
+    Raises:
+        ParseError: a message is damaged, or nothing connects the layers.
+    """
+    net = NetParameter()
+    for who, number, encoded in said:
+        message: Any = net if not number else net.layer.add() if number == 100 else net.layers.add()
+        _merge(message, encoded, who, file)
+    for layer in net.layer:
+        # Caffe takes a phase that a layer states over the net's own, so a BatchNorm would train.
+        layer.ClearField("phase")
+        _decide(layer)
+    kept = _undo_splits(net)
+    layers: list[Any] = [*net.layer, *net.layers]
+    if not any(layer.bottom for layer in layers) or not all([*layer.bottom, *layer.top] for layer in net.layer):
+        raise ParseError("has weights and no network that connects them; give the prototxt too", file.path)
+    foreign = Foreign({new: unknown[old] for new, old in enumerate(kept) if unknown[old]})
+    return PrototxtDocument(net, file=file.path, foreign=foreign)
 
 
 def told_apart(readings: Sequence[DialectReading], opaque: Sequence[bool]) -> int | None:

@@ -144,18 +144,18 @@ def without_last_silence(layers: Sequence[Layer]) -> tuple[list[Layer], list[str
 
     Caffe's authors wrote it to keep blobs off the screen: the answer is read from the silenced blob.
     """
-    read = {bottom for layer in layers for bottom in layer.bottoms}
-    if any(top not in read for layer in layers if layer.bottoms for top in layer.tops):
-        return list(layers), []
-    made = {top for layer in layers if layer.bottoms for top in layer.tops}
-    silent = {id(layer) for layer in layers if layer.type == "Silence" and not made.isdisjoint(layer.bottoms)}
-    heard = {bottom for layer in layers if id(layer) not in silent for bottom in layer.bottoms}
-    outputs = [f"'{top}'" for layer in layers if layer.bottoms for top in layer.tops if top not in heard]
-    if not outputs:
+    computed = dict.fromkeys(top for layer in layers if layer.bottoms for top in layer.tops)
+    silent = {
+        id(layer) for layer in layers if layer.type == "Silence" and not computed.keys().isdisjoint(layer.bottoms)
+    }
+    others = [layer for layer in layers if id(layer) not in silent]
+    read, heard = ({bottom for layer in some for bottom in layer.bottoms} for some in (layers, others))
+    outputs = [top for top in computed if top not in heard]
+    if not outputs or not read.issuperset(computed):
         return list(layers), []
     names = quoted(layer.name for layer in layers if id(layer) in silent)
-    note = f"{names} (Silence) swallowed all that the net computes: {', '.join(outputs)} became its output"
-    return [layer for layer in layers if id(layer) not in silent], [f"{note}s" if len(outputs) > 1 else note]
+    became = f"{quoted(outputs)} became its output{'s' * (len(outputs) > 1)}"
+    return others, [f"{names} (Silence) swallowed all that the net computes: {became}"]
 
 
 def _labels(layers: Sequence[Layer]) -> set[str]:

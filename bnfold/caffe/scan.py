@@ -61,6 +61,10 @@ class Prototxt:
         self.text, self.file = text, file
         self._line_starts = array("Q")  # a hostile file may be all line ends, and a list takes 40 bytes for each
 
+    def value(self, field: TextField) -> str:
+        """What stands in the place of a field's value."""
+        return self.text[field.at : field.stop]
+
     def place(self, offset: int) -> tuple[int, int]:
         """The 1-based line and column of an offset."""
         if not self._line_starts:

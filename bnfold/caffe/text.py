@@ -214,7 +214,7 @@ def _filter_by_solver(document: PrototxtDocument, prototxt: Prototxt, states: Se
         document.notes.append(f"the solver has {len(states)} test_states, each of one net; say what counts by --stage")
     for state in states if len(states) == 1 else ():
         try:
-            text_format.Merge(prototxt.text[state.at : state.stop], document.net.state)
+            text_format.Merge(prototxt.value(state), document.net.state)
         except (text_format.ParseError, ValueError):
             raise prototxt.error("the solver's test_state is no state of a net", state.begin) from None
 
@@ -235,11 +235,10 @@ def _net_span(prototxt: Prototxt) -> tuple[int, int, list[TextField]]:
             return fields[name].at, fields[name].stop, states if tests and name != "train_net_param" else []
     for name in SOLVER_FILES:
         if name in fields:
-            value = fields[name]
-            net = prototxt.text[value.at : value.stop]
+            net = prototxt.value(fields[name])
             more = ", and by --stage what its test_state says" if states else ""
             sentence = f"this is a solver, and its net is in another file: give {net} instead{more}"
-            raise prototxt.error(sentence, value.begin)
+            raise prototxt.error(sentence, fields[name].begin)
     if not fields:
         raise ParseError("is empty", prototxt.file)
     if all(name in NET.fields_by_name for name in fields):
@@ -349,7 +348,7 @@ class _Diagnosis:
 
     def _said(self, fields: Iterable[TextField]) -> dict[str, str]:
         """What the fields of a layer say, without quotes."""
-        return {found.name: self.prototxt.text[found.at : found.stop].strip("\"'") for found in fields}
+        return {found.name: self.prototxt.value(found).strip("\"'") for found in fields}
 
     def _stops(self, finding: _Finding) -> bool:
         if finding.weight is _Weight.FATAL:
@@ -417,13 +416,7 @@ class _Diagnosis:
         if message.name in IDLE_MESSAGES or (known is None and found.name in RATES):
             weight = _Weight.IDLE
         if known is None:
-            names = list(message.fields_by_name)
-            slip = self.guesses.slip(found.name, names, message.full_name)
-            hint = ""
-            if slip or weight is _Weight.STOP:
-                hint = f" (did you mean '{slip}'?)" if slip else self.guesses.at(found.name, names)
-            problem = f"unknown field '{found.name[:MAX_QUOTED]}' of {message.name}{hint}"
-            yield _Finding(found, who, problem, _Weight.STOP if slip else weight)
+            yield self._unknown_field(found, message, who, weight)
         elif found.opener == "[" and not is_repeated(known):
             if _is_size(found, message):
                 yield _Finding(found, who, f"own value of {message.name}'s {found.name} for each axis", weight)
@@ -431,38 +424,53 @@ class _Diagnosis:
                 problem = f"{message.name}'s {found.name} takes one value, and is given a list"
                 yield _Finding(found, who, problem, _Weight.FATAL)
         elif known.enum_type is not None and not found.opener:
-            word = self.prototxt.text[found.at : found.stop]
-            numbers, words = known.enum_type.values_by_number, list(known.enum_type.values_by_name)
-            if word not in words and not (_NUMBER.fullmatch(word) and int(word) in numbers):
-                slip = self.guesses.slip(word, words, known.enum_type.full_name)
-                wrong = slip or weight is _Weight.STOP or not word.isidentifier()
-                hint = (f" (did you mean '{slip}'?)" if slip else self.guesses.at(word, words)) if wrong else ""
-                problem = f"{found.name} is {word}, a value that no dialect knows{hint}"
-                if not wrong:
-                    problem = f"unknown value '{word[:MAX_QUOTED]}' of {message.name}'s {found.name}"
-                yield _Finding(found, who, problem, _Weight.FATAL if wrong else weight)
+            word, words = self.prototxt.value(found), known.enum_type.values_by_name
+            if word not in words and not (_NUMBER.fullmatch(word) and int(word) in known.enum_type.values_by_number):
+                yield self._unknown_value(found, message, who, weight)
         elif known.message_type is not None and found.opener in ("{", "<"):
-            seen: dict[str, TextField] = {}
-            for inner in self.prototxt.fields(found.at, found.stop):
-                yield from self._in_field(inner, known.message_type, who, weight)
-                if self._is_another_axis(inner, seen.get(inner.name), known.message_type):
-                    word = self.prototxt.text[inner.at : inner.stop][:MAX_QUOTED]
-                    problem = f"additional value '{word}' of {known.message_type.name}'s {inner.name}, for another axis"
-                    yield _Finding(inner, who, problem, weight)
-                else:
-                    self._note_repetition(inner, seen, known.message_type, who)
+            yield from self._inside(found, known.message_type, who, weight)
+
+    def _unknown_field(self, found: TextField, message: Descriptor, who: str, weight: _Weight) -> _Finding:
+        """A field that no dialect has."""
+        names = list(message.fields_by_name)
+        hint, slip = self._hint(found.name, names, message, stops=weight is _Weight.STOP)
+        problem = f"unknown field '{found.name[:MAX_QUOTED]}' of {message.name}{hint}"
+        return _Finding(found, who, problem, _Weight.STOP if slip else weight)
+
+    def _unknown_value(self, found: TextField, message: Descriptor, who: str, weight: _Weight) -> _Finding:
+        """A word that no enum has."""
+        word, enum = self.prototxt.value(found), message.fields_by_name[found.name].enum_type
+        stops = weight is _Weight.STOP or not word.isidentifier()
+        hint, slip = self._hint(word, list(enum.values_by_name), enum, stops=stops)
+        if slip or stops:
+            return _Finding(found, who, f"{found.name} is {word}, a value that no dialect knows{hint}", _Weight.FATAL)
+        return _Finding(found, who, f"unknown value '{word[:MAX_QUOTED]}' of {message.name}'s {found.name}", weight)
+
+    def _hint(self, word: str, words: list[str], owner: Descriptor, *, stops: bool) -> tuple[str, bool]:
+        """What may be meant by a word, if that is to be said, and whether it is a slip of the pen."""
+        if slip := self.guesses.slip(word, words, owner.full_name):
+            return f" (did you mean '{slip}'?)", True
+        return self.guesses.at(word, words) if stops else "", False
+
+    def _inside(self, outer: TextField, message: Descriptor, who: str, weight: _Weight) -> Iterator[_Finding]:
+        """What is wrong in the fields of a field that is a message."""
+        seen: dict[str, TextField] = {}
+        for found in self.prototxt.fields(outer.at, outer.stop):
+            yield from self._in_field(found, message, who, weight)
+            if self._is_another_axis(found, seen.get(found.name), message):
+                word = self.prototxt.value(found)[:MAX_QUOTED]
+                problem = f"additional value '{word}' of {message.name}'s {found.name}, for another axis"
+                yield _Finding(found, who, problem, weight)
+            else:
+                self._note_repetition(found, seen, message, who)
 
     def _is_another_axis(self, found: TextField, first: TextField | None, message: Descriptor) -> bool:
         """Whether a size of a Pooling differs from its first: some Caffes take one for each axis.
 
         In those `kernel_size` is repeated (mkldnn_pooling_layer.cpp of Intel's); in BVLC's there is one for all axes.
         """
-        text = self.prototxt.text
-        return (
-            first is not None
-            and _is_size(found, message)
-            and text[found.at : found.stop] != text[first.at : first.stop]
-        )
+        value = self.prototxt.value
+        return first is not None and _is_size(found, message) and value(found) != value(first)
 
     def _note_repetition(self, found: TextField, seen: dict[str, TextField], message: Descriptor, who: str) -> None:
         known = message.fields_by_name.get(found.name)
