@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -79,22 +80,33 @@ def load(
 
     # What is written back as it was is found in a mapped file.
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if stored is not None:
-            files = Path(folder, "weights.caffemodel")
-            files.write_bytes(stored)
-        path = Path(folder, name) if contents is not None else Path(name)
-        if contents is not None:
-            path.write_bytes(contents)
-        try:
-            net = load_caffe(path, files, options=options)
-        except BnfoldError as error:
-            error.args = tuple(str(word).replace(f"{folder}{os.sep}", "") for word in error.args)
-            if isinstance(error, ParseError) and error.file is not None and str(error.file).startswith(folder):
-                error.file = None
-            raise
+        with _untold(folder):
+            net = load_caffe(
+                name if contents is None else _put(contents, folder, name),
+                files if stored is None else _put(stored, folder, "weights.caffemodel"),
+                options=options,
+            )
+        net.notes = [note.replace(f"{folder}{os.sep}", "") for note in net.notes]
     net.file = "" if contents is not None else net.file
-    net.notes = [note.replace(f"{folder}{os.sep}", "") for note in net.notes]
     return net
+
+
+def _put(contents: bytes, folder: str, name: str) -> Path:
+    path = Path(folder, name)
+    path.write_bytes(contents)
+    return path
+
+
+@contextmanager
+def _untold(folder: str) -> Iterator[None]:
+    """Have errors not speak of a folder that nobody but us has made."""
+    try:
+        yield
+    except BnfoldError as error:
+        error.args = tuple(str(word).replace(f"{folder}{os.sep}", "") for word in error.args)
+        if isinstance(error, ParseError) and error.file is not None and str(error.file).startswith(folder):
+            error.file = None
+        raise
 
 
 def contents_of(model: Model) -> bytes | None:

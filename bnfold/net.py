@@ -534,19 +534,23 @@ def _require_types(net: Net) -> None:
     if not isinstance(net.origin, Origin | None if net.front is None else net.front.origin_type):
         raise UsageError(f"Net.origin is what bnfold.load has put there, and not {type(net.origin).__name__}")
     for layer in net.layers:
-        if not isinstance(layer, Layer):
-            raise UsageError(f"the layers of a net are bnfold.Layer, and not {type(layer).__name__}")
-        blobs = [layer.bottoms, layer.tops]
-        if not all(isinstance(names, list | tuple) for names in blobs):
-            raise UsageError(f"{layer}: its bottoms and tops are lists of names, and not {blobs[0]!r} and {blobs[1]!r}")
-        if wrong := [word for word in (layer.name, layer.type, *blobs[0], *blobs[1]) if not isinstance(word, str)]:
-            raise UsageError(f"{layer}: names and types are str, and not {wrong[0]!r}")
-        if net.front is not None and not isinstance(layer.param, net.front.param_type):
-            wanted = net.front.param_type.__name__
-            raise UsageError(f"{layer}: its param is a {wanted}, and not {type(layer.param).__name__}")
-        if layer.source is not None and not hasattr(layer.source, "blobs"):
-            raise UsageError(f"{layer}: its source is what bnfold.load has put there, and not {layer.source!r}")
+        _require_layer(layer, object if net.front is None else net.front.param_type)
     _require_names(net)
+
+
+def _require_layer(layer: Layer, param_type: type[Any]) -> None:
+    """Likewise of one layer."""
+    if not isinstance(layer, Layer):
+        raise UsageError(f"the layers of a net are bnfold.Layer, and not {type(layer).__name__}")
+    bottoms, tops = layer.bottoms, layer.tops
+    if not all(isinstance(names, list | tuple) for names in (bottoms, tops)):
+        raise UsageError(f"{layer}: its bottoms and tops are lists of names, and not {bottoms!r} and {tops!r}")
+    if wrong := [word for word in (layer.name, layer.type, *bottoms, *tops) if not isinstance(word, str)]:
+        raise UsageError(f"{layer}: names and types are str, and not {wrong[0]!r}")
+    if not isinstance(layer.param, param_type):
+        raise UsageError(f"{layer}: its param is a {param_type.__name__}, and not {type(layer.param).__name__}")
+    if layer.source is not None and not hasattr(layer.source, "blobs"):
+        raise UsageError(f"{layer}: its source is what bnfold.load has put there, and not {layer.source!r}")
 
 
 def _require_names(net: Net) -> None:

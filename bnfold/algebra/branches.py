@@ -118,11 +118,10 @@ def _branch(scene: Scene, layer: Layer, blob: str, coefficient: float) -> _Branc
     alone = blob not in scene.protected and all(use.layer is layer for use in scene.net.uses(blob))
     if producer is not None and alone and id(producer) not in scene.excluded:
         operator = _operator(scene, producer)
-        if len(producer.bottoms) == len(producer.tops) == 1:
-            if isinstance(operator, Linear) and operator.window is not None and not operator.backward:
-                return _Branch(producer.bottoms[0], coefficient, operator, producer)
-            if isinstance(operator, Affine):
-                return _Branch(producer.bottoms[0], coefficient, operator, producer)
+        if isinstance(operator, Linear) and (operator.window is None or operator.backward):
+            operator = None
+        if isinstance(operator, Linear | Affine) and len(producer.bottoms) == len(producer.tops) == 1:
+            return _Branch(producer.bottoms[0], coefficient, operator, producer)
     return _Branch(blob, coefficient, Affine(), None)
 
 

@@ -312,20 +312,13 @@ class _Layers:
                 slots.append(Data(len(bottoms)))
                 bottoms.append(name)
         bottoms += [name for name in inner if name not in self._constants]
-        names = list(node.output)
         opset = self._opsets.get(node.domain, self._opsets.get("ai.onnx" if node.domain == "" else "", 0))
-        idle: set[str] = set()
-        if node.domain in STANDARD and opset >= LEAVES_OUT.get(node.op_type, opset + 1) and not _needs_all(node):
-            idle = {*filter(None, names[1:])} - self._wanted
-            while node.op_type not in GIVES_ALL and len(names) > 1 and (not names[-1] or names[-1] in idle):
-                names.pop()
-        tops = [name for name in names if name and name not in idle]
-        places = iter(range(len(tops)))
+        tops, outputs = self._outputs(node, opset)
         param = Node(
             node,
             opset,
             tuple(slots),
-            tuple(name if name in idle else next(places) if name else None for name in names),
+            outputs,
             tuple(name for name in inner if name in self._constants),
             sum(name not in self._constants for name in inner),
             number=number,
@@ -334,6 +327,17 @@ class _Layers:
         name = node.name or (tops[0] if tops else f"{node.op_type}{number}")
         source = NodeSource(param, blobs, tuple(bottoms), tuple(tops), name)
         return Layer(name, param.layer_type, bottoms, tops, blobs, param, source)
+
+    def _outputs(self, node: NodeProto, opset: int) -> tuple[list[str], tuple[int | str | None, ...]]:
+        """The tops of a node, and what stands at each place of its outputs, as `Node` has them."""
+        names, idle = list(node.output), set[str]()
+        if node.domain in STANDARD and opset >= LEAVES_OUT.get(node.op_type, opset + 1) and not _needs_all(node):
+            idle = {*filter(None, names[1:])} - self._wanted
+            while node.op_type not in GIVES_ALL and len(names) > 1 and (not names[-1] or names[-1] in idle):
+                names.pop()
+        tops = [name for name in names if name and name not in idle]
+        places = iter(range(len(tops)))
+        return tops, tuple(name if name in idle else next(places) if name else None for name in names)
 
 
 ONNX = OnnxFrontEnd(load_bytes)
