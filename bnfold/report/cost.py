@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from bnfold.algebra.operators import UNKNOWN_SIZE
 from bnfold.net import Layer, Net, Shape
 from bnfold.report.figures import amount
 
@@ -28,7 +29,8 @@ class Cost:
     Attributes:
         layers: how many there are.
         parameters: learned values.
-        multiply_adds: of one run at the net's input shapes; what is of unknown shape is not counted.
+        multiply_adds: of one run at the net's input shapes, or of one sample where they leave the batch open; what is
+            of unknown shape is not counted.
         complete: whether every shape that the count needs was known.
     """
 
@@ -84,7 +86,9 @@ def changes(run: RunReport, *, every: bool = False) -> list[tuple[str, str, str,
     if original is None or folded is None:
         return []
     known = run.fold.shapes if run.fold is not None else {}
-    before, after = (costs(net, known if _has_all(known, net) else _shapes(net)) for net in (original, folded))
+    before, after = (
+        costs(net, _of_one_sample(net, known if _has_all(known, net) else _shapes(net))) for net in (original, folded)
+    )
     pairs = {
         layer_type: (before.get(layer_type, Cost()), after.get(layer_type, Cost())) for layer_type in (*before, *after)
     }
@@ -102,6 +106,18 @@ def _shapes(net: Net) -> Shapes:
     from bnfold.caffe.layers import infer_shapes
 
     return infer_shapes(net)
+
+
+def _of_one_sample(net: Net, shapes: Shapes) -> Shapes:
+    """The shapes with 1 for the size, named by a number below -1, that is the first of all open inputs."""
+    open_ones = {shape[0] for shape in map(shapes.get, net.inputs) if shape and shape[0] < 0}
+    if len(open_ones) != 1:
+        return shapes
+    batch = open_ones.pop()
+    return {
+        blob: shape and tuple(1 if size == batch != UNKNOWN_SIZE else size for size in shape)
+        for blob, shape in shapes.items()
+    }
 
 
 def _row(layer_type: str, old: Cost, new: Cost) -> tuple[str, str, str, str]:

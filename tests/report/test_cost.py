@@ -8,6 +8,7 @@ import onnx_cases
 import pytest
 from cases import golden, goldens
 from nets import net
+from onnx_texts import model, net_of, statistics, values
 
 import bnfold
 from bnfold.report.cost import changes
@@ -44,6 +45,19 @@ def test_what_stands_behind_an_unknown_shape_is_unknown_and_not_nothing() -> Non
     known = {layer.name: layer.blobs for layer in net(CAFFE).layers if layer.blobs}
     found = rows(net(text, **known))
     assert found["BatchNorm"][1] == "unknown -> 0"
+
+
+@pytest.mark.parametrize(
+    ("shape", "made", "work"),
+    [("2,3,8,8", "2,4,3,3", 2), ("n,3,8,8", "n,4,3,3", 1), ("n,3,8,w", "n,4,3,v", None)],
+)
+def test_of_an_open_batch_one_sample_is_counted(shape: str, made: str, work: int | None) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> net (float[{shape}] x) => (float[{made}] y)
+    {{ c = Conv <strides = [2, 2]> (x, w) y = BatchNormalization (c, gamma, beta, mean, variance) }}"""
+    found = rows(net_of(model(text, w=values(4, 3, 3, 3), **statistics(4))), every=True)
+    told = "unknown" if work is None else amount(work * 9 * 108)
+    assert found["Conv"][1] == f"{told} -> {told}"
+    assert found["BatchNormalization"][1] == ("unknown" if work is None else f"{work * 36}") + " -> 0"
 
 
 @pytest.mark.parametrize("case", [*goldens(), *map(str, onnx_cases.cases())])
