@@ -374,7 +374,7 @@ def _weights_of(models: Sequence[Path]) -> list[Path]:
 
     found: list[Path] = []
     for model in models:
-        if is_onnx(model) and model.is_file():
+        if is_onnx(model) and os.path.isfile(model):
             with suppress(BnfoldError):  # for who opens it to say
                 found += read_document(model).paths
     return found

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run
 
 import bnfold
 from bnfold.errors import ParseError, UsageError, WriteError
@@ -116,6 +117,47 @@ def test_a_folder_without_rights_is_a_sentence_for_external_data(
     monkeypatch.setattr(Path, "mkdir", refused)
     with pytest.raises(WriteError, match=r"other\.onnx: cannot be written: Permission denied"):
         bnfold.save_onnx(net, tmp_path / "other.onnx", external_data=True)
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that nobody may search, be the tests root's or not."""
+    stat = os.stat
+
+    def refused(path: Any, *more: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and Path(os.path.abspath(os.fsdecode(path))).parent == tmp_path / "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path, *more, **options)
+
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "stat", refused)
+    return tmp_path / "locked"
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.mdb", "x.txt", "x"])
+def test_data_in_a_folder_without_rights_are_not_said_to_be_missing(
+    run: Run, net: Net, locked: Path, name: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"^the data '{locked / name}' cannot be read: Permission denied$"):
+        bnfold.compare(net, net, locked / name)
+    outcome = run("diff", "net.prototxt", "net.prototxt", "--data", str(locked / name))
+    assert outcome.err == f"bnfold: the data '{locked / name}' cannot be read: Permission denied\n"
+
+
+@pytest.mark.parametrize("line", ["locked/x.png", "locked/x.png 3"])
+def test_a_list_names_the_line_whose_file_nobody_may_look_for(net: Net, locked: Path, line: str) -> None:
+    (locked.parent / "list.txt").write_text(f"{line}\n")
+    with pytest.raises(ParseError, match=r"list\.txt:1: the file 'locked/x\.png' cannot be read: Permission denied"):
+        bnfold.compare(net, net, locked.parent / "list.txt")
+
+
+@pytest.mark.parametrize("row", ["locked/a.onnx net.prototxt", "net.prototxt net.prototxt locked/x.npz"])
+def test_a_table_says_why_it_or_what_it_names_cannot_be_read(run: Run, locked: Path, row: str) -> None:
+    assert run("diff", "--pairs", "table").err == "bnfold: table: cannot be read: No such file or directory\n"
+    Path("table").write_text(f"{row}\n")
+    said = run("diff", "--pairs", "table").err
+    assert said.startswith("bnfold: table:1: 'locked/")
+    assert said.endswith("cannot be read: Permission denied\n")
 
 
 def test_metadata_that_no_model_can_hold_are_a_sentence(net: Net) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from bnfold.compare.models import files_of, split_pair
 from bnfold.compare.records import DiffReport, Gate
 from bnfold.data.samples import counted
 from bnfold.errors import ParseError, UsageError
-from bnfold.io.files import StrPath, is_stream, os_path
+from bnfold.io.files import StrPath, absence, is_stream, os_path
 from bnfold.io.mapping import read_file
 from bnfold.options import WEIGHTS, CompareOptions
 
@@ -58,15 +57,15 @@ def read_pairs(path: Path) -> list[PairRow]:
             table's folder, or from the working directory where the table comes through a pipe.
 
     Raises:
-        ParseError: a line is none of these.
-        UsageError: there is no such file, or nothing in it.
+        ParseError: there is no such file, or a line is none of these.
+        UsageError: there is nothing in it, or one of its files is not there.
     """
     try:
         text = read_file(path, MAX_TABLE).decode("utf-8-sig")
-    except (ParseError, UnicodeDecodeError):
+    except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UsageError(f"the table '{path}' cannot be read as text")
+        raise ParseError("is no text, and a table of models is one", path)
     rows, folder = [], Path() if is_stream(path) else path.parent
     for number, line in enumerate(text.splitlines(), start=1):
         reader = shlex.shlex(line, posix=True, punctuation_chars=False)
@@ -110,8 +109,8 @@ def rows_of(reference: str | None, candidate: str | None, table: Path | None) ->
                 f"{row.place}this is one network and not two: call it {pair}, and name the other one behind it"
             )
         for path in (*row.models, *([Path(row.data)] if row.data else ())) if row.number else ():
-            if not os.path.exists(path):
-                raise UsageError(f"{row.place}there is no '{path}'")
+            if reason := absence(path):
+                raise UsageError(f"{row.place}'{path}' {reason}")
         if row.number and (folders := [path for path in row.models if path.is_dir()]):
             raise UsageError(f"{row.place}'{folders[0]}' is a folder and no model")
     return rows

@@ -17,6 +17,7 @@ from bnfold.data.pixels import Kind, Size, kind_of
 from bnfold.data.preparation import Preparation
 from bnfold.data.samples import ALL, Arrays, Feed, Part, Samples, counted
 from bnfold.errors import BnfoldError, ParseError, UsageError, few
+from bnfold.io.files import absence
 from bnfold.io.mapping import read_file
 from bnfold.net import Array
 
@@ -175,8 +176,8 @@ def open_samples(
         ParseError: a file is damaged.
     """
     place = Path(path)
-    if not os.path.exists(place):  # also where no file can have the name
-        raise UsageError(f"the data '{place}' does not exist")
+    if reason := absence(place):
+        raise UsageError(f"the data '{place}' {reason}")
     try:
         return _samples_at(place, feeds, preparation, labels, part)
     except OSError as error:  # no rights, or what lies there goes meanwhile
@@ -247,7 +248,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
         if is_hdf5(Path(lines[0][1])):
             return [place, *(_listed(place, *line) for line in lines)]
         return [place, *_listed_images(place, lines)[0]]
-    except BnfoldError:  # for `open_samples` to say
+    except (BnfoldError, OSError):  # for `open_samples` to say
         return [place]
 
 
@@ -394,13 +395,10 @@ def _listed(path: Path, number: int, name: str) -> Path:
     Raises:
         ParseError: there is none.
     """
-    try:
-        there = (path.parent / name).is_file()
-    except (OSError, ValueError):  # a name that is too long for a file, or has a NUL
-        there = False
-    if not there:
-        raise ParseError(f"there is no file '{_shortened(name)}'", path, number)
-    return path.parent / name
+    place = path.parent / name
+    if reason := absence(place) or ("" if place.is_file() else "is not a regular file"):
+        raise ParseError(f"the file '{_shortened(name)}' {reason}", path, number)
+    return place
 
 
 def _listed_images(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[Path], Array | None, Sequence[str]]:
@@ -416,7 +414,7 @@ def _listed_images(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[P
             files.append(_listed(path, number, line))
             labels.append(-1)
         except ParseError:
-            if name and (path.parent / name.strip()).is_file():
+            if name and os.path.isfile(path.parent / name.strip()):
                 raise ParseError(
                     f"the label '{_shortened(label)}' of '{name.strip()}' is no whole number below a billion",
                     path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import time
 from collections.abc import Iterable
@@ -67,7 +68,7 @@ def environment(
         read, written: the files.
         data: what was named beside the models, of which those are told that are a file: no folder, number or pipe.
     """
-    also = [Path(name) for name in dict.fromkeys(data) if name and Path(name).is_file()]
+    also = [Path(name) for name in dict.fromkeys(data) if name and os.path.isfile(name)]
     facts = [*(_facts(path, "read") for path in (*read, *also)), *(_facts(path, "written") for path in written)]
     return Environment(
         command=command,
@@ -80,7 +81,7 @@ def environment(
 
 
 def _facts(path: Path, role: str) -> FileFacts:
-    if not path.is_file():  # a pipe was read once, and a device has no contents
+    if not os.path.isfile(path):  # a pipe was read once, and a device has no contents
         return FileFacts(str(path), role, 0, "")
     try:
         with path.open("rb") as file:

@@ -310,6 +310,17 @@ def require_writable(paths: Iterable[StrPath], inputs: Iterable[StrPath], *, in_
         outputs.discard()
 
 
+def absence(path: StrPath) -> str:
+    """What is to be said of a path where nothing is found, or nobody may look; "" where something is."""
+    try:
+        os.stat(path)
+    except PermissionError as error:  # of a folder on the way
+        return f"cannot be read: {error.strerror}"
+    except (OSError, ValueError):  # also where no file can have the name
+        return "does not exist"
+    return ""
+
+
 def is_same_file(one: StrPath, other: StrPath) -> bool:
     """Whether two paths lead to one file, and there is one."""
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)

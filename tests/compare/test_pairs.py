@@ -16,7 +16,7 @@ from bnfold.compare import pairs
 from bnfold.compare.comparison import compare
 from bnfold.compare.pairs import PairRow, read_pairs
 from bnfold.compare.records import DiffReport
-from bnfold.errors import BnfoldError, UsageError
+from bnfold.errors import BnfoldError, ParseError
 
 
 def test_a_table_may_have_a_head_comments_commas_and_quotes(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_paths_of_a_table_in_a_pipe_are_seen_from_the_working_directory() -> Non
         ("a", "got 1 word$"),
         ('"a b', "no closing"),
         ("# none", "no models"),
-        ("a.onnx b\0.onnx", "cannot be read as text"),
+        ("a.onnx b\0.onnx", "table: is no text"),
     ],
 )
 def test_a_line_that_is_no_pair_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -75,7 +75,7 @@ def test_a_line_that_is_no_pair_is_a_sentence(tmp_path: Path, text: str, sentenc
 def test_a_table_that_is_a_device_or_a_pipe_is_not_read_for_ever(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "table")
     for path in (tmp_path / "table", Path("/dev/full")):
-        with pytest.raises(UsageError, match=f"the table '{path}' cannot be read as text"):
+        with pytest.raises(ParseError, match=f"^{path}: is not a regular file"):
             read_pairs(path)
 
 

@@ -135,7 +135,7 @@ def test_a_list_has_paths_from_its_own_folder_and_labels_after_the_last_space(tm
     (tmp_path / "plain.txt").write_text("c.png\n")
     assert open_samples(tmp_path / "plain.txt", FEEDS).labels is None
     (tmp_path / "broken.txt").write_text("c.png 1\nmissing.png 2\n")
-    with pytest.raises(ParseError, match=r"broken\.txt:2: there is no file 'missing\.png'"):
+    with pytest.raises(ParseError, match=r"broken\.txt:2: the file 'missing\.png' does not exist"):
         open_samples(tmp_path / "broken.txt", FEEDS)
 
 
@@ -305,7 +305,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no image"):
         open_samples(tmp_path, FEEDS)
     (tmp_path / "list.txt").write_text("fifo.png 1\n")
-    with pytest.raises(ParseError, match=r"there is no file 'fifo\.png'"):
+    with pytest.raises(ParseError, match=r"the file 'fifo\.png' is not a regular file"):
         open_samples(tmp_path / "list.txt", FEEDS)
 
 

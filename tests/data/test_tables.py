@@ -86,5 +86,5 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> None
     with pytest.raises(UsageError, match=r"f\.h5: unequal numbers of samples: 2, and 3 labels"):
         open_samples(tmp_path / "list.txt", FEEDS)
     (tmp_path / "list.txt").write_text("missing.h5\n")
-    with pytest.raises(ParseError, match=r"list\.txt:1: there is no file 'missing\.h5'"):
+    with pytest.raises(ParseError, match=r"list\.txt:1: the file 'missing\.h5' does not exist"):
         open_samples(tmp_path / "list.txt", FEEDS)
