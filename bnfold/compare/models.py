@@ -411,7 +411,8 @@ def _feeds(proto: ModelProto, stored: Collection[str] = ()) -> dict[str, Feed]:
     for port in proto.graph.input:
         if port.name not in stored:
             tensor = port.type.tensor_type
-            shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
+            dims = tensor.shape.dim
+            shape = tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in dims)
             ranked = tensor.HasField("shape") or not port.type.HasField("tensor_type")
             dtype = ELEMENTS.get(tensor.elem_type, np.dtype(np.float32))
             pixels = dtype == np.uint8 and len(shape) == 4

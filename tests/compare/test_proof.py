@@ -34,6 +34,15 @@ def test_values_that_are_nan_on_both_sides_prove_nothing() -> None:
     assert report.outputs[0].finite == 0
 
 
+def test_an_input_of_size_0_proves_nothing_and_gets_no_other_size() -> None:
+    network = model([helper.make_node("Relu", ["x"], ["y"])], {"x": (0, 3)}, ["y"])
+    report = compare(network, network)
+    assert not report.passed
+    assert [gate.sentence for gate in report.gates if not gate.passed] == [
+        "output 'y' has no elements, so there is nothing to compare"
+    ]
+
+
 def test_the_share_that_is_not_finite_is_in_the_report() -> None:
     images = IMAGES[:4].copy()
     images[3] = math.nan
