@@ -155,10 +155,10 @@ class _Writing:
             if record and record.is_binary:
                 anchor = id(record)
                 self.by_record[anchor] = layer
-            elif record or not self.files or (carries_net and layer.source is None):
-                self.new_after.setdefault(anchor, []).append(layer)
-            elif layer.blobs and not (has_same_blobs(layer) and says_the_same(layer)):
-                # Else it has its blobs from a layer that shares them by name, and the source has no record of it.
+                continue
+            is_new = record or not self.files or (carries_net and layer.source is None)
+            # Else it has its blobs from a layer that shares them by name, and the source has no record of it.
+            if is_new or (layer.blobs and not (has_same_blobs(layer) and says_the_same(layer))):
                 self.new_after.setdefault(anchor, []).append(layer)
 
     def pieces(self) -> Iterator[Piece]:

@@ -46,6 +46,11 @@ class TextField(NamedTuple):
     end: int
     opener: str
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where all of it is."""
+        return self.begin, self.end
+
 
 class Prototxt:
     """A text and the file it came from, which turns an offset into a place.

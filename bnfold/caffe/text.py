@@ -317,13 +317,13 @@ class _Diagnosis:
         if self.ignore:
             self.foreign.opaque.clear()
         self._note(findings)
-        self.dropped += [(finding.found.begin, finding.found.end) for finding in findings]
+        self.dropped += [finding.found.span for finding in findings]
         net = caffe_pb2.NetParameter()
         body = _blank(body, self.dropped)
         for owner, found in self.moved:
             param = self.foreign.params.setdefault(owner, caffe_pb2.LayerParameter())
             self._merge(body[found.begin : found.end], param, found.begin)
-        self._merge(_blank(body, [(found.begin, found.end) for _, found in self.moved]), net)
+        self._merge(_blank(body, [found.span for _, found in self.moved]), net)
         return net, self.notes
 
     def _merge(self, text: str, message: Any, begin: int = 0) -> None:
@@ -382,7 +382,7 @@ class _Diagnosis:
         seen: dict[str, TextField] = {}
         for found in fields:
             if old and found.name == "type" and number in self.foreign.types:
-                self.dropped.append((found.begin, found.end))
+                self.dropped.append(found.span)
                 continue
             stops = found.name in RULES or (trains and found.name in PREDICTING) or "layer" in values or self.has_lists
             weight = _Weight.STOP if stops else _Weight.IDLE if trains else _Weight.OPAQUE
@@ -393,7 +393,7 @@ class _Diagnosis:
                 self.moved.append((number, found))
             findings = list(self._in_field(found, said, who, weight))
             if findings and opaque and found.name not in COMMON_FIELDS:
-                self.dropped.append((found.begin, found.end))
+                self.dropped.append(found.span)
                 if self.moved and self.moved[-1][1] is found:
                     self.moved.pop()
             else:

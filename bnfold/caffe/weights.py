@@ -75,11 +75,6 @@ class Record:
         return self.end > 0
 
     @property
-    def raw(self) -> memoryview:
-        """The layer's message as it is in the file, without tag and length."""
-        return memoryview(self.buffer)[self.at : self.end]
-
-    @property
     def name_bytes(self) -> bytes:
         """The name as it is in the file, in whatever encoding."""
         if self.name.isascii():

@@ -56,10 +56,18 @@ class Call:
         return attribute_of(self.attributes.get(name), default)
 
     def __getitem__(self, place: int) -> Array:
-        value = self.inputs[place] if place < len(self.inputs) else None
+        value = self.value(place)
         if value is None:
             raise NotConstant
         return value
+
+    def value(self, place: int) -> Array | None:
+        """The value at a place; None where nothing is given, or it is no constant."""
+        return self.inputs[place] if place < len(self.inputs) else None
+
+    def shape(self, place: int = 0) -> Shape | None:
+        """The shape at a place; None where nothing is given, or it is unknown."""
+        return self.shapes[place] if place < len(self.shapes) else None
 
     def given(self, place: int) -> bool:
         """Whether anything stands at a place."""
@@ -204,13 +212,13 @@ ENDS = (2**31 - 1, 2**63 - 1)
 
 
 def _shape(call: Call) -> Array:
-    start, end = call.attribute("start", 0), call.attribute("end", len(call.shapes[0] or ()))
+    start, end = call.attribute("start", 0), call.attribute("end", len(call.shape() or ()))
     return np.array(_known(call, slice(start, end)), np.int64)
 
 
 def _known(call: Call, axes: slice = slice(None)) -> Shape:
     """Sizes of the first input, which are all that a node reads of it."""
-    shape = call.shapes[0]
+    shape = call.shape()
     if shape is None or any(size < 0 for size in shape[axes]):
         raise NotConstant
     return shape[axes]

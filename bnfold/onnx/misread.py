@@ -28,7 +28,7 @@ def _has_other_windows(call: Call) -> bool:
     if call.opset >= 22 or not call.attribute("ceil_mode", 0):
         return False
     kernel: Shape = call.attribute("kernel_shape", ())
-    count, plane = len(kernel), (call.shapes[0] if call.shapes else None) or ()
+    count, plane = len(kernel), call.shape() or ()
     strides, dilations = (call.attribute(name, ()) or (1,) * count for name in ("strides", "dilations"))
     pads = call.attribute("pads", ()) or (0,) * 2 * count
     reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=False)]
@@ -66,7 +66,7 @@ def _makes_another_size(call: Call) -> bool:
     axes: Shape = call.attribute("axes", ())
     if call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch" and min(axes, default=0) < 0:
         return True
-    shape = (call.shapes[0] if call.shapes else None) or ()
+    shape = call.shape() or ()
     sizes = [shape[axis] for axis in axes if -len(shape) <= axis < len(shape)] if axes else shape
     return any(0 < size < OPEN < scaled(size, scale) for size, scale in zip(sizes, scales_of(call), strict=False))
 
@@ -74,7 +74,7 @@ def _makes_another_size(call: Call) -> bool:
 def _names_no_axes(call: Call) -> bool:
     """Squeeze: whether its list of axes is empty, which onnx takes for none, and onnxruntime for all of size 1."""
     if call.given(1):
-        return call.shapes[1] == (0,)
+        return call.shape(1) == (0,)
     return "axes" in call.attributes and not call.attribute("axes", ())
 
 

@@ -57,11 +57,9 @@ def computed_sizes(call: Call) -> Array | None:
 
 def _reshaped(call: Call) -> Shape | None:
     """What a Reshape makes: 0 keeps a size unless `allowzero` says otherwise; -1 stands for what the others leave."""
-    if len(call.inputs) < 2:
-        return None
-    before, wanted = call.shapes[0], call.inputs[1]
+    before, wanted = call.shape(), call.value(1)
     if wanted is None or wanted.ndim != 1 or wanted.dtype not in WHOLE:
-        ranks = call.shapes[1]
+        ranks = call.shape(1)
         return (UNKNOWN,) * ranks[0] if ranks is not None and len(ranks) == 1 and ranks[0] <= MAX_SIZES else None
     sizes: list[int] = wanted.tolist()
     if not call.attribute("allowzero", 0):
@@ -77,7 +75,7 @@ def _resized(call: Call) -> Shape | None:
     """What a Resize or Upsample makes, to sizes or by scales."""
     if call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch" or "axes" in call.attributes:
         return None
-    wanted, before, scales = (*call.inputs, *[None] * 4)[3], (*call.shapes, None)[0], scales_of(call)
+    wanted, before, scales = call.value(3), call.shape(), scales_of(call)
     if wanted is not None:
         return _shape(wanted.tolist()) if wanted.ndim == 1 and wanted.dtype in WHOLE else None
     if before is None or len(before) != len(scales):
@@ -88,7 +86,7 @@ def _resized(call: Call) -> Shape | None:
 def scales_of(call: Call) -> list[float]:
     """The scales of a Resize or Upsample, which are an attribute before opset 9; none where they are not known."""
     place = 2 if call.node.op_type == "Resize" and call.opset >= 11 else 1
-    given = call.inputs[place] if place < len(call.inputs) else None
+    given = call.value(place)
     return list(call.attribute("scales", ())) if given is None else given.reshape(-1).tolist()
 
 
@@ -103,7 +101,7 @@ def scaled(size: int, scale: float) -> int:
 
 def _expanded(call: Call) -> Shape | None:
     """What an Expand makes."""
-    before, wanted = (*call.shapes, None)[0], (*call.inputs, None, None)[1]
+    before, wanted = call.shape(), call.value(1)
     if before is None or wanted is None or wanted.ndim != 1 or wanted.dtype not in WHOLE or min(wanted, default=0) < 0:
         return None
     rank = max(len(before), len(wanted))

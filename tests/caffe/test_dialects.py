@@ -51,6 +51,11 @@ def test_ducha_aikis_affine_layer_folds(run: Run) -> None:
     assert_computes(along(GAMMA) * convolved() + along(BETA))
 
 
+def messages(caffemodel: str) -> dict[str, bytes]:
+    """The message of each layer as it is in a file."""
+    return {record.name: record.buffer[record.at : record.end] for record in read_weights(Path(caffemodel)).records}
+
+
 UNKNOWN = """\
 # how it was made
 layer {
@@ -80,14 +85,14 @@ def test_a_layer_of_an_unknown_type_is_written_back_and_nothing_moves_through_it
         unknown(),
         message("bn", "BatchNorm", "o", "y", stored),
     )
-    source = {record.name: bytes(record.raw) for record in read_weights(Path("net.caffemodel")).records}
+    source = messages("net.caffemodel")
     # Every output stands behind what cannot be run, so there is nothing to prove it by.
     outcome = run("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt")
     assert (outcome.code, "Nothing is proved" in outcome.out) == (1, True), outcome
     outcome = run("fold", "net.prototxt", "net.caffemodel", "-o", "out.prototxt", "--no-verify")
     assert outcome.code == 0, outcome
     assert UNKNOWN in Path("out.prototxt").read_text()
-    written = {record.name: bytes(record.raw) for record in read_weights(Path("out.caffemodel")).records}
+    written = messages("out.caffemodel")
     assert written["odd"] == source["odd"]
     assert types() == ["Input", "Convolution", "Oracle", "Scale"]
     assert "kept 1 BatchNorm (bn)" in outcome.out

@@ -218,20 +218,17 @@ class Resample(NamedTuple):
         at_least_1(layer, "height and width", (param.height, param.width))
         return cls(kind, param.antialias, (param.height, param.width))
 
-    def matrices(self, layer: Layer, image: tuple[int, int], size: tuple[int, int]) -> tuple[Array, Array]:
+    def matrices(self, layer: Layer, image: tuple[int, int], size: tuple[int, int]) -> tuple[Array, ...]:
         """(H', H) and (W', W): `top = rows @ image @ columns.T`.
 
         Raises:
             ModelError: a pixel of the top lies outside the image, which FlowNet's Caffe reads all the same.
         """
         fy, fx = (old / new for old, new in zip(image, size, strict=True))
-        shrinks = fx > 1 or fy > 1
-        return (
-            self._matrix(layer, image[0], size[0], fy, fx, shrinks),
-            self._matrix(layer, image[1], size[1], fx, fy, shrinks),
-        )
+        axes = zip(image, size, (fy, fx), (fx, fy), strict=True)
+        return tuple(self._matrix(layer, *axis, shrinks=fx > 1 or fy > 1) for axis in axes)
 
-    def _matrix(self, layer: Layer, old: int, new: int, factor: float, other: float, shrinks: bool) -> Array:
+    def _matrix(self, layer: Layer, old: int, new: int, factor: float, other: float, *, shrinks: bool) -> Array:
         source = np.arange(new) * factor + other / 2 - 0.5
         nearest = (np.sign(source) * np.floor(np.abs(source) + 0.5)).astype(np.int64)
         pixels = np.arange(old)
@@ -315,12 +312,9 @@ class UnPooling(NamedTuple):
             raise ModelError(f"{layer}: out_pad {sizes(self.pad)} leaves nothing of a plane of {sizes(image)}")
         return size
 
-    def matrices(self, image: tuple[int, int]) -> tuple[Array, Array]:
+    def matrices(self, image: tuple[int, int]) -> tuple[Array, ...]:
         """(H', H) and (W', W): `top = rows @ image @ columns.T`."""
-        rows, columns = (
-            self._matrix(old, k, s, p) for old, k, s, p in zip(image, self.kernel, self.stride, self.pad, strict=True)
-        )
-        return rows, columns
+        return tuple(self._matrix(*axis) for axis in zip(image, self.kernel, self.stride, self.pad, strict=True))
 
     def _matrix(self, old: int, kernel: int, stride: int, pad: int) -> Array:
         new = (old - 1) * stride - 2 * pad + kernel
@@ -371,13 +365,10 @@ class Unpooling(NamedTuple):
         at_least_1(layer, "stride", stride)
         return cls(size, stride)
 
-    def matrices(self, image: tuple[int, int]) -> tuple[Array, Array]:
+    def matrices(self, image: tuple[int, int]) -> tuple[Array, ...]:
         """(H', H) and (W', W) without a mask: `top = rows @ image @ columns.T`."""
-        rows, columns = (
-            _one_to_one(np.minimum(np.arange(old) * stride, new - 1), new)
-            for old, new, stride in zip(image, self.size, self.stride, strict=True)
-        )
-        return rows, columns
+        axes = zip(image, self.size, self.stride, strict=True)
+        return tuple(_one_to_one(np.minimum(np.arange(old) * stride, new - 1), new) for old, new, stride in axes)
 
 
 def _one_to_one(places: Array, new: int) -> Array:

@@ -60,9 +60,8 @@ def matrices(place: NodeContext) -> Operator:
 
 def einsum(place: NodeContext) -> Operator:
     """Einsum: the sum of products of data, over the letters that the result has not."""
-    terms, _, out = place.node.attribute("equation", "").replace(" ", "").partition("->")
-    letters = terms.split(",")
-    if not out or "." in terms or len(letters) != len(place.node.slots):
+    letters, out = factors(place)
+    if not out or len(letters) != len(place.node.slots):
         raise Unfit("its equation leaves letters out")
     laid = []
     for index, slot in enumerate(place.node.slots):
@@ -73,6 +72,12 @@ def einsum(place: NodeContext) -> Operator:
             order = tuple(own.index(letter) if letter in own else None for letter in out)
             laid.append((Axes(order), *lay(tuple(1 if axis is None else shape[axis] for axis in order), place.top())))
     return Product(tuple(laid))
+
+
+def factors(place: NodeContext) -> tuple[list[str], str]:
+    """The letters of each factor of an Einsum and of its result, none where these are not said one by one."""
+    terms, _, out = place.node.attribute("equation", "").replace(" ", "").partition("->")
+    return terms.split(","), "" if "." in terms else out
 
 
 def laid(place: NodeContext) -> tuple[Steps, ...]:

@@ -13,7 +13,7 @@ from bnfold.algebra.operators import Linear, Operator, Port, Window, sliding
 from bnfold.algebra.scaled import exact_values, scaled
 from bnfold.net import Array, LazyArray, Shape, sizes
 from bnfold.onnx.operators.join import einsum as product
-from bnfold.onnx.operators.join import matrices
+from bnfold.onnx.operators.join import factors, matrices
 from bnfold.onnx.operators.place import MAX_VALUES, SAME, NodeContext, Unfit, axis_of, why_unknown
 
 
@@ -181,10 +181,10 @@ def matmul(place: NodeContext) -> Operator:
 
 def einsum(place: NodeContext) -> Operator:
     """Einsum: `sum of W*x` over the letters that the result has not; of data, a product."""
-    terms, _, out = place.node.attribute("equation", "").replace(" ", "").partition("->")
+    letters, out = factors(place)
     at = 0 if place.data(0) is None else 1
-    weight, letters = place.learned(at), terms.split(",")
-    if weight is None or len(letters) != 2 or len(place.layer.bottoms) != 1 or "." in terms or not out:
+    weight = place.learned(at)
+    if weight is None or len(letters) != 2 or len(place.layer.bottoms) != 1 or not out:
         return product(place)
     own, other, shape, bottom = letters[at], letters[1 - at], tuple(weight.shape), place.bottom()
     whole = len(own) == len(set(own)) == len(shape) and len(other) == len(set(other)) == len(bottom)
